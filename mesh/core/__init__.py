@@ -1,0 +1,1 @@
+"""DECIDES. Pure: no I/O, no clock, no dice, no async. Reads like a specification."""

@@ -1,0 +1,152 @@
+"""The tree of errors. Each says what, where, expected, got, and what to do now.
+
+Expected outcomes (a refused hop, a failed task) are values, not errors: see `lineage.Refusal` and `settle`.
+An error here is a surprise to the caller. `retriable` tells whether the same call may succeed later;
+`exit_code` is the class the command line answers with (README, "Exit codes").
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+
+class MeshError(Exception):
+    """Root of every error raised by this package."""
+
+    code: ClassVar[str] = "mesh_error"
+    retriable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str = "", expected: str = "", got: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.got = got
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.expected:
+            text += f"; expected {self.expected}"
+        if self.got:
+            text += f", got {self.got}" if self.expected else f"; got {self.got}"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class InvalidInput(MeshError):
+    """What the caller handed in is wrong: an id, a payload, an argument. `code` is the reason code (docs/protocol.md)."""
+
+    exit_code = 2
+
+    def __init__(
+        self, what: str, *, code: str, where: str = "", expected: str = "", got: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(what, where=where, expected=expected, got=got, remedy=remedy)
+        self.code = code  # type: ignore[misc]  # an instance narrows the class's code
+
+
+class ConfigInvalid(MeshError):
+    """A setting is unknown, malformed or contradicts another."""
+
+    code = "config_invalid"
+    exit_code = 2
+
+
+class Problem(NamedTuple):
+    """One finding in a file: where it is, what is wrong, what to do."""
+
+    line: int
+    what: str
+    remedy: str
+
+
+class TopologyInvalid(MeshError):
+    """topics.yaml was refused; `problems` holds all findings at once, ordered by line."""
+
+    code = "topology_invalid"
+    exit_code = 2
+
+    def __init__(self, path: str, problems: Sequence[Problem]) -> None:
+        super().__init__(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", where=path)
+        self.path = path
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.path}:{p.line}: {p.what}. {p.remedy}".rstrip() for p in self.problems)
+
+
+class NotFound(MeshError):
+    """The named run, topic, agent or dead letter does not exist."""
+
+    code = "not_found"
+    exit_code = 3
+
+
+class Unavailable(MeshError):
+    """An outside system did not answer within our deadline, or answered that it cannot."""
+
+    code = "unavailable"
+    retriable = True
+    exit_code = 4
+
+
+class LogUnavailable(Unavailable):
+    """The log (Kafka or the embedded file) could not be reached or did not answer in time."""
+
+    code = "log_unavailable"
+
+
+class BoardUnavailable(Unavailable):
+    """The blackboard (Redis or the embedded file) could not be reached or did not answer in time."""
+
+    code = "board_unavailable"
+
+
+class TopicsInvalid(MeshError):
+    """Topics are missing or differ from what was declared; `problems` names all of them at once."""
+
+    code = "topics_invalid"
+    exit_code = 1
+
+    def __init__(self, where: str, problems: Sequence[str], *, remedy: str) -> None:
+        super().__init__("; ".join(problems), where=where, remedy=remedy)
+        self.problems = tuple(problems)
+
+
+class Fenced(MeshError):
+    """A commit came from a member whose generation is over; its partitions belong to somebody else now."""
+
+    code = "fenced"
+
+
+class NotAccepted(MeshError):
+    """The mesh refused: a limit, a policy, or a change that needs `--yes`."""
+
+    code = "refused"
+    exit_code = 5
+
+
+class Conflict(MeshError):
+    """A compare-and-set found another version than expected; `current` is the version that stands."""
+
+    code = "stale_version"
+    retriable = True
+    exit_code = 5
+
+    def __init__(self, key: str, *, expected: str, current: str) -> None:
+        super().__init__(
+            f"board key {key!r} was changed by somebody else",
+            expected=f"version {expected or '(absent)'}",
+            got=current or "(absent)",
+            remedy="Read it again and repeat the change on the new value",
+        )
+        self.key = key
+        self.current = current
+
+
+class WaitTimeout(MeshError):
+    """The awaited thing did not happen before the caller's deadline. Nothing was cancelled by that."""
+
+    code = "wait_timeout"
+    retriable = True
+    exit_code = 6

@@ -1,0 +1,29 @@
+"""Which partition a key belongs to: murmur2, as in Kafka's Java client (`Utils.murmur2`, `BuiltInPartitioner`).
+
+Every producer of the mesh must agree on it, else one run would lie in two partitions and lose its order.
+"""
+
+from struct import unpack_from
+
+_M = 0x5BD1E995
+_MASK = 0xFFFFFFFF
+
+
+def murmur2(data: bytes) -> int:
+    """The 32-bit murmur2 hash of `data` with Kafka's seed 0x9747b28c."""
+    length = len(data)
+    blocks = length >> 2
+    h = 0x9747B28C ^ length
+    for k in unpack_from(f"<{blocks}I", data):
+        k = (k * _M) & _MASK
+        h = ((h * _M) & _MASK) ^ (((k ^ (k >> 24)) * _M) & _MASK)
+    tail = data[blocks << 2 :]
+    if tail:
+        h = ((h ^ int.from_bytes(tail, "little")) * _M) & _MASK
+    h = ((h ^ (h >> 13)) * _M) & _MASK
+    return h ^ (h >> 15)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of `key` in a topic of `partitions` partitions (`toPositive(murmur2) % n`)."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions

@@ -1,0 +1,121 @@
+"""The mesh as proved at load: who hears what, within which limits. `decide` reads only this.
+
+`language.load` makes a Topology from topics.yaml, `proof` refuses what cannot work. Every pattern of the language
+is compiled to rows: type of event → what may fire. `decide` sees rows, never the words of the language.
+Units stand in names; money is in whole millionths of a dollar, so that sums are exact.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesh.core.condition import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of every run. None means: no limit of this kind."""
+
+    depth_max: int = 16
+    tasks_max: int = 256
+    fanout_max: int = 64
+    visits_max: int = 16
+    deadline_ms: int = 60_000
+    payload_bytes_max: int = 262_144
+    state_bytes_max: int = 1_048_576
+    usd_micros_max: int | None = None
+    tokens_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and when a failed task is tried again. Delays: `first · factor^(n-1)`, capped, jitter from ids."""
+
+    attempts_max: int = 3
+    first_ms: int = 200
+    factor: float = 2.0
+    delay_ms_max: int = 10_000
+    jitter: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """One agent as declared. `run` is `module:function`; `on` the types it hears; `join`: needs all of them."""
+
+    name: str
+    run: str
+    on: tuple[str, ...]
+    emits: tuple[str, ...]
+    join: bool = False
+    when: Condition | None = None
+    timeout_ms: int = 30_000
+    retry: Retry = field(default_factory=Retry)
+    visits_max: int | None = None
+    lanes: int = 64
+    key: str | None = None
+    """Path of the payload field that orders this agent's tasks; None: the run id."""
+    reserve_usd_micros: int = 0
+    reserve_tokens: int = 0
+    cyclic: bool = False
+    """Derived: this agent lies on a cycle of the graph, so its inputs are remembered along the path."""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that an event of a type may fire. `join` lists the types that must all be there; () fires at once."""
+
+    agent: AgentSpec
+    join: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRule:
+    """A domain topic at the edge of the mesh."""
+
+    name: str
+    ingress: str | None = None
+    """Type given to records of this topic that bring none."""
+    egress: tuple[str, ...] = ()
+    key: str | None = None
+    """Path of the payload field that keys egress records (ingress: informative)."""
+    id: str | None = None
+    """Path of the payload field that is the event id of an ingress record which brings none."""
+    partitions: int = 6
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A proved mesh."""
+
+    name: str
+    digest: str
+    """First 16 hex digits of the SHA-256 of the canonical form: a run pins it."""
+    limits: Limits
+    agents: Mapping[str, AgentSpec]
+    topics: Mapping[str, TopicRule]
+    prefix: str = "mesh"
+    inbox_partitions: int = 6
+    rows: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+    """Derived: type → what may fire, in the order of declaration."""
+    egress: Mapping[str, TopicRule] = field(default_factory=dict)
+    """Derived: type → the topic it leaves by."""
+    ingress: Mapping[str, TopicRule] = field(default_factory=dict)
+    """Derived: entry type → the topic it comes in by."""
+    path: str = "topics.yaml"
+
+    @property
+    def inbox(self) -> str:
+        return f"{self.prefix}.inbox"
+
+    @property
+    def outcomes(self) -> str:
+        return f"{self.prefix}.outcomes"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.prefix}.dead"
+
+    def tasks(self, agent: str) -> str:
+        """The topic of an agent's tasks."""
+        return f"{self.prefix}.tasks.{agent}"

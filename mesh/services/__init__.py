@@ -1,0 +1,1 @@
+"""RUN. One process = one file = one `mesh` command = one compose service."""

@@ -1,0 +1,1 @@
+"""CARRIES. One outside system per file; only that file imports its library."""

@@ -1,0 +1,271 @@
+"""What a wire must promise. `tests/wire/` holds one contract suite a port, run against every implementation.
+
+Log
+    Topics of numbered partitions of records. Within a partition, offsets rise by at least one a record and
+    readers see records in offset order, without gaps in what was acknowledged. Between partitions: no order.
+Board
+    Small shared values with versions. Nothing that the orchestrator needs for progress may live here.
+Clock
+    Wall time for comparing with stored times, monotonic waiting.
+
+Every call that touches an outside system has a deadline of our own and raises `LogUnavailable` or
+`BoardUnavailable` when it passes. Nothing here hangs, nothing is retried in silence for ever.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from mesh.core.record import NewRecord, Record, TopicPartition
+
+# ---------------------------------------------------------------------------------------------------------- the log
+
+
+class TopicSpec(NamedTuple):
+    """A topic as declared. `config` uses Kafka's names (`retention.ms`, `cleanup.policy`, …) with text values."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str] = {}
+
+
+class Appended(NamedTuple):
+    """The record is durable at this place."""
+
+    partition: int
+    offset: int
+
+
+class Refused(NamedTuple):
+    """The log will never take this record: `too_large`, `unauthorized`, `unknown_topic` or `invalid`."""
+
+    code: str
+    message: str
+
+
+class Bounds(NamedTuple):
+    """First offset still held, and the offset the next record will get."""
+
+    start: int
+    end: int
+
+
+class Commit(NamedTuple):
+    """A group's place in a partition: the next offset to read, and up to 4,096 bytes of text with it."""
+
+    offset: int
+    metadata: str = ""
+
+
+class Listener(Protocol):
+    """Told about partitions by a `Member`."""
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """These are ours now, and *paused*: nothing of them is delivered until `Member.resume`.
+
+        Must return at once (no heartbeat runs meanwhile); restore in a task, then `seek` and `resume`.
+        """
+        ...
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """These are about to go. Commits still work in here, and are closed when it returns.
+
+        Must return within a third of the session timeout.
+        """
+        ...
+
+
+class Member(Protocol):
+    """One member of a consumer group. Used from one event loop."""
+
+    @property
+    def assignment(self) -> frozenset[TopicPartition]: ...
+
+    async def poll(self, *, records_max: int, wait_ms: int) -> Mapping[TopicPartition, Sequence[Record]]:
+        """Records of resumed partitions, in order per partition; empty after `wait_ms` without any.
+
+        Delivers each record once per position. May take longer than `wait_ms` while the group rebalances: no
+        timer of the caller may depend on it. Raises LogUnavailable when the log is gone for longer than its
+        deadline, and any error that a listener raised.
+        """
+        ...
+
+    async def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Store the group's places. Fenced: raises `Fenced` (and stores nothing) if any of these partitions is no
+        longer ours in this generation."""
+        ...
+
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """The stored place with its metadata; None if the group never committed here."""
+        ...
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """Offset of the next record `poll` will deliver; None before the first is known."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    def pause(self, *partitions: TopicPartition) -> None: ...
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        """Deliver from the position: where `seek` put it, else the committed offset, else the first record."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the group. Calls `revoked` for what was held. Returns within its deadline even if the log is gone."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads chosen partitions from chosen offsets, outside any group. Cannot publish, cannot commit."""
+
+    async def poll(self, *, records_max: int, wait_ms: int) -> Sequence[Record]:
+        """Next records, in order per partition; empty after `wait_ms` without any."""
+        ...
+
+    def position(self, partition: TopicPartition) -> int:
+        """Next offset to read. Reaches the partition's end even where the last offsets hold no record."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """Topics on SQLite or Kafka."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, for people; never with a secret."""
+        ...
+
+    @property
+    def record_bytes_max(self) -> int: ...
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None:
+        """Flush and stop; returns within its deadline even if the log is gone."""
+        ...
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
+        """Create those that do not exist and answer their names. Existing topics are left as they are."""
+        ...
+
+    async def topics(self) -> Mapping[str, int]:
+        """Every topic with its number of partitions."""
+        ...
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        """Append all, answer one verdict a record in the same order, when all verdicts are known.
+
+        Records for the same partition keep their order. A refused record does not hold up the others. Raises
+        LogUnavailable when verdicts are unknown after the deadline: then any subset may have been appended.
+        """
+        ...
+
+    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
+        """First and next offset of each partition. Raises NotFound for an unknown topic."""
+        ...
+
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """For each partition the first offset whose timestamp is at or after `at_ms`; the end if there is none."""
+        ...
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        """Places of a group in a topic, read from outside the group; partitions without one are left out."""
+        ...
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> Reader: ...
+
+    async def join(
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
+    ) -> Member:
+        """Become a member of `group`. A group without a commit begins at the first record."""
+        ...
+
+
+# -------------------------------------------------------------------------------------------------------- the board
+
+ANY = "*"
+ABSENT = ""
+
+
+class Entry(NamedTuple):
+    """A value on the board. `value` is JSON; `version` is `incarnation:counter`; `by` names who wrote it."""
+
+    key: str
+    value: bytes
+    version: str
+    at_ms: int
+    by: str
+
+
+class Count(NamedTuple):
+    """A counter after an attempt to add: its value, and whether the amount was taken."""
+
+    value: int
+    applied: bool
+
+
+class Board(Protocol):
+    """Shared values for agents. Keys are `[A-Za-z0-9._:/-]{1,256}`; values at most 64 KiB of JSON.
+
+    Every write may carry `op_id`: repeating a write with the same `op_id` on the same key answers as the first
+    time did and changes nothing, so that a client which lost the reply may simply ask again.
+    The *incarnation* names one life of the store: after a rollback (failover, restore) it differs, so no version
+    from before passes compare-and-set. Raises BoardUnavailable within 250 ms by default when the store is gone,
+    `Conflict` when a version differs, InvalidInput for a bad key or value.
+    """
+
+    @property
+    def url(self) -> str: ...
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def incarnation(self) -> str: ...
+    async def get(self, key: str) -> Entry | None: ...
+
+    async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
+        """Write; `expect` is the version that must stand: ANY, ABSENT (no value yet), or one from an Entry."""
+        ...
+
+    async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
+        """Remove the value (its history stays, ended by an entry whose value is `null`). False if there was none."""
+        ...
+
+    async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
+        """Add an item to the end of the JSON array at `key`, dropping the oldest beyond `items_max`.
+
+        Commutes between writers: never conflicts. The new array must fit the value limit, else InvalidInput.
+        """
+        ...
+
+    async def add(
+        self, key: str, amount: int, *, value_max: int | None = None, value_min: int | None = None, op_id: str = ""
+    ) -> Count:
+        """Add to the counter at `key` (0 at first) unless the sum would leave the limits."""
+        ...
+
+    async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
+        """Past values of `key`, newest first, at most 1,000 kept."""
+        ...
+
+    async def keys(self, pattern: str = "*") -> Sequence[str]:
+        """Keys with a value that match a glob (`*` any run of characters, `?` one), sorted."""
+        ...
+
+    def watch(self, pattern: str = "*") -> AsyncIterator[Entry]:
+        """Changes of matching keys from now on, in the order they happened for each key."""
+        ...
+
+
+# -------------------------------------------------------------------------------------------------------- the clock
+
+
+class Clock(Protocol):
+    """Time, so that a simulation can own it."""
+
+    def now_ms(self) -> int:
+        """Wall time, milliseconds since the epoch: only for comparing with stored times."""
+        ...
+
+    def monotonic_ms(self) -> float: ...
+    async def sleep_ms(self, delay_ms: float) -> None: ...
