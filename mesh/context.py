@@ -1,0 +1,130 @@
+"""What an agent's function gets beside its event: who it works for, the blackboard, and a place to report spending."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import BaseModel
+
+from mesh.core.errors import Conflict
+from mesh.wire.ports import ABSENT, ANY, Board, Count, Entry
+
+UPDATE_TRIES_MAX = 64
+
+
+class Item(NamedTuple):
+    """A value on the board, parsed. Hand `version` to `put(expect=…)` to write only if nobody else has."""
+
+    key: str
+    value: Any
+    version: str
+    at_ms: int
+    by: str
+
+
+class AgentBoard:
+    """The blackboard as an agent sees it: values are JSON-able or pydantic models, writes carry the task's name.
+
+    Raises BoardUnavailable (retriable) when the store is gone, Conflict when a version differs, InvalidInput for a
+    bad key or a value over 64 KiB. Appends and counters of a repeated task are recognised and not applied twice.
+    """
+
+    def __init__(self, board: Board, *, by: str, op_prefix: str) -> None:
+        self._board = board
+        self._by = by
+        self._op_prefix = op_prefix
+        self._ops = 0
+
+    async def get(self, key: str) -> Item | None:
+        """The value at `key`, or None."""
+        entry = await self._board.get(key)
+        return None if entry is None else _item(entry)
+
+    async def put(self, key: str, value: Any, *, expect: str = ANY) -> Item:
+        """Write a value; `expect` is the version that must stand (`""`: no value yet), else Conflict."""
+        return _item(await self._board.put(key, _json(value), expect=expect, by=self._by))
+
+    async def update(self, key: str, change: Callable[[Any], Any], *, default: Any = None) -> Item:
+        """Read, change, write by compare-and-set, again until nobody came between (64 tries, then Conflict).
+
+        `change` gets the parsed value (or `default`) and returns the new one; it may be called several times.
+        """
+        for tries_left in range(UPDATE_TRIES_MAX, 0, -1):
+            found = await self._board.get(key)
+            value = default if found is None else orjson.loads(found.value)
+            expect = ABSENT if found is None else found.version
+            try:
+                return _item(await self._board.put(key, _json(change(value)), expect=expect, by=self._by))
+            except Conflict:
+                if tries_left == 1:
+                    raise
+        raise AssertionError("unreachable: the loop returns or raises")
+
+    async def append(self, key: str, item: Any, *, items_max: int = 100) -> Item:
+        """Add to the end of the list at `key`, dropping the oldest beyond `items_max`. Never conflicts."""
+        entry = await self._board.append(key, _json(item), items_max=items_max, by=self._by, op_id=self._op_id())
+        return _item(entry)
+
+    async def add(
+        self, key: str, amount: int = 1, *, value_max: int | None = None, value_min: int | None = None
+    ) -> Count:
+        """Add to a counter unless the sum would leave the limits; `applied` tells."""
+        return await self._board.add(key, amount, value_max=value_max, value_min=value_min, op_id=self._op_id())
+
+    async def history(self, key: str, *, limit: int = 100) -> Sequence[Item]:
+        """Past values, newest first."""
+        return [_item(e) for e in await self._board.history(key, limit=limit)]
+
+    async def keys(self, pattern: str = "*") -> Sequence[str]:
+        """Keys that match a glob, sorted."""
+        return await self._board.keys(pattern)
+
+    def _op_id(self) -> str:
+        self._ops += 1
+        return f"{self._op_prefix}:{self._ops}"
+
+
+class Context:
+    """Facts of the running task. `task_id` is the same for every attempt: hand it to tools as idempotency key."""
+
+    __mesh_context__ = True
+    __slots__ = ("agent", "attempt", "board", "deadline_ms", "depth", "path", "run_id", "task_id", "tokens", "usd")
+
+    def __init__(
+        self,
+        *,
+        agent: str,
+        run_id: str,
+        task_id: str,
+        attempt: int,
+        depth: int,
+        path: tuple[str, ...],
+        deadline_ms: int | None,
+        board: Board,
+    ) -> None:
+        self.agent = agent
+        self.run_id = run_id
+        self.task_id = task_id
+        self.attempt = attempt
+        self.depth = depth
+        self.path = path
+        self.deadline_ms = deadline_ms
+        self.board = AgentBoard(board, by=f"{agent}/{task_id}", op_prefix=task_id)
+        self.tokens = 0
+        self.usd = Decimal(0)
+
+    def spend(self, *, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
+        """Report what this task used; it is charged to the run's budget when the task ends, however it ends."""
+        self.usd += Decimal(str(usd))
+        self.tokens += tokens
+
+
+def _item(entry: Entry) -> Item:
+    return Item(entry.key, orjson.loads(entry.value), entry.version, entry.at_ms, entry.by)
+
+
+def _json(value: Any) -> bytes:
+    if isinstance(value, BaseModel):
+        return value.__pydantic_serializer__.to_json(value)
+    return orjson.dumps(value)
