@@ -1,0 +1,186 @@
+"""Records ⇄ events on the mesh's own topics: CloudEvents 1.0, Kafka protocol binding, binary mode.
+
+Control data travels in headers, the value is the payload untouched. Attributes are headers named `ce_…`; only the
+content type is called `content-type` (binding §3.2.1). Facts about one delivery, not about the event, are plain
+headers `mesh-…`. `HEADERS` is the whole table; docs/protocol.md is generated from it.
+
+`read` is total: bytes that cannot be an event of the mesh become an `Unreadable`, a value that ends in mesh.dead.
+What foreign producers send is read by `ingress`, which is stricter about bodies and more lenient about form.
+"""
+
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from mesh.core.event import BATCH, JSON, NO_USAGE, Event, Fault, Usage, rfc3339
+from mesh.core.record import Headers, Record, coordinates
+
+HEADERS: Final[tuple[tuple[str, str], ...]] = (
+    ("ce_specversion", "always `1.0`"),
+    ("ce_id", "id of the event; the same decision makes the same id again"),
+    ("ce_source", "who says it: `/mesh/<name>`, `/agents/<agent>`, or the upstream's own URI"),
+    ("ce_type", "type of the event"),
+    ("ce_time", "RFC 3339; for events made by the mesh the log time of their cause"),
+    ("ce_subject", "what it is about; kept from upstream"),
+    ("content-type", "of the value; `application/cloudevents-batch+json` when it holds several events"),
+    ("ce_correlationid", "run id (CloudEvents Correlation extension); equals the record's key on mesh.inbox"),
+    ("ce_causationid", "id of the event that caused this one (Correlation extension)"),
+    ("ce_expirytime", "absolute deadline, RFC 3339 (Expiry Time extension)"),
+    ("ce_meshkind", "what happened: requested, succeeded, failed, due, cancelled; `task` on a task topic"),
+    ("ce_meshagent", "agent that the task is for or that answered"),
+    ("ce_meshtask", "task id; the same for every attempt"),
+    ("ce_meshdepth", "hops from the request"),
+    ("ce_meshpath", "agents crossed so far, separated by `,`"),
+    ("ce_meshusd", "millionths of a dollar used, on results"),
+    ("ce_meshtokens", "tokens used, on results"),
+    ("mesh-attempt", "which attempt of the task, from 1"),
+    ("mesh-origin", "`topic:partition:offset` of the record that this one answers"),
+    ("mesh-error-code", "reason code, on failures"),
+    ("mesh-error-class", "class of the exception, on failures"),
+    ("mesh-error-message", "message of the exception, on failures"),
+    ("mesh-error-retryable", "`true` or `false`, on failures"),
+    ("mesh-error-stack", "stack as text, at most 8 KiB, secrets masked"),
+    ("traceparent", "W3C Trace Context, exactly one"),
+    ("tracestate", "W3C Trace Context, exactly one"),
+)
+
+_TRUE: Final = b"true"
+
+
+class Unreadable(NamedTuple):
+    """Why a record is no event: a reason code of docs/protocol.md and a sentence."""
+
+    code: str
+    message: str
+
+
+def read(record: Record) -> Event | Unreadable:
+    """The event in a record of the mesh's own topics (inbox, tasks, outcomes)."""
+    h = dict(record.headers)
+    value = record.value
+    if value is None:
+        return Unreadable("empty_value", "the record has no value; expected an event's payload")
+    try:
+        if h.get("ce_specversion") != b"1.0":
+            return Unreadable("not_cloudevents", f"ce_specversion is {h.get('ce_specversion')!r}; expected b'1.0'")
+        expiry = h.get("ce_expirytime")
+        return Event(
+            h["ce_id"].decode(),
+            h["ce_source"].decode(),
+            h["ce_type"].decode(),
+            h["ce_meshkind"].decode(),
+            h["ce_correlationid"].decode(),
+            value,
+            record.timestamp,
+            h.get("ce_causationid", b"").decode(),
+            h.get("ce_meshagent", b"").decode(),
+            h.get("ce_meshtask", b"").decode(),
+            int(h.get("ce_meshdepth", b"0")),
+            tuple(h["ce_meshpath"].decode().split(",")) if h.get("ce_meshpath") else (),
+            int(h.get("mesh-attempt", b"1")),
+            h.get("content-type", b"application/json").decode(),
+            h.get("ce_time", b"").decode(),
+            h.get("ce_subject", b"").decode(),
+            None if expiry is None else parse_time(expiry.decode()),
+            h.get("traceparent", b"").decode(),
+            h.get("tracestate", b"").decode(),
+            _usage(h),
+            _fault(h) if "mesh-error-code" in h else None,
+            h["mesh-origin"].decode() if "mesh-origin" in h else coordinates(record),
+        )
+    except KeyError as missing:
+        return Unreadable("missing_header", f"header {missing.args[0]!r} is missing")
+    except UnicodeDecodeError as error:
+        return Unreadable("bad_header", f"a header is not UTF-8: {error.reason} at byte {error.start}")
+    except ValueError as error:
+        return Unreadable("bad_header", f"a header does not parse: {error}")
+
+
+def write(event: Event) -> list[tuple[str, bytes]]:
+    """Headers of an event in binary mode; the value of the record is `event.data`."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event.id.encode()),
+        ("ce_source", event.source.encode()),
+        ("ce_type", event.type.encode()),
+        ("ce_time", (event.time or rfc3339(event.at_ms)).encode()),
+        ("content-type", event.content_type.encode()),
+        ("ce_correlationid", event.run_id.encode()),
+        ("ce_meshkind", event.kind.encode()),
+    ]
+    add = headers.append
+    if event.cause_id:
+        add(("ce_causationid", event.cause_id.encode()))
+    if event.task_id:
+        add(("ce_meshtask", event.task_id.encode()))
+        add(("ce_meshagent", event.agent.encode()))
+        add(("ce_meshdepth", b"%d" % event.depth))
+        add(("ce_meshpath", ",".join(event.path).encode()))
+        add(("mesh-attempt", b"%d" % event.attempt))
+    if event.expiry_ms is not None:
+        add(("ce_expirytime", rfc3339(event.expiry_ms).encode()))
+    if event.subject:
+        add(("ce_subject", event.subject.encode()))
+    if event.usage is None:
+        add(("ce_meshusd", b"invalid"))
+    elif event.usage is not NO_USAGE:
+        if event.usage.usd_micros:
+            add(("ce_meshusd", b"%d" % event.usage.usd_micros))
+        if event.usage.tokens:
+            add(("ce_meshtokens", b"%d" % event.usage.tokens))
+    if event.origin:
+        add(("mesh-origin", event.origin.encode()))
+    if event.fault:
+        headers.extend(fault_headers(event.fault))
+    if event.traceparent:
+        add(("traceparent", event.traceparent.encode()))
+        if event.tracestate:
+            add(("tracestate", event.tracestate.encode()))
+    return headers
+
+
+def fault_headers(fault: Fault) -> Headers:
+    """A failure as plain headers."""
+    return [
+        ("mesh-error-code", fault.code.encode()),
+        ("mesh-error-class", fault.cls.encode()),
+        ("mesh-error-message", fault.message.encode("utf-8", "replace")),
+        ("mesh-error-retryable", _TRUE if fault.retryable else b"false"),
+        ("mesh-error-stack", fault.stack.encode("utf-8", "replace")),
+    ]
+
+
+def parse_time(text: str) -> int:
+    """RFC 3339 → milliseconds since the epoch. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; RFC 3339 wants one, such as `Z`")
+    return round(moment.timestamp() * 1000)
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a payload of this media type is JSON."""
+    bare = content_type.partition(";")[0].strip().lower()
+    return bare in ("", JSON, "text/json", BATCH) or bare.endswith("+json")
+
+
+def _usage(h: dict[str, bytes]) -> Usage | None:
+    if "ce_meshusd" not in h and "ce_meshtokens" not in h:
+        return NO_USAGE
+    try:
+        usage = Usage(int(h.get("ce_meshusd", b"0")), int(h.get("ce_meshtokens", b"0")))
+    except ValueError:
+        return None
+    return usage if 0 <= usage.usd_micros < 10**15 and 0 <= usage.tokens < 10**15 else None
+
+
+def _fault(h: dict[str, bytes]) -> Fault:
+    def text(name: str) -> str:
+        return h.get(name, b"").decode("utf-8", "replace")
+
+    return Fault(
+        text("mesh-error-code"),
+        text("mesh-error-message"),
+        text("mesh-error-class"),
+        h.get("mesh-error-retryable") == _TRUE,
+        text("mesh-error-stack"),
+    )

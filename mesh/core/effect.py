@@ -1,0 +1,88 @@
+"""Effects: what `decide` wants done. Values; only a service performs them.
+
+PublishTask   an event for one agent, on its task topic
+PublishEvent  a domain event leaving the mesh, on its egress topic
+Schedule      a `due` event is to enter the inbox at a time
+DeadLetter    something failed for good: its bytes go to mesh.dead, explained
+Finish        the run ended: its outcome goes to mesh.outcomes
+Note          nothing happens, and why: counted, so that no drop is silent
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mesh.core.event import Event
+from mesh.core.record import Headers
+
+if TYPE_CHECKING:
+    from mesh.core.run import Run
+
+
+@dataclass(slots=True)
+class PublishTask:
+    """`event.kind` is `task`; `key` orders tasks of this agent (bytes of the record key)."""
+
+    event: Event
+    key: bytes
+
+
+@dataclass(slots=True)
+class PublishEvent:
+    """`topic` and `key` (None: the run id) come from the declaration of the egress topic."""
+
+    event: Event
+    topic: str
+    key: bytes | None
+
+
+@dataclass(slots=True)
+class Schedule:
+    """At `due_ms` (log time) a `due` event with id `timer_id` shall enter the inbox for this run and task."""
+
+    run_id: str
+    timer_id: str
+    due_ms: int
+    task_id: str = ""
+    attempt: int = 0
+
+
+@dataclass(slots=True)
+class DeadLetter:
+    """Original bytes with where they came from and why they are here. `id` is the same whenever decided again."""
+
+    id: str
+    code: str
+    message: str
+    value: bytes | None
+    key: bytes | None
+    headers: Headers
+    origin: str
+    run_id: str = ""
+    agent: str = ""
+    task_id: str = ""
+    attempts: int = 1
+    cls: str = ""
+    stack: str = ""
+
+
+@dataclass(slots=True)
+class Finish:
+    """The run as it ended; `event_id` is the id of the outcome, `cause_id` the event that ended it."""
+
+    run: "Run"
+    event_id: str
+    cause_id: str
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Note:
+    """A drop, by reason code; `security` when somebody claimed what was not theirs."""
+
+    code: str
+    message: str
+    run_id: str = ""
+    security: bool = False
+
+
+Effect = PublishTask | PublishEvent | Schedule | DeadLetter | Finish | Note

@@ -1,0 +1,159 @@
+"""The Event: a fact, with its lineage. One class for everything on the mesh's own topics.
+
+An event is never changed once made. Times are milliseconds since the epoch; `at_ms` is the time at which the log
+took the record, the only time that decisions know. Ids are deterministic (DESIGN §4): deciding twice makes the
+same ids, so a duplicate is recognisable for ever.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+
+REQUESTED: Final = "requested"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+DUE: Final = "due"
+CANCELLED: Final = "cancelled"
+TASK: Final = "task"
+EGRESS: Final = "egress"
+OUTCOME: Final = "outcome"
+
+INBOX_KINDS: Final = frozenset({REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED})
+"""What may happen to a run; anything else on the inbox is refused as `unknown_kind`."""
+
+JSON: Final = "application/json"
+BATCH: Final = "application/cloudevents-batch+json"
+"""Content type of a value that holds several events, so that a result is never torn."""
+
+
+class Part(NamedTuple):
+    """One event inside a value: its type and its payload as JSON bytes."""
+
+    type: str
+    data: bytes
+
+
+class Usage(NamedTuple):
+    """What a task used. Money in millionths of a dollar."""
+
+    usd_micros: int = 0
+    tokens: int = 0
+
+
+class Fault(NamedTuple):
+    """Why a task failed. `code` is a reason code, `cls` the exception's class, `stack` capped text, secrets masked."""
+
+    code: str
+    message: str
+    cls: str = ""
+    retryable: bool = True
+    stack: str = ""
+
+
+NO_USAGE: Final = Usage()
+
+
+@dataclass(slots=True)
+class Event:
+    """See the module. `path` lists the agents crossed so far, the running one last."""
+
+    id: str
+    source: str
+    type: str
+    kind: str
+    run_id: str
+    data: bytes
+    at_ms: int = 0
+    cause_id: str = ""
+    agent: str = ""
+    task_id: str = ""
+    depth: int = 0
+    path: tuple[str, ...] = ()
+    attempt: int = 1
+    content_type: str = JSON
+    time: str = ""
+    subject: str = ""
+    expiry_ms: int | None = None
+    traceparent: str = ""
+    tracestate: str = ""
+    usage: Usage | None = NO_USAGE
+    """None when what the agent reported is not a usage (negative, NaN, text): the reservation is charged."""
+    fault: Fault | None = None
+    origin: str = ""
+    """Coordinates of the record this one answers or was read from: `topic:partition:offset`."""
+
+    def parts(self) -> Sequence[Part]:
+        """The events in the value. Raises ValueError when a batch is not one."""
+        return batch_parts(self.data) if self.content_type == BATCH else (Part(self.type, self.data),)
+
+
+def derive(*parts: str | int) -> str:
+    """A deterministic id: 32 hex digits of BLAKE2b over the parts, each ended by a NUL so that none runs into the next."""
+    return blake2b("\0".join(map(str, ("v1", *parts))).encode(), digest_size=16).hexdigest()
+
+
+def run_id_of(source: str, event_id: str) -> str:
+    """The run that a request opens when it names none: CloudEvents makes (source, id) unique."""
+    return blake2b(f"{source}\0{event_id}".encode(), digest_size=12).hexdigest()
+
+
+def fingerprint(data: bytes) -> str:
+    """Short hash of a body, to tell a repeated request from another one under the same id."""
+    return blake2b(data, digest_size=8).hexdigest()
+
+
+def batch(parts: Sequence[Part], *, source: str, event_id: str) -> bytes:
+    """Several events as one CloudEvents batch (a JSON array); payload bytes are embedded as they are."""
+    return orjson.dumps(
+        [
+            {
+                "specversion": "1.0",
+                "id": f"{event_id}:{n}",
+                "source": source,
+                "type": part.type,
+                "datacontenttype": JSON,
+                "data": orjson.Fragment(part.data),
+            }
+            for n, part in enumerate(parts)
+        ]
+    )
+
+
+def batch_parts(data: bytes) -> list[Part]:
+    """The events of a batch. Raises ValueError when it is not a list of structured events with JSON data."""
+    items = orjson.loads(data)
+    if not isinstance(items, list):
+        raise ValueError(f"a CloudEvents batch is a JSON array, got {type(items).__name__}")
+    parts = []
+    for n, item in enumerate(items):
+        if not (isinstance(item, dict) and isinstance(item.get("type"), str) and "data" in item):
+            raise ValueError(f"item {n} of the batch is no structured CloudEvent with `type` and `data`")
+        parts.append(Part(item["type"], orjson.dumps(item["data"])))
+    return parts
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def rfc3339(at_ms: int) -> str:
+    """`2026-11-20T12:00:00.123Z`; years beyond 9999 are shown as the last one that exists."""
+    seconds, ms = divmod(min(max(at_ms, 0), 253_402_300_799_999), 1000)
+    return f"{_second(seconds)}.{ms:03d}Z"
+
+
+def parsed(data: bytes) -> Any:
+    """A payload as Python values, None where it is no JSON: a condition then finds every field missing."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None

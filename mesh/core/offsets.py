@@ -1,0 +1,49 @@
+"""Contiguous commit above out-of-order completion, for one partition in one assignment.
+
+Work on records finishes in any order; only the contiguous finished prefix may be committed, else a crash loses what
+was skipped. Rules, each from a real bug (reference: confluentinc/parallel-consumer #826, #894, #909):
+
+ 1. Every record of a fetched batch is taken before anything is awaited.
+ 2. A completion names the tracker it belongs to; one from an earlier assignment has its own, discarded tracker.
+ 3. The place to commit is read in one synchronous step: the lowest unfinished offset, else one past the highest taken.
+ 4. Offsets are those received; gaps (compaction, control records) are normal.
+"""
+
+from collections import deque
+
+
+class OffsetTracker:
+    """Which taken offsets are not finished. Offsets are taken in rising order. All calls are O(1) amortised."""
+
+    __slots__ = ("_done", "_next", "_taken", "committed")
+
+    def __init__(self) -> None:
+        self._taken: deque[int] = deque()
+        self._done: set[int] = set()
+        self._next: int | None = None
+        self.committed: int | None = None
+        """The place last committed, as the owner noted it."""
+
+    def __len__(self) -> int:
+        """Taken and not yet behind the committable place: the span that a crash would repeat."""
+        return len(self._taken)
+
+    def take(self, offset: int) -> None:
+        """A record was received. Raises ValueError when offsets do not rise."""
+        if self._next is not None and offset < self._next:
+            raise ValueError(f"offset {offset} was taken after {self._next - 1}; offsets rise within an assignment")
+        self._taken.append(offset)
+        self._next = offset + 1
+
+    def finish(self, offset: int) -> None:
+        """The record's outcome is durable. Raises ValueError for an offset that is not in work."""
+        if offset in self._done or not self._taken or not self._taken[0] <= offset <= self._taken[-1]:
+            raise ValueError(f"offset {offset} is not in work")
+        self._done.add(offset)
+        while self._taken and self._taken[0] in self._done:
+            self._done.remove(self._taken.popleft())
+
+    def place(self) -> int | None:
+        """The offset to commit: everything below it is finished. None when nothing was taken or nothing is new."""
+        place = self._taken[0] if self._taken else self._next
+        return None if place is None or place == self.committed else place

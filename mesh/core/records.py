@@ -1,0 +1,129 @@
+"""Effects → records to append: the only place that knows how each effect looks on the wire. Pure.
+
+`Schedule` and `Note` are no records: a service keeps timers and counts notes. `due_record` makes the record of a timer
+that has become due.
+"""
+
+from typing import Any
+
+import orjson
+
+from mesh.core.codec import write
+from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule
+from mesh.core.event import DUE, JSON, OUTCOME, Event, Usage, rfc3339
+from mesh.core.record import NewRecord
+from mesh.core.run import Result, Run
+from mesh.core.topology import Topology
+
+OUTCOME_TYPE = "mesh.run."
+"""`mesh.run.completed` and so on: the type of an outcome names the ending."""
+STACK_BYTES_MAX = 8_192
+
+
+def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish, topology: Topology) -> NewRecord:
+    """The record that performs an effect."""
+    match effect:
+        case PublishTask():
+            return NewRecord(topology.tasks(effect.event.agent), effect.key, effect.event.data, write(effect.event))
+        case PublishEvent():
+            key = effect.event.run_id.encode() if effect.key is None else effect.key
+            return NewRecord(effect.topic, key, effect.event.data, write(effect.event))
+        case Finish():
+            return _outcome(effect, topology)
+        case DeadLetter():
+            return dead_letter(effect, topology)
+
+
+def due_record(timer: Schedule, at_ms: int, topology: Topology) -> NewRecord:
+    """A timer that is due, for the inbox. Firing it twice does no harm: only its consumption changes state."""
+    event = Event(
+        timer.timer_id,
+        f"/mesh/{topology.name}",
+        "mesh.timer",
+        DUE,
+        timer.run_id,
+        b"{}",
+        at_ms,
+        task_id=timer.task_id,
+        attempt=timer.attempt or 1,
+    )
+    return NewRecord(topology.inbox, timer.run_id.encode(), event.data, write(event))
+
+
+def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
+    """Original bytes, key and headers, plus why: names of KIP-1191 (`__dlq.errors.*`) and Kafka Connect."""
+    topic, partition, offset = dead.origin.rsplit(":", 2) if dead.origin.count(":") >= 2 else (dead.origin, "", "")
+    headers: list[tuple[str, bytes]] = [
+        *(h for h in dead.headers if not h[0].startswith(("__dlq.errors.", "__connect.errors.", "mesh-dlq-"))),
+        ("__dlq.errors.topic", topic.encode()),
+        ("__dlq.errors.partition", partition.encode()),
+        ("__dlq.errors.offset", offset.encode()),
+        ("__dlq.errors.delivery.count", b"%d" % dead.attempts),
+        ("__dlq.errors.message", dead.message.encode("utf-8", "replace")),
+        ("mesh-dlq-id", dead.id.encode()),
+        ("mesh-dlq-reason", dead.code.encode()),
+    ]
+    for name, text in (("run", dead.run_id), ("agent", dead.agent), ("task", dead.task_id)):
+        if text:
+            headers.append((f"mesh-dlq-{name}", text.encode()))
+    if dead.cls:
+        headers.append(("__connect.errors.exception.class.name", dead.cls.encode()))
+    if dead.stack:
+        headers.append(("__connect.errors.exception.stacktrace", capped(dead.stack).encode("utf-8", "replace")))
+    return NewRecord(topology.dead, dead.key, dead.value, headers)
+
+
+def capped(stack: str) -> str:
+    """The end of a stack, at most 8 KiB, saying so when it was cut."""
+    raw = stack.encode("utf-8", "replace")
+    if len(raw) <= STACK_BYTES_MAX:
+        return stack
+    return f"[cut: the last {STACK_BYTES_MAX} of {len(raw)} bytes]\n" + raw[-STACK_BYTES_MAX:].decode("utf-8", "ignore")
+
+
+def outcome_body(run: Run) -> dict[str, Any]:
+    """The outcome as JSON-able values; docs/protocol.md lists the fields."""
+    return {
+        "run": run.id,
+        "request": {"ids": list(run.roots), "type": run.type},
+        "ending": run.ending,
+        "results": [_result(r) for r in run.results],
+        "refusals": [r._asdict() for r in run.refusals],
+        "failures": [f._asdict() for f in run.failures],
+        "starved": list(run.starved),
+        "tasks": run.tasks,
+        "used": {"usd": run.usd_micros / 1_000_000, "tokens": run.tokens},
+        "opened": rfc3339(run.opened_ms),
+        "ended": rfc3339(run.ended_ms),
+        "took_ms": run.ended_ms - run.opened_ms,
+    }
+
+
+def _outcome(finish: Finish, topology: Topology) -> NewRecord:
+    run = finish.run
+    event = Event(
+        finish.event_id,
+        f"/mesh/{topology.name}",
+        OUTCOME_TYPE + run.ending,
+        OUTCOME,
+        run.id,
+        orjson.dumps(outcome_body(run)),
+        finish.at_ms,
+        finish.cause_id,
+        content_type=JSON,
+        subject=run.subject,
+        traceparent=run.traceparent,
+        tracestate=run.tracestate,
+        usage=Usage(run.usd_micros, run.tokens),
+    )
+    return NewRecord(topology.outcomes, run.id.encode(), event.data, write(event))
+
+
+def _result(result: Result) -> dict[str, Any]:
+    shown: dict[str, Any] = {"type": result.type, "id": result.id, "agent": result.agent}
+    try:
+        orjson.loads(result.data)
+        shown["data"] = orjson.Fragment(result.data)
+    except orjson.JSONDecodeError:
+        shown["text"] = result.data.decode("utf-8", "backslashreplace")
+    return shown
