@@ -1,0 +1,296 @@
+"""One SQLite file, shared by the log, the board and several processes on one machine.
+
+Durability: with `NORMAL` what was acknowledged survives `kill -9` of any process at any time; after a loss of power
+the last commits may be missing (the file stays sound). With `FULL` every commit is flushed to disk first.
+Never open the file itself by other means in a process that uses it: closing such a descriptor drops SQLite's locks.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from mesh.core.errors import ConfigInvalid, LogUnavailable, Unavailable
+from mesh.wire.sqlite.failure import is_busy, unavailable
+from mesh.wire.sqlite.wake import Bell, Wakeup
+from mesh.wire.sqlite.writer import Job, Settled, Writer
+
+T = TypeVar("T")
+
+BOARD_CHANNEL = 0
+"""Touched by every write that does not say otherwise; the log uses positive (partitions) and negative (groups) ones."""
+
+FORMAT = 1
+"""Version of the tables, in the file's `user_version`. A file of a later version is refused."""
+
+_OPEN_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 5.0
+_LOCK_SLICE_MS = 100
+_READ_BUSY_MS = 1_000
+_SAFETY_POLL_S = 0.1
+_CHECKPOINT_PAGES = 4_000
+_WAL_BYTES_MAX = 128 * 1024 * 1024
+_WAL_CHECK_S = 0.25
+
+
+class SqliteFile:
+    """Connections, the writer thread and wake-ups of one file. Used from one event loop.
+
+    Every user (log, board) calls `start` and `close`; the last `close` lets go of the file.
+    """
+
+    def __init__(self, path: str | Path, *, synchronous: Literal["NORMAL", "FULL"] = "NORMAL") -> None:
+        self.path = Path(path)
+        self._synchronous = synchronous
+        self._users = 0
+        self._opening = asyncio.Lock()
+        self._writer: Writer | None = None
+        self._reads: sqlite3.Connection | None = None
+        self._bell = Bell(Path(f"{self.path}.wake"))
+        self._bell_fd = -1
+        self._wakeups: list[Wakeup] = []
+        self._version = -1
+        self._timer: asyncio.TimerHandle | None = None
+        self._wal_checked_at = 0.0
+
+    # ------------------------------------------------------------------------------------------------- open, close
+
+    async def start(self, schema: Sequence[str] = (), *, kind: type[Unavailable] = LogUnavailable) -> None:
+        """Open the file, making it and its directory if need be, and run `schema` (`CREATE … IF NOT EXISTS`).
+
+        Safe when several processes do it at once. Raises `kind` when the file cannot be opened or is no database,
+        ConfigInvalid when a later version of this package wrote it.
+        """
+        async with self._opening:
+            if self._writer is None:
+                await self._open(kind)
+            self._users += 1
+        try:
+            await self.write(
+                lambda connection: _create(connection, schema), operation="open", kind=kind, wakes=(), timeout_ms=10_000
+            )
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let go of the file when the last user closes: what waits is written first. Returns within 5 s, always."""
+        async with self._opening:
+            self._users -= 1
+            if self._users > 0 or self._writer is None:
+                self._users = max(self._users, 0)
+                return
+            writer, self._writer = self._writer, None
+            if self._timer is not None:
+                self._timer.cancel()
+            asyncio.get_running_loop().remove_reader(self._bell_fd)
+            # Ours first: the last connection to close writes the WAL back, and the thread's may take its time.
+            if self._reads is not None:
+                self._reads.close()
+                self._reads = None
+            if await writer.stop(_CLOSE_TIMEOUT_S):
+                self._bell.close()
+            for wakeup in tuple(self._wakeups):
+                wakeup.set()
+
+    async def _open(self, kind: type[Unavailable]) -> None:
+        writer = Writer(connect=self._connect, committed=self._bell.ring, settle=self._settle, tidy=self._shorten_wal)
+        started = False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            await writer.start(f"sqlite {self.path.name}", _OPEN_TIMEOUT_S * 1.5)
+            started = True
+            self._bell_fd = self._bell.open()
+            self._reads = self._connect_reads()
+        except BaseException as error:
+            if started:
+                await writer.stop(_CLOSE_TIMEOUT_S)
+            self._bell.close()
+            if isinstance(error, sqlite3.Error):
+                raise unavailable(kind, error, operation="open", where=str(self.path)) from error
+            if isinstance(error, OSError):  # TimeoutError is one
+                raise kind(
+                    f"open failed: {error.strerror or error or 'no answer from the disk'}",
+                    where=str(error.filename or self.path),
+                    remedy="Check that the directory exists and that this user may write in it",
+                ) from error
+            raise
+        self._writer = writer
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._bell_fd, self._on_bell)
+        self._timer = loop.call_later(_SAFETY_POLL_S, self._look)
+
+    def _connect_reads(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=_READ_BUSY_MS / 1000)
+        connection.execute("PRAGMA query_only = ON")
+        self._version = connection.execute("PRAGMA data_version").fetchone()[0]
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        """Runs in the writer thread. Several processes may be at it at once."""
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, timeout=_LOCK_SLICE_MS / 1000, check_same_thread=False
+        )
+        deadline = time.monotonic() + _OPEN_TIMEOUT_S
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait by itself here: two processes that switch the mode would wait for each other.
+                if not is_busy(error) or time.monotonic() > deadline:
+                    connection.close()
+                    raise
+                time.sleep(0.01)
+            except sqlite3.Error:
+                connection.close()
+                raise
+        if mode != "wal":
+            connection.close()
+            raise sqlite3.OperationalError(f"no write-ahead log on this file system (journal mode {mode!r})")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_MAX // 4}")
+        connection.execute("PRAGMA secure_delete = OFF")
+        return connection
+
+    # ------------------------------------------------------------------------------------------------ write, read
+
+    async def write(
+        self,
+        job: Callable[[sqlite3.Connection], T],
+        *,
+        timeout_ms: float = 10_000,
+        operation: str = "write",
+        kind: type[Unavailable] = LogUnavailable,
+        wakes: Iterable[int] = (BOARD_CHANNEL,),
+    ) -> T:
+        """Run `job` in the writer thread within a transaction; returns its result after COMMIT.
+
+        Jobs of all callers run in the order of their calls, many to a transaction. What a job raises comes out here
+        and undoes only what that job wrote. A job must not begin or end transactions, and must be repeatable: it
+        runs again when another one of its transaction failed. `wakes`: the channels whose subscribers are woken,
+        read after the job ran, so that the job may fill it. Raises `kind` when there is no verdict after
+        `timeout_ms` (the write may or may not happen then), and for whatever SQLite refuses.
+        """
+        writer = self._writer
+        if writer is None or writer.failure is not None:
+            raise self._closed(kind, operation, writer)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        waiting = Job(job, future, operation, timeout_ms, wakes, kind, str(self.path))
+        timer = loop.call_later(timeout_ms / 1000, waiting.expire)
+        writer.put(waiting)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def read(
+        self,
+        job: Callable[[sqlite3.Connection], T],
+        *,
+        operation: str = "read",
+        kind: type[Unavailable] = LogUnavailable,
+    ) -> T:
+        """Run `job` at once on the reading connection, on the caller's own thread: must be short.
+
+        Readers never wait for writers. Every statement sees what was committed when it began; it must be fetched to
+        its end, else it holds the WAL. Raises `kind` for whatever SQLite refuses.
+        """
+        if self._reads is None:
+            raise self._closed(kind, operation, self._writer)
+        try:
+            return job(self._reads)
+        except sqlite3.Error as error:
+            raise unavailable(kind, error, operation=operation, where=str(self.path)) from error
+
+    def _closed(self, kind: type[Unavailable], operation: str, writer: Writer | None) -> Unavailable:
+        if writer is not None and writer.failure is not None:
+            error = kind(f"{operation} failed: the writer thread ended: {writer.failure!r}", where=str(self.path))
+            error.__cause__ = writer.failure
+            return error
+        return kind(f"{operation} failed: the file is not open", where=str(self.path), remedy="Call start() first")
+
+    def _settle(self, settled: Settled, touched: frozenset[int]) -> None:
+        """On the loop, after a group: answer its callers, then wake who listens here."""
+        for job, result, error in settled:
+            if job.future.done():
+                continue
+            if error is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(error)
+        if touched:
+            self._offer(touched)
+
+    def _shorten_wal(self, connection: sqlite3.Connection) -> None:
+        """In the writer thread, after its callers were answered.
+
+        SQLite's own checkpoints never wait, so that under steady load of several processes none may ever reach the
+        end of the WAL, which then grows without end. Past some size one waits for the others.
+        """
+        now = time.monotonic()
+        if now - self._wal_checked_at < _WAL_CHECK_S:
+            return
+        self._wal_checked_at = now
+        try:
+            if Path(f"{self.path}-wal").stat().st_size > _WAL_BYTES_MAX:
+                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        except (sqlite3.Error, FileNotFoundError):
+            # Nobody asked for this. If the disk is full or gone, the next write meets it and tells its caller.
+            return
+
+    # --------------------------------------------------------------------------------------------------- wake-ups
+
+    def subscribe(self, channels: Iterable[int] | None = None) -> Wakeup:
+        """An event that is set after each commit on `channels` (None: on any), by this or any other process.
+
+        Within 2 ms as a rule, within 100 ms always. `clear` it, look, then `wait`. `close` it when done.
+        """
+        wakeup = Wakeup(channels, self._forget)
+        self._wakeups.append(wakeup)
+        return wakeup
+
+    def _forget(self, wakeup: Wakeup) -> None:
+        if wakeup in self._wakeups:
+            self._wakeups.remove(wakeup)
+
+    def _offer(self, touched: frozenset[int] | None) -> None:
+        for wakeup in self._wakeups:
+            wakeup.offer(touched)
+
+    def _on_bell(self) -> None:
+        touched = self._bell.drain()
+        if touched is None or touched:
+            self._offer(touched)
+
+    def _look(self) -> None:
+        """The safety poll: has anybody committed since we last looked?"""
+        self._timer = asyncio.get_running_loop().call_later(_SAFETY_POLL_S, self._look)
+        if not self._wakeups:
+            return
+        try:
+            version = self.read(lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0]))
+        except Unavailable:
+            version = -1  # whoever is woken now reads for himself, and has somebody to tell
+        if version != self._version or version == -1:
+            self._version = version
+            self._offer(None)
+
+
+def _create(connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > FORMAT:
+        raise ConfigInvalid(
+            "the file was written by a later version",
+            expected=f"format {FORMAT} or older",
+            got=f"format {version}",
+            remedy="Update agent-mesh, or name another file",
+        )
+    for statement in schema:
+        connection.execute(statement)
+    if version != FORMAT:
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
