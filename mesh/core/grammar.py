@@ -80,7 +80,7 @@ def parse_tree(text: str) -> Node:
     return _Parser(_tokens(text), len(text)).whole()
 
 
-def text_of(node: Node, *, within: str = "or") -> str:
+def text_of(node: Node, *, within: str = "") -> str:
     """The canonical text of a tree; `within` is the word it stands under, which decides about parentheses."""
     if isinstance(node, Path):
         return str(node)
