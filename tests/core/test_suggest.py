@@ -1,0 +1,41 @@
+"""Did you mean …?"""
+
+import pytest
+
+from mesh.core.suggest import WORD_CHARS_MAX, nearest
+
+KNOWN = ("order.placed", "order.priced", "stock.reserved", "timeout")
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("order.plced", "order.placed"),
+        ("order_placed", "order.placed"),
+        ("ORDER.PLACED", "order.placed"),
+        ("order.prcied", "order.priced"),
+        ("time_out", "timeout"),
+        ("order.placed", "order.placed"),
+        ("payment", None),
+        ("", None),
+    ],
+)
+def test_the_nearest_known_word_is_suggested(word: str, expected: str | None) -> None:
+    assert nearest(word, KNOWN) == expected
+
+
+def test_nothing_is_known() -> None:
+    assert nearest("a", ()) is None
+
+
+def test_a_very_long_word_is_not_compared() -> None:
+    long = "a" * (WORD_CHARS_MAX + 1)
+    assert nearest(long, [long]) is None
+
+
+def test_the_answer_does_not_depend_on_the_order_of_what_is_known() -> None:
+    assert nearest("order.pxxced", KNOWN) == nearest("order.pxxced", reversed(KNOWN))
+
+
+def test_more_likeness_may_be_demanded() -> None:
+    assert nearest("order.plac", ["order.placed"], likeness_min=0.99) is None
