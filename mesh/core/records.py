@@ -4,14 +4,15 @@
 that has become due.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from mesh.core.codec import write
+from mesh.core.codec import read, write
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule
-from mesh.core.event import DUE, JSON, OUTCOME, Event, Usage, rfc3339
-from mesh.core.record import NewRecord
+from mesh.core.event import DUE, FAILED, JSON, OUTCOME, TASK, Event, Fault, Usage, derive, rfc3339
+from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.run import Result, Run
 from mesh.core.topology import Topology
 
@@ -71,6 +72,42 @@ def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
     if dead.stack:
         headers.append(("__connect.errors.exception.stacktrace", capped(dead.stack).encode("utf-8", "replace")))
     return NewRecord(topology.dead, dead.key, dead.value, headers)
+
+
+def instead_of(record: NewRecord, code: str, message: str, topology: Topology) -> NewRecord:
+    """What to append when the log refused `record`: never silence.
+
+    A task → a final failure of that task. An outcome → the same outcome without its payloads. Anything else → a
+    dead letter that points at what was refused, without its value.
+    """
+    headers = dict(record.headers)
+    kind = headers.get("ce_meshkind", b"").decode("ascii", "replace")
+    text = f"the log refused a record for {record.topic} ({len(record.value or b'')} bytes): {message}"
+    if kind == TASK:
+        stored = StoredRecord(record.topic, 0, 0, 0, record.key, record.value, record.headers)
+        task = read(stored)
+        if isinstance(task, Event):
+            answer = replace(task, kind=FAILED, id=f"{task.id}:{FAILED}", data=b"null", content_type=JSON, origin="")
+            answer.fault = Fault(f"refused_{code}", text, retryable=False)
+            return NewRecord(topology.inbox, task.run_id.encode(), answer.data, write(answer))
+    if kind == OUTCOME and record.value is not None:
+        body = orjson.loads(record.value)
+        body["results"] = [
+            {"type": r["type"], "id": r["id"], "agent": r["agent"], "omitted": text} for r in body["results"]
+        ]
+        return record._replace(value=orjson.dumps(body))
+    kept = [h for h in record.headers if not h[0].startswith("__")][:32]
+    dead = DeadLetter(
+        derive("refused", record.topic, headers.get("ce_id", b"").decode("utf-8", "replace")),
+        f"refused_{code}",
+        text,
+        None,
+        record.key,
+        [(name, value) for name, value in kept if len(value) <= STACK_BYTES_MAX],
+        record.topic,
+        run_id=headers.get("ce_correlationid", b"").decode("utf-8", "replace")[:128],
+    )
+    return dead_letter(dead, topology)
 
 
 def capped(stack: str) -> str:

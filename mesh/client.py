@@ -1,0 +1,251 @@
+"""The door for upstream code: publish a request, follow its run, wait for its outcome.
+
+    async with Mesh.connect() as mesh:
+        run = await mesh.publish("order.placed", {"order_id": "o-17", "lines": []})
+        outcome = await run.outcome(timeout_s=30)
+        print(outcome.ending, outcome.results)
+
+Publishing is done when the log has acknowledged. The same request again (same id) is the same run.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import BaseModel
+from uuid_utils import uuid7
+
+from mesh.core.codec import Unreadable, read, write
+from mesh.core.errors import InvalidInput, LogUnavailable, NotAccepted, WaitTimeout
+from mesh.core.event import Event
+from mesh.core.ingress import REJECTED_TYPE, Rejected, Request, open_request
+from mesh.core.partition import partition_of
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.topology import Topology
+from mesh.settings import Settings
+from mesh.settings import load as load_settings
+from mesh.wire.ports import Log, Reader, Refused
+from mesh.wiring import load_topology, open_log
+
+LOOK_BACK_AFTER_S = 1.0
+
+
+class Result(NamedTuple):
+    """One payload that left the mesh."""
+
+    type: str
+    agent: str
+    data: Any
+
+
+class Outcome(NamedTuple):
+    """How a run ended. `raw` is the whole record as documented in docs/protocol.md."""
+
+    run_id: str
+    ending: str
+    results: tuple[Result, ...]
+    refusals: tuple[dict[str, Any], ...]
+    failures: tuple[dict[str, Any], ...]
+    raw: dict[str, Any]
+
+    def __bool__(self) -> bool:
+        """True when the run completed."""
+        return self.ending == "completed"
+
+
+class Run:
+    """A run that was asked for."""
+
+    def __init__(self, mesh: "Mesh", run_id: str, event_id: str) -> None:
+        self._mesh = mesh
+        self.id = run_id
+        self.event_id = event_id
+
+    async def outcome(self, *, timeout_s: float = 60.0) -> Outcome:
+        """Wait for the end. Raises WaitTimeout (the run goes on), NotAccepted when the request was rejected."""
+        return await self._mesh.outcome(self.id, timeout_s=timeout_s)
+
+
+class Mesh:
+    """A connection to the log for upstream code. Make one with `Mesh.connect`."""
+
+    def __init__(self, log: Log, topology: Topology) -> None:
+        self.log = log
+        self.topology = topology
+        self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, settings: Settings | None = None, **flags: Any) -> AsyncIterator["Mesh"]:
+        """Open the log that settings, environment or `flags` (`log=…`, `topology=…`) name, and close it at the end."""
+        settings = settings or load_settings(flags).settings
+        log = open_log(settings, client="mesh-client")
+        await log.start()
+        mesh = cls(log, load_topology(settings.topology))
+        try:
+            yield mesh
+        finally:
+            await mesh.close()
+            await log.close()
+
+    async def publish(
+        self,
+        type: str,
+        payload: Any,
+        *,
+        id: str | None = None,
+        run_id: str | None = None,
+        subject: str = "",
+        deadline_s: float | None = None,
+        traceparent: str = "",
+    ) -> Run:
+        """Ask for a run. Raises InvalidInput with a reason code, LogUnavailable.
+
+        `payload`: a pydantic model, JSON-able values, or bytes of JSON. `id`: of the request; by default what the
+        ingress topic declares, else a new one. `run_id`: the correlation id, by default made from the id.
+        """
+        event = self.request(
+            type, payload, id=id, run_id=run_id, subject=subject, deadline_s=deadline_s, traceparent=traceparent
+        )
+        return (await self.send([event]))[0]
+
+    def request(
+        self,
+        type: str,
+        payload: Any,
+        *,
+        id: str | None = None,
+        run_id: str | None = None,
+        subject: str = "",
+        deadline_s: float | None = None,
+        traceparent: str = "",
+    ) -> Event:
+        """The event that `publish` would send. Raises InvalidInput with a reason code."""
+        expiry = None
+        if deadline_s is not None:
+            expiry = (datetime.now(UTC) + timedelta(seconds=deadline_s)).isoformat()
+        data = _json(payload)
+        request = Request(type, data, id=id, run_id=run_id, subject=subject, expiry=expiry, traceparent=traceparent)
+        event = open_request(request, self.topology, fallback_id=str(uuid7()))
+        if isinstance(event, Rejected):
+            raise InvalidInput(event.message, code=event.code, where=f"publish {type}")
+        return event
+
+    async def send(self, events: Iterable[Event]) -> Sequence[Run]:
+        """Publish many requests in one append, in order. Raises LogUnavailable, InvalidInput if the log refuses one."""
+        await self._watch()
+        requests = list(events)
+        records = [NewRecord(self.topology.inbox, e.run_id.encode(), e.data, write(e)) for e in requests]
+        for event, verdict in zip(requests, await self.log.append(records), strict=True):
+            if isinstance(verdict, Refused):
+                raise InvalidInput(
+                    f"the log refused request {event.id!r}: {verdict.message}",
+                    code=verdict.code,
+                    where=f"{self.log.url} {self.topology.inbox}",
+                    remedy="Those before it in this call were published" if len(requests) > 1 else "",
+                )
+        return [Run(self, event.run_id, event.id) for event in requests]
+
+    async def outcome(self, run_id: str, *, timeout_s: float = 60.0) -> Outcome:
+        """The outcome of a run, now or when it ends. Looks back through the log if nothing comes within a second."""
+        await self._watch()
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run_id, []).append(future)
+        look_back = asyncio.get_running_loop().create_task(self._look_back(run_id, future))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            raise WaitTimeout(
+                f"run {run_id} has not ended within {timeout_s:g} s; it goes on",
+                where=self.topology.outcomes,
+                remedy=f"`mesh run show {run_id}` tells where it stands; is a worker up (`mesh up`)?",
+            ) from error
+        finally:
+            look_back.cancel()
+            left = [f for f in self._waiting.get(run_id, ()) if f is not future]
+            if left:
+                self._waiting[run_id] = left
+            else:
+                self._waiting.pop(run_id, None)
+
+    async def close(self) -> None:
+        """Stop watching. The log is the caller's, unless `connect` opened it."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+
+    async def _watch(self) -> None:
+        if self._watcher is not None:
+            if self._watcher.done():
+                await self._watcher  # raises why it ended
+            return
+        ends = await self.log.bounds(self.topology.outcomes)
+        reader = self.log.reader({TopicPartition(self.topology.outcomes, p): b.end for p, b in ends.items()})
+        self._watcher = asyncio.get_running_loop().create_task(self._read_outcomes(reader), name="outcomes")
+
+    async def _read_outcomes(self, reader: Reader) -> None:
+        try:
+            while True:
+                for record in await reader.poll(records_max=1_000, wait_ms=500):
+                    waiting = self._waiting.pop((record.key or b"").decode("utf-8", "replace"), ())
+                    if waiting:
+                        event = read(record)
+                        if not isinstance(event, Unreadable):
+                            _resolve(event, waiting)
+        except LogUnavailable as error:
+            for futures in self._waiting.values():
+                for future in futures:
+                    if not future.done():
+                        future.set_exception(error)
+            raise
+        finally:
+            await reader.close()
+
+    async def _look_back(self, run_id: str, future: "asyncio.Future[Outcome]") -> None:
+        """For a run that ended before anybody watched: read its partition of the outcomes."""
+        await asyncio.sleep(LOOK_BACK_AFTER_S)
+        bounds = await self.log.bounds(self.topology.outcomes)
+        key = run_id.encode()
+        tp = TopicPartition(self.topology.outcomes, partition_of(key, len(bounds)))
+        start, end = bounds[tp.partition]
+        reader = self.log.reader({tp: start})
+        try:
+            while reader.position(tp) < end:
+                for record in await reader.poll(records_max=1_000, wait_ms=500):
+                    if record.key == key and not isinstance(event := read(record), Unreadable):
+                        _resolve(event, [future])
+        finally:
+            await reader.close()
+
+
+def _resolve(event: Event, waiting: Iterable["asyncio.Future[Outcome]"]) -> None:
+    body = orjson.loads(event.data)
+    for future in waiting:
+        if future.done():
+            continue
+        if event.type == REJECTED_TYPE:
+            future.set_exception(NotAccepted(f"{body['code']}: {body['message']}", where=f"run {event.run_id}"))
+        else:
+            future.set_result(outcome_of(body))
+
+
+def outcome_of(body: dict[str, Any]) -> Outcome:
+    """An Outcome from the body of a record on mesh.outcomes."""
+    results = tuple(Result(r["type"], r["agent"], r.get("data", r.get("text"))) for r in body["results"])
+    return Outcome(body["run"], body["ending"], results, tuple(body["refusals"]), tuple(body["failures"]), body)
+
+
+def _json(payload: Any) -> bytes:
+    if isinstance(payload, bytes):
+        return payload
+    if isinstance(payload, BaseModel):
+        return payload.__pydantic_serializer__.to_json(payload)
+    try:
+        return orjson.dumps(payload)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"the payload is not JSON-able: {error}", code="unparseable", where="publish") from error

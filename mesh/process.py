@@ -1,0 +1,85 @@
+"""One process of the mesh: services side by side in one event loop, over one log and one board.
+
+`mesh up` runs one of these for its arguments, `mesh demo` and the test kit one for everything. Services do not know
+each other; they meet only on the log.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from mesh.core.agent import Agent
+from mesh.core.topology import Topology
+from mesh.services.intake import Intake
+from mesh.services.orchestrator import Orchestrator
+from mesh.services.worker import Worker
+from mesh.settings import Settings
+from mesh.wire.clock import SystemClock
+from mesh.wire.ports import Board, Clock, Log
+from mesh.wiring import topic_specs
+
+SERVICES = ("intake", "orchestrator", "worker")
+
+
+class Process:
+    """Chosen services of one mesh in this process. `agents`: those that the worker here runs; none: no worker."""
+
+    def __init__(
+        self,
+        log: Log,
+        topology: Topology,
+        settings: Settings,
+        *,
+        services: Sequence[str] = SERVICES,
+        agents: Mapping[str, Agent] | None = None,
+        board: Board | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        options = {"records_max": settings.poll_records_max, "session_timeout_ms": settings.session_timeout_ms}
+        self.log, self.topology = log, topology
+        self.orchestrator = Orchestrator(log, topology, clock, **options) if "orchestrator" in services else None
+        self.intake = Intake(log, topology, **options) if "intake" in services else None
+        self.worker = None
+        if "worker" in services and agents and board is not None:
+            drain_ms = settings.drain_timeout_ms
+            self.worker = Worker(log, board, topology, agents, clock, drain_timeout_ms=drain_ms, **options)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask every service to drain and end; `run` then returns."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`. An error of one service ends the others and is raised."""
+        async with asyncio.TaskGroup() as group:
+            for service in (self.orchestrator, self.intake, self.worker):
+                if service is not None:
+                    group.create_task(service.run(self._stop), name=type(service).__name__.lower())
+
+    async def wait_ready(self) -> None:
+        """Returns when every service here has joined its group and restored what it was given."""
+        if self.orchestrator is not None:
+            await self.orchestrator.ready.wait()
+        if self.intake is not None:
+            await self.intake.ready.wait()
+        if self.worker is not None:
+            await self.worker.wait_ready()
+
+
+@asynccontextmanager
+async def running(process: Process, *, ready_timeout_s: float = 30.0) -> AsyncIterator[Process]:
+    """Topics created, services up and ready inside the block; drained after it. Raises what a service raised."""
+    await process.log.create_topics(topic_specs(process.topology))
+    main = asyncio.get_running_loop().create_task(process.run(), name="services")
+    ready = asyncio.get_running_loop().create_task(process.wait_ready(), name="ready")
+    try:
+        async with asyncio.timeout(ready_timeout_s):
+            await asyncio.wait([main, ready], return_when=asyncio.FIRST_COMPLETED)
+        if main.done():
+            await main
+        yield process
+    finally:
+        ready.cancel()
+        process.stop()
+        await main

@@ -1,0 +1,91 @@
+"""Intake: what upstream systems put on ingress topics becomes requests on mesh.inbox.
+
+The id of a request follows from what was sent, so a record read twice makes the same request twice and is one run.
+What opens no run goes to mesh.dead untouched; whoever may wait for it under a known run id hears why on mesh.outcomes.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+import orjson
+import structlog
+
+from mesh.core.codec import write
+from mesh.core.event import OUTCOME, Event, derive
+from mesh.core.fold import dead_record
+from mesh.core.ingress import REJECTED_TYPE, Rejected, admit
+from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.core.records import dead_letter
+from mesh.core.topology import Topology
+from mesh.wire.loop import Loop
+from mesh.wire.ports import Log
+
+_log = structlog.get_logger("mesh.intake")
+
+
+class Intake:
+    """Run one with `await Intake(...).run(stop)`. Without ingress topics it waits for `stop`."""
+
+    def __init__(
+        self, log: Log, topology: Topology, *, records_max: int = 500, session_timeout_ms: int = 10_000
+    ) -> None:
+        self._topology = topology
+        self._topics = [rule.name for rule in topology.topics.values() if rule.ingress]
+        self.rejected: Counter[str] = Counter()
+        """Refused requests by reason code since the start of this process."""
+        self._loop = Loop(
+            log,
+            self,
+            topology,
+            group=f"{topology.prefix}.intake",
+            topics=self._topics,
+            records_max=records_max,
+            session_timeout_ms=session_timeout_ms,
+        )
+        self.ready = self._loop.ready
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set."""
+        if self._topics:
+            await self._loop.run(stop)
+        else:
+            self.ready.set()
+            await stop.wait()
+
+    async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
+        """Stage: there is no state."""
+        return None
+
+    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        """Stage: requests for the inbox, or dead letters."""
+        out: list[NewRecord] = []
+        for record in records:
+            request = admit(record, self._topology)
+            if isinstance(request, Rejected):
+                self.rejected[request.code] += 1
+                _log.info("a request was rejected", code=request.code, topic=record.topic, offset=record.offset)
+                out.append(dead_letter(dead_record(record, request.code, request.message), self._topology))
+                if request.run_id:
+                    out.append(rejection(request, self._topology))
+            else:
+                request.at_ms = record.timestamp
+                out.append(NewRecord(self._topology.inbox, request.run_id.encode(), request.data, write(request)))
+        return out
+
+    def drop(self, partition: TopicPartition) -> None:
+        """Stage: nothing to forget."""
+
+
+def rejection(rejected: Rejected, topology: Topology) -> NewRecord:
+    """The answer to whoever waits for a run that was never opened. No outcome: the id may be used again, corrected."""
+    body = {"run": rejected.run_id, "code": rejected.code, "message": rejected.message}
+    event = Event(
+        derive(rejected.run_id, "rejected", rejected.code),
+        f"/mesh/{topology.name}",
+        REJECTED_TYPE,
+        OUTCOME,
+        rejected.run_id,
+        orjson.dumps(body),
+    )
+    return NewRecord(topology.outcomes, rejected.run_id.encode(), event.data, write(event))

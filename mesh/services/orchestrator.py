@@ -1,0 +1,155 @@
+"""The orchestrator: folds mesh.inbox, performs what `decide` wants, keeps the timers.
+
+One process is one member of a group; each inbox partition it owns is a `Partition` (the state) and `Timers`. Restore
+is the silent fold of the inbox up to the committed offset: the effects were acknowledged before that commit.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from mesh.core.effect import Effect, Note, Schedule
+from mesh.core.errors import TopicsInvalid
+from mesh.core.fold import Partition
+from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.core.records import due_record, record_of
+from mesh.core.timers import Timers
+from mesh.core.topology import Topology
+from mesh.wire.loop import Loop, append_all
+from mesh.wire.ports import Clock, Log
+
+RESTORE_RECORDS_MAX = 2_000
+TIMER_IDLE_MS = 1_000
+_log = structlog.get_logger("mesh.orchestrator")
+
+
+class Orchestrator:
+    """Run one with `await Orchestrator(...).run(stop)`. Several, in one process or many, share the partitions."""
+
+    def __init__(
+        self,
+        log: Log,
+        topology: Topology,
+        clock: Clock,
+        *,
+        records_max: int = 500,
+        session_timeout_ms: int = 10_000,
+    ) -> None:
+        self._log = log
+        self._topology = topology
+        self._clock = clock
+        self._states: dict[TopicPartition, Partition] = {}
+        self._timers: dict[TopicPartition, Timers] = {}
+        self._timer_set = asyncio.Event()
+        self.notes: Counter[str] = Counter()
+        """Drops by reason code since the start of this process."""
+        self._loop = Loop(
+            log,
+            self,
+            topology,
+            group=f"{topology.prefix}.orchestrator",
+            topics=[topology.inbox],
+            records_max=records_max,
+            session_timeout_ms=session_timeout_ms,
+        )
+        self.ready = self._loop.ready
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Raises TopicsInvalid when the inbox is not as it was created."""
+        await self._check_inbox()
+        async with asyncio.TaskGroup() as group:
+            timers = group.create_task(self._fire_timers(), name="timers")
+            try:
+                await self._loop.run(stop)
+            finally:
+                timers.cancel()
+
+    async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
+        """Stage: fold silently from the first record to the committed offset."""
+        state = Partition(self._topology, number=partition.partition, partitions=self._topology.inbox_partitions)
+        start = (await self._log.bounds(partition.topic))[partition.partition].start
+        began_ms = self._clock.monotonic_ms()
+        if place is not None and place > start:
+            reader = self._log.reader({partition: start})
+            try:
+                while reader.position(partition) < place:
+                    for record in await reader.poll(records_max=RESTORE_RECORDS_MAX, wait_ms=100):
+                        if record.offset < place:
+                            state.step(record)
+            finally:
+                await reader.close()
+        timers = Timers()
+        for run in state.runs.values():
+            timers.add(Schedule(run.id, f"{run.id}:deadline", run.deadline_ms))
+            for task in run.open.values():
+                if task.held is not None:
+                    due = f"{task.id}:{task.attempt}:due"
+                    timers.add(Schedule(run.id, due, task.held.due_ms, task.id, task.attempt))
+        self._states[partition], self._timers[partition] = state, timers
+        self._timer_set.set()
+        took_ms = round(self._clock.monotonic_ms() - began_ms)
+        _log.info(
+            "partition is live", partition=partition.partition, at=place, open_runs=len(state.runs), took_ms=took_ms
+        )
+        return start if place is None else max(place, start)
+
+    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        """Stage: fold and answer the records that perform the effects."""
+        state = self._states[partition]
+        out: list[NewRecord] = []
+        for record in records:
+            for effect in state.step(record):
+                self._perform(partition, effect, out)
+        return out
+
+    def drop(self, partition: TopicPartition) -> None:
+        """Stage: forget."""
+        self._states.pop(partition, None)
+        self._timers.pop(partition, None)
+
+    def _perform(self, partition: TopicPartition, effect: Effect, out: list[NewRecord]) -> None:
+        if isinstance(effect, Schedule):
+            timers = self._timers[partition]
+            before = timers.next_ms()
+            timers.add(effect)
+            if before is None or effect.due_ms < before:
+                self._timer_set.set()
+        elif isinstance(effect, Note):
+            self.notes[effect.code] += 1
+            if effect.security:
+                _log.warning("a claim was refused", code=effect.code, run=effect.run_id, reason=effect.message)
+        else:
+            out.append(record_of(effect, self._topology))
+
+    async def _fire_timers(self) -> None:
+        """Put what is due into the inbox. Only its consumption changes state, so the log decides races."""
+        while True:
+            self._timer_set.clear()
+            now_ms = self._clock.now_ms()
+            out: list[NewRecord] = []
+            for partition, timers in self._timers.items():
+                for timer in timers.due(now_ms):
+                    if timer.run_id in self._states[partition].runs:
+                        record = due_record(timer, now_ms, self._topology)
+                        out.append(record._replace(partition=partition.partition))
+            await append_all(self._log, out, self._topology)
+            following = [at for t in self._timers.values() if (at := t.next_ms()) is not None]
+            wait_ms = min([TIMER_IDLE_MS, *(at - self._clock.now_ms() for at in following)])
+            if wait_ms > 0:
+                try:
+                    async with asyncio.timeout(wait_ms / 1000):
+                        await self._timer_set.wait()
+                except TimeoutError:
+                    pass  # nothing new was scheduled: look what is due
+
+    async def _check_inbox(self) -> None:
+        partitions = (await self._log.topics()).get(self._topology.inbox)
+        if partitions != self._topology.inbox_partitions:
+            found = "it does not exist" if partitions is None else f"it has {partitions} partitions"
+            raise TopicsInvalid(
+                self._log.url,
+                [f"{self._topology.inbox} must have {self._topology.inbox_partitions} partitions, but {found}"],
+                remedy="`mesh topics create` makes it; the number is frozen, since it decides where runs lie",
+            )

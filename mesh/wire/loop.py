@@ -1,0 +1,170 @@
+"""The one loop of intake and orchestrator: read → step → perform → commit.
+
+    acknowledged by the log  →  offset committed          (never the other way round)
+
+A `Stage` says what a process does with records; the loop owns membership, restore, order and commits. Whatever was
+not committed is read again by the next owner and decided again: with the same ids, so nothing happens twice.
+A record that the log refuses is replaced by what says so (`core.records.instead_of`), never dropped.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from mesh.core.errors import Fenced, LogUnavailable
+from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.core.records import instead_of
+from mesh.core.topology import Topology
+from mesh.wire.ports import Commit, Log, Member, Refused
+
+POLL_WAIT_MS = 500
+_log = structlog.get_logger("mesh.loop")
+
+
+class Stage(Protocol):
+    """What one process does with the records of its partitions."""
+
+    async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
+        """Make the state as of `place` (the committed offset; None if there is none) ready. Answers the offset to go
+        on from, None for the default. May be cancelled at any await; nothing of the partition is delivered before."""
+        ...
+
+    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        """Fold records, answer what to append. Synchronous and without I/O."""
+        ...
+
+    def drop(self, partition: TopicPartition) -> None:
+        """The partition is somebody else's now; forget it. Called also for one whose restore did not end."""
+        ...
+
+
+class Loop:
+    """Runs a stage as one member of `group`. One batch in flight; several partitions share it."""
+
+    def __init__(
+        self,
+        log: Log,
+        stage: Stage,
+        topology: Topology,
+        *,
+        group: str,
+        topics: Sequence[str],
+        records_max: int = 500,
+        session_timeout_ms: int = 10_000,
+    ) -> None:
+        self._log = log
+        self._stage = stage
+        self._topology = topology
+        self._group = group
+        self._topics = topics
+        self._records_max = records_max
+        self._session_timeout_ms = session_timeout_ms
+        self._turn = asyncio.Lock()
+        self._live: dict[TopicPartition, object] = {}
+        """Restored partitions, each with a token of this assignment."""
+        self._restoring: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._error: BaseException | None = None
+        self._joined: asyncio.Future[Member] | None = None
+        self.ready = asyncio.Event()
+        """Set once every assigned partition is live, at least once."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Raises what made going on impossible; the caller decides about a restart."""
+        self._joined = asyncio.get_running_loop().create_future()
+        member = await self._log.join(self._group, self._topics, self, session_timeout_ms=self._session_timeout_ms)
+        self._joined.set_result(member)
+        try:
+            while not stop.is_set():
+                batches = await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS)
+                if self._error is not None:
+                    raise self._error
+                tokens = {tp: self._live.get(tp) for tp in batches}
+                async with self._turn:
+                    mine = {tp: records for tp, records in batches.items() if self._is_live(tp, tokens[tp])}
+                    if mine:
+                        await self._turn_over(member, mine)
+        finally:
+            for task in list(self._restoring.values()):
+                task.cancel()
+            await member.close()
+
+    async def _turn_over(self, member: Member, batches: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        out: list[NewRecord] = []
+        for tp, records in batches.items():
+            out.extend(self._stage.step(tp, records))
+        await append_all(self._log, out, self._topology)
+        try:
+            await member.commit({tp: Commit(records[-1].offset + 1) for tp, records in batches.items()})
+        except Fenced as fenced:
+            # Somebody else owns it now and decides these records again, with the same ids.
+            _log.info("commit came too late", group=self._group, reason=str(fenced))
+            for tp in batches:
+                self._forget(tp)
+
+    def _is_live(self, partition: TopicPartition, token: object | None) -> bool:
+        return token is not None and self._live.get(partition) is token
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Listener: restore each in a task of its own, then let records come."""
+        for tp in partitions:
+            self._forget(tp)
+            task = asyncio.get_running_loop().create_task(self._restore(tp), name=f"restore {tp.topic}/{tp.partition}")
+            task.add_done_callback(self._restored)
+            self._restoring[tp] = task
+        if not partitions:
+            self.ready.set()
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Listener: let the batch in flight finish (its commit still counts), then forget."""
+        async with self._turn:
+            for tp in partitions:
+                self._forget(tp)
+
+    def _forget(self, partition: TopicPartition) -> None:
+        self._live.pop(partition, None)
+        task = self._restoring.pop(partition, None)
+        if task is not None:
+            task.cancel()
+        self._stage.drop(partition)
+
+    async def _restore(self, partition: TopicPartition) -> None:
+        assert self._joined is not None  # `run` makes it before it joins
+        member = await self._joined
+        commit = await member.committed(partition)
+        offset = await self._stage.restore(partition, None if commit is None else commit.offset)
+        if offset is not None:
+            member.seek(partition, offset)
+        self._live[partition] = object()
+        self._restoring.pop(partition)
+        member.resume(partition)
+        if not self._restoring:
+            self.ready.set()
+
+    def _restored(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._error = task.exception()
+
+
+async def append_all(log: Log, records: Sequence[NewRecord], topology: Topology) -> None:
+    """Append everything; what the log refuses is replaced by the record that says so. Returns when all is durable.
+
+    Raises LogUnavailable when the log does not answer, and when it refuses the replacement too.
+    """
+    if not records:
+        return
+    verdicts = await log.append(records)
+    again: list[NewRecord] = []
+    for record, verdict in zip(records, verdicts, strict=True):
+        if isinstance(verdict, Refused):
+            _log.warning("the log refused a record", topic=record.topic, code=verdict.code, reason=verdict.message)
+            again.append(instead_of(record, verdict.code, verdict.message, topology))
+    if again:
+        for record, verdict in zip(again, await log.append(again), strict=True):
+            if isinstance(verdict, Refused):
+                raise LogUnavailable(
+                    f"the log refused even the record that replaces a refused one: {verdict.message}",
+                    where=f"{log.url} {record.topic}",
+                    remedy="Raise the topic's max.message.bytes or grant the right to write to it",
+                )

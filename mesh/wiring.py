@@ -1,0 +1,131 @@
+"""Where rooms meet: settings → log, board, topology, agents. Used by the command line, the client and the test kit."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mesh.core.agent import Agent, describe
+from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
+from mesh.core.language import load
+from mesh.core.topology import Topology
+from mesh.wire.ports import Board, Log, TopicSpec
+
+if TYPE_CHECKING:
+    from mesh.settings import Settings
+
+
+def load_topology(path: str) -> Topology:
+    """Read and prove topics.yaml. Raises TopologyInvalid with all problems, ConfigInvalid if there is no such file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigInvalid(
+            "there is no such file", where=path, expected="the mesh's topology", remedy="Name it with --topology"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"the file cannot be read: {error}", where=path) from error
+    return load(text, path=path)
+
+
+def load_agents(topology: Topology) -> Mapping[str, Agent]:
+    """Import the functions that topics.yaml names. Raises InvalidInput naming agent, line and what went wrong."""
+    root = str(Path(topology.path).resolve().parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    return {name: _agent(name, spec.run, f"{topology.path}:{spec.line}") for name, spec in topology.agents.items()}
+
+
+def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
+    """The log that the settings name, not yet started. Only the library of that backend is imported."""
+    scheme, _, rest = settings.log.partition(":")
+    if scheme == "sqlite":
+        from mesh.wire.sqlite import SqliteLog
+
+        return SqliteLog(
+            _path(rest),
+            synchronous=settings.synchronous,
+            append_timeout_ms=settings.append_timeout_ms,
+            record_bytes_max=settings.record_bytes_max,
+        )
+    if scheme == "kafka":
+        from mesh.wire.kafka import KafkaLog
+
+        return KafkaLog(
+            rest.removeprefix("//").rstrip("/"),
+            client_id=client,
+            security=settings.kafka,
+            append_timeout_ms=settings.append_timeout_ms,
+            record_bytes_max=settings.record_bytes_max,
+        )
+    raise ConfigInvalid(
+        f"no log is known by {scheme!r}",
+        where="setting 'log'",
+        expected="sqlite:PATH or kafka://HOST:PORT",
+        got=settings.log,
+    )
+
+
+def open_board(settings: "Settings") -> Board:
+    """The board that the settings name, not yet started; with the embedded log it lies in the same file."""
+    url = settings.board or (settings.log if settings.log.startswith("sqlite:") else "")
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        from mesh.wire.sqlite import SqliteBoard
+
+        return SqliteBoard(_path(rest), synchronous=settings.synchronous)
+    if scheme in ("redis", "rediss", "unix"):
+        from mesh.wire.redis import RedisBoard
+
+        return RedisBoard(url, timeout_ms=settings.board_timeout_ms)
+    raise ConfigInvalid(
+        "no board is set" if not url else f"no board is known by {scheme!r}",
+        where="setting 'board'",
+        expected="redis://HOST:PORT or sqlite:PATH",
+        remedy="Set MESH_BOARD=redis://127.0.0.1:6379; with Kafka the board has no default, since processes share it",
+    )
+
+
+def topic_specs(topology: Topology) -> list[TopicSpec]:
+    """Every topic the mesh needs, as it is created. Times of the inbox are append times: the clock of decisions."""
+    log_time = {"message.timestamp.type": "LogAppendTime"}
+    partitions = topology.inbox_partitions
+    own = [topology.inbox, topology.outcomes, topology.dead, *(topology.tasks(name) for name in topology.agents)]
+    return [TopicSpec(name, partitions, log_time) for name in own] + [
+        TopicSpec(rule.name, rule.partitions) for rule in topology.topics.values()
+    ]
+
+
+async def check_topics(log: Log, topology: Topology) -> None:
+    """Raise TopicsInvalid naming every topic that is missing or has another number of partitions."""
+    found = await log.topics()
+    problems = [
+        f"{spec.name} is missing"
+        if spec.name not in found
+        else f"{spec.name} has {found[spec.name]} partitions, declared are {spec.partitions}"
+        for spec in topic_specs(topology)
+        if found.get(spec.name) != spec.partitions
+    ]
+    if problems:
+        raise TopicsInvalid(log.url, problems, remedy="`mesh topics create` makes the missing ones")
+
+
+def _agent(name: str, run: str, where: str) -> Agent:
+    module_name, _, function_name = run.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput(
+            f"agent {name!r} cannot be imported from {run!r}: {error}",
+            code="bad_agent",
+            where=where,
+            expected="module:function",
+            remedy="The folder of topics.yaml is on the import path; check both names",
+        ) from error
+    found = getattr(function, "__mesh_agent__", None)
+    return found if isinstance(found, Agent) else describe(function)
+
+
+def _path(rest: str) -> str:
+    return rest.removeprefix("//") or ".mesh/mesh.db"
