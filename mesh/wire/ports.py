@@ -12,7 +12,7 @@ Every call that touches an outside system has a deadline of our own and raises `
 `BoardUnavailable` when it passes. Nothing here hangs, nothing is retried in silence for ever.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from mesh.core.record import NewRecord, Record, TopicPartition
@@ -209,8 +209,10 @@ class Count(NamedTuple):
 class Board(Protocol):
     """Shared values for agents. Keys are `[A-Za-z0-9._:/-]{1,256}`; values at most 64 KiB of JSON.
 
-    Every write may carry `op_id`: repeating a write with the same `op_id` on the same key answers as the first
-    time did and changes nothing, so that a client which lost the reply may simply ask again.
+    Every write may carry `op_id` (spelled like a key): repeating a write with the same `op_id` on the same key
+    answers as the first time did and changes nothing, so that a client which lost the reply may simply ask again.
+    Answers are remembered for a day, the latest 10,000 a key; an error is not an answer (after a Conflict the same
+    `op_id` may be tried with another version). Another kind of write under the same `op_id` is InvalidInput.
     The *incarnation* names one life of the store: after a rollback (failover, restore) it differs, so no version
     from before passes compare-and-set. Raises BoardUnavailable within 250 ms by default when the store is gone,
     `Conflict` when a version differs, InvalidInput for a bad key or value.
@@ -245,15 +247,17 @@ class Board(Protocol):
         ...
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
-        """Past values of `key`, newest first, at most 1,000 kept."""
+        """Past values of `key`, newest first (the value that stands is the first); at most 1,000 and 1 MiB are kept."""
         ...
 
     async def keys(self, pattern: str = "*") -> Sequence[str]:
         """Keys with a value that match a glob (`*` any run of characters, `?` one), sorted."""
         ...
 
-    def watch(self, pattern: str = "*") -> AsyncIterator[Entry]:
-        """Changes of matching keys from now on, in the order they happened for each key."""
+    async def watch(self, pattern: str = "*") -> AsyncGenerator[Entry, None]:
+        """Changes of matching keys in the order they happened for each key: all that begin after this has returned
+        (`async for entry in await board.watch("risk/*")`). A deletion is an entry whose value is `null`. Outlives a
+        store that is gone for a moment; `aclose` it when done."""
         ...
 
 
