@@ -33,7 +33,7 @@ class Lanes(Generic[T]):
         """Items begun and not ended."""
 
     def put(self, key: bytes, item: T) -> None:
-        """Queue an item. Raises what a handler raised, if one did against its promise."""
+        """Queue an item. Raises what a handler raised, if one did so against its promise."""
         if self._error is not None:
             raise self._error
         lane = self._waiting.get(key)
@@ -49,12 +49,12 @@ class Lanes(Generic[T]):
         self.queued += 1
 
     async def below(self, items_max: int) -> None:
-        """Wait until fewer than `items_max` items are queued or running."""
-        while self.queued + self.running >= items_max:
+        """Wait until fewer than `items_max` items are queued or running. Raises as `put` does."""
+        while self._error is None and self.queued + self.running >= items_max:
             self._changed.clear()
-            if self._error is not None:
-                raise self._error
             await self._changed.wait()
+        if self._error is not None:
+            raise self._error
 
     def cancel(self) -> None:
         """End all runners; items in work are cancelled, queued ones dropped."""
