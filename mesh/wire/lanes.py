@@ -74,6 +74,9 @@ class Lanes(Generic[T]):
             self.running += 1
             try:
                 await self._handle(item)
+            except Exception as error:
+                self._error = error
+                raise
             finally:
                 self.running -= 1
                 self._changed.set()
@@ -90,5 +93,5 @@ class Lanes(Generic[T]):
     def _ended(self, runner: asyncio.Task[None]) -> None:
         self._runners.discard(runner)
         self._changed.set()
-        if not runner.cancelled() and runner.exception() is not None:
-            self._error = runner.exception()
+        if not runner.cancelled():
+            self._error = self._error or runner.exception()
