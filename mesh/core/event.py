@@ -6,6 +6,7 @@ same ids, so a duplicate is recognisable for ever.
 """
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import orjson
+
+from mesh.core.strict import has_long_digits
 
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
@@ -96,7 +99,7 @@ class Event:
 
 
 def derive(*parts: str | int) -> str:
-    """A deterministic id: 32 hex digits of BLAKE2b over the parts, each ended by a NUL so that none runs into the next."""
+    """A deterministic id: 32 hex digits of BLAKE2b over the parts, kept apart by NUL, which no id holds."""
     return blake2b("\0".join(map(str, ("v1", *parts))).encode(), digest_size=16).hexdigest()
 
 
@@ -111,20 +114,17 @@ def fingerprint(data: bytes) -> str:
 
 
 def batch(parts: Sequence[Part], *, source: str, event_id: str) -> bytes:
-    """Several events as one CloudEvents batch (a JSON array); payload bytes are embedded as they are."""
-    return orjson.dumps(
-        [
-            {
-                "specversion": "1.0",
-                "id": f"{event_id}:{n}",
-                "source": source,
-                "type": part.type,
-                "datacontenttype": JSON,
-                "data": orjson.Fragment(part.data),
-            }
-            for n, part in enumerate(parts)
-        ]
-    )
+    """Several events as one CloudEvents batch (a JSON array). Total: payloads that JSON cannot carry go as base64."""
+    items = []
+    for n, part in enumerate(parts):
+        item: dict[str, Any] = {"specversion": "1.0", "id": f"{event_id}:{n}", "source": source, "type": part.type}
+        if _embeddable(part.data):
+            item["datacontenttype"] = JSON
+            item["data"] = orjson.Fragment(part.data)
+        else:
+            item["data_base64"] = b64encode(part.data).decode()
+        items.append(item)
+    return orjson.dumps(items)
 
 
 def batch_parts(data: bytes) -> list[Part]:
@@ -134,10 +134,21 @@ def batch_parts(data: bytes) -> list[Part]:
         raise ValueError(f"a CloudEvents batch is a JSON array, got {type(items).__name__}")
     parts = []
     for n, item in enumerate(items):
-        if not (isinstance(item, dict) and isinstance(item.get("type"), str) and "data" in item):
+        kind = item.get("type") if isinstance(item, dict) else None
+        if not isinstance(kind, str) or not kind or ("data" in item) == ("data_base64" in item):
             raise ValueError(f"item {n} of the batch is no structured CloudEvent with `type` and `data`")
-        parts.append(Part(item["type"], orjson.dumps(item["data"])))
+        if "data" in item:
+            parts.append(Part(kind, orjson.dumps(item["data"])))
+        elif isinstance(item["data_base64"], str):
+            parts.append(Part(kind, b64decode(item["data_base64"], validate=True)))
+        else:
+            raise ValueError(f"item {n} of the batch has a data_base64 that is no text")
     return parts
+
+
+def _embeddable(data: bytes) -> bool:
+    """Whether reading and writing it as JSON keeps its meaning: integers beyond 64 bits would become floats."""
+    return data == b"null" or (not has_long_digits(data) and parsed(data) is not None)
 
 
 @lru_cache(maxsize=4)

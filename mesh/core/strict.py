@@ -1,7 +1,8 @@
 """Is this body good JSON? One parser everywhere (orjson), and the checks that no common parser makes.
 
 orjson refuses NaN, Infinity, lone surrogates, a BOM and trailing bytes, but like all of them takes duplicate keys
-(the last one wins), so two readers may see two documents. Nesting is limited for readers that recurse.
+(the last one wins) and integers beyond 64 bits (as floats, which lose digits), so two readers may see two documents.
+Nesting is limited for readers that recurse.
 """
 
 import json
@@ -12,6 +13,13 @@ import orjson
 
 DEPTH_MAX: Final = 32
 _KEY_END = re.compile(rb'(?<!\\)"\s*:')
+_GAPS: Final = (b" :", b"\n:", b"\r:", b"\t:")
+_LONG_DIGITS: Final = b"0" * 19
+_DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")
+_INTEGER_MIN: Final = -(2**63)
+_INTEGER_MAX: Final = 2**64 - 1
+_NESTS: Final = frozenset({dict, list})
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class Flaw(NamedTuple):
@@ -22,9 +30,7 @@ class Flaw(NamedTuple):
 
 
 def check(data: bytes) -> Any | Flaw:
-    """The parsed document, or the flaw that speaks against it."""
-    if not data.strip():
-        return Flaw("empty_value", "the body is empty; expected a JSON document")
+    """The parsed document, or the flaw that speaks against it. Total: no bytes make it raise."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -32,69 +38,107 @@ def check(data: bytes) -> Any | Flaw:
     depth, keys = _measure(value)
     if depth > DEPTH_MAX:
         return Flaw("too_deep", f"the document is nested {depth} deep; at most {DEPTH_MAX}")
-    if _keys_written(data) != keys:
-        repeated = _repeated_key(data)
-        if repeated is not None:
-            return Flaw("duplicate_key", f"key {repeated!r} stands twice in one object")
+    if _keys_written(data) != keys or has_long_digits(data):
+        flaw = _second_look(data)
+        if flaw is not None:
+            return flaw
     return value
 
 
 def _measure(value: Any) -> tuple[int, int]:
     """Nesting and number of keys, without recursion."""
-    deepest = keys = 0
-    level = [value]
-    while True:
+    depth = keys = 0
+    level: list[Any] = [value] if value.__class__ in _NESTS else []
+    while level:
+        depth += 1
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
+            members = item
+            if item.__class__ is dict:
                 keys += len(item)
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-        if not any(isinstance(item, dict | list) for item in level):
-            return deepest, keys
-        deepest += 1
+                members = item.values()
+            for member in members:
+                if member.__class__ in _NESTS:
+                    below.append(member)
         level = below
+    return depth, keys
 
 
 def _keys_written(data: bytes) -> int:
     """Keys that stand in the text; -1 where a quick look cannot tell (a string that ends in a backslash)."""
-    return -1 if b'\\\\"' in data else len(_KEY_END.findall(data))
+    if b'\\\\"' in data:
+        return -1
+    if any(gap in data for gap in _GAPS):
+        return len(_KEY_END.findall(data))
+    return data.count(b'":') - data.count(b'\\":')
 
 
-class _RepeatedKey(ValueError):
-    pass
+def has_long_digits(data: bytes) -> bool:
+    """Whether digits stand in a row that may be an integer beyond 64 bits."""
+    return _LONG_DIGITS in data.translate(_DIGITS_ALIKE)
 
 
-def _repeated_key(data: bytes) -> str | None:
-    def pairs(items: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for key, _ in items:
-            if key in seen:
-                raise _RepeatedKey(key)
-            seen.add(key)
+class _Flawed(ValueError):
+    """Carries a flaw out of the standard library's parser."""
 
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.flaw = Flaw(code, message)
+
+
+def _pairs(items: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in items:
+        if key in seen:
+            raise _Flawed("duplicate_key", f"key {key[:64]!r} stands twice in one object")
+        seen.add(key)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) <= 20 and _INTEGER_MIN <= int(digits) <= _INTEGER_MAX:
+        return 0
+    raise _Flawed("bad_number", f"an integer of {len(digits.lstrip('-'))} digits does not fit 64 bits; send it as text")
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise _Flawed("bad_number", f"number {digits[:40]} is beyond what a double can hold")
+    return number
+
+
+def _constant(name: str) -> None:
+    raise _Flawed("bad_number", f"{name} is no JSON number")
+
+
+_parser = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+
+
+def _second_look(data: bytes) -> Flaw | None:
+    """What a slower parser with hooks finds in a document that orjson took."""
     try:
-        json.loads(data, object_pairs_hook=pairs)
-    except _RepeatedKey as repeated:
-        return str(repeated)
+        _parser.decode(data.decode())
+    except _Flawed as found:
+        return found.flaw
     return None
 
 
 def _classify(data: bytes, error: orjson.JSONDecodeError) -> Flaw:
-    """Why orjson refused: numbers and nesting have codes of their own."""
-    if "recursion" in error.msg.lower():
-        return Flaw("too_deep", f"the document is nested beyond what the parser takes; at most {DEPTH_MAX}")
+    """Why orjson refused. Its own sentence differs between releases, so the code never follows from that."""
+    if not data.strip():
+        return Flaw("empty_value", "the body is empty; expected a JSON document")
+    if data.startswith(_BOM):
+        return Flaw("unparseable", "the body begins with a byte order mark; JSON has none")
     try:
-        json.loads(data)
+        _parser.decode(data.decode())
+    except _Flawed as found:
+        return found.flaw
     except RecursionError:
         return Flaw("too_deep", f"the document is nested beyond what the parser takes; at most {DEPTH_MAX}")
     except UnicodeDecodeError as bad:
         return Flaw("unparseable", f"the body is not UTF-8: {bad.reason} at byte {bad.start}")
     except json.JSONDecodeError as bad:
-        return Flaw("unparseable", f"the body is not JSON: {bad.msg} at byte {bad.pos}")
-    except ValueError:
-        return Flaw("bad_number", "a number has too many digits")
-    if b"\\u" in data and "surrogate" in error.msg:
+        return Flaw("unparseable", f"the body is not JSON: {bad.msg} at character {bad.pos}")
+    if b"\\u" in data:  # the slower parser takes lone surrogates
         return Flaw("bad_string", f"a string is not valid Unicode: {error.msg}")
-    return Flaw("bad_number", "a number is NaN or infinite, which JSON does not have")
+    return Flaw("unparseable", f"the body is not JSON: {error.msg}")

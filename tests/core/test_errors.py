@@ -1,0 +1,84 @@
+"""Every error says what, where, expected, got and what to do; its class says how the command line ends."""
+
+import pytest
+
+from mesh.core import errors
+from mesh.core.errors import (
+    BoardUnavailable,
+    Conflict,
+    InvalidInput,
+    LogUnavailable,
+    MeshError,
+    Problem,
+    TopicsInvalid,
+    TopologyInvalid,
+    Unavailable,
+)
+
+ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MeshError)]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MeshError("it broke"), "it broke"),
+        (MeshError("it broke", where="a.b"), "a.b: it broke"),
+        (MeshError("it broke", expected="x"), "it broke; expected x"),
+        (MeshError("it broke", got="y"), "it broke; got y"),
+        (
+            MeshError("it broke", where="a", expected="x", got="y", remedy="Mend it"),
+            "a: it broke; expected x, got y. Mend it",
+        ),
+    ],
+)
+def test_an_error_reads_as_a_sentence_of_the_parts_it_has(error: MeshError, text: str) -> None:
+    assert str(error) == text
+
+
+def test_invalid_input_carries_the_reason_code_of_its_case() -> None:
+    error = InvalidInput("no", code="bad_id")
+    assert error.code == "bad_id"
+    assert InvalidInput("no", code="schema").code == "schema"
+    assert MeshError.code == "mesh_error"
+    assert error.exit_code == 2
+    assert not error.retriable
+
+
+def test_a_refused_topology_lists_every_problem_with_its_line() -> None:
+    problems = [Problem(3, "unknown key 'onn'", "Did you mean 'on'?"), Problem(9, "deaf agent 'x'", "")]
+    error = TopologyInvalid("topics.yaml", problems)
+    assert str(error) == "topics.yaml:3: unknown key 'onn'. Did you mean 'on'?\ntopics.yaml:9: deaf agent 'x'."
+    assert error.problems == tuple(problems)
+    assert error.what == "2 problems"
+    assert TopologyInvalid("topics.yaml", problems[:1]).what == "1 problem"
+
+
+def test_wrong_topics_are_all_named_at_once() -> None:
+    error = TopicsInvalid("kafka://h:9092", ["a is missing", "b has 3 partitions"], remedy="Run `mesh topics create`")
+    assert error.problems == ("a is missing", "b has 3 partitions")
+    assert str(error) == "kafka://h:9092: a is missing; b has 3 partitions. Run `mesh topics create`"
+
+
+def test_a_conflict_names_the_version_that_stands() -> None:
+    error = Conflict("stock/7", expected="", current="i:3")
+    assert error.current == "i:3"
+    assert "expected version (absent), got i:3" in str(error)
+    assert "expected version i:2, got (absent)" in str(Conflict("k", expected="i:2", current=""))
+
+
+def test_what_may_be_tried_again_says_so() -> None:
+    assert {kind.__name__ for kind in ALL if kind.retriable} == {
+        "Unavailable",
+        "LogUnavailable",
+        "BoardUnavailable",
+        "Conflict",
+        "WaitTimeout",
+    }
+
+
+def test_every_class_has_a_code_and_an_exit_code_of_its_own_kind() -> None:
+    own = {kind: kind.code for kind in ALL if "code" in vars(kind)}
+    assert len(set(own.values())) == len(own)
+    assert all(1 <= kind.exit_code <= 6 for kind in ALL)
+    assert issubclass(LogUnavailable, Unavailable)
+    assert issubclass(BoardUnavailable, Unavailable)

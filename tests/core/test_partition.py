@@ -1,0 +1,43 @@
+"""The hash must be Kafka's to the bit, else one run would lie in two partitions."""
+
+import pytest
+from aiokafka.partitioner import murmur2 as kafka_murmur2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.core.partition import murmur2, partition_of
+
+
+@pytest.mark.parametrize(
+    ("key", "signed"),
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_it_agrees_with_the_vectors_of_kafkas_own_test(key: bytes, signed: int) -> None:
+    """Values of `UtilsTest.testMurmur2` in Apache Kafka."""
+    assert murmur2(key) == signed & 0xFFFFFFFF
+
+
+@given(st.binary(max_size=70))
+def test_it_agrees_with_another_client_on_any_key(key: bytes) -> None:
+    assert murmur2(key) == kafka_murmur2(key) & 0xFFFFFFFF
+
+
+@given(st.binary(max_size=40), st.integers(1, 1000))
+def test_a_key_has_one_partition_that_exists(key: bytes, partitions: int) -> None:
+    home = partition_of(key, partitions)
+    assert 0 <= home < partitions
+    assert home == (kafka_murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def test_keys_spread_over_partitions() -> None:
+    counts = [0] * 6
+    for n in range(6_000):
+        counts[partition_of(f"run-{n}".encode(), 6)] += 1
+    assert min(counts) > 800
