@@ -103,6 +103,8 @@ class Topology:
     ingress: Mapping[str, TopicRule] = field(default_factory=dict)
     """Derived: entry type → the topic it comes in by."""
     path: str = "topics.yaml"
+    chaos: bool = False
+    """Deliberate faults may be injected into this mesh."""
 
     @property
     def inbox(self) -> str:
