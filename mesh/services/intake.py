@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import orjson
-import structlog
 
 from mesh.core.codec import write
 from mesh.core.event import OUTCOME, Event, derive
@@ -18,10 +17,11 @@ from mesh.core.ingress import REJECTED_TYPE, Rejected, admit
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import dead_letter
 from mesh.core.topology import Topology
+from mesh.wire.diagnostics import diagnostics
 from mesh.wire.loop import Loop
 from mesh.wire.ports import Log
 
-_log = structlog.get_logger("mesh.intake")
+_log = diagnostics("intake")
 
 
 class Intake:

@@ -8,8 +8,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-import structlog
-
 from mesh.core.effect import Effect, Note, Schedule
 from mesh.core.errors import TopicsInvalid
 from mesh.core.fold import Partition
@@ -17,12 +15,13 @@ from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import due_record, record_of
 from mesh.core.timers import Timers
 from mesh.core.topology import Topology
+from mesh.wire.diagnostics import diagnostics
 from mesh.wire.loop import Loop, append_all
 from mesh.wire.ports import Clock, Log
 
 RESTORE_RECORDS_MAX = 2_000
 TIMER_IDLE_MS = 1_000
-_log = structlog.get_logger("mesh.orchestrator")
+_log = diagnostics("orchestrator")
 
 
 class Orchestrator:

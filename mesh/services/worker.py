@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import structlog
-
 from mesh.context import Context
 from mesh.core import settle
 from mesh.core.agent import Agent
@@ -26,6 +24,7 @@ from mesh.core.offsets import OffsetTracker
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import dead_letter
 from mesh.core.topology import AgentSpec, Topology
+from mesh.wire.diagnostics import diagnostics
 from mesh.wire.lanes import Lanes
 from mesh.wire.loop import append_all
 from mesh.wire.ports import Board, Clock, Commit, Log, Member
@@ -34,7 +33,7 @@ POLL_WAIT_MS = 500
 COMMIT_EVERY_MS = 50
 REVOKE_WAIT_MS = 2_000
 THREADS_MAX = 64
-_log = structlog.get_logger("mesh.worker")
+_log = diagnostics("worker")
 
 
 class Work(NamedTuple):

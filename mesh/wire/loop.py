@@ -11,16 +11,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import structlog
-
 from mesh.core.errors import Fenced, LogUnavailable
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import instead_of
 from mesh.core.topology import Topology
+from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import Commit, Log, Member, Refused
 
 POLL_WAIT_MS = 500
-_log = structlog.get_logger("mesh.loop")
+_log = diagnostics("loop")
 
 
 class Stage(Protocol):
