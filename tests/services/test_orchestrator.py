@@ -1,0 +1,152 @@
+"""The orchestrator on a real log: what it publishes, what it restores, what it refuses to lose."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from mesh.core import settle
+from mesh.core.codec import Unreadable, read, write
+from mesh.core.errors import TopicsInvalid
+from mesh.core.event import NO_USAGE, REQUESTED, Event, Fault, Part
+from mesh.core.language import load
+from mesh.core.record import NewRecord, Record
+from mesh.core.topology import Topology
+from mesh.services.orchestrator import Orchestrator
+from mesh.wire.clock import SystemClock
+from mesh.wire.ports import Log, TopicSpec
+from tests.services.conftest import append, read_all, read_until, settled, working
+
+TOPOLOGY = load("""
+mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s}}
+topics:
+  asks: {ingress: ask, partitions: 2}
+  answers: {egress: answer, partitions: 2}
+agents:
+  echo: {run: "x:y", on: ask, emits: answer, retry: {attempts: 2, first: 20ms, jitter: 0}}
+""")
+
+
+def orchestrator(log: Log, topology: Topology = TOPOLOGY) -> Orchestrator:
+    return Orchestrator(log, topology, SystemClock(), session_timeout_ms=2_000)
+
+
+def request(run_id: str, *, expiry_ms: int | None = None, type: str = "ask") -> NewRecord:
+    asked = Event(f"e-{run_id}", "/test", type, REQUESTED, run_id, b'{"q":1}', expiry_ms=expiry_ms)
+    return NewRecord(TOPOLOGY.inbox, run_id.encode(), asked.data, write(asked))
+
+
+def event(record: Record) -> Event:
+    found = read(record)
+    assert not isinstance(found, Unreadable), found
+    return found
+
+
+def to_inbox(answer: Event) -> NewRecord:
+    return NewRecord(TOPOLOGY.inbox, answer.run_id.encode(), answer.data, write(answer))
+
+
+async def test_a_request_becomes_a_task_and_its_answer_an_outcome(log: Log) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, request("r1"))
+        (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
+        assert (task.run_id, task.agent, task.depth, task.path, task.data) == ("r1", "echo", 1, ("echo",), b'{"q":1}')
+        await append(log, to_inbox(settle.succeeded(task, [Part("answer", b'{"a":2}')], NO_USAGE)))
+        (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
+        (egress,) = await read_until(log, "answers", 1)
+    body = orjson.loads(outcome.value or b"")
+    assert (body["ending"], body["results"][0]["data"]) == ("completed", {"a": 2})
+    assert (outcome.key, egress.value) == (b"r1", b'{"a":2}')
+
+
+async def test_a_new_owner_goes_on_where_the_last_one_committed(log: Log) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, request("r1"), request("r2"), request("r3"))
+        tasks = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 3)]
+        await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, *(to_inbox(settle.succeeded(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks))
+        outcomes = await read_until(log, TOPOLOGY.outcomes, 3)
+        await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
+    assert {o.key for o in outcomes} == {b"r1", b"r2", b"r3"}
+    assert len(await read_all(log, TOPOLOGY.tasks("echo"))) == 3, "a silent fold publishes nothing"
+
+
+async def test_a_failed_attempt_is_due_again_after_its_delay_even_for_a_new_owner(log: Log) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, request("r1"))
+        (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
+    await append(log, to_inbox(settle.failed(task, Fault("exception", "boom"), NO_USAGE)))
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        again = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 2)][1]
+        assert (again.task_id, again.attempt, again.data) == (task.task_id, 2, task.data)
+        await append(log, to_inbox(settle.failed(again, Fault("exception", "boom again"), NO_USAGE)))
+        (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
+        (dead,) = await read_until(log, TOPOLOGY.dead, 1)
+    assert orjson.loads(outcome.value or b"")["ending"] == "failed"
+    headers = dict(dead.headers)
+    assert (dead.value, headers["__dlq.errors.message"], headers["__dlq.errors.delivery.count"]) == (
+        b'{"q":1}',
+        b"boom again",
+        b"2",
+    )
+
+
+async def test_a_deadline_ends_the_run_though_nobody_answers(log: Log) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, request("r1", expiry_ms=SystemClock().now_ms() + 150))
+        (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
+    body = orjson.loads(outcome.value or b"")
+    assert (body["ending"], body["refusals"][0]["code"]) == ("stopped", "deadline")
+    assert "echo" in body["refusals"][0]["message"]
+
+
+async def test_bytes_that_are_no_event_are_dead_letters_and_stop_nothing(log: Log) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(
+            log,
+            NewRecord(TOPOLOGY.inbox, b"r1", b"\x00\xff", (), None),
+            NewRecord(TOPOLOGY.inbox, b"wrong", request("r1").value, request("r1").headers),
+            request("r1"),
+        )
+        await read_until(log, TOPOLOGY.tasks("echo"), 1)
+        dead = await read_until(log, TOPOLOGY.dead, 2)
+    assert {dict(d.headers)["mesh-dlq-reason"] for d in dead} == {b"not_cloudevents", b"key_mismatch"}
+    assert {d.value for d in dead} == {b"\x00\xff", b'{"q":1}'}
+
+
+async def test_a_late_answer_is_counted_and_changes_nothing(log: Log) -> None:
+    service = orchestrator(log)
+    async with working(log, TOPOLOGY, service.run):
+        await append(log, request("r1"))
+        (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
+        answer = to_inbox(settle.succeeded(task, [Part("answer", b"1")], NO_USAGE))
+        await append(log, answer, answer, answer)
+        await read_until(log, TOPOLOGY.outcomes, 1)
+        await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
+    assert service.notes["late_result"] == 2
+    assert len(await read_all(log, TOPOLOGY.outcomes)) == 1
+
+
+async def test_two_orchestrators_share_the_partitions_and_every_run_ends_once(log: Log) -> None:
+    first, second = orchestrator(log), orchestrator(log)
+    runs = [f"r{n}" for n in range(40)]
+    async with working(log, TOPOLOGY, first.run):
+        await append(log, *(request(run) for run in runs[:20]))
+        async with working(log, TOPOLOGY, second.run):
+            await second.ready.wait()
+            await append(log, *(request(run) for run in runs[20:]))
+            tasks = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 40)]
+            await append(log, *(to_inbox(settle.succeeded(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks[:20]))
+        await append(log, *(to_inbox(settle.succeeded(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks[20:]))
+        await read_until(log, TOPOLOGY.outcomes, 40)
+        await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
+    outcomes = await read_all(log, TOPOLOGY.outcomes)
+    assert sorted({(o.key or b"").decode() for o in outcomes}) == sorted(runs)
+    assert len({event(o).id for o in outcomes}) == 40
+
+
+async def test_an_inbox_with_another_number_of_partitions_is_refused(log: Log) -> None:
+    await log.create_topics([TopicSpec(TOPOLOGY.inbox, 5)])
+    with pytest.raises(TopicsInvalid, match="must have 2 partitions, but it has 5"):
+        await orchestrator(log).run(asyncio.Event())
