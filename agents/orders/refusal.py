@@ -1,0 +1,10 @@
+"""Refusal: rejects orders of high risk. The other half of fulfilment's condition, so every order gets an answer."""
+
+from agents.orders.events import FraudScored, OrderPriced, OrderRejected, StockChecked
+from mesh import agent
+
+
+@agent
+async def refuse(stock: StockChecked, price: OrderPriced, risk: FraudScored) -> OrderRejected:
+    """Reject, and tell why. Restock hears it and gives back what was reserved."""
+    return OrderRejected(order_id=risk.order_id, code="high_risk", reasons=[f"risk {risk.score}", *risk.signals])
