@@ -18,7 +18,7 @@ from mesh.core.agent import Agent
 from mesh.core.codec import Unreadable, read, write
 from mesh.core.effect import DeadLetter
 from mesh.core.errors import Fenced
-from mesh.core.event import TASK, Event, Fault
+from mesh.core.event import NO_USAGE, TASK, Event, Fault
 from mesh.core.fold import dead_record
 from mesh.core.offsets import OffsetTracker
 from mesh.core.record import NewRecord, Record, TopicPartition
@@ -229,7 +229,8 @@ class AgentShift:
         if task.expiry_ms is not None:
             timeout_ms = min(timeout_ms, task.expiry_ms - self._clock.now_ms())
         if timeout_ms <= 0:
-            return settle.failed(task, Fault("expired", "the run's deadline passed before the task began"), None)
+            fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
+            return settle.failed(task, fault, NO_USAGE)
         try:
             arguments = settle.arguments(self._agent, task)
             if self._agent.context is not None:

@@ -39,13 +39,21 @@ async def test_plain_json_becomes_a_request_with_the_declared_id(log: Log) -> No
 
 async def test_the_same_order_twice_asks_for_the_same_run(log: Log) -> None:
     async with working(log, TOPOLOGY, Intake(log, TOPOLOGY).run):
-        await append(log, NewRecord("orders", b"a", b'{"order_id": "o-1"}'), NewRecord("orders", b"b", b'{"order_id": "o-1"}'))
+        await append(
+            log, NewRecord("orders", b"a", b'{"order_id": "o-1"}'), NewRecord("orders", b"b", b'{"order_id": "o-1"}')
+        )
         first, second = [event(r) for r in await read_until(log, TOPOLOGY.inbox, 2)]
     assert (first.run_id, first.id) == (second.run_id, second.id)
 
 
 async def test_cloudevents_in_both_modes_are_read(log: Log) -> None:
-    attributes = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "order.placed", "correlationid": "run-7"}
+    attributes = {
+        "specversion": "1.0",
+        "id": "e-1",
+        "source": "/shop",
+        "type": "order.placed",
+        "correlationid": "run-7",
+    }
     binary = [(f"ce_{k}", v.encode()) for k, v in attributes.items()]
     structured = orjson.dumps({**attributes, "data": {"order_id": "o-1"}})
     async with working(log, TOPOLOGY, Intake(log, TOPOLOGY).run):
