@@ -225,9 +225,8 @@ class AgentShift:
             deadline_ms=task.expiry_ms,
             board=self._board,
         )
-        timeout_ms: float = self._spec.timeout_ms
-        if task.expiry_ms is not None:
-            timeout_ms = min(timeout_ms, task.expiry_ms - self._clock.now_ms())
+        left_ms = None if task.expiry_ms is None else task.expiry_ms - self._clock.now_ms()
+        timeout_ms = self._spec.timeout_ms if left_ms is None else min(self._spec.timeout_ms, left_ms)
         if timeout_ms <= 0:
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
             return settle.failed(task, fault, NO_USAGE)
@@ -240,8 +239,10 @@ class AgentShift:
             parts = settle.parts_of(self._agent, self._spec, value)
         except TimeoutError as error:
             fault = settle.fault_of(error)
-            if limit.expired():
-                fault = Fault("timed_out", f"{self.name} took longer than {timeout_ms:.0f} ms and was cancelled")
+            if limit.expired() and timeout_ms == left_ms:
+                fault = Fault("expired", f"{self.name} was cancelled at the run's deadline", retryable=False)
+            elif limit.expired():
+                fault = Fault("timed_out", f"{self.name} took longer than {timeout_ms} ms and was cancelled")
         except asyncio.CancelledError as error:
             if (current := asyncio.current_task()) is not None and current.cancelling():
                 raise  # it is this process that stops

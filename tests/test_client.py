@@ -1,0 +1,121 @@
+"""The door for upstream code, against a whole embedded mesh."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mesh import InvalidInput, Mesh, NotAccepted, Payload, WaitTimeout, agent
+from mesh.core.ingress import Rejected
+from mesh.services.intake import rejection
+from mesh.testing import MeshTest
+
+TOPOLOGY = """
+mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s, payload_max: 4KB}}
+topics:
+  asks: {ingress: ask, id: id, partitions: 2}
+  answers: {egress: answer, partitions: 2}
+agents:
+  echo: {run: "tests.test_client:echo", on: ask, emits: answer, retry: {attempts: 1}}
+"""
+
+
+class Ask(Payload, type="ask"):
+    id: str
+    n: int = 0
+
+
+class Answer(Payload, type="answer"):
+    n: int
+
+
+@agent
+async def echo(ask: Ask) -> Answer:
+    if ask.n < 0:
+        raise ValueError("negative")
+    if ask.n == 999:
+        await asyncio.Event().wait()
+    return Answer(n=ask.n + 1)
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[MeshTest]:
+    async with MeshTest(TOPOLOGY, agents={"echo": echo}) as mesh:
+        yield mesh
+
+
+async def test_a_published_request_has_an_outcome(mesh: MeshTest) -> None:
+    run = await mesh.publish("ask", Ask(id="a", n=41))
+    outcome = await run.outcome(timeout_s=10)
+    assert outcome
+    assert [(r.type, r.agent, r.data) for r in outcome.results] == [("answer", "echo", {"n": 42})]
+
+
+async def test_a_failed_run_says_why_and_is_not_true(mesh: MeshTest) -> None:
+    outcome = await (await mesh.publish("ask", {"id": "a", "n": -1})).outcome(timeout_s=10)
+    assert not outcome
+    assert (outcome.ending, outcome.failures[0]["message"]) == ("failed", "negative")
+
+
+async def test_the_same_request_again_is_the_same_run_and_has_the_same_outcome(mesh: MeshTest) -> None:
+    first = await mesh.publish("ask", {"id": "a", "n": 1})
+    outcome = await first.outcome(timeout_s=10)
+    second = await mesh.publish("ask", {"id": "a", "n": 1})
+    assert second.id == first.id
+    assert await second.outcome(timeout_s=10) == outcome
+
+
+async def test_many_requests_travel_in_one_append(mesh: MeshTest) -> None:
+    events = [mesh.client.request("ask", {"id": f"a{n}", "n": n}) for n in range(300)]
+    runs = await mesh.client.send(events)
+    outcomes = await asyncio.gather(*(run.outcome(timeout_s=20) for run in runs))
+    assert [o.results[0].data["n"] for o in outcomes] == list(range(1, 301))
+
+
+async def test_waiting_ends_at_its_timeout_and_the_run_goes_on(mesh: MeshTest) -> None:
+    run = await mesh.publish("ask", {"id": "a", "n": 999}, deadline_s=0.4)
+    with pytest.raises(WaitTimeout, match="has not ended within"):
+        await run.outcome(timeout_s=0.05)
+    outcome = await run.outcome(timeout_s=10)
+    assert (outcome.ending, outcome.refusals[0]["code"]) == ("stopped", "deadline")
+
+
+@pytest.mark.parametrize(
+    ("type", "payload", "options", "code"),
+    [
+        ("aks", {"id": "a"}, {}, "unknown_type"),
+        ("ask", {"n": 1}, {}, "bad_id"),
+        ("ask", {"id": ""}, {}, "bad_id"),
+        ("ask", {"id": "a"}, {"run_id": ""}, "bad_id"),
+        ("ask", {"id": "a"}, {"id": "x" * 129}, "bad_id"),
+        ("ask", {"id": "a"}, {"id": "with space"}, "bad_id"),
+        ("ask", b"{", {}, "unparseable"),
+        ("ask", b'{"id": "a", "id": "b"}', {}, "duplicate_key"),
+        ("ask", b'{"id": "a", "n": NaN}', {}, "bad_number"),
+        ("ask", b'{"id": ' + b"[" * 40 + b"]" * 40 + b"}", {}, "too_deep"),
+        ("ask", {"id": "x" * 5_000}, {}, "too_large"),
+        ("ask", {"id": object()}, {}, "unparseable"),
+    ],
+)
+async def test_a_bad_request_is_refused_at_once_by_its_reason(
+    mesh: MeshTest, type: str, payload: object, options: dict[str, str], code: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await mesh.publish(type, payload, **options)
+    assert refused.value.code == code
+
+
+async def test_a_request_rejected_by_intake_is_heard_by_who_waits(mesh: MeshTest) -> None:
+    waiting = asyncio.ensure_future(mesh.client.outcome("run-7", timeout_s=10))
+    await asyncio.sleep(0)
+    await mesh.log.append([rejection(Rejected("bad_deadline", "it is no time", "run-7"), mesh.topology)])
+    with pytest.raises(NotAccepted, match="bad_deadline: it is no time"):
+        await waiting
+
+
+async def test_connect_opens_what_the_flags_name(mesh: MeshTest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("t") / "topics.yaml"
+    file.write_text(TOPOLOGY)
+    async with Mesh.connect(log=mesh.log.url, topology=str(file)) as client:
+        run = await client.publish("ask", {"id": "z", "n": 1})
+        assert await run.outcome(timeout_s=10)

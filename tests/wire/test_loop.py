@@ -1,0 +1,173 @@
+"""The loop's order: nothing is committed before it is acknowledged, nothing delivered before it is restored."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import orjson
+import pytest
+
+from mesh.core.codec import Unreadable, read, write
+from mesh.core.errors import LogUnavailable
+from mesh.core.event import OUTCOME, TASK, Event
+from mesh.core.language import load
+from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.settings import Settings
+from mesh.wire.loop import Loop, append_all
+from mesh.wire.ports import Log, TopicSpec
+from mesh.wiring import open_log, topic_specs
+from tests.services.conftest import append, read_all, read_until, settled, working
+
+TOPOLOGY = load("""
+mesh: {name: t, inbox: {partitions: 2}}
+topics: {asks: {ingress: ask, partitions: 2}, answers: {egress: answer, partitions: 2}}
+agents: {echo: {run: "x:y", on: ask, emits: answer}}
+""")
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[Log]:
+    log = open_log(Settings(log=f"sqlite:{tmp_path / 'mesh.db'}", record_bytes_max=20_000))
+    await log.start()
+    await log.create_topics([*topic_specs(TOPOLOGY), TopicSpec("in", 2), TopicSpec("out", 2)])
+    yield log
+    await log.close()
+
+
+class Copy:
+    """A stage that copies `in` to `out`, and may be told to wait or to fail."""
+
+    def __init__(self) -> None:
+        self.may_restore = asyncio.Event()
+        self.may_restore.set()
+        self.places: dict[TopicPartition, int | None] = {}
+        self.dropped: list[TopicPartition] = []
+        self.fail: Exception | None = None
+        self.copied = 0
+
+    async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
+        await self.may_restore.wait()
+        if self.fail is not None:
+            raise self.fail
+        self.places[partition] = place
+        return place
+
+    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        assert partition in self.places, "delivered before it was restored"
+        self.copied += len(records)
+        return [NewRecord("out", r.key, r.value, (), r.partition) for r in records]
+
+    def drop(self, partition: TopicPartition) -> None:
+        self.places.pop(partition, None)
+        self.dropped.append(partition)
+
+
+def loop(log: Log, stage: Copy) -> Loop:
+    return Loop(log, stage, TOPOLOGY, group="copy", topics=["in"], session_timeout_ms=2_000)
+
+
+async def test_what_was_read_is_performed_and_then_committed(log: Log) -> None:
+    async with working(log, TOPOLOGY, loop(log, Copy()).run):
+        await append(log, *(NewRecord("in", b"k%d" % n, b"%d" % n) for n in range(50)))
+        out = await read_until(log, "out", 50)
+        await settled(log, "copy", "in")
+    assert {r.value for r in out} == {b"%d" % n for n in range(50)}
+
+
+async def test_nothing_is_delivered_before_the_restore_is_done(log: Log) -> None:
+    stage = Copy()
+    stage.may_restore.clear()
+    service = loop(log, stage)
+    async with working(log, TOPOLOGY, service.run):
+        await append(log, NewRecord("in", b"k", b"1"))
+        reader = log.reader({TopicPartition("out", 0): 0, TopicPartition("out", 1): 0})
+        assert await reader.poll(records_max=10, wait_ms=300) == []
+        await reader.close()
+        assert not service.ready.is_set()
+        stage.may_restore.set()
+        await read_until(log, "out", 1)
+
+
+async def test_a_restore_that_fails_ends_the_loop_with_its_reason(log: Log) -> None:
+    stage = Copy()
+    stage.fail = LogUnavailable("the checkpoint cannot be read")
+    with pytest.raises(LogUnavailable, match="the checkpoint cannot be read"):
+        async with asyncio.timeout(10):
+            await loop(log, stage).run(asyncio.Event())
+
+
+async def test_an_append_that_fails_commits_nothing_and_the_next_owner_does_it_again(log: Log, tmp_path: Path) -> None:
+    class Broken(Copy):
+        def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+            raise LogUnavailable("the log is gone")
+
+    await append(log, NewRecord("in", b"k", b"1"))
+    with pytest.raises(LogUnavailable):
+        async with asyncio.timeout(10):
+            await loop(log, Broken()).run(asyncio.Event())
+    assert await log.committed("copy", "in") == {}
+    async with working(log, TOPOLOGY, loop(log, Copy()).run):
+        await read_until(log, "out", 1)
+
+
+async def test_partitions_move_without_a_gap_and_without_order_lost(log: Log) -> None:
+    first, second = Copy(), Copy()
+    one, two = loop(log, first), loop(log, second)
+    async with working(log, TOPOLOGY, one.run):
+        await append(log, *(NewRecord("in", b"k", b"%d" % n, (), n % 2) for n in range(100)))
+        await settled(log, "copy", "in")
+        async with working(log, TOPOLOGY, two.run):
+            await two.ready.wait()
+            await append(log, *(NewRecord("in", b"k", b"%d" % n, (), n % 2) for n in range(100, 200)))
+            await settled(log, "copy", "in")
+        await append(log, *(NewRecord("in", b"k", b"%d" % n, (), n % 2) for n in range(200, 300)))
+        await settled(log, "copy", "in")
+    assert second.copied
+    out = await read_all(log, "out")
+    for partition in (0, 1):
+        values = [int(r.value or b"-1") for r in out if r.partition == partition]
+        assert values == [n for n in range(300) if n % 2 == partition]
+
+
+def _event(kind: str, data: bytes) -> Event:
+    return Event(
+        "e1", "/mesh/t", "ask", kind, "r1", data, agent="echo", task_id="t1", depth=1, path=("echo",), attempt=2
+    )
+
+
+async def test_a_refused_task_becomes_a_failure_of_that_task(log: Log) -> None:
+    task = _event(TASK, b'"' + b"x" * 30_000 + b'"')
+    small = NewRecord("out", b"k", b"1")
+    await append_all(log, [NewRecord(TOPOLOGY.tasks("echo"), b"r1", task.data, write(task)), small], TOPOLOGY)
+    (record,) = await read_all(log, TOPOLOGY.inbox)
+    answer = read(record)
+    assert not isinstance(answer, Unreadable)
+    assert (answer.kind, answer.task_id, answer.attempt, record.key) == ("failed", "t1", 2, b"r1")
+    assert answer.fault is not None
+    assert (answer.fault.code, answer.fault.retryable) == ("refused_too_large", False)
+    assert len(await read_all(log, "out")) == 1, "the others of the batch go in"
+
+
+async def test_a_refused_outcome_is_sent_without_its_payloads(log: Log) -> None:
+    result = {"type": "answer", "id": "i", "agent": "echo", "data": "x" * 30_000}
+    outcome = _event(OUTCOME, orjson.dumps({"run": "r1", "ending": "completed", "results": [result]}))
+    await append_all(log, [NewRecord(TOPOLOGY.outcomes, b"r1", outcome.data, write(outcome))], TOPOLOGY)
+    (record,) = await read_all(log, TOPOLOGY.outcomes)
+    body = orjson.loads(record.value or b"")
+    assert body["ending"] == "completed"
+    assert "data" not in body["results"][0]
+    assert "too_large" in body["results"][0]["omitted"] or "bytes" in body["results"][0]["omitted"]
+
+
+async def test_anything_else_refused_is_a_dead_letter_that_points_at_it(log: Log) -> None:
+    await append_all(log, [NewRecord("out", b"k", b"x" * 30_000)], TOPOLOGY)
+    (record,) = await read_all(log, TOPOLOGY.dead)
+    headers = dict(record.headers)
+    assert record.value is None
+    assert headers["mesh-dlq-reason"] == b"refused_too_large"
+    assert headers["__dlq.errors.topic"] == b"out"
+
+
+async def test_a_replacement_that_is_refused_too_stops_the_partition(log: Log) -> None:
+    with pytest.raises(LogUnavailable, match="refused even the record"):
+        await append_all(log, [NewRecord("out", b"k" * 30_000, b"1")], TOPOLOGY)
