@@ -1,13 +1,16 @@
 """What an agent's function gets beside its event: who it works for, the blackboard, and a place to report spending."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import orjson
 from pydantic import BaseModel
 
-from mesh.core.errors import Conflict
+from mesh.core.errors import Conflict, InvalidInput
 from mesh.wire.ports import ABSENT, ANY, Board, Count, Entry
 
 UPDATE_TRIES_MAX = 64
@@ -27,14 +30,15 @@ class AgentBoard:
     """The blackboard as an agent sees it: values are JSON-able or pydantic models, writes carry the task's name.
 
     Raises BoardUnavailable (retriable) when the store is gone, Conflict when a version differs, InvalidInput for a
-    bad key or a value over 64 KiB. Appends and counters of a repeated task are recognised and not applied twice.
+    bad key, a value that is not JSON-able or over 64 KiB. The n-th `append` or `add` of a task to a key is applied
+    once, however often the task is repeated; `put` and `update` are applied each time.
     """
 
     def __init__(self, board: Board, *, by: str, op_prefix: str) -> None:
         self._board = board
         self._by = by
         self._op_prefix = op_prefix
-        self._ops = 0
+        self._ops: Counter[str] = Counter()
 
     async def get(self, key: str) -> Item | None:
         """The value at `key`, or None."""
@@ -50,27 +54,28 @@ class AgentBoard:
 
         `change` gets the parsed value (or `default`) and returns the new one; it may be called several times.
         """
-        for tries_left in range(UPDATE_TRIES_MAX, 0, -1):
-            found = await self._board.get(key)
-            value = default if found is None else orjson.loads(found.value)
-            expect = ABSENT if found is None else found.version
-            try:
-                return _item(await self._board.put(key, _json(change(value)), expect=expect, by=self._by))
-            except Conflict:
-                if tries_left == 1:
-                    raise
+        async with _turn(self._board, key):
+            for tries_left in range(UPDATE_TRIES_MAX, 0, -1):
+                found = await self._board.get(key)
+                value = orjson.loads(_json(default) if found is None else found.value)
+                expect = ABSENT if found is None else found.version
+                try:
+                    return _item(await self._board.put(key, _json(change(value)), expect=expect, by=self._by))
+                except Conflict:
+                    if tries_left == 1:
+                        raise
         raise AssertionError("unreachable: the loop returns or raises")
 
     async def append(self, key: str, item: Any, *, items_max: int = 100) -> Item:
         """Add to the end of the list at `key`, dropping the oldest beyond `items_max`. Never conflicts."""
-        entry = await self._board.append(key, _json(item), items_max=items_max, by=self._by, op_id=self._op_id())
+        entry = await self._board.append(key, _json(item), items_max=items_max, by=self._by, op_id=self._op_id(key))
         return _item(entry)
 
     async def add(
         self, key: str, amount: int = 1, *, value_max: int | None = None, value_min: int | None = None
     ) -> Count:
         """Add to a counter unless the sum would leave the limits; `applied` tells."""
-        return await self._board.add(key, amount, value_max=value_max, value_min=value_min, op_id=self._op_id())
+        return await self._board.add(key, amount, value_max=value_max, value_min=value_min, op_id=self._op_id(key))
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Item]:
         """Past values, newest first."""
@@ -80,9 +85,10 @@ class AgentBoard:
         """Keys that match a glob, sorted."""
         return await self._board.keys(pattern)
 
-    def _op_id(self) -> str:
-        self._ops += 1
-        return f"{self._op_prefix}:{self._ops}"
+    def _op_id(self, key: str) -> str:
+        """Counted for each key by itself, since a repeated task may come to other keys in another order."""
+        self._ops[key] += 1
+        return f"{self._op_prefix}:{self._ops[key]}"
 
 
 class Context:
@@ -115,9 +121,31 @@ class Context:
         self.usd = Decimal(0)
 
     def spend(self, *, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
-        """Report what this task used; it is charged to the run's budget when the task ends, however it ends."""
-        self.usd += Decimal(str(usd))
+        """Report what this task used; it is charged to the run's budget when the task ends, however it ends.
+
+        Raises InvalidInput (`bad_usage`) for what is no amount: negative, NaN, infinite, not a number.
+        """
+        try:
+            amount = Decimal(str(usd))
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or amount < 0:
+            raise _bad_usage("usd", "an amount of dollars, 0 or more", usd)
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
+            raise _bad_usage("tokens", "a whole number, 0 or more", tokens)
+        self.usd += amount
         self.tokens += tokens
+
+
+def _bad_usage(name: str, expected: str, got: Any) -> InvalidInput:
+    return InvalidInput(
+        "that cannot be spent",
+        code="bad_usage",
+        where=f"spend({name}=…)",
+        expected=expected,
+        got=f"{got!r:.40}",
+        remedy="Report what the provider says it charged",
+    )
 
 
 def _item(entry: Entry) -> Item:
@@ -125,6 +153,25 @@ def _item(entry: Entry) -> Item:
 
 
 def _json(value: Any) -> bytes:
-    if isinstance(value, BaseModel):
-        return value.__pydantic_serializer__.to_json(value)
-    return orjson.dumps(value)
+    try:
+        if isinstance(value, BaseModel):
+            return value.__pydantic_serializer__.to_json(value)
+        return orjson.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"a value for the board is not JSON: {error}",
+            code="unparseable",
+            where="board",
+            expected="a pydantic model or JSON-able values",
+            got=type(value).__name__,
+        ) from error
+
+
+_turns: WeakKeyDictionary[Board, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()
+"""Board → key → lock. A lock lives as long as somebody holds it or waits for it."""
+
+
+def _turn(board: Board, key: str) -> asyncio.Lock:
+    """One update of a key at a time in this process: hundreds of lanes would else mostly meet each other's writes."""
+    locks = _turns.setdefault(board, WeakValueDictionary())
+    return locks.setdefault(key, asyncio.Lock())

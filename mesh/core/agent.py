@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter
 
 from mesh.core.errors import InvalidInput
 
@@ -56,6 +56,8 @@ class Parameter:
     types: tuple[str, ...]
     adapters: dict[str, TypeAdapter[Any]]
     """Event type → validator; the key "" serves any type (a plain model or `dict`)."""
+    required: bool = True
+    """False: it has a default, which stands when no event for it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,56 +89,106 @@ def agent(function: F) -> F:
 
 
 def describe(function: Callable[..., Any]) -> Agent:
-    """Read a function's signature. Raises InvalidInput when a parameter cannot be understood."""
-    where = f"{function.__module__}:{function.__qualname__}"
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise InvalidInput(
-            f"annotation cannot be resolved: {error}", code="bad_agent", where=where, remedy="Import the name"
-        ) from error
+    """Read a function's signature. Raises InvalidInput (`bad_agent`) when it cannot be understood."""
+    where = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', repr(function)[:64])}"
+    if not inspect.isfunction(function):
+        raise _bad(where, f"{type(function).__name__} is not a function", "`def` or `async def` at module level", "")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise _bad(where, "an agent answers once", "a function without `yield`", "Return a list of payloads")
+    hints = _hints(function, where)
     returns = hints.pop("return", None)
     parameters: list[Parameter] = []
     context: str | None = None
-    for name in inspect.signature(function).parameters:
+    for name, declared in inspect.signature(function).parameters.items():
+        _check_kind(where, declared)
         hint = hints.get(name)
         if hint is None:
-            raise InvalidInput(
+            raise _bad(
+                where,
                 f"parameter {name!r} has no annotation",
-                code="bad_agent",
-                where=where,
-                expected="a payload type or Context",
-                remedy=f"Annotate it: `{name}: SomePayload`",
+                "a payload type or Context",
+                f"Annotate it: `{name}: SomePayload`",
             )
-        if getattr(hint, "__mesh_context__", False):
+        if not getattr(hint, "__mesh_context__", False):
+            parameters.append(_parameter(where, declared, hint))
+        elif context is None:
             context = name
         else:
-            parameters.append(_parameter(name, hint))
+            raise _bad(where, f"{context!r} and {name!r} both take the context", "one Context", "Remove one")
     if not parameters:
-        raise InvalidInput(
+        raise _bad(
+            where,
             "an agent takes at least one event",
-            code="bad_agent",
-            where=where,
-            expected="a parameter annotated with a payload type",
-            remedy="Add one: `event: SomePayload`",
+            "a parameter annotated with a payload type",
+            "Add one: `event: SomePayload`",
         )
+    heard = [t for p in parameters for t in p.types]
+    twice = next((t for t in heard if heard.count(t) > 1), None)
+    if twice is not None:
+        names = " and ".join(p.name for p in parameters if twice in p.types)
+        raise _bad(where, f"{names} both take {twice!r}", "one parameter a type", "Give each its own payload type")
     emits = None if returns is None else _emitted(returns)
     return Agent(function, tuple(parameters), context, emits, inspect.iscoroutinefunction(function), where)
 
 
 def members(hint: Any) -> Sequence[Any]:
     """The members of a union, or the hint itself."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return members(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
+        return [inner for member in typing.get_args(hint) for inner in members(member)]
     return (hint,)
 
 
-def _parameter(name: str, hint: Any) -> Parameter:
+def _bad(where: str, what: str, expected: str, remedy: str) -> InvalidInput:
+    return InvalidInput(what, code="bad_agent", where=where, expected=expected, remedy=remedy)
+
+
+def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise _bad(where, f"an annotation cannot be resolved: {error}", "", "Import the name at run time") from error
+
+
+def _check_kind(where: str, declared: inspect.Parameter) -> None:
+    if declared.kind in (declared.VAR_POSITIONAL, declared.VAR_KEYWORD, declared.POSITIONAL_ONLY):
+        raise _bad(
+            where,
+            f"parameter {str(declared).partition(':')[0]!r} is {declared.kind.description}",
+            "parameters that can be given by name",
+            "Name each event it takes",
+        )
+
+
+def _parameter(where: str, declared: inspect.Parameter, hint: Any) -> Parameter:
     adapters: dict[str, TypeAdapter[Any]] = {}
-    for member in members(hint):
-        key = member.event_type if isinstance(member, type) and issubclass(member, Payload) else ""
-        adapters[key] = TypeAdapter(member)
-    return Parameter(name, tuple(t for t in adapters if t), adapters)
+    untyped: list[Any] = []
+    found = [member for member in members(hint) if member is not type(None)]
+    whole = typing.get_origin(hint) is typing.Annotated and len(found) == 1
+    for member in found:
+        if getattr(member, "__mesh_context__", False):
+            raise _bad(where, f"parameter {declared.name!r} is a Context or something else", "Context alone", "")
+        type_of_event = member.event_type if isinstance(member, type) and issubclass(member, Payload) else ""
+        if not type_of_event:
+            untyped.append(hint if whole else member)
+        elif type_of_event in adapters:
+            raise _bad(where, f"parameter {declared.name!r} takes {type_of_event!r} as two classes", "one of them", "")
+        else:
+            adapters[type_of_event] = _adapter(where, declared.name, hint if whole else member)
+    if untyped or not found:
+        adapters[""] = _adapter(where, declared.name, typing.Union[tuple(untyped)] if found else hint)  # noqa: UP007
+    return Parameter(
+        declared.name, tuple(t for t in adapters if t), adapters, required=declared.default is declared.empty
+    )
+
+
+def _adapter(where: str, name: str, hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint)
+    except PydanticUserError as error:
+        text = f"parameter {name!r} cannot be read from JSON: {str(error).splitlines()[0]}"
+        raise _bad(where, text, "a payload type", "Annotate it with a Payload class") from error
 
 
 def _emitted(hint: Any) -> tuple[str, ...] | None:
@@ -146,11 +198,12 @@ def _emitted(hint: Any) -> tuple[str, ...] | None:
         if member is type(None):
             continue
         origin = typing.get_origin(member)
-        if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
-            inner = _emitted(typing.get_args(member)[0])
-            if inner is None:
-                return None
-            found.extend(inner)
+        if isinstance(origin, type) and issubclass(origin, Sequence):
+            for inner in typing.get_args(member):
+                emitted = () if inner is Ellipsis else _emitted(inner)
+                if emitted is None:
+                    return None
+                found.extend(emitted)
         elif isinstance(member, type) and issubclass(member, Payload) and member.event_type:
             found.append(member.event_type)
         else:

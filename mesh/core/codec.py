@@ -8,11 +8,14 @@ headers `mesh-…`. `HEADERS` is the whole table; docs/protocol.md is generated 
 What foreign producers send is read by `ingress`, which is stricter about bodies and more lenient about form.
 """
 
+import re
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from mesh.core.event import BATCH, JSON, NO_USAGE, Event, Fault, Usage, rfc3339
-from mesh.core.record import Headers, Record, coordinates
+from mesh.core.record import Headers, Record, StoredRecord, coordinates
+from mesh.core.strict import Flaw
+from mesh.core.structured import is_structured, unwrap
 
 HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_specversion", "always `1.0`"),
@@ -43,7 +46,12 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("tracestate", "W3C Trace Context, exactly one"),
 )
 
+FAULT_TEXT_BYTES_MAX: Final = 4_000
+"""Of a failure's code, class and message, as read; the worker writes 1,000 characters at most."""
+STACK_BYTES_MAX: Final = 8_192
+
 _TRUE: Final = b"true"
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Unreadable(NamedTuple):
@@ -59,9 +67,11 @@ def read(record: Record) -> Event | Unreadable:
     value = record.value
     if value is None:
         return Unreadable("empty_value", "the record has no value; expected an event's payload")
+    if h.get("ce_specversion") != b"1.0":
+        return _other_form(record, h)
+    if len(h) != len(record.headers) and (name := _repeated(record.headers)):
+        return Unreadable("bad_header", f"header {name!r} stands twice")
     try:
-        if h.get("ce_specversion") != b"1.0":
-            return Unreadable("not_cloudevents", f"ce_specversion is {h.get('ce_specversion')!r}; expected b'1.0'")
         expiry = h.get("ce_expirytime")
         return Event(
             h["ce_id"].decode(),
@@ -92,7 +102,12 @@ def read(record: Record) -> Event | Unreadable:
     except UnicodeDecodeError as error:
         return Unreadable("bad_header", f"a header is not UTF-8: {error.reason} at byte {error.start}")
     except ValueError as error:
-        return Unreadable("bad_header", f"a header does not parse: {error}")
+        return Unreadable("bad_header", f"a header does not parse: {str(error)[:200]}")
+    except (AttributeError, TypeError):
+        null = next((name for name in h if h[name] is None), None)  # Kafka allows headers without a value
+        if null is None:
+            raise
+        return Unreadable("bad_header", f"header {null!r} has no value")
 
 
 def write(event: Event) -> list[tuple[str, bytes]]:
@@ -142,7 +157,7 @@ def fault_headers(fault: Fault) -> Headers:
     """A failure as plain headers."""
     return [
         ("mesh-error-code", fault.code.encode()),
-        ("mesh-error-class", fault.cls.encode()),
+        ("mesh-error-class", fault.cls.encode("utf-8", "replace")),
         ("mesh-error-message", fault.message.encode("utf-8", "replace")),
         ("mesh-error-retryable", _TRUE if fault.retryable else b"false"),
         ("mesh-error-stack", fault.stack.encode("utf-8", "replace")),
@@ -151,16 +166,39 @@ def fault_headers(fault: Fault) -> Headers:
 
 def parse_time(text: str) -> int:
     """RFC 3339 → milliseconds since the epoch. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone; RFC 3339 wants one, such as `Z`")
-    return round(moment.timestamp() * 1000)
+    if len(text) == 24 and text[10] == "T" and text[23] == "Z":  # as the mesh writes it: half the time
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    if not _RFC3339.fullmatch(text):
+        raise ValueError(f"{text[:64]!r} is no RFC 3339 time such as 2026-11-20T12:00:00Z")
+    return round(datetime.fromisoformat(text.upper()).timestamp() * 1000)
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a payload of this media type is JSON."""
+    """Whether a payload of this media type is one JSON document."""
     bare = content_type.partition(";")[0].strip().lower()
-    return bare in ("", JSON, "text/json", BATCH) or bare.endswith("+json")
+    return bare in ("", JSON, "text/json") or (bare.endswith("+json") and bare != BATCH)
+
+
+def _repeated(headers: Headers) -> str | None:
+    """The attribute that stands twice, so that two readers may see two events."""
+    names = [name for name, _ in headers if name.startswith("ce_")]
+    return next((name for n, name in enumerate(names) if name in names[:n]), None)
+
+
+def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
+    """A record that is not in binary mode: a structured event is read as if its attributes were headers."""
+    content_type = (h.get("content-type") or b"").decode("utf-8", "replace")
+    if "ce_specversion" in h or not is_structured(content_type):
+        return Unreadable("not_cloudevents", f"ce_specversion is {h.get('ce_specversion')!r:.64}; expected b'1.0'")
+    found = unwrap(record.value or b"", content_type)
+    if isinstance(found, Flaw):
+        return Unreadable(found.code, found.message)
+    headers = [(name, value) for name, value in record.headers if name.startswith(("mesh-", "trace"))]
+    headers += [(f"ce_{name}", text.encode()) for name, text in found.attributes.items()]
+    headers.append(("content-type", found.content_type.encode()))
+    return read(
+        StoredRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, found.data, headers)
+    )
 
 
 def _usage(h: dict[str, bytes]) -> Usage | None:
@@ -174,13 +212,13 @@ def _usage(h: dict[str, bytes]) -> Usage | None:
 
 
 def _fault(h: dict[str, bytes]) -> Fault:
-    def text(name: str) -> str:
-        return h.get(name, b"").decode("utf-8", "replace")
+    def text(name: str, bytes_max: int = FAULT_TEXT_BYTES_MAX) -> str:
+        return h.get(name, b"")[:bytes_max].decode("utf-8", "replace")
 
     return Fault(
         text("mesh-error-code"),
         text("mesh-error-message"),
         text("mesh-error-class"),
         h.get("mesh-error-retryable") == _TRUE,
-        text("mesh-error-stack"),
+        text("mesh-error-stack", STACK_BYTES_MAX),
     )

@@ -4,24 +4,36 @@ Taken are plain JSON (its type is that of the ingress topic), CloudEvents in bin
 The id of the event is, in this order: the CloudEvent's, the payload field that the topic declares, and the record's
 coordinates. The run is the event's correlation id or follows from (source, id), so the same request sent twice,
 through whatever door, is one run. Mesh headers (`ce_mesh…`) of foreign producers are not read.
+
+Both functions are total: no bytes, headers or texts make them raise.
 """
 
-import base64
-import binascii
+import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import orjson
+from typing import Any, Final, NamedTuple
 
 from mesh.core.codec import is_json, parse_time
 from mesh.core.condition import parse_path
 from mesh.core.event import ID_PATTERN, JSON, REQUESTED, Event, run_id_of
 from mesh.core.record import Record, coordinates
 from mesh.core.strict import Flaw, check
+from mesh.core.structured import is_structured, unwrap
 from mesh.core.suggest import nearest
-from mesh.core.topology import Topology
+from mesh.core.topology import TopicRule, Topology
 
 REJECTED_TYPE = "mesh.request.rejected"
+TEXT_CHARS_MAX: Final = 1_024
+"""Of `source`, `subject` and every other attribute that is text."""
+ENVELOPE_BYTES_MAX: Final = 65_536
+"""What a structured event may need beside its payload."""
+TYPES_SHOWN_MAX: Final = 8
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+_REQUIRED: Final = frozenset({"ce_specversion", "ce_id", "ce_source", "ce_type"})
+"""Whoever sends one of these means a CloudEvent, so the others are missed by name."""
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+"""What CloudEvents forbids in a text, and marks that turn the direction of what people read."""
 
 
 class Rejected(NamedTuple):
@@ -54,56 +66,40 @@ def admit(record: Record, topology: Topology) -> Event | Rejected:
     """The event in a record of an ingress topic."""
     if record.value is None:
         return Rejected("empty_value", "the record has no value; expected JSON or a CloudEvent")
-    try:
-        headers = {name: value.decode() for name, value in record.headers if value is not None}
-    except UnicodeDecodeError as error:
-        return Rejected("bad_header", f"a header is not UTF-8: {error.reason} at byte {error.start}")
-    content_type = headers.get("content-type", "")
-    if content_type.lower().startswith("application/cloudevents"):
-        request = _structured(record, headers)
-    elif "ce_specversion" in headers or "ce_id" in headers:
-        request = _binary(record, headers)
+    headers = _headers(record)
+    if isinstance(headers, Rejected):
+        return headers
+    if is_structured(headers.get("content-type", "")):
+        request = _structured(record, headers, topology)
+    elif not _REQUIRED.isdisjoint(headers):
+        attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
+        request = _attributes(record, attributes, record.value, headers.get("content-type", JSON), headers)
     else:
         request = _plain(record, headers, topology)
-    return (
-        request if isinstance(request, Rejected) else open_request(request, topology, fallback_id=coordinates(record))
-    )
+    if isinstance(request, Rejected):
+        return request
+    return open_request(request, topology, fallback_id=coordinates(record))
 
 
 def open_request(request: Request, topology: Topology, *, fallback_id: str) -> Event | Rejected:
     """The one gate that every request passes. `fallback_id` names it where neither sender nor topic does."""
-    rule = topology.ingress.get(request.type)
-    if rule is None:
-        return Rejected("unknown_type", _unknown_type(request.type, topology))
-    limit = topology.limits.payload_bytes_max
-    if len(request.data) > limit:
-        return Rejected("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
-    value: Any = None
-    if is_json(request.content_type):
-        value = check(request.data)
-        if isinstance(value, Flaw):
-            return Rejected(value.code, value.message)
-    id = request.id
-    if id is None and rule.id is not None:
-        found = parse_path(rule.id).value(value)
-        if found is None:
-            return Rejected(
-                "bad_id", f"the payload has no {rule.id!r}, which topic {rule.name} declares as the event's id"
-            )
-        id = str(found)
-    elif id is None:
-        id = fallback_id
-    if not ID_PATTERN.fullmatch(id):
-        return Rejected("bad_id", f"event id {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
+    rejected = _form(request, topology)
+    if rejected is not None:
+        return rejected._replace(run_id=_known_run(request))
+    rule = topology.ingress[request.type]
+    value = check(request.data)
+    if isinstance(value, Flaw):
+        return Rejected(value.code, value.message, _known_run(request))
+    id = _id(request, rule, value, fallback_id)
+    if isinstance(id, Rejected):
+        return id._replace(run_id=_known_run(request))
     source = request.source or f"/topics/{rule.name}"
     run_id = run_id_of(source, id) if request.run_id is None else request.run_id
-    if not ID_PATTERN.fullmatch(run_id):
-        text = f"correlation id {run_id[:64]!r} has {len(run_id)} characters; expected {ID_PATTERN.pattern}"
-        return Rejected("bad_id", text)
     try:
         expiry_ms = None if request.expiry is None else parse_time(request.expiry)
-    except (ValueError, OverflowError) as error:
-        return Rejected("bad_deadline", f"expirytime {request.expiry!r} is no RFC 3339 time: {error}", run_id)
+    except ValueError as error:
+        return Rejected("bad_deadline", f"expirytime: {error}", run_id)
+    traced = _TRACEPARENT.fullmatch(request.traceparent) is not None
     return Event(
         id,
         source,
@@ -116,10 +112,86 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
         time=request.time,
         subject=request.subject or id,
         expiry_ms=expiry_ms,
-        traceparent=request.traceparent,
-        tracestate=request.tracestate,
+        traceparent=request.traceparent if traced else "",
+        tracestate=request.tracestate if traced and _TRACESTATE.fullmatch(request.tracestate) else "",
         origin=request.origin,
     )
+
+
+def _headers(record: Record) -> dict[str, str] | Rejected:
+    """The headers that mean something here, by lower-case name. Others may hold any bytes."""
+    found: dict[str, str] = {}
+    for name, value in record.headers:
+        known = name.lower()
+        if value is None:
+            continue
+        if known in ("traceparent", "tracestate"):
+            found[known] = value.decode("utf-8", "replace")  # a broken trace must not stop an order
+        elif known == "content-type" or known.startswith("ce_"):
+            if known in found:
+                return Rejected("bad_header", f"header {known[:64]!r} stands twice")
+            try:
+                found[known] = value.decode()
+            except UnicodeDecodeError as error:
+                text = f"header {known[:64]!r} is not UTF-8: {error.reason} at byte {error.start}"
+                return Rejected("bad_header", text)
+    return found
+
+
+def _form(request: Request, topology: Topology) -> Rejected | None:
+    """What speaks against a request before anybody reads its payload."""
+    if request.type not in topology.ingress:
+        return Rejected("unknown_type", _unknown_type(request.type, topology))
+    for name, id in (("correlation id", request.run_id), ("causation id", request.cause_id or None)):
+        if id is not None and not ID_PATTERN.fullmatch(id):
+            return _bad_id(name, id)
+    for name in ("source", "subject", "time", "content_type"):
+        text: str = getattr(request, name)
+        if len(text) > TEXT_CHARS_MAX:
+            return Rejected("too_large", f"{name} has {len(text)} characters; at most {TEXT_CHARS_MAX}")
+        found = _NO_TEXT.search(text)
+        if found is not None:
+            point = f"U+{ord(found[0]):04X}"
+            return Rejected("bad_string", f"{name} holds {point} at character {found.start()}; expected plain text")
+    if request.time:
+        try:
+            parse_time(request.time)
+        except ValueError as error:
+            return Rejected("bad_time", f"time: {error}")
+    if not is_json(request.content_type):
+        return Rejected("unparseable", f"content type {request.content_type[:64]!r} is not JSON, which agents take")
+    limit = topology.limits.payload_bytes_max
+    if len(request.data) > limit:
+        return Rejected("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
+    return None
+
+
+def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str | Rejected:
+    """The event's id: given, from the field that the topic declares, or the fallback."""
+    id = request.id
+    if id is None and rule.id is not None:
+        found = parse_path(rule.id).value(value)
+        if isinstance(found, bool) or not isinstance(found, str | int):
+            what = "nothing" if found is None else f"a {type(found).__name__}"
+            text = f"the payload has {what} at {rule.id!r}, where topic {rule.name} declares the event's id"
+            return Rejected("bad_id", text)
+        id = str(found)
+    elif id is None:
+        id = fallback_id
+    return id if ID_PATTERN.fullmatch(id) else _bad_id("event id", id)
+
+
+def _bad_id(name: str, id: str) -> Rejected:
+    return Rejected("bad_id", f"{name} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
+
+
+def _known_run(request: Request) -> str:
+    """The run under which a sender may wait although its request is rejected, "" when that cannot be known."""
+    if request.run_id is not None:
+        return request.run_id if ID_PATTERN.fullmatch(request.run_id) else ""
+    if request.id is None or not request.source or not ID_PATTERN.fullmatch(request.id):
+        return ""
+    return "" if _NO_TEXT.search(request.source) else run_id_of(request.source, request.id)
 
 
 def _plain(record: Record, headers: Mapping[str, str], topology: Topology) -> Request | Rejected:
@@ -130,6 +202,10 @@ def _plain(record: Record, headers: Mapping[str, str], topology: Topology) -> Re
         rule.ingress,
         record.value or b"",
         run_id=headers.get("ce_correlationid"),
+        subject=headers.get("ce_subject", ""),
+        time=headers.get("ce_time", ""),
+        expiry=headers.get("ce_expirytime"),
+        cause_id=headers.get("ce_causationid", ""),
         content_type=headers.get("content-type", JSON),
         traceparent=headers.get("traceparent", ""),
         tracestate=headers.get("tracestate", ""),
@@ -137,41 +213,22 @@ def _plain(record: Record, headers: Mapping[str, str], topology: Topology) -> Re
     )
 
 
-def _binary(record: Record, headers: Mapping[str, str]) -> Request | Rejected:
-    attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
-    return _attributes(record, attributes, record.value or b"", headers.get("content-type", JSON), headers)
-
-
-def _structured(record: Record, headers: Mapping[str, str]) -> Request | Rejected:
-    content_type = headers["content-type"].partition(";")[0].strip().lower()
-    if content_type != "application/cloudevents+json":
-        return Rejected(
-            "unparseable", f"content type {content_type!r}; structured mode is read as application/cloudevents+json"
-        )
-    document = check(record.value or b"")
-    if isinstance(document, Flaw):
-        return Rejected(document.code, document.message)
-    if not isinstance(document, dict):
-        return Rejected("unparseable", f"a structured CloudEvent is a JSON object, got {type(document).__name__}")
-    attributes = {k: v for k, v in document.items() if isinstance(v, str) and k not in ("data", "data_base64")}
-    inner = str(document.get("datacontenttype") or JSON)
-    if "data_base64" in document:
-        try:
-            data = base64.b64decode(document["data_base64"], validate=True)
-        except (binascii.Error, TypeError, ValueError) as error:
-            return Rejected("unparseable", f"data_base64 is no base64: {error}")
-    elif is_json(inner):
-        data = orjson.dumps(document.get("data"))
-    else:
-        data = str(document.get("data", "")).encode()
-    return _attributes(record, attributes, data, inner, headers)
+def _structured(record: Record, headers: Mapping[str, str], topology: Topology) -> Request | Rejected:
+    value = record.value or b""
+    limit = topology.limits.payload_bytes_max + ENVELOPE_BYTES_MAX
+    if len(value) > limit:
+        return Rejected("too_large", f"the structured event has {len(value)} bytes; at most {limit}")
+    found = unwrap(value, headers["content-type"])
+    if isinstance(found, Flaw):
+        return Rejected(found.code, found.message)
+    return _attributes(record, found.attributes, found.data or b"", found.content_type, headers)
 
 
 def _attributes(
     record: Record, attributes: Mapping[str, str], data: bytes, content_type: str, headers: Mapping[str, str]
 ) -> Request | Rejected:
     if attributes.get("specversion") != "1.0":
-        return Rejected("not_cloudevents", f"specversion is {attributes.get('specversion')!r}; expected '1.0'")
+        return Rejected("not_cloudevents", f"specversion is {attributes.get('specversion')!r:.64}; expected '1.0'")
     missing = [name for name in ("id", "source", "type") if not attributes.get(name)]
     if missing:
         code = "bad_id" if missing[0] == "id" else "missing_header"
@@ -196,5 +253,6 @@ def _attributes(
 def _unknown_type(type: str, topology: Topology) -> str:
     known = sorted(topology.ingress)
     guess = nearest(type, known)
-    hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(known)}"
+    more = f" and {len(known) - TYPES_SHOWN_MAX} more" if len(known) > TYPES_SHOWN_MAX else ""
+    hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(known[:TYPES_SHOWN_MAX]) or 'none'}{more}"
     return f"no ingress topic declares type {type[:64]!r}; {hint}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from mesh.core.codec import read, write
+from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule
 from mesh.core.event import DUE, FAILED, JSON, OUTCOME, TASK, Event, Fault, Usage, derive, rfc3339
 from mesh.core.record import NewRecord, StoredRecord
@@ -18,7 +18,8 @@ from mesh.core.topology import Topology
 
 OUTCOME_TYPE = "mesh.run."
 """`mesh.run.completed` and so on: the type of an outcome names the ending."""
-STACK_BYTES_MAX = 8_192
+HEADERS_KEPT_MAX = 64
+"""Headers of a refused record that go with the record in its place, the last ones."""
 
 
 def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish, topology: Topology) -> NewRecord:
@@ -52,13 +53,18 @@ def due_record(timer: Schedule, at_ms: int, topology: Topology) -> NewRecord:
 
 
 def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
-    """Original bytes, key and headers, plus why: names of KIP-1191 (`__dlq.errors.*`) and Kafka Connect."""
-    topic, partition, offset = dead.origin.rsplit(":", 2) if dead.origin.count(":") >= 2 else (dead.origin, "", "")
-    headers: list[tuple[str, bytes]] = [
-        *(h for h in dead.headers if not h[0].startswith(("__dlq.errors.", "__connect.errors.", "mesh-dlq-"))),
-        ("__dlq.errors.topic", topic.encode()),
-        ("__dlq.errors.partition", partition.encode()),
-        ("__dlq.errors.offset", offset.encode()),
+    """Value, key and headers byte for byte, then why: names of KIP-1191 (`__dlq.errors.*`) and Kafka Connect.
+
+    A header of ours may stand there already, from another dead letter queue: the last one of a name counts.
+    """
+    headers: list[tuple[str, bytes]] = list(dead.headers)
+    if dead.origin:
+        topic, partition, offset = dead.origin.rsplit(":", 2) if dead.origin.count(":") >= 2 else (dead.origin, "", "")
+        headers.append(("__dlq.errors.topic", topic.encode()))
+        if partition:
+            headers.append(("__dlq.errors.partition", partition.encode()))
+            headers.append(("__dlq.errors.offset", offset.encode()))
+    headers += [
         ("__dlq.errors.delivery.count", b"%d" % dead.attempts),
         ("__dlq.errors.message", dead.message.encode("utf-8", "replace")),
         ("mesh-dlq-id", dead.id.encode()),
@@ -68,7 +74,7 @@ def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
         if text:
             headers.append((f"mesh-dlq-{name}", text.encode()))
     if dead.cls:
-        headers.append(("__connect.errors.exception.class.name", dead.cls.encode()))
+        headers.append(("__connect.errors.exception.class.name", dead.cls.encode("utf-8", "replace")))
     if dead.stack:
         headers.append(("__connect.errors.exception.stacktrace", capped(dead.stack).encode("utf-8", "replace")))
     return NewRecord(topology.dead, dead.key, dead.value, headers)
@@ -96,14 +102,16 @@ def instead_of(record: NewRecord, code: str, message: str, topology: Topology) -
             {"type": r["type"], "id": r["id"], "agent": r["agent"], "omitted": text} for r in body["results"]
         ]
         return record._replace(value=orjson.dumps(body))
-    kept = [h for h in record.headers if not h[0].startswith("__")][:32]
+    kept = [(n, v) for n, v in record.headers if v is not None and len(v) <= STACK_BYTES_MAX][-HEADERS_KEPT_MAX:]
+    if "mesh-dlq-id" in headers:  # a dead letter: its own reason and coordinates stay, and point at the bytes
+        return NewRecord(topology.dead, None, None, [*kept, ("mesh-dlq-omitted", text.encode("utf-8", "replace"))])
     dead = DeadLetter(
         derive("refused", record.topic, headers.get("ce_id", b"").decode("utf-8", "replace")),
         f"refused_{code}",
         text,
         None,
         record.key,
-        [(name, value) for name, value in kept if len(value) <= STACK_BYTES_MAX],
+        kept,
         record.topic,
         run_id=headers.get("ce_correlationid", b"").decode("utf-8", "replace")[:128],
     )
@@ -111,11 +119,12 @@ def instead_of(record: NewRecord, code: str, message: str, topology: Topology) -
 
 
 def capped(stack: str) -> str:
-    """The end of a stack, at most 8 KiB, saying so when it was cut."""
+    """The end of a stack, at most 8 KiB as UTF-8, saying so when it was cut."""
     raw = stack.encode("utf-8", "replace")
     if len(raw) <= STACK_BYTES_MAX:
         return stack
-    return f"[cut: the last {STACK_BYTES_MAX} of {len(raw)} bytes]\n" + raw[-STACK_BYTES_MAX:].decode("utf-8", "ignore")
+    note = f"[cut: the end of {len(raw)} bytes]\n"
+    return note + raw[len(note) - STACK_BYTES_MAX :].decode("utf-8", "ignore")
 
 
 def outcome_body(run: Run) -> dict[str, Any]:

@@ -5,13 +5,14 @@ the answer is that of the attempt, so a repeated attempt answers with the same i
 so that the orchestrator need not hold the input of tasks that succeed.
 """
 
+import re
 import traceback
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mesh.core.agent import Agent, Emit, Payload
 from mesh.core.errors import InvalidInput, MeshError
@@ -22,29 +23,43 @@ from mesh.core.topology import AgentSpec
 
 BATCH_TYPE = "mesh.batch"
 MESSAGE_CHARS_MAX = 1_000
+MASKED_CHARS_MAX = 65_536
+"""Of a message its beginning and of a stack its end; the rest is never shown."""
+TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
+"""What a header can carry as a type; which types an agent may emit is for `decide` to say."""
 
 
 def arguments(agent: Agent, task: Event) -> dict[str, Any]:
-    """Validated keyword arguments for the agent's function. Raises InvalidInput (`schema`) naming the field."""
-    given: dict[str, Any] = {}
-    for part in task.parts():
-        for parameter in agent.parameters:
-            adapter = parameter.adapters.get(part.type) or parameter.adapters.get("")
-            if adapter is None or parameter.name in given:
-                continue
-            try:
-                given[parameter.name] = adapter.validate_json(part.data)
-            except ValidationError as error:
-                raise _schema(agent, part.type, error) from error
-            break
-    missing = [p.name for p in agent.parameters if p.name not in given]
-    if missing:
+    """Validated keyword arguments for the agent's function. Raises InvalidInput (`schema`, `bad_batch`)."""
+    try:
+        parts = task.parts()
+    except ValueError as error:
         raise InvalidInput(
-            f"no event for parameter {missing[0]!r}",
+            f"the task's batch cannot be read: {error}",
+            code="bad_batch",
+            where=agent.where,
+            expected="a JSON array of structured CloudEvents",
+            remedy="The dead letter holds it as it came",
+        ) from None
+    given: dict[str, Any] = {}
+    for part in parts:
+        found = _taker(agent, part.type, given)
+        if found is None:
+            continue
+        name, adapter = found
+        try:
+            given[name] = adapter.validate_json(part.data)
+        except ValidationError as error:  # not `from error`: its text quotes the payload
+            raise _schema(agent, part.type, error) from None
+    missing = [p for p in agent.parameters if p.required and p.name not in given]
+    if missing or not given:
+        wanted = missing[0] if missing else agent.parameters[0]
+        raise InvalidInput(
+            f"no event for parameter {wanted.name!r}",
             code="schema",
             where=agent.where,
-            expected=" or ".join(agent.hears) or "an event",
-            got=", ".join(p.type for p in task.parts()) or "nothing",
+            expected=" or ".join(wanted.types) or "an event",
+            got=", ".join(p.type for p in parts) or "nothing",
             remedy="`mesh check` compares topics.yaml with the function",
         )
     return given
@@ -54,21 +69,9 @@ def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
     """What a function returned, as events. Raises InvalidInput (`bad_result`)."""
     if value is None:
         return ()
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | Emit):
-        return [part for item in value for part in parts_of(agent, spec, item)]
-    if isinstance(value, Emit):
-        return (Part(value.type, _json(agent, value.payload)),)
-    if isinstance(value, Payload) and value.event_type:
-        return (Part(value.event_type, _json(agent, value)),)
-    if len(spec.emits) == 1 and isinstance(value, BaseModel | dict):
-        return (Part(spec.emits[0], _json(agent, value)),)
-    raise InvalidInput(
-        f"{spec.name} returned {type(value).__name__}, whose type of event is not known",
-        code="bad_result",
-        where=agent.where,
-        expected="a Payload with a type, a list of them, Emit(type, payload) or None",
-        remedy='Give the class its type: `class X(Payload, type="x.done")`',
-    )
+    if isinstance(value, list) or type(value) is tuple:
+        return [_part(agent, spec, item) for item in value if item is not None]
+    return (_part(agent, spec, value),)
 
 
 def succeeded(task: Event, parts: Sequence[Part], usage: Usage | None) -> Event:
@@ -86,21 +89,54 @@ def failed(task: Event, fault: Fault, usage: Usage | None) -> Event:
 
 
 def fault_of(error: BaseException) -> Fault:
-    """Why a task failed. Errors of the mesh say themselves whether they may be retried; foreign ones may be."""
+    """Why a task failed. Errors of the mesh say themselves whether they may be retried; foreign ones may be. Total."""
     code = error.code if isinstance(error, MeshError) else "exception"
     retryable = error.retriable if isinstance(error, MeshError) else True
     cls = f"{type(error).__module__}.{type(error).__qualname__}"
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - whatever an exception's own __str__ raises must not hide the fault
+        text = f"{cls}, whose text raised {type(broken).__name__}"
+    message = masked(text[:MASKED_CHARS_MAX] or cls)
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = f"{message[: MESSAGE_CHARS_MAX - 1]}…"
     stack = "".join(traceback.format_exception(error))
-    return Fault(code, masked(str(error) or cls)[:MESSAGE_CHARS_MAX], cls, retryable, capped(masked(stack)))
+    return Fault(code, message, cls, retryable, capped(masked(stack[-MASKED_CHARS_MAX:])))
 
 
 def usage_of(usd: Any, tokens: Any) -> Usage | None:
-    """Reported spending as exact amounts; None when it is no usage (negative, NaN, not a number)."""
+    """Reported spending in whole millionths, rounded up; None when it is no usage (negative, NaN, not a number)."""
     if not isinstance(usd, Decimal) or not usd.is_finite() or usd < 0 or usd >= 10**9:
         return None
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not 0 <= tokens < 10**15:
         return None
-    return Usage(int((usd * 1_000_000).to_integral_value()), tokens)
+    return Usage(int((usd * 1_000_000).to_integral_value(ROUND_CEILING)), tokens)
+
+
+def _taker(agent: Agent, type: str, given: dict[str, Any]) -> tuple[str, TypeAdapter[Any]] | None:
+    """The parameter that takes an event of this type: one that names the type, else the first that takes any."""
+    for key in (type, ""):
+        for parameter in agent.parameters:
+            if parameter.name not in given and key in parameter.adapters:
+                return parameter.name, parameter.adapters[key]
+    return None
+
+
+def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
+    if isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
+        return Part(value.type, _json(agent, value.payload))
+    if isinstance(value, Payload) and value.event_type:
+        return Part(value.event_type, _json(agent, value))
+    if len(spec.emits) == 1 and isinstance(value, BaseModel | dict):
+        return Part(spec.emits[0], _json(agent, value))
+    what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
+    raise InvalidInput(
+        f"{spec.name} returned {what}, whose type of event is not known",
+        code="bad_result",
+        where=agent.where,
+        expected="a Payload with a type, Emit(type, payload), a list of them, or None",
+        remedy='Give the class its type: `class X(Payload, type="x.done")`',
+    )
 
 
 def _answer(

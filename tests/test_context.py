@@ -1,0 +1,238 @@
+"""The blackboard and the facts of a task as an agent's function sees them, on the embedded board."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from mesh.context import AgentBoard, Context
+from mesh.core.errors import Conflict, InvalidInput
+from mesh.wire.ports import Board
+from mesh.wire.sqlite.board import SqliteBoard
+from mesh.wire.sqlite.file import SqliteFile
+
+
+class Stock(BaseModel):
+    sku: str
+    left: int
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteBoard]:
+    board = SqliteBoard(SqliteFile(tmp_path / "mesh.db"), timeout_ms=10_000)
+    await board.start()
+    yield board
+    await board.close()
+
+
+@pytest.fixture
+def board(store: SqliteBoard) -> AgentBoard:
+    return AgentBoard(store, by="pricing/t1", op_prefix="t1")
+
+
+def context(board: Board, *, attempt: int = 1) -> Context:
+    return Context(
+        agent="pricing",
+        run_id="r1",
+        task_id="t1",
+        attempt=attempt,
+        depth=2,
+        path=("intake", "pricing"),
+        deadline_ms=None,
+        board=board,
+    )
+
+
+async def test_a_value_comes_back_parsed_with_its_version_and_writer(board: AgentBoard) -> None:
+    written = await board.put("stock/7", Stock(sku="7", left=3))
+    found = await board.get("stock/7")
+    assert found == written
+    assert found.value == {"sku": "7", "left": 3}
+    assert found.by == "pricing/t1"
+    assert found.version
+    assert found.at_ms > 0
+
+
+async def test_a_key_without_a_value_is_none(board: AgentBoard) -> None:
+    assert await board.get("nothing") is None
+
+
+async def test_a_write_that_expects_another_version_is_a_conflict(board: AgentBoard) -> None:
+    first = await board.put("k", 1, expect="")
+    await board.put("k", 2, expect=first.version)
+    with pytest.raises(Conflict) as caught:
+        await board.put("k", 3, expect=first.version)
+    assert caught.value.key == "k"
+    assert (await board.get("k")).value == 2  # type: ignore[union-attr]
+
+
+async def test_updates_of_one_process_take_turns_and_none_is_lost(tmp_path: Path) -> None:
+    puts = 0
+
+    class Counting(SqliteBoard):
+        async def put(self, key: str, value: bytes, **options: Any) -> Any:
+            nonlocal puts
+            puts += 1
+            return await super().put(key, value, **options)
+
+    async def one(n: int) -> None:
+        mine = AgentBoard(counting, by=f"a/{n}", op_prefix=f"t{n}")
+        await mine.update("count", lambda value: {"n": value["n"] + 1}, default={"n": 0})
+
+    counting = Counting(SqliteFile(tmp_path / "mesh.db"), timeout_ms=10_000)
+    await counting.start()
+    try:
+        await asyncio.gather(*(one(n) for n in range(150)))
+        found = await counting.get("count")
+    finally:
+        await counting.close()
+    assert found is not None
+    assert found.value == b'{"n":150}'
+    assert puts == 150, "an update met another one of the same process"
+
+
+async def test_no_update_is_lost_between_two_clients_of_the_store(store: SqliteBoard, tmp_path: Path) -> None:
+    other = SqliteBoard(SqliteFile(tmp_path / "mesh.db"), timeout_ms=10_000)
+    await other.start()
+    try:
+        boards = [AgentBoard(b, by="a", op_prefix=f"t{n}") for n, b in enumerate((store, other))]
+        await asyncio.gather(*(b.update("count", lambda v: v + 1, default=0) for b in boards for _ in range(30)))
+        assert (await boards[0].get("count")).value == 60  # type: ignore[union-attr]
+    finally:
+        await other.close()
+
+
+async def test_an_update_that_never_wins_ends_in_a_conflict(store: SqliteBoard, board: AgentBoard) -> None:
+    """Its change function is overtaken every time: each call schedules a write that lands before the update's own."""
+    rival = AgentBoard(store, by="rival", op_prefix="r")
+    calls = 0
+
+    class Overtaken(SqliteBoard):
+        async def put(self, key: str, value: bytes, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            await rival.put(key, calls)
+            return await super().put(key, value, **options)
+
+    overtaken = Overtaken(SqliteFile(Path(store.url.removeprefix("sqlite:"))), timeout_ms=10_000)
+    await overtaken.start()
+    try:
+        with pytest.raises(Conflict):
+            await AgentBoard(overtaken, by="a", op_prefix="t").update("k", lambda value: value, default=0)
+        assert calls == 64
+    finally:
+        await overtaken.close()
+
+
+async def test_a_default_is_not_changed_by_the_change_function(board: AgentBoard) -> None:
+    default: dict[str, list[int]] = {"seen": []}
+    await board.update("k", lambda value: {"seen": [*value["seen"], value["seen"].append(1) or 2]}, default=default)
+    assert default == {"seen": []}
+
+
+async def test_an_append_of_a_repeated_task_is_applied_once(store: SqliteBoard) -> None:
+    for attempt in (1, 2):
+        mine = context(store, attempt=attempt).board
+        await mine.append("log", {"attempt": attempt})
+        await mine.append("log", "second")
+    found = await store.get("log")
+    assert found is not None
+    assert found.value == b'[{"attempt":1},"second"]'
+
+
+async def test_an_addition_of_a_repeated_task_is_applied_once(store: SqliteBoard) -> None:
+    for attempt in (1, 2):
+        mine = context(store, attempt=attempt).board
+        assert (await mine.add("orders", 2)).value == 2
+        assert (await mine.add("orders")).value == 3
+
+
+async def test_repeating_in_another_order_of_keys_applies_nothing_twice(store: SqliteBoard) -> None:
+    """Two appends side by side may come to the board in either order."""
+    for keys in (("a", "b"), ("b", "a")):
+        mine = context(store).board
+        for key in keys:
+            await mine.append(key, key)
+    for key in ("a", "b"):
+        found = await store.get(key)
+        assert found is not None
+        assert found.value == f'["{key}"]'.encode()
+
+
+async def test_a_counter_stays_within_its_limits(board: AgentBoard) -> None:
+    assert await board.add("left", 3, value_max=3) == (3, True)
+    assert await board.add("left", 1, value_max=3) == (3, False)
+    assert await board.add("left", -4, value_min=0) == (3, False)
+
+
+async def test_history_and_keys_are_parsed_and_sorted(board: AgentBoard) -> None:
+    for n in range(3):
+        await board.put("b/k", n)
+    await board.put("a/k", "x")
+    assert [item.value for item in await board.history("b/k", limit=2)] == [2, 1]
+    assert await board.keys("*/k") == ["a/k", "b/k"]
+    assert await board.keys("b*") == ["b/k"]
+
+
+async def test_an_append_keeps_the_newest(board: AgentBoard) -> None:
+    for n in range(4):
+        item = await board.append("recent", n, items_max=3)
+    assert item.value == [1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, {"a": {1, 2}}, "\ud800", 10**30])
+async def test_a_value_that_is_not_json_is_refused(board: AgentBoard, value: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await board.put("k", value)
+    assert caught.value.code == "unparseable"
+
+
+async def test_a_value_over_the_limit_and_a_bad_key_are_refused(board: AgentBoard) -> None:
+    with pytest.raises(InvalidInput, match="65536") as caught:
+        await board.put("k", "x" * 70_000)
+    assert caught.value.code == "too_large"
+    with pytest.raises(InvalidInput) as caught:
+        await board.put("../ k", 1)
+    assert caught.value.code == "bad_key"
+
+
+async def test_the_context_says_whose_work_it_is(store: SqliteBoard) -> None:
+    found = context(store, attempt=2)
+    assert (found.agent, found.run_id, found.task_id, found.attempt) == ("pricing", "r1", "t1", 2)
+    assert (found.depth, found.path, found.deadline_ms) == (2, ("intake", "pricing"), None)
+
+
+async def test_spending_adds_up_exactly(store: SqliteBoard) -> None:
+    found = context(store)
+    found.spend(usd=0.1, tokens=5)
+    found.spend(usd="0.2")
+    found.spend(usd=Decimal("0.0000001"), tokens=1)
+    assert found.usd == Decimal("0.3000001")
+    assert found.tokens == 6
+
+
+@pytest.mark.parametrize(
+    "spent",
+    [
+        {"usd": -1},
+        {"usd": float("nan")},
+        {"usd": float("inf")},
+        {"usd": "much"},
+        {"usd": Decimal("sNaN")},
+        {"tokens": -1},
+        {"tokens": 1.5},
+        {"tokens": True},
+        {"tokens": "5"},
+    ],
+)
+async def test_what_is_no_amount_cannot_be_spent(store: SqliteBoard, spent: dict[str, Any]) -> None:
+    found = context(store)
+    found.spend(usd=1, tokens=1)
+    with pytest.raises(InvalidInput) as caught:
+        found.spend(**spent)
+    assert caught.value.code == "bad_usage"
+    assert (found.usd, found.tokens) == (Decimal(1), 1)
