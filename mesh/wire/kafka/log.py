@@ -1,0 +1,177 @@
+"""The log on Apache Kafka, through aiokafka 0.14: this folder is the only place that imports it.
+
+At least once, acknowledged by all in-sync replicas, no transactions: aiokafka speaks only their old protocol, which
+commits around lost records. Each trap of the library that is stepped around is named where it is.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
+
+from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.wire.kafka.appender import Appender
+from mesh.wire.kafka.connection import Connection
+from mesh.wire.kafka.member import KafkaMember
+from mesh.wire.kafka.reader import KafkaReader
+from mesh.wire.kafka.topics import Topics
+from mesh.wire.ports import Appended, Bounds, Commit, Listener, Refused, TopicSpec
+
+CLOSE_TIMEOUT_MS = 5_000
+
+T = TypeVar("T", KafkaMember, KafkaReader)
+
+
+class KafkaLog:
+    """`Log` on the brokers at `bootstrap` (`host:port,host:port`). Use from one event loop."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        client_id: str,
+        security: Mapping[str, str] = MappingProxyType({}),
+        append_timeout_ms: int = 30_000,
+        request_timeout_ms: int = 10_000,
+        record_bytes_max: int = 1_048_576,
+    ) -> None:
+        """`security` has aiokafka's names (`security_protocol`, `sasl_mechanism`, `ssl_cafile`, …).
+
+        Raises ConfigInvalid for an unknown or contradictory setting.
+        """
+        if not __debug__:
+            raise ConfigInvalid(
+                "Kafka cannot be used with python -O",
+                got="assertions that are switched off, by which aiokafka checks its own state",
+                remedy="Run without -O and without PYTHONOPTIMIZE",
+            )
+        self._connection = Connection(
+            bootstrap, client_id=client_id, security=security, request_timeout_ms=request_timeout_ms
+        )
+        self._append_timeout_ms = append_timeout_ms
+        self._record_bytes_max = record_bytes_max
+        self._topics: Topics | None = None
+        self._appender: Appender | None = None
+        self._open: list[KafkaMember | KafkaReader] = []
+
+    @property
+    def url(self) -> str:
+        """See `Log.url`."""
+        return self._connection.url
+
+    @property
+    def record_bytes_max(self) -> int:
+        """Bytes of one record with key, headers and the 61 bytes of framing around a batch of one."""
+        return self._record_bytes_max
+
+    # ---------------------------------------------------------------------------------------------------- life cycle
+
+    async def start(self) -> None:
+        """See `Log.start`. Raises LogUnavailable with what each address answered."""
+        if self._topics is not None:
+            return
+        topics = Topics(self._connection)
+        appender = Appender(
+            self._connection, topics, timeout_ms=self._append_timeout_ms, record_bytes_max=self._record_bytes_max
+        )
+        try:
+            await topics.start()
+            await appender.start()
+        except BaseException:
+            await appender.close(0)
+            await topics.close(1_000)
+            raise
+        self._topics, self._appender = topics, appender
+
+    async def close(self) -> None:
+        """See `Log.close`. Closes members and readers that were left open as well."""
+        topics, appender = self._topics, self._appender
+        self._topics = self._appender = None
+        left_open, self._open = self._open, []
+        await asyncio.gather(*(one.close() for one in left_open))
+        if appender is not None:
+            await appender.close(CLOSE_TIMEOUT_MS)
+        if topics is not None:
+            await topics.close(1_000)
+
+    def _started(self) -> tuple[Topics, Appender]:
+        if self._topics is None or self._appender is None:
+            raise LogUnavailable("the log is not open", where=self.url, remedy="Call start first")
+        return self._topics, self._appender
+
+    # -------------------------------------------------------------------------------------------------------- topics
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
+        """See `Log.create_topics`. Three replicas, of which two must be in sync, where there are three brokers.
+
+        Raises TopicsInvalid, naming everything that the broker refused, and LogUnavailable.
+        """
+        topics, appender = self._started()
+        appender.forget({spec.name for spec in specs})
+        return await topics.create(specs)
+
+    async def topics(self) -> Mapping[str, int]:
+        """See `Log.topics`. Kafka's internal topics are left out."""
+        topics, _ = self._started()
+        described = await topics.describe()
+        return {name: len(topic.leaders) for name, topic in sorted(described.items()) if not topic.internal}
+
+    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
+        """See `Log.bounds`."""
+        topics, _ = self._started()
+        return await topics.bounds(topic)
+
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """See `Log.offsets_at`. Raises NotFound for an unknown topic."""
+        topics, _ = self._started()
+        return await topics.offsets_at(topic, at_ms)
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        """See `Log.committed`. Raises NotFound for an unknown topic."""
+        topics, _ = self._started()
+        count = (await self._partitions([topic]))[topic]
+        stored = await topics.committed(group, [TopicPartition(topic, partition) for partition in range(count)])
+        return {tp.partition: commit for tp, commit in sorted(stored.items())}
+
+    async def _partitions(self, names: Sequence[str]) -> dict[str, int]:
+        """How many partitions these topics have. Raises NotFound, naming all that are missing."""
+        topics, _ = self._started()
+        described = await topics.describe(names)
+        missing = [name for name in names if not described[name].leaders]
+        if missing:
+            raise NotFound(f"there is no topic {', '.join(missing)}", where=self.url, remedy="Create it first")
+        return {name: len(described[name].leaders) for name in names}
+
+    # ------------------------------------------------------------------------------------------------------- records
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        """See `Log.append`."""
+        _, appender = self._started()
+        return await appender.append(records)
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
+        """See `Log.reader`."""
+        topics, _ = self._started()
+        return self._tracked(KafkaReader(self._connection, topics, positions, record_bytes_max=self._record_bytes_max))
+
+    async def join(
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
+    ) -> KafkaMember:
+        """See `Log.join`. Raises NotFound for a topic that does not exist: the library would wait for it."""
+        await self._partitions(topics)
+        member = KafkaMember(
+            self._connection,
+            group,
+            topics,
+            listener,
+            session_timeout_ms=session_timeout_ms,
+            record_bytes_max=self._record_bytes_max,
+        )
+        await member.start()
+        return self._tracked(member)
+
+    def _tracked(self, one: T) -> T:
+        self._open = [other for other in self._open if not other.closed]
+        self._open.append(one)
+        return one

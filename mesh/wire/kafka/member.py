@@ -1,0 +1,285 @@
+"""A member of a consumer group: whose partitions are whose, and whose commits count.
+
+aiokafka rebalances eagerly: each time, everything is revoked and assigned anew. What its callbacks raise is swallowed,
+no heartbeat runs until `on_partitions_assigned` returns, and records come while it runs: hence all is paused there
+first, and the listener is told at once. Every commit carries the generation and the member id of *this* assignment.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import TopicPartition as KafkaPartition
+
+from mesh.core.errors import Fenced, InvalidInput, LogUnavailable
+from mesh.core.record import Record, TopicPartition
+from mesh.wire.kafka import commits as places
+from mesh.wire.kafka.connection import Connection, ended_within
+from mesh.wire.ports import Commit, Listener
+
+METADATA_BYTES_MAX = 4_096
+FETCH_WAIT_MS = 250
+"""How long the broker may hold an empty fetch. A resumed partition waits that long at most for its turn."""
+
+
+class Tenure(NamedTuple):
+    """One assignment: what is ours, and the names under which the broker takes our commits for it."""
+
+    generation: int
+    member_id: str
+    partitions: frozenset[TopicPartition]
+
+
+class KafkaMember:
+    """`Member` on aiokafka. Made by `KafkaLog.join`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        group: str,
+        topics: Sequence[str],
+        listener: Listener,
+        *,
+        session_timeout_ms: int,
+        record_bytes_max: int,
+    ) -> None:
+        self._connection = connection
+        self._group = group
+        self._topics = list(topics)
+        self._listener = listener
+        self._session_timeout_ms = session_timeout_ms
+        self._tenure: Tenure | None = None
+        self._told: frozenset[TopicPartition] = frozenset()
+        """What the listener holds: it hears of a loss once, be it by a rebalance or by `close`."""
+        self._commit_lock = asyncio.Lock()
+        self._failure: BaseException | None = None
+        self.closed = False
+        # A class of its own: the assignor keeps what was assigned in the class, shared by all members of the process.
+        assignor = type("Sticky", (StickyPartitionAssignor,), {"member_assignment": None})
+        self._consumer = AIOKafkaConsumer(
+            **connection.arguments("member"),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            partition_assignment_strategy=(assignor,),
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=min(3_000, session_timeout_ms // 5),
+            rebalance_timeout_ms=max(session_timeout_ms, 30_000),
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=max(1_048_576, record_bytes_max),
+        )
+
+    async def start(self) -> None:
+        """Connect and begin to join. Raises LogUnavailable."""
+        try:
+            await self._connection.start(f"connect a member of {self._group}", self._consumer.start())
+        except BaseException:
+            await self._end(1_000)
+            raise
+        self._coordinator._do_fetch_commit_offsets = self._fetch
+        self._consumer.subscribe(self._topics, listener=_Rebalance(self._lose, self._gain))
+
+    @property
+    def _coordinator(self) -> Any:
+        return self._consumer._coordinator
+
+    # -------------------------------------------------------------------------------------------------- assignment
+
+    @property
+    def assignment(self) -> frozenset[TopicPartition]:
+        """See `Member.assignment`."""
+        return self._tenure.partitions if self._tenure else frozenset()
+
+    async def _gain(self, partitions: Iterable[KafkaPartition]) -> None:
+        self._consumer.pause(*partitions)
+        if self.closed:
+            return
+        mine = frozenset(TopicPartition(*tp) for tp in partitions)
+        self._tenure = Tenure(self._coordinator.generation, self._coordinator.member_id, mine)
+        self._told = mine
+        try:
+            self._listener.assigned(sorted(mine))
+        except Exception as error:  # noqa: BLE001  # aiokafka would only log it; `poll` raises it
+            self._failure = error
+
+    async def _lose(self, _partitions: Iterable[KafkaPartition]) -> None:
+        await self._release()
+
+    async def _release(self) -> None:
+        """Tell the listener, then close the gate: a commit after this would belong to the next generation."""
+        told, self._told = self._told, frozenset()
+        if told:
+            try:
+                async with asyncio.timeout(self._session_timeout_ms / 3_000):
+                    await self._listener.revoked(sorted(told))
+            except Exception as error:  # noqa: BLE001  # aiokafka would only log it; `poll` raises it
+                self._failure = error
+        self._tenure = None
+        # A commit under way ends first (it has a deadline), so that none is sent while we join again.
+        async with self._commit_lock:
+            pass
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    async def poll(self, *, records_max: int, wait_ms: int) -> Mapping[TopicPartition, Sequence[Record]]:
+        """See `Member.poll`."""
+        self._raise_failure()
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
+        except errors.KafkaError as error:
+            raise self._connection.unavailable(f"poll of group {self._group}", str(error)) from error
+        except errors.ConsumerStoppedError as error:
+            raise LogUnavailable("the member is closed", where=self._where) from error
+        self._raise_failure()
+        if not wait_ms:
+            # Without a wait the library never lets go of the loop: heartbeats and fetches would starve.
+            await asyncio.sleep(0)
+        return {TopicPartition(*tp): records for tp, records in fetched.items()}
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """See `Member.position`."""
+        subscription = self._consumer._subscription.subscription
+        state = subscription and subscription.assignment and subscription.assignment.state_value(partition)
+        return state.position if state and state.has_valid_position else None
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """See `Member.seek`. Raises Fenced when the partition is not ours."""
+        self._require(partition)
+        self._consumer.seek(KafkaPartition(*partition), offset)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        """See `Member.pause`. Raises Fenced when one is not ours. Drops what was fetched ahead: not for every batch."""
+        self._require(*partitions)
+        self._consumer.pause(*(KafkaPartition(*tp) for tp in partitions))
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        """See `Member.resume`. Raises Fenced when one is not ours."""
+        self._require(*partitions)
+        self._consumer.resume(*(KafkaPartition(*tp) for tp in partitions))
+
+    # ------------------------------------------------------------------------------------------------------- places
+
+    async def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """See `Member.commit`. Raises Fenced, LogUnavailable, and InvalidInput for metadata that is too long."""
+        for tp, commit in commits.items():
+            size = len(commit.metadata.encode())
+            if size > METADATA_BYTES_MAX:
+                raise InvalidInput(
+                    "the metadata of a commit is too long",
+                    code="too_large",
+                    where=f"{tp.topic}/{tp.partition}",
+                    expected=f"at most {METADATA_BYTES_MAX} bytes",
+                    got=f"{size} bytes",
+                )
+        if not commits:
+            return
+        timeout_ms = self._connection.request_timeout_ms
+        try:
+            async with asyncio.timeout(timeout_ms / 1000), self._commit_lock:
+                tenure = self._require(*commits)
+                await self._connection.ask(f"commit of group {self._group}", lambda: self._store(tenure, commits))
+        except TimeoutError as error:
+            raise self._connection.late(f"commit of group {self._group}", timeout_ms) from error
+
+    async def _store(self, tenure: Tenure, commits: Mapping[TopicPartition, Commit]) -> None:
+        try:
+            await places.store(self._send, self._group, tenure.generation, tenure.member_id, commits)
+        except places.STALE_MEMBER as error:
+            # Rejoin now instead of at the next heartbeat, unless that has happened already: to leave a generation that
+            # was just joined would cost the whole group another rebalance.
+            if self._coordinator.generation == tenure.generation:
+                if isinstance(error, errors.RebalanceInProgressError):
+                    self._coordinator.request_rejoin()
+                else:
+                    self._coordinator.reset_generation()
+            raise self._fenced(tuple(commits), f"the broker says {type(error).__name__}") from error
+
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """See `Member.committed`."""
+        stored = await self._connection.ask(
+            f"read the places of group {self._group}",
+            lambda: places.fetch(self._send, self._group, [partition]),
+        )
+        return stored.get(partition)
+
+    async def _fetch(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, OffsetAndMetadata]:
+        """In the place of aiokafka's own reading, which takes "try again" for "never committed" (see `commits`)."""
+        stored = await places.fetch(self._send, self._group, (TopicPartition(*tp) for tp in partitions))
+        return {KafkaPartition(*tp): OffsetAndMetadata(*commit) for tp, commit in stored.items()}
+
+    async def _send(self, request: Any) -> Any:
+        """Ask the group's coordinator."""
+        await self._coordinator.ensure_coordinator_known()
+        return await self._coordinator._send_req(request)
+
+    def _require(self, *partitions: TopicPartition) -> Tenure:
+        """The tenure under which all of these are ours. Raises Fenced."""
+        tenure = self._tenure
+        if tenure is None or not tenure.partitions.issuperset(partitions):
+            raise self._fenced(partitions, "they were revoked" if tenure is None else "not assigned in this generation")
+        return tenure
+
+    def _fenced(self, partitions: Iterable[TopicPartition], why: str) -> Fenced:
+        names = ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(partitions))
+        return Fenced(
+            f"not the owner of {names}",
+            where=self._where,
+            got=why,
+            remedy="Drop the work on them: their new owner reads from the last commit",
+        )
+
+    @property
+    def _where(self) -> str:
+        return f"{self._connection.url} group {self._group}"
+
+    # ------------------------------------------------------------------------------------------------------- leaving
+
+    async def close(self) -> None:
+        """See `Member.close`."""
+        if self.closed:
+            return
+        self.closed = True
+        await self._release()
+        await self._end(min(5_000, self._connection.request_timeout_ms))
+
+    async def _end(self, timeout_ms: int) -> None:
+        if await ended_within(timeout_ms, self._consumer.stop()):
+            return
+        # It hung, for example in a join that waits for other members: leave without its help.
+        consumer = self._consumer
+        for task in self._tasks():
+            task.cancel()
+        if consumer._coordinator is not None:
+            await ended_within(1_000, consumer._coordinator._maybe_leave_group())
+        await ended_within(1_000, consumer._client.close())
+
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        coordinator, fetcher = self._consumer._coordinator, self._consumer._fetcher
+        names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
+        found = [getattr(coordinator, name, None) for name in names] + [getattr(fetcher, "_fetch_task", None)]
+        return [task for task in found if task is not None and not task.done()]
+
+
+Told = Callable[[Iterable[KafkaPartition]], Coroutine[Any, Any, None]]
+
+
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed
+    """Passes aiokafka's callbacks on."""
+
+    def __init__(self, lose: Told, gain: Told) -> None:
+        self._lose, self._gain = lose, gain
+
+    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
+        await self._lose(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
+        await self._gain(assigned)

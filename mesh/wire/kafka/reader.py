@@ -1,0 +1,101 @@
+"""Reading chosen partitions from chosen offsets, outside any group."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, errors
+from aiokafka.structs import TopicPartition as KafkaPartition
+
+from mesh.core.errors import LogUnavailable
+from mesh.core.record import Record, TopicPartition
+from mesh.wire.kafka.connection import Connection, ended_within
+from mesh.wire.kafka.member import FETCH_WAIT_MS
+from mesh.wire.kafka.topics import Topics
+
+
+class KafkaReader:
+    """`Reader` on aiokafka. Connects at the first `poll`."""
+
+    def __init__(
+        self, connection: Connection, topics: Topics, positions: Mapping[TopicPartition, int], *, record_bytes_max: int
+    ) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._positions = dict(positions)
+        """Where to begin; the consumer's own state counts once it is connected."""
+        self._record_bytes_max = record_bytes_max
+        self._consumer: AIOKafkaConsumer | None = None
+        self.closed = False
+
+    async def poll(self, *, records_max: int, wait_ms: int) -> Sequence[Record]:
+        """See `Reader.poll`. Raises LogUnavailable, also for a topic that does not exist."""
+        if self.closed:
+            raise LogUnavailable("the reader is closed", where=self._connection.url)
+        if not self._positions:
+            await asyncio.sleep(wait_ms / 1000)
+            return []
+        consumer = self._consumer or await self._connect()
+        try:
+            fetched = await consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
+        except errors.OffsetOutOfRangeError as error:
+            await self._into_range(consumer, error.args[0])
+            return []
+        except errors.KafkaError as error:
+            raise self._connection.unavailable("read", str(error)) from error
+        if not wait_ms:
+            # Without a wait the library never lets go of the loop, and nothing would ever arrive.
+            await asyncio.sleep(0)
+        return [record for records in fetched.values() for record in records]
+
+    async def _connect(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            **self._connection.arguments("reader"),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=max(1_048_576, self._record_bytes_max),
+        )
+        try:
+            await self._connection.start("connect a reader", consumer.start())
+        except BaseException:
+            await ended_within(1_000, consumer.stop())
+            raise
+        consumer.assign([KafkaPartition(*tp) for tp in self._positions])
+        for tp, offset in self._positions.items():
+            consumer.seek(KafkaPartition(*tp), offset)
+        self._consumer = consumer
+        return consumer
+
+    async def _into_range(self, consumer: AIOKafkaConsumer, asked: Mapping[KafkaPartition, int]) -> None:
+        """What was asked for is gone by retention: go on with the first record that is left. Ahead of the end: wait."""
+        for tp, offset in asked.items():
+            bounds = (await self._topics.bounds(tp.topic))[tp.partition]
+            if offset < bounds.start:
+                consumer.seek(tp, bounds.start)
+
+    def position(self, partition: TopicPartition) -> int:
+        """See `Reader.position`."""
+        state = self._state(partition)
+        return self._positions[partition] if state is None else int(state.position)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """See `Reader.seek`."""
+        self._positions[partition] = offset
+        if self._consumer is not None:
+            self._consumer.seek(KafkaPartition(*partition), offset)
+
+    def _state(self, partition: TopicPartition) -> Any:
+        if self._consumer is None:
+            return None
+        state = self._consumer._subscription.subscription.assignment.state_value(partition)
+        return state if state is not None and state.has_valid_position else None
+
+    async def close(self) -> None:
+        """See `Reader.close`."""
+        self.closed = True
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None and not await ended_within(5_000, consumer.stop()):
+            await ended_within(1_000, consumer._client.close())

@@ -1,0 +1,170 @@
+"""Questions about topics and groups, and the creation of topics: the broker's administration.
+
+Everything here may be asked again, so each question is repeated while the broker says "not now", up to a deadline.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
+
+from mesh.core.errors import NotFound, TopicsInvalid
+from mesh.core.record import TopicPartition
+from mesh.wire.kafka import commits
+from mesh.wire.kafka.connection import Connection, ended_within
+from mesh.wire.ports import Bounds, Commit, TopicSpec
+
+REPLICAS_MAX = 3
+_READ_UNCOMMITTED = 0
+
+
+class Described(NamedTuple):
+    """A topic as the broker knows it: the leader of each partition (-1 while there is none), or why it is not told."""
+
+    leaders: Mapping[int, int]
+    error: type[errors.BrokerResponseError] | None = None
+    internal: bool = False
+
+
+class Topics:
+    """One administrative client."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._admin = AIOKafkaAdminClient(**connection.arguments("admin"))
+
+    async def start(self) -> None:
+        """Raises LogUnavailable."""
+        await self._connection.start("connect", self._admin.start())
+
+    async def close(self, timeout_ms: int) -> None:
+        await ended_within(timeout_ms, self._admin.close())
+
+    async def describe(
+        self, names: Collection[str] | None = None, *, timeout_ms: int | None = None
+    ) -> dict[str, Described]:
+        """These topics, or all. Unknown ones are there with their error. Raises LogUnavailable."""
+        asked = None if names is None else sorted(names)
+        # Not the client's own question: that one makes a broker with auto.create.topics.enable create what is missing.
+        response = await self._connection.ask(
+            "describe topics", lambda: self._send(MetadataRequest(asked, False)), timeout_ms=timeout_ms
+        )
+        return {answer["topic"]: _described(answer) for answer in response.to_object()["topics"]}
+
+    async def _send(self, request: Any, node: int | None = None) -> Any:
+        """Any broker's answer, or that of one of them."""
+        client = self._admin._client
+        return await client.send(client.get_random_node() if node is None else node, request)
+
+    async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Create those that are missing; answer their names when every partition has a leader.
+
+        Raises TopicsInvalid (all refusals at once) and LogUnavailable.
+        """
+        known = await self.describe({spec.name for spec in specs})
+        missing = [spec for spec in specs if known[spec.name].error is errors.UnknownTopicOrPartitionError]
+        problems = [
+            f"{name}: {topic.error.description}"
+            for name, topic in known.items()
+            if topic.error not in (None, errors.UnknownTopicOrPartitionError, errors.LeaderNotAvailableError)
+        ]
+        created: list[str] = []
+        if missing:
+            cluster = await self._connection.ask("describe the cluster", self._admin.describe_cluster)
+            replicas = min(REPLICAS_MAX, len(cluster["brokers"]))
+            created, refused = await self._connection.ask("create topics", lambda: self._create(missing, replicas))
+            problems += refused
+        if problems:
+            raise TopicsInvalid(
+                self._connection.url, problems, remedy="Correct the declaration, or grant the right to create topics"
+            )
+        await self._until_led({spec.name: spec.partitions for spec in missing})
+        return created
+
+    async def _create(self, specs: Sequence[TopicSpec], replicas: int) -> tuple[list[str], list[str]]:
+        new = []
+        for spec in specs:
+            # With three replicas an acknowledged record must outlive the loss of one broker.
+            config = {"min.insync.replicas": "2"} if replicas >= REPLICAS_MAX else {}
+            config |= spec.config
+            new.append(NewTopic(spec.name, spec.partitions, replicas, topic_configs=config))
+        response = await self._admin.create_topics(new)
+        created, problems = [], []
+        for name, code, message in response.topic_errors:
+            error = errors.for_code(code)
+            if error is errors.NoError:
+                created.append(name)
+            elif error.retriable:
+                raise error(message)
+            elif error is not errors.TopicAlreadyExistsError:
+                problems.append(f"{name}: {message or error.description}")
+        return created, problems
+
+    async def _until_led(self, partitions: Mapping[str, int]) -> None:
+        async def led() -> None:
+            described = await self.describe(partitions)
+            for name, count in partitions.items():
+                if sum(leader >= 0 for leader in described[name].leaders.values()) < count:
+                    raise errors.LeaderNotAvailableError(name)
+
+        await self._connection.ask("wait for the leaders of new topics", led)
+
+    async def bounds(self, topic: str) -> dict[int, Bounds]:
+        """Raises NotFound and LogUnavailable."""
+        starts = await self._offsets(topic, OffsetResetStrategy.EARLIEST)
+        ends = await self._offsets(topic, OffsetResetStrategy.LATEST)
+        return {partition: Bounds(starts[partition], ends[partition]) for partition in sorted(ends)}
+
+    async def offsets_at(self, topic: str, at_ms: int) -> dict[int, int]:
+        """Raises NotFound and LogUnavailable."""
+        # Asked first: a record appended between the questions is at or after the end that stands for "none".
+        ends = await self._offsets(topic, OffsetResetStrategy.LATEST)
+        found = await self._offsets(topic, max(0, at_ms))
+        return {partition: ends[partition] if at < 0 else at for partition, at in sorted(found.items())}
+
+    async def _offsets(self, topic: str, at: int) -> dict[int, int]:
+        return await self._connection.ask(f"list offsets of {topic}", lambda: self._list_offsets(topic, at))
+
+    async def _list_offsets(self, topic: str, at: int) -> dict[int, int]:
+        described = (await self.describe([topic]))[topic]
+        if described.error is not None and not described.leaders:
+            raise NotFound(f"there is no topic {topic!r}", where=self._connection.url, remedy="Create it first")
+        by_leader: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for partition, leader in described.leaders.items():
+            if leader < 0:
+                raise errors.LeaderNotAvailableError(f"{topic}/{partition}")
+            by_leader[leader].append((partition, at))
+        answers = await asyncio.gather(
+            *(
+                self._send(OffsetRequest(-1, _READ_UNCOMMITTED, [(topic, questions)]), leader)
+                for leader, questions in by_leader.items()
+            )
+        )
+        found: dict[int, int] = {}
+        for answer in answers:
+            for _topic, partitions in answer.topics:
+                for partition, code, _timestamp, offset in partitions:
+                    if code:
+                        raise errors.for_code(code)(f"{topic}/{partition}")
+                    found[partition] = offset
+        return found
+
+    async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
+        """Places of a group, with metadata. Raises LogUnavailable."""
+
+        async def question() -> dict[TopicPartition, Commit]:
+            coordinator = await self._admin.find_coordinator(group)
+            return await commits.fetch(lambda request: self._send(request, coordinator), group, partitions)
+
+        return await self._connection.ask(f"read the places of group {group}", question)
+
+
+def _described(answer: Mapping[str, Any]) -> Described:
+    code = answer["error_code"]
+    leaders = {item["partition"]: item["leader"] for item in answer["partitions"]}
+    return Described(leaders, errors.for_code(code) if code else None, bool(answer.get("is_internal")))
