@@ -5,14 +5,13 @@ stand under them; `proof` checks what the declarations mean together. What canno
 so that reading goes on and one report names everything.
 """
 
-import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from hashlib import sha256
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from mesh.core.condition import parse, parse_path
+from mesh.core.digest import digest_of
 from mesh.core.document import Entries, Items, Node, Scalar, read, words
 from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
 from mesh.core.path import shown
@@ -37,6 +36,7 @@ ON_WORDS_BELOW_LATER: Final = ("of", "need", "within", "rule", "arbiter", "when"
 """What stands beside a word of ON_WORDS_LATER: one problem says it all."""
 
 PARTITIONS_MAX: Final = 1_000
+AGENTS_MAX: Final = 1_000
 COUNT_MAX: Final = 1_000_000
 TOKENS_MAX: Final = 1_000_000_000_000
 
@@ -46,7 +46,7 @@ def load(text: str | bytes, *, path: str = "topics.yaml") -> Topology:
     root, problems = read(_decoded(text, path))
     if root is None:
         nothing = Problem(1, "the file declares nothing", "Write `mesh:`, `topics:` and `agents:`")
-        raise TopologyInvalid(path, problems or [nothing])
+        raise TopologyInvalid(path, sorted(set(problems)) or [nothing])
     draft, problems = _declared(root, path, problems)
     topology, contradictions = prove(draft)
     if problems or contradictions:
@@ -63,43 +63,6 @@ def _decoded(text: str | bytes, path: str) -> str:
         line = text.count(b"\n", 0, error.start) + 1
         what = f"not UTF-8: byte 0x{text[error.start]:02x}"
         raise TopologyInvalid(path, [Problem(line, what, "Save the file as UTF-8")]) from error
-
-
-def digest_of(topology: Topology) -> str:
-    """The digest of what a topology means: comments, lines, and orders that do not matter leave it the same."""
-
-    def plain(value: Any) -> Any:
-        return sorted(value) if isinstance(value, frozenset | set) else str(value)
-
-    agents = {}
-    for name, spec in topology.agents.items():
-        content = {key: value for key, value in _fields_of(spec).items() if key not in ("line", "when", "retry")}
-        content["on"] = spec.on if spec.join else set(spec.on)
-        content["emits"] = set(spec.emits)
-        content["when"] = None if spec.when is None else [str(spec.when), spec.when.bound]
-        content["retry"] = asdict(spec.retry)
-        agents[name] = content
-    topics = {
-        name: {**{key: value for key, value in asdict(rule).items() if key != "line"}, "egress": set(rule.egress)}
-        for name, rule in topology.topics.items()
-    }
-    meaning = {
-        "name": topology.name,
-        "prefix": topology.prefix,
-        "inbox_partitions": topology.inbox_partitions,
-        "chaos": topology.chaos,
-        "limits": asdict(topology.limits),
-        "agents": agents,
-        "topics": topics,
-        # Ids of tasks are made of positions among the rows of a type, so this order does matter.
-        "rows": {type: [row.agent.name for row in rows] for type, rows in topology.rows.items()},
-    }
-    text = json.dumps(meaning, sort_keys=True, separators=(",", ":"), default=plain)
-    return sha256(text.encode()).hexdigest()[:16]
-
-
-def _fields_of(spec: AgentSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
 
 
 # --------------------------------------------------------------------------------------------------------- sections
@@ -189,7 +152,12 @@ class _Declarations(Reader):
 
     def agents(self, node: Node | None) -> dict[str, AgentSpec]:
         found = {}
-        for name, value in self.entries("agents", node, "a mapping of agent names").items():
+        declared = self.entries("agents", node, "a mapping of agent names")
+        if len(declared) > AGENTS_MAX:
+            what = f"agents: {len(declared)} agents, at most {AGENTS_MAX}"
+            self.add(self.lines["agents"], what, "Split the mesh: what leaves one by an egress topic may enter another")
+            return {}
+        for name, value in declared.items():
             if self.named("agents", name, self.lines[f"agents.{name}"], agent_name):
                 found[name] = self.agent(name, value)
             else:

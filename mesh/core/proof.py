@@ -17,6 +17,10 @@ from mesh.core.topology import AgentSpec, Row, TopicRule, Topology
 
 TYPO_LIKENESS_MIN: Final = 0.85
 """From this likeness on, a word is taken for a misspelling of another, not just for a relative."""
+GUESSES_MAX: Final = 200
+"""How often a word is compared with all others: that costs the product of both, and a report of 200 is long enough."""
+CYCLE_ROUNDS_MAX: Final = 20
+"""How many cycles through the same agents one report names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Draft:
 def prove(draft: Draft) -> tuple[Topology, list[Problem]]:
     """The topology with all that is derived, and every problem. It may be used only when there are none."""
     proof = _Proof(draft)
-    proof.edges()
+    proof.doors()
     proof.heard_types()
     proof.emitted_types()
     proof.conditions()
@@ -83,6 +87,7 @@ class _Proof:
         self.hearers = _by_type((spec.on, spec.name) for spec in self.agents.values())
         self.occurring = {**self.entries, **dict.fromkeys(self.emitters)}
         self.known = {**self.occurring, **dict.fromkeys(self.hearers), **self.leaving}
+        self.guesses = 0
         self.meant: set[str] = set()
         """Types that a misspelt word elsewhere probably means."""
         self.graph = {
@@ -93,9 +98,13 @@ class _Proof:
     def add(self, line: int, what: str, remedy: str) -> None:
         self.problems.append(Problem(line, what, remedy))
 
+    def guess(self, word: str, known: Iterable[str], likeness_min: float = TYPO_LIKENESS_MIN) -> str | None:
+        self.guesses += 1
+        return nearest(word, known, likeness_min) if self.guesses <= GUESSES_MAX else None
+
     # ------------------------------------------------------------------------------------------------------- topics
 
-    def edges(self) -> None:
+    def doors(self) -> None:
         """Topics: names that clash, roles that clash, types at two doors."""
         own = self._own_topics()
         plain: dict[str, str] = {}
@@ -180,9 +189,9 @@ class _Proof:
 
     def _misspelt(self, type: str, line: int, what: str) -> bool:
         """Whether `type` is taken for a misspelling of one that occurs; then that is the problem."""
-        if nearest(type, self.draft.unread, TYPO_LIKENESS_MIN) is not None:
+        if self._is_mumbled(type):
             return True
-        guess = nearest(type, self.occurring, TYPO_LIKENESS_MIN)
+        guess = self.guess(type, self.occurring)
         if guess is None:
             return False
         self.meant.add(guess)
@@ -192,10 +201,13 @@ class _Proof:
         return True
 
     def _is_meant(self, type: str) -> bool:
-        return type in self.meant or nearest(type, self.draft.unread, TYPO_LIKENESS_MIN) is not None
+        return type in self.meant or self._is_mumbled(type)
+
+    def _is_mumbled(self, type: str) -> bool:
+        return bool(self.draft.unread) and self.guess(type, self.draft.unread) is not None
 
     def _hint(self, type: str, known: Iterable[str]) -> str:
-        guess = nearest(type, known)
+        guess = self.guess(type, known, 0.7)
         return f"Did you mean {guess}? Else: " if guess is not None else ""
 
     # --------------------------------------------------------------------------------------------------- conditions
@@ -228,7 +240,7 @@ class _Proof:
         for count in range(len(path.segments), 1, -1):
             start = path.segments[:count]
             if all(isinstance(segment, str) for segment in start):
-                guess = nearest(".".join(map(str, start)), _dotted(self.known, count), TYPO_LIKENESS_MIN)
+                guess = self.guess(".".join(map(str, start)), _dotted(self.known, count))
                 if guess is not None:
                     return guess
         return None
@@ -309,13 +321,14 @@ class _Proof:
         """Every cycle must pass an agent with a cap of its own. Answers the agents that lie on cycles."""
         capped = [name for name, spec in self.agents.items() if spec.visits_max is not None]
         loose = without(self.graph, capped)
-        while found := cycles(loose):
-            start = found[0][0]
-            way = shortest_cycle(loose, start)
-            line = self.draft.line(f"agents.{start}.on", f"agents.{start}")
-            what = f"cycle without a cap: {_way(way)}"
-            self.add(line, what, f"Say how often a run may visit one of them, like `visits_max: 3` in agents.{start}")
-            loose = without(loose, [start])
+        for _ in range(CYCLE_ROUNDS_MAX):
+            starts = [group[0] for group in cycles(loose)]
+            for start in starts:
+                line = self.draft.line(f"agents.{start}.on", f"agents.{start}")
+                what = f"cycle without a cap: {_way(shortest_cycle(loose, start))}"
+                remedy = f"Say how often a run may visit one of them, like `visits_max: 3` in agents.{start}"
+                self.add(line, what, remedy)
+            loose = without(loose, starts)
         return frozenset(name for group in cycles(self.graph) for name in group)
 
     def depth(self) -> None:

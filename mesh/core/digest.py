@@ -1,0 +1,41 @@
+"""The digest of a topology, which every run pins: equal for files that mean the same."""
+
+import json
+from dataclasses import asdict
+from hashlib import sha256
+from typing import Any
+
+from mesh.core.topology import AgentSpec, Topology
+
+
+def digest_of(topology: Topology) -> str:
+    """The digest of what a topology means: comments, lines, and orders that do not matter leave it the same."""
+    agents = {}
+    for name, spec in topology.agents.items():
+        content = {key: value for key, value in _fields_of(spec).items() if key not in ("line", "when", "retry")}
+        content["on"] = spec.on if spec.join else set(spec.on)
+        content["emits"] = set(spec.emits)
+        content["when"] = None if spec.when is None else [str(spec.when), spec.when.bound]
+        content["retry"] = asdict(spec.retry)
+        agents[name] = content
+    topics = {
+        name: {**{key: value for key, value in asdict(rule).items() if key != "line"}, "egress": set(rule.egress)}
+        for name, rule in topology.topics.items()
+    }
+    meaning = {
+        "name": topology.name,
+        "prefix": topology.prefix,
+        "inbox_partitions": topology.inbox_partitions,
+        "chaos": topology.chaos,
+        "limits": asdict(topology.limits),
+        "agents": agents,
+        "topics": topics,
+        # Ids of tasks are made of positions among the rows of a type, so this order does matter.
+        "rows": {type: [row.agent.name for row in rows] for type, rows in topology.rows.items()},
+    }
+    text = json.dumps(meaning, sort_keys=True, separators=(",", ":"), default=sorted)
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def _fields_of(spec: AgentSpec) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
