@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable, Unavailable
-from mesh.wire.sqlite.failure import is_busy, unavailable
+from mesh.wire.sqlite.checkpoint import Checkpointer
+from mesh.wire.sqlite.connection import WAL_BYTES_MAX, open_checkpointing, open_reading, open_writing
+from mesh.wire.sqlite.failure import unavailable
 from mesh.wire.sqlite.wake import Bell, Wakeup
 from mesh.wire.sqlite.writer import Job, Settled, Writer
 
@@ -25,13 +27,9 @@ BOARD_CHANNEL = 0
 FORMAT = 1
 """Version of the tables, in the file's `user_version`. A file of a later version is refused."""
 
-_OPEN_TIMEOUT_S = 10.0
+_OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 5.0
-_LOCK_SLICE_MS = 100
-_READ_BUSY_MS = 1_000
 _SAFETY_POLL_S = 0.1
-_CHECKPOINT_PAGES = 4_000
-_WAL_BYTES_MAX = 128 * 1024 * 1024
 _WAL_CHECK_S = 0.25
 
 
@@ -48,6 +46,7 @@ class SqliteFile:
         self._opening = asyncio.Lock()
         self._writer: Writer | None = None
         self._reads: sqlite3.Connection | None = None
+        self._checkpointer: Checkpointer | None = None
         self._bell = Bell(Path(f"{self.path}.wake"))
         self._bell_fd = -1
         self._wakeups: list[Wakeup] = []
@@ -76,7 +75,7 @@ class SqliteFile:
             raise
 
     async def close(self) -> None:
-        """Let go of the file when the last user closes: what waits is written first. Returns within 5 s, always."""
+        """Let go of the file when the last user closes: what waits is written first. Returns within 10 s, always."""
         async with self._opening:
             self._users -= 1
             if self._users > 0 or self._writer is None:
@@ -90,20 +89,29 @@ class SqliteFile:
             if self._reads is not None:
                 self._reads.close()
                 self._reads = None
+            checkpointer, self._checkpointer = self._checkpointer, None
+            if checkpointer is not None:
+                await checkpointer.stop(_CLOSE_TIMEOUT_S)
             if await writer.stop(_CLOSE_TIMEOUT_S):
                 self._bell.close()
             for wakeup in tuple(self._wakeups):
                 wakeup.set()
 
     async def _open(self, kind: type[Unavailable]) -> None:
-        writer = Writer(connect=self._connect, committed=self._bell.ring, settle=self._settle, tidy=self._shorten_wal)
+        writer = Writer(
+            connect=lambda: open_writing(self.path, self._synchronous),
+            committed=self._after_commit,
+            settle=self._settle,
+            tidy=self._shorten_wal,
+        )
         started = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            await writer.start(f"sqlite {self.path.name}", _OPEN_TIMEOUT_S * 1.5)
+            await writer.start(f"sqlite {self.path.name}", _OPEN_TIMEOUT_S)
             started = True
             self._bell_fd = self._bell.open()
-            self._reads = self._connect_reads()
+            self._reads = open_reading(self.path)
+            self._version = self._reads.execute("PRAGMA data_version").fetchone()[0]
         except BaseException as error:
             if started:
                 await writer.stop(_CLOSE_TIMEOUT_S)
@@ -118,43 +126,10 @@ class SqliteFile:
                 ) from error
             raise
         self._writer = writer
+        self._checkpointer = Checkpointer(lambda: open_checkpointing(self.path), f"checkpoint {self.path.name}")
         loop = asyncio.get_running_loop()
         loop.add_reader(self._bell_fd, self._on_bell)
         self._timer = loop.call_later(_SAFETY_POLL_S, self._look)
-
-    def _connect_reads(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=_READ_BUSY_MS / 1000)
-        connection.execute("PRAGMA query_only = ON")
-        self._version = connection.execute("PRAGMA data_version").fetchone()[0]
-        return connection
-
-    def _connect(self) -> sqlite3.Connection:
-        """Runs in the writer thread. Several processes may be at it at once."""
-        connection = sqlite3.connect(
-            self.path, isolation_level=None, timeout=_LOCK_SLICE_MS / 1000, check_same_thread=False
-        )
-        deadline = time.monotonic() + _OPEN_TIMEOUT_S
-        while True:
-            try:
-                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-                break
-            except sqlite3.OperationalError as error:
-                # SQLite does not wait by itself here: two processes that switch the mode would wait for each other.
-                if not is_busy(error) or time.monotonic() > deadline:
-                    connection.close()
-                    raise
-                time.sleep(0.01)
-            except sqlite3.Error:
-                connection.close()
-                raise
-        if mode != "wal":
-            connection.close()
-            raise sqlite3.OperationalError(f"no write-ahead log on this file system (journal mode {mode!r})")
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_MAX // 4}")
-        connection.execute("PRAGMA secure_delete = OFF")
-        return connection
 
     # ------------------------------------------------------------------------------------------------ write, read
 
@@ -175,18 +150,24 @@ class SqliteFile:
         read after the job ran, so that the job may fill it. Raises `kind` when there is no verdict after
         `timeout_ms` (the write may or may not happen then), and for whatever SQLite refuses.
         """
+        return await self.submit(job, timeout_ms=timeout_ms, operation=operation, kind=kind, wakes=wakes)
+
+    def submit(
+        self,
+        job: Callable[[sqlite3.Connection], T],
+        *,
+        timeout_ms: float = 10_000,
+        operation: str = "write",
+        kind: type[Unavailable] = LogUnavailable,
+        wakes: Iterable[int] = (BOARD_CHANNEL,),
+    ) -> "asyncio.Future[T]":
+        """Like `write`, but takes its place in the queue at once; await the answer for the result."""
         writer = self._writer
         if writer is None or writer.failure is not None:
             raise self._closed(kind, operation, writer)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        waiting = Job(job, future, operation, timeout_ms, wakes, kind, str(self.path))
-        timer = loop.call_later(timeout_ms / 1000, waiting.expire)
-        writer.put(waiting)
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        writer.put(Job(job, future, operation, timeout_ms, wakes, kind, str(self.path)))
+        return future
 
     def read(
         self,
@@ -217,6 +198,7 @@ class SqliteFile:
     def _settle(self, settled: Settled, touched: frozenset[int]) -> None:
         """On the loop, after a group: answer its callers, then wake who listens here."""
         for job, result, error in settled:
+            job.timer.cancel()
             if job.future.done():
                 continue
             if error is None:
@@ -226,18 +208,25 @@ class SqliteFile:
         if touched:
             self._offer(touched)
 
+    def _after_commit(self, touched: frozenset[int]) -> None:
+        """In the writer thread, before its callers are answered: others have the longer way."""
+        if touched:
+            self._bell.ring(touched)
+        if self._checkpointer is not None:
+            self._checkpointer.want(urgent=bool(touched))
+
     def _shorten_wal(self, connection: sqlite3.Connection) -> None:
         """In the writer thread, after its callers were answered.
 
-        SQLite's own checkpoints never wait, so that under steady load of several processes none may ever reach the
-        end of the WAL, which then grows without end. Past some size one waits for the others.
+        Checkpoints beside the writing never wait, so that under steady load none may ever reach the end of the WAL,
+        which then grows without end. Past its limit one waits for the others.
         """
         now = time.monotonic()
         if now - self._wal_checked_at < _WAL_CHECK_S:
             return
         self._wal_checked_at = now
         try:
-            if Path(f"{self.path}-wal").stat().st_size > _WAL_BYTES_MAX:
+            if Path(f"{self.path}-wal").stat().st_size > WAL_BYTES_MAX:
                 connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
         except (sqlite3.Error, FileNotFoundError):
             # Nobody asked for this. If the disk is full or gone, the next write meets it and tells its caller.

@@ -17,6 +17,8 @@ from mesh.core.errors import Unavailable
 from mesh.wire.sqlite.failure import is_busy, late, unavailable
 
 _GROUP_MAX = 256
+_GROUP_S = 0.05
+"""No more jobs are begun in a transaction that has lasted this long: other processes wait for the lock."""
 
 JobFunction = Callable[[sqlite3.Connection], Any]
 Settled = Sequence[tuple["Job", Any, BaseException | None]]
@@ -34,9 +36,11 @@ class Job:
     kind: type[Unavailable]
     where: str
     deadline: float = field(init=False)
+    timer: asyncio.TimerHandle = field(init=False)
 
     def __post_init__(self) -> None:
         self.deadline = time.monotonic() + self.timeout_ms / 1000
+        self.timer = self.future.get_loop().call_later(self.timeout_ms / 1000, self.expire)
 
     def expire(self) -> None:
         """Called on the loop when the deadline has passed: the caller is told, the writer leaves the job out."""
@@ -63,6 +67,7 @@ class Writer:
         self._settle = settle
         self._tidy = tidy
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._left: list[Job] = []
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -102,10 +107,12 @@ class Writer:
 
     def _next_group(self) -> list[Job]:
         """Everything that waits; blocks until there is something. Empty: stop."""
-        first = self._queue.get()
-        if first is None:
-            return []
-        group = [first]
+        group, self._left = self._left, []
+        if not group:
+            first = self._queue.get()
+            if first is None:
+                return []
+            group.append(first)
         while len(group) < _GROUP_MAX:
             try:
                 job = self._queue.get_nowait()
@@ -125,6 +132,7 @@ class Writer:
             if not group:
                 return
             settled = _run_freely(connection, group) or _run_apart(connection, group)
+            self._left = group[len(settled) :]
             for job, _, error in settled:
                 if error is None:
                     touched.update(job.wakes)
@@ -134,7 +142,7 @@ class Writer:
             touched.clear()
             settled = [(j, None, unavailable(j.kind, error, operation=j.operation, where=j.where)) for j in group]
         channels = frozenset(touched)
-        if channels:
+        if any(error is None for _, _, error in settled):
             self._committed(channels)
         self._tell(self._settle, settled, channels)
         self._tidy(connection)
@@ -167,9 +175,15 @@ class Writer:
 
 
 def _run_freely(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[Job, Any, BaseException | None]] | None:
-    """Run all jobs without savepoints, which nearly always goes well. None: one failed after it had written."""
+    """Run jobs without savepoints, which nearly always goes well. None: one failed after it had written.
+
+    Stops after a while; what is left goes into the next transaction.
+    """
     settled: list[tuple[Job, Any, BaseException | None]] = []
+    until = time.monotonic() + _GROUP_S
     for job in group:
+        if time.monotonic() > until:
+            break
         before = connection.total_changes
         try:
             settled.append((job, job.function(connection), None))

@@ -1,0 +1,58 @@
+"""How each of a process's connections to the file is set up."""
+
+import sqlite3
+import time
+from pathlib import Path
+
+from mesh.wire.sqlite.failure import is_busy
+
+WAL_BYTES_MAX = 128 * 1024 * 1024
+_OPEN_TIMEOUT_S = 10.0
+_LOCK_SLICE_S = 0.1
+_READ_BUSY_S = 1.0
+
+
+def open_writing(path: Path, synchronous: str) -> sqlite3.Connection:
+    """The writer thread's connection; makes the file. Several processes may be at it at once. Raises sqlite3.Error."""
+    # It waits for the lock in slices, to see between them whether anybody still wants what it waits for.
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_LOCK_SLICE_S)
+    try:
+        _use_wal(connection)
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # see checkpoint.py
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX // 4}")
+        connection.execute("PRAGMA secure_delete = OFF")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reading(path: Path) -> sqlite3.Connection:
+    """The event loop's connection, which cannot write. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_READ_BUSY_S)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def open_checkpointing(path: Path) -> sqlite3.Connection:
+    """The checkpointer's connection. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    deadline = time.monotonic() + _OPEN_TIMEOUT_S
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait by itself here: two processes that switch the mode would wait for each other.
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            break
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"no write-ahead log on this file system (journal mode {mode!r})")

@@ -1,0 +1,282 @@
+"""The embedded log: topics, partitions and consumer groups in one SQLite file."""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mesh.core.errors import NotFound
+from mesh.core.partition import partition_of
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.wire.clock import SystemClock
+from mesh.wire.ports import Appended, Bounds, Clock, Commit, Listener, Refused, TopicSpec
+from mesh.wire.sqlite import batch, catalog, retention, roster
+from mesh.wire.sqlite.batch import Batch
+from mesh.wire.sqlite.catalog import OFFSET_BITS, Catalog, Topic
+from mesh.wire.sqlite.fetch import SqliteReader
+from mesh.wire.sqlite.file import SqliteFile
+from mesh.wire.sqlite.group import SqliteMember
+from mesh.wire.sqlite.heartbeat import Heartbeat
+
+_BATCH_BYTES_MAX = 1_048_576
+_WRITE_BYTES_MAX = 4 * 1_048_576
+_INSERT = "INSERT INTO batches (id, records, at_ms, keys, bodies, shapes, headers) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+# A run's id is the key of everything that happens to it, so most keys have been seen shortly before.
+_partition_of = lru_cache(maxsize=65_536)(partition_of)
+
+
+class _Parcel(NamedTuple):
+    """A batch on its way: the partition's number, where its verdicts go, and the batch."""
+
+    number: int
+    partition: int
+    indexes: Sequence[int]
+    batch: Batch
+
+
+class SqliteLog:
+    """`ports.Log` in a SQLite file (`SqliteFile` says what survives what).
+
+    Times are append times, never falling within a partition. `retention.ms` of a topic is kept by a sweep every
+    `retention_check_ms`; freed room in the file is used again, the file does not shrink. Other settings of topics
+    (`cleanup.policy` too) are stored and have no effect.
+    """
+
+    def __init__(
+        self,
+        file: str | Path | SqliteFile,
+        *,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        append_timeout_ms: int = 10_000,
+        record_bytes_max: int = 1_048_576,
+        retention_check_ms: int = 60_000,
+        clock: Clock | None = None,
+    ) -> None:
+        self.file = file if isinstance(file, SqliteFile) else SqliteFile(file, synchronous=synchronous)
+        self._append_timeout_ms = append_timeout_ms
+        self._record_bytes_max = record_bytes_max
+        self._retention_check_ms = retention_check_ms
+        self._clock = clock or SystemClock()
+        self._catalog = Catalog()
+        self._heartbeat = Heartbeat(self.file, self._clock)
+        self._members: list[SqliteMember] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._turn = 0
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:{self.file.path}"
+
+    @property
+    def record_bytes_max(self) -> int:
+        """Limit on key, value and headers of one record, together."""
+        return self._record_bytes_max
+
+    # ------------------------------------------------------------------------------------------------- open, close
+
+    async def start(self) -> None:
+        """Open the file, making it if need be. Raises LogUnavailable, ConfigInvalid for a file of a later version."""
+        await self.file.start(catalog.SCHEMA)
+        self._sweeper = asyncio.get_running_loop().create_task(
+            retention.sweep_often(self.file, self._clock, self._retention_check_ms), name="retention"
+        )
+
+    async def close(self) -> None:
+        """Close its members, write what waits, let go of the file. Raises what a listener's `revoked` raised."""
+        if self._sweeper is None:
+            return
+        sweeper, self._sweeper = self._sweeper, None
+        sweeper.cancel()
+        closing = [member.close() for member in self._members]
+        ended = await asyncio.gather(sweeper, *closing, return_exceptions=True)
+        self._heartbeat.stop()
+        await self.file.close()
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    # ------------------------------------------------------------------------------------------------------ topics
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
+        """Create those that do not exist. Raises InvalidInput for a bad spec (then none is made), LogUnavailable."""
+        for spec in specs:
+            catalog.check(spec)
+        return await self.file.write(
+            lambda connection: catalog.create(connection, specs), operation="create topics", wakes=()
+        )
+
+    async def topics(self) -> Mapping[str, int]:
+        self.file.read(self._catalog.load, operation="list topics")
+        return {name: topic.partitions for name, topic in sorted(self._catalog.topics.items())}
+
+    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
+        """First and next offset of each partition. Raises NotFound, LogUnavailable."""
+        found = self._topic(topic)
+        return self.file.read(lambda connection: catalog.bounds(connection, found), operation="bounds")
+
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """First offset of each partition at or after a time. Raises NotFound, LogUnavailable."""
+        found = self._topic(topic)
+        return self.file.read(lambda connection: catalog.offsets_at(connection, found, at_ms), operation="offsets at")
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        """Places of a group. Raises NotFound for an unknown topic, LogUnavailable."""
+        found = self._topic(topic)
+        places = self.file.read(
+            lambda connection: roster.committed(connection, group, found.first, found.partitions),
+            operation="committed",
+        )
+        return {number - found.first: place for number, place in places.items()}
+
+    async def sweep_retention(self) -> int:
+        """Remove now what `retention.ms` no longer keeps; answers how many records went."""
+        return await retention.sweep(self.file, self._clock)
+
+    # -------------------------------------------------------------------------------------------------- read, join
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> SqliteReader:
+        """Read partitions from positions. Raises NotFound for an unknown one, InvalidInput for a bad offset."""
+        partitions = [TopicPartition(*partition) for partition in positions]
+        numbers = self.file.read(lambda connection: [self._catalog.number(connection, p) for p in partitions])
+        return SqliteReader(self.file, positions, numbers)
+
+    async def join(
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
+    ) -> SqliteMember:
+        """Become a member of `group`. Raises NotFound for an unknown topic, LogUnavailable."""
+        member = SqliteMember(
+            self.file,
+            group,
+            [self._topic(name) for name in dict.fromkeys(topics)],
+            listener,
+            session_timeout_ms=session_timeout_ms,
+            catalog=self._catalog,
+            heartbeat=self._heartbeat,
+            clock=self._clock,
+        )
+        await member.open()
+        self._members = [*(m for m in self._members if not m.closed), member]
+        return member
+
+    # ------------------------------------------------------------------------------------------------------ append
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        """Append all; see `ports.Log`. Raises LogUnavailable when there is no verdict after `append_timeout_ms`."""
+        verdicts: list[Any] = [None] * len(records)
+        parcels = [
+            parcel
+            for (number, partition), indexes in self._sort(records, verdicts).items()
+            for at in range(0, len(indexes), batch.RECORDS_MAX)
+            for parcel in self._pack(records, verdicts, number, partition, indexes[at : at + batch.RECORDS_MAX])
+        ]
+        # All are queued before any is awaited, so that a partition's records keep their order.
+        shipments = [(shipment, self._ship(shipment)) for shipment in _shipments(parcels)]
+        if len(shipments) > 1:
+            await asyncio.wait([answer for _, answer in shipments])
+        for shipment, answer in shipments:
+            for parcel, offset in zip(shipment, await answer, strict=True):
+                offsets = range(offset, offset + len(parcel.indexes))
+                for index, own in zip(parcel.indexes, offsets, strict=True):
+                    verdicts[index] = Appended(parcel.partition, own)
+        return verdicts
+
+    def _sort(self, records: Sequence[NewRecord], verdicts: list[Any]) -> dict[tuple[int, int], list[int]]:
+        """Indexes of the records by (number, partition); verdicts for those that belong to none."""
+        lots: dict[tuple[int, int], list[int]] = {}
+        topics = self._catalog.topics
+        for index, record in enumerate(records):
+            topic = topics.get(record.topic)
+            if topic is None:
+                try:
+                    topic = self._topic(record.topic)
+                except NotFound as error:
+                    verdicts[index] = Refused("unknown_topic", str(error))
+                    continue
+            partition = record.partition
+            if partition is None:
+                if record.key is None:
+                    partition = self._turn = (self._turn + 1) % topic.partitions
+                elif type(record.key) is bytes:
+                    partition = _partition_of(record.key, topic.partitions)
+                else:
+                    verdicts[index] = Refused("invalid", f"key is {type(record.key).__name__}, expected bytes or None")
+                    continue
+            elif not 0 <= partition < topic.partitions:
+                verdicts[index] = Refused(
+                    "invalid", f"topic {topic.name!r} has partitions 0 to {topic.partitions - 1}, got {partition}"
+                )
+                continue
+            place = (topic.first + partition, partition)
+            lot = lots.get(place)
+            if lot is None:
+                lots[place] = [index]
+            else:
+                lot.append(index)
+        return lots
+
+    def _pack(
+        self, records: Sequence[NewRecord], verdicts: list[Any], number: int, partition: int, indexes: Sequence[int]
+    ) -> list[_Parcel]:
+        """Batches of the records at `indexes`; verdicts for those that no batch can take."""
+        try:
+            packed = batch.encode([records[index] for index in indexes])
+        except (TypeError, ValueError, AttributeError) as error:
+            if len(indexes) == 1:
+                verdicts[indexes[0]] = Refused("invalid", f"key, value or headers are of a wrong type: {error}")
+                return []
+        else:
+            if packed.size_bytes <= min(_BATCH_BYTES_MAX, self._record_bytes_max):
+                return [_Parcel(number, partition, indexes, packed)]
+            if len(indexes) == 1:
+                size = batch.record_bytes(records[indexes[0]])
+                if size <= self._record_bytes_max:
+                    return [_Parcel(number, partition, indexes, packed)]
+                verdicts[indexes[0]] = Refused(
+                    "too_large",
+                    f"the record has {size} bytes (key, value and headers), at most {self._record_bytes_max} are taken",
+                )
+                return []
+        # Something in it is wrong, or all together is too much: halves, until the culprit stands alone.
+        half = len(indexes) // 2
+        return self._pack(records, verdicts, number, partition, indexes[:half]) + self._pack(
+            records, verdicts, number, partition, indexes[half:]
+        )
+
+    def _ship(self, parcels: Sequence[_Parcel]) -> asyncio.Future[list[int]]:
+        """Write batches in one job; answers the offset of each one's first record."""
+        numbers = sorted({parcel.number for parcel in parcels})
+
+        def job(connection: sqlite3.Connection) -> list[int]:
+            now_ms = self._clock.now_ms()
+            ends = catalog.ends(connection, numbers)
+            nexts = {number: end.end for number, end in ends.items()}
+            rows = []
+            offsets = []
+            for number, _, _, packed in parcels:
+                offset = nexts[number]
+                rows.append((number << OFFSET_BITS | offset, packed[0], max(now_ms, ends[number].last_ms), *packed[1:]))
+                offsets.append(offset)
+                nexts[number] = offset + packed.records
+            connection.executemany(_INSERT, rows)
+            return offsets
+
+        return self.file.submit(job, operation="append", timeout_ms=self._append_timeout_ms, wakes=numbers)
+
+    def _topic(self, name: str) -> Topic:
+        return self.file.read(lambda connection: self._catalog.topic(connection, name), operation="look up the topic")
+
+
+def _shipments(parcels: Sequence[_Parcel]) -> list[list[_Parcel]]:
+    """Parcels in order, in lots of about `_WRITE_BYTES_MAX`."""
+    lots: list[list[_Parcel]] = []
+    size = _WRITE_BYTES_MAX
+    for parcel in parcels:
+        if size >= _WRITE_BYTES_MAX:
+            lots.append([])
+            size = 0
+        lots[-1].append(parcel)
+        size += parcel.batch.size_bytes
+    return lots

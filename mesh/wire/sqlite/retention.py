@@ -1,0 +1,70 @@
+"""Removal of records that are older than their topic's `retention.ms`."""
+
+import sqlite3
+
+from mesh.core.errors import LogUnavailable
+from mesh.wire.ports import Clock
+from mesh.wire.sqlite import catalog
+from mesh.wire.sqlite.catalog import OFFSET_BITS, OFFSET_MASK, Catalog
+from mesh.wire.sqlite.file import SqliteFile
+
+_BATCHES_A_WRITE = 100
+
+
+async def sweep_often(file: SqliteFile, clock: Clock, pause_ms: int) -> None:
+    """Sweep for ever. Every process on the file may do so: what one has removed, the others find gone."""
+    while True:
+        await clock.sleep_ms(pause_ms)
+        try:
+            await sweep(file, clock)
+        except LogUnavailable:
+            continue  # whoever appends meets it too and is told; old records can wait
+
+
+async def sweep(file: SqliteFile, clock: Clock) -> int:
+    """Remove what is too old, a little at a time so that nobody waits long for the lock. Answers how many records."""
+    topics = Catalog()
+    file.read(topics.load, operation="retention")
+    removed = 0
+    for topic in topics.topics.values():
+        if topic.retention_ms is None:
+            continue
+        horizon_ms = clock.now_ms() - topic.retention_ms
+        for number in range(topic.first, topic.first + topic.partitions):
+            while gone := await _remove_some(file, number, horizon_ms):
+                removed += gone
+    return removed
+
+
+async def _remove_some(file: SqliteFile, number: int, horizon_ms: int) -> int:
+    def old_until(connection: sqlite3.Connection) -> int:
+        end = catalog.ends(connection, (number,))[number]
+        until = catalog.first_at(connection, number, end, horizon_ms)
+        return until if until > end.start else 0
+
+    until = file.read(old_until, operation="retention")
+    if not until:
+        return 0
+    base = number << OFFSET_BITS
+
+    def job(connection: sqlite3.Connection) -> int:
+        before = catalog.ends(connection, (number,))[number]
+        old = [
+            row[0]
+            for row in connection.execute(
+                "SELECT id FROM batches WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+                (base, base | until, _BATCHES_A_WRITE),
+            ).fetchall()
+        ]
+        connection.executemany("DELETE FROM batches WHERE id = ?", [(row_id,) for row_id in old])
+        first = connection.execute(
+            "SELECT min(id) FROM batches WHERE id >= ? AND id < ?", (base, (number + 1) << OFFSET_BITS)
+        ).fetchone()[0]
+        start = before.end if first is None else first & OFFSET_MASK
+        # The times must not fall behind what was removed, nor the offsets begin anew, when nothing is left.
+        connection.execute(
+            "UPDATE partitions SET start = ?, last_ms = ? WHERE number = ?", (start, before.last_ms, number)
+        )
+        return start - before.start
+
+    return await file.write(job, operation="retention", wakes=(number,))
