@@ -1,0 +1,98 @@
+"""Real servers for the tests of this folder, started through `scripts/`.
+
+What cannot run here is left out and named in one loud line at the end; with MESH_LIVE=required that is an error.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.live.servers import SCRIPTS, KafkaServer, free_port
+
+JAVA_VERSION_MIN = 17
+
+
+def _missing_for_kafka() -> list[str]:
+    java = shutil.which("java")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""
+    version = re.search(r'version "(\d+)', said)
+    old = version is None or int(version[1]) < JAVA_VERSION_MIN
+    return [f"Java {JAVA_VERSION_MIN}"] * old + ["Maven"] * (shutil.which("mvn") is None)
+
+
+def _missing_for(item: pytest.Item, missing: dict[str, list[str]]) -> list[str]:
+    """What this test needs and the machine has not: told by the words in its name and its fixtures."""
+    words = " ".join((item.nodeid, *getattr(item, "fixturenames", ())))
+    servers = [server for server in missing if server in words] or list(missing)
+    return [thing for server in servers for thing in missing[server]]
+
+
+LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out live tests whose server cannot run here."""
+    missing = {"kafka": _missing_for_kafka(), "redis": ["redis-server"] * (shutil.which("redis-server") is None)}
+    left_out: dict[str, list[str]] = {}
+    for item in items:
+        if item.get_closest_marker("live") and (needed := _missing_for(item, missing)):
+            left_out[item.nodeid] = needed
+    if not left_out:
+        return
+    if os.environ.get("MESH_LIVE") == "required":
+        raise pytest.UsageError(f"MESH_LIVE=required, but {_line(left_out)}")
+    config.stash[LEFT_OUT] = left_out
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Never silent about what was not run."""
+    if left_out := config.stash.get(LEFT_OUT, {}):
+        terminalreporter.write_line(f"LIVE TESTS NOT RUN: {_line(left_out)}", red=True, bold=True)
+
+
+def _line(left_out: dict[str, list[str]]) -> str:
+    things = sorted({thing for needed in left_out.values() for thing in needed})
+    return f"{len(left_out)} test(s) need {', '.join(things)}, which this machine has not"
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of one broker for the whole run. Topics and groups are told apart by their names."""
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
+    server.start()
+    yield server.bootstrap
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of one Redis for the whole run."""
+    directory = str(tmp_path_factory.mktemp("redis"))
+    script, port = str(SCRIPTS / "redis"), str(free_port())
+    subprocess.run([script, "start", "--dir", directory, "--port", port, "--appendonly", "no"], check=True)
+    yield f"redis://127.0.0.1:{port}"
+    subprocess.run([script, "stop", "--dir", directory], check=True)
+
+
+StartKafka = Callable[..., KafkaServer]
+
+
+@pytest.fixture(scope="module")
+def start_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartKafka]:
+    """Starts a cluster of one's own, to be stopped, killed and started again; ended with the module."""
+    servers: list[KafkaServer] = []
+
+    def start(*options: str, brokers: int = 1) -> KafkaServer:
+        servers.append(KafkaServer(tmp_path_factory.mktemp("kafka"), *options, brokers=brokers))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()

@@ -1,0 +1,66 @@
+"""A Kafka of a test's own."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+PORTS_A_CLUSTER = 8
+
+
+def free_port(count: int = PORTS_A_CLUSTER) -> int:
+    """The first of `count` free ports in a row, below those that the system hands out to anybody."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+
+
+class KafkaServer:
+    """One to three brokers, run by `scripts/kafka` in a directory and on ports of their own."""
+
+    def __init__(self, directory: Path, *options: str, brokers: int = 1) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.brokers = brokers
+        self._options = options
+        self.bootstrap = ""
+
+    def start(self) -> None:
+        """Start, or start again on the same data."""
+        arguments = ["--port", str(self.port), "--brokers", str(self.brokers), *self._options]
+        self.bootstrap = self._run("start", *arguments).splitlines()[-1].removeprefix("bootstrap=")
+
+    def stop(self) -> None:
+        self.signal(signal.SIGCONT)
+        self._run("stop")
+
+    def pid(self, node: int = 1) -> int | None:
+        """The process of one broker."""
+        try:
+            return int((self.directory / f"broker-{node}" / "pid").read_text())
+        except FileNotFoundError:
+            return None
+
+    def signal(self, number: signal.Signals, node: int = 1) -> None:
+        """Stop (SIGSTOP), continue (SIGCONT) or kill (SIGKILL) one broker."""
+        pid = self.pid(node)
+        if pid is not None:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
+    def _run(self, command: str, *arguments: str) -> str:
+        words = [str(SCRIPTS / "kafka"), command, "--dir", str(self.directory), *arguments]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=180)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
