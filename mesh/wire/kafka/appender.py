@@ -130,9 +130,10 @@ class Appender:
                     self._counts[name] = len(topic.leaders)
                 else:
                     error = topic.error or errors.LeaderNotAvailableError
-                    unusable[name] = refusal(error) or Refused("unknown_topic", error.description)
+                    refused = refusal(error) or Refused("unknown_topic", str(error.description))
+                    unusable[name] = refused._replace(message=f"{name}: {refused.message}")
             late = asyncio.get_running_loop().time() > deadline
-            if late or not any(refused.code == "unknown_topic" for refused in unusable.values()):
+            if late or "unknown_topic" not in {refused.code for refused in unusable.values()}:
                 return unusable
             await asyncio.sleep(RETRY_BACKOFF_MS / 1000)
 

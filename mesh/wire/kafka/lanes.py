@@ -76,7 +76,7 @@ class Lane:
             entry = self.waiting[0]
             problem = fill(builder, entry.record)
             if problem is None and not entries and builder.size() > record_bytes_max:
-                size = f"{builder.size():,} bytes with key, headers and framing, the limit is {record_bytes_max:,}"
+                size = f"{builder.size()} bytes with key, headers and framing, the limit is {record_bytes_max}"
                 problem, builder = Refused("too_large", f"the record takes {size}"), empty()
             if problem is FULL:
                 break

@@ -1,0 +1,37 @@
+"""The log on a real Kafka keeps the contract of every log."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mesh.wire.kafka import KafkaLog
+from mesh.wire.kafka.connection import ended_within
+from mesh.wire.kafka.member import KafkaMember
+from mesh.wire.ports import Member
+from tests.wire.log_contract import LogContract, OpenLog
+
+pytestmark = pytest.mark.live
+
+
+class TestKafkaLog(LogContract):
+    @pytest.fixture
+    async def open_log(self, kafka_bootstrap: str) -> AsyncIterator[OpenLog]:
+        logs: list[KafkaLog] = []
+
+        async def open_log() -> KafkaLog:
+            logs.append(KafkaLog(kafka_bootstrap, client_id="contract"))
+            await logs[-1].start()
+            return logs[-1]
+
+        yield open_log
+        for log in logs:
+            await log.close()
+
+    async def abandon(self, member: Member) -> None:
+        """Cut the connections: heartbeats end and no farewell is sent."""
+        assert isinstance(member, KafkaMember)
+        member.closed = True
+        for task in member._tasks():
+            task.cancel()
+        await ended_within(1_000, member._consumer._client.close())
+        member._consumer._closed = True
