@@ -72,7 +72,6 @@ def read(record: Record) -> Event | Unreadable:
     if len(h) != len(record.headers) and (name := _repeated(record.headers)):
         return Unreadable("bad_header", f"header {name!r} stands twice")
     try:
-        expiry = h.get("ce_expirytime")
         return Event(
             h["ce_id"].decode(),
             h["ce_source"].decode(),
@@ -85,12 +84,12 @@ def read(record: Record) -> Event | Unreadable:
             h.get("ce_meshagent", b"").decode(),
             h.get("ce_meshtask", b"").decode(),
             int(h.get("ce_meshdepth", b"0")),
-            tuple(h["ce_meshpath"].decode().split(",")) if h.get("ce_meshpath") else (),
+            tuple(h["ce_meshpath"].decode().split(",")) if h.get("ce_meshpath", b"") != b"" else (),
             int(h.get("mesh-attempt", b"1")),
             h.get("content-type", b"application/json").decode(),
             h.get("ce_time", b"").decode(),
             h.get("ce_subject", b"").decode(),
-            None if expiry is None else parse_time(expiry.decode()),
+            parse_time(h["ce_expirytime"].decode()) if "ce_expirytime" in h else None,
             h.get("traceparent", b"").decode(),
             h.get("tracestate", b"").decode(),
             _usage(h),
