@@ -90,7 +90,7 @@ def test_every_word_of_an_agent() -> None:
     topology = load(
         small(
             """\
-timeout: 1m
+timeout: 1ms
 when: x == 1
 retry: {attempts: 5, first: 100ms, factor: 1.5, max: 2s, jitter: 0}
 visits_max: 4
@@ -100,7 +100,7 @@ reserve: {usd: 0.01, tokens: 500}"""
         )
     )
     spec = topology.agents["one"]
-    assert spec.timeout_ms == 60_000
+    assert spec.timeout_ms == 1
     assert spec.retry == Retry(5, 100, 1.5, 2_000, 0.0)
     assert (spec.visits_max, spec.lanes, spec.key) == (4, 7, 'order."odd name"')
     assert (spec.reserve_usd_micros, spec.reserve_tokens) == (10_000, 500)
@@ -217,6 +217,7 @@ def test_a_human_in_the_place_of_run_is_not_a_missing_run_too() -> None:
         ("on: a", "on: {any: [a]}", 7, "`any` is not a word", "plain list"),
         ("on: a", "on: {every: [a]}", 7, 'unknown key "every"', "{all:"),
         ("on: a", "on: {all: a}", 7, "a join of one type", "`on: a`"),
+        ("on: a", "on: {all: []}", 7, "agents.one.on: no type", "Name one"),
         ("on: a", "on: [a, a]", 7, "agents.one.on: a stands twice", "Remove"),
         ("on: a", "on: [[a]]", 7, "expected a single value, got a list", "shape"),
         ("on: a", "on: a, b", 7, "a type of event", "list"),

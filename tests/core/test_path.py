@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import InvalidInput
-from mesh.core.path import SEGMENTS_MAX, TEXT_CHARS_MAX, ConditionInvalid, Path, parse_path
+from mesh.core.path import SEGMENTS_MAX, TEXT_CHARS_MAX, ConditionInvalid, Path, parse_path, shown
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -98,6 +98,22 @@ def test_a_bound_path_finds_its_own_payload_and_an_unbound_one_the_only_payload(
     assert parse_path("x").find(payloads) is None, "with two payloads nobody knows which is meant"
     assert parse_path("x").find({}) is None
     assert parse_path("d.x").bind(["d"]).find(payloads) is None
+
+
+@pytest.mark.parametrize("text", ["order.id", "a[0].b-c", '"in".x', 'a.in."x y"', '"2fa".x', '"a\\"\\\\\\n"'])
+def test_the_text_of_a_path_quotes_only_what_needs_it(text: str) -> None:
+    assert str(parse_path(text)) == text
+
+
+def test_the_longest_path_is_taken() -> None:
+    assert len(parse_path(".".join("a" * SEGMENTS_MAX)).segments) == SEGMENTS_MAX
+
+
+def test_texts_from_outside_are_shown_cut_and_without_control_characters() -> None:
+    assert shown("größe") == '"größe"'
+    assert shown("a\x1b[0m") == '"a\\u001b[0m"'
+    assert shown("x" * 40) == f'"{"x" * 40}"'
+    assert shown("x" * 41) == f'"{"x" * 39}…"'
 
 
 @given(SEGMENTS)

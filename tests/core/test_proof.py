@@ -138,6 +138,11 @@ def test_agents_that_wait_only_for_one_another_are_never_started() -> None:
     assert problem.line == 7
 
 
+def test_the_order_of_declaration_does_not_decide_what_can_start() -> None:
+    ring = agent("meet", "{all: [x, pong]}", "ping", "visits_max: 2") + agent("pong", "[ping, y]", "pong")
+    load(mesh(ring + agent("more", "x", "y") + agent("start", "in", "x")))
+
+
 def test_what_nobody_hears_is_a_problem_unless_it_leaves() -> None:
     text = agent("a", "in", "[x, y]") + agent("b", "x")
     load(mesh(text, egress="y"))

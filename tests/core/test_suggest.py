@@ -31,6 +31,7 @@ def test_nothing_is_known() -> None:
 def test_a_very_long_word_is_not_compared() -> None:
     long = "a" * (WORD_CHARS_MAX + 1)
     assert nearest(long, [long]) is None
+    assert nearest(long[1:], [long[1:]]) == long[1:]
 
 
 def test_the_answer_does_not_depend_on_the_order_of_what_is_known() -> None:
