@@ -1,0 +1,175 @@
+"""The board on Redis without a Redis: its URL, and servers that are gone, silent, or refuse."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mesh.core.errors import BoardUnavailable, ConfigInvalid, InvalidInput
+from mesh.wire.ports import Board
+from mesh.wire.redis import RedisBoard
+
+SECRET = "s3cr3t-w0rd"
+MARGIN_S = 0.15
+OPERATIONS: dict[str, Callable[[Board], Awaitable[object]]] = {
+    "start": lambda board: board.start(),
+    "incarnation": lambda board: board.incarnation(),
+    "get": lambda board: board.get("k"),
+    "put": lambda board: board.put("k", b"1"),
+    "delete": lambda board: board.delete("k"),
+    "append": lambda board: board.append("k", b"1", items_max=5),
+    "add": lambda board: board.add("k", 1),
+    "history": lambda board: board.history("k"),
+    "keys": lambda board: board.keys(),
+    "watch": lambda board: board.watch(),
+}
+
+
+@asynccontextmanager
+async def server(reply: bytes | None) -> AsyncIterator[int]:
+    """A server that answers every command with `reply`, or (None) never. Yields its port."""
+    served: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served[task] = writer
+        try:
+            while line := await reader.readline():
+                count = int(line[1:])
+                for _ in range(count):
+                    size = int((await reader.readline())[1:])
+                    await reader.readexactly(size + 2)
+                if reply is not None:
+                    writer.write(reply)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the board gave up on us
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        for writer in served.values():
+            writer.close()
+        await asyncio.gather(*served)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        (f"redis://user:{SECRET}@host:7000/1", "redis://host:7000/1"),
+        (f"rediss://:{SECRET}@host", "rediss://host:6379"),
+        (f"redis://host:7000?password={SECRET}", "redis://host:7000"),
+        ("redis://[::1]:7000", "redis://[::1]:7000"),
+        (f"unix://user@/run/redis.sock?db=0&password={SECRET}", "unix:///run/redis.sock"),
+    ],
+)
+def test_the_url_is_shown_without_secrets(url: str, shown: str) -> None:
+    assert RedisBoard(url).url == shown
+
+
+@pytest.mark.parametrize("url", ["", "host:6379", f"http://:{SECRET}@host", f"redis://:{SECRET}@host:port", "unix://"])
+def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        RedisBoard(url)
+    assert "redis://" in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", "{mesh}", "a:b", "x" * 65])
+def test_a_prefix_that_would_break_the_hash_tag_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigInvalid, match="prefix"):
+        RedisBoard("redis://127.0.0.1", prefix=prefix)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_a_refused_connection_is_named_by_operation_and_host(unused_tcp_port: int, operation: str) -> None:
+    board = RedisBoard(f"redis://user:{SECRET}@127.0.0.1:{unused_tcp_port}/0")
+    begun = time.monotonic()
+    with pytest.raises(BoardUnavailable) as gone:
+        await OPERATIONS[operation](board)
+    assert time.monotonic() - begun < 0.25 + MARGIN_S
+    assert f"board {operation} " in str(gone.value)
+    assert f"127.0.0.1:{unused_tcp_port}" in str(gone.value)
+    assert SECRET not in str(gone.value)
+    assert gone.value.retriable
+    await board.close()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_a_server_that_never_answers_costs_the_deadline_and_no_more(operation: str) -> None:
+    async with server(None) as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=100)
+        begun = time.monotonic()
+        with pytest.raises(BoardUnavailable, match=f"board {operation} got no answer within 100 ms"):
+            await OPERATIONS[operation](board)
+        assert 0.09 < time.monotonic() - begun < 0.1 + MARGIN_S
+        await board.close()
+        assert time.monotonic() - begun < 0.2 + 2 * MARGIN_S
+
+
+async def test_waiting_for_a_free_connection_counts_against_the_deadline() -> None:
+    async with server(None) as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=200)
+        begun = time.monotonic()
+        results = await asyncio.gather(*(board.get("k") for _ in range(100)), return_exceptions=True)
+        assert time.monotonic() - begun < 0.2 + 2 * MARGIN_S
+        assert {type(result) for result in results} == {BoardUnavailable}
+        await board.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "remedy"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", "maxmemory"),
+        ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", "disk"),
+        ("READONLY You can't write against a read only replica.", "primary"),
+        ("LOADING Redis is loading the dataset in memory", "again"),
+        ("NOAUTH Authentication required.", "password"),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", "EVALSHA"),
+        ("MOVED 3999 127.0.0.1:6381", "cluster"),
+        ("CLUSTERDOWN Hash slot not served", "runs there"),
+        ("BUSY Redis is busy running a script.", "runs there"),
+        ("ERR something new", "runs there"),
+    ],
+)
+async def test_a_refusal_of_redis_is_unavailable_with_its_remedy(reply: str, remedy: str) -> None:
+    async with server(f"-{reply}\r\n".encode()) as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=2_000)
+        with pytest.raises(BoardUnavailable) as refused:
+            await board.put("k", b"1")
+        assert "board put failed" in str(refused.value)
+        assert remedy in refused.value.remedy
+        await board.close()
+
+
+async def test_a_wrong_password_is_told_without_showing_it() -> None:
+    async with server(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n") as port:
+        board = RedisBoard(f"redis://user:{SECRET}@127.0.0.1:{port}", timeout_ms=2_000)
+        with pytest.raises(BoardUnavailable) as refused:
+            await board.get("k")
+        assert "password" in refused.value.remedy
+        error: BaseException | None = refused.value
+        while error is not None:
+            assert SECRET not in f"{error} {error!r}"
+            error = error.__cause__ or error.__context__
+        await board.close()
+
+
+async def test_a_server_that_speaks_something_else_is_unavailable() -> None:
+    async with server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}")
+        with pytest.raises(BoardUnavailable):
+            await board.get("k")
+        await board.close()
+
+
+async def test_bad_input_is_refused_before_the_server_is_asked(unused_tcp_port: int) -> None:
+    board = RedisBoard(f"redis://127.0.0.1:{unused_tcp_port}")
+    for call in (board.put("k", b"NaN"), board.get("a b"), board.keys("["), board.put("k", b"1", expect="1")):
+        with pytest.raises(InvalidInput):
+            await call
