@@ -1,13 +1,13 @@
-"""Money and tokens: reserved before a task is dispatched, settled when it ended.
+"""Money and tokens: reserved before an attempt is dispatched, settled when it ended.
 
-A task whose use is unknown (its report is no usage) is charged its whole reservation. Amounts are whole millionths
-of a dollar and whole tokens, so sums are exact and a refusal depends only on the order of the log.
+An attempt whose use is unknown (its report is no usage) is charged its whole reservation. Amounts are whole
+millionths of a dollar and whole tokens, so sums are exact and a refusal depends only on the order of the log.
 """
 
 from typing import TYPE_CHECKING
 
 from mesh.core.event import Usage
-from mesh.core.lineage import Refusal
+from mesh.core.lineage import Refusal, way
 from mesh.core.topology import AgentSpec, Limits
 
 if TYPE_CHECKING:
@@ -15,42 +15,44 @@ if TYPE_CHECKING:
 
 
 def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Limits) -> Refusal | None:
-    """Why the run cannot afford one more task of `spec`, or None.
+    """Why the run cannot afford one more attempt by `spec`, or None.
 
     What was spent and reserved plus the new reservation must stay within the budget; an agent that reserves nothing
     is refused once the budget is used up.
     """
     if limits.usd_micros_max is not None:
         spent = run.usd_micros + run.reserved_usd_micros
-        want = spent + spec.reserve_usd_micros
-        if want > limits.usd_micros_max or spent >= limits.usd_micros_max:
-            return _refusal("budget_usd", spec, path, limits.usd_micros_max, want, "millionths of a dollar")
+        if spent >= limits.usd_micros_max or spent + spec.reserve_usd_micros > limits.usd_micros_max:
+            unit = "millionths of a dollar"
+            return _refusal("budget_usd", spec, path, limits.usd_micros_max, spent, spec.reserve_usd_micros, unit)
     if limits.tokens_max is not None:
         spent = run.tokens + run.reserved_tokens
-        want = spent + spec.reserve_tokens
-        if want > limits.tokens_max or spent >= limits.tokens_max:
-            return _refusal("budget_tokens", spec, path, limits.tokens_max, want, "tokens")
+        if spent >= limits.tokens_max or spent + spec.reserve_tokens > limits.tokens_max:
+            return _refusal("budget_tokens", spec, path, limits.tokens_max, spent, spec.reserve_tokens, "tokens")
     return None
 
 
 def reserve(run: "Run", spec: AgentSpec) -> None:
-    """Set the reservation of one task aside."""
+    """Set the reservation of one attempt aside."""
     run.reserved_usd_micros += spec.reserve_usd_micros
     run.reserved_tokens += spec.reserve_tokens
 
 
-def settle(run: "Run", spec: AgentSpec, usage: Usage | None, *, ended: bool) -> None:
-    """Charge what an attempt used; release the reservation when the task ended."""
+def settle(run: "Run", spec: AgentSpec, usage: Usage | None) -> None:
+    """Charge what an attempt used (None: its whole reservation) and release the reservation."""
     if usage is None:
         usage = Usage(spec.reserve_usd_micros, spec.reserve_tokens)
     run.usd_micros += usage.usd_micros
     run.tokens += usage.tokens
-    if ended:
-        run.reserved_usd_micros -= spec.reserve_usd_micros
-        run.reserved_tokens -= spec.reserve_tokens
+    run.reserved_usd_micros -= spec.reserve_usd_micros
+    run.reserved_tokens -= spec.reserve_tokens
 
 
-def _refusal(code: str, spec: AgentSpec, path: tuple[str, ...], limit: int, actual: int, unit: str) -> Refusal:
-    way = " > ".join((*path, spec.name))
-    text = f"{code}: {way} would bring the run to {actual} {unit} spent or reserved, at most {limit}"
-    return Refusal(code, spec.name, path, limit, actual, text)
+def _refusal(
+    code: str, spec: AgentSpec, path: tuple[str, ...], limit: int, spent: int, reservation: int, unit: str
+) -> Refusal:
+    text = (
+        f"{code}: {way(path, spec)} reserves {reservation} {unit} where {spent} are spent or reserved already,"
+        f" at most {limit}"
+    )
+    return Refusal(code, spec.name, path, limit, spent + reservation, text)

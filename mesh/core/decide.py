@@ -3,27 +3,30 @@
 Rules, in the order in which they are applied:
 
  1. A run is opened by its first request and ends once. What comes for a run that ended, or that nobody opened,
-    changes nothing and is noted.
+    changes nothing: it is noted, or a dead letter where it is a request, since its payload would be lost.
  2. A result counts if its task is open, its attempt is the current one and its agent is the one that was asked.
     Depth, path and parent are those of the task table, whatever the message says; a difference is noted.
- 3. What an attempt used is charged. A failure that may be repeated waits for its next attempt; one that may not is
-    a dead letter and a failure of the run.
- 4. A success lets its parts go: egress types leave the mesh, types that somebody hears become tasks. Undeclared
-    types, too many parts or too many bytes refuse the whole result; depth, cycle, visits and budget refuse a hop.
-    A refusal is remembered with path and numbers.
- 5. When nothing is open the run ends: failed if a task failed for good; else, with a refusal or a starved join,
-    partial if there are results and stopped if there are none; else completed. A passed deadline stops it at once.
+ 3. What an attempt used is charged. A failure that may be repeated, within the budget and before the deadline, waits
+    for its next attempt; any other is a dead letter and a failure of the run.
+ 4. A request or a success lets its events go: egress types leave the mesh, types that somebody hears become tasks.
+    Undeclared types, too many events or too many bytes refuse them all; too many tasks refuse all hops; depth, cycle,
+    visits and budget refuse one hop. A refusal is remembered with path and numbers, and is a dead letter.
+ 5. When nothing is open the run ends: failed if a task failed for good; else stopped if something was refused and
+    there is no result; else partial if something was refused or a join starved; else completed. A passed deadline
+    stops it at once, somebody may cancel it at once. Tasks in flight are then charged what they had reserved.
 
 Pure: same run, event and topology, same answer; the run that was handed in is not changed. Time is `event.at_ms`.
 """
 
 from mesh.core.backoff import delay_ms
-from mesh.core.budget import settle
-from mesh.core.dispatch import Origin, dispatch, firings, leave, publish, refuse, wait
-from mesh.core.effect import DeadLetter, Effect, Finish, Note, Schedule
-from mesh.core.event import REQUESTED, Event, Fault, derive, fingerprint
+from mesh.core.budget import refuse_spend, reserve, settle
+from mesh.core.dead import dead_request, give_up, refuse, remember
+from mesh.core.dispatch import deadline_timer, dispatch, firings, leave, publish, retry_timer, wait
+from mesh.core.effect import Effect, Finish, Note
+from mesh.core.emission import emissions, refuse_emissions, refuse_state
+from mesh.core.event import BATCH, NO_USAGE, REQUESTED, Event, Fault, derive, fingerprint
 from mesh.core.join import starved
-from mesh.core.lineage import Refusal
+from mesh.core.lineage import Refusal, way
 from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Failure, Run, Task
 from mesh.core.topology import Topology
 
@@ -31,12 +34,13 @@ from mesh.core.topology import Topology
 def decide(run: Run | None, event: Event, topology: Topology) -> tuple[Run | None, list[Effect]]:
     """See the module. `run` None: nobody opened it. Answers the run to keep and the effects, in order."""
     effects: list[Effect] = []
+    opened = run is None
     if run is None:
         if event.kind != REQUESTED:
             return None, [Note("unknown_run", f"{event.kind} for a run that nobody opened", event.run_id)]
-        run = _open(event, topology, effects)
+        run = _open(event, topology)
     elif run.ending:
-        return run, [Note("already_terminal", f"{event.kind} for a run that ended {run.ending}", run.id)]
+        return run, [late(event, run.ending, run.roots, run.bodies)]
     else:
         run = run.copy()
     match event.kind:
@@ -49,92 +53,103 @@ def decide(run: Run | None, event: Event, topology: Topology) -> tuple[Run | Non
         case "due":
             _due(run, event, topology, effects)
         case "cancelled":
-            _end(run, event, CANCELLED, effects)
+            _end(run, event, CANCELLED, topology, effects)
         case _:
             effects.append(Note("unknown_kind", f"an event of kind {event.kind!r} changes no run", run.id))
-    if not run.open and not run.ending:
-        _end(run, event, _ending(run, topology), effects)
+    if not run.ending:
+        if not run.open:
+            _end(run, event, _ending(run, topology), topology, effects)
+        elif opened:
+            effects.append(deadline_timer(run))
     return run, effects
 
 
-def _open(event: Event, topology: Topology, effects: list[Effect]) -> Run:
+def late(event: Event, ending: str, roots: tuple[str, ...], bodies: tuple[str, ...]) -> Effect:
+    """The answer to what comes for a run that ended; `roots` and `bodies` are those of the run."""
+    if event.kind != REQUESTED:
+        code = {"due": "late_timer", "cancelled": "already_terminal"}.get(event.kind, "late_result")
+        return Note(code, f"{event.kind} for a run that ended {ending}", event.run_id)
+    if event.id in roots:
+        return _repeated(event, roots, bodies)
+    text = f"request {event.id!r} came for a run that had ended {ending}; send it under another correlation id"
+    return dead_request(event, "already_terminal", text)
+
+
+def _repeated(event: Event, roots: tuple[str, ...], bodies: tuple[str, ...]) -> Effect:
+    first = bodies[roots.index(event.id)]
+    now = fingerprint(event.data)
+    if now == first:
+        return Note("duplicate_request", f"request {event.id!r} came again", event.run_id)
+    text = f"request {event.id!r} came again with another body ({now}); the first one ({first}) stands"
+    return dead_request(event, "idempotency_conflict", text)
+
+
+def _open(event: Event, topology: Topology) -> Run:
     deadline_ms = event.at_ms + topology.limits.deadline_ms
     if event.expiry_ms is not None:
         deadline_ms = min(deadline_ms, event.expiry_ms)
-    run = Run(event.run_id, type=event.type, topology=topology.digest, opened_ms=event.at_ms, deadline_ms=deadline_ms)
+    run = Run(event.run_id, event.type, topology.digest, event.at_ms, deadline_ms)
     run.subject = event.subject
-    run.body = fingerprint(event.data)
     run.traceparent, run.tracestate = event.traceparent, event.tracestate
-    effects.append(Schedule(run.id, f"{run.id}:deadline", deadline_ms))
     return run
 
 
 def _requested(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
     if event.id in run.roots:
-        if event.id == run.roots[0] and fingerprint(event.data) != run.body:
-            text = f"request {event.id!r} came again with another body; the first one ({run.body}) stands"
-            effects.append(Note("idempotency_conflict", text, run.id))
-        else:
-            effects.append(Note("duplicate_request", f"request {event.id!r} came again", run.id))
+        effects.append(_repeated(event, run.roots, run.bodies))
         return
-    run.roots = (*run.roots, event.id)
+    refusal = _refuse_request(run, event, topology)
+    if refusal is not None:
+        effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
+    if len(run.roots) < topology.limits.tasks_max:
+        run.roots = (*run.roots, event.id)
+        run.bodies = (*run.bodies, fingerprint(event.data))
+    if refusal is None:
+        _release(run, event, Task(f"request:{event.id}", "", 0, (), (), event.cause_id), topology, effects)
+
+
+def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | None:
+    if len(run.roots) >= topology.limits.tasks_max:
+        limit = topology.limits.tasks_max
+        text = f"requests: the run has heard {len(run.roots)} requests, as many as it may have tasks"
+        return Refusal("requests", "", (), limit, limit + 1, text)
     if event.type not in topology.ingress:
-        known = ", ".join(sorted(topology.ingress))
+        known = ", ".join(sorted(topology.ingress)) or "none"
         text = f"unknown_type: no ingress topic declares {event.type!r}; declared: {known}"
-        refuse(run, event, Refusal("unknown_type", "", (), 0, 0, text), event.data, effects)
-    elif event.expiry_ms is not None and event.expiry_ms <= event.at_ms:
+        return Refusal("unknown_type", "", (), 0, 0, text)
+    if event.content_type == BATCH:
+        return Refusal("bad_batch", "", (), 1, 0, "bad_batch: a request is one event, not a batch of events")
+    if event.expiry_ms is not None and event.expiry_ms <= event.at_ms:
         text = f"bad_deadline: it passed {event.at_ms - event.expiry_ms} ms before the request arrived"
-        refuse(run, event, Refusal("bad_deadline", "", (), event.expiry_ms, event.at_ms, text), event.data, effects)
-    else:
-        _release(run, event, Origin(0, (), (), (), "", run.id[:12]), topology, effects)
+        return Refusal("bad_deadline", "", (), event.expiry_ms, event.at_ms, text)
+    return None
 
 
 def _succeeded(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
     task = _task_of(run, event, effects)
-    if task is None:
-        return
-    settle(run, topology.agents[task.agent], event.usage, ended=True)
-    del run.open[task.id]
-    _release(
-        run, event, Origin(task.depth, task.path, task.branch, task.inputs, task.agent, task.id[:12]), topology, effects
-    )
+    if task is not None:
+        settle(run, topology.agents[task.agent], event.usage)
+        del run.open[task.id]
+        _release(run, event, task, topology, effects)
 
 
-def _release(run: Run, event: Event, origin: Origin, topology: Topology, effects: list[Effect]) -> None:
-    """Let the parts of a request or a result go, all of them or none."""
+def _release(run: Run, event: Event, origin: Task, topology: Topology, effects: list[Effect]) -> None:
+    """Let the events of a request or a result go, all of them or none."""
+    refusal: Refusal | None
     try:
-        parts = event.parts()
+        emitted = emissions(event, origin)
+        refusal = refuse_emissions(run, emitted, origin, topology)
     except ValueError as error:
-        text = f"bad_batch: {' > '.join(origin.path)} answered with a batch that is none: {error}"
-        refuse(run, event, Refusal("bad_batch", origin.agent, origin.path, 0, 0, text), event.data, effects)
-        return
-    limits = topology.limits
-    way = " > ".join(origin.path) or "the request"
-    refusal = None
-    declared = topology.agents[origin.agent].emits if origin.agent else None
-    undeclared = [] if declared is None else [p.type for p in parts if p.type not in declared]
-    if undeclared:
-        text = f"undeclared_type: {way} emitted {undeclared[0]!r}, but declares only {', '.join(declared or ())}"
-        refusal = Refusal("undeclared_type", origin.agent, origin.path, 0, len(undeclared), text)
-    elif len(parts) > limits.fanout_max:
-        text = f"fanout: {way} emitted {len(parts)} events at once, at most {limits.fanout_max}"
-        refusal = Refusal("fanout", origin.agent, origin.path, limits.fanout_max, len(parts), text)
-    else:
-        largest = max((len(p.data) for p in parts), default=0)
-        held = run.state_bytes + len(event.data)
-        if largest > limits.payload_bytes_max:
-            text = f"payload: {way} emitted a payload of {largest} bytes, at most {limits.payload_bytes_max}"
-            refusal = Refusal("payload", origin.agent, origin.path, limits.payload_bytes_max, largest, text)
-        elif held > limits.state_bytes_max:
-            text = f"state: {way} would bring the run to {held} bytes held, at most {limits.state_bytes_max}"
-            refusal = Refusal("state", origin.agent, origin.path, limits.state_bytes_max, held, text)
+        emitted = []
+        text = f"bad_batch: {way(origin.path)} answered with a batch that is none: {error}"
+        refusal = Refusal("bad_batch", origin.agent, origin.path, 0, 0, text)
     if refusal is not None:
-        refuse(run, event, refusal, event.data, effects)
+        effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
         return
-    leave(run, event, parts, topology, effects)
-    wanted = firings(run, parts, origin, topology)
+    leave(run, event, emitted, origin, topology, effects)
+    wanted = firings(run, emitted, origin, topology, effects)
     if wanted:
-        dispatch(run, event, wanted, topology, effects)
+        dispatch(run, event, wanted, origin, topology, effects)
 
 
 def _failed(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
@@ -143,61 +158,54 @@ def _failed(run: Run, event: Event, topology: Topology, effects: list[Effect]) -
         return
     spec = topology.agents[task.agent]
     fault = event.fault or Fault("unknown", "the failure came without a reason", retryable=False)
-    again = fault.retryable and task.attempt < spec.retry.attempts_max
-    settle(run, spec, event.usage, ended=not again)
-    if again:
+    settle(run, spec, event.usage)
+    if fault.retryable and task.attempt < spec.retry.attempts_max:
         due_ms = event.at_ms + delay_ms(spec.retry, task.attempt, seed=task.id)
-        wait(run, task, event, due_ms, effects)
-        return
+        refusal = _refuse_retry(run, task, event, due_ms, topology)
+        if refusal is None:
+            reserve(run, spec)
+            effects.append(wait(run, task, event, due_ms))
+            return
+        remember(run, refusal)
     del run.open[task.id]
     run.failures = (*run.failures, Failure(task.agent, task.id, task.attempt, fault.code, fault.message, task.path))
-    effects.append(
-        DeadLetter(
-            derive(run.id, task.id, "failed"),
-            fault.code,
-            fault.message,
-            event.data,
-            run.id.encode(),
-            (
-                ("ce_specversion", b"1.0"),
-                ("ce_id", f"{task.id}:{task.attempt}".encode()),
-                ("ce_source", f"/mesh/{topology.name}".encode()),
-                ("ce_type", event.type.encode()),
-                ("content-type", event.content_type.encode()),
-                ("ce_correlationid", run.id.encode()),
-                ("ce_causationid", task.cause_id.encode()),
-            ),
-            event.origin,
-            run.id,
-            task.agent,
-            task.id,
-            task.attempt,
-            fault.cls,
-            fault.stack,
-        )
-    )
+    effects.append(give_up(run, task, event, fault))
+
+
+def _refuse_retry(run: Run, task: Task, event: Event, due_ms: int, topology: Topology) -> Refusal | None:
+    if due_ms >= run.deadline_ms:
+        took, allowed = due_ms - run.opened_ms, run.deadline_ms - run.opened_ms
+        text = f"deadline: {way(task.path)} could be tried again {took} ms after the request, at most {allowed}"
+        return Refusal("deadline", task.agent, task.path, allowed, took, text)
+    refusal = refuse_spend(run, topology.agents[task.agent], task.path[:-1], topology.limits)
+    return refusal or refuse_state(run, len(event.data), task, topology.limits)
 
 
 def _due(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
     if not event.task_id:
-        if event.at_ms < run.deadline_ms:
-            effects.append(Schedule(run.id, event.id, run.deadline_ms))
-            return
-        took = event.at_ms - run.opened_ms
-        waiting = ", ".join(sorted({task.agent for task in run.open.values()}))
-        text = f"deadline: {took} ms after its request the run still waits for {waiting}"
-        allowed = run.deadline_ms - run.opened_ms
-        run.refusals = (*run.refusals, Refusal("deadline", "", (), allowed, took, text))
-        _end(run, event, STOPPED, effects)
+        _deadline(run, event, topology, effects)
         return
     task = run.open.get(event.task_id)
     if task is None or task.held is None or task.attempt != event.attempt:
         effects.append(Note("late_timer", f"timer {event.id!r} has nothing left to wake", run.id))
+    elif event.at_ms < task.held.due_ms:
+        effects.append(retry_timer(run, task, task.held.due_ms))
+    else:
+        held = task.held
+        run.state_bytes -= len(held.data)
+        run.open[task.id] = task = task._replace(held=None)
+        effects.append(publish(run, task, held.type, held.content_type, held.data, event.at_ms, topology))
+
+
+def _deadline(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
+    if event.at_ms < run.deadline_ms:
+        effects.append(deadline_timer(run))
         return
-    held = task.held
-    run.open[task.id] = task = task._replace(held=None)
-    run.state_bytes -= len(held.data)
-    effects.append(publish(run, task, held.type, held.content_type, held.data, event.at_ms, topology))
+    took, allowed = event.at_ms - run.opened_ms, run.deadline_ms - run.opened_ms
+    waiting = ", ".join(sorted({task.agent for task in run.open.values()}))
+    text = f"deadline: {took} ms after its request the run still waits for {waiting}, at most {allowed}"
+    remember(run, Refusal("deadline", "", (), allowed, took, text))
+    _end(run, event, STOPPED, topology, effects)
 
 
 def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
@@ -215,7 +223,8 @@ def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
         effects.append(Note("late_result", text, run.id))
         return None
     if event.depth != task.depth or event.path != task.path:
-        text = f"{task.agent!r} claims depth {event.depth} and path {' > '.join(event.path)}; the table stands"
+        claim = f"depth {event.depth} and path {way(event.path)}"
+        text = f"{task.agent!r} claims {claim}; depth {task.depth} and path {way(task.path)} stand"
         effects.append(Note("claimed_lineage", text, run.id, security=True))
     return task
 
@@ -225,12 +234,14 @@ def _ending(run: Run, topology: Topology) -> str:
         run.starved = (*run.starved, *starved(name, slots, topology.agents[name].on))
     if run.failures:
         return FAILED
-    if run.refusals or run.starved:
-        return PARTIAL if run.results or not run.refusals else STOPPED
-    return COMPLETED
+    if run.refused and not run.results:
+        return STOPPED
+    return PARTIAL if run.refused or run.starved else COMPLETED
 
 
-def _end(run: Run, event: Event, ending: str, effects: list[Effect]) -> None:
+def _end(run: Run, event: Event, ending: str, topology: Topology, effects: list[Effect]) -> None:
+    for task in run.open.values():
+        settle(run, topology.agents[task.agent], NO_USAGE if task.held else None)
     run.ending = ending
     run.ended_ms = event.at_ms
     effects.append(Finish(run, derive(run.id, "outcome"), event.id, event.at_ms))

@@ -138,7 +138,10 @@ def batch_parts(data: bytes) -> list[Part]:
         if not isinstance(kind, str) or not kind or ("data" in item) == ("data_base64" in item):
             raise ValueError(f"item {n} of the batch is no structured CloudEvent with `type` and `data`")
         if "data" in item:
-            parts.append(Part(kind, orjson.dumps(item["data"])))
+            try:
+                parts.append(Part(kind, orjson.dumps(item["data"])))
+            except TypeError as error:
+                raise ValueError(f"item {n} of the batch is nested too deep: {error}") from error
         elif isinstance(item["data_base64"], str):
             parts.append(Part(kind, b64decode(item["data_base64"], validate=True)))
         else:
@@ -148,7 +151,11 @@ def batch_parts(data: bytes) -> list[Part]:
 
 def _embeddable(data: bytes) -> bool:
     """Whether reading and writing it as JSON keeps its meaning: integers beyond 64 bits would become floats."""
-    return data == b"null" or (not has_long_digits(data) and parsed(data) is not None)
+    try:
+        orjson.dumps(orjson.loads(data))
+    except (orjson.JSONDecodeError, TypeError):  # no JSON, or nested deeper than orjson writes
+        return False
+    return not has_long_digits(data)
 
 
 @lru_cache(maxsize=4)

@@ -11,13 +11,16 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from mesh.core.codec import Unreadable, read
-from mesh.core.decide import decide
-from mesh.core.effect import DeadLetter, Effect, Finish, Note
-from mesh.core.event import ID_PATTERN, INBOX_KINDS, REQUESTED, Event, derive, fingerprint
+from mesh.core.dead import dead_record
+from mesh.core.decide import decide, late
+from mesh.core.effect import Effect, Finish
+from mesh.core.event import ID_PATTERN, INBOX_KINDS, Event
 from mesh.core.partition import partition_of
-from mesh.core.record import Record, coordinates
+from mesh.core.record import Record
 from mesh.core.run import Run
 from mesh.core.topology import Topology
+
+__all__ = ["ENDED_OFFSETS_MAX", "Ended", "Partition", "dead_record", "finished"]
 
 ENDED_OFFSETS_MAX: Final = 100_000
 
@@ -27,8 +30,9 @@ class Ended(NamedTuple):
 
     ending: str
     roots: tuple[str, ...]
-    body: str
+    bodies: tuple[str, ...]
     offset: int
+    """Where it ended."""
 
 
 class Partition:
@@ -42,7 +46,7 @@ class Partition:
         self.ended: dict[str, Ended] = {}
         self.offset = 0
         """The next offset to fold."""
-        self._ended_order: deque[tuple[int, str]] = deque()
+        self._ended_order: deque[str] = deque()
 
     def step(self, record: Record) -> list[Effect]:
         """Fold one record and answer what it causes. Total: a record that is no event becomes a dead letter."""
@@ -50,76 +54,56 @@ class Partition:
         event = read(record)
         if isinstance(event, Unreadable):
             return [dead_record(record, event.code, event.message)]
-        problem = self._misplaced(event, record)
-        if problem is not None:
-            return [dead_record(record, problem.code, problem.message, event)]
+        flaw = self._misplaced(event, record)
+        if flaw is not None:
+            return [dead_record(record, flaw.code, flaw.message, event)]
         return self.apply(event, record.offset)
 
     def apply(self, event: Event, offset: int) -> list[Effect]:
         """Fold one event that was read at `offset`."""
         ended = self.ended.get(event.run_id)
         if ended is not None:
-            return [_late(event, ended)]
+            return [late(event, ended.ending, ended.roots, ended.bodies)]
         run, effects = decide(self.runs.get(event.run_id), event, self.topology)
         if run is None:
             return effects
         if run.ending:
             self.runs.pop(run.id, None)
-            self.ended[run.id] = Ended(run.ending, run.roots, run.body, offset)
-            self._ended_order.append((offset, run.id))
-            while self._ended_order[0][0] < offset - ENDED_OFFSETS_MAX:
-                del self.ended[self._ended_order.popleft()[1]]
+            self._remember(run, offset)
         else:
             self.runs[run.id] = run
         return effects
 
+    def _remember(self, run: Run, offset: int) -> None:
+        self.ended[run.id] = Ended(run.ending, run.roots, run.bodies, offset)
+        self._ended_order.append(run.id)
+        while self.ended[self._ended_order[0]].offset < offset - ENDED_OFFSETS_MAX:
+            del self.ended[self._ended_order.popleft()]
+
     def _misplaced(self, event: Event, record: Record) -> Unreadable | None:
+        """Why a record that is an event does not belong where it lies."""
+        run_id = event.run_id
         if event.kind not in INBOX_KINDS:
             known = ", ".join(sorted(INBOX_KINDS))
             return Unreadable("unknown_kind", f"ce_meshkind is {event.kind!r}; expected one of {known}")
-        if record.key != event.run_id.encode():
+        if record.key != run_id.encode():
             shown = None if record.key is None else record.key[:128].decode("utf-8", "replace")
-            return Unreadable("key_mismatch", f"the record's key is {shown!r}; expected the run id {event.run_id!r}")
-        if event.kind == REQUESTED and event.run_id not in self.runs:
-            for name, id in (("run id", event.run_id), ("event id", event.id)):
-                if not ID_PATTERN.fullmatch(id):
-                    return Unreadable(
-                        "bad_id", f"{name} {id[:64]!r} ({len(id)} characters); expected {ID_PATTERN.pattern}"
-                    )
-            home = partition_of(event.run_id.encode(), self.partitions)
-            if home != self.number:
-                text = f"run {event.run_id!r} belongs to partition {home} (murmur2 of the key), not {self.number}"
-                return Unreadable("misrouted", text)
+            return Unreadable("key_mismatch", f"the record's key is {shown!r}; expected the run id {run_id[:128]!r}")
+        if not ID_PATTERN.fullmatch(event.id):
+            return _bad_id("event id", event.id)
+        if run_id in self.runs or run_id in self.ended:
+            return None
+        if not ID_PATTERN.fullmatch(run_id):
+            return _bad_id("run id", run_id)
+        home = partition_of(run_id.encode(), self.partitions)
+        if home != self.number:
+            text = f"run {run_id!r} belongs to partition {home} (murmur2 of the key), not {self.number}"
+            return Unreadable("misrouted", text)
         return None
 
 
-def dead_record(record: Record, code: str, message: str, event: Event | None = None) -> DeadLetter:
-    """A record that cannot be used, with its bytes untouched."""
-    where = coordinates(record)
-    return DeadLetter(
-        derive("dead", where),
-        code,
-        message,
-        record.value,
-        record.key,
-        tuple(record.headers),
-        where,
-        run_id="" if event is None else event.run_id,
-        agent="" if event is None else event.agent,
-        task_id="" if event is None else event.task_id,
-    )
-
-
-def _late(event: Event, ended: Ended) -> Note:
-    if event.kind != REQUESTED:
-        code = "late_timer" if event.kind == "due" else "late_result"
-        return Note(code, f"{event.kind} for a run that ended {ended.ending}", event.run_id)
-    if event.id in ended.roots:
-        if event.id == ended.roots[0] and fingerprint(event.data) != ended.body:
-            text = f"request {event.id!r} came again with another body; the run of the first ended {ended.ending}"
-            return Note("idempotency_conflict", text, event.run_id)
-        return Note("duplicate_request", f"request {event.id!r} came again; its run ended {ended.ending}", event.run_id)
-    return Note("already_terminal", f"request {event.id!r} for a run that ended {ended.ending}", event.run_id)
+def _bad_id(what: str, id: str) -> Unreadable:
+    return Unreadable("bad_id", f"{what} {id[:64]!r} ({len(id)} characters); expected {ID_PATTERN.pattern}")
 
 
 def finished(effects: list[Effect]) -> Finish | None:

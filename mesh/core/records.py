@@ -134,6 +134,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "request": {"ids": list(run.roots), "type": run.type},
         "ending": run.ending,
         "results": [_result(r) for r in run.results],
+        "refused": run.refused,
         "refusals": [r._asdict() for r in run.refusals],
         "failures": [f._asdict() for f in run.failures],
         "starved": list(run.starved),

@@ -2,9 +2,10 @@
 
 A run is opened by its first `requested` event and ends exactly once. Its state is the fold of `decide` over its
 events; nothing of it is stored elsewhere but in checkpoints. `decide` works on a copy, so a Run that somebody holds
-does not change under them. Tasks, joins and results are values and shared between copies.
+does not change under them. Everything in it is a value, replaced and never changed in place, but for `open`.
 """
 
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from mesh.core.lineage import Refusal
@@ -17,7 +18,7 @@ CANCELLED: Final = "cancelled"
 
 ENDINGS: Final[dict[str, str]] = {
     COMPLETED: "every task succeeded, nothing was refused, no join starved",
-    PARTIAL: "some results are there, but a hop was refused or a join starved",
+    PARTIAL: "some results are there but a hop was refused, or a join starved",
     STOPPED: "a limit ended it: a refusal left no result, or the deadline passed",
     FAILED: "a task failed for good",
     CANCELLED: "somebody cancelled it",
@@ -25,14 +26,18 @@ ENDINGS: Final[dict[str, str]] = {
 
 RUN_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     ("(none)", "requested", "open"),
+    ("(none)", "requested, refused", STOPPED),
+    ("open", "requested", "open"),
     ("open", "succeeded, more to do", "open"),
     ("open", "failed, attempts left", "open"),
     ("open", "due (retry)", "open"),
+    ("open", "due (deadline), early", "open"),
     ("open", "succeeded, nothing open", COMPLETED),
-    ("open", "succeeded, nothing open, refused hop or starved join", PARTIAL),
-    ("open", "refused hop, no result", STOPPED),
-    ("open", "due (deadline)", STOPPED),
+    ("open", "succeeded, nothing open, refused hop and a result", PARTIAL),
+    ("open", "succeeded, nothing open, starved join", PARTIAL),
+    ("open", "succeeded, nothing open, refused hop and no result", STOPPED),
     ("open", "failed for good, nothing open", FAILED),
+    ("open", "due (deadline)", STOPPED),
     ("open", "cancelled", CANCELLED),
 )
 """state, event, next state. docs/states.md is generated from it; tests/core/test_run.py walks it."""
@@ -46,6 +51,16 @@ TASK_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     ("open", "run ended", "dropped"),
     ("waiting", "run ended", "dropped"),
 )
+"""state, event, next state. `open` and `waiting` tasks are in `Run.open`; the others are forgotten."""
+
+
+class Held(NamedTuple):
+    """The input of a waiting task."""
+
+    type: str
+    content_type: str
+    data: bytes
+    due_ms: int
 
 
 class Task(NamedTuple):
@@ -60,18 +75,9 @@ class Task(NamedTuple):
     cause_id: str
     attempt: int = 1
     inputs: tuple[str, ...] = ()
-    """`agent:fingerprint` of every task on the path, kept only where the graph has cycles."""
-    held: "Held | None" = None
+    """Marks (`lineage.input_mark`) of every task on the path that lies on a cycle of the graph."""
+    held: Held | None = None
     """While waiting for the next attempt: what to send again."""
-
-
-class Held(NamedTuple):
-    """The input of a waiting task."""
-
-    type: str
-    content_type: str
-    data: bytes
-    due_ms: int
 
 
 class Arrival(NamedTuple):
@@ -81,6 +87,17 @@ class Arrival(NamedTuple):
     depth: int
     path: tuple[str, ...]
     inputs: tuple[str, ...]
+
+
+class Slot(NamedTuple):
+    """What a join has got in one branch: type → input. Kept after it fired, since branches below may need it."""
+
+    inputs: dict[str, Arrival]
+    fired: bool = False
+
+
+Branch = tuple[str, ...]
+Slots = dict[Branch, Slot]
 
 
 class Result(NamedTuple):
@@ -103,83 +120,71 @@ class Failure(NamedTuple):
     path: tuple[str, ...]
 
 
-Branch = tuple[str, ...]
-FIRED: Final = None
-"""In place of a join's arrivals: it has fired in that branch and does so only once."""
-
-
+@dataclass(slots=True)
 class Run:
-    """State of a run. Sizes: about 700 bytes while one task is open (measured in bench/)."""
+    """State of a run. Sizes: about 900 bytes while one task is open (measured in bench/decide.py)."""
 
-    __slots__ = (
-        "body",
-        "deadline_ms",
-        "ended_ms",
-        "ending",
-        "failures",
-        "id",
-        "joins",
-        "open",
-        "opened_ms",
-        "refusals",
-        "reserved_tokens",
-        "reserved_usd_micros",
-        "results",
-        "roots",
-        "starved",
-        "state_bytes",
-        "subject",
-        "tasks",
-        "tokens",
-        "topology",
-        "traceparent",
-        "tracestate",
-        "type",
-        "usd_micros",
-        "visits",
-    )
-
-    def __init__(self, id: str, *, type: str, topology: str, opened_ms: int, deadline_ms: int) -> None:
-        self.id = id
-        self.type = type
-        self.topology = topology
-        self.opened_ms = opened_ms
-        self.deadline_ms = deadline_ms
-        self.ended_ms = 0
-        self.ending = ""
-        self.subject = ""
-        self.body = ""
-        """Fingerprint of the first request's payload."""
-        self.traceparent = ""
-        self.tracestate = ""
-        self.roots: tuple[str, ...] = ()
-        """Ids of the requests heard; a repeated one is dropped."""
-        self.open: dict[str, Task] = {}
-        self.visits: dict[str, int] = {}
-        self.joins: dict[str, dict[Branch, dict[str, Arrival] | None]] = {}
-        """Agent → branch → type → what has come; FIRED where it fired."""
-        self.tasks = 0
-        self.usd_micros = 0
-        self.tokens = 0
-        self.reserved_usd_micros = 0
-        self.reserved_tokens = 0
-        self.state_bytes = 0
-        """Payload bytes held for joins, retries and the outcome."""
-        self.results: tuple[Result, ...] = ()
-        self.refusals: tuple[Refusal, ...] = ()
-        self.failures: tuple[Failure, ...] = ()
-        self.starved: tuple[str, ...] = ()
+    id: str
+    type: str
+    topology: str
+    """Digest of the topology it was opened under."""
+    opened_ms: int
+    deadline_ms: int
+    subject: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+    ending: str = ""
+    """Empty while it is open."""
+    ended_ms: int = 0
+    roots: tuple[str, ...] = ()
+    """Ids of the requests heard; a repeated one is dropped."""
+    bodies: tuple[str, ...] = ()
+    """Fingerprints of their payloads, in the same order."""
+    open: dict[str, Task] = field(default_factory=dict)
+    visits: dict[str, int] = field(default_factory=dict)
+    """Tasks made for each agent that has a cap on visits."""
+    joins: dict[str, Slots] = field(default_factory=dict)
+    tasks: int = 0
+    usd_micros: int = 0
+    tokens: int = 0
+    reserved_usd_micros: int = 0
+    reserved_tokens: int = 0
+    state_bytes: int = 0
+    """Payload bytes held for joins, retries and the outcome."""
+    results: tuple[Result, ...] = ()
+    refused: int = 0
+    """How often something was refused; `refusals` keeps the first `REFUSALS_KEPT_MAX`."""
+    refusals: tuple[Refusal, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    starved: tuple[str, ...] = ()
 
     def copy(self) -> "Run":
-        """A run that can be worked on without changing this one."""
-        new = Run.__new__(Run)
-        for name in Run.__slots__:
-            setattr(new, name, getattr(self, name))
+        """A run that can be worked on without changing this one. Written out, since it is made for every event."""
+        new = object.__new__(Run)
+        new.id = self.id
+        new.type = self.type
+        new.topology = self.topology
+        new.opened_ms = self.opened_ms
+        new.deadline_ms = self.deadline_ms
+        new.subject = self.subject
+        new.traceparent = self.traceparent
+        new.tracestate = self.tracestate
+        new.ending = self.ending
+        new.ended_ms = self.ended_ms
+        new.roots = self.roots
+        new.bodies = self.bodies
         new.open = self.open.copy()
-        new.visits = self.visits.copy()
-        if self.joins:
-            new.joins = {
-                agent: {branch: (FIRED if got is FIRED else got.copy()) for branch, got in branches.items()}
-                for agent, branches in self.joins.items()
-            }
+        new.visits = self.visits
+        new.joins = self.joins
+        new.tasks = self.tasks
+        new.usd_micros = self.usd_micros
+        new.tokens = self.tokens
+        new.reserved_usd_micros = self.reserved_usd_micros
+        new.reserved_tokens = self.reserved_tokens
+        new.state_bytes = self.state_bytes
+        new.results = self.results
+        new.refused = self.refused
+        new.refusals = self.refusals
+        new.failures = self.failures
+        new.starved = self.starved
         return new
