@@ -96,7 +96,7 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
     source = request.source or f"/topics/{rule.name}"
     run_id = run_id_of(source, id) if request.run_id is None else request.run_id
     try:
-        expiry_ms = None if request.expiry is None else parse_time(request.expiry)
+        expiry_ms = None if request.expiry is None else max(0, parse_time(request.expiry))  # 1969 is as past as 1970
     except ValueError as error:
         return Rejected("bad_deadline", f"expirytime: {error}", run_id)
     traced = _TRACEPARENT.fullmatch(request.traceparent) is not None
