@@ -1,24 +1,24 @@
 """The names an agent's author or an upstream system imports. Nothing else is public.
 
-Names for upstream systems load what they need when they are first used, so that `import mesh` stays cheap.
+Each is loaded when it is first used, so that `import mesh` and `mesh --version` cost next to nothing.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from mesh.context import Context
-from mesh.core.agent import Emit, Payload, agent
-from mesh.core.errors import (
-    BoardUnavailable,
-    Conflict,
-    InvalidInput,
-    LogUnavailable,
-    MeshError,
-    NotAccepted,
-    WaitTimeout,
-)
 
 if TYPE_CHECKING:
     from mesh.client import Mesh, Outcome, Run
+    from mesh.context import Context
+    from mesh.core.agent import Emit, Payload, agent
+    from mesh.core.errors import (
+        BoardUnavailable,
+        Conflict,
+        InvalidInput,
+        LogUnavailable,
+        MeshError,
+        NotAccepted,
+        WaitTimeout,
+    )
 
 __all__ = [
     "BoardUnavailable",
@@ -38,9 +38,24 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("Mesh", "Outcome", "Run"):
-        from mesh import client
+_HOMES = {
+    "mesh.client": ("Mesh", "Outcome", "Run"),
+    "mesh.context": ("Context",),
+    "mesh.core.agent": ("Emit", "Payload", "agent"),
+    "mesh.core.errors": (
+        *("BoardUnavailable", "Conflict", "InvalidInput", "LogUnavailable"),
+        *("MeshError", "NotAccepted", "WaitTimeout"),
+    ),
+}
 
-        return getattr(client, name)
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            found = globals()[name] = getattr(import_module(home), name)
+            return found
     raise AttributeError(f"module 'mesh' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
