@@ -4,11 +4,9 @@ import asyncio
 import json
 import shutil
 import signal
-import socket
-import subprocess
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +16,7 @@ import pytest
 from mesh.core.errors import BoardUnavailable, Conflict
 from mesh.wire.ports import Board, Entry
 from mesh.wire.redis import RedisBoard
+from tests.live.servers import free_port
 from tests.wire.board_contract import PATIENCE_S, BoardContract, OpenBoard, Wipe, take
 
 pytestmark = pytest.mark.live
@@ -52,9 +51,7 @@ class Server:
     """A Redis of our own, to be killed, stalled and started again."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port(1)
         self._directory = directory
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
@@ -88,18 +85,6 @@ class Server:
         if self._process is not None:
             self._process.kill()
             await self._process.wait()
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    script, directory = Path(__file__).parents[2] / "scripts/redis", str(tmp_path_factory.mktemp("redis"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = [str(script), "start", "--dir", directory, "--port", str(port), "--appendonly", "no"]
-    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
-    yield f"redis://127.0.0.1:{port}"
-    subprocess.run([str(script), "stop", "--dir", directory], check=True, stdout=subprocess.DEVNULL)
 
 
 StartServer = Callable[..., Awaitable[Server]]
