@@ -5,7 +5,7 @@ that has become due.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +18,38 @@ from mesh.core.topology import Topology
 
 OUTCOME_TYPE = "mesh.run."
 """`mesh.run.completed` and so on: the type of an outcome names the ending."""
+OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
+    ("run", "run id"),
+    ("request", "`ids` of the requests heard, in order; `type` of the first"),
+    ("ending", "completed, partial, stopped, failed or cancelled; also in the type: `mesh.run.<ending>`"),
+    ("results", "payloads that left the mesh: `type`, `id`, `agent`, and `data` (`text` where it is no JSON)"),
+    ("refused", "how often something was refused"),
+    ("refusals", "the first of them: `code`, `agent`, `path`, `limit`, `actual`, `message`"),
+    ("failures", "tasks that failed for good: `agent`, `task_id`, `attempts`, `code`, `message`, `path`"),
+    ("starved", "sentences naming joins that got some of their inputs and could never fire"),
+    ("tasks", "number of tasks made"),
+    ("used", "`usd` and `tokens` that the tasks reported"),
+    ("opened", "log time of the first request, RFC 3339"),
+    ("ended", "log time of the event that ended it, RFC 3339"),
+    ("took_ms", "the difference in milliseconds"),
+)
+"""Every field of an outcome's body, with its meaning."""
+DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
+    ("__dlq.errors.topic", "topic of the record that failed (KIP-1191)"),
+    ("__dlq.errors.partition", "its partition (KIP-1191)"),
+    ("__dlq.errors.offset", "its offset (KIP-1191)"),
+    ("__dlq.errors.delivery.count", "attempts made (KIP-1191)"),
+    ("__dlq.errors.message", "the reason as a sentence (KIP-1191)"),
+    ("mesh-dlq-id", "id of this dead letter; the same failure makes the same id again"),
+    ("mesh-dlq-reason", "reason code, see below"),
+    ("mesh-dlq-run", "run id, where there is one"),
+    ("mesh-dlq-agent", "agent, where there is one"),
+    ("mesh-dlq-task", "task id, where there is one"),
+    ("__connect.errors.exception.class.name", "class of the exception, where there was one (Kafka Connect)"),
+    ("__connect.errors.exception.stacktrace", "its stack, at most 8 KiB, secrets masked (Kafka Connect)"),
+    ("mesh-dlq-omitted", "why the value is not here: the log refused the dead letter itself"),
+)
+"""Headers that a dead letter has beside those of the record that failed."""
 HEADERS_KEPT_MAX = 64
 """Headers of a refused record that go with the record in its place, the last ones."""
 
@@ -128,7 +160,7 @@ def capped(stack: str) -> str:
 
 
 def outcome_body(run: Run) -> dict[str, Any]:
-    """The outcome as JSON-able values; docs/protocol.md lists the fields."""
+    """The outcome as JSON-able values; `OUTCOME_FIELDS` says what they mean."""
     return {
         "run": run.id,
         "request": {"ids": list(run.roots), "type": run.type},
