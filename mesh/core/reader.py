@@ -45,8 +45,8 @@ class Reader:
                 guess = nearest(key, words)
                 remedy = f"Did you mean {guess}?" if guess else f"Known here: {', '.join(words)}"
                 self.add(line, f"{place or 'top level'}: unknown key {shown(key)}", remedy)
-                if guess is not None and isinstance(node, Entries) and guess not in node.entries:
-                    self.lines[_join(place, guess)] = line
+                if guess is not None:
+                    self.lines.setdefault(_join(place, guess), line)
                     found.setdefault(guess, value)
         return found
 

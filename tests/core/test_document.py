@@ -66,7 +66,7 @@ def test_an_alias_of_itself_ends() -> None:
         ("a: &x {n: 1}\nb: {<<: *x}", 2, "merge keys", "Repeat the keys"),
         ("a: 1\nb: *nope", 2, "*nope has no anchor", "&nope"),
         ("? [a]\n: b", 1, "where a key is expected", "Write a name"),
-        ("a: 1\n---\nb: 2", 2, "second document", "Remove the `---`"),
+        ("a: 1\n---\nb: 2\n---\nc: 3", 2, "second document", "Remove the `---`"),
         ("a:\n\tb: 1", 2, "cannot start any token", "Indent with spaces"),
         ("a: @x", 1, "cannot start any token", "quotes"),
         ("a: b: c", 1, "mapping values are not allowed", "quotes"),

@@ -216,6 +216,7 @@ def test_a_human_in_the_place_of_run_is_not_a_missing_run_too() -> None:
         ("on: a", "on: {}", 7, "agents.one.on: no type", "Write a type"),
         ("on: a", "on: {any: [a]}", 7, "`any` is not a word", "plain list"),
         ("on: a", "on: {every: [a]}", 7, 'unknown key "every"', "{all:"),
+        ("on: a", "on: {all: [a]}", 7, "a join of one type", "`on: a`"),
         ("on: a", "on: {all: a}", 7, "a join of one type", "`on: a`"),
         ("on: a", "on: {all: []}", 7, "agents.one.on: no type", "Name one"),
         ("on: a", "on: [a, a]", 7, "agents.one.on: a stands twice", "Remove"),

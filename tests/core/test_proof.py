@@ -148,6 +148,12 @@ def test_what_nobody_hears_is_a_problem_unless_it_leaves() -> None:
     load(mesh(text, egress="y"))
     problem = only(mesh(text))
     assert (problem.line, problem.what) == (6, "agents.a.emits: nobody hears y and it is no egress")
+    assert problem.remedy.startswith("Let an agent hear it")
+
+
+def test_a_relative_of_a_type_that_nobody_hears_is_suggested() -> None:
+    problem = only(mesh(agent("a", "in", "[stock.reserved, stock.returned]") + agent("b", "stock.reserved")))
+    assert problem.remedy.startswith("Did you mean stock.reserved? Else: Let an agent hear it")
 
 
 def test_an_ingress_type_that_nobody_hears_is_a_problem() -> None:

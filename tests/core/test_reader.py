@@ -42,10 +42,12 @@ def test_a_misspelt_word_is_a_problem_and_its_value_still_counts() -> None:
     assert reader.lines["mesh.timeout"] == 2
 
 
-def test_a_misspelt_word_does_not_replace_the_right_one() -> None:
+@pytest.mark.parametrize(("text", "line"), [("timout: 5\ntimeout: 6", 2), ("timeout: 6\ntimout: 5", 1)])
+def test_a_misspelt_word_does_not_replace_the_right_one(text: str, line: int) -> None:
     reader = Reader()
-    fields = reader.fields("", parsed("timout: 5\ntimeout: 6"), ("timeout",))
+    fields = reader.fields("", parsed(text), ("timeout",))
     assert reader.value(fields, "", "timeout", whole(0, 9), 0) == 6
+    assert reader.lines["timeout"] == line
 
 
 def test_a_word_of_later_is_told_from_an_unknown_one() -> None:
