@@ -4,6 +4,7 @@ import string
 
 from hypothesis import strategies as st
 
+from mesh.core.codec import read, write
 from mesh.core.event import BATCH, INBOX_KINDS, NO_USAGE, TASK, Event, Fault, Usage, rfc3339
 from mesh.core.record import Headers, StoredRecord
 
@@ -72,3 +73,10 @@ def task() -> Event:
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         tracestate="a=b",
     )
+
+
+def again(event: Event) -> Event:
+    """What a reader makes of an event that was written."""
+    found = read(StoredRecord("mesh.inbox", 0, 0, event.at_ms, b"r1", event.data, write(event)))
+    assert isinstance(found, Event)
+    return found

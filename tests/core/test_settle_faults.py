@@ -1,0 +1,134 @@
+"""Why a task failed and what it used, as far as others may read it."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.core.codec import STACK_BYTES_MAX
+from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput
+from mesh.core.event import Usage
+from mesh.core.settle import MESSAGE_CHARS_MAX, failed, fault_of, succeeded, usage_of
+from tests.core.samples import again, task
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:  # noqa: BLE001 - the test hands it on
+        return caught
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [
+        (ValueError("no"), "exception", True),
+        (TimeoutError(), "exception", True),
+        (InvalidInput("no", code="schema"), "schema", False),
+        (BoardUnavailable("gone"), "board_unavailable", True),
+        (Conflict("k", expected="1", current="2"), "stale_version", True),
+        (BaseException("base"), "exception", True),
+    ],
+)
+def test_an_error_of_the_mesh_says_itself_whether_it_may_be_tried_again(
+    error: BaseException, code: str, retryable: bool
+) -> None:
+    fault = fault_of(raised(error))
+    assert (fault.code, fault.retryable) == (code, retryable)
+    assert fault.cls.endswith(type(error).__name__)
+    assert "Traceback" in fault.stack
+
+
+def test_an_error_without_a_text_is_named_by_its_class() -> None:
+    assert fault_of(raised(KeyError())).message == "builtins.KeyError"
+
+
+def test_secrets_are_masked_in_message_and_stack() -> None:
+    fault = fault_of(raised(RuntimeError("POST https://u:hunter2@h failed, api_key=k123456")))
+    for text in (fault.message, fault.stack):
+        assert "hunter2" not in text
+        assert "k123456" not in text
+        assert "***" in text
+
+
+def test_a_long_message_and_a_long_stack_are_cut() -> None:
+    def deep(n: int) -> None:
+        if n:
+            deep_too(n - 1)
+        raise ValueError("x" * 1_000_000)
+
+    def deep_too(n: int) -> None:
+        deep(n)
+
+    try:
+        deep(100)
+    except ValueError as error:
+        fault = fault_of(error)
+    assert len(fault.message) == MESSAGE_CHARS_MAX
+    assert fault.message.endswith("x…")
+    assert len(fault.stack.encode()) <= STACK_BYTES_MAX
+    assert fault.stack.startswith("[cut: ")
+
+
+def test_an_exception_whose_text_raises_is_still_a_fault() -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    fault = fault_of(raised(Broken()))
+    assert fault.message.endswith("Broken, whose text raised RuntimeError")
+    assert fault.code == "exception"
+
+
+def test_a_fault_with_any_text_can_be_written() -> None:
+    fault = fault_of(raised(ValueError("lone \udcff")))
+    assert again(failed(task(), fault, None)).fault is not None
+
+
+# ------------------------------------------------------------------------------------------------------------- usage
+
+
+@pytest.mark.parametrize(
+    ("usd", "tokens", "usage"),
+    [
+        (Decimal(0), 0, Usage(0, 0)),
+        (Decimal("0.5"), 12, Usage(500_000, 12)),
+        (Decimal("0.000001"), 0, Usage(1, 0)),
+        (Decimal("0.0000001"), 0, Usage(1, 0)),
+        (Decimal("1.0000001"), 0, Usage(1_000_001, 0)),
+        (Decimal(10**9 - 1), 10**15 - 1, Usage((10**9 - 1) * 10**6, 10**15 - 1)),
+    ],
+)
+def test_usage_is_counted_in_whole_millionths_and_never_undercharged(usd: Decimal, tokens: int, usage: Usage) -> None:
+    assert usage_of(usd, tokens) == usage
+
+
+@pytest.mark.parametrize(
+    ("usd", "tokens"),
+    [
+        (Decimal("-0.1"), 0),
+        (Decimal("NaN"), 0),
+        (Decimal("sNaN"), 0),
+        (Decimal("Infinity"), 0),
+        (Decimal(10**9), 0),
+        (0.5, 0),
+        ("0.5", 0),
+        (None, 0),
+        (Decimal(0), -1),
+        (Decimal(0), 10**15),
+        (Decimal(0), 1.0),
+        (Decimal(0), "1"),
+        (Decimal(0), True),
+        (Decimal(0), None),
+    ],
+)
+def test_what_is_no_usage_is_told_from_none_at_all(usd: Any, tokens: Any) -> None:
+    assert usage_of(usd, tokens) is None
+
+
+@given(st.decimals(allow_nan=True, allow_infinity=True) | st.floats() | st.text(max_size=3), st.integers())
+def test_any_report_is_a_usage_that_the_codec_carries_or_none(usd: Any, tokens: int) -> None:
+    usage = usage_of(usd, tokens)
+    assert again(succeeded(task(), [], usage)).usage == usage
