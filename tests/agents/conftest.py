@@ -1,7 +1,8 @@
-"""A real board in a temporary file, and contexts of tasks that use it."""
+"""A real board in a temporary file, and contexts of tasks that use it. What could not be run is said aloud."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +32,10 @@ def context(board: SqliteBoard) -> ContextOf:
         )
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """A skipped test of the agents is one loud line, not a letter among dots."""
+    skipped = [r for r in terminalreporter.stats.get("skipped", ()) if r.nodeid.startswith("tests/agents/")]
+    for reason in sorted({report.longrepr[2] for report in skipped}):
+        terminalreporter.write_line(f"{len(skipped)} tests of agents: {reason.removeprefix('Skipped: ')}", yellow=True)

@@ -164,15 +164,13 @@ def bent_webhooks(draw: st.DrawFn) -> Any:
     return webhook
 
 
-@settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(webhook=bent_webhooks())
 async def test_a_webhook_bent_out_of_shape_ends_like_any_other(webhook: Any, context: ContextOf) -> None:
     check_webhook_run(await walk("github.webhook", webhook, contexts(context, f"run-{next(NUMBERS)}")))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     payload=st.recursive(STRANGE, lambda inner: st.dictionaries(st.text(max_size=9), inner, max_size=4), max_leaves=9)
 )

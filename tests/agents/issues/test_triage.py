@@ -181,7 +181,7 @@ async def test_hostile_texts_take_little_time() -> None:
         "\n1." * 2_600,
     ]
     for text in texts:
-        begun = time.perf_counter()
+        begun = time.process_time()
         await triaged_issue(text[:300], text)
         await triaged_pull(text[:300], text)
-        assert time.perf_counter() - begun < 1.0, text[:10]
+        assert time.process_time() - begun < 1.0, text[:10]

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from agents.orders.events import Line, OrderPlaced
-from mesh.wire.sqlite.board import SqliteBoard
+from mesh.wire.ports import Board
 
 
 def order(*lines: tuple[str, int], order_id: str = "o-1", **fields: Any) -> OrderPlaced:
@@ -14,7 +14,7 @@ def order(*lines: tuple[str, int], order_id: str = "o-1", **fields: Any) -> Orde
     return OrderPlaced(order_id=order_id, lines=[Line(sku=sku, qty=qty) for sku, qty in lines], **fields)
 
 
-async def value(board: SqliteBoard, key: str) -> Any:
+async def value(board: Board, key: str) -> Any:
     """The parsed value on the board, or None."""
     entry = await board.get(key)
     return None if entry is None else orjson.loads(entry.value)

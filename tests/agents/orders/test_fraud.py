@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.orders.fraud import WEIGHTS, score
@@ -40,6 +40,7 @@ async def test_a_missing_country_is_not_billed_elsewhere() -> None:
     assert (await score(order(("sku-001", 1), country="", billing_country="DE"))).signals == []
 
 
+@settings(deadline=None)
 @given(
     email=st.text(max_size=30),
     customer=st.text(max_size=30),

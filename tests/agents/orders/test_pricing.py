@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.orders.events import CATALOGUE
@@ -53,6 +53,7 @@ async def test_an_order_without_a_country_goes_home() -> None:
     assert (await price(order(("sku-001", 1), country=" "))).country == "DE"
 
 
+@settings(deadline=None)
 @given(
     lines=st.lists(st.tuples(st.sampled_from(sorted(CATALOGUE)), st.integers(1, 10_000)), min_size=1, max_size=5),
     country=st.sampled_from([*TAX_PERCENT, "US", "JP"]),
