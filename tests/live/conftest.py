@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
+from mesh.wire.kafka import KafkaLog
 from tests.live.servers import SCRIPTS, KafkaServer, free_port
 
 JAVA_VERSION_MIN = 17
@@ -96,3 +98,28 @@ def start_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartKafka
     yield start
     for server in servers:
         server.stop()
+
+
+OpenKafka = Callable[..., Awaitable[KafkaLog]]
+
+
+@pytest.fixture
+async def open_kafka() -> AsyncIterator[OpenKafka]:
+    """Opens a log on the brokers at an address; all are closed after the test."""
+    logs: list[KafkaLog] = []
+
+    async def open_kafka(bootstrap: str, **options: Any) -> KafkaLog:
+        log = KafkaLog(bootstrap, client_id="test", **options)
+        await log.start()
+        logs.append(log)
+        return log
+
+    yield open_kafka
+    for log in logs:
+        await log.close()
+
+
+@pytest.fixture
+async def kafka_log(open_kafka: OpenKafka, kafka_bootstrap: str) -> KafkaLog:
+    """A log on the broker that all tests share."""
+    return await open_kafka(kafka_bootstrap)

@@ -25,7 +25,10 @@ def free_port(count: int = PORTS_A_CLUSTER) -> int:
 
 
 class KafkaServer:
-    """One to three brokers, run by `scripts/kafka` in a directory and on ports of their own."""
+    """One to three brokers, run by `scripts/kafka` in a directory and on ports of their own.
+
+    `{sasl}` and `{ssl}` in an option stand for two more free ports.
+    """
 
     def __init__(self, directory: Path, *options: str, brokers: int = 1) -> None:
         self.directory = directory
@@ -36,7 +39,11 @@ class KafkaServer:
 
     def start(self) -> None:
         """Start, or start again on the same data."""
-        arguments = ["--port", str(self.port), "--brokers", str(self.brokers), *self._options]
+        ports = {"{sasl}": str(self.port + 6), "{ssl}": str(self.port + 7)}
+        options = list(self._options)
+        for name, port in ports.items():
+            options = [option.replace(name, port) for option in options]
+        arguments = ["--port", str(self.port), "--brokers", str(self.brokers), *options]
         self.bootstrap = self._run("start", *arguments).splitlines()[-1].removeprefix("bootstrap=")
 
     def stop(self) -> None:

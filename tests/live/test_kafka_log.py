@@ -8,7 +8,8 @@ from mesh.wire.kafka import KafkaLog
 from mesh.wire.kafka.connection import ended_within
 from mesh.wire.kafka.member import KafkaMember
 from mesh.wire.ports import Member
-from tests.wire.log_contract import LogContract, OpenLog
+from tests.wire.log_contract import LogContract
+from tests.wire.log_kit import OpenLog
 
 pytestmark = pytest.mark.live
 

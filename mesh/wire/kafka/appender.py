@@ -8,7 +8,7 @@ appended fails every waiting call and replaces the producer, for its sequence nu
 import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
@@ -21,6 +21,9 @@ from mesh.wire.kafka.lanes import Call, Entry, Lane, Verdict
 from mesh.wire.kafka.producer import kill, make, refusal, sift
 from mesh.wire.kafka.topics import Topics
 from mesh.wire.ports import Appended, Refused
+
+_partition_of = lru_cache(maxsize=16_384)(partition_of)
+"""A run's records follow one another with the same key; hashing it is half of what a record costs."""
 
 NEW_TOPIC_WAIT_MS = 300
 """How long an unknown topic may stay unknown: brokers hear of a new one at different times."""
@@ -164,7 +167,7 @@ class Appender:
 
     def _partition(self, key: bytes | None, count: int) -> int:
         if key is not None:
-            return partition_of(key, count)
+            return _partition_of(key, count)
         self._turn += 1
         return self._turn % count
 
@@ -202,6 +205,10 @@ class Appender:
                 continue
             lane.flying = batch.entries
             self._flying += 1
+            while lane.partition not in await producer.partitions_for(lane.topic):
+                # The topic has grown since the producer asked.
+                await producer.client.force_metadata_update()
+                await asyncio.sleep(RETRY_BACKOFF_MS / 1000)
             future = await producer.send_batch(batch.builder, lane.topic, partition=lane.partition)
             future.add_done_callback(partial(self._landed, lane, producer))
 
