@@ -27,6 +27,7 @@ from mesh.core.topology import AgentSpec, Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.lanes import Lanes
 from mesh.wire.loop import append_all
+from mesh.wire.otel import Spans
 from mesh.wire.ports import Board, Clock, Commit, Log, Member
 
 POLL_WAIT_MS = 500
@@ -118,6 +119,8 @@ class AgentShift:
         self.ready = asyncio.Event()
         self._log, self._board, self._topology, self._clock = log, board, topology, clock
         self._spec, self._agent = spec, agent
+        self._group = f"{topology.prefix}.{spec.name}"
+        self._spans = Spans()
         self._records_max = records_max
         self._session_timeout_ms = session_timeout_ms
         self._drain_timeout_ms = drain_timeout_ms
@@ -135,7 +138,7 @@ class AgentShift:
         """Poll, work, answer, commit, until `stop`; then drain."""
         self._joined = asyncio.get_running_loop().create_future()
         member = await self._log.join(
-            f"{self._topology.prefix}.{self.name}",
+            self._group,
             [self._topology.tasks(self.name)],
             self,
             session_timeout_ms=self._session_timeout_ms,
@@ -209,7 +212,9 @@ class AgentShift:
         if isinstance(task, Unreadable) or task.kind != TASK or task.agent != self.name:
             answer = dead_letter(self._misfit(task, work.record), self._topology)
         else:
-            event = await self._answer(task)
+            with self._spans.process(task, topic=work.record.topic, group=self._group) as span:
+                event = await self._answer(span.task)
+                span.answered(event)
             answer = NewRecord(self._topology.inbox, event.run_id.encode(), event.data, write(event))
         self._answers.append(Answer(answer, work))
         self._answered.set()
@@ -251,7 +256,8 @@ class AgentShift:
             fault = settle.fault_of(error)
         else:
             return settle.succeeded(task, parts, settle.usage_of(context.usd, context.tokens))
-        return settle.failed(task, fault, settle.usage_of(context.usd, context.tokens))
+        usage = None if fault.code == "bad_usage" else settle.usage_of(context.usd, context.tokens)
+        return settle.failed(task, fault, usage)
 
     async def _call(self, arguments: dict[str, Any]) -> Any:
         if self._threads is None:

@@ -146,7 +146,7 @@ async def test_an_answer_of_no_known_type_fails_for_good(log: Log, board: Board)
     assert (answer.fault.code, answer.fault.retryable) == ("bad_result", False)
 
 
-async def test_invalid_spending_is_marked_so_that_the_reservation_is_charged(log: Log, board: Board) -> None:
+async def test_invalid_spending_fails_and_is_marked_so_that_the_reservation_is_charged(log: Log, board: Board) -> None:
     async def echo(ask: Ask, ctx: Context) -> Emit:
         ctx.spend(tokens=-5)
         return Emit("answer", {"n": 1})
@@ -154,7 +154,8 @@ async def test_invalid_spending_is_marked_so_that_the_reservation_is_charged(log
     async with working(log, TOPOLOGY, worker(log, board, echo).run):
         await append(log, task(1))
         (answer,) = await answers(log, 1)
-    assert answer.usage is None
+    assert answer.fault is not None
+    assert (answer.kind, answer.fault.code, answer.usage) == ("failed", "bad_usage", None)
 
 
 async def test_a_slow_agent_is_cancelled_at_its_timeout(log: Log, board: Board) -> None:

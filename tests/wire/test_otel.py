@@ -1,0 +1,111 @@
+"""Spans against the SDK's own in-memory exporter."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from mesh.core import settle
+from mesh.core.event import NO_USAGE, TASK, Event, Fault
+from mesh.wire.otel import Spans, configure
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TASK_EVENT = Event(
+    "t1:1", "/mesh/t", "ask", TASK, "r1", b"{}", agent="echo", task_id="t1", depth=1, path=("echo",),
+    traceparent=PARENT, origin="mesh.tasks.echo:3:41",
+)  # fmt: skip
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def spans(exporter: InMemorySpanExporter) -> Spans:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return Spans(provider)
+
+
+def test_a_task_is_a_consumer_span_in_the_trace_of_its_request(spans: Spans, exporter: InMemorySpanExporter) -> None:
+    with spans.process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo"):
+        pass
+    (span,) = exporter.get_finished_spans()
+    assert (span.name, span.kind) == ("process mesh.tasks.echo", SpanKind.CONSUMER)
+    assert span.context is not None
+    assert span.parent is not None
+    assert f"{span.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
+    assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert span.attributes is not None
+    expected = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": "mesh.tasks.echo",
+        "messaging.destination.partition.id": "3",
+        "messaging.kafka.offset": 41,
+        "messaging.consumer.group.name": "mesh.echo",
+        "messaging.message.id": "t1:1",
+        "messaging.message.conversation_id": "r1",
+    }
+    assert {name: span.attributes[name] for name in expected} == expected
+
+
+def test_the_answer_goes_on_from_the_span(spans: Spans, exporter: InMemorySpanExporter) -> None:
+    with spans.process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo") as span:
+        answer = settle.succeeded(span.task, [], NO_USAGE)
+        span.answered(answer)
+    (made,) = exporter.get_finished_spans()
+    assert made.context is not None
+    assert answer.traceparent == f"00-0af7651916cd43dd8448eb211c80319c-{made.context.span_id:016x}-01"
+    assert made.status.status_code is StatusCode.UNSET
+
+
+def test_a_failure_marks_its_span(spans: Spans, exporter: InMemorySpanExporter) -> None:
+    with spans.process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo") as span:
+        span.answered(settle.failed(span.task, Fault("exception", "boom", "builtins.ValueError"), NO_USAGE))
+    (made,) = exporter.get_finished_spans()
+    assert made.status.status_code is StatusCode.ERROR
+    assert made.attributes is not None
+    assert made.attributes["error.type"] == "builtins.ValueError"
+
+
+def test_without_a_provider_the_context_passes_through_untouched() -> None:
+    with Spans().process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo") as span:
+        assert span.task is TASK_EVENT
+
+
+def test_nothing_is_exported_unless_asked_for() -> None:
+    assert configure("mesh", {}) is None
+    assert configure("mesh", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}) is None
+
+
+def test_spans_are_exported_where_the_standard_variable_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[tuple[str, int]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append((self.path, len(self.rfile.read(int(self.headers["content-length"])))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        provider = configure("mesh-worker")
+        assert provider is not None
+        with Spans(provider).process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo"):
+            pass
+        provider.shutdown()
+        server.shutdown()
+        thread.join()
+    assert [path for path, _ in received] == ["/v1/traces"]
+    assert received[0][1] > 100
