@@ -33,6 +33,7 @@ _TIMES = (
     "timestamp",
     "starred_at",
     "since",
+    "effective_date",
 )
 _PLACES = ("comment", "answer", "review", "thread", "issue", "pull_request", "discussion")
 _LATER_PLACES = ("alert", "hook", "build", "commit", "head_commit", "forkee", "repository", "enterprise")

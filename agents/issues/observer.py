@@ -85,8 +85,8 @@ NOTABLE: Mapping[str, frozenset[str]] = {
     "team": frozenset({"added_to_repository", "deleted", "edited"}),
 }
 HEADLINES = (
-    "title", "name", "summary", "tag_name", "description", "note", "display_title", "context", "login", "slug",
-    "environment", "status", "full_name", "affected_package_name", "full_ref", "ref",
+    "title", "summary", "display_title", "name", "tag_name", "description", "note", "login", "slug", "environment",
+    "full_name", "affected_package_name", "head_branch", "ref", "content_type",
 )  # fmt: skip
 
 
@@ -97,7 +97,8 @@ async def observe(webhook: Webhook) -> EventNoted:
     area = AREAS.get(event, "other")
     sender = webhook.text("sender", "login") or webhook.text("pusher", "name") or UNKNOWN
     headline = _headline(webhook)
-    what = " ".join(word for word in (event, action) if word)
+    result = next((text for place in RESULT_PLACES if (text := webhook.text(*place))), "")
+    what = " ".join(word for word in (event, action, f"({result})" if result and result != action else "") if word)
     summary = f"{what} in {webhook.repository} by {sender}" + (f": {headline}" if headline else "")
     return EventNoted(
         event=event,
@@ -119,7 +120,7 @@ def importance_of(webhook: Webhook) -> Importance:
         return "info" if action in SETTLED else "critical" if _severity(webhook) in ("critical", "high") else "warning"
     if any(webhook.text(*place) in BAD_RESULTS for place in RESULT_PLACES):
         return "warning"
-    if event == "public" or (event == "repository" and action == "publicized"):
+    if event == "public" or (event == "repository" and action in ("deleted", "publicized")):
         return "warning"
     if event == "push" and webhook.flag("forced"):
         return "warning" if _on_default_branch(webhook) else "notice"
@@ -155,12 +156,13 @@ def _headline(webhook: Webhook) -> str:
     event = webhook.kind_of_event
     pages = [page for page in webhook.items("pages") if isinstance(page, dict)]
     places: list[dict[str, Any]] = [
-        webhook.obj(event), webhook.obj("alert"), webhook.obj("rule"), webhook.obj("head_commit"), *pages[:1],
-        webhook.obj("forkee"), webhook.obj("team"), webhook.obj("member"), webhook.obj("blocked_user"),
-        webhook.obj("membership", "user"), webhook.obj("invitation"), webhook.obj("user"), webhook.obj("deployment"),
-        webhook.obj("build"), webhook.obj("marketplace_purchase", "plan"),
+        webhook.obj("alert", "rule"), webhook.obj("alert", "security_advisory"), webhook.obj("alert"),
+        webhook.obj("membership", "user"), webhook.obj("invitation"), webhook.obj("member"),
+        webhook.obj("blocked_user"), webhook.obj(event), webhook.obj("rule"), webhook.obj("head_commit"), *pages[:1], webhook.obj("forkee"),
+        webhook.obj("team"), webhook.obj("user"), webhook.obj("deployment"), webhook.obj("build"),
+        webhook.obj("marketplace_purchase", "plan"),
     ]  # fmt: skip
     texts = [place.get(field) for place in places for field in (*HEADLINES, "message")]
-    texts += [webhook.at(field) for field in ("zen", "ref", "context", "workflow", "status", "environment")]
+    texts += [webhook.at(field) for field in ("zen", "ref", "context", "workflow", "environment")]
     found = next((text for text in texts if isinstance(text, str) and text.strip()), "")
     return " ".join(found.split())[:HEADLINE_CHARS_MAX]

@@ -37,6 +37,8 @@ def test_the_day_of_a_webhook_is_that_of_the_newest_thing_in_it() -> None:
 
 def test_the_day_falls_back_to_the_repository_and_then_to_undated() -> None:
     assert Webhook(event="label", payload={"repository": {"updated_at": "2020-01-01T00:00:00Z"}}).day == "2020-01-01"
+    sale = {"effective_date": "2017-10-25T00:00:00+00:00", "marketplace_purchase": {"plan": None}}
+    assert Webhook(event="marketplace_purchase", payload=sale).day == "2017-10-25"
     assert Webhook(event="label", payload={}).day == UNDATED
 
 

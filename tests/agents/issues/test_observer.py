@@ -60,6 +60,28 @@ async def test_the_summary_says_who_did_what_where_to_which_thing() -> None:
     assert noted.team == "maintainers"
 
 
+@pytest.mark.parametrize(
+    ("event", "summary"),
+    [
+        (
+            webhook("check_run", "completed", check_run={"name": "lint", "conclusion": "failure"}),
+            "check_run completed (failure) in brewlab/teapot by ada: lint",
+        ),
+        (
+            webhook("dependabot_alert", "created", alert={"security_advisory": {"summary": "RCE in steamlib"}}),
+            "dependabot_alert created in brewlab/teapot by ada: RCE in steamlib",
+        ),
+        (
+            webhook("membership", "added", member={"login": "sol"}, team={"name": "brewers"}),
+            "membership added in brewlab/teapot by ada: sol",
+        ),
+        (webhook("status", state="pending", context="ci/x"), "status (pending) in brewlab/teapot by ada: ci/x"),
+    ],
+)
+async def test_the_summary_names_result_and_thing(event: Webhook, summary: str) -> None:
+    assert (await observe(event)).summary == summary
+
+
 async def test_the_summary_is_one_line_of_limited_length() -> None:
     noted = await observe(webhook("release", "published", release={"name": "a\nb\t" + "x" * 1_000}))
     assert "\n" not in noted.summary
