@@ -203,7 +203,7 @@ def _deadline(run: Run, event: Event, topology: Topology, effects: list[Effect])
         return
     took, allowed = event.at_ms - run.opened_ms, run.deadline_ms - run.opened_ms
     waiting = ", ".join(sorted({task.agent for task in run.open.values()}))
-    text = f"deadline: {took} ms after its request the run still waits for {waiting}, at most {allowed}"
+    text = f"deadline: {took} ms after its request the run still waits for {waiting}; at most {allowed}"
     remember(run, Refusal("deadline", "", (), allowed, took, text))
     _end(run, event, STOPPED, topology, effects)
 

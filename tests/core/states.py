@@ -1,0 +1,20 @@
+"""In which state of the tables a run or a task is."""
+
+from mesh.core.run import Run
+
+
+def run_state(run: Run | None) -> str:
+    """A state of RUN_STATES."""
+    return "(none)" if run is None else run.ending or "open"
+
+
+def task_state(run: Run | None, id: str) -> str:
+    """A state of TASK_STATES of a task that was dispatched."""
+    if run is None:
+        return "(none)"
+    task = run.open.get(id)
+    if task is None:
+        return "dead" if any(failure.task_id == id for failure in run.failures) else "done"
+    if run.ending:
+        return "dropped"
+    return "waiting" if task.held else "open"

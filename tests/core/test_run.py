@@ -1,0 +1,215 @@
+"""Endings and deadlines, and the tables of states walked: neither table nor code says what the other does not."""
+
+import pytest
+
+from mesh.core.effect import Finish
+from mesh.core.event import INBOX_KINDS
+from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES, Run
+from mesh.core.topology import Limits, Retry
+from tests.builders import AT_MS, agent, topology
+from tests.core.states import run_state, task_state
+from tests.playbook import (
+    Move,
+    Playbook,
+    cancelled,
+    dead,
+    deadline,
+    due,
+    ended,
+    failed,
+    happens,
+    leaves,
+    note,
+    requested,
+    retry,
+    succeeded,
+    task,
+)
+
+ECHO = topology(echo="ask -> answer")
+
+# -------------------------------------------------------------------------------------------------- the tables, walked
+
+DESK = topology(
+    Limits(payload_bytes_max=10),
+    plan=agent("ask -> plan.ready", retry=Retry(attempts_max=2)),
+    write="plan.ready -> draft",
+    check="draft & proof -> checked",
+    leaves=["plan.ready"],
+    comes_in=["proof"],
+)
+"""A mesh in which every transition can happen: a draft of more than ten bytes is refused, a short one starves."""
+LONG = ("draft", "more than ten")
+PLANNED = (requested(), succeeded("plan", "plan.ready"))
+RETRIED = (requested(), failed("plan"), due("plan"))
+
+RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
+    ("(none)", "requested", "open"): (requested(),),
+    ("(none)", "requested, refused", "stopped"): (requested("nonsense"),),
+    ("open", "requested", "open"): (requested(), requested(id="r2")),
+    ("open", "succeeded, more to do", "open"): PLANNED,
+    ("open", "failed, attempts left", "open"): (requested(), failed("plan")),
+    ("open", "due (retry)", "open"): RETRIED,
+    ("open", "due (deadline), early", "open"): (requested(), due(early_ms=1)),
+    ("open", "succeeded, nothing open", "completed"): (*PLANNED, succeeded("write")),
+    ("open", "succeeded, nothing open, refused hop and a result", "partial"): (*PLANNED, succeeded("write", LONG)),
+    ("open", "succeeded, nothing open, starved join", "partial"): (*PLANNED, succeeded("write", "draft")),
+    ("open", "succeeded, nothing open, refused hop and no result", "stopped"): (
+        requested(),
+        succeeded("plan", ("plan.ready", "more than ten")),
+    ),
+    ("open", "failed for good, nothing open", "failed"): (*RETRIED, failed("plan")),
+    ("open", "due (deadline)", "stopped"): (requested(), due()),
+    ("open", "cancelled", "cancelled"): (requested(), cancelled()),
+}
+
+TASK_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
+    ("(none)", "dispatched", "open"): (requested(),),
+    ("open", "succeeded", "done"): PLANNED,
+    ("open", "failed, attempts left", "waiting"): (requested(), failed("plan")),
+    ("waiting", "due", "open"): RETRIED,
+    ("open", "failed for good", "dead"): (*RETRIED, failed("plan")),
+    ("open", "run ended", "dropped"): (requested(), cancelled()),
+    ("waiting", "run ended", "dropped"): (requested(), failed("plan"), cancelled()),
+}
+
+
+def test_every_row_of_the_tables_is_walked_and_no_other() -> None:
+    assert set(RUN_WALKS) == set(RUN_STATES)
+    assert set(TASK_WALKS) == set(TASK_STATES)
+
+
+@pytest.mark.parametrize(
+    ("row", "moves"), RUN_WALKS.items(), ids=lambda x: "-".join(x) if isinstance(x[0], str) else ""
+)
+def test_a_run_goes_as_its_table_says(row: tuple[str, str, str], moves: tuple[Move, ...]) -> None:
+    play = Playbook(DESK).let(*moves[:-1])
+    before = run_state(play.run)
+    play.let(moves[-1])
+    assert (before, run_state(play.run)) == (row[0], row[2])
+
+
+@pytest.mark.parametrize(
+    ("row", "moves"), TASK_WALKS.items(), ids=lambda x: "-".join(x) if isinstance(x[0], str) else ""
+)
+def test_a_task_goes_as_its_table_says(row: tuple[str, str, str], moves: tuple[Move, ...]) -> None:
+    play = Playbook(DESK).let(requested())
+    (id,) = play.state.open
+    before = "(none)"
+    for move in moves[1:]:
+        before = task_state(play.run, id)
+        play.let(move)
+    assert (before, task_state(play.run, id)) == (row[0], row[2])
+
+
+def test_the_tables_use_every_ending_and_every_kind_of_event() -> None:
+    assert {after for _, _, after in RUN_STATES} == {"open", *ENDINGS}
+    assert {said.replace(",", " ").split()[0] for _, said, _ in RUN_STATES} == INBOX_KINDS
+
+
+# ------------------------------------------------------------------------------------------------------------- endings
+
+
+def test_a_run_with_a_result_and_a_refusal_is_partial() -> None:
+    play = Playbook(topology(Limits(payload_bytes_max=10), a="ask -> x", b="ask -> y"))
+    play.on(requested(), task("a"), task("b"))
+    play.on(succeeded("a", "x"), leaves("x"))
+    play.on(succeeded("b", ("y", "more than ten")), dead("payload"), ended("partial", results=["x"]))
+
+
+def test_a_failure_outweighs_refusals_and_starved_joins() -> None:
+    play = Playbook(topology(Limits(payload_bytes_max=10), a="ask -> x", b="ask -> y", c="ask -> z", j="x & y -> k"))
+    play.on(requested(), task("a"), task("b"), task("c"))
+    play.on(succeeded("a", "x"))
+    play.on(succeeded("b", ("y", "more than ten")), dead("payload"))
+    play.on(
+        failed("c", retryable=False),
+        dead("boom"),
+        ended("failed", refusals=["payload"], starved=["j: got x; missing y"], failures=["c"]),
+    )
+
+
+def test_an_outcome_has_the_same_id_however_the_run_ends() -> None:
+    (first,) = Playbook(ECHO).on(requested(), task("echo")).on(cancelled(), ended("cancelled")).effects
+    (second,) = Playbook(ECHO).on(requested(), task("echo")).on(due(), ended("stopped")).effects
+    assert isinstance(first, Finish)
+    assert isinstance(second, Finish)
+    assert first.event_id == second.event_id
+
+
+def test_a_cancelled_run_ends_at_once_with_what_it_has() -> None:
+    play = Playbook(topology(a="ask -> x", b="ask -> y"))
+    play.on(requested(), task("a"), task("b"))
+    play.on(succeeded("a", "x"), leaves("x"))
+    play.on(cancelled(), ended("cancelled", results=["x"]))
+    play.again(note("already_terminal"))
+    play.on(succeeded("b", "y"), note("late_result"))
+
+
+# ----------------------------------------------------------------------------------------------------------- deadlines
+
+
+def test_the_deadline_is_that_of_the_mesh() -> None:
+    Playbook(ECHO).on(requested(), task("echo"), deadline(AT_MS + 60_000))
+
+
+def test_a_request_that_expires_earlier_has_the_earlier_deadline() -> None:
+    Playbook(ECHO).on(requested(expiry_ms=AT_MS + 500), task("echo", expiry_ms=AT_MS + 500), deadline(AT_MS + 500))
+
+
+def test_a_request_that_expires_later_has_the_deadline_of_the_mesh() -> None:
+    Playbook(ECHO).on(requested(expiry_ms=AT_MS + 10**12), task("echo"), deadline(AT_MS + 60_000))
+
+
+@pytest.mark.parametrize("expired_ms", [0, 1, 5_000])
+def test_a_request_that_had_expired_when_it_arrived_is_refused(expired_ms: int) -> None:
+    play = Playbook(ECHO)
+    play.on(requested(expiry_ms=AT_MS - expired_ms), dead("bad_deadline"), ended("stopped", refusals=["bad_deadline"]))
+    assert f"it passed {expired_ms} ms before" in play.state.refusals[0].message
+
+
+def test_a_deadline_that_is_due_early_is_set_again() -> None:
+    play = Playbook(ECHO).on(requested(), task("echo"))
+    play.on(due(early_ms=1), deadline(AT_MS + 60_000))
+    play.on(due(id="anything"), ended("stopped"))
+
+
+def test_a_deadline_that_passed_stops_the_run_and_names_who_it_waited_for() -> None:
+    play = Playbook(topology(a="ask -> x", b="ask -> y", c="x -> z"))
+    play.on(requested(), task("a"), task("b"))
+    play.on(succeeded("a", "x"), task("c"))
+    play.on(due(), ended("stopped", refusals=["deadline"], results=[]))
+    said = "deadline: 60000 ms after its request the run still waits for b, c; at most 60000"
+    assert play.state.refusals[0].message == said
+    play.on(succeeded("c", "z"), note("late_result"))
+
+
+def test_a_deadline_stops_a_run_while_a_task_waits_for_its_next_attempt() -> None:
+    play = Playbook(topology(a=agent("ask ->", retry=Retry(first_ms=50_000, delay_ms_max=50_000, jitter=0))))
+    play.on(requested(), task("a"))
+    play.on(failed("a", after_ms=9_999), retry(due_ms=AT_MS + 59_999))
+    play.on(due(), ended("stopped", refusals=["deadline"]))
+
+
+def test_a_result_before_the_timer_wins_though_the_deadline_has_passed() -> None:
+    play = Playbook(ECHO).on(requested(), task("echo"))
+    play.on(succeeded("echo", "answer", after_ms=60_001), leaves("answer"), ended("completed"))
+    play.on(happens("due", at_ms=AT_MS + 60_002), note("late_timer"))
+
+
+# ------------------------------------------------------------------------------------------------------------- the copy
+
+
+def test_a_copy_is_equal_and_shares_nothing_that_is_changed_in_place() -> None:
+    play = Playbook(DESK).let(*PLANNED)
+    run = play.state
+    copy = run.copy()
+    assert copy == run
+    copy.open.clear()
+    assert run.open
+
+
+def test_a_copy_has_every_field() -> None:
+    run = Playbook(DESK).let(*PLANNED, succeeded("write", LONG)).state
+    copy = run.copy()
+    assert [getattr(copy, name) for name in Run.__slots__] == [getattr(run, name) for name in Run.__slots__]

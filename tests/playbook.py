@@ -1,0 +1,286 @@
+"""A test of `decide` as a script: what happens, and what is wanted then.
+
+    play = Playbook(topology(plan="ask -> plan.ready", write="plan.ready -> draft"))
+    play.on(requested(),                    task("plan"))
+    play.on(succeeded("plan", "plan.ready"), task("write", path="plan > write"))
+    play.on(succeeded("write", "draft"),    leaves("draft"), ended("completed"))
+
+Agents answer the oldest task of theirs that has no answer yet. The timer of the deadline, which every run that stays
+open gets, is left out unless a line names it. Each step is also decided a second time and audited: same answer, the
+run that was handed in unchanged, reservations and bytes those of what is held.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mesh.core.decide import decide
+from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
+from mesh.core.event import CANCELLED, DUE, NO_USAGE, REQUESTED, Event, Fault, Part, Usage
+from mesh.core.run import Run
+from mesh.core.settle import failed as failure
+from mesh.core.settle import succeeded as success
+from mesh.core.topology import Topology
+from tests.builders import AT_MS, event, json
+
+Move = Callable[["Playbook"], Event]
+
+
+@dataclass
+class Wanted:
+    """One line of what is expected: how an effect begins when it is shown, and what else holds of it."""
+
+    line: str
+    holds: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.line + "".join(f" {name}={value!r}" for name, value in self.holds.items())
+
+    def fits(self, effect: Effect) -> bool:
+        """Whether the effect is as expected."""
+        return shown(effect) == self.line and all(seen(effect, n) == value for n, value in self.holds.items())
+
+
+class Playbook:
+    """See the module."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+        self.run: Run | None = None
+        self.at_ms = AT_MS
+        self.unanswered: list[Event] = []
+        """Attempts that were published, oldest first."""
+        self.effects: list[Effect] = []
+        """Those of the last step."""
+        self.last: Event | None = None
+
+    def let(self, *moves: Move) -> "Playbook":
+        """Let things happen, whatever is wanted then."""
+        for move in moves:
+            self._decide(move(self))
+        return self
+
+    def on(self, move: Move, *wanted: Wanted) -> "Playbook":
+        """Let something happen and compare what is wanted then."""
+        return self.take(move(self), *wanted)
+
+    def again(self, *wanted: Wanted) -> "Playbook":
+        """The last event once more."""
+        assert self.last is not None, "nothing has happened yet"
+        return self.take(self.last, *wanted)
+
+    def take(self, happened: Event, *wanted: Wanted) -> "Playbook":
+        """Decide an event that is there already."""
+        opening = self.run is None
+        self._decide(happened)
+        named = any(want.line.startswith("deadline ") for want in wanted)
+        compared = [e for e in self.effects if named or not (opening and shown(e).startswith("deadline "))]
+        lines = "\n  ".join(told(e, *wanted[n : n + 1]) for n, e in enumerate(compared)) or "nothing"
+        expected = "\n  ".join(map(str, wanted)) or "nothing"
+        fits = len(compared) == len(wanted) and all(w.fits(e) for w, e in zip(wanted, compared, strict=True))
+        assert fits, f"on {happened.kind} {happened.type}\nexpected\n  {expected}\nbut got\n  {lines}"
+        return self
+
+    def _decide(self, happened: Event) -> None:
+        before = deepcopy(self.run)
+        run, effects = decide(self.run, happened, self.topology)
+        assert self.run == before, f"decide changed the run it was given, on {happened}"
+        assert decide(before, happened, self.topology) == (run, effects), f"decided twice, answered twice: {happened}"
+        if run is not None:
+            audit(run, self.topology)
+        self.run, self.effects, self.last = run, effects, happened
+        self.unanswered.extend(effect.event for effect in effects if isinstance(effect, PublishTask))
+
+    @property
+    def state(self) -> Run:
+        """The run, which is there."""
+        assert self.run is not None, "no run was opened"
+        return self.run
+
+    def attempt(self, agent: str, nth: int = 0) -> Event:
+        """The oldest (or nth) unanswered task of an agent; it counts as answered from now on."""
+        mine = [task for task in self.unanswered if task.agent == agent]
+        assert len(mine) > nth, f"{agent} has {len(mine)} unanswered tasks"
+        self.unanswered.remove(mine[nth])
+        return mine[nth]
+
+
+def audit(run: Run, topology: Topology) -> None:
+    """What holds of every run, whatever happened."""
+    held = sum(len(task.held.data) for task in run.open.values() if task.held)
+    joined = sum(len(a.data) for slots in run.joins.values() for s in slots.values() for a in s.inputs.values())
+    assert run.state_bytes == held + joined + sum(len(result.data) for result in run.results)
+    assert run.state_bytes <= topology.limits.state_bytes_max
+    specs = [] if run.ending else [topology.agents[task.agent] for task in run.open.values()]
+    assert run.reserved_usd_micros == sum(spec.reserve_usd_micros for spec in specs)
+    assert run.reserved_tokens == sum(spec.reserve_tokens for spec in specs)
+    assert run.tasks <= topology.limits.tasks_max
+    assert all(task.depth == len(task.path) <= topology.limits.depth_max for task in run.open.values())
+    assert all(task.path[-1] == task.agent and task.id == id for id, task in run.open.items())
+    assert bool(run.open) or run.ending, "a run with nothing open has ended"
+
+
+# ------------------------------------------------------------------------------------------------------ what happens
+
+
+def requested(type: str = "ask", payload: Any = None, *, id: str = "r1", after_ms: int = 0, **fields: Any) -> Move:
+    """A request."""
+
+    def move(play: Playbook) -> Event:
+        play.at_ms += after_ms
+        data = json({} if payload is None else payload)
+        return event(REQUESTED, **{"id": id, "type": type, "data": data, "at_ms": play.at_ms, **fields})
+
+    return move
+
+
+def succeeded(
+    agent: str,
+    /,
+    *emitted: str | tuple[str, Any],
+    nth: int = 0,
+    usage: Usage | None = NO_USAGE,
+    after_ms: int = 0,
+    **claims: Any,
+) -> Move:
+    """An agent answers with these types, or (type, payload). `claims` replace fields of its message."""
+
+    def move(play: Playbook) -> Event:
+        play.at_ms += after_ms
+        parts = [Part(*((e, b"{}") if isinstance(e, str) else (e[0], json(e[1])))) for e in emitted]
+        answer = success(play.attempt(agent, nth), parts, usage)
+        return replace(answer, **{"at_ms": play.at_ms, **claims})
+
+    return move
+
+
+def failed(
+    agent: str,
+    code: str = "boom",
+    /,
+    *,
+    nth: int = 0,
+    retryable: bool = True,
+    usage: Usage | None = NO_USAGE,
+    after_ms: int = 0,
+    **claims: Any,
+) -> Move:
+    """An agent could not."""
+
+    def move(play: Playbook) -> Event:
+        play.at_ms += after_ms
+        answer = failure(play.attempt(agent, nth), Fault(code, f"{agent}: {code}", retryable=retryable), usage)
+        return replace(answer, **{"at_ms": play.at_ms, **claims})
+
+    return move
+
+
+def due(agent: str = "", /, *, early_ms: int = 0, **claims: Any) -> Move:
+    """The timer of an agent's waiting task fires, or without an agent that of the deadline; time moves there."""
+
+    def move(play: Playbook) -> Event:
+        assert play.run is not None, "no run, no timer"
+        task = next((t for t in play.run.open.values() if t.agent == agent and t.held), None)
+        at_ms = (play.run.deadline_ms if task is None or task.held is None else task.held.due_ms) - early_ms
+        play.at_ms = max(play.at_ms, at_ms)
+        timer: dict[str, Any] = {"id": f"{play.run.id}:deadline"}
+        if task is not None:
+            timer = {"id": f"{task.id}:{task.attempt}:due", "task_id": task.id, "attempt": task.attempt}
+        return event(DUE, **{"type": "mesh.timer", "at_ms": play.at_ms, **timer, **claims})
+
+    return move
+
+
+def cancelled() -> Move:
+    """Somebody cancels the run."""
+    return lambda play: event(CANCELLED, id="c1", type="mesh.cancel", at_ms=play.at_ms)
+
+
+def happens(kind: str, **fields: Any) -> Move:
+    """Any event whatever."""
+    return lambda play: event(kind, **{"at_ms": play.at_ms, **fields})
+
+
+# ---------------------------------------------------------------------------------------------------- what is wanted
+
+
+def task(agent: str, **holds: Any) -> Wanted:
+    """A task is published. Fields of its event, `key` of the record, and `path="plan > write"`."""
+    return Wanted(f"task {agent}", holds)
+
+
+def leaves(type: str, **holds: Any) -> Wanted:
+    """An event leaves the mesh."""
+    return Wanted(f"leaves {type}", holds)
+
+
+def retry(**holds: Any) -> Wanted:
+    """A timer for a next attempt: `attempt`, `due_ms`."""
+    return Wanted("retry timer", holds)
+
+
+def deadline(at_ms: int) -> Wanted:
+    """The timer of the deadline."""
+    return Wanted(f"deadline at {at_ms - AT_MS:+} ms")
+
+
+def dead(code: str, **holds: Any) -> Wanted:
+    """A dead letter: `message`, `agent`, `value`, `attempts`."""
+    return Wanted(f"dead {code}", holds)
+
+
+def note(code: str, **holds: Any) -> Wanted:
+    """Nothing happens, and it is said why."""
+    return Wanted(f"note {code}", holds)
+
+
+def ended(ending: str, **holds: Any) -> Wanted:
+    """The run ended: `results` and `refusals` as lists of types and codes, `starved`, `failures` as agents, `tasks`."""
+    return Wanted(f"ended {ending}", holds)
+
+
+def shown(effect: Effect) -> str:
+    """An effect in two words."""
+    match effect:
+        case PublishTask():
+            return f"task {effect.event.agent}"
+        case PublishEvent():
+            return f"leaves {effect.event.type}"
+        case Schedule(task_id=""):
+            return f"deadline at {effect.due_ms - AT_MS:+} ms"
+        case Schedule():
+            return "retry timer"
+        case DeadLetter():
+            return f"dead {effect.code}"
+        case Finish():
+            return f"ended {effect.run.ending}"
+        case Note():
+            return f"note {effect.code}"
+
+
+def seen(effect: Effect, name: str) -> Any:
+    """One thing about an effect, in the form in which tests write it."""
+    thing: Any = effect.run if isinstance(effect, Finish) else effect
+    if isinstance(effect, PublishTask | PublishEvent) and name not in ("key", "topic"):
+        thing = effect.event
+    value = getattr(thing, name)
+    match name:
+        case "path":
+            return " > ".join(value)
+        case "results":
+            return [result.type for result in value]
+        case "refusals":
+            return [refusal.code for refusal in value]
+        case "failures":
+            return [failure.agent for failure in value]
+        case "starved":
+            return list(value)
+    return value
+
+
+def told(effect: Effect, wanted: Wanted | None = None) -> str:
+    """An effect as a failed comparison tells it: with what its line asks for, and the sentence that it brings."""
+    asked = wanted.holds if wanted and wanted.line == shown(effect) else {}
+    line = str(Wanted(shown(effect), {name: seen(effect, name) for name in asked}))
+    return f"{line}   ({effect.message})" if isinstance(effect, DeadLetter | Note) else line
