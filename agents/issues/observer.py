@@ -155,13 +155,12 @@ def _headline(webhook: Webhook) -> str:
     """The most telling short text of the thing that the event is about, on one line."""
     event = webhook.kind_of_event
     pages = [page for page in webhook.items("pages") if isinstance(page, dict)]
-    places: list[dict[str, Any]] = [
-        webhook.obj("alert", "rule"), webhook.obj("alert", "security_advisory"), webhook.obj("alert"),
-        webhook.obj("membership", "user"), webhook.obj("invitation"), webhook.obj("member"),
-        webhook.obj("blocked_user"), webhook.obj(event), webhook.obj("rule"), webhook.obj("head_commit"), *pages[:1], webhook.obj("forkee"),
-        webhook.obj("team"), webhook.obj("user"), webhook.obj("deployment"), webhook.obj("build"),
-        webhook.obj("marketplace_purchase", "plan"),
+    paths: list[tuple[str, ...]] = [
+        ("alert", "rule"), ("alert", "security_advisory"), ("alert",), ("membership", "user"), ("invitation",),
+        ("member",), ("blocked_user",), (event,), ("rule",), ("head_commit",), ("forkee",), ("team",), ("user",),
+        ("deployment",), ("build",), ("marketplace_purchase", "plan"),
     ]  # fmt: skip
+    places: list[dict[str, Any]] = [*(webhook.obj(*path) for path in paths), *pages[:1]]
     texts = [place.get(field) for place in places for field in (*HEADLINES, "message")]
     texts += [webhook.at(field) for field in ("zen", "ref", "context", "workflow", "environment")]
     found = next((text for text in texts if isinstance(text, str) and text.strip()), "")
