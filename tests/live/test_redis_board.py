@@ -17,13 +17,12 @@ from mesh.core.errors import BoardUnavailable, Conflict
 from mesh.wire.ports import Board, Entry
 from mesh.wire.redis import RedisBoard
 from tests.live.servers import free_port
-from tests.wire.board_contract import PATIENCE_S, BoardContract, OpenBoard, Wipe, take
+from tests.wire.board_contract import PATIENCE_S, BoardContract, OpenBoard, Wipe, take, within
 
 pytestmark = pytest.mark.live
 
 TIMEOUT_MS = 10_000.0
 DEADLINE_MS = 250.0
-MARGIN_MS = 150.0
 
 
 async def redis(port: int, *words: str) -> list[bytes]:
@@ -266,15 +265,13 @@ async def test_a_server_that_is_gone_costs_the_deadline_and_comes_back_by_itself
     await asyncio.gather(*(board.get("k") for _ in range(40)))  # connections that will be dead ones
     await server.signal(signal.SIGKILL if way == "killed" else signal.SIGSTOP)
     for call in (board.get("k"), board.put("k", b"1"), board.keys(), board.add("n", 1), board.watch()):
-        begun = time.monotonic()
-        with pytest.raises(BoardUnavailable) as gone:
-            await call
-        assert (time.monotonic() - begun) * 1000 < DEADLINE_MS + MARGIN_MS
+        async with within(DEADLINE_MS):
+            with pytest.raises(BoardUnavailable) as gone:
+                await call
         assert f"127.0.0.1:{server.port}" in str(gone.value)
-    begun = time.monotonic()
-    results = await asyncio.gather(*(board.get("k") for _ in range(64)), return_exceptions=True)
+    async with within(DEADLINE_MS):
+        results = await asyncio.gather(*(board.get("k") for _ in range(64)), return_exceptions=True)
     assert {type(result) for result in results} == {BoardUnavailable}
-    assert (time.monotonic() - begun) * 1000 < DEADLINE_MS + 2 * MARGIN_MS
     if way == "killed":
         await server.start()
     else:
@@ -294,8 +291,8 @@ async def test_closing_with_the_server_stalled_returns_in_time(server: Server, b
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    begun = time.monotonic()
-    assert (time.monotonic() - begun) * 1000 < DEADLINE_MS + MARGIN_MS
+    async with within(DEADLINE_MS):
+        await board.close()
     await server.signal(signal.SIGCONT)
 
 

@@ -9,8 +9,8 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from mesh.wire.ports import ABSENT, Board, Count, Entry
 OpenBoard = Callable[[], Awaitable[Board]]
 Wipe = Callable[[], Awaitable[Board]]
 
+MARGIN_MS = 250.0
 PATIENCE_S = 20.0
 """How long a test waits for what must happen; no test waits for time to pass."""
 
@@ -35,6 +36,20 @@ def values(entries: list[Entry] | Any) -> list[Any]:
 async def take(changes: AsyncGenerator[Entry, None], count: int) -> list[Entry]:
     async with asyncio.timeout(PATIENCE_S):
         return [await anext(changes) for _ in range(count)]
+
+
+@asynccontextmanager
+async def within(deadline_ms: float) -> AsyncIterator[None]:
+    """Fails when the block ends later than a timer of `deadline_ms` on the same loop does, give or take a margin:
+    so a busy machine, which delays both, is no failure."""
+    loop = asyncio.get_running_loop()
+    fired: list[float] = []
+    timer = loop.call_later(deadline_ms / 1000, lambda: fired.append(loop.time()))
+    try:
+        yield
+        assert not fired or (loop.time() - fired[0]) * 1000 < MARGIN_MS
+    finally:
+        timer.cancel()
 
 
 class BoardContract:
