@@ -1,35 +1,45 @@
-"""Every setting of a process, merged once: flags > environment > mesh.toml > defaults. Unset is not default.
+"""Every setting of a process, merged once: flags > environment > mesh.toml > user file > defaults.
 
-Each source says only what was set in it; `load` remembers where each value came from (`mesh config show --origin`).
-Environment names are `MESH_` and the field's name, nested by `__` (`MESH_KAFKA__SECURITY_PROTOCOL`); a secret may
-come from a file named by `…_FILE`. `REDIS_URL` is honoured for the board. mesh.toml is searched upward from the
-working directory to the root of the git checkout.
+Unset is not default: each source says only what was set in it, and `load` remembers where each value came from
+(`mesh config show --origin`). Environment names are `MESH_` and the field's name, nested by `__`
+(`MESH_KAFKA__SECURITY_PROTOCOL`); a secret may come from a file named by `…_FILE`. `REDIS_URL` is honoured for the
+board. mesh.toml is searched upward from the working directory to the root of the git checkout; the user's own file is
+`$XDG_CONFIG_HOME/mesh/mesh.toml`.
+
+Relative paths mean what one would think: those of a file lie beside that file, those of flags and environment in the
+working directory, and defaults in the project (the folder with mesh.toml or topics.yaml), wherever in it one stands.
 """
 
 import os
 import tomllib
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
+from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mesh.core.errors import ConfigInvalid
+from mesh.core.mask import masked
+from mesh.core.suggest import nearest
 
 ENV_PREFIX = "MESH_"
 FILE_NAME = "mesh.toml"
+TOPOLOGY_NAME = "topics.yaml"
 EMBEDDED = "sqlite:.mesh/mesh.db"
+DEFAULT = "default"
+SECRET_CHARS_MAX: Final = 65_536
+_SECRET_WORDS = ("password", "secret", "token", "credential", "_key")
 
 
 class Settings(BaseModel):
     """See the module. Times in milliseconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     log: str = Field(EMBEDDED, description="where the log is: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]")
     board: str = Field("", description="where the board is: sqlite:PATH or redis://HOST:PORT/DB; unset: the log's file")
-    topology: str = Field("topics.yaml", description="the mesh itself: topics, agents, limits")
+    topology: str = Field(TOPOLOGY_NAME, description="the mesh itself: topics, agents, limits")
     kafka: dict[str, str] = Field(default_factory=dict, description="TLS and SASL settings, with aiokafka's names")
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="embedded file: NORMAL survives kill -9, FULL also power loss"
@@ -43,10 +53,24 @@ class Settings(BaseModel):
 
 
 class Loaded(NamedTuple):
-    """Settings, and for each field the source it came from (`default`, `mesh.toml`, `MESH_LOG`, `--log`)."""
+    """Settings, and for each field the source it came from (`default`, a file's path, `MESH_LOG`, `--log`).
+
+    Fields that hold several values have one origin a value: `kafka.sasl_mechanism`. `ignored` names environment
+    variables that begin with MESH_ and mean nothing here (Kubernetes sets such for a service called mesh).
+    """
 
     settings: Settings
     origins: Mapping[str, str]
+    ignored: tuple[str, ...] = ()
+
+
+class _Source(NamedTuple):
+    """What one source set. `folder`: where its relative paths begin; None for the working directory."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+    folder: Path | None = None
+    ignored: tuple[str, ...] = ()
 
 
 def load(
@@ -54,73 +78,169 @@ def load(
     *,
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
+    user_file: Path | None = None,
 ) -> Loaded:
     """Merge all sources. `flags` that are None count as unset. Raises ConfigInvalid naming the key and its source."""
     environ = os.environ if environ is None else environ
+    directory = (directory or Path.cwd()).absolute()
+    sources = [
+        _defaults(directory),
+        _from_file(user_file or user_config_path("mesh") / FILE_NAME),
+        _from_file(_upward(directory, FILE_NAME)),
+        _from_environ(environ),
+        _from_flags(flags or {}),
+    ]
     merged: dict[str, Any] = {}
-    origins = dict.fromkeys(Settings.model_fields, "default")
-    for values, origin_of in (_from_file(directory or Path.cwd()), _from_environ(environ), _from_flags(flags or {})):
-        for name, value in values.items():
-            if isinstance(value, dict) and isinstance(merged.get(name), dict):
-                merged[name] = {**merged[name], **value}
-            else:
-                merged[name] = value
-            origins[name] = origin_of(name)
+    origins = dict.fromkeys(Settings.model_fields, DEFAULT)
+    for source in sources:
+        for name, value in source.values.items():
+            value = _anchored(name, value, source.folder, directory)
+            both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+            merged[name] = {**merged[name], **value} if both else value
+        origins.update(source.origins)
+    return Loaded(_validated(merged, origins), origins, tuple(name for s in sources for name in s.ignored))
+
+
+def data_folder() -> Path:
+    """Where this user's data of the mesh lies: `$XDG_DATA_HOME/mesh`."""
+    return user_data_path("mesh")
+
+
+def shown(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Every setting as text for people, nested ones as `kafka.name`; secrets are masked, an unset secret is empty."""
+    for name, value in settings:
+        if isinstance(value, dict):
+            for inner, text in sorted(value.items()):
+                secret = any(word in f"_{inner}" for word in _SECRET_WORDS)
+                yield f"{name}.{inner}", "***" if secret and text else masked(text)
+        else:
+            yield name, masked(str(value))
+
+
+def _validated(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
     unknown = sorted(set(merged) - set(Settings.model_fields))
     if unknown:
-        near = get_close_matches(unknown[0], Settings.model_fields, n=1)
+        near = nearest(unknown[0], Settings.model_fields)
         raise ConfigInvalid(
             f"unknown setting {unknown[0]!r}",
             where=origins[unknown[0]],
             expected=", ".join(Settings.model_fields),
-            remedy=f"Did you mean {near[0]!r}?" if near else "`mesh config show` lists all settings",
+            remedy=f"Did you mean {near!r}?" if near else "`mesh config show` lists all settings",
         )
     try:
-        return Loaded(Settings(**merged), origins)
+        return Settings(**merged)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        raise ConfigInvalid(
-            f"setting {name!r}: {first['msg']}", where=origins.get(name, "?"), got=repr(first["input"])[:80]
-        ) from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(step) for step in first["loc"])
+        where = origins.get(name) or origins.get(str(first["loc"][0]), "?")
+        described = Settings.model_fields[str(first["loc"][0])].description or ""
+        remedy = f"It says {described}"
+        raise ConfigInvalid(f"setting {name!r}: {first['msg']}", where=where, remedy=remedy) from error
 
 
-def _from_flags(flags: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    return {k: v for k, v in flags.items() if v is not None}, lambda name: f"--{name.replace('_', '-')}"
+# ---------------------------------------------------------------------------------------------------------- sources
 
 
-def _from_environ(environ: Mapping[str, str]) -> tuple[dict[str, Any], Any]:
+def _defaults(directory: Path) -> _Source:
+    """Where the defaults lie: in the project's folder, if one stands below it."""
+    found = _upward(directory, FILE_NAME) or _upward(directory, TOPOLOGY_NAME)
+    if found is None or found.parent == directory:
+        return _Source({}, {})
+    return _Source({"log": EMBEDDED, "topology": TOPOLOGY_NAME}, {}, found.parent)
+
+
+def _from_flags(flags: Mapping[str, Any]) -> _Source:
+    values = {name: value for name, value in flags.items() if value is not None}
+    return _Source(values, {name: f"--{name.replace('_', '-')}" for name in values})
+
+
+def _from_file(file: Path | None) -> _Source:
+    if file is None:
+        return _Source({}, {})
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return _Source({}, {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"not valid TOML: {error}", where=str(file)) from error
+    except OSError as error:
+        raise ConfigInvalid(f"the file cannot be read: {error.strerror}", where=str(file)) from error
+    return _Source(values, _origins(values, lambda *_: str(file)), file.parent)
+
+
+def _from_environ(environ: Mapping[str, str]) -> _Source:
     values: dict[str, Any] = {}
-    names: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    ignored = []
     if environ.get("REDIS_URL"):
-        values["board"], names["board"] = environ["REDIS_URL"], "REDIS_URL"
-    for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or variable in ("MESH_LIVE",):
-            continue
-        name, text = variable[len(ENV_PREFIX) :].lower(), environ[variable]
-        if name.endswith("_file"):
-            name = name[: -len("_file")]
-            try:
-                text = Path(text).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ConfigInvalid(f"the file cannot be read: {error.strerror}", where=variable, got=text) from error
+        values["board"], variables["board"] = environ["REDIS_URL"], "REDIS_URL"
+    for variable in sorted(name for name, text in environ.items() if name.startswith(ENV_PREFIX) and text):
+        name, text = variable.removeprefix(ENV_PREFIX).lower(), environ[variable]
+        if name.endswith("_file") and name not in Settings.model_fields:
+            name, text = name.removesuffix("_file"), _secret(variable, text, environ)
         outer, _, inner = name.partition("__")
+        if outer not in Settings.model_fields:
+            near = nearest(outer, Settings.model_fields)
+            if near is None:
+                ignored.append(variable)
+                continue
+            raise ConfigInvalid(
+                f"no setting is called {outer!r}",
+                where=variable,
+                remedy=f"Did you mean {ENV_PREFIX}{near.upper()}?",
+            )
         if inner:
-            values.setdefault(outer, {})[inner] = text
+            nested = values.get(outer)
+            values[outer] = {**(nested if isinstance(nested, dict) else {}), inner: text}
+            variables[f"{outer}.{inner}"] = variable
         else:
             values[outer] = text
-        names[outer] = variable
-    return values, names.get
+        variables[outer] = variable
+    return _Source(values, variables, ignored=tuple(ignored))
 
 
-def _from_file(directory: Path) -> tuple[dict[str, Any], Any]:
+def _secret(variable: str, path: str, environ: Mapping[str, str]) -> str:
+    """The text in the file that `…_FILE` names."""
+    plain = variable.removesuffix("_FILE")
+    if environ.get(plain):
+        raise ConfigInvalid(f"{plain} is set too", where=variable, remedy=f"Set {variable} or {plain}, not both")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(SECRET_CHARS_MAX).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigInvalid(f"the file cannot be read: {reason}", where=variable, got=path) from error
+
+
+def _origins(values: Mapping[str, Any], name_of: Callable[[str], str]) -> dict[str, str]:
+    found = {}
+    for name, value in values.items():
+        found[name] = name_of(name)
+        if isinstance(value, dict):
+            found.update({f"{name}.{inner}": name_of(inner) for inner in value})
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ paths
+
+
+def _upward(directory: Path, name: str) -> Path | None:
+    """The nearest file of that name from `directory` up to the root of the git checkout."""
     for folder in (directory, *directory.parents):
-        file = folder / FILE_NAME
-        if file.is_file():
-            try:
-                return tomllib.loads(file.read_text(encoding="utf-8")), lambda _, file=file: str(file)
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                raise ConfigInvalid(f"not valid TOML: {error}", where=str(file)) from error
+        if (folder / name).is_file():
+            return folder / name
         if (folder / ".git").exists():
             break
-    return {}, lambda _: FILE_NAME
+    return None
+
+
+def _anchored(name: str, value: Any, folder: Path | None, directory: Path) -> Any:
+    """A relative path as seen from the working directory."""
+    if folder is None or folder == directory or not isinstance(value, str):
+        return value
+    if name == "topology":
+        return str(folder / Path(value).expanduser())
+    scheme, colon, path = value.partition(":")
+    if name in ("log", "board") and scheme == "sqlite" and path:
+        return scheme + colon + str(folder / Path(path.removeprefix("//")).expanduser())
+    return value

@@ -1,0 +1,149 @@
+"""The root of the command line: nouns are imported when they are typed, errors become exit codes."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from mesh.cli.failure import BROKEN_PIPE, INTERRUPTED, leaves, report, report_bug, report_usage
+from mesh.cli.options import PANEL, PLAIN
+from mesh.cli.screen import Screen
+from mesh.cli.session import Wanted
+from mesh.core.errors import MeshError
+from mesh.core.suggest import nearest
+
+NOUNS = ("demo", "up", "publish", "run", "agents", "topics", "check", "dead", "board", "config", "version")
+
+
+class Nouns(TyperGroup):
+    """Commands by noun: `mesh.cli.<noun>` holds `app`, imported when it is needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All nouns, in the order in which one meets them."""
+        return list(NOUNS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a noun; None if there is none."""
+        if cmd_name not in NOUNS:
+            return None
+        command = get_command(importlib.import_module(f"mesh.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does it, with a suggestion that needs no import."""
+        if args and not args[0].startswith("-") and args[0] not in NOUNS:
+            near = nearest(args[0], NOUNS)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Nouns,
+    name="mesh",
+    no_args_is_help=True,
+    **PLAIN,
+    help="An event-driven agent mesh: an event goes in, agents work, an outcome comes out.",
+    epilog="Example:  mesh demo",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from mesh.cli.version import text
+
+        sys.stdout.write(text() + "\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    log: Annotated[str | None, typer.Option(hidden=True)] = None,
+    board: Annotated[str | None, typer.Option(hidden=True)] = None,
+    topology: Annotated[str | None, typer.Option(hidden=True)] = None,
+    json: Annotated[bool, typer.Option("--json", help="results as JSON Lines", rich_help_panel=PANEL)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", hidden=True)] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, hidden=True)] = 0,
+    no_color: Annotated[bool, typer.Option("--no-color", help="no colour", rich_help_panel=PANEL)] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="print the version", rich_help_panel=PANEL),
+    ] = False,
+) -> None:
+    """Options that may stand before the noun as well as behind it."""
+    context.obj = Wanted(log, board, topology, json, quiet, verbose, no_color)
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command line and answer its exit code."""
+    if "--no-color" in arguments:
+        os.environ["NO_COLOR"] = "1"
+    try:
+        return _execute(arguments)
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _execute(arguments: Sequence[str]) -> int:
+    loudness = sum(a.count("v") for a in arguments if a.strip("v") == "-") + arguments.count("--verbose")
+    screen = Screen(json="--json" in arguments, loudness=loudness, colour="--no-color" not in arguments)
+    try:
+        return int(get_command(app).main(list(arguments), prog_name="mesh", standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(f"{error.format_message()}\n")
+            return 2
+        path = "mesh" if context is None else context.command_path
+        return report_usage(screen, error.format_message(), f"`{path} --help` shows how")
+    except MeshError as error:
+        return report(screen, error)
+    except BaseExceptionGroup as group:
+        return _group(screen, group)
+    except (KeyboardInterrupt, typer.Abort):
+        screen.note("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001  # the last resort: a bug becomes one line
+        return report_bug(screen, error, traceback.format_exc())
+
+
+def _group(screen: Screen, group: BaseExceptionGroup[BaseException]) -> int:
+    """Errors of tasks that ran side by side: the first that says most."""
+    found = leaves(group)
+    told = next((leaf for leaf in found if isinstance(leaf, MeshError)), None)
+    if told is not None:
+        return report(screen, told)
+    for leaf in found:
+        if isinstance(leaf, BrokenPipeError):
+            raise leaf
+        if isinstance(leaf, KeyboardInterrupt):
+            return INTERRUPTED
+    return report_bug(screen, found[0], "".join(traceback.format_exception(group)))
+
+
+def understood(arguments: Sequence[str]) -> bool:
+    """Whether these arguments parse. Nothing is run."""
+    command: Any = get_command(app)
+    rest, name, parent = list(arguments), "mesh", None
+    try:
+        while True:
+            context = command.make_context(name, rest, parent=parent)
+            if not isinstance(command, TyperGroup):
+                return True
+            found, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            name, parent = str(found), context
+    except typer.Exit:
+        return True  # --help and --version
+    except typer.TyperException:
+        return False

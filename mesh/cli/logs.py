@@ -1,0 +1,85 @@
+"""Diagnostics of the running mesh on stderr: sentences for a terminal, JSON Lines for a collector."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+
+from mesh.cli.screen import Screen
+from mesh.cli.text import clock, escaped_json, visible
+from mesh.wire.diagnostics import diagnostics
+
+LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyncio": logging.ERROR}
+"""Our own errors say what happened; the libraries would say it again and again. Told with -v."""
+
+
+class Voice:
+    """How a service tells what it does: a sentence on a terminal, a log line where stderr is collected."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._log = diagnostics("up")
+
+    def info(self, sentence: str, **fields: Any) -> None:
+        """Something went as it should."""
+        if self._screen.err_is_terminal:
+            self._screen.note(sentence)
+        else:
+            self._log.info(sentence, **fields)
+
+    def warning(self, sentence: str, **fields: Any) -> None:
+        """Something did not, and is being mended."""
+        if self._screen.err_is_terminal:
+            self._screen.warn(("warning ", "yellow"), sentence)
+        else:
+            self._log.warning(sentence, **fields)
+
+
+def configure(screen: Screen, *, service: bool = False) -> None:
+    """Decide what is told: warnings; for a service whose stderr is collected also what it does; all with -v, -vv."""
+    level = logging.WARNING
+    if screen.loudness < 0:
+        level = logging.ERROR
+    elif screen.loudness > 1:
+        level = logging.DEBUG
+    elif screen.loudness == 1 or (service and not screen.err_is_terminal):
+        level = logging.INFO
+    people = screen.err_is_terminal and not screen.json
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[_fields, structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
+            processors=[ProcessorFormatter.remove_processors_meta, _sentence]
+            if people
+            else [structlog.processors.TimeStamper(fmt="iso"), ProcessorFormatter.remove_processors_meta, _line],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name, quietest in LIBRARY_LEVELS.items():
+        logging.getLogger(name).setLevel(level if screen.loudness > 0 else max(level, quietest))
+
+
+def _fields(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    record = event["_record"]
+    return {**event, **getattr(record, "fields", {}), "event": getattr(record, "sentence", event["event"])}
+
+
+def _sentence(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
+    """`12:01:07.114 warning orchestrator: a claim was refused  code=wrong_agent run=…`."""
+    level, name, text = event.pop("level"), event.pop("logger"), str(event.pop("event"))
+    stack = event.pop("exception", "")
+    at_ms = structlog.processors.TimeStamper(fmt=None)(logger, method, {})["timestamp"] * 1_000
+    fields = " ".join(f"{key}={value}" for key, value in event.items())
+    line = visible(f"{clock(int(at_ms))} {level} {name.removeprefix('mesh.')}: {text}  {fields}".rstrip())
+    return "\n".join([line, *(visible(row) for row in str(stack).splitlines())])
+
+
+def _line(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
+    first = ("timestamp", "level", "logger", "event")
+    ordered = {**{name: event[name] for name in first if name in event}, **event}
+    text = structlog.processors.JSONRenderer(default=str)(logger, method, ordered)
+    return escaped_json(text if isinstance(text, str) else text.decode())

@@ -1,0 +1,143 @@
+"""`mesh run`: what became of the events: the latest runs, one in full, and those that happen now."""
+
+import time
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+
+from mesh.cli import story
+from mesh.cli.complete import types
+from mesh.cli.options import command, noun
+from mesh.cli.screen import Piece
+from mesh.cli.session import Session
+from mesh.cli.text import ago, seconds, took
+from mesh.core.errors import InvalidInput
+from mesh.core.history import History
+from mesh.core.run import ENDINGS
+from mesh.runs import Runs, Summary
+
+STATES = ("open", *ENDINGS)
+app = noun("Show runs: the latest, one in full, those that happen now.")
+
+
+@command(app, "list", example="mesh run list --state failed --since 1h")
+async def list_runs(
+    session: Session,
+    *,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help=", ".join(STATES), autocompletion=lambda: list(STATES))
+    ] = None,
+    type: Annotated[str | None, typer.Option(metavar="TYPE", help="type of the request", autocompletion=types)] = None,
+    since: Annotated[str | None, typer.Option(metavar="AGE", help="requested at most so long ago: 10m, 2h, 1d")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="at most so many")] = 20,
+) -> None:
+    """List the latest runs, newest first."""
+    if state is not None and state not in STATES:
+        raise InvalidInput(
+            f"no run is ever {state!r}", code="usage", where="--state", expected=", ".join(STATES), remedy=""
+        )
+    since_ms = None if since is None else round((time.time() - seconds("--since", since)) * 1_000)
+
+    def wanted(row: Summary) -> bool:
+        return (state is None or row.state == state) and (type is None or row.type == type)
+
+    async with session.log() as log:
+        rows = await Runs(log, session.topology).latest(limit=limit, since_ms=since_ms, where=wanted)
+    for row in rows:
+        session.screen.emit(story.summary_json(row))
+    if not rows:
+        filtered = any(given is not None for given in (state, type, since))
+        hint = "`mesh run list` shows all." if filtered else "`mesh publish TYPE JSON --follow` makes one."
+        session.screen.note(f"No such runs. {hint}" if filtered else f"No runs yet. {hint}")
+        return
+    now_ms = time.time_ns() // 1_000_000
+    session.screen.table(
+        ("RUN", "STATE", "TYPE", "SUBJECT", ">TOOK", ">TASKS", "STARTED", "WHY"),
+        [_row(row, now_ms) for row in rows],
+        flexible=3,
+    )
+
+
+@command(app, "show", example="mesh run show 3f2a")
+async def show(
+    session: Session,
+    run: Annotated[str, typer.Argument(metavar="ID", help="a run's id or its beginning, a request's id, or a subject")],
+) -> None:
+    """Show one run: the tree of agents with times, why something was refused or failed, results, and a timeline."""
+    screen = session.screen
+    async with session.log() as log:
+        history = await Runs(log, session.topology).find(run)
+    screen.emit(story.history_json(history))
+    story.headline(screen, history)
+    screen.say("  ", (f"run {history.run_id}", "dim"))
+    screen.say("  ", (story.facts(history), "dim"))
+    screen.say()
+    story.tree(screen, history)
+    if history.refusals or history.failures or history.starved:
+        screen.say()
+        story.reasons(screen, history)
+    if history.results:
+        screen.say()
+        screen.say(("results", "bold"))
+        for result in history.results:
+            story.result_lines(screen, result, whole=screen.loudness > 0)
+    screen.say()
+    screen.say(("timeline", "bold"))
+    story.timeline(screen, history)
+    if history.differs:
+        told = f"it was decided under another topology; by today's it would end {history.folded_ending}"
+        screen.note(("note ", "yellow"), told)
+    if history.failures or history.refusals:
+        screen.note(("its dead letters: ", "dim"), f"mesh dead list --run {story.id_of(history.run_id)}")
+
+
+@command(app, "watch", example="mesh run watch --json | jq .ending")
+async def watch(
+    session: Session,
+    *,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, metavar="N", help="stop after N ends")] = None,
+) -> None:
+    """Show runs as they happen: a tree for each that ends. With --json two lines a run: opened and ended."""
+    screen, left = session.screen, count
+    async with session.log() as log:
+        runs = Runs(log, session.topology)
+        places = await runs.ends()
+        screen.note(("watching for runs; Ctrl-C ends", "dim"))
+        opened: set[str] = set()
+        with screen.status("no open runs"):
+            async with aclosing(runs.watch(places)) as changes:
+                async for change in changes:
+                    history = change.history
+                    if history.run_id not in opened and not change.ended:
+                        opened.add(history.run_id)
+                        screen.emit({"event": "opened", "run": history.run_id, "type": history.type})
+                    if change.ended:
+                        opened.discard(history.run_id)
+                        _ended(session, history)
+                        left = None if left is None else left - 1
+                        if left == 0:
+                            return
+                    screen.update(f"{len(opened)} open" if opened else "no open runs")
+
+
+def _ended(session: Session, history: History) -> None:
+    screen = session.screen
+    screen.emit({"event": "ended", **story.history_json(history)})
+    story.headline(screen, history)
+    story.tree(screen, history)
+    story.reasons(screen, history)
+
+
+def _row(row: Summary, now_ms: int) -> list[Piece]:
+    why = [*row.refusals, *(f"{agent} failed" for agent in row.failures)]
+    return [
+        story.id_of(row.run_id),
+        story.state(row.state),
+        row.type,
+        row.subject,
+        took(row.took_ms) if row.took_ms is not None else (took(max(0, now_ms - row.opened_ms)), "dim"),
+        f"{row.tasks}",
+        (ago(row.opened_ms, now_ms), "dim"),
+        (", ".join(dict.fromkeys(why)), "dim"),
+    ]

@@ -1,0 +1,241 @@
+"""A run's history as people see it: the tree of agents, the timeline, why something was refused."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+from mesh.cli.screen import Piece, Screen
+from mesh.cli.text import clock, counted, moment, took
+from mesh.core.dispatch import JOIN_TYPE
+from mesh.core.event import rfc3339
+from mesh.core.history import DEAD, DONE, DROPPED, WAITING, WORKING, History, Moment, TaskStory
+from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
+from mesh.runs import Summary
+
+STYLES: Final = {
+    COMPLETED: "green",
+    PARTIAL: "yellow",
+    STOPPED: "yellow",
+    FAILED: "red",
+    CANCELLED: "magenta",
+    "open": "cyan",
+}
+MARKS: Final = {COMPLETED: "✓", PARTIAL: "◐", STOPPED: "■", FAILED: "✗", CANCELLED: "○", "open": "…"}
+TASK_STYLES: Final = {DONE: "", WORKING: "cyan", WAITING: "yellow", DEAD: "red", DROPPED: "dim"}
+MOMENT_STYLES: Final = {"failed": "red", "dead": "red", "refused": "yellow", "retry": "yellow", "noted": "dim"}
+RESULT_CHARS_MAX: Final = 160
+ID_CHARS: Final = 12
+
+
+def id_of(run_id: str) -> str:
+    """A run's id as lists show it: the beginning of a made one, which is enough to name it."""
+    made = len(run_id) == 24 and all(c in "0123456789abcdef" for c in run_id)
+    return run_id[:ID_CHARS] if made else run_id
+
+
+def state(name: str) -> Piece:
+    """A run's state with its mark: colour is never the only sign."""
+    return (f"{MARKS.get(name, '·')} {name}", STYLES.get(name, ""))
+
+
+def headline(screen: Screen, history: History) -> None:
+    """One line: mark, subject, type, ending, time, id."""
+    name = history.state
+    ended_ms = history.ended_ms
+    duration = "" if ended_ms is None else took(ended_ms - history.opened_ms)
+    subject = history.subject if history.subject != (history.request.id if history.request else "") else ""
+    about = subject or (history.request.id if history.request else history.run_id)
+    screen.say(
+        (f"{MARKS.get(name, '·')} ", STYLES.get(name, "")),
+        (about if len(about) <= 40 else about[:39] + "…", "bold"),
+        "  ",
+        history.type,
+        "  ",
+        (name, STYLES.get(name, "")),
+        "  ",
+        duration,
+        (f"  run {id_of(history.run_id)}", "dim"),
+    )
+
+
+def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
+    """Who worked for the run: each task below the one whose answer caused it."""
+    rows = list(_rows(history, "", indent))
+    width = max((len(guide) + len(task.agent) for guide, task in rows), default=0)
+    emitted = max((len(_emitted(task)) for _, task in rows), default=0)
+    for guide, task in rows:
+        gap = " " * (width - len(guide) - len(task.agent))
+        pieces: list[Piece] = [(guide, "dim"), (task.agent, TASK_STYLES[task.state]), gap, "  "]
+        pieces.append((_emitted(task).ljust(min(emitted, 48)), "" if task.emitted else "dim"))
+        pieces.append(f"  {took(task.took_ms):>8}" if task.took_ms is not None else "          ")
+        pieces += _remarks(task)
+        screen.say(*pieces)
+    if not rows:
+        screen.say((f"{indent}no agent worked on it", "dim"))
+
+
+def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:
+    """Why the run did not complete: refusals with path and numbers, failures with attempts, starved joins."""
+    for refusal in history.refusals:
+        screen.prose(f"{indent}", ("refused ", "yellow"), refusal.message)
+    for failure in history.failures:
+        way = " > ".join(failure.path)
+        tries = counted(failure.attempts, "attempt")
+        screen.prose(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: {failure.message}")
+    for text in history.starved:
+        screen.prose(f"{indent}", ("starved ", "yellow"), text)
+
+
+def timeline(screen: Screen, history: History) -> None:
+    """Every moment with its time since the one before."""
+    before_ms = history.opened_ms
+    for happened in history.moments:
+        moment_line(screen, happened, before_ms)
+        before_ms = happened.at_ms
+
+
+def moment_line(screen: Screen, happened: Moment, before_ms: int) -> None:
+    """One line of a timeline."""
+    since = f"+{took(max(0, happened.at_ms - before_ms))}"
+    style = MOMENT_STYLES.get(happened.kind, STYLES.get(happened.text, "") if happened.kind == "ended" else "")
+    screen.say(
+        (f"  {clock(happened.at_ms)}", "dim"),
+        (f"{since:>10}  ", "dim"),
+        f"{happened.agent or '·':<12} ",
+        (f"{happened.kind:<10} ", style),
+        happened.text,
+    )
+
+
+def result_lines(screen: Screen, result: Result, *, whole: bool, indent: str = "  ") -> None:
+    """A payload that left the mesh: in one line, or whole."""
+    try:
+        value: Any = orjson.loads(result.data)
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if whole else 0).decode()
+    except orjson.JSONDecodeError:
+        text = result.data.decode("utf-8", "backslashreplace")
+    screen.say(f"{indent}{result.type}", (f"  by {result.agent}" if result.agent else "", "dim"))
+    if whole:
+        screen.document(text, indent=f"{indent}  ")
+    else:
+        screen.say(f"{indent}  ", text if len(text) <= RESULT_CHARS_MAX else text[: RESULT_CHARS_MAX - 1] + "…")
+
+
+def facts(history: History) -> str:
+    """When, how many, how much."""
+    began = f"requested {moment(history.opened_ms)}" if history.opened_ms else "its request is no longer on the log"
+    used = history.outcome.get("used", {}) if history.outcome else {}
+    usd, tokens = used.get("usd") or 0, used.get("tokens") or 0
+    spent = (f" · ${usd:.4f}" if usd else "") + (f" · {counted(tokens, 'token')}" if tokens else "")
+    return f"{began} · {counted(len(history.tasks), 'task')}{spent}"
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """A run in one JSON line."""
+    return {
+        "run": summary.run_id,
+        "type": summary.type,
+        "subject": summary.subject,
+        "state": summary.state,
+        "opened": rfc3339(summary.opened_ms),
+        "ended": None if summary.ended_ms is None else rfc3339(summary.ended_ms),
+        "took_ms": summary.took_ms,
+        "tasks": summary.tasks,
+        "refusals": list(summary.refusals),
+        "failures": list(summary.failures),
+    }
+
+
+def history_json(history: History) -> dict[str, Any]:
+    """All that is known of a run, as JSON-able values."""
+    ended_ms = history.ended_ms
+    return {
+        "run": history.run_id,
+        "type": history.type,
+        "subject": history.subject,
+        "state": history.state,
+        "opened": rfc3339(history.opened_ms),
+        "ended": None if ended_ms is None else rfc3339(ended_ms),
+        "took_ms": None if ended_ms is None else ended_ms - history.opened_ms,
+        "tasks": [_task_json(task) for task in history.tasks.values()],
+        "refusals": [refusal._asdict() for refusal in history.refusals],
+        "failures": [failure._asdict() for failure in history.failures],
+        "starved": list(history.starved),
+        "results": [_result_json(result) for result in history.results],
+        "timeline": [moment_json(happened) for happened in history.moments],
+        "topology_differs": history.differs,
+    }
+
+
+def moment_json(happened: Moment) -> dict[str, Any]:
+    """One moment of a timeline as JSON-able values."""
+    return {
+        "at": rfc3339(happened.at_ms),
+        "kind": happened.kind,
+        "agent": happened.agent,
+        "task": happened.task_id,
+        "text": happened.text,
+    }
+
+
+def _rows(history: History, parent: str, guide: str) -> Iterator[tuple[str, TaskStory]]:
+    children = history.children(parent)
+    for n, task in enumerate(children):
+        last = n == len(children) - 1
+        yield guide + ("└─ " if last else "├─ "), task
+        yield from _rows(history, task.id, guide + ("   " if last else "│  "))
+
+
+def _emitted(task: TaskStory) -> str:
+    names = list(dict.fromkeys(task.emitted))
+    shown = ", ".join(f"{n} ×{task.emitted.count(n)}" if task.emitted.count(n) > 1 else n for n in names)
+    if not shown:
+        return "–" if task.state == DONE else ""
+    return shown if len(shown) <= 48 else shown[:47] + "…"
+
+
+def _remarks(task: TaskStory) -> list[Piece]:
+    found: list[Piece] = []
+    if task.type == JOIN_TYPE:
+        found.append(("  join", "dim"))
+    if len(task.attempts) > 1 or task.state in (WAITING, DEAD):
+        found.append((f"  {counted(len(task.attempts), 'attempt')}", "dim"))
+    if task.state != DONE:
+        found.append((f"  {task.state}", TASK_STYLES[task.state]))
+    fault = task.attempts[-1].fault if task.attempts else None
+    if fault is not None:
+        found.append((f"  {fault.code}: {fault.message}", "red"))
+    return found
+
+
+def _task_json(task: TaskStory) -> dict[str, Any]:
+    return {
+        "task": task.id,
+        "agent": task.agent,
+        "type": task.type,
+        "depth": task.depth,
+        "path": list(task.path),
+        "parent": task.parent or None,
+        "state": task.state,
+        "began": rfc3339(task.began_ms),
+        "took_ms": task.took_ms,
+        "emitted": list(task.emitted),
+        "attempts": [
+            {
+                "number": attempt.number,
+                "took_ms": None if attempt.ended_ms is None else attempt.ended_ms - attempt.began_ms,
+                "code": attempt.fault.code if attempt.fault else None,
+                "message": attempt.fault.message if attempt.fault else None,
+            }
+            for attempt in task.attempts
+        ],
+    }
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    shown: dict[str, Any] = {"type": result.type, "id": result.id, "agent": result.agent}
+    try:
+        return {**shown, "data": orjson.loads(result.data)}
+    except orjson.JSONDecodeError:
+        return {**shown, "text": result.data.decode("utf-8", "backslashreplace")}

@@ -1,0 +1,268 @@
+"""JSON Lines → events, in batches: from a file or a pipe, with a progress bar, outcomes awaited if wanted.
+
+A bad line does not hold up the others. Events of a slow pipe are sent when nothing more has come for a moment.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+
+from mesh.cli import story
+from mesh.cli.screen import Advance
+from mesh.cli.session import Session
+from mesh.cli.text import counted, took
+from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
+from mesh.core.run import COMPLETED, ENDINGS
+
+if TYPE_CHECKING:
+    from mesh.client import Mesh
+    from mesh.core.event import Event
+    from mesh.core.record import TopicPartition
+    from mesh.runs import Runs
+
+BATCH: Final = 500
+IDLE_S: Final = 0.05
+"""After so long without input the events at hand are sent."""
+LOOK_BACK_AFTER_S: Final = 1.5
+"""Without an outcome for so long, the log is searched once for runs that had ended before."""
+CHUNK_BYTES: Final = 262_144
+LINE_BYTES_MAX: Final = 16_777_216
+FLAWS_SHOWN_MAX: Final = 20
+
+
+class How(NamedTuple):
+    """What the options say about every event of this command."""
+
+    type: str
+    id: str | None
+    run_id: str | None
+    deadline_s: float | None
+    wait: bool
+    timeout_s: float
+
+    def request(self, mesh: "Mesh", document: bytes) -> "Event":
+        """The event for a document. Raises InvalidInput."""
+        return mesh.request(self.type, document, id=self.id, run_id=self.run_id, deadline_s=self.deadline_s)
+
+
+class Lines:
+    """Bytes as they come → numbered lines. One that is over-long is told as None, and its rest is passed over."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._rest = b""
+        self._skipping = False
+
+    def feed(self, chunk: bytes, *, last: bool = False) -> Sequence[tuple[int, bytes | None]]:
+        """Lines that are complete now; with `last` also one without an end."""
+        found: list[tuple[int, bytes | None]] = []
+        *complete, self._rest = (self._rest + chunk).split(b"\n")
+        if last and self._rest:
+            complete.append(self._rest)
+            self._rest = b""
+        for line in complete:
+            if self._skipping:
+                self._skipping = False  # the end of an over-long line, which was told
+                continue
+            self.number += 1
+            found.append((self.number, line if len(line) <= LINE_BYTES_MAX else None))
+        if len(self._rest) > LINE_BYTES_MAX:
+            if not self._skipping:
+                self.number += 1
+                found.append((self.number, None))
+            self._skipping, self._rest = True, b""
+        return found
+
+
+class Stream:
+    """Sends lines, waits for outcomes if wanted, and says what went wrong, line by line."""
+
+    def __init__(self, session: Session, mesh: "Mesh", how: How, *, strict: bool) -> None:
+        self._screen = session.screen
+        self._mesh = mesh
+        self._how = how
+        self._strict = strict
+        self._batch: list[tuple[int, Event]] = []
+        self._sent = 0
+        self._flaws = 0
+        self._endings = dict.fromkeys(ENDINGS, 0)
+        self._open: dict[str, list[int]] = {}
+        """Run → the lines that wait for it."""
+        self._heard = asyncio.Event()
+
+    async def run(self, path: str | None) -> int:
+        """Send everything from a file, or from standard input; answers the exit code."""
+        from mesh.runs import Runs
+
+        began = time.monotonic()
+        runs = Runs(self._mesh.log, self._mesh.topology)
+        places = await runs.ends()
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(self._listen(runs, places)) if self._how.wait else None
+            with self._screen.progress(_size(path)) as progress:
+                async with aclosing(_chunks(path)) as chunks:
+                    await self._send_all(chunks, progress)
+                if listening is not None:
+                    await self._all_ended(runs, progress)
+                    listening.cancel()
+        return self._conclude(time.monotonic() - began)
+
+    async def _send_all(self, chunks: AsyncGenerator[bytes | None, None], progress: Advance) -> None:
+        lines = Lines()
+        async for chunk in chunks:
+            if chunk is None:
+                await self._send_whole_batches(1)
+                continue
+            for number, line in lines.feed(chunk):
+                self._take(number, line)
+            await self._send_whole_batches(BATCH)
+            progress.advance(len(chunk), f"{self._sent:,} sent")
+        for number, line in lines.feed(b"", last=True):
+            self._take(number, line)
+        if not (self._strict and self._flaws):
+            self._strict = False
+            await self._send_whole_batches(1)
+
+    async def _send_whole_batches(self, at_least: int) -> None:
+        while len(self._batch) >= at_least and not self._strict:
+            part, self._batch = self._batch[:BATCH], self._batch[BATCH:]
+            await self._send(part)
+
+    def _take(self, number: int, line: bytes | None) -> None:
+        if line is None:
+            self._flaw(number, "too_large", f"the line is longer than {LINE_BYTES_MAX:,} bytes")
+        elif line.strip():
+            try:
+                self._batch.append((number, self._how.request(self._mesh, line.strip())))
+            except InvalidInput as error:
+                self._flaw(number, error.code, error.what)
+
+    async def _send(self, part: "list[tuple[int, Event]]") -> None:
+        """Send some events; what the log refuses is the flaw of its line."""
+        if self._how.wait:
+            for number, event in part:
+                self._open.setdefault(event.run_id, []).append(number)
+        try:
+            runs = await self._mesh.send([event for _, event in part])
+        except InvalidInput as error:
+            if len(part) == 1:
+                self._open.pop(part[0][1].run_id, None)
+                self._flaw(part[0][0], error.code, error.what)
+                return
+            for each in part:  # one of them is refused; the ids are the same, so nothing happens twice
+                if self._how.wait:
+                    self._open[each[1].run_id].remove(each[0])
+                await self._send([each])
+            return
+        self._sent += len(part)
+        if not self._how.wait:
+            for (number, _), run in zip(part, runs, strict=True):
+                self._screen.emit({"line": number, "run": run.id, "id": run.event_id})
+
+    # ----------------------------------------------------------------------------------------------------- outcomes
+
+    async def _listen(self, runs: "Runs", places: "Mapping[TopicPartition, int]") -> None:
+        async with aclosing(runs.outcomes(places)) as outcomes:
+            async for event, body in outcomes:
+                self._ended(event.run_id, body)
+
+    def _ended(self, run_id: str, body: dict[str, Any]) -> None:
+        for number in self._open.pop(run_id, ()):
+            self._endings[body["ending"]] = self._endings.get(body["ending"], 0) + 1
+            self._screen.emit({"line": number, **body})
+            self._heard.set()
+
+    async def _all_ended(self, runs: "Runs", progress: Advance) -> None:
+        """Until every run has ended, or for as long as we were to wait."""
+        deadline = time.monotonic() + self._how.timeout_s
+        looked_back = False
+        while self._open and (left_s := deadline - time.monotonic()) > 0:
+            progress.advance(0, f"{self._sent:,} sent, {len(self._open):,} running")
+            self._heard.clear()
+            try:
+                async with asyncio.timeout(min(left_s, LOOK_BACK_AFTER_S)):
+                    await self._heard.wait()
+                    await asyncio.sleep(IDLE_S)
+            except TimeoutError:
+                if not looked_back:
+                    looked_back = True
+                    for run_id, body in (await runs.past_outcomes(set(self._open))).items():
+                        self._ended(run_id, body)
+
+    # ------------------------------------------------------------------------------------------------------ the end
+
+    def _flaw(self, number: int, code: str, what: str) -> None:
+        self._flaws += 1
+        if self._screen.json:
+            self._screen.complain({"line": number, "code": code, "what": what, "exit_code": 1})
+        elif self._flaws <= FLAWS_SHOWN_MAX:
+            self._screen.warn((f"line {number}", "yellow"), f": {code}: {what}")
+
+    def _conclude(self, spent_s: float) -> int:
+        screen = self._screen
+        if self._flaws > FLAWS_SHOWN_MAX and not screen.json:
+            screen.warn((f"… and {self._flaws - FLAWS_SHOWN_MAX:,} more bad lines", "dim"))
+        flaws = f", {counted(self._flaws, 'bad line')}" if self._flaws else ""
+        screen.note(
+            f"{self._sent:,} sent{flaws} in {took(spent_s * 1_000)}", (f"  {self._sent / spent_s:,.0f}/s", "dim")
+        )
+        for ending, number in self._endings.items():
+            if number:
+                screen.say("  ", story.state(ending), f" {number:,}")
+        if self._open:
+            screen.say("  ", story.state("open"), f" {len(self._open):,}", ("  not ended in time; they go on", "dim"))
+        failed = sum(number for ending, number in self._endings.items() if ending != COMPLETED)
+        if self._flaws or failed:
+            return 1
+        return WaitTimeout.exit_code if self._open else 0
+
+
+def opened(path: str) -> IO[bytes]:
+    """A file for reading. Raises NotFound, InvalidInput."""
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError as error:
+        raise NotFound("there is no such file", where=path, remedy="Name one with @FILE, or give JSON") from error
+    except OSError as error:
+        raise InvalidInput(f"the file cannot be read: {error.strerror}", code="usage", where=path) from error
+
+
+async def _chunks(path: str | None) -> AsyncGenerator[bytes | None, None]:
+    """The bytes of a file or of standard input as they come; None when nothing came for a moment."""
+    if path is not None:
+        with opened(path) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+        return
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+    try:
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    except ValueError:  # a regular file: reading it never waits
+        while chunk := sys.stdin.buffer.read(CHUNK_BYTES):
+            yield chunk
+        return
+    reading = loop.create_task(reader.read(CHUNK_BYTES))
+    try:
+        while True:
+            done, _ = await asyncio.wait((reading,), timeout=IDLE_S)
+            if not done:
+                yield None
+                await asyncio.wait((reading,))
+            chunk = reading.result()
+            if not chunk:
+                return
+            reading = loop.create_task(reader.read(CHUNK_BYTES))
+            yield chunk
+    finally:
+        reading.cancel()
+
+
+def _size(path: str | None) -> int | None:
+    try:
+        return None if path is None else Path(path).stat().st_size or None
+    except OSError:
+        return None  # opening it says what is wrong

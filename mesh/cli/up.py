@@ -1,0 +1,257 @@
+"""`mesh up`: run services of the mesh, in this process or in several."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mesh.cli.complete import agents as agent_names
+from mesh.cli.failure import leaves
+from mesh.cli.logs import Voice, configure
+from mesh.cli.options import command, verb
+from mesh.cli.session import Session, embedded_path, short
+from mesh.cli.stop import Stop, Stopped
+from mesh.cli.text import counted, took
+from mesh.core.errors import InvalidInput, MeshError, NotFound
+from mesh.core.suggest import nearest
+
+if TYPE_CHECKING:
+    from mesh.core.agent import Agent
+    from mesh.process import Process
+    from mesh.wire.ports import Board
+
+BACKOFF_S_MAX = 30.0
+ORDER = ("orchestrator", "intake", "worker")
+app = verb()
+
+
+@command(app, "up", example="mesh up                    everything in one process, on the embedded file")
+async def up(
+    session: Session,
+    services: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="orchestrator, intake, worker; default: all")
+    ] = None,
+    *,
+    workers: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="worker processes")] = 1,
+    agent: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", autocompletion=agent_names, help="agents of the worker; default: all"),
+    ] = None,
+    create_topics: Annotated[bool, typer.Option("--create-topics", help="on Kafka: make missing topics")] = False,
+    child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
+) -> int:
+    """Run services of the mesh until Ctrl-C. The first one drains, the second stops at once.
+
+    On the embedded file topics are made when they are missing; on Kafka only with --create-topics. When the log is
+    gone, the services wait for it and go on by themselves.
+    """
+    configure(session.screen, service=True)
+    chosen = _chosen(services or [])
+    agents = _agents(session, agent or [])
+    voice = Voice(session.screen)
+    with Stop(_silent if child else voice.info) as stop:
+        host = Host(session, voice, chosen, agents, stop, workers=workers, create_topics=create_topics, child=child)
+        await host.run()
+    if not child:
+        voice.info("stopped")
+    return stop.code
+
+
+class Host:
+    """Runs the chosen services and their children until it is told to stop."""
+
+    def __init__(
+        self,
+        session: Session,
+        voice: Voice,
+        services: tuple[str, ...],
+        agents: "Mapping[str, Agent]",
+        stop: Stop,
+        *,
+        workers: int,
+        create_topics: bool,
+        child: bool,
+    ) -> None:
+        self._session = session
+        self._voice = voice
+        self._stop = stop
+        self._workers = workers if "worker" in services and workers > 1 else 0
+        self._services = tuple(s for s in services if not (self._workers and s == "worker"))
+        self._shown = services
+        self._agents = agents
+        self._create_topics = create_topics or embedded_path(session.settings.log) is not None
+        self._child = child
+        self._began = time.monotonic()
+
+    async def run(self) -> None:
+        """Until the signal; raises what no waiting can mend."""
+        if self._child:
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._parent_gone)
+        else:
+            self._announce()
+        if await self._patiently(self._topics):
+            async with asyncio.TaskGroup() as group:
+                if self._services:
+                    group.create_task(self._patiently(self._once))
+                if self._workers:
+                    group.create_task(self._children())
+
+    async def _patiently(self, do: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> bool:
+        """Do it again and again while an outside system is gone; False when we were told to stop before it was done.
+
+        `do` sets its event once all is well: then the waits begin anew. Raises what no waiting can mend.
+        """
+        backoff_s = 1.0
+        while not self._stop.event.is_set():
+            well = asyncio.Event()
+            try:
+                await do(well)
+            except Stopped:
+                return False
+            except (MeshError, BaseExceptionGroup) as error:
+                found = leaves(error)
+                if not all(isinstance(leaf, MeshError) and leaf.retriable for leaf in found):
+                    raise
+                backoff_s = 1.0 if well.is_set() else backoff_s
+                self._voice.warning(f"{found[0]}; tried again in {backoff_s:g} s", again_in_s=backoff_s)
+                await self._stop.within(backoff_s)
+                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+            else:
+                return True
+        return False
+
+    async def _topics(self, well: asyncio.Event) -> None:
+        """Every topic is there, or all that is wrong is said at once."""
+        await self._stop.unless(self._expect_topics())
+
+    async def _expect_topics(self) -> None:
+        from mesh.wiring import check_topics, topic_specs
+
+        async with self._session.log(create=True) as log:
+            if self._create_topics:
+                made = await log.create_topics(topic_specs(self._session.topology))
+                if made and embedded_path(self._session.settings.log) is None:
+                    self._voice.info(f"created {counted(len(made), 'topic')}", topics=list(made))
+            await check_topics(log, self._session.topology)
+
+    async def _once(self, well: asyncio.Event) -> None:
+        from mesh.process import Process
+
+        async with AsyncExitStack() as exits:
+            log = await self._stop.unless(exits.enter_async_context(self._session.log(create=True)))
+            board: Board | None = None
+            if "worker" in self._services:
+                board = await self._stop.unless(exits.enter_async_context(self._session.board(create=True)))
+            process = Process(
+                log,
+                self._session.topology,
+                self._session.settings,
+                services=self._services,
+                agents=self._agents,
+                board=board,
+            )
+            async with asyncio.TaskGroup() as group:
+                stopping = group.create_task(self._pass_on(process))
+                telling = group.create_task(self._tell_ready(process, well))
+                await process.run()
+                stopping.cancel()
+                telling.cancel()
+
+    async def _pass_on(self, process: "Process") -> None:
+        await self._stop.event.wait()
+        process.stop()
+
+    async def _tell_ready(self, process: "Process", well: asyncio.Event) -> None:
+        await process.wait_ready()
+        well.set()
+        if not self._workers:
+            self._ready([os.getpid()])
+
+    async def _children(self) -> None:
+        from mesh.cli.children import Children
+
+        wanted, settings = self._session.wanted, self._session.settings
+        arguments = [argument for name in self._agents for argument in ("--agent", name)]
+        arguments += ["--verbose"] * wanted.verbose + ["--quiet"] * wanted.quiet + ["--no-color"] * wanted.no_color
+        # By the environment, since everybody may read a command line and a board's address may hold a password.
+        environ = {"MESH_LOG": settings.log, "MESH_BOARD": settings.board, "MESH_TOPOLOGY": settings.topology}
+        drain_ms = settings.drain_timeout_ms
+        children = Children(self._voice, arguments, environ, number=self._workers, drain_timeout_ms=drain_ms)
+        running = asyncio.get_running_loop().create_task(children.run(self._stop.event))
+        ready = asyncio.get_running_loop().create_task(children.ready.wait())
+        try:
+            await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
+            if ready.done() and not running.done():
+                self._ready([os.getpid(), *children.pids])
+            await running
+        finally:
+            ready.cancel()
+            running.cancel()
+            await asyncio.gather(ready, running, return_exceptions=True)
+
+    def _announce(self) -> None:
+        settings, topology, screen = self._session.settings, self._session.topology, self._session.screen
+        board = short(settings.board) if settings.board else "in the same file"
+        if not screen.err_is_terminal:
+            self._voice.info("starting", mesh=topology.name, services=self._shown, log=short(settings.log), board=board)
+            return
+        screen.note(("mesh ", "bold"), (topology.name, "bold"), f"  {', '.join(self._shown)}")
+        screen.note(("  log      ", "dim"), short(settings.log))
+        if "worker" in self._shown:
+            screen.note(("  board    ", "dim"), board)
+            many = f" in {self._workers} processes" if self._workers else ""
+            screen.note(("  agents   ", "dim"), f"{len(self._agents)}{many}: {' '.join(self._agents)}")
+
+    def _ready(self, pids: list[int]) -> None:
+        if self._child:
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+            return
+        screen = self._session.screen
+        screen.emit({"event": "ready", "services": list(self._shown), "pids": pids})
+        spent = (time.monotonic() - self._began) * 1_000
+        if screen.err_is_terminal:
+            screen.note(("ready", "green"), f" in {took(spent)}", ("   Ctrl-C drains and stops", "dim"))
+        else:
+            self._voice.info("ready", services=self._shown, pids=pids, took_ms=round(spent))
+
+    def _parent_gone(self) -> None:
+        if not os.read(sys.stdin.fileno(), 1_024):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self._stop.event.set()
+
+
+def _silent(sentence: str) -> None:
+    """A child says nothing when it drains: its parent does."""
+
+
+def _chosen(services: list[str]) -> tuple[str, ...]:
+    unknown = next((name for name in services if name not in (*ORDER, "all")), None)
+    if unknown is not None:
+        near = nearest(unknown, ORDER)
+        raise InvalidInput(
+            f"no service is called {unknown!r}",
+            code="usage",
+            where="mesh up",
+            expected=", ".join((*ORDER, "all")),
+            remedy=f"Did you mean {near!r}?" if near else "",
+        )
+    return ORDER if not services or "all" in services else tuple(name for name in ORDER if name in services)
+
+
+def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":
+    from mesh.wiring import load_agents
+
+    known = session.topology.agents
+    for name in names:
+        if name not in known:
+            near = nearest(name, known)
+            remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}"
+            raise NotFound(f"no agent is called {name!r}", where=session.topology.path, remedy=remedy)
+    loaded = load_agents(session.topology)
+    return {name: loaded[name] for name in known if not names or name in names}

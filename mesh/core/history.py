@@ -1,0 +1,334 @@
+"""One run's records, folded into a story: who worked on what, from when to when, what was refused, how it ended.
+
+    history = History(topology, partition=3)
+    for record in records_of_the_run: moments = history.take(record)
+    history.tasks, history.ending, history.refusals, …
+
+The same fold of `decide` that the orchestrator lives on, watched from outside: the records of mesh.inbox say what
+happened, the effects that `decide` answers say what followed. Times are those of the log. Where the topology has
+changed since, the fold may differ from what was decided then: the outcome on the log stands, and `differs` tells.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from mesh.core.codec import Unreadable, read
+from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
+from mesh.core.event import CANCELLED, FAILED, REQUESTED, SUCCEEDED, Event, Fault
+from mesh.core.fold import Partition
+from mesh.core.lineage import Refusal
+from mesh.core.record import Record
+from mesh.core.run import Failure, Result, Run
+from mesh.core.topology import Topology
+
+WORKING: Final = "working"
+WAITING: Final = "waiting"
+DONE: Final = "done"
+DEAD: Final = "dead"
+DROPPED: Final = "dropped"
+
+
+class Attempt(NamedTuple):
+    """One try of a task. `fault` None and `ended_ms` set: it succeeded."""
+
+    number: int
+    began_ms: int
+    ended_ms: int | None = None
+    fault: Fault | None = None
+
+
+class Moment(NamedTuple):
+    """Something that happened, for a timeline. `kind` is one of MOMENTS."""
+
+    at_ms: int
+    kind: str
+    agent: str
+    text: str
+    task_id: str = ""
+
+
+MOMENTS: Final[dict[str, str]] = {
+    "requested": "somebody asked for it",
+    "dispatched": "a task was handed to an agent",
+    "succeeded": "an agent answered; the text lists what it emitted",
+    "failed": "an agent could not",
+    "retry": "it will be tried again",
+    "dead": "it was given up: its input is a dead letter",
+    "refused": "a limit, a rule or a cycle stopped a hop",
+    "left": "an event left the mesh",
+    "noted": "something came that changed nothing, or that was claimed falsely",
+    "dropped": "a record that is no event",
+    "cancelled": "somebody cancelled the run",
+    "ended": "the run ended; the text is the ending",
+}
+
+
+@dataclass(slots=True)
+class TaskStory:
+    """One task. `parent` is the id of the task whose answer caused it, "" for the request. Times: log time."""
+
+    id: str
+    agent: str
+    type: str
+    depth: int
+    path: tuple[str, ...]
+    parent: str
+    cause_id: str
+    began_ms: int
+    state: str = WORKING
+    ended_ms: int | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    emitted: tuple[str, ...] = ()
+    usd_micros: int = 0
+    tokens: int = 0
+
+    @property
+    def took_ms(self) -> int | None:
+        """From its first dispatch to its last answer, waits between attempts included."""
+        return None if self.ended_ms is None else self.ended_ms - self.began_ms
+
+
+class History:
+    """The story so far. Give it the records of one run's partition in order; those of other runs are passed over."""
+
+    def __init__(self, topology: Topology, run_id: str, *, partition: int) -> None:
+        self.topology = topology
+        self.run_id = run_id
+        self.request: Event | None = None
+        """The event that opened the run; None until it was seen."""
+        self.run: Run | None = None
+        """State of the run as folded, at its end the last one."""
+        self.tasks: dict[str, TaskStory] = {}
+        """By task id, in the order of dispatch."""
+        self.moments: list[Moment] = []
+        self.outcome: dict[str, Any] | None = None
+        """The body of the outcome record, once `ended` was told."""
+        self.subject = ""
+        self._fold = Partition(topology, number=partition, partitions=topology.inbox_partitions)
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    @property
+    def state(self) -> str:
+        """`open`, or the ending; the outcome on the log decides."""
+        return self.ending or "open"
+
+    @property
+    def ending(self) -> str:
+        """How the run ended; "" while it is open."""
+        return str(self.outcome["ending"]) if self.outcome else self.folded_ending
+
+    @property
+    def folded_ending(self) -> str:
+        """How it ended by today's topology."""
+        return self.run.ending if self.run else ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the outcome on the log is another one than today's topology would give."""
+        return self.outcome is not None and self.run is not None and self.outcome["ending"] != self.folded_ending
+
+    @property
+    def type(self) -> str:
+        """Type of the event that opened it; "" if neither that nor the outcome was seen."""
+        if self.request is None and self.outcome is not None:
+            return str(self.outcome.get("request", {}).get("type", ""))
+        return "" if self.request is None else self.request.type
+
+    @property
+    def opened_ms(self) -> int:
+        """Log time of the request; 0 if nothing was seen."""
+        if self.run is None and self.outcome is not None:
+            return time_ms(self.outcome["opened"])
+        return 0 if self.run is None else self.run.opened_ms
+
+    @property
+    def ended_ms(self) -> int | None:
+        """Log time of the event that ended it."""
+        if self.outcome is not None:
+            return time_ms(self.outcome["ended"])
+        return self.run.ended_ms if self.run and self.run.ending else None
+
+    @property
+    def refusals(self) -> Sequence[Refusal]:
+        """Every hop, result or request that was not let through, with path and numbers."""
+        if self.outcome is not None:
+            return [_refusal(found) for found in self.outcome.get("refusals", ())]
+        return self.run.refusals if self.run else ()
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Tasks that failed for good."""
+        if self.outcome is not None:
+            return [_failure(found) for found in self.outcome.get("failures", ())]
+        return self.run.failures if self.run else ()
+
+    @property
+    def starved(self) -> Sequence[str]:
+        """Joins that got something and could not fire."""
+        if self.outcome is not None:
+            return [str(text) for text in self.outcome.get("starved", ())]
+        return self.run.starved if self.run else ()
+
+    @property
+    def results(self) -> Sequence[Result]:
+        """Payloads that left the mesh."""
+        if self.outcome is not None:
+            return [_result(found) for found in self.outcome.get("results", ())]
+        return self.run.results if self.run else ()
+
+    def children(self, parent: str) -> list[TaskStory]:
+        """Tasks that the answer of `parent` ("" for the request) caused, in the order of dispatch."""
+        return [task for task in self.tasks.values() if task.parent == parent]
+
+    # ------------------------------------------------------------------------------------------------------ folding
+
+    def take(self, record: Record) -> Sequence[Moment]:
+        """Fold one record of mesh.inbox; answers what happened. Records of other runs change nothing."""
+        if record.key != self.run_id.encode():
+            return ()
+        event = read(record)
+        if isinstance(event, Unreadable):
+            return self._tell(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
+        told = len(self.moments)
+        before = self._fold.runs.get(self.run_id)
+        effects = self._fold.step(record)
+        finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
+        after = self._fold.runs.get(self.run_id) if finish is None else finish.run
+        self.run = after or self.run
+        self._happened(event, before, after)
+        known = () if before is None else before.refusals
+        for refusal in () if after is None else after.refusals[len(known) :]:
+            self._tell(event.at_ms, "refused", refusal.agent, refusal.message)
+        for effect in effects:
+            self._followed(event, effect)
+            if isinstance(effect, DeadLetter) and not any(effect.message in m.text for m in self.moments[told:]):
+                self._tell(event.at_ms, "refused", effect.agent, f"{effect.code}: {effect.message}")
+        return self.moments[told:]
+
+    def ended(self, outcome: Event, body: dict[str, Any]) -> Sequence[Moment]:
+        """Hand over the run's record on mesh.outcomes with its parsed body: from now on it says how the run ended."""
+        self.outcome = body
+        self.subject = self.subject or outcome.subject
+        if self.folded_ending == self.ending:
+            return ()
+        self._close(outcome.at_ms)
+        return self._tell(outcome.at_ms, "ended", "", self.ending)
+
+    def _happened(self, event: Event, before: Run | None, after: Run | None) -> None:
+        if event.kind == REQUESTED and after is not None and (before is None or event.id not in before.roots):
+            self.request = self.request or event
+            self.subject = self.subject or event.subject
+            self._tell(event.at_ms, REQUESTED, "", event.type)
+        elif event.kind == CANCELLED and after is not None:
+            self._tell(event.at_ms, CANCELLED, "", "somebody cancelled the run")
+        elif event.kind in (SUCCEEDED, FAILED):
+            was = None if before is None else before.open.get(event.task_id)
+            now = None if after is None else after.open.get(event.task_id)
+            if was != now:
+                self._answered(self.tasks[event.task_id], event)
+            elif event.task_id and event.task_id not in self.tasks:
+                self._claimed(event)
+
+    def _claimed(self, event: Event) -> None:
+        """A task that was dispatched under another topology: told as its answer tells it."""
+        above = [task for task in self.tasks.values() if task.path == event.path[:-1]]
+        parent = above[-1].id if above else ""
+        task = TaskStory(event.task_id, event.agent, "", event.depth, event.path, parent, event.cause_id, event.at_ms)
+        self.tasks[task.id] = task
+        self._answered(task, event)
+
+    def _answered(self, task: TaskStory, event: Event) -> None:
+        began_ms = task.attempts[-1].began_ms if task.attempts else task.began_ms
+        task.ended_ms = event.at_ms
+        if event.usage is not None:
+            task.usd_micros += event.usage.usd_micros
+            task.tokens += event.usage.tokens
+        attempt = Attempt(event.attempt, began_ms, event.at_ms, event.fault)
+        if task.attempts and task.attempts[-1].number == event.attempt:
+            task.attempts[-1] = attempt
+        else:
+            task.attempts.append(attempt)
+        if event.kind == SUCCEEDED:
+            task.state = DONE
+            try:
+                task.emitted = tuple(part.type for part in event.parts())
+            except ValueError:
+                task.emitted = ()
+            text = ", ".join(task.emitted) or "nothing emitted"
+            self._tell(event.at_ms, SUCCEEDED, task.agent, text, task.id)
+        else:
+            task.state = DEAD
+            fault = event.fault or Fault("unknown", "no reason was given")
+            self._tell(event.at_ms, FAILED, task.agent, f"{fault.code}: {fault.message}", task.id)
+
+    def _followed(self, event: Event, effect: Effect) -> None:
+        match effect:
+            case PublishTask():
+                self._dispatched(event, effect.event)
+            case PublishEvent():
+                self._tell(event.at_ms, "left", event.agent, f"{effect.event.type} → {effect.topic}")
+            case Schedule() if effect.task_id:
+                task = self.tasks[effect.task_id]
+                task.state = WAITING
+                text = f"attempt {effect.attempt} in {effect.due_ms - event.at_ms} ms"
+                self._tell(event.at_ms, "retry", task.agent, text, task.id)
+            case DeadLetter() if effect.task_id:
+                self._tell(event.at_ms, "dead", effect.agent, f"{effect.code}: {effect.message}", effect.task_id)
+            case Note():
+                self._tell(event.at_ms, "noted", event.agent, f"{effect.code}: {effect.message}", event.task_id)
+            case Finish():
+                self._close(event.at_ms)
+                self._tell(event.at_ms, "ended", "", effect.run.ending)
+
+    def _dispatched(self, cause: Event, sent: Event) -> None:
+        task = self.tasks.get(sent.task_id)
+        if task is None:
+            parent = cause.task_id if cause.kind == SUCCEEDED else ""
+            task = TaskStory(
+                sent.task_id, sent.agent, sent.type, sent.depth, sent.path, parent, sent.cause_id, cause.at_ms
+            )
+            self.tasks[task.id] = task
+        task.state = WORKING
+        task.ended_ms = None
+        task.attempts.append(Attempt(sent.attempt, cause.at_ms))
+        text = sent.type if sent.attempt == 1 else f"{sent.type}, attempt {sent.attempt}"
+        self._tell(cause.at_ms, "dispatched", sent.agent, text, sent.task_id)
+
+    def _close(self, at_ms: int) -> None:
+        for task in self.tasks.values():
+            if task.state in (WORKING, WAITING):
+                task.state = DROPPED
+                task.ended_ms = at_ms
+
+    def _tell(self, at_ms: int, kind: str, agent: str, text: str, task_id: str = "") -> Sequence[Moment]:
+        moment = Moment(at_ms, kind, agent, text, task_id)
+        self.moments.append(moment)
+        return (moment,)
+
+
+def time_ms(text: str) -> int:
+    """RFC 3339 as the outcome writes it → milliseconds since the epoch."""
+    return round(datetime.fromisoformat(text).timestamp() * 1_000)
+
+
+def _refusal(found: dict[str, Any]) -> Refusal:
+    path = tuple(str(agent) for agent in found.get("path", ()))
+    texts = [str(found.get(name, "")) for name in ("code", "agent", "message")]
+    return Refusal(texts[0], texts[1], path, int(found.get("limit", 0)), int(found.get("actual", 0)), texts[2])
+
+
+def _failure(found: dict[str, Any]) -> Failure:
+    agent, task_id, code, message = (str(found.get(name, "")) for name in ("agent", "task_id", "code", "message"))
+    path = tuple(str(agent) for agent in found.get("path", ()))
+    return Failure(agent, task_id, int(found.get("attempts", 1)), code, message, path)
+
+
+def _result(found: dict[str, Any]) -> Result:
+    id, type, agent = (str(found.get(name, "")) for name in ("id", "type", "agent"))
+    data = orjson.dumps(found["data"]) if "data" in found else str(found.get("text", found.get("omitted", ""))).encode()
+    return Result(id, type, agent, data)

@@ -1,0 +1,340 @@
+"""Runs as the log tells them: one in full, the latest ones, those that happen now. Reads only; there is no other store.
+
+A run's records lie in one partition of mesh.inbox and its outcome on mesh.outcomes; `core.history` folds them.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from mesh.core.codec import Unreadable, read
+from mesh.core.errors import InvalidInput, NotFound
+from mesh.core.event import ID_PATTERN, REQUESTED, Event
+from mesh.core.history import History, Moment, time_ms
+from mesh.core.partition import partition_of
+from mesh.core.record import Record, TopicPartition
+from mesh.core.records import OUTCOME_TYPE
+from mesh.core.topology import Topology
+from mesh.wire.ports import Bounds, Log
+
+POLL_WAIT_MS: Final = 500
+POLL_RECORDS_MAX: Final = 2_000
+WINDOW_RECORDS: Final = 5_000
+"""Records of each partition looked at first when the latest runs are wanted; each further window is four times that."""
+CANDIDATES_MAX: Final = 5
+_REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
+
+
+class Summary(NamedTuple):
+    """One run in one line. `state` is `open` or the ending; times are log time in ms since the epoch."""
+
+    run_id: str
+    type: str
+    subject: str
+    state: str
+    opened_ms: int
+    ended_ms: int | None
+    tasks: int
+    refusals: tuple[str, ...]
+    """Reason codes."""
+    failures: tuple[str, ...]
+    """Agents."""
+
+    @property
+    def took_ms(self) -> int | None:
+        """From the request to the end; None while it is open."""
+        return None if self.ended_ms is None else self.ended_ms - self.opened_ms
+
+
+class Change(NamedTuple):
+    """Something happened to a run: the moments that are new in its history. `ended`: it is over, and told in full."""
+
+    history: History
+    moments: tuple[Moment, ...]
+    ended: bool = False
+
+
+class Runs:
+    """The runs of one mesh, read from its log."""
+
+    def __init__(self, log: Log, topology: Topology) -> None:
+        self.log = log
+        self.topology = topology
+
+    # ------------------------------------------------------------------------------------------------------ one run
+
+    async def find(self, name: str) -> History:
+        """The run called `name`: its id, a prefix of its id that no other has, its request's id or its subject.
+
+        Raises NotFound, and InvalidInput (`ambiguous`) with the candidates when several runs go by that name.
+        """
+        if ID_PATTERN.fullmatch(name):
+            history = await self.history(name)
+            if history is not None:
+                return history
+        named = await self._named(name.encode())
+        if len(named) > 1:
+            shown = ", ".join(list(named)[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
+            raise InvalidInput(
+                f"{len(named)} runs go by that name",
+                code="ambiguous",
+                where=name[:128],
+                expected="one run",
+                got=shown,
+                remedy="Give more of the run's id",
+            )
+        history = await self.history(named[0]) if named else None
+        if history is None:
+            raise NotFound(
+                f"no run goes by {name[:128]!r}",
+                where=f"{self.log.url} {self.topology.inbox}",
+                expected="a run's id or its beginning, its request's id, or its subject",
+                remedy="`mesh run list` shows the latest",
+            )
+        return history
+
+    async def history(self, run_id: str) -> History | None:
+        """All that the log holds of a run; None if that is nothing."""
+        key = run_id.encode()
+        inbox, home = await self._home(self.topology.inbox, key)
+        history = History(self.topology, run_id, partition=home)
+        seen = False
+        async for record in self._read(self.topology.inbox, {home: inbox}):
+            if record.key == key:
+                history.take(record)
+                seen = True
+        outcomes, number = await self._home(self.topology.outcomes, key)
+        async for record in self._read(self.topology.outcomes, {number: outcomes}):
+            found = outcome_of(record) if record.key == key else None
+            if found is not None and history.outcome is None:
+                history.ended(*found)
+                seen = True
+        return history if seen else None
+
+    async def _named(self, name: bytes) -> list[str]:
+        """Ids of runs whose id begins with `name`, or one of whose requests has it as id or subject; latest first."""
+        found: dict[str, int] = {}
+        marks = (("ce_id", name), ("ce_subject", name))
+        async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
+            key = record.key or b""
+            if key.startswith(name) or (any(m in record.headers for m in marks) and _is_request(record)):
+                found[_run_id(record)] = record.timestamp
+        return sorted(found, key=lambda id: -found[id])
+
+    async def _home(self, topic: str, key: bytes) -> tuple[Bounds, int]:
+        bounds = await self.log.bounds(topic)
+        home = partition_of(key, len(bounds))
+        return bounds[home], home
+
+    # ------------------------------------------------------------------------------------------------- latest runs
+
+    async def latest(
+        self, *, limit: int, since_ms: int | None = None, where: Callable[[Summary], bool] = lambda _: True
+    ) -> list[Summary]:
+        """The latest runs for which `where` holds, newest first; with `since_ms` those requested at or after it.
+
+        Without it the log is read backwards, as far as is needed. A run that has been open for longer than what was
+        read is not among them.
+        """
+        rows: dict[str, Summary] = {}
+        async with aclosing(self._windows(since_ms)) as windows:
+            async for window in windows:
+                await self._add(rows, window, since_ms)
+                if since_ms is None and sum(map(where, rows.values())) >= limit:
+                    break
+        wanted = [row for row in rows.values() if where(row) and (since_ms is None or row.opened_ms >= since_ms)]
+        return sorted(wanted, key=lambda row: -row.opened_ms)[:limit]
+
+    async def _add(self, rows: dict[str, Summary], window: Mapping[int, Bounds], since_ms: int | None) -> None:
+        """Add the runs that were requested in a window of the inbox, and all whose outcome is not older than it."""
+        inbox, outcomes = self.topology.inbox, self.topology.outcomes
+        requests: dict[str, Record] = {}
+        first_ms = since_ms
+        async for record in self._read(inbox, window):
+            first_ms = record.timestamp if first_ms is None else min(first_ms, record.timestamp)
+            if _is_request(record):
+                requests.setdefault(_run_id(record), record)
+        if first_ms is None:
+            return
+        firsts = await self.log.offsets_at(outcomes, first_ms)
+        ends = await self.log.bounds(outcomes)
+        async for record in self._read(outcomes, {n: Bounds(firsts[n], b.end) for n, b in ends.items()}):
+            found = outcome_of(record)
+            if found is not None:
+                rows.setdefault(found[0].run_id, summary_of_outcome(*found))
+        for summary in await self._open({id: r for id, r in requests.items() if id not in rows}):
+            rows[summary.run_id] = summary
+
+    async def _open(self, requests: Mapping[str, Record]) -> list[Summary]:
+        """Runs without an outcome, folded as far as they are."""
+        firsts: dict[int, int] = {}
+        histories: dict[bytes, History] = {}
+        for run_id, record in requests.items():
+            firsts[record.partition] = min(record.offset, firsts.get(record.partition, record.offset))
+            histories[run_id.encode()] = History(self.topology, run_id, partition=record.partition)
+        bounds = await self.log.bounds(self.topology.inbox) if requests else {}
+        places = {number: Bounds(first, bounds[number].end) for number, first in firsts.items()}
+        async for record in self._read(self.topology.inbox, places):
+            history = histories.get(record.key or b"")
+            if history is not None:
+                history.take(record)
+        return [summary_of(history) for history in histories.values() if history.request is not None]
+
+    async def _windows(self, since_ms: int | None) -> AsyncGenerator[Mapping[int, Bounds], None]:
+        """Parts of the inbox, from the end backwards."""
+        bounds = await self.log.bounds(self.topology.inbox)
+        if since_ms is not None:
+            firsts = await self.log.offsets_at(self.topology.inbox, since_ms)
+            yield {n: Bounds(firsts[n], b.end) for n, b in bounds.items()}
+            return
+        size, end = WINDOW_RECORDS, {n: b.end for n, b in bounds.items()}
+        while any(end[n] > b.start for n, b in bounds.items()):
+            yield {n: Bounds(max(b.start, end[n] - size), end[n]) for n, b in bounds.items()}
+            end = {n: max(b.start, end[n] - size) for n, b in bounds.items()}
+            size *= 4
+
+    # ---------------------------------------------------------------------------------------------------- live runs
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Where inbox and outcomes end now: hand it to `watch` to see all that comes after."""
+        found = {}
+        for topic in (self.topology.inbox, self.topology.outcomes):
+            for number, bounds in (await self.log.bounds(topic)).items():
+                found[TopicPartition(topic, number)] = bounds.end
+        return found
+
+    async def watch(self, places: Mapping[TopicPartition, int]) -> AsyncGenerator[Change, None]:
+        """Every change of every run from `places` on, for ever. Of runs that were open before, only the end.
+
+        The end is told after all else that happened to the run.
+        """
+        reader = self.log.reader(places)
+        histories: dict[str, History] = {}
+        over: dict[str, tuple[Event, dict[str, Any]]] = {}
+        """Outcomes that were read before the last of their run's records."""
+        try:
+            while True:
+                records = await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS)
+                for record in records:
+                    if record.topic == self.topology.inbox:
+                        for change in self._heard(record, histories):
+                            yield change
+                    elif (found := outcome_of(record)) is not None:
+                        run_id = found[0].run_id
+                        over[run_id] = found
+                        if run_id not in histories:
+                            histories[run_id] = History(self.topology, run_id, partition=0)
+                for run_id in list(over):
+                    history = histories[run_id]
+                    if history.request is None or history.folded_ending or not records:
+                        del histories[run_id]
+                        yield Change(history, tuple(history.ended(*over.pop(run_id))), ended=True)
+        finally:
+            await reader.close()
+
+    async def outcomes(
+        self, places: Mapping[TopicPartition, int]
+    ) -> AsyncGenerator[tuple[Event, dict[str, Any]], None]:
+        """Every outcome from `places` on with its body, for ever."""
+        reader = self.log.reader({place: at for place, at in places.items() if place.topic == self.topology.outcomes})
+        try:
+            while True:
+                for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
+                    if (found := outcome_of(record)) is not None:
+                        yield found
+        finally:
+            await reader.close()
+
+    async def past_outcomes(self, run_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Bodies of the outcomes of these runs, of those that have one: one pass over the log for all."""
+        keys = {run_id.encode() for run_id in run_ids}
+        found = {}
+        async for record in self._read(self.topology.outcomes, await self.log.bounds(self.topology.outcomes)):
+            outcome = outcome_of(record) if record.key in keys else None
+            if outcome is not None:
+                found[outcome[0].run_id] = outcome[1]
+        return found
+
+    def _heard(self, record: Record, histories: dict[str, History]) -> Iterable[Change]:
+        run_id = _run_id(record)
+        history = histories.get(run_id)
+        if history is None:
+            if not _is_request(record):
+                return
+            history = histories[run_id] = History(self.topology, run_id, partition=record.partition)
+        moments = history.take(record)
+        if history.request is None:
+            del histories[run_id]  # it asked for nothing that could be taken
+        elif moments:
+            yield Change(history, tuple(moments))
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    async def _read(self, topic: str, places: Mapping[int, Bounds]) -> AsyncIterator[Record]:
+        """What lies between these bounds, in order for each partition."""
+        wanted = {TopicPartition(topic, number): b for number, b in places.items() if b.start < b.end}
+        if not wanted:
+            return
+        reader = self.log.reader({place: b.start for place, b in wanted.items()})
+        try:
+            while any(reader.position(place) < b.end for place, b in wanted.items()):
+                for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
+                    if record.offset < wanted[TopicPartition(record.topic, record.partition)].end:
+                        yield record
+        finally:
+            await reader.close()
+
+
+def outcome_of(record: Record) -> tuple[Event, dict[str, Any]] | None:
+    """The outcome in a record of mesh.outcomes with its body; None for anything else there."""
+    event = read(record)
+    if isinstance(event, Unreadable) or not event.type.startswith(OUTCOME_TYPE):
+        return None
+    try:
+        body = orjson.loads(event.data)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in ("ending", "opened", "ended")):
+        return None
+    return event, body
+
+
+def summary_of_outcome(event: Event, body: dict[str, Any]) -> Summary:
+    """A run that ended, from its outcome alone."""
+    request = body.get("request")
+    return Summary(
+        event.run_id,
+        str(request.get("type", "")) if isinstance(request, dict) else "",
+        event.subject,
+        body["ending"],
+        time_ms(body["opened"]),
+        time_ms(body["ended"]),
+        int(body.get("tasks", 0)),
+        tuple(str(r.get("code", "")) for r in body.get("refusals", ())),
+        tuple(str(f.get("agent", "")) for f in body.get("failures", ())),
+    )
+
+
+def summary_of(history: History) -> Summary:
+    """A run as its history tells it."""
+    return Summary(
+        history.run_id,
+        history.type,
+        history.subject,
+        history.state,
+        history.opened_ms,
+        history.ended_ms,
+        len(history.tasks),
+        tuple(refusal.code for refusal in history.refusals),
+        tuple(failure.agent for failure in history.failures),
+    )
+
+
+def _run_id(record: Record) -> str:
+    return (record.key or b"").decode("utf-8", "replace")
+
+
+def _is_request(record: Record) -> bool:
+    return _REQUESTED_HEADER in record.headers
