@@ -4,10 +4,13 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.condition import Condition, ConditionInvalid, contains, parse, parse_path, same
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no mistake of ours."""
 
 TYPES = ("order.placed", "fraud.scored", "fraud")
 JSON = st.recursive(
@@ -215,6 +218,7 @@ def test_deep_payloads_are_compared_without_recursion() -> None:
     assert not contains(nest(1), nest(2))
 
 
+@PATIENT
 @given(CONDITIONS, st.dictionaries(st.sampled_from(["x", "t.c", "t"]), JSON, max_size=3))
 def test_any_condition_is_true_or_false_of_any_payloads(text: str, payloads: dict[str, Any]) -> None:
     condition = parse(text, payloads)
@@ -222,6 +226,7 @@ def test_any_condition_is_true_or_false_of_any_payloads(text: str, payloads: dic
     assert parse(str(condition), payloads) == condition
 
 
+@PATIENT
 @given(st.text(max_size=60), JSON)
 def test_any_text_is_a_condition_or_a_typed_refusal(text: str, payload: Any) -> None:
     try:
@@ -232,6 +237,7 @@ def test_any_text_is_a_condition_or_a_typed_refusal(text: str, payload: Any) -> 
     assert condition.holds({"t": payload}) in (True, False)
 
 
+@PATIENT
 @given(JSON, JSON)
 def test_equality_is_symmetric(a: Any, b: Any) -> None:
     assert same(a, b) is same(b, a)

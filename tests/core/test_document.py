@@ -1,10 +1,13 @@
 """YAML as nodes that know their line; what YAML allows and this language does not."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.document import DEPTH_MAX, TEXT_CHARS_MAX, Entries, Items, Scalar, read, words
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no mistake of ours."""
 
 
 def entries(text: str) -> Entries:
@@ -106,6 +109,7 @@ def test_a_byte_order_mark_is_no_character() -> None:
     assert list(entries("\ufeffa: 1").entries) == ["a"]
 
 
+@PATIENT
 @given(st.text() | st.text("{}[]:,-?&*!|>'\"%@`# \n\tab<~.\\", max_size=60))
 def test_any_text_is_a_document_or_problems(text: str) -> None:
     root, problems = read(text)

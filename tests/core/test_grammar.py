@@ -1,7 +1,7 @@
 """The grammar of conditions: what is refused, where, and with which advice; canonical text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.grammar import (
@@ -17,6 +17,9 @@ from mesh.core.grammar import (
     text_of,
 )
 from mesh.core.path import TEXT_CHARS_MAX, ConditionInvalid, Path
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no mistake of ours."""
 
 A, B, C = Path(("a",)), Path(("b",)), Path(("c",))
 
@@ -88,6 +91,8 @@ def test_keywords_are_names_after_a_dot() -> None:
         ('a == "x', 6, "Close the string"),
         ("a + 1 > 2", 3, "arithmetic"),
         ("a -1 > 2", 3, "arithmetic"),
+        ("a not [1]", 3, "Join"),
+        ("a not b", 3, "Join"),
         ("len(a) > 2", 4, "no functions"),
         ("a == {}", 6, "Objects"),
         ("a == True", 6, "`true`"),
@@ -191,6 +196,7 @@ TREES: st.SearchStrategy[Node] = st.recursive(
 )
 
 
+@PATIENT
 @given(TREES)
 def test_the_canonical_text_of_a_tree_reads_back_as_the_same_tree(tree: Node) -> None:
     text = text_of(tree)
@@ -236,6 +242,7 @@ WORDS = st.lists(
 ).map(" ".join)
 
 
+@PATIENT
 @given(st.text(max_size=60) | WORDS)
 def test_any_text_is_a_tree_or_a_typed_refusal(text: str) -> None:
     try:

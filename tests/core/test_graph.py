@@ -2,10 +2,13 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.graph import Graph, components, cycles, longest_way, shortest_cycle, without
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no mistake of ours."""
 
 LINE = {"a": ["b"], "b": ["c"], "c": []}
 RING = {"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a", "d"]}
@@ -64,6 +67,7 @@ def reach(graph: Graph, start: str) -> set[str]:
     return found
 
 
+@PATIENT
 @given(GRAPHS)
 def test_two_nodes_share_a_component_when_each_reaches_the_other(graph: Graph) -> None:
     home = {node: n for n, group in enumerate(components(graph)) for node in group}
@@ -74,6 +78,7 @@ def test_two_nodes_share_a_component_when_each_reaches_the_other(graph: Graph) -
                 assert (home[a] == home[b]) is (b in reach(graph, a) and a in reach(graph, b))
 
 
+@PATIENT
 @given(GRAPHS)
 def test_a_cycle_is_found_exactly_where_a_node_reaches_itself(graph: Graph) -> None:
     lying = {node for group in cycles(graph) for node in group}

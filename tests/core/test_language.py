@@ -5,12 +5,15 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.errors import Problem, TopologyInvalid
 from mesh.core.language import load
 from mesh.core.topology import AgentSpec, Limits, Retry, TopicRule
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no mistake of ours."""
 
 ORDERS = """\
 mesh:
@@ -47,7 +50,6 @@ def problems(text: str | bytes) -> tuple[Problem, ...]:
 
 
 def small(agent: str, *, mesh: str = "") -> str:
-    """SMALL with more under its agent (indented by four) and a section `mesh:`."""
     return (f"mesh: {mesh}\n" if mesh else "") + SMALL + "".join(f"    {line}\n" for line in agent.splitlines())
 
 
@@ -323,9 +325,6 @@ def test_a_misspelt_type_is_one_problem_not_two() -> None:
     assert [(p.line, p.remedy.split("?")[0]) for p in problems(text)] == [(12, "Did you mean order.prised")]
 
 
-# -------------------------------------------------------------------------------------------------------- any input
-
-
 def check(text: str) -> None:
     try:
         load(text)
@@ -340,11 +339,13 @@ def check(text: str) -> None:
     str(refused).encode()
 
 
+@PATIENT
 @given(st.text() | st.text("{}[]:,-?&*!|>'\"%@`# \n\tab<~.\\", max_size=80))
 def test_any_text_is_a_mesh_or_problems(text: str) -> None:
     check(text)
 
 
+@PATIENT
 @given(st.randoms(use_true_random=False), st.integers(1, 6))
 def test_a_mesh_with_random_damage_is_a_mesh_or_problems(dice: random.Random, damages: int) -> None:
     text = dice.choice([ORDERS, TEN, SMALL])
@@ -385,6 +386,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 SECTIONS = st.dictionaries(st.sampled_from("abc"), VALUES)
 
 
+@PATIENT
 @given(st.dictionaries(st.sampled_from(["mesh", "topics", "agents", "x"]), SECTIONS))
 def test_any_structure_is_a_mesh_or_problems(document: dict[str, Any]) -> None:
     def flow(value: Any) -> str:

@@ -3,11 +3,14 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.errors import InvalidInput
 from mesh.core.path import SEGMENTS_MAX, TEXT_CHARS_MAX, ConditionInvalid, Path, parse_path, shown
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no mistake of ours."""
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -116,6 +119,7 @@ def test_texts_from_outside_are_shown_cut_and_without_control_characters() -> No
     assert shown("x" * 41) == f'"{"x" * 39}…"'
 
 
+@PATIENT
 @given(SEGMENTS)
 def test_the_text_of_a_path_reads_back_as_the_same_path(segments: list[str | int]) -> None:
     segments[0] = str(segments[0])
@@ -123,6 +127,7 @@ def test_the_text_of_a_path_reads_back_as_the_same_path(segments: list[str | int
     assert parse_path(str(path)) == path
 
 
+@PATIENT
 @given(st.text(max_size=40) | st.text("ab.[]\"'\\01 ", max_size=20))
 def test_any_text_is_a_path_or_a_typed_refusal(text: str) -> None:
     try:
@@ -135,6 +140,7 @@ def test_any_text_is_a_path_or_a_typed_refusal(text: str) -> None:
     str(refused).encode()
 
 
+@PATIENT
 @given(SEGMENTS | st.lists(st.sampled_from(["a", "b", "c", 0, 1]), min_size=1), JSON)
 def test_lookup_never_raises(segments: list[str | int], payload: Any) -> None:
     Path(tuple(segments)).lookup(payload)

@@ -177,6 +177,16 @@ def test_nothing_follows_from_wiring_that_could_not_be_read() -> None:
     assert [p.what for p in found] == ["agents.b.on.gather: not supported yet in this version"]
 
 
+def test_wiring_that_could_not_be_read_hides_only_what_it_names() -> None:
+    agents = (
+        agent("a", "in", "[part.done, stock.counted]") + agent("b", "{gather: part.done}") + agent("c", "bill.paid")
+    )
+    found = [p.what for p in problems(mesh(agents))]
+    assert found[0] == "agents.a.emits: nobody hears stock.counted and it is no egress"
+    assert found[2] == "agents.c.on: nobody emits bill.paid and it is no ingress, so c is deaf"
+    assert len(found) == 3
+
+
 # ----------------------------------------------------------------------------------------------------------- topics
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.errors import InvalidInput
@@ -19,6 +19,9 @@ from mesh.core.units import (
     usd_micros,
     whole,
 )
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no mistake of ours."""
 
 READERS: list[Callable[[str], Any]] = [duration_ms, size_bytes, usd_micros, whole(1, 10), decimal(0, 1), flag]
 
@@ -104,6 +107,7 @@ def test_a_wrong_value_is_refused_with_advice(read: Callable[[str], Any], text: 
     assert text[:30] in error.got
 
 
+@PATIENT
 @given(st.sampled_from(READERS), st.text(max_size=30) | st.text("0123456789.-_eE smhdKMGB$", max_size=25))
 def test_any_text_is_a_value_or_a_typed_refusal(read: Callable[[str], Any], text: str) -> None:
     try:
@@ -112,6 +116,7 @@ def test_any_text_is_a_value_or_a_typed_refusal(read: Callable[[str], Any], text
         return
 
 
+@PATIENT
 @given(st.integers(0, DURATION_MS_MAX))
 def test_milliseconds_read_back(ms: int) -> None:
     assert duration_ms(f"{ms}ms") == ms
