@@ -9,6 +9,7 @@ Publishing is done when the log has acknowledged. The same request again (same i
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ from mesh.wire.ports import Log, Reader, Refused
 from mesh.wiring import load_topology, open_log
 
 LOOK_BACK_AFTER_S = 1.0
+RECENT_MAX = 20_000
+RECENT_BYTES_MAX = 32 * 1024 * 1024
 
 
 class Result(NamedTuple):
@@ -76,6 +79,9 @@ class Mesh:
         self.log = log
         self.topology = topology
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._recent: OrderedDict[str, Event] = OrderedDict()
+        """Answers seen since we watch, the latest of them: most runs end before anybody asks."""
+        self._recent_bytes = 0
         self._watcher: asyncio.Task[None] | None = None
 
     @classmethod
@@ -139,6 +145,9 @@ class Mesh:
         """Publish many requests in one append, in order. Raises LogUnavailable, InvalidInput if the log refuses one."""
         await self._watch()
         requests = list(events)
+        for event in requests:
+            if (seen := self._recent.get(event.run_id)) is not None and seen.type == REJECTED_TYPE:
+                self._forget(event.run_id)  # asked again, perhaps corrected
         records = [NewRecord(self.topology.inbox, e.run_id.encode(), e.data, write(e)) for e in requests]
         for event, verdict in zip(requests, await self.log.append(records), strict=True):
             if isinstance(verdict, Refused):
@@ -154,6 +163,9 @@ class Mesh:
         """The outcome of a run, now or when it ends. Looks back through the log if nothing comes within a second."""
         await self._watch()
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if (seen := self._recent.get(run_id)) is not None:
+            _resolve(seen, [future])
+            return await future
         self._waiting.setdefault(run_id, []).append(future)
         look_back = asyncio.get_running_loop().create_task(self._look_back(run_id, future))
         try:
@@ -192,11 +204,10 @@ class Mesh:
         try:
             while True:
                 for record in await reader.poll(records_max=1_000, wait_ms=500):
-                    waiting = self._waiting.pop((record.key or b"").decode("utf-8", "replace"), ())
-                    if waiting:
-                        event = read(record)
-                        if not isinstance(event, Unreadable):
-                            _resolve(event, waiting)
+                    event = read(record)
+                    if not isinstance(event, Unreadable):
+                        self._remember(event)
+                        _resolve(event, self._waiting.pop(event.run_id, ()))
         except LogUnavailable as error:
             for futures in self._waiting.values():
                 for future in futures:
@@ -205,6 +216,17 @@ class Mesh:
             raise
         finally:
             await reader.close()
+
+    def _remember(self, event: Event) -> None:
+        self._forget(event.run_id)
+        self._recent[event.run_id] = event
+        self._recent_bytes += len(event.data)
+        while self._recent_bytes > RECENT_BYTES_MAX or len(self._recent) > RECENT_MAX:
+            self._forget(next(iter(self._recent)))
+
+    def _forget(self, run_id: str) -> None:
+        gone = self._recent.pop(run_id, None)
+        self._recent_bytes -= 0 if gone is None else len(gone.data)
 
     async def _look_back(self, run_id: str, future: "asyncio.Future[Outcome]") -> None:
         """For a run that ended before anybody watched: read its partition of the outcomes."""
@@ -224,10 +246,10 @@ class Mesh:
 
 
 def _resolve(event: Event, waiting: Iterable["asyncio.Future[Outcome]"]) -> None:
-    body = orjson.loads(event.data)
     for future in waiting:
         if future.done():
             continue
+        body = orjson.loads(event.data)
         if event.type == REJECTED_TYPE:
             future.set_exception(NotAccepted(f"{body['code']}: {body['message']}", where=f"run {event.run_id}"))
         else:

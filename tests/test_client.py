@@ -72,6 +72,13 @@ async def test_many_requests_travel_in_one_append(mesh: MeshTest) -> None:
     assert [o.results[0].data["n"] for o in outcomes] == list(range(1, 301))
 
 
+async def test_outcomes_that_came_before_anybody_asked_are_at_hand(mesh: MeshTest) -> None:
+    runs = await mesh.client.send([mesh.client.request("ask", {"id": f"a{n}", "n": n}) for n in range(50)])
+    await runs[-1].outcome(timeout_s=10)
+    async with asyncio.timeout(5):  # one after the other: each would look back for a second
+        assert all([await run.outcome(timeout_s=10) for run in runs])
+
+
 async def test_waiting_ends_at_its_timeout_and_the_run_goes_on(mesh: MeshTest) -> None:
     run = await mesh.publish("ask", {"id": "a", "n": 999}, deadline_s=0.4)
     with pytest.raises(WaitTimeout, match="has not ended within"):

@@ -7,7 +7,8 @@ Rules, in the order in which they are applied:
  2. A result counts if its task is open, its attempt is the current one and its agent is the one that was asked.
     Depth, path and parent are those of the task table, whatever the message says; a difference is noted.
  3. What an attempt used is charged. A failure that may be repeated, within the budget and before the deadline, waits
-    for its next attempt; any other is a dead letter and a failure of the run.
+    for its next attempt; any other is a dead letter and a failure of the run. One that was cut short by the run's
+    deadline is neither: the deadline itself ends the run.
  4. A request or a success lets its events go: egress types leave the mesh, types that somebody hears become tasks.
     Undeclared types, too many events or too many bytes refuse them all; too many tasks refuse all hops; depth, cycle,
     visits and budget refuse one hop. A refusal is remembered with path and numbers, and is a dead letter.
@@ -158,6 +159,9 @@ def _failed(run: Run, event: Event, topology: Topology, effects: list[Effect]) -
         return
     spec = topology.agents[task.agent]
     fault = event.fault or Fault("unknown", "the failure came without a reason", retryable=False)
+    if fault.code == "expired":
+        effects.append(Note("expired", f"{task.agent!r} was stopped by the deadline; its timer ends the run", run.id))
+        return
     settle(run, spec, event.usage)
     if fault.retryable and task.attempt < spec.retry.attempts_max:
         due_ms = event.at_ms + delay_ms(spec.retry, task.attempt, seed=task.id)

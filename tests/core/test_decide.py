@@ -291,6 +291,12 @@ def test_a_timer_that_fires_twice_or_for_an_older_attempt_is_noted() -> None:
     play.on(happens("due", task_id="f" * 32), note("late_timer"))
 
 
+def test_a_task_that_the_deadline_cut_short_leaves_the_end_to_the_deadline() -> None:
+    play = Playbook(topology(Limits(deadline_ms=4_000), echo=agent("ask -> answer"))).on(requested(), task("echo"))
+    play.on(failed("echo", "expired", retryable=False, after_ms=3_999), note("expired"))
+    play.on(due(), ended("stopped", refusals=["deadline"]))
+
+
 def test_a_retry_that_would_come_after_the_deadline_is_not_waited_for() -> None:
     slow = agent("ask -> answer", retry=Retry(first_ms=5_000, jitter=0))
     play = Playbook(topology(Limits(deadline_ms=4_000), echo=slow)).on(requested(), task("echo"))

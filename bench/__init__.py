@@ -1,0 +1,1 @@
+"""Benchmarks: canonical workloads on the whole mesh. `python -m bench.runs --help`."""

@@ -1,0 +1,88 @@
+"""A mesh in processes of its own, for benchmarks and trials: started by the command that users type, ended by pid."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+READY_TIMEOUT_S = 60.0
+
+
+class Child:
+    """One `mesh up …` in a process of its own."""
+
+    def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
+        self.arguments = arguments
+        self._environ = environ
+        self.process: asyncio.subprocess.Process | None = None
+        self.starting: asyncio.Future[None] | None = None
+        """Set where nobody waited for `start`: `end` does."""
+        self.ready_s = 0.0
+
+    async def start(self) -> None:
+        """Returns when the process says on stderr that it is ready."""
+        began = time.monotonic()
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mesh", "up", *self.arguments),
+            cwd=ROOT,
+            env={**os.environ, **self._environ},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert self.process.stderr is not None
+        lines: list[str] = []
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while line := await self.process.stderr.readline():
+                lines.append(line.decode("utf-8", "replace"))
+                if "ready" in lines[-1]:
+                    break
+            else:
+                raise RuntimeError(f"mesh up {' '.join(self.arguments)} ended:\n{''.join(lines)}")
+        self.ready_s = time.monotonic() - began
+        self._drain = asyncio.ensure_future(self._read_on(self.process.stderr))
+
+    async def _read_on(self, stream: asyncio.StreamReader) -> None:
+        while await stream.readline():
+            pass
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        assert self.process is not None
+        self.process.kill()
+
+    def again(self) -> "Child":
+        """A new child like this one."""
+        return Child(*self.arguments, environ=self._environ)
+
+    async def end(self) -> int:
+        """Ask to drain (SIGTERM) and wait; the exit status."""
+        if self.starting is not None:
+            await self.starting
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            code = await self.process.wait()
+        await self._drain
+        return code
+
+
+@asynccontextmanager
+async def mesh_up(
+    services: Sequence[Sequence[str]], *, log: str, board: str, topology: str, environ: dict[str, str] | None = None
+) -> AsyncIterator[list[Child]]:
+    """Child processes, one for each list of arguments to `mesh up`; all ready inside the block, ended after it."""
+    settings = {"MESH_LOG": log, "MESH_BOARD": board, "MESH_TOPOLOGY": topology, **(environ or {})}
+    children = [Child(*arguments, environ=settings) for arguments in services]
+    try:
+        await asyncio.gather(*(child.start() for child in children))
+        yield children
+    finally:
+        for child in children:
+            if child.process is not None or child.starting is not None:
+                await child.end()
