@@ -15,11 +15,12 @@ from collections import deque
 class OffsetTracker:
     """Which taken offsets are not finished. Offsets are taken in rising order. All calls are O(1) amortised."""
 
-    __slots__ = ("_done", "_next", "_taken", "committed")
+    __slots__ = ("_next", "_taken", "_working", "committed")
 
     def __init__(self) -> None:
         self._taken: deque[int] = deque()
-        self._done: set[int] = set()
+        """In rising order, from the lowest unfinished one on."""
+        self._working: set[int] = set()
         self._next: int | None = None
         self.committed: int | None = None
         """The place last committed, as the owner noted it."""
@@ -33,17 +34,18 @@ class OffsetTracker:
         if self._next is not None and offset < self._next:
             raise ValueError(f"offset {offset} was taken after {self._next - 1}; offsets rise within an assignment")
         self._taken.append(offset)
+        self._working.add(offset)
         self._next = offset + 1
 
     def finish(self, offset: int) -> None:
         """The record's outcome is durable. Raises ValueError for an offset that is not in work."""
-        if offset in self._done or not self._taken or not self._taken[0] <= offset <= self._taken[-1]:
+        if offset not in self._working:
             raise ValueError(f"offset {offset} is not in work")
-        self._done.add(offset)
-        while self._taken and self._taken[0] in self._done:
-            self._done.remove(self._taken.popleft())
+        self._working.remove(offset)
+        while self._taken and self._taken[0] not in self._working:
+            self._taken.popleft()
 
     def place(self) -> int | None:
         """The offset to commit: everything below it is finished. None when nothing was taken or nothing is new."""
         place = self._taken[0] if self._taken else self._next
-        return None if place is None or place == self.committed else place
+        return None if place == self.committed else place
