@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from bench.mesh_processes import mesh_up
-from bench.results import save
+from bench.report import save
 from mesh.client import Mesh
 from mesh.core.record import TopicPartition
 from mesh.settings import Settings
