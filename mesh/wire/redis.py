@@ -78,6 +78,14 @@ class _Life(NamedTuple):
     seq: int
 
 
+class _Connections(NamedTuple):
+    """A pool, and turns in the order callers came. The pool's own waiting is not fair: a caller who just gave a
+    connection back takes it again before those who wait, until their deadlines pass."""
+
+    pool: BlockingConnectionPool
+    turns: asyncio.Semaphore
+
+
 class RedisBoard:
     """`Board` on Redis. `url` is `redis://[user:password@]host:port/db`, `rediss://…` for TLS, or `unix://path`.
 
@@ -99,12 +107,12 @@ class RedisBoard:
         self._tag = f"{{{prefix}}}:board:"
         self._timeout_ms = timeout_ms
         self._clock = clock or SystemClock()
-        self._pool = self._connections(url, CONNECTIONS_MAX)
-        self._watch_pool = self._connections(url, WATCHERS_MAX)  # apart, so that watchers never keep writers waiting
+        self._calls = self._connections(url, CONNECTIONS_MAX)
+        self._watches = self._connections(url, WATCHERS_MAX)  # apart, so that watchers never keep writers waiting
 
-    def _connections(self, url: str, connections_max: int) -> BlockingConnectionPool:
+    def _connections(self, url: str, connections_max: int) -> _Connections:
         # The deadline around each call is ours; the library's own timeouts and retries would only blur it.
-        return BlockingConnectionPool.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections_max,
             timeout=None,
@@ -113,6 +121,7 @@ class RedisBoard:
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
+        return _Connections(pool, asyncio.Semaphore(connections_max))
 
     @property
     def url(self) -> str:
@@ -124,7 +133,7 @@ class RedisBoard:
 
     async def close(self) -> None:
         # Not under our deadline, which would leave sockets open: the library gives each connection `timeout_ms`.
-        closing = (self._pool.aclose(), self._watch_pool.aclose())
+        closing = (self._calls.pool.aclose(), self._watches.pool.aclose())
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(error, BaseException) and not isinstance(error, exceptions.RedisError | OSError):
                 raise error  # the others say that the server is gone: nobody left to take leave of
@@ -170,7 +179,7 @@ class RedisBoard:
         rules.check_key(key)
         count = rules.check_limit(limit)
         past = self._tag + "past:" + key
-        [found] = await self._talk("history", self._pool, [("XREVRANGE", past, "+", "-", "COUNT", count)])
+        [found] = await self._talk("history", self._calls, [("XREVRANGE", past, "+", "-", "COUNT", count)])
         return [_past(key, *item) for item in found]
 
     async def keys(self, pattern: str = "*") -> Sequence[str]:
@@ -179,7 +188,7 @@ class RedisBoard:
         found: list[str] = []
         while True:
             command = ("ZRANGE", self._tag + "index", low, high, "BYLEX", "LIMIT", 0, _KEYS_BATCH)
-            [page] = await self._talk("keys", self._pool, [command])
+            [page] = await self._talk("keys", self._calls, [command])
             found += filter(matches, map(bytes.decode, page))
             if len(page) < _KEYS_BATCH:
                 return found
@@ -217,22 +226,22 @@ class RedisBoard:
         *after* they were read, for they may belong to another than the position does."""
         stream = self._tag + "changes"
         read = ("XREAD", "COUNT", _WATCH_BATCH, "BLOCK", _WATCH_BLOCK_MS, "STREAMS", stream, f"{position}-0")
-        [found] = await self._talk("watch", self._watch_pool, [read], wait_ms=_WATCH_BLOCK_MS)
+        [found] = await self._talk("watch", self._watches, [read], wait_ms=_WATCH_BLOCK_MS)
         changed = [(int(at.partition(b"-")[0]), fields[1].decode()) for at, fields in found[0][1]] if found else []
         ours = [(seq, key) for seq, key in changed if matches(key)]
         reads = [("XRANGE", self._tag + "past:" + key, seq, seq) for seq, key in ours]
-        *values, life = await self._talk("watch", self._pool, [*reads, self._call("life", "")])
+        *values, life = await self._talk("watch", self._calls, [*reads, self._script("life", "")])
         entries = [_past(key, *value[0]) for (_, key), value in zip(ours, values, strict=True) if value]
         return changed[-1][0] if changed else position, entries, _life(life)
 
     async def _life(self, operation: str) -> _Life:
-        return _life((await self._talk(operation, self._pool, [self._call("life", "")]))[0])
+        return _life((await self._talk(operation, self._calls, [self._script("life", "")]))[0])
 
     async def _run(self, operation: str, key: str, op_id: str = "", by: str = "", *args: bytes | str | int) -> _ANSWER:
-        [answer] = await self._talk(operation, self._pool, [self._call(operation, key, op_id, by, *args)])
+        [answer] = await self._talk(operation, self._calls, [self._script(operation, key, op_id, by, *args)])
         return tuple(answer)
 
-    def _call(self, operation: str, key: str, *args: bytes | str | int) -> tuple[bytes | str | int, ...]:
+    def _script(self, operation: str, key: str, *args: bytes | str | int) -> tuple[bytes | str | int, ...]:
         tag = self._tag
         keys = (
             tag + "life",
@@ -247,16 +256,17 @@ class RedisBoard:
     async def _talk(
         self,
         operation: str,
-        pool: BlockingConnectionPool,
+        connections: _Connections,
         commands: Sequence[tuple[bytes | str | int, ...]],
         *,
         wait_ms: float = 0.0,
     ) -> list[Any]:
         """One reply a command, over one connection, all within one deadline."""
-        connection = None
+        connection, our_turn = None, False
         try:
             async with asyncio.timeout((self._timeout_ms + wait_ms) / 1000):
-                connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+                our_turn = await connections.turns.acquire()
+                connection = await connections.pool.get_connection()  # type: ignore[no-untyped-call]
                 return [await _ask(connection, command) for command in commands]
         except TimeoutError:
             raise BoardUnavailable(
@@ -266,9 +276,13 @@ class RedisBoard:
             ) from None
         except (exceptions.RedisError, OSError) as error:
             raise self._unavailable(operation, error) from error
-        finally:
-            if connection is not None:
-                await pool.release(connection)  # outside the deadline, which must not cut the handing back short
+        finally:  # outside the deadline, which must not cut the handing back short
+            try:
+                if connection is not None:
+                    await connections.pool.release(connection)
+            finally:
+                if our_turn:
+                    connections.turns.release()
 
     def _unavailable(self, operation: str, error: Exception) -> BoardUnavailable:
         code = getattr(error, "status_code", None)  # the first word of Redis' answer, which the library takes off

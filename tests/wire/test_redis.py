@@ -121,6 +121,21 @@ async def test_waiting_for_a_free_connection_counts_against_the_deadline() -> No
         await board.close()
 
 
+async def test_callers_get_their_turn_in_the_order_they_came() -> None:
+    async with server(b"*1\r\n$6\r\nabsent\r\n") as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=20_000)
+        calls = [0] * 64
+
+        async def call_again_and_again(caller: int) -> None:
+            while max(calls) < 40:
+                await board.get("k")
+                calls[caller] += 1
+
+        await asyncio.gather(*(call_again_and_again(caller) for caller in range(64)))
+        assert min(calls) > 20
+        await board.close()
+
+
 @pytest.mark.parametrize(
     ("reply", "remedy"),
     [
