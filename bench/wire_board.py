@@ -1,0 +1,118 @@
+"""What the board does on this machine, embedded and on Redis: `python -m bench.wire_board [--redis redis://…]`.
+
+Values are 200 bytes of JSON. First one caller at a time, then writers who all increment one key by compare-and-set,
+reading again after each conflict, each with at most one call under way. Embedded, a write is acknowledged after its
+commit; on Redis as the server is set up. Needs a Redis for its half (`scripts/redis start`); interpreter and server
+share this machine's cores.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from statistics import median, quantiles
+
+from mesh.core.errors import Conflict
+from mesh.wire.ports import ABSENT, Board
+from mesh.wire.redis import RedisBoard
+from mesh.wire.sqlite import SqliteBoard
+
+VALUE = json.dumps({"score": 0.75, "why": "x" * 168}).encode()
+
+
+async def one_by_one(call: Callable[[int], Awaitable[object]], times: int) -> str:
+    """Median and 99th percentile of calls that follow one another."""
+    took = []
+    for serial in range(times + 100):
+        begun = time.perf_counter()
+        await call(serial)
+        took.append((time.perf_counter() - begun) * 1e6)
+    return percentiles(took[100:])
+
+
+def percentiles(took_us: list[float]) -> str:
+    return f"p50 {median(took_us):>7,.0f} µs   p99 {quantiles(took_us, n=100)[98]:>8,.0f} µs"
+
+
+async def alone(board: Board, times: int) -> dict[str, str]:
+    """Each operation with nothing else going on."""
+    version = ABSENT
+
+    async def compare_and_set(_: int) -> None:
+        nonlocal version
+        version = (await board.put("cas", VALUE, expect=version)).version
+
+    await board.put("got", VALUE)
+    return {
+        "get": await one_by_one(lambda _: board.get("got"), times),
+        "put": await one_by_one(lambda n: board.put(f"put/{n % 100}", VALUE), times),
+        "compare-and-set": await one_by_one(compare_and_set, times),
+        "put with op_id": await one_by_one(lambda n: board.put("op", VALUE, op_id=f"task:{n}"), times),
+        "add": await one_by_one(lambda _: board.add("count", 1), times),
+        "append, 100 items": await one_by_one(lambda n: board.append("list", b"%d" % n, items_max=100), times),
+    }
+
+
+async def contention(board: Board, writers: int, seconds: float) -> str:
+    """Writers who increment one key for a while: none may be lost, none may starve."""
+    key = f"contended/{writers}"
+    wins, conflicts, took = [0] * writers, 0, []
+    end = time.perf_counter() + seconds
+
+    async def increment(writer: int) -> None:
+        nonlocal conflicts
+        while (begun := time.perf_counter()) < end:
+            while True:
+                found = await board.get(key)
+                number, expect = (0, ABSENT) if found is None else (json.loads(found.value), found.version)
+                try:
+                    await board.put(key, b"%d" % (number + 1), expect=expect)
+                    break
+                except Conflict:
+                    conflicts += 1
+            took.append((time.perf_counter() - begun) * 1e6)
+            wins[writer] += 1
+
+    await asyncio.gather(*(increment(writer) for writer in range(writers)))
+    final = await board.get(key)
+    assert final is not None
+    assert json.loads(final.value) == sum(wins), "an increment was lost"
+    rates = f"{sum(wins) / seconds:>7,.0f} increments/s, {conflicts / sum(wins):>5.1f} conflicts each"
+    return f"{rates}, most to fewest {max(wins)}:{min(wins)}, one increment {percentiles(took)}"
+
+
+async def report(board: Board, times: int, seconds: float) -> None:
+    """Measure one board and print."""
+    await board.start()
+    gc.freeze()  # what stood before is no part of what is measured
+    print(board.url)
+    for name, figures in (await alone(board, times)).items():
+        print(f"  {name:<18} {figures}")
+    for writers in (1, 16, 64):
+        print(f"  {writers:>2} writers, one key  {await contention(board, writers, seconds)}")
+    await board.close()
+
+
+async def main() -> None:
+    """Parse arguments and measure both boards."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--redis", default="redis://127.0.0.1:6379", help="URL of a Redis; empty to leave it out")
+    parser.add_argument("--calls", type=int, default=5_000, help="calls of each operation")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long the writers contend")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        embedded = SqliteBoard(Path(directory) / "mesh.db", timeout_ms=5_000)
+        await report(embedded, arguments.calls, arguments.seconds)
+    if arguments.redis:
+        prefix = f"bench-{uuid.uuid4().hex[:8]}"
+        print(f"(keys stay under {{{prefix}}}:board: on)", end=" ")
+        await report(RedisBoard(arguments.redis, prefix=prefix, timeout_ms=5_000), arguments.calls, arguments.seconds)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
