@@ -31,10 +31,16 @@ def load_topology(path: str) -> Topology:
 
 def load_agents(topology: Topology) -> Mapping[str, Agent]:
     """Import the functions that topics.yaml names. Raises InvalidInput naming agent, line and what went wrong."""
+    return {name: load_agent(topology, name) for name in topology.agents}
+
+
+def load_agent(topology: Topology, name: str) -> Agent:
+    """Import the function of one agent; the folder of topics.yaml is on the import path. Raises InvalidInput."""
     root = str(Path(topology.path).resolve().parent)
     if root not in sys.path:
         sys.path.insert(0, root)
-    return {name: _agent(name, spec.run, f"{topology.path}:{spec.line}") for name, spec in topology.agents.items()}
+    spec = topology.agents[name]
+    return _agent(name, spec.run, f"{topology.path}:{spec.line}")
 
 
 def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
@@ -113,18 +119,22 @@ async def check_topics(log: Log, topology: Topology) -> None:
 
 def _agent(name: str, run: str, where: str) -> Agent:
     module_name, _, function_name = run.partition(":")
+    remedy = "The folder of topics.yaml is on the import path; check both names"
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidInput(
-            f"agent {name!r} cannot be imported from {run!r}: {error}",
-            code="bad_agent",
-            where=where,
-            expected="module:function",
-            remedy="The folder of topics.yaml is on the import path; check both names",
-        ) from error
+    except InvalidInput:
+        raise
+    except Exception as error:  # importing runs the author's code, which may raise anything
+        what = f"agent {name!r} cannot be imported from {run!r}: {_reason(error)}"
+        raise InvalidInput(what, code="bad_agent", where=where, remedy=remedy) from error
     found = getattr(function, "__mesh_agent__", None)
     return found if isinstance(found, Agent) else describe(function)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.msg} ({error.filename}, line {error.lineno})"
+    return str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
 
 
 def _path(rest: str) -> str:

@@ -9,18 +9,16 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 import orjson
 from rich.cells import cell_len
 from rich.console import Console
-from rich.status import Status
+from rich.live import Live
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from mesh.cli.text import LINE_CHARS_MAX, escaped_json, visible
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 Piece = str | tuple[str, str]
 """Text, or text with a style such as `dim`, `bold`, `green`."""
@@ -45,7 +43,9 @@ class Screen:
         self.loudness = loudness
         self._out, self.out_is_terminal = _console(sys.stdout, colour)
         self._err, self.err_is_terminal = _console(sys.stderr, colour)
-        self._status: Status | None = None
+        self._host: Console | None = None
+        """While something changes on the screen: the console that draws it."""
+        self._live: Live | None = None
 
     @property
     def interactive(self) -> bool:
@@ -115,34 +115,44 @@ class Screen:
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
-        """A living last line while something goes on; only on a terminal, and only if people read the results."""
-        if not (self.err_is_terminal and self.loudness >= 0) or os.environ.get("TERM") == "dumb":
+        """A last line that changes while something goes on; only on a terminal. It does not move by itself."""
+        host = self._host_of_life()
+        if host is None:
             yield
             return
-        self._status = Status(Text(visible(text), "dim"), console=self._err, spinner_style="dim")
+        self._host = host
+        self._live = Live(Text(visible(text), "dim"), console=host, auto_refresh=False, transient=True)
         try:
-            with self._status:
+            with self._live:
                 yield
         finally:
-            self._status = None
+            self._host = self._live = None
 
     def update(self, text: str) -> None:
-        """Another text for the living last line."""
-        if self._status is not None:
-            self._status.update(Text(visible(text), "dim"))
+        """Another text for the changing last line."""
+        if self._live is not None:
+            self._live.update(Text(visible(text), "dim"), refresh=True)
 
     @contextmanager
     def progress(self, total_bytes: int | None) -> Iterator["Advance"]:
         """A bar for something that is read from a file, or a counter where its size is not known."""
-        if not (self.err_is_terminal and self.loudness >= 0) or os.environ.get("TERM") == "dumb":
+        host = self._host_of_life()
+        if host is None:
             yield Advance(None, None)
             return
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        columns: list[ProgressColumn] = [BarColumn(bar_width=30), TaskProgressColumn()] if total_bytes else []
+        self._host = host
+        try:
+            with Progress(*columns, TextColumn("{task.description}"), console=host, transient=True) as bar:
+                yield Advance(bar, bar.add_task("", total=total_bytes))
+        finally:
+            self._host = None
 
-        columns = [BarColumn(bar_width=30), TaskProgressColumn()] if total_bytes else []
-        bar = Progress(*columns, TextColumn("{task.description}"), console=self._err, transient=True)
-        with bar:
-            yield Advance(bar, bar.add_task("", total=total_bytes))
+    def _host_of_life(self) -> Console | None:
+        """The console for something that changes; None where nobody looks, or where it would tear JSON apart."""
+        if self.loudness < 0 or os.environ.get("TERM") == "dumb" or (self.json and self.out_is_terminal):
+            return None
+        return self._err if self.err_is_terminal else None
 
     # ------------------------------------------------------------------------------------------------ innermost
 
@@ -157,6 +167,7 @@ class Screen:
         if not (console.encoding or "").startswith("utf"):
             line.plain = line.plain.translate(_PLAIN).translate(_PLAIN_MARKS)
         if console.is_terminal:
+            console = self._host or console  # it knows how to print above what changes
             console.print(line, no_wrap=cut, overflow="ellipsis" if cut else "fold", highlight=False)
         else:
             console.print(line, soft_wrap=True, highlight=False)
@@ -165,7 +176,7 @@ class Screen:
 class Advance:
     """Moves a progress bar, if there is one."""
 
-    def __init__(self, bar: "Progress | None", task: "TaskID | None") -> None:
+    def __init__(self, bar: Progress | None, task: TaskID | None) -> None:
         self._bar = bar
         self._task = task
 

@@ -68,6 +68,10 @@ class Session:
 
         return load_topology(self.settings.topology)
 
+    def override_topology(self, path: str) -> None:
+        """Use this file, whatever is set. Before the topology is first read."""
+        self.wanted = self.wanted._replace(topology=path)
+
     @asynccontextmanager
     async def log(self, *, create: bool = False) -> AsyncIterator["Log"]:
         """The log, started, and closed afterwards. An embedded file that is not there is made only with `create`."""

@@ -41,6 +41,14 @@ def took(ms: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} m"
 
 
+def span(ms: int) -> str:
+    """A limit as one would write it: `200 ms`, `10 s`, `5 m`."""
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+        if ms >= size and ms % size == 0:
+            return f"{ms // size} {unit}"
+    return f"{ms} ms"
+
+
 def ago(at_ms: int, now_ms: int | None = None) -> str:
     """Age of a moment: `9 s ago`, `3 m ago`, `2 d ago`."""
     seconds = max(0, (time.time_ns() // 1_000_000 if now_ms is None else now_ms) - at_ms) // 1_000

@@ -1,0 +1,79 @@
+"""`mesh agents`: who hears what, within which limits, and how much waits for them."""
+
+from typing import Any
+
+from mesh.cli.options import command, verb
+from mesh.cli.screen import Piece
+from mesh.cli.session import Session, embedded_path
+from mesh.cli.text import span
+from mesh.core.errors import NotFound
+from mesh.core.topology import AgentSpec, Topology
+from mesh.wire.ports import Log
+
+app = verb()
+
+
+@command(app, "agents", example="mesh agents --json | jq 'select(.lag > 0)'")
+async def agents(session: Session) -> None:
+    """List the agents: what each hears and emits, its function, its limits and its lag.
+
+    Lag is the number of records that its group has not committed yet. Without a mesh it is left out.
+    """
+    topology = session.topology
+    lags: dict[str, int | None] = dict.fromkeys(topology.agents)
+    path = embedded_path(session.settings.log)
+    if path is None or path.is_file():
+        async with session.log() as log:
+            for name in topology.agents:
+                lags[name] = await _lag(log, topology, name)
+    else:
+        session.screen.note(("no mesh here yet, so no lag: `mesh up` starts one", "dim"))
+    rows: list[list[Piece]] = []
+    for name, spec in topology.agents.items():
+        session.screen.emit(_json(spec, lags[name]))
+        lag = lags[name]
+        rows.append(
+            [
+                (name, "bold"),
+                _heard(spec),
+                ", ".join(spec.emits) or ("–", "dim"),
+                "–" if lag is None else (f"{lag:,}", "yellow" if lag else ""),
+                span(spec.timeout_ms),
+                f"{spec.retry.attempts_max}",
+                f"{spec.lanes}",
+                (spec.run, "dim"),
+            ]
+        )
+    heads = ("AGENT", "HEARS", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
+    session.screen.table(heads, rows, flexible=1)
+
+
+async def _lag(log: Log, topology: Topology, name: str) -> int | None:
+    topic = topology.tasks(name)
+    try:
+        bounds = await log.bounds(topic)
+    except NotFound:
+        return None
+    places = await log.committed(f"{topology.prefix}.{name}", topic)
+    return sum(b.end - max(b.start, places[n].offset if n in places else b.start) for n, b in bounds.items())
+
+
+def _heard(spec: AgentSpec) -> str:
+    heard = " + ".join(spec.on) if spec.join else ", ".join(spec.on)
+    return f"{heard} when …" if spec.when is not None else heard
+
+
+def _json(spec: AgentSpec, lag: int | None) -> dict[str, Any]:
+    return {
+        "agent": spec.name,
+        "hears": list(spec.on),
+        "join": spec.join,
+        "when": None if spec.when is None else str(spec.when),
+        "emits": list(spec.emits),
+        "run": spec.run,
+        "timeout_ms": spec.timeout_ms,
+        "attempts_max": spec.retry.attempts_max,
+        "lanes": spec.lanes,
+        "visits_max": spec.visits_max,
+        "lag": lag,
+    }

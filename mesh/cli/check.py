@@ -1,0 +1,87 @@
+"""`mesh check`: does topics.yaml hold together, do its agents import, do both say the same?"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mesh.cli.options import command, verb
+from mesh.cli.session import Session
+from mesh.cli.text import counted
+from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
+from mesh.core.suggest import nearest
+from mesh.core.topology import AgentSpec, Topology
+
+if TYPE_CHECKING:
+    from mesh.core.agent import Agent
+
+app = verb()
+
+
+@command(app, "check", example="mesh check --topology topics.yaml")
+def check(session: Session) -> int:
+    """Prove the mesh: topics.yaml, the functions it names, and that both agree. All problems are told at once."""
+    screen = session.screen
+    try:
+        topology = session.topology
+    except TopologyInvalid as error:
+        return _told(session, error.path, error.problems)
+    problems = tuple(_problems(topology))
+    if problems:
+        return _told(session, topology.path, sorted(problems))
+    ins, outs = len(topology.ingress), len(topology.egress)
+    screen.emit(
+        {"ok": True, "mesh": topology.name, "digest": topology.digest, "agents": len(topology.agents), "problems": []}
+    )
+    screen.say(
+        ("✓ ", "green"),
+        f"{topology.path}: {counted(len(topology.agents), 'agent')}, {ins} types in, {outs} out",
+        (f"  digest {topology.digest}", "dim"),
+    )
+    return 0
+
+
+def _told(session: Session, path: str, problems: "tuple[Problem, ...] | list[Problem]") -> int:
+    screen = session.screen
+    screen.emit({"ok": False, "problems": [{"file": path, **problem._asdict()} for problem in problems]})
+    for problem in problems:
+        screen.prose((f"{path}:{problem.line}", "bold"), f": {problem.what}. ", (problem.remedy, "dim"))
+    screen.note(("✗ ", "red"), counted(len(problems), "problem"))
+    return 1
+
+
+def _problems(topology: Topology) -> Iterator[Problem]:
+    """What is wrong between topics.yaml and the code."""
+    from mesh.wiring import load_agent
+
+    for spec in topology.agents.values():
+        try:
+            agent = load_agent(topology, spec.name)
+        except InvalidInput as error:
+            yield Problem(
+                spec.line,
+                error.what if repr(spec.name) in error.what else f"agent {spec.name!r}: {error.where}: {error.what}",
+                error.remedy,
+            )
+        else:
+            yield from _differences(spec, agent)
+
+
+def _differences(spec: AgentSpec, agent: "Agent") -> Iterator[Problem]:
+    untyped = any("" in parameter.adapters for parameter in agent.parameters)
+    deaf = [type for type in spec.on if type not in agent.hears]
+    if deaf and not untyped:
+        near = nearest(deaf[0], agent.hears)
+        remedy = f"Did you mean {near!r}?" if near else f"Add a parameter for {deaf[0]!r} to {spec.run}"
+        yield Problem(spec.line, f"{spec.name}: its function takes no {', '.join(map(repr, deaf))}", remedy)
+    unheard = [type for p in agent.parameters if p.required for type in p.types if not set(p.types) & set(spec.on)]
+    if unheard:
+        what = f"{spec.name}: its function takes {', '.join(map(repr, unheard))}, which it does not hear"
+        yield Problem(spec.line, what, f"Add it to `on`, or remove the parameter from {spec.run}")
+    if agent.emits is not None:
+        undeclared = [type for type in agent.emits if type not in spec.emits]
+        if undeclared:
+            what = f"{spec.name}: its function emits {', '.join(map(repr, undeclared))}, which is not declared"
+            yield Problem(spec.line, what, f"Add it to `emits`, or change what {spec.run} returns")
+        silent = [type for type in spec.emits if type not in agent.emits]
+        if silent:
+            what = f"{spec.name}: declares {', '.join(map(repr, silent))}, which its function never emits"
+            yield Problem(spec.line, what, f"Remove it from `emits`, or add it to what {spec.run} returns")
