@@ -94,9 +94,7 @@ def uses() -> tuple[Use, ...]:
                         add(keyword.value, maker)
                 if maker in positions and len(node.args) > positions[maker]:
                     add(node.args[positions[maker]], maker)
-            elif isinstance(node, ast.Dict) and all(
-                ast.unparse(key or node).startswith("errors.") for key in node.keys
-            ):
+            elif isinstance(node, ast.Dict) and all(ast.unparse(k or node).endswith("Error") for k in node.keys):
                 for value in node.values:  # error of an outside system → verdict
                     add(value, "Refused")
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
