@@ -28,7 +28,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_correlationid", "run id (CloudEvents Correlation extension); equals the record's key on mesh.inbox"),
     ("ce_causationid", "id of the event that caused this one (Correlation extension)"),
     ("ce_expirytime", "absolute deadline, RFC 3339 (Expiry Time extension)"),
-    ("ce_meshkind", "what happened: requested, succeeded, failed, due, cancelled; `task` on a task topic"),
+    ("ce_meshkind", "what happened, see Kinds"),
     ("ce_meshagent", "agent that the task is for or that answered"),
     ("ce_meshtask", "task id; the same for every attempt"),
     ("ce_meshdepth", "hops from the request"),

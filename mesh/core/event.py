@@ -29,6 +29,18 @@ TASK: Final = "task"
 EGRESS: Final = "egress"
 OUTCOME: Final = "outcome"
 
+KINDS: Final[dict[str, str]] = {
+    REQUESTED: "somebody asks for a run, or for more of one",
+    SUCCEEDED: "a task went well; the value is what its agent emitted",
+    FAILED: "an attempt of a task failed; the value is the task's input, `mesh-error-…` say why",
+    DUE: "a timer has come: a retry, or the deadline of the run",
+    CANCELLED: "somebody wants the run to end",
+    TASK: "one attempt of a task, for an agent",
+    EGRESS: "an event that leaves the mesh",
+    OUTCOME: "how a run ended, or why a request opened none",
+}
+"""Every value of `ce_meshkind`, with its meaning."""
+
 INBOX_KINDS: Final = frozenset({REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED})
 """What may happen to a run; anything else on the inbox is refused as `unknown_kind`."""
 

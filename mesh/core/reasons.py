@@ -102,9 +102,7 @@ REASONS: Final[dict[str, Reason]] = {
     "budget_tokens": Reason("the run cannot afford the task in tokens", _HOP, "raise the budget, or reserve less"),
     "undeclared_type": Reason("an agent emitted a type that it does not declare", _HOP, "list it under `emits`"),
     "bad_batch": Reason("a batch of events cannot be read, or stands where one event is due", _HOP, "mend the sender"),
-    "deadline": Reason(
-        "the run's deadline passed before it ended", (OUTCOME, DEAD), "allow more time, or look who is slow"
-    ),
+    "deadline": Reason("the run's deadline passed before it ended", (OUTCOME,), "allow more time, or look who is slow"),
     # ------------------------------------------------------------------------------------------------- failures
     "exception": Reason("the agent's function raised", _TASK, "read the stack; then send the dead letter again"),
     "timed_out": Reason("the function took longer than its timeout", _TASK, "raise `timeout`, or make it faster"),

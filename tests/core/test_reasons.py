@@ -13,7 +13,7 @@ from mesh.core.reasons import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 SOURCE = Path(__file__).parent.parent.parent / "mesh"
 HEARD = {
     "Note": {COUNTED},
-    "Refusal": {OUTCOME, DEAD},
+    "Refusal": {OUTCOME},
     "Fault": {OUTCOME, DEAD},
     "Unreadable": {DEAD},
     "DeadLetter": {DEAD},
