@@ -31,33 +31,44 @@ ECHO = topology(echo="ask -> answer")
 # -------------------------------------------------------------------------------------------------- the tables, walked
 
 DESK = topology(
-    Limits(payload_bytes_max=10),
+    Limits(payload_bytes_max=12),
     plan=agent("ask -> plan.ready", retry=Retry(attempts_max=2)),
     write="plan.ready -> draft",
     check="draft & proof -> checked",
-    leaves=["plan.ready"],
+    count=agent("tally ->", when="go", visits_max=0),
+    leaves=["plan.ready", "tally"],
     comes_in=["proof"],
 )
-"""A mesh in which every transition can happen: a draft of more than ten bytes is refused, a short one starves."""
-LONG = ("draft", "more than ten")
+"""A mesh in which every transition can happen: a long draft is refused, a short one starves."""
+LONG = ("draft", "more than twelve")
 PLANNED = (requested(), succeeded("plan", "plan.ready"))
 RETRIED = (requested(), failed("plan"), due("plan"))
+TWICE = (requested(), requested(id="r2"), failed("plan", retryable=False))
 
 RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
     ("(none)", "requested", "open"): (requested(),),
+    ("(none)", "requested, nothing to do", "completed"): (requested("tally"),),
+    ("(none)", "requested, something refused but a result", "partial"): (requested("tally", {"go": True}),),
+    ("(none)", "requested, starved join", "partial"): (requested("proof"),),
     ("(none)", "requested, refused", "stopped"): (requested("nonsense"),),
     ("open", "requested", "open"): (requested(), requested(id="r2")),
     ("open", "succeeded, more to do", "open"): PLANNED,
     ("open", "failed, attempts left", "open"): (requested(), failed("plan")),
+    ("open", "failed for good, more to do", "open"): TWICE,
+    ("open", "failed, cut short by the deadline", "open"): (requested(), failed("plan", "expired")),
     ("open", "due (retry)", "open"): RETRIED,
     ("open", "due (deadline), early", "open"): (requested(), due(early_ms=1)),
     ("open", "succeeded, nothing open", "completed"): (*PLANNED, succeeded("write")),
-    ("open", "succeeded, nothing open, refused hop and a result", "partial"): (*PLANNED, succeeded("write", LONG)),
-    ("open", "succeeded, nothing open, starved join", "partial"): (*PLANNED, succeeded("write", "draft")),
-    ("open", "succeeded, nothing open, refused hop and no result", "stopped"): (
-        requested(),
-        succeeded("plan", ("plan.ready", "more than ten")),
+    ("open", "succeeded, nothing open, something refused but a result", "partial"): (
+        *PLANNED,
+        succeeded("write", LONG),
     ),
+    ("open", "succeeded, nothing open, starved join", "partial"): (*PLANNED, succeeded("write", "draft")),
+    ("open", "succeeded, nothing open, something refused and no result", "stopped"): (
+        requested(),
+        succeeded("plan", ("plan.ready", "more than twelve")),
+    ),
+    ("open", "succeeded, nothing open, failed task", "failed"): (*TWICE, succeeded("plan")),
     ("open", "failed for good, nothing open", "failed"): (*RETRIED, failed("plan")),
     ("open", "due (deadline)", "stopped"): (requested(), due()),
     ("open", "cancelled", "cancelled"): (requested(), cancelled()),

@@ -1,0 +1,200 @@
+"""A seeded world around one partition: a random mesh, agents that answer anything, a wire that repeats and reorders.
+
+    world = World(seed=7)
+    world.live()        # until every run has ended
+
+It audits each step (`tests.playbook.audit`) and keeps the books that decide's own must agree with. A failure names
+the seed, and the seed is the bug report.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from mesh.core.codec import read, write
+from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
+from mesh.core.event import CANCELLED, DUE, NO_USAGE, Event, Fault, Part, Usage
+from mesh.core.fold import Partition
+from mesh.core.record import StoredRecord
+from mesh.core.run import Run, Task
+from mesh.core.settle import failed, succeeded
+from mesh.core.topology import Limits, Retry, Topology
+from tests.builders import AT_MS, agent, event, json, topology
+from tests.core.states import run_state, task_state
+from tests.playbook import audit
+
+TYPES = ("ask", "t0", "t1", "t2", "t3")
+STEPS_MAX = 3_000
+
+
+def random_topology(random: Random) -> Topology:
+    """Two to six agents that hear and emit at random: pipelines, fan-outs, joins and loops."""
+    limits = Limits(
+        depth_max=random.randint(2, 8),
+        tasks_max=random.randint(3, 40),
+        fanout_max=random.randint(1, 4),
+        visits_max=random.randint(1, 4),
+        deadline_ms=random.choice([1_000, 60_000]),
+        payload_bytes_max=random.choice([20, 1_000]),
+        state_bytes_max=random.choice([60, 400, 10_000]),
+        usd_micros_max=random.choice([None, 300]),
+        tokens_max=random.choice([None, 200]),
+    )
+    agents: dict[str, Any] = {}
+    for n in range(random.randint(2, 6)):
+        heard = random.sample(TYPES, random.randint(1, 3)) if n else ["ask"]
+        emitted = random.sample(TYPES[1:], random.randint(0, 3))
+        arrows = random.choice([" | ", " & "]).join(heard) + " -> " + ", ".join(emitted)
+        agents[f"a{n}"] = agent(
+            arrows,
+            retry=Retry(attempts_max=random.randint(1, 3), first_ms=random.choice([10, 900])),
+            reserve_usd_micros=random.choice([0, 40]),
+            reserve_tokens=random.choice([0, 25]),
+            visits_max=random.choice([None, None, 2]),
+        )
+    return topology(limits, comes_in=["ask"], leaves=random.sample(TYPES, 2), **agents)
+
+
+class World:
+    """See the module. `inbox` is what was folded, in order; `effects` what followed, record by record."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.topology = random_topology(self.random)
+        self.state = Partition(self.topology, number=0, partitions=1)
+        self.at_ms = AT_MS
+        self.inbox: list[StoredRecord] = []
+        self.effects: list[list[Effect]] = []
+        self.flying: list[Event] = []
+        """On their way to the inbox, in no order."""
+        self.timers: list[Schedule] = []
+        self.arrived: dict[str, str] = {}
+        """What arrived once, by its content → what followed."""
+        self.endings: Counter[str] = Counter()
+        self.attempts: Counter[tuple[str, int]] = Counter()
+        self.spent: dict[str, list[int]] = {}
+        self.transitions: set[tuple[str, str, str, str]] = set()
+        """run or task, state, kind of event, next state."""
+
+    def live(self) -> None:
+        """Some requests and all that follows, until nothing is on its way and no timer is left."""
+        for n in range(self.random.randint(1, 6)):
+            run_id = f"run-{self.random.randint(1, 3)}"
+            self.flying.append(event(id=f"r{n}", run_id=run_id, data=json({"n": n}), expiry_ms=self._expiry()))
+        for _ in range(STEPS_MAX):
+            if self.flying and self.random.random() < 0.9:
+                self._deliver(self.flying.pop(self.random.randrange(len(self.flying))))
+            elif self.timers:
+                self._fire(self.timers.pop(self.random.randrange(len(self.timers))))
+            elif not self.flying:
+                break
+        else:
+            raise AssertionError(f"not at rest after {STEPS_MAX} steps")
+        assert not self.state.runs, "a run that nothing can wake any more is still open"
+
+    def _expiry(self) -> int | None:
+        return self.random.choice([None, None, None, AT_MS - 1, AT_MS + 500])
+
+    def _fire(self, timer: Schedule) -> None:
+        """A timer may fire early, on time or late."""
+        self.at_ms = max(self.at_ms, timer.due_ms + self.random.choice([-1, 0, 0, 700]))
+        fields = {"id": timer.timer_id, "task_id": timer.task_id, "attempt": timer.attempt or 1}
+        self._deliver(event(DUE, type="mesh.timer", run_id=timer.run_id, **fields))
+
+    def _deliver(self, sent: Event) -> None:
+        self.at_ms += self.random.choice([0, 1, 30])
+        offset = len(self.inbox)
+        sent = replace(sent, at_ms=self.at_ms)
+        record = StoredRecord("mesh.inbox", 0, offset, self.at_ms, sent.run_id.encode(), sent.data, write(sent))
+        before = self.state.runs.get(sent.run_id)
+        self._charge(sent, before)
+        effects = self.state.step(record)
+        self.inbox.append(record)
+        self.effects.append(effects)
+        after = self.state.runs.get(sent.run_id) or next((e.run for e in effects if isinstance(e, Finish)), None)
+        if after is not None:
+            audit(after, self.topology)
+            self._watch(sent.kind, before, after)
+        self._repeat(sent, effects)
+        for effect in effects:
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        if isinstance(effect, PublishTask):
+            self.attempts[effect.event.task_id, effect.event.attempt] += 1
+            self.flying.extend(self._answers(effect.event))
+        elif isinstance(effect, Schedule):
+            self.timers.append(effect)
+        elif isinstance(effect, Finish):
+            self.endings[effect.run.id] += 1
+            if self.random.random() < 0.2:
+                self.flying.append(event(CANCELLED, id="c1", run_id=effect.run.id))
+
+    def _answers(self, task: Event) -> list[Event]:
+        """What an agent answers: mostly what it should, at times twice, forged, or nothing at all."""
+        chance = self.random.random()
+        usage = self.random.choice([None, NO_USAGE, Usage(self.random.randint(0, 60), self.random.randint(0, 30))])
+        if chance < 0.05:
+            return []
+        if chance < 0.25:
+            fault = Fault("boom", "it broke", retryable=self.random.random() < 0.8)
+            answer = failed(task, fault, usage)
+        else:
+            emits = self.topology.agents[task.agent].emits or TYPES[:1]
+            declared = [self.random.choice(emits) for _ in range(self.random.randint(0, 3))]
+            parts = [Part(type, json("x" * self.random.randint(0, 25))) for type in declared]
+            answer = succeeded(task, parts, usage)
+        answers = [answer] * self.random.choice([1, 1, 1, 2])
+        if self.random.random() < 0.2:
+            forgery = {"agent": "mallory", "attempt": 9, "task_id": "f" * 32, "kind": CANCELLED, "depth": 0}
+            name = self.random.choice(list(forgery))
+            answers.append(replace(answer, id=f"{answer.id}:forged", **{name: forgery[name]}))  # type: ignore[arg-type]
+        return answers
+
+    # ------------------------------------------------------------------------------------------------------ the books
+
+    def _charge(self, sent: Event, run: Run | None) -> None:
+        """The books on money and tokens, kept by another rule: what counts is charged once, what is cut off in full."""
+        book = self.spent.setdefault(sent.run_id, [0, 0])
+        task = None if run is None else run.open.get(sent.task_id)
+        if task is None or task.held or sent.kind not in ("succeeded", "failed"):
+            return
+        if (sent.agent, sent.attempt) == (task.agent, task.attempt):
+            spec = self.topology.agents[task.agent]
+            usage = sent.usage or Usage(spec.reserve_usd_micros, spec.reserve_tokens)
+            book[0] += usage.usd_micros
+            book[1] += usage.tokens
+
+    def _watch(self, kind: str, before: Run | None, after: Run) -> None:
+        self.transitions.add(("run", run_state(before), kind, run_state(after)))
+        old: dict[str, Task] = {} if before is None else before.open
+        for id in {*old, *after.open}:
+            was = task_state(before, id) if id in old else "(none)"
+            now = task_state(after, id)
+            if was != now:
+                self.transitions.add(("task", was, kind, now))
+        if after.ending:
+            cut_off = [self.topology.agents[task.agent] for task in after.open.values() if not task.held]
+            book = self.spent[after.id]
+            book[0] += sum(spec.reserve_usd_micros for spec in cut_off)
+            book[1] += sum(spec.reserve_tokens for spec in cut_off)
+            assert [after.usd_micros, after.tokens] == book
+            made = {id for id, attempt in self.attempts if attempt == 1}
+            assert after.tasks <= len(made)
+
+    def _repeat(self, sent: Event, effects: list[Effect]) -> None:
+        """A request or an answer that arrives a second time does nothing: it is noted, or is the same dead letter."""
+        if sent.kind not in ("requested", "succeeded", "failed"):
+            return
+        content = repr(replace(sent, at_ms=0, time=""))
+        letters = repr([effect.id for effect in effects if isinstance(effect, DeadLetter)])
+        if content in self.arrived:
+            assert all(isinstance(effect, Note | DeadLetter) for effect in effects), effects
+            assert letters in ("[]", self.arrived[content]) or sent.kind == "requested"
+        self.arrived[content] = letters
+
+
+def read_all(inbox: list[StoredRecord]) -> list[Event]:
+    """The events of the inbox."""
+    return [found for found in map(read, inbox) if isinstance(found, Event)]
