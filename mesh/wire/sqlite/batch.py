@@ -79,7 +79,7 @@ class PackedHeaders(Sequence[tuple[str, bytes]]):
 
 def record_bytes(record: NewRecord) -> int:
     """Bytes of key, value and headers (names and values), as counted against `record_bytes_max`."""
-    headers = sum(len(name.encode()) + len(value) for name, value in record.headers)
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers
 
 

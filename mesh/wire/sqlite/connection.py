@@ -8,14 +8,13 @@ from mesh.wire.sqlite.failure import is_busy
 
 WAL_BYTES_MAX = 128 * 1024 * 1024
 _OPEN_TIMEOUT_S = 10.0
-_LOCK_SLICE_S = 0.1
 _READ_BUSY_S = 1.0
+_RESTART_BUSY_MS = 50
 
 
 def open_writing(path: Path, synchronous: str) -> sqlite3.Connection:
     """The writer thread's connection; makes the file. Several processes may be at it at once. Raises sqlite3.Error."""
-    # It waits for the lock in slices, to see between them whether anybody still wants what it waits for.
-    connection = sqlite3.connect(path, isolation_level=None, timeout=_LOCK_SLICE_S)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0)  # the writer waits in its own way
     try:
         _use_wal(connection)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -40,6 +39,15 @@ def open_checkpointing(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=0)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
+
+
+def restart_wal(connection: sqlite3.Connection) -> None:
+    """Move all of the write-ahead log into the file and begin it anew, if no reader is in the way for long."""
+    connection.execute(f"PRAGMA busy_timeout = {_RESTART_BUSY_MS}")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    finally:
+        connection.execute("PRAGMA busy_timeout = 0")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

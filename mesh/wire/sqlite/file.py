@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable, Unavailable
 from mesh.wire.sqlite.checkpoint import Checkpointer
-from mesh.wire.sqlite.connection import WAL_BYTES_MAX, open_checkpointing, open_reading, open_writing
+from mesh.wire.sqlite.connection import WAL_BYTES_MAX, open_checkpointing, open_reading, open_writing, restart_wal
 from mesh.wire.sqlite.failure import unavailable
 from mesh.wire.sqlite.wake import Bell, Wakeup
 from mesh.wire.sqlite.writer import Job, Settled, Writer
@@ -227,7 +227,7 @@ class SqliteFile:
         self._wal_checked_at = now
         try:
             if Path(f"{self.path}-wal").stat().st_size > WAL_BYTES_MAX:
-                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+                restart_wal(connection)
         except (sqlite3.Error, FileNotFoundError):
             # Nobody asked for this. If the disk is full or gone, the next write meets it and tells its caller.
             return

@@ -150,6 +150,7 @@ class SqliteMember:
             if self._task is not None:
                 await asyncio.wait([self._task], timeout=self.session_timeout_ms / 1000)
                 self._task.cancel()
+                await asyncio.wait([self._task], timeout=1)
             if self._held:
                 error = await self._call_revoked(list(self._held))
         finally:
@@ -240,12 +241,17 @@ class SqliteMember:
             view = self._file.read(
                 lambda connection: roster.view(connection, self._group, self.member_id), operation="follow the group"
             )
+            held = self._held.values()
             going = [tp for tp, number in self._held.items() if number not in view.kept]
+            # Given to us and meant for somebody else before we had looked: nobody was told, so nobody need be.
+            self._unreleased |= view.owned.difference(view.kept, held)
+            if self._unreleased:
+                continue
             if not view.alive:
                 await self._lose()
             elif going:
                 await self._give_up(going)
-            elif gained := view.kept.difference(self._held.values()):
+            elif gained := view.kept.difference(held):
                 self._gain(gained)
             else:
                 if not self._announced:  # so that a member without partitions knows that it is one
@@ -340,6 +346,8 @@ class SqliteMember:
         return number
 
     def _raise_failure(self) -> None:
+        if self._closing:
+            raise LogUnavailable("the member is closed", where=f"group {self._name}")
         if self._broken is not None:
             raise self._broken
         if self._failure is not None:

@@ -1,0 +1,157 @@
+"""Wake-up: the event, and the pipes between openers."""
+
+import asyncio
+import os
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mesh.wire.sqlite.wake import Bell, Wakeup
+
+
+def readable(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+@pytest.fixture
+def wakeup() -> Wakeup:
+    return Wakeup({1, 2}, lambda _: None)
+
+
+@pytest.fixture
+def bells(tmp_path: Path) -> Iterator[list[Bell]]:
+    bells = [Bell(tmp_path / "mesh.db.wake") for _ in range(3)]
+    yield bells
+    for bell in bells:
+        bell.close()
+
+
+async def test_a_wait_ends_when_the_event_is_set_and_tells_what_fired(wakeup: Wakeup) -> None:
+    waits = [asyncio.ensure_future(wakeup.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    wakeup.offer(frozenset({2, 3}))
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*waits) == [True, True, True]
+    assert wakeup.fired == {2}
+    assert not wakeup.everything
+    assert wakeup.is_set()
+    assert await wakeup.wait(0)
+    wakeup.clear()
+    assert wakeup.fired == set()
+    assert not wakeup.is_set()
+
+
+async def test_a_wait_ends_when_its_time_is_over(wakeup: Wakeup) -> None:
+    begun = time.monotonic()
+    assert not await wakeup.wait(30)
+    assert time.monotonic() - begun >= 0.029
+    assert not await wakeup.wait(0)
+
+
+async def test_a_cancelled_wait_leaves_the_others_waiting(wakeup: Wakeup) -> None:
+    cancelled, other = (asyncio.ensure_future(wakeup.wait()) for _ in range(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.sleep(0)
+    wakeup.set({1})
+    assert await other
+    assert cancelled.cancelled()
+
+
+def test_foreign_channels_do_not_wake(wakeup: Wakeup) -> None:
+    wakeup.offer(frozenset({3, -1}))
+    assert not wakeup.is_set()
+
+
+def test_unknown_channels_wake_for_everything(wakeup: Wakeup) -> None:
+    wakeup.offer(None)
+    assert wakeup.everything
+    wakeup.clear()
+    assert not wakeup.everything
+
+
+def test_who_named_no_channels_hears_all() -> None:
+    wakeup = Wakeup(None, lambda _: None)
+    wakeup.offer(frozenset({-7}))
+    assert wakeup.fired == {-7}
+
+
+def test_a_ring_reaches_every_other_opener_and_not_the_ringer(bells: list[Bell]) -> None:
+    fds = [bell.open() for bell in bells]
+    bells[0].ring([5, -3])
+    bells[0].ring([7])
+    assert [readable(fd) for fd in fds] == [False, True, True]
+    assert bells[1].drain() == frozenset({5, -3, 7})
+    assert bells[2].drain() == frozenset({5, -3, 7})
+    assert bells[1].drain() == frozenset()
+    assert not readable(fds[1])
+
+
+def test_openers_that_come_later_are_found_and_those_that_go_are_forgotten(bells: list[Bell]) -> None:
+    bells[0].open()
+    bells[0].ring([1])
+    bells[1].open()
+    bells[0].ring([2])
+    assert bells[1].drain() == frozenset({2})
+    bells[1].close()
+    bells[2].open()
+    bells[0].ring([3])
+    assert bells[2].drain() == frozenset({3})
+
+
+def test_too_many_channels_or_a_full_pipe_mean_everything(bells: list[Bell]) -> None:
+    bells[0].open()
+    bells[1].open()
+    bells[0].ring(range(10_000))
+    assert bells[1].drain() is None
+    for _ in range(20_000):
+        bells[0].ring([1])
+    assert bells[1].drain() is None
+
+
+def test_a_pipe_whose_reader_is_dead_is_removed(bells: list[Bell], tmp_path: Path) -> None:
+    directory = tmp_path / "mesh.db.wake"
+    bells[0].open()
+    os.mkfifo(directory / "dead")
+    bells[0].ring([1])
+    assert "dead" not in os.listdir(directory)
+    bells[1].open()
+    bells[0].ring([1])
+    os.close(bells[1]._read_fd)
+    os.close(bells[1]._keep_fd)
+    bells[1]._read_fd = -1
+    bells[0].ring([1])
+    assert len(os.listdir(directory)) == 1
+
+
+def test_a_pipe_half_made_by_a_killed_process_is_removed_in_time(bells: list[Bell], tmp_path: Path) -> None:
+    directory = tmp_path / "mesh.db.wake"
+    directory.mkdir()
+    for name, age_s in ((".old", 100), (".new", 0)):
+        os.mkfifo(directory / name)
+        os.utime(directory / name, (time.time() - age_s,) * 2)
+    bells[0].open()
+    assert ".old" not in os.listdir(directory)
+    assert ".new" in os.listdir(directory)
+
+
+def test_a_directory_that_was_cleaned_away_fails_nobody(bells: list[Bell], tmp_path: Path) -> None:
+    directory = tmp_path / "mesh.db.wake"
+    bells[0].open()
+    for name in os.listdir(directory):
+        (directory / name).unlink()
+    directory.rmdir()
+    bells[0].ring([1])
+
+
+def test_a_path_may_be_long(tmp_path: Path) -> None:
+    bells = [Bell(tmp_path / ("d" * 200) / "mesh.db.wake") for _ in range(2)]
+    for bell in bells:
+        bell.open()
+    bells[0].ring([1])
+    assert bells[1].drain() == frozenset({1})
+    for bell in bells:
+        bell.close()

@@ -1,0 +1,94 @@
+"""Group commit: what goes into one transaction, and what does not."""
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from typing import Any
+
+from mesh.wire.sqlite import SqliteFile
+from tests.wire.sqlite.conftest import OpenFile
+
+SCHEMA = ("CREATE TABLE IF NOT EXISTS t (a INTEGER PRIMARY KEY, b)",)
+
+
+async def opened(open_file: OpenFile) -> tuple[SqliteFile, Counter[str]]:
+    """A file, and a count of what its writing connection does from now on."""
+    file = await open_file()
+    await file.start(SCHEMA)
+    done: Counter[str] = Counter()
+    await file.write(lambda c: c.set_trace_callback(lambda sql: done.update([sql.split()[0]])))
+    done.clear()
+    return file, done
+
+
+def insert(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO t (b) VALUES (1)")
+
+
+async def test_what_waits_together_is_committed_together(open_file: OpenFile) -> None:
+    file, done = await opened(open_file)
+    first = file.submit(lambda _: time.sleep(0.05))
+    others = [file.submit(insert) for _ in range(100)]
+    await asyncio.gather(first, *others)
+    assert done["INSERT"] == 100
+    assert done["COMMIT"] <= 2
+
+
+async def test_a_transaction_that_lasts_long_begins_no_more_jobs(open_file: OpenFile) -> None:
+    file, done = await opened(open_file)
+    answers = [file.submit(lambda _: time.sleep(0.03)) for _ in range(8)]
+    answers += [file.submit(insert) for _ in range(3)]
+    await asyncio.gather(*answers)
+    assert 3 <= done["COMMIT"] <= 9
+    assert done["INSERT"] == 3
+
+
+async def test_savepoints_are_paid_for_only_when_a_job_failed_after_writing(open_file: OpenFile) -> None:
+    file, done = await opened(open_file)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        insert(connection)
+        raise ValueError("no")
+
+    def refuse(_: sqlite3.Connection) -> None:
+        raise ValueError("no")
+
+    async def together(*jobs: Any) -> None:
+        done.clear()
+        first = file.submit(lambda _: time.sleep(0.02))
+        await asyncio.gather(first, *map(file.submit, jobs), return_exceptions=True)
+
+    await together(insert, refuse, insert)
+    assert done["SAVEPOINT"] == 0
+    await together(insert, fail, insert)
+    assert done["SAVEPOINT"] >= 3
+    assert file.read(lambda c: c.execute("SELECT count(*) FROM t").fetchone()) == (4,)
+
+
+async def test_jobs_whose_deadline_passed_while_they_waited_are_left_out(open_file: OpenFile) -> None:
+    file, done = await opened(open_file)
+    first = file.submit(lambda _: time.sleep(0.2))
+    await asyncio.sleep(0.02)
+    late = file.submit(insert, timeout_ms=20)
+    answers = await asyncio.gather(first, late, return_exceptions=True)
+    assert "20 ms" in str(answers[1])
+    await file.write(lambda _: None)
+    assert done["INSERT"] == 0
+
+
+async def test_a_crash_of_the_thread_fails_every_later_write(open_file: OpenFile) -> None:
+    file = await open_file()
+    await file.start(SCHEMA)
+    writer = file._writer
+    assert writer is not None
+
+    def broken(_: frozenset[int]) -> None:
+        raise ZeroDivisionError("a bug")
+
+    writer._committed = broken
+    (first,) = await asyncio.gather(file.write(insert, timeout_ms=200), return_exceptions=True)
+    (second,) = await asyncio.gather(file.write(insert, timeout_ms=200), return_exceptions=True)
+    assert "200 ms" in str(first)
+    assert "writer thread ended" in str(second)
+    assert "a bug" in str(second)
