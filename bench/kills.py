@@ -81,10 +81,14 @@ def count(outcomes: list[Record], decided: list[Record], asked: set[str], ids: s
     """The ledger against what the log holds."""
     ends: dict[str, set[bytes]] = defaultdict(set)
     endings: dict[str, int] = defaultdict(int)
+    why: dict[str, int] = defaultdict(int)
     for record in outcomes:
         run = (record.key or b"").decode()
         if not ends[run]:
-            endings[orjson.loads(record.value or b"{}")["ending"]] += 1
+            body = orjson.loads(record.value or b"{}")
+            endings[body["ending"]] += 1
+            for trouble in body["failures"] + body["refusals"]:
+                why[f"{trouble['agent']}: {trouble['code']}: {trouble['message'][:160]}"] += 1
         ends[run].add(dict(record.headers)["ce_id"])
     events: dict[str, set[bytes]] = defaultdict(set)
     for record in decided:
@@ -97,6 +101,7 @@ def count(outcomes: list[Record], decided: list[Record], asked: set[str], ids: s
         "orders_decided_twice": sum(len(found) > 1 for found in events.values()),
         "outcome_records_repeated": len(outcomes) - sum(map(len, ends.values())),
         "endings": dict(endings),
+        "why": dict(sorted(why.items(), key=lambda item: -item[1])[:10]),
     }
 
 
