@@ -95,6 +95,35 @@ async def wakeup_ms(log: SqliteLog, other: SqliteLog, topic: str, times: int) ->
     return took
 
 
+async def idle_share(log: SqliteLog, topic: str, members: int, seconds: int) -> float:
+    """Share of a core that a process needs for members which wait for records."""
+    listeners = [Idle() for _ in range(members)]
+    joined = [await log.join(f"idle{number}", [topic], listener) for number, listener in enumerate(listeners)]
+    for member, listener in zip(joined, listeners, strict=True):
+        await listener.ready.wait()
+        member.resume(*member.assignment)
+    await asyncio.gather(*(member.poll(records_max=100_000, wait_ms=1) for member in joined))
+    begun, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(member.poll(records_max=100, wait_ms=seconds * 1_000) for member in joined))
+    share = (time.process_time() - cpu) / (time.perf_counter() - begun)
+    for member in joined:
+        await member.close()
+    return share
+
+
+class Idle:
+    """A listener that has nothing to do."""
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        self.ready.set()
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        return
+
+
 def spread(took: Sequence[float]) -> str:
     """`p50 0.21 ms, p99 0.48 ms`."""
     return f"p50 {median(took):.2f} ms, p99 {quantiles(took, n=100)[98]:.2f} ms"
@@ -107,6 +136,8 @@ async def main(records: int, partitions: int) -> None:
         await log.start()
         await other.start()
         await log.create_topics([TopicSpec("many", partitions), TopicSpec("one", 1), TopicSpec("single", partitions)])
+        await log.create_topics([TopicSpec("idle", partitions)])
+        print(f"10 members that wait   {await idle_share(log, 'idle', 10, 5):.2%} of a core")
         print(f"append, {partitions} partitions  {await appends(log, 'many', records):>10,.0f}/s")
         print(f"append, 1 partition   {await appends(log, 'one', records):>10,.0f}/s")
         print(f"fetch, {partitions} partitions   {await fetches(log, 'many'):>10,.0f}/s")

@@ -24,8 +24,8 @@ T = TypeVar("T")
 BOARD_CHANNEL = 0
 """Touched by every write that does not say otherwise; the log uses positive (partitions) and negative (groups) ones."""
 
-FORMAT = 1
-"""Version of the tables, in the file's `user_version`. A file of a later version is refused."""
+FORMAT = 2
+"""Version of the tables, in the file's `user_version`. A file of another version is refused."""
 
 _OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 5.0
@@ -60,7 +60,7 @@ class SqliteFile:
         """Open the file, making it and its directory if need be, and run `schema` (`CREATE … IF NOT EXISTS`).
 
         Safe when several processes do it at once. Raises `kind` when the file cannot be opened or is no database,
-        ConfigInvalid when a later version of this package wrote it.
+        ConfigInvalid when another version of this package wrote it.
         """
         async with self._opening:
             if self._writer is None:
@@ -130,6 +130,15 @@ class SqliteFile:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._bell_fd, self._on_bell)
         self._timer = loop.call_later(_SAFETY_POLL_S, self._look)
+
+    @property
+    def opener(self) -> str:
+        """Name of this opener of the file, other than any other's, in this or another process."""
+        return self._bell.name
+
+    def is_dead(self, opener: str) -> bool:
+        """Whether the process of that opener was killed. False also when that cannot be told. Any thread may ask."""
+        return self._bell.is_dead(opener)
 
     # ------------------------------------------------------------------------------------------------ write, read
 
@@ -272,12 +281,12 @@ class SqliteFile:
 
 def _create(connection: sqlite3.Connection, schema: Sequence[str]) -> None:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > FORMAT:
+    if version not in (0, FORMAT):
         raise ConfigInvalid(
-            "the file was written by a later version",
-            expected=f"format {FORMAT} or older",
+            "the file was written by another version of agent-mesh",
+            expected=f"format {FORMAT}",
             got=f"format {version}",
-            remedy="Update agent-mesh, or name another file",
+            remedy="Use that version, or name another file",
         )
     for statement in schema:
         connection.execute(statement)

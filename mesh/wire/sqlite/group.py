@@ -208,6 +208,8 @@ class SqliteMember:
                 self._name,
                 member,
                 self._topics,
+                opener=self._file.opener,
+                is_dead=self._file.is_dead,
                 session_timeout_ms=self.session_timeout_ms,
                 now_ms=self._clock.monotonic_ms(),
             )

@@ -88,7 +88,7 @@ class Heartbeat:
 
         def job(connection: sqlite3.Connection) -> list[str]:
             now_ms = self._clock.monotonic_ms()
-            expelled, changed = roster.beat(connection, list(members), now_ms, judge=judge)
+            expelled, changed = roster.beat(connection, list(members), now_ms, is_dead=self._file.is_dead, judge=judge)
             wakes[:] = [roster.channel(group) for group in changed]
             return expelled
 

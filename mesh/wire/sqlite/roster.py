@@ -4,12 +4,13 @@ Every function is a job of the writer thread or a short read. A change of member
 partition changes its *owner* only when the old one has released it, left, or missed its session timeout. So at most
 one living member owns a partition, and only its owner can commit.
 
-Heartbeats are compared in milliseconds of the machine's monotonic clock, which all its processes share.
+Heartbeats are compared in milliseconds of the machine's monotonic clock, which all its processes share. Whoever was
+killed is expelled as soon as somebody looks; the session timeout is for who was stopped or lost the disk.
 """
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mesh.core.errors import Fenced
@@ -19,6 +20,10 @@ from mesh.wire.sqlite.catalog import Topic
 
 _REBOOTED_MS = 1_000
 """A heartbeat this far in the future is from before the machine was started."""
+
+
+IsDead = Callable[[str], bool]
+"""Whether the opener of that name (`SqliteFile.opener`) was killed."""
 
 
 class View(NamedTuple):
@@ -42,17 +47,20 @@ def join(
     member: str,
     topics: Sequence[Topic],
     *,
+    opener: str,
+    is_dead: IsDead,
     session_timeout_ms: int,
     now_ms: float,
 ) -> int:
     """Add a member and share the partitions anew. Answers the group's number."""
     connection.execute("INSERT OR IGNORE INTO groups (name) VALUES (?)", (group,))
     number = int(connection.execute("SELECT number FROM groups WHERE name = ?", (group,)).fetchone()[0])
-    _expel_late(connection, now_ms, number)
+    _expel(connection, is_dead, now_ms, number)
     seq = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM members WHERE grp = ?", (number,)).fetchone()[0]
     connection.execute(
-        "INSERT INTO members (member, grp, seq, topics, session_timeout_ms, beat_ms) VALUES (?, ?, ?, ?, ?, ?)",
-        (member, number, seq, json.dumps([t.name for t in topics]), session_timeout_ms, int(now_ms)),
+        "INSERT INTO members (member, grp, seq, topics, opener, session_timeout_ms, beat_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (member, number, seq, json.dumps([t.name for t in topics]), opener, session_timeout_ms, int(now_ms)),
     )
     connection.executemany(
         "INSERT OR IGNORE INTO owners (grp, partition) VALUES (?, ?)",
@@ -78,12 +86,12 @@ def release(connection: sqlite3.Connection, group: int, member: str, partitions:
 
 
 def beat(
-    connection: sqlite3.Connection, members: Sequence[str], now_ms: float, *, judge: bool
+    connection: sqlite3.Connection, members: Sequence[str], now_ms: float, *, is_dead: IsDead, judge: bool
 ) -> tuple[list[str], list[int]]:
     """These members live. Answers those of them that were expelled before, and the groups that changed just now.
 
-    `judge`: expel whoever is late, in any group. A process that was stopped itself must not: its peers may have been
-    stopped with it and only need a moment to say so.
+    `judge`: expel whoever is dead or late, in any group. A process that was stopped itself must not: its peers may
+    have been stopped with it and only need a moment to say so.
     """
     listed = json.dumps(list(members))
     connection.execute(
@@ -95,7 +103,7 @@ def beat(
             "SELECT member FROM members WHERE member IN (SELECT value FROM json_each(?))", (listed,)
         ).fetchall()
     }
-    changed = _expel_late(connection, now_ms) if judge else []
+    changed = _expel(connection, is_dead, now_ms) if judge else []
     for group in changed:
         rebalance(connection, group)
     return [member for member in members if member not in known], changed
@@ -170,12 +178,16 @@ def committed(connection: sqlite3.Connection, group: str, first: int, partitions
     return {number: Commit(offset, metadata) for number, offset, metadata in rows}
 
 
-def _expel_late(connection: sqlite3.Connection, now_ms: float, group: int | None = None) -> list[int]:
-    """Remove members that missed their session timeout; answers their groups, which are to be rebalanced."""
-    late = connection.execute(
-        "SELECT member, grp FROM members WHERE (beat_ms + session_timeout_ms < ?1 OR beat_ms > ?1 + ?2)"
-        " AND (?3 IS NULL OR grp = ?3)",
-        (now_ms, _REBOOTED_MS, group),
+def _expel(connection: sqlite3.Connection, is_dead: IsDead, now_ms: float, group: int | None = None) -> list[int]:
+    """Remove members that were killed or missed their session timeout; answers their groups, to be rebalanced."""
+    rows = connection.execute(
+        "SELECT member, grp, opener, beat_ms, session_timeout_ms FROM members WHERE ?1 IS NULL OR grp = ?1", (group,)
     ).fetchall()
-    connection.executemany("DELETE FROM members WHERE member = ?", [(member,) for member, _ in late])
-    return sorted({grp for _, grp in late})
+    dead = {opener: is_dead(opener) for opener in {row[2] for row in rows}}
+    gone = [
+        (member, grp)
+        for member, grp, opener, beat_ms, session_timeout_ms in rows
+        if dead[opener] or beat_ms + session_timeout_ms < now_ms or beat_ms > now_ms + _REBOOTED_MS
+    ]
+    connection.executemany("DELETE FROM members WHERE member = ?", [(member,) for member, _ in gone])
+    return sorted({grp for _, grp in gone})

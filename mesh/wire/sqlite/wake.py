@@ -18,7 +18,7 @@ from pathlib import Path
 _EVERYTHING = -(2**31)
 _CHANNELS_MAX = 512  # 2 KiB: below PIPE_BUF everywhere, so that a message is written whole or not at all
 _READ_BYTES = 65_536
-_LEFTOVER_S = 60.0
+_LEFTOVER_S = 600.0
 _RACY_NS = 100_000_000
 _serial = itertools.count()
 
@@ -101,10 +101,11 @@ class Bell:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._name = f"{os.getpid()}-{next(_serial)}-{secrets.token_hex(4)}"
+        self.name = f"{os.getpid()}-{next(_serial)}-{secrets.token_hex(4)}"
         self._read_fd = -1
         self._keep_fd = -1
         self._peers: dict[str, int] = {}
+        self._dead: set[str] = set()
         self._listed_mtime_ns = -1
         self._listed_at_ns = 0
 
@@ -112,13 +113,13 @@ class Bell:
         """Make the pipe known to everybody and answer the descriptor to watch. Raises OSError."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
-        # Under a hidden name first: who finds a pipe without a reader takes its owner for dead and removes it.
-        hidden = self._directory / f".{self._name}"
+        # Under a hidden name first: who finds a pipe without a reader takes its owner for dead.
+        hidden = self._directory / f".{self.name}"
         os.mkfifo(hidden, 0o660)
         self._read_fd = os.open(hidden, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         # Our own writing end keeps the pipe from ending (and the loop from spinning on that) when a peer closes his.
         self._keep_fd = os.open(hidden, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        hidden.rename(self._directory / self._name)
+        hidden.rename(self._directory / self.name)
         return self._read_fd
 
     def ring(self, channels: Iterable[int]) -> None:
@@ -135,7 +136,7 @@ class Bell:
                 continue  # full: its owner has more than enough to wake up to, and a full pipe means "everything"
             except OSError:
                 os.close(self._peers.pop(name))
-                self._remove(name)
+                self._dead.add(name)
 
     def drain(self) -> frozenset[int] | None:
         """The channels others touched since the last call; None if there were too many to tell."""
@@ -151,7 +152,7 @@ class Bell:
     def close(self) -> None:
         """Remove the pipe and let go of the others'."""
         if self._read_fd >= 0:
-            self._remove(self._name)
+            self._remove(self.name)
             os.close(self._read_fd)
             os.close(self._keep_fd)
             self._read_fd = self._keep_fd = -1
@@ -170,21 +171,33 @@ class Bell:
             return
         self._listed_mtime_ns = mtime_ns
         self._listed_at_ns = time.time_ns()
-        names = {n for n in os.listdir(self._directory) if not n.startswith(".") and n != self._name}
+        names = {n for n in os.listdir(self._directory) if not n.startswith(".") and n != self.name}
         for name in self._peers.keys() - names:
             os.close(self._peers.pop(name))
-        for name in names - self._peers.keys():
+        self._dead &= names
+        for name in names - self._peers.keys() - self._dead:
             try:
-                self._peers[name] = os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nobody reads it: its process was killed
-                    self._remove(name)
+                self._peers[name] = self._open_to_write(name)
+            except OSError:
+                self._dead.add(name)
+
+    def is_dead(self, name: str) -> bool:
+        """Whether the opener with this `name` was killed: its pipe is there and nobody reads it. False if unknown."""
+        try:
+            os.close(self._open_to_write(name))
+        except OSError as error:
+            return error.errno == errno.ENXIO
+        return False
+
+    def _open_to_write(self, name: str) -> int:
+        return os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _remove_leftovers(self) -> None:
-        """Hidden pipes of processes that were killed while they opened."""
-        for path in self._directory.glob(".*"):
+        """Pipes of processes that were killed some time ago: until then they prove that these are dead."""
+        for name in os.listdir(self._directory):
+            path = self._directory / name
             try:
-                if time.time() - path.stat().st_mtime > _LEFTOVER_S:
+                if self.is_dead(name) and time.time() - path.stat().st_mtime > _LEFTOVER_S:
                     path.unlink()
             except FileNotFoundError:
                 continue

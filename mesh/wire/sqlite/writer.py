@@ -133,7 +133,13 @@ class Writer:
             group = self._begin(connection, group)
             if not group:
                 return
-            settled = _run_freely(connection, group) or _run_apart(connection, group)
+            settled = _run_freely(connection, group)
+            if not settled:
+                _rollback(connection)
+                group = self._begin(connection, group)
+                if not group:
+                    return
+                settled = _run_apart(connection, group)
             self._left = group[len(settled) :]
             for job, _, error in settled:
                 if error is None:
@@ -180,8 +186,8 @@ class Writer:
                 raise
 
 
-def _run_freely(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[Job, Any, BaseException | None]] | None:
-    """Run jobs without savepoints, which nearly always goes well. None: one failed after it had written.
+def _run_freely(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[Job, Any, BaseException | None]]:
+    """Run jobs without savepoints, which nearly always goes well. Answers nothing if one failed after it had written.
 
     Stops after a while; what is left goes into the next transaction.
     """
@@ -194,14 +200,10 @@ def _run_freely(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[
         try:
             settled.append((job, job.function(connection), None))
         except sqlite3.Error:
-            _rollback(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            return None
+            return []
         except BaseException as error:  # noqa: BLE001  # belongs to the job's caller
             if connection.total_changes != before:
-                _rollback(connection)
-                connection.execute("BEGIN IMMEDIATE")
-                return None
+                return []
             settled.append((job, None, error))
     return settled
 

@@ -11,6 +11,8 @@ from mesh.wire.ports import Commit, TopicSpec
 from mesh.wire.sqlite import catalog, roster
 from mesh.wire.sqlite.catalog import Catalog
 
+KILLED: set[str] = set()
+
 
 @pytest.fixture
 def db() -> Iterator[sqlite3.Connection]:
@@ -19,13 +21,27 @@ def db() -> Iterator[sqlite3.Connection]:
             connection.execute(statement)
         catalog.create(connection, [TopicSpec("t", 4), TopicSpec("u", 2)])
         yield connection
+    KILLED.clear()
 
 
 def join(db: sqlite3.Connection, member: str, now_ms: float = 0, topics: tuple[str, ...] = ("t",)) -> int:
     known = Catalog()
     return roster.join(
-        db, "g", member, [known.topic(db, name) for name in topics], session_timeout_ms=1_000, now_ms=now_ms
+        db,
+        "g",
+        member,
+        [known.topic(db, name) for name in topics],
+        opener=f"process of {member}",
+        is_dead=KILLED.__contains__,
+        session_timeout_ms=1_000,
+        now_ms=now_ms,
     )
+
+
+def beat(
+    db: sqlite3.Connection, members: list[str], now_ms: float, *, judge: bool = True
+) -> tuple[list[str], list[int]]:
+    return roster.beat(db, members, now_ms, is_dead=KILLED.__contains__, judge=judge)
 
 
 def owned(db: sqlite3.Connection, group: int, member: str) -> tuple[set[int], set[int]]:
@@ -68,16 +84,27 @@ def test_who_leaves_hands_over_at_once(db: sqlite3.Connection) -> None:
 def test_who_misses_the_session_timeout_is_expelled_and_told(db: sqlite3.Connection) -> None:
     group = join(db, "a", now_ms=0)
     join(db, "b", now_ms=500)
-    assert roster.beat(db, ["b"], 1_000, judge=True) == ([], [])
-    assert roster.beat(db, ["b"], 1_001, judge=True) == ([], [group])
+    assert beat(db, ["b"], 1_000) == ([], [])
+    assert beat(db, ["b"], 1_001) == ([], [group])
     assert owned(db, group, "b")[0] == {1, 2, 3, 4}
-    assert roster.beat(db, ["a", "b"], 1_002, judge=True) == (["a"], [])
+    assert beat(db, ["a", "b"], 1_002) == (["a"], [])
+
+
+def test_who_was_killed_is_expelled_as_soon_as_somebody_looks(db: sqlite3.Connection) -> None:
+    group = join(db, "a")
+    join(db, "b")
+    KILLED.add("process of a")
+    assert beat(db, ["b"], 1) == ([], [group])
+    assert owned(db, group, "b")[0] == {1, 2, 3, 4}
+    KILLED.add("process of b")
+    join(db, "c", now_ms=2)
+    assert owned(db, group, "c")[0] == {1, 2, 3, 4}
 
 
 def test_who_was_stopped_himself_judges_nobody(db: sqlite3.Connection) -> None:
     group = join(db, "a", now_ms=0)
     join(db, "b", now_ms=0)
-    assert roster.beat(db, ["b"], 5_000, judge=False) == ([], [])
+    assert beat(db, ["b"], 5_000, judge=False) == ([], [])
     assert roster.view(db, group, "a").alive
 
 

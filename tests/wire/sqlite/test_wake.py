@@ -112,30 +112,41 @@ def test_too_many_channels_or_a_full_pipe_mean_everything(bells: list[Bell]) -> 
     assert bells[1].drain() is None
 
 
-def test_a_pipe_whose_reader_is_dead_is_removed(bells: list[Bell], tmp_path: Path) -> None:
-    directory = tmp_path / "mesh.db.wake"
-    bells[0].open()
-    os.mkfifo(directory / "dead")
-    bells[0].ring([1])
-    assert "dead" not in os.listdir(directory)
-    bells[1].open()
-    bells[0].ring([1])
-    os.close(bells[1]._read_fd)
-    os.close(bells[1]._keep_fd)
-    bells[1]._read_fd = -1
-    bells[0].ring([1])
-    assert len(os.listdir(directory)) == 1
+def die(bell: Bell) -> None:
+    """Leave the pipe behind, as a killed process does."""
+    os.close(bell._read_fd)
+    os.close(bell._keep_fd)
+    bell._read_fd = -1
 
 
-def test_a_pipe_half_made_by_a_killed_process_is_removed_in_time(bells: list[Bell], tmp_path: Path) -> None:
+def test_who_was_killed_is_known_to_be_dead_and_harms_nobody(bells: list[Bell]) -> None:
+    for bell in bells:
+        bell.open()
+    bells[0].ring([1])
+    assert not bells[0].is_dead(bells[1].name)
+    assert not bells[0].is_dead("nobody")
+    die(bells[1])
+    assert bells[0].is_dead(bells[1].name)
+    for _ in range(3):
+        bells[0].ring([2])
+    assert bells[2].drain() == frozenset({1, 2})
+    bells[2].close()
+    bells[0].ring([3])
+    assert not bells[0].is_dead(bells[2].name)
+
+
+def test_pipes_of_the_long_dead_are_removed(bells: list[Bell], tmp_path: Path) -> None:
     directory = tmp_path / "mesh.db.wake"
     directory.mkdir()
-    for name, age_s in ((".old", 100), (".new", 0)):
+    for name, age_s in ((".old", 1_000), ("old", 1_000), (".new", 0), ("new", 0)):
         os.mkfifo(directory / name)
         os.utime(directory / name, (time.time() - age_s,) * 2)
     bells[0].open()
-    assert ".old" not in os.listdir(directory)
-    assert ".new" in os.listdir(directory)
+    assert sorted(os.listdir(directory)) == sorted([".new", "new", bells[0].name])
+    bells[1].open()
+    os.utime(directory / bells[0].name, (0, 0))
+    bells[2].open()
+    assert bells[0].name in os.listdir(directory)
 
 
 def test_a_directory_that_was_cleaned_away_fails_nobody(bells: list[Bell], tmp_path: Path) -> None:
