@@ -6,12 +6,15 @@ Appends go through `Log.append`, fetches through `Reader.poll`; records carry 12
 import argparse
 import asyncio
 import gc
+import json
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
+from bench.report import save
 from mesh.core.record import NewRecord, TopicPartition
 from mesh.wire.ports import TopicSpec
 from mesh.wire.sqlite import SqliteLog
@@ -80,19 +83,34 @@ async def single_ms(log: SqliteLog, topic: str, times: int) -> list[float]:
     return took
 
 
-async def wakeup_ms(log: SqliteLog, other: SqliteLog, topic: str, times: int) -> list[float]:
-    """Milliseconds from the call of `append` on one connection to the record in the hands of a reader on another."""
-    reader = other.reader({TopicPartition(topic, p): b.end for p, b in (await log.bounds(topic)).items()})
+async def wakeup_ms(log: SqliteLog, topic: str, times: int) -> list[float]:
+    """Milliseconds from the call of `append` here to the record in the hands of a reader in another process."""
+    other = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.wire_sqlite", "--read", str(log.file.path), topic),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert other.stdout is not None
+    await other.stdout.readline()
     took = []
     for serial in range(times):
-        poll = asyncio.ensure_future(reader.poll(records_max=10, wait_ms=5_000))
         await asyncio.sleep(0.002)
-        begun = time.perf_counter()
+        begun = time.monotonic_ns()
         await log.append([record(topic, serial)])
-        await poll
-        took.append((time.perf_counter() - begun) * 1_000)
-    await reader.close()
+        took.append((int(await other.stdout.readline()) - begun) / 1_000_000)
+    other.terminate()
+    await other.wait()
     return took
+
+
+async def read(path: str, topic: str) -> None:
+    """The other process: says of each record when it came, on the machine's monotonic clock."""
+    log = SqliteLog(path)
+    await log.start()
+    reader = log.reader({TopicPartition(topic, p): b.end for p, b in (await log.bounds(topic)).items()})
+    print("ready", flush=True)
+    while True:
+        for _ in await reader.poll(records_max=10, wait_ms=60_000):
+            print(time.monotonic_ns(), flush=True)
 
 
 async def idle_share(log: SqliteLog, topic: str, members: int, seconds: int) -> float:
@@ -124,33 +142,36 @@ class Idle:
         return
 
 
-def spread(took: Sequence[float]) -> str:
-    """`p50 0.21 ms, p99 0.48 ms`."""
-    return f"p50 {median(took):.2f} ms, p99 {quantiles(took, n=100)[98]:.2f} ms"
+def spread(took: Sequence[float]) -> dict[str, float]:
+    return {"p50": round(median(took), 2), "p99": round(quantiles(took, n=100)[98], 2)}
 
 
 async def main(records: int, partitions: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         log = SqliteLog(Path(directory) / "bench.db")
-        other = SqliteLog(Path(directory) / "bench.db")
         await log.start()
-        await other.start()
-        await log.create_topics([TopicSpec("many", partitions), TopicSpec("one", 1), TopicSpec("single", partitions)])
-        await log.create_topics([TopicSpec("idle", partitions)])
-        print(f"10 members that wait   {await idle_share(log, 'idle', 10, 5):.2%} of a core")
-        print(f"append, {partitions} partitions  {await appends(log, 'many', records):>10,.0f}/s")
-        print(f"append, 1 partition   {await appends(log, 'one', records):>10,.0f}/s")
-        print(f"fetch, {partitions} partitions   {await fetches(log, 'many'):>10,.0f}/s")
-        print(f"fetch, 1 partition    {await fetches(log, 'one'):>10,.0f}/s")
-        print(f"append of one record   {spread(await single_ms(log, 'single', 1_000))}")
-        print(f"append to poll         {spread(await wakeup_ms(log, other, 'single', 1_000))}")
-        await other.close()
+        names = ("many", "one", "single", "idle")
+        await log.create_topics([TopicSpec(name, 1 if name == "one" else partitions) for name in names])
+        figures = {
+            "partitions": partitions,
+            "records": records,
+            "idle_share_of_a_core_with_10_members": round(await idle_share(log, "idle", 10, 5), 4),
+            "appends_per_s": round(await appends(log, "many", records)),
+            "appends_per_s_one_partition": round(await appends(log, "one", records)),
+            "fetches_per_s": round(await fetches(log, "many")),
+            "fetches_per_s_one_partition": round(await fetches(log, "one")),
+            "append_of_one_record_ms": spread(await single_ms(log, "single", 1_000)),
+            "append_to_another_process_ms": spread(await wakeup_ms(log, "single", 1_000)),
+        }
         await log.close()
+    print(json.dumps(figures, indent=2))
+    save("wire-sqlite", figures)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--read", nargs=2, metavar=("PATH", "TOPIC"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    asyncio.run(main(arguments.records, arguments.partitions))
+    asyncio.run(read(*arguments.read) if arguments.read else main(arguments.records, arguments.partitions))
