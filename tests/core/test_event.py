@@ -12,7 +12,9 @@ from mesh.core.event import (
     BATCH,
     ID_PATTERN,
     Event,
+    Fault,
     Part,
+    Usage,
     batch,
     batch_parts,
     derive,
@@ -118,6 +120,13 @@ def test_any_bytes_are_a_batch_or_a_value_error(data: bytes) -> None:
 
 def test_an_event_that_is_no_batch_is_its_own_only_part() -> None:
     assert Event("i", "/s", "t", "requested", "r", b"[1,2]").parts() == (Part("t", b"[1,2]"),)
+
+
+def test_an_event_is_at_first_the_first_attempt_of_nobodys_task() -> None:
+    event = Event("i", "/s", "t", "requested", "r", b"")
+    assert (event.attempt, event.depth, event.path, event.task_id, event.agent) == (1, 0, (), "", "")
+    assert (event.usage, event.fault, event.expiry_ms, event.at_ms) == (Usage(0, 0), None, None, 0)
+    assert Fault("x", "y").retryable
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ VALUES = st.recursive(
         (b'{"depth" : 1, "depth":0}', "duplicate_key"),
         (b'{"a":1,"\\u0061":0}', "duplicate_key"),
         (b'{"a":"b\\\\","a":0}', "duplicate_key"),
+        (b'{"\\\\":1,"a":1,"a":2}', "duplicate_key"),
         (b'{"a":[{"b":{"c":1,"c":1}}]}', "duplicate_key"),
         (b'{"":1,"":1}', "duplicate_key"),
         (b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1), "too_deep"),
@@ -131,6 +132,13 @@ def test_a_repeated_key_is_found_in_any_layout(members: dict[str, int], colon: s
     flaw = check(body.encode())
     assert isinstance(flaw, Flaw)
     assert flaw.code == "duplicate_key"
+
+
+def test_the_limit_is_thirty_two_and_the_message_names_what_was_found() -> None:
+    assert DEPTH_MAX == 32
+    assert check(b"[" * 33 + b"]" * 33).message == "the document is nested 33 deep; at most 32"
+    assert check(b'{"a":{"b":1,"b":2}}').message == "key 'b' stands twice in one object"
+    assert "byte order mark" in check(b"\xef\xbb\xbf{}").message
 
 
 def test_nineteen_digits_in_a_row_are_worth_a_second_look() -> None:
