@@ -139,7 +139,7 @@ end
 local function counter(before)
   if not before or before.gone then return 0 end
   local digits = string.match(before.value, '^%s*(%-?%d+)%s*$')
-  if not digits or #digits > 17 or math.abs(tonumber(digits)) > COUNTER_MAX then return nil end
+  if not digits or math.abs(tonumber(digits)) > COUNTER_MAX then return nil end
   return tonumber(digits)
 end
 

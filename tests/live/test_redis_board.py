@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mesh.core.board import OPS_MAX, OPS_TTL_MS
 from mesh.core.errors import BoardUnavailable, Conflict
 from mesh.wire.ports import Board, Entry
 from mesh.wire.redis import RedisBoard
@@ -33,6 +34,8 @@ async def redis(port: int, *words: str) -> list[bytes]:
         writer.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts))
         head = (await reader.readline()).rstrip()
         assert not head.startswith(b"-"), (words, head)
+        if head == b"$-1":
+            return []
         if head[:1] == b"$":
             return (await reader.readexactly(int(head[1:]) + 2)).splitlines()
         if head[:1] != b"*":
@@ -60,6 +63,7 @@ class Server:
         return f"redis://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
+        assert self._process is None, "it runs already"
         self._directory.mkdir(exist_ok=True)
         arguments = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), "--save", "")
         self._process = await asyncio.create_subprocess_exec(
@@ -251,6 +255,35 @@ async def test_a_key_of_somebody_else_is_unavailable_instead_of_overwritten(serv
         with pytest.raises(BoardUnavailable, match="WRONGTYPE"):
             await call
     assert await redis(server.port, "GET", "{mesh}:board:past:k") == [b"theirs"]
+
+
+async def test_answers_are_forgotten_a_day_after_the_last(server: Server, board: RedisBoard) -> None:
+    await board.put("k", b"1", op_id="op")
+    for name in ("{mesh}:board:ops:k", "{mesh}:board:order:k"):
+        [left_ms] = await redis(server.port, "PTTL", name)
+        assert OPS_TTL_MS - 60_000 < int(left_ms) <= OPS_TTL_MS
+
+
+async def test_answers_are_remembered_up_to_a_number_a_key(server: Server, board: RedisBoard) -> None:
+    await board.add("n", 1, op_id="first")
+    await board.add("n", 1, op_id="second")
+    fill = "for i = 3, ARGV[1] do redis.call('HSET', KEYS[1], i, '') redis.call('LPUSH', KEYS[2], i) end"
+    answers, order = "{mesh}:board:ops:n", "{mesh}:board:order:n"
+    await redis(server.port, "EVAL", fill, "2", answers, order, str(OPS_MAX))
+    assert await board.add("n", 1, op_id="first") == (1, True)
+    await board.add("n", 1, op_id="one-more")
+    assert await redis(server.port, "HLEN", answers) == await redis(server.port, "LLEN", order) == [b"%d" % OPS_MAX]
+    assert await board.add("n", 1, op_id="second") == (2, True)
+    assert await board.add("n", 1, op_id="first") == (4, True)
+
+
+async def test_a_lost_counter_never_gives_a_number_twice(server: Server, board: RedisBoard) -> None:
+    before = await board.put("k", b"1")
+    await redis(server.port, "DEL", "{mesh}:board:life")
+    after = await board.put("k", b"2")
+    assert [int(entry.version.partition(":")[2]) for entry in (before, after)] == [1, 2]
+    with pytest.raises(Conflict):
+        await board.put("k", b"3", expect=before.version)
 
 
 # --------------------------------------------------------------------------------------------- gone and back again
@@ -454,8 +487,7 @@ async def test_a_restart_that_kept_the_data_is_another_life(start_server: StartS
 async def test_no_version_from_before_a_rollback_passes_on_the_restored_data(
     tmp_path: Path, start_server: StartServer, board_on: BoardOn
 ) -> None:
-    server = Server(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always")
-    await server.start()
+    server = await start_server("--appendonly", "yes", "--appendfsync", "always")
     board = board_on(server.url)
     kept = await board.put("k", b"1")
     shutil.copytree(tmp_path / "redis", tmp_path / "copy")

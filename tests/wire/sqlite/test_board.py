@@ -162,9 +162,7 @@ class TestSqliteBoard(BoardContract):
         assert json.loads((await board.append("k", b"1", items_max=9, op_id="old")).value) == [1, 2, 3, 1]
         await board.close()
 
-    async def test_answers_are_remembered_up_to_a_number_a_key(self, path: Path) -> None:
-        board = SqliteBoard(path, timeout_ms=TIMEOUT_MS)
-        await board.start()
+    async def test_answers_are_remembered_up_to_a_number_a_key(self, board: Board) -> None:
         async with asyncio.timeout(PATIENCE_S * 2):
             for begin in range(0, OPS_MAX + 1, 500):
                 ops = range(begin, min(begin + 500, OPS_MAX + 1))
@@ -173,7 +171,6 @@ class TestSqliteBoard(BoardContract):
         assert (await board.add("n", 0)).value == OPS_MAX + 1
         await board.add("n", 1, op_id="op0")
         assert (await board.add("n", 0)).value == OPS_MAX + 2
-        await board.close()
 
     async def test_processes_share_one_board(self, path: Path, open_board: OpenBoard) -> None:
         board = await open_board()
