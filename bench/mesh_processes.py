@@ -50,6 +50,12 @@ class Child:
         while await stream.readline():
             pass
 
+    def cpu_s(self) -> float:
+        """Processor time used so far, user and system, in seconds."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
         assert self.process is not None

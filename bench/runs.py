@@ -109,13 +109,15 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
         await log.create_topics(topic_specs(topology))
         services = [["orchestrator"], ["worker"]] if arguments.processes == 2 else [["orchestrator", "worker"]]
         figures: list[float] = []
-        async with mesh_up(services, log=log_url, board=board, topology=TOPOLOGY):
+        async with mesh_up(services, log=log_url, board=board, topology=TOPOLOGY) as children:
             mesh = Mesh(log, topology)
             outcomes = Outcomes(log, topology.outcomes)
             watcher = asyncio.ensure_future(outcomes.watch())
             await throughput(mesh, outcomes, 2_000)
+            before = {"client": time.process_time(), **{c.arguments[0]: c.cpu_s() for c in children}}
             for _ in range(arguments.repeat):
                 figures.append(await throughput(mesh, outcomes, arguments.runs))
+            after = {"client": time.process_time(), **{c.arguments[0]: c.cpu_s() for c in children}}
             slow = await latency(mesh, outcomes, rate=arguments.rate, seconds=arguments.seconds)
             watcher.cancel()
             await asyncio.wait([watcher])
@@ -128,6 +130,9 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
         "runs": arguments.runs,
         "runs_per_s": round(figures[len(figures) // 2]),
         "runs_per_s_all": [round(f) for f in figures],
+        "cpu_us_per_run": {
+            name: round((after[name] - before[name]) * 1e6 / (arguments.runs * arguments.repeat), 1) for name in after
+        },
         "latency_rate_per_s": arguments.rate,
         "latency_ms": slow,
     }

@@ -1,7 +1,6 @@
 """What an agent's function gets beside its event: who it works for, the blackboard, and a place to report spending."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
@@ -38,7 +37,7 @@ class AgentBoard:
         self._board = board
         self._by = by
         self._op_prefix = op_prefix
-        self._ops: Counter[str] = Counter()
+        self._ops: dict[str, int] = {}
 
     async def get(self, key: str) -> Item | None:
         """The value at `key`, or None."""
@@ -87,7 +86,7 @@ class AgentBoard:
 
     def _op_id(self, key: str) -> str:
         """Counted for each key by itself, since a repeated task may come to other keys in another order."""
-        self._ops[key] += 1
+        self._ops[key] = self._ops.get(key, 0) + 1
         return f"{self._op_prefix}:{self._ops[key]}"
 
 

@@ -5,6 +5,7 @@ each other; they meet only on the log.
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -65,6 +66,17 @@ class Process:
             await self.intake.ready.wait()
         if self.worker is not None:
             await self.worker.wait_ready()
+
+
+def calm_collector() -> None:
+    """Make Python's cyclic collector rare and short, for a process that is a service and nothing else.
+
+    Runs, tasks and events form no cycles and are freed by their counts; the collector only walks them, again and again
+    (15 % of an orchestrator's time, measured). What lives now is frozen out of its sight.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @asynccontextmanager

@@ -31,6 +31,10 @@ class MeshTest:
     ) -> None:
         self.topology = load(topology) if "\n" in topology else load_topology(topology)
         given = {name: describe(function) for name, function in (agents or {}).items()}
+        if unknown := set(given) - set(self.topology.agents):
+            raise KeyError(
+                f"the topology has no agent {sorted(unknown)[0]!r}; it has {', '.join(self.topology.agents)}"
+            )
         missing = set(self.topology.agents) - set(given)
         self._agents = {**(load_agents(self.topology) if missing else {}), **given}
         self._exits = AsyncExitStack()

@@ -1,4 +1,4 @@
-"""docker-compose.yml against the schema of Compose, against the command line and against the settings: no engine needed."""
+"""docker-compose.yml against the schema of Compose, the command line and the settings: no engine needed."""
 
 import json
 from pathlib import Path

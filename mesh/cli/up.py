@@ -167,7 +167,10 @@ class Host:
         process.stop()
 
     async def _tell_ready(self, process: "Process", well: asyncio.Event) -> None:
+        from mesh.process import calm_collector
+
         await process.wait_ready()
+        calm_collector()
         well.set()
         if not self._workers:
             self._ready([os.getpid()])

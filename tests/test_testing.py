@@ -1,0 +1,43 @@
+"""The test kit that users get."""
+
+from typing import Any
+
+import pytest
+
+from mesh import Emit
+from mesh.testing import MeshTest
+
+TOPOLOGY = """
+mesh: {name: t, inbox: {partitions: 2}}
+topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
+agents: {echo: {run: "no.such:function", on: ask, emits: answer, retry: {attempts: 1}}}
+"""
+
+
+async def double(ask: dict[str, Any]) -> Emit:
+    return Emit("answer", {"n": ask["n"] * 2})
+
+
+async def test_three_lines_are_a_test() -> None:
+    async with MeshTest(TOPOLOGY, agents={"echo": double}) as mesh:
+        run = await mesh.publish("ask", {"n": 21})
+        assert (await run.outcome(timeout_s=10)).results[0].data == {"n": 42}
+
+
+async def test_the_projects_own_topology_is_taken_by_path() -> None:
+    async with MeshTest("topics.yaml") as mesh:
+        run = await mesh.publish("order.placed", {"order_id": "o-1", "lines": [{"sku": "sku-001", "qty": 1}]})
+        outcome = await run.outcome(timeout_s=20)
+        assert outcome.ending == "completed"
+        assert await mesh.board.get("orders/reservations/o-1") is not None
+
+
+async def test_two_at_once_do_not_meet() -> None:
+    async with MeshTest(TOPOLOGY, agents={"echo": double}) as one, MeshTest(TOPOLOGY, agents={"echo": double}) as two:
+        await one.board.put("k", b"1")
+        assert await two.board.get("k") is None
+
+
+async def test_a_replaced_agent_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(KeyError, match="echoo"):
+        MeshTest(TOPOLOGY, agents={"echoo": double, "echo": double})

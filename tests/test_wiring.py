@@ -1,0 +1,63 @@
+"""Settings become logs, boards and agents; what cannot says why."""
+
+from pathlib import Path
+
+import pytest
+
+from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
+from mesh.core.language import load
+from mesh.settings import Settings
+from mesh.wire.ports import TopicSpec
+from mesh.wiring import check_topics, load_agents, load_topology, open_board, open_log, topic_specs
+
+TEXT = """
+mesh: {{name: t, inbox: {{partitions: 2}}}}
+topics: {{asks: {{ingress: ask, partitions: 1}}, answers: {{egress: answer, partitions: 1}}}}
+agents: {{echo: {{run: "{run}", on: ask, emits: answer}}}}
+"""
+
+
+def test_an_unknown_log_or_board_names_what_is_known() -> None:
+    with pytest.raises(ConfigInvalid, match="sqlite:PATH or kafka://HOST:PORT"):
+        open_log(Settings(log="nats://x"))
+    with pytest.raises(ConfigInvalid, match="redis://HOST:PORT"):
+        open_board(Settings(board="memcached://x"))
+
+
+def test_with_kafka_the_board_has_no_default() -> None:
+    with pytest.raises(ConfigInvalid, match="MESH_BOARD"):
+        open_board(Settings(log="kafka://127.0.0.1:9092"))
+
+
+def test_a_missing_topology_is_named() -> None:
+    with pytest.raises(ConfigInvalid, match="no such file"):
+        load_topology("/nowhere/topics.yaml")
+
+
+@pytest.mark.parametrize("run", ["no.such.module:f", "tests.test_wiring:no_such_function"])
+def test_an_agent_that_cannot_be_imported_names_its_line(run: str) -> None:
+    with pytest.raises(InvalidInput, match=r"topics\.yaml:4: agent 'echo' cannot be imported"):
+        load_agents(load(TEXT.format(run=run)))
+
+
+def test_an_agent_beside_its_topology_is_found(tmp_path: Path) -> None:
+    (tmp_path / "my_shop_agents.py").write_text("def echo(ask: dict) -> dict:\n    return ask\n")
+    (tmp_path / "topics.yaml").write_text(TEXT.format(run="my_shop_agents:echo"))
+    agents = load_agents(load_topology(str(tmp_path / "topics.yaml")))
+    assert not agents["echo"].is_async
+
+
+async def test_all_topics_that_are_wrong_are_named_at_once(tmp_path: Path) -> None:
+    topology = load(TEXT.format(run="x:y"))
+    log = open_log(Settings(log=f"sqlite:{tmp_path / 'mesh.db'}"))
+    await log.start()
+    await log.create_topics([TopicSpec("asks", 3)])
+    with pytest.raises(TopicsInvalid) as raised:
+        await check_topics(log, topology)
+    assert len(raised.value.problems) == len(topic_specs(topology))
+    assert "asks has 3 partitions, declared are 1" in raised.value.problems
+    assert "mesh.inbox is missing" in raised.value.problems
+    await log.create_topics([spec for spec in topic_specs(topology) if spec.name != "asks"])
+    with pytest.raises(TopicsInvalid, match="asks has 3 partitions"):
+        await check_topics(log, topology)
+    await log.close()
