@@ -19,13 +19,15 @@ Rules, in the order in which they are applied:
 Pure: same run, event and topology, same answer; the run that was handed in is not changed. Time is `event.at_ms`.
 """
 
+from dataclasses import replace
+
 from mesh.core.backoff import delay_ms
 from mesh.core.budget import refuse_spend, reserve, settle
 from mesh.core.dead import dead_request, give_up, refuse, remember
 from mesh.core.dispatch import deadline_timer, dispatch, firings, leave, publish, retry_timer, wait
 from mesh.core.effect import Effect, Finish, Note
 from mesh.core.emission import emissions, refuse_emissions, refuse_state
-from mesh.core.event import BATCH, NO_USAGE, REQUESTED, Event, Fault, derive, fingerprint
+from mesh.core.event import BATCH, NO_USAGE, REQUESTED, Event, Fault, fingerprint
 from mesh.core.join import starved
 from mesh.core.lineage import Refusal, way
 from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Failure, Run, Task
@@ -197,7 +199,7 @@ def _due(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> N
     else:
         held = task.held
         run.state_bytes -= len(held.data)
-        run.open[task.id] = task = task._replace(held=None)
+        run.open[task.id] = task = replace(task, held=None)
         effects.append(publish(run, task, held.type, held.content_type, held.data, event.at_ms, topology))
 
 
@@ -248,4 +250,4 @@ def _end(run: Run, event: Event, ending: str, topology: Topology, effects: list[
         settle(run, topology.agents[task.agent], NO_USAGE if task.held else None)
     run.ending = ending
     run.ended_ms = event.at_ms
-    effects.append(Finish(run, derive(run.id, "outcome"), event.id, event.at_ms))
+    effects.append(Finish(run, event.id, event.at_ms))

@@ -5,8 +5,8 @@ tasks. Order is that of the emissions and of the rows, so ids made from position
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
 
 from mesh.core.budget import refuse_spend, reserve
 from mesh.core.condition import Path, parse_path
@@ -16,24 +16,15 @@ from mesh.core.emission import Emission
 from mesh.core.event import BATCH, EGRESS, TASK, Event, Part, batch, derive, parsed
 from mesh.core.join import accepts, arrive, held_bytes
 from mesh.core.lineage import Refusal, input_mark, refuse_hop, visits_cap, way
-from mesh.core.run import Arrival, Branch, Held, Result, Run, Task
+from mesh.core.run import Arrival, Held, Result, Run, Task
 from mesh.core.topology import AgentSpec, Row, Topology
 
 JOIN_TYPE = "mesh.join"
 """Type of a task whose value holds several events."""
 
 
-class Firing(NamedTuple):
-    """A hop that is wanted."""
-
-    spec: AgentSpec
-    type: str
-    content_type: str
-    data: bytes
-    depth: int
-    path: tuple[str, ...]
-    branch: Branch
-    inputs: tuple[str, ...]
+Firing = tuple[AgentSpec, Emission, tuple[str, ...], tuple[str, ...]]
+"""A hop that is wanted: the agent, what it gets, and the path and the input marks of what comes before it."""
 
 
 @lru_cache(maxsize=1024)
@@ -76,39 +67,35 @@ def firings(
     """Every hop that the emissions ask for; arrivals at joins are kept in `run`."""
     found: list[Firing] = []
     for emission in emitted:
-        for row in topology.rows.get(emission.type, ()):
+        type, _, data, _ = emission
+        for row in topology.rows.get(type, ()):
             if row.join:
                 found.extend(_joined(run, row, emission, origin, effects))
-                continue
-            spec = row.agent
-            if spec.when is None or spec.when.holds({emission.type: parsed(emission.data)}):
-                type, content_type, data, branch = emission
-                depth = origin.depth + 1
-                found.append(Firing(spec, type, content_type, data, depth, origin.path, branch, origin.inputs))
+            elif row.agent.when is None or row.agent.when.holds({type: parsed(data)}):
+                found.append((row.agent, emission, origin.path, origin.inputs))
     return found
 
 
 def _joined(run: Run, row: Row, emission: Emission, origin: Task, effects: list[Effect]) -> Iterator[Firing]:
     spec, needs = row.agent, row.join
+    type, _, data, branch = emission
     slots = run.joins.get(spec.name, {})
-    if not accepts(slots, emission.type, emission.branch):
-        text = f"{way(origin.path)} emitted {emission.type!r}, which {spec.name!r} has got already and joins once"
+    if not accepts(slots, type, branch):
+        text = f"{way(origin.path)} emitted {type!r}, which {spec.name!r} has got already and joins once"
         effects.append(Note("join_repeated", text, run.id))
         return
-    arrival = Arrival(emission.data, origin.depth, origin.path, origin.inputs)
-    after, ready = arrive(slots, needs, emission.type, emission.branch, arrival, again=spec.cyclic)
+    arrival = Arrival(data, origin.depth, origin.path, origin.inputs)
+    after, ready = arrive(slots, needs, type, branch, arrival, again=spec.cyclic)
     run.joins = {**run.joins, spec.name: after}
-    run.state_bytes += held_bytes(after) - held_bytes(slots) if spec.cyclic else len(emission.data)
-    for branch, inputs in ready:
-        if spec.when is not None and not spec.when.holds(
-            {type: parsed(i.data) for type, i in zip(needs, inputs, strict=True)}
-        ):
-            continue
-        parts = [Part(type, i.data) for type, i in zip(needs, inputs, strict=True)]
-        data = batch(parts, source=f"/runs/{run.id}", event_id=spec.name)
-        deepest = max(inputs, key=lambda i: i.depth)
-        marks = tuple(dict.fromkeys(mark for i in inputs for mark in i.inputs))
-        yield Firing(spec, JOIN_TYPE, BATCH, data, deepest.depth + 1, deepest.path, branch, marks)
+    run.state_bytes += held_bytes(after) - held_bytes(slots) if spec.cyclic else len(data)
+    for below, inputs in ready:
+        gathered = dict(zip(needs, inputs, strict=True))
+        if spec.when is None or spec.when.holds({need: parsed(got.data) for need, got in gathered.items()}):
+            parts = [Part(need, got.data) for need, got in gathered.items()]
+            value = batch(parts, source=f"/runs/{run.id}", event_id=spec.name)
+            deepest = max(inputs, key=lambda got: got.depth)
+            marks = tuple(dict.fromkeys(mark for got in inputs for mark in got.inputs))
+            yield spec, (JOIN_TYPE, BATCH, value, below), deepest.path, marks
 
 
 def dispatch(
@@ -122,19 +109,17 @@ def dispatch(
         refusal = Refusal("tasks", origin.agent, origin.path, limits.tasks_max, tasks, text)
         effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
         return
-    for ordinal, (spec, type, content_type, data, depth, path, branch, inputs) in enumerate(wanted):
+    for ordinal, (spec, (type, content_type, data, branch), path, inputs) in enumerate(wanted):
         mark = input_mark(spec, type, data)
         visits = run.visits.get(spec.name, 0) + 1
-        hop_refusal = refuse_hop(spec, path, depth, visits, mark, inputs, limits)
-        if hop_refusal is None:
-            hop_refusal = refuse_spend(run, spec, path, limits)
+        hop_refusal = refuse_hop(spec, path, visits, mark, inputs, limits) or refuse_spend(run, spec, path, limits)
         if hop_refusal is not None:
             effects.append(refuse(run, event, hop_refusal, type, content_type, data))
             continue
         if mark:
             inputs = (*inputs, mark)
         id = derive(run.id, origin.id, ordinal)
-        task = Task(id, spec.name, depth, (*path, spec.name), branch, event.id, inputs=inputs)
+        task = Task(id, spec.name, len(path) + 1, (*path, spec.name), branch, event.id, 1, inputs)
         run.open[id] = task
         run.tasks += 1
         if visits_cap(spec, limits) is not None:
@@ -173,7 +158,8 @@ def publish(
 def wait(run: Run, task: Task, event: Event, due_ms: int) -> Schedule:
     """Keep a failed task's input, which the failure brought with it, until the next attempt is due."""
     attempt = task.attempt + 1
-    run.open[task.id] = task._replace(attempt=attempt, held=Held(event.type, event.content_type, event.data, due_ms))
+    held = Held(event.type, event.content_type, event.data, due_ms)
+    run.open[task.id] = replace(task, attempt=attempt, held=held)
     run.state_bytes += len(event.data)
     return retry_timer(run, run.open[task.id], due_ms)
 

@@ -11,7 +11,7 @@ Note          nothing happens, and why: counted, so that no drop is silent
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh.core.event import Event
+from mesh.core.event import Event, derive
 from mesh.core.record import Headers
 
 if TYPE_CHECKING:
@@ -67,12 +67,16 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Finish:
-    """The run as it ended; `event_id` is the id of the outcome, `cause_id` the event that ended it."""
+    """The run as it ended; `cause_id` is the event that ended it."""
 
     run: "Run"
-    event_id: str
     cause_id: str
     at_ms: int
+
+    @property
+    def event_id(self) -> str:
+        """Id of the outcome, the same however the run ends."""
+        return derive(self.run.id, "outcome")
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ A result is let through whole or refused whole, so that no limit cuts it at a pl
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from mesh.core.event import BATCH, JSON, Event
 from mesh.core.join import accepts
@@ -15,14 +14,8 @@ from mesh.core.topology import Limits, Topology
 
 MARK_CHARS = 16
 
-
-class Emission(NamedTuple):
-    """One event that was let out, and the branch it goes on in."""
-
-    type: str
-    content_type: str
-    data: bytes
-    branch: Branch
+Emission = tuple[str, str, bytes, Branch]
+"""Type, content type and payload of one event that was let out, and the branch in which it goes on."""
 
 
 def emissions(event: Event, origin: Task) -> list[Emission]:
@@ -31,12 +24,12 @@ def emissions(event: Event, origin: Task) -> list[Emission]:
     Several of one type are a fan-out: each goes on in a branch of its own, named for the task and its position.
     """
     if event.content_type != BATCH:
-        return [Emission(event.type, event.content_type, event.data, origin.branch)]
+        return [(event.type, event.content_type, event.data, origin.branch)]
     parts = event.parts()
     times = Counter(part.type for part in parts)
     mark = origin.id[:MARK_CHARS]
     return [
-        Emission(type, JSON, data, (*origin.branch, f"{mark}.{n}") if times[type] > 1 else origin.branch)
+        (type, JSON, data, (*origin.branch, f"{mark}.{n}") if times[type] > 1 else origin.branch)
         for n, (type, data) in enumerate(parts)
     ]
 
@@ -44,18 +37,16 @@ def emissions(event: Event, origin: Task) -> list[Emission]:
 def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topology: Topology) -> Refusal | None:
     """Why nothing of this is let through, or None."""
     limits = topology.limits
-    if origin.agent:
-        declared = topology.agents[origin.agent].emits
-        undeclared = [emission.type for emission in emitted if emission.type not in declared]
-        if undeclared:
-            names = ", ".join(declared) or "nothing"
-            text = f"undeclared_type: {way(origin.path)} emitted {undeclared[0]!r}, but declares {names}"
-            return Refusal("undeclared_type", origin.agent, origin.path, 0, len(undeclared), text)
     if len(emitted) > limits.fanout_max:
         text = f"fanout: {way(origin.path)} emitted {len(emitted)} events at once, at most {limits.fanout_max}"
         return Refusal("fanout", origin.agent, origin.path, limits.fanout_max, len(emitted), text)
-    for emission in emitted:
-        size = len(emission.data)
+    declared = topology.agents[origin.agent].emits if origin.agent else None
+    for type, _, data, _ in emitted:
+        if declared is not None and type not in declared:
+            names = ", ".join(declared) or "nothing"
+            text = f"undeclared_type: {way(origin.path)} emitted {type!r}, but declares {names}"
+            return Refusal("undeclared_type", origin.agent, origin.path, 0, 1, text)
+        size = len(data)
         if size > limits.payload_bytes_max:
             text = f"payload: {way(origin.path)} emitted a payload of {size} bytes, at most {limits.payload_bytes_max}"
             return Refusal("payload", origin.agent, origin.path, limits.payload_bytes_max, size, text)

@@ -26,13 +26,14 @@ class Refusal(NamedTuple):
 
 
 def refuse_hop(
-    spec: AgentSpec, path: tuple[str, ...], depth: int, visits: int, mark: str, inputs: Sequence[str], limits: Limits
+    spec: AgentSpec, path: tuple[str, ...], visits: int, mark: str, inputs: Sequence[str], limits: Limits
 ) -> Refusal | None:
     """Why `spec` may not be the next hop after `path`, or None.
 
-    `depth` and `visits` count this hop already; `mark` is the `input_mark` of this hop, `inputs` are those of its
-    ancestors (both empty on graphs without cycles).
+    `visits` counts this hop already; `mark` is the `input_mark` of this hop, `inputs` are those of its ancestors
+    (both empty on graphs without cycles).
     """
+    depth = len(path) + 1
     if depth > limits.depth_max:
         text = f"depth: {way(path, spec)} is {depth} hops deep, at most {limits.depth_max}"
         return Refusal("depth", spec.name, path, limits.depth_max, depth, text)

@@ -3,10 +3,12 @@
 Every producer of the mesh must agree on it, else one run would lie in two partitions and lose its order.
 """
 
+from functools import lru_cache
 from struct import unpack_from
+from typing import Final
 
-_M = 0x5BD1E995
-_MASK = 0xFFFFFFFF
+_M: Final = 0x5BD1E995
+_MASK: Final = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
@@ -15,15 +17,16 @@ def murmur2(data: bytes) -> int:
     blocks = length >> 2
     h = 0x9747B28C ^ length
     for k in unpack_from(f"<{blocks}I", data):
-        k = (k * _M) & _MASK
-        h = ((h * _M) & _MASK) ^ (((k ^ (k >> 24)) * _M) & _MASK)
+        k = k * _M & _MASK
+        h = (h * _M ^ (k ^ k >> 24) * _M) & _MASK
     tail = data[blocks << 2 :]
     if tail:
-        h = ((h ^ int.from_bytes(tail, "little")) * _M) & _MASK
-    h = ((h ^ (h >> 13)) * _M) & _MASK
-    return h ^ (h >> 15)
+        h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
+    h = (h ^ h >> 13) * _M & _MASK
+    return h ^ h >> 15
 
 
+@lru_cache(maxsize=16_384)  # a run's key is asked for with each of its records
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of `key` in a topic of `partitions` partitions (`toPositive(murmur2) % n`)."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

@@ -69,8 +69,9 @@ class Held(NamedTuple):
     due_ms: int
 
 
-class Task(NamedTuple):
-    """One piece of work for one agent, open or waiting for its next attempt."""
+@dataclass(slots=True)
+class Task:
+    """One piece of work for one agent, open or waiting for its next attempt. Never changed, as all that is shared."""
 
     id: str
     agent: str
@@ -106,7 +107,8 @@ Branch = tuple[str, ...]
 Slots = dict[Branch, Slot]
 
 
-class Result(NamedTuple):
+@dataclass(slots=True)
+class Result:
     """A payload that left the mesh; part of the outcome."""
 
     id: str

@@ -123,7 +123,7 @@ def test_several_of_one_type_go_on_in_branches_and_a_single_one_does_not() -> No
     value = batch(parts, source="/agents/a", event_id="t")
     result = event("succeeded", data=value, content_type=BATCH)
     found = emissions(result, Task("0123456789abcdef" * 2, "a", 1, ("a",), ("above",), "c"))
-    assert [(e.type, e.data, e.branch) for e in found] == [
+    assert [(type, data, branch) for type, _, data, branch in found] == [
         ("x", b"1", ("above", "0123456789abcdef.0")),
         ("y", b"2", ("above",)),
         ("x", b"3", ("above", "0123456789abcdef.2")),

@@ -114,7 +114,7 @@ def test_inputs_are_marked_only_on_cycles() -> None:
 
 def test_a_very_long_path_is_shown_short_and_kept_whole() -> None:
     path = tuple(f"a{n}" for n in range(1_000))
-    refusal = refuse_hop(replace(agent("x ->"), name="last"), path, 1_001, 1, "", (), Limits(depth_max=1_000))
+    refusal = refuse_hop(replace(agent("x ->"), name="last"), path, 1, "", (), Limits(depth_max=1_000))
     assert refusal is not None
     assert refusal.path == path
     assert refusal.message.startswith("depth: a0 > a1 > (985 more) > a987 > a988")

@@ -67,10 +67,10 @@ def test_an_egress_event_goes_to_its_topic_under_its_key_or_its_run(key: bytes |
 
 
 def test_an_outcome_tells_everything_about_its_run() -> None:
-    record = record_of(Finish(ended_run(), "out-1", "t9:3", AT_MS + 1_500), TOPOLOGY)
+    record = record_of(Finish(ended_run(), "t9:3", AT_MS + 1_500), TOPOLOGY)
     assert (record.topic, record.key) == ("mesh.outcomes", b"r1")
     event = again(record)
-    assert (event.id, event.type, event.kind) == ("out-1", "mesh.run.partial", OUTCOME)
+    assert (event.id, event.type, event.kind) == (derive("r1", "outcome"), "mesh.run.partial", OUTCOME)
     assert (event.run_id, event.cause_id, event.subject) == ("r1", "t9:3", "o-1")
     assert (event.usage, event.traceparent) == ((1_500_000, 42), ended_run().traceparent)
     assert orjson.loads(event.data) == {
@@ -225,7 +225,7 @@ def test_a_refused_task_becomes_its_final_failure() -> None:
 
 
 def test_a_refused_outcome_is_sent_without_its_payloads() -> None:
-    record = record_of(Finish(ended_run(), "out-1", "c", AT_MS), TOPOLOGY)
+    record = record_of(Finish(ended_run(), "c", AT_MS), TOPOLOGY)
     body = orjson.loads(again(instead_of(record, "too_large", "2 MB", TOPOLOGY)).data)
     result = body["results"][0]
     assert "data" not in result
