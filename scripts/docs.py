@@ -221,7 +221,7 @@ def _outcome() -> str:
     run.results = (Result("x1", "order.priced", "pricing", b'{"total":12.5}'),)
     text = "visits: reviewer > writer > reviewer reaches 'reviewer' 4 times in this run, at most 3"
     run.refusals = (Refusal("visits", "reviewer", ("reviewer", "writer"), 3, 4, text),)
-    value = record_of(Finish(run, "out", "o-1", run.ended_ms), MESH).value or b""
+    value = record_of(Finish(run, "o-1", run.ended_ms), MESH).value or b""
     return orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
 
 
