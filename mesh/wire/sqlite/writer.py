@@ -79,8 +79,12 @@ class Writer:
         """Start the thread; raises what `connect` raises, TimeoutError when it does not come back."""
         # A daemon: a thread stuck in a dead disk must not keep the process from ending.
         threading.Thread(target=self._run, name=name, daemon=True).start()
-        async with asyncio.timeout(timeout_s):
-            await self._opened
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._opened
+        except BaseException:
+            self._queue.put(None)  # should it come back after all, it has nothing to do
+            raise
 
     def put(self, job: Job) -> None:
         self._queue.put(job)

@@ -2,11 +2,16 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from mesh.wire.sqlite import SqliteFile
+from mesh.wire.sqlite.writer import Writer
+from tests.wire.log_kit import until
 from tests.wire.sqlite.conftest import OpenFile
 
 SCHEMA = ("CREATE TABLE IF NOT EXISTS t (a INTEGER PRIMARY KEY, b)",)
@@ -92,3 +97,22 @@ async def test_a_crash_of_the_thread_fails_every_later_write(open_file: OpenFile
     assert "200 ms" in str(first)
     assert "writer thread ended" in str(second)
     assert "a bug" in str(second)
+
+
+async def test_a_connection_that_comes_too_late_is_closed_again() -> None:
+    may_come, closed = threading.Event(), threading.Event()
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            closed.set()
+            super().close()
+
+    def connect() -> sqlite3.Connection:
+        may_come.wait(30)
+        return sqlite3.connect(":memory:", factory=Watched)
+
+    writer = Writer(connect=connect, committed=print, settle=print, tidy=print)
+    with pytest.raises(TimeoutError):
+        await writer.start("late", 0.05)
+    may_come.set()
+    await until(closed.is_set, "closed")
