@@ -97,10 +97,13 @@ class Loop:
         try:
             await member.commit({tp: Commit(records[-1].offset + 1) for tp, records in batches.items()})
         except Fenced as fenced:
-            # Somebody else owns it now and decides these records again, with the same ids.
+            # Whoever owns them now decides these records again, with the same ids. If we still do, so do we.
             _log.info("commit came too late", group=self._group, reason=str(fenced))
+            ours = [tp for tp in batches if tp in member.assignment]
             for tp in batches:
                 self._forget(tp)
+            member.pause(*ours)
+            self.assigned(ours)
 
     def _is_live(self, partition: TopicPartition, token: object | None) -> bool:
         return token is not None and self._live.get(partition) is token
@@ -132,12 +135,20 @@ class Loop:
         assert self._joined is not None  # `run` makes it before it joins
         member = await self._joined
         commit = await member.committed(partition)
-        offset = await self._stage.restore(partition, None if commit is None else commit.offset)
-        if offset is not None:
-            member.seek(partition, offset)
-        self._live[partition] = object()
+        place = None if commit is None else commit.offset
+        start = await self._stage.restore(partition, place)
+        if start is None:  # the stage does not mind: where the group stands, which the member may have passed
+            start = place
+        if start is None:
+            start = (await self._log.bounds(partition.topic))[partition.partition].start
         self._restoring.pop(partition)
-        member.resume(partition)
+        try:
+            member.seek(partition, start)
+            member.resume(partition)
+        except Fenced:
+            self._stage.drop(partition)  # lost while it was restored; `assigned` will come for what is ours then
+        else:
+            self._live[partition] = object()
         if not self._restoring:
             self.ready.set()
 

@@ -1,6 +1,8 @@
 """The loop's order: nothing is committed before it is acknowledged, nothing delivered before it is restored."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -127,6 +129,52 @@ async def test_partitions_move_without_a_gap_and_without_order_lost(log: Log) ->
     for partition in (0, 1):
         values = [int(r.value or b"-1") for r in out if r.partition == partition]
         assert values == [n for n in range(300) if n % 2 == partition]
+
+
+async def test_a_member_that_stalled_past_its_session_is_fenced_and_nothing_is_lost_or_out_of_order(
+    log: Log, tmp_path: Path
+) -> None:
+    class Stalls(Copy):
+        stalled = False
+
+        def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+            if not self.stalled:
+                self.stalled = True
+                time.sleep(2.5)  # longer than the session: no heartbeat leaves this loop
+            return super().step(partition, records)
+
+    stalls, other = Stalls(), Copy()
+    taken_over = threading.Thread(target=lambda: asyncio.run(_work_beside(tmp_path, other, stop)), daemon=True)
+    stop = threading.Event()
+    await append(log, *(NewRecord("in", b"k", b"%d" % n, (), n % 2) for n in range(100)))
+    slow = Loop(log, stalls, TOPOLOGY, group="copy", topics=["in"], session_timeout_ms=1_000)
+    async with working(log, TOPOLOGY, slow.run):
+        taken_over.start()
+        await settled(log, "copy", "in")
+        await append(log, *(NewRecord("in", b"k", b"%d" % n, (), n % 2) for n in range(100, 200)))
+        await settled(log, "copy", "in")
+    stop.set()
+    await asyncio.to_thread(taken_over.join)
+    assert stalls.stalled
+    out = await read_all(log, "out")
+    for partition in (0, 1):
+        values = [int(r.value or b"-1") for r in out if r.partition == partition]
+        firsts = list(dict.fromkeys(values))
+        assert firsts == [n for n in range(200) if n % 2 == partition], "each is there, first seen in order"
+
+
+async def _work_beside(tmp_path: Path, stage: Copy, stop: threading.Event) -> None:
+    """Another process's loop, in a thread with an event loop and a connection of its own."""
+    log = open_log(Settings(log=f"sqlite:{tmp_path / 'mesh.db'}"))
+    await log.start()
+    stopping = asyncio.Event()
+    running = asyncio.ensure_future(
+        Loop(log, stage, TOPOLOGY, group="copy", topics=["in"], session_timeout_ms=1_000).run(stopping)
+    )
+    await asyncio.to_thread(stop.wait)
+    stopping.set()
+    await running
+    await log.close()
 
 
 def _event(kind: str, data: bytes) -> Event:
