@@ -166,16 +166,26 @@ def say(port: int, command: bytes) -> bytes:
         return stream.readline().rstrip()
 
 
-def test_three_brokers_know_one_another(kafka_dir: str) -> None:
+def test_wrong_usage_is_told_from_failure() -> None:
+    assert run("kafka", "start", "--brokers", "2").returncode == 2
+    assert run("redis", "start", "--appendonly", "maybe").returncode == 2
+    assert run("redis", "jump").returncode == 2
+
+
+def test_three_brokers_know_one_another_and_one_that_died_joins_them_again(kafka_dir: str) -> None:
     port = free_port()
     started = run("kafka", "start", "--dir", kafka_dir, "--port", str(port), "--brokers", "3")
     assert started.returncode == 0, started.stderr
     addresses = ",".join(f"127.0.0.1:{port + i}" for i in range(3))
     assert started.stdout.splitlines()[-1] == f"bootstrap={addresses}"
     assert run("kafka", "status", "--dir", kafka_dir).stdout.count("knows 3 broker(s)") == 3
-
-
-def test_wrong_usage_is_told_from_failure() -> None:
-    assert run("kafka", "start", "--brokers", "2").returncode == 2
-    assert run("redis", "start", "--appendonly", "maybe").returncode == 2
-    assert run("redis", "jump").returncode == 2
+    pids = {node: int((Path(kafka_dir) / f"broker-{node}" / "pid").read_text()) for node in (1, 2, 3)}
+    os.kill(pids[2], signal.SIGKILL)
+    until_gone(pids[2])
+    assert run("kafka", "status", "--dir", kafka_dir).returncode == 3
+    again = run("kafka", "start", "--dir", kafka_dir)
+    assert again.returncode == 0, again.stderr
+    assert run("kafka", "status", "--dir", kafka_dir).stdout.count("knows 3 broker(s)") == 3
+    after = {node: int((Path(kafka_dir) / f"broker-{node}" / "pid").read_text()) for node in (1, 2, 3)}
+    assert (after[1], after[3]) == (pids[1], pids[3])
+    assert after[2] != pids[2]

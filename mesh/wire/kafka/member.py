@@ -14,7 +14,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.structs import OffsetAndMetadata
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from mesh.core.errors import Fenced, InvalidInput, LogUnavailable
+from mesh.core.errors import Fenced, InvalidInput, LogUnavailable, MeshError
 from mesh.core.record import Record, TopicPartition
 from mesh.wire.kafka import commits as places
 from mesh.wire.kafka.connection import Connection, ended_within
@@ -55,6 +55,7 @@ class KafkaMember:
         self._told: frozenset[TopicPartition] = frozenset()
         """What the listener holds: it hears of a loss once, be it by a rebalance or by `close`."""
         self._commit_lock = asyncio.Lock()
+        self._release_lock = asyncio.Lock()
         self._failure: BaseException | None = None
         self.closed = False
         # A class of its own: the assignor keeps what was assigned in the class, shared by all members of the process.
@@ -111,17 +112,33 @@ class KafkaMember:
 
     async def _release(self) -> None:
         """Tell the listener, then close the gate: a commit after this would belong to the next generation."""
-        told, self._told = self._told, frozenset()
-        if told:
-            try:
-                async with asyncio.timeout(self._session_timeout_ms / 3_000):
-                    await self._listener.revoked(sorted(told))
-            except Exception as error:  # noqa: BLE001  # aiokafka would only log it; `poll` raises it
-                self._failure = error
-        self._tenure = None
-        # A commit under way ends first (it has a deadline), so that none is sent while we join again.
-        async with self._commit_lock:
-            pass
+        async with self._release_lock:  # A `close` during a rebalance waits for the last commits of the other.
+            told, self._told = self._told, frozenset()
+            if told:
+                try:
+                    await self._let_go(sorted(told))
+                except Exception as error:  # noqa: BLE001  # aiokafka would only log it; `poll` raises it
+                    self._failure = error
+            self._tenure = None
+            # A commit under way ends first (it has a deadline), so that none is sent while we join again.
+            async with self._commit_lock:
+                pass
+
+    async def _let_go(self, partitions: list[TopicPartition]) -> None:
+        limit_ms = self._session_timeout_ms // 3
+        patience = asyncio.timeout(limit_ms / 1000)
+        try:
+            async with patience:
+                await self._listener.revoked(partitions)
+        except TimeoutError as error:
+            if not patience.expired():
+                raise
+            raise MeshError(
+                "letting go of revoked partitions took too long and was cut short",
+                where=self._where,
+                expected=f"at most {limit_ms} ms, a third of the session timeout",
+                remedy="Drain shorter, or raise the session timeout",
+            ) from error
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -252,21 +269,23 @@ class KafkaMember:
         await self._end(min(5_000, self._connection.request_timeout_ms))
 
     async def _end(self, timeout_ms: int) -> None:
-        if await ended_within(timeout_ms, self._consumer.stop()):
-            return
-        # It hung, for example in a join that waits for other members: leave without its help.
         consumer = self._consumer
+        if not await ended_within(timeout_ms, consumer.stop()):
+            # It hung, for example in a join that waits for other members: leave without its help.
+            for task in self._tasks():
+                task.cancel()
+            if consumer._coordinator is not None:
+                await ended_within(1_000, consumer._coordinator._maybe_leave_group())
+            await ended_within(1_000, consumer._client.close())
         for task in self._tasks():
-            task.cancel()
-        if consumer._coordinator is not None:
-            await ended_within(1_000, consumer._coordinator._maybe_leave_group())
-        await ended_within(1_000, consumer._client.close())
+            if task.done() and not task.cancelled():
+                task.exception()  # Read, so that Python does not call it lost: `poll` has told it.
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         coordinator, fetcher = self._consumer._coordinator, self._consumer._fetcher
         names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
         found = [getattr(coordinator, name, None) for name in names] + [getattr(fetcher, "_fetch_task", None)]
-        return [task for task in found if task is not None and not task.done()]
+        return [task for task in found if task is not None]
 
 
 Told = Callable[[Iterable[KafkaPartition]], Coroutine[Any, Any, None]]

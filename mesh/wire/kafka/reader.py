@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, errors
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from mesh.core.errors import LogUnavailable
+from mesh.core.errors import LogUnavailable, NotFound
 from mesh.core.record import Record, TopicPartition
 from mesh.wire.kafka.connection import Connection, ended_within
 from mesh.wire.kafka.member import FETCH_WAIT_MS
@@ -29,7 +29,7 @@ class KafkaReader:
         self.closed = False
 
     async def poll(self, *, records_max: int, wait_ms: int) -> Sequence[Record]:
-        """See `Reader.poll`. Raises LogUnavailable, also for a topic that does not exist."""
+        """See `Reader.poll`. Raises NotFound for partitions that do not exist, and LogUnavailable."""
         if self.closed:
             raise LogUnavailable("the reader is closed", where=self._connection.url)
         if not self._positions:
@@ -49,6 +49,11 @@ class KafkaReader:
         return [record for records in fetched.values() for record in records]
 
     async def _connect(self) -> AIOKafkaConsumer:
+        described = await self._topics.describe({tp.topic for tp in self._positions})
+        missing = [tp for tp in sorted(self._positions) if tp.partition not in described[tp.topic].leaders]
+        if missing:
+            names = ", ".join(f"{tp.topic}/{tp.partition}" for tp in missing)
+            raise NotFound(f"there is no partition {names}", where=self._connection.url, remedy="Check the names")
         consumer = AIOKafkaConsumer(
             **self._connection.arguments("reader"),
             group_id=None,
@@ -77,15 +82,22 @@ class KafkaReader:
                 consumer.seek(tp, bounds.start)
 
     def position(self, partition: TopicPartition) -> int:
-        """See `Reader.position`."""
+        """See `Reader.position`. Raises NotFound for a partition that is not read here."""
+        self._require(partition)
         state = self._state(partition)
         return self._positions[partition] if state is None else int(state.position)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """See `Reader.seek`."""
+        """See `Reader.seek`. Raises NotFound for a partition that is not read here."""
+        self._require(partition)
         self._positions[partition] = offset
         if self._consumer is not None:
             self._consumer.seek(KafkaPartition(*partition), offset)
+
+    def _require(self, partition: TopicPartition) -> None:
+        if partition not in self._positions:
+            name = f"{partition.topic}/{partition.partition}"
+            raise NotFound(f"{name} is not read here", remedy="Name it in `Log.reader`")
 
     def _state(self, partition: TopicPartition) -> Any:
         if self._consumer is None:

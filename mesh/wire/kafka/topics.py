@@ -106,13 +106,24 @@ class Topics:
         return created, problems
 
     async def _until_led(self, partitions: Mapping[str, int]) -> None:
-        async def led() -> None:
-            described = await self.describe(partitions)
-            for name, count in partitions.items():
-                if sum(leader >= 0 for leader in described[name].leaders.values()) < count:
-                    raise errors.LeaderNotAvailableError(name)
+        """Until every broker knows the leaders: one that lags would call a topic unknown that was just created."""
 
-        await self._connection.ask("wait for the leaders of new topics", led)
+        async def known_to(node: int) -> None:
+            answer = await self._send(MetadataRequest(sorted(partitions), False), node)
+            for topic in answer.to_object()["topics"]:
+                leaders = _described(topic).leaders.values()
+                if sum(leader >= 0 for leader in leaders) < partitions[topic["topic"]]:
+                    raise errors.LeaderNotAvailableError(topic["topic"])
+
+        async def known() -> None:
+            for broker in self._admin._client.cluster.brokers():
+                try:
+                    async with asyncio.timeout(1):
+                        await known_to(broker.nodeId)
+                except (TimeoutError, errors.NodeNotReadyError, errors.KafkaConnectionError):
+                    continue  # A broker that is down misleads nobody.
+
+        await self._connection.ask("wait for the leaders of new topics", known)
 
     async def bounds(self, topic: str) -> dict[int, Bounds]:
         """Raises NotFound and LogUnavailable."""
