@@ -174,6 +174,8 @@ def parse_time(text: str) -> int:
 
 def is_json(content_type: str) -> bool:
     """Whether a payload of this media type is one JSON document."""
+    if content_type == JSON:
+        return True
     bare = content_type.partition(";")[0].strip().lower()
     return bare in ("", JSON, "text/json") or (bare.endswith("+json") and bare != BATCH)
 

@@ -10,10 +10,11 @@ Both functions are total: no bytes, headers or texts make them raise.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from mesh.core.codec import is_json, parse_time
-from mesh.core.condition import parse_path
+from mesh.core.condition import Path, parse_path
 from mesh.core.event import ID_PATTERN, JSON, REQUESTED, Event, run_id_of
 from mesh.core.record import Record, coordinates
 from mesh.core.strict import Flaw, check
@@ -145,8 +146,13 @@ def _form(request: Request, topology: Topology) -> Rejected | None:
     for name, id in (("correlation id", request.run_id), ("causation id", request.cause_id or None)):
         if id is not None and not ID_PATTERN.fullmatch(id):
             return _bad_id(name, id)
-    for name in ("source", "subject", "time", "content_type"):
-        text: str = getattr(request, name)
+    for name, text in (
+        ("source", request.source),
+        ("subject", request.subject),
+        ("content type", request.content_type),
+    ):
+        if not text or text == JSON:
+            continue
         if len(text) > TEXT_CHARS_MAX:
             return Rejected("too_large", f"{name} has {len(text)} characters; at most {TEXT_CHARS_MAX}")
         found = _NO_TEXT.search(text)
@@ -170,7 +176,7 @@ def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str 
     """The event's id: given, from the field that the topic declares, or the fallback."""
     id = request.id
     if id is None and rule.id is not None:
-        found = parse_path(rule.id).value(value)
+        found = _path(rule.id).value(value)
         if isinstance(found, bool) or not isinstance(found, str | int):
             what = "nothing" if found is None else f"a {type(found).__name__}"
             text = f"the payload has {what} at {rule.id!r}, where topic {rule.name} declares the event's id"
@@ -179,6 +185,12 @@ def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str 
     elif id is None:
         id = fallback_id
     return id if ID_PATTERN.fullmatch(id) else _bad_id("event id", id)
+
+
+@lru_cache(maxsize=256)
+def _path(text: str) -> Path:
+    """A declared field path, parsed once."""
+    return parse_path(text)
 
 
 def _bad_id(name: str, id: str) -> Rejected:

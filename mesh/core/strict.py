@@ -13,7 +13,6 @@ import orjson
 
 DEPTH_MAX: Final = 32
 _KEY_END = re.compile(rb'(?<!\\)"\s*:')
-_GAPS: Final = (b" :", b"\n:", b"\r:", b"\t:")
 _LONG_DIGITS: Final = b"0" * 19
 _DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")
 _INTEGER_MIN: Final = -(2**63)
@@ -68,7 +67,7 @@ def _keys_written(data: bytes) -> int:
     """Keys that stand in the text; -1 where a quick look cannot tell (a string that ends in a backslash)."""
     if b'\\\\"' in data:
         return -1
-    if any(gap in data for gap in _GAPS):
+    if b" :" in data or b"\n:" in data or b"\r:" in data or b"\t:" in data:
         return len(_KEY_END.findall(data))
     return data.count(b'":') - data.count(b'\\":')
 
