@@ -50,10 +50,10 @@ local function version_of(entry, id)
   return id .. ':' .. entry.seq
 end
 
-local function trim(total, newest)
+local function trim(total)
   while true do
     local oldest = read(redis.call('XRANGE', past, '-', '+', 'COUNT', 1)[1])
-    if oldest.seq == newest or total - oldest.total + #oldest.value <= HISTORY_BYTES_MAX then return end
+    if total - oldest.total + #oldest.value <= HISTORY_BYTES_MAX then return end -- a single value always fits
     redis.call('XDEL', past, oldest.seq .. '-0')
   end
 end
@@ -76,7 +76,7 @@ local function write(id, before, value, gone, items)
     'gone', gone and '1' or '0', 'items', items or '', 'total', whole(total))
   redis.call('XADD', changes, 'MAXLEN', '~', CHANGES_MAX, seq .. '-0', 'key', key)
   if gone then redis.call('ZREM', index, key) else redis.call('ZADD', index, 0, key) end
-  trim(total, seq)
+  trim(total)
   return {'entry', value, id .. ':' .. seq, at, by}
 end
 

@@ -23,8 +23,6 @@ from urllib.parse import urlsplit
 
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, Conflict, MeshError
@@ -111,14 +109,13 @@ class RedisBoard:
         self._watches = self._connections(url, WATCHERS_MAX)  # apart, so that watchers never keep writers waiting
 
     def _connections(self, url: str, connections_max: int) -> _Connections:
-        # The deadline around each call is ours; the library's own timeouts and retries would only blur it.
+        # The deadline around each call is ours; the library's own timeouts would only blur it. Pools never retry.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections_max,
             timeout=None,
             socket_timeout=None,
             socket_connect_timeout=self._timeout_ms / 1000,
-            retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
         return _Connections(pool, asyncio.Semaphore(connections_max))

@@ -214,7 +214,10 @@ async def _forget(url: str, prefix: str) -> None:
 
 
 async def test_a_forgotten_script_is_sent_again(server: Server, board: RedisBoard) -> None:
-    await board.put("k", b"1")
+    for number in range(5):
+        await board.put("k", b"%d" % number)
+    calls = {line.partition(b":")[0]: line for line in await redis(server.port, "INFO", "commandstats")}
+    assert calls[b"cmdstat_eval"].startswith(b"cmdstat_eval:calls=1,")  # the text was sent once, for all five
     await redis(server.port, "SCRIPT", "FLUSH")
     assert (await board.put("k", b"2")).value == b"2"
     await redis(server.port, "SCRIPT", "FLUSH")

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, InvalidInput
+from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Board
-from mesh.wire.redis import RedisBoard
+from mesh.wire.redis import WATCH_PATIENCE_MS, RedisBoard
 from tests.wire.board_contract import within
 
 SECRET = "s3cr3t-w0rd"
@@ -180,6 +181,30 @@ async def test_a_server_that_speaks_something_else_is_unavailable() -> None:
         with pytest.raises(BoardUnavailable):
             await board.get("k")
         await board.close()
+
+
+class EagerClock(SystemClock):
+    """Does not wait, but says that it did."""
+
+    def __init__(self) -> None:
+        self.slept_ms = 0.0
+
+    def monotonic_ms(self) -> float:
+        return self.slept_ms
+
+    async def sleep_ms(self, delay_ms: float) -> None:
+        self.slept_ms += delay_ms
+
+
+async def test_a_watch_loses_patience_with_a_server_that_stays_away() -> None:
+    clock = EagerClock()
+    async with server(b"*4\r\n$6\r\nanswer\r\n$3\r\nabc\r\n$1\r\n0\r\n$1\r\n0\r\n") as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=5_000, clock=clock)
+        changes = await board.watch()
+    with pytest.raises(BoardUnavailable, match="board watch"):
+        await anext(changes)
+    assert clock.slept_ms > WATCH_PATIENCE_MS
+    await board.close()
 
 
 async def test_bad_input_is_refused_before_the_server_is_asked(unused_tcp_port: int) -> None:

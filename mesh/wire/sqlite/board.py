@@ -308,12 +308,11 @@ def _store(
 
 
 def _trim(connection: sqlite3.Connection, key: str, newest: int, total: int) -> None:
-    """Drop the oldest values beyond what history keeps, never the newest."""
+    """Drop the oldest values beyond what history keeps; a single value always fits."""
     oldest = "SELECT nth, total - length(value) FROM board_past WHERE key = ? ORDER BY nth LIMIT 1"
     while True:
         nth, total_before = connection.execute(oldest, (key,)).fetchone()
-        fits = newest - nth < rules.HISTORY_MAX and total - total_before <= rules.HISTORY_BYTES_MAX
-        if fits or nth == newest:
+        if newest - nth < rules.HISTORY_MAX and total - total_before <= rules.HISTORY_BYTES_MAX:
             return
         connection.execute("DELETE FROM board_past WHERE key = ? AND nth = ?", (key, nth))
 

@@ -1,6 +1,7 @@
 """The board in the embedded file: the contract, and what only a file can do."""
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import shutil
@@ -17,6 +18,7 @@ from mesh.wire.clock import SystemClock
 from mesh.wire.ports import ABSENT, Board
 from mesh.wire.sqlite.board import SqliteBoard
 from mesh.wire.sqlite.file import SqliteFile
+from mesh.wire.sqlite.wake import Wakeup
 from tests.wire.board_contract import PATIENCE_S, BoardContract, OpenBoard, Wipe, take, within
 
 TIMEOUT_MS = 10_000.0
@@ -106,6 +108,19 @@ class TestSqliteBoard(BoardContract):
         await board.close()
         assert file.read(lambda c: c.execute("SELECT count(*) FROM elsewhere").fetchone()) == (0,)
         await file.close()
+
+    async def test_a_watch_that_was_left_hears_nothing_more(self, board: Board) -> None:
+        def listening() -> int:
+            gc.collect()
+            return sum(isinstance(thing, Wakeup) for thing in gc.get_objects())
+
+        before = listening()
+        for _ in range(3):
+            async with aclosing(await board.watch()) as changes:
+                entry = await board.put("k", b"1")
+                assert await take(changes, 1) == [entry]
+        del changes
+        assert listening() == before
 
     async def test_the_url_names_the_file(self, path: Path) -> None:
         assert SqliteBoard(path).url == f"sqlite:{path}"
