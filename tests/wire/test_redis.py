@@ -11,7 +11,7 @@ from mesh.core.errors import BoardUnavailable, ConfigInvalid, InvalidInput
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Board
 from mesh.wire.redis import WATCH_PATIENCE_MS, RedisBoard
-from tests.wire.board_contract import within
+from tests.wire.board_kit import within
 
 SECRET = "s3cr3t-w0rd"
 OPERATIONS: dict[str, Callable[[Board], Awaitable[object]]] = {

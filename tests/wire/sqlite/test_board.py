@@ -19,7 +19,8 @@ from mesh.wire.ports import ABSENT, Board
 from mesh.wire.sqlite.board import SqliteBoard
 from mesh.wire.sqlite.file import SqliteFile
 from mesh.wire.sqlite.wake import Wakeup
-from tests.wire.board_contract import PATIENCE_S, BoardContract, OpenBoard, Wipe, take, within
+from tests.wire.board_contract import BoardContract
+from tests.wire.board_kit import PATIENCE_S, OpenBoard, Wipe, take, within
 
 TIMEOUT_MS = 10_000.0
 
