@@ -199,8 +199,10 @@ def memory(mesh: Topology, runs: int) -> dict[str, int]:
     """Bytes of a run that waits for its first task, and of one that is remembered after its end."""
     inbox = played(mesh, runs)
     opening = [record for record in inbox if dict(record.headers)["ce_meshkind"] == b"requested"]
+    untraced = [r._replace(headers=[h for h in r.headers if h[0] != "traceparent"]) for r in opening]
     return {
-        "open_run_bytes": _grown(mesh, opening) // runs,
+        "open_run_bytes": _grown(mesh, untraced) // runs,
+        "open_traced_run_bytes": _grown(mesh, opening) // runs,
         "remembered_run_bytes": _grown(mesh, inbox) // runs,
     }
 

@@ -20,6 +20,7 @@ Pure: same run, event and topology, same answer; the run that was handed in is n
 """
 
 from dataclasses import replace
+from sys import intern
 
 from mesh.core.backoff import delay_ms
 from mesh.core.budget import refuse_spend, reserve, settle
@@ -91,8 +92,8 @@ def _open(event: Event, topology: Topology) -> Run:
     deadline_ms = event.at_ms + topology.limits.deadline_ms
     if event.expiry_ms is not None:
         deadline_ms = min(deadline_ms, event.expiry_ms)
-    run = Run(event.run_id, event.type, topology.digest, event.at_ms, deadline_ms)
-    run.subject = event.subject
+    run = Run(event.run_id, intern(event.type), topology.digest, event.at_ms, deadline_ms)
+    run.subject = event.id if event.subject == event.id else event.subject  # one string, where they are equal
     run.traceparent, run.tracestate = event.traceparent, event.tracestate
     return run
 

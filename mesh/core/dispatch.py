@@ -33,16 +33,22 @@ def field(path: str) -> Path:
     return parse_path(path)
 
 
+@lru_cache(maxsize=4_096)
+def path_to(path: tuple[str, ...], agent: str) -> tuple[str, ...]:
+    """A path with one more hop. Runs go the same ways, so they share them."""
+    return (*path, agent)
+
+
 def leave(
     run: Run, event: Event, emitted: Sequence[Emission], origin: Task, topology: Topology, effects: list[Effect]
 ) -> None:
-    """Let events of egress types out, and keep them for the outcome."""
+    """Let events of egress types out, and keep them for the outcome. Their ids name the task and their place in it."""
     for n, (type, content_type, data, _) in enumerate(emitted):
         rule = topology.egress.get(type)
         if rule is None:
             continue
         out = Event(
-            derive(run.id, origin.id, "egress", n),
+            f"{origin.id}.{n}" if origin.agent else derive(run.id, origin.id, "egress", n),
             f"/agents/{origin.agent}" if origin.agent else event.source,
             type,
             EGRESS,
@@ -119,7 +125,7 @@ def dispatch(
         if mark:
             inputs = (*inputs, mark)
         id = derive(run.id, origin.id, ordinal)
-        task = Task(id, spec.name, len(path) + 1, (*path, spec.name), branch, event.id, 1, inputs)
+        task = Task(id, spec.name, len(path) + 1, path_to(path, spec.name), branch, event.id, 1, inputs)
         run.open[id] = task
         run.tasks += 1
         if visits_cap(spec, limits) is not None:

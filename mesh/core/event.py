@@ -175,6 +175,7 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=4_096)  # several records of many runs bear the same millisecond
 def rfc3339(at_ms: int) -> str:
     """`2026-11-20T12:00:00.123Z`; years beyond 9999 are shown as the last one that exists."""
     seconds, ms = divmod(min(max(at_ms, 0), 253_402_300_799_999), 1000)

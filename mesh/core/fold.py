@@ -8,7 +8,8 @@ that an event for them is one for an unknown run. Everything here follows from t
 """
 
 from collections import deque
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from mesh.core.codec import Unreadable, read
 from mesh.core.dead import dead_record
@@ -25,7 +26,8 @@ __all__ = ["ENDED_OFFSETS_MAX", "Ended", "Partition", "dead_record", "finished"]
 ENDED_OFFSETS_MAX: Final = 100_000
 
 
-class Ended(NamedTuple):
+@dataclass(slots=True)
+class Ended:
     """What is remembered of a finished run."""
 
     ending: str
