@@ -24,6 +24,8 @@ POLL_RECORDS_MAX: Final = 2_000
 WINDOW_RECORDS: Final = 5_000
 """Records of each partition looked at first when the latest runs are wanted; each further window is four times that."""
 CANDIDATES_MAX: Final = 5
+TOLD_MAX: Final = 10_000
+"""Ended runs remembered by `watch`, so that a request that comes again does not look like another run."""
 _REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
 
 
@@ -54,6 +56,15 @@ class Change(NamedTuple):
     history: History
     moments: tuple[Moment, ...]
     ended: bool = False
+
+
+class _Over(NamedTuple):
+    """The outcome of a run, and up to where the inbox must have been read before it is told."""
+
+    outcome: Event
+    body: dict[str, Any]
+    place: TopicPartition = TopicPartition("", 0)
+    offset: int = -1
 
 
 class Runs:
@@ -114,13 +125,16 @@ class Runs:
         return history if seen else None
 
     async def _named(self, name: bytes) -> list[str]:
-        """Ids of runs whose id begins with `name`, or one of whose requests has it as id or subject; latest first."""
-        found: dict[str, int] = {}
+        """Runs one of whose requests has `name` as id or subject, else those whose id begins so; latest first."""
+        named: dict[str, int] = {}
+        begun: dict[str, int] = {}
         marks = (("ce_id", name), ("ce_subject", name))
         async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
-            key = record.key or b""
-            if key.startswith(name) or (any(m in record.headers for m in marks) and _is_request(record)):
-                found[_run_id(record)] = record.timestamp
+            if any(mark in record.headers for mark in marks) and _is_request(record):
+                named[_run_id(record)] = record.timestamp
+            elif (record.key or b"").startswith(name):
+                begun[_run_id(record)] = record.timestamp
+        found = named or begun
         return sorted(found, key=lambda id: -found[id])
 
     async def _home(self, topic: str, key: bytes) -> tuple[Bounds, int]:
@@ -212,27 +226,39 @@ class Runs:
         """
         reader = self.log.reader(places)
         histories: dict[str, History] = {}
-        over: dict[str, tuple[Event, dict[str, Any]]] = {}
-        """Outcomes that were read before the last of their run's records."""
+        over: dict[str, _Over] = {}
+        told: dict[str, None] = {}
         try:
             while True:
-                records = await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS)
-                for record in records:
+                for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
                     if record.topic == self.topology.inbox:
-                        for change in self._heard(record, histories):
-                            yield change
+                        if _run_id(record) not in told:
+                            for change in self._heard(record, histories, over):
+                                yield change
                     elif (found := outcome_of(record)) is not None:
-                        run_id = found[0].run_id
-                        over[run_id] = found
-                        if run_id not in histories:
-                            histories[run_id] = History(self.topology, run_id, partition=0)
-                for run_id in list(over):
+                        over[found[0].run_id] = _Over(*found)
+                        histories.setdefault(found[0].run_id, self._history(found[0].run_id))
+                await self._say_how_far(over, histories)
+                for run_id, end in list(over.items()):
                     history = histories[run_id]
-                    if history.request is None or history.folded_ending or not records:
-                        del histories[run_id]
-                        yield Change(history, tuple(history.ended(*over.pop(run_id))), ended=True)
+                    if history.folded_ending or reader.position(end.place) >= end.offset:
+                        del over[run_id], histories[run_id]
+                        told[run_id] = None
+                        if len(told) > TOLD_MAX:
+                            del told[next(iter(told))]
+                        yield Change(history, tuple(history.ended(end.outcome, end.body)), ended=True)
         finally:
             await reader.close()
+
+    async def _say_how_far(self, over: dict[str, "_Over"], histories: Mapping[str, History]) -> None:
+        """For runs whose outcome was read before the last of their records: how far the inbox must be read first."""
+        asked = [run_id for run_id, end in over.items() if end.offset < 0 and not histories[run_id].folded_ending]
+        if asked:
+            bounds = await self.log.bounds(self.topology.inbox)
+            for run_id in asked:
+                home = partition_of(run_id.encode(), len(bounds))
+                place = TopicPartition(self.topology.inbox, home)
+                over[run_id] = over[run_id]._replace(place=place, offset=bounds[home].end)
 
     async def outcomes(
         self, places: Mapping[TopicPartition, int]
@@ -257,18 +283,22 @@ class Runs:
                 found[outcome[0].run_id] = outcome[1]
         return found
 
-    def _heard(self, record: Record, histories: dict[str, History]) -> Iterable[Change]:
+    def _heard(self, record: Record, histories: dict[str, History], over: Mapping[str, "_Over"]) -> Iterable[Change]:
         run_id = _run_id(record)
         history = histories.get(run_id)
         if history is None:
             if not _is_request(record):
                 return
-            history = histories[run_id] = History(self.topology, run_id, partition=record.partition)
+            history = histories[run_id] = self._history(run_id)
         moments = history.take(record)
-        if history.request is None:
+        if history.request is None and run_id not in over:
             del histories[run_id]  # it asked for nothing that could be taken
         elif moments:
             yield Change(history, tuple(moments))
+
+    def _history(self, run_id: str) -> History:
+        home = partition_of(run_id.encode(), self.topology.inbox_partitions)
+        return History(self.topology, run_id, partition=home)
 
     # ------------------------------------------------------------------------------------------------------ reading
 

@@ -12,13 +12,17 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from mesh.cli.failure import BROKEN_PIPE, INTERRUPTED, leaves, report, report_bug, report_usage
-from mesh.cli.options import PANEL, PLAIN
+from mesh.cli.options import PANEL, PLAIN, ReaderGone
 from mesh.cli.screen import Screen
 from mesh.cli.session import Wanted
 from mesh.core.errors import MeshError
 from mesh.core.suggest import nearest
 
 NOUNS = ("demo", "up", "publish", "run", "agents", "topics", "check", "dead", "board", "config", "version")
+
+
+LIKENESS_MIN = 0.6
+"""Words of three letters: one that is wrong leaves two thirds."""
 
 
 class Nouns(TyperGroup):
@@ -39,7 +43,7 @@ class Nouns(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer does it, with a suggestion that needs no import."""
         if args and not args[0].startswith("-") and args[0] not in NOUNS:
-            near = nearest(args[0], NOUNS)
+            near = nearest(args[0], NOUNS, LIKENESS_MIN)
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
@@ -87,7 +91,7 @@ def execute(arguments: Sequence[str]) -> int:
         os.environ["NO_COLOR"] = "1"
     try:
         return _execute(arguments)
-    except BrokenPipeError:
+    except ReaderGone:
         # Whoever read our output has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -112,7 +116,7 @@ def _execute(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         screen.note("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
+    except ReaderGone:
         raise
     except Exception as error:  # noqa: BLE001  # the last resort: a bug becomes one line
         return report_bug(screen, error, traceback.format_exc())
@@ -124,11 +128,8 @@ def _group(screen: Screen, group: BaseExceptionGroup[BaseException]) -> int:
     told = next((leaf for leaf in found if isinstance(leaf, MeshError)), None)
     if told is not None:
         return report(screen, told)
-    for leaf in found:
-        if isinstance(leaf, BrokenPipeError):
-            raise leaf
-        if isinstance(leaf, KeyboardInterrupt):
-            return INTERRUPTED
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
+        return INTERRUPTED
     return report_bug(screen, found[0], "".join(traceback.format_exception(group)))
 
 

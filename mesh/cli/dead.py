@@ -143,15 +143,16 @@ def _facts(record: Record) -> dict[str, Any]:
     """Why it is here, from its headers; the last one of a name counts."""
     headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
     place = [headers.get(f"__dlq.errors.{part}", "") for part in ("topic", "partition", "offset")]
+    reason = headers.get("mesh-dlq-reason", "")
     return {
         "id": headers.get("mesh-dlq-id", ""),
-        "reason": headers.get("mesh-dlq-reason", ""),
+        "reason": reason,
         "agent": headers.get("mesh-dlq-agent", ""),
         "run": headers.get("mesh-dlq-run", ""),
         "task": headers.get("mesh-dlq-task", ""),
         "attempts": headers.get("__dlq.errors.delivery.count", ""),
         "origin": ":".join(part for part in place if part),
-        "message": headers.get("__dlq.errors.message", ""),
+        "message": headers.get("__dlq.errors.message", "").removeprefix(f"{reason}: "),
         "class": headers.get("__connect.errors.exception.class.name", ""),
         "stack": headers.get("__connect.errors.exception.stacktrace", ""),
     }

@@ -2,14 +2,15 @@
 
 import logging
 import sys
-from typing import Any
-
-import structlog
-from structlog.stdlib import ProcessorFormatter
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from mesh.cli.screen import Screen
 from mesh.cli.text import clock, escaped_json, visible
-from mesh.wire.diagnostics import diagnostics
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict
 
 LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyncio": logging.ERROR}
 """Our own errors say what happened; the libraries would say it again and again. Told with -v."""
@@ -19,6 +20,8 @@ class Voice:
     """How a service tells what it does: a sentence on a terminal, a log line where stderr is collected."""
 
     def __init__(self, screen: Screen) -> None:
+        from mesh.wire.diagnostics import diagnostics
+
         self._screen = screen
         self._log = diagnostics("up")
 
@@ -48,14 +51,7 @@ def configure(screen: Screen, *, service: bool = False) -> None:
         level = logging.INFO
     people = screen.err_is_terminal and not screen.json
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        ProcessorFormatter(
-            foreign_pre_chain=[_fields, structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
-            processors=[ProcessorFormatter.remove_processors_meta, _sentence]
-            if people
-            else [structlog.processors.TimeStamper(fmt="iso"), ProcessorFormatter.remove_processors_meta, _line],
-        )
-    )
+    handler.setFormatter(_Formatter(people))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -63,23 +59,46 @@ def configure(screen: Screen, *, service: bool = False) -> None:
         logging.getLogger(name).setLevel(level if screen.loudness > 0 else max(level, quietest))
 
 
-def _fields(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+class _Formatter(logging.Formatter):
+    """structlog's, made for the first line: most commands have nothing to tell, and importing it takes its time."""
+
+    def __init__(self, people: bool) -> None:
+        super().__init__()
+        self._people = people
+
+    @cached_property
+    def _made(self) -> logging.Formatter:
+        from structlog import processors, stdlib
+
+        before: list[Any] = [_fields, stdlib.add_log_level, stdlib.add_logger_name, processors.format_exc_info]
+        line = _sentence if self._people else _line(processors.JSONRenderer(default=str))
+        stamp = processors.TimeStamper(fmt=None if self._people else "iso")
+        drop = stdlib.ProcessorFormatter.remove_processors_meta
+        return stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[stamp, drop, line])
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        return self._made.format(record)
+
+
+def _fields(logger: Any, method: str, event: "EventDict") -> "EventDict":
     record = event["_record"]
     return {**event, **getattr(record, "fields", {}), "event": getattr(record, "sentence", event["event"])}
 
 
-def _sentence(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
+def _sentence(logger: Any, method: str, event: "EventDict") -> str:
     """`12:01:07.114 warning orchestrator: a claim was refused  code=wrong_agent run=…`."""
     level, name, text = event.pop("level"), event.pop("logger"), str(event.pop("event"))
-    stack = event.pop("exception", "")
-    at_ms = structlog.processors.TimeStamper(fmt=None)(logger, method, {})["timestamp"] * 1_000
+    at_ms, stack = int(event.pop("timestamp") * 1_000), event.pop("exception", "")
     fields = " ".join(f"{key}={value}" for key, value in event.items())
-    line = visible(f"{clock(int(at_ms))} {level} {name.removeprefix('mesh.')}: {text}  {fields}".rstrip())
+    line = visible(f"{clock(at_ms)} {level} {name.removeprefix('mesh.')}: {text}  {fields}".rstrip())
     return "\n".join([line, *(visible(row) for row in str(stack).splitlines())])
 
 
-def _line(logger: Any, method: str, event: structlog.typing.EventDict) -> str:
-    first = ("timestamp", "level", "logger", "event")
-    ordered = {**{name: event[name] for name in first if name in event}, **event}
-    text = structlog.processors.JSONRenderer(default=str)(logger, method, ordered)
-    return escaped_json(text if isinstance(text, str) else text.decode())
+def _line(render: Callable[..., str | bytes]) -> Callable[..., str]:
+    def rendered(logger: Any, method: str, event: "EventDict") -> str:
+        first = ("timestamp", "level", "logger", "event")
+        text = render(logger, method, {**{name: event[name] for name in first if name in event}, **event})
+        return escaped_json(text if isinstance(text, str) else text.decode())
+
+    return rendered

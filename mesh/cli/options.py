@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mesh.cli.failure import leaves
 from mesh.cli.session import Session, Wanted
 
 PANEL = "Everywhere"
@@ -77,6 +78,10 @@ COMMON = (
 )
 
 
+class ReaderGone(Exception):
+    """Whoever read our output has gone. No OSError, since typer has an exit code of its own for those."""
+
+
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Function], Function]:
     """Register a function as command `name` of `app`. `example` stands at the end of its help."""
 
@@ -122,9 +127,14 @@ def _with_session(function: Function) -> Callable[..., None]:
         session = Session(wanted_of(given).over(context.obj))
         context.find_root().obj = session.wanted
         configure(session.screen)
-        answer = function(session, **given)
-        if isinstance(answer, Coroutine):
-            answer = asyncio.run(answer)
+        try:
+            answer = function(session, **given)
+            if isinstance(answer, Coroutine):
+                answer = asyncio.run(answer)
+        except (BrokenPipeError, BaseExceptionGroup) as error:
+            if any(isinstance(leaf, BrokenPipeError) for leaf in leaves(error)):
+                raise ReaderGone from error
+            raise
         raise typer.Exit(answer or 0)
 
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)

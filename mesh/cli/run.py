@@ -69,8 +69,7 @@ async def show(
     async with session.log() as log:
         history = await Runs(log, session.topology).find(run)
     screen.emit(story.history_json(history))
-    story.headline(screen, history)
-    screen.say("  ", (f"run {history.run_id}", "dim"))
+    story.headline(screen, history, whole_id=True)
     screen.say("  ", (story.facts(history), "dim"))
     screen.say()
     story.tree(screen, history)

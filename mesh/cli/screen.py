@@ -83,9 +83,15 @@ class Screen:
             self.say((f"{indent}… {len(lines) - DOCUMENT_LINES_MAX:,} more lines", "dim"))
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[Piece]], *, flexible: int | None = None) -> None:
-        """Columns, as wide as their content; on a terminal column `flexible` gives way first. Heads in capitals:
-        a leading `>` aligns right."""
+        """Columns, as wide as their content; empty ones are left out. On a terminal column `flexible` gives way first.
+        A leading `>` of a head aligns right."""
+        if self.json:
+            return
         cells = [[_text(cell) for cell in row] for row in rows]
+        kept = [n for n in range(len(heads)) if any(row[n].plain for row in cells)]
+        cells = [[row[n] for n in kept] for row in cells]
+        heads = [heads[n] for n in kept]
+        flexible = kept.index(flexible) if flexible in kept else None
         right = [head.startswith(">") for head in heads]
         top = [Text(head.lstrip(">"), "dim") for head in heads]
         widths = [max(cell_len(row[n].plain) for row in [top, *cells]) for n in range(len(heads))]

@@ -39,13 +39,12 @@ def state(name: str) -> Piece:
     return (f"{MARKS.get(name, '·')} {name}", STYLES.get(name, ""))
 
 
-def headline(screen: Screen, history: History) -> None:
+def headline(screen: Screen, history: History, *, whole_id: bool = False) -> None:
     """One line: mark, subject, type, ending, time, id."""
     name = history.state
     ended_ms = history.ended_ms
     duration = "" if ended_ms is None else took(ended_ms - history.opened_ms)
-    subject = history.subject if history.subject != (history.request.id if history.request else "") else ""
-    about = subject or (history.request.id if history.request else history.run_id)
+    about = history.subject or history.run_id
     screen.say(
         (f"{MARKS.get(name, '·')} ", STYLES.get(name, "")),
         (about if len(about) <= 40 else about[:39] + "…", "bold"),
@@ -55,7 +54,7 @@ def headline(screen: Screen, history: History) -> None:
         (name, STYLES.get(name, "")),
         "  ",
         duration,
-        (f"  run {id_of(history.run_id)}", "dim"),
+        (f"  run {history.run_id if whole_id else id_of(history.run_id)}", "dim"),
     )
 
 
@@ -205,7 +204,7 @@ def _remarks(task: TaskStory) -> list[Piece]:
         found.append((f"  {task.state}", TASK_STYLES[task.state]))
     fault = task.attempts[-1].fault if task.attempts else None
     if fault is not None:
-        found.append((f"  {fault.code}: {fault.message}", "red"))
+        found.append((f"  {fault.code}", "red"))  # the message stands below, among the reasons
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mesh.core.codec import Unreadable, read
+from mesh.core.dispatch import JOIN_TYPE
 from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
 from mesh.core.event import CANCELLED, FAILED, REQUESTED, SUCCEEDED, Event, Fault
 from mesh.core.fold import Partition
@@ -296,7 +297,8 @@ class History:
         task.state = WORKING
         task.ended_ms = None
         task.attempts.append(Attempt(sent.attempt, cause.at_ms))
-        text = sent.type if sent.attempt == 1 else f"{sent.type}, attempt {sent.attempt}"
+        heard = " + ".join(self.topology.agents[sent.agent].on) if sent.type == JOIN_TYPE else sent.type
+        text = heard if sent.attempt == 1 else f"{heard}, attempt {sent.attempt}"
         self._tell(cause.at_ms, "dispatched", sent.agent, text, sent.task_id)
 
     def _close(self, at_ms: int) -> None:

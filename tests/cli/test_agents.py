@@ -1,0 +1,30 @@
+"""`mesh agents`: who hears what, and how much waits."""
+
+from tests.cli.conftest import Cli
+
+
+def test_agents_are_listed_with_what_they_hear_their_limits_and_lag(desk: Cli) -> None:
+    rows = {row["agent"]: row for row in desk("agents", "--json").rows}
+    assert list(rows) == ["greeter", "keeper", "breaker", "runner", "napper", "echo"]
+    breaker = rows["breaker"]
+    assert (breaker["hears"], breaker["emits"], breaker["run"]) == (["break.me"], ["noted"], "desk:smash")
+    assert (breaker["timeout_ms"], breaker["attempts_max"], breaker["lag"]) == (5_000, 2, 0)
+    assert rows["runner"]["visits_max"] == 3
+    shown = desk("agents").out.splitlines()
+    assert shown[0].split() == ["AGENT", "HEARS", "EMITS", "LAG", "TIMEOUT", "TRIES", "LANES", "RUN"]
+    assert shown[3].split() == ["breaker", "break.me", "noted", "0", "5", "s", "2", "64", "desk:smash"]
+
+
+def test_what_waits_for_an_agent_that_nobody_runs_is_its_lag(project: Cli) -> None:
+    with project.up("orchestrator", "intake", "worker", "--agent", "greeter"):
+        project("publish", "word.said", "-", input='{"word": "a"}\n{"word": "b"}\n')
+        project("publish", "hello", '{"name": "x"}', "--wait", "--timeout", "200ms")
+        rows = {row["agent"]: row["lag"] for row in project("agents", "--json").rows}
+    assert (rows["echo"], rows["keeper"], rows["breaker"]) == (2, 1, 0)
+
+
+def test_without_a_mesh_agents_are_listed_without_lag(project: Cli) -> None:
+    done = project("agents")
+    assert done.code == 0
+    assert "no mesh here yet" in done.err
+    assert not (project.folder / ".mesh").exists()

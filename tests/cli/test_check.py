@@ -1,0 +1,81 @@
+"""`mesh check`: topics.yaml, the code, and whether both agree."""
+
+from pathlib import Path
+
+from tests.cli.conftest import Cli
+
+MISTAKES = """\
+mesh:
+  name: desk
+  limits: {depth_mx: 6, deadline: 30}
+topics:
+  hellos: {ingress: hello, partitions: none}
+  greetings: {egress: greeted}
+agents:
+  greeter: {run: "desk:greet", on: helo, emits: greeted}
+  keeper: {run: "desk.keep", on: greeting.kept}
+  runner: {run: "desk:go_round", on: [hello, round.go], emits: [round.go, round.done]}
+  napper: {run: "desk:nap", on: {all: [hello, never.said]}, emits: greeted, when: "hello.name =="}
+  echo: {run: "desk:hear", on: hello, emits: greeted, timeout: soon}
+"""
+
+
+def test_a_mesh_that_holds_together_is_exit_code_0(project: Cli) -> None:
+    done = project("check")
+    assert done.code == 0
+    assert done.out.startswith("✓ topics.yaml: 6 agents, 5 types in, 4 out")
+    (row,) = project("check", "--json").rows
+    assert (row["ok"], row["agents"], row["problems"]) == (True, 6, [])
+
+
+def test_ten_mistakes_are_ten_lines_each_with_its_place_and_remedy(project: Cli) -> None:
+    (project.folder / "topics.yaml").write_text(MISTAKES)
+    done = project("check")
+    lines = done.out.splitlines()
+    assert done.code == 1
+    assert len(lines) >= 10, done.out
+    assert f"✗ {len(lines)} problems" in done.err
+    places = [line.partition(": ")[0] for line in lines]
+    assert all(place.startswith("topics.yaml:") and place.rpartition(":")[2].isdigit() for place in places)
+    assert all(line.count(". ") >= 1 for line in lines)
+    assert any("Did you mean" in line for line in lines)
+    (row,) = project("check", "--json").rows
+    assert [f"{p['file']}:{p['line']}" for p in row["problems"]] == places
+
+
+def test_other_commands_tell_the_same_problems_and_exit_2(project: Cli) -> None:
+    (project.folder / "topics.yaml").write_text(MISTAKES)
+    told = project("check").out.splitlines()
+    done = project("up")
+    assert done.code == 2
+    assert [line.strip() for line in done.err.splitlines()[1:]] == told
+
+
+def test_differences_between_topics_yaml_and_the_functions_are_told(project: Cli) -> None:
+    file = project.folder / "topics.yaml"
+    text = file.read_text()
+    text = text.replace("emits: [greeted, greeting.kept], timeout: 5s", "emits: [greeted, greeting.kept, noted]")
+    text = text.replace('run: "desk:hear", on: word.said', 'run: "desk:greet", on: word.said')
+    text = text.replace('run: "desk:nap"', 'run: "desk:napp"')
+    file.write_text(text)
+    done = project("check")
+    assert done.code == 1
+    assert "greeter: declares 'noted', which its function never emits" in done.out
+    assert "echo: its function takes no 'word.said'" in done.out
+    assert "echo: its function takes 'hello', which it does not hear" in done.out
+    assert "echo: its function emits 'greeted', 'greeting.kept', which is not declared" in done.out
+    assert "agent 'napper' cannot be imported from 'desk:napp'" in done.out
+    assert all(line.startswith("topics.yaml:") for line in done.out.splitlines())
+
+
+def test_a_missing_topology_is_exit_code_2(cli: Cli) -> None:
+    done = cli("check")
+    assert done.code == 2
+    assert done.err == (
+        "error: topics.yaml: there is no such file; expected the mesh's topology. Name it with --topology\n"
+    )
+
+
+def test_the_example_mesh_holds_together(cli: Cli) -> None:
+    done = cli("check", "--topology", str(Path(__file__).parents[2] / "topics.yaml"))
+    assert done.code == 0, done.out

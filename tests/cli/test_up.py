@@ -1,0 +1,145 @@
+"""`mesh up`: services in one process and in several, and how they stop."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from tests.cli.conftest import Cli, until
+
+
+def state_of(cli: Cli, run: str) -> str:
+    return str(cli("run", "show", run, "--json").rows[0]["state"])
+
+
+def napping(cli: Cli, seconds: float) -> str:
+    """The id of a run whose agent has begun to sleep."""
+    run = str(cli("publish", "nap.taken", f'{{"seconds": {seconds}}}', "--json").rows[0]["run"])
+    until((cli.folder / f"napping-{run}").exists)
+    return run
+
+
+def test_it_says_what_runs_and_when_it_is_ready(project: Cli) -> None:
+    with project.up() as running:
+        assert running.ready["services"] == ["orchestrator", "intake", "worker"]
+        assert running.ready["pids"] == [running.process.pid]
+        running.signal(signal.SIGINT)
+        done = running.end()
+    told = [json.loads(line) for line in done.err.splitlines()]
+    events = [line["event"] for line in told]
+    assert events[0] == "starting"
+    assert (told[0]["mesh"], told[0]["log"]) == ("desk", "sqlite:.mesh/mesh.db")
+    assert "ready" in events
+    assert events[-1] == "stopped"
+    assert all(line["timestamp"] and line["level"] for line in told)
+
+
+def test_ctrl_c_lets_running_tasks_end(project: Cli) -> None:
+    with project.up() as running:
+        run = napping(project, 1)
+        running.signal(signal.SIGINT)
+        done = running.end()
+    assert done.code == 130
+    assert "draining" in done.err
+    with project.up() as again:
+        until(lambda: state_of(project, run) == "completed")
+        again.signal(signal.SIGTERM)
+        assert again.end().code == 143
+    (shown,) = project("run", "show", run, "--json").rows
+    assert [len(task["attempts"]) for task in shown["tasks"]] == [1]
+
+
+def test_a_second_ctrl_c_stops_at_once(project: Cli) -> None:
+    with project.up() as running:
+        run = napping(project, 55)
+        running.signal(signal.SIGINT)
+        running.err_until("draining")
+        began = time.monotonic()
+        running.signal(signal.SIGINT)
+        done = running.end()
+    assert done.code == 130
+    assert time.monotonic() - began < 3
+    assert state_of(project, run) == "open"
+
+
+def test_what_was_left_by_a_kill_is_done_by_the_next(project: Cli) -> None:
+    with project.up() as running:
+        running.signal(signal.SIGKILL)
+        assert running.end().code == -9
+    run = project("publish", "hello", '{"name": "ida"}', "--json").rows[0]["run"]
+    with project.up():
+        assert project("publish", "hello", '{"name": "ida"}', "--wait", "--json").rows[0]["run"] == run
+
+
+def test_services_may_run_in_processes_of_their_own(project: Cli) -> None:
+    with project.up("orchestrator", "intake") as first, project.up("worker", "--agent", "greeter", "--agent", "keeper"):
+        assert first.ready["services"] == ["orchestrator", "intake"]
+        done = project("publish", "hello", '{"name": "jon"}', "--wait", "--json")
+        assert done.rows[0]["ending"] == "completed"
+        late = project("publish", "word.said", '{"word": "x"}', "--wait", "--timeout", "300ms")
+        assert late.code == 6  # nobody runs that agent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("workr",), 2, "Did you mean 'worker'?"),
+        (("worker", "--agent", "greter"), 3, "Did you mean 'greeter'?"),
+        (("--workers", "0"), 2, "--workers"),
+        (("--topology", "nope.yaml"), 2, "nope.yaml: there is no such file"),
+        (("--log", "redis://x"), 2, "no log is known by 'redis'"),
+    ],
+)
+def test_what_cannot_start_says_so(project: Cli, arguments: tuple[str, ...], code: int, told: str) -> None:
+    done = project("up", *arguments)
+    assert done.code == code
+    assert told in done.err
+
+
+def test_a_worker_process_that_dies_is_started_again(project: Cli) -> None:
+    with project.up("--workers", "2") as running:
+        parent, *children = running.ready["pids"]
+        assert parent == running.process.pid
+        assert len(set(children)) == 2
+        os.kill(children[0], signal.SIGKILL)
+        err = running.err_until("started again in 1 s")
+        assert f"worker 1 (pid {children[0]}) was killed by signal 9" in err
+        assert project("publish", "hello", '{"name": "kim"}', "--wait", "--json").rows[0]["ending"] == "completed"
+        running.signal(signal.SIGINT)
+        assert running.end().code == 130
+    until(lambda: not any(_lives(pid) for pid in children))
+
+
+def test_worker_processes_end_when_their_parent_is_killed(project: Cli) -> None:
+    with project.up("--workers", "2") as running:
+        children = running.ready["pids"][1:]
+        running.signal(signal.SIGKILL)
+        running.process.wait(10)
+        until(lambda: not any(_lives(pid) for pid in children))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_broken_agent_module_is_told_with_its_line(project: Cli) -> None:
+    (project.folder / "desk.py").write_text("def greet(:\n")
+    done = project("up")
+    assert done.code == 2
+    assert "agent 'greeter' cannot be imported from 'desk:greet'" in done.err
+    assert "topics.yaml:" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_log_that_is_gone_is_waited_for(project: Cli) -> None:
+    with project.background("up", "--log", "kafka://127.0.0.1:1", "--board", "redis://127.0.0.1:1") as running:
+        err = running.err_until("tried again in 2 s")
+        assert "tried again in 1 s" in err
+        running.signal(signal.SIGINT)
+        assert running.end().code == 130
