@@ -211,8 +211,10 @@ async def test_spending_adds_up_exactly(store: SqliteBoard) -> None:
     found.spend(usd=0.1, tokens=5)
     found.spend(usd="0.2")
     found.spend(usd=Decimal("0.0000001"), tokens=1)
+    found.spend(tokens=3)
+    found.spend()
     assert found.usd == Decimal("0.3000001")
-    assert found.tokens == 6
+    assert found.tokens == 9
 
 
 @pytest.mark.parametrize(

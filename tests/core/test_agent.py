@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional, Union
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 import mesh.core.agent as agent_module
 from mesh.context import Context
@@ -166,6 +166,26 @@ def test_a_union_of_untyped_payloads_takes_each() -> None:
     assert parameter.types == ("order.placed",)
     assert parameter.adapters[""].validate_json(b"5") == 5
     assert parameter.adapters[""].validate_json(b'"x"') == "x"
+
+
+def test_an_annotation_keeps_its_validators() -> None:
+    def upper(
+        event: Annotated[Placed, AfterValidator(lambda order: Placed(order_id=order.order_id.upper()))],
+    ) -> None: ...
+
+    (parameter,) = describe(upper).parameters
+    assert parameter.adapters["order.placed"].validate_json(b'{"order_id":"o-1"}') == Placed(order_id="O-1")
+
+
+def test_a_return_annotation_that_names_not_all_types_names_none() -> None:
+    def some(event: Placed) -> list[Priced | Plain]:
+        raise NotImplementedError
+
+    def untold(event: Placed) -> Priced | dict[str, Any]:
+        raise NotImplementedError
+
+    for function in (some, untold):
+        assert describe(function).emits is None
 
 
 def test_a_parameter_with_a_default_is_not_required() -> None:

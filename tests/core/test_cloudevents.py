@@ -92,6 +92,13 @@ def test_what_the_sdk_writes_in_structured_mode_is_read() -> None:
     assert read(stored(list(message.headers.items()), message.value)) == expected()
 
 
+def test_the_content_type_of_a_structured_event_is_that_of_its_data() -> None:
+    message = to_structured_event(CloudEvent(attributes(datacontenttype="application/vnd.x+json"), {"total": 5}))
+    found = read(stored(list(message.headers.items()), message.value))
+    assert isinstance(found, Event)
+    assert found.content_type == "application/vnd.x+json"
+
+
 def test_both_modes_of_the_sdk_say_the_same_of_what_the_mesh_wrote() -> None:
     """Binary from the mesh → the SDK → structured → the mesh: the same event."""
     event = task()

@@ -216,6 +216,7 @@ def test_ten_thousand_headers_cost_milliseconds() -> None:
         (None, b"many", None),
         (b"1" * 5_000, None, None),
         (str(10**15).encode(), None, None),
+        (None, str(10**15).encode(), None),
     ],
 )
 def test_usage_that_is_none_is_told_from_no_usage(usd: bytes | None, tokens: bytes | None, usage: Usage | None) -> None:

@@ -18,6 +18,23 @@ from mesh.core.errors import (
 ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MeshError)]
 
 
+EXIT_CODES = {
+    "MeshError": 1,
+    "TopicsInvalid": 1,
+    "Fenced": 1,
+    "InvalidInput": 2,
+    "ConfigInvalid": 2,
+    "TopologyInvalid": 2,
+    "NotFound": 3,
+    "Unavailable": 4,
+    "LogUnavailable": 4,
+    "BoardUnavailable": 4,
+    "NotAccepted": 5,
+    "Conflict": 5,
+    "WaitTimeout": 6,
+}
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -33,6 +50,7 @@ ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issu
 )
 def test_an_error_reads_as_a_sentence_of_the_parts_it_has(error: MeshError, text: str) -> None:
     assert str(error) == text
+    assert error.args == ("it broke",)
 
 
 def test_invalid_input_carries_the_reason_code_of_its_case() -> None:
@@ -77,8 +95,8 @@ def test_what_may_be_tried_again_says_so() -> None:
 
 
 def test_every_class_has_a_code_and_an_exit_code_of_its_own_kind() -> None:
+    assert {kind.__name__: kind.exit_code for kind in ALL} == EXIT_CODES
     own = {kind: kind.code for kind in ALL if "code" in vars(kind)}
     assert len(set(own.values())) == len(own)
-    assert all(1 <= kind.exit_code <= 6 for kind in ALL)
     assert issubclass(LogUnavailable, Unavailable)
     assert issubclass(BoardUnavailable, Unavailable)

@@ -72,6 +72,11 @@ def test_a_long_message_and_a_long_stack_are_cut() -> None:
     assert fault.stack.startswith("[cut: ")
 
 
+def test_a_message_of_just_the_limit_is_not_cut() -> None:
+    assert MESSAGE_CHARS_MAX == 1_000
+    assert fault_of(raised(ValueError("x" * 1_000))).message == "x" * 1_000
+
+
 def test_an_exception_whose_text_raises_is_still_a_fault() -> None:
     class Broken(Exception):
         def __str__(self) -> str:
