@@ -19,6 +19,7 @@ from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import Commit, Log, Member, Refused
 
 POLL_WAIT_MS = 500
+COMMIT_EVERY_MS = 20
 _log = diagnostics("loop")
 
 
@@ -40,7 +41,8 @@ class Stage(Protocol):
 
 
 class Loop:
-    """Runs a stage as one member of `group`. One batch in flight; several partitions share it."""
+    """Runs a stage as one member of `group`. The next batch is read and folded while the last one is being appended;
+    at most one append is under way. Places are committed beside it, at most every `COMMIT_EVERY_MS`."""
 
     def __init__(
         self,
@@ -64,6 +66,11 @@ class Loop:
         self._live: dict[TopicPartition, object] = {}
         """Restored partitions, each with a token of this assignment."""
         self._restoring: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._appending: asyncio.Task[None] | None = None
+        self._places: dict[TopicPartition, int] = {}
+        """Where live partitions stand: everything before is acknowledged. Not committed yet."""
+        self._acknowledged = asyncio.Event()
+        self._commits = asyncio.Lock()
         self._error: BaseException | None = None
         self._joined: asyncio.Future[Member] | None = None
         self.ready = asyncio.Event()
@@ -74,36 +81,66 @@ class Loop:
         self._joined = asyncio.get_running_loop().create_future()
         member = await self._log.join(self._group, self._topics, self, session_timeout_ms=self._session_timeout_ms)
         self._joined.set_result(member)
+        commits = asyncio.get_running_loop().create_task(self._commit_often(member), name=f"commits {self._group}")
+        commits.add_done_callback(self._ended)
         try:
             while not stop.is_set():
-                batches = await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS)
-                if self._error is not None:
-                    raise self._error
-                tokens = {tp: self._live.get(tp) for tp in batches}
-                async with self._turn:
-                    mine = {tp: records for tp, records in batches.items() if self._is_live(tp, tokens[tp])}
-                    if mine:
-                        await self._turn_over(member, mine)
+                await self._turn_over(await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS))
         finally:
-            for task in list(self._restoring.values()):
+            for task in (commits, *self._restoring.values()):
                 task.cancel()
             await member.close()
 
-    async def _turn_over(self, member: Member, batches: Mapping[TopicPartition, Sequence[Record]]) -> None:
-        out: list[NewRecord] = []
-        for tp, records in batches.items():
-            out.extend(self._stage.step(tp, records))
+    async def _turn_over(self, batches: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        """Fold one batch and begin to append what follows from it."""
+        if self._error is not None:
+            raise self._error
+        tokens = {tp: self._live.get(tp) for tp in batches}
+        async with self._turn:
+            mine = {tp: records for tp, records in batches.items() if self._is_live(tp, tokens[tp])}
+            if not mine:
+                return
+            out: list[NewRecord] = []
+            for tp, records in mine.items():
+                out.extend(self._stage.step(tp, records))
+            await self._appended()
+            places = {tp: (tokens[tp], records[-1].offset + 1) for tp, records in mine.items()}
+            self._appending = asyncio.get_running_loop().create_task(self._append(out, places))
+            self._appending.add_done_callback(self._ended)
+
+    async def _append(
+        self, out: Sequence[NewRecord], places: Mapping[TopicPartition, tuple[object | None, int]]
+    ) -> None:
         await append_all(self._log, out, self._topology)
-        try:
-            await member.commit({tp: Commit(records[-1].offset + 1) for tp, records in batches.items()})
-        except Fenced as fenced:
-            # Whoever owns them now decides these records again, with the same ids. If we still do, so do we.
-            _log.info("commit came too late", group=self._group, reason=str(fenced))
-            ours = [tp for tp in batches if tp in member.assignment]
-            for tp in batches:
-                self._forget(tp)
-            member.pause(*ours)
-            self.assigned(ours)
+        self._places.update({tp: place for tp, (token, place) in places.items() if self._is_live(tp, token)})
+        self._acknowledged.set()
+
+    async def _appended(self) -> None:
+        """Wait for the append under way. Raises why it failed: then nothing later may be committed."""
+        if self._appending is not None:
+            appending, self._appending = self._appending, None
+            await appending
+
+    async def _commit_often(self, member: Member) -> None:
+        while True:
+            await self._acknowledged.wait()
+            self._acknowledged.clear()
+            await self._commit(member)
+            await asyncio.sleep(COMMIT_EVERY_MS / 1000)
+
+    async def _commit(self, member: Member) -> None:
+        async with self._commits:
+            places, self._places = self._places, {}
+            try:
+                await member.commit({tp: Commit(place) for tp, place in places.items()})
+            except Fenced as fenced:
+                # Whoever owns them now decides these records again, with the same ids. If we still do, so do we.
+                _log.info("commit came too late", group=self._group, reason=str(fenced))
+                ours = [tp for tp in places if tp in member.assignment]
+                for tp in places:
+                    self._forget(tp)
+                member.pause(*ours)
+                self.assigned(ours)
 
     def _is_live(self, partition: TopicPartition, token: object | None) -> bool:
         return token is not None and self._live.get(partition) is token
@@ -113,19 +150,23 @@ class Loop:
         for tp in partitions:
             self._forget(tp)
             task = asyncio.get_running_loop().create_task(self._restore(tp), name=f"restore {tp.topic}/{tp.partition}")
-            task.add_done_callback(self._restored)
+            task.add_done_callback(self._ended)
             self._restoring[tp] = task
         if not partitions:
             self.ready.set()
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Listener: let the batch in flight finish (its commit still counts), then forget."""
+        """Listener: let the append under way end, commit once more, then forget."""
         async with self._turn:
+            await self._appended()
+            if self._joined is not None and self._joined.done():
+                await self._commit(self._joined.result())
             for tp in partitions:
                 self._forget(tp)
 
     def _forget(self, partition: TopicPartition) -> None:
         self._live.pop(partition, None)
+        self._places.pop(partition, None)
         task = self._restoring.pop(partition, None)
         if task is not None:
             task.cancel()
@@ -152,7 +193,7 @@ class Loop:
         if not self._restoring:
             self.ready.set()
 
-    def _restored(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self._error = task.exception()
 
