@@ -39,6 +39,8 @@ PURE_STDLIB: Final = frozenset(
         "typing",
     }
 )
+PURE_MEMBERS: Final = frozenset({("sys", "intern")})
+"""What is pure in modules that are not."""
 FREE_LIBRARIES: Final = frozenset({"orjson", "pydantic"})
 """The vocabulary of payloads: any file may import them."""
 HOMES: Final[dict[str, tuple[str, ...]]] = {
@@ -239,6 +241,8 @@ def _impure(module: Module) -> Iterator[Offence]:
 
     for found in _imports(module):
         library = found.target.partition(".")[0]
+        if (library, found.member) in PURE_MEMBERS:
+            continue
         if library in sys.stdlib_module_names and library not in PURE_STDLIB:
             yield Offence(
                 module.path, found.line, "pure core", f"core imports {library}", "hand its answer in as a value"

@@ -17,7 +17,7 @@ CLEAN = {
     "mesh/client.py": "from mesh.wiring import open_log\n",
     "mesh/cli/__init__.py": "import typer\nfrom mesh.services.intake import Intake\n",
     "mesh/core/event.py": (
-        "import re\nfrom datetime import datetime\n\nimport orjson\n\n\n"
+        "import re\nfrom datetime import datetime\nfrom sys import intern\n\nimport orjson\n\n\n"
         "def parsed(data):\n    return orjson.loads(data), datetime.fromisoformat('2026-11-20')\n"
     ),
     "mesh/core/table.py": '"""Declarations only."""\n\nX = 1\n',
@@ -108,6 +108,8 @@ BREACHES = [
     ("one home", "agents/orders/fraud.py", at_end("import requests\n")),
     ("pure core", "mesh/core/event.py", at_end("import time\n")),
     ("pure core", "mesh/core/event.py", at_end("import random\n")),
+    ("pure core", "mesh/core/event.py", at_end("import sys\n")),
+    ("pure core", "mesh/core/event.py", at_end("from sys import argv\n")),
     ("pure core", "mesh/core/event.py", at_end("from uuid import uuid4\n")),
     ("pure core", "mesh/core/event.py", at_end("import os.path\n")),
     ("pure core", "mesh/core/event.py", at_end("import secrets\n")),

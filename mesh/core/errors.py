@@ -34,7 +34,7 @@ class MeshError(Exception):
 
 
 class InvalidInput(MeshError):
-    """What the caller handed in is wrong: an id, a payload, an argument. `code` is the reason code (docs/protocol.md)."""
+    """What the caller handed in is wrong: an id, a payload, an argument. `code` is one of `reasons.REASONS`."""
 
     exit_code = 2
 
