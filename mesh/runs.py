@@ -70,9 +70,10 @@ class _Over(NamedTuple):
 class Runs:
     """The runs of one mesh, read from its log."""
 
-    def __init__(self, log: Log, topology: Topology) -> None:
+    def __init__(self, log: Log, topology: Topology, *, window_records: int = WINDOW_RECORDS) -> None:
         self.log = log
         self.topology = topology
+        self._window_records = window_records
 
     # ------------------------------------------------------------------------------------------------------ one run
 
@@ -203,7 +204,7 @@ class Runs:
             firsts = await self.log.offsets_at(self.topology.inbox, since_ms)
             yield {n: Bounds(firsts[n], b.end) for n, b in bounds.items()}
             return
-        size, end = WINDOW_RECORDS, {n: b.end for n, b in bounds.items()}
+        size, end = self._window_records, {n: b.end for n, b in bounds.items()}
         while any(end[n] > b.start for n, b in bounds.items()):
             yield {n: Bounds(max(b.start, end[n] - size), end[n]) for n, b in bounds.items()}
             end = {n: max(b.start, end[n] - size) for n, b in bounds.items()}

@@ -1,0 +1,212 @@
+"""Settings: five sources, one result, and where each value came from."""
+
+from pathlib import Path
+
+import pytest
+
+from mesh.core.errors import ConfigInvalid
+from mesh.settings import EMBEDDED, Loaded, Settings, data_folder, load, shown
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder in a checkout of its own, so that nothing above it counts."""
+    (tmp_path / "project" / ".git").mkdir(parents=True)
+    (tmp_path / "project" / "src" / "deep").mkdir(parents=True)
+    return tmp_path / "project"
+
+
+def loaded(here: Path, flags: dict[str, object] | None = None, /, **environ: str) -> Loaded:
+    return load(flags, environ=environ, directory=here, user_file=here.parent / "user.toml")
+
+
+# --------------------------------------------------------------------------------------------------------- precedence
+
+
+def test_nothing_set_gives_the_defaults(here: Path) -> None:
+    found = loaded(here)
+    assert found.settings == Settings()
+    assert set(found.origins.values()) == {"default"}
+
+
+def test_flags_win_over_environment_over_project_over_user_over_defaults(here: Path) -> None:
+    names = ("append_timeout_ms", "session_timeout_ms", "board_timeout_ms", "drain_timeout_ms")
+    (here.parent / "user.toml").write_text("".join(f"{name} = 1111\n" for name in names))
+    (here / "mesh.toml").write_text("".join(f"{name} = 2222\n" for name in names[1:]))
+    found = loaded(here, {"drain_timeout_ms": 4444}, MESH_BOARD_TIMEOUT_MS="3333", MESH_DRAIN_TIMEOUT_MS="3333")
+    assert [getattr(found.settings, name) for name in names] == [1111, 2222, 3333, 4444]
+    assert [found.origins[name] for name in names] == [
+        str(here.parent / "user.toml"),
+        str(here / "mesh.toml"),
+        "MESH_BOARD_TIMEOUT_MS",
+        "--drain-timeout-ms",
+    ]
+    assert found.origins["log"] == "default"
+
+
+def test_what_is_not_given_is_not_set(here: Path) -> None:
+    found = loaded(here, {"log": None}, MESH_LOG="", MESH_BOARD="redis://r")
+    assert (found.settings.log, found.origins["log"]) == (EMBEDDED, "default")
+    assert found.origins["board"] == "MESH_BOARD"
+
+
+def test_nested_values_of_several_sources_come_together(here: Path) -> None:
+    (here / "mesh.toml").write_text('[kafka]\nsasl_mechanism = "PLAIN"\nsecurity_protocol = "SSL"\n')
+    found = loaded(here, MESH_KAFKA__SECURITY_PROTOCOL="SASL_SSL")
+    assert found.settings.kafka == {"sasl_mechanism": "PLAIN", "security_protocol": "SASL_SSL"}
+    assert found.origins["kafka.sasl_mechanism"] == str(here / "mesh.toml")
+    assert found.origins["kafka.security_protocol"] == "MESH_KAFKA__SECURITY_PROTOCOL"
+
+
+def test_redis_url_is_honoured_unless_the_mesh_says_otherwise(here: Path) -> None:
+    assert loaded(here, REDIS_URL="redis://one").settings.board == "redis://one"
+    assert loaded(here, REDIS_URL="redis://one").origins["board"] == "REDIS_URL"
+    assert loaded(here, REDIS_URL="redis://one", MESH_BOARD="redis://two").settings.board == "redis://two"
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().log = "x"  # type: ignore[misc]
+
+
+# ------------------------------------------------------------------------------------------------------------- secrets
+
+
+def test_a_secret_may_come_from_a_file(here: Path) -> None:
+    secret = here / "password"
+    secret.write_text("hunter2\n")
+    found = loaded(here, MESH_KAFKA__SASL_PLAIN_PASSWORD_FILE=str(secret))
+    assert found.settings.kafka == {"sasl_plain_password": "hunter2"}
+    assert found.origins["kafka.sasl_plain_password"] == "MESH_KAFKA__SASL_PLAIN_PASSWORD_FILE"
+
+
+def test_a_secret_given_twice_is_refused(here: Path) -> None:
+    with pytest.raises(ConfigInvalid, match=r"MESH_BOARD_FILE: MESH_BOARD is set too"):
+        loaded(here, MESH_BOARD="redis://r", MESH_BOARD_FILE=str(here / "x"))
+
+
+def test_a_secret_whose_file_cannot_be_read_is_refused_by_name(here: Path) -> None:
+    with pytest.raises(ConfigInvalid, match=r"MESH_BOARD_FILE: the file cannot be read: No such file"):
+        loaded(here, MESH_BOARD_FILE=str(here / "nope"))
+    (here / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigInvalid, match=r"it is not UTF-8"):
+        loaded(here, MESH_BOARD_FILE=str(here / "binary"))
+
+
+def test_secrets_are_masked_when_settings_are_shown(here: Path) -> None:
+    found = loaded(
+        here,
+        MESH_BOARD="redis://user:hunter2@localhost/0",
+        MESH_KAFKA__SASL_PLAIN_PASSWORD="hunter2",
+        MESH_KAFKA__SASL_PLAIN_USERNAME="me",
+        MESH_KAFKA__SSL_KEY="hunter2",
+    )
+    rows = dict(shown(found.settings))
+    assert rows["board"] == "redis://user:***@localhost/0"
+    assert rows["kafka.sasl_plain_password"] == rows["kafka.ssl_key"] == "***"
+    assert rows["kafka.sasl_plain_username"] == "me"
+    assert "hunter2" not in str(rows)
+
+
+def test_a_wrong_value_is_not_repeated_since_it_may_be_a_secret(here: Path) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        loaded(here, MESH_BOARD_TIMEOUT_MS="hunter2")
+    assert "hunter2" not in str(refused.value)
+    assert str(refused.value).startswith("MESH_BOARD_TIMEOUT_MS: setting 'board_timeout_ms': ")
+
+
+# ------------------------------------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"MESH_TOPOLGY": "x"}, "Did you mean MESH_TOPOLOGY?"),
+        ({"MESH_KAFKAA__X": "x"}, "Did you mean MESH_KAFKA?"),
+        ({"MESH_POLL_RECORDS_MAX": "0"}, "greater than 0"),
+        ({"MESH_SYNCHRONOUS": "OFF"}, "'NORMAL' or 'FULL'"),
+        ({"MESH_LOG__X": "x"}, "setting 'log'"),
+        ({"MESH_KAFKA": "x"}, "setting 'kafka'"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_its_variable(here: Path, environ: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        loaded(here, **environ)
+    assert str(refused.value).startswith(next(iter(environ)))
+    assert told in str(refused.value)
+
+
+def test_variables_of_others_that_only_look_like_ours_are_passed_over(here: Path) -> None:
+    kubernetes = {"MESH_PORT": "tcp://10.0.0.1:80", "MESH_SERVICE_HOST": "10.0.0.1", "MESH_KAFKA_SERVICE_PORT": "9092"}
+    found = loaded(here, **kubernetes, MESH_LIVE="required")
+    assert found.settings == Settings()
+    assert set(found.ignored) == {*kubernetes, "MESH_LIVE"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("log = ", "not valid TOML"),
+        ('lgo = "x"', "unknown setting 'lgo'"),
+        ('topolgy = "x"', "Did you mean 'topology'?"),
+        ("append_timeout_ms = 1.5", "setting 'append_timeout_ms'"),
+        ("[kafka]\nssl_check_hostname = true", "setting 'kafka.ssl_check_hostname'"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(here: Path, text: str, told: str) -> None:
+    (here / "mesh.toml").write_text(text)
+    with pytest.raises(ConfigInvalid) as refused:
+        loaded(here)
+    assert str(refused.value).startswith(str(here / "mesh.toml"))
+    assert told in str(refused.value)
+
+
+def test_a_file_that_is_no_text_is_refused_by_name(here: Path) -> None:
+    (here / "mesh.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigInvalid, match=r"mesh\.toml: not valid TOML"):
+        loaded(here)
+
+
+# --------------------------------------------------------------------------------------------------------------- paths
+
+
+def test_the_project_file_is_searched_upward_to_the_root_of_the_checkout(here: Path) -> None:
+    (here / "mesh.toml").write_text("drain_timeout_ms = 7\n")
+    assert loaded(here / "src" / "deep").settings.drain_timeout_ms == 7
+    (here.parent / "mesh.toml").write_text("board_timeout_ms = 8\n")
+    assert loaded(here / "src" / "deep").settings.board_timeout_ms == Settings().board_timeout_ms
+
+
+def test_relative_paths_of_a_file_lie_beside_it(here: Path) -> None:
+    (here / "mesh.toml").write_text('log = "sqlite:data/m.db"\nboard = "sqlite:data/b.db"\ntopology = "desk.yaml"\n')
+    below = loaded(here / "src" / "deep").settings
+    assert below.log == f"sqlite:{here}/data/m.db"
+    assert below.board == f"sqlite:{here}/data/b.db"
+    assert below.topology == f"{here}/desk.yaml"
+    assert loaded(here).settings.log == "sqlite:data/m.db"
+
+
+def test_relative_paths_of_flags_and_environment_begin_where_one_stands(here: Path) -> None:
+    (here / "mesh.toml").write_text('log = "sqlite:data/m.db"\n')
+    found = loaded(here / "src", {"topology": "mine.yaml"}, MESH_LOG="sqlite:mine.db").settings
+    assert (found.log, found.topology) == ("sqlite:mine.db", "mine.yaml")
+
+
+def test_absolute_paths_and_addresses_stay_as_they_are(here: Path) -> None:
+    (here / "mesh.toml").write_text('log = "kafka://k:9092"\nboard = "redis://r"\ntopology = "/etc/t.yaml"\n')
+    found = loaded(here / "src").settings
+    assert (found.log, found.board, found.topology) == ("kafka://k:9092", "redis://r", "/etc/t.yaml")
+
+
+@pytest.mark.parametrize("mark", ["mesh.toml", "topics.yaml"])
+def test_defaults_lie_in_the_project_wherever_in_it_one_stands(here: Path, mark: str) -> None:
+    (here / mark).write_text("")
+    below = loaded(here / "src" / "deep")
+    assert below.settings.log == f"sqlite:{here}/.mesh/mesh.db"
+    assert below.settings.topology == f"{here}/topics.yaml"
+    assert below.origins["log"] == "default"
+
+
+def test_the_data_folder_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert data_folder() == tmp_path / "mesh"
