@@ -1,9 +1,9 @@
 """What the board does on this machine, embedded and on Redis: `python -m bench.wire_board [--redis redis://…]`.
 
-Values are 200 bytes of JSON. First one caller at a time, then writers who all increment one key by compare-and-set,
-reading again after each conflict, each with at most one call under way. Embedded, a write is acknowledged after its
-commit; on Redis as the server is set up. Needs a Redis for its half (`scripts/redis start`); interpreter and server
-share this machine's cores.
+Values are 200 bytes of JSON. First one caller at a time, then writers in this process who all increment one key: by
+compare-and-set, reading again after each conflict, and by `update` of an agent's board. Embedded, a write is
+acknowledged after its commit; on Redis as the server is set up. Needs a Redis for its half (`scripts/redis start`);
+interpreter and server share this machine's cores.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median, quantiles
 
+from mesh.context import AgentBoard
 from mesh.core.errors import Conflict
 from mesh.wire.ports import ABSENT, Board
 from mesh.wire.redis import RedisBoard
@@ -58,32 +59,59 @@ async def alone(board: Board, times: int) -> dict[str, str]:
     }
 
 
-async def contention(board: Board, writers: int, seconds: float) -> str:
+Increment = Callable[[], Awaitable[int]]
+"""Adds one; answers how many conflicts that took."""
+
+
+def by_compare_and_set(board: Board, key: str) -> Increment:
+    """Every writer for himself."""
+
+    async def increment() -> int:
+        conflicts = 0
+        while True:
+            found = await board.get(key)
+            number, expect = (0, ABSENT) if found is None else (json.loads(found.value), found.version)
+            try:
+                await board.put(key, b"%d" % (number + 1), expect=expect)
+                return conflicts
+            except Conflict:
+                conflicts += 1
+
+    return increment
+
+
+def by_update(board: Board, key: str) -> Increment:
+    """As agents do it: writers of one process take turns."""
+    agents_board = AgentBoard(board, by="bench", op_prefix="bench")
+
+    async def increment() -> int:
+        await agents_board.update(key, lambda number: number + 1, default=0)
+        return 0
+
+    return increment
+
+
+async def contention(board: Board, writers: int, seconds: float, how: Callable[[Board, str], Increment]) -> str:
     """Writers who increment one key for a while: none may be lost, none may starve."""
-    key = f"contended/{writers}"
+    key = f"contended/{how.__name__}/{writers}"
+    increment = how(board, key)
     wins, conflicts, took = [0] * writers, 0, []
     end = time.perf_counter() + seconds
 
-    async def increment(writer: int) -> None:
+    async def write(writer: int) -> None:
         nonlocal conflicts
         while (begun := time.perf_counter()) < end:
-            while True:
-                found = await board.get(key)
-                number, expect = (0, ABSENT) if found is None else (json.loads(found.value), found.version)
-                try:
-                    await board.put(key, b"%d" % (number + 1), expect=expect)
-                    break
-                except Conflict:
-                    conflicts += 1
+            met = await increment()
+            conflicts += met
             took.append((time.perf_counter() - begun) * 1e6)
             wins[writer] += 1
 
-    await asyncio.gather(*(increment(writer) for writer in range(writers)))
+    await asyncio.gather(*(write(writer) for writer in range(writers)))
     final = await board.get(key)
     assert final is not None
     assert json.loads(final.value) == sum(wins), "an increment was lost"
-    rates = f"{sum(wins) / seconds:>7,.0f} increments/s, {conflicts / sum(wins):>5.1f} conflicts each"
-    return f"{rates}, most to fewest {max(wins)}:{min(wins)}, one increment {percentiles(took)}"
+    rates = f"{sum(wins) / seconds:>6,.0f}/s   {percentiles(took)}"
+    return f"{rates}   {conflicts / sum(wins):>4.1f} conflicts each   most to fewest {max(wins)}:{min(wins)}"
 
 
 async def report(board: Board, times: int, seconds: float) -> None:
@@ -94,7 +122,8 @@ async def report(board: Board, times: int, seconds: float) -> None:
     for name, figures in (await alone(board, times)).items():
         print(f"  {name:<18} {figures}")
     for writers in (1, 16, 64):
-        print(f"  {writers:>2} writers, one key  {await contention(board, writers, seconds)}")
+        for how in (by_compare_and_set, by_update):
+            print(f"  {writers:>2} writers {how.__name__:<18} {await contention(board, writers, seconds, how)}")
     await board.close()
 
 
