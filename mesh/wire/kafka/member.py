@@ -57,6 +57,7 @@ class KafkaMember:
         self._commit_lock = asyncio.Lock()
         self._release_lock = asyncio.Lock()
         self._failure: BaseException | None = None
+        self._spent: LogUnavailable | None = None
         self.closed = False
         # A class of its own: the assignor keeps what was assigned in the class, shared by all members of the process.
         assignor = type("Sticky", (StickyPartitionAssignor,), {"member_assignment": None})
@@ -144,11 +145,16 @@ class KafkaMember:
 
     async def poll(self, *, records_max: int, wait_ms: int) -> Mapping[TopicPartition, Sequence[Record]]:
         """See `Member.poll`."""
+        if self._spent is not None:
+            raise self._spent
         self._raise_failure()
         try:
             fetched = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
         except errors.KafkaError as error:
-            raise self._connection.unavailable(f"poll of group {self._group}", str(error)) from error
+            # The library may have dropped what it had already taken from other partitions: never go on after this.
+            self._spent = self._connection.unavailable(f"poll of group {self._group}", str(error))
+            self._spent.remedy += ", then close this member and join again"
+            raise self._spent from error
         except errors.ConsumerStoppedError as error:
             raise LogUnavailable("the member is closed", where=self._where) from error
         self._raise_failure()

@@ -26,12 +26,15 @@ class KafkaReader:
         """Where to begin; the consumer's own state counts once it is connected."""
         self._record_bytes_max = record_bytes_max
         self._consumer: AIOKafkaConsumer | None = None
+        self._spent: LogUnavailable | None = None
         self.closed = False
 
     async def poll(self, *, records_max: int, wait_ms: int) -> Sequence[Record]:
         """See `Reader.poll`. Raises NotFound for partitions that do not exist, and LogUnavailable."""
         if self.closed:
             raise LogUnavailable("the reader is closed", where=self._connection.url)
+        if self._spent is not None:
+            raise self._spent
         if not self._positions:
             await asyncio.sleep(wait_ms / 1000)
             return []
@@ -42,7 +45,10 @@ class KafkaReader:
             await self._into_range(consumer, error.args[0])
             return []
         except errors.KafkaError as error:
-            raise self._connection.unavailable("read", str(error)) from error
+            # The library may have dropped what it had already taken from other partitions: never go on after this.
+            self._spent = self._connection.unavailable("read", str(error))
+            self._spent.remedy += ", then open another reader"
+            raise self._spent from error
         if not wait_ms:
             # Without a wait the library never lets go of the loop, and nothing would ever arrive.
             await asyncio.sleep(0)
