@@ -88,11 +88,10 @@ async def test_confluent_kafka_puts_plain_json_and_both_modes_of_cloudevents_and
     producer = Producer({"bootstrap.servers": kafka_bootstrap, "partitioner": "murmur2_random"})
     attributes = {"specversion": "1.0", "id": "e-2", "source": "/shop", "type": "order.placed"}
     producer.produce(mesh.placed, json.dumps(order("plain")), "plain")
-    producer.produce(
-        mesh.placed, json.dumps(order("binary")), "binary", headers=[(f"ce_{k}", v) for k, v in attributes.items()]
-    )
+    headers: list[tuple[str, str | bytes | None]] = [(f"ce_{name}", value) for name, value in attributes.items()]
+    producer.produce(mesh.placed, json.dumps(order("binary")), "binary", headers=headers)
     structured = {**attributes, "id": "e-3", "data": order("structured")}
-    media = {"content-type": "application/cloudevents+json; charset=UTF-8"}
+    media: dict[str, str | bytes | None] = {"content-type": "application/cloudevents+json; charset=UTF-8"}
     producer.produce(mesh.placed, json.dumps(structured), "structured", headers=media)
     assert producer.flush(20) == 0
     assert [body["ending"] for body in await outcomes_of(mesh, 3)] == ["completed"] * 3
