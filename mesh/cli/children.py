@@ -6,6 +6,7 @@ own, so that Ctrl-C at the terminal reaches only us.
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -46,6 +47,14 @@ class Children:
     def pids(self) -> list[int]:
         """Process ids of the children that live, by number."""
         return [self._pids[number] for number in sorted(self._pids)]
+
+    def kill(self) -> None:
+        """End them at once."""
+        for pid in self._pids.values():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it has just ended by itself
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep them running until `stop`, then drain them. Raises ConfigInvalid if one cannot start at all."""

@@ -69,7 +69,7 @@ async def show(
     async with session.log() as log:
         history = await Runs(log, session.topology).find(run)
     screen.emit(story.history_json(history))
-    story.headline(screen, history, whole_id=True)
+    story.headline(screen, history, with_id=False)
     screen.say("  ", (story.facts(history), "dim"))
     screen.say()
     story.tree(screen, history)

@@ -25,6 +25,8 @@ class Stop:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.event = asyncio.Event()
         self.code = 0
+        self.last_acts: list[Callable[[], None]] = []
+        """Done when the second signal ends this process: what must not outlive it."""
         self._tell = tell
 
     def __enter__(self) -> Self:
@@ -63,6 +65,8 @@ class Stop:
 
     def _signalled(self, number: signal.Signals) -> None:
         if self.event.is_set():
+            for act in self.last_acts:
+                act()
             sys.stderr.flush()
             os._exit(CODES[number])
         self.code = CODES[number]

@@ -39,7 +39,7 @@ def state(name: str) -> Piece:
     return (f"{MARKS.get(name, '·')} {name}", STYLES.get(name, ""))
 
 
-def headline(screen: Screen, history: History, *, whole_id: bool = False) -> None:
+def headline(screen: Screen, history: History, *, with_id: bool = True) -> None:
     """One line: mark, subject, type, ending, time, id."""
     name = history.state
     ended_ms = history.ended_ms
@@ -54,7 +54,7 @@ def headline(screen: Screen, history: History, *, whole_id: bool = False) -> Non
         (name, STYLES.get(name, "")),
         "  ",
         duration,
-        (f"  run {history.run_id if whole_id else id_of(history.run_id)}", "dim"),
+        (f"  run {id_of(history.run_id)}" if with_id else "", "dim"),
     )
 
 
@@ -127,7 +127,7 @@ def facts(history: History) -> str:
     used = history.outcome.get("used", {}) if history.outcome else {}
     usd, tokens = used.get("usd") or 0, used.get("tokens") or 0
     spent = (f" · ${usd:.4f}" if usd else "") + (f" · {counted(tokens, 'token')}" if tokens else "")
-    return f"{began} · {counted(len(history.tasks), 'task')}{spent}"
+    return f"run {history.run_id} · {began} · {counted(len(history.tasks), 'task')}{spent}"
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:

@@ -185,6 +185,7 @@ class Host:
         environ = {"MESH_LOG": settings.log, "MESH_BOARD": settings.board, "MESH_TOPOLOGY": settings.topology}
         drain_ms = settings.drain_timeout_ms
         children = Children(self._voice, arguments, environ, number=self._workers, drain_timeout_ms=drain_ms)
+        self._stop.last_acts.append(children.kill)
         running = asyncio.get_running_loop().create_task(children.run(self._stop.event))
         ready = asyncio.get_running_loop().create_task(children.ready.wait())
         try:

@@ -19,8 +19,8 @@ def test_a_refused_run_is_shown_with_its_tree_and_why(desk: Cli) -> None:
     assert (
         plain(done.out).split("\ntimeline\n")[0]
         == """\
-■ lap-1  round.go  stopped TIME  run RUN
-  requested DATE · 3 tasks
+■ lap-1  round.go  stopped TIME
+  run RUN · requested DATE · 3 tasks
 
   └─ runner        round.go TIME
      └─ runner     round.go TIME

@@ -128,6 +128,17 @@ def _lives(pid: int) -> bool:
         return False
 
 
+def test_a_second_ctrl_c_ends_worker_processes_too(project: Cli) -> None:
+    with project.up("--workers", "2") as running:
+        children = running.ready["pids"][1:]
+        napping(project, 55)
+        running.signal(signal.SIGINT)
+        running.err_until("draining")
+        running.signal(signal.SIGINT)
+        assert running.end().code == 130
+        until(lambda: not any(_lives(pid) for pid in children))
+
+
 def test_a_broken_agent_module_is_told_with_its_line(project: Cli) -> None:
     (project.folder / "desk.py").write_text("def greet(:\n")
     done = project("up")
