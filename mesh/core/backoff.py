@@ -8,10 +8,10 @@ from mesh.core.topology import Retry
 def delay_ms(retry: Retry, attempt: int, *, seed: str) -> int:
     """Milliseconds to wait after failed attempt number `attempt` (from 1): `first · factor^(attempt-1)`, at most
     `delay_ms_max`, of which up to the fraction `jitter` is taken off, decided by `seed` (a task id)."""
-    if retry.factor > 1 and attempt > 64:  # beyond any cap, and no float may overflow
+    try:
+        raw = min(float(retry.delay_ms_max), retry.first_ms * float(retry.factor) ** (attempt - 1))
+    except OverflowError:  # beyond any cap
         raw = float(retry.delay_ms_max)
-    else:
-        raw = min(float(retry.delay_ms_max), retry.first_ms * retry.factor ** (attempt - 1))
     digest = blake2b(f"{seed}:{attempt}".encode(), digest_size=4).digest()
     share = int.from_bytes(digest, "big") / 2**32
     return max(0, round(raw * (1 - retry.jitter * share)))

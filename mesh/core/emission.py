@@ -56,7 +56,7 @@ def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topolo
 def refuse_state(run: Run, more_bytes: int, origin: Task, limits: Limits) -> Refusal | None:
     """Why the run may not hold `more_bytes` of payload, or None."""
     held = run.state_bytes + more_bytes
-    if more_bytes == 0 or held <= limits.state_bytes_max:
+    if held <= limits.state_bytes_max:
         return None
     text = f"state: {way(origin.path)} would bring the run to {held} bytes held, at most {limits.state_bytes_max}"
     return Refusal("state", origin.agent, origin.path, limits.state_bytes_max, held, text)

@@ -29,6 +29,12 @@ def test_a_factor_of_one_waits_always_equally_long() -> None:
 @pytest.mark.parametrize("attempt", [65, 1_000, 10**9])
 def test_the_cap_holds_however_often_it_was_tried(attempt: int) -> None:
     assert delay_ms(Retry(first_ms=1, delay_ms_max=5_000, jitter=0), attempt, seed="t") == 5_000
+    assert delay_ms(Retry(first_ms=0, delay_ms_max=5_000, jitter=0), 5, seed="t") == 0
+
+
+def test_a_small_factor_grows_slowly_however_often_it_was_tried() -> None:
+    retry = Retry(first_ms=100, factor=1.001, delay_ms_max=5_000, jitter=0)
+    assert [delay_ms(retry, attempt, seed="t") for attempt in (64, 65, 66)] == [107, 107, 107]
 
 
 def test_jitter_follows_from_the_task_and_the_attempt() -> None:

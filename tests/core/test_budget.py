@@ -70,25 +70,25 @@ def test_a_task_that_exactly_fits_is_made() -> None:
     desk(usd_micros_max=200, tokens_max=20).on(requested(), task("dear")).on(requested(id="r2"), task("dear"))
 
 
-def test_what_was_not_used_can_be_spent_again() -> None:
-    play = desk(usd_micros_max=199).on(requested(), task("dear"))
-    play.on(requested(id="r2"), dead("budget_usd"))
-    play.on(requested(id="r3", type="ask"), dead("budget_usd"))
-    cheap = Playbook(
-        topology(
-            Limits(usd_micros_max=199),
-            plan=agent("ask -> x", reserve_usd_micros=100),
-            dear=agent("x ->", reserve_usd_micros=100),
-        )
-    )
-    cheap.on(requested(), task("plan")).on(succeeded("plan", "x", usage=Usage(99, 0)), task("dear"))
+def test_what_was_set_aside_and_not_used_can_be_spent_again() -> None:
+    plan, dear = agent("ask -> x", reserve_usd_micros=100), agent("x ->", reserve_usd_micros=100)
+    play = Playbook(topology(Limits(usd_micros_max=199), plan=plan, dear=dear)).on(requested(), task("plan"))
+    play.on(succeeded("plan", "x", usage=Usage(99, 0)), task("dear"))
 
 
-def test_an_agent_that_reserves_nothing_is_refused_once_the_budget_is_used_up() -> None:
-    play = Playbook(topology(Limits(tokens_max=10), free="ask -> x", then="x -> y")).on(requested(), task("free"))
-    play.on(succeeded("free", "x", usage=Usage(0, 10)), dead("budget_tokens"), ended("stopped"))
-    said = "budget_tokens: free > then reserves 0 tokens where 10 are spent or reserved already, at most 10"
-    assert play.state.refusals[0].message == said
+@pytest.mark.parametrize(
+    ("limits", "usage", "unit"),
+    [
+        ({"tokens_max": 10}, Usage(0, 10), "budget_tokens: free > then reserves 0 tokens"),
+        ({"usd_micros_max": 10}, Usage(10, 0), "budget_usd: free > then reserves 0 millionths of a dollar"),
+    ],
+)
+def test_an_agent_that_reserves_nothing_is_refused_once_the_budget_is_used_up(
+    limits: dict[str, int], usage: Usage, unit: str
+) -> None:
+    play = Playbook(topology(Limits(**limits), free="ask -> x", then="x -> y")).on(requested(), task("free"))
+    play.on(succeeded("free", "x", usage=usage), dead(unit.partition(":")[0]), ended("stopped"))
+    assert play.state.refusals[0].message == f"{unit} where 10 are spent or reserved already, at most 10"
 
 
 def test_fifty_parallel_tasks_at_the_limit_are_refused_in_the_order_of_the_log() -> None:
@@ -134,7 +134,9 @@ def test_the_last_failure_is_charged_and_gives_its_reservation_back() -> None:
 
 
 def test_a_run_that_is_ended_is_charged_what_its_tasks_in_flight_had_reserved() -> None:
-    play = desk().on(requested(), task("dear")).on(requested(id="r2"), task("dear"))
+    play = (
+        desk().on(requested(), task("dear")).on(requested(id="r2"), task("dear")).on(requested(id="r3"), task("dear"))
+    )
     play.on(failed("dear", usage=Usage(1, 1)), retry())
     play.on(cancelled(), ended("cancelled"))
-    assert spent(play) == (101, 11, 0, 0)
+    assert spent(play) == (201, 21, 0, 0)

@@ -1,6 +1,7 @@
 """The rules of `decide`, each as a script. Endings are in test_run, limits in emission, lineage, budget and join."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -204,10 +205,11 @@ def test_the_answer_of_another_agent_is_a_matter_of_security() -> None:
     play.on(succeeded("echo", "answer", agent="mallory"), note("wrong_agent", security=True))
 
 
-def test_claimed_lineage_is_noted_and_the_table_stands() -> None:
+@pytest.mark.parametrize("claim", [{"depth": 0}, {"path": ("root",)}, {"path": ()}, {"depth": 7, "path": ("x", "y")}])
+def test_claimed_lineage_is_noted_and_the_table_stands(claim: dict[str, Any]) -> None:
     play = Playbook(PIPELINE).on(requested(), task("plan"))
     play.on(
-        succeeded("plan", "plan.ready", depth=0, path=("root",)),
+        succeeded("plan", "plan.ready", **claim),
         note("claimed_lineage", security=True),
         task("write", depth=2, path="plan > write"),
     )

@@ -125,11 +125,12 @@ def test_a_request_cannot_be_named_so_that_its_task_takes_the_id_of_another() ->
     assert len(play.state.open) == 5
 
 
-def test_what_leaves_has_an_id_of_its_own_that_the_outcome_names() -> None:
+def test_what_leaves_is_named_for_its_task_and_its_place_and_the_outcome_names_it_so() -> None:
     play = Playbook(topology(echo="ask -> answer")).on(requested(), task("echo"))
+    (task_id,) = play.state.open
     play.on(succeeded("echo", "answer", "answer"), leaves("answer"), leaves("answer"), ended("completed"))
     left = [effect.event.id for effect in play.effects if isinstance(effect, PublishEvent)]
-    assert len(set(left)) == 2
+    assert left == [f"{task_id}.0", f"{task_id}.1"]
     assert [result.id for result in play.state.results] == left
 
 

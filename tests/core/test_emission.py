@@ -48,6 +48,11 @@ def test_one_payload_that_is_too_long_refuses_the_whole_result() -> None:
     assert play.state.refusals[0].message == "payload: split emitted a payload of 101 bytes, at most 100"
 
 
+def test_a_payload_that_is_just_as_long_as_allowed_is_let_through() -> None:
+    play = Playbook(SPLIT).on(requested(payload="x" * 98), task("split"))
+    play.on(succeeded("split", ("part", "x" * 98)), task("work"))
+
+
 def test_a_request_that_is_too_long_is_refused() -> None:
     Playbook(SPLIT).on(requested(payload="x" * 99), dead("payload"), ended("stopped", refusals=["payload"]))
 

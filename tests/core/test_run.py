@@ -152,7 +152,9 @@ def test_a_cancelled_run_ends_at_once_with_what_it_has() -> None:
     play = Playbook(topology(a="ask -> x", b="ask -> y"))
     play.on(requested(), task("a"), task("b"))
     play.on(succeeded("a", "x"), leaves("x"))
-    play.on(cancelled(), ended("cancelled", results=["x"]))
+    play.on(
+        happens("cancelled", at_ms=AT_MS + 7), ended("cancelled", results=["x"], opened_ms=AT_MS, ended_ms=AT_MS + 7)
+    )
     play.again(note("already_terminal"))
     play.on(succeeded("b", "y"), note("late_result"))
 
