@@ -33,8 +33,8 @@ def test_the_cap_holds_however_often_it_was_tried(attempt: int) -> None:
 
 
 def test_a_small_factor_grows_slowly_however_often_it_was_tried() -> None:
-    retry = Retry(first_ms=100, factor=1.001, delay_ms_max=5_000, jitter=0)
-    assert [delay_ms(retry, attempt, seed="t") for attempt in (64, 65, 66)] == [107, 107, 107]
+    retry = Retry(first_ms=1_000, factor=1.001, delay_ms_max=5_000, jitter=0)
+    assert [delay_ms(retry, attempt, seed="t") for attempt in (64, 65, 66)] == [1_065, 1_066, 1_067]
 
 
 def test_jitter_follows_from_the_task_and_the_attempt() -> None:
