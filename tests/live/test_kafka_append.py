@@ -102,8 +102,11 @@ async def test_what_is_no_record_is_refused_and_the_others_go_in(kafka_log: Kafk
 
 async def test_calls_keep_the_order_in_which_they_were_made(kafka_log: KafkaLog, open_kafka: OpenKafka) -> None:
     topic = await create(kafka_log, 3)
-    calls = [kafka_log.append([NewRecord(topic, b"k", b"%d" % n, (), n % 3)]) for n in range(300)]
-    # The first has to ask about the topic; the others must not overtake it.
+    calls = []
+    for n in range(300):
+        calls.append(asyncio.ensure_future(kafka_log.append([NewRecord(topic, b"k", b"%d" % n, (), n % 3)])))
+        await asyncio.sleep(0)
+    # The first had to ask about the topic; the others must not overtake it.
     await asyncio.gather(*calls)
     records = await read_all(kafka_log, topic)
     for partition in range(3):

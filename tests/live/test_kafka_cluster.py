@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from mesh.wire.kafka import KafkaLog, commits
 from mesh.wire.ports import Commit, TopicSpec
 from tests.live.conftest import OpenKafka, StartKafka
 from tests.live.servers import KafkaServer
-from tests.wire.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, until, values
+from tests.wire.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, take, until, values
 
 pytestmark = pytest.mark.live
 
@@ -74,6 +75,37 @@ async def test_a_broker_that_is_not_the_coordinator_is_not_taken_for_no_commit(l
         else:
             with pytest.raises(NotCoordinatorForGroupError):
                 await commits.fetch(ask, f"{topic}.group", [place])
+    await member.close()
+
+
+async def test_a_member_whose_coordinator_moved_goes_on_from_its_place(log: KafkaLog) -> None:
+    topic = await create(log, 1)
+    (place,) = partitions_of(topic, 1)
+    await append(log, numbered(topic, range(10)))
+    first = Recorder()
+    member = await log.join(f"{topic}.group", [topic], first)
+    await until(lambda: first.held == {place}, "assignment")
+    await member.commit({place: Commit(5)})
+    await member.close()
+    topics, _ = log._started()
+    coordinator = await topics._admin.find_coordinator(f"{topic}.group")
+
+    class Misled(Recorder):
+        """Lets the member ask the wrong broker from the moment at which it is assigned something."""
+
+        def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+            member._coordinator.coordinator_id = coordinator % 3 + 1
+            super().assigned(partitions)
+
+    listener = Misled()
+    member = await log.join(f"{topic}.group", [topic], listener)
+    await until(lambda: listener.held == {place}, "assignment")
+    assert await member.committed(place) == Commit(5)
+    member._coordinator.coordinator_id = coordinator % 3 + 1
+    await member.commit({place: Commit(6)})
+    if listener.held:
+        member.resume(place)
+    assert values(await take(member, 5))[0] == b"5"
     await member.close()
 
 

@@ -92,6 +92,24 @@ async def test_an_append_to_a_broker_that_hangs_fails_in_time_and_the_next_ones_
     assert seen[-2:] == [4, 5]
 
 
+async def test_an_append_that_hangs_in_the_library_does_not_hold_up_the_next_ones(
+    server: KafkaServer, log: KafkaLog
+) -> None:
+    known, unknown = [await create(log) for _ in range(2)]
+    await append(log, numbered(known, [0]))
+    async with hanging(server):
+        # The producer has to ask for the leader of this one, and would wait for ever once it was ended.
+        log._started()[1]._counts[unknown] = 1
+        await fails_in_time(lambda: log.append(numbered(unknown, [0])), "append", server)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                await append(log, numbered(known, [1]))
+                break
+            except LogUnavailable:
+                continue  # The broker has not woken up yet.
+
+
 async def test_every_question_to_a_broker_that_hangs_fails_in_time(server: KafkaServer, log: KafkaLog) -> None:
     topic = await create(log)
     place = TopicPartition(topic, 0)

@@ -51,6 +51,8 @@ class Appender:
         self._turn = 0
         """Partition of the next record that has neither key nor partition."""
         self._learning = asyncio.Lock()
+        self._asking = 0
+        """Calls that hold the lock or wait for it; it looks free for a moment while it is handed on."""
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -94,10 +96,8 @@ class Appender:
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):
                 # While one call asks about topics, later ones queue up behind it: order is kept.
-                if self._learning.locked() or self._unknown(records):
-                    async with self._learning:
-                        unusable = await self._learn(self._unknown(records))
-                        self._enqueue(call, records, unusable)
+                if self._asking or self._unknown(records):
+                    await self._ask_first(call, records)
                 else:
                     self._enqueue(call, records, {})
                 return await call.done
@@ -114,6 +114,14 @@ class Appender:
         """Topics whose number of partitions is not known, or not any more."""
         counts = self._counts
         return {r.topic for r in records if r.topic not in counts or (r.partition or 0) >= counts[r.topic]}
+
+    async def _ask_first(self, call: Call, records: Sequence[NewRecord]) -> None:
+        self._asking += 1
+        try:
+            async with self._learning:
+                self._enqueue(call, records, await self._learn(self._unknown(records)))
+        finally:
+            self._asking -= 1
 
     def forget(self, names: Collection[str]) -> None:
         """Ask again about these topics."""

@@ -6,7 +6,8 @@ first, and the listener is told at once. Every commit carries the generation and
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors
@@ -215,7 +216,8 @@ class KafkaMember:
 
     async def _store(self, tenure: Tenure, commits: Mapping[TopicPartition, Commit]) -> None:
         try:
-            await places.store(self._send, self._group, tenure.generation, tenure.member_id, commits)
+            with self._noticing_moves():
+                await places.store(self._send, self._group, tenure.generation, tenure.member_id, commits)
         except places.STALE_MEMBER as error:
             # Rejoin now instead of at the next heartbeat, unless that has happened already: to leave a generation that
             # was just joined would cost the whole group another rebalance.
@@ -229,20 +231,31 @@ class KafkaMember:
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """See `Member.committed`."""
         stored = await self._connection.ask(
-            f"read the places of group {self._group}",
-            lambda: places.fetch(self._send, self._group, [partition]),
+            f"read the places of group {self._group}", lambda: self._fetch([KafkaPartition(*partition)])
         )
-        return stored.get(partition)
+        found = stored.get(KafkaPartition(*partition))
+        return Commit(*found) if found else None
 
     async def _fetch(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, OffsetAndMetadata]:
         """In the place of aiokafka's own reading, which takes "try again" for "never committed" (see `commits`)."""
-        stored = await places.fetch(self._send, self._group, (TopicPartition(*tp) for tp in partitions))
+        with self._noticing_moves():
+            stored = await places.fetch(self._send, self._group, (TopicPartition(*tp) for tp in partitions))
         return {KafkaPartition(*tp): OffsetAndMetadata(*commit) for tp, commit in stored.items()}
 
     async def _send(self, request: Any) -> Any:
         """Ask the group's coordinator."""
         await self._coordinator.ensure_coordinator_known()
         return await self._coordinator._send_req(request)
+
+    @contextlib.contextmanager
+    def _noticing_moves(self) -> Iterator[None]:
+        """Look the coordinator up anew when a broker says that it is another one."""
+        try:
+            yield
+        except errors.KafkaError as error:
+            if places.coordinator_moved(error):
+                self._coordinator.coordinator_dead()
+            raise
 
     def _require(self, *partitions: TopicPartition) -> Tenure:
         """The tenure under which all of these are ours. Raises Fenced."""

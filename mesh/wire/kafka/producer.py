@@ -65,7 +65,13 @@ async def kill(producer: AIOKafkaProducer) -> None:
         # It may still wait for the requests that were under way: they end only by a second blow.
         sender.cancel()
         await asyncio.wait([sender], timeout=0.2)
-    producer._message_accumulator.fail_all(errors.ProducerClosed())
+    accumulator = producer._message_accumulator
+    batches = {batch for queue in accumulator._batches.values() for batch in queue} | accumulator._pending_batches
+    accumulator.fail_all(errors.ProducerClosed())
+    for batch in batches:
+        for future in (batch.future, batch._drain_waiter):
+            if future.done() and not future.cancelled():
+                future.exception()  # Read, so that Python does not call it lost: every caller is told by us.
 
 
 async def sift(
