@@ -3,6 +3,7 @@
 A run's records lie in one partition of mesh.inbox and its outcome on mesh.outcomes; `core.history` folds them.
 """
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
@@ -19,11 +20,15 @@ from mesh.core.records import OUTCOME_TYPE
 from mesh.core.topology import Topology
 from mesh.wire.ports import Bounds, Log
 
+MADE_ID: Final = re.compile(r"[0-9a-f]{24}")
+"""Ids of runs whose request named none."""
 POLL_WAIT_MS: Final = 500
 POLL_RECORDS_MAX: Final = 2_000
 WINDOW_RECORDS: Final = 5_000
 """Records of each partition looked at first when the latest runs are wanted; each further window is four times that."""
 CANDIDATES_MAX: Final = 5
+BEGUN_MAX: Final = 50
+"""Runs counted whose id begins with a name; more are as ambiguous."""
 TOLD_MAX: Final = 10_000
 """Ended runs remembered by `watch`, so that a request that comes again does not look like another run."""
 _REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
@@ -82,22 +87,25 @@ class Runs:
 
         Raises NotFound, and InvalidInput (`ambiguous`) with the candidates when several runs go by that name.
         """
-        if ID_PATTERN.fullmatch(name):
-            history = await self.history(name)
-            if history is not None:
-                return history
+        history = await self.history(name) if MADE_ID.fullmatch(name) else None
+        if history is not None:
+            return history
         named = await self._named(name.encode())
         if len(named) > 1:
             shown = ", ".join(list(named)[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
             raise InvalidInput(
-                f"{len(named)} runs go by that name",
+                f"{len(named)}{' or more' if len(named) == BEGUN_MAX else ''} runs go by that name",
                 code="ambiguous",
                 where=name[:128],
                 expected="one run",
                 got=shown,
                 remedy="Give more of the run's id",
             )
-        history = await self.history(named[0]) if named else None
+        history = next(iter(named.values()), None)
+        if history is not None:
+            await self._add_outcome(history)
+        elif ID_PATTERN.fullmatch(name):
+            history = await self.history(name)  # its outcome may be all that is left
         if history is None:
             raise NotFound(
                 f"no run goes by {name[:128]!r}",
@@ -117,26 +125,38 @@ class Runs:
             if record.key == key:
                 history.take(record)
                 seen = True
+        await self._add_outcome(history)
+        return history if seen or history.outcome else None
+
+    async def _add_outcome(self, history: History) -> None:
+        key = history.run_id.encode()
         outcomes, number = await self._home(self.topology.outcomes, key)
         async for record in self._read(self.topology.outcomes, {number: outcomes}):
             found = outcome_of(record) if record.key == key else None
             if found is not None and history.outcome is None:
                 history.ended(*found)
-                seen = True
-        return history if seen else None
 
-    async def _named(self, name: bytes) -> list[str]:
-        """Runs one of whose requests has `name` as id or subject, else those whose id begins so; latest first."""
-        named: dict[str, int] = {}
-        begun: dict[str, int] = {}
+    async def _named(self, name: bytes) -> dict[str, History]:
+        """Runs whose id is `name`; if there is none, those whose request has it as id or subject, else those whose
+        id begins so. In one pass over the inbox, since that is what takes the time."""
+        found: tuple[dict[str, History], ...] = ({}, {}, {})
+        histories: dict[bytes, History] = {}
         marks = (("ce_id", name), ("ce_subject", name))
         async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
-            if any(mark in record.headers for mark in marks) and _is_request(record):
-                named[_run_id(record)] = record.timestamp
-            elif (record.key or b"").startswith(name):
-                begun[_run_id(record)] = record.timestamp
-        found = named or begun
-        return sorted(found, key=lambda id: -found[id])
+            key = record.key or b""
+            rank = 0 if key == name else 2 if key.startswith(name) else 3
+            if rank and any(mark in record.headers for mark in marks) and _is_request(record):
+                rank = 1
+            if rank == 2 and key not in histories and len(found[2]) >= BEGUN_MAX:
+                continue  # already too many to mean one of them
+            if rank < 3 and key not in histories:
+                histories[key] = History(self.topology, _run_id(record), partition=record.partition)
+            history = histories.get(key)
+            if history is not None:
+                if rank < 3:
+                    found[rank][history.run_id] = history
+                history.take(record)
+        return found[0] or found[1] or found[2]
 
     async def _home(self, topic: str, key: bytes) -> tuple[Bounds, int]:
         bounds = await self.log.bounds(topic)

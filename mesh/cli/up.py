@@ -17,10 +17,11 @@ from mesh.cli.options import command, verb
 from mesh.cli.session import Session, embedded_path, short
 from mesh.cli.stop import Stop, Stopped
 from mesh.cli.text import counted, took
-from mesh.core.errors import InvalidInput, MeshError, NotFound
+from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound
 from mesh.core.suggest import nearest
 
 if TYPE_CHECKING:
+    from mesh.cli.children import Children
     from mesh.core.agent import Agent
     from mesh.process import Process
     from mesh.wire.ports import Board
@@ -84,9 +85,12 @@ class Host:
         self._services = tuple(s for s in services if not (self._workers and s == "worker"))
         self._shown = services
         self._agents = agents
-        self._create_topics = create_topics or embedded_path(session.settings.log) is not None
+        self._embedded = embedded_path(session.settings.log) is not None
+        self._create_topics = create_topics or self._embedded
         self._child = child
         self._began = time.monotonic()
+        self._here = asyncio.Event()
+        """Set once the services of this very process are ready."""
 
     async def run(self) -> None:
         """Until the signal; raises what no waiting can mend."""
@@ -117,6 +121,8 @@ class Host:
                 found = leaves(error)
                 if not all(isinstance(leaf, MeshError) and leaf.retriable for leaf in found):
                     raise
+                if self._embedded and not self._here.is_set():
+                    raise  # a file that cannot be opened will not come by waiting
                 backoff_s = 1.0 if well.is_set() else backoff_s
                 self._voice.warning(f"{found[0]}; tried again in {backoff_s:g} s", again_in_s=backoff_s)
                 await self._stop.within(backoff_s)
@@ -135,7 +141,7 @@ class Host:
         async with self._session.log(create=True) as log:
             if self._create_topics:
                 made = await log.create_topics(topic_specs(self._session.topology))
-                if made and embedded_path(self._session.settings.log) is None:
+                if made and not self._embedded:
                     self._voice.info(f"created {counted(len(made), 'topic')}", topics=list(made))
             await check_topics(log, self._session.topology)
 
@@ -146,7 +152,7 @@ class Host:
             log = await self._stop.unless(exits.enter_async_context(self._session.log(create=True)))
             board: Board | None = None
             if "worker" in self._services:
-                board = await self._stop.unless(exits.enter_async_context(self._session.board(create=True)))
+                board = await self._stop.unless(self._board(exits))
             process = Process(
                 log,
                 self._session.topology,
@@ -162,6 +168,20 @@ class Host:
                 stopping.cancel()
                 telling.cancel()
 
+    async def _board(self, exits: AsyncExitStack) -> "Board":
+        """The board; progress never depends on Redis, so the worker runs without it and its board calls fail."""
+        from mesh.wiring import open_board
+
+        board = open_board(self._session.settings)
+        exits.push_async_callback(board.close)
+        try:
+            await board.start()
+        except BoardUnavailable as error:
+            if embedded_path(board.url) is not None:
+                raise
+            self._voice.warning(f"{error}. Agents go on without it; their board calls fail", board=board.url)
+        return board
+
     async def _pass_on(self, process: "Process") -> None:
         await self._stop.event.wait()
         process.stop()
@@ -172,6 +192,7 @@ class Host:
         await process.wait_ready()
         calm_collector()
         well.set()
+        self._here.set()
         if not self._workers:
             self._ready([os.getpid()])
 
@@ -187,7 +208,7 @@ class Host:
         children = Children(self._voice, arguments, environ, number=self._workers, drain_timeout_ms=drain_ms)
         self._stop.last_acts.append(children.kill)
         running = asyncio.get_running_loop().create_task(children.run(self._stop.event))
-        ready = asyncio.get_running_loop().create_task(children.ready.wait())
+        ready = asyncio.get_running_loop().create_task(self._all_ready(children))
         try:
             await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
             if ready.done() and not running.done():
@@ -197,6 +218,11 @@ class Host:
             ready.cancel()
             running.cancel()
             await asyncio.gather(ready, running, return_exceptions=True)
+
+    async def _all_ready(self, children: "Children") -> None:
+        if self._services:
+            await self._here.wait()
+        await children.ready.wait()
 
     def _announce(self) -> None:
         settings, topology, screen = self._session.settings, self._session.topology, self._session.screen

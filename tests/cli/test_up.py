@@ -90,6 +90,7 @@ def test_services_may_run_in_processes_of_their_own(project: Cli) -> None:
         (("--workers", "0"), 2, "--workers"),
         (("--topology", "nope.yaml"), 2, "nope.yaml: there is no such file"),
         (("--log", "redis://x"), 2, "no log is known by 'redis'"),
+        (("--log", "sqlite:/dev/null/mesh.db"), 4, "sqlite:/dev/null/mesh.db"),
     ],
 )
 def test_what_cannot_start_says_so(project: Cli, arguments: tuple[str, ...], code: int, told: str) -> None:
@@ -146,6 +147,14 @@ def test_a_broken_agent_module_is_told_with_its_line(project: Cli) -> None:
     assert "agent 'greeter' cannot be imported from 'desk:greet'" in done.err
     assert "topics.yaml:" in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_board_that_is_gone_stops_only_what_needs_it(project: Cli) -> None:
+    with project.up("--board", "redis://127.0.0.1:1") as running:
+        assert project("publish", "word.said", '{"word": "a"}', "--wait", "--json").rows[0]["ending"] == "completed"
+        needs_it = project("publish", "hello", '{"name": "a"}', "--wait", "--json").rows[0]
+        assert (needs_it["ending"], needs_it["failures"][0]["code"]) == ("failed", "board_unavailable")
+        assert "Agents go on without it" in running.err_until("Agents go on")
 
 
 def test_a_log_that_is_gone_is_waited_for(project: Cli) -> None:
