@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from bench.mesh_processes import ROOT, Child, mesh_up
+from bench.mesh_processes import ROOT, Child, mesh_up, private_topology
 from mesh.core.event import run_id_of
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.settings import Settings
@@ -34,17 +34,6 @@ def order(n: int) -> dict[str, Any]:
     """Order number `n`: always the same; most can be fulfilled, some not."""
     lines = [{"sku": f"sku-{(n * 7 + i) % 103:03d}", "qty": 1 + (n + i) % 3} for i in range(1 + n % 3)]
     return {"order_id": f"o-{n}", "customer": f"c-{n % 500}", "country": COUNTRIES[n % 6], "lines": lines}
-
-
-def private_topology(folder: Path, mark: str) -> Path:
-    """The project's topics.yaml with a prefix and domain topics of its own, so that runs do not meet on one broker."""
-    text = (ROOT / "topics.yaml").read_text()
-    text = text.replace("\n  name: desks\n", f"\n  name: desks\n  prefix: mesh{mark}\n", 1)
-    for topic in load_topology(str(ROOT / "topics.yaml")).topics:
-        text = text.replace(f"\n  {topic}:", f"\n  {topic}{mark}:", 1)
-    path = folder / "topics.yaml"
-    path.write_text(text)
-    return path
 
 
 async def records_of(log: Log, topic: str) -> list[Record]:
@@ -108,7 +97,7 @@ def count(outcomes: list[Record], decided: list[Record], asked: set[str], ids: s
 async def trial(*, log_url: str, board_url: str, orders: int, kills: int, seed_mark: str) -> dict[str, Any]:
     """One run of the whole thing; the figures."""
     with tempfile.TemporaryDirectory(prefix="mesh-kills-") as folder:
-        path = private_topology(Path(folder), seed_mark)
+        path = private_topology(ROOT / "topics.yaml", Path(folder), seed_mark)
         log_url = log_url or f"sqlite:{folder}/mesh.db"
         board_url = board_url or f"sqlite:{folder}/board.db"
         topology = load_topology(str(path))

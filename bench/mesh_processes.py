@@ -9,8 +9,27 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from mesh.wiring import load_topology
+
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 60.0
+
+
+def private_topology(source: Path, folder: Path, mark: str) -> Path:
+    """A topology with a prefix and domain topics of its own, so that runs do not meet on one broker.
+
+    `mark` begins with `-` and is put behind the prefix and behind every domain topic.
+    """
+    topology = load_topology(str(source))
+    text = source.read_text()
+    text = text.replace(
+        f"\n  name: {topology.name}\n", f"\n  name: {topology.name}\n  prefix: {topology.prefix}{mark}\n", 1
+    )
+    for topic in topology.topics:
+        text = text.replace(f"\n  {topic}:", f"\n  {topic}{mark}:", 1)
+    path = folder / "topics.yaml"
+    path.write_text(text)
+    return path
 
 
 class Child:

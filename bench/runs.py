@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.mesh_processes import mesh_up
+from bench.mesh_processes import mesh_up, private_topology
 from bench.report import save
 from mesh.client import Mesh
 from mesh.core.record import TopicPartition
@@ -23,7 +23,7 @@ from mesh.settings import Settings
 from mesh.wire.ports import Log
 from mesh.wiring import load_topology, open_log, topic_specs
 
-TOPOLOGY = str(Path(__file__).with_name("topology.yaml"))
+TOPOLOGY = Path(__file__).with_name("topology.yaml")
 BATCH = 500
 
 
@@ -103,13 +103,14 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
         log_url = arguments.log or f"sqlite:{folder}/mesh.db"
         board = f"sqlite:{folder}/board.db"
-        topology = load_topology(TOPOLOGY)
-        log = open_log(Settings(log=log_url, topology=TOPOLOGY), client="bench")
+        path = str(private_topology(TOPOLOGY, Path(folder), f"-{time.time_ns() % 10**8}"))
+        topology = load_topology(path)
+        log = open_log(Settings(log=log_url, topology=path), client="bench")
         await log.start()
         await log.create_topics(topic_specs(topology))
         services = [["orchestrator"], ["worker"]] if arguments.processes == 2 else [["orchestrator", "worker"]]
         figures: list[float] = []
-        async with mesh_up(services, log=log_url, board=board, topology=TOPOLOGY) as children:
+        async with mesh_up(services, log=log_url, board=board, topology=path) as children:
             mesh = Mesh(log, topology)
             outcomes = Outcomes(log, topology.outcomes)
             watcher = asyncio.ensure_future(outcomes.watch())

@@ -8,6 +8,7 @@ A record that the log refuses is replaced by what says so (`core.records.instead
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from mesh.wire.ports import Commit, Log, Member, Refused
 
 POLL_WAIT_MS = 500
 COMMIT_EVERY_MS = 20
+APPENDS_MAX = 4
 _log = diagnostics("loop")
 
 
@@ -41,8 +43,9 @@ class Stage(Protocol):
 
 
 class Loop:
-    """Runs a stage as one member of `group`. The next batch is read and folded while the last one is being appended;
-    at most one append is under way. Places are committed beside it, at most every `COMMIT_EVERY_MS`."""
+    """Runs a stage as one member of `group`. The next batches are read and folded while the last ones are being
+    appended, at most `APPENDS_MAX` at once, each partition's in order. Places are committed beside that, at most every
+    `COMMIT_EVERY_MS`, and only when everything before them is acknowledged."""
 
     def __init__(
         self,
@@ -66,7 +69,8 @@ class Loop:
         self._live: dict[TopicPartition, object] = {}
         """Restored partitions, each with a token of this assignment."""
         self._restoring: dict[TopicPartition, asyncio.Task[None]] = {}
-        self._appending: asyncio.Task[None] | None = None
+        self._appending: deque[asyncio.Task[None]] = deque()
+        """Appends under way, oldest first."""
         self._places: dict[TopicPartition, int] = {}
         """Where live partitions stand: everything before is acknowledged. Not committed yet."""
         self._acknowledged = asyncio.Event()
@@ -103,23 +107,30 @@ class Loop:
             out: list[NewRecord] = []
             for tp, records in mine.items():
                 out.extend(self._stage.step(tp, records))
-            await self._appended()
+            await self._appended(APPENDS_MAX - 1)
             places = {tp: (tokens[tp], records[-1].offset + 1) for tp, records in mine.items()}
-            self._appending = asyncio.get_running_loop().create_task(self._append(out, places))
-            self._appending.add_done_callback(self._ended)
+            before = self._appending[-1] if self._appending else None
+            append = asyncio.get_running_loop().create_task(self._append(out, places, before))
+            append.add_done_callback(self._ended)
+            self._appending.append(append)
 
     async def _append(
-        self, out: Sequence[NewRecord], places: Mapping[TopicPartition, tuple[object | None, int]]
+        self,
+        out: Sequence[NewRecord],
+        places: Mapping[TopicPartition, tuple[object | None, int]],
+        before: asyncio.Task[None] | None,
     ) -> None:
         await append_all(self._log, out, self._topology)
+        if before is not None:
+            await before  # what failed there must not be committed around
         self._places.update({tp: place for tp, (token, place) in places.items() if self._is_live(tp, token)})
         self._acknowledged.set()
 
-    async def _appended(self) -> None:
-        """Wait for the append under way. Raises why it failed: then nothing later may be committed."""
-        if self._appending is not None:
-            appending, self._appending = self._appending, None
-            await appending
+    async def _appended(self, left_max: int) -> None:
+        """Wait until at most `left_max` appends are under way. Raises why one failed."""
+        while self._appending and (len(self._appending) > left_max or self._appending[0].done()):
+            await self._appending[0]
+            self._appending.popleft()
 
     async def _commit_often(self, member: Member) -> None:
         while True:
@@ -156,9 +167,9 @@ class Loop:
             self.ready.set()
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Listener: let the append under way end, commit once more, then forget."""
+        """Listener: let the appends under way end, commit once more, then forget."""
         async with self._turn:
-            await self._appended()
+            await self._appended(0)
             if self._joined is not None and self._joined.done():
                 await self._commit(self._joined.result())
             for tp in partitions:

@@ -13,8 +13,8 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from bench.kills import private_topology, records_of, trial
-from bench.mesh_processes import ROOT, mesh_up
+from bench.kills import records_of, trial
+from bench.mesh_processes import ROOT, mesh_up, private_topology
 from mesh.client import Mesh
 from mesh.core.topology import Topology
 from mesh.settings import Settings
@@ -38,7 +38,7 @@ class LiveMesh:
 @pytest.fixture
 async def mesh(kafka_bootstrap: str, redis_url: str, tmp_path: Path) -> AsyncIterator[LiveMesh]:
     mark = f"-{time.time_ns() % 10**8}"
-    path = private_topology(tmp_path, mark)
+    path = private_topology(ROOT / "topics.yaml", tmp_path, mark)
     topology = load_topology(str(path))
     log_url = f"kafka://{kafka_bootstrap}"
     log = open_log(Settings(log=log_url, topology=str(path)), client="test")
