@@ -43,8 +43,8 @@ class Done(NamedTuple):
 class Cli:
     """Runs `mesh` in a folder, with an environment that holds nothing of ours or yours."""
 
-    def __init__(self, zygote: socket.socket, folder: Path, home: Path) -> None:
-        self.zygote = zygote
+    def __init__(self, forker: socket.socket | None, folder: Path, home: Path) -> None:
+        self.forker = forker
         self.folder = folder
         self.environ = {
             "PATH": os.environ["PATH"],
@@ -57,16 +57,18 @@ class Cli:
 
     def at(self, folder: Path) -> "Cli":
         """The same in another folder."""
-        return Cli(self.zygote, folder, Path(self.environ["HOME"]))
+        return Cli(self.forker, folder, Path(self.environ["HOME"]))
 
     def __call__(self, *arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Done:
-        """Run to the end, in a process that need not import everything again (see `zygote`)."""
+        """Run to the end, in a process that need not import everything again (see `zygote`), if there is one."""
+        if self.forker is None:
+            return self.fresh(*arguments, env=env)
         with TemporaryFile() as stdin, TemporaryFile() as stdout, TemporaryFile() as stderr:
             stdin.write(input.encode() if isinstance(input, str) else input)
             stdin.seek(0)
             environ = {**self.environ, **(env or {})}
             request = {"arguments": arguments, "folder": str(self.folder), "environ": environ}
-            code = zygote.ask(self.zygote, request, (stdin.fileno(), stdout.fileno(), stderr.fileno()))
+            code = zygote.ask(self.forker, request, (stdin.fileno(), stdout.fileno(), stderr.fileno()))
             stdout.seek(0)
             stderr.seek(0)
             return Done(code, stdout.read().decode(), stderr.read().decode())
