@@ -93,8 +93,9 @@ async def test_an_append_to_a_broker_that_hangs_fails_in_time_and_the_next_ones_
 
 
 async def test_an_append_that_hangs_in_the_library_does_not_hold_up_the_next_ones(
-    server: KafkaServer, log: KafkaLog
+    server: KafkaServer, open_kafka: OpenKafka
 ) -> None:
+    log = await open_kafka(server.bootstrap, append_timeout_ms=DEADLINE_MS, request_timeout_ms=20_000)
     known, unknown = [await create(log) for _ in range(2)]
     await append(log, numbered(known, [0]))
     async with hanging(server):
