@@ -33,6 +33,7 @@ from mesh.wire.ports import Board, Clock, Commit, Log, Member
 POLL_WAIT_MS = 500
 COMMIT_EVERY_MS = 50
 REVOKE_WAIT_MS = 2_000
+APPENDS_MAX = 4
 THREADS_MAX = 64
 _log = diagnostics("worker")
 
@@ -272,15 +273,21 @@ class AgentShift:
         return dead_record(record, "wrong_agent" if task.kind == TASK else "unknown_kind", text, task)
 
     async def _send_answers(self) -> None:
-        """Append answers as they come, many at once; a task is finished when its answer is acknowledged."""
-        while True:
-            await self._answered.wait()
-            self._answered.clear()
-            answers, self._answers = self._answers, []
-            if answers:
-                await append_all(self._log, [a.record for a in answers], self._topology)
-                for answer in answers:
-                    answer.work.tracker.finish(answer.work.record.offset)
+        """Append answers as they come, many at once, a few appends under way."""
+        free = asyncio.Semaphore(APPENDS_MAX)
+        async with asyncio.TaskGroup() as appends:
+            while True:
+                await self._answered.wait()
+                await free.acquire()
+                self._answered.clear()
+                answers, self._answers = self._answers, []
+                appends.create_task(self._send(answers)).add_done_callback(lambda _: free.release())
+
+    async def _send(self, answers: Sequence[Answer]) -> None:
+        """A task is finished when its answer is acknowledged, and not before."""
+        await append_all(self._log, [answer.record for answer in answers], self._topology)
+        for answer in answers:
+            answer.work.tracker.finish(answer.work.record.offset)
 
     async def _commit_often(self, member: Member) -> None:
         while True:
