@@ -2,8 +2,9 @@
 
 Rules, in the order in which they are applied:
 
- 1. A run is opened by its first request and ends once. What comes for a run that ended, or that nobody opened,
-    changes nothing: it is noted, or a dead letter where it is a request, since its payload would be lost.
+ 1. A run is opened by its first request, which sets its deadline; others under the same correlation id join it. It
+    ends once. What comes for a run that ended, or that nobody opened, changes nothing: it is noted, or a dead letter
+    where it is a request, since its payload would be lost.
  2. A result counts if its task is open, its attempt is the current one and its agent is the one that was asked.
     Depth, path and parent are those of the task table, whatever the message says; a difference is noted.
  3. What an attempt used is charged. A failure that may be repeated, within the budget and before the deadline, waits
@@ -92,7 +93,8 @@ def _open(event: Event, topology: Topology) -> Run:
     deadline_ms = event.at_ms + topology.limits.deadline_ms
     if event.expiry_ms is not None:
         deadline_ms = min(deadline_ms, event.expiry_ms)
-    run = Run(event.run_id, intern(event.type), topology.digest, event.at_ms, deadline_ms)
+    type = intern(event.type) if event.type in topology.ingress else event.type  # one string for all runs
+    run = Run(event.run_id, type, topology.digest, event.at_ms, deadline_ms)
     run.subject = event.id if event.subject == event.id else event.subject  # one string, where they are equal
     run.traceparent, run.tracestate = event.traceparent, event.tracestate
     return run
@@ -122,7 +124,7 @@ def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | Non
         text = f"unknown_type: no ingress topic declares {event.type!r}; declared: {known}"
         return Refusal("unknown_type", "", (), 0, 0, text)
     if event.content_type == BATCH:
-        return Refusal("bad_batch", "", (), 1, 0, "bad_batch: a request is one event, not a batch of events")
+        return Refusal("bad_batch", "", (), 0, 0, "bad_batch: a request is one event, not a batch of events")
     if event.expiry_ms is not None and event.expiry_ms <= event.at_ms:
         text = f"bad_deadline: it passed {event.at_ms - event.expiry_ms} ms before the request arrived"
         return Refusal("bad_deadline", "", (), event.expiry_ms, event.at_ms, text)

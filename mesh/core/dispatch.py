@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+import orjson
+
 from mesh.core.budget import refuse_spend, reserve
 from mesh.core.condition import Path, parse_path
 from mesh.core.dead import refuse
@@ -61,8 +63,8 @@ def leave(
             traceparent=event.traceparent or run.traceparent,
             tracestate=event.tracestate or run.tracestate,
         )
-        key = None if rule.key is None else field(rule.key).value(parsed(data))
-        effects.append(PublishEvent(out, rule.name, None if key is None else str(key).encode()))
+        key = None if rule.key is None else _key_in(data, rule.key)
+        effects.append(PublishEvent(out, rule.name, key))
         run.results = (*run.results, Result(out.id, type, origin.agent, data))
         run.state_bytes += len(data)
 
@@ -181,10 +183,19 @@ def deadline_timer(run: Run) -> Schedule:
 
 
 def _ordering_key(spec: AgentSpec, task: Event) -> bytes:
+    run_key = task.run_id.encode()
     if spec.key is None:
-        return task.run_id.encode()
+        return run_key
     try:
-        values = [field(spec.key).value(parsed(part.data)) for part in task.parts()]
+        keys = [_key_in(part.data, spec.key) for part in task.parts()]
     except ValueError:  # the input of a retry is as its agent sent it back, and may be no batch any more
-        values = []
-    return next((str(value).encode() for value in values if value is not None), task.run_id.encode())
+        return run_key
+    return next((key for key in keys if key is not None), run_key)
+
+
+def _key_in(data: bytes, path: str) -> bytes | None:
+    """The declared field of a payload as the key of a record: a text as it is, a number or boolean as JSON has it."""
+    value = field(path).value(parsed(data))
+    if value is None:
+        return None
+    return value.encode() if isinstance(value, str) else orjson.dumps(value)

@@ -7,6 +7,7 @@ Finished runs are remembered for `ENDED_OFFSETS_MAX` offsets, so that a late dup
 that an event for them is one for an unknown run. Everything here follows from the records alone.
 """
 
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,7 @@ from mesh.core.codec import Unreadable, read
 from mesh.core.dead import dead_record
 from mesh.core.decide import decide, late
 from mesh.core.effect import Effect, Finish
-from mesh.core.event import ID_PATTERN, INBOX_KINDS, Event
+from mesh.core.event import ID_PATTERN, INBOX_KINDS, REQUESTED, Event
 from mesh.core.partition import partition_of
 from mesh.core.record import Record
 from mesh.core.run import Run
@@ -24,6 +25,8 @@ from mesh.core.topology import Topology
 __all__ = ["ENDED_OFFSETS_MAX", "Ended", "Partition", "dead_record", "finished"]
 
 ENDED_OFFSETS_MAX: Final = 100_000
+MESH_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,256}", re.ASCII)
+"""Ids of what follows from requests: made of theirs, so they may be longer."""
 
 
 @dataclass(slots=True)
@@ -91,7 +94,7 @@ class Partition:
         if record.key != run_id.encode():
             shown = None if record.key is None else record.key[:128].decode("utf-8", "replace")
             return Unreadable("key_mismatch", f"the record's key is {shown!r}; expected the run id {run_id[:128]!r}")
-        if not ID_PATTERN.fullmatch(event.id):
+        if not (ID_PATTERN if event.kind == REQUESTED else MESH_ID_PATTERN).fullmatch(event.id):
             return _bad_id("event id", event.id)
         if run_id in self.runs or run_id in self.ended:
             return None
@@ -105,7 +108,7 @@ class Partition:
 
 
 def _bad_id(what: str, id: str) -> Unreadable:
-    return Unreadable("bad_id", f"{what} {id[:64]!r} ({len(id)} characters); expected {ID_PATTERN.pattern}")
+    return Unreadable("bad_id", f"{what} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
 
 
 def finished(effects: list[Effect]) -> Finish | None:

@@ -26,7 +26,12 @@ def murmur2(data: bytes) -> int:
     return h ^ h >> 15
 
 
-@lru_cache(maxsize=16_384)  # a run's key is asked for with each of its records
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of `key` in a topic of `partitions` partitions (`toPositive(murmur2) % n`)."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
+    hashed = _remembered(key) if len(key) <= _REMEMBERED_BYTES_MAX else murmur2(key)
+    return (hashed & 0x7FFFFFFF) % partitions
+
+
+_REMEMBERED_BYTES_MAX: Final = 128
+_remembered = lru_cache(maxsize=16_384)(murmur2)
+"""A run's key is asked for with each of its records. Keys longer than a run id may be are not kept."""

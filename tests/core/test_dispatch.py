@@ -44,6 +44,12 @@ def test_a_task_is_ordered_by_its_run_or_by_the_field_that_its_agent_declares() 
     play.on(requested(payload=payload), task("one", key=b"run-1"), task("two", key=b"c-7"), task("three", key=b"3"))
 
 
+@pytest.mark.parametrize(("value", "key"), [("ä", "ä".encode()), ("", b""), (7, b"7"), (1.5, b"1.5"), (True, b"true")])
+def test_a_key_is_the_text_of_the_field_or_its_json(value: object, key: bytes) -> None:
+    play = Playbook(topology(two=agent("ask -> answer", key="n"), leaves=["ask"], egress_key="n"))
+    play.on(requested(payload={"n": value}), leaves("ask", key=key), task("two", key=key))
+
+
 @pytest.mark.parametrize("payload", [{}, {"customer": None}, {"customer": {}}, {"customer": [1]}])
 def test_a_task_whose_field_is_not_there_is_ordered_by_its_run(payload: object) -> None:
     Playbook(topology(two=agent("ask ->", key="customer"))).on(requested(payload=payload), task("two", key=b"run-1"))
@@ -159,7 +165,7 @@ def test_inputs_of_a_join_that_are_no_json_cannot_break_out_of_its_batch() -> No
 def test_an_event_that_leaves_carries_the_trace_of_its_agent() -> None:
     play = Playbook(topology(echo="ask -> answer")).on(requested(traceparent="00-a"), task("echo"))
     play.on(
-        succeeded("echo", "answer", traceparent="00-b"),
-        leaves("answer", traceparent="00-b", source="/agents/echo", subject=""),
+        succeeded("echo", "answer", traceparent="00-b", tracestate="b=1"),
+        leaves("answer", traceparent="00-b", tracestate="b=1", source="/agents/echo"),
         ended("completed"),
     )

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.codec import read, write
-from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask
+from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
 from mesh.core.event import CANCELLED, NO_USAGE, REQUESTED, Event, Part
 from mesh.core.fold import ENDED_OFFSETS_MAX, Partition, finished
 from mesh.core.partition import partition_of
 from mesh.core.record import Record, StoredRecord
-from mesh.core.records import record_of
+from mesh.core.records import due_record, record_of
 from mesh.core.settle import succeeded
 from tests.builders import AT_MS, event, record, topology
 from tests.playbook import shown
@@ -164,7 +164,7 @@ def test_a_key_that_is_not_the_run_id_is_a_dead_letter(key: bytes | None) -> Non
     assert misplaced(partition(), record(event(), key=key)) == "key_mismatch"
 
 
-@pytest.mark.parametrize("id", ["", " ", "a b", "ä", "x" * 129, "a\nb"])
+@pytest.mark.parametrize("id", ["", " ", "a b", "ä", "x" * 257, "a\nb"])
 @pytest.mark.parametrize("kind", [REQUESTED, "succeeded"])
 def test_an_event_id_that_is_none_is_a_dead_letter(kind: str, id: str) -> None:
     assert misplaced(partition(), record(event(kind, id=id))) == "bad_id"
@@ -173,6 +173,26 @@ def test_an_event_id_that_is_none_is_a_dead_letter(kind: str, id: str) -> None:
 @pytest.mark.parametrize("run_id", ["", " ", "a b", "ä", "x" * 129])
 def test_a_run_id_that_is_none_is_a_dead_letter(run_id: str) -> None:
     assert misplaced(partition(), record(event(run_id=run_id))) == "bad_id"
+
+
+def test_a_run_id_as_long_as_allowed_is_stopped_by_its_deadline() -> None:
+    state = partition()
+    run_id = "x" * 128
+    effects = state.step(record(event(run_id=run_id)))
+    (timer,) = (effect for effect in effects if isinstance(effect, Schedule))
+    due = due_record(timer, timer.due_ms, ECHO)
+    assert due.value is not None
+    effects = state.step(StoredRecord(due.topic, 0, 1, timer.due_ms, due.key, due.value, due.headers))
+    assert lines(effects) == ["ended stopped"]
+
+
+def test_an_answer_whose_id_is_beyond_all_measure_is_a_dead_letter() -> None:
+    assert misplaced(partition(), record(event("succeeded", id="x" * 257))) == "bad_id"
+
+
+def test_a_request_has_an_id_of_at_most_128_characters() -> None:
+    assert misplaced(partition(), record(event(id="x" * 129))) == "bad_id"
+    assert "task echo" in lines(partition().step(record(event(id="x" * 128))))
 
 
 def test_a_second_request_for_an_open_run_is_looked_at_as_closely() -> None:
