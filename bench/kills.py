@@ -27,6 +27,8 @@ from mesh.wire.ports import Appended, Log
 from mesh.wiring import load_topology, open_log, topic_specs
 
 BATCH = 500
+INBOX_RECORDS = 5
+"""Of an order: the request, three answers, the decision. What is in the inbox tells how far the work is."""
 COUNTRIES = ("DE", "FR", "AT", "NL", "US", "KP")
 
 
@@ -110,13 +112,13 @@ async def trial(*, log_url: str, board_url: str, orders: int, kills: int, seed_m
         environ = {"MESH_SESSION_TIMEOUT_MS": "6000"}
         async with mesh_up(services, log=log_url, board=board_url, topology=str(path), environ=environ) as children:
             began = time.perf_counter()
-            waiting = asyncio.ensure_future(ended(log, topology.outcomes, orders, 600))
+            waiting = asyncio.ensure_future(ended(log, topology.outcomes, orders, 1_200))
             for at in range(0, orders, BATCH):
                 batch = [order(n) for n in range(at, min(at + BATCH, orders))]
                 new = [NewRecord(placed, o["order_id"].encode(), orjson.dumps(o)) for o in batch]
                 assert all(isinstance(verdict, Appended) for verdict in await log.append(new))
             for n in range(kills):
-                await _some_ended(log, topology.outcomes, (n + 1) * orders // (kills + 2))
+                await _holds(log, topology.inbox, (n + 1) * orders * INBOX_RECORDS // (kills + 2))
                 for number in (1 + n % 2, 3 + n % 3):
                     killed.append(children[number].arguments[0])
                     await _replace(children, number)
@@ -133,7 +135,8 @@ async def trial(*, log_url: str, board_url: str, orders: int, kills: int, seed_m
     return {"orders": orders, "killed": killed, "finished": finished, "took_s": round(took_s, 1), **figures}
 
 
-async def _some_ended(log: Log, topic: str, count: int) -> None:
+async def _holds(log: Log, topic: str, count: int) -> None:
+    """Wait until a topic holds so many records."""
     async with asyncio.timeout(300):
         while sum(b.end - b.start for b in (await log.bounds(topic)).values()) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
