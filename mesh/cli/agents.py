@@ -15,7 +15,7 @@ app = verb()
 
 @command(app, "agents", example="mesh agents --json | jq 'select(.lag > 0)'")
 async def agents(session: Session) -> None:
-    """List the agents: what each hears and emits, its function, its limits and its lag.
+    """List the agents: what they hear, their limits, their lag.
 
     Lag is the number of records that its group has not committed yet. Without a mesh it is left out.
     """

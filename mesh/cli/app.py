@@ -1,5 +1,6 @@
 """The root of the command line: nouns are imported when they are typed, errors become exit codes."""
 
+import errno
 import importlib
 import os
 import sys
@@ -21,6 +22,7 @@ from mesh.core.suggest import nearest
 NOUNS = ("demo", "up", "publish", "run", "agents", "topics", "check", "dead", "board", "config", "version")
 
 
+UNWRITABLE = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 LIKENESS_MIN = 0.6
 """Words of three letters: one that is wrong leaves two thirds."""
 
@@ -89,12 +91,22 @@ def execute(arguments: Sequence[str]) -> int:
     """Run one command line and answer its exit code."""
     if "--no-color" in arguments:
         os.environ["NO_COLOR"] = "1"
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: `mesh run list >&-`
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
     try:
-        return _execute(arguments)
-    except ReaderGone:
-        # Whoever read our output has gone. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        code = _execute(arguments)
+        sys.stdout.flush()
+    except (ReaderGone, BrokenPipeError):
+        code = BROKEN_PIPE
+    except OSError as error:
+        sys.stderr.write(f"error: the output cannot be written: {error.strerror}\n")
+        code = 1
+    else:
+        return code
+    # What is still in the buffer can go nowhere; Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _execute(arguments: Sequence[str]) -> int:
@@ -118,6 +130,12 @@ def _execute(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except ReaderGone:
         raise
+    except OSError as error:
+        if error.filename is not None:
+            return report(screen, MeshError(f"{error.strerror}", where=str(error.filename)))
+        if error.errno in UNWRITABLE:
+            raise
+        return report_bug(screen, error, traceback.format_exc())
     except Exception as error:  # noqa: BLE001  # the last resort: a bug becomes one line
         return report_bug(screen, error, traceback.format_exc())
 

@@ -59,7 +59,10 @@ async def put(
     expect: Annotated[str | None, typer.Option(metavar="VERSION", help="only if this version stands")] = None,
     absent: Annotated[bool, typer.Option("--absent", help="only if nothing stands there")] = False,
 ) -> None:
-    """Write a value. With --expect or --absent only if nobody came between; else exit code 5."""
+    """Write a value.
+
+    With --expect or --absent only if nobody came between; else exit code 5.
+    """
     if expect is not None and absent:
         raise InvalidInput("--expect and --absent exclude each other", code="usage", where="mesh board put")
     data = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")

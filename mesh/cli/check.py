@@ -18,7 +18,10 @@ app = verb()
 
 @command(app, "check", example="mesh check --topology topics.yaml")
 def check(session: Session) -> int:
-    """Prove the mesh: topics.yaml, the functions it names, and that both agree. All problems are told at once."""
+    """Prove topics.yaml, and that the code agrees with it.
+
+    The functions that it names are imported. All problems are told at once, each with its line and a remedy.
+    """
     screen = session.screen
     try:
         topology = session.topology

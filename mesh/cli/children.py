@@ -1,7 +1,8 @@
 """Worker processes as children: started, watched, started again when they die, drained when we stop.
 
-A child lives as long as its standard input is open: if we are killed, it drains by itself. It leads a session of its
-own, so that Ctrl-C at the terminal reaches only us.
+A child lives as long as its standard input is open: if we are killed, it drains by itself. It says by a pipe that it is
+ready; its output is ours, since agents may print. It leads a session of its own, so that Ctrl-C at the terminal reaches
+only us.
 """
 
 import asyncio
@@ -66,18 +67,25 @@ class Children:
         backoff_s = 1.0
         while not stop.is_set():
             began = time.monotonic()
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "mesh", "up", "worker", "--child", *self._arguments),
-                stdin=PIPE,
-                stdout=PIPE,
-                env=self._environ,
-                start_new_session=True,
-            )
+            told, tells = os.pipe()
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "mesh", "up", "worker", "--child", f"{tells}", *self._arguments),
+                    stdin=PIPE,
+                    env=self._environ,
+                    pass_fds=[tells],
+                    start_new_session=True,
+                )
+            finally:
+                os.close(tells)
             self._pids[number] = child.pid
+            asyncio.get_running_loop().add_reader(told, self._heard, number, told)
             try:
                 code = await self._watch(number, child, stop)
             finally:
                 self._pids.pop(number)
+                asyncio.get_running_loop().remove_reader(told)
+                os.close(told)
             if stop.is_set():
                 return
             if code in (1, 2) and number not in self._ready:
@@ -98,9 +106,7 @@ class Children:
 
     async def _watch(self, number: int, child: Process, stop: asyncio.Event) -> int:
         """Until the child has ended; asks it to when we stop, and ends it when it does not."""
-        assert child.stdin is not None  # both are pipes
-        assert child.stdout is not None
-        telling = asyncio.get_running_loop().create_task(self._listen(number, child.stdout))
+        assert child.stdin is not None  # it is a pipe
         ending = asyncio.get_running_loop().create_task(child.wait())
         stopping = asyncio.get_running_loop().create_task(stop.wait())
         try:
@@ -119,13 +125,13 @@ class Children:
         finally:
             if child.returncode is None:
                 child.kill()
-            telling.cancel()
             stopping.cancel()
-            await asyncio.gather(telling, stopping, return_exceptions=True)
+            await asyncio.gather(stopping, return_exceptions=True)
 
-    async def _listen(self, number: int, lines: asyncio.StreamReader) -> None:
-        """A child writes one line when it is ready, and nothing else."""
-        if await lines.readline():
+    def _heard(self, number: int, told: int) -> None:
+        """A child writes one byte when it is ready; at its end there is nothing more to read."""
+        asyncio.get_running_loop().remove_reader(told)
+        if os.read(told, 1):
             self._ready.add(number)
             if len(self._ready) == self._number:
                 self.ready.set()

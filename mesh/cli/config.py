@@ -16,9 +16,9 @@ def show(
     *,
     origin: Annotated[bool, typer.Option("--origin", help="tell where each value came from")] = False,
 ) -> None:
-    """Show every setting. Flags win over the environment, over mesh.toml, over your own file, over defaults.
+    """Show every setting.
 
-    Secrets are never shown.
+    Flags win over the environment, over mesh.toml, over your own file, over defaults. Secrets are never shown.
     """
     from mesh.settings import Settings, shown
 

@@ -65,7 +65,7 @@ async def show(
     session: Session,
     id: Annotated[str, typer.Argument(metavar="ID", help="its id or the beginning of it, or topic:partition:offset")],
 ) -> None:
-    """Show one dead letter: why it is here, where it came from, its headers and its bytes."""
+    """Show one dead letter: why, whence, headers, bytes."""
     async with session.log() as log:
         record = await _find(log, session.topology.dead, id)
     facts, screen = _facts(record), session.screen

@@ -42,15 +42,23 @@ async def demo(
     *,
     once: Annotated[bool, typer.Option("--once", help="end when all runs have ended, also on a terminal")] = False,
 ) -> int:
-    """Run the example agents on sample events, on a fresh embedded log, and show every run as it happens.
+    """Show the example agents at work on sample events.
 
-    On a terminal it stays up until Ctrl-C, so that you can look around and publish from another one.
+    They run on a fresh embedded log, every run is shown as it happens, and the data stays for you to look at. On a
+    terminal it stays up until Ctrl-C, so that you can look around and publish from another one.
     """
     began = time.monotonic()
     stays = session.screen.interactive and not once
     with as_file(files("agents")) as package:
         session.override_topology(str(_topology_file(session, package)))
         samples = list(_samples(session.topology, package / "samples"))
+        if not samples:
+            raise ConfigInvalid(
+                "no sample event fits this mesh",
+                where=session.topology.path,
+                expected="topics called orders.… or github.webhooks…",
+                remedy="`mesh up` runs yours, `mesh publish` feeds it",
+            )
         with Stop(Voice(session.screen).info) as stop:
             async with _mesh(session) as (folder, mesh):
                 show = Show(session, mesh, stop, folder)

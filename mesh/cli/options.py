@@ -66,7 +66,10 @@ COMMON = (
         inspect.Parameter.KEYWORD_ONLY,
         default=0,
         annotation=Annotated[
-            int, typer.Option("--verbose", "-v", count=True, help="tell more; -vv all", rich_help_panel=PANEL)
+            int,
+            typer.Option(
+                "--verbose", "-v", count=True, show_default=False, help="tell more; -vv all", rich_help_panel=PANEL
+            ),
         ],
     ),
     inspect.Parameter(

@@ -38,7 +38,7 @@ async def publish(
     timeout: Annotated[str, typer.Option(metavar="TIME", help="how long --wait and --follow wait")] = "60s",
     strict: Annotated[bool, typer.Option("--strict", help="send nothing when one line is bad")] = False,
 ) -> int:
-    """Publish an event, or one for every line of a file or of standard input.
+    """Publish an event, or one for every line of a stream.
 
     `-` and @FILE.jsonl are JSON Lines; any other @FILE is one document, @- is one from standard input. A bad line
     does not hold up the others: it is reported with its number, and the exit code is 1.

@@ -64,7 +64,7 @@ async def show(
     session: Session,
     run: Annotated[str, typer.Argument(metavar="ID", help="a run's id or its beginning, a request's id, or a subject")],
 ) -> None:
-    """Show one run: the tree of agents with times, why something was refused or failed, results, and a timeline."""
+    """Show one run: tree, reasons, results, timeline."""
     screen = session.screen
     async with session.log() as log:
         history = await Runs(log, session.topology).find(run)
@@ -97,7 +97,10 @@ async def watch(
     *,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, metavar="N", help="stop after N ends")] = None,
 ) -> None:
-    """Show runs as they happen: a tree for each that ends. With --json two lines a run: opened and ended."""
+    """Show runs as they happen.
+
+    A tree for each that ends; with --json two lines a run, opened and ended.
+    """
     screen, left = session.screen, count
     async with session.log() as log:
         runs = Runs(log, session.topology)

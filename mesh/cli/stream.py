@@ -4,7 +4,9 @@ A bad line does not hold up the others. Events of a slow pipe are sent when noth
 """
 
 import asyncio
+import os
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -30,6 +32,8 @@ IDLE_S: Final = 0.05
 LOOK_BACK_AFTER_S: Final = 1.5
 """Without an outcome for so long, the log is searched once for runs that had ended before."""
 CHUNK_BYTES: Final = 262_144
+CHUNKS_AHEAD: Final = 4
+"""Read from a pipe and not yet sent."""
 LINE_BYTES_MAX: Final = 16_777_216
 FLAWS_SHOWN_MAX: Final = 20
 
@@ -238,27 +242,34 @@ async def _chunks(path: str | None) -> AsyncGenerator[bytes | None, None]:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
         return
-    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
-    try:
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
-    except ValueError:  # a regular file: reading it never waits
-        while chunk := sys.stdin.buffer.read(CHUNK_BYTES):
-            yield chunk
-        return
-    reading = loop.create_task(reader.read(CHUNK_BYTES))
-    try:
-        while True:
-            done, _ = await asyncio.wait((reading,), timeout=IDLE_S)
-            if not done:
-                yield None
-                await asyncio.wait((reading,))
-            chunk = reading.result()
-            if not chunk:
-                return
-            reading = loop.create_task(reader.read(CHUNK_BYTES))
-            yield chunk
-    finally:
-        reading.cancel()
+    queue: asyncio.Queue[bytes] = asyncio.Queue()
+    room = threading.Semaphore(CHUNKS_AHEAD)
+    pump = threading.Thread(target=_pump, args=(asyncio.get_running_loop(), queue, room), daemon=True)
+    pump.start()
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                chunk = await queue.get()
+        except TimeoutError:
+            yield None
+            chunk = await queue.get()
+        room.release()
+        if not chunk:
+            return
+        yield chunk
+
+
+def _pump(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes], room: threading.Semaphore) -> None:
+    """Standard input → queue, in a thread of its own: asyncio would make the terminal non-blocking, also for the
+    shell that we came from. Not through sys.stdin, whose lock a thread must not hold when Python ends."""
+    while room.acquire():
+        chunk = os.read(sys.stdin.fileno(), CHUNK_BYTES)
+        try:
+            loop.call_soon_threadsafe(queue.put_nowait, chunk)
+        except RuntimeError:
+            return  # the loop has ended: nobody waits for more
+        if not chunk:
+            return
 
 
 def _size(path: str | None) -> int | None:

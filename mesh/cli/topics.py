@@ -11,7 +11,7 @@ app = noun("Show, check and create the topics that topics.yaml declares.")
 
 @command(app, "list", example="mesh topics list --json")
 async def list_topics(session: Session) -> None:
-    """List the mesh's topics: what each is for, its partitions and how many records it holds."""
+    """List the topics, what each is for and what it holds."""
     from mesh.wiring import topic_specs
 
     rows: list[list[Piece]] = []
@@ -38,7 +38,10 @@ async def list_topics(session: Session) -> None:
 
 @command(app, "check", example="mesh topics check --log kafka://broker:9092")
 async def check(session: Session) -> None:
-    """Check that every declared topic is there with its number of partitions. All problems are told at once."""
+    """Check the topics: are they there, as declared?
+
+    All problems are told at once.
+    """
     from mesh.wiring import check_topics, topic_specs
 
     async with session.log() as log:
@@ -50,7 +53,10 @@ async def check(session: Session) -> None:
 
 @command(app, "create", example="mesh topics create --log kafka://broker:9092")
 async def create(session: Session) -> None:
-    """Create the topics that are missing. Those that exist are left as they are, and checked."""
+    """Create the topics that are missing.
+
+    Those that exist are left as they are, and checked.
+    """
     from mesh.wiring import check_topics, topic_specs
 
     specs = topic_specs(session.topology)

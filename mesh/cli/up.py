@@ -31,11 +31,11 @@ ORDER = ("orchestrator", "intake", "worker")
 app = verb()
 
 
-@command(app, "up", example="mesh up                    everything in one process, on the embedded file")
+@command(app, "up", example="mesh up --workers 3")
 async def up(
     session: Session,
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="orchestrator, intake, worker; default: all")
+        list[str] | None, typer.Argument(metavar="SERVICE", help="orchestrator, intake, worker; default: all")
     ] = None,
     *,
     workers: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="worker processes")] = 1,
@@ -44,9 +44,12 @@ async def up(
         typer.Option(metavar="NAME", autocompletion=agent_names, help="agents of the worker; default: all"),
     ] = None,
     create_topics: Annotated[bool, typer.Option("--create-topics", help="on Kafka: make missing topics")] = False,
-    child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
+    child: Annotated[int | None, typer.Option("--child", hidden=True, help="where to say that it is ready")] = None,
 ) -> int:
-    """Run services of the mesh until Ctrl-C. The first one drains, the second stops at once.
+    """Run services of the mesh until Ctrl-C.
+
+    The first Ctrl-C drains, the second stops at once. Without a SERVICE all of them run in this process, on the
+    embedded file unless another log is set.
 
     On the embedded file topics are made when they are missing; on Kafka only with --create-topics. When the log is
     gone, the services wait for it and go on by themselves.
@@ -55,10 +58,10 @@ async def up(
     chosen = _chosen(services or [])
     agents = _agents(session, agent or [])
     voice = Voice(session.screen)
-    with Stop(_silent if child else voice.info) as stop:
+    with Stop(voice.info if child is None else _silent) as stop:
         host = Host(session, voice, chosen, agents, stop, workers=workers, create_topics=create_topics, child=child)
         await host.run()
-    if not child:
+    if child is None:
         voice.info("stopped")
     return stop.code
 
@@ -76,7 +79,7 @@ class Host:
         *,
         workers: int,
         create_topics: bool,
-        child: bool,
+        child: int | None,
     ) -> None:
         self._session = session
         self._voice = voice
@@ -94,7 +97,7 @@ class Host:
 
     async def run(self) -> None:
         """Until the signal; raises what no waiting can mend."""
-        if self._child:
+        if self._child is not None:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._parent_gone)
         else:
             self._announce()
@@ -238,9 +241,8 @@ class Host:
             screen.note(("  agents   ", "dim"), f"{len(self._agents)}{many}: {' '.join(self._agents)}")
 
     def _ready(self, pids: list[int]) -> None:
-        if self._child:
-            sys.stdout.write("ready\n")
-            sys.stdout.flush()
+        if self._child is not None:
+            os.write(self._child, b"1")
             return
         screen = self._session.screen
         screen.emit({"event": "ready", "services": list(self._shown), "pids": pids})

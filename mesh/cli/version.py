@@ -22,7 +22,7 @@ def text() -> str:
 
 @command(app, "version", example="mesh version --json")
 def show(session: Session) -> None:
-    """Say which version this is, and which libraries it uses."""
+    """Say which version this is."""
     used = {name: _version(name) for name in LIBRARIES}
     session.screen.emit({"mesh": number(), "python": platform.python_version(), "libraries": used})
     session.screen.say(text())

@@ -23,7 +23,7 @@ from tests.cli import zygote
 
 ROOT = Path(__file__).parents[2]
 PROJECT = Path(__file__).parent / "project"
-DEADLINE_S = 30.0
+DEADLINE_S = 30
 COMMAND = (sys.executable, "-m", "mesh")
 
 
@@ -67,7 +67,7 @@ class Cli:
             stdin.write(input.encode() if isinstance(input, str) else input)
             stdin.seek(0)
             environ = {**self.environ, **(env or {})}
-            request = {"arguments": arguments, "folder": str(self.folder), "environ": environ}
+            request = {"arguments": arguments, "folder": str(self.folder), "environ": environ, "deadline_s": DEADLINE_S}
             code = zygote.ask(self.forker, request, (stdin.fileno(), stdout.fileno(), stderr.fileno()))
             stdout.seek(0)
             stderr.seek(0)
@@ -253,7 +253,7 @@ def forker() -> Iterator[socket.socket]:
     """The connection to the process that forks commands."""
     ours, theirs = socket.socketpair()
     with ours:
-        ours.settimeout(DEADLINE_S)
+        ours.settimeout(2 * DEADLINE_S)
         with subprocess.Popen(
             [sys.executable, "-m", "tests.cli.zygote", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],

@@ -122,6 +122,13 @@ def test_a_reader_that_goes_away_is_no_error(desk: Cli) -> None:
     assert err == b""
 
 
+def test_closed_and_full_outputs_are_no_bugs(desk: Cli) -> None:
+    for redirect, code in ((">&-", 0), ("2>&-", 0), ("<&-", 0), (">/dev/full", 1)):
+        line = f"{' '.join(COMMAND)} topics list {redirect}"
+        done = subprocess.run(["sh", "-c", line], cwd=desk.folder, env=desk.environ, capture_output=True, check=False)
+        assert (done.returncode, b"bug" in done.stderr) == (code, False), (redirect, done)
+
+
 def test_ctrl_c_of_a_command_that_watches_is_exit_code_130(desk: Cli) -> None:
     with desk.background("run", "watch") as watching:
         watching.err_until("watching for runs")

@@ -113,6 +113,18 @@ def test_a_worker_process_that_dies_is_started_again(project: Cli) -> None:
     until(lambda: not any(_lives(pid) for pid in children))
 
 
+def test_agents_of_worker_processes_may_print(project: Cli) -> None:
+    file = project.folder / "desk.py"
+    text = file.read_text().replace(
+        "    return WordHeard", "    print('x' * 300_000 + said.word)\n    return WordHeard"
+    )
+    file.write_text(text)
+    with project.up("--workers", "2") as running:
+        for word in ("first", "second"):
+            assert project("publish", "word.said", f'{{"word": "{word}"}}').code == 0
+            running.out_until(f"xxx{word}")
+
+
 def test_worker_processes_end_when_their_parent_is_killed(project: Cli) -> None:
     with project.up("--workers", "2") as running:
         children = running.ready["pids"][1:]

@@ -7,6 +7,7 @@ for each request (arguments, folder, environment and three open files) the exit 
 
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -46,6 +47,7 @@ def _run(request: dict[str, Any], files: list[int]) -> int:
         os.dup2(file, number)
         os.close(file)
     os.setsid()
+    signal.alarm(request["deadline_s"])  # it ends by itself: whoever asked must get an answer
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environ"])
