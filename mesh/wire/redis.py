@@ -9,14 +9,17 @@ The incarnation changes whenever the server's replication id does (restart, fail
 wiped. A clean restart therefore costs every holder of a version one conflict and one more read; in return no version
 from before a rollback ever passes, even where the counter comes by the same number again.
 
-A call that gets no answer within `timeout_ms` raises BoardUnavailable; its write may or may not have happened. Repeat
-it with the same `op_id` to learn which, without doing it twice. Nothing is repeated in here.
+When the server has answered nobody for `timeout_ms`, calls raise BoardUnavailable; so does a call that has waited two
+seconds although others were answered. Its write may or may not have happened. Repeat it with the same `op_id` to learn
+which, without doing it twice. Nothing is repeated in here.
 """
 
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib import resources
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -33,6 +36,9 @@ CHANGES_MAX: Final = 100_000
 """Changes that a watcher may lag behind (of the whole mesh, about) before it misses the oldest."""
 CONNECTIONS_MAX: Final = 16
 """Calls on their way at once; more wait their turn within their deadline."""
+QUEUE_MS_MAX: Final = 2_000
+"""How long a call waits at most while the server answers others."""
+SECOND_LOOK_MS: Final = 20
 WATCHERS_MAX: Final = 256
 WATCH_PATIENCE_MS: Final = 30_000
 """How long a watcher tries to reach a server that is gone before it raises."""
@@ -104,6 +110,8 @@ class RedisBoard:
         self._url = _public(url)
         self._tag = f"{{{prefix}}}:board:"
         self._timeout_ms = timeout_ms
+        self._heard_s = 0.0
+        """When the server last answered anybody here, by the loop's clock."""
         self._clock = clock or SystemClock()
         self._calls = self._connections(url, CONNECTIONS_MAX)
         self._watches = self._connections(url, WATCHERS_MAX)  # apart, so that watchers never keep writers waiting
@@ -260,11 +268,15 @@ class RedisBoard:
     ) -> list[Any]:
         """One reply a command, over one connection, all within one deadline."""
         connection, our_turn = None, False
+        replies: list[Any] = []
         try:
-            async with asyncio.timeout((self._timeout_ms + wait_ms) / 1000):
+            async with self._patience(self._timeout_ms + wait_ms):
                 our_turn = await connections.turns.acquire()
                 connection = await connections.pool.get_connection()  # type: ignore[no-untyped-call]
-                return [await _ask(connection, command) for command in commands]
+                for command in commands:
+                    replies.append(await _ask(connection, command))
+                    self._heard_s = asyncio.get_running_loop().time()
+                return replies
         except TimeoutError:
             raise BoardUnavailable(
                 f"board {operation} got no answer within {self._timeout_ms:.0f} ms",
@@ -280,6 +292,33 @@ class RedisBoard:
             finally:
                 if our_turn:
                     connections.turns.release()
+
+    @asynccontextmanager
+    async def _patience(self, timeout_ms: float) -> AsyncIterator[None]:
+        """A deadline that moves on while the server answers other calls: silence is an outage, a queue is not.
+
+        Looks a second time before it gives up, since a loop that was held up has replies waiting that it has not read.
+        Raises TimeoutError; also for a call that waited for `QUEUE_MS_MAX`.
+        """
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        timers: list[asyncio.TimerHandle] = []
+        async with asyncio.timeout((QUEUE_MS_MAX + timeout_ms) / 1000) as deadline:
+
+            def look(*, again: bool) -> None:
+                left_s = max(began_s, self._heard_s) + timeout_ms / 1000 - loop.time()
+                if left_s > 0:
+                    timers[:] = [loop.call_later(left_s, partial(look, again=True))]
+                elif again:
+                    timers[:] = [loop.call_later(SECOND_LOOK_MS / 1000, partial(look, again=False))]
+                else:
+                    deadline.reschedule(loop.time())
+
+            timers.append(loop.call_later(timeout_ms / 1000, partial(look, again=True)))
+            try:
+                yield
+            finally:
+                timers[0].cancel()
 
     def _unavailable(self, operation: str, error: Exception) -> BoardUnavailable:
         code = getattr(error, "status_code", None)  # the first word of Redis' answer, which the library takes off

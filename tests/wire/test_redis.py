@@ -29,8 +29,8 @@ OPERATIONS: dict[str, Callable[[Board], Awaitable[object]]] = {
 
 
 @asynccontextmanager
-async def server(reply: bytes | None) -> AsyncIterator[int]:
-    """A server that answers every command with `reply`, or (None) never. Yields its port."""
+async def server(reply: bytes | None, *, delay_s: float = 0.0) -> AsyncIterator[int]:
+    """A server that answers every command with `reply`, or (None) never, after a delay. Yields its port."""
     served: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,6 +44,7 @@ async def server(reply: bytes | None) -> AsyncIterator[int]:
                     size = int((await reader.readline())[1:])
                     await reader.readexactly(size + 2)
                 if reply is not None:
+                    await asyncio.sleep(delay_s)
                     writer.write(reply)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the board gave up on us
@@ -119,6 +120,29 @@ async def test_waiting_for_a_free_connection_counts_against_the_deadline() -> No
         async with within(200):
             results = await asyncio.gather(*(board.get("k") for _ in range(100)), return_exceptions=True)
         assert {type(result) for result in results} == {BoardUnavailable}
+        await board.close()
+
+
+async def test_a_long_queue_is_no_outage_while_the_server_answers() -> None:
+    async with server(b"*1\r\n$6\r\nabsent\r\n", delay_s=0.02) as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=100)
+        began = time.monotonic()
+        await asyncio.gather(*(board.get("k") for _ in range(320)))
+        assert time.monotonic() - began > 0.3, "the queue was longer than the deadline"
+        await board.close()
+
+
+async def test_a_loop_that_was_held_up_reads_its_replies_before_it_gives_up() -> None:
+    async with server(b"*1\r\n$6\r\nabsent\r\n") as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=50)
+        await board.get("k")
+        call = asyncio.ensure_future(board.get("k"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        hold_up_s = time.monotonic() + 0.2  # the loop stands still, as under a heavy task
+        while time.monotonic() < hold_up_s:
+            pass
+        assert await call is None
         await board.close()
 
 
