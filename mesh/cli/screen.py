@@ -1,4 +1,5 @@
-"""What the user sees. Results go to stdout, everything else to stderr; the only file that imports rich.
+"""What the user sees. Results go to stdout, everything else to stderr; the only file that imports rich, and only when
+something is shown: completion by the shell must be quick.
 
 Pieces of a line are plain text or `(text, style)`; every one is made visible before it is printed, so nothing that came
 with an event can colour, move or hide anything. Without a terminal there is no colour and no animation, and lines are
@@ -9,16 +10,17 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
-from rich.cells import cell_len
-from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TaskProgressColumn, TextColumn
-from rich.text import Text
 
 from mesh.cli.text import LINE_CHARS_MAX, escaped_json, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress import Progress, ProgressColumn, TaskID
+    from rich.text import Text
 
 Piece = str | tuple[str, str]
 """Text, or text with a style such as `dim`, `bold`, `green`."""
@@ -26,13 +28,6 @@ Piece = str | tuple[str, str]
 DOCUMENT_LINES_MAX: Final = 400
 _PLAIN: Final = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "┬": "+", "✓": "+", "✗": "x", "…": "~"})
 _PLAIN_MARKS: Final = str.maketrans({"·": "-", "●": "*", "○": "o", "◐": "%", "■": "#", "▸": ">", "→": ">", "⇒": ">"})
-
-
-class _Paper(Console):
-    """A console that does not end the process when the reader of a pipe has gone: the caller decides."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 class Screen:
@@ -87,6 +82,9 @@ class Screen:
         A leading `>` of a head aligns right."""
         if self.json:
             return
+        from rich.cells import cell_len
+        from rich.text import Text
+
         cells = [[_text(cell) for cell in row] for row in rows]
         kept = [n for n in range(len(heads)) if any(row[n].plain for row in cells)]
         cells = [[row[n] for n in kept] for row in cells]
@@ -126,6 +124,9 @@ class Screen:
         if host is None:
             yield
             return
+        from rich.live import Live
+        from rich.text import Text
+
         self._host = host
         self._live = Live(Text(visible(text), "dim"), console=host, auto_refresh=False, transient=True)
         try:
@@ -137,6 +138,8 @@ class Screen:
     def update(self, text: str) -> None:
         """Another text for the changing last line."""
         if self._live is not None:
+            from rich.text import Text
+
             self._live.update(Text(visible(text), "dim"), refresh=True)
 
     @contextmanager
@@ -146,6 +149,8 @@ class Screen:
         if host is None:
             yield Advance(None, None)
             return
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
         columns: list[ProgressColumn] = [BarColumn(bar_width=30), TaskProgressColumn()] if total_bytes else []
         self._host = host
         try:
@@ -154,7 +159,7 @@ class Screen:
         finally:
             self._host = None
 
-    def _host_of_life(self) -> Console | None:
+    def _host_of_life(self) -> "Console | None":
         """The console for something that changes; None where nobody looks, or where it would tear JSON apart."""
         if self.loudness < 0 or os.environ.get("TERM") == "dumb" or (self.json and self.out_is_terminal):
             return None
@@ -162,13 +167,15 @@ class Screen:
 
     # ------------------------------------------------------------------------------------------------ innermost
 
-    def _print(self, console: Console, pieces: Sequence[Piece], *, cut: bool) -> None:
+    def _print(self, console: "Console", pieces: Sequence[Piece], *, cut: bool) -> None:
+        from rich.text import Text
+
         line = Text()
         for piece in pieces:
             line.append_text(_text(piece))
         self._print_text(console, line, cut=cut)
 
-    def _print_text(self, console: Console, line: Text, *, cut: bool) -> None:
+    def _print_text(self, console: "Console", line: "Text", *, cut: bool) -> None:
         line.rstrip()
         if not (console.encoding or "").startswith("utf"):
             line.plain = line.plain.translate(_PLAIN).translate(_PLAIN_MARKS)
@@ -182,7 +189,7 @@ class Screen:
 class Advance:
     """Moves a progress bar, if there is one."""
 
-    def __init__(self, bar: Progress | None, task: TaskID | None) -> None:
+    def __init__(self, bar: "Progress | None", task: "TaskID | None") -> None:
         self._bar = bar
         self._task = task
 
@@ -192,8 +199,16 @@ class Advance:
             self._bar.update(self._task, advance=read_bytes, description=text)
 
 
-def _console(stream: IO[str], colour: bool) -> tuple[Console, bool]:
+def _console(stream: IO[str], colour: bool) -> tuple["Console", bool]:
     """A console for a stream, and whether a person is at its other end."""
+    from rich.console import Console
+
+    class Paper(Console):
+        """Does not end the process when the reader of a pipe has gone: the caller decides."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     terminal = stream.isatty()
     environ = os.environ
     wanted = terminal or bool(environ.get("FORCE_COLOR"))
@@ -201,7 +216,7 @@ def _console(stream: IO[str], colour: bool) -> tuple[Console, bool]:
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
     system: Any = "auto" if wanted and not forbidden else None
-    paper = _Paper(
+    paper = Paper(
         file=stream,
         color_system=system,
         force_terminal=terminal or (wanted and not forbidden),
@@ -214,7 +229,9 @@ def _console(stream: IO[str], colour: bool) -> tuple[Console, bool]:
     return paper, terminal
 
 
-def _text(piece: Piece) -> Text:
+def _text(piece: Piece) -> "Text":
+    from rich.text import Text
+
     return Text(visible(piece)) if isinstance(piece, str) else Text(visible(piece[0]), piece[1])
 
 
