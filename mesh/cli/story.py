@@ -26,6 +26,8 @@ TASK_STYLES: Final = {DONE: "", WORKING: "cyan", WAITING: "yellow", DEAD: "red",
 MOMENT_STYLES: Final = {"failed": "red", "dead": "red", "refused": "yellow", "retry": "yellow", "noted": "dim"}
 RESULT_CHARS_MAX: Final = 160
 ID_CHARS: Final = 12
+DEPTH_SHOWN_MAX: Final = 24
+"""Deeper tasks are no longer moved to the right; their depth is told."""
 
 
 def id_of(run_id: str) -> str:
@@ -60,7 +62,7 @@ def headline(screen: Screen, history: History, *, with_id: bool = True) -> None:
 
 def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
     """Who worked for the run: each task below the one whose answer caused it."""
-    rows = list(_rows(history, "", indent))
+    rows = list(_rows(history, indent))
     width = max((len(guide) + len(task.agent) for guide, task in rows), default=0)
     emitted = max((len(_emitted(task)) for _, task in rows), default=0)
     for guide, task in rows:
@@ -178,12 +180,20 @@ def moment_json(happened: Moment) -> dict[str, Any]:
     }
 
 
-def _rows(history: History, parent: str, guide: str) -> Iterator[tuple[str, TaskStory]]:
-    children = history.children(parent)
-    for n, task in enumerate(children):
-        last = n == len(children) - 1
+def _rows(history: History, indent: str) -> Iterator[tuple[str, TaskStory]]:
+    """Each task with the lines that lead to it. Without recursion: a run may be a thousand hops deep."""
+    below: dict[str, list[TaskStory]] = {}
+    for task in history.tasks.values():
+        below.setdefault(task.parent, []).append(task)
+    waiting = [(task, indent, 1, n == 0) for n, task in enumerate(reversed(below.get("", ())))]
+    while waiting:
+        task, guide, depth, last = waiting.pop()
         yield guide + ("└─ " if last else "├─ "), task
-        yield from _rows(history, task.id, guide + ("   " if last else "│  "))
+        if depth < DEPTH_SHOWN_MAX:
+            guide += "   " if last else "│  "
+        else:
+            guide = guide.partition("…")[0] + f"… {depth + 1} deep "
+        waiting += [(child, guide, depth + 1, n == 0) for n, child in enumerate(reversed(below.get(task.id, ())))]
 
 
 def _emitted(task: TaskStory) -> str:
