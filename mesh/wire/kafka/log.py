@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
 from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.kafka import undecodable
+from mesh.wire.kafka import codes, undecodable
 from mesh.wire.kafka.appender import Appender
 from mesh.wire.kafka.connection import Connection
 from mesh.wire.kafka.member import KafkaMember
@@ -47,6 +47,7 @@ class KafkaLog:
                 got="assertions that are switched off, by which aiokafka checks its own state",
                 remedy="Run without -O and without PYTHONOPTIMIZE",
             )
+        codes.install()
         undecodable.install()
         self._connection = Connection(
             bootstrap, client_id=client_id, security=security, request_timeout_ms=request_timeout_ms

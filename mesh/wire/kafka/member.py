@@ -6,8 +6,7 @@ first, and the listener is told at once. Every commit carries the generation and
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors
@@ -216,8 +215,10 @@ class KafkaMember:
 
     async def _store(self, tenure: Tenure, commits: Mapping[TopicPartition, Commit]) -> None:
         try:
-            with self._noticing_moves():
-                await places.store(self._send, self._group, tenure.generation, tenure.member_id, commits)
+            await places.store(self._send, self._group, tenure.generation, tenure.member_id, commits)
+        except places.COORDINATOR_MOVED:
+            self._coordinator.coordinator_dead()
+            raise
         except places.STALE_MEMBER as error:
             # Rejoin now instead of at the next heartbeat, unless that has happened already: to leave a generation that
             # was just joined would cost the whole group another rebalance.
@@ -238,24 +239,14 @@ class KafkaMember:
 
     async def _fetch(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, OffsetAndMetadata]:
         """In the place of aiokafka's own reading, which takes "try again" for "never committed" (see `commits`)."""
-        with self._noticing_moves():
-            stored = await places.fetch(self._send, self._group, (TopicPartition(*tp) for tp in partitions))
+        mine = [TopicPartition(*tp) for tp in partitions]
+        stored = await places.read(self._consumer._client, self._group, mine)
         return {KafkaPartition(*tp): OffsetAndMetadata(*commit) for tp, commit in stored.items()}
 
     async def _send(self, request: Any) -> Any:
         """Ask the group's coordinator."""
         await self._coordinator.ensure_coordinator_known()
         return await self._coordinator._send_req(request)
-
-    @contextlib.contextmanager
-    def _noticing_moves(self) -> Iterator[None]:
-        """Look the coordinator up anew when a broker says that it is another one."""
-        try:
-            yield
-        except errors.KafkaError as error:
-            if places.coordinator_moved(error):
-                self._coordinator.coordinator_dead()
-            raise
 
     def _require(self, *partitions: TopicPartition) -> Tenure:
         """The tenure under which all of these are ours. Raises Fenced."""

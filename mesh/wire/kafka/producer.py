@@ -5,20 +5,10 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer, errors
 
+from mesh.wire.kafka.codes import InvalidRecordError
 from mesh.wire.kafka.connection import Connection, ended_within
 from mesh.wire.kafka.lanes import Entry, fill
 from mesh.wire.ports import Refused
-
-
-class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]  # aiokafka is not typed
-    """INVALID_RECORD, which aiokafka 0.14 does not know and reports as "unknown error": it must not be retried."""
-
-    errno = 87
-    message = "INVALID_RECORD"
-    description = "The broker refused a record, for example one without a key on a compacted topic"
-
-
-errors.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
 
 _CODES: dict[type[errors.KafkaError], str] = {
     errors.MessageSizeTooLargeError: "too_large",

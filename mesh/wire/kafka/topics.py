@@ -168,11 +168,9 @@ class Topics:
     async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
         """Places of a group, with metadata. Raises LogUnavailable."""
 
-        async def question() -> dict[TopicPartition, Commit]:
-            coordinator = await self._admin.find_coordinator(group)
-            return await commits.fetch(lambda request: self._send(request, coordinator), group, partitions)
-
-        return await self._connection.ask(f"read the places of group {group}", question)
+        return await self._connection.ask(
+            f"read the places of group {group}", lambda: commits.read(self._admin._client, group, partitions)
+        )
 
 
 def _described(answer: Mapping[str, Any]) -> Described:

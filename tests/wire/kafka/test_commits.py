@@ -71,3 +71,11 @@ async def test_a_stale_member_is_told_by_its_error(code: int) -> None:
         await commits.store(
             Coordinator(OffsetCommitResponse_v3(0, [("a", [(0, code)])])), "g", 5, "me", {A0: Commit(1)}
         )
+
+
+@pytest.mark.parametrize(
+    ("group", "partition"),
+    [("", 0), ("a", 47), ("mesh.orchestrator", 43), ("ключ", 32), ("🔑", 10), ("polygenelubricants", 0)],
+)
+def test_a_group_lies_where_javas_hash_of_its_name_says(group: str, partition: int) -> None:
+    assert commits.offsets_partition(group, 50) == partition

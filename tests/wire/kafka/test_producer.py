@@ -6,8 +6,9 @@ import time
 import pytest
 from aiokafka import errors
 
+from mesh.wire.kafka.codes import InvalidRecordError
 from mesh.wire.kafka.connection import Connection
-from mesh.wire.kafka.producer import InvalidRecordError, kill, make, refusal
+from mesh.wire.kafka.producer import kill, make, refusal
 
 NOBODY = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=1_000)
 
@@ -48,10 +49,6 @@ def test_what_the_broker_will_never_take_is_a_verdict(error: errors.KafkaError, 
 )
 def test_what_leaves_open_whether_it_was_appended_is_no_verdict(error: BaseException) -> None:
     assert refusal(error) is None
-
-
-def test_invalid_record_is_known_by_its_number() -> None:
-    assert errors.for_code(87) is InvalidRecordError
 
 
 async def test_every_producer_waits_for_all_replicas() -> None:

@@ -1,0 +1,45 @@
+"""Error codes of the broker that aiokafka 0.14 does not know and calls "unknown error", which nobody may retry."""
+
+from aiokafka import errors
+
+
+class FencedLeaderEpochError(errors.BrokerResponseError):  # type: ignore[misc]  # aiokafka is not typed
+    """The question went to a leader of yesterday."""
+
+    errno = 74
+    message = "FENCED_LEADER_EPOCH"
+    description = "The leader epoch in the request is older than the epoch on the broker"
+    retriable = True
+    invalid_metadata = True
+
+
+class UnknownLeaderEpochError(errors.BrokerResponseError):  # type: ignore[misc]
+    """The broker has not heard of its own election yet."""
+
+    errno = 75
+    message = "UNKNOWN_LEADER_EPOCH"
+    description = "The leader epoch in the request is newer than the epoch on the broker"
+    retriable = True
+
+
+class OffsetNotAvailableError(errors.BrokerResponseError):  # type: ignore[misc]
+    """A new leader does not know yet how far its followers are."""
+
+    errno = 78
+    message = "OFFSET_NOT_AVAILABLE"
+    description = "The leader's high watermark has not caught up from a recent leader election"
+    retriable = True
+
+
+class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
+    """A record will never be taken."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "The broker refused a record, for example one without a key on a compacted topic"
+
+
+def install() -> None:
+    """Teach the library these codes."""
+    for error in (FencedLeaderEpochError, UnknownLeaderEpochError, OffsetNotAvailableError, InvalidRecordError):
+        errors.kafka_errors.setdefault(error.errno, error)
