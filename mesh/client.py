@@ -9,6 +9,7 @@ Publishing is done when the log has acknowledged. The same request again (same i
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -82,6 +83,7 @@ class Mesh:
         self._recent: OrderedDict[str, Event] = OrderedDict()
         """Answers seen since we watch, the latest of them: most runs end before anybody asks."""
         self._recent_bytes = 0
+        self._closed = False
         self._watcher: asyncio.Task[None] | None = None
 
     @classmethod
@@ -187,11 +189,16 @@ class Mesh:
 
     async def close(self) -> None:
         """Stop watching. The log is the caller's, unless `connect` opened it."""
+        self._closed = True
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
 
     async def _watch(self) -> None:
+        if self._closed:
+            raise LogUnavailable(
+                "the mesh is closed", where=self.log.url, remedy="Publish and wait inside `async with Mesh.connect()`"
+            )
         if self._watcher is not None:
             if self._watcher.done():
                 await self._watcher  # raises why it ended
@@ -265,9 +272,29 @@ def outcome_of(body: dict[str, Any]) -> Outcome:
 def _json(payload: Any) -> bytes:
     if isinstance(payload, bytes):
         return payload
-    if isinstance(payload, BaseModel):
-        return payload.__pydantic_serializer__.to_json(payload)
     try:
-        return orjson.dumps(payload)
+        data = (
+            payload.__pydantic_serializer__.to_json(payload)
+            if isinstance(payload, BaseModel)
+            else orjson.dumps(payload)
+        )
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"the payload is not JSON-able: {error}", code="unparseable", where="publish") from error
+    if b"null" in data and _no_number(payload.model_dump() if isinstance(payload, BaseModel) else payload):
+        # the serialisers write null for them, and a value would be lost in silence
+        raise InvalidInput("NaN and infinity are no JSON numbers", code="bad_number", where="publish")
+    return data
+
+
+def _no_number(payload: Any) -> bool:
+    """Whether there is a NaN or an infinity in it."""
+    below = [payload]
+    while below:
+        value = below.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return True
+        if isinstance(value, dict):
+            below.extend(value.values())
+        elif isinstance(value, list | tuple):
+            below.extend(value)
+    return False

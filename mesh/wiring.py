@@ -124,14 +124,14 @@ def _agent(name: str, run: str, where: str) -> Agent:
         function = getattr(importlib.import_module(module_name), function_name)
     except InvalidInput:
         raise
-    except Exception as error:  # importing runs the author's code, which may raise anything
+    except (Exception, SystemExit) as error:  # importing runs the author's code, which may raise anything
         what = f"agent {name!r} cannot be imported from {run!r}: {_reason(error)}"
         raise InvalidInput(what, code="bad_agent", where=where, remedy=remedy) from error
     found = getattr(function, "__mesh_agent__", None)
     return found if isinstance(found, Agent) else describe(function)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.msg} ({error.filename}, line {error.lineno})"
     return str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"

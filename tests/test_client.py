@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mesh import InvalidInput, Mesh, NotAccepted, Payload, WaitTimeout, agent
+from mesh import InvalidInput, LogUnavailable, Mesh, NotAccepted, Payload, WaitTimeout, agent
 from mesh.core.ingress import Rejected
 from mesh.services.intake import rejection
 from mesh.testing import MeshTest
@@ -102,6 +102,8 @@ async def test_waiting_ends_at_its_timeout_and_the_run_goes_on(mesh: MeshTest) -
         ("ask", b'{"id": ' + b"[" * 40 + b"]" * 40 + b"}", {}, "too_deep"),
         ("ask", {"id": "x" * 5_000}, {}, "too_large"),
         ("ask", {"id": object()}, {}, "unparseable"),
+        ("ask", {"id": "a", "n": [1.0, {"x": float("nan")}]}, {}, "bad_number"),
+        ("ask", {"id": "a", "n": float("-inf")}, {}, "bad_number"),
     ],
 )
 async def test_a_bad_request_is_refused_at_once_by_its_reason(
@@ -126,3 +128,11 @@ async def test_connect_opens_what_the_flags_name(mesh: MeshTest, tmp_path_factor
     async with Mesh.connect(log=mesh.log.url, topology=str(file)) as client:
         run = await client.publish("ask", {"id": "z", "n": 1})
         assert await run.outcome(timeout_s=10)
+
+
+async def test_a_closed_mesh_says_so(mesh: MeshTest) -> None:
+    client = Mesh(mesh.log, mesh.topology)
+    await client.publish("ask", {"id": "a"})
+    await client.close()
+    with pytest.raises(LogUnavailable, match="the mesh is closed"):
+        await client.publish("ask", {"id": "b"})

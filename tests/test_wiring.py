@@ -40,6 +40,13 @@ def test_an_agent_that_cannot_be_imported_names_its_line(run: str) -> None:
         load_agents(load(TEXT.format(run=run)))
 
 
+def test_an_agents_module_that_ends_the_process_is_a_problem_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "my_leaving_agents.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "topics.yaml").write_text(TEXT.format(run="my_leaving_agents:echo"))
+    with pytest.raises(InvalidInput, match="cannot be imported"):
+        load_agents(load_topology(str(tmp_path / "topics.yaml")))
+
+
 def test_an_agent_beside_its_topology_is_found(tmp_path: Path) -> None:
     (tmp_path / "my_shop_agents.py").write_text("def echo(ask: dict) -> dict:\n    return ask\n")
     (tmp_path / "topics.yaml").write_text(TEXT.format(run="my_shop_agents:echo"))

@@ -253,7 +253,7 @@ class AgentShift:
             if (current := asyncio.current_task()) is not None and current.cancelling():
                 raise  # it is this process that stops
             fault = settle.fault_of(error)
-        except Exception as error:  # noqa: BLE001  # an agent may raise anything; it becomes the answer
+        except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit: its answer
             fault = settle.fault_of(error)
         else:
             return settle.succeeded(task, parts, settle.usage_of(context.usd, context.tokens))

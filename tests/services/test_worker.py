@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pytest
 
 from mesh import Context, Emit, Payload
 from mesh.core.agent import describe
@@ -121,6 +122,18 @@ async def test_what_an_agent_raises_is_its_answer_with_the_input_untouched(log: 
     )
     assert "hunter2" not in answer.fault.message + answer.fault.stack
     assert answer.origin.startswith("mesh.tasks.echo:")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError("by itself")])
+async def test_an_agent_that_tries_to_end_the_process_only_fails(log: Log, board: Board, error: BaseException) -> None:
+    async def echo(ask: Ask) -> Answer:
+        raise error
+
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        await append(log, task(1))
+        (answer,) = await answers(log, 1)
+    assert answer.fault is not None
+    assert (answer.kind, answer.fault.cls.rpartition(".")[2]) == ("failed", type(error).__name__)
 
 
 async def test_a_payload_that_does_not_fit_fails_for_good_and_names_the_field(log: Log, board: Board) -> None:
