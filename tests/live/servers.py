@@ -1,10 +1,12 @@
 """A Kafka of a test's own."""
 
+import contextlib
 import os
 import random
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -60,14 +62,28 @@ class KafkaServer:
     def signal(self, number: signal.Signals, node: int = 1) -> None:
         """Stop (SIGSTOP), continue (SIGCONT) or kill (SIGKILL) one broker."""
         pid = self.pid(node)
-        if pid is not None:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        end = time.monotonic() + 10
+        while number is signal.SIGSTOP and not _all_stopped(pid):
+            # Some of its threads may still answer.
+            assert time.monotonic() < end, f"process {pid} does not stop"
+            time.sleep(0.001)
 
     def _run(self, command: str, *arguments: str) -> str:
         words = [str(SCRIPTS / "kafka"), command, "--dir", str(self.directory), *arguments]
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=180)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+def _all_stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped; taken for granted where it cannot be seen."""
+    try:
+        return all(
+            " T " in task.read_text().rpartition(")")[2][:3] for task in Path(f"/proc/{pid}/task").glob("*/stat")
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        return False

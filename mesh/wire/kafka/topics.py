@@ -75,8 +75,7 @@ class Topics:
         ]
         created: list[str] = []
         if missing:
-            cluster = await self._connection.ask("describe the cluster", self._admin.describe_cluster)
-            replicas = min(REPLICAS_MAX, len(cluster["brokers"]))
+            replicas = await self._connection.ask("count the brokers", self._replicas)
             created, refused = await self._connection.ask("create topics", lambda: self._create(missing, replicas))
             problems += refused
         if problems:
@@ -85,6 +84,12 @@ class Topics:
             )
         await self._until_led({spec.name: spec.partitions for spec in missing})
         return created
+
+    async def _replicas(self) -> int:
+        brokers = len((await self._admin.describe_cluster())["brokers"])
+        if not brokers:
+            raise errors.NoBrokersAvailable("no broker is in service yet, as after a restart")
+        return min(REPLICAS_MAX, brokers)
 
     async def _create(self, specs: Sequence[TopicSpec], replicas: int) -> tuple[list[str], list[str]]:
         new = []
