@@ -1,6 +1,13 @@
-"""For every test: no example of hypothesis has a time limit, since the machine may be busy."""
+"""For every test: no example of hypothesis has a time limit, since the machine may be busy; Ctrl-C reaches children."""
+
+import signal
 
 from hypothesis import settings
 
 settings.register_profile("patient", settings(), deadline=None)
 settings.load_profile("patient")
+
+# A shell starts what it puts in the background with interrupts ignored, and every child inherits that: a test that
+# sends one would wait for ever. A handler of ours becomes the default again in whatever we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
