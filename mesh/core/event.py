@@ -25,6 +25,9 @@ SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 DUE: Final = "due"
 CANCELLED: Final = "cancelled"
+PAUSED: Final = "paused"
+RESUMED: Final = "resumed"
+SWITCHED: Final = "switched"
 TASK: Final = "task"
 EGRESS: Final = "egress"
 OUTCOME: Final = "outcome"
@@ -35,13 +38,16 @@ KINDS: Final[dict[str, str]] = {
     FAILED: "an attempt of a task failed; the value is the task's input, `mesh-error-…` say why",
     DUE: "a timer has come: a retry, or the deadline of the run",
     CANCELLED: "somebody wants the run to end",
+    PAUSED: "somebody wants the run to wait: nothing more of it is begun",
+    RESUMED: "somebody wants the run to go on",
+    SWITCHED: "who is stopped has changed: what mesh.control says, told to every partition under the run id `*`",
     TASK: "one attempt of a task, for an agent",
     EGRESS: "an event that leaves the mesh",
     OUTCOME: "how a run ended, or why a request opened none",
 }
 """Every value of `ce_meshkind`, with its meaning."""
 
-INBOX_KINDS: Final = frozenset({REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED})
+INBOX_KINDS: Final = frozenset({REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED, PAUSED, RESUMED, SWITCHED})
 """What may happen to a run; anything else on the inbox is refused as `unknown_kind`."""
 
 JSON: Final = "application/json"

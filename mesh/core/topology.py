@@ -118,6 +118,10 @@ class Topology:
     def dead(self) -> str:
         return f"{self.prefix}.dead"
 
+    @property
+    def control(self) -> str:
+        return f"{self.prefix}.control"
+
     def tasks(self, agent: str) -> str:
         """The topic of an agent's tasks."""
         return f"{self.prefix}.tasks.{agent}"
