@@ -15,6 +15,8 @@ from mesh.wire.ports import Board, Log, TopicSpec
 if TYPE_CHECKING:
     from mesh.settings import Settings
 
+TASKS_RETENTION_MS = 7 * 24 * 60 * 60 * 1_000
+
 
 def load_topology(path: str) -> Topology:
     """Read and prove topics.yaml. Raises TopologyInvalid with all problems, ConfigInvalid if there is no such file."""
@@ -94,13 +96,18 @@ def open_board(settings: "Settings") -> Board:
 
 
 def topic_specs(topology: Topology) -> list[TopicSpec]:
-    """Every topic the mesh needs, as it is created. Times of the inbox are append times: the clock of decisions."""
+    """Every topic the mesh needs, as it is created. Times of the inbox are append times: the clock of decisions.
+
+    Tasks are kept for a week, as Kafka does by default: nobody reads them again once they are answered. How long
+    inbox, outcomes and dead letters are kept is the operator's to say, since recovery and history stand on them.
+    """
     log_time = {"message.timestamp.type": "LogAppendTime"}
     partitions = topology.inbox_partitions
-    own = [topology.inbox, topology.outcomes, topology.dead, *(topology.tasks(name) for name in topology.agents)]
-    return [TopicSpec(name, partitions, log_time) for name in own] + [
-        TopicSpec(rule.name, rule.partitions) for rule in topology.topics.values()
-    ]
+    own = [TopicSpec(name, partitions, log_time) for name in (topology.inbox, topology.outcomes, topology.dead)]
+    kept_a_week = {**log_time, "retention.ms": str(TASKS_RETENTION_MS)}
+    tasks = [TopicSpec(topology.tasks(name), partitions, kept_a_week) for name in topology.agents]
+    control = TopicSpec(topology.control, 1, {**log_time, "cleanup.policy": "compact"})
+    return [*own, *tasks, control, *(TopicSpec(rule.name, rule.partitions) for rule in topology.topics.values())]
 
 
 async def check_topics(log: Log, topology: Topology) -> None:

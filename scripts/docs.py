@@ -186,6 +186,11 @@ def _topics() -> Iterable[Sequence[str]]:
     yield f"`{MESH.tasks('<agent>')}`", "the agent's `key:` field, else the run id", "tasks, one topic an agent"
     yield f"`{MESH.outcomes}`", "run id", "how runs ended; requests that opened none"
     yield f"`{MESH.dead}`", "that of the record", "what failed for good, with the reason"
+    yield (
+        f"`{MESH.control}`",
+        "the switch, `agent:<agent>`",
+        "who is stopped, by whom and why; one partition, compacted",
+    )
     yield "ingress topics of topics.yaml", "the sender's", "requests from upstream, in any form below"
     yield "egress topics of topics.yaml", "the `key:` field, else the run id", "events that leave the mesh"
 

@@ -84,6 +84,7 @@ def _use(session: Session, name: str) -> str:
         topology.inbox: "everything that happens to runs",
         topology.outcomes: "how runs ended",
         topology.dead: "dead letters",
+        topology.control: "who is stopped",
     }
     agent = name.removeprefix(topology.tasks(""))
     return known.get(name, f"tasks of {agent}")

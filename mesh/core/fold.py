@@ -5,25 +5,32 @@
 
 Finished runs are remembered for `ENDED_OFFSETS_MAX` offsets, so that a late duplicate cannot start one again; after
 that an event for them is one for an unknown run. Everything here follows from the records alone.
+
+A run is decided under the topology it was opened under, by its digest; new runs under the current one.
 """
 
 import re
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from mesh.core.codec import Unreadable, read
+from mesh.core.control import ALL, NOTHING, Control, control_of
 from mesh.core.dead import dead_record
 from mesh.core.decide import decide, late
-from mesh.core.effect import Effect, Finish
-from mesh.core.event import ID_PATTERN, INBOX_KINDS, REQUESTED, Event
+from mesh.core.effect import Effect, Finish, Note
+from mesh.core.event import ID_PATTERN, INBOX_KINDS, REQUESTED, SWITCHED, Event
 from mesh.core.partition import partition_of
 from mesh.core.record import Record
 from mesh.core.run import Run
 from mesh.core.topology import Topology
 
-__all__ = ["ENDED_OFFSETS_MAX", "Ended", "Partition", "dead_record", "finished"]
+__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "dead_record", "finished"]
 
+RULES: Final = 1
+"""Version of what a fold answers. Raise it with every change of `decide` that gives another state or other effects for
+the same records: what an older version decided is then not folded by this one, a checkpoint stands between them."""
 ENDED_OFFSETS_MAX: Final = 100_000
 MESH_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,256}", re.ASCII)
 """Ids of what follows from requests: made of theirs, so they may be longer."""
@@ -41,17 +48,41 @@ class Ended:
 
 
 class Partition:
-    """Runs of one inbox partition. `step` is the only way in; the same records give the same state and effects."""
+    """Runs of one inbox partition. `step` is the only way in; the same records give the same state and effects.
 
-    def __init__(self, topology: Topology, *, number: int, partitions: int) -> None:
+    What is annotated here is its whole state, and goes into checkpoints (`core.checkpoint`): add to it by annotating.
+    """
+
+    offset: int
+    """The next offset to fold."""
+    runs: dict[str, Run]
+    ended: dict[str, Ended]
+    control: Control
+    """Who is stopped, as of the last `switched`."""
+
+    def __init__(
+        self, topology: Topology, *, number: int, partitions: int, pinned: Mapping[str, Topology] | None = None
+    ) -> None:
+        """`topology` is that of new runs; `pinned` those of older ones, by digest."""
         self.topology = topology
+        self.topologies = {**(pinned or {}), topology.digest: topology}
         self.number = number
         self.partitions = partitions
-        self.runs: dict[str, Run] = {}
-        self.ended: dict[str, Ended] = {}
         self.offset = 0
-        """The next offset to fold."""
-        self._ended_order: deque[str] = deque()
+        self.runs = {}
+        self.ended = {}
+        self.control = NOTHING
+        self._ended_order: deque[tuple[int, str]] = deque()
+        """Where runs ended, in that order. One that was forgotten or ended again since is passed over."""
+
+    def adopt(self, topology: Topology) -> None:
+        """Open runs under this topology from now on. Those that are open keep their own."""
+        self.topology = topology
+        self.topologies[topology.digest] = topology
+
+    def recall(self) -> None:
+        """Put the memory of ended runs in order, after `ended` was filled from outside."""
+        self._ended_order = deque(sorted((ended.offset, id) for id, ended in self.ended.items()))
 
     def step(self, record: Record) -> list[Effect]:
         """Fold one record and answer what it causes. Total: a record that is no event becomes a dead letter."""
@@ -66,10 +97,16 @@ class Partition:
 
     def apply(self, event: Event, offset: int) -> list[Effect]:
         """Fold one event that was read at `offset`."""
+        if event.kind == SWITCHED:
+            return self._switched(event)
         ended = self.ended.get(event.run_id)
         if ended is not None:
             return [late(event, ended.ending, ended.roots, ended.bodies)]
-        run, effects = decide(self.runs.get(event.run_id), event, self.topology)
+        run = self.runs.get(event.run_id)
+        topology = self.topology
+        if run is not None and run.topology != topology.digest:
+            topology = self.topologies[run.topology]
+        run, effects = decide(run, event, topology)
         if run is None:
             return effects
         if run.ending:
@@ -79,15 +116,31 @@ class Partition:
             self.runs[run.id] = run
         return effects
 
+    def _switched(self, event: Event) -> list[Effect]:
+        """What mesh.control says, as of one of its offsets: the highest one counts, however often they are relayed."""
+        control = control_of(event)
+        if isinstance(control, Unreadable):
+            return [Note(control.code, control.message, security=True)]
+        if control.offset <= self.control.offset:
+            known = self.control.offset
+            return [Note("late_switch", f"mesh.control as of offset {control.offset} came when {known} was known")]
+        self.control = control
+        return []
+
     def _remember(self, run: Run, offset: int) -> None:
         self.ended[run.id] = Ended(run.ending, run.roots, run.bodies, offset)
-        self._ended_order.append(run.id)
-        while self.ended[self._ended_order[0]].offset < offset - ENDED_OFFSETS_MAX:
-            del self.ended[self._ended_order.popleft()]
+        self._ended_order.append((offset, run.id))
+        while self._ended_order[0][0] < offset - ENDED_OFFSETS_MAX:
+            at, id = self._ended_order.popleft()
+            old = self.ended.get(id)
+            if old is not None and old.offset == at:
+                del self.ended[id]
 
     def _misplaced(self, event: Event, record: Record) -> Unreadable | None:
         """Why a record that is an event does not belong where it lies."""
         run_id = event.run_id
+        if event.kind == SWITCHED:
+            return _misplaced_switch(event, record)
         if event.kind not in INBOX_KINDS:
             known = ", ".join(sorted(INBOX_KINDS))
             return Unreadable("unknown_kind", f"ce_meshkind is {event.kind!r}; expected one of {known}")
@@ -105,6 +158,13 @@ class Partition:
             text = f"run {run_id!r} belongs to partition {home} (murmur2 of the key), not {self.number}"
             return Unreadable("misrouted", text)
         return None
+
+
+def _misplaced_switch(event: Event, record: Record) -> Unreadable | None:
+    if record.key != ALL.encode() or event.run_id != ALL:
+        return Unreadable("key_mismatch", f"what is switched concerns all runs: key and run id must be {ALL!r}")
+    control = control_of(event)
+    return control if isinstance(control, Unreadable) else None
 
 
 def _bad_id(what: str, id: str) -> Unreadable:

@@ -133,6 +133,12 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "late_result": Reason("an answer of an older attempt, or for a run that ended", _SOFT, "nothing"),
     "late_timer": Reason("a timer with nothing left to wake", _SOFT, "nothing"),
+    "late_switch": Reason("what mesh.control says came again, or too late", _SOFT, "nothing"),
+    "bad_switch": Reason(
+        "a record of mesh.control, or its relay, turns nothing that there is",
+        (COUNTED, DEAD),
+        "write there with `mesh stop` and `mesh resume`",
+    ),
     "join_repeated": Reason("an input that its join has got already", _SOFT, "emit one event of this type a branch"),
     "wrong_agent": Reason(
         "an agent answered for another, or a task lies on another agent's topic",
