@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mesh.client import Mesh, Outcome, Run
+    from mesh.client import Mesh, Outcome
     from mesh.context import Context
-    from mesh.core.agent import Emit, Payload, agent
+    from mesh.core.agent import Emit, Later, Payload, Reject, agent
     from mesh.core.errors import (
         BoardUnavailable,
         Conflict,
@@ -26,22 +26,23 @@ __all__ = [
     "Context",
     "Emit",
     "InvalidInput",
+    "Later",
     "LogUnavailable",
     "Mesh",
     "MeshError",
     "NotAccepted",
     "Outcome",
     "Payload",
-    "Run",
+    "Reject",
     "WaitTimeout",
     "agent",
 ]
 
 
 _HOMES = {
-    "mesh.client": ("Mesh", "Outcome", "Run"),
+    "mesh.client": ("Mesh", "Outcome"),
     "mesh.context": ("Context",),
-    "mesh.core.agent": ("Emit", "Payload", "agent"),
+    "mesh.core.agent": ("Emit", "Later", "Payload", "Reject", "agent"),
     "mesh.core.errors": (
         *("BoardUnavailable", "Conflict", "InvalidInput", "LogUnavailable"),
         *("MeshError", "NotAccepted", "WaitTimeout"),

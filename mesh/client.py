@@ -9,7 +9,6 @@ Publishing is done when the log has acknowledged. The same request again (same i
 """
 
 import asyncio
-import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -17,15 +16,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
-from pydantic import BaseModel
 from uuid_utils import uuid7
 
 from mesh.core.codec import Unreadable, read, write
+from mesh.core.encode import encode
 from mesh.core.errors import InvalidInput, LogUnavailable, NotAccepted, WaitTimeout
 from mesh.core.event import Event
 from mesh.core.ingress import REJECTED_TYPE, Rejected, Request, open_request
 from mesh.core.partition import partition_of
 from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.strict import Flaw
 from mesh.core.topology import Topology
 from mesh.settings import Settings
 from mesh.settings import load as load_settings
@@ -272,29 +272,7 @@ def outcome_of(body: dict[str, Any]) -> Outcome:
 def _json(payload: Any) -> bytes:
     if isinstance(payload, bytes):
         return payload
-    try:
-        data = (
-            payload.__pydantic_serializer__.to_json(payload)
-            if isinstance(payload, BaseModel)
-            else orjson.dumps(payload)
-        )
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"the payload is not JSON-able: {error}", code="unparseable", where="publish") from error
-    if b"null" in data and _no_number(payload.model_dump() if isinstance(payload, BaseModel) else payload):
-        # the serialisers write null for them, and a value would be lost in silence
-        raise InvalidInput("NaN and infinity are no JSON numbers", code="bad_number", where="publish")
+    data = encode(payload)
+    if isinstance(data, Flaw):
+        raise InvalidInput(f"the payload cannot be sent: {data.message}", code=data.code, where="publish")
     return data
-
-
-def _no_number(payload: Any) -> bool:
-    """Whether there is a NaN or an infinity in it."""
-    below = [payload]
-    while below:
-        value = below.pop()
-        if isinstance(value, float) and not math.isfinite(value):
-            return True
-        if isinstance(value, dict):
-            below.extend(value.values())
-        elif isinstance(value, list | tuple):
-            below.extend(value)
-    return False

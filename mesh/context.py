@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import orjson
-from pydantic import BaseModel
 
+from mesh.core.encode import encode
 from mesh.core.errors import Conflict, InvalidInput
+from mesh.core.strict import Flaw
 from mesh.wire.ports import ABSENT, ANY, Board, Count, Entry
 
 UPDATE_TRIES_MAX = 64
@@ -152,18 +153,16 @@ def _item(entry: Entry) -> Item:
 
 
 def _json(value: Any) -> bytes:
-    try:
-        if isinstance(value, BaseModel):
-            return value.__pydantic_serializer__.to_json(value)
-        return orjson.dumps(value)
-    except (TypeError, ValueError) as error:
+    data = encode(value)
+    if isinstance(data, Flaw):
         raise InvalidInput(
-            f"a value for the board is not JSON: {error}",
-            code="unparseable",
+            f"a value for the board cannot be kept: {data.message}",
+            code=data.code,
             where="board",
             expected="a pydantic model or JSON-able values",
             got=type(value).__name__,
-        ) from error
+        )
+    return data
 
 
 _turns: WeakKeyDictionary[Board, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()

@@ -7,7 +7,8 @@
 
 Parameters annotated with payload types receive events; one annotated `Context` receives the context. The return
 annotation says what may be emitted. Returned values: a payload, a list of payloads (fan-out), `Emit` to name the
-type explicitly, or None (this branch ends). Nothing here knows topics: topics.yaml wires, `mesh check` compares.
+type explicitly, None (this branch ends), `Later(seconds)` (not now, ask again), or `Reject(reason)` (never, and here is
+why). Nothing here knows topics: topics.yaml wires, `mesh check` compares.
 """
 
 import inspect
@@ -46,6 +47,26 @@ class Emit(NamedTuple):
 
     type: str
     payload: Any
+
+
+class Later(NamedTuple):
+    """Returned by an agent that cannot answer now: `return Later(30, "rate limited")`.
+
+    The task comes again after so many `seconds` (up to 366 days), as long as the run's deadline allows it. This is no
+    failure and uses up no attempt.
+    """
+
+    seconds: float
+    reason: str = ""
+
+
+class Reject(NamedTuple):
+    """Returned by an agent that will never answer this: `return Reject("the order is empty")`.
+
+    The task fails for good with code `rejected` and this reason, without another attempt.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +216,7 @@ def _emitted(hint: Any) -> tuple[str, ...] | None:
     """Types named by a return annotation; None when it does not name them all."""
     found: list[str] = []
     for member in members(hint):
-        if member is type(None):
+        if member in (type(None), Later, Reject):
             continue
         origin = typing.get_origin(member)
         if isinstance(origin, type) and issubclass(origin, Sequence):

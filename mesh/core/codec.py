@@ -12,7 +12,7 @@ import re
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from mesh.core.event import BATCH, JSON, NO_USAGE, Event, Fault, Usage, rfc3339
+from mesh.core.event import BATCH, JSON, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage, rfc3339
 from mesh.core.record import Headers, Record, StoredRecord, coordinates
 from mesh.core.strict import Flaw
 from mesh.core.structured import is_structured, unwrap
@@ -42,6 +42,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("mesh-error-message", "message of the exception, on failures"),
     ("mesh-error-retryable", "`true` or `false`, on failures"),
     ("mesh-error-stack", "stack as text, at most 8 KiB, secrets masked"),
+    ("mesh-error-retry-after-ms", "when the agent wants to be asked again, in milliseconds; with code `later`"),
     ("traceparent", "W3C Trace Context, exactly one"),
     ("tracestate", "W3C Trace Context, exactly one"),
 )
@@ -154,13 +155,16 @@ def write(event: Event) -> list[tuple[str, bytes]]:
 
 def fault_headers(fault: Fault) -> Headers:
     """A failure as plain headers."""
-    return [
+    headers: list[tuple[str, bytes]] = [
         ("mesh-error-code", fault.code.encode()),
         ("mesh-error-class", fault.cls.encode("utf-8", "replace")),
         ("mesh-error-message", fault.message.encode("utf-8", "replace")),
         ("mesh-error-retryable", _TRUE if fault.retryable else b"false"),
         ("mesh-error-stack", fault.stack.encode("utf-8", "replace")),
     ]
+    if fault.retry_after_ms:
+        headers.append(("mesh-error-retry-after-ms", b"%d" % fault.retry_after_ms))
+    return headers
 
 
 def parse_time(text: str) -> int:
@@ -222,4 +226,12 @@ def _fault(h: dict[str, bytes]) -> Fault:
         text("mesh-error-class"),
         h.get("mesh-error-retryable") == _TRUE,
         text("mesh-error-stack", STACK_BYTES_MAX),
+        _retry_after_ms(h.get("mesh-error-retry-after-ms", b"")),
     )
+
+
+def _retry_after_ms(digits: bytes) -> int:
+    """A wish that cannot be understood is none: a failure must not be lost for it."""
+    if not digits.isdigit() or len(digits) > 15:
+        return 0
+    return min(int(digits), RETRY_AFTER_MS_MAX)

@@ -77,6 +77,12 @@ class Fault(NamedTuple):
     cls: str = ""
     retryable: bool = True
     stack: str = ""
+    retry_after_ms: int = 0
+    """With code `later`: how long the agent wants to wait."""
+
+
+RETRY_AFTER_MS_MAX: Final = 366 * 86_400_000
+"""The longest time that an agent may want to wait."""
 
 
 NO_USAGE: Final = Usage()

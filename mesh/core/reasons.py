@@ -109,8 +109,12 @@ REASONS: Final[dict[str, Reason]] = {
     "expired": Reason("a task was stopped by the run's deadline, whose timer ends the run", _SOFT, "allow more time"),
     "schema": Reason("the payload does not fit the function's parameter", _TASK, "mend the sender or the model"),
     "bad_result": Reason(
-        "the function returned what is no event", _TASK, "return a Payload, a list of them, Emit or None"
+        "the function returned what is no event, or no JSON (NaN, infinity)",
+        _TASK,
+        "return a Payload, a list of them, Emit, Later, Reject or None",
     ),
+    "later": Reason("the agent asked to be asked again later, too late for the run", _TASK, "allow more time"),
+    "rejected": Reason("the agent will not do this task, and said why", _TASK, "read its reason"),
     "bad_usage": Reason(
         "what the function reported is no usage; its reservation is charged",
         (*_TASK, CALLER),

@@ -5,20 +5,33 @@ the answer is that of the attempt, so a repeated attempt answers with the same i
 so that the orchestrator need not hold the input of tasks that succeed.
 """
 
+import math
 import re
 import traceback
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mesh.core.agent import Agent, Emit, Payload
+from mesh.core.agent import Agent, Emit, Later, Payload, Reject
+from mesh.core.encode import encode
 from mesh.core.errors import InvalidInput, MeshError
-from mesh.core.event import BATCH, FAILED, JSON, SUCCEEDED, Event, Fault, Part, Usage, batch
+from mesh.core.event import (
+    BATCH,
+    FAILED,
+    JSON,
+    RETRY_AFTER_MS_MAX,
+    SUCCEEDED,
+    Event,
+    Fault,
+    Part,
+    Usage,
+    batch,
+)
 from mesh.core.mask import masked
 from mesh.core.records import capped
+from mesh.core.strict import Flaw
 from mesh.core.topology import AgentSpec
 
 BATCH_TYPE = "mesh.batch"
@@ -74,6 +87,25 @@ def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
     return (_part(agent, spec, value),)
 
 
+def declined(agent: Agent, value: Later | Reject) -> Fault:
+    """Why a function that answered `Later` or `Reject` did not do its task. Raises InvalidInput (`bad_result`)."""
+    reason = value.reason if isinstance(value.reason, str) else repr(value.reason)
+    if isinstance(value, Reject):
+        return Fault("rejected", _sentence(reason) or "the agent rejected the task without a reason", retryable=False)
+    seconds = value.seconds
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds <= RETRY_AFTER_MS_MAX / 1000:
+        raise InvalidInput(
+            "Later needs a time to wait",
+            code="bad_result",
+            where=agent.where,
+            expected=f"seconds from 0 to {RETRY_AFTER_MS_MAX // 1000}",
+            got=f"{seconds!r:.40}",
+        )
+    message = _sentence(reason) or f"the agent asked to be asked again in {seconds:g} s"
+    return Fault("later", message, retry_after_ms=math.ceil(seconds * 1000))
+
+
 def succeeded(task: Event, parts: Sequence[Part], usage: Usage | None) -> Event:
     """The answer of a task that went well."""
     if len(parts) == 1:
@@ -97,11 +129,14 @@ def fault_of(error: BaseException) -> Fault:
         text = str(error)
     except Exception as broken:  # noqa: BLE001 - whatever an exception's own __str__ raises must not hide the fault
         text = f"{cls}, whose text raised {type(broken).__name__}"
-    message = masked(text[:MASKED_CHARS_MAX] or cls)
-    if len(message) > MESSAGE_CHARS_MAX:
-        message = f"{message[: MESSAGE_CHARS_MAX - 1]}…"
     stack = "".join(traceback.format_exception(error))
-    return Fault(code, message, cls, retryable, capped(masked(stack[-MASKED_CHARS_MAX:])))
+    return Fault(code, _sentence(text or cls), cls, retryable, capped(masked(stack[-MASKED_CHARS_MAX:])))
+
+
+def _sentence(text: str) -> str:
+    """What an agent said, for people: masked and cut."""
+    message = masked(text[:MASKED_CHARS_MAX])
+    return message if len(message) <= MESSAGE_CHARS_MAX else f"{message[: MESSAGE_CHARS_MAX - 1]}…"
 
 
 def usage_of(usd: Any, tokens: Any) -> Usage | None:
@@ -134,7 +169,7 @@ def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
         f"{spec.name} returned {what}, whose type of event is not known",
         code="bad_result",
         where=agent.where,
-        expected="a Payload with a type, Emit(type, payload), a list of them, or None",
+        expected="a Payload with a type, Emit(type, payload), a list of them, Later or Reject alone, or None",
         remedy='Give the class its type: `class X(Payload, type="x.done")`',
     )
 
@@ -166,17 +201,15 @@ def _answer(
 
 
 def _json(agent: Agent, payload: Any) -> bytes:
-    try:
-        if isinstance(payload, BaseModel):
-            return payload.__pydantic_serializer__.to_json(payload)
-        return orjson.dumps(payload)
-    except (TypeError, ValueError) as error:
+    data = encode(payload)
+    if isinstance(data, Flaw):
         raise InvalidInput(
-            f"a returned payload is not JSON: {error}",
+            f"a returned payload cannot be sent: {data.message}",
             code="bad_result",
             where=agent.where,
             expected="JSON-able values",
-        ) from error
+        )
+    return data
 
 
 def _schema(agent: Agent, type: str, error: ValidationError) -> InvalidInput:

@@ -5,7 +5,7 @@ import string
 from hypothesis import strategies as st
 
 from mesh.core.codec import read, write
-from mesh.core.event import BATCH, INBOX_KINDS, NO_USAGE, TASK, Event, Fault, Usage, rfc3339
+from mesh.core.event import BATCH, INBOX_KINDS, NO_USAGE, RETRY_AFTER_MS_MAX, TASK, Event, Fault, Usage, rfc3339
 from mesh.core.record import Headers, StoredRecord
 
 AT_MS = 1_795_176_000_123
@@ -14,7 +14,7 @@ IDS = st.text(string.ascii_letters + string.digits + "._:-", min_size=1, max_siz
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 NAMES = st.text(string.ascii_lowercase + "_", min_size=1, max_size=10)
 TIMES = st.integers(0, 253_402_300_799_999)
-FAULTS = st.builds(Fault, IDS, TEXTS, TEXTS, st.booleans(), TEXTS)
+FAULTS = st.builds(Fault, IDS, TEXTS, TEXTS, st.booleans(), TEXTS, st.integers(0, RETRY_AFTER_MS_MAX))
 USAGES = st.builds(Usage, st.integers(0, 10**15 - 1), st.integers(0, 10**15 - 1))
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 
 import mesh.core.agent as agent_module
 from mesh.context import Context
-from mesh.core.agent import Agent, Emit, Payload, agent, describe
+from mesh.core.agent import Agent, Emit, Later, Payload, Reject, agent, describe
 from mesh.core.errors import InvalidInput
 
 
@@ -123,6 +123,9 @@ def untyped(event: Untyped) -> Untyped:
     raise NotImplementedError
 
 
+def declining(order: Placed) -> Priced | Later | Reject | None: ...
+
+
 @functools.wraps(one)
 def wrapped(*args: Any, **kwargs: Any) -> Any:
     return one(*args, **kwargs)
@@ -143,6 +146,7 @@ def wrapped(*args: Any, **kwargs: Any) -> Any:
         (quoted, ("order.placed",), ("order.priced",)),
         (untyped, (), None),
         (wrapped, ("order.placed",), ("order.priced",)),
+        (declining, ("order.placed",), ("order.priced",)),
     ],
 )
 def test_a_signature_says_what_is_heard_and_emitted(

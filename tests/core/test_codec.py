@@ -17,7 +17,7 @@ from mesh.core.codec import (
     read,
     write,
 )
-from mesh.core.event import BATCH, NO_USAGE, Event, Fault, Usage, rfc3339
+from mesh.core.event import BATCH, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage, rfc3339
 from mesh.core.record import Headers, Record
 from tests.core.samples import AT_MS, TIMES, events, stored, task
 
@@ -36,7 +36,7 @@ def test_what_was_written_is_read_again(event: Event) -> None:
 
 def test_only_listed_headers_are_written_and_all_are_listed() -> None:
     event = task()
-    event.usage, event.fault, event.origin = Usage(5, 6), Fault("exception", "no", "E", True, "stack"), "t:0:1"
+    event.usage, event.fault, event.origin = Usage(5, 6), Fault("later", "no", "E", True, "stack", 5), "t:0:1"
     written = [name for name, _ in write(event)]
     assert sorted(written) == sorted(name for name, _ in HEADERS)
 
@@ -237,6 +237,28 @@ def test_a_failure_from_outside_is_cut_to_size() -> None:
     assert found.fault is not None
     assert len(found.fault.message) == FAULT_TEXT_BYTES_MAX
     assert len(found.fault.stack) == STACK_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("digits", "after_ms"),
+    [
+        (b"1500", 1500),
+        (b"0", 0),
+        (b"", 0),
+        (b"soon", 0),
+        (b"-1", 0),
+        (b"1.5", 0),
+        (b"9" * 15, RETRY_AFTER_MS_MAX),
+        (b"9" * 400, 0),
+    ],
+)
+def test_a_wish_for_later_is_read_and_one_that_is_none_does_not_lose_the_failure(digits: bytes, after_ms: int) -> None:
+    event = task()
+    event.fault = Fault("later", "busy")
+    headers = [*write(event), ("mesh-error-retry-after-ms", digits)]
+    found = read(stored(headers))
+    assert isinstance(found, Event)
+    assert found.fault == Fault("later", "busy", retry_after_ms=after_ms)
 
 
 def test_a_failure_with_odd_text_is_written_and_read() -> None:

@@ -245,8 +245,15 @@ def test_a_value_whose_type_of_event_is_unknown_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("payload", [object(), {1: 2}, {"a": {1}}, "\ud800", 2**64, Note(text="\ud800"), [Note()]])
 def test_a_payload_that_is_not_json_is_refused(payload: Any) -> None:
-    with pytest.raises(InvalidInput, match="not JSON") as caught:
+    with pytest.raises(InvalidInput, match="not JSON-able") as caught:
         parts_of(AGENT, SPEC, Emit("order.rejected", payload))
+    assert caught.value.code == "bad_result"
+
+
+@pytest.mark.parametrize("payload", [float("nan"), {"a": [float("inf")]}, Priced(total=float("-inf"))])
+def test_a_number_that_is_none_is_refused_instead_of_becoming_null(payload: Any) -> None:
+    with pytest.raises(InvalidInput, match="NaN and infinity") as caught:
+        parts_of(AGENT, SPEC, Emit("order.priced", payload))
     assert caught.value.code == "bad_result"
 
 

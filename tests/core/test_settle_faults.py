@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.core.agent import Later, Reject, describe
 from mesh.core.codec import STACK_BYTES_MAX
 from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput
-from mesh.core.event import Usage
-from mesh.core.settle import MESSAGE_CHARS_MAX, failed, fault_of, succeeded, usage_of
+from mesh.core.event import RETRY_AFTER_MS_MAX, Usage
+from mesh.core.settle import MESSAGE_CHARS_MAX, declined, failed, fault_of, parts_of, succeeded, usage_of
+from mesh.core.topology import AgentSpec
 from tests.core.samples import again, task
+
+
+def agent(ask: dict[str, Any]) -> None: ...
+
+
+AGENT = describe(agent)
 
 
 def raised(error: BaseException) -> BaseException:
@@ -137,3 +145,46 @@ def test_what_is_no_usage_is_told_from_none_at_all(usd: Any, tokens: Any) -> Non
 def test_any_report_is_a_usage_that_the_codec_carries_or_none(usd: Any, tokens: int) -> None:
     usage = usage_of(usd, tokens)
     assert again(succeeded(task(), [], usage)).usage == usage
+
+
+# ------------------------------------------------------------------------------------------------- Later and Reject
+
+
+@pytest.mark.parametrize(
+    ("seconds", "after_ms"), [(0, 0), (1.5, 1_500), (0.0001, 1), (366 * 86_400, RETRY_AFTER_MS_MAX)]
+)
+def test_later_says_when_to_ask_again_and_may_be_tried_again(seconds: float, after_ms: int) -> None:
+    fault = declined(AGENT, Later(seconds, "rate limited"))
+    assert (fault.code, fault.retryable, fault.retry_after_ms, fault.message) == (
+        "later",
+        True,
+        after_ms,
+        "rate limited",
+    )
+    assert again(failed(task(), fault, None)).fault == fault
+
+
+def test_later_without_a_reason_says_how_long() -> None:
+    assert declined(AGENT, Later(30)).message == "the agent asked to be asked again in 30 s"
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), True, "5", None, 366 * 86_400 + 1, 10**400])
+def test_later_without_a_usable_time_is_a_bad_result(seconds: Any) -> None:
+    with pytest.raises(InvalidInput, match="seconds from 0 to") as caught:
+        declined(AGENT, Later(seconds))
+    assert caught.value.code == "bad_result"
+
+
+def test_reject_is_final_and_its_reason_is_masked_and_cut() -> None:
+    fault = declined(AGENT, Reject("password=hunter2 " + "x" * 5_000))
+    assert (fault.code, fault.retryable, fault.retry_after_ms, fault.stack) == ("rejected", False, 0, "")
+    assert "hunter2" not in fault.message
+    assert len(fault.message) == MESSAGE_CHARS_MAX
+    assert declined(AGENT, Reject("")).message == "the agent rejected the task without a reason"
+    assert declined(AGENT, Reject(5)).message == "5"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [[Later(1)], [Reject("no"), {}]])
+def test_in_a_list_later_and_reject_are_no_events(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="Later or Reject alone"):
+        parts_of(AGENT, AgentSpec("a", "x:y", ("ask",), ("answer",)), value)
