@@ -173,6 +173,13 @@ class Log(Protocol):
         """For each partition the first offset whose timestamp is at or after `at_ms`; the end if there is none."""
         ...
 
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        """Remove records before an offset, for ever; some of them may stay for a while (`bounds` tells).
+
+        Raises NotFound for an unknown partition, LogUnavailable when the log does not answer or does not allow it.
+        """
+        ...
+
     async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
         """Places of a group in a topic, read from outside the group; partitions without one are left out."""
         ...

@@ -53,6 +53,40 @@ class LogContract(GroupContract):
         with pytest.raises(NotFound):
             await log.offsets_at("nosuch", 0)
 
+    async def test_what_was_trimmed_is_gone_and_the_rest_is_as_it_was(
+        self, log: Log, make: Make, open_log: OpenLog
+    ) -> None:
+        topic = await make(2)
+        place = TopicPartition(topic, 0)
+        await append(log, numbered(topic, range(10)))
+        second = await append(log, numbered(topic, range(10, 20)))
+        await append(log, numbered(topic, [99], partition=1))
+        await log.trim(place, second[0].offset)
+        bounds = await (await open_log()).bounds(topic)
+        assert (bounds[0].start, bounds[1]) == (second[0].offset, Bounds(0, 1))
+        assert values(await read(log.reader({place: 0}), 10)) == [b"%d" % n for n in range(10, 20)]
+        await log.trim(place, second[0].offset - 5)
+        assert (await log.bounds(topic))[0].start == second[0].offset, "what is gone does not come back"
+
+    async def test_a_partition_trimmed_beyond_its_end_is_empty_and_its_offsets_go_on(
+        self, log: Log, make: Make
+    ) -> None:
+        topic = await make(1)
+        place = TopicPartition(topic, 0)
+        (last,) = await append(log, numbered(topic, [1]))
+        await log.trim(place, last.offset + 100)
+        (found,) = (await log.bounds(topic)).values()
+        assert (found.start, found.end) == (last.offset + 1, last.offset + 1)
+        (following,) = await append(log, numbered(topic, [2]))
+        assert following.offset == last.offset + 1
+        assert values(await read(log.reader({place: 0}), 1)) == [b"2"]
+
+    async def test_what_does_not_exist_cannot_be_trimmed(self, log: Log, make: Make) -> None:
+        topic = await make(1)
+        for place in (TopicPartition("nosuch", 0), TopicPartition(topic, 1)):
+            with pytest.raises(NotFound):
+                await log.trim(place, 1)
+
     # ------------------------------------------------------------------------------------------------------ append
 
     async def test_records_of_a_partition_are_read_in_the_order_of_appending(self, log: Log, make: Make) -> None:

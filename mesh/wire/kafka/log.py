@@ -130,6 +130,18 @@ class KafkaLog:
         topics, _ = self._started()
         return await topics.offsets_at(topic, at_ms)
 
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        """See `Log.trim`. The broker frees the room when a segment lies before the offset as a whole."""
+        topics, _ = self._started()
+        count = (await self._partitions([partition.topic]))[partition.topic]
+        if not 0 <= partition.partition < count:
+            raise NotFound(
+                f"topic {partition.topic!r} has no partition {partition.partition}",
+                where=self.url,
+                expected=f"0 to {count - 1}",
+            )
+        await topics.trim(partition, before)
+
     async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
         """See `Log.committed`. Raises NotFound for an unknown topic."""
         topics, _ = self._started()

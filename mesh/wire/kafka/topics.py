@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
+from aiokafka.structs import TopicPartition as KafkaPartition
 
 from mesh.core.errors import NotFound, TopicsInvalid
 from mesh.core.record import TopicPartition
@@ -169,6 +170,12 @@ class Topics:
                         raise errors.for_code(code)(f"{topic}/{partition}")
                     found[partition] = offset
         return found
+
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        """Remove records before an offset; beyond the end: all. Raises LogUnavailable, also when it is not allowed."""
+        end = (await self.bounds(partition.topic))[partition.partition].end
+        wanted = {KafkaPartition(*partition): RecordsToDelete(min(before, end))}
+        await self._connection.ask(f"trim {partition.topic}", lambda: self._admin.delete_records(wanted))
 
     async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
         """Places of a group, with metadata. Raises LogUnavailable."""

@@ -122,6 +122,13 @@ class SqliteLog:
         found = self._topic(topic)
         return self.file.read(lambda connection: catalog.offsets_at(connection, found, at_ms), operation="offsets at")
 
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        """Remove records before an offset, but for those that lie in one batch with later ones. Raises NotFound,
+        LogUnavailable."""
+        number = self.file.read(lambda connection: self._catalog.number(connection, partition), operation="trim")
+        while await retention.remove_some(self.file, number, before):
+            pass  # a little at a time, so that nobody waits long for the lock
+
     async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
         """Places of a group. Raises NotFound for an unknown topic, LogUnavailable."""
         found = self._topic(topic)

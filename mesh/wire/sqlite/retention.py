@@ -1,4 +1,4 @@
-"""Removal of records that are older than their topic's `retention.ms`."""
+"""Removal of records: those older than their topic's `retention.ms`, and those before a given offset."""
 
 import sqlite3
 
@@ -43,8 +43,11 @@ async def _remove_some(file: SqliteFile, number: int, horizon_ms: int) -> int:
         return until if until > end.start else 0
 
     until = file.read(old_until, operation="retention")
-    if not until:
-        return 0
+    return await remove_some(file, number, until) if until else 0
+
+
+async def remove_some(file: SqliteFile, number: int, until: int) -> int:
+    """Remove the first batches that lie before an offset as a whole. Answers how many records went; 0: none is left."""
     base = number << OFFSET_BITS
 
     def job(connection: sqlite3.Connection) -> int:
@@ -52,10 +55,12 @@ async def _remove_some(file: SqliteFile, number: int, horizon_ms: int) -> int:
         old = [
             row[0]
             for row in connection.execute(
-                "SELECT id FROM batches WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-                (base, base | until, _BATCHES_A_WRITE),
+                "SELECT id FROM batches WHERE id >= ? AND id < ? AND id + records <= ? ORDER BY id LIMIT ?",
+                (base, base | until, base | until, _BATCHES_A_WRITE),
             ).fetchall()
         ]
+        if not old:
+            return 0
         connection.executemany("DELETE FROM batches WHERE id = ?", [(row_id,) for row_id in old])
         first = connection.execute(
             "SELECT min(id) FROM batches WHERE id >= ? AND id < ?", (base, (number + 1) << OFFSET_BITS)
