@@ -7,9 +7,11 @@ is the silent fold of the inbox up to the committed offset: the effects were ack
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mesh.core.effect import Effect, Note, Schedule
 from mesh.core.errors import TopicsInvalid
+from mesh.core.event import DUE
 from mesh.core.fold import Partition
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import due_record, record_of
@@ -18,9 +20,12 @@ from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.loop import Loop, append_all
 from mesh.wire.ports import Clock, Log
+from mesh.wire.relay import Relay
 
 RESTORE_RECORDS_MAX = 2_000
 TIMER_IDLE_MS = 1_000
+TIMER_PAUSE_MS = 20
+"""Between two rounds of timers: those that come due meanwhile travel together."""
 _log = diagnostics("orchestrator")
 
 
@@ -42,6 +47,7 @@ class Orchestrator:
         self._states: dict[TopicPartition, Partition] = {}
         self._timers: dict[TopicPartition, Timers] = {}
         self._timer_set = asyncio.Event()
+        self._relay = Relay(log, topology)
         self.notes: Counter[str] = Counter()
         """Drops by reason code since the start of this process."""
         self._loop = Loop(
@@ -60,10 +66,12 @@ class Orchestrator:
         await self._check_inbox()
         async with asyncio.TaskGroup() as group:
             timers = group.create_task(self._fire_timers(), name="timers")
+            relay = group.create_task(self._relay.run(), name="relay control")
             try:
                 await self._loop.run(stop)
             finally:
                 timers.cancel()
+                relay.cancel()
 
     async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
         """Stage: fold silently from the first record to the committed offset."""
@@ -88,6 +96,7 @@ class Orchestrator:
                     timers.add(Schedule(run.id, due, task.held.due_ms, task.id, task.attempt))
         self._states[partition], self._timers[partition] = state, timers
         self._timer_set.set()
+        self._relay.opened(partition, state.control)
         took_ms = round(self._clock.monotonic_ms() - began_ms)
         _log.info(
             "partition is live", partition=partition.partition, at=place, open_runs=len(state.runs), took_ms=took_ms
@@ -100,20 +109,22 @@ class Orchestrator:
         out: list[NewRecord] = []
         for record in records:
             for effect in state.step(record):
-                self._perform(partition, effect, out)
+                self._perform(partition, record, effect, out)
         return out
 
     def drop(self, partition: TopicPartition) -> None:
         """Stage: forget."""
         self._states.pop(partition, None)
         self._timers.pop(partition, None)
+        self._relay.closed(partition)
 
-    def _perform(self, partition: TopicPartition, effect: Effect, out: list[NewRecord]) -> None:
+    def _perform(self, partition: TopicPartition, record: Record, effect: Effect, out: list[NewRecord]) -> None:
         if isinstance(effect, Schedule):
             timers = self._timers[partition]
             before = timers.next_ms()
-            timers.add(effect)
-            if before is None or effect.due_ms < before:
+            timer = self._put_off(effect, record)
+            timers.add(timer)
+            if before is None or timer.due_ms < before:
                 self._timer_set.set()
         elif isinstance(effect, Note):
             self.notes[effect.code] += 1
@@ -121,6 +132,13 @@ class Orchestrator:
                 _log.warning("a claim was refused", code=effect.code, run=effect.run_id, reason=effect.message)
         else:
             out.append(record_of(effect, self._topology))
+
+    def _put_off(self, timer: Schedule, record: Record) -> Schedule:
+        """A timer as it is; one that fired early, since our clock is ahead of the log's, when its rest has passed."""
+        now_ms = self._clock.now_ms()
+        if timer.due_ms > now_ms or ("ce_meshkind", DUE.encode()) not in record.headers:
+            return timer
+        return replace(timer, due_ms=now_ms + max(TIMER_PAUSE_MS, timer.due_ms - record.timestamp))
 
     async def _fire_timers(self) -> None:
         """Put what is due into the inbox. Only its consumption changes state, so the log decides races."""
@@ -133,7 +151,9 @@ class Orchestrator:
                     if timer.run_id in self._states[partition].runs:
                         record = due_record(timer, now_ms, self._topology)
                         out.append(record._replace(partition=partition.partition))
-            await append_all(self._log, out, self._topology)
+            if out:
+                await append_all(self._log, out, self._topology)
+                await self._clock.sleep_ms(TIMER_PAUSE_MS)
             following = [at for t in self._timers.values() if (at := t.next_ms()) is not None]
             wait_ms = min([TIMER_IDLE_MS, *(at - self._clock.now_ms() for at in following)])
             if wait_ms > 0:

@@ -7,8 +7,9 @@ import pytest
 
 from mesh.core import settle
 from mesh.core.codec import Unreadable, read, write
+from mesh.core.control import Switch, control_record
 from mesh.core.errors import TopicsInvalid
-from mesh.core.event import NO_USAGE, REQUESTED, Event, Fault, Part
+from mesh.core.event import DUE, NO_USAGE, REQUESTED, SWITCHED, Event, Fault, Part
 from mesh.core.language import load
 from mesh.core.record import NewRecord, Record
 from mesh.core.topology import Topology
@@ -99,6 +100,39 @@ async def test_a_deadline_ends_the_run_though_nobody_answers(log: Log) -> None:
     body = orjson.loads(outcome.value or b"")
     assert (body["ending"], body["refusals"][0]["code"]) == ("stopped", "deadline")
     assert "echo" in body["refusals"][0]["message"]
+
+
+class AheadClock(SystemClock):
+    """The clock of a machine that is 300 ms ahead of the log's."""
+
+    def now_ms(self) -> int:
+        return super().now_ms() + 300
+
+
+async def test_a_clock_that_is_ahead_of_the_log_makes_no_storm_of_timers(log: Log) -> None:
+    service = Orchestrator(log, TOPOLOGY, AheadClock(), session_timeout_ms=2_000)
+    async with working(log, TOPOLOGY, service.run):
+        await append(log, request("r1", expiry_ms=SystemClock().now_ms() + 350))
+        (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
+    assert orjson.loads(outcome.value or b"")["ending"] == "stopped"
+    fired = [record for record in await read_all(log, TOPOLOGY.inbox) if event(record).kind == DUE]
+    assert 2 <= len(fired) <= 4, "early once or twice, then in time"
+
+
+async def test_a_stop_is_relayed_into_every_partition_once_whoever_owns_it(log: Log) -> None:
+    stop = control_record(Switch("agent", "echo", "stopped", "ann@desk"), TOPOLOGY, event_id="c1")
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, stop)
+        told = await read_until(log, TOPOLOGY.inbox, 2)
+        await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
+    assert sorted(record.partition for record in told) == [0, 1]
+    assert {event(record).kind for record in told} == {SWITCHED}
+    again = orchestrator(log)
+    async with working(log, TOPOLOGY, again.run):
+        await again.ready.wait()
+        await append(log, request("r1"))
+        await read_until(log, TOPOLOGY.tasks("echo"), 1)
+    assert len(await read_all(log, TOPOLOGY.inbox)) == 3, "the new owner knows it from the fold"
 
 
 async def test_bytes_that_are_no_event_are_dead_letters_and_stop_nothing(log: Log) -> None:
