@@ -223,6 +223,7 @@ def _task() -> str:
 def _outcome() -> str:
     run = Run("17592f4319c2264b91673ff5", "order.placed", MESH.digest, AT_MS, AT_MS + 60_000, ending="partial")
     run.ended_ms, run.roots, run.tasks, run.refused, run.usd_micros, run.tokens = AT_MS + 8, ("o-1",), 3, 1, 1_200, 310
+    run.bodies = ("5f0c2a9d41b7e683",)
     run.results = (Result("x1", "order.priced", "pricing", b'{"total":12.5}'),)
     text = "visits: reviewer > writer > reviewer reaches 'reviewer' 4 times in this run, at most 3"
     run.refusals = (Refusal("visits", "reviewer", ("reviewer", "writer"), 3, 4, text),)

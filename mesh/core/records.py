@@ -20,7 +20,7 @@ OUTCOME_TYPE = "mesh.run."
 """`mesh.run.completed` and so on: the type of an outcome names the ending."""
 OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("run", "run id"),
-    ("request", "`ids` of the requests heard, in order; `type` of the first"),
+    ("request", "`ids` of the requests heard and `fingerprints` of their bodies, in order; `type` of the first"),
     ("ending", "completed, partial, stopped, failed or cancelled; also in the type: `mesh.run.<ending>`"),
     ("results", "payloads that left the mesh: `type`, `id`, `agent`, and `data` (`text` where it is no JSON)"),
     ("refused", "how often something was refused"),
@@ -163,7 +163,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
     """The outcome as JSON-able values; `OUTCOME_FIELDS` says what they mean."""
     return {
         "run": run.id,
-        "request": {"ids": list(run.roots), "type": run.type},
+        "request": {"ids": list(run.roots), "type": run.type, "fingerprints": list(run.bodies)},
         "ending": run.ending,
         "results": [_result(r) for r in run.results],
         "refused": run.refused,

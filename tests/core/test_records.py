@@ -41,6 +41,7 @@ def again(record: NewRecord) -> Event:
 def ended_run() -> Run:
     run = Run("r1", "order.placed", "d" * 16, AT_MS, AT_MS + 60_000)
     run.subject, run.ending, run.ended_ms = "o-1", "partial", AT_MS + 1_500
+    run.bodies = ("0b1c",)
     run.roots, run.tasks, run.usd_micros, run.tokens, run.refused = ("o-1",), 3, 1_500_000, 42, 7
     run.results = (Result("x1", "order.rejected", "fraud", b'{ "why": 1.50 }'),)
     run.refusals = (Refusal("depth", "b", ("a",), 1, 2, "depth: a > b is 2 hops deep, at most 1"),)
@@ -75,7 +76,7 @@ def test_an_outcome_tells_everything_about_its_run() -> None:
     assert (event.usage, event.traceparent) == ((1_500_000, 42), ended_run().traceparent)
     assert orjson.loads(event.data) == {
         "run": "r1",
-        "request": {"ids": ["o-1"], "type": "order.placed"},
+        "request": {"ids": ["o-1"], "type": "order.placed", "fingerprints": ["0b1c"]},
         "ending": "partial",
         "results": [{"type": "order.rejected", "id": "x1", "agent": "fraud", "data": {"why": 1.5}}],
         "refused": 7,

@@ -1,0 +1,59 @@
+"""What became of letters that were sent again, as the outcomes and the dead letters that follow tell it. Pure."""
+
+from collections.abc import Iterable
+
+import orjson
+
+from mesh.core.codec import Unreadable, read
+from mesh.core.ingress import REJECTED_TYPE
+from mesh.core.letter import REDRIVE, letter_of
+from mesh.core.record import Record
+from mesh.core.records import OUTCOME_TYPE
+from mesh.core.redrive_ledger import Entry
+from mesh.core.topology import Topology
+
+
+class Aftermath:
+    """Waits for the ends of what these entries sent. Give it what came on mesh.outcomes and mesh.dead since."""
+
+    def __init__(self, entries: Iterable[Entry], topology: Topology) -> None:
+        self._topology = topology
+        self.waiting: dict[str, Entry] = {entry.key: entry for entry in entries}
+        """What is not known yet, by the key of the entry, which is also the id of what was sent."""
+
+    def take(self, record: Record) -> dict[str, str]:
+        """What this record tells: key of the entry → result. Those are waited for no longer."""
+        told = self._dead(record) if record.topic == self._topology.dead else self._outcome(record)
+        for key in told:
+            del self.waiting[key]
+        return told
+
+    def _dead(self, record: Record) -> dict[str, str]:
+        """Nobody could take it: it lies among the dead letters once more, under the id it was sent with."""
+        letter = letter_of(record)
+        if letter.task_id:
+            return {}  # it was taken, and failed: the outcome of the run tells
+        names = [letter.header(name) for name in (REDRIVE, "ce_id", "ce_causationid")]
+        key = next((name for name in names if name in self.waiting), "")
+        return {key: f"refused: {letter.reason}"} if key else {}
+
+    def _outcome(self, record: Record) -> dict[str, str]:
+        run_id = (record.key or b"").decode("utf-8", "replace")
+        concerned = [key for key, entry in self.waiting.items() if entry.run_id == run_id] if run_id else []
+        if not concerned:
+            return {}
+        event = read(record)
+        if isinstance(event, Unreadable):
+            return {}
+        if event.type == REJECTED_TYPE:
+            return dict.fromkeys(concerned, "rejected")
+        if not event.type.startswith(OUTCOME_TYPE):
+            return {}
+        try:
+            body = orjson.loads(event.data)
+        except orjson.JSONDecodeError:
+            return {}
+        heard = body.get("redrives") if isinstance(body, dict) else None
+        if isinstance(heard, list):  # an outcome from before the redrive was heard is not its end
+            concerned = [key for key in concerned if key in heard or self.waiting[key].way == "new"]
+        return dict.fromkeys(concerned, event.type.removeprefix(OUTCOME_TYPE))
