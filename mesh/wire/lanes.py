@@ -1,7 +1,8 @@
 """Lanes: work items with the same key one after the other, different keys in parallel, far above the partition count.
 
 A lane exists while its key has work. Up to `lanes_max` runners take ready lanes in turn; a runner that finds nothing
-ends. So ten thousand waiting tasks are ten thousand runners, and none when nothing is to do.
+ends. So ten thousand waiting tasks are ten thousand runners, and none when nothing is to do. An item stays at the head
+of its lane until it is done, so that one which was interrupted is the next of its key again.
 """
 
 import asyncio
@@ -23,14 +24,24 @@ class Lanes(Generic[T]):
         self._handle = handle
         self._lanes_max = lanes_max
         self._waiting: dict[bytes, deque[T]] = {}
+        """Key → its items, the one in work first."""
         self._ready: deque[bytes] = deque()
-        self._runners: set[asyncio.Task[None]] = set()
+        """Keys with items of which none is in work; empty while held."""
+        self._runners: dict[asyncio.Task[None], bytes | None] = {}
+        """Each with the key it works on."""
+        self._strays: set[asyncio.Task[None]] = set()
+        self._held = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self.queued = 0
         """Items put and not begun."""
         self.running = 0
-        """Items begun and not ended."""
+        """Items begun and not ended; without the abandoned ones."""
+
+    @property
+    def strays(self) -> int:
+        """Abandoned runners that still live."""
+        return len(self._strays)
 
     def put(self, key: bytes, item: T) -> None:
         """Queue an item. Raises what a handler raised, if one did so against its promise."""
@@ -39,11 +50,9 @@ class Lanes(Generic[T]):
         lane = self._waiting.get(key)
         if lane is None:
             self._waiting[key] = deque((item,))
-            self._ready.append(key)
-            if len(self._runners) < self._lanes_max:
-                runner = asyncio.get_running_loop().create_task(self._run())
-                self._runners.add(runner)
-                runner.add_done_callback(self._ended)
+            if not self._held:
+                self._ready.append(key)
+                self._spawn()
         else:
             lane.append(item)
         self.queued += 1
@@ -56,42 +65,114 @@ class Lanes(Generic[T]):
         if self._error is not None:
             raise self._error
 
+    async def idle(self) -> None:
+        """Wait until nothing is running. Raises as `put` does."""
+        while self._error is None and self.running:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._error is not None:
+            raise self._error
+
+    def hold(self) -> None:
+        """Begin nothing new. What runs may end; what is put waits for `release`."""
+        self._held = True
+        self._ready.clear()
+
+    def release(self) -> None:
+        """Go on after `hold`, each key with the item it stood at."""
+        self._held = False
+        busy = set(self._runners.values())
+        self._ready.extend(key for key in self._waiting if key not in busy and key not in self._ready)
+        for _ in range(len(self._ready)):
+            self._spawn()
+
+    def interrupt(self, runner: "asyncio.Task[None]") -> None:
+        """Cancel the item that this runner works on, while held: it is the first of its key again."""
+        if runner in self._runners:
+            runner.cancel()
+
+    def abandon(self, runner: "asyncio.Task[None]", *, keep: bool = False) -> None:
+        """Leave a runner alone whose handler does not end: its slot and its key are free from now on.
+
+        `keep`: the item was not done and is the first of its key again. What the handler answers later is nobody's.
+        """
+        key = self._runners.pop(runner)
+        self._strays.add(runner)
+        self.running -= 1
+        if key is not None and (lane := self._waiting.get(key)) is not None:
+            self._leave(key, lane, done=not keep)
+        self._spawn()
+        self._changed.set()
+
     def cancel(self) -> None:
         """End all runners; items in work are cancelled, queued ones dropped."""
         self._waiting.clear()
         self._ready.clear()
         self.queued = 0
-        for runner in self._runners:
+        for runner in (*self._runners, *self._strays):
             runner.cancel()
 
+    async def ended(self, within_ms: float) -> int:
+        """Wait so long for runners to end. Answers how many still live."""
+        live = {*self._runners, *self._strays}
+        if live:
+            await asyncio.wait(live, timeout=within_ms / 1000)
+        return sum(not runner.done() for runner in live)
+
+    def _spawn(self) -> None:
+        if self._ready and len(self._runners) < self._lanes_max:
+            runner = asyncio.get_running_loop().create_task(self._run())
+            self._runners[runner] = None
+            runner.add_done_callback(self._ended)
+
     async def _run(self) -> None:
+        runner = asyncio.current_task()
+        assert runner is not None  # this is one
         since = time.monotonic()
         while self._ready:
             key = self._ready.popleft()
             lane = self._waiting[key]
-            item = lane.popleft()
             self.queued -= 1
             self.running += 1
+            self._runners[runner] = key
+            done = False
             try:
-                await self._handle(item)
+                await self._handle(lane[0])
+                done = True
             except Exception as error:
                 self._error = error
                 raise
             finally:
-                self.running -= 1
-                self._changed.set()
-            if self._waiting.get(key) is lane:
-                if lane:
-                    self._ready.append(key)
-                else:
-                    del self._waiting[key]
+                if runner in self._runners:
+                    self.running -= 1
+                    if self._waiting.get(key) is lane:
+                        self._leave(key, lane, done=done)
+                    self._changed.set()
+            if runner not in self._runners:
+                return  # abandoned: another one runs in its place
             now = time.monotonic()
             if (now - since) * 1000 > BUSY_MS_MAX:
+                self._runners[runner] = None
                 await asyncio.sleep(0)
                 since = time.monotonic()
 
-    def _ended(self, runner: asyncio.Task[None]) -> None:
-        self._runners.discard(runner)
+    def _leave(self, key: bytes, lane: deque[T], *, done: bool) -> None:
+        """The head of a lane is not in work any more."""
+        if done:
+            lane.popleft()
+            if not lane:
+                del self._waiting[key]
+                return
+        else:
+            self.queued += 1
+        if not self._held:
+            self._ready.append(key)
+
+    def _ended(self, runner: "asyncio.Task[None]") -> None:
+        self._runners.pop(runner, None)
+        self._strays.discard(runner)
         self._changed.set()
         if not runner.cancelled():
             self._error = self._error or runner.exception()
+        elif not self._held:
+            self._spawn()  # it was interrupted, and meanwhile all was released
