@@ -19,17 +19,20 @@ import orjson
 from uuid_utils import uuid7
 
 from mesh.core.codec import Unreadable, read, write
+from mesh.core.control import wish
 from mesh.core.encode import encode
 from mesh.core.errors import InvalidInput, LogUnavailable, NotAccepted, WaitTimeout
-from mesh.core.event import Event
+from mesh.core.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, fingerprint
+from mesh.core.heard import unheard
 from mesh.core.ingress import REJECTED_TYPE, Rejected, Request, open_request
 from mesh.core.partition import partition_of
+from mesh.core.reasons import REASONS
 from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.strict import Flaw
 from mesh.core.topology import Topology
 from mesh.settings import Settings
 from mesh.settings import load as load_settings
-from mesh.wire.ports import Log, Reader, Refused
+from mesh.wire.ports import Appended, Log, Reader, Refused
 from mesh.wiring import load_topology, open_log
 
 LOOK_BACK_AFTER_S = 1.0
@@ -63,14 +66,22 @@ class Outcome(NamedTuple):
 class Run:
     """A run that was asked for."""
 
-    def __init__(self, mesh: "Mesh", run_id: str, event_id: str) -> None:
+    def __init__(self, mesh: "Mesh", request: Event, place: Appended) -> None:
         self._mesh = mesh
-        self.id = run_id
-        self.event_id = event_id
+        self._fingerprint = fingerprint(request.data)
+        self.id = request.run_id
+        self.event_id = request.id
+        self.place = place
+        """Where the request lies on mesh.inbox."""
 
     async def outcome(self, *, timeout_s: float = 60.0) -> Outcome:
-        """Wait for the end. Raises WaitTimeout (the run goes on), NotAccepted when the request was rejected."""
-        return await self._mesh.outcome(self.id, timeout_s=timeout_s)
+        """Wait for the end. Raises WaitTimeout (the run goes on), and NotAccepted when the request was rejected: also
+        when the run heard it with another body (`idempotency_conflict`), or had ended before (`already_terminal`)."""
+        outcome = await self._mesh.outcome(self.id, timeout_s=timeout_s)
+        why = unheard(outcome.raw, self.event_id, self._fingerprint)
+        if why is not None:
+            raise not_accepted(self.id, *why)
+        return outcome
 
 
 class Mesh:
@@ -151,6 +162,7 @@ class Mesh:
             if (seen := self._recent.get(event.run_id)) is not None and seen.type == REJECTED_TYPE:
                 self._forget(event.run_id)  # asked again, perhaps corrected
         records = [NewRecord(self.topology.inbox, e.run_id.encode(), e.data, write(e)) for e in requests]
+        runs: list[Run] = []
         for event, verdict in zip(requests, await self.log.append(records), strict=True):
             if isinstance(verdict, Refused):
                 raise InvalidInput(
@@ -159,7 +171,36 @@ class Mesh:
                     where=f"{self.log.url} {self.topology.inbox}",
                     remedy="Those before it in this call were published" if len(requests) > 1 else "",
                 )
-        return [Run(self, event.run_id, event.id) for event in requests]
+            runs.append(Run(self, event, verdict))
+        return runs
+
+    async def cancel(self, run_id: str, *, by: str = "", why: str = "") -> Appended:
+        """End a run with what it has, as `cancelled`. `by` and `why` go into its history. Answers where the wish lies
+        on mesh.inbox; one about a run that has ended, or that nobody opened, changes nothing. Raises InvalidInput,
+        LogUnavailable."""
+        return await self._wish(CANCELLED, run_id, by, why)
+
+    async def pause(self, run_id: str, *, by: str = "", why: str = "") -> Appended:
+        """Begin nothing more of a run until `resume`; what runs already may end. As `cancel` otherwise."""
+        return await self._wish(PAUSED, run_id, by, why)
+
+    async def resume(self, run_id: str, *, by: str = "", why: str = "") -> Appended:
+        """Let a paused run go on. As `cancel` otherwise."""
+        return await self._wish(RESUMED, run_id, by, why)
+
+    async def _wish(self, kind: str, run_id: str, by: str, why: str) -> Appended:
+        if not ID_PATTERN.fullmatch(run_id):
+            raise InvalidInput(
+                f"run id {run_id[:64]!r} is none", code="bad_id", where="run", expected=ID_PATTERN.pattern
+            )
+        at_ms = round(datetime.now(UTC).timestamp() * 1_000)
+        record = wish(kind, run_id, self.topology, event_id=str(uuid7()), at_ms=at_ms, by=by, why=why)
+        (verdict,) = await self.log.append([record])
+        if isinstance(verdict, Refused):
+            raise InvalidInput(
+                f"the log refused it: {verdict.message}", code=verdict.code, where=f"{self.log.url} {record.topic}"
+            )
+        return verdict
 
     async def outcome(self, run_id: str, *, timeout_s: float = 60.0) -> Outcome:
         """The outcome of a run, now or when it ends. Looks back through the log if nothing comes within a second."""
@@ -243,13 +284,16 @@ class Mesh:
         tp = TopicPartition(self.topology.outcomes, partition_of(key, len(bounds)))
         start, end = bounds[tp.partition]
         reader = self.log.reader({tp: start})
+        last: Event | None = None
         try:
             while reader.position(tp) < end:
                 for record in await reader.poll(records_max=1_000, wait_ms=500):
                     if record.key == key and not isinstance(event := read(record), Unreadable):
-                        _resolve(event, [future])
+                        last = event  # a run that was opened again has several
         finally:
             await reader.close()
+        if last is not None:
+            _resolve(last, [future])
 
 
 def _resolve(event: Event, waiting: Iterable["asyncio.Future[Outcome]"]) -> None:
@@ -258,9 +302,16 @@ def _resolve(event: Event, waiting: Iterable["asyncio.Future[Outcome]"]) -> None
             continue
         body = orjson.loads(event.data)
         if event.type == REJECTED_TYPE:
-            future.set_exception(NotAccepted(f"{body['code']}: {body['message']}", where=f"run {event.run_id}"))
+            future.set_exception(not_accepted(event.run_id, body["code"], body["message"]))
         else:
             future.set_result(outcome_of(body))
+
+
+def not_accepted(run_id: str, code: str, message: str) -> NotAccepted:
+    """The error for a request that is not part of the run it named."""
+    known = REASONS.get(code)
+    remedy = f"{known.remedy[0].upper()}{known.remedy[1:]}" if known else ""
+    return NotAccepted(f"{code}: {message}", code=code, where=f"run {run_id}", remedy=remedy)
 
 
 def outcome_of(body: dict[str, Any]) -> Outcome:

@@ -136,3 +136,48 @@ async def test_a_closed_mesh_says_so(mesh: MeshTest) -> None:
     await client.close()
     with pytest.raises(LogUnavailable, match="the mesh is closed"):
         await client.publish("ask", {"id": "b"})
+
+
+# --------------------------------------------------------------------------- requests that their run did not take in
+
+
+@pytest.mark.parametrize("when", ["while it is open", "when it has ended"])
+async def test_who_asks_again_with_another_body_does_not_get_the_first_ones_outcome(mesh: MeshTest, when: str) -> None:
+    n = 999 if when == "while it is open" else 1
+    first = await mesh.publish("ask", {"id": "a", "n": n}, deadline_s=1)
+    if when == "when it has ended":
+        assert await first.outcome(timeout_s=10)
+    second = await mesh.publish("ask", {"id": "a", "n": 2}, deadline_s=1)
+    with pytest.raises(NotAccepted, match="another body") as refused:
+        await second.outcome(timeout_s=10)
+    assert (refused.value.code, refused.value.exit_code) == ("idempotency_conflict", 5)
+    assert "give a new request a new id" in str(refused.value).lower()
+    assert (await first.outcome(timeout_s=10)).run_id == second.id
+
+
+async def test_who_comes_after_the_end_of_a_run_does_not_get_its_outcome(mesh: MeshTest) -> None:
+    first = await mesh.publish("ask", {"id": "a", "n": 1}, run_id="together")
+    assert await first.outcome(timeout_s=10)
+    late = await mesh.publish("ask", {"id": "b", "n": 1}, run_id="together")
+    with pytest.raises(NotAccepted, match="ended completed") as refused:
+        await late.outcome(timeout_s=10)
+    assert refused.value.code == "already_terminal"
+
+
+# ------------------------------------------------------------------------------------------------- wishes about a run
+
+
+async def test_a_cancelled_run_ends_cancelled_at_once(mesh: MeshTest) -> None:
+    run = await mesh.publish("ask", {"id": "a", "n": 999})
+    place = await mesh.client.cancel(run.id, by="ann", why="no longer wanted")
+    assert place.partition == run.place.partition
+    assert place.offset > run.place.offset
+    assert (await run.outcome(timeout_s=10)).ending == "cancelled"
+
+
+@pytest.mark.parametrize("run_id", ["", "*", "with space", "x" * 129])
+async def test_a_wish_about_what_is_no_run_is_refused(mesh: MeshTest, run_id: str) -> None:
+    for wish in (mesh.client.cancel, mesh.client.pause, mesh.client.resume):
+        with pytest.raises(InvalidInput) as refused:
+            await wish(run_id)
+        assert refused.value.code == "bad_id"

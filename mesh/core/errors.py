@@ -120,10 +120,17 @@ class Fenced(MeshError):
 
 
 class NotAccepted(MeshError):
-    """The mesh refused: a limit, a policy, or a change that needs `--yes`."""
+    """The mesh refused: a limit, a policy, or a change that needs `--yes`. `code` may be the reason's own."""
 
     code = "refused"
     exit_code = 5
+
+    def __init__(
+        self, what: str, *, code: str = "", where: str = "", expected: str = "", got: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(what, where=where, expected=expected, got=got, remedy=remedy)
+        if code:
+            self.code = code  # type: ignore[misc]  # an instance narrows the class's code
 
 
 class Conflict(MeshError):

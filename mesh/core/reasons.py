@@ -78,11 +78,11 @@ REASONS: Final[dict[str, Reason]] = {
         "partition by murmur2, as Kafka's Java client",
     ),
     "idempotency_conflict": Reason(
-        "a request came again with another body under the same id", _RECORD, "give a new request a new id"
+        "a request came again with another body under the same id", _REQUEST, "give a new request a new id"
     ),
     "already_terminal": Reason(
         "a request or a cancellation came for a run that has ended",
-        (DEAD, COUNTED),
+        (*_REQUEST, COUNTED),
         "ask again under another correlation id",
     ),
     # ------------------------------------------------------------------------------------------------- refusals
