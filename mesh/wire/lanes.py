@@ -144,6 +144,7 @@ class Lanes(Generic[T]):
                 raise
             finally:
                 if runner in self._runners:
+                    self._runners[runner] = None
                     self.running -= 1
                     if self._waiting.get(key) is lane:
                         self._leave(key, lane, done=done)
@@ -152,7 +153,6 @@ class Lanes(Generic[T]):
                 return  # abandoned: another one runs in its place
             now = time.monotonic()
             if (now - since) * 1000 > BUSY_MS_MAX:
-                self._runners[runner] = None
                 await asyncio.sleep(0)
                 since = time.monotonic()
 

@@ -119,3 +119,142 @@ async def test_cancel_ends_what_runs_and_drops_what_waits() -> None:
         await cancelled.wait()
         await lanes.below(1)
     assert lanes.queued == 0
+
+
+# ------------------------------------------------------------------------------------------ hold, interrupt, release
+
+
+async def test_while_held_nothing_new_begins_and_release_goes_on_in_order() -> None:
+    gate = asyncio.Event()
+    seen: list[tuple[bytes, int]] = []
+
+    async def handle(item: tuple[bytes, int]) -> None:
+        await gate.wait()
+        seen.append(item)
+
+    lanes = Lanes(handle, lanes_max=4)
+    for n in range(3):
+        for key in (b"a", b"b"):
+            lanes.put(key, (key, n))
+    await asyncio.sleep(0)
+    assert lanes.running == 2
+    lanes.hold()
+    gate.set()
+    async with asyncio.timeout(5):
+        await lanes.idle()
+    lanes.put(b"c", (b"c", 0))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (sorted(seen), lanes.queued, lanes.running) == ([(b"a", 0), (b"b", 0)], 5, 0)
+    lanes.release()
+    async with asyncio.timeout(5):
+        await lanes.below(1)
+    for key in (b"a", b"b"):
+        assert [n for k, n in seen if k == key] == [0, 1, 2]
+    assert (b"c", 0) in seen
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_interrupted_item_is_the_first_of_its_key_again(at_once: bool) -> None:
+    gate = asyncio.Event()
+    begun: list[int] = []
+    done: list[int] = []
+    runners: list[asyncio.Task[None]] = []
+
+    async def handle(n: int) -> None:
+        runner = asyncio.current_task()
+        assert runner is not None
+        runners.append(runner)
+        begun.append(n)
+        await gate.wait()
+        done.append(n)
+
+    lanes = Lanes(handle, lanes_max=4)
+    lanes.put(b"k", 1)
+    lanes.put(b"k", 2)
+    await asyncio.sleep(0)
+    lanes.hold()
+    lanes.interrupt(runners[0])
+    if not at_once:
+        async with asyncio.timeout(5):
+            await lanes.idle()
+        assert (lanes.queued, lanes.running) == (2, 0)
+    gate.set()
+    lanes.release()
+    async with asyncio.timeout(5):
+        await lanes.below(1)
+    assert begun == [1, 1, 2]
+    assert done == [1, 2]
+    assert (lanes.queued, lanes.running) == (0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------------ abandon
+
+
+class Stubborn:
+    """A handler that does not let itself be cancelled, for items below 0."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.done: list[int] = []
+        self.runners: dict[int, asyncio.Task[None]] = {}
+
+    async def __call__(self, n: int) -> None:
+        runner = asyncio.current_task()
+        assert runner is not None
+        self.runners[n] = runner
+        while n < 0 and not self.gate.is_set():
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                continue
+        self.done.append(n)
+
+
+async def test_an_abandoned_item_frees_its_slot_and_its_key() -> None:
+    handle = Stubborn()
+    lanes = Lanes(handle, lanes_max=1)
+    for n in (-1, 1, 2):
+        lanes.put(b"k", n)
+    lanes.put(b"other", 3)
+    await asyncio.sleep(0)
+    lanes.abandon(handle.runners[-1])
+    assert (lanes.running, lanes.strays) == (0, 1)
+    async with asyncio.timeout(5):
+        await lanes.below(1)
+    assert sorted(handle.done) == [1, 2, 3]
+    handle.gate.set()
+    async with asyncio.timeout(5):
+        assert await lanes.ended(5_000) == 0
+    assert (handle.done[-1], lanes.running, lanes.queued, lanes.strays) == (-1, 0, 0, 0)
+
+
+async def test_an_abandoned_item_may_be_kept_for_later() -> None:
+    handle = Stubborn()
+    lanes = Lanes(handle, lanes_max=1)
+    lanes.put(b"k", -1)
+    lanes.put(b"k", 1)
+    await asyncio.sleep(0)
+    lanes.hold()
+    lanes.abandon(handle.runners.pop(-1), keep=True)
+    assert (lanes.queued, lanes.running) == (2, 0)
+    lanes.release()
+    async with asyncio.timeout(5):
+        while -1 not in handle.runners:  # noqa: ASYNC110  # two turns of the loop
+            await asyncio.sleep(0)
+        handle.gate.set()
+        await lanes.below(1)
+    assert handle.done == [-1, -1, 1]
+
+
+async def test_who_ignores_even_the_end_is_counted() -> None:
+    handle = Stubborn()
+    lanes = Lanes(handle, lanes_max=2)
+    lanes.put(b"k", -1)
+    lanes.put(b"l", -2)
+    await asyncio.sleep(0)
+    lanes.abandon(handle.runners[-1])
+    lanes.cancel()
+    assert await lanes.ended(20) == 2
+    handle.gate.set()
+    assert await lanes.ended(5_000) == 0
