@@ -133,7 +133,7 @@ class Runs:
         outcomes, number = await self._home(self.topology.outcomes, key)
         async for record in self._read(self.topology.outcomes, {number: outcomes}):
             found = outcome_of(record) if record.key == key else None
-            if found is not None and history.outcome is None:
+            if found is not None:
                 history.ended(*found)
 
     async def _named(self, name: bytes) -> dict[str, History]:
@@ -198,7 +198,7 @@ class Runs:
         async for record in self._read(outcomes, {n: Bounds(firsts[n], b.end) for n, b in ends.items()}):
             found = outcome_of(record)
             if found is not None:
-                rows.setdefault(found[0].run_id, summary_of_outcome(*found))
+                rows[found[0].run_id] = summary_of_outcome(*found)
         for summary in await self._open({id: r for id, r in requests.items() if id not in rows}):
             rows[summary.run_id] = summary
 

@@ -56,7 +56,9 @@ def topology(
     ingress = {type: TopicRule(f"in.{type}", ingress=type) for type in entries}
     egress = {type: TopicRule(f"out.{type}", egress=(type,), key=egress_key) for type in exits}
     topics = {rule.name: rule for rule in (*ingress.values(), *egress.values())}
-    return Topology("test", "0" * 16, limits or Limits(), specs, topics, rows=rows, ingress=ingress, egress=egress)
+    breaking = frozenset(name for name, spec in specs.items() if spec.breaker is not None)
+    mesh = Topology("test", "0" * 16, limits or Limits(), specs, topics, rows=rows, ingress=ingress, egress=egress)
+    return replace(mesh, breaking=breaking)
 
 
 def event(kind: str = REQUESTED, **fields: Any) -> Event:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mesh.core.breaker import Breaker, asked, heard
 from mesh.core.decide import decide
 from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
-from mesh.core.event import CANCELLED, DUE, NO_USAGE, REQUESTED, Event, Fault, Part, Usage
+from mesh.core.event import CANCELLED, DUE, NO_USAGE, REDRIVEN, REQUESTED, RESUMED, Event, Fault, Part, Usage
 from mesh.core.run import Run
 from mesh.core.settle import failed as failure
 from mesh.core.settle import succeeded as success
@@ -53,6 +54,7 @@ class Playbook:
         self.effects: list[Effect] = []
         """Those of the last step."""
         self.last: Event | None = None
+        self.breakers: dict[str, Breaker] = {}
 
     def let(self, *moves: Move) -> "Playbook":
         """Let things happen, whatever is wanted then."""
@@ -83,13 +85,18 @@ class Playbook:
 
     def _decide(self, happened: Event) -> None:
         before = repr(self.run)
-        run, effects = decide(self.run, happened, self.topology)
+        breakers = heard(self.breakers, self.run, happened, self.topology)
+        run, effects = decide(self.run, happened, self.topology, breakers)
         assert repr(self.run) == before, f"decide changed the run it was given, on {happened}"
-        assert decide(self.run, happened, self.topology) == (run, effects), f"another answer, asked again: {happened}"
+        again = decide(self.run, happened, self.topology, breakers)
+        assert again == (run, effects), f"another answer, asked again: {happened}"
         if run is not None:
             audit(run, self.topology)
-        self.run, self.effects, self.last = run, effects, happened
-        self.unanswered.extend(effect.event for effect in effects if isinstance(effect, PublishTask))
+        self.run, self.effects, self.last, self.breakers = run, effects, happened, breakers
+        sent = [effect.event for effect in effects if isinstance(effect, PublishTask)]
+        self.unanswered.extend(sent)
+        for task in sent:
+            self.breakers = asked(self.breakers, task.agent, self.topology, happened.at_ms)
 
     @property
     def state(self) -> Run:
@@ -163,16 +170,21 @@ def failed(
     retryable: bool = True,
     usage: Usage | None = NO_USAGE,
     after_ms: int = 0,
+    wait_ms: int | None = None,
     **claims: Any,
 ) -> Move:
-    """An agent could not."""
+    """An agent could not; with code `later` it wants to be asked again after `wait_ms`."""
 
     def move(play: Playbook) -> Event:
         play.at_ms += after_ms
-        answer = failure(play.attempt(agent, nth), Fault(code, f"{agent}: {code}", retryable=retryable), usage)
+        answer = failure(play.attempt(agent, nth), _fault(code, agent, retryable, wait_ms), usage)
         return replace(answer, **{"at_ms": play.at_ms, **claims})
 
     return move
+
+
+def _fault(code: str, agent: str, retryable: bool, wait_ms: int | None) -> Fault:
+    return Fault(code, f"{agent}: {code}", retryable=retryable, retry_after_ms=wait_ms)
 
 
 def due(agent: str = "", /, *, early_ms: int = 0, **claims: Any) -> Move:
@@ -194,6 +206,28 @@ def due(agent: str = "", /, *, early_ms: int = 0, **claims: Any) -> Move:
 def cancelled() -> Move:
     """Somebody cancels the run."""
     return lambda play: event(CANCELLED, id="c1", type="mesh.cancel", at_ms=play.at_ms)
+
+
+def resumed(*, after_ms: int = 0) -> Move:
+    """Somebody resumes the run."""
+
+    def move(play: Playbook) -> Event:
+        play.at_ms += after_ms
+        return event(RESUMED, id="u1", type="mesh.resume", at_ms=play.at_ms)
+
+    return move
+
+
+def redriven(agent: str = "", payload: Any = None, *, id: str = "dead-1:r1", **claims: Any) -> Move:
+    """Somebody sends again what failed for good: of this agent, or the last one. Without a failure, a refused hop."""
+
+    def move(play: Playbook) -> Event:
+        dead = [task for task in play.state.trouble.dead if task.agent == (agent or task.agent)]
+        fields = {"task_id": dead[-1].id, "agent": dead[-1].agent} if dead else {"agent": agent}
+        data = json({} if payload is None else payload)
+        return event(REDRIVEN, **{"id": id, "type": "ask", "data": data, "at_ms": play.at_ms, **fields, **claims})
+
+    return move
 
 
 def happens(kind: str, **fields: Any) -> Move:

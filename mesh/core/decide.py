@@ -8,57 +8,69 @@ Rules, in the order in which they are applied:
  2. A result counts if its task is open, its attempt is the current one and its agent is the one that was asked.
     Depth, path and parent are those of the task table, whatever the message says; a difference is noted.
  3. What an attempt used is charged. A failure that may be repeated, within the budget and before the deadline, waits
-    for its next attempt; any other is a dead letter and a failure of the run. One that was cut short by the run's
-    deadline is neither: the deadline itself ends the run.
+    for its next attempt; any other goes to the agent's fallback; where there is none it is a dead letter and a failure
+    of the run (`failure`). One that was cut short by the run's deadline is neither: the deadline itself ends the run.
  4. A request or a success lets its events go: egress types leave the mesh, types that somebody hears become tasks.
     Undeclared types, too many events or too many bytes refuse them all; too many tasks refuse all hops; depth, cycle,
     visits and budget refuse one hop. A refusal is remembered with path and numbers, and is a dead letter.
  5. When nothing is open the run ends: failed if a task failed for good; else stopped if something was refused and
     there is no result; else partial if something was refused or a join starved; else completed. A passed deadline
     stops it at once, somebody may cancel it at once. Tasks in flight are then charged what they had reserved.
+ 6. A paused run takes in what comes and begins nothing; an agent whose breaker is open is asked nothing: its tasks go
+    to its fallback or wait. A redrive opens a run again where a task of it failed (`intervene`).
 
 Pure: same run, event and topology, same answer; the run that was handed in is not changed. Time is `event.at_ms`.
 """
 
-from dataclasses import replace
 from sys import intern
 
-from mesh.core.backoff import delay_ms
-from mesh.core.budget import refuse_spend, reserve, settle
-from mesh.core.dead import dead_request, give_up, refuse, remember
-from mesh.core.dispatch import deadline_timer, dispatch, firings, leave, publish, retry_timer, wait
-from mesh.core.effect import Effect, Finish, Note
-from mesh.core.emission import emissions, refuse_emissions, refuse_state
-from mesh.core.event import BATCH, NO_USAGE, REQUESTED, Event, Fault, fingerprint
+from mesh.core.breaker import NO_BREAKERS, Breakers, open_until
+from mesh.core.budget import reserve, settle
+from mesh.core.dead import dead_request, refuse, remember
+from mesh.core.dispatch import deadline_timer, dispatch, firings, leave, retry_timer, start
+from mesh.core.effect import Effect, Finish, Note, Schedule
+from mesh.core.emission import emissions, refuse_emissions
+from mesh.core.event import BATCH, NO_USAGE, REDRIVEN, REQUESTED, Event, fingerprint
+from mesh.core.failure import failed, fall_back
+from mesh.core.intervene import pause, redrive, resume
 from mesh.core.join import starved
 from mesh.core.lineage import Refusal, way
-from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Failure, Run, Task
+from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Run, Task
 from mesh.core.topology import Topology
 
 
-def decide(run: Run | None, event: Event, topology: Topology) -> tuple[Run | None, list[Effect]]:
+def decide(
+    run: Run | None, event: Event, topology: Topology, breakers: Breakers = NO_BREAKERS
+) -> tuple[Run | None, list[Effect]]:
     """See the module. `run` None: nobody opened it. Answers the run to keep and the effects, in order."""
     effects: list[Effect] = []
     opened = run is None
     if run is None:
         if event.kind != REQUESTED:
-            return None, [Note("unknown_run", f"{event.kind} for a run that nobody opened", event.run_id)]
+            return None, [unknown(event)]
         run = _open(event, topology)
-    elif run.ending:
+    elif run.ending and event.kind != REDRIVEN:
         return run, [late(event, run.ending, run.roots, run.bodies)]
     else:
         run = run.copy()
     match event.kind:
         case "requested":
-            _requested(run, event, topology, effects)
+            _requested(run, event, topology, breakers, effects)
         case "succeeded":
-            _succeeded(run, event, topology, effects)
+            _succeeded(run, event, topology, breakers, effects)
         case "failed":
-            _failed(run, event, topology, effects)
+            if (task := _task_of(run, event, effects)) is not None:
+                failed(run, task, event, topology, breakers, effects)
         case "due":
-            _due(run, event, topology, effects)
+            _due(run, event, topology, breakers, effects)
         case "cancelled":
             _end(run, event, CANCELLED, topology, effects)
+        case "paused":
+            pause(run, event, effects)
+        case "resumed":
+            resume(run, event, topology, breakers, effects)
+        case "redriven":
+            redrive(run, event, topology, breakers, effects)
         case _:
             effects.append(Note("unknown_kind", f"an event of kind {event.kind!r} changes no run", run.id))
     if not run.ending:
@@ -69,8 +81,18 @@ def decide(run: Run | None, event: Event, topology: Topology) -> tuple[Run | Non
     return run, effects
 
 
+def unknown(event: Event) -> Effect:
+    """The answer to what comes for a run that nobody opened, or that was forgotten."""
+    if event.kind == REDRIVEN:
+        text = "a redrive of a run that nobody opened, or that is not remembered any more; send it as a new one"
+        return dead_request(event, "unknown_run", text)
+    return Note("unknown_run", f"{event.kind} for a run that nobody opened", event.run_id)
+
+
 def late(event: Event, ending: str, roots: tuple[str, ...], bodies: tuple[str, ...]) -> Effect:
     """The answer to what comes for a run that ended; `roots` and `bodies` are those of the run."""
+    if event.kind == REDRIVEN:
+        return unknown(event)
     if event.kind != REQUESTED:
         code = {"due": "late_timer", "cancelled": "already_terminal"}.get(event.kind, "late_result")
         return Note(code, f"{event.kind} for a run that ended {ending}", event.run_id)
@@ -100,7 +122,7 @@ def _open(event: Event, topology: Topology) -> Run:
     return run
 
 
-def _requested(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
+def _requested(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     if event.id in run.roots:
         effects.append(_repeated(event, run.roots, run.bodies))
         return
@@ -111,7 +133,7 @@ def _requested(run: Run, event: Event, topology: Topology, effects: list[Effect]
         run.roots = (*run.roots, event.id)
         run.bodies = (*run.bodies, fingerprint(event.data))
     if refusal is None:
-        _release(run, event, Task(f"request:{event.id}", "", 0, (), (), event.cause_id), topology, effects)
+        _release(run, event, Task(f"request:{event.id}", "", 0, (), (), event.cause_id), topology, breakers, effects)
 
 
 def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | None:
@@ -131,15 +153,17 @@ def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | Non
     return None
 
 
-def _succeeded(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
+def _succeeded(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     task = _task_of(run, event, effects)
     if task is not None:
         settle(run, topology.agents[task.agent], event.usage)
         del run.open[task.id]
-        _release(run, event, task, topology, effects)
+        _release(run, event, task, topology, breakers, effects)
 
 
-def _release(run: Run, event: Event, origin: Task, topology: Topology, effects: list[Effect]) -> None:
+def _release(
+    run: Run, event: Event, origin: Task, topology: Topology, breakers: Breakers, effects: list[Effect]
+) -> None:
     """Let the events of a request or a result go, all of them or none."""
     refusal: Refusal | None
     try:
@@ -155,64 +179,43 @@ def _release(run: Run, event: Event, origin: Task, topology: Topology, effects: 
     leave(run, event, emitted, origin, topology, effects)
     wanted = firings(run, emitted, origin, topology, effects)
     if wanted:
-        dispatch(run, event, wanted, origin, topology, effects)
+        dispatch(run, event, wanted, origin, topology, breakers, effects)
 
 
-def _failed(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
-    task = _task_of(run, event, effects)
-    if task is None:
-        return
-    spec = topology.agents[task.agent]
-    fault = event.fault or Fault("unknown", "the failure came without a reason", retryable=False)
-    if fault.code == "expired":
-        effects.append(Note("expired", f"{task.agent!r} was stopped by the deadline; its timer ends the run", run.id))
-        return
-    settle(run, spec, event.usage)
-    if fault.retryable and task.attempt < spec.retry.attempts_max:
-        due_ms = event.at_ms + delay_ms(spec.retry, task.attempt, seed=task.id)
-        refusal = _refuse_retry(run, task, event, due_ms, topology)
-        if refusal is None:
-            reserve(run, spec)
-            effects.append(wait(run, task, event, due_ms))
-            return
-        remember(run, refusal)
-    del run.open[task.id]
-    run.failures = (*run.failures, Failure(task.agent, task.id, task.attempt, fault.code, fault.message, task.path))
-    effects.append(give_up(run, task, event, fault))
-
-
-def _refuse_retry(run: Run, task: Task, event: Event, due_ms: int, topology: Topology) -> Refusal | None:
-    if due_ms >= run.deadline_ms:
-        took, allowed = due_ms - run.opened_ms, run.deadline_ms - run.opened_ms
-        text = f"deadline: {way(task.path)} could be tried again {took} ms after the request, at most {allowed}"
-        return Refusal("deadline", task.agent, task.path, allowed, took, text)
-    refusal = refuse_spend(run, topology.agents[task.agent], task.path[:-1], topology.limits)
-    return refusal or refuse_state(run, len(event.data), task, topology.limits)
-
-
-def _due(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
+def _due(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     if not event.task_id:
         _deadline(run, event, topology, effects)
         return
     task = run.open.get(event.task_id)
-    if task is None or task.held is None or task.attempt != event.attempt:
+    held = None if task is None else task.held
+    if task is None or held is None or not held.due_ms or task.attempt != event.attempt:
         effects.append(Note("late_timer", f"timer {event.id!r} has nothing left to wake", run.id))
-    elif event.at_ms < task.held.due_ms:
-        effects.append(retry_timer(run, task, task.held.due_ms))
+    elif event.at_ms < held.due_ms:
+        effects.append(retry_timer(run, task, held.due_ms))
+    elif open_until(breakers, task.agent, event.at_ms) and topology.agents[task.agent].fallback:
+        settle(run, topology.agents[task.agent], NO_USAGE)
+        if fall_back(run, task, held, event, topology, breakers, effects):
+            run.state_bytes -= len(held.data)
+        else:
+            reserve(run, topology.agents[task.agent])
+            start(run, task, held, event.at_ms, topology, breakers, effects)
     else:
-        held = task.held
-        run.state_bytes -= len(held.data)
-        run.open[task.id] = task = replace(task, held=None)
-        effects.append(publish(run, task, held.type, held.content_type, held.data, event.at_ms, topology))
+        start(run, task, held, event.at_ms, topology, breakers, effects)
 
 
 def _deadline(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
     if event.at_ms < run.deadline_ms:
         effects.append(deadline_timer(run))
         return
+    if run.trouble.paused and event.at_ms < (until_ms := run.trouble.paused_ms + topology.limits.pause_ms):
+        effects.append(Schedule(run.id, f"{run.id}:deadline", until_ms))
+        return
     took, allowed = event.at_ms - run.opened_ms, run.deadline_ms - run.opened_ms
     waiting = ", ".join(sorted({task.agent for task in run.open.values()}))
     text = f"deadline: {took} ms after its request the run still waits for {waiting}; at most {allowed}"
+    if run.trouble.paused:
+        paused, allowed = event.at_ms - run.trouble.paused_ms, topology.limits.pause_ms
+        text = f"deadline: the run was paused for {paused} ms ({run.trouble.paused}); at most {allowed}"
     remember(run, Refusal("deadline", "", (), allowed, took, text))
     _end(run, event, STOPPED, topology, effects)
 
@@ -243,9 +246,10 @@ def _ending(run: Run, topology: Topology) -> str:
         run.starved = (*run.starved, *starved(name, slots, topology.agents[name].on))
     if run.failures:
         return FAILED
-    if run.refused and not run.results:
+    refused = run.refused > run.trouble.forgiven
+    if refused and not run.results:
         return STOPPED
-    return PARTIAL if run.refused or run.starved else COMPLETED
+    return PARTIAL if refused or run.starved else COMPLETED
 
 
 def _end(run: Run, event: Event, ending: str, topology: Topology, effects: list[Effect]) -> None:

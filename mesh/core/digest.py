@@ -7,16 +7,19 @@ from typing import Any
 
 from mesh.core.topology import AgentSpec, Topology
 
+_OWN_FORM = ("line", "when", "retry", "breaker")
+
 
 def digest_of(topology: Topology) -> str:
     """The digest of what a topology means: comments, lines, and orders that do not matter leave it the same."""
     agents = {}
     for name, spec in topology.agents.items():
-        content = {key: value for key, value in _fields_of(spec).items() if key not in ("line", "when", "retry")}
+        content = {key: value for key, value in _fields_of(spec).items() if key not in _OWN_FORM}
         content["on"] = spec.on if spec.join else set(spec.on)
         content["emits"] = set(spec.emits)
         content["when"] = None if spec.when is None else [str(spec.when), spec.when.bound]
         content["retry"] = asdict(spec.retry)
+        content["breaker"] = None if spec.breaker is None else asdict(spec.breaker)
         agents[name] = content
     topics = {
         name: {**{key: value for key, value in asdict(rule).items() if key != "line"}, "egress": set(rule.egress)}

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import orjson
 
+from mesh.core.breaker import Breakers, open_until, stand_in
 from mesh.core.budget import refuse_spend, reserve
 from mesh.core.condition import Path, parse_path
 from mesh.core.dead import refuse
@@ -18,7 +19,7 @@ from mesh.core.emission import Emission
 from mesh.core.event import BATCH, EGRESS, TASK, Event, Part, batch, derive, parsed
 from mesh.core.join import accepts, arrive, held_bytes
 from mesh.core.lineage import Refusal, input_mark, refuse_hop, visits_cap, way
-from mesh.core.run import Arrival, Held, Result, Run, Task
+from mesh.core.run import NO_PAST, Arrival, Held, Past, Result, Run, Task
 from mesh.core.topology import AgentSpec, Row, Topology
 
 JOIN_TYPE = "mesh.join"
@@ -107,7 +108,13 @@ def _joined(run: Run, row: Row, emission: Emission, origin: Task, effects: list[
 
 
 def dispatch(
-    run: Run, event: Event, wanted: Sequence[Firing], origin: Task, topology: Topology, effects: list[Effect]
+    run: Run,
+    event: Event,
+    wanted: Sequence[Firing],
+    origin: Task,
+    topology: Topology,
+    breakers: Breakers,
+    effects: list[Effect],
 ) -> None:
     """Make a task of each allowed hop; refuse the others, each by name. Too many tasks for the run refuse all."""
     limits = topology.limits
@@ -118,6 +125,10 @@ def dispatch(
         effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
         return
     for ordinal, (spec, (type, content_type, data, branch), path, inputs) in enumerate(wanted):
+        past = NO_PAST
+        if breakers and spec.fallback and open_until(breakers, spec.name, event.at_ms):
+            past = Past((spec.name,))
+            spec = topology.agents[stand_in(past.failed, topology, breakers, event.at_ms) or spec.name]
         mark = input_mark(spec, type, data)
         visits = run.visits.get(spec.name, 0) + 1
         hop_refusal = refuse_hop(spec, path, visits, mark, inputs, limits) or refuse_spend(run, spec, path, limits)
@@ -127,13 +138,34 @@ def dispatch(
         if mark:
             inputs = (*inputs, mark)
         id = derive(run.id, origin.id, ordinal)
-        task = Task(id, spec.name, len(path) + 1, path_to(path, spec.name), branch, event.id, 1, inputs)
+        task = Task(id, spec.name, len(path) + 1, path_to(path, spec.name), branch, event.id, 1, inputs, None, past)
         run.open[id] = task
         run.tasks += 1
         if visits_cap(spec, limits) is not None:
             run.visits = {**run.visits, spec.name: visits}
         reserve(run, spec)
-        effects.append(publish(run, task, type, content_type, data, event.at_ms, topology))
+        if run.trouble.paused or breakers:
+            start(run, task, Held(type, content_type, data, 0), event.at_ms, topology, breakers, effects)
+        else:
+            effects.append(publish(run, task, type, content_type, data, event.at_ms, topology))
+
+
+def start(
+    run: Run, task: Task, given: Held, at_ms: int, topology: Topology, breakers: Breakers, effects: list[Effect]
+) -> None:
+    """Hand one attempt to its agent; or keep it, while the run is paused or the breaker of the agent is open."""
+    if task.held is not None:
+        run.state_bytes -= len(task.held.data)
+    until_ms = open_until(breakers, task.agent, at_ms)
+    if run.trouble.paused or until_ms:
+        run.state_bytes += len(given.data)
+        due_ms = 0 if run.trouble.paused else until_ms
+        run.open[task.id] = task = replace(task, held=given._replace(due_ms=due_ms))
+        if due_ms:
+            effects.append(retry_timer(run, task, due_ms))
+        return
+    run.open[task.id] = task = replace(task, held=None)
+    effects.append(publish(run, task, given.type, given.content_type, given.data, at_ms, topology))
 
 
 def publish(

@@ -75,8 +75,9 @@ class Finish:
 
     @property
     def event_id(self) -> str:
-        """Id of the outcome, the same however the run ends."""
-        return derive(self.run.id, "outcome")
+        """Id of the outcome, the same however the run ends; another one each time that it was opened again."""
+        generation = self.run.trouble.generation
+        return derive(self.run.id, "outcome", generation) if generation else derive(self.run.id, "outcome")
 
 
 @dataclass(slots=True)

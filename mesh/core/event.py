@@ -28,6 +28,7 @@ CANCELLED: Final = "cancelled"
 PAUSED: Final = "paused"
 RESUMED: Final = "resumed"
 SWITCHED: Final = "switched"
+REDRIVEN: Final = "redriven"
 TASK: Final = "task"
 EGRESS: Final = "egress"
 OUTCOME: Final = "outcome"
@@ -41,13 +42,14 @@ KINDS: Final[dict[str, str]] = {
     PAUSED: "somebody wants the run to wait: nothing more of it is begun",
     RESUMED: "somebody wants the run to go on",
     SWITCHED: "who is stopped has changed: what mesh.control says, told to every partition under the run id `*`",
+    REDRIVEN: "somebody sends a dead letter of the run again; the value is the input for its agent",
     TASK: "one attempt of a task, for an agent",
     EGRESS: "an event that leaves the mesh",
     OUTCOME: "how a run ended, or why a request opened none",
 }
 """Every value of `ce_meshkind`, with its meaning."""
 
-INBOX_KINDS: Final = frozenset({REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED, PAUSED, RESUMED, SWITCHED})
+INBOX_KINDS: Final = frozenset({REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED, PAUSED, RESUMED, SWITCHED, REDRIVEN})
 """What may happen to a run; anything else on the inbox is refused as `unknown_kind`."""
 
 JSON: Final = "application/json"

@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from mesh.core.breaker import Breaker, asked, heard
 from mesh.core.codec import Unreadable, read
 from mesh.core.control import ALL, NOTHING, Control, control_of
 from mesh.core.dead import dead_record
 from mesh.core.decide import decide, late
-from mesh.core.effect import Effect, Finish, Note
-from mesh.core.event import ID_PATTERN, INBOX_KINDS, REQUESTED, SWITCHED, Event
+from mesh.core.effect import Effect, Finish, Note, PublishTask
+from mesh.core.event import ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
 from mesh.core.partition import partition_of
 from mesh.core.record import Record
 from mesh.core.run import Run
@@ -45,6 +46,8 @@ class Ended:
     bodies: tuple[str, ...]
     offset: int
     """Where it ended."""
+    run: Run | None = None
+    """The run itself, where something of it failed or was refused: a redrive may open it again."""
 
 
 class Partition:
@@ -59,6 +62,8 @@ class Partition:
     ended: dict[str, Ended]
     control: Control
     """Who is stopped, as of the last `switched`."""
+    breakers: dict[str, Breaker]
+    """Agents that fail and are left alone."""
 
     def __init__(
         self, topology: Topology, *, number: int, partitions: int, pinned: Mapping[str, Topology] | None = None
@@ -72,6 +77,7 @@ class Partition:
         self.runs = {}
         self.ended = {}
         self.control = NOTHING
+        self.breakers = {}
         self._ended_order: deque[tuple[int, str]] = deque()
         """Where runs ended, in that order. One that was forgotten or ended again since is passed over."""
 
@@ -100,21 +106,33 @@ class Partition:
         if event.kind == SWITCHED:
             return self._switched(event)
         ended = self.ended.get(event.run_id)
-        if ended is not None:
+        if ended is not None and (ended.run is None or event.kind != REDRIVEN):
             return [late(event, ended.ending, ended.roots, ended.bodies)]
-        run = self.runs.get(event.run_id)
+        run = self.runs.get(event.run_id) if ended is None else ended.run
         topology = self.topology
         if run is not None and run.topology != topology.digest:
             topology = self.topologies[run.topology]
-        run, effects = decide(run, event, topology)
+        if topology.breaking:
+            self.breakers = heard(self.breakers, run, event, topology)
+        run, effects = decide(run, event, topology, self.breakers)
+        if self.breakers:
+            self._asked(effects, event, topology)
         if run is None:
             return effects
         if run.ending:
             self.runs.pop(run.id, None)
             self._remember(run, offset)
         else:
+            if ended is not None:
+                del self.ended[run.id]
             self.runs[run.id] = run
         return effects
+
+    def _asked(self, effects: list[Effect], event: Event, topology: Topology) -> None:
+        """An agent whose breaker is half-open and that gets a task now gets no other for a while."""
+        for effect in effects:
+            if isinstance(effect, PublishTask):
+                self.breakers = asked(self.breakers, effect.event.agent, topology, event.at_ms)
 
     def _switched(self, event: Event) -> list[Effect]:
         """What mesh.control says, as of one of its offsets: the highest one counts, however often they are relayed."""
@@ -128,7 +146,8 @@ class Partition:
         return []
 
     def _remember(self, run: Run, offset: int) -> None:
-        self.ended[run.id] = Ended(run.ending, run.roots, run.bodies, offset)
+        kept = run if run.trouble.dead or run.refused else None
+        self.ended[run.id] = Ended(run.ending, run.roots, run.bodies, offset, kept)
         self._ended_order.append((offset, run.id))
         while self._ended_order[0][0] < offset - ENDED_OFFSETS_MAX:
             at, id = self._ended_order.popleft()

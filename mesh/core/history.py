@@ -19,11 +19,22 @@ import orjson
 from mesh.core.codec import Unreadable, read
 from mesh.core.dispatch import JOIN_TYPE
 from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
-from mesh.core.event import CANCELLED, FAILED, REQUESTED, SUCCEEDED, Event, Fault
+from mesh.core.event import (
+    CANCELLED,
+    DUE,
+    FAILED,
+    PAUSED,
+    REDRIVEN,
+    REQUESTED,
+    RESUMED,
+    SUCCEEDED,
+    Event,
+    Fault,
+)
 from mesh.core.fold import Partition
 from mesh.core.lineage import Refusal
 from mesh.core.record import Record
-from mesh.core.run import Failure, Result, Run
+from mesh.core.run import NO_TROUBLE, Failure, Result, Run
 from mesh.core.topology import Topology
 
 WORKING: Final = "working"
@@ -64,6 +75,9 @@ MOMENTS: Final[dict[str, str]] = {
     "noted": "something came that changed nothing, or that was claimed falsely",
     "dropped": "a record that is no event",
     "cancelled": "somebody cancelled the run",
+    "paused": "the run waits; the text says why",
+    "resumed": "it goes on",
+    "redriven": "what had failed was sent again",
     "ended": "the run ended; the text is the ending",
 }
 
@@ -196,12 +210,14 @@ class History:
         if isinstance(event, Unreadable):
             return self._tell(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
         told = len(self.moments)
-        before = self._fold.runs.get(self.run_id)
+        before = self.run
         effects = self._fold.step(record)
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         after = self._fold.runs.get(self.run_id) if finish is None else finish.run
         self.run = after or self.run
         self._happened(event, before, after)
+        if after is not None:
+            self._turned(event, before, after)
         known = () if before is None else before.refusals
         for refusal in () if after is None else after.refusals[len(known) :]:
             self._tell(event.at_ms, "refused", refusal.agent, refusal.message)
@@ -212,7 +228,14 @@ class History:
         return self.moments[told:]
 
     def ended(self, outcome: Event, body: dict[str, Any]) -> Sequence[Moment]:
-        """Hand over the run's record on mesh.outcomes with its parsed body: from now on it says how the run ended."""
+        """Hand over the run's record on mesh.outcomes with its parsed body: from now on it says how the run ended.
+
+        One from before the run was opened again changes nothing.
+        """
+        known = -1 if self.outcome is None else int(self.outcome.get("generation", 0))
+        reached = 0 if self.run is None else self.run.trouble.generation
+        if int(body.get("generation", 0)) < max(reached, known + 1):
+            return ()
         self.outcome = body
         self.subject = self.subject or outcome.subject
         if self.folded_ending == self.ending:
@@ -234,6 +257,33 @@ class History:
                 self._answered(self.tasks[event.task_id], event)
             elif event.task_id and event.task_id not in self.tasks:
                 self._claimed(event)
+
+    def _turned(self, event: Event, before: Run | None, after: Run) -> None:
+        """Pauses, redrives, and tasks that wait from the beginning."""
+        was, now = (NO_TROUBLE if before is None else before.trouble), after.trouble
+        if now.generation > was.generation:
+            self.outcome = None  # it told an end that was none
+        if now.redrives != was.redrives:
+            text = f"sent again: {event.id}" if after.ending or now.generation == was.generation else "opened again"
+            self._tell(event.at_ms, REDRIVEN, event.agent, text)
+        if now.paused and not was.paused:
+            self._tell(event.at_ms, PAUSED, "", now.paused)
+        elif was.paused and not now.paused:
+            self._tell(event.at_ms, RESUMED, "", f"after {event.at_ms - was.paused_ms} ms")
+        for task in after.open.values():
+            if task.held is not None and task.id not in self.tasks:
+                self._begun(event, task.id, task.agent, task.held.type, task.path, task.cause_id, WAITING)
+
+    def _begun(
+        self, cause: Event, id: str, agent: str, type: str, path: tuple[str, ...], cause_id: str, state: str
+    ) -> TaskStory:
+        """A task that was not there before; a fallback lies below the task that it replaces."""
+        parent = cause.task_id if cause.kind in (SUCCEEDED, FAILED, DUE) else ""
+        if cause.kind == REDRIVEN and cause.task_id in self.tasks:
+            parent = self.tasks[cause.task_id].parent
+        task = TaskStory(id, agent, type, len(path), path, parent, cause_id, cause.at_ms, state)
+        self.tasks[id] = task
+        return task
 
     def _claimed(self, event: Event) -> None:
         """A task that was dispatched under another topology: told as its answer tells it."""
@@ -289,11 +339,7 @@ class History:
     def _dispatched(self, cause: Event, sent: Event) -> None:
         task = self.tasks.get(sent.task_id)
         if task is None:
-            parent = cause.task_id if cause.kind == SUCCEEDED else ""
-            task = TaskStory(
-                sent.task_id, sent.agent, sent.type, sent.depth, sent.path, parent, sent.cause_id, cause.at_ms
-            )
-            self.tasks[task.id] = task
+            task = self._begun(cause, sent.task_id, sent.agent, sent.type, sent.path, sent.cause_id, WORKING)
         task.state = WORKING
         task.ended_ms = None
         task.attempts.append(Attempt(sent.attempt, cause.at_ms))

@@ -17,20 +17,24 @@ from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
 from mesh.core.path import shown
 from mesh.core.proof import Draft, prove
 from mesh.core.reader import LATER, Fields, Reader
-from mesh.core.topology import AgentSpec, Limits, Retry, TopicRule, Topology
+from mesh.core.topology import AgentSpec, BreakerRule, Limits, Retry, TopicRule, Topology
 from mesh.core.units import decimal, duration_ms, flag, size_bytes, usd_micros, whole
 
 TOP_WORDS: Final = ("mesh", "topics", "agents")
 MESH_WORDS: Final = ("name", "prefix", "inbox", "limits", "chaos")
 LIMIT_WORDS: Final = (
     *("depth_max", "tasks_max", "fanout_max", "visits_max"),
-    *("deadline", "payload_max", "state_max", "budget"),
+    *("deadline", "payload_max", "state_max", "budget", "cascade_max", "pause"),
 )
 MONEY_WORDS: Final = ("usd", "tokens")
 TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions")
-AGENT_WORDS: Final = ("run", "on", "when", "emits", "timeout", "retry", "visits_max", "lanes", "key", "reserve")
-RETRY_WORDS: Final = ("attempts", "first", "factor", "max", "jitter")
-AGENT_WORDS_LATER: Final = ("fallback", "otherwise", "until", "human")
+AGENT_WORDS: Final = (
+    *("run", "on", "when", "emits", "timeout", "retry", "fallback", "breaker"),
+    *("visits_max", "lanes", "key", "reserve"),
+)
+RETRY_WORDS: Final = ("attempts", "first", "factor", "max", "jitter", "final")
+BREAKER_WORDS: Final = ("failures", "open")
+AGENT_WORDS_LATER: Final = ("otherwise", "until", "human")
 ON_WORDS_LATER: Final = ("gather", "vote", "board")
 ON_WORDS_BELOW_LATER: Final = ("of", "need", "within", "rule", "arbiter", "when")
 """What stands beside a word of ON_WORDS_LATER: one problem says it all."""
@@ -87,6 +91,8 @@ class _Declarations(Reader):
         super().__init__(problems)
         self.unread: set[str] = set()
         """Words of wiring that were not understood."""
+        self.stand_ins: set[str] = set()
+        """Agents named as a fallback: they may hear nothing of their own."""
 
     def mesh(self, node: Node | None) -> Topology:
         fields = self.fields("mesh", node, MESH_WORDS)
@@ -117,6 +123,8 @@ class _Declarations(Reader):
             state_bytes_max=self.value(fields, place, "state_max", size, default.state_bytes_max),
             usd_micros_max=usd,
             tokens_max=tokens,
+            cascade_max=self.value(fields, place, "cascade_max", count, default.cascade_max),
+            pause_ms=self.value(fields, place, "pause", at_least(1, duration_ms), default.pause_ms),
         )
 
     def money(self, place: str, node: Node | None) -> tuple[int | None, int | None]:
@@ -157,6 +165,9 @@ class _Declarations(Reader):
             what = f"agents: {len(declared)} agents, at most {AGENTS_MAX}"
             self.add(self.lines["agents"], what, "Split the mesh: what leaves one by an egress topic may enter another")
             return {}
+        for value in declared.values():
+            chain = value.entries.get("fallback") if isinstance(value, Entries) else None
+            self.stand_ins.update(() if chain is None else words(chain))
         for name, value in declared.items():
             if self.named("agents", name, self.lines[f"agents.{name}"], agent_name):
                 found[name] = self.agent(name, value)
@@ -169,6 +180,7 @@ class _Declarations(Reader):
         fields = self.fields(place, node, AGENT_WORDS, AGENT_WORDS_LATER)
         for word, example in (("run", '"module:function"'), ("on", "order.placed")):
             waived = isinstance(node, Entries) and word == "run" and "human" in node.entries
+            waived = waived or (word == "on" and name in self.stand_ins)
             if word not in fields and not waived:
                 self.add(line, f"{place}: no `{word}`", f"Write `{word}: {example}`")
         on, join = self.on(f"{place}.on", fields.get("on"))
@@ -183,6 +195,8 @@ class _Declarations(Reader):
             when=self.value(fields, place, "when", parse, None),
             timeout_ms=self.value(fields, place, "timeout", at_least(1, duration_ms), default.timeout_ms),
             retry=self.retry(f"{place}.retry", fields.get("retry")),
+            fallback=self.names(f"{place}.fallback", fields["fallback"], agent_name) if "fallback" in fields else (),
+            breaker=self.breaker(f"{place}.breaker", fields["breaker"]) if "breaker" in fields else None,
             visits_max=self.value(fields, place, "visits_max", count, None),
             lanes=self.value(fields, place, "lanes", whole(1, 100_000), default.lanes),
             key=self.value(fields, place, "key", path_text, None),
@@ -238,6 +252,14 @@ class _Declarations(Reader):
             factor=self.value(fields, place, "factor", decimal(1, 100), default.factor),
             delay_ms_max=self.value(fields, place, "max", duration_ms, default.delay_ms_max),
             jitter=self.value(fields, place, "jitter", decimal(0, 1), default.jitter),
+            final=self.names(f"{place}.final", fields["final"], error_name) if "final" in fields else (),
+        )
+
+    def breaker(self, place: str, node: Node) -> BreakerRule:
+        fields, default = self.fields(place, node, BREAKER_WORDS), BreakerRule()
+        return BreakerRule(
+            failures_max=self.value(fields, place, "failures", whole(1, 1_000), default.failures_max),
+            open_ms=self.value(fields, place, "open", at_least(1, duration_ms), default.open_ms),
         )
 
     def named(self, place: str, name: str, line: int, read: Callable[[str], str]) -> bool:
@@ -288,6 +310,11 @@ function_name = _name(
     r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
     "module:function",
     'Write it like "agents.orders.pricing:price"',
+)
+error_name = _name(
+    r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*",
+    "a reason code or the class of an exception",
+    "Write one like schema, ValueError or package.module.Broken",
 )
 _type = _name(
     r"[A-Za-z0-9._-]{1,128}",

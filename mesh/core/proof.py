@@ -47,6 +47,7 @@ def prove(draft: Draft) -> tuple[Topology, list[Problem]]:
     proof.conditions()
     proof.keys()
     proof.amounts()
+    proof.fallbacks()
     proof.starts()
     cyclic = proof.caps()
     proof.depth()
@@ -69,6 +70,7 @@ def _derive(declared: Topology, cyclic: frozenset[str]) -> Topology:
         rows=rows,
         ingress={rule.ingress: rule for rule in declared.topics.values() if rule.ingress is not None},
         egress={type: rule for rule in declared.topics.values() for type in rule.egress},
+        breaking=frozenset(name for name, spec in agents.items() if spec.breaker is not None),
     )
 
 
@@ -91,9 +93,15 @@ class _Proof:
         self.meant: set[str] = set()
         """Types that a misspelt word elsewhere probably means."""
         self.graph = {
-            name: list(dict.fromkeys(h for type in spec.emits for h in self.hearers.get(type, ())))
+            name: list(
+                dict.fromkeys(a for type in spec.emits for h in self.hearers.get(type, ()) for a in self.asked(h))
+            )
             for name, spec in self.agents.items()
         }
+
+    def asked(self, name: str) -> list[str]:
+        """An agent and all that may be asked in its place."""
+        return [name, *(other for other in self.agents[name].fallback if other in self.agents)]
 
     def add(self, line: int, what: str, remedy: str) -> None:
         self.problems.append(Problem(line, what, remedy))
@@ -284,6 +292,18 @@ class _Proof:
                 longer = f"{_seconds(spec.retry.first_ms)} is longer than retry.max"
                 what = f"{first}: {longer}, {_seconds(spec.retry.delay_ms_max)}"
                 self.add(self.draft.line(first, last), what, "Lower retry.first, or raise retry.max")
+
+    def fallbacks(self) -> None:
+        """Who is asked in the place of another must exist and be somebody else."""
+        for name, spec in self.agents.items():
+            place = f"agents.{name}.fallback"
+            for other in spec.fallback:
+                line = self.draft.line(f"{place}[{other}]", place)
+                if other == name:
+                    self.add(line, f"{place}: {name} cannot stand in for itself", "Raise retry.attempts, or remove it")
+                elif other not in self.agents:
+                    hint = self._hint(other, self.agents)
+                    self.add(line, f"{place}: no agent is called {other}", f"{hint}Declare it, or remove it")
 
     # -------------------------------------------------------------------------------------------------------- graph
 

@@ -131,11 +131,24 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     # ---------------------------------------------------------------------------------- drops, counted and harmless
     "duplicate_request": Reason("the same request came again; its run stands", _SOFT, "nothing"),
-    "unknown_run": Reason("something came for a run that nobody opened", _SOFT, "nothing, unless it is frequent"),
+    "unknown_run": Reason(
+        "something came for a run that nobody opened, or a redrive for one that is forgotten",
+        (COUNTED, DEAD),
+        "send the dead letter with `--as-new`",
+    ),
     "unknown_task": Reason(
         "an answer to a task that is not open", _SOFT, "nothing: a repeated task was answered twice"
     ),
     "late_result": Reason("an answer of an older attempt, or for a run that ended", _SOFT, "nothing"),
+    "fell_back": Reason("a fallback is asked in the place of an agent that failed or is left alone", _SOFT, "nothing"),
+    "cascade": Reason(
+        "too many agents failed one after another; the run is paused", _SOFT, "look into it, then `mesh run resume`"
+    ),
+    "already_paused": Reason("a run was to be paused that is", _SOFT, "nothing"),
+    "not_paused": Reason("a run was to be resumed that is not paused", _SOFT, "nothing"),
+    "duplicate_redrive": Reason("the same redrive came again; the first one stands", _SOFT, "nothing"),
+    "nothing_to_redrive": Reason("a redrive names a task that did not fail, or is redriven already", _SOFT, "nothing"),
+    "unknown_agent": Reason("a redrive is for an agent that the run's topology has not", _RECORD, "send it `--as-new`"),
     "late_timer": Reason("a timer with nothing left to wake", _SOFT, "nothing"),
     "late_switch": Reason("what mesh.control says came again, or too late", _SOFT, "nothing"),
     "bad_switch": Reason(

@@ -23,7 +23,7 @@ OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("request", "`ids` of the requests heard and `fingerprints` of their bodies, in order; `type` of the first"),
     ("ending", "completed, partial, stopped, failed or cancelled; also in the type: `mesh.run.<ending>`"),
     ("results", "payloads that left the mesh: `type`, `id`, `agent`, and `data` (`text` where it is no JSON)"),
-    ("refused", "how often something was refused"),
+    ("refused", "how often something was refused and not sent again"),
     ("refusals", "the first of them: `code`, `agent`, `path`, `limit`, `actual`, `message`"),
     ("failures", "tasks that failed for good: `agent`, `task_id`, `attempts`, `code`, `message`, `path`"),
     ("starved", "sentences naming joins that got some of their inputs and could never fire"),
@@ -32,6 +32,7 @@ OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("opened", "log time of the first request, RFC 3339"),
     ("ended", "log time of the event that ended it, RFC 3339"),
     ("took_ms", "the difference in milliseconds"),
+    ("generation", "how often the run was opened again by a redrive; the outcome with the highest one counts"),
 )
 """Every field of an outcome's body, with its meaning."""
 DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
@@ -166,7 +167,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "request": {"ids": list(run.roots), "type": run.type, "fingerprints": list(run.bodies)},
         "ending": run.ending,
         "results": [_result(r) for r in run.results],
-        "refused": run.refused,
+        "refused": run.refused - run.trouble.forgiven,
         "refusals": [r._asdict() for r in run.refusals],
         "failures": [f._asdict() for f in run.failures],
         "starved": list(run.starved),
@@ -175,6 +176,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "opened": rfc3339(run.opened_ms),
         "ended": rfc3339(run.ended_ms),
         "took_ms": run.ended_ms - run.opened_ms,
+        "generation": run.trouble.generation,
     }
 
 

@@ -47,6 +47,19 @@ RUN_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     ("open", "failed for good, nothing open", FAILED),
     ("open", "due (deadline)", STOPPED),
     ("open", "cancelled", CANCELLED),
+    ("open", "failed for good, a fallback left", "open"),
+    ("open", "failed, tried later", "open"),
+    ("open", "redriven", "open"),
+    ("open", "paused", "paused"),
+    ("open", "failed for good, cascade", "paused"),
+    ("paused", "succeeded, more to do", "paused"),
+    ("paused", "resumed", "open"),
+    ("paused", "due (deadline), pause not over", "paused"),
+    ("paused", "due (deadline), pause over", STOPPED),
+    ("paused", "cancelled", CANCELLED),
+    (FAILED, "redriven", "open"),
+    (PARTIAL, "redriven", "open"),
+    (STOPPED, "redriven", "open"),
 )
 """state, event, next state. docs/states.md is generated from it; tests/core/test_run.py walks it."""
 
@@ -56,6 +69,9 @@ TASK_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     ("open", "failed, attempts left", "waiting"),
     ("waiting", "due", "open"),
     ("open", "failed for good", "dead"),
+    ("(none)", "dispatched, breaker open or run paused", "waiting"),
+    ("waiting", "resumed", "open"),
+    ("dead", "redriven", "open"),
     ("open", "run ended", "dropped"),
     ("waiting", "run ended", "dropped"),
 )
@@ -69,6 +85,21 @@ class Held(NamedTuple):
     content_type: str
     data: bytes
     due_ms: int
+    """When it is tried (again); 0: when the run is resumed."""
+
+
+class Past(NamedTuple):
+    """What went wrong before a task came to be or is tried again."""
+
+    failed: tuple[str, ...] = ()
+    """Agents that failed at this piece of work; this one stands in for the first."""
+    errors: int = 0
+    """Agents that failed one after another on the way here, without a success between."""
+    laters: int = 0
+    """How often the agent asked to be tried later."""
+
+
+NO_PAST: Final = Past()
 
 
 @dataclass(slots=True)
@@ -87,6 +118,7 @@ class Task:
     """Marks (`lineage.input_mark`) of every task on the path that lies on a cycle of the graph."""
     held: Held | None = None
     """While waiting for the next attempt: what to send again."""
+    past: Past = NO_PAST
 
 
 class Arrival(NamedTuple):
@@ -128,6 +160,25 @@ class Failure(NamedTuple):
     code: str
     message: str
     path: tuple[str, ...]
+
+
+class Trouble(NamedTuple):
+    """What people and failures did to a run beside its ordinary course."""
+
+    dead: tuple[Task, ...] = ()
+    """Tasks that failed for good: a redrive goes on from there."""
+    redrives: tuple[str, ...] = ()
+    """Ids of the redrives heard; a repeated one is dropped."""
+    forgiven: int = 0
+    """Refusals whose hop was sent again."""
+    generation: int = 0
+    """How often it was opened again after it had ended."""
+    paused: str = ""
+    """Why it waits; empty: it does not."""
+    paused_ms: int = 0
+
+
+NO_TROUBLE: Final = Trouble()
 
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -175,6 +226,7 @@ class Run:
     refusals: tuple[Refusal, ...] = ()
     failures: tuple[Failure, ...] = ()
     starved: tuple[str, ...] = ()
+    trouble: Trouble = NO_TROUBLE
 
     def copy(self) -> "Run":
         """A run that can be worked on without changing this one. Written out, since it is made for every event."""
@@ -205,4 +257,5 @@ class Run:
         new.refusals = self.refusals
         new.failures = self.failures
         new.starved = self.starved
+        new.trouble = self.trouble
         return new

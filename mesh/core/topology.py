@@ -20,6 +20,10 @@ class Limits:
     fanout_max: int = 64
     visits_max: int = 16
     deadline_ms: int = 60_000
+    pause_ms: int = 86_400_000
+    """How long a run may stay paused; its deadline stands still meanwhile."""
+    cascade_max: int = 3
+    """Agents that may fail one after another on one path; one more pauses the run before the next is asked."""
     payload_bytes_max: int = 262_144
     state_bytes_max: int = 1_048_576
     usd_micros_max: int | None = None
@@ -35,6 +39,16 @@ class Retry:
     factor: float = 2.0
     delay_ms_max: int = 10_000
     jitter: float = 0.2
+    final: tuple[str, ...] = ()
+    """Reason codes and classes of exceptions (`ValueError`, `package.module.Broken`) that no attempt would change."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRule:
+    """When an agent is left alone: after so many failures in a row, for so long; then one task tries it."""
+
+    failures_max: int = 5
+    open_ms: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,9 @@ class AgentSpec:
     when: Condition | None = None
     timeout_ms: int = 30_000
     retry: Retry = field(default_factory=Retry)
+    fallback: tuple[str, ...] = ()
+    """Agents that are asked in its place, in this order, when it failed for good or its breaker is open."""
+    breaker: BreakerRule | None = None
     visits_max: int | None = None
     lanes: int = 64
     key: str | None = None
@@ -102,6 +119,8 @@ class Topology:
     """Derived: type → the topic it leaves by."""
     ingress: Mapping[str, TopicRule] = field(default_factory=dict)
     """Derived: entry type → the topic it comes in by."""
+    breaking: frozenset[str] = frozenset()
+    """Derived: agents that have a breaker."""
     path: str = "topics.yaml"
     chaos: bool = False
     """Deliberate faults may be injected into this mesh."""
@@ -121,6 +140,14 @@ class Topology:
     @property
     def control(self) -> str:
         return f"{self.prefix}.control"
+
+    @property
+    def checkpoints(self) -> str:
+        return f"{self.prefix}.checkpoints"
+
+    @property
+    def topologies(self) -> str:
+        return f"{self.prefix}.topologies"
 
     def tasks(self, agent: str) -> str:
         """The topic of an agent's tasks."""

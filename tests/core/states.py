@@ -5,7 +5,9 @@ from mesh.core.run import Run
 
 def run_state(run: Run | None) -> str:
     """A state of RUN_STATES."""
-    return "(none)" if run is None else run.ending or "open"
+    if run is None:
+        return "(none)"
+    return run.ending or ("paused" if run.trouble.paused else "open")
 
 
 def task_state(run: Run | None, id: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from mesh.core.decide import decide
 from mesh.core.effect import DeadLetter, Note, PublishTask
-from mesh.core.event import BATCH, INBOX_KINDS, REQUESTED, Usage
+from mesh.core.event import BATCH, INBOX_KINDS, REDRIVEN, REQUESTED, Usage
 from mesh.core.run import Held
 from mesh.core.topology import Limits, Retry
 from tests.builders import AT_MS, agent, event, json, topology
@@ -106,7 +106,7 @@ def test_the_lineage_of_a_task_is_the_tables_and_its_trace_the_runs() -> None:
 # ------------------------------------------------------------------------------------------------------- rule 1: runs
 
 
-@pytest.mark.parametrize("kind", sorted(INBOX_KINDS - {REQUESTED}))
+@pytest.mark.parametrize("kind", sorted(INBOX_KINDS - {REQUESTED, REDRIVEN}))
 def test_only_a_request_opens_a_run(kind: str) -> None:
     play = Playbook(ECHO).on(happens(kind), note("unknown_run"))
     assert play.run is None
@@ -183,7 +183,7 @@ def test_a_new_request_for_a_run_that_ended_is_a_dead_letter() -> None:
 
 
 def test_a_kind_that_changes_no_run_is_noted() -> None:
-    Playbook(ECHO).on(requested(), task("echo")).on(happens("redriven"), note("unknown_kind"))
+    Playbook(ECHO).on(requested(), task("echo")).on(happens("called"), note("unknown_kind"))
 
 
 # ---------------------------------------------------------------------------------------------------- rule 2: results

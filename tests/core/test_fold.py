@@ -154,7 +154,7 @@ def test_a_record_that_is_no_event_is_a_dead_letter() -> None:
     assert misplaced(partition(), record(event(), headers=[("x", b"y")])) == "not_cloudevents"
 
 
-@pytest.mark.parametrize("kind", ["task", "outcome", "redriven", ""])
+@pytest.mark.parametrize("kind", ["task", "outcome", "called", ""])
 def test_a_kind_that_has_no_place_in_the_inbox_is_a_dead_letter(kind: str) -> None:
     assert misplaced(partition(), record(event(kind))) == "unknown_kind"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mesh.core.errors import Problem, TopologyInvalid
 from mesh.core.language import load
-from mesh.core.topology import AgentSpec, Limits, Retry, TopicRule
+from mesh.core.topology import AgentSpec, BreakerRule, Limits, Retry, TopicRule
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no mistake of ours."""
@@ -114,11 +114,18 @@ def test_every_word_of_the_mesh() -> None:
     limits = (
         "{depth_max: 1, tasks_max: 2, fanout_max: 3, visits_max: 4, deadline: 5m, payload_max: 64KB, state_max: 1MB,"
     )
-    limits += " budget: {usd: 1, tokens: 9}}"
+    limits += " budget: {usd: 1, tokens: 9}, cascade_max: 5, pause: 2h}"
     mesh = f"{{name: m, prefix: eu.desk, inbox: {{partitions: 12}}, chaos: true, limits: {limits}}}"
     topology = load(small("", mesh=mesh))
     assert (topology.name, topology.prefix, topology.inbox_partitions, topology.chaos) == ("m", "eu.desk", 12, True)
-    assert topology.limits == Limits(1, 2, 3, 4, 300_000, 65_536, 1_048_576, 1_000_000, 9)
+    assert topology.limits == Limits(
+        *(1, 2, 3, 4, 300_000),
+        payload_bytes_max=65_536,
+        usd_micros_max=1_000_000,
+        tokens_max=9,
+        cascade_max=5,
+        pause_ms=7_200_000,
+    )
 
 
 def test_a_list_of_types_hears_any_and_all_needs_all() -> None:
@@ -169,7 +176,7 @@ def test_ten_mistakes_are_one_report_of_ten_lines() -> None:
         (9, "unknown type order.plcaed", "Did you mean order.placed?"),
         (10, "nobody hears stock.counted", "egress"),
         (11, 'unknown key "timout"', "Did you mean timeout?"),
-        (12, "fallback: not supported yet in this version", "Leave it out"),
+        (12, "agents.pricing.fallback: no agent is called x", "Declare it, or remove it"),
         (13, "nobody emits payment.settled and it is no ingress, so audit is deaf", "`ingress: payment.settled`"),
         (15, "expected module:function", "Write it like"),
         (16, "nobody emits parcel.booked and it is no ingress, so the join of fulfilment can never be met", "Let an"),
@@ -186,7 +193,25 @@ def test_ten_mistakes_are_one_report_of_ten_lines() -> None:
         assert remedy in line
 
 
-@pytest.mark.parametrize("word", ["fallback: [x]", "otherwise: y", "until: x == 1", "human: inbox"])
+def test_fallbacks_breakers_and_final_errors_are_read() -> None:
+    words = (
+        "fallback: [two]\nbreaker: {failures: 2, open: 5s}\nretry: {final: [schema, ValueError, a.b.Broken]}"
+    )
+    spec = load(small(words) + '  two: {run: "m:f"}\n').agents["one"]
+    assert spec.fallback == ("two",)
+    assert spec.breaker == BreakerRule(2, 5_000)
+    assert spec.retry.final == ("schema", "ValueError", "a.b.Broken")
+
+
+def test_an_agent_that_hears_nothing_must_be_somebodys_fallback() -> None:
+    assert [p.what for p in problems(small("") + '  two: {run: "m:f"}\n')] == ["agents.two: no `on`"]
+
+
+def test_nobody_stands_in_for_himself() -> None:
+    assert [p.what for p in problems(small("fallback: one"))] == ["agents.one.fallback: one cannot stand in for itself"]
+
+
+@pytest.mark.parametrize("word", ["otherwise: y", "until: x == 1", "human: inbox"])
 def test_words_of_the_design_that_are_not_built_yet_say_so(word: str) -> None:
     what = f"agents.one.{word.split(':')[0]}: not supported yet in this version"
     assert [p.what for p in problems(small(word))] == [what]

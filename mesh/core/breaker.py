@@ -1,0 +1,88 @@
+"""Circuit breakers: an agent that fails again and again is left alone for a while. Pure values, folded from the log.
+
+closed      tasks go to the agent; failures in a row are counted, a success forgets them
+open        for `open_ms` nothing goes there: tasks go to its fallback, or wait within their deadline
+half-open   after that one event's tasks go there each `open_ms`; a success closes the breaker, a failure opens it again
+
+The state is part of the inbox partition and follows from its records, so whichever process owns the partition, it
+is the same. What an agent refuses to do or cannot understand (`rejected`, `schema`) says nothing about its health.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from mesh.core.event import FAILED, SUCCEEDED, Event, Fault
+from mesh.core.run import Run
+from mesh.core.topology import BreakerRule, Topology
+
+SICK_CODES: Final = frozenset({"timed_out", "crash_loop"})
+"""Final faults that count against an agent, beside all that may be retried."""
+CALM_CODES: Final = frozenset({"later", "expired"})
+"""Faults that say nothing about the agent, though they are not final."""
+
+
+class Breaker(NamedTuple):
+    """One agent's. Closed while `until_ms` is 0, open before it, half-open from then on."""
+
+    failures: int = 0
+    """In a row."""
+    until_ms: int = 0
+
+
+CLOSED: Final = Breaker()
+Breakers = Mapping[str, Breaker]
+"""Agent → its breaker, where it is not closed and calm."""
+NO_BREAKERS: Final[Breakers] = MappingProxyType({})
+
+
+def open_until(breakers: Breakers, agent: str, at_ms: int) -> int:
+    """Until when nothing goes to an agent (log time, ms); 0 when a task may go there now."""
+    if not breakers or (breaker := breakers.get(agent)) is None or at_ms >= breaker.until_ms:
+        return 0
+    return breaker.until_ms
+
+
+def stand_in(failed: tuple[str, ...], topology: Topology, breakers: Breakers, at_ms: int) -> str | None:
+    """Who is asked after these failed, the first of whom was meant: one whose breaker lets tasks through, if any."""
+    left = [name for name in topology.agents[failed[0]].fallback if name not in failed]
+    return next((name for name in left if not open_until(breakers, name, at_ms)), left[0] if left else None)
+
+
+def heard(breakers: dict[str, Breaker], run: Run | None, event: Event, topology: Topology) -> dict[str, Breaker]:
+    """The breakers after an answer, if it is the one that its task waits for."""
+    rule = None if event.agent not in topology.agents else topology.agents[event.agent].breaker
+    task = None if run is None else run.open.get(event.task_id)
+    if rule is None or task is None or (task.agent, task.attempt) != (event.agent, event.attempt) or task.held:
+        return breakers
+    before = breakers.get(event.agent, CLOSED)
+    if event.kind == SUCCEEDED:
+        after = CLOSED
+    elif event.kind == FAILED and (event.fault is None or _is_sick(event.fault)):
+        after = _failed_once_more(before, rule, event.at_ms)
+    else:
+        return breakers
+    return breakers if after == before else _with(breakers, event.agent, after)
+
+
+def asked(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: int) -> dict[str, Breaker]:
+    """The breakers after a task was handed to an agent: one that is half-open waits `open_ms` for the answer."""
+    breaker, rule = breakers.get(agent, CLOSED), topology.agents[agent].breaker
+    if rule is None or not breaker.until_ms or at_ms < breaker.until_ms:
+        return breakers
+    return _with(breakers, agent, breaker._replace(until_ms=at_ms + rule.open_ms))
+
+
+def _failed_once_more(before: Breaker, rule: BreakerRule, at_ms: int) -> Breaker:
+    failures = before.failures + 1
+    opens = before.until_ms > 0 or failures >= rule.failures_max
+    return Breaker(failures, at_ms + rule.open_ms if opens else 0)
+
+
+def _is_sick(fault: Fault) -> bool:
+    return (fault.retryable and fault.code not in CALM_CODES) or fault.code in SICK_CODES
+
+
+def _with(breakers: Breakers, agent: str, breaker: Breaker) -> dict[str, Breaker]:
+    others = {name: other for name, other in breakers.items() if name != agent}
+    return others if breaker == CLOSED else {**others, agent: breaker}

@@ -1,0 +1,105 @@
+"""What people do to a run: pause it, resume it, send a dead letter of it again.
+
+A paused run takes in what was under way and begins nothing more; its deadline stands still, for at most
+`limits.pause`. A redrive goes on from where a task failed for good: the failure is taken back, the input (perhaps
+mended) goes to the agent that was meant first, and a run that had ended is open again, one generation later.
+"""
+
+from mesh.core.breaker import Breakers
+from mesh.core.budget import refuse_spend, reserve
+from mesh.core.dead import dead_request, refuse
+from mesh.core.dispatch import deadline_timer, path_to, start
+from mesh.core.effect import Effect, Note
+from mesh.core.event import Event, derive
+from mesh.core.lineage import Refusal, input_mark
+from mesh.core.run import Held, Run, Task
+from mesh.core.topology import Topology
+
+REASON_CHARS_MAX = 200
+
+
+def pause(run: Run, event: Event, effects: list[Effect]) -> None:
+    """Begin nothing more until `resume`. The subject of the event says why."""
+    if run.trouble.paused:
+        effects.append(Note("already_paused", f"the run is paused already: {run.trouble.paused}", run.id))
+        return
+    why = event.subject[:REASON_CHARS_MAX] or "somebody paused it"
+    run.trouble = run.trouble._replace(paused=why, paused_ms=event.at_ms)
+
+
+def resume(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
+    """Begin what waited; the deadline moves by the length of the pause."""
+    if not run.trouble.paused:
+        effects.append(Note("not_paused", "the run is not paused", run.id))
+        return
+    run.deadline_ms += max(0, event.at_ms - run.trouble.paused_ms)
+    run.trouble = run.trouble._replace(paused="", paused_ms=0)
+    effects.append(deadline_timer(run))
+    for task in list(run.open.values()):
+        if task.held is not None and not task.held.due_ms:
+            start(run, task, task.held, event.at_ms, topology, breakers, effects)
+
+
+def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
+    """See the module. Raises nothing: what cannot be redriven is noted or becomes a dead letter again."""
+    if event.id in run.trouble.redrives:
+        effects.append(Note("duplicate_redrive", f"redrive {event.id!r} came again", run.id))
+        return
+    dead = next((task for task in run.trouble.dead if task.id == event.task_id), None)
+    if event.task_id and dead is None:
+        text = f"task {event.task_id!r} is no failure of this run (any more)"
+        effects.append(Note("nothing_to_redrive", text, run.id))
+        return
+    name = dead.agent if dead is not None else event.agent
+    if dead is not None and dead.past.failed:
+        name = dead.past.failed[0]  # who was meant first: the chain begins anew
+    spec = topology.agents.get(name)
+    if spec is None:
+        text = f"no agent is called {name!r} in the topology of the run"
+        effects.append(dead_request(event, "unknown_agent", text))
+        return
+    above = () if dead is None else dead.path[:-1]
+    refusal = refuse_spend(run, spec, above, topology.limits)
+    if refusal is None and run.tasks >= topology.limits.tasks_max:
+        limit, tasks = topology.limits.tasks_max, run.tasks + 1
+        text = f"tasks: a redrive would bring the run to {tasks} tasks, at most {limit}"
+        refusal = Refusal("tasks", name, above, limit, tasks, text)
+    if refusal is None and len(event.data) > topology.limits.payload_bytes_max:
+        limit, size = topology.limits.payload_bytes_max, len(event.data)
+        refusal = Refusal("payload", name, above, limit, size, f"payload: a redrive of {size} bytes, at most {limit}")
+    if refusal is not None:
+        effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
+        return
+    _take_back(run, event, dead)
+    if run.ending:
+        _open_again(run, event, topology, effects)
+    mark = input_mark(spec, event.type, event.data)
+    inputs = () if dead is None else dead.inputs
+    id = derive(run.id, event.id)
+    branch = () if dead is None else dead.branch
+    task = Task(id, name, len(above) + 1, path_to(above, name), branch, event.id, inputs=inputs)
+    if mark and mark not in inputs:
+        task.inputs = (*inputs, mark)
+    run.open[id] = task
+    run.tasks += 1
+    reserve(run, spec)
+    start(run, task, Held(event.type, event.content_type, event.data, 0), event.at_ms, topology, breakers, effects)
+
+
+def _take_back(run: Run, event: Event, dead: Task | None) -> None:
+    trouble = run.trouble._replace(redrives=(*run.trouble.redrives, event.id))
+    if dead is None:
+        trouble = trouble._replace(forgiven=trouble.forgiven + 1)
+    else:
+        trouble = trouble._replace(dead=tuple(task for task in trouble.dead if task.id != dead.id))
+        run.failures = tuple(failure for failure in run.failures if failure.task_id != dead.id)
+    run.trouble = trouble
+
+
+def _open_again(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
+    run.ending, run.ended_ms = "", 0
+    run.starved = ()
+    run.open = {}  # what was in flight when it ended was charged and is gone
+    run.deadline_ms = event.at_ms + topology.limits.deadline_ms
+    run.trouble = run.trouble._replace(generation=run.trouble.generation + 1)
+    effects.append(deadline_timer(run))

@@ -1,0 +1,95 @@
+"""Closed, open, half-open: which answers count, and that the state is a value."""
+
+import pytest
+
+from mesh.core.breaker import Breaker, asked, heard, open_until, stand_in
+from mesh.core.event import FAILED, SUCCEEDED, Event, Fault
+from mesh.core.run import Run, Task
+from mesh.core.topology import BreakerRule, Topology
+from tests.builders import AT_MS, agent, event, run, topology
+
+MESH = topology(a=agent("ask -> b", breaker=BreakerRule(3, 1_000), fallback=("b", "c")), b=agent("->"), c=agent("->"))
+
+
+def working() -> Run:
+    """A run whose task t waits for attempt 1 of a."""
+    return run(open={"t": Task("t", "a", 1, ("a",), (), "r1")})
+
+
+def answer(kind: str = FAILED, fault: Fault | None = None, **fields: object) -> Event:
+    """What a answers."""
+    return event(kind, agent="a", task_id="t", fault=fault, **fields)
+
+
+def after(*answers: Event, mesh: Topology = MESH) -> dict[str, Breaker]:
+    """The breakers after these answers."""
+    breakers: dict[str, Breaker] = {}
+    for one in answers:
+        breakers = heard(breakers, working(), one, mesh)
+    return breakers
+
+
+BOOM = Fault("exception", "boom")
+
+
+def test_it_opens_after_so_many_failures_in_a_row() -> None:
+    assert after(answer(fault=BOOM), answer(fault=BOOM)) == {"a": Breaker(2, 0)}
+    breakers = after(*[answer(fault=BOOM)] * 3)
+    assert breakers == {"a": Breaker(3, AT_MS + 1_000)}
+    assert open_until(breakers, "a", AT_MS + 999) == AT_MS + 1_000
+    assert open_until(breakers, "a", AT_MS + 1_000) == 0
+    assert open_until(breakers, "b", AT_MS) == 0
+
+
+def test_a_success_forgets_the_failures() -> None:
+    assert after(answer(fault=BOOM), answer(fault=BOOM), answer(SUCCEEDED)) == {}
+
+
+def test_half_open_lets_one_through_and_its_answer_decides() -> None:
+    opened = after(*[answer(fault=BOOM)] * 3)
+    probing = asked(opened, "a", MESH, AT_MS + 1_500)
+    assert open_until(probing, "a", AT_MS + 1_500) == AT_MS + 2_500
+    assert heard(probing, working(), answer(SUCCEEDED), MESH) == {}
+    again = heard(probing, working(), answer(fault=BOOM, at_ms=AT_MS + 2_000), MESH)
+    assert open_until(again, "a", AT_MS + 2_999) == AT_MS + 3_000
+
+
+def test_a_task_that_is_handed_out_to_a_healthy_agent_changes_nothing() -> None:
+    counted = after(answer(fault=BOOM))
+    assert asked(counted, "a", MESH, AT_MS) is counted
+    assert asked(counted, "b", MESH, AT_MS) is counted
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable", "counts"),
+    [
+        ("exception", True, True),
+        ("exception", False, False),
+        ("timed_out", False, True),
+        ("crash_loop", False, True),
+        ("schema", False, False),
+        ("rejected", False, False),
+        ("later", True, False),
+        ("expired", True, False),
+    ],
+)
+def test_only_what_says_something_about_the_agents_health_counts(code: str, retryable: bool, counts: bool) -> None:
+    assert bool(after(answer(fault=Fault(code, "x", retryable=retryable)))) is counts
+
+
+@pytest.mark.parametrize("fields", [{"attempt": 2}, {"agent": "b"}, {"task_id": "other"}])
+def test_an_answer_that_no_task_waits_for_says_nothing(fields: dict[str, object]) -> None:
+    late = answer(fault=BOOM)
+    for name, value in fields.items():
+        setattr(late, name, value)
+    assert heard({}, working(), late, MESH) == {}
+    assert heard({}, None, answer(fault=BOOM), MESH) == {}
+
+
+def test_who_stands_in_is_the_first_that_may_be_asked() -> None:
+    shut = {"b": Breaker(3, AT_MS + 10)}
+    assert stand_in(("a",), MESH, {}, AT_MS) == "b"
+    assert stand_in(("a",), MESH, shut, AT_MS) == "c"
+    assert stand_in(("a", "c"), MESH, shut, AT_MS) == "b"
+    assert stand_in(("a", "b", "c"), MESH, {}, AT_MS) is None
+    assert stand_in(("b",), MESH, {}, AT_MS) is None

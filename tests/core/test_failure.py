@@ -1,0 +1,196 @@
+"""What follows when an attempt failed: later, retry, fallback, pause, give up; each within the limits."""
+
+from dataclasses import replace
+
+from mesh.core.event import Event
+from mesh.core.topology import BreakerRule, Limits, Retry, Topology
+from tests.builders import AT_MS, agent, topology
+from tests.core.states import task_state
+from tests.playbook import (
+    Move,
+    Playbook,
+    dead,
+    deadline,
+    due,
+    ended,
+    failed,
+    happens,
+    leaves,
+    note,
+    requested,
+    retry,
+    succeeded,
+    task,
+)
+
+NOTHING_LEFT = Retry(attempts_max=1)
+
+
+def desk(limits: Limits | None = None, **fraud: object) -> Topology:
+    """`fraud` scores, `rules` stands in for it, `person` for both."""
+    return topology(
+        limits,
+        fraud=agent("ask -> scored", **{"retry": NOTHING_LEFT, "fallback": ("rules", "person"), **fraud}),  # type: ignore[arg-type]
+        rules=agent("-> scored", retry=NOTHING_LEFT),
+        person=agent("-> scored", retry=NOTHING_LEFT),
+        report="scored -> reported",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- later
+
+
+def test_later_waits_as_long_as_the_agent_wants_and_uses_up_no_attempt() -> None:
+    play = Playbook(topology(a=agent("ask -> b", retry=NOTHING_LEFT))).on(requested(), task("a", attempt=1))
+    for attempt in (2, 3, 4):
+        due_ms = play.at_ms + 5_000
+        play.on(failed("a", "later", wait_ms=5_000), retry(due_ms=due_ms, attempt=attempt))
+        play.on(due("a"), task("a", attempt=attempt))
+    play.on(failed("a"), dead("boom"), ended("failed"))
+
+
+def test_later_than_the_deadline_is_never() -> None:
+    play = Playbook(topology(a="ask -> b")).on(requested(), task("a"))
+    play.on(failed("a", "later", wait_ms=60_000), dead("later"), ended("failed", refusals=["deadline"]))
+
+
+# ---------------------------------------------------------------------------------------------------------------- final
+
+
+def test_an_error_that_is_declared_final_is_not_tried_again() -> None:
+    for final in ("boom", "ValueError", "builtins.ValueError"):
+        play = Playbook(topology(a=agent("ask -> b", retry=Retry(final=(final,))))).on(requested(), task("a"))
+        play.on(raised("builtins.ValueError"), dead("boom"), ended("failed"))
+
+
+def test_another_error_is_tried_again() -> None:
+    play = Playbook(topology(a=agent("ask -> b", retry=Retry(final=("KeyError", "lues.ValueError"))))).on(
+        requested(), task("a")
+    )
+    play.on(raised("builtins.ValueError"), retry())
+
+
+def raised(cls: str) -> Move:
+    """The attempt of `a` fails with an exception of this class."""
+
+    def move(play: Playbook) -> Event:
+        answer = failed("a")(play)
+        assert answer.fault is not None
+        return replace(answer, fault=answer.fault._replace(cls=cls))
+
+    return move
+
+
+# ------------------------------------------------------------------------------------------------------------- fallback
+
+
+def test_a_fallback_gets_the_same_input_in_the_same_place() -> None:
+    play = Playbook(desk()).on(requested(payload={"n": 1}), task("fraud", path="fraud"))
+    play.on(failed("fraud"), note("fell_back"), task("rules", path="rules", depth=1, attempt=1, data=b'{"n":1}'))
+    play.on(succeeded("rules", "scored"), task("report", path="rules > report"))
+    play.on(succeeded("report", "reported"), leaves("reported"), ended("completed", failures=[], tasks=3))
+
+
+def test_the_chain_is_gone_through_in_order_and_then_it_is_a_dead_letter() -> None:
+    play = Playbook(desk()).on(requested(), task("fraud"))
+    play.on(failed("fraud"), note("fell_back"), task("rules"))
+    play.on(failed("rules"), note("fell_back"), task("person"))
+    play.on(failed("person"), dead("boom", agent="person"), ended("failed", failures=["person"]))
+
+
+def test_attempts_come_before_fallbacks() -> None:
+    play = Playbook(desk(retry=Retry(attempts_max=2))).on(requested(), task("fraud"))
+    play.on(failed("fraud"), retry())
+    play.on(due("fraud"), task("fraud", attempt=2))
+    play.on(failed("fraud"), note("fell_back"), task("rules"))
+
+
+def test_what_an_agent_rejects_is_not_asked_of_another() -> None:
+    play = Playbook(desk()).on(requested(), task("fraud"))
+    play.on(failed("fraud", "rejected", retryable=False), dead("rejected"), ended("failed", failures=["fraud"]))
+
+
+def test_an_answer_of_the_agent_that_was_replaced_comes_too_late() -> None:
+    play = Playbook(desk()).on(requested(), task("fraud"))
+    (given,) = play.unanswered
+    late = succeeded("fraud", "scored")(play)
+    play.unanswered.append(given)  # it is answered twice
+    play.on(failed("fraud"), note("fell_back"), task("rules"))
+    play.take(late, note("unknown_task"))
+
+
+def test_a_fallback_is_a_task_within_the_limits_of_the_run() -> None:
+    play = Playbook(desk(Limits(tasks_max=1))).on(requested(), task("fraud"))
+    play.on(failed("fraud"), dead("boom"), ended("failed", refusals=["tasks"], failures=["fraud"]))
+
+
+def test_a_fallback_that_the_budget_cannot_pay_is_refused() -> None:
+    mesh = topology(
+        Limits(tokens_max=10),
+        fraud=agent("ask -> scored", retry=NOTHING_LEFT, fallback=("rules",)),
+        rules=agent("-> scored", reserve_tokens=11),
+    )
+    play = Playbook(mesh).on(requested(), task("fraud"))
+    play.on(failed("fraud"), dead("boom"), ended("failed", refusals=["budget_tokens"]))
+
+
+# -------------------------------------------------------------------------------------------------------------- cascade
+
+
+def test_too_many_errors_one_after_another_pause_the_run_before_the_next_is_asked() -> None:
+    play = Playbook(desk(Limits(cascade_max=1))).on(requested(), task("fraud"))
+    play.on(failed("fraud"), note("fell_back"), task("rules"))
+    play.on(failed("rules"), note("fell_back"), note("cascade"))
+    assert play.state.trouble.paused == "cascade: fraud, rules failed one after another, at most 1 may"
+    play.on(happens("resumed"), deadline(play.state.deadline_ms), task("person"))
+
+
+# -------------------------------------------------------------------------------------------------------------- breaker
+
+
+def test_an_agent_that_fails_again_and_again_is_left_alone_and_its_tasks_wait() -> None:
+    rule = BreakerRule(failures_max=2, open_ms=1_000)
+    play = Playbook(topology(a=agent("ask -> b", breaker=rule, retry=Retry(first_ms=0, jitter=0, attempts_max=9))))
+    play.on(requested(), task("a"))
+    play.on(failed("a"), retry(due_ms=AT_MS))
+    play.on(due("a"), task("a", attempt=2))
+    play.on(failed("a"), retry(due_ms=AT_MS))
+    (id,) = play.state.open
+    play.on(due("a"), retry(due_ms=AT_MS + 1_000, attempt=3))
+    assert task_state(play.run, id) == "waiting"
+    play.on(requested(id="r2"), retry(due_ms=AT_MS + 1_000))
+    play.on(due("a"), task("a", attempt=3))  # half-open: one is let through
+    play.on(due("a"), retry(due_ms=AT_MS + 2_000))  # and no other
+    play.on(succeeded("a", "b"), leaves("b"))
+    assert play.breakers == {}
+    play.on(due("a"), task("a", attempt=1))
+
+
+def test_while_a_breaker_is_open_tasks_go_to_the_fallback() -> None:
+    play = Playbook(desk(breaker=BreakerRule(failures_max=1, open_ms=1_000))).on(requested(), task("fraud"))
+    play.on(failed("fraud"), note("fell_back"), task("rules"))
+    play.on(requested(id="r2"), task("rules", path="rules"))
+    play.at_ms += 1_000
+    play.on(requested(id="r3"), task("fraud"))  # half-open
+
+
+def test_a_waiting_attempt_goes_to_the_fallback_when_the_breaker_opened_meanwhile() -> None:
+    rule = BreakerRule(failures_max=2, open_ms=60_000)
+    play = Playbook(desk(breaker=rule, retry=Retry(attempts_max=9, first_ms=500, jitter=0)))
+    play.on(requested(), task("fraud"))
+    play.on(requested(id="r2"), task("fraud"))
+    play.on(failed("fraud"), retry())
+    play.on(failed("fraud"), retry())
+    play.on(due("fraud"), note("fell_back"), task("rules"))
+
+
+# -------------------------------------------------------------------------------------------------------------- expired
+
+
+def test_a_task_that_expired_by_a_deadline_that_was_moved_is_handed_out_again() -> None:
+    play = Playbook(topology(a="ask -> b")).on(requested(), task("a", expiry_ms=AT_MS + 60_000))
+    play.let(happens("paused"))
+    play.at_ms += 60_000
+    play.on(failed("a", "expired", retryable=False))
+    play.at_ms += 1_000
+    play.on(happens("resumed"), deadline(AT_MS + 121_000), task("a", attempt=2, expiry_ms=AT_MS + 121_000))
