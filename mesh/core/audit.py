@@ -1,0 +1,191 @@
+"""Laws of runs, checked beside `decide` and by other rules than its own: books on tasks, places, money and endings.
+
+    audit = Audit(topology)
+    for record in inbox:
+        before = state.runs.get(run_id)
+        effects = state.step(record)
+        violations += audit.follow(event, record, before, state.runs.get(run_id), effects)
+
+I2: a run ends once (per generation: each ending has its own id, and no id ends twice within the memory of the fold).
+I3: an answer counts once, for an attempt that was handed out. I4: depth and path of a task follow from those of a task
+of the same run, within the limits. I5: what was charged and is reserved stays within the budget when an attempt is
+begun, and an outcome says what was charged. Books of a run are kept while it is open.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mesh.core.effect import Effect, Finish, PublishTask, Schedule
+from mesh.core.event import FAILED, REQUESTED, SUCCEEDED, Event, Usage
+from mesh.core.findings import Violation
+from mesh.core.fold import ENDED_OFFSETS_MAX
+from mesh.core.record import Record, coordinates
+from mesh.core.run import Run
+from mesh.core.topology import Topology
+
+
+@dataclass(slots=True)
+class Books:
+    """What is known of one open run. `whole`: it was seen from its first request on, and decided under our topology."""
+
+    whole: bool
+    usd_micros: int = 0
+    tokens: int = 0
+    reserved: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Task → what its attempt may use, in micros and tokens."""
+    handed_out: dict[str, int] = field(default_factory=dict)
+    """Task → attempt that waits for its answer."""
+    paths: set[tuple[str, ...]] = field(default_factory=set)
+
+
+class Audit:
+    """See the module. `checked` counts what was looked at, by invariant."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._books: dict[str, Books] = {}
+        self._ended: dict[str, int] = {}
+        """Id of an outcome → offset at which it was decided, for as long as the fold remembers."""
+        self.checked: Counter[str] = Counter()
+        self.runs = 0
+        self.endings: Counter[str] = Counter()
+
+    def follow(
+        self, event: Event, record: Record, before: Run | None, after: Run | None, effects: Sequence[Effect]
+    ) -> Iterator[Violation]:
+        """Keep the books on one record of the inbox; `before` and `after` are the states of its run."""
+        where = coordinates(record)
+        books = self._books.get(event.run_id)
+        if before is None and after is not None and books is None:
+            self.runs += 1
+            ours = after.topology == self._topology.digest
+            self._books[event.run_id] = books = Books(whole=ours and event.kind == REQUESTED)
+        if before is not None and books is not None and event.kind in (SUCCEEDED, FAILED):
+            yield from self._answered(event, where, before, after, effects, books)
+        for effect in effects:
+            if isinstance(effect, PublishTask):
+                yield from self._handed_out(effect.event, event, where)
+            elif isinstance(effect, Schedule) and effect.task_id:
+                yield from self._waits(effect, after, where)
+            elif isinstance(effect, Finish):
+                yield from self._finished(effect, record.offset, where)
+
+    def forget(self, run_id: str) -> None:
+        """The run is none that can be audited: it began before what can be read."""
+        self._books.pop(run_id, None)
+
+    def _answered(
+        self, event: Event, where: str, before: Run, after: Run | None, effects: Sequence[Effect], books: Books
+    ) -> Iterator[Violation]:
+        task = before.open.get(event.task_id)
+        finish = next((effect.run for effect in effects if isinstance(effect, Finish)), None)
+        now = (after or finish or before).open.get(event.task_id)
+        if task is None or now is task:
+            return  # it changed nothing
+        self.checked["I3"] += 1
+        attempt = books.handed_out.pop(task.id, None)
+        if books.whole and attempt != event.attempt:
+            got = "none waits for an answer" if attempt is None else f"attempt {attempt} waits for its answer"
+            what = f"an answer of task {task.id} counted, for attempt {event.attempt}"
+            yield Violation("I3", where, what, "each attempt to be answered once", got, event.run_id)
+        usd_micros, tokens = books.reserved.pop(task.id, (0, 0))
+        usage = Usage(usd_micros, tokens) if event.usage is None else event.usage
+        books.usd_micros += usage.usd_micros
+        books.tokens += usage.tokens
+
+    def _handed_out(self, task: Event, cause: Event, where: str) -> Iterator[Violation]:
+        books = self._books.setdefault(task.run_id, Books(whole=False))
+        self.checked["I4"] += 1
+        limits, known = self._topology.limits, task.path[:-1]
+        if task.path in books.paths and task.attempt > 1:
+            pass
+        elif task.depth != len(task.path) or task.path[-1:] != (task.agent,) or task.depth > limits.depth_max:
+            what = f"task {task.task_id} has depth {task.depth} and path {','.join(task.path)}"
+            yield Violation(
+                "I4", where, what, f"a path to {task.agent!r} of at most {limits.depth_max}", "", task.run_id
+            )
+        elif books.whole and known and known not in books.paths:
+            what = f"task {task.task_id} has path {','.join(task.path)}"
+            yield Violation("I4", where, what, "a parent in the same run", "none with that path", task.run_id)
+        elif cause.kind in (REQUESTED, SUCCEEDED) and task.attempt == 1 and task.cause_id != cause.id:
+            what = f"task {task.task_id} names another cause than what caused it"
+            yield Violation("I4", where, what, cause.id, task.cause_id, task.run_id)
+        books.paths.add(task.path)
+        books.handed_out[task.task_id] = task.attempt
+        if task.task_id not in books.reserved:
+            yield from self._reserve(books, task.run_id, task.task_id, task.agent, where)
+
+    def _waits(self, timer: Schedule, after: Run | None, where: str) -> Iterator[Violation]:
+        books = self._books.get(timer.run_id)
+        task = None if after is None else after.open.get(timer.task_id)
+        if books is not None and task is not None and task.id not in books.reserved:
+            yield from self._reserve(books, timer.run_id, task.id, task.agent, where)
+
+    def _reserve(self, books: Books, run_id: str, task_id: str, agent: str, where: str) -> Iterator[Violation]:
+        spec = self._topology.agents.get(agent)
+        if spec is None:
+            return  # decided under another topology
+        books.reserved[task_id] = (spec.reserve_usd_micros, spec.reserve_tokens)
+        self.checked["I5"] += 1
+        limits = self._topology.limits
+        usd_micros = books.usd_micros + sum(usd for usd, _ in books.reserved.values())
+        tokens = books.tokens + sum(tokens for _, tokens in books.reserved.values())
+        for unit, used, limit in (
+            ("millionths of a dollar", usd_micros, limits.usd_micros_max),
+            ("tokens", tokens, limits.tokens_max),
+        ):
+            if books.whole and limit is not None and used > limit:
+                what = f"task {task_id} was begun beyond the budget"
+                yield Violation("I5", where, what, f"at most {limit} {unit} used and reserved", str(used), run_id)
+
+    def _finished(self, finish: Finish, offset: int, where: str) -> Iterator[Violation]:
+        run, id = finish.run, finish.event_id
+        self.checked["I2"] += 1
+        self.endings[run.ending] += 1
+        while self._ended and next(iter(self._ended.values())) < offset - ENDED_OFFSETS_MAX:
+            del self._ended[next(iter(self._ended))]
+        if id in self._ended:
+            what = "the run ended again under the same id"
+            yield Violation("I2", where, what, "one ending", f"one at offset {self._ended[id]} already", run.id)
+        self._ended[id] = offset
+        books = self._books.pop(run.id, None)
+        if books is None or not books.whole:
+            return
+        self.checked["I5"] += 1
+        cut_off = [books.reserved.get(task.id, (0, 0)) for task in run.open.values() if task.held is None]
+        charged = (
+            books.usd_micros + sum(usd for usd, _ in cut_off),
+            books.tokens + sum(tokens for _, tokens in cut_off),
+        )
+        if charged != (run.usd_micros, run.tokens):
+            what = "the outcome says something else than what was charged"
+            got = f"{run.usd_micros} millionths of a dollar and {run.tokens} tokens"
+            yield Violation("I5", where, what, f"{charged[0]} and {charged[1]}", got, run.id)
+
+
+def chain(
+    key: str, history: Sequence[tuple[str, bytes]], written: Iterable[str] = (), *, whole: bool = True
+) -> Iterator[Violation]:
+    """I10: versions and values of one board key, oldest first. In an incarnation (`incarnation:counter`) versions rise,
+    and none comes back. `written`: versions that writers were told; each stands there once, unless its incarnation was
+    lost with all it held. `whole`: the history was not cut at its beginning."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    current = ""
+    for version, _ in history:
+        incarnation, _, counter = version.rpartition(":")
+        number = int(counter)
+        before = last.get(incarnation)
+        if before is not None and (incarnation != current or number <= before):
+            yield Violation("I10", key, "versions do not rise", f"one beyond {incarnation}:{before}", version)
+        first.setdefault(incarnation, number)
+        last[incarnation] = number
+        current = incarnation
+    counted = Counter(version for version, _ in history)
+    for version in written:
+        incarnation, _, counter = version.rpartition(":")
+        kept = incarnation in last and (whole or int(counter) >= first[incarnation])
+        if kept and counted[version] != 1:
+            got = f"{counted[version]} times"
+            yield Violation("I10", key, f"a writer was told version {version}", "it once in the history", got)

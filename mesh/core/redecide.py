@@ -1,0 +1,241 @@
+"""The inbox decided again, record by record, and compared with what was published: the second half of `verify`."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.core.audit import Audit
+from mesh.core.codec import Unreadable, read
+from mesh.core.effect import DeadLetter, Effect, Finish, PublishEvent, PublishTask
+from mesh.core.event import FAILED, REQUESTED, SUCCEEDED, SWITCHED, Event, derive
+from mesh.core.findings import Report, Violation
+from mesh.core.fold import Partition
+from mesh.core.ledger import Ledger
+from mesh.core.partition import partition_of
+from mesh.core.published import ANSWERED, MATCHED, Published, Sent
+from mesh.core.record import NewRecord, Record, TopicPartition, coordinates
+from mesh.core.records import record_of
+from mesh.core.topology import Topology
+
+MISSING_KEPT: Final = 1_000
+"""Published records that are missing, kept in full until the end shows whether something explains them."""
+
+NEVER_MS: Final = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Box:
+    """One partition of the inbox on its way through the fold."""
+
+    state: Partition
+    audit: Audit
+    warm_ms: int = -1
+    """Runs first seen up to this time may have begun before the head; -1 where the head is there."""
+    since_ms: int = -1
+    """What was published up to this time may follow from records before the head; -1 where the head is there."""
+    unseen: set[str] = field(default_factory=set)
+    """Runs that began before the head."""
+    last: dict[str, dict[tuple[str, int], Sent]] = field(default_factory=dict)
+    """Open run → what it published last, on each partition."""
+    caught_up: bool = False
+    next: int = 0
+
+
+class Redecided:
+    """All partitions of the inbox. `take` each record, then `judge`; see `verify` for the arguments."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        published: Published,
+        ledger: Ledger,
+        report: Report,
+        *,
+        states: Callable[[int], Partition] | None = None,
+        heads: Mapping[TopicPartition, int] | None = None,
+        committed: Mapping[TopicPartition, int] | None = None,
+    ) -> None:
+        self.boxes: dict[int, Box] = {}
+        self._topology = topology
+        self._published = published
+        self._ledger = ledger
+        self._report = report
+        self._states = states or self._fresh
+        self._heads = heads or {}
+        self._widths = Counter(place.topic for place in self._heads)
+        self._committed = committed
+        self._missing: dict[tuple[str, str], Violation] = {}
+
+    def take(self, record: Record) -> None:
+        """Decide a record of mesh.inbox again. Raises ValueError when it comes out of order."""
+        box = self.boxes.get(record.partition)
+        if box is None:
+            box = self.boxes[record.partition] = self._open(record)
+        if record.offset < box.next:
+            raise ValueError(f"{coordinates(record)} comes after offset {box.next - 1}")
+        box.next = record.offset + 1
+        self._report.records[record.topic] += 1
+        event = read(record)
+        if isinstance(event, Unreadable):
+            self._compare(box.state.step(record), box, record)
+            return
+        before = box.state.runs.get(event.run_id)
+        known = before is not None or event.run_id in box.state.ended or event.kind == SWITCHED
+        effects = box.state.step(record)
+        if not known and box.warm_ms >= 0 and (event.kind != REQUESTED or record.timestamp <= box.warm_ms):
+            box.unseen.add(event.run_id)
+        self._hear(event)
+        if event.run_id not in box.unseen:
+            after = box.state.runs.get(event.run_id)
+            for violation in box.audit.follow(event, record, before, after, effects):
+                self._report.add(violation)
+        self._compare(effects, box, record)
+
+    def _fresh(self, number: int) -> Partition:
+        return Partition(self._topology, number=number, partitions=self._topology.inbox_partitions)
+
+    def _open(self, record: Record) -> Box:
+        head = self._heads.get(TopicPartition(record.topic, record.partition), 0)
+        state = self._states(record.partition)
+        box = Box(state, Audit(self._topology))
+        if head > state.offset:
+            box.warm_ms = box.since_ms = record.timestamp + self._topology.limits.deadline_ms
+        elif state.offset > 0:  # restored: runs are known, but not what they had published
+            box.since_ms = record.timestamp
+        return box
+
+    def _hear(self, event: Event) -> None:
+        if event.kind == REQUESTED:
+            self._ledger.heard(event.run_id, event.id, event.origin)
+        elif event.kind in (SUCCEEDED, FAILED):
+            attempt = event.id.removesuffix(f":{event.kind}")
+            self._published.flag(self._topology.tasks(event.agent), attempt, ANSWERED)
+            if event.fault is not None and event.fault.code.startswith("refused_"):
+                self._missing.pop((self._topology.tasks(event.agent), attempt), None)
+
+    def _compare(self, effects: Sequence[Effect], box: Box, record: Record) -> None:
+        """I6, I9: what follows from a record of the inbox against what was published."""
+        for effect in effects:
+            if isinstance(effect, PublishTask | PublishEvent):
+                id, run_id = effect.event.id, effect.event.run_id
+            elif isinstance(effect, DeadLetter):
+                id, run_id = effect.id, effect.run_id
+            elif isinstance(effect, Finish):
+                id, run_id = effect.event_id, effect.run.id
+            else:
+                continue
+            expected = record_of(effect, self._topology)
+            found, others = self._published.match(expected, id)
+            self._report.checked["I6"] += 1
+            if found is not None:
+                if 0 <= box.since_ms < found.at_ms and not box.caught_up and record.timestamp > box.since_ms:
+                    box.since_ms, box.caught_up = found.at_ms, True  # with the delay that the decisions had then
+                self._look_at_order(found, run_id, box)
+                if isinstance(effect, Finish):
+                    self._ledger.ended(run_id)
+                    box.last.pop(run_id, None)
+                continue
+            violation = self._differs(id, run_id, record, expected, others, box)
+            if violation is None:
+                if isinstance(effect, Finish):
+                    self._ledger.ended(run_id)  # as far as can be told
+            elif len(self._missing) < MISSING_KEPT:
+                self._missing[expected.topic, id] = violation
+            else:
+                self._report.add(violation)
+
+    def _differs(
+        self, id: str, run_id: str, record: Record, expected: NewRecord, others: Sequence[Sent], box: Box
+    ) -> Violation | None:
+        """Why what was decided is not there as it was decided, or None if that is as it should be."""
+        where, place = coordinates(record), TopicPartition(record.topic, record.partition)
+        lost = f"records of {expected.topic}, whose head was removed"
+        if run_id in box.unseen:
+            self._report.unchecked["effects in runs that began before the head of the inbox"] += 1
+        elif others and box.warm_ms >= 0 and others[0].at_ms < record.timestamp:
+            box.unseen.add(run_id)  # it was published before this run began: a run before the head had the same id
+        elif others:
+            what = f"{id} was published otherwise than it is decided"
+            self._published.flag(expected.topic, id, MATCHED)
+            return Violation("I6", where, what, run_id=run_id, record=expected, published=others[0].where)
+        elif self._committed is not None and record.offset >= self._committed.get(place, 0):
+            self._report.unchecked["decided, but not committed yet"] += 1
+        elif self._head_is_lost(expected):
+            self._report.unchecked[lost] += 1
+        elif not self._published.flag(self._topology.dead, derive("refused", expected.topic, id), MATCHED):
+            invariant = "I6" if self._committed is None else "I7"
+            what = f"{id} was decided, and is not on {expected.topic}"
+            got = "" if self._committed is None else "the committed place is beyond it"
+            return Violation(invariant, where, what, "it to be there", got, run_id, expected)
+        return None
+
+    def _head_is_lost(self, expected: NewRecord) -> bool:
+        width = self._widths[expected.topic]
+        if not width:
+            return False
+        number = expected.partition if expected.partition is not None else partition_of(expected.key or b"", width)
+        return self._heads.get(TopicPartition(expected.topic, number), 0) > 0
+
+    def _look_at_order(self, found: Sent, run_id: str, box: Box) -> None:
+        """I9. Batches may be repeated, so a copy of what was decided later may lie before one of what was earlier."""
+        if run_id not in box.state.runs:
+            return
+        lasts = box.last.setdefault(run_id, {})
+        place = (found.topic, found.partition)
+        before = lasts.get(place)
+        if before is not None:
+            self._report.checked["I9"] += 1
+            if before.first > found.last:
+                what = f"a run's records on {found.topic} are not in the order of its decisions"
+                expected = f"it behind {before.where}"
+                self._report.add(Violation("I9", found.where, what, expected, run_id=run_id, published=found.where))
+                return
+        if before is None or found.first > before.first:
+            lasts[place] = found
+
+    # ------------------------------------------------------------------------------------------------------- the end
+
+    def judge(self, *, quiescent: bool) -> None:
+        """What is missing, how far it was committed, and what is still open. Call it when all was taken."""
+        for violation in self._missing.values():
+            self._report.add(violation)
+        for place, head in self._heads.items():
+            if place.topic == self._topology.inbox and head > 0 and place.partition not in self.boxes:
+                box = self.boxes[place.partition] = Box(self._states(place.partition), Audit(self._topology))
+                box.since_ms, box.next = NEVER_MS, head
+        for number, box in self.boxes.items():
+            self._judge(TopicPartition(self._topology.inbox, number), box, quiescent=quiescent)
+
+    def _judge(self, place: TopicPartition, box: Box, *, quiescent: bool) -> None:
+        report, where = self._report, f"{place.topic}:{place.partition}"
+        report.runs += box.audit.runs
+        report.open += len(box.state.runs)
+        report.checked.update(box.audit.checked)
+        report.endings.update(box.audit.endings)
+        if box.unseen:
+            report.unchecked["runs that began before the head of the inbox"] += len(box.unseen)
+        committed = None if self._committed is None else self._committed.get(place, 0)
+        if committed is not None:
+            report.checked["I7"] += 1
+            if committed > box.next:
+                what = "the committed place lies beyond the last record"
+                report.add(Violation("I7", where, what, f"at most {box.next}", f"{committed}"))
+        if not quiescent:
+            return
+        report.checked["I11"] += len(box.state.runs) + 1
+        if committed is not None and committed < box.next:
+            what = "records of the inbox are left to be decided"
+            report.add(Violation("I11", where, what, f"committed at {box.next}", f"{committed}"))
+        for run in box.state.runs.values():
+            if run.id not in box.unseen:
+                got = f"it waits for {', '.join(sorted({task.agent for task in run.open.values()})) or 'nothing'}"
+                report.add(Violation("I11", f"run {run.id}", "a run is still open", "an ending", got, run.id))
+
+    def is_open(self, run_id: str) -> bool:
+        """Whether a run has not ended."""
+        return any(run_id in box.state.runs for box in self.boxes.values())
+
+    def is_unseen(self, run_id: str) -> bool:
+        """Whether a run began before the head of its partition."""
+        return any(run_id in box.unseen for box in self.boxes.values())

@@ -1,0 +1,203 @@
+"""A check of a mesh that is alive, of a log whose head is gone, and how a check is made."""
+
+from typing import Any
+
+import pytest
+
+from mesh.core.codec import write
+from mesh.core.findings import REFUSED, UNKNOWN, Asked
+from mesh.core.fold import ENDED_OFFSETS_MAX
+from mesh.core.ingress import REJECTED_TYPE
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.verify import Verifier, check, published_topics
+from tests.builders import AT_MS, event
+from tests.core.lived import (
+    INBOX,
+    MESH,
+    OUT,
+    OUTCOMES,
+    PLAN,
+    SHIP,
+    Lived,
+    as_new,
+    good,
+    last_effects,
+    live,
+    open_run,
+    rejected_request,
+    requests,
+)
+
+# ------------------------------------------------------------------------------------------------ a mesh that is alive
+
+
+def test_what_is_not_committed_need_not_be_published_yet() -> None:
+    lived = good()
+    lived.quiescent = False
+    lived.committed = {INBOX: 6}
+    for topic in (OUTCOMES, OUT):
+        lived.records[topic].clear()
+    report = lived.check()
+    assert report.found == {}
+    assert report.unchecked["decided, but not committed yet"] == 6
+
+
+def test_a_submission_whose_run_is_open_is_neither_lost_nor_ended() -> None:
+    lived = good()
+    open_run(lived)
+    lived.quiescent = False
+    report = lived.check()
+    assert report.good
+    assert report.open == 1
+    assert report.unchecked == {"submissions whose run is still open": 1}
+
+
+@pytest.mark.parametrize("entry", [Asked("run-9", "r9", UNKNOWN), Asked("run-9", "r9", REFUSED)])
+def test_a_submission_without_an_answer_may_have_happened_or_not(entry: Asked) -> None:
+    lived = good()
+    lived.ledger.append(entry)
+    assert lived.found() == []
+
+
+def test_a_rejected_submission_is_explained() -> None:
+    lived = good()
+    lived.ledger.append(Asked("run-9", "r9"))
+    said = event("outcome", id="x", type=REJECTED_TYPE, run_id="run-9", data=b"{}")
+    lived.append(NewRecord(OUTCOMES, b"run-9", said.data, write(said)), AT_MS)
+    assert lived.found() == []
+    placed = rejected_request()
+    placed.ledger.append(Asked("", place="in.ask:0:5"))
+    assert placed.found() == []
+    placed.ledger.append(Asked("", place="in.ask:0:6"))
+    assert placed.found() == ["I1"]
+
+
+def test_a_request_that_came_too_late_is_explained_by_its_dead_letter() -> None:
+    lived = good()
+    late = event(id="r-late", run_id="run-0", data=b"{}")
+    lived.append(NewRecord(INBOX.topic, b"run-0", late.data, write(late)), AT_MS + 100)
+    for new in last_effects(lived):
+        lived.append(new, AT_MS + 100)
+    lived.committed = None
+    lived.ledger.append(Asked("run-0", "r-late"))
+    assert lived.found() == []
+
+
+# ----------------------------------------------------------------------------------------------- a head that is gone
+
+
+def trimmed(records: int) -> Lived:
+    """Runs far apart in time, and an inbox without its first records."""
+    lived = Lived(MESH)
+    for n in range(4):
+        request = event(id=f"r{n}", run_id=f"run-{n}", at_ms=AT_MS)
+        one = live(MESH, [request], at_ms=AT_MS + n * 100_000)
+        for stored in one.records.values():
+            for record in stored:
+                lived.append(as_new(record), record.timestamp)
+    lived.records[INBOX.topic] = lived.records[INBOX.topic][records:]
+    lived.heads = {TopicPartition(topic, 0): 0 for topic in lived.records}
+    lived.heads[INBOX] = records
+    return lived
+
+
+@pytest.mark.parametrize("records", range(9))
+def test_runs_that_began_before_the_head_of_the_inbox_are_not_judged(records: int) -> None:
+    report = trimmed(records).check()
+    assert report.violations == []
+    assert bool(report.unchecked) == (records > 0)
+
+
+def test_runs_after_a_lost_head_are_judged_all_the_same() -> None:
+    lived = trimmed(2)
+    lived.change(SHIP, 3, value=b"9")
+    assert lived.found() == ["I6"]
+    lived = trimmed(2)
+    lived.repeat(SHIP, 3, headers={"ce_id": b"forged:1"})
+    assert lived.found() == ["I6"]
+
+
+def test_an_inbox_of_which_nothing_is_left_says_nothing() -> None:
+    lived = trimmed(12)
+    report = lived.check()
+    assert report.good
+    assert report.unchecked["published by runs that began before the head of the inbox"] == 16
+
+
+def test_what_a_topic_has_lost_is_not_missing() -> None:
+    lived = good()
+    lived.heads = {TopicPartition(topic, 0): 0 for topic in lived.records}
+    lived.heads[TopicPartition(SHIP, 0)] = 2
+    lived.records[SHIP] = lived.records[SHIP][2:]
+    report = lived.check()
+    assert report.good
+    assert report.unchecked == {f"records of {SHIP}, whose head was removed": 2}
+
+
+def test_a_check_may_begin_with_a_restored_state() -> None:
+    lived = good()
+    inbox = lived.records[INBOX.topic]
+
+    def restored(number: int) -> Any:
+        state = lived.fresh(number)
+        for record in inbox[:4]:
+            state.step(record)
+        return state
+
+    verifier = Verifier(MESH, states=restored, heads={INBOX: 4}, quiescent=True)
+    for topic in published_topics(MESH):
+        for record in lived.records.get(topic, ()):
+            verifier.sent(record)
+    for record in inbox[4:]:
+        verifier.inbox(record)
+    report = verifier.report()
+    assert report.violations == []
+    assert report.endings == {"completed": 3}
+
+
+# --------------------------------------------------------------------------------------------------- how it is called
+
+
+def test_published_records_come_before_those_of_the_inbox() -> None:
+    lived = good()
+    verifier = Verifier(MESH, states=lived.fresh)
+    verifier.inbox(lived.records[INBOX.topic][0])
+    with pytest.raises(ValueError, match="before"):
+        verifier.sent(lived.records[PLAN][0])
+
+
+def test_records_of_the_inbox_come_in_order() -> None:
+    lived = good()
+    verifier = Verifier(MESH, states=lived.fresh)
+    verifier.inbox(lived.records[INBOX.topic][1])
+    with pytest.raises(ValueError, match="after offset 1"):
+        verifier.inbox(lived.records[INBOX.topic][0])
+
+
+def test_a_request_repeated_after_the_memory_has_passed_is_a_run_of_its_own() -> None:
+    first = live(MESH, requests(1))
+    again = live(MESH, requests(1), at_ms=AT_MS + 10**6)
+    for stored in again.records.values():
+        for record in stored:
+            first.append(as_new(record), record.timestamp)
+    far = ENDED_OFFSETS_MAX + 10
+    other = live(MESH, [event(id="z", run_id="run-z")], at_ms=AT_MS + 10**5)
+    inbox = first.records[INBOX.topic]
+    between = [r._replace(offset=far + n) for n, r in enumerate(other.records[INBOX.topic])]
+    first.records[INBOX.topic] = [
+        *inbox[:3],
+        *between,
+        *(record._replace(offset=far + 10 + n) for n, record in enumerate(inbox[3:])),
+    ]
+    for topic in (PLAN, SHIP, OUT, OUTCOMES):
+        for record in other.records[topic]:
+            first.append(as_new(record), record.timestamp)
+    report = first.check()
+    assert report.violations == []
+    assert report.endings == {"completed": 3}
+
+
+def test_a_log_without_records_is_well() -> None:
+    report = check(MESH, {})
+    assert report.good
+    assert not report.records
