@@ -9,6 +9,7 @@ Publishing is done when the log has acknowledged. The same request again (same i
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ import orjson
 from uuid_utils import uuid7
 
 from mesh.core.codec import Unreadable, read, write
-from mesh.core.control import wish
+from mesh.core.control import Switch, control_record, wish
 from mesh.core.encode import encode
 from mesh.core.errors import InvalidInput, LogUnavailable, NotAccepted, WaitTimeout
 from mesh.core.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, fingerprint
@@ -189,18 +190,37 @@ class Mesh:
         return await self._wish(RESUMED, run_id, by, why)
 
     async def _wish(self, kind: str, run_id: str, by: str, why: str) -> Appended:
-        if not ID_PATTERN.fullmatch(run_id):
-            raise InvalidInput(
-                f"run id {run_id[:64]!r} is none", code="bad_id", where="run", expected=ID_PATTERN.pattern
-            )
-        at_ms = round(datetime.now(UTC).timestamp() * 1_000)
-        record = wish(kind, run_id, self.topology, event_id=str(uuid7()), at_ms=at_ms, by=by, why=why)
-        (verdict,) = await self.log.append([record])
-        if isinstance(verdict, Refused):
-            raise InvalidInput(
-                f"the log refused it: {verdict.message}", code=verdict.code, where=f"{self.log.url} {record.topic}"
-            )
-        return verdict
+        return (await self.wish(kind, [run_id], by=by, why=why))[0]
+
+    async def wish(self, kind: str, run_ids: Sequence[str], *, by: str = "", why: str = "") -> Sequence[Appended]:
+        """The same wish about many runs in one append; `kind` is `cancelled`, `paused` or `resumed`."""
+        for run_id in run_ids:
+            if not ID_PATTERN.fullmatch(run_id):
+                text = f"run id {run_id[:64]!r} is none"
+                raise InvalidInput(text, code="bad_id", where="run", expected=ID_PATTERN.pattern)
+        at_ms = time.time_ns() // 1_000_000
+        return await self._append(
+            [wish(kind, id, self.topology, event_id=str(uuid7()), at_ms=at_ms, by=by, why=why) for id in run_ids]
+        )
+
+    async def turn(self, switch: Switch) -> Appended:
+        """Stop or resume an agent, or all of them (`*`), everywhere within a second; see `core.control`. Answers where
+        that lies on mesh.control. Raises InvalidInput, LogUnavailable."""
+        record = control_record(
+            switch._replace(at_ms=time.time_ns() // 1_000_000), self.topology, event_id=str(uuid7())
+        )
+        return (await self._append([record]))[0]
+
+    async def _append(self, records: Sequence[NewRecord]) -> Sequence[Appended]:
+        verdicts: list[Appended] = []
+        for record, verdict in zip(records, await self.log.append(records), strict=True):
+            if isinstance(verdict, Refused):
+                where = f"{self.log.url} {record.topic}"
+                remedy = "`mesh topics create` makes what is missing" if verdict.code == "unknown_topic" else ""
+                text = f"the log refused it: {verdict.message}"
+                raise InvalidInput(text, code=verdict.code, where=where, remedy=remedy)
+            verdicts.append(verdict)
+        return verdicts
 
     async def outcome(self, run_id: str, *, timeout_s: float = 60.0) -> Outcome:
         """The outcome of a run, now or when it ends. Looks back through the log if nothing comes within a second."""

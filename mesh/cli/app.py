@@ -19,7 +19,10 @@ from mesh.cli.session import Wanted
 from mesh.core.errors import MeshError
 from mesh.core.suggest import nearest
 
-NOUNS = ("demo", "up", "publish", "run", "agents", "topics", "check", "dead", "board", "config", "version")
+NOUNS = (
+    *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "config"),
+    "version",
+)
 
 
 UNWRITABLE = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)

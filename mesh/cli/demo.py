@@ -17,7 +17,7 @@ from mesh.cli.logs import Voice
 from mesh.cli.options import command, verb
 from mesh.cli.screen import Screen
 from mesh.cli.session import Session
-from mesh.cli.stop import Stop
+from mesh.cli.signals import Stop
 from mesh.cli.text import counted, percentile, took
 from mesh.core.errors import ConfigInvalid, WaitTimeout
 from mesh.core.history import History

@@ -1,74 +1,90 @@
-"""Ctrl-C and SIGTERM: the first asks to drain, the second ends the process at once."""
+"""`mesh stop`: the kill switch, for one agent and for all. Acts at once; `mesh resume` undoes it."""
 
-import asyncio
-import os
-import signal
-import sys
-from collections.abc import Callable, Coroutine
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mesh.cli.failure import INTERRUPTED, TERMINATED
+import typer
 
-T = TypeVar("T")
-DRAINING = "draining: what runs may end; Ctrl-C again stops at once"
-CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+from mesh.cli.complete import agents
+from mesh.cli.options import command, verb
+from mesh.cli.screen import Piece
+from mesh.cli.session import Session, embedded_path
+from mesh.cli.steering import described, named, resume_command, who
+from mesh.core.errors import InvalidInput, NotFound
+from mesh.core.event import rfc3339
+from mesh.core.suggest import nearest
+
+if TYPE_CHECKING:
+    from mesh.core.control import Control, Switch
+
+app = verb()
 
 
-class Stopped(Exception):
-    """Somebody asked to stop while something was being waited for."""
+@command(app, "stop", example='mesh stop agent pricing --why "it mails customers"')
+async def stop(
+    session: Session,
+    what: Annotated[str, typer.Argument(metavar="agent|all", autocompletion=lambda: ["agent", "all"])],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="of the agent", autocompletion=agents)] = None,
+    *,
+    why: Annotated[str, typer.Option(metavar="TEXT", help="told to everybody who asks why nothing happens")] = "",
+) -> None:
+    """Stop an agent, or all of them, everywhere within a second.
+
+    Nothing more of it is begun, and what it does right now is broken off. Its tasks are kept and done after
+    `mesh resume`; that costs them no attempt. Events are taken in meanwhile, and the deadlines of runs go on.
+    """
+    from mesh.core.control import AGENT, STOPPED, Switch
+
+    wanted = Switch(AGENT, chosen(session, what, name), STOPPED, who(), why)
+    control, changed = await turned(session, wanted)
+    stands = control.switches[wanted.key]
+    tell(session, stands, changed=changed, undo=resume_command(stands))
+    if changed:
+        session.screen.say(("■ stopped  ", "red"), (named(stands), "bold"))
+    else:
+        session.screen.say(*_already(stands))
+    session.screen.note(("undo it: ", "dim"), resume_command(stands))
 
 
-class Stop:
-    """Listens while it is entered. `event` is set by the first signal, `code` is then the exit code."""
+def chosen(session: Session, what: str, name: str | None) -> str:
+    """The agent that the arguments name; `*` for all. Raises InvalidInput, NotFound."""
+    from mesh.core.control import ALL
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.event = asyncio.Event()
-        self.code = 0
-        self.last_acts: list[Callable[[], None]] = []
-        """Done when the second signal ends this process: what must not outlive it."""
-        self._tell = tell
+    if what == "all" and name is None:
+        return ALL
+    if what != "agent" or name is None:
+        got = " ".join(filter(None, (what, name)))
+        raise InvalidInput(
+            "that is nothing to turn", code="usage", where="mesh", expected="agent NAME, or all", got=got
+        )
+    if name not in session.topology.agents:
+        near = nearest(name, session.topology.agents)
+        remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(session.topology.agents)}"
+        raise NotFound(f"no agent is called {name[:128]!r}", where=session.topology.path, remedy=remedy)
+    return name
 
-    def __enter__(self) -> Self:
-        for number in CODES:
-            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number in CODES:
-            asyncio.get_running_loop().remove_signal_handler(number)
+async def turned(session: Session, *wanted: "Switch") -> "tuple[Control, bool]":
+    """Turn switches that stand otherwise; what mesh.control says then, and whether anything was changed."""
+    from mesh.client import Mesh
+    from mesh.wire.follow import control_now
+    from mesh.wiring import topic_specs
 
-    async def unless(self, doing: Coroutine[Any, Any, T]) -> T:
-        """Do something that may be given up. Raises Stopped when the signal comes first."""
-        task = asyncio.get_running_loop().create_task(doing)
-        stopping = asyncio.get_running_loop().create_task(self.event.wait())
-        try:
-            await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise Stopped
-            return await task
-        finally:
-            for each in (task, stopping):
-                each.cancel()
-            await asyncio.gather(task, stopping, return_exceptions=True)
+    topology = session.topology
+    async with session.log() as log:
+        if embedded_path(session.settings.log) is not None:
+            await log.create_topics(topic_specs(topology))
+        before = await control_now(log, topology)
+        due = [s for s in wanted if (s.key in before.switches) == s.at_rest]
+        for switch in due:
+            await Mesh(log, topology).turn(switch)
+        return (await control_now(log, topology) if due else before), bool(due)
 
-    async def within(self, seconds: float) -> bool:
-        """Wait for the signal for so long; whether it came."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.event.wait()
-        except TimeoutError:
-            return False
-        return True
 
-    def _signalled(self, number: signal.Signals) -> None:
-        if self.event.is_set():
-            for act in self.last_acts:
-                act()
-            sys.stderr.flush()
-            os._exit(CODES[number])
-        self.code = CODES[number]
-        self.event.set()
-        self._tell(DRAINING)
+def tell(session: Session, switch: "Switch", *, changed: bool, undo: str) -> None:
+    """One switch as it stands now, with `--json`."""
+    shown: dict[str, Any] = {"switch": switch.key, "state": switch.state, "changed": changed}
+    session.screen.emit({**shown, "by": switch.by, "why": switch.why, "at": rfc3339(switch.at_ms), "undo": undo})
+
+
+def _already(stop: "Switch") -> list[Piece]:
+    return [("■ ", "red"), *described(stop)]

@@ -15,7 +15,7 @@ from mesh.cli.failure import leaves
 from mesh.cli.logs import Voice, configure
 from mesh.cli.options import command, verb
 from mesh.cli.session import Session, embedded_path, short
-from mesh.cli.stop import Stop, Stopped
+from mesh.cli.signals import Stop, Stopped
 from mesh.cli.text import counted, took
 from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound
 from mesh.core.suggest import nearest
