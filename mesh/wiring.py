@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mesh.core.agent import Agent, describe
 from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
 from mesh.core.language import load
+from mesh.core.redrive_ledger import ledger_topic
 from mesh.core.topology import Topology
 from mesh.wire.ports import Board, Log, TopicSpec
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mesh.settings import Settings
 
 TASKS_RETENTION_MS = 7 * 24 * 60 * 60 * 1_000
+CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
 
 
 def load_topology(path: str) -> Topology:
@@ -100,14 +102,20 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
 
     Tasks are kept for a week, as Kafka does by default: nobody reads them again once they are answered. How long
     inbox, outcomes and dead letters are kept is the operator's to say, since recovery and history stand on them.
+    Checkpoints are kept until a later one stands: their owner trims them, in segments small enough to be freed.
     """
     log_time = {"message.timestamp.type": "LogAppendTime"}
     partitions = topology.inbox_partitions
     own = [TopicSpec(name, partitions, log_time) for name in (topology.inbox, topology.outcomes, topology.dead)]
     kept_a_week = {**log_time, "retention.ms": str(TASKS_RETENTION_MS)}
     tasks = [TopicSpec(topology.tasks(name), partitions, kept_a_week) for name in topology.agents]
-    control = TopicSpec(topology.control, 1, {**log_time, "cleanup.policy": "compact"})
-    return [*own, *tasks, control, *(TopicSpec(rule.name, rule.partitions) for rule in topology.topics.values())]
+    compacted = {**log_time, "cleanup.policy": "compact"}
+    shared = [TopicSpec(name, 1, compacted) for name in (topology.control, topology.topologies)]
+    kept_by_hand = {**log_time, "retention.ms": "-1", "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
+    checkpoints = TopicSpec(topology.checkpoints, partitions, kept_by_hand)
+    domain = [TopicSpec(rule.name, rule.partitions) for rule in topology.topics.values()]
+    ledger = TopicSpec(ledger_topic(topology), 1, log_time)
+    return [*own, *tasks, *shared, ledger, checkpoints, *domain]
 
 
 async def check_topics(log: Log, topology: Topology) -> None:

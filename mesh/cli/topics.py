@@ -5,6 +5,7 @@ from mesh.cli.screen import Piece
 from mesh.cli.session import Session, short
 from mesh.cli.text import counted
 from mesh.core.errors import TopicsInvalid
+from mesh.core.redrive_ledger import ledger_topic
 
 app = noun("Show, check and create the topics that topics.yaml declares.")
 
@@ -85,6 +86,9 @@ def _use(session: Session, name: str) -> str:
         topology.outcomes: "how runs ended",
         topology.dead: "dead letters",
         topology.control: "who is stopped",
+        topology.checkpoints: "the state of the inbox, to begin from",
+        topology.topologies: "every topology that runs were opened under",
+        ledger_topic(topology): "what became of dead letters that were redriven",
     }
     agent = name.removeprefix(topology.tasks(""))
     return known.get(name, f"tasks of {agent}")

@@ -119,6 +119,12 @@ class Fenced(MeshError):
     code = "fenced"
 
 
+class NotRestorable(MeshError):
+    """The state of an inbox partition can be had neither from its checkpoint nor from the records that are left."""
+
+    code = "not_restorable"
+
+
 class NotAccepted(MeshError):
     """The mesh refused: a limit, a policy, or a change that needs `--yes`. `code` may be the reason's own."""
 

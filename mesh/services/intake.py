@@ -19,7 +19,7 @@ from mesh.core.records import dead_letter
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.loop import Loop
-from mesh.wire.ports import Log
+from mesh.wire.ports import Commit, Log
 
 _log = diagnostics("intake")
 
@@ -53,7 +53,7 @@ class Intake:
             self.ready.set()
             await stop.wait()
 
-    async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
+    async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
         """Stage: there is no state."""
         return None
 

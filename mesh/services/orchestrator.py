@@ -1,7 +1,8 @@
 """The orchestrator: folds mesh.inbox, performs what `decide` wants, keeps the timers.
 
 One process is one member of a group; each inbox partition it owns is a `Partition` (the state) and `Timers`. Restore
-is the silent fold of the inbox up to the committed offset: the effects were acknowledged before that commit.
+is the checkpoint that the commit names (`wire.keeper`) and the silent fold of the inbox from there up to the committed
+offset: the effects were acknowledged before that commit.
 """
 
 import asyncio
@@ -18,11 +19,11 @@ from mesh.core.records import due_record, record_of
 from mesh.core.timers import Timers
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
+from mesh.wire.keeper import COSTS, Costs, Keeper
 from mesh.wire.loop import Loop, append_all
-from mesh.wire.ports import Clock, Log
+from mesh.wire.ports import Clock, Commit, Log
 from mesh.wire.relay import Relay
 
-RESTORE_RECORDS_MAX = 2_000
 TIMER_IDLE_MS = 1_000
 TIMER_PAUSE_MS = 20
 """Between two rounds of timers: those that come due meanwhile travel together."""
@@ -40,7 +41,9 @@ class Orchestrator:
         *,
         records_max: int = 500,
         session_timeout_ms: int = 10_000,
+        costs: Costs = COSTS,
     ) -> None:
+        """`costs` decide when checkpoints are written."""
         self._log = log
         self._topology = topology
         self._clock = clock
@@ -48,6 +51,7 @@ class Orchestrator:
         self._timers: dict[TopicPartition, Timers] = {}
         self._timer_set = asyncio.Event()
         self._relay = Relay(log, topology)
+        self._keeper = Keeper(log, topology, clock, costs=costs)
         self.notes: Counter[str] = Counter()
         """Drops by reason code since the start of this process."""
         self._loop = Loop(
@@ -56,14 +60,17 @@ class Orchestrator:
             topology,
             group=f"{topology.prefix}.orchestrator",
             topics=[topology.inbox],
+            notes=self._keeper,
             records_max=records_max,
             session_timeout_ms=session_timeout_ms,
         )
+        self._keeper.attach(self._loop.recommit, self._loop.watch)
         self.ready = self._loop.ready
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises TopicsInvalid when the inbox is not as it was created."""
         await self._check_inbox()
+        await self._keeper.start()
         async with asyncio.TaskGroup() as group:
             timers = group.create_task(self._fire_timers(), name="timers")
             relay = group.create_task(self._relay.run(), name="relay control")
@@ -72,26 +79,17 @@ class Orchestrator:
             finally:
                 timers.cancel()
                 relay.cancel()
+                await self._keeper.close()
 
-    async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
-        """Stage: fold silently from the first record to the committed offset."""
-        state = Partition(self._topology, number=partition.partition, partitions=self._topology.inbox_partitions)
-        start = (await self._log.bounds(partition.topic))[partition.partition].start
+    async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
+        """Stage: from the checkpoint that the commit names and the records since, silently."""
         began_ms = self._clock.monotonic_ms()
-        if place is not None and place > start:
-            reader = self._log.reader({partition: start})
-            try:
-                while reader.position(partition) < place:
-                    for record in await reader.poll(records_max=RESTORE_RECORDS_MAX, wait_ms=100):
-                        if record.offset < place:
-                            state.step(record)
-            finally:
-                await reader.close()
+        state, start = await self._keeper.restore(partition, commit)
         timers = Timers()
         for run in state.runs.values():
             timers.add(Schedule(run.id, f"{run.id}:deadline", run.deadline_ms))
             for task in run.open.values():
-                if task.held is not None:
+                if task.held is not None and task.held.due_ms:
                     due = f"{task.id}:{task.attempt}:due"
                     timers.add(Schedule(run.id, due, task.held.due_ms, task.id, task.attempt))
         self._states[partition], self._timers[partition] = state, timers
@@ -99,9 +97,9 @@ class Orchestrator:
         self._relay.opened(partition, state.control)
         took_ms = round(self._clock.monotonic_ms() - began_ms)
         _log.info(
-            "partition is live", partition=partition.partition, at=place, open_runs=len(state.runs), took_ms=took_ms
+            "partition is live", partition=partition.partition, at=start, open_runs=len(state.runs), took_ms=took_ms
         )
-        return start if place is None else max(place, start)
+        return start
 
     def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         """Stage: fold and answer the records that perform the effects."""
@@ -110,6 +108,7 @@ class Orchestrator:
         for record in records:
             for effect in state.step(record):
                 self._perform(partition, record, effect, out)
+        self._keeper.folded(partition)
         return out
 
     def drop(self, partition: TopicPartition) -> None:
@@ -117,6 +116,7 @@ class Orchestrator:
         self._states.pop(partition, None)
         self._timers.pop(partition, None)
         self._relay.closed(partition)
+        self._keeper.drop(partition)
 
     def _perform(self, partition: TopicPartition, record: Record, effect: Effect, out: list[NewRecord]) -> None:
         if isinstance(effect, Schedule):

@@ -22,15 +22,17 @@ from mesh.wire.ports import Commit, Log, Member, Refused
 POLL_WAIT_MS = 500
 COMMIT_EVERY_MS = 20
 APPENDS_MAX = 4
+REST_MS_MAX = 5_000
+"""How long a process that was asked to stop may write checkpoints."""
 _log = diagnostics("loop")
 
 
 class Stage(Protocol):
     """What one process does with the records of its partitions."""
 
-    async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
-        """Make the state as of `place` (the committed offset; None if there is none) ready. Answers the offset to go
-        on from, None for the default. May be cancelled at any await; nothing of the partition is delivered before."""
+    async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
+        """Make the state as of a committed place (None if there is none) ready. Answers the offset to go on from, None
+        for the default. May be cancelled at any await; nothing of the partition is delivered before."""
         ...
 
     def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
@@ -39,6 +41,22 @@ class Stage(Protocol):
 
     def drop(self, partition: TopicPartition) -> None:
         """The partition is somebody else's now; forget it. Called also for one whose restore did not end."""
+        ...
+
+
+class Notes(Protocol):
+    """What commits say beside the place, and who wants to know that they were stored: see `wire.keeper`."""
+
+    def note(self, partition: TopicPartition, place: int) -> str:
+        """The metadata of a commit of this place."""
+        ...
+
+    def committed(self, partition: TopicPartition, commit: Commit) -> None:
+        """It is stored, under the fence of the group."""
+        ...
+
+    async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+        """Nothing of these is folded any more, they are about to go; `last`: for good. Returns in time."""
         ...
 
 
@@ -55,6 +73,7 @@ class Loop:
         *,
         group: str,
         topics: Sequence[str],
+        notes: Notes | None = None,
         records_max: int = 500,
         session_timeout_ms: int = 10_000,
     ) -> None:
@@ -63,6 +82,7 @@ class Loop:
         self._topology = topology
         self._group = group
         self._topics = topics
+        self._notes = notes
         self._records_max = records_max
         self._session_timeout_ms = session_timeout_ms
         self._turn = asyncio.Lock()
@@ -72,7 +92,9 @@ class Loop:
         self._appending: deque[asyncio.Task[None]] = deque()
         """Appends under way, oldest first."""
         self._places: dict[TopicPartition, int] = {}
-        """Where live partitions stand: everything before is acknowledged. Not committed yet."""
+        """Where live partitions stand: everything before is acknowledged."""
+        self._uncommitted: dict[TopicPartition, None] = {}
+        """Those of them of which there is something to commit, in the order in which it came."""
         self._acknowledged = asyncio.Event()
         self._commits = asyncio.Lock()
         self._error: BaseException | None = None
@@ -90,10 +112,19 @@ class Loop:
         try:
             while not stop.is_set():
                 await self._turn_over(await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS))
+            await self._rest(member)
         finally:
             for task in (commits, *self._restoring.values()):
                 task.cancel()
             await member.close()
+
+    async def _rest(self, member: Member) -> None:
+        """Stopped: let the appends end, then leave checkpoints behind while the partitions are still ours."""
+        async with self._turn:
+            await self._appended(0)
+        if self._notes is not None:  # without the turn: a partition that is revoked meanwhile must not wait for it
+            await self._notes.rest(list(self._live), within_ms=REST_MS_MAX, last=True)
+            await self._commit(member)
 
     async def _turn_over(self, batches: Mapping[TopicPartition, Sequence[Record]]) -> None:
         """Fold one batch and begin to append what follows from it."""
@@ -123,7 +154,10 @@ class Loop:
         await append_all(self._log, out, self._topology)
         if before is not None:
             await before  # what failed there must not be committed around
-        self._places.update({tp: place for tp, (token, place) in places.items() if self._is_live(tp, token)})
+        for tp, (token, place) in places.items():
+            if self._is_live(tp, token):
+                self._places[tp] = place
+                self._uncommitted[tp] = None
         self._acknowledged.set()
 
     async def _appended(self, left_max: int) -> None:
@@ -139,11 +173,22 @@ class Loop:
             await self._commit(member)
             await asyncio.sleep(COMMIT_EVERY_MS / 1000)
 
+    def recommit(self, partition: TopicPartition) -> None:
+        """Commit the place of a partition once more, since there is something new to say with it."""
+        if partition in self._places:
+            self._uncommitted[partition] = None
+            self._acknowledged.set()
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """End the loop with what this task raises."""
+        task.add_done_callback(self._ended)
+
     async def _commit(self, member: Member) -> None:
         async with self._commits:
-            places, self._places = self._places, {}
+            places = {tp: self._noted(tp, self._places[tp]) for tp in self._uncommitted}
+            self._uncommitted.clear()
             try:
-                await member.commit({tp: Commit(place) for tp, place in places.items()})
+                await member.commit(places)
             except Fenced as fenced:
                 # Whoever owns them now decides these records again, with the same ids. If we still do, so do we.
                 _log.info("commit came too late", group=self._group, reason=str(fenced))
@@ -152,6 +197,16 @@ class Loop:
                     self._forget(tp)
                 member.pause(*ours)
                 self.assigned(ours)
+            else:
+                self._stored(places)
+
+    def _noted(self, partition: TopicPartition, place: int) -> Commit:
+        return Commit(place, "" if self._notes is None else self._notes.note(partition, place))
+
+    def _stored(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        if self._notes is not None:
+            for tp, commit in commits.items():
+                self._notes.committed(tp, commit)
 
     def _is_live(self, partition: TopicPartition, token: object | None) -> bool:
         return token is not None and self._live.get(partition) is token
@@ -170,6 +225,8 @@ class Loop:
         """Listener: let the appends under way end, commit once more, then forget."""
         async with self._turn:
             await self._appended(0)
+            if self._notes is not None:
+                await self._notes.rest(partitions, within_ms=self._session_timeout_ms / 6, last=False)
             if self._joined is not None and self._joined.done():
                 await self._commit(self._joined.result())
             for tp in partitions:
@@ -178,6 +235,7 @@ class Loop:
     def _forget(self, partition: TopicPartition) -> None:
         self._live.pop(partition, None)
         self._places.pop(partition, None)
+        self._uncommitted.pop(partition, None)
         task = self._restoring.pop(partition, None)
         if task is not None:
             task.cancel()
@@ -187,20 +245,24 @@ class Loop:
         assert self._joined is not None  # `run` makes it before it joins
         member = await self._joined
         commit = await member.committed(partition)
-        place = None if commit is None else commit.offset
-        start = await self._stage.restore(partition, place)
-        if start is None:  # the stage does not mind: where the group stands, which the member may have passed
-            start = place
+        start = await self._stage.restore(partition, commit)
+        if start is None and commit is not None:  # the stage does not mind: where the group stands
+            start = commit.offset
         if start is None:
             start = (await self._log.bounds(partition.topic))[partition.partition].start
-        self._restoring.pop(partition)
         try:
+            if self._notes is not None and (told := self._noted(partition, start)) != commit:
+                await member.commit({partition: told})
+                self._stored({partition: told})
+            self._restoring.pop(partition)
             member.seek(partition, start)
             member.resume(partition)
         except Fenced:
+            self._restoring.pop(partition, None)
             self._stage.drop(partition)  # lost while it was restored; `assigned` will come for what is ours then
         else:
             self._live[partition] = object()
+            self._places[partition] = start
         if not self._restoring:
             self.ready.set()
 

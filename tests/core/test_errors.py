@@ -22,6 +22,7 @@ EXIT_CODES = {
     "MeshError": 1,
     "TopicsInvalid": 1,
     "Fenced": 1,
+    "NotRestorable": 1,
     "InvalidInput": 2,
     "ConfigInvalid": 2,
     "TopologyInvalid": 2,

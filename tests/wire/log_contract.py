@@ -61,11 +61,11 @@ class LogContract(GroupContract):
         await append(log, numbered(topic, range(10)))
         second = await append(log, numbered(topic, range(10, 20)))
         await append(log, numbered(topic, [99], partition=1))
+        before = await log.bounds(topic)
         await log.trim(place, second[0].offset)
-        bounds = await (await open_log()).bounds(topic)
-        assert (bounds[0].start, bounds[1]) == (second[0].offset, Bounds(0, 1))
+        assert await (await open_log()).bounds(topic) == {0: Bounds(second[0].offset, before[0].end), 1: before[1]}
         assert values(await read(log.reader({place: 0}), 10)) == [b"%d" % n for n in range(10, 20)]
-        await log.trim(place, second[0].offset - 5)
+        await log.trim(place, second[0].offset - 1)
         assert (await log.bounds(topic))[0].start == second[0].offset, "what is gone does not come back"
 
     async def test_a_partition_trimmed_beyond_its_end_is_empty_and_its_offsets_go_on(
@@ -76,9 +76,9 @@ class LogContract(GroupContract):
         (last,) = await append(log, numbered(topic, [1]))
         await log.trim(place, last.offset + 100)
         (found,) = (await log.bounds(topic)).values()
-        assert (found.start, found.end) == (last.offset + 1, last.offset + 1)
+        assert found.start == found.end > last.offset
         (following,) = await append(log, numbered(topic, [2]))
-        assert following.offset == last.offset + 1
+        assert following.offset >= found.end
         assert values(await read(log.reader({place: 0}), 1)) == [b"2"]
 
     async def test_what_does_not_exist_cannot_be_trimmed(self, log: Log, make: Make) -> None:

@@ -16,7 +16,7 @@ from mesh.core.language import load
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.settings import Settings
 from mesh.wire.loop import Loop, append_all
-from mesh.wire.ports import Log, TopicSpec
+from mesh.wire.ports import Commit, Log, TopicSpec
 from mesh.wiring import open_log, topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 
@@ -47,12 +47,12 @@ class Copy:
         self.fail: Exception | None = None
         self.copied = 0
 
-    async def restore(self, partition: TopicPartition, place: int | None) -> int | None:
+    async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
         await self.may_restore.wait()
         if self.fail is not None:
             raise self.fail
-        self.places[partition] = place
-        return place
+        self.places[partition] = commit and commit.offset
+        return self.places[partition]
 
     def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         assert partition in self.places, "delivered before it was restored"

@@ -1,0 +1,278 @@
+"""Which checkpoint stands for each inbox partition: restores from it, writes the next, and tells commits its name.
+
+A partition is live again after load + fold of the tail, so a new checkpoint is worth its writing when folding the tail
+costs more than loading the state. It is dumped in slices beside the work and named by the next commit whose offset
+has reached it: state and acknowledged effects then agree. On a graceful stop one is written of the last record,
+so that the next owner folds nothing and another version of the rules, or of topics.yaml, finds a boundary.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from mesh.core.checkpoint import CheckpointUnreadable, Note, Snapshot, note_of
+from mesh.core.errors import LogUnavailable, NotRestorable
+from mesh.core.fold import RULES, Partition
+from mesh.core.record import TopicPartition
+from mesh.core.topology import Topology
+from mesh.wire.checkpoints import Checkpoints
+from mesh.wire.diagnostics import diagnostics
+from mesh.wire.ports import Clock, Commit, Log
+from mesh.wire.span import read_span
+from mesh.wire.topologies import Topologies
+
+_log = diagnostics("keeper")
+
+
+class Costs(NamedTuple):
+    """What recovery costs on an ordinary core (bench/recovery.py), in microseconds; and when a checkpoint pays."""
+
+    record_us: int = 25
+    """Folding a record of the tail."""
+    run_us: int = 20
+    """Loading an open run; writing one costs half of it."""
+    ended_us: int = 3
+    """Loading the memory of one that ended."""
+    tail_us_min: int = 1_000_000
+    """A tail that takes less is never worth a checkpoint while the work goes on."""
+
+
+COSTS: Final = Costs()
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A live partition. `note` is what its commits say, `next` a checkpoint that is durable and not named yet."""
+
+    state: Partition
+    note: Note
+    next: Note | None = None
+    writing: asyncio.Task[None] | None = None
+    tried: int = 0
+    """Offset of the last attempt to write one."""
+
+
+class Keeper:
+    """Used by the orchestrator; `Loop` asks it what to say in commits. From one event loop."""
+
+    def __init__(self, log: Log, topology: Topology, clock: Clock, *, costs: Costs = COSTS) -> None:
+        self._log = log
+        self._topology = topology
+        self._clock = clock
+        self._costs = costs
+        self._checkpoints = Checkpoints(log, topology, clock)
+        self._topologies = Topologies(log, topology, clock)
+        self._kept: dict[TopicPartition, _Kept] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._recommit: Callable[[TopicPartition], None] = lambda _: None
+        self._watch: Callable[[asyncio.Task[None]], None] = lambda _: None
+
+    def attach(self, recommit: Callable[[TopicPartition], None], watch: Callable[[asyncio.Task[None]], None]) -> None:
+        """`recommit` commits a partition's place once more, `watch` raises what a task of ours raised."""
+        self._recommit, self._watch = recommit, watch
+
+    async def start(self) -> None:
+        """Keep the topology of this process. Raises LogUnavailable, NotFound without the topics."""
+        await self._topologies.keep()
+
+    async def close(self) -> None:
+        """End what is still being written."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # `watch` has told what they raised
+
+    # -------------------------------------------------------------------------------------------------------- restore
+
+    async def restore(self, partition: TopicPartition, commit: Commit | None) -> tuple[Partition, int]:
+        """The state as of a committed place, and the offset to go on from. Interruptible; runs in slices.
+
+        Raises NotRestorable when neither checkpoint nor inbox suffice, LogUnavailable.
+        """
+        start = (await self._log.bounds(partition.topic))[partition.partition].start
+        if commit is None or (not commit.metadata and commit.offset <= start):
+            # Nobody committed here yet, or somebody sent the group back to the beginning: all is decided (again).
+            state = self._fresh(partition, self._topology, start)
+            self._kept[partition] = _Kept(state, Note(self._topology.digest, start), tried=start)
+            return state, start
+        try:
+            note = note_of(commit.metadata)
+            state = await self._exact(partition, note, commit.offset, start)
+        except CheckpointUnreadable as error:
+            note, state = None, await self._whole(partition, commit.offset, start, str(error))
+        if commit.offset < start:
+            _log.error("records were removed before they were read", partition=partition.partition, lost_until=start)
+        state.offset = place = max(commit.offset, start)
+        boundary = note is None or note.topology != self._topology.digest or note.rules != RULES
+        state.adopt(self._topology)
+        self._kept[partition] = kept = _Kept(state, note or Note(self._topology.digest, place), tried=place)
+        if boundary:
+            # What follows is decided otherwise than the tail was: nobody may fold both together.
+            kept.next = await self._write(partition, state)
+        return state, place
+
+    async def _exact(self, partition: TopicPartition, note: Note, place: int, start: int) -> Partition:
+        """From the checkpoint that the note names. Raises CheckpointUnreadable, NotRestorable, LogUnavailable."""
+        if note.offset > place:
+            raise CheckpointUnreadable(f"it stands for offset {note.offset}, beyond the committed {place}")
+        tail = note.offset < place
+        if tail and note.offset < start:
+            raise CheckpointUnreadable(f"it ends at offset {note.offset}, and the inbox begins at {start}")
+        if tail and note.rules != RULES:
+            raise NotRestorable(
+                f"records {note.offset} to {place - 1} were decided by rules {note.rules}, these are {RULES}",
+                where=f"{self._log.url} {partition.topic}:{partition.partition}",
+                remedy="Start the version that ran last and stop it with SIGTERM: it writes a checkpoint as it goes",
+            )
+        number = partition.partition
+        if note.checkpoint is None:
+            state = self._fresh(partition, self._topology, note.offset)
+        else:
+            loading = await self._checkpoints.read(number, note.checkpoint)
+            pinned = await self._topologies.find(loading.digests)
+            state = loading.partition(self._topology, pinned)
+        if tail and note.topology != self._topology.digest:
+            state.adopt((await self._topologies.find([note.topology]))[note.topology])
+        await self._fold(partition, state, note.offset, place)
+        return state
+
+    async def _whole(self, partition: TopicPartition, place: int, start: int, why: str) -> Partition:
+        """From the first record, which must still be there. Raises NotRestorable, LogUnavailable."""
+        where = f"{self._log.url} {partition.topic}:{partition.partition}"
+        if start > 0:
+            raise NotRestorable(
+                f"there is no checkpoint to begin from ({why}), and the first {start} records are removed",
+                where=where,
+                remedy=f"Commit offset {start} for the group without metadata: what is left is then decided anew",
+            )
+        _log.warning(
+            "no checkpoint to begin from: the whole inbox is folded under today's topology",
+            partition=partition.partition,
+            records=place,
+            reason=why,
+        )
+        state = self._fresh(partition, self._topology, start)
+        await self._fold(partition, state, start, place)
+        return state
+
+    def _fresh(self, partition: TopicPartition, topology: Topology, offset: int) -> Partition:
+        state = Partition(topology, number=partition.partition, partitions=topology.inbox_partitions)
+        state.offset = offset
+        return state
+
+    async def _fold(self, partition: TopicPartition, state: Partition, start: int, end: int) -> None:
+        """Silently: the effects were acknowledged before the commit."""
+        async with aclosing(read_span(self._log, self._clock, partition, start, end)) as span:
+            async for records in span:
+                for record in records:
+                    state.step(record)
+
+    # --------------------------------------------------------------------------------------------------------- naming
+
+    def note(self, partition: TopicPartition, place: int) -> str:
+        """What a commit of this place says: the latest checkpoint that is durable and not beyond it."""
+        kept = self._kept[partition]
+        latest = kept.next if kept.next is not None and kept.next.offset <= place else kept.note
+        return latest.text()
+
+    def committed(self, partition: TopicPartition, commit: Commit) -> None:
+        """A commit was stored. The checkpoint it names stands; what lies before it may go."""
+        kept = self._kept.get(partition)
+        if kept is None or kept.next is None or commit.metadata != kept.next.text():
+            return
+        kept.note, kept.next = kept.next, None
+        self._begin(self._trim(partition.partition, kept.note), f"trim {partition.partition}")
+
+    async def _trim(self, number: int, note: Note) -> None:
+        if note.checkpoint is None:
+            return
+        try:
+            await self._checkpoints.trim(number, note.checkpoint)
+        except LogUnavailable as error:  # the next one trims more
+            _log.warning("old checkpoints stay for now", partition=number, reason=str(error))
+
+    # -------------------------------------------------------------------------------------------------------- writing
+
+    def folded(self, partition: TopicPartition) -> None:
+        """Records of the partition were folded: begin to write a checkpoint, if it pays."""
+        kept = self._kept[partition]
+        if kept.writing is not None:
+            return
+        tail_us = (kept.state.offset - max(kept.tried, kept.note.offset)) * self._costs.record_us
+        if tail_us >= self._costs.tail_us_min and tail_us >= self._load_us(kept.state):
+            kept.tried = kept.state.offset
+            snapshot = Snapshot(kept.state)
+            kept.writing = self._begin(self._write_beside(partition, kept, snapshot), f"checkpoint {partition}")
+
+    def _load_us(self, state: Partition) -> int:
+        return len(state.runs) * self._costs.run_us + len(state.ended) * self._costs.ended_us
+
+    async def _write_beside(self, partition: TopicPartition, kept: _Kept, snapshot: Snapshot) -> None:
+        try:
+            written = await self._write(partition, kept.state, snapshot)
+        except LogUnavailable as error:  # nothing depends on it: the next attempt comes with the next tail
+            _log.warning("no checkpoint could be written", partition=partition.partition, reason=str(error))
+        else:
+            if self._kept.get(partition) is kept:
+                kept.next = written
+                self._recommit(partition)
+        finally:
+            kept.writing = None
+
+    async def _write(self, partition: TopicPartition, state: Partition, snapshot: Snapshot | None = None) -> Note:
+        """Write the state, or a snapshot of it. Raises LogUnavailable."""
+        began_ms = self._clock.monotonic_ms()
+        digest = state.topology.digest
+        snapshot = snapshot or Snapshot(state)
+        place = await self._checkpoints.write(snapshot, partition.partition)
+        _log.info(
+            "checkpoint written",
+            partition=partition.partition,
+            at=snapshot.offset,
+            open_runs=len(snapshot.runs),
+            ended_runs=len(snapshot.ended),
+            took_ms=round(self._clock.monotonic_ms() - began_ms),
+        )
+        return Note(digest, snapshot.offset, place)
+
+    async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+        """Nothing is folded any more: leave checkpoints of the last record behind, so that nobody needs to fold a tail.
+
+        `last`: this process ends, so each partition gets one. Otherwise only where it saves the next owner time.
+        Returns in time; what was not written then is folded by the next owner.
+        """
+        try:
+            async with asyncio.timeout(within_ms / 1000):
+                for partition in partitions:
+                    await self._rest(partition, within_ms, last)
+        except TimeoutError:
+            _log.warning("no checkpoint was written before the end", within_ms=round(within_ms))
+        except LogUnavailable as error:
+            _log.warning("no checkpoint could be written before the end", reason=str(error))
+
+    async def _rest(self, partition: TopicPartition, within_ms: float, last: bool) -> None:
+        kept = self._kept.get(partition)
+        if kept is None or kept.state.offset == (kept.next or kept.note).offset:
+            return
+        tail_us = (kept.state.offset - (kept.next or kept.note).offset) * self._costs.record_us
+        write_us = self._load_us(kept.state) // 2
+        if not last and (tail_us < self._costs.tail_us_min // 4 or write_us > min(tail_us, within_ms * 500)):
+            return
+        if kept.writing is not None:
+            kept.writing.cancel()
+        kept.next = await self._write(partition, kept.state)
+        self._recommit(partition)
+
+    def drop(self, partition: TopicPartition) -> None:
+        """The partition is somebody else's now."""
+        kept = self._kept.pop(partition, None)
+        if kept is not None and kept.writing is not None:
+            kept.writing.cancel()
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks[task] = None
+        task.add_done_callback(lambda task: self._tasks.pop(task, None))
+        self._watch(task)
+        return task
