@@ -110,12 +110,11 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
     kept_a_week = {**log_time, "retention.ms": str(TASKS_RETENTION_MS)}
     tasks = [TopicSpec(topology.tasks(name), partitions, kept_a_week) for name in topology.agents]
     compacted = {**log_time, "cleanup.policy": "compact"}
-    shared = [TopicSpec(name, 1, compacted) for name in (topology.control, topology.topologies)]
+    shared = [TopicSpec(name, 1, compacted) for name in (topology.control, topology.topologies, ledger_topic(topology))]
     kept_by_hand = {**log_time, "retention.ms": "-1", "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
     checkpoints = TopicSpec(topology.checkpoints, partitions, kept_by_hand)
     domain = [TopicSpec(rule.name, rule.partitions) for rule in topology.topics.values()]
-    ledger = TopicSpec(ledger_topic(topology), 1, log_time)
-    return [*own, *tasks, *shared, ledger, checkpoints, *domain]
+    return [*own, *tasks, *shared, checkpoints, *domain]
 
 
 async def check_topics(log: Log, topology: Topology) -> None:

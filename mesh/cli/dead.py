@@ -1,59 +1,54 @@
-"""`mesh dead`: what could not be processed, byte for byte, and why."""
+"""`mesh dead`: what could not be processed, byte for byte, and why; and what is to be done about it."""
 
-import time
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, Final
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
 
-from mesh.cli.complete import agents
+from mesh.cli.letters import HEADS, ID_CHARS, choosing, entry_facts, letter_facts, letter_row, state_of
 from mesh.cli.options import command, noun
-from mesh.cli.screen import Piece
+from mesh.cli.redrive import ledger_there, redrive
 from mesh.cli.session import Session
 from mesh.cli.story import id_of
-from mesh.cli.text import ago, moment, seconds
-from mesh.core.errors import InvalidInput, NotFound
+from mesh.cli.text import clock, counted, escaped_json, moment
 from mesh.core.event import rfc3339
-from mesh.core.record import Record, TopicPartition, coordinates
-from mesh.wire.ports import Log
 
-ID_CHARS: Final = 12
-EXPLAINED: Final = ("__dlq.errors.", "__connect.errors.", "mesh-dlq-")
-app = noun("Show dead letters: what could not be processed, and why.")
+if TYPE_CHECKING:
+    from mesh.core.history import Attempt
+    from mesh.dead import Case, Chosen, DeadLetters, Entry, Letter, Plan
+    from mesh.wire.ports import Log
+
+app = noun("Show dead letters, send them again, or let them be.")
+DROPPED: Final = "dropped"
+
+
+def _dead(log: "Log", session: Session, queue: str) -> "DeadLetters":
+    from mesh.dead import DeadLetters
+
+    return DeadLetters(log, session.topology, topic=queue)
 
 
 @command(app, "list", example="mesh dead list --agent pricing --since 1h")
+@choosing(names=False)
 async def list_dead(
     session: Session,
     *,
-    reason: Annotated[str | None, typer.Option(metavar="CODE", help="only with this reason code")] = None,
-    agent: Annotated[str | None, typer.Option(metavar="NAME", help="only of this agent", autocompletion=agents)] = None,
-    run: Annotated[str | None, typer.Option(metavar="ID", help="only of runs whose id begins so")] = None,
-    since: Annotated[str | None, typer.Option(metavar="AGE", help="at most so old: 10m, 2h, 1d")] = None,
+    chosen: "Chosen",
+    queue: str,
+    all: Annotated[bool, typer.Option("--all", help="those that were dropped too")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="at most so many")] = 50,
 ) -> None:
-    """List dead letters, newest first."""
-    since_ms = 0 if since is None else round((time.time() - seconds("--since", since)) * 1_000)
-    found: list[Record] = []
+    """List dead letters, newest first, with what was done about them."""
     async with session.log() as log:
-        async for record in _letters(log, session.topology.dead, since_ms):
-            facts = _facts(record)
-            if (
-                (reason is None or facts["reason"] == reason)
-                and (agent is None or facts["agent"] == agent)
-                and (run is None or facts["run"].startswith(run))
-            ):
-                found.append(record)
-    found.sort(key=lambda record: (-record.timestamp, -record.offset))
-    rows: list[list[Piece]] = []
-    for record in found[:limit]:
-        facts = _facts(record)
-        session.screen.emit({**facts, "at": rfc3339(record.timestamp), "bytes": len(record.value or b"")})
-        shown = [facts["id"][:ID_CHARS], facts["reason"], facts["agent"], id_of(facts["run"])]
-        rows.append([*shown, (ago(record.timestamp), "dim"), facts["message"]])
-    if rows:
-        session.screen.table(("ID", "REASON", "AGENT", "RUN", "AGE", "MESSAGE"), rows)
+        dead = _dead(log, session, queue)
+        found = [case for case in await dead.choose(chosen) if all or case.standing.state != DROPPED]
+        found.sort(key=lambda case: (-case.letter.at_ms, -case.letter.record.offset))
+        shown = await dead.results(found[:limit])
+    for case in shown:
+        session.screen.emit(letter_facts(case))
+    if shown:
+        session.screen.table(HEADS, [letter_row(case) for case in shown], flexible=len(HEADS) - 1)
     else:
         session.screen.note("No dead letters.")
     if len(found) > limit:
@@ -64,98 +59,210 @@ async def list_dead(
 async def show(
     session: Session,
     id: Annotated[str, typer.Argument(metavar="ID", help="its id or the beginning of it, or topic:partition:offset")],
+    *,
+    topic: Annotated[str | None, typer.Option("--topic", metavar="NAME", help="another dead letter queue")] = None,
 ) -> None:
-    """Show one dead letter: why, whence, headers, bytes."""
+    """Show one dead letter in full, and what to do next.
+
+    Why, whence, every attempt, what was done about it, headers and bytes.
+    """
+    from mesh.dead import Chosen
+    from mesh.runs import Runs
+
     async with session.log() as log:
-        record = await _find(log, session.topology.dead, id)
-    facts, screen = _facts(record), session.screen
-    headers = [(name, (value or b"").decode("utf-8", "backslashreplace")) for name, value in record.headers]
-    value = record.value
-    screen.emit(
-        {
-            **facts,
-            "at": rfc3339(record.timestamp),
-            "place": coordinates(record),
-            "key": None if record.key is None else record.key.decode("utf-8", "backslashreplace"),
-            "headers": headers,
-            "value": None if value is None else value.decode("utf-8", "backslashreplace"),
-        }
-    )
-    screen.say((facts["reason"], "bold red"), f"  {facts['message']}")
-    for name in ("id", "agent", "run", "task", "attempts", "origin", "class"):
-        if facts[name]:
-            screen.say((f"  {name:<10}", "dim"), f"{facts[name]}")
-    screen.say(("  at        ", "dim"), moment(record.timestamp), (f"  {coordinates(record)}", "dim"))
-    if facts["stack"]:
+        dead = _dead(log, session, topic or "")
+        (case,) = await dead.results(await dead.choose(Chosen((id,))))
+        letter = case.letter
+        entries, plan = await dead.entries(letter.id), await dead.plan([case])
+        history = await Runs(log, session.topology).history(letter.run_id) if letter.task_id else None
+    task = None if history is None else history.tasks.get(letter.task_id)
+    attempts = [] if task is None else task.attempts
+    session.screen.emit(_shown_json(case, attempts, entries, plan))
+    _facts(session, case)
+    _attempts(session, attempts)
+    _ledger(session, entries)
+    _contents(session, letter)
+    if letter.run_id:
+        session.screen.note(("its run: ", "dim"), f"mesh run show {id_of(letter.run_id)}")
+    _next(session, plan)
+
+
+@command(app, "export", example="mesh dead export --agent pricing > letters.jsonl")
+@choosing(names=True)
+async def export(
+    session: Session,
+    *,
+    chosen: "Chosen",
+    queue: str,
+    all: Annotated[bool, typer.Option("--all", help="those that were dropped too")] = False,
+) -> None:
+    """Write dead letters as JSON Lines, byte for byte.
+
+    Oldest first. Fields are named as `kcat -J` names them; what is no text goes as `…_base64`. `mesh dead redrive --from FILE` takes
+    the lines back, changed or not; `jq -rj '.payload, "\\n"' FILE | kcat -P -t TOPIC` puts their payloads anywhere.
+    """
+    from mesh.dead import letter_json
+
+    async with session.log() as log:
+        cases = await _dead(log, session, queue).choose(chosen)
+    cases = [case for case in cases if all or case.standing.state != DROPPED]
+    for case in cases:
+        sys.stdout.write(escaped_json(orjson.dumps(letter_json(case.letter)).decode()) + "\n")
+    session.screen.note((f"{counted(len(cases), 'letter')} exported", "dim"))
+
+
+@command(app, "drop", example="mesh dead drop --agent pricing --until 7d --why 'test data' --yes")
+@choosing(names=True)
+async def drop(
+    session: Session,
+    *,
+    chosen: "Chosen",
+    queue: str,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="for the ledger")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without it only shows which")] = False,
+) -> None:
+    """Leave dead letters out of lists from now on.
+
+    The ledger says so; the letters stay where they are. Without --yes it shows which letters are meant and changes
+    nothing.
+    """
+    screen = session.screen
+    async with session.log() as log:
+        dead = _dead(log, session, queue)
+        cases = [case for case in await dead.choose(chosen) if case.standing.state != DROPPED]
+        if cases and yes:
+            await ledger_there(session, log)
+            entries = await dead.drop(cases, reason=why)
+            cases = [
+                case._replace(standing=case.standing._replace(state=DROPPED, last=entry))
+                for case, entry in zip(cases, entries, strict=True)
+            ]
+    for case in cases:
+        screen.emit(letter_facts(case))
+    if not cases:
+        screen.note("Nothing to drop: no such letters, or they are dropped already.")
+    elif yes:
+        screen.say(("✓ ", "green"), f"{counted(len(cases), 'letter')} dropped")
+    else:
+        screen.table(HEADS, [letter_row(case) for case in cases], flexible=len(HEADS) - 1)
+        screen.note(f"{counted(len(cases), 'letter')} would be dropped; --yes does it")
+
+
+command(app, "redrive", example="mesh dead redrive --agent pricing --since 1h --rate 10/s --yes")(redrive)
+
+
+# ------------------------------------------------------------------------------------------------ one letter in full
+
+
+def _shown_json(case: "Case", attempts: "list[Attempt]", entries: "Any", plan: "Plan") -> dict[str, Any]:
+    letter = case.letter
+    return {
+        **letter_facts(case),
+        "stack": letter.stack,
+        "history": [_attempt_json(attempt) for attempt in attempts],
+        "ledger": [entry_facts(entry) for entry in entries],
+        "next": _next_text(plan),
+        "key": None if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
+        "headers": [(name, (value or b"").decode("utf-8", "backslashreplace")) for name, value in letter.headers],
+        "value": None if letter.value is None else letter.value.decode("utf-8", "backslashreplace"),
+    }
+
+
+def _attempt_json(attempt: "Attempt") -> dict[str, Any]:
+    fault = attempt.fault
+    return {
+        "attempt": attempt.number,
+        "began": rfc3339(attempt.began_ms),
+        "ended": None if attempt.ended_ms is None else rfc3339(attempt.ended_ms),
+        "code": None if fault is None else fault.code,
+        "message": None if fault is None else fault.message,
+    }
+
+
+def _facts(session: Session, case: "Case") -> None:
+    letter, say = case.letter, session.screen.say
+    say((letter.reason or letter.dialect, "bold red"), f"  {letter.message}")
+    facts = {
+        "id": letter.id,
+        "agent": letter.agent,
+        "run": letter.run_id,
+        "task": letter.task_id,
+        "type": letter.type,
+        "attempts": f"{letter.attempts}",
+        "origin": str(letter.origin or ""),
+        "class": letter.cls,
+        "omitted": letter.omitted,
+    }
+    for name, text in facts.items():
+        if text:
+            say((f"  {name:<10}", "dim"), text)
+    say(("  at        ", "dim"), moment(letter.at_ms), (f"  {letter.place}", "dim"))
+    say(("  state     ", "dim"), state_of(case))
+
+
+def _attempts(session: Session, attempts: "list[Attempt]") -> None:
+    if not attempts:
+        return
+    session.screen.say()
+    session.screen.say(("attempts", "bold"))
+    for attempt in attempts:
+        fault = attempt.fault
+        told = ("still at it", "dim") if attempt.ended_ms is None else ("succeeded", "green")
+        if fault is not None:
+            told = (f"{fault.code}: {fault.message}", "")
+        session.screen.say((f"  {attempt.number}  {clock(attempt.ended_ms or attempt.began_ms)}  ", "dim"), told)
+
+
+def _ledger(session: Session, entries: "Any") -> None:
+    if not entries:
+        return
+    session.screen.say()
+    session.screen.say(("ledger", "bold"))
+    for entry in entries:
+        session.screen.say((f"  {moment(entry.at_ms)}  {entry.by}  ", "dim"), _entry_text(entry))
+
+
+def _entry_text(entry: "Entry") -> str:
+    said = [f"redrive {entry.n}: {entry.result or entry.state}" if entry.n else entry.state]
+    if entry.way == "new":
+        said.append(f"as run {id_of(entry.run_id)}")
+    if entry.place:
+        said.append(entry.place)
+    if entry.data is not None:
+        said.append("with another payload")
+    if entry.reason:
+        said.append(f"because: {entry.reason}")
+    return ", ".join(said)
+
+
+def _contents(session: Session, letter: "Letter") -> None:
+    screen = session.screen
+    if letter.stack:
         screen.say()
         screen.say(("stack", "bold"))
-        screen.document(facts["stack"], indent="  ")
-    own = [(name, text) for name, text in headers if not name.startswith(EXPLAINED)]
-    if own:
+        screen.document(letter.stack, indent="  ")
+    if letter.headers:
         screen.say()
         screen.say(("headers", "bold"))
-        for name, text in own:
-            screen.say((f"  {name}  ", "dim"), text)
+        for name, value in letter.headers:
+            screen.say((f"  {name}  ", "dim"), (value or b"").decode("utf-8", "backslashreplace"))
     screen.say()
-    screen.say(("value", "bold"), (f"  {len(value or b''):,} bytes", "dim"))
-    screen.document(_pretty(value), indent="  ")
-    if facts["run"]:
-        screen.note(("its run: ", "dim"), f"mesh run show {id_of(facts['run'])}")
+    screen.say(("value", "bold"), (f"  {len(letter.value or b''):,} bytes", "dim"))
+    screen.document(_pretty(letter.value), indent="  ")
 
 
-async def _letters(log: Log, topic: str, since_ms: int) -> AsyncIterator[Record]:
-    bounds = await log.bounds(topic)
-    firsts = await log.offsets_at(topic, since_ms) if since_ms > 0 else {n: b.start for n, b in bounds.items()}
-    wanted = {TopicPartition(topic, n): b.end for n, b in bounds.items() if firsts[n] < b.end}
-    if not wanted:
-        return
-    reader = log.reader({place: firsts[place.partition] for place in wanted})
-    try:
-        while any(reader.position(place) < end for place, end in wanted.items()):
-            for record in await reader.poll(records_max=1_000, wait_ms=500):
-                yield record
-    finally:
-        await reader.close()
+def _next(session: Session, plan: "Plan") -> None:
+    label = "send it again: " if plan.sendings else "next: "
+    session.screen.note((label, "dim"), _next_text(plan))
 
 
-async def _find(log: Log, topic: str, name: str) -> Record:
-    found: dict[str, Record] = {}
-    async for record in _letters(log, topic, 0):
-        id = _facts(record)["id"]
-        if id.startswith(name) or coordinates(record) == name:
-            found[id or coordinates(record)] = record
-    if not found:
-        raise NotFound(f"no dead letter {name[:128]!r}", where=topic, remedy="`mesh dead list` shows them")
-    exact = found.get(name)
-    if exact is None and len(found) > 1:
-        shown = ", ".join(list(found)[:5])
-        raise InvalidInput(
-            f"{len(found)} dead letters begin so",
-            code="ambiguous",
-            where=name,
-            got=shown,
-            remedy="Give more of the id",
-        )
-    return exact or next(iter(found.values()))
-
-
-def _facts(record: Record) -> dict[str, Any]:
-    """Why it is here, from its headers; the last one of a name counts."""
-    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
-    place = [headers.get(f"__dlq.errors.{part}", "") for part in ("topic", "partition", "offset")]
-    reason = headers.get("mesh-dlq-reason", "")
-    return {
-        "id": headers.get("mesh-dlq-id", ""),
-        "reason": reason,
-        "agent": headers.get("mesh-dlq-agent", ""),
-        "run": headers.get("mesh-dlq-run", ""),
-        "task": headers.get("mesh-dlq-task", ""),
-        "attempts": headers.get("__dlq.errors.delivery.count", ""),
-        "origin": ":".join(part for part in place if part),
-        "message": headers.get("__dlq.errors.message", "").removeprefix(f"{reason}: "),
-        "class": headers.get("__connect.errors.exception.class.name", ""),
-        "stack": headers.get("__connect.errors.exception.stacktrace", ""),
-    }
+def _next_text(plan: "Plan") -> str:
+    """The exact command that comes next, or why there is none."""
+    for sending in plan.sendings:
+        return f"mesh dead redrive {sending.letter.id[:ID_CHARS]} --yes"
+    for obstacle in plan.obstacles:
+        return f"it cannot be sent: {obstacle.message}. {obstacle.remedy}"
+    return f"nothing to do: {plan.settled[0].message}"
 
 
 def _pretty(value: bytes | None) -> str:
@@ -163,5 +270,5 @@ def _pretty(value: bytes | None) -> str:
         return "(no value)"
     try:
         return orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, TypeError):
         return value.decode("utf-8", "backslashreplace")

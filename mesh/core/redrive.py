@@ -119,7 +119,7 @@ def plan(
         return Settled(letter, str(standing))
     done = standing.before + standing.n
     if done >= REDRIVES_MAX and not how.force:
-        remedy = "Mend the cause; then `--force --reason TEXT`, or `mesh dead drop`"
+        remedy = "Mend the cause; then `--force --why TEXT`, or `mesh dead drop`"
         return Obstacle(letter, f"it was redriven {done} times", remedy)
     step = _step(letter, standing.n + 1, how, topology, requests, at_ms)
     return step._replace(before=standing.before) if isinstance(step, Sending) else step

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from mesh.core.event import rfc3339
+from mesh.core.event import derive, rfc3339
 from mesh.core.letter import Letter
 from mesh.core.record import NewRecord, Record
 from mesh.core.topology import Topology
@@ -34,6 +34,9 @@ NEW: Final = "new"
 """State of a letter about which nothing was done."""
 REDRIVES_MAX: Final = 3
 """Times that a record is sent again without a word why; beyond that the cause is elsewhere."""
+
+FALLBACKS_MAX: Final = 8
+"""Agents after the first one that a redriven task is followed through."""
 
 
 def ledger_topic(topology: Topology) -> str:
@@ -105,6 +108,8 @@ class Ledger:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._entries: dict[str, dict[str, Entry]] = {}
+        self._heirs: dict[str, Entry] = {}
+        """Tasks that a redrive made, and those that stand in for them."""
         self.unreadable = 0
         """Records that are no entries: somebody else wrote there."""
         for record in records:
@@ -122,7 +127,11 @@ class Ledger:
     def add(self, entry: Entry) -> None:
         """One more entry: the last one of a key stands, and stands last."""
         entries = self._entries.setdefault(entry.letter, {})
-        entries.pop(entry.key, None)
+        if entries.pop(entry.key, None) is None and entry.run_id and entry.n:
+            id = derive(entry.run_id, entry.key)  # as `intervene` and `failure` make them
+            for _ in range(FALLBACKS_MAX + 1):
+                self._heirs[id] = entry
+                id = derive(entry.run_id, id, "fallback")
         entries[entry.key] = entry
 
     def of(self, letter_id: str) -> Sequence[Entry]:
@@ -137,9 +146,9 @@ class Ledger:
         return Standing(entries[-1].state, max(entry.n for entry in entries), before, entries[-1])
 
     def _before(self, letter: Letter) -> int:
-        """Redrives of the letter from which this one came: what a redrive causes names it as its cause."""
+        """Redrives of the letter from which this one came: a task that it made failed, or what it sent was refused."""
         cause = letter.header("ce_causationid")
-        parent = self._entries.get(cause.rpartition(":r")[0], {}).get(cause)
+        parent = self._heirs.get(letter.task_id) or self._entries.get(cause.rpartition(":r")[0], {}).get(cause)
         return 0 if parent is None else parent.before + parent.n
 
 

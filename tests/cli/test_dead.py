@@ -7,7 +7,7 @@ def test_a_dead_letter_is_listed_and_shown_with_why_where_and_what(desk: Cli) ->
     run = desk("publish", "break.me", '{"why": "dropped"}', "--wait", "--json").rows[0]["run"]
     (row,) = desk("dead", "list", "--run", run, "--agent", "breaker", "--json").rows
     assert (row["reason"], row["agent"], row["run"]) == ("exception", "breaker", run)
-    assert (row["message"], row["attempts"], row["bytes"]) == ("dropped", "2", 18)
+    assert (row["message"], row["attempts"], row["bytes"]) == ("dropped", 2, 18)
     done = desk("dead", "show", row["id"][:14])
     assert done.code == 0
     assert done.out.startswith("exception  dropped\n")
@@ -15,7 +15,10 @@ def test_a_dead_letter_is_listed_and_shown_with_why_where_and_what(desk: Cli) ->
     assert "builtins.ValueError" in done.out
     assert "raise ValueError(order.why)" in done.out
     assert '    "why": "dropped"' in done.out
-    assert done.err == f"its run: mesh run show {run[:12]}\n"
+    assert done.err.splitlines() == [
+        f"its run: mesh run show {run[:12]}",
+        f"send it again: mesh dead redrive {row['id'][:12]} --yes",
+    ]
     (shown,) = desk("dead", "show", row["id"], "--json").rows
     assert shown["value"] == '{"why": "dropped"}'
     assert ["ce_type", "break.me"] in shown["headers"]
