@@ -1,0 +1,230 @@
+"""The board as one simulated process sees it: one store for all, which may be silent, forget, or go back in time."""
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from mesh.core import board as rules
+from mesh.core.errors import BoardUnavailable, Conflict
+from mesh.wire.ports import ABSENT, ANY, Count, Entry
+from tests.sim.world import Host, World
+
+T = TypeVar("T")
+TIMEOUT_MS = 250
+
+
+class Life(NamedTuple):
+    """All that a store holds; put back, it is the store of an earlier time."""
+
+    past: dict[str, list[Entry]]
+    """Of each key, oldest first."""
+    gone: dict[str, bool]
+    answers: dict[tuple[str, str], tuple[str, Any]]
+
+
+class Store:
+    """The server. `incarnation` differs after each loss or rollback."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.life = Life({}, {}, {})
+        self.lives = 1
+        self.counter = 0
+        self.silent = False
+        self.watchers: list[tuple[deque[Entry], Callable[[], None]]] = []
+        self.changes: list[Entry] = []
+        """Every write that was acknowledged, whatever became of it."""
+
+    @property
+    def incarnation(self) -> str:
+        return f"life{self.lives}"
+
+    def snapshot(self) -> Life:
+        """What a backup would hold."""
+        return Life({k: list(v) for k, v in self.life.past.items()}, dict(self.life.gone), dict(self.life.answers))
+
+    def roll_back(self, to: Life) -> None:
+        """Come back as it was then (a failover that lost the last writes), or empty."""
+        self.life = Life({k: list(v) for k, v in to.past.items()}, dict(to.gone), copy.copy(to.answers))
+        self.lives += 1
+        self.world.tell("board", "rolled back", self.incarnation)
+
+    def newest(self, key: str) -> Entry | None:
+        """The value that stands, with the version of this life."""
+        past = self.life.past.get(key)
+        if not past or self.life.gone.get(key):
+            return None
+        return past[-1]._replace(version=f"{self.incarnation}:{past[-1].version.partition(':')[2]}")
+
+    def write(self, key: str, value: bytes, by: str, *, gone: bool = False) -> Entry:
+        self.counter += 1
+        entry = Entry(key, value, f"{self.incarnation}:{self.counter}", self.world.now_ms, by)
+        past = self.life.past.setdefault(key, [])
+        past.append(entry)
+        size = sum(len(e.value) for e in past) if len(past) * 64 > rules.HISTORY_MAX or len(value) > 4_096 else 0
+        while len(past) > rules.HISTORY_MAX or (size > rules.HISTORY_BYTES_MAX and len(past) > 1):
+            size -= len(past.pop(0).value)
+        self.life.gone[key] = gone
+        self.changes.append(entry)
+        self.world.tell("board", key, entry.version, by)
+        for queue, wake in self.watchers:
+            queue.append(entry)
+            wake()
+        return entry
+
+    def expected(self, key: str, expect: str) -> Entry | None:
+        """The value that stands, if its version is the expected one; else Conflict."""
+        found = self.newest(key)
+        current = ABSENT if found is None else found.version
+        if expect not in (ANY, current):
+            raise Conflict(key, expected=expect, current=current)
+        return found
+
+    def once(self, kind: str, key: str, op_id: str, do: Callable[[], T]) -> T:
+        """What was answered to this op_id the first time, else do it."""
+        if not op_id:
+            return do()
+        found = self.life.answers.get((key, op_id))
+        if found is not None:
+            if found[0] != kind:
+                raise rules.op_reused(key, op_id, found[0])
+            answer: T = found[1]
+            if isinstance(answer, Entry) and answer not in self.life.past.get(key, ()):
+                newest = self.newest(key)
+                return answer._replace(value=b"null" if newest is None else newest.value)
+            return answer
+        made = do()
+        self.life.answers[(key, op_id)] = (kind, made)
+        return made
+
+
+class SimBoard:
+    """See `ports.Board`."""
+
+    def __init__(self, store: Store, host: Host) -> None:
+        self._store = store
+        self._host = host
+
+    @property
+    def url(self) -> str:
+        return "sim:board"
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def incarnation(self) -> str:
+        return await self._ask(lambda: self._store.incarnation)
+
+    async def get(self, key: str) -> Entry | None:
+        rules.check_key(key)
+        return await self._ask(lambda: self._store.newest(key))
+
+    async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
+        rules.check_key(key)
+        rules.check_op(op_id, by)
+        rules.check_value(key, value)
+        rules.check_expect(expect, wildcards=(ANY, ABSENT))
+
+        def put() -> Entry:
+            self._store.expected(key, expect)
+            return self._store.write(key, value, by)
+
+        return await self._ask(lambda: self._store.once("put", key, op_id, put))
+
+    async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
+        rules.check_key(key)
+        rules.check_op(op_id, by)
+        rules.check_expect(expect, wildcards=(ANY, ABSENT))
+
+        def delete() -> bool:
+            found = self._store.expected(key, expect)
+            if found is not None:
+                self._store.write(key, b"null", by, gone=True)
+            return found is not None
+
+        return await self._ask(lambda: self._store.once("delete", key, op_id, delete))
+
+    async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
+        rules.check_key(key)
+        rules.check_op(op_id, by)
+        text = rules.check_item(key, item, items_max)
+
+        def append() -> Entry:
+            found = self._store.newest(key)
+            pushed = rules.pushed(None if found is None else found.value, None, text, items_max)
+            if pushed is None:
+                raise rules.not_an_array(key)
+            if len(pushed[0]) > rules.VALUE_BYTES_MAX:
+                raise rules.too_large(key, len(pushed[0]))
+            return self._store.write(key, pushed[0], by)
+
+        return await self._ask(lambda: self._store.once("append", key, op_id, append))
+
+    async def add(
+        self, key: str, amount: int, *, value_max: int | None = None, value_min: int | None = None, op_id: str = ""
+    ) -> Count:
+        rules.check_key(key)
+        rules.check_op(op_id)
+        low, high = rules.check_counter(key, amount, value_min, value_max)
+
+        def add() -> Count:
+            found = self._store.newest(key)
+            value = 0 if found is None else rules.counter_of(found.value)
+            if value is None:
+                raise rules.not_a_counter(key)
+            if not low <= value + amount <= high:
+                return Count(value, False)
+            self._store.write(key, b"%d" % (value + amount), "")
+            return Count(value + amount, True)
+
+        return await self._ask(lambda: self._store.once("add", key, op_id, add))
+
+    async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
+        rules.check_key(key)
+        count = rules.check_limit(limit)
+        return await self._ask(lambda: self._store.life.past.get(key, [])[::-1][:count])
+
+    async def keys(self, pattern: str = "*") -> Sequence[str]:
+        matches = rules.glob(pattern)
+
+        def keys() -> list[str]:
+            return sorted(key for key, gone in self._store.life.gone.items() if not gone and matches(key))
+
+        return await self._ask(keys)
+
+    async def watch(self, pattern: str = "*") -> AsyncGenerator[Entry, None]:
+        matches = rules.glob(pattern)
+        queue: deque[Entry] = deque()
+        wakeup = asyncio.Event()
+        await self._ask(lambda: self._store.watchers.append((queue, wakeup.set)))
+        return self._follow(matches, queue, wakeup)
+
+    async def _follow(
+        self, matches: Callable[[str], bool], queue: deque[Entry], wakeup: asyncio.Event
+    ) -> AsyncGenerator[Entry, None]:
+        while True:
+            await wakeup.wait()
+            wakeup.clear()
+            while queue:
+                entry = queue.popleft()
+                if matches(entry.key):
+                    yield entry
+
+    async def _ask(self, job: Callable[[], T]) -> T:
+        """One round trip. Raises BoardUnavailable, and then nobody knows whether it was done."""
+        world = self._store.world
+        world.check()
+        gone = self._store.silent or self._host.cut
+        await asyncio.sleep(TIMEOUT_MS / 1000 if gone else world.latency_s())
+        if gone or self._store.silent:
+            raise BoardUnavailable(f"no answer within {TIMEOUT_MS} ms", where="sim board")
+        answer = job()
+        await asyncio.sleep(world.latency_s())
+        if self._store.silent and world.random.random() < 0.5:
+            raise BoardUnavailable("the answer was lost", where="sim board")
+        return answer

@@ -1,0 +1,248 @@
+"""What must hold of a world that has come to rest. Nothing here trusts what a process said: only what lies in the log.
+
+The inbox is folded once more from its first record, and every record that follows from it must lie where it belongs,
+byte for byte, and nothing else may. `moments` say in which order things happened, so "acknowledged before committed"
+is checked for each commit that was ever made.
+"""
+
+from collections.abc import Iterator
+
+from mesh.core.codec import Unreadable, read
+from mesh.core.effect import Finish, Note, Schedule
+from mesh.core.event import FAILED, SUCCEEDED, TASK, Event
+from mesh.core.fold import Partition
+from mesh.core.ingress import Rejected, admit
+from mesh.core.record import NewRecord, StoredRecord, TopicPartition, coordinates
+from mesh.core.records import instead_of, record_of
+from tests.sim.stage import Stage
+
+Name = tuple[str, bytes]
+"""Topic, and id of what lies there."""
+
+
+class Published:
+    """Everything that lies outside of the inbox, by name: first moment, and all its different forms."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.moments: dict[Name, int] = {}
+        self.forms: dict[Name, list[StoredRecord]] = {}
+        self.copies: dict[Name, int] = {}
+        for partitions in stage.broker.topics.values():
+            for partition in partitions:
+                for record, moment in zip(partition.records, partition.moments, strict=True):
+                    name = name_of(record)
+                    self.moments[name] = min(moment, self.moments.get(name, moment))
+                    self.copies[name] = self.copies.get(name, 0) + 1
+                    forms = self.forms.setdefault(name, [])
+                    if all(_differ(record, other) for other in forms):
+                        forms.append(record)
+
+
+def violations(stage: Stage) -> list[str]:
+    """Everything that is wrong, in plain words."""
+    published = Published(stage)
+    found = list(_fold(stage, published))
+    found += _committed_work(stage, published)
+    found += _commits(stage)
+    found += _requests(stage)
+    found += _board(stage)
+    return found
+
+
+def name_of(record: StoredRecord | NewRecord) -> Name:
+    """What a record is known by: the id of its event, of a dead letter, or nothing."""
+    headers = dict(record.headers)
+    return record.topic, headers.get("mesh-dlq-id") or headers.get("ce_id", b"")
+
+
+def _differ(one: StoredRecord, other: StoredRecord | NewRecord) -> bool:
+    if (one.key, one.value) != (other.key, other.value):
+        return True
+    return list(one.headers) != list(other.headers) and _lasting(one) != _lasting(other)
+
+
+def _lasting(record: StoredRecord | NewRecord) -> list[tuple[str, bytes]]:
+    """Headers without coordinates: the same failure of a copied record is the same dead letter."""
+    return [(name, value) for name, value in record.headers if not name.startswith("__dlq.errors.")]
+
+
+# ------------------------------------------------------------------------------------------------ the orchestrator's
+
+
+def _fold(stage: Stage, published: Published) -> Iterator[str]:
+    topology = stage.topology
+    expected: dict[Name, NewRecord] = {}
+    outcomes: dict[str, str] = {}
+    for number, partition in enumerate(stage.broker.topics[topology.inbox]):
+        state = Partition(topology, number=number, partitions=topology.inbox_partitions)
+        history = stage.broker.group(f"{topology.prefix}.orchestrator").history.get(
+            TopicPartition(topology.inbox, number), []
+        )
+        commits = iter(history)
+        committed = next(commits, None)
+        for record in partition.records:
+            while committed is not None and committed[1] <= record.offset:
+                committed = next(commits, None)
+            for effect in state.step(record):
+                if isinstance(effect, Finish):
+                    if effect.run.id in outcomes:
+                        yield f"run {effect.run.id} ends {outcomes[effect.run.id]} and {effect.run.ending}"
+                    outcomes[effect.run.id] = effect.run.ending
+                    yield from _budget(stage, effect)
+                if isinstance(effect, Note | Schedule):
+                    continue
+                wanted = record_of(effect, topology)
+                if (refused := stage.broker.refusal(wanted)) is not None:
+                    wanted = instead_of(wanted, refused.code, refused.message, topology)
+                name = name_of(wanted)
+                expected[name] = wanted
+                where = f"{coordinates(record)} {dict(record.headers).get('ce_meshkind', b'?').decode()}"
+                yield from _is_there(published, name, wanted, committed, where)
+        if state.runs:
+            yield f"runs {sorted(state.runs)[:3]} are open though all is at rest"
+    yield from _nothing_else(stage, published, expected)
+    for run_id, told in stage.answers.items():
+        if outcomes.get(run_id) != told:
+            yield f"a client was told that {run_id} ended {told}; the log says {outcomes.get(run_id)}"
+
+
+def _is_there(
+    published: Published, name: Name, wanted: NewRecord, committed: tuple[int, int, str] | None, where: str
+) -> Iterator[str]:
+    forms = published.forms.get(name)
+    if forms is None:
+        yield f"{name[0]} lacks {name[1].decode()}, which follows from {where}"
+        return
+    if wanted.topic.endswith(".inbox"):  # a failure in place of a task that was refused; agents' answers differ
+        return
+    for form in forms:
+        if _differ(form, wanted):
+            yield f"{coordinates(form)} ({name[1].decode()}) is not what follows from {where}"
+    if committed is not None and published.moments[name] > committed[0]:
+        text = f"{where} was passed by a commit of {committed[1]} by {committed[2]}"
+        yield f"{text} before {name[0]} held {name[1].decode()}, which follows from it"
+
+
+def _nothing_else(stage: Stage, published: Published, expected: dict[Name, NewRecord]) -> Iterator[str]:
+    topology = stage.topology
+    inside = {topology.inbox, topology.dead, *(r.name for r in topology.topics.values() if r.ingress)}
+    inside |= {topic for topic in stage.broker.topics if topic not in _decided(stage)}
+    for name, forms in published.forms.items():
+        if name[0] in inside or name in expected or _stranger(forms[0]):
+            continue
+        if dict(forms[0].headers).get("ce_type") == b"mesh.request.rejected":
+            continue
+        yield f"{coordinates(forms[0])} ({name[1].decode()}) follows from nothing in the inbox"
+
+
+def _decided(stage: Stage) -> set[str]:
+    """Topics that hold only what `decide` wants."""
+    topology = stage.topology
+    egress = {rule.name for rule in topology.topics.values() if rule.egress}
+    return {topology.outcomes, *(topology.tasks(name) for name in topology.agents), *egress}
+
+
+def _budget(stage: Stage, effect: Finish) -> Iterator[str]:
+    limits, run = stage.topology.limits, effect.run
+    slack = max(spec.reserve_usd_micros for spec in stage.topology.agents.values()) + 120_000
+    if limits.usd_micros_max is not None and run.usd_micros > limits.usd_micros_max + slack * max(1, len(run.open)):
+        yield f"run {run.id} used {run.usd_micros} millionths of a dollar, at most {limits.usd_micros_max}"
+    if run.tasks > limits.tasks_max:
+        yield f"run {run.id} made {run.tasks} tasks, at most {limits.tasks_max}"
+
+
+def _stranger(record: StoredRecord) -> bool:
+    return any(name == "mesh-sim-junk" for name, _ in record.headers)
+
+
+# ------------------------------------------------------------------------------------------- what others committed
+
+
+def _committed_work(stage: Stage, published: Published) -> Iterator[str]:
+    """A committed task has its answer in the log, a committed request is in the inbox: by then, not later."""
+    topology = stage.topology
+    answers: dict[tuple[str, int], int] = {}
+    for partition in stage.broker.topics[topology.inbox]:
+        for record, moment in zip(partition.records, partition.moments, strict=True):
+            event = read(record)
+            if isinstance(event, Event) and event.kind in (SUCCEEDED, FAILED):
+                answers.setdefault((event.task_id, event.attempt), moment)
+    dead: dict[tuple[bytes, bytes, bytes], int] = {}
+    for partition in stage.broker.topics[topology.dead]:
+        for record, moment in zip(partition.records, partition.moments, strict=True):
+            headers = dict(record.headers)
+            origin = tuple(headers.get(f"__dlq.errors.{part}", b"") for part in ("topic", "partition", "offset"))
+            dead.setdefault(origin, moment)  # type: ignore[arg-type]
+            refused = headers.get("ce_meshtask")
+            if refused is not None:
+                answers.setdefault((refused.decode(), int(headers.get("mesh-attempt", b"1"))), moment)
+    for name in topology.agents:
+        for record, committed in _passed(stage, f"{topology.prefix}.{name}", topology.tasks(name)):
+            event = read(record)
+            answered: int | None = dead.get(_origin(record))
+            if not isinstance(event, Unreadable) and event.kind == TASK and event.agent == name:
+                answered = answers.get((event.task_id, event.attempt))
+            if answered is None or answered > committed[0]:
+                yield f"{coordinates(record)} was passed by a commit of {committed[1]} by {committed[2]}, unanswered"
+    for rule in topology.topics.values():
+        if rule.ingress:
+            for record, committed in _passed(stage, f"{topology.prefix}.intake", rule.name):
+                request = admit(record, topology)
+                there: int | None = dead.get(_origin(record))
+                if not isinstance(request, Rejected):
+                    there = published.moments.get((topology.inbox, request.id.encode()))
+                if there is None or there > committed[0]:
+                    yield f"{coordinates(record)} was passed by a commit of {committed[1]}, and is not in the inbox"
+
+
+def _origin(record: StoredRecord) -> tuple[bytes, bytes, bytes]:
+    return record.topic.encode(), b"%d" % record.partition, b"%d" % record.offset
+
+
+def _passed(stage: Stage, group: str, topic: str) -> Iterator[tuple[StoredRecord, tuple[int, int, str]]]:
+    """Records of a topic that a group has committed, each with the first commit that passed it."""
+    for number, partition in enumerate(stage.broker.topics[topic]):
+        commits = iter(stage.broker.group(group).history.get(TopicPartition(topic, number), ()))
+        committed = next(commits, None)
+        for record in partition.records:
+            while committed is not None and committed[1] <= record.offset:
+                committed = next(commits, None)
+            if committed is None:
+                break
+            yield record, committed
+
+
+def _commits(stage: Stage) -> Iterator[str]:
+    for name, group in stage.broker.groups.items():
+        for place, history in group.history.items():
+            before = 0
+            for _, offset, member in history:
+                if offset < before:
+                    yield f"{name} went back from {before} to {offset} of {place[0]}:{place[1]}, by {member}"
+                if offset > stage.broker.partition(place).end:
+                    yield f"{name} committed {offset} of {place[0]}:{place[1]}, beyond its end"
+                before = offset
+
+
+def _requests(stage: Stage) -> Iterator[str]:
+    """Every acknowledged request is in the inbox or in the dead letters."""
+    topology = stage.topology
+    asked: set[bytes] = set()
+    for topic in (topology.inbox, topology.dead):
+        for partition in stage.broker.topics[topic]:
+            for record in partition.records:
+                asked.add(dict(record.headers).get("ce_id", b""))
+                asked.add(record.key or b"")
+    for id in stage.acked:
+        if id.encode() not in asked:
+            yield f"request {id} was acknowledged and is nowhere"
+
+
+def _board(stage: Stage) -> Iterator[str]:
+    """Versions rise within a life; no write of one life carries the version of another."""
+    last: dict[str, int] = {}
+    for entry in stage.store.changes:
+        life, _, counter = entry.version.partition(":")
+        if int(counter) <= last.get(life, -1):
+            yield f"the board's version {entry.version} was given twice"
+        last[life] = int(counter)

@@ -1,0 +1,217 @@
+"""The faults, put on the calendar of a world. Each hits at its time, or a number of callbacks of its victim later.
+
+crash      kill -9 of a process, `arg` callbacks after the time; started again `for_ms` later
+pause      SIGSTOP, `arg` callbacks after the time, for `for_ms`: a zombie when the group has gone on without it
+cut        the link to the log: out, in or both ways, for `for_ms`
+arm        one of the next appends is lost, loses its answer, arrives twice or late
+stop       a graceful stop; the next life begins at once or when it has ended
+grow       one more orchestrator, intake or worker comes, and goes after `for_ms`
+silence    the board does not answer for `for_ms`
+rollback   the board is as it was `for_ms` before, or empty
+skew       the clock of a process jumps
+copy       records of the mesh's own topics are appended once more
+stale      an old result comes again, for an attempt that is over
+junk       bytes that are no event, on any topic
+cancel     somebody cancels a run
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from mesh.core.codec import Unreadable, read, write
+from mesh.core.event import CANCELLED, Event
+from mesh.core.record import NewRecord, StoredRecord, TopicPartition
+from tests.sim.board import Life
+from tests.sim.plan import Fault, Shape
+from tests.sim.stage import Machine, Stage
+
+FATES = ("lose", "lose_reply", "twice", "late", "lose_reply")
+CUTS = ("out", "in", "both")
+
+
+def schedule(stage: Stage) -> None:
+    """Put all faults of the stage's plan on its calendar."""
+    for fault in stage.plan.faults:
+        stage.world.later(fault.at_ms, _KINDS[fault.kind], stage, fault)
+
+
+def _machine(stage: Stage, fault: Fault) -> Machine | None:
+    machine = stage.machines[fault.target % len(stage.machines)]
+    return None if machine.main is None or machine.main.done() or machine.host.dead else machine
+
+
+def _after_steps(machine: Machine, steps: int, do: Callable[[], None]) -> None:
+    """Do something right before the victim's so-manieth callback."""
+    host = machine.host
+    left = steps
+
+    def watch() -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            host.watch = None
+            do()
+
+    host.watch = watch
+
+
+def _crash(stage: Stage, fault: Fault) -> None:
+    everybody = [m for m in stage.machines if m.main is not None] if fault.target == 99 else [_machine(stage, fault)]
+    for machine in everybody:
+        if machine is not None:
+            _after_steps(machine, fault.arg, partial(machine.kill, fault.for_ms))
+
+
+def _pause(stage: Stage, fault: Fault) -> None:
+    machine = _machine(stage, fault)
+    if machine is None:
+        return
+    host = machine.host
+
+    def stop() -> None:
+        stage.world.tell(host.name, "is stopped")
+        host.paused = True
+        stage.gone(host)
+        stage.world.later(fault.for_ms, stage.unpause, host)
+
+    _after_steps(machine, fault.arg, stop)
+
+
+def _cut(stage: Stage, fault: Fault) -> None:
+    machine = _machine(stage, fault)
+    if machine is None:
+        return
+    machine.host.cut = CUTS[fault.arg % 3]
+    stage.world.tell(machine.host.name, "cut off", machine.host.cut)
+    if machine.host.silent:
+        stage.gone(machine.host)
+    stage.world.later(fault.for_ms, stage.mend, machine.host)
+
+
+def _arm(stage: Stage, fault: Fault) -> None:
+    machine = _machine(stage, fault)
+    if machine is not None:
+        machine.host.armed.extend([FATES[fault.arg % 5]] * (1 + fault.arg % 3))
+
+
+def _stop(stage: Stage, fault: Fault) -> None:
+    machine = _machine(stage, fault)
+    if machine is not None:
+        stage.world.tell(machine.host.name, "is told to stop")
+        machine.host.context.run(machine.process.stop)
+
+
+def _grow(stage: Stage, fault: Fault) -> None:
+    agents = tuple(stage.topology.agents)
+    shapes = (Shape(("orchestrator",)), Shape(("worker",), agents), Shape(("intake",)))
+    machine = Machine(stage, 100 + len(stage.machines), shapes[fault.arg % 3])
+    machine.wanted = False
+    machine.start()
+    stage.guests.append(machine)
+    stage.world.later(fault.for_ms, _leave, stage, machine, fault.arg % 2 == 0)
+
+
+def _leave(stage: Stage, machine: Machine, politely: bool) -> None:
+    if machine.main is None or machine.main.done() or machine.host.dead:
+        return
+    if politely:
+        machine.host.context.run(machine.process.stop)
+    else:
+        machine.kill(0)
+
+
+def _silence(stage: Stage, fault: Fault) -> None:
+    stage.store.silent = True
+    stage.world.tell("board", "falls silent")
+    stage.world.later(fault.for_ms, _speak, stage)
+
+
+def _speak(stage: Stage) -> None:
+    stage.store.silent = False
+
+
+def _rollback(stage: Stage, fault: Fault) -> None:
+    if fault.arg % 3 == 0:
+        stage.store.roll_back(Life({}, {}, {}))
+    else:
+        stage.world.later(fault.for_ms, stage.store.roll_back, stage.store.snapshot())
+
+
+def _skew(stage: Stage, fault: Fault) -> None:
+    machine = _machine(stage, fault)
+    if machine is not None:
+        machine.host.skew_ms += (fault.arg - 20) * 40
+        stage.world.tell(machine.host.name, "clock jumps", machine.host.skew_ms)
+
+
+def _copy(stage: Stage, fault: Fault) -> None:
+    topology = stage.topology
+    topics = [topology.inbox, *(topology.tasks(name) for name in topology.agents)]
+    for _ in range(1 + fault.arg % 4):
+        topic = stage.random.choice(topics[: 1 + fault.arg % len(topics)])
+        found = _some(stage, topic)
+        if found is not None:
+            _append(stage, found)
+
+
+def _stale(stage: Stage, fault: Fault) -> None:
+    for _ in range(1 + fault.arg % 4):
+        found = _some(stage, stage.topology.inbox)
+        event = None if found is None else read(found)
+        if found is None or not isinstance(event, Event) or not event.task_id:
+            continue
+        claimed = max(1, event.attempt + (fault.arg % 3) - 1)
+        again = replace(event, attempt=claimed, id=f"{event.task_id}:{claimed}:{event.kind}", path=("liar",))
+        _append(stage, found._replace(headers=write(again)))
+
+
+def _junk(stage: Stage, fault: Fault) -> None:
+    topology = stage.topology
+    topics = [
+        topology.inbox,
+        *(topology.tasks(n) for n in topology.agents),
+        *(r.name for r in topology.ingress.values()),
+    ]
+    topic = topics[fault.arg % len(topics)]
+    values = (None, b"\xff\x00", b"{}", b"[1")
+    record = NewRecord(topic, b"junk", values[fault.arg % 4], [("mesh-sim-junk", b"1"), ("ce_meshkind", b"requested")])
+    home = stage.broker.home(record)
+    if isinstance(home, TopicPartition):
+        stage.broker.store(home, [record], "stranger")
+
+
+def _cancel(stage: Stage, fault: Fault) -> None:
+    found = _some(stage, stage.topology.inbox)
+    event = None if found is None else read(found)
+    if found is None or event is None or isinstance(event, Unreadable) or found.key != event.run_id.encode():
+        return
+    wish = Event(f"x{fault.at_ms}", "/sim", "mesh.cancel", CANCELLED, event.run_id, b"{}")
+    _append(stage, found._replace(value=b"{}", headers=write(wish)))
+
+
+def _some(stage: Stage, topic: str) -> StoredRecord | None:
+    records = [record for partition in stage.broker.topics[topic] for record in partition.records]
+    return stage.random.choice(records) if records else None
+
+
+def _append(stage: Stage, record: StoredRecord) -> None:
+    place = TopicPartition(record.topic, record.partition)
+    stage.broker.store(place, [NewRecord(record.topic, record.key, record.value, record.headers)], "stranger")
+
+
+_KINDS: dict[str, Callable[[Stage, Fault], None]] = {
+    "crash": _crash,
+    "pause": _pause,
+    "cut": _cut,
+    "arm": _arm,
+    "stop": _stop,
+    "grow": _grow,
+    "silence": _silence,
+    "rollback": _rollback,
+    "skew": _skew,
+    "copy": _copy,
+    "stale": _stale,
+    "junk": _junk,
+    "cancel": _cancel,
+}

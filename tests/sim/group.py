@@ -1,0 +1,148 @@
+"""The coordinator of one consumer group: who is a member, who owns what, where the group stands.
+
+Two ways to rebalance, as brokers and clients differ: `eager` stops everybody (each lets go of everything, then all is
+handed out anew), otherwise only what moves is taken away. A partition has a new owner only after the old one let go,
+or was expelled because nobody heard of it for a session.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from mesh.core.errors import Fenced
+from mesh.core.record import TopicPartition
+from mesh.wire.ports import Commit
+from tests.sim.world import Host
+
+if TYPE_CHECKING:
+    from tests.sim.broker import Broker
+
+
+class Enrolled(Protocol):
+    """What the coordinator knows of a member."""
+
+    host: Host
+    topics: tuple[str, ...]
+    session_timeout_ms: int
+
+    def poke(self) -> None:
+        """Something about its partitions has changed."""
+        ...
+
+
+class Group:
+    """See the module. `history` holds each commit with its moment, per partition."""
+
+    def __init__(self, broker: "Broker", name: str, *, eager: bool) -> None:
+        self.broker = broker
+        self.name = name
+        self.members: dict[str, Enrolled] = {}
+        self.owners: dict[TopicPartition, str] = {}
+        self.target: dict[TopicPartition, str] = {}
+        self.commits: dict[TopicPartition, Commit] = {}
+        self.history: dict[TopicPartition, list[tuple[int, int, str]]] = {}
+        """Moment, offset and member of each commit."""
+        self._eager = eager
+        self._joined = 0
+
+    # ------------------------------------------------------------------------------------------------------ members
+
+    def join(self, member: Enrolled) -> str:
+        """Answers the id of the member in this generation."""
+        self._joined += 1
+        member_id = f"{member.host.name}/{self._joined}"
+        self.members[member_id] = member
+        self.broker.world.tell(self.name, "joined", member_id)
+        if member.host.silent:  # died on its way here
+            self.listen_for(member.host)
+        self._rebalance()
+        return member_id
+
+    def leave(self, member_id: str) -> None:
+        """A member says farewell, or is expelled."""
+        member = self.members.pop(member_id, None)
+        if member is None:
+            return
+        self.broker.world.tell(self.name, "left", member_id)
+        self.broker.world.later(self.broker.world.latency_s() * 1000, member.poke)
+        self.owners = {tp: owner for tp, owner in self.owners.items() if owner != member_id}
+        self._rebalance()
+
+    def release(self, member_id: str, partitions: frozenset[TopicPartition]) -> None:
+        """A member has let go."""
+        for tp in partitions:
+            if self.owners.get(tp) == member_id:
+                del self.owners[tp]
+        self._hand_out()
+
+    def listen_for(self, host: Host) -> None:
+        """A host has fallen silent: expel its members unless they are heard of within their session."""
+        since = host.silent_since_s
+        for member_id, member in self.members.items():
+            if member.host is host:
+                self.broker.world.later(member.session_timeout_ms, self._missed, member_id, since)
+
+    def _missed(self, member_id: str, since: float | None) -> None:
+        member = self.members.get(member_id)
+        if member is not None and member.host.silent and member.host.silent_since_s == since:
+            self.broker.world.tell(self.name, "expelled", member_id)
+            self.leave(member_id)
+
+    # ---------------------------------------------------------------------------------------------------- partitions
+
+    def owned(self, member_id: str) -> set[TopicPartition] | None:
+        """What a member owns, None if it is none (any more)."""
+        if member_id not in self.members:
+            return None
+        return {tp for tp, owner in self.owners.items() if owner == member_id}
+
+    def kept(self, member_id: str) -> set[TopicPartition]:
+        """What a member owns and may keep."""
+        return {tp for tp, owner in self.owners.items() if owner == member_id == self.target.get(tp)}
+
+    def _rebalance(self) -> None:
+        self.target = {} if self._eager and self.owners else self._shares()
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        if self._eager and not self.owners and not self.target:
+            self.target = self._shares()
+        for tp, member_id in self.target.items():
+            if tp not in self.owners:
+                self.owners[tp] = member_id
+        for member in list(self.members.values()):
+            self.broker.world.later(self.broker.world.latency_s() * 1000, member.poke)
+
+    def _shares(self) -> dict[TopicPartition, str]:
+        """Even shares; who has something keeps it where that is even."""
+        if not self.members:
+            return {}
+        topics = sorted({topic for member in self.members.values() for topic in member.topics})
+        places = [TopicPartition(t, n) for t in topics for n in range(len(self.broker.topics.get(t, ())))]
+        least, more = divmod(len(places), len(self.members))
+        shares: dict[TopicPartition, str] = {}
+        counts = dict.fromkeys(self.members, 0)
+        for tp in places:
+            owner = self.owners.get(tp)
+            if owner in counts and (counts[owner] < least or (counts[owner] == least and more > 0)):
+                more -= counts[owner] == least
+                counts[owner] += 1
+                shares[tp] = owner
+        for tp in places:
+            if tp not in shares:
+                poorest = min(counts, key=counts.__getitem__)
+                counts[poorest] += 1
+                shares[tp] = poorest
+        return shares
+
+    # ------------------------------------------------------------------------------------------------------- commits
+
+    def commit(self, member_id: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Store places, all or (Fenced) none."""
+        for tp in commits:
+            if member_id not in self.members or self.owners.get(tp) != member_id:
+                self.broker.world.tell(self.name, "fenced", member_id, tp.partition)
+                raise Fenced(f"commit of {tp[0]}:{tp[1]}, which is not ours", where=f"group {self.name}")
+        for tp, place in commits.items():
+            at = self.broker.world.tell(self.name, "commits", tp[0], tp[1], place.offset, member_id, place.metadata)
+            self.commits[tp] = place
+            self.history.setdefault(tp, []).append((at, place.offset, member_id))

@@ -1,0 +1,129 @@
+"""The log as one simulated process sees it: `ports.Log` over the brokers of this world."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from mesh.core.errors import NotFound
+from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.wire.ports import Appended, Bounds, Commit, Listener, Member, Reader, Refused, TopicSpec
+from tests.sim.broker import RECORD_BYTES_MAX, Broker
+from tests.sim.fetch import Fetcher
+from tests.sim.member import SimMember
+from tests.sim.world import Host
+
+WHERE = "sim"
+
+
+class SimLog:
+    """A connection of `host` to the brokers. Appends to different partitions travel apart and arrive in any order."""
+
+    def __init__(self, broker: Broker, host: Host) -> None:
+        self._broker = broker
+        self._world = broker.world
+        self._host = host
+        self._members: list[SimMember] = []
+
+    @property
+    def url(self) -> str:
+        return "sim:brokers"
+
+    @property
+    def record_bytes_max(self) -> int:
+        return RECORD_BYTES_MAX
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def close(self) -> None:
+        for member in self._members:
+            await member.close()
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
+        return await self._world.ask(self._host, "admin", lambda: self._broker.create(specs), where=WHERE)
+
+    async def topics(self) -> Mapping[str, int]:
+        return await self._world.ask(
+            self._host, "admin", lambda: {name: len(found) for name, found in self._broker.topics.items()}, where=WHERE
+        )
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        self._world.check()
+        verdicts: list[Appended | Refused | None] = [None] * len(records)
+        batches: dict[TopicPartition, list[int]] = {}
+        for n, record in enumerate(records):
+            home = self._broker.home(record)
+            refused = home if isinstance(home, Refused) else self._broker.refusal(record)
+            if refused is not None:
+                verdicts[n] = refused
+            elif not isinstance(home, Refused):
+                batches.setdefault(home, []).append(n)
+        sent = []
+        for place, numbers in batches.items():
+            batch = [records[n] for n in numbers]
+            sent.append((numbers, self._send(place, batch)))
+        for numbers, answer in sent:
+            for n, verdict in zip(numbers, await answer, strict=True):
+                verdicts[n] = verdict
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    def _send(self, place: TopicPartition, batch: Sequence[NewRecord]) -> "asyncio.Future[list[Appended]]":
+        by = self._host.name
+        return self._world.ask(
+            self._host, place, lambda: self._broker.store(place, batch, by), where=f"{WHERE} append {place[0]}"
+        )
+
+    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
+        return await self._world.ask(self._host, "admin", lambda: self._broker.bounds(topic), where=WHERE)
+
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        return await self._world.ask(self._host, "admin", lambda: self._broker.offsets_at(topic, at_ms), where=WHERE)
+
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        await self._world.ask(self._host, "admin", lambda: self._broker.trim(partition, before), where=WHERE)
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        def places() -> Mapping[int, Commit]:
+            found = self._broker.group(group).commits
+            return {tp.partition: place for tp, place in sorted(found.items()) if tp.topic == topic}
+
+        return await self._world.ask(self._host, "admin", places, where=WHERE)
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
+        return SimReader(self._broker, self._host, positions)
+
+    async def join(
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
+    ) -> Member:
+        unknown = [topic for topic in topics if topic not in self._broker.topics]
+        if unknown:
+            raise NotFound(f"no topic {unknown[0]!r}", where=WHERE)
+        member = SimMember(self._broker, self._host, group, topics, listener, session_timeout_ms)
+        self._members.append(member)
+        await member.open()
+        return member
+
+
+class SimReader:
+    """See `ports.Reader`."""
+
+    def __init__(self, broker: Broker, host: Host, positions: Mapping[TopicPartition, int]) -> None:
+        self._fetcher = Fetcher(broker, host)
+        self._fetcher.positions.update(positions)
+
+    async def poll(self, *, records_max: int, wait_ms: int) -> Sequence[Record]:
+        found = await self._fetcher.poll(records_max, wait_ms, _nothing)
+        return [record for records in found.values() for record in records]
+
+    def position(self, partition: TopicPartition) -> int:
+        return self._fetcher.positions[partition]
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._fetcher.positions[partition] = offset
+        self._fetcher.wake()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def _nothing() -> None:
+    """A reader has nobody who could fail it."""

@@ -1,0 +1,176 @@
+"""Meshes to simulate, and what their agents do: everything that agents do in practice, by chance.
+
+The same task run twice may answer differently, as a model would: the log decides which answer counts.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from mesh.context import Context
+from mesh.core.agent import Agent, Emit, Parameter
+from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput
+from mesh.core.language import load
+from mesh.core.topology import AgentSpec, Topology
+
+ORDERS = """
+mesh: {name: orders, inbox: {partitions: PARTITIONS}, limits: {deadline: 6s, tasks_max: 12, fanout_max: 4}}
+topics:
+  asks: {ingress: ask, id: id, partitions: 2}
+  ends: {egress: [shipped, rejected], key: id, partitions: 2}
+agents:
+  check: {run: "sim:check", on: ask, emits: [checked, rejected], timeout: 400ms, retry: {attempts: 3, first: 30ms}}
+  price: {run: "sim:price", on: ask, emits: priced, timeout: 400ms, key: id, retry: {attempts: 2, first: 50ms}}
+  pick:
+    run: "sim:pick"
+    on: {all: [checked, priced]}
+    emits: [picked, rejected]
+    timeout: 400ms
+    retry: {attempts: 3, first: 100ms}
+  ship:
+    run: "sim:ship"
+    on: picked
+    when: n < 7
+    emits: shipped
+    lanes: 2
+    timeout: 1s
+    retry: {attempts: 4, first: 20ms}
+"""
+REVIEWS = """
+mesh:
+  name: reviews
+  inbox: {partitions: PARTITIONS}
+  limits: {deadline: 4s, depth_max: 9, visits_max: 3, budget: {usd: 0.5, tokens: 900}}
+topics:
+  asks: {ingress: ask, id: id, partitions: 1}
+  ends: {egress: accepted, partitions: 1}
+agents:
+  write:
+    run: "sim:write"
+    on: [ask, reworked]
+    emits: draft
+    timeout: 300ms
+    visits_max: 3
+    reserve: {usd: 0.1, tokens: 100}
+    retry: {attempts: 3, first: 20ms, factor: 3}
+  review: {run: "sim:review", on: draft, emits: [reworked, accepted], timeout: 300ms, reserve: {usd: 0.05}}
+"""
+SPREAD = """
+mesh:
+  name: spread
+  inbox: {partitions: PARTITIONS}
+  limits: {deadline: 5s, tasks_max: 20, fanout_max: 5, payload_max: 400B, state_max: 4KB}
+topics:
+  asks: {ingress: ask, id: id, partitions: 3}
+  ends: {egress: [part.done, summed], partitions: 3}
+agents:
+  split: {run: "sim:split", on: ask, emits: [part, header], timeout: 300ms}
+  left:
+    run: "sim:left"
+    on: part
+    emits: [half, part.done]
+    lanes: 3
+    timeout: 300ms
+    retry: {attempts: 2, first: 40ms}
+  total: {run: "sim:total", on: {all: [half, header]}, emits: summed, timeout: 300ms, retry: {attempts: 5, first: 10ms}}
+"""
+MESHES = {"orders": ORDERS, "reviews": REVIEWS, "spread": SPREAD}
+
+Act = Callable[[AgentSpec, list[Any], Context], Any]
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+@lru_cache(maxsize=64)
+def topology(name: str, partitions: int) -> Topology:
+    """A mesh of this folder, proved."""
+    return load(MESHES[name].replace("PARTITIONS", str(partitions)), path=f"{name}.yaml")
+
+
+def agent(spec: AgentSpec, act: Act) -> Agent:
+    """A function for the worker, with one parameter for each event it joins."""
+    names = [f"event{n}" for n in range(len(spec.on) if spec.join else 1)]
+
+    async def run(**given: Any) -> Any:
+        context = given.pop("context")
+        return await act(spec, [given[name] for name in names], context)
+
+    parameters = tuple(Parameter(name, (), {"": _ANYTHING}) for name in names)
+    return Agent(run, parameters, "context", None, True, f"sim:{spec.name}")
+
+
+class Moods:
+    """What an agent does this time. `trouble` is the share of runs of a task that go wrong."""
+
+    def __init__(self, random: Random, *, trouble: float, board: float) -> None:
+        self._random = random
+        self._trouble = trouble
+        self._board = board
+        self.started: dict[tuple[str, int], int] = {}
+        """(task id, attempt) → how often it was begun."""
+
+    async def act(self, spec: AgentSpec, events: list[Any], context: Context) -> Any:
+        """As an agent's function: answers, raises, hangs."""
+        random = self._random
+        key = (context.task_id, context.attempt)
+        nonce = self.started[key] = self.started.get(key, 0) + 1
+        if random.random() < 0.8:
+            await asyncio.sleep(random.random() * 0.03)
+        if random.random() < self._board:
+            await self._use_board(events, context)
+        if random.random() < 0.3:
+            context.spend(usd=f"0.{random.randint(0, 12):02}", tokens=random.randint(0, 90))
+        if random.random() < self._trouble:
+            await self._go_wrong(spec)
+        first = events[0] if isinstance(events[0], dict) else {}
+        payload = {"id": first.get("id"), "n": random.randint(0, 9), "by": f"{spec.name}.{context.attempt}.{nonce}"}
+        return self._emitted(spec, payload)
+
+    def _emitted(self, spec: AgentSpec, payload: dict[str, Any]) -> Any:
+        random = self._random
+        if not spec.emits:
+            return None
+        if len(spec.emits) > 1 and random.random() < 0.4:
+            chosen = list(spec.emits)
+        else:
+            chosen = [spec.emits[0] if random.random() < 0.75 else random.choice(spec.emits)]
+        if random.random() < 0.25:
+            chosen += [chosen[0]] * random.randint(1, 3)
+        if random.random() < 0.02:
+            chosen += ["undeclared"]
+        return [Emit(type, {**payload, "at": n}) for n, type in enumerate(chosen)]
+
+    async def _go_wrong(self, spec: AgentSpec) -> None:
+        match self._random.randint(0, 7):
+            case 0 | 1 | 2 | 3:
+                raise RuntimeError("by chance")
+            case 4:
+                raise InvalidInput("final by chance", code="bad_result")
+            case 5:
+                await asyncio.sleep(spec.timeout_ms / 1000 * 2)
+            case 6:
+                raise SystemExit(3)
+            case 7:
+                await asyncio.sleep(spec.timeout_ms / 1000 * 0.9)
+
+    async def _use_board(self, events: list[Any], context: Context) -> None:
+        random, key = self._random, f"k/{self._random.randint(0, 2)}"
+        try:
+            match random.randint(0, 3):
+                case 0:
+                    await context.board.add("n", 1)
+                case 1:
+                    await context.board.append(f"list/{key}", {"task": context.task_id}, items_max=5)
+                case 2:
+                    await context.board.update(key, lambda value: (value or 0) + 1)
+                case 3:
+                    await context.board.put(key, random.randint(0, 9))
+        except Conflict:
+            if random.random() < 0.5:
+                raise
+        except BoardUnavailable:
+            if random.random() < 0.5:
+                raise

@@ -1,0 +1,124 @@
+"""A seed → what is simulated: which mesh, on how many processes, over what kind of network, with which faults.
+
+Swarm testing: each seed switches most kinds of faults off and the others far up, since faults hide one another. All
+faults stand in one list, so that a failing seed can be made smaller by leaving some out.
+"""
+
+from random import Random
+from typing import NamedTuple
+
+from tests.sim.meshes import MESHES, topology
+
+FAULTS_UNTIL_MS = 3_500
+"""After this the world heals, and all must come to rest."""
+
+
+class Fault(NamedTuple):
+    """One thing that goes wrong. What `target` and `arg` mean depends on the kind; see `faults.py`."""
+
+    at_ms: int
+    kind: str
+    target: int = 0
+    arg: int = 0
+    for_ms: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.at_ms} ms: {self.kind} target={self.target} arg={self.arg} for={self.for_ms} ms"
+
+
+class Shape(NamedTuple):
+    """One process: its services, and the agents that its worker runs."""
+
+    services: tuple[str, ...]
+    agents: tuple[str, ...] = ()
+
+
+class Plan(NamedTuple):
+    """See the module."""
+
+    seed: int
+    mesh: str
+    partitions: int
+    shapes: tuple[Shape, ...]
+    requests: int
+    faults: tuple[Fault, ...]
+    slow: float = 0.0
+    slow_ms: float = 0.0
+    dribble: bool = False
+    gap: float = 0.0
+    refuse: float = 0.0
+    eager: bool = False
+    trouble: float = 0.1
+    board: float = 0.1
+    skew_ms: int = 0
+    session_timeout_ms: int = 1_200
+    records_max: int = 500
+    checkpoint_us: int = -1
+    """A tail of the inbox that takes so long to fold is worth a checkpoint; -1: as in service."""
+
+
+STEPPED = ("crash", "pause", "arm")
+KINDS = (
+    *("crash", "crash", "pause", "cut", "arm", "stop", "grow"),
+    *("silence", "rollback", "skew", "copy", "copy", "stale", "junk", "cancel"),
+)
+
+
+def plan_of(seed: int) -> Plan:
+    """What a seed stands for, for ever."""
+    random = Random(f"plan {seed}")
+    mesh = random.choice(sorted(MESHES))
+    partitions = random.randint(1, 4)
+    shapes = _shapes(random, list(topology(mesh, partitions).agents))
+    return Plan(
+        seed,
+        mesh,
+        partitions,
+        shapes,
+        requests=random.randint(4, 24),
+        faults=_faults(random, len(shapes)),
+        slow=random.choice((0.0, 0.0, 0.02, 0.2)),
+        slow_ms=random.choice((10.0, 100.0, 400.0)),
+        dribble=random.random() < 0.3,
+        gap=random.choice((0.0, 0.0, 0.2)),
+        refuse=random.choice((0.0, 0.0, 0.0, 0.05)),
+        eager=random.random() < 0.5,
+        trouble=random.choice((0.0, 0.05, 0.15, 0.5)),
+        board=random.choice((0.0, 0.1, 0.5)),
+        skew_ms=random.choice((0, 0, 50, 1_000)),
+        session_timeout_ms=random.choice((1_000, 1_500)),
+        records_max=random.choice((1, 3, 20, 500)),
+        checkpoint_us=random.choice((-1, 0, 100, 500)),
+    )
+
+
+def _shapes(random: Random, agents: list[str]) -> tuple[Shape, ...]:
+    everything = ("orchestrator", "intake", "worker")
+    if random.random() < 0.3:
+        return tuple(Shape(everything, tuple(agents)) for _ in range(random.randint(1, 3)))
+    found = [Shape(("orchestrator",)) for _ in range(random.randint(1, 3))]
+    found += [Shape(("intake",)) for _ in range(random.randint(1, 2))]
+    workers = random.randint(1, 3)
+    shares = [tuple(a for a in agents if random.random() < 0.6) for _ in range(workers)]
+    missing = tuple(a for a in agents if not any(a in share for share in shares))
+    found += [Shape(("worker",), share) for share in (*shares, missing) if share]
+    return tuple(found)
+
+
+def _faults(random: Random, processes: int) -> tuple[Fault, ...]:
+    if random.random() < 0.05:
+        return ()
+    kinds = random.sample(KINDS, random.randint(1, 4))
+    found = []
+    for _ in range(random.randint(1, 8)):
+        kind = random.choice(kinds)
+        found.append(
+            Fault(
+                random.randint(100, FAULTS_UNTIL_MS - 500),
+                kind,
+                random.randrange(processes) if random.random() < 0.9 else 99,
+                random.choice((0, 1, 2, 3, 5, 8, 13, 21, 34, random.randint(0, 200))),
+                random.choice((5, 50, 300, 1_300, 2_500)),
+            )
+        )
+    return tuple(sorted(found))

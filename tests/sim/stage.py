@@ -1,0 +1,318 @@
+"""One simulated mesh: processes that die and are started again, clients, and the end, where all must be at rest."""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import orjson
+
+from mesh.client import Mesh
+from mesh.core.errors import LogUnavailable, NotAccepted, Unavailable, WaitTimeout
+from mesh.core.record import NewRecord
+from mesh.process import Process
+from mesh.settings import Settings
+from mesh.wire.keeper import COSTS
+from mesh.wire.ports import TopicSpec
+from mesh.wiring import topic_specs
+from tests.sim.board import SimBoard, Store
+from tests.sim.broker import Broker
+from tests.sim.clock import SimClock
+from tests.sim.log import SimLog
+from tests.sim.loop import WORLD, bury
+from tests.sim.meshes import Moods, agent, topology
+from tests.sim.plan import FAULTS_UNTIL_MS, Plan, Shape
+from tests.sim.world import Host, World
+
+REQUESTS_UNTIL_MS = 2_000
+REST_WITHIN_MS = 30_000
+"""After the last fault everything must have ended within this."""
+STOP_WITHIN_MS = 15_000
+LOOK_EVERY_MS = 200
+
+
+class Machine:
+    """One place where a process runs, again and again."""
+
+    def __init__(self, stage: "Stage", number: int, shape: Shape) -> None:
+        self.stage = stage
+        self.number = number
+        self.shape = shape
+        self.lives = 0
+        self.host: Host
+        self.process: Process
+        self.main: asyncio.Task[None] | None = None
+        self.wanted = True
+
+    def start(self) -> None:
+        """Begin a new life."""
+        stage, plan = self.stage, self.stage.plan
+        self.lives += 1
+        skew_ms = stage.random.randint(-plan.skew_ms, plan.skew_ms) if plan.skew_ms else 0
+        self.host = Host(f"p{self.number}.{self.lives}", skew_ms=skew_ms)
+        stage.hosts.append(self.host)
+        stage.world.tell(self.host.name, "starts", self.shape.services, self.shape.agents)
+        self.main = self.host.context.run(self._run)
+        self.main.add_done_callback(self._ended, context=WORLD)
+
+    def _run(self) -> "asyncio.Task[None]":
+        stage, plan = self.stage, self.stage.plan
+        self.process = Process(
+            SimLog(stage.broker, self.host),
+            stage.topology,
+            stage.settings(plan),
+            services=self.shape.services,
+            agents={name: agent(stage.topology.agents[name], stage.moods.act) for name in self.shape.agents},
+            board=SimBoard(stage.store, self.host),
+            clock=SimClock(stage.world, self.host),
+        )
+        if self.process.orchestrator is not None and plan.checkpoint_us >= 0:
+            costs = COSTS._replace(tail_us_min=plan.checkpoint_us, run_us=0, ended_us=0)
+            self.process.orchestrator._keeper._costs = costs
+        return stage.world.loop.create_task(self.process.run(), name=self.host.name)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        self.stage.world.tell(self.host.name, "ended", type(error).__name__)
+        self.stage.gone(self.host)
+        self.host.dead = True  # a process that ended has no tasks left that could do anything
+        surprises = [e for e in _leaves(error) if not isinstance(e, Unavailable | WaitTimeout)]
+        for surprise in surprises:
+            self.stage.violations.append(f"{self.host.name} died of {surprise!r}")
+        if self.wanted:
+            self.stage.world.later(self.stage.random.randint(20, 400), self._again, self.lives)
+
+    def kill(self, down_ms: int) -> None:
+        """As `kill -9` does; started again after a while."""
+        if self.main is None or self.main.done() or self.host.dead:
+            return
+        self.stage.world.tell(self.host.name, "killed")
+        self.host.dead = True
+        self.stage.gone(self.host)
+        self.stage.world.later(down_ms, self._again, self.lives)
+
+    def _again(self, life: int) -> None:
+        if self.lives == life and self.wanted:
+            self.start()
+
+
+class Stage:
+    """See the module. `violations` gathers what must not have happened."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.random = Random(f"stage {plan.seed}")
+        self.world = World(plan.seed, slow=plan.slow, slow_ms=plan.slow_ms, dribble=plan.dribble)
+        self.broker = Broker(self.world, gap=plan.gap, refuse=plan.refuse, eager=plan.eager)
+        self.store = Store(self.world)
+        self.topology = topology(plan.mesh, plan.partitions)
+        self.moods = Moods(Random(f"moods {plan.seed}"), trouble=plan.trouble, board=plan.board)
+        self.hosts: list[Host] = []
+        self.violations: list[str] = []
+        self.machines = [Machine(self, n, shape) for n, shape in enumerate(plan.shapes)]
+        self.guests: list[Machine] = []
+        self.client = Host("client")
+        self.acked: list[str] = []
+        """Ids of requests whose append was acknowledged."""
+        self.answers: dict[str, str] = {}
+        """Run id → ending, as a client was told."""
+        self.at_rest = False
+
+    @staticmethod
+    def settings(plan: Plan) -> Settings:
+        """Of every process."""
+        return Settings.model_construct(
+            **{
+                **Settings().model_dump(),
+                "session_timeout_ms": plan.session_timeout_ms,
+                "poll_records_max": plan.records_max,
+                "drain_timeout_ms": 1_000,
+            }
+        )
+
+    def gone(self, host: Host) -> None:
+        """Nobody hears of a host any more (or: until it is back)."""
+        host.silent_since_s = self.world.loop.time()
+        for group in self.broker.groups.values():
+            group.listen_for(host)
+
+    # ----------------------------------------------------------------------------------------------------------- play
+
+    def play(self, schedule: Callable[["Stage"], None]) -> None:
+        """Run to the end. `schedule` puts the faults on the world's calendar."""
+        loop = self.world.loop
+        self.broker.create([TopicSpec(s.name, s.partitions, s.config) for s in topic_specs(self.topology)])
+        self.client.context.run(self._ask_for_runs)
+        for machine in self.machines:
+            self.world.later(self.random.randint(0, 100), machine.start)
+        schedule(self)
+        self.world.later(FAULTS_UNTIL_MS, self._heal)
+        self.world.later(FAULTS_UNTIL_MS + LOOK_EVERY_MS, self._look)
+        loop.run_until(lambda: self.at_rest)
+        self._stop()
+
+    def _heal(self) -> None:
+        self.world.tell("heal")
+        self.store.silent = False
+        for machine in (*self.machines, *self.guests):
+            if machine.main is not None:
+                machine.host.armed.clear()
+                self.mend(machine.host)
+                self.unpause(machine.host)
+
+    def mend(self, host: Host) -> None:
+        """The link of a host works again."""
+        host.cut = ""
+        held, host.held = host.held, []
+        for deliver in held:
+            deliver()
+        mended, host.mended = host.mended, []
+        for future in mended:
+            if not future.done():
+                future.set_result(None)
+        if not host.silent:
+            host.silent_since_s = None
+
+    def unpause(self, host: Host) -> None:
+        """A stopped process goes on."""
+        if host.paused:
+            self.world.tell(host.name, "goes on")
+            self.world.loop.resume(host)
+            if not host.silent:
+                host.silent_since_s = None
+
+    def _look(self) -> None:
+        """Whether all is done: every group at the end of its topic, every run ended."""
+        late_ms = self.world.loop.time() * 1000 - FAULTS_UNTIL_MS
+        waiting = self.waiting()
+        if not waiting:
+            self.at_rest = True
+        elif late_ms > REST_WITHIN_MS:
+            self.violations.append(f"not at rest {REST_WITHIN_MS} ms after the last fault: {'; '.join(waiting[:5])}")
+            self.at_rest = True
+        else:
+            self.world.later(LOOK_EVERY_MS, self._look)
+
+    def waiting(self) -> list[str]:
+        """What is still to be done."""
+        found = [
+            f"process {m.host.name} is down" for m in self.machines if m.main is None or m.main.done() or m.host.dead
+        ]
+        prefix, topology = self.topology.prefix, self.topology
+        groups = {f"{prefix}.orchestrator": [topology.inbox]}
+        groups[f"{prefix}.intake"] = [rule.name for rule in topology.topics.values() if rule.ingress]
+        groups.update({f"{prefix}.{name}": [topology.tasks(name)] for name in topology.agents})
+        for name, topics in groups.items():
+            for topic in topics:
+                for n, partition in enumerate(self.broker.topics[topic]):
+                    place = self.broker.group(name).commits.get((topic, n))  # type: ignore[call-overload]
+                    if partition.end and (place is None or place.offset < partition.end):
+                        found.append(f"{name} stands at {place} of {topic}:{n}, whose end is {partition.end}")
+        if not found:
+            asked = {record.key for p in self.broker.topics[topology.inbox] for record in p.records}
+            ended = {record.key for p in self.broker.topics[topology.outcomes] for record in p.records}
+            opened = self.opened(asked)
+            found += [f"run {key!r} has no outcome" for key in opened if key not in ended]
+        return found
+
+    def opened(self, keys: set[bytes | None]) -> list[bytes | None]:
+        """Keys of the inbox that are runs which somebody asked for."""
+        wanted = {
+            record.key
+            for partition in self.broker.topics[self.topology.inbox]
+            for record in partition.records
+            if dict(record.headers).get("ce_meshkind") == b"requested" and record.key in keys and not _junk(record)
+        }
+        return sorted(wanted, key=lambda key: key or b"")
+
+    def _stop(self) -> None:
+        """Everybody drains and ends."""
+        loop = self.world.loop
+        machines = [*self.machines, *self.guests]
+        for machine in machines:
+            machine.wanted = False
+            if machine.main is not None and not machine.main.done() and not machine.host.dead:
+                machine.host.context.run(machine.process.stop)
+        until = loop.time() + STOP_WITHIN_MS / 1000
+        loop.call_at(until, lambda: None, context=WORLD)
+
+        def ended() -> bool:
+            return loop.time() >= until or all(m.main is None or m.main.done() or m.host.dead for m in machines)
+
+        loop.run_until(ended)
+        for machine in machines:
+            if machine.main is not None and not machine.main.done() and not machine.host.dead:
+                self.violations.append(f"{machine.host.name} did not stop within {STOP_WITHIN_MS} ms")
+        self.world.over = True
+        for host in (*self.hosts, self.client):
+            bury(host.tasks)
+        loop.close()
+
+    # -------------------------------------------------------------------------------------------------------- clients
+
+    def _ask_for_runs(self) -> None:
+        log = SimLog(self.broker, self.client)
+        mesh = Mesh(log, self.topology)
+        for n in range(self.plan.requests):
+            at_s = self.random.randint(0, REQUESTS_UNTIL_MS) / 1000
+            ask = self._through_client(mesh, n) if self.random.random() < 0.3 else self._through_topic(log, n)
+            self.world.loop.create_task(self._after(at_s, ask), context=self.client.context.copy())
+
+    async def _after(self, delay_s: float, then: Any) -> None:
+        await asyncio.sleep(delay_s)
+        await then
+
+    async def _through_topic(self, log: SimLog, n: int) -> None:
+        random = self.random
+        type, rule = random.choice(list(self.topology.ingress.items()))
+        id = f"r{n}"
+        value = orjson.dumps({"id": id, "n": random.randint(0, 9)})
+        headers: list[tuple[str, bytes]] = []
+        if random.random() < 0.2:
+            run = b"shared" if random.random() < 0.5 else id.encode()
+            headers = [
+                ("ce_specversion", b"1.0"),
+                ("ce_id", id.encode()),
+                ("ce_source", b"/sim"),
+                ("ce_type", type.encode()),
+                ("ce_correlationid", run),
+            ]
+        record = NewRecord(rule.name, id.encode(), value if random.random() < 0.95 else b"{broken", headers)
+        for _ in range(2 if random.random() < 0.15 else 1):
+            await self._surely(log, record)
+        self.acked.append(id)
+
+    async def _surely(self, log: SimLog, record: NewRecord) -> None:
+        """Append, again and again until it is acknowledged, as an upstream system would."""
+        while True:
+            try:
+                await log.append([record])
+                return
+            except LogUnavailable:
+                await asyncio.sleep(0.2)
+
+    async def _through_client(self, mesh: Mesh, n: int) -> None:
+        type = self.random.choice(list(self.topology.ingress))
+        try:
+            run = await mesh.publish(type, {"id": f"c{n}", "n": n % 10}, id=f"c{n}", run_id=f"client-{n}")
+            self.acked.append(f"c{n}")
+            self.answers[run.id] = (await run.outcome(timeout_s=60)).ending
+        except (Unavailable, NotAccepted, WaitTimeout) as error:
+            self.world.tell("client", n, "hears", type_name(error))
+
+
+def type_name(error: BaseException) -> str:
+    """Name of an error's class."""
+    return type(error).__name__
+
+
+def _junk(record: Any) -> bool:
+    return any(name == "mesh-sim-junk" for name, _ in record.headers)
+
+
+def _leaves(error: BaseException | None) -> list[BaseException]:
+    if error is None:
+        return []
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
