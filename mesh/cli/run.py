@@ -1,4 +1,5 @@
-"""`mesh run`: what became of the events: the latest runs, one in full, and those that happen now."""
+"""`mesh run`: what became of the events: the latest runs, one in full, those that happen now; and ways to end, hold and
+continue them."""
 
 import time
 from contextlib import aclosing
@@ -12,13 +13,27 @@ from mesh.cli.options import command, noun
 from mesh.cli.screen import Piece
 from mesh.cli.session import Session
 from mesh.cli.text import ago, seconds, took
+from mesh.cli.wishes import (
+    CANCEL,
+    PAUSE,
+    RESUME,
+    AllOption,
+    RunName,
+    TypeOption,
+    WhyOption,
+    YesOption,
+    act,
+    standstill,
+    stops_json,
+    stops_of,
+)
 from mesh.core.errors import InvalidInput
 from mesh.core.history import History
 from mesh.core.run import ENDINGS
 from mesh.runs import Runs, Summary
 
 STATES = ("open", *ENDINGS)
-app = noun("Show runs: the latest, one in full, those that happen now.")
+app = noun("Show runs: the latest, one in full, those that happen now. Cancel, pause and resume them.")
 
 
 @command(app, "list", example="mesh run list --state failed --since 1h")
@@ -65,10 +80,13 @@ async def show(
     run: Annotated[str, typer.Argument(metavar="ID", help="a run's id or its beginning, a request's id, or a subject")],
 ) -> None:
     """Show one run: tree, reasons, results, timeline."""
+    from mesh.wire.follow import control_now
+
     screen = session.screen
     async with session.log() as log:
         history = await Runs(log, session.topology).find(run)
-    screen.emit(story.history_json(history))
+        stops = stops_of(history, await control_now(log, session.topology))
+    screen.emit({**story.history_json(history), **({"stops": stops_json(stops)} if stops else {})})
     story.headline(screen, history, with_id=False)
     screen.say("  ", (story.facts(history), "dim"))
     screen.say()
@@ -87,6 +105,7 @@ async def show(
     if history.differs:
         told = f"it was decided under another topology; by today's it would end {history.folded_ending}"
         screen.note(("note ", "yellow"), told)
+    standstill(session, history, stops)
     if history.failures or history.refusals:
         screen.note(("its dead letters: ", "dim"), f"mesh dead list --run {story.id_of(history.run_id)}")
 
@@ -121,6 +140,57 @@ async def watch(
                         if left == 0:
                             return
                     screen.update(f"{len(opened)} open" if opened else "no open runs")
+
+
+@command(app, "cancel", example='mesh run cancel 3f2a --why "sent twice"')
+async def cancel(
+    session: Session,
+    run: RunName = None,
+    *,
+    type: TypeOption = None,
+    every: AllOption = False,
+    why: WhyOption = "",
+    yes: YesOption = False,
+) -> int:
+    """Cancel a run: it ends at once, with what it has.
+
+    What its agents do then is no longer waited for. Several runs (--type, --all) are only shown without --yes.
+    """
+    return await act(session, CANCEL, run, type=type, every=every, why=why, yes=yes)
+
+
+@command(app, "pause", example='mesh run pause 3f2a --why "the supplier is down"')
+async def pause(
+    session: Session,
+    run: RunName = None,
+    *,
+    type: TypeOption = None,
+    every: AllOption = False,
+    why: WhyOption = "",
+    yes: YesOption = False,
+) -> int:
+    """Pause a run: what runs may end, nothing more is begun.
+
+    Its deadline stands still meanwhile. Several runs (--type, --all) are only shown without --yes.
+    """
+    return await act(session, PAUSE, run, type=type, every=every, why=why, yes=yes)
+
+
+@command(app, "resume", example="mesh run resume 3f2a")
+async def resume(
+    session: Session,
+    run: RunName = None,
+    *,
+    type: TypeOption = None,
+    every: AllOption = False,
+    why: WhyOption = "",
+    yes: YesOption = False,
+) -> int:
+    """Let a paused run go on.
+
+    Several runs (--type, --all) are only shown without --yes; those that are not paused stay as they are.
+    """
+    return await act(session, RESUME, run, type=type, every=every, why=why, yes=yes)
 
 
 def _ended(session: Session, history: History) -> None:

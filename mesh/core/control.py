@@ -1,8 +1,8 @@
 """Who is stopped, by whom, since when and why: what mesh.control says. Pure.
 
-A *switch* is one thing that can be turned: an agent, all agents, or the breaker of an agent. The last record about a
-switch is its state, so the topic may be compacted (the key is the switch), and what nobody ever turned is at rest:
-agents run, breakers are closed. `Control` is the fold of the topic.
+A *switch* is one thing that can be turned: an agent, or all agents. The last record about a switch is its state, so
+the topic may be compacted (the key is the switch), and what nobody ever turned is at rest: agents run. `Control` is
+the fold of the topic.
 
 Workers follow the topic itself. Orchestrators relay it into each partition of mesh.inbox, as one `switched` event
 under the run id `*` that holds everything as of one offset of mesh.control: so what `decide` knows lies in the inbox,
@@ -26,14 +26,8 @@ ALL: Final = "*"
 AGENT: Final = "agent"
 RUNNING: Final = "running"
 STOPPED: Final = "stopped"
-BREAKER: Final = "breaker"
-CLOSED: Final = "closed"
-OPEN: Final = "open"
-HALF_OPEN: Final = "half_open"
 
-STATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {AGENT: (RUNNING, STOPPED), BREAKER: (CLOSED, OPEN, HALF_OPEN)}
-)
+STATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({AGENT: (RUNNING, STOPPED)})
 """What can be turned, and to which states; the first one is rest."""
 TEXT_CHARS_MAX: Final = 500
 """Of `by` and `why`, as they are written."""
@@ -53,7 +47,7 @@ class Switch(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What is turned, as one word: `agent:pricing`, `agent:*`, `breaker:pricing`."""
+        """What is turned, as one word: `agent:pricing`, `agent:*`."""
         return f"{self.what}:{self.agent}"
 
     @property
@@ -83,10 +77,6 @@ class Control:
     def stop_of(self, agent: str) -> Switch | None:
         """What keeps an agent from working: the stop of all agents, else its own; None: nothing does."""
         return self.switches.get(f"{AGENT}:{ALL}") or self.switches.get(f"{AGENT}:{agent}")
-
-    def breaker_of(self, agent: str) -> Switch | None:
-        """The breaker of an agent while it is not closed."""
-        return self.switches.get(f"{BREAKER}:{agent}")
 
     @property
     def stops(self) -> list[Switch]:
@@ -170,15 +160,18 @@ def control_of(event: Event) -> Control | Unreadable:
 
 
 def wish(kind: str, run_id: str, topology: Topology, *, event_id: str, at_ms: int, by: str, why: str) -> NewRecord:
-    """The record for mesh.inbox by which somebody cancels, pauses or resumes a run. `kind`: the event's."""
+    """The record for mesh.inbox by which somebody cancels, pauses or resumes a run. `kind`: the event's; its subject
+    says who and why in one line."""
+    by, why = by[:TEXT_CHARS_MAX], why[:TEXT_CHARS_MAX]
     event = Event(
         event_id,
         f"/mesh/{topology.name}",
         _WISHES[kind],
         kind,
         run_id,
-        orjson.dumps({"by": by[:TEXT_CHARS_MAX], "why": why[:TEXT_CHARS_MAX]}),
+        orjson.dumps({"by": by, "why": why}),
         at_ms,
+        subject=": ".join(filter(None, (by, why))),
     )
     return NewRecord(topology.inbox, run_id.encode(), event.data, write(event))
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from mesh.core.codec import Unreadable, read
 from mesh.core.control import (
     ALL,
-    HALF_OPEN,
     NOTHING,
     STATES,
     TEXT_CHARS_MAX,
@@ -33,7 +32,6 @@ STOP_PRICING = Switch("agent", "pricing", "stopped", "ann@desk", "it mails custo
 RESUME_PRICING = Switch("agent", "pricing", "running", "bob@desk")
 STOP_ALL = Switch("agent", ALL, "stopped", "ann@desk")
 RESUME_ALL = Switch("agent", ALL, "running", "ann@desk")
-OPEN_BREAKER = Switch("breaker", "pricing", "open", "/mesh/t", "9 of 10 failed")
 
 turned = st.sampled_from(sorted(STATES)).flatmap(
     lambda what: st.builds(
@@ -65,7 +63,7 @@ def told(control: Control) -> Event:
 
 
 def test_where_nobody_turned_anything_every_agent_runs() -> None:
-    assert (NOTHING.stop_of("pricing"), NOTHING.breaker_of("pricing"), NOTHING.stops) == (None, None, [])
+    assert (NOTHING.stop_of("pricing"), NOTHING.stops) == (None, [])
 
 
 def test_a_stopped_agent_is_stopped_by_somebody_since_a_time_for_a_reason() -> None:
@@ -94,18 +92,8 @@ def test_the_last_word_about_a_switch_counts() -> None:
     assert [(stop.agent, stop.by) for stop in control.stops] == [(ALL, "ann@desk"), ("pricing", "bob@desk")]
 
 
-def test_a_breaker_stops_nobody_and_is_known_until_it_closes() -> None:
-    control = said(OPEN_BREAKER)
-    assert (control.stop_of("pricing"), control.stops) == (None, [])
-    assert control.breaker_of("pricing") == OPEN_BREAKER._replace(at_ms=AT_MS, offset=0)
-    half = said(OPEN_BREAKER, OPEN_BREAKER._replace(state=HALF_OPEN)).breaker_of("pricing")
-    assert half is not None
-    assert half.state == HALF_OPEN
-    assert said(OPEN_BREAKER, OPEN_BREAKER._replace(state="closed")).breaker_of("pricing") is None
-
-
 def test_a_compacted_topic_says_the_same() -> None:
-    history = [STOP_PRICING, STOP_ALL, RESUME_PRICING, OPEN_BREAKER, RESUME_ALL, STOP_PRICING]
+    history = [STOP_PRICING, STOP_ALL, RESUME_PRICING, RESUME_ALL, STOP_PRICING]
     records = [stored(control_record(s, ECHO, event_id=f"c{n}"), n) for n, s in enumerate(history)]
     compacted = {r.key: r for r in records}
     whole, _ = folded(NOTHING, records)
@@ -234,3 +222,4 @@ def test_a_wish_about_a_run_lies_with_its_run_and_says_who_and_why(kind: str, ty
     assert (new.topic, new.key) == ("mesh.inbox", RUN_ID.encode())
     assert (found.kind, found.type, found.run_id, found.id) == (kind, type, RUN_ID, "w1")
     assert found.data == json({"by": "ann", "why": "x" * TEXT_CHARS_MAX})
+    assert found.subject == f"ann: {'x' * TEXT_CHARS_MAX}"

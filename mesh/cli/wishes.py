@@ -1,0 +1,168 @@
+"""What people want of runs: end them, hold them, let them go on. One named run at once; several only with --yes."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+
+import typer
+
+from mesh.cli import story
+from mesh.cli.complete import types
+from mesh.cli.screen import Piece
+from mesh.cli.session import Session
+from mesh.cli.steering import NOBODY, described, heard, resume_command, who
+from mesh.cli.text import ago, counted
+from mesh.core.errors import InvalidInput, NotAccepted
+from mesh.core.event import CANCELLED, PAUSED, RESUMED
+from mesh.core.history import WAITING, WORKING, History
+from mesh.runs import Runs, Summary
+
+if TYPE_CHECKING:
+    from mesh.core.control import Control, Switch
+    from mesh.wire.ports import Appended, Log
+
+RUNS_MAX: Final = 1_000_000
+RUNS_A_BATCH: Final = 500
+SHOWN_MAX: Final = 20
+
+RunName = Annotated[
+    str | None, typer.Argument(metavar="ID", help="a run's id or its beginning, a request's id, or a subject")
+]
+TypeOption = Annotated[
+    str | None, typer.Option(metavar="TYPE", help="every open run of this type instead", autocompletion=types)
+]
+AllOption = Annotated[bool, typer.Option("--all", help="every open run instead")]
+WhyOption = Annotated[str, typer.Option(metavar="TEXT", help="goes into the history of the run")]
+YesOption = Annotated[bool, typer.Option("--yes", help="with --type and --all: do it")]
+
+
+class Wish(NamedTuple):
+    """`kind` of the event, the word of the command, its mark, and the command that undoes it (empty: none does)."""
+
+    kind: str
+    word: str
+    mark: Piece
+    undo: str = ""
+
+
+CANCEL: Final = Wish(CANCELLED, "cancel", ("○ ", "magenta"))
+PAUSE: Final = Wish(PAUSED, "pause", ("‖ ", "yellow"), "resume")
+RESUME: Final = Wish(RESUMED, "resume", ("▸ ", "green"), "pause")
+
+
+async def act(
+    session: Session, wish: Wish, run: str | None, *, type: str | None, every: bool, why: str, yes: bool
+) -> int:
+    """Do what one of the commands wants; answers its exit code."""
+    chosen = [run is not None, type is not None, every]
+    if sum(chosen) != 1:
+        raise InvalidInput(
+            "name one run, or say which ones",
+            code="usage",
+            where=f"mesh run {wish.word}",
+            expected="ID, --type TYPE, or --all",
+        )
+    async with session.log() as log:
+        if run is not None:
+            return await _one(session, log, wish, run, why)
+        return await _several(session, log, wish, type, why, yes=yes)
+
+
+async def _one(session: Session, log: "Log", wish: Wish, name: str, why: str) -> int:
+    from mesh.client import Mesh
+
+    screen, runs = session.screen, Runs(log, session.topology)
+    found = await runs.find(name)
+    if found.ending:
+        raise NotAccepted(
+            f"it had ended {found.ending}: there is nothing to {wish.word}",
+            code="already_terminal",
+            where=f"run {found.run_id}",
+        )
+    (place,) = await Mesh(log, session.topology).wish(wish.kind, [found.run_id], by=who(), why=why)
+    known = await heard(log, session.topology, place)
+    now = await runs.history(found.run_id) if known else None
+    ending = "" if now is None else now.ending
+    undo = f"mesh run {wish.undo} {story.id_of(found.run_id)}" if wish.undo and not ending else ""
+    screen.emit(
+        {"run": found.run_id, "wish": wish.kind, "heard": known, "ending": ending or None, "undo": undo or None}
+    )
+    if ending and wish.kind != ending:
+        screen.say(story.state(ending), (f"  run {story.id_of(found.run_id)}: it was quicker", "dim"))
+        return 1
+    screen.say(wish.mark, wish.kind if known else f"to be {wish.kind}", ("  run ", "dim"), story.id_of(found.run_id))
+    if not known:
+        screen.note(("note ", "yellow"), NOBODY)
+    if undo:
+        screen.note(("undo it: ", "dim"), undo)
+    return 0
+
+
+async def _several(session: Session, log: "Log", wish: Wish, type: str | None, why: str, *, yes: bool) -> int:
+    from mesh.client import Mesh
+
+    def wanted(row: Summary) -> bool:
+        return row.state == "open" and (type is None or row.type == type)
+
+    screen = session.screen
+    rows = await Runs(log, session.topology).latest(limit=RUNS_MAX, since_ms=0, where=wanted)
+    if not rows:
+        screen.note("No such runs are open.")
+        return 0
+    if not yes:
+        for row in rows:
+            screen.emit(story.summary_json(row))
+        shown: list[list[Piece]] = [
+            [story.id_of(row.run_id), row.type, row.subject, (ago(row.opened_ms), "dim")] for row in rows[:SHOWN_MAX]
+        ]
+        screen.table(("RUN", "TYPE", "SUBJECT", "STARTED"), shown, flexible=2)
+        if len(rows) > SHOWN_MAX:
+            screen.note((f"… and {len(rows) - SHOWN_MAX:,} more", "dim"))
+        screen.note(
+            f"{counted(len(rows), 'open run')} would be {wish.kind}; nothing was changed. ", ("--yes does it", "dim")
+        )
+        return 0
+    mesh = Mesh(log, session.topology)
+    places: list[Appended] = []
+    for start in range(0, len(rows), RUNS_A_BATCH):
+        ids = [row.run_id for row in rows[start : start + RUNS_A_BATCH]]
+        places += await mesh.wish(wish.kind, ids, by=who(), why=why)
+    known = await _all_heard(session, log, places)
+    for row in rows:
+        screen.emit({"run": row.run_id, "wish": wish.kind, "heard": known})
+    screen.say(wish.mark, wish.kind if known else f"to be {wish.kind}", f"  {counted(len(rows), 'run')}")
+    if not known:
+        screen.note(("note ", "yellow"), NOBODY)
+    return 0
+
+
+async def _all_heard(session: Session, log: "Log", places: "Sequence[Appended]") -> bool:
+    last = {place.partition: place for place in places}
+    for place in last.values():
+        if not await heard(log, session.topology, place):
+            return False
+    return True
+
+
+def stops_of(history: History, control: "Control") -> "list[Switch]":
+    """The stops that keep an open run from going on."""
+    if history.ending:
+        return []
+    agents = dict.fromkeys(task.agent for task in history.tasks.values() if task.state in (WORKING, WAITING))
+    stops = (control.stop_of(agent) for agent in agents)
+    return list(dict.fromkeys(stop for stop in stops if stop is not None))
+
+
+def standstill(session: Session, history: History, stops: "Sequence[Switch]") -> None:
+    """Why an open run does not go on, and the commands that let it."""
+    for stop in stops:
+        session.screen.note(("stands still: ", "yellow"), *described(stop), (f"  {resume_command(stop)}", "dim"))
+    trouble = None if history.run is None or history.ending else history.run.trouble
+    if trouble is not None and trouble.paused:
+        command = f"  mesh run resume {story.id_of(history.run_id)}"
+        since = f"paused {ago(trouble.paused_ms)}: "
+        session.screen.note(("stands still: ", "yellow"), since, trouble.paused, (command, "dim"))
+
+
+def stops_json(stops: "Sequence[Switch]") -> list[dict[str, Any]]:
+    """Stops in a JSON line."""
+    return [{"switch": stop.key, "by": stop.by, "why": stop.why, "at_ms": stop.at_ms} for stop in stops]
