@@ -32,6 +32,8 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
     given = Held(event.type, event.content_type, event.data, 0)
     if fault.code == "expired":
         if run.trouble.paused or run.deadline_ms - event.at_ms > EXPIRY_SLACK_MS:
+            settle(run, spec, event.usage)
+            reserve(run, spec)
             again = replace(task, attempt=task.attempt + 1, past=task.past._replace(laters=task.past.laters + 1))
             start(run, again, given, event.at_ms, topology, breakers, effects)
             return

@@ -1,5 +1,6 @@
 """In which state of the tables a run or a task is."""
 
+from mesh.core.event import derive
 from mesh.core.run import Run
 
 
@@ -15,6 +16,8 @@ def task_state(run: Run | None, id: str) -> str:
     if run is None:
         return "(none)"
     task = run.open.get(id)
+    if task is None and derive(run.id, id, "fallback") in run.open:
+        return "replaced"
     if task is None:
         return "dead" if any(failure.task_id == id for failure in run.failures) else "done"
     if run.ending:

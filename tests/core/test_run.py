@@ -50,6 +50,7 @@ RETRIED = (requested(), failed("plan"), due("plan"))
 TWICE = (requested(), requested(id="r2"), failed("plan", retryable=False))
 
 PAUSED = (requested(), happens("paused", subject="let me look"))
+LAST = (*PLANNED, happens("paused"))
 
 RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
     ("(none)", "requested", "open"): (requested(),),
@@ -88,6 +89,14 @@ RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
         failed("write_slow", retryable=False),
     ),
     ("paused", "succeeded, more to do", "paused"): (*PAUSED, succeeded("plan", "plan.ready")),
+    ("paused", "failed, attempts left", "paused"): (*PAUSED, failed("plan")),
+    ("paused", "succeeded, nothing open", "completed"): (*LAST, succeeded("write")),
+    ("paused", "succeeded, nothing open, something refused but a result", "partial"): (*LAST, succeeded("write", LONG)),
+    ("paused", "succeeded, nothing open, something refused and no result", "stopped"): (
+        *PAUSED,
+        succeeded("plan", ("plan.ready", "more than twelve")),
+    ),
+    ("paused", "failed for good, nothing open", "failed"): (*PAUSED, failed("plan", retryable=False)),
     ("paused", "resumed", "open"): (*PAUSED, resumed()),
     ("paused", "due (deadline), pause not over", "paused"): (*PAUSED, due()),
     ("paused", "due (deadline), pause over", "stopped"): (*PAUSED, due(early_ms=-90_000_000)),
@@ -106,8 +115,9 @@ TASK_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
     ("open", "run ended", "dropped"): (requested(), cancelled()),
     ("waiting", "run ended", "dropped"): (requested(), failed("plan"), cancelled()),
 }
-"""The other transitions are walked in test_failure and test_intervene: the id of the task is another one there."""
+# The other transitions are walked in test_failure and test_intervene: the id of the task is another one there.
 ELSEWHERE = {
+    ("open", "failed for good, a fallback left", "replaced"),
     ("(none)", "dispatched, breaker open or run paused", "waiting"),
     ("waiting", "resumed", "open"),
     ("dead", "redriven", "open"),

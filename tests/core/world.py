@@ -14,12 +14,13 @@ from typing import Any
 
 from mesh.core.codec import read, write
 from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
-from mesh.core.event import CANCELLED, DUE, NO_USAGE, Event, Fault, Part, Usage
+from mesh.core.event import CANCELLED, DUE, NO_USAGE, PAUSED, REDRIVEN, RESUMED, Event, Fault, Part, Usage
+from mesh.core.failure import EXPIRY_SLACK_MS
 from mesh.core.fold import Partition
 from mesh.core.record import StoredRecord
 from mesh.core.run import Run, Task
 from mesh.core.settle import failed, succeeded
-from mesh.core.topology import Limits, Retry, Topology
+from mesh.core.topology import BreakerRule, Limits, Retry, Topology
 from tests.builders import AT_MS, agent, event, json, topology
 from tests.core.states import run_state, task_state
 from tests.playbook import audit
@@ -40,6 +41,8 @@ def random_topology(random: Random) -> Topology:
         state_bytes_max=random.choice([60, 400, 10_000]),
         usd_micros_max=random.choice([None, 300]),
         tokens_max=random.choice([None, 200]),
+        cascade_max=random.choice([1, 3]),
+        pause_ms=5_000,
     )
     agents: dict[str, Any] = {}
     for n in range(random.randint(2, 6)):
@@ -52,7 +55,10 @@ def random_topology(random: Random) -> Topology:
             reserve_usd_micros=random.choice([0, 40]),
             reserve_tokens=random.choice([0, 25]),
             visits_max=random.choice([None, None, 2]),
+            fallback=tuple(random.sample(["a0", "a1", "spare"], random.choice([0, 0, 1, 2]))),
+            breaker=random.choice([None, None, BreakerRule(2, 400)]),
         )
+    agents["spare"] = agent("-> t3", fallback=("a0",), breaker=BreakerRule(1, 2_000))
     return topology(limits, comes_in=["ask"], leaves=random.sample(TYPES, 2), **agents)
 
 
@@ -71,8 +77,11 @@ class World:
         self.timers: list[Schedule] = []
         self.arrived: dict[str, str] = {}
         """What arrived once, by its content → what followed."""
-        self.endings: Counter[str] = Counter()
+        self.endings: Counter[tuple[str, int]] = Counter()
+        """By run and generation."""
         self.attempts: Counter[tuple[str, int]] = Counter()
+        self.made: set[str] = set()
+        """Ids of tasks, whether they were ever handed to an agent or waited in vain."""
         self.spent: dict[str, list[int]] = {}
         self.transitions: set[tuple[str, str, str, str]] = set()
         """run or task, state, kind of event, next state."""
@@ -107,7 +116,8 @@ class World:
         offset = len(self.inbox)
         sent = replace(sent, at_ms=self.at_ms)
         record = StoredRecord("mesh.inbox", 0, offset, self.at_ms, sent.run_id.encode(), sent.data, write(sent))
-        before = self.state.runs.get(sent.run_id)
+        ended = self.state.ended.get(sent.run_id)
+        before = self.state.runs.get(sent.run_id) if ended is None else ended.run
         self._charge(sent, before)
         effects = self.state.step(record)
         self.inbox.append(record)
@@ -123,13 +133,30 @@ class World:
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, PublishTask):
             self.attempts[effect.event.task_id, effect.event.attempt] += 1
+            self.made.add(effect.event.task_id)
             self.flying.extend(self._answers(effect.event))
+            if self.random.random() < 0.05:
+                self.flying.extend(self._intervene(effect.event.run_id))
         elif isinstance(effect, Schedule):
             self.timers.append(effect)
         elif isinstance(effect, Finish):
-            self.endings[effect.run.id] += 1
+            self.endings[effect.run.id, effect.run.trouble.generation] += 1
             if self.random.random() < 0.2:
                 self.flying.append(event(CANCELLED, id="c1", run_id=effect.run.id))
+            for task in effect.run.trouble.dead:
+                if self.random.random() < 0.5:
+                    self.flying.append(self._redrive(effect.run.id, task))
+
+    def _redrive(self, run_id: str, task: Task) -> Event:
+        """What failed for good is sent again, at times to an agent that has no failure."""
+        task_id = self.random.choice([task.id, task.id, task.id, ""])
+        fields = {"task_id": task_id, "agent": task.agent, "data": json("again"), "id": f"{task.id}:r1"}
+        return event(REDRIVEN, run_id=run_id, **fields)
+
+    def _intervene(self, run_id: str) -> list[Event]:
+        """Somebody pauses a run, and most often resumes it."""
+        paused = event(PAUSED, id="p", run_id=run_id, subject="look")
+        return [paused, event(RESUMED, id="u", run_id=run_id)][: self.random.choice([1, 2, 2])]
 
     def _answers(self, task: Event) -> list[Event]:
         """What an agent answers: mostly what it should, at times twice, forged, or nothing at all."""
@@ -138,7 +165,8 @@ class World:
         if chance < 0.05:
             return []
         if chance < 0.25:
-            fault = Fault("boom", "it broke", retryable=self.random.random() < 0.8)
+            code = self.random.choice(["boom", "boom", "boom", "later", "expired", "rejected"])
+            fault = Fault(code, "it broke", retryable=self.random.random() < 0.8, retry_after_ms=300)
             answer = failed(task, fault, usage)
         else:
             emits = self.topology.agents[task.agent].emits or TYPES[:1]
@@ -157,18 +185,24 @@ class World:
     def _charge(self, sent: Event, run: Run | None) -> None:
         """The books on money and tokens, kept by another rule: what counts is charged once, what is cut off in full."""
         book = self.spent.setdefault(sent.run_id, [0, 0])
-        task = None if run is None else run.open.get(sent.task_id)
+        task = None if run is None or run.ending else run.open.get(sent.task_id)
         if task is None or task.held or sent.kind not in ("succeeded", "failed"):
             return
         if (sent.agent, sent.attempt) == (task.agent, task.attempt):
+            moved = run is not None and (run.trouble.paused or run.deadline_ms - sent.at_ms > EXPIRY_SLACK_MS)
+            if sent.fault is not None and sent.fault.code == "expired" and not moved:
+                return  # it stays open until the deadline, which charges what it had reserved
             spec = self.topology.agents[task.agent]
             usage = sent.usage or Usage(spec.reserve_usd_micros, spec.reserve_tokens)
             book[0] += usage.usd_micros
             book[1] += usage.tokens
 
     def _watch(self, kind: str, before: Run | None, after: Run) -> None:
+        self.made.update(after.open)
+        if before == after:
+            return
         self.transitions.add(("run", run_state(before), kind, run_state(after)))
-        old: dict[str, Task] = {} if before is None else before.open
+        old: dict[str, Task] = {} if before is None or before.ending else before.open
         for id in {*old, *after.open}:
             was = task_state(before, id) if id in old else "(none)"
             now = task_state(after, id)
@@ -180,8 +214,7 @@ class World:
             book[0] += sum(spec.reserve_usd_micros for spec in cut_off)
             book[1] += sum(spec.reserve_tokens for spec in cut_off)
             assert [after.usd_micros, after.tokens] == book
-            made = {id for id, attempt in self.attempts if attempt == 1}
-            assert after.tasks <= len(made)
+            assert after.tasks <= len(self.made)
 
     def _repeat(self, sent: Event, effects: list[Effect]) -> None:
         """A request or an answer that arrives a second time does nothing: it is noted, or is the same dead letter."""
