@@ -17,6 +17,7 @@ from mesh.core.ingress import REJECTED_TYPE, TEXT_CHARS_MAX
 from mesh.core.lineage import Refusal
 from mesh.core.reasons import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 from mesh.core.records import DEAD_LETTER_HEADERS, OUTCOME_FIELDS, record_of
+from mesh.core.redrive_ledger import LEDGER_FIELDS
 from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES, Result, Run
 from mesh.core.strict import DEPTH_MAX
 from mesh.core.topology import Limits, Topology
@@ -91,6 +92,14 @@ Value, key and headers byte for byte, and these headers after them (the last one
 
 $dead
 
+## Redrives
+
+What a redrive sends bears `mesh-redrives`, how often what it holds was redriven; on an ingress topic also
+`mesh-redrive`, `<dead letter>:r<n>`, which everywhere else is its `ce_id`. What becomes of it is told on mesh.redrives,
+a step a record; the last one of a key counts:
+
+$ledger
+
 ## Reason codes
 
 A code is for programs and keeps its meaning; the sentence that comes with it is for people.
@@ -129,6 +138,7 @@ def protocol() -> str:
         outcome=_fenced("json", _outcome()),
         rejected=REJECTED_TYPE,
         dead=_table(("header", "meaning"), _coded(DEAD_LETTER_HEADERS)),
+        ledger=_table(("field", "meaning"), _coded(LEDGER_FIELDS)),
         reasons=_table(("code", "meaning", "heard", "what to do"), _reasons()),
     )
 

@@ -98,8 +98,8 @@ async def export(
 ) -> None:
     """Write dead letters as JSON Lines, byte for byte.
 
-    Oldest first. Fields are named as `kcat -J` names them; what is no text goes as `…_base64`. `mesh dead redrive --from FILE` takes
-    the lines back, changed or not; `jq -rj '.payload, "\\n"' FILE | kcat -P -t TOPIC` puts their payloads anywhere.
+    Oldest first. Fields are named as `kcat -J` names them; what is no text goes as `…_base64`. `mesh dead redrive
+    --from FILE` takes the lines back, changed or not; `jq -r .payload FILE` has the payloads for kcat -P.
     """
     from mesh.dead import letter_json
 

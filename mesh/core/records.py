@@ -33,6 +33,7 @@ OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("ended", "log time of the event that ended it, RFC 3339"),
     ("took_ms", "the difference in milliseconds"),
     ("generation", "how often the run was opened again by a redrive; the outcome with the highest one counts"),
+    ("redrives", "ids of the redrives that the run heard: `<dead letter>:r<n>`"),
 )
 """Every field of an outcome's body, with its meaning."""
 DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
@@ -177,6 +178,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "ended": rfc3339(run.ended_ms),
         "took_ms": run.ended_ms - run.opened_ms,
         "generation": run.trouble.generation,
+        "redrives": list(run.trouble.redrives),
     }
 
 

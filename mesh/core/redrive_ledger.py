@@ -30,6 +30,25 @@ STATES: Final[dict[str, str]] = {
     DROPPED: "somebody said that it need not be sent",
 }
 """Every state of an entry, with its meaning."""
+LEDGER_FIELDS: Final[tuple[tuple[str, str], ...]] = (
+    ("v", "1"),
+    ("letter", "id of the dead letter"),
+    ("n", "which redrive of it, from 1; 0 where it was dropped. `<letter>:r<n>` is the key and the id of what is sent"),
+    ("state", "; ".join(f"`{state}`: {meaning}" for state, meaning in STATES.items())),
+    ("by", "who, as `user@host`"),
+    ("at", "when it came to this state, RFC 3339, by the clock of who did it; `at_ms` the same in milliseconds"),
+    ("way", "`task`, `hop`, `topic` or `new`: the run goes on, the record goes to its topic, or a new run begins"),
+    ("before", "how often what the letter holds had been redriven as other letters"),
+    ("topic", "where it is sent"),
+    ("partition", "where it is sent"),
+    ("after", "end of that partition before anything was sent"),
+    ("run_id", "the run that goes on or begins, where that is known"),
+    ("place", "`topic:partition:offset` of what was sent"),
+    ("data", "the payload in base64, where it is not that of the letter"),
+    ("reason", "why it was forced, or dropped"),
+    ("result", "ending of the run, or why it was refused"),
+)
+"""Every field of an entry as it is written, with its meaning; empty ones are left out."""
 NEW: Final = "new"
 """State of a letter about which nothing was done."""
 REDRIVES_MAX: Final = 3

@@ -99,6 +99,7 @@ def test_an_outcome_tells_everything_about_its_run() -> None:
         "opened": "2026-11-20T12:00:00.123Z",
         "ended": "2026-11-20T12:00:01.623Z",
         "generation": 0,
+        "redrives": [],
         "took_ms": 1500,
     }
 

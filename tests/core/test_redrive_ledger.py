@@ -13,6 +13,7 @@ from mesh.core.records import dead_letter
 from mesh.core.redrive_ledger import (
     DONE,
     DROPPED,
+    LEDGER_FIELDS,
     PLANNED,
     REFUSED,
     SENT,
@@ -48,6 +49,13 @@ def test_an_entry_comes_back_from_its_record() -> None:
     assert entry_of(record_of(Entry("d1", 0, DROPPED, "ann", 5, reason="test data"))) is not None
     body = orjson.loads(new.value or b"")
     assert (body["by"], body["at"], body["state"]) == ("ann@host", "1970-01-01T00:00:01.000Z", "sent")
+
+
+def test_the_table_of_fields_names_what_is_written() -> None:
+    entry = ENTRY._replace(n=1, before=1, reason="why", result="completed")
+    assert {name for name, _ in LEDGER_FIELDS} == orjson.loads(entry_record(entry, MESH).value or b"").keys() - {
+        "at_ms"
+    }
 
 
 @pytest.mark.parametrize(
