@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from mesh.wiring import load_topology
 
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 60.0
+LINES_KEPT_MAX = 2_000
 
 
 def private_topology(source: Path, folder: Path, mark: str) -> Path:
@@ -33,41 +35,52 @@ def private_topology(source: Path, folder: Path, mark: str) -> Path:
 
 
 class Child:
-    """One `mesh up …` in a process of its own."""
+    """One `mesh up …` in a process of its own. `module`: what to run instead of `mesh`, with the same arguments."""
 
-    def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
+    def __init__(self, *arguments: str, environ: dict[str, str], module: str = "mesh") -> None:
         self.arguments = arguments
+        self.lines: deque[str] = deque(maxlen=LINES_KEPT_MAX)
+        """The latest lines of its stderr."""
         self._environ = environ
+        self._module = module
         self.process: asyncio.subprocess.Process | None = None
         self.starting: asyncio.Future[None] | None = None
         """Set where nobody waited for `start`: `end` does."""
+        self.ready = asyncio.Event()
+        """Set when it said on stderr that it is ready."""
         self.ready_s = 0.0
 
     async def start(self) -> None:
         """Returns when the process says on stderr that it is ready."""
+        await self.spawn()
+        ready = asyncio.ensure_future(self.ready.wait())
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await asyncio.wait((ready, self._reading), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+        if not self.ready.is_set():
+            raise RuntimeError(f"mesh up {' '.join(self.arguments)} ended:\n{''.join(self.lines)}")
+
+    async def spawn(self) -> None:
+        """Begin, and wait for nothing."""
         began = time.monotonic()
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mesh", "up", *self.arguments),
+            *(sys.executable, "-m", self._module, "up", *self.arguments),
             cwd=ROOT,
             env={**os.environ, **self._environ},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
         assert self.process.stderr is not None
-        lines: list[str] = []
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            while line := await self.process.stderr.readline():
-                lines.append(line.decode("utf-8", "replace"))
-                if "ready" in lines[-1]:
-                    break
-            else:
-                raise RuntimeError(f"mesh up {' '.join(self.arguments)} ended:\n{''.join(lines)}")
-        self.ready_s = time.monotonic() - began
-        self._drain = asyncio.ensure_future(self._read_on(self.process.stderr))
+        self._reading = asyncio.ensure_future(self._read(self.process.stderr, began))
 
-    async def _read_on(self, stream: asyncio.StreamReader) -> None:
-        while await stream.readline():
-            pass
+    async def _read(self, stream: asyncio.StreamReader, began: float) -> None:
+        while line := await stream.readline():
+            self.lines.append(line.decode("utf-8", "replace"))
+            if not self.ready.is_set() and "ready" in self.lines[-1]:
+                self.ready_s = time.monotonic() - began
+                self.ready.set()
 
     def cpu_s(self) -> float:
         """Processor time used so far, user and system, in seconds."""
@@ -82,7 +95,7 @@ class Child:
 
     def again(self) -> "Child":
         """A new child like this one."""
-        return Child(*self.arguments, environ=self._environ)
+        return Child(*self.arguments, environ=self._environ, module=self._module)
 
     async def end(self) -> int:
         """Ask to drain (SIGTERM) and wait; the exit status."""
@@ -93,7 +106,7 @@ class Child:
             self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
             code = await self.process.wait()
-        await self._drain
+        await self._reading
         return code
 
 

@@ -1,0 +1,113 @@
+"""What a fault is: a name, a load, an act, criteria. The tables are in faults_*.py."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from tests.live.chaos.field import Field
+
+
+class Scale(NamedTuple):
+    """How much. `ci` is small, `full` is what `make chaos` runs."""
+
+    name: str
+    session_ms: int
+    rate: float
+    """Trees asked a second while a fault acts; ten tasks each."""
+    trees_min: int
+    """Asked at least, in faults that have a load."""
+    restart_s_max: float
+    tail_ms: int
+    kills: float
+    """Part of the kills of a full-scale fault; never less than one."""
+
+    def times(self, full: int, least: int = 1) -> int:
+        """How often, where it is `full` times at full scale."""
+        return max(least, round(full * self.kills))
+
+
+CI = Scale("ci", 4_000, 6.0, 12, 0.5, 500, 0.04)
+FULL = Scale("full", 6_000, 16.0, 2_000, 3.0, 2_000, 1.0)
+SCALES = {scale.name: scale for scale in (CI, FULL)}
+
+
+@dataclass
+class Phase:
+    """One fault while it acts: what it did and what it saw."""
+
+    name: str
+    kills: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the act measured, for criteria and the report."""
+
+
+@dataclass
+class Figures:
+    """What is known of a fault when all is over. `judged` is the checker's, by phase (`F35`, `F35!bomb`, …)."""
+
+    phase: Phase
+    scale: Scale
+    latencies: list[float]
+    judged: dict[str, dict[str, Any]]
+
+    @property
+    def kills(self) -> int:
+        """How often something was killed or stopped."""
+        return self.phase.kills
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the act measured."""
+        return self.phase.facts
+
+    @property
+    def session_s(self) -> float:
+        """Session timeout of the groups."""
+        return self.scale.session_ms / 1000
+
+    def of(self, name: str) -> Any:
+        """A figure of the trees of this fault."""
+        return self.judged.get(self.phase.name, {}).get(name, 0)
+
+    def odd(self, how: str) -> list[dict[str, Any]]:
+        """Outcomes of the runs of this fault that were asked to do `how`."""
+        found: list[dict[str, Any]] = self.judged.get(f"{self.phase.name}!{how}", {}).get("runs", [])
+        return found
+
+    def notes(self, how: str) -> list[str]:
+        """What the agents noted in these."""
+        found: list[str] = self.judged.get(f"{self.phase.name}!{how}", {}).get("notes", [])
+        return found
+
+    def total(self, name: str) -> int:
+        """A number over all runs of this fault."""
+        return sum(figures[name] for figures in self.judged.values())
+
+    def late_s(self, part: float) -> float:
+        """Latency below which that part of the trees lies; 0 without trees."""
+        return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * part))] if self.latencies else 0.0
+
+
+class Criterion(NamedTuple):
+    """A sentence and whether it holds."""
+
+    text: str
+    holds: Callable[[Figures], bool]
+
+
+class Fault(NamedTuple):
+    """One row of the table. `load`: whether trees are asked for while it acts."""
+
+    id: str
+    title: str
+    act: "Callable[[Field, Phase], Awaitable[None]]"
+    criteria: tuple[Criterion, ...] = ()
+    load: bool = True
+
+
+ALWAYS: tuple[Criterion, ...] = (
+    Criterion("nothing acknowledged is lost", lambda f: f.total("lost") == 0),
+    Criterion("nothing ended twice", lambda f: f.total("ended_twice") == 0),
+    Criterion("nothing ended without a reason", lambda f: f.total("unexplained") == 0),
+)
