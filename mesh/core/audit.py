@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mesh.core.effect import Effect, Finish, PublishTask, Schedule
+from mesh.core.effect import Effect, Finish, PublishTask
 from mesh.core.event import FAILED, REQUESTED, SUCCEEDED, Event, Usage
 from mesh.core.findings import Violation
 from mesh.core.fold import ENDED_OFFSETS_MAX
@@ -32,8 +32,8 @@ class Books:
     whole: bool
     usd_micros: int = 0
     tokens: int = 0
-    reserved: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Task → what its attempt may use, in micros and tokens."""
+    reserved: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Task that is open → its attempt, and what that may use in micros and tokens."""
     handed_out: dict[str, int] = field(default_factory=dict)
     """Task → attempt that waits for its answer."""
     paths: set[tuple[str, ...]] = field(default_factory=set)
@@ -54,45 +54,64 @@ class Audit:
     def follow(
         self, event: Event, record: Record, before: Run | None, after: Run | None, effects: Sequence[Effect]
     ) -> Iterator[Violation]:
-        """Keep the books on one record of the inbox; `before` and `after` are the states of its run."""
+        """Keep the books on one record of the inbox; `before` and `after` are the states of its run, if it is open."""
         where = coordinates(record)
+        finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
+        now = after if finish is None else finish.run
         books = self._books.get(event.run_id)
-        if before is None and after is not None and books is None:
-            self.runs += 1
-            ours = after.topology == self._topology.digest
+        if books is None and before is None and now is not None:
+            self.runs += event.kind == REQUESTED
+            ours = now.topology == self._topology.digest
             self._books[event.run_id] = books = Books(whole=ours and event.kind == REQUESTED)
-        if before is not None and books is not None and event.kind in (SUCCEEDED, FAILED):
-            yield from self._answered(event, where, before, after, effects, books)
+        if books is not None and now is not None:
+            if before is not None and event.kind in (SUCCEEDED, FAILED):
+                yield from self._answered(event, where, before, now, books)
+            yield from self._reserved(event, where, now, books)
         for effect in effects:
             if isinstance(effect, PublishTask):
                 yield from self._handed_out(effect.event, event, where)
-            elif isinstance(effect, Schedule) and effect.task_id:
-                yield from self._waits(effect, after, where)
-            elif isinstance(effect, Finish):
-                yield from self._finished(effect, record.offset, where)
+        if finish is not None:
+            yield from self._finished(finish, record.offset, where)
 
-    def forget(self, run_id: str) -> None:
-        """The run is none that can be audited: it began before what can be read."""
-        self._books.pop(run_id, None)
-
-    def _answered(
-        self, event: Event, where: str, before: Run, after: Run | None, effects: Sequence[Effect], books: Books
-    ) -> Iterator[Violation]:
-        task = before.open.get(event.task_id)
-        finish = next((effect.run for effect in effects if isinstance(effect, Finish)), None)
-        now = (after or finish or before).open.get(event.task_id)
-        if task is None or now is task:
+    def _answered(self, event: Event, where: str, before: Run, now: Run, books: Books) -> Iterator[Violation]:
+        was, still = before.open.get(event.task_id), now.open.get(event.task_id)
+        if was is None or (still is not None and still.attempt == was.attempt):
             return  # it changed nothing
         self.checked["I3"] += 1
-        attempt = books.handed_out.pop(task.id, None)
+        attempt = books.handed_out.pop(was.id, None)
         if books.whole and attempt != event.attempt:
             got = "none waits for an answer" if attempt is None else f"attempt {attempt} waits for its answer"
-            what = f"an answer of task {task.id} counted, for attempt {event.attempt}"
+            what = f"an answer of task {was.id} counted, for attempt {event.attempt}"
             yield Violation("I3", where, what, "each attempt to be answered once", got, event.run_id)
-        usd_micros, tokens = books.reserved.pop(task.id, (0, 0))
+        _, usd_micros, tokens = books.reserved.pop(was.id, (0, 0, 0))
         usage = Usage(usd_micros, tokens) if event.usage is None else event.usage
         books.usd_micros += usage.usd_micros
         books.tokens += usage.tokens
+
+    def _reserved(self, event: Event, where: str, now: Run, books: Books) -> Iterator[Violation]:
+        """Bring reservations up to the tasks that are open, and look whether the budget allows those that are new."""
+        new = False
+        for task in now.open.values():
+            known = books.reserved.get(task.id)
+            if (known is None or known[0] != task.attempt) and (spec := self._topology.agents.get(task.agent)):
+                books.reserved[task.id] = (task.attempt, spec.reserve_usd_micros, spec.reserve_tokens)
+                new = True
+        for id in books.reserved.keys() - now.open.keys():
+            del books.reserved[id]  # another agent stands in for it
+        if not new or not books.whole or (event.fault is not None and event.fault.code == "expired"):
+            return
+        self.checked["I5"] += 1
+        usd_micros = books.usd_micros + sum(usd for _, usd, _ in books.reserved.values())
+        tokens = books.tokens + sum(tokens for _, _, tokens in books.reserved.values())
+        limits = self._topology.limits
+        for unit, used, limit in (
+            ("millionths of a dollar", usd_micros, limits.usd_micros_max),
+            ("tokens", tokens, limits.tokens_max),
+        ):
+            if limit is not None and used > limit:
+                what = "a task was begun beyond the budget of its run"
+                expected = f"at most {limit} {unit} used and reserved"
+                yield Violation("I5", where, what, expected, str(used), event.run_id)
 
     def _handed_out(self, task: Event, cause: Event, where: str) -> Iterator[Violation]:
         books = self._books.setdefault(task.run_id, Books(whole=False))
@@ -102,9 +121,8 @@ class Audit:
             pass
         elif task.depth != len(task.path) or task.path[-1:] != (task.agent,) or task.depth > limits.depth_max:
             what = f"task {task.task_id} has depth {task.depth} and path {','.join(task.path)}"
-            yield Violation(
-                "I4", where, what, f"a path to {task.agent!r} of at most {limits.depth_max}", "", task.run_id
-            )
+            expected = f"a path to {task.agent!r} of at most {limits.depth_max}"
+            yield Violation("I4", where, what, expected, run_id=task.run_id)
         elif books.whole and known and known not in books.paths:
             what = f"task {task.task_id} has path {','.join(task.path)}"
             yield Violation("I4", where, what, "a parent in the same run", "none with that path", task.run_id)
@@ -113,31 +131,6 @@ class Audit:
             yield Violation("I4", where, what, cause.id, task.cause_id, task.run_id)
         books.paths.add(task.path)
         books.handed_out[task.task_id] = task.attempt
-        if task.task_id not in books.reserved:
-            yield from self._reserve(books, task.run_id, task.task_id, task.agent, where)
-
-    def _waits(self, timer: Schedule, after: Run | None, where: str) -> Iterator[Violation]:
-        books = self._books.get(timer.run_id)
-        task = None if after is None else after.open.get(timer.task_id)
-        if books is not None and task is not None and task.id not in books.reserved:
-            yield from self._reserve(books, timer.run_id, task.id, task.agent, where)
-
-    def _reserve(self, books: Books, run_id: str, task_id: str, agent: str, where: str) -> Iterator[Violation]:
-        spec = self._topology.agents.get(agent)
-        if spec is None:
-            return  # decided under another topology
-        books.reserved[task_id] = (spec.reserve_usd_micros, spec.reserve_tokens)
-        self.checked["I5"] += 1
-        limits = self._topology.limits
-        usd_micros = books.usd_micros + sum(usd for usd, _ in books.reserved.values())
-        tokens = books.tokens + sum(tokens for _, tokens in books.reserved.values())
-        for unit, used, limit in (
-            ("millionths of a dollar", usd_micros, limits.usd_micros_max),
-            ("tokens", tokens, limits.tokens_max),
-        ):
-            if books.whole and limit is not None and used > limit:
-                what = f"task {task_id} was begun beyond the budget"
-                yield Violation("I5", where, what, f"at most {limit} {unit} used and reserved", str(used), run_id)
 
     def _finished(self, finish: Finish, offset: int, where: str) -> Iterator[Violation]:
         run, id = finish.run, finish.event_id
@@ -153,15 +146,13 @@ class Audit:
         if books is None or not books.whole:
             return
         self.checked["I5"] += 1
-        cut_off = [books.reserved.get(task.id, (0, 0)) for task in run.open.values() if task.held is None]
-        charged = (
-            books.usd_micros + sum(usd for usd, _ in cut_off),
-            books.tokens + sum(tokens for _, tokens in cut_off),
-        )
-        if charged != (run.usd_micros, run.tokens):
+        cut_off = [books.reserved.get(task.id, (0, 0, 0)) for task in run.open.values() if task.held is None]
+        usd_micros = books.usd_micros + sum(usd for _, usd, _ in cut_off)
+        tokens = books.tokens + sum(tokens for _, _, tokens in cut_off)
+        if (usd_micros, tokens) != (run.usd_micros, run.tokens):
             what = "the outcome says something else than what was charged"
             got = f"{run.usd_micros} millionths of a dollar and {run.tokens} tokens"
-            yield Violation("I5", where, what, f"{charged[0]} and {charged[1]}", got, run.id)
+            yield Violation("I5", where, what, f"{usd_micros} and {tokens}", got, run.id)
 
 
 def chain(

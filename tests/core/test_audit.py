@@ -90,6 +90,31 @@ def test_an_answer_that_counts_twice_is_found() -> None:
     assert found(desk.step(answer(first), opened(second))) == ["I3"]
 
 
+def test_a_task_that_waits_while_its_run_is_paused_is_reserved_once() -> None:
+    desk, waiting = Desk(), task(held=Held("ask", "application/json", b"{}", 0))
+    assert not desk.step(event(), opened(waiting))
+    second = task("t2", "ship", ("ship",))
+    assert not desk.step(event(id="r1"), opened(waiting, second), [sent(second)])
+    assert not desk.step(answer(second, usage=Usage(99, 0)), opened(waiting)), "it used more than it had reserved"
+    assert not desk.step(event("resumed", id="x"), opened(task()), [sent(task())])
+
+
+def test_a_fallback_takes_the_place_of_a_task_and_its_reservation() -> None:
+    desk, first = Desk(), task()
+    desk.step(event(), opened(first), [sent(first)])
+    instead = task("t9", "ship", ("ship",), cause_id="x")
+    assert not desk.step(event("due", id="x"), opened(instead), [sent(instead)])
+    ended = run(ending="completed")
+    assert not desk.step(answer(instead), None, [Finish(ended, "x", 0)])
+
+
+def test_a_run_that_was_opened_again_is_followed_from_there() -> None:
+    desk, first = Desk(), task(path=("ship", "plan"), cause_id="x")
+    assert not desk.step(event("redriven", id="x"), opened(first, usd_micros=90), [sent(first)])
+    assert not desk.step(answer(first), None, [Finish(run(ending="completed", usd_micros=90), "x", 0)])
+    assert desk.audit.runs == 0
+
+
 def test_an_answer_for_another_attempt_than_was_handed_out_is_found() -> None:
     desk, first = Desk(), task()
     desk.step(event(), opened(first), [sent(first)])
