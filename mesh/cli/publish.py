@@ -10,16 +10,20 @@ import typer
 from mesh.cli import story
 from mesh.cli.complete import types
 from mesh.cli.options import command, verb
+from mesh.cli.patience import patience
 from mesh.cli.screen import Screen
 from mesh.cli.session import Session, embedded_path
 from mesh.cli.stream import How, Stream, opened
 from mesh.cli.text import seconds, took
 from mesh.core.errors import InvalidInput, WaitTimeout
+from mesh.core.event import fingerprint
+from mesh.core.heard import told_by, unheard
 from mesh.core.history import History
 from mesh.core.run import COMPLETED
 
 if TYPE_CHECKING:
     from mesh.client import Mesh, Outcome
+    from mesh.core.event import Event
 
 app = verb()
 
@@ -82,7 +86,8 @@ async def _single(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
         return 0
     screen.note(("published  ", "dim"), how.type, (f"  run {story.id_of(run.id)}", "dim"))
     with screen.status(f"waiting for run {story.id_of(run.id)}"):
-        outcome = await run.outcome(timeout_s=how.timeout_s)
+        async with patience(session, mesh.log, run.place, run.id):
+            outcome = await run.outcome(timeout_s=how.timeout_s)
     screen.emit(outcome.raw)
     _tell(session, outcome)
     return 0 if outcome else 1
@@ -105,6 +110,7 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
     event = how.request(mesh, document)
     before = await runs.history(event.run_id)
     if before is not None and before.ending:
+        _expect_heard(before, event)
         screen.note(("note ", "yellow"), f"request {event.id} was published before; this is how its run ended")
         screen.emit({"event": "ended", **story.history_json(before)})
         return _ended(screen, before)
@@ -113,7 +119,11 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
     screen.note(("published  ", "dim"), how.type, (f"  run {story.id_of(run.id)}", "dim"))
     before_ms = 0
     try:
-        async with asyncio.timeout(how.timeout_s), aclosing(runs.watch(places)) as changes:
+        async with (
+            asyncio.timeout(how.timeout_s),
+            patience(session, mesh.log, run.place, run.id),
+            aclosing(runs.watch(places)) as changes,
+        ):
             async for change in changes:
                 if change.history.run_id != run.id:
                     continue
@@ -122,6 +132,7 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
                     story.moment_line(screen, moment, before_ms or moment.at_ms)
                     before_ms = moment.at_ms
                 if change.ended:
+                    _expect_heard(change.history, event)
                     screen.emit({"event": "ended", **story.history_json(change.history)})
                     screen.say()
                     return _ended(screen, change.history)
@@ -132,6 +143,16 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
             remedy=f"`mesh run show {story.id_of(run.id)}` tells where it stands; is a worker up (`mesh up`)?",
         ) from error
     return 1
+
+
+def _expect_heard(history: History, event: "Event") -> None:
+    """Raise NotAccepted when the run that has ended did not take this request in."""
+    from mesh.client import not_accepted
+
+    told = history.outcome or (None if history.run is None else told_by(history.run))
+    why = None if told is None else unheard(told, event.id, fingerprint(event.data))
+    if why is not None:
+        raise not_accepted(history.run_id, *why)
 
 
 def _ended(screen: Screen, history: History) -> int:

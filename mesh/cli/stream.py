@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from mesh.cli import story
+from mesh.cli.patience import NOTE_AFTER_S
 from mesh.cli.screen import Advance
 from mesh.cli.session import Session
+from mesh.cli.steering import NOBODY, heard
 from mesh.cli.text import counted, took
 from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
+from mesh.core.event import fingerprint
+from mesh.core.heard import unheard
 from mesh.core.run import COMPLETED, ENDINGS
 
 if TYPE_CHECKING:
-    from mesh.client import Mesh
+    from mesh.client import Mesh, Run
     from mesh.core.event import Event
     from mesh.core.record import TopicPartition
     from mesh.runs import Runs
@@ -36,6 +40,14 @@ CHUNKS_AHEAD: Final = 4
 """Read from a pipe and not yet sent."""
 LINE_BYTES_MAX: Final = 16_777_216
 FLAWS_SHOWN_MAX: Final = 20
+
+
+class Sent(NamedTuple):
+    """A line whose outcome is awaited: its number, its request's id, the fingerprint of its body."""
+
+    line: int
+    event_id: str
+    fingerprint: str
 
 
 class How(NamedTuple):
@@ -94,8 +106,9 @@ class Stream:
         self._sent = 0
         self._flaws = 0
         self._endings = dict.fromkeys(ENDINGS, 0)
-        self._open: dict[str, list[int]] = {}
+        self._open: dict[str, list[Sent]] = {}
         """Run → the lines that wait for it."""
+        self._last: Run | None = None
         self._heard = asyncio.Event()
 
     async def run(self, path: str | None) -> int:
@@ -149,7 +162,7 @@ class Stream:
         """Send some events; what the log refuses is the flaw of its line."""
         if self._how.wait:
             for number, event in part:
-                self._open.setdefault(event.run_id, []).append(number)
+                self._open.setdefault(event.run_id, []).append(_sent(number, event))
         try:
             runs = await self._mesh.send([event for _, event in part])
         except InvalidInput as error:
@@ -159,10 +172,11 @@ class Stream:
                 return
             for each in part:  # one of them is refused; the ids are the same, so nothing happens twice
                 if self._how.wait:
-                    self._open[each[1].run_id].remove(each[0])
+                    self._open[each[1].run_id].remove(_sent(*each))
                 await self._send([each])
             return
         self._sent += len(part)
+        self._last = runs[-1]
         if not self._how.wait:
             for (number, _), run in zip(part, runs, strict=True):
                 self._screen.emit({"line": number, "run": run.id, "id": run.event_id})
@@ -175,15 +189,20 @@ class Stream:
                 self._ended(event.run_id, body)
 
     def _ended(self, run_id: str, body: dict[str, Any]) -> None:
-        for number in self._open.pop(run_id, ()):
+        for number, event_id, body_print in self._open.pop(run_id, ()):
+            self._heard.set()
+            why = unheard(body, event_id, body_print)
+            if why is not None:
+                self._flaw(number, *why)
+                continue
             self._endings[body["ending"]] = self._endings.get(body["ending"], 0) + 1
             self._screen.emit({"line": number, **body})
-            self._heard.set()
 
     async def _all_ended(self, runs: "Runs", progress: Advance) -> None:
         """Until every run has ended, or for as long as we were to wait."""
-        deadline = time.monotonic() + self._how.timeout_s
-        looked_back = False
+        began = time.monotonic()
+        deadline = began + self._how.timeout_s
+        looked_back = told = False
         while self._open and (left_s := deadline - time.monotonic()) > 0:
             progress.advance(0, f"{self._sent:,} sent, {len(self._open):,} running")
             self._heard.clear()
@@ -192,10 +211,19 @@ class Stream:
                     await self._heard.wait()
                     await asyncio.sleep(IDLE_S)
             except TimeoutError:
+                if not told and time.monotonic() - began >= NOTE_AFTER_S and not any(self._endings.values()):
+                    told = True
+                    await self._say_if_nobody_reads()
                 if not looked_back:
                     looked_back = True
                     for run_id, body in (await runs.past_outcomes(set(self._open))).items():
                         self._ended(run_id, body)
+
+    async def _say_if_nobody_reads(self) -> None:
+        if self._last is not None and not await heard(
+            self._mesh.log, self._mesh.topology, self._last.place, within_s=0
+        ):
+            self._screen.note(("no answer yet: ", "yellow"), NOBODY)
 
     # ------------------------------------------------------------------------------------------------------ the end
 
@@ -223,6 +251,10 @@ class Stream:
         if self._flaws or failed:
             return 1
         return WaitTimeout.exit_code if self._open else 0
+
+
+def _sent(number: int, event: "Event") -> Sent:
+    return Sent(number, event.id, fingerprint(event.data))
 
 
 def opened(path: str) -> IO[bytes]:

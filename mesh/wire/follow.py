@@ -68,12 +68,14 @@ async def control_now(log: Log, topology: Topology) -> Control:
     """What mesh.control says at this moment; nothing where the topic is not there. Raises LogUnavailable."""
     if topology.control not in await log.topics():
         return NOTHING
+    ends = {TopicPartition(topology.control, n): b for n, b in (await log.bounds(topology.control)).items()}
+    reader = log.reader({place: b.start for place, b in ends.items()})
     found: list[Record] = []
-    follower = Follower(log, topology.control, found.extend)
-    async with asyncio.TaskGroup() as group:
-        following = group.create_task(follower.run(), name="control")
-        await follower.caught_up.wait()
-        following.cancel()
+    try:
+        while any(reader.position(place) < b.end for place, b in ends.items()):
+            found += await reader.poll(records_max=RECORDS_MAX, wait_ms=POLL_WAIT_MS)
+    finally:
+        await reader.close()
     control, flaws = folded(NOTHING, found)
     _complain(flaws)
     return control

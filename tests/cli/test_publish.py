@@ -195,3 +195,71 @@ def test_publishing_before_any_mesh_was_up_leaves_the_event_for_it(project: Cli)
         done = project("publish", "hello", '{"name": "early"}', "--wait", "--json")
     assert done.rows[0]["run"] == run
     assert done.rows[0]["ending"] == "completed"
+
+
+# ------------------------------------------------------------------------- what was not taken in, and nobody who reads
+
+
+@pytest.mark.parametrize("how", ["--wait", "--follow"])
+def test_another_body_under_the_same_id_is_exit_code_5_and_not_the_first_ones_outcome(desk: Cli, how: str) -> None:
+    id = f"twice{how}"
+    assert desk("publish", "word.said", '{"word": "a"}', "--id", id, "--wait").code == 0
+    done = desk("publish", "word.said", '{"word": "b"}', "--id", id, how)
+    assert (done.code, done.out) == (5, "")
+    assert f"idempotency_conflict: request '{id}' was heard before with another body" in done.err
+    assert "Give a new request a new id" in done.err
+
+
+def test_following_a_run_that_is_open_is_told_of_a_conflict_when_it_ends(desk: Cli) -> None:
+    first = '{"seconds": 0.3}'
+    desk("publish", "nap.taken", first, "--id", "nap-twice")
+    done = desk("publish", "nap.taken", '{"seconds": 0.2}', "--id", "nap-twice", "--follow")
+    assert done.code == 5
+    assert "idempotency_conflict" in done.err
+
+
+def test_a_request_that_came_after_the_end_of_its_run_is_told_so(desk: Cli) -> None:
+    assert desk("publish", "word.said", '{"word": "a"}', "--run-id", "case-9", "--id", "w-91", "--wait").code == 0
+    done = desk("publish", "word.said", '{"word": "b"}', "--run-id", "case-9", "--id", "w-92", "--wait", "--json")
+    assert done.code == 5
+    assert json.loads(done.err.splitlines()[-1])["error"]["code"] == "already_terminal"
+
+
+def test_a_line_with_another_body_than_before_is_a_bad_line(desk: Cli) -> None:
+    lines = '{"name": "dup-1"}\n{"name": "dup-1", "mood": "other"}\n{"name": "dup-2"}\n'
+    done = desk("publish", "hello", "-", "--wait", input=lines)
+    assert done.code == 1
+    assert "line 2: idempotency_conflict: request 'dup-1' was heard before with another body" in done.err
+    assert done.out == "  ✓ completed 2\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "input"),
+    [
+        (('{"name": "lone"}', "--wait"), ""),
+        (('{"name": "lone"}', "--follow"), ""),
+        (("-", "--wait"), '{"name": "lone"}\n'),
+    ],
+)
+def test_waiting_where_nobody_reads_says_so_once_after_a_moment(
+    project: Cli, arguments: tuple[str, ...], input: str
+) -> None:
+    done = project("publish", "hello", *arguments, "--timeout", "5s", input=input)
+    assert done.code == 6
+    assert done.err.count("no answer yet: nobody has read it yet: is `mesh up` running?") == 1
+
+
+def test_waiting_for_a_stopped_agent_says_who_stopped_it(project: Cli) -> None:
+    project("topics", "create")
+    project("stop", "all", "--why", "fire drill")
+    with project.up("orchestrator"):
+        done = project("publish", "hello", '{"name": "ada"}', "--wait", "--timeout", "4s")
+    assert done.code == 6
+    assert "no answer yet: all agents stopped" in done.err
+    assert ": fire drill  mesh resume all" in done.err
+
+
+def test_waiting_for_what_just_takes_time_says_where_to_look(desk: Cli) -> None:
+    done = desk("publish", "nap.taken", '{"seconds": 50}', "--wait", "--timeout", "4s")
+    assert done.code == 6
+    assert "no answer yet; mesh run show " in done.err
