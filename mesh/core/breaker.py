@@ -5,13 +5,17 @@ open        for `open_ms` nothing goes there: tasks go to its fallback, or wait 
 half-open   after that one event's tasks go there each `open_ms`; a success closes the breaker, a failure opens it again
 
 The state is part of the inbox partition and follows from its records, so whichever process owns the partition, it
-is the same. What an agent refuses to do or cannot understand (`rejected`, `schema`) says nothing about its health.
+is the same. A partition that opens or closes one says so on mesh.control, which is relayed into all of them
+(`control`), so that all see the same a moment later. What an agent refuses to do or cannot understand (`rejected`, `schema`) says nothing about its health.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from mesh.core import control
+from mesh.core.control import BREAKER, OPENED, Control
+from mesh.core.effect import Turn
 from mesh.core.event import FAILED, SUCCEEDED, Event, Fault
 from mesh.core.run import Run
 from mesh.core.topology import BreakerRule, Topology
@@ -28,6 +32,8 @@ class Breaker(NamedTuple):
     failures: int = 0
     """In a row."""
     until_ms: int = 0
+    shared: bool = False
+    """mesh.control has told of it: when that says no more that it is open, it is closed."""
 
 
 CLOSED: Final = Breaker()
@@ -73,10 +79,34 @@ def asked(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: i
     return _with(breakers, agent, breaker._replace(until_ms=at_ms + rule.open_ms))
 
 
+def told(breakers: Breakers, said: Control, topology: Topology) -> dict[str, Breaker]:
+    """The breakers after mesh.control was relayed. One that was opened here and is not told yet stays as it is."""
+    kept = {
+        name: breaker for name, breaker in breakers.items() if not breaker.shared or said.breaker_of(name) is not None
+    }
+    for switch in said.switches.values():
+        spec = topology.agents.get(switch.agent)
+        if switch.what != BREAKER or spec is None or spec.breaker is None:
+            continue
+        before = kept.get(switch.agent, CLOSED)
+        until_ms = before.until_ms or switch.at_ms + spec.breaker.open_ms
+        kept[switch.agent] = Breaker(before.failures, until_ms, shared=True)
+    return kept
+
+
+def turn(before: Breakers, after: Breakers, event: Event) -> Turn | None:
+    """What mesh.control should say after an answer: that its agent's breaker was opened, or closed."""
+    was, now = before.get(event.agent, CLOSED), after.get(event.agent, CLOSED)
+    if bool(was.until_ms) == bool(now.until_ms):
+        return None
+    why = f"{now.failures} failures in a row" if now.until_ms else "it answered"
+    return Turn(event.agent, OPENED if now.until_ms else control.CLOSED, why, event.run_id, event.id, event.at_ms)
+
+
 def _failed_once_more(before: Breaker, rule: BreakerRule, at_ms: int) -> Breaker:
     failures = before.failures + 1
     opens = before.until_ms > 0 or failures >= rule.failures_max
-    return Breaker(failures, at_ms + rule.open_ms if opens else 0)
+    return before._replace(failures=failures, until_ms=at_ms + rule.open_ms if opens else 0)
 
 
 def _is_sick(fault: Fault) -> bool:

@@ -27,7 +27,11 @@ AGENT: Final = "agent"
 RUNNING: Final = "running"
 STOPPED: Final = "stopped"
 
-STATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({AGENT: (RUNNING, STOPPED)})
+BREAKER: Final = "breaker"
+CLOSED: Final = "closed"
+OPENED: Final = "opened"
+
+STATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({AGENT: (RUNNING, STOPPED), BREAKER: (CLOSED, OPENED)})
 """What can be turned, and to which states; the first one is rest."""
 TEXT_CHARS_MAX: Final = 500
 """Of `by` and `why`, as they are written."""
@@ -73,6 +77,10 @@ class Control:
         if not switch.at_rest:
             switches[switch.key] = switch
         return Control(switch.offset, switch.at_ms, switches)
+
+    def breaker_of(self, agent: str) -> Switch | None:
+        """That the breaker of an agent is open; None: it is closed."""
+        return self.switches.get(f"{BREAKER}:{agent}")
 
     def stop_of(self, agent: str) -> Switch | None:
         """What keeps an agent from working: the stop of all agents, else its own; None: nothing does."""

@@ -5,6 +5,7 @@ PublishEvent  a domain event leaving the mesh, on its egress topic
 Schedule      a `due` event is to enter the inbox at a time
 DeadLetter    something failed for good: its bytes go to mesh.dead, explained
 Finish        the run ended: its outcome goes to mesh.outcomes
+Turn          a breaker was opened or closed: mesh.control says so to all
 Note          nothing happens, and why: counted, so that no drop is silent
 """
 
@@ -90,4 +91,16 @@ class Note:
     security: bool = False
 
 
-Effect = PublishTask | PublishEvent | Schedule | DeadLetter | Finish | Note
+@dataclass(slots=True)
+class Turn:
+    """The breaker of an agent goes to a `state` of `control.STATES`; `run_id` and `cause_id` name the answer."""
+
+    agent: str
+    state: str
+    why: str
+    run_id: str
+    cause_id: str
+    at_ms: int
+
+
+Effect = PublishTask | PublishEvent | Schedule | DeadLetter | Finish | Turn | Note

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.core.breaker import Breaker, asked, heard
+from mesh.core.breaker import Breaker, asked, heard, told, turn
 from mesh.core.codec import Unreadable, read
 from mesh.core.control import ALL, NOTHING, Control, control_of
 from mesh.core.dead import dead_record
 from mesh.core.decide import decide, late
-from mesh.core.effect import Effect, Finish, Note, PublishTask
+from mesh.core.effect import Effect, Finish, Note, PublishTask, Turn
 from mesh.core.event import ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
 from mesh.core.partition import partition_of
 from mesh.core.record import Record
@@ -112,9 +112,13 @@ class Partition:
         topology = self.topology
         if run is not None and run.topology != topology.digest:
             topology = self.topologies[run.topology]
+        turned: Turn | None = None
         if topology.breaking:
-            self.breakers = heard(self.breakers, run, event, topology)
+            before, self.breakers = self.breakers, heard(self.breakers, run, event, topology)
+            turned = turn(before, self.breakers, event) if before is not self.breakers else None
         run, effects = decide(run, event, topology, self.breakers)
+        if turned is not None:
+            effects.append(turned)
         if self.breakers:
             self._asked(effects, event, topology)
         if run is None:
@@ -143,6 +147,7 @@ class Partition:
             known = self.control.offset
             return [Note("late_switch", f"mesh.control as of offset {control.offset} came when {known} was known")]
         self.control = control
+        self.breakers = told(self.breakers, control, self.topology)
         return []
 
     def _remember(self, run: Run, offset: int) -> None:

@@ -10,7 +10,8 @@ from typing import Any, Final
 import orjson
 
 from mesh.core.codec import STACK_BYTES_MAX, read, write
-from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule
+from mesh.core.control import BREAKER, Switch, control_record
+from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import DUE, FAILED, JSON, OUTCOME, TASK, Event, Fault, Usage, derive, rfc3339
 from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.run import Result, Run
@@ -56,7 +57,7 @@ HEADERS_KEPT_MAX = 64
 """Headers of a refused record that go with the record in its place, the last ones."""
 
 
-def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish, topology: Topology) -> NewRecord:
+def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish | Turn, topology: Topology) -> NewRecord:
     """The record that performs an effect."""
     match effect:
         case PublishTask():
@@ -68,6 +69,11 @@ def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish, topology
             return _outcome(effect, topology)
         case DeadLetter():
             return dead_letter(effect, topology)
+        case Turn():
+            id = derive(effect.run_id, effect.cause_id, BREAKER, effect.agent, effect.state)
+            by = f"run {effect.run_id}"
+            switch = Switch(BREAKER, effect.agent, effect.state, by, effect.why, effect.at_ms)
+            return control_record(switch, topology, event_id=id)
 
 
 def due_record(timer: Schedule, at_ms: int, topology: Topology) -> NewRecord:

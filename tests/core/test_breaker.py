@@ -2,10 +2,15 @@
 
 import pytest
 
-from mesh.core.breaker import Breaker, asked, heard, open_until, stand_in
+from mesh.core.breaker import Breaker, asked, heard, open_until, stand_in, told, turn
+from mesh.core.control import Control, Switch, folded, relayed
+from mesh.core.effect import Turn
 from mesh.core.event import FAILED, SUCCEEDED, Event, Fault
+from mesh.core.fold import Partition
+from mesh.core.record import StoredRecord
+from mesh.core.records import record_of
 from mesh.core.run import Run, Task
-from mesh.core.topology import BreakerRule, Topology
+from mesh.core.topology import BreakerRule, Retry, Topology
 from tests.builders import AT_MS, agent, event, run, topology
 
 MESH = topology(a=agent("ask -> b", breaker=BreakerRule(3, 1_000), fallback=("b", "c")), b=agent("->"), c=agent("->"))
@@ -93,3 +98,58 @@ def test_who_stands_in_is_the_first_that_may_be_asked() -> None:
     assert stand_in(("a", "c"), MESH, shut, AT_MS) == "b"
     assert stand_in(("a", "b", "c"), MESH, {}, AT_MS) is None
     assert stand_in(("b",), MESH, {}, AT_MS) is None
+
+
+# ------------------------------------------------------------------------------------------ shared between partitions
+
+
+def opened(at_ms: int = AT_MS) -> Control:
+    """mesh.control says that the breaker of a is open."""
+    return Control(1, at_ms, {"breaker:a": Switch("breaker", "a", "opened", at_ms=at_ms, offset=1)})
+
+
+def test_what_opens_or_closes_a_breaker_is_said_once() -> None:
+    twice, thrice = after(*[answer(fault=BOOM)] * 2), after(*[answer(fault=BOOM)] * 3)
+    said = turn(twice, thrice, answer(fault=BOOM))
+    assert said is not None
+    assert (said.agent, said.state, said.why) == ("a", "opened", "3 failures in a row")
+    assert turn(thrice, after(*[answer(fault=BOOM)] * 4), answer(fault=BOOM)) is None
+    assert turn({}, twice, answer(fault=BOOM)) is None
+    closed = turn(thrice, {}, answer(SUCCEEDED))
+    assert closed is not None
+    assert closed.state == "closed"
+
+
+def test_what_another_partition_found_holds_here_too() -> None:
+    breakers = told({}, opened(), MESH)
+    assert open_until(breakers, "a", AT_MS) == AT_MS + 1_000
+    assert told(breakers, Control(2), MESH) == {}
+
+
+def test_a_breaker_opened_here_stays_open_until_its_own_word_has_come_round() -> None:
+    mine = after(*[answer(fault=BOOM)] * 3)
+    assert told(mine, Control(0), MESH) == mine
+    shared = told(mine, opened(), MESH)
+    assert open_until(shared, "a", AT_MS) == open_until(mine, "a", AT_MS)
+    assert told(shared, Control(2), MESH) == {}
+
+
+def test_a_breaker_that_nobody_declares_any_more_is_none() -> None:
+    assert told({}, opened(), topology(a="ask -> b")) == {}
+
+
+def test_the_fold_says_it_on_the_control_topic_and_hears_it_from_there() -> None:
+    mesh = topology(a=agent("ask -> b", breaker=BreakerRule(1, 60_000), retry=Retry(attempts_max=1)), c=agent("ask ->"))
+    first, second = (Partition(mesh, number=0, partitions=1) for _ in range(2))
+    first.apply(event(), 0)
+    (task,) = [t for t in first.runs["run-1"].open.values() if t.agent == "a"]
+    effects = first.apply(event(FAILED, id="f", agent="a", task_id=task.id, fault=BOOM), 1)
+    (said,) = [effect for effect in effects if isinstance(effect, Turn)]
+    new = record_of(said, mesh)
+    assert new.topic == "mesh.control"
+    stored = StoredRecord("mesh.control", 0, 0, AT_MS, new.key, new.value, new.headers)
+    control, flaws = folded(Control(), [stored])
+    assert not flaws
+    relay = relayed(control, mesh, 0)
+    second.step(StoredRecord("mesh.inbox", 0, 0, AT_MS, relay.key, relay.value, relay.headers))
+    assert open_until(second.breakers, "a", AT_MS) == AT_MS + 60_000
