@@ -69,7 +69,7 @@ class Orchestrator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises TopicsInvalid when the inbox is not as it was created."""
-        await self._check_inbox()
+        await self._check_topics()
         await self._keeper.start()
         async with asyncio.TaskGroup() as group:
             timers = group.create_task(self._fire_timers(), name="timers")
@@ -163,12 +163,15 @@ class Orchestrator:
                 except TimeoutError:
                     pass  # nothing new was scheduled: look what is due
 
-    async def _check_inbox(self) -> None:
-        partitions = (await self._log.topics()).get(self._topology.inbox)
-        if partitions != self._topology.inbox_partitions:
-            found = "it does not exist" if partitions is None else f"it has {partitions} partitions"
-            raise TopicsInvalid(
-                self._log.url,
-                [f"{self._topology.inbox} must have {self._topology.inbox_partitions} partitions, but {found}"],
-                remedy="`mesh topics create` makes it; the number is frozen, since it decides where runs lie",
-            )
+    async def _check_topics(self) -> None:
+        found = await self._log.topics()
+        wanted = self._topology.inbox_partitions
+        problems = [
+            f"{name} must have {wanted} partitions, but "
+            + (f"it has {found[name]} partitions" if name in found else "it does not exist")
+            for name in (self._topology.inbox, self._topology.checkpoints)
+            if found.get(name) != wanted
+        ]
+        if problems:
+            remedy = "`mesh topics create` makes it; the number is frozen, since it decides where runs lie"
+            raise TopicsInvalid(self._log.url, problems, remedy=remedy)

@@ -6,30 +6,35 @@ import orjson
 import pytest
 
 from mesh.core import settle
+from mesh.core.checkpoint import Note, note_of
 from mesh.core.codec import Unreadable, read, write
 from mesh.core.control import Switch, control_record
 from mesh.core.errors import TopicsInvalid
 from mesh.core.event import DUE, NO_USAGE, REQUESTED, SWITCHED, Event, Fault, Part
 from mesh.core.language import load
-from mesh.core.record import NewRecord, Record
+from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.topology import Topology
 from mesh.services.orchestrator import Orchestrator
 from mesh.wire.clock import SystemClock
+from mesh.wire.keeper import COSTS, Costs
 from mesh.wire.ports import Log, TopicSpec
+from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 
-TOPOLOGY = load("""
+TEXT = """
 mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s}}
 topics:
   asks: {ingress: ask, partitions: 2}
   answers: {egress: answer, partitions: 2}
 agents:
   echo: {run: "x:y", on: ask, emits: answer, retry: {attempts: 2, first: 20ms, jitter: 0}}
-""")
+"""
+TOPOLOGY = load(TEXT)
+GROUP = "mesh.orchestrator"
 
 
-def orchestrator(log: Log, topology: Topology = TOPOLOGY) -> Orchestrator:
-    return Orchestrator(log, topology, SystemClock(), session_timeout_ms=2_000)
+def orchestrator(log: Log, topology: Topology = TOPOLOGY, *, costs: Costs = COSTS) -> Orchestrator:
+    return Orchestrator(log, topology, SystemClock(), session_timeout_ms=2_000, costs=costs)
 
 
 def request(run_id: str, *, expiry_ms: int | None = None, type: str = "ask") -> NewRecord:
@@ -178,6 +183,110 @@ async def test_two_orchestrators_share_the_partitions_and_every_run_ends_once(lo
     outcomes = await read_all(log, TOPOLOGY.outcomes)
     assert sorted({(o.key or b"").decode() for o in outcomes}) == sorted(runs)
     assert len({event(o).id for o in outcomes}) == 40
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+EAGER = Costs(tail_us_min=100)
+"""A checkpoint whenever a few records cost more than the state."""
+
+
+async def notes(log: Log) -> dict[int, tuple[int, Note]]:
+    """Where each partition stands, and what its last commit says."""
+    return {p: (c.offset, note_of(c.metadata)) for p, c in (await log.committed(GROUP, TOPOLOGY.inbox)).items()}
+
+
+async def cut(log: Log) -> None:
+    """Remove all of the inbox that the named checkpoints make superfluous."""
+    for partition, (_, note) in (await notes(log)).items():
+        await log.trim(TopicPartition(TOPOLOGY.inbox, partition), note.offset)
+
+
+def answers(tasks: list[Event]) -> list[NewRecord]:
+    return [to_inbox(settle.succeeded(task, [Part("answer", b"1")], NO_USAGE)) for task in tasks]
+
+
+async def test_who_stops_gracefully_leaves_a_checkpoint_of_the_last_record_and_the_next_one_needs_no_other(
+    log: Log,
+) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, *(request(f"r{n}") for n in range(20)))
+        tasks = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 20)]
+        await append(log, *answers(tasks[:10]))
+        await read_until(log, TOPOLOGY.outcomes, 10)
+    ends = {partition: bounds.end for partition, bounds in (await log.bounds(TOPOLOGY.inbox)).items()}
+    left = await notes(log)
+    assert {partition: (end, end) for partition, end in ends.items()} == {
+        partition: (place, note.offset) for partition, (place, note) in left.items()
+    }
+    assert all(note.checkpoint is not None for _, note in left.values())
+    await cut(log)
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, *answers(tasks))  # half of them once more
+        outcomes = await read_until(log, TOPOLOGY.outcomes, 20)
+        await settled(log, GROUP, TOPOLOGY.inbox)
+    assert {(o.key or b"").decode() for o in outcomes} == {f"r{n}" for n in range(20)}
+    assert len(await read_all(log, TOPOLOGY.outcomes)) == 20
+
+
+async def test_who_is_killed_is_followed_from_its_last_checkpoint_and_the_tail(log: Log) -> None:
+    await log.create_topics(topic_specs(TOPOLOGY))
+    service = orchestrator(log, costs=EAGER._replace(run_us=10))
+    killed = asyncio.ensure_future(service.run(asyncio.Event()))
+    await append(log, *(request(f"r{n}") for n in range(40)))
+    tasks = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 40)]
+    async with asyncio.timeout(20):
+        while not all(note.checkpoint is not None for _, note in (await notes(log)).values()):
+            await append(
+                log, NewRecord(TOPOLOGY.inbox, b"r1", b"", (), 0), NewRecord(TOPOLOGY.inbox, b"r1", b"", (), 1)
+            )
+            await asyncio.sleep(0.005)
+    killed.cancel()
+    await asyncio.wait([killed])
+    await cut(log)
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, *answers(tasks))
+        outcomes = await read_until(log, TOPOLOGY.outcomes, 40)
+    assert len({o.key for o in outcomes}) == 40
+
+
+async def test_timers_are_there_again_after_a_checkpoint(log: Log) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, request("r1"), request("r2", expiry_ms=SystemClock().now_ms() + 900))
+        tasks = {t.run_id: t for t in map(event, await read_until(log, TOPOLOGY.tasks("echo"), 2))}
+        await append(log, to_inbox(settle.failed(tasks["r1"], Fault("exception", "boom"), NO_USAGE)))
+        await settled(log, GROUP, TOPOLOGY.inbox)
+    await cut(log)
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        again = await read_until(log, TOPOLOGY.tasks("echo"), 3)
+        (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
+    assert {(event(r).run_id, event(r).attempt) for r in again} == {("r1", 1), ("r1", 2), ("r2", 1)}
+    assert (outcome.key, orjson.loads(outcome.value or b"")["ending"]) == (b"r2", "stopped")
+
+
+async def test_a_run_goes_on_under_the_topology_it_was_opened_under(log: Log) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, request("r1"))
+        (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
+    changed = load(TEXT.replace("emits: answer", "emits: reply").replace("egress: answer", "egress: reply"))
+    async with working(log, changed, orchestrator(log, changed).run):
+        await append(log, request("r2"))
+        first, second = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 2)]
+        reply = settle.succeeded(second if second.run_id == "r2" else first, [Part("reply", b"2")], NO_USAGE)
+        await append(log, *answers([task]), to_inbox(reply))
+        outcomes = await read_until(log, TOPOLOGY.outcomes, 2)
+    found = {(o.key or b"").decode(): orjson.loads(o.value or b"") for o in outcomes}
+    assert {run: (o["ending"], o["results"][0]["type"]) for run, o in found.items()} == {
+        "r1": ("completed", "answer"),
+        "r2": ("completed", "reply"),
+    }
+    assert {note.topology for _, note in (await notes(log)).values()} == {changed.digest}
+
+
+async def test_a_mesh_without_a_place_for_its_checkpoints_does_not_start(log: Log) -> None:
+    await log.create_topics([spec for spec in topic_specs(TOPOLOGY) if spec.name != TOPOLOGY.checkpoints])
+    with pytest.raises(TopicsInvalid, match=r"mesh\.checkpoints must have 2 partitions, but it does not exist"):
+        await orchestrator(log).run(asyncio.Event())
 
 
 async def test_an_inbox_with_another_number_of_partitions_is_refused(log: Log) -> None:
