@@ -45,7 +45,8 @@ class MeshTest:
     async def __aenter__(self) -> Self:
         folder = self._exits.enter_context(tempfile.TemporaryDirectory(prefix="mesh-test-"))
         settings = Settings(log=f"sqlite:{Path(folder) / 'mesh.db'}", session_timeout_ms=5_000)
-        self.log, self.board = open_log(settings), open_board(settings)
+        self.log = open_log(settings)
+        self.board = open_board(settings, beside=self.log)
         await self.log.start()
         self._exits.push_async_callback(self.log.close)
         await self.board.start()

@@ -15,6 +15,7 @@ from mesh.wire.ports import Board, Log, TopicSpec
 
 if TYPE_CHECKING:
     from mesh.settings import Settings
+    from mesh.wire.sqlite.file import SqliteFile
 
 TASKS_RETENTION_MS = 7 * 24 * 60 * 60 * 1_000
 CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
@@ -77,14 +78,19 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
     )
 
 
-def open_board(settings: "Settings") -> Board:
-    """The board that the settings name, not yet started; with the embedded log it lies in the same file."""
+def open_board(settings: "Settings", *, beside: Log | None = None) -> Board:
+    """The board that the settings name, not yet started; with the embedded log it lies in the same file. `beside`: the
+    log of this process; if it is that file, both share one writer and one set of connections."""
     url = settings.board or (settings.log if settings.log.startswith("sqlite:") else "")
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite":
-        from mesh.wire.sqlite import SqliteBoard
+        from mesh.wire.sqlite import SqliteBoard, SqliteLog
 
-        return SqliteBoard(_path(rest), synchronous=settings.synchronous)
+        path = Path(_path(rest))
+        file: Path | SqliteFile = path
+        if isinstance(beside, SqliteLog) and beside.file.path.resolve() == path.resolve():
+            file = beside.file
+        return SqliteBoard(file, synchronous=settings.synchronous, timeout_ms=settings.board_timeout_ms)
     if scheme in ("redis", "rediss", "unix"):
         from mesh.wire.redis import RedisBoard
 

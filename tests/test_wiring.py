@@ -1,13 +1,16 @@
 """Settings become logs, boards and agents; what cannot says why."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
-from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
+from mesh.core.errors import BoardUnavailable, ConfigInvalid, InvalidInput, TopicsInvalid
 from mesh.core.language import load
 from mesh.settings import Settings
 from mesh.wire.ports import TopicSpec
+from mesh.wire.sqlite import SqliteLog
 from mesh.wiring import check_topics, load_agents, load_topology, open_board, open_log, topic_specs
 
 TEXT = """
@@ -52,6 +55,47 @@ def test_an_agent_beside_its_topology_is_found(tmp_path: Path) -> None:
     (tmp_path / "topics.yaml").write_text(TEXT.format(run="my_shop_agents:echo"))
     agents = load_agents(load_topology(str(tmp_path / "topics.yaml")))
     assert not agents["echo"].is_async
+
+
+async def test_the_embedded_board_shares_the_file_of_the_log_beside_it(tmp_path: Path) -> None:
+    settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}")
+    log = open_log(settings)
+    await log.start()
+    threads = threading.active_count()
+    board, alone = open_board(settings, beside=log), open_board(settings)
+    await board.start()
+    assert threading.active_count() == threads
+    await alone.start()
+    assert threading.active_count() > threads, "a file of its own has a writer of its own"
+    await alone.close()
+    await board.put("k", b"1")
+    await board.close()
+    assert await log.topics() == {}, "the log goes on"
+    await log.close()
+
+
+async def test_a_board_elsewhere_does_not_share_the_file_of_the_log(tmp_path: Path) -> None:
+    settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}", board=f"sqlite:{tmp_path / 'board.db'}")
+    assert open_board(settings, beside=open_log(settings)).url == f"sqlite:{tmp_path / 'board.db'}"
+
+
+async def test_the_embedded_board_has_the_deadline_that_was_set(tmp_path: Path) -> None:
+    settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}", board_timeout_ms=60)
+    log = open_log(settings)
+    await log.start()
+    assert isinstance(log, SqliteLog)
+    board = open_board(settings, beside=log)
+    await board.start()
+    blocking = threading.Event()
+    blocked = asyncio.ensure_future(log.file.write(lambda _: blocking.wait(20), operation="test", wakes=()))
+    try:
+        with pytest.raises(BoardUnavailable, match="60 ms"):
+            await board.put("k", b"1")
+    finally:
+        blocking.set()
+    assert await blocked
+    await board.close()
+    await log.close()
 
 
 async def test_all_topics_that_are_wrong_are_named_at_once(tmp_path: Path) -> None:

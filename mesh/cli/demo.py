@@ -219,7 +219,8 @@ async def _mesh(session: Session) -> "AsyncIterator[tuple[Path, Mesh]]":
     settings: Settings = session.settings.model_copy(update={"log": f"sqlite:{folder / 'mesh.db'}", "board": ""})
     _leave_settings(folder, session.topology.path)
     async with AsyncExitStack() as exits:
-        log, board = open_log(settings), open_board(settings)
+        log = open_log(settings)
+        board = open_board(settings, beside=log)
         await log.start()
         exits.push_async_callback(log.close)
         await board.start()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mesh.cli.children import Children
     from mesh.core.agent import Agent
     from mesh.process import Process
-    from mesh.wire.ports import Board
+    from mesh.wire.ports import Board, Log
 
 BACKOFF_S_MAX = 30.0
 ORDER = ("orchestrator", "intake", "worker")
@@ -155,7 +155,7 @@ class Host:
             log = await self._stop.unless(exits.enter_async_context(self._session.log(create=True)))
             board: Board | None = None
             if "worker" in self._services:
-                board = await self._stop.unless(self._board(exits))
+                board = await self._stop.unless(self._board(log, exits))
             process = Process(
                 log,
                 self._session.topology,
@@ -171,11 +171,11 @@ class Host:
                 stopping.cancel()
                 telling.cancel()
 
-    async def _board(self, exits: AsyncExitStack) -> "Board":
+    async def _board(self, log: "Log", exits: AsyncExitStack) -> "Board":
         """The board; progress never depends on Redis, so the worker runs without it and its board calls fail."""
         from mesh.wiring import open_board
 
-        board = open_board(self._session.settings)
+        board = open_board(self._session.settings, beside=log)
         exits.push_async_callback(board.close)
         try:
             await board.start()
