@@ -68,6 +68,115 @@ def loop(log: Log, stage: Copy) -> Loop:
     return Loop(log, stage, TOPOLOGY, group="copy", topics=["in"], session_timeout_ms=2_000)
 
 
+class Says:
+    """Notes that say the place and a word, and hear what was stored."""
+
+    def __init__(self) -> None:
+        self.word = "a"
+        self.stored: list[tuple[TopicPartition, Commit]] = []
+        self.rested: list[tuple[list[TopicPartition], bool]] = []
+
+    def note(self, partition: TopicPartition, place: int) -> str:
+        return f"{self.word}{place}"
+
+    def committed(self, partition: TopicPartition, commit: Commit) -> None:
+        self.stored.append((partition, commit))
+
+    async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+        assert within_ms > 0
+        self.rested.append((sorted(partitions), last))
+
+
+def noting(log: Log, stage: Copy, says: Says) -> Loop:
+    return Loop(log, stage, TOPOLOGY, group="copy", topics=["in"], notes=says, session_timeout_ms=2_000)
+
+
+async def until_committed(log: Log, wanted: dict[int, Commit]) -> None:
+    async with asyncio.timeout(20):
+        while dict(await log.committed("copy", "in")) != wanted:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.005)
+
+
+async def test_a_commit_says_what_goes_with_its_place_and_that_is_heard_of(log: Log) -> None:
+    says = Says()
+    async with working(log, TOPOLOGY, noting(log, Copy(), says).run):
+        await until_committed(log, {0: Commit(0, "a0"), 1: Commit(0, "a0")})
+        await append(log, *(NewRecord("in", b"k", b"%d" % n, (), 0) for n in range(3)))
+        await until_committed(log, {0: Commit(3, "a3"), 1: Commit(0, "a0")})
+    assert says.stored[-1] == (TopicPartition("in", 0), Commit(3, "a3"))
+    assert (TopicPartition("in", 1), Commit(0, "a0")) in says.stored
+
+
+async def test_a_place_is_committed_once_more_when_there_is_something_new_to_say(log: Log) -> None:
+    says = Says()
+    service = noting(log, Copy(), says)
+    async with working(log, TOPOLOGY, service.run):
+        await until_committed(log, {0: Commit(0, "a0"), 1: Commit(0, "a0")})
+        says.word = "b"
+        service.recommit(TopicPartition("in", 1))
+        service.recommit(TopicPartition("in", 9))  # not ours: nothing to say
+        await until_committed(log, {0: Commit(0, "a0"), 1: Commit(0, "b0")})
+
+
+async def test_what_a_restore_has_to_say_is_stored_before_anything_is_delivered(log: Log) -> None:
+    await append(log, NewRecord("in", b"k", b"1", (), 0))
+
+    class Watches(Copy):
+        def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+            assert (partition, Commit(0, "a0")) in says.stored
+            return super().step(partition, records)
+
+    says = Says()
+    async with working(log, TOPOLOGY, noting(log, Watches(), says).run):
+        await read_until(log, "out", 1)
+    says.stored.clear()
+    async with working(log, TOPOLOGY, (service := noting(log, Copy(), says)).run):
+        await service.ready.wait()
+    assert says.stored == [], "what stands already is not stored again"
+
+
+async def test_before_the_end_there_is_time_for_last_words_and_they_are_committed(log: Log) -> None:
+    class Talks(Says):
+        async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+            await super().rest(partitions, within_ms=within_ms, last=last)
+            if last:
+                self.word = "last"
+                for partition in partitions:
+                    service.recommit(partition)
+
+    says = Talks()
+    service = noting(log, Copy(), says)
+    async with working(log, TOPOLOGY, service.run):
+        await append(log, NewRecord("in", b"k", b"1", (), 0))
+        await settled(log, "copy", "in")
+    both = [TopicPartition("in", 0), TopicPartition("in", 1)]
+    assert says.rested == [(both, True), (both, False)]
+    assert await log.committed("copy", "in") == {0: Commit(1, "last1"), 1: Commit(0, "last0")}
+
+
+async def test_who_is_given_a_member_only_lets_those_partitions_rest_that_go(log: Log) -> None:
+    says = Says()
+    first = noting(log, Copy(), says)
+    async with working(log, TOPOLOGY, first.run):
+        await first.ready.wait()
+        async with working(log, TOPOLOGY, (second := noting(log, Copy(), Says())).run):
+            await second.ready.wait()
+            assert [(len(gone), last) for gone, last in says.rested] == [(1, False)]
+
+
+async def test_what_a_watched_task_raises_ends_the_loop(log: Log) -> None:
+    async def fails() -> None:
+        raise LogUnavailable("the checkpoint is lost")
+
+    service = loop(log, Copy())
+    running = asyncio.ensure_future(service.run(asyncio.Event()))
+    await service.ready.wait()
+    service.watch(asyncio.ensure_future(fails()))
+    with pytest.raises(LogUnavailable, match="the checkpoint is lost"):
+        async with asyncio.timeout(10):
+            await running
+
+
 async def test_what_was_read_is_performed_and_then_committed(log: Log) -> None:
     async with working(log, TOPOLOGY, loop(log, Copy()).run):
         await append(log, *(NewRecord("in", b"k%d" % n, b"%d" % n) for n in range(50)))
