@@ -1,6 +1,6 @@
 """Laws of runs, checked beside `decide` and by other rules than its own: books on tasks, places, money and endings.
 
-    audit = Audit(topology)
+    audit = Audit([topology])
     for record in inbox:
         before = state.runs.get(run_id)
         effects = state.step(record)
@@ -27,9 +27,10 @@ from mesh.core.topology import Topology
 
 @dataclass(slots=True)
 class Books:
-    """What is known of one open run. `whole`: it was seen from its first request on, and decided under our topology."""
+    """What is known of one open run. `topology` None: it was not seen from its first request on, or its topology is
+    not known."""
 
-    whole: bool
+    topology: Topology | None
     usd_micros: int = 0
     tokens: int = 0
     reserved: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -42,8 +43,8 @@ class Books:
 class Audit:
     """See the module. `checked` counts what was looked at, by invariant."""
 
-    def __init__(self, topology: Topology) -> None:
-        self._topology = topology
+    def __init__(self, topologies: Iterable[Topology]) -> None:
+        self._topologies = {topology.digest: topology for topology in topologies}
         self._books: dict[str, Books] = {}
         self._ended: dict[str, int] = {}
         """Id of an outcome → offset at which it was decided, for as long as the fold remembers."""
@@ -61,8 +62,8 @@ class Audit:
         books = self._books.get(event.run_id)
         if books is None and before is None and now is not None:
             self.runs += event.kind == REQUESTED
-            ours = now.topology == self._topology.digest
-            self._books[event.run_id] = books = Books(whole=ours and event.kind == REQUESTED)
+            topology = self._topologies.get(now.topology) if event.kind == REQUESTED else None
+            self._books[event.run_id] = books = Books(topology)
         if books is not None and now is not None:
             if before is not None and event.kind in (SUCCEEDED, FAILED):
                 yield from self._answered(event, where, before, now, books)
@@ -79,7 +80,7 @@ class Audit:
             return  # it changed nothing
         self.checked["I3"] += 1
         attempt = books.handed_out.pop(was.id, None)
-        if books.whole and attempt != event.attempt:
+        if books.topology is not None and attempt != event.attempt:
             got = "none waits for an answer" if attempt is None else f"attempt {attempt} waits for its answer"
             what = f"an answer of task {was.id} counted, for attempt {event.attempt}"
             yield Violation("I3", where, what, "each attempt to be answered once", got, event.run_id)
@@ -90,20 +91,23 @@ class Audit:
 
     def _reserved(self, event: Event, where: str, now: Run, books: Books) -> Iterator[Violation]:
         """Bring reservations up to the tasks that are open, and look whether the budget allows those that are new."""
+        if books.topology is None:
+            return
         new = False
         for task in now.open.values():
             known = books.reserved.get(task.id)
-            if (known is None or known[0] != task.attempt) and (spec := self._topology.agents.get(task.agent)):
+            if known is None or known[0] != task.attempt:
+                spec = books.topology.agents[task.agent]
                 books.reserved[task.id] = (task.attempt, spec.reserve_usd_micros, spec.reserve_tokens)
                 new = True
         for id in books.reserved.keys() - now.open.keys():
             del books.reserved[id]  # another agent stands in for it
-        if not new or not books.whole or (event.fault is not None and event.fault.code == "expired"):
+        if not new or (event.fault is not None and event.fault.code == "expired"):
             return
         self.checked["I5"] += 1
         usd_micros = books.usd_micros + sum(usd for _, usd, _ in books.reserved.values())
         tokens = books.tokens + sum(tokens for _, _, tokens in books.reserved.values())
-        limits = self._topology.limits
+        limits = books.topology.limits
         for unit, used, limit in (
             ("millionths of a dollar", usd_micros, limits.usd_micros_max),
             ("tokens", tokens, limits.tokens_max),
@@ -114,16 +118,17 @@ class Audit:
                 yield Violation("I5", where, what, expected, str(used), event.run_id)
 
     def _handed_out(self, task: Event, cause: Event, where: str) -> Iterator[Violation]:
-        books = self._books.setdefault(task.run_id, Books(whole=False))
+        books = self._books.setdefault(task.run_id, Books(None))
         self.checked["I4"] += 1
-        limits, known = self._topology.limits, task.path[:-1]
+        depth_max = None if books.topology is None else books.topology.limits.depth_max
+        known = task.path[:-1]
         if task.path in books.paths and task.attempt > 1:
             pass
-        elif task.depth != len(task.path) or task.path[-1:] != (task.agent,) or task.depth > limits.depth_max:
+        elif task.depth != len(task.path) or task.path[-1:] != (task.agent,) or (depth_max and task.depth > depth_max):
             what = f"task {task.task_id} has depth {task.depth} and path {','.join(task.path)}"
-            expected = f"a path to {task.agent!r} of at most {limits.depth_max}"
+            expected = f"a path to {task.agent!r} of at most {depth_max}"
             yield Violation("I4", where, what, expected, run_id=task.run_id)
-        elif books.whole and known and known not in books.paths:
+        elif books.topology is not None and known and known not in books.paths:
             what = f"task {task.task_id} has path {','.join(task.path)}"
             yield Violation("I4", where, what, "a parent in the same run", "none with that path", task.run_id)
         elif cause.kind in (REQUESTED, SUCCEEDED) and task.attempt == 1 and task.cause_id != cause.id:
@@ -143,7 +148,7 @@ class Audit:
             yield Violation("I2", where, what, "one ending", f"one at offset {self._ended[id]} already", run.id)
         self._ended[id] = offset
         books = self._books.pop(run.id, None)
-        if books is None or not books.whole:
+        if books is None or books.topology is None:
             return
         self.checked["I5"] += 1
         cut_off = [books.reserved.get(task.id, (0, 0, 0)) for task in run.open.values() if task.held is None]

@@ -7,13 +7,14 @@ from typing import Final
 
 from mesh.core.audit import Audit
 from mesh.core.codec import Unreadable, read
+from mesh.core.decide import decide
 from mesh.core.effect import DeadLetter, Effect, Finish, PublishEvent, PublishTask
 from mesh.core.event import FAILED, REQUESTED, SUCCEEDED, SWITCHED, Event, derive
 from mesh.core.findings import Report, Violation
 from mesh.core.fold import Partition
 from mesh.core.ledger import Ledger
 from mesh.core.partition import partition_of
-from mesh.core.published import ANSWERED, MATCHED, Published, Sent
+from mesh.core.published import ANSWERED, MATCHED, Published, Sent, digest_of
 from mesh.core.record import NewRecord, Record, TopicPartition, coordinates
 from mesh.core.records import record_of
 from mesh.core.topology import Topology
@@ -55,9 +56,13 @@ class Redecided:
         states: Callable[[int], Partition] | None = None,
         heads: Mapping[TopicPartition, int] | None = None,
         committed: Mapping[TopicPartition, int] | None = None,
+        older: Sequence[tuple[int, Topology]] = (),
     ) -> None:
         self.boxes: dict[int, Box] = {}
         self._topology = topology
+        self._known = [*older, (NEVER_MS, topology)]
+        self._digests = {known.digest: known for _, known in self._known}
+        """Topologies under which runs were opened, each with the time up to which it was the one in use, about."""
         self._published = published
         self._ledger = ledger
         self._report = report
@@ -82,6 +87,8 @@ class Redecided:
             return
         before = box.state.runs.get(event.run_id)
         known = before is not None or event.run_id in box.state.ended or event.kind == SWITCHED
+        if not known and event.kind == REQUESTED and len(self._known) > 1:
+            self._choose_topology(event, box)
         effects = box.state.step(record)
         if not known and box.warm_ms >= 0 and (event.kind != REQUESTED or record.timestamp <= box.warm_ms):
             box.unseen.add(event.run_id)
@@ -93,17 +100,38 @@ class Redecided:
         self._compare(effects, box, record)
 
     def _fresh(self, number: int) -> Partition:
-        return Partition(self._topology, number=number, partitions=self._topology.inbox_partitions)
+        first, partitions = self._known[0][1], self._topology.inbox_partitions
+        return Partition(first, number=number, partitions=partitions, pinned=self._digests)
 
     def _open(self, record: Record) -> Box:
         head = self._heads.get(TopicPartition(record.topic, record.partition), 0)
         state = self._states(record.partition)
-        box = Box(state, Audit(self._topology))
+        box = Box(state, Audit(self._digests.values()))
         if head > state.offset:
             box.warm_ms = box.since_ms = record.timestamp + self._topology.limits.deadline_ms
         elif state.offset > 0:  # restored: runs are known, but not what they had published
             box.since_ms = record.timestamp
         return box
+
+    def _choose_topology(self, event: Event, box: Box) -> None:
+        """The log does not say under which topology a run was opened. It is one under which what followed was
+        published: the one in use before if it will do, else the one that was in use about then, else any."""
+        at_ms = event.at_ms
+        about = next(topology for until_ms, topology in self._known if at_ms <= until_ms)
+        for digest in dict.fromkeys((box.state.topology.digest, about.digest, *self._digests)):
+            candidate = self._digests[digest]
+            _, effects = decide(None, event, candidate, box.state.breakers)
+            if all(self._was_published(effect) for effect in effects):
+                box.state.adopt(candidate)
+                return
+
+    def _was_published(self, effect: Effect) -> bool:
+        if not isinstance(effect, PublishTask | PublishEvent | DeadLetter | Finish):
+            return True
+        expected = record_of(effect, self._topology)
+        id, _ = _names(effect)
+        digest, _ = digest_of(expected.key, expected.value, expected.headers)
+        return any(sent.digest == digest for sent in self._published.find(expected.topic, id))
 
     def _hear(self, event: Event) -> None:
         if event.kind == REQUESTED:
@@ -117,14 +145,9 @@ class Redecided:
     def _compare(self, effects: Sequence[Effect], box: Box, record: Record) -> None:
         """I6, I9: what follows from a record of the inbox against what was published."""
         for effect in effects:
-            if isinstance(effect, PublishTask | PublishEvent):
-                id, run_id = effect.event.id, effect.event.run_id
-            elif isinstance(effect, DeadLetter):
-                id, run_id = effect.id, effect.run_id
-            elif isinstance(effect, Finish):
-                id, run_id = effect.event_id, effect.run.id
-            else:
+            if not isinstance(effect, PublishTask | PublishEvent | DeadLetter | Finish):
                 continue
+            id, run_id = _names(effect)
             expected = record_of(effect, self._topology)
             found, others = self._published.match(expected, id)
             self._report.checked["I6"] += 1
@@ -202,7 +225,7 @@ class Redecided:
             self._report.add(violation)
         for place, head in self._heads.items():
             if place.topic == self._topology.inbox and head > 0 and place.partition not in self.boxes:
-                box = self.boxes[place.partition] = Box(self._states(place.partition), Audit(self._topology))
+                box = self.boxes[place.partition] = Box(self._states(place.partition), Audit(self._digests.values()))
                 box.since_ms, box.next = NEVER_MS, head
         for number, box in self.boxes.items():
             self._judge(TopicPartition(self._topology.inbox, number), box, quiescent=quiescent)
@@ -239,3 +262,14 @@ class Redecided:
     def is_unseen(self, run_id: str) -> bool:
         """Whether a run began before the head of its partition."""
         return any(run_id in box.unseen for box in self.boxes.values())
+
+
+def _names(effect: PublishTask | PublishEvent | DeadLetter | Finish) -> tuple[str, str]:
+    """The id of the record that performs an effect, and its run."""
+    match effect:
+        case DeadLetter():
+            return effect.id, effect.run_id
+        case Finish():
+            return effect.event_id, effect.run.id
+        case _:
+            return effect.event.id, effect.event.run_id

@@ -14,8 +14,10 @@ The steps in this order, since the log is read once; within a step partitions in
 published topics, then those of the inbox, and no further than these: what was decided at or beyond the committed
 offset need not be published yet, and is counted as `unchecked`.
 
-    topology    under which runs were decided; `states` makes another fold for a partition number: one that was
-                restored from a checkpoint, or that knows older topologies
+    topology    under which runs were decided; `older`: those before it (mesh.topologies), oldest first, each with the
+                time until which it was in use, about. The log does not say which run was opened under which of them:
+                the one is taken under which its first effects are those that were published
+    states      makes the fold of a partition number, for one that was restored from a checkpoint
     heads       first offset held, of every partition of every topic; default: all are whole. Where retention removed
                 the head of an inbox partition, runs that began before it cannot be decided again: they are counted in
                 `unchecked`, like records whose topic lost its head
@@ -54,15 +56,24 @@ class Verifier:
         heads: Mapping[TopicPartition, int] | None = None,
         committed: Mapping[TopicPartition, int] | None = None,
         quiescent: bool = False,
+        older: Sequence[tuple[int, Topology]] = (),
     ) -> None:
         self._topology = topology
+        self._depth_max = max(known.limits.depth_max for known in (topology, *(one for _, one in older)))
         self._committed = committed or {}
         self._quiescent = quiescent
         self._published = Published()
         self._ledger = Ledger()
         self._report = Report()
         self._again = Redecided(
-            topology, self._published, self._ledger, self._report, states=states, heads=heads, committed=committed
+            topology,
+            self._published,
+            self._ledger,
+            self._report,
+            states=states,
+            heads=heads,
+            committed=committed,
+            older=older,
         )
         self._pointing: dict[str, tuple[str, bytes]] = {}
         """Coordinates → where the dead letter lies that points there, and the digest of what it says lay there."""
@@ -163,7 +174,7 @@ class Verifier:
     def _look_at_task(self, task: Event, record: Record) -> None:
         """I4, as far as a task tells it by itself."""
         self._report.checked["I4"] += 1
-        depth_max = self._topology.limits.depth_max
+        depth_max = self._depth_max
         if task.depth != len(task.path) or task.path[-1:] != (task.agent,) or not 1 <= task.depth <= depth_max:
             got = f"depth {task.depth} and path {','.join(task.path)[:256]!r}"
             what = f"a task for {task.agent!r} has a depth or path that none can have"
@@ -261,7 +272,11 @@ def check(
     return verifier.report()
 
 
-def published_topics(topology: Topology) -> Sequence[str]:
+def published_topics(*topologies: Topology) -> Sequence[str]:
     """The topics on which the orchestrator publishes: what `Verifier.sent` takes."""
-    egress = [rule.name for rule in topology.topics.values() if rule.egress]
-    return (topology.dead, topology.outcomes, *(topology.tasks(name) for name in topology.agents), *egress)
+    found: dict[str, None] = {}
+    for topology in topologies:
+        egress = [rule.name for rule in topology.topics.values() if rule.egress]
+        tasks = [topology.tasks(name) for name in topology.agents]
+        found |= dict.fromkeys((topology.dead, topology.outcomes, *tasks, *egress))
+    return tuple(found)

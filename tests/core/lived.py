@@ -10,7 +10,7 @@ from typing import Any
 
 from mesh.core.codec import read, write
 from mesh.core.dead import dead_record
-from mesh.core.effect import Effect, Note, PublishTask, Schedule
+from mesh.core.effect import DeadLetter, Effect, Finish, PublishEvent, PublishTask, Schedule
 from mesh.core.event import NO_USAGE, Event, Fault, Part, Usage
 from mesh.core.findings import Asked, Report
 from mesh.core.fold import Partition
@@ -140,7 +140,9 @@ def failing(times: int) -> Answer:
 
 def published(effect: Effect, lived: Lived) -> NewRecord | None:
     """The record that performs an effect."""
-    return None if isinstance(effect, Schedule | Note) else record_of(effect, lived.topology)
+    if not isinstance(effect, PublishTask | PublishEvent | DeadLetter | Finish):
+        return None
+    return record_of(effect, lived.topology)
 
 
 def last_effects(lived: Lived) -> list[NewRecord]:

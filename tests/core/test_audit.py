@@ -37,7 +37,7 @@ class Desk:
     """An audit with one run, step by step."""
 
     def __init__(self) -> None:
-        self.audit = Audit(MESH)
+        self.audit = Audit([MESH])
         self.state: Run | None = None
         self.offset = -1
 

@@ -1,5 +1,6 @@
 """A check of a mesh that is alive, of a log whose head is gone, and how a check is made."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from mesh.core.codec import write
 from mesh.core.findings import REFUSED, UNKNOWN, Asked
 from mesh.core.fold import ENDED_OFFSETS_MAX
 from mesh.core.ingress import REJECTED_TYPE
+from mesh.core.partition import partition_of
 from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.topology import Limits
 from mesh.core.verify import Verifier, check, published_topics
 from tests.builders import AT_MS, event
 from tests.core.lived import (
@@ -201,3 +204,38 @@ def test_a_log_without_records_is_well() -> None:
     report = check(MESH, {})
     assert report.good
     assert not report.records
+
+
+# ----------------------------------------------------------------------------------------------------- older topologies
+
+OLD = replace(MESH, digest="a" * 16, limits=Limits(usd_micros_max=100_000, deadline_ms=5_000))
+
+
+def changed() -> Lived:
+    """Two runs under an older topology with another deadline, and one under today's."""
+    lived = Lived(MESH)
+    for n, known in enumerate((OLD, OLD, MESH)):
+        one = live(known, [event(id=f"r{n}", run_id=f"run-{n}")], at_ms=AT_MS + n * 1_000)
+        for stored in one.records.values():
+            for record in stored:
+                lived.append(as_new(record), record.timestamp)
+    return lived
+
+
+def test_runs_opened_under_another_topology_diverge_from_todays() -> None:
+    assert set(changed().found()) == {"I6"}
+
+
+@pytest.mark.parametrize("until_ms", [AT_MS + 1_500, AT_MS - 1, AT_MS + 10**9], ids=["right", "too early", "too late"])
+def test_each_run_is_decided_under_the_topology_that_explains_it(until_ms: int) -> None:
+    lived = changed()
+    verifier = Verifier(MESH, older=[(until_ms, OLD)], quiescent=True)
+    for topic in published_topics(MESH, OLD):
+        for record in lived.records.get(topic, ()):
+            verifier.sent(record)
+    for record in lived.records[INBOX.topic]:
+        home = partition_of(record.key or b"", MESH.inbox_partitions)
+        verifier.inbox(record._replace(partition=home))
+    report = verifier.report()
+    assert report.violations == []
+    assert report.endings == {"completed": 3}
