@@ -1,6 +1,11 @@
 """`python -m mesh` is `mesh`."""
 
-from mesh.cli import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from mesh.cli import main
+
+        main()
+    except KeyboardInterrupt:  # before `main` could see it
+        sys.exit(130)

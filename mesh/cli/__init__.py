@@ -10,10 +10,14 @@ from collections.abc import Sequence
 
 
 def main() -> None:
-    """The entry point of the command."""
-    from mesh.cli.app import execute
+    """The entry point of the command. Ctrl-C while Python still imports ends it as quietly as later."""
+    try:
+        from mesh.cli.app import execute
 
-    sys.exit(execute(sys.argv[1:]))
+        code = execute(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
 
 
 def parses(arguments: Sequence[str]) -> bool:

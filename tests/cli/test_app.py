@@ -138,6 +138,13 @@ def test_ctrl_c_of_a_command_that_watches_is_exit_code_130(desk: Cli) -> None:
     assert "Traceback" not in done.err
 
 
+def test_ctrl_c_while_python_still_imports_is_quiet_and_exit_code_130(project: Cli) -> None:
+    (project.folder / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    shadowed = {"PYTHONPATH": os.pathsep.join((str(project.folder), project.environ["PYTHONPATH"]))}
+    done = project.fresh("version", env=shadowed)
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
 def test_importing_the_package_and_asking_for_its_version_is_cheap() -> None:
     """Measured in CPU time, so that a busy machine does not matter; the best of three."""
     root = Path(__file__).parents[2]
