@@ -70,6 +70,7 @@ def _json(spec: AgentSpec, lag: int | None) -> dict[str, Any]:
         "join": spec.join,
         "when": None if spec.when is None else str(spec.when),
         "emits": list(spec.emits),
+        "fallback": list(spec.fallback),
         "run": spec.run,
         "timeout_ms": spec.timeout_ms,
         "attempts_max": spec.retry.attempts_max,

@@ -1,6 +1,6 @@
 """`mesh check`: does topics.yaml hold together, do its agents import, do both say the same?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mesh.cli.options import command, verb
@@ -65,17 +65,17 @@ def _problems(topology: Topology) -> Iterator[Problem]:
                 error.remedy,
             )
         else:
-            yield from _differences(spec, agent)
+            yield from _differences(spec, topology.given(spec.name), agent)
 
 
-def _differences(spec: AgentSpec, agent: "Agent") -> Iterator[Problem]:
+def _differences(spec: AgentSpec, given: Sequence[str], agent: "Agent") -> Iterator[Problem]:
     untyped = any("" in parameter.adapters for parameter in agent.parameters)
-    deaf = [type for type in spec.on if type not in agent.hears]
+    deaf = [type for type in given if type not in agent.hears]
     if deaf and not untyped:
         near = nearest(deaf[0], agent.hears)
         remedy = f"Did you mean {near!r}?" if near else f"Add a parameter for {deaf[0]!r} to {spec.run}"
         yield Problem(spec.line, f"{spec.name}: its function takes no {', '.join(map(repr, deaf))}", remedy)
-    unheard = [type for p in agent.parameters if p.required for type in p.types if not set(p.types) & set(spec.on)]
+    unheard = [type for p in agent.parameters if p.required for type in p.types if not set(p.types) & set(given)]
     if unheard:
         what = f"{spec.name}: its function takes {', '.join(map(repr, unheard))}, which it does not hear"
         yield Problem(spec.line, what, f"Add it to `on`, or remove the parameter from {spec.run}")

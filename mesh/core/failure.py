@@ -2,7 +2,8 @@
 
 later      the agent asked for it: the same attempt once more, after the time it named, before the deadline
 retry      it may be repeated, attempts are left, the budget and the deadline allow it: after a backoff
-fallback   the next agent of the chain gets the same input, as one more task of the run, under the same limits
+fallback   the next agent of the chain gets the same input, as one more task of the run, under the same limits; not
+           when it is the input that is at fault
 pause      the same, but too many agents failed one after another: the run waits for somebody to look at it
 give up    a dead letter and a failure of the run; a redrive can take both back
 """
@@ -21,6 +22,8 @@ from mesh.core.lineage import Refusal, input_mark, refuse_hop, visits_cap, way
 from mesh.core.run import Failure, Held, Past, Run, Task
 from mesh.core.topology import Retry, Topology
 
+INPUT_AT_FAULT = frozenset({"rejected", "schema", "bad_batch"})
+"""It is the input that no agent can use, so nobody else is asked."""
 EXPIRY_SLACK_MS = 1_000
 """A task that expired so long before the deadline was dispatched before the deadline was moved."""
 
@@ -49,7 +52,7 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
             effects.append(wait(run, replace(task, past=task.past._replace(laters=laters)), event, due_ms))
             return
         remember(run, refusal)
-    if fault.code != "rejected" and fall_back(run, task, given, event, topology, breakers, effects):
+    if fault.code not in INPUT_AT_FAULT and fall_back(run, task, given, event, topology, breakers, effects):
         return
     del run.open[task.id]
     run.failures = (*run.failures, Failure(task.agent, task.id, task.attempt, fault.code, fault.message, task.path))

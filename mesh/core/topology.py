@@ -68,6 +68,8 @@ class AgentSpec:
     breaker: BreakerRule | None = None
     visits_max: int | None = None
     lanes: int = 64
+    cache_ms: int | None = None
+    """How long answers are kept on the board, for a task that is delivered again; None: not at all."""
     key: str | None = None
     """Path of the payload field that orders this agent's tasks; None: the run id."""
     reserve_usd_micros: int = 0
@@ -148,6 +150,11 @@ class Topology:
     @property
     def topologies(self) -> str:
         return f"{self.prefix}.topologies"
+
+    def given(self, agent: str) -> tuple[str, ...]:
+        """Types of events that an agent gets: those it hears, and those of the agents for which it stands in."""
+        others = (spec.on for spec in self.agents.values() if agent in spec.fallback)
+        return tuple(dict.fromkeys([*self.agents[agent].on, *(type for types in others for type in types)]))
 
     def tasks(self, agent: str) -> str:
         """The topic of an agent's tasks."""

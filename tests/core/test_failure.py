@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from mesh.core.event import Event
 from mesh.core.topology import BreakerRule, Limits, Retry, Topology
 from tests.builders import AT_MS, agent, topology
@@ -105,9 +107,10 @@ def test_attempts_come_before_fallbacks() -> None:
     play.on(failed("fraud"), note("fell_back"), task("rules"))
 
 
-def test_what_an_agent_rejects_is_not_asked_of_another() -> None:
+@pytest.mark.parametrize("code", ["rejected", "schema", "bad_batch"])
+def test_an_input_that_is_at_fault_itself_is_not_given_to_another(code: str) -> None:
     play = Playbook(desk()).on(requested(), task("fraud"))
-    play.on(failed("fraud", "rejected", retryable=False), dead("rejected"), ended("failed", failures=["fraud"]))
+    play.on(failed("fraud", code, retryable=False), dead(code), ended("failed", failures=["fraud"]))
 
 
 def test_an_answer_of_the_agent_that_was_replaced_comes_too_late() -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from mesh.core.condition import parse
 from mesh.core.topology import AgentSpec, Limits, Retry, Row, TopicRule, Topology
+from tests import builders
+from tests.builders import agent
 
 
 def topology(prefix: str = "mesh") -> Topology:
@@ -33,3 +35,11 @@ def test_a_topology_can_be_sent_to_another_process() -> None:
     again = pickle.loads(pickle.dumps(mesh))
     assert again == mesh
     assert again.rows["x"][0].agent.when.holds({"x": {"n": 2}})
+
+
+def test_an_agent_gets_what_it_hears_and_what_those_hear_for_whom_it_stands_in() -> None:
+    mesh = builders.topology(
+        a=agent("x | y -> z", fallback=("c",)), b=agent("y -> z", fallback=("c",)), c=agent("w ->")
+    )
+    assert mesh.given("c") == ("w", "x", "y")
+    assert mesh.given("b") == ("y",)
