@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mesh.core.codec import Unreadable, read
+from mesh.core.control import ALL
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.event import ID_PATTERN, REQUESTED, Event
 from mesh.core.history import History, Moment, time_ms
@@ -31,6 +32,8 @@ BEGUN_MAX: Final = 50
 """Runs counted whose id begins with a name; more are as ambiguous."""
 TOLD_MAX: Final = 10_000
 """Ended runs remembered by `watch`, so that a request that comes again does not look like another run."""
+NO_RUN: Final = ALL.encode()
+"""Key of what concerns all runs."""
 _REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
 
 
@@ -144,6 +147,8 @@ class Runs:
         marks = (("ce_id", name), ("ce_subject", name))
         async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
             key = record.key or b""
+            if key == NO_RUN:
+                continue
             rank = 0 if key == name else 2 if key.startswith(name) else 3
             if rank and any(mark in record.headers for mark in marks) and _is_request(record):
                 rank = 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mesh import Emit, InvalidInput, Payload
+from mesh.core.control import Switch
 from mesh.core.errors import NotFound
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.runs import Change, Runs, outcome_of
@@ -102,6 +103,16 @@ async def test_what_is_not_there_is_not_found(mesh: MeshTest, runs: Runs) -> Non
     for name in ("nobody", "f" * 24, "with space", "x" * 500):
         with pytest.raises(NotFound, match="no run goes by"):
             await runs.find(name)
+
+
+async def test_what_is_told_to_every_partition_is_no_run(mesh: MeshTest, runs: Runs) -> None:
+    await mesh.client.turn(Switch("agent", "second", "stopped", "ann@desk"))
+    async with asyncio.timeout(DEADLINE_S):
+        while sum(b.end for b in (await mesh.log.bounds("mesh.inbox")).values()) < 2:
+            await asyncio.sleep(0.005)
+    with pytest.raises(NotFound):
+        await runs.find("*")
+    assert await runs.latest(limit=10) == []
 
 
 async def test_a_name_of_several_runs_names_them(mesh: MeshTest, runs: Runs) -> None:
