@@ -14,6 +14,7 @@ from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.runs import Change, Runs, outcome_of
 from mesh.testing import MeshTest
 from mesh.wire.ports import Bounds, Commit, Log, Reader
+from tests.services.conftest import read_until
 
 TOPOLOGY = """
 mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s}}
@@ -107,9 +108,7 @@ async def test_what_is_not_there_is_not_found(mesh: MeshTest, runs: Runs) -> Non
 
 async def test_what_is_told_to_every_partition_is_no_run(mesh: MeshTest, runs: Runs) -> None:
     await mesh.client.turn(Switch("agent", "second", "stopped", "ann@desk"))
-    async with asyncio.timeout(DEADLINE_S):
-        while sum(b.end for b in (await mesh.log.bounds("mesh.inbox")).values()) < 2:
-            await asyncio.sleep(0.005)
+    await read_until(mesh.log, "mesh.inbox", 2)
     with pytest.raises(NotFound):
         await runs.find("*")
     assert await runs.latest(limit=10) == []
