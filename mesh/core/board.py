@@ -73,6 +73,21 @@ def check_value(key: str, value: bytes) -> None:
         )
 
 
+def check_lease(key: str, value: bytes, ttl_ms: int) -> None:
+    """Raise InvalidInput for a bad key or value, or for a time of nothing."""
+    check_key(key)
+    check_value(key, value)
+    if ttl_ms < 1:
+        raise InvalidInput(
+            "a lease must last",
+            code="bad_limit",
+            where=key,
+            expected="ttl_ms of at least 1",
+            got=str(ttl_ms),
+            remedy="Give how long it stands",
+        )
+
+
 def check_item(key: str, item: bytes, items_max: int) -> bytes:
     """The item as it will stand in the array at `key`. Raise InvalidInput for what no array could hold."""
     check_value(key, item)

@@ -8,13 +8,15 @@ from typing import Any
 from mesh.core.topology import AgentSpec, Topology
 
 _OWN_FORM = ("line", "when", "retry", "breaker")
+_NOT_DECIDED_BY = ("cache_ms",)
+"""What no decision depends on: it may be tuned without another digest."""
 
 
 def digest_of(topology: Topology) -> str:
     """The digest of what a topology means: comments, lines, and orders that do not matter leave it the same."""
     agents = {}
     for name, spec in topology.agents.items():
-        content = {key: value for key, value in _fields_of(spec).items() if key not in _OWN_FORM}
+        content = {key: value for key, value in _fields_of(spec).items() if key not in (*_OWN_FORM, *_NOT_DECIDED_BY)}
         content["on"] = spec.on if spec.join else set(spec.on)
         content["emits"] = set(spec.emits)
         content["when"] = None if spec.when is None else [str(spec.when), spec.when.bound]

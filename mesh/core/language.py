@@ -30,7 +30,7 @@ MONEY_WORDS: Final = ("usd", "tokens")
 TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions")
 AGENT_WORDS: Final = (
     *("run", "on", "when", "emits", "timeout", "retry", "fallback", "breaker"),
-    *("visits_max", "lanes", "key", "reserve"),
+    *("visits_max", "lanes", "key", "reserve", "cache"),
 )
 RETRY_WORDS: Final = ("attempts", "first", "factor", "max", "jitter", "final")
 BREAKER_WORDS: Final = ("failures", "open")
@@ -199,6 +199,7 @@ class _Declarations(Reader):
             breaker=self.breaker(f"{place}.breaker", fields["breaker"]) if "breaker" in fields else None,
             visits_max=self.value(fields, place, "visits_max", count, None),
             lanes=self.value(fields, place, "lanes", whole(1, 100_000), default.lanes),
+            cache_ms=self.value(fields, place, "cache", at_least(1, duration_ms), None),
             key=self.value(fields, place, "key", path_text, None),
             reserve_usd_micros=usd or 0,
             reserve_tokens=tokens or 0,

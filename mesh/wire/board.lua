@@ -195,4 +195,11 @@ function act.add()
   return {'answer', whole(value), applied and '1' or '0'}
 end
 
+function act.lease()
+  local stands = redis.call('GET', past) or ''
+  if stands ~= ARGV[5] then return {'answer', stands} end
+  redis.call('SET', past, ARGV[6], 'PX', ARGV[7])
+  return {'answer', ARGV[6]}
+end
+
 return repeated() or act[ARGV[1]]()

@@ -256,6 +256,15 @@ class Board(Protocol):
         """Add to the counter at `key` (0 at first) unless the sum would leave the limits."""
         ...
 
+    async def lease(self, key: str, value: bytes, *, ttl_ms: int, expect: bytes = b"") -> bytes:
+        """Write a value that passes by itself after `ttl_ms`, if `expect` stands there (b"": nothing does). Answers
+        the value that stands then: `value`, or another one and nothing was written.
+
+        A world of its own beside the values: no versions, no history, not among `keys`, not watched. For leases and
+        caches, whose loss costs time or money and nothing else.
+        """
+        ...
+
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
         """Past values of `key`, newest first (the value that stands is the first); at most 1,000 and 1 MiB are kept."""
         ...

@@ -181,6 +181,10 @@ class RedisBoard:
         answer = self._settled(key, op_id, ANY, await self._run("add", key, op_id, "", amount, low, high))
         return Count(int(answer[1]), answer[2] == b"1")
 
+    async def lease(self, key: str, value: bytes, *, ttl_ms: int, expect: bytes = b"") -> bytes:
+        rules.check_lease(key, value, ttl_ms)  # `~` is in no key, so it lies apart from the values
+        return (await self._run("lease", f"~{key}", "", "", expect, value, ttl_ms))[1]
+
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
         rules.check_key(key)
         count = rules.check_limit(limit)

@@ -42,6 +42,7 @@ def test_the_digest_is_sixteen_hex_digits_and_stays() -> None:
         ("egress: [order.fulfilled, order.rejected]", "egress: [order.rejected, order.fulfilled]"),
         ("timeout: 2s", "timeout: 2000ms"),
         ("emits: fraud.scored", "emits: [fraud.scored], lanes: 64"),
+        ("emits: fraud.scored", "emits: [fraud.scored], cache: 1h"),
         ('"fraud.scored.score < 0.7"', "(fraud.scored.score<0.70)"),
     ],
 )

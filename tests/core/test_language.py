@@ -88,6 +88,7 @@ when: x == 1
 retry: {attempts: 5, first: 100ms, factor: 1.5, max: 2s, jitter: 0}
 visits_max: 4
 lanes: 7
+cache: 1h
 key: order."odd name"
 reserve: {usd: 0.01, tokens: 500}"""
         )
@@ -96,6 +97,7 @@ reserve: {usd: 0.01, tokens: 500}"""
     assert spec.timeout_ms == 1
     assert spec.retry == Retry(5, 100, 1.5, 2_000, 0.0)
     assert (spec.visits_max, spec.lanes, spec.key) == (4, 7, 'order."odd name"')
+    assert spec.cache_ms == 3_600_000
     assert (spec.reserve_usd_micros, spec.reserve_tokens) == (10_000, 500)
     assert spec.when is not None
     assert spec.when.holds({"a": {"x": 1}})

@@ -30,6 +30,7 @@ class Store:
     def __init__(self, world: World) -> None:
         self.world = world
         self.life = Life({}, {}, {})
+        self.leases: dict[str, tuple[bytes, int]] = {}
         self.lives = 1
         self.counter = 0
         self.silent = False
@@ -48,6 +49,7 @@ class Store:
     def roll_back(self, to: Life) -> None:
         """Come back as it was then (a failover that lost the last writes), or empty."""
         self.life = Life({k: list(v) for k, v in to.past.items()}, dict(to.gone), copy.copy(to.answers))
+        self.leases.clear()
         self.lives += 1
         self.world.tell("board", "rolled back", self.incarnation)
 
@@ -183,6 +185,19 @@ class SimBoard:
             return Count(value + amount, True)
 
         return await self._ask(lambda: self._store.once("add", key, op_id, add))
+
+    async def lease(self, key: str, value: bytes, *, ttl_ms: int, expect: bytes = b"") -> bytes:
+        rules.check_lease(key, value, ttl_ms)
+
+        def lease() -> bytes:
+            found, until_ms = self._store.leases.get(key, (b"", 0))
+            stands = found if until_ms > self._store.world.now_ms else b""
+            if stands != expect:
+                return stands
+            self._store.leases[key] = (value, self._store.world.now_ms + ttl_ms)
+            return value
+
+        return await self._ask(lease)
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
         rules.check_key(key)

@@ -18,12 +18,13 @@ from mesh.core.errors import Conflict, InvalidInput
 from mesh.wire.ports import ABSENT, Board
 from tests.wire.board_follow_contract import BoardFollowContract
 from tests.wire.board_kit import PATIENCE_S, OpenBoard, Wipe, values
+from tests.wire.board_lease_contract import BoardLeaseContract
 from tests.wire.board_ops_contract import BoardOpsContract
 
 LUA = """'"]] redis.call("FLUSHALL") --[[ ' ) KEYS[1] ARGV[1] \\0 ; DROP TABLE board_past; -- ${x} %s {0}"""
 
 
-class BoardContract(BoardOpsContract, BoardFollowContract):
+class BoardContract(BoardOpsContract, BoardFollowContract, BoardLeaseContract):
     # ---------------------------------------------------------------------------------------------- get, put, versions
 
     async def test_a_key_never_written_has_no_value(self, board: Board) -> None:

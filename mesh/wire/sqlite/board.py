@@ -40,6 +40,9 @@ _SCHEMA: Final = (
         id INTEGER PRIMARY KEY, key TEXT NOT NULL, op_id TEXT NOT NULL, nth INTEGER NOT NULL, at_ms INTEGER NOT NULL,
         kind TEXT NOT NULL, answer BLOB NOT NULL, UNIQUE (key, op_id)) STRICT""",
     "CREATE UNIQUE INDEX IF NOT EXISTS board_op_nth ON board_op (key, nth)",
+    """CREATE TABLE IF NOT EXISTS board_lease (
+        key TEXT PRIMARY KEY, value BLOB NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS board_lease_until ON board_lease (until_ms)",
 )
 _PAST: Final = "SELECT key, value, incarnation || ':' || seq, at_ms, by FROM board_past"
 _SWEEP: Final = 4
@@ -188,6 +191,22 @@ class SqliteBoard:
             return count
 
         return await self._write("add", job)
+
+    async def lease(self, key: str, value: bytes, *, ttl_ms: int, expect: bytes = b"") -> bytes:
+        rules.check_lease(key, value, ttl_ms)
+        now_ms = self._clock.now_ms()
+
+        def job(connection: sqlite3.Connection) -> bytes:
+            row = connection.execute("SELECT value, until_ms FROM board_lease WHERE key = ?", (key,)).fetchone()
+            stands: bytes = b"" if row is None or row[1] <= now_ms else row[0]
+            if stands != expect:
+                return stands
+            connection.execute("INSERT OR REPLACE INTO board_lease VALUES (?, ?, ?)", (key, value, now_ms + ttl_ms))
+            old = "SELECT key FROM board_lease WHERE until_ms < ? ORDER BY until_ms LIMIT ?"
+            connection.execute(f"DELETE FROM board_lease WHERE key IN ({old})", (now_ms, _SWEEP))
+            return value
+
+        return await self._write("lease", job, wakes=())
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
         rules.check_key(key)
