@@ -12,7 +12,7 @@ import orjson
 from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.control import BREAKER, Switch, control_record
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
-from mesh.core.event import DUE, FAILED, JSON, OUTCOME, TASK, Event, Fault, Usage, derive, rfc3339
+from mesh.core.event import DUE, FAILED, JSON, OUTCOME, SUCCEEDED, TASK, Event, Fault, Usage, derive, rfc3339
 from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.run import Result, Run
 from mesh.core.topology import Topology
@@ -123,19 +123,16 @@ def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
 def instead_of(record: NewRecord, code: str, message: str, topology: Topology) -> NewRecord:
     """What to append when the log refused `record`: never silence.
 
-    A task → a final failure of that task. An outcome → the same outcome without its payloads. Anything else → a
-    dead letter that points at what was refused, without its value.
+    A task, or the answer to one → a final failure of that task. An outcome → the same outcome without its payloads.
+    Anything else → a dead letter that points at what was refused, without its value.
     """
     headers = dict(record.headers)
     kind = headers.get("ce_meshkind", b"").decode("ascii", "replace")
     text = f"the log refused a record for {record.topic} ({len(record.value or b'')} bytes): {message}"
-    if kind == TASK:
-        stored = StoredRecord(record.topic, 0, 0, 0, record.key, record.value, record.headers)
-        task = read(stored)
-        if isinstance(task, Event):
-            answer = replace(task, kind=FAILED, id=f"{task.id}:{FAILED}", data=b"null", content_type=JSON, origin="")
-            answer.fault = Fault(f"refused_{code}", text, retryable=False)
-            return NewRecord(topology.inbox, task.run_id.encode(), answer.data, write(answer))
+    if kind in (TASK, SUCCEEDED, FAILED):
+        refused = read(StoredRecord(record.topic, 0, 0, 0, record.key, record.value, record.headers))
+        if isinstance(refused, Event):
+            return _failure(refused, Fault(f"refused_{code}", text, retryable=False), topology)
     if kind == OUTCOME and record.value is not None:
         body = orjson.loads(record.value)
         body["results"] = [
@@ -156,6 +153,16 @@ def instead_of(record: NewRecord, code: str, message: str, topology: Topology) -
         run_id=headers.get("ce_correlationid", b"").decode("utf-8", "replace")[:128],
     )
     return dead_letter(dead, topology)
+
+
+def _failure(refused: Event, fault: Fault, topology: Topology) -> NewRecord:
+    """The final failure of the task that could not be sent, or whose answer could not."""
+    if refused.fault is not None:
+        fault = fault._replace(message=f"{fault.message}; it said: {refused.fault.code}: {refused.fault.message}")
+    answer = replace(refused, kind=FAILED, data=b"null", content_type=JSON, fault=fault)
+    answer.id = f"{refused.id.removesuffix(f':{refused.kind}')}:{FAILED}"
+    answer.origin = "" if refused.kind == TASK else refused.origin
+    return NewRecord(topology.inbox, refused.run_id.encode(), answer.data, write(answer))
 
 
 def capped(stack: str) -> str:

@@ -1,5 +1,6 @@
 """How each effect looks on the wire: tasks, egress, outcomes, timers, dead letters, and what replaces a refused one."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.core import settle
 from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule
-from mesh.core.event import DUE, EGRESS, FAILED, OUTCOME, Event, derive
+from mesh.core.event import DUE, EGRESS, FAILED, NO_USAGE, OUTCOME, Event, Fault, Part, Usage, derive
 from mesh.core.fold import dead_record
 from mesh.core.lineage import Refusal
 from mesh.core.record import NewRecord, StoredRecord
@@ -225,6 +227,28 @@ def test_a_refused_task_becomes_its_final_failure() -> None:
     assert event.fault is not None
     assert (event.fault.code, event.fault.retryable) == ("refused_too_large", False)
     assert "mesh.tasks.pricing (18 bytes): 2 MB" in event.fault.message
+
+
+def test_a_refused_answer_is_the_final_failure_of_its_task() -> None:
+    asked = replace(task(), origin="mesh.tasks.pricing:3:7")
+    done = settle.succeeded(asked, [Part("order.priced", b"{}" * 99)], Usage(1_000, 7))
+    record = NewRecord(TOPOLOGY.inbox, b"r1", done.data, write(done))
+    event = again(instead_of(record, "too_large", "2 MB", TOPOLOGY))
+    assert (event.kind, event.id, event.task_id, event.agent) == (FAILED, "t1:1:failed", "t1", "pricing")
+    assert (event.data, event.usage, event.origin) == (b"null", Usage(1_000, 7), asked.origin)
+    assert event.fault is not None
+    assert (event.fault.code, event.fault.retryable) == ("refused_too_large", False)
+    assert "mesh.inbox (198 bytes): 2 MB" in event.fault.message
+
+
+def test_a_refused_failure_is_a_final_one_that_tells_what_it_said() -> None:
+    failed = settle.failed(task(), Fault("exception", "no such shop"), NO_USAGE)
+    record = NewRecord(TOPOLOGY.inbox, b"r1", failed.data, write(failed))
+    event = again(instead_of(record, "too_large", "2 MB", TOPOLOGY))
+    assert (event.kind, event.id, event.data) == (FAILED, failed.id, b"null")
+    assert event.fault is not None
+    assert (event.fault.code, event.fault.retryable) == ("refused_too_large", False)
+    assert "it said: exception: no such shop" in event.fault.message
 
 
 def test_a_refused_outcome_is_sent_without_its_payloads() -> None:
