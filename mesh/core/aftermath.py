@@ -9,6 +9,7 @@ from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.letter import REDRIVE, letter_of
 from mesh.core.record import Record
 from mesh.core.records import OUTCOME_TYPE
+from mesh.core.redrive import HOP, TASK
 from mesh.core.redrive_ledger import Entry
 from mesh.core.topology import Topology
 
@@ -55,5 +56,5 @@ class Aftermath:
             return {}
         heard = body.get("redrives") if isinstance(body, dict) else None
         if isinstance(heard, list):  # an outcome from before the redrive was heard is not its end
-            concerned = [key for key in concerned if key in heard or self.waiting[key].way == "new"]
+            concerned = [key for key in concerned if key in heard or self.waiting[key].way not in (TASK, HOP)]
         return dict.fromkeys(concerned, event.type.removeprefix(OUTCOME_TYPE))

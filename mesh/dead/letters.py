@@ -25,6 +25,8 @@ from mesh.wire.ports import Appended, Bounds, Clock, Log, Refused
 CHUNK_MAX: Final = 100
 """Letters that are sent, and noted as sent, at once."""
 NAMES_SHOWN_MAX: Final = 5
+CLOCKS_APART_MS_MAX: Final = 60_000
+"""Between the log's clock and ours; the ledger's times are ours."""
 
 
 class Chosen(NamedTuple):
@@ -128,7 +130,8 @@ class DeadLetters:
             letters.setdefault(letter.id, letter)
         if chosen.names:
             letters = self._named(letters, chosen.names)
-        return [Case(letter, ledger.standing(letter)) for letter in letters.values() if chosen.fits(letter)]
+        found = [Case(letter, ledger.standing(letter)) for letter in letters.values() if chosen.fits(letter)]
+        return sorted(found, key=lambda case: (case.letter.at_ms, case.letter.record.offset))
 
     async def entries(self, letter_id: str) -> Sequence[Entry]:
         """What the ledger says about a letter, in order."""
@@ -348,7 +351,7 @@ class DeadLetters:
         if not sent:
             return list(cases)
         aftermath, results = Aftermath(sent, self._topology), dict[str, str]()
-        since_ms = min(entry.at_ms for entry in sent)
+        since_ms = min(entry.at_ms for entry in sent) - CLOCKS_APART_MS_MAX
         for topic in (self._topology.outcomes, self._topology.dead):
             async for record in between(self._log, topic, await since(self._log, topic, since_ms)):
                 results |= aftermath.take(record)

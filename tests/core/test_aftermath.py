@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+import pytest
 
 from mesh.core.aftermath import Aftermath
 from mesh.core.codec import write
@@ -47,8 +48,9 @@ def test_an_outcome_from_before_the_redrive_was_heard_is_not_its_end() -> None:
     assert aftermath.take(outcome(body={"redrives": ["d1:r1", "d1:r2"]})) == {"d1:r2": "completed"}
 
 
-def test_a_run_that_began_anew_hears_no_redrives() -> None:
-    aftermath = Aftermath([ENTRY._replace(way="new")], MESH)
+@pytest.mark.parametrize("way", ["new", "topic"])
+def test_a_run_that_began_anew_hears_no_redrives(way: str) -> None:
+    aftermath = Aftermath([ENTRY._replace(way=way)], MESH)
     assert aftermath.take(outcome(body={"redrives": []})) == {"d1:r1": "completed"}
 
 
