@@ -5,8 +5,10 @@ from typing import Any
 from mesh.cli.options import command, verb
 from mesh.cli.screen import Piece
 from mesh.cli.session import Session, embedded_path
-from mesh.cli.text import span
+from mesh.cli.text import ago, span
+from mesh.core.control import NOTHING, Switch
 from mesh.core.errors import NotFound
+from mesh.core.event import rfc3339
 from mesh.core.topology import AgentSpec, Topology
 from mesh.wire.ports import Log
 
@@ -15,26 +17,32 @@ app = verb()
 
 @command(app, "agents", example="mesh agents --json | jq 'select(.lag > 0)'")
 async def agents(session: Session) -> None:
-    """List the agents: what they hear, their limits, their lag.
+    """List the agents: what they hear, their limits, their lag, and who stopped them.
 
     Lag is the number of records that its group has not committed yet. Without a mesh it is left out.
     """
     topology = session.topology
     lags: dict[str, int | None] = dict.fromkeys(topology.agents)
+    control = NOTHING
     path = embedded_path(session.settings.log)
     if path is None or path.is_file():
+        from mesh.wire.follow import control_now
+
         async with session.log() as log:
+            control = await control_now(log, topology)
             for name in topology.agents:
                 lags[name] = await _lag(log, topology, name)
     else:
         session.screen.note(("no mesh here yet, so no lag: `mesh up` starts one", "dim"))
     rows: list[list[Piece]] = []
     for name, spec in topology.agents.items():
-        session.screen.emit(_json(spec, lags[name]))
+        stop = control.stop_of(name)
+        session.screen.emit(_json(spec, lags[name], stop))
         lag = lags[name]
         rows.append(
             [
                 (name, "bold"),
+                "" if stop is None else (f"{ago(stop.at_ms)} by {stop.by}", "red"),
                 _heard(spec),
                 ", ".join(spec.emits) or ("–", "dim"),
                 "–" if lag is None else (f"{lag:,}", "yellow" if lag else ""),
@@ -44,8 +52,8 @@ async def agents(session: Session) -> None:
                 (spec.run, "dim"),
             ]
         )
-    heads = ("AGENT", "HEARS", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
-    session.screen.table(heads, rows, flexible=1)
+    heads = ("AGENT", "STOPPED", "HEARS", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
+    session.screen.table(heads, rows, flexible=2)
 
 
 async def _lag(log: Log, topology: Topology, name: str) -> int | None:
@@ -63,7 +71,7 @@ def _heard(spec: AgentSpec) -> str:
     return f"{heard} when …" if spec.when is not None else heard
 
 
-def _json(spec: AgentSpec, lag: int | None) -> dict[str, Any]:
+def _json(spec: AgentSpec, lag: int | None, stop: Switch | None) -> dict[str, Any]:
     return {
         "agent": spec.name,
         "hears": list(spec.on),
@@ -77,4 +85,5 @@ def _json(spec: AgentSpec, lag: int | None) -> dict[str, Any]:
         "lanes": spec.lanes,
         "visits_max": spec.visits_max,
         "lag": lag,
+        "stopped": None if stop is None else {"by": stop.by, "why": stop.why, "at": rfc3339(stop.at_ms)},
     }

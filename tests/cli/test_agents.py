@@ -23,6 +23,16 @@ def test_what_waits_for_an_agent_that_nobody_runs_is_its_lag(project: Cli) -> No
     assert (rows["echo"], rows["keeper"], rows["breaker"]) == (2, 1, 0)
 
 
+def test_stopped_agents_say_since_when_and_by_whom(project: Cli) -> None:
+    project("topics", "create")
+    project("stop", "agent", "echo", "--why", "too loud")
+    rows = {row["agent"]: row["stopped"] for row in project("agents", "--json").rows}
+    assert (rows["echo"]["why"], rows["keeper"]) == ("too loud", None)
+    shown = project("agents").out.splitlines()
+    assert shown[0].split()[:2] == ["AGENT", "STOPPED"]
+    assert " s ago by " in shown[6]
+
+
 def test_without_a_mesh_agents_are_listed_without_lag(project: Cli) -> None:
     done = project("agents")
     assert done.code == 0
