@@ -31,8 +31,8 @@ class Costs(NamedTuple):
 
     record_us: int = 25
     """Folding a record of the tail."""
-    run_us: int = 20
-    """Loading an open run; writing one costs half of it."""
+    run_us: int = 12
+    """Loading an open run, or writing one."""
     ended_us: int = 3
     """Loading the memory of one that ended."""
     tail_us_min: int = 1_000_000
@@ -256,7 +256,7 @@ class Keeper:
         if kept is None or kept.state.offset == (kept.next or kept.note).offset:
             return
         tail_us = (kept.state.offset - (kept.next or kept.note).offset) * self._costs.record_us
-        write_us = self._load_us(kept.state) // 2
+        write_us = self._load_us(kept.state)
         if not last and (tail_us < self._costs.tail_us_min // 4 or write_us > min(tail_us, within_ms * 500)):
             return
         if kept.writing is not None:

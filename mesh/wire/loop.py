@@ -19,7 +19,8 @@ from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import Commit, Log, Member, Refused
 
-POLL_WAIT_MS = 500
+POLL_WAIT_MS = 100
+"""Also how long an idle loop takes to notice that it is to stop: it is part of every hand-over."""
 COMMIT_EVERY_MS = 20
 APPENDS_MAX = 4
 REST_MS_MAX = 5_000

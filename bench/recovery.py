@@ -1,0 +1,239 @@
+"""How soon a partition is live again: `python -m bench.recovery`, `python -m bench.recovery --log kafka://127.0.0.1:9092`.
+
+One inbox partition. An orchestrator in a process of its own (`mesh up orchestrator`) is given 100,000 runs whose task
+nobody answers, and is killed with SIGKILL when it has committed them: what it leaves is the last checkpoint that paid
+for itself and the tail since. Then, in this process:
+
+    after a kill    from the committed offset's note to the live partition: load the checkpoint, fold the tail
+    full            the same from a checkpoint of all runs and no tail, as a graceful stop leaves it
+    hand-over       from the stop of one orchestrator to the live partition of another that waits beside it
+
+Each with the longest time for which the event loop did not turn (heartbeats wait for that long), and the size of a
+checkpoint in bytes a run, compressed as it lies on the log. The hand-over is measured with few open runs, too.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.mesh_processes import mesh_up
+from bench.report import save
+from mesh.core.checkpoint import Note, note_of
+from mesh.core.codec import write
+from mesh.core.event import CANCELLED, REQUESTED, Event, run_id_of
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.topology import Topology
+from mesh.process import calm_collector
+from mesh.services.orchestrator import Orchestrator
+from mesh.settings import Settings
+from mesh.wire.clock import SystemClock
+from mesh.wire.ports import Appended, Commit, Log
+from mesh.wiring import load_topology, open_log, topic_specs
+
+BATCH = 2_000
+FEW = 1_000
+TEXT = """
+mesh: {{name: bench, prefix: recovery{mark}, inbox: {{partitions: 1}}, limits: {{deadline: 2h}}}}
+topics:
+  recovery.asks{mark}: {{ingress: bench.ask, id: id, partitions: 1}}
+  recovery.answers{mark}: {{egress: bench.answer, partitions: 1}}
+agents:
+  echo: {{run: "bench.agents:echo", on: bench.ask, emits: bench.answer}}
+"""
+PAYLOAD = b'{"id":"ask-1","text":"' + b"what is the sum of these numbers? " * 4 + b'","numbers":[1,2,3]}'
+
+
+class Watched(Orchestrator):
+    """Notes how long each restore took, and how long the event loop stood still meanwhile."""
+
+    def __init__(self, log: Log, topology: Topology) -> None:
+        super().__init__(log, topology, SystemClock(), session_timeout_ms=6_000)
+        self.restored_s = self.still_s = self.live_at = 0.0
+
+    async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
+        """As it is, with a watch beside it."""
+        watch = asyncio.create_task(self._watch())
+        began = time.perf_counter()
+        start = await super().restore(partition, commit)
+        self.live_at = time.perf_counter()
+        self.restored_s = self.live_at - began
+        watch.cancel()
+        return start
+
+    async def _watch(self) -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            self.still_s, last = max(self.still_s, now - last), now
+
+
+class Live:
+    """An orchestrator that works, until `stop`."""
+
+    def __init__(self, log: Log, topology: Topology) -> None:
+        self.service = Watched(log, topology)
+        self._stop = asyncio.Event()
+        self._running = asyncio.create_task(self.service.run(self._stop))
+
+    async def ready(self) -> None:
+        """Live, or why not."""
+        waiting = asyncio.create_task(self.service.ready.wait())
+        await asyncio.wait([waiting, self._running], return_when=asyncio.FIRST_COMPLETED)
+        if self._running.done():
+            await self._running
+
+    async def stop(self) -> None:
+        """Gracefully."""
+        self._stop.set()
+        await self._running
+
+
+def record(topology: Topology, n: int, kind: str) -> NewRecord:
+    """A request of run `n`, or its cancellation."""
+    id = f"ask-{n:09d}"
+    event = Event(
+        id if kind == REQUESTED else f"{id}:{kind}",
+        "/bench",
+        "bench.ask",
+        kind,
+        run_id_of("/bench", id),
+        PAYLOAD,
+        subject=id,
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )
+    return NewRecord(topology.inbox, event.run_id.encode(), event.data, write(event))
+
+
+async def append(log: Log, topology: Topology, runs: range, kind: str) -> None:
+    """One such record a run, and wait until an orchestrator has committed them."""
+    for at in range(runs.start, runs.stop, BATCH):
+        batch = [record(topology, n, kind) for n in range(at, min(at + BATCH, runs.stop))]
+        assert all(isinstance(verdict, Appended) for verdict in await log.append(batch))
+    async with asyncio.timeout(300):
+        while (await place(log, topology))[0] < (await log.bounds(topology.inbox))[0].end:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def place(log: Log, topology: Topology) -> tuple[int, Note]:
+    """Where the orchestrators stand, and what their commit says."""
+    commits = await log.committed(f"{topology.prefix}.orchestrator", topology.inbox)
+    if 0 not in commits:
+        return -1, Note("", 0)
+    return commits[0].offset, note_of(commits[0].metadata)
+
+
+async def checkpoint_bytes(log: Log, topology: Topology, note: Note) -> int:
+    """What the records of a checkpoint hold."""
+    assert note.checkpoint is not None
+    reader = log.reader({TopicPartition(topology.checkpoints, 0): note.checkpoint.first})
+    size = found = 0
+    while found < note.checkpoint.records:
+        records = await reader.poll(records_max=100, wait_ms=500)
+        size += sum(len(one.value or b"") for one in records)
+        found += len(records)
+    await reader.close()
+    return size
+
+
+async def killed(log: Log, topology: Topology, urls: dict[str, str], runs: int) -> dict[str, Any]:
+    """Fill, kill, restore; leaves the mesh stopped gracefully."""
+    async with mesh_up([["orchestrator"]], **urls, environ={"MESH_SESSION_TIMEOUT_MS": "6000"}) as (child,):
+        await append(log, topology, range(runs), REQUESTED)
+        child.kill()
+    at, note = await place(log, topology)
+    heir = Live(log, topology)
+    await heir.ready()
+    open_runs = len(heir.service._states[TopicPartition(topology.inbox, 0)].runs)
+    assert open_runs == runs, open_runs
+    await heir.stop()
+    return {
+        "from_checkpoint_at": note.offset,
+        "tail_records": at - note.offset,
+        "restore_s": round(heir.service.restored_s, 2),
+        "loop_still_ms_max": round(heir.service.still_s * 1_000),
+    }
+
+
+async def handed_over(log: Log, topology: Topology) -> dict[str, Any]:
+    """Stop one while another waits: from the wish to stop to the live partition."""
+    first = Live(log, topology)
+    await first.ready()
+    second = Live(log, topology)
+    await second.ready()
+    await append(log, topology, range(FEW, FEW + 1), CANCELLED)  # something new, so that there is something to write
+    owner, heir = (first, second) if first.service._states else (second, first)
+    began = time.perf_counter()
+    await owner.stop()
+    async with asyncio.timeout(60):
+        while not heir.service._states:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    took_s = heir.service.live_at - began
+    at, note = await place(log, topology)
+    figures = {
+        "open_runs": len(heir.service._states[TopicPartition(topology.inbox, 0)].runs),
+        "ended_runs": len(heir.service._states[TopicPartition(topology.inbox, 0)].ended),
+        "left_to_fold": at - note.offset,
+        "hand_over_s": round(took_s, 2),
+        "of_it_restore_s": round(heir.service.restored_s, 2),
+        "loop_still_ms_max": round(heir.service.still_s * 1_000),
+    }
+    await heir.stop()
+    return figures
+
+
+async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one backend."""
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
+        path = Path(folder) / "topics.yaml"
+        path.write_text(TEXT.format(mark=f"-{time.time_ns() % 10**8}"))
+        url = arguments.log or f"sqlite:{folder}/mesh.db"
+        topology = load_topology(str(path))
+        log = open_log(Settings(log=url, topology=str(path)), client="bench")
+        await log.start()
+        await log.create_topics(topic_specs(topology))
+        urls = {"log": url, "board": f"sqlite:{folder}/board.db", "topology": str(path)}
+        after_kill = await killed(log, topology, urls, arguments.runs)
+        _, note = await place(log, topology)
+        size = await checkpoint_bytes(log, topology, note)
+        full = Live(log, topology)
+        await full.ready()
+        await full.stop()
+        many = await handed_over(log, topology)
+        rest = Live(log, topology)
+        await append(log, topology, range(FEW, arguments.runs), CANCELLED)
+        await rest.stop()
+        few = await handed_over(log, topology)
+        await log.close()
+    return {
+        "log": "kafka" if arguments.log else "sqlite",
+        "open_runs": arguments.runs,
+        "checkpoint_bytes_per_run": round(size / arguments.runs),
+        "after_kill": after_kill,
+        "full": {
+            "restore_s": round(full.service.restored_s, 2),
+            "loop_still_ms_max": round(full.service.still_s * 1_000),
+        },
+        "hand_over_many": many,
+        "hand_over_few": few,
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--log", default="", help="kafka://HOST:PORT; default: an embedded log in a temporary folder")
+    parser.add_argument("--runs", type=int, default=100_000)
+    arguments = parser.parse_args()
+    calm_collector()
+    figures = asyncio.run(measure(arguments))
+    print(json.dumps(figures, indent=2))
+    save(f"recovery-{figures['log']}", figures)
+
+
+if __name__ == "__main__":
+    main()
