@@ -15,7 +15,7 @@ from mesh.cli.options import COMMON
 from tests.cli.conftest import COMMAND, Cli
 
 GROUPS = {
-    "run": ("list", "show", "watch"),
+    "run": ("list", "show", "watch", "cancel", "pause", "resume"),
     "topics": ("list", "check", "create"),
     "dead": ("list", "show"),
     "board": ("keys", "get", "put", "history", "watch"),
