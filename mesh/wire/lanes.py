@@ -6,7 +6,6 @@ of its lane until it is done, so that one which was interrupted is the next of i
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -128,7 +127,8 @@ class Lanes(Generic[T]):
     async def _run(self) -> None:
         runner = asyncio.current_task()
         assert runner is not None  # this is one
-        since = time.monotonic()
+        clock = asyncio.get_running_loop().time  # a simulation owns it
+        since = clock()
         while self._ready:
             key = self._ready.popleft()
             lane = self._waiting[key]
@@ -151,10 +151,9 @@ class Lanes(Generic[T]):
                     self._changed.set()
             if runner not in self._runners:
                 return  # abandoned: another one runs in its place
-            now = time.monotonic()
-            if (now - since) * 1000 > BUSY_MS_MAX:
+            if (clock() - since) * 1000 > BUSY_MS_MAX:
                 await asyncio.sleep(0)
-                since = time.monotonic()
+                since = clock()
 
     def _leave(self, key: bytes, lane: deque[T], *, done: bool) -> None:
         """The head of a lane is not in work any more."""
