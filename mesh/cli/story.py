@@ -9,7 +9,7 @@ from mesh.cli.screen import Piece, Screen
 from mesh.cli.text import clock, counted, moment, took
 from mesh.core.dispatch import JOIN_TYPE
 from mesh.core.event import rfc3339
-from mesh.core.history import DEAD, DONE, DROPPED, WAITING, WORKING, History, Moment, TaskStory
+from mesh.core.history import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, History, Moment, TaskStory
 from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
 from mesh.runs import Summary
 
@@ -22,7 +22,7 @@ STYLES: Final = {
     "open": "cyan",
 }
 MARKS: Final = {COMPLETED: "✓", PARTIAL: "◐", STOPPED: "■", FAILED: "✗", CANCELLED: "○", "open": "…"}
-TASK_STYLES: Final = {DONE: "", WORKING: "cyan", WAITING: "yellow", DEAD: "red", DROPPED: "dim"}
+TASK_STYLES: Final = {DONE: "", WORKING: "cyan", WAITING: "yellow", DEAD: "red", DROPPED: "dim", REPLACED: "yellow"}
 MOMENT_STYLES: Final = {"failed": "red", "dead": "red", "refused": "yellow", "retry": "yellow", "noted": "dim"}
 RESULT_CHARS_MAX: Final = 160
 ID_CHARS: Final = 12
@@ -208,7 +208,7 @@ def _remarks(task: TaskStory) -> list[Piece]:
     found: list[Piece] = []
     if task.type == JOIN_TYPE:
         found.append(("  join", "dim"))
-    if len(task.attempts) > 1 or task.state in (WAITING, DEAD):
+    if len(task.attempts) > 1 or task.state in (WAITING, DEAD, REPLACED):
         found.append((f"  {counted(len(task.attempts), 'attempt')}", "dim"))
     if task.state != DONE:
         found.append((f"  {task.state}", TASK_STYLES[task.state]))

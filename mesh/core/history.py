@@ -42,6 +42,8 @@ WAITING: Final = "waiting"
 DONE: Final = "done"
 DEAD: Final = "dead"
 DROPPED: Final = "dropped"
+REPLACED: Final = "replaced"
+"""It failed, and another agent or another attempt of the same piece of work went on in its place."""
 
 
 class Attempt(NamedTuple):
@@ -279,8 +281,10 @@ class History:
     ) -> TaskStory:
         """A task that was not there before; a fallback lies below the task that it replaces."""
         parent = cause.task_id if cause.kind in (SUCCEEDED, FAILED, DUE) else ""
-        if cause.kind == REDRIVEN and cause.task_id in self.tasks:
-            parent = self.tasks[cause.task_id].parent
+        before = self.tasks.get(cause.task_id)
+        if before is not None and cause.kind in (FAILED, DUE, REDRIVEN):
+            before.state = REPLACED
+            parent = before.parent if cause.kind == REDRIVEN else parent
         task = TaskStory(id, agent, type, len(path), path, parent, cause_id, cause.at_ms, state)
         self.tasks[id] = task
         return task

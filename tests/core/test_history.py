@@ -9,7 +9,7 @@ from mesh.core.partition import partition_of
 from mesh.core.records import outcome_body
 from mesh.core.topology import Limits, Retry, Topology
 from tests.builders import AT_MS, RUN_ID, agent, event, record, topology
-from tests.playbook import Move, Playbook, cancelled, due, failed, happens, requested, succeeded
+from tests.playbook import Move, Playbook, cancelled, due, failed, happens, redriven, requested, resumed, succeeded
 
 DESK = topology(
     plan="ask -> plan.ready",
@@ -257,3 +257,50 @@ def test_times_are_read_as_the_outcome_writes_them() -> None:
 def _refusal() -> dict[str, Any]:
     message = "depth: plan > ship is 2 hops deep, at most 1"
     return {"code": "depth", "agent": "ship", "path": ["plan"], "limit": 1, "actual": 2, "message": message}
+
+
+# ------------------------------------------------------------------------------------- fallbacks, pauses and redrives
+
+
+CHAIN = topology(a=agent("ask -> x", retry=Retry(attempts_max=1), fallback=("b",)), b=agent("-> x", retry=Retry(1)))
+
+
+def told_of(*moves: Move, mesh: Topology = CHAIN) -> History:
+    """The history of a run in which this happens."""
+    return Told(mesh).let(*moves).history
+
+
+def test_a_fallback_lies_below_the_task_that_it_replaces() -> None:
+    history = told_of(requested(), failed("a"), succeeded("b", "x"))
+    (first,) = history.children("")
+    (second,) = history.children(first.id)
+    assert [(first.agent, first.state), (second.agent, second.state)] == [("a", "replaced"), ("b", "done")]
+    assert history.ending == "completed"
+
+
+def test_a_pause_and_its_end_are_told() -> None:
+    history = told_of(requested(), happens("paused", subject="ann: look"), resumed(after_ms=700))
+    told = [(moment.kind, moment.text) for moment in history.moments]
+    assert ("paused", "ann: look") in told
+    assert ("resumed", "after 700 ms") in told
+
+
+def test_a_task_that_waits_from_the_beginning_is_told() -> None:
+    mesh = topology(a="ask -> x", b="x -> y")
+    history = told_of(requested(), happens("paused"), succeeded("a", "x"), mesh=mesh)
+    assert [(task.agent, task.state) for task in history.tasks.values()] == [("a", "done"), ("b", "waiting")]
+
+
+def test_a_redrive_opens_the_run_again_and_stands_in_the_place_of_what_failed() -> None:
+    history = told_of(requested(), failed("a"), failed("b"))
+    assert history.ending == "failed"
+    outcome = {"ending": "failed", "generation": 0, "opened": "2026-11-20T12:00:00Z", "ended": "2026-11-20T12:00:00Z"}
+    history.ended(event("outcome"), outcome)
+    again = told_of(requested(), failed("a"), failed("b"), redriven("b"), succeeded("a", "x"))
+    again.ended(event("outcome"), outcome)
+    assert again.ending == "completed", "the outcome of an earlier generation is none"
+    assert [(task.agent, task.state) for task in again.tasks.values()] == [
+        ("a", "replaced"),
+        ("b", "replaced"),
+        ("a", "done"),
+    ]
