@@ -24,6 +24,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.process": ("mesh.core", "mesh.wire", "mesh.services", "mesh.settings", "mesh.wiring"),
     "mesh.client": ("mesh.core", "mesh.wire", "mesh.settings", "mesh.wiring"),
     "mesh.runs": ("mesh.core", "mesh.wire"),
+    "mesh.verify": ("mesh.core", "mesh.wire"),
     "mesh.dead": ("mesh.core", "mesh.wire", "mesh.dead"),
     "mesh.testing": ("mesh.core", "mesh.wire", "mesh.settings", "mesh.wiring", "mesh.process", "mesh.client"),
     "mesh.cli": ("mesh",),

@@ -20,8 +20,8 @@ from mesh.core.errors import MeshError
 from mesh.core.suggest import nearest
 
 NOUNS = (
-    *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "config"),
-    "version",
+    *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "verify"),
+    *("config", "version"),
 )
 
 

@@ -57,6 +57,7 @@ class Redecided:
         heads: Mapping[TopicPartition, int] | None = None,
         committed: Mapping[TopicPartition, int] | None = None,
         older: Sequence[tuple[int, Topology]] = (),
+        ends: Mapping[TopicPartition, int] | None = None,
     ) -> None:
         self.boxes: dict[int, Box] = {}
         self._topology = topology
@@ -70,6 +71,7 @@ class Redecided:
         self._heads = heads or {}
         self._widths = Counter(place.topic for place in self._heads)
         self._committed = committed
+        self._ends = ends or {}
         self._missing: dict[tuple[str, str], Violation] = {}
 
     def take(self, record: Record) -> None:
@@ -241,9 +243,10 @@ class Redecided:
         committed = None if self._committed is None else self._committed.get(place, 0)
         if committed is not None:
             report.checked["I7"] += 1
-            if committed > box.next:
+            end = self._ends.get(place, box.next)
+            if committed > end:
                 what = "the committed place lies beyond the last record"
-                report.add(Violation("I7", where, what, f"at most {box.next}", f"{committed}"))
+                report.add(Violation("I7", where, what, f"at most {end}", f"{committed}"))
         if not quiescent:
             return
         report.checked["I11"] += len(box.state.runs) + 1

@@ -21,6 +21,7 @@ offset need not be published yet, and is counted as `unchecked`.
     heads       first offset held, of every partition of every topic; default: all are whole. Where retention removed
                 the head of an inbox partition, runs that began before it cannot be decided again: they are counted in
                 `unchecked`, like records whose topic lost its head
+    ends        where the partitions of the inbox end, if not all of their records are handed in (those of one run)
     committed   group places: of mesh.inbox, of task topics. None: all that was decided must be published
     quiescent   nothing is under way any more: an open run is a violation (I11)
 
@@ -57,6 +58,7 @@ class Verifier:
         committed: Mapping[TopicPartition, int] | None = None,
         quiescent: bool = False,
         older: Sequence[tuple[int, Topology]] = (),
+        ends: Mapping[TopicPartition, int] | None = None,
     ) -> None:
         self._topology = topology
         self._depth_max = max(known.limits.depth_max for known in (topology, *(one for _, one in older)))
@@ -74,6 +76,7 @@ class Verifier:
             heads=heads,
             committed=committed,
             older=older,
+            ends=ends,
         )
         self._pointing: dict[str, tuple[str, bytes]] = {}
         """Coordinates → where the dead letter lies that points there, and the digest of what it says lay there."""
