@@ -139,8 +139,10 @@ def letter_facts(case: "Case") -> dict[str, Any]:
 
 def entry_facts(entry: "Entry") -> dict[str, Any]:
     """An entry of the ledger, for --json."""
-    found = {**entry._asdict(), "at": rfc3339(entry.at_ms), "id": entry.key, "changed": entry.data is not None}
-    return {name: value for name, value in found.items() if name not in ("data", "at_ms", "after", "partition")}
+    hidden = ("letter", "run_id", "data", "at_ms", "after", "partition")
+    facts = {name: value for name, value in entry._asdict().items() if name not in hidden}
+    about = {"id": entry.letter, "run": entry.run_id, "at": rfc3339(entry.at_ms), "changed": entry.data is not None}
+    return {**about, **facts}
 
 
 def state_of(case: "Case") -> Piece:

@@ -1,10 +1,12 @@
 """`mesh dead redrive`: shows what sending dead letters again would do, and with --yes does it."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -258,7 +260,7 @@ def _given(path: str) -> "list[tuple[Letter, bool]]":
     from mesh.dead import letter_from
 
     found: list[tuple[Letter, bool]] = []
-    with opened(path) as file:
+    with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else opened(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -21,6 +21,9 @@ class Aftermath:
         self._topology = topology
         self.waiting: dict[str, Entry] = {entry.key: entry for entry in entries}
         """What is not known yet, by the key of the entry, which is also the id of what was sent."""
+        self._of_run: dict[str, list[str]] = {}
+        for key, entry in self.waiting.items():
+            self._of_run.setdefault(entry.run_id, []).append(key)
 
     def take(self, record: Record) -> dict[str, str]:
         """What this record tells: key of the entry → result. Those are waited for no longer."""
@@ -40,7 +43,7 @@ class Aftermath:
 
     def _outcome(self, record: Record) -> dict[str, str]:
         run_id = (record.key or b"").decode("utf-8", "replace")
-        concerned = [key for key, entry in self.waiting.items() if entry.run_id == run_id] if run_id else []
+        concerned = [key for key in self._of_run.get(run_id, ()) if key in self.waiting] if run_id else []
         if not concerned:
             return {}
         event = read(record)

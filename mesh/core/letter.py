@@ -4,6 +4,8 @@ Understood are the mesh's own (`mesh-dlq-…` beside the names of KIP-1191), sha
 Kafka Streams (KIP-1034, `__streams.errors.…`), Kafka Connect (`__connect.errors.…`) and Spring (`kafka_dlt-…`, whose
 numbers are big-endian bytes). A record without any of these is a letter all the same: somebody put it there.
 
+What people read of it is masked, whoever wrote it; the bytes are as they were.
+
 `headers` are those of the record that failed, without what a dead letter queue added. In a letter of the mesh the
 added ones stand at the end in one piece (`records.dead_letter`), so even a record that had been a dead letter before
 keeps all of its own.
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from mesh.core.event import BATCH, JSON, batch_parts, derive, fingerprint, parsed
+from mesh.core.mask import masked
 from mesh.core.record import Headers, Record, StoredRecord, coordinates
 
 MESH: Final = "mesh"
@@ -144,9 +147,9 @@ def letter_of(record: Record) -> Letter:
         id=_text(added.get("mesh-dlq-id")) or derive("dead", coordinates(record)),
         dialect=dialect,
         reason=reason or told["class"].rpartition(".")[2],
-        message=told["message"].removeprefix(f"{reason}: "),
+        message=masked(told["message"]).removeprefix(f"{reason}: "),
         cls=told["class"],
-        stack=told["stack"],
+        stack=masked(told["stack"]),
         agent=_text(added.get("mesh-dlq-agent")),
         run_id=_text(added.get("mesh-dlq-run")),
         task_id=_text(added.get("mesh-dlq-task")),

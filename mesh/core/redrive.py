@@ -3,7 +3,7 @@
 | way | what died | what is sent |
 |---|---|---|
 | `task` | a task that failed for good | the run goes on where it stood: one more attempt of that task |
-| `hop` | a hop that a limit refused | the run goes on with that hop, if the limit allows it now |
+| `hop` | a hop that a limit refused | the run goes on with that hop |
 | `topic` | a record that intake rejected | the record, on the topic whence it came |
 | `new` | any of these, with `as_new`; a request that its run could not hear | a new run, from its request |
 
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from mesh.core.amend import Amendment, amended
 from mesh.core.codec import write
-from mesh.core.event import BATCH, REQUESTED, Event, derive
+from mesh.core.event import BATCH, REDRIVEN, REQUESTED, Event, derive
 from mesh.core.ingress import Rejected, Request, admit, open_request
 from mesh.core.letter import REDRIVE, REDRIVES, Letter
 from mesh.core.partition import partition_of
@@ -25,8 +25,6 @@ from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.redrive_ledger import PLANNED, REDRIVES_MAX, Entry, Standing
 from mesh.core.topology import Topology
 
-REDRIVEN: Final = "redriven"
-"""`ce_meshkind` of a dead letter that comes back to its run."""
 TASK: Final = "task"
 HOP: Final = "hop"
 TOPIC: Final = "topic"

@@ -90,7 +90,7 @@ class Report(NamedTuple):
     elsewhere: Sequence[Sending]
     """Somebody else redrove these at the same moment."""
     since: Mapping[TopicPartition, int]
-    """Where outcomes and dead letters ended before anything was sent."""
+    """Where outcomes and dead letters ended before any of these was sent."""
 
 
 def _nothing(_: int) -> None:
@@ -213,7 +213,7 @@ class DeadLetters:
 
         Raises LogUnavailable when the log is gone: planned again, it goes on with the rest.
         """
-        places = await ends(self._log, self._topology.outcomes, self._topology.dead)
+        places = await self._before(planned)
         sendings, elsewhere = await self._write_down(planned, by or whoami())
         there = await self._there([sending for sending in sendings if sending[0].interrupted])
         sent: list[Entry] = []
@@ -241,6 +241,16 @@ class DeadLetters:
         ]
         await self._journal.note(entries)
         return entries
+
+    async def _before(self, planned: Plan) -> dict[TopicPartition, int]:
+        """Where what becomes of these begins to be told: now, or when one was planned that was interrupted."""
+        topics = (self._topology.outcomes, self._topology.dead)
+        interrupted = [sending.interrupted.at_ms for sending in planned.sendings if sending.interrupted]
+        if not interrupted:
+            return await ends(self._log, *topics)
+        since_ms = min(interrupted) - CLOCKS_APART_MS_MAX
+        spans = {topic: await since(self._log, topic, since_ms) for topic in topics}
+        return {TopicPartition(topic, n): b.start for topic, span in spans.items() for n, b in span.items()}
 
     async def _write_down(self, planned: Plan, by: str) -> tuple[list[tuple[Sending, Entry]], list[Sending]]:
         """The plan into the ledger; those left out that somebody else wrote there first."""

@@ -115,6 +115,13 @@ def test_no_bytes_make_reading_fail(headers: list[tuple[str, bytes]], value: byt
     assert letter.payloads() is not None
 
 
+def test_secrets_in_what_others_wrote_are_not_shown() -> None:
+    stack = b"at a.b: password=hunter2"
+    letter = letter_of(stored([("__streams.errors.stacktrace", stack), ("__streams.errors.message", stack)]))
+    assert "hunter2" not in letter.stack + letter.message
+    assert letter.record.headers[0] == ("__streams.errors.stacktrace", stack)
+
+
 def test_a_header_without_a_value_is_no_trouble() -> None:
     headers: Any = [("mesh-dlq-id", None), ("mine", None)]
     assert letter_of(stored(headers)).header("mine") == ""

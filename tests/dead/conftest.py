@@ -15,11 +15,13 @@ mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 30s, depth_max: 3}}
 topics:
   asks: {ingress: ask, id: id, partitions: 2}
   loose: {ingress: free, partitions: 2}
+  laps: {ingress: go, partitions: 2}
   answers: {egress: [answer, noted], partitions: 2}
 agents:
   first: {run: "t:first", on: ask, emits: [half, noted], timeout: 5s, retry: {attempts: 1}}
   second: {run: "t:second", on: half, emits: answer, timeout: 5s, retry: {attempts: 2, first: 1ms, max: 2ms}}
   third: {run: "t:third", on: free, emits: answer, timeout: 5s, retry: {attempts: 1}}
+  runner: {run: "t:run", on: go, emits: [go, answer], visits_max: 2, timeout: 5s, retry: {attempts: 1}}
 """
 DEADLINE_S = 20.0
 
@@ -36,6 +38,10 @@ class Half(Payload, type="half"):
 
 class Free(Payload, type="free"):
     n: int
+
+
+class Go(Payload, type="go"):
+    lap: int
 
 
 class Shop:
@@ -64,7 +70,11 @@ class Shop:
             self.asked.append(("third", free.n))
             return Emit("answer", {"n": free.n})
 
-        return {"first": first, "second": second, "third": third}
+        async def runner(go: Go) -> Emit:
+            self.asked.append(("runner", go.lap))
+            return Emit("go", {"lap": go.lap + 1}) if self.broken else Emit("answer", {"lap": go.lap})
+
+        return {"first": first, "second": second, "third": third, "runner": runner}
 
     async def failed(self, *ids: str, **payload: Any) -> list[str]:
         """Runs that ended failed; their ids."""

@@ -87,6 +87,17 @@ async def test_a_run_begins_anew_as_another_one(shop: Shop) -> None:
     assert len((await shop.outcomes(entry.run_id))[0].results) == 2
 
 
+async def test_a_hop_that_was_refused_is_made_all_the_same(shop: Shop) -> None:
+    run = await shop.mesh.publish("go", {"lap": 1})
+    assert (await run.outcome(timeout_s=DEADLINE_S)).ending == "stopped"
+    assert [case.letter.reason for case in await shop.letters()] == ["visits"]
+    shop.broken = False
+    report = await shop.dead.redrive(await shop.dead.plan(await shop.letters()))
+    (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
+    assert (entry.way, entry.result, shop.asked[-1]) == ("hop", "completed", ("runner", 3))
+    assert [result.data for result in (await shop.outcomes(run.id))[-1].results] == [{"lap": 3}]
+
+
 async def test_a_record_that_intake_rejected_is_mended_and_goes_to_its_topic(shop: Shop) -> None:
     await shop.mesh.log.append([NewRecord("asks", b"k", b'{"n":5}', [("mine", b"1")]), NewRecord("loose", None, b"{")])
     async with asyncio.timeout(DEADLINE_S):
@@ -193,6 +204,7 @@ async def test_a_redrive_that_died_anywhere_goes_on_with_exactly_the_rest(
     assert (rest.sendings, rest.obstacles, len(rest.settled)) == ([], [], 3)
     for entry in report.sent:
         assert entry.place.startswith("mesh.inbox:"), "also of those that had been sent"
+    assert {entry.result for entry in await shop.dead.wait(report, timeout_s=DEADLINE_S)} <= {"completed"}
     for case in await shop.letters():
         async with asyncio.timeout(DEADLINE_S):
             while (await shop.outcomes(case.letter.run_id))[-1].ending != "completed":  # noqa: ASYNC110
