@@ -8,8 +8,9 @@ for itself and the tail since. Then, in this process:
     full            the same from a checkpoint of all runs and no tail, as a graceful stop leaves it
     hand-over       from the stop of one orchestrator to the live partition of another that waits beside it
 
-Each with the longest time for which the event loop did not turn (heartbeats wait for that long), and the size of a
-checkpoint in bytes a run, compressed as it lies on the log. The hand-over is measured with few open runs, too.
+Each with the processor time used, since a busy machine changes that less, and the longest time for which the event
+loop did not turn, since heartbeats wait for that long. The hand-over is measured with few open runs, too. The size of a
+checkpoint is that on the log, where it lies compressed.
 """
 
 import argparse
@@ -52,15 +53,15 @@ class Watched(Orchestrator):
 
     def __init__(self, log: Log, topology: Topology) -> None:
         super().__init__(log, topology, SystemClock(), session_timeout_ms=6_000)
-        self.restored_s = self.still_s = self.live_at = 0.0
+        self.restored_s = self.cpu_s = self.still_s = self.live_at = 0.0
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
         """As it is, with a watch beside it."""
         watch = asyncio.create_task(self._watch())
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         start = await super().restore(partition, commit)
         self.live_at = time.perf_counter()
-        self.restored_s = self.live_at - began
+        self.restored_s, self.cpu_s = self.live_at - began, time.process_time() - used
         watch.cancel()
         return start
 
@@ -155,6 +156,7 @@ async def killed(log: Log, topology: Topology, urls: dict[str, str], runs: int) 
         "from_checkpoint_at": note.offset,
         "tail_records": at - note.offset,
         "restore_s": round(heir.service.restored_s, 2),
+        "restore_cpu_s": round(heir.service.cpu_s, 2),
         "loop_still_ms_max": round(heir.service.still_s * 1_000),
     }
 
@@ -216,6 +218,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "after_kill": after_kill,
         "full": {
             "restore_s": round(full.service.restored_s, 2),
+            "restore_cpu_s": round(full.service.cpu_s, 2),
             "loop_still_ms_max": round(full.service.still_s * 1_000),
         },
         "hand_over_many": many,
