@@ -9,6 +9,7 @@ from string import Template
 
 import orjson
 
+from mesh.core import control
 from mesh.core.codec import HEADERS, write
 from mesh.core.effect import Finish
 from mesh.core.event import ID_PATTERN, INBOX_KINDS, KINDS, TASK, Event
@@ -86,6 +87,14 @@ $outcome
 A request that opens no run is answered there as `$rejected` with `run`, `code` and `message`, where its run id is
 known; the id may be used again, corrected.
 
+## Stops
+
+A record on `$control` turns a switch to one of its states; the last record about a switch counts. Switches are
+`agent:<agent>` and `agent:*` for all ($stops), and `breaker:<agent>` ($breakers).
+Workers follow the topic; orchestrators tell each partition of the inbox what stands, in a `switched` event under the
+run id `*`, with the offset of mesh.control as of which it holds.
+
+$switch
 ## Dead letters
 
 Value, key and headers byte for byte, and these headers after them (the last one of a name counts):
@@ -137,6 +146,10 @@ def protocol() -> str:
         fields=_table(("field", "meaning"), _coded(OUTCOME_FIELDS)),
         outcome=_fenced("json", _outcome()),
         rejected=REJECTED_TYPE,
+        control=MESH.control,
+        stops=" or ".join(control.STATES[control.AGENT]),
+        breakers=" or ".join(control.STATES[control.BREAKER]),
+        switch=_fenced("", _switch()),
         dead=_table(("header", "meaning"), _coded(DEAD_LETTER_HEADERS)),
         ledger=_table(("field", "meaning"), _coded(LEDGER_FIELDS)),
         reasons=_table(("code", "meaning", "heard", "what to do"), _reasons()),
@@ -147,7 +160,7 @@ def states() -> str:
     """docs/states.md"""
     return STATES.substitute(
         generated=GENERATED,
-        run=_fenced("mermaid", _diagram(RUN_STATES)),
+        run=_fenced("mermaid", _diagram(RUN_STATES, ENDINGS)),
         endings=_table(("ending", "meaning"), ENDINGS.items()),
         task=_fenced("mermaid", _diagram(TASK_STATES)),
     )
@@ -199,7 +212,7 @@ def _topics() -> Iterable[Sequence[str]]:
     yield (
         f"`{MESH.control}`",
         "the switch, `agent:<agent>`",
-        "who is stopped, by whom and why; one partition, compacted",
+        "who is stopped, by whom and why, and open breakers; one partition, compacted",
     )
     yield "ingress topics of topics.yaml", "the sender's", "requests from upstream, in any form below"
     yield "egress topics of topics.yaml", "the `key:` field, else the run id", "events that leave the mesh"
@@ -230,6 +243,13 @@ def _task() -> str:
     return "\n".join([*lines, "", event.data.decode()])
 
 
+def _switch() -> str:
+    stop = control.Switch("agent", "pricing", "stopped", "ann@desk", "it mails customers", AT_MS)
+    record = control.control_record(stop, MESH, event_id="019a9f3c-7f43-7d1c-8c0e-5b2f4e6a9d10")
+    lines = [f"key: {(record.key or b'').decode()}", *(f"{name}: {value.decode()}" for name, value in record.headers)]
+    return "\n".join([*lines, "", (record.value or b"").decode()])
+
+
 def _outcome() -> str:
     run = Run("17592f4319c2264b91673ff5", "order.placed", MESH.digest, AT_MS, AT_MS + 60_000, ending="partial")
     run.ended_ms, run.roots, run.tasks, run.refused, run.usd_micros, run.tokens = AT_MS + 8, ("o-1",), 3, 1, 1_200, 310
@@ -246,12 +266,14 @@ def _reasons() -> Iterable[Sequence[str]]:
         yield f"`{code}`", reason.meaning, ", ".join(HEARD[place] for place in reason.heard), reason.remedy
 
 
-def _diagram(table: Iterable[tuple[str, str, str]]) -> str:
-    """A Mermaid state diagram; a state that nothing leaves is an end."""
+def _diagram(table: Iterable[tuple[str, str, str]], endings: Iterable[str] = ()) -> str:
+    """A Mermaid state diagram; a state that nothing leaves is an end, and so are `endings`, though a redrive may leave
+    them."""
     rows = list(table)
     lines = ["stateDiagram-v2"]
     lines += [f"    {'[*]' if before == '(none)' else before} --> {after}: {event}" for before, event, after in rows]
-    ends = dict.fromkeys(after for _, _, after in rows if after not in {before for before, _, _ in rows})
+    left = {before for before, _, _ in rows}
+    ends = dict.fromkeys([*endings, *(after for _, _, after in rows if after not in left)])
     return "\n".join([*lines, *(f"    {end} --> [*]" for end in ends)])
 
 

@@ -1,8 +1,8 @@
 """Who is stopped, by whom, since when and why: what mesh.control says. Pure.
 
-A *switch* is one thing that can be turned: an agent, or all agents. The last record about a switch is its state, so
-the topic may be compacted (the key is the switch), and what nobody ever turned is at rest: agents run. `Control` is
-the fold of the topic.
+A *switch* is one thing that can be turned: an agent, all agents (by people), or the breaker of an agent (by the mesh).
+The last record about a switch is its state, so the topic may be compacted (the key is the switch), and what nobody
+ever turned is at rest: agents run, breakers are closed. `Control` is the fold of the topic.
 
 Workers follow the topic itself. Orchestrators relay it into each partition of mesh.inbox, as one `switched` event
 under the run id `*` that holds everything as of one offset of mesh.control: so what `decide` knows lies in the inbox,
@@ -26,7 +26,6 @@ ALL: Final = "*"
 AGENT: Final = "agent"
 RUNNING: Final = "running"
 STOPPED: Final = "stopped"
-
 BREAKER: Final = "breaker"
 CLOSED: Final = "closed"
 OPENED: Final = "opened"
@@ -51,7 +50,7 @@ class Switch(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What is turned, as one word: `agent:pricing`, `agent:*`."""
+        """What is turned, as one word: `agent:pricing`, `agent:*`, `breaker:pricing`."""
         return f"{self.what}:{self.agent}"
 
     @property
