@@ -1,7 +1,6 @@
 """Simulate many seeds, or one again: `python -m tests.sim --seeds 100000`, `python -m tests.sim --seed 17 --story`."""
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -18,13 +17,16 @@ CHUNK = 50
 def main() -> int:
     """Exit code 0: nothing was found; 1: a seed fails, and how to repeat it has been printed."""
     options = _options()
-    logging.getLogger("mesh").setLevel(logging.CRITICAL)
     patch = PLANTED[options.planted].patch if options.planted else nullcontext
     if options.seed is not None:
         plan = narrowed(options.seed, faults=options.faults, calm=options.calm, requests=options.requests)
         result = run(plan, story=options.story, patch=patch)
         print("\n".join(result.story))
         return _report(result, patch, options.planted, shrink=not options.as_it_is)
+    if options.traces:
+        for seed in range(options.first, options.first + options.seeds):
+            print(seed, run(narrowed(seed)).trace)
+        return 0
     begun = perf_counter()
     seeds = range(options.first, options.first + options.seeds)
     runs = done = 0
@@ -57,6 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=0, help="with --seed: so many requests")
     parser.add_argument("--planted", default="", choices=["", *PLANTED], help="with this bug planted")
     parser.add_argument("--story", action="store_true", help="with --seed: print everything that happens")
+    parser.add_argument("--traces", action="store_true", help="print the hash of what happened, seed by seed")
     parser.add_argument("--as-it-is", action="store_true", help="with --seed: do not look for a smaller plan")
     return parser.parse_args()
 
@@ -68,15 +71,11 @@ def _results(seeds: range, planted: str, jobs: int) -> Iterator[Result | int]:
         for chunk in chunks:
             yield _chunk(chunk, planted)
         return
-    with ProcessPoolExecutor(jobs, initializer=_quiet) as pool:
+    with ProcessPoolExecutor(jobs) as pool:
         for found in pool.map(_chunk, chunks, [planted] * len(chunks)):
             yield found
             if isinstance(found, Result):
                 pool.shutdown(cancel_futures=True)
-
-
-def _quiet() -> None:
-    logging.getLogger("mesh").setLevel(logging.CRITICAL)
 
 
 def _chunk(seeds: range, planted: str) -> Result | int:

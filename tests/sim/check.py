@@ -14,6 +14,7 @@ from mesh.core.fold import Partition
 from mesh.core.ingress import Rejected, admit
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition, coordinates
 from mesh.core.records import instead_of, record_of
+from tests.sim.laws import breaches
 from tests.sim.stage import Stage
 
 Name = tuple[str, bytes]
@@ -46,6 +47,7 @@ def violations(stage: Stage) -> list[str]:
     found += _commits(stage)
     found += _requests(stage)
     found += _board(stage)
+    found += breaches(stage.broker, stage.topology)
     return found
 
 
@@ -62,8 +64,10 @@ def _differ(one: StoredRecord, other: StoredRecord | NewRecord) -> bool:
 
 
 def _lasting(record: StoredRecord | NewRecord) -> list[tuple[str, bytes]]:
-    """Headers without coordinates: the same failure of a copied record is the same dead letter."""
-    return [(name, value) for name, value in record.headers if not name.startswith("__dlq.errors.")]
+    """Of a dead letter what tells why: the same failure of a record that came twice is the same dead letter."""
+    headers = list(record.headers)
+    told = [(name, value) for name, value in headers if name.startswith("mesh-dlq-")]
+    return told or headers
 
 
 # ------------------------------------------------------------------------------------------------ the orchestrator's

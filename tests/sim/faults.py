@@ -27,6 +27,8 @@ from tests.sim.plan import Fault, Shape
 from tests.sim.stage import Machine, Stage
 
 FATES = ("lose", "lose_reply", "twice", "late", "lose_reply")
+SKEW_MS_MAX = 450
+"""Of a process; two differ by less than a second."""
 CUTS = ("out", "in", "both")
 
 
@@ -141,7 +143,7 @@ def _rollback(stage: Stage, fault: Fault) -> None:
 def _skew(stage: Stage, fault: Fault) -> None:
     machine = _machine(stage, fault)
     if machine is not None:
-        machine.host.skew_ms += (fault.arg - 20) * 40
+        machine.host.skew_ms = max(-SKEW_MS_MAX, min(SKEW_MS_MAX, machine.host.skew_ms + (fault.arg - 20) * 40))
         stage.world.tell(machine.host.name, "clock jumps", machine.host.skew_ms)
 
 

@@ -75,7 +75,7 @@ def plan_of(seed: int) -> Plan:
         mesh,
         partitions,
         shapes,
-        requests=random.randint(4, 24),
+        requests=random.randint(6, 40),
         faults=_faults(random, len(shapes)),
         slow=random.choice((0.0, 0.0, 0.02, 0.2)),
         slow_ms=random.choice((10.0, 100.0, 400.0)),
@@ -85,10 +85,10 @@ def plan_of(seed: int) -> Plan:
         eager=random.random() < 0.5,
         trouble=random.choice((0.0, 0.05, 0.15, 0.5)),
         board=random.choice((0.0, 0.1, 0.5)),
-        skew_ms=random.choice((0, 0, 50, 1_000)),
+        skew_ms=random.choice((0, 0, 50, 300)),
         session_timeout_ms=random.choice((1_000, 1_500)),
         records_max=random.choice((1, 3, 20, 500)),
-        checkpoint_us=random.choice((-1, 0, 100, 500)),
+        checkpoint_us=random.choice((-1, -1, 250, 1_000)),
     )
 
 

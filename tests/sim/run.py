@@ -1,6 +1,7 @@
 """Run a plan, and make a failing one smaller."""
 
 import gc
+import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -41,7 +42,7 @@ class Result(NamedTuple):
 
 def run(plan: Plan, *, story: bool = False, patch: Patch = nullcontext) -> Result:
     """Simulate a plan. `patch` plants a bug meanwhile."""
-    with _no_collector(), patch():
+    with _no_collector(), _quiet(), patch():
         stage = Stage(plan)
         if story:
             stage.world.story = []
@@ -73,6 +74,18 @@ def _no_collector() -> Iterator[None]:
         if _count % COLLECT_EVERY == 1:
             gc.collect()
             gc.freeze()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What processes say of the faults that they meet is no news."""
+    logger = logging.getLogger("mesh")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def search(seeds: Sequence[int], *, patch: Patch = nullcontext, seconds_max: float | None = None) -> Result | None:

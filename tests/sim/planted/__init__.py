@@ -1,5 +1,44 @@
-"""Bugs on purpose: each is a patch of the real code, held only while a simulation runs."""
+"""Bugs on purpose, each a patch of the real code that holds only while a simulation runs: tests of the tests.
 
-from typing import Any
+`first` is a seed at or before the first one that finds the bug, and `words` are in what is then said of it.
+"""
 
-PLANTED: dict[str, Any] = {}
+from tests.sim.planted import (
+    checkpoint_ahead,
+    commit_before_publish,
+    double_settle,
+    early_timer,
+    highest_seen,
+    instance_ids,
+    late_result,
+    lost_join_input,
+    set_order,
+    swallowed_refusal,
+    unawaited_append,
+    unbounded_retry,
+    wall_clock,
+    zombie_checkpoint,
+)
+from tests.sim.planted.patching import Planted
+
+_BUGS = (
+    (commit_before_publish, "before", 0),
+    (highest_seen, "unanswered", 0),
+    (unawaited_append, "", 0),
+    (swallowed_refusal, "", 0),
+    (set_order, "", 0),
+    (wall_clock, "is not what follows", 0),
+    (unbounded_retry, "time, at most", 0),
+    (instance_ids, "follows from nothing", 0),
+    (checkpoint_ahead, "before", 0),
+    (zombie_checkpoint, "", 150),
+    (late_result, "which had", 30),
+    (lost_join_input, "", 0),
+    (early_timer, "too early", 0),
+    (double_settle, "is charged", 0),
+)
+PLANTED = {
+    name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)
+    for module, words, first in _BUGS
+    for name in [module.__name__.rpartition(".")[2]]
+}

@@ -1,0 +1,119 @@
+"""Laws that hold of the records whatever `decide` says: checked without it, so that a mistake in `decide` itself shows.
+
+Who decides again with the same code finds the same mistake; who counts attempts, waits and money does not.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import orjson
+
+from mesh.core.backoff import delay_ms
+from mesh.core.codec import read
+from mesh.core.event import DUE, FAILED, OUTCOME, REDRIVEN, RESUMED, SUCCEEDED, Event
+from mesh.core.records import OUTCOME_TYPE
+from mesh.core.topology import Topology
+from tests.sim.broker import Broker
+
+Attempt = tuple[str, int]
+
+
+class Facts:
+    """What the log says about tasks, by task id and attempt."""
+
+    def __init__(self, broker: Broker, topology: Topology) -> None:
+        self.tasks: dict[Attempt, Event] = {}
+        """The first record of each attempt."""
+        self.last: dict[str, int] = {}
+        """The highest attempt of each task."""
+        self.failed: dict[Attempt, Event] = {}
+        """The first failure of each attempt."""
+        self.tokens: dict[str, dict[Attempt, int]] = defaultdict(dict)
+        """Run → attempt → tokens that were reported; the highest figure, if answers differ."""
+        self.later: dict[str, int] = defaultdict(int)
+        self.dues: dict[Attempt, list[tuple[int, int]]] = defaultdict(list)
+        """Attempt → log time and moment of each of its timers on the inbox."""
+        self.moments: dict[Attempt, int] = {}
+        self.free: set[str] = set()
+        """Runs in which people let tasks begin again, so that attempts and waits are not ours to judge."""
+        for name in topology.agents:
+            for event, moment in _events(broker, topology.tasks(name)):
+                key = (event.task_id, event.attempt)
+                if event.agent == name and event.task_id:
+                    self.tasks.setdefault(key, event)
+                    self.moments[key] = min(moment, self.moments.get(key, moment))
+                    self.last[event.task_id] = max(event.attempt, self.last.get(event.task_id, 0))
+        for event, moment in _events(broker, topology.inbox):
+            key = (event.task_id, event.attempt)
+            if event.kind in (REDRIVEN, RESUMED):
+                self.free.add(event.run_id)
+            if event.kind == DUE:
+                self.dues[key].append((event.at_ms, moment))
+            if event.kind in (SUCCEEDED, FAILED):
+                tokens = event.usage.tokens if event.usage is not None else 10**9
+                of_run = self.tokens[event.run_id]
+                of_run[key] = max(tokens, of_run.get(key, 0))
+            if event.kind == FAILED and key not in self.failed:
+                self.failed[key] = event
+                self.later[event.task_id] += event.fault is not None and event.fault.code == "later"
+
+
+def breaches(broker: Broker, topology: Topology) -> Iterator[str]:
+    """Every breach, in plain words."""
+    facts = Facts(broker, topology)
+    yield from _attempts(facts, topology)
+    yield from _results(broker, topology, facts)
+    yield from _money(broker, topology, facts)
+
+
+def _events(broker: Broker, topic: str) -> Iterator[tuple[Event, int]]:
+    """Events of a topic with the moments at which they were stored."""
+    for partition in broker.topics[topic]:
+        for record, moment in zip(partition.records, partition.moments, strict=True):
+            event = read(record)
+            if isinstance(event, Event):
+                yield event, moment
+
+
+def _attempts(facts: Facts, topology: Topology) -> Iterator[str]:
+    """Nobody tries more often than declared, nor earlier."""
+    for (task_id, attempt), task in facts.tasks.items():
+        if task.run_id in facts.free:
+            continue
+        retry = topology.agents[task.agent].retry
+        allowed = retry.attempts_max + facts.later[task_id]
+        if attempt > allowed:
+            yield f"task {task_id} of {task.agent!r} is tried for the {attempt}th time, at most {allowed}"
+        failure = facts.failed.get((task_id, attempt - 1))
+        if attempt > 1 and failure is not None and not facts.later[task_id]:
+            due_ms = failure.at_ms + delay_ms(retry, attempt - 1, seed=task_id)
+            timers = facts.dues[(task_id, attempt)]
+            if not any(at_ms >= due_ms and moment < facts.moments[(task_id, attempt)] for at_ms, moment in timers):
+                yield f"attempt {attempt} of task {task_id} came too early: no timer came at {due_ms} or later"
+
+
+def _results(broker: Broker, topology: Topology, facts: Facts) -> Iterator[str]:
+    """What follows from a result follows from that of the last attempt."""
+    egress = [rule.name for rule in topology.topics.values() if rule.egress]
+    for topic in (*(topology.tasks(name) for name in topology.agents), *egress):
+        for event, _ in _events(broker, topic):
+            task_id, _, rest = event.cause_id.partition(":")
+            attempt, _, kind = rest.partition(":")
+            if kind != SUCCEEDED or event.run_id in facts.free:
+                continue
+            last = facts.last.get(task_id, 0)
+            if int(attempt) < last:
+                yield f"{topic}: {event.id} follows from attempt {attempt} of {task_id}, which had {last} attempts"
+
+
+def _money(broker: Broker, topology: Topology, facts: Facts) -> Iterator[str]:
+    """A run is charged what its attempts reported, and for those that were cut off what they had reserved."""
+    reserved = max(spec.reserve_tokens for spec in topology.agents.values())
+    for event, _ in _events(broker, topology.outcomes):
+        if event.kind != OUTCOME or not event.type.startswith(OUTCOME_TYPE):
+            continue
+        body = orjson.loads(event.data)
+        reports = facts.tokens[event.run_id]
+        most = sum(reports.values()) + reserved * body["tasks"]
+        if body["used"]["tokens"] > most:
+            yield f"run {event.run_id} is charged {body['used']['tokens']} tokens; its attempts used at most {most}"

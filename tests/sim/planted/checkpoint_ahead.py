@@ -1,0 +1,25 @@
+"""A checkpoint is named as soon as it is written, before what its records led to is acknowledged."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mesh.wire.loop import Loop
+from mesh.wire.ports import Commit
+from tests.sim.planted.patching import swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+    real: Any = Loop._noted
+
+    def _noted(self: Any, partition: Any, place: int) -> Commit:
+        kept = None if self._notes is None else self._notes._kept.get(partition)
+        if kept is not None and kept.next is not None and kept.next.offset > place:
+            return Commit(kept.next.offset, kept.next.text())
+        commit: Commit = real(self, partition, place)
+        return commit
+
+    with swapped(Loop, "_noted", _noted):
+        yield

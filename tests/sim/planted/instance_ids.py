@@ -1,0 +1,22 @@
+"""Ids of tasks hold the name of the process that made them, so deciding again makes others."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mesh.core import dispatch
+from tests.sim.planted.patching import process_name, swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+    place: Any = dispatch
+    real = place.derive
+
+    def derive(*parts: str | int) -> str:
+        id: str = real(*parts, process_name())
+        return id
+
+    with swapped(dispatch, "derive", derive):
+        yield

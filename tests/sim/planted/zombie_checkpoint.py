@@ -1,0 +1,34 @@
+"""Restore takes the checkpoint that was written last, whoever wrote it, not the one that the commit names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from mesh.core.checkpoint import Note, Place, note_of
+from mesh.core.record import TopicPartition
+from mesh.wire.checkpoints import NAME
+from mesh.wire.keeper import Keeper
+from mesh.wire.ports import Commit
+from tests.sim.planted.patching import swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+    real: Any = Keeper.restore
+
+    async def restore(self: Any, partition: TopicPartition, commit: Commit | None) -> Any:
+        if commit is not None and commit.metadata:
+            written = self._log._broker.topics[self._topology.checkpoints][partition.partition]
+            records = [r for r in written.records if r.offset >= written.start]
+            first = next((r.offset for r in reversed(records) if dict(r.headers).get(NAME) == b""), None)
+            note: Note = note_of(commit.metadata)
+            if first is not None:
+                mine = [r for r in records if r.offset == first or dict(r.headers).get(NAME) == b"%d" % first]
+                latest = replace(note, checkpoint=Place(first, mine[-1].offset, len(mine)))
+                commit = Commit(commit.offset, latest.text())
+        return await real(self, partition, commit)
+
+    with swapped(Keeper, "restore", restore):
+        yield

@@ -1,0 +1,80 @@
+"""The mesh under simulation: no seed finds anything, every planted bug is found, and all of it can be repeated."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sim.plan import plan_of
+from tests.sim.planted import PLANTED
+from tests.sim.run import command, narrowed, run, search, smaller
+
+ROOT = Path(__file__).parents[2]
+SEEDS = int(os.environ.get("SIM_SEEDS", "120"))
+"""`make sim` runs many more."""
+SEARCHED_MAX = 40
+
+
+def simulate(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
+    """`python -m tests.sim` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.sim", *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_no_seed_finds_anything() -> None:
+    found = search(range(SEEDS))
+    assert found is None, f"{command(found.plan)}\n" + "\n".join(found.violations[:5])
+
+
+def test_a_seed_makes_the_same_trace_whatever_the_order_of_sets() -> None:
+    first, second = (simulate("--seeds", "12", "--traces", hash_seed=seed) for seed in ("0", "1"))
+    assert (first.returncode, second.returncode) == (0, 0), first.stdout + second.stdout + second.stderr
+    assert first.stdout == second.stdout
+    assert len(set(first.stdout.splitlines())) == 12
+
+
+def test_a_seed_makes_the_same_trace_again_in_one_process() -> None:
+    traces = [run(plan_of(seed)).trace for seed in (3, 4, 3, 4)]
+    assert traces[:2] == traces[2:]
+    assert traces[0] != traces[1]
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_is_found(name: str) -> None:
+    planted = PLANTED[name]
+    found = search(range(planted.first, planted.first + SEARCHED_MAX), patch=planted.patch)
+    assert found is not None, f"no seed from {planted.first} on finds: {planted.what}"
+    assert any(planted.words in text for text in found.violations), found.violations[:5]
+    assert found.plan.seed < 2_000
+
+
+def test_a_failing_seed_is_told_with_what_repeats_it_and_the_faults_that_it_takes() -> None:
+    planted = PLANTED["swallowed_refusal"]
+    found = search(range(planted.first, planted.first + SEARCHED_MAX), patch=planted.patch)
+    assert found is not None
+    least = smaller(found.plan, patch=planted.patch)
+    assert len(least.faults) <= len(found.plan.faults)
+    assert least.requests <= found.plan.requests
+    words = command(least, planted.name).split()
+    told = simulate(*words[3:], "--as-it-is")
+    assert told.returncode == 1, told.stdout + told.stderr
+    assert run(least, patch=planted.patch).trace in told.stdout
+    assert f"again: {command(least, planted.name)}" in told.stdout
+
+
+def test_a_plan_is_narrowed_to_some_of_its_faults() -> None:
+    plan = next(plan for seed in range(100) if len((plan := plan_of(seed)).faults) > 3)
+    least = narrowed(plan.seed, faults="0,2", calm="slow,trouble", requests=2)
+    assert least.faults == (plan.faults[0], plan.faults[2])
+    assert (least.slow, least.trouble, least.requests) == (0.0, 0.0, 2)
+    assert command(least).startswith(f"python -m tests.sim --seed {plan.seed} --faults 0,2")
+    assert narrowed(plan.seed, faults="none").faults == ()
