@@ -139,6 +139,7 @@ def letter_of(record: Record) -> Letter:
     own, added = _split(record.headers, dialect)
     headers = dict(own)
     told = {fact: _first(added, names) for fact, names in _NAMES.items()}
+    shown = str if dialect == MESH else masked  # what the mesh writes is masked already
     reason = _text(added.get("mesh-dlq-reason"))
     origin = None
     if told["topic"]:
@@ -147,9 +148,9 @@ def letter_of(record: Record) -> Letter:
         id=_text(added.get("mesh-dlq-id")) or derive("dead", coordinates(record)),
         dialect=dialect,
         reason=reason or told["class"].rpartition(".")[2],
-        message=masked(told["message"]).removeprefix(f"{reason}: "),
+        message=shown(told["message"]).removeprefix(f"{reason}: "),
         cls=told["class"],
-        stack=masked(told["stack"]),
+        stack=shown(told["stack"]),
         agent=_text(added.get("mesh-dlq-agent")),
         run_id=_text(added.get("mesh-dlq-run")),
         task_id=_text(added.get("mesh-dlq-task")),

@@ -15,7 +15,7 @@ from mesh.core.letter import REDRIVE, Letter, letter_of
 from mesh.core.partition import partition_of
 from mesh.core.record import StoredRecord, TopicPartition, coordinates
 from mesh.core.redrive import TOPIC, How, Obstacle, Sending, Settled, entry_for, plan
-from mesh.core.redrive_ledger import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Standing
+from mesh.core.redrive_ledger import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Ledger, Standing
 from mesh.core.topology import Topology
 from mesh.dead.journal import Journal
 from mesh.dead.reading import POLL_RECORDS_MAX, POLL_WAIT_MS, between, ends, since
@@ -181,10 +181,15 @@ class DeadLetters:
         return Plan(
             [step for step in steps if isinstance(step, Sending)],
             [step for step in steps if isinstance(step, Obstacle)],
-            [step for step in steps if isinstance(step, Settled)],
+            await self._with_results([step for step in steps if isinstance(step, Settled)], ledger),
             how,
             end,
         )
+
+    async def _with_results(self, settled: Sequence[Settled], ledger: Ledger) -> list[Settled]:
+        """What became of letters that were sent before, as far as the log tells by now."""
+        cases = await self.results([Case(step.letter, ledger.standing(step.letter)) for step in settled])
+        return [Settled(case.letter, str(case.standing)) for case in cases]
 
     async def _requests(self, run_ids: set[str]) -> dict[str, list[Event]]:
         """The requests that these runs heard, as far as the inbox still has them, each once."""

@@ -144,6 +144,8 @@ async def test_results_are_told_later_to_whoever_did_not_wait(shop: Shop) -> Non
                 break
             await asyncio.sleep(0.005)
     assert {str(case.standing) for case in cases} == {"redriven 1×, completed"}
+    plan = await shop.dead.plan(await shop.letters())
+    assert {settled.message for settled in plan.settled} == {"redriven 1×, completed"}
     assert {case.standing.state for case in await shop.letters()} == {SENT}, "looking writes nothing"
 
 
