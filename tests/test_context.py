@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from mesh.context import AgentBoard, Context
 from mesh.core.errors import Conflict, InvalidInput
-from mesh.wire.ports import Board
+from mesh.wire.ports import Board, Count
 from mesh.wire.sqlite.board import SqliteBoard
 from mesh.wire.sqlite.file import SqliteFile
 
@@ -164,9 +164,9 @@ async def test_repeating_in_another_order_of_keys_applies_nothing_twice(store: S
 
 
 async def test_a_counter_stays_within_its_limits(board: AgentBoard) -> None:
-    assert await board.add("left", 3, value_max=3) == (3, True)
-    assert await board.add("left", 1, value_max=3) == (3, False)
-    assert await board.add("left", -4, value_min=0) == (3, False)
+    assert await board.add("left", 3, value_max=3) == Count(3, True)
+    assert await board.add("left", 1, value_max=3) == Count(3, False)
+    assert await board.add("left", -4, value_min=0) == Count(3, False)
 
 
 async def test_history_and_keys_are_parsed_and_sorted(board: AgentBoard) -> None:

@@ -92,7 +92,7 @@ local function repeated()
   if not packed then return nil end
   local first = cmsgpack.unpack(packed)
   if first[1] ~= ARGV[1] then return {'invalid', 'op_id_reused', first[1]} end
-  if first[1] == 'add' or first[1] == 'delete' then return {'answer', first[2], first[3]} end
+  if first[1] == 'add' or first[1] == 'delete' then return {'answer', unpack(first, 2)} end
   local seq = string.match(first[2], '%d+$')
   local entry = read(redis.call('XRANGE', past, seq, seq)[1]) or latest()
   return {'entry', entry and entry.value or 'null', first[2], first[3], first[4]}
@@ -187,12 +187,13 @@ function act.add()
   if not value then return {'invalid', 'not_a_counter'} end
   local sum = value + tonumber(ARGV[5])
   local applied = sum >= tonumber(ARGV[6]) and sum <= tonumber(ARGV[7])
+  local answer = {'add', whole(value), '0', '', '0'}
   if applied then
-    value = sum
-    write(id, before, whole(value))
+    local entry = write(id, before, whole(sum))
+    answer = {'add', whole(sum), '1', entry[3], entry[4]}
   end
-  remember({'add', whole(value), applied and '1' or '0'})
-  return {'answer', whole(value), applied and '1' or '0'}
+  remember(answer)
+  return {'answer', unpack(answer, 2)}
 end
 
 function act.lease()

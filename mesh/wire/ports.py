@@ -13,6 +13,7 @@ Every call that touches an outside system has a deadline of our own and raises `
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from mesh.core.record import NewRecord, Record, TopicPartition
@@ -209,11 +210,15 @@ class Entry(NamedTuple):
     by: str
 
 
-class Count(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Count:
     """A counter after an attempt to add: its value, and whether the amount was taken."""
 
     value: int
     applied: bool
+    version: str = field(default="", compare=False)
+    """The version that the sum stands under, as in an Entry; "" when the amount was not taken."""
+    at_ms: int = field(default=0, compare=False)
 
 
 class Board(Protocol):

@@ -178,8 +178,11 @@ class RedisBoard:
         rules.check_key(key)
         rules.check_op(op_id)
         low, high = rules.check_counter(key, amount, value_min, value_max)
-        answer = self._settled(key, op_id, ANY, await self._run("add", key, op_id, "", amount, low, high))
-        return Count(int(answer[1]), answer[2] == b"1")
+        _, value, applied, *made = self._settled(
+            key, op_id, ANY, await self._run("add", key, op_id, "", amount, low, high)
+        )
+        version, at_ms = (made[0].decode(), int(made[1] or 0)) if made else ("", 0)
+        return Count(int(value), applied == b"1", version, at_ms)
 
     async def lease(self, key: str, value: bytes, *, ttl_ms: int, expect: bytes = b"") -> bytes:
         rules.check_lease(key, value, ttl_ms)  # `~` is in no key, so it lies apart from the values

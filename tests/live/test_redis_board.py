@@ -143,11 +143,11 @@ async def test_answers_are_remembered_up_to_a_number_a_key(server: Server, board
     fill = "for i = 3, ARGV[1] do redis.call('HSET', KEYS[1], i, '') redis.call('LPUSH', KEYS[2], i) end"
     answers, order = "{mesh}:board:ops:n", "{mesh}:board:order:n"
     await redis(server.port, "EVAL", fill, "2", answers, order, str(OPS_MAX))
-    assert await board.add("n", 1, op_id="first") == (1, True)
+    assert await board.add("n", 1, op_id="first") == Count(1, True)
     await board.add("n", 1, op_id="one-more")
     assert await redis(server.port, "HLEN", answers) == await redis(server.port, "LLEN", order) == [b"%d" % OPS_MAX]
-    assert await board.add("n", 1, op_id="second") == (2, True)
-    assert await board.add("n", 1, op_id="first") == (4, True)
+    assert await board.add("n", 1, op_id="second") == Count(2, True)
+    assert await board.add("n", 1, op_id="first") == Count(4, True)
 
 
 async def test_a_lost_counter_never_gives_a_number_twice(server: Server, board: RedisBoard) -> None:

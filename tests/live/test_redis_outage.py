@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesh.core.errors import BoardUnavailable, Conflict
-from mesh.wire.ports import Board, Entry
+from mesh.wire.ports import Board, Count, Entry
 from mesh.wire.redis import RedisBoard
 from tests.live.redis_server import (
     BoardOn,
@@ -195,7 +195,7 @@ async def test_a_write_whose_reply_was_lost_is_answered_when_asked_again(
         drop.set()
         with pytest.raises(BoardUnavailable):
             await lossy.add("n", 7, value_max=10, op_id="task:3")
-        assert await lossy.add("n", 7, value_max=10, op_id="task:3") == (7, True)
+        assert await lossy.add("n", 7, value_max=10, op_id="task:3") == Count(7, True)
 
         drop.set()
         with pytest.raises(BoardUnavailable):

@@ -181,8 +181,8 @@ class SimBoard:
                 raise rules.not_a_counter(key)
             if not low <= value + amount <= high:
                 return Count(value, False)
-            self._store.write(key, b"%d" % (value + amount), "")
-            return Count(value + amount, True)
+            entry = self._store.write(key, b"%d" % (value + amount), "")
+            return Count(value + amount, True, entry.version, entry.at_ms)
 
         return await self._ask(lambda: self._store.once("add", key, op_id, add))
 

@@ -101,6 +101,16 @@ class BoardOpsContract(BoardFixtures):
         assert await board.add("n", 2) == Count(42, True)
         assert values(await board.history("n")) == [42, 40, -2, 5]
 
+    async def test_a_count_names_the_version_that_it_made_also_when_it_is_repeated(self, board: Board) -> None:
+        first = await board.add("n", 5, value_max=9, op_id="a")
+        found = await board.get("n")
+        assert found is not None
+        assert (first.version, first.at_ms) == (found.version, found.at_ms)
+        assert (await board.add("n", 5, value_max=9, op_id="b")).version == ""
+        assert (await board.add("n", 1)).version != first.version
+        again = await board.add("n", 5, value_max=9, op_id="a")
+        assert (again, again.version, again.at_ms) == (first, first.version, first.at_ms)
+
     async def test_an_amount_that_would_leave_the_limits_is_not_taken(self, board: Board) -> None:
         assert await board.add("n", 8, value_max=10) == Count(8, True)
         assert await board.add("n", 3, value_max=10) == Count(8, False)

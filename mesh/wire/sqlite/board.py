@@ -14,6 +14,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -184,10 +185,11 @@ class SqliteBoard:
             value = 0 if before.value is None else rules.counter_of(before.value)
             if value is None:
                 raise rules.not_a_counter(key)
-            count = Count(value + amount, True) if low <= value + amount <= high else Count(value, False)
-            if count.applied:
-                _store(connection, write, before, b"%d" % count.value)
-            _remember(connection, write, list(count))
+            count = Count(value, False)
+            if low <= value + amount <= high:
+                entry = _store(connection, write, before, b"%d" % (value + amount))
+                count = Count(value + amount, True, entry.version, entry.at_ms)
+            _remember(connection, write, list(astuple(count)))
             return count
 
         return await self._write("add", job)
