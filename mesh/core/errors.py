@@ -125,6 +125,13 @@ class NotRestorable(MeshError):
     code = "not_restorable"
 
 
+class WorkerSpent(MeshError):
+    """A worker has ended in good order, since too many calls of agents went on after they were given up."""
+
+    code = "worker_spent"
+    exit_code = 7
+
+
 class NotAccepted(MeshError):
     """The mesh refused: a limit, a policy, or a change that needs `--yes`. `code` may be the reason's own."""
 

@@ -15,15 +15,13 @@ from collections import deque
 class OffsetTracker:
     """Which taken offsets are not finished. Offsets are taken in rising order. All calls are O(1) amortised."""
 
-    __slots__ = ("_next", "_taken", "_working", "committed")
+    __slots__ = ("_next", "_taken", "_working")
 
     def __init__(self) -> None:
         self._taken: deque[int] = deque()
         """In rising order, from the lowest unfinished one on."""
         self._working: set[int] = set()
         self._next: int | None = None
-        self.committed: int | None = None
-        """The place last committed, as the owner noted it."""
 
     def __len__(self) -> int:
         """Taken and not yet behind the committable place: the span that a crash would repeat."""
@@ -46,6 +44,5 @@ class OffsetTracker:
             self._taken.popleft()
 
     def place(self) -> int | None:
-        """The offset to commit: everything below it is finished. None when nothing was taken or nothing is new."""
-        place = self._taken[0] if self._taken else self._next
-        return None if place == self.committed else place
+        """The offset to commit: everything below it is finished. None when nothing was taken."""
+        return self._taken[0] if self._taken else self._next

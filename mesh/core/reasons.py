@@ -115,6 +115,11 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "later": Reason("the agent asked to be asked again later, too late for the run", _TASK, "allow more time"),
     "rejected": Reason("the agent will not do this task, and said why", _TASK, "read its reason"),
+    "crash_loop": Reason(
+        "process after process died at this task, the third one at nothing else",
+        _TASK,
+        "look for what ends the process (memory, os._exit, a native library), then send the dead letter again",
+    ),
     "bad_usage": Reason(
         "what the function reported is no usage; its reservation is charged",
         (*_TASK, CALLER),
@@ -207,6 +212,11 @@ REASONS: Final[dict[str, Reason]] = {
     "log_unavailable": Reason("the log did not answer in time", _CALL, "try again; is it running?"),
     "board_unavailable": Reason("the blackboard did not answer in time", (*_TASK, CALLER), "try again; is it running?"),
     "fenced": Reason("a commit came from a member whose time was over", _CALL, "nothing: the new owner goes on"),
+    "worker_spent": Reason(
+        "too many calls of agents went on after they were given up, so the process ended",
+        _CALL,
+        "start it again (`mesh up --workers` does); let agents end when they are cancelled",
+    ),
     "refused": Reason("the mesh does not do that, or not without `--yes`", _CALL, "read why"),
     "stale_version": Reason(
         "a board entry was changed by somebody else", (*_TASK, CALLER), "read it again, then write"

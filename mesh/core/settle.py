@@ -115,6 +115,11 @@ def succeeded(task: Event, parts: Sequence[Part], usage: Usage | None) -> Event:
     return _answer(task, SUCCEEDED, BATCH_TYPE, BATCH, data, usage, None)
 
 
+def repeated(task: Event, type: str, content_type: str, data: bytes, usage: Usage) -> Event:
+    """The answer of a task that went well before, from what was kept of it."""
+    return _answer(task, SUCCEEDED, type, content_type, data, usage, None)
+
+
 def failed(task: Event, fault: Fault, usage: Usage | None) -> Event:
     """The answer of a task that did not; its value is the task's input, untouched."""
     return _answer(task, FAILED, task.type, task.content_type, task.data, usage, fault)

@@ -6,6 +6,7 @@ of its lane until it is done, so that one which was interrupted is the next of i
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -85,10 +86,11 @@ class Lanes(Generic[T]):
         for _ in range(len(self._ready)):
             self._spawn()
 
-    def interrupt(self, runner: "asyncio.Task[None]") -> None:
-        """Cancel the item that this runner works on, while held: it is the first of its key again."""
-        if runner in self._runners:
-            runner.cancel()
+    def interrupt(self) -> None:
+        """Cancel what is in work, while held: each item is the first of its key again."""
+        for runner, key in self._runners.items():
+            if key is not None:
+                runner.cancel()
 
     def abandon(self, runner: "asyncio.Task[None]", *, keep: bool = False) -> None:
         """Leave a runner alone whose handler does not end: its slot and its key are free from now on.
@@ -104,19 +106,20 @@ class Lanes(Generic[T]):
         self._changed.set()
 
     def cancel(self) -> None:
-        """End all runners; items in work are cancelled, queued ones dropped."""
+        """End all runners; items in work are cancelled, queued ones dropped. Those that do not end are strays."""
         self._waiting.clear()
         self._ready.clear()
-        self.queued = 0
-        for runner in (*self._runners, *self._strays):
+        self._strays.update(self._runners)
+        self._runners.clear()
+        self.queued = self.running = 0
+        for runner in self._strays:
             runner.cancel()
+        self._changed.set()
 
-    async def ended(self, within_ms: float) -> int:
-        """Wait so long for runners to end. Answers how many still live."""
-        live = {*self._runners, *self._strays}
-        if live:
-            await asyncio.wait(live, timeout=within_ms / 1000)
-        return sum(not runner.done() for runner in live)
+    async def gone(self, within_ms: float) -> None:
+        """Wait so long for strays to end."""
+        if self._strays:
+            await asyncio.wait(self._strays, timeout=within_ms / 1000)
 
     def _spawn(self) -> None:
         if self._ready and len(self._runners) < self._lanes_max:
@@ -127,8 +130,7 @@ class Lanes(Generic[T]):
     async def _run(self) -> None:
         runner = asyncio.current_task()
         assert runner is not None  # this is one
-        clock = asyncio.get_running_loop().time  # a simulation owns it
-        since = clock()
+        since = time.monotonic()
         while self._ready:
             key = self._ready.popleft()
             lane = self._waiting[key]
@@ -151,9 +153,10 @@ class Lanes(Generic[T]):
                     self._changed.set()
             if runner not in self._runners:
                 return  # abandoned: another one runs in its place
-            if (clock() - since) * 1000 > BUSY_MS_MAX:
+            now = time.monotonic()
+            if (now - since) * 1000 > BUSY_MS_MAX:
                 await asyncio.sleep(0)
-                since = clock()
+                since = time.monotonic()
 
     def _leave(self, key: bytes, lane: deque[T], *, done: bool) -> None:
         """The head of a lane is not in work any more."""

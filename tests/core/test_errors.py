@@ -33,6 +33,7 @@ EXIT_CODES = {
     "NotAccepted": 5,
     "Conflict": 5,
     "WaitTimeout": 6,
+    "WorkerSpent": 7,
 }
 
 

@@ -37,15 +37,6 @@ def test_gaps_in_the_log_are_stepped_over() -> None:
     assert tracker.place() == 41
 
 
-def test_a_place_that_was_committed_is_not_new() -> None:
-    tracker = taken(1, 2)
-    tracker.finish(1)
-    tracker.committed = tracker.place()
-    assert tracker.place() is None
-    tracker.finish(2)
-    assert tracker.place() == 3
-
-
 def test_the_span_that_a_crash_would_repeat_counts_what_is_finished_behind_a_gap() -> None:
     tracker = taken(1, 2, 3)
     tracker.finish(3)
@@ -82,7 +73,6 @@ class Tracked(RuleBasedStateMachine):
         self.tracker = OffsetTracker()
         self.taken: list[int] = []
         self.finished: set[int] = set()
-        self.committed: int | None = None
 
     @rule(target=working, gap=st.integers(1, 5))
     def take(self, gap: int) -> int:
@@ -104,16 +94,11 @@ class Tracked(RuleBasedStateMachine):
             with pytest.raises(ValueError, match="not in work"):
                 self.tracker.finish(offset)
 
-    @precondition(lambda self: self.tracker.place() is not None)
-    @rule()
-    def commit(self) -> None:
-        self.committed = self.tracker.committed = self.tracker.place()
-
     @invariant()
     def the_place_is_that_of_the_model(self) -> None:
         working = [offset for offset in self.taken if offset not in self.finished]
         place = working[0] if working else self.taken[-1] + 1 if self.taken else None
-        assert self.tracker.place() == (None if place == self.committed else place)
+        assert self.tracker.place() == place
         assert all(offset in self.finished for offset in self.taken if place is not None and offset < place)
         assert len(self.tracker) == sum(place is not None and offset >= place for offset in self.taken)
 

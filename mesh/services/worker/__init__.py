@@ -1,0 +1,17 @@
+"""The worker: one or more agents in one process, each a member of its own group on mesh.tasks.<agent>.
+
+    answer acknowledged by the inbox  →  task finished  →  contiguous prefix committed
+
+Tasks run in lanes (same ordering key in order, others in parallel). Answers of many tasks travel in one append. A
+task whose process dies is read again by whoever gets the partition; its answer has the same id, so the second one
+is dropped by the orchestrator. Retries are the orchestrator's: here a task runs once and says how it went.
+
+`crew` holds the agents of a process, `shift` one of them at work, `attempt` one call of its function, `held` what is
+known of a partition, `solo` who may run beside whom, `outbox` the answers under way, `cache` what was answered before.
+"""
+
+from mesh.services.worker.counts import Counts
+from mesh.services.worker.crew import Worker
+from mesh.services.worker.shift import AgentShift
+
+__all__ = ["AgentShift", "Counts", "Worker"]

@@ -1,0 +1,211 @@
+"""One call of an agent's function: its arguments, its time, and what is said when it has ended, or does not.
+
+A function that took too long is cancelled, and may still answer while it winds up. One that has not ended
+`CANCEL_GRACE_MS` later is abandoned: its task is answered as timed out, its slot is free, and what it says one day is
+dropped and counted. A blocking function cannot be cancelled: its thread is abandoned at once and replaced.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mesh.context import Context
+from mesh.core import settle
+from mesh.core.agent import Agent, Later, Reject
+from mesh.core.event import NO_USAGE, SUCCEEDED, Event, Fault
+from mesh.core.topology import AgentSpec
+from mesh.services.worker.cache import ResultCache
+from mesh.services.worker.counts import Counts
+from mesh.services.worker.held import Work
+from mesh.wire.ports import Board, Clock
+from mesh.wire.threads import Threads
+
+CANCEL_GRACE_MS = 2_000
+THREADS_MAX = 64
+
+
+class Attempt:
+    """One piece of work in hand."""
+
+    __slots__ = (
+        *("abandoned", "context", "deadline", "expired", "interrupted"),
+        *("leave", "runner", "task", "timer", "work"),
+    )
+
+    def __init__(self, work: Work, leave: Callable[[], None]) -> None:
+        self.work = work
+        self.leave = leave
+        """Lets others go on; called by who began it, or when it is abandoned."""
+        self.abandoned = False
+        """Left alone: nobody waits for it any more."""
+        self.interrupted = False
+        """Cancelled not for what it did: it is to be done again."""
+        self.expired = 0
+        """The time it took too long for, in milliseconds."""
+        self.deadline = False
+        """That time was what was left of the run's, not the agent's own."""
+        self.task: Event
+        self.context: Context
+        self.runner: asyncio.Task[Any]
+        self.timer: asyncio.TimerHandle
+
+
+class Caller:
+    """Calls one agent's function for tasks. `left` is told of each attempt that is abandoned, with its answer (None:
+    it was interrupted, so there is none)."""
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        agent: Agent,
+        board: Board,
+        clock: Clock,
+        counts: Counts,
+        cache: ResultCache | None,
+        *,
+        grace_ms: int,
+        left: Callable[[Attempt, Event | None], None],
+        strayed: Callable[[], None],
+    ) -> None:
+        self._spec, self._agent = spec, agent
+        self._board, self._clock = board, clock
+        self._counts, self._cache = counts, cache
+        self._grace_s = grace_ms / 1000
+        self._left, self._strayed = left, strayed
+        self._running: dict[asyncio.Task[Any], Attempt] = {}
+        self._threads: Threads | None = None
+        if not agent.is_async:
+            threads_max = min(spec.lanes, THREADS_MAX)
+            self._threads = Threads(threads_max, name=spec.name, abandoned=self._thread_left, late=self._late)
+
+    @property
+    def strays(self) -> int:
+        """Threads that were abandoned and have not ended."""
+        return 0 if self._threads is None else self._threads.strays
+
+    async def answer(self, task: Event, attempt: Attempt) -> Event | None:
+        """The answer to a task, whatever its function does; None when the attempt was abandoned meanwhile.
+
+        Raises CancelledError when it was interrupted.
+        """
+        spec = self._spec
+        context = Context(
+            agent=spec.name,
+            run_id=task.run_id,
+            task_id=task.task_id,
+            attempt=task.attempt,
+            depth=task.depth,
+            path=task.path,
+            deadline_ms=task.expiry_ms,
+            board=self._board,
+        )
+        timeout_ms = spec.timeout_ms
+        if task.expiry_ms is not None:
+            left_ms = task.expiry_ms - self._clock.now_ms()
+            if left_ms <= 0:
+                self._counts.expired += 1
+                fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
+                return settle.failed(task, fault, NO_USAGE)
+            if left_ms < timeout_ms:
+                timeout_ms, attempt.deadline = left_ms, True
+        runner = asyncio.current_task()
+        assert runner is not None  # a runner of the lanes
+        attempt.task, attempt.context, attempt.runner = task, context, runner
+        attempt.timer = runner.get_loop().call_later(timeout_ms / 1000, self._expire, attempt, timeout_ms)
+        self._running[runner] = attempt
+        try:
+            if self._cache is None:
+                answer = await self._call(task, context)
+            else:
+                answer = await self._cache.through(task, partial(self._call, task, context))
+        except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit: its answer
+            if attempt.abandoned:
+                self._late()
+                return None
+            answer = self._failed(attempt, error)
+        finally:
+            attempt.timer.cancel()
+            self._running.pop(runner, None)
+        if attempt.abandoned:
+            self._late()
+            return None
+        if attempt.expired:
+            runner.uncancel()
+        if answer.kind == SUCCEEDED:
+            self._counts.succeeded += 1
+        elif answer.fault is not None:
+            self._counts.failure(answer.fault.code)
+        return answer
+
+    def interrupt(self, *, abandon: bool) -> None:
+        """All that runs is about to be cancelled, and to be done again later. `abandon`: what has not ended by the end
+        of the grace; else the caller sees to it."""
+        for runner, attempt in self._running.items():
+            attempt.interrupted = True
+            attempt.timer.cancel()
+            if abandon:
+                attempt.timer = runner.get_loop().call_later(self._grace_s, self._abandon, attempt)
+
+    def close(self) -> None:
+        """Let idle threads end."""
+        if self._threads is not None:
+            self._threads.close()
+
+    async def _call(self, task: Event, context: Context) -> Event:
+        arguments = settle.arguments(self._agent, task)
+        if self._agent.context is not None:
+            arguments[self._agent.context] = context
+        if self._threads is None:
+            value = await self._agent.function(**arguments)
+        else:
+            value = await self._threads.run(partial(self._agent.function, **arguments))
+        if isinstance(value, Later | Reject):
+            fault = settle.declined(self._agent, value)
+            return settle.failed(task, fault, settle.usage_of(context.usd, context.tokens))
+        parts = settle.parts_of(self._agent, self._spec, value)
+        return settle.succeeded(task, parts, settle.usage_of(context.usd, context.tokens))
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> Event:
+        """What an error means: its own, or ours when we cancelled it."""
+        cancelled = isinstance(error, asyncio.CancelledError)
+        ours = 1 if attempt.expired else 0
+        if attempt.interrupted or (cancelled and attempt.runner.cancelling() > ours):
+            raise asyncio.CancelledError from error
+        fault = settle.fault_of(error)
+        if attempt.expired:
+            fault = self._slow(attempt, "was cancelled")._replace(cls=fault.cls, stack=fault.stack)
+        context = attempt.context
+        usage = None if fault.code == "bad_usage" else settle.usage_of(context.usd, context.tokens)
+        return settle.failed(attempt.task, fault, usage)
+
+    def _slow(self, attempt: Attempt, what: str) -> Fault:
+        if attempt.deadline:
+            return Fault("expired", f"{self._spec.name} {what} at the run's deadline", retryable=False)
+        return Fault("timed_out", f"{self._spec.name} took longer than {attempt.expired} ms and {what}")
+
+    def _expire(self, attempt: Attempt, timeout_ms: int) -> None:
+        attempt.expired = timeout_ms
+        attempt.timer = attempt.runner.get_loop().call_later(self._grace_s, self._abandon, attempt)
+        attempt.runner.cancel()
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """It was cancelled and has not ended."""
+        attempt.abandoned = True
+        self._running.pop(attempt.runner, None)
+        self._counts.abandoned += 1
+        answer = None
+        if not attempt.interrupted:
+            fault = self._slow(attempt, f"did not end {self._grace_s:g} s after it was cancelled")
+            usage = settle.usage_of(attempt.context.usd, attempt.context.tokens)
+            answer = settle.failed(attempt.task, fault, usage)
+            self._counts.failure(fault.code)
+        self._left(attempt, answer)
+        self._strayed()
+
+    def _thread_left(self) -> None:
+        self._counts.abandoned += 1
+        self._strayed()
+
+    def _late(self) -> None:
+        self._counts.late += 1

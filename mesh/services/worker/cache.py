@@ -1,0 +1,134 @@
+"""Answers kept on the board, so that a task which is delivered again does not call its function (a model) again.
+
+Kept under the id of the attempt before the answer is appended. While a function runs, a lease stands in the answer's
+place: another worker that got the same task waits for the answer instead of calling too. A lease passes by itself when
+its holder died. Only successes are kept; a failure may be tried again.
+
+All of this saves money and is never needed to be right: without the board functions are called, and that is counted.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import orjson
+
+from mesh.core import board as rules
+from mesh.core.errors import BoardUnavailable
+from mesh.core.event import SUCCEEDED, Event, Usage
+from mesh.core.settle import repeated
+from mesh.services.worker.counts import Counts
+from mesh.wire.diagnostics import diagnostics
+from mesh.wire.ports import Board, Clock
+
+LEASE_MS: Final = 6_000
+"""Renewed three times in that time. Whoever gets the task of a dead worker waits so long at most."""
+LOOK_EVERY_MS: Final = 100
+PAUSE_MS: Final = 5_000
+"""After the board was gone it is left alone for so long: each task would else wait for its deadline."""
+_log = diagnostics("worker")
+
+
+class ResultCache:
+    """Of one agent in one process. `holder` names the process; no other bears the same name."""
+
+    def __init__(
+        self,
+        board: Board,
+        clock: Clock,
+        counts: Counts,
+        *,
+        agent: str,
+        ttl_ms: int,
+        holder: str,
+        lease_ms: int = LEASE_MS,
+    ) -> None:
+        self._board, self._clock, self._counts = board, clock, counts
+        self._prefix = f"results/{agent}/"
+        self._ttl_ms, self._lease_ms = ttl_ms, lease_ms
+        self._holder = holder
+        self._calls = 0
+        self._running: dict[str, bytes] = {}
+        """Key → the lease that we hold there."""
+        self._gone_until_ms = 0.0
+
+    async def through(self, task: Event, call: Callable[[], Awaitable[Event]]) -> Event:
+        """The answer that was kept, or that of `call`."""
+        key = self._prefix + task.id
+        self._calls += 1
+        lease = orjson.dumps({"by": f"{self._holder}:{self._calls}"})
+        try:
+            kept = await self._claim(key, lease)
+            if kept is not None:
+                self._counts.cached += 1
+                return repeated(task, *kept)
+            held = key in self._running
+            if not held:
+                self._counts.uncached += 1
+            answer = await call()
+            if held and answer.kind == SUCCEEDED:
+                await self._keep(key, lease, answer)
+            return answer
+        finally:
+            if self._running.get(key) == lease:
+                del self._running[key]
+
+    async def renew(self) -> None:
+        """Keep our leases until cancelled."""
+        while True:
+            await self._clock.sleep_ms(self._lease_ms / 3)
+            for key, lease in list(self._running.items()):
+                if self._running.get(key) == lease:
+                    await self._lease(key, lease, self._lease_ms, expect=lease)
+
+    async def _claim(self, key: str, lease: bytes) -> "tuple[str, str, bytes, Usage] | None":
+        """What was answered before; or None: call the function, with the lease if it could be had."""
+        expect = b""
+        while True:
+            stands = await self._lease(key, lease, self._lease_ms, expect=expect)
+            if stands is None:
+                return None
+            if stands == lease:
+                self._running[key] = lease
+                return None
+            kept = _kept(stands)
+            if kept is not None:
+                return kept
+            expect = b""
+            if self._is_ours(stands) and self._running.get(key) != stands:
+                expect = stands  # an attempt of this process that was given up
+            else:
+                await self._clock.sleep_ms(LOOK_EVERY_MS)
+
+    async def _keep(self, key: str, lease: bytes, answer: Event) -> None:
+        body: dict[str, Any] = {"type": answer.type, "content_type": answer.content_type, "data": answer.data.decode()}
+        if answer.usage is not None:
+            body |= {"usd_micros": answer.usage.usd_micros, "tokens": answer.usage.tokens}
+        value = orjson.dumps(body)
+        if len(value) > rules.VALUE_BYTES_MAX or answer.usage is None:
+            self._counts.uncached += 1
+            return
+        await self._lease(key, value, self._ttl_ms, expect=lease)
+
+    def _is_ours(self, lease: bytes) -> bool:
+        found = orjson.loads(lease)
+        return isinstance(found, dict) and str(found.get("by", "")).rpartition(":")[0] == self._holder
+
+    async def _lease(self, key: str, value: bytes, ttl_ms: int, *, expect: bytes) -> bytes | None:
+        """What stands there then; None: the board is gone, or was a moment ago."""
+        if self._clock.monotonic_ms() < self._gone_until_ms:
+            return None
+        try:
+            return await self._board.lease(key, value, ttl_ms=ttl_ms, expect=expect)
+        except BoardUnavailable as error:
+            self._gone_until_ms = self._clock.monotonic_ms() + PAUSE_MS
+            _log.warning("answers are not cached for a while", reason=str(error))
+            return None
+
+
+def _kept(value: bytes) -> tuple[str, str, bytes, Usage] | None:
+    """The answer in a value of the board; None when it is a lease, or nothing of ours."""
+    try:
+        found = orjson.loads(value)
+        return found["type"], found["content_type"], found["data"].encode(), Usage(found["usd_micros"], found["tokens"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None

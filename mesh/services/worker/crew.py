@@ -1,0 +1,96 @@
+"""All agents of one process, side by side."""
+
+import asyncio
+from collections.abc import Mapping
+from secrets import token_hex
+
+from mesh.core.agent import Agent
+from mesh.core.errors import WorkerSpent
+from mesh.core.topology import Topology
+from mesh.services.worker.attempt import CANCEL_GRACE_MS
+from mesh.services.worker.counts import Counts
+from mesh.services.worker.shift import AgentShift
+from mesh.services.worker.solo import Solo
+from mesh.wire.ports import Board, Clock, Log
+
+STRAYS_MAX = 32
+"""With more calls than this that were given up and go on all the same, a process ends and is started anew."""
+
+
+class Worker:
+    """Run one with `await Worker(...).run(stop)`. `agents`: name → function, as topics.yaml's `run:` names them."""
+
+    def __init__(
+        self,
+        log: Log,
+        board: Board,
+        topology: Topology,
+        agents: Mapping[str, Agent],
+        clock: Clock,
+        *,
+        records_max: int = 500,
+        session_timeout_ms: int = 10_000,
+        drain_timeout_ms: int = 10_000,
+        grace_ms: int = CANCEL_GRACE_MS,
+        strays_max: int = STRAYS_MAX,
+    ) -> None:
+        solo, holder = Solo(), token_hex(8)
+        self._strays_max = strays_max
+        self._spent = asyncio.Event()
+        self.shifts: Mapping[str, AgentShift] = {
+            name: AgentShift(
+                *(log, board, topology, topology.agents[name], agent, clock, solo),
+                records_max=records_max,
+                session_timeout_ms=session_timeout_ms,
+                drain_timeout_ms=drain_timeout_ms,
+                grace_ms=grace_ms,
+                holder=holder,
+                strayed=self._strayed,
+            )
+            for name, agent in agents.items()
+        }
+        """Each agent at work here, by name."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then let running tasks end within the drain timeout.
+
+        Raises WorkerSpent, after the same end, when too many calls were given up and go on: the process should be
+        started anew.
+        """
+        ending = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            shifts = [group.create_task(s.run(ending), name=f"worker {s.name}") for s in self.shifts.values()]
+            told = [group.create_task(event.wait()) for event in (stop, self._spent)]
+            await asyncio.wait((*told, *shifts), return_when=asyncio.FIRST_COMPLETED)
+            ending.set()
+            for each in told:
+                each.cancel()
+        if self._spent.is_set():
+            raise WorkerSpent(
+                f"{self.strays} calls of agents were given up and go on all the same, at most {self._strays_max} may",
+                remedy="Start this process again; let the agents end when they are cancelled",
+            )
+
+    async def wait_ready(self) -> None:
+        """Returns when every agent here has joined its group and heard of its partitions."""
+        for shift in self.shifts.values():
+            await shift.ready.wait()
+
+    @property
+    def running(self) -> int:
+        """Tasks in work right now."""
+        return sum(shift.lanes.running for shift in self.shifts.values())
+
+    @property
+    def strays(self) -> int:
+        """Calls that were given up and have not ended; at the end of `run`, what will not let the loop be closed."""
+        return sum(shift.strays for shift in self.shifts.values())
+
+    @property
+    def counts(self) -> Mapping[str, Counts]:
+        """What each agent's tasks came to here."""
+        return {name: shift.counts for name, shift in self.shifts.items()}
+
+    def _strayed(self) -> None:
+        if self.strays > self._strays_max:
+            self._spent.set()

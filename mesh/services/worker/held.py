@@ -1,0 +1,72 @@
+"""A partition in one assignment, and one record of it to work on."""
+
+import asyncio
+
+from mesh.core.crashes import MARKED_MAX, Watch
+from mesh.core.offsets import OffsetTracker
+from mesh.core.record import Record, TopicPartition
+from mesh.wire.ports import Commit
+
+
+class Held:
+    """What a worker knows about a partition that is its own. Another assignment of it has another one."""
+
+    __slots__ = (
+        *("_said", "begun", "claimed", "live", "marks"),
+        *("open", "partition", "place", "ready", "tracker", "watch"),
+    )
+
+    def __init__(self, partition: TopicPartition) -> None:
+        self.partition = partition
+        self.live = True
+        """It is ours. Afterwards nothing of it is begun."""
+        self.begun = False
+        """What the one before left is known."""
+        self.ready = False
+        """It was taken over: its records may come."""
+        self.open = 0
+        """Records begun and not answered for good."""
+        self.tracker = OffsetTracker()
+        self.watch: Watch
+        self.place = 0
+        """Where this assignment began."""
+        self.claimed = 0
+        """Records below may begin, as a commit has said."""
+        self.marks = asyncio.Semaphore(MARKED_MAX)
+        self._said: tuple[int, int, bool] | None = None
+
+    def begin(self, watch: Watch, place: int) -> None:
+        """What the one before left, and where."""
+        self.watch, self.place, self.begun = watch, place, True
+
+    def saying(self, *, working: bool) -> "Saying | None":
+        """What a commit would say now; None when that was said."""
+        place = self.tracker.place()
+        if place is None:
+            place = self.place
+        said = (place, self.watch.version, working)
+        if said == self._said:
+            return None
+        return Saying(Commit(place, self.watch.metadata(place, working=working)), said, self.watch.claimed)
+
+    def was_said(self, saying: "Saying") -> None:
+        """The commit was acknowledged."""
+        self._said, self.claimed = saying.said, saying.claimed
+
+
+class Saying:
+    """A commit of a partition, and what it stands for."""
+
+    __slots__ = ("claimed", "commit", "said")
+
+    def __init__(self, commit: Commit, said: tuple[int, int, bool], claimed: int) -> None:
+        self.commit, self.said, self.claimed = commit, said, claimed
+
+
+class Work:
+    """One record to work on, and the assignment it came with."""
+
+    __slots__ = ("held", "record")
+
+    def __init__(self, record: Record, held: Held) -> None:
+        self.record, self.held = record, held

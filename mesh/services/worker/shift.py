@@ -1,0 +1,397 @@
+"""One agent at work in this process: its partitions, what is begun of them, and how far they are done."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from mesh.core import settle
+from mesh.core.agent import Agent
+from mesh.core.codec import Unreadable, read, write
+from mesh.core.crashes import ALONE_FROM, DEATHS_MAX, Watch, decode
+from mesh.core.errors import Fenced
+from mesh.core.event import TASK, Event, Fault
+from mesh.core.fold import dead_record
+from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.core.records import dead_letter
+from mesh.core.topology import AgentSpec, Topology
+from mesh.services.worker.attempt import Attempt, Caller
+from mesh.services.worker.cache import ResultCache
+from mesh.services.worker.counts import Counts
+from mesh.services.worker.held import Held, Work
+from mesh.services.worker.outbox import Outbox
+from mesh.services.worker.solo import Solo
+from mesh.wire.diagnostics import diagnostics
+from mesh.wire.lanes import Lanes
+from mesh.wire.otel import Spans
+from mesh.wire.ports import Board, Clock, Log, Member
+
+POLL_WAIT_MS = 500
+COMMIT_EVERY_MS = 50
+REVOKE_WAIT_MS = 2_000
+"""How long running tasks of a lost partition are waited for; never over half of what the log allows."""
+FLUSH_TIMEOUT_MS = 5_000
+"""How long a stopping worker waits for the log to take its last answers."""
+_log = diagnostics("worker")
+
+
+class AgentShift:
+    """See the module. `hold` and `release` are the kill switch: they may be called at any time, again and again."""
+
+    def __init__(
+        self,
+        log: Log,
+        board: Board,
+        topology: Topology,
+        spec: AgentSpec,
+        agent: Agent,
+        clock: Clock,
+        solo: Solo,
+        *,
+        records_max: int,
+        session_timeout_ms: int,
+        drain_timeout_ms: int,
+        grace_ms: int,
+        holder: str,
+        strayed: Callable[[], None],
+    ) -> None:
+        self.name = spec.name
+        self.counts = Counts()
+        self.lanes: Lanes[Work] = Lanes(self._handle, lanes_max=spec.lanes)
+        self.ready = asyncio.Event()
+        self.held = False
+        """Stopped by somebody: nothing is begun."""
+        self._log, self._topology, self._clock, self._solo = log, topology, clock, solo
+        self._spec = spec
+        self._group = f"{topology.prefix}.{spec.name}"
+        self._spans = Spans()
+        self._records_max = records_max
+        self._session_timeout_ms = session_timeout_ms
+        self._drain_timeout_ms = drain_timeout_ms
+        self._revoke_wait_ms = min(REVOKE_WAIT_MS, session_timeout_ms // 6)
+        self._grace_ms = grace_ms
+        self._cache = None
+        if spec.cache_ms is not None:
+            self._cache = ResultCache(board, clock, self.counts, agent=self.name, ttl_ms=spec.cache_ms, holder=holder)
+        self._caller = Caller(
+            *(spec, agent, board, clock, self.counts, self._cache),
+            grace_ms=grace_ms,
+            left=self._left,
+            strayed=strayed,
+        )
+        self._outbox = Outbox(log, topology, self._acknowledged)
+        self._partitions: dict[TopicPartition, Held] = {}
+        self._joined: asyncio.Future[Member] | None = None
+        self._takeovers: set[asyncio.Task[None]] = set()
+        self._commits = asyncio.Lock()
+        self._error: BaseException | None = None
+
+    @property
+    def strays(self) -> int:
+        """Calls of the function that were given up and have not ended: coroutines and threads."""
+        return self.lanes.strays + self._caller.strays
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Poll, work, answer, commit, until `stop`; then drain."""
+        self._joined = asyncio.get_running_loop().create_future()
+        try:
+            topics, timeout_ms = [self._topology.tasks(self.name)], self._session_timeout_ms
+            member = await self._log.join(self._group, topics, self, session_timeout_ms=timeout_ms)
+            self._joined.set_result(member)
+            try:
+                await self._work(member, stop)
+            finally:
+                self._caller.interrupt(abandon=False)
+                self.lanes.cancel()
+                self._revoke_wait_ms = 0
+                await member.close()
+        finally:
+            for takeover in self._takeovers:
+                takeover.cancel()
+            self._caller.close()
+            _log.info("stopped", agent=self.name, **self.counts.shown())
+
+    async def _work(self, member: Member, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            polling = group.create_task(self._poll(member), name=f"tasks {self.name}")
+            tasks = [
+                group.create_task(self._outbox.run(), name=f"answers {self.name}"),
+                group.create_task(self._commit_often(), name=f"commits {self.name}"),
+            ]
+            if self._cache is not None:
+                tasks.append(group.create_task(self._cache.renew(), name=f"leases {self.name}"))
+            await stop.wait()
+            polling.cancel()  # it may sit in a rebalance, and that may last
+            await self._drain()
+            for task in tasks:
+                task.cancel()
+
+    # ----------------------------------------------------------------------------------------------- the kill switch
+
+    def hold(self) -> None:
+        """Begin nothing new, cancel what runs. Tasks stay unanswered and in order, and are done after `release`.
+
+        A function that ignores its cancellation is abandoned after the usual grace; a blocking one at once.
+        """
+        if not self.held:
+            self.held = True
+            self.lanes.hold()
+            for held in self._partitions.values():
+                self._flow(held)
+            self._caller.interrupt(abandon=True)
+            self.lanes.interrupt()
+
+    def release(self) -> None:
+        """Go on after `hold`."""
+        if self.held:
+            self.held = False
+            self.lanes.release()
+            for held in self._partitions.values():
+                self._flow(held)
+
+    def _flow(self, held: Held) -> None:
+        """Let records of a partition come, or not."""
+        if held.ready and self._joined is not None:
+            member = self._joined.result()
+            try:
+                if self.held:
+                    member.pause(held.partition)
+                else:
+                    member.resume(held.partition)
+            except Fenced as fenced:
+                _log.info("a partition was about to go", agent=self.name, reason=str(fenced))
+
+    # ---------------------------------------------------------------------------------------------------- partitions
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Listener: see what the one before left, then begin where the group stands."""
+        held = [Held(tp) for tp in partitions]
+        self._partitions.update((h.partition, h) for h in held)
+        task = asyncio.get_running_loop().create_task(self._take_over(held), name=f"take over {self.name}")
+        self._takeovers.add(task)
+        task.add_done_callback(self._taken_over)
+
+    async def _take_over(self, partitions: Sequence[Held]) -> None:
+        assert self._joined is not None  # `run` makes it before it joins
+        member = await self._joined
+        bounds = None
+        for held in partitions:
+            topic, number = held.partition
+            commit = await member.committed(held.partition)
+            marks = decode("" if commit is None else commit.metadata, 0 if commit is None else commit.offset)
+            if bounds is None and (commit is None or marks.working):
+                bounds = await self._log.bounds(topic)
+            place = bounds[number].start if commit is None and bounds is not None else commit.offset if commit else 0
+            end = place if bounds is None else bounds[number].end
+            held.begin(Watch(marks, place=place, end=end), place)
+            if held.watch.died:
+                self.counts.deaths += 1
+                _log.warning("a worker died", agent=self.name, partition=number, suspected=held.watch.suspected)
+        # That we are at work must stand in the log before anything begins.
+        while (live := [held for held in partitions if held.live]) and not await self._commit(live):
+            await self._clock.sleep_ms(COMMIT_EVERY_MS)
+        for held in live:
+            held.ready = held.live
+            if not self.held:
+                self._flow(held)
+        self.ready.set()
+
+    def _taken_over(self, task: asyncio.Task[None]) -> None:
+        self._takeovers.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._error = task.exception()
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Listener: begin nothing more of these, wait a moment for what runs, commit what is done.
+
+        What still runs then is finished as an orphan: its answer is sent, its offset is not committed, the new
+        owner does it again with the same task id.
+        """
+        gone = [held for tp in partitions if (held := self._partitions.pop(tp, None)) is not None]
+        for held in gone:
+            held.live = False
+        deadline_ms = self._clock.monotonic_ms() + self._revoke_wait_ms
+        while any(held.open for held in gone) and self._clock.monotonic_ms() < deadline_ms:
+            await self._clock.sleep_ms(5)
+        await self._commit([held for held in gone if held.begun], working=False)
+
+    async def _poll(self, member: Member) -> None:
+        window = self._spec.lanes + self._records_max
+        while True:
+            await self.lanes.below(window)
+            batches = await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS)
+            if self._error is not None:
+                raise self._error
+            mine = [
+                (held, records) for tp, records in batches.items() if (held := self._partitions.get(tp)) is not None
+            ]
+            for held, records in mine:  # all are taken before anything is awaited
+                for record in records:
+                    held.tracker.take(record.offset)
+                held.watch.claim(records[-1].offset + 1)
+            for held, records in mine:
+                if records[-1].offset >= held.claimed:
+                    await self._commit([held])
+                for record in records:
+                    self.lanes.put(record.key or b"", Work(record, held))
+
+    # --------------------------------------------------------------------------------------------------------- tasks
+
+    async def _handle(self, work: Work) -> None:
+        """Run one task to an answer. Never raises for what the task does."""
+        solo = self._solo
+        if not work.held.live:
+            return  # revoked before it began: the new owner has it
+        if work.record.offset < work.held.watch.careful:
+            await self._handle_suspect(work)
+            return
+        if solo.wanted:
+            await solo.enter()
+        else:
+            solo.inside += 1
+        attempt = Attempt(work, solo.leave)
+        try:
+            await self._do(attempt)
+        finally:
+            if not attempt.abandoned:
+                solo.leave()
+
+    async def _handle_suspect(self, work: Work) -> None:
+        """What may have been in flight when a worker died: marked before it begins, the more suspicious alone."""
+        held, watch, offset = work.held, work.held.watch, work.record.offset
+        suspicion = watch.suspicion(offset)
+        if suspicion >= DEATHS_MAX:
+            self._condemn(work, suspicion)
+            return
+        alone = suspicion >= ALONE_FROM
+        await (self._solo.enter_alone() if alone else self._enter_marked(held))
+
+        def leave() -> None:
+            watch.unmark(offset)
+            if alone:
+                self._solo.leave_alone()
+            else:
+                self._solo.leave()
+                held.marks.release()
+
+        attempt = Attempt(work, leave)
+        try:
+            if await self._mark(held, offset, alone=alone):
+                await self._do(attempt)
+                if not attempt.abandoned:
+                    watch.ended(offset)
+                    if alone:  # nobody who begins after this is to be mistaken for it
+                        await self._commit([held])
+        finally:
+            if not attempt.abandoned:
+                leave()
+
+    async def _enter_marked(self, held: Held) -> None:
+        await held.marks.acquire()
+        try:
+            await self._solo.enter()
+        except BaseException:
+            held.marks.release()
+            raise
+
+    async def _mark(self, held: Held, offset: int, *, alone: bool) -> bool:
+        """Say in the log that this record begins. False: the partition is not ours any more."""
+        held.watch.mark(offset, alone=alone)
+        while held.live and not await self._commit([held]):
+            await self._clock.sleep_ms(COMMIT_EVERY_MS)
+        return held.live
+
+    async def _do(self, attempt: Attempt) -> None:
+        held, answer = attempt.work.held, None
+        held.open += 1
+        try:
+            answer = await self._answer(attempt.work.record, attempt)
+        finally:
+            if answer is None and not attempt.abandoned:
+                held.open -= 1
+        if answer is not None:
+            self._outbox.put(answer, attempt.work)
+
+    async def _answer(self, record: Record, attempt: Attempt) -> NewRecord | None:
+        task = read(record)
+        if isinstance(task, Unreadable) or task.kind != TASK or task.agent != self.name:
+            return self._misfit(task, record)
+        with self._spans.process(task, topic=record.topic, group=self._group) as span:
+            event = await self._caller.answer(span.task, attempt)
+            if event is None:
+                return None
+            span.answered(event)
+        return NewRecord(self._topology.inbox, event.run_id.encode(), event.data, write(event))
+
+    def _left(self, attempt: Attempt, event: Event | None) -> None:
+        """An attempt was abandoned: its slot is free, its task answered, or kept for later."""
+        self.lanes.abandon(attempt.runner, keep=event is None)
+        attempt.leave()
+        if event is None:
+            attempt.work.held.open -= 1
+        else:
+            record = NewRecord(self._topology.inbox, event.run_id.encode(), event.data, write(event))
+            self._outbox.put(record, attempt.work)
+
+    def _condemn(self, work: Work, deaths: int) -> None:
+        task = read(work.record)
+        work.held.open += 1
+        if isinstance(task, Unreadable) or task.kind != TASK or task.agent != self.name:
+            self._outbox.put(self._misfit(task, work.record), work)
+            return
+        text = f"{deaths} processes of {self.name} died while they did this, the last one at nothing else"
+        event = settle.failed(task, Fault("crash_loop", text, retryable=False), None)
+        self.counts.failure("crash_loop")
+        _log.warning("a task kills its process; it is not begun again", agent=self.name, run=task.run_id, task=task.id)
+        self._outbox.put(NewRecord(self._topology.inbox, event.run_id.encode(), event.data, write(event)), work)
+
+    def _misfit(self, task: Event | Unreadable, record: Record) -> NewRecord:
+        self.counts.misfits += 1
+        if isinstance(task, Unreadable):
+            return dead_letter(dead_record(record, task.code, task.message), self._topology)
+        text = f"{task.kind!r} for agent {task.agent!r} on the topic of {self.name!r}"
+        code = "wrong_agent" if task.kind == TASK else "unknown_kind"
+        return dead_letter(dead_record(record, code, text, task), self._topology)
+
+    def _acknowledged(self, work: Work) -> None:
+        """A task is finished when its answer is durable, and not before."""
+        work.held.tracker.finish(work.record.offset)
+        work.held.open -= 1
+
+    # ------------------------------------------------------------------------------------------------------- commits
+
+    async def _commit_often(self) -> None:
+        while True:
+            await self._clock.sleep_ms(COMMIT_EVERY_MS)
+            await self._commit([held for held in self._partitions.values() if held.ready])
+
+    async def _commit(self, partitions: Iterable[Held], *, working: bool = True) -> bool:
+        """Say how far these are done, and that we are at work on them. False: they are not all ours any more."""
+        assert self._joined is not None  # there were partitions
+        async with self._commits:
+            said = [(held, s) for held in partitions if held.live is working and (s := held.saying(working=working))]
+            if not said:
+                return True
+            try:
+                await self._joined.result().commit({held.partition: saying.commit for held, saying in said})
+            except Fenced as fenced:
+                _log.info("commit came too late", agent=self.name, reason=str(fenced))
+                return False
+            for held, saying in said:
+                held.was_said(saying)
+            return True
+
+    async def _drain(self) -> None:
+        """Begin nothing new, let what runs end, send the last answers; all within deadlines."""
+        self.lanes.hold()
+        try:
+            async with asyncio.timeout(self._drain_timeout_ms / 1000):
+                await self.lanes.idle()
+        except TimeoutError:
+            _log.warning("tasks are left to the next owner", agent=self.name, running=self.lanes.running)
+        self._caller.interrupt(abandon=False)
+        self.lanes.cancel()
+        await self.lanes.gone(self._grace_ms)
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT_MS / 1000):
+                await self._outbox.flushed()
+        except TimeoutError:
+            _log.warning("the log did not take the last answers in time; they are given again", agent=self.name)

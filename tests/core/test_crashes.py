@@ -1,0 +1,236 @@
+"""Lives and deaths of workers on one partition: who is suspected, who is begun how often."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mesh.core.crashes import ALONE_FROM, CLAIM, DEATHS_MAX, METADATA_BYTES_MAX, Marks, Watch, decode, encode
+
+END = 600
+
+
+def heir(text: str, place: int = 0, end: int = END) -> Watch:
+    """Who takes over what was left with this metadata."""
+    return Watch(decode(text, place), place=place, end=end)
+
+
+FRESH = Watch(Marks(), place=0, end=END)
+
+
+# ---------------------------------------------------------------------------------------------------------- metadata
+
+OFFSETS = st.integers(0, 10**12)
+MARKS = st.builds(
+    Marks,
+    st.booleans(),
+    OFFSETS,
+    OFFSETS,
+    st.frozensets(OFFSETS, max_size=400),
+    st.booleans(),
+    st.dictionaries(OFFSETS, st.integers(2, 3), max_size=400),
+)
+
+
+@given(MARKS, OFFSETS)
+def test_metadata_is_read_as_it_was_written_or_suspects_less_and_always_fits(marks: Marks, place: int) -> None:
+    text = encode(marks, place)
+    found = decode(text, place)
+    assert len(text.encode()) <= METADATA_BYTES_MAX
+    assert found.working == marks.working
+    assert found.alone == marks.alone
+    assert found.marked <= {offset for offset in marks.marked if offset >= place}
+    assert found.deaths.items() <= {offset: n for offset, n in marks.deaths.items() if offset >= place}.items()
+    if len(marks.marked) + len(marks.deaths) < 100:
+        assert found.marked == {offset for offset in marks.marked if offset >= place}
+        assert len(found.deaths) == sum(offset >= place for offset in marks.deaths)
+        assert found.careful == (marks.careful if marks.careful > place else 0)
+
+
+def test_of_too_many_the_most_suspected_are_kept() -> None:
+    deaths = {n * 10**6: 2 + (n % 50 == 0) for n in range(1_000)}
+    kept = decode(encode(Marks(True, deaths=deaths), 0), 0).deaths
+    assert {offset for offset, count in deaths.items() if count == 3} <= set(kept)
+    assert len(kept) < len(deaths)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "[]", "null", "{}", '{"v":2,"working":true}', '{"topology":"abc"}', '{"v":1,"marked":5}'),
+        *('{"v":1,"deaths":[[1]]}', '{"v":1,"deaths":{"a":1}}', '{"v":1,"claimed":"x"}', '{"v":1,"claimed":null}'),
+    ],
+)
+def test_what_is_not_ours_says_nothing(text: str) -> None:
+    assert decode(text, 5) == Marks()
+
+
+def test_everyday_metadata_is_short() -> None:
+    assert FRESH.metadata(0) == '{"v":1,"working":true,"claimed":4096}'
+    assert FRESH.metadata(0, working=False) == '{"v":1}'
+
+
+# ------------------------------------------------------------------------------------------------------------- rules
+
+
+def test_a_clean_hand_over_suspects_nobody() -> None:
+    after = heir(FRESH.metadata(10, working=False), 10)
+    assert not after.died
+    assert (after.careful, after.suspicion(10)) == (0, 0)
+
+
+def test_a_first_death_suspects_what_may_have_been_begun_and_no_more() -> None:
+    after = heir(FRESH.metadata(10), 10, end=500)
+    assert after.died
+    assert (after.suspicion(10), after.suspicion(499), after.suspicion(500)) == (1, 1, 0)
+    claimed = heir(FRESH.metadata(10), 10, end=10**9)
+    assert (claimed.suspicion(CLAIM - 1), claimed.suspicion(CLAIM)) == (1, 0)
+
+
+def test_a_death_without_work_suspects_nobody() -> None:
+    assert heir(FRESH.metadata(END), END).careful <= END
+
+
+def test_a_second_death_suspects_twice_what_was_marked() -> None:
+    second = heir(FRESH.metadata(10), 10, end=100)
+    second.mark(12)
+    second.mark(15)
+    second.mark(17)
+    second.ended(15)
+    third = heir(second.metadata(10), 10, end=200)
+    assert [third.suspicion(offset) for offset in (10, 12, 15, 17, 150, 200)] == [1, 2, 1, 2, 1, 0]
+
+
+def test_a_third_death_condemns_who_was_alone_and_suspects_nobody_else_more() -> None:
+    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12, 17}), False, {}), 10), 10, end=100)
+    third.mark(12, alone=True)
+    fourth = heir(third.metadata(10), 10, end=200)
+    assert [fourth.suspicion(offset) for offset in (12, 17, 150)] == [DEATHS_MAX, 2, 0]
+
+
+def test_who_was_alone_and_lived_is_suspected_no_longer() -> None:
+    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    third.mark(12, alone=True)
+    third.ended(12)
+    assert third.suspicion(12) == 1
+    fourth = heir(third.metadata(10), 10, end=100)
+    assert fourth.suspicion(12) == 1
+
+
+def test_who_was_interrupted_is_suspected_as_before() -> None:
+    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    third.mark(12, alone=True)
+    third.unmark(12)
+    assert heir(third.metadata(10), 10, end=100).suspicion(12) == 2
+
+
+def test_a_clean_hand_over_keeps_what_is_known() -> None:
+    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    after = heir(third.metadata(10, working=False), 10)
+    assert not after.died
+    assert [after.suspicion(offset) for offset in (11, 12)] == [1, 2]
+
+
+def test_what_has_been_passed_is_forgotten() -> None:
+    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    assert third.metadata(100, working=False) == '{"v":1}'
+
+
+def test_a_claim_is_raised_long_before_it_is_needed() -> None:
+    watch = Watch(Marks(), place=0, end=0)
+    watch.claim(CLAIM // 2 - 1)
+    assert (watch.claimed, watch.version) == (CLAIM, 0)
+    watch.claim(CLAIM // 2)
+    assert (watch.claimed, watch.version) == (CLAIM + CLAIM // 2, 1)
+
+
+# -------------------------------------------------------------------------------------------------------- many lives
+
+
+class Life:
+    """One worker after another on one partition: begins what it may, at random, until a killer or an accident."""
+
+    def __init__(self, killers: set[int], lanes: int, chance: random.Random) -> None:
+        self.killers = killers
+        self.lanes = lanes
+        self.chance = chance
+        self.begun: Counter[int] = Counter()
+        self.condemned: set[int] = set()
+        self.done: set[int] = set()
+        self.place = 0
+        self.text = ""
+
+    def live(self, accident: int) -> bool:
+        """One life; `accident`: it is killed from outside after so many records. False when all was done."""
+        watch = heir(self.text, self.place)
+        self.text = watch.metadata(self.place)
+        inside: list[int] = []
+        left = [offset for offset in range(self.place, END) if offset not in self.done]
+        suspects = [offset for offset in left if watch.suspicion(offset) >= ALONE_FROM]
+        for offset in suspects + [offset for offset in left if offset not in suspects]:
+            if watch.suspicion(offset) >= DEATHS_MAX:
+                self.condemned.add(offset)
+                self.done.add(offset)
+                continue
+            alone = watch.suspicion(offset) >= ALONE_FROM
+            if alone:
+                assert not inside  # they come first
+            if watch.suspicion(offset):
+                watch.mark(offset, alone=alone)
+                self.text = watch.metadata(self.place)
+            self.begun[offset] += 1
+            accident -= 1
+            if offset in self.killers or not accident:
+                return True
+            inside.append(offset)
+            if alone or len(inside) == self.lanes:
+                ended = inside.pop(self.chance.randrange(len(inside)))
+                watch.ended(ended)
+                self.done.add(ended)
+                if alone or self.chance.random() < 0.3:
+                    self.place = next((o for o in range(self.place, END) if o not in self.done), END)
+                    self.text = watch.metadata(self.place)
+        self.done.update(inside)
+        self.text = watch.metadata(END, working=False)
+        return False
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, END - 1), st.integers(1, 40), st.integers(0, 2**32))
+def test_a_killer_is_begun_three_times_and_everything_else_is_done(killer: int, lanes: int, seed: int) -> None:
+    life = Life({killer}, lanes, random.Random(seed))
+    deaths = 0
+    while life.live(accident=0):
+        deaths += 1
+    assert deaths == DEATHS_MAX
+    assert life.begun[killer] == DEATHS_MAX
+    assert life.condemned == {killer}
+    assert life.done == set(range(END))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.integers(0, END - 1), max_size=6), st.integers(1, 40), st.integers(0, 2**32))
+def test_of_several_killers_none_is_begun_more_often_and_nobody_else_is_condemned(
+    killers: set[int], lanes: int, seed: int
+) -> None:
+    life = Life(killers, lanes, random.Random(seed))
+    while life.live(accident=0):
+        pass
+    assert life.condemned == killers
+    assert max((life.begun[killer] for killer in killers), default=0) <= DEATHS_MAX
+    assert life.done == set(range(END))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 2**32))
+def test_processes_that_are_killed_again_and_again_while_they_get_on_condemn_nobody(lanes: int, seed: int) -> None:
+    chance = random.Random(seed)
+    life = Life(set(), lanes, chance)
+    deaths = 0
+    while life.live(accident=3 * lanes + chance.randrange(100)):
+        deaths += 1
+        assert deaths < END
+    assert not life.condemned
+    assert life.done == set(range(END))

@@ -1,0 +1,30 @@
+"""What an agent's tasks came to."""
+
+import pytest
+
+from mesh.services.worker.counts import Counts
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("timed_out", "timed_out"),
+        ("expired", "expired"),
+        ("later", "later"),
+        ("rejected", "rejected"),
+        ("crash_loop", "crash_loop"),
+        ("exception", "failed"),
+        ("bad_result", "failed"),
+        ("schema", "failed"),
+    ],
+)
+def test_slow_is_told_from_wrong_and_from_what_the_agent_wanted(code: str, name: str) -> None:
+    counts = Counts()
+    counts.failure(code)
+    counts.failure(code)
+    assert counts.shown() == {name: 2}
+
+
+def test_only_what_happened_is_shown() -> None:
+    assert Counts().shown() == {}
+    assert Counts(succeeded=3, late=1).shown() == {"succeeded": 3, "late": 1}

@@ -1,0 +1,52 @@
+"""What is known of a partition, and what a commit of it says."""
+
+from mesh.core.crashes import CLAIM, Marks, Watch, decode
+from mesh.core.record import TopicPartition
+from mesh.services.worker.held import Held
+
+
+def held(place: int = 5) -> Held:
+    made = Held(TopicPartition("mesh.tasks.echo", 1))
+    made.begin(Watch(Marks(), place=place, end=100), place)
+    return made
+
+
+def test_the_first_commit_says_where_it_began_and_that_somebody_is_at_work() -> None:
+    partition = held(5)
+    saying = partition.saying(working=True)
+    assert saying is not None
+    assert saying.commit.offset == 5
+    assert decode(saying.commit.metadata, 5) == Marks(working=True, claimed=5 + CLAIM)
+    assert partition.claimed == 0
+    partition.was_said(saying)
+    assert partition.claimed == 5 + CLAIM
+
+
+def test_what_was_said_is_not_said_again_until_there_is_news() -> None:
+    partition = held()
+    first = partition.saying(working=True)
+    assert first is not None
+    assert partition.saying(working=True) is not None  # nobody has acknowledged it
+    partition.was_said(first)
+    assert partition.saying(working=True) is None
+    partition.tracker.take(5)
+    assert partition.saying(working=True) is None
+    partition.tracker.finish(5)
+    done = partition.saying(working=True)
+    assert done is not None
+    assert done.commit.offset == 6
+    partition.was_said(done)
+    partition.watch.mark(7)
+    marked = partition.saying(working=True)
+    assert marked is not None
+    assert decode(marked.commit.metadata, 6).marked == {7}
+
+
+def test_a_hand_over_is_said_even_when_nothing_else_is_new() -> None:
+    partition = held()
+    first = partition.saying(working=True)
+    assert first is not None
+    partition.was_said(first)
+    last = partition.saying(working=False)
+    assert last is not None
+    assert decode(last.commit.metadata, 5) == Marks()

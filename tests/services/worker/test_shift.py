@@ -1,0 +1,179 @@
+"""One agent at work on a real log: lanes, order, hand-over, commits, drain."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mesh import Context
+from mesh.core.codec import write
+from mesh.core.event import BATCH, TASK, Event
+from mesh.core.record import NewRecord
+from mesh.wire.ports import Board, Log
+from tests.services.conftest import append, read_all, read_until, settled, working
+from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, task, topology, worker
+
+
+async def test_an_answer_carries_the_lineage_and_the_spending_of_its_task(log: Log, board: Board) -> None:
+    async def echo(ask: Ask, ctx: Context) -> Answer:
+        ctx.spend(usd="0.25", tokens=120)
+        return Answer(n=ask.n + 1)
+
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        await append(log, task(1))
+        (answer,) = await answers(log, 1)
+        await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
+    assert (answer.kind, answer.type, answer.data, answer.run_id) == ("succeeded", "answer", b'{"n":2}', "r1")
+    assert (answer.task_id, answer.depth, answer.path, answer.attempt) == ("t1", 1, ("echo",), 1)
+    assert answer.usage is not None
+    assert (answer.usage.usd_micros, answer.usage.tokens) == (250_000, 120)
+
+
+async def test_several_or_no_events_travel_in_one_record(log: Log, board: Board) -> None:
+    async def echo(ask: Ask) -> list[Answer]:
+        return [Answer(n=i) for i in range(ask.n)]
+
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        await append(log, task(3), task(0))
+        by_task = {a.task_id: a for a in await answers(log, 2)}
+    assert by_task["t3"].content_type == BATCH
+    assert [(p.type, p.data) for p in by_task["t3"].parts()] == [("answer", b'{"n":%d}' % i) for i in range(3)]
+    assert by_task["t0"].parts() == []
+
+
+async def test_a_thousand_tasks_wait_at_once_in_one_process(log: Log, board: Board) -> None:
+    gate, all_in = asyncio.Event(), asyncio.Event()
+    inside = 0
+
+    async def echo(ask: Ask) -> Answer:
+        nonlocal inside
+        inside += 1
+        if inside == 1_000:
+            all_in.set()
+        await gate.wait()
+        return Answer(n=ask.n)
+
+    mesh = topology(timeout="60s", lanes=1_000)
+    async with working(log, mesh, worker(log, board, echo, mesh).run):
+        await append(log, *(task(n) for n in range(1_000)))
+        async with asyncio.timeout(20):
+            await all_in.wait()
+        gate.set()
+        await answers(log, 1_000)
+        await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
+
+
+async def test_tasks_of_one_key_run_in_order_one_at_a_time(log: Log, board: Board) -> None:
+    seen: list[int] = []
+    inside = 0
+
+    async def echo(ask: Ask) -> Answer:
+        nonlocal inside
+        inside += 1
+        assert inside == 1
+        await asyncio.sleep(0)
+        seen.append(ask.n)
+        inside -= 1
+        return Answer(n=ask.n)
+
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        await append(log, *(task(n, key="same") for n in range(50)))
+        assert all(a.kind == "succeeded" for a in await answers(log, 50))
+    assert seen == list(range(50))
+
+
+async def test_only_the_finished_prefix_is_committed(log: Log, board: Board) -> None:
+    gate = asyncio.Event()
+
+    async def echo(ask: Ask) -> Answer:
+        if ask.n == 0:
+            await gate.wait()
+        return Answer(n=ask.n)
+
+    mesh = topology(timeout="60s")
+    async with working(log, mesh, worker(log, board, echo, mesh).run):
+        await append(log, *(task(n)._replace(partition=0) for n in range(5)))
+        await answers(log, 4)
+        clock_s = time.monotonic() + 0.3
+        while time.monotonic() < clock_s:
+            place = (await log.committed("mesh.echo", TOPOLOGY.tasks("echo"))).get(0)
+            assert place is None or place.offset == 0
+            await asyncio.sleep(0.01)
+        gate.set()
+        await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
+
+
+async def test_records_that_are_no_task_of_this_agent_are_dead_letters(log: Log, board: Board) -> None:
+    async def echo(ask: Ask) -> Answer:
+        return Answer(n=ask.n)
+
+    foreign = Event("t9:1", "/mesh/t", "ask", TASK, "r9", b"{}", agent="other", task_id="t9", depth=1, path=("other",))
+    topic = TOPOLOGY.tasks("echo")
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        await append(log, NewRecord(topic, b"k", b"junk"), NewRecord(topic, b"k", b"{}", write(foreign)), task(1))
+        await answers(log, 1)
+        dead = await read_until(log, TOPOLOGY.dead, 2)
+        await settled(log, "mesh.echo", topic)
+    assert {dict(d.headers)["mesh-dlq-reason"] for d in dead} == {b"not_cloudevents", b"wrong_agent"}
+
+
+async def test_a_stopping_worker_lets_running_tasks_end_and_commits_them(log: Log, board: Board) -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def echo(ask: Ask) -> Answer:
+        begun.set()
+        await gate.wait()
+        return Answer(n=ask.n)
+
+    async with working(log, TOPOLOGY, worker(log, board, echo).run) as stop:
+        await append(log, task(1))
+        await begun.wait()
+        stop.set()
+        gate.set()
+    assert len(await read_all(log, TOPOLOGY.inbox)) == 1
+    places = await log.committed("mesh.echo", TOPOLOGY.tasks("echo"))
+    assert sum(place.offset for place in places.values()) == 1
+
+
+async def test_a_task_that_outlives_the_drain_is_left_to_the_next_owner(log: Log, board: Board) -> None:
+    begun = asyncio.Event()
+
+    async def hangs(ask: Ask) -> Answer:
+        begun.set()
+        await asyncio.Event().wait()
+        return Answer(n=0)
+
+    async def echo(ask: Ask) -> Answer:
+        return Answer(n=ask.n)
+
+    mesh = topology(timeout="60s")
+    async with working(log, mesh, worker(log, board, hangs, mesh, drain_ms=50).run) as stop:
+        await append(log, task(1))
+        await begun.wait()
+        stop.set()
+    assert await read_all(log, TOPOLOGY.inbox) == []
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        (answer,) = await answers(log, 1)
+    assert (answer.kind, answer.task_id) == ("succeeded", "t1")
+
+
+async def test_two_workers_share_an_agents_tasks(log: Log, board: Board) -> None:
+    seen: dict[str, set[int]] = {"one": set(), "two": set()}
+
+    def made(name: str) -> Callable[..., Any]:
+        async def echo(ask: Ask) -> Answer:
+            seen[name].add(ask.n)
+            return Answer(n=ask.n)
+
+        return echo
+
+    first, second = worker(log, board, made("one")), worker(log, board, made("two"))
+    async with working(log, TOPOLOGY, first.run):
+        await first.wait_ready()
+        async with working(log, TOPOLOGY, second.run):
+            await second.wait_ready()
+            await append(log, *(task(n) for n in range(200)))
+            await answers(log, 200)
+    assert seen["one"]
+    assert seen["two"]
+    assert seen["one"] | seen["two"] == set(range(200))
