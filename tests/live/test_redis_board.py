@@ -10,7 +10,7 @@ import pytest
 
 from mesh.core.board import OPS_MAX, OPS_TTL_MS
 from mesh.core.errors import BoardUnavailable, Conflict
-from mesh.wire.ports import Board
+from mesh.wire.ports import Board, Count
 from mesh.wire.redis import RedisBoard
 from tests.live.redis_server import BoardOn, Server, board, board_on, redis, server, start_server
 from tests.wire.board_contract import BoardContract
