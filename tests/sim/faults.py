@@ -12,16 +12,22 @@ skew       the clock of a process jumps
 copy       records of the mesh's own topics are appended once more
 stale      an old result comes again, for an attempt that is over
 junk       bytes that are no event, on any topic
-cancel     somebody cancels a run
+wish       somebody cancels, pauses or resumes a run
+switch     somebody stops an agent, or all of them, for `for_ms`
+redrive    somebody sends a dead letter again
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from mesh.core.codec import Unreadable, read, write
-from mesh.core.event import CANCELLED, Event
+from mesh.core.codec import read, write
+from mesh.core.control import AGENT, RUNNING, STOPPED, Switch, control_record, wish
+from mesh.core.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
+from mesh.core.letter import letter_of
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.redrive import How, Sending, plan
+from mesh.core.redrive_ledger import NEW, Standing
 from tests.sim.board import Life
 from tests.sim.plan import Fault, Shape
 from tests.sim.stage import Machine, Stage
@@ -178,18 +184,53 @@ def _junk(stage: Stage, fault: Fault) -> None:
     topic = topics[fault.arg % len(topics)]
     values = (None, b"\xff\x00", b"{}", b"[1")
     record = NewRecord(topic, b"junk", values[fault.arg % 4], [("mesh-sim-junk", b"1"), ("ce_meshkind", b"requested")])
-    home = stage.broker.home(record)
-    if isinstance(home, TopicPartition):
-        stage.broker.store(home, [record], "stranger")
+    _put(stage, record)
 
 
-def _cancel(stage: Stage, fault: Fault) -> None:
+def _wish(stage: Stage, fault: Fault) -> None:
     found = _some(stage, stage.topology.inbox)
     event = None if found is None else read(found)
-    if found is None or event is None or isinstance(event, Unreadable) or found.key != event.run_id.encode():
+    if isinstance(event, Event) and event.kind != SWITCHED:
+        kind = (CANCELLED, PAUSED, RESUMED)[fault.arg % 3]
+        _wished(stage, kind, event.run_id, f"w{fault.at_ms}")
+        if kind == PAUSED:
+            stage.world.later(fault.for_ms, _wished, stage, RESUMED, event.run_id, f"u{fault.at_ms}")
+
+
+def _wished(stage: Stage, kind: str, run_id: str, event_id: str) -> None:
+    at_ms = stage.world.now_ms
+    _put(stage, wish(kind, run_id, stage.topology, event_id=event_id, at_ms=at_ms, by="sim", why="by chance"))
+
+
+def _switch(stage: Stage, fault: Fault) -> None:
+    names = ["*", *stage.topology.agents]
+    name = names[fault.arg % len(names)]
+    _turned(stage, name, STOPPED)
+    stage.world.later(fault.for_ms, _turned, stage, name, RUNNING)
+
+
+def _turned(stage: Stage, name: str, state: str) -> None:
+    switch = Switch(AGENT, name, state, "sim", "by chance", stage.world.now_ms)
+    _put(stage, control_record(switch, stage.topology, event_id=f"s{stage.world.sequence}"))
+
+
+def _redrive(stage: Stage, fault: Fault) -> None:
+    found = _some(stage, stage.topology.dead)
+    if found is None:
         return
-    wish = Event(f"x{fault.at_ms}", "/sim", "mesh.cancel", CANCELLED, event.run_id, b"{}")
-    _append(stage, found._replace(value=b"{}", headers=write(wish)))
+    letter = letter_of(found)
+    step = plan(letter, Standing(NEW, 0), How(as_new=fault.arg % 4 == 3), stage.topology, (), stage.world.now_ms)
+    if isinstance(step, Sending):
+        for record in step.records:
+            for _ in range(1 + fault.arg % 2):
+                _put(stage, record)
+
+
+def _put(stage: Stage, record: NewRecord) -> None:
+    """Somebody appends a record."""
+    home = stage.broker.home(record)
+    if isinstance(home, TopicPartition):
+        stage.broker.store(home, [record], "somebody")
 
 
 def _some(stage: Stage, topic: str) -> StoredRecord | None:
@@ -215,5 +256,7 @@ _KINDS: dict[str, Callable[[Stage, Fault], None]] = {
     "copy": _copy,
     "stale": _stale,
     "junk": _junk,
-    "cancel": _cancel,
+    "wish": _wish,
+    "switch": _switch,
+    "redrive": _redrive,
 }

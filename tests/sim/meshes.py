@@ -12,19 +12,32 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from mesh.context import Context
-from mesh.core.agent import Agent, Emit, Parameter
+from mesh.core.agent import Agent, Emit, Later, Parameter, Reject
 from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput
 from mesh.core.language import load
 from mesh.core.topology import AgentSpec, Topology
 
 ORDERS = """
-mesh: {name: orders, inbox: {partitions: PARTITIONS}, limits: {deadline: 6s, tasks_max: 12, fanout_max: 4}}
+mesh:
+  name: orders
+  inbox: {partitions: PARTITIONS}
+  limits: {deadline: 6s, tasks_max: 12, fanout_max: 4, cascade_max: 2, pause: 3s}
 topics:
   asks: {ingress: ask, id: id, partitions: 2}
   ends: {egress: [shipped, rejected], key: id, partitions: 2}
 agents:
   check: {run: "sim:check", on: ask, emits: [checked, rejected], timeout: 400ms, retry: {attempts: 3, first: 30ms}}
-  price: {run: "sim:price", on: ask, emits: priced, timeout: 400ms, key: id, retry: {attempts: 2, first: 50ms}}
+  price:
+    run: "sim:price"
+    on: ask
+    emits: priced
+    timeout: 400ms
+    key: id
+    retry: {attempts: 2, first: 50ms}
+    fallback: [guess, shrug]
+    breaker: {failures: 3, open: 400ms}
+  guess: {run: "sim:guess", emits: priced, timeout: 400ms, retry: {attempts: 2, first: 50ms}}
+  shrug: {run: "sim:shrug", emits: priced, timeout: 400ms, retry: {attempts: 1, first: 50ms}}
   pick:
     run: "sim:pick"
     on: {all: [checked, priced]}
@@ -44,7 +57,7 @@ REVIEWS = """
 mesh:
   name: reviews
   inbox: {partitions: PARTITIONS}
-  limits: {deadline: 4s, depth_max: 9, visits_max: 3, budget: {usd: 0.5, tokens: 900}}
+  limits: {deadline: 4s, depth_max: 9, visits_max: 3, pause: 3s, budget: {usd: 0.5, tokens: 900}}
 topics:
   asks: {ingress: ask, id: id, partitions: 1}
   ends: {egress: accepted, partitions: 1}
@@ -63,7 +76,7 @@ SPREAD = """
 mesh:
   name: spread
   inbox: {partitions: PARTITIONS}
-  limits: {deadline: 5s, tasks_max: 20, fanout_max: 5, payload_max: 400B, state_max: 4KB}
+  limits: {deadline: 5s, tasks_max: 20, fanout_max: 5, payload_max: 400B, state_max: 4KB, pause: 3s}
 topics:
   asks: {ingress: ask, id: id, partitions: 3}
   ends: {egress: [part.done, summed], partitions: 3}
@@ -92,7 +105,7 @@ def topology(name: str, partitions: int) -> Topology:
 
 def agent(spec: AgentSpec, act: Act) -> Agent:
     """A function for the worker, with one parameter for each event it joins."""
-    names = [f"event{n}" for n in range(len(spec.on) if spec.join else 1)]
+    names = [f"event{n}" for n in range(max(1, len(spec.on)) if spec.join else 1)]
 
     async def run(**given: Any) -> Any:
         context = given.pop("context")
@@ -124,7 +137,9 @@ class Moods:
         if random.random() < 0.3:
             context.spend(usd=f"0.{random.randint(0, 12):02}", tokens=random.randint(0, 90))
         if random.random() < self._trouble:
-            await self._go_wrong(spec)
+            declined = await self._go_wrong(spec)
+            if declined is not None:
+                return declined
         first = events[0] if isinstance(events[0], dict) else {}
         payload = {"id": first.get("id"), "n": random.randint(0, 9), "by": f"{spec.name}.{context.attempt}.{nonce}"}
         return self._emitted(spec, payload)
@@ -143,8 +158,8 @@ class Moods:
             chosen += ["undeclared"]
         return [Emit(type, {**payload, "at": n}) for n, type in enumerate(chosen)]
 
-    async def _go_wrong(self, spec: AgentSpec) -> None:
-        match self._random.randint(0, 7):
+    async def _go_wrong(self, spec: AgentSpec) -> Later | Reject | None:
+        match self._random.randint(0, 9):
             case 0 | 1 | 2 | 3:
                 raise RuntimeError("by chance")
             case 4:
@@ -155,6 +170,11 @@ class Moods:
                 raise SystemExit(3)
             case 7:
                 await asyncio.sleep(spec.timeout_ms / 1000 * 0.9)
+            case 8:
+                return Later(self._random.random() * 0.5, "not now, by chance")
+            case 9:
+                return Reject("never, by chance")
+        return None
 
     async def _use_board(self, events: list[Any], context: Context) -> None:
         random, key = self._random, f"k/{self._random.randint(0, 2)}"

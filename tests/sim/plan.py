@@ -57,10 +57,9 @@ class Plan(NamedTuple):
     """A tail of the inbox that takes so long to fold is worth a checkpoint; -1: as in service."""
 
 
-STEPPED = ("crash", "pause", "arm")
 KINDS = (
     *("crash", "crash", "pause", "cut", "arm", "stop", "grow"),
-    *("silence", "rollback", "skew", "copy", "copy", "stale", "junk", "cancel"),
+    *("silence", "rollback", "skew", "copy", "copy", "stale", "junk", "wish", "wish", "switch", "redrive", "redrive"),
 )
 
 

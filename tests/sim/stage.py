@@ -208,22 +208,13 @@ class Stage:
                     place = self.broker.group(name).commits.get((topic, n))  # type: ignore[call-overload]
                     if partition.end and (place is None or place.offset < partition.end):
                         found.append(f"{name} stands at {place} of {topic}:{n}, whose end is {partition.end}")
-        if not found:
-            asked = {record.key for p in self.broker.topics[topology.inbox] for record in p.records}
-            ended = {record.key for p in self.broker.topics[topology.outcomes] for record in p.records}
-            opened = self.opened(asked)
-            found += [f"run {key!r} has no outcome" for key in opened if key not in ended]
-        return found
-
-    def opened(self, keys: set[bytes | None]) -> list[bytes | None]:
-        """Keys of the inbox that are runs which somebody asked for."""
-        wanted = {
-            record.key
-            for partition in self.broker.topics[self.topology.inbox]
-            for record in partition.records
-            if dict(record.headers).get("ce_meshkind") == b"requested" and record.key in keys and not _junk(record)
-        }
-        return sorted(wanted, key=lambda key: key or b"")
+        live: set[int] = set()
+        for machine in (*self.machines, *self.guests):
+            if machine.main is not None and not machine.host.dead and machine.process.orchestrator is not None:
+                for place, state in machine.process.orchestrator._states.items():
+                    live.add(place.partition)
+                    found += [f"run {id} is open" for id in state.runs]
+        return found + [f"partition {n} is nobody's" for n in range(topology.inbox_partitions) if n not in live]
 
     def _stop(self) -> None:
         """Everybody drains and ends."""
@@ -304,10 +295,6 @@ class Stage:
 def type_name(error: BaseException) -> str:
     """Name of an error's class."""
     return type(error).__name__
-
-
-def _junk(record: Any) -> bool:
-    return any(name == "mesh-sim-junk" for name, _ in record.headers)
 
 
 def _leaves(error: BaseException | None) -> list[BaseException]:
