@@ -10,6 +10,7 @@ from string import Template
 import orjson
 
 from mesh.core import control
+from mesh.core.checkpoint import Note, Place
 from mesh.core.codec import HEADERS, write
 from mesh.core.effect import Finish
 from mesh.core.event import ID_PATTERN, INBOX_KINDS, KINDS, TASK, Event
@@ -109,6 +110,18 @@ a step a record; the last one of a key counts:
 
 $ledger
 
+## Checkpoints
+
+Partition n of mesh.checkpoints holds states of partition n of the inbox: zlib over JSON, in records of at most 256 KiB.
+Header `mesh-checkpoint` is the offset of the first record of the checkpoint, which is its name, and empty in that one;
+`mesh-more` is 1 where the next record goes on with the same document. A checkpoint counts only while the metadata of
+the commit of group `mesh.orchestrator` names it:
+
+$note
+`offset` is the next record of the inbox that the state has not seen, `topology` the digest under which runs were opened
+from there on, `rules` the version of the decisions. Without a `checkpoint` the state there is empty. What lies before
+the checkpoint that is named is trimmed. These topics must not lose records by time.
+
 ## Reason codes
 
 A code is for programs and keeps its meaning; the sentence that comes with it is for people.
@@ -135,6 +148,7 @@ def protocol() -> str:
     return PROTOCOL.substitute(
         generated=GENERATED,
         topics=_table(("topic", "key", "what lies there"), _topics()),
+        note=_fenced("json", Note(MESH.digest, 52_310, Place(118, 131, 14)).text()),
         headers=_table(("header", "meaning"), _coded(HEADERS)),
         kinds=_table(("`ce_meshkind`", "meaning", "on the inbox"), _kinds()),
         task=_fenced("", _task()),
@@ -214,6 +228,8 @@ def _topics() -> Iterable[Sequence[str]]:
         "the switch, `agent:<agent>`",
         "who is stopped, by whom and why, and open breakers; one partition, compacted",
     )
+    yield f"`{MESH.checkpoints}`", "the partition", "the state of a partition of the inbox; trimmed, see below"
+    yield f"`{MESH.topologies}`", "the digest", "topologies that runs were opened under; one partition, compacted"
     yield "ingress topics of topics.yaml", "the sender's", "requests from upstream, in any form below"
     yield "egress topics of topics.yaml", "the `key:` field, else the run id", "events that leave the mesh"
 

@@ -123,3 +123,13 @@ def test_tasks_are_kept_for_a_week_and_what_recovery_and_history_stand_on_for_as
 def test_what_is_said_about_stops_is_never_lost_by_age_and_lies_in_one_order() -> None:
     (control,) = (spec for spec in topic_specs(load(TEXT.format(run="x:y"))) if spec.name == "mesh.control")
     assert (control.partitions, control.config["cleanup.policy"]) == (1, "compact")
+
+
+def test_checkpoints_lie_beside_the_inbox_and_are_never_lost_by_time() -> None:
+    topology = load(TEXT.format(run="x:y"))
+    specs = {spec.name: spec for spec in topic_specs(topology)}
+    checkpoints, kept = specs[topology.checkpoints], specs[topology.topologies]
+    assert checkpoints.partitions == specs[topology.inbox].partitions
+    assert checkpoints.config["retention.ms"] == "-1"
+    assert "cleanup.policy" not in checkpoints.config
+    assert (kept.partitions, kept.config["cleanup.policy"]) == (1, "compact")

@@ -140,7 +140,8 @@ class _Proof:
 
     def _own_topics(self) -> dict[str, str]:
         mesh = self.declared
-        names = [mesh.inbox, mesh.outcomes, mesh.dead, f"{mesh.prefix}.checkpoints", *map(mesh.tasks, self.agents)]
+        kept = [mesh.checkpoints, mesh.topologies, mesh.control]
+        names = [mesh.inbox, mesh.outcomes, mesh.dead, *kept, *map(mesh.tasks, self.agents)]
         return {name.replace(".", "_"): name for name in names}
 
     def _door(self, doors: dict[str, str], rule: TopicRule, way: str, types: Iterable[str]) -> None:
