@@ -5,16 +5,21 @@ from collections.abc import Mapping
 from secrets import token_hex
 
 from mesh.core.agent import Agent
+from mesh.core.control import Control
 from mesh.core.errors import WorkerSpent
 from mesh.core.topology import Topology
 from mesh.services.worker.attempt import CANCEL_GRACE_MS
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.shift import AgentShift
 from mesh.services.worker.solo import Solo
+from mesh.wire.diagnostics import diagnostics
+from mesh.wire.follow import ControlFollower
 from mesh.wire.ports import Board, Clock, Log
 
 STRAYS_MAX = 32
 """With more calls than this that were given up and go on all the same, a process ends and is started anew."""
+
+_log = diagnostics("worker")
 
 
 class Worker:
@@ -50,6 +55,7 @@ class Worker:
             for name, agent in agents.items()
         }
         """Each agent at work here, by name."""
+        self._control = ControlFollower(log, topology, self._told)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then let running tasks end within the drain timeout.
@@ -59,11 +65,13 @@ class Worker:
         """
         ending = asyncio.Event()
         async with asyncio.TaskGroup() as group:
+            following = group.create_task(self._control.run(), name="follow control")
+            await self._control.caught_up.wait()  # an agent that is stopped begins nothing, not even at first
             shifts = [group.create_task(s.run(ending), name=f"worker {s.name}") for s in self.shifts.values()]
             told = [group.create_task(event.wait()) for event in (stop, self._spent)]
             await asyncio.wait((*told, *shifts), return_when=asyncio.FIRST_COMPLETED)
             ending.set()
-            for each in told:
+            for each in (*told, following):
                 each.cancel()
         if self._spent.is_set():
             raise WorkerSpent(
@@ -90,6 +98,17 @@ class Worker:
     def counts(self) -> Mapping[str, Counts]:
         """What each agent's tasks came to here."""
         return {name: shift.counts for name, shift in self.shifts.items()}
+
+    def _told(self, control: Control) -> None:
+        """Somebody stopped or resumed agents."""
+        for name, shift in self.shifts.items():
+            stop = control.stop_of(name)
+            if stop is not None and not shift.held:
+                _log.warning("an agent was stopped", agent=name, by=stop.by, why=stop.why)
+                shift.hold()
+            elif stop is None and shift.held:
+                _log.warning("an agent was resumed", agent=name)
+                shift.release()
 
     def _strayed(self) -> None:
         if self.strays > self._strays_max:
