@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SHOWN_MAX: Final = 50
 EVERYTHING: Final = "How it is sent"
-_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?", re.ASCII)
+_RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(s|m|h))?", re.ASCII)
 _PER: Final = {None: 1, "s": 1, "m": 60, "h": 3_600}
 
 

@@ -166,8 +166,10 @@ class Ledger:
 
     def _before(self, letter: Letter) -> int:
         """Redrives of the letter from which this one came: a task that it made failed, or what it sent was refused."""
-        cause = letter.header("ce_causationid")
-        parent = self._heirs.get(letter.task_id) or self._entries.get(cause.rpartition(":r")[0], {}).get(cause)
+        parent = self._heirs.get(letter.task_id)
+        for name in ("ce_causationid", "ce_id"):
+            key = letter.header(name)
+            parent = parent or self._entries.get(key.rpartition(":r")[0], {}).get(key)
         return 0 if parent is None else parent.before + parent.n
 
 

@@ -247,6 +247,7 @@ def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
     for arguments, text in (
         (["redrive", "--rate", "fast"], "--rate: this is no rate"),
         (["redrive", "--rate", "0/s"], "--rate: this is no rate"),
+        (["redrive", "--rate", "9" * 400], "--rate: this is no rate"),
         (["redrive", "--set", "n"], "--set: this is no change of a field"),
         (["redrive", "--set", "id.x=1"], "--set id.x"),
         (["list", "--since", "soon"], "--since"),
