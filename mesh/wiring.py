@@ -108,7 +108,8 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
 
     Tasks are kept for a week, as Kafka does by default: nobody reads them again once they are answered. How long
     inbox, outcomes and dead letters are kept is the operator's to say, since recovery and history stand on them.
-    Checkpoints are kept until a later one stands: their owner trims them, in segments small enough to be freed.
+    Checkpoints are kept until a later one stands: their owner trims them, in segments small enough to be freed. So are
+    the board's changes, which Kafka must not compact: a key's last record is not always its newest (`core.mirror`).
     """
     log_time = {"message.timestamp.type": "LogAppendTime"}
     partitions = topology.inbox_partitions
@@ -119,8 +120,9 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
     shared = [TopicSpec(name, 1, compacted) for name in (topology.control, topology.topologies, ledger_topic(topology))]
     kept_by_hand = {**log_time, "retention.ms": "-1", "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
     checkpoints = TopicSpec(topology.checkpoints, partitions, kept_by_hand)
+    changes = TopicSpec(topology.board, 1, kept_by_hand)
     domain = [TopicSpec(rule.name, rule.partitions) for rule in topology.topics.values()]
-    return [*own, *tasks, *shared, checkpoints, *domain]
+    return [*own, *tasks, *shared, checkpoints, changes, *domain]
 
 
 async def check_topics(log: Log, topology: Topology) -> None:

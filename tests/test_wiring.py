@@ -133,3 +133,9 @@ def test_checkpoints_lie_beside_the_inbox_and_are_never_lost_by_time() -> None:
     assert checkpoints.config["retention.ms"] == "-1"
     assert "cleanup.policy" not in checkpoints.config
     assert (kept.partitions, kept.config["cleanup.policy"]) == (1, "compact")
+
+
+def test_changes_of_the_board_are_kept_by_hand_since_compaction_could_keep_an_older_one() -> None:
+    (changes,) = (spec for spec in topic_specs(load(TEXT.format(run="x:y"))) if spec.name == "mesh.board")
+    assert (changes.partitions, changes.config["retention.ms"]) == (1, "-1")
+    assert "cleanup.policy" not in changes.config

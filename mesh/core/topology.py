@@ -144,6 +144,10 @@ class Topology:
         return f"{self.prefix}.control"
 
     @property
+    def board(self) -> str:
+        return f"{self.prefix}.board"
+
+    @property
     def checkpoints(self) -> str:
         return f"{self.prefix}.checkpoints"
 
