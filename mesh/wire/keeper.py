@@ -25,6 +25,9 @@ from mesh.wire.topologies import Topologies
 
 _log = diagnostics("keeper")
 
+PARKED_S_MAX: Final = 60.0
+"""How long the state of a partition that went is kept. On Kafka each rebalance takes all partitions from everybody."""
+
 
 class Costs(NamedTuple):
     """What recovery costs on an ordinary core (bench/recovery.py), in microseconds; and when a checkpoint pays."""
@@ -51,7 +54,9 @@ class _Kept:
     next: Note | None = None
     writing: asyncio.Task[None] | None = None
     tried: int = 0
-    """Offset of the last attempt to write one."""
+    """Offset of the last attempt to write one; a tail that was restored counts, so that a crash does not lengthen it."""
+    stored: Commit | None = None
+    """The last commit of ours."""
 
 
 class Keeper:
@@ -65,6 +70,8 @@ class Keeper:
         self._checkpoints = Checkpoints(log, topology, clock)
         self._topologies = Topologies(log, topology, clock)
         self._kept: dict[TopicPartition, _Kept] = {}
+        self._parked: dict[TopicPartition, tuple[Partition, Commit]] = {}
+        """States of partitions that went, with the last commit of ours: most come back when the group has settled."""
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._recommit: Callable[[TopicPartition], None] = lambda _: None
         self._watch: Callable[[asyncio.Task[None]], None] = lambda _: None
@@ -90,11 +97,17 @@ class Keeper:
 
         Raises NotRestorable when neither checkpoint nor inbox suffice, LogUnavailable.
         """
+        parked = self._parked.pop(partition, None)
+        if parked is not None and parked[1] == commit and parked[0].offset == commit.offset:
+            # Nobody committed since: another fold of the same records could only make the same state.
+            named = note_of(commit.metadata)
+            self._kept[partition] = _Kept(parked[0], named, stored=commit)
+            return parked[0], commit.offset
         start = (await self._log.bounds(partition.topic))[partition.partition].start
         if commit is None or (not commit.metadata and commit.offset <= start):
             # Nobody committed here yet, or somebody sent the group back to the beginning: all is decided (again).
             state = self._fresh(partition, self._topology, start)
-            self._kept[partition] = _Kept(state, Note(self._topology.digest, start), tried=start)
+            self._kept[partition] = _Kept(state, Note(self._topology.digest, start))
             return state, start
         try:
             note = note_of(commit.metadata)
@@ -106,8 +119,10 @@ class Keeper:
         state.offset = place = max(commit.offset, start)
         boundary = note is None or note.topology != self._topology.digest or note.rules != RULES
         state.adopt(self._topology)
-        self._kept[partition] = kept = _Kept(state, note or Note(self._topology.digest, place), tried=place)
-        if boundary:
+        self._kept[partition] = kept = _Kept(state, note or Note(self._topology.digest, place))
+        if not boundary:
+            kept.stored = commit
+        else:
             # What follows is decided otherwise than the tail was: nobody may fold both together.
             kept.next = await self._write(partition, state)
         return state, place
@@ -179,7 +194,10 @@ class Keeper:
     def committed(self, partition: TopicPartition, commit: Commit) -> None:
         """A commit was stored. The checkpoint it names stands; what lies before it may go."""
         kept = self._kept.get(partition)
-        if kept is None or kept.next is None or commit.metadata != kept.next.text():
+        if kept is None:
+            return
+        kept.stored = commit
+        if kept.next is None or commit.metadata != kept.next.text():
             return
         kept.note, kept.next = kept.next, None
         self._begin(self._trim(partition.partition, kept.note), f"trim {partition.partition}")
@@ -265,10 +283,19 @@ class Keeper:
         self._recommit(partition)
 
     def drop(self, partition: TopicPartition) -> None:
-        """The partition is somebody else's now."""
+        """The partition is somebody else's now; its state is kept for a while, in case it comes back untouched."""
         kept = self._kept.pop(partition, None)
-        if kept is not None and kept.writing is not None:
+        if kept is None:
+            return
+        if kept.writing is not None:
             kept.writing.cancel()
+        if kept.stored is not None:
+            self._parked[partition] = parked = (kept.state, kept.stored)
+            asyncio.get_running_loop().call_later(PARKED_S_MAX, self._leave, partition, parked)
+
+    def _leave(self, partition: TopicPartition, parked: tuple[Partition, Commit]) -> None:
+        if self._parked.get(partition) is parked:
+            del self._parked[partition]
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)

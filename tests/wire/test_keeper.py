@@ -52,6 +52,48 @@ def same(state: Partition, other: Partition) -> bool:
     return (state.runs, state.ended, state.offset) == (other.runs, other.ended, other.offset)
 
 
+async def test_a_partition_that_comes_back_untouched_goes_on_with_the_state_it_had(log: Log) -> None:
+    await requested(log, "r1", "r2")
+    made, _ = await keeper(log)
+    state, _ = await made.restore(INBOX, None)
+    await fold_on(log, made, state, 2)
+    mine = Commit(2, made.note(INBOX, 2))
+    made.committed(INBOX, mine)
+    made.drop(INBOX)
+    await log.trim(INBOX, 2)  # so that it could not be folded again
+    again, start = await made.restore(INBOX, mine)
+    assert again is state
+    assert (start, made.note(INBOX, 2)) == (2, mine.metadata)
+
+
+@pytest.mark.parametrize("touched", ["place", "note", "ahead"])
+async def test_a_partition_that_somebody_had_meanwhile_is_restored_anew(log: Log, touched: str) -> None:
+    await requested(log, "r1", "r2", "r3")
+    made, _ = await keeper(log)
+    state, _ = await made.restore(INBOX, None)
+    await fold_on(log, made, state, 3 if touched == "ahead" else 2)
+    mine = Commit(2, made.note(INBOX, 2))
+    made.committed(INBOX, mine)
+    made.drop(INBOX)
+    theirs = {"place": Commit(3, mine.metadata), "note": Commit(2, (await note_at(log, 1)).text()), "ahead": mine}
+    again, _ = await made.restore(INBOX, theirs[touched])
+    assert again is not state
+    assert same(again, await folded(log, until=theirs[touched].offset))
+
+
+async def test_the_state_of_a_partition_that_went_is_not_kept_for_ever(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.wire.keeper.PARKED_S_MAX", 0.0)
+    made, _ = await keeper(log)
+    await made.restore(INBOX, None)
+    made.committed(INBOX, Commit(0, made.note(INBOX, 0)))
+    made.drop(INBOX)
+    async with asyncio.timeout(20):
+        while made._parked:  # noqa: ASYNC110  # a timer of the event loop tells nobody
+            await asyncio.sleep(0)
+
+
 # -------------------------------------------------------------------------------------------------------------- restore
 
 
@@ -250,6 +292,15 @@ async def test_a_checkpoint_is_written_when_the_tail_costs_more_than_the_state(l
     await append(log, cancel("r1"))
     await fold_on(log, made, state, 4)
     assert len(told.tasks) == 1, "the tail begins anew"
+
+
+async def test_a_tail_that_was_long_at_the_restore_is_shortened_soon(log: Log) -> None:
+    await requested(log, "r1", "r2", "r3")
+    made, told = await keeper(log, costs=CHEAP._replace(run_us=0, tail_us_min=3_000))
+    state, _ = await made.restore(INBOX, Commit(2, Note(OLD.digest, 0).text()))
+    await fold_on(log, made, state, 3)
+    await asyncio.wait(told.tasks)
+    assert note_of(made.note(INBOX, 3)).offset == 3
 
 
 async def test_a_checkpoint_that_cannot_be_written_is_reported_and_nothing_else_happens(
