@@ -213,6 +213,19 @@ async def test_a_redrive_that_died_anywhere_goes_on_with_exactly_the_rest(
                 await asyncio.sleep(0.005)
 
 
+async def test_whoever_waits_hears_also_of_what_ended_before_the_redrive_was_resumed(shop: Shop) -> None:
+    (run_id,) = await shop.failed("a")
+    shop.broken = False
+    dying = DeadLetters(Broken(shop.mesh.log, 2, after=True), shop.mesh.topology)
+    with pytest.raises(LogUnavailable):
+        await dying.redrive(await dying.plan(await dying.choose()))
+    async with asyncio.timeout(DEADLINE_S):
+        while len(await shop.outcomes(run_id)) < 2:  # noqa: ASYNC110  # polls the log
+            await asyncio.sleep(0.005)
+    assert await shop.sent() == ["completed"]
+    assert len(await shop.on_inbox("redriven")) == 1
+
+
 async def test_two_who_redrive_at_once_send_each_letter_once(shop: Shop) -> None:
     await shop.failed("a", "b", "c")
     cases = await shop.letters()
