@@ -54,7 +54,7 @@ class _Kept:
     next: Note | None = None
     writing: asyncio.Task[None] | None = None
     tried: int = 0
-    """Offset of the last attempt to write one; a tail that was restored counts, so that a crash does not lengthen it."""
+    """Offset of the last attempt to write one. A tail that was restored counts: a crash does not lengthen the next."""
     stored: Commit | None = None
     """The last commit of ours."""
 
