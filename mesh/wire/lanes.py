@@ -6,7 +6,6 @@ of its lane until it is done, so that one which was interrupted is the next of i
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -130,7 +129,8 @@ class Lanes(Generic[T]):
     async def _run(self) -> None:
         runner = asyncio.current_task()
         assert runner is not None  # this is one
-        since = time.monotonic()
+        clock = asyncio.get_running_loop().time  # never the machine's: a simulation owns this one
+        since = clock()
         while self._ready:
             key = self._ready.popleft()
             lane = self._waiting[key]
@@ -153,10 +153,10 @@ class Lanes(Generic[T]):
                     self._changed.set()
             if runner not in self._runners:
                 return  # abandoned: another one runs in its place
-            now = time.monotonic()
-            if (now - since) * 1000 > BUSY_MS_MAX:
+            if (clock() - since) * 1000 > BUSY_MS_MAX:
                 await asyncio.sleep(0)
-                since = time.monotonic()
+                since = clock()
+        del self._runners[runner]  # at once, so that whoever puts something now does not count on it
 
     def _leave(self, key: bytes, lane: deque[T], *, done: bool) -> None:
         """The head of a lane is not in work any more."""
@@ -176,5 +176,4 @@ class Lanes(Generic[T]):
         self._changed.set()
         if not runner.cancelled():
             self._error = self._error or runner.exception()
-        elif not self._held:
-            self._spawn()  # it was interrupted, and meanwhile all was released
+        self._spawn()  # it was interrupted, and meanwhile all was released

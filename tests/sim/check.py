@@ -14,6 +14,7 @@ from mesh.core.fold import Partition
 from mesh.core.ingress import Rejected, admit
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition, coordinates
 from mesh.core.records import instead_of, record_of
+from mesh.core.verify import check
 from tests.sim.laws import breaches
 from tests.sim.stage import Stage
 
@@ -48,7 +49,24 @@ def violations(stage: Stage) -> list[str]:
     found += _requests(stage)
     found += _board(stage)
     found += breaches(stage.broker, stage.topology)
+    found += _verified(stage)
     return found
+
+
+def _verified(stage: Stage) -> Iterator[str]:
+    """What `mesh verify` says of this log."""
+    records = {
+        topic: [record for partition in partitions for record in partition.records]
+        for topic, partitions in stage.broker.topics.items()
+    }
+    commits = sorted(
+        (moment, place, offset)
+        for group in stage.broker.groups.values()
+        for place, history in group.history.items()
+        for moment, offset, _ in history
+    )
+    report = check(stage.topology, records, commits=[(place, offset) for _, place, offset in commits])
+    yield from map(str, report.violations)
 
 
 def name_of(record: StoredRecord | NewRecord) -> Name:

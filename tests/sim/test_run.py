@@ -1,5 +1,6 @@
 """The mesh under simulation: no seed finds anything, every planted bug is found, and all of it can be repeated."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from tests.sim.run import command, narrowed, run, search, smaller
 ROOT = Path(__file__).parents[2]
 SEEDS = int(os.environ.get("SIM_SEEDS", "120"))
 """`make sim` runs many more."""
+OUTSIDE = ("wire/clock.py", "wire/kafka/", "wire/redis", "wire/sqlite/", "wire/otel.py")
+"""Of the wire what the simulation has something else for."""
+BESIDE = ("context.py", "process.py")
 SEARCHED_MAX = 40
 
 
@@ -46,6 +50,19 @@ def test_a_seed_makes_the_same_trace_again_in_one_process() -> None:
     traces = [run(plan_of(seed)).trace for seed in (3, 4, 3, 4)]
     assert traces[:2] == traces[2:]
     assert traces[0] != traces[1]
+
+
+def test_nothing_that_is_simulated_asks_the_machine_for_time_or_chance() -> None:
+    """What does would make a seed differ from itself."""
+    found = []
+    for path in sorted((ROOT / "mesh").rglob("*.py")):
+        place = path.relative_to(ROOT / "mesh").as_posix()
+        if place.startswith(("core/", "services/", "wire/")) and not place.startswith(OUTSIDE) or place in BESIDE:
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                found += [f"mesh/{place}:{name}" for name in names if name in ("time", "random", "secrets", "uuid")]
+    assert found == [], "ask the Clock, or asyncio.get_running_loop().time()"
 
 
 @pytest.mark.parametrize("name", PLANTED)
