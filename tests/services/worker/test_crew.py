@@ -5,7 +5,9 @@ import threading
 
 import pytest
 
+from mesh.core.control import Switch, control_record
 from mesh.core.errors import WorkerSpent
+from mesh.core.record import NewRecord
 from mesh.wire.ports import Board, Log
 from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all
@@ -98,3 +100,37 @@ async def test_a_function_that_ignores_even_the_end_does_not_keep_the_worker(log
         gate.set()
     await until(lambda: crew.strays == 0)
     assert await read_all(log, TOPOLOGY.inbox) == []
+
+
+@pytest.mark.parametrize("who", ["echo", "*"])
+async def test_what_mesh_control_says_holds_from_the_beginning_until_it_is_taken_back(
+    log: Log, board: Board, who: str
+) -> None:
+    begun: list[int] = []
+
+    async def echo(ask: Ask) -> Answer:
+        begun.append(ask.n)
+        return Answer(n=ask.n)
+
+    await log.create_topics(topic_specs(TOPOLOGY))
+    stop, crew = asyncio.Event(), worker(log, board, echo)
+    await append(log, turned("stopped", who), task(1), task(2))
+    running = asyncio.create_task(crew.run(stop))
+    await crew.wait_ready()
+    assert crew.shifts["echo"].held
+    assert begun == []
+    await append(log, turned("running", who))
+    await answers(log, 2)
+    await append(log, turned("stopped", "another"), task(3))
+    await answers(log, 3)
+    await append(log, turned("stopped", who))
+    await until(lambda: crew.shifts["echo"].held)
+    stop.set()
+    async with asyncio.timeout(20):
+        await running
+    assert sorted(begun) == [1, 2, 3]
+
+
+def turned(state: str, who: str) -> NewRecord:
+    """What somebody says on mesh.control about an agent, or all."""
+    return control_record(Switch("agent", who, state, "ann"), TOPOLOGY, event_id=f"{who}-{state}".replace("*", "all"))
