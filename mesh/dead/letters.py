@@ -3,6 +3,7 @@
 import getpass
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from mesh.core.aftermath import Aftermath
@@ -18,7 +19,7 @@ from mesh.core.redrive import TOPIC, How, Obstacle, Sending, Settled, entry_for,
 from mesh.core.redrive_ledger import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Ledger, Standing
 from mesh.core.topology import Topology
 from mesh.dead.journal import Journal
-from mesh.dead.reading import POLL_RECORDS_MAX, POLL_WAIT_MS, between, ends, since
+from mesh.dead.reading import POLL_RECORDS_MAX, POLL_WAIT_MS, between, ends, record_at, since
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Appended, Bounds, Clock, Log, Refused
 
@@ -174,7 +175,7 @@ class DeadLetters:
         steps: list[Sending | Obstacle | Settled] = []
         at_ms = self._clock.now_ms()
         for case, standing in zip(cases, standings, strict=True):
-            letter = case.letter
+            letter = await self._whole(case.letter)
             own = how._replace(data=letter.value) if case.changed and how.data is None else how
             heard = requests.get(letter.run_id, ())
             steps.append(plan(letter, standing, own, self._topology, heard, at_ms))
@@ -185,6 +186,17 @@ class DeadLetters:
             how,
             end,
         )
+
+    async def _whole(self, letter: Letter) -> Letter:
+        """A letter that came without its bytes, with those that its origin still has."""
+        origin = letter.origin
+        if not letter.omitted or origin is None or (letter.run_id and not letter.task_id):
+            return letter  # of a refused hop the origin holds more than the hop
+        found = await record_at(self._log, origin.topic, origin.partition, origin.offset)
+        if found is None or found.value is None:
+            return letter
+        headers = letter.headers if letter.task_id else found.headers
+        return replace(letter, value=found.value, key=found.key, headers=headers, omitted="")
 
     async def _with_results(self, settled: Sequence[Settled], ledger: Ledger) -> list[Settled]:
         """What became of letters that were sent before, as far as the log tells by now."""

@@ -37,3 +37,15 @@ async def since(log: Log, topic: str, since_ms: int) -> dict[int, Bounds]:
 async def ends(log: Log, *topics: str) -> dict[TopicPartition, int]:
     """Where these topics end now."""
     return {TopicPartition(topic, n): b.end for topic in topics for n, b in (await log.bounds(topic)).items()}
+
+
+async def record_at(log: Log, topic: str, partition: int, offset: int) -> Record | None:
+    """The record at a place; None where the log has it no more, or never had."""
+    if topic not in await log.topics():
+        return None
+    bounds = (await log.bounds(topic)).get(partition)
+    if bounds is None or not bounds.start <= offset < bounds.end:
+        return None
+    async for record in between(log, topic, {partition: Bounds(offset, offset + 1)}):
+        return record
+    return None

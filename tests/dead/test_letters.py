@@ -9,7 +9,7 @@ import pytest
 from mesh.core.amend import parse_amendment
 from mesh.core.condition import parse
 from mesh.core.errors import InvalidInput, LogUnavailable, NotFound, WaitTimeout
-from mesh.core.record import NewRecord
+from mesh.core.record import Headers, NewRecord
 from mesh.core.redrive_ledger import DONE, DROPPED, REFUSED, SENT
 from mesh.dead import Chosen, DeadLetters, How, letter_from, letter_json
 from mesh.wire.clock import SystemClock
@@ -326,6 +326,30 @@ async def test_letters_come_back_from_an_export_changed_or_not(shop: Shop) -> No
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert (entry.result, entry.data) == ("completed", b'{"id":"a","n":100}')
     assert (await shop.outcomes(run_id))[-1].results[-1].data == {"id": "a", "n": 100}
+
+
+async def test_bytes_that_a_letter_has_not_are_taken_from_where_they_lie(shop: Shop) -> None:
+    (run_id,) = await shop.failed("a", n=4)
+    record = (await shop.letters())[0].letter.record
+    topic, partition = "asks", next(n for n, b in (await shop.mesh.log.bounds("asks")).items() if not b.end)
+    await shop.mesh.log.append([NewRecord(topic, b"k", b'{"id":"b"}', [("ce_type", b"ask")], partition)])
+
+    async def pointer(id: bytes, headers: Headers, **changed: bytes) -> None:
+        found = {**dict(headers), "mesh-dlq-id": id, "mesh-dlq-omitted": b"too large"}
+        found |= {f"__dlq.errors.{name}": value for name, value in changed.items()}
+        await shop.mesh.log.append([NewRecord(record.topic, None, None, list(found.items()))])
+
+    await pointer(b"whole", record.headers)
+    await pointer(b"lost", record.headers, offset=b"99")
+    await pointer(b"asked", (), topic=b"asks", partition=b"%d" % partition, offset=b"0")
+    shop.broken = False
+    assert await shop.sent(names=("whole",)) == ["completed"]
+    assert (await shop.outcomes(run_id))[-1].results[-1].data == {"id": "a", "n": 4}
+    plan = await shop.dead.plan(await shop.letters(names=("lost",)))
+    assert ["its bytes are not in it" in obstacle.message for obstacle in plan.obstacles] == [True]
+    assert str(plan.obstacles[0].letter.origin).endswith(":99")
+    plan = await shop.dead.plan(await shop.letters(names=("asked",)))
+    assert "specversion is None" in plan.obstacles[0].message, "with the headers that lie there"
 
 
 async def test_letters_of_another_system_go_to_the_topic_whence_they_came(shop: Shop) -> None:
