@@ -10,6 +10,7 @@ import orjson
 
 from mesh.core.encode import encode
 from mesh.core.errors import Conflict, InvalidInput
+from mesh.core.mirror import Change
 from mesh.core.strict import Flaw
 from mesh.wire.ports import ABSENT, ANY, Board, Count, Entry
 
@@ -32,10 +33,15 @@ class AgentBoard:
     Raises BoardUnavailable (retriable) when the store is gone, Conflict when a version differs, InvalidInput for a
     bad key, a value that is not JSON-able or over 64 KiB. The n-th `append` or `add` of a task to a key is applied
     once, however often the task is repeated; `put` and `update` are applied each time.
+
+    `changed` is told of every write that the store acknowledged, those of a repeated operation too.
     """
 
-    def __init__(self, board: Board, *, by: str, op_prefix: str) -> None:
+    def __init__(
+        self, board: Board, *, by: str, op_prefix: str, changed: Callable[[Change], None] | None = None
+    ) -> None:
         self._board = board
+        self._changed = changed
         self._by = by
         self._op_prefix = op_prefix
         self._ops: dict[str, int] = {}
@@ -47,7 +53,7 @@ class AgentBoard:
 
     async def put(self, key: str, value: Any, *, expect: str = ANY) -> Item:
         """Write a value; `expect` is the version that must stand (`""`: no value yet), else Conflict."""
-        return _item(await self._board.put(key, _json(value), expect=expect, by=self._by))
+        return self._item(await self._board.put(key, _json(value), expect=expect, by=self._by))
 
     async def update(self, key: str, change: Callable[[Any], Any], *, default: Any = None) -> Item:
         """Read, change, write by compare-and-set, again until nobody came between (64 tries, then Conflict).
@@ -60,7 +66,7 @@ class AgentBoard:
                 value = orjson.loads(_json(default) if found is None else found.value)
                 expect = ABSENT if found is None else found.version
                 try:
-                    return _item(await self._board.put(key, _json(change(value)), expect=expect, by=self._by))
+                    return self._item(await self._board.put(key, _json(change(value)), expect=expect, by=self._by))
                 except Conflict:
                     if tries_left == 1:
                         raise
@@ -68,14 +74,19 @@ class AgentBoard:
 
     async def append(self, key: str, item: Any, *, items_max: int = 100) -> Item:
         """Add to the end of the list at `key`, dropping the oldest beyond `items_max`. Never conflicts."""
-        entry = await self._board.append(key, _json(item), items_max=items_max, by=self._by, op_id=self._op_id(key))
-        return _item(entry)
+        op_id = self._op_id(key)
+        entry = await self._board.append(key, _json(item), items_max=items_max, by=self._by, op_id=op_id)
+        return self._item(entry, op_id)
 
     async def add(
         self, key: str, amount: int = 1, *, value_max: int | None = None, value_min: int | None = None
     ) -> Count:
         """Add to a counter unless the sum would leave the limits; `applied` tells."""
-        return await self._board.add(key, amount, value_max=value_max, value_min=value_min, op_id=self._op_id(key))
+        op_id = self._op_id(key)
+        count = await self._board.add(key, amount, value_max=value_max, value_min=value_min, op_id=op_id)
+        if self._changed is not None and count.version:
+            self._changed(Change(key, b"%d" % count.value, count.version, self._by, op_id, count.at_ms))
+        return count
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Item]:
         """Past values, newest first."""
@@ -84,6 +95,12 @@ class AgentBoard:
     async def keys(self, pattern: str = "*") -> Sequence[str]:
         """Keys that match a glob, sorted."""
         return await self._board.keys(pattern)
+
+    def _item(self, entry: Entry, op_id: str = "") -> Item:
+        """What was written, after it was told."""
+        if self._changed is not None:
+            self._changed(Change(entry.key, entry.value, entry.version, entry.by, op_id, entry.at_ms))
+        return _item(entry)
 
     def _op_id(self, key: str) -> str:
         """Counted for each key by itself, since a repeated task may come to other keys in another order."""
@@ -108,6 +125,7 @@ class Context:
         path: tuple[str, ...],
         deadline_ms: int | None,
         board: Board,
+        changed: Callable[[Change], None] | None = None,
     ) -> None:
         self.agent = agent
         self.run_id = run_id
@@ -116,7 +134,7 @@ class Context:
         self.depth = depth
         self.path = path
         self.deadline_ms = deadline_ms
-        self.board = AgentBoard(board, by=f"{agent}/{task_id}", op_prefix=task_id)
+        self.board = AgentBoard(board, by=f"{agent}/{task_id}", op_prefix=task_id, changed=changed)
         self.tokens = 0
         self.usd = Decimal(0)
 

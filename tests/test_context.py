@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from mesh.context import AgentBoard, Context
 from mesh.core.errors import Conflict, InvalidInput
+from mesh.core.mirror import Change
 from mesh.wire.ports import Board, Count
 from mesh.wire.sqlite.board import SqliteBoard
 from mesh.wire.sqlite.file import SqliteFile
@@ -238,3 +239,31 @@ async def test_what_is_no_amount_cannot_be_spent(store: SqliteBoard, spent: dict
         found.spend(**spent)
     assert caught.value.code == "bad_usage"
     assert (found.usd, found.tokens) == (Decimal(1), 1)
+
+
+async def test_every_write_that_was_acknowledged_is_told_with_its_version(store: SqliteBoard) -> None:
+    told: list[Change] = []
+    mine = AgentBoard(store, by="pricing/t1", op_prefix="t1", changed=told.append)
+    put = await mine.put("a", {"n": 1})
+    updated = await mine.update("a", lambda value: {"n": value["n"] + 1})
+    appended = await mine.append("b", 7)
+    added = await mine.add("c", 5, value_max=9)
+    await mine.add("c", 5, value_max=9)
+    with pytest.raises(Conflict):
+        await mine.put("a", 0, expect=put.version)
+    assert told == [
+        Change("a", b'{"n":1}', put.version, "pricing/t1", "", put.at_ms),
+        Change("a", b'{"n":2}', updated.version, "pricing/t1", "", updated.at_ms),
+        Change("b", b"[7]", appended.version, "pricing/t1", "t1:1", appended.at_ms),
+        Change("c", b"5", added.version, "pricing/t1", "t1:1", added.at_ms),
+    ]
+
+
+async def test_a_repeated_task_tells_its_writes_again_under_their_versions(store: SqliteBoard) -> None:
+    lives: list[list[Change]] = [[], []]
+    for told in lives:
+        mine = AgentBoard(store, by="pricing/t1", op_prefix="t1", changed=told.append)
+        await mine.append("b", 7)
+        await mine.add("c", 5)
+        await store.add("c", 1)
+    assert lives[0] == lives[1]
