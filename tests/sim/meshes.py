@@ -51,6 +51,7 @@ agents:
     emits: shipped
     lanes: 2
     timeout: 1s
+    cache: 5s
     retry: {attempts: 4, first: 20ms}
 """
 REVIEWS = """
