@@ -77,14 +77,15 @@ async def show(
         history = await Runs(log, session.topology).history(letter.run_id) if letter.task_id else None
     task = None if history is None else history.tasks.get(letter.task_id)
     attempts = [] if task is None else task.attempts
-    session.screen.emit(_shown_json(case, attempts, entries, plan))
+    session.screen.emit(_shown_json(case, attempts, entries, _next_text(plan, topic)))
     _facts(session, case)
     _attempts(session, attempts)
     _ledger(session, entries)
     _contents(session, letter)
     if letter.run_id:
         session.screen.note(("its run: ", "dim"), f"mesh run show {id_of(letter.run_id)}")
-    _next(session, plan)
+    label = "send it again: " if plan.sendings else "next: "
+    session.screen.note((label, "dim"), _next_text(plan, topic))
 
 
 @command(app, "export", example="mesh dead export --agent pricing > letters.jsonl")
@@ -154,14 +155,14 @@ command(app, "redrive", example="mesh dead redrive --agent pricing --since 1h --
 # ------------------------------------------------------------------------------------------------ one letter in full
 
 
-def _shown_json(case: "Case", attempts: "list[Attempt]", entries: "Any", plan: "Plan") -> dict[str, Any]:
+def _shown_json(case: "Case", attempts: "list[Attempt]", entries: "Any", next: str) -> dict[str, Any]:
     letter = case.letter
     return {
         **letter_facts(case),
         "stack": letter.stack,
         "history": [_attempt_json(attempt) for attempt in attempts],
         "ledger": [entry_facts(entry) for entry in entries],
-        "next": _next_text(plan),
+        "next": next,
         "key": None if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
         "headers": [(name, (value or b"").decode("utf-8", "backslashreplace")) for name, value in letter.headers],
         "value": None if letter.value is None else letter.value.decode("utf-8", "backslashreplace"),
@@ -251,15 +252,11 @@ def _contents(session: Session, letter: "Letter") -> None:
     screen.document(_pretty(letter.value), indent="  ")
 
 
-def _next(session: Session, plan: "Plan") -> None:
-    label = "send it again: " if plan.sendings else "next: "
-    session.screen.note((label, "dim"), _next_text(plan))
-
-
-def _next_text(plan: "Plan") -> str:
+def _next_text(plan: "Plan", topic: str | None) -> str:
     """The exact command that comes next, or why there is none."""
     for sending in plan.sendings:
-        return f"mesh dead redrive {sending.letter.id[:ID_CHARS]} --yes"
+        queue = f" --topic {topic}" if topic else ""
+        return f"mesh dead redrive {sending.letter.id[:ID_CHARS]}{queue} --yes"
     for obstacle in plan.obstacles:
         return f"it cannot be sent: {obstacle.message}. {obstacle.remedy}"
     return f"nothing to do: {plan.settled[0].message}"

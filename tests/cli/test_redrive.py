@@ -242,6 +242,25 @@ def test_dropped_letters_vanish_from_the_list(shop: Shop) -> None:
     assert len(shop("export").rows) == 1
 
 
+def test_letters_of_another_system_are_shown_and_sent(shop: Shop) -> None:
+    """A Spring dead letter topic, as far as the embedded log can hold one: exported, changed, and taken from a file."""
+    assert shop.failed("a", n=100) == []
+    (row,) = shop.failed("b")
+    (line,) = shop("export").rows
+    headers = [
+        {"name": "kafka_dlt-original-topic", "value": "asks"},
+        {"name": "kafka_dlt-exception-fqcn", "value": "org.example.Broken"},
+    ]
+    given = json.dumps({**line, "topic": "asks.DLT", "headers": headers, "payload": '{"id": "c", "n": 100}'})
+    (step,) = shop("redrive", "--from", "-", "--json", input=given).rows
+    assert (step["plan"], step["way"], step["topic"], step["reason"]) == ("send", "topic", "asks", "Broken")
+    assert shop("redrive", "--from", "-", "--yes", "--wait", input=given).code == 0
+    assert shop.answered == ["a", "c"]
+    assert row["written_by"] == "mesh"
+    shown = shop("show", row["id"], "--topic", "mesh.dead")
+    assert shown.err.endswith(f"mesh dead redrive {row['id'][:12]} --topic mesh.dead --yes\n")
+
+
 def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
     shop.failed("a")
     for arguments, text in (
