@@ -6,7 +6,8 @@ half-open   after that one event's tasks go there each `open_ms`; a success clos
 
 The state is part of the inbox partition and follows from its records, so whichever process owns the partition, it
 is the same. A partition that opens or closes one says so on mesh.control, which is relayed into all of them
-(`control`), so that all see the same a moment later. What an agent refuses to do or cannot understand (`rejected`, `schema`) says nothing about its health.
+(`control`), so that all see the same a moment later. What an agent refuses to do or cannot understand (`rejected`,
+`schema`) says nothing about its health.
 """
 
 from collections.abc import Mapping

@@ -198,9 +198,9 @@ def _due(run: Run, event: Event, topology: Topology, breakers: Breakers, effects
             run.state_bytes -= len(held.data)
         else:
             reserve(run, topology.agents[task.agent])
-            start(run, task, held, event.at_ms, topology, breakers, effects)
+            start(run, task, held, event, topology, breakers, effects)
     else:
-        start(run, task, held, event.at_ms, topology, breakers, effects)
+        start(run, task, held, event, topology, breakers, effects)
 
 
 def _deadline(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:

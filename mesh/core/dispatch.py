@@ -11,12 +11,12 @@ from functools import lru_cache
 import orjson
 
 from mesh.core.breaker import Breakers, open_until, stand_in
-from mesh.core.budget import refuse_spend, reserve
+from mesh.core.budget import refuse_spend, reserve, settle
 from mesh.core.condition import Path, parse_path
 from mesh.core.dead import refuse
 from mesh.core.effect import Effect, Note, PublishEvent, PublishTask, Schedule
-from mesh.core.emission import Emission
-from mesh.core.event import BATCH, EGRESS, TASK, Event, Part, batch, derive, parsed
+from mesh.core.emission import Emission, refuse_state
+from mesh.core.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, batch, derive, parsed
 from mesh.core.join import accepts, arrive, held_bytes
 from mesh.core.lineage import Refusal, input_mark, refuse_hop, visits_cap, way
 from mesh.core.run import NO_PAST, Arrival, Held, Past, Result, Run, Task
@@ -145,27 +145,36 @@ def dispatch(
             run.visits = {**run.visits, spec.name: visits}
         reserve(run, spec)
         if run.trouble.paused or breakers:
-            start(run, task, Held(type, content_type, data, 0), event.at_ms, topology, breakers, effects)
+            start(run, task, Held(type, content_type, data, 0), event, topology, breakers, effects)
         else:
             effects.append(publish(run, task, type, content_type, data, event.at_ms, topology))
 
 
 def start(
-    run: Run, task: Task, given: Held, at_ms: int, topology: Topology, breakers: Breakers, effects: list[Effect]
+    run: Run, task: Task, given: Held, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
-    """Hand one attempt to its agent; or keep it, while the run is paused or the breaker of the agent is open."""
+    """Hand one attempt to its agent; or keep it, while the run is paused or the breaker of the agent is open.
+
+    What the run may not hold besides is refused. `event` is the one that is being decided.
+    """
     if task.held is not None:
         run.state_bytes -= len(task.held.data)
-    until_ms = open_until(breakers, task.agent, at_ms)
-    if run.trouble.paused or until_ms:
-        run.state_bytes += len(given.data)
-        due_ms = 0 if run.trouble.paused else until_ms
-        run.open[task.id] = task = replace(task, held=given._replace(due_ms=due_ms))
-        if due_ms:
-            effects.append(retry_timer(run, task, due_ms))
+    until_ms = open_until(breakers, task.agent, event.at_ms)
+    if not run.trouble.paused and not until_ms:
+        run.open[task.id] = task = replace(task, held=None)
+        effects.append(publish(run, task, given.type, given.content_type, given.data, event.at_ms, topology))
         return
-    run.open[task.id] = task = replace(task, held=None)
-    effects.append(publish(run, task, given.type, given.content_type, given.data, at_ms, topology))
+    refusal = refuse_state(run, len(given.data), task, topology.limits)
+    if refusal is not None:
+        settle(run, topology.agents[task.agent], NO_USAGE)
+        run.open.pop(task.id, None)
+        run.tasks -= task.attempt == 1  # nobody has ever got it
+        effects.append(refuse(run, event, refusal, given.type, given.content_type, given.data))
+        return
+    run.state_bytes += len(given.data)
+    run.open[task.id] = task = replace(task, held=given._replace(due_ms=0 if run.trouble.paused else until_ms))
+    if not run.trouble.paused:
+        effects.append(retry_timer(run, task, until_ms))
 
 
 def publish(

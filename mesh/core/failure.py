@@ -38,7 +38,7 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
             settle(run, spec, event.usage)
             reserve(run, spec)
             again = replace(task, attempt=task.attempt + 1, past=task.past._replace(laters=task.past.laters + 1))
-            start(run, again, given, event.at_ms, topology, breakers, effects)
+            start(run, again, given, event, topology, breakers, effects)
             return
         effects.append(Note("expired", f"{task.agent!r} was stopped by the deadline; its timer ends the run", run.id))
         return
@@ -99,7 +99,7 @@ def fall_back(
         why = f"cascade: {', '.join(past.failed)} failed one after another, at most {limits.cascade_max} may"
         run.trouble = run.trouble._replace(paused=why, paused_ms=event.at_ms)
         effects.append(Note("cascade", f"the run is paused: {why}", run.id))
-    start(run, new, given, event.at_ms, topology, breakers, effects)
+    start(run, new, given, event, topology, breakers, effects)
     return True
 
 

@@ -37,7 +37,7 @@ def resume(run: Run, event: Event, topology: Topology, breakers: Breakers, effec
     effects.append(deadline_timer(run))
     for task in list(run.open.values()):
         if task.held is not None and not task.held.due_ms:
-            start(run, task, task.held, event.at_ms, topology, breakers, effects)
+            start(run, task, task.held, event, topology, breakers, effects)
 
 
 def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
@@ -83,7 +83,7 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
     run.open[id] = task
     run.tasks += 1
     reserve(run, spec)
-    start(run, task, Held(event.type, event.content_type, event.data, 0), event.at_ms, topology, breakers, effects)
+    start(run, task, Held(event.type, event.content_type, event.data, 0), event, topology, breakers, effects)
 
 
 def _take_back(run: Run, event: Event, dead: Task | None) -> None:

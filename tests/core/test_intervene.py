@@ -160,3 +160,9 @@ def test_a_redrive_for_an_agent_that_is_not_there_is_a_dead_letter() -> None:
 
 def test_a_redrive_of_a_run_that_nobody_knows_is_a_dead_letter() -> None:
     Playbook(LINE).on(happens("redriven", id="dead-1:r1", task_id="t"), dead("unknown_run"))
+
+
+def test_what_waits_in_a_pause_is_within_the_bytes_that_a_run_may_hold() -> None:
+    mesh = topology(Limits(state_bytes_max=12), plan="ask -> plan.ready", write="plan.ready -> draft")
+    play = Playbook(mesh).on(requested(), task("plan")).on(PAUSE)
+    play.on(succeeded("plan", ("plan.ready", "12345678901")), dead("state"), ended("stopped", tasks=1))
