@@ -18,6 +18,7 @@ from mesh.core.verify import check
 from tests.sim.laws import breaches
 from tests.sim.stage import Stage
 
+STARTS_MAX = 3
 Name = tuple[str, bytes]
 """Topic, and id of what lies there."""
 
@@ -50,7 +51,23 @@ def violations(stage: Stage) -> list[str]:
     found += _board(stage)
     found += breaches(stage.broker, stage.topology)
     found += _verified(stage)
+    if stage.plan.killers:
+        found += _killers(stage)
     return found
+
+
+def _killers(stage: Stage) -> Iterator[str]:
+    """Who kills its process is begun three times and then given up, and nobody else is."""
+    for (task_id, attempt), times in stage.moods.started.items():
+        if stage.moods.kills(task_id) and times > STARTS_MAX:
+            yield f"attempt {attempt} of the killer {task_id} was begun {times} times, at most {STARTS_MAX}"
+    for partition in stage.broker.topics[stage.topology.inbox]:
+        for record in partition.records:
+            event = read(record)
+            if not isinstance(event, Event) or event.fault is None or event.fault.code != "crash_loop":
+                continue
+            if not stage.moods.kills(event.task_id):
+                yield f"{coordinates(record)} calls a task a killer that is none"
 
 
 def _verified(stage: Stage) -> Iterator[str]:

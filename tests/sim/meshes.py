@@ -6,6 +6,7 @@ The same task run twice may answer differently, as a model would: the log decide
 import asyncio
 from collections.abc import Callable
 from functools import lru_cache
+from hashlib import blake2b
 from random import Random
 from typing import Any
 
@@ -119,8 +120,13 @@ def agent(spec: AgentSpec, act: Act) -> Agent:
 class Moods:
     """What an agent does this time. `trouble` is the share of runs of a task that go wrong."""
 
-    def __init__(self, random: Random, *, trouble: float, board: float) -> None:
+    def __init__(
+        self, random: Random, *, trouble: float, board: float, killers: float, kill: Callable[[], None]
+    ) -> None:
+        """`kill` ends the process in which it is called."""
         self._random = random
+        self._killers = killers
+        self._kill = kill
         self._trouble = trouble
         self._board = board
         self.started: dict[tuple[str, int], int] = {}
@@ -131,6 +137,10 @@ class Moods:
         random = self._random
         key = (context.task_id, context.attempt)
         nonce = self.started[key] = self.started.get(key, 0) + 1
+        if self.kills(context.task_id):
+            await asyncio.sleep(random.random() * 0.01)
+            self._kill()
+            await asyncio.Event().wait()
         if random.random() < 0.8:
             await asyncio.sleep(random.random() * 0.03)
         if random.random() < self._board:
@@ -144,6 +154,11 @@ class Moods:
         first = events[0] if isinstance(events[0], dict) else {}
         payload = {"id": first.get("id"), "n": random.randint(0, 9), "by": f"{spec.name}.{context.attempt}.{nonce}"}
         return self._emitted(spec, payload)
+
+    def kills(self, task_id: str) -> bool:
+        """Whether nobody survives this task."""
+        digest = blake2b(task_id.encode(), digest_size=4).digest()
+        return int.from_bytes(digest, "big") / 2**32 < self._killers
 
     def _emitted(self, spec: AgentSpec, payload: dict[str, Any]) -> Any:
         random = self._random

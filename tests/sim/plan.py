@@ -4,6 +4,7 @@ Swarm testing: each seed switches most kinds of faults off and the others far up
 faults stand in one list, so that a failing seed can be made smaller by leaving some out.
 """
 
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -53,6 +54,8 @@ class Plan(NamedTuple):
     skew_ms: int = 0
     session_timeout_ms: int = 1_200
     records_max: int = 500
+    killers: float = 0.0
+    """Share of tasks that kill whoever begins them. Then nothing else dies."""
     checkpoint_us: int = -1
     """A tail of the inbox that takes so long to fold is worth a checkpoint; -1: as in service."""
 
@@ -61,6 +64,8 @@ KINDS = (
     *("crash", "crash", "pause", "cut", "arm", "stop", "grow"),
     *("silence", "rollback", "skew", "copy", "copy", "stale", "junk", "wish", "wish", "switch", "redrive", "redrive"),
 )
+GENTLE = ("silence", "rollback", "skew", "stale", "junk", "wish", "switch")
+"""Faults of which no process dies and that make no record twice."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -68,15 +73,18 @@ def plan_of(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     mesh = random.choice(sorted(MESHES))
     partitions = random.randint(1, 4)
-    shapes = _shapes(random, list(topology(mesh, partitions).agents))
+    killers = random.choice((0.02, 0.1)) if random.random() < 0.06 else 0.0
+    shapes = _shapes(random, list(topology(mesh, partitions).agents), together=random.random() < 0.3 and not killers)
+    slow = random.choice((0.0, 0.0, 0.02, 0.2))
+    kinds = GENTLE if killers else KINDS
     return Plan(
         seed,
         mesh,
         partitions,
         shapes,
         requests=random.randint(6, 40),
-        faults=_faults(random, len(shapes)),
-        slow=random.choice((0.0, 0.0, 0.02, 0.2)),
+        faults=_faults(random, len(shapes), kinds),
+        slow=0.0 if killers else slow,
         slow_ms=random.choice((10.0, 100.0, 400.0)),
         dribble=random.random() < 0.3,
         gap=random.choice((0.0, 0.0, 0.2)),
@@ -87,13 +95,14 @@ def plan_of(seed: int) -> Plan:
         skew_ms=random.choice((0, 0, 50, 300)),
         session_timeout_ms=random.choice((1_000, 1_500)),
         records_max=random.choice((1, 3, 20, 500)),
+        killers=killers,
         checkpoint_us=random.choice((-1, -1, 250, 1_000)),
     )
 
 
-def _shapes(random: Random, agents: list[str]) -> tuple[Shape, ...]:
+def _shapes(random: Random, agents: list[str], *, together: bool) -> tuple[Shape, ...]:
     everything = ("orchestrator", "intake", "worker")
-    if random.random() < 0.3:
+    if together:
         return tuple(Shape(everything, tuple(agents)) for _ in range(random.randint(1, 3)))
     found = [Shape(("orchestrator",)) for _ in range(random.randint(1, 3))]
     found += [Shape(("intake",)) for _ in range(random.randint(1, 2))]
@@ -104,10 +113,10 @@ def _shapes(random: Random, agents: list[str]) -> tuple[Shape, ...]:
     return tuple(found)
 
 
-def _faults(random: Random, processes: int) -> tuple[Fault, ...]:
+def _faults(random: Random, processes: int, kinds: Sequence[str]) -> tuple[Fault, ...]:
     if random.random() < 0.05:
         return ()
-    kinds = random.sample(KINDS, random.randint(1, 4))
+    kinds = random.sample(kinds, random.randint(1, 4))
     found = []
     for _ in range(random.randint(1, 8)):
         kind = random.choice(kinds)

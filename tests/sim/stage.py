@@ -19,7 +19,7 @@ from tests.sim.board import SimBoard, Store
 from tests.sim.broker import Broker
 from tests.sim.clock import SimClock
 from tests.sim.log import SimLog
-from tests.sim.loop import WORLD, bury
+from tests.sim.loop import NODE, WORLD, bury
 from tests.sim.meshes import Moods, agent, topology
 from tests.sim.plan import FAULTS_UNTIL_MS, Plan, Shape
 from tests.sim.world import Host, World
@@ -106,7 +106,9 @@ class Stage:
         self.broker = Broker(self.world, gap=plan.gap, refuse=plan.refuse, eager=plan.eager)
         self.store = Store(self.world)
         self.topology = topology(plan.mesh, plan.partitions)
-        self.moods = Moods(Random(f"moods {plan.seed}"), trouble=plan.trouble, board=plan.board)
+        self.moods = Moods(
+            Random(f"moods {plan.seed}"), trouble=plan.trouble, board=plan.board, killers=plan.killers, kill=self._kill
+        )
         self.hosts: list[Host] = []
         self.violations: list[str] = []
         self.machines = [Machine(self, n, shape) for n, shape in enumerate(plan.shapes)]
@@ -117,6 +119,13 @@ class Stage:
         self.answers: dict[str, str] = {}
         """Run id → ending, as a client was told."""
         self.at_rest = False
+
+    def _kill(self) -> None:
+        """End the process that is at work now."""
+        host = NODE.get()
+        for machine in (*self.machines, *self.guests):
+            if machine.main is not None and machine.host is host:
+                machine.kill(50)
 
     @staticmethod
     def settings(plan: Plan) -> Settings:
