@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := mesh agents bench tests scripts/docs.py
+SEEDS ?= 2000
 
-.PHONY: help setup demo check test live bench docs clean
+.PHONY: help setup demo check test sim live bench docs clean
 
 help:            ## show the words
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
@@ -31,6 +32,9 @@ check: .venv/.dev  ## format, lint, types, laws of the house
 
 test: .venv/.dev   ## every test; those against real servers if Java 17, Maven and redis-server are there
 	$(BIN)/pytest
+
+sim: .venv/.dev    ## the whole mesh simulated under faults: SEEDS=2000 worlds, 100000 before a release
+	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
 live: .venv/.dev   ## only the tests against real Kafka and Redis; fails if they cannot run
 	MESH_LIVE=required $(BIN)/pytest -m live tests/live
