@@ -117,15 +117,23 @@ class Loop:
         finally:
             for task in (commits, *self._restoring.values()):
                 task.cancel()
-            await member.close()
+            try:
+                await member.close()
+            finally:
+                for append in self._appending:
+                    append.cancel()
 
     async def _rest(self, member: Member) -> None:
         """Stopped: let the appends end, then leave checkpoints behind while the partitions are still ours."""
-        async with self._turn:
-            await self._appended(0)
-        if self._notes is not None:  # without the turn: a partition that is revoked meanwhile must not wait for it
-            await self._notes.rest(list(self._live), within_ms=REST_MS_MAX, last=True)
-            await self._commit(member)
+        try:
+            async with asyncio.timeout(REST_MS_MAX / 1000):
+                async with self._turn:
+                    await self._appended(0)
+                if self._notes is not None:  # without the turn: what is revoked meanwhile must not wait for it
+                    await self._notes.rest(list(self._live), within_ms=REST_MS_MAX * 0.8, last=True)
+                    await self._commit(member)
+        except TimeoutError:
+            _log.warning("stopped in the middle: the next owner does the rest", group=self._group, after_ms=REST_MS_MAX)
 
     async def _turn_over(self, batches: Mapping[TopicPartition, Sequence[Record]]) -> None:
         """Fold one batch and begin to append what follows from it."""
@@ -164,7 +172,10 @@ class Loop:
     async def _appended(self, left_max: int) -> None:
         """Wait until at most `left_max` appends are under way. Raises why one failed."""
         while self._appending and (len(self._appending) > left_max or self._appending[0].done()):
-            await self._appending[0]
+            first = self._appending[0]
+            if not first.done():
+                await asyncio.wait((first,))  # not awaited itself: who gives up waiting must not end the append
+            first.result()
             self._appending.popleft()
 
     async def _commit_often(self, member: Member) -> None:

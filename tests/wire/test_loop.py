@@ -10,13 +10,14 @@ import orjson
 import pytest
 
 from mesh.core.codec import Unreadable, read, write
-from mesh.core.errors import LogUnavailable
+from mesh.core.errors import LogUnavailable, WaitTimeout
 from mesh.core.event import OUTCOME, TASK, Event
 from mesh.core.language import load
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.settings import Settings
 from mesh.wire.loop import Loop, append_all
-from mesh.wire.ports import Commit, Log, TopicSpec
+from mesh.wire.ports import Appended, Commit, Log, Refused, TopicSpec
+from mesh.wire.sqlite import SqliteLog
 from mesh.wiring import open_log, topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 
@@ -152,6 +153,31 @@ async def test_before_the_end_there_is_time_for_last_words_and_they_are_committe
     both = [TopicPartition("in", 0), TopicPartition("in", 1)]
     assert says.rested == [(both, True), (both, False)]
     assert await log.committed("copy", "in") == {0: Commit(1, "last1"), 1: Commit(0, "last0")}
+
+
+async def test_a_log_that_does_not_answer_keeps_nobody_from_stopping(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(SqliteLog):
+        async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+            asked.set()
+            await asyncio.Event().wait()
+            return []
+
+    monkeypatch.setattr("mesh.wire.loop.REST_MS_MAX", 50)
+    asked = asyncio.Event()
+    silent = Silent(tmp_path / "mesh.db")
+    await silent.start()
+    await append(log, NewRecord("in", b"k", b"1", (), 0))
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(noting(silent, Copy(), Says()).run(stop))
+    await asked.wait()
+    stop.set()
+    async with asyncio.timeout(10):
+        await asyncio.wait([running])
+    assert isinstance(running.exception(), WaitTimeout), "who let go of partitions in the middle says so"
+    assert (await log.committed("copy", "in"))[0].offset == 0
+    await silent.close()
 
 
 async def test_who_is_given_a_member_only_lets_those_partitions_rest_that_go(log: Log) -> None:
