@@ -6,7 +6,7 @@ dropped and counted. A blocking function cannot be cancelled: its thread is aban
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,10 @@ from mesh.context import Context
 from mesh.core import settle
 from mesh.core.agent import Agent, Later, Reject
 from mesh.core.event import NO_USAGE, SUCCEEDED, Event, Fault
+from mesh.core.mirror import Change
 from mesh.core.topology import AgentSpec
 from mesh.services.worker.cache import ResultCache
+from mesh.services.worker.changes import Changes
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.held import Work
 from mesh.wire.ports import Board, Clock
@@ -29,12 +31,14 @@ class Attempt:
     """One piece of work in hand."""
 
     __slots__ = (
-        *("abandoned", "context", "deadline", "expired", "interrupted"),
+        *("abandoned", "changes", "context", "deadline", "expired", "interrupted"),
         *("leave", "runner", "task", "timer", "work"),
     )
 
-    def __init__(self, work: Work, leave: Callable[[], None]) -> None:
+    def __init__(self, work: Work, leave: Callable[[], None], changes: Changes | None = None) -> None:
         self.work = work
+        self.changes = changes
+        """What it writes on the board; None: the board is not mirrored."""
         self.leave = leave
         """Lets others go on; called by who began it, or when it is abandoned."""
         self.abandoned = False
@@ -50,10 +54,14 @@ class Attempt:
         self.runner: asyncio.Task[Any]
         self.timer: asyncio.TimerHandle
 
+    def written(self) -> Sequence[Change]:
+        """What it has written on the board, once it has ended or was left alone."""
+        return () if self.changes is None else self.changes.close()
+
 
 class Caller:
-    """Calls one agent's function for tasks. `left` is told of each attempt that is abandoned, with its answer (None:
-    it was interrupted, so there is none)."""
+    """Calls one agent's function for tasks. `told` returns when changes of the board are durable, `left` hears of each
+    attempt that is abandoned, with its answer (None: it was interrupted, so there is none)."""
 
     def __init__(
         self,
@@ -63,6 +71,7 @@ class Caller:
         clock: Clock,
         counts: Counts,
         cache: ResultCache | None,
+        told: Callable[[Sequence[Change]], Awaitable[None]],
         *,
         grace_ms: int,
         left: Callable[[Attempt, Event | None], None],
@@ -72,7 +81,7 @@ class Caller:
         self._board, self._clock = board, clock
         self._counts, self._cache = counts, cache
         self._grace_s = grace_ms / 1000
-        self._left, self._strayed = left, strayed
+        self._told, self._left, self._strayed = told, left, strayed
         self._running: dict[asyncio.Task[Any], Attempt] = {}
         self._threads: Threads | None = None
         if not agent.is_async:
@@ -99,6 +108,7 @@ class Caller:
             path=task.path,
             deadline_ms=task.expiry_ms,
             board=self._board,
+            changed=None if attempt.changes is None else attempt.changes.note,
         )
         timeout_ms = spec.timeout_ms
         if task.expiry_ms is not None:
@@ -118,7 +128,7 @@ class Caller:
             if self._cache is None:
                 answer = await self._call(task, context)
             else:
-                answer = await self._cache.through(task, partial(self._call, task, context))
+                answer = await self._cache.through(task, partial(self._call_mirrored, attempt))
         except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit: its answer
             if attempt.abandoned:
                 self._late()
@@ -165,6 +175,13 @@ class Caller:
             return settle.failed(task, fault, settle.usage_of(context.usd, context.tokens))
         parts = settle.parts_of(self._agent, self._spec, value)
         return settle.succeeded(task, parts, settle.usage_of(context.usd, context.tokens))
+
+    async def _call_mirrored(self, attempt: Attempt) -> Event:
+        """A call whose answer is about to be kept: whoever repeats it will not repeat what it wrote on the board."""
+        answer = await self._call(attempt.task, attempt.context)
+        if attempt.changes is not None and (changes := attempt.changes.take()):
+            await self._told(changes)
+        return answer
 
     def _failed(self, attempt: Attempt, error: BaseException) -> Event:
         """What an error means: its own, or ours when we cancelled it."""

@@ -1,11 +1,16 @@
-"""Answers on their way to the log: as they come, many at once, a few appends under way."""
+"""Answers on their way to the log: as they come, many at once, a few appends under way.
+
+Before each answer lies what its task changed on the board, in the same append: see `changes`.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from mesh.core.mirror import Change, change_record
 from mesh.core.record import NewRecord
 from mesh.core.topology import Topology
+from mesh.services.worker.changes import Changes
 from mesh.services.worker.held import Work
 from mesh.wire.loop import append_all
 from mesh.wire.ports import Log
@@ -14,17 +19,20 @@ APPENDS_MAX = 4
 
 
 class Answer(NamedTuple):
-    """What a piece of work led to, waiting to be appended."""
+    """What a piece of work led to, waiting to be appended. `work` None: this finishes nothing."""
 
-    record: NewRecord
-    work: Work
+    records: Sequence[NewRecord]
+    work: Work | None
 
 
 class Outbox:
-    """`acknowledged` is told of each piece of work whose answer is durable, and not before."""
+    """`acknowledged` is told of each piece of work whose answer is durable, and not before. `mirrors`: changes of the
+    board are to be told too."""
 
-    def __init__(self, log: Log, topology: Topology, acknowledged: Callable[[Work], None]) -> None:
-        self._log, self._topology = log, topology
+    def __init__(
+        self, log: Log, topology: Topology, acknowledged: Callable[[Work], None], *, mirrors: bool = False
+    ) -> None:
+        self._log, self._topology, self._mirrors = log, topology, mirrors
         self._acknowledged = acknowledged
         self._answers: list[Answer] = []
         self._some = asyncio.Event()
@@ -32,9 +40,28 @@ class Outbox:
         self._none.set()
         self._unsent = 0
 
-    def put(self, record: NewRecord, work: Work) -> None:
-        """To be appended soon."""
-        self._answers.append(Answer(record, work))
+    def changes(self) -> Changes | None:
+        """For one more attempt; None: nobody wants to know."""
+        return Changes(self.tell) if self._mirrors else None
+
+    def put(self, record: NewRecord, work: Work, changes: Sequence[Change] = ()) -> None:
+        """To be appended soon. The work is finished when its answer and its changes are durable."""
+        self._add(Answer((*self._records(changes), record) if changes else (record,), work))
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Changes of the board that have no answer to travel with; to be appended soon."""
+        if changes:
+            self._add(Answer(self._records(changes), None))
+
+    async def told(self, changes: Sequence[Change]) -> None:
+        """Returns when these changes of the board are durable. Raises LogUnavailable."""
+        await append_all(self._log, self._records(changes), self._topology)
+
+    def _records(self, changes: Sequence[Change]) -> list[NewRecord]:
+        return [change_record(change, self._topology) for change in changes]
+
+    def _add(self, answer: Answer) -> None:
+        self._answers.append(answer)
         self._unsent += 1
         self._some.set()
 
@@ -56,9 +83,10 @@ class Outbox:
             await self._none.wait()
 
     async def _send(self, answers: Sequence[Answer]) -> None:
-        await append_all(self._log, [answer.record for answer in answers], self._topology)
+        await append_all(self._log, [record for answer in answers for record in answer.records], self._topology)
         for answer in answers:
-            self._acknowledged(answer.work)
+            if answer.work is not None:
+                self._acknowledged(answer.work)
         self._unsent -= len(answers)
         if not self._unsent:
             self._none.set()

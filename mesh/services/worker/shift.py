@@ -21,6 +21,7 @@ from mesh.services.worker.outbox import Outbox
 from mesh.services.worker.solo import Solo
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.lanes import Lanes
+from mesh.wire.mirror import is_mirrored
 from mesh.wire.otel import Spans
 from mesh.wire.ports import Board, Clock, Log, Member
 
@@ -71,13 +72,13 @@ class AgentShift:
         self._cache = None
         if spec.cache_ms is not None:
             self._cache = ResultCache(board, clock, self.counts, agent=self.name, ttl_ms=spec.cache_ms, holder=holder)
+        self._outbox = Outbox(log, topology, self._acknowledged, mirrors=is_mirrored(log, board))
         self._caller = Caller(
-            *(spec, agent, board, clock, self.counts, self._cache),
+            *(spec, agent, board, clock, self.counts, self._cache, self._outbox.told),
             grace_ms=grace_ms,
             left=self._left,
             strayed=strayed,
         )
-        self._outbox = Outbox(log, topology, self._acknowledged)
         self._partitions: dict[TopicPartition, Held] = {}
         self._joined: asyncio.Future[Member] | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
@@ -247,7 +248,7 @@ class AgentShift:
             await solo.enter()
         else:
             solo.inside += 1
-        attempt = Attempt(work, solo.leave)
+        attempt = Attempt(work, solo.leave, self._outbox.changes())
         try:
             await self._do(attempt)
         finally:
@@ -272,7 +273,7 @@ class AgentShift:
                 self._solo.leave()
                 held.marks.release()
 
-        attempt = Attempt(work, leave)
+        attempt = Attempt(work, leave, self._outbox.changes())
         try:
             if await self._mark(held, offset, alone=alone):
                 await self._do(attempt)
@@ -306,9 +307,10 @@ class AgentShift:
             answer = await self._answer(attempt.work.record, attempt)
         finally:
             if answer is None and not attempt.abandoned:
+                self._outbox.tell(attempt.written())
                 held.open -= 1
         if answer is not None:
-            self._outbox.put(answer, attempt.work)
+            self._outbox.put(answer, attempt.work, attempt.written())
 
     async def _answer(self, record: Record, attempt: Attempt) -> NewRecord | None:
         task = read(record)
@@ -326,10 +328,11 @@ class AgentShift:
         self.lanes.abandon(attempt.runner, keep=event is None)
         attempt.leave()
         if event is None:
+            self._outbox.tell(attempt.written())
             attempt.work.held.open -= 1
         else:
             record = NewRecord(self._topology.inbox, event.run_id.encode(), event.data, write(event))
-            self._outbox.put(record, attempt.work)
+            self._outbox.put(record, attempt.work, attempt.written())
 
     def _condemn(self, work: Work, deaths: int) -> None:
         task = read(work.record)
