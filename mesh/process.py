@@ -16,6 +16,7 @@ from mesh.services.orchestrator import Orchestrator
 from mesh.services.worker import Worker
 from mesh.settings import Settings
 from mesh.wire.clock import SystemClock
+from mesh.wire.mirror import BoardKeeper, is_mirrored
 from mesh.wire.ports import Board, Clock, Log
 from mesh.wiring import topic_specs
 
@@ -41,10 +42,12 @@ class Process:
         self.log, self.topology = log, topology
         self.orchestrator = Orchestrator(log, topology, clock, **options) if "orchestrator" in services else None
         self.intake = Intake(log, topology, **options) if "intake" in services else None
-        self.worker = None
+        self.worker = self.keeper = None
         if "worker" in services and agents and board is not None:
             drain_ms = settings.drain_timeout_ms
             self.worker = Worker(log, board, topology, agents, clock, drain_timeout_ms=drain_ms, **options)
+            if is_mirrored(log, board):
+                self.keeper = BoardKeeper(log, board, topology, clock)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -54,7 +57,7 @@ class Process:
     async def run(self) -> None:
         """Run until `stop`. An error of one service ends the others and is raised."""
         async with asyncio.TaskGroup() as group:
-            for service in (self.orchestrator, self.intake, self.worker):
+            for service in (self.orchestrator, self.intake, self.worker, self.keeper):
                 if service is not None:
                     group.create_task(service.run(self._stop), name=type(service).__name__.lower())
 

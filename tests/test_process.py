@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from mesh.core.agent import describe
 from mesh.core.errors import TopicsInvalid
 from mesh.core.language import load
+from mesh.core.mirror import Change, change_record
 from mesh.process import Process, calm_collector, running
 from mesh.settings import Settings
+from mesh.wire.clock import SystemClock
+from mesh.wire.mirror import read_mirror
 from mesh.wire.ports import TopicSpec
-from mesh.wiring import open_log
+from mesh.wire.sqlite import SqliteBoard
+from mesh.wiring import open_board, open_log
 
 TOPOLOGY = load("""
 mesh: {name: t, inbox: {partitions: 2}}
@@ -58,3 +63,28 @@ def test_the_collector_is_calmed_and_still_collects(collector: None) -> None:
     assert gc.isenabled()
     assert gc.get_threshold()[0] == 100_000
     assert gc.get_freeze_count() > 0
+
+
+async def test_a_board_elsewhere_is_watched_over_where_agents_run(tmp_path: Path) -> None:
+    settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}")
+    log, beside, elsewhere = open_log(settings), open_board(settings), SqliteBoard(tmp_path / "board.db")
+
+    async def echo(ask: dict[str, int]) -> dict[str, int]:
+        return ask
+
+    agents = {"echo": describe(echo)}
+    assert Process(log, TOPOLOGY, settings, agents=agents, board=beside).keeper is None
+    assert Process(log, TOPOLOGY, settings, services=["orchestrator"], board=elsewhere).keeper is None
+    process = Process(log, TOPOLOGY, settings, agents=agents, board=elsewhere)
+    assert process.keeper is not None
+    await log.start()
+    await elsewhere.start()
+    await log.create_topics([TopicSpec("mesh.board", 1)])
+    told = Change("k", b"1", "before:1", "echo/t1")
+    await log.append([change_record(told, TOPOLOGY)])
+    async with running(process), asyncio.timeout(10):
+        while (await log.bounds("mesh.board"))[0].end < 2:  # noqa: ASYNC110  # another process would write it
+            await asyncio.sleep(0.005)
+    assert (await read_mirror(log, SystemClock(), TOPOLOGY)).lives == ["before", await elsewhere.incarnation()]
+    await elsewhere.close()
+    await log.close()
