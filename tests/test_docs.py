@@ -12,9 +12,10 @@ from mesh.core.event import EGRESS, INBOX_KINDS, KINDS, OUTCOME, TASK
 from mesh.core.reasons import REASONS
 from mesh.core.records import DEAD_LETTER_HEADERS, OUTCOME_FIELDS
 from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES
+from tests.bad_inputs import ELSEWHERE, OPEN, ROWS
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("docs/protocol.md", "docs/states.md")
+PAGES = ("docs/protocol.md", "docs/states.md", "docs/bad-input.md")
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -80,3 +81,12 @@ def test_every_kind_has_a_meaning() -> None:
     assert set(KINDS) >= {*INBOX_KINDS, TASK, EGRESS, OUTCOME}
     assert all(KINDS.values())
     assert not INBOX_KINDS & {TASK, EGRESS, OUTCOME}
+
+
+def test_every_bad_input_of_the_table_is_in_its_page() -> None:
+    page = (ROOT / PAGES[2]).read_text("utf-8")
+    for row in ROWS:
+        assert f"| {row.number} | {row.what} |" in page
+    for number in (*ELSEWHERE, *OPEN):
+        assert f"| {number} |" in page
+    assert page.isascii() or page.replace("\n", "").isprintable()

@@ -24,7 +24,7 @@ ANSWERED: Final = 2
 """A task whose answer lies on the inbox."""
 REPLACED: Final = 4
 """It stands for what the log refused (`records.instead_of`): the digest is that of what both have in common."""
-_PLACE = Struct("<8s8sHHQQQIB")
+_PLACE = Struct("<8s8sHHQQqIB")
 _REPLACED_LETTER: Final = ("mesh-dlq-id", "mesh-dlq-reason", "mesh-dlq-run", "mesh-dlq-agent", "mesh-dlq-task")
 
 

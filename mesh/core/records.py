@@ -126,14 +126,15 @@ def instead_of(record: NewRecord, code: str, message: str, topology: Topology) -
     A task, or the answer to one → a final failure of that task. An outcome → the same outcome without its payloads.
     Anything else → a dead letter that points at what was refused, without its value.
     """
-    headers = dict(record.headers)
-    kind = headers.get("ce_meshkind", b"").decode("ascii", "replace")
+    headers = {name: value for name, value in record.headers if value is not None}
+    # A dead letter has the headers of what it holds, which may claim to be anything.
+    kind = "" if "mesh-dlq-id" in headers else headers.get("ce_meshkind", b"").decode("ascii", "replace")
     text = f"the log refused a record for {record.topic} ({len(record.value or b'')} bytes): {message}"
     if kind in (TASK, SUCCEEDED, FAILED):
         refused = read(StoredRecord(record.topic, 0, 0, 0, record.key, record.value, record.headers))
         if isinstance(refused, Event):
             return _failure(refused, Fault(f"refused_{code}", text, retryable=False), topology)
-    if kind == OUTCOME and record.value is not None:
+    if kind == OUTCOME and record.topic == topology.outcomes and record.value is not None:
         body = orjson.loads(record.value)
         body["results"] = [
             {"type": r["type"], "id": r["id"], "agent": r["agent"], "omitted": text} for r in body["results"]

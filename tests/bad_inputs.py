@@ -1,0 +1,403 @@
+"""Every bad input and the answer it gets, one table: test_bad_input.py tries each row, docs/bad-input.md shows it.
+
+A row has the number that its kind of input has in our list of bad inputs, and a door through which it comes. `given`
+is what comes: a record, or what makes one from an open task, or the argument of a call. `code` is the reason code that
+is answered; "" where the input is taken and does no harm, as `remark` says.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+from mesh.core.codec import write
+from mesh.core.event import BATCH, SUCCEEDED, Event, Part, batch
+from mesh.core.record import Record, StoredRecord
+from tests.builders import AT_MS, event, record
+
+INGRESS: Final = "an ingress topic"
+INBOX: Final = "mesh.inbox"
+ANSWER: Final = "an answer or a request"
+TASK: Final = "a task topic"
+BOARD: Final = "the board"
+FILE: Final = "topics.yaml"
+SETTINGS: Final = "settings"
+COMMIT: Final = "a commit's metadata"
+SCREEN: Final = "the screen"
+TOPICS: Final = "the topics at start"
+
+DOORS: Final[dict[str, str]] = {
+    INGRESS: "a dead letter with the bytes as they came; where its run id is known, also an answer on mesh.outcomes",
+    INBOX: "a dead letter with the bytes as they came, or counted; no run is changed",
+    ANSWER: "a refusal in the outcome of the run, and a dead letter; refused whole, never in part",
+    TASK: "the task fails for good, with the field in its message, or a dead letter",
+    BOARD: "raised to the caller",
+    FILE: "all problems at once, each with its line; nothing starts",
+    SETTINGS: "an error that names the key and where it came from; nothing starts",
+    COMMIT: "the note is not believed; the state is made from the records",
+    SCREEN: "shown as what it is, obeyed by nothing",
+    TOPICS: "all problems at once; nothing starts, nothing hangs",
+}
+"""Door → how it answers."""
+DEEP: Final = 100_000
+BODY: Final = b'{"id": "o-1"}'
+
+
+class Row(NamedTuple):
+    """See the module."""
+
+    number: str
+    what: str
+    door: str
+    given: Any
+    code: str
+    remark: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------- makers of rows
+
+
+def incoming(value: bytes | None = BODY, **attributes: str | bytes | None) -> StoredRecord:
+    """A record of the ingress topic; with attributes it is a CloudEvent in binary mode."""
+    merged: dict[str, Any] = {"specversion": "1.0", "id": "o-1", "source": "/shop", "type": "ask", **attributes}
+    headers = [(f"ce_{name}", text.encode() if isinstance(text, str) else text) for name, text in merged.items()]
+    return StoredRecord("in.ask", 0, 5, AT_MS, b"\x00key", value, headers if attributes else [])
+
+
+def answer(task: Event, **changes: Any) -> Event:
+    """The answer of the task's agent, with changes."""
+    given = event(
+        SUCCEEDED,
+        id=f"{task.id}:{SUCCEEDED}",
+        type="checked",
+        run_id=task.run_id,
+        agent=task.agent,
+        task_id=task.task_id,
+        depth=task.depth,
+        path=task.path,
+        attempt=task.attempt,
+    )
+    return replace(given, **changes)
+
+
+def headers(event: Event, **changes: bytes | None) -> Record:
+    """The record of an event with headers changed (None: without it); `_` stands for `-` in plain ones."""
+    merged = dict(write(event))
+    for name, value in changes.items():
+        known = name if name.startswith("ce_") else name.replace("_", "-")
+        if value is None:
+            merged.pop(known)
+        else:
+            merged[known] = value
+    return record(event, 1, headers=list(merged.items()))
+
+
+def many(n: int, bytes_each: int = 1) -> bytes:
+    """A batch of events."""
+    return batch(
+        [Part("checked", b'"%s"' % (b"x" * bytes_each)) for _ in range(n)], source="/agents/check", event_id="t"
+    )
+
+
+def said(**changes: Any) -> Callable[[Event], Record]:
+    """The record of an answer with changes, once the task is known."""
+    return lambda task: record(answer(task, **changes), 1)
+
+
+def asked(**changes: Any) -> Callable[[Event], Record]:
+    """The record of a request."""
+    return lambda task: record(event(**changes), 1)
+
+
+def spoilt(**changes: bytes | None) -> Callable[[Event], Record]:
+    """The record of a good answer with its headers spoilt."""
+    return lambda task: headers(answer(task), **changes)
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+
+INGRESS_ROWS: Final = [
+    Row("B01", "no value", INGRESS, incoming(None), "empty_value"),
+    Row("B01", "an empty value", INGRESS, incoming(b""), "empty_value"),
+    Row("B02", "no id", INGRESS, incoming(id=None), "bad_id"),
+    Row("B02", "an empty id", INGRESS, incoming(id=""), "bad_id"),
+    Row("B02", "a blank id", INGRESS, incoming(id="  "), "bad_id"),
+    Row("B02", "an over-long id", INGRESS, incoming(id="x" * 129), "bad_id"),
+    Row("B02", "an id of 10 MB", INGRESS, incoming(id="x" * 10**7), "bad_id"),
+    Row("B02", "control characters in an id", INGRESS, incoming(id="a\x00b"), "bad_id"),
+    Row("B02", "an id that is no text", INGRESS, incoming(id=b"\xff"), "bad_header"),
+    Row("B02", "a path trick in a run id", INGRESS, incoming(correlationid="../../etc"), "bad_id"),
+    Row("B02", "an empty run id", INGRESS, incoming(correlationid=""), "bad_id"),
+    Row("B03", "bytes that are no text", INGRESS, incoming(b"\x80\xff\x00"), "unparseable"),
+    Row("B03", "UTF-16", INGRESS, incoming('{"id": "o-1"}'.encode("utf-16")), "unparseable"),
+    Row("B03", "not JSON", INGRESS, incoming(b"order 7, please"), "unparseable"),
+    Row("B03", "JSON that is cut", INGRESS, incoming(b'{"id": "o-'), "unparseable"),
+    Row("B03", "bytes after the document", INGRESS, incoming(b'{"id": "o-1"}\n{"id": "o-2"}'), "unparseable"),
+    Row("B04", "nested 499 deep", INGRESS, incoming(b"[" * 499 + b"]" * 499), "too_deep"),
+    Row("B05", "a key twice in one object", INGRESS, incoming(b'{"depth":1,"depth":0}'), "duplicate_key"),
+    Row("B06", "NaN", INGRESS, incoming(b'{"usd": NaN}'), "bad_number"),
+    Row("B06", "Infinity", INGRESS, incoming(b'{"usd": -Infinity}'), "bad_number"),
+    Row("B06", "a number beyond a double", INGRESS, incoming(b'{"usd": 1e999}'), "bad_number"),
+    Row("B06", "an integer of 900 digits", INGRESS, incoming(b'{"n": ' + b"9" * 900 + b"}"), "bad_number"),
+    Row("B07", "a lone surrogate", INGRESS, incoming(b'{"name": "\\ud800"}'), "bad_string"),
+    Row("B07", "a byte order mark", INGRESS, incoming(b'\xef\xbb\xbf{"id": "o-1"}'), "unparseable"),
+    Row("B07", "text that turns its direction", INGRESS, incoming(subject="\u202egpj.exe"), "bad_string"),
+    Row("B08", "a value over the limit", INGRESS, incoming(b'"' + b"x" * 999 + b'"'), "too_large"),
+    Row("B08", "a header of 100 KB", INGRESS, incoming(subject="x" * 100_000), "too_large"),
+    Row(
+        "B08",
+        "10,000 headers of others",
+        INGRESS,
+        incoming()._replace(headers=[(f"x-{n}", b"y") for n in range(10_000)]),
+        "",
+        "taken; headers of others are not carried on",
+    ),
+    Row(
+        "B09",
+        "compressed bytes as a payload",
+        INGRESS,
+        incoming(b"\x1f\x8b\x08\x00" + b"\x00" * 500),
+        "unparseable",
+        "nothing is ever decompressed here, so a bomb has nowhere to burst; batches are the broker's and its client's",
+    ),
+    Row("B10", "an unknown type", INGRESS, incoming(type="axk"), "unknown_type"),
+    Row("B10", "the type of a result", INGRESS, incoming(type="checked"), "unknown_type"),
+    Row("B10", "a type that only leaves", INGRESS, incoming(type="shipped"), "unknown_type"),
+    Row("B10", "the type of a timer", INGRESS, incoming(type="mesh.timer"), "unknown_type"),
+    Row("B10", "an older CloudEvents", INGRESS, incoming(specversion="0.3"), "not_cloudevents"),
+    Row("B10", "a newer CloudEvents", INGRESS, incoming(specversion="2.0"), "not_cloudevents"),
+    Row("B11", "no source", INGRESS, incoming(source=None), "missing_header"),
+    Row("B11", "a time that is none", INGRESS, incoming(time="yesterday"), "bad_time"),
+    Row(
+        "B17",
+        "headers that claim a place in a run",
+        INGRESS,
+        incoming(meshkind="succeeded", meshagent="check", meshdepth="-3", meshtask="t", meshpath="x,y"),
+        "",
+        "a plain request: headers of the mesh are not read at the door",
+    ),
+    Row(
+        "B22",
+        "a topic to reply to",
+        INGRESS,
+        incoming(replyto="__consumer_offsets", meshreplyto="mesh.inbox"),
+        "",
+        "not read: where a run may publish is said in topics.yaml alone",
+    ),
+    Row("B27", "a negative deadline", INGRESS, incoming(expirytime="-1"), "bad_deadline"),
+    Row("B27", "a deadline in the year 33658", INGRESS, incoming(expirytime="33658-09-27T01:46:40Z"), "bad_deadline"),
+    Row(
+        "B32",
+        "a record of the year 1970",
+        INGRESS,
+        incoming()._replace(timestamp=0),
+        "",
+        "taken: what counts is the time at which the inbox took the request",
+    ),
+    Row("B32", "a record of the year 2200", INGRESS, incoming()._replace(timestamp=7_258_118_400_000), "", "the same"),
+    Row("B34", "a pickle", INGRESS, incoming(b"\x80\x04\x95\x01\x00N."), "unparseable", "never loaded"),
+    Row(
+        "B34",
+        "classes to import",
+        INGRESS,
+        incoming(b'{"id": "o-1", "__class__": "os.system", "py/object": "os.system"}'),
+        "",
+        "data like any other: nothing is imported from a message",
+    ),
+    Row("B36", "a terminal escape in the source", INGRESS, incoming(source="\x1b[2J"), "bad_string"),
+]
+
+INBOX_ROWS: Final = [
+    Row("B01", "a record without a value", INBOX, lambda t: record(answer(t), 1, value=None), "empty_value"),
+    Row("B02", "a request with an empty run id", INBOX, asked(run_id=""), "bad_id"),
+    Row("B02", "a request with an empty id", INBOX, asked(id="", run_id="run-2"), "bad_id"),
+    Row("B02", "a request with an over-long run id", INBOX, asked(run_id="x" * 129), "bad_id"),
+    Row("B03", "plain JSON", INBOX, lambda t: record(answer(t), 1, headers=[]), "not_cloudevents"),
+    Row(
+        "B03",
+        "bytes and nothing else",
+        INBOX,
+        lambda t: StoredRecord("mesh.inbox", 0, 1, AT_MS, None, b"\xff\x00", []),
+        "not_cloudevents",
+    ),
+    Row("B10", "a kind that nobody knows", INBOX, spoilt(ce_meshkind=b"promoted"), "unknown_kind"),
+    Row("B10", "a task on the inbox", INBOX, lambda t: record(t, 1), "unknown_kind"),
+    Row("B11", "a header missing", INBOX, spoilt(ce_type=None), "missing_header"),
+    Row("B11", "a header that is no text", INBOX, spoilt(ce_source=b"\xff"), "bad_header"),
+    Row(
+        "B11",
+        "a header without a value",
+        INBOX,
+        lambda t: record(answer(t), 1, headers=[*write(answer(t)), ("ce_subject", None)]),
+        "bad_header",
+    ),
+    Row(
+        "B11",
+        "a header twice",
+        INBOX,
+        lambda t: record(answer(t), 1, headers=[*write(answer(t)), ("ce_meshdepth", b"0")]),
+        "bad_header",
+    ),
+    Row("B11", "a depth that is no number", INBOX, spoilt(ce_meshdepth=b"deep"), "bad_header"),
+    Row("B12", "the wrong key", INBOX, lambda t: record(answer(t), 1, key=b"run-2"), "key_mismatch"),
+    Row("B12", "no key", INBOX, lambda t: record(answer(t), 1, key=None), "key_mismatch"),
+    Row("B13", "the wrong partition for its key", INBOX, asked(run_id="run-7"), "misrouted"),
+    Row("B14", "a result for an unknown task", INBOX, said(task_id="nobody"), "unknown_task"),
+    Row("B14", "a result for an unknown run", INBOX, said(run_id="run-2"), "unknown_run"),
+    Row("B14", "a timer for nothing", INBOX, asked(kind="due", id="x", task_id="x", type="mesh.timer"), "late_timer"),
+    Row("B15", "a result of an older attempt", INBOX, said(attempt=0), "late_result"),
+    Row("B15", "a result of a later attempt", INBOX, said(attempt=9), "late_result"),
+    Row("B16", "a result of another agent", INBOX, said(agent="ship"), "wrong_agent"),
+    Row("B16", "a result of an agent that does not exist", INBOX, said(agent="eve"), "wrong_agent"),
+    Row("B18", "a result copied to another run", INBOX, said(run_id="run-2", id="copied"), "unknown_run"),
+    Row("B29", "a cancellation for an unknown run", INBOX, asked(kind="cancelled", run_id="run-2"), "unknown_run"),
+    Row("B30", "a request again with another body", INBOX, asked(data=b"[]"), "idempotency_conflict"),
+    Row("B31", "a request again with the same body", INBOX, asked(), "duplicate_request", "its run and outcome stand"),
+]
+
+ANSWER_ROWS: Final = [
+    Row("B10", "a request of an unknown type", ANSWER, asked(id="r2", type="axk", run_id="run-2"), "unknown_type"),
+    Row(
+        "B11",
+        "a request that is a batch",
+        ANSWER,
+        asked(id="r2", run_id="run-2", content_type=BATCH, data=many(2)),
+        "bad_batch",
+    ),
+    Row("B04", "a batch nested 100,000 deep", ANSWER, said(content_type=BATCH, data=b"[" * DEEP), "bad_batch"),
+    Row("B11", "a batch that is none", ANSWER, said(content_type=BATCH, data=b'[{"type":'), "bad_batch"),
+    Row("B23", "an answer of an undeclared type", ANSWER, said(type="shipped"), "undeclared_type"),
+    Row("B23", "an answer for a target of its own choice", ANSWER, said(type="mesh.tasks.ship"), "undeclared_type"),
+    Row("B24", "10,000 events in one answer", ANSWER, said(content_type=BATCH, data=many(10_000)), "fanout"),
+    Row("B24", "events that are too much together", ANSWER, said(content_type=BATCH, data=many(3, 900)), "state"),
+    Row("B08", "a payload over the limit", ANSWER, said(data=b'"' + b"x" * 1_000 + b'"'), "payload"),
+    Row(
+        "B25",
+        "a call of itself with its input",
+        ANSWER,
+        lambda t: record(answer(t, type="ask", data=t.data), 1),
+        "cycle",
+    ),
+    Row("B27", "a deadline in the past", ANSWER, asked(id="r2", run_id="run-2", expiry_ms=AT_MS - 1), "bad_deadline"),
+]
+
+TASK_ROWS: Final = [
+    Row("B03", "a payload that is not JSON", TASK, b"order 7, please", "schema", "(document)"),
+    Row("B03", "a payload that is no text", TASK, b"\xff\x00", "schema", "(document)"),
+    Row("B04", "a payload nested 100,000 deep", TASK, b"[" * DEEP, "schema", "(document)"),
+    Row("B11", "a field missing", TASK, b"{}", "schema", "id"),
+    Row("B11", "a field of the wrong type", TASK, b'{"id": {"a": 1}}', "schema", "id"),
+    Row("B11", "an element of the wrong type", TASK, b'{"id": "o", "lines": [1, "x"]}', "schema", "lines.1"),
+    Row("B11", "another document", TASK, b"[]", "schema", "(document)"),
+    Row("B34", "a class to import", TASK, b'{"__class__": "os.system", "py/object": "os.system"}', "schema", "id"),
+    Row("B01", "a task without a value", TASK, {"value": None}, "empty_value"),
+    Row("B11", "a task that says no run", TASK, {"ce_correlationid": None}, "missing_header"),
+    Row("B11", "a task with another deadline than a time", TASK, {"ce_expirytime": b"soon"}, "bad_header"),
+    Row("B11", "a task whose path is no text", TASK, {"ce_meshpath": b"\xff"}, "bad_header"),
+    Row("B10", "a task that is no CloudEvent", TASK, {"ce_specversion": None}, "not_cloudevents"),
+]
+
+BOARD_ROWS: Final = [
+    Row("B33", "an empty key", BOARD, ("", b"1", "*"), "bad_key"),
+    Row("B33", "a key with other characters", BOARD, ("risk;DEL *", b"1", "*"), "bad_key"),
+    Row("B33", "a key of 257 characters", BOARD, ("k" * 257, b"1", "*"), "bad_key"),
+    Row("B33", "a key that climbs", BOARD, ("../../etc/passwd", b"1", "*"), "", "a name like any other: no path"),
+    Row("B33", "a value of 1 MB", BOARD, ("k", b'"' + b"x" * 10**6 + b'"', "*"), "too_large"),
+    Row("B33", "a value that is no JSON", BOARD, ("k", b"\xff", "*"), "unparseable"),
+    Row("B33", "text that looks like Lua", BOARD, ("k", b"\"]] redis.call('FLUSHALL') --\"", "*"), "", "kept as data"),
+    Row("B33", "a version of another life of the store", BOARD, ("k", b"1", "bcdefgh:1"), "stale_version"),
+    Row("B33", "a version that is none", BOARD, ("k", b"1", "latest"), "bad_version"),
+]
+
+FILE_ROWS: Final = [
+    Row("B04", "lists nested 10,000 deep", FILE, "mesh: " + "[" * 10_000, "topology_invalid"),
+    Row("B05", "a key twice", FILE, "mesh: {name: a, name: b}", "topology_invalid"),
+    Row("B22", "a topic of Kafka's own", FILE, "topics: {__consumer_offsets: {ingress: ask}}", "topology_invalid"),
+    Row("B22", "a topic of the mesh's own", FILE, "topics: {mesh.inbox: {ingress: ask}}", "topology_invalid"),
+    Row("B22", "a topic that is a pattern", FILE, "topics: {'in.*': {ingress: ask}}", "topology_invalid"),
+    Row("B25", "a loop that nobody ends", FILE, "agents: {a: {run: m:f, on: x, emits: x}}", "topology_invalid"),
+    Row("B27", "a negative timeout", FILE, "agents: {a: {run: m:f, on: x, timeout: -1s}}", "topology_invalid"),
+    Row(
+        "B27",
+        "a timeout of 10^12 s",
+        FILE,
+        "agents: {a: {run: m:f, on: x, timeout: 1000000000000s}}",
+        "topology_invalid",
+    ),
+    Row("B34", "a tag that makes an object", FILE, "mesh: !!python/object/apply:os.system [id]", "topology_invalid"),
+    Row("B42", "an unknown key", FILE, "mesh: {nmae: a}", "topology_invalid"),
+    Row("B42", "a negative size", FILE, "mesh: {limits: {payload_max: -1}}", "topology_invalid"),
+    Row("B03", "bytes that are no text", FILE, b"mesh: \xff", "topology_invalid"),
+    Row("B01", "nothing", FILE, "", "topology_invalid"),
+]
+
+SETTINGS_ROWS: Final = [
+    Row("B42", "an unknown key", SETTINGS, ("sesion_timeout_ms", "10000"), "config_invalid"),
+    Row("B42", "a negative timeout", SETTINGS, ("append_timeout_ms", "-1"), "config_invalid"),
+    Row("B42", "a session shorter than its heartbeats", SETTINGS, ("session_timeout_ms", "10"), "config_invalid"),
+    Row("B42", "a size that is no number", SETTINGS, ("record_bytes_max", "lots"), "config_invalid"),
+    Row("B42", "a log that nobody knows", SETTINGS, ("log", "carrier-pigeon:coop"), "config_invalid"),
+]
+
+COMMIT_ROWS: Final = [
+    Row("B38", "text of somebody else", COMMIT, "0AQB:lz4", "not_a_note"),
+    Row("B38", "JSON of somebody else", COMMIT, '{"v":1}', "not_a_note"),
+    Row(
+        "B40",
+        "a note of a newer version",
+        COMMIT,
+        '{"v":99,"rules":1,"topology":"x","offset":1,"checkpoint":null}',
+        "not_a_note",
+    ),
+]
+
+SCREEN_ROWS: Final = [
+    Row("B36", "a terminal escape", SCREEN, "\x1b[2J\x1b]0;owned\x07", "\\x1b[2J\\x1b]0;owned\\x07"),
+    Row("B36", "one line of 1 MB", SCREEN, "x" * 10**6, "(1,000,000 characters)"),
+    Row("B36", "text that turns its direction", SCREEN, "\u202egpj.exe", "\\u202egpj.exe"),
+    Row("B36", "a second line", SCREEN, "ok\nerror: all is lost", "ok\\nerror: all is lost"),
+]
+
+TOPICS_ROWS: Final = [
+    Row("B41", "no topics at all", TOPICS, {}, "topics_invalid"),
+    Row("B41", "another number of partitions", TOPICS, {"mesh.inbox": 3}, "topics_invalid"),
+]
+
+ROWS: Final = [
+    *(*INGRESS_ROWS, *INBOX_ROWS, *ANSWER_ROWS, *TASK_ROWS, *BOARD_ROWS),
+    *(*FILE_ROWS, *SETTINGS_ROWS, *COMMIT_ROWS, *SCREEN_ROWS, *TOPICS_ROWS),
+]
+
+ELSEWHERE: Final[dict[str, tuple[str, str, str]]] = {
+    "B15": (
+        "the same answer twice, or after the end",
+        "counted (`unknown_task`, `late_result`)",
+        "tests/core/test_decide.py",
+    ),
+    "B17": (
+        "an agent that claims another depth or parent",
+        "noted (`claimed_lineage`), not believed",
+        "tests/test_bad_input.py",
+    ),
+    "B25": (
+        "agents that call one another with changing input",
+        "`visits`, `depth`, `tasks`",
+        "tests/core/test_lineage.py",
+    ),
+    "B26": (
+        "a usage that is negative, NaN, huge or text",
+        "`bad_usage`; the reservation is charged",
+        "tests/test_bad_input.py",
+    ),
+    "B29": (
+        "a cancellation of a run that ended, or twice",
+        "`already_terminal`; nothing changes",
+        "tests/core/test_decide.py",
+    ),
+    "B35": ("an answer whose payload asks for another goal, depth or budget", "it is data", "tests/test_bad_input.py"),
+}
+"""Number → input, answer, and the test that tries it, where it takes more than one record."""
+OPEN: Final[dict[str, str]] = {
+    "B39": "another application that joins one of our groups is not noticed at start; it gets its share of partitions "
+    "like any member, and what it owns stands still until it leaves",
+}
+"""Number → what is not answered yet."""
