@@ -212,6 +212,11 @@ REASONS: Final[dict[str, Reason]] = {
     "log_unavailable": Reason("the log did not answer in time", _CALL, "try again; is it running?"),
     "board_unavailable": Reason("the blackboard did not answer in time", (*_TASK, CALLER), "try again; is it running?"),
     "fenced": Reason("a commit came from a member whose time was over", _CALL, "nothing: the new owner goes on"),
+    "not_restorable": Reason(
+        "the state of an inbox partition can be had from no checkpoint and not from the records that are left",
+        _CALL,
+        "read the message; keep mesh.checkpoints, mesh.topologies and the inbox for as long as runs last",
+    ),
     "worker_spent": Reason(
         "too many calls of agents went on after they were given up, so the process ended",
         _CALL,
