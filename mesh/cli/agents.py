@@ -17,7 +17,7 @@ app = verb()
 
 @command(app, "agents", example="mesh agents --json | jq 'select(.lag > 0)'")
 async def agents(session: Session) -> None:
-    """List the agents: what they hear, their limits, their lag, and who stopped them.
+    """List the agents: what they hear, their limits, their lag, who stopped them.
 
     Lag is the number of records that its group has not committed yet. Without a mesh it is left out.
     """
@@ -36,13 +36,13 @@ async def agents(session: Session) -> None:
         session.screen.note(("no mesh here yet, so no lag: `mesh up` starts one", "dim"))
     rows: list[list[Piece]] = []
     for name, spec in topology.agents.items():
-        stop = control.stop_of(name)
-        session.screen.emit(_json(spec, lags[name], stop))
+        stop, breaker = control.stop_of(name), control.breaker_of(name)
+        session.screen.emit(_json(spec, lags[name], stop, breaker))
         lag = lags[name]
         rows.append(
             [
                 (name, "bold"),
-                "" if stop is None else (f"{ago(stop.at_ms)} by {stop.by}", "red"),
+                _standing(stop, breaker),
                 _heard(spec),
                 ", ".join(spec.emits) or ("–", "dim"),
                 "–" if lag is None else (f"{lag:,}", "yellow" if lag else ""),
@@ -71,7 +71,13 @@ def _heard(spec: AgentSpec) -> str:
     return f"{heard} when …" if spec.when is not None else heard
 
 
-def _json(spec: AgentSpec, lag: int | None, stop: Switch | None) -> dict[str, Any]:
+def _standing(stop: Switch | None, breaker: Switch | None) -> Piece:
+    if stop is not None:
+        return (f"{ago(stop.at_ms)} by {stop.by}", "red")
+    return "" if breaker is None else (f"breaker open {ago(breaker.at_ms)}", "yellow")
+
+
+def _json(spec: AgentSpec, lag: int | None, stop: Switch | None, breaker: Switch | None) -> dict[str, Any]:
     return {
         "agent": spec.name,
         "hears": list(spec.on),
@@ -86,4 +92,5 @@ def _json(spec: AgentSpec, lag: int | None, stop: Switch | None) -> dict[str, An
         "visits_max": spec.visits_max,
         "lag": lag,
         "stopped": None if stop is None else {"by": stop.by, "why": stop.why, "at": rfc3339(stop.at_ms)},
+        "breaker": None if breaker is None else {"why": breaker.why, "at": rfc3339(breaker.at_ms)},
     }

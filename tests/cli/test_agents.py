@@ -1,5 +1,11 @@
 """`mesh agents`: who hears what, and how much waits."""
 
+import asyncio
+
+from mesh.client import Mesh
+from mesh.core.control import Switch
+from mesh.settings import Settings
+from mesh.wiring import load_topology, open_log
 from tests.cli.conftest import Cli
 
 
@@ -31,6 +37,23 @@ def test_stopped_agents_say_since_when_and_by_whom(project: Cli) -> None:
     shown = project("agents").out.splitlines()
     assert shown[0].split()[:2] == ["AGENT", "STOPPED"]
     assert " s ago by " in shown[6]
+
+
+def test_open_breakers_are_told(project: Cli) -> None:
+    project("topics", "create")
+    asyncio.run(_open_breaker(project, "echo"))
+    rows = {row["agent"]: row["breaker"] for row in project("agents", "--json").rows}
+    assert (rows["echo"]["why"], rows["keeper"]) == ("5 failures in a row", None)
+    assert "breaker open " in project("agents").out.splitlines()[6]
+
+
+async def _open_breaker(cli: Cli, agent: str) -> None:
+    """As the mesh does it."""
+    log = open_log(Settings(log=f"sqlite:{cli.folder / '.mesh' / 'mesh.db'}"))
+    await log.start()
+    switch = Switch("breaker", agent, "opened", "/mesh/desk", "5 failures in a row")
+    await Mesh(log, load_topology(str(cli.folder / "topics.yaml"))).turn(switch)
+    await log.close()
 
 
 def test_without_a_mesh_agents_are_listed_without_lag(project: Cli) -> None:
