@@ -176,4 +176,5 @@ class Lanes(Generic[T]):
         self._changed.set()
         if not runner.cancelled():
             self._error = self._error or runner.exception()
-        self._spawn()  # it was interrupted, and meanwhile all was released
+        elif not self._held:
+            self._spawn()  # it was interrupted, and meanwhile all was released

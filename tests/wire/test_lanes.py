@@ -66,6 +66,22 @@ async def test_a_blocked_key_does_not_hold_up_the_others() -> None:
     assert done[3:] == [b"slow", b"slow"]
 
 
+async def test_what_is_put_while_a_runner_ends_is_not_forgotten() -> None:
+    done: list[int] = []
+
+    async def handle(n: int) -> None:
+        done.append(n)
+        if n < 50:
+            # Comes when the runner has ended and nobody has noticed yet, the runner itself least of all.
+            asyncio.get_running_loop().call_soon(lanes.put, b"%d" % (n + 1), n + 1)
+
+    lanes = Lanes(handle, lanes_max=1)
+    lanes.put(b"0", 0)
+    async with asyncio.timeout(5):
+        while len(done) < 51:  # noqa: ASYNC110  # a turn of the loop each
+            await asyncio.sleep(0)
+
+
 async def test_a_long_row_of_instant_work_lets_the_loop_breathe() -> None:
     ticks = 0
 
