@@ -10,7 +10,7 @@ import tempfile
 
 from bench.mesh_processes import ROOT
 
-EMBEDDED = {"decide": (), "wire_sqlite": (), "wire_board": ("--redis", ""), "runs": ()}
+EMBEDDED = {"decide": (), "wire_sqlite": (), "wire_board": ("--redis", ""), "runs": (), "recovery": ()}
 KAFKA_PORT = "39092"
 
 
@@ -33,8 +33,9 @@ def on_kafka(names: list[str]) -> int:
             failed = 0
             if "wire_kafka" in names:
                 failed += run("wire_kafka", "--bootstrap", bootstrap) != 0
-            if "runs" in names:
-                failed += run("runs", "--log", f"kafka://{bootstrap}") != 0
+            for name in ("runs", "recovery"):
+                if name in names:
+                    failed += run(name, "--log", f"kafka://{bootstrap}") != 0
             return failed
         finally:
             subprocess.run([script, "stop", *where], check=True)
@@ -49,7 +50,7 @@ def main() -> None:
     if unknown := [name for name in names if name not in everything]:
         parser.error(f"unknown benchmark {unknown[0]!r}; known: {', '.join(everything)}")
     failed = sum(run(name, *EMBEDDED[name]) != 0 for name in names if name in EMBEDDED)
-    if {"wire_kafka", "runs"} & set(names):
+    if {"wire_kafka", "runs", "recovery"} & set(names):
         failed += on_kafka(names)
     sys.exit(1 if failed else 0)
 

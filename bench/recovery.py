@@ -16,6 +16,7 @@ checkpoint is that on the log, where it lies compressed.
 import argparse
 import asyncio
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -213,6 +214,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         await log.close()
     return {
         "log": "kafka" if arguments.log else "sqlite",
+        "machine_load_1m": round(os.getloadavg()[0], 1),
         "open_runs": arguments.runs,
         "checkpoint_bytes_per_run": round(size / arguments.runs),
         "after_kill": after_kill,
