@@ -3,7 +3,8 @@
 crash      kill -9 of a process, `arg` callbacks after the time; started again `for_ms` later
 pause      SIGSTOP, `arg` callbacks after the time, for `for_ms`: a zombie when the group has gone on without it
 cut        the link to the log: out, in or both ways, for `for_ms`
-arm        one of the next appends is lost, loses its answer, arrives twice or late
+arm        one of the next appends or commits is lost, loses its answer, arrives twice or late
+strike     the process dies, or is stopped, right when one of its next appends or commits has been done
 stop       a graceful stop; the next life begins at once or when it has ended
 grow       one more orchestrator, intake or worker comes, and goes after `for_ms`
 silence    the board does not answer for `for_ms`
@@ -31,6 +32,7 @@ from mesh.core.redrive_ledger import NEW, Standing
 from tests.sim.board import Life
 from tests.sim.plan import Fault, Shape
 from tests.sim.stage import Machine, Stage
+from tests.sim.world import Host
 
 FATES = ("lose", "lose_reply", "twice", "late", "lose_reply")
 SKEW_MS_MAX = 450
@@ -40,6 +42,16 @@ CUTS = ("out", "in", "both")
 
 def schedule(stage: Stage) -> None:
     """Put all faults of the stage's plan on its calendar."""
+
+    def strike(host: Host, how: str) -> None:
+        for machine in (*stage.machines, *stage.guests):
+            if machine.main is not None and machine.host is host and not host.dead:
+                if how == "die":
+                    machine.kill(stage.random.choice((20, 300, 1_500)))
+                elif not host.paused:
+                    _freeze(stage, host, stage.random.choice((300, 1_300, 2_500)))
+
+    stage.world.strike = strike
     for fault in stage.plan.faults:
         stage.world.later(fault.at_ms, _KINDS[fault.kind], stage, fault)
 
@@ -75,15 +87,14 @@ def _pause(stage: Stage, fault: Fault) -> None:
     machine = _machine(stage, fault)
     if machine is None:
         return
-    host = machine.host
+    _after_steps(machine, fault.arg, partial(_freeze, stage, machine.host, fault.for_ms))
 
-    def stop() -> None:
-        stage.world.tell(host.name, "is stopped")
-        host.paused = True
-        stage.gone(host)
-        stage.world.later(fault.for_ms, stage.unpause, host)
 
-    _after_steps(machine, fault.arg, stop)
+def _freeze(stage: Stage, host: Host, for_ms: int) -> None:
+    stage.world.tell(host.name, "is stopped")
+    host.paused = True
+    stage.gone(host)
+    stage.world.later(for_ms, stage.unpause, host)
 
 
 def _cut(stage: Stage, fault: Fault) -> None:
@@ -100,7 +111,16 @@ def _cut(stage: Stage, fault: Fault) -> None:
 def _arm(stage: Stage, fault: Fault) -> None:
     machine = _machine(stage, fault)
     if machine is not None:
-        machine.host.armed.extend([FATES[fault.arg % 5]] * (1 + fault.arg % 3))
+        kind = "commit" if fault.arg % 4 == 3 else "append"
+        machine.host.armed.extend([(kind, FATES[fault.arg % 5])] * (1 + fault.arg % 3))
+
+
+def _strike(stage: Stage, fault: Fault) -> None:
+    machine = _machine(stage, fault)
+    if machine is None:
+        return
+    kind = "commit" if fault.arg % 5 == 4 else "append"
+    machine.host.armed.extend([(kind, "")] * (fault.arg % 4) + [(kind, "freeze" if fault.arg % 3 == 0 else "die")])
 
 
 def _stop(stage: Stage, fault: Fault) -> None:
@@ -248,6 +268,7 @@ _KINDS: dict[str, Callable[[Stage, Fault], None]] = {
     "pause": _pause,
     "cut": _cut,
     "arm": _arm,
+    "strike": _strike,
     "stop": _stop,
     "grow": _grow,
     "silence": _silence,

@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
 
 KINDS = (
-    *("crash", "crash", "pause", "cut", "arm", "stop", "grow"),
+    *("crash", "pause", "cut", "arm", "stop", "grow", "strike", "strike", "strike"),
     *("silence", "rollback", "skew", "copy", "copy", "stale", "junk", "wish", "wish", "switch", "redrive", "redrive"),
 )
 GENTLE = ("silence", "rollback", "skew", "stale", "junk", "wish", "switch")
@@ -118,7 +118,7 @@ def _faults(random: Random, processes: int, kinds: Sequence[str]) -> tuple[Fault
         return ()
     kinds = random.sample(kinds, random.randint(1, 4))
     found = []
-    for _ in range(random.randint(1, 8)):
+    for _ in range(random.randint(2, 14)):
         kind = random.choice(kinds)
         found.append(
             Fault(

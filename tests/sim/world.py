@@ -30,8 +30,10 @@ class Host(Node):
         self.cut = ""
         """`out`: what it sends does not arrive; `in`: what it is sent does not; `both`."""
         self.silent_since_s: float | None = None
-        self.armed: deque[str] = deque()
-        """What is to happen to its next appends: `lose`, `lose_reply`, `twice`, `late`."""
+        self.armed: deque[tuple[str, str]] = deque()
+        """What is to happen to its next calls of a kind (`append`, `commit`): nothing (""), the question is lost
+        (`lose`) or its answer (`lose_reply`), it is done `twice` or comes `late`; or the host does not survive that it
+        was done (`die`), or is stopped right then (`freeze`)."""
         self.held: list[Callable[[], None]] = []
         """Messages on their way that come through when the link is mended."""
         self.mended: list[asyncio.Future[None]] = []
@@ -62,6 +64,8 @@ class World:
         self.dribble = dribble
         """Fetches bring less than there is."""
         self.sequence = 0
+        self.strike: Callable[[Host, str], None] = lambda host, how: None
+        """Lets a host die or freeze."""
         self.story: list[str] | None = None
         """What happened, line by line, when somebody wants to read it."""
         self._hash = blake2b(digest_size=16)
@@ -107,9 +111,10 @@ class World:
         self.check()
         future: asyncio.Future[T] = self.loop.create_future()
         fate = ""
-        if host.armed and isinstance(channel, tuple):
-            fate = host.armed.popleft()
-            self.tell("fault", host.name, fate, channel)
+        kind = "append" if isinstance(channel, tuple) else "commit" if where.endswith(" commit") else ""
+        if host.armed and host.armed[0][0] == kind:
+            fate = host.armed.popleft()[1]
+            self.tell("fault", host.name, kind, fate, channel)
         route = (host.name, channel)
         latency_s = self.latency_s() + (TIMEOUT_MS / 2000 * self.random.random() if fate == "late" else 0.0)
         arrival_s = self._arrivals[route] = max(self._arrivals.get(route, 0.0), self.loop.time() + latency_s)
@@ -131,6 +136,8 @@ class World:
             else:
                 if fate != "lose_reply":
                     back(None, answer)
+                if fate in ("die", "freeze"):
+                    self.strike(host, fate)
 
         def back(error: Exception | None, answer: T | None) -> None:
             reply_s = max(self._replies.get(route, 0.0), self.loop.time() + self.latency_s())
