@@ -175,6 +175,7 @@ class Lanes(Generic[T]):
         self._strays.discard(runner)
         self._changed.set()
         if not runner.cancelled():
-            self._error = self._error or runner.exception()
+            error = runner.exception()
+            self._error = self._error or error
         elif not self._held:
             self._spawn()  # it was interrupted, and meanwhile all was released
