@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.core.checkpoint import Loading, Snapshot
 from mesh.core.codec import Unreadable, read
 from mesh.core.control import (
     ALL,
@@ -174,6 +175,18 @@ def test_a_partition_knows_what_was_relayed_last() -> None:
     assert (state.control, state.offset) == (said(STOP_PRICING), 41)
     assert state.step(stored(relayed(said(STOP_PRICING, RESUME_PRICING), ECHO, 3), 41)) == []
     assert state.control.stop_of("pricing") is None
+
+
+def test_a_checkpoint_holds_who_is_stopped() -> None:
+    state = Partition(ECHO, number=0, partitions=1)
+    state.step(stored(relayed(said(STOP_PRICING, STOP_ALL), ECHO, 0)))
+    loading = Loading()
+    for chunk in Snapshot(state).chunks():
+        loading.feed(chunk)
+    again = loading.partition(ECHO)
+    assert again.control == said(STOP_PRICING, STOP_ALL)
+    (note,) = again.step(stored(relayed(said(STOP_PRICING), ECHO, 0), 1))
+    assert getattr(note, "code", "") == "late_switch"
 
 
 def test_a_relay_that_comes_again_or_late_changes_nothing_and_is_counted() -> None:
