@@ -1,0 +1,35 @@
+"""What was decided once is decided the same for ever, or the rules have another number."""
+
+from mesh.core.checkpoint import Loading
+from mesh.core.fold import RULES, Partition
+from tests.core.recorded import Recorded, line, load
+
+REMEDY = "raise fold.RULES, then record anew: python -m tests.core.recorded"
+
+
+def decided(state: Partition, world: Recorded, begin: int) -> list[list[str]]:
+    return [[line(effect) for effect in state.step(stored)] for stored in world.inbox[begin:]]
+
+
+def test_the_recording_is_of_these_rules() -> None:
+    assert load()[0] == RULES, "record anew: python -m tests.core.recorded"
+
+
+def test_the_same_inbox_leads_to_the_same_effects_as_when_it_was_recorded() -> None:
+    for world in load()[1]:
+        state = Partition(world.topology, number=0, partitions=1)
+        assert decided(state, world, 0) == world.effects, REMEDY
+
+
+def test_a_checkpoint_written_by_an_earlier_version_of_the_code_folds_on_as_it_did_then() -> None:
+    for world in load()[1]:
+        loading = Loading()
+        for chunk in world.checkpoint:
+            loading.feed(chunk)
+        state = loading.partition(world.topology)
+        assert decided(state, world, world.middle) == world.effects[world.middle :], REMEDY
+
+
+def test_the_recording_holds_a_bit_of_everything() -> None:
+    words = {text.split()[0] for world in load()[1] for lines in world.effects for text in lines}
+    assert words >= {"task", "leaves", "timer", "dead", "ended", "note"}
