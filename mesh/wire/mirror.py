@@ -7,11 +7,12 @@ is newest to the end, from time to time, and trims what lies before; how much is
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from secrets import token_hex
 
 from mesh.core.errors import LogUnavailable, NotFound, Unavailable
-from mesh.core.mirror import Mirror, Restart, restart_record
+from mesh.core.mirror import Change, Mirror, Restart, change_record, restart_record
 from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
@@ -45,6 +46,11 @@ async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: boo
         if now.start == known.start:
             return mirror
         known = now  # tidied meanwhile: what we could no longer read lies copied behind where we stopped
+
+
+async def mirror_changes(log: Log, topology: Topology, changes: Sequence[Change]) -> None:
+    """Say on mesh.board what was written by others than agents. Returns when it is durable; raises LogUnavailable."""
+    await _append(log, [change_record(change, topology) for change in changes])
 
 
 class BoardKeeper:
@@ -110,7 +116,7 @@ class BoardKeeper:
             return None
         restart = Restart(old, now, self._clock.now_ms())
         if lives[-1:] != [now]:  # else somebody has said it
-            await self._append([restart_record(restart, self._topology)])
+            await _append(self._log, [restart_record(restart, self._topology)])
         self._life = now
         _log.warning("the board began a new life", old=old, new=now, board=self._board.url, remedy=REMEDY)
         return restart
@@ -131,7 +137,7 @@ class BoardKeeper:
         self._keys = len(newest)
         if bounds.end - bounds.start < 2 * self._keys:
             return 0
-        await self._append([restart_record(restart, self._topology) for restart in mirror.restarts])
+        await _append(self._log, [restart_record(restart, self._topology) for restart in mirror.restarts])
         await self._copy({held.offset for held in newest.values()}, bounds)
         await self._log.trim(TopicPartition(self._topology.board, 0), bounds.end)
         _log.info("changes of the board were tidied up", before=bounds.end - bounds.start, left=self._keys)
@@ -146,9 +152,9 @@ class BoardKeeper:
                     if record.offset in offsets:
                         lot.append(NewRecord(place.topic, record.key, record.value, record.headers, 0))
                     if len(lot) == COPIES_AT_ONCE:
-                        await self._append(lot)
+                        await _append(self._log, lot)
                         lot = []
-        await self._append(lot)
+        await _append(self._log, lot)
 
     async def _tail(self) -> Mirror:
         bounds = await _bounds(self._log, self._topology)
@@ -157,16 +163,15 @@ class BoardKeeper:
         await _fold(mirror, self._log, self._clock, self._topology, tail)
         return mirror
 
-    async def _append(self, records: list[NewRecord]) -> None:
-        if not records:
-            return
-        for verdict in await self._log.append(records):
-            if not isinstance(verdict, Appended):
-                raise LogUnavailable(
-                    f"the log refused a change of the board: {verdict.message}",
-                    where=f"{self._log.url} {self._topology.board}",
-                    remedy="Grant the right to write to it",
-                )
+
+async def _append(log: Log, records: Sequence[NewRecord]) -> None:
+    for verdict in await log.append(records) if records else ():
+        if not isinstance(verdict, Appended):
+            raise LogUnavailable(
+                f"the log refused a change of the board: {verdict.message}",
+                where=f"{log.url} {records[0].topic}",
+                remedy="Grant the right to write to it",
+            )
 
 
 async def _bounds(log: Log, topology: Topology) -> Bounds:
