@@ -1,0 +1,134 @@
+"""Worker processes that die, on one file: who kills them is found in three starts, everybody else goes on."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mesh.core.crashes import decode
+from mesh.core.event import Event
+from mesh.wire.ports import Log
+from mesh.wiring import topic_specs
+from tests.services.conftest import append, read_all, settled
+from tests.services.worker.desk import TOPOLOGY, answers, task, until
+
+ROOT = Path(__file__).parents[3]
+TOPIC = TOPOLOGY.tasks("echo")
+
+
+class Workers:
+    """Processes that are started again when they die."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.file, self.starts = folder / "mesh.db", folder / "starts"
+        self.deaths = 0
+        self.pids: dict[int, int] = {}
+        self._number = number
+        self._stopping = False
+        self._killed: set[int] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def begun(self) -> Counter[int]:
+        """How often each task was begun."""
+        if not self.starts.exists():
+            return Counter()
+        return Counter(int(line.split()[0]) for line in self.starts.read_text().splitlines())
+
+    async def _keep(self, number: int) -> None:
+        while not self._stopping:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.services.worker.child", str(self.file), str(self.starts)), cwd=ROOT
+            )
+            self.pids[number] = process.pid
+            code = await process.wait()
+            del self.pids[number]
+            if not self._stopping:
+                assert code == (-signal.SIGKILL if process.pid in self._killed else 1)
+                self.deaths += 1
+
+    def kill(self, number: int) -> None:
+        """As the operating system would."""
+        self._killed.add(self.pids[number])
+        os.kill(self.pids[number], signal.SIGKILL)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Workers"]:
+        """Kept alive inside, ended in good order afterwards."""
+        self._tasks = [asyncio.create_task(self._keep(number)) for number in range(self._number)]
+        try:
+            yield self
+        finally:
+            self._stopping = True
+            for pid in self.pids.values():
+                os.kill(pid, signal.SIGTERM)
+            async with asyncio.timeout(20):
+                await asyncio.gather(*self._tasks)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_task_that_kills_its_process_is_begun_three_times_and_the_others_are_done(
+    log: Log, tmp_path: Path, number: int
+) -> None:
+    await log.create_topics(topic_specs(TOPOLOGY))
+    numbers = [*range(1, 60), -1, *range(60, 100)]
+    await append(log, *(task(n) for n in numbers))
+    async with Workers(tmp_path, number).running() as workers:
+        found = {a.task_id: a for a in await answers_of(log, numbers)}
+        await settled(log, "mesh.echo", TOPIC)
+    assert workers.begun[-1] == 3
+    assert workers.deaths == 3
+    killer = found.pop("t-1")
+    assert killer.fault is not None
+    assert (killer.kind, killer.fault.code, killer.fault.retryable) == ("failed", "crash_loop", False)
+    assert (killer.data, killer.usage) == (b'{"n":-1}', None)
+    assert {a.kind for a in found.values()} == {"succeeded"}
+    places = await log.committed("mesh.echo", TOPIC)
+    assert not any(decode(place.metadata, place.offset).working for place in places.values())
+
+
+async def test_two_killers_at_once_are_both_found_and_nobody_else_is_taken_for_one(log: Log, tmp_path: Path) -> None:
+    await log.create_topics(topic_specs(TOPOLOGY))
+    numbers = [*range(1, 20), -1, -2, *range(20, 40)]
+    await append(log, *(task(n) for n in numbers))
+    async with Workers(tmp_path, 2).running() as workers:
+        found = {a.task_id: a for a in await answers_of(log, numbers)}
+        await settled(log, "mesh.echo", TOPIC)
+    condemned = {id for id, a in found.items() if a.fault is not None and a.fault.code == "crash_loop"}
+    assert condemned == {"t-1", "t-2"}
+    assert {a.kind for id, a in found.items() if id not in condemned} == {"succeeded"}
+    assert max(workers.begun[-1], workers.begun[-2]) == 3
+
+
+async def test_a_process_that_is_killed_once_makes_nothing_slower_and_nobody_suspicious(
+    log: Log, tmp_path: Path
+) -> None:
+    await log.create_topics(topic_specs(TOPOLOGY))
+    numbers = list(range(1_000, 1_016))
+    await append(log, *(task(n)._replace(partition=0) for n in numbers))
+    async with Workers(tmp_path, 1).running() as workers:
+        await until(lambda: len(workers.begun) == 16)
+        workers.kill(0)
+        await until(lambda: workers.deaths == 1)
+        before_s = asyncio.get_running_loop().time()
+        assert {a.kind for a in await answers_of(log, numbers)} == {"succeeded"}
+        # Each takes a second. One after another, they would take sixteen.
+        assert asyncio.get_running_loop().time() - before_s < 8
+    assert set(workers.begun.values()) == {2}
+
+
+async def answers_of(log: Log, numbers: list[int]) -> list[Event]:
+    """The first answer of each of these tasks; one that was repeated has several."""
+    found: dict[str, Event] = {}
+    async with asyncio.timeout(60):
+        while len(found) < len(numbers):
+            for answer in await answers(log, len(await read_all(log, TOPOLOGY.inbox)) or 1):
+                found.setdefault(answer.task_id, answer)
+            await asyncio.sleep(0.01)
+    return list(found.values())
