@@ -136,6 +136,28 @@ async def test_an_idle_inbox_that_was_emptied_is_restored_from_the_checkpoint_al
     assert start == 1
 
 
+async def test_a_restore_may_be_broken_off_anywhere_and_begun_again(log: Log) -> None:
+    await requested(log, *(f"r{n}" for n in range(10)))
+    whole = await folded(log)
+    commit = Commit(10, (await note_at(log, 5)).text())
+    made, _ = await keeper(log, topology=NEW)  # so that it ends with writing a checkpoint
+    broken_off = 0
+    for turns in range(1_000):
+        restoring = asyncio.ensure_future(made.restore(INBOX, commit))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if restoring.done():
+            break
+        restoring.cancel()
+        await asyncio.wait([restoring])
+        made.drop(INBOX)
+        broken_off += 1
+    state, start = await restoring
+    assert same(state, whole)
+    assert start == 10
+    assert broken_off > 5
+
+
 @pytest.mark.parametrize("metadata", ["", "told by somebody else", "gone", "beyond", "schema"])
 async def test_without_its_checkpoint_a_whole_inbox_is_folded_and_that_is_said_loudly(
     log: Log, metadata: str, caplog: pytest.LogCaptureFixture
