@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from mesh.core.agent import Agent
+from mesh.core.errors import WorkerSpent
 from mesh.core.topology import Topology
 from mesh.services.intake import Intake
 from mesh.services.orchestrator import Orchestrator
@@ -44,8 +45,17 @@ class Process:
         self.intake = Intake(log, topology, **options) if "intake" in services else None
         self.worker = self.keeper = None
         if "worker" in services and agents and board is not None:
-            drain_ms = settings.drain_timeout_ms
-            self.worker = Worker(log, board, topology, agents, clock, drain_timeout_ms=drain_ms, **options)
+            self.worker = Worker(
+                log,
+                board,
+                topology,
+                agents,
+                clock,
+                drain_timeout_ms=settings.drain_timeout_ms,
+                grace_ms=settings.cancel_grace_ms,
+                strays_max=settings.strays_max,
+                **options,
+            )
             if is_mirrored(log, board):
                 self.keeper = BoardKeeper(log, board, topology, clock)
         self._stop = asyncio.Event()
@@ -55,11 +65,29 @@ class Process:
         self._stop.set()
 
     async def run(self) -> None:
-        """Run until `stop`. An error of one service ends the others and is raised."""
+        """Run until `stop`. An error of one service ends the others and is raised; a worker that is spent lets the
+        others end in good order before."""
+        spent: list[WorkerSpent] = []
         async with asyncio.TaskGroup() as group:
-            for service in (self.orchestrator, self.intake, self.worker, self.keeper):
+            for service in (self.orchestrator, self.intake, self.keeper):
                 if service is not None:
                     group.create_task(service.run(self._stop), name=type(service).__name__.lower())
+            if self.worker is not None:
+                group.create_task(self._work(self.worker, spent), name="worker")
+        if spent:
+            raise spent[0]
+
+    async def _work(self, worker: Worker, spent: list[WorkerSpent]) -> None:
+        try:
+            await worker.run(self._stop)
+        except WorkerSpent as error:
+            spent.append(error)
+            self.stop()
+
+    @property
+    def strays(self) -> int:
+        """Calls of agents that were given up and go on; at the end, they would keep the event loop from closing."""
+        return 0 if self.worker is None else self.worker.strays
 
     async def wait_ready(self) -> None:
         """Returns when every service here has joined its group and restored what it was given."""

@@ -48,6 +48,12 @@ class Settings(BaseModel):
     session_timeout_ms: int = Field(10_000, ge=1_000, description="a silent member of a group is replaced after this")
     board_timeout_ms: int = Field(250, gt=0, description="a board call fails after this")
     drain_timeout_ms: int = Field(10_000, ge=0, description="how long a stopping process waits for running tasks")
+    cancel_grace_ms: int = Field(
+        2_000, ge=0, description="an agent that has not ended so long after it was cancelled is abandoned"
+    )
+    strays_max: int = Field(
+        32, ge=0, description="with more abandoned calls that go on all the same, a worker process ends with code 7"
+    )
     poll_records_max: int = Field(500, gt=0, le=100_000, description="records taken in one step")
     record_bytes_max: int = Field(1_048_576, gt=0, description="largest record the log takes")
 

@@ -14,7 +14,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 
 from mesh.cli.logs import Voice
-from mesh.core.errors import ConfigInvalid
+from mesh.core.errors import ConfigInvalid, WorkerSpent
 
 BACKOFF_S_MAX = 30.0
 LIVED_S = 30.0
@@ -92,6 +92,10 @@ class Children:
                 raise ConfigInvalid(f"worker {number} cannot start", where=f"pid {child.pid}", got=f"exit code {code}")
             if time.monotonic() - began > LIVED_S:
                 backoff_s = 1.0
+            if code == WorkerSpent.exit_code:
+                text = f"worker {number} (pid {child.pid}) held too many calls that do not end; started anew"
+                self._voice.info(text, worker=number, pid=child.pid, code=code)
+                continue
             self._voice.warning(
                 f"worker {number} (pid {child.pid}) {_end(code)}; started again in {backoff_s:g} s",
                 worker=number,

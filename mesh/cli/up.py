@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mesh.cli.complete import agents as agent_names
-from mesh.cli.failure import leaves
+from mesh.cli.failure import leaves, report
 from mesh.cli.logs import Voice, configure
 from mesh.cli.options import command, verb
 from mesh.cli.session import Session, embedded_path, short
@@ -60,10 +60,21 @@ async def up(
     voice = Voice(session.screen)
     with Stop(voice.info if child is None else _silent) as stop:
         host = Host(session, voice, chosen, agents, stop, workers=workers, create_topics=create_topics, child=child)
-        await host.run()
+        try:
+            await host.run()
+            code = stop.code
+        except (MeshError, BaseExceptionGroup) as error:
+            first = leaves(error)[0]
+            if not host.strays or not isinstance(first, MeshError):
+                raise
+            code = report(session.screen, first)
     if child is None:
         voice.info("stopped")
-    return stop.code
+    if host.strays:  # they would keep the loop from closing, for ever
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 class Host:
@@ -92,8 +103,14 @@ class Host:
         self._create_topics = create_topics or self._embedded
         self._child = child
         self._began = time.monotonic()
+        self._process: Process | None = None
         self._here = asyncio.Event()
         """Set once the services of this very process are ready."""
+
+    @property
+    def strays(self) -> int:
+        """Calls of agents that do not end."""
+        return 0 if self._process is None else self._process.strays
 
     async def run(self) -> None:
         """Until the signal; raises what no waiting can mend."""
@@ -156,7 +173,7 @@ class Host:
             board: Board | None = None
             if "worker" in self._services:
                 board = await self._stop.unless(self._board(log, exits))
-            process = Process(
+            self._process = process = Process(
                 log,
                 self._session.topology,
                 self._session.settings,

@@ -91,9 +91,9 @@ class Cli:
         return Background([*COMMAND, *arguments], self.folder, {**self.environ, **(env or {})})
 
     @contextmanager
-    def up(self, *arguments: str) -> Iterator["Background"]:
+    def up(self, *arguments: str, env: dict[str, str] | None = None) -> Iterator["Background"]:
         """`mesh up`, ready inside the block; ended after it, whatever happened."""
-        with self.background("up", "--json", *arguments) as running:
+        with self.background("up", "--json", *arguments, env=env) as running:
             running.ready = json.loads(running.out_until("\n"))
             yield running
 

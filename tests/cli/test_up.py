@@ -113,6 +113,61 @@ def test_a_worker_process_that_dies_is_started_again(project: Cli) -> None:
     until(lambda: not any(_lives(pid) for pid in children))
 
 
+STUBBORN = """
+@agent
+async def hear(said: WordSaid) -> WordHeard:
+    while said.word == "hang":
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+    return WordHeard(word=said.word)
+"""
+SPENT = {"MESH_STRAYS_MAX": "0", "MESH_CANCEL_GRACE_MS": "50"}
+
+
+def stubborn(project: Cli) -> None:
+    """Make one agent ignore its cancellation, and give it little time."""
+    desk, topology = project.folder / "desk.py", project.folder / "topics.yaml"
+    text = desk.read_text()
+    desk.write_text(text + STUBBORN)
+    echo = "emits: word.heard, timeout: 5s"
+    assert echo in topology.read_text()
+    topology.write_text(topology.read_text().replace(echo, f"{echo[:-2]}100ms, retry: {{attempts: 1}}"))
+
+
+def test_a_process_with_too_many_calls_that_do_not_end_ends_with_a_code_of_its_own(project: Cli) -> None:
+    stubborn(project)
+    with project.up(env=SPENT) as running:
+        run = project("publish", "word.said", '{"word": "hang"}', "--json").rows[0]["run"]
+        done = running.end()
+    assert done.code == 7
+    assert "1 calls of agents were given up" in done.err
+    with project.up():
+        assert project("publish", "word.said", '{"word": "fine"}', "--wait", "--json").rows[0]["ending"] == "completed"
+    assert state_of(project, run) == "failed"
+
+
+def test_a_worker_process_with_too_many_calls_that_do_not_end_is_started_anew_at_once(project: Cli) -> None:
+    stubborn(project)
+    with project.up("--workers", "2", env=SPENT) as running:
+        done = project("publish", "word.said", '{"word": "hang"}', "--wait", "--json")
+        assert done.rows[0]["ending"] == "failed"
+        running.err_until("held too many calls that do not end; started anew")
+        assert project("publish", "word.said", '{"word": "fine"}', "--wait", "--json").rows[0]["ending"] == "completed"
+        running.signal(signal.SIGINT)
+        assert running.end().code == 130
+
+
+def test_an_agent_that_ignores_the_end_does_not_keep_the_process(project: Cli) -> None:
+    stubborn(project)
+    with project.up(env={"MESH_CANCEL_GRACE_MS": "50"}) as running:
+        done = project("publish", "word.said", '{"word": "hang"}', "--wait", "--json")
+        assert done.rows[0]["ending"] == "failed"
+        running.signal(signal.SIGTERM)
+        assert running.end().code == 143
+
+
 def test_agents_of_worker_processes_may_print(project: Cli) -> None:
     file = project.folder / "desk.py"
     text = file.read_text().replace(
