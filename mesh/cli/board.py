@@ -1,9 +1,9 @@
-"""`mesh board`: the blackboard: read it, write it, watch it."""
+"""`mesh board`: the blackboard: read it, write it, watch it, fill it again after it lost what it held."""
 
 import getpass
 import sys
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
@@ -11,10 +11,17 @@ import typer
 from mesh.cli.options import command, noun
 from mesh.cli.screen import Piece, Screen
 from mesh.cli.session import Session, short
-from mesh.cli.text import ago, clock
-from mesh.core.errors import InvalidInput, NotFound
+from mesh.cli.text import ago, clock, counted, moment, visible
+from mesh.core.errors import InvalidInput, MeshError, NotFound
 from mesh.core.event import rfc3339
-from mesh.wire.ports import ABSENT, ANY, Entry
+from mesh.wire.ports import ABSENT, ANY, Board, Entry
+
+if TYPE_CHECKING:
+    from mesh.core.mirror import Restart
+    from mesh.wire.rebuild import Plan, Rebuild, Step
+
+SHOWN_MAX: Final = 50
+VALUE_CHARS_MAX: Final = 40
 
 app = noun("Read, write and watch the blackboard.")
 Key = Annotated[str, typer.Argument(metavar="KEY", help="like orders/sold/sku-007")]
@@ -61,13 +68,15 @@ async def put(
 ) -> None:
     """Write a value.
 
-    With --expect or --absent only if nobody came between; else exit code 5.
+    With --expect or --absent only if nobody came between; else exit code 5. A board that is not in the log's own file
+    is mirrored on the log, so that `mesh board rebuild` knows of the value.
     """
     if expect is not None and absent:
         raise InvalidInput("--expect and --absent exclude each other", code="usage", where="mesh board put")
     data = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")
     async with session.board(create=True) as board:
         entry = await board.put(key, data, expect=ABSENT if absent else expect or ANY, by=f"cli/{_user()}")
+        await _mirror(session, board, entry)
     session.screen.emit(_json(entry))
     session.screen.say(("written  ", "green"), entry.key, (f"  version {entry.version}", "dim"))
 
@@ -75,11 +84,20 @@ async def put(
 @command(app, "history", example="mesh board history orders/sold/sku-007 --limit 10")
 async def history(
     session: Session,
-    key: Key,
+    key: Annotated[
+        str | None, typer.Argument(metavar="KEY", help="like orders/sold/sku-007; none: of the board")
+    ] = None,
     *,
     limit: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="at most so many")] = 20,
 ) -> None:
-    """Show past values, newest first."""
+    """Show past values of a key, newest first; without a key, when the board itself began anew.
+
+    It does so when its store is restarted, fails over, or is put back from a copy. What was written shortly before may
+    then be missing, which `mesh board rebuild` shows.
+    """
+    if key is None:
+        await _restarts(session, limit)
+        return
     async with session.board() as board:
         entries = await board.history(key, limit=limit)
     if not entries:
@@ -94,6 +112,136 @@ async def history(
         value = entry.value.decode("utf-8", "replace")
         rows.append([entry.version, (ago(entry.at_ms), "dim"), entry.by, value])
     session.screen.table(("VERSION", "AGE", "BY", "VALUE"), rows)
+
+
+async def _restarts(session: Session, limit: int) -> None:
+    from mesh.wire.clock import SystemClock
+    from mesh.wire.mirror import is_mirrored, read_mirror
+
+    async with session.board() as board, session.log() as log:
+        found: list[Restart] = []
+        if is_mirrored(log, board):
+            found = (await read_mirror(log, SystemClock(), session.topology, values=False)).restarts
+        now = await board.incarnation()
+    rows: list[list[Piece]] = []
+    for restart in reversed(found[-limit:]):
+        session.screen.emit({"new": restart.new, "old": restart.old, "noticed": rfc3339(restart.at_ms)})
+        rows.append([restart.new, (moment(restart.at_ms), "dim"), (f"after {restart.old}", "dim")])
+    if rows:
+        session.screen.table(("LIFE", "NOTICED", "AFTER"), rows)
+        session.screen.note(("what may have been lost: ", "dim"), "mesh board rebuild")
+    else:
+        session.screen.note(f"Nobody noticed that the board began anew; its life is {now}.")
+
+
+@command(app, "rebuild", example="mesh board rebuild --yes")
+async def rebuild(
+    session: Session,
+    pattern: Pattern = "*",
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="write; without it only shows what would be written")] = False,
+) -> None:
+    """Put back what the board lost, from its changes on the log.
+
+    Without --yes it shows what is missing or older than on the log; nothing is changed. What is newer on the board is
+    never overwritten. Interrupted at whatever point, the same command writes exactly the rest. While agents write to an
+    empty board, what they write is newer: `mesh stop all`, rebuild, `mesh resume all`.
+    """
+    from mesh.wire.clock import SystemClock
+    from mesh.wire.mirror import is_mirrored
+    from mesh.wire.rebuild import Rebuild
+
+    async with session.board(create=True) as board, session.log() as log:
+        if not is_mirrored(log, board):
+            session.screen.note("The board lies in the log's own file and comes and goes with it: nothing to rebuild.")
+            return
+        rebuild = Rebuild(log, board, session.topology, SystemClock())
+        with session.screen.status("reading the board's changes"):
+            plan = await rebuild.plan(
+                pattern, told=lambda done, of: session.screen.update(f"{done:,} of {counted(of, 'key')} compared")
+            )
+        if yes:
+            await _write(session, rebuild, plan)
+        else:
+            _show(session, plan)
+
+
+def _show(session: Session, plan: "Plan") -> None:
+    screen, missing = session.screen, plan.missing
+    for step in missing:
+        screen.emit(_step_json(step, "write"))
+    if missing:
+        screen.say(("would be written", "bold"))
+        rows = [_row(step) for step in missing[:SHOWN_MAX]]
+        screen.table(("KEY", "VALUE", "INSTEAD OF", "WRITTEN", "BY"), rows)
+        if len(missing) > SHOWN_MAX:
+            screen.say((f"  … and {len(missing) - SHOWN_MAX:,} more", "dim"))
+    _newer(session, plan)
+    if missing:
+        screen.note(f"{counted(len(missing), 'key')} of {len(plan.steps):,} would be written; --yes does it")
+    else:
+        _nothing(session, plan)
+
+
+def _row(step: "Step") -> list[Piece]:
+    stands = "nothing" if step.standing.value is None else _shown(step.standing.value)
+    return [step.change.key, _shown(step.change.value), (stands, "dim"), ago(step.change.at_ms), step.change.by]
+
+
+def _newer(session: Session, plan: "Plan") -> None:
+    from mesh.core.mirror import NEWER
+
+    for step in plan.steps:
+        if step.verdict == NEWER:
+            session.screen.emit(_step_json(step, "newer"))
+    if newer := plan.count(NEWER):
+        session.screen.note(f"{counted(newer, 'key')} left alone: what stands on the board is newer")
+
+
+def _nothing(session: Session, plan: "Plan") -> None:
+    what = (
+        "Nothing on the log about the board" if not plan.steps else f"All {counted(len(plan.steps), 'key')} are there"
+    )
+    session.screen.note(f"{what}: nothing to write.")
+
+
+async def _write(session: Session, rebuild: "Rebuild", plan: "Plan") -> None:
+    screen, missing, written, left = session.screen, plan.missing, 0, 0
+    _newer(session, plan)
+    if not missing:
+        _nothing(session, plan)
+        return
+    try:
+        with screen.progress(len(missing)) as bar:
+            async with aclosing(rebuild.write(missing)) as done:
+                async for one in done:
+                    entry = one.entry
+                    version = "" if entry is None else entry.version
+                    screen.emit({"key": one.step.change.key, "written": entry is not None, "version": version})
+                    written, left = written + (entry is not None), left + (entry is None)
+                    bar.advance(1, f"{written + left:,} of {len(missing):,} keys")
+    except BaseException:
+        screen.note(f"{counted(written, 'key')} written of {len(missing):,}; the same command writes exactly the rest")
+        raise
+    screen.say(("✓ ", "green"), f"{counted(written, 'key')} written")
+    if left:
+        screen.note(f"{counted(left, 'key')} left alone: somebody wrote them meanwhile")
+
+
+async def _mirror(session: Session, board: Board, entry: Entry) -> None:
+    """Say on the log what was written. The value stands already, so what goes wrong here is only told."""
+    from mesh.core.mirror import Change
+    from mesh.wire.mirror import is_mirrored, mirror_changes
+
+    if not session.settings.board:
+        return  # it lies in the log's own file
+    try:
+        async with session.log() as log:
+            if is_mirrored(log, board):
+                change = Change(entry.key, entry.value, entry.version, entry.by, "", entry.at_ms)
+                await mirror_changes(log, session.topology, [change])
+    except MeshError as error:
+        session.screen.note((f"the value is not mirrored on the log: {error}", "yellow"))
 
 
 @command(app, "watch", example="mesh board watch 'risk/*' --json")
@@ -128,6 +276,23 @@ def _json(entry: Entry) -> dict[str, Any]:
         "at": rfc3339(entry.at_ms),
         "by": entry.by,
     }
+
+
+def _step_json(step: "Step", plan: str) -> dict[str, Any]:
+    stands = step.standing.value
+    return {
+        "key": step.change.key,
+        "plan": plan,
+        "value": orjson.loads(step.change.value),
+        "stands": None if stands is None else orjson.loads(stands),
+        "version": step.change.version,
+        "at": rfc3339(step.change.at_ms),
+        "by": step.change.by,
+    }
+
+
+def _shown(value: bytes) -> str:
+    return visible(value.decode("utf-8", "replace"), VALUE_CHARS_MAX)
 
 
 def _user() -> str:

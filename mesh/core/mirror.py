@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from mesh.core.board import KEY_CHARS_MAX
+from mesh.core.board import check_key, check_op, check_value
 from mesh.core.codec import Unreadable
+from mesh.core.errors import InvalidInput
 from mesh.core.event import rfc3339
 from mesh.core.record import NewRecord, Record
 from mesh.core.topology import Topology
@@ -95,8 +96,13 @@ def mirrored(record: Record) -> Change | Restart | Unreadable:
         return _restart(value, at_ms)
     if texts["ce_type"] != CHANGED:
         return Unreadable("unknown_kind", f"{texts['ce_type']!r:.80} is nothing that the board does")
-    if not key or len(key) > KEY_CHARS_MAX or counter_of(texts["ce_id"]) < 0:
+    if counter_of(texts["ce_id"]) < 0:
         return Unreadable("bad_header", f"version {texts['ce_id']!r:.80} of key {key!r:.80}")
+    try:
+        check_key(key)
+        check_op(texts["mesh-op"], texts["mesh-by"])
+    except InvalidInput as error:
+        return Unreadable(error.code, str(error))
     return Change(key, value, texts["ce_id"], texts["mesh-by"], texts["mesh-op"], at_ms)
 
 
@@ -131,6 +137,11 @@ class Mirror:
             self._mentioned.setdefault(said.new)
             self._restarts.setdefault((said.old, said.new), said)
             return None
+        if self._values:
+            try:
+                check_value(said.key, said.value)
+            except InvalidInput as error:
+                return Unreadable(error.code, str(error))
         life = life_of(said.version)
         self._mentioned.setdefault(life)
         lives = self._held.setdefault(said.key, {})
