@@ -1,6 +1,7 @@
 """Who is stopped, by whom, since when and why: what mesh.control says. Pure.
 
-A *switch* is one thing that can be turned: an agent, all agents (by people), or the breaker of an agent (by the mesh).
+A *switch* is one thing that can be turned: an agent, all agents (by people), the breaker of an agent (by the mesh), or
+a fault that somebody puts in on purpose (`core.chaos`).
 The last record about a switch is its state, so the topic may be compacted (the key is the switch), and what nobody
 ever turned is at rest: agents run, breakers are closed. `Control` is the fold of the topic.
 
@@ -29,8 +30,13 @@ STOPPED: Final = "stopped"
 BREAKER: Final = "breaker"
 CLOSED: Final = "closed"
 OPENED: Final = "opened"
+FAULT: Final = "fault"
+MENDED: Final = "mended"
+BROKEN: Final = "broken"
 
-STATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({AGENT: (RUNNING, STOPPED), BREAKER: (CLOSED, OPENED)})
+STATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {AGENT: (RUNNING, STOPPED), BREAKER: (CLOSED, OPENED), FAULT: (MENDED, BROKEN)}
+)
 """What can be turned, and to which states; the first one is rest."""
 TEXT_CHARS_MAX: Final = 500
 """Of `by` and `why`, as they are written."""
@@ -47,6 +53,10 @@ class Switch(NamedTuple):
     why: str = ""
     at_ms: int = 0
     offset: int = -1
+    how: str = ""
+    """Of a fault: what it does (`chaos.Break.text`)."""
+    until_ms: int = 0
+    """Of a fault: when it ends by itself, in ms since the epoch."""
 
     @property
     def key(self) -> str:
@@ -97,7 +107,9 @@ NOTHING: Final = Control()
 def control_record(switch: Switch, topology: Topology, *, event_id: str) -> NewRecord:
     """The record for mesh.control that turns a switch. Its time and offset are those that the log will give it."""
     body = {"what": switch.what, "agent": switch.agent, "state": switch.state}
-    texts = {"by": switch.by[:TEXT_CHARS_MAX], "why": switch.why[:TEXT_CHARS_MAX]}
+    texts: dict[str, Any] = {"by": switch.by[:TEXT_CHARS_MAX], "why": switch.why[:TEXT_CHARS_MAX]}
+    if switch.how or switch.until_ms:
+        texts |= {"how": switch.how[:TEXT_CHARS_MAX], "until_ms": switch.until_ms}
     event = Event(
         event_id,
         f"/mesh/{topology.name}",
@@ -197,7 +209,10 @@ def _switch(body: Mapping[str, Any]) -> Switch | None:
     numbers = [body.get(name) for name in ("at_ms", "offset")]
     if not all(isinstance(text, str) for text in texts) or not all(map(_whole, numbers)):
         return None
-    switch = Switch(*texts, *numbers)
+    how, until_ms = body.get("how", ""), body.get("until_ms", 0)
+    if not isinstance(how, str) or not isinstance(until_ms, int):
+        return None
+    switch = Switch(*texts, *numbers, how, until_ms)  # type: ignore[call-arg]  # mypy counts a starred list as endless
     return switch if switch.agent and switch.state in STATES.get(switch.what, ()) else None
 
 

@@ -36,7 +36,13 @@ RESUME_ALL = Switch("agent", ALL, "running", "ann@desk")
 
 turned = st.sampled_from(sorted(STATES)).flatmap(
     lambda what: st.builds(
-        Switch, st.just(what), st.sampled_from(["a", "b", ALL]), st.sampled_from(STATES[what]), st.text(max_size=5)
+        Switch,
+        st.just(what),
+        st.sampled_from(["a", "b", ALL]),
+        st.sampled_from(STATES[what]),
+        st.text(max_size=5),
+        how=st.text(max_size=5),
+        until_ms=st.integers(0, 2**60),
     )
 )
 

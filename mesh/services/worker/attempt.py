@@ -6,6 +6,7 @@ dropped and counted. A blocking function cannot be cancelled: its thread is aban
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from mesh.context import Context
 from mesh.core import settle
 from mesh.core.agent import Agent, Later, Reject
+from mesh.core.chaos import CRASH, ERROR, SLOW, Break, Broken
 from mesh.core.event import NO_USAGE, SUCCEEDED, Event, Fault
 from mesh.core.mirror import Change
 from mesh.core.topology import AgentSpec
@@ -24,6 +26,8 @@ from mesh.wire.ports import Board, Clock
 from mesh.wire.threads import Threads
 
 CANCEL_GRACE_MS = 2_000
+CRASHED = 137
+"""Exit code of a process that was made to crash: that of one killed with -9."""
 THREADS_MAX = 64
 
 
@@ -82,6 +86,8 @@ class Caller:
         self._counts, self._cache = counts, cache
         self._grace_s = grace_ms / 1000
         self._told, self._left, self._strayed = told, left, strayed
+        self.fault: Callable[[], Break | None] = lambda: None
+        """What somebody broke on purpose, if it is broken now."""
         self._running: dict[asyncio.Task[Any], Attempt] = {}
         self._threads: Threads | None = None
         if not agent.is_async:
@@ -166,6 +172,8 @@ class Caller:
         arguments = settle.arguments(self._agent, task)
         if self._agent.context is not None:
             arguments[self._agent.context] = context
+        if (broken := self.fault()) is not None:
+            await self._suffer(broken)
         if self._threads is None:
             value = await self._agent.function(**arguments)
         else:
@@ -175,6 +183,17 @@ class Caller:
             return settle.failed(task, fault, settle.usage_of(context.usd, context.tokens))
         parts = settle.parts_of(self._agent, self._spec, value)
         return settle.succeeded(task, parts, settle.usage_of(context.usd, context.tokens))
+
+    async def _suffer(self, fault: Break) -> None:
+        """Do what a fault does, before the function is called."""
+        if fault.kind == ERROR:
+            raise Broken(fault.message)
+        if fault.kind == SLOW:
+            await self._clock.sleep_ms(fault.delay_ms)
+        elif fault.kind == CRASH:
+            os._exit(CRASHED)
+        else:
+            await asyncio.Event().wait()
 
     async def _call_mirrored(self, attempt: Attempt) -> Event:
         """A call whose answer is about to be kept: whoever repeats it will not repeat what it wrote on the board."""

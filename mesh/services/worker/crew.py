@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from secrets import token_hex
 
 from mesh.core.agent import Agent
+from mesh.core.chaos import Break, break_of, fault_of
 from mesh.core.control import Control
 from mesh.core.errors import WorkerSpent
 from mesh.core.topology import Topology
@@ -56,6 +58,10 @@ class Worker:
         }
         """Each agent at work here, by name."""
         self._control = ControlFollower(log, topology, self._told)
+        self._clock = clock
+        if topology.chaos:
+            for name, shift in self.shifts.items():
+                shift.caller.fault = partial(self._fault, name)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then let running tasks end within the drain timeout.
@@ -109,6 +115,11 @@ class Worker:
             elif stop is None and shift.held:
                 _log.warning("an agent was resumed", agent=name)
                 shift.release()
+
+    def _fault(self, name: str) -> Break | None:
+        """What an agent was broken with, if it is broken now."""
+        switch = fault_of(self._control.control, name, self._clock.now_ms())
+        return None if switch is None else break_of(switch.how)
 
     def _strayed(self) -> None:
         if self.strays > self._strays_max:

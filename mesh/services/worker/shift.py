@@ -73,7 +73,7 @@ class AgentShift:
         if spec.cache_ms is not None:
             self._cache = ResultCache(board, clock, self.counts, agent=self.name, ttl_ms=spec.cache_ms, holder=holder)
         self._outbox = Outbox(log, topology, self._acknowledged, mirrors=is_mirrored(log, board))
-        self._caller = Caller(
+        self.caller = Caller(
             *(spec, agent, board, clock, self.counts, self._cache, self._outbox.told),
             grace_ms=grace_ms,
             left=self._left,
@@ -88,7 +88,7 @@ class AgentShift:
     @property
     def strays(self) -> int:
         """Calls of the function that were given up and have not ended: coroutines and threads."""
-        return self.lanes.strays + self._caller.strays
+        return self.lanes.strays + self.caller.strays
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll, work, answer, commit, until `stop`; then drain."""
@@ -100,14 +100,14 @@ class AgentShift:
             try:
                 await self._work(member, stop)
             finally:
-                self._caller.interrupt(abandon=False)
+                self.caller.interrupt(abandon=False)
                 self.lanes.cancel()
                 self._revoke_wait_ms = 0
                 await member.close()
         finally:
             for takeover in self._takeovers:
                 takeover.cancel()
-            self._caller.close()
+            self.caller.close()
             _log.info("stopped", agent=self.name, **self.counts.shown())
 
     async def _work(self, member: Member, stop: asyncio.Event) -> None:
@@ -137,7 +137,7 @@ class AgentShift:
             self.lanes.hold()
             for held in self._partitions.values():
                 self._flow(held)
-            self._caller.interrupt(abandon=True)
+            self.caller.interrupt(abandon=True)
             self.lanes.interrupt()
 
     def release(self) -> None:
@@ -317,7 +317,7 @@ class AgentShift:
         if isinstance(task, Unreadable) or task.kind != TASK or task.agent != self.name:
             return self._misfit(task, record)
         with self._spans.process(task, topic=record.topic, group=self._group) as span:
-            event = await self._caller.answer(span.task, attempt)
+            event = await self.caller.answer(span.task, attempt)
             if event is None:
                 return None
             span.answered(event)
@@ -390,7 +390,7 @@ class AgentShift:
                 await self.lanes.idle()
         except TimeoutError:
             _log.warning("tasks are left to the next owner", agent=self.name, running=self.lanes.running)
-        self._caller.interrupt(abandon=False)
+        self.caller.interrupt(abandon=False)
         self.lanes.cancel()
         await self.lanes.gone(self._grace_ms)
         try:
