@@ -140,7 +140,7 @@ class _Proof:
 
     def _own_topics(self) -> dict[str, str]:
         mesh = self.declared
-        kept = [mesh.checkpoints, mesh.topologies, mesh.control]
+        kept = [mesh.checkpoints, mesh.topologies, mesh.control, mesh.board]
         names = [mesh.inbox, mesh.outcomes, mesh.dead, *kept, *map(mesh.tasks, self.agents)]
         return {name.replace(".", "_"): name for name in names}
 

@@ -197,6 +197,7 @@ def test_wiring_that_could_not_be_read_hides_only_what_it_names() -> None:
         ("mesh.anything: {ingress: x}", "mesh", "the name belongs to the mesh's own topic mesh.*"),
         ("mesh_tasks_a: {ingress: x}", "mesh", "the name belongs to the mesh's own topic mesh.tasks.a"),
         ("desk.dead: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.dead"),
+        ("desk_board: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.board"),
         ("t_in: {ingress: x}", "mesh", "Kafka does not tell it from topic t.in"),
         ("again: {ingress: in}", "mesh", "in is ingress of topic t.in already"),
         ("loop: {ingress: x, egress: y}", "mesh", "both ingress and egress"),
