@@ -10,6 +10,7 @@ grow       one more orchestrator, intake or worker comes, and goes after `for_ms
 silence    the board does not answer for `for_ms`
 rollback   the board is as it was `for_ms` before, or empty
 skew       the clock of a process jumps
+retain     the inbox loses what lies before the checkpoints that are named
 copy       records of the mesh's own topics are appended once more
 stale      an old result comes again, for an attempt that is over
 junk       bytes that are no event, on any topic
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from mesh.core.checkpoint import note_of
 from mesh.core.codec import read, write
 from mesh.core.control import AGENT, RUNNING, STOPPED, Switch, control_record, wish
 from mesh.core.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
@@ -173,6 +175,15 @@ def _skew(stage: Stage, fault: Fault) -> None:
         stage.world.tell(machine.host.name, "clock jumps", machine.host.skew_ms)
 
 
+def _retain(stage: Stage, fault: Fault) -> None:
+    topology = stage.topology
+    group = stage.broker.group(f"{topology.prefix}.orchestrator")
+    for place, commit in group.commits.items():
+        note = note_of(commit.metadata) if commit.metadata else None
+        if note is not None and note.checkpoint is not None:
+            stage.broker.trim(place, note.offset)
+
+
 def _copy(stage: Stage, fault: Fault) -> None:
     topology = stage.topology
     topics = [topology.inbox, *(topology.tasks(name) for name in topology.agents)]
@@ -274,6 +285,7 @@ _KINDS: dict[str, Callable[[Stage, Fault], None]] = {
     "silence": _silence,
     "rollback": _rollback,
     "skew": _skew,
+    "retain": _retain,
     "copy": _copy,
     "stale": _stale,
     "junk": _junk,

@@ -62,7 +62,22 @@ class Plan(NamedTuple):
 
 KINDS = (
     *("crash", "pause", "cut", "arm", "stop", "grow", "strike", "strike", "strike"),
-    *("silence", "rollback", "skew", "copy", "copy", "stale", "junk", "wish", "wish", "switch", "redrive", "redrive"),
+    *(
+        "retain",
+        "retain",
+        "silence",
+        "rollback",
+        "skew",
+        "copy",
+        "copy",
+        "stale",
+        "junk",
+        "wish",
+        "wish",
+        "switch",
+        "redrive",
+        "redrive",
+    ),
 )
 GENTLE = ("silence", "rollback", "skew", "stale", "junk", "wish", "switch")
 """Faults of which no process dies and that make no record twice."""

