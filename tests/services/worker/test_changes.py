@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from mesh import Context
+from mesh.core.errors import LogUnavailable
 from mesh.core.mirror import Change, mirrored
 from mesh.core.record import NewRecord
 from mesh.services.worker.changes import Changes
 from mesh.wire.ports import Appended, Board, Log, Refused
 from mesh.wire.sqlite import SqliteBoard, SqliteLog
+from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
@@ -179,3 +181,38 @@ async def test_an_answer_is_kept_only_when_what_its_task_changed_is_on_the_log(
         await watched.close()
     assert seen == [1]
     assert len(await changes(log, 1)) == len(await read_all(log, TOPOLOGY.board)) == 1
+
+
+async def test_a_task_whose_process_ended_between_board_and_log_repeats_its_writes_and_mirrors_them(
+    tmp_path: Path, log: Log, elsewhere: Board
+) -> None:
+    class Deaf(SqliteLog):
+        """Takes nothing any more once the agent has written."""
+
+        async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+            if any(record.topic == TOPOLOGY.inbox for record in records):
+                raise LogUnavailable("it does not answer", where="test")
+            return await super().append(records)
+
+    async def echo(ask: Ask, ctx: Context) -> Answer:
+        await ctx.board.add("count")
+        await ctx.board.append("list", ask.n)
+        return Answer(n=ask.n)
+
+    deaf = Deaf(tmp_path / "mesh.db")
+    await deaf.start()
+    await log.create_topics(topic_specs(TOPOLOGY))
+    await append(log, task(7))
+    with pytest.raises(ExceptionGroup) as ended:
+        await asyncio.wait_for(worker(deaf, elsewhere, echo).run(asyncio.Event()), 20)
+    assert ended.value.subgroup(LogUnavailable) is not None
+    await deaf.close()
+    assert await read_all(log, TOPOLOGY.board) == []
+    async with working(log, TOPOLOGY, worker(log, elsewhere, echo).run):
+        await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
+    count, array = await elsewhere.get("count"), await elsewhere.get("list")
+    assert count is not None
+    assert array is not None
+    assert (count.value, array.value) == (b"1", b"[7]"), "the second time did nothing"
+    told = {c.key: (c.value, c.version) for c in await changes(log, 2)}
+    assert told == {"count": (b"1", count.version), "list": (b"[7]", array.version)}
