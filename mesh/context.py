@@ -109,7 +109,14 @@ class AgentBoard:
 
 
 class Context:
-    """Facts of the running task. `task_id` is the same for every attempt: hand it to tools as idempotency key."""
+    """Facts of the running task.
+
+    `task_id` is the idempotency key for tools: the same for every attempt and every delivery of the task, and no other
+    task bears it. A function may be called again for a task (a retry, a process that died, a partition that moved), so
+    hand it to whatever acts on the world: `charge(card, usd, idempotency_key=ctx.task_id)`; where a task acts more than
+    once, with a word for what it does: `f"{ctx.task_id}:charge"`. `attempt` counts tries, from 1. `deadline_ms` is that
+    of the run, in milliseconds since the epoch.
+    """
 
     __mesh_context__ = True
     __slots__ = ("agent", "attempt", "board", "deadline_ms", "depth", "path", "run_id", "task_id", "tokens", "usd")
