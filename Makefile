@@ -4,7 +4,7 @@ BIN := .venv/bin
 CODE := mesh agents bench tests scripts/docs.py
 SEEDS ?= 2000
 
-.PHONY: help setup demo check test sim live bench docs clean
+.PHONY: help setup demo check test sim live chaos bench docs clean
 
 help:            ## show the words
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
@@ -38,6 +38,9 @@ sim: .venv/.dev    ## the whole mesh simulated under faults: SEEDS=2000 worlds, 
 
 live: .venv/.dev   ## only the tests against real Kafka and Redis; fails if they cannot run
 	MESH_LIVE=required $(BIN)/pytest -m live tests/live
+
+chaos: .venv/.dev  ## every fault at full scale on real Kafka and Redis (two hours); writes docs/reliability.md
+	$(BIN)/python -m tests.live.chaos
 
 bench: .venv/.dev  ## the benchmarks; figures go to bench/results/
 	$(BIN)/python -m bench

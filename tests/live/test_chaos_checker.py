@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from mesh.core.record import Headers, Record, StoredRecord
+from mesh.core.topology import Topology
 from mesh.testing import MeshTest
-from tests.live.chaos.checker import Effect, Evidence, Judge, effects_of, gather, header, lags
+from tests.live.chaos.checker import Effect, Evidence, Judge, decided_again, effects_of, gather, header, lags
 from tests.live.chaos.ledger import Entry, Ledger, read
 
 TREES = 3
@@ -21,6 +22,7 @@ class Honest:
 
     def __init__(self, evidence: Evidence, asked: dict[str, Entry], calls: Sequence[Effect]) -> None:
         self.evidence, self.asked, self.calls = evidence, asked, calls
+        self.topology: Topology
 
     def wrong(self, plant: Plant | None = None, *, acked: set[str] | None = None) -> list[str]:
         """What the checker says."""
@@ -39,7 +41,9 @@ async def honest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Honest:
         for run in runs:
             await run.outcome(timeout_s=30)
         asked = {run.id: Entry(run.id, "F!bomb" if run is runs[-1] else "F", 0.0) for run in runs}
-        return Honest(await gather(mesh.log, mesh.topology), asked, effects_of(tmp_path / "effects"))
+        made = Honest(await gather(mesh.log, mesh.topology), asked, effects_of(tmp_path / "effects"))
+        made.topology = mesh.topology
+        return made
 
 
 def changed(record: Record, *, value: bytes | None = None, **headers: str) -> Record:
@@ -162,6 +166,16 @@ async def test_whatever_is_planted_is_named(honest: Honest) -> None:
     for name, (plant, sentence) in PLANTED.items():
         said = honest.wrong(plant)
         assert any(sentence in line for line in said), (name, said)
+
+
+async def test_what_was_decided_and_not_published_is_named_when_it_is_decided_again(honest: Honest) -> None:
+    def said(evidence: Evidence) -> list[str]:
+        report = decided_again(evidence, honest.topology, honest.asked, set(honest.asked), None)
+        return [violation.invariant for violation in report.violations]
+
+    assert said(honest.evidence) == []
+    assert "I6" in said(honest.evidence._replace(tasks=honest.evidence.tasks[1:]))
+    assert "I1" in said(honest.evidence._replace(inbox=honest.evidence.inbox[1:]))
 
 
 async def test_a_group_that_stands_behind_is_named() -> None:

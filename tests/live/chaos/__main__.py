@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--scale", choices=sorted(SCALES), default=FULL.name)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it would tell of every outage that is made here
     names = given.names or known
     if unknown := [name for name in names if name not in known]:
         parser.error(f"unknown fault {unknown[0]!r}; known: {', '.join(known)}")

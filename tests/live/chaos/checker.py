@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from bench.kills import records_of
+from mesh.core.findings import ACKNOWLEDGED, UNKNOWN, Asked, Report
 from mesh.core.ingress import REJECTED_TYPE
-from mesh.core.record import Record
+from mesh.core.record import Record, TopicPartition
 from mesh.core.run import COMPLETED
 from mesh.core.topology import Topology
+from mesh.core.verify import check as verify
 from mesh.settings import Settings
 from mesh.wire.ports import Log
 from mesh.wiring import load_topology, open_log
@@ -271,6 +273,32 @@ async def lags(log: Log, topology: Topology) -> list[str]:
     return behind
 
 
+def decided_again(
+    evidence: Evidence,
+    topology: Topology,
+    asked: dict[str, Entry],
+    acked: set[str],
+    committed: dict[TopicPartition, int] | None,
+) -> Report:
+    """The invariants of `mesh verify`: the inbox is decided again and compared with what was published."""
+    records: dict[str, list[Record]] = defaultdict(list)
+    for record in (record for records in evidence for record in records):
+        records[record.topic].append(record)
+    ledger = [Asked(run, answer=ACKNOWLEDGED if run in acked else UNKNOWN) for run in asked]
+    return verify(topology, records, ledger=ledger, committed=committed)
+
+
+async def places(log: Log, topology: Topology) -> dict[TopicPartition, int]:
+    """Where the orchestrators stand in the inbox, and the agents in their tasks."""
+    read_by = {f"{topology.prefix}.orchestrator": topology.inbox}
+    read_by |= {f"{topology.prefix}.{name}": topology.tasks(name) for name in topology.agents}
+    return {
+        TopicPartition(topic, partition): commit.offset
+        for group, topic in read_by.items()
+        for partition, commit in (await log.committed(group, topic)).items()
+    }
+
+
 async def check(log_url: str, topology_path: str, ledger: Path, effects: Path) -> dict[str, Any]:
     """The verdict."""
     topology = load_topology(topology_path)
@@ -279,11 +307,14 @@ async def check(log_url: str, topology_path: str, ledger: Path, effects: Path) -
     try:
         evidence = await gather(log, topology)
         behind = await lags(log, topology)
+        committed = await places(log, topology)
     finally:
         await log.close()
     asked, acked = read(ledger)
     verdict = Judge(evidence, asked, acked, effects_of(effects)).judge()
-    verdict["wrong"] += behind
+    report = decided_again(evidence, topology, asked, acked, committed)
+    verdict["wrong"] += [*behind, *map(str, report.violations[:SHOWN_MAX])]
+    verdict["checked"] = dict(report.checked)
     verdict["records"] = {name: len(records) for name, records in evidence._asdict().items()}
     return verdict
 

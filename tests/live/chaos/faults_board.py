@@ -90,6 +90,7 @@ async def failover(folder: Path, scale: Scale) -> Found:
                 await new.put("k", b'"new"')  # the counter runs over the numbers that the lost writes had
     facts = {
         "asked": writes,
+        "acked": writes,
         "kills": 1,
         "lost": 0,
         "worst_s": round(recovered_s, 2),

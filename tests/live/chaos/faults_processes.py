@@ -13,6 +13,8 @@ from tests.live.chaos.fault import Criterion, Fault, Phase
 from tests.live.chaos.field import Field
 
 TERMINATED = 128 + signal.SIGTERM
+NAP_MS = 4_000
+"""A task that is not done when the second signal comes."""
 POINTS = ("before-append", "after-append", "before-commit", "after-commit", "during-restore", "during-revoke")
 NO_RETRY = Criterion(
     "every run completes: none fails because of a kill", lambda f: set(f.of("endings")) <= {"completed"}
@@ -64,20 +66,20 @@ async def kill_intake(field: Field, phase: Phase) -> None:
 async def die_at_named_points(field: Field, phase: Phase) -> None:
     """F04."""
     keeper, other = field.keepers["orchestrator-2"], field.keepers["orchestrator-1"]
-    hit = dict.fromkeys(POINTS, 0)
+    phase.facts["hit"] = hit = dict.fromkeys(POINTS, 0)
     for number in range(field.scale.times(20)):
         for point in POINTS:
+            await keeper.ready()
             late = 1 + (3 * number + 2) % 40 if point.endswith(("append", "commit")) else 1
             keeper.change(point=f"{point}:{late}")
             old, count = keeper.child, len(keeper.exits)
-            keeper.send(signal.SIGKILL)
+            keeper.send(signal.SIGTERM)
             await keeper.exited(count)
             if point == "during-revoke":
                 await keeper.ready(after=old)
                 other.send(signal.SIGKILL)  # whoever joins makes the others let go
             hit[point] += (await keeper.exited(count + 1)).code == KILLED
             phase.kills += 1
-    phase.facts["hit"] = hit
 
 
 async def stop_and_go_on(field: Field, phase: Phase) -> None:
@@ -180,7 +182,7 @@ async def _ends(keeper_kind: str, field: Field, *, twice: bool = False) -> tuple
     for keeper in keepers:
         keeper.send(signal.SIGTERM)
     if twice:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)  # by now it drains
         began = time.monotonic()
         for keeper in keepers:
             keeper.send(signal.SIGTERM)
@@ -202,7 +204,9 @@ async def terminate(field: Field, phase: Phase) -> None:
         await field.all_ready()
         await note(f"{kind}, under load", kind)
     await field.all_ready()
-    await note("worker, twice", "worker", twice=True)
+    await field.upstream.ask("chaos.odd", f"{phase.name}!nap", how="nap", n=NAP_MS)
+    await field.noted("nap")
+    await note("worker at work, twice", "odd", twice=True)
     await field.all_ready()
     (other, leaving) = field.some("orchestrator")
     other.send(signal.SIGTERM)
@@ -326,6 +330,7 @@ PROCESSES = (
             NO_RETRY,
             Criterion("ends within 25 s", _ends_within(25, lambda _: True)),
             Criterion("the second SIGTERM ends within 1 s", _ends_within(1.5, lambda name: "twice" in name)),
+            Criterion("what it was at is done by its successor", lambda f: len(f.odd("nap")) == 1),
             Criterion("with status 143", lambda f: all(code == TERMINATED for _, code in f.facts["ends"].values())),
         ),
     ),

@@ -19,6 +19,7 @@ from bench.mesh_processes import ROOT, private_topology
 from mesh.settings import Settings
 from mesh.wire.ports import TopicSpec
 from mesh.wiring import load_topology, open_log, topic_specs
+from tests.live.chaos.checker import effects_of, lags
 from tests.live.chaos.fault import ALWAYS, Fault, Figures, Phase, Scale
 from tests.live.chaos.keeper import Keeper
 from tests.live.chaos.ledger import Ledger
@@ -28,6 +29,7 @@ from tests.live.redis_server import Server
 from tests.live.servers import KafkaServer
 
 TOPOLOGY = Path(__file__).with_name("topology.yaml")
+BEHIND_SHOWN_MAX = 8
 QUIET_S = 120.0
 """How long the last runs of a phase may take to end."""
 HEAVY_BYTES_MAX = 16_384
@@ -101,7 +103,8 @@ class Field:
         self._exits.push_async_callback(self.log.close)
         small = TopicSpec(self.topology.tasks("heavy"), self.topology.inbox_partitions)
         config = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(HEAVY_BYTES_MAX)}
-        await self.log.create_topics([small._replace(config=config), *topic_specs(self.topology)])
+        await self.log.create_topics([small._replace(config=config)])
+        await self.log.create_topics(topic_specs(self.topology))
         ledger = Ledger(self.folder / "ledger.jsonl")
         self._exits.callback(ledger.close)
         kinds = {rule.ingress: rule.name for rule in self.topology.topics.values() if rule.ingress}
@@ -189,6 +192,13 @@ class Field:
         more.begin()
         return more
 
+    async def noted(self, note: str) -> None:
+        """Wait until an agent has left that note: it is at work."""
+        path = self.folder / "effects"
+        async with asyncio.timeout(60):
+            while not any(effect.note == note for effect in effects_of(path)):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
     # -------------------------------------------------------------------------------------------------------- phases
 
     async def run(self, *faults: Fault) -> None:
@@ -208,6 +218,13 @@ class Field:
             try:
                 await fault.act(self, phase)
                 await self.heal()
+            except Exception as error:
+                said = [
+                    f"{k.name}: {[e.code for e in k.exits]} {''.join(list(k.child.lines)[-4:])}"
+                    for k in self.keepers.values()
+                ]
+                error.add_note("\n".join([f"while {fault.id} acted: {phase}", *said]))
+                raise
             finally:
                 enough.set()
         healed_s = time.monotonic()
@@ -216,6 +233,7 @@ class Field:
         phase.facts["acted_s"] = round(healed_s - began_s, 1)
         if left:
             phase.facts["never_ended"] = len(left)
+            phase.facts["behind"] = (await lags(self.log, self.topology))[:BEHIND_SHOWN_MAX]
 
     async def heal(self) -> None:
         """Everything that was stopped or bent goes on as it should."""

@@ -49,8 +49,14 @@ class Keeper:
     async def ready(self, *, after: Child | None = None) -> None:
         """Returns when the process that runs now (or the one that comes after `after`) said that it is ready."""
         async with asyncio.timeout(PATIENCE_S):
-            while self.child is after or not self.child.ready.is_set():  # noqa: ASYNC110  # the child is another one
+            while self.child is after or not self.is_ready:  # noqa: ASYNC110  # the child is another one each time
                 await asyncio.sleep(0.01)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a process, and it said so."""
+        process = self.child.process
+        return process is not None and process.returncode is None and self.child.ready.is_set()
 
     def change(self, *, point: str = "", log: str = "") -> None:
         """From the next start on: fail at this point, reach the log here. Without arguments: as it was.

@@ -150,6 +150,8 @@ async def odd(odd: Odd, ctx: Context) -> Odd | Leaf | Even | list[Odd | Even | C
             if ctx.attempt == 1:
                 raise RuntimeError("the first attempt fails")
             await asyncio.sleep(1)
+        case "nap":
+            await asyncio.sleep(odd.n / 1000)
         case "board":
             await _board(ctx)
     return Leaf(id=odd.id, place=odd.how)

@@ -10,7 +10,7 @@ ON_KAFKA: dict[str, Fault] = {fault.id: fault for fault in (*PROCESSES, *LOG, *C
 """One broker, Redis."""
 ON_CLUSTER: dict[str, Fault] = {fault.id: fault for fault in CLUSTER}
 """Three brokers, Redis."""
-ON_FILE: dict[str, Fault] = {fault.id: fault for fault in PROCESSES if fault.id in ("F01", "F02", "F03", "F03i", "F19")}
+ON_FILE: dict[str, Fault] = {id: ON_KAFKA[id] for id in ("F01", "F02", "F03", "F03i", "F19", "F22")}
 """The embedded log: several processes share one file."""
 ON_BOARD: dict[str, BoardFault] = {fault.id: fault for fault in BOARD}
 """Redis alone."""
