@@ -195,14 +195,6 @@ INGRESS_ROWS: Final = [
     ),
     Row("B32", "a record of the year 2200", INGRESS, incoming()._replace(timestamp=7_258_118_400_000), "", "the same"),
     Row("B34", "a pickle", INGRESS, incoming(b"\x80\x04\x95\x01\x00N."), "unparseable", "never loaded"),
-    Row(
-        "B34",
-        "classes to import",
-        INGRESS,
-        incoming(b'{"id": "o-1", "__class__": "os.system", "py/object": "os.system"}'),
-        "",
-        "data like any other: nothing is imported from a message",
-    ),
     Row("B36", "a terminal escape in the source", INGRESS, incoming(source="\x1b[2J"), "bad_string"),
 ]
 

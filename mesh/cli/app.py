@@ -21,8 +21,10 @@ from mesh.core.suggest import nearest
 
 NOUNS = (
     *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "verify"),
-    *("config", "version"),
+    *("break", "unbreak", "config", "version"),
 )
+MODULES = {"break": "breaking"}
+"""Nouns that are words of Python, and the module of each."""
 
 
 UNWRITABLE = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
@@ -41,7 +43,7 @@ class Nouns(TyperGroup):
         """The command of a noun; None if there is none."""
         if cmd_name not in NOUNS:
             return None
-        command = get_command(importlib.import_module(f"mesh.cli.{cmd_name}").app)
+        command = get_command(importlib.import_module(f"mesh.cli.{MODULES.get(cmd_name, cmd_name)}").app)
         command.name = cmd_name
         return command
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli import story
+from mesh.cli import faults, story
 from mesh.cli.complete import types
 from mesh.cli.options import command, noun
 from mesh.cli.screen import Piece
@@ -85,8 +85,10 @@ async def show(
     screen = session.screen
     async with session.log() as log:
         history = await Runs(log, session.topology).find(run)
-        stops = stops_of(history, await control_now(log, session.topology))
-    screen.emit({**story.history_json(history), **({"stops": stops_json(stops)} if stops else {})})
+        control = await control_now(log, session.topology)
+    stops, broken = stops_of(history, control), faults.faults_of(history, control)
+    beside = {"stops": stops_json(stops)} if stops else {}
+    screen.emit({**story.history_json(history), **beside, **({"broken": faults.faults_json(broken)} if broken else {})})
     story.headline(screen, history, with_id=False)
     screen.say("  ", (story.facts(history), "dim"))
     screen.say()
@@ -106,6 +108,7 @@ async def show(
         told = f"it was decided under another topology; by today's it would end {history.folded_ending}"
         screen.note(("note ", "yellow"), told)
     standstill(session, history, stops)
+    faults.tell(session, broken)
     if history.failures or history.refusals:
         screen.note(("its dead letters: ", "dim"), f"mesh dead list --run {story.id_of(history.run_id)}")
 

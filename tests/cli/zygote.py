@@ -76,10 +76,10 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 if __name__ == "__main__":
     import importlib
 
-    from mesh.cli.app import NOUNS
+    from mesh.cli.app import MODULES, NOUNS
 
     for noun in NOUNS:
-        importlib.import_module(f"mesh.cli.{noun}")
+        importlib.import_module(f"mesh.cli.{MODULES.get(noun, noun)}")
     for name in ("mesh.client", "mesh.process", "mesh.settings", "mesh.wire.sqlite", "mesh.wire.redis", "mesh.wiring"):
         importlib.import_module(name)
     serve(socket.socket(fileno=int(sys.argv[1])))
