@@ -6,11 +6,12 @@ each other; they meet only on the log.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from mesh.core.agent import Agent
-from mesh.core.errors import WorkerSpent
+from mesh.core.errors import MeshError, WorkerSpent
 from mesh.core.topology import Topology
 from mesh.services.intake import Intake
 from mesh.services.orchestrator import Orchestrator
@@ -71,7 +72,8 @@ class Process:
         async with asyncio.TaskGroup() as group:
             for service in (self.orchestrator, self.intake, self.keeper):
                 if service is not None:
-                    group.create_task(service.run(self._stop), name=type(service).__name__.lower())
+                    name = type(service).__name__.lower()
+                    group.create_task(_told(service.run(self._stop), name), name=name)
             if self.worker is not None:
                 group.create_task(self._work(self.worker, spent), name="worker")
         if spent:
@@ -79,7 +81,7 @@ class Process:
 
     async def _work(self, worker: Worker, spent: list[WorkerSpent]) -> None:
         try:
-            await worker.run(self._stop)
+            await _told(worker.run(self._stop), "worker")
         except WorkerSpent as error:
             spent.append(error)
             self.stop()
@@ -97,6 +99,21 @@ class Process:
             await self.intake.ready.wait()
         if self.worker is not None:
             await self.worker.wait_ready()
+
+
+async def _told(service: Coroutine[Any, Any, None], name: str) -> None:
+    """A service's run. A cancellation inside it that nobody asked for would end it in silence, and leave a process that
+    only seems to work: it is an error."""
+    try:
+        await service
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise MeshError(
+            f"the {name} was cancelled from within",
+            remedy="Start the process again; nothing is lost. What was cancelled stands above in this trace",
+        ) from error
 
 
 def calm_collector() -> None:

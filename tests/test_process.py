@@ -12,6 +12,7 @@ from mesh.core.errors import TopicsInvalid
 from mesh.core.language import load
 from mesh.core.mirror import Change, change_record
 from mesh.process import Process, calm_collector, running
+from mesh.services.intake import Intake
 from mesh.settings import Settings
 from mesh.wire.clock import SystemClock
 from mesh.wire.mirror import read_mirror
@@ -43,6 +44,28 @@ async def test_only_the_chosen_services_run(tmp_path: Path) -> None:
     assert process.worker is None
     async with running(process):
         assert set(await log.topics()) >= {"mesh.inbox", "mesh.tasks.echo", "asks", "answers"}
+    await log.close()
+
+
+async def test_a_service_that_is_cancelled_from_within_is_an_error_and_no_silent_end(tmp_path: Path) -> None:
+    class CutShort(Intake):
+        """An intake in which something cancelled what it waited for."""
+
+        async def run(self, stop: asyncio.Event) -> None:
+            inner = asyncio.ensure_future(stop.wait())
+            inner.cancel()
+            await inner
+
+    settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}")
+    log = open_log(settings)
+    await log.start()
+    process = Process(log, TOPOLOGY, settings, services=[])
+    process.intake = CutShort(log, TOPOLOGY)
+    async with asyncio.timeout(10):
+        with pytest.raises(ExceptionGroup) as raised:
+            await process.run()
+    (error,) = raised.value.exceptions
+    assert str(error).startswith("the cutshort was cancelled from within")
     await log.close()
 
 
