@@ -40,7 +40,10 @@ class Process:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        options = {"records_max": settings.poll_records_max, "session_timeout_ms": settings.session_timeout_ms}
+        options: dict[str, Any] = {
+            "records_max": settings.poll_records_max,
+            "session_timeout_ms": settings.session_timeout_ms,
+        }
         self.log, self.topology = log, topology
         self.orchestrator = Orchestrator(log, topology, clock, **options) if "orchestrator" in services else None
         self.intake = Intake(log, topology, **options) if "intake" in services else None
