@@ -54,6 +54,9 @@ class Settings(BaseModel):
     strays_max: int = Field(
         32, ge=0, description="with more abandoned calls that go on all the same, a worker process ends with code 7"
     )
+    blocked_ms_max: int = Field(
+        30_000, ge=200, description="a worker process whose agents let nothing else run for so long ends with code 7"
+    )
     poll_records_max: int = Field(500, gt=0, le=100_000, description="records taken in one step")
     record_bytes_max: int = Field(1_048_576, gt=0, description="largest record the log takes")
 

@@ -93,7 +93,7 @@ class Children:
             if time.monotonic() - began > LIVED_S:
                 backoff_s = 1.0
             if code == WorkerSpent.exit_code:
-                text = f"worker {number} (pid {child.pid}) held too many calls that do not end; started anew"
+                text = f"worker {number} (pid {child.pid}) ended for calls that do not end; started anew"
                 self._voice.info(text, worker=number, pid=child.pid, code=code)
                 continue
             self._voice.warning(

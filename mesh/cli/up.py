@@ -17,6 +17,7 @@ from mesh.cli.options import command, verb
 from mesh.cli.session import Session, embedded_path, short
 from mesh.cli.signals import Stop, Stopped
 from mesh.cli.text import counted, took
+from mesh.cli.watchdog import Watchdog
 from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound
 from mesh.core.suggest import nearest
 
@@ -173,6 +174,7 @@ class Host:
             board: Board | None = None
             if "worker" in self._services:
                 board = await self._stop.unless(self._board(log, exits))
+                exits.enter_context(Watchdog(self._session.settings.blocked_ms_max))
             self._process = process = Process(
                 log,
                 self._session.topology,

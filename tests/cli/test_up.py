@@ -153,10 +153,22 @@ def test_a_worker_process_with_too_many_calls_that_do_not_end_is_started_anew_at
     with project.up("--workers", "2", env=SPENT) as running:
         done = project("publish", "word.said", '{"word": "hang"}', "--wait", "--json")
         assert done.rows[0]["ending"] == "failed"
-        running.err_until("held too many calls that do not end; started anew")
+        running.err_until("ended for calls that do not end; started anew")
         assert project("publish", "word.said", '{"word": "fine"}', "--wait", "--json").rows[0]["ending"] == "completed"
         running.signal(signal.SIGINT)
         assert running.end().code == 130
+
+
+def test_a_process_whose_agent_blocks_everything_ends_and_says_where(project: Cli) -> None:
+    desk = project.folder / "desk.py"
+    blocking = "\n\n@agent\nasync def hear(said: WordSaid) -> WordHeard:\n    import time\n\n    time.sleep(50)  # like so\n"
+    desk.write_text(desk.read_text() + blocking)
+    with project.up(env={"MESH_BLOCKED_MS_MAX": "600"}) as running:
+        project("publish", "word.said", '{"word": "x"}')
+        done = running.end()
+    assert done.code == 7
+    assert "blocks the event loop" in done.err
+    assert "time.sleep(50)  # like so" in done.err
 
 
 def test_an_agent_that_ignores_the_end_does_not_keep_the_process(project: Cli) -> None:
