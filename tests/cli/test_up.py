@@ -161,7 +161,9 @@ def test_a_worker_process_with_too_many_calls_that_do_not_end_is_started_anew_at
 
 def test_a_process_whose_agent_blocks_everything_ends_and_says_where(project: Cli) -> None:
     desk = project.folder / "desk.py"
-    blocking = "\n\n@agent\nasync def hear(said: WordSaid) -> WordHeard:\n    import time\n\n    time.sleep(50)  # like so\n"
+    blocking = (
+        "\n\n@agent\nasync def hear(said: WordSaid) -> WordHeard:\n    import time\n\n    time.sleep(50)  # like so\n"
+    )
     desk.write_text(desk.read_text() + blocking)
     with project.up(env={"MESH_BLOCKED_MS_MAX": "600"}) as running:
         project("publish", "word.said", '{"word": "x"}')
