@@ -46,7 +46,8 @@ async def verify(
     older = await _older(log, topology, clock) if topology.topologies in there else []
     known = [topology, *(one for _, one in older)]
     published = [topic for topic in published_topics(*known) if topic in there]
-    committed = await _committed(log, topology, {name for one in known for name in one.agents}, there)
+    incoming = {rule.name for one in known for rule in one.topics.values() if rule.ingress and rule.name in there}
+    committed = await _committed(log, topology, {name for one in known for name in one.agents}, incoming, there)
     bounds = {topic: await log.bounds(topic) for topic in published}
     bounds[topology.inbox] = await log.bounds(topology.inbox)
     heads = {TopicPartition(topic, n): b.start for topic, places in bounds.items() for n, b in places.items()}
@@ -62,6 +63,12 @@ async def verify(
     for where in verifier.origins:
         if (original := await _one(log, clock, where, there)) is not None:
             verifier.original(original)
+    for topic in () if run_id else sorted(incoming):
+        async with aclosing(_read(log, clock, topic, await log.bounds(topic))) as lots:
+            async for lot in lots:
+                read(len(lot))
+                for record in lot:
+                    verifier.came(record)
     key = run_id.encode()
     async with aclosing(_read(log, clock, topology.inbox, bounds[topology.inbox])) as lots:
         async for lot in lots:
@@ -95,10 +102,11 @@ async def _older(log: Log, topology: Topology, clock: Clock) -> list[tuple[int, 
 
 
 async def _committed(
-    log: Log, topology: Topology, agents: Collection[str], there: Mapping[str, int]
+    log: Log, topology: Topology, agents: Collection[str], incoming: Collection[str], there: Mapping[str, int]
 ) -> dict[TopicPartition, int]:
-    """Where the orchestrators' group stands in the inbox, and each agent's in its tasks."""
+    """Where the orchestrators' group stands in the inbox, each agent's in its tasks, and intake's in what comes in."""
     groups = {topology.inbox: f"{topology.prefix}.orchestrator"}
+    groups |= dict.fromkeys(incoming, f"{topology.prefix}.intake")
     groups |= {topology.tasks(name): f"{topology.prefix}.{name}" for name in agents}
     return {
         TopicPartition(topic, number): commit.offset

@@ -4,6 +4,7 @@
     verifier.asked(Asked("run-1", "order-17"))     # 1. the ledger of submissions, if there is one
     verifier.sent(record)                          # 2. task, egress, outcome and dead letter topics
     verifier.original(record)                      # 3. records that dead letters point at (`origins` names them)
+    verifier.came(record)                          #    and those of ingress topics, all of them or none
     verifier.inbox(record)                         # 4. mesh.inbox, re-decided by `fold.Partition`
     verifier.committed_at(place, offset)           #    whenever: commits in the order in which they were accepted
     report = verifier.report()                     # 5. what remains open is judged here
@@ -22,7 +23,7 @@ offset need not be published yet, and is counted as `unchecked`.
                 the head of an inbox partition, runs that began before it cannot be decided again: they are counted in
                 `unchecked`, like records whose topic lost its head
     ends        where the partitions of the inbox end, if not all of their records are handed in (those of one run)
-    committed   group places: of mesh.inbox, of task topics. None: all that was decided must be published
+    committed   group places: of mesh.inbox, of task and ingress topics. None: all that was decided must be published
     quiescent   nothing is under way any more: an open run is a violation (I11)
 
 What is checked is in `INVARIANTS` (core/findings.py), with what cannot be seen in records. At most `VIOLATIONS_KEPT`
@@ -82,6 +83,8 @@ class Verifier:
         """Coordinates → where the dead letter lies that points there, and the digest of what it says lay there."""
         self._buried: set[str] = set()
         """Coordinates that dead letters point at."""
+        self._came: dict[str, int] = {}
+        """Coordinates of ingress records that nothing came of so far → when they came."""
         self._commits: dict[TopicPartition, int] = {}
         self._unseen: set[bytes] = set()
         """Marks of the runs that began before the head of their partition."""
@@ -131,8 +134,20 @@ class Verifier:
             what = f"the dead letter differs from the record at {where}, which it points at"
             self._report.add(Violation("I8", letter, what, published=letter))
 
+    def came(self, record: Record) -> None:
+        """Step 3: a record of an ingress topic. Below intake's committed place it is a request or a dead letter."""
+        self._report.records[record.topic] += 1
+        if record.offset < self._committed.get(TopicPartition(record.topic, record.partition), 0):
+            self._report.checked["I7"] += 1
+            where = coordinates(record)
+            if where not in self._buried:
+                self._came[where] = record.timestamp
+
     def inbox(self, record: Record) -> None:
         """Step 4: a record of mesh.inbox, decided again. Raises ValueError when it comes out of order."""
+        if self._came:
+            origin = next((value for name, value in record.headers if name == "mesh-origin"), None)
+            self._came.pop((origin or b"").decode("utf-8", "replace"), None)
         self._again.take(record)
 
     def committed_at(self, place: TopicPartition, offset: int) -> None:
@@ -155,6 +170,12 @@ class Verifier:
         self._since_ms = max((box.since_ms for box in boxes), default=-1)
         for variants in self._published:
             self._judge_published(variants)
+        for where, at_ms in self._came.items():
+            if at_ms <= self._since_ms:
+                report.unchecked["requests that the inbox may have lost"] += 1
+            else:
+                what = "intake's committed place passed a record of which nothing came"
+                report.add(Violation("I7", where, what, "a request on the inbox, or a dead letter"))
         report.checked["I1"] = report.checked["I14"] = len(self._ledger)
         for violation in self._ledger.judge(self._may_end):
             report.add(violation)
@@ -268,6 +289,9 @@ def check(
     for topic in sorted({origin.rsplit(":", 2)[0] for origin in verifier.origins}):
         for record in records.get(topic, ()):
             verifier.original(record)
+    for topic in [rule.name for rule in topology.topics.values() if rule.ingress]:
+        for record in records.get(topic, ()):
+            verifier.came(record)
     for record in records.get(topology.inbox, ()):
         verifier.inbox(record)
     for place, offset in commits:

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from mesh.core.codec import write
+from mesh.core.dead import dead_record
 from mesh.core.findings import REFUSED, UNKNOWN, Asked
 from mesh.core.fold import ENDED_OFFSETS_MAX
 from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.partition import partition_of
-from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.records import dead_letter
 from mesh.core.topology import Limits
 from mesh.core.verify import Verifier, check, published_topics
 from tests.builders import AT_MS, event
@@ -204,6 +206,33 @@ def test_a_log_without_records_is_well() -> None:
     report = check(MESH, {})
     assert report.good
     assert not report.records
+
+
+# ------------------------------------------------------------------------------------------------------- what came in
+
+
+def came_in(lived: Lived, committed: int) -> list[str]:
+    """What is found when these records lie on an ingress topic: a request, a rejected one, and one that was lost."""
+    request = event(id="r9", run_id="run-9", origin="in.ask:0:0")
+    lived.append(NewRecord(INBOX.topic, b"run-9", request.data, write(request)), AT_MS + 50)
+    for new in last_effects(lived):
+        lived.append(new, AT_MS + 50)
+    letter = dead_record(StoredRecord("in.ask", 0, 1, AT_MS, None, b"x", ()), "unparseable", "no JSON")
+    lived.append(dead_letter(letter, MESH), AT_MS)
+    verifier = Verifier(MESH, states=lived.fresh, committed={TopicPartition("in.ask", 0): committed, INBOX: 99})
+    for topic in published_topics(MESH):
+        for record in lived.records.get(topic, ()):
+            verifier.sent(record)
+    for offset in range(3):
+        verifier.came(StoredRecord("in.ask", 0, offset, AT_MS, None, b"x", ()))
+    for record in lived.records[INBOX.topic]:
+        verifier.inbox(record)
+    return [v.where for v in verifier.report().violations if v.where.startswith("in.")]
+
+
+def test_what_came_in_is_a_request_or_a_dead_letter_or_lost() -> None:
+    assert came_in(good(), 3) == ["in.ask:0:2"]
+    assert came_in(good(), 2) == []
 
 
 # ----------------------------------------------------------------------------------------------------- older topologies
