@@ -1,6 +1,7 @@
 """Threads whose callers may go away."""
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 
@@ -9,10 +10,14 @@ import pytest
 from mesh.wire.threads import Threads
 
 
+NUMBERS = itertools.count()
+
+
 class Heard:
     """Counts what the pool tells."""
 
     def __init__(self) -> None:
+        self.name = f"test {next(NUMBERS)}"
         self.abandoned = 0
         self.late = 0
         self.changed = asyncio.Event()
@@ -27,11 +32,11 @@ class Heard:
 
 def pool(threads_max: int) -> tuple[Threads, Heard]:
     heard = Heard()
-    return Threads(threads_max, name="test", abandoned=heard.on_abandoned, late=heard.on_late), heard
+    return Threads(threads_max, name=heard.name, abandoned=heard.on_abandoned, late=heard.on_late), heard
 
 
-def alive() -> int:
-    return sum(thread.name == "test" for thread in threading.enumerate())
+def alive(heard: Heard) -> int:
+    return sum(thread.name == heard.name for thread in threading.enumerate())
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -41,8 +46,8 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_a_call_is_answered_or_raises_as_it_did() -> None:
-    threads, _ = pool(2)
-    assert await threads.run(lambda: threading.current_thread().name) == "test"
+    threads, heard = pool(2)
+    assert await threads.run(lambda: threading.current_thread().name) == heard.name
     for error in (ValueError("no"), SystemExit(3), KeyboardInterrupt()):
 
         def call(error: BaseException = error) -> None:
@@ -51,7 +56,7 @@ async def test_a_call_is_answered_or_raises_as_it_did() -> None:
         with pytest.raises(type(error)):
             await threads.run(call)
     threads.close()
-    await until(lambda: not alive())
+    await until(lambda: not alive(heard))
 
 
 async def test_a_stop_iteration_is_an_error_and_nobody_waits_for_ever() -> None:
@@ -67,7 +72,7 @@ async def test_a_stop_iteration_is_an_error_and_nobody_waits_for_ever() -> None:
 
 
 async def test_no_more_threads_than_allowed_and_none_before_it_is_needed() -> None:
-    threads, _ = pool(3)
+    threads, heard = pool(3)
     inside = peak = 0
     lock = threading.Lock()
     full = threading.Event()
@@ -83,21 +88,21 @@ async def test_no_more_threads_than_allowed_and_none_before_it_is_needed() -> No
         with lock:
             inside -= 1
 
-    assert alive() == 0
+    assert alive(heard) == 0
     await asyncio.gather(*(threads.run(call) for _ in range(20)))
     assert peak == 3
-    assert alive() == 3
+    assert alive(heard) == 3
     threads.close()
-    await until(lambda: not alive())
+    await until(lambda: not alive(heard))
 
 
 async def test_threads_are_used_again() -> None:
-    threads, _ = pool(8)
+    threads, heard = pool(8)
     for _ in range(50):
         await threads.run(lambda: None)
-    assert alive() <= 2  # the second when the first had answered and was not back yet
+    assert alive(heard) <= 2  # the second when the first had answered and was not back yet
     threads.close()
-    await until(lambda: not alive())
+    await until(lambda: not alive(heard))
 
 
 async def test_an_abandoned_thread_is_replaced_and_its_answer_is_late() -> None:
@@ -122,7 +127,7 @@ async def test_an_abandoned_thread_is_replaced_and_its_answer_is_late() -> None:
         await heard.changed.wait()
     assert (threads.strays, heard.abandoned, heard.late) == (0, 1, 1)
     threads.close()
-    await until(lambda: not alive())
+    await until(lambda: not alive(heard))
 
 
 async def test_a_hundred_abandoned_threads_leave_the_pool_as_large_as_before() -> None:
@@ -146,7 +151,7 @@ async def test_a_hundred_abandoned_threads_leave_the_pool_as_large_as_before() -
     await until(lambda: heard.late == 50)
     assert threads.strays == 0
     threads.close()
-    await until(lambda: not alive())
+    await until(lambda: not alive(heard))
 
 
 async def test_a_call_that_had_not_begun_is_simply_not_made() -> None:
