@@ -9,7 +9,6 @@ import pytest
 
 from mesh.wire.threads import Threads
 
-
 NUMBERS = itertools.count()
 
 
