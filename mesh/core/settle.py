@@ -30,6 +30,7 @@ from mesh.core.event import (
     batch,
 )
 from mesh.core.mask import masked
+from mesh.core.reasons import DEAD, REASONS
 from mesh.core.records import capped
 from mesh.core.strict import Flaw
 from mesh.core.topology import AgentSpec
@@ -126,8 +127,13 @@ def failed(task: Event, fault: Fault, usage: Usage | None) -> Event:
 
 
 def fault_of(error: BaseException) -> Fault:
-    """Why a task failed. Errors of the mesh say themselves whether they may be retried; foreign ones may be. Total."""
+    """Why a task failed. Errors of the mesh say themselves whether they may be retried; foreign ones may be. Total.
+
+    The code is one that `core.reasons` gives to dead letters; of any other error the class tells which it was.
+    """
     code = error.code if isinstance(error, MeshError) else "exception"
+    if code not in REASONS or DEAD not in REASONS[code].heard:
+        code = "exception"
     retryable = error.retriable if isinstance(error, MeshError) else True
     cls = f"{type(error).__module__}.{type(error).__qualname__}"
     try:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mesh.core.agent import Later, Reject, describe
 from mesh.core.codec import STACK_BYTES_MAX
-from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput
+from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput, MeshError, WaitTimeout
 from mesh.core.event import RETRY_AFTER_MS_MAX, Usage
 from mesh.core.settle import MESSAGE_CHARS_MAX, declined, failed, fault_of, parts_of, succeeded, usage_of
 from mesh.core.topology import AgentSpec
@@ -29,6 +29,12 @@ def raised(error: BaseException) -> BaseException:
         return caught
 
 
+class Homemade(MeshError):
+    """An agent's own, with a code that is in no table."""
+
+    code = "homemade"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "retryable"),
     [
@@ -38,6 +44,8 @@ def raised(error: BaseException) -> BaseException:
         (BoardUnavailable("gone"), "board_unavailable", True),
         (Conflict("k", expected="1", current="2"), "stale_version", True),
         (BaseException("base"), "exception", True),
+        (Homemade("mine"), "exception", False),
+        (WaitTimeout("it goes on"), "exception", WaitTimeout.retriable),
     ],
 )
 def test_an_error_of_the_mesh_says_itself_whether_it_may_be_tried_again(
