@@ -85,7 +85,7 @@ class BoardKeeper:
             keeping.cancel()
             stopped.cancel()
             await asyncio.wait((keeping, stopped))
-        if not keeping.cancelled():
+        if not (stop.is_set() and keeping.cancelled()):
             keeping.result()
 
     async def _keep(self) -> None:
