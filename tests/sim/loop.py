@@ -10,6 +10,7 @@ paused node waits until it goes on: that is SIGSTOP. Nothing here asks the machi
 
 import asyncio
 import heapq
+import inspect
 import sys
 from asyncio import events
 from collections import deque
@@ -247,13 +248,22 @@ class SimLoop(Loop):
 def bury(tasks: list["asyncio.Task[Any]"]) -> None:
     """Take tasks that will never go on apart, quietly: their cleanup runs against a world that is over."""
     for task in tasks:
-        if task.done():
-            continue
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        coro = task.get_coro()
-        for _ in range(8):  # cleanup that awaits takes one more
-            try:
-                coro.close()
+        if not task.done():
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _close(task.get_coro())
+
+
+def _close(coro: Any, tries_max: int = 64) -> None:
+    """From the innermost await outwards. Cleanup that awaits again takes one more try."""
+    for _ in range(tries_max):
+        innermost = coro
+        while (awaited := getattr(innermost, "cr_await", None)) is not None and inspect.iscoroutine(awaited):
+            if inspect.getcoroutinestate(awaited) == inspect.CORO_CLOSED:
                 break
-            except BaseException as error:  # noqa: BLE001  # nobody is left to hear it
-                del error
+            innermost = awaited
+        try:
+            innermost.close()
+        except BaseException as error:  # noqa: BLE001  # nobody is left to hear it
+            del error
+        if inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED:
+            return

@@ -37,7 +37,7 @@ _BUGS = (
     (lost_join_input, "", 0),
     (early_timer, "too early", 0),
     (trimmed_too_early, "NotRestorable", 265),
-    (double_settle, "is charged", 0),
+    (double_settle, "charged", 0),
 )
 PLANTED = {
     name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)
