@@ -187,7 +187,7 @@ class Caller:
     async def _suffer(self, fault: Break) -> None:
         """Do what a fault does, before the function is called."""
         if fault.kind == ERROR:
-            raise Broken(fault.message)
+            raise Broken(f"{fault.message} (broken on purpose)")
         if fault.kind == SLOW:
             await self._clock.sleep_ms(fault.delay_ms)
         elif fault.kind == CRASH:

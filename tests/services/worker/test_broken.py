@@ -31,7 +31,7 @@ async def turn(log: Log, to: Switch) -> None:
 @pytest.mark.parametrize(
     ("fault", "code", "message"),
     [
-        (Break(ERROR, "no such table"), "exception", "no such table"),
+        (Break(ERROR, "no such table"), "exception", "no such table (broken on purpose)"),
         (Break(HANG), "timed_out", "echo took longer than 300 ms and was cancelled"),
         (Break(SLOW, delay_ms=60_000), "timed_out", "echo took longer than 300 ms and was cancelled"),
     ],
