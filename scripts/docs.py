@@ -227,8 +227,8 @@ def bad_input() -> str:
     sections = []
     for door, answer in bad.DOORS.items():
         rows = [row for row in bad.ROWS if row.door == door]
-        own = door not in (bad.COMMIT, bad.SCREEN)
-        told = [(row.number, row.what, f"`{row.code}`" if row.code and own else _answer(row.remark)) for row in rows]
+        own = door != bad.SCREEN
+        told = [(row.number, row.what, f"`{row.code}`" if row.code else row.remark) for row in rows]
         sections.append(f"## {door[0].upper()}{door[1:]}\n\n{answer[0].upper()}{answer[1:]}.\n")
         columns = ("", "input", "answer") if own else ("", "input")
         sections.append(_table(columns, [line[: len(columns)] for line in told]) + "\n")
@@ -239,10 +239,6 @@ def bad_input() -> str:
         elsewhere=_table(("", "input", "answer", "test"), elsewhere),
         open=_table(("", "what happens"), bad.OPEN.items()),
     )
-
-
-def _answer(remark: str) -> str:
-    return f"taken; {remark.removeprefix('taken; ').removeprefix('taken: ')}"
 
 
 PAGES = {"docs/protocol.md": protocol, "docs/states.md": states, "docs/bad-input.md": bad_input}

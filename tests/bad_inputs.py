@@ -33,7 +33,7 @@ DOORS: Final[dict[str, str]] = {
     BOARD: "raised to the caller",
     FILE: "all problems at once, each with its line; nothing starts",
     SETTINGS: "an error that names the key and where it came from; nothing starts",
-    COMMIT: "the note is not believed; the state is made from the records",
+    COMMIT: "the place counts, the note does not: the state is made from the records. A newer version keeps us out",
     SCREEN: "shown as what it is, obeyed by nothing",
     TOPICS: "all problems at once; nothing starts, nothing hangs",
 }
@@ -331,14 +331,14 @@ SETTINGS_ROWS: Final = [
 ]
 
 COMMIT_ROWS: Final = [
-    Row("B38", "text of somebody else", COMMIT, "0AQB:lz4", "not_a_note"),
-    Row("B38", "JSON of somebody else", COMMIT, '{"v":1}', "not_a_note"),
+    Row("B38", "text of somebody else", COMMIT, "0AQB:lz4", "", "no note; said loudly in the log of the process"),
+    Row("B38", "JSON of somebody else", COMMIT, '{"v":1}', "", "the same"),
     Row(
         "B40",
         "a note of a newer version",
         COMMIT,
         '{"v":99,"rules":1,"topology":"x","offset":1,"checkpoint":null}',
-        "not_a_note",
+        "not_restorable",
     ),
 ]
 

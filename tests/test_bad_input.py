@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from mesh.cli.text import visible
 from mesh.core.agent import Payload, describe
-from mesh.core.checkpoint import CheckpointUnreadable, note_of
+from mesh.core.checkpoint import CheckpointNewer, CheckpointUnreadable, note_of
 from mesh.core.codec import Unreadable, read, write
 from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask
-from mesh.core.errors import InvalidInput, MeshError, TopologyInvalid
+from mesh.core.errors import InvalidInput, MeshError, NotRestorable, TopologyInvalid
 from mesh.core.event import BATCH, FAILED, TASK, Event, Fault, Usage
 from mesh.core.fold import Partition, dead_record
 from mesh.core.ingress import Rejected, admit
@@ -155,8 +155,9 @@ def in_settings(row: Row, folder: Path) -> None:
 
 
 def in_a_commit(row: Row) -> None:
-    with pytest.raises(CheckpointUnreadable):
+    with pytest.raises(CheckpointUnreadable) as caught:
         note_of(row.given)
+    assert (row.code == NotRestorable.code) == isinstance(caught.value, CheckpointNewer)
 
 
 def on_the_screen(row: Row) -> None:

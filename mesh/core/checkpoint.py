@@ -24,7 +24,18 @@ from mesh.core.run import Run
 from mesh.core.shape import Shapes, ShapeUnknown
 from mesh.core.topology import Topology
 
-__all__ = ["CHUNK_ROWS", "RULES", "SCHEMA", "CheckpointUnreadable", "Loading", "Note", "Place", "Snapshot", "note_of"]
+__all__ = [
+    "CHUNK_ROWS",
+    "RULES",
+    "SCHEMA",
+    "CheckpointNewer",
+    "CheckpointUnreadable",
+    "Loading",
+    "Note",
+    "Place",
+    "Snapshot",
+    "note_of",
+]
 
 SCHEMA: Final = 1
 """Version of the format: raised when fields that were added with a default are not enough."""
@@ -35,6 +46,10 @@ _STREAMED: Final = ("runs", "ended")
 
 class CheckpointUnreadable(ValueError):
     """Bytes that are no checkpoint this version understands, or not all of one. Says which."""
+
+
+class CheckpointNewer(CheckpointUnreadable):
+    """It was written by a newer version of the mesh: what that decided is not for this one to decide again."""
 
 
 class Place(NamedTuple):
@@ -75,11 +90,15 @@ def note_of(metadata: str) -> Note:
     try:
         told = orjson.loads(metadata)
         if told["v"] != SCHEMA:
-            raise CheckpointUnreadable(f"the note is of version {told['v']!r}, known is {SCHEMA}")
+            raise _unknown(told["v"])(f"the note is of version {told['v']!r}, known is {SCHEMA}")
         place = told["checkpoint"] and Place(*(int(told["checkpoint"][name]) for name in Place._fields))
         return Note(str(told["topology"]), int(told["offset"]), place or None, int(told["rules"]))
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointUnreadable(f"{metadata[:100]!r} is no note of a checkpoint: {error}") from error
+
+
+def _unknown(version: object) -> type[CheckpointUnreadable]:
+    return CheckpointNewer if isinstance(version, int) and version > SCHEMA else CheckpointUnreadable
 
 
 def _facts() -> dict[str, Any]:
@@ -149,18 +168,20 @@ class Loading:
                 self._begin(orjson.loads(chunk))
         except CheckpointUnreadable:
             raise
-        except (orjson.JSONDecodeError, ShapeUnknown, KeyError, TypeError, ValueError, IndexError) as error:
+        except ShapeUnknown as error:
+            raise CheckpointNewer(f"{type(error).__name__}: {error}") from error
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise CheckpointUnreadable(f"{type(error).__name__}: {error}") from error
 
     def _begin(self, head: Mapping[str, Any]) -> None:
         if head["schema"] != SCHEMA:
-            raise CheckpointUnreadable(f"it is of schema {head['schema']!r}, known is {SCHEMA}")
+            raise _unknown(head["schema"])(f"it is of schema {head['schema']!r}, known is {SCHEMA}")
         shapes = Shapes(fields=head["fields"])
         self._run, self._ended = shapes.value(Run), shapes.value(Ended)
         hints = _facts()
         unknown = sorted(head["facts"].keys() - hints.keys())
         if unknown:
-            raise CheckpointUnreadable(f"it says {', '.join(unknown)} of the partition, which is not known here")
+            raise CheckpointNewer(f"it says {', '.join(unknown)} of the partition, which is not known here")
         self._facts = {name: shapes.value(hints[name])(plain) for name, plain in head["facts"].items()}
         self.head = head
 

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from mesh.core.checkpoint import CheckpointUnreadable, Note, Snapshot, note_of
+from mesh.core.checkpoint import CheckpointNewer, CheckpointUnreadable, Note, Snapshot, note_of
 from mesh.core.errors import LogUnavailable, NotRestorable
 from mesh.core.fold import RULES, Partition
 from mesh.core.record import TopicPartition
@@ -112,6 +112,12 @@ class Keeper:
         try:
             note = note_of(commit.metadata)
             state = await self._exact(partition, note, commit.offset, start)
+        except CheckpointNewer as error:
+            raise NotRestorable(
+                f"a newer version of the mesh worked here: {error}",
+                where=f"{self._log.url} {partition.topic}:{partition.partition}",
+                remedy="Start that version, or a later one",
+            ) from error
         except CheckpointUnreadable as error:
             note, state = None, await self._whole(partition, commit.offset, start, str(error))
         if commit.offset < start:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core import checkpoint
-from mesh.core.checkpoint import CheckpointUnreadable, Loading, Note, Place, Snapshot, note_of
+from mesh.core.checkpoint import CheckpointNewer, CheckpointUnreadable, Loading, Note, Place, Snapshot, note_of
 from mesh.core.event import Event
 from mesh.core.fold import ENDED_OFFSETS_MAX, Partition
 from mesh.core.partition import partition_of
@@ -146,12 +146,12 @@ def test_bytes_that_are_no_chunk_are_refused(chunk: bytes) -> None:
 
 def test_a_later_schema_an_unknown_field_and_an_unknown_fact_are_refused_by_name() -> None:
     head = orjson.loads(chunks_of()[0])
-    with pytest.raises(CheckpointUnreadable, match="schema 2, known is 1"):
+    with pytest.raises(CheckpointNewer, match="schema 2, known is 1"):
         loaded([orjson.dumps({**head, "schema": 2})])
     fields = {**head["fields"], "Run": [*head["fields"]["Run"], "mood"]}
-    with pytest.raises(CheckpointUnreadable, match="Run has no field mood"):
+    with pytest.raises(CheckpointNewer, match="Run has no field mood"):
         loaded([orjson.dumps({**head, "fields": fields})])
-    with pytest.raises(CheckpointUnreadable, match="says weather of the partition"):
+    with pytest.raises(CheckpointNewer, match="says weather of the partition"):
         loaded([orjson.dumps({**head, "facts": {**head["facts"], "weather": 1}})])
 
 
