@@ -16,6 +16,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
 from dataclasses import Field as DataField
+from functools import lru_cache
 from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Final, NamedTuple, cast
@@ -204,14 +205,15 @@ class _Shared:
         return found
 
 
-def _members(cls: type) -> list[_Member]:
+@lru_cache(maxsize=256)
+def _members(cls: type) -> tuple[_Member, ...]:
     hints = typing.get_type_hints(cls)
     if issubclass(cls, tuple):
         given = cls._field_defaults  # type: ignore[attr-defined]  # a NamedTuple
         names = cls._fields  # type: ignore[attr-defined]
-        return [_Member(name, hints[name], _constant(given[name]) if name in given else None) for name in names]
+        return tuple(_Member(name, hints[name], _constant(given[name]) if name in given else None) for name in names)
     fields: Mapping[str, DataField[Any]] = cls.__dataclass_fields__  # type: ignore[attr-defined]  # a dataclass
-    return [_Member(name, hints[name], _default(field)) for name, field in fields.items() if field.init]
+    return tuple(_Member(name, hints[name], _default(field)) for name, field in fields.items() if field.init)
 
 
 def _default(field: "DataField[Any]") -> Callable[[], Any] | None:
