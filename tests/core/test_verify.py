@@ -152,6 +152,35 @@ def test_what_is_violated_is_found(name: str) -> None:
     assert lived.found() == sorted(invariants), lived.check().violations
 
 
+CORRUPTED: dict[str, Callable[[Lived, str, int], Any]] = {
+    "lost": lambda lived, topic, n: lived.records[topic].pop(n),
+    "another value": lambda lived, topic, n: lived.change(topic, n, value=b"null"),
+    "no value": lambda lived, topic, n: lived.change(topic, n, value=None),
+    "another key": lambda lived, topic, n: lived.change(topic, n, key=b"other"),
+    "a header more": lambda lived, topic, n: lived.change(topic, n, headers={"x": b"y"}),
+    "another id": lambda lived, topic, n: lived.change(topic, n, headers={"ce_id": b"z", "mesh-dlq-id": b"z"}),
+}
+
+
+@pytest.mark.parametrize("how", CORRUPTED)
+@pytest.mark.parametrize("make", [good, gone_wrong])
+def test_whatever_is_corrupted_wherever_is_found(make: Callable[[], Lived], how: str) -> None:
+    places = [(topic, n) for topic in published_topics(MESH) for n in range(len(make().records.get(topic, ())))]
+    assert len(places) >= 9
+    for topic, n in places:
+        lived = make()
+        CORRUPTED[how](lived, topic, n)
+        assert lived.found(), f"{topic} {n}"
+
+
+@pytest.mark.parametrize("make", [good, gone_wrong])
+def test_an_inbox_that_lost_a_record_is_not_that_which_was_decided(make: Callable[[], Lived]) -> None:
+    for n in range(len(make().records[INBOX.topic])):
+        lived = make()
+        lived.records[INBOX.topic].pop(n)
+        assert lived.found(), n
+
+
 def test_without_commits_what_is_missing_differs_from_what_was_decided() -> None:
     lived = good()
     lived.committed = None
