@@ -103,8 +103,8 @@ class Broker:
         )
         if size > RECORD_BYTES_MAX:
             return Refused("too_large", f"{size} bytes, at most {RECORD_BYTES_MAX}")
-        headers = dict(record.headers)
-        if self._refuse and "mesh-dlq-id" not in headers:  # what replaces a refused record is taken
+        headers = dict(record.headers) if self._refuse else {"mesh-dlq-id": b""}
+        if "mesh-dlq-id" not in headers:  # what replaces a refused record is taken
             kind = headers.get("ce_meshkind", b"")
             if kind in REFUSABLE and (kind != b"outcome" or b'"data"' in (record.value or b"")):
                 digest = blake2b(headers.get("ce_id", b"") + kind, digest_size=4).digest()

@@ -29,6 +29,7 @@ REST_WITHIN_MS = 30_000
 """After the last fault everything must have ended within this."""
 STOP_WITHIN_MS = 15_000
 LOOK_EVERY_MS = 200
+DEFAULTS = Settings().model_dump()
 
 
 class Machine:
@@ -132,7 +133,7 @@ class Stage:
         """Of every process."""
         return Settings.model_construct(
             **{
-                **Settings().model_dump(),
+                **DEFAULTS,
                 "session_timeout_ms": plan.session_timeout_ms,
                 "poll_records_max": plan.records_max,
                 "drain_timeout_ms": 1_000,

@@ -13,7 +13,7 @@ from tests.sim.planted import PLANTED
 from tests.sim.run import command, narrowed, run, search, smaller
 
 ROOT = Path(__file__).parents[2]
-SEEDS = int(os.environ.get("SIM_SEEDS", "120"))
+SEEDS = int(os.environ.get("SIM_SEEDS", "200"))
 """`make sim` runs many more."""
 OUTSIDE = ("wire/clock.py", "wire/kafka/", "wire/redis", "wire/sqlite/", "wire/otel.py")
 """Of the wire what the simulation has something else for."""
