@@ -95,7 +95,8 @@ known; the id may be used again, corrected.
 ## Stops
 
 A record on `$control` turns a switch to one of its states; the last record about a switch counts. Switches are
-`agent:<agent>` and `agent:*` for all ($stops), and `breaker:<agent>` ($breakers).
+`agent:<agent>` and `agent:*` for all (running or stopped), `breaker:<agent>` (closed or opened), and `fault:<agent>`
+(mended or broken, with `how` and `until_ms`; only where topics.yaml says `chaos: true`; see `mesh break`).
 Workers follow the topic; orchestrators tell each partition of the inbox what stands, in a `switched` event under the
 run id `*`, with the offset of mesh.control as of which it holds.
 
