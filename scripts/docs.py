@@ -95,8 +95,8 @@ known; the id may be used again, corrected.
 ## Stops
 
 A record on `$control` turns a switch to one of its states; the last record about a switch counts. Switches are
-`agent:<agent>` and `agent:*` for all (running or stopped), `breaker:<agent>` (closed or opened), and `fault:<agent>`
-(mended or broken, with `how` and `until_ms`; only where topics.yaml says `chaos: true`; see `mesh break`).
+`agent:<agent>` and `agent:*` for all ($stops), `breaker:<agent>` ($breakers), and `fault:<agent>`
+($faults, with `how` and `until_ms`; only where topics.yaml says `chaos: true`; see `mesh break`).
 Workers follow the topic; orchestrators tell each partition of the inbox what stands, in a `switched` event under the
 run id `*`, with the offset of mesh.control as of which it holds.
 
@@ -184,6 +184,7 @@ def protocol() -> str:
         control=MESH.control,
         stops=" or ".join(control.STATES[control.AGENT]),
         breakers=" or ".join(control.STATES[control.BREAKER]),
+        faults=" or ".join(control.STATES[control.FAULT]),
         switch=_fenced("", _switch()),
         dead=_table(("header", "meaning"), _coded(DEAD_LETTER_HEADERS)),
         ledger=_table(("field", "meaning"), _coded(LEDGER_FIELDS)),
