@@ -109,6 +109,30 @@ async def test_a_listener_that_lets_go_too_slowly_is_cut_short(kafka_log: KafkaL
     await member.close()
 
 
+async def test_a_close_whose_caller_is_cancelled_leaves_the_group_all_the_same(kafka_log: KafkaLog) -> None:
+    topic = await create(kafka_log)
+    letting_go, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Sequence[TopicPartition]) -> None:
+        letting_go.set()
+        await goes_on.wait()
+
+    listener, other_listener = Recorder(slow), Recorder()
+    member = await join(kafka_log, topic, listener)
+    await until(lambda: len(listener.held) == 1, "assignment")
+    closing = asyncio.ensure_future(member.close())
+    await letting_go.wait()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    goes_on.set()
+    other = await join(kafka_log, topic, other_listener)
+    await until(lambda: len(other.assignment) == 1, "the other one has what was left")
+    await member.close()
+    assert listener.held == set()
+    await other.close()
+
+
 async def test_a_commit_that_comes_after_the_revocation_is_fenced_and_costs_no_rebalance(
     kafka_log: KafkaLog, open_kafka: OpenKafka, kafka_bootstrap: str
 ) -> None:

@@ -61,6 +61,7 @@ class KafkaMember:
         self._failure: BaseException | None = None
         self._spent: LogUnavailable | None = None
         self.closed = False
+        self._closing: asyncio.Task[None] | None = None
         # A class of its own: the assignor keeps what was assigned in the class, shared by all members of the process.
         assignor = type("Sticky", (StickyPartitionAssignor,), {"member_assignment": None})
         self._consumer = AIOKafkaConsumer(
@@ -273,10 +274,14 @@ class KafkaMember:
     # ------------------------------------------------------------------------------------------------------- leaving
 
     async def close(self) -> None:
-        """See `Member.close`."""
-        if self.closed:
-            return
-        self.closed = True
+        """See `Member.close`. Once begun it goes on to its end, even if who waits for it is cancelled: a member left
+        half closed would keep its partitions, heartbeat by heartbeat, and read nothing of them."""
+        if self._closing is None:
+            self.closed = True
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name=f"close {self._group}")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         await self._release()
         await self._end(min(5_000, self._connection.request_timeout_ms))
 
