@@ -15,12 +15,12 @@ from tests.live.chaos.table import ON_CLUSTER, ON_KAFKA
 pytestmark = pytest.mark.live
 
 TOGETHER = (
-    ("F14", "F21", "F22", "F24", "F25", "F34", "F35", "F36"),
+    ("F14", "F21", "F24", "F25", "F34", "F35", "F36"),
     ("F01",),
     ("F02",),
     ("F03", "F03i"),
     ("F04",),
-    ("F07",),
+    ("F07", "F22"),
     ("F19",),
     ("F20",),
     ("F15", "F16"),

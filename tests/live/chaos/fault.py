@@ -19,6 +19,8 @@ class Scale(NamedTuple):
     """Asked at least, in faults that have a load."""
     restart_s_max: float
     tail_ms: int
+    gap_s: float
+    """Longest pause between two kills; the shortest is a third of it."""
     kills: float
     """Part of the kills of a full-scale fault; never less than one."""
 
@@ -27,8 +29,8 @@ class Scale(NamedTuple):
         return max(least, round(full * self.kills))
 
 
-CI = Scale("ci", 4_000, 6.0, 12, 0.5, 500, 0.04)
-FULL = Scale("full", 6_000, 16.0, 2_000, 3.0, 2_000, 1.0)
+CI = Scale("ci", 4_000, 6.0, 12, 0.5, 500, 1.0, 0.04)
+FULL = Scale("full", 6_000, 8.0, 2_000, 3.0, 2_000, 15.0, 1.0)
 SCALES = {scale.name: scale for scale in (CI, FULL)}
 
 

@@ -21,8 +21,8 @@ NO_RETRY = Criterion(
 )
 
 
-async def _kills(field: Field, phase: Phase, kind: str, full: int, *, least: int = 1) -> None:
-    """SIGKILL one of a kind, at random, again and again while it works."""
+async def _kills(field: Field, phase: Phase, kind: str, full: int, *, least: int = 1, pace: float = 1.0) -> None:
+    """SIGKILL one of a kind, at random, again and again while it works; `pace` times as often as the scale says."""
     dice = random.Random(f"{field.seed}:{phase.name}")
     for _ in range(field.scale.times(full, least)):
         done = len(field.upstream.latencies(phase.name))
@@ -33,7 +33,7 @@ async def _kills(field: Field, phase: Phase, kind: str, full: int, *, least: int
         keeper.send(signal.SIGKILL)
         await keeper.exited(before)
         phase.kills += 1
-        await asyncio.sleep(dice.uniform(0, 2 * field.scale.restart_s_max))
+        await asyncio.sleep(dice.uniform(field.scale.gap_s / 3, field.scale.gap_s) / pace)
 
 
 async def kill_orchestrators(field: Field, phase: Phase) -> None:
@@ -44,6 +44,7 @@ async def kill_orchestrators(field: Field, phase: Phase) -> None:
 async def kill_both_orchestrators(field: Field, phase: Phase) -> None:
     """F02."""
     for _ in range(field.scale.times(10)):
+        await field.upstream.all_ended(field.upstream.of(phase.name), 60)  # nobody is to be hit twice
         await field.upstream.progress(len(field.upstream.latencies(phase.name)) + 3, phase.name)
         both = field.some("orchestrator")
         gone = [keeper.child for keeper in both]
@@ -55,7 +56,7 @@ async def kill_both_orchestrators(field: Field, phase: Phase) -> None:
 
 async def kill_workers(field: Field, phase: Phase) -> None:
     """F03."""
-    await _kills(field, phase, "worker", 60, least=3)
+    await _kills(field, phase, "worker", 60, least=3, pace=3)
 
 
 async def kill_intake(field: Field, phase: Phase) -> None:
