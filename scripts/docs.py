@@ -215,10 +215,6 @@ $doors
 ## Tried elsewhere
 
 $elsewhere
-
-## Open
-
-$open
 """)
 
 
@@ -239,7 +235,6 @@ def bad_input() -> str:
         generated=GENERATED.replace("mesh/core", "the code"),
         doors="\n".join(sections),
         elsewhere=_table(("", "input", "answer", "test"), elsewhere),
-        open=_table(("", "what happens"), bad.OPEN.items()),
     )
 
 

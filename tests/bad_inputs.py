@@ -385,11 +385,11 @@ ELSEWHERE: Final[dict[str, tuple[str, str, str]]] = {
         "`already_terminal`; nothing changes",
         "tests/core/test_decide.py",
     ),
+    "B39": (
+        "another application in one of our groups",
+        "a service does not start, and names it (`config_invalid`)",
+        "tests/live/test_kafka_member.py",
+    ),
     "B35": ("an answer whose payload asks for another goal, depth or budget", "it is data", "tests/test_bad_input.py"),
 }
 """Number → input, answer, and the test that tries it, where it takes more than one record."""
-OPEN: Final[dict[str, str]] = {
-    "B39": "another application that joins one of our groups is not noticed at start; it gets its share of partitions "
-    "like any member, and what it owns stands still until it leaves",
-}
-"""Number → what is not answered yet."""

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from confluent_kafka import Consumer
 
-from mesh.core.errors import Fenced, LogUnavailable, MeshError, NotFound
+from mesh.core.errors import ConfigInvalid, Fenced, LogUnavailable, MeshError, NotFound
 from mesh.core.record import TopicPartition
 from mesh.wire.kafka import KafkaLog
 from mesh.wire.ports import Commit, Member, TopicSpec
@@ -290,7 +290,7 @@ async def test_leaving_while_the_group_waits_for_others_does_not_hang(
 
 async def test_a_coordinator_that_refuses_comes_out_of_poll(kafka_log: KafkaLog, kafka_bootstrap: str) -> None:
     topic = await create(kafka_log)
-    settings = {"bootstrap.servers": kafka_bootstrap, "group.id": f"{topic}.group"}
+    settings = {"bootstrap.servers": kafka_bootstrap, "group.id": f"{topic}.group", "client.id": "older-member"}
     foreign = Consumer({**settings, "partition.assignment.strategy": "range"})
     assigned = threading.Event()
     foreign.subscribe([topic], on_assign=lambda *_: assigned.set())
@@ -364,3 +364,24 @@ async def test_a_group_cannot_hear_a_topic_that_is_not_there(kafka_log: KafkaLog
         await kafka_log.join("g", ["nosuch", topic, "nowhere"], Recorder())
     with pytest.raises(NotFound, match="nosuch"):
         await kafka_log.committed("g", "nosuch")
+
+
+async def test_another_application_in_our_group_is_named_at_the_start(
+    kafka_log: KafkaLog, kafka_bootstrap: str
+) -> None:
+    topic = await create(kafka_log)
+    settings = {"bootstrap.servers": kafka_bootstrap, "group.id": f"{topic}.group", "client.id": "reports"}
+    foreign = Consumer(settings)
+    assigned = threading.Event()
+    foreign.subscribe([topic], on_assign=lambda *_: assigned.set())
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not assigned.is_set():
+                await asyncio.to_thread(foreign.poll, 0.1)
+        with pytest.raises(ConfigInvalid, match=r"no part of this mesh.*reports at "):
+            await join(kafka_log, topic, Recorder())
+    finally:
+        await asyncio.to_thread(foreign.close)
+    member = await join(kafka_log, topic, Recorder())  # it has gone
+    await join(kafka_log, topic, Recorder())
+    assert not member.closed

@@ -30,6 +30,8 @@ SSL_NAMES: Final = ("ssl_cafile", "ssl_capath", "ssl_certfile", "ssl_keyfile", "
 NAMES: Final = ("security_protocol", *SASL_NAMES, *SSL_NAMES)
 
 RETRY_BACKOFF_MS: Final = 50
+MEMBER_ROLE: Final = "member"
+"""How the client ids of members of our groups end: so they know one another."""
 _REMEDY: Final = "Check that the broker runs and that the address and security settings are right"
 
 

@@ -173,8 +173,17 @@ class KafkaLog:
     async def join(
         self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
     ) -> KafkaMember:
-        """See `Log.join`. Raises NotFound for a topic that does not exist: the library would wait for it."""
+        """See `Log.join`. Raises NotFound for a topic that does not exist: the library would wait for it; and
+        ConfigInvalid when another application is in the group: what it is assigned would stand still."""
         await self._partitions(topics)
+        if strangers := await self._started()[0].strangers(group):
+            raise ConfigInvalid(
+                f"group {group!r} has members that are no part of this mesh",
+                where=self.url,
+                expected="members of this mesh only",
+                got=", ".join(strangers[:3]) + (" …" if len(strangers) > 3 else ""),
+                remedy="Give that application a group.id of its own, or this mesh another `prefix`",
+            )
         member = KafkaMember(
             self._connection,
             group,

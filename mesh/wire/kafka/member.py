@@ -17,7 +17,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 from mesh.core.errors import Fenced, InvalidInput, LogUnavailable, MeshError
 from mesh.core.record import Record, TopicPartition
 from mesh.wire.kafka import commits as places
-from mesh.wire.kafka.connection import Connection, ended_within
+from mesh.wire.kafka.connection import MEMBER_ROLE, Connection, ended_within
 from mesh.wire.ports import Commit, Listener
 
 METADATA_BYTES_MAX = 4_096
@@ -65,7 +65,7 @@ class KafkaMember:
         # A class of its own: the assignor keeps what was assigned in the class, shared by all members of the process.
         assignor = type("Sticky", (StickyPartitionAssignor,), {"member_assignment": None})
         self._consumer = AIOKafkaConsumer(
-            **connection.arguments("member"),
+            **connection.arguments(MEMBER_ROLE),
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

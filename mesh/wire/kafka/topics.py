@@ -17,7 +17,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 from mesh.core.errors import NotFound, TopicsInvalid
 from mesh.core.record import TopicPartition
 from mesh.wire.kafka import commits
-from mesh.wire.kafka.connection import Connection, ended_within
+from mesh.wire.kafka.connection import MEMBER_ROLE, Connection, ended_within
 from mesh.wire.ports import Bounds, Commit, TopicSpec
 
 REPLICAS_MAX = 3
@@ -179,9 +179,19 @@ class Topics:
 
     async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
         """Places of a group, with metadata. Raises LogUnavailable."""
-
         return await self._connection.ask(
             f"read the places of group {group}", lambda: commits.read(self._admin._client, group, partitions)
+        )
+
+    async def strangers(self, group: str) -> list[str]:
+        """Members of a group that are none of ours, as `client id at host`. Empty if we may not look."""
+        ask = self._admin.describe_consumer_groups
+        (response,) = await self._connection.ask(f"look into group {group}", lambda: ask([group]))
+        members = [member for found in response.to_object()["groups"] for member in found["members"]]
+        return sorted(
+            f"{member['client_id']} at {member['client_host']}"
+            for member in members
+            if not member["client_id"].endswith(f"-{MEMBER_ROLE}")
         )
 
 
