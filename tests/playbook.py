@@ -16,7 +16,7 @@ from typing import Any
 
 from mesh.core.breaker import Breaker, asked, heard
 from mesh.core.decide import decide
-from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
+from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import CANCELLED, DUE, NO_USAGE, REDRIVEN, REQUESTED, RESUMED, Event, Fault, Part, Usage
 from mesh.core.run import Run
 from mesh.core.settle import failed as failure
@@ -184,7 +184,7 @@ def failed(
 
 
 def _fault(code: str, agent: str, retryable: bool, wait_ms: int | None) -> Fault:
-    return Fault(code, f"{agent}: {code}", retryable=retryable, retry_after_ms=wait_ms)
+    return Fault(code, f"{agent}: {code}", retryable=retryable, retry_after_ms=wait_ms or 0)
 
 
 def due(agent: str = "", /, *, early_ms: int = 0, **claims: Any) -> Move:
@@ -288,6 +288,8 @@ def shown(effect: Effect) -> str:
             return f"dead {effect.code}"
         case Finish():
             return f"ended {effect.run.ending}"
+        case Turn():
+            return f"turn {effect.agent} {effect.state}"
         case Note():
             return f"note {effect.code}"
 

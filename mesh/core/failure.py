@@ -25,7 +25,7 @@ from mesh.core.topology import Retry, Topology
 INPUT_AT_FAULT = frozenset({"rejected", "schema", "bad_batch"})
 """It is the input that no agent can use, so nobody else is asked."""
 EXPIRY_SLACK_MS = 1_000
-"""A task that expired so long before the deadline was dispatched before the deadline was moved."""
+"""A task that expired so long before the deadline is tried again after this time."""
 
 
 def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
@@ -34,14 +34,12 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
     fault = event.fault or Fault("unknown", "the failure came without a reason", retryable=False)
     given = Held(event.type, event.content_type, event.data, 0)
     if fault.code == "expired":
-        if run.trouble.paused or run.deadline_ms - event.at_ms > EXPIRY_SLACK_MS:
-            settle(run, spec, event.usage)
-            reserve(run, spec)
-            again = replace(task, attempt=task.attempt + 1, past=task.past._replace(laters=task.past.laters + 1))
-            start(run, again, given, event, topology, breakers, effects)
+        if not run.trouble.paused and run.deadline_ms - event.at_ms <= EXPIRY_SLACK_MS:
+            text = f"{task.agent!r} was stopped by the deadline; its timer ends the run"
+            effects.append(Note("expired", text, run.id))
             return
-        effects.append(Note("expired", f"{task.agent!r} was stopped by the deadline; its timer ends the run", run.id))
-        return
+        # It was handed out before the deadline was moved, or the worker's clock is ahead: not again at wire speed.
+        fault = fault._replace(code="later", retry_after_ms=EXPIRY_SLACK_MS)
     settle(run, spec, event.usage)
     due_ms = _next_try_ms(task, event, fault, spec.retry)
     if due_ms:
@@ -106,7 +104,7 @@ def fall_back(
 def _next_try_ms(task: Task, event: Event, fault: Fault, retry: Retry) -> int:
     """When the agent gets it again (log time); 0: never."""
     if fault.code == "later":
-        return event.at_ms + max(1, fault.retry_after_ms or 0)
+        return event.at_ms + max(1, fault.retry_after_ms)
     tries = task.attempt - task.past.laters
     if not fault.retryable or tries >= retry.attempts_max or _is_final(fault, retry):
         return 0

@@ -194,6 +194,15 @@ def test_a_task_that_expired_by_a_deadline_that_was_moved_is_handed_out_again() 
     play = Playbook(topology(a="ask -> b")).on(requested(), task("a", expiry_ms=AT_MS + 60_000))
     play.let(happens("paused"))
     play.at_ms += 60_000
-    play.on(failed("a", "expired", retryable=False))
-    play.at_ms += 1_000
+    play.on(failed("a", "expired", retryable=False), retry(due_ms=play.at_ms + 1_000))
+    play.on(due("a"))
     play.on(happens("resumed"), deadline(AT_MS + 121_000), task("a", attempt=2, expiry_ms=AT_MS + 121_000))
+
+
+def test_a_worker_whose_clock_is_ahead_is_not_asked_again_at_wire_speed() -> None:
+    play = Playbook(topology(a="ask -> b")).on(requested(), task("a"))
+    for attempt in (2, 3, 4):
+        play.on(failed("a", "expired", retryable=False), retry(due_ms=play.at_ms + 1_000, attempt=attempt))
+        play.on(due("a"), task("a", attempt=attempt))
+    play.on(failed("a", "expired", retryable=False, after_ms=56_500), note("expired"))
+    play.on(due(), ended("stopped", refusals=["deadline"]))
