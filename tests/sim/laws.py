@@ -18,6 +18,10 @@ from tests.sim.broker import Broker
 Attempt = tuple[str, int]
 
 
+UNTRIED = ("later", "expired")
+"""Faults of attempts that are made up for: the agent did not want to, or a clock that is ahead kept it from it."""
+
+
 class Facts:
     """What the log says about tasks, by task id and attempt."""
 
@@ -55,7 +59,7 @@ class Facts:
                 of_run[key] = max(tokens, of_run.get(key, 0))
             if event.kind == FAILED and key not in self.failed:
                 self.failed[key] = event
-                self.later[event.task_id] += event.fault is not None and event.fault.code == "later"
+                self.later[event.task_id] += event.fault is not None and event.fault.code in UNTRIED
 
 
 def breaches(broker: Broker, topology: Topology) -> Iterator[str]:
