@@ -9,6 +9,8 @@ takes a partition over that still says so knows that its worker died, and what m
                    process, each marked before, and no longer suspected when they end.
     third death    What was marked and alone is not begun again: it is answered as a `crash_loop`, for good.
 
+Who comes back to its own work, since the log was away for a while, has not died.
+
 So a killer is begun three times, whoever dies with it goes on, and a single death makes nothing slower but by the
 commits before the first records. Nothing is known of a partition whose metadata cannot be read: nothing is suspected.
 """
@@ -45,6 +47,8 @@ class Marks:
     """The one marked record has the process to itself."""
     deaths: Mapping[int, int] = field(default_factory=dict)
     """Record → deaths at which it was in flight, where these are two or more."""
+    by: str = ""
+    """Who is at work: the process, for as long as it lives."""
 
 
 def encode(marks: Marks, place: int) -> str:
@@ -55,6 +59,8 @@ def encode(marks: Marks, place: int) -> str:
         body: dict[str, Any] = {"v": _VERSION}
         if marks.working:
             body |= {"working": True, "claimed": marks.claimed}
+        if marks.by:
+            body["by"] = marks.by
         if marks.careful > place:
             body["careful"] = marks.careful
         if marked:
@@ -83,6 +89,7 @@ def decode(text: str, place: int) -> Marks:
             frozenset(int(offset) + place for offset in body.get("marked", ())),
             body.get("alone") is True,
             {int(offset) + place: int(count) for offset, count in body.get("deaths", ())},
+            str(body.get("by", "")),
         )
     except (orjson.JSONDecodeError, TypeError, ValueError):
         return Marks()
@@ -91,16 +98,18 @@ def decode(text: str, place: int) -> Marks:
 class Watch:
     """What one worker knows and says about one partition while it has it. Offsets rise; nothing here waits."""
 
-    __slots__ = ("_alone", "_deaths", "_marked", "careful", "claimed", "died", "version")
+    __slots__ = ("_alone", "_by", "_deaths", "_marked", "careful", "claimed", "died", "version")
 
-    def __init__(self, found: Marks, *, place: int, end: int) -> None:
-        """`found`: what stood at `place`, where this worker begins. `end`: of the partition, at that time."""
-        self.died = found.working
+    def __init__(self, found: Marks, *, place: int, end: int, by: str = "") -> None:
+        """`found`: what stood at `place`, where this worker begins. `end`: of the partition, at that time. `by`: who
+        takes over; if it is who was at work, the log was away and nobody died."""
+        self.died = found.working and not (by and found.by == by)
         """The one before died."""
+        self._by = by
         self.careful = found.careful
         """Records below are asked for by `suspicion` before they begin."""
         self._deaths = {offset: count for offset, count in found.deaths.items() if offset >= place}
-        if found.working:
+        if self.died:
             for offset in found.marked:
                 self._deaths[offset] = self.suspicion(offset) + 1
             if not found.alone:
@@ -148,5 +157,7 @@ class Watch:
         """What a commit of `place` says. `working` False: the partition is handed over."""
         marks = Marks(careful=self.careful, deaths=self._deaths)
         if working:
-            marks = Marks(True, self.claimed, self.careful, frozenset(self._marked), self._alone, self._deaths)
+            marks = Marks(
+                True, self.claimed, self.careful, frozenset(self._marked), self._alone, self._deaths, self._by
+            )
         return encode(marks, place)

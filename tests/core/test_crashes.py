@@ -234,3 +234,13 @@ def test_processes_that_are_killed_again_and_again_while_they_get_on_condemn_nob
         assert deaths < END
     assert not life.condemned
     assert life.done == set(range(END))
+
+
+def test_who_comes_back_to_its_own_work_has_not_died() -> None:
+    first = Watch(Marks(), place=0, end=END, by="one")
+    first.mark(3)
+    said = decode(first.metadata(0), 0)
+    assert said.by == "one"
+    again, other = Watch(said, place=0, end=END, by="one"), Watch(said, place=0, end=END, by="two")
+    assert (again.died, again.suspicion(3)) == (False, 0)
+    assert (other.died, other.suspicion(3)) == (True, 1)

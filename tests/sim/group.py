@@ -23,6 +23,8 @@ class Enrolled(Protocol):
     host: Host
     topics: tuple[str, ...]
     session_timeout_ms: int
+    given_up: bool
+    """It sends no heartbeat any more."""
 
     def poke(self) -> None:
         """Something about its partitions has changed."""
@@ -54,8 +56,16 @@ class Group:
         self.broker.world.tell(self.name, "joined", member_id)
         if member.host.silent:  # died on its way here
             self.listen_for(member.host)
+        if member.given_up:
+            self.miss(member)
         self._rebalance()
         return member_id
+
+    def miss(self, member: Enrolled) -> None:
+        """A member that gave up is expelled when its session is over."""
+        for member_id, other in self.members.items():
+            if other is member:
+                self.broker.world.later(member.session_timeout_ms, self.leave, member_id)
 
     def leave(self, member_id: str) -> None:
         """A member says farewell, or is expelled."""

@@ -24,6 +24,7 @@ class SimMember:
         self.topics = tuple(topics)
         self.session_timeout_ms = session_timeout_ms
         self.id = ""
+        self.given_up = False
         self._broker = broker
         self._world = broker.world
         self._group: Group = broker.group(group)
@@ -93,6 +94,18 @@ class SimMember:
             return
         self._closing = True
         self._changed.set()
+        try:
+            error = await self._part()
+        finally:  # also when that was cancelled: half closed, it would keep its partitions for ever
+            self._closed = True
+            self._fetcher.wake()
+            self._fall_silent()
+        error = error or (None if isinstance(self._failure, LogUnavailable) else self._failure)
+        if error is not None:
+            raise error
+
+    async def _part(self) -> Exception | None:
+        """Let go, and say farewell. Answers what the listener raised."""
         error: Exception | None = None
         if self._follower is not None:
             await asyncio.wait([self._follower], timeout=self.session_timeout_ms / 1000)
@@ -107,10 +120,7 @@ class SimMember:
             await self._world.ask(self.host, self._where, lambda: self._group.leave(member_id), where=self._where)
         except LogUnavailable:
             pass  # the missing heartbeat says the same, only later
-        self._world.later(self.session_timeout_ms, self._group.leave, self.id)
-        error = error or (None if isinstance(self._failure, LogUnavailable) else self._failure)
-        if error is not None:
-            raise error
+        return error
 
     # ---------------------------------------------------------------------------------------- following the coordinator
 
@@ -120,8 +130,17 @@ class SimMember:
 
     async def open(self) -> None:
         """Join and begin to follow. Raises LogUnavailable."""
-        await self._join()
+        try:
+            await self._join()
+        except BaseException:
+            self._fall_silent()
+            raise
         self._follower = asyncio.get_running_loop().create_task(self._follow(), name=self._where)
+
+    def _fall_silent(self) -> None:
+        """No heartbeat comes any more, whatever becomes of a join that is on its way."""
+        self.given_up = True
+        self._group.miss(self)
 
     async def _join(self) -> None:
         self.id = await self._world.ask(

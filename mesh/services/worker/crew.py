@@ -40,8 +40,10 @@ class Worker:
         drain_timeout_ms: int = 10_000,
         grace_ms: int = CANCEL_GRACE_MS,
         strays_max: int = STRAYS_MAX,
+        holder: str = "",
     ) -> None:
-        solo, holder = Solo(), token_hex(8)
+        """`holder` names the process: work that was begun under the same name has not died with another one."""
+        solo, holder = Solo(), holder or token_hex(8)
         self._strays_max = strays_max
         self._spent = asyncio.Event()
         self.shifts: Mapping[str, AgentShift] = {

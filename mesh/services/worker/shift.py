@@ -61,7 +61,7 @@ class AgentShift:
         self.held = False
         """Stopped by somebody: nothing is begun."""
         self._log, self._topology, self._clock, self._solo = log, topology, clock, solo
-        self._spec = spec
+        self._spec, self._holder = spec, holder
         self._group = f"{topology.prefix}.{spec.name}"
         self._spans = Spans()
         self._records_max = records_max
@@ -182,7 +182,7 @@ class AgentShift:
                 bounds = await self._log.bounds(topic)
             place = bounds[number].start if commit is None and bounds is not None else commit.offset if commit else 0
             end = place if bounds is None else bounds[number].end
-            held.begin(Watch(marks, place=place, end=end), place)
+            held.begin(Watch(marks, place=place, end=end, by=self._holder), place)
             if held.watch.died:
                 self.counts.deaths += 1
                 _log.warning("a worker died", agent=self.name, partition=number, suspected=held.watch.suspected)
