@@ -19,6 +19,7 @@ from mesh.wire.mirror import read_mirror
 from mesh.wire.ports import TopicSpec
 from mesh.wire.sqlite import SqliteBoard
 from mesh.wiring import open_board, open_log
+from tests.wire.log_kit import until
 
 TOPOLOGY = load("""
 mesh: {name: t, inbox: {partitions: 2}}
@@ -87,8 +88,7 @@ async def test_a_process_that_was_ready_bears_a_log_that_was_away(tmp_path: Path
     process = Process(log, TOPOLOGY, settings, services=["intake"])
     process.intake = away = Away(log, TOPOLOGY)
     async with asyncio.timeout(10), running(process):
-        while process.intake is away:
-            await asyncio.sleep(0.005)
+        await until(lambda: process.intake is not away)
         await process.wait_ready()  # the new one
     await log.close()
 
