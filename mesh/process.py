@@ -45,10 +45,12 @@ class Process:
         agents: Mapping[str, Agent] | None = None,
         board: Board | None = None,
         clock: Clock | None = None,
+        name: str = "",
     ) -> None:
+        """`name`: of this process in what it leaves on the log, another one for each; by default made by chance."""
         self.log, self.topology = log, topology
         self._clock = clock or SystemClock()
-        self._holder = token_hex(8)
+        self._holder = name or token_hex(8)
         self._stop = asyncio.Event()
         self._build = partial(self._build_services, settings, frozenset(services), agents, board)
         self._build()

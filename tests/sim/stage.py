@@ -66,6 +66,7 @@ class Machine:
             agents={name: agent(stage.topology.agents[name], stage.moods.act) for name in self.shape.agents},
             board=SimBoard(stage.store, self.host),
             clock=SimClock(stage.world, self.host),
+            name=self.host.name,
         )
         if self.process.orchestrator is not None and plan.checkpoint_us >= 0:
             costs = COSTS._replace(tail_us_min=plan.checkpoint_us, run_us=0, ended_us=0)

@@ -18,8 +18,9 @@ SEEDS = int(os.environ.get("SIM_SEEDS", "200"))
 OUTSIDE = ("wire/clock.py", "wire/kafka/", "wire/redis", "wire/sqlite/", "wire/otel.py")
 """Of the wire what the simulation has something else for."""
 BESIDE = ("context.py", "process.py")
-HARMLESS = {"services/worker/crew.py: secrets", "wire/mirror.py: secrets"}
-"""Names under which a process holds leases: compared with themselves and never written to the log."""
+HARMLESS = {"services/worker/crew.py: secrets", "wire/mirror.py: secrets", "process.py: secrets"}
+"""Names under which a process holds leases: compared with themselves and never written to the log; and the name of a
+process, which the simulation gives."""
 SEARCHED_MAX = 40
 """Seeds in which a planted bug is found, from where it says; elsewhere only when other changes moved it."""
 
@@ -35,6 +36,11 @@ def simulate(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[s
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize("seed", [38, 10_621])
+def test_a_seed_that_found_a_bug_finds_it_no_more(seed: int) -> None:
+    assert not run(narrowed(seed)).violations
 
 
 def test_no_seed_finds_anything() -> None:

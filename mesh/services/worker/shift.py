@@ -279,8 +279,8 @@ class AgentShift:
                 await self._do(attempt)
                 if not attempt.abandoned:
                     watch.ended(offset)
-                    if alone:  # nobody who begins after this is to be mistaken for it
-                        await self._commit([held])
+                    for working in (True, False) if alone else ():  # also while it is handed over: nobody who
+                        await self._commit([held], working=working)  # begins now is to be mistaken for it
         finally:
             if not attempt.abandoned:
                 leave()
