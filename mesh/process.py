@@ -6,30 +6,23 @@ each other; they meet only on the log.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from secrets import token_hex
 from typing import Any
 
 from mesh.core.agent import Agent
-from mesh.core.errors import LogUnavailable, MeshError, WorkerSpent
+from mesh.core.errors import MeshError, WorkerSpent
 from mesh.core.topology import Topology
 from mesh.services.intake import Intake
 from mesh.services.orchestrator import Orchestrator
 from mesh.services.worker import Worker
 from mesh.settings import Settings
 from mesh.wire.clock import SystemClock
-from mesh.wire.diagnostics import diagnostics
 from mesh.wire.mirror import BoardKeeper, is_mirrored
 from mesh.wire.ports import Board, Clock, Log
 from mesh.wiring import topic_specs
 
 SERVICES = ("intake", "orchestrator", "worker")
-LOG_AWAY_MS_MAX = 60_000
-"""How long a process that was ready bears a log that is away before it ends."""
-LOG_RETRY_MS = 500
-_log = diagnostics("process")
 
 
 class Process:
@@ -48,21 +41,12 @@ class Process:
         name: str = "",
     ) -> None:
         """`name`: of this process in what it leaves on the log, another one for each; by default made by chance."""
-        self.log, self.topology = log, topology
-        self._clock = clock or SystemClock()
-        self._holder = name or token_hex(8)
-        self._stop = asyncio.Event()
-        self._build = partial(self._build_services, settings, frozenset(services), agents, board)
-        self._build()
-
-    def _build_services(
-        self, settings: Settings, services: Set[str], agents: Mapping[str, Agent] | None, board: Board | None
-    ) -> None:
-        log, topology, clock = self.log, self.topology, self._clock
+        clock = clock or SystemClock()
         options: dict[str, Any] = {
             "records_max": settings.poll_records_max,
             "session_timeout_ms": settings.session_timeout_ms,
         }
+        self.log, self.topology = log, topology
         self.orchestrator = Orchestrator(log, topology, clock, **options) if "orchestrator" in services else None
         self.intake = Intake(log, topology, **options) if "intake" in services else None
         self.worker = self.keeper = None
@@ -76,11 +60,12 @@ class Process:
                 drain_timeout_ms=settings.drain_timeout_ms,
                 grace_ms=settings.cancel_grace_ms,
                 strays_max=settings.strays_max,
-                holder=self._holder,
+                holder=name,
                 **options,
             )
             if is_mirrored(log, board):
                 self.keeper = BoardKeeper(log, board, topology, clock)
+        self._stop = asyncio.Event()
 
     def stop(self) -> None:
         """Ask every service to drain and end; `run` then returns."""
@@ -88,32 +73,7 @@ class Process:
 
     async def run(self) -> None:
         """Run until `stop`. An error of one service ends the others and is raised; a worker that is spent lets the
-        others end in good order before.
-
-        When the log was away all begin anew, for at most `LOG_AWAY_MS_MAX`: a process that ended would leave nobody
-        to say that it was no task that killed it.
-        """
-        away_since_ms: float | None = None
-        was_ready = False
-        while True:
-            began_ms = self._clock.monotonic_ms()
-            try:
-                await self._run_once()
-            except BaseExceptionGroup as error:
-                now_ms = self._clock.monotonic_ms()
-                was_ready = was_ready or self._is_ready()
-                if away_since_ms is None or now_ms - began_ms > LOG_AWAY_MS_MAX:
-                    away_since_ms = now_ms
-                lasting = now_ms - away_since_ms > LOG_AWAY_MS_MAX
-                if lasting or self._stop.is_set() or not was_ready or error.split(LogUnavailable)[1] is not None:
-                    raise
-                _log.warning("the log was away; beginning anew", reason=str(error.exceptions[0]))
-                await self._clock.sleep_ms(LOG_RETRY_MS)
-                self._build()
-            else:
-                return
-
-    async def _run_once(self) -> None:
+        others end in good order before."""
         spent: list[WorkerSpent] = []
         async with asyncio.TaskGroup() as group:
             for service in (self.orchestrator, self.intake, self.keeper):
@@ -136,11 +96,6 @@ class Process:
     def strays(self) -> int:
         """Calls of agents that were given up and go on; at the end, they would keep the event loop from closing."""
         return 0 if self.worker is None else self.worker.strays
-
-    def _is_ready(self) -> bool:
-        """Whether every service here was ready once since it began."""
-        found = [self.orchestrator, self.intake, *(self.worker.shifts.values() if self.worker is not None else ())]
-        return all(service.ready.is_set() for service in found if service is not None)
 
     async def wait_ready(self) -> None:
         """Returns when every service here has joined its group and restored what it was given."""

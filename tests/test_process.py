@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mesh.core.agent import describe
-from mesh.core.errors import LogUnavailable, TopicsInvalid
+from mesh.core.errors import TopicsInvalid
 from mesh.core.language import load
 from mesh.core.mirror import Change, change_record
 from mesh.process import Process, calm_collector, running
@@ -19,7 +19,6 @@ from mesh.wire.mirror import read_mirror
 from mesh.wire.ports import TopicSpec
 from mesh.wire.sqlite import SqliteBoard
 from mesh.wiring import open_board, open_log
-from tests.wire.log_kit import until
 
 TOPOLOGY = load("""
 mesh: {name: t, inbox: {partitions: 2}}
@@ -67,43 +66,6 @@ async def test_a_service_that_is_cancelled_from_within_is_an_error_and_no_silent
             await process.run()
     (error,) = raised.value.exceptions
     assert str(error).startswith("the cutshort was cancelled from within")
-    await log.close()
-
-
-class Away(Intake):
-    """An intake whose log goes away, when it was ready or before."""
-
-    ready_before = True
-
-    async def run(self, stop: asyncio.Event) -> None:
-        if self.ready_before:
-            self.ready.set()
-        raise LogUnavailable("append did not end")
-
-
-async def test_a_process_that_was_ready_bears_a_log_that_was_away(tmp_path: Path) -> None:
-    settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}")
-    log = open_log(settings)
-    await log.start()
-    process = Process(log, TOPOLOGY, settings, services=["intake"])
-    process.intake = away = Away(log, TOPOLOGY)
-    async with asyncio.timeout(10), running(process):
-        await until(lambda: process.intake is not away)
-        await process.wait_ready()  # the new one
-    await log.close()
-
-
-async def test_a_process_that_was_never_ready_ends_when_the_log_is_away(tmp_path: Path) -> None:
-    settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}")
-    log = open_log(settings)
-    await log.start()
-    process = Process(log, TOPOLOGY, settings, services=["intake"])
-    process.intake = Away(log, TOPOLOGY)
-    process.intake.ready_before = False
-    with pytest.raises(ExceptionGroup) as raised:
-        async with asyncio.timeout(10):
-            await process.run()
-    assert raised.value.subgroup(LogUnavailable) is not None
     await log.close()
 
 

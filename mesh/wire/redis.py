@@ -117,14 +117,14 @@ class RedisBoard:
         self._watches = self._connections(url, WATCHERS_MAX)  # apart, so that watchers never keep writers waiting
 
     def _connections(self, url: str, connections_max: int) -> _Connections:
-        # The deadline around each call is ours, connecting included; the library's own timeouts would only blur it, so
-        # the one it also takes leave with lies beyond ours. Pools never retry.
+        # The deadline around each call is ours; the library's own timeouts would only blur it, but for this one, with
+        # which it also takes leave of a server that is gone. Pools never retry.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections_max,
             timeout=None,
             socket_timeout=None,
-            socket_connect_timeout=(QUEUE_MS_MAX + self._timeout_ms) / 1000,
+            socket_connect_timeout=self._timeout_ms / 1000,
             protocol=2,
         )
         return _Connections(pool, asyncio.Semaphore(connections_max))
@@ -138,7 +138,7 @@ class RedisBoard:
         await self._life("start")
 
     async def close(self) -> None:
-        # Not under our deadline, which would leave sockets open: the library has one of its own.
+        # Not under our deadline, which would leave sockets open: the library gives each connection `timeout_ms`.
         closing = (self._calls.pool.aclose(), self._watches.pool.aclose())
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(error, BaseException) and not isinstance(error, exceptions.RedisError | OSError):
