@@ -43,6 +43,10 @@ TROUBLE = ("odd",)
 """Names of keepers whose process faults may end from within."""
 
 
+REST_WAIT_S = 60.0
+"""How long a mesh may take to come to rest after its last outcome."""
+
+
 class Row(NamedTuple):
     """One fault, judged."""
 
@@ -250,6 +254,10 @@ class Field:
 
     async def verdict(self) -> tuple[list[Row], list[str]]:
         """Drain the mesh, let the checker judge. Rows by fault, and what is wrong with all of it."""
+        # Outcomes may all be there while copies of records are still on their way through the mesh.
+        until_s = time.monotonic() + REST_WAIT_S
+        while await lags(self.log, self.topology) and time.monotonic() < until_s:
+            await asyncio.sleep(0.2)
         await self._end_mesh()
         checked = await self._checked()
         wrong: list[str] = checked["wrong"]
