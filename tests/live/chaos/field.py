@@ -256,7 +256,7 @@ class Field:
         """Drain the mesh, let the checker judge. Rows by fault, and what is wrong with all of it."""
         # Outcomes may all be there while copies of records are still on their way through the mesh.
         until_s = time.monotonic() + REST_WAIT_S
-        while await lags(self.log, self.topology) and time.monotonic() < until_s:
+        while await lags(self.log, self.topology) and time.monotonic() < until_s:  # noqa: ASYNC110  # no event tells
             await asyncio.sleep(0.2)
         await self._end_mesh()
         checked = await self._checked()
