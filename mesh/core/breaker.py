@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mesh.core import control
-from mesh.core.control import BREAKER, OPENED, Control
+from mesh.core.control import BREAKER, CLOSED, OPENED, Control
 from mesh.core.effect import Turn
 from mesh.core.event import FAILED, SUCCEEDED, Event, Fault
 from mesh.core.run import Run
@@ -37,7 +36,7 @@ class Breaker(NamedTuple):
     """mesh.control has told of it: when that says no more that it is open, it is closed."""
 
 
-CLOSED: Final = Breaker()
+CALM: Final = Breaker()
 Breakers = Mapping[str, Breaker]
 """Agent → its breaker, where it is not closed and calm."""
 NO_BREAKERS: Final[Breakers] = MappingProxyType({})
@@ -62,9 +61,9 @@ def heard(breakers: dict[str, Breaker], run: Run | None, event: Event, topology:
     task = None if run is None else run.open.get(event.task_id)
     if rule is None or task is None or (task.agent, task.attempt) != (event.agent, event.attempt) or task.held:
         return breakers
-    before = breakers.get(event.agent, CLOSED)
+    before = breakers.get(event.agent, CALM)
     if event.kind == SUCCEEDED:
-        after = CLOSED
+        after = CALM
     elif event.kind == FAILED and (event.fault is None or _is_sick(event.fault)):
         after = _failed_once_more(before, rule, event.at_ms)
     else:
@@ -74,7 +73,7 @@ def heard(breakers: dict[str, Breaker], run: Run | None, event: Event, topology:
 
 def asked(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: int) -> dict[str, Breaker]:
     """The breakers after a task was handed to an agent: one that is half-open waits `open_ms` for the answer."""
-    breaker, rule = breakers.get(agent, CLOSED), topology.agents[agent].breaker
+    breaker, rule = breakers.get(agent, CALM), topology.agents[agent].breaker
     if rule is None or not breaker.until_ms or at_ms < breaker.until_ms:
         return breakers
     return _with(breakers, agent, breaker._replace(until_ms=at_ms + rule.open_ms))
@@ -89,7 +88,7 @@ def told(breakers: Breakers, said: Control, topology: Topology) -> dict[str, Bre
         spec = topology.agents.get(switch.agent)
         if switch.what != BREAKER or spec is None or spec.breaker is None:
             continue
-        before = kept.get(switch.agent, CLOSED)
+        before = kept.get(switch.agent, CALM)
         until_ms = before.until_ms or switch.at_ms + spec.breaker.open_ms
         kept[switch.agent] = Breaker(before.failures, until_ms, shared=True)
     return kept
@@ -97,11 +96,11 @@ def told(breakers: Breakers, said: Control, topology: Topology) -> dict[str, Bre
 
 def turn(before: Breakers, after: Breakers, event: Event) -> Turn | None:
     """What mesh.control should say after an answer: that its agent's breaker was opened, or closed."""
-    was, now = before.get(event.agent, CLOSED), after.get(event.agent, CLOSED)
+    was, now = before.get(event.agent, CALM), after.get(event.agent, CALM)
     if bool(was.until_ms) == bool(now.until_ms):
         return None
     why = f"{now.failures} failures in a row" if now.until_ms else "it answered"
-    return Turn(event.agent, OPENED if now.until_ms else control.CLOSED, why, event.run_id, event.id, event.at_ms)
+    return Turn(event.agent, OPENED if now.until_ms else CLOSED, why, event.run_id, event.id, event.at_ms)
 
 
 def _failed_once_more(before: Breaker, rule: BreakerRule, at_ms: int) -> Breaker:
@@ -116,4 +115,4 @@ def _is_sick(fault: Fault) -> bool:
 
 def _with(breakers: Breakers, agent: str, breaker: Breaker) -> dict[str, Breaker]:
     others = {name: other for name, other in breakers.items() if name != agent}
-    return others if breaker == CLOSED else {**others, agent: breaker}
+    return others if breaker == CALM else {**others, agent: breaker}

@@ -139,15 +139,19 @@ def dispatch(
             inputs = (*inputs, mark)
         id = derive(run.id, origin.id, ordinal)
         task = Task(id, spec.name, len(path) + 1, path_to(path, spec.name), branch, event.id, 1, inputs, None, past)
-        run.open[id] = task
-        run.tasks += 1
         if visits_cap(spec, limits) is not None:
             run.visits = {**run.visits, spec.name: visits}
-        reserve(run, spec)
-        if run.trouble.paused or breakers:
-            start(run, task, Held(type, content_type, data, 0), event, topology, breakers, effects)
-        else:
-            effects.append(publish(run, task, type, content_type, data, event.at_ms, topology))
+        begin(run, task, Held(type, content_type, data, 0), event, topology, breakers, effects)
+
+
+def begin(
+    run: Run, task: Task, given: Held, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
+) -> None:
+    """One more task of the run, with its first attempt paid for; that it may be made has been checked."""
+    run.open[task.id] = task
+    run.tasks += 1
+    reserve(run, topology.agents[task.agent])
+    start(run, task, given, event, topology, breakers, effects)
 
 
 def start(
@@ -159,9 +163,9 @@ def start(
     """
     if task.held is not None:
         run.state_bytes -= len(task.held.data)
+        run.open[task.id] = task = replace(task, held=None)
     until_ms = open_until(breakers, task.agent, event.at_ms)
     if not run.trouble.paused and not until_ms:
-        run.open[task.id] = task = replace(task, held=None)
         effects.append(publish(run, task, given.type, given.content_type, given.data, event.at_ms, topology))
         return
     refusal = refuse_state(run, len(given.data), task, topology.limits)

@@ -14,7 +14,7 @@ from mesh.core.backoff import delay_ms
 from mesh.core.breaker import Breakers, stand_in
 from mesh.core.budget import refuse_spend, reserve, settle
 from mesh.core.dead import give_up, remember
-from mesh.core.dispatch import path_to, start, wait
+from mesh.core.dispatch import begin, path_to, wait
 from mesh.core.effect import Effect, Note
 from mesh.core.emission import refuse_state
 from mesh.core.event import Event, Fault, derive
@@ -85,19 +85,15 @@ def fall_back(
     inputs = (*task.inputs, mark) if mark else task.inputs
     id = derive(run.id, task.id, "fallback")
     del run.open[task.id]
-    run.open[id] = new = Task(
-        id, name, task.depth, path_to(above, name), task.branch, event.id, inputs=inputs, past=past
-    )
-    run.tasks += 1
+    new = Task(id, name, task.depth, path_to(above, name), task.branch, event.id, inputs=inputs, past=past)
     if visits_cap(spec, limits) is not None:
         run.visits = {**run.visits, name: visits}
-    reserve(run, spec)
     effects.append(Note("fell_back", f"{name!r} is asked in the place of {task.agent!r}", run.id))
     if past.errors > limits.cascade_max and not run.trouble.paused:
         why = f"cascade: {', '.join(past.failed)} failed one after another, at most {limits.cascade_max} may"
         run.trouble = run.trouble._replace(paused=why, paused_ms=event.at_ms)
         effects.append(Note("cascade", f"the run is paused: {why}", run.id))
-    start(run, new, given, event, topology, breakers, effects)
+    begin(run, new, given, event, topology, breakers, effects)
     return True
 
 

@@ -6,9 +6,9 @@ mended) goes to the agent that was meant first, and a run that had ended is open
 """
 
 from mesh.core.breaker import Breakers
-from mesh.core.budget import refuse_spend, reserve
+from mesh.core.budget import refuse_spend
 from mesh.core.dead import dead_request, refuse
-from mesh.core.dispatch import deadline_timer, path_to, start
+from mesh.core.dispatch import begin, deadline_timer, path_to, start
 from mesh.core.effect import Effect, Note
 from mesh.core.event import Event, derive
 from mesh.core.lineage import Refusal, input_mark
@@ -80,10 +80,7 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
     task = Task(id, name, len(above) + 1, path_to(above, name), branch, event.id, inputs=inputs)
     if mark and mark not in inputs:
         task.inputs = (*inputs, mark)
-    run.open[id] = task
-    run.tasks += 1
-    reserve(run, spec)
-    start(run, task, Held(event.type, event.content_type, event.data, 0), event, topology, breakers, effects)
+    begin(run, task, Held(event.type, event.content_type, event.data, 0), event, topology, breakers, effects)
 
 
 def _take_back(run: Run, event: Event, dead: Task | None) -> None:
