@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 from uuid_utils import uuid7
 
-from mesh.core.codec import Unreadable, read, write
+from mesh.core.codec import Unreadable, read
 from mesh.core.control import Switch, control_record, wish
 from mesh.core.encode import encode
 from mesh.core.errors import InvalidInput, LogUnavailable, NotAccepted, WaitTimeout
@@ -29,6 +29,7 @@ from mesh.core.ingress import REJECTED_TYPE, Rejected, Request, open_request
 from mesh.core.partition import partition_of
 from mesh.core.reasons import REASONS
 from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.records import inbox_record
 from mesh.core.strict import Flaw
 from mesh.core.topology import Topology
 from mesh.settings import Settings
@@ -162,7 +163,7 @@ class Mesh:
         for event in requests:
             if (seen := self._recent.get(event.run_id)) is not None and seen.type == REJECTED_TYPE:
                 self._forget(event.run_id)  # asked again, perhaps corrected
-        records = [NewRecord(self.topology.inbox, e.run_id.encode(), e.data, write(e)) for e in requests]
+        records = [inbox_record(e, self.topology) for e in requests]
         runs: list[Run] = []
         for event, verdict in zip(requests, await self.log.append(records), strict=True):
             if isinstance(verdict, Refused):

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,6 +104,8 @@ class Host:
         self._embedded = embedded_path(session.settings.log) is not None
         self._create_topics = create_topics or self._embedded
         self._child = child
+        self._name = token_hex(8)
+        """The same after the log was away: who comes back to its own work has not died."""
         self._began = time.monotonic()
         self._process: Process | None = None
         self._here = asyncio.Event()
@@ -182,6 +185,7 @@ class Host:
                 services=self._services,
                 agents=self._agents,
                 board=board,
+                name=self._name,
             )
             async with asyncio.TaskGroup() as group:
                 stopping = group.create_task(self._pass_on(process))

@@ -1,4 +1,5 @@
-"""Ends a process whose event loop does not turn any more: a function blocks it, and nothing in the loop can help.
+"""Tells of an event loop that does not turn: a function blocks it. After long it ends the process, as nothing in the
+loop can help.
 
 Meanwhile no heartbeat goes out, so the partitions go to somebody else after the session timeout, and what blocks is
 begun there; whoever blocks three processes in a row is found (`core.crashes`). Without this each of them would stay
@@ -14,9 +15,14 @@ from types import TracebackType
 from typing import Self
 
 from mesh.core.errors import WorkerSpent
+from mesh.wire.diagnostics import diagnostics
 
 LOOK_EVERY_S = 0.2
+TELL_FROM_S = 1.0
+"""A loop that stands still for so long is told of: the next heartbeats, timers and answers are late by as much."""
 STACK_FRAMES_MAX = 12
+REMEDY = "Await what takes long, or write the agent as a plain `def`: it then gets a thread"
+_log = diagnostics("worker")
 
 
 class Watchdog:
@@ -50,15 +56,20 @@ class Watchdog:
         # Counts its own looks instead of asking a clock: it was stopped whenever the loop was.
         while not self._over.wait(LOOK_EVERY_S):
             seen, looks = (seen, looks + 1) if seen == self._turns else (self._turns, 0)
+            if looks == round(TELL_FROM_S / LOOK_EVERY_S):
+                at = self._stack()[-1]
+                where = f"{at.filename}:{at.lineno} {at.name}"
+                _log.warning("an agent blocks the event loop", for_s=TELL_FROM_S, where=where, remedy=REMEDY)
             if looks >= self._looks_max:
                 self._end(looks * LOOK_EVERY_S)
 
+    def _stack(self) -> traceback.StackSummary:
+        return traceback.extract_stack(sys._current_frames().get(self._watched), STACK_FRAMES_MAX)
+
     def _end(self, blocked_s: float) -> None:
-        frame = sys._current_frames().get(self._watched)
-        stack = "".join(traceback.format_stack(frame)[-STACK_FRAMES_MAX:])
         text = (
             f"error: nothing else could run for {blocked_s:.0f} s, since this function blocks the event loop; the"
-            f" process ends. Await what takes long, or write the agent as a plain `def`: it then gets a thread\n{stack}"
+            f" process ends. {REMEDY}\n{''.join(self._stack().format())}"
         )
         os.write(sys.stderr.fileno(), text.encode("utf-8", "replace"))
         os._exit(WorkerSpent.exit_code)

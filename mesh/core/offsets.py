@@ -15,12 +15,13 @@ from collections import deque
 class OffsetTracker:
     """Which taken offsets are not finished. Offsets are taken in rising order. All calls are O(1) amortised."""
 
-    __slots__ = ("_next", "_taken", "_working")
+    __slots__ = ("_first", "_next", "_taken", "_working")
 
     def __init__(self) -> None:
         self._taken: deque[int] = deque()
         """In rising order, from the lowest unfinished one on."""
         self._working: set[int] = set()
+        self._first = 0
         self._next: int | None = None
 
     def __len__(self) -> int:
@@ -31,6 +32,8 @@ class OffsetTracker:
         """A record was received. Raises ValueError when offsets do not rise."""
         if self._next is not None and offset < self._next:
             raise ValueError(f"offset {offset} was taken after {self._next - 1}; offsets rise within an assignment")
+        if self._next is None:
+            self._first = offset
         self._taken.append(offset)
         self._working.add(offset)
         self._next = offset + 1
@@ -42,6 +45,14 @@ class OffsetTracker:
         self._working.remove(offset)
         while self._taken and self._taken[0] not in self._working:
             self._taken.popleft()
+
+    def finished(self, offset: int) -> bool:
+        """Whether this record was taken and is finished, committed or not."""
+        return self._next is not None and self._first <= offset < self._next and offset not in self._working
+
+    def reaches(self, place: int) -> bool:
+        """Whether anything at or behind this place was taken."""
+        return self._next is not None and self._next > place
 
     def place(self) -> int | None:
         """The offset to commit: everything below it is finished. None when nothing was taken."""

@@ -57,6 +57,11 @@ HEADERS_KEPT_MAX = 64
 """Headers of a refused record that go with the record in its place, the last ones."""
 
 
+def inbox_record(event: Event, topology: Topology) -> NewRecord:
+    """A request, an answer or a signal on its way to its run."""
+    return NewRecord(topology.inbox, event.run_id.encode(), event.data, write(event))
+
+
 def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish | Turn, topology: Topology) -> NewRecord:
     """The record that performs an effect."""
     match effect:
@@ -89,7 +94,7 @@ def due_record(timer: Schedule, at_ms: int, topology: Topology) -> NewRecord:
         task_id=timer.task_id,
         attempt=timer.attempt or 1,
     )
-    return NewRecord(topology.inbox, timer.run_id.encode(), event.data, write(event))
+    return inbox_record(event, topology)
 
 
 def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
@@ -163,7 +168,7 @@ def _failure(refused: Event, fault: Fault, topology: Topology) -> NewRecord:
     answer = replace(refused, kind=FAILED, data=b"null", content_type=JSON, fault=fault)
     answer.id = f"{refused.id.removesuffix(f':{refused.kind}')}:{FAILED}"
     answer.origin = "" if refused.kind == TASK else refused.origin
-    return NewRecord(topology.inbox, refused.run_id.encode(), answer.data, write(answer))
+    return inbox_record(answer, topology)
 
 
 def capped(stack: str) -> str:

@@ -15,7 +15,7 @@ from mesh.core.event import OUTCOME, Event, derive
 from mesh.core.fold import dead_record
 from mesh.core.ingress import REJECTED_TYPE, Rejected, admit
 from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.core.records import dead_letter
+from mesh.core.records import dead_letter, inbox_record
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.loop import Loop
@@ -70,7 +70,7 @@ class Intake:
                     out.append(rejection(request, self._topology))
             else:
                 request.at_ms = record.timestamp
-                out.append(NewRecord(self._topology.inbox, request.run_id.encode(), request.data, write(request)))
+                out.append(inbox_record(request, self._topology))
         return out
 
     def drop(self, partition: TopicPartition) -> None:

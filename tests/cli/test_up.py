@@ -165,8 +165,10 @@ def test_a_process_whose_agent_blocks_everything_ends_and_says_where(project: Cl
         "\n\n@agent\nasync def hear(said: WordSaid) -> WordHeard:\n    import time\n\n    time.sleep(50)  # like so\n"
     )
     desk.write_text(desk.read_text() + blocking)
-    with project.up(env={"MESH_BLOCKED_MS_MAX": "600"}) as running:
+    with project.up(env={"MESH_BLOCKED_MS_MAX": "1500"}) as running:
         project("publish", "word.said", '{"word": "x"}')
+        told = running.err_until("an agent blocks the event loop")
+        assert "desk.py:" in told
         done = running.end()
     assert done.code == 7
     assert "blocks the event loop" in done.err

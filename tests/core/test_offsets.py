@@ -100,6 +100,9 @@ class Tracked(RuleBasedStateMachine):
         place = working[0] if working else self.taken[-1] + 1 if self.taken else None
         assert self.tracker.place() == place
         assert all(offset in self.finished for offset in self.taken if place is not None and offset < place)
+        assert all(self.tracker.finished(offset) == (offset in self.finished) for offset in self.taken)
+        assert not self.tracker.finished(-1)
+        assert self.tracker.reaches(6) == (bool(self.taken) and self.taken[-1] >= 6)
         assert len(self.tracker) == sum(place is not None and offset >= place for offset in self.taken)
 
 

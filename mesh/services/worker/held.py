@@ -9,15 +9,22 @@ from mesh.wire.ports import Commit
 
 
 class Held:
-    """What a worker knows about a partition that is its own. Another assignment of it has another one."""
+    """What a worker knows about a partition that is its own. Another assignment of it has another one.
+
+    A partition that comes back to the process (each rebalance takes all and gives most of it back; a process whose loop
+    was blocked was put out of its group) brings back what was answered here and not committed. That is not begun again:
+    a function that always blocks for longer than the session timeout would be called for ever.
+    """
 
     __slots__ = (
-        *("_said", "begun", "claimed", "live", "marks"),
+        *("_news", "_said", "_sent", "before", "begun", "claimed", "live", "marks"),
         *("open", "partition", "place", "ready", "tracker", "watch"),
     )
 
-    def __init__(self, partition: TopicPartition) -> None:
+    def __init__(self, partition: TopicPartition, before: "Held | None" = None) -> None:
         self.partition = partition
+        self.before = before
+        """The last assignment of it to this process, as far as something of it may come back."""
         self.live = True
         """It is ours. Afterwards nothing of it is begun."""
         self.begun = False
@@ -34,10 +41,41 @@ class Held:
         """Records below may begin, as a commit has said."""
         self.marks = asyncio.Semaphore(MARKED_MAX)
         self._said: tuple[int, int, bool] | None = None
+        self._sent: set[int] = set()
+        """Answered when it was not ours any more."""
+        self._news = asyncio.Event()
 
     def begin(self, watch: Watch, place: int) -> None:
         """What the one before left, and where."""
         self.watch, self.place, self.begun = watch, place, True
+        held = self
+        while (before := held.before) is not None:
+            if before.tracker.reaches(place):
+                held = before
+            else:
+                held.before = before.before
+
+    def send(self, offset: int) -> None:
+        """This record has an answer, which is on its way to the log."""
+        if not self.live:
+            self._sent.add(offset)
+
+    def finish(self, offset: int) -> None:
+        """This record's answer is durable."""
+        self.tracker.finish(offset)
+        self._news.set()
+
+    async def answered_before(self, offset: int) -> bool:
+        """Whether an earlier assignment to this process has answered this record; once that is durable."""
+        held = self.before
+        while held is not None:
+            while offset in held._sent and not held.tracker.finished(offset):
+                held._news.clear()
+                await held._news.wait()
+            if held.tracker.finished(offset):
+                return True
+            held = held.before
+        return False
 
     def saying(self, *, working: bool) -> "Saying | None":
         """What a commit would say now; None when that was said."""

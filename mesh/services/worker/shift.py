@@ -5,18 +5,17 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mesh.core import settle
 from mesh.core.agent import Agent
-from mesh.core.codec import Unreadable, read, write
 from mesh.core.crashes import ALONE_FROM, DEATHS_MAX, Watch, decode
 from mesh.core.errors import Fenced
-from mesh.core.event import TASK, Event, Fault
-from mesh.core.fold import dead_record
+from mesh.core.event import Event, Fault
 from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.core.records import dead_letter
+from mesh.core.records import inbox_record
 from mesh.core.topology import AgentSpec, Topology
 from mesh.services.worker.attempt import Attempt, Caller
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.held import Held, Work
+from mesh.services.worker.misfit import task_in
 from mesh.services.worker.outbox import Outbox
 from mesh.services.worker.solo import Solo
 from mesh.wire.diagnostics import diagnostics
@@ -64,9 +63,8 @@ class AgentShift:
         self._spec, self._holder = spec, holder
         self._group = f"{topology.prefix}.{spec.name}"
         self._spans = Spans()
-        self._records_max = records_max
+        self._records_max, self._drain_timeout_ms = records_max, drain_timeout_ms
         self._session_timeout_ms = session_timeout_ms
-        self._drain_timeout_ms = drain_timeout_ms
         self._revoke_wait_ms = min(REVOKE_WAIT_MS, session_timeout_ms // 6)
         self._grace_ms = grace_ms
         self._cache = None
@@ -80,6 +78,8 @@ class AgentShift:
             strayed=strayed,
         )
         self._partitions: dict[TopicPartition, Held] = {}
+        self._past: dict[TopicPartition, Held] = {}
+        """Partitions that went, as they were then."""
         self._joined: asyncio.Future[Member] | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
         self._commits = asyncio.Lock()
@@ -164,7 +164,7 @@ class AgentShift:
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Listener: see what the one before left, then begin where the group stands."""
-        held = [Held(tp) for tp in partitions]
+        held = [Held(tp, self._past.pop(tp, None)) for tp in partitions]
         self._partitions.update((h.partition, h) for h in held)
         task = asyncio.get_running_loop().create_task(self._take_over(held), name=f"take over {self.name}")
         self._takeovers.add(task)
@@ -208,7 +208,7 @@ class AgentShift:
         """
         gone = [held for tp in partitions if (held := self._partitions.pop(tp, None)) is not None]
         for held in gone:
-            held.live = False
+            held.live, self._past[held.partition] = False, held
         deadline_ms = self._clock.monotonic_ms() + self._revoke_wait_ms
         while any(held.open for held in gone) and self._clock.monotonic_ms() < deadline_ms:
             await self._clock.sleep_ms(5)
@@ -241,6 +241,9 @@ class AgentShift:
         solo = self._solo
         if not work.held.live:
             return  # revoked before it began: the new owner has it
+        if work.held.before is not None and await work.held.answered_before(work.record.offset):
+            work.held.finish(work.record.offset)
+            return
         if work.record.offset < work.held.watch.careful:
             await self._handle_suspect(work)
             return
@@ -310,18 +313,23 @@ class AgentShift:
                 self._outbox.tell(attempt.written())
                 held.open -= 1
         if answer is not None:
-            self._outbox.put(answer, attempt.work, attempt.written())
+            self._send(answer, attempt)
+
+    def _send(self, answer: NewRecord, attempt: Attempt) -> None:
+        attempt.work.held.send(attempt.work.record.offset)
+        self._outbox.put(answer, attempt.work, attempt.written())
 
     async def _answer(self, record: Record, attempt: Attempt) -> NewRecord | None:
-        task = read(record)
-        if isinstance(task, Unreadable) or task.kind != TASK or task.agent != self.name:
-            return self._misfit(task, record)
+        task = task_in(record, self.name, self._topology)
+        if isinstance(task, NewRecord):
+            self.counts.misfits += 1
+            return task
         with self._spans.process(task, topic=record.topic, group=self._group) as span:
             event = await self.caller.answer(span.task, attempt)
             if event is None:
                 return None
             span.answered(event)
-        return NewRecord(self._topology.inbox, event.run_id.encode(), event.data, write(event))
+        return inbox_record(event, self._topology)
 
     def _left(self, attempt: Attempt, event: Event | None) -> None:
         """An attempt was abandoned: its slot is free, its task answered, or kept for later."""
@@ -331,32 +339,24 @@ class AgentShift:
             self._outbox.tell(attempt.written())
             attempt.work.held.open -= 1
         else:
-            record = NewRecord(self._topology.inbox, event.run_id.encode(), event.data, write(event))
-            self._outbox.put(record, attempt.work, attempt.written())
+            self._send(inbox_record(event, self._topology), attempt)
 
     def _condemn(self, work: Work, deaths: int) -> None:
-        task = read(work.record)
+        task = task_in(work.record, self.name, self._topology)
         work.held.open += 1
-        if isinstance(task, Unreadable) or task.kind != TASK or task.agent != self.name:
-            self._outbox.put(self._misfit(task, work.record), work)
+        if isinstance(task, NewRecord):
+            self.counts.misfits += 1
+            self._outbox.put(task, work)
             return
         text = f"{deaths} processes of {self.name} died while they did this, the last one at nothing else"
         event = settle.failed(task, Fault("crash_loop", text, retryable=False), None)
         self.counts.failure("crash_loop")
         _log.warning("a task kills its process; it is not begun again", agent=self.name, run=task.run_id, task=task.id)
-        self._outbox.put(NewRecord(self._topology.inbox, event.run_id.encode(), event.data, write(event)), work)
-
-    def _misfit(self, task: Event | Unreadable, record: Record) -> NewRecord:
-        self.counts.misfits += 1
-        if isinstance(task, Unreadable):
-            return dead_letter(dead_record(record, task.code, task.message), self._topology)
-        text = f"{task.kind!r} for agent {task.agent!r} on the topic of {self.name!r}"
-        code = "wrong_agent" if task.kind == TASK else "unknown_kind"
-        return dead_letter(dead_record(record, code, text, task), self._topology)
+        self._outbox.put(inbox_record(event, self._topology), work)
 
     def _acknowledged(self, work: Work) -> None:
         """A task is finished when its answer is durable, and not before."""
-        work.held.tracker.finish(work.record.offset)
+        work.held.finish(work.record.offset)
         work.held.open -= 1
 
     # ------------------------------------------------------------------------------------------------------- commits

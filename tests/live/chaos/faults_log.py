@@ -14,8 +14,6 @@ from tests.live.chaos.field import Field
 from tests.live.chaos.keeper import Keeper
 
 BOARD_LATE_MS = 250
-BUSY_MS = 500
-"""What a busy machine may add to the deadline of a board call."""
 
 
 async def _more(field: Field, phase: Phase, count: int) -> None:
@@ -257,7 +255,7 @@ LOG = (
             Criterion("some calls met its absence", lambda f: len(board_times(f.notes("board"))) > 0),
             Criterion(
                 "they failed within 250 ms (and what a busy machine adds)",
-                lambda f: all(ms <= BOARD_LATE_MS + BUSY_MS for ms in board_times(f.notes("board"))),
+                lambda f: all(ms <= BOARD_LATE_MS + f.scale.busy_ms for ms in board_times(f.notes("board"))),
             ),
         ),
     ),

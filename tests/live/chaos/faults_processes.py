@@ -104,6 +104,7 @@ async def block_the_loop(field: Field, phase: Phase) -> None:
     await field.upstream.ask("chaos.odd", f"{phase.name}!block", how="block")
     left = await field.upstream.all_ended(field.upstream.of(phase.name), 60)
     phase.facts |= {"took_s": round(time.monotonic() - began, 1), "process_ended": len(keeper.exits) > before}
+    phase.facts["told"] = any("blocks the event loop" in line for line in keeper.child.lines)
     assert not left or not phase.facts["process_ended"]
 
 
@@ -300,6 +301,8 @@ PROCESSES = (
             Criterion(
                 "the blocked run ends all the same", lambda f: [r["ending"] for r in f.odd("block")] == ["completed"]
             ),
+            Criterion("it was begun once", lambda f: f.notes("block") == ["block"]),
+            Criterion("the watchdog says what blocks", lambda f: f.facts["told"]),
         ),
     ),
     Fault(

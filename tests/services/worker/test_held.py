@@ -1,5 +1,7 @@
 """What is known of a partition, and what a commit of it says."""
 
+import asyncio
+
 from mesh.core.crashes import CLAIM, Marks, Watch, decode
 from mesh.core.record import TopicPartition
 from mesh.services.worker.held import Held
@@ -50,3 +52,36 @@ def test_a_hand_over_is_said_even_when_nothing_else_is_new() -> None:
     last = partition.saying(working=False)
     assert last is not None
     assert decode(last.commit.metadata, 5) == Marks()
+
+
+def again(before: Held, place: int) -> Held:
+    """The partition, back in the process."""
+    before.live = False
+    made = Held(before.partition, before)
+    made.begin(Watch(Marks(), place=place, end=100), place)
+    return made
+
+
+async def test_what_was_answered_here_and_not_committed_is_known_when_the_partition_comes_back() -> None:
+    first = held(5)
+    for offset in (5, 6, 7):
+        first.tracker.take(offset)
+    first.finish(6)
+    second = again(first, 5)
+    assert [await second.answered_before(offset) for offset in (4, 5, 6, 7, 8)] == [False, False, True, False, False]
+    third = again(second, 5)
+    first.send(7)
+    waiting = asyncio.ensure_future(third.answered_before(7))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    first.finish(7)
+    assert await waiting
+
+
+async def test_nothing_is_remembered_of_what_cannot_come_back() -> None:
+    first = held(5)
+    first.tracker.take(5)
+    first.finish(5)
+    assert again(first, 6).before is None
+    assert again(again(first, 5), 6).before is None
+    assert again(again(first, 5), 5).before is not None

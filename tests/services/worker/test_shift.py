@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from mesh.core.event import BATCH, TASK, Event
 from mesh.core.record import NewRecord
 from mesh.wire.ports import Board, Log
 from tests.services.conftest import append, read_all, read_until, settled, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, task, topology, worker
+from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, task, topology, until, worker
 
 
 async def test_an_answer_carries_the_lineage_and_the_spending_of_its_task(log: Log, board: Board) -> None:
@@ -177,3 +178,33 @@ async def test_two_workers_share_an_agents_tasks(log: Log, board: Board) -> None
     assert seen["one"]
     assert seen["two"]
     assert seen["one"] | seen["two"] == set(range(200))
+
+
+async def test_a_task_that_runs_on_while_its_partition_goes_and_comes_back_is_not_begun_again(
+    log: Log, board: Board
+) -> None:
+    gate, numbers = asyncio.Event(), range(20)
+    begun: Counter[int] = Counter()
+
+    async def waits(ask: Ask) -> Answer:
+        begun[ask.n] += 1
+        await gate.wait()
+        return Answer(n=ask.n)
+
+    async def hangs(ask: Ask) -> Answer:
+        elsewhere.set()
+        await asyncio.Event().wait()
+        return Answer(n=0)
+
+    mesh, elsewhere = topology(timeout="60s"), asyncio.Event()
+    first, second = worker(log, board, waits, mesh), worker(log, board, hangs, mesh, drain_ms=50, grace_ms=50)
+    async with working(log, mesh, first.run):
+        await append(log, *(task(n) for n in numbers))
+        await until(lambda: len(begun) == len(numbers))
+        async with working(log, mesh, second.run):
+            await elsewhere.wait()
+        await until(lambda: first.shifts["echo"].lanes.queued > 0)  # they came again, and wait for the first
+        gate.set()
+        await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
+    assert begun == Counter(numbers)
+    assert sorted(a.task_id for a in await answers(log, len(numbers))) == sorted(f"t{n}" for n in numbers)
