@@ -106,6 +106,18 @@ def test_what_makes_no_fault_is_refused(brittle: Cli, arguments: tuple[str, ...]
     assert told in done.err
 
 
+def test_who_comes_back_to_its_own_work_after_the_log_was_away_has_not_died(brittle: Cli) -> None:
+    short = {"MESH_APPEND_TIMEOUT_MS": "500", "MESH_SESSION_TIMEOUT_MS": "1000"}
+    with brittle.up(env=short) as running:
+        brittle("publish", "word.said", '{"word": "before"}', "--wait")
+        with brittle.background("break", "log", "--hang", "--for", "30s") as breaking:
+            running.err_until("tried again in")
+            breaking.signal(signal.SIGINT)
+        assert brittle("publish", "word.said", '{"word": "after"}', "--wait").code == 0
+        running.signal(signal.SIGINT)
+        assert "a worker died" not in running.end().err
+
+
 @pytest.mark.parametrize("name", ["log", "board"])
 def test_what_is_not_embedded_is_not_broken_from_here(brittle: Cli, name: str) -> None:
     elsewhere = {"log": "kafka://127.0.0.1:1", "board": "redis://127.0.0.1:1"}[name]
