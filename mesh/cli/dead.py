@@ -42,7 +42,7 @@ async def list_dead(
     """List dead letters, newest first, with what was done about them."""
     async with session.log() as log:
         dead = _dead(log, session, queue)
-        found = [case for case in await dead.choose(chosen) if all or case.standing.state != DROPPED]
+        found = await dead.choose(chosen, dropped=all)
         found.sort(key=lambda case: (-case.letter.at_ms, -case.letter.record.offset))
         shown = await dead.results(found[:limit])
     for case in shown:
@@ -105,8 +105,7 @@ async def export(
     from mesh.dead import letter_json
 
     async with session.log() as log:
-        cases = await _dead(log, session, queue).choose(chosen)
-    cases = [case for case in cases if all or case.standing.state != DROPPED]
+        cases = await _dead(log, session, queue).choose(chosen, dropped=all)
     for case in cases:
         sys.stdout.write(escaped_json(orjson.dumps(letter_json(case.letter)).decode()) + "\n")
     session.screen.note((f"{counted(len(cases), 'letter')} exported", "dim"))
@@ -130,7 +129,7 @@ async def drop(
     screen = session.screen
     async with session.log() as log:
         dead = _dead(log, session, queue)
-        cases = [case for case in await dead.choose(chosen) if case.standing.state != DROPPED]
+        cases = await dead.choose(chosen, dropped=False)
         if cases and yes:
             await ledger_there(session, log)
             entries = await dead.drop(cases, reason=why)

@@ -118,8 +118,9 @@ class DeadLetters:
 
     # ------------------------------------------------------------------------------------------------------ reading
 
-    async def choose(self, chosen: Chosen = ALL) -> list[Case]:
-        """The letters that are chosen, oldest first, each once however often it was written.
+    async def choose(self, chosen: Chosen = ALL, *, dropped: bool = True) -> list[Case]:
+        """The letters that are chosen, oldest first, each once however often it was written; `dropped`: also those
+        that somebody dropped.
 
         Raises NotFound for a name that no letter has, InvalidInput (`ambiguous`) for one that several have.
         """
@@ -131,7 +132,8 @@ class DeadLetters:
             letters.setdefault(letter.id, letter)
         if chosen.names:
             letters = self._named(letters, chosen.names)
-        found = [Case(letter, ledger.standing(letter)) for letter in letters.values() if chosen.fits(letter)]
+        fitting = (Case(letter, ledger.standing(letter)) for letter in letters.values() if chosen.fits(letter))
+        found = [case for case in fitting if dropped or case.standing.state != DROPPED]
         return sorted(found, key=lambda case: (case.letter.at_ms, case.letter.record.offset))
 
     async def entries(self, letter_id: str) -> Sequence[Entry]:
