@@ -10,6 +10,7 @@ from mesh.core.record import Headers, Record, StoredRecord
 from mesh.core.topology import Topology
 from mesh.testing import MeshTest
 from tests.live.chaos.checker import Effect, Evidence, Judge, decided_again, effects_of, gather, header, lags
+from tests.live.chaos.keeper import Footprint, leaks
 from tests.live.chaos.ledger import Entry, Ledger, read
 
 TREES = 3
@@ -205,3 +206,14 @@ def test_the_ledger_tells_what_was_acknowledged_from_what_was_only_asked(tmp_pat
     ledger.acked(["r1"])
     assert read(ledger.path) == ({"r1": first, "r2": second}, {"r1"})
     ledger.close()
+
+
+def test_what_a_process_keeps_from_one_rest_to_a_later_one_is_told() -> None:
+    young, old = Footprint(10, 50, 20, 5), Footprint(130, 80, 22, 6)
+    assert leaks(("worker",), [young, old, Footprint(900, 90, 25, 7)]) == []
+    (memory,) = leaks(("worker", "--agent", "odd"), [young, old, Footprint(900, 97, 25, 7)])
+    assert memory == ("I12 mesh up worker --agent odd: 80 MB after 130 s, 97 after 900 s; expected at most 96")
+    assert leaks(("orchestrator",), [young, old, Footprint(900, 97, 25, 7)]) == []  # it remembers runs
+    files, threads = leaks(("intake",), [young, Footprint(60, 50, 33, 14)])
+    assert "20 files" in files
+    assert "5 threads" in threads

@@ -15,13 +15,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from bench.mesh_processes import ROOT, private_topology
+from bench.mesh_processes import ROOT, Child, private_topology
 from mesh.settings import Settings
 from mesh.wire.ports import TopicSpec
 from mesh.wiring import load_topology, open_log, topic_specs
 from tests.live.chaos.checker import effects_of, lags
 from tests.live.chaos.fault import ALWAYS, Fault, Figures, Phase, Scale
-from tests.live.chaos.keeper import Keeper
+from tests.live.chaos.keeper import Footprint, Keeper, leaks
 from tests.live.chaos.ledger import Ledger
 from tests.live.chaos.load import Upstream
 from tests.live.chaos.proxy import Proxy
@@ -81,6 +81,7 @@ class Field:
         self.keepers: dict[str, Keeper] = {}
         self.phases: list[tuple[Fault, Phase]] = []
         self.started_s = time.time()
+        self._footprints: dict[Child, list[Footprint]] = {}
         self._exits = AsyncExitStack()
         self._mark = f"-{time.time_ns() % 10**8}"
 
@@ -235,9 +236,16 @@ class Field:
         left = await self.upstream.all_ended(self.upstream.of(fault.id), QUIET_S)
         phase.facts["quiet_after_s"] = round(time.monotonic() - healed_s, 1)
         phase.facts["acted_s"] = round(healed_s - began_s, 1)
+        self._measure()
         if left:
             phase.facts["never_ended"] = len(left)
             phase.facts["behind"] = (await lags(self.log, self.topology))[:BEHIND_SHOWN_MAX]
+
+    def _measure(self) -> None:
+        """What the processes take, now that they rest."""
+        for keeper in self.keepers.values():
+            if keeper.is_ready:
+                self._footprints.setdefault(keeper.child, []).append(keeper.footprint)
 
     async def heal(self) -> None:
         """Everything that was stopped or bent goes on as it should."""
@@ -261,6 +269,7 @@ class Field:
         await self._end_mesh()
         checked = await self._checked()
         wrong: list[str] = checked["wrong"]
+        wrong += [text for child, found in self._footprints.items() for text in leaks(child.arguments, found)]
         for keeper in self.keepers.values():
             if keeper.exits[-1].code != 128 + signal.SIGTERM:
                 wrong.append(f"{keeper.name} did not drain: status {keeper.exits[-1].code}")

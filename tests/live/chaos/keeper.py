@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,10 @@ from bench.mesh_processes import Child
 
 PATIENCE_S = 90.0
 FAILPOINT = "tests.live.chaos.failpoint"
+FILES_MORE_MAX, THREADS_MORE_MAX, RSS_MORE_MAX = 12, 8, 0.2
+"""I12: by how much a process may grow from one rest to a later one."""
+GROWN_S = 120.0
+"""Before, the memory of a process still grows."""
 
 
 class Exit(NamedTuple):
@@ -21,6 +25,15 @@ class Exit(NamedTuple):
     at_s: float
     ours: bool
     last_lines: str
+
+
+class Footprint(NamedTuple):
+    """What a process takes, `age_s` seconds after it began."""
+
+    age_s: float
+    rss_mb: float
+    files: int
+    threads: int
 
 
 class Keeper:
@@ -39,6 +52,7 @@ class Keeper:
         self._point = ""
         self._log = ""
         self._ours = False
+        self._began_s = 0.0
         self._ending = False
         self._keeping: asyncio.Task[None] | None = None
 
@@ -102,11 +116,22 @@ class Keeper:
         return self.exits[-1].code
 
     @property
+    def footprint(self) -> Footprint:
+        """Of the process that runs now."""
+        assert self.child.process is not None
+        place = Path(f"/proc/{self.child.process.pid}")
+        told = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line)
+        return Footprint(
+            time.monotonic() - self._began_s,
+            int(told["VmRSS"].split()[0]) / 1024,
+            len(list((place / "fd").iterdir())),
+            int(told["Threads"]),
+        )
+
+    @property
     def rss_mb(self) -> float:
         """Memory of the process that runs now."""
-        assert self.child.process is not None
-        status = Path(f"/proc/{self.child.process.pid}/status").read_text()
-        return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+        return self.footprint.rss_mb
 
     @property
     def surprises(self) -> list[Exit]:
@@ -124,6 +149,7 @@ class Keeper:
             self._ours = self._point.startswith(("before", "after", "during"))
             self._point = "" if self._ours else self._point
             await self.child.spawn()
+            self._began_s = time.monotonic()
             assert self.child.process is not None
             code = await self.child.process.wait()
             self.exits.append(Exit(code, time.monotonic(), self._ours, "".join(list(self.child.lines)[-10:])))
@@ -132,3 +158,24 @@ class Keeper:
             await asyncio.sleep(self._random.uniform(0, self._restart_s_max))
             if self._ending:
                 return
+
+
+def leaks(arguments: Sequence[str], found: Sequence[Footprint]) -> list[str]:
+    """I12: what one process kept, from its first rest to its last. The memory of an orchestrator grows with the runs
+    that it remembers, so that is left out."""
+    first, last = found[0], found[-1]
+    told = [
+        _grown("files", first, last, first.files, last.files, first.files + FILES_MORE_MAX),
+        _grown("threads", first, last, first.threads, last.threads, first.threads + THREADS_MORE_MAX),
+    ]
+    old = next((footprint for footprint in found if footprint.age_s >= GROWN_S), None)
+    if old is not None and arguments[0] != "orchestrator":
+        told.append(_grown("MB", old, last, old.rss_mb, last.rss_mb, old.rss_mb * (1 + RSS_MORE_MAX)))
+    return [f"I12 mesh up {' '.join(arguments)}: {text}" for text in told if text]
+
+
+def _grown(what: str, since: Footprint, last: Footprint, before: float, after: float, limit: float) -> str:
+    if after <= limit:
+        return ""
+    ages = f"after {since.age_s:.0f} s, {after:.0f} after {last.age_s:.0f} s"
+    return f"{before:.0f} {what} {ages}; expected at most {limit:.0f}"
