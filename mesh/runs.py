@@ -51,6 +51,8 @@ class Summary(NamedTuple):
     """Reason codes."""
     failures: tuple[str, ...]
     """Agents."""
+    paused: bool = False
+    """It is open and stands still until somebody resumes it."""
 
     @property
     def took_ms(self) -> int | None:
@@ -385,6 +387,7 @@ def summary_of(history: History) -> Summary:
         len(history.tasks),
         tuple(refusal.code for refusal in history.refusals),
         tuple(failure.agent for failure in history.failures),
+        history.run is not None and not history.ending and bool(history.run.trouble.paused),
     )
 
 

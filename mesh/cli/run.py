@@ -191,7 +191,7 @@ async def resume(
 ) -> int:
     """Let a paused run go on.
 
-    Several runs (--type, --all) are only shown without --yes; those that are not paused stay as they are.
+    Several runs (--type, --all: those that are paused) are only shown without --yes.
     """
     return await act(session, RESUME, run, type=type, every=every, why=why, yes=yes)
 
@@ -208,7 +208,7 @@ def _row(row: Summary, now_ms: int) -> list[Piece]:
     why = [*row.refusals, *(f"{agent} failed" for agent in row.failures)]
     return [
         story.id_of(row.run_id),
-        story.state(row.state),
+        story.state("paused" if row.paused else row.state),
         row.type,
         row.subject,
         took(row.took_ms) if row.took_ms is not None else (took(max(0, now_ms - row.opened_ms)), "dim"),

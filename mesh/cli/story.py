@@ -20,8 +20,9 @@ STYLES: Final = {
     FAILED: "red",
     CANCELLED: "magenta",
     "open": "cyan",
+    "paused": "yellow",
 }
-MARKS: Final = {COMPLETED: "✓", PARTIAL: "◐", STOPPED: "■", FAILED: "✗", CANCELLED: "○", "open": "…"}
+MARKS: Final = {COMPLETED: "✓", PARTIAL: "◐", STOPPED: "■", FAILED: "✗", CANCELLED: "○", "open": "…", "paused": "‖"}
 TASK_STYLES: Final = {DONE: "", WORKING: "cyan", WAITING: "yellow", DEAD: "red", DROPPED: "dim", REPLACED: "yellow"}
 MOMENT_STYLES: Final = {"failed": "red", "dead": "red", "refused": "yellow", "retry": "yellow", "noted": "dim"}
 RESULT_CHARS_MAX: Final = 160
@@ -139,6 +140,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "type": summary.type,
         "subject": summary.subject,
         "state": summary.state,
+        "paused": summary.paused,
         "opened": rfc3339(summary.opened_ms),
         "ended": None if summary.ended_ms is None else rfc3339(summary.ended_ms),
         "took_ms": summary.took_ms,

@@ -101,12 +101,13 @@ async def _several(session: Session, log: "Log", wish: Wish, type: str | None, w
     from mesh.client import Mesh
 
     def wanted(row: Summary) -> bool:
-        return row.state == "open" and (type is None or row.type == type)
+        changes = row.paused if wish is RESUME else not row.paused if wish is PAUSE else True
+        return row.state == "open" and changes and (type is None or row.type == type)
 
     screen = session.screen
     rows = await Runs(log, session.topology).latest(limit=RUNS_MAX, since_ms=0, where=wanted)
     if not rows:
-        screen.note("No such runs are open.")
+        screen.note("No such runs are paused." if wish is RESUME else "No such runs are open.")
         return 0
     if not yes:
         for row in rows:
@@ -118,7 +119,8 @@ async def _several(session: Session, log: "Log", wish: Wish, type: str | None, w
         if len(rows) > SHOWN_MAX:
             screen.note((f"… and {len(rows) - SHOWN_MAX:,} more", "dim"))
         screen.note(
-            f"{counted(len(rows), 'open run')} would be {wish.kind}; nothing was changed. ", ("--yes does it", "dim")
+            f"{counted(len(rows), 'paused run' if wish is RESUME else 'open run')} would be {wish.kind}; nothing was changed. ",
+            ("--yes does it", "dim"),
         )
         return 0
     mesh = Mesh(log, session.topology)

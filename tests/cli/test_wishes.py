@@ -68,6 +68,24 @@ def test_several_runs_are_cancelled_only_with_yes(project: Cli) -> None:
         assert {state_of(project, run) for run in runs} == {"cancelled"}
 
 
+def test_only_paused_runs_are_resumed_and_lists_show_which_those_are(project: Cli) -> None:
+    with project.up():
+        first, second = (napping(project, f"p-{n}", wait=False) for n in range(2))
+        assert project("run", "resume", "--all").err == "No such runs are paused.\n"
+        project("run", "pause", first)
+        assert {row["run"]: row["paused"] for row in project("run", "list", "--json").rows} == {
+            first: True,
+            second: False,
+        }
+        assert "‖ paused" in project("run", "list").out
+        dry = project("run", "resume", "--all")
+        assert dry.err == "1 paused run would be resumed; nothing was changed. --yes does it\n"
+        assert [row["run"] for row in project("run", "pause", "--all", "--json").rows] == [second]
+        assert project("run", "resume", "--all", "--yes").out == "▸ resumed  1 run\n"
+        assert not any(row["paused"] for row in project("run", "list", "--json").rows)
+        project("run", "cancel", "--all", "--yes")
+
+
 def test_a_wish_that_nobody_has_read_is_kept_and_says_so(project: Cli) -> None:
     run = napping(project, "early", wait=False)
     done = project("run", "cancel", run)
