@@ -57,6 +57,8 @@ class Broker:
         self.groups: dict[str, Group] = {}
         self.skews_ms: dict[TopicPartition, int] = {}
         """Clocks of the partitions' leaders."""
+        self._partitions: dict[TopicPartition, Partition] = {}
+        """Those that somebody asked for: topics stay."""
         self._gap = gap
         self._refuse = refuse
         self._eager = eager
@@ -73,9 +75,23 @@ class Broker:
 
     def partition(self, place: TopicPartition) -> Partition:
         """Raises NotFound."""
-        if not 0 <= place[1] < len(self.topics.get(place[0], ())):
-            raise NotFound(f"no partition {place[0]}:{place[1]}", where="sim")
-        return self.topics[place[0]][place[1]]
+        found = self._partitions.get(place)
+        if found is None:
+            if not 0 <= place[1] < len(self.topics.get(place[0], ())):
+                raise NotFound(f"no partition {place[0]}:{place[1]}", where="sim")
+            found = self._partitions[place] = self.topics[place[0]][place[1]]
+        return found
+
+    def vanish(self) -> None:
+        """Let go of everything: the world is over."""
+        for group in self.groups.values():
+            group.members.clear()
+        for partitions in self.topics.values():
+            for partition in partitions:
+                partition.waiting.clear()
+        self.topics.clear()
+        self.groups.clear()
+        self._partitions.clear()
 
     def group(self, name: str) -> Group:
         if name not in self.groups:
@@ -98,13 +114,14 @@ class Broker:
 
     def refusal(self, record: NewRecord) -> Refused | None:
         """Why a record is never taken. The same record is refused again."""
-        size = (
-            len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
-        )
+        size = len(record.key or b"") + len(record.value or b"")
+        for name, value in record.headers:
+            size += len(name) + len(value or b"")
         if size > RECORD_BYTES_MAX:
             return Refused("too_large", f"{size} bytes, at most {RECORD_BYTES_MAX}")
-        headers = dict(record.headers) if self._refuse else {"mesh-dlq-id": b""}
-        if "mesh-dlq-id" not in headers:  # what replaces a refused record is taken
+        if self._refuse and "mesh-dlq-id" not in (
+            headers := dict(record.headers)
+        ):  # what replaces a refused record is taken
             kind = headers.get("ce_meshkind", b"")
             if kind in REFUSABLE and (kind != b"outcome" or b'"data"' in (record.value or b"")):
                 digest = blake2b(headers.get("ce_id", b"") + kind, digest_size=4).digest()

@@ -35,7 +35,7 @@ class Fetcher:
             check()
             if self._host.cut:
                 await self._cut_off()
-            elif any(self._available(tp) for tp in self.positions):
+            elif self._available():
                 await world.moment()
                 check()
                 taken = self._take(records_max)
@@ -69,12 +69,14 @@ class Fetcher:
         finally:
             timer.cancel()
 
-    def _available(self, place: TopicPartition) -> bool:
-        return place not in self.paused and self.positions[place] < self._broker.partition(place).end
+    def _available(self) -> list[TopicPartition]:
+        """Where there is something to read."""
+        paused, partition = self.paused, self._broker.partition
+        return [tp for tp, place in self.positions.items() if tp not in paused and place < partition(tp).end]
 
     def _take(self, records_max: int) -> dict[TopicPartition, list[StoredRecord]]:
         random, taken = self._broker.world.random, {}
-        places = [tp for tp in self.positions if self._available(tp)]
+        places = self._available()
         if len(places) > 1:
             random.shuffle(places)
         left = records_max

@@ -9,13 +9,13 @@ paused node waits until it goes on: that is SIGSTOP. Nothing here asks the machi
 # typeshed gives each method of a loop a signature of its own; callers see those of the loop they are handed
 
 import asyncio
-import heapq
 import inspect
 import sys
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # a loop of which nothing is missing; ours has what services use
@@ -46,6 +46,10 @@ WORLD = Context()
 """The context of what belongs to no process."""
 
 
+def _nothing() -> None:
+    """What is cancelled."""
+
+
 class SimHandle:
     """A callback to run, or not any more."""
 
@@ -61,7 +65,7 @@ class SimHandle:
     def cancel(self) -> None:
         """Do not run it."""
         self.gone = True
-        self.args = ()
+        self.args, self.callback = (), _nothing  # what it would have held is free, long before its time comes
 
     def cancelled(self) -> bool:
         return self.gone
@@ -84,9 +88,7 @@ class SimTask(asyncio.Task[T]):
 class SimFuture(asyncio.Future[T]):
     """A future whose place in a set does not depend on where it lies in memory."""
 
-    def __init__(self, *, loop: "SimLoop") -> None:
-        self.number = loop.next_number()
-        super().__init__(loop=loop)
+    number: int
 
     def __hash__(self) -> int:
         return self.number
@@ -132,11 +134,14 @@ class SimLoop(Loop):
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
         handle = SimHandle(callback, args, copy_context() if context is None else context, when)
-        heapq.heappush(self._timers, (max(when, self._now_s), self.next_number(), handle))
+        self._numbers += 1
+        heappush(self._timers, (when if when > self._now_s else self._now_s, self._numbers, handle))
         return handle
 
     def create_future(self) -> "asyncio.Future[Any]":
-        return SimFuture(loop=self)
+        future: SimFuture[Any] = SimFuture(loop=self)
+        self._numbers = future.number = self._numbers + 1
+        return future
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = SimTask(coro, loop=self, name=name, context=context)
@@ -164,26 +169,24 @@ class SimLoop(Loop):
         try:
             while True:
                 while ready:
-                    self._step(ready.popleft())
-                    if self.steps > self._steps_max:
-                        text = f"{self.steps} steps in {self._now_s:.3f} s of simulated time"
-                        raise Stuck(f"{text}: it goes round and round")
+                    handle = ready.popleft()
+                    if not handle.gone:
+                        self._step(handle)
                 if done():
                     return
                 if not timers:
                     raise Stuck(f"nothing is left to happen after {self._now_s:.3f} s, and it is not done")
-                self._now_s = timers[0][0]
-                while timers and timers[0][0] <= self._now_s:
-                    handle = heapq.heappop(timers)[2]
+                self._now_s = now_s = timers[0][0]
+                while timers and timers[0][0] <= now_s:
+                    handle = heappop(timers)[2]
                     if not handle.gone:
                         ready.append(handle)
         finally:
             events._set_running_loop(before)
 
     def _step(self, handle: SimHandle) -> None:
-        if handle.gone:
-            return
-        node = handle.context.get(NODE)
+        context = handle.context
+        node = context.get(NODE)
         if node is not None:
             if node.dead:
                 return
@@ -195,8 +198,10 @@ class SimLoop(Loop):
                 node.backlog.append(handle)
                 return
         self.steps += 1
+        if self.steps > self._steps_max:
+            raise Stuck(f"{self._steps_max} steps in {self._now_s:.3f} s of simulated time: it goes round and round")
         try:
-            handle.context.run(handle.callback, *handle.args)
+            context.run(handle.callback, *handle.args)
         except Exception as error:  # noqa: BLE001  # as asyncio does: told, and the loop goes on
             self.call_exception_handler({"message": f"a callback raised {error!r}", "exception": error})
 
@@ -221,8 +226,7 @@ class SimLoop(Loop):
         error = context.get("exception")
         self.complaints.append(f"{context.get('message')}: {error!r}" if error else str(context.get("message")))
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = bool  # always False, asked for each future: not worth a frame of Python
 
     def set_debug(self, enabled: bool) -> None:
         """There is no debug mode."""

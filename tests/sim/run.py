@@ -53,6 +53,7 @@ def run(plan: Plan, *, story: bool = False, patch: Patch = nullcontext) -> Resul
             stage.violations.append(traceback.format_exc())
         world = stage.world
         lines = tuple(world.story or ())
+        stage.vanish()
         return Result(plan, tuple(stage.violations), world.trace(), len(stage.acked), world.loop.time(), lines)
 
 

@@ -250,6 +250,19 @@ class Stage:
             bury(host.tasks)
         loop.close()
 
+    def vanish(self) -> None:
+        """Let go of all that refers to one another, so that it is freed at once and not left to the collector."""
+        for host in (*self.hosts, self.client):
+            for kept in (host.tasks, host.backlog, host.held, host.mended):
+                kept.clear()
+            host.watch, host.context = None, WORLD
+        for machine in (*self.machines, *self.guests):
+            machine.main = None
+            if machine.lives:
+                del machine.process, machine.host
+        self.broker.vanish()
+        del self.moods
+
     # -------------------------------------------------------------------------------------------------------- clients
 
     def _ask_for_runs(self) -> None:

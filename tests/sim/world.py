@@ -68,6 +68,8 @@ class World:
         """Lets a host die or freeze."""
         self.story: list[str] | None = None
         """What happened, line by line, when somebody wants to read it."""
+        self._lines: list[str] = []
+        """What happened since it was hashed last."""
         self._hash = blake2b(digest_size=16)
         self._arrivals: dict[tuple[str, object], float] = {}
         self._replies: dict[tuple[str, object], float] = {}
@@ -95,13 +97,15 @@ class World:
         """Something happened. Answers its number."""
         self.sequence += 1
         line = f"{self.loop.time():.6f} {' '.join(map(str, what))}"
-        self._hash.update(line.encode("utf-8", "surrogatepass"))
+        self._lines.append(line)
         if self.story is not None:
             self.story.append(line)
         return self.sequence
 
     def trace(self) -> str:
         """Hash of everything that happened."""
+        self._hash.update("".join(self._lines).encode("utf-8", "surrogatepass"))
+        self._lines.clear()
         return self._hash.hexdigest()
 
     # ------------------------------------------------------------------------------------------------------- network
@@ -147,16 +151,18 @@ class World:
         def settle(error: Exception | None, answer: Any) -> None:
             if future.done() or host.dead or (host.cut in ("in", "both") and not isinstance(error, LogUnavailable)):
                 return
+            deadline.cancel()
             if error is None:
                 future.set_result(answer)
             else:
                 future.set_exception(error)
 
+        def expire() -> None:
+            settle(LogUnavailable(f"no answer within {TIMEOUT_MS} ms", where=where), None)
+
         if fate != "lose":
             self.loop.call_at(arrival_s, arrive, context=WORLD)
-        late = LogUnavailable(f"no answer within {TIMEOUT_MS} ms", where=where)
-        deadline = self.loop.call_later(TIMEOUT_MS / 1000, settle, late, None, context=WORLD)
-        future.add_done_callback(lambda _: deadline.cancel(), context=WORLD)
+        deadline = self.loop.call_later(TIMEOUT_MS / 1000, expire, context=WORLD)
         return future
 
     def check(self) -> None:
