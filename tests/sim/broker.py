@@ -8,7 +8,9 @@ before committed" compare these numbers.
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 
+from mesh.core.codec import Unreadable, read
 from mesh.core.errors import NotFound
+from mesh.core.event import Event
 from mesh.core.partition import partition_of
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition
 from mesh.wire.ports import Appended, Bounds, Refused, TopicSpec
@@ -26,12 +28,19 @@ class Partition:
         self.records: list[StoredRecord] = []
         self.offsets: list[int] = []
         self.moments: list[int] = []
-        self.start = 0
+        self._read: list[tuple[StoredRecord, int, Event | Unreadable]] = []
         self.start = 0
         """Where readers begin. What was trimmed is kept for the checks, and for nobody else."""
         self.end = 0
         self.waiting: dict[object, Callable[[], None]] = {}
         """Who is to be woken by the next record, once."""
+
+    def read(self) -> Sequence[tuple[StoredRecord, int, Event | Unreadable]]:
+        """All records, with their moments and what is in them: for the checks, which look at each several times."""
+        done = len(self._read)
+        for record, moment in zip(self.records[done:], self.moments[done:], strict=True):
+            self._read.append((record, moment, read(record)))
+        return self._read
 
     def index(self, offset: int) -> int:
         """Of the first record at or after an offset."""

@@ -7,7 +7,7 @@ is checked for each commit that was ever made.
 
 from collections.abc import Iterator
 
-from mesh.core.codec import Unreadable, read
+from mesh.core.codec import Unreadable
 from mesh.core.effect import Finish, Note, Schedule
 from mesh.core.event import FAILED, SUCCEEDED, TASK, Event
 from mesh.core.fold import Partition
@@ -62,8 +62,7 @@ def _killers(stage: Stage) -> Iterator[str]:
         if stage.moods.kills(task_id) and times > STARTS_MAX:
             yield f"attempt {attempt} of the killer {task_id} was begun {times} times, at most {STARTS_MAX}"
     for partition in stage.broker.topics[stage.topology.inbox]:
-        for record in partition.records:
-            event = read(record)
+        for record, _, event in partition.read():
             if not isinstance(event, Event) or event.fault is None or event.fault.code != "crash_loop":
                 continue
             if not stage.moods.kills(event.task_id):
@@ -204,8 +203,7 @@ def _committed_work(stage: Stage, published: Published) -> Iterator[str]:
     topology = stage.topology
     answers: dict[tuple[str, int], int] = {}
     for partition in stage.broker.topics[topology.inbox]:
-        for record, moment in zip(partition.records, partition.moments, strict=True):
-            event = read(record)
+        for _, moment, event in partition.read():
             if isinstance(event, Event) and event.kind in (SUCCEEDED, FAILED):
                 answers.setdefault((event.task_id, event.attempt), moment)
     dead: dict[tuple[bytes, bytes, bytes], int] = {}
@@ -218,8 +216,7 @@ def _committed_work(stage: Stage, published: Published) -> Iterator[str]:
             if refused is not None:
                 answers.setdefault((refused.decode(), int(headers.get("mesh-attempt", b"1"))), moment)
     for name in topology.agents:
-        for record, committed in _passed(stage, f"{topology.prefix}.{name}", topology.tasks(name)):
-            event = read(record)
+        for record, event, committed in _passed(stage, f"{topology.prefix}.{name}", topology.tasks(name)):
             answered: int | None = dead.get(_origin(record))
             if not isinstance(event, Unreadable) and event.kind == TASK and event.agent == name:
                 answered = answers.get((event.task_id, event.attempt))
@@ -227,7 +224,7 @@ def _committed_work(stage: Stage, published: Published) -> Iterator[str]:
                 yield f"{coordinates(record)} was passed by a commit of {committed[1]} by {committed[2]}, unanswered"
     for rule in topology.topics.values():
         if rule.ingress:
-            for record, committed in _passed(stage, f"{topology.prefix}.intake", rule.name):
+            for record, _, committed in _passed(stage, f"{topology.prefix}.intake", rule.name):
                 request = admit(record, topology)
                 there: int | None = dead.get(_origin(record))
                 if not isinstance(request, Rejected):
@@ -240,17 +237,19 @@ def _origin(record: StoredRecord) -> tuple[bytes, bytes, bytes]:
     return record.topic.encode(), b"%d" % record.partition, b"%d" % record.offset
 
 
-def _passed(stage: Stage, group: str, topic: str) -> Iterator[tuple[StoredRecord, tuple[int, int, str]]]:
-    """Records of a topic that a group has committed, each with the first commit that passed it."""
+def _passed(
+    stage: Stage, group: str, topic: str
+) -> Iterator[tuple[StoredRecord, Event | Unreadable, tuple[int, int, str]]]:
+    """Records of a topic that a group has committed, with what is in them and the first commit that passed them."""
     for number, partition in enumerate(stage.broker.topics[topic]):
         commits = iter(stage.broker.group(group).history.get(TopicPartition(topic, number), ()))
         committed = next(commits, None)
-        for record in partition.records:
+        for record, _, event in partition.read():
             while committed is not None and committed[1] <= record.offset:
                 committed = next(commits, None)
             if committed is None:
                 break
-            yield record, committed
+            yield record, event, committed
 
 
 def _commits(stage: Stage) -> Iterator[str]:

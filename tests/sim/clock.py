@@ -19,4 +19,18 @@ class SimClock:
         return self._world.loop.time() * 1000
 
     async def sleep_ms(self, delay_ms: float) -> None:
-        await asyncio.sleep(max(0.0, delay_ms) / 1000)
+        if delay_ms <= 0:
+            await asyncio.sleep(0)
+            return
+        loop = self._world.loop  # as asyncio.sleep does, which is asked for half of all that happens
+        over = loop.create_future()
+        timer = loop.call_at(loop.time() + delay_ms / 1000, _end, over)
+        try:
+            await over
+        finally:
+            timer.cancel()
+
+
+def _end(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)

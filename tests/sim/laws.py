@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import orjson
 
 from mesh.core.backoff import delay_ms
-from mesh.core.codec import read
 from mesh.core.event import DUE, FAILED, OUTCOME, REDRIVEN, RESUMED, SUCCEEDED, Event
 from mesh.core.records import OUTCOME_TYPE
 from mesh.core.topology import Topology
@@ -73,8 +72,7 @@ def breaches(broker: Broker, topology: Topology) -> Iterator[str]:
 def _events(broker: Broker, topic: str) -> Iterator[tuple[Event, int]]:
     """Events of a topic with the moments at which they were stored."""
     for partition in broker.topics[topic]:
-        for record, moment in zip(partition.records, partition.moments, strict=True):
-            event = read(record)
+        for _, moment, event in partition.read():
             if isinstance(event, Event):
                 yield event, moment
 

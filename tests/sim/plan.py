@@ -14,6 +14,12 @@ FAULTS_UNTIL_MS = 3_500
 """After this the world heals, and all must come to rest."""
 
 
+SMALL = 0.6
+"""Share of worlds with a handful of requests."""
+MIDDLING = 0.3
+"""Share of those with a dozen."""
+
+
 class Fault(NamedTuple):
     """One thing that goes wrong. What `target` and `arg` mean depends on the kind; see `faults.py`."""
 
@@ -83,8 +89,8 @@ GENTLE = ("silence", "rollback", "skew", "stale", "junk", "wish", "switch")
 """Faults of which no process dies and that make no record twice."""
 
 
-def plan_of(seed: int) -> Plan:
-    """What a seed stands for, for ever."""
+def plan_of(seed: int, *, large: bool = False) -> Plan:
+    """What a seed stands for, for ever. `large`: the world is, as all once were, whatever the seed would choose."""
     random = Random(f"plan {seed}")
     mesh = random.choice(sorted(MESHES))
     partitions = random.randint(1, 4)
@@ -92,12 +98,14 @@ def plan_of(seed: int) -> Plan:
     shapes = _shapes(random, list(topology(mesh, partitions).agents), together=random.random() < 0.3 and not killers)
     slow = random.choice((0.0, 0.0, 0.02, 0.2))
     kinds = GENTLE if killers else KINDS
-    return Plan(
+    many = random.randint(6, 40)
+    requests = many if large else _requests(seed, many)
+    plan = Plan(
         seed,
         mesh,
         partitions,
         shapes,
-        requests=random.randint(6, 40),
+        requests=requests,
         faults=_faults(random, len(shapes), kinds),
         slow=0.0 if killers else slow,
         slow_ms=random.choice((10.0, 100.0, 400.0)),
@@ -113,6 +121,21 @@ def plan_of(seed: int) -> Plan:
         killers=killers,
         checkpoint_us=random.choice((-1, -1, 250, 1_000)),
     )
+    if plan.checkpoint_us > 0:  # a small world has as many checkpoints as a large one
+        plan = plan._replace(checkpoint_us=plan.checkpoint_us * requests // many)
+    return plan
+
+
+def _requests(seed: int, many: int) -> int:
+    """How many requests. Time goes with their number, what is found hardly: most worlds are small, some are large.
+
+    By chance of its own: a seed with `many` requests is the one that it was when all worlds were large.
+    """
+    random = Random(f"requests {seed}")
+    share = random.random()
+    if share < SMALL:
+        return random.randint(1, 6)
+    return random.randint(6, 16) if share < SMALL + MIDDLING else many
 
 
 def _shapes(random: Random, agents: list[str], *, together: bool) -> tuple[Shape, ...]:

@@ -24,7 +24,7 @@ CALM: dict[str, Any] = {
     "eager": False,
 }
 """What makes a plan rougher, at rest; a smaller failing plan has as many as possible so."""
-COLLECT_EVERY = 10
+COLLECT_EVERY = 50
 
 Patch = Callable[[], AbstractContextManager[None]]
 

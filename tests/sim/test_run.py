@@ -40,7 +40,9 @@ def simulate(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize("seed", [38, 10_621])
 def test_a_seed_that_found_a_bug_finds_it_no_more(seed: int) -> None:
-    assert not run(narrowed(seed)).violations
+    plan = plan_of(seed, large=True)  # as it was then
+    assert (plan.requests, plan.checkpoint_us) == {38: (12, -1), 10_621: (36, -1)}[seed]
+    assert not run(plan).violations
 
 
 def test_no_seed_finds_anything() -> None:
@@ -95,6 +97,19 @@ def test_a_failing_seed_is_told_with_what_repeats_it_and_the_faults_that_it_take
     assert told.returncode == 1, told.stdout + told.stderr
     assert run(least, patch=planted.patch).trace in told.stdout
     assert f"again: {command(least, planted.name)}" in told.stdout
+
+
+def test_most_worlds_are_small_and_some_as_large_as_ever() -> None:
+    plans = [plan_of(seed) for seed in range(1_000)]
+    small = [plan for plan in plans if plan.requests <= 6]
+    large = [plan for plan in plans if plan.requests > 16]
+    assert len(small) > 500
+    assert len(large) > 50
+    for plan in (*small, *large):
+        whole = plan_of(plan.seed, large=True)
+        assert plan == whole._replace(requests=plan.requests, checkpoint_us=plan.checkpoint_us)
+        if plan in large:
+            assert plan == whole
 
 
 def test_a_plan_is_narrowed_to_some_of_its_faults() -> None:

@@ -32,11 +32,11 @@ _BUGS = (
     (unbounded_retry, "time, at most", 0),
     (instance_ids, "follows from nothing", 0),
     (checkpoint_ahead, "before", 0),
-    (zombie_checkpoint, "", 80),
+    (zombie_checkpoint, "", 130),
     (late_result, "", 0),
-    (lost_join_input, "", 0),
+    (lost_join_input, "", 100),
     (early_timer, "too early", 0),
-    (trimmed_too_early, "NotRestorable", 35),
+    (trimmed_too_early, "NotRestorable", 120),
     (double_settle, "charged", 0),
 )
 PLANTED = {
