@@ -14,7 +14,6 @@ from tests.live.chaos.field import COUNTED, Field, complaints
 from tests.live.chaos.report import keep, write_page
 from tests.live.chaos.table import ON_BOARD, ON_CLUSTER, ON_FILE, ON_KAFKA
 
-
 TOGETHER = 6
 """Faults that act on one field after another; then they are judged, and what they came to is kept."""
 
