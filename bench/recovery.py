@@ -8,31 +8,40 @@ for itself and the tail since. Then, in this process:
     full            the same from a checkpoint of all runs and no tail, as a graceful stop leaves it
     hand-over       from the stop of one orchestrator to the live partition of another that waits beside it
 
-Each with the processor time used, since a busy machine changes that less, and the longest time for which the event
-loop did not turn, since heartbeats wait for that long. The hand-over is measured with few open runs, too. The size of a
-checkpoint is that on the log, where it lies compressed.
+Each with the processor time used (a hand-over's is that of both), since a busy machine changes that less, and the
+longest time for which the event loop did not turn, since heartbeats wait for that long. The hand-over is measured three
+times: when hardly anything happened since the last checkpoint; when almost as much did as makes another one worth its
+writing, each time to another run; and with few open runs. The size of a checkpoint is that on the log, where it lies
+compressed. Memory is that of a run that waits for its only task, as its request leaves it and as a checkpoint brings it
+back.
 """
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import tempfile
 import time
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.mesh_processes import mesh_up
 from bench.report import save
-from mesh.core.checkpoint import Note, note_of
+from mesh.core.checkpoint import Loading, Note, Snapshot, note_of
 from mesh.core.codec import write
 from mesh.core.event import CANCELLED, REQUESTED, Event, run_id_of
-from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.fold import Partition
+from mesh.core.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.topology import Topology
 from mesh.process import calm_collector
 from mesh.services.orchestrator import Orchestrator
 from mesh.settings import Settings
 from mesh.wire.clock import SystemClock
+from mesh.wire.keeper import COSTS
 from mesh.wire.ports import Appended, Commit, Log
 from mesh.wiring import load_topology, open_log, topic_specs
 
@@ -95,11 +104,11 @@ class Live:
         await self._running
 
 
-def record(topology: Topology, n: int, kind: str) -> NewRecord:
-    """A request of run `n`, or its cancellation."""
+def record(topology: Topology, n: int, kind: str, mark: str = "") -> NewRecord:
+    """A request of run `n`, or its cancellation. `mark`: another request of the same run."""
     id = f"ask-{n:09d}"
     event = Event(
-        id if kind == REQUESTED else f"{id}:{kind}",
+        f"{id}{mark}" if kind == REQUESTED else f"{id}:{kind}",
         "/bench",
         "bench.ask",
         kind,
@@ -111,10 +120,10 @@ def record(topology: Topology, n: int, kind: str) -> NewRecord:
     return NewRecord(topology.inbox, event.run_id.encode(), event.data, write(event))
 
 
-async def append(log: Log, topology: Topology, runs: range, kind: str) -> None:
+async def append(log: Log, topology: Topology, runs: range, kind: str, mark: str = "") -> None:
     """One such record a run, and wait until an orchestrator has committed them."""
     for at in range(runs.start, runs.stop, BATCH):
-        batch = [record(topology, n, kind) for n in range(at, min(at + BATCH, runs.stop))]
+        batch = [record(topology, n, kind, mark) for n in range(at, min(at + BATCH, runs.stop))]
         assert all(isinstance(verdict, Appended) for verdict in await log.append(batch))
     async with asyncio.timeout(300):
         while (await place(log, topology))[0] < (await log.bounds(topology.inbox))[0].end:  # noqa: ASYNC110
@@ -131,15 +140,54 @@ async def place(log: Log, topology: Topology) -> tuple[int, Note]:
 
 async def checkpoint_bytes(log: Log, topology: Topology, note: Note) -> int:
     """What the records of a checkpoint hold."""
-    assert note.checkpoint is not None
-    reader = log.reader({TopicPartition(topology.checkpoints, 0): note.checkpoint.first})
-    size = found = 0
-    while found < note.checkpoint.records:
-        records = await reader.poll(records_max=100, wait_ms=500)
-        size += sum(len(one.value or b"") for one in records)
-        found += len(records)
-    await reader.close()
+    size = 0
+    for piece in note.checkpoint:
+        reader = log.reader({TopicPartition(topology.checkpoints, 0): piece.first})
+        while reader.position(TopicPartition(topology.checkpoints, 0)) <= piece.last:
+            records = await reader.poll(records_max=100, wait_ms=500)
+            size += sum(len(one.value or b"") for one in records if one.offset <= piece.last)
+        await reader.close()
     return size
+
+
+def memory(topology: Topology, runs: int = 5_000) -> dict[str, int]:
+    """Bytes of an open run, as it was opened and as it was loaded; traced: with a traceparent beside it."""
+    found = {}
+    for mark, without in (("", "traceparent"), ("_traced", "")):
+        new = [record(topology, n, REQUESTED) for n in range(runs)]
+        inbox = [
+            StoredRecord(one.topic, 0, n, n, one.key, one.value, [h for h in one.headers if h[0] != without])
+            for n, one in enumerate(new)
+        ]
+        found[f"open_run{mark}_bytes"], state = _grown(partial(_folded, topology, inbox))
+        chunks = list(Snapshot(state).chunks())
+        found[f"restored_run{mark}_bytes"], _ = _grown(partial(_loaded, topology, chunks))
+    return {name: size // runs for name, size in found.items()}
+
+
+def _folded(topology: Topology, inbox: list[StoredRecord]) -> Partition:
+    state = Partition(topology, number=0, partitions=1)
+    for stored in inbox:
+        state.step(stored)
+    return state
+
+
+def _loaded(topology: Topology, chunks: list[bytes]) -> Partition:
+    loading = Loading()
+    for chunk in chunks:
+        loading.feed(chunk)
+    return loading.partition(topology)
+
+
+def _grown(make: Callable[[], Partition]) -> tuple[int, Partition]:
+    make()  # what is made once and kept is no part of it
+    gc.collect()
+    tracemalloc.start()
+    state = make()
+    gc.collect()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return grown, state
 
 
 async def killed(log: Log, topology: Topology, urls: dict[str, str], runs: int) -> dict[str, Any]:
@@ -155,6 +203,7 @@ async def killed(log: Log, topology: Topology, urls: dict[str, str], runs: int) 
     await heir.stop()
     return {
         "from_checkpoint_at": note.offset,
+        "of_pieces": len(note.checkpoint),
         "tail_records": at - note.offset,
         "restore_s": round(heir.service.restored_s, 2),
         "restore_cpu_s": round(heir.service.cpu_s, 2),
@@ -162,26 +211,29 @@ async def killed(log: Log, topology: Topology, urls: dict[str, str], runs: int) 
     }
 
 
-async def handed_over(log: Log, topology: Topology) -> dict[str, Any]:
-    """Stop one while another waits: from the wish to stop to the live partition."""
+async def handed_over(log: Log, topology: Topology, touched: int = 1) -> dict[str, Any]:
+    """Stop one while another waits: from the wish to stop to the live partition. `touched`: runs, since the last
+    checkpoint."""
     first = Live(log, topology)
     await first.ready()
     second = Live(log, topology)
     await second.ready()
-    await append(log, topology, range(FEW, FEW + 1), CANCELLED)  # something new, so that there is something to write
+    await append(log, topology, range(touched), REQUESTED, f"-{time.time_ns()}")
     owner, heir = (first, second) if first.service._states else (second, first)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     await owner.stop()
     async with asyncio.timeout(60):
         while not heir.service._states:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
-    took_s = heir.service.live_at - began
+    took_s, cpu_s = heir.service.live_at - began, time.process_time() - used
     at, note = await place(log, topology)
     figures = {
         "open_runs": len(heir.service._states[TopicPartition(topology.inbox, 0)].runs),
         "ended_runs": len(heir.service._states[TopicPartition(topology.inbox, 0)].ended),
         "left_to_fold": at - note.offset,
+        "touched_runs": touched,
         "hand_over_s": round(took_s, 2),
+        "hand_over_cpu_s": round(cpu_s, 2),
         "of_it_restore_s": round(heir.service.restored_s, 2),
         "loop_still_ms_max": round(heir.service.still_s * 1_000),
     }
@@ -207,6 +259,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         await full.ready()
         await full.stop()
         many = await handed_over(log, topology)
+        tail = await handed_over(log, topology, min(arguments.runs, COSTS.tail_us_min // COSTS.record_us) * 9 // 10)
         rest = Live(log, topology)
         await append(log, topology, range(FEW, arguments.runs), CANCELLED)
         await rest.stop()
@@ -224,7 +277,9 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "loop_still_ms_max": round(full.service.still_s * 1_000),
         },
         "hand_over_many": many,
+        "hand_over_tail": tail,
         "hand_over_few": few,
+        "memory": memory(topology),
     }
 
 
@@ -233,11 +288,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--log", default="", help="kafka://HOST:PORT; default: an embedded log in a temporary folder")
     parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--no-save", action="store_true", help="only print")
     arguments = parser.parse_args()
     calm_collector()
     figures = asyncio.run(measure(arguments))
     print(json.dumps(figures, indent=2))
-    save(f"recovery-{figures['log']}", figures)
+    if not arguments.no_save:
+        save(f"recovery-{figures['log']}", figures)
 
 
 if __name__ == "__main__":

@@ -117,15 +117,18 @@ $ledger
 
 ## Checkpoints
 
-Partition n of mesh.checkpoints holds states of partition n of the inbox: zlib over JSON, in records of at most 256 KiB.
-Header `mesh-checkpoint` is the offset of the first record of the checkpoint, which is its name, and empty in that one;
-`mesh-more` is 1 where the next record goes on with the same document. A checkpoint counts only while the metadata of
-the commit of group `mesh.orchestrator` names it:
+Partition n of mesh.checkpoints holds states of partition n of the inbox, a checkpoint in pieces: the first is whole, each
+further one holds the runs that were touched since, and later rows count. Header `mesh-checkpoint` is the offset of the
+first record of the piece, which is its name, and empty in that one. A record holds a chunk, compressed by zlib, of
+at most 256 KiB; `mesh-more` is 1 where the next record goes on with it. A chunk is lines: a word (`state`, `runs`,
+`ended`, `gone`) with the ids of its rows, then a row a line. A piece counts only while the metadata of the commit of
+group `mesh.orchestrator` names it:
 
 $note
-`offset` is the next record of the inbox that the state has not seen, `topology` the digest under which runs were opened
-from there on, `rules` the version of the decisions. Without a `checkpoint` the state there is empty. What lies before
-the checkpoint that is named is trimmed. These topics must not lose records by time.
+`checkpoint` lists the pieces: offset of the first record, of the last one, number of records. `offset` is the next
+record of the inbox that the state has not seen, `topology` the digest under which runs were opened from there on,
+`rules` the version of the decisions. Without pieces the state there is empty. What lies before the first piece that
+is named is trimmed. These topics must not lose records by time.
 
 ## Changes of the board
 
@@ -167,7 +170,7 @@ def protocol() -> str:
     return PROTOCOL.substitute(
         generated=GENERATED,
         topics=_table(("topic", "key", "what lies there"), _topics()),
-        note=_fenced("json", Note(MESH.digest, 52_310, Place(118, 131, 14)).text()),
+        note=_fenced("json", Note(MESH.digest, 52_310, (Place(118, 131, 14), Place(140, 142, 3))).text()),
         change=_fenced("", _told(change_record(CHANGE, MESH))),
         restart=_fenced("", _told(restart_record(Restart("5f0c8b0d4a1e", "c91b7e22d310", AT_MS), MESH))),
         headers=_table(("header", "meaning"), _coded(HEADERS)),
@@ -331,8 +334,8 @@ def _switch() -> str:
 
 def _outcome() -> str:
     run = Run("17592f4319c2264b91673ff5", "order.placed", MESH.digest, AT_MS, AT_MS + 60_000, ending="partial")
-    run.ended_ms, run.roots, run.tasks, run.refused, run.usd_micros, run.tokens = AT_MS + 8, ("o-1",), 3, 1, 1_200, 310
-    run.bodies = ("5f0c2a9d41b7e683",)
+    run.ended_ms, run.tasks, run.refused, run.usd_micros, run.tokens = AT_MS + 8, 3, 1, 1_200, 310
+    run.requests = ("o-1", "5f0c2a9d41b7e683")
     run.results = (Result("x1", "order.priced", "pricing", b'{"total":12.5}'),)
     text = "visits: reviewer > writer > reviewer reaches 'reviewer' 4 times in this run, at most 3"
     run.refusals = (Refusal("visits", "reviewer", ("reviewer", "writer"), 3, 4, text),)

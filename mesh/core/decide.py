@@ -50,7 +50,7 @@ def decide(
             return None, [unknown(event)]
         run = _open(event, topology)
     elif run.ending and event.kind != REDRIVEN:
-        return run, [late(event, run.ending, run.roots, run.bodies)]
+        return run, [late(event, run.ending, run.requests)]
     else:
         run = run.copy()
     match event.kind:
@@ -89,21 +89,21 @@ def unknown(event: Event) -> Effect:
     return Note("unknown_run", f"{event.kind} for a run that nobody opened", event.run_id)
 
 
-def late(event: Event, ending: str, roots: tuple[str, ...], bodies: tuple[str, ...]) -> Effect:
-    """The answer to what comes for a run that ended; `roots` and `bodies` are those of the run."""
+def late(event: Event, ending: str, requests: tuple[str, ...]) -> Effect:
+    """The answer to what comes for a run that ended; `requests` are those of the run."""
     if event.kind == REDRIVEN:
         return unknown(event)
     if event.kind != REQUESTED:
         code = {"due": "late_timer", "cancelled": "already_terminal"}.get(event.kind, "late_result")
         return Note(code, f"{event.kind} for a run that ended {ending}", event.run_id)
-    if event.id in roots:
-        return _repeated(event, roots, bodies)
+    if event.id in requests[::2]:
+        return _repeated(event, requests)
     text = f"request {event.id!r} came for a run that had ended {ending}; send it under another correlation id"
     return dead_request(event, "already_terminal", text)
 
 
-def _repeated(event: Event, roots: tuple[str, ...], bodies: tuple[str, ...]) -> Effect:
-    first = bodies[roots.index(event.id)]
+def _repeated(event: Event, requests: tuple[str, ...]) -> Effect:
+    first = requests[2 * requests[::2].index(event.id) + 1]
     now = fingerprint(event.data)
     if now == first:
         return Note("duplicate_request", f"request {event.id!r} came again", event.run_id)
@@ -124,14 +124,13 @@ def _open(event: Event, topology: Topology) -> Run:
 
 def _requested(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     if event.id in run.roots:
-        effects.append(_repeated(event, run.roots, run.bodies))
+        effects.append(_repeated(event, run.requests))
         return
     refusal = _refuse_request(run, event, topology)
     if refusal is not None:
         effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
     if len(run.roots) < topology.limits.tasks_max:
-        run.roots = (*run.roots, event.id)
-        run.bodies = (*run.bodies, fingerprint(event.data))
+        run.requests = (*run.requests, event.id, fingerprint(event.data))
     if refusal is None:
         _release(run, event, Task(f"request:{event.id}", "", 0, (), (), event.cause_id), topology, breakers, effects)
 

@@ -11,7 +11,7 @@ A run is decided under the topology it was opened under, by its digest; new runs
 
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from mesh.core.event import ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCH
 from mesh.core.partition import partition_of
 from mesh.core.record import Record
 from mesh.core.run import Run
+from mesh.core.table import Table, number
 from mesh.core.topology import Topology
 
 __all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "dead_record", "finished"]
@@ -42,8 +43,8 @@ class Ended:
     """What is remembered of a finished run."""
 
     ending: str
-    roots: tuple[str, ...]
-    bodies: tuple[str, ...]
+    requests: tuple[str, ...]
+    """As in the run."""
     offset: int
     """Where it ended."""
     run: Run | None = None
@@ -58,8 +59,10 @@ class Partition:
 
     offset: int
     """The next offset to fold."""
-    runs: dict[str, Run]
-    ended: dict[str, Ended]
+    runs: Table[Run]
+    ended: Table[Ended]
+    forgotten: int
+    """Runs that ended before this offset are forgotten."""
     control: Control
     """Who is stopped, as of the last `switched`."""
     breakers: dict[str, Breaker]
@@ -74,21 +77,26 @@ class Partition:
         self.number = number
         self.partitions = partitions
         self.offset = 0
-        self.runs = {}
-        self.ended = {}
+        self.runs = Table()
+        self.ended = Table()
+        self.forgotten = 0
         self.control = NOTHING
         self.breakers = {}
         self._ended_order: deque[tuple[int, str]] = deque()
         """Where runs ended, in that order. One that was forgotten or ended again since is passed over."""
+        self.touched: dict[str, int] | None = None
+        """Runs of which something changed → the offset of the last change, for who writes down only what did. None:
+        nobody wants to know."""
 
     def adopt(self, topology: Topology) -> None:
         """Open runs under this topology from now on. Those that are open keep their own."""
         self.topology = topology
         self.topologies[topology.digest] = topology
 
-    def recall(self) -> None:
-        """Put the memory of ended runs in order, after `ended` was filled from outside."""
-        self._ended_order = deque(sorted((ended.offset, id) for id, ended in self.ended.items()))
+    def recall(self, ends: Iterable[tuple[int, str]]) -> None:
+        """Put the memory of ended runs in order, after `ended` was filled from outside: where each of them ended."""
+        self._ended_order = deque(sorted(ends))
+        self._forget(self.forgotten)
 
     def step(self, record: Record) -> list[Effect]:
         """Fold one record and answer what it causes. Total: a record that is no event becomes a dead letter."""
@@ -107,7 +115,7 @@ class Partition:
             return self._switched(event)
         ended = self.ended.get(event.run_id)
         if ended is not None and (ended.run is None or event.kind != REDRIVEN):
-            return [late(event, ended.ending, ended.roots, ended.bodies)]
+            return [late(event, ended.ending, ended.requests)]
         run = self.runs.get(event.run_id) if ended is None else ended.run
         topology = self.topology
         if run is not None and run.topology != topology.digest:
@@ -123,12 +131,14 @@ class Partition:
             self._asked(effects, event, topology)
         if run is None:
             return effects
+        if self.touched is not None:
+            self.touched[run.id] = offset
         if run.ending:
-            self.runs.pop(run.id, None)
+            self.runs.discard(run.id)
             self._remember(run, offset)
         else:
             if ended is not None:
-                del self.ended[run.id]
+                self.ended.discard(run.id)
             self.runs[run.id] = run
         return effects
 
@@ -152,13 +162,19 @@ class Partition:
 
     def _remember(self, run: Run, offset: int) -> None:
         kept = run if run.trouble.dead or run.refused else None
-        self.ended[run.id] = Ended(run.ending, run.roots, run.bodies, offset, kept)
+        self.ended[run.id] = Ended(run.ending, run.requests, offset, kept)
         self._ended_order.append((offset, run.id))
-        while self._ended_order[0][0] < offset - ENDED_OFFSETS_MAX:
-            at, id = self._ended_order.popleft()
-            old = self.ended.get(id)
-            if old is not None and old.offset == at:
-                del self.ended[id]
+        if offset - ENDED_OFFSETS_MAX > self.forgotten:
+            self._forget(offset - ENDED_OFFSETS_MAX)
+
+    def _forget(self, before: int) -> None:
+        """The runs that ended before this offset."""
+        self.forgotten, order = before, self._ended_order
+        while order and order[0][0] < before:
+            at, id = order.popleft()
+            old = self.ended.raw(id)
+            if old is not None and (number(old) if isinstance(old, bytes) else old.offset) == at:
+                self.ended.discard(id)
 
     def _misplaced(self, event: Event, record: Record) -> Unreadable | None:
         """Why a record that is an event does not belong where it lies."""

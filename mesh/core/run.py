@@ -211,10 +211,9 @@ class Run:
     ending: str = ""
     """Empty while it is open."""
     ended_ms: int = 0
-    roots: tuple[str, ...] = ()
-    """Ids of the requests heard; a repeated one is dropped."""
-    bodies: tuple[str, ...] = ()
-    """Fingerprints of their payloads, in the same order."""
+    requests: tuple[str, ...] = ()
+    """Of each request heard its id and the fingerprint of its payload, one behind the other; a repeated one is dropped.
+    One tuple and not two: there may be a million runs."""
     open: dict[str, Task] = field(default_factory=dict)
     visits: Mapping[str, int] = field(default_factory=_nothing)
     """Tasks made for each agent that has a cap on visits."""
@@ -234,6 +233,16 @@ class Run:
     starved: tuple[str, ...] = ()
     trouble: Trouble = NO_TROUBLE
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Ids of the requests heard."""
+        return self.requests[::2]
+
+    @property
+    def bodies(self) -> tuple[str, ...]:
+        """Fingerprints of their payloads, in the same order."""
+        return self.requests[1::2]
+
     def copy(self) -> "Run":
         """A run that can be worked on without changing this one. Written out, since it is made for every event."""
         new = object.__new__(Run)
@@ -247,8 +256,7 @@ class Run:
         new.tracestate = self.tracestate
         new.ending = self.ending
         new.ended_ms = self.ended_ms
-        new.roots = self.roots
-        new.bodies = self.bodies
+        new.requests = self.requests
         new.open = self.open.copy()
         new.visits = self.visits
         new.joins = self.joins

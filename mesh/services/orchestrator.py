@@ -16,6 +16,7 @@ from mesh.core.event import DUE
 from mesh.core.fold import Partition
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import due_record, record_of
+from mesh.core.rows import waiting
 from mesh.core.timers import Timers
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
@@ -88,14 +89,10 @@ class Orchestrator:
         began_ms = self._clock.monotonic_ms()
         state, start = await self._keeper.restore(partition, commit)
         timers = Timers()
-        for n, run in enumerate(state.runs.values()):
+        for n, timer in enumerate(waiting(state.runs)):
             if n % TIMERS_A_TURN == 0:
                 await asyncio.sleep(0)
-            timers.add(Schedule(run.id, f"{run.id}:deadline", run.deadline_ms))
-            for task in run.open.values():
-                if task.held is not None and task.held.due_ms:
-                    due = f"{task.id}:{task.attempt}:due"
-                    timers.add(Schedule(run.id, due, task.held.due_ms, task.id, task.attempt))
+            timers.add(timer)
         self._states[partition], self._timers[partition] = state, timers
         self._timer_set.set()
         self._relay.opened(partition, state.control)

@@ -1,16 +1,20 @@
 """mesh.checkpoints: where the state of inbox partitions is written, one partition there for each of the inbox.
 
-A checkpoint is several records; the offset of the first one is its name, which no other can have, so that what a zombie
-writes beside it is never taken for a part of it. It counts for nothing until the owner of the inbox partition names it
-in a fenced commit. Then everything before it is trimmed away: older checkpoints, those that nobody named, and those
-that were broken off. What is named is never trimmed, since whoever trims later names a later one: hence no
-compaction and no retention by time, and the room needed is that of two checkpoints.
+A checkpoint is a chain of pieces, and a piece several records; the offset of the first one is its name, which no other
+can have, so that what a zombie writes beside it is never taken for a part of it. A piece counts for nothing until the
+owner of the inbox partition names the chain that ends with it in a fenced commit. Then everything before the first
+piece of that chain is trimmed away: older checkpoints, pieces that nobody named, and those that were broken off. What
+is named is never trimmed, since whoever trims later names a later one: hence no compaction and no retention by time.
+The room needed is a few times that of the state (`core.chain` sees to that).
+
+Each chunk is compressed by itself; the checksum that zlib keeps with it is what tells damaged bytes from good ones.
 """
 
 import asyncio
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
+from itertools import pairwise
 
 from mesh.core.checkpoint import CheckpointUnreadable, Loading, Place, Snapshot
 from mesh.core.errors import LogUnavailable
@@ -20,54 +24,54 @@ from mesh.wire.ports import Appended, Clock, Log
 from mesh.wire.span import read_span
 
 NAME = "mesh-checkpoint"
-"""Header: offset of the first record of the checkpoint; empty in that one itself."""
+"""Header: offset of the first record of the piece; empty in that one itself."""
 MORE = "mesh-more"
-"""Header: 1 where the next record goes on with the same piece of the state."""
-PIECE_BYTES_MAX = 262_144
+"""Header: 1 where the next record goes on with the same chunk."""
+PART_BYTES_MAX = 262_144
 APPEND_BYTES = 262_144
 APPEND_RECORDS = 16
-TURN_PIECES = 8
+TURN_CHUNKS = 8
 """Made before others run: about 12 ms of work. Fewer, and a busy loop would take too long to write a large state."""
 FRAME_BYTES = 1_024
 """Left free in a record for its headers and the log's own framing."""
 
 
 class Checkpoints:
-    """Writes, reads and trims checkpoints. Compressed at about 70 bytes a simple run."""
+    """Writes, reads and trims checkpoints. Compressed at about 75 bytes a simple run."""
 
     def __init__(self, log: Log, topology: Topology, clock: Clock) -> None:
         self._log = log
         self._topic = topology.checkpoints
         self._clock = clock
-        self._piece_bytes_max = min(PIECE_BYTES_MAX, log.record_bytes_max - FRAME_BYTES)
+        self._part_bytes_max = min(PART_BYTES_MAX, log.record_bytes_max - FRAME_BYTES)
 
     async def write(self, snapshot: Snapshot, number: int) -> Place:
-        """Write a state; answers its place when it is durable. In slices, between which others run.
+        """Write a piece; answers its place when it is durable. In slices, between which others run.
 
         Raises LogUnavailable, also when the log refuses a part.
         """
         first = last = records = 0
         lot: list[NewRecord] = []
         size = 0
-        for n, (more, piece) in enumerate(self._pieces(snapshot)):
+        for n, (more, part) in enumerate(self._parts(snapshot)):
             headers = [(NAME, b"%d" % first if records or lot else b"")] + [(MORE, b"1")] * more
-            lot.append(NewRecord(self._topic, b"%d" % number, piece, headers, number))
-            size += len(piece)
+            lot.append(NewRecord(self._topic, b"%d" % number, part, headers, number))
+            size += len(part)
             if not records or size >= APPEND_BYTES or len(lot) >= APPEND_RECORDS:
                 placed = await self._append(lot)
                 first = first if records else placed[0]
                 last, records, lot, size = placed[-1], records + len(lot), [], 0
-            if n % TURN_PIECES == 0:
+            if n % TURN_CHUNKS == 0:
                 await asyncio.sleep(0)
         if lot:
             last, records = (await self._append(lot))[-1], records + len(lot)
         return Place(first, last, records)
 
-    def _pieces(self, snapshot: Snapshot) -> Iterator[tuple[bool, bytes]]:
-        """The state in pieces that fit a record; whether the next one belongs to the same chunk."""
+    def _parts(self, snapshot: Snapshot) -> Iterator[tuple[bool, bytes]]:
+        """What fits a record each; whether the next one belongs to the same chunk."""
         for chunk in snapshot.chunks():
             packed = zlib.compress(chunk, 1)
-            step = self._piece_bytes_max
+            step = self._part_bytes_max
             for at in range(0, len(packed), step):
                 yield at + step < len(packed), packed[at : at + step]
 
@@ -83,35 +87,40 @@ class Checkpoints:
             offsets.append(verdict.offset)
         return offsets
 
-    async def read(self, number: int, place: Place) -> Loading:
-        """Read a checkpoint, in slices. Raises CheckpointUnreadable when it is not whole or not understood, and
-        LogUnavailable."""
+    async def read(self, number: int, chain: Sequence[Place]) -> Loading:
+        """Read the pieces of a checkpoint, in slices. Raises CheckpointUnreadable when it is not whole or not
+        understood, and LogUnavailable."""
+        first, last = chain[0].first, chain[-1].last
         bounds = (await self._log.bounds(self._topic))[number]
-        if place.first < bounds.start or place.last >= bounds.end:
+        if first < bounds.start or last >= bounds.end:
             lie = f"{self._topic}:{number} holds offsets {bounds.start} to {bounds.end - 1}"
-            raise CheckpointUnreadable(f"its records {place.first} to {place.last} are gone: {lie}")
-        loading, found, parts = Loading(), 0, b""
-        name = b"%d" % place.first
+            raise CheckpointUnreadable(f"its records {first} to {last} are gone: {lie}")
+        if any(before.last >= after.first for before, after in pairwise(chain)):
+            raise CheckpointUnreadable(f"its pieces are not in order: {chain}")
+        loading, parts = Loading(), b""
+        found = {b"%d" % place.first: 0 for place in chain}
         partition = TopicPartition(self._topic, number)
-        async with aclosing(read_span(self._log, self._clock, partition, place.first, place.last + 1)) as span:
+        async with aclosing(read_span(self._log, self._clock, partition, first, last + 1)) as span:
             async for records in span:
                 for record in records:
                     headers = dict(record.headers)
-                    if headers.get(NAME) != name and record.offset != place.first:
-                        continue  # of another one, which somebody wrote at the same time
-                    found += 1
+                    name = headers.get(NAME) or b"%d" % record.offset
+                    if name not in found:
+                        continue  # of one that was taken in, or that somebody wrote at the same time
+                    found[name] += 1
                     parts += record.value or b""
                     if MORE not in headers:
                         loading.feed(_unpacked(parts))
                         parts = b""
                         await asyncio.sleep(0)
-        if found != place.records or parts:
-            raise CheckpointUnreadable(f"{found} of its {place.records} records are there")
+        for place, there in zip(chain, found.values(), strict=True):
+            if there != place.records or parts:
+                raise CheckpointUnreadable(f"{there} of the {place.records} records at {place.first} are there")
         return loading
 
-    async def trim(self, number: int, place: Place) -> None:
+    async def trim(self, number: int, chain: Sequence[Place]) -> None:
         """Remove what lies before a checkpoint that is named. Raises LogUnavailable."""
-        await self._log.trim(TopicPartition(self._topic, number), place.first)
+        await self._log.trim(TopicPartition(self._topic, number), chain[0].first)
 
 
 def _unpacked(packed: bytes) -> bytes:

@@ -1,9 +1,10 @@
 """Which checkpoint stands for each inbox partition: restores from it, writes the next, and tells commits its name.
 
-A partition is live again after load + fold of the tail, so a new checkpoint is worth its writing when folding the tail
-costs more than loading the state. It is dumped in slices beside the work and named by the next commit whose offset
-has reached it: state and acknowledged effects then agree. On a graceful stop one is written of the last record,
-so that the next owner folds nothing and another version of the rules, or of topics.yaml, finds a boundary.
+A partition is live again after load + fold of the tail, so a new piece of the checkpoint is worth its writing when
+folding the tail costs more than loading the state. It holds what was touched since the piece before (`core.chain`), is
+written in slices beside the work, and is named by the next commit whose offset has reached it: state and acknowledged
+effects then agree. On a graceful stop one is written of the last record, so that the next owner folds nothing and
+another version of the rules, or of topics.yaml, finds a boundary.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from mesh.core.checkpoint import CheckpointNewer, CheckpointUnreadable, Note, Snapshot, note_of
+from mesh.core.chain import Piece, extended
+from mesh.core.checkpoint import CheckpointNewer, CheckpointUnreadable, Note, Place, Snapshot, note_of
 from mesh.core.errors import LogUnavailable, NotRestorable
 from mesh.core.fold import RULES, Partition
 from mesh.core.record import TopicPartition
@@ -34,10 +36,10 @@ class Costs(NamedTuple):
 
     record_us: int = 25
     """Folding a record of the tail."""
-    run_us: int = 12
-    """Loading an open run, or writing one."""
-    ended_us: int = 3
-    """Loading the memory of one that ended."""
+    row_us: int = 3
+    """Loading a run, open or remembered."""
+    write_us: int = 12
+    """Writing one that was touched, and the log's part in it."""
     tail_us_min: int = 1_000_000
     """A tail that takes less is never worth a checkpoint while the work goes on."""
 
@@ -51,12 +53,34 @@ class _Kept:
 
     state: Partition
     note: Note
+    pieces: dict[Place, Piece]
+    """Of which the two of them consist."""
     next: Note | None = None
     writing: asyncio.Task[None] | None = None
     tried: int = 0
     """Offset of the last attempt to write one. A tail that was restored counts: a crash does not lengthen the next."""
     stored: Commit | None = None
     """The last commit of ours."""
+
+    @property
+    def latest(self) -> Note:
+        """The checkpoint on which the next one builds."""
+        return self.next or self.note
+
+    def stands_at(self, commit: Commit) -> bool:
+        """Whether this is what a commit of ours says, and nothing was folded since."""
+        return self.stored == commit == Commit(self.state.offset, self.note.text())
+
+    def touched(self, since: int) -> list[str]:
+        """Runs that changed at this offset or later."""
+        return [id for id, at in (self.state.touched or {}).items() if at >= since]
+
+
+class _Draft(NamedTuple):
+    """A piece to be written, and what of the chain stays before it."""
+
+    stays: Sequence[Piece]
+    snapshot: Snapshot
 
 
 class Keeper:
@@ -70,8 +94,8 @@ class Keeper:
         self._checkpoints = Checkpoints(log, topology, clock)
         self._topologies = Topologies(log, topology, clock)
         self._kept: dict[TopicPartition, _Kept] = {}
-        self._parked: dict[TopicPartition, tuple[Partition, Commit]] = {}
-        """States of partitions that went, with the last commit of ours: most come back when the group has settled."""
+        self._parked: dict[TopicPartition, _Kept] = {}
+        """States of partitions that went: most come back when the group has settled."""
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._recommit: Callable[[TopicPartition], None] = lambda _: None
         self._watch: Callable[[asyncio.Task[None]], None] = lambda _: None
@@ -98,20 +122,20 @@ class Keeper:
         Raises NotRestorable when neither checkpoint nor inbox suffice, LogUnavailable.
         """
         parked = self._parked.pop(partition, None)
-        if parked is not None and parked[1] == commit and parked[0].offset == commit.offset:
+        if parked is not None and commit is not None and parked.stands_at(commit):
             # Nobody committed since: another fold of the same records could only make the same state.
-            named = note_of(commit.metadata)
-            self._kept[partition] = _Kept(parked[0], named, stored=commit)
-            return parked[0], commit.offset
+            self._kept[partition] = _Kept(parked.state, parked.note, parked.pieces, stored=commit)
+            return parked.state, commit.offset
         start = (await self._log.bounds(partition.topic))[partition.partition].start
         if commit is None or (not commit.metadata and commit.offset <= start):
             # Nobody committed here yet, or somebody sent the group back to the beginning: all is decided (again).
             state = self._fresh(partition, self._topology, start)
-            self._kept[partition] = _Kept(state, Note(self._topology.digest, start))
+            self._kept[partition] = _Kept(state, Note(self._topology.digest, start), {})
             return state, start
+        pieces: dict[Place, Piece] = {}
         try:
             note = note_of(commit.metadata)
-            state = await self._exact(partition, note, commit.offset, start)
+            state = await self._exact(partition, note, commit.offset, start, pieces)
         except CheckpointNewer as error:
             raise NotRestorable(
                 f"a newer version of the mesh worked here: {error}",
@@ -119,22 +143,28 @@ class Keeper:
                 remedy="Start that version, or a later one",
             ) from error
         except CheckpointUnreadable as error:
-            note, state = None, await self._whole(partition, commit.offset, start, str(error))
+            note, pieces = None, {}
+            state = await self._whole(partition, commit.offset, start, str(error))
         if commit.offset < start:
             _log.error("records were removed before they were read", partition=partition.partition, lost_until=start)
         state.offset = place = max(commit.offset, start)
         boundary = note is None or note.topology != self._topology.digest or note.rules != RULES
         state.adopt(self._topology)
-        self._kept[partition] = kept = _Kept(state, note or Note(self._topology.digest, place))
+        self._kept[partition] = kept = _Kept(state, note or Note(self._topology.digest, place), pieces)
         if not boundary:
             kept.stored = commit
         else:
             # What follows is decided otherwise than the tail was: nobody may fold both together.
-            kept.next = await self._write(partition, state)
+            kept.next = await self._write(partition, kept)
         return state, place
 
-    async def _exact(self, partition: TopicPartition, note: Note, place: int, start: int) -> Partition:
-        """From the checkpoint that the note names. Raises CheckpointUnreadable, NotRestorable, LogUnavailable."""
+    async def _exact(
+        self, partition: TopicPartition, note: Note, place: int, start: int, pieces: dict[Place, Piece]
+    ) -> Partition:
+        """From the checkpoint that the note names, whose pieces are put into `pieces`.
+
+        Raises CheckpointUnreadable, NotRestorable, LogUnavailable.
+        """
         if note.offset > place:
             raise CheckpointUnreadable(f"it stands for offset {note.offset}, beyond the committed {place}")
         tail = note.offset < place
@@ -147,12 +177,15 @@ class Keeper:
                 remedy="Start the version that ran last and stop it with SIGTERM: it writes a checkpoint as it goes",
             )
         number = partition.partition
-        if note.checkpoint is None:
+        if not note.checkpoint:
             state = self._fresh(partition, self._topology, note.offset)
         else:
             loading = await self._checkpoints.read(number, note.checkpoint)
             pinned = await self._topologies.find(loading.digests)
             state = loading.partition(self._topology, pinned)
+            state.touched = {}
+            found = zip(note.checkpoint, loading.pieces, strict=True)
+            pieces.update((place, Piece(place, rows, ids)) for place, (rows, ids) in found)
         if tail and note.topology != self._topology.digest:
             state.adopt((await self._topologies.find([note.topology]))[note.topology])
         await self._fold(partition, state, note.offset, place)
@@ -179,7 +212,7 @@ class Keeper:
 
     def _fresh(self, partition: TopicPartition, topology: Topology, offset: int) -> Partition:
         state = Partition(topology, number=partition.partition, partitions=topology.inbox_partitions)
-        state.offset = offset
+        state.offset, state.touched = offset, {}
         return state
 
     async def _fold(self, partition: TopicPartition, state: Partition, start: int, end: int) -> None:
@@ -194,8 +227,7 @@ class Keeper:
     def note(self, partition: TopicPartition, place: int) -> str:
         """What a commit of this place says: the latest checkpoint that is durable and not beyond it."""
         kept = self._kept[partition]
-        latest = kept.next if kept.next is not None and kept.next.offset <= place else kept.note
-        return latest.text()
+        return (kept.next if kept.next is not None and kept.next.offset <= place else kept.note).text()
 
     def committed(self, partition: TopicPartition, commit: Commit) -> None:
         """A commit was stored. The checkpoint it names stands; what lies before it may go."""
@@ -206,11 +238,11 @@ class Keeper:
         if kept.next is None or commit.metadata != kept.next.text():
             return
         kept.note, kept.next = kept.next, None
+        kept.pieces = {place: kept.pieces[place] for place in kept.note.checkpoint}
+        kept.state.touched = {id: at for id, at in (kept.state.touched or {}).items() if at >= kept.note.offset}
         self._begin(self._trim(partition.partition, kept.note), f"trim {partition.partition}")
 
     async def _trim(self, number: int, note: Note) -> None:
-        if note.checkpoint is None:
-            return
         try:
             await self._checkpoints.trim(number, note.checkpoint)
         except LogUnavailable as error:  # the next one trims more
@@ -226,15 +258,23 @@ class Keeper:
         tail_us = (kept.state.offset - max(kept.tried, kept.note.offset)) * self._costs.record_us
         if tail_us >= self._costs.tail_us_min and tail_us >= self._load_us(kept.state):
             kept.tried = kept.state.offset
-            snapshot = Snapshot(kept.state)
-            kept.writing = self._begin(self._write_beside(partition, kept, snapshot), f"checkpoint {partition}")
+            draft = self._draft(kept)
+            kept.writing = self._begin(self._write_beside(partition, kept, draft), f"checkpoint {partition}")
 
     def _load_us(self, state: Partition) -> int:
-        return len(state.runs) * self._costs.run_us + len(state.ended) * self._costs.ended_us
+        return (len(state.runs) + len(state.ended)) * self._costs.row_us
 
-    async def _write_beside(self, partition: TopicPartition, kept: _Kept, snapshot: Snapshot) -> None:
+    def _draft(self, kept: _Kept, *, hurry: bool = False) -> _Draft:
+        """What the next piece holds, as of now."""
+        state, latest = kept.state, kept.latest
+        chain = [kept.pieces[place] for place in latest.checkpoint]
+        live = len(state.runs) + len(state.ended)
+        stays, ids = extended(chain, kept.touched(latest.offset), live, hurry=hurry)
+        return _Draft(stays, Snapshot(state, ids))
+
+    async def _write_beside(self, partition: TopicPartition, kept: _Kept, draft: _Draft) -> None:
         try:
-            written = await self._write(partition, kept.state, snapshot)
+            written = await self._write(partition, kept, draft)
         except LogUnavailable as error:  # nothing depends on it: the next attempt comes with the next tail
             _log.warning("no checkpoint could be written", partition=partition.partition, reason=str(error))
         else:
@@ -244,21 +284,22 @@ class Keeper:
         finally:
             kept.writing = None
 
-    async def _write(self, partition: TopicPartition, state: Partition, snapshot: Snapshot | None = None) -> Note:
-        """Write the state, or a snapshot of it. Raises LogUnavailable."""
+    async def _write(self, partition: TopicPartition, kept: _Kept, draft: _Draft | None = None) -> Note:
+        """Write what was drafted, or what changed until now. Raises LogUnavailable."""
         began_ms = self._clock.monotonic_ms()
-        digest = state.topology.digest
-        snapshot = snapshot or Snapshot(state)
+        stays, snapshot = draft or self._draft(kept)
         place = await self._checkpoints.write(snapshot, partition.partition)
+        chain = (*stays, Piece(place, snapshot.rows, list(snapshot.ids or ())))
+        kept.pieces.update((piece.place, piece) for piece in chain)
         _log.info(
             "checkpoint written",
             partition=partition.partition,
             at=snapshot.offset,
-            open_runs=len(snapshot.runs),
-            ended_runs=len(snapshot.ended),
+            rows=snapshot.rows,
+            pieces=len(chain),
             took_ms=round(self._clock.monotonic_ms() - began_ms),
         )
-        return Note(digest, snapshot.offset, place)
+        return Note(snapshot.topology, snapshot.offset, tuple(piece.place for piece in chain))
 
     async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
         """Nothing is folded any more: leave checkpoints of the last record behind, so that nobody needs to fold a tail.
@@ -277,15 +318,15 @@ class Keeper:
 
     async def _rest(self, partition: TopicPartition, within_ms: float, last: bool) -> None:
         kept = self._kept.get(partition)
-        if kept is None or kept.state.offset == (kept.next or kept.note).offset:
+        if kept is None or kept.state.offset == kept.latest.offset:
             return
-        tail_us = (kept.state.offset - (kept.next or kept.note).offset) * self._costs.record_us
-        write_us = self._load_us(kept.state)
+        tail_us = (kept.state.offset - kept.latest.offset) * self._costs.record_us
+        write_us = len(kept.state.touched or ()) * self._costs.write_us
         if not last and (tail_us < self._costs.tail_us_min // 4 or write_us > min(tail_us, within_ms * 500)):
             return
         if kept.writing is not None:
             kept.writing.cancel()
-        kept.next = await self._write(partition, kept.state)
+        kept.next = await self._write(partition, kept, self._draft(kept, hurry=True))
         self._recommit(partition)
 
     def drop(self, partition: TopicPartition) -> None:
@@ -296,10 +337,10 @@ class Keeper:
         if kept.writing is not None:
             kept.writing.cancel()
         if kept.stored is not None:
-            self._parked[partition] = parked = (kept.state, kept.stored)
-            asyncio.get_running_loop().call_later(PARKED_S_MAX, self._leave, partition, parked)
+            self._parked[partition] = kept
+            asyncio.get_running_loop().call_later(PARKED_S_MAX, self._leave, partition, kept)
 
-    def _leave(self, partition: TopicPartition, parked: tuple[Partition, Commit]) -> None:
+    def _leave(self, partition: TopicPartition, parked: _Kept) -> None:
         if self._parked.get(partition) is parked:
             del self._parked[partition]
 

@@ -68,7 +68,7 @@ def record() -> bytes:
                 "inbox": [_plain(stored) for stored in inbox],
                 "effects": [[line(effect) for effect in some] for some in effects],
                 "middle": middle,
-                "checkpoint": [orjson.Fragment(chunk) for chunk in Snapshot(state).chunks()],
+                "checkpoint": [chunk.decode() for chunk in Snapshot(state).chunks()],
             }
         )
     return orjson.dumps({"rules": RULES, "worlds": worlds}, option=orjson.OPT_APPEND_NEWLINE)
@@ -81,7 +81,7 @@ def load() -> tuple[int, list[Recorded]]:
     for world in told["worlds"]:
         topology = pinned_topology(orjson.dumps(world["topology"]), "0" * 16)
         inbox = [_stored(*row) for row in world["inbox"]]
-        chunks = [orjson.dumps(chunk) for chunk in world["checkpoint"]]
+        chunks = [chunk.encode() for chunk in world["checkpoint"]]
         worlds.append(Recorded(topology, inbox, world["effects"], world["middle"], chunks))
     return told["rules"], worlds
 

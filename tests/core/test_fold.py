@@ -53,7 +53,7 @@ def test_a_run_lives_while_it_is_open_and_is_remembered_when_it_ended() -> None:
     assert (list(state.runs), state.offset) == (["run-1"], 8)
     effects = state.step(record(answer_to(effects), 8))
     assert lines(effects) == ["leaves answer", "ended completed"]
-    assert (state.runs, state.ended["run-1"].ending, state.offset) == ({}, "completed", 9)
+    assert (list(state.runs), state.ended["run-1"].ending, state.offset) == ([], "completed", 9)
 
 
 def test_the_end_of_a_run_is_found_among_effects() -> None:
@@ -67,7 +67,7 @@ def test_the_end_of_a_run_is_found_among_effects() -> None:
 def test_what_nobody_opened_leaves_no_trace() -> None:
     state = partition()
     assert lines(state.step(record(event(CANCELLED)))) == ["note unknown_run"]
-    assert (state.runs, state.ended) == ({}, {})
+    assert (list(state.runs), list(state.ended)) == ([], [])
 
 
 def test_the_same_records_make_the_same_state_and_effects() -> None:

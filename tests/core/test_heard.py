@@ -17,7 +17,7 @@ FULL = Refusal("requests", "", (), 1, 2, "requests: enough")
 
 
 def ended(**fields: Any) -> Run:
-    return replace(run(), roots=("r1", "r2"), bodies=(ONE, OTHER), ending="completed", **fields)
+    return replace(run(), requests=("r1", ONE, "r2", OTHER), ending="completed", **fields)
 
 
 @pytest.mark.parametrize("tell", [outcome_body, told_by])

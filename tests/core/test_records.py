@@ -43,8 +43,7 @@ def again(record: NewRecord) -> Event:
 def ended_run() -> Run:
     run = Run("r1", "order.placed", "d" * 16, AT_MS, AT_MS + 60_000)
     run.subject, run.ending, run.ended_ms = "o-1", "partial", AT_MS + 1_500
-    run.bodies = ("0b1c",)
-    run.roots, run.tasks, run.usd_micros, run.tokens, run.refused = ("o-1",), 3, 1_500_000, 42, 7
+    run.requests, run.tasks, run.usd_micros, run.tokens, run.refused = ("o-1", "0b1c"), 3, 1_500_000, 42, 7
     run.results = (Result("x1", "order.rejected", "fraud", b'{ "why": 1.50 }'),)
     run.refusals = (Refusal("depth", "b", ("a",), 1, 2, "depth: a > b is 2 hops deep, at most 1"),)
     run.failures = (Failure("c", "t9", 3, "exception", "no", ("c",)),)

@@ -219,7 +219,7 @@ async def test_who_stops_gracefully_leaves_a_checkpoint_of_the_last_record_and_t
     assert {partition: (end, end) for partition, end in ends.items()} == {
         partition: (place, note.offset) for partition, (place, note) in left.items()
     }
-    assert all(note.checkpoint is not None for _, note in left.values())
+    assert all(note.checkpoint for _, note in left.values())
     await cut(log)
     async with working(log, TOPOLOGY, orchestrator(log).run):
         await append(log, *answers(tasks))  # half of them once more
@@ -231,12 +231,12 @@ async def test_who_stops_gracefully_leaves_a_checkpoint_of_the_last_record_and_t
 
 async def test_who_is_killed_is_followed_from_its_last_checkpoint_and_the_tail(log: Log) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))
-    service = orchestrator(log, costs=EAGER._replace(run_us=10))
+    service = orchestrator(log, costs=EAGER._replace(row_us=10))
     killed = asyncio.ensure_future(service.run(asyncio.Event()))
     await append(log, *(request(f"r{n}") for n in range(40)))
     tasks = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 40)]
     async with asyncio.timeout(20):
-        while not all(note.checkpoint is not None for _, note in (await notes(log)).values()):
+        while not all(note.checkpoint for _, note in (await notes(log)).values()):
             await append(
                 log, NewRecord(TOPOLOGY.inbox, b"r1", b"", (), 0), NewRecord(TOPOLOGY.inbox, b"r1", b"", (), 1)
             )

@@ -180,7 +180,7 @@ def _retain(stage: Stage, fault: Fault) -> None:
     group = stage.broker.group(f"{topology.prefix}.orchestrator")
     for place, commit in group.commits.items():
         note = note_of(commit.metadata) if commit.metadata else None
-        if note is not None and note.checkpoint is not None:
+        if note is not None and note.checkpoint:
             stage.broker.trim(place, note.offset)
 
 

@@ -69,7 +69,7 @@ class Machine:
             name=self.host.name,
         )
         if self.process.orchestrator is not None and plan.checkpoint_us >= 0:
-            costs = COSTS._replace(tail_us_min=plan.checkpoint_us, run_us=0, ended_us=0)
+            costs = COSTS._replace(tail_us_min=plan.checkpoint_us, row_us=0)
             self.process.orchestrator._keeper._costs = costs
         return stage.world.loop.create_task(self.process.run(), name=self.host.name)
 

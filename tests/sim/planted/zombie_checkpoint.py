@@ -26,8 +26,9 @@ def patch() -> Iterator[None]:
             note: Note = note_of(commit.metadata)
             if first is not None:
                 mine = [r for r in records if r.offset == first or dict(r.headers).get(NAME) == b"%d" % first]
-                latest = replace(note, checkpoint=Place(first, mine[-1].offset, len(mine)))
-                commit = Commit(commit.offset, latest.text())
+                latest = Place(first, mine[-1].offset, len(mine))
+                chain = tuple(place for place in note.checkpoint if place.last < first)
+                commit = Commit(commit.offset, replace(note, checkpoint=(*chain, latest)).text())
         return await real(self, partition, commit)
 
     with swapped(Keeper, "restore", restore):
