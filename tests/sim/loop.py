@@ -165,13 +165,29 @@ class SimLoop(Loop):
         """Run until `done`, which is asked between callbacks whenever time is about to move. Raises Stuck."""
         before = events._get_running_loop()
         events._set_running_loop(self)
-        ready, timers = self._ready, self._timers
+        ready, timers, steps_max = self._ready, self._timers, self._steps_max
         try:
             while True:
                 while ready:
                     handle = ready.popleft()
-                    if not handle.gone:
-                        self._step(handle)
+                    if handle.gone:
+                        continue
+                    context = handle.context
+                    node = context.get(NODE)
+                    if (
+                        node is not None
+                        and (node.dead or node.paused or node.watch)
+                        and not self._goes_on(node, handle)
+                    ):
+                        continue
+                    self.steps += 1
+                    if self.steps > steps_max:
+                        text = f"{steps_max} steps in {self._now_s:.3f} s of simulated time"
+                        raise Stuck(f"{text}: it goes round and round")
+                    try:
+                        context.run(handle.callback, *handle.args)
+                    except Exception as error:  # noqa: BLE001  # as asyncio does: told, and the loop goes on
+                        self.call_exception_handler({"message": f"a callback raised {error!r}", "exception": error})
                 if done():
                     return
                 if not timers:
@@ -184,26 +200,14 @@ class SimLoop(Loop):
         finally:
             events._set_running_loop(before)
 
-    def _step(self, handle: SimHandle) -> None:
-        context = handle.context
-        node = context.get(NODE)
-        if node is not None:
-            if node.dead:
-                return
-            if node.watch is not None:
-                node.watch()
-                if node.dead:
-                    return
-            if node.paused:
-                node.backlog.append(handle)
-                return
-        self.steps += 1
-        if self.steps > self._steps_max:
-            raise Stuck(f"{self._steps_max} steps in {self._now_s:.3f} s of simulated time: it goes round and round")
-        try:
-            context.run(handle.callback, *handle.args)
-        except Exception as error:  # noqa: BLE001  # as asyncio does: told, and the loop goes on
-            self.call_exception_handler({"message": f"a callback raised {error!r}", "exception": error})
+    @staticmethod
+    def _goes_on(node: Node, handle: SimHandle) -> bool:
+        """Whether a callback of a node that something happened to, or may happen to, is run now."""
+        if not node.dead and node.watch is not None:
+            node.watch()
+        if node.paused and not node.dead:
+            node.backlog.append(handle)
+        return not node.dead and not node.paused
 
     def resume(self, node: Node) -> None:
         """Let a paused node go on with all that happened to it meanwhile."""
