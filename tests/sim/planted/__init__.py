@@ -36,7 +36,7 @@ _BUGS = (
     (late_result, "", 0),
     (lost_join_input, "", 100),
     (early_timer, "too early", 0),
-    (trimmed_too_early, "NotRestorable", 120),
+    (trimmed_too_early, "NotRestorable", 380),
     (double_settle, "charged", 0),
 )
 PLANTED = {
