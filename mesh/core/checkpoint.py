@@ -13,7 +13,8 @@ without reading them, and those that nobody asked for since are written again as
 is for the log and the checksum of its compression to say (`wire.checkpoints`): one that is not read is not looked at.
 
 A run is a value: decided on a copy and replaced, never changed. So a shallow copy of the table of runs is the state as
-of one offset, however long its writing takes.
+of one offset, however long its writing takes. What lies still for longer than from one piece to the next is kept as the
+row that was written of it, from then on.
 
 The *note* is the text that goes with every commit of the orchestrator: which checkpoint stands, and under which
 topology and rules everything since was decided. Who reads the committed offset thus reads the name of a checkpoint
@@ -27,9 +28,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
-from mesh.core.fold import RULES, Ended, Partition
-from mesh.core.rows import NO_TOPOLOGY, forms, readers, topology_of
-from mesh.core.run import Run
+from mesh.core.fold import RULES, Partition
+from mesh.core.rows import NO_TOPOLOGY, forms, read_ended, read_run, readers, topology_of
+from mesh.core.run import Ended, Run
 from mesh.core.shape import Shapes, ShapeUnknown
 from mesh.core.table import Table, number
 from mesh.core.topology import Topology
@@ -123,10 +124,14 @@ def _facts() -> dict[str, Any]:
 class Snapshot:
     """The state of a partition as of now, to be written at leisure: the partition may go on.
 
-    `ids`: only these runs, whatever has become of them, which makes a piece; None: all, which makes a whole one.
+    `ids`: only these runs, whatever has become of them, which makes a piece; None: all, which makes a whole one. When
+    it is written, the state takes the rows of what is not likely to be asked for: runs that ended, and open ones that
+    were not touched since the offset `since`.
     """
 
-    def __init__(self, state: Partition, ids: Collection[str] | None = None) -> None:
+    def __init__(self, state: Partition, ids: Collection[str] | None = None, since: int = 0) -> None:
+        self._state = state
+        self._since = since
         self.offset = state.offset
         self.topology = state.topology.digest
         self.ids = ids
@@ -167,20 +172,31 @@ class Snapshot:
     def chunks(self, rows_max: int = CHUNK_ROWS) -> Iterator[bytes]:
         """The piece in order. Each chunk is made when it is asked for."""
         yield b"state " + orjson.dumps(self._head)
-        yield from _chunks(b"runs", self.runs, forms().write_run, rows_max)
-        yield from _chunks(b"ended", self.ended, forms().write_ended, rows_max * 8)
+        yield from _chunks(b"runs", self.runs, self._run, rows_max)
+        yield from _chunks(b"ended", self.ended, self._ended, rows_max * 8)
         for at in range(0, len(self.gone), rows_max * 8):
             yield _line(b"gone", self.gone[at : at + rows_max * 8])
 
+    def _run(self, id: str, run: Run) -> bytes:
+        row = forms().write_run(run)
+        if self._state.touched is not None and self._state.touched.get(id, -1) < self._since:
+            self._state.runs.cool(id, run, row)
+        return row
+
+    def _ended(self, id: str, ended: Ended) -> bytes:
+        row = forms().write_ended(ended)
+        self._state.ended.cool(id, ended, row)
+        return row
+
 
 def _chunks(
-    word: bytes, rows: Mapping[str, Value | bytes], write: Callable[[Value], bytes], rows_max: int
+    word: bytes, rows: Mapping[str, Value | bytes], write: Callable[[str, Value], bytes], rows_max: int
 ) -> Iterator[bytes]:
     ids = list(rows)
     for at in range(0, len(ids), rows_max):
         some = ids[at : at + rows_max]
-        values = (rows[id] for id in some)
-        yield b"\n".join([_line(word, some), *(one if isinstance(one, bytes) else write(one) for one in values)])
+        lines = (one if isinstance(one := rows[id], bytes) else write(id, one) for id in some)
+        yield b"\n".join([_line(word, some), *lines])
 
 
 def _line(word: bytes, ids: Sequence[str]) -> bytes:
@@ -203,8 +219,8 @@ class Loading:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._runs: Table[Run] = Table(forms().read_run)
-        self._ended: Table[Ended] = Table(forms().read_ended)
+        self._runs: Table[Run] = Table(read_run)
+        self._ended: Table[Ended] = Table(read_ended)
         self._ends: list[tuple[int, str]] = []
 
     def feed(self, chunk: bytes) -> None:

@@ -12,7 +12,6 @@ A run is decided under the topology it was opened under, by its digest; new runs
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from mesh.core.breaker import Breaker, asked, heard, told, turn
@@ -24,7 +23,8 @@ from mesh.core.effect import Effect, Finish, Note, PublishTask, Turn
 from mesh.core.event import ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
 from mesh.core.partition import partition_of
 from mesh.core.record import Record
-from mesh.core.run import Run
+from mesh.core.rows import read_ended, read_run
+from mesh.core.run import Ended, Run
 from mesh.core.table import Table, number
 from mesh.core.topology import Topology
 
@@ -36,19 +36,6 @@ the same records: what an older version decided is then not folded by this one, 
 ENDED_OFFSETS_MAX: Final = 100_000
 MESH_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,256}", re.ASCII)
 """Ids of what follows from requests: made of theirs, so they may be longer."""
-
-
-@dataclass(slots=True)
-class Ended:
-    """What is remembered of a finished run."""
-
-    ending: str
-    requests: tuple[str, ...]
-    """As in the run."""
-    offset: int
-    """Where it ended."""
-    run: Run | None = None
-    """The run itself, where something of it failed or was refused: a redrive may open it again."""
 
 
 class Partition:
@@ -77,8 +64,8 @@ class Partition:
         self.number = number
         self.partitions = partitions
         self.offset = 0
-        self.runs = Table()
-        self.ended = Table()
+        self.runs = Table(read_run)
+        self.ended = Table(read_ended)
         self.forgotten = 0
         self.control = NOTHING
         self.breakers = {}

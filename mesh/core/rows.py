@@ -17,8 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mesh.core.effect import Schedule
-from mesh.core.fold import Ended
-from mesh.core.run import Run
+from mesh.core.run import Ended, Run
 from mesh.core.shape import Convert, Shapes
 from mesh.core.table import Table
 
@@ -67,6 +66,16 @@ def readers(fields: dict[str, list[str]]) -> tuple[Callable[[bytes], Run], Calla
         return found
 
     return read_run, read_ended
+
+
+def read_run(row: bytes) -> Run:
+    """An open run from its row. Raises ValueError for what is none."""
+    return forms().read_run(row)
+
+
+def read_ended(row: bytes) -> Ended:
+    """The memory of a run from its row. Raises ValueError for what is none."""
+    return forms().read_ended(row)
 
 
 def _rest(row: bytes, words: int, convert: Convert) -> Any:

@@ -273,3 +273,16 @@ class Run:
         new.starved = self.starved
         new.trouble = self.trouble
         return new
+
+
+@dataclass(slots=True)
+class Ended:
+    """What is remembered of a finished run."""
+
+    ending: str
+    requests: tuple[str, ...]
+    """As in the run."""
+    offset: int
+    """Where it ended."""
+    run: Run | None = None
+    """The run itself, where something of it failed or was refused: a redrive may open it again."""

@@ -9,7 +9,7 @@ the garbage collector, and go into the next checkpoint as they came. Pure.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
@@ -19,16 +19,12 @@ def number(row: bytes) -> int:
     return int(row[: row.index(b" ")])
 
 
-def _no_rows(row: bytes) -> Any:
-    raise ValueError(f"nobody said how rows are read: {row[:100]!r}")
-
-
 class Table(Generic[Value]):
     """Used as a dict, as far as it goes. An id is either `warm` or `cold`."""
 
     __slots__ = ("_read", "cold", "warm")
 
-    def __init__(self, read: Callable[[bytes], Value] = _no_rows) -> None:
+    def __init__(self, read: Callable[[bytes], Value]) -> None:
         """`read` makes the value of a row."""
         self._read = read
         self.warm: dict[str, Value] = {}
@@ -46,6 +42,12 @@ class Table(Generic[Value]):
         """The value or its row, as it is."""
         found = self.warm.get(id)
         return self.cold.get(id) if found is None else found
+
+    def cool(self, id: str, value: Value, row: bytes) -> None:
+        """Keep the row instead, unless there is another value meanwhile."""
+        if self.warm.get(id) is value:
+            del self.warm[id]
+            self.cold[id] = row
 
     def rows(self) -> dict[str, Value | bytes]:
         """All of them as they are, in a dict of its own."""

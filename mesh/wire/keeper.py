@@ -40,7 +40,7 @@ class Costs(NamedTuple):
     """Loading a run, open or remembered."""
     write_us: int = 12
     """Writing one that was touched, and the log's part in it."""
-    tail_us_min: int = 1_000_000
+    tail_us_min: int = 500_000
     """A tail that takes less is never worth a checkpoint while the work goes on."""
 
 
@@ -155,7 +155,7 @@ class Keeper:
             kept.stored = commit
         else:
             # What follows is decided otherwise than the tail was: nobody may fold both together.
-            kept.next = await self._write(partition, kept)
+            await self._write(partition, kept)
         return state, place
 
     async def _exact(
@@ -270,27 +270,27 @@ class Keeper:
         chain = [kept.pieces[place] for place in latest.checkpoint]
         live = len(state.runs) + len(state.ended)
         stays, ids = extended(chain, kept.touched(latest.offset), live, hurry=hurry)
-        return _Draft(stays, Snapshot(state, ids))
+        return _Draft(stays, Snapshot(state, ids, latest.offset))
 
     async def _write_beside(self, partition: TopicPartition, kept: _Kept, draft: _Draft) -> None:
         try:
-            written = await self._write(partition, kept, draft)
+            await self._write(partition, kept, draft)
         except LogUnavailable as error:  # nothing depends on it: the next attempt comes with the next tail
             _log.warning("no checkpoint could be written", partition=partition.partition, reason=str(error))
         else:
             if self._kept.get(partition) is kept:
-                kept.next = written
                 self._recommit(partition)
         finally:
             kept.writing = None
 
     async def _write(self, partition: TopicPartition, kept: _Kept, draft: _Draft | None = None) -> Note:
-        """Write what was drafted, or what changed until now. Raises LogUnavailable."""
+        """Write what was drafted, or what changed until now: the next to be named. Raises LogUnavailable."""
         began_ms = self._clock.monotonic_ms()
         stays, snapshot = draft or self._draft(kept)
         place = await self._checkpoints.write(snapshot, partition.partition)
         chain = (*stays, Piece(place, snapshot.rows, list(snapshot.ids or ())))
         kept.pieces.update((piece.place, piece) for piece in chain)
+        kept.next = Note(snapshot.topology, snapshot.offset, tuple(piece.place for piece in chain))
         _log.info(
             "checkpoint written",
             partition=partition.partition,
@@ -299,7 +299,7 @@ class Keeper:
             pieces=len(chain),
             took_ms=round(self._clock.monotonic_ms() - began_ms),
         )
-        return Note(snapshot.topology, snapshot.offset, tuple(piece.place for piece in chain))
+        return kept.next
 
     async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
         """Nothing is folded any more: leave checkpoints of the last record behind, so that nobody needs to fold a tail.
@@ -326,7 +326,7 @@ class Keeper:
             return
         if kept.writing is not None:
             kept.writing.cancel()
-        kept.next = await self._write(partition, kept, self._draft(kept, hurry=True))
+        await self._write(partition, kept, self._draft(kept, hurry=True))
         self._recommit(partition)
 
     def drop(self, partition: TopicPartition) -> None:

@@ -42,7 +42,7 @@ class Paper:
         touched = [id for id, at in (state.touched or {}).items() if at >= self.offset]
         live = len(state.runs) + len(state.ended)
         stays, ids = extended(self.chain, touched, live, hurry=hurry)
-        snapshot = Snapshot(state, ids)
+        snapshot = Snapshot(state, ids, self.offset)
         chunks = list(snapshot.chunks())
         place = Place(self.end, self.end + len(chunks) - 1, len(chunks))
         self.end += len(chunks)
@@ -73,9 +73,9 @@ def fresh(mesh: Topology) -> Partition:
 
 
 def busy(seed: int, records: int, runs: int) -> list[StoredRecord]:
-    """An inbox of many runs, of which some fail, some are cancelled, some are asked for again long after."""
+    """An inbox of many runs, of which some fail and are redriven, are cancelled, are asked for again later."""
     random, inbox = Random(seed), []
-    state, tasks, offset = fresh(DESK), list[Event](), 0
+    state, tasks, of, offset = fresh(DESK), list[Event](), dict[str, str](), 0
     for n in range(records):
         offset += random.choice((1, 1, 1, 7))
         run_id = f"run-{random.randrange(runs)}"
@@ -87,11 +87,17 @@ def busy(seed: int, records: int, runs: int) -> list[StoredRecord]:
             sent = failed(task, fault, NO_USAGE) if random.random() < 0.3 else succeeded(task, parts, NO_USAGE)
         elif chance < 0.6:
             sent = event("cancelled", id=f"c{n}", run_id=run_id)
+        elif chance < 0.75 and (
+            dead := [task for one in state.ended.values() if one.run for task in one.run.trouble.dead]
+        ):
+            last = random.choice(dead)
+            sent = event("redriven", id=f"{last.id}:r{n}", run_id=of[last.id], task_id=last.id, agent=last.agent)
         else:
             sent = event(id=f"r{n}", run_id=run_id, data=b'{"n":%d}' % n)
         inbox.append(record(sent, offset))
         effects = state.step(inbox[-1])
         tasks += [effect.event for effect in effects if isinstance(effect, PublishTask)]
+        of.update((effect.event.task_id, effect.event.run_id) for effect in effects if isinstance(effect, PublishTask))
     return inbox
 
 

@@ -81,6 +81,24 @@ def test_a_loaded_run_is_its_row_until_somebody_asks_and_is_written_again_as_it_
     assert list(Snapshot(loaded(chunks)).chunks()) == chunks, "byte by byte"
 
 
+def test_what_lies_still_for_longer_than_a_piece_is_kept_as_its_row_from_then_on() -> None:
+    state = partition_with(4)
+    state.touched = {f"run-{n}": n for n in range(4)}
+    state.step(record(event("cancelled", id="c", run_id="run-0"), 4))
+    before = content(loaded(list(Snapshot(state).chunks())))
+    chunks = Snapshot(state, since=2).chunks(1)
+    first = next(chunks)
+    later = replace(event("cancelled", run_id="run-2"), id="c2")
+    state.step(record(later, 5))
+    rest = list(chunks)
+    assert (list(state.runs.cold), list(state.runs.warm)) == (["run-1"], ["run-3"])
+    assert (list(state.ended.cold), list(state.ended.warm)) == (["run-0"], ["run-2"])
+    assert content(loaded([first, *rest])) == before
+    state = partition_with(3)
+    list(Snapshot(state, since=100).chunks())
+    assert not state.runs.cold, "nobody counts what is touched"
+
+
 def test_a_piece_says_what_has_become_of_each_run() -> None:
     state = partition_with(3)
     first = list(Snapshot(state).chunks())

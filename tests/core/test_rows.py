@@ -6,9 +6,8 @@ import orjson
 import pytest
 
 from mesh.core.effect import Schedule
-from mesh.core.fold import Ended
 from mesh.core.rows import NO_TOPOLOGY, forms, topology_of, waiting
-from mesh.core.run import Held, Run, Task
+from mesh.core.run import Ended, Held, Run, Task
 from mesh.core.table import Table, number
 from tests.builders import run
 
@@ -35,7 +34,7 @@ def test_the_memory_of_a_run_comes_back_from_its_row(kept: Run | None) -> None:
 
 def test_what_runs_wait_for_is_told_without_reading_them() -> None:
     paused = replace(RUN, id="run-2", open={"t3": replace(TASK, id="t3", held=Held("ask", "", b"", 0))})
-    warm: Table[Run] = Table()
+    warm: Table[Run] = Table(forms().read_run)
     warm["run-1"], warm["run-2"] = RUN, paused
     cold: Table[Run] = Table(forms().read_run)
     cold.cold.update((id, forms().write_run(one)) for id, one in warm.items())
