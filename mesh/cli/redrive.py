@@ -22,6 +22,7 @@ from mesh.cli.story import id_of
 from mesh.cli.stream import opened
 from mesh.cli.text import counted, seconds
 from mesh.core.errors import InvalidInput, NotAccepted
+from mesh.core.redrive_ledger import IN_VAIN
 
 if TYPE_CHECKING:
     from mesh.dead import Case, Chosen, DeadLetters, How, Letter, Plan, Report
@@ -152,10 +153,10 @@ def _settled(session: Session, plan: "Plan") -> None:
         if not plan.sendings and not plan.obstacles:
             session.screen.note("No such dead letters: nothing to send.")
         return
-    told = Counter(settled.message for settled in plan.settled)
-    for message, number in told.most_common(SHOWN_MAX):
+    told = Counter((settled.message, settled.remedy) for settled in plan.settled)
+    for (message, remedy), number in told.most_common(SHOWN_MAX):
         about = plan.settled[0].letter.id[:ID_CHARS] if len(plan.settled) == 1 else counted(number, "letter")
-        session.screen.note(f"nothing to do for {about}: {message}", ("; --again sends it once more", "dim"))
+        session.screen.note(f"nothing to do for {about}: {message}", (f"; {remedy}", "dim"))
 
 
 def _more(session: Session, number: int) -> None:
@@ -250,6 +251,8 @@ async def _wait(session: Session, dead: "DeadLetters", report: "Report", wait_s:
     for result, number in Counter(entry.result for entry in done).most_common():
         style = "green" if result == "completed" else "red"
         screen.say((f"  {result}", style), f"  {counted(number, 'letter')}")
+        if result == IN_VAIN:
+            screen.note("the run did nothing with it: its task had been sent again before and is none of its failures")
     return any(entry.result != "completed" for entry in done)
 
 

@@ -27,10 +27,14 @@ class Aftermath:
 
     def take(self, record: Record) -> dict[str, str]:
         """What this record tells: key of the entry → result. Those are waited for no longer."""
-        told = self._dead(record) if record.topic == self._topology.dead else self._outcome(record)
-        for key in told:
+        return self.told(self._dead(record) if record.topic == self._topology.dead else self._outcome(record))
+
+    def told(self, results: dict[str, str]) -> dict[str, str]:
+        """These are known, from here or from elsewhere; answers those that were waited for."""
+        found = {key: result for key, result in results.items() if key in self.waiting}
+        for key in found:
             del self.waiting[key]
-        return told
+        return found
 
     def _dead(self, record: Record) -> dict[str, str]:
         """Nobody could take it: it lies among the dead letters once more, under the id it was sent with."""

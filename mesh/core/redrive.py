@@ -22,7 +22,8 @@ from mesh.core.ingress import Rejected, Request, admit, open_request
 from mesh.core.letter import REDRIVE, REDRIVES, Letter
 from mesh.core.partition import partition_of
 from mesh.core.record import NewRecord, StoredRecord
-from mesh.core.redrive_ledger import PLANNED, REDRIVES_MAX, Entry, Standing
+from mesh.core.redrive_ledger import DONE, PLANNED, REDRIVES_MAX, Entry, Standing, heirs
+from mesh.core.run import ENDINGS, Run
 from mesh.core.topology import Topology
 
 TASK: Final = "task"
@@ -35,6 +36,8 @@ WAYS: Final[dict[str, str]] = {
     TOPIC: "the record goes to its topic again",
     NEW: "a new run begins",
 }
+ID_CHARS: Final = 12
+"""So much of an id is shown in a sentence."""
 _HOP_REASONS: Final = frozenset({"depth", "cycle", "visits", "budget_usd", "budget_tokens"})
 """Refusals of one hop: the letter holds what its agent would have got."""
 
@@ -94,19 +97,38 @@ class Obstacle(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A letter with which nothing is to be done, since that was done."""
+    """A letter with which nothing is to be done, since that was done; and what does it all the same."""
 
     letter: Letter
     message: str
+    remedy: str = "--again sends it once more"
 
 
 Step = Sending | Obstacle | Settled
 
 
+class Kin(NamedTuple):
+    """What is known of a letter's run when its task was sent before."""
+
+    run: Run | None
+    """The run as its records tell it; None where the log no longer has them all."""
+    letters: Sequence[Letter] = ()
+    """Every letter of the run that holds a failed task."""
+    last: Entry | None = None
+    """The letter's last entry, with its result where that is known."""
+
+
 def plan(
-    letter: Letter, standing: Standing, how: How, topology: Topology, requests: Sequence[Event], at_ms: int
+    letter: Letter,
+    standing: Standing,
+    how: How,
+    topology: Topology,
+    requests: Sequence[Event],
+    at_ms: int,
+    kin: Kin | None = None,
 ) -> Step:
-    """What is to be done with a letter. `requests`: those that its run heard, needed for a run that begins anew.
+    """What is to be done with a letter. `requests`: those that its run heard, needed for a run that begins anew;
+    `kin`: what is known of its run, needed where its task was sent before.
 
     Raises InvalidInput where an amendment does not fit the payload.
     """
@@ -115,12 +137,54 @@ def plan(
         return _rest(letter, last, how, topology, requests, at_ms)
     if not standing.open and not how.again:
         return Settled(letter, str(standing))
-    done = standing.before + standing.n
+    spent = None if kin is None or how.as_new else _spent(letter, kin)
+    if spent is not None:
+        return spent
+    done = standing.before + standing.n - standing.vain
     if done >= REDRIVES_MAX and not how.force:
         remedy = "Mend the cause; then `--force --why TEXT`, or `mesh dead drop`"
         return Obstacle(letter, f"it was redriven {done} times", remedy)
     step = _step(letter, standing.n + 1, how, topology, requests, at_ms)
     return step._replace(before=standing.before) if isinstance(step, Sending) else step
+
+
+def _spent(letter: Letter, kin: Kin) -> Obstacle | None:
+    """Why a run would do nothing with a letter: its task was sent before, and is none of its failures since.
+
+    A task is taken back once; what is sent in its place has another id, and its own letter where it fails. So one
+    redrive that the run took is proof, whatever happened later and by whatever topology the run is told here.
+    """
+    run = kin.run
+    if not was_taken(kin.last) and not (run is not None and _redrives_of(letter, run)):
+        return None
+    dead = set() if run is None else {task.id for task in run.trouble.dead}
+    tasks, letters = set[str](), [letter]
+    for one in letters:  # grows: whoever failed in its place, and whoever in theirs
+        if run is not None:
+            tasks |= {id for key in _redrives_of(one, run) for id in heirs(run.id, key)}
+        letters += [other for other in kin.letters if other.task_id in tasks and other not in letters]
+    standing = next((other for other in letters if other.task_id in dead), None)
+    if standing is not None:
+        name = standing.id[:ID_CHARS]
+        what = f"its task was sent again and failed again: letter {name} stands for it now"
+        return Obstacle(letter, what, f"`mesh dead redrive {name}`, or begin the run anew with --as-new")
+    if run is not None and not run.ending and tasks & set(run.open):
+        what = "its task was sent again and is under way"
+        return Obstacle(letter, what, f"`mesh run show {letter.run_id[:ID_CHARS]}` tells how far it is")
+    newer = next((other for other in reversed(kin.letters) if other.task_id in dead), None)
+    what = "its task was sent again and is no failure of its run any more"
+    since = "" if newer is None else f"; letter {newer.id[:ID_CHARS]} is"
+    return Obstacle(letter, what + since, "Begin the run anew with --as-new")
+
+
+def was_taken(last: Entry | None) -> bool:
+    """Whether the ledger tells that a run has taken a task back that failed: a letter of it can do nothing more."""
+    return last is not None and last.way == TASK and last.state == DONE and last.result in ENDINGS
+
+
+def _redrives_of(letter: Letter, run: Run) -> list[str]:
+    """Redrives of a letter that its run took."""
+    return [key for key in run.trouble.redrives if key.rpartition(":r")[0] == letter.id]
 
 
 def _rest(

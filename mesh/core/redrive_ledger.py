@@ -51,6 +51,8 @@ LEDGER_FIELDS: Final[tuple[tuple[str, str], ...]] = (
 """Every field of an entry as it is written, with its meaning; empty ones are left out."""
 NEW: Final = "new"
 """State of a letter about which nothing was done."""
+IN_VAIN: Final = "refused: nothing_to_redrive"
+"""Result of a redrive that the run heard when its task was none of its failures any more."""
 REDRIVES_MAX: Final = 3
 """Times that a record is sent again without a word why; beyond that the cause is elsewhere."""
 
@@ -61,6 +63,14 @@ FALLBACKS_MAX: Final = 8
 def ledger_topic(topology: Topology) -> str:
     """Name of the ledger's topic."""
     return f"{topology.prefix}.redrives"
+
+
+def heirs(run_id: str, key: str) -> list[str]:
+    """Ids of the task that a redrive makes and of its fallbacks, as `intervene` and `failure` make them."""
+    found = [derive(run_id, key)]
+    while len(found) <= FALLBACKS_MAX:
+        found.append(derive(run_id, found[-1], "fallback"))
+    return found
 
 
 class Entry(NamedTuple):
@@ -106,6 +116,8 @@ class Standing(NamedTuple):
     before: int = 0
     """How often what it holds was sent before, as other letters: what is redriven and fails is a letter again."""
     last: Entry | None = None
+    vain: int = 0
+    """How many of `n` its run did nothing with: they do not count as tries."""
 
     @property
     def open(self) -> bool:
@@ -147,10 +159,7 @@ class Ledger:
         """One more entry: the last one of a key stands, and stands last."""
         entries = self._entries.setdefault(entry.letter, {})
         if entries.pop(entry.key, None) is None and entry.run_id and entry.n:
-            id = derive(entry.run_id, entry.key)  # as `intervene` and `failure` make them
-            for _ in range(FALLBACKS_MAX + 1):
-                self._heirs[id] = entry
-                id = derive(entry.run_id, id, "fallback")
+            self._heirs.update(dict.fromkeys(heirs(entry.run_id, entry.key), entry))
         entries[entry.key] = entry
 
     def of(self, letter_id: str) -> Sequence[Entry]:
@@ -162,7 +171,8 @@ class Ledger:
         entries, before = self.of(letter.id), max(letter.redrives, self._before(letter))
         if not entries:
             return Standing(NEW, 0, before)
-        return Standing(entries[-1].state, max(entry.n for entry in entries), before, entries[-1])
+        vain = sum(entry.result == IN_VAIN for entry in entries)
+        return Standing(entries[-1].state, max(entry.n for entry in entries), before, entries[-1], vain)
 
     def _before(self, letter: Letter) -> int:
         """Redrives of the letter from which this one came: a task that it made failed, or what it sent was refused."""

@@ -6,28 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from mesh.core.aftermath import Aftermath
-from mesh.core.codec import Unreadable, read
 from mesh.core.condition import Condition
-from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
-from mesh.core.event import REQUESTED, Event
+from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.ingress import Rejected, admit
 from mesh.core.letter import REDRIVE, Letter, letter_of
-from mesh.core.partition import partition_of
 from mesh.core.record import StoredRecord, TopicPartition, coordinates
-from mesh.core.redrive import TOPIC, How, Obstacle, Sending, Settled, entry_for, plan
+from mesh.core.redrive import TOPIC, How, Kin, Obstacle, Sending, Settled, entry_for, plan, was_taken
 from mesh.core.redrive_ledger import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Ledger, Standing
 from mesh.core.topology import Topology
+from mesh.dead.followed import CLOCKS_APART_MS_MAX, Followed, nothing
 from mesh.dead.journal import Journal
-from mesh.dead.reading import POLL_RECORDS_MAX, POLL_WAIT_MS, between, ends, record_at, since
+from mesh.dead.reading import between, ends, record_at, since
+from mesh.dead.stories import histories_of, requests_of
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Appended, Bounds, Clock, Log, Refused
 
 CHUNK_MAX: Final = 100
 """Letters that are sent, and noted as sent, at once."""
 NAMES_SHOWN_MAX: Final = 5
-CLOCKS_APART_MS_MAX: Final = 60_000
-"""Between the log's clock and ours; the ledger's times are ours."""
 
 
 class Chosen(NamedTuple):
@@ -94,10 +90,6 @@ class Report(NamedTuple):
     """Where outcomes and dead letters ended before any of these was sent."""
 
 
-def _nothing(_: int) -> None:
-    """Nobody wants to know how far it is."""
-
-
 def whoami() -> str:
     """Who does this, for the ledger: `user@host`."""
     try:
@@ -115,6 +107,7 @@ class DeadLetters:
         self._topic = topic or topology.dead
         self._clock = clock or SystemClock()
         self._journal = Journal(log, topology)
+        self._followed = Followed(log, topology, self._journal, self._clock)
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -173,14 +166,15 @@ class DeadLetters:
         ledger, end = await self._journal.read()
         standings = [ledger.standing(case.letter) for case in cases]
         anew = [c.letter.run_id for c, s in zip(cases, standings, strict=True) if how.as_new or _anew(s)]
-        requests = await self._requests({run_id for run_id in anew if run_id})
+        requests = await requests_of(self._log, self._topology, {run_id for run_id in anew if run_id})
+        kin = await self._kin(cases, standings) if how.again and not how.as_new else {}
         steps: list[Sending | Obstacle | Settled] = []
         at_ms = self._clock.now_ms()
         for case, standing in zip(cases, standings, strict=True):
             letter = await self._whole(case.letter)
             own = how._replace(data=letter.value) if case.changed and how.data is None else how
             heard = requests.get(letter.run_id, ())
-            steps.append(plan(letter, standing, own, self._topology, heard, at_ms))
+            steps.append(plan(letter, standing, own, self._topology, heard, at_ms, kin.get(letter.id)))
         return Plan(
             [step for step in steps if isinstance(step, Sending)],
             [step for step in steps if isinstance(step, Obstacle)],
@@ -188,6 +182,28 @@ class DeadLetters:
             how,
             end,
         )
+
+    async def _kin(self, cases: Sequence[Case], standings: Sequence[Standing]) -> dict[str, Kin]:
+        """For letters whose task was sent before: what their runs have made of it, by the letter's id."""
+        sent = [
+            Case(case.letter, standing)
+            for case, standing in zip(cases, standings, strict=True)
+            if standing.n and standing.state != PLANNED and case.letter.run_id and case.letter.task_id
+        ]
+        runs = {case.letter.run_id for case in sent}
+        if not runs:
+            return {}
+        letters: dict[str, dict[str, Letter]] = {}
+        async for record in between(self._log, self._topology.dead, await self._log.bounds(self._topology.dead)):
+            letter = letter_of(record)
+            if letter.run_id in runs and letter.task_id:
+                letters.setdefault(letter.run_id, {}).setdefault(letter.id, letter)
+        histories = await histories_of(self._log, self._topology, runs)
+        found: dict[str, Kin] = {}
+        for letter, standing, _ in await self.results(sent):
+            others = tuple(letters.get(letter.run_id, {}).values())
+            found[letter.id] = Kin(histories[letter.run_id].run, others, standing.last)
+        return found
 
     async def _whole(self, letter: Letter) -> Letter:
         """A letter that came without its bytes, with those that its origin still has."""
@@ -203,20 +219,9 @@ class DeadLetters:
     async def _with_results(self, settled: Sequence[Settled], ledger: Ledger) -> list[Settled]:
         """What became of letters that were sent before, as far as the log tells by now."""
         cases = await self.results([Case(step.letter, ledger.standing(step.letter)) for step in settled])
-        return [Settled(case.letter, str(case.standing)) for case in cases]
-
-    async def _requests(self, run_ids: set[str]) -> dict[str, list[Event]]:
-        """The requests that these runs heard, as far as the inbox still has them, each once."""
-        found: dict[str, dict[str, Event]] = {}
-        keys = {run_id.encode() for run_id in run_ids}
-        homes = {partition_of(key, self._topology.inbox_partitions) for key in keys}
-        places = await self._log.bounds(self._topology.inbox) if keys else {}
-        async for record in between(self._log, self._topology.inbox, {n: b for n, b in places.items() if n in homes}):
-            if record.key in keys:
-                event = read(record)
-                if not isinstance(event, Unreadable) and event.kind == REQUESTED:
-                    found.setdefault(event.run_id, {}).setdefault(event.id, event)
-        return {run_id: list(events.values()) for run_id, events in found.items()}
+        told = [Settled(case.letter, str(case.standing)) for case in cases]
+        anew = "--again --as-new begins its run anew"
+        return [s._replace(remedy=anew) if was_taken(c.standing.last) else s for s, c in zip(told, cases, strict=True)]
 
     # ------------------------------------------------------------------------------------------------------- acting
 
@@ -226,7 +231,7 @@ class DeadLetters:
         *,
         by: str = "",
         per_second: float | None = None,
-        told: Callable[[int], None] = _nothing,
+        told: Callable[[int], None] = nothing,
     ) -> Report:
         """Send what is planned. `per_second`: at most so many letters; `told` hears how many more are done.
 
@@ -343,47 +348,15 @@ class DeadLetters:
     # ------------------------------------------------------------------------------------------------ what followed
 
     async def wait(
-        self, report: Report, *, timeout_s: float = 60.0, told: Callable[[int], None] = _nothing
+        self, report: Report, *, timeout_s: float = 60.0, told: Callable[[int], None] = nothing
     ) -> list[Entry]:
         """Wait until it is known what became of all that was sent, and note it. Raises WaitTimeout."""
-        aftermath = Aftermath(report.sent, self._topology)
-        waited = {entry.key: entry for entry in report.sent}
-        done: list[Entry] = []
-        deadline_ms = self._clock.monotonic_ms() + timeout_s * 1_000
-        reader = self._log.reader(report.since)
-        try:
-            while aftermath.waiting:
-                left_ms = deadline_ms - self._clock.monotonic_ms()
-                if left_ms <= 0:
-                    left = len(aftermath.waiting)
-                    raise WaitTimeout(
-                        f"of {len(waited)} letters {left} have not come to an end within {timeout_s:g} s; they go on",
-                        where=self._topology.outcomes,
-                        remedy="`mesh dead list` tells later what became of them; is a worker up (`mesh up`)?",
-                    )
-                results: dict[str, str] = {}
-                wait_ms = max(1, min(POLL_WAIT_MS, int(left_ms)))
-                for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=wait_ms):
-                    results |= aftermath.take(record)
-                at_ms = self._clock.now_ms()
-                ended = [waited[k]._replace(state=DONE, result=r, at_ms=at_ms) for k, r in results.items()]
-                await self._journal.note(ended)
-                done += ended
-                told(len(ended))
-        finally:
-            await reader.close()
-        return done
+        return await self._followed.wait(report.sent, report.since, timeout_s=timeout_s, told=told)
 
     async def results(self, cases: Sequence[Case]) -> list[Case]:
         """The same cases, with what became of those that were sent, where the log tells. Writes nothing."""
         sent = [case.standing.last for case in cases if case.standing.last and case.standing.state == SENT]
-        if not sent:
-            return list(cases)
-        aftermath, results = Aftermath(sent, self._topology), dict[str, str]()
-        since_ms = min(entry.at_ms for entry in sent) - CLOCKS_APART_MS_MAX
-        for topic in (self._topology.outcomes, self._topology.dead):
-            async for record in between(self._log, topic, await since(self._log, topic, since_ms)):
-                results |= aftermath.take(record)
+        results = await self._followed.results(sent)
         told: list[Case] = []
         for case in cases:
             last = case.standing.last

@@ -97,11 +97,27 @@ def test_a_run_that_failed_goes_on_after_its_agent_was_mended(shop: Shop) -> Non
     again = shop("redrive", row["id"], "--yes")
     assert (again.code, again.out) == (0, "")
     about = f"nothing to do for {row['id'][:12]}: redriven 1×, completed"
-    assert again.err == f"{about}; --again sends it once more\n"
+    assert again.err == f"{about}; --again --as-new begins its run anew\n"
     assert shop.answered == ["a"]
     (told,) = shop.letters()
     assert (told["state"], told["redriven"], told["result"]) == ("done", 1, "completed")
     assert "redriven 1×, completed" in shop("list").out
+
+
+def test_a_letter_that_another_stands_for_is_not_sent_to_no_effect(shop: Shop) -> None:
+    (row,) = shop.failed("a")
+    assert shop("redrive", row["id"], "--yes", "--wait").code == 1
+    (newest,) = [other for other in shop.letters() if other["state"] == "new"]
+    done = shop("redrive", row["id"], "--yes", "--again", "--wait")
+    assert done.code == 5
+    name = newest["id"][:12]
+    assert f"its task was sent again and failed again: letter {name} stands for it now" in done.err
+    assert done.err.endswith(f"`mesh dead redrive {name}`, or begin the run anew with --as-new\n")
+    (dry,) = shop("redrive", row["id"], "--again", "--json").rows
+    assert dry["plan"] == "cannot"
+    assert [entry["n"] for entry in shop("show", row["id"], "--json").rows[0]["ledger"]] == [1]
+    shop.mend()
+    assert shop("redrive", row["id"], "--yes", "--again", "--as-new", "--wait").code == 0
 
 
 def test_a_letter_shows_attempts_ledger_and_what_to_do_next(shop: Shop) -> None:

@@ -85,3 +85,10 @@ def test_what_is_no_outcome_tells_nothing() -> None:
     assert aftermath.take(outcome("other")) == {}
     assert aftermath.take(good._replace(key=None)) == {}
     assert aftermath.take(good._replace(value=b"[]")) == {"d1:r1": "completed"}
+
+
+def test_what_is_known_from_elsewhere_is_waited_for_no_longer() -> None:
+    aftermath = Aftermath([ENTRY], MESH)
+    assert aftermath.told({"d1:r1": "why", "d9:r1": "other"}) == {"d1:r1": "why"}
+    assert aftermath.waiting == {}
+    assert aftermath.told({"d1:r1": "why"}) == {}

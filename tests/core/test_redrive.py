@@ -1,6 +1,7 @@
 """A dead letter becomes the records that send it again, or an obstacle that says why not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,10 +17,10 @@ from mesh.core.lineage import Refusal
 from mesh.core.partition import partition_of
 from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.records import dead_letter
-from mesh.core.redrive import HOP, NEW, TASK, TOPIC, How, Obstacle, Sending, Settled, Step, entry_for, plan
-from mesh.core.redrive_ledger import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Standing
+from mesh.core.redrive import HOP, NEW, TASK, TOPIC, How, Kin, Obstacle, Sending, Settled, Step, entry_for, plan
+from mesh.core.redrive_ledger import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Standing, heirs
 from mesh.core.redrive_ledger import NEW as FRESH
-from mesh.core.run import Task
+from mesh.core.run import Task, Trouble
 from tests.builders import RUN_ID, event, run, topology
 
 MESH = topology(plan="ask -> plan.ready", write="plan.ready -> text")
@@ -259,6 +260,39 @@ def test_a_fourth_redrive_needs_a_reason() -> None:
         forced = sending(failed(), How(again=True, force="the model is back"), standing)
         assert (forced.n, forced.before) == (standing.n + 1, standing.before)
     assert sending(failed(), standing=Standing(FRESH, 0, 2)).n == 1
+
+
+def test_what_its_run_did_nothing_with_is_no_try() -> None:
+    assert sending(failed(), How(again=True), Standing(DONE, 3, 0, entry(DONE), vain=1)).n == 4
+
+
+def test_a_task_that_was_taken_back_is_not_sent_again() -> None:
+    """Whatever the reason: its run would do nothing."""
+    letter, how = failed(), How(again=True, force="why")
+    key = f"{letter.id}:r1"
+    heir, other = (replace(letter, id=f"d{task}", task_id=task) for task in (heirs(RUN_ID, key)[1], "t7"))
+    standing = Standing(SENT, 1, 0, entry(SENT))
+
+    def met(trouble: Trouble, *letters: Letter, open: Sequence[str] = (), last: Entry | None = None) -> Step:
+        told = run()
+        told.trouble = trouble
+        told.open = {id: Task(id, "write", 2, (), (), "e7") for id in open}
+        return plan(letter, standing, how, MESH, (), AT_MS, Kin(told, letters, last))
+
+    taken = Trouble(redrives=(key,))
+    stands = met(taken._replace(dead=(Task(heir.task_id, "write", 2, (), (), key),)), letter, heir)
+    assert isinstance(stands, Obstacle)
+    assert f"letter {heir.id[:12]} stands for it now" in stands.message
+    working = met(taken, letter, open=[heirs(RUN_ID, key)[0]])
+    assert isinstance(working, Obstacle)
+    assert working.message == "its task was sent again and is under way"
+    newer = met(taken._replace(dead=(Task("t7", "write", 2, (), (), "e8"),)), letter, other)
+    assert isinstance(newer, Obstacle)
+    assert newer.message == "its task was sent again and is no failure of its run any more; letter dt7 is"
+    gone = plan(letter, standing, how, MESH, (), AT_MS, Kin(None, (), entry(DONE, result="failed")))
+    assert isinstance(gone, Obstacle), "of a run that the log has no more, the ledger tells"
+    for last in (None, entry(SENT), entry(DONE, result="refused: unknown_run")):
+        assert isinstance(met(Trouble(redrives=("d0:r1",)), letter, last=last), Sending)
 
 
 def test_what_was_interrupted_goes_on_as_it_was_planned() -> None:

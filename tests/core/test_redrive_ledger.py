@@ -13,6 +13,8 @@ from mesh.core.records import dead_letter
 from mesh.core.redrive_ledger import (
     DONE,
     DROPPED,
+    FALLBACKS_MAX,
+    IN_VAIN,
     LEDGER_FIELDS,
     PLANNED,
     REFUSED,
@@ -21,6 +23,7 @@ from mesh.core.redrive_ledger import (
     Ledger,
     entry_of,
     entry_record,
+    heirs,
     ledger_topic,
 )
 from tests.builders import topology
@@ -120,3 +123,15 @@ def test_what_a_redrive_caused_counts_it_by_its_cause_or_its_header() -> None:
     assert ledger.standing(letter("d2", "t9", cause="d1:r2")).before == 0
     assert ledger.standing(letter("d2", "t9", headers=[("ce_id", b"d1:r1")])).before == 1, "nobody could take it"
     assert ledger.standing(letter("d2", "t9", headers=[("mesh-redrives", b"2")])).before == 2
+
+
+def test_what_a_run_did_nothing_with_is_counted_apart() -> None:
+    vain = ENTRY._replace(n=2, state=DONE, result=IN_VAIN)
+    standing = Ledger(map(record_of, [ENTRY, vain])).standing(letter())
+    assert (standing.n, standing.vain, standing.last) == (2, 1, vain)
+
+
+def test_the_heirs_of_a_redrive_are_its_task_and_the_fallbacks_of_it() -> None:
+    found = heirs("run-1", "d1:r1")
+    assert found[:2] == [derive("run-1", "d1:r1"), derive("run-1", found[0], "fallback")]
+    assert len(set(found)) == FALLBACKS_MAX + 1

@@ -1,5 +1,6 @@
 """A whole mesh whose agents fail until they are mended."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -49,6 +50,9 @@ class Shop:
 
     def __init__(self) -> None:
         self.broken = True
+        self.slow = asyncio.Event()
+        """While it is set, `second` works for ever."""
+        self.working = asyncio.Event()
         self.asked: list[tuple[str, Any]] = []
         self.mesh: MeshTest
         self.dead: DeadLetters
@@ -62,6 +66,9 @@ class Shop:
 
         async def second(half: Half) -> Emit:
             self.asked.append(("second", half.id))
+            while self.slow.is_set():
+                self.working.set()
+                await asyncio.sleep(0.005)
             if self.broken and half.n < 100:
                 raise ValueError(f"no {half.id}")
             return Emit("answer", {"id": half.id, "n": half.n})

@@ -8,7 +8,7 @@ import pytest
 
 from mesh.core.amend import parse_amendment
 from mesh.core.condition import parse
-from mesh.core.errors import InvalidInput, LogUnavailable, NotFound, WaitTimeout
+from mesh.core.errors import InvalidInput, LogUnavailable, NotFound
 from mesh.core.record import Headers, NewRecord
 from mesh.core.redrive_ledger import DONE, DROPPED, REFUSED, SENT
 from mesh.dead import Chosen, DeadLetters, How, letter_from, letter_json
@@ -147,16 +147,6 @@ async def test_results_are_told_later_to_whoever_did_not_wait(shop: Shop) -> Non
     plan = await shop.dead.plan(await shop.letters())
     assert {settled.message for settled in plan.settled} == {"redriven 1×, completed"}
     assert {case.standing.state for case in await shop.letters()} == {SENT}, "looking writes nothing"
-
-
-async def test_waiting_has_an_end(shop: Shop) -> None:
-    await shop.failed("a")
-    (case,) = await shop.letters()
-    report = await shop.dead.redrive(await shop.dead.plan([case]))
-    await shop.dead.wait(report)
-    again = await shop.dead.redrive(await shop.dead.plan([case], How(again=True)))  # its task is redriven already
-    with pytest.raises(WaitTimeout, match="1 have not come to an end"):
-        await shop.dead.wait(again, timeout_s=0.2)
 
 
 # --------------------------------------------------------------------------------------------------- interruptions
