@@ -118,10 +118,8 @@ async def _several(session: Session, log: "Log", wish: Wish, type: str | None, w
         screen.table(("RUN", "TYPE", "SUBJECT", "STARTED"), shown, flexible=2)
         if len(rows) > SHOWN_MAX:
             screen.note((f"… and {len(rows) - SHOWN_MAX:,} more", "dim"))
-        screen.note(
-            f"{counted(len(rows), 'paused run' if wish is RESUME else 'open run')} would be {wish.kind}; nothing was changed. ",
-            ("--yes does it", "dim"),
-        )
+        told = counted(len(rows), "paused run" if wish is RESUME else "open run")
+        screen.note(f"{told} would be {wish.kind}; nothing was changed. ", ("--yes does it", "dim"))
         return 0
     mesh = Mesh(log, session.topology)
     places: list[Appended] = []

@@ -6,7 +6,8 @@ takes a partition over that still says so knows that its worker died, and what m
     first death    All that the dead one may have begun (`claimed`) is suspected once. It is done again at full speed;
                    each of these records is *marked* before it begins, many with one commit.
     second death   What was marked is suspected twice. These records are begun one at a time, *alone* in the whole
-                   process, each marked before, and no longer suspected when they end.
+                   process, each marked before, and no longer suspected when they end. They are few (`MARKED_MAX`):
+                   who kills processes from outside again and again must not make all of them innocents in a queue.
     third death    What was marked and alone is not begun again: it is answered as a `crash_loop`, for good.
 
 Who comes back to its own work, since the log was away for a while, has not died.
@@ -24,10 +25,14 @@ import orjson
 DEATHS_MAX: Final = 3
 """What was in flight at so many deaths, alone at the last, is not begun again."""
 ALONE_FROM: Final = 2
-CLAIM: Final = 4_096
-"""How far ahead of what it has received a worker says it may begin. A commit says it, so rarely is better."""
-MARKED_MAX: Final = 256
-"""Records of a partition that are marked at once: the metadata of a commit holds 4,096 bytes."""
+CLAIM_MIN: Final = 64
+CLAIM_MAX: Final = 4_096
+"""How far ahead of what it begins a worker says it may begin. A commit says it, so rarely is better; but all that was
+claimed is suspected at its death, so little is better: it follows the speed at which records are begun."""
+CLAIM_QUICK_MS: Final = 200
+MARKED_MAX: Final = 32
+"""Records that a process has marked at once. With more, the first round of suspects would be over sooner; but all of
+them would be begun one by one after a second death."""
 METADATA_BYTES_MAX: Final = 4_096
 _VERSION: Final = 1
 
@@ -98,7 +103,10 @@ def decode(text: str, place: int) -> Marks:
 class Watch:
     """What one worker knows and says about one partition while it has it. Offsets rise; nothing here waits."""
 
-    __slots__ = ("_alone", "_by", "_deaths", "_marked", "careful", "claimed", "died", "version")
+    __slots__ = (
+        *("_ahead", "_alone", "_by", "_claimed_ms", "_deaths", "_marked"),
+        *("careful", "claim_from", "claimed", "died", "version"),
+    )
 
     def __init__(self, found: Marks, *, place: int, end: int, by: str = "") -> None:
         """`found`: what stood at `place`, where this worker begins. `end`: of the partition, at that time. `by`: who
@@ -116,8 +124,12 @@ class Watch:
                 self.careful = max(self.careful, min(found.claimed, end))
         self._marked: set[int] = set()
         self._alone = False
-        self.claimed = place + CLAIM
+        self._ahead = CLAIM_MIN
+        self._claimed_ms = 0.0
+        self.claimed = place + CLAIM_MIN
         """Records below may begin, once a commit has said so."""
+        self.claim_from = place + CLAIM_MIN // 2
+        """Who begins a record from here on calls `claim` before."""
         self.version = 0
         """Rises when there is something new to say."""
 
@@ -130,11 +142,14 @@ class Watch:
         """How many records were in flight at two deaths or more."""
         return len(self._deaths)
 
-    def claim(self, next_offset: int) -> None:
-        """Claim more when what was received comes near to the end of it, long before it is needed."""
-        if next_offset >= self.claimed - CLAIM // 2:
-            self.claimed = next_offset + CLAIM
-            self.version += 1
+    def claim(self, offset: int, now_ms: float) -> None:
+        """This record is about to begin: claim more, long before it is needed. `now_ms`: of any steady clock."""
+        quick = now_ms - self._claimed_ms < CLAIM_QUICK_MS
+        self._ahead = min(self._ahead * 2, CLAIM_MAX) if quick else max(self._ahead // 2, CLAIM_MIN)
+        self._claimed_ms = now_ms
+        self.claimed = max(self.claimed, offset + 1 + self._ahead)
+        self.claim_from = self.claimed - self._ahead // 2
+        self.version += 1
 
     def mark(self, offset: int, *, alone: bool = False) -> None:
         """This record is about to begin; it may, once a commit has said so."""

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.core.crashes import ALONE_FROM, CLAIM, DEATHS_MAX, METADATA_BYTES_MAX, Marks, Watch, decode, encode
+from mesh.core.crashes import (
+    ALONE_FROM,
+    CLAIM_MAX,
+    CLAIM_MIN,
+    CLAIM_QUICK_MS,
+    DEATHS_MAX,
+    METADATA_BYTES_MAX,
+    Marks,
+    Watch,
+    decode,
+    encode,
+)
 
 END = 600
 
@@ -18,6 +29,8 @@ def heir(text: str, place: int = 0, end: int = END) -> Watch:
 
 
 FRESH = Watch(Marks(), place=0, end=END)
+BUSY = '{"v":1,"working":true,"claimed":4096}'
+"""Of a worker that begins very many records."""
 
 
 # ---------------------------------------------------------------------------------------------------------- metadata
@@ -68,7 +81,7 @@ def test_what_is_not_ours_says_nothing(text: str) -> None:
 
 
 def test_everyday_metadata_is_short() -> None:
-    assert FRESH.metadata(0) == '{"v":1,"working":true,"claimed":4096}'
+    assert FRESH.metadata(0) == '{"v":1,"working":true,"claimed":64}'
     assert FRESH.metadata(0, working=False) == '{"v":1}'
 
 
@@ -82,11 +95,11 @@ def test_a_clean_hand_over_suspects_nobody() -> None:
 
 
 def test_a_first_death_suspects_what_may_have_been_begun_and_no_more() -> None:
-    after = heir(FRESH.metadata(10), 10, end=500)
+    after = heir(BUSY, 10, end=500)
     assert after.died
     assert (after.suspicion(10), after.suspicion(499), after.suspicion(500)) == (1, 1, 0)
     claimed = heir(FRESH.metadata(10), 10, end=10**9)
-    assert (claimed.suspicion(CLAIM - 1), claimed.suspicion(CLAIM)) == (1, 0)
+    assert (claimed.suspicion(CLAIM_MIN - 1), claimed.suspicion(CLAIM_MIN)) == (1, 0)
 
 
 def test_a_death_without_work_suspects_nobody() -> None:
@@ -94,7 +107,8 @@ def test_a_death_without_work_suspects_nobody() -> None:
 
 
 def test_a_second_death_suspects_twice_what_was_marked() -> None:
-    second = heir(FRESH.metadata(10), 10, end=100)
+    second = heir(BUSY, 10, end=100)
+    second.claim(140, 0)
     second.mark(12)
     second.mark(15)
     second.mark(17)
@@ -104,14 +118,14 @@ def test_a_second_death_suspects_twice_what_was_marked() -> None:
 
 
 def test_a_third_death_condemns_who_was_alone_and_suspects_nobody_else_more() -> None:
-    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12, 17}), False, {}), 10), 10, end=100)
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12, 17}), False, {}), 10), 10, end=100)
     third.mark(12, alone=True)
     fourth = heir(third.metadata(10), 10, end=200)
     assert [fourth.suspicion(offset) for offset in (12, 17, 150)] == [DEATHS_MAX, 2, 0]
 
 
 def test_who_was_alone_and_lived_is_suspected_no_longer() -> None:
-    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), False, {}), 10), 10, end=100)
     third.mark(12, alone=True)
     third.ended(12)
     assert third.suspicion(12) == 1
@@ -120,30 +134,48 @@ def test_who_was_alone_and_lived_is_suspected_no_longer() -> None:
 
 
 def test_who_was_interrupted_is_suspected_as_before() -> None:
-    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), False, {}), 10), 10, end=100)
     third.mark(12, alone=True)
     third.unmark(12)
     assert heir(third.metadata(10), 10, end=100).suspicion(12) == 2
 
 
 def test_a_clean_hand_over_keeps_what_is_known() -> None:
-    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), False, {}), 10), 10, end=100)
     after = heir(third.metadata(10, working=False), 10)
     assert not after.died
     assert [after.suspicion(offset) for offset in (11, 12)] == [1, 2]
 
 
 def test_what_has_been_passed_is_forgotten() -> None:
-    third = heir(encode(Marks(True, CLAIM, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), False, {}), 10), 10, end=100)
     assert third.metadata(100, working=False) == '{"v":1}'
 
 
-def test_a_claim_is_raised_long_before_it_is_needed() -> None:
+def test_a_claim_is_raised_long_before_it_is_needed_by_more_the_quicker_records_begin() -> None:
     watch = Watch(Marks(), place=0, end=0)
-    watch.claim(CLAIM // 2 - 1)
-    assert (watch.claimed, watch.version) == (CLAIM, 0)
-    watch.claim(CLAIM // 2)
-    assert (watch.claimed, watch.version) == (CLAIM + CLAIM // 2, 1)
+    assert (watch.claimed, watch.claim_from) == (CLAIM_MIN, CLAIM_MIN // 2)
+    at, now_ms, claims = 0, 1_000.0, []
+    for _ in range(8):
+        at = watch.claim_from
+        watch.claim(at, now_ms)
+        claims.append(watch.claimed - at - 1)
+        now_ms += CLAIM_QUICK_MS / 2
+    assert claims[1:] == [128, 256, 512, 1_024, 2_048, CLAIM_MAX, CLAIM_MAX]
+    for _ in range(8):
+        now_ms += CLAIM_QUICK_MS
+        watch.claim(watch.claim_from, now_ms)
+    assert watch.claimed - watch.claim_from == CLAIM_MIN // 2
+    assert watch.version == 16
+
+
+def test_a_claim_never_shrinks() -> None:
+    watch = Watch(Marks(), place=0, end=0)
+    for now_ms in range(10):
+        watch.claim(watch.claim_from, now_ms)
+    claimed = watch.claimed
+    watch.claim(watch.claim_from, 10_000)
+    assert watch.claimed >= claimed
 
 
 # -------------------------------------------------------------------------------------------------------- many lives
@@ -179,6 +211,9 @@ class Life:
                 assert not inside  # they come first
             if watch.suspicion(offset):
                 watch.mark(offset, alone=alone)
+                self.text = watch.metadata(self.place)
+            elif offset >= watch.claim_from:
+                watch.claim(offset, self.chance.random() * 10_000)
                 self.text = watch.metadata(self.place)
             self.begun[offset] += 1
             accident -= 1

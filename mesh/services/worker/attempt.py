@@ -8,6 +8,7 @@ dropped and counted. A blocking function cannot be cancelled: its thread is aban
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -148,6 +149,8 @@ class Caller:
             return None
         if attempt.expired:
             runner.uncancel()
+        if runner.cancelling():
+            await self._shake_off(runner)
         if answer.kind == SUCCEEDED:
             self._counts.succeeded += 1
         elif answer.fault is not None:
@@ -202,11 +205,16 @@ class Caller:
             await self._told(changes)
         return answer
 
+    async def _shake_off(self, runner: asyncio.Task[Any]) -> None:
+        """The function cancelled itself. What it ended with is its answer; nothing of that may reach the next task."""
+        while runner.cancelling():
+            runner.uncancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
     def _failed(self, attempt: Attempt, error: BaseException) -> Event:
         """What an error means: its own, or ours when we cancelled it."""
-        cancelled = isinstance(error, asyncio.CancelledError)
-        ours = 1 if attempt.expired else 0
-        if attempt.interrupted or (cancelled and attempt.runner.cancelling() > ours):
+        if attempt.interrupted:
             raise asyncio.CancelledError from error
         fault = settle.fault_of(error)
         if attempt.expired:

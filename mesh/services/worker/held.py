@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mesh.core.crashes import MARKED_MAX, Watch
+from mesh.core.crashes import Watch
 from mesh.core.offsets import OffsetTracker
 from mesh.core.record import Record, TopicPartition
 from mesh.wire.ports import Commit
@@ -17,7 +17,7 @@ class Held:
     """
 
     __slots__ = (
-        *("_news", "_said", "_sent", "before", "begun", "claimed", "live", "marks"),
+        *("_news", "_said", "_sent", "before", "begun", "claimed", "live"),
         *("open", "partition", "place", "ready", "tracker", "watch"),
     )
 
@@ -39,7 +39,6 @@ class Held:
         """Where this assignment began."""
         self.claimed = 0
         """Records below may begin, as a commit has said."""
-        self.marks = asyncio.Semaphore(MARKED_MAX)
         self._said: tuple[int, int, bool] | None = None
         self._sent: set[int] = set()
         """Answered when it was not ours any more."""

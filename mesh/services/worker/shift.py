@@ -67,7 +67,7 @@ class AgentShift:
         self._session_timeout_ms = session_timeout_ms
         self._revoke_wait_ms = min(REVOKE_WAIT_MS, session_timeout_ms // 6)
         self._grace_ms = grace_ms
-        self._cache = None
+        self._cache: ResultCache | None = None
         if spec.cache_ms is not None:
             self._cache = ResultCache(board, clock, self.counts, agent=self.name, ttl_ms=spec.cache_ms, holder=holder)
         self._outbox = Outbox(log, topology, self._acknowledged, mirrors=is_mirrored(log, board))
@@ -83,6 +83,7 @@ class AgentShift:
         self._joined: asyncio.Future[Member] | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
         self._commits = asyncio.Lock()
+        self._failed = False
         self._error: BaseException | None = None
 
     @property
@@ -99,6 +100,9 @@ class AgentShift:
             self._joined.set_result(member)
             try:
                 await self._work(member, stop)
+            except BaseException:
+                self._failed = True
+                raise
             finally:
                 self.caller.interrupt(abandon=False)
                 self.lanes.cancel()
@@ -153,10 +157,7 @@ class AgentShift:
         if held.ready and self._joined is not None:
             member = self._joined.result()
             try:
-                if self.held:
-                    member.pause(held.partition)
-                else:
-                    member.resume(held.partition)
+                (member.pause if self.held else member.resume)(held.partition)
             except Fenced as fenced:
                 _log.info("a partition was about to go", agent=self.name, reason=str(fenced))
 
@@ -183,9 +184,10 @@ class AgentShift:
             place = bounds[number].start if commit is None and bounds is not None else commit.offset if commit else 0
             end = place if bounds is None else bounds[number].end
             held.begin(Watch(marks, place=place, end=end, by=self._holder), place)
-            if held.watch.died:
-                self.counts.deaths += 1
-                _log.warning("a worker died", agent=self.name, partition=number, suspected=held.watch.suspected)
+        if died := [held for held in partitions if held.watch.died]:
+            self.counts.deaths += 1
+            suspected = sum(held.watch.suspected for held in died)
+            _log.warning("a worker died", agent=self.name, partitions=len(died), begun_alone_now=suspected)
         # That we are at work must stand in the log before anything begins.
         while (live := [held for held in partitions if held.live]) and not await self._commit(live):
             await self._clock.sleep_ms(COMMIT_EVERY_MS)
@@ -212,7 +214,8 @@ class AgentShift:
         deadline_ms = self._clock.monotonic_ms() + self._revoke_wait_ms
         while any(held.open for held in gone) and self._clock.monotonic_ms() < deadline_ms:
             await self._clock.sleep_ms(5)
-        await self._commit([held for held in gone if held.begun], working=False)
+        if not self._failed:  # else nobody may think that all was in order: what was in work may be why
+            await self._commit([held for held in gone if held.begun], working=False)
 
     async def _poll(self, member: Member) -> None:
         window = self._spec.lanes + self._records_max
@@ -227,10 +230,7 @@ class AgentShift:
             for held, records in mine:  # all are taken before anything is awaited
                 for record in records:
                     held.tracker.take(record.offset)
-                held.watch.claim(records[-1].offset + 1)
             for held, records in mine:
-                if records[-1].offset >= held.claimed:
-                    await self._commit([held])
                 for record in records:
                     self.lanes.put(record.key or b"", Work(record, held))
 
@@ -238,15 +238,17 @@ class AgentShift:
 
     async def _handle(self, work: Work) -> None:
         """Run one task to an answer. Never raises for what the task does."""
-        solo = self._solo
-        if not work.held.live:
-            return  # revoked before it began: the new owner has it
-        if work.held.before is not None and await work.held.answered_before(work.record.offset):
-            work.held.finish(work.record.offset)
+        solo, held, offset = self._solo, work.held, work.record.offset
+        if held.before is not None and held.live and await held.answered_before(offset):
+            held.finish(offset)
             return
-        if work.record.offset < work.held.watch.careful:
+        if held.live and offset < held.watch.careful:
             await self._handle_suspect(work)
             return
+        if offset >= held.claimed or offset >= held.watch.claim_from:
+            await self._claim(held, offset)
+        if not held.live:
+            return  # revoked before it began: the new owner has it
         if solo.wanted:
             await solo.enter()
         else:
@@ -266,15 +268,11 @@ class AgentShift:
             self._condemn(work, suspicion)
             return
         alone = suspicion >= ALONE_FROM
-        await (self._solo.enter_alone() if alone else self._enter_marked(held))
+        await (self._solo.enter_alone() if alone else self._solo.enter_marked())
 
         def leave() -> None:
             watch.unmark(offset)
-            if alone:
-                self._solo.leave_alone()
-            else:
-                self._solo.leave()
-                held.marks.release()
+            (self._solo.leave_alone if alone else self._solo.leave_marked)()
 
         attempt = Attempt(work, leave, self._outbox.changes())
         try:
@@ -288,13 +286,13 @@ class AgentShift:
             if not attempt.abandoned:
                 leave()
 
-    async def _enter_marked(self, held: Held) -> None:
-        await held.marks.acquire()
-        try:
-            await self._solo.enter()
-        except BaseException:
-            held.marks.release()
-            raise
+    async def _claim(self, held: Held, offset: int) -> None:
+        """Returns when the log says that this record may be in work here, or when the partition is lost."""
+        if offset >= held.watch.claim_from:
+            held.watch.claim(offset, self._clock.monotonic_ms())
+        while held.live and offset >= held.claimed:
+            if not await self._commit([held]):
+                await self._clock.sleep_ms(COMMIT_EVERY_MS)
 
     async def _mark(self, held: Held, offset: int, *, alone: bool) -> bool:
         """Say in the log that this record begins. False: the partition is not ours any more."""
@@ -348,7 +346,7 @@ class AgentShift:
             self.counts.misfits += 1
             self._outbox.put(task, work)
             return
-        text = f"{deaths} processes of {self.name} died while they did this, the last one at nothing else"
+        text = f"{deaths} processes of {self.name} died when they had begun this or were about to, the last one alone"
         event = settle.failed(task, Fault("crash_loop", text, retryable=False), None)
         self.counts.failure("crash_loop")
         _log.warning("a task kills its process; it is not begun again", agent=self.name, run=task.run_id, task=task.id)

@@ -2,11 +2,13 @@
 
 import asyncio
 
+from mesh.core.crashes import MARKED_MAX
+
 
 class Solo:
     """One for all agents of a process. `inside` is raised by who begins, when `wanted` is 0; then `leave`."""
 
-    __slots__ = ("_changed", "_turns", "inside", "wanted")
+    __slots__ = ("_changed", "_marks", "_turns", "inside", "wanted")
 
     def __init__(self) -> None:
         self.inside = 0
@@ -15,6 +17,7 @@ class Solo:
         """Who waits to be alone, or is."""
         self._changed = asyncio.Event()
         self._turns = asyncio.Lock()
+        self._marks = asyncio.Semaphore(MARKED_MAX)
 
     async def enter(self) -> None:
         """Begin beside others, after all who want to be alone."""
@@ -28,6 +31,20 @@ class Solo:
         self.inside -= 1
         if self.wanted:
             self._changed.set()
+
+    async def enter_marked(self) -> None:
+        """Begin beside others something that may kill all of them; only so many of those at once."""
+        await self._marks.acquire()
+        try:
+            await self.enter()
+        except BaseException:
+            self._marks.release()
+            raise
+
+    def leave_marked(self) -> None:
+        """The end of what was begun so."""
+        self._marks.release()
+        self.leave()
 
     async def enter_alone(self) -> None:
         """Wait until everybody has left, then keep everybody out, until `leave_alone`. One after another."""

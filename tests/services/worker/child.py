@@ -1,7 +1,7 @@
 """A worker in a process of its own: `python -m tests.services.worker.child FILE STARTS`. Ends by SIGTERM, or dies.
 
 It writes each start of a task to STARTS, a line with its number and its process. A task below 0 ends the process at
-once, one of a thousand or more takes so many milliseconds.
+once, or by cancelling all that runs in it; one of a thousand or more takes so many milliseconds.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from mesh.settings import Settings
 from mesh.wire.clock import SystemClock
 from mesh.wiring import open_board, open_log
 from tests.services.worker.desk import Answer, Ask, topology
+
+CANCELS_ALL = -7
 
 
 async def main(file: str, starts: str) -> None:
@@ -30,6 +32,10 @@ async def main(file: str, starts: str) -> None:
     async def echo(ask: Ask) -> Answer:
         os.write(told, b"%d %d\n" % (ask.n, os.getpid()))
         await asyncio.sleep(0)
+        if ask.n == CANCELS_ALL:
+            for running in asyncio.all_tasks():
+                running.cancel()
+            await asyncio.Event().wait()
         if ask.n < 0:
             os._exit(1)
         await asyncio.sleep(0.02 if ask.n < 1_000 else ask.n / 1_000)

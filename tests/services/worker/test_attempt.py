@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -297,3 +298,36 @@ async def test_a_task_that_the_runs_deadline_cuts_short_has_expired(log: Log, bo
     assert answer.fault is not None
     assert (answer.fault.code, answer.fault.retryable) == ("expired", False)
     assert counts(crew).shown() == {"expired": 1}
+
+
+@pytest.mark.parametrize("how", ["waits", "answers", "raises"])
+async def test_a_function_that_cancels_itself_has_failed_or_answered_and_harms_no_other(
+    log: Log, board: Board, how: str
+) -> None:
+    begun: Counter[int] = Counter()
+
+    async def suicidal(ask: Ask) -> Answer:
+        begun[ask.n] += 1
+        if ask.n == 0:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            task.cancel()
+            if how == "waits":
+                await asyncio.Event().wait()
+            elif how == "raises":
+                raise ValueError("on top of it")
+            return Answer(n=0)
+        await asyncio.sleep(0)
+        return Answer(n=ask.n)
+
+    mesh = topology(lanes=1)
+    async with working(log, mesh, worker(log, board, suicidal, mesh).run):
+        await append(log, *(task(n, key="k") for n in range(5)))
+        found = {a.task_id: a for a in await answers(log, 5)}
+        await settled(log, "mesh.echo", mesh.tasks("echo"))
+    assert set(begun.values()) == {1}
+    assert {a.kind for id, a in found.items() if id != "t0"} == {"succeeded"}
+    ended = {"waits": "asyncio.exceptions.CancelledError", "answers": "", "raises": "builtins.ValueError"}
+    fault = found["t0"].fault
+    assert (fault.cls if fault is not None else "") == ended[how]

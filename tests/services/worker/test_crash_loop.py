@@ -16,6 +16,7 @@ from mesh.core.event import Event
 from mesh.wire.ports import Log
 from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, settled
+from tests.services.worker.child import CANCELS_ALL
 from tests.services.worker.desk import TOPOLOGY, answers, task, until
 
 ROOT = Path(__file__).parents[3]
@@ -70,6 +71,20 @@ class Workers:
                 os.kill(pid, signal.SIGTERM)
             async with asyncio.timeout(20):
                 await asyncio.gather(*self._tasks)
+
+
+async def test_a_task_that_ends_its_process_in_good_order_is_found_like_any_other(log: Log, tmp_path: Path) -> None:
+    await log.create_topics(topic_specs(TOPOLOGY))
+    numbers = [*range(1, 30), CANCELS_ALL, *range(30, 60)]
+    await append(log, *(task(n) for n in numbers))
+    async with Workers(tmp_path, 1).running() as workers:
+        found = {a.task_id: a for a in await answers_of(log, numbers)}
+        await settled(log, "mesh.echo", TOPIC)
+    assert (workers.begun[CANCELS_ALL], workers.deaths) == (3, 3)
+    killer = found.pop(f"t{CANCELS_ALL}")
+    assert killer.fault is not None
+    assert killer.fault.code == "crash_loop"
+    assert {a.kind for a in found.values()} == {"succeeded"}
 
 
 @pytest.mark.parametrize("number", [1, 2])

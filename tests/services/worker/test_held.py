@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mesh.core.crashes import CLAIM, Marks, Watch, decode
+from mesh.core.crashes import CLAIM_MIN, Marks, Watch, decode
 from mesh.core.record import TopicPartition
 from mesh.services.worker.held import Held
 
@@ -18,10 +18,10 @@ def test_the_first_commit_says_where_it_began_and_that_somebody_is_at_work() -> 
     saying = partition.saying(working=True)
     assert saying is not None
     assert saying.commit.offset == 5
-    assert decode(saying.commit.metadata, 5) == Marks(working=True, claimed=5 + CLAIM)
+    assert decode(saying.commit.metadata, 5) == Marks(working=True, claimed=5 + CLAIM_MIN)
     assert partition.claimed == 0
     partition.was_said(saying)
-    assert partition.claimed == 5 + CLAIM
+    assert partition.claimed == 5 + CLAIM_MIN
 
 
 def test_what_was_said_is_not_said_again_until_there_is_news() -> None:

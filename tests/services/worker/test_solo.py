@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mesh.core.crashes import MARKED_MAX
 from mesh.services.worker.solo import Solo
 
 
@@ -81,3 +82,31 @@ async def test_who_gives_up_waiting_to_be_alone_stands_in_nobodys_way(second: bo
     async with asyncio.timeout(5):
         await solo.enter()
     assert (solo.inside, solo.wanted) == (1, 0)
+
+
+async def test_only_so_many_suspects_are_at_work_at_once_whatever_their_partition() -> None:
+    solo = Solo()
+    for _ in range(MARKED_MAX):
+        await solo.enter_marked()
+    late = asyncio.create_task(solo.enter_marked())
+    await solo.enter()  # who is not suspected need not wait
+    await turns()
+    assert not late.done()
+    solo.leave_marked()
+    async with asyncio.timeout(5):
+        await late
+    assert solo.inside == MARKED_MAX + 1
+
+
+async def test_a_suspect_that_is_interrupted_while_it_waits_keeps_nobodys_place() -> None:
+    solo = Solo()
+    await solo.enter_alone()
+    waiting = [asyncio.create_task(solo.enter_marked()) for _ in range(MARKED_MAX + 1)]
+    await turns()
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    solo.leave_alone()
+    async with asyncio.timeout(5):
+        for _ in range(MARKED_MAX):
+            await solo.enter_marked()
