@@ -44,7 +44,7 @@ def state(name: str) -> Piece:
 
 def headline(screen: Screen, history: History, *, with_id: bool = True) -> None:
     """One line: mark, subject, type, ending, time, id."""
-    name = history.state
+    name = "paused" if _is_paused(history) else history.state
     ended_ms = history.ended_ms
     duration = "" if ended_ms is None else took(ended_ms - history.opened_ms)
     about = history.subject or history.run_id
@@ -59,6 +59,10 @@ def headline(screen: Screen, history: History, *, with_id: bool = True) -> None:
         duration,
         (f"  run {id_of(history.run_id)}" if with_id else "", "dim"),
     )
+
+
+def _is_paused(history: History) -> bool:
+    return not history.ending and history.run is not None and bool(history.run.trouble.paused)
 
 
 def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
@@ -158,6 +162,7 @@ def history_json(history: History) -> dict[str, Any]:
         "type": history.type,
         "subject": history.subject,
         "state": history.state,
+        "paused": _is_paused(history),
         "opened": rfc3339(history.opened_ms),
         "ended": None if ended_ms is None else rfc3339(ended_ms),
         "took_ms": None if ended_ms is None else ended_ms - history.opened_ms,

@@ -10,7 +10,7 @@ from mesh.cli.complete import types
 from mesh.cli.screen import Piece
 from mesh.cli.session import Session
 from mesh.cli.steering import NOBODY, described, heard, resume_command, who
-from mesh.cli.text import ago, counted
+from mesh.cli.text import ago, counted, visible
 from mesh.core.errors import InvalidInput, NotAccepted
 from mesh.core.event import CANCELLED, PAUSED, RESUMED
 from mesh.core.history import WAITING, WORKING, History
@@ -78,6 +78,7 @@ async def _one(session: Session, log: "Log", wish: Wish, name: str, why: str) ->
             code="already_terminal",
             where=f"run {found.run_id}",
         )
+    _expect_change(wish, found)
     (place,) = await Mesh(log, session.topology).wish(wish.kind, [found.run_id], by=who(), why=why)
     known = await heard(log, session.topology, place)
     now = await runs.history(found.run_id) if known else None
@@ -95,6 +96,27 @@ async def _one(session: Session, log: "Log", wish: Wish, name: str, why: str) ->
     if undo:
         screen.note(("undo it: ", "dim"), undo)
     return 0
+
+
+def _expect_change(wish: Wish, found: History) -> None:
+    """Raises NotAccepted where an open run is already as it is wanted. One that the log no longer has whole may be."""
+    if found.run is None or wish is CANCEL:
+        return
+    paused, id = found.run.trouble.paused, story.id_of(found.run_id)
+    if wish is PAUSE and paused:
+        raise NotAccepted(
+            f"it is paused already, {ago(found.run.trouble.paused_ms)}: {visible(paused)}",
+            code="already_paused",
+            where=f"run {found.run_id}",
+            remedy=f"`mesh run resume {id}` lets it go on",
+        )
+    if wish is RESUME and not paused:
+        raise NotAccepted(
+            "it is not paused: there is nothing to resume",
+            code="not_paused",
+            where=f"run {found.run_id}",
+            remedy=f"`mesh run show {id}` tells what it waits for",
+        )
 
 
 async def _several(session: Session, log: "Log", wish: Wish, type: str | None, why: str, *, yes: bool) -> int:

@@ -53,6 +53,29 @@ def test_a_paused_run_says_since_when_by_whom_and_why_until_it_is_resumed(desk: 
     assert desk("run", "cancel", run).code == 0
 
 
+def test_a_run_that_is_paused_already_or_not_paused_is_refused_and_headlines_tell_which(desk: Cli) -> None:
+    run = napping(desk, "p-2")
+    done = desk("run", "resume", run, "--json")
+    assert (done.code, done.out) == (5, "")
+    assert '"code":"not_paused"' in done.err
+    assert "it is not paused: there is nothing to resume" in done.err
+    assert desk("run", "show", run).out.splitlines()[0].endswith("  open")
+    assert desk("run", "pause", run, "--why", "the bed is broken").code == 0
+    head = desk("run", "show", run).out.splitlines()[0]
+    assert head.startswith("‖ p-2")
+    assert "  paused" in head
+    assert desk("run", "show", run, "--json").rows[0]["paused"] is True
+    done = desk("run", "pause", run)
+    assert done.code == 5
+    assert "it is paused already, " in done.err
+    assert ": the bed is broken. `mesh run resume " in done.err
+    assert '"code":"already_paused"' in desk("run", "pause", run, "--json").err
+    assert "noted" not in desk("run", "show", run).out
+    assert desk("run", "resume", run).code == 0
+    assert desk("run", "show", run, "--json").rows[0]["paused"] is False
+    assert desk("run", "cancel", run).code == 0
+
+
 def test_several_runs_are_cancelled_only_with_yes(project: Cli) -> None:
     with project.up():
         runs = {napping(project, f"s-{n}", wait=False) for n in range(3)}
