@@ -70,6 +70,11 @@ async def up(
             if not host.strays or not isinstance(first, MeshError):
                 raise
             code = report(session.screen, first)
+        except asyncio.CancelledError as error:
+            raise MeshError(
+                "everything in this process was cancelled from within, which only an agent can do",
+                remedy="Let agents cancel only what they began. Start it again: a task that does so is found out",
+            ) from error
     if child is None:
         voice.info("stopped")
     if host.strays:  # they would keep the loop from closing, for ever

@@ -175,6 +175,19 @@ def test_a_process_whose_agent_blocks_everything_ends_and_says_where(project: Cl
     assert "time.sleep(50)  # like so" in done.err
 
 
+def test_a_process_whose_agent_cancels_everything_says_so_without_a_trace(project: Cli) -> None:
+    desk = project.folder / "desk.py"
+    cancelling = "\n\n@agent\nasync def hear(said: WordSaid) -> WordHeard:\n    import asyncio\n\n"
+    cancelling += "    [task.cancel() for task in asyncio.all_tasks()]\n    await asyncio.sleep(9)\n"
+    desk.write_text(desk.read_text() + cancelling)
+    with project.up() as running:
+        project("publish", "word.said", '{"word": "x"}')
+        done = running.end()
+    assert done.code == 1
+    assert "cancelled from within" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_an_agent_that_ignores_the_end_does_not_keep_the_process(project: Cli) -> None:
     stubborn(project)
     with project.up(env={"MESH_CANCEL_GRACE_MS": "50"}) as running:
