@@ -123,20 +123,20 @@ def _open(event: Event, topology: Topology) -> Run:
 
 
 def _requested(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
-    if event.id in run.roots:
+    if run.requests and event.id in run.roots:
         effects.append(_repeated(event, run.requests))
         return
     refusal = _refuse_request(run, event, topology)
     if refusal is not None:
         effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
-    if len(run.roots) < topology.limits.tasks_max:
+    if len(run.requests) < 2 * topology.limits.tasks_max:
         run.requests = (*run.requests, event.id, fingerprint(event.data))
     if refusal is None:
         _release(run, event, Task(f"request:{event.id}", "", 0, (), (), event.cause_id), topology, breakers, effects)
 
 
 def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | None:
-    if len(run.roots) >= topology.limits.tasks_max:
+    if len(run.requests) >= 2 * topology.limits.tasks_max:
         limit = topology.limits.tasks_max
         text = f"requests: the run has heard {len(run.roots)} requests, as many as it may have tasks"
         return Refusal("requests", "", (), limit, limit + 1, text)
