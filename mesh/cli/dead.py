@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 
-from mesh.cli.letters import HEADS, ID_CHARS, choosing, entry_facts, letter_facts, letter_row, state_of
+from mesh.cli.letters import HEADS, ID_CHARS, choosing, entry_facts, letter_facts, letter_row, state_of, tell_unknown
 from mesh.cli.options import command, noun
 from mesh.cli.redrive import ledger_there, redrive
 from mesh.cli.session import Session
@@ -43,6 +43,8 @@ async def list_dead(
     async with session.log() as log:
         dead = _dead(log, session, queue)
         found = await dead.choose(chosen, dropped=all)
+        if not found:
+            await tell_unknown(session, dead, chosen)
         found.sort(key=lambda case: (-case.letter.at_ms, -case.letter.record.offset))
         shown = await dead.results(found[:limit])
     for case in shown:
@@ -105,7 +107,10 @@ async def export(
     from mesh.dead import letter_json
 
     async with session.log() as log:
-        cases = await _dead(log, session, queue).choose(chosen, dropped=all)
+        dead = _dead(log, session, queue)
+        cases = await dead.choose(chosen, dropped=all)
+        if not cases:
+            await tell_unknown(session, dead, chosen)
     for case in cases:
         sys.stdout.write(escaped_json(orjson.dumps(letter_json(case.letter)).decode()) + "\n")
     session.screen.note((f"{counted(len(cases), 'letter')} exported", "dim"))
@@ -130,6 +135,8 @@ async def drop(
     async with session.log() as log:
         dead = _dead(log, session, queue)
         cases = await dead.choose(chosen, dropped=False)
+        if not cases:
+            await tell_unknown(session, dead, chosen)
         if cases and yes:
             await ledger_there(session, log)
             entries = await dead.drop(cases, reason=why)

@@ -15,10 +15,11 @@ from mesh.cli.story import id_of
 from mesh.cli.text import ago, seconds
 from mesh.core.errors import InvalidInput
 from mesh.core.event import rfc3339
+from mesh.core.suggest import nearest
 
 if TYPE_CHECKING:
     from mesh.core.topology import Topology
-    from mesh.dead import Case, Chosen, Entry
+    from mesh.dead import Case, Chosen, DeadLetters, Entry
 
 ID_CHARS: Final = 12
 _PANEL: Final = "Which letters"
@@ -105,9 +106,40 @@ def _moment_ms(option: str, text: str | None) -> int | None:
 
 
 def _condition(text: str, topology: "Topology") -> Any:
-    from mesh.core.condition import parse
+    from mesh.core.condition import ConditionInvalid, parse
 
-    return parse(text, {*topology.rows, *topology.ingress, *topology.egress})
+    try:
+        return parse(text, {*topology.rows, *topology.ingress, *topology.egress})
+    except ConditionInvalid as error:
+        where = f"--where, {error.where}"
+        raise InvalidInput(
+            error.what, code=error.code, where=where, expected=error.expected, got=error.got, remedy=error.remedy
+        ) from error
+
+
+async def tell_unknown(session: Session, dead: "DeadLetters", chosen: "Chosen") -> None:
+    """No letter was found: note which of the names in the filters nobody knows, since a typo looks like good news.
+
+    A name that any letter has is known, as that of an agent that the mesh had once.
+    """
+    from mesh.core.reasons import REASONS
+
+    topology = session.topology
+    types = {*topology.rows, *topology.ingress, *topology.egress}
+    asked = (
+        ("agent", "no agent is called", chosen.agent, set(topology.agents)),
+        ("reason", "there is no reason", chosen.reason, set(REASONS)),
+        ("type", "there is no type", chosen.type, types),
+    )
+    doubtful = [(option, what, name, known) for option, what, name, known in asked if name and name not in known]
+    letters = [case.letter for case in await dead.choose()] if doubtful else []
+    for option, what, name, known in doubtful:
+        had = {getattr(letter, option) for letter in letters} - {""}
+        if name in had:
+            continue
+        near = nearest(name, known | had)
+        remedy = f"Did you mean {near!r}?" if near else f"`mesh dead list` without --{option} shows what there is"
+        session.screen.note(("note ", "yellow"), f"{what} {name[:128]!r}. ", (remedy, "dim"))
 
 
 # --------------------------------------------------------------------------------------------------- how they look

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 
-from mesh.cli.letters import ID_CHARS, choosing, entry_facts, is_any
+from mesh.cli.letters import ID_CHARS, choosing, entry_facts, is_any, tell_unknown
 from mesh.cli.screen import Piece
 from mesh.cli.session import Session, embedded_path
+from mesh.cli.signals import terminable
 from mesh.cli.story import id_of
 from mesh.cli.stream import opened
 from mesh.cli.text import counted, seconds
@@ -72,6 +73,8 @@ async def redrive(
         cases = await dead.choose(chosen) if source is None else await dead.given(_given(source))
         if edit:
             how = how._replace(data=_edited(session, cases, how), amendments=())
+        if not cases:
+            await tell_unknown(session, dead, chosen)
         plan = await dead.plan(cases, how)
         if not yes:
             return _show(session, plan)
@@ -197,7 +200,7 @@ async def _act(
             screen.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
         _settled(session, plan)
         return 0
-    with screen.progress(total) as bar:
+    with terminable(), screen.progress(total) as bar:
 
         def told(more: int) -> None:
             nonlocal done
@@ -263,7 +266,8 @@ def _given(path: str) -> "list[tuple[Letter, bool]]":
     from mesh.dead import letter_from
 
     found: list[tuple[Letter, bool]] = []
-    with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else opened(path) as file:
+    remedy = "Name a file that `mesh dead export` wrote after --from, or - for standard input"
+    with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else opened(path, remedy=remedy) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -4,9 +4,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+import typer
 
 from mesh.cli.failure import INTERRUPTED, TERMINATED
 
@@ -17,6 +20,30 @@ CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 class Stopped(Exception):
     """Somebody asked to stop while something was being waited for."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """While it is entered SIGTERM cancels what runs, as Ctrl-C does everywhere, so that it can say how far it came.
+    The command ends with the exit code of SIGTERM then. In a task."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    terminated = False
+
+    def end() -> None:
+        nonlocal terminated
+        terminated = True
+        if task is not None:
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if terminated:
+            raise typer.Exit(TERMINATED) from None
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 class Stop:

@@ -257,12 +257,12 @@ def _sent(number: int, event: "Event") -> Sent:
     return Sent(number, event.id, fingerprint(event.data))
 
 
-def opened(path: str) -> IO[bytes]:
-    """A file for reading. Raises NotFound, InvalidInput."""
+def opened(path: str, *, remedy: str = "Name one with @FILE, or give JSON") -> IO[bytes]:
+    """A file for reading. Raises NotFound with this remedy, InvalidInput."""
     try:
         return Path(path).open("rb")
     except FileNotFoundError as error:
-        raise NotFound("there is no such file", where=path, remedy="Name one with @FILE, or give JSON") from error
+        raise NotFound("there is no such file", where=path, remedy=remedy) from error
     except OSError as error:
         raise InvalidInput(f"the file cannot be read: {error.strerror}", code="usage", where=path) from error
 

@@ -276,8 +276,8 @@ class _Parser:
             )
 
     def unexpected(self, expected: str, remedy: str) -> ConditionInvalid:
-        got = "the end" if self.next is self.end else shown(self.next.text)
-        return ConditionInvalid(f"unexpected {got}", column=self.next.column, expected=expected, remedy=remedy)
+        what = "it ends too early" if self.next is self.end else f"unexpected {shown(self.next.text)}"
+        return ConditionInvalid(what, column=self.next.column, expected=expected, remedy=remedy)
 
 
 def _number(token: _Token) -> int | float:

@@ -198,14 +198,15 @@ def test_a_redrive_that_is_killed_goes_on_with_exactly_the_rest(shop: Shop) -> N
     assert shop.answered == ids
 
 
-def test_a_redrive_that_is_interrupted_says_how_far_it_came(shop: Shop) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_redrive_that_is_interrupted_says_how_far_it_came(shop: Shop, number: signal.Signals, code: int) -> None:
     shop.failed(*(f"o-{n:02}" for n in range(8)))
     shop.mend()
     with shop.cli.background("dead", "redrive", "--rate", "4/s", "--yes") as running:
         until(lambda: len(shop.answered) >= 1)
-        running.signal(signal.SIGINT)
+        running.signal(number)
         done = running.end()
-    assert done.code == 130
+    assert done.code == code
     assert " of 8 sent; the same command sends exactly the rest\n" in done.err
     assert shop("redrive", "--yes", "--wait").code == 0
     assert len(shop.answered) == 8
@@ -287,7 +288,7 @@ def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
         (["redrive", "--set", "id.x=1"], "--set id.x"),
         (["list", "--since", "soon"], "--since"),
         (["list", "--until", "2026-11-20T12:00"], "--until"),
-        (["list", "--where", "n <"], "column"),
+        (["list", "--where", "n <"], "--where, column 4: it ends too early; expected "),
         (["redrive", "--timeout", "soon"], "--timeout"),
     ):
         done = shop(*arguments)
@@ -296,6 +297,32 @@ def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
     assert shop("list", "--topic", "nope").code == 3
     assert shop("list", "--since", "2026-11-20T12:00:00Z", "--until", "9999-01-01T00:00:00Z").out != ""
     assert shop("list", "--until", "1h").err == "No dead letters.\n"
+
+
+def test_a_file_that_is_not_there_is_told_with_what_the_option_takes(shop: Shop) -> None:
+    done = shop("redrive", "--from", "/nope")
+    assert done.code == 3
+    assert "after --from, or - for standard input" in done.err
+    assert "@FILE" not in done.err
+
+
+def test_a_filter_with_a_name_that_nobody_knows_does_not_look_like_good_news(shop: Shop) -> None:
+    shop.failed("a")
+    for arguments, note in (
+        (["list", "--agent", "pricee"], "note no agent is called 'pricee'. Did you mean 'price'?"),
+        (["list", "--agent", "x"], "note no agent is called 'x'. `mesh dead list` without --agent shows what there is"),
+        (["list", "--reason", "exceptoin"], "note there is no reason 'exceptoin'. Did you mean 'exception'?"),
+        (["export", "--type", "asks"], "note there is no type 'asks'. Did you mean 'ask'?"),
+        (["drop", "--agent", "pricee"], "Did you mean 'price'?"),
+        (["redrive", "--agent", "pricee"], "Did you mean 'price'?"),
+    ):
+        done = shop(*arguments)
+        assert (done.code, done.out, note in done.err) == (0, "", True), (arguments, done)
+    for known in (["--reason", "timed_out"], ["--agent", "price", "--until", "1h"]):
+        assert shop("list", *known).err == "No dead letters.\n"
+    topics = shop.cli.folder / "topics.yaml"
+    topics.write_text(topics.read_text().replace("price:", "cost:"))
+    assert shop("list", "--agent", "price", "--until", "1h").err == "No dead letters.\n", "letters have that name"
 
 
 def test_with_nothing_to_send_nothing_is_said_to_be_sent(shop: Shop) -> None:
