@@ -21,7 +21,7 @@ from mesh.core.mirror import Change, Restart, change_record, restart_record
 from mesh.core.reasons import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 from mesh.core.record import NewRecord
 from mesh.core.records import DEAD_LETTER_HEADERS, OUTCOME_FIELDS, record_of
-from mesh.core.redrive_ledger import LEDGER_FIELDS
+from mesh.core.redrive_ledger import LEDGER_FIELDS, ledger_topic
 from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES, Result, Run
 from mesh.core.strict import DEPTH_MAX
 from mesh.core.topology import Limits, Topology
@@ -117,12 +117,12 @@ $ledger
 
 ## Checkpoints
 
-Partition n of mesh.checkpoints holds states of partition n of the inbox, a checkpoint in pieces: the first is whole, each
-further one holds the runs that were touched since, and later rows count. Header `mesh-checkpoint` is the offset of the
-first record of the piece, which is its name, and empty in that one. A record holds a chunk, compressed by zlib, of
-at most 256 KiB; `mesh-more` is 1 where the next record goes on with it. A chunk is lines: a word (`state`, `runs`,
-`ended`, `gone`) with the ids of its rows, then a row a line. A piece counts only while the metadata of the commit of
-group `mesh.orchestrator` names it:
+Partition n of mesh.checkpoints holds states of partition n of the inbox, a checkpoint in pieces: the first is whole,
+each further one holds the runs that were touched since, and later rows count. Header `mesh-checkpoint` is the offset
+of the first record of the piece, which is its name, and empty in that one. A record holds a chunk, compressed by
+zlib, of at most 256 KiB; `mesh-more` is 1 where the next record goes on with it. A chunk is lines: a word (`state`,
+`runs`, `ended`, `gone`) with the ids of its rows, then a row a line. A piece counts only while the metadata of the
+commit of group `mesh.orchestrator` names it:
 
 $note
 `checkpoint` lists the pieces: offset of the first record, of the last one, number of records. `offset` is the next
@@ -296,6 +296,11 @@ def _topics() -> Iterable[Sequence[str]]:
     )
     yield f"`{MESH.checkpoints}`", "the partition", "the state of a partition of the inbox; trimmed, see below"
     yield f"`{MESH.topologies}`", "the digest", "topologies that runs were opened under; one partition, compacted"
+    yield (
+        f"`{ledger_topic(MESH)}`",
+        "`<dead letter>:r<n>`",
+        "the ledger of redrives: planned, sent, dropped, by whom; one partition, compacted",
+    )
     yield f"`{MESH.board}`", "that of the value", "changes of the board; one partition, trimmed, see below"
     yield "ingress topics of topics.yaml", "the sender's", "requests from upstream, in any form below"
     yield "egress topics of topics.yaml", "the `key:` field, else the run id", "events that leave the mesh"
