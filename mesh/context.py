@@ -83,7 +83,7 @@ class AgentBoard:
     ) -> Count:
         """Add to a counter unless the sum would leave the limits; `applied` tells."""
         op_id = self._op_id(key)
-        count = await self._board.add(key, amount, value_max=value_max, value_min=value_min, op_id=op_id)
+        count = await self._board.add(key, amount, value_max=value_max, value_min=value_min, by=self._by, op_id=op_id)
         if self._changed is not None and count.version:
             self._changed(Change(key, b"%d" % count.value, count.version, self._by, op_id, count.at_ms))
         return count

@@ -257,6 +257,7 @@ async def test_every_write_that_was_acknowledged_is_told_with_its_version(store:
         Change("b", b"[7]", appended.version, "pricing/t1", "t1:1", appended.at_ms),
         Change("c", b"5", added.version, "pricing/t1", "t1:1", added.at_ms),
     ]
+    assert {(await store.history(key))[0].by for key in "abc"} == {"pricing/t1"}, "as the store has it too"
 
 
 async def test_a_repeated_task_tells_its_writes_again_under_their_versions(store: SqliteBoard) -> None:

@@ -198,6 +198,8 @@ class Log(Protocol):
 
 ANY = "*"
 ABSENT = ""
+Limit = int | None
+"""A bound of a counter; None: there is none."""
 
 
 class Entry(NamedTuple):
@@ -256,7 +258,7 @@ class Board(Protocol):
         ...
 
     async def add(
-        self, key: str, amount: int, *, value_max: int | None = None, value_min: int | None = None, op_id: str = ""
+        self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
         """Add to the counter at `key` (0 at first) unless the sum would leave the limits."""
         ...

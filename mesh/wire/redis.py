@@ -30,7 +30,7 @@ from redis.asyncio import BlockingConnectionPool
 from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, Conflict, MeshError
 from mesh.wire.clock import SystemClock
-from mesh.wire.ports import ABSENT, ANY, Clock, Count, Entry
+from mesh.wire.ports import ABSENT, ANY, Clock, Count, Entry, Limit
 
 CHANGES_MAX: Final = 100_000
 """Changes that a watcher may lag behind (of the whole mesh, about) before it misses the oldest."""
@@ -173,13 +173,13 @@ class RedisBoard:
         return _entry(key, self._settled(key, op_id, ANY, await self._run("append", key, op_id, by, text, items_max)))
 
     async def add(
-        self, key: str, amount: int, *, value_max: int | None = None, value_min: int | None = None, op_id: str = ""
+        self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
         rules.check_key(key)
-        rules.check_op(op_id)
+        rules.check_op(op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
         _, value, applied, *made = self._settled(
-            key, op_id, ANY, await self._run("add", key, op_id, "", amount, low, high)
+            key, op_id, ANY, await self._run("add", key, op_id, by, amount, low, high)
         )
         version, at_ms = (made[0].decode(), int(made[1] or 0)) if made else ("", 0)
         return Count(int(value), applied == b"1", version, at_ms)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable, Conflict
-from mesh.wire.ports import ABSENT, ANY, Count, Entry
+from mesh.wire.ports import ABSENT, ANY, Count, Entry, Limit
 from tests.sim.world import Host, World
 
 T = TypeVar("T")
@@ -168,10 +168,10 @@ class SimBoard:
         return await self._ask(lambda: self._store.once("append", key, op_id, append))
 
     async def add(
-        self, key: str, amount: int, *, value_max: int | None = None, value_min: int | None = None, op_id: str = ""
+        self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
         rules.check_key(key)
-        rules.check_op(op_id)
+        rules.check_op(op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
 
         def add() -> Count:
@@ -181,7 +181,7 @@ class SimBoard:
                 raise rules.not_a_counter(key)
             if not low <= value + amount <= high:
                 return Count(value, False)
-            entry = self._store.write(key, b"%d" % (value + amount), "")
+            entry = self._store.write(key, b"%d" % (value + amount), by)
             return Count(value + amount, True, entry.version, entry.at_ms)
 
         return await self._ask(lambda: self._store.once("add", key, op_id, add))

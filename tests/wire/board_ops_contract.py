@@ -101,6 +101,15 @@ class BoardOpsContract(BoardFixtures):
         assert await board.add("n", 2) == Count(42, True)
         assert values(await board.history("n")) == [42, 40, -2, 5]
 
+    async def test_every_write_keeps_who_made_it(self, board: Board) -> None:
+        await board.put("n", b"1", by="ann")
+        await board.add("n", 2, by="bob")
+        await board.add("n", 3)
+        await board.append("l", b"1", items_max=3, by="cid")
+        await board.delete("l", by="dot")
+        assert [entry.by for entry in await board.history("n")] == ["", "bob", "ann"]
+        assert [entry.by for entry in await board.history("l")] == ["dot", "cid"]
+
     async def test_a_count_names_the_version_that_it_made_also_when_it_is_repeated(self, board: Board) -> None:
         first = await board.add("n", 5, value_max=9, op_id="a")
         found = await board.get("n")

@@ -23,7 +23,7 @@ import orjson
 from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable, Conflict
 from mesh.wire.clock import SystemClock
-from mesh.wire.ports import ABSENT, ANY, Clock, Count, Entry
+from mesh.wire.ports import ABSENT, ANY, Clock, Count, Entry, Limit
 from mesh.wire.sqlite.file import BOARD_CHANNEL, SqliteFile
 
 T = TypeVar("T")
@@ -171,12 +171,12 @@ class SqliteBoard:
         return await self._write("append", job)
 
     async def add(
-        self, key: str, amount: int, *, value_max: int | None = None, value_min: int | None = None, op_id: str = ""
+        self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
         rules.check_key(key)
-        rules.check_op(op_id)
+        rules.check_op(op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
-        write = self._named("add", key, "", op_id)
+        write = self._named("add", key, by, op_id)
 
         def job(connection: sqlite3.Connection) -> Count:
             if (first := _repeated(connection, write)) is not None:
