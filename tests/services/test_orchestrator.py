@@ -264,6 +264,23 @@ async def test_timers_are_there_again_after_a_checkpoint(log: Log) -> None:
     assert (outcome.key, orjson.loads(outcome.value or b"")["ending"]) == (b"r2", "stopped")
 
 
+async def test_a_new_owner_reads_no_run_until_something_comes_for_it(log: Log) -> None:
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, *(request(f"r{n}") for n in range(10)))
+        tasks = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 10)]
+        await settled(log, GROUP, TOPOLOGY.inbox)
+    heir = orchestrator(log)
+    async with working(log, TOPOLOGY, heir.run):
+        await heir.ready.wait()
+        tables = [state.runs for state in heir._states.values()]
+        assert [table.warm for table in tables] == [{}, {}]
+        assert sum(len(table.cold) for table in tables) == 10
+        assert all(timers.next_ms() is not None for timers in heir._timers.values()), "their deadlines are known"
+        await append(log, *answers(tasks[:1]))
+        await read_until(log, TOPOLOGY.outcomes, 1)
+        assert sum(len(table.cold) for table in tables) == 9
+
+
 async def test_a_run_goes_on_under_the_topology_it_was_opened_under(log: Log) -> None:
     async with working(log, TOPOLOGY, orchestrator(log).run):
         await append(log, request("r1"))
