@@ -287,8 +287,8 @@ class Loading:
     def partition(self, topology: Topology, pinned: Mapping[str, Topology] | None = None) -> Partition:
         """The state, opening new runs under `topology`. Raises CheckpointUnreadable when chunks are missing."""
         self._be_whole()
-        number, partitions = self._head["number"], self._head["partitions"]
-        state = Partition(topology, number=number, partitions=partitions, pinned=pinned)
+        head = self._head
+        state = Partition(topology, number=head["number"], partitions=head["partitions"], pinned=pinned)
         for name, value in self._facts.items():
             setattr(state, name, value)
         state.runs, state.ended = self._runs, self._ended

@@ -197,7 +197,7 @@ def _nothing() -> Mapping[str, Any]:
 
 @dataclass(slots=True)
 class Run:
-    """State of a run. At most 1,000 bytes while one task is open, half of it as a row (bench/decide.py, recovery.py)."""
+    """State of a run. At most 1,000 bytes while one task is open, as a row half of it (bench/recovery.py)."""
 
     id: str
     type: str
