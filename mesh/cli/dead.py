@@ -11,7 +11,7 @@ from mesh.cli.options import command, noun
 from mesh.cli.redrive import ledger_there, redrive
 from mesh.cli.session import Session
 from mesh.cli.story import id_of
-from mesh.cli.text import clock, counted, escaped_json, moment
+from mesh.cli.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, moment, visible
 from mesh.core.event import rfc3339
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _attempt_json(attempt: "Attempt") -> dict[str, Any]:
 
 def _facts(session: Session, case: "Case") -> None:
     letter, say = case.letter, session.screen.say
-    say((letter.reason or letter.dialect, "bold red"), f"  {letter.message}")
+    say((letter.reason or letter.dialect, "bold red"), f"  {visible(letter.message, MESSAGE_CHARS_MAX)}")
     facts = {
         "id": letter.id,
         "agent": letter.agent,
@@ -216,7 +216,7 @@ def _attempts(session: Session, attempts: "list[Attempt]") -> None:
         fault = attempt.fault
         told = ("still at it", "dim") if attempt.ended_ms is None else ("succeeded", "green")
         if fault is not None:
-            told = (f"{fault.code}: {fault.message}", "")
+            told = (f"{fault.code}: {visible(fault.message, MESSAGE_CHARS_MAX)}", "")
         session.screen.say((f"  {attempt.number}  {clock(attempt.ended_ms or attempt.began_ms)}  ", "dim"), told)
 
 

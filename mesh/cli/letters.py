@@ -11,8 +11,8 @@ from mesh.cli.complete import agents
 from mesh.cli.options import Function
 from mesh.cli.screen import Piece
 from mesh.cli.session import Session
-from mesh.cli.story import id_of
-from mesh.cli.text import ago, seconds
+from mesh.cli.story import MOMENT_CHARS_MAX, id_of
+from mesh.cli.text import ago, seconds, visible
 from mesh.core.errors import InvalidInput
 from mesh.core.event import rfc3339
 from mesh.core.suggest import nearest
@@ -189,7 +189,7 @@ def letter_row(case: "Case") -> Sequence[Piece]:
     """A letter as a row of HEADS."""
     letter = case.letter
     about = [letter.id[:ID_CHARS], letter.reason, letter.agent, id_of(letter.run_id)]
-    return [*about, (ago(letter.at_ms), "dim"), state_of(case), letter.message]
+    return [*about, (ago(letter.at_ms), "dim"), state_of(case), visible(letter.message, MOMENT_CHARS_MAX)]
 
 
 HEADS: Final = ("ID", "REASON", "AGENT", "RUN", "AGE", "STATE", "MESSAGE")

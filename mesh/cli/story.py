@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from mesh.cli.screen import Piece, Screen
-from mesh.cli.text import clock, counted, moment, took
+from mesh.cli.text import MESSAGE_CHARS_MAX, clock, counted, moment, took, visible
 from mesh.core.dispatch import JOIN_TYPE
 from mesh.core.event import rfc3339
 from mesh.core.history import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, History, Moment, TaskStory
@@ -26,6 +26,8 @@ MARKS: Final = {COMPLETED: "✓", PARTIAL: "◐", STOPPED: "■", FAILED: "✗",
 TASK_STYLES: Final = {DONE: "", WORKING: "cyan", WAITING: "yellow", DEAD: "red", DROPPED: "dim", REPLACED: "yellow"}
 MOMENT_STYLES: Final = {"failed": "red", "dead": "red", "refused": "yellow", "retry": "yellow", "noted": "dim"}
 RESULT_CHARS_MAX: Final = 160
+MOMENT_CHARS_MAX: Final = 200
+"""Of a line of a timeline, where each attempt says it once more."""
 ID_CHARS: Final = 12
 DEPTH_SHOWN_MAX: Final = 24
 """Deeper tasks are no longer moved to the right; their depth is told."""
@@ -84,13 +86,13 @@ def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
 def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:
     """Why the run did not complete: refusals with path and numbers, failures with attempts, starved joins."""
     for refusal in history.refusals:
-        screen.prose(f"{indent}", ("refused ", "yellow"), refusal.message)
+        screen.prose(f"{indent}", ("refused ", "yellow"), visible(refusal.message, MESSAGE_CHARS_MAX))
     for failure in history.failures:
         way = " > ".join(failure.path)
-        tries = counted(failure.attempts, "attempt")
-        screen.prose(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: {failure.message}")
+        tries, said = counted(failure.attempts, "attempt"), visible(failure.message, MESSAGE_CHARS_MAX)
+        screen.prose(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: {said}")
     for text in history.starved:
-        screen.prose(f"{indent}", ("starved ", "yellow"), text)
+        screen.prose(f"{indent}", ("starved ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
 
 
 def timeline(screen: Screen, history: History) -> None:
@@ -110,7 +112,7 @@ def moment_line(screen: Screen, happened: Moment, before_ms: int) -> None:
         (f"{since:>10}  ", "dim"),
         f"{happened.agent or '·':<12} ",
         (f"{happened.kind:<10} ", style),
-        happened.text,
+        visible(happened.text, MOMENT_CHARS_MAX),
     )
 
 

@@ -140,6 +140,8 @@ def fault_of(error: BaseException) -> Fault:
         text = str(error)
     except Exception as broken:  # noqa: BLE001 - whatever an exception's own __str__ raises must not hide the fault
         text = f"{cls}, whose text raised {type(broken).__name__}"
+    if text and (isinstance(error, KeyError) or not isinstance(error, Exception)):
+        text = f"{type(error).__name__}: {text}"  # `4` alone does not say that the agent called sys.exit(4)
     stack = "".join(traceback.format_exception(error))
     return Fault(code, _sentence(text or cls), cls, retryable, capped(masked(stack[-MASKED_CHARS_MAX:])))
 

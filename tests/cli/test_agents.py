@@ -41,10 +41,17 @@ def test_stopped_agents_say_since_when_and_by_whom(project: Cli) -> None:
 
 def test_open_breakers_are_told(project: Cli) -> None:
     project("topics", "create")
+    file = project.folder / "topics.yaml"
+    rule = "breaker: {failures: 5, open: 10m}"
+    file.write_text(file.read_text().replace('run: "desk:hear"', f'{rule}, run: "desk:hear"'))
     asyncio.run(_open_breaker(project, "echo"))
     rows = {row["agent"]: row["breaker"] for row in project("agents", "--json").rows}
-    assert (rows["echo"]["why"], rows["keeper"]) == ("5 failures in a row", None)
+    assert (rows["echo"]["why"], rows["echo"]["state"], rows["keeper"]) == ("5 failures in a row", "open", None)
     assert "breaker open " in project("agents").out.splitlines()[6]
+    file.write_text(file.read_text().replace("open: 10m", "open: 1ms"))
+    rows = {row["agent"]: row["breaker"] for row in project("agents", "--json").rows}
+    assert rows["echo"]["state"] == "half-open", "its time is over: a task may try it"
+    assert "breaker half-open, opened " in project("agents").out.splitlines()[6]
 
 
 async def _open_breaker(cli: Cli, agent: str) -> None:

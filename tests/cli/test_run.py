@@ -98,6 +98,18 @@ def test_the_list_is_newest_first_and_can_be_filtered(desk: Cli) -> None:
     assert "✓ completed  hello  list-2" in table[1]
 
 
+def test_a_long_message_does_not_fill_the_screen(desk: Cli) -> None:
+    document = json.dumps({"why": "word " * 20_000})
+    waited = desk("publish", "break.me", document, "--wait", "--id", "long")
+    shown, listed = desk("run", "show", "long"), desk("dead", "list", "--agent", "breaker", "--since", "1m")
+    for text in (waited.out, shown.out, listed.out):
+        assert "word word" in text
+        assert max(map(len, text.splitlines())) < 400
+    assert "… (1,000 characters)" in waited.out
+    (failed,) = desk("run", "show", "long", "--json").rows[0]["failures"]
+    assert len(failed["message"]) == 1_000, "all that is stored"
+
+
 def test_a_state_that_no_run_has_is_exit_code_2(desk: Cli) -> None:
     done = desk("run", "list", "--state", "done")
     assert done.code == 2

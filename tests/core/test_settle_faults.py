@@ -61,6 +61,19 @@ def test_an_error_without_a_text_is_named_by_its_class() -> None:
     assert fault_of(raised(KeyError())).message == "builtins.KeyError"
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SystemExit(4), "SystemExit: 4"),
+        (KeyError("sku"), "KeyError: 'sku'"),
+        (KeyboardInterrupt(), "builtins.KeyboardInterrupt"),
+        (ValueError("no stock"), "no stock"),
+    ],
+)
+def test_a_text_that_says_nothing_by_itself_comes_with_its_class(error: BaseException, message: str) -> None:
+    assert fault_of(raised(error)).message == message
+
+
 def test_secrets_are_masked_in_message_and_stack() -> None:
     fault = fault_of(raised(RuntimeError("POST https://u:hunter2@h failed, api_key=k123456")))
     for text in (fault.message, fault.stack):
