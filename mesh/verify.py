@@ -5,16 +5,19 @@ the inbox; what was decided below a committed place must have been published by 
 follow from what lies on the inbox by then.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
+from mesh.core.checkpoint import CheckpointUnreadable, note_of
 from mesh.core.divergence import Difference, differences
 from mesh.core.findings import Report, Violation
+from mesh.core.fold import Partition
 from mesh.core.pin import pinned_topology
 from mesh.core.record import Record, TopicPartition
 from mesh.core.topology import Topology
 from mesh.core.verify import Verifier, published_topics
+from mesh.wire.checkpoints import Checkpoints
 from mesh.wire.ports import Bounds, Clock, Log
 from mesh.wire.span import read_span
 
@@ -35,6 +38,13 @@ class Checked(NamedTuple):
     topologies: int
 
 
+class Standing(NamedTuple):
+    """Checkpoints that stand: as states, by number of the inbox partition, and those that cannot be read."""
+
+    states: dict[int, Partition]
+    unreadable: list[Violation]
+
+
 async def verify(
     log: Log, topology: Topology, clock: Clock, *, run_id: str = "", read: Callable[[int], None] = lambda records: None
 ) -> Checked:
@@ -52,7 +62,8 @@ async def verify(
     bounds[topology.inbox] = await log.bounds(topology.inbox)
     heads = {TopicPartition(topic, n): b.start for topic, places in bounds.items() for n, b in places.items()}
     ends = {TopicPartition(topology.inbox, n): b.end for n, b in bounds[topology.inbox].items()}
-    verifier = Verifier(topology, heads=heads, committed=committed, older=older, ends=ends)
+    standing = Standing({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
+    verifier = Verifier(topology, heads=heads, committed=committed, older=older, ends=ends, checkpoints=standing.states)
     for topic in published:
         async with aclosing(_read(log, clock, topic, bounds[topic])) as lots:
             async for lot in lots:
@@ -77,8 +88,30 @@ async def verify(
                 if not run_id or record.key == key:
                     verifier.inbox(record)
     report = verifier.report()
+    for violation in standing.unreadable:
+        report.add(violation)
     first = next(iter(report.violations), None)
     return Checked(report, None if first is None else await _both_sides(log, clock, first, there), len(known))
+
+
+async def read_checkpoints(log: Log, topology: Topology, clock: Clock, known: Sequence[Topology]) -> Standing:
+    """The checkpoints that the last commits name. `known`: topologies that runs may pin. Raises LogUnavailable."""
+    group, checkpoints = f"{topology.prefix}.orchestrator", Checkpoints(log, topology, clock)
+    pinned = {one.digest: one for one in known}
+    standing = Standing({}, [])
+    for number, commit in (await log.committed(group, topology.inbox)).items():
+        try:
+            note = note_of(commit.metadata) if commit.metadata else None
+            if note is not None and note.checkpoint:
+                loading = await checkpoints.read(number, note.checkpoint)
+                standing.states[number] = loading.partition(topology, pinned)
+        except CheckpointUnreadable as error:
+            if (await log.committed(group, topology.inbox)).get(number) == commit:  # else another one stands now
+                where = f"{topology.checkpoints}:{number}"
+                standing.unreadable.append(
+                    Violation("I13", where, f"the checkpoint that stands cannot be read: {error}")
+                )
+    return standing
 
 
 async def _older(log: Log, topology: Topology, clock: Clock) -> list[tuple[int, Topology]]:

@@ -18,9 +18,10 @@ INVARIANTS: Final[dict[str, str]] = {
     "I9": "what a run published on a partition lies there in the order of its decisions",
     "I10": "versions on the board form one chain in each incarnation (`audit.chain`, from its history)",
     "I11": "at rest no run is open and nothing is left to read",
+    "I13": "the checkpoint that stands holds what the records before it give",
     "I14": "a submission that was answered as refused did not happen",
 }
-"""What is checked. Leaks (I12) and the audit chain (I13) cannot be seen in these records."""
+"""What is checked. Leaks of processes (I12) cannot be seen in records."""
 VIOLATIONS_KEPT: Final = 100
 ACKNOWLEDGED: Final = "acknowledged"
 REFUSED: Final = "refused"

@@ -13,6 +13,7 @@ from mesh.core.event import FAILED, REQUESTED, SUCCEEDED, SWITCHED, Event, deriv
 from mesh.core.findings import Report, Violation
 from mesh.core.fold import Partition
 from mesh.core.ledger import Ledger
+from mesh.core.likeness import difference
 from mesh.core.partition import partition_of
 from mesh.core.published import ANSWERED, MATCHED, Published, Sent, digest_of
 from mesh.core.record import NewRecord, Record, TopicPartition, coordinates
@@ -58,6 +59,7 @@ class Redecided:
         committed: Mapping[TopicPartition, int] | None = None,
         older: Sequence[tuple[int, Topology]] = (),
         ends: Mapping[TopicPartition, int] | None = None,
+        checkpoints: Mapping[int, Partition] | None = None,
     ) -> None:
         self.boxes: dict[int, Box] = {}
         self._topology = topology
@@ -72,6 +74,8 @@ class Redecided:
         self._widths = Counter(place.topic for place in self._heads)
         self._committed = committed
         self._ends = ends or {}
+        self._checkpoints = dict(checkpoints or {})
+        """Those that nothing was compared with so far."""
         self._missing: dict[tuple[str, str], Violation] = {}
 
     def take(self, record: Record) -> None:
@@ -81,6 +85,7 @@ class Redecided:
             box = self.boxes[record.partition] = self._open(record)
         if record.offset < box.next:
             raise ValueError(f"{coordinates(record)} comes after offset {box.next - 1}")
+        self._look_at_checkpoint(box, record.partition, record.offset)
         box.next = record.offset + 1
         self._report.records[record.topic] += 1
         event = read(record)
@@ -219,6 +224,22 @@ class Redecided:
         if before is None or found.first > before.first:
             lasts[place] = found
 
+    def _look_at_checkpoint(self, box: Box, number: int, place: int) -> None:
+        """I13: it holds the state as of its offset, which is reached when a record at `place` comes, or the end."""
+        checkpoint = self._checkpoints.get(number)
+        if checkpoint is None or place < checkpoint.offset:
+            return
+        del self._checkpoints[number]
+        if box.warm_ms >= 0 or len(self._known) > 1:
+            why = "which another topology may have decided" if box.warm_ms < 0 else "older than the inbox"
+            self._report.unchecked[f"checkpoints, {why}"] += 1
+            return
+        self._report.checked["I13"] += 1
+        if told := difference(box.state, checkpoint):
+            where = f"{self._topology.checkpoints}:{number}"
+            what = f"the checkpoint as of offset {checkpoint.offset} is not what the inbox gives: {told}"
+            self._report.add(Violation("I13", where, what))
+
     # ------------------------------------------------------------------------------------------------------- the end
 
     def judge(self, *, quiescent: bool) -> None:
@@ -234,6 +255,7 @@ class Redecided:
 
     def _judge(self, place: TopicPartition, box: Box, *, quiescent: bool) -> None:
         report, where = self._report, f"{place.topic}:{place.partition}"
+        self._look_at_checkpoint(box, place.partition, box.next)
         report.runs += box.audit.runs
         report.open += len(box.state.runs)
         report.checked.update(box.audit.checked)

@@ -24,6 +24,7 @@ offset need not be published yet, and is counted as `unchecked`.
                 `unchecked`, like records whose topic lost its head
     ends        where the partitions of the inbox end, if not all of their records are handed in (those of one run)
     committed   group places: of mesh.inbox, of task and ingress topics. None: all that was decided must be published
+    checkpoints the state that stands checkpointed for inbox partitions, by number: compared when the fold comes there
     quiescent   nothing is under way any more: an open run is a violation (I11)
 
 What is checked is in `INVARIANTS` (core/findings.py), with what cannot be seen in records. At most `VIOLATIONS_KEPT`
@@ -60,6 +61,7 @@ class Verifier:
         quiescent: bool = False,
         older: Sequence[tuple[int, Topology]] = (),
         ends: Mapping[TopicPartition, int] | None = None,
+        checkpoints: Mapping[int, Partition] | None = None,
     ) -> None:
         self._topology = topology
         self._depth_max = max(known.limits.depth_max for known in (topology, *(one for _, one in older)))
@@ -78,6 +80,7 @@ class Verifier:
             committed=committed,
             older=older,
             ends=ends,
+            checkpoints=checkpoints,
         )
         self._pointing: dict[str, tuple[str, bytes]] = {}
         """Coordinates → where the dead letter lies that points there, and the digest of what it says lay there."""
@@ -277,10 +280,13 @@ def check(
     states: Callable[[int], Partition] | None = None,
     heads: Mapping[TopicPartition, int] | None = None,
     committed: Mapping[TopicPartition, int] | None = None,
+    checkpoints: Mapping[int, Partition] | None = None,
     quiescent: bool = True,
 ) -> Report:
     """Check records held in memory: topic → its records, each partition in offset order. By default all is at rest."""
-    verifier = Verifier(topology, states=states, heads=heads, committed=committed, quiescent=quiescent)
+    verifier = Verifier(
+        topology, states=states, heads=heads, committed=committed, quiescent=quiescent, checkpoints=checkpoints
+    )
     for entry in ledger:
         verifier.asked(entry)
     for topic in published_topics(topology):

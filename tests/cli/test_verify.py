@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable, Coroutine
 from contextlib import closing
@@ -25,11 +26,13 @@ def lived(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Cli:
     home = tmp_path_factory.mktemp("lived")
     shutil.copytree(PROJECT, home / "desk", ignore=shutil.ignore_patterns("__pycache__"))
     cli = Cli(forker, home / "desk", home)
-    with cli.up():
+    with cli.up() as running:
         for name in ("ada", "bob", "eve"):
             assert cli("publish", "hello", f'{{"name": "{name}"}}', "--wait").code == 0
         assert cli("publish", "break.me", "{}", "--wait").code == 1
         assert cli("publish", "round.go", "{}", "--wait").code == 1
+        running.signal(signal.SIGINT)  # so that it leaves checkpoints
+        running.end()
     return cli
 
 
@@ -183,3 +186,19 @@ def test_it_may_be_asked_while_the_mesh_is_up(copy: Cli) -> None:
 
 def test_without_a_mesh_there_is_nothing_to_verify(cli: Cli) -> None:
     assert cli("verify").code in (2, 3)
+
+
+def test_the_checkpoints_that_stand_are_compared_with_the_inbox(lived: Cli) -> None:
+    (row,) = lived("verify", "--json").rows
+    assert row["checked"].get("I13", 0) > 0, row
+
+
+def test_a_checkpoint_that_is_gone_is_told(copy: Cli) -> None:
+    async def trim(log: Log) -> None:
+        for number, bounds in (await log.bounds("mesh.checkpoints")).items():
+            await log.trim(TopicPartition("mesh.checkpoints", number), bounds.end)
+
+    spoil(copy, trim)
+    done = copy("verify")
+    assert done.code == 1
+    assert "I13  the checkpoint that stands cannot be read: its records 0 to" in done.out

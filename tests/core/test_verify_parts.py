@@ -8,7 +8,7 @@ import pytest
 from mesh.core.codec import write
 from mesh.core.dead import dead_record
 from mesh.core.findings import REFUSED, UNKNOWN, Asked
-from mesh.core.fold import ENDED_OFFSETS_MAX
+from mesh.core.fold import ENDED_OFFSETS_MAX, Partition
 from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.partition import partition_of
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition
@@ -268,3 +268,29 @@ def test_each_run_is_decided_under_the_topology_that_explains_it(until_ms: int) 
     report = verifier.report()
     assert report.violations == []
     assert report.endings == {"completed": 3}
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def as_of(lived: Lived, offset: int) -> Partition:
+    """The state of the one partition of the inbox, as a checkpoint would hold it."""
+    state = lived.fresh(INBOX.partition)
+    for record in lived.records[INBOX.topic][:offset]:
+        state.step(record)
+    return state
+
+
+@pytest.mark.parametrize("offset", [1, 5, len(good().records[INBOX.topic])])
+def test_a_checkpoint_is_compared_with_what_the_inbox_gives(offset: int) -> None:
+    lived = good()
+    report = check(MESH, lived.records, states=lived.fresh, checkpoints={INBOX.partition: as_of(lived, offset)})
+    assert report.violations == []
+    assert report.checked["I13"] == 1
+    other = as_of(lived, offset)
+    for table in (other.runs, other.ended):
+        for id in list(table.rows())[:1]:
+            table.discard(id)
+    (violation,) = check(MESH, lived.records, states=lived.fresh, checkpoints={INBOX.partition: other}).violations
+    assert violation.invariant == "I13"
+    assert f"as of offset {offset} is not what the inbox gives: run " in violation.what

@@ -18,12 +18,15 @@ import orjson
 
 from bench.kills import records_of
 from mesh.core.findings import ACKNOWLEDGED, UNKNOWN, Asked, Report
+from mesh.core.fold import Partition
 from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.record import Record, TopicPartition
 from mesh.core.run import COMPLETED
 from mesh.core.topology import Topology
 from mesh.core.verify import check as verify
 from mesh.settings import Settings
+from mesh.verify import read_checkpoints
+from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Log
 from mesh.wiring import load_topology, open_log
 from tests.live.chaos.ledger import Entry, read
@@ -279,13 +282,14 @@ def decided_again(
     asked: dict[str, Entry],
     acked: set[str],
     committed: dict[TopicPartition, int] | None,
+    checkpoints: dict[int, Partition] | None = None,
 ) -> Report:
     """The invariants of `mesh verify`: the inbox is decided again and compared with what was published."""
     records: dict[str, list[Record]] = defaultdict(list)
     for record in (record for records in evidence for record in records):
         records[record.topic].append(record)
     ledger = [Asked(run, answer=ACKNOWLEDGED if run in acked else UNKNOWN) for run in asked]
-    return verify(topology, records, ledger=ledger, committed=committed)
+    return verify(topology, records, ledger=ledger, committed=committed, checkpoints=checkpoints)
 
 
 async def places(log: Log, topology: Topology) -> dict[TopicPartition, int]:
@@ -308,12 +312,13 @@ async def check(log_url: str, topology_path: str, ledger: Path, effects: Path) -
         evidence = await gather(log, topology)
         behind = await lags(log, topology)
         committed = await places(log, topology)
+        standing = await read_checkpoints(log, topology, SystemClock(), [topology])
     finally:
         await log.close()
     asked, acked = read(ledger)
     verdict = Judge(evidence, asked, acked, effects_of(effects)).judge()
-    report = decided_again(evidence, topology, asked, acked, committed)
-    verdict["wrong"] += [*behind, *map(str, report.violations[:SHOWN_MAX])]
+    report = decided_again(evidence, topology, asked, acked, committed, standing.states)
+    verdict["wrong"] += [*behind, *map(str, (*standing.unreadable, *report.violations[:SHOWN_MAX]))]
     verdict["checked"] = dict(report.checked)
     verdict["records"] = {name: len(records) for name, records in evidence._asdict().items()}
     return verdict
