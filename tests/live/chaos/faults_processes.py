@@ -211,8 +211,10 @@ async def terminate(field: Field, phase: Phase) -> None:
     await note("worker at work, twice", "odd", twice=True)
     await field.all_ready()
     (other, leaving) = field.some("orchestrator")
+    before = other.child
     other.send(signal.SIGTERM)
     await note("orchestrators, while they rebalance", leaving.name)
+    await other.ready(after=before)
     await field.all_ready()
     if field.brokers:
         field.broker.signal(signal.SIGSTOP)
