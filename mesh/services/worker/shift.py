@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mesh.core import settle
 from mesh.core.agent import Agent
-from mesh.core.crashes import ALONE_FROM, DEATHS_MAX, Watch, decode
+from mesh.core.crashes import Watch, decode
 from mesh.core.errors import Fenced
 from mesh.core.event import Event, Fault
 from mesh.core.record import NewRecord, Record, TopicPartition
@@ -18,6 +18,7 @@ from mesh.services.worker.held import Held, Work
 from mesh.services.worker.misfit import task_in
 from mesh.services.worker.outbox import Outbox
 from mesh.services.worker.solo import Solo
+from mesh.services.worker.suspects import Suspects
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.lanes import Lanes
 from mesh.wire.mirror import is_mirrored
@@ -77,12 +78,22 @@ class AgentShift:
             left=self._left,
             strayed=strayed,
         )
+        self._commits, self._news = asyncio.Lock(), asyncio.Event()
+        self._suspects = Suspects(
+            *(solo, clock),
+            changes=self._outbox.changes,
+            commit=self._commit,
+            do=self._do,
+            condemn=self._condemn,
+            news=self._news.set,
+            ending=self._ending,
+        )
         self._partitions: dict[TopicPartition, Held] = {}
         self._past: dict[TopicPartition, Held] = {}
         """Partitions that went, as they were then."""
         self._joined: asyncio.Future[Member] | None = None
+        self._running: asyncio.Task[None] | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
-        self._commits = asyncio.Lock()
         self._failed = False
         self._error: BaseException | None = None
 
@@ -91,9 +102,14 @@ class AgentShift:
         """Calls of the function that were given up and have not ended: coroutines and threads."""
         return self.lanes.strays + self.caller.strays
 
+    def _ending(self) -> bool:
+        """Whether all of this ends, but not since it was told to stop."""
+        return self._running is not None and self._running.cancelling() > 0
+
     async def run(self, stop: asyncio.Event) -> None:
         """Poll, work, answer, commit, until `stop`; then drain."""
         self._joined = asyncio.get_running_loop().create_future()
+        self._running = asyncio.current_task()
         try:
             topics, timeout_ms = [self._topology.tasks(self.name)], self._session_timeout_ms
             member = await self._log.join(self._group, topics, self, session_timeout_ms=timeout_ms)
@@ -239,11 +255,14 @@ class AgentShift:
     async def _handle(self, work: Work) -> None:
         """Run one task to an answer. Never raises for what the task does."""
         solo, held, offset = self._solo, work.held, work.record.offset
+        if self._ending():
+            return  # what began now would be suspected to be why
         if held.before is not None and held.live and await held.answered_before(offset):
             held.finish(offset)
+            self._news.set()
             return
         if held.live and offset < held.watch.careful:
-            await self._handle_suspect(work)
+            await self._suspects.handle(work)
             return
         if offset >= held.claimed or offset >= held.watch.claim_from:
             await self._claim(held, offset)
@@ -260,46 +279,14 @@ class AgentShift:
             if not attempt.abandoned:
                 solo.leave()
 
-    async def _handle_suspect(self, work: Work) -> None:
-        """What may have been in flight when a worker died: marked before it begins, the more suspicious alone."""
-        held, watch, offset = work.held, work.held.watch, work.record.offset
-        suspicion = watch.suspicion(offset)
-        if suspicion >= DEATHS_MAX:
-            self._condemn(work, suspicion)
-            return
-        alone = suspicion >= ALONE_FROM
-        await (self._solo.enter_alone() if alone else self._solo.enter_marked())
-
-        def leave() -> None:
-            watch.unmark(offset)
-            (self._solo.leave_alone if alone else self._solo.leave_marked)()
-
-        attempt = Attempt(work, leave, self._outbox.changes())
-        try:
-            if await self._mark(held, offset, alone=alone):
-                await self._do(attempt)
-                if not attempt.abandoned:
-                    watch.ended(offset)
-                    for working in (True, False) if alone else ():  # also while it is handed over: nobody who
-                        await self._commit([held], working=working)  # begins now is to be mistaken for it
-        finally:
-            if not attempt.abandoned:
-                leave()
-
     async def _claim(self, held: Held, offset: int) -> None:
         """Returns when the log says that this record may be in work here, or when the partition is lost."""
         if offset >= held.watch.claim_from:
             held.watch.claim(offset, self._clock.monotonic_ms())
+            self._news.set()
         while held.live and offset >= held.claimed:
             if not await self._commit([held]):
                 await self._clock.sleep_ms(COMMIT_EVERY_MS)
-
-    async def _mark(self, held: Held, offset: int, *, alone: bool) -> bool:
-        """Say in the log that this record begins. False: the partition is not ours any more."""
-        held.watch.mark(offset, alone=alone)
-        while held.live and not await self._commit([held]):
-            await self._clock.sleep_ms(COMMIT_EVERY_MS)
-        return held.live
 
     async def _do(self, attempt: Attempt) -> None:
         held, answer = attempt.work.held, None
@@ -356,13 +343,17 @@ class AgentShift:
         """A task is finished when its answer is durable, and not before."""
         work.held.finish(work.record.offset)
         work.held.open -= 1
+        self._news.set()
 
     # ------------------------------------------------------------------------------------------------------- commits
 
     async def _commit_often(self) -> None:
         while True:
+            await self._news.wait()
+            self._news.clear()
             await self._clock.sleep_ms(COMMIT_EVERY_MS)
-            await self._commit([held for held in self._partitions.values() if held.ready])
+            if not await self._commit([held for held in self._partitions.values() if held.ready]):
+                self._news.set()  # some of them may be ours still
 
     async def _commit(self, partitions: Iterable[Held], *, working: bool = True) -> bool:
         """Say how far these are done, and that we are at work on them. False: they are not all ours any more."""
