@@ -96,7 +96,7 @@ def _copy(record: Record) -> NewRecord:
 
 async def zombies(field: Field, phase: Phase) -> None:
     """F25: while the second attempt runs, a first one that was given up says that it succeeded."""
-    runs = await ask(field, phase, "second", count=field.scale.times(100, 5))
+    runs = await ask(field, phase, "second", count=field.scale.times(100, 5), n=field.scale.second_ms)
     forged: list[NewRecord] = []
     done: set[str] = set()
     async with asyncio.timeout(60):

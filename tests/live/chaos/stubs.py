@@ -149,7 +149,7 @@ async def odd(odd: Odd, ctx: Context) -> Odd | Leaf | Even | list[Odd | Even | C
         case "second":
             if ctx.attempt == 1:
                 raise RuntimeError("the first attempt fails")
-            await asyncio.sleep(1)
+            await asyncio.sleep(odd.n / 1000)
         case "nap":
             await asyncio.sleep(odd.n / 1000)
         case "board":
