@@ -1,5 +1,7 @@
 """Agents of the benchmarks: as little work as an agent can do, but decoded, validated and encoded like any other."""
 
+import asyncio
+
 from mesh import Payload, agent
 
 
@@ -22,3 +24,93 @@ class Answer(Payload, type="bench.answer"):
 async def echo(ask: Ask) -> Answer:
     """Add the numbers up."""
     return Answer(id=ask.id, total=sum(ask.numbers))
+
+
+class Second(Payload, type="bench.second"):
+    """Between the first step and the second of a pipeline; also a branch of a join."""
+
+    id: str
+    total: int
+
+
+class Third(Payload, type="bench.third"):
+    """Between the second step and the third; also a branch of a join."""
+
+    id: str
+    total: int
+
+
+class Fourth(Payload, type="bench.fourth"):
+    """The third branch of a join."""
+
+    id: str
+    total: int
+
+
+class Piece(Payload, type="bench.piece"):
+    """One of the hundred parts of a fan-out."""
+
+    id: str
+    number: int
+
+
+class Wait(Payload, type="bench.wait"):
+    """Asks for nothing but time."""
+
+    id: str
+    wait_ms: int
+
+
+@agent
+async def first(ask: Ask) -> Second:
+    """Step one, or one branch of the join."""
+    return Second(id=ask.id, total=sum(ask.numbers))
+
+
+@agent
+async def second(step: Second) -> Third:
+    """Step two."""
+    return Third(id=step.id, total=step.total + 1)
+
+
+@agent
+async def third(step: Third) -> Answer:
+    """Step three."""
+    return Answer(id=step.id, total=step.total + 1)
+
+
+@agent
+async def left(ask: Ask) -> Third:
+    """Another branch of the join."""
+    return Third(id=ask.id, total=max(ask.numbers))
+
+
+@agent
+async def right(ask: Ask) -> Fourth:
+    """The third branch of the join."""
+    return Fourth(id=ask.id, total=min(ask.numbers))
+
+
+@agent
+async def joined(one: Second, two: Third, three: Fourth) -> Answer:
+    """What needs all three branches."""
+    return Answer(id=one.id, total=one.total + two.total + three.total)
+
+
+@agent
+async def spread(ask: Ask) -> list[Piece]:
+    """A hundred tasks from one."""
+    return [Piece(id=f"{ask.id}/{number}", number=number) for number in range(100)]
+
+
+@agent
+async def work(piece: Piece) -> Answer:
+    """One of the hundred."""
+    return Answer(id=piece.id, total=piece.number)
+
+
+@agent
+async def wait(wish: Wait) -> Answer:
+    """What an agent that asks a model or a service does: nothing, for a while."""
+    await asyncio.sleep(wish.wait_ms / 1_000)
+    return Answer(id=wish.id, total=wish.wait_ms)

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median, quantiles
+from typing import NamedTuple
 
 from mesh.context import AgentBoard
 from mesh.core.errors import Conflict
@@ -26,22 +27,22 @@ from mesh.wire.sqlite import SqliteBoard
 VALUE = json.dumps({"score": 0.75, "why": "x" * 168}).encode()
 
 
-async def one_by_one(call: Callable[[int], Awaitable[object]], times: int) -> str:
-    """Median and 99th percentile of calls that follow one another."""
+async def one_by_one(call: Callable[[int], Awaitable[object]], times: int) -> list[float]:
+    """Microseconds of each of so many calls that follow one another; a hundred before them are not counted."""
     took = []
     for serial in range(times + 100):
         begun = time.perf_counter()
         await call(serial)
         took.append((time.perf_counter() - begun) * 1e6)
-    return percentiles(took[100:])
+    return took[100:]
 
 
 def percentiles(took_us: list[float]) -> str:
     return f"p50 {median(took_us):>7,.0f} µs   p99 {quantiles(took_us, n=100)[98]:>8,.0f} µs"
 
 
-async def alone(board: Board, times: int) -> dict[str, str]:
-    """Each operation with nothing else going on."""
+async def alone(board: Board, times: int) -> dict[str, list[float]]:
+    """Each operation with nothing else going on: microseconds of every call."""
     version = ABSENT
 
     async def compare_and_set(_: int) -> None:
@@ -91,11 +92,26 @@ def by_update(board: Board, key: str) -> Increment:
     return increment
 
 
-async def contention(board: Board, writers: int, seconds: float, how: Callable[[Board, str], Increment]) -> str:
+class Contended(NamedTuple):
+    """What writers came to who increment one key."""
+
+    per_s: float
+    took_us: list[float]
+    conflicts: float
+    """Of one increment."""
+    wins: list[int]
+    """Increments of each writer."""
+
+    def __str__(self) -> str:
+        spread = f"most to fewest {max(self.wins)}:{min(self.wins)}"
+        return f"{self.per_s:>6,.0f}/s   {percentiles(self.took_us)}   {self.conflicts:>4.1f} conflicts each   {spread}"
+
+
+async def contention(board: Board, writers: int, seconds: float, how: Callable[[Board, str], Increment]) -> Contended:
     """Writers who increment one key for a while: none may be lost, none may starve."""
     key = f"contended/{how.__name__}/{writers}"
     increment = how(board, key)
-    wins, conflicts, took = [0] * writers, 0, []
+    wins, conflicts, took = [0] * writers, 0, list[float]()
     end = time.perf_counter() + seconds
 
     async def write(writer: int) -> None:
@@ -110,8 +126,7 @@ async def contention(board: Board, writers: int, seconds: float, how: Callable[[
     final = await board.get(key)
     assert final is not None
     assert json.loads(final.value) == sum(wins), "an increment was lost"
-    rates = f"{sum(wins) / seconds:>6,.0f}/s   {percentiles(took)}"
-    return f"{rates}   {conflicts / sum(wins):>4.1f} conflicts each   most to fewest {max(wins)}:{min(wins)}"
+    return Contended(sum(wins) / seconds, took, conflicts / sum(wins), wins)
 
 
 async def report(board: Board, times: int, seconds: float) -> None:
@@ -120,7 +135,7 @@ async def report(board: Board, times: int, seconds: float) -> None:
     gc.freeze()  # what stood before is no part of what is measured
     print(board.url)
     for name, figures in (await alone(board, times)).items():
-        print(f"  {name:<18} {figures}")
+        print(f"  {name:<18} {percentiles(figures)}")
     for writers in (1, 16, 64):
         for how in (by_compare_and_set, by_update):
             print(f"  {writers:>2} writers {how.__name__:<18} {await contention(board, writers, seconds, how)}")

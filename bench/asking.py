@@ -1,0 +1,167 @@
+"""Asking for runs and watching their outcomes: bursts for throughput, an open loop for latency."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from bench.field import Field, Setup, cpu_s
+from bench.report import NONE, Figure, middle
+from mesh.client import Mesh
+from mesh.core.codec import write
+from mesh.core.event import Event
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.wire.ports import Log, Refused
+
+BATCH = 500
+COMPLETED = b"mesh.run.completed"
+ROUNDS = 5
+RUNS_MIN, RUNS_MAX = 10, 100_000
+DEADLINE_S = 300.0
+
+Payload = dict[str, object]
+
+
+def ask(n: int) -> Payload:
+    """About 200 bytes."""
+    return {"id": f"ask-{time.time_ns()}-{n}", "text": "what is the sum of these numbers? " * 4, "numbers": [n, 2, 3]}
+
+
+class Outcomes:
+    """Counts outcomes as they arrive, and when each came."""
+
+    def __init__(self, log: Log, topic: str) -> None:
+        self._log, self._topic = log, topic
+        self.at: dict[bytes, float] = {}
+        self.changed = asyncio.Event()
+        self.incomplete = 0
+        """Outcomes that are no completion: a figure made of them would be a lie."""
+
+    async def watch(self) -> None:
+        """Reads from the end of the topic for ever."""
+        bounds = await self._log.bounds(self._topic)
+        reader = self._log.reader({TopicPartition(self._topic, p): b.end for p, b in bounds.items()})
+        try:
+            while True:
+                records = await reader.poll(records_max=5_000, wait_ms=500)
+                now = time.perf_counter()
+                for record in records:
+                    self.at.setdefault(record.key or b"", now)
+                    if ("ce_type", COMPLETED) not in record.headers:
+                        self.incomplete += 1
+                self.changed.set()
+        finally:
+            await reader.close()
+
+    async def until(self, count: int, deadline_s: float) -> None:
+        """Returns when `count` different runs have ended. Raises TimeoutError, and RuntimeError when a run did not
+        complete."""
+        async with asyncio.timeout(deadline_s):
+            while len(self.at) < count:
+                self.changed.clear()
+                await self.changed.wait()
+        if self.incomplete:
+            raise RuntimeError(f"{self.incomplete} runs ended otherwise than completed")
+
+
+async def send(mesh: Mesh, events: Sequence[Event]) -> None:
+    """Publish, without the client's own watch for outcomes: here `Outcomes` is the only reader."""
+    records = [NewRecord(mesh.topology.inbox, e.run_id.encode(), e.data, write(e)) for e in events]
+    if any(isinstance(verdict, Refused) for verdict in await mesh.log.append(records)):
+        raise RuntimeError("the log refused a request")
+
+
+@asynccontextmanager
+async def watching(field: Field) -> AsyncIterator[Outcomes]:
+    """Outcomes from now on; an error of the watch is raised at the end."""
+    outcomes = Outcomes(field.log, field.topology.outcomes)
+    watcher = asyncio.ensure_future(outcomes.watch())
+    try:
+        yield outcomes
+    finally:
+        watcher.cancel()
+        await asyncio.wait([watcher])
+        if not watcher.cancelled():
+            watcher.result()
+
+
+async def burst(
+    mesh: Mesh, outcomes: Outcomes, runs: int, *, type: str = "bench.ask", payload: Callable[[int], Payload] = ask
+) -> float:
+    """Runs a second: from the first request to the last outcome, all of them asked for as fast as the log takes."""
+    before = len(outcomes.at)
+    events = [mesh.request(type, payload(n)) for n in range(runs)]
+    began = time.perf_counter()
+    for at in range(0, runs, BATCH):
+        await send(mesh, events[at : at + BATCH])
+    await outcomes.until(before + runs, DEADLINE_S)
+    return runs / (max(outcomes.at.values()) - began)
+
+
+class Asked(NamedTuple):
+    """What several bursts came to."""
+
+    runs_per_s: list[float]
+    runs: int
+    """Of all bursts that were measured."""
+    cpu_us_per_run: dict[str, float]
+
+    def figures(self, **at: Any) -> list[Figure]:
+        """As figures, the CPU time of each process beside the speed."""
+        used = [
+            Figure(f"{name}_cpu_us_per_run", round(us, 1), "µs", NONE, at) for name, us in self.cpu_us_per_run.items()
+        ]
+        return [middle("runs_per_s", self.runs_per_s, "runs/s", **at), *used]
+
+
+async def throughput(
+    setup: Setup,
+    text: str,
+    *services: Sequence[str],
+    seconds: float | None = None,
+    first: int = 200,
+    type: str = "bench.ask",
+    payload: Callable[[int], Payload] = ask,
+) -> Asked:
+    """Bursts of such a size that all of them take about `seconds`. `first`: runs of the burst that warms the mesh up,
+    and of the one that tells how fast it is."""
+    seconds = setup.seconds if seconds is None else seconds
+    async with setup.field(text) as field, field.up(*services) as children, watching(field) as outcomes:
+        await burst(field.mesh, outcomes, first, type=type, payload=payload)
+        rate = await burst(field.mesh, outcomes, first, type=type, payload=payload)
+        runs = max(min(first, RUNS_MIN), min(RUNS_MAX, int(rate * seconds / ROUNDS)))
+        setup.say(f"{ROUNDS} times {runs:,} runs")
+        before = cpu_s(children) | {"client": time.process_time()}
+        rates = [await burst(field.mesh, outcomes, runs, type=type, payload=payload) for _ in range(ROUNDS)]
+        after = cpu_s(children) | {"client": time.process_time()}
+    used = {name: (after[name] - before[name]) * 1e6 / (runs * ROUNDS) for name in after}
+    return Asked(rates, runs * ROUNDS, used)
+
+
+async def open_loop(
+    mesh: Mesh,
+    outcomes: Outcomes,
+    *,
+    rate: float,
+    seconds: float,
+    type: str = "bench.ask",
+    payload: Callable[[int], Payload] = ask,
+) -> list[float]:
+    """Milliseconds of each run at `rate` requests a second, from when it was due to be asked for: a slow answer does
+    not slow the asking down, and an asker who is late himself adds to the figure (no coordinated omission)."""
+    due: dict[bytes, float] = {}
+    began = time.perf_counter() + 0.1
+    count = max(1, int(rate * seconds))
+    before = len(outcomes.at)
+    async with asyncio.TaskGroup() as group:
+        for n in range(count):
+            at = began + n / rate
+            delay = at - time.perf_counter()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            event = mesh.request(type, payload(n))
+            due[event.run_id.encode()] = at
+            group.create_task(send(mesh, [event]))
+    await outcomes.until(before + count, DEADLINE_S)
+    return [(outcomes.at[run] - at) * 1_000 for run, at in due.items()]

@@ -1,0 +1,130 @@
+"""hop: one worker process, and tasks that lie on its topic before it starts."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+
+from bench.agents import Answer, Ask
+from bench.asking import BATCH, ask
+from bench.field import Field, Setup
+from bench.kills import records_of
+from bench.report import NONE, Figure, middle, significant
+from bench.workloads import Workload
+from bench.workloads.run1 import TEXT
+from mesh.core.codec import write
+from mesh.core.effect import PublishTask
+from mesh.core.fold import Partition
+from mesh.core.partition import partition_of
+from mesh.core.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.records import record_of
+from mesh.wire.ports import Appended
+
+TASKS_PER_S, TASKS_MIN, TASKS_MAX = 10_000, 1_000, 1_000_000
+LOOK_S = 0.01
+WINDOWS = 5
+DEADLINE_S = 600.0
+
+
+def tasks(field: Field, count: int) -> list[NewRecord]:
+    """Task records as an orchestrator writes them for so many requests."""
+    topology = field.topology
+    states = [Partition(topology, number=n, partitions=topology.inbox_partitions) for n in range(4)]
+    found: list[NewRecord] = []
+    for n in range(count):
+        event = field.mesh.request("bench.ask", ask(n))
+        key = event.run_id.encode()
+        number = partition_of(key, topology.inbox_partitions)
+        at_ms = time.time_ns() // 1_000_000
+        stored = StoredRecord(topology.inbox, number, n, at_ms, key, event.data, tuple(write(event)))
+        found += [record_of(e, topology) for e in states[number].step(stored) if isinstance(e, PublishTask)]
+    assert len(found) == count
+    return found
+
+
+async def append(field: Field, records: Sequence[NewRecord]) -> None:
+    """All of them, in batches."""
+    for at in range(0, len(records), BATCH):
+        verdicts = await field.log.append(records[at : at + BATCH])
+        assert all(isinstance(verdict, Appended) for verdict in verdicts)
+
+
+async def answered(field: Field) -> int:
+    """How many records the inbox holds."""
+    return sum(bounds.end - bounds.start for bounds in (await field.log.bounds(field.topology.inbox)).values())
+
+
+async def rates(field: Field, count: int) -> list[float]:
+    """Answers a second in several windows, from the first that was seen to the last."""
+    seen: list[tuple[float, int]] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while not seen or seen[-1][1] < count:
+            found = await answered(field)
+            if found and (not seen or found > seen[-1][1]):
+                seen.append((time.perf_counter(), found))
+            await asyncio.sleep(LOOK_S)
+    size = max(1, (len(seen) - 1) // WINDOWS)
+    edges = seen[::size]
+    return [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(edges)]
+
+
+def python_alone(count: int = 5_000) -> float:
+    """Tasks a second of a loop that only validates, sums and encodes."""
+    bodies = [Ask.model_validate(ask(n)).model_dump_json().encode() for n in range(count)]
+    began = time.perf_counter()
+    for body in bodies:
+        found = Ask.model_validate_json(body)
+        Answer(id=found.id, total=sum(found.numbers)).model_dump_json().encode()
+    return count / (time.perf_counter() - began)
+
+
+async def log_alone(field: Field, count: int) -> float:
+    """Records a second that one reader takes off the tasks' topic and appends elsewhere, and does nothing with."""
+    topic = field.topology.tasks("echo")
+    places = {TopicPartition(topic, p): b.start for p, b in (await field.log.bounds(topic)).items()}
+    reader = field.log.reader(places)
+    done, began = 0, time.perf_counter()
+    while done < count:
+        records = await reader.poll(records_max=BATCH, wait_ms=200)
+        again = [NewRecord(field.topology.outcomes, r.key, r.value, r.headers) for r in records]
+        verdicts = await field.log.append(again)
+        assert all(isinstance(verdict, Appended) for verdict in verdicts)
+        done += len(records)
+    took_s = time.perf_counter() - began
+    await reader.close()
+    return count / took_s
+
+
+async def run(setup: Setup) -> Sequence[Figure]:
+    """Answers a second, beside what the log and Python do alone."""
+    count = int(min(TASKS_MAX, max(TASKS_MIN, TASKS_PER_S * setup.seconds)))
+    async with setup.field(TEXT) as field:
+        setup.say(f"{count:,} tasks are put on the topic")
+        await append(field, tasks(field, count))
+        setup.say("the worker works")
+        counting = asyncio.ensure_future(rates(field, count))
+        async with field.up(["worker"]) as (worker,):
+            before, began = await answered(field), worker.cpu_s()  # what its start took is no part of a hop
+            found = await counting
+            used = worker.cpu_s() - began
+        distinct = {record.key for record in await records_of(field.log, field.topology.inbox)}
+        assert len(distinct) == count, f"{count - len(distinct)} tasks have no answer"
+        ceiling = await log_alone(field, count)
+    cpu_us = significant(used / max(1, count - before) * 1e6)
+    spent = [Figure("worker_cpu_us_per_hop", cpu_us, "µs", NONE)] if before < count / 2 else []
+    return [
+        middle("hops_per_s", found, "hops/s"),
+        *spent,
+        Figure("log_alone_per_s", significant(ceiling), "records/s", NONE, limit=True),
+        Figure("python_alone_per_s", significant(python_alone()), "tasks/s", NONE, limit=True),
+    ]
+
+
+WORKLOAD = Workload(
+    "hop",
+    "consume → validate → handler → publish → commit",
+    "Tasks are put on the topic of one agent beforehand, then one worker process starts; answers are counted on the "
+    "inbox, from the first that appears to the last, and none may be missing. Beside it: one reader that copies the "
+    "same records (the log alone), and a loop that only validates, sums and encodes (Python alone).",
+    run,
+)

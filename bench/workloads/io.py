@@ -1,0 +1,72 @@
+"""io: agents that wait, as those do which ask a model or a service."""
+
+import time
+from collections.abc import Sequence
+
+from bench.asking import Payload, burst, open_loop, watching
+from bench.field import Setup, memory_mib, written
+from bench.histogram import Histogram
+from bench.report import LESS, NONE, Figure, significant
+from bench.workloads import Workload
+
+WAITS_MS = (5, 100, 1_000)
+RATE = 20
+AT_ONCE_MS = 1_000
+AT_ONCE, AT_ONCE_LONG, LONG_S = 1_000, 10_000, 30.0
+"""Tasks that wait at the same time: fewer in a short measuring."""
+TEXT = written({"wait": "on: bench.wait, emits: bench.answer, lanes: 20000"})
+
+
+def wish(wait_ms: int, n: int) -> Payload:
+    """A request for so much time."""
+    return {"id": f"wait-{time.time_ns()}-{n}", "wait_ms": wait_ms}
+
+
+async def run(setup: Setup) -> Sequence[Figure]:
+    """What the mesh adds to each wait, then how many waits one worker holds."""
+    found: list[Figure] = []
+    services = (["orchestrator"], ["worker"])
+    async with setup.field(TEXT) as field, field.up(*services) as children, watching(field) as outcomes:
+        await burst(field.mesh, outcomes, 100, type="bench.wait", payload=lambda n: wish(1, n))
+        for wait_ms in WAITS_MS:
+            setup.say(f"agents that wait {wait_ms:,} ms")
+            seconds = setup.seconds / (len(WAITS_MS) + 1)
+            took = await open_loop(
+                *(field.mesh, outcomes),
+                rate=RATE,
+                seconds=seconds,
+                type="bench.wait",
+                payload=lambda n, ms=wait_ms: wish(ms, n),  # type: ignore[misc]  # the default binds the loop's value
+            )
+            added = Histogram(max(0.0, ms - wait_ms) for ms in took)
+            added_ms = added.percentile(50)
+            at = {"wait_ms": wait_ms}
+            found += [
+                Figure("added_ms", significant(added_ms), "ms", LESS, at, added.pairs()),
+                Figure("added_percent", significant(added_ms / wait_ms * 100), "%", LESS, at),
+            ]
+        tasks = AT_ONCE_LONG if setup.seconds >= LONG_S else AT_ONCE
+        setup.say(f"{tasks:,} at once")
+        rate = await burst(field.mesh, outcomes, tasks, type="bench.wait", payload=lambda n: wish(AT_ONCE_MS, n))
+        found += at_once(tasks, tasks / rate, memory_mib(children[1], "VmHWM"))
+    return found
+
+
+def at_once(tasks: int, took_s: float, memory: float) -> list[Figure]:
+    """The figures of many waits at the same time; ideal is one wait and nothing else."""
+    at = {"tasks": tasks, "wait_ms": AT_ONCE_MS}
+    return [
+        Figure("took_of_ideal", significant(took_s / (AT_ONCE_MS / 1_000)), "x", LESS, at),
+        Figure("worker_memory_mib", memory, "MiB", LESS, at),
+        Figure("tasks_at_once", tasks, "tasks", NONE, at),
+    ]
+
+
+WORKLOAD = Workload(
+    "io",
+    "agents that wait 5 ms, 100 ms, 1 s",
+    "Runs whose only agent waits are asked for at 20 a second: what the median takes beyond the wait is what the mesh "
+    "adds. Then many that wait one second are asked for at once: how long all of them take, as a multiple of one wait, "
+    "and the worker's memory at its peak.",
+    run,
+)

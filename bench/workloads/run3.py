@@ -1,0 +1,29 @@
+"""run3: pipelines of three steps."""
+
+from collections.abc import Sequence
+
+from bench.asking import throughput
+from bench.field import Setup, written
+from bench.report import Figure
+from bench.workloads import Workload
+
+TEXT = written(
+    {
+        "first": "on: bench.ask, emits: bench.second, lanes: 1024",
+        "second": "on: bench.second, emits: bench.third, lanes: 1024",
+        "third": "on: bench.third, emits: bench.answer, lanes: 1024",
+    }
+)
+
+
+async def run(setup: Setup) -> Sequence[Figure]:
+    """Runs a second, and the CPU time of each process."""
+    return (await throughput(setup, TEXT, ["orchestrator"], ["worker"])).figures()
+
+
+WORKLOAD = Workload(
+    "run3",
+    "orchestrated runs of three steps",
+    "As run1, but three agents one after the other, each handed what the one before it emitted.",
+    run,
+)

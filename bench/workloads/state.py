@@ -1,0 +1,86 @@
+"""state: what an event costs when many runs are open."""
+
+import gc
+import os
+import time
+from collections.abc import Sequence
+from itertools import islice
+
+from bench.decide import AT_MS, MESHES, answer, memory, partition, requests
+from bench.field import Setup
+from bench.report import LESS, Figure, middle, significant
+from bench.workloads import Workload
+from mesh.core.codec import write
+from mesh.core.effect import Note, PublishTask, Schedule
+from mesh.core.event import Event
+from mesh.core.fold import Partition
+from mesh.core.record import StoredRecord
+from mesh.core.records import record_of
+
+OPEN = (1_000, 10_000, 100_000)
+MILLION = "MESH_BENCH_MILLION"
+"""Set in the environment: a million open runs as well, which takes two gigabytes and minutes."""
+MEASURED = 1_000
+ROUNDS = 5
+MESH = MESHES["one step"]
+
+
+def fold(state: Partition, event: Event, offset: int) -> tuple[float, list[PublishTask]]:
+    """One event as the orchestrator's process takes it, and the seconds of CPU time that took."""
+    stored = StoredRecord(MESH.inbox, 0, offset, AT_MS, event.run_id.encode(), event.data, tuple(write(event)))
+    began = time.process_time()
+    effects = state.step(stored)
+    for effect in effects:
+        if not isinstance(effect, Note | Schedule):
+            record_of(effect, MESH)
+    return time.process_time() - began, [effect for effect in effects if isinstance(effect, PublishTask)]
+
+
+def cost(open_runs: int) -> list[float]:
+    """Microseconds of CPU time an event, in several rounds, with so many runs open beside those measured."""
+    state = partition(MESH)
+    coming = requests(open_runs + ROUNDS * MEASURED)
+    offset = 0
+    for event in islice(coming, open_runs):
+        fold(state, event, offset)
+        offset += 1
+    gc.collect()
+    gc.freeze()  # a service does so too
+    samples = []
+    for _ in range(ROUNDS):
+        spent = 0.0
+        for event in islice(coming, MEASURED):
+            took, (task,) = fold(state, event, offset)
+            answered, _none = fold(state, answer(task, MESH), offset + 1)
+            spent, offset = spent + took + answered, offset + 2
+        samples.append(spent / (2 * MEASURED) * 1e6)
+    gc.unfreeze()
+    assert len(state.runs) == open_runs
+    return samples
+
+
+async def run(setup: Setup) -> Sequence[Figure]:
+    """The cost at each number of open runs, and the memory of one."""
+    sizes = [*OPEN, 1_000_000] if os.environ.get(MILLION) else OPEN
+    found: list[Figure] = []
+    for open_runs in sizes:
+        setup.say(f"{open_runs:,} open runs")
+        found.append(middle("cpu_us_per_event", cost(open_runs), "µs", LESS, open_runs=open_runs))
+    growth = found[-1].value / found[0].value
+    bytes_of = memory(MESH, 2_000)
+    return [
+        *found,
+        Figure("most_to_fewest", significant(growth), "x", LESS),
+        *(Figure(name, size, "B", LESS) for name, size in bytes_of.items()),
+    ]
+
+
+WORKLOAD = Workload(
+    "state",
+    "cost of an event at many open runs",
+    "One partition in one process, no log: CPU time to read, decide and write out an event of a one-step run while so "
+    "many other runs wait for their answers; and the memory of a run, by tracemalloc. A million of them with "
+    f"{MILLION}=1.",
+    run,
+    on_log=False,
+)
