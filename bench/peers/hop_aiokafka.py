@@ -11,7 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from bench.peers.work import Hop, hop
+from bench.peers.work import Hop, hop, worked
 
 RECORDS_MAX = 2_000
 
@@ -48,12 +48,16 @@ async def serve(told: Hop) -> None:
     await consumer.start()
     await producer.start()
     count = len(await producer.partitions_for(told.target))
-    work = told.work
+    slow = told.slowness
     while True:
-        got = await consumer.getmany(timeout_ms=500, max_records=8 if work.work_ms else RECORDS_MAX)
+        got = await consumer.getmany(timeout_ms=500, max_records=8 if slow.work_ms else RECORDS_MAX)
         if got:
             records = [record for part in got.values() for record in part]
-            answers = [(record.key, await work.worked_async(record.value)) for record in records]
+            answers = []
+            for record in records:
+                if slow.work_ms:
+                    await slow.wait()
+                answers.append((record.key, worked(record.value)))
             await publish(producer, told.target, answers, count)
             await consumer.commit()
 

@@ -2,9 +2,9 @@
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
-from bench.peers.work import Hop, hop
+from bench.peers.work import Hop, hop, worked
 
-RECORDS_MAX = 2_000
+RECORDS_MAX = 10_000
 
 
 class Refusals:
@@ -40,13 +40,14 @@ def serve(told: Hop) -> None:
         }
     )
     consumer.subscribe([told.source])
-    work = told.work
+    slow = told.slowness
     while True:
-        got = consumer.consume(8 if work.work_ms else RECORDS_MAX, 0.5 if work.work_ms else 0.05)
+        got = consumer.consume(8 if slow.work_ms else RECORDS_MAX, 0.02)
         for message in got:
             if error := message.error():
                 raise KafkaException(error)
-            producer.produce(told.target, key=message.key(), value=work.worked(message.value() or b""))
+            slow.block()
+            producer.produce(told.target, key=message.key(), value=worked(message.value() or b""))
         if got:
             producer.flush()
             if refusals.first is not None:

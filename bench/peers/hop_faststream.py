@@ -11,7 +11,7 @@ from typing import Any
 from faststream import AckPolicy, FastStream  # type: ignore[import-not-found,unused-ignore]
 from faststream.kafka import KafkaBroker, KafkaMessage, KafkaResponse  # type: ignore[import-not-found,unused-ignore]
 
-from bench.peers.work import Hop, hop
+from bench.peers.work import Hop, hop, worked
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -29,7 +29,8 @@ def application(told: Hop) -> Any:
         return body
 
     async def handle(body: bytes, message: KafkaMessage) -> Any:
-        return KafkaResponse(await told.work.worked_async(body), key=message.raw_message.key)
+        await told.slowness.wait()
+        return KafkaResponse(worked(body), key=message.raw_message.key)
 
     subscriber = broker.subscriber(
         told.source,

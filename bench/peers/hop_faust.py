@@ -10,7 +10,7 @@ from typing import Any
 
 import faust  # type: ignore[import-not-found,unused-ignore]
 
-from bench.peers.work import Hop, hop
+from bench.peers.work import Hop, hop, worked
 
 
 def application(told: Hop, folder: str) -> Any:
@@ -33,7 +33,8 @@ def application(told: Hop, folder: str) -> Any:
 
     async def answering(stream: Any) -> None:
         async for key, value in stream.items():
-            await target.send(key=key, value=await told.work.worked_async(value))
+            await told.slowness.wait()
+            await target.send(key=key, value=worked(value))
 
     app.agent(source)(answering)
     return app
@@ -43,5 +44,5 @@ if __name__ == "__main__":
     told = hop()
     with tempfile.TemporaryDirectory(prefix="peer-faust-") as folder:
         app = application(told, folder)
-        sys.argv = ["faust", "worker", "--loglevel=warning", "--without-web"]
+        sys.argv = ["faust", "worker", "--loglevel=warn", "--without-web"]
         app.main()

@@ -142,9 +142,11 @@ async def kill_and_count(
     try:
         async with asyncio.timeout(deadline_s):
             await process.start()
-            while done < kills and await _until_the_moment(subject, len(ids), (done + 1) / (kills + 1), up_s_min):
+            owed = 0
+            while done < kills and await _until_the_moment(subject, len(ids), (done + 1) / (kills + 1), up_s_min, owed):
                 await process.kill()
                 done += 1
+                owed = await subject.promised() - await subject.count()
                 await process.start()
             if not done:
                 raise NotMeasured("all was done before the first kill: give it more messages or slower ones")
@@ -156,15 +158,15 @@ async def kill_and_count(
     return judge(ids, await subject.answers(), done)
 
 
-async def _until_the_moment(subject: Subject, messages: int, share: float, up_s_min: float) -> bool:
-    """True at the moment to kill; False when the work is done."""
+async def _until_the_moment(subject: Subject, messages: int, share: float, up_s_min: float, owed: int) -> bool:
+    """True at the moment to kill; False when the work is done. `owed`: answers that earlier kills have left missing."""
     while True:
         subject.process.check()
         promised = await subject.promised()
         count = await subject.count()
-        if promised > count:
+        if promised - count > owed:
             return True
-        if count >= messages:
+        if count >= messages and promised >= messages:
             return False
         if subject.begun() >= share * messages and subject.process.up_s() >= up_s_min:
             return True
