@@ -2,29 +2,37 @@
 
     python -m bench.peers.setup                                                        once
     python -m bench.peers --workload hop --log kafka://127.0.0.1:9092 --repeat 5
+    python -m bench.peers --workload run1                                              ours on an embedded log
 
 In turn, A B C A B C …; ratios are taken round by round and their median is shown with the lowest and the highest. Then
-each is killed with SIGKILL twice in the middle of its work, and what was lost or came twice is counted.
+each is killed with SIGKILL twice in the middle of its work, and what was lost or came twice is counted. Results go to
+bench/results/, one file for each peer. Kill tests of our runs are those of `bench.kills` and of tests/live.
 """
 
 import argparse
 import asyncio
+import shlex
+import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from bench.peers import hop
+from bench.peers import hop, run
 from bench.peers.compare import Measured, NotMeasured, Sample, figures, in_turn, table
 from bench.peers.kills import Verdict
-from bench.peers.setup import REQUIREMENTS
+from bench.peers.results import results
+from bench.peers.setup import NotMade, python
 from bench.peers.topics import opened
-from bench.report import save
+from bench.report import save_result
 
-KILL_MESSAGES = 300
+KILL_MESSAGES = {"hop": 300, "run1": 100, "run3": 100}
 Sides = Mapping[str, Callable[[], Awaitable[Sample]]]
+Tests = Mapping[str, Callable[[], Awaitable[Verdict]]]
+Found = tuple[Measured, dict[str, dict[str, Any]]]
 
 
-async def verdicts(tests: Mapping[str, Callable[[], Awaitable[Verdict]]]) -> dict[str, dict[str, Any]]:
+async def verdicts(tests: Tests) -> dict[str, dict[str, Any]]:
     """What kill -9 did to each; a test that could not be made is there with its reason."""
     found: dict[str, dict[str, Any]] = {}
     for name, test in tests.items():
@@ -50,56 +58,75 @@ def wanted(names: list[str], only: str) -> list[str]:
     return [name for name in names if not words or any(word in name.lower() for word in words)]
 
 
-async def on_hop(told: argparse.Namespace) -> dict[str, Any]:
+async def compared(told: argparse.Namespace, sides: Sides, tests: Tests) -> Found:
+    """The rounds, then the kills."""
+    speaking = {name: partial(said, name, sides[name]) for name in wanted(list(sides), told.only)}
+    measured = await in_turn(speaking, told.repeat) if told.repeat else Measured({}, {})
+    chosen = {name: tests[name] for name in wanted(list(tests), told.only)}
+    return measured, await verdicts(chosen) if told.kill else {}
+
+
+async def on_hop(told: argparse.Namespace) -> Found:
     """The workload hop: needs Kafka."""
-    bootstrap = told.log.removeprefix("kafka://")
-    peers = {peer.name: peer for peer in (hop.OURS, *hop.PEERS)}
-    chosen = [peers[name] for name in wanted(list(peers), told.only)]
-    async with opened(bootstrap) as topics:
-        messages, seconds_max = told.messages or 100_000, told.seconds
-        sides: Sides = {
-            p.name: partial(
-                said,
-                p.name,
-                partial(hop.throughput, p, bootstrap, topics, messages=messages, seconds_max=seconds_max),
-            )
-            for p in chosen
+    where = told.log.removeprefix("kafka://")
+    kills = KILL_MESSAGES["hop"]
+    async with opened(where) as topics:
+        messages = told.messages or 100_000
+        sides = {
+            p.name: partial(hop.throughput, p, where, topics, messages=messages, seconds_max=told.seconds)
+            for p in (hop.OURS, *hop.PEERS)
         }
-        measured = await in_turn(sides, told.repeat) if told.repeat else Measured({}, {})
-        tests = {p.name: partial(hop.killed, p, bootstrap, topics, messages=KILL_MESSAGES) for p in chosen}
-        fates = await verdicts(tests) if told.kill else {}
-    return figures(measured, hop.OURS.name, fates)
+        tests = {p.name: partial(hop.killed, p, where, topics, messages=kills) for p in (hop.OURS, *hop.PEERS)}
+        return await compared(told, sides, tests)
 
 
-def versions() -> dict[str, str]:
-    """The packages of the peers, as pinned."""
-    lines = [line for line in REQUIREMENTS.read_text().splitlines() if "==" in line]
-    names = {"aiokafka", "confluent-kafka", "faststream", "faust-streaming", "dbos", "restate-sdk", "pydantic"}
-    return {name: version for name, _, version in (line.partition("==") for line in lines) if name in names}
+async def on_runs(told: argparse.Namespace) -> Found:
+    """The workloads run1 and run3."""
+    steps, runs, kills = run.STEPS[told.workload], told.messages or 20_000, KILL_MESSAGES[told.workload]
+    sides: dict[str, Callable[[], Awaitable[Sample]]] = {
+        hop.OURS.name: partial(run.ours, told.workload, told.log, told.seconds)
+    }
+    for peer in run.PEERS:
+        sides[peer.name] = partial(run.throughput, peer, steps, runs=runs, seconds_max=told.seconds)
+    tests = {peer.name: partial(run.killed, peer, steps, runs=kills) for peer in run.PEERS}
+    return await compared(told, sides, tests)
 
 
-WORKLOADS = {"hop": on_hop}
-
-
-def main() -> None:
-    """Command line."""
+def line() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--workload", choices=tuple(WORKLOADS), default="hop")
-    parser.add_argument("--log", default="", help="kafka://HOST:PORT; hop needs one")
+    parser.add_argument("--workload", choices=("hop", "run1", "run3"), default="hop")
+    parser.add_argument("--log", default="", help="kafka://HOST:PORT; hop needs one, runs use an embedded log without")
     parser.add_argument("--repeat", type=int, default=5, help="rounds; 0: only the kill tests")
     parser.add_argument("--messages", type=int, default=0, help="a side and round")
     parser.add_argument("--seconds", type=float, default=20.0, help="at most so long a side and round")
     parser.add_argument("--only", default="", help="sides whose name holds one of these words, separated by commas")
     parser.add_argument("--kill", action=argparse.BooleanOptionalAction, default=True, help="kill -9 each, and count")
     parser.add_argument("--save", action=argparse.BooleanOptionalAction, default=True, help="write bench/results/")
+    return parser
+
+
+def main() -> None:
+    """Ends with status 2 for a wrong command line, or where there is no environment of the peers."""
+    parser = line()
     told = parser.parse_args()
     if told.workload == "hop" and not told.log.startswith("kafka://"):
         parser.error("--workload hop needs --log kafka://HOST:PORT, as from: scripts/kafka start")
-    sides = asyncio.run(WORKLOADS[told.workload](told))
-    print(table(sides))
+    try:
+        python()
+    except NotMade as error:
+        parser.error(str(error))
+    # Told to end, it ends what it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    measured, fates = asyncio.run((on_hop if told.workload == "hop" else on_runs)(told))
+    ours = hop.OURS.name
+    print(table(figures(measured, ours, fates)))
     if told.save:
-        body = {"workload": told.workload, "repeat": told.repeat, "peers": versions(), "sides": sides}
-        print(save(f"peers-{told.workload}", body).relative_to(REQUIREMENTS.parents[2]))
+        log = "kafka" if told.log.startswith("kafka") else "sqlite"
+        settings = {"rounds": told.repeat, "seconds_max": told.seconds, "messages": told.messages}
+        command = shlex.join(["python", "-m", "bench.peers", *sys.argv[1:]])
+        for result in results(told.workload, log, ours, measured, fates, settings, command):
+            print(f"bench/results/{save_result(result.body()).name}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ PEERS = (
     Peer("FastStream, safe ack", "hop_faststream", "safe", 6),
     Peer("Faust", "hop_faust"),
 )
-OURS = Peer("mesh worker", "", lanes=64)
+OURS = Peer("mesh worker", "", lanes=16)
 """Its lanes in a kill test; otherwise those of topology.yaml."""
 
 
