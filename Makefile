@@ -42,7 +42,7 @@ live: .venv/.dev   ## only the tests against real Kafka and Redis; fails if they
 chaos: .venv/.dev  ## every fault at full scale on real Kafka and Redis (two hours); writes docs/reliability.md
 	$(BIN)/python -m tests.live.chaos
 
-bench: .venv/.dev  ## the benchmarks; figures go to bench/results/
+bench: .venv/.dev  ## every workload, embedded and on the log in MESH_BENCH_LOG; figures go to bench/results/
 	$(BIN)/python -m bench
 
 docs: .venv/.dev   ## write docs/ that are generated from the code

@@ -1,57 +1,86 @@
-"""All benchmarks, one after the other: `python -m bench`, or some of them: `python -m bench decide runs`.
+"""All workloads one after the other, embedded and on the broker that MESH_BENCH_LOG names: `make bench`.
 
-Those that need a broker start one through scripts/kafka in a temporary folder; where it cannot run they say so.
+    python -m bench                                     all of them, five seconds each
+    python -m bench run1 latency --for 60s              some of them, longer
+    MESH_BENCH_LOG=kafka://127.0.0.1:9092 python -m bench
+    python -m bench --broker                            on a broker that is started and stopped here
+    python -m bench decide wire_sqlite                  parts by themselves, each with its own report
+
+Each is a process of its own, `mesh bench NAME`, so that none pays for what another left in memory. Results go to
+bench/results; `python -m bench.report_page` writes docs/benchmarks.md from them.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from bench.mesh_processes import ROOT
+from bench.workloads import NAMES, load
 
-EMBEDDED = {"decide": (), "wire_sqlite": (), "wire_board": ("--redis", ""), "runs": (), "recovery": ()}
+PARTS = {"decide": (), "wire_sqlite": (), "wire_board": ("--redis", ""), "wire_kafka": (), "runs": ()}
+"""Benchmarks of parts, and their arguments."""
 KAFKA_PORT = "39092"
+LOG = "MESH_BENCH_LOG"
 
 
-def run(name: str, *arguments: str) -> int:
-    """One benchmark in a process of its own."""
-    print(f"== {name} {' '.join(arguments)}", flush=True)
-    return subprocess.run([sys.executable, "-m", f"bench.{name}", *arguments], cwd=ROOT, check=False).returncode
+def run(module: str, *arguments: str) -> bool:
+    """One benchmark in a process of its own; whether it failed."""
+    print(f"== {module} {' '.join(arguments)}", flush=True)
+    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode != 0
 
 
-def on_kafka(names: list[str]) -> int:
-    """Benchmarks on a broker that is started and stopped here."""
+def measured(names: Sequence[str], seconds: str, log: str) -> int:
+    """These on one log; how many failed. Workloads in which no log takes part run with the embedded one."""
+    failed = 0
+    for name in names:
+        if name in PARTS:
+            if name == "wire_kafka" and log:
+                failed += run("bench.wire_kafka", "--bootstrap", log.removeprefix("kafka://"))
+            elif name != "wire_kafka" and (not log or name == "runs"):
+                failed += run(f"bench.{name}", *PARTS[name], *(["--log", log] if log else []))
+        elif not log or load(name).on_log:
+            failed += run("mesh", "bench", name, "--for", seconds, *(["--log", log] if log else []))
+    return failed
+
+
+@contextmanager
+def broker() -> Iterator[str]:
+    """The address of a broker that lives as long as the block; empty where none could be started."""
     script = str(ROOT / "scripts" / "kafka")
     with tempfile.TemporaryDirectory(prefix="mesh-bench-kafka-") as folder:
         where = ["--dir", folder]
         if subprocess.run([script, "start", *where, "--port", KAFKA_PORT], check=False).returncode:
             print("the benchmarks on Kafka were not run: no broker could be started here")
-            return 0
+            yield ""
+            return
         try:
-            bootstrap = f"127.0.0.1:{KAFKA_PORT}"
-            failed = 0
-            if "wire_kafka" in names:
-                failed += run("wire_kafka", "--bootstrap", bootstrap) != 0
-            for name in ("runs", "recovery"):
-                if name in names:
-                    failed += run(name, "--log", f"kafka://{bootstrap}") != 0
-            return failed
+            yield f"kafka://127.0.0.1:{KAFKA_PORT}"
         finally:
             subprocess.run([script, "stop", *where], check=True)
 
 
 def main() -> None:
     """Command line; exit status 1 when a benchmark failed."""
-    everything = [*EMBEDDED, "wire_kafka"]
+    known = [*NAMES, *PARTS]
     parser = argparse.ArgumentParser(prog="python -m bench", description="the benchmarks of the mesh")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(everything)}; default: all")
-    names: list[str] = parser.parse_args().names or everything
-    if unknown := [name for name in names if name not in everything]:
-        parser.error(f"unknown benchmark {unknown[0]!r}; known: {', '.join(everything)}")
-    failed = sum(run(name, *EMBEDDED[name]) != 0 for name in names if name in EMBEDDED)
-    if {"wire_kafka", "runs", "recovery"} & set(names):
-        failed += on_kafka(names)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all workloads")
+    parser.add_argument("--for", dest="seconds", default="5s", metavar="TIME", help="about how long each one measures")
+    parser.add_argument("--broker", action="store_true", help="start a broker with scripts/kafka, and stop it")
+    given = parser.parse_args()
+    names: list[str] = given.names or list(NAMES)
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"unknown benchmark {unknown[0]!r}; known: {', '.join(known)}")
+    failed = measured(names, given.seconds, "")
+    log = os.environ.get(LOG, "")
+    if given.broker:
+        with broker() as log:
+            failed += measured(names, given.seconds, log) if log else 0
+    elif log:
+        failed += measured(names, given.seconds, log)
     sys.exit(1 if failed else 0)
 
 
