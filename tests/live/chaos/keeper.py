@@ -12,8 +12,9 @@ from bench.mesh_processes import Child
 
 PATIENCE_S = 90.0
 FAILPOINT = "tests.live.chaos.failpoint"
-FILES_MORE_MAX, THREADS_MORE_MAX, RSS_MORE_MAX = 12, 8, 0.2
-"""I12: by how much a process may grow from one rest to a later one."""
+FILES_MORE_MAX, THREADS_MORE_MAX, RSS_MORE_MAX, RSS_MORE_MB_MAX = 12, 8, 0.2, 40
+"""I12: by how much a process may grow from one rest to a later one; its memory by that part, and what is left of the
+highest flood between them."""
 GROWN_S = 120.0
 """Before, the memory of a process still grows."""
 
@@ -170,7 +171,7 @@ def leaks(arguments: Sequence[str], found: Sequence[Footprint]) -> list[str]:
     ]
     old = next((footprint for footprint in found if footprint.age_s >= GROWN_S), None)
     if old is not None and arguments[0] != "orchestrator":
-        told.append(_grown("MB", old, last, old.rss_mb, last.rss_mb, old.rss_mb * (1 + RSS_MORE_MAX)))
+        told.append(_grown("MB", old, last, old.rss_mb, last.rss_mb, old.rss_mb * (1 + RSS_MORE_MAX) + RSS_MORE_MB_MAX))
     return [f"I12 mesh up {' '.join(arguments)}: {text}" for text in told if text]
 
 
