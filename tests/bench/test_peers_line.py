@@ -1,0 +1,71 @@
+"""`python -m bench.peers`: which sides are chosen, and what is said when something is missing."""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from bench.mesh_processes import ROOT
+from bench.peers.__main__ import compared, verdicts, wanted
+from bench.peers.compare import NotMeasured, Sample
+from bench.peers.kills import Verdict
+
+NAMES = ["mesh worker", "raw aiokafka", "FastStream", "FastStream, 64 workers"]
+
+
+@pytest.mark.parametrize(
+    ("only", "found"),
+    [
+        ("", NAMES),
+        ("faststream", NAMES[2:]),
+        ("mesh, 64", [NAMES[0], NAMES[3]]),
+        ("celery", []),
+    ],
+)
+def test_sides_are_chosen_by_words_of_their_names(only: str, found: list[str]) -> None:
+    assert wanted(NAMES, only) == found
+
+
+async def test_a_kill_test_that_could_not_be_made_is_there_with_its_reason() -> None:
+    async def good() -> Verdict:
+        return Verdict(60, 2, 1, 0)
+
+    async def bad() -> Verdict:
+        raise NotMeasured("it did not start")
+
+    assert await verdicts({"a": bad, "b": good}) == {
+        "a": {"failed": "it did not start"},
+        "b": {"messages": 60, "kills": 2, "lost": 1, "doubled": 0, "safe": False},
+    }
+
+
+@pytest.mark.parametrize(
+    ("repeat", "kill", "done"), [(2, True, ["a", "a", "kill a"]), (0, True, ["kill a"]), (1, False, ["a"])]
+)
+async def test_rounds_come_first_then_the_kills_of_the_chosen_ones(repeat: int, kill: bool, done: list[str]) -> None:
+    order: list[str] = []
+
+    def side(name: str) -> Sample:
+        order.append(name)
+        return Sample(1.0, 1.0)
+
+    def kills(name: str) -> Verdict:
+        order.append(f"kill {name}")
+        return Verdict(1, 1, 0, 0)
+
+    told = argparse.Namespace(repeat=repeat, kill=kill, only="a")
+    await compared(
+        told,
+        {name: lambda name=name: asyncio.to_thread(side, name) for name in ("a", "b")},  # type: ignore[misc]
+        {name: lambda name=name: asyncio.to_thread(kills, name) for name in ("a", "b")},  # type: ignore[misc]
+    )
+    assert order == done
+
+
+def test_hop_without_a_broker_says_how_to_get_one() -> None:
+    command = [sys.executable, "-m", "bench.peers", "--workload", "hop"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "scripts/kafka start" in found.stderr
