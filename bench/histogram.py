@@ -43,7 +43,7 @@ class Histogram:
         for value in sorted(self._counts):
             seen += self._counts[value]
             if seen >= rank:
-                return value
+                return min(value, self.max)
         return 0.0
 
     def pairs(self) -> list[list[float]]:

@@ -68,7 +68,7 @@ def _headline(axes: Any, workload: str, bodies: Sequence[Body]) -> bool:
         for body in bodies:
             for limit in (f for f in body["figures"] if f["limit"]):
                 axes.axhline(limit["value"], linestyle="--", linewidth=1, color="0.5")
-                axes.annotate(f"{limit['name']}, {body['log']}", (0, limit["value"]), fontsize=7, va="bottom")
+                axes.annotate(f"{limit['name']}, {body['log']}", (-0.95, limit["value"]), fontsize=7, va="bottom")
     _from_zero(axes)
     return True
 
@@ -101,6 +101,8 @@ def _lines(axes: Any, key: str, name: str, bodies: Sequence[Body]) -> None:
     axes.set_xlabel(key)
     if min(at) > 0 and max(at) / min(at) >= LOGARITHMIC_FROM:
         axes.set_xscale("log")
+    axes.set_xticks(sorted(set(at)), [f"{place:,}" for place in sorted(set(at))])
+    axes.minorticks_off()
     axes.legend(frameon=False)
 
 
@@ -111,6 +113,7 @@ def _bars(axes: Any, chosen: Sequence[tuple[Body, Mapping[str, Any]]]) -> None:
         dots = [sample for sample in figure["samples"] if isinstance(sample, int | float)]
         axes.plot([place] * len(dots), dots, ".", color="0.2", markersize=4)
     axes.set_xticks(range(len(chosen)), labels)
+    axes.set_xlim(-1, len(chosen))
 
 
 def _latency(axes: Any, workload: str, bodies: Sequence[Body]) -> bool:
