@@ -11,6 +11,7 @@ bench/results/, one file for each peer. Kill tests of our runs are those of `ben
 
 import argparse
 import asyncio
+import logging
 import shlex
 import signal
 import sys
@@ -116,6 +117,9 @@ def main() -> None:
         python()
     except NotMade as error:
         parser.error(str(error))
+    # The library warns of each topic that is still being made, and calls each that was deleted here an error.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)
     # Told to end, it ends what it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     measured, fates = asyncio.run((on_hop if told.workload == "hop" else on_runs)(told))
