@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bench.mesh_processes import ROOT
+from bench.report import RESULTS
 from bench.workloads import NAMES, load
 
 PARTS = {"decide": (), "wire_sqlite": (), "wire_board": ("--redis", ""), "wire_kafka": (), "runs": ()}
@@ -33,8 +34,9 @@ def run(module: str, *arguments: str) -> bool:
     return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode != 0
 
 
-def measured(names: Sequence[str], seconds: str, log: str) -> int:
-    """These on one log; how many failed. Workloads in which no log takes part run with the embedded one."""
+def measured(names: Sequence[str], seconds: str, log: str, to: str) -> int:
+    """These on one log, results to a folder; how many failed. Workloads in which no log takes part run with the
+    embedded one."""
     failed = 0
     for name in names:
         if name in PARTS:
@@ -43,7 +45,7 @@ def measured(names: Sequence[str], seconds: str, log: str) -> int:
             elif name != "wire_kafka" and (not log or name == "runs"):
                 failed += run(f"bench.{name}", *PARTS[name], *(["--log", log] if log else []))
         elif not log or load(name).on_log:
-            failed += run("mesh", "bench", name, "--for", seconds, *(["--log", log] if log else []))
+            failed += run("mesh", "bench", name, "--for", seconds, "--to", to, *(["--log", log] if log else []))
     return failed
 
 
@@ -70,17 +72,18 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all workloads")
     parser.add_argument("--for", dest="seconds", default="5s", metavar="TIME", help="about how long each one measures")
     parser.add_argument("--broker", action="store_true", help="start a broker with scripts/kafka, and stop it")
+    parser.add_argument("--to", default=str(RESULTS), metavar="FOLDER", help="where results of workloads are kept")
     given = parser.parse_args()
     names: list[str] = given.names or list(NAMES)
     if unknown := [name for name in names if name not in known]:
         parser.error(f"unknown benchmark {unknown[0]!r}; known: {', '.join(known)}")
-    failed = measured(names, given.seconds, "")
+    failed = measured(names, given.seconds, "", given.to)
     log = os.environ.get(LOG, "")
     if given.broker:
         with broker() as log:
-            failed += measured(names, given.seconds, log) if log else 0
+            failed += measured(names, given.seconds, log, given.to) if log else 0
     elif log:
-        failed += measured(names, given.seconds, log)
+        failed += measured(names, given.seconds, log, given.to)
     sys.exit(1 if failed else 0)
 
 

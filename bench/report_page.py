@@ -45,11 +45,13 @@ def page(bodies: Sequence[Body], plots: Mapping[str, bytes]) -> str:
 
 
 def _chapter(name: str, bodies: Sequence[Body], drawn: bool) -> Iterator[str]:
+    bodies = sorted(bodies, key=lambda body: body["subject"] != "mesh")
     yield f"## {name}: {bodies[0]['what']}\n\n{bodies[0]['how']}\n"
     if drawn:
         yield f"\n![{name}: {bodies[0]['what']}]({PLOTS}/{name}.svg)\n"
     for body in bodies:
-        yield f"\n{_title(body)}\n\n| figure | at | value | samples |\n|---|---|---:|---|\n"
+        another = "" if body["how"] == bodies[0]["how"] else f"\n{body['how']}\n"
+        yield f"\n{_title(body)}\n{another}\n| figure | at | value | samples |\n|---|---|---:|---|\n"
         for row in rows(body):
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n"
 

@@ -52,6 +52,14 @@ def test_peers_stand_beside_us_with_what_a_kill_does_to_them() -> None:
     assert "**aiokafka on kafka**, safe at kill -9 ·" in chapter
 
 
+def test_a_peer_that_is_measured_another_way_says_so_behind_ours() -> None:
+    peer = {**BODIES[1], "how": "Measured in turn."}
+    text = page([peer, BODIES[0]], {})
+    places = [text.index(part) for part in (BODIES[0]["how"], "**mesh on", "**aiokafka on", "Measured in turn.")]
+    assert places == sorted(places)
+    assert page(BODIES[:2], {}).count(BODIES[0]["how"]) == 1
+
+
 def test_the_tables_are_well_formed() -> None:
     for block in page(BODIES, {}).split("\n\n"):
         if block.startswith("| "):
