@@ -39,8 +39,10 @@ class Process:
         board: Board | None = None,
         clock: Clock | None = None,
         name: str = "",
+        away: bool = False,
     ) -> None:
-        """`name`: of this process in what it leaves on the log, another one for each; by default made by chance."""
+        """`name`: of this process in what it leaves on the log, another one for each; by default made by chance.
+        `away`: it begins anew under that name, since the log was away."""
         clock = clock or SystemClock()
         options: dict[str, Any] = {
             "records_max": settings.poll_records_max,
@@ -61,6 +63,7 @@ class Process:
                 grace_ms=settings.cancel_grace_ms,
                 strays_max=settings.strays_max,
                 holder=name,
+                away=away,
                 **options,
             )
             if is_mirrored(log, board):

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from mesh.process import Process
     from mesh.wire.ports import Board, Log
 
-BACKOFF_S_MAX = 30.0
+BACKOFF_S_MAX = 5.0
+"""Between two tries to reach what is gone: that is how much later than it the mesh may be back."""
 ORDER = ("orchestrator", "intake", "worker")
 app = verb()
 
@@ -191,6 +192,7 @@ class Host:
                 agents=self._agents,
                 board=board,
                 name=self._name,
+                away=self._here.is_set(),
             )
             async with asyncio.TaskGroup() as group:
                 stopping = group.create_task(self._pass_on(process))

@@ -10,7 +10,8 @@ takes a partition over that still says so knows that its worker died, and what m
                    who kills processes from outside again and again must not make all of them innocents in a queue.
     third death    What was marked and alone is not begun again: it is answered as a `crash_loop`, for good.
 
-Who comes back to its own work, since the log was away for a while, has not died.
+Who comes back to its own work, since the log was away for a while, has not died; and who comes back then blames nobody
+else for what he finds, since the log was away for all.
 
 So a killer is begun three times, whoever dies with it goes on, and a single death makes nothing slower but by the
 commits before the first records. Nothing is known of a partition whose metadata cannot be read: nothing is suspected.
@@ -108,10 +109,11 @@ class Watch:
         *("careful", "claim_from", "claimed", "died", "version"),
     )
 
-    def __init__(self, found: Marks, *, place: int, end: int, by: str = "") -> None:
+    def __init__(self, found: Marks, *, place: int, end: int, by: str = "", away: bool = False) -> None:
         """`found`: what stood at `place`, where this worker begins. `end`: of the partition, at that time. `by`: who
-        takes over; if it is who was at work, the log was away and nobody died."""
-        self.died = found.working and not (by and found.by == by)
+        takes over; if it is who was at work, the log was away and nobody died. `away`: it was away for who takes over,
+        so most likely for who was at work, too."""
+        self.died = found.working and not away and not (by and found.by == by)
         """The one before died."""
         self._by = by
         self.careful = found.careful

@@ -279,3 +279,11 @@ def test_who_comes_back_to_its_own_work_has_not_died() -> None:
     again, other = Watch(said, place=0, end=END, by="one"), Watch(said, place=0, end=END, by="two")
     assert (again.died, again.suspicion(3)) == (False, 0)
     assert (other.died, other.suspicion(3)) == (True, 1)
+
+
+def test_who_comes_back_after_the_log_was_away_blames_nobody_and_forgets_nothing() -> None:
+    left = Watch(Marks(careful=50, deaths={7: 2}), place=0, end=END, by="other").metadata(0)
+    back = Watch(decode(left, 0), place=0, end=END, by="one", away=True)
+    assert not back.died
+    assert [back.suspicion(offset) for offset in (7, 49, 50)] == [2, 1, 0]
+    assert heir(left).died

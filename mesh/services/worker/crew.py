@@ -41,8 +41,10 @@ class Worker:
         grace_ms: int = CANCEL_GRACE_MS,
         strays_max: int = STRAYS_MAX,
         holder: str = "",
+        away: bool = False,
     ) -> None:
-        """`holder` names the process: work that was begun under the same name has not died with another one."""
+        """`holder` names the process: work that was begun under the same name has not died with another one. `away`:
+        this is a new beginning, since the log was away: whoever was at work has not died of a task."""
         solo, holder = Solo(), holder or token_hex(8)
         self._strays_max = strays_max
         self._spent = asyncio.Event()
@@ -54,6 +56,7 @@ class Worker:
                 drain_timeout_ms=drain_timeout_ms,
                 grace_ms=grace_ms,
                 holder=holder,
+                away=away,
                 strayed=self._strayed,
             )
             for name, agent in agents.items()

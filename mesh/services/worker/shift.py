@@ -52,6 +52,7 @@ class AgentShift:
         drain_timeout_ms: int,
         grace_ms: int,
         holder: str,
+        away: bool,
         strayed: Callable[[], None],
     ) -> None:
         self.name = spec.name
@@ -61,7 +62,7 @@ class AgentShift:
         self.held = False
         """Stopped by somebody: nothing is begun."""
         self._log, self._topology, self._clock, self._solo = log, topology, clock, solo
-        self._spec, self._holder = spec, holder
+        self._spec, self._holder, self._away = spec, holder, away
         self._group = f"{topology.prefix}.{spec.name}"
         self._spans = Spans()
         self._records_max, self._drain_timeout_ms = records_max, drain_timeout_ms
@@ -190,7 +191,7 @@ class AgentShift:
     async def _take_over(self, partitions: Sequence[Held]) -> None:
         assert self._joined is not None  # `run` makes it before it joins
         member = await self._joined
-        bounds = None
+        bounds, (away, self._away) = None, (self._away, False)
         for held in partitions:
             topic, number = held.partition
             commit = await member.committed(held.partition)
@@ -199,7 +200,7 @@ class AgentShift:
                 bounds = await self._log.bounds(topic)
             place = bounds[number].start if commit is None and bounds is not None else commit.offset if commit else 0
             end = place if bounds is None else bounds[number].end
-            held.begin(Watch(marks, place=place, end=end, by=self._holder), place)
+            held.begin(Watch(marks, place=place, end=end, by=self._holder, away=away), place)
         if died := [held for held in partitions if held.watch.died]:
             self.counts.deaths += 1
             suspected = sum(held.watch.suspected for held in died)

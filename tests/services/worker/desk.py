@@ -49,6 +49,7 @@ def worker(
     drain_ms: int = 2_000,
     grace_ms: int = 2_000,
     strays_max: int = 32,
+    away: bool = False,
 ) -> Worker:
     agents = {"echo": describe(function)}
     return Worker(
@@ -57,6 +58,7 @@ def worker(
         drain_timeout_ms=drain_ms,
         grace_ms=grace_ms,
         strays_max=strays_max,
+        away=away,
     )
 
 

@@ -3,16 +3,20 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import pytest
 
 from mesh import Context
 from mesh.core.codec import write
+from mesh.core.crashes import Marks, Watch
 from mesh.core.event import BATCH, TASK, Event
-from mesh.core.record import NewRecord
-from mesh.wire.ports import Board, Log
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.wire.ports import Board, Commit, Log
+from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, task, topology, until, worker
+from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
 async def test_an_answer_carries_the_lineage_and_the_spending_of_its_task(log: Log, board: Board) -> None:
@@ -208,3 +212,37 @@ async def test_a_task_that_runs_on_while_its_partition_goes_and_comes_back_is_no
         await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
     assert begun == Counter(numbers)
     assert sorted(a.task_id for a in await answers(log, len(numbers))) == sorted(f"t{n}" for n in numbers)
+
+
+class Bystander:
+    """A member of the group that only says something."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        self.told.set()
+
+    async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_who_comes_back_after_the_log_was_away_takes_nobody_for_dead(log: Log, board: Board, away: bool) -> None:
+    async def echo(ask: Ask) -> Answer:
+        return Answer(n=ask.n)
+
+    topic, bystander = TOPOLOGY.tasks("echo"), Bystander()
+    await log.create_topics(topic_specs(TOPOLOGY))
+    member = await log.join("mesh.echo", [topic], bystander, session_timeout_ms=2_000)
+    async with asyncio.timeout(10):
+        while not bystander.told.is_set():
+            await member.poll(records_max=1, wait_ms=10)
+    working_on = Watch(Marks(), place=0, end=0, by="another").metadata(0)
+    await member.commit({TopicPartition(topic, 0): Commit(0, working_on)})
+    await member.close()
+    crew = worker(log, board, echo, away=away)
+    async with working(log, TOPOLOGY, crew.run):
+        await append(log, *(task(n) for n in range(5)))
+        await answers(log, 5)
+    assert counts(crew).deaths == (0 if away else 1)
