@@ -1,7 +1,8 @@
 """The workloads run1 and run3 on the peers that orchestrate; ours is bench/workloads/run1.py and run3.py.
 
 A peer's program asks itself for the runs, in its own process, so no time is lost on the way; its answers are counted in
-a file. The clock runs from a tenth of the outcomes to the last, or until `seconds_max`.
+a file. The clock runs from a tenth of the outcomes to the last, or until `seconds_max`. Temporal is left out: Restate
+starts from a package registry, Temporal's Python package fetches its server from a site of its own.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """run1 and run3 on DBOS, its system database in SQLite (its default): an async workflow of one step or three.
 
 Its logs are off and its workflows asked for in-process, which is the shortest way there is. On Postgres it is faster;
-that needs a server that no package registry of Python or Node has.
+that is not built here yet: Postgres' own processes leave the process group, so neither the kill nor the processor time
+of `kills.Process` would reach them.
 """
 
 import asyncio
