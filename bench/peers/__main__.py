@@ -27,6 +27,7 @@ from bench.peers.setup import NotMade, python
 from bench.peers.topics import opened
 from bench.report import save_result
 
+MESSAGES = {"hop": 100_000, "run1": 20_000, "run3": 20_000}
 KILL_MESSAGES = {"hop": 300, "run1": 100, "run3": 100}
 Sides = Mapping[str, Callable[[], Awaitable[Sample]]]
 Tests = Mapping[str, Callable[[], Awaitable[Verdict]]]
@@ -72,9 +73,8 @@ async def on_hop(told: argparse.Namespace) -> Found:
     where = told.log.removeprefix("kafka://")
     kills = KILL_MESSAGES["hop"]
     async with opened(where) as topics:
-        messages = told.messages or 100_000
         sides = {
-            p.name: partial(hop.throughput, p, where, topics, messages=messages, seconds_max=told.seconds)
+            p.name: partial(hop.throughput, p, where, topics, messages=told.messages, seconds_max=told.seconds)
             for p in (hop.OURS, *hop.PEERS)
         }
         tests = {p.name: partial(hop.killed, p, where, topics, messages=kills) for p in (hop.OURS, *hop.PEERS)}
@@ -83,7 +83,7 @@ async def on_hop(told: argparse.Namespace) -> Found:
 
 async def on_runs(told: argparse.Namespace) -> Found:
     """The workloads run1 and run3."""
-    steps, runs, kills = run.STEPS[told.workload], told.messages or 20_000, KILL_MESSAGES[told.workload]
+    steps, runs, kills = run.STEPS[told.workload], told.messages, KILL_MESSAGES[told.workload]
     sides: dict[str, Callable[[], Awaitable[Sample]]] = {
         hop.OURS.name: partial(run.ours, told.workload, told.log, told.seconds)
     }
@@ -111,6 +111,7 @@ def main() -> None:
     """Ends with status 2 for a wrong command line, or where there is no environment of the peers."""
     parser = line()
     told = parser.parse_args()
+    told.messages = told.messages or MESSAGES[told.workload]
     if told.workload == "hop" and not told.log.startswith("kafka://"):
         parser.error("--workload hop needs --log kafka://HOST:PORT, as from: scripts/kafka start")
     try:
