@@ -58,8 +58,8 @@ class Setup:
             path = Path(folder) / "topics.yaml"
             path.write_text(text.replace("{mark}", f"-{time.time_ns() % 10**10}"))
             urls = {
-                "log": self.log or f"sqlite:{folder}/mesh.db",
-                "board": self.board or f"sqlite:{folder}/board.db",
+                "log": anchored(self.log) or f"sqlite:{folder}/mesh.db",
+                "board": anchored(self.board) or f"sqlite:{folder}/board.db",
                 "topology": str(path),
             }
             settings = load(urls, directory=ROOT).settings
@@ -99,6 +99,12 @@ def written(agents: Mapping[str, str], *, partitions: int = 4, limits: str = LIM
     lines = [f'  {name}: {{run: "bench.agents:{name}", {words}}}' for name, words in agents.items()]
     heard = "bench.wait" if "wait" in agents else "bench.ask"
     return TEXT.format(mark="{mark}", heard=heard, partitions=partitions, limits=limits, agents="\n".join(lines))
+
+
+def anchored(url: str) -> str:
+    """The same address for processes that work in another folder: a relative path of an embedded file means here."""
+    scheme, _, rest = url.partition(":")
+    return f"sqlite:{Path(rest.removeprefix('//')).absolute()}" if scheme == "sqlite" and rest else url
 
 
 def memory_mib(child: Child, field: str = "VmRSS") -> float:
