@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ def is_answered(arguments: tuple[str, ...], code: int, out: str, err: str) -> No
     assert '"code":"bug"' not in err, (arguments, err)
     if code not in (0, 1):
         assert err, arguments
-    if code == 0 and "--json" in arguments and "-h" not in arguments:
+    asked = any(word == "--json" and not before.startswith("-") for before, word in pairwise(("mesh", *arguments)))
+    if code == 0 and asked and "-h" not in arguments:  # behind an option, it may be the value of that one
         for line in out.splitlines():
             json.loads(line)
 
