@@ -1,7 +1,7 @@
 """`mesh dead`: what could not be processed, byte for byte, and why; and what is to be done about it."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mesh.wire.ports import Log
 
 app = noun("Show dead letters, send them again, or let them be.")
-DROPPED: Final = "dropped"
 
 
 def _dead(log: "Log", session: Session, queue: str) -> "DeadLetters":
@@ -141,7 +140,7 @@ async def drop(
             await ledger_there(session, log)
             entries = await dead.drop(cases, reason=why)
             cases = [
-                case._replace(standing=case.standing._replace(state=DROPPED, last=entry))
+                case._replace(standing=case.standing._replace(state=entry.state, last=entry))
                 for case, entry in zip(cases, entries, strict=True)
             ]
     for case in cases:

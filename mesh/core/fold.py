@@ -176,7 +176,7 @@ class Partition:
             return Unreadable("key_mismatch", f"the record's key is {shown!r}; expected the run id {run_id[:128]!r}")
         if not (ID_PATTERN if event.kind == REQUESTED else MESH_ID_PATTERN).fullmatch(event.id):
             return _bad_id("event id", event.id)
-        if run_id in self.runs.warm or run_id in self.runs or run_id in self.ended:
+        if run_id in self.runs or run_id in self.ended:
             return None
         if not ID_PATTERN.fullmatch(run_id):
             return _bad_id("run id", run_id)

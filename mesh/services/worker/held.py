@@ -54,7 +54,7 @@ class Held:
             else:
                 held.before = before.before
 
-    def send(self, offset: int) -> None:
+    def on_its_way(self, offset: int) -> None:
         """This record has an answer, which is on its way to the log."""
         if not self.live:
             self._sent.add(offset)

@@ -65,10 +65,9 @@ class AgentShift:
         self._spec, self._holder, self._away = spec, holder, away
         self._group = f"{topology.prefix}.{spec.name}"
         self._spans = Spans()
-        self._records_max, self._drain_timeout_ms = records_max, drain_timeout_ms
-        self._session_timeout_ms = session_timeout_ms
+        self._records_max, self._session_timeout_ms = records_max, session_timeout_ms
         self._revoke_wait_ms = min(REVOKE_WAIT_MS, session_timeout_ms // 6)
-        self._grace_ms = grace_ms
+        self._drain_timeout_ms, self._grace_ms = drain_timeout_ms, grace_ms
         self._cache: ResultCache | None = None
         if spec.cache_ms is not None:
             self._cache = ResultCache(board, clock, self.counts, agent=self.name, ttl_ms=spec.cache_ms, holder=holder)
@@ -81,9 +80,10 @@ class AgentShift:
         )
         self._commits, self._news = asyncio.Lock(), asyncio.Event()
         self._suspects = Suspects(
-            *(solo, clock),
+            solo,
             changes=self._outbox.changes,
             commit=self._commit,
+            say=self._say,
             do=self._do,
             condemn=self._condemn,
             news=self._news.set,
@@ -105,7 +105,7 @@ class AgentShift:
 
     def _ending(self) -> bool:
         """Whether all of this ends, but not since it was told to stop."""
-        return self._running is not None and self._running.cancelling() > 0
+        return self._failed or (self._running is not None and self._running.cancelling() > 0)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll, work, answer, commit, until `stop`; then drain."""
@@ -231,7 +231,7 @@ class AgentShift:
         deadline_ms = self._clock.monotonic_ms() + self._revoke_wait_ms
         while any(held.open for held in gone) and self._clock.monotonic_ms() < deadline_ms:
             await self._clock.sleep_ms(5)
-        if not self._failed:  # else nobody may think that all was in order: what was in work may be why
+        if not self._ending():  # else nobody may think that all was in order: what was in work may be why
             await self._commit([held for held in gone if held.begun], working=False)
 
     async def _poll(self, member: Member) -> None:
@@ -285,9 +285,14 @@ class AgentShift:
         if offset >= held.watch.claim_from:
             held.watch.claim(offset, self._clock.monotonic_ms())
             self._news.set()
-        while held.live and offset >= held.claimed:
-            if not await self._commit([held]):
-                await self._clock.sleep_ms(COMMIT_EVERY_MS)
+        if offset >= held.claimed:
+            await self._say(held)
+
+    async def _say(self, held: Held) -> bool:
+        """Commit what is new of a partition, again and again. False: it is not ours any more."""
+        while held.live and not await self._commit([held]):
+            await self._clock.sleep_ms(COMMIT_EVERY_MS)
+        return held.live
 
     async def _do(self, attempt: Attempt) -> None:
         held, answer = attempt.work.held, None
@@ -302,7 +307,7 @@ class AgentShift:
             self._send(answer, attempt)
 
     def _send(self, answer: NewRecord, attempt: Attempt) -> None:
-        attempt.work.held.send(attempt.work.record.offset)
+        attempt.work.held.on_its_way(attempt.work.record.offset)
         self._outbox.put(answer, attempt.work, attempt.written())
 
     async def _answer(self, record: Record, attempt: Attempt) -> NewRecord | None:

@@ -8,10 +8,6 @@ from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.changes import Changes
 from mesh.services.worker.held import Held, Work
 from mesh.services.worker.solo import Solo
-from mesh.wire.ports import Clock
-
-RETRY_MS = 50
-"""Between two tries to say that a record begins."""
 
 
 class Commit(Protocol):
@@ -21,26 +17,26 @@ class Commit(Protocol):
 
 
 class Suspects:
-    """Those of one agent. `do` runs an attempt to its answer, `condemn` answers a record that is not begun again with
-    the number of deaths, `news` hears that there is something to commit. Nothing is taken back while all of this is
-    `ending` for an error: what was in work may be why."""
+    """Those of one agent. `say` commits until it is taken, and is False when the partition is lost; `do` runs an
+    attempt to its answer, `condemn` answers a record that is not begun again with the number of deaths, `news` hears
+    that there is something to commit. Nothing is taken back while all of this is `ending` for an error: what was in
+    work may be why."""
 
     def __init__(
         self,
         solo: Solo,
-        clock: Clock,
         *,
         changes: Callable[[], Changes | None],
         commit: Commit,
+        say: Callable[[Held], Awaitable[bool]],
         do: Callable[[Attempt], Awaitable[None]],
         condemn: Callable[[Work, int], None],
         news: Callable[[], None],
         ending: Callable[[], bool],
     ) -> None:
-        self._ending = ending
-        self._solo, self._clock = solo, clock
-        self._changes, self._commit = changes, commit
-        self._do, self._condemn, self._news = do, condemn, news
+        self._solo, self._changes = solo, changes
+        self._commit, self._say = commit, say
+        self._do, self._condemn, self._news, self._ending = do, condemn, news, ending
 
     async def handle(self, work: Work) -> None:
         """Run one of them to an answer: marked before it begins, the more suspicious alone."""
@@ -60,7 +56,8 @@ class Suspects:
 
         attempt = Attempt(work, leave, self._changes())
         try:
-            if await self._mark(held, offset, alone=alone):
+            watch.mark(offset, alone=alone)
+            if await self._say(held):
                 await self._do(attempt)
                 if not attempt.abandoned and not self._ending():
                     watch.ended(offset)
@@ -69,10 +66,3 @@ class Suspects:
         finally:
             if not attempt.abandoned:
                 leave()
-
-    async def _mark(self, held: Held, offset: int, *, alone: bool) -> bool:
-        """Say in the log that this record begins. False: the partition is not ours any more."""
-        held.watch.mark(offset, alone=alone)
-        while held.live and not await self._commit([held]):
-            await self._clock.sleep_ms(RETRY_MS)
-        return held.live

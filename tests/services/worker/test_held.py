@@ -70,7 +70,7 @@ async def test_what_was_answered_here_and_not_committed_is_known_when_the_partit
     second = again(first, 5)
     assert [await second.answered_before(offset) for offset in (4, 5, 6, 7, 8)] == [False, False, True, False, False]
     third = again(second, 5)
-    first.send(7)
+    first.on_its_way(7)
     waiting = asyncio.ensure_future(third.answered_before(7))
     await asyncio.sleep(0)
     assert not waiting.done()

@@ -11,7 +11,6 @@ from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.held import Held, Work
 from mesh.services.worker.solo import Solo
 from mesh.services.worker.suspects import Suspects
-from mesh.wire.clock import SystemClock
 
 ENDS_ALL = 4
 PLACE = TopicPartition("mesh.tasks.echo", 0)
@@ -29,9 +28,9 @@ class Desk:
         self.ending = False
         self.suspects = Suspects(
             self.solo,
-            SystemClock(),
             changes=lambda: None,
             commit=self.commit,
+            say=self.say,
             do=self.do,
             condemn=lambda work, deaths: self.told.append(f"condemn {work.record.offset} {deaths}"),
             news=lambda: self.told.append("news"),
@@ -49,6 +48,11 @@ class Desk:
                 self.told.append(f"marked {sorted(marks.marked)}{' alone' if marks.alone else ''}")
                 held.was_said(saying)
         return True
+
+    async def say(self, held: Held) -> bool:
+        while held.live and not await self.commit([held]):  # noqa: ASYNC110  # as the shift does
+            await asyncio.sleep(0)
+        return held.live
 
     async def do(self, attempt: Attempt) -> None:
         self.told.append(f"do {attempt.work.record.offset}")
