@@ -17,6 +17,7 @@ from mesh.services.intake import Intake
 from mesh.services.orchestrator import Orchestrator
 from mesh.services.worker import Worker
 from mesh.settings import Settings
+from mesh.wire.cells import CellProcesses, Cells
 from mesh.wire.clock import SystemClock
 from mesh.wire.mirror import BoardKeeper, is_mirrored
 from mesh.wire.ports import Board, Clock, Log
@@ -40,9 +41,11 @@ class Process:
         clock: Clock | None = None,
         name: str = "",
         away: bool = False,
+        cells: Cells | None = None,
     ) -> None:
         """`name`: of this process in what it leaves on the log, another one for each; by default made by chance.
-        `away`: it begins anew under that name, since the log was away."""
+        `away`: it begins anew under that name, since the log was away. `cells`: where the worker calls a task that may
+        kill its process; by default in child processes."""
         clock = clock or SystemClock()
         options: dict[str, Any] = {
             "records_max": settings.poll_records_max,
@@ -64,6 +67,7 @@ class Process:
                 strays_max=settings.strays_max,
                 holder=name,
                 away=away,
+                cells=cells or CellProcesses(settings),
                 **options,
             )
             if is_mirrored(log, board):

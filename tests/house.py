@@ -21,6 +21,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.settings": ("mesh.core",),
     "mesh.services": ("mesh.core", "mesh.wire", "mesh.context", "mesh.settings", "mesh.services"),
     "mesh.wiring": ("mesh.core", "mesh.wire", "mesh.settings"),
+    "mesh.cell": ("mesh.core", "mesh.wire", "mesh.services", "mesh.settings", "mesh.wiring"),
     "mesh.process": ("mesh.core", "mesh.wire", "mesh.services", "mesh.settings", "mesh.wiring"),
     "mesh.client": ("mesh.core", "mesh.wire", "mesh.settings", "mesh.wiring"),
     "mesh.runs": ("mesh.core", "mesh.wire"),

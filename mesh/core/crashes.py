@@ -5,16 +5,19 @@ takes a partition over that still says so knows that its worker died, and what m
 
     first death    All that the dead one may have begun (`claimed`) is suspected once. It is done again at full speed;
                    each of these records is *marked* before it begins, many with one commit.
-    second death   What was marked is suspected twice. These records are begun one at a time, *alone* in the whole
-                   process, each marked before, and no longer suspected when they end. They are few (`MARKED_MAX`):
-                   who kills processes from outside again and again must not make all of them innocents in a queue.
-    third death    What was marked and alone is not begun again: it is answered as a `crash_loop`, for good.
+    second death   What was marked is suspected twice. Each of these records is begun *apart*: in a process of its own,
+                   with nothing else in it, and without a mark; no longer suspected when it ends.
+    third death    That of its own process. It is not begun again: it is answered as a `crash_loop`, for good.
+
+So a killer is begun three times, whoever dies with it goes on, and who kills workers from outside, however often, makes
+no innocent look like a killer: only a record's own process speaks against it in the end. A single death makes nothing
+slower but by the commits before the first records. Where a function cannot be called in another process (it was made
+within another function), the third start is in the worker, as the only one that is marked, and its death condemns.
 
 Who comes back to its own work, since the log was away for a while, has not died; and who comes back then blames nobody
 else for what he finds, since the log was away for all.
 
-So a killer is begun three times, whoever dies with it goes on, and a single death makes nothing slower but by the
-commits before the first records. Nothing is known of a partition whose metadata cannot be read: nothing is suspected.
+Nothing is known of a partition whose metadata cannot be read: nothing is suspected.
 """
 
 from collections.abc import Mapping
@@ -24,8 +27,9 @@ from typing import Any, Final
 import orjson
 
 DEATHS_MAX: Final = 3
-"""What was in flight at so many deaths, alone at the last, is not begun again."""
-ALONE_FROM: Final = 2
+"""What was in flight at so many deaths is not begun again."""
+APART_FROM: Final = 2
+"""What was in flight at so many deaths is begun in a process of its own."""
 CLAIM_MIN: Final = 64
 CLAIM_MAX: Final = 4_096
 """How far ahead of what it begins a worker says it may begin. A commit says it, so rarely is better; but all that was
@@ -33,7 +37,7 @@ claimed is suspected at its death, so little is better: it follows the speed at 
 CLAIM_QUICK_MS: Final = 200
 MARKED_MAX: Final = 32
 """Records that a process has marked at once. With more, the first round of suspects would be over sooner; but all of
-them would be begun one by one after a second death."""
+them would be begun apart after a second death."""
 METADATA_BYTES_MAX: Final = 4_096
 _VERSION: Final = 1
 
@@ -49,8 +53,6 @@ class Marks:
     """Records below may have been in flight at a death."""
     marked: frozenset[int] = frozenset()
     """Begun with a mark, and not ended."""
-    alone: bool = False
-    """The one marked record has the process to itself."""
     deaths: Mapping[int, int] = field(default_factory=dict)
     """Record → deaths at which it was in flight, where these are two or more."""
     by: str = ""
@@ -71,8 +73,6 @@ def encode(marks: Marks, place: int) -> str:
             body["careful"] = marks.careful
         if marked:
             body["marked"] = marked
-        if marks.alone:
-            body["alone"] = True
         if deaths:
             body["deaths"] = [[offset, -count] for count, offset in deaths]
         text = orjson.dumps(body).decode()
@@ -93,7 +93,6 @@ def decode(text: str, place: int) -> Marks:
             int(body.get("claimed", 0)),
             int(body.get("careful", 0)),
             frozenset(int(offset) + place for offset in body.get("marked", ())),
-            body.get("alone") is True,
             {int(offset) + place: int(count) for offset, count in body.get("deaths", ())},
             str(body.get("by", "")),
         )
@@ -105,7 +104,7 @@ class Watch:
     """What one worker knows and says about one partition while it has it. Offsets rise; nothing here waits."""
 
     __slots__ = (
-        *("_ahead", "_alone", "_by", "_claimed_ms", "_deaths", "_marked"),
+        *("_ahead", "_by", "_claimed_ms", "_deaths", "_marked"),
         *("careful", "claim_from", "claimed", "died", "version"),
     )
 
@@ -122,10 +121,8 @@ class Watch:
         if self.died:
             for offset in found.marked:
                 self._deaths[offset] = self.suspicion(offset) + 1
-            if not found.alone:
-                self.careful = max(self.careful, min(found.claimed, end))
+            self.careful = max(self.careful, min(found.claimed, end))
         self._marked: set[int] = set()
-        self._alone = False
         self._ahead = CLAIM_MIN
         self._claimed_ms = 0.0
         self.claimed = place + CLAIM_MIN
@@ -153,10 +150,9 @@ class Watch:
         self.claim_from = self.claimed - self._ahead // 2
         self.version += 1
 
-    def mark(self, offset: int, *, alone: bool = False) -> None:
+    def mark(self, offset: int) -> None:
         """This record is about to begin; it may, once a commit has said so."""
         self._marked.add(offset)
-        self._alone = alone
         self.version += 1
 
     def ended(self, offset: int) -> None:
@@ -164,17 +160,20 @@ class Watch:
         self._deaths.pop(offset, None)
         self.unmark(offset)
 
+    def convict(self, offset: int) -> None:
+        """A record has killed the process that it had to itself. Whoever comes before its answer is known does not
+        begin it again."""
+        self._deaths[offset] = DEATHS_MAX
+        self.version += 1
+
     def unmark(self, offset: int) -> None:
         """A marked record is not in work any more; what is known of it stands."""
         self._marked.discard(offset)
-        self._alone = False
         self.version += 1
 
     def metadata(self, place: int, *, working: bool = True) -> str:
         """What a commit of `place` says. `working` False: the partition is handed over."""
         marks = Marks(careful=self.careful, deaths=self._deaths)
         if working:
-            marks = Marks(
-                True, self.claimed, self.careful, frozenset(self._marked), self._alone, self._deaths, self._by
-            )
+            marks = Marks(True, self.claimed, self.careful, frozenset(self._marked), self._deaths, self._by)
         return encode(marks, place)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.core.crashes import (
-    ALONE_FROM,
+    APART_FROM,
     CLAIM_MAX,
     CLAIM_MIN,
     CLAIM_QUICK_MS,
@@ -42,7 +42,6 @@ MARKS = st.builds(
     OFFSETS,
     OFFSETS,
     st.frozensets(OFFSETS, max_size=400),
-    st.booleans(),
     st.dictionaries(OFFSETS, st.integers(2, 3), max_size=400),
 )
 
@@ -53,7 +52,6 @@ def test_metadata_is_read_as_it_was_written_or_suspects_less_and_always_fits(mar
     found = decode(text, place)
     assert len(text.encode()) <= METADATA_BYTES_MAX
     assert found.working == marks.working
-    assert found.alone == marks.alone
     assert found.marked <= {offset for offset in marks.marked if offset >= place}
     assert found.deaths.items() <= {offset: n for offset, n in marks.deaths.items() if offset >= place}.items()
     if len(marks.marked) + len(marks.deaths) < 100:
@@ -117,16 +115,16 @@ def test_a_second_death_suspects_twice_what_was_marked() -> None:
     assert [third.suspicion(offset) for offset in (10, 12, 15, 17, 150, 200)] == [1, 2, 1, 2, 1, 0]
 
 
-def test_a_third_death_condemns_who_was_alone_and_suspects_nobody_else_more() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12, 17}), False, {}), 10), 10, end=100)
-    third.mark(12, alone=True)
+def test_a_third_death_condemns_who_was_marked_again_and_suspects_nobody_else_more() -> None:
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12, 17}), {}), 10), 10, end=100)
+    third.mark(12)
     fourth = heir(third.metadata(10), 10, end=200)
     assert [fourth.suspicion(offset) for offset in (12, 17, 150)] == [DEATHS_MAX, 2, 0]
 
 
-def test_who_was_alone_and_lived_is_suspected_no_longer() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), False, {}), 10), 10, end=100)
-    third.mark(12, alone=True)
+def test_who_was_suspected_and_lived_is_suspected_no_longer() -> None:
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
+    third.mark(12)
     third.ended(12)
     assert third.suspicion(12) == 1
     fourth = heir(third.metadata(10), 10, end=100)
@@ -134,21 +132,21 @@ def test_who_was_alone_and_lived_is_suspected_no_longer() -> None:
 
 
 def test_who_was_interrupted_is_suspected_as_before() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), False, {}), 10), 10, end=100)
-    third.mark(12, alone=True)
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
+    third.mark(12)
     third.unmark(12)
     assert heir(third.metadata(10), 10, end=100).suspicion(12) == 2
 
 
 def test_a_clean_hand_over_keeps_what_is_known() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
     after = heir(third.metadata(10, working=False), 10)
     assert not after.died
     assert [after.suspicion(offset) for offset in (11, 12)] == [1, 2]
 
 
 def test_what_has_been_passed_is_forgotten() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), False, {}), 10), 10, end=100)
+    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
     assert third.metadata(100, working=False) == '{"v":1}'
 
 
@@ -199,32 +197,27 @@ class Life:
         watch = heir(self.text, self.place)
         self.text = watch.metadata(self.place)
         inside: list[int] = []
-        left = [offset for offset in range(self.place, END) if offset not in self.done]
-        suspects = [offset for offset in left if watch.suspicion(offset) >= ALONE_FROM]
-        for offset in suspects + [offset for offset in left if offset not in suspects]:
-            if watch.suspicion(offset) >= DEATHS_MAX:
-                self.condemned.add(offset)
-                self.done.add(offset)
-                continue
-            alone = watch.suspicion(offset) >= ALONE_FROM
-            if alone:
-                assert not inside  # they come first
-            if watch.suspicion(offset):
-                watch.mark(offset, alone=alone)
+        for offset in [offset for offset in range(self.place, END) if offset not in self.done]:
+            assert watch.suspicion(offset) < DEATHS_MAX  # only its own process speaks against it
+            apart = watch.suspicion(offset) >= APART_FROM
+            if watch.suspicion(offset) and not apart:
+                watch.mark(offset)
                 self.text = watch.metadata(self.place)
             elif offset >= watch.claim_from:
                 watch.claim(offset, self.chance.random() * 10_000)
                 self.text = watch.metadata(self.place)
             self.begun[offset] += 1
             accident -= 1
-            if offset in self.killers or not accident:
+            if not accident or (offset in self.killers and not apart):
                 return True
+            if offset in self.killers:
+                self.condemned.add(offset)
             inside.append(offset)
-            if alone or len(inside) == self.lanes:
-                ended = inside.pop(self.chance.randrange(len(inside)))
+            if apart or len(inside) == self.lanes:
+                ended = inside.pop(-1 if apart else self.chance.randrange(len(inside)))
                 watch.ended(ended)
                 self.done.add(ended)
-                if alone or self.chance.random() < 0.3:
+                if apart or self.chance.random() < 0.3:
                     self.place = next((o for o in range(self.place, END) if o not in self.done), END)
                     self.text = watch.metadata(self.place)
         self.done.update(inside)
@@ -239,7 +232,7 @@ def test_a_killer_is_begun_three_times_and_everything_else_is_done(killer: int, 
     deaths = 0
     while life.live(accident=0):
         deaths += 1
-    assert deaths == DEATHS_MAX
+    assert deaths == DEATHS_MAX - 1
     assert life.begun[killer] == DEATHS_MAX
     assert life.condemned == {killer}
     assert life.done == set(range(END))
@@ -264,9 +257,8 @@ def test_processes_that_are_killed_again_and_again_while_they_get_on_condemn_nob
     chance = random.Random(seed)
     life = Life(set(), lanes, chance)
     deaths = 0
-    while life.live(accident=3 * lanes + chance.randrange(100)):
+    while life.live(accident=chance.randrange(1, 3 * lanes) if deaths < 50 else 0):
         deaths += 1
-        assert deaths < END
     assert not life.condemned
     assert life.done == set(range(END))
 

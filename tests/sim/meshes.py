@@ -121,9 +121,9 @@ class Moods:
     """What an agent does this time. `trouble` is the share of runs of a task that go wrong."""
 
     def __init__(
-        self, random: Random, *, trouble: float, board: float, killers: float, kill: Callable[[], None]
+        self, random: Random, *, trouble: float, board: float, killers: float, kill: Callable[[], bool]
     ) -> None:
-        """`kill` ends the process in which it is called."""
+        """`kill` ends the process in which it is called, and says whether that was a worker."""
         self._random = random
         self._killers = killers
         self._kill = kill
@@ -131,6 +131,8 @@ class Moods:
         self._board = board
         self.started: dict[tuple[str, int], int] = {}
         """(task id, attempt) → how often it was begun."""
+        self.killed: dict[tuple[str, int], list[bool]] = {}
+        """(task id, attempt) → what it has killed, each time: a worker, or a cell."""
 
     async def act(self, spec: AgentSpec, events: list[Any], context: Context) -> Any:
         """As an agent's function: answers, raises, hangs."""
@@ -139,7 +141,7 @@ class Moods:
         nonce = self.started[key] = self.started.get(key, 0) + 1
         if self.kills(context.task_id):
             await asyncio.sleep(random.random() * 0.01)
-            self._kill()
+            self.killed.setdefault(key, []).append(self._kill())
             await asyncio.Event().wait()
         if random.random() < 0.8:
             await asyncio.sleep(random.random() * 0.03)

@@ -17,6 +17,7 @@ from mesh.wire.ports import TopicSpec
 from mesh.wiring import topic_specs
 from tests.sim.board import SimBoard, Store
 from tests.sim.broker import Broker
+from tests.sim.cells import CellHost, SimCells
 from tests.sim.clock import SimClock
 from tests.sim.log import SimLog
 from tests.sim.loop import NODE, WORLD, bury
@@ -42,6 +43,7 @@ class Machine:
         self.lives = 0
         self.host: Host
         self.process: Process
+        self.cells: SimCells
         self.main: asyncio.Task[None] | None = None
         self.wanted = True
 
@@ -58,15 +60,18 @@ class Machine:
 
     def _run(self) -> "asyncio.Task[None]":
         stage, plan = self.stage, self.stage.plan
+        agents = {name: agent(stage.topology.agents[name], stage.moods.act) for name in self.shape.agents}
+        self.cells = SimCells(stage.world, stage.store, self.host, agents, stage.hosts)
         self.process = Process(
             SimLog(stage.broker, self.host),
             stage.topology,
             stage.settings(plan),
             services=self.shape.services,
-            agents={name: agent(stage.topology.agents[name], stage.moods.act) for name in self.shape.agents},
+            agents=agents,
             board=SimBoard(stage.store, self.host),
             clock=SimClock(stage.world, self.host),
             name=self.host.name,
+            cells=self.cells,
         )
         if self.process.orchestrator is not None and plan.checkpoint_us >= 0:
             costs = COSTS._replace(tail_us_min=plan.checkpoint_us, row_us=0)
@@ -90,6 +95,7 @@ class Machine:
             return
         self.stage.world.tell(self.host.name, "killed")
         self.host.dead = True
+        self.cells.kill()
         self.stage.gone(self.host)
         self.stage.world.later(down_ms, self._again, self.lives)
 
@@ -122,12 +128,17 @@ class Stage:
         """Run id → ending, as a client was told."""
         self.at_rest = False
 
-    def _kill(self) -> None:
-        """End the process that is at work now."""
+    def _kill(self) -> bool:
+        """End the process that is at work now. False: it was a cell."""
         host = NODE.get()
+        if isinstance(host, CellHost):
+            self.world.tell(host.name, "killed")
+            host.kill()
+            return False
         for machine in (*self.machines, *self.guests):
             if machine.main is not None and machine.host is host:
                 machine.kill(50)
+        return True
 
     @staticmethod
     def settings(plan: Plan) -> Settings:

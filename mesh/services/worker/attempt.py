@@ -6,7 +6,6 @@ dropped and counted. A blocking function cannot be cancelled: its thread is aban
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,21 +13,22 @@ from typing import Any
 
 from mesh.context import Context
 from mesh.core import settle
-from mesh.core.agent import Agent, Later, Reject
-from mesh.core.chaos import CRASH, ERROR, SLOW, Break, Broken
+from mesh.core.agent import Agent
+from mesh.core.chaos import Break
+from mesh.core.crashes import DEATHS_MAX
 from mesh.core.event import NO_USAGE, SUCCEEDED, Event, Fault
 from mesh.core.mirror import Change
 from mesh.core.topology import AgentSpec
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.changes import Changes
 from mesh.services.worker.counts import Counts
+from mesh.services.worker.function import Function, context_of, crash_loop, failed
 from mesh.services.worker.held import Work
+from mesh.wire.cells import Cell, CellDied, Order
 from mesh.wire.ports import Board, Clock
 from mesh.wire.threads import Threads
 
 CANCEL_GRACE_MS = 2_000
-CRASHED = 137
-"""Exit code of a process that was made to crash: that of one killed with -9."""
 THREADS_MAX = 64
 
 
@@ -36,18 +36,29 @@ class Attempt:
     """One piece of work in hand."""
 
     __slots__ = (
-        *("abandoned", "changes", "context", "deadline", "expired", "interrupted"),
+        *("abandoned", "cell", "changes", "context", "deadline", "expired", "interrupted", "killed"),
         *("leave", "runner", "task", "timer", "work"),
     )
 
-    def __init__(self, work: Work, leave: Callable[[], None], changes: Changes | None = None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        changes: Changes | None,
+        *,
+        leave: Callable[[], None] | None = None,
+        cell: Cell | None = None,
+    ) -> None:
         self.work = work
+        self.cell = cell
+        """Where its function is called; None: here."""
         self.changes = changes
         """What it writes on the board; None: the board is not mirrored."""
         self.leave = leave
-        """Lets others go on; called by who began it, or when it is abandoned."""
+        """Lets others go on, if they wait for it; called by who began it, or when it is abandoned."""
         self.abandoned = False
         """Left alone: nobody waits for it any more."""
+        self.killed = False
+        """It has ended its cell."""
         self.interrupted = False
         """Cancelled not for what it did: it is to be done again."""
         self.expired = 0
@@ -82,7 +93,7 @@ class Caller:
         left: Callable[[Attempt, Event | None], None],
         strayed: Callable[[], None],
     ) -> None:
-        self._spec, self._agent = spec, agent
+        self._spec, self._where = spec, agent.where
         self._board, self._clock = board, clock
         self._counts, self._cache = counts, cache
         self._grace_s = grace_ms / 1000
@@ -94,6 +105,7 @@ class Caller:
         if not agent.is_async:
             threads_max = min(spec.lanes, THREADS_MAX)
             self._threads = Threads(threads_max, name=spec.name, abandoned=self._thread_left, late=self._late)
+        self._function = Function(spec, agent, clock, self._threads)
 
     @property
     def strays(self) -> int:
@@ -106,17 +118,7 @@ class Caller:
         Raises CancelledError when it was interrupted.
         """
         spec = self._spec
-        context = Context(
-            agent=spec.name,
-            run_id=task.run_id,
-            task_id=task.task_id,
-            attempt=task.attempt,
-            depth=task.depth,
-            path=task.path,
-            deadline_ms=task.expiry_ms,
-            board=self._board,
-            changed=None if attempt.changes is None else attempt.changes.note,
-        )
+        context = context_of(task, self._board, None if attempt.changes is None else attempt.changes.note)
         timeout_ms = spec.timeout_ms
         if task.expiry_ms is not None:
             left_ms = task.expiry_ms - self._clock.now_ms()
@@ -133,7 +135,7 @@ class Caller:
         self._running[runner] = attempt
         try:
             if self._cache is None:
-                answer = await self._call(task, context)
+                answer = await self._call(attempt)
             else:
                 answer = await self._cache.through(task, partial(self._call_mirrored, attempt))
         except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit: its answer
@@ -171,36 +173,21 @@ class Caller:
         if self._threads is not None:
             self._threads.close()
 
-    async def _call(self, task: Event, context: Context) -> Event:
-        arguments = settle.arguments(self._agent, task)
-        if self._agent.context is not None:
-            arguments[self._agent.context] = context
-        if (broken := self.fault()) is not None:
-            await self._suffer(broken)
-        if self._threads is None:
-            value = await self._agent.function(**arguments)
-        else:
-            value = await self._threads.run(partial(self._agent.function, **arguments))
-        if isinstance(value, Later | Reject):
-            fault = settle.declined(self._agent, value)
-            return settle.failed(task, fault, settle.usage_of(context.usd, context.tokens))
-        parts = settle.parts_of(self._agent, self._spec, value)
-        return settle.succeeded(task, parts, settle.usage_of(context.usd, context.tokens))
-
-    async def _suffer(self, fault: Break) -> None:
-        """Do what a fault does, before the function is called."""
-        if fault.kind == ERROR:
-            raise Broken(f"{fault.message} (broken on purpose)")
-        if fault.kind == SLOW:
-            await self._clock.sleep_ms(fault.delay_ms)
-        elif fault.kind == CRASH:
-            os._exit(CRASHED)
-        else:
-            await asyncio.Event().wait()
+    async def _call(self, attempt: Attempt) -> Event:
+        """The function's answer. If it may kill its process, it is called in another one, and killing that is one."""
+        task, cell = attempt.task, attempt.cell
+        if cell is None:
+            return await self._function.answer(task, attempt.context, self.fault())
+        order = Order(self._spec, self._where, task, self.fault())
+        try:
+            return await cell.answer(order, None if attempt.changes is None else attempt.changes.note)
+        except CellDied:
+            attempt.killed = True
+            return crash_loop(task, DEATHS_MAX)
 
     async def _call_mirrored(self, attempt: Attempt) -> Event:
         """A call whose answer is about to be kept: whoever repeats it will not repeat what it wrote on the board."""
-        answer = await self._call(attempt.task, attempt.context)
+        answer = await self._call(attempt)
         if attempt.changes is not None and (changes := attempt.changes.take()):
             await self._told(changes)
         return answer
@@ -219,9 +206,9 @@ class Caller:
         fault = settle.fault_of(error)
         if attempt.expired:
             fault = self._slow(attempt, "was cancelled")._replace(cls=fault.cls, stack=fault.stack)
-        context = attempt.context
-        usage = None if fault.code == "bad_usage" else settle.usage_of(context.usd, context.tokens)
-        return settle.failed(attempt.task, fault, usage)
+        if attempt.cell is not None:
+            return settle.failed(attempt.task, fault, None)  # what it spent there is not known
+        return failed(attempt.task, attempt.context, fault)
 
     def _slow(self, attempt: Attempt, what: str) -> Fault:
         if attempt.deadline:
@@ -241,8 +228,7 @@ class Caller:
         answer = None
         if not attempt.interrupted:
             fault = self._slow(attempt, f"did not end {self._grace_s:g} s after it was cancelled")
-            usage = settle.usage_of(attempt.context.usd, attempt.context.tokens)
-            answer = settle.failed(attempt.task, fault, usage)
+            answer = failed(attempt.task, attempt.context, fault)
             self._counts.failure(fault.code)
         self._left(attempt, answer)
         self._strayed()

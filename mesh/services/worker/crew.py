@@ -13,7 +13,8 @@ from mesh.core.topology import Topology
 from mesh.services.worker.attempt import CANCEL_GRACE_MS
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.shift import AgentShift
-from mesh.services.worker.solo import Solo
+from mesh.services.worker.suspects import Places
+from mesh.wire.cells import Cells
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.follow import ControlFollower
 from mesh.wire.ports import Board, Clock, Log
@@ -42,15 +43,18 @@ class Worker:
         strays_max: int = STRAYS_MAX,
         holder: str = "",
         away: bool = False,
+        cells: Cells | None = None,
     ) -> None:
         """`holder` names the process: work that was begun under the same name has not died with another one. `away`:
-        this is a new beginning, since the log was away: whoever was at work has not died of a task."""
-        solo, holder = Solo(), holder or token_hex(8)
+        this is a new beginning, since the log was away: whoever was at work has not died of a task. `cells`: where a
+        task that may kill its process is called; None: here."""
+        holder = holder or token_hex(8)
+        places, self._cells = Places(), cells
         self._strays_max = strays_max
         self._spent = asyncio.Event()
         self.shifts: Mapping[str, AgentShift] = {
             name: AgentShift(
-                *(log, board, topology, topology.agents[name], agent, clock, solo),
+                *(log, board, topology, topology.agents[name], agent, clock, places, cells),
                 records_max=records_max,
                 session_timeout_ms=session_timeout_ms,
                 drain_timeout_ms=drain_timeout_ms,
@@ -74,6 +78,18 @@ class Worker:
         Raises WorkerSpent, after the same end, when too many calls were given up and go on: the process should be
         started anew.
         """
+        try:
+            await self._run(stop)
+        finally:
+            if self._cells is not None:
+                await self._cells.close()
+        if self._spent.is_set():
+            raise WorkerSpent(
+                f"{self.strays} calls of agents were given up and go on all the same, at most {self._strays_max} may",
+                remedy="Start this process again; let the agents end when they are cancelled",
+            )
+
+    async def _run(self, stop: asyncio.Event) -> None:
         ending = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             following = group.create_task(self._control.run(), name="follow control")
@@ -84,11 +100,6 @@ class Worker:
             ending.set()
             for each in (*told, following):
                 each.cancel()
-        if self._spent.is_set():
-            raise WorkerSpent(
-                f"{self.strays} calls of agents were given up and go on all the same, at most {self._strays_max} may",
-                remedy="Start this process again; let the agents end when they are cancelled",
-            )
 
     async def wait_ready(self) -> None:
         """Returns when every agent here has joined its group and heard of its partitions."""

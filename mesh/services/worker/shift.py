@@ -3,22 +3,22 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from mesh.core import settle
 from mesh.core.agent import Agent
 from mesh.core.crashes import Watch, decode
 from mesh.core.errors import Fenced
-from mesh.core.event import Event, Fault
+from mesh.core.event import Event
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import inbox_record
 from mesh.core.topology import AgentSpec, Topology
 from mesh.services.worker.attempt import Attempt, Caller
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
+from mesh.services.worker.function import crash_loop
 from mesh.services.worker.held import Held, Work
 from mesh.services.worker.misfit import task_in
 from mesh.services.worker.outbox import Outbox
-from mesh.services.worker.solo import Solo
-from mesh.services.worker.suspects import Suspects
+from mesh.services.worker.suspects import Places, Suspects
+from mesh.wire.cells import Cells
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.lanes import Lanes
 from mesh.wire.mirror import is_mirrored
@@ -45,7 +45,8 @@ class AgentShift:
         spec: AgentSpec,
         agent: Agent,
         clock: Clock,
-        solo: Solo,
+        places: Places,
+        cells: Cells | None,
         *,
         records_max: int,
         session_timeout_ms: int,
@@ -61,7 +62,7 @@ class AgentShift:
         self.ready = asyncio.Event()
         self.held = False
         """Stopped by somebody: nothing is begun."""
-        self._log, self._topology, self._clock, self._solo = log, topology, clock, solo
+        self._log, self._topology, self._clock = log, topology, clock
         self._spec, self._holder, self._away = spec, holder, away
         self._group = f"{topology.prefix}.{spec.name}"
         self._spans = Spans()
@@ -80,9 +81,8 @@ class AgentShift:
         )
         self._commits, self._news = asyncio.Lock(), asyncio.Event()
         self._suspects = Suspects(
-            solo,
+            *(agent, places, cells),
             changes=self._outbox.changes,
-            commit=self._commit,
             say=self._say,
             do=self._do,
             condemn=self._condemn,
@@ -204,7 +204,7 @@ class AgentShift:
         if died := [held for held in partitions if held.watch.died]:
             self.counts.deaths += 1
             suspected = sum(held.watch.suspected for held in died)
-            _log.warning("a worker died", agent=self.name, partitions=len(died), begun_alone_now=suspected)
+            _log.warning("a worker died", agent=self.name, partitions=len(died), begun_apart_now=suspected)
         # That we are at work must stand in the log before anything begins.
         while (live := [held for held in partitions if held.live]) and not await self._commit(live):
             await self._clock.sleep_ms(COMMIT_EVERY_MS)
@@ -255,7 +255,7 @@ class AgentShift:
 
     async def _handle(self, work: Work) -> None:
         """Run one task to an answer. Never raises for what the task does."""
-        solo, held, offset = self._solo, work.held, work.record.offset
+        held, offset = work.held, work.record.offset
         if self._ending():
             return  # what began now would be suspected to be why
         if held.before is not None and held.live and await held.answered_before(offset):
@@ -269,16 +269,7 @@ class AgentShift:
             await self._claim(held, offset)
         if not held.live:
             return  # revoked before it began: the new owner has it
-        if solo.wanted:
-            await solo.enter()
-        else:
-            solo.inside += 1
-        attempt = Attempt(work, solo.leave, self._outbox.changes())
-        try:
-            await self._do(attempt)
-        finally:
-            if not attempt.abandoned:
-                solo.leave()
+        await self._do(Attempt(work, self._outbox.changes()))
 
     async def _claim(self, held: Held, offset: int) -> None:
         """Returns when the log says that this record may be in work here, or when the partition is lost."""
@@ -325,7 +316,8 @@ class AgentShift:
     def _left(self, attempt: Attempt, event: Event | None) -> None:
         """An attempt was abandoned: its slot is free, its task answered, or kept for later."""
         self.lanes.abandon(attempt.runner, keep=event is None)
-        attempt.leave()
+        if attempt.leave is not None:
+            attempt.leave()
         if event is None:
             self._outbox.tell(attempt.written())
             attempt.work.held.open -= 1
@@ -339,11 +331,8 @@ class AgentShift:
             self.counts.misfits += 1
             self._outbox.put(task, work)
             return
-        text = f"{deaths} processes of {self.name} died when they had begun this or were about to, the last one alone"
-        event = settle.failed(task, Fault("crash_loop", text, retryable=False), None)
         self.counts.failure("crash_loop")
-        _log.warning("a task kills its process; it is not begun again", agent=self.name, run=task.run_id, task=task.id)
-        self._outbox.put(inbox_record(event, self._topology), work)
+        self._outbox.put(inbox_record(crash_loop(task, deaths), self._topology), work)
 
     def _acknowledged(self, work: Work) -> None:
         """A task is finished when its answer is durable, and not before."""

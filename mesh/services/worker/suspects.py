@@ -1,68 +1,108 @@
-"""Records that may have been in work when a worker died: begun marked, or alone, or not at all. See `core.crashes`."""
+"""Records that may have been in work when a worker died: begun marked, or apart, or not at all. See `core.crashes`."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Callable
 
-from mesh.core.crashes import ALONE_FROM, DEATHS_MAX
+from mesh.core.agent import Agent
+from mesh.core.crashes import APART_FROM, DEATHS_MAX, MARKED_MAX
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.changes import Changes
 from mesh.services.worker.held import Held, Work
-from mesh.services.worker.solo import Solo
+from mesh.wire.cells import Cells
 
 
-class Commit(Protocol):
-    """Says what is new of partitions; False: they are not all ours any more."""
+class Places:
+    """Who may be marked at once in a process: so many, or a single one who is suspected more. First come, first in."""
 
-    async def __call__(self, partitions: Iterable[Held], *, working: bool = True) -> bool: ...
+    def __init__(self) -> None:
+        self.free = MARKED_MAX
+        self._turn, self._given = asyncio.Lock(), asyncio.Event()
+
+    async def take(self, number: int) -> None:
+        """Wait for so many places."""
+        async with self._turn:
+            while self.free < number:
+                self._given.clear()
+                await self._given.wait()
+            self.free -= number
+
+    def give(self, number: int) -> None:
+        """Back."""
+        self.free += number
+        self._given.set()
 
 
 class Suspects:
-    """Those of one agent. `say` commits until it is taken, and is False when the partition is lost; `do` runs an
-    attempt to its answer, `condemn` answers a record that is not begun again with the number of deaths, `news` hears
-    that there is something to commit. Nothing is taken back while all of this is `ending` for an error: what was in
-    work may be why."""
+    """Those of one agent. `places` are shared by all agents of the process; `cells`: None, or where it begins who is
+    suspected twice. `say` commits until it is taken, and is False when the partition is lost; `do` runs an attempt
+    to its answer, `condemn` answers a record that is not begun again with the number of deaths, `news` hears that there
+    is something to commit. Nothing is taken back while all of this is `ending` for an error: what was in work may be
+    why.
+    """
 
     def __init__(
         self,
-        solo: Solo,
+        agent: Agent,
+        places: Places,
+        cells: Cells | None,
         *,
         changes: Callable[[], Changes | None],
-        commit: Commit,
         say: Callable[[Held], Awaitable[bool]],
         do: Callable[[Attempt], Awaitable[None]],
         condemn: Callable[[Work, int], None],
         news: Callable[[], None],
         ending: Callable[[], bool],
     ) -> None:
-        self._solo, self._changes = solo, changes
-        self._commit, self._say = commit, say
+        self._where, self._places = agent.where, places
+        self._cells = cells if cells is not None and cells.takes(agent) else None
+        self._changes, self._say = changes, say
         self._do, self._condemn, self._news, self._ending = do, condemn, news, ending
 
     async def handle(self, work: Work) -> None:
-        """Run one of them to an answer: marked before it begins, the more suspicious alone."""
-        held, watch, offset = work.held, work.held.watch, work.record.offset
-        suspicion = watch.suspicion(offset)
+        """Run one of them to an answer."""
+        suspicion = work.held.watch.suspicion(work.record.offset)
         if suspicion >= DEATHS_MAX:
             self._condemn(work, suspicion)
-            return
-        alone = suspicion >= ALONE_FROM
-        await (self._solo.enter_alone() if alone else self._solo.enter_marked())
+        elif suspicion >= APART_FROM and self._cells is not None:
+            await self._apart(work, self._cells)
+        else:
+            await self._marked(work, 1 if suspicion < APART_FROM else MARKED_MAX)
+
+    async def _apart(self, work: Work, cells: Cells) -> None:
+        """In a process of its own. It bears no mark: should this process die meanwhile, it was not for that."""
+        async with cells.one(self._where) as cell:
+            if not work.held.live:
+                return  # lost while it waited
+            attempt = Attempt(work, self._changes(), cell=cell)
+            await self._do(attempt)
+            if attempt.killed:
+                work.held.watch.convict(work.record.offset)
+            else:
+                self._cleared(attempt)
+            self._news()
+
+    async def _marked(self, work: Work, places: int) -> None:
+        """Here, once the log says that it begins. A death blames all that are marked: so they are few, or one."""
+        held, watch, offset = work.held, work.held.watch, work.record.offset
+        await self._places.take(places)
 
         def leave() -> None:
             if not self._ending():
                 watch.unmark(offset)
                 self._news()
-            (self._solo.leave_alone if alone else self._solo.leave_marked)()
+            self._places.give(places)
 
-        attempt = Attempt(work, leave, self._changes())
+        attempt = Attempt(work, self._changes(), leave=leave)
         try:
-            watch.mark(offset, alone=alone)
+            watch.mark(offset)
             if await self._say(held):
                 await self._do(attempt)
-                if not attempt.abandoned and not self._ending():
-                    watch.ended(offset)
-                    for working in (True, False) if alone else ():  # also while it is handed over: nobody who
-                        await self._commit([held], working=working)  # begins now is to be mistaken for it
+                self._cleared(attempt)
         finally:
             if not attempt.abandoned:
                 leave()
+
+    def _cleared(self, attempt: Attempt) -> None:
+        """It has ended, and killed nobody."""
+        if not attempt.abandoned and not self._ending():
+            attempt.work.held.watch.ended(attempt.work.record.offset)

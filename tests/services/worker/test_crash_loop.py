@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from mesh.core.event import Event
 from mesh.wire.ports import Log
 from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, settled
-from tests.services.worker.child import CANCELS_ALL
 from tests.services.worker.desk import TOPOLOGY, answers, task, until
+from tests.services.worker.killers import CANCELS_ALL
 
 ROOT = Path(__file__).parents[3]
 TOPIC = TOPOLOGY.tasks("echo")
@@ -26,11 +27,11 @@ TOPIC = TOPOLOGY.tasks("echo")
 class Workers:
     """Processes that are started again when they die."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, where: str = "apart") -> None:
         self.file, self.starts = folder / "mesh.db", folder / "starts"
         self.deaths = 0
         self.pids: dict[int, int] = {}
-        self._number = number
+        self._number, self._where = number, where
         self._stopping = False
         self._killed: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -45,7 +46,9 @@ class Workers:
     async def _keep(self, number: int) -> None:
         while not self._stopping:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.services.worker.child", str(self.file), str(self.starts)), cwd=ROOT
+                *(sys.executable, "-m", "tests.services.worker.child", str(self.file), self._where),
+                cwd=ROOT,
+                env={**os.environ, "STARTS": str(self.starts)},
             )
             self.pids[number] = process.pid
             code = await process.wait()
@@ -80,25 +83,27 @@ async def test_a_task_that_ends_its_process_in_good_order_is_found_like_any_othe
     async with Workers(tmp_path, 1).running() as workers:
         found = {a.task_id: a for a in await answers_of(log, numbers)}
         await settled(log, "mesh.echo", TOPIC)
-    assert (workers.begun[CANCELS_ALL], workers.deaths) == (3, 3)
+    assert (workers.begun[CANCELS_ALL], workers.deaths) == (3, 2)
     killer = found.pop(f"t{CANCELS_ALL}")
     assert killer.fault is not None
     assert killer.fault.code == "crash_loop"
     assert {a.kind for a in found.values()} == {"succeeded"}
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    ("number", "where", "deaths"), [(1, "apart", 2), (2, "apart", 2), (1, "here", 3), (2, "here", 3)]
+)
 async def test_a_task_that_kills_its_process_is_begun_three_times_and_the_others_are_done(
-    log: Log, tmp_path: Path, number: int
+    log: Log, tmp_path: Path, number: int, where: str, deaths: int
 ) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))
     numbers = [*range(1, 60), -1, *range(60, 100)]
     await append(log, *(task(n) for n in numbers))
-    async with Workers(tmp_path, number).running() as workers:
+    async with Workers(tmp_path, number, where).running() as workers:
         found = {a.task_id: a for a in await answers_of(log, numbers)}
         await settled(log, "mesh.echo", TOPIC)
     assert workers.begun[-1] == 3
-    assert workers.deaths == 3
+    assert workers.deaths == deaths
     killer = found.pop("t-1")
     assert killer.fault is not None
     assert (killer.kind, killer.fault.code, killer.fault.retryable) == ("failed", "crash_loop", False)
@@ -136,6 +141,26 @@ async def test_a_process_that_is_killed_once_makes_nothing_slower_and_nobody_sus
         # Each takes a second. One after another, they would take sixteen.
         assert asyncio.get_running_loop().time() - before_s < 8
     assert set(workers.begun.values()) == {2}
+
+
+async def test_processes_that_are_killed_from_outside_again_and_again_make_no_task_a_killer(
+    log: Log, tmp_path: Path
+) -> None:
+    await log.create_topics(topic_specs(TOPOLOGY))
+    numbers = list(range(2_000, 2_012))
+    await append(log, *(task(n)._replace(partition=0) for n in numbers))
+    async with Workers(tmp_path, 1).running() as workers:
+        for _ in range(3):
+            begun, deaths = workers.begun.total(), workers.deaths
+            await until(partial(_more, workers, begun, deaths))
+            workers.kill(0)
+            await until(partial(_more, workers, 0, deaths + 1))
+        assert {a.kind for a in await answers_of(log, numbers)} == {"succeeded"}
+
+
+def _more(workers: Workers, begun: int, deaths: int) -> bool:
+    """Whether more has begun, and so many have died."""
+    return workers.begun.total() > begun and workers.deaths >= deaths
 
 
 async def answers_of(log: Log, numbers: list[int]) -> list[Event]:

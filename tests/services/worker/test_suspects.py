@@ -1,35 +1,68 @@
-"""Suspects are begun marked, or alone, or not at all; what the log says of them comes first."""
+"""Suspects are begun marked, or apart, or not at all; what the log says of them comes first."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
-from mesh.core.crashes import Marks, Watch, decode
+from mesh import Payload
+from mesh.core.agent import Agent, describe
+from mesh.core.crashes import DEATHS_MAX, MARKED_MAX, Marks, Watch, decode
+from mesh.core.event import Event
+from mesh.core.mirror import Change
 from mesh.core.record import StoredRecord, TopicPartition
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.held import Held, Work
-from mesh.services.worker.solo import Solo
-from mesh.services.worker.suspects import Suspects
+from mesh.services.worker.suspects import Places, Suspects
+from mesh.wire.cells import Order
 
 ENDS_ALL = 4
 PLACE = TopicPartition("mesh.tasks.echo", 0)
 
 
+class Ask(Payload, type="ask"):
+    n: int
+
+
+async def echo(ask: Ask) -> None: ...
+
+
+class Cells:
+    """Places that are only spoken of."""
+
+    def __init__(self, desk: "Desk") -> None:
+        self.desk = desk
+
+    def takes(self, agent: Agent) -> bool:
+        return agent.function is echo
+
+    @asynccontextmanager
+    async def one(self, where: str) -> AsyncIterator["Cells"]:
+        self.desk.told.append(f"cell for {where.partition(':')[2]}")
+        await asyncio.sleep(0)
+        yield self
+        self.desk.told.append("cell free")
+
+    async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...
+
+
 class Desk:
     """One partition with suspects, and everything that happened to them, in order."""
 
-    def __init__(self, found: Marks) -> None:
+    def __init__(self, found: Marks, function: Callable[..., object] = echo) -> None:
         self.held = Held(PLACE)
         self.held.begin(Watch(found, place=0, end=10), 0)
-        self.solo = Solo()
+        self.marks = Places()
         self.told: list[str] = []
         self.fenced = 0
-        self.ending = False
+        self.ending = self.kills = False
         self.suspects = Suspects(
-            self.solo,
+            *(describe(function), self.marks, Cells(self)),
             changes=lambda: None,
-            commit=self.commit,
             say=self.say,
             do=self.do,
             condemn=lambda work, deaths: self.told.append(f"condemn {work.record.offset} {deaths}"),
@@ -37,27 +70,27 @@ class Desk:
             ending=lambda: self.ending,
         )
 
-    async def commit(self, partitions: Iterable[Held], *, working: bool = True) -> bool:
+    async def commit(self, held: Held) -> bool:
         if self.fenced:
             self.fenced -= 1
             self.told.append("fenced")
             return False
-        for held in partitions:
-            if held.live is working and (saying := held.saying(working=working)):
-                marks = decode(saying.commit.metadata, saying.commit.offset)
-                self.told.append(f"marked {sorted(marks.marked)}{' alone' if marks.alone else ''}")
-                held.was_said(saying)
+        if saying := held.saying(working=True):
+            marks = decode(saying.commit.metadata, saying.commit.offset)
+            self.told.append(f"marked {sorted(marks.marked)}")
+            held.was_said(saying)
         return True
 
     async def say(self, held: Held) -> bool:
-        while held.live and not await self.commit([held]):  # noqa: ASYNC110  # as the shift does
+        while held.live and not await self.commit(held):  # noqa: ASYNC110  # as the shift does
             await asyncio.sleep(0)
         return held.live
 
     async def do(self, attempt: Attempt) -> None:
-        self.told.append(f"do {attempt.work.record.offset}")
+        self.told.append(f"do {attempt.work.record.offset}{'' if attempt.cell is None else ' apart'}")
         await asyncio.sleep(0)
         self.ending = attempt.work.record.offset == ENDS_ALL
+        attempt.killed = self.kills
 
     async def handle(self, offset: int) -> list[str]:
         self.told.clear()
@@ -66,20 +99,34 @@ class Desk:
         return self.told
 
 
-FOUND = Marks(True, 8, 8, frozenset({3}), False, {5: 3})
+FOUND = Marks(True, 8, 8, frozenset({3}), {5: 3})
 """All below 8 may have been begun; 3 was marked at a second death; 5 was there at three."""
 
 
 async def test_a_suspect_is_marked_in_the_log_before_it_begins() -> None:
     desk = Desk(FOUND)
     assert await desk.handle(1) == ["marked [1]", "do 1", "news"]
-    assert desk.solo.inside == 0
+    assert desk.marks.free == MARKED_MAX
 
 
-async def test_what_was_marked_at_a_death_is_begun_alone_and_cleared_at_once() -> None:
+async def test_what_was_marked_at_a_death_is_begun_apart_without_a_mark_and_cleared() -> None:
     desk = Desk(FOUND)
-    assert await desk.handle(3) == ["marked [3] alone", "do 3", "marked []", "news"]
+    assert await desk.handle(3) == ["cell for echo", "do 3 apart", "news", "cell free"]
     assert desk.held.watch.suspicion(3) == 1
+
+
+async def test_who_kills_its_cell_is_not_begun_again_though_its_answer_was_lost() -> None:
+    desk = Desk(FOUND)
+    desk.kills = True
+    assert await desk.handle(3) == ["cell for echo", "do 3 apart", "news", "cell free"]
+    heir = Watch(decode(desk.held.watch.metadata(0), 0), place=0, end=10)
+    assert heir.suspicion(3) == DEATHS_MAX
+
+
+async def test_a_function_that_no_other_process_could_find_is_begun_here_and_marked() -> None:
+    async def hidden(ask: Ask) -> None: ...
+
+    assert await Desk(FOUND, hidden).handle(3) == ["marked [3]", "do 3", "news"]
 
 
 async def test_what_was_there_at_three_deaths_is_not_begun() -> None:
@@ -104,5 +151,34 @@ async def test_nothing_begins_of_a_partition_that_was_lost_meanwhile(offset: int
     desk = Desk(FOUND)
     desk.held.live = False
     assert "do" not in " ".join(await desk.handle(offset))
-    async with asyncio.timeout(5):
-        await desk.solo.enter_alone()  # nobody is left inside
+    assert desk.marks.free == MARKED_MAX
+
+
+async def test_only_so_many_are_marked_at_once_or_a_single_one() -> None:
+    places = Places()
+    for _ in range(MARKED_MAX):
+        await places.take(1)
+    alone = asyncio.create_task(places.take(MARKED_MAX))
+    await asyncio.sleep(0)
+    late = asyncio.create_task(places.take(1))
+    for _ in range(MARKED_MAX):
+        await asyncio.sleep(0)
+        assert not alone.done()
+        places.give(1)
+    await alone
+    await asyncio.sleep(0)
+    assert not late.done()
+    places.give(MARKED_MAX)
+    await late
+    assert places.free == MARKED_MAX - 1
+
+
+async def test_who_gives_up_waiting_keeps_nobodys_place() -> None:
+    places = Places()
+    await places.take(2)
+    waiting = [asyncio.create_task(places.take(MARKED_MAX)) for _ in range(2)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert places.free == MARKED_MAX - 2

@@ -1,0 +1,84 @@
+"""One call of an agent's function: a task in, its answer out. No time, no thread and no process is watched here."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from functools import partial
+
+from mesh.context import Context
+from mesh.core import settle
+from mesh.core.agent import Agent, Later, Reject
+from mesh.core.chaos import CRASH, ERROR, SLOW, Break, Broken
+from mesh.core.event import Event, Fault
+from mesh.core.mirror import Change
+from mesh.core.topology import AgentSpec
+from mesh.wire.diagnostics import diagnostics
+from mesh.wire.ports import Board, Clock
+from mesh.wire.threads import Threads
+
+CRASHED = 137
+"""Exit code of a process that was made to crash: that of one killed with -9."""
+_log = diagnostics("worker")
+
+
+class Function:
+    """Of one agent. `threads` for a function that blocks."""
+
+    def __init__(self, spec: AgentSpec, agent: Agent, clock: Clock, threads: Threads | None) -> None:
+        self._spec, self._agent = spec, agent
+        self._clock, self._threads = clock, threads
+
+    async def answer(self, task: Event, context: Context, broken: Break | None) -> Event:
+        """What the function says to a task, as an event; raises what it raises. `broken`: on purpose, just now."""
+        arguments = settle.arguments(self._agent, task)
+        if self._agent.context is not None:
+            arguments[self._agent.context] = context
+        if broken is not None:
+            await self._suffer(broken)
+        if self._threads is None:
+            value = await self._agent.function(**arguments)
+        else:
+            value = await self._threads.run(partial(self._agent.function, **arguments))
+        if isinstance(value, Later | Reject):
+            return failed(task, context, settle.declined(self._agent, value))
+        parts = settle.parts_of(self._agent, self._spec, value)
+        return settle.succeeded(task, parts, settle.usage_of(context.usd, context.tokens))
+
+    async def _suffer(self, fault: Break) -> None:
+        """Do what a fault does, before the function is called."""
+        if fault.kind == ERROR:
+            raise Broken(f"{fault.message} (broken on purpose)")
+        if fault.kind == SLOW:
+            await self._clock.sleep_ms(fault.delay_ms)
+        elif fault.kind == CRASH:
+            os._exit(CRASHED)
+        else:
+            await asyncio.Event().wait()
+
+
+def context_of(task: Event, board: Board, changed: Callable[[Change], None] | None) -> Context:
+    """What the function of a task gets beside its event."""
+    return Context(
+        agent=task.agent,
+        run_id=task.run_id,
+        task_id=task.task_id,
+        attempt=task.attempt,
+        depth=task.depth,
+        path=task.path,
+        deadline_ms=task.expiry_ms,
+        board=board,
+        changed=changed,
+    )
+
+
+def failed(task: Event, context: Context, fault: Fault) -> Event:
+    """The answer of a task that did not go well, with what it spent all the same."""
+    usage = None if fault.code == "bad_usage" else settle.usage_of(context.usd, context.tokens)
+    return settle.failed(task, fault, usage)
+
+
+def crash_loop(task: Event, deaths: int) -> Event:
+    """The answer of a task that was in flight at so many deaths, the last one its own."""
+    _log.warning("a task kills its process; it is not begun again", agent=task.agent, run=task.run_id, task=task.id)
+    text = f"{deaths} processes of {task.agent} died when they had begun this or were about to"
+    return settle.failed(task, Fault("crash_loop", text, retryable=False), None)

@@ -1,0 +1,269 @@
+"""Cells: child processes in which a task that may kill its process is called, one at a time.
+
+The death of a cell with one task in it is certain evidence, and nothing else dies with it. A cell is begun when one is
+needed, serves one task after another, and ends when nobody wanted it for a while, or with its worker: its orders come
+by its standard input, and at their end it goes (`mesh.cell`). What it is told and what it says is pickled: both ends
+are this program, and nobody else holds the pipes.
+"""
+
+import asyncio
+import os
+import pickle
+import struct
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from mesh.core.agent import Agent
+from mesh.core.chaos import Break
+from mesh.core.event import Event
+from mesh.core.mirror import Change
+from mesh.core.topology import AgentSpec
+from mesh.wire.diagnostics import diagnostics
+
+CELLS_MAX = 8
+"""Cells of a worker at once. Each costs as much memory as a worker does that has done nothing."""
+IDLE_S = 10.0
+BEGIN_TIMEOUT_S = 60.0
+"""A cell must have loaded its agent within this."""
+BEGIN_AGAIN_S = 5.0
+GONE_TIMEOUT_S = 2.0
+_LENGTH = struct.Struct(">I")
+_log = diagnostics("worker")
+
+
+class Order(NamedTuple):
+    """A task for a cell. `where`: its function, as `module:name`; `broken`: on purpose, just now."""
+
+    spec: AgentSpec
+    where: str
+    task: Event
+    broken: Break | None
+
+
+class CellDied(Exception):
+    """The process ended with the task in it. `code` is its exit code, negative for a signal."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
+
+
+class Cell(Protocol):
+    """A place where a task may die."""
+
+    async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
+        """What the function says. `changed` is told of what it writes on the board. Cancelled, the call is killed.
+        Raises CellDied."""
+        ...
+
+
+class Cells(Protocol):
+    """All that a worker may have."""
+
+    def takes(self, agent: Agent) -> bool:
+        """Whether another process could find this function."""
+        ...
+
+    def one(self, where: str) -> AbstractAsyncContextManager[Cell]:
+        """A cell that has loaded the function `where`, once one is free."""
+        ...
+
+    async def close(self) -> None:
+        """End them."""
+        ...
+
+
+def frame(told: Any) -> bytes:
+    """As it goes through a pipe."""
+    body = pickle.dumps(told)
+    return _LENGTH.pack(len(body)) + body
+
+
+def read_frame(pipe: BinaryIO) -> Any:
+    """The next thing told. Raises EOFError at the end."""
+    head = pipe.read(_LENGTH.size)
+    body = pipe.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else b""
+    if not body:
+        raise EOFError
+    return pickle.loads(body)  # from the process that began this one
+
+
+def find(where: str) -> object:
+    """What stands under `module:name` among the modules that are loaded, or None."""
+    module, _, name = where.partition(":")
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+class CellProcesses:
+    """Cells as processes of their own. `facts` are what `mesh.cell` is told at first."""
+
+    def __init__(self, *facts: Any, number: int = CELLS_MAX, idle_s: float = IDLE_S) -> None:
+        self._facts, self._idle_s = facts, idle_s
+        self._places = asyncio.Semaphore(number)
+        self._idle: list[_CellProcess] = []
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """Processes that wait for a task."""
+        return [cell.pid for cell in self._idle]
+
+    def takes(self, agent: Agent) -> bool:
+        """See Cells. A function within another one, or of the program that was started itself, is not found again."""
+        return not agent.where.startswith("__main__:") and find(agent.where) is agent.function
+
+    @asynccontextmanager
+    async def one(self, where: str) -> AsyncIterator["_CellProcess"]:
+        """See Cells. Begins it again and again while it cannot be begun: that says nothing of any task."""
+        async with self._places:
+            cell = await self._ready(where)
+            try:
+                yield cell
+            finally:
+                self._put_back(cell)
+
+    async def close(self) -> None:
+        """See Cells."""
+        for cell in list(self._idle):
+            self._end(cell)
+        if self._ending:
+            await asyncio.gather(*self._ending)
+
+    async def _ready(self, where: str) -> "_CellProcess":
+        while True:
+            try:
+                async with asyncio.timeout(BEGIN_TIMEOUT_S):
+                    return await self._rested(where) or await self._loaded(where, await _CellProcess.begin(self._facts))
+            except (OSError, CellDied, TimeoutError) as error:
+                reason = str(error) or f"it was not ready in {BEGIN_TIMEOUT_S:g} s"
+                _log.warning("a process for a suspected task cannot be begun", reason=reason, again_in_s=BEGIN_AGAIN_S)
+                await asyncio.sleep(BEGIN_AGAIN_S)
+
+    async def _rested(self, where: str) -> "_CellProcess | None":
+        while self._idle:
+            cell = self._idle.pop()
+            cell.closing.cancel()
+            with suppress(CellDied):  # somebody has killed it
+                return await self._loaded(where, cell)
+        return None
+
+    async def _loaded(self, where: str, cell: "_CellProcess") -> "_CellProcess":
+        try:
+            await cell.load(where)
+        except BaseException:
+            self._put_back(cell)
+            raise
+        return cell
+
+    def _put_back(self, cell: "_CellProcess") -> None:
+        """It may rest; or it died or has something to do that nobody waits for, and is killed."""
+        if cell.fit:
+            self._idle.append(cell)
+            cell.closing = asyncio.get_running_loop().call_later(self._idle_s, self._end, cell)
+        else:
+            cell.kill()
+            self._see_off(cell)
+
+    def _end(self, cell: "_CellProcess") -> None:
+        cell.closing.cancel()
+        self._idle.remove(cell)
+        self._see_off(cell)
+
+    def _see_off(self, cell: "_CellProcess") -> None:
+        task = asyncio.get_running_loop().create_task(cell.end(), name="end a cell")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+class _CellProcess:
+    """One of them."""
+
+    def __init__(self, process: Process, answers: asyncio.StreamReader, transport: asyncio.BaseTransport) -> None:
+        self._process, self._answers, self._transport = process, answers, transport
+        self.pid = process.pid
+        self.fit = True
+        """It lives and has nothing to do."""
+        self.closing: asyncio.TimerHandle
+
+    @classmethod
+    async def begin(cls, facts: Sequence[Any]) -> "_CellProcess":
+        """A new process. Raises OSError."""
+        reads, writes = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "mesh.cell", str(writes)),
+                stdin=PIPE,
+                pass_fds=[writes],
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reads)
+            raise
+        finally:
+            os.close(writes)
+        assert process.stdin is not None  # a pipe
+        answers = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(answers), os.fdopen(reads, "rb", buffering=0)
+        )
+        cell = cls(process, answers, transport)
+        process.stdin.write(frame((sys.path, *facts)))
+        return cell
+
+    async def load(self, where: str) -> None:
+        """Returns when the function can be called there. Raises CellDied."""
+        await self._ask(where, None)
+
+    async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
+        """See Cell."""
+        answer = await self._ask(order, changed)
+        assert isinstance(answer, Event)  # as an order is answered
+        return answer
+
+    async def end(self) -> None:
+        """Close its orders, and see that it goes."""
+        assert self._process.stdin is not None  # a pipe
+        self._process.stdin.close()
+        await self._gone()
+
+    def kill(self) -> None:
+        """At once."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def _ask(self, what: object, changed: Callable[[Change], None] | None) -> object:
+        self.fit = False
+        try:
+            await self._tell(what)
+            while True:
+                head = await self._answers.readexactly(_LENGTH.size)
+                told = pickle.loads(await self._answers.readexactly(_LENGTH.unpack(head)[0]))  # our child
+                if not isinstance(told, Change):
+                    self.fit = True
+                    return told
+                if changed is not None:
+                    changed(told)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise CellDied(await self._gone()) from None
+
+    async def _tell(self, what: object) -> None:
+        assert self._process.stdin is not None  # a pipe
+        self._process.stdin.write(frame(what))
+        await self._process.stdin.drain()
+
+    async def _gone(self) -> int:
+        """Its exit code, soon."""
+        try:
+            async with asyncio.timeout(GONE_TIMEOUT_S):
+                return await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            return await self._process.wait()
+        finally:
+            self._transport.close()

@@ -1,0 +1,56 @@
+"""Agents that do to their process what agents do."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from mesh import Context, Payload
+
+
+class Ask(Payload, type="ask"):
+    what: str
+
+
+class Told(Payload, type="told"):
+    pid: int
+    text: str = ""
+
+
+async def wild(ask: Ask, ctx: Context) -> Told | None:
+    """By word."""
+    match ask.what:
+        case "board":
+            await ctx.board.put("said", {"by": os.getpid()})
+            ctx.spend(usd="0.1")
+        case "exit":
+            os._exit(9)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "raise":
+            raise SystemExit(4)
+        case "hang":
+            await asyncio.Event().wait()
+        case "block":
+            time.sleep(600)  # noqa: ASYNC251  # as a careless one does
+        case "cancel":
+            for task in asyncio.all_tasks():
+                task.cancel()
+            await asyncio.Event().wait()
+        case "close":
+            os.closerange(3, 256)
+        case "read":
+            return Told(pid=os.getpid(), text=sys.stdin.read())
+        case "child":  # it outlives its parent
+            subprocess.Popen(("sleep", "5"), close_fds=False)  # noqa: ASYNC220
+            os._exit(9)
+    return Told(pid=os.getpid())
+
+
+def blocking(ask: Ask) -> Told:
+    """In a thread."""
+    if ask.what == "hang":
+        time.sleep(600)
+    return Told(pid=os.getpid(), text=ask.what)
