@@ -57,6 +57,8 @@ async def kill(producer: AIOKafkaProducer) -> None:
         await asyncio.wait([sender], timeout=0.2)
     accumulator = producer._message_accumulator
     batches = {batch for queue in accumulator._batches.values() for batch in queue} | accumulator._pending_batches
+    # One that was to be sent again waits in a queue, and the library looks for it among those under way when it ends.
+    accumulator._pending_batches |= batches
     accumulator.fail_all(errors.ProducerClosed())
     for batch in batches:
         for future in (batch.future, batch._drain_waiter):

@@ -1,68 +1,28 @@
-"""Which errors are verdicts, and how a producer ends."""
+"""What needs no broker: how a producer is ended."""
 
 import asyncio
-import time
+from typing import Any
 
 import pytest
-from aiokafka import errors
+from aiokafka import AIOKafkaProducer, errors
+from aiokafka.structs import TopicPartition
 
-from mesh.wire.kafka.codes import InvalidRecordError
-from mesh.wire.kafka.connection import Connection
-from mesh.wire.kafka.producer import kill, make, refusal
+from mesh.wire.kafka.producer import kill
 
-NOBODY = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=1_000)
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (errors.MessageSizeTooLargeError(), "too_large"),
-        (errors.RecordListTooLargeError(), "too_large"),
-        (errors.TopicAuthorizationFailedError("t"), "unauthorized"),
-        (errors.ClusterAuthorizationFailedError(), "unauthorized"),
-        (errors.InvalidTopicError(), "invalid"),
-        (errors.InvalidTimestampError(), "invalid"),
-        (errors.PolicyViolationError(), "invalid"),
-        (InvalidRecordError(), "invalid"),
-    ],
-)
-def test_what_the_broker_will_never_take_is_a_verdict(error: errors.KafkaError, code: str) -> None:
-    refused = refusal(error)
-    assert refused is not None
-    assert refused.code == code
-    assert refused.message
+PLACE = TopicPartition("t", 0)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        errors.OutOfOrderSequenceNumber(),
-        errors.ProducerFenced(),
-        errors.UnknownProducerId(),
-        errors.UnknownError(),
-        errors.KafkaTimeoutError(),
-        errors.KafkaConnectionError(),
-        errors.CorruptRecordException(),
-        errors.StaleLeaderEpochCodeError(),
-        asyncio.CancelledError(),
-    ],
-)
-def test_what_leaves_open_whether_it_was_appended_is_no_verdict(error: BaseException) -> None:
-    assert refusal(error) is None
-
-
-async def test_every_producer_waits_for_all_replicas() -> None:
-    for idempotent in (True, False):
-        producer = make(NOBODY, 1_000, idempotent=idempotent)
-        assert producer._sender._acks == -1
-        assert (producer._txn_manager is not None) is idempotent
-        await kill(producer)
-
-
-async def test_a_producer_that_never_connected_ends_at_once() -> None:
-    producer = make(NOBODY, 1_000)
-    with pytest.raises(errors.KafkaConnectionError):
-        await producer.start()
-    began = time.monotonic()
+async def test_a_batch_that_was_about_to_be_tried_again_is_told_without_a_word_on_the_screen() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1")
+    accumulator = producer._message_accumulator
+    builder = producer.create_batch()
+    builder.append(timestamp=None, key=b"k", value=b"v", headers=[])
+    future = await accumulator.add_batch(builder, PLACE, 1)
+    accumulator.reenqueue(accumulator._pop_batch(PLACE))
     await kill(producer)
-    assert time.monotonic() - began < 2
+    with pytest.raises(errors.ProducerClosed):
+        await future
+    await asyncio.sleep(0)
+    assert not complaints
