@@ -16,6 +16,8 @@ from mesh.wire.loop import append_all
 from mesh.wire.ports import Log
 
 APPENDS_MAX = 4
+STALLED_MS = 1_000
+"""With an append under way for so long the log is away, or as good as."""
 
 
 class Answer(NamedTuple):
@@ -39,6 +41,27 @@ class Outbox:
         self._none = asyncio.Event()
         self._none.set()
         self._unsent = 0
+        self._late: set[object] = set()
+        """Appends that are under way for too long."""
+        self._flows = asyncio.Event()
+        self._last = False
+
+    @property
+    def stalled(self) -> bool:
+        """The log takes nothing: what is begun now would most likely have to be done again."""
+        return bool(self._late)
+
+    async def flowing(self) -> bool:
+        """Wait until the log takes answers again. False: nothing more is to be begun."""
+        while self._late and not self._last:
+            self._flows.clear()
+            await self._flows.wait()
+        return not self._last
+
+    def last(self) -> None:
+        """Nothing more is to be begun."""
+        self._last = True
+        self._flows.set()
 
     def changes(self) -> Changes | None:
         """For one more attempt; None: nobody wants to know."""
@@ -83,7 +106,14 @@ class Outbox:
             await self._none.wait()
 
     async def _send(self, answers: Sequence[Answer]) -> None:
-        await append_all(self._log, [record for answer in answers for record in answer.records], self._topology)
+        this = object()
+        timer = asyncio.get_running_loop().call_later(STALLED_MS / 1000, self._late.add, this)
+        try:
+            await append_all(self._log, [record for answer in answers for record in answer.records], self._topology)
+        finally:
+            timer.cancel()
+            self._late.discard(this)
+            self._flows.set()
         for answer in answers:
             if answer.work is not None:
                 self._acknowledged(answer.work)

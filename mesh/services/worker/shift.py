@@ -258,6 +258,8 @@ class AgentShift:
         held, offset = work.held, work.record.offset
         if self._ending():
             return  # what began now would be suspected to be why
+        if self._outbox.stalled and not await self._outbox.flowing():
+            return
         if held.before is not None and held.live and await held.answered_before(offset):
             held.finish(offset)
             self._news.set()
@@ -369,6 +371,7 @@ class AgentShift:
     async def _drain(self) -> None:
         """Begin nothing new, let what runs end, send the last answers; all within deadlines."""
         self.lanes.hold()
+        self._outbox.last()
         try:
             async with asyncio.timeout(self._drain_timeout_ms / 1000):
                 await self.lanes.idle()

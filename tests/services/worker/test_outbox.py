@@ -1,16 +1,19 @@
 """Answers on their way to the log."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition
+from mesh.services.worker import outbox as module
 from mesh.services.worker.held import Held, Work
 from mesh.services.worker.outbox import Outbox
-from mesh.wire.ports import Log
+from mesh.wire.ports import Appended, Log
 from mesh.wiring import topic_specs
 from tests.services.conftest import read_all
-from tests.services.worker.desk import TOPOLOGY
+from tests.services.worker.desk import TOPOLOGY, until
 
 
 def work(offset: int) -> Work:
@@ -43,3 +46,41 @@ async def test_nothing_to_send_is_flushed_at_once(log: Log) -> None:
     outbox = Outbox(log, TOPOLOGY, lambda _: None)
     async with asyncio.timeout(1):
         await outbox.flushed()
+
+
+class Silent:
+    """A log that takes nothing until it is told to."""
+
+    url = "silent"
+
+    def __init__(self) -> None:
+        self.speaks = asyncio.Event()
+
+    async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
+        await self.speaks.wait()
+        return [Appended(0, n) for n in range(len(records))]
+
+
+async def test_while_the_log_takes_nothing_nothing_is_to_be_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STALLED_MS", 10)
+    silent = Silent()
+    outbox = Outbox(cast(Log, silent), TOPOLOGY, lambda _: None)
+    running = asyncio.create_task(outbox.run())
+    assert await outbox.flowing()
+    outbox.put(NewRecord(TOPOLOGY.inbox, b"k", b"{}"), work(0))
+    await until(lambda: outbox.stalled)
+    waiting = asyncio.create_task(outbox.flowing())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    silent.speaks.set()
+    assert await waiting
+    assert not outbox.stalled
+    silent.speaks.clear()
+    outbox.put(NewRecord(TOPOLOGY.inbox, b"k", b"{}"), work(1))
+    await until(lambda: outbox.stalled)
+    waiting = asyncio.create_task(outbox.flowing())
+    await asyncio.sleep(0)
+    outbox.last()
+    assert not await waiting
+    running.cancel()
+    await asyncio.wait((running,))
