@@ -56,7 +56,9 @@ class Facts:
                 tokens = event.usage.tokens if event.usage is not None else 10**9
                 of_run = self.tokens[event.run_id]
                 of_run[key] = max(tokens, of_run.get(key, 0))
-            if event.kind == FAILED and key not in self.failed:
+            # What a stranger says of an attempt before there is one is no failure of it.
+            begun = self.moments.get(key, moment) < moment
+            if event.kind == FAILED and begun and key not in self.failed:
                 self.failed[key] = event
                 self.later[event.task_id] += event.fault is not None and event.fault.code in UNTRIED
 
