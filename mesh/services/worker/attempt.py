@@ -36,7 +36,7 @@ class Attempt:
     """One piece of work in hand."""
 
     __slots__ = (
-        *("abandoned", "cell", "changes", "context", "deadline", "expired", "interrupted", "killed"),
+        *("abandoned", "cell", "changes", "context", "deadline", "expired", "interrupted"),
         *("leave", "runner", "task", "timer", "work"),
     )
 
@@ -57,8 +57,6 @@ class Attempt:
         """Lets others go on, if they wait for it; called by who began it, or when it is abandoned."""
         self.abandoned = False
         """Left alone: nobody waits for it any more."""
-        self.killed = False
-        """It has ended its cell."""
         self.interrupted = False
         """Cancelled not for what it did: it is to be done again."""
         self.expired = 0
@@ -182,7 +180,6 @@ class Caller:
         try:
             return await cell.answer(order, None if attempt.changes is None else attempt.changes.note)
         except CellDied:
-            attempt.killed = True
             return crash_loop(task, DEATHS_MAX)
 
     async def _call_mirrored(self, attempt: Attempt) -> Event:

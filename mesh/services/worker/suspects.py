@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable
 
 from mesh.core.agent import Agent
 from mesh.core.crashes import APART_FROM, DEATHS_MAX, MARKED_MAX
+from mesh.core.event import Event
+from mesh.core.mirror import Change
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.changes import Changes
 from mesh.services.worker.held import Held, Work
-from mesh.wire.cells import Cells
+from mesh.wire.cells import Cell, CellDied, Cells, Order
 
 
 class Places:
@@ -30,6 +32,25 @@ class Places:
         """Back."""
         self.free += number
         self._given.set()
+
+
+class Watched:
+    """A cell with a record in it. Should it die, the log hears of that before anybody hears the answer: whatever ends
+    this process then, nobody begins the record again."""
+
+    def __init__(self, cell: Cell, work: Work, say: Callable[[Held], Awaitable[bool]]) -> None:
+        self._cell, self._work, self._say = cell, work, say
+        self.died = False
+
+    async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
+        """As `Cell.answer`."""
+        try:
+            return await self._cell.answer(order, changed)
+        except CellDied:
+            self.died = True
+            self._work.held.watch.convict(self._work.record.offset)
+            await self._say(self._work.held)
+            raise
 
 
 class Suspects:
@@ -73,11 +94,10 @@ class Suspects:
         async with cells.one(self._where) as cell:
             if not work.held.live:
                 return  # lost while it waited
-            attempt = Attempt(work, self._changes(), cell=cell)
+            watched = Watched(cell, work, self._say)
+            attempt = Attempt(work, self._changes(), cell=watched)
             await self._do(attempt)
-            if attempt.killed:
-                work.held.watch.convict(work.record.offset)
-            else:
+            if not watched.died:
                 self._cleared(attempt)
             self._news()
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import pytest
 
@@ -15,7 +16,7 @@ from mesh.core.record import StoredRecord, TopicPartition
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.held import Held, Work
 from mesh.services.worker.suspects import Places, Suspects
-from mesh.wire.cells import Order
+from mesh.wire.cells import CellDied, Order
 
 ENDS_ALL = 4
 PLACE = TopicPartition("mesh.tasks.echo", 0)
@@ -45,7 +46,7 @@ class Cells:
         self.desk.told.append("cell free")
 
     async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
-        raise NotImplementedError
+        raise CellDied(9)
 
     async def close(self) -> None: ...
 
@@ -90,7 +91,10 @@ class Desk:
         self.told.append(f"do {attempt.work.record.offset}{'' if attempt.cell is None else ' apart'}")
         await asyncio.sleep(0)
         self.ending = attempt.work.record.offset == ENDS_ALL
-        attempt.killed = self.kills
+        if self.kills and attempt.cell is not None:
+            with suppress(CellDied):
+                await attempt.cell.answer(cast(Order, None), None)
+            self.told.append("answer")
 
     async def handle(self, offset: int) -> list[str]:
         self.told.clear()
@@ -115,10 +119,10 @@ async def test_what_was_marked_at_a_death_is_begun_apart_without_a_mark_and_clea
     assert desk.held.watch.suspicion(3) == 1
 
 
-async def test_who_kills_its_cell_is_not_begun_again_though_its_answer_was_lost() -> None:
+async def test_that_a_record_killed_its_cell_stands_in_the_log_before_its_answer() -> None:
     desk = Desk(FOUND)
     desk.kills = True
-    assert await desk.handle(3) == ["cell for echo", "do 3 apart", "news", "cell free"]
+    assert await desk.handle(3) == ["cell for echo", "do 3 apart", "marked []", "answer", "news", "cell free"]
     heir = Watch(decode(desk.held.watch.metadata(0), 0), place=0, end=10)
     assert heir.suspicion(3) == DEATHS_MAX
 
