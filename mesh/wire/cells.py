@@ -9,6 +9,7 @@ are this program, and nobody else holds the pipes.
 import asyncio
 import os
 import pickle
+import signal
 import struct
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -51,6 +52,16 @@ class CellDied(Exception):
         self.code = code
 
 
+class Unloadable(NamedTuple):
+    """What a cell says of a function that it cannot load. It ends then."""
+
+    reason: str
+
+
+class _NotBegun(Exception):
+    """No cell has loaded the function. Says nothing of any task."""
+
+
 class Cell(Protocol):
     """A place where a task may die."""
 
@@ -85,9 +96,10 @@ def frame(told: Any) -> bytes:
 def read_frame(pipe: BinaryIO) -> Any:
     """The next thing told. Raises EOFError at the end."""
     head = pipe.read(_LENGTH.size)
-    body = pipe.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else b""
-    if not body:
-        raise EOFError
+    number = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else -1
+    body = pipe.read(max(number, 0))
+    if len(body) != number:
+        raise EOFError  # in the middle, too: who told it was killed
     return pickle.loads(body)  # from the process that began this one
 
 
@@ -108,6 +120,9 @@ class CellProcesses:
         self._places = asyncio.Semaphore(number)
         self._idle: list[_CellProcess] = []
         self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._folder = os.getcwd()
+        """What relative paths in the facts mean; an agent may have gone elsewhere since."""
 
     @property
     def pids(self) -> Sequence[int]:
@@ -120,36 +135,46 @@ class CellProcesses:
 
     @asynccontextmanager
     async def one(self, where: str) -> AsyncIterator["_CellProcess"]:
-        """See Cells. Begins it again and again while it cannot be begun: that says nothing of any task."""
-        async with self._places:
-            cell = await self._ready(where)
-            try:
-                yield cell
-            finally:
-                self._put_back(cell)
+        """See Cells. Begins it again and again while it cannot be begun: that says nothing of any task. Whoever waits
+        for that keeps nobody from beginning another one."""
+        while True:
+            async with self._places:
+                cell = await self._ready(where)
+                if cell is not None:
+                    try:
+                        yield cell
+                    finally:
+                        self._put_back(cell)
+                    return
+            await asyncio.sleep(BEGIN_AGAIN_S)
 
     async def close(self) -> None:
         """See Cells."""
+        self._closed = True
         for cell in list(self._idle):
             self._end(cell)
         if self._ending:
             await asyncio.gather(*self._ending)
 
-    async def _ready(self, where: str) -> "_CellProcess":
-        while True:
-            try:
-                async with asyncio.timeout(BEGIN_TIMEOUT_S):
-                    return await self._rested(where) or await self._loaded(where, await _CellProcess.begin(self._facts))
-            except (OSError, CellDied, TimeoutError) as error:
-                reason = str(error) or f"it was not ready in {BEGIN_TIMEOUT_S:g} s"
-                _log.warning("a process for a suspected task cannot be begun", reason=reason, again_in_s=BEGIN_AGAIN_S)
-                await asyncio.sleep(BEGIN_AGAIN_S)
+    async def _ready(self, where: str) -> "_CellProcess | None":
+        """None: it cannot be begun."""
+        try:
+            async with asyncio.timeout(BEGIN_TIMEOUT_S):
+                return await self._rested(where) or await self._loaded(where, await self._begun())
+        except (OSError, CellDied, _NotBegun, TimeoutError) as error:
+            reason = str(error) or f"it was not ready in {BEGIN_TIMEOUT_S:g} s"
+            what = "a process for a suspected task cannot be begun"
+            _log.warning(what, function=where, reason=reason, again_in_s=BEGIN_AGAIN_S)
+            return None
+
+    async def _begun(self) -> "_CellProcess":
+        return await _CellProcess.begin(self._facts, self._folder)
 
     async def _rested(self, where: str) -> "_CellProcess | None":
         while self._idle:
             cell = self._idle.pop()
             cell.closing.cancel()
-            with suppress(CellDied):  # somebody has killed it
+            with suppress(CellDied, _NotBegun):  # somebody has killed it; or a new one can load it
                 return await self._loaded(where, cell)
         return None
 
@@ -163,7 +188,7 @@ class CellProcesses:
 
     def _put_back(self, cell: "_CellProcess") -> None:
         """It may rest; or it died or has something to do that nobody waits for, and is killed."""
-        if cell.fit:
+        if cell.fit and not self._closed:
             self._idle.append(cell)
             cell.closing = asyncio.get_running_loop().call_later(self._idle_s, self._end, cell)
         else:
@@ -189,18 +214,20 @@ class _CellProcess:
         self.pid = process.pid
         self.fit = True
         """It lives and has nothing to do."""
+        self._buried = False
         self.closing: asyncio.TimerHandle
 
     @classmethod
-    async def begin(cls, facts: Sequence[Any]) -> "_CellProcess":
+    async def begin(cls, facts: Sequence[Any], folder: str) -> "_CellProcess":
         """A new process. Raises OSError."""
         reads, writes = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "mesh.cell", str(writes)),
+                *(sys.executable, "-m", "mesh.cell", str(writes), str(os.getpid())),
                 stdin=PIPE,
                 pass_fds=[writes],
                 start_new_session=True,
+                cwd=folder,
             )
         except BaseException:
             os.close(reads)
@@ -217,8 +244,11 @@ class _CellProcess:
         return cell
 
     async def load(self, where: str) -> None:
-        """Returns when the function can be called there. Raises CellDied."""
-        await self._ask(where, None)
+        """Returns when the function can be called there. Raises CellDied, or _NotBegun when it cannot be loaded."""
+        answer = await self._ask(where, None)
+        if isinstance(answer, Unloadable):
+            self.fit = False  # it ends
+            raise _NotBegun(answer.reason)
 
     async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
         """See Cell."""
@@ -233,9 +263,10 @@ class _CellProcess:
         await self._gone()
 
     def kill(self) -> None:
-        """At once."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        """At once, with all that was begun in it."""
+        if not self._buried:
+            with suppress(ProcessLookupError):  # it leads a session of its own
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def _ask(self, what: object, changed: Callable[[Change], None] | None) -> object:
         self.fit = False
@@ -266,4 +297,6 @@ class _CellProcess:
             self.kill()
             return await self._process.wait()
         finally:
+            self.kill()
+            self._buried = self._process.returncode is not None  # its number may be another one's from now on
             self._transport.close()

@@ -1,6 +1,7 @@
 """Agents that do to their process what agents do."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -41,6 +42,17 @@ async def wild(ask: Ask, ctx: Context) -> Told | None:
             await asyncio.Event().wait()
         case "close":
             os.closerange(3, 256)
+        case "fork":  # the copy holds all that its parent held
+            multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()
+            os._exit(9)
+        case "begin":
+            return Told(pid=subprocess.Popen(("sleep", "60")).pid)  # noqa: ASYNC220
+        case "terminate":
+            begun = subprocess.Popen(("sleep", "60"))  # noqa: ASYNC220
+            begun.terminate()
+            return Told(pid=os.getpid(), text=str(begun.wait()))
+        case "print":
+            print("printed")
         case "read":
             return Told(pid=os.getpid(), text=sys.stdin.read())
         case "child":  # it outlives its parent

@@ -1,6 +1,7 @@
 """Processes for tasks that may kill theirs: real ones."""
 
 import asyncio
+import io
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ from mesh.core.event import TASK, Event
 from mesh.core.language import load
 from mesh.core.mirror import Change
 from mesh.settings import Settings
-from mesh.wire.cells import CellDied, CellProcesses, Order
+from mesh.wire.cells import CellDied, CellProcesses, Order, frame, read_frame
 from mesh.wiring import open_board
 from tests.wire.cell_agents import Ask, Told, blocking, wild
 
@@ -97,7 +98,9 @@ async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_
     assert answer.usage.usd_micros == 100_000
 
 
-@pytest.mark.parametrize(("what", "code"), [("exit", 9), ("kill", -9), ("cancel", 1), ("close", 1), ("child", 9)])
+@pytest.mark.parametrize(
+    ("what", "code"), [("exit", 9), ("kill", -9), ("cancel", 1), ("close", 1), ("child", 9), ("fork", 9)]
+)
 async def test_the_death_of_its_process_is_told_and_the_next_task_gets_another(
     cells: CellProcesses, what: str, code: int
 ) -> None:
@@ -136,6 +139,42 @@ async def test_a_call_that_is_cancelled_is_killed_whatever_it_does(cells: CellPr
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
+    await gone(pid)
+
+
+async def test_what_an_agent_began_in_it_ends_with_it(cells: CellProcesses) -> None:
+    begun = pid_in(await ask(cells, "begin"))
+    assert lives(begun)
+    await cells.close()
+    await gone(begun)
+
+
+async def test_what_an_agent_begins_can_be_asked_to_end(cells: CellProcesses) -> None:
+    async with asyncio.timeout(20):
+        answer = await ask(cells, "terminate")
+    assert orjson.loads(answer.data)["text"] == str(-signal.SIGTERM)
+
+
+async def test_what_an_agent_prints_stands_there_before_its_answer(
+    cells: CellProcesses, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await ask(cells, "print")
+    assert capfd.readouterr().out == "printed\n"
+
+
+async def test_relative_paths_mean_what_they_meant_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = CellProcesses(Settings(log="sqlite:mesh.db"))
+    monkeypatch.chdir(tmp_path.parent)
+    assert (await ask(cells, "board")).kind == "succeeded"
+    await cells.close()
+    assert (tmp_path / "mesh.db").exists()
+
+
+async def test_one_that_is_at_work_when_all_are_ended_ends_afterwards(cells: CellProcesses) -> None:
+    async with cells.one(WILD) as cell:
+        pid = pid_in(await cell.answer(order("hello"), None))
+        await cells.close()
     await gone(pid)
 
 
@@ -194,17 +233,58 @@ asyncio.run(main())
     await gone(pid)
 
 
-async def test_a_function_that_cannot_be_loaded_there_blames_no_task(
-    cells: CellProcesses, caplog: pytest.LogCaptureFixture
+async def test_it_ends_with_its_worker_though_a_copy_of_that_holds_its_orders_open(tmp_path: Path) -> None:
+    text = f"""
+import asyncio, os, time
+from pathlib import Path
+from tests.wire.test_cells import CellProcesses, ask, pid_in, settings_in
+async def main():
+    cells = CellProcesses(settings_in(Path({str(tmp_path)!r})))
+    cell = pid_in(await ask(cells, "hello"))
+    copy = os.fork()
+    if copy:
+        print(cell, copy, flush=True)
+    os.close(1)
+    time.sleep(600)
+asyncio.run(main())
+"""
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", text), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None
+    cell, copy = map(int, (await worker.stdout.readline()).split())
+    try:
+        async with asyncio.timeout(20):
+            worker.kill()
+            await worker.wait()
+        await gone(cell)
+    finally:
+        os.kill(copy, signal.SIGKILL)
+
+
+def test_an_order_that_breaks_off_is_the_end() -> None:
+    whole = frame(order("hello"))
+    assert read_frame(io.BytesIO(whole)) == order("hello")
+    for length in (0, 1, 5, len(whole) - 1):
+        with pytest.raises(EOFError):
+            read_frame(io.BytesIO(whole[:length]))
+
+
+async def test_a_function_that_cannot_be_loaded_there_blames_no_task_and_keeps_no_cell_from_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    cells = CellProcesses(settings_in(tmp_path), number=1)
     asking = asyncio.create_task(ask(cells, "hello", "tests.wire.nowhere:agent"))
     with caplog.at_level(logging.WARNING):
         async with asyncio.timeout(20):
             while "cannot be begun" not in caplog.text:  # noqa: ASYNC110  # a line of a log sets no event
                 await asyncio.sleep(0.01)
+        assert "No module named 'tests.wire.nowhere'" in caplog.text
+        assert (await ask(cells, "hello")).kind == "succeeded"
     assert not asking.done()
     asking.cancel()
     await asyncio.wait((asking,))
+    await cells.close()
 
 
 def test_a_function_is_taken_if_another_process_finds_the_same_one(cells: CellProcesses) -> None:
