@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
@@ -126,9 +127,10 @@ class Connection:
 
 
 async def ended_within(timeout_ms: int, ending: Coroutine[Any, Any, object]) -> bool:
-    """Await the end of a client; False when it hangs or fails, in which case it is abandoned.
+    """Await the end of a client; False when it hangs, fails or is cut short, in which case it is abandoned half ended.
 
-    aiokafka's `stop` may hang with the broker down, and lets a CancelledError of its own tasks out: hence a task.
+    aiokafka's `stop` may hang with the broker down, and lets a CancelledError of its own tasks out before it has closed
+    its connections (its client would then connect again whenever the broker is back, for ever): hence a task.
     """
     task = asyncio.get_running_loop().create_task(ending)
     try:
@@ -139,7 +141,13 @@ async def ended_within(timeout_ms: int, ending: Coroutine[Any, Any, object]) -> 
     if not task.done():
         await asyncio.wait([task], timeout=1)
         return False
-    return task.cancelled() or task.exception() is None
+    return not task.cancelled() and task.exception() is None
+
+
+async def end_consumer(timeout_ms: int, consumer: AIOKafkaConsumer) -> None:
+    """Stop one that is in no group, whatever state it is in."""
+    if not await ended_within(timeout_ms, consumer.stop()):
+        await ended_within(1_000, consumer._client.close())
 
 
 def _checked(security: Mapping[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 
 from mesh.core.errors import LogUnavailable, NotFound
 from mesh.core.record import Record, TopicPartition
-from mesh.wire.kafka.connection import Connection, ended_within
+from mesh.wire.kafka.connection import Connection, end_consumer
 from mesh.wire.kafka.member import FETCH_WAIT_MS
 from mesh.wire.kafka.topics import Topics
 
@@ -72,7 +72,7 @@ class KafkaReader:
         try:
             await self._connection.start("connect a reader", consumer.start())
         except BaseException:
-            await ended_within(1_000, consumer.stop())
+            await end_consumer(1_000, consumer)
             raise
         consumer.assign([KafkaPartition(*tp) for tp in self._positions])
         for tp, offset in self._positions.items():
@@ -115,5 +115,5 @@ class KafkaReader:
         """See `Reader.close`."""
         self.closed = True
         consumer, self._consumer = self._consumer, None
-        if consumer is not None and not await ended_within(5_000, consumer.stop()):
-            await ended_within(1_000, consumer._client.close())
+        if consumer is not None:
+            await end_consumer(5_000, consumer)

@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, NodeNotReadyError
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable
-from mesh.wire.kafka.connection import Connection, ended_within
+from mesh.wire.kafka.connection import Connection, end_consumer, ended_within
 
 
 def connection(*, timeout_ms: int = 200) -> Connection:
@@ -130,9 +131,25 @@ async def test_an_end_in_time_is_told_from_one_that_hangs_or_fails() -> None:
         raise asyncio.CancelledError
 
     assert await ended_within(1_000, asyncio.sleep(0))
-    assert await ended_within(1_000, leaks())
+    assert not await ended_within(1_000, leaks())
     assert not await ended_within(1_000, fails())
     assert not await ended_within(20, asyncio.Event().wait())
+
+
+async def test_a_consumer_whose_stop_is_cut_short_by_its_own_tasks_connects_never_again() -> None:
+    consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    client = consumer._client
+    client._sync_task = asyncio.create_task(client._md_synchronizer())
+    consumer._coordinator = Cut()
+    await end_consumer(1_000, consumer)
+    assert client._sync_task is None
+
+
+class Cut:
+    """A coordinator whose end lets a cancellation out."""
+
+    async def close(self) -> None:
+        raise asyncio.CancelledError
 
 
 async def test_an_end_that_ignores_its_cancellation_is_left_behind() -> None:
