@@ -151,7 +151,10 @@ def main() -> None:
         while rest:
             rest = rest[os.write(answers, rest) :]
 
-    path, settings = read_frame(orders)
+    try:
+        path, settings = read_frame(orders)
+    except EOFError:
+        _end_all()
     sys.path[:] = path
     asyncio.run(_main(settings, orders, say))
 

@@ -220,25 +220,26 @@ class _CellProcess:
     @classmethod
     async def begin(cls, facts: Sequence[Any], folder: str) -> "_CellProcess":
         """A new process. Raises OSError."""
+        answers = asyncio.StreamReader()
         reads, writes = os.pipe()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "mesh.cell", str(writes), str(os.getpid())),
-                stdin=PIPE,
-                pass_fds=[writes],
-                start_new_session=True,
-                cwd=folder,
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(answers), os.fdopen(reads, "rb", buffering=0)
             )
-        except BaseException:
-            os.close(reads)
-            raise
+            try:  # the last that waits: cancelled, it leaves no process behind
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "mesh.cell", str(writes), str(os.getpid())),
+                    stdin=PIPE,
+                    pass_fds=[writes],
+                    start_new_session=True,
+                    cwd=folder,
+                )
+            except BaseException:
+                transport.close()
+                raise
         finally:
             os.close(writes)
         assert process.stdin is not None  # a pipe
-        answers = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(answers), os.fdopen(reads, "rb", buffering=0)
-        )
         cell = cls(process, answers, transport)
         process.stdin.write(frame((sys.path, *facts)))
         return cell

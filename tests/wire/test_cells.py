@@ -75,6 +75,12 @@ def lives(pid: int) -> bool:
         return False
 
 
+def children() -> list[str]:
+    """Cells of this process that live."""
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [pid for pid in found if lives(int(pid))]
+
+
 async def test_a_task_is_answered_in_another_process_that_serves_the_next_one_too(cells: CellProcesses) -> None:
     first = pid_in(await ask(cells, "hello"))
     assert first != os.getpid()
@@ -140,6 +146,21 @@ async def test_a_call_that_is_cancelled_is_killed_whatever_it_does(cells: CellPr
     with pytest.raises(asyncio.CancelledError):
         await asking
     await gone(pid)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 13])
+async def test_one_that_nobody_waits_for_any_more_while_it_begins_is_not_left_behind(
+    cells: CellProcesses, turns: int
+) -> None:
+    asking = asyncio.create_task(ask(cells, "hello"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait((asking,))
+    await cells.close()
+    async with asyncio.timeout(20):
+        while children():  # noqa: ASYNC110  # those that nobody knows are not to be waited for
+            await asyncio.sleep(0.01)
 
 
 async def test_what_an_agent_began_in_it_ends_with_it(cells: CellProcesses) -> None:
