@@ -1,10 +1,9 @@
-"""A cell: the process in which a task that may kill its process is called. `python -m mesh.cell FD PID`, by the worker
-PID only.
+"""A cell: the process in which a task that may kill its process is called. Begun by `mesh.wire.cells` only, with the
+number of the pipe for its answers, that of its worker's process, and where to import from.
 
-Orders come by standard input, answers and what was written on the board go out by FD (`mesh.wire.cells`). When its
-orders end, so does this process, at once, and all that agents began in its session: then its worker has ended, or has
-died. Signals that ask to end are for the worker to hear. It offers itself first to a system that is out of memory:
-nobody else is at work here.
+Orders come by standard input, answers and what was written on the board go out by that pipe. When its orders end, so
+does this process, at once, and all that agents began in its session: then its worker has ended, or has died. Signals
+that ask to end are for the worker to hear.
 """
 
 import asyncio
@@ -12,22 +11,21 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from threading import Thread
 from types import FrameType
 from typing import Any, BinaryIO, NoReturn
 
 from mesh.core import settle
-from mesh.core.agent import Agent, describe
+from mesh.core.agent import Agent, agent_of
 from mesh.core.errors import BoardUnavailable
 from mesh.core.event import Event
 from mesh.services.worker.function import Function, context_of, failed
 from mesh.settings import Settings
-from mesh.wire.cells import Order, Unloadable, find, frame, read_frame
+from mesh.wire.cells import Answered, Order, Unloadable, find, frame, read_frame
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Board
 from mesh.wire.threads import Threads
@@ -38,31 +36,48 @@ LOOK_EVERY_S = 1.0
 was copied to: they hold them open."""
 
 
+LOOKS, LOOKS_S = 10, 0.005
+"""How long a thread or a task that a call leaves may take to end."""
+
+
 class Desk:
     """Answers orders, one after the other."""
 
     def __init__(self, board: Board, say: Callable[[object], None]) -> None:
         self._board, self._say = board, say
         self._agents: dict[str, Agent] = {}
+        self._threads = 0
+        """That were there before the first task."""
 
     async def serve(self, orders: "asyncio.Queue[Order | str]") -> None:
         """Until the process ends."""
         while True:
             order = await orders.get()
-            answer = self._load(order) if isinstance(order, str) else await self._answer(order)
+            if isinstance(order, str):
+                self._say(self._load(order))
+                continue
+            answer = await self._answer(order)
             _flush()
-            self._say(answer)
+            self._say(Answered(answer, clean=await self._clean()))
 
     def _load(self, where: str) -> Unloadable | None:
         try:
             if where not in self._agents:
                 importlib.import_module(where.partition(":")[0])
                 function: Any = find(where)
-                found = getattr(function, "__mesh_agent__", None)
-                self._agents[where] = found if isinstance(found, Agent) else describe(function)
+                self._agents[where] = agent_of(function)
+                self._threads = threading.active_count()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the author's code, which may raise anything
             return Unloadable(f"{type(error).__name__}: {error}")
         return None
+
+    async def _clean(self) -> bool:
+        """Whether the task has left nothing here that could end the process of the next one."""
+        for _ in range(LOOKS):
+            if len(asyncio.all_tasks()) == 1 and threading.active_count() <= self._threads:
+                return True
+            await asyncio.sleep(LOOKS_S)
+        return False
 
     async def _answer(self, order: Order) -> Event:
         agent, task = self._agents[order.where], order.task
@@ -121,7 +136,7 @@ async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None
                 _end_all()
             loop.call_soon_threadsafe(orders.put_nowait, order)
 
-    Thread(target=hear, name="orders", daemon=True).start()
+    threading.Thread(target=hear, name="orders", daemon=True).start()
     board = open_board(settings)
     with suppress(BoardUnavailable):  # an agent's calls of it will fail, as they would in its worker
         await board.start()
@@ -136,14 +151,12 @@ def main() -> None:
     """See the module."""
     for asks in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(asks, _unmoved)
-    with suppress(OSError):  # there is none but on Linux
-        Path("/proc/self/oom_score_adj").write_text("1000")
     # What the agent begins or reads must not hold these.
     answers, orders = int(sys.argv[1]), os.fdopen(os.dup(0), "rb")
     os.set_inheritable(answers, False)
     for pipe in (answers, orders.fileno()):  # a copy of this process would else hide that we have died
         os.register_at_fork(after_in_child=partial(os.close, pipe))
-    Thread(target=_watch, args=(int(sys.argv[2]),), name="worker", daemon=True).start()
+    threading.Thread(target=_watch, args=(int(sys.argv[2]),), name="worker", daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def say(told: object) -> None:
@@ -152,12 +165,7 @@ def main() -> None:
             rest = rest[os.write(answers, rest) :]
 
     try:
-        path, settings = read_frame(orders)
+        (settings,) = read_frame(orders)
     except EOFError:
         _end_all()
-    sys.path[:] = path
     asyncio.run(_main(settings, orders, say))
-
-
-if __name__ == "__main__":
-    main()

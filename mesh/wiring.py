@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh.core.agent import Agent, describe
+from mesh.core.agent import Agent, agent_of
 from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
 from mesh.core.language import load
 from mesh.core.redrive_ledger import ledger_topic
@@ -149,8 +149,7 @@ def _agent(name: str, run: str, where: str) -> Agent:
     except (Exception, SystemExit) as error:  # importing runs the author's code, which may raise anything
         what = f"agent {name!r} cannot be imported from {run!r}: {_reason(error)}"
         raise InvalidInput(what, code="bad_agent", where=where, remedy=remedy) from error
-    found = getattr(function, "__mesh_agent__", None)
-    return found if isinstance(found, Agent) else describe(function)
+    return agent_of(function)
 
 
 def _reason(error: BaseException) -> str:

@@ -109,6 +109,15 @@ def agent(function: F) -> F:
     return function
 
 
+def agent_of(function: Callable[..., Any]) -> Agent:
+    """As it was marked, or described now. Raises InvalidInput (`bad_agent`).
+
+    What wraps a marked function looks marked (functools.wraps copies that), and is another function.
+    """
+    found = getattr(function, "__mesh_agent__", None)
+    return found if isinstance(found, Agent) and found.function is function else describe(function)
+
+
 def describe(function: Callable[..., Any]) -> Agent:
     """Read a function's signature. Raises InvalidInput (`bad_agent`) when it cannot be understood."""
     where = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', repr(function)[:64])}"

@@ -6,13 +6,15 @@ takes a partition over that still says so knows that its worker died, and what m
     first death    All that the dead one may have begun (`claimed`) is suspected once. It is done again at full speed;
                    each of these records is *marked* before it begins, many with one commit.
     second death   What was marked is suspected twice. Each of these records is begun *apart*: in a process of its own,
-                   with nothing else in it, and without a mark; no longer suspected when it ends.
+                   with nothing else in it, marked, too; no longer suspected when it ends.
     third death    That of its own process. It is not begun again: it is answered as a `crash_loop`, for good.
 
-So a killer is begun three times, whoever dies with it goes on, and who kills workers from outside, however often, makes
-no innocent look like a killer: only a record's own process speaks against it in the end. A single death makes nothing
-slower but by the commits before the first records. Where a function cannot be called in another process (it was made
-within another function), the third start is in the worker, as the only one that is marked, and its death condemns.
+So a killer is begun three times, whoever dies with it goes on, and who kills workers from outside makes no innocent
+look like a killer: a record's own process speaks against it. (A worker that dies around it says little, but not
+nothing, else what takes both down would be begun for ever: that may happen `APART_DEATHS_MAX` times.) A single death
+makes nothing slower but by the commits before the first records. Where a function cannot be called in another process
+(it was made within another function), the third start is in the worker, as the only one that is marked, and its death
+condemns.
 
 Who comes back to its own work, since the log was away for a while, has not died; and who comes back then blames nobody
 else for what he finds, since the log was away for all.
@@ -35,6 +37,8 @@ CLAIM_MAX: Final = 4_096
 """How far ahead of what it begins a worker says it may begin. A commit says it, so rarely is better; but all that was
 claimed is suspected at its death, so little is better: it follows the speed at which records are begun."""
 CLAIM_QUICK_MS: Final = 200
+APART_DEATHS_MAX: Final = 10
+"""A record that was begun apart is not begun again after so many deaths of the worker around it."""
 MARKED_MAX: Final = 32
 """Records that a process has marked at once. With more, the first round of suspects would be over sooner; but all of
 them would be begun apart after a second death."""
@@ -163,7 +167,7 @@ class Watch:
     def convict(self, offset: int) -> None:
         """A record has killed the process that it had to itself. Whoever comes before its answer is known does not
         begin it again."""
-        self._deaths[offset] = DEATHS_MAX
+        self._deaths[offset] = APART_DEATHS_MAX
         self.version += 1
 
     def unmark(self, offset: int) -> None:

@@ -31,6 +31,8 @@ BEGIN_TIMEOUT_S = 60.0
 """A cell must have loaded its agent within this."""
 BEGIN_AGAIN_S = 5.0
 GONE_TIMEOUT_S = 2.0
+MAIN = "import sys; sys.path[:] = sys.argv[3:]; from mesh.cell import main; main()"
+"""Not `-m`, which looks for everything in the working directory first."""
 _LENGTH = struct.Struct(">I")
 _log = diagnostics("worker")
 
@@ -58,8 +60,15 @@ class Unloadable(NamedTuple):
     reason: str
 
 
-class _NotBegun(Exception):
-    """No cell has loaded the function. Says nothing of any task."""
+class Answered(NamedTuple):
+    """What a cell says of a task. `clean`: nothing of it is left there."""
+
+    event: Event
+    clean: bool
+
+
+class NotLoaded(Exception):
+    """No other process can load the function, though this one has."""
 
 
 class Cell(Protocol):
@@ -79,7 +88,7 @@ class Cells(Protocol):
         ...
 
     def one(self, where: str) -> AbstractAsyncContextManager[Cell]:
-        """A cell that has loaded the function `where`, once one is free."""
+        """A cell that has loaded the function `where`, once one is free. Raises NotLoaded."""
         ...
 
     async def close(self) -> None:
@@ -161,7 +170,7 @@ class CellProcesses:
         try:
             async with asyncio.timeout(BEGIN_TIMEOUT_S):
                 return await self._rested(where) or await self._loaded(where, await self._begun())
-        except (OSError, CellDied, _NotBegun, TimeoutError) as error:
+        except (OSError, CellDied, TimeoutError) as error:
             reason = str(error) or f"it was not ready in {BEGIN_TIMEOUT_S:g} s"
             what = "a process for a suspected task cannot be begun"
             _log.warning(what, function=where, reason=reason, again_in_s=BEGIN_AGAIN_S)
@@ -174,7 +183,7 @@ class CellProcesses:
         while self._idle:
             cell = self._idle.pop()
             cell.closing.cancel()
-            with suppress(CellDied, _NotBegun):  # somebody has killed it; or a new one can load it
+            with suppress(CellDied, NotLoaded):  # somebody has killed it; or a new one can load it
                 return await self._loaded(where, cell)
         return None
 
@@ -228,7 +237,7 @@ class _CellProcess:
             )
             try:  # the last that waits: cancelled, it leaves no process behind
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "mesh.cell", str(writes), str(os.getpid())),
+                    *(sys.executable, "-c", MAIN, str(writes), str(os.getpid()), *sys.path),
                     stdin=PIPE,
                     pass_fds=[writes],
                     start_new_session=True,
@@ -241,21 +250,22 @@ class _CellProcess:
             os.close(writes)
         assert process.stdin is not None  # a pipe
         cell = cls(process, answers, transport)
-        process.stdin.write(frame((sys.path, *facts)))
+        process.stdin.write(frame(facts))
         return cell
 
     async def load(self, where: str) -> None:
-        """Returns when the function can be called there. Raises CellDied, or _NotBegun when it cannot be loaded."""
+        """Returns when the function can be called there. Raises CellDied, NotLoaded."""
         answer = await self._ask(where, None)
         if isinstance(answer, Unloadable):
             self.fit = False  # it ends
-            raise _NotBegun(answer.reason)
+            raise NotLoaded(answer.reason)
 
     async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
         """See Cell."""
         answer = await self._ask(order, changed)
-        assert isinstance(answer, Event)  # as an order is answered
-        return answer
+        assert isinstance(answer, Answered)  # as an order is
+        self.fit = answer.clean
+        return answer.event
 
     async def end(self) -> None:
         """Close its orders, and see that it goes."""

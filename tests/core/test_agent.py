@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 
 import mesh.core.agent as agent_module
 from mesh.context import Context
-from mesh.core.agent import Agent, Emit, Later, Payload, Reject, agent, describe
+from mesh.core.agent import Agent, Emit, Later, Payload, Reject, agent, agent_of, describe
 from mesh.core.errors import InvalidInput
 
 
@@ -312,3 +312,16 @@ def test_the_decorator_refuses_at_import() -> None:
 
         @agent
         def bare(event) -> None: ...  # type: ignore[no-untyped-def]
+
+
+def test_what_wraps_an_agent_is_another_function() -> None:
+    @agent
+    async def inner(order: Placed) -> None: ...
+
+    @functools.wraps(inner)
+    async def outer(order: Placed) -> None:
+        await inner(order)
+
+    assert agent_of(inner).function is inner
+    assert agent_of(outer).function is outer
+    assert agent_of(outer).hears == agent_of(inner).hears

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.core.crashes import (
+    APART_DEATHS_MAX,
     APART_FROM,
     CLAIM_MAX,
     CLAIM_MIN,
@@ -198,9 +199,9 @@ class Life:
         self.text = watch.metadata(self.place)
         inside: list[int] = []
         for offset in [offset for offset in range(self.place, END) if offset not in self.done]:
-            assert watch.suspicion(offset) < DEATHS_MAX  # only its own process speaks against it
+            assert watch.suspicion(offset) < APART_DEATHS_MAX  # only its own process speaks against it
             apart = watch.suspicion(offset) >= APART_FROM
-            if watch.suspicion(offset) and not apart:
+            if watch.suspicion(offset):
                 watch.mark(offset)
                 self.text = watch.metadata(self.place)
             elif offset >= watch.claim_from:
@@ -257,8 +258,9 @@ def test_processes_that_are_killed_again_and_again_while_they_get_on_condemn_nob
     chance = random.Random(seed)
     life = Life(set(), lanes, chance)
     deaths = 0
-    while life.live(accident=chance.randrange(1, 3 * lanes) if deaths < 50 else 0):
+    while life.live(accident=3 * lanes + chance.randrange(100)):
         deaths += 1
+        assert deaths < END
     assert not life.condemned
     assert life.done == set(range(END))
 

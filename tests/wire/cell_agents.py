@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from mesh import Context, Payload
@@ -20,6 +21,9 @@ class Told(Payload, type="told"):
     text: str = ""
 
 
+left: list[asyncio.Future[None]] = []
+
+
 async def wild(ask: Ask, ctx: Context) -> Told | None:
     """By word."""
     match ask.what:
@@ -32,6 +36,10 @@ async def wild(ask: Ask, ctx: Context) -> Told | None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "raise":
             raise SystemExit(4)
+        case "leave thread":
+            threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+        case "leave task":
+            left.append(asyncio.ensure_future(asyncio.sleep(600)))
         case "hang":
             await asyncio.Event().wait()
         case "block":

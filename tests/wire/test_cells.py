@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import logging
 import os
 import signal
 import sys
@@ -291,21 +290,20 @@ def test_an_order_that_breaks_off_is_the_end() -> None:
             read_frame(io.BytesIO(whole[:length]))
 
 
-async def test_a_function_that_cannot_be_loaded_there_blames_no_task_and_keeps_no_cell_from_others(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_function_that_cannot_be_loaded_there_is_told_and_keeps_no_cell_from_others(tmp_path: Path) -> None:
     cells = CellProcesses(settings_in(tmp_path), number=1)
-    asking = asyncio.create_task(ask(cells, "hello", "tests.wire.nowhere:agent"))
-    with caplog.at_level(logging.WARNING):
-        async with asyncio.timeout(20):
-            while "cannot be begun" not in caplog.text:  # noqa: ASYNC110  # a line of a log sets no event
-                await asyncio.sleep(0.01)
-        assert "No module named 'tests.wire.nowhere'" in caplog.text
-        assert (await ask(cells, "hello")).kind == "succeeded"
-    assert not asking.done()
-    asking.cancel()
-    await asyncio.wait((asking,))
+    with pytest.raises(NotLoaded, match=r"No module named .tests\.wire\.nowhere."):
+        await ask(cells, "hello", "tests.wire.nowhere:agent")
+    assert (await ask(cells, "hello")).kind == "succeeded"
     await cells.close()
+
+
+@pytest.mark.parametrize("what", ["leave thread", "leave task"])
+async def test_a_cell_in_which_a_task_left_something_serves_no_other_task(cells: CellProcesses, what: str) -> None:
+    first = pid_in(await ask(cells, what))
+    assert not cells.pids
+    assert pid_in(await ask(cells, "hello")) != first
+    await gone(first)
 
 
 def test_a_function_is_taken_if_another_process_finds_the_same_one(cells: CellProcesses) -> None:

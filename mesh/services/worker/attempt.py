@@ -15,7 +15,6 @@ from mesh.context import Context
 from mesh.core import settle
 from mesh.core.agent import Agent
 from mesh.core.chaos import Break
-from mesh.core.crashes import DEATHS_MAX
 from mesh.core.event import NO_USAGE, SUCCEEDED, Event, Fault
 from mesh.core.mirror import Change
 from mesh.core.topology import AgentSpec
@@ -36,7 +35,7 @@ class Attempt:
     """One piece of work in hand."""
 
     __slots__ = (
-        *("abandoned", "cell", "changes", "context", "deadline", "expired", "interrupted"),
+        *("abandoned", "cell", "changes", "context", "deadline", "expired", "interrupted", "killed"),
         *("leave", "runner", "task", "timer", "work"),
     )
 
@@ -57,6 +56,8 @@ class Attempt:
         """Lets others go on, if they wait for it; called by who began it, or when it is abandoned."""
         self.abandoned = False
         """Left alone: nobody waits for it any more."""
+        self.killed = False
+        """It has ended its cell."""
         self.interrupted = False
         """Cancelled not for what it did: it is to be done again."""
         self.expired = 0
@@ -180,7 +181,8 @@ class Caller:
         try:
             return await cell.answer(order, None if attempt.changes is None else attempt.changes.note)
         except CellDied:
-            return crash_loop(task, DEATHS_MAX)
+            attempt.killed = True
+            return crash_loop(task, attempt.work.suspicion + 1)
 
     async def _call_mirrored(self, attempt: Attempt) -> Event:
         """A call whose answer is about to be kept: whoever repeats it will not repeat what it wrote on the board."""

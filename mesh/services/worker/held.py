@@ -107,3 +107,8 @@ class Work:
 
     def __init__(self, record: Record, held: Held) -> None:
         self.record, self.held = record, held
+
+    @property
+    def suspicion(self) -> int:
+        """Deaths at which it may have been in flight."""
+        return self.held.watch.suspicion(self.record.offset)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from mesh.core.agent import Agent
-from mesh.core.crashes import Watch, decode
+from mesh.core.crashes import DEATHS_MAX, Watch, decode
 from mesh.core.errors import Fenced
 from mesh.core.event import Event
 from mesh.core.record import NewRecord, Record, TopicPartition
@@ -60,8 +60,7 @@ class AgentShift:
         self.counts = Counts()
         self.lanes: Lanes[Work] = Lanes(self._handle, lanes_max=spec.lanes)
         self.ready = asyncio.Event()
-        self.held = False
-        """Stopped by somebody: nothing is begun."""
+        self.held = False  # by somebody: nothing is begun
         self._log, self._topology, self._clock = log, topology, clock
         self._spec, self._holder, self._away = spec, holder, away
         self._group = f"{topology.prefix}.{spec.name}"
@@ -95,6 +94,7 @@ class AgentShift:
         self._joined: asyncio.Future[Member] | None = None
         self._running: asyncio.Task[None] | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
+        self._killers: set[str] = set()  # task ids; an orchestrator that died with them may have sent them twice
         self._failed = False
         self._error: BaseException | None = None
 
@@ -291,7 +291,12 @@ class AgentShift:
         held, answer = attempt.work.held, None
         held.open += 1
         try:
-            answer = await self._answer(attempt.work.record, attempt)
+            found = await self._answer(attempt.work.record, attempt)
+            if attempt.killed:  # said before anybody hears the answer: whatever ends us then, nobody begins it again
+                self._killers.add(attempt.task.id)
+                held.watch.convict(attempt.work.record.offset)
+                await self._say(held)
+            answer = found
         finally:
             if answer is None and not attempt.abandoned:
                 self._outbox.tell(attempt.written())
@@ -308,6 +313,8 @@ class AgentShift:
         if isinstance(task, NewRecord):
             self.counts.misfits += 1
             return task
+        if task.id in self._killers:
+            return inbox_record(crash_loop(task, DEATHS_MAX), self._topology)
         with self._spans.process(task, topic=record.topic, group=self._group) as span:
             event = await self.caller.answer(span.task, attempt)
             if event is None:
@@ -334,6 +341,7 @@ class AgentShift:
             self._outbox.put(task, work)
             return
         self.counts.failure("crash_loop")
+        self._killers.add(task.id)
         self._outbox.put(inbox_record(crash_loop(task, deaths), self._topology), work)
 
     def _acknowledged(self, work: Work) -> None:

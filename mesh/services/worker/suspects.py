@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from mesh.core.agent import Agent
-from mesh.core.crashes import APART_FROM, DEATHS_MAX, MARKED_MAX
-from mesh.core.event import Event
-from mesh.core.mirror import Change
+from mesh.core.crashes import APART_DEATHS_MAX, APART_FROM, DEATHS_MAX, MARKED_MAX
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.changes import Changes
 from mesh.services.worker.held import Held, Work
-from mesh.wire.cells import Cell, CellDied, Cells, Order
+from mesh.wire.cells import Cell, Cells, NotLoaded
+from mesh.wire.diagnostics import diagnostics
+
+_log = diagnostics("worker")
 
 
 class Places:
@@ -32,25 +33,6 @@ class Places:
         """Back."""
         self.free += number
         self._given.set()
-
-
-class Watched:
-    """A cell with a record in it. Should it die, the log hears of that before anybody hears the answer: whatever ends
-    this process then, nobody begins the record again."""
-
-    def __init__(self, cell: Cell, work: Work, say: Callable[[Held], Awaitable[bool]]) -> None:
-        self._cell, self._work, self._say = cell, work, say
-        self.died = False
-
-    async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
-        """As `Cell.answer`."""
-        try:
-            return await self._cell.answer(order, changed)
-        except CellDied:
-            self.died = True
-            self._work.held.watch.convict(self._work.record.offset)
-            await self._say(self._work.held)
-            raise
 
 
 class Suspects:
@@ -81,30 +63,33 @@ class Suspects:
 
     async def handle(self, work: Work) -> None:
         """Run one of them to an answer."""
-        suspicion = work.held.watch.suspicion(work.record.offset)
+        suspicion, cells = work.suspicion, self._cells
+        if cells is not None and APART_FROM <= suspicion < APART_DEATHS_MAX and await self._apart(work, cells):
+            return
         if suspicion >= DEATHS_MAX:
             self._condemn(work, suspicion)
-        elif suspicion >= APART_FROM and self._cells is not None:
-            await self._apart(work, self._cells)
         else:
-            await self._marked(work, 1 if suspicion < APART_FROM else MARKED_MAX)
+            await self._here(work, 1 if suspicion < APART_FROM else MARKED_MAX)
 
-    async def _apart(self, work: Work, cells: Cells) -> None:
-        """In a process of its own. It bears no mark: should this process die meanwhile, it was not for that."""
-        async with cells.one(self._where) as cell:
-            if not work.held.live:
-                return  # lost while it waited
-            watched = Watched(cell, work, self._say)
-            attempt = Attempt(work, self._changes(), cell=watched)
-            await self._do(attempt)
-            if not watched.died:
-                self._cleared(attempt)
-            self._news()
+    async def _apart(self, work: Work, cells: Cells) -> bool:
+        """In a process of its own. False: there the function cannot be loaded."""
+        try:
+            async with cells.one(self._where) as cell:
+                if work.held.live:  # else it was lost while it waited
+                    await self._run(work, 0, cell)
+                return True
+        except NotLoaded as error:
+            _log.warning("a suspected task is begun in its worker", function=self._where, reason=str(error))
+            return False
 
-    async def _marked(self, work: Work, places: int) -> None:
-        """Here, once the log says that it begins. A death blames all that are marked: so they are few, or one."""
-        held, watch, offset = work.held, work.held.watch, work.record.offset
+    async def _here(self, work: Work, places: int) -> None:
+        """A death blames all that are marked in a process: so they are few, or one."""
         await self._places.take(places)
+        await self._run(work, places, None)
+
+    async def _run(self, work: Work, places: int, cell: Cell | None) -> None:
+        """Once the log says that it begins."""
+        held, watch, offset = work.held, work.held.watch, work.record.offset
 
         def leave() -> None:
             if not self._ending():
@@ -112,17 +97,13 @@ class Suspects:
                 self._news()
             self._places.give(places)
 
-        attempt = Attempt(work, self._changes(), leave=leave)
+        attempt = Attempt(work, self._changes(), leave=leave, cell=cell)
         try:
             watch.mark(offset)
             if await self._say(held):
                 await self._do(attempt)
-                self._cleared(attempt)
+                if not attempt.abandoned and not attempt.killed and not self._ending():
+                    watch.ended(offset)
         finally:
             if not attempt.abandoned:
                 leave()
-
-    def _cleared(self, attempt: Attempt) -> None:
-        """It has ended, and killed nobody."""
-        if not attempt.abandoned and not self._ending():
-            attempt.work.held.watch.ended(attempt.work.record.offset)

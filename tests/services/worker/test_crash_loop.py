@@ -113,6 +113,16 @@ async def test_a_task_that_kills_its_process_is_begun_three_times_and_the_others
     assert not any(decode(place.metadata, place.offset).working for place in places.values())
 
 
+async def test_a_killer_that_was_sent_twice_is_begun_three_times_all_the_same(log: Log, tmp_path: Path) -> None:
+    await log.create_topics(topic_specs(TOPOLOGY))
+    await append(log, *(task(n) for n in (-1, -1, 1, -1, 2)))
+    async with Workers(tmp_path, 1).running() as workers:
+        found = await answers_of(log, [-1, 1, 2])
+        await settled(log, "mesh.echo", TOPIC)
+    assert {a.task_id: a.kind for a in found} == {"t-1": "failed", "t1": "succeeded", "t2": "succeeded"}
+    assert (workers.begun[-1], workers.deaths) == (3, 2)
+
+
 async def test_two_killers_at_once_are_both_found_and_nobody_else_is_taken_for_one(log: Log, tmp_path: Path) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))
     numbers = [*range(1, 20), -1, -2, *range(20, 40)]

@@ -2,21 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import cast
+from contextlib import asynccontextmanager
 
 import pytest
 
 from mesh import Payload
 from mesh.core.agent import Agent, describe
-from mesh.core.crashes import DEATHS_MAX, MARKED_MAX, Marks, Watch, decode
+from mesh.core.crashes import APART_DEATHS_MAX, MARKED_MAX, Marks, Watch, decode
 from mesh.core.event import Event
 from mesh.core.mirror import Change
 from mesh.core.record import StoredRecord, TopicPartition
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.held import Held, Work
 from mesh.services.worker.suspects import Places, Suspects
-from mesh.wire.cells import CellDied, Order
+from mesh.wire.cells import NotLoaded, Order
 
 ENDS_ALL = 4
 PLACE = TopicPartition("mesh.tasks.echo", 0)
@@ -41,12 +40,14 @@ class Cells:
     @asynccontextmanager
     async def one(self, where: str) -> AsyncIterator["Cells"]:
         self.desk.told.append(f"cell for {where.partition(':')[2]}")
+        if self.desk.unloadable:
+            raise NotLoaded("no such module")
         await asyncio.sleep(0)
         yield self
         self.desk.told.append("cell free")
 
     async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
-        raise CellDied(9)
+        raise NotImplementedError
 
     async def close(self) -> None: ...
 
@@ -60,7 +61,7 @@ class Desk:
         self.marks = Places()
         self.told: list[str] = []
         self.fenced = 0
-        self.ending = self.kills = False
+        self.ending = self.kills = self.unloadable = False
         self.suspects = Suspects(
             *(describe(function), self.marks, Cells(self)),
             changes=lambda: None,
@@ -92,9 +93,8 @@ class Desk:
         await asyncio.sleep(0)
         self.ending = attempt.work.record.offset == ENDS_ALL
         if self.kills and attempt.cell is not None:
-            with suppress(CellDied):
-                await attempt.cell.answer(cast(Order, None), None)
-            self.told.append("answer")
+            attempt.killed = True
+            self.held.watch.convict(attempt.work.record.offset)
 
     async def handle(self, offset: int) -> list[str]:
         self.told.clear()
@@ -113,18 +113,34 @@ async def test_a_suspect_is_marked_in_the_log_before_it_begins() -> None:
     assert desk.marks.free == MARKED_MAX
 
 
-async def test_what_was_marked_at_a_death_is_begun_apart_without_a_mark_and_cleared() -> None:
+async def test_what_was_marked_at_a_death_is_begun_apart_and_cleared() -> None:
     desk = Desk(FOUND)
-    assert await desk.handle(3) == ["cell for echo", "do 3 apart", "news", "cell free"]
+    assert await desk.handle(3) == ["cell for echo", "marked [3]", "do 3 apart", "news", "cell free"]
     assert desk.held.watch.suspicion(3) == 1
 
 
-async def test_that_a_record_killed_its_cell_stands_in_the_log_before_its_answer() -> None:
+async def test_who_kills_its_cell_is_not_begun_again_though_its_answer_was_lost() -> None:
     desk = Desk(FOUND)
     desk.kills = True
-    assert await desk.handle(3) == ["cell for echo", "do 3 apart", "marked []", "answer", "news", "cell free"]
-    heir = Watch(decode(desk.held.watch.metadata(0), 0), place=0, end=10)
-    assert heir.suspicion(3) == DEATHS_MAX
+    assert await desk.handle(3) == ["cell for echo", "marked [3]", "do 3 apart", "news", "cell free"]
+    heir = Desk(decode(desk.held.watch.metadata(0), 0))
+    assert await heir.handle(3) == [f"condemn 3 {APART_DEATHS_MAX}"]
+
+
+async def test_deaths_of_the_worker_around_a_cell_condemn_in_the_end() -> None:
+    for deaths in range(2, APART_DEATHS_MAX):
+        assert "do 5 apart" in await Desk(Marks(True, 8, 8, frozenset(), {5: deaths})).handle(5)
+    assert await Desk(Marks(True, 8, 8, frozenset(), {5: APART_DEATHS_MAX})).handle(5) == [
+        f"condemn 5 {APART_DEATHS_MAX}"
+    ]
+
+
+async def test_a_function_that_cannot_be_loaded_apart_is_begun_here_and_its_third_death_condemns() -> None:
+    desk = Desk(FOUND)
+    desk.unloadable = True
+    assert await desk.handle(3) == ["cell for echo", "marked [3]", "do 3", "news"]
+    assert await desk.handle(5) == ["cell for echo", "condemn 5 3"]
+    assert desk.marks.free == MARKED_MAX
 
 
 async def test_a_function_that_no_other_process_could_find_is_begun_here_and_marked() -> None:
@@ -133,8 +149,10 @@ async def test_a_function_that_no_other_process_could_find_is_begun_here_and_mar
     assert await Desk(FOUND, hidden).handle(3) == ["marked [3]", "do 3", "news"]
 
 
-async def test_what_was_there_at_three_deaths_is_not_begun() -> None:
-    assert await Desk(FOUND).handle(5) == ["condemn 5 3"]
+async def test_without_cells_what_was_there_at_three_deaths_is_not_begun() -> None:
+    async def hidden(ask: Ask) -> None: ...
+
+    assert await Desk(FOUND, hidden).handle(5) == ["condemn 5 3"]
 
 
 async def test_nothing_begins_until_the_log_has_said_so() -> None:
