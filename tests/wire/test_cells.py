@@ -17,7 +17,7 @@ from mesh.core.event import TASK, Event
 from mesh.core.language import load
 from mesh.core.mirror import Change
 from mesh.settings import Settings
-from mesh.wire.cells import CellDied, CellProcesses, Order, frame, read_frame
+from mesh.wire.cells import CellDied, CellProcesses, NotLoaded, Order, frame, read_frame
 from mesh.wiring import open_board
 from tests.wire.cell_agents import Ask, Told, blocking, wild
 
