@@ -59,13 +59,12 @@ async def agents(session: Session) -> None:
 
 
 async def _lag(log: Log, topology: Topology, name: str) -> int | None:
-    topic = topology.tasks(name)
+    from mesh.wire.lag import places
+
     try:
-        bounds = await log.bounds(topic)
+        return sum(place.lag for place in (await places(log, topology, name)).values())
     except NotFound:
         return None
-    places = await log.committed(f"{topology.prefix}.{name}", topic)
-    return sum(b.end - max(b.start, places[n].offset if n in places else b.start) for n, b in bounds.items())
 
 
 def _heard(spec: AgentSpec) -> str:

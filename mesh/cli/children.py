@@ -1,4 +1,4 @@
-"""Worker processes as children: started, watched, started again when they die, drained when we stop.
+"""Worker processes as children: started, watched, started again when they die, drained when we stop or want fewer.
 
 A child lives as long as its standard input is open: if we are killed, it drains by itself. It says by a pipe that it is
 ready; its output is ours, since agents may print. It leads a session of its own, so that Ctrl-C at the terminal reaches
@@ -12,6 +12,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from mesh.cli.logs import Voice
 from mesh.core.errors import ConfigInvalid, WorkerSpent
@@ -23,7 +24,7 @@ DRAIN_EXTRA_S = 10.0
 
 
 class Children:
-    """`number` processes of `mesh up worker`. Run with `run(stop)`."""
+    """`number` processes of `mesh up worker`, more or fewer with `scale`. Run with `run(stop)`."""
 
     def __init__(
         self,
@@ -37,17 +38,29 @@ class Children:
         self._voice = voice
         self._arguments = arguments
         self._environ = {**os.environ, **environ}
-        self._number = number
+        self.number = number
+        """So many there should be."""
         self._drain_s = drain_timeout_ms / 1_000 + DRAIN_EXTRA_S
         self._pids: dict[int, int] = {}
         self._ready: set[int] = set()
+        """Those that have been ready at least once."""
+        self._at_work: set[int] = set()
+        """Those that are."""
+        self._endings: dict[int, asyncio.Event] = {}
+        """Children by number, those too that drain: their event is set."""
+        self._group: asyncio.TaskGroup | None = None
         self.ready = asyncio.Event()
-        """Set when every child has been ready at least once."""
+        """Set when as many as there should be have been ready at least once."""
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the children that live, by number."""
         return [self._pids[number] for number in sorted(self._pids)]
+
+    @property
+    def settled(self) -> bool:
+        """Every child is at work, and none drains."""
+        return len(self._at_work) == len(self._endings) == self.number
 
     def kill(self) -> None:
         """End them at once."""
@@ -60,10 +73,36 @@ class Children:
     async def run(self, stop: asyncio.Event) -> None:
         """Keep them running until `stop`, then drain them. Raises ConfigInvalid if one cannot start at all."""
         async with asyncio.TaskGroup() as group:
-            for number in range(1, self._number + 1):
-                group.create_task(self._keep(number, stop), name=f"child {number}")
+            self._group = group
+            self.scale(self.number)
+            await stop.wait()
+            self._group = None  # from here on nobody is started
+            for ending in self._endings.values():
+                ending.set()
+
+    def scale(self, number: int) -> None:
+        """Have so many from now on: start the missing ones, drain those with the highest numbers. Returns at once.
+        While none run, only the number is noted; when they are being stopped, nothing happens."""
+        self.number = number
+        staying = [child for child, ending in sorted(self._endings.items()) if not ending.is_set()]
+        for child in staying[number:]:
+            self._endings[child].set()
+        if (group := self._group) is None:
+            return
+        free = (child for child in count(1) if child not in self._endings)
+        for _ in range(number - len(staying)):
+            child, ending = next(free), asyncio.Event()
+            self._endings[child] = ending
+            group.create_task(self._keep(child, ending), name=f"child {child}")
 
     async def _keep(self, number: int, stop: asyncio.Event) -> None:
+        try:
+            await self._again_and_again(number, stop)
+        finally:
+            del self._endings[number]
+            self._ready.discard(number)
+
+    async def _again_and_again(self, number: int, stop: asyncio.Event) -> None:
         backoff_s = 1.0
         while not stop.is_set():
             began = time.monotonic()
@@ -84,6 +123,7 @@ class Children:
                 code = await self._watch(number, child, stop)
             finally:
                 self._pids.pop(number)
+                self._at_work.discard(number)
                 asyncio.get_running_loop().remove_reader(told)
                 os.close(told)
             if stop.is_set():
@@ -137,7 +177,8 @@ class Children:
         asyncio.get_running_loop().remove_reader(told)
         if os.read(told, 1):
             self._ready.add(number)
-            if len(self._ready) == self._number:
+            self._at_work.add(number)
+            if len(self._ready) >= self.number:
                 self.ready.set()
 
 

@@ -25,6 +25,7 @@ from mesh.core.suggest import nearest
 if TYPE_CHECKING:
     from mesh.cli.children import Children
     from mesh.core.agent import Agent
+    from mesh.core.scaling import ScalingRule
     from mesh.process import Process
     from mesh.wire.ports import Board, Log
 
@@ -41,7 +42,12 @@ async def up(
         list[str] | None, typer.Argument(metavar="SERVICE", help="orchestrator, intake, worker; default: all")
     ] = None,
     *,
-    workers: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="worker processes")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, metavar="N", help="worker processes; default: 1")
+    ] = None,
+    autoscale: Annotated[
+        str | None, typer.Option(metavar="min=1,max=8", help="as many worker processes as the backlog wants")
+    ] = None,
     agent: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", autocompletion=agent_names, help="agents of the worker; default: all"),
@@ -56,13 +62,18 @@ async def up(
 
     On the embedded file topics are made when they are missing; on Kafka only with --create-topics. When the log is
     gone, the services wait for it and go on by themselves.
+
+    --autoscale takes names of KEDA: min, max, lagThreshold (tasks of an agent that may wait for each worker; default:
+    its lanes), ageThreshold (of its oldest task; default: its timeout), cooldownPeriod (30s), pollingInterval (1s).
     """
     configure(session.screen, service=True)
     chosen = _chosen(services or [])
     agents = _agents(session, agent or [])
+    rule = None if autoscale is None else _rule(session, autoscale, workers, chosen)
     voice = Voice(session.screen)
     with Stop(voice.info if child is None else _silent) as stop:
-        host = Host(session, voice, chosen, agents, stop, workers=workers, create_topics=create_topics, child=child)
+        options: dict[str, Any] = {"workers": workers or 1, "rule": rule, "create_topics": create_topics}
+        host = Host(session, voice, chosen, agents, stop, **options, child=child)
         try:
             await host.run()
             code = stop.code
@@ -97,13 +108,18 @@ class Host:
         stop: Stop,
         *,
         workers: int,
+        rule: "ScalingRule | None",
         create_topics: bool,
         child: int | None,
     ) -> None:
         self._session = session
         self._voice = voice
         self._stop = stop
+        self._rule = rule
         self._workers = workers if "worker" in services and workers > 1 else 0
+        """Children to begin with; 0: the worker runs in this process."""
+        if rule is not None:
+            self._workers = rule.workers_min
         self._services = tuple(s for s in services if not (self._workers and s == "worker"))
         self._shown = services
         self._agents = agents
@@ -240,22 +256,21 @@ class Host:
         drain_ms = settings.drain_timeout_ms
         children = Children(self._voice, arguments, environ, number=self._workers, drain_timeout_ms=drain_ms)
         self._stop.last_acts.append(children.kill)
-        running = asyncio.get_running_loop().create_task(children.run(self._stop.event))
-        ready = asyncio.get_running_loop().create_task(self._all_ready(children))
-        try:
-            await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
-            if ready.done() and not running.done():
-                self._ready([os.getpid(), *children.pids])
-            await running
-        finally:
-            ready.cancel()
-            running.cancel()
-            await asyncio.gather(ready, running, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(self._tell_all_ready(children))
+            if self._rule is not None:
+                from mesh.cli.autoscale import Autoscaling
 
-    async def _all_ready(self, children: "Children") -> None:
+                scaling = Autoscaling(self._session, self._voice, self._rule, self._agents, children)
+                group.create_task(scaling.run(self._stop))
+            await children.run(self._stop.event)
+            telling.cancel()
+
+    async def _tell_all_ready(self, children: "Children") -> None:
         if self._services:
             await self._here.wait()
         await children.ready.wait()
+        self._ready([os.getpid(), *children.pids])
 
     def _announce(self) -> None:
         settings, topology, screen = self._session.settings, self._session.topology, self._session.screen
@@ -268,6 +283,8 @@ class Host:
         if "worker" in self._shown:
             screen.note(("  board    ", "dim"), board)
             many = f" in {self._workers} processes" if self._workers else ""
+            if self._rule is not None:
+                many = f" in {self._rule.workers_min} to {self._rule.workers_max} processes"
             screen.note(("  agents   ", "dim"), f"{len(self._agents)}{many}: {' '.join(self._agents)}")
 
     def _ready(self, pids: list[int]) -> None:
@@ -304,6 +321,22 @@ def _chosen(services: list[str]) -> tuple[str, ...]:
             remedy=f"Did you mean {near!r}?" if near else "",
         )
     return ORDER if not services or "all" in services else tuple(name for name in ORDER if name in services)
+
+
+def _rule(session: Session, text: str, workers: int | None, services: tuple[str, ...]) -> "ScalingRule":
+    from mesh.cli.autoscale import check_partitions, rule_of
+
+    if workers is not None or "worker" not in services:
+        both = "it cannot be given together with --workers"
+        raise InvalidInput(
+            both if workers is not None else "no worker is among the services",
+            code="usage",
+            where="--autoscale",
+            remedy="Leave one of them out" if workers is not None else "Start it with `mesh up worker --autoscale …`",
+        )
+    rule = rule_of(text)
+    check_partitions(rule, session.topology)
+    return rule
 
 
 def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":

@@ -1,8 +1,13 @@
-"""Traces: one span a task, in the trace that the request came with. The only importer of opentelemetry.
+"""Traces: one span a task, in the trace that the request came with; and metrics of what waits. The only importer of
+opentelemetry.
 
 Names follow the OpenTelemetry semantic conventions for messaging, v1.44.0: span `process <topic>`, kind CONSUMER,
 parent = the context the record carries (a run is one trace). W3C `traceparent` and `tracestate` travel as plain
 headers, exactly one each. Without a provider nothing is made and nothing is paid.
+
+Metrics are named so that Prometheus, to which a collector hands them, knows them by its own conventions:
+`mesh_consumer_lag_records{group, topic, partition}`, `mesh_oldest_unread_age_seconds{group, topic}`,
+`mesh_workers_desired`.
 """
 
 import os
@@ -10,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -19,9 +25,15 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from mesh.core.errors import ConfigInvalid
 from mesh.core.event import FAILED, Event
+from mesh.core.scaling import Decision, Sample
+from mesh.core.topology import Topology
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
 
 _CARRIER = TraceContextTextMapPropagator()
-_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+_OTLP: Final = "opentelemetry.exporter.otlp.proto.http"
+METRICS_SHUTDOWN_MS: Final = 2_000
 
 
 class Spans:
@@ -84,21 +96,74 @@ def configure(service: str, environ: Mapping[str, str] | None = None) -> TracerP
     Raises ConfigInvalid when the exporter is asked for and not installed. The caller shuts the provider down.
     """
     environ = os.environ if environ is None else environ
-    endpoint = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    exporter = _exporter("TRACES", "trace_exporter", "OTLPSpanExporter", environ)
+    if exporter is None:
+        return None
+    provider = TracerProvider(resource=_resource(service, environ))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+class BacklogMeter:
+    """What waits for each agent and how many workers that wants, as gauges of `provider`."""
+
+    def __init__(self, provider: "MeterProvider", topology: Topology) -> None:
+        meter = provider.get_meter("mesh", _version())
+        self._provider, self._topology = provider, topology
+        self._lag = meter.create_gauge("mesh.consumer.lag.records", "{record}", "records that are not committed")
+        self._age = meter.create_gauge("mesh.oldest.unread.age", "s", "how long the oldest of them has waited")
+        self._desired = meter.create_gauge("mesh.workers.desired", "{worker}", "worker processes that there should be")
+
+    def record(self, sample: Sample, decision: Decision) -> None:
+        """These are the values from now on."""
+        for agent, places in sample.places.items():
+            topic = self._topology.tasks(agent)
+            group = {"group": f"{self._topology.prefix}.{agent}", "topic": topic}
+            for number, place in places.items():
+                self._lag.set(place.lag, {**group, "partition": str(number)})
+            self._age.set(decision.loads[agent].age_ms / 1_000, group)
+        self._desired.set(decision.workers)
+
+    def close(self) -> None:
+        """Export the last values; blocks for at most two seconds when nobody takes them."""
+        self._provider.shutdown(timeout_millis=METRICS_SHUTDOWN_MS)
+
+
+def configure_metrics(service: str, environ: Mapping[str, str] | None = None) -> "MeterProvider | None":
+    """Export metrics by OTLP when the standard variables ask for it (`OTEL_EXPORTER_OTLP_ENDPOINT`, not with
+    `OTEL_METRICS_EXPORTER=none`), every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds; else nothing.
+
+    Raises ConfigInvalid when the exporter is asked for and not installed. The caller shuts the provider down.
+    """
+    environ = os.environ if environ is None else environ
+    if environ.get("OTEL_METRICS_EXPORTER", "").lower() == "none":
+        return None
+    exporter = _exporter("METRICS", "metric_exporter", "OTLPMetricExporter", environ)
+    if exporter is None:
+        return None
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    return MeterProvider([PeriodicExportingMetricReader(exporter)], _resource(service, environ))
+
+
+def _exporter(signal: str, module: str, name: str, environ: Mapping[str, str]) -> Any:
+    """What exports a signal; None when nobody asked for it. Raises ConfigInvalid when it is not installed."""
+    endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if not endpoint or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     try:
-        exporter = import_module(_EXPORTER).OTLPSpanExporter()
+        return getattr(import_module(f"{_OTLP}.{module}"), name)()
     except ImportError as error:
         raise ConfigInvalid(
             "the OTLP exporter is not installed",
             where="OTEL_EXPORTER_OTLP_ENDPOINT",
             remedy="pip install 'agent-mesh[otel]', or unset the variable",
         ) from error
-    name = environ.get("OTEL_SERVICE_NAME", service)
-    provider = TracerProvider(resource=Resource.create({"service.name": name, "service.version": _version()}))
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    return provider
+
+
+def _resource(service: str, environ: Mapping[str, str]) -> Resource:
+    return Resource.create({"service.name": environ.get("OTEL_SERVICE_NAME", service), "service.version": _version()})
 
 
 def _version() -> str:

@@ -1,17 +1,24 @@
-"""Spans against the SDK's own in-memory exporter."""
+"""Spans and metrics against the SDK's own in-memory exporters."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import Gauge, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mesh.core import settle
+from mesh.core.backlog import Load, Place
 from mesh.core.event import NO_USAGE, TASK, Event, Fault
-from mesh.wire.otel import Spans, configure
+from mesh.core.language import load
+from mesh.core.scaling import Decision, Sample
+from mesh.wire.otel import BacklogMeter, Spans, configure, configure_metrics
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TASK_EVENT = Event(
@@ -84,7 +91,9 @@ def test_nothing_is_exported_unless_asked_for() -> None:
     assert configure("mesh", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}) is None
 
 
-def test_spans_are_exported_where_the_standard_variable_points(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def collector() -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """An address that takes OTLP, and what came: paths with the sizes of what was sent there."""
     received: list[tuple[str, int]] = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -99,13 +108,69 @@ def test_spans_are_exported_where_the_standard_variable_points(monkeypatch: pyte
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        yield f"http://127.0.0.1:{server.server_port}", received
+        server.shutdown()
+        thread.join()
+
+
+def test_spans_are_exported_where_the_standard_variable_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as (address, received):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         provider = configure("mesh-worker")
         assert provider is not None
         with Spans(provider).process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo"):
             pass
         provider.shutdown()
-        server.shutdown()
-        thread.join()
     assert [path for path, _ in received] == ["/v1/traces"]
+    assert received[0][1] > 100
+
+
+TOPOLOGY = load("""
+mesh: {name: t}
+topics: {asks: {ingress: ask}, answers: {egress: answer}}
+agents: {echo: {run: "x:y", on: ask, emits: answer}}
+""")
+SAMPLE = Sample(5_000, 2, True, {"echo": {0: Place(3, 10), 1: Place(4, 4)}})
+DECISION = Decision(4, "7 tasks wait", loads={"echo": Load(lag=7, age_ms=1_500)})
+
+
+def test_the_backlog_is_a_metric_by_group_topic_and_partition() -> None:
+    reader = InMemoryMetricReader()
+    meter = BacklogMeter(MeterProvider([reader]), TOPOLOGY)
+    meter.record(SAMPLE, DECISION)
+    data = reader.get_metrics_data()
+    assert data is not None
+    found = {}
+    for metric in data.resource_metrics[0].scope_metrics[0].metrics:
+        assert isinstance(metric.data, Gauge)
+        points = {tuple((point.attributes or {}).items()): point.value for point in metric.data.data_points}
+        found[metric.name, metric.unit] = points
+    group = (("group", "mesh.echo"), ("topic", "mesh.tasks.echo"))
+    assert found == {
+        ("mesh.consumer.lag.records", "{record}"): {
+            (*group, ("partition", "0")): 7,
+            (*group, ("partition", "1")): 0,
+        },
+        ("mesh.oldest.unread.age", "s"): {group: 1.5},
+        ("mesh.workers.desired", "{worker}"): {(): 4},
+    }
+    meter.close()
+
+
+def test_metrics_are_exported_only_when_asked_for() -> None:
+    asked = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    assert configure_metrics("mesh", {}) is None
+    assert configure_metrics("mesh", {**asked, "OTEL_METRICS_EXPORTER": "none"}) is None
+    assert configure_metrics("mesh", {**asked, "OTEL_SDK_DISABLED": "true"}) is None
+
+
+def test_metrics_are_exported_where_the_standard_variable_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as (address, received):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{address}/v1/metrics")
+        provider = configure_metrics("mesh-autoscaler")
+        assert provider is not None
+        meter = BacklogMeter(provider, TOPOLOGY)
+        meter.record(SAMPLE, DECISION)
+        meter.close()
+    assert [path for path, _ in received] == ["/v1/metrics"]
     assert received[0][1] > 100
