@@ -152,7 +152,7 @@ class Autoscaling:
                 if not all(isinstance(leaf, MeshError) and leaf.retriable for leaf in found):
                     raise
                 many = counted(self._workers.number, "worker")
-                self._voice.warning(f"not scaled while the backlog cannot be seen, {many} stay: {found[0]}")
+                self._voice.warning(f"the backlog cannot be seen, so it stays at {many}: {found[0]}")
                 await stop.within(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
 

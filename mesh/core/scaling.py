@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
-from mesh.core.backlog import Backlog, Load, Place
+from mesh.core.backlog import WINDOW_MS, Backlog, Load, Place
 from mesh.core.topology import AgentSpec
 
 OVER_SAMPLES: Final = 3
@@ -39,6 +39,8 @@ LOAD_SHARE_MAX: Final = 0.8
 """Of what the remaining workers can do: above, nobody is taken away."""
 HOT_SHARE: Final = 0.9
 """Of a backlog: with more of it in one partition, which one worker at a time can read, more workers are no help."""
+GAP_POLLS: Final = 3
+"""After so many times `pollingInterval` without a sample what was counted in a row begins anew."""
 TRUST_MS: Final = 600_000
 TRUST_MS_MAX: Final = 7_200_000
 
@@ -113,13 +115,17 @@ class Scaler:
         }
         self._workers = 0
         self._settled = False
+        self._at_ms = 0.0
         self._calm_ms: float | None = None
         """Since when nobody has waited."""
 
     def decide(self, sample: Sample) -> Decision:
         """How many there should be from this sample on."""
         anew = not (self._settled and sample.settled and sample.workers == self._workers)
-        self._workers, self._settled = sample.workers, sample.settled
+        if sample.at_ms - self._at_ms > max(WINDOW_MS, GAP_POLLS * self.rule.polling_ms):
+            anew = True  # nobody looked for a while, and what is not seen is neither over nor calm
+            self._forget_run()
+        self._workers, self._settled, self._at_ms = sample.workers, sample.settled, sample.at_ms
         loads = {
             name: self._watched[name].backlog.sample(sample.at_ms, places, anew=anew)
             for name, places in sample.places.items()

@@ -16,6 +16,7 @@ from mesh.core.errors import InvalidInput
 from mesh.core.language import load
 from mesh.core.scaling import ScalingRule
 from tests.cli.conftest import Background, Cli, Terminal, until
+from tests.wire.log_kit import until as happens
 
 TOPICS = """
 mesh: {name: t, inbox: {partitions: 4}, limits: {deadline: 120s}}
@@ -237,8 +238,7 @@ async def test_while_the_backlog_cannot_be_seen_the_workers_stay(
     scaling = Autoscaling(session, Voice(session.screen), ScalingRule(1, 4), ["napper"], Crew())
     with Stop(print) as stop:
         running = asyncio.create_task(scaling.run(stop))
-        async with asyncio.timeout(30):
-            while "not scaled while the backlog cannot be seen, 2 workers stay" not in caplog.text:
-                await asyncio.sleep(0.005)
-            stop.event.set()
-            await running
+        sentence = "the backlog cannot be seen, so it stays at 2 workers: kafka://127.0.0.1:1"
+        await happens(lambda: sentence in caplog.text)
+        stop.event.set()
+        await running

@@ -184,6 +184,15 @@ def test_a_short_burst_begins_the_calm_anew() -> None:
     assert found.index(1) >= 51
 
 
+def test_what_was_not_seen_was_neither_calm_nor_too_much() -> None:
+    scaler = Scaler(RULE, [AGENT])
+    times = [*range(20), *range(60, 95)]  # the log was away for 40 s
+    found = [scaler.decide(sample(0, n, 2)).workers for n in times]
+    assert times[found.index(1)] >= 90
+    scaler = Scaler(RULE, [AGENT])
+    assert [scaler.decide(sample(900, n, 2)).workers for n in (0, 1, 60, 61, 62)] == [2, 2, 2, 2, 4]
+
+
 def test_nobody_goes_whom_the_others_could_not_replace() -> None:
     plant = Plant(Scaler(RULE, [AGENT]), each=100)
     plant.run(60, 250)
