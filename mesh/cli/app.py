@@ -21,7 +21,7 @@ from mesh.core.suggest import nearest
 
 NOUNS = (
     *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "verify"),
-    *("break", "unbreak", "bench", "config", "version"),
+    *("break", "unbreak", "bench", "export", "config", "version"),
 )
 MODULES = {"break": "breaking"}
 """Nouns that are words of Python, and the module of each."""

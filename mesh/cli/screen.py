@@ -65,6 +65,12 @@ class Screen:
             text = escaped_json(orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode())
             _write(sys.stdout, text + "\n")
 
+    def file(self, text: str) -> None:
+        """A whole file for programs, uncut and without colour; nothing with `--json`. For what was written by us and
+        holds no control character, such as YAML."""
+        if not self.json:
+            _write(sys.stdout, text)
+
     def complain(self, value: Any) -> None:
         """An error as a JSON line on stderr."""
         _write(sys.stderr, escaped_json(orjson.dumps({"error": value}, default=_plain).decode()) + "\n")

@@ -1,11 +1,11 @@
-"""YAML as nodes that know their line. The only file that imports yaml.
+"""YAML as nodes that know their line, and documents as YAML. The only file that imports yaml.
 
 Built from the parser's events with a stack of our own, so that neither deep nesting nor aliases of aliases can exhaust
 anything: an alias is the same node once more, never a copy. Nothing is converted: a scalar is the text that was written
 (so `on` is a word here, not YAML 1.1's true). Objects, tags and merge keys are refused.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -186,6 +186,36 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
         what = str(error).splitlines()[0]
     remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in what), "Correct this line")
     return Problem(line, f"not YAML: {what}", remedy)
+
+
+def written(documents: Iterable[object]) -> str:
+    """Plain values (dicts, lists, texts, numbers) as YAML documents, in their order, each after a `---`.
+
+    Texts stand in quotes wherever YAML 1.1 or 1.2 might read a number, a date or a word of its own."""
+    texts = (yaml.dump(one, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=_WIDTH_MAX) for one in documents)
+    return "".join(f"---\n{text}" for text in texts)
+
+
+_WIDTH_MAX: Final = 1_000_000
+
+
+class _Writer(yaml.SafeDumper):
+    """Indents lists below their keys, as people do, and repeats what stands twice instead of pointing at it."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text_node(writer: _Writer, text: str) -> yaml.Node:
+    # 1e3 and 0o17 are texts to YAML 1.1 and numbers to 1.2: whatever does not begin as a word is quoted.
+    style = None if text[:1].isalpha() or text[:1] == "/" else '"'
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Writer.add_representer(str, _text_node)
 
 
 def words(node: Node) -> Iterator[str]:

@@ -20,6 +20,7 @@ GROUPS = {
     "dead": ("list", "show"),
     "board": ("keys", "get", "put", "history", "watch"),
     "config": ("show",),
+    "export": ("k8s", "keda"),
 }
 LEAVES = [(noun, verb) for noun, verbs in GROUPS.items() for verb in verbs] + [
     (noun,) for noun in NOUNS if noun not in GROUPS

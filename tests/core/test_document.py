@@ -1,10 +1,11 @@
 """YAML as nodes that know their line; what YAML allows and this language does not."""
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh.core.document import DEPTH_MAX, TEXT_CHARS_MAX, Entries, Items, Scalar, read, words
+from mesh.core.document import DEPTH_MAX, TEXT_CHARS_MAX, Entries, Items, Scalar, read, words, written
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no mistake of ours."""
@@ -116,3 +117,35 @@ def test_any_text_is_a_document_or_problems(text: str) -> None:
     if root is not None:
         list(words(root))
     assert all(1 <= p.line <= len(text) + 2 and p.what and p.remedy for p in problems)
+
+
+def test_what_was_written_reads_as_the_same_and_texts_stay_texts() -> None:
+
+    texts = [
+        "",
+        "on",
+        "yes",
+        "null",
+        "1e3",
+        "0o17",
+        "1_000",
+        "2026-11-20",
+        "~",
+        "a: b",
+        "- x",
+        "# no",
+        "é\n\x07",
+        "=",
+        "x" * 300,
+    ]
+    documents = [{"texts": texts, "number": 7, "nothing": None, "deep": [{"a": [1, {"b": True}]}]}, ["second"]]
+    text = written(documents)
+    assert list(yaml.safe_load_all(text)) == documents
+    for word in ("1e3", "0o17"):
+        assert f'- "{word}"\n' in text, "a number to YAML 1.2"
+    assert "x" * 300 in text, "nothing is folded"
+
+
+def test_the_same_value_twice_is_written_twice() -> None:
+    shared = {"a": "b"}
+    assert written([{"one": shared, "two": shared}]) == "---\none:\n  a: b\ntwo:\n  a: b\n"
