@@ -114,3 +114,24 @@ async def wait(wish: Wait) -> Answer:
     """What an agent that asks a model or a service does: nothing, for a while."""
     await asyncio.sleep(wish.wait_ms / 1_000)
     return Answer(id=wish.id, total=wish.wait_ms)
+
+
+class Burn(Payload, type="bench.burn"):
+    """Asks for nothing but computing."""
+
+    id: str
+    rounds: int
+
+
+def burned(rounds: int) -> int:
+    """So many rounds of arithmetic: the same work however busy the machine is."""
+    total = 0
+    for n in range(rounds):
+        total = (total * 31 + n) % 1_000_003
+    return total
+
+
+@agent
+async def burn(wish: Burn) -> Answer:
+    """What an agent that computes does: it uses a core, and nothing else of its process runs meanwhile."""
+    return Answer(id=wish.id, total=burned(wish.rounds))

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from bench.field import Field, Setup, cpu_s
-from bench.report import NONE, Figure, middle
+from bench.logged import Logged, logged, tally
+from bench.report import NONE, Figure, middle, significant
 from mesh.client import Mesh
 from mesh.core.codec import write
 from mesh.core.event import Event
@@ -106,13 +107,20 @@ class Asked(NamedTuple):
     runs: int
     """Of all bursts that were measured."""
     cpu_us_per_run: dict[str, float]
+    log: Logged
 
     def figures(self, **at: Any) -> list[Figure]:
-        """As figures, the CPU time of each process beside the speed."""
+        """As figures, beside the speed the CPU time of each process, and what a run leaves on the log."""
         used = [
             Figure(f"{name}_cpu_us_per_run", round(us, 1), "µs", NONE, at) for name, us in self.cpu_us_per_run.items()
         ]
-        return [middle("runs_per_s", self.runs_per_s, "runs/s", **at), *used]
+        if self.log.broker_us_per_run is not None:
+            used.append(Figure("broker_cpu_us_per_run", round(self.log.broker_us_per_run, 1), "µs", NONE, at))
+        left = [
+            Figure("records_per_run", significant(self.log.records_per_run), "records", NONE, at),
+            Figure("bytes_per_run", significant(self.log.bytes_per_run), "B", NONE, at),
+        ]
+        return [middle("runs_per_s", self.runs_per_s, "runs/s", **at), *used, *left]
 
 
 async def throughput(
@@ -132,11 +140,13 @@ async def throughput(
         rate = await burst(field.mesh, outcomes, first, type=type, payload=payload)
         runs = max(min(first, RUNS_MIN), min(RUNS_MAX, int(rate * seconds / ROUNDS)))
         setup.say(f"{ROUNDS} times {runs:,} runs")
+        begun = await tally(field)
         before = cpu_s(children) | {"client": time.process_time()}
         rates = [await burst(field.mesh, outcomes, runs, type=type, payload=payload) for _ in range(ROUNDS)]
         after = cpu_s(children) | {"client": time.process_time()}
+        left = await logged(field, begun, await tally(field), runs * ROUNDS)
     used = {name: (after[name] - before[name]) * 1e6 / (runs * ROUNDS) for name in after}
-    return Asked(rates, runs * ROUNDS, used)
+    return Asked(rates, runs * ROUNDS, used, left)
 
 
 async def open_loop(

@@ -97,7 +97,7 @@ def written(agents: Mapping[str, str], *, partitions: int = 4, limits: str = LIM
     """topics.yaml of a mesh: agent of bench/agents.py → its other words, as YAML in one line. `{mark}` is left in the
     text for `Setup.field` to fill in."""
     lines = [f'  {name}: {{run: "bench.agents:{name}", {words}}}' for name, words in agents.items()]
-    heard = "bench.wait" if "wait" in agents else "bench.ask"
+    heard = next((f"bench.{name}" for name in ("wait", "burn") if name in agents), "bench.ask")
     return TEXT.format(mark="{mark}", heard=heard, partitions=partitions, limits=limits, agents="\n".join(lines))
 
 

@@ -65,10 +65,8 @@ def _headline(axes: Any, workload: str, bodies: Sequence[Body]) -> bool:
         _lines(axes, key, name, bodies)
     else:
         _bars(axes, chosen)
-        for body in bodies:
-            for limit in (f for f in body["figures"] if f["limit"]):
-                axes.axhline(limit["value"], linestyle="--", linewidth=1, color="0.5")
-                axes.annotate(f"{limit['name']}, {body['log']}", (-0.95, limit["value"]), fontsize=7, va="bottom")
+        for place, (body, _) in enumerate(chosen):
+            _limits(axes, place, body)
     _from_zero(axes)
     return True
 
@@ -114,6 +112,15 @@ def _bars(axes: Any, chosen: Sequence[tuple[Body, Mapping[str, Any]]]) -> None:
         axes.plot([place] * len(dots), dots, ".", color="0.2", markersize=4)
     axes.set_xticks(range(len(chosen)), labels)
     axes.set_xlim(-1, len(chosen))
+
+
+def _limits(axes: Any, place: int, body: Body) -> None:
+    """Above the bar that they are limits of; names by turns on the left and on the right, since values may be near."""
+    limits = sorted((f for f in body["figures"] if f["limit"]), key=lambda f: float(f["value"]))
+    for turn, limit in enumerate(limits):
+        side, at = (("left", place - 0.48), ("right", place + 0.48))[turn % 2]
+        axes.hlines(limit["value"], place - 0.48, place + 0.48, linestyle="--", linewidth=1, color="0.5")
+        axes.annotate(f"{limit['name']}, {body['log']}", (at, limit["value"]), fontsize=7, va="bottom", ha=side)
 
 
 def _latency(axes: Any, workload: str, bodies: Sequence[Body]) -> bool:

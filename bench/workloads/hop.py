@@ -7,8 +7,10 @@ from itertools import pairwise
 
 from bench.agents import Answer, Ask
 from bench.asking import BATCH, ask
+from bench.ceilings import log_alone as producer_alone
 from bench.field import Field, Setup
 from bench.kills import records_of
+from bench.logged import record_bytes
 from bench.report import NONE, Figure, middle, significant
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT
@@ -100,7 +102,10 @@ async def run(setup: Setup) -> Sequence[Figure]:
     count = int(min(TASKS_MAX, max(TASKS_MIN, TASKS_PER_S * setup.seconds)))
     async with setup.field(TEXT) as field:
         setup.say(f"{count:,} tasks are put on the topic")
-        await append(field, tasks(field, count))
+        asked = tasks(field, count)
+        size = round(sum(map(record_bytes, asked)) / count)
+        await append(field, asked)
+        del asked
         setup.say("the worker works")
         counting = asyncio.ensure_future(rates(field, count))
         async with field.up(["worker"]) as (worker,):
@@ -109,13 +114,19 @@ async def run(setup: Setup) -> Sequence[Figure]:
             used = worker.cpu_s() - began
         distinct = {record.key for record in await records_of(field.log, field.topology.inbox)}
         assert len(distinct) == count, f"{count - len(distinct)} tasks have no answer"
+        setup.say("the log alone")
         ceiling = await log_alone(field, count)
+        produced = await producer_alone(field, size)
     cpu_us = significant(used / max(1, count - before) * 1e6)
     spent = [Figure("worker_cpu_us_per_hop", cpu_us, "µs", NONE)] if before < count / 2 else []
     return [
         middle("hops_per_s", found, "hops/s"),
         *spent,
         Figure("log_alone_per_s", significant(ceiling), "records/s", NONE, limit=True),
+        Figure(
+            *("producer_alone_per_s", significant(produced.records_per_s), "records/s", NONE, {"by": produced.by}),
+            limit=True,
+        ),
         Figure("python_alone_per_s", significant(python_alone()), "tasks/s", NONE, limit=True),
     ]
 
@@ -125,6 +136,7 @@ WORKLOAD = Workload(
     "consume → validate → handler → publish → commit",
     "Tasks are put on the topic of one agent beforehand, then one worker process starts; answers are counted on the "
     "inbox, from the first that appears to the last, and none may be missing. Beside it: one reader that copies the "
-    "same records (the log alone), and a loop that only validates, sums and encodes (Python alone).",
+    "same records (the log alone), a producer that appends as many bytes and does nothing else (on Kafka Kafka's own "
+    "tool), and a loop that only validates, sums and encodes (Python alone).",
     run,
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.asking import throughput
+from bench.ceilings import with_ceilings
 from bench.field import Setup, written
 from bench.report import Figure
 from bench.workloads import Workload
@@ -17,8 +17,8 @@ TEXT = written(
 
 
 async def run(setup: Setup) -> Sequence[Figure]:
-    """Runs a second, and the CPU time of each process."""
-    return (await throughput(setup, TEXT, ["orchestrator"], ["worker"])).figures()
+    """Runs a second, the CPU time of each process, and the ceilings."""
+    return await with_ceilings(setup, TEXT, "three steps", ["orchestrator"], ["worker"])
 
 
 WORKLOAD = Workload(

@@ -8,10 +8,11 @@ from bench.report import NONE, Figure
 from bench.workloads import Workload
 from bench.workloads.io import wish
 
-WORKERS = (1, 2, 4)
+WORKERS = (1, 2, 4, 8)
+PARTITIONS = 8
 LANES = 16
 WAIT_MS = 50
-TEXT = written({"wait": f"on: bench.wait, emits: bench.answer, lanes: {LANES}"}, partitions=8)
+TEXT = written({"wait": f"on: bench.wait, emits: bench.answer, lanes: {LANES}"}, partitions=PARTITIONS)
 
 
 async def run(setup: Setup) -> Sequence[Figure]:
@@ -37,7 +38,7 @@ async def run(setup: Setup) -> Sequence[Figure]:
 WORKLOAD = Workload(
     "scale",
     "worker processes on I/O-bound work",
-    f"Runs whose only agent waits {WAIT_MS} ms, {LANES} at a time in each worker process: runs a second with one, two "
-    "and four of them, beside what so many lanes could do if the mesh cost nothing.",
+    f"Runs whose only agent waits {WAIT_MS} ms, {LANES} at a time in each worker process: runs a second with one, two, "
+    "four and eight of them, beside what so many lanes could do if the mesh cost nothing.",
     run,
 )

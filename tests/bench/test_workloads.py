@@ -20,8 +20,11 @@ from bench.workloads import NAMES, Workload, hotkey, io, latency, load, payload,
 CHEAP = ("hop", "run1", "join", "fan", "board", "memory")
 EXPENSIVE = tuple(name for name in NAMES if name not in CHEAP)
 EXPECTED = {
-    "hop": {"hops_per_s", "log_alone_per_s", "python_alone_per_s"},
-    "run1": {"runs_per_s", "worker_cpu_us_per_run", "orchestrator_cpu_us_per_run"},
+    "hop": {"hops_per_s", "log_alone_per_s", "producer_alone_per_s", "python_alone_per_s"},
+    "run1": {
+        *("runs_per_s", "worker_cpu_us_per_run", "orchestrator_cpu_us_per_run", "records_per_run", "bytes_per_run"),
+        *("log_alone_runs_per_s", "python_alone_runs_per_s"),
+    },
     "fan": {"runs_per_s", "tasks_per_s"},
     "board": {"p50_us", "p99_us", "increments_per_s"},
     "memory": {"idle_core_percent", "idle_memory_mib"},
