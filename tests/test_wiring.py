@@ -86,9 +86,17 @@ async def test_the_embedded_board_has_the_deadline_that_was_set(tmp_path: Path) 
     assert isinstance(log, SqliteLog)
     board = open_board(settings, beside=log)
     await board.start()
-    blocking = threading.Event()
-    blocked = asyncio.ensure_future(log.file.write(lambda _: blocking.wait(20), operation="test", wakes=()))
+    begun, blocking = threading.Event(), threading.Event()
+
+    def block(_: object) -> bool:
+        begun.set()
+        return blocking.wait(20)
+
+    blocked = asyncio.ensure_future(log.file.write(block, operation="test", wakes=()))
     try:
+        async with asyncio.timeout(10):
+            while not begun.is_set():  # noqa: ASYNC110  # another thread sets it
+                await asyncio.sleep(0.001)
         with pytest.raises(BoardUnavailable, match="60 ms"):
             await board.put("k", b"1")
     finally:
