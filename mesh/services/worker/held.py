@@ -18,7 +18,7 @@ class Held:
 
     __slots__ = (
         *("_news", "_said", "_sent", "before", "begun", "claimed", "live"),
-        *("open", "partition", "place", "ready", "tracker", "watch"),
+        *("open", "partition", "place", "ready", "speaking", "tracker", "watch"),
     )
 
     def __init__(self, partition: TopicPartition, before: "Held | None" = None) -> None:
@@ -39,6 +39,8 @@ class Held:
         """Where this assignment began."""
         self.claimed = 0
         """Records below may begin, as a commit has said."""
+        self.speaking = asyncio.Lock()
+        """Of who waits until something is said: one commit says it for all."""
         self._said: tuple[int, int, bool] | None = None
         self._sent: set[int] = set()
         """Answered when it was not ours any more."""
@@ -85,6 +87,11 @@ class Held:
         if said == self._said:
             return None
         return Saying(Commit(place, self.watch.metadata(place, working=working)), said, self.watch.claimed)
+
+    @property
+    def version_said(self) -> int:
+        """What commits have said of the watch."""
+        return -1 if self._said is None else self._said[1]
 
     def was_said(self, saying: "Saying") -> None:
         """The commit was acknowledged."""

@@ -282,9 +282,12 @@ class AgentShift:
             await self._say(held)
 
     async def _say(self, held: Held) -> bool:
-        """Commit what is new of a partition, again and again. False: it is not ours any more."""
-        while held.live and not await self._commit([held]):
-            await self._clock.sleep_ms(COMMIT_EVERY_MS)
+        """Returns when the log has heard what is known of a partition now. False: it is not ours any more."""
+        version = held.watch.version
+        async with held.speaking:
+            while held.live and held.version_said < version:
+                if not await self._commit([held]):
+                    await self._clock.sleep_ms(COMMIT_EVERY_MS)
         return held.live
 
     async def _do(self, attempt: Attempt) -> None:

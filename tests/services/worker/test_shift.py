@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from mesh.core.codec import write
 from mesh.core.crashes import Marks, Watch
 from mesh.core.event import BATCH, TASK, Event
 from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.ports import Board, Commit, Log
+from mesh.wire.ports import Board, Commit, Log, Member
 from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
@@ -106,6 +106,36 @@ async def test_only_the_finished_prefix_is_committed(log: Log, board: Board) -> 
             await asyncio.sleep(0.01)
         gate.set()
         await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
+
+
+async def test_those_that_wait_until_the_log_has_heard_of_them_wait_for_one_commit(
+    log: Log, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def echo(ask: Ask) -> Answer:
+        return Answer(n=ask.n)
+
+    await log.create_topics(topic_specs(TOPOLOGY))
+    await append(log, *(task(n)._replace(partition=0) for n in range(3_000)))
+    commits = 0
+    join = log.join
+
+    async def counting(*arguments: Any, **options: Any) -> Member:
+        member = await join(*arguments, **options)
+        commit = member.commit
+
+        async def count(places: Mapping[TopicPartition, Commit]) -> None:
+            nonlocal commits
+            commits += 1
+            await asyncio.sleep(0.02)  # as far as a broker is away
+            await commit(places)
+
+        monkeypatch.setattr(member, "commit", count)
+        return member
+
+    monkeypatch.setattr(log, "join", counting)
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        await answers(log, 3_000)
+    assert commits < 30  # not one for each of 64 lanes
 
 
 async def test_records_that_are_no_task_of_this_agent_are_dead_letters(log: Log, board: Board) -> None:
