@@ -56,8 +56,8 @@ class Facts:
                 tokens = event.usage.tokens if event.usage is not None else 10**9
                 of_run = self.tokens[event.run_id]
                 of_run[key] = max(tokens, of_run.get(key, 0))
-            # What a stranger says of an attempt before there is one is no failure of it.
-            begun = self.moments.get(key, moment) < moment
+            # What a stranger says of an attempt before its timer has come is no failure of it.
+            begun = event.attempt == 1 or bool(self.dues[key])
             if event.kind == FAILED and begun and key not in self.failed:
                 self.failed[key] = event
                 self.later[event.task_id] += event.fault is not None and event.fault.code in UNTRIED
