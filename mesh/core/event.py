@@ -124,9 +124,16 @@ class Event:
         return batch_parts(self.data) if self.content_type == BATCH else (Part(self.type, self.data),)
 
 
+_IDS: Final = blake2b(b"v1\0", digest_size=16)
+_FINGERPRINTS: Final = blake2b(digest_size=8)
+"""Begun once and copied, which takes a third of the time of beginning."""
+
+
 def derive(*parts: str | int) -> str:
     """A deterministic id: 32 hex digits of BLAKE2b over the parts, kept apart by NUL, which no id holds."""
-    return blake2b("\0".join(map(str, ("v1", *parts))).encode(), digest_size=16).hexdigest()
+    hash = _IDS.copy()
+    hash.update("\0".join(map(str, parts)).encode())
+    return hash.hexdigest()
 
 
 def run_id_of(source: str, event_id: str) -> str:
@@ -136,7 +143,9 @@ def run_id_of(source: str, event_id: str) -> str:
 
 def fingerprint(data: bytes) -> str:
     """Short hash of a body, to tell a repeated request from another one under the same id."""
-    return blake2b(data, digest_size=8).hexdigest()
+    hash = _FINGERPRINTS.copy()
+    hash.update(data)
+    return hash.hexdigest()
 
 
 def batch(parts: Sequence[Part], *, source: str, event_id: str) -> bytes:
