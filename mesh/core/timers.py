@@ -5,6 +5,7 @@ them; retries are kept whole. Firing late by up to one bucket is fine, firing tw
 """
 
 import heapq
+from collections.abc import Container
 from typing import Final
 
 from mesh.core.effect import Schedule
@@ -21,27 +22,31 @@ class Timers:
         self._buckets: dict[int, list[str | Schedule]] = {}
         self._order: list[int] = []
 
-    def add(self, timer: Schedule) -> None:
-        """Remember a timer."""
+    def add(self, timer: Schedule) -> bool:
+        """Remember a timer. Answers whether it is now the first: who waits for another waits too long."""
         number = -(-timer.due_ms // BUCKET_MS)  # never early: round up
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = []
             heapq.heappush(self._order, number)
+            bucket.append(timer if timer.task_id else timer.run_id)
+            return self._order[0] == number
         bucket.append(timer if timer.task_id else timer.run_id)
+        return False
 
     def next_ms(self) -> int | None:
         """When the next bucket is due; None without timers."""
         return self._order[0] * BUCKET_MS if self._order else None
 
-    def due(self, now_ms: int) -> list[Schedule]:
-        """Take out all timers that are due at `now_ms`, earliest bucket first."""
+    def due(self, now_ms: int, runs: Container[str]) -> list[Schedule]:
+        """Take out all timers that are due at `now_ms`, earliest bucket first; answers those of these `runs`."""
         found: list[Schedule] = []
         while self._order and self._order[0] * BUCKET_MS <= now_ms:
             number = heapq.heappop(self._order)
             for timer in self._buckets.pop(number):
-                if isinstance(timer, str):
+                if not isinstance(timer, str):
+                    if timer.run_id in runs:
+                        found.append(timer)
+                elif timer in runs:
                     found.append(Schedule(timer, f"{timer}:deadline", number * BUCKET_MS))
-                else:
-                    found.append(timer)
         return found

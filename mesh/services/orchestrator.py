@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mesh.core.effect import Effect, Note, Schedule
+from mesh.core.effect import Note, Schedule
 from mesh.core.errors import TopicsInvalid
 from mesh.core.event import DUE
 from mesh.core.fold import Partition
@@ -104,11 +104,16 @@ class Orchestrator:
 
     def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         """Stage: fold and answer the records that perform the effects."""
-        state = self._states[partition]
+        topology, fold = self._topology, self._states[partition].step
         out: list[NewRecord] = []
         for record in records:
-            for effect in state.step(record):
-                self._perform(partition, record, effect, out)
+            for effect in fold(record):
+                if isinstance(effect, Schedule):
+                    self._schedule(partition, record, effect)
+                elif isinstance(effect, Note):
+                    self._count(effect)
+                else:
+                    out.append(record_of(effect, topology))
         self._keeper.folded(partition)
         return out
 
@@ -119,20 +124,14 @@ class Orchestrator:
         self._relay.closed(partition)
         self._keeper.drop(partition)
 
-    def _perform(self, partition: TopicPartition, record: Record, effect: Effect, out: list[NewRecord]) -> None:
-        if isinstance(effect, Schedule):
-            timers = self._timers[partition]
-            before = timers.next_ms()
-            timer = self._put_off(effect, record)
-            timers.add(timer)
-            if before is None or timer.due_ms < before:
-                self._timer_set.set()
-        elif isinstance(effect, Note):
-            self.notes[effect.code] += 1
-            if effect.security:
-                _log.warning("a claim was refused", code=effect.code, run=effect.run_id, reason=effect.message)
-        else:
-            out.append(record_of(effect, self._topology))
+    def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule) -> None:
+        if self._timers[partition].add(self._put_off(timer, record)):
+            self._timer_set.set()
+
+    def _count(self, note: Note) -> None:
+        self.notes[note.code] += 1
+        if note.security:
+            _log.warning("a claim was refused", code=note.code, run=note.run_id, reason=note.message)
 
     def _put_off(self, timer: Schedule, record: Record) -> Schedule:
         """A timer as it is; one that fired early, since our clock is ahead of the log's, when its rest has passed."""
@@ -148,10 +147,9 @@ class Orchestrator:
             now_ms = self._clock.now_ms()
             out: list[NewRecord] = []
             for partition, timers in self._timers.items():
-                for timer in timers.due(now_ms):
-                    if timer.run_id in self._states[partition].runs:
-                        record = due_record(timer, now_ms, self._topology)
-                        out.append(record._replace(partition=partition.partition))
+                for timer in timers.due(now_ms, self._states[partition].runs):
+                    record = due_record(timer, now_ms, self._topology)
+                    out.append(record._replace(partition=partition.partition))
             if out:
                 await append_all(self._log, out, self._topology)
                 await self._clock.sleep_ms(TIMER_PAUSE_MS)
