@@ -18,7 +18,7 @@ from mesh.core.effect import Effect, Note, PublishEvent, PublishTask, Schedule
 from mesh.core.emission import Emission, refuse_state
 from mesh.core.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, batch, derive, parsed
 from mesh.core.join import accepts, arrive, held_bytes
-from mesh.core.lineage import Refusal, input_mark, refuse_hop, visits_cap, way
+from mesh.core.lineage import Refusal, input_mark, refuse_hop, way
 from mesh.core.run import NO_PAST, Arrival, Held, Past, Result, Run, Task
 from mesh.core.topology import AgentSpec, Row, Topology
 
@@ -26,6 +26,8 @@ JOIN_TYPE = "mesh.join"
 """Type of a task whose value holds several events."""
 
 
+Given = Emission | Held
+"""What a task gets: of both, type, content type and payload come first."""
 Firing = tuple[AgentSpec, Emission, tuple[str, ...], tuple[str, ...]]
 """A hop that is wanted: the agent, what it gets, and the path and the input marks of what comes before it."""
 
@@ -50,8 +52,9 @@ def leave(
         rule = topology.egress.get(type)
         if rule is None:
             continue
+        id = f"{origin.id}.{n}" if origin.agent else derive(run.id, origin.id, "egress", n)
         out = Event(
-            f"{origin.id}.{n}" if origin.agent else derive(run.id, origin.id, "egress", n),
+            id,
             f"/agents/{origin.agent}" if origin.agent else event.source,
             type,
             EGRESS,
@@ -59,14 +62,21 @@ def leave(
             data,
             event.at_ms,
             event.id,
-            content_type=content_type,
-            subject=run.subject,
-            traceparent=event.traceparent or run.traceparent,
-            tracestate=event.tracestate or run.tracestate,
+            "",
+            "",
+            0,
+            (),
+            1,
+            content_type,
+            "",
+            run.subject,
+            None,
+            event.traceparent or run.traceparent,
+            event.tracestate or run.tracestate,
         )
         key = None if rule.key is None else _key_in(data, rule.key)
         effects.append(PublishEvent(out, rule.name, key))
-        run.results = (*run.results, Result(out.id, type, origin.agent, data))
+        run.results = (*run.results, Result(id, type, origin.agent, data))
         run.state_bytes += len(data)
 
 
@@ -124,12 +134,13 @@ def dispatch(
         refusal = Refusal("tasks", origin.agent, origin.path, limits.tasks_max, tasks, text)
         effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
         return
-    for ordinal, (spec, (type, content_type, data, branch), path, inputs) in enumerate(wanted):
+    for ordinal, (spec, given, path, inputs) in enumerate(wanted):
+        type, content_type, data, branch = given
         past = NO_PAST
         if breakers and spec.fallback and open_until(breakers, spec.name, event.at_ms):
             past = Past((spec.name,))
             spec = topology.agents[stand_in(past.failed, topology, breakers, event.at_ms) or spec.name]
-        mark = input_mark(spec, type, data)
+        mark = input_mark(spec, type, data) if spec.cyclic else ""
         visits = run.visits.get(spec.name, 0) + 1
         hop_refusal = refuse_hop(spec, path, visits, mark, inputs, limits) or refuse_spend(run, spec, path, limits)
         if hop_refusal is not None:
@@ -139,13 +150,13 @@ def dispatch(
             inputs = (*inputs, mark)
         id = derive(run.id, origin.id, ordinal)
         task = Task(id, spec.name, len(path) + 1, path_to(path, spec.name), branch, event.id, 1, inputs, None, past)
-        if visits_cap(spec, limits) is not None:
+        if spec.visits_max is not None or spec.cyclic:
             run.visits = {**run.visits, spec.name: visits}
-        begin(run, task, Held(type, content_type, data, 0), event, topology, breakers, effects)
+        begin(run, task, given, event, topology, breakers, effects)
 
 
 def begin(
-    run: Run, task: Task, given: Held, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
+    run: Run, task: Task, given: Given, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
     """One more task of the run, with its first attempt paid for; that it may be made has been checked."""
     run.open[task.id] = task
@@ -155,7 +166,7 @@ def begin(
 
 
 def start(
-    run: Run, task: Task, given: Held, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
+    run: Run, task: Task, given: Given, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
     """Hand one attempt to its agent; or keep it, while the run is paused or the breaker of the agent is open.
 
@@ -164,19 +175,21 @@ def start(
     if task.held is not None:
         run.state_bytes -= len(task.held.data)
         run.open[task.id] = task = replace(task, held=None)
-    until_ms = open_until(breakers, task.agent, event.at_ms)
+    type, content_type, data, _ = given
+    until_ms = open_until(breakers, task.agent, event.at_ms) if breakers else 0
     if not run.trouble.paused and not until_ms:
-        effects.append(publish(run, task, given.type, given.content_type, given.data, event.at_ms, topology))
+        effects.append(publish(run, task, type, content_type, data, event.at_ms, topology))
         return
-    refusal = refuse_state(run, len(given.data), task, topology.limits)
+    refusal = refuse_state(run, len(data), task, topology.limits)
     if refusal is not None:
         settle(run, topology.agents[task.agent], NO_USAGE)
         run.open.pop(task.id, None)
         run.tasks -= task.attempt == 1  # nobody has ever got it
-        effects.append(refuse(run, event, refusal, given.type, given.content_type, given.data))
+        effects.append(refuse(run, event, refusal, type, content_type, data))
         return
-    run.state_bytes += len(given.data)
-    run.open[task.id] = task = replace(task, held=given._replace(due_ms=0 if run.trouble.paused else until_ms))
+    run.state_bytes += len(data)
+    held = Held(type, content_type, data, 0 if run.trouble.paused else until_ms)
+    run.open[task.id] = task = replace(task, held=held)
     if not run.trouble.paused:
         effects.append(retry_timer(run, task, until_ms))
 
@@ -200,12 +213,14 @@ def publish(
         task.path,
         task.attempt,
         content_type,
-        subject=run.subject,
-        expiry_ms=run.deadline_ms,
-        traceparent=run.traceparent,
-        tracestate=run.tracestate,
+        "",
+        run.subject,
+        run.deadline_ms,
+        run.traceparent,
+        run.tracestate,
     )
-    return PublishTask(event, _ordering_key(topology.agents[task.agent], event))
+    path = topology.agents[task.agent].key
+    return PublishTask(event, run.id.encode() if path is None else _ordering_key(path, event))
 
 
 def wait(run: Run, task: Task, event: Event, due_ms: int) -> Schedule:
@@ -227,12 +242,10 @@ def deadline_timer(run: Run) -> Schedule:
     return Schedule(run.id, f"{run.id}:deadline", run.deadline_ms)
 
 
-def _ordering_key(spec: AgentSpec, task: Event) -> bytes:
+def _ordering_key(path: str, task: Event) -> bytes:
     run_key = task.run_id.encode()
-    if spec.key is None:
-        return run_key
     try:
-        keys = [_key_in(part.data, spec.key) for part in task.parts()]
+        keys = [_key_in(part.data, path) for part in task.parts()]
     except ValueError:  # the input of a retry is as its agent sent it back, and may be no batch any more
         return run_key
     return next((key for key in keys if key is not None), run_key)

@@ -41,7 +41,8 @@ def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topolo
         text = f"fanout: {way(origin.path)} emitted {len(emitted)} events at once, at most {limits.fanout_max}"
         return Refusal("fanout", origin.agent, origin.path, limits.fanout_max, len(emitted), text)
     declared = topology.agents[origin.agent].emits if origin.agent else None
-    for type, _, data, _ in emitted:
+    more_bytes = 0
+    for type, _, data, branch in emitted:
         if declared is not None and type not in declared:
             names = ", ".join(declared) or "nothing"
             text = f"undeclared_type: {way(origin.path)} emitted {type!r}, but declares {names}"
@@ -50,7 +51,12 @@ def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topolo
         if size > limits.payload_bytes_max:
             text = f"payload: {way(origin.path)} emitted a payload of {size} bytes, at most {limits.payload_bytes_max}"
             return Refusal("payload", origin.agent, origin.path, limits.payload_bytes_max, size, text)
-    return refuse_state(run, growth(run, emitted, topology), origin, limits)
+        if type in topology.egress:  # held for the outcome
+            more_bytes += size
+        for row in topology.rows.get(type, ()):
+            if row.join and accepts(run.joins.get(row.agent.name, {}), type, branch):
+                more_bytes += size
+    return refuse_state(run, more_bytes, origin, limits)
 
 
 def refuse_state(run: Run, more_bytes: int, origin: Task, limits: Limits) -> Refusal | None:
@@ -60,15 +66,3 @@ def refuse_state(run: Run, more_bytes: int, origin: Task, limits: Limits) -> Ref
         return None
     text = f"state: {way(origin.path)} would bring the run to {held} bytes held, at most {limits.state_bytes_max}"
     return Refusal("state", origin.agent, origin.path, limits.state_bytes_max, held, text)
-
-
-def growth(run: Run, emitted: Sequence[Emission], topology: Topology) -> int:
-    """Payload bytes that the run would hold for its outcome and for joins if all of this were let through."""
-    more_bytes = 0
-    for type, _, data, branch in emitted:
-        if type in topology.egress:
-            more_bytes += len(data)
-        for row in topology.rows.get(type, ()):
-            if row.join and accepts(run.joins.get(row.agent.name, {}), type, branch):
-                more_bytes += len(data)
-    return more_bytes

@@ -100,10 +100,11 @@ class Partition:
         """Fold one event that was read at `offset`."""
         if event.kind == SWITCHED:
             return self._switched(event)
-        ended = self.ended.get(event.run_id)
-        if ended is not None and (ended.run is None or event.kind != REDRIVEN):
-            return [late(event, ended.ending, ended.requests)]
-        run = self.runs.get(event.run_id) if ended is None else ended.run
+        run, ended = self.runs.warm.get(event.run_id) or self.runs.get(event.run_id), None
+        if run is None and (ended := self.ended.get(event.run_id)) is not None:
+            if ended.run is None or event.kind != REDRIVEN:
+                return [late(event, ended.ending, ended.requests)]
+            run = ended.run
         topology = self.topology
         if run is not None and run.topology != topology.digest:
             topology = self.topologies[run.topology]
@@ -176,7 +177,7 @@ class Partition:
             return Unreadable("key_mismatch", f"the record's key is {shown!r}; expected the run id {run_id[:128]!r}")
         if not (ID_PATTERN if event.kind == REQUESTED else MESH_ID_PATTERN).fullmatch(event.id):
             return _bad_id("event id", event.id)
-        if run_id in self.runs or run_id in self.ended:
+        if run_id in self.runs.warm or run_id in self.runs.cold or run_id in self.ended:
             return None
         if not ID_PATTERN.fullmatch(run_id):
             return _bad_id("run id", run_id)

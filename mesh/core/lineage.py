@@ -40,7 +40,7 @@ def refuse_hop(
     if mark and mark in inputs:
         text = f"cycle: {way(path, spec)} reaches {spec.name!r} again with the same input"
         return Refusal("cycle", spec.name, path, 1, 2, text)
-    visits_max = visits_cap(spec, limits)
+    visits_max = visits_cap(spec, limits) if spec.cyclic or spec.visits_max is not None else None
     if visits_max is not None and visits > visits_max:
         text = f"visits: {way(path, spec)} reaches {spec.name!r} {visits} times in this run, at most {visits_max}"
         return Refusal("visits", spec.name, path, visits_max, visits, text)

@@ -13,8 +13,9 @@ from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.control import BREAKER, Switch, control_record
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import DUE, FAILED, JSON, OUTCOME, SUCCEEDED, TASK, Event, Fault, Usage, derive, rfc3339
+from mesh.core.lineage import Refusal
 from mesh.core.record import NewRecord, StoredRecord
-from mesh.core.run import Result, Run
+from mesh.core.run import Failure, Result, Run
 from mesh.core.topology import Topology
 
 OUTCOME_TYPE = "mesh.run."
@@ -184,20 +185,20 @@ def outcome_body(run: Run) -> dict[str, Any]:
     """The outcome as JSON-able values; `OUTCOME_FIELDS` says what they mean."""
     return {
         "run": run.id,
-        "request": {"ids": list(run.roots), "type": run.type, "fingerprints": list(run.bodies)},
+        "request": {"ids": run.roots, "type": run.type, "fingerprints": run.bodies},
         "ending": run.ending,
-        "results": [_result(r) for r in run.results],
+        "results": [*map(_result, run.results)],
         "refused": run.refused - run.trouble.forgiven,
-        "refusals": [r._asdict() for r in run.refusals],
-        "failures": [f._asdict() for f in run.failures],
-        "starved": list(run.starved),
+        "refusals": [*map(Refusal._asdict, run.refusals)],
+        "failures": [*map(Failure._asdict, run.failures)],
+        "starved": run.starved,
         "tasks": run.tasks,
         "used": {"usd": run.usd_micros / 1_000_000, "tokens": run.tokens},
         "opened": rfc3339(run.opened_ms),
         "ended": rfc3339(run.ended_ms),
         "took_ms": run.ended_ms - run.opened_ms,
         "generation": run.trouble.generation,
-        "redrives": list(run.trouble.redrives),
+        "redrives": run.trouble.redrives,
     }
 
 
