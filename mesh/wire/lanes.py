@@ -1,7 +1,8 @@
 """Lanes: work items with the same key one after the other, different keys in parallel, far above the partition count.
 
 A lane exists while its key has work. Up to `lanes_max` runners take ready lanes in turn; a runner that finds nothing
-ends. So ten thousand waiting tasks are ten thousand runners, and none when nothing is to do. An item stays at the head
+ends. So ten thousand waiting tasks are ten thousand runners, and none when nothing is to do. Of items that never wait
+one runner does all, so they begin few at first, and as many again as there are items in work. An item stays at the head
 of its lane until it is done, so that one which was interrupted is the next of its key again.
 """
 
@@ -14,6 +15,8 @@ T = TypeVar("T")
 
 BUSY_MS_MAX = 5.0
 """After this long without a pause a runner lets the loop breathe: heartbeats and polls run on it."""
+COMING_MIN = 8
+"""So many runners may be about to take something, however few items are in work."""
 
 
 class Lanes(Generic[T]):
@@ -28,6 +31,8 @@ class Lanes(Generic[T]):
         """Keys with items of which none is in work; empty while held."""
         self._runners: dict[asyncio.Task[None], bytes | None] = {}
         """Each with the key it works on."""
+        self._coming: set[asyncio.Task[None]] = set()
+        """Runners that have not begun yet, or let the loop breathe: each looks for a ready key soon."""
         self._strays: set[asyncio.Task[None]] = set()
         self._held = False
         self._error: BaseException | None = None
@@ -82,8 +87,7 @@ class Lanes(Generic[T]):
         self._held = False
         busy = set(self._runners.values())
         self._ready.extend(key for key in self._waiting if key not in busy and key not in self._ready)
-        for _ in range(len(self._ready)):
-            self._spawn()
+        self._spawn()
 
     def interrupt(self) -> None:
         """Cancel what is in work, while held: each item is the first of its key again."""
@@ -110,6 +114,7 @@ class Lanes(Generic[T]):
         self._ready.clear()
         self._strays.update(self._runners)
         self._runners.clear()
+        self._coming.clear()
         self.queued = self.running = 0
         for runner in self._strays:
             runner.cancel()
@@ -121,9 +126,15 @@ class Lanes(Generic[T]):
             await asyncio.wait(self._strays, timeout=within_ms / 1000)
 
     def _spawn(self) -> None:
-        if self._ready and len(self._runners) < self._lanes_max:
+        """See to it that somebody comes for what is ready."""
+        while (
+            len(self._coming) < len(self._ready)
+            and len(self._coming) < max(self.running, COMING_MIN)
+            and len(self._runners) < self._lanes_max
+        ):
             runner = asyncio.get_running_loop().create_task(self._run())
             self._runners[runner] = None
+            self._coming.add(runner)
             runner.add_done_callback(self._ended)
 
     async def _run(self) -> None:
@@ -131,12 +142,15 @@ class Lanes(Generic[T]):
         assert runner is not None  # this is one
         clock = asyncio.get_running_loop().time  # never the machine's: a simulation owns this one
         since = clock()
+        self._coming.discard(runner)
         while self._ready:
             key = self._ready.popleft()
             lane = self._waiting[key]
             self.queued -= 1
             self.running += 1
             self._runners[runner] = key
+            if self._ready and not self._coming:
+                self._spawn()  # this item may wait for long
             done = False
             try:
                 await self._handle(lane[0])
@@ -154,7 +168,9 @@ class Lanes(Generic[T]):
             if runner not in self._runners:
                 return  # abandoned: another one runs in its place
             if (clock() - since) * 1000 > BUSY_MS_MAX:
+                self._coming.add(runner)
                 await asyncio.sleep(0)
+                self._coming.discard(runner)
                 since = clock()
         del self._runners[runner]  # at once, so that whoever puts something now does not count on it
 
@@ -173,6 +189,7 @@ class Lanes(Generic[T]):
     def _ended(self, runner: "asyncio.Task[None]") -> None:
         self._runners.pop(runner, None)
         self._strays.discard(runner)
+        self._coming.discard(runner)
         self._changed.set()
         if not runner.cancelled():
             error = runner.exception()

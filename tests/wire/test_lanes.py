@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from mesh.wire.lanes import Lanes
+from mesh.wire import lanes as module
+from mesh.wire.lanes import COMING_MIN, Lanes
 
 
 async def test_the_same_key_runs_in_order_and_never_twice_at_once() -> None:
@@ -43,6 +44,42 @@ async def test_a_thousand_keys_wait_at_the_same_time() -> None:
         assert (lanes.running, lanes.queued) == (1_000, 500)
         gate.set()
         await lanes.below(1)
+
+
+async def test_few_begin_and_soon_there_are_as_many_as_wait() -> None:
+    gate = asyncio.Event()
+
+    async def handle(_: int) -> None:
+        await gate.wait()
+
+    lanes = Lanes(handle, lanes_max=2_000)
+    others = len(asyncio.all_tasks())
+    for n in range(1_000):
+        lanes.put(b"%d" % n, n)
+    assert len(asyncio.all_tasks()) - others <= COMING_MIN
+    turns = 0
+    while lanes.running < 1_000 and turns < 12:
+        await asyncio.sleep(0)
+        turns += 1
+    assert (lanes.running, lanes.queued) == (1_000, 0)
+    gate.set()
+    async with asyncio.timeout(5):
+        await lanes.below(1)
+
+
+async def test_who_lets_the_loop_breathe_is_not_replaced_by_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUSY_MS_MAX", 0.0)
+    runners: set[asyncio.Task[None] | None] = set()
+
+    async def handle(_: int) -> None:
+        runners.add(asyncio.current_task())
+
+    lanes = Lanes(handle, lanes_max=2_000)
+    for n in range(1_000):
+        lanes.put(b"%d" % n, n)
+    async with asyncio.timeout(5):
+        await lanes.below(1)
+    assert len(runners) <= COMING_MIN + 1
 
 
 async def test_a_blocked_key_does_not_hold_up_the_others() -> None:
