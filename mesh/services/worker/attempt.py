@@ -35,8 +35,8 @@ class Attempt:
     """One piece of work in hand."""
 
     __slots__ = (
-        *("abandoned", "cell", "changes", "context", "deadline", "expired", "interrupted", "killed"),
-        *("leave", "runner", "task", "timer", "work"),
+        *("abandoned", "cell", "changes", "context", "deadline", "due_s", "expired", "interrupted"),
+        *("killed", "leave", "runner", "task", "timer", "work"),
     )
 
     def __init__(
@@ -64,10 +64,14 @@ class Attempt:
         """The time it took too long for, in milliseconds."""
         self.deadline = False
         """That time was what was left of the run's, not the agent's own."""
+        self.due_s = 0.0
+        """When it has taken too long, by the loop's clock."""
+        self.timer: asyncio.TimerHandle | None = None
+        """One of its own; None: it is looked after with all others that have the agent's own time."""
+        self.context: Context | None = None
+        """What its function is given, if it wants that."""
         self.task: Event
-        self.context: Context
         self.runner: asyncio.Task[Any]
-        self.timer: asyncio.TimerHandle
 
     def written(self) -> Sequence[Change]:
         """What it has written on the board, once it has ended or was left alone."""
@@ -95,11 +99,17 @@ class Caller:
         self._spec, self._where = spec, agent.where
         self._board, self._clock = board, clock
         self._counts, self._cache = counts, cache
-        self._grace_s = grace_ms / 1000
+        self._grace_s, self._timeout_s = grace_ms / 1000, spec.timeout_ms / 1000
         self._told, self._left, self._strayed = told, left, strayed
         self.fault: Callable[[], Break | None] = lambda: None
         """What somebody broke on purpose, if it is broken now."""
         self._running: dict[asyncio.Task[Any], Attempt] = {}
+        """In the order in which they began, and so in that in which they will have taken too long."""
+        self._apart: dict[asyncio.Task[Any], Attempt] = {}
+        """Those that run out of time in no such order: cut short by the run's deadline, cancelled, interrupted."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Of the first that was running when it was set."""
+        self._wants_context = agent.context is not None
         self._threads: Threads | None = None
         if not agent.is_async:
             threads_max = min(spec.lanes, THREADS_MAX)
@@ -116,22 +126,17 @@ class Caller:
 
         Raises CancelledError when it was interrupted.
         """
-        spec = self._spec
-        context = context_of(task, self._board, None if attempt.changes is None else attempt.changes.note)
-        timeout_ms = spec.timeout_ms
-        if task.expiry_ms is not None:
-            left_ms = task.expiry_ms - self._clock.now_ms()
-            if left_ms <= 0:
-                self._counts.expired += 1
-                fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
-                return settle.failed(task, fault, NO_USAGE)
-            if left_ms < timeout_ms:
-                timeout_ms, attempt.deadline = left_ms, True
+        left_ms = None
+        if task.expiry_ms is not None and (left_ms := task.expiry_ms - self._clock.now_ms()) <= 0:
+            self._counts.expired += 1
+            fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
+            return settle.failed(task, fault, NO_USAGE)
         runner = asyncio.current_task()
         assert runner is not None  # a runner of the lanes
-        attempt.task, attempt.context, attempt.runner = task, context, runner
-        attempt.timer = runner.get_loop().call_later(timeout_ms / 1000, self._expire, attempt, timeout_ms)
-        self._running[runner] = attempt
+        attempt.task, attempt.runner = task, runner
+        if self._wants_context:
+            attempt.context = context_of(task, self._board, None if attempt.changes is None else attempt.changes.note)
+        self._look_after(attempt, left_ms)
         try:
             if self._cache is None:
                 answer = await self._call(attempt)
@@ -143,8 +148,8 @@ class Caller:
                 return None
             answer = self._failed(attempt, error)
         finally:
-            attempt.timer.cancel()
-            self._running.pop(runner, None)
+            if self._running.pop(runner, None) is None:
+                self._let_go(attempt)
         if attempt.abandoned:
             self._late()
             return None
@@ -161,28 +166,30 @@ class Caller:
     def interrupt(self, *, abandon: bool) -> None:
         """All that runs is about to be cancelled, and to be done again later. `abandon`: what has not ended by the end
         of the grace; else the caller sees to it."""
-        for runner, attempt in self._running.items():
+        for attempt in (*self._running.values(), *self._apart.values()):
             attempt.interrupted = True
-            attempt.timer.cancel()
-            if abandon:
-                attempt.timer = runner.get_loop().call_later(self._grace_s, self._abandon, attempt)
+            self._set_apart(attempt, self._grace_s if abandon else None, self._abandon)
 
     def close(self) -> None:
         """Let idle threads end."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._threads is not None:
             self._threads.close()
 
-    async def _call(self, attempt: Attempt) -> Event:
+    def _call(self, attempt: Attempt) -> Awaitable[Event]:
         """The function's answer. If it may kill its process, it is called in another one, and killing that is one."""
-        task, cell = attempt.task, attempt.cell
-        if cell is None:
-            return await self._function.answer(task, attempt.context, self.fault())
-        order = Order(self._spec, self._where, task, self.fault())
+        if attempt.cell is not None:
+            return self._call_in_cell(attempt, attempt.cell)
+        return self._function.answer(attempt.task, attempt.context, self.fault())
+
+    async def _call_in_cell(self, attempt: Attempt, cell: Cell) -> Event:
+        order = Order(self._spec, self._where, attempt.task, self.fault())
         try:
             return await cell.answer(order, None if attempt.changes is None else attempt.changes.note)
         except CellDied:
             attempt.killed = True
-            return crash_loop(task, attempt.work.suspicion + 1)
+            return crash_loop(attempt.task, attempt.work.suspicion + 1)
 
     async def _call_mirrored(self, attempt: Attempt) -> Event:
         """A call whose answer is about to be kept: whoever repeats it will not repeat what it wrote on the board."""
@@ -214,15 +221,55 @@ class Caller:
             return Fault("expired", f"{self._spec.name} {what} at the run's deadline", retryable=False)
         return Fault("timed_out", f"{self._spec.name} took longer than {attempt.expired} ms and {what}")
 
+    # ---------------------------------------------------------------------------------------------------------- time
+
+    def _look_after(self, attempt: Attempt, left_ms: int | None) -> None:
+        """It begins, and has the agent's own time, or what is left to its run. All that have the agent's own share one
+        timer: most have ended long before, and a timer costs more than what they do."""
+        loop = attempt.runner.get_loop()
+        if left_ms is not None and left_ms < self._spec.timeout_ms:
+            attempt.deadline = True
+            self._set_apart(attempt, left_ms / 1000, partial(self._expire, timeout_ms=left_ms))
+            return
+        attempt.due_s = loop.time() + self._timeout_s
+        self._running[attempt.runner] = attempt
+        if self._timer is None:
+            self._timer = loop.call_at(attempt.due_s, self._look)
+
+    def _look(self) -> None:
+        """Cancel those that have taken too long, and look again when the next one may have."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        while self._running:
+            attempt = next(iter(self._running.values()))
+            if attempt.due_s > now_s:
+                self._timer = loop.call_at(attempt.due_s, self._look)
+                return
+            self._expire(attempt, self._spec.timeout_ms)
+
+    def _set_apart(self, attempt: Attempt, seconds: float | None, then: Callable[[Attempt], None]) -> None:
+        """Give it a time of its own; None: it has all the time that there is."""
+        self._running.pop(attempt.runner, None)
+        self._let_go(attempt)
+        self._apart[attempt.runner] = attempt
+        if seconds is not None:
+            attempt.timer = attempt.runner.get_loop().call_later(seconds, then, attempt)
+
+    def _let_go(self, attempt: Attempt) -> None:
+        self._apart.pop(attempt.runner, None)
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+
     def _expire(self, attempt: Attempt, timeout_ms: int) -> None:
         attempt.expired = timeout_ms
-        attempt.timer = attempt.runner.get_loop().call_later(self._grace_s, self._abandon, attempt)
+        self._set_apart(attempt, self._grace_s, self._abandon)
         attempt.runner.cancel()
 
     def _abandon(self, attempt: Attempt) -> None:
         """It was cancelled and has not ended."""
         attempt.abandoned = True
-        self._running.pop(attempt.runner, None)
+        self._let_go(attempt)
         self._counts.abandoned += 1
         answer = None
         if not attempt.interrupted:

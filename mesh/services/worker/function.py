@@ -9,7 +9,7 @@ from mesh.context import Context
 from mesh.core import settle
 from mesh.core.agent import Agent, Later, Reject
 from mesh.core.chaos import CRASH, ERROR, SLOW, Break, Broken
-from mesh.core.event import Event, Fault
+from mesh.core.event import NO_USAGE, Event, Fault, Usage
 from mesh.core.mirror import Change
 from mesh.core.topology import AgentSpec
 from mesh.wire.diagnostics import diagnostics
@@ -28,7 +28,7 @@ class Function:
         self._spec, self._agent = spec, agent
         self._clock, self._threads = clock, threads
 
-    async def answer(self, task: Event, context: Context, broken: Break | None) -> Event:
+    async def answer(self, task: Event, context: Context | None, broken: Break | None) -> Event:
         """What the function says to a task, as an event; raises what it raises. `broken`: on purpose, just now."""
         arguments = settle.arguments(self._agent, task)
         if self._agent.context is not None:
@@ -42,7 +42,7 @@ class Function:
         if isinstance(value, Later | Reject):
             return failed(task, context, settle.declined(self._agent, value))
         parts = settle.parts_of(self._agent, self._spec, value)
-        return settle.succeeded(task, parts, settle.usage_of(context.usd, context.tokens))
+        return settle.succeeded(task, parts, _spent(context))
 
     async def _suffer(self, fault: Break) -> None:
         """Do what a fault does, before the function is called."""
@@ -71,10 +71,14 @@ def context_of(task: Event, board: Board, changed: Callable[[Change], None] | No
     )
 
 
-def failed(task: Event, context: Context, fault: Fault) -> Event:
+def failed(task: Event, context: Context | None, fault: Fault) -> Event:
     """The answer of a task that did not go well, with what it spent all the same."""
-    usage = None if fault.code == "bad_usage" else settle.usage_of(context.usd, context.tokens)
-    return settle.failed(task, fault, usage)
+    return settle.failed(task, fault, None if fault.code == "bad_usage" else _spent(context))
+
+
+def _spent(context: Context | None) -> Usage | None:
+    """What the function has reported; nothing, if it was given no context to report it to."""
+    return NO_USAGE if context is None else settle.usage_of(context.usd, context.tokens)
 
 
 def crash_loop(task: Event, deaths: int) -> Event:

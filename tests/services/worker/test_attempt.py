@@ -99,6 +99,51 @@ async def test_a_slow_agent_is_cancelled_at_its_timeout(log: Log, board: Board) 
     assert (answer.fault.code, answer.fault.retryable) == ("timed_out", True)
 
 
+async def test_each_has_its_whole_time_whoever_began_before_it(log: Log, board: Board) -> None:
+    clock = asyncio.get_running_loop().time
+    took_s: dict[int, float] = {}
+
+    async def echo(ask: Ask) -> Answer:
+        began_s = clock()
+        try:
+            await asyncio.sleep(0.1 if ask.n == 0 else 60)
+        finally:
+            took_s[ask.n] = clock() - began_s
+        return Answer(n=ask.n)
+
+    mesh = topology(timeout="300ms")
+    crew = worker(log, board, echo, mesh)
+    async with working(log, mesh, crew.run):
+        await append(log, task(0), task(1))
+        await answers(log, 1)
+        await append(log, task(2), task(3))
+        found = {a.task_id: a for a in await answers(log, 4)}
+    assert found["t0"].kind == "succeeded"
+    assert {a.fault.code for a in found.values() if a.fault is not None} == {"timed_out"}
+    assert min(took_s[n] for n in (1, 2, 3)) >= 0.299
+    assert counts(crew).shown() == {"succeeded": 1, "timed_out": 3}
+
+
+async def test_a_hundred_calls_need_no_hundred_timers(log: Log, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[str] = []
+    call_at = loop.call_at
+
+    def counted(when: float, callback: Any, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        timers.append(getattr(callback, "__qualname__", ""))
+        return call_at(when, callback, *args, **kwargs)
+
+    async def echo(ask: Ask) -> Answer:
+        await asyncio.sleep(0)
+        return Answer(n=ask.n)
+
+    monkeypatch.setattr(loop, "call_at", counted)
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        await append(log, *(task(n) for n in range(100)))
+        await answers(log, 100)
+    assert 1 <= timers.count("Caller._look") <= 10
+
+
 async def test_a_timeout_error_of_the_agent_itself_is_its_own(log: Log, board: Board) -> None:
     async def echo(ask: Ask) -> Answer:
         raise TimeoutError("the model took too long")
