@@ -144,3 +144,23 @@ def test_the_limit_is_thirty_two_and_the_message_names_what_was_found() -> None:
 def test_nineteen_digits_in_a_row_are_worth_a_second_look() -> None:
     assert has_long_digits(b"[1234567890123456789]")
     assert not has_long_digits(b"[123456789012345678,9]")
+
+
+LONG = st.integers(2**64, 10**40) | st.integers(-(10**40), -(2**63) - 1)
+
+
+@given(LONG, VALUES, st.sampled_from([None, 1, "\t"]), st.sampled_from([":", " : ", ":\n", ":\r\t"]))
+@example(2**64, {}, None, ":")
+def test_an_integer_beyond_64_bits_is_found_wherever_it_stands(
+    number: int, beside: Any, indent: int | str | None, colon: str
+) -> None:
+    for value in (number, [number], [beside, number], {"id": f"{number}", "n": number}, {"a": beside, "b": [number]}):
+        flaw = check(json.dumps(value, indent=indent, separators=(",", colon)).encode())
+        assert isinstance(flaw, Flaw)
+        assert flaw.code == "bad_number"
+
+
+@given(st.integers(10**18, 10**40), st.text("abc-:, {}[]", max_size=4), VALUES)
+def test_any_digits_inside_a_text_are_good(number: int, before: str, beside: Any) -> None:
+    value = {"id": f"{before}{number}", "beside": beside, f"{before}{number}": f"{number}"}
+    assert check(orjson.dumps(value)) == value
