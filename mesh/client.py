@@ -35,9 +35,9 @@ from mesh.core.topology import Topology
 from mesh.settings import Settings
 from mesh.settings import load as load_settings
 from mesh.wire.ports import Appended, Log, Reader, Refused
+from mesh.wire.waits import Answer, Waits
 from mesh.wiring import load_topology, open_log
 
-LOOK_BACK_AFTER_S = 1.0
 RECENT_MAX = 20_000
 RECENT_BYTES_MAX = 32 * 1024 * 1024
 
@@ -92,7 +92,7 @@ class Mesh:
     def __init__(self, log: Log, topology: Topology) -> None:
         self.log = log
         self.topology = topology
-        self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._waits = Waits(self._look_back)
         self._recent: OrderedDict[str, Event] = OrderedDict()
         """Answers seen since we watch, the latest of them: most runs end before anybody asks."""
         self._recent_bytes = 0
@@ -226,28 +226,16 @@ class Mesh:
     async def outcome(self, run_id: str, *, timeout_s: float = 60.0) -> Outcome:
         """The outcome of a run, now or when it ends. Looks back through the log if nothing comes within a second."""
         await self._watch()
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if (seen := self._recent.get(run_id)) is not None:
-            _resolve(seen, [future])
-            return await future
-        self._waiting.setdefault(run_id, []).append(future)
-        look_back = asyncio.get_running_loop().create_task(self._look_back(run_id, future))
+            return _answered(seen)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await future
+            return _answered(await self._waits.answer(run_id, timeout_s))
         except TimeoutError as error:
             raise WaitTimeout(
                 f"run {run_id} has not ended within {timeout_s:g} s; it goes on",
                 where=self.topology.outcomes,
                 remedy=f"`mesh run show {run_id}` tells where it stands; is a worker up (`mesh up`)?",
             ) from error
-        finally:
-            look_back.cancel()
-            left = [f for f in self._waiting.get(run_id, ()) if f is not future]
-            if left:
-                self._waiting[run_id] = left
-            else:
-                self._waiting.pop(run_id, None)
 
     async def close(self) -> None:
         """Stop watching. The log is the caller's, unless `connect` opened it."""
@@ -276,12 +264,9 @@ class Mesh:
                     event = read(record)
                     if not isinstance(event, Unreadable):
                         self._remember(event)
-                        _resolve(event, self._waiting.pop(event.run_id, ()))
+                        self._waits.tell(event)
         except LogUnavailable as error:
-            for futures in self._waiting.values():
-                for future in futures:
-                    if not future.done():
-                        future.set_exception(error)
+            self._waits.fail(error)
             raise
         finally:
             await reader.close()
@@ -297,9 +282,8 @@ class Mesh:
         gone = self._recent.pop(run_id, None)
         self._recent_bytes -= 0 if gone is None else len(gone.data)
 
-    async def _look_back(self, run_id: str, future: "asyncio.Future[Outcome]") -> None:
+    async def _look_back(self, run_id: str, answer: Answer) -> None:
         """For a run that ended before anybody watched: read its partition of the outcomes."""
-        await asyncio.sleep(LOOK_BACK_AFTER_S)
         bounds = await self.log.bounds(self.topology.outcomes)
         key = run_id.encode()
         tp = TopicPartition(self.topology.outcomes, partition_of(key, len(bounds)))
@@ -313,19 +297,16 @@ class Mesh:
                         last = event  # a run that was opened again has several
         finally:
             await reader.close()
-        if last is not None:
-            _resolve(last, [future])
+        if last is not None and not answer.done():
+            answer.set_result(last)
 
 
-def _resolve(event: Event, waiting: Iterable["asyncio.Future[Outcome]"]) -> None:
-    for future in waiting:
-        if future.done():
-            continue
-        body = orjson.loads(event.data)
-        if event.type == REJECTED_TYPE:
-            future.set_exception(not_accepted(event.run_id, body["code"], body["message"]))
-        else:
-            future.set_result(outcome_of(body))
+def _answered(event: Event) -> Outcome:
+    """The outcome that a record on mesh.outcomes tells. Raises NotAccepted where it says that there is no run."""
+    body = orjson.loads(event.data)
+    if event.type == REJECTED_TYPE:
+        raise not_accepted(event.run_id, body["code"], body["message"])
+    return outcome_of(body)
 
 
 def not_accepted(run_id: str, code: str, message: str) -> NotAccepted:
