@@ -43,6 +43,8 @@ def bench(
 
     Every result is kept as JSON with machine, versions, commit and raw samples. Exit code 1 if a gate does not hold.
     """
+    from mesh.process import calm_collector
+
     screen, wanted = session.screen, session.wanted
     measuring = _installed("bench.measuring")
     setup = _installed("bench.field").Setup(
@@ -50,6 +52,7 @@ def bench(
     )
     gates = None if gate is None else _installed("bench.gates").read(Path(gate))
     bodies: list[dict[str, Any]] = []
+    calm_collector()  # who asks shares the cores with the services, and measures what runs in them, where it is calm
     for workload in measuring.chosen(workloads or []):
         with screen.status(f"{workload.name}: {workload.what}"):
             body = asyncio.run(measuring.measure(workload, setup))
