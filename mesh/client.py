@@ -38,6 +38,7 @@ from mesh.wire.ports import Appended, Log, Reader, Refused
 from mesh.wire.waits import Answer, Waits
 from mesh.wiring import load_topology, open_log
 
+TOGETHER_MAX = 500
 RECENT_MAX = 20_000
 RECENT_BYTES_MAX = 32 * 1024 * 1024
 
@@ -86,6 +87,13 @@ class Run:
         return outcome
 
 
+class _Group(NamedTuple):
+    """Requests that are published together."""
+
+    requests: list[Event]
+    appended: "asyncio.Task[Sequence[Appended | Refused]]"
+
+
 class Mesh:
     """A connection to the log for upstream code. Make one with `Mesh.connect`."""
 
@@ -93,6 +101,7 @@ class Mesh:
         self.log = log
         self.topology = topology
         self._waits = Waits(self._look_back)
+        self._group: _Group | None = None
         self._recent: OrderedDict[str, Event] = OrderedDict()
         """Answers seen since we watch, the latest of them: most runs end before anybody asks."""
         self._recent_bytes = 0
@@ -132,7 +141,8 @@ class Mesh:
         event = self.request(
             type, payload, id=id, run_id=run_id, subject=subject, deadline_s=deadline_s, traceparent=traceparent
         )
-        return (await self.send([event]))[0]
+        await self._watch()
+        return await self._together(event)
 
     def request(
         self,
@@ -160,21 +170,38 @@ class Mesh:
         """Publish many requests in one append, in order. Raises LogUnavailable, InvalidInput if the log refuses one."""
         await self._watch()
         requests = list(events)
+        verdicts = await self._put(requests)
+        return [self._run(event, verdict, requests) for event, verdict in zip(requests, verdicts, strict=True)]
+
+    async def _together(self, event: Event) -> Run:
+        """Publish with all who do so at this moment: an append costs the log the same for one as for many."""
+        group = self._group
+        if group is None or len(group.requests) >= TOGETHER_MAX:
+            requests: list[Event] = []
+            group = self._group = _Group(requests, asyncio.get_running_loop().create_task(self._put(requests)))
+        place = len(group.requests)
+        group.requests.append(event)
+        # Whoever goes away takes nobody's request along.
+        verdicts = await asyncio.shield(group.appended)
+        return self._run(event, verdicts[place], [event])
+
+    async def _put(self, requests: Sequence[Event]) -> Sequence[Appended | Refused]:
+        if self._group is not None and self._group.requests is requests:
+            self._group = None  # who comes later is not among them
         for event in requests:
             if (seen := self._recent.get(event.run_id)) is not None and seen.type == REJECTED_TYPE:
                 self._forget(event.run_id)  # asked again, perhaps corrected
-        records = [inbox_record(e, self.topology) for e in requests]
-        runs: list[Run] = []
-        for event, verdict in zip(requests, await self.log.append(records), strict=True):
-            if isinstance(verdict, Refused):
-                raise InvalidInput(
-                    f"the log refused request {event.id!r}: {verdict.message}",
-                    code=verdict.code,
-                    where=f"{self.log.url} {self.topology.inbox}",
-                    remedy="Those before it in this call were published" if len(requests) > 1 else "",
-                )
-            runs.append(Run(self, event, verdict))
-        return runs
+        return await self.log.append([inbox_record(event, self.topology) for event in requests])
+
+    def _run(self, event: Event, verdict: Appended | Refused, together: Sequence[Event]) -> Run:
+        if isinstance(verdict, Refused):
+            raise InvalidInput(
+                f"the log refused request {event.id!r}: {verdict.message}",
+                code=verdict.code,
+                where=f"{self.log.url} {self.topology.inbox}",
+                remedy="Those before it in this call were published" if len(together) > 1 else "",
+            )
+        return Run(self, event, verdict)
 
     async def cancel(self, run_id: str, *, by: str = "", why: str = "") -> Appended:
         """End a run with what it has, as `cancelled`. `by` and `why` go into its history. Answers where the wish lies

@@ -1,14 +1,18 @@
 """The door for upstream code, against a whole embedded mesh."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
 import pytest
 
 from mesh import InvalidInput, LogUnavailable, Mesh, NotAccepted, Payload, WaitTimeout, agent
+from mesh.client import TOGETHER_MAX, Run
 from mesh.core.ingress import Rejected
+from mesh.core.record import NewRecord
 from mesh.services.intake import rejection
 from mesh.testing import MeshTest
+from mesh.wire.ports import Appended, Log, Refused
 
 TOPOLOGY = """
 mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s, payload_max: 4KB}}
@@ -70,6 +74,44 @@ async def test_many_requests_travel_in_one_append(mesh: MeshTest) -> None:
     runs = await mesh.client.send(events)
     outcomes = await asyncio.gather(*(run.outcome(timeout_s=20) for run in runs))
     assert [o.results[0].data["n"] for o in outcomes] == list(range(1, 301))
+
+
+class Counted:
+    """A log as it is, that counts what it is given together and refuses the last of each."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.appends: list[int] = []
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        self.appends.append(len(records))
+        return [*await self.log.append(records[:-1]), Refused("too_large", "the last one")]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
+
+
+async def test_those_who_publish_at_the_same_time_share_an_append(mesh: MeshTest) -> None:
+    log = Counted(mesh.log)
+    client = Mesh(cast(Log, log), mesh.topology)
+    with pytest.raises(InvalidInput):
+        await client.publish("ask", {"id": "alone"})
+    asked = [asyncio.create_task(client.publish("ask", {"id": f"a{n}"})) for n in range(TOGETHER_MAX + 20)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert log.appends == [1, TOGETHER_MAX, 20]
+    assert isinstance(answers[0], asyncio.CancelledError)
+    refused = [n for n, answer in enumerate(answers) if isinstance(answer, InvalidInput)]
+    assert refused == [TOGETHER_MAX - 1, TOGETHER_MAX + 19], "each hears of its own request"
+    runs = [answer for answer in answers if isinstance(answer, Run)]
+    places = [run.place for run in runs if run.place.partition == runs[0].place.partition]
+    assert places == sorted(places), "in the order in which they asked"
+    assert all(await asyncio.gather(*(run.outcome(timeout_s=20) for run in runs[:50])))
+    assert (await client.outcome(client.request("ask", {"id": "a0"}).run_id)).ending == "completed", (
+        "it was taken along"
+    )
+    await client.close()
 
 
 async def test_outcomes_that_came_before_anybody_asked_are_at_hand(mesh: MeshTest) -> None:
