@@ -122,12 +122,12 @@ class Partition:
         if self.touched is not None:
             self.touched[run.id] = offset
         if run.ending:
-            self.runs.discard(run.id)
+            self.runs.warm.pop(run.id, None)
             self._remember(run, offset)
         else:
             if ended is not None:
                 self.ended.discard(run.id)
-            self.runs[run.id] = run
+            self.runs.warm[run.id] = run
         return effects
 
     def _asked(self, effects: list[Effect], event: Event, topology: Topology) -> None:
@@ -149,8 +149,8 @@ class Partition:
         return []
 
     def _remember(self, run: Run, offset: int) -> None:
-        kept = run if run.trouble.dead or run.refused else None
-        self.ended[run.id] = Ended(run.ending, run.requests, offset, kept)
+        kept = run if run.refused or run.trouble.dead else None
+        self.ended.warm[run.id] = Ended(run.ending, run.requests, offset, kept)
         self._ended_order.append((offset, run.id))
         if offset - ENDED_OFFSETS_MAX > self.forgotten:
             self._forget(offset - ENDED_OFFSETS_MAX)

@@ -12,7 +12,7 @@ import orjson
 from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.control import BREAKER, Switch, control_record
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
-from mesh.core.event import DUE, FAILED, JSON, OUTCOME, SUCCEEDED, TASK, Event, Fault, Usage, derive, rfc3339
+from mesh.core.event import DUE, FAILED, JSON, NO_USAGE, OUTCOME, SUCCEEDED, TASK, Event, Fault, Usage, derive, rfc3339
 from mesh.core.lineage import Refusal
 from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.run import Failure, Result, Run
@@ -217,7 +217,7 @@ def _outcome(finish: Finish, topology: Topology) -> NewRecord:
         subject=run.subject,
         traceparent=run.traceparent,
         tracestate=run.tracestate,
-        usage=Usage(run.usd_micros, run.tokens),
+        usage=Usage(run.usd_micros, run.tokens) if run.usd_micros or run.tokens else NO_USAGE,
     )
     return NewRecord(topology.outcomes, run.id.encode(), event.data, write(event))
 

@@ -20,7 +20,7 @@ def number(row: bytes) -> int:
 
 
 class Table(Generic[Value]):
-    """Used as a dict, as far as it goes. An id is either `warm` or `cold`."""
+    """Used as a dict, as far as it goes. An id is either `warm` or `cold`; one that was just asked for is not cold."""
 
     __slots__ = ("_read", "cold", "warm")
 
