@@ -241,8 +241,9 @@ def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
 
 
 def _ending(run: Run, topology: Topology) -> str:
-    for name, slots in run.joins.items():
-        run.starved = (*run.starved, *starved(name, slots, topology.agents[name].on))
+    if run.joins:
+        for name, slots in run.joins.items():
+            run.starved = (*run.starved, *starved(name, slots, topology.agents[name].on))
     if run.failures:
         return FAILED
     refused = run.refused > run.trouble.forgiven

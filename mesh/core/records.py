@@ -185,7 +185,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
     """The outcome as JSON-able values; `OUTCOME_FIELDS` says what they mean."""
     return {
         "run": run.id,
-        "request": {"ids": run.roots, "type": run.type, "fingerprints": run.bodies},
+        "request": {"ids": run.requests[::2], "type": run.type, "fingerprints": run.requests[1::2]},
         "ending": run.ending,
         "results": [*map(_result, run.results)],
         "refused": run.refused - run.trouble.forgiven,
@@ -223,10 +223,10 @@ def _outcome(finish: Finish, topology: Topology) -> NewRecord:
 
 
 def _result(result: Result) -> dict[str, Any]:
-    shown: dict[str, Any] = {"type": result.type, "id": result.id, "agent": result.agent}
+    data = result.data
     try:
-        orjson.loads(result.data)
-        shown["data"] = orjson.Fragment(result.data)
+        orjson.loads(data)
     except orjson.JSONDecodeError:
-        shown["text"] = result.data.decode("utf-8", "backslashreplace")
-    return shown
+        text = data.decode("utf-8", "backslashreplace")
+        return {"type": result.type, "id": result.id, "agent": result.agent, "text": text}
+    return {"type": result.type, "id": result.id, "agent": result.agent, "data": orjson.Fragment(data)}
