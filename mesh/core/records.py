@@ -13,9 +13,8 @@ from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.control import BREAKER, Switch, control_record
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import DUE, FAILED, JSON, NO_USAGE, OUTCOME, SUCCEEDED, TASK, Event, Fault, Usage, derive, rfc3339
-from mesh.core.lineage import Refusal
 from mesh.core.record import NewRecord, StoredRecord
-from mesh.core.run import Failure, Result, Run
+from mesh.core.run import Result, Run
 from mesh.core.topology import Topology
 
 OUTCOME_TYPE = "mesh.run."
@@ -189,8 +188,8 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "ending": run.ending,
         "results": [*map(_result, run.results)],
         "refused": run.refused - run.trouble.forgiven,
-        "refusals": [*map(Refusal._asdict, run.refusals)],
-        "failures": [*map(Failure._asdict, run.failures)],
+        "refusals": [refusal._asdict() for refusal in run.refusals] if run.refusals else (),
+        "failures": [failure._asdict() for failure in run.failures] if run.failures else (),
         "starved": run.starved,
         "tasks": run.tasks,
         "used": {"usd": run.usd_micros / 1_000_000, "tokens": run.tokens},
@@ -213,11 +212,18 @@ def _outcome(finish: Finish, topology: Topology) -> NewRecord:
         orjson.dumps(outcome_body(run)),
         finish.at_ms,
         finish.cause_id,
-        content_type=JSON,
-        subject=run.subject,
-        traceparent=run.traceparent,
-        tracestate=run.tracestate,
-        usage=Usage(run.usd_micros, run.tokens) if run.usd_micros or run.tokens else NO_USAGE,
+        "",
+        "",
+        0,
+        (),
+        1,
+        JSON,
+        "",
+        run.subject,
+        None,
+        run.traceparent,
+        run.tracestate,
+        Usage(run.usd_micros, run.tokens) if run.usd_micros or run.tokens else NO_USAGE,
     )
     return NewRecord(topology.outcomes, run.id.encode(), event.data, write(event))
 
