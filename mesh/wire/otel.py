@@ -11,11 +11,11 @@ Metrics are named so that Prometheus, to which a collector hands them, knows the
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -35,6 +35,10 @@ _CARRIER = TraceContextTextMapPropagator()
 _OTLP: Final = "opentelemetry.exporter.otlp.proto.http"
 METRICS_SHUTDOWN_MS: Final = 2_000
 
+P = ParamSpec("P")
+Answers: TypeAlias = Callable[Concatenate[Event, P], Awaitable[Event | None]]
+"""What answers a task, or gives it up."""
+
 
 class Spans:
     """Makes spans with `provider`, or with the program's own one, if it has set one up."""
@@ -43,6 +47,20 @@ class Spans:
         provider = provider or trace.get_tracer_provider()
         real = not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
         self._tracer = provider.get_tracer("mesh", _version()) if real else None
+
+    def around(self, answer: Answers[P], *, topic: str, group: str) -> Answers[P]:
+        """`answer` with a span around each task; itself, when nobody wants spans."""
+        if self._tracer is None:
+            return answer
+
+        async def traced(task: Event, /, *args: P.args, **kwargs: P.kwargs) -> Event | None:
+            with self.process(task, topic=topic, group=group) as span:
+                answered = await answer(span.task, *args, **kwargs)
+                if answered is not None:
+                    span.answered(answered)
+            return answered
+
+        return traced
 
     @contextmanager
     def process(self, task: Event, *, topic: str, group: str) -> Iterator["Span"]:

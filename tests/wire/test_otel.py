@@ -81,6 +81,34 @@ def test_a_failure_marks_its_span(spans: Spans, exporter: InMemorySpanExporter) 
     assert made.attributes["error.type"] == "builtins.ValueError"
 
 
+async def test_what_answers_tasks_has_a_span_around_each(spans: Spans, exporter: InMemorySpanExporter) -> None:
+    seen: list[tuple[Event, str]] = []
+
+    async def answer(task: Event, attempt: str) -> Event | None:
+        seen.append((task, attempt))
+        if attempt == "given up":
+            return None
+        return settle.failed(task, Fault("exception", "boom", "builtins.ValueError"), NO_USAGE)
+
+    traced = spans.around(answer, topic="mesh.tasks.echo", group="mesh.echo")
+    answered = await traced(TASK_EVENT, "first")
+    assert await traced(TASK_EVENT, "given up") is None
+    made, given_up = exporter.get_finished_spans()
+    assert made.context is not None
+    assert answered is not None
+    assert answered.traceparent == seen[0][0].traceparent
+    assert f"{made.context.span_id:016x}" in answered.traceparent
+    assert (made.status.status_code, given_up.status.status_code) == (StatusCode.ERROR, StatusCode.UNSET)
+    assert [attempt for _, attempt in seen] == ["first", "given up"]
+
+
+async def test_without_a_provider_nothing_stands_around_what_answers() -> None:
+    async def answer(task: Event) -> Event | None:
+        return None
+
+    assert Spans().around(answer, topic="mesh.tasks.echo", group="mesh.echo") is answer
+
+
 def test_without_a_provider_the_context_passes_through_untouched() -> None:
     with Spans().process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo") as span:
         assert span.task is TASK_EVENT

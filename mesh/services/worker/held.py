@@ -56,6 +56,12 @@ class Held:
             else:
                 held.before = before.before
 
+    def free(self, offset: int) -> bool:
+        """This record may begin now, and nothing need be known or said before."""
+        watch = self.watch
+        told = watch.careful <= offset < self.claimed and offset < watch.claim_from
+        return told and self.live and self.before is None
+
     def on_its_way(self, offset: int) -> None:
         """This record has an answer, which is on its way to the log."""
         if not self.live:
@@ -64,7 +70,8 @@ class Held:
     def finish(self, offset: int) -> None:
         """This record's answer is durable."""
         self.tracker.finish(offset)
-        self._news.set()
+        if not self.live:  # else nobody can wait for it: see `answered_before`
+            self._news.set()
 
     async def answered_before(self, offset: int) -> bool:
         """Whether an earlier assignment to this process has answered this record; once that is durable."""

@@ -1,13 +1,13 @@
 """One agent at work in this process: its partitions, what is begun of them, and how far they are done."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from mesh.core.agent import Agent
 from mesh.core.crashes import DEATHS_MAX, Watch, decode
 from mesh.core.errors import Fenced
 from mesh.core.event import Event
-from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.records import inbox_record
 from mesh.core.topology import AgentSpec, Topology
 from mesh.services.worker.attempt import Attempt, Caller
@@ -64,7 +64,6 @@ class AgentShift:
         self._log, self._topology, self._clock = log, topology, clock
         self._spec, self._holder, self._away = spec, holder, away
         self._group = f"{topology.prefix}.{spec.name}"
-        self._spans = Spans()
         self._records_max, self._session_timeout_ms = records_max, session_timeout_ms
         self._revoke_wait_ms = min(REVOKE_WAIT_MS, session_timeout_ms // 6)
         self._drain_timeout_ms, self._grace_ms = drain_timeout_ms, grace_ms
@@ -78,6 +77,7 @@ class AgentShift:
             left=self._left,
             strayed=strayed,
         )
+        self._answer = Spans().around(self.caller.answer, topic=topology.tasks(spec.name), group=self._group)
         self._commits, self._news = asyncio.Lock(), asyncio.Event()
         self._suspects = Suspects(
             *(agent, places, cells),
@@ -253,13 +253,18 @@ class AgentShift:
 
     # --------------------------------------------------------------------------------------------------------- tasks
 
-    async def _handle(self, work: Work) -> None:
+    def _handle(self, work: Work) -> Awaitable[None]:
         """Run one task to an answer. Never raises for what the task does."""
         held, offset = work.held, work.record.offset
-        if self._ending():
-            return  # what began now would be suspected to be why
-        if self._outbox.stalled and not await self._outbox.flowing():
-            return
+        if held.free(offset) and not self._outbox.stalled and not self._ending():
+            return self._do(Attempt(work, self._outbox.changes()))
+        return self._handle_with_care(work)
+
+    async def _handle_with_care(self, work: Work) -> None:
+        """One that has to wait for something, or may not begin."""
+        held, offset = work.held, work.record.offset
+        if self._ending() or (self._outbox.stalled and not await self._outbox.flowing()):
+            return  # what began now would be suspected to be why all of this ends
         if held.before is not None and held.live and await held.answered_before(offset):
             held.finish(offset)
             self._news.set()
@@ -291,15 +296,24 @@ class AgentShift:
         return held.live
 
     async def _do(self, attempt: Attempt) -> None:
-        held, answer = attempt.work.held, None
+        """Run an attempt to its answer, and send that."""
+        work, held, answer = attempt.work, attempt.work.held, None
         held.open += 1
         try:
-            found = await self._answer(attempt.work.record, attempt)
-            if attempt.killed:  # said before anybody hears the answer: whatever ends us then, nobody begins it again
-                self._killers.add(attempt.task.id)
-                held.watch.convict(attempt.work.record.offset)
-                await self._say(held)
-            answer = found
+            task = task_in(work.record, self.name, self._topology)
+            if isinstance(task, NewRecord):
+                self.counts.misfits += 1
+                answer = task
+            elif task.id in self._killers:
+                answer = inbox_record(crash_loop(task, DEATHS_MAX), self._topology)
+            else:
+                event = await self._answer(task, attempt)
+                if attempt.killed:  # said before anybody hears: whatever ends us then, nobody begins it again
+                    self._killers.add(attempt.task.id)
+                    held.watch.convict(work.record.offset)
+                    await self._say(held)
+                if event is not None:
+                    answer = inbox_record(event, self._topology)
         finally:
             if answer is None and not attempt.abandoned:
                 self._outbox.tell(attempt.written())
@@ -310,20 +324,6 @@ class AgentShift:
     def _send(self, answer: NewRecord, attempt: Attempt) -> None:
         attempt.work.held.on_its_way(attempt.work.record.offset)
         self._outbox.put(answer, attempt.work, attempt.written())
-
-    async def _answer(self, record: Record, attempt: Attempt) -> NewRecord | None:
-        task = task_in(record, self.name, self._topology)
-        if isinstance(task, NewRecord):
-            self.counts.misfits += 1
-            return task
-        if task.id in self._killers:
-            return inbox_record(crash_loop(task, DEATHS_MAX), self._topology)
-        with self._spans.process(task, topic=record.topic, group=self._group) as span:
-            event = await self.caller.answer(span.task, attempt)
-            if event is None:
-                return None
-            span.answered(event)
-        return inbox_record(event, self._topology)
 
     def _left(self, attempt: Attempt, event: Event | None) -> None:
         """An attempt was abandoned: its slot is free, its task answered, or kept for later."""
