@@ -14,8 +14,8 @@ why). Nothing here knows topics: topics.yaml wires, `mesh check` compares.
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter
@@ -93,6 +93,12 @@ class Agent:
     """Types named by the return annotation; None when it names none (a plain model, `Emit`, or no annotation)."""
     is_async: bool
     where: str
+    alone: Mapping[str, tuple[str, TypeAdapter[Any]] | None] = field(init=False, repr=False, compare=False)
+    """Event type → the parameter that takes a single event of it and its validator; None: the function needs more than
+    that. The key "" serves any other type."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alone", _alone(self.parameters))
 
     @property
     def hears(self) -> tuple[str, ...]:
@@ -219,6 +225,15 @@ def _adapter(where: str, name: str, hint: Any) -> TypeAdapter[Any]:
     except PydanticUserError as error:
         text = f"parameter {name!r} cannot be read from JSON: {str(error).splitlines()[0]}"
         raise _bad(where, text, "a payload type", "Annotate it with a Payload class") from error
+
+
+def _alone(parameters: Sequence[Parameter]) -> dict[str, tuple[str, TypeAdapter[Any]] | None]:
+    found: dict[str, tuple[str, TypeAdapter[Any]] | None] = {}
+    for taker in parameters:
+        enough = not any(other.required for other in parameters if other is not taker)
+        for type, adapter in taker.adapters.items():
+            found.setdefault(type, (taker.name, adapter) if enough else None)
+    return found
 
 
 def _emitted(hint: Any) -> tuple[str, ...] | None:

@@ -45,6 +45,9 @@ TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
 
 def arguments(agent: Agent, task: Event) -> dict[str, Any]:
     """Validated keyword arguments for the agent's function. Raises InvalidInput (`schema`, `bad_batch`)."""
+    taker = agent.alone.get(task.type, agent.alone.get(""))
+    if taker is not None and task.content_type != BATCH:
+        return {taker[0]: _read(agent, taker[1], task.type, task.data)}
     try:
         parts = task.parts()
     except ValueError as error:
@@ -61,10 +64,7 @@ def arguments(agent: Agent, task: Event) -> dict[str, Any]:
         if found is None:
             continue
         name, adapter = found
-        try:
-            given[name] = adapter.validate_json(part.data)
-        except ValidationError as error:  # not `from error`: its text quotes the payload
-            raise _schema(agent, part.type, error) from None
+        given[name] = _read(agent, adapter, part.type, part.data)
     missing = [p for p in agent.parameters if p.required and p.name not in given]
     if missing or not given:
         wanted = missing[0] if missing else agent.parameters[0]
@@ -168,6 +168,13 @@ def _taker(agent: Agent, type: str, given: dict[str, Any]) -> tuple[str, TypeAda
             if parameter.name not in given and key in parameter.adapters:
                 return parameter.name, parameter.adapters[key]
     return None
+
+
+def _read(agent: Agent, adapter: TypeAdapter[Any], type: str, data: bytes) -> Any:
+    try:
+        return adapter.validator.validate_json(data)
+    except ValidationError as error:  # not `from error`: its text quotes the payload
+        raise _schema(agent, type, error) from None
 
 
 def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:

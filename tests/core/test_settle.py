@@ -48,6 +48,9 @@ def loose(rest: dict[str, Any], order: Placed) -> None: ...
 def patient(order: Placed | None = None, price: Priced | None = None) -> None: ...
 
 
+def choosy(rest: dict[str, Any], order: Placed | None = None) -> None: ...
+
+
 def anything(first: dict[str, Any], second: dict[str, Any]) -> None: ...
 
 
@@ -79,6 +82,8 @@ PRICED = ("order.priced", b'{"total":5}')
         (loose, [PLACED, PRICED], {"order": Placed(order_id="o-1"), "rest": {"total": 5}}),
         (loose, [PRICED, PLACED], {"order": Placed(order_id="o-1"), "rest": {"total": 5}}),
         (patient, [PRICED], {"price": Priced(total=5)}),
+        (choosy, [PRICED], {"rest": {"total": 5}}),
+        (choosy, [PLACED, PRICED], {"order": Placed(order_id="o-1"), "rest": {"total": 5}}),
         (anything, [PLACED, PRICED], {"first": {"order_id": "o-1"}, "second": {"total": 5}}),
         (single, [PLACED, ("order.other", b"{}")], {"order": Placed(order_id="o-1")}),
     ],
@@ -128,6 +133,8 @@ def test_a_mismatch_does_not_quote_the_payload() -> None:
         (either, [("x", b"{}")], "event", "order.placed or order.priced"),
         (patient, [("x", b"{}")], "order", "order.placed"),
         (anything, [PLACED], "second", "an event"),
+        (choosy, [PLACED], "rest", "an event"),
+        (loose, [PRICED], "order", "order.placed"),
     ],
 )
 def test_a_parameter_that_gets_no_event_is_named(

@@ -39,7 +39,7 @@ class Function:
             value = await self._agent.function(**arguments)
         else:
             value = await self._threads.run(partial(self._agent.function, **arguments))
-        if isinstance(value, Later | Reject):
+        if isinstance(value, (Later, Reject)):
             return failed(task, context, settle.declined(self._agent, value))
         parts = settle.parts_of(self._agent, self._spec, value)
         return settle.succeeded(task, parts, _spent(context))

@@ -5,7 +5,6 @@ Before each answer lies what its task changed on the board, in the same append: 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from mesh.core.mirror import Change, change_record
 from mesh.core.record import NewRecord
@@ -20,13 +19,6 @@ STALLED_MS = 1_000
 """With an append under way for so long the log is away, or as good as."""
 
 
-class Answer(NamedTuple):
-    """What a piece of work led to, waiting to be appended. `work` None: this finishes nothing."""
-
-    records: Sequence[NewRecord]
-    work: Work | None
-
-
 class Outbox:
     """`acknowledged` is told of each piece of work whose answer is durable, and not before. `mirrors`: changes of the
     board are to be told too."""
@@ -36,11 +28,14 @@ class Outbox:
     ) -> None:
         self._log, self._topology, self._mirrors = log, topology, mirrors
         self._acknowledged = acknowledged
-        self._answers: list[Answer] = []
+        self._records: list[NewRecord] = []
+        """To be appended next: answers, each behind what its task changed."""
+        self._works: list[Work] = []
+        """What is finished when they are durable."""
         self._some = asyncio.Event()
         self._none = asyncio.Event()
-        self._none.set()
-        self._unsent = 0
+        self._under_way = 0
+        """Appends."""
         self._late: set[object] = set()
         """Appends that are under way for too long."""
         self._flows = asyncio.Event()
@@ -69,24 +64,24 @@ class Outbox:
 
     def put(self, record: NewRecord, work: Work, changes: Sequence[Change] = ()) -> None:
         """To be appended soon. The work is finished when its answer and its changes are durable."""
-        self._add(Answer((*self._records(changes), record) if changes else (record,), work))
+        if changes:
+            self._records += self._as_records(changes)
+        self._records.append(record)
+        self._works.append(work)
+        self._some.set()
 
     def tell(self, changes: Sequence[Change]) -> None:
         """Changes of the board that have no answer to travel with; to be appended soon."""
         if changes:
-            self._add(Answer(self._records(changes), None))
+            self._records += self._as_records(changes)
+            self._some.set()
 
     async def told(self, changes: Sequence[Change]) -> None:
         """Returns when these changes of the board are durable. Raises LogUnavailable."""
-        await append_all(self._log, self._records(changes), self._topology)
+        await append_all(self._log, self._as_records(changes), self._topology)
 
-    def _records(self, changes: Sequence[Change]) -> list[NewRecord]:
+    def _as_records(self, changes: Sequence[Change]) -> list[NewRecord]:
         return [change_record(change, self._topology) for change in changes]
-
-    def _add(self, answer: Answer) -> None:
-        self._answers.append(answer)
-        self._unsent += 1
-        self._some.set()
 
     async def run(self) -> None:
         """Append answers until cancelled. Raises LogUnavailable."""
@@ -96,27 +91,27 @@ class Outbox:
                 await self._some.wait()
                 await free.acquire()
                 self._some.clear()
-                answers, self._answers = self._answers, []
-                appends.create_task(self._send(answers)).add_done_callback(lambda _: free.release())
+                records, works, self._records, self._works = self._records, self._works, [], []
+                self._under_way += 1
+                appends.create_task(self._send(records, works)).add_done_callback(lambda _: free.release())
 
     async def flushed(self) -> None:
         """Wait until everything that was put is acknowledged."""
-        while self._unsent:
+        while self._records or self._under_way:
             self._none.clear()
             await self._none.wait()
 
-    async def _send(self, answers: Sequence[Answer]) -> None:
+    async def _send(self, records: Sequence[NewRecord], works: Sequence[Work]) -> None:
         this = object()
         timer = asyncio.get_running_loop().call_later(STALLED_MS / 1000, self._late.add, this)
         try:
-            await append_all(self._log, [record for answer in answers for record in answer.records], self._topology)
+            await append_all(self._log, records, self._topology)
         finally:
             timer.cancel()
             self._late.discard(this)
             self._flows.set()
-        for answer in answers:
-            if answer.work is not None:
-                self._acknowledged(answer.work)
-        self._unsent -= len(answers)
-        if not self._unsent:
+        for work in works:
+            self._acknowledged(work)
+        self._under_way -= 1
+        if not self._under_way:
             self._none.set()
