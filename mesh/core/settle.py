@@ -21,6 +21,7 @@ from mesh.core.event import (
     BATCH,
     FAILED,
     JSON,
+    NO_USAGE,
     RETRY_AFTER_MS_MAX,
     SUCCEEDED,
     Event,
@@ -154,9 +155,11 @@ def _sentence(text: str) -> str:
 
 def usage_of(usd: Any, tokens: Any) -> Usage | None:
     """Reported spending in whole millionths, rounded up; None when it is no usage (negative, NaN, not a number)."""
-    if not isinstance(usd, Decimal) or not usd.is_finite() or usd < 0 or usd >= 10**9:
+    if not isinstance(usd, Decimal) or not isinstance(tokens, int) or isinstance(tokens, bool):
         return None
-    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 0 <= tokens < 10**15:
+    if not usd and not tokens:
+        return NO_USAGE
+    if not usd.is_finite() or not 0 <= usd < 10**9 or not 0 <= tokens < 10**15:
         return None
     return Usage(int((usd * 1_000_000).to_integral_value(ROUND_CEILING)), tokens)
 
@@ -178,20 +181,31 @@ def _read(agent: Agent, adapter: TypeAdapter[Any], type: str, data: bytes) -> An
 
 
 def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
-    if isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
-        return Part(value.type, _json(agent, value.payload))
+    payload = value
     if isinstance(value, Payload) and value.event_type:
-        return Part(value.event_type, _json(agent, value))
-    if len(spec.emits) == 1 and isinstance(value, BaseModel | dict):
-        return Part(spec.emits[0], _json(agent, value))
-    what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
-    raise InvalidInput(
-        f"{spec.name} returned {what}, whose type of event is not known",
-        code="bad_result",
-        where=agent.where,
-        expected="a Payload with a type, Emit(type, payload), a list of them, Later or Reject alone, or None",
-        remedy='Give the class its type: `class X(Payload, type="x.done")`',
-    )
+        type_of_event = value.event_type
+    elif isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
+        type_of_event, payload = value
+    elif len(spec.emits) == 1 and isinstance(value, BaseModel | dict):
+        type_of_event = spec.emits[0]
+    else:
+        what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
+        raise InvalidInput(
+            f"{spec.name} returned {what}, whose type of event is not known",
+            code="bad_result",
+            where=agent.where,
+            expected="a Payload with a type, Emit(type, payload), a list of them, Later or Reject alone, or None",
+            remedy='Give the class its type: `class X(Payload, type="x.done")`',
+        )
+    data = encode(payload)
+    if isinstance(data, Flaw):
+        raise InvalidInput(
+            f"a returned payload cannot be sent: {data.message}",
+            code="bad_result",
+            where=agent.where,
+            expected="JSON-able values",
+        )
+    return Part(type_of_event, data)
 
 
 def _answer(
@@ -218,18 +232,6 @@ def _answer(
         fault=fault,
         origin=task.origin,
     )
-
-
-def _json(agent: Agent, payload: Any) -> bytes:
-    data = encode(payload)
-    if isinstance(data, Flaw):
-        raise InvalidInput(
-            f"a returned payload cannot be sent: {data.message}",
-            code="bad_result",
-            where=agent.where,
-            expected="JSON-able values",
-        )
-    return data
 
 
 def _schema(agent: Agent, type: str, error: ValidationError) -> InvalidInput:

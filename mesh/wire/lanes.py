@@ -56,7 +56,8 @@ class Lanes(Generic[T]):
             self._waiting[key] = deque((item,))
             if not self._held:
                 self._ready.append(key)
-                self._spawn()
+                if len(self._coming) < COMING_MIN:
+                    self._spawn()
         else:
             lane.append(item)
         self.queued += 1

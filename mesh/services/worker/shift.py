@@ -59,8 +59,7 @@ class AgentShift:
         self.name = spec.name
         self.counts = Counts()
         self.lanes: Lanes[Work] = Lanes(self._handle, lanes_max=spec.lanes)
-        self.ready = asyncio.Event()
-        self.held = False  # by somebody: nothing is begun
+        self.ready, self.held = asyncio.Event(), False  # held by somebody: nothing is begun
         self._log, self._topology, self._clock = log, topology, clock
         self._spec, self._holder, self._away = spec, holder, away
         self._group = f"{topology.prefix}.{spec.name}"
@@ -70,7 +69,8 @@ class AgentShift:
         self._cache: ResultCache | None = None
         if spec.cache_ms is not None:
             self._cache = ResultCache(board, clock, self.counts, agent=self.name, ttl_ms=spec.cache_ms, holder=holder)
-        self._outbox = Outbox(log, topology, self._acknowledged, mirrors=is_mirrored(log, board))
+        writes = agent.context is not None  # else it never sees the board
+        self._outbox = Outbox(log, topology, self._acknowledged, mirrors=writes and is_mirrored(log, board))
         self.caller = Caller(
             *(spec, agent, board, clock, self.counts, self._cache, self._outbox.told),
             grace_ms=grace_ms,
