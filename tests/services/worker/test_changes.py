@@ -10,6 +10,7 @@ from mesh import Context
 from mesh.core.errors import LogUnavailable
 from mesh.core.mirror import Change, mirrored
 from mesh.core.record import NewRecord
+from mesh.services.worker import outbox as module
 from mesh.services.worker.changes import Changes
 from mesh.wire.ports import Appended, Board, Log, Refused
 from mesh.wire.sqlite import SqliteBoard, SqliteLog
@@ -48,6 +49,22 @@ def test_what_is_noted_before_the_end_is_taken_and_what_comes_after_goes_alone()
     noted.note(change(3))
     assert alone == [[change(3)]]
     assert list(noted.take()) == []
+
+
+async def test_nothing_is_noted_for_a_function_that_never_sees_the_board(
+    log: Log, elsewhere: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(alone: object) -> Changes:
+        raise AssertionError("nobody needs one")
+
+    async def echo(ask: Ask) -> Answer:
+        return Answer(n=ask.n)
+
+    monkeypatch.setattr(module, "Changes", noted)
+    async with working(log, TOPOLOGY, worker(log, elsewhere, echo).run):
+        await append(log, task(1))
+        (answer,) = await answers(log, 1)
+    assert answer.kind == "succeeded"
 
 
 async def test_a_finished_task_has_its_changes_on_the_log_whether_it_succeeded_or_failed(
