@@ -10,10 +10,11 @@ What foreign producers send is read by `ingress`, which is stricter about bodies
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mesh.core.event import BATCH, JSON, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage, rfc3339
-from mesh.core.record import Headers, Record, StoredRecord, coordinates
+from mesh.core.record import Headers, PackedHeaders, Record, StoredRecord, coordinates
 from mesh.core.strict import Flaw
 from mesh.core.structured import is_structured, unwrap
 
@@ -52,6 +53,39 @@ FAULT_TEXT_BYTES_MAX: Final = 4_000
 STACK_BYTES_MAX: Final = 8_192
 
 _TRUE: Final = b"true"
+_CAUSE, _TASK, _EXPIRY, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT, _TRACESTATE = (
+    1 << n for n in range(11)
+)
+_WRITTEN: Final[dict[int, tuple[str, ...]]] = {
+    0: (
+        "ce_specversion",
+        "ce_id",
+        "ce_source",
+        "ce_type",
+        "ce_time",
+        "content-type",
+        "ce_correlationid",
+        "ce_meshkind",
+    ),
+    _CAUSE: ("ce_causationid",),
+    _TASK: ("ce_meshtask", "ce_meshagent", "ce_meshdepth", "ce_meshpath", "mesh-attempt"),
+    _EXPIRY: ("ce_expirytime",),
+    _SUBJECT: ("ce_subject",),
+    _USD: ("ce_meshusd",),
+    _TOKENS: ("ce_meshtokens",),
+    _ORIGIN: ("mesh-origin",),
+    _FAULT: (
+        "mesh-error-code",
+        "mesh-error-class",
+        "mesh-error-message",
+        "mesh-error-retryable",
+        "mesh-error-stack",
+    ),
+    _RETRY_AFTER: ("mesh-error-retry-after-ms",),
+    _TRACEPARENT: ("traceparent",),
+    _TRACESTATE: ("tracestate",),
+}
+"""Names in the order in which `write` adds their values. Few lists of names are many records': see `PackedHeaders`."""
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -110,47 +144,67 @@ def read(record: Record) -> Event | Unreadable:
         return Unreadable("bad_header", f"header {null!r} has no value")
 
 
-def write(event: Event) -> list[tuple[str, bytes]]:
+def write(event: Event) -> PackedHeaders:
     """Headers of an event in binary mode; the value of the record is `event.data`."""
-    headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", event.id.encode()),
-        ("ce_source", event.source.encode()),
-        ("ce_type", event.type.encode()),
-        ("ce_time", (event.time or rfc3339(event.at_ms)).encode()),
-        ("content-type", event.content_type.encode()),
-        ("ce_correlationid", event.run_id.encode()),
-        ("ce_meshkind", event.kind.encode()),
+    values = [
+        b"1.0",
+        event.id.encode(),
+        event.source.encode(),
+        event.type.encode(),
+        (event.time or rfc3339(event.at_ms)).encode(),
+        event.content_type.encode(),
+        event.run_id.encode(),
+        event.kind.encode(),
     ]
-    add = headers.append
+    add, has = values.append, 0
     if event.cause_id:
-        add(("ce_causationid", event.cause_id.encode()))
+        has |= _CAUSE
+        add(event.cause_id.encode())
     if event.task_id:
-        add(("ce_meshtask", event.task_id.encode()))
-        add(("ce_meshagent", event.agent.encode()))
-        add(("ce_meshdepth", b"%d" % event.depth))
-        add(("ce_meshpath", ",".join(event.path).encode()))
-        add(("mesh-attempt", b"%d" % event.attempt))
+        has |= _TASK
+        values += (
+            event.task_id.encode(),
+            event.agent.encode(),
+            b"%d" % event.depth,
+            ",".join(event.path).encode(),
+            b"%d" % event.attempt,
+        )
     if event.expiry_ms is not None:
-        add(("ce_expirytime", rfc3339(event.expiry_ms).encode()))
+        has |= _EXPIRY
+        add(rfc3339(event.expiry_ms).encode())
     if event.subject:
-        add(("ce_subject", event.subject.encode()))
+        has |= _SUBJECT
+        add(event.subject.encode())
     if event.usage is None:
-        add(("ce_meshusd", b"invalid"))
+        has |= _USD
+        add(b"invalid")
     elif event.usage is not NO_USAGE:
         if event.usage.usd_micros:
-            add(("ce_meshusd", b"%d" % event.usage.usd_micros))
+            has |= _USD
+            add(b"%d" % event.usage.usd_micros)
         if event.usage.tokens:
-            add(("ce_meshtokens", b"%d" % event.usage.tokens))
+            has |= _TOKENS
+            add(b"%d" % event.usage.tokens)
     if event.origin:
-        add(("mesh-origin", event.origin.encode()))
+        has |= _ORIGIN
+        add(event.origin.encode())
     if event.fault:
-        headers.extend(fault_headers(event.fault))
+        fault = fault_headers(event.fault)
+        has |= _FAULT if len(fault) == len(_WRITTEN[_FAULT]) else _FAULT | _RETRY_AFTER
+        values += [value for _, value in fault]
     if event.traceparent:
-        add(("traceparent", event.traceparent.encode()))
+        has |= _TRACEPARENT
+        add(event.traceparent.encode())
         if event.tracestate:
-            add(("tracestate", event.tracestate.encode()))
-    return headers
+            has |= _TRACESTATE
+            add(event.tracestate.encode())
+    return PackedHeaders(_written(has), values)
+
+
+@lru_cache(maxsize=256)
+def _written(has: int) -> tuple[str, ...]:
+    """Names of the headers of an event that has these groups of them."""
+    return tuple(name for group, names in _WRITTEN.items() if group & has == group for name in names)
 
 
 def fault_headers(fault: Fault) -> Headers:

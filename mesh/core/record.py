@@ -4,10 +4,50 @@
 from Kafka is used as it comes, without a copy. Other wires hand out `StoredRecord`.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, overload
 
 Headers = Sequence[tuple[str, bytes]]
+
+
+class PackedHeaders(Sequence[tuple[str, bytes]]):
+    """Headers with names and values apart, one value for each name. Pairs are made as they are looked at.
+
+    Records have few different lists of names, which are shared. Making twelve pairs a record takes longer than all the
+    rest of reading it from a file, and keeps the garbage collector busy.
+    """
+
+    __slots__ = ("names", "values")
+
+    def __init__(self, names: tuple[str, ...], values: Sequence[bytes]) -> None:
+        self.names = names
+        self.values = values
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return zip(self.names, self.values)  # noqa: B905  # equal in length
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, bytes]: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[tuple[str, bytes], ...]: ...
+    def __getitem__(self, index: int | slice) -> tuple[str, bytes] | tuple[tuple[str, bytes], ...]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        return self.names[index], self.values[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str | bytes) or not isinstance(other, Sequence):
+            return NotImplemented
+        return tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return tuple(self).__hash__()  # equal to that of the same pairs in a tuple; no decision knows it
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
 
 
 class TopicPartition(NamedTuple):

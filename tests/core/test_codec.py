@@ -34,6 +34,18 @@ def test_what_was_written_is_read_again(event: Event) -> None:
     assert read(stored(write(event), event.data, event.at_ms)) == event
 
 
+@given(events())
+def test_each_name_has_a_value_of_its_own(event: Event) -> None:
+    written = write(event)
+    assert len(written.names) == len(written.values) == len(list(written))
+
+
+def test_events_of_one_form_share_their_names() -> None:
+    first, second = task(), task()
+    second.id, second.path, second.data = "t1:2", ("a", "b"), b"[]"
+    assert write(first).names is write(second).names
+
+
 def test_only_listed_headers_are_written_and_all_are_listed() -> None:
     event = task()
     event.usage, event.fault, event.origin = Usage(5, 6), Fault("later", "no", "E", True, "stack", 5), "t:0:1"

@@ -1,8 +1,9 @@
 """Records as plain values, and the name of a record that has no other."""
 
+import pytest
 from aiokafka.structs import ConsumerRecord
 
-from mesh.core.record import NewRecord, Record, StoredRecord, TopicPartition, coordinates
+from mesh.core.record import NewRecord, PackedHeaders, Record, StoredRecord, TopicPartition, coordinates
 
 STORED = StoredRecord("orders.placed", 3, 17, 1_700_000_000_000, b"k", b"{}", [("a", b"b")])
 
@@ -24,3 +25,21 @@ def test_a_partition_equals_any_tuple_of_topic_and_number() -> None:
 
 def test_a_new_record_needs_topic_key_and_value_only() -> None:
     assert NewRecord("t", None, b"v") == ("t", None, b"v", (), None)
+
+
+def test_packed_headers_are_a_sequence_like_any_other() -> None:
+    pairs = (("a", b"1"), ("b", b"2"), ("a", b"3"))
+    packed = PackedHeaders(("a", "b", "a"), (b"1", b"2", b"3"))
+    assert packed == pairs
+    assert packed == list(pairs)
+    assert packed != pairs[:2]
+    assert packed != "abc"
+    assert tuple(packed) == pairs
+    assert packed[1] == ("b", b"2")
+    assert packed[-1] == ("a", b"3")
+    assert packed[1:] == pairs[1:]
+    assert ("b", b"2") in packed
+    assert dict(packed) == {"a": b"3", "b": b"2"}
+    assert (len(packed), repr(packed), hash(packed)) == (3, repr(pairs), hash(pairs))
+    with pytest.raises(IndexError):
+        packed[3]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from mesh.core.errors import LogUnavailable
-from mesh.core.record import NewRecord
+from mesh.core.record import NewRecord, PackedHeaders
 from mesh.wire.ports import Appended, Refused
 
 Verdict = Appended | Refused
@@ -100,7 +100,9 @@ FULL = object()
 def fill(builder: BatchBuilder, record: NewRecord) -> Refused | object | None:
     """Put one record into a batch. Answers FULL when it has no room, Refused when it is no record at all."""
     headers = record.headers
-    if type(headers) is not list:
+    if type(headers) is PackedHeaders:
+        headers = list(zip(headers.names, headers.values))  # noqa: B905  # equal in length
+    elif type(headers) is not list:
         headers = list(headers)  # The library's compiled part takes nothing else.
     try:
         added = builder.append(timestamp=None, key=record.key, value=record.value, headers=headers)

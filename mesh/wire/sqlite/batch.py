@@ -7,11 +7,11 @@ is written once a batch.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, repeat
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
-from mesh.core.record import Headers, NewRecord, Record, StoredRecord
+from mesh.core.record import Headers, NewRecord, PackedHeaders, Record, StoredRecord
 
 RECORDS_MAX = 256
 """Records a batch; the number of a shape within its batch then fits one byte."""
@@ -38,45 +38,6 @@ class Batch(NamedTuple):
         return len(self.keys) + len(self.bodies) + len(self.shapes) + len(self.headers)
 
 
-class PackedHeaders(Sequence[tuple[str, bytes]]):
-    """Headers as they lie in the file, names and values apart. Pairs are made as they are looked at.
-
-    Making twelve pairs a record takes longer than all the rest of reading it, and keeps the garbage collector busy.
-    """
-
-    __slots__ = ("_names", "_values")
-
-    def __init__(self, names: tuple[str, ...], values: Sequence[bytes]) -> None:
-        self._names = names
-        self._values = values
-
-    def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        return zip(self._names, self._values)  # noqa: B905  # equal in length by the count of the batch
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[str, bytes]: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[tuple[str, bytes], ...]: ...
-    def __getitem__(self, index: int | slice) -> tuple[str, bytes] | tuple[tuple[str, bytes], ...]:
-        if isinstance(index, slice):
-            return tuple(self)[index]
-        return self._names[index], self._values[index]
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, str | bytes) or not isinstance(other, Sequence):
-            return NotImplemented
-        return tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        return repr(tuple(self))
-
-
 def record_bytes(record: NewRecord) -> int:
     """Bytes of key, value and headers (names and values), as counted against `record_bytes_max`."""
     headers = sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
@@ -88,10 +49,15 @@ def encode(records: Sequence[NewRecord]) -> Batch:
     values: list[bytes] = [b""]
     table: dict[tuple[str, ...], int] = {}
     indexes: list[int] = []
+    names: tuple[str, ...]
     for record in records:
-        if record.headers:
-            names, own = zip(*record.headers, strict=True)
-            values.extend(own)
+        headers = record.headers
+        if type(headers) is PackedHeaders:
+            names = headers.names
+            values += headers.values
+        elif headers:
+            names, own = zip(*headers, strict=True)
+            values += own
         else:
             names = ()
         indexes.append(table.setdefault(names, len(table)))

@@ -4,10 +4,11 @@ import asyncio
 import functools
 
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from mesh.core.errors import LogUnavailable
-from mesh.core.record import NewRecord
-from mesh.wire.kafka.lanes import BATCH_BYTES_MIN, Call, Entry, Lane
+from mesh.core.record import NewRecord, PackedHeaders
+from mesh.wire.kafka.lanes import BATCH_BYTES_MIN, Call, Entry, Lane, fill
 from mesh.wire.ports import Appended, Refused
 
 LIMIT = 10_000
@@ -79,6 +80,15 @@ async def test_what_is_no_record_spoils_nothing() -> None:
     refused = (await call.done)[1]
     assert isinstance(refused, Refused)
     assert refused.code == "invalid"
+
+
+async def test_headers_are_sent_alike_whatever_sequence_they_are() -> None:
+    pairs = [("a", b"1"), ("b", b"")]
+    for headers in (pairs, tuple(pairs), PackedHeaders(("a", "b"), (b"1", b""))):
+        builder = empty()
+        assert fill(builder, NewRecord("t", b"k", b"v", headers)) is None
+        (sent,) = MemoryRecords(bytes(builder._build())).next_batch()
+        assert (sent.key, sent.value, sent.headers) == (b"k", b"v", pairs)
 
 
 async def test_a_lane_whose_batches_are_too_large_packs_smaller_ones() -> None:
