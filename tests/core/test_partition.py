@@ -2,10 +2,10 @@
 
 import pytest
 from aiokafka.partitioner import murmur2 as kafka_murmur2
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mesh.core.partition import murmur2, partition_of
+from mesh.core.partition import murmur2, murmur2_of_run_id, partition_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,15 @@ def test_it_agrees_with_another_client_on_any_key(key: bytes) -> None:
     assert murmur2(key) == kafka_murmur2(key) & 0xFFFFFFFF
 
 
-@given(st.binary(max_size=40), st.integers(1, 1000))
+@given(st.binary(min_size=24, max_size=24))
+@example(b"\0" * 24)
+@example(b"\xff" * 24)
+@example(b"018f3c2a7b1e7c4d9a55fffe")
+def test_the_way_for_run_ids_leads_to_the_same_hash(key: bytes) -> None:
+    assert murmur2_of_run_id(key) == murmur2(key) == kafka_murmur2(key) & 0xFFFFFFFF
+
+
+@given(st.binary(max_size=40) | st.binary(min_size=24, max_size=24), st.integers(1, 1000))
 def test_a_key_has_one_partition_that_exists(key: bytes, partitions: int) -> None:
     home = partition_of(key, partitions)
     assert 0 <= home < partitions

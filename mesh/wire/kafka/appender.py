@@ -8,7 +8,7 @@ appended fails every waiting call and replaces the producer, for its sequence nu
 import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
@@ -21,9 +21,6 @@ from mesh.wire.kafka.lanes import Call, Entry, Lane, Verdict
 from mesh.wire.kafka.producer import kill, make, refusal, sift
 from mesh.wire.kafka.topics import Topics
 from mesh.wire.ports import Appended, Refused
-
-_partition_of = lru_cache(maxsize=16_384)(partition_of)
-"""A run's records follow one another with the same key; hashing it is half of what a record costs."""
 
 NEW_TOPIC_WAIT_MS = 300
 """How long an unknown topic may stay unknown: brokers hear of a new one at different times."""
@@ -175,7 +172,7 @@ class Appender:
 
     def _partition(self, key: bytes | None, count: int) -> int:
         if key is not None:
-            return _partition_of(key, count)
+            return partition_of(key, count)
         self._turn += 1
         return self._turn % count
 

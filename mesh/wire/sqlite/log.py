@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,9 +22,6 @@ from mesh.wire.sqlite.heartbeat import Heartbeat
 _BATCH_BYTES_MAX = 1_048_576
 _WRITE_BYTES_MAX = 4 * 1_048_576
 _INSERT = "INSERT INTO batches (id, records, at_ms, keys, bodies, shapes, headers) VALUES (?, ?, ?, ?, ?, ?, ?)"
-
-# A run's id is the key of everything that happens to it, so most keys have been seen shortly before.
-_partition_of = lru_cache(maxsize=65_536)(partition_of)
 
 
 class _Parcel(NamedTuple):
@@ -207,7 +203,7 @@ class SqliteLog:
                 if record.key is None:
                     partition = self._turn = (self._turn + 1) % topic.partitions
                 elif type(record.key) is bytes:
-                    partition = _partition_of(record.key, topic.partitions)
+                    partition = partition_of(record.key, topic.partitions)
                 else:
                     verdicts[index] = Refused("invalid", f"key is {type(record.key).__name__}, expected bytes or None")
                     continue
