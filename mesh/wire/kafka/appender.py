@@ -7,7 +7,7 @@ appended fails every waiting call and replaces the producer, for its sequence nu
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,8 @@ from mesh.wire.kafka.lanes import Call, Entry, Lane, Verdict
 from mesh.wire.kafka.producer import kill, make, refusal, sift
 from mesh.wire.kafka.topics import Topics
 from mesh.wire.ports import Appended, Refused
+
+_new_tuple: Callable[..., Any] = tuple.__new__  # twice as fast as calling a NamedTuple
 
 NEW_TOPIC_WAIT_MS = 300
 """How long an unknown topic may stay unknown: brokers hear of a new one at different times."""
@@ -155,7 +157,7 @@ class Appender:
                 continue
             partition = record.partition
             if partition is None:
-                partition = self._partition(record.key, counts[topic])
+                partition = self._next(counts[topic]) if record.key is None else partition_of(record.key, counts[topic])
             elif not 0 <= partition < counts[topic]:
                 message = f"{topic} has no partition {partition}, only 0 to {counts[topic] - 1}"
                 call.settle(index, Refused("invalid", message))
@@ -165,14 +167,12 @@ class Appender:
                 lane = lanes[topic, partition] = Lane(topic, partition, self._record_bytes_max)
             if not lane.waiting and not lane.flying:
                 self._ready.append(lane)
-            lane.waiting.append(Entry(record, call, index))
+            lane.waiting.append(_new_tuple(Entry, (record, call, index)))
         if self._ready:
             self._idle.clear()
             self._wake.set()
 
-    def _partition(self, key: bytes | None, count: int) -> int:
-        if key is not None:
-            return partition_of(key, count)
+    def _next(self, count: int) -> int:
         self._turn += 1
         return self._turn % count
 
@@ -238,8 +238,9 @@ class Appender:
             lane.flying = entries
             self._failure = self._connection.unavailable("append", "an acknowledgement without an offset")
             return
-        for offset, entry in enumerate(entries, start=placed.offset):
-            entry.call.settle(entry.place, Appended(lane.partition, offset))
+        partition = lane.partition
+        for offset, (_, call, place) in enumerate(entries, start=placed.offset):
+            call.settle(place, _new_tuple(Appended, (partition, offset)))
         if lane.waiting:
             self._ready.append(lane)
 

@@ -72,6 +72,7 @@ class Lane:
     def pack(self, empty: Callable[[], BatchBuilder], record_bytes_max: int) -> Batch | None:
         """The next batch; None when nothing is left. Records that no batch could carry are refused on the way."""
         builder, entries = empty(), list[Entry]()
+        watched = self.bytes_max < record_bytes_max  # else the builder says itself when it is full
         while self.waiting:
             entry = self.waiting[0]
             problem = fill(builder, entry.record)
@@ -85,7 +86,7 @@ class Lane:
                 entry.call.settle(entry.place, problem)
                 continue
             entries.append(entry)
-            if builder.size() >= self.bytes_max:
+            if watched and builder.size() >= self.bytes_max:
                 break
         return Batch(builder, entries) if entries else None
 
