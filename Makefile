@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := mesh agents bench tests scripts/docs.py
 SEEDS ?= 2000
+GATED := hop run1 run3 latency io hotkey state fold coldstart memory
 
-.PHONY: help setup demo check test sim live chaos bench docs clean
+.PHONY: help setup demo check test sim live chaos bench gates docs clean
 
 help:            ## show the words
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
@@ -42,8 +43,11 @@ live: .venv/.dev   ## only the tests against real Kafka and Redis; fails if they
 chaos: .venv/.dev  ## every fault at full scale on real Kafka and Redis (two hours); writes docs/reliability.md
 	$(BIN)/python -m tests.live.chaos
 
-bench: .venv/.dev  ## every workload, embedded and on the log in MESH_BENCH_LOG; figures go to bench/results/
-	$(BIN)/python -m bench
+bench: .venv/.dev  ## all of docs/benchmarks.md: workloads on both logs, growth, peers, plots (20 minutes)
+	$(BIN)/python -m bench.full
+
+gates: .venv/.dev  ## a short measuring (a minute): nothing has fallen below the generous bounds of bench/gates.toml
+	$(BIN)/mesh bench $(GATED) --for 1s --to .mesh/gates --gate bench/gates.toml
 
 docs: .venv/.dev   ## write docs/ that are generated from the code
 	$(BIN)/python scripts/docs.py

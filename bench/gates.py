@@ -1,4 +1,5 @@
-"""Ratios and limits that may not fall: `mesh bench --gate bench/gates.toml`.
+"""Ratios and limits that may not fall: `mesh bench --gate bench/gates.toml`; of results that are kept, those of peers
+among them: `python -m bench.gates bench/gates-strict.toml`.
 
     [[gate]]
     workload = "state"                      # whose result is judged
@@ -8,18 +9,21 @@
     at_most = 1.6                           # or at_least, or both
 
 `subject` (default mesh) and `log` (default any) narrow what is judged; in `over` they name another side: a peer, say.
+`line` is how people call it, `why` the chapter that explains it if it does not hold (see bench/wanted.py).
 """
 
+import argparse
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bench.report import significant
-from mesh.core.errors import ConfigInvalid
+from bench.report import RESULTS, results, significant
+from mesh.core.errors import ConfigInvalid, MeshError
 
 POINT: Final = ("workload", "figure", "at", "subject", "log")
-WORDS: Final = (*POINT, "over", "at_least", "at_most")
+WORDS: Final = (*POINT, "over", "at_least", "at_most", "line", "why")
 KINDS: Final[dict[str, type | tuple[type, ...]]] = {
     "at": dict,
     "over": dict,
@@ -39,6 +43,8 @@ class Gate(NamedTuple):
     over: Mapping[str, Any] | None = None
     at_least: float | None = None
     at_most: float | None = None
+    line: str = ""
+    why: str = ""
 
 
 class Verdict(NamedTuple):
@@ -48,6 +54,8 @@ class Verdict(NamedTuple):
     holds: bool | None
     value: float | None
     sentence: str
+    body: Mapping[str, Any] | None = None
+    """The result that was judged."""
 
 
 def read(path: Path) -> list[Gate]:
@@ -84,7 +92,7 @@ def judge(gates: Sequence[Gate], bodies: Sequence[Mapping[str, Any]]) -> list[Ve
     for gate in gates:
         about = [b for b in bodies if b["workload"] == gate.workload and b["subject"] == gate.subject]
         about = [b for b in about if gate.log in ("", b["log"])]
-        found += [_judged(gate, body, bodies) for body in about]
+        found += [_judged(gate, body, bodies)._replace(body=body) for body in about]
         if not about:
             found.append(Verdict(gate, None, None, f"{_name(gate)}: not measured"))
     return found
@@ -126,3 +134,22 @@ def _name(gate: Gate) -> str:
 
 def _text(part: object) -> str:
     return " ".join(f"{key} {value}" for key, value in part.items()) if isinstance(part, dict) else str(part)
+
+
+def main() -> None:
+    """Command line; exit status 1 when a bound does not hold, or what it is about was not measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gates", description="gates against results that are kept")
+    parser.add_argument("gates", type=Path, metavar="FILE")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    given = parser.parse_args()
+    try:
+        verdicts = judge(read(given.gates), results(given.results))
+    except MeshError as error:
+        sys.exit(f"error: {error}")
+    for verdict in verdicts:
+        print(f"{ {True: '✓', False: '✗', None: '·'}[verdict.holds] } {verdict.sentence}")
+    sys.exit(0 if all(verdict.holds for verdict in verdicts) else 1)
+
+
+if __name__ == "__main__":
+    main()

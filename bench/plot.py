@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.histogram import Histogram
+from bench.peers_page import is_ours
 from mesh.core.errors import MeshError
 
 WIDTH_IN, HEIGHT_IN = 7.2, 3.6
+ROW_IN, AROUND_IN = 0.42, 1.2
+"""Of a bar, and of what stands around all of them."""
 LOGARITHMIC_FROM: Final = 20
 """Of the greatest to the smallest: from here on an axis is logarithmic."""
 HEADLINES: Final = {
@@ -25,8 +28,12 @@ HEADLINES: Final = {
 }
 """Workload → the figure that is drawn; the others: runs_per_s. latency has a drawing of its own."""
 CURVE: Final = (0, 50, 75, 90, 95, 99, 99.5, 99.9)
+OURS, THEIRS, UNSAFE = "tab:blue", "0.62", "tab:red"
+LOG_STYLES: Final = {"sqlite": "-", "kafka": "--", "none": "-"}
+COLOURS: Final = ("tab:blue", "tab:orange", "tab:green", "tab:purple")
 
 Body = Mapping[str, Any]
+Chosen = Sequence[tuple[Body, Mapping[str, Any]]]
 
 
 def svg(workload: str, bodies: Sequence[Body]) -> bytes | None:
@@ -41,13 +48,15 @@ def svg(workload: str, bodies: Sequence[Body]) -> bytes | None:
         remedy = "`pip install 'agent-mesh[bench]'` installs it; --no-plots leaves them out"
         raise MeshError("the plots need matplotlib", where="bench.report_page", remedy=remedy) from error
     with rc_context({"svg.hashsalt": workload, "font.size": 9, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
+        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained", facecolor="white")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         draw: Callable[[Any, str, Sequence[Body]], bool] = _latency if workload == "latency" else _headline
         if not draw(axes, workload, bodies):
             return None
+        axes.set_title(f"{workload}: {bodies[0]['what']}", fontsize=9, loc="left")
         axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         out = io.BytesIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
@@ -59,16 +68,19 @@ def _headline(axes: Any, workload: str, bodies: Sequence[Body]) -> bool:
     chosen = [(body, f) for body in bodies for f in body["figures"] if f["name"] == name]
     if not chosen:
         return False
-    axes.set_ylabel(f"{name} [{chosen[0][1]['unit']}]")
     key = _varied([figure for _, figure in chosen])
     if key:
         _lines(axes, key, name, bodies)
+        axes.set_ylabel(_said(name))
+        _from_zero(axes)
     else:
         _bars(axes, chosen)
-        for place, (body, _) in enumerate(chosen):
-            _limits(axes, place, body)
-    _from_zero(axes)
+        axes.set_xlabel(_said(name))
     return True
+
+
+def _said(name: str) -> str:
+    return name.replace("_", " ").replace(" us ", " µs ")
 
 
 def _varied(figures: Sequence[Mapping[str, Any]]) -> str:
@@ -87,16 +99,17 @@ def _lines(axes: Any, key: str, name: str, bodies: Sequence[Body]) -> None:
             points = sorted(
                 (f["at"][key], f["value"]) for f in body["figures"] if f["name"] == drawn and key in f["at"]
             )
-            if not points or drawn in axes.get_legend_handles_labels()[1]:
+            label = _who(body) if drawn == name else _limit(drawn)
+            if not points or label in axes.get_legend_handles_labels()[1]:
                 continue
             xs, ys = zip(*points, strict=True)
             at += xs
-            style: dict[str, Any] = {"marker": "o"} if drawn == name else {"linestyle": "--", "color": "0.5"}
-            axes.plot(xs, ys, label=_who(body) if drawn == name else drawn, **style)
+            style: dict[str, Any] = {"marker": "o"} if drawn == name else {"linestyle": ":", "color": "0.3"}
+            axes.plot(xs, ys, label=label, **style)
         for figure in (f for f in body["figures"] if f["name"] == name and key in f["at"]):
-            dots = [sample for sample in figure["samples"] if isinstance(sample, int | float)]
+            dots = _dots(figure)
             axes.plot([figure["at"][key]] * len(dots), dots, ".", color="0.6", markersize=3, zorder=1)
-    axes.set_xlabel(key)
+    axes.set_xlabel(_said(key))
     if min(at) > 0 and max(at) / min(at) >= LOGARITHMIC_FROM:
         axes.set_xscale("log")
     axes.set_xticks(sorted(set(at)), [f"{place:,}" for place in sorted(set(at))])
@@ -104,34 +117,66 @@ def _lines(axes: Any, key: str, name: str, bodies: Sequence[Body]) -> None:
     axes.legend(frameon=False)
 
 
-def _bars(axes: Any, chosen: Sequence[tuple[Body, Mapping[str, Any]]]) -> None:
-    labels = [" ".join([_who(body), *map(str, figure["at"].values())]) for body, figure in chosen]
-    axes.bar(range(len(chosen)), [figure["value"] for _, figure in chosen], color="tab:blue", alpha=0.6, width=0.5)
-    for place, (_, figure) in enumerate(chosen):
-        dots = [sample for sample in figure["samples"] if isinstance(sample, int | float)]
-        axes.plot([place] * len(dots), dots, ".", color="0.2", markersize=4)
-    axes.set_xticks(range(len(chosen)), labels)
-    axes.set_xlim(-1, len(chosen))
+def _dots(figure: Mapping[str, Any]) -> list[float]:
+    return [sample for sample in figure["samples"] if isinstance(sample, int | float)]
 
 
-def _limits(axes: Any, place: int, body: Body) -> None:
-    """Above the bar that they are limits of; names by turns on the left and on the right, since values may be near."""
+def _bars(axes: Any, chosen: Chosen) -> None:
+    """Ours first, then the others by their values; the value stands in its bar, its limits are drawn through it."""
+    chosen = sorted(chosen, key=lambda pair: (pair[0]["subject"] != "mesh", not is_ours(pair[0]), -pair[1]["value"]))
+    axes.figure.set_figheight(AROUND_IN + ROW_IN * len(chosen) + (0.3 if _limits_of(chosen) else 0.0))
+    for place, (body, figure) in enumerate(chosen):
+        colour = OURS if is_ours(body) else UNSAFE if body["safe"] is False else THEIRS
+        axes.barh(place, figure["value"], color=colour, alpha=0.55, height=0.6)
+        dots = _dots(figure)
+        axes.plot(dots, [place] * len(dots), ".", color="0.2", markersize=3)
+        axes.annotate(f" {figure['value']:,}", (0, place + 0.17), fontsize=8, va="center")
+    drawn = [f for _, f in chosen]
+    top = max([*(f["value"] for f in (*drawn, *_limits_of(chosen))), *(dot for f in drawn for dot in _dots(f))])
+    for place, (body, _) in enumerate(chosen):
+        _limits(axes, place, body, top)
+    axes.set_yticks(range(len(chosen)), [_named(body, figure) for body, figure in chosen])
+    axes.set_ylim(len(chosen) - 0.4, -0.8)
+    axes.set_xlim(0, top * 1.05)
+    axes.xaxis.set_major_formatter("{x:,g}")
+
+
+def _named(body: Body, figure: Mapping[str, Any]) -> str:
+    unsafe = " (loses work)" if body["safe"] is False else ""
+    return " ".join([_who(body), *map(str, figure["at"].values())]) + unsafe
+
+
+def _limits_of(chosen: Chosen) -> list[Mapping[str, Any]]:
+    return [figure for body, _ in chosen for figure in body["figures"] if figure["limit"]]
+
+
+def _limits(axes: Any, place: int, body: Body, top: float) -> None:
+    """Through the row that they are limits of; names by turns above and below, since values may be near."""
     limits = sorted((f for f in body["figures"] if f["limit"]), key=lambda f: float(f["value"]))
     for turn, limit in enumerate(limits):
-        side, at = (("left", place - 0.48), ("right", place + 0.48))[turn % 2]
-        axes.hlines(limit["value"], place - 0.48, place + 0.48, linestyle="--", linewidth=1, color="0.5")
-        axes.annotate(f"{limit['name']}, {body['log']}", (at, limit["value"]), fontsize=7, va="bottom", ha=side)
+        axes.vlines(limit["value"], place - 0.45, place + 0.45, linestyle="--", linewidth=1, color="0.3")
+        side, pad = ("right", -3) if limit["value"] > top / 2 else ("left", 3)
+        at = (limit["value"], place + (-0.36, 0.38, 0.0)[turn % 3])
+        told = {"xytext": (pad, 0), "textcoords": "offset points", "fontsize": 7, "va": "center", "ha": side}
+        axes.annotate(f"{_limit(limit['name'])}: {limit['value']:,.0f}", at, **told)
+
+
+def _limit(name: str) -> str:
+    """`log_alone_runs_per_s` → log alone."""
+    return name.replace("_per_s", "").replace("_runs", "").replace("_records", "").replace("_", " ")
 
 
 def _latency(axes: Any, workload: str, bodies: Sequence[Body]) -> bool:
     """Milliseconds over percentiles, one line for each rate; the axis stretches towards 100 %, as HDR plots do."""
     drawn = False
     for body in bodies:
-        for figure in (f for f in body["figures"] if f["name"] == "p50_ms" and f["samples"]):
+        figures = [f for f in body["figures"] if f["name"] == "p50_ms" and f["samples"]]
+        for figure, colour in zip(figures, COLOURS, strict=False):
             took = Histogram.of(figure["samples"])
             places = [1 / (1 - percent / 100) for percent in CURVE]
             label = f"{_who(body)}, {figure['at'].get('rate_per_s', '')}/s"
-            axes.plot(places, [took.percentile(percent) for percent in CURVE], marker=".", label=label)
+            style = {"marker": ".", "color": colour, "linestyle": LOG_STYLES.get(body["log"], ":")}
+            axes.plot(places, [took.percentile(percent) for percent in CURVE], label=label, **style)
             drawn = True
     axes.set_xscale("log")
     shown = [percent for percent in CURVE if percent in (0, 50, 90, 99, 99.9)]
@@ -150,8 +195,14 @@ def _who(body: Body) -> str:
 
 
 def _from_zero(axes: Any) -> None:
+    """From zero where that shows anything, else logarithmic; numbers written out."""
     low, high = axes.dataLim.y0, axes.dataLim.y1
     if low > 0 and high / low >= LOGARITHMIC_FROM:
+        from matplotlib.ticker import LogLocator
+
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter("")
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, high * 1.08)
+    axes.yaxis.set_major_formatter("{x:,g}")

@@ -57,9 +57,9 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     return Ratio(median(each), min(each), max(each))
 
 
-def figures(measured: Measured, ours: str, verdicts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """For the result file: each side's medians, raw samples, ratio of ours to it, and what kill -9 did to it."""
-    base = measured.samples.get(ours)
+def figures(measured: Measured, ours: Sequence[str], verdicts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """For the table: each side's medians, raw samples, ratio of each of ours to it, and what kill -9 did to it."""
+    bases = {name: measured.samples[name] for name in ours if measured.samples.get(name)}
     found: dict[str, Any] = {}
     for name, samples in measured.samples.items():
         side: dict[str, Any] = {
@@ -68,11 +68,9 @@ def figures(measured: Measured, ours: str, verdicts: Mapping[str, Mapping[str, A
             "cpu_us": round(median(s.cpu_us for s in samples), 1),
             "cpu_us_all": [round(s.cpu_us, 1) for s in samples],
         }
-        if base is not None and name != ours:
-            side["ours_is"] = {
-                key: round(value, 2)
-                for key, value in ratio([s.per_s for s in base], [s.per_s for s in samples])._asdict().items()
-            }
+        if bases and name not in ours:
+            theirs = [s.per_s for s in samples]
+            side["ours_is"] = [ratio([s.per_s for s in base], theirs) for base in bases.values()]
         found[name] = side
     for name, reason in measured.failed.items():
         found[name] = {"failed": reason}
@@ -88,8 +86,8 @@ def table(sides: Mapping[str, Mapping[str, Any]]) -> str:
         if "failed" in side:
             rows.append((name, "-", "-", "-", f"not measured: {side['failed'].splitlines()[0]}"))
             continue
-        times = side.get("ours_is")
-        shown = f"{times['median']:.2f} x ({times['low']:.2f}-{times['high']:.2f})" if times else "-"
+        times = [f"{found.median:.2f} x ({found.low:.2f}-{found.high:.2f})" for found in side.get("ours_is", [])]
+        shown = ", ".join(times) or "-"
         per_s, cpu = side.get("per_s", "-"), side.get("cpu_us", "-")
         text = f"{per_s:,}" if isinstance(per_s, int) else per_s
         rows.append((name, text, str(cpu), shown, _fate(side.get("kill_9"))))

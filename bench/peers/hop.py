@@ -1,8 +1,9 @@
 """The workload hop, ours and the peers': consume, validate, handle, publish with a key, commit.
 
 Every side gets topics of its own with the same records in them, and a process of its own. The clock runs from a tenth
-of the answers to the last one, so that starting up and joining a group is not measured; after `seconds_max` it stops
-with what is there. A kill test has few messages that take long: see `kills`.
+of the answers (from WARM_S after the first one, where that is sooner) to the last one, so that starting up and joining
+a group is not measured; after `seconds_max` it stops with what is there. A kill test has few messages that take long:
+see `kills`.
 """
 
 import asyncio
@@ -18,9 +19,9 @@ import orjson
 
 from bench.mesh_processes import ROOT, private_topology
 from bench.peers.compare import NotMeasured, Sample
-from bench.peers.kills import Process, Verdict, kill_and_count
+from bench.peers.kills import Process, Verdict, kill_and_count, warm
 from bench.peers.setup import python
-from bench.peers.topics import Topics
+from bench.peers.topics import Topics, opened
 from mesh.core.codec import write
 from mesh.core.event import TASK, Event
 from mesh.settings import Settings
@@ -110,7 +111,7 @@ class Stage:
 @asynccontextmanager
 async def staged(peer: Peer, bootstrap: str, topics: Topics, messages: int, work_ms: float) -> AsyncIterator[Stage]:
     """Topics made and filled; the process not yet started. All gone after the block."""
-    mark = f"{time.time_ns() // 1_000_000}"
+    mark = f"{time.time_ns()}"
     with TemporaryDirectory(prefix="mesh-peers-") as name:
         folder = Path(name)
         touch = folder / "begun"
@@ -174,10 +175,7 @@ async def throughput(peer: Peer, bootstrap: str, topics: Topics, *, messages: in
     async with staged(peer, bootstrap, topics, messages, 0.0) as stage:
         process = stage.process
         await process.start()
-        async with _none_came(seconds_max):
-            while (first := await stage.count()) < messages / 10:
-                process.check()
-                await asyncio.sleep(0.005)
+        first = await warm(stage, messages, 60 + seconds_max)
         began, cpu_s, last = time.perf_counter(), process.cpu_s(), first
         while last < messages and time.perf_counter() - began < seconds_max:
             process.check()
@@ -189,18 +187,10 @@ async def throughput(peer: Peer, bootstrap: str, topics: Topics, *, messages: in
     return Sample((last - first) / spent, cpu_s * 1e6 / (last - first))
 
 
-@asynccontextmanager
-async def _none_came(seconds_max: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(60 + seconds_max):
-            yield
-    except TimeoutError as error:
-        raise NotMeasured("no tenth of the answers came within the time") from error
-
-
-async def killed(peer: Peer, bootstrap: str, topics: Topics, *, messages: int) -> Verdict:
-    """Kill it twice in the middle of `messages` slow ones, and count."""
+async def killed(peer: Peer, bootstrap: str, *, messages: int) -> Verdict:
+    """Kill it twice in the middle of `messages` slow ones, and count. Has a connection of its own, so that several can
+    be killed at the same time."""
     work_ms = KILL_WORK_S * 1000 * peer.lanes / messages
-    async with staged(peer, bootstrap, topics, messages, work_ms) as stage:
+    async with opened(bootstrap) as topics, staged(peer, bootstrap, topics, messages, work_ms) as stage:
         ids = [task.id for task in tasks(messages, ours=False)]
         return await kill_and_count(stage, ids, kills=2, up_s_min=6.0, settle_s=25.0, deadline_s=240.0)

@@ -18,6 +18,8 @@ from typing import IO, NamedTuple, Protocol
 from bench.peers.compare import NotMeasured
 
 POLL_S = 0.02
+WARM_S = 1.5
+"""Of work before the clock runs, for subjects that need longer for a tenth of it."""
 
 
 class Process:
@@ -126,6 +128,23 @@ def judge(ids: Sequence[str], answers: Sequence[str], kills: int) -> Verdict:
     if strange := seen.keys() - set(ids):
         raise NotMeasured(f"{len(strange)} answers to nothing that was asked, such as {min(strange)!r}")
     return Verdict(len(ids), kills, len(set(ids) - seen.keys()), sum(n - 1 for n in seen.values()))
+
+
+async def warm(subject: Subject, messages: int, deadline_s: float) -> int:
+    """Returns the answers so far when they are a tenth of all, or when the first came WARM_S ago. Raises NotMeasured
+    when that takes longer than `deadline_s`, or the process ended."""
+    began: float | None = None
+    try:
+        async with asyncio.timeout(deadline_s):
+            while True:
+                subject.process.check()
+                count, now = await subject.count(), time.monotonic()
+                began = now if count and began is None else began
+                if count >= messages / 10 or (began is not None and now - began >= WARM_S):
+                    return count
+                await asyncio.sleep(POLL_S / 4)
+    except TimeoutError as error:
+        raise NotMeasured("no answer came within the time") from error
 
 
 async def kill_and_count(

@@ -1,9 +1,9 @@
 """What came of a comparison, in the project's format (bench/report.py): one result for each peer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.peers.compare import Measured
+from bench.peers.compare import Measured, Sample
 from bench.peers.setup import REQUIREMENTS, RESTATE_PACKAGE
 from bench.report import LESS, NONE, Figure, Result, middle
 
@@ -12,11 +12,15 @@ WHAT = {
     "run1": "one-step orchestrated runs",
     "run3": "orchestrated runs of three steps",
 }
+RUNS_HOW = (
+    "64 runs in flight, asked for by the peer's own process; from a tenth of the outcomes (or 1.5 s after the first) "
+    "to the last, or as long as is measured."
+)
 HOW = {
     "hop": "The same messages lie on a topic of six partitions before one process starts; answers are counted on the "
-    "topic they go to, from a tenth of them to the last.",
-    "run1": "64 runs in flight, asked for by the peer's own process; from a tenth of the outcomes to the last.",
-    "run3": "64 runs in flight, asked for by the peer's own process; from a tenth of the outcomes to the last.",
+    "topic they go to, from a tenth of them (or 1.5 s after the first) to the last, or as long as is measured.",
+    "run1": RUNS_HOW,
+    "run3": RUNS_HOW,
 }
 IN_TURN = " Ours is measured in turn with the peers in the same run; its ratio is taken round by round."
 KILLED = " Killed with SIGKILL in the middle of slow messages, at the worst moment seen, and what was lost counted."
@@ -38,33 +42,42 @@ def subject(name: str) -> str:
 
 def results(
     workload: str,
-    log: str,
-    ours: str,
+    ours: Mapping[str, str],
     measured: Measured,
     verdicts: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, Any],
     command: str,
 ) -> list[Result]:
-    """One for each peer that was measured or killed, ours not among them: its figures stand beside each peer's."""
-    noun = "hops" if workload == "hop" else "runs"
-    base = measured.samples.get(ours, [])
+    """One for each side that was measured or killed; beside each peer's figures stand those of ours (name → kind of
+    log) and the ratio. A peer that orchestrates runs has its own store, so its result names no log."""
     found = []
-    for name in [n for n in dict.fromkeys([*measured.samples, *verdicts]) if n != ours]:
+    for name in dict.fromkeys([*measured.samples, *measured.failed, *verdicts]):
+        log = "kafka" if workload == "hop" else "none"
         samples = measured.samples.get(name, [])
-        figures: list[Figure] = []
-        if samples:
-            figures.append(middle(f"{noun}_per_s", [s.per_s for s in samples], f"{noun}/s"))
-            figures.append(middle(f"cpu_us_per_{noun[:-1]}", [s.cpu_us for s in samples], "µs", LESS))
-        if samples and base:
-            times = [a.per_s / b.per_s for a, b in zip(base, samples, strict=True)]
-            figures.append(middle(f"mesh_{noun}_per_s", [s.per_s for s in base], f"{noun}/s", NONE))
-            figures.append(middle("mesh_is_times", times, "x", NONE))
-        verdict = verdicts.get(name)
+        figures = _figures(workload, samples, {} if name in ours else ours, measured) if samples else []
         told = {**settings, "peers": versions()}
+        if name in measured.failed:
+            told["failed"] = measured.failed[name]
+        verdict = verdicts.get(name)
         safe = None
         if verdict is not None:
             told["kill_9"] = dict(verdict)
             safe = verdict.get("safe")
-        how = HOW[workload] + (IN_TURN if samples and base else "") + (KILLED if safe is not None else "")
+        beside = any(figure.name == "mesh_is_times" for figure in figures)
+        how = HOW[workload] + (IN_TURN if beside else "") + (KILLED if safe is not None else "")
         found.append(Result(workload, WHAT[workload], how, log, figures, told, command, subject(name), safe))
     return found
+
+
+def _figures(workload: str, samples: Sequence[Sample], ours: Mapping[str, str], measured: Measured) -> list[Figure]:
+    noun = "hops" if workload == "hop" else "runs"
+    figures = [
+        middle(f"{noun}_per_s", [s.per_s for s in samples], f"{noun}/s"),
+        middle(f"cpu_us_per_{noun[:-1]}", [s.cpu_us for s in samples], "µs", LESS),
+    ]
+    for name, log in ours.items():
+        if base := measured.samples.get(name):
+            times = [a.per_s / b.per_s for a, b in zip(base, samples, strict=True)]
+            figures.append(middle(f"mesh_{noun}_per_s", [s.per_s for s in base], f"{noun}/s", NONE, log=log))
+            figures.append(middle("mesh_is_times", times, "x", NONE, log=log))
+    return figures

@@ -1,7 +1,7 @@
 """The workloads run1 and run3 on the peers that orchestrate; ours is bench/workloads/run1.py and run3.py.
 
 A peer's program asks itself for the runs, in its own process, so no time is lost on the way; its answers are counted in
-a file. The clock runs from a tenth of the outcomes to the last, or until `seconds_max`. Temporal is left out: Restate
+a file. The clock runs as it does in `hop`. Temporal is left out: Restate
 starts from a package registry, Temporal's Python package fetches its server from a site of its own.
 """
 
@@ -11,12 +11,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from bench.asking import throughput as throughput_of
+from bench.field import Setup
 from bench.mesh_processes import ROOT
 from bench.peers.compare import NotMeasured, Sample
-from bench.peers.kills import Process, Verdict, kill_and_count
+from bench.peers.kills import Process, Verdict, kill_and_count, warm
 from bench.peers.run_asked import run_id
 from bench.peers.setup import python
 
@@ -33,7 +36,8 @@ class RunPeer(NamedTuple):
 
 
 PEERS = (RunPeer("DBOS on SQLite", "run_dbos"), RunPeer("Restate", "run_restate"))
-OURS = "mesh"
+OURS = {"kafka": "mesh on Kafka", "sqlite": "mesh embedded"}
+"""Our sides, by the log."""
 
 
 class Asked:
@@ -77,8 +81,8 @@ async def throughput(peer: RunPeer, steps: int, *, runs: int, seconds_max: float
     async with asked(peer, steps, runs, 0) as stage:
         process = stage.process
         await process.start()
-        await _tenth(stage, runs, 60 + seconds_max)
-        first, began, cpu_s = await stage.count(), time.perf_counter(), process.cpu_s()
+        first = await warm(stage, runs, 60 + seconds_max)
+        began, cpu_s = time.perf_counter(), process.cpu_s()
         last = first
         while last < runs and time.perf_counter() - began < seconds_max:
             process.check()
@@ -90,16 +94,6 @@ async def throughput(peer: RunPeer, steps: int, *, runs: int, seconds_max: float
     return Sample((last - first) / spent, cpu_s * 1e6 / (last - first))
 
 
-async def _tenth(stage: Asked, runs: int, seconds_max: float) -> None:
-    try:
-        async with asyncio.timeout(seconds_max):
-            while await stage.count() < runs / 10:
-                stage.process.check()
-                await asyncio.sleep(0.005)
-    except TimeoutError as error:
-        raise NotMeasured("no tenth of the outcomes came within the time") from error
-
-
 async def killed(peer: RunPeer, steps: int, *, runs: int) -> Verdict:
     """Kill it twice in the middle of `runs` slow ones, its server too, and count what its last steps did."""
     async with asked(peer, steps, runs, KILL_WORK_MS) as stage:
@@ -108,11 +102,11 @@ async def killed(peer: RunPeer, steps: int, *, runs: int) -> Verdict:
 
 
 async def ours(workload: str, log: str, seconds: float) -> Sample:
-    """The canonical workload on our side: its rate, and processor time of all its services a run."""
+    """The canonical workload on our side: its rate, and processor time of all its processes a run."""
     # By name, since the workloads are found so: each is a file that `bench.workloads.load` imports.
-    setup: Any = importlib.import_module("bench.field").Setup(log=log, seconds=seconds)
-    found = await importlib.import_module("bench.workloads").load(workload).run(setup)
-    rate = next((f.value for f in found if f.unit.endswith("/s") and not f.limit), None)
-    if rate is None:
-        raise NotMeasured(f"{workload} has no figure a second")
-    return Sample(rate, sum(f.value for f in found if "cpu_us" in f.name))
+    text = importlib.import_module(f"bench.workloads.{workload}").TEXT
+    try:
+        found = await throughput_of(Setup(log=log, seconds=seconds), text, ["orchestrator"], ["worker"])
+    except (RuntimeError, TimeoutError) as error:
+        raise NotMeasured(str(error) or "its runs did not end in time") from error
+    return Sample(median(found.runs_per_s), sum(found.cpu_us_per_run.values()))

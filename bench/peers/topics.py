@@ -10,8 +10,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
+from mesh.core.partition import partition_of
+
 PARTITIONS = 6
-APPENDS_MAX = 5_000
 READY_S = 20.0
 
 
@@ -33,13 +34,17 @@ class Topics:
         await self._admin.delete_topics(list(names))
 
     async def fill(self, topic: str, records: Iterable[tuple[bytes, bytes, Any]]) -> None:
-        """Append (key, value, headers) and wait for all."""
-        sent = []
+        """Append (key, value, headers), in the partitions that the keys fall into, and wait for all."""
+        sent, building = [], [self._producer.create_batch() for _ in range(PARTITIONS)]
         for key, value, headers in records:
-            sent.append(await self._producer.send(topic, key=key, value=value, headers=headers))
-            if len(sent) >= APPENDS_MAX:
-                await asyncio.gather(*sent)
-                sent.clear()
+            number = partition_of(key, PARTITIONS)
+            if building[number].append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
+                sent.append(await self._producer.send_batch(building[number], topic, partition=number))
+                building[number] = self._producer.create_batch()
+                building[number].append(key=key, value=value, timestamp=None, headers=list(headers))
+        for number, batch in enumerate(building):
+            if batch.record_count():
+                sent.append(await self._producer.send_batch(batch, topic, partition=number))
         await asyncio.gather(*sent)
 
     async def _partitions(self, topic: str) -> list[TopicPartition]:

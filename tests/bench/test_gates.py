@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from bench.gates import Gate, judge, read
+from bench.mesh_processes import ROOT
 from bench.workloads import NAMES
 from mesh.core.errors import ConfigInvalid
 from tests.bench.canned import body, figure
 
-GATES = Path(__file__).parents[2] / "bench" / "gates.toml"
+GATES = ROOT / "bench" / "gates.toml"
+STRICT = ROOT / "bench" / "gates-strict.toml"
 STATE = body(
     "state",
     figure("cpu_us_per_event", 30.0, at={"open_runs": 1_000}),
@@ -86,3 +88,51 @@ def test_a_file_that_means_nothing_is_refused_with_its_place(tmp_path: Path, tex
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="no such file"):
         read(tmp_path / "gates.toml")
+
+
+def measured(gate: Gate, value: float) -> list[dict[str, Any]]:
+    """Results in which this gate sees this value; what it is compared with is 1."""
+    seen = figure(gate.figure, value, at=dict(gate.at))
+    log = gate.log or "sqlite"
+    if gate.over is None:
+        return [body(gate.workload, seen, subject=gate.subject, log=log)]
+    words = {**gate._asdict(), "log": log, **gate.over}
+    other = figure(words["figure"], 1.0, at=dict(words["at"]))
+    if (words["workload"], words["subject"], words["log"]) == (gate.workload, gate.subject, log):
+        return [body(gate.workload, seen, other, subject=gate.subject, log=log)]
+    return [
+        body(gate.workload, seen, subject=gate.subject, log=log),
+        body(words["workload"], other, subject=words["subject"], log=words["log"]),
+    ]
+
+
+@pytest.mark.parametrize("gate", [*read(GATES), *read(STRICT)], ids=lambda gate: f"{gate.workload} {gate.figure}")
+def test_every_gate_of_this_project_fails_when_its_figure_has_fallen(gate: Gate) -> None:
+    low, high = gate.at_least, gate.at_most
+    bound = low if low is not None else high
+    assert bound
+    fallen = bound * (0.9 if low is not None else 1.1)
+    assert [verdict.holds for verdict in judge([gate], measured(gate, bound))] == [True]
+    assert [verdict.holds for verdict in judge([gate], measured(gate, fallen))] == [False]
+
+
+def test_the_strict_bounds_are_not_wider_than_the_generous_ones() -> None:
+    strict = {point(gate): gate for gate in read(STRICT)}
+    both = [(gate, strict[key]) for gate in read(GATES) if (key := point(gate)) in strict]
+    assert both
+    for generous, hard in both:
+        assert (generous.at_least or 0) <= (hard.at_least or 0)
+        assert (generous.at_most or 0) >= (hard.at_most or 0)
+
+
+def point(gate: Gate) -> tuple[str, str, str, str]:
+    return gate.workload, gate.figure, gate.subject, str(gate.at)
+
+
+def test_continuous_integration_measures_what_the_gates_are_about() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert "--gate bench/gates.toml" in makefile
+    assert "\nmake gates\n" in (ROOT / ".ci" / "run").read_text()
+    (gated,) = (line.split()[2:] for line in makefile.splitlines() if line.startswith("GATED := "))
+    about = {gate.workload for gate in read(GATES) if gate.subject == "mesh"}
+    assert about - set(gated) == {"scale"}, "more processes take minutes: after `make bench` only"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.peers.compare import Measured, NotMeasured, Sample, figures, in_turn, ratio, table
+from bench.peers.compare import Measured, NotMeasured, Ratio, Sample, figures, in_turn, ratio, table
 
 
 async def test_sides_are_measured_in_turn() -> None:
@@ -63,26 +63,26 @@ def test_figures_hold_medians_raw_samples_ratios_and_what_the_kill_did() -> None
         {"third": "it ended"},
     )
     verdict = {"messages": 300, "kills": 2, "lost": 18, "doubled": 3, "safe": False}
-    found = figures(measured, "ours", {"theirs": verdict})
+    found = figures(measured, ["ours"], {"theirs": verdict})
     assert found["ours"] == {
         "per_s": 200,
         "per_s_all": [300, 100, 200],
         "cpu_us": 6.0,
         "cpu_us_all": [5.0, 7.0, 6.0],
     }
-    assert found["theirs"]["ours_is"] == {"median": 3.0, "low": 2.0, "high": 4.0}
+    assert found["theirs"]["ours_is"] == [(3.0, 2.0, 4.0)]
     assert found["theirs"]["kill_9"] == verdict
     assert found["third"] == {"failed": "it ended"}
 
 
 def test_without_our_side_there_are_figures_and_no_ratios() -> None:
-    found = figures(Measured({"theirs": [Sample(10.0, 1.0)]}, {}), "ours", {})
+    found = figures(Measured({"theirs": [Sample(10.0, 1.0)]}, {}), ["ours"], {})
     assert "ours_is" not in found["theirs"]
 
 
 def test_a_side_that_was_only_killed_is_in_the_figures() -> None:
     verdict = {"messages": 60, "kills": 2, "lost": 0, "doubled": 1, "safe": True}
-    found = figures(Measured({}, {}), "ours", {"theirs": verdict})
+    found = figures(Measured({}, {}), ["ours"], {"theirs": verdict})
     assert found == {"theirs": {"kill_9": verdict}}
     assert "safe: 0 of 60 lost, 1 twice" in table(found)
 
@@ -94,7 +94,7 @@ def test_the_table_says_how_many_times_and_what_was_lost() -> None:
             "theirs": {
                 "per_s": 4_000,
                 "cpu_us": 250.0,
-                "ours_is": {"median": 15.0, "low": 14.0, "high": 16.25},
+                "ours_is": [Ratio(15.0, 14.0, 16.25)],
                 "kill_9": {"messages": 300, "kills": 2, "lost": 18, "doubled": 3, "safe": False},
             },
             "third": {"failed": "no module\nand a stack"},

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.peers import kills
 from bench.peers.compare import NotMeasured
-from bench.peers.kills import Process, Verdict, judge, kill_and_count
+from bench.peers.kills import Process, Verdict, judge, kill_and_count, warm
 from tests.bench import losing_peer
 
 IDS = [f"ask-{n}" for n in range(60)]
@@ -77,6 +78,20 @@ async def test_a_peer_that_does_not_start_says_why(tmp_path: Path) -> None:
     )
     with pytest.raises(NotMeasured, match=r"ended with status 1.*ValueError: no broker"):
         await kill_and_count(fake, IDS, kills=1, up_s_min=0.0, settle_s=1.0, deadline_s=30.0)
+
+
+async def test_the_clock_of_a_slow_peer_does_not_wait_for_a_tenth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kills, "WARM_S", 0.1)
+    fake = Fake(tmp_path, "after", 50)
+    await fake.process.start()
+    try:
+        assert 1 <= await warm(fake, 1_000, 30.0) < 60
+        with pytest.raises(NotMeasured, match="no answer came"):
+            await warm(fake, 1_000, 0.0)
+    finally:
+        await fake.process.kill()
 
 
 async def test_a_kill_test_has_a_deadline_and_leaves_no_process(tmp_path: Path) -> None:

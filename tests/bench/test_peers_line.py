@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bench.mesh_processes import ROOT
-from bench.peers.__main__ import compared, verdicts, wanted
+from bench.peers.__main__ import command, compared, verdicts, wanted
 from bench.peers.compare import NotMeasured, Sample
 from bench.peers.kills import Verdict
 
@@ -65,7 +65,32 @@ async def test_rounds_come_first_then_the_kills_of_the_chosen_ones(repeat: int, 
 
 
 def test_hop_without_a_broker_says_how_to_get_one() -> None:
-    command = [sys.executable, "-m", "bench.peers", "--workload", "hop"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    words = [sys.executable, "-m", "bench.peers", "--workload", "hop"]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert "scripts/kafka start" in found.stderr
+
+
+def test_the_command_that_is_kept_names_no_address() -> None:
+    given = [
+        "--workload",
+        "run1",
+        "--log",
+        "kafka://10.1.2.3:9092",
+        "--seconds",
+        "3",
+        "--to",
+        "/somewhere",
+        "--no-kill",
+    ]
+    assert command(given) == "python -m bench.peers --workload run1 --log kafka:… --repeat 5 --seconds 3 --no-kill"
+
+
+async def test_all_are_killed_at_the_same_time() -> None:
+    both = asyncio.Barrier(2)
+
+    async def killed() -> Verdict:
+        await both.wait()
+        return Verdict(1, 1, 0, 0)
+
+    assert list(await verdicts({"a": killed, "b": killed})) == ["a", "b"]

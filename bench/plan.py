@@ -1,0 +1,146 @@
+"""What `make bench` runs, in which order, and how long each part takes: pure, the running is in bench/full.py.
+
+A part takes its own time (processes are started, topics made, a ceiling is measured) and measures for as long as it is
+told. Where a machine is so slow that the whole would take longer than it may, what is left measures less.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+MINUTES: Final = 20.0
+"""The whole may take."""
+SPARE_S: Final = 40.0
+"""That the plan leaves of it: for the pages, and for parts that take longer than here."""
+SHORTEST: Final = 0.25
+"""Of the time to measure, however late it is."""
+EMBEDDED: Final[Mapping[str, tuple[float, float]]] = {
+    "hop": (5, 6),
+    "run1": (8, 8),
+    "run3": (6, 8),
+    "join": (4, 4),
+    "fan": (4, 4),
+    "latency": (12, 4),
+    "scale": (8, 14),
+    "hotkey": (4, 6),
+    "payload": (4, 10),
+    "fold": (4, 3),
+    "board": (4, 1),
+    "coldstart": (5, 3),
+    "memory": (8, 2),
+    "recovery": (5, 9),
+}
+"""Workload → seconds it measures, seconds it takes beside them; with the embedded log, and those without a log."""
+LONG: Final[Mapping[str, tuple[float, float]]] = {"io": (30, 10), "state": (30, 50)}
+"""The same for those that are not shortened: from 30 seconds on they measure the most of what they can, ten thousand
+waiting tasks, a million open runs."""
+KAFKA: Final[Mapping[str, tuple[float, float]]] = {
+    "join": (4, 8),
+    "fan": (4, 6),
+    "payload": (4, 18),
+    "hop": (5, 16),
+    "run1": (8, 20),
+    "run3": (6, 20),
+    "latency": (12, 6),
+    "hotkey": (4, 10),
+    "io": (8, 8),
+    "coldstart": (5, 5),
+    "memory": (8, 3),
+    "recovery": (5, 13),
+}
+"""The same on Kafka. Those that matter least come first: a broker that was just started is slow."""
+GROWTH: Final = (2.5, 30.0)
+"""A point, of which there are six."""
+GROWTH_POINTS: Final = 6
+ROUNDS: Final = 5
+PEERS: Final[Mapping[str, tuple[float, float, int]]] = {
+    "hop": (1.5, 160, 7),
+    "run1": (2.5, 120, 4),
+    "run3": (2.5, 60, 3),
+}
+"""Workload → seconds a side and round, seconds beside all of them (kills included), sides."""
+PEERS_SETUP_S: Final = 60.0
+PAGES_S: Final = 15.0
+
+
+class Part(NamedTuple):
+    """One process: `python -m MODULE ARGUMENTS`, told `--for` or `--seconds` what is left of its time."""
+
+    what: str
+    module: str
+    arguments: tuple[str, ...] = ()
+    seconds: float = 0.0
+    """That one point, side or workload measures; 0 for parts that measure nothing."""
+    times: int = 1
+    """Points, or sides and rounds, of `seconds` each."""
+    beside_s: float = 0.0
+    option: str = "--for"
+    needs: str = ""
+    """`broker`, `peers`, or both: what must have come to be, or the part is left out."""
+    fixed: bool = False
+    """Measures as long as it is told, however late it is."""
+
+    def takes_s(self, share: float = 1.0) -> float:
+        """About."""
+        return self.seconds * self.times * (1.0 if self.fixed else share) + self.beside_s
+
+    def words(self, share: float = 1.0) -> list[str]:
+        """What follows `python -m`."""
+        told = f"{max(0.05, round(self.seconds * (1.0 if self.fixed else share), 2)):g}"
+        time = [self.option, told if self.option == "--seconds" else f"{told}s"] if self.seconds else []
+        return [self.module, *self.arguments, *time]
+
+
+def plan(to: str, log: str, *, peers: bool = True) -> list[Part]:
+    """All parts. `log`: of the broker, where parts that need one put their load; `to`: where results are kept."""
+    kept = ("--to", to)
+    parts = [Part("the environment of the peers", "bench.peers.setup", beside_s=PEERS_SETUP_S)] if peers else []
+    parts += [
+        Part(f"{name} embedded", "mesh", ("bench", name, *kept), seconds, 1, beside)
+        for name, (seconds, beside) in EMBEDDED.items()
+    ]
+    parts += [
+        Part(f"{name} embedded", "mesh", ("bench", name, *kept), seconds, 1, beside, fixed=True)
+        for name, (seconds, beside) in LONG.items()
+    ]
+    seconds, beside = GROWTH
+    parts.append(Part("growth embedded", "bench.growth", kept, seconds, GROWTH_POINTS, beside))
+    on_kafka = (*kept, "--log", log)
+    parts += [
+        Part(f"{name} on Kafka", "mesh", ("bench", name, *on_kafka), seconds, 1, beside, needs="broker")
+        for name, (seconds, beside) in KAFKA.items()
+    ]
+    parts.append(Part("growth on Kafka", "bench.growth", on_kafka, seconds, GROWTH_POINTS, beside, needs="broker"))
+    return [*parts, *(_peers(on_kafka) if peers else [])]
+
+
+def _peers(on_kafka: tuple[str, ...]) -> list[Part]:
+    found = []
+    for workload, (seconds, beside, sides) in PEERS.items():
+        told: tuple[str, ...] = ("--workload", workload, "--repeat", str(ROUNDS))
+        if workload == "run3":  # the same programs as of run1, which were killed there
+            told += ("--only", "mesh,restate", "--no-kill")
+        what, times = f"peers: {workload}", sides * ROUNDS
+        found.append(Part(what, "bench.peers", (*told, *on_kafka), seconds, times, beside, "--seconds", "peers broker"))
+    return found
+
+
+def without_broker(parts: Sequence[Part]) -> list[Part]:
+    """Those that are left where no broker can be started: peers that need none are compared with the embedded mesh."""
+    left = []
+    for part in parts:
+        if part.module == "bench.peers" and "hop" not in part.arguments:
+            at = part.arguments.index("--log")
+            arguments = (*part.arguments[:at], *part.arguments[at + 2 :])
+            left.append(part._replace(arguments=arguments, needs="peers"))
+        elif "broker" not in part.needs:
+            left.append(part)
+    return left
+
+
+def share(parts: Sequence[Part], left_s: float) -> float:
+    """How much of its time each of these may measure, so that all of them fit: 1, or less where it is late."""
+    measuring = sum(part.seconds * part.times for part in parts if not part.fixed)
+    beside = sum(part.takes_s(0.0) for part in parts)
+    if not measuring:
+        return 1.0
+    return min(1.0, max(SHORTEST, (left_s - beside - PAGES_S) / measuring))
