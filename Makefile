@@ -44,7 +44,7 @@ chaos: .venv/.dev  ## every fault at full scale on real Kafka and Redis (two hou
 	$(BIN)/python -m tests.live.chaos
 
 bench: .venv/.dev  ## all of docs/benchmarks.md: workloads on both logs, growth, peers, plots (20 minutes)
-	$(BIN)/python -m bench.full
+	$(BIN)/python -m bench.full $(BENCH)
 
 gates: .venv/.dev  ## a short measuring (a minute): nothing has fallen below the generous bounds of bench/gates.toml
 	$(BIN)/mesh bench $(GATED) --for 1s --to .mesh/gates --gate bench/gates.toml

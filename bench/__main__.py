@@ -1,4 +1,4 @@
-"""All workloads one after the other, embedded and on the broker that MESH_BENCH_LOG names: `make bench`.
+"""All workloads one after the other, embedded and on the broker that MESH_BENCH_LOG names.
 
     python -m bench                                     all of them, five seconds each
     python -m bench run1 latency --for 60s              some of them, longer
@@ -7,11 +7,13 @@
     python -m bench decide wire_sqlite                  parts by themselves, each with its own report
 
 Each is a process of its own, `mesh bench NAME`, so that none pays for what another left in memory. Results go to
-bench/results; `python -m bench.report_page` writes docs/benchmarks.md from them.
+bench/results; `python -m bench.report_page` writes docs/benchmarks.md from them. Everything at once, growth, peers and
+pages too: `make bench`, which is `python -m bench.full`.
 """
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,6 @@ from bench.workloads import NAMES, load
 
 PARTS = {"decide": (), "wire_sqlite": (), "wire_board": ("--redis", ""), "wire_kafka": (), "runs": ()}
 """Benchmarks of parts, and their arguments."""
-KAFKA_PORT = "39092"
 LOG = "MESH_BENCH_LOG"
 
 
@@ -49,18 +50,24 @@ def measured(names: Sequence[str], seconds: str, log: str, to: str) -> int:
     return failed
 
 
+def free_port() -> int:
+    """That nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @contextmanager
 def broker() -> Iterator[str]:
     """The address of a broker that lives as long as the block; empty where none could be started."""
     script = str(ROOT / "scripts" / "kafka")
     with tempfile.TemporaryDirectory(prefix="mesh-bench-kafka-") as folder:
-        where = ["--dir", folder]
-        if subprocess.run([script, "start", *where, "--port", KAFKA_PORT], check=False).returncode:
+        where, port = ["--dir", folder], free_port()
+        if subprocess.run([script, "start", *where, "--port", str(port)], check=False).returncode:
             print("the benchmarks on Kafka were not run: no broker could be started here")
             yield ""
             return
         try:
-            yield f"kafka://127.0.0.1:{KAFKA_PORT}"
+            yield f"kafka://127.0.0.1:{port}"
         finally:
             subprocess.run([script, "stop", *where], check=True)
 

@@ -11,8 +11,8 @@ from bench.peers_page import is_ours
 from mesh.core.errors import MeshError
 
 WIDTH_IN, HEIGHT_IN = 7.2, 3.6
-ROW_IN, AROUND_IN = 0.42, 1.2
-"""Of a bar, and of what stands around all of them."""
+ROW_IN, ROW_OF_LIMITS_IN, AROUND_IN = 0.4, 0.55, 1.2
+"""Of a bar, of one beside which limits are drawn, and of what stands around all of them."""
 LOGARITHMIC_FROM: Final = 20
 """Of the greatest to the smallest: from here on an axis is logarithmic."""
 HEADLINES: Final = {
@@ -124,7 +124,7 @@ def _dots(figure: Mapping[str, Any]) -> list[float]:
 def _bars(axes: Any, chosen: Chosen) -> None:
     """Ours first, then the others by their values; the value stands in its bar, its limits are drawn through it."""
     chosen = sorted(chosen, key=lambda pair: (pair[0]["subject"] != "mesh", not is_ours(pair[0]), -pair[1]["value"]))
-    axes.figure.set_figheight(AROUND_IN + ROW_IN * len(chosen) + (0.3 if _limits_of(chosen) else 0.0))
+    axes.figure.set_figheight(AROUND_IN + len(chosen) * (ROW_OF_LIMITS_IN if _limits_of(chosen) else ROW_IN))
     for place, (body, figure) in enumerate(chosen):
         colour = OURS if is_ours(body) else UNSAFE if body["safe"] is False else THEIRS
         axes.barh(place, figure["value"], color=colour, alpha=0.55, height=0.6)
@@ -185,12 +185,15 @@ def _latency(axes: Any, workload: str, bodies: Sequence[Body]) -> bool:
     axes.set_xlabel("percentile")
     axes.set_ylabel("ms")
     if drawn:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         _from_zero(axes)
     return drawn
 
 
 def _who(body: Body) -> str:
+    if is_ours(body) and body["subject"] != "mesh":
+        log = "kafka" if "kafka" in (body["log"], *body["subject"].split("-")) else "sqlite"
+        return f"mesh on {log}, beside peers"
     return str(body["subject"]) if body["log"] == "none" else f"{body['subject']} on {body['log']}"
 
 

@@ -1,12 +1,15 @@
 """`make bench`: parts one after the other, what fails is said, what cannot be had is left out."""
 
+import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from bench import full
+from bench.__main__ import free_port
 from bench.full import Run, Told, done
 from bench.mesh_processes import ROOT
 from bench.plan import Part
@@ -114,3 +117,24 @@ def test_a_short_run_from_the_first_part_to_the_pages(tmp_path: Path) -> None:
     # Sizes are made from run1, which was not wished for: that page cannot be made, and it is said.
     assert told.stdout.splitlines()[-1] == "   failed: docs/scaling.md"
     assert told.returncode == 1
+
+
+def test_where_no_broker_can_be_started_it_is_said_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = Ran(monkeypatch)
+    monkeypatch.setattr(full, "broker", lambda: nullcontext(""))
+    told = Told(tmp_path, tmp_path, 20, ["setup", "run1", "peers"], True, None)
+    assert full.report(told) == 0
+    assert ran[:3] == [
+        "bench.peers.setup",
+        f"mesh bench run1 --to {tmp_path} --for 8s",
+        f"bench.peers --workload run1 --repeat 5 --to {tmp_path} --seconds 2.5",
+    ]
+    assert not any("kafka" in words for words in ran)
+    assert [words.split()[0] for words in ran[-2:]] == ["bench.report_page", "bench.scaling_page"]
+    assert "left out: Kafka: no broker could be started here" in capsys.readouterr().out
+
+
+def test_the_port_of_the_broker_is_free() -> None:
+    socket.create_server(("127.0.0.1", free_port())).close()
