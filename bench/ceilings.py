@@ -34,6 +34,8 @@ RECORDS: Final = 400_000
 PYTHON_RECORDS: Final = 20_000
 ALONE_S: Final = 1.0
 RUNS, ROUNDS = 1_000, 5
+WARM_RUNS = 2_000
+"""Few runs end before the mesh is at its speed, and would be taken for what it can do."""
 _STEADY = re.compile(r"(\d+) steady state records sent, ([\d.]+) records/sec")
 
 
@@ -137,7 +139,7 @@ def python_alone(mesh: str, *, runs: int = RUNS) -> float:
 
 async def with_ceilings(setup: Setup, text: str, mesh: str, *services: Sequence[str]) -> list[Figure]:
     """`throughput` of a mesh, and the ceilings of its runs; `mesh`: which of `bench.decide` has the same steps."""
-    asked = await throughput(setup, text, *services)
+    asked = await throughput(setup, text, *services, first=WARM_RUNS)
     async with setup.field(text) as field:
         setup.say("the log alone")
         ceiling = await log_alone(field, max(1, round(asked.log.bytes_per_run / asked.log.records_per_run)))

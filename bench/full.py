@@ -199,7 +199,7 @@ def main() -> None:
         prog="python -m bench.full", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", metavar="WORD,WORD…", help="parts whose name holds one of these words")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="that the whole may take; default: 20")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"that the whole may take; default: {MINUTES:g}")
     parser.add_argument("--seconds", type=float, help="that every part measures; to try it: its figures are worthless")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure them too")
     parser.add_argument("--plan", action="store_true", help="only say what would be run")

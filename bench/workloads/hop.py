@@ -22,7 +22,7 @@ from mesh.core.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.records import record_of
 from mesh.wire.ports import Appended
 
-TASKS_PER_S, TASKS_MIN, TASKS_MAX = 10_000, 1_000, 1_000_000
+TASKS_PER_S, TASKS_MIN, TASKS_MAX = 20_000, 1_000, 1_000_000
 LOOK_S = 0.01
 WINDOWS = 5
 DEADLINE_S = 600.0

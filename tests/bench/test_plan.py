@@ -62,9 +62,12 @@ def test_peers_can_be_left_away() -> None:
 
 def test_the_plan_counts_sides_points_and_rounds_as_there_are() -> None:
     assert PLANNED["hop"][2] == 1 + len(PEERS)
-    assert PLANNED["run1"][2] == len(run.OURS) + len(run.PEERS)
-    (words,) = (part.arguments for part in PARTS if part.what == "peers: run3")
     names = [*run.OURS.values(), *(peer.name for peer in run.PEERS)]
-    assert PLANNED["run3"][2] == len(wanted(names, words[words.index("--only") + 1]))
+    for workload in ("run1", "run3"):
+        for parts, ours in ((PARTS, run.OURS["kafka"]), (without_broker(PARTS), run.OURS["sqlite"])):
+            (words,) = (part.arguments for part in parts if part.what == f"peers: {workload}")
+            sides = wanted(names, words[words.index("--only") + 1])
+            assert len(sides) == PLANNED[workload][2]
+            assert sides[0] == ours
     assert ROUNDS >= 5
     assert GROWTH_POINTS == 6
