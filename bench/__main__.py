@@ -58,7 +58,7 @@ def free_port() -> int:
 
 @contextmanager
 def broker() -> Iterator[str]:
-    """The address of a broker that lives as long as the block; empty where none could be started."""
+    """The address of a broker that lives as long as the block, warmed up; empty where none could be started."""
     script = str(ROOT / "scripts" / "kafka")
     with tempfile.TemporaryDirectory(prefix="mesh-bench-kafka-") as folder:
         where, port = ["--dir", folder], free_port()
@@ -67,7 +67,10 @@ def broker() -> Iterator[str]:
             yield ""
             return
         try:
-            yield f"kafka://127.0.0.1:{port}"
+            log = f"kafka://127.0.0.1:{port}"
+            if run("bench.warming", "--log", log):
+                print("the broker was not warmed up: what is measured on it first comes out slow")
+            yield log
         finally:
             subprocess.run([script, "stop", *where], check=True)
 

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
 
 from bench.field import Field, Setup, cpu_s
 from bench.logged import Logged, logged, tally
+from bench.metronome import beats
 from bench.report import NONE, Figure, middle, significant
 from mesh.client import Mesh
 from mesh.core.codec import write
@@ -165,14 +166,12 @@ async def open_loop(
     began = time.perf_counter() + 0.1
     count = max(1, int(rate * seconds))
     before = len(outcomes.at)
-    async with asyncio.TaskGroup() as group:
-        for n in range(count):
-            at = began + n / rate
-            delay = at - time.perf_counter()
-            if delay > 0:
-                await asyncio.sleep(delay)
+    async with asyncio.TaskGroup() as group, aclosing(beats(began, rate, count)) as times:
+        n = 0
+        async for at in times:
             event = mesh.request(type, payload(n))
             due[event.run_id.encode()] = at
             group.create_task(send(mesh, [event]))
+            n += 1
     await outcomes.until(before + count, DEADLINE_S)
     return [(outcomes.at[run] - at) * 1_000 for run, at in due.items()]
