@@ -3,7 +3,7 @@ opentelemetry.
 
 Names follow the OpenTelemetry semantic conventions for messaging, v1.44.0: span `process <topic>`, kind CONSUMER,
 parent = the context the record carries (a run is one trace). W3C `traceparent` and `tracestate` travel as plain
-headers, exactly one each. Without a provider nothing is made and nothing is paid.
+headers, exactly one each. Without a provider nothing is made and nothing is paid, and only who exports imports the SDK.
 
 Metrics are named so that Prometheus, to which a collector hands them, knows them by its own conventions:
 `mesh_consumer_lag_records{group, topic, partition}`, `mesh_oldest_unread_age_seconds{group, topic}`,
@@ -18,9 +18,6 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias
 
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mesh.core.errors import ConfigInvalid
@@ -30,6 +27,8 @@ from mesh.core.topology import Topology
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
 
 _CARRIER = TraceContextTextMapPropagator()
 _OTLP: Final = "opentelemetry.exporter.otlp.proto.http"
@@ -108,7 +107,7 @@ class Span:
             self._span.set_status(trace.StatusCode.ERROR, answer.fault.message)
 
 
-def configure(service: str, environ: Mapping[str, str] | None = None) -> TracerProvider | None:
+def configure(service: str, environ: Mapping[str, str] | None = None) -> "TracerProvider | None":
     """Export spans by OTLP when the standard variables ask for it (`OTEL_EXPORTER_OTLP_ENDPOINT`), else nothing.
 
     Raises ConfigInvalid when the exporter is asked for and not installed. The caller shuts the provider down.
@@ -117,6 +116,9 @@ def configure(service: str, environ: Mapping[str, str] | None = None) -> TracerP
     exporter = _exporter("TRACES", "trace_exporter", "OTLPSpanExporter", environ)
     if exporter is None:
         return None
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     provider = TracerProvider(resource=_resource(service, environ))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
@@ -180,7 +182,9 @@ def _exporter(signal: str, module: str, name: str, environ: Mapping[str, str]) -
         ) from error
 
 
-def _resource(service: str, environ: Mapping[str, str]) -> Resource:
+def _resource(service: str, environ: Mapping[str, str]) -> "Resource":
+    from opentelemetry.sdk.resources import Resource
+
     return Resource.create({"service.name": environ.get("OTEL_SERVICE_NAME", service), "service.version": _version()})
 
 
