@@ -119,8 +119,9 @@ def test_latencies_become_percentiles_and_keep_their_samples() -> None:
 
 
 def test_many_waits_are_measured_against_one() -> None:
-    took, memory, _ = io.at_once(1_000, 1.25, 60.0)
-    assert (took.value, memory.value) == (1.25, 60.0)
+    took, memory, tasks = io.at_once(io.AT_ONCE_LONG, 12.5, 60.0)
+    assert (took.value, memory.value, tasks.value) == (1.25, 60.0, 10_000)
+    assert all(figure.at == {"tasks": 10_000, "wait_ms": 10_000} for figure in (took, memory, tasks))
 
 
 def test_the_cost_of_an_event_is_measured_beside_open_runs() -> None:
