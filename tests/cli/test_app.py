@@ -164,8 +164,6 @@ def _cpu_s(command: list[str], folder: Path) -> float:
 
 
 def test_a_service_is_imported_without_what_it_does_not_use() -> None:
-    code = (
-        "import mesh.process, sys; print(sorted({'redis', 'aiokafka', 'opentelemetry.sdk'} & set(sys.modules)))"
-    )
+    code = "import mesh.process, sys; print(sorted({'redis', 'aiokafka', 'opentelemetry.sdk'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
