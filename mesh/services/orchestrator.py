@@ -104,12 +104,12 @@ class Orchestrator:
 
     def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         """Stage: fold and answer the records that perform the effects."""
-        topology, fold = self._topology, self._states[partition].step
+        topology, fold, now_ms = self._topology, self._states[partition].step, self._clock.now_ms()
         out: list[NewRecord] = []
         for record in records:
             for effect in fold(record):
                 if isinstance(effect, Schedule):
-                    self._schedule(partition, record, effect)
+                    self._schedule(partition, record, effect, now_ms)
                 elif isinstance(effect, Note):
                     self._count(effect)
                 else:
@@ -124,21 +124,14 @@ class Orchestrator:
         self._relay.closed(partition)
         self._keeper.drop(partition)
 
-    def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule) -> None:
-        if self._timers[partition].add(self._put_off(timer, record)):
+    def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule, now_ms: int) -> None:
+        if self._timers[partition].add(timer if timer.due_ms > now_ms else _put_off(timer, record, now_ms)):
             self._timer_set.set()
 
     def _count(self, note: Note) -> None:
         self.notes[note.code] += 1
         if note.security:
             _log.warning("a claim was refused", code=note.code, run=note.run_id, reason=note.message)
-
-    def _put_off(self, timer: Schedule, record: Record) -> Schedule:
-        """A timer as it is; one that fired early, since our clock is ahead of the log's, when its rest has passed."""
-        now_ms = self._clock.now_ms()
-        if timer.due_ms > now_ms or ("ce_meshkind", DUE.encode()) not in record.headers:
-            return timer
-        return replace(timer, due_ms=now_ms + max(TIMER_PAUSE_MS, timer.due_ms - record.timestamp))
 
     async def _fire_timers(self) -> None:
         """Put what is due into the inbox. Only its consumption changes state, so the log decides races."""
@@ -174,3 +167,11 @@ class Orchestrator:
         if problems:
             remedy = "`mesh topics create` makes it; the number is frozen, since it decides where runs lie"
             raise TopicsInvalid(self._log.url, problems, remedy=remedy)
+
+
+def _put_off(timer: Schedule, record: Record, now_ms: int) -> Schedule:
+    """A timer that is due, as it is; one that fired early, since our clock is ahead of the log's, when its rest has
+    passed."""
+    if ("ce_meshkind", DUE.encode()) not in record.headers:
+        return timer
+    return replace(timer, due_ms=now_ms + max(TIMER_PAUSE_MS, timer.due_ms - record.timestamp))
