@@ -119,7 +119,10 @@ class Context:
     """
 
     __mesh_context__ = True
-    __slots__ = ("agent", "attempt", "board", "deadline_ms", "depth", "path", "run_id", "task_id", "tokens", "usd")
+    __slots__ = (
+        *("_board", "_changed", "_store", "agent", "attempt", "deadline_ms", "depth", "path"),
+        *("run_id", "task_id", "tokens", "usd"),
+    )
 
     def __init__(
         self,
@@ -141,9 +144,18 @@ class Context:
         self.depth = depth
         self.path = path
         self.deadline_ms = deadline_ms
-        self.board = AgentBoard(board, by=f"{agent}/{task_id}", op_prefix=task_id, changed=changed)
+        self._store, self._changed = board, changed
+        self._board: AgentBoard | None = None
         self.tokens = 0
         self.usd = Decimal(0)
+
+    @property
+    def board(self) -> AgentBoard:
+        """The blackboard; what is written there carries the name of the task."""
+        if self._board is None:  # most functions never ask for it
+            by = f"{self.agent}/{self.task_id}"
+            self._board = AgentBoard(self._store, by=by, op_prefix=self.task_id, changed=self._changed)
+        return self._board
 
     def spend(self, *, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
         """Report what this task used; it is charged to the run's budget when the task ends, however it ends.
