@@ -22,6 +22,10 @@ HOW = {
     "run1": RUNS_HOW,
     "run3": RUNS_HOW,
 }
+OURS_HOW = (
+    "As `mesh bench` has it: bursts, each from its first request to its last outcome, one orchestrator and one worker "
+    "process."
+)
 IN_TURN = " Ours is measured in turn with the peers in the same run; its ratio is taken round by round."
 KILLED = " Killed with SIGKILL in the middle of slow messages, at the worst moment seen, and what was lost counted."
 
@@ -64,7 +68,8 @@ def results(
             told["kill_9"] = dict(verdict)
             safe = verdict.get("safe")
         beside = any(figure.name == "mesh_is_times" for figure in figures)
-        how = HOW[workload] + (IN_TURN if beside else "") + (KILLED if safe is not None else "")
+        told_how = OURS_HOW if name in ours and workload != "hop" else HOW[workload]
+        how = told_how + (IN_TURN if beside else "") + (KILLED if safe is not None else "")
         found.append(Result(workload, WHAT[workload], how, log, figures, told, command, subject(name), safe))
     return found
 

@@ -46,10 +46,12 @@ def test_runs_are_compared_with_ours_on_each_log() -> None:
     ours = {"mesh on Kafka": "kafka", "mesh embedded": "sqlite"}
     samples = {"mesh on Kafka": 30.0, "mesh embedded": 20.0, "Restate": 2.0}
     measured = Measured({name: [Sample(per_s, 1.0)] for name, per_s in samples.items()}, {})
-    *_, found = results("run1", ours, measured, {}, {}, "")
+    mine, _, found = results("run1", ours, measured, {}, {}, "")
     assert found.log == "none"
     times = {figure.at["log"]: figure.value for figure in found.figures if figure.name == "mesh_is_times"}
     assert times == {"kafka": 15, "sqlite": 10}
+    assert "64 runs in flight" in found.how
+    assert "bursts" in mine.how
 
 
 def test_a_peer_that_was_not_killed_is_neither_safe_nor_unsafe() -> None:
