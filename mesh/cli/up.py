@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,11 +145,15 @@ class Host:
         else:
             self._announce()
         if await self._patiently(self._topics):
-            async with asyncio.TaskGroup() as group:
-                if self._services:
-                    group.create_task(self._patiently(self._once))
-                if self._workers:
-                    group.create_task(self._children())
+            with _spans() if "worker" in self._services else nullcontext():
+                await self._serve()
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            if self._services:
+                group.create_task(self._patiently(self._once))
+            if self._workers:
+                group.create_task(self._children())
 
     async def _patiently(self, do: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> bool:
         """Do it again and again while an outside system is gone; False when we were told to stop before it was done.
@@ -303,6 +307,12 @@ class Host:
         if not os.read(sys.stdin.fileno(), 1_024):
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
             self._stop.event.set()
+
+
+def _spans() -> AbstractContextManager[None]:
+    from mesh.wire.otel import exported
+
+    return exported("mesh-worker")
 
 
 def _silent(sentence: str) -> None:

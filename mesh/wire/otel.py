@@ -11,6 +11,7 @@ Metrics are named so that Prometheus, to which a collector hands them, knows the
 """
 
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 _CARRIER = TraceContextTextMapPropagator()
 _OTLP: Final = "opentelemetry.exporter.otlp.proto.http"
-METRICS_SHUTDOWN_MS: Final = 2_000
+SHUTDOWN_MS: Final = 2_000
+"""How long the end of a process waits for a collector."""
 
 P = ParamSpec("P")
 Answers: TypeAlias = Callable[Concatenate[Event, P], Awaitable[Event | None]]
@@ -119,9 +121,29 @@ def configure(service: str, environ: Mapping[str, str] | None = None) -> "Tracer
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=_resource(service, environ))
+    provider = TracerProvider(resource=_resource(service, environ), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
+
+
+@contextmanager
+def exported(service: str) -> Iterator[None]:
+    """Spans of this process go where the standard variables say (see `configure`), the last ones when the block ends.
+
+    That takes two seconds at most: a collector that is away keeps nobody from ending. Raises ConfigInvalid.
+    """
+    provider = configure(service)
+    if provider is None:
+        yield
+        return
+    trace.set_tracer_provider(provider)
+    try:
+        yield
+    finally:
+        # In a thread, since the SDK's own deadline for this does not hold while it tries again.
+        last = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
+        last.start()
+        last.join(SHUTDOWN_MS / 1000)
 
 
 class BacklogMeter:
@@ -146,7 +168,7 @@ class BacklogMeter:
 
     def close(self) -> None:
         """Export the last values; blocks for at most two seconds when nobody takes them."""
-        self._provider.shutdown(timeout_millis=METRICS_SHUTDOWN_MS)
+        self._provider.shutdown(timeout_millis=SHUTDOWN_MS)
 
 
 def configure_metrics(service: str, environ: Mapping[str, str] | None = None) -> "MeterProvider | None":

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.cli.conftest import Cli, until
+from tests.collector import collector
 
 
 def state_of(cli: Cli, run: str) -> str:
@@ -71,6 +72,23 @@ def test_what_was_left_by_a_kill_is_done_by_the_next(project: Cli) -> None:
     run = project("publish", "hello", '{"name": "ida"}', "--json").rows[0]["run"]
     with project.up():
         assert project("publish", "hello", '{"name": "ida"}', "--wait", "--json").rows[0]["run"] == run
+
+
+def test_spans_of_a_worker_go_where_the_standard_variable_points(project: Cli) -> None:
+    with collector() as (address, received), project.up(env={"OTEL_EXPORTER_OTLP_ENDPOINT": address}) as running:
+        project("publish", "hello", '{"name": "kim"}', "--wait")
+        running.signal(signal.SIGTERM)
+        assert running.end().code == 143
+        assert "/v1/traces" in [path for path, _ in received]
+
+
+def test_a_collector_that_is_away_keeps_nobody_from_stopping(project: Cli) -> None:
+    with project.up(env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) as running:
+        project("publish", "hello", '{"name": "liv"}', "--wait")
+        running.signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert running.end().code == 143
+        assert time.monotonic() - began < 5  # the SDK alone takes six
 
 
 def test_services_may_run_in_processes_of_their_own(project: Cli) -> None:

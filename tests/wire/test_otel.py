@@ -1,10 +1,5 @@
 """Spans and metrics against the SDK's own in-memory exporters."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, InMemoryMetricReader
@@ -19,6 +14,7 @@ from mesh.core.event import NO_USAGE, TASK, Event, Fault
 from mesh.core.language import load
 from mesh.core.scaling import Decision, Sample
 from mesh.wire.otel import BacklogMeter, Spans, configure, configure_metrics
+from tests.collector import collector
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TASK_EVENT = Event(
@@ -117,28 +113,6 @@ def test_without_a_provider_the_context_passes_through_untouched() -> None:
 def test_nothing_is_exported_unless_asked_for() -> None:
     assert configure("mesh", {}) is None
     assert configure("mesh", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}) is None
-
-
-@contextmanager
-def collector() -> Iterator[tuple[str, list[tuple[str, int]]]]:
-    """An address that takes OTLP, and what came: paths with the sizes of what was sent there."""
-    received: list[tuple[str, int]] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append((self.path, len(self.rfile.read(int(self.headers["content-length"])))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Collector) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", received
-        server.shutdown()
-        thread.join()
 
 
 def test_spans_are_exported_where_the_standard_variable_points(monkeypatch: pytest.MonkeyPatch) -> None:
