@@ -22,7 +22,7 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mesh.core.errors import ConfigInvalid
-from mesh.core.event import FAILED, Event
+from mesh.core.event import FAILED, Event, derive
 from mesh.core.scaling import Decision, Sample
 from mesh.core.topology import Topology
 
@@ -69,7 +69,8 @@ class Spans:
         if self._tracer is None:
             yield Span(task, None)
             return
-        parent = _CARRIER.extract({"traceparent": task.traceparent, "tracestate": task.tracestate})
+        traceparent = task.traceparent or _untraced(task.run_id)
+        parent = _CARRIER.extract({"traceparent": traceparent, "tracestate": task.tracestate})
         partition, offset = task.origin.rsplit(":", 2)[-2:] if task.origin.count(":") >= 2 else ("", "-1")
         attributes: dict[str, str | int] = {
             "messaging.system": "kafka",
@@ -91,6 +92,11 @@ class Spans:
             _CARRIER.inject(carrier)
             onward = replace(task, traceparent=carrier.get("traceparent", ""), tracestate=carrier.get("tracestate", ""))
             yield Span(onward, span)
+
+
+def _untraced(run_id: str) -> str:
+    """The trace of a run whose request came without one: the same for all of its tasks, wherever they run."""
+    return f"00-{derive('trace', run_id)}-{derive('request', run_id)[:16]}-01"
 
 
 class Span:

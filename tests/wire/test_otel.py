@@ -1,5 +1,7 @@
 """Spans and metrics against the SDK's own in-memory exporters."""
 
+from dataclasses import replace
+
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, InMemoryMetricReader
@@ -56,6 +58,15 @@ def test_a_task_is_a_consumer_span_in_the_trace_of_its_request(spans: Spans, exp
         "messaging.message.conversation_id": "r1",
     }
     assert {name: span.attributes[name] for name in expected} == expected
+
+
+def test_all_tasks_of_a_run_that_came_without_a_trace_are_in_one(spans: Spans, exporter: InMemorySpanExporter) -> None:
+    untraced = [replace(TASK_EVENT, traceparent="", id=f"t{n}:1", run_id=run) for n, run in enumerate(("a", "a", "b"))]
+    for task in untraced:
+        with spans.process(task, topic="mesh.tasks.echo", group="mesh.echo"):
+            pass
+    first, second, other = [span.context.trace_id for span in exporter.get_finished_spans() if span.context]
+    assert first == second != other
 
 
 def test_the_answer_goes_on_from_the_span(spans: Spans, exporter: InMemorySpanExporter) -> None:
