@@ -179,6 +179,7 @@ class Mesh:
         if group is None or len(group.requests) >= TOGETHER_MAX:
             requests: list[Event] = []
             group = self._group = _Group(requests, asyncio.get_running_loop().create_task(self._put(requests)))
+            group.appended.add_done_callback(_heard)
         place = len(group.requests)
         group.requests.append(event)
         # Whoever goes away takes nobody's request along.
@@ -326,6 +327,12 @@ class Mesh:
             await reader.close()
         if last is not None and not answer.done():
             answer.set_result(last)
+
+
+def _heard(appended: "asyncio.Task[Sequence[Appended | Refused]]") -> None:
+    """All who published hear how it went; where all of them have gone away, nobody wants to."""
+    if not appended.cancelled():
+        appended.exception()
 
 
 def _answered(event: Event) -> Outcome:

@@ -1,6 +1,7 @@
 """The door for upstream code, against a whole embedded mesh."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -111,6 +112,39 @@ async def test_those_who_publish_at_the_same_time_share_an_append(mesh: MeshTest
     assert (await client.outcome(client.request("ask", {"id": "a0"}).run_id)).ending == "completed", (
         "it was taken along"
     )
+    await client.close()
+
+
+class Broken(Counted):
+    """A log that is gone once `gone` is set."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log)
+        self.asked, self.gone = asyncio.Event(), asyncio.Event()
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        self.asked.set()
+        await self.gone.wait()
+        raise LogUnavailable("away", where="here")
+
+
+async def test_an_append_that_fails_when_all_have_gone_away_is_no_lost_error(mesh: MeshTest) -> None:
+    lost: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+    log = Broken(mesh.log)
+    client = Mesh(cast(Log, log), mesh.topology)
+    before = asyncio.all_tasks()
+    asked = asyncio.create_task(client.publish("ask", {"id": "a"}))
+    async with asyncio.timeout(10):
+        await log.asked.wait()
+        appends = [task for task in asyncio.all_tasks() - before if "_put" in repr(task)]
+        asked.cancel()
+        await asyncio.wait([asked])
+        log.gone.set()
+        await asyncio.wait(appends)
+    del appends, asked
+    gc.collect()
+    assert lost == []
     await client.close()
 
 
