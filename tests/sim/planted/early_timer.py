@@ -24,8 +24,8 @@ def patch() -> Iterator[None]:
         finally:
             event.at_ms -= EARLY_MS
 
-    def due(self: Timers, now_ms: int) -> Any:
-        return real_timers(self, now_ms + EARLY_MS)
+    def due(self: Timers, now_ms: int, *given: Any) -> Any:
+        return real_timers(self, now_ms + EARLY_MS, *given)
 
     with swapped(decide, "_due", _due), swapped(Timers, "due", due):
         yield
