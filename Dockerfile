@@ -4,7 +4,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE topics.yaml ./
 COPY mesh ./mesh
 COPY agents ./agents
-RUN python -m venv /opt/mesh && /opt/mesh/bin/pip install --no-cache-dir -c constraints.txt .
+RUN python -m venv /opt/mesh && /opt/mesh/bin/pip install --no-cache-dir -c constraints.txt ".[otel]"
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 mesh

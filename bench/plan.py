@@ -31,8 +31,8 @@ EMBEDDED: Final[Mapping[str, tuple[float, float]]] = {
 }
 """Workload → seconds it measures, seconds it takes beside them; with the embedded log, and those without a log."""
 LONG: Final[Mapping[str, tuple[float, float]]] = {"io": (30, 10), "state": (30, 50)}
-"""The same for those that are not shortened: from 30 seconds on they measure the most of what they can, ten thousand
-waiting tasks, a million open runs."""
+"""The same for those that are not shortened: with so much time they measure the most of what they can, ten thousand
+waiting tasks and a million open runs."""
 KAFKA: Final[Mapping[str, tuple[float, float]]] = {
     "join": (4, 8),
     "fan": (4, 6),

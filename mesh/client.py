@@ -9,6 +9,7 @@ Publishing is done when the log has acknowledged. The same request again (same i
 """
 
 import asyncio
+import copy
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -107,6 +108,8 @@ class Mesh:
         self._recent_bytes = 0
         self._closed = False
         self._watcher: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+        """Of who sees to it that somebody watches: one does for all."""
 
     @classmethod
     @asynccontextmanager
@@ -170,6 +173,7 @@ class Mesh:
         """Publish many requests in one append, in order. Raises LogUnavailable, InvalidInput if the log refuses one."""
         await self._watch()
         requests = list(events)
+        await self._next()
         verdicts = await self._put(requests)
         return [self._run(event, verdict, requests) for event, verdict in zip(requests, verdicts, strict=True)]
 
@@ -183,8 +187,16 @@ class Mesh:
         place = len(group.requests)
         group.requests.append(event)
         # Whoever goes away takes nobody's request along.
-        verdicts = await asyncio.shield(group.appended)
+        try:
+            verdicts = await asyncio.shield(group.appended)
+        except LogUnavailable as error:
+            raise copy.copy(error) from error  # each caller's is its own
         return self._run(event, verdicts[place], [event])
+
+    async def _next(self) -> None:
+        """Go behind those who publish together at this moment: they asked first."""
+        if self._group is not None:
+            await asyncio.sleep(0)
 
     async def _put(self, requests: Sequence[Event]) -> Sequence[Appended | Refused]:
         if self._group is not None and self._group.requests is requests:
@@ -242,6 +254,7 @@ class Mesh:
 
     async def _append(self, records: Sequence[NewRecord]) -> Sequence[Appended]:
         verdicts: list[Appended] = []
+        await self._next()
         for record, verdict in zip(records, await self.log.append(records), strict=True):
             if isinstance(verdict, Refused):
                 where = f"{self.log.url} {record.topic}"
@@ -281,9 +294,16 @@ class Mesh:
             if self._watcher.done():
                 await self._watcher  # raises why it ended
             return
-        ends = await self.log.bounds(self.topology.outcomes)
-        reader = self.log.reader({TopicPartition(self.topology.outcomes, p): b.end for p, b in ends.items()})
-        self._watcher = asyncio.get_running_loop().create_task(self._read_outcomes(reader), name="outcomes")
+        async with self._opening:
+            if self._watcher is None:
+                ends = await self.log.bounds(self.topology.outcomes)
+                if not self._closed:
+                    reader = self.log.reader(
+                        {TopicPartition(self.topology.outcomes, p): b.end for p, b in ends.items()}
+                    )
+                    self._watcher = asyncio.get_running_loop().create_task(self._read_outcomes(reader), name="outcomes")
+        if self._closed:
+            await self._watch()  # raises that it is
 
     async def _read_outcomes(self, reader: Reader) -> None:
         try:

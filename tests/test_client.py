@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,7 @@ from mesh.core.ingress import Rejected
 from mesh.core.record import NewRecord
 from mesh.services.intake import rejection
 from mesh.testing import MeshTest
-from mesh.wire.ports import Appended, Log, Refused
+from mesh.wire.ports import Appended, Bounds, Log, Refused
 
 TOPOLOGY = """
 mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s, payload_max: 4KB}}
@@ -113,6 +113,51 @@ async def test_those_who_publish_at_the_same_time_share_an_append(mesh: MeshTest
         "it was taken along"
     )
     await client.close()
+
+
+async def test_who_asks_later_comes_later_also_behind_those_who_publish_together(mesh: MeshTest) -> None:
+    await mesh.client.publish("ask", {"id": "first"})
+    published = asyncio.create_task(mesh.client.publish("ask", {"id": "waits", "n": 999}, run_id="run-1"))
+    cancelled = asyncio.create_task(mesh.client.cancel("run-1"))
+    run, _ = await asyncio.gather(published, cancelled)
+    assert (await run.outcome(timeout_s=20)).ending == "cancelled", "the wish came before the run"
+
+
+class Slow(Counted):
+    """A log that takes a moment to say where its topics end, as one behind a network does."""
+
+    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return await self.log.bounds(topic)
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        return await self.log.append(records)
+
+
+def watchers() -> int:
+    return sum(task.get_name() == "outcomes" for task in asyncio.all_tasks())
+
+
+async def test_one_watches_the_outcomes_for_all_who_publish_first(mesh: MeshTest) -> None:
+    before = watchers()
+    client = Mesh(cast(Log, Slow(mesh.log)), mesh.topology)
+    runs = await asyncio.gather(*(client.publish("ask", {"id": f"a{n}"}) for n in range(5)))
+    assert watchers() == before + 1
+    assert all(await asyncio.gather(*(run.outcome(timeout_s=20) for run in runs)))
+    await client.close()
+    assert watchers() == before
+
+
+async def test_nobody_watches_for_who_was_closed_meanwhile(mesh: MeshTest) -> None:
+    before = watchers()
+    client = Mesh(cast(Log, Slow(mesh.log)), mesh.topology)
+    asked = asyncio.create_task(client.publish("ask", {"id": "a"}))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(LogUnavailable, match="the mesh is closed"):
+        await asked
+    assert watchers() == before
 
 
 class Broken(Counted):

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,7 +145,7 @@ class Host:
         else:
             self._announce()
         if await self._patiently(self._topics):
-            with _spans() if "worker" in self._services else nullcontext():
+            async with _spans() if "worker" in self._services else nullcontext():
                 await self._serve()
 
     async def _serve(self) -> None:
@@ -309,7 +309,7 @@ class Host:
             self._stop.event.set()
 
 
-def _spans() -> AbstractContextManager[None]:
+def _spans() -> AbstractAsyncContextManager[None]:
     from mesh.wire.otel import exported
 
     return exported("mesh-worker")

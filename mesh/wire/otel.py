@@ -10,15 +10,17 @@ Metrics are named so that Prometheus, to which a collector hands them, knows the
 `mesh_workers_desired`.
 """
 
+import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mesh.core.errors import ConfigInvalid
@@ -69,7 +71,7 @@ class Spans:
         if self._tracer is None:
             yield Span(task, None)
             return
-        traceparent = task.traceparent or _untraced(task.run_id)
+        traceparent = task.traceparent or self._untraced(task.run_id)
         parent = _CARRIER.extract({"traceparent": traceparent, "tracestate": task.tracestate})
         partition, offset = task.origin.rsplit(":", 2)[-2:] if task.origin.count(":") >= 2 else ("", "-1")
         attributes: dict[str, str | int] = {
@@ -93,10 +95,14 @@ class Spans:
             onward = replace(task, traceparent=carrier.get("traceparent", ""), tracestate=carrier.get("tracestate", ""))
             yield Span(onward, span)
 
-
-def _untraced(run_id: str) -> str:
-    """The trace of a run whose request came without one: the same for all of its tasks, wherever they run."""
-    return f"00-{derive('trace', run_id)}-{derive('request', run_id)[:16]}-01"
+    def _untraced(self, run_id: str) -> str:
+        """The trace of a run whose request came without one: the same for all of its tasks, wherever they run. Whether
+        it is sampled is for the sampler to say, as for any other trace that begins here."""
+        trace_id = derive("trace", run_id)
+        sampler = getattr(self._tracer, "sampler", None)  # of the SDK's tracers; the interface has none
+        begun = None if sampler is None else sampler.should_sample(Context(), int(trace_id, 16), "request")
+        sampled = begun is None or begun.decision.is_sampled()
+        return f"00-{trace_id}-{derive('request', run_id)[:16]}-{sampled:02x}"
 
 
 class Span:
@@ -116,9 +122,11 @@ class Span:
 
 
 def configure(service: str, environ: Mapping[str, str] | None = None) -> "TracerProvider | None":
-    """Export spans by OTLP when the standard variables ask for it (`OTEL_EXPORTER_OTLP_ENDPOINT`), else nothing.
+    """Export spans by OTLP when the standard variables ask for it (`OTEL_EXPORTER_OTLP_ENDPOINT`, not with
+    `OTEL_TRACES_EXPORTER=none`), else nothing.
 
-    Raises ConfigInvalid when the exporter is asked for and not installed. The caller shuts the provider down.
+    Raises ConfigInvalid when the exporter is asked for and not installed, or a variable makes no sense. The caller
+    shuts the provider down.
     """
     environ = os.environ if environ is None else environ
     exporter = _exporter("TRACES", "trace_exporter", "OTLPSpanExporter", environ)
@@ -127,18 +135,25 @@ def configure(service: str, environ: Mapping[str, str] | None = None) -> "Tracer
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=_resource(service, environ), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    try:
+        provider = TracerProvider(resource=_resource(service, environ), shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    except ValueError as error:  # the SDK's own reading of its variables
+        raise ConfigInvalid(
+            f"tracing cannot be set up: {error}", where="OTEL_…", remedy="Mend or unset the variable of OpenTelemetry"
+        ) from error
     return provider
 
 
-@contextmanager
-def exported(service: str) -> Iterator[None]:
-    """Spans of this process go where the standard variables say (see `configure`), the last ones when the block ends.
+@asynccontextmanager
+async def exported(service: str) -> AsyncIterator[None]:
+    """Spans of this process go where the standard variables say (see `configure`), the last ones when the block ends;
+    unless the program has set up a provider of its own.
 
     That takes two seconds at most: a collector that is away keeps nobody from ending. Raises ConfigInvalid.
     """
-    provider = configure(service)
+    own = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+    provider = None if own else configure(service)
     if provider is None:
         yield
         return
@@ -146,10 +161,14 @@ def exported(service: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # In a thread, since the SDK's own deadline for this does not hold while it tries again.
+        # In a thread, since the SDK's own deadline for this does not hold while it tries again; and looked after from
+        # the loop, which hears of a second Ctrl-C meanwhile.
         last = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
         last.start()
-        last.join(SHUTDOWN_MS / 1000)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_MS / 1000):
+                while last.is_alive():  # noqa: ASYNC110  # a thread sets no event
+                    await asyncio.sleep(0.02)
 
 
 class BacklogMeter:
@@ -184,8 +203,6 @@ def configure_metrics(service: str, environ: Mapping[str, str] | None = None) ->
     Raises ConfigInvalid when the exporter is asked for and not installed. The caller shuts the provider down.
     """
     environ = os.environ if environ is None else environ
-    if environ.get("OTEL_METRICS_EXPORTER", "").lower() == "none":
-        return None
     exporter = _exporter("METRICS", "metric_exporter", "OTLPMetricExporter", environ)
     if exporter is None:
         return None
@@ -198,6 +215,8 @@ def configure_metrics(service: str, environ: Mapping[str, str] | None = None) ->
 def _exporter(signal: str, module: str, name: str, environ: Mapping[str, str]) -> Any:
     """What exports a signal; None when nobody asked for it. Raises ConfigInvalid when it is not installed."""
     endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if environ.get(f"OTEL_{signal}_EXPORTER", "").lower() == "none":
+        return None
     if not endpoint or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     try:

@@ -1,5 +1,6 @@
 """Spans and metrics against the SDK's own in-memory exporters."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,12 @@ from opentelemetry.sdk.metrics.export import Gauge, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mesh.core import settle
 from mesh.core.backlog import Load, Place
+from mesh.core.errors import ConfigInvalid
 from mesh.core.event import NO_USAGE, TASK, Event, Fault
 from mesh.core.language import load
 from mesh.core.scaling import Decision, Sample
@@ -69,6 +72,30 @@ def test_all_tasks_of_a_run_that_came_without_a_trace_are_in_one(spans: Spans, e
     assert first == second != other
 
 
+def test_runs_that_came_without_a_trace_are_sampled_whole_or_not_at_all(exporter: InMemorySpanExporter) -> None:
+    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(0.25)))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    spans = Spans(provider)
+    for n in range(400):
+        for task_id in ("t1:1", "t2:1"):
+            task = replace(TASK_EVENT, traceparent="", run_id=f"r{n}", id=task_id)
+            with spans.process(task, topic="mesh.tasks.echo", group="mesh.echo"):
+                pass
+    traces = Counter(span.context.trace_id for span in exporter.get_finished_spans() if span.context)
+    assert 50 < len(traces) < 150
+    assert set(traces.values()) == {2}
+
+
+@pytest.mark.parametrize(("name", "value"), [("OTEL_BSP_MAX_QUEUE_SIZE", "0"), ("OTEL_BSP_SCHEDULE_DELAY", "-5")])
+def test_a_setting_of_the_sdk_that_makes_no_sense_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigInvalid, match="tracing cannot be set up"):
+        configure("mesh-worker")
+
+
 def test_the_answer_goes_on_from_the_span(spans: Spans, exporter: InMemorySpanExporter) -> None:
     with spans.process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo") as span:
         answer = settle.succeeded(span.task, [], NO_USAGE)
@@ -123,7 +150,9 @@ def test_without_a_provider_the_context_passes_through_untouched() -> None:
 
 def test_nothing_is_exported_unless_asked_for() -> None:
     assert configure("mesh", {}) is None
-    assert configure("mesh", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}) is None
+    asked = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    assert configure("mesh", {**asked, "OTEL_SDK_DISABLED": "true"}) is None
+    assert configure("mesh", {**asked, "OTEL_TRACES_EXPORTER": "none"}) is None
 
 
 def test_spans_are_exported_where_the_standard_variable_points(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,12 +241,12 @@ class Caller:
         self._timer = None
         loop = asyncio.get_running_loop()
         now_s = loop.time()
-        while self._running:
-            attempt = next(iter(self._running.values()))
-            if attempt.due_s > now_s:
-                self._timer = loop.call_at(attempt.due_s, self._look)
-                return
-            self._expire(attempt, self._spec.timeout_ms)
+        try:
+            while self._running and (attempt := next(iter(self._running.values()))).due_s <= now_s:
+                self._expire(attempt, self._spec.timeout_ms)
+        finally:  # what one waits for may not let itself be cancelled, and raise: the others are none the wiser
+            if self._running:
+                self._timer = loop.call_at(next(iter(self._running.values())).due_s, self._look)
 
     def _set_apart(self, attempt: Attempt, seconds: float | None, then: Callable[[Attempt], None]) -> None:
         """Give it a time of its own; None: it has all the time that there is."""

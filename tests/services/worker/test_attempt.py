@@ -124,6 +124,32 @@ async def test_each_has_its_whole_time_whoever_began_before_it(log: Log, board: 
     assert counts(crew).shown() == {"succeeded": 1, "timed_out": 3}
 
 
+class Unwilling(asyncio.Future[None]):
+    """Cannot be cancelled, and says so in the wrong way."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        raise RuntimeError("not now")
+
+
+async def test_a_call_that_cannot_be_cancelled_takes_no_other_its_time_limit(log: Log, board: Board) -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    unwilling = Unwilling()
+
+    async def echo(ask: Ask) -> Answer:
+        await (unwilling if ask.n == 0 else asyncio.Event().wait())
+        return Answer(n=ask.n)
+
+    mesh = topology(timeout="200ms")
+    async with working(log, mesh, worker(log, board, echo, mesh).run):
+        await append(log, task(0), task(1), task(2))
+        found = {a.task_id: a.fault.code for a in await answers(log, 2) if a.fault is not None}
+        unwilling.set_result(None)
+        await answers(log, 3)
+    assert [found.get(id) for id in ("t1", "t2")] == ["timed_out", "timed_out"]
+    assert "not now" in repr(said[0]["exception"])
+
+
 async def test_a_hundred_calls_need_no_hundred_timers(log: Log, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     timers: list[str] = []
