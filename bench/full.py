@@ -1,4 +1,4 @@
-"""The whole report: every workload embedded, those that Kafka changes on Kafka too, growth, the peers, plots and pages. This is `make bench`.
+"""The whole report, `make bench`: every workload embedded, most on Kafka too, growth, the peers, plots and pages.
 
     python -m bench.full                            about a quarter of an hour on two cores
     python -m bench.full --only run1 --minutes 3    parts whose name holds a word
