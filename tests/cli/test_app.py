@@ -147,12 +147,10 @@ def test_ctrl_c_while_python_still_imports_is_quiet_and_exit_code_130(project: C
 
 
 def test_importing_the_package_and_asking_for_its_version_is_cheap() -> None:
-    """Measured in CPU time, so that a busy machine matters little; the best of three. Where all is slow, beside a
-    Python that does nothing."""
+    """Measured in CPU time, so that a busy machine does not matter; the best of three."""
     root = Path(__file__).parents[2]
-    nothing_s = _cpu_s([sys.executable, "-c", "pass"], root)
-    assert _cpu_s([sys.executable, "-c", "import mesh"], root) <= max(0.2, 8 * nothing_s)
-    assert _cpu_s([*COMMAND, "--version"], root) <= max(0.4, 25 * nothing_s)
+    assert _cpu_s([sys.executable, "-c", "import mesh"], root) <= 0.2
+    assert _cpu_s([*COMMAND, "--version"], root) <= 0.4
 
 
 def _cpu_s(command: list[str], folder: Path) -> float:
