@@ -112,6 +112,7 @@ async def test_a_place_is_committed_once_more_when_there_is_something_new_to_say
     says = Says()
     service = noting(log, Copy(), says)
     async with working(log, TOPOLOGY, service.run):
+        await service.ready.wait()  # the log shows a commit before the loop has heard that it is stored
         await until_committed(log, {0: Commit(0, "a0"), 1: Commit(0, "a0")})
         says.word = "b"
         service.recommit(TopicPartition("in", 1))
