@@ -15,6 +15,8 @@ from mesh.wire.loop import append_all
 from mesh.wire.ports import Log
 
 APPENDS_MAX = 4
+ANSWERS_MAX = 2_000
+"""On their way to the log; with more of them nothing is read. A log slower than the agent would let them pile up."""
 STALLED_MS = 1_000
 """With an append under way for so long the log is away, or as good as."""
 
@@ -33,9 +35,11 @@ class Outbox:
         self._works: list[Work] = []
         """What is finished when they are durable."""
         self._some = asyncio.Event()
-        self._none = asyncio.Event()
+        self._fewer = asyncio.Event()
         self._under_way = 0
         """Appends."""
+        self._unheard = 0
+        """Pieces of work that were put and are not acknowledged."""
         self._late: set[object] = set()
         """Appends that are under way for too long."""
         self._flows = asyncio.Event()
@@ -68,6 +72,7 @@ class Outbox:
             self._records += self._as_records(changes)
         self._records.append(record)
         self._works.append(work)
+        self._unheard += 1
         self._some.set()
 
     def tell(self, changes: Sequence[Change]) -> None:
@@ -98,8 +103,14 @@ class Outbox:
     async def flushed(self) -> None:
         """Wait until everything that was put is acknowledged."""
         while self._records or self._under_way:
-            self._none.clear()
-            await self._none.wait()
+            self._fewer.clear()
+            await self._fewer.wait()
+
+    async def room(self) -> None:
+        """Wait until fewer than `ANSWERS_MAX` answers are on their way."""
+        while self._unheard >= ANSWERS_MAX:
+            self._fewer.clear()
+            await self._fewer.wait()
 
     async def _send(self, records: Sequence[NewRecord], works: Sequence[Work]) -> None:
         this = object()
@@ -113,5 +124,5 @@ class Outbox:
         for work in works:
             self._acknowledged(work)
         self._under_way -= 1
-        if not self._under_way:
-            self._none.set()
+        self._unheard -= len(works)
+        self._fewer.set()

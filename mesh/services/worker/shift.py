@@ -238,6 +238,7 @@ class AgentShift:
         window = self._spec.lanes + self._records_max
         while True:
             await self.lanes.below(window)
+            await self._outbox.room()
             batches = await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS)
             if self._error is not None:
                 raise self._error

@@ -50,6 +50,7 @@ def worker(
     grace_ms: int = 2_000,
     strays_max: int = 32,
     away: bool = False,
+    records_max: int = 500,
 ) -> Worker:
     agents = {"echo": describe(function)}
     return Worker(
@@ -59,6 +60,7 @@ def worker(
         grace_ms=grace_ms,
         strays_max=strays_max,
         away=away,
+        records_max=records_max,
     )
 
 

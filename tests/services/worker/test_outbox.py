@@ -48,6 +48,27 @@ async def test_nothing_to_send_is_flushed_at_once(log: Log) -> None:
         await outbox.flushed()
 
 
+async def test_who_waits_for_room_waits_until_some_answers_are_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWERS_MAX", 3)
+    silent = Silent()
+    outbox = Outbox(cast(Log, silent), TOPOLOGY, lambda _: None)
+    running = asyncio.create_task(outbox.run())
+    for offset in range(2):
+        outbox.put(NewRecord(TOPOLOGY.inbox, b"k", b"{}"), work(offset))
+    async with asyncio.timeout(10):
+        await outbox.room()
+    outbox.put(NewRecord(TOPOLOGY.inbox, b"k", b"{}"), work(2))
+    waiting = asyncio.create_task(outbox.room())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    silent.speaks.set()
+    async with asyncio.timeout(10):
+        await waiting
+    running.cancel()
+    await asyncio.wait((running,))
+
+
 class Silent:
     """A log that takes nothing until it is told to."""
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from mesh.core.codec import write
 from mesh.core.crashes import Marks, Watch
 from mesh.core.event import BATCH, TASK, Event
 from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.ports import Board, Commit, Log, Member
+from mesh.services.worker import outbox as module
+from mesh.settings import Settings
+from mesh.wire.ports import Appended, Board, Commit, Log, Member, Refused
+from mesh.wire.sqlite import SqliteLog
 from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
@@ -66,6 +70,38 @@ async def test_a_thousand_tasks_wait_at_once_in_one_process(log: Log, board: Boa
         gate.set()
         await answers(log, 1_000)
         await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
+
+
+class Unhurried(SqliteLog):
+    """A log that takes its time for every append, and counts what is on its way to it."""
+
+    under_way = most = 0
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        self.under_way += len(records)
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0.05)
+        self.under_way -= len(records)
+        return await super().append(records)
+
+
+async def test_answers_do_not_pile_up_before_a_log_that_is_slower_than_the_agent(
+    settings: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def echo(ask: Ask) -> Answer:
+        return Answer(n=ask.n)
+
+    monkeypatch.setattr(module, "ANSWERS_MAX", 20)
+    log = Unhurried(Path(settings.log.removeprefix("sqlite:")))
+    await log.start()
+    await log.create_topics(topic_specs(TOPOLOGY))
+    await append(log, *(task(n) for n in range(600)))
+    log.most = 0
+    crew = worker(log, board, echo, topology(lanes=4), records_max=10)
+    async with working(log, TOPOLOGY, crew.run):
+        await answers(log, 600)
+    assert 20 <= log.most < 20 + 4 + 2 * 10
+    await log.close()
 
 
 async def test_tasks_of_one_key_run_in_order_one_at_a_time(log: Log, board: Board) -> None:
