@@ -22,6 +22,9 @@ from mesh.settings import Settings
 from mesh.wire.ports import Board, Log
 from mesh.wiring import load_agents, load_topology, open_board, open_log
 
+DRAIN_TIMEOUT_MS = 1_000
+"""An agent that has not ended with its test is not waited for as one in production is."""
+
 
 class MeshTest:
     """A whole mesh in this process. `topology`: a path, or the text of one; `agents` replaces functions by name."""
@@ -44,7 +47,11 @@ class MeshTest:
 
     async def __aenter__(self) -> Self:
         folder = self._exits.enter_context(tempfile.TemporaryDirectory(prefix="mesh-test-"))
-        settings = Settings(log=f"sqlite:{Path(folder) / 'mesh.db'}", session_timeout_ms=5_000)
+        settings = Settings(
+            log=f"sqlite:{Path(folder) / 'mesh.db'}",
+            session_timeout_ms=5_000,
+            drain_timeout_ms=DRAIN_TIMEOUT_MS,
+        )
         self.log = open_log(settings)
         self.board = open_board(settings, beside=self.log)
         await self.log.start()

@@ -1,5 +1,7 @@
 """The test kit that users get."""
 
+import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -41,3 +43,20 @@ async def test_two_at_once_do_not_meet() -> None:
 async def test_a_replaced_agent_that_does_not_exist_is_refused() -> None:
     with pytest.raises(KeyError, match="echoo"):
         MeshTest(TOPOLOGY, agents={"echoo": double, "echo": double})
+
+
+async def test_an_agent_that_does_not_end_holds_the_end_up_for_a_moment_only() -> None:
+    begun = asyncio.Event()
+
+    async def stuck(ask: dict[str, Any]) -> Emit:
+        begun.set()
+        await asyncio.Event().wait()
+        return Emit("answer", ask)
+
+    mesh = MeshTest(TOPOLOGY, agents={"echo": stuck})
+    async with mesh:
+        await mesh.publish("ask", {"n": 21})
+        async with asyncio.timeout(10):
+            await begun.wait()
+        ending = time.monotonic()
+    assert time.monotonic() - ending < 8
