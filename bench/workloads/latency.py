@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bench.asking import burst, open_loop, watching
 from bench.field import Setup
 from bench.histogram import PERCENTILES, Histogram
-from bench.report import LESS, Figure
+from bench.report import LESS, Figure, significant
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT
 
@@ -16,7 +16,7 @@ WARM_RUNS = 500
 def figures(took: Histogram, rate: int) -> list[Figure]:
     """Percentiles in milliseconds; the samples stand at the first."""
     at = {"rate_per_s": rate}
-    found = [Figure(f"p{percent:g}_ms", took.percentile(percent), "ms", LESS, at) for percent in PERCENTILES]
+    found = [Figure(f"p{percent:g}_ms", significant(took.percentile(percent)), "ms", LESS, at) for percent in PERCENTILES]
     found[0] = found[0]._replace(samples=took.pairs())
     return [*found, Figure("max_ms", round(took.max, 2), "ms", LESS, at)]
 
