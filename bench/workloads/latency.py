@@ -16,7 +16,9 @@ WARM_RUNS = 500
 def figures(took: Histogram, rate: int) -> list[Figure]:
     """Percentiles in milliseconds; the samples stand at the first."""
     at = {"rate_per_s": rate}
-    found = [Figure(f"p{percent:g}_ms", significant(took.percentile(percent)), "ms", LESS, at) for percent in PERCENTILES]
+    found = [
+        Figure(f"p{percent:g}_ms", significant(took.percentile(percent)), "ms", LESS, at) for percent in PERCENTILES
+    ]
     found[0] = found[0]._replace(samples=took.pairs())
     return [*found, Figure("max_ms", round(took.max, 2), "ms", LESS, at)]
 
