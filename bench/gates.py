@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bench.report import RESULTS, results, significant
+from bench.workloads import NAMES
 from mesh.core.errors import ConfigInvalid, MeshError
 
 POINT: Final = ("workload", "figure", "at", "subject", "log")
@@ -69,6 +70,8 @@ def read(path: Path) -> list[Gate]:
     gates = document.pop("gate", [])
     if document or not isinstance(gates, list):
         raise ConfigInvalid("there is more than gates", where=str(path), expected="[[gate]] and nothing else")
+    if not gates:
+        raise ConfigInvalid("there is no gate in it", where=str(path), expected="[[gate]], once or more")
     return [_gate(given, f"{path}, gate {number}") for number, given in enumerate(gates, 1)]
 
 
@@ -83,6 +86,9 @@ def _gate(given: Mapping[str, Any], where: str) -> Gate:
             raise ConfigInvalid(f"{word} is {value!r}", where=where, expected="a number, text or table as documented")
     if not {"workload", "figure"} <= set(given) or not {"at_least", "at_most"} & set(given):
         raise ConfigInvalid("it bounds nothing", where=where, expected="workload, figure, at_least or at_most")
+    for workload in (given["workload"], *([over["workload"]] if "workload" in over else [])):
+        if workload not in NAMES:
+            raise ConfigInvalid(f"no workload is called {workload!r}", where=where, expected=", ".join(NAMES))
     return Gate(**given)
 
 
@@ -137,7 +143,8 @@ def _text(part: object) -> str:
 
 
 def main() -> None:
-    """Command line; exit status 1 when a bound does not hold, or what it is about was not measured."""
+    """Command line; exit status 1 when a bound does not hold, or what it is about was not measured; 2 when the gates or
+    a result cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m bench.gates", description="gates against results that are kept")
     parser.add_argument("gates", type=Path, metavar="FILE")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
@@ -145,7 +152,8 @@ def main() -> None:
     try:
         verdicts = judge(read(given.gates), results(given.results))
     except MeshError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     for verdict in verdicts:
         print(f"{ {True: '✓', False: '✗', None: '·'}[verdict.holds] } {verdict.sentence}")
     sys.exit(0 if all(verdict.holds for verdict in verdicts) else 1)

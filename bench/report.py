@@ -43,6 +43,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from mesh.core.errors import ConfigInvalid
+
 RESULTS = Path(__file__).with_name("results")
 FORMAT: Final = "mesh-bench/1"
 PACKAGES = ("aiokafka", "orjson", "pydantic", "redis")
@@ -111,11 +113,22 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit measured; `+` when the tree had changes; empty where there is no git."""
+    """The commit measured; `+` when the tree had changes, other than results and the pages made of them; empty where
+    there is no git."""
     git = ["git", "-C", str(RESULTS.parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+        changed = [
+            *git,
+            "status",
+            "--porcelain",
+            "-uno",
+            "--",
+            ":/",
+            ":(top,exclude)bench/results",
+            ":(top,exclude)docs",
+        ]
+        dirty = subprocess.run(changed, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
@@ -140,10 +153,18 @@ def save_result(body: Mapping[str, Any], folder: Path = RESULTS) -> Path:
 
 
 def results(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """Every result of this format in a folder, sorted by workload, log and subject; other files are left alone."""
-    bodies = [orjson.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    """Every result of this format in a folder, sorted by workload, log and subject; other files are left alone. Raises
+    ConfigInvalid for one that is no JSON."""
+    bodies = [_read(path) for path in sorted(folder.glob("*.json"))]
     found = [body for body in bodies if isinstance(body, dict) and body.get("format") == FORMAT]
     return sorted(found, key=lambda body: (body["workload"], body["log"], body["subject"]))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise ConfigInvalid(f"this result is no JSON: {error}", where=str(path), remedy="Measure it again") from error
 
 
 def save(name: str, figures: Any) -> Path:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,11 +11,13 @@ import typer
 from mesh.cli.options import command, verb
 from mesh.cli.screen import Piece, Screen
 from mesh.cli.session import Session
+from mesh.cli.signals import terminable
 from mesh.cli.text import seconds
 from mesh.core.errors import InvalidInput, NotFound
 
 FELL: Final = 1
 FOR_S_MAX: Final = 3_600.0
+KEPT: Final = ".mesh/bench"
 app = verb()
 
 
@@ -33,8 +36,8 @@ def bench(
     time: Annotated[str, typer.Option("--for", metavar="TIME", help="about how long each one measures")] = "5s",
     gate: Annotated[str | None, typer.Option(metavar="FILE", help="fail if one of these bounds does not hold")] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="where results are kept; default: bench/results")
-    ] = None,
+        str, typer.Option(metavar="FOLDER", help="where results are kept; those of docs/ lie in bench/results")
+    ] = KEPT,
 ) -> int:
     """Measure the mesh, on this machine and on the log that --log names.
 
@@ -55,12 +58,18 @@ def bench(
     calm_collector()  # who asks shares the cores with the services, and measures what runs in them, where it is calm
     for workload in measuring.chosen(workloads or []):
         with screen.status(f"{workload.name}: {workload.what}"):
-            body = asyncio.run(measuring.measure(workload, setup))
-        path = _installed("bench.report").save_result(body, *([] if to is None else [Path(to)]))
+            body = asyncio.run(_ended_in_order(measuring.measure(workload, setup)))
+        path = _installed("bench.report").save_result(body, Path(to))
         bodies.append(body)
         screen.emit(body)
         _show(screen, body, measuring.rows(body), path)
     return 0 if gates is None else _judge(screen, _installed("bench.gates").judge(gates, bodies))
+
+
+async def _ended_in_order(measuring: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """The services that it started end with it, also at SIGTERM."""
+    with terminable():
+        return await measuring
 
 
 def _installed(module: str) -> Any:
@@ -80,7 +89,9 @@ def _installed(module: str) -> Any:
 def _seconds(text: str) -> float:
     found = seconds("--for", text)
     if not 0 < found <= FOR_S_MAX:
-        raise InvalidInput("so long is no measuring", code="usage", where="--for", expected="up to 1h", got=text)
+        raise InvalidInput(
+            "nothing is measured so long", code="usage", where="--for", expected="more than 0s, up to 1h", got=text
+        )
     return found
 
 

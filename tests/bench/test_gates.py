@@ -75,6 +75,9 @@ def test_the_gates_of_this_project_are_about_workloads_there_are() -> None:
         ("[[gate]]\nworkload = 'run1'\nfigure = 'x'\nat_most = 1\nover = {on = 'kafka'}\n", "'on'"),
         ("[[gate]\n", "cannot be read"),
         ("[gates]\n", "more than gates"),
+        ("", "no gate"),
+        ("[[gate]]\nworkload = 'fodl'\nfigure = 'x'\nat_most = 1\n", "'fodl'"),
+        ("[[gate]]\nworkload = 'fold'\nfigure = 'x'\nat_most = 1\nover = {workload = 'fodl'}\n", "'fodl'"),
     ],
 )
 def test_a_file_that_means_nothing_is_refused_with_its_place(tmp_path: Path, text: str, told: str) -> None:

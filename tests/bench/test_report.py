@@ -1,10 +1,13 @@
 """Results as they are written and read again."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from bench.report import FORMAT, LESS, Figure, Result, middle, results, save_result, significant
+from bench import report
+from bench.report import FORMAT, LESS, Figure, Result, commit, middle, results, save_result, significant
+from mesh.core.errors import ConfigInvalid
 
 RESULT = Result(
     "run1",
@@ -48,3 +51,34 @@ def test_a_figure_is_the_median_of_its_samples() -> None:
 def test_numbers_are_kept_with_four_significant_digits() -> None:
     assert [significant(n) for n in (12_345.6, 1.23456, 0.000123456, 7.0)] == [12_350, 1.235, 0.0001235, 7]
     assert isinstance(significant(12_345.6), int)
+
+
+def test_a_result_that_is_no_json_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "torn.json").write_text('{"format":')
+    with pytest.raises(ConfigInvalid) as caught:
+        results(tmp_path)
+    assert str(tmp_path / "torn.json") in caught.value.where
+
+
+def test_the_commit_has_a_mark_for_changed_code_and_none_for_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    files = [tmp_path / "code.py", tmp_path / "bench/results/mesh-hop-sqlite.json", tmp_path / "docs/benchmarks.md"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "one")
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "bench/results")
+    for file in files[1:]:
+        file.write_text("2")
+    clean = commit()
+    assert clean
+    assert not clean.endswith("+")
+    files[0].write_text("2")
+    assert commit() == f"{clean}+"

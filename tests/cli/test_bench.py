@@ -1,11 +1,12 @@
 """`mesh bench`: a short measuring as users type it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from bench.workloads import NAMES
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, until
 
 EASY = '[[gate]]\nworkload = "memory"\nfigure = "idle_memory_mib"\nat_most = 100000\n'
 HARD = '[[gate]]\nworkload = "memory"\nfigure = "idle_memory_mib"\nat_most = 1\n'
@@ -43,12 +44,25 @@ def test_the_log_of_your_own_mesh_is_not_used_unless_you_name_it(cli: Cli) -> No
     assert (cli.folder / "named.db").is_file()
 
 
+def test_what_it_started_ends_with_it_when_it_is_told_to_end(cli: Cli) -> None:
+    with cli.background("bench", "run1", "--for", "60s", "--to", "kept") as running:
+        pid = running.process.pid
+        services = Path(f"/proc/{pid}/task/{pid}/children")
+        until(lambda: len(services.read_text().split()) == 2)
+        started = services.read_text().split()
+        running.process.terminate()
+        assert running.process.wait(30) == 143
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    assert not (cli.folder / "kept").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
         (("rum1",), 3, "Did you mean 'run1'?"),
         (("run1", "--for", "soon"), 2, "--for"),
         (("run1", "--for", "2h"), 2, "up to 1h"),
+        (("run1", "--for", "0s"), 2, "more than 0s"),
         (("run1", "--gate", "none.toml"), 2, "there is no such file"),
         (("run1", "--log", "nats://here"), 2, "no log is known by 'nats'"),
     ],
