@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bench.field import Setup
-from bench.report import Result
+from bench.report import Result, significant
 from bench.workloads import NAMES, Workload, load
 from mesh.core.errors import MeshError, NotFound
 from mesh.core.suggest import nearest
@@ -76,6 +76,8 @@ def rows(body: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _number(value: object) -> str:
+    if isinstance(value, float):
+        value = significant(value, 6)
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 

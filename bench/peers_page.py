@@ -16,6 +16,10 @@ highest round. Safe is who lost nothing when it was killed with SIGKILL twice in
 counted here, for runs of the mesh in [reliability.md](reliability.md). Versions are pinned in
 [bench/peers/requirements.txt](../bench/peers/requirements.txt), settings stand in [bench/peers](../bench/peers).
 
+Each side is asked as suits it: DBOS and Restate have 64 runs in flight, the mesh is handed its runs as fast as its log
+takes them. A side measures for a second or two a round, from a tenth of the work on; what the workloads below measure
+for longer comes out higher or lower, and is not what the ratios are made of.
+
 | work | peer | a second | CPU µs each | the mesh is | kill -9 | made by |
 |---|---|---:|---:|---|---|---|
 """

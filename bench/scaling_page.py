@@ -142,7 +142,7 @@ def _state(bodies: Bodies) -> str:
     note = (
         f"Measured: {costs.open_run_bytes:,.0f} bytes an open run in memory ({_made(state)}); on the log"
         f" {costs.checkpoint_bytes:,.0f}, and {costs.restore_us:,.0f} µs until it lives again after a kill, tail and"
-        f" all ({_made(recovery)}). A graceful hand-over leaves no tail and is quicker."
+        f" all ({_made(recovery)}). A graceful hand-over leaves no tail."
     )
     return f"{note}\n\n{table}"
 
@@ -174,7 +174,11 @@ def _one_key(bodies: Bodies) -> str:
         slowest = limits(costs, layout._replace(wait_ms=wait_ms, lanes=100_000))[0]
         rows.append([f"{wait_ms:,} ms", _round(slowest.runs_per_s), slowest.station])
     hot = _round(1e6 / costs.orchestrator_us)
-    note = f"All events of one run, and all runs of one partition, pass one orchestrator: {hot} runs/s a partition."
+    note = (
+        f"All events of one run, and all runs of one partition, pass one orchestrator: {hot} runs/s a partition. In the"
+        f" table the runs are spread over {layout.machines} machines and {layout.orchestrators} orchestrators: they share"
+        " nothing but the key."
+    )
     return f"{note}\n\n{_table(['a task takes', 'runs/s of one key', 'limit'], rows)}"
 
 
