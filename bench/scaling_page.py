@@ -176,8 +176,8 @@ def _one_key(bodies: Bodies) -> str:
     hot = _round(1e6 / costs.orchestrator_us)
     note = (
         f"All events of one run, and all runs of one partition, pass one orchestrator: {hot} runs/s a partition. In the"
-        f" table the runs are spread over {layout.machines} machines and {layout.orchestrators} orchestrators: they share"
-        " nothing but the key."
+        f" table the runs are spread over {layout.machines} machines and {layout.orchestrators} orchestrators: they"
+        " share nothing but the key."
     )
     return f"{note}\n\n{_table(['a task takes', 'runs/s of one key', 'limit'], rows)}"
 
