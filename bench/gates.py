@@ -86,7 +86,7 @@ def _gate(given: Mapping[str, Any], where: str) -> Gate:
             raise ConfigInvalid(f"{word} is {value!r}", where=where, expected="a number, text or table as documented")
     if not {"workload", "figure"} <= set(given) or not {"at_least", "at_most"} & set(given):
         raise ConfigInvalid("it bounds nothing", where=where, expected="workload, figure, at_least or at_most")
-    for workload in (given["workload"], *([over["workload"]] if "workload" in over else [])):
+    for workload in (given["workload"], over.get("workload", given["workload"])):
         if workload not in NAMES:
             raise ConfigInvalid(f"no workload is called {workload!r}", where=where, expected=", ".join(NAMES))
     return Gate(**given)

@@ -46,6 +46,8 @@ import orjson
 from mesh.core.errors import ConfigInvalid
 
 RESULTS = Path(__file__).with_name("results")
+CODE: Final = (":/", ":(top,exclude)bench/results", ":(top,exclude)docs")
+"""For git: all but what a measuring writes."""
 FORMAT: Final = "mesh-bench/1"
 PACKAGES = ("aiokafka", "orjson", "pydantic", "redis")
 MORE: Final = "more"
@@ -118,17 +120,8 @@ def commit() -> str:
     git = ["git", "-C", str(RESULTS.parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        changed = [
-            *git,
-            "status",
-            "--porcelain",
-            "-uno",
-            "--",
-            ":/",
-            ":(top,exclude)bench/results",
-            ":(top,exclude)docs",
-        ]
-        dirty = subprocess.run(changed, capture_output=True, text=True, check=False)
+        status = [*git, "status", "--porcelain", "-uno", "--", *CODE]
+        dirty = subprocess.run(status, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
