@@ -255,15 +255,8 @@ class RedisBoard:
         return tuple(answer)
 
     def _script(self, operation: str, key: str, *args: bytes | str | int) -> tuple[bytes | str | int, ...]:
-        tag = self._tag
-        keys = (
-            tag + "life",
-            tag + "changes",
-            tag + "index",
-            f"{tag}past:{key}",
-            f"{tag}ops:{key}",
-            f"{tag}order:{key}",
-        )
+        shared = (self._tag + name for name in ("life", "changes", "index"))
+        keys = (*shared, *(f"{self._tag}{kind}:{key}" for kind in ("past", "ops", "order")))
         return "EVALSHA", _DIGEST, len(keys), *keys, operation, key, *(args or ("", ""))
 
     async def _talk(
@@ -305,24 +298,29 @@ class RedisBoard:
     async def _patience(self, timeout_ms: float) -> AsyncIterator[None]:
         """A deadline that moves on while the server answers other calls: silence is an outage, a queue is not.
 
-        Looks a second time before it gives up, since a loop that was held up has replies waiting that it has not read.
-        Raises TimeoutError; also for a call that waited for `QUEUE_MS_MAX`.
+        A loop that was held up has replies waiting that it has not read, so one look is never enough to give up, nor
+        is one that comes late. Raises TimeoutError; also for a call that waited for `QUEUE_MS_MAX`.
         """
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         timers: list[asyncio.TimerHandle] = []
         async with asyncio.timeout((QUEUE_MS_MAX + timeout_ms) / 1000) as deadline:
 
-            def look(*, again: bool) -> None:
-                left_s = max(began_s, self._heard_s) + timeout_ms / 1000 - loop.time()
-                if left_s > 0:
-                    timers[:] = [loop.call_later(left_s, partial(look, again=True))]
-                elif again:
-                    timers[:] = [loop.call_later(SECOND_LOOK_MS / 1000, partial(look, again=False))]
-                else:
-                    deadline.reschedule(loop.time())
+            def look_in(delay_s: float, *, again: bool) -> None:
+                due_s = loop.time() + delay_s
+                timers[:] = [loop.call_at(due_s, partial(look, due_s, again=again))]
 
-            timers.append(loop.call_later(timeout_ms / 1000, partial(look, again=True)))
+            def look(due_s: float, *, again: bool) -> None:
+                now_s = loop.time()
+                left_s = max(began_s, self._heard_s) + timeout_ms / 1000 - now_s
+                if left_s > 0:
+                    look_in(left_s, again=True)
+                elif again or now_s - due_s > SECOND_LOOK_MS / 1000:
+                    look_in(SECOND_LOOK_MS / 1000, again=False)
+                else:
+                    deadline.reschedule(now_s)
+
+            look_in(timeout_ms / 1000, again=True)
             try:
                 yield
             finally:

@@ -146,6 +146,25 @@ async def test_a_loop_that_was_held_up_reads_its_replies_before_it_gives_up() ->
         await board.close()
 
 
+async def test_a_loop_that_is_held_up_again_and_again_reads_its_replies_before_it_gives_up() -> None:
+    async with server(b"*1\r\n$6\r\nabsent\r\n") as port:
+        board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=50)
+        await board.get("k")
+        loop = asyncio.get_running_loop()
+
+        def hold_up(turns_left: int) -> None:
+            until_s = time.monotonic() + 0.06
+            while time.monotonic() < until_s:
+                pass
+            if turns_left:
+                loop.call_soon(hold_up, turns_left - 1)
+
+        call = asyncio.ensure_future(board.get("k"))
+        loop.call_soon(hold_up, 10)
+        assert await call is None
+        await board.close()
+
+
 async def test_callers_get_their_turn_in_the_order_they_came() -> None:
     async with server(b"*1\r\n$6\r\nabsent\r\n") as port:
         board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=20_000)
