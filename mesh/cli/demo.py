@@ -99,7 +99,7 @@ class Show:
             feeding.cancel()
             await asyncio.wait((feeding,))
             self._summary(events)
-            if stays:
+            if stays and not self._stop.event.is_set():
                 self._screen.say()
                 self._screen.say("Still running: publish from another terminal. ", ("Ctrl-C stops it.", "dim"))
                 await self._go_on(changes)

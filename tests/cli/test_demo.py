@@ -55,5 +55,15 @@ def test_at_a_terminal_it_stays_until_ctrl_c(cli: Cli) -> None:
     assert "draining" in done.out
 
 
+def test_stopped_on_its_way_it_sums_up_and_does_not_stay(cli: Cli) -> None:
+    with Terminal(cli, "demo") as terminal:
+        terminal.until("order-0001")
+        terminal.process.send_signal(signal.SIGINT)
+        done = terminal.end()
+    assert done.code == 130
+    assert "of 38 events" in plain(done.out)
+    assert "Still running" not in done.out
+
+
 def _folder(text: str) -> Path:
     return Path(re.findall(r"  cd (\S+)", text)[0])
