@@ -61,7 +61,7 @@ def test_a_second_ctrl_c_stops_at_once(project: Cli) -> None:
         running.signal(signal.SIGINT)
         done = running.end()
     assert done.code == 130
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10  # of the 55 s that the task would take
     assert state_of(project, run) == "open"
 
 

@@ -33,7 +33,7 @@ async def test_while_held_nothing_is_begun_and_afterwards_all_is_done_in_order(l
         shift.hold()
         shift.hold()
         await until(lambda: crew.running == 0)
-        assert time.monotonic() - before_s < 1
+        assert time.monotonic() - before_s < 10  # of the 60 s that the tasks may take
         assert sorted(cancelled) == [0, 1]
         await append(log, task(6, key="k0"), task(7, key="other"))
         gate.set()

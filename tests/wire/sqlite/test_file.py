@@ -282,7 +282,7 @@ async def test_a_lost_wake_up_is_made_up_for(file: SqliteFile, open_file: OpenFi
     await file.write(insert(1), wakes=(4,))
     assert await wakeup.wait(5_000)
     assert wakeup.everything
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 4  # of the 5 s that it would have waited
 
 
 async def test_a_closed_wakeup_hears_nothing(file: SqliteFile) -> None:
