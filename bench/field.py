@@ -31,6 +31,8 @@ agents:
 {agents}
 """
 LIMITS = "deadline: 10m"
+BOARD_TIMEOUT_MS = 10_000
+"""A call that waited long is a figure, not the end of a measuring."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Setup:
                 "board": anchored(self.board) or f"sqlite:{folder}/board.db",
                 "topology": str(path),
             }
-            settings = load(urls, directory=ROOT).settings
+            settings = load(urls | {"board_timeout_ms": BOARD_TIMEOUT_MS}, directory=ROOT).settings
             topology = load_topology(str(path))
             log = open_log(settings, client="bench")
             await log.start()

@@ -94,13 +94,13 @@ async def test_a_lease_passes_when_its_holder_has_died(board: Board) -> None:
 async def test_a_lease_is_renewed_as_long_as_the_call_lasts(board: Board) -> None:
     model = Model()
     model.gate.clear()
-    one, _ = cache(board, lease_ms=300)
+    one, _ = cache(board, lease_ms=1_000)
     two, _ = cache(board, holder="two")
     renewing = asyncio.create_task(one.renew())
     first = asyncio.create_task(one.through(TASK_1, model))
     await until(lambda: model.calls == 1)
     second = asyncio.create_task(two.through(TASK_1, model))
-    done, _ = await asyncio.wait([second], timeout=0.8)
+    done, _ = await asyncio.wait([second], timeout=1.6)
     assert not done
     model.gate.set()
     async with asyncio.timeout(5):
