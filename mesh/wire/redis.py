@@ -17,9 +17,7 @@ which, without doing it twice. Nothing is repeated in here.
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -30,6 +28,7 @@ from redis.asyncio import BlockingConnectionPool
 from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, Conflict, MeshError
 from mesh.wire.clock import SystemClock
+from mesh.wire.deadline import patience
 from mesh.wire.ports import ABSENT, ANY, Clock, Count, Entry, Limit
 
 CHANGES_MAX: Final = 100_000
@@ -38,7 +37,6 @@ CONNECTIONS_MAX: Final = 16
 """Calls on their way at once; more wait their turn within their deadline."""
 QUEUE_MS_MAX: Final = 2_000
 """How long a call waits at most while the server answers others."""
-SECOND_LOOK_MS: Final = 20
 WATCHERS_MAX: Final = 256
 WATCH_PATIENCE_MS: Final = 30_000
 """How long a watcher tries to reach a server that is gone before it raises."""
@@ -271,7 +269,12 @@ class RedisBoard:
         connection, our_turn = None, False
         replies: list[Any] = []
         try:
-            async with self._patience(self._timeout_ms + wait_ms):
+            # Silence is an outage, a queue is not: while the server answers other calls, this one may wait its turn.
+            timeout_ms = self._timeout_ms + wait_ms
+            async with (
+                asyncio.timeout((QUEUE_MS_MAX + timeout_ms) / 1000),
+                patience(timeout_ms, heard_s=lambda: self._heard_s),
+            ):
                 our_turn = await connections.turns.acquire()
                 connection = await connections.pool.get_connection()  # type: ignore[no-untyped-call]
                 for command in commands:
@@ -293,38 +296,6 @@ class RedisBoard:
             finally:
                 if our_turn:
                     connections.turns.release()
-
-    @asynccontextmanager
-    async def _patience(self, timeout_ms: float) -> AsyncIterator[None]:
-        """A deadline that moves on while the server answers other calls: silence is an outage, a queue is not.
-
-        A loop that was held up has replies waiting that it has not read, so one look is never enough to give up, nor
-        is one that comes late. Raises TimeoutError; also for a call that waited for `QUEUE_MS_MAX`.
-        """
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        timers: list[asyncio.TimerHandle] = []
-        async with asyncio.timeout((QUEUE_MS_MAX + timeout_ms) / 1000) as deadline:
-
-            def look_in(delay_s: float, *, again: bool) -> None:
-                due_s = loop.time() + delay_s
-                timers[:] = [loop.call_at(due_s, partial(look, due_s, again=again))]
-
-            def look(due_s: float, *, again: bool) -> None:
-                now_s = loop.time()
-                left_s = max(began_s, self._heard_s) + timeout_ms / 1000 - now_s
-                if left_s > 0:
-                    look_in(left_s, again=True)
-                elif again or now_s - due_s > SECOND_LOOK_MS / 1000:
-                    look_in(SECOND_LOOK_MS / 1000, again=False)
-                else:
-                    deadline.reschedule(now_s)
-
-            look_in(timeout_ms / 1000, again=True)
-            try:
-                yield
-            finally:
-                timers[0].cancel()
 
     def _unavailable(self, operation: str, error: Exception) -> BoardUnavailable:
         code = getattr(error, "status_code", None)  # the first word of Redis' answer, which the library takes off

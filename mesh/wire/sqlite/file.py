@@ -207,7 +207,7 @@ class SqliteFile:
     def _settle(self, settled: Settled, touched: frozenset[int]) -> None:
         """On the loop, after a group: answer its callers, then wake who listens here."""
         for job, result, error in settled:
-            job.timer.cancel()
+            job.deadline.cancel()
             if job.future.done():
                 continue
             if error is None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mesh.core.errors import Fenced, InvalidInput, LogUnavailable, WaitTimeout
 from mesh.core.record import Record, TopicPartition
+from mesh.wire.deadline import patience
 from mesh.wire.ports import Clock, Commit, Listener
 from mesh.wire.sqlite import catalog, roster
 from mesh.wire.sqlite.catalog import Catalog, Topic
@@ -286,7 +287,7 @@ class SqliteMember:
         timeout_ms = self.session_timeout_ms / 3
         caught: Exception | None = None
         try:
-            async with asyncio.timeout(timeout_ms / 1000) as limit:
+            async with patience(timeout_ms) as limit:
                 await self._listener.revoked(partitions)
         except Exception as error:  # noqa: BLE001  # the listener's errors are raised by `poll`
             caught = error

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mesh.core.errors import Unavailable
+from mesh.wire.deadline import Deadline
 from mesh.wire.sqlite.failure import is_busy, late, unavailable
 
 _GROUP_MAX = 256
@@ -37,20 +38,17 @@ class Job:
     wakes: Iterable[int]
     kind: type[Unavailable]
     where: str
-    deadline: float = field(init=False)
-    timer: asyncio.TimerHandle = field(init=False)
+    deadline: Deadline = field(init=False)
 
     def __post_init__(self) -> None:
-        self.deadline = time.monotonic() + self.timeout_ms / 1000
-        self.timer = self.future.get_loop().call_later(self.timeout_ms / 1000, self.expire)
+        self.deadline = Deadline(self.timeout_ms, self.expire)
 
     def expire(self) -> None:
         """Called on the loop when the deadline has passed: the caller is told, the writer leaves the job out."""
         if not self.future.done():
-            self.future.set_exception(self.lateness())
-
-    def lateness(self) -> Unavailable:
-        return late(self.kind, operation=self.operation, where=self.where, timeout_ms=self.timeout_ms)
+            self.future.set_exception(
+                late(self.kind, operation=self.operation, where=self.where, timeout_ms=self.timeout_ms)
+            )
 
 
 class Writer:
@@ -160,16 +158,9 @@ class Writer:
         self._tidy(connection)
 
     def _begin(self, connection: sqlite3.Connection, group: list[Job]) -> list[Job]:
-        """Take the write lock; answers the jobs whose deadline has not passed meanwhile."""
+        """Take the write lock; answers the jobs that somebody still waits for."""
         pause_s = _LOCK_PAUSE_S
-        while True:
-            now = time.monotonic()
-            gone = [(j, None, j.lateness()) for j in group if now >= j.deadline]
-            if gone:
-                self._tell(self._settle, gone, frozenset())
-            group = [j for j in group if now < j.deadline and not j.future.done()]
-            if not group:
-                return []
+        while group := [job for job in group if not (job.future.done() or self._loop.is_closed())]:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
@@ -179,7 +170,8 @@ class Writer:
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, _LOCK_PAUSE_S_MAX)
             else:
-                return group
+                break
+        return group
 
     def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
         try:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -134,6 +135,23 @@ async def test_a_write_given_up_by_its_caller_does_not_happen(file: SqliteFile, 
     lock.execute("ROLLBACK")
     await file.write(insert(2))
     assert held(file) == [2]
+
+
+async def test_a_process_that_stood_still_beyond_a_deadline_writes_before_it_gives_up(file: SqliteFile) -> None:
+    begun = threading.Event()
+
+    def stall(_: sqlite3.Connection) -> None:
+        begun.set()
+        time.sleep(0.3)
+
+    stalled = file.submit(stall)
+    assert begun.wait(10)
+    late = file.submit(insert(1), timeout_ms=100)
+    # The loop, too, stands still: the thread comes to the second write when its deadline has passed.
+    time.sleep(0.4)  # noqa: ASYNC251
+    await stalled
+    await late
+    assert held(file) == [1]
 
 
 async def test_closing_returns_although_the_file_is_locked(path: Path) -> None:

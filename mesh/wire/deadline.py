@@ -1,0 +1,59 @@
+"""A deadline that the lateness of one's own process does not bring about."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+SECOND_LOOK_MS: Final = 20
+
+
+class Deadline:
+    """Calls `passed` on the running loop once `timeout_ms` have gone by since it was made, or since `heard_s()`, a
+    time of that loop, when that is later.
+
+    A loop that was held up has answers waiting that it has not read, so one look is never enough to give up, nor is
+    one that comes late.
+    """
+
+    __slots__ = ("_began_s", "_heard_s", "_loop", "_passed", "_timeout_s", "_timer")
+
+    def __init__(
+        self, timeout_ms: float, passed: Callable[[], None], *, heard_s: Callable[[], float] | None = None
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began_s = self._loop.time()
+        self._heard_s = heard_s
+        self._timeout_s = timeout_ms / 1000
+        self._passed = passed
+        self._look_in(self._timeout_s, again=True)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _look_in(self, delay_s: float, *, again: bool) -> None:
+        due_s = self._loop.time() + delay_s
+        self._timer = self._loop.call_at(due_s, self._look, due_s, again)
+
+    def _look(self, due_s: float, again: bool) -> None:  # called by the loop
+        now_s = self._loop.time()
+        since_s = self._began_s if self._heard_s is None else max(self._began_s, self._heard_s())
+        left_s = since_s + self._timeout_s - now_s
+        if left_s > 0:
+            self._look_in(left_s, again=True)
+        elif again or now_s - due_s > SECOND_LOOK_MS / 1000:
+            self._look_in(SECOND_LOOK_MS / 1000, again=False)
+        else:
+            self._passed()
+
+
+@asynccontextmanager
+async def patience(timeout_ms: float, *, heard_s: Callable[[], float] | None = None) -> AsyncIterator[asyncio.Timeout]:
+    """`asyncio.timeout` with such a deadline: a block that lasts longer is cancelled and raises TimeoutError."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        deadline = Deadline(timeout_ms, lambda: limit.reschedule(loop.time()), heard_s=heard_s)
+        try:
+            yield limit
+        finally:
+            deadline.cancel()

@@ -1,0 +1,96 @@
+"""A deadline passes by the silence of others, not by the lateness of one's own loop."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from mesh.wire.deadline import SECOND_LOOK_MS, Deadline, patience
+
+
+def stand_still(seconds: float) -> None:
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        pass
+
+
+def turns(count: int, each: Callable[[], None]) -> None:
+    """Calls it in each of so many turns of the loop that follow."""
+    each()
+    if count > 1:
+        asyncio.get_running_loop().call_soon(turns, count - 1, each)
+
+
+async def test_it_passes_once_after_its_time_and_a_second_look() -> None:
+    passed: list[float] = []
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    over = asyncio.Event()
+
+    def end() -> None:
+        passed.append(loop.time() - began_s)
+        over.set()
+
+    Deadline(50, end)
+    async with asyncio.timeout(10):
+        await over.wait()
+    await asyncio.sleep(0.1)
+    assert len(passed) == 1
+    assert passed[0] >= 0.050 + SECOND_LOOK_MS / 1000
+
+
+async def test_a_cancelled_one_does_not_pass() -> None:
+    passed: list[None] = []
+    deadline = Deadline(1, lambda: passed.append(None))
+    deadline.cancel()
+    await asyncio.sleep(0.1)
+    assert not passed
+
+
+async def test_it_moves_on_while_others_are_heard() -> None:
+    loop = asyncio.get_running_loop()
+    heard_s = [loop.time()]
+    over = asyncio.Event()
+    Deadline(100, over.set, heard_s=lambda: heard_s[0])
+    until_s = loop.time() + 0.5
+    while loop.time() < until_s:
+        heard_s[0] = loop.time()
+        await asyncio.sleep(0.01)
+        if loop.time() - heard_s[0] < 0.1:
+            assert not over.is_set()
+    async with asyncio.timeout(10):
+        await over.wait()
+    assert loop.time() - heard_s[0] >= 0.1
+
+
+async def test_a_loop_that_is_held_up_again_and_again_reads_what_waits_for_it_first() -> None:
+    answered = asyncio.get_running_loop().create_future()
+    order: list[str] = []
+    deadline = Deadline(30, lambda: order.append("given up"))
+
+    def answer() -> None:
+        order.append("answered")
+        deadline.cancel()
+        answered.set_result(None)
+
+    # Ten turns late by far more than the second look; what it waits for comes in the last of them.
+    turns(10, lambda: stand_still(0.05))
+    asyncio.get_running_loop().call_later(0.45, answer)
+    await answered
+    assert order == ["answered"]
+
+
+async def test_a_block_that_lasts_longer_is_cancelled_and_raises() -> None:
+    with pytest.raises(TimeoutError):
+        async with patience(10) as limit:
+            await asyncio.Event().wait()
+    assert limit.expired()
+
+
+async def test_a_block_whose_loop_stands_still_ends_as_it_would_have() -> None:
+    async with patience(30) as limit:
+        for _ in range(5):
+            stand_still(0.05)
+            await asyncio.sleep(0)
+    assert not limit.expired()
