@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mesh.core.errors import LogUnavailable
 from mesh.wire.sqlite import SqliteFile
 from mesh.wire.sqlite.writer import Writer
 from tests.wire.log_kit import until
@@ -33,11 +34,13 @@ def insert(connection: sqlite3.Connection) -> None:
 
 async def test_what_waits_together_is_committed_together(open_file: OpenFile) -> None:
     file, done = await opened(open_file)
-    first = file.submit(lambda _: time.sleep(0.05))
+    may_end = threading.Event()
+    first = file.submit(lambda _: may_end.wait(10))
     others = [file.submit(insert) for _ in range(100)]
+    may_end.set()
     await asyncio.gather(first, *others)
     assert done["INSERT"] == 100
-    assert done["COMMIT"] <= 2
+    assert done["COMMIT"] <= 2, "the first one's, and that of all who waited for it"
 
 
 async def test_a_transaction_that_lasts_long_begins_no_more_jobs(open_file: OpenFile) -> None:
@@ -73,11 +76,18 @@ async def test_savepoints_are_paid_for_only_when_a_job_failed_after_writing(open
 
 async def test_jobs_whose_deadline_passed_while_they_waited_are_left_out(open_file: OpenFile) -> None:
     file, done = await opened(open_file)
-    first = file.submit(lambda _: time.sleep(0.2))
-    await asyncio.sleep(0.02)
-    late = file.submit(insert, timeout_ms=20)
-    answers = await asyncio.gather(first, late, return_exceptions=True)
-    assert "20 ms" in str(answers[1])
+    begun, may_end = threading.Event(), threading.Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    first = file.submit(hold)
+    assert begun.wait(10)
+    with pytest.raises(LogUnavailable, match="20 ms"):
+        await file.submit(insert, timeout_ms=20)
+    may_end.set()
+    await first
     await file.write(lambda _: None)
     assert done["INSERT"] == 0
 
