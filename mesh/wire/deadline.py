@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 SECOND_LOOK_MS: Final = 20
+LOOKS_MAX: Final = 20
+"""A loop that is always late gives up all the same, about a second later."""
 
 
 class Deadline:
@@ -26,23 +28,24 @@ class Deadline:
         self._heard_s = heard_s
         self._timeout_s = timeout_ms / 1000
         self._passed = passed
-        self._look_in(self._timeout_s, again=True)
+        self._look_in(self._timeout_s, 1)
 
     def cancel(self) -> None:
         self._timer.cancel()
 
-    def _look_in(self, delay_s: float, *, again: bool) -> None:
+    def _look_in(self, delay_s: float, number: int) -> None:
         due_s = self._loop.time() + delay_s
-        self._timer = self._loop.call_at(due_s, self._look, due_s, again)
+        self._timer = self._loop.call_at(due_s, self._look, due_s, number)
 
-    def _look(self, due_s: float, again: bool) -> None:  # called by the loop
+    def _look(self, due_s: float, number: int) -> None:
+        """`number`: which look it is since the time was up."""
         now_s = self._loop.time()
         since_s = self._began_s if self._heard_s is None else max(self._began_s, self._heard_s())
         left_s = since_s + self._timeout_s - now_s
         if left_s > 0:
-            self._look_in(left_s, again=True)
-        elif again or now_s - due_s > SECOND_LOOK_MS / 1000:
-            self._look_in(SECOND_LOOK_MS / 1000, again=False)
+            self._look_in(left_s, 1)
+        elif number == 1 or (now_s - due_s > SECOND_LOOK_MS / 1000 and number < LOOKS_MAX):
+            self._look_in(SECOND_LOOK_MS / 1000, number + 1)
         else:
             self._passed()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mesh.wire.deadline import SECOND_LOOK_MS, Deadline, patience
+from mesh.wire.deadline import LOOKS_MAX, SECOND_LOOK_MS, Deadline, patience
 
 
 def stand_still(seconds: float) -> None:
@@ -79,6 +79,18 @@ async def test_a_loop_that_is_held_up_again_and_again_reads_what_waits_for_it_fi
     asyncio.get_running_loop().call_later(0.45, answer)
     await answered
     assert order == ["answered"]
+
+
+async def test_a_loop_that_is_always_late_gives_up_all_the_same() -> None:
+    over = asyncio.Event()
+    Deadline(10, over.set)
+    looked = 0
+    while not over.is_set():
+        stand_still(0.05)
+        await asyncio.sleep(0)
+        looked += 1
+        assert looked < 10 * LOOKS_MAX
+    assert looked >= LOOKS_MAX / 2
 
 
 async def test_a_block_that_lasts_longer_is_cancelled_and_raises() -> None:
