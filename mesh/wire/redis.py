@@ -116,13 +116,13 @@ class RedisBoard:
 
     def _connections(self, url: str, connections_max: int) -> _Connections:
         # The deadline around each call is ours; the library's own timeouts would only blur it, but for this one, with
-        # which it also takes leave of a server that is gone. Pools never retry.
+        # which it also takes leave of a server that is gone: long enough never to end a call. Pools never retry.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections_max,
             timeout=None,
             socket_timeout=None,
-            socket_connect_timeout=self._timeout_ms / 1000,
+            socket_connect_timeout=(QUEUE_MS_MAX + self._timeout_ms) / 1000,
             protocol=2,
         )
         return _Connections(pool, asyncio.Semaphore(connections_max))

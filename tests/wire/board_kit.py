@@ -13,7 +13,7 @@ from mesh.wire.ports import Board, Entry
 OpenBoard = Callable[[], Awaitable[Board]]
 Wipe = Callable[[], Awaitable[Board]]
 
-MARGIN_MS = 250.0
+MARGIN_MS = 1_000.0
 PATIENCE_S = 20.0
 """How long a test waits for what must happen; no test waits for time to pass."""
 

@@ -127,8 +127,8 @@ async def test_a_long_queue_is_no_outage_while_the_server_answers() -> None:
     async with server(b"*1\r\n$6\r\nabsent\r\n", delay_s=0.02) as port:
         board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=500)
         began = time.monotonic()
-        await asyncio.gather(*(board.get("k") for _ in range(640)))
-        assert time.monotonic() - began > 0.6, "the queue was longer than the deadline"
+        await asyncio.gather(*(board.get("k") for _ in range(448)))
+        assert time.monotonic() - began > 0.5, "the queue was longer than the deadline"
         await board.close()
 
 
@@ -146,10 +146,12 @@ async def test_a_loop_that_was_held_up_reads_its_replies_before_it_gives_up() ->
         await board.close()
 
 
-async def test_a_loop_that_is_held_up_again_and_again_reads_its_replies_before_it_gives_up() -> None:
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_loop_that_is_held_up_again_and_again_reads_its_replies_before_it_gives_up(connected: bool) -> None:
     async with server(b"*1\r\n$6\r\nabsent\r\n") as port:
         board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=50)
-        await board.get("k")
+        if connected:
+            await board.get("k")
         loop = asyncio.get_running_loop()
 
         def hold_up(turns_left: int) -> None:
@@ -160,7 +162,7 @@ async def test_a_loop_that_is_held_up_again_and_again_reads_its_replies_before_i
                 loop.call_soon(hold_up, turns_left - 1)
 
         call = asyncio.ensure_future(board.get("k"))
-        loop.call_soon(hold_up, 10)
+        loop.call_soon(hold_up, 5)
         assert await call is None
         await board.close()
 
