@@ -1,5 +1,7 @@
-"""For every test: no example of hypothesis has a time limit, since the machine may be busy; Ctrl-C reaches children."""
+"""For every test: no example of hypothesis has a time limit, since the machine may be busy; Ctrl-C reaches children;
+the garbage collector does not walk through all tests while one of them runs."""
 
+import gc
 import signal
 
 from hypothesis import settings
@@ -11,3 +13,10 @@ settings.load_profile("patient")
 # sends one would wait for ever. A handler of ours becomes the default again in whatever we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests are a pause of half a second whenever one of them makes the collector look at
+    everything: longer than the deadlines that are tested."""
+    gc.collect()
+    gc.freeze()
