@@ -1,25 +1,18 @@
 """A deadline passes by the silence of others, not by the lateness of one's own loop."""
 
 import asyncio
-import time
-from collections.abc import Callable
 
 import pytest
 
 from mesh.wire.deadline import LOOKS_MAX, SECOND_LOOK_MS, Deadline, patience
+from tests.wire.loop_kit import stand_still, turns
 
 
-def stand_still(seconds: float) -> None:
-    until_s = time.monotonic() + seconds
-    while time.monotonic() < until_s:
-        pass
-
-
-def turns(count: int, each: Callable[[], None]) -> None:
-    """Calls it in each of so many turns of the loop that follow."""
-    each()
-    if count > 1:
-        asyncio.get_running_loop().call_soon(turns, count - 1, each)
+async def another(timeout_ms: float) -> None:
+    """Until one that was made now has passed: by then any other of that length would have."""
+    over = asyncio.Event()
+    Deadline(timeout_ms, over.set)
+    await over.wait()
 
 
 async def test_it_passes_once_after_its_time_and_a_second_look() -> None:
@@ -35,7 +28,7 @@ async def test_it_passes_once_after_its_time_and_a_second_look() -> None:
     Deadline(50, end)
     async with asyncio.timeout(10):
         await over.wait()
-    await asyncio.sleep(0.1)
+        await another(50)
     assert len(passed) == 1
     assert passed[0] >= 0.050 + SECOND_LOOK_MS / 1000
 
@@ -44,7 +37,8 @@ async def test_a_cancelled_one_does_not_pass() -> None:
     passed: list[None] = []
     deadline = Deadline(1, lambda: passed.append(None))
     deadline.cancel()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        await another(1)
     assert not passed
 
 

@@ -12,6 +12,7 @@ from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Board
 from mesh.wire.redis import WATCH_PATIENCE_MS, RedisBoard
 from tests.wire.board_kit import within
+from tests.wire.loop_kit import stand_still, turns
 
 SECRET = "s3cr3t-w0rd"
 OPERATIONS: dict[str, Callable[[Board], Awaitable[object]]] = {
@@ -139,9 +140,7 @@ async def test_a_loop_that_was_held_up_reads_its_replies_before_it_gives_up() ->
         call = asyncio.ensure_future(board.get("k"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        hold_up_s = time.monotonic() + 0.2  # the loop stands still, as under a heavy task
-        while time.monotonic() < hold_up_s:
-            pass
+        stand_still(0.2)
         assert await call is None
         await board.close()
 
@@ -152,17 +151,8 @@ async def test_a_loop_that_is_held_up_again_and_again_reads_its_replies_before_i
         board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=50)
         if connected:
             await board.get("k")
-        loop = asyncio.get_running_loop()
-
-        def hold_up(turns_left: int) -> None:
-            until_s = time.monotonic() + 0.06
-            while time.monotonic() < until_s:
-                pass
-            if turns_left:
-                loop.call_soon(hold_up, turns_left - 1)
-
         call = asyncio.ensure_future(board.get("k"))
-        loop.call_soon(hold_up, 5)
+        asyncio.get_running_loop().call_soon(turns, 6, lambda: stand_still(0.06))
         assert await call is None
         await board.close()
 

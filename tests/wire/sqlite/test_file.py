@@ -15,6 +15,7 @@ import pytest
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, LogUnavailable
 from mesh.wire.sqlite import SqliteFile
 from tests.wire.log_kit import until
+from tests.wire.loop_kit import stand_still
 from tests.wire.sqlite.conftest import OpenFile
 
 SCHEMA = ("CREATE TABLE IF NOT EXISTS t (a INTEGER PRIMARY KEY, b)",)
@@ -148,7 +149,7 @@ async def test_a_process_that_stood_still_beyond_a_deadline_writes_before_it_giv
     assert begun.wait(10)
     late = file.submit(insert(1), timeout_ms=100)
     # The loop, too, stands still: the thread comes to the second write when its deadline has passed.
-    time.sleep(0.4)  # noqa: ASYNC251
+    stand_still(0.4)
     await stalled
     await late
     assert held(file) == [1]

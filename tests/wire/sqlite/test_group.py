@@ -14,6 +14,7 @@ from mesh.wire.ports import Commit, TopicSpec
 from mesh.wire.sqlite import SqliteLog, roster
 from mesh.wire.sqlite.group import SqliteMember
 from tests.wire.log_kit import Recorder, append, numbered, partitions_of, resumed, take, until, values
+from tests.wire.loop_kit import stand_still
 
 PLACE = TopicPartition("t", 0)
 SESSION_TIMEOUT_MS = 900
@@ -123,6 +124,20 @@ async def test_the_heartbeat_finds_out_that_its_member_was_expelled(log: SqliteL
     await resumed(member, listener, partitions_of("t", 2))
     await expel(log, member)
     await until(lambda: [what for what, _ in listener.told] == ["assigned", "revoked", "assigned"], "joined again")
+
+
+async def test_a_revocation_is_not_cut_off_for_the_time_in_which_its_own_process_stood_still(log: SqliteLog) -> None:
+    async def slow(_: Sequence[TopicPartition]) -> None:
+        for _turn in range(5):
+            stand_still(0.08)
+            await asyncio.sleep(0)
+
+    old, new = Recorder(slow), Recorder()
+    member = await join(log, old)
+    await resumed(member, old, partitions_of("t", 2))
+    await join(log, new)
+    await until(lambda: len(new.held) == len(old.held) == 1, "a share for both")
+    assert await member.poll(records_max=1, wait_ms=0) == {}
 
 
 async def test_a_revocation_that_does_not_end_is_cut_off_and_all_is_handed_out_anew(log: SqliteLog) -> None:
