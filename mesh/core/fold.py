@@ -30,7 +30,7 @@ from mesh.core.topology import Topology
 
 __all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "dead_record", "finished"]
 
-RULES: Final = 1
+RULES: Final = 2
 """Version of what a fold answers. Raise it with every change of `decide` that gives another state or other effects for
 the same records: what an older version decided is then not folded by this one, a checkpoint stands between them."""
 ENDED_OFFSETS_MAX: Final = 100_000

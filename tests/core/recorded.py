@@ -21,6 +21,8 @@ from tests.core.world import World
 from tests.playbook import shown
 
 FILE = Path(__file__).parent.parent / "data" / "decided.json"
+OLDER = sorted(FILE.parent.glob("decided-rules-*.json"))
+"""Files of earlier rules. Their checkpoints must still load."""
 SEEDS = (3, 11, 29, 40)
 RECORDS_MAX = 60
 
@@ -74,9 +76,9 @@ def record() -> bytes:
     return orjson.dumps({"rules": RULES, "worlds": worlds}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def load() -> tuple[int, list[Recorded]]:
+def load(file: Path = FILE) -> tuple[int, list[Recorded]]:
     """The rules of the file, and its worlds."""
-    told = orjson.loads(FILE.read_bytes())
+    told = orjson.loads(file.read_bytes())
     worlds = []
     for world in told["worlds"]:
         topology = pinned_topology(orjson.dumps(world["topology"]), "0" * 16)

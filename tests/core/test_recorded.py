@@ -1,14 +1,25 @@
 """What was decided once is decided the same for ever, or the rules have another number."""
 
+from pathlib import Path
+
+import pytest
+
 from mesh.core.checkpoint import Loading
 from mesh.core.fold import RULES, Partition
-from tests.core.recorded import Recorded, line, load
+from tests.core.recorded import OLDER, Recorded, line, load
 
 REMEDY = "raise fold.RULES, then record anew: python -m tests.core.recorded"
 
 
 def decided(state: Partition, world: Recorded, begin: int) -> list[list[str]]:
     return [[line(effect) for effect in state.step(stored)] for stored in world.inbox[begin:]]
+
+
+def restored(world: Recorded) -> Partition:
+    loading = Loading()
+    for chunk in world.checkpoint:
+        loading.feed(chunk)
+    return loading.partition(world.topology)
 
 
 def test_the_recording_is_of_these_rules() -> None:
@@ -23,11 +34,18 @@ def test_the_same_inbox_leads_to_the_same_effects_as_when_it_was_recorded() -> N
 
 def test_a_checkpoint_written_by_an_earlier_version_of_the_code_folds_on_as_it_did_then() -> None:
     for world in load()[1]:
-        loading = Loading()
-        for chunk in world.checkpoint:
-            loading.feed(chunk)
-        state = loading.partition(world.topology)
+        state = restored(world)
         assert decided(state, world, world.middle) == world.effects[world.middle :], REMEDY
+
+
+@pytest.mark.parametrize("file", OLDER, ids=lambda file: file.stem)
+def test_a_checkpoint_of_earlier_rules_loads_and_folds_on(file: Path) -> None:
+    rules, worlds = load(file)
+    assert rules < RULES
+    for world in worlds:
+        state = restored(world)
+        assert state.offset == world.middle
+        assert any(decided(state, world, world.middle))
 
 
 def test_the_recording_holds_a_bit_of_everything() -> None:
