@@ -31,7 +31,9 @@ class Deadline:
         self._look_in(self._timeout_s, 1)
 
     def cancel(self) -> None:
+        """Drop the callback: a caller that keeps this deadline, and is kept by its callback, would be a cycle."""
         self._timer.cancel()
+        self._passed = _nothing
 
     def _look_in(self, delay_s: float, number: int) -> None:
         due_s = self._loop.time() + delay_s
@@ -47,7 +49,13 @@ class Deadline:
         elif number == 1 or (now_s - due_s > SECOND_LOOK_MS / 1000 and number < LOOKS_MAX):
             self._look_in(SECOND_LOOK_MS / 1000, number + 1)
         else:
-            self._passed()
+            passed = self._passed
+            self.cancel()
+            passed()
+
+
+def _nothing() -> None:
+    """The callback of a deadline that is over."""
 
 
 @asynccontextmanager

@@ -60,7 +60,10 @@ class Threads:
             self._give_up(job)
             raise
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del job, error  # the traceback holds this frame: a reference back to the error would be a cycle
         return value
 
     def close(self) -> None:
