@@ -104,7 +104,8 @@ def open_board(settings: "Settings", *, beside: Log | None = None) -> Board:
 
 
 def topic_specs(topology: Topology) -> list[TopicSpec]:
-    """Every topic the mesh needs, as it is created. Times of the inbox are append times: the clock of decisions.
+    """Every topic the mesh needs, as it is created. Times are append times: the clock of decisions, and no record is
+    older than its topic's retention when it arrives, whatever time its producer names.
 
     Tasks are kept for a week, as Kafka does by default: nobody reads them again once they are answered. How long
     inbox, outcomes and dead letters are kept is the operator's to say, since recovery and history stand on them.
@@ -121,22 +122,36 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
     kept_by_hand = {**log_time, "retention.ms": "-1", "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
     checkpoints = TopicSpec(topology.checkpoints, partitions, kept_by_hand)
     changes = TopicSpec(topology.board, 1, kept_by_hand)
-    domain = [TopicSpec(rule.name, rule.partitions) for rule in topology.topics.values()]
+    domain = [TopicSpec(rule.name, rule.partitions, log_time) for rule in topology.topics.values()]
     return [*own, *tasks, *shared, checkpoints, changes, *domain]
 
 
 async def check_topics(log: Log, topology: Topology) -> None:
-    """Raise TopicsInvalid naming every topic that is missing or has another number of partitions."""
-    found = await log.topics()
-    problems = [
-        f"{spec.name} is missing"
-        if spec.name not in found
-        else f"{spec.name} has {found[spec.name]} partitions, declared are {spec.partitions}"
-        for spec in topic_specs(topology)
-        if found.get(spec.name) != spec.partitions
+    """Raise TopicsInvalid naming every topic that is missing, has another number of partitions, or lets producers
+    choose the times of its records: Kafka's retention deletes old ones before they are read."""
+    found, specs = await log.topics(), topic_specs(topology)
+    missing = [f"{spec.name} is missing" for spec in specs if spec.name not in found]
+    other = [
+        f"{spec.name} has {found[spec.name]} partitions, declared are {spec.partitions}"
+        for spec in specs
+        if found.get(spec.name, spec.partitions) != spec.partitions
     ]
-    if problems:
-        raise TopicsInvalid(log.url, problems, remedy="`mesh topics create` makes the missing ones")
+    stamped = await log.stamped_by_producers([spec.name for spec in specs if spec.name in found])
+    timed = [f"{name} has message.timestamp.type=CreateTime, expected LogAppendTime" for name in stamped]
+    remedies = [
+        *["`mesh topics create` makes the missing ones"] * bool(missing),
+        *["The number of partitions is frozen: declare what is there, or start with another `prefix`"] * bool(other),
+        *[_set_log_time(log, name) for name in stamped],
+    ]
+    if missing or other or timed:
+        raise TopicsInvalid(log.url, [*missing, *other, *timed], remedy="; ".join(remedies))
+
+
+def _set_log_time(log: Log, topic: str) -> str:
+    """The command that makes a topic bear append times."""
+    brokers = log.url.removeprefix("kafka://")
+    change = "--alter --add-config message.timestamp.type=LogAppendTime"
+    return f"`kafka-configs.sh --bootstrap-server {brokers} --entity-type topics --entity-name {topic} {change}`"
 
 
 def _agent(name: str, run: str, where: str) -> Agent:

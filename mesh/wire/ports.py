@@ -158,6 +158,10 @@ class Log(Protocol):
         """Every topic with its number of partitions."""
         ...
 
+    async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of these topics whose records bear the time that their producer names, not that of the append."""
+        ...
+
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
         """Append all, answer one verdict a record in the same order, when all verdicts are known.
 

@@ -46,6 +46,9 @@ class SimLog:
             self._host, "admin", lambda: {name: len(found) for name, found in self._broker.topics.items()}, where=WHERE
         )
 
+    async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
+        return ()
+
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
         self._world.check()
         verdicts: list[Appended | Refused | None] = [None] * len(records)

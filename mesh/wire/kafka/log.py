@@ -120,6 +120,11 @@ class KafkaLog:
         described = await topics.describe()
         return {name: len(topic.leaders) for name, topic in sorted(described.items()) if not topic.internal}
 
+    async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
+        """See `Log.stamped_by_producers`. Topics whose settings this client may not read are left out."""
+        topics, _ = self._started()
+        return await topics.stamped_by_producers(names)
+
     async def bounds(self, topic: str) -> Mapping[int, Bounds]:
         """See `Log.bounds`."""
         topics, _ = self._started()

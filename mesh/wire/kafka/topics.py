@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import TopicPartition as KafkaPartition
@@ -21,7 +22,10 @@ from mesh.wire.kafka.connection import MEMBER_ROLE, Connection, ended_within
 from mesh.wire.ports import Bounds, Commit, TopicSpec
 
 REPLICAS_MAX = 3
+TIMESTAMP_TYPE = "message.timestamp.type"
+LOG_TIME = "LogAppendTime"
 _READ_UNCOMMITTED = 0
+_NOT_FOR_US = (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError)
 
 
 class Described(NamedTuple):
@@ -130,6 +134,26 @@ class Topics:
                     continue  # A broker that is down misleads nobody.
 
         await self._connection.ask("wait for the leaders of new topics", known)
+
+    async def stamped_by_producers(self, names: Collection[str]) -> list[str]:
+        """Topics with `message.timestamp.type=CreateTime`. Those whose settings we may not read are left out."""
+        wanted = {TIMESTAMP_TYPE: ""}
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in sorted(names)]
+
+        async def look() -> list[str]:
+            found = []
+            for answer in await self._admin.describe_configs(asked):
+                for code, message, _type, name, entries, *_ in answer.resources:
+                    error = errors.for_code(code)
+                    if error in _NOT_FOR_US:
+                        continue
+                    if error is not errors.NoError:
+                        raise error(message)
+                    if any(entry[0] == TIMESTAMP_TYPE and entry[1] != LOG_TIME for entry in entries):
+                        found.append(name)
+            return found
+
+        return await self._connection.ask("read the settings of topics", look) if asked else []
 
     async def bounds(self, topic: str) -> dict[int, Bounds]:
         """Raises NotFound and LogUnavailable."""

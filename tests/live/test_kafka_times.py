@@ -1,0 +1,61 @@
+"""Times on Kafka: whatever time a producer names, a record bears the broker's, and retention counts from there."""
+
+import asyncio
+import secrets
+import time
+
+import pytest
+from confluent_kafka import Producer
+
+from mesh.core.errors import TopicsInvalid
+from mesh.core.language import load
+from mesh.core.record import TopicPartition
+from mesh.core.topology import Topology
+from mesh.wire.kafka import KafkaLog
+from mesh.wire.ports import TopicSpec
+from mesh.wiring import check_topics, topic_specs
+from tests.wire.log_kit import read
+
+pytestmark = pytest.mark.live
+DAY_MS = 86_400_000
+YEAR_2200_MS = 7_258_118_400_000
+
+
+def topology(mark: str) -> Topology:
+    return load(
+        f"""
+mesh: {{name: t{mark}, prefix: t{mark}, inbox: {{partitions: 1}}}}
+topics: {{asks{mark}: {{ingress: ask, partitions: 1}}, answers{mark}: {{egress: answer, partitions: 1}}}}
+agents: {{echo: {{run: "x:y", on: ask, emits: answer}}}}
+"""
+    )
+
+
+async def test_ingress_records_bear_the_time_of_the_broker_whatever_their_producer_says(
+    kafka_log: KafkaLog, kafka_bootstrap: str
+) -> None:
+    mark = secrets.token_hex(4)
+    await kafka_log.create_topics(topic_specs(topology(mark)))
+    producer = Producer({"bootstrap.servers": kafka_bootstrap})
+    now_ms = time.time_ns() // 1_000_000
+    for at_ms in (now_ms - 8 * DAY_MS, now_ms + 2 * 3_600_000, YEAR_2200_MS, 1):
+        producer.produce(f"asks{mark}", b"{}", timestamp=at_ms)
+    assert await asyncio.to_thread(producer.flush, 20) == 0
+    records = await read(kafka_log.reader({TopicPartition(f"asks{mark}", 0): 0}), 4)
+    assert all(abs(record.timestamp - now_ms) < 60_000 for record in records), [r.timestamp for r in records]
+
+
+async def test_a_topic_in_which_producers_choose_the_time_is_named_with_the_command_that_changes_it(
+    kafka_log: KafkaLog, kafka_bootstrap: str
+) -> None:
+    mark = secrets.token_hex(4)
+    mesh = topology(mark)
+    await kafka_log.create_topics([TopicSpec(f"asks{mark}", 1)])
+    await kafka_log.create_topics(topic_specs(mesh))
+    with pytest.raises(TopicsInvalid) as raised:
+        await check_topics(kafka_log, mesh)
+    assert raised.value.problems == (f"asks{mark} has message.timestamp.type=CreateTime, expected LogAppendTime",)
+    assert (
+        f"kafka-configs.sh --bootstrap-server {kafka_bootstrap} --entity-type topics --entity-name asks{mark} "
+        "--alter --add-config message.timestamp.type=LogAppendTime"
+    ) in str(raised.value)
