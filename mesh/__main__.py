@@ -3,6 +3,8 @@
 import sys
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:  # the working directory comes first; it may hold a `queue.py`
+        sys.path.append(sys.path.pop(0))
     try:
         from mesh.cli import main
 

@@ -7,7 +7,6 @@ that ask to end are for the worker to hear.
 """
 
 import asyncio
-import importlib
 import os
 import signal
 import sys
@@ -25,7 +24,8 @@ from mesh.core.errors import BoardUnavailable
 from mesh.core.event import Event
 from mesh.services.worker.function import Function, context_of, failed
 from mesh.settings import Settings
-from mesh.wire.cells import Answered, Order, Unloadable, find, frame, read_frame
+from mesh.wire import imports
+from mesh.wire.cells import Answered, Load, Order, Unloadable, find, frame, read_frame
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Board
 from mesh.wire.threads import Threads
@@ -46,26 +46,31 @@ class Desk:
     def __init__(self, board: Board, say: Callable[[object], None]) -> None:
         self._board, self._say = board, say
         self._agents: dict[str, Agent] = {}
+        self._folders: dict[str, str] = {}
+        """Function → the folder that it was loaded from."""
         self._threads = 0
         """That were there before the first task."""
 
-    async def serve(self, orders: "asyncio.Queue[Order | str]") -> None:
+    async def serve(self, orders: "asyncio.Queue[Order | Load]") -> None:
         """Until the process ends."""
         while True:
             order = await orders.get()
-            if isinstance(order, str):
+            if isinstance(order, Load):
                 self._say(self._load(order))
                 continue
             answer = await self._answer(order)
             _flush()
             self._say(Answered(answer, clean=await self._clean()))
 
-    def _load(self, where: str) -> Unloadable | None:
+    def _load(self, wanted: Load) -> Unloadable | None:
+        folder, where = wanted
         try:
-            if where not in self._agents:
-                importlib.import_module(where.partition(":")[0])
+            if self._folders.get(where) != folder:
+                if folder:
+                    imports.use(folder)
+                imports.load(where.partition(":")[0])
                 function: Any = find(where)
-                self._agents[where] = agent_of(function)
+                self._agents[where], self._folders[where] = agent_of(function), folder
                 self._threads = threading.active_count()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the author's code, which may raise anything
             return Unloadable(f"{type(error).__name__}: {error}")
@@ -126,7 +131,7 @@ def _watch(worker: int) -> None:
 
 
 async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None]) -> None:
-    loop, orders = asyncio.get_running_loop(), asyncio.Queue[Order | str]()
+    loop, orders = asyncio.get_running_loop(), asyncio.Queue[Order | Load]()
 
     def hear() -> None:
         while True:

@@ -153,9 +153,7 @@ def _validated(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Setting
 def _defaults(directory: Path) -> _Source:
     """Where the defaults lie: in the project's folder, if one stands below it."""
     found = _upward(directory, FILE_NAME) or _upward(directory, TOPOLOGY_NAME)
-    if found is None or found.parent == directory:
-        return _Source({}, {})
-    return _Source({"log": EMBEDDED, "topology": TOPOLOGY_NAME}, {}, found.parent)
+    return _Source({"log": EMBEDDED, "topology": TOPOLOGY_NAME}, {}, directory if found is None else found.parent)
 
 
 def _from_flags(flags: Mapping[str, Any]) -> _Source:
@@ -244,12 +242,13 @@ def _upward(directory: Path, name: str) -> Path | None:
 
 
 def _anchored(name: str, value: Any, folder: Path | None, directory: Path) -> Any:
-    """A relative path as seen from the working directory."""
-    if folder is None or folder == directory or not isinstance(value, str):
+    """A path of the embedded file in full, since an agent may change the working directory. The path of the topology
+    as seen from the working directory, as messages show it."""
+    if not isinstance(value, str):
         return value
     if name == "topology":
-        return str(folder / Path(value).expanduser())
+        return value if folder in (None, directory) else str(folder / Path(value).expanduser())
     scheme, colon, path = value.partition(":")
     if name in ("log", "board") and scheme == "sqlite" and path:
-        return scheme + colon + str(folder / Path(path.removeprefix("//")).expanduser())
+        return scheme + colon + str((folder or directory) / Path(path.removeprefix("//")).expanduser())
     return value

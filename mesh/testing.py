@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mesh.client import Mesh, Run
-from mesh.core.agent import describe
+from mesh.core.agent import agent_of
 from mesh.core.language import load
 from mesh.process import Process, running
 from mesh.settings import Settings
@@ -33,7 +33,7 @@ class MeshTest:
         self, topology: str = "topics.yaml", *, agents: Mapping[str, Callable[..., Any]] | None = None
     ) -> None:
         self.topology = load(topology) if "\n" in topology else load_topology(topology)
-        given = {name: describe(function) for name, function in (agents or {}).items()}
+        given = {name: agent_of(function) for name, function in (agents or {}).items()}
         if unknown := set(given) - set(self.topology.agents):
             raise KeyError(
                 f"the topology has no agent {sorted(unknown)[0]!r}; it has {', '.join(self.topology.agents)}"

@@ -1,8 +1,6 @@
 """Where rooms meet: settings → log, board, topology, agents. Used by the command line, the client and the test kit."""
 
-import importlib
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
 from mesh.core.language import load
 from mesh.core.redrive_ledger import ledger_topic
 from mesh.core.topology import Topology
+from mesh.wire import imports
 from mesh.wire.ports import Board, Log, TopicSpec
 
 if TYPE_CHECKING:
@@ -36,16 +35,22 @@ def load_topology(path: str) -> Topology:
 
 def load_agents(topology: Topology) -> Mapping[str, Agent]:
     """Import the functions that topics.yaml names. Raises InvalidInput naming agent, line and what went wrong."""
-    return {name: load_agent(topology, name) for name in topology.agents}
+    load_one = agent_loader(topology)
+    return {name: load_one(name) for name in topology.agents}
 
 
-def load_agent(topology: Topology, name: str) -> Agent:
-    """Import the function of one agent; the folder of topics.yaml is on the import path. Raises InvalidInput."""
-    root = str(Path(topology.path).resolve().parent)
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    spec = topology.agents[name]
-    return _agent(name, spec.run, f"{topology.path}:{spec.line}")
+def agent_loader(topology: Topology) -> Callable[[str], Agent]:
+    """A function that imports the function of one agent, from the folder of topics.yaml. It raises InvalidInput.
+
+    The folder is found here, once, since a module that is imported may change the working directory.
+    """
+    imports.use(str(Path(topology.path).resolve().parent))
+
+    def load_one(name: str) -> Agent:
+        spec = topology.agents[name]
+        return _agent(name, spec.run, f"{topology.path}:{spec.line}")
+
+    return load_one
 
 
 def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
@@ -156,11 +161,14 @@ def _set_log_time(log: Log, topic: str) -> str:
 
 def _agent(name: str, run: str, where: str) -> Agent:
     module_name, _, function_name = run.partition(":")
-    remedy = "The folder of topics.yaml is on the import path; check both names"
+    remedy = "Modules are looked for in the folder of topics.yaml; check both names"
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        function = getattr(imports.load(module_name), function_name)
     except InvalidInput:
         raise
+    except imports.NameTaken as error:
+        what = f"agent {name!r} cannot be imported from {run!r}: {error}"
+        raise InvalidInput(what, code="bad_agent", where=where, remedy=f"Rename {error.file}") from error
     except (Exception, SystemExit) as error:  # importing runs the author's code, which may raise anything
         what = f"agent {name!r} cannot be imported from {run!r}: {_reason(error)}"
         raise InvalidInput(what, code="bad_agent", where=where, remedy=remedy) from error

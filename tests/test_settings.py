@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mesh.core.errors import ConfigInvalid
-from mesh.settings import EMBEDDED, Loaded, Settings, data_folder, load, shown
+from mesh.settings import Loaded, Settings, data_folder, load, shown
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def loaded(here: Path, flags: dict[str, object] | None = None, /, **environ: str
 
 def test_nothing_set_gives_the_defaults(here: Path) -> None:
     found = loaded(here)
-    assert found.settings == Settings()
+    assert found.settings == Settings(log=f"sqlite:{here}/.mesh/mesh.db")
     assert set(found.origins.values()) == {"default"}
 
 
@@ -46,7 +46,7 @@ def test_flags_win_over_environment_over_project_over_user_over_defaults(here: P
 
 def test_what_is_not_given_is_not_set(here: Path) -> None:
     found = loaded(here, {"log": None}, MESH_LOG="", MESH_BOARD="redis://r")
-    assert (found.settings.log, found.origins["log"]) == (EMBEDDED, "default")
+    assert (found.settings.log, found.origins["log"]) == (f"sqlite:{here}/.mesh/mesh.db", "default")
     assert found.origins["board"] == "MESH_BOARD"
 
 
@@ -139,7 +139,7 @@ def test_a_mistake_in_the_environment_names_its_variable(here: Path, environ: di
 def test_variables_of_others_that_only_look_like_ours_are_passed_over(here: Path) -> None:
     kubernetes = {"MESH_PORT": "tcp://10.0.0.1:80", "MESH_SERVICE_HOST": "10.0.0.1", "MESH_KAFKA_SERVICE_PORT": "9092"}
     found = loaded(here, **kubernetes, MESH_LIVE="required")
-    assert found.settings == Settings()
+    assert found.settings == Settings(log=f"sqlite:{here}/.mesh/mesh.db")
     assert set(found.ignored) == {*kubernetes, "MESH_LIVE"}
 
 
@@ -183,13 +183,13 @@ def test_relative_paths_of_a_file_lie_beside_it(here: Path) -> None:
     assert below.log == f"sqlite:{here}/data/m.db"
     assert below.board == f"sqlite:{here}/data/b.db"
     assert below.topology == f"{here}/desk.yaml"
-    assert loaded(here).settings.log == "sqlite:data/m.db"
+    assert loaded(here).settings.log == f"sqlite:{here}/data/m.db"
 
 
 def test_relative_paths_of_flags_and_environment_begin_where_one_stands(here: Path) -> None:
     (here / "mesh.toml").write_text('log = "sqlite:data/m.db"\n')
     found = loaded(here / "src", {"topology": "mine.yaml"}, MESH_LOG="sqlite:mine.db").settings
-    assert (found.log, found.topology) == ("sqlite:mine.db", "mine.yaml")
+    assert (found.log, found.topology) == (f"sqlite:{here}/src/mine.db", "mine.yaml")
 
 
 def test_absolute_paths_and_addresses_stay_as_they_are(here: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +61,18 @@ async def test_an_agent_that_does_not_end_holds_the_end_up_for_a_moment_only() -
             await begun.wait()
         ending = time.monotonic()
     assert time.monotonic() - ending < 8
+
+
+async def test_two_folders_with_agents_modules_of_the_same_name_do_not_meet(tmp_path: Path) -> None:
+    said = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "topics.yaml").write_text(TOPOLOGY.replace("no.such:function", "my_twin:echo"))
+        (folder / "my_twin.py").write_text(
+            f'from mesh import Emit\nasync def echo(ask: dict) -> Emit:\n    return Emit("answer", "{name}")\n'
+        )
+        async with MeshTest(str(folder / "topics.yaml")) as mesh:
+            outcome = await (await mesh.publish("ask", {})).outcome(timeout_s=10)
+            said.append(outcome.results[0].data)
+    assert said == ["first", "second"]

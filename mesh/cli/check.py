@@ -53,11 +53,12 @@ def _told(session: Session, path: str, problems: "tuple[Problem, ...] | list[Pro
 
 def _problems(topology: Topology) -> Iterator[Problem]:
     """What is wrong between topics.yaml and the code."""
-    from mesh.wiring import load_agent
+    from mesh.wiring import agent_loader
 
+    load_one = agent_loader(topology)
     for spec in topology.agents.values():
         try:
-            agent = load_agent(topology, spec.name)
+            agent = load_one(spec.name)
         except InvalidInput as error:
             yield Problem(
                 spec.line,

@@ -21,6 +21,8 @@ BACKOFF_S_MAX = 30.0
 LIVED_S = 30.0
 """A child that lived this long failed for a new reason: its backoff begins anew."""
 DRAIN_EXTRA_S = 10.0
+MAIN = "import os, sys; sys.path[:] = sys.argv.pop(1).split(os.pathsep); from mesh.cli import main; main()"
+"""Not `-m`, which looks for every module in the working directory first. That may hold a file of the same name."""
 
 
 class Children:
@@ -34,10 +36,12 @@ class Children:
         *,
         number: int,
         drain_timeout_ms: int,
+        folder: str,
     ) -> None:
+        """`folder`: the working directory of the children."""
         self._voice = voice
         self._arguments = arguments
-        self._environ = {**os.environ, **environ}
+        self._environ, self._folder = {**os.environ, **environ}, folder
         self.number = number
         """So many there should be."""
         self._drain_s = drain_timeout_ms / 1_000 + DRAIN_EXTRA_S
@@ -109,9 +113,11 @@ class Children:
             told, tells = os.pipe()
             try:
                 child = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "mesh", "up", "worker", "--child", f"{tells}", *self._arguments),
+                    *(sys.executable, "-c", MAIN, os.pathsep.join(sys.path)),
+                    *("up", "worker", "--child", f"{tells}", *self._arguments),
                     stdin=PIPE,
                     env=self._environ,
+                    cwd=self._folder,
                     pass_fds=[tells],
                     start_new_session=True,
                 )

@@ -67,13 +67,13 @@ async def up(
     its lanes), ageThreshold (of its oldest task; default: its timeout), cooldownPeriod (30s), pollingInterval (1s).
     """
     configure(session.screen, service=True)
-    chosen = _chosen(services or [])
+    chosen, folder = _chosen(services or []), os.getcwd()
     agents = _agents(session, agent or [])
     rule = None if autoscale is None else _rule(session, autoscale, workers, chosen)
     voice = Voice(session.screen)
     with Stop(voice.info if child is None else _silent) as stop:
         options: dict[str, Any] = {"workers": workers or 1, "rule": rule, "create_topics": create_topics}
-        host = Host(session, voice, chosen, agents, stop, **options, child=child)
+        host = Host(session, voice, chosen, agents, stop, **options, child=child, folder=folder)
         try:
             await host.run()
             code = stop.code
@@ -111,8 +111,10 @@ class Host:
         rule: "ScalingRule | None",
         create_topics: bool,
         child: int | None,
+        folder: str,
     ) -> None:
-        self._session = session
+        """`folder`: the working directory before any module of an agent was imported."""
+        self._session, self._folder = session, folder
         self._voice = voice
         self._stop = stop
         self._rule = rule
@@ -258,7 +260,8 @@ class Host:
         # By the environment, since everybody may read a command line and a board's address may hold a password.
         environ = {"MESH_LOG": settings.log, "MESH_BOARD": settings.board, "MESH_TOPOLOGY": settings.topology}
         drain_ms = settings.drain_timeout_ms
-        children = Children(self._voice, arguments, environ, number=self._workers, drain_timeout_ms=drain_ms)
+        options: dict[str, Any] = {"number": self._workers, "drain_timeout_ms": drain_ms, "folder": self._folder}
+        children = Children(self._voice, arguments, environ, **options)
         self._stop.last_acts.append(children.kill)
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(self._tell_all_ready(children))

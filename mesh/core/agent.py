@@ -14,7 +14,7 @@ why). Nothing here knows topics: topics.yaml wires, `mesh check` compares.
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -116,12 +116,12 @@ def agent(function: F) -> F:
 
 
 def agent_of(function: Callable[..., Any]) -> Agent:
-    """As it was marked, or described now. Raises InvalidInput (`bad_agent`).
+    """As it was marked, or described now, with every annotation resolved. Raises InvalidInput (`bad_agent`).
 
     What wraps a marked function looks marked (functools.wraps copies that), and is another function.
     """
     found = getattr(function, "__mesh_agent__", None)
-    return found if isinstance(found, Agent) and found.function is function else describe(function)
+    return _complete(found if isinstance(found, Agent) and found.function is function else describe(function))
 
 
 def describe(function: Callable[..., Any]) -> Agent:
@@ -165,6 +165,29 @@ def describe(function: Callable[..., Any]) -> Agent:
         raise _bad(where, f"{names} both take {twice!r}", "one parameter a type", "Give each its own payload type")
     emits = None if returns is None else _emitted(returns)
     return Agent(function, tuple(parameters), context, emits, inspect.iscoroutinefunction(function), where)
+
+
+def _complete(agent: Agent) -> Agent:
+    """Resolve names in payload types that their modules had not defined yet when the function was described."""
+    try:
+        for adapter in (adapter for parameter in agent.parameters for adapter in parameter.adapters.values()):
+            if not adapter.pydantic_complete:
+                adapter.rebuild(raise_errors=True)
+        for model in _models(typing.get_type_hints(agent.function).get("return")):
+            if not model.__pydantic_complete__:
+                model.model_rebuild()
+    except (NameError, PydanticUserError) as error:
+        text = f"an annotation of a payload type cannot be resolved: {str(error).splitlines()[0]}"
+        raise _bad(agent.where, text, "a name of the module", "Define or import it, or correct its name") from error
+    return agent
+
+
+def _models(hint: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation names."""
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        yield hint
+    for inner in typing.get_args(hint):
+        yield from _models(inner)
 
 
 def members(hint: Any) -> Sequence[Any]:

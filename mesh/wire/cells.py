@@ -22,6 +22,7 @@ from mesh.core.chaos import Break
 from mesh.core.event import Event
 from mesh.core.mirror import Change
 from mesh.core.topology import AgentSpec
+from mesh.wire import imports
 from mesh.wire.diagnostics import diagnostics
 
 CELLS_MAX = 8
@@ -44,6 +45,13 @@ class Order(NamedTuple):
     where: str
     task: Event
     broken: Break | None
+
+
+class Load(NamedTuple):
+    """The function that a cell is to load next. `folder`: of its module, if `mesh.wire.imports` loaded that here."""
+
+    folder: str
+    where: str
 
 
 class CellDied(Exception):
@@ -255,7 +263,7 @@ class _CellProcess:
 
     async def load(self, where: str) -> None:
         """Returns when the function can be called there. Raises CellDied, NotLoaded."""
-        answer = await self._ask(where, None)
+        answer = await self._ask(Load(imports.home(where.partition(":")[0]), where), None)
         if isinstance(answer, Unloadable):
             self.fit = False  # it ends
             raise NotLoaded(answer.reason)

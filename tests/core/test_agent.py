@@ -196,6 +196,42 @@ def test_a_parameter_with_a_default_is_not_required() -> None:
     assert [p.required for p in describe(optional).parameters] == [True, False]
 
 
+class Tree(Payload, type="tree.grown"):
+    below: Optional["Twig"] = None
+
+
+class Misspelt(Payload, type="tree.felled"):
+    below: Optional["Twgi"] = None  # type: ignore[name-defined]  # noqa: F821
+
+
+@agent
+async def grow(tree: Tree) -> None: ...
+
+
+async def fell(tree: Misspelt) -> None: ...
+
+
+async def plant(tree: Tree) -> list[Misspelt]:
+    return []
+
+
+class Twig(BaseModel):
+    length: int
+
+
+def test_a_payload_may_name_what_its_module_defines_further_down() -> None:
+    (parameter,) = agent_of(grow).parameters
+    found = parameter.adapters["tree.grown"].validate_json(b'{"below": {"length": 3}}')
+    assert found.below == Twig(length=3)
+
+
+@pytest.mark.parametrize("function", [fell, plant])
+def test_a_payload_that_names_what_its_module_does_not_define_is_refused(function: Any) -> None:
+    with pytest.raises(InvalidInput, match="'Twgi' is not defined") as caught:
+        agent_of(function)
+    assert caught.value.code == "bad_agent"
+
+
 # --------------------------------------------------------------------------------------------------- bad signatures
 
 
