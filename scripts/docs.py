@@ -286,7 +286,11 @@ def _told(record: NewRecord) -> str:
 
 def _topics() -> Iterable[Sequence[str]]:
     yield f"`{MESH.inbox}`", "run id", "everything that happens to runs: the only input of the orchestrator"
-    yield f"`{MESH.tasks('<agent>')}`", "the agent's `key:` field, else the run id", "tasks, one topic an agent"
+    yield (
+        f"`{MESH.tasks('<agent>')}`",
+        "the agent's `key:` field (the run id where the payload lacks it); the task id where it has no `key:`",
+        "tasks, one topic an agent",
+    )
     yield f"`{MESH.outcomes}`", "run id", "how runs ended; requests that opened none"
     yield f"`{MESH.dead}`", "that of the record", "what failed for good, with the reason"
     yield (

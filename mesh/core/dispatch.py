@@ -220,7 +220,7 @@ def publish(
         run.tracestate,
     )
     path = topology.agents[task.agent].key
-    return PublishTask(event, run.id.encode() if path is None else _ordering_key(path, event))
+    return PublishTask(event, task.id.encode() if path is None else _ordering_key(path, event))
 
 
 def wait(run: Run, task: Task, event: Event, due_ms: int) -> Schedule:

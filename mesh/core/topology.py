@@ -71,7 +71,7 @@ class AgentSpec:
     cache_ms: int | None = None
     """How long answers are kept on the board, for a task that is delivered again; None: not at all."""
     key: str | None = None
-    """Path of the payload field that orders this agent's tasks; None: the run id."""
+    """Path of the payload field that orders this agent's tasks; None: they have no order."""
     reserve_usd_micros: int = 0
     reserve_tokens: int = 0
     cyclic: bool = False

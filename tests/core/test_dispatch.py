@@ -8,12 +8,17 @@ from mesh.core.effect import PublishEvent, PublishTask
 from mesh.core.event import JSON, Event
 from mesh.core.topology import Limits
 from tests.builders import agent, topology
-from tests.playbook import Playbook, dead, ended, leaves, requested, succeeded, task
+from tests.playbook import Playbook, dead, due, ended, failed, leaves, requested, retry, succeeded, task
 
 
 def published(play: Playbook) -> list[Event]:
     """The events of the last step's tasks."""
     return [effect.event for effect in play.effects if isinstance(effect, PublishTask)]
+
+
+def keys(play: Playbook) -> list[bytes]:
+    """The keys of the last step's tasks."""
+    return [effect.key for effect in play.effects if isinstance(effect, PublishTask)]
 
 
 # ----------------------------------------------------------------------------------------------------------- conditions
@@ -38,10 +43,21 @@ def test_a_request_that_no_condition_lets_in_completes_at_once() -> None:
 # ---------------------------------------------------------------------------------------------------- ordering and keys
 
 
-def test_a_task_is_ordered_by_its_run_or_by_the_field_that_its_agent_declares() -> None:
+def test_a_task_is_keyed_by_its_id_or_by_the_field_that_its_agent_declares() -> None:
     play = Playbook(topology(one="ask ->", two=agent("ask ->", key="customer.id"), three=agent("ask ->", key="n")))
     payload = {"customer": {"id": "c-7"}, "n": 3}
-    play.on(requested(payload=payload), task("one", key=b"run-1"), task("two", key=b"c-7"), task("three", key=b"3"))
+    play.on(requested(payload=payload), task("one"), task("two", key=b"c-7"), task("three", key=b"3"))
+    assert keys(play)[0] == published(play)[0].task_id.encode()
+
+
+def test_tasks_of_one_answer_have_keys_of_their_own_and_a_retry_keeps_that_of_its_task() -> None:
+    play = Playbook(topology(split="ask -> part", work="part ->")).on(requested(), task("split"))
+    play.on(succeeded("split", ("part", 1), ("part", 2)), task("work"), task("work"))
+    first, second = keys(play)
+    assert first != second
+    play.on(failed("work"), retry())
+    play.on(due("work"), task("work", attempt=2))
+    assert keys(play) == [first]
 
 
 @pytest.mark.parametrize(("value", "key"), [("ä", "ä".encode()), ("", b""), (7, b"7"), (1.5, b"1.5"), (True, b"true")])
