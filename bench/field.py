@@ -71,7 +71,7 @@ class Setup:
             try:
                 await log.create_topics(topic_specs(topology))
                 mesh = Mesh(log, topology)
-                yield Field(log, topology, mesh, urls, open_board(settings))
+                yield Field(log, topology, mesh, urls, open_board(settings, topology.prefix))
                 await mesh.close()
             finally:
                 await log.close()

@@ -142,7 +142,7 @@ async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None
             loop.call_soon_threadsafe(orders.put_nowait, order)
 
     threading.Thread(target=hear, name="orders", daemon=True).start()
-    board = open_board(settings)
+    board = open_board(settings, settings.board_prefix)
     with suppress(BoardUnavailable):  # an agent's calls of it will fail, as they would in its worker
         await board.start()
     try:

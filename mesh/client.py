@@ -35,7 +35,9 @@ from mesh.core.strict import Flaw
 from mesh.core.topology import Topology
 from mesh.settings import Settings
 from mesh.settings import load as load_settings
+from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Appended, Log, Reader, Refused
+from mesh.wire.topologies import expect_own_log
 from mesh.wire.waits import Answer, Waits
 from mesh.wiring import load_topology, open_log
 
@@ -114,12 +116,16 @@ class Mesh:
     @classmethod
     @asynccontextmanager
     async def connect(cls, settings: Settings | None = None, **flags: Any) -> AsyncIterator["Mesh"]:
-        """Open the log that settings, environment or `flags` (`log=…`, `topology=…`) name, and close it at the end."""
+        """Open the log that settings, environment or `flags` (`log=…`, `topology=…`) name, and close it at the end.
+
+        Raises ForeignLog if it is another mesh's.
+        """
         settings = settings or load_settings(flags).settings
         log = open_log(settings, client="mesh-client")
         await log.start()
         mesh = cls(log, load_topology(settings.topology))
         try:
+            await expect_own_log(log, mesh.topology, SystemClock())
             yield mesh
         finally:
             await mesh.close()

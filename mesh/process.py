@@ -21,6 +21,7 @@ from mesh.wire.cells import CellProcesses, Cells
 from mesh.wire.clock import SystemClock
 from mesh.wire.mirror import BoardKeeper, is_mirrored
 from mesh.wire.ports import Board, Clock, Log
+from mesh.wire.topologies import Topologies
 from mesh.wiring import topic_specs
 
 SERVICES = ("intake", "orchestrator", "worker")
@@ -67,11 +68,12 @@ class Process:
                 strays_max=settings.strays_max,
                 holder=name,
                 away=away,
-                cells=cells or CellProcesses(settings),
+                cells=cells or CellProcesses(_with_prefix(settings, topology)),
                 **options,
             )
             if is_mirrored(log, board):
                 self.keeper = BoardKeeper(log, board, topology, clock)
+        self._topologies = Topologies(log, topology, clock)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -80,8 +82,10 @@ class Process:
 
     async def run(self) -> None:
         """Run until `stop`. An error of one service ends the others and is raised; a worker that is spent lets the
-        others end in good order before."""
+        others end in good order before. Raises ForeignLog if the log is another mesh's."""
         spent: list[WorkerSpent] = []
+        if self.orchestrator is None:  # which keeps it itself
+            await self._topologies.keep()
         async with asyncio.TaskGroup() as group:
             for service in (self.orchestrator, self.intake, self.keeper):
                 if service is not None:
@@ -112,6 +116,11 @@ class Process:
             await self.intake.ready.wait()
         if self.worker is not None:
             await self.worker.wait_ready()
+
+
+def _with_prefix(settings: Settings, topology: Topology) -> Settings:
+    """Settings for a process that has no topology: they name the prefix of the board's keys."""
+    return settings.model_copy(update={"board_prefix": settings.board_prefix or topology.prefix})
 
 
 async def _told(service: Coroutine[Any, Any, None], name: str) -> None:

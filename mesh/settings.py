@@ -39,6 +39,11 @@ class Settings(BaseModel):
 
     log: str = Field(EMBEDDED, description="where the log is: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]")
     board: str = Field("", description="where the board is: sqlite:PATH or redis://HOST:PORT/DB; unset: the log's file")
+    board_prefix: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9._-]{1,64})?$",
+        description="beginning of the board's keys in its store, letters, digits, . _ -; unset: the mesh's prefix",
+    )
     topology: str = Field(TOPOLOGY_NAME, description="the mesh itself: topics, agents, limits")
     kafka: dict[str, str] = Field(default_factory=dict, description="TLS and SASL settings, with aiokafka's names")
     synchronous: Literal["NORMAL", "FULL"] = Field(

@@ -53,7 +53,7 @@ class MeshTest:
             drain_timeout_ms=DRAIN_TIMEOUT_MS,
         )
         self.log = open_log(settings)
-        self.board = open_board(settings, beside=self.log)
+        self.board = open_board(settings, self.topology.prefix, beside=self.log)
         await self.log.start()
         self._exits.push_async_callback(self.log.close)
         await self.board.start()

@@ -83,9 +83,12 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
     )
 
 
-def open_board(settings: "Settings", *, beside: Log | None = None) -> Board:
-    """The board that the settings name, not yet started; with the embedded log it lies in the same file. `beside`: the
-    log of this process; if it is that file, both share one writer and one set of connections."""
+def open_board(settings: "Settings", prefix: str, *, beside: Log | None = None) -> Board:
+    """The board that the settings name, not yet started; with the embedded log it lies in the same file.
+
+    `prefix`: of the mesh; its keys begin with it, unless the setting `board_prefix` names another. `beside`: the log of
+    this process; if it is that file, both share one writer and one set of connections."""
+    prefix = settings.board_prefix or prefix
     url = settings.board or (settings.log if settings.log.startswith("sqlite:") else "")
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite":
@@ -95,11 +98,12 @@ def open_board(settings: "Settings", *, beside: Log | None = None) -> Board:
         file: Path | SqliteFile = path
         if isinstance(beside, SqliteLog) and beside.file.path.resolve() == path.resolve():
             file = beside.file
-        return SqliteBoard(file, synchronous=settings.synchronous, timeout_ms=settings.board_timeout_ms)
+        timeout_ms = settings.board_timeout_ms
+        return SqliteBoard(file, prefix=prefix, synchronous=settings.synchronous, timeout_ms=timeout_ms)
     if scheme in ("redis", "rediss", "unix"):
         from mesh.wire.redis import RedisBoard
 
-        return RedisBoard(url, timeout_ms=settings.board_timeout_ms)
+        return RedisBoard(url, prefix=prefix, timeout_ms=settings.board_timeout_ms)
     raise ConfigInvalid(
         "no board is set" if not url else f"no board is known by {scheme!r}",
         where="setting 'board'",

@@ -46,8 +46,10 @@ payload untouched in the value. Structured mode is read everywhere and written n
 
 $topics
 
-The prefix `mesh` can be changed in topics.yaml. The number of partitions of the inbox is frozen when it is made. The
-partition of a key is murmur2 of it, as in Kafka's Java client.
+`mesh` stands for the prefix: the name of the mesh, unless topics.yaml has a line `prefix:` below `mesh:`. Consumer
+groups and the keys of the board begin with it, too. The first topology on mesh.topologies names the mesh to which the
+topics of this prefix belong; a process of a mesh of another name refuses to start (`foreign_log`). The number of
+partitions of the inbox is frozen when it is made. The partition of a key is murmur2 of it, as in Kafka's Java client.
 
 ## Headers
 

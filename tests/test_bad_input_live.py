@@ -17,6 +17,7 @@ from tests.bad_inputs import ANSWER_ROWS, INBOX_ROWS, INGRESS_ROWS, TASK_ROWS, R
 DESK = """
 mesh:
   name: desk
+  prefix: mesh
   inbox: {partitions: 1}
   limits: {payload_max: 1000B, state_max: 2500B, fanout_max: 3, tasks_max: 5}
 topics:

@@ -16,7 +16,7 @@ from mesh.testing import MeshTest
 from mesh.wire.ports import Appended, Bounds, Log, Refused
 
 TOPOLOGY = """
-mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s, payload_max: 4KB}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}, limits: {deadline: 20s, payload_max: 4KB}}
 topics:
   asks: {ingress: ask, id: id, partitions: 2}
   answers: {egress: answer, partitions: 2}

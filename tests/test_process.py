@@ -18,10 +18,10 @@ from mesh.wire.clock import SystemClock
 from mesh.wire.mirror import read_mirror
 from mesh.wire.ports import TopicSpec
 from mesh.wire.sqlite import SqliteBoard
-from mesh.wiring import open_board, open_log
+from mesh.wiring import open_board, open_log, topic_specs
 
 TOPOLOGY = load("""
-mesh: {name: t, inbox: {partitions: 2}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}}
 topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
 agents: {echo: {run: "x:y", on: ask, emits: answer}}
 """)
@@ -58,6 +58,7 @@ async def test_a_service_that_is_cancelled_from_within_is_an_error_and_no_silent
     settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}")
     log = open_log(settings)
     await log.start()
+    await log.create_topics(topic_specs(TOPOLOGY))
     process = Process(log, TOPOLOGY, settings, services=[])
     process.intake = CutShort(log, TOPOLOGY)
     async with asyncio.timeout(10):
@@ -92,7 +93,7 @@ def test_the_collector_is_calmed_and_still_collects(collector: None) -> None:
 
 async def test_a_board_elsewhere_is_watched_over_where_agents_run(tmp_path: Path) -> None:
     settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}")
-    log, beside, elsewhere = open_log(settings), open_board(settings), SqliteBoard(tmp_path / "board.db")
+    log, beside, elsewhere = open_log(settings), open_board(settings, "mesh"), SqliteBoard(tmp_path / "board.db")
 
     async def echo(ask: dict[str, int]) -> dict[str, int]:
         return ask

@@ -17,7 +17,7 @@ from mesh.wire.ports import Bounds, Commit, Log, Reader
 from tests.services.conftest import read_until
 
 TOPOLOGY = """
-mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}, limits: {deadline: 20s}}
 topics:
   asks: {ingress: ask, id: id}
   answers: {egress: answer}

@@ -11,7 +11,7 @@ from mesh import Emit
 from mesh.testing import MeshTest
 
 TOPOLOGY = """
-mesh: {name: t, inbox: {partitions: 2}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}}
 topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
 agents: {echo: {run: "no.such:function", on: ask, emits: answer, retry: {attempts: 1}}}
 """

@@ -14,7 +14,7 @@ from mesh.wire.sqlite import SqliteLog
 from mesh.wiring import check_topics, load_agents, load_topology, open_board, open_log, topic_specs
 
 TEXT = """
-mesh: {{name: t, inbox: {{partitions: 2}}}}
+mesh: {{name: t, prefix: mesh, inbox: {{partitions: 2}}}}
 topics: {{asks: {{ingress: ask, partitions: 1}}, answers: {{egress: answer, partitions: 1}}}}
 agents: {{echo: {{run: "{run}", on: ask, emits: answer}}}}
 """
@@ -24,12 +24,12 @@ def test_an_unknown_log_or_board_names_what_is_known() -> None:
     with pytest.raises(ConfigInvalid, match="sqlite:PATH or kafka://HOST:PORT"):
         open_log(Settings(log="nats://x"))
     with pytest.raises(ConfigInvalid, match="redis://HOST:PORT"):
-        open_board(Settings(board="memcached://x"))
+        open_board(Settings(board="memcached://x"), "mesh")
 
 
 def test_with_kafka_the_board_has_no_default() -> None:
     with pytest.raises(ConfigInvalid, match="MESH_BOARD"):
-        open_board(Settings(log="kafka://127.0.0.1:9092"))
+        open_board(Settings(log="kafka://127.0.0.1:9092"), "mesh")
 
 
 def test_a_missing_topology_is_named() -> None:
@@ -62,7 +62,7 @@ async def test_the_embedded_board_shares_the_file_of_the_log_beside_it(tmp_path:
     log = open_log(settings)
     await log.start()
     threads = threading.active_count()
-    board, alone = open_board(settings, beside=log), open_board(settings)
+    board, alone = open_board(settings, "mesh", beside=log), open_board(settings, "mesh")
     await board.start()
     assert threading.active_count() == threads
     await alone.start()
@@ -76,7 +76,7 @@ async def test_the_embedded_board_shares_the_file_of_the_log_beside_it(tmp_path:
 
 async def test_a_board_elsewhere_does_not_share_the_file_of_the_log(tmp_path: Path) -> None:
     settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}", board=f"sqlite:{tmp_path / 'board.db'}")
-    assert open_board(settings, beside=open_log(settings)).url == f"sqlite:{tmp_path / 'board.db'}"
+    assert open_board(settings, "mesh", beside=open_log(settings)).url == f"sqlite:{tmp_path / 'board.db'}"
 
 
 async def test_the_embedded_board_has_the_deadline_that_was_set(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_the_embedded_board_has_the_deadline_that_was_set(tmp_path: Path) 
     log = open_log(settings)
     await log.start()
     assert isinstance(log, SqliteLog)
-    board = open_board(settings, beside=log)
+    board = open_board(settings, "mesh", beside=log)
     await board.start()
     begun, blocking = threading.Event(), threading.Event()
 

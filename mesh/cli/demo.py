@@ -220,7 +220,7 @@ async def _mesh(session: Session) -> "AsyncIterator[tuple[Path, Mesh]]":
     _leave_settings(folder, session.topology.path)
     async with AsyncExitStack() as exits:
         log = open_log(settings)
-        board = open_board(settings, beside=log)
+        board = open_board(settings, session.topology.prefix, beside=log)
         await log.start()
         exits.push_async_callback(log.close)
         await board.start()

@@ -74,7 +74,12 @@ class Session:
 
     @asynccontextmanager
     async def log(self, *, create: bool = False) -> AsyncIterator["Log"]:
-        """The log, started, and closed afterwards. An embedded file that is not there is made only with `create`."""
+        """The log, started, and closed afterwards. An embedded file that is not there is made only with `create`.
+
+        Raises ForeignLog if it is another mesh's.
+        """
+        from mesh.wire.clock import SystemClock
+        from mesh.wire.topologies import expect_own_log
         from mesh.wiring import open_log
 
         if not create:
@@ -82,6 +87,7 @@ class Session:
         log = open_log(self.settings, client="mesh-cli")
         await log.start()
         try:
+            await expect_own_log(log, self.topology, SystemClock())
             yield log
         finally:
             await log.close()
@@ -93,7 +99,7 @@ class Session:
 
         if not create:
             _expect_file(self.settings.board or self.settings.log)
-        board = open_board(self.settings)
+        board = open_board(self.settings, self.topology.prefix)
         await board.start()
         try:
             yield board

@@ -227,7 +227,7 @@ class Host:
         """The board; progress never depends on Redis, so the worker runs without it and its board calls fail."""
         from mesh.wiring import open_board
 
-        board = open_board(self._session.settings, beside=log)
+        board = open_board(self._session.settings, self._session.topology.prefix, beside=log)
         exits.push_async_callback(board.close)
         try:
             await board.start()

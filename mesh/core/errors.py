@@ -52,6 +52,12 @@ class ConfigInvalid(MeshError):
     exit_code = 2
 
 
+class ForeignLog(ConfigInvalid):
+    """The topics with this prefix belong to a mesh of another name."""
+
+    code = "foreign_log"
+
+
 class Problem(NamedTuple):
     """One finding in a file: where it is, what is wrong, what to do."""
 

@@ -97,13 +97,14 @@ class _Declarations(Reader):
     def mesh(self, node: Node | None) -> Topology:
         fields = self.fields("mesh", node, MESH_WORDS)
         inbox = self.fields("mesh.inbox", fields.get("inbox"), ("partitions",))
+        name: str = self.value(fields, "mesh", "name", mesh_name, "mesh")
         return Topology(
-            name=self.value(fields, "mesh", "name", mesh_name, "mesh"),
+            name=name,
             digest="",
             limits=self.limits(fields.get("limits")),
             agents={},
             topics={},
-            prefix=self.value(fields, "mesh", "prefix", prefix, "mesh"),
+            prefix=self.value(fields, "mesh", "prefix", prefix, name),
             inbox_partitions=self.value(inbox, "mesh.inbox", "partitions", whole(1, PARTITIONS_MAX), 6),
             chaos=self.value(fields, "mesh", "chaos", flag, False),
         )
@@ -293,8 +294,8 @@ agent_name = _name(
     "Choose such a name, like order-check",
 )
 mesh_name = _name(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
-    "a name of 1 to 64 characters out of A-Z a-z 0-9 . _ -",
+    r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?",
+    "a name of 1 to 64 characters out of A-Z a-z 0-9 . _ -, not ending in a dot",
     "Choose such a name, like order-desk",
 )
 prefix = _name(

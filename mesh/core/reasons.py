@@ -203,6 +203,11 @@ REASONS: Final[dict[str, Reason]] = {
     "config_invalid": Reason(
         "a setting is unknown, malformed or contradicts another", _CALL, "`mesh config show --origin`"
     ),
+    "foreign_log": Reason(
+        "the topics with this prefix belong to another mesh",
+        _CALL,
+        "write another `prefix` in topics.yaml, or name another log",
+    ),
     "topology_invalid": Reason(
         "topics.yaml was refused", _CALL, "mend the lines it names; `mesh check` shows them all"
     ),

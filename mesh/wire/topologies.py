@@ -1,16 +1,23 @@
-"""mesh.topologies: every topology under which runs were opened, by digest. One partition, compacted, never emptied."""
+"""mesh.topologies: every topology under which runs were opened, by digest. One partition, compacted, never emptied.
+
+Its first record says to which mesh the topics of this prefix belong. A process of another mesh refuses to start.
+"""
 
 from collections.abc import Collection
 from contextlib import aclosing
+from typing import Final
 
-from mesh.core.errors import LogUnavailable, NotRestorable
-from mesh.core.pin import pinned_bytes, pinned_topology
+from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
+from mesh.core.kept import Kept
+from mesh.core.pin import pinned_bytes
 from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import Appended, Clock, Log
 from mesh.wire.span import read_span
 
+FORMER_PREFIX: Final = "mesh"
+"""The default prefix before it became the name of the mesh."""
 _log = diagnostics("topologies")
 
 
@@ -22,17 +29,15 @@ class Topologies:
         self._clock = clock
         self._topic = current.topologies
         self._current = current
-        self._found = {current.digest: current}
+        self._kept = Kept()
         self._read = 0
         """Offset up to which the topic was read."""
 
     async def keep(self) -> None:
-        """Put the current one there, if it is not. Raises LogUnavailable."""
-        self._found.pop(self._current.digest)
+        """Put the current one there, if it is not. Raises ForeignLog, LogUnavailable."""
         await self._follow()
-        there = self._current.digest in self._found
-        self._found[self._current.digest] = self._current
-        if there:
+        self._expect_owner()
+        if self._current.digest in self._kept.topologies:
             return
         record = NewRecord(self._topic, self._current.digest.encode(), pinned_bytes(self._current), (), 0)
         (verdict,) = await self._log.append([record])
@@ -42,31 +47,81 @@ class Topologies:
                 where=f"{self._log.url} {self._topic}",
                 remedy="Grant the right to write to it, or raise its max.message.bytes",
             )
+        await self._follow()
+        self._expect_owner()  # of two meshes that start at the same time on an empty topic, the first record decides
 
     async def find(self, digests: Collection[str]) -> dict[str, Topology]:
         """Topologies by digest. Raises NotRestorable naming those that are not there, LogUnavailable."""
-        if not self._found.keys() >= set(digests):
+        known = {self._current.digest: self._current}
+        if not (self._kept.topologies | known).keys() >= set(digests):
             await self._follow()
-        missing = sorted(set(digests) - self._found.keys())
+        known = self._kept.topologies | known
+        missing = sorted(set(digests) - known.keys())
         if missing:
             raise NotRestorable(
                 f"topology {', '.join(missing)} is not kept, and runs were opened under it",
                 where=f"{self._log.url} {self._topic}",
                 remedy="Start once with the topics.yaml that has this digest (`mesh check` prints it)",
             )
-        return {digest: self._found[digest] for digest in sorted(digests)}
+        return {digest: known[digest] for digest in sorted(digests)}
 
     async def _follow(self) -> None:
         """Read what was added since the last time."""
-        bounds = (await self._log.bounds(self._topic))[0]
-        start = max(self._read, bounds.start)
-        place = TopicPartition(self._topic, 0)
-        async with aclosing(read_span(self._log, self._clock, place, start, bounds.end)) as span:
-            async for records in span:
-                for record in records:
-                    digest = (record.key or b"").decode("utf-8", "replace")
-                    try:
-                        self._found.setdefault(digest, pinned_topology(record.value or b"", digest))
-                    except ValueError as error:
-                        _log.warning("a kept topology cannot be read", digest=digest, reason=str(error))
-        self._read = bounds.end
+        before = set(self._kept.unreadable)
+        self._read = await _fold(self._log, self._clock, self._topic, self._kept, self._read)
+        for digest in self._kept.unreadable.keys() - before:
+            _log.warning("a kept topology cannot be read", digest=digest, reason=self._kept.unreadable[digest])
+
+    def _expect_owner(self) -> None:
+        if self._kept.owner not in ("", self._current.name):
+            raise _foreign(self._log, self._current, self._kept.owner)
+
+
+async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
+    """Raise ForeignLog if the topics of this prefix belong to a mesh of another name, LogUnavailable.
+
+    Raise it also if the mesh has data under the former default prefix and none under its name: the line that keeps
+    using them is missing in topics.yaml then.
+    """
+    there = await log.topics()
+    owner = await _owner(log, topology.topologies, clock) if topology.topologies in there else ""
+    if owner not in ("", topology.name):
+        raise _foreign(log, topology, owner)
+    former = f"{FORMER_PREFIX}.topologies"
+    if owner or topology.prefix != topology.name or topology.topologies == former or former not in there:
+        return
+    if await _owner(log, former, clock) == topology.name:
+        raise ForeignLog(
+            f"the data of mesh {topology.name!r} lie under the prefix {FORMER_PREFIX!r}, which was the default before",
+            where=f"{log.url} {former}",
+            expected=f"`prefix: {FORMER_PREFIX}` below `mesh:` in {topology.path}",
+            got="no prefix, so that of the name",
+            remedy=f"Add that line to keep them; to begin anew, write a prefix other than {topology.name!r}",
+        )
+
+
+async def _owner(log: Log, topic: str, clock: Clock) -> str:
+    kept = Kept()
+    await _fold(log, clock, topic, kept, 0)
+    return kept.owner
+
+
+async def _fold(log: Log, clock: Clock, topic: str, kept: Kept, start: int) -> int:
+    """Fold the records from an offset on; answers the offset up to which it was read."""
+    bounds = (await log.bounds(topic))[0]
+    place = TopicPartition(topic, 0)
+    async with aclosing(read_span(log, clock, place, max(start, bounds.start), bounds.end)) as span:
+        async for records in span:
+            for record in records:
+                kept.take(record)
+    return bounds.end
+
+
+def _foreign(log: Log, topology: Topology, owner: str) -> ForeignLog:
+    return ForeignLog(
+        f"the topics with the prefix {topology.prefix!r} belong to mesh {owner!r}",
+        where=f"{log.url} {topology.topologies}",
+        expected=f"mesh {owner!r}",
+        got=f"mesh {topology.name!r} of {topology.path}",
+        remedy="Write another `prefix` below `mesh:`, or name another log (--log, MESH_LOG)",
+    )

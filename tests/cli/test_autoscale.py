@@ -19,7 +19,7 @@ from tests.cli.conftest import Background, Cli, Terminal, until
 from tests.wire.log_kit import until as happens
 
 TOPICS = """
-mesh: {name: t, inbox: {partitions: 4}, limits: {deadline: 120s}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 4}, limits: {deadline: 120s}}
 topics:
   asks: {ingress: ask, id: id, partitions: 4}
   answers: {egress: answer, partitions: 4}

@@ -7,6 +7,7 @@ from tests.cli.conftest import Cli
 MISTAKES = """\
 mesh:
   name: desk
+  prefix: mesh
   limits: {depth_mx: 6, deadline: 30}
 topics:
   hellos: {ingress: hello, partitions: none}

@@ -12,7 +12,7 @@ from tests.cli.conftest import Background, Cli, until
 WITHIN_S = 1.0
 TASKS = 600
 TOPICS = """
-mesh: {name: t, inbox: {partitions: 4}, limits: {deadline: 120s}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 4}, limits: {deadline: 120s}}
 topics:
   asks: {ingress: ask, id: id, partitions: 4}
   naps: {ingress: nap, id: id, partitions: 4}

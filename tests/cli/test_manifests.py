@@ -252,7 +252,7 @@ def test_names_are_such_as_kubernetes_takes_and_different_agents_have_different_
     long = [object_name("Desk.One", "worker", "a" * 63 + end) for end in ("a", "b")]
     assert len(set(long)) == 2
     assert all(len(name) <= NAME_CHARS_MAX and name.replace("-", "").isalnum() for name in long)
-    twins = "mesh: {name: m}\ntopics: {in: {ingress: a.b}}\nagents:\n" + "".join(
+    twins = "mesh: {name: m, prefix: mesh}\ntopics: {in: {ingress: a.b}}\nagents:\n" + "".join(
         f'  {name}: {{run: "x:y", on: a.b}}\n' for name in ("a_b", "a-b", "c")
     )
     manifests = list(k8s(topology_of(twins), loaded(PLAIN), Wishes()))

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.conftest import Cli, Terminal, plain, until
 
 TOPICS = """
-mesh: {name: shop, inbox: {partitions: 2}, limits: {deadline: 60s}}
+mesh: {name: shop, prefix: mesh, inbox: {partitions: 2}, limits: {deadline: 60s}}
 topics:
   asks: {ingress: ask, id: id, partitions: 2}
   answers: {egress: answer, partitions: 2}

@@ -46,7 +46,7 @@ def small(agent: str, *, mesh: str = "") -> str:
 
 def test_the_order_desk_of_the_design_loads() -> None:
     topology = load(ORDERS, path="here/topics.yaml")
-    assert (topology.name, topology.prefix, topology.inbox_partitions) == ("order-desk", "mesh", 6)
+    assert (topology.name, topology.prefix, topology.inbox_partitions) == ("order-desk", "order-desk", 6)
     assert topology.path == "here/topics.yaml"
     assert topology.limits == Limits(
         depth_max=8, tasks_max=64, visits_max=3, deadline_ms=60_000, usd_micros_max=500_000, tokens_max=20_000

@@ -10,7 +10,7 @@ from mesh.core.pin import pinned_bytes, pinned_topology
 from tests.builders import agent, topology
 
 RICH = """
-mesh: {name: t, limits: {deadline: 20s, budget: {usd: 0.5}}}
+mesh: {name: t, prefix: mesh, limits: {deadline: 20s, budget: {usd: 0.5}}}
 topics: {asks: {ingress: ask, key: id}, answers: {egress: answer}}
 agents:
   plan:  {run: "x:y", on: ask, emits: [part, other], retry: {attempts: 2, first: 20ms}}

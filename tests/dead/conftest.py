@@ -12,7 +12,7 @@ from mesh.dead import Case, Chosen, DeadLetters
 from mesh.testing import MeshTest
 
 TOPOLOGY = """
-mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 30s, depth_max: 3}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}, limits: {deadline: 30s, depth_max: 3}}
 topics:
   asks: {ingress: ask, id: id, partitions: 2}
   loose: {ingress: free, partitions: 2}

@@ -68,7 +68,7 @@ async def desk(open_kafka: OpenKafka, kafka_bootstrap: str, tmp_path: Path) -> A
         return tick
 
     async with AsyncExitStack() as exits:
-        board = open_board(settings)
+        board = open_board(settings, mesh.prefix)
         await board.start()
         exits.push_async_callback(board.close)
         for number, services in enumerate((("orchestrator", "worker"), ("worker",))):

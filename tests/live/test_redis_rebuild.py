@@ -42,7 +42,7 @@ pytestmark = pytest.mark.live
 __all__ = ["board", "board_on", "server", "start_server"]  # fixtures
 
 DESK = load("""
-mesh: {name: desk, inbox: {partitions: 2}}
+mesh: {name: desk, prefix: mesh, inbox: {partitions: 2}}
 topics: {sales: {ingress: sale, partitions: 1}, booked: {egress: sold, partitions: 1}}
 agents: {clerk: {run: "x:y", on: sale, emits: sold, timeout: 5s, retry: {attempts: 20, first: 20ms, max: 100ms}}}
 """)

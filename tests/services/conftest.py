@@ -31,7 +31,7 @@ async def log(settings: Settings) -> AsyncIterator[Log]:
 
 @pytest.fixture
 async def board(settings: Settings) -> AsyncIterator[Board]:
-    board = open_board(settings)
+    board = open_board(settings, "mesh")
     await board.start()
     yield board
     await board.close()

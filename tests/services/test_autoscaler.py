@@ -19,7 +19,7 @@ from mesh.wiring import topic_specs
 from tests.wire.log_kit import until
 
 TOPOLOGY = load("""
-mesh: {name: t, inbox: {partitions: 4}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 4}}
 topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
 agents: {echo: {run: "x:y", on: ask, emits: answer, lanes: 2}}
 """)

@@ -12,7 +12,7 @@ from mesh.wire.ports import Log
 from tests.services.conftest import append, read_all, read_until, settled, working
 
 TOPOLOGY = load("""
-mesh: {name: t, inbox: {partitions: 2}, limits: {payload_max: 2KB}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}, limits: {payload_max: 2KB}}
 topics:
   orders: {ingress: order.placed, id: order_id, partitions: 2}
   done: {egress: order.done, partitions: 1}
@@ -104,7 +104,7 @@ async def test_whoever_waits_under_a_known_run_id_hears_the_rejection(log: Log) 
 
 async def test_a_mesh_without_ingress_topics_has_a_quiet_intake(log: Log) -> None:
     bare = load("""
-mesh: {name: t}
+mesh: {name: t, prefix: mesh}
 topics: {in: {ingress: a, partitions: 1}, out: {egress: b, partitions: 1}}
 agents: {x: {run: "x:y", on: a, emits: b}}
 """)

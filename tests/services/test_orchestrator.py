@@ -22,7 +22,7 @@ from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 
 TEXT = """
-mesh: {name: t, inbox: {partitions: 2}, limits: {deadline: 20s}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}, limits: {deadline: 20s}}
 topics:
   asks: {ingress: ask, partitions: 2}
   answers: {egress: answer, partitions: 2}

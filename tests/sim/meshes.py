@@ -21,6 +21,7 @@ from mesh.core.topology import AgentSpec, Topology
 ORDERS = """
 mesh:
   name: orders
+  prefix: mesh
   inbox: {partitions: PARTITIONS}
   limits: {deadline: 6s, tasks_max: 12, fanout_max: 4, cascade_max: 2, pause: 3s}
 topics:
@@ -58,6 +59,7 @@ agents:
 REVIEWS = """
 mesh:
   name: reviews
+  prefix: mesh
   inbox: {partitions: PARTITIONS}
   limits: {deadline: 4s, depth_max: 9, visits_max: 3, pause: 3s, budget: {usd: 0.5, tokens: 900}}
 topics:
@@ -77,6 +79,7 @@ agents:
 SPREAD = """
 mesh:
   name: spread
+  prefix: mesh
   inbox: {partitions: PARTITIONS}
   limits: {deadline: 5s, tasks_max: 20, fanout_max: 5, payload_max: 400B, state_max: 4KB, pause: 3s}
 topics:

@@ -17,12 +17,12 @@ from mesh.wiring import open_log, topic_specs
 from tests.services.conftest import append, read_all
 
 OLD = load("""
-mesh: {name: t, inbox: {partitions: 1}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 1}}
 topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
 agents: {echo: {run: "x:y", on: ask, emits: answer}}
 """)
 NEW = load("""
-mesh: {name: t, inbox: {partitions: 1}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 1}}
 topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
 agents: {other: {run: "x:y", on: ask, emits: answer}}
 """)

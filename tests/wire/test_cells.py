@@ -23,7 +23,7 @@ from tests.wire.cell_agents import Ask, Told, blocking, wild
 
 ROOT = Path(__file__).parents[2]
 SPEC = load("""
-mesh: {name: t, inbox: {partitions: 1}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 1}}
 topics:
   asks: {ingress: ask, partitions: 1}
   tells: {egress: told, partitions: 1}
@@ -93,7 +93,7 @@ async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_
     changes: list[Change] = []
     async with cells.one(WILD) as cell:
         answer = await cell.answer(order("board"), changes.append)
-    board = open_board(settings_in(tmp_path))
+    board = open_board(settings_in(tmp_path), "mesh")
     await board.start()
     entry = await board.get("said")
     await board.close()

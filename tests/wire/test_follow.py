@@ -20,7 +20,7 @@ from tests.services.conftest import append
 from tests.wire.log_kit import until
 
 TOPOLOGY = load("""
-mesh: {name: t, inbox: {partitions: 2}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}}
 topics: {asks: {ingress: ask, partitions: 2}, answers: {egress: answer, partitions: 2}}
 agents: {echo: {run: "x:y", on: ask, emits: answer}}
 """)

@@ -22,7 +22,7 @@ from mesh.wiring import open_log, topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 
 TOPOLOGY = load("""
-mesh: {name: t, inbox: {partitions: 2}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}}
 topics: {asks: {ingress: ask, partitions: 2}, answers: {egress: answer, partitions: 2}}
 agents: {echo: {run: "x:y", on: ask, emits: answer}}
 """)

@@ -168,7 +168,7 @@ def test_spans_are_exported_where_the_standard_variable_points(monkeypatch: pyte
 
 
 TOPOLOGY = load("""
-mesh: {name: t}
+mesh: {name: t, prefix: mesh}
 topics: {asks: {ingress: ask}, answers: {egress: answer}}
 agents: {echo: {run: "x:y", on: ask, emits: answer}}
 """)

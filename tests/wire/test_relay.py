@@ -18,7 +18,7 @@ from mesh.wiring import open_log, topic_specs
 from tests.services.conftest import append, read_all, read_until
 
 TOPOLOGY = load("""
-mesh: {name: t, inbox: {partitions: 3}}
+mesh: {name: t, prefix: mesh, inbox: {partitions: 3}}
 topics: {asks: {ingress: ask, partitions: 2}, answers: {egress: answer, partitions: 2}}
 agents: {echo: {run: "x:y", on: ask, emits: answer}}
 """)

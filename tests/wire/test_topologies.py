@@ -1,14 +1,20 @@
 """Topologies are kept once each, and found by those who come later."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from mesh.core.errors import LogUnavailable, NotRestorable
+from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
+from mesh.core.language import load
+from mesh.core.pin import pinned_bytes
 from mesh.core.record import NewRecord
 from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Log
-from mesh.wire.topologies import Topologies
+from mesh.wire.ports import Appended, Log, Refused
+from mesh.wire.sqlite import SqliteLog
+from mesh.wire.topologies import Topologies, expect_own_log
+from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all
 from tests.wire.checkpoint_kit import NEW, OLD, log
 
@@ -55,3 +61,55 @@ async def test_a_log_that_refuses_the_topology_is_unavailable(log: Log) -> None:
     mesh = replace(NEW, agents={f"a{n}": large for n in range(500)})
     with pytest.raises(LogUnavailable, match="the log refused the topology"):
         await Topologies(log, mesh, SystemClock()).keep()
+
+
+NAMED = """
+mesh: {mesh}
+topics: {{asks: {{ingress: ask, partitions: 1}}}}
+agents: {{echo: {{run: "x:y", on: ask}}}}
+"""
+OTHER = load(NAMED.format(mesh="{name: other, prefix: mesh, inbox: {partitions: 1}}"))
+
+
+async def test_a_mesh_of_another_name_is_told_whose_topics_these_are(log: Log) -> None:
+    await Topologies(log, OLD, SystemClock()).keep()
+    for refused in (Topologies(log, OTHER, SystemClock()).keep(), expect_own_log(log, OTHER, SystemClock())):
+        with pytest.raises(
+            ForeignLog, match=r"prefix 'mesh' belong to mesh 't'.*got mesh 'other' of .*`prefix`"
+        ) as told:
+            await refused
+        assert told.value.where == f"{log.url} mesh.topologies"
+    await expect_own_log(log, NEW, SystemClock())  # the same mesh, changed
+
+
+async def test_of_two_meshes_that_start_at_once_on_one_prefix_the_first_record_decides(
+    log: Log, tmp_path: Path
+) -> None:
+    class Overtaken(SqliteLog):
+        """A log to which another mesh writes between our look and our record."""
+
+        async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+            await append(log, NewRecord(OLD.topologies, OLD.digest.encode(), pinned_bytes(OLD), (), 0))
+            return await super().append(records)
+
+    overtaken = Overtaken(tmp_path / "mesh.db")
+    await overtaken.start()
+    with pytest.raises(ForeignLog, match="belong to mesh 't'"):
+        await Topologies(overtaken, OTHER, SystemClock()).keep()
+    await overtaken.close()
+    await Topologies(log, OLD, SystemClock()).keep()
+    with pytest.raises(ForeignLog):
+        await Topologies(log, OTHER, SystemClock()).keep()
+
+
+async def test_data_under_the_former_default_prefix_are_not_forgotten(log: Log) -> None:
+    await Topologies(log, OLD, SystemClock()).keep()
+    nameless = load(NAMED.format(mesh="{name: t, inbox: {partitions: 1}}"))
+    assert nameless.prefix == "t"
+    with pytest.raises(ForeignLog, match=r"lie under the prefix 'mesh'.*Add that line"):
+        await expect_own_log(log, nameless, SystemClock())
+    for begun_anew in ("{name: t, prefix: t2}", "{name: other}"):
+        await expect_own_log(log, load(NAMED.format(mesh=begun_anew)), SystemClock())
+    await log.create_topics(topic_specs(nameless))
+    await Topologies(log, nameless, SystemClock()).keep()
+    await expect_own_log(log, nameless, SystemClock())  # it has topics of its own by now

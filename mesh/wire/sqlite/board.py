@@ -7,6 +7,8 @@ change only when it is later than the history of that key reaches.
 The incarnation stands in the file together with the file's inode: a file that was copied or put back from a copy is
 another life. Only a copy written *over* the file in place is not noticed; move it there instead. Times are the
 machine's, which all processes share.
+
+Several meshes may keep boards in one file: keys are stored behind a tag made of the prefix (those of `mesh` are not).
 """
 
 import asyncio
@@ -46,9 +48,13 @@ _SCHEMA: Final = (
     "CREATE INDEX IF NOT EXISTS board_lease_until ON board_lease (until_ms)",
 )
 _PAST: Final = "SELECT key, value, incarnation || ':' || seq, at_ms, by FROM board_past"
+_NEXT_OP: Final = "SELECT 1 + coalesce(max(nth), 0) FROM board_op WHERE key = ?"
 _SWEEP: Final = 4
 """Remembered answers looked at for their age with each new one: more than one, so that old ones become fewer."""
 _WATCH_BATCH: Final = 500
+UNTAGGED: Final = "mesh"
+"""The prefix whose keys are stored as they are."""
+TAG: Final = "\x7f"  # around the prefix, before a stored key; no key holds it, and it sorts behind all that keys hold
 _KEYS_BATCH: Final = 1_000
 
 
@@ -67,6 +73,8 @@ class _Write(NamedTuple):
 
     kind: str
     key: str
+    stored: str
+    """The key as it stands in the tables."""
     by: str
     op_id: str
     at_ms: int
@@ -80,10 +88,13 @@ class SqliteBoard:
         self,
         file: SqliteFile | str | Path,
         *,
+        prefix: str = UNTAGGED,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         timeout_ms: float = 250.0,
         clock: Clock | None = None,
     ) -> None:
+        """`prefix`: of the mesh whose board this is; boards of other prefixes in the same file have other keys."""
+        self._tag = "" if prefix == UNTAGGED else f"{TAG}{prefix}{TAG}"
         self._file = file if isinstance(file, SqliteFile) else SqliteFile(file, synchronous=synchronous)
         self._timeout_ms = timeout_ms
         self._clock = clock or SystemClock()
@@ -115,8 +126,8 @@ class SqliteBoard:
             "SELECT key, value, (SELECT incarnation FROM board_life) || ':' || seq, at_ms, by, gone"
             " FROM board_past WHERE key = ? ORDER BY nth DESC LIMIT 1"
         )
-        row = self._read("get", lambda connection: connection.execute(statement, (key,)).fetchone())
-        return None if row is None or row[5] else Entry(*row[:5])
+        row = self._read("get", lambda connection: connection.execute(statement, (self._tag + key,)).fetchone())
+        return None if row is None or row[5] else Entry(key, *row[1:5])
 
     async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
         rules.check_key(key)
@@ -128,7 +139,7 @@ class SqliteBoard:
         def job(connection: sqlite3.Connection) -> Entry:
             if (first := _repeated(connection, write)) is not None:
                 return _first_entry(connection, write, first)
-            before = _expected(connection, key, expect)
+            before = _expected(connection, write, expect)
             return _remembered_entry(connection, write, _store(connection, write, before, value))
 
         return await self._write("put", job)
@@ -142,7 +153,7 @@ class SqliteBoard:
         def job(connection: sqlite3.Connection) -> bool:
             if (first := _repeated(connection, write)) is not None:
                 return bool(first[0])
-            before = _expected(connection, key, expect)
+            before = _expected(connection, write, expect)
             if before.version:
                 _store(connection, write, before, b"null", gone=True)
             _remember(connection, write, [bool(before.version)])
@@ -159,7 +170,7 @@ class SqliteBoard:
         def job(connection: sqlite3.Connection) -> Entry:
             if (first := _repeated(connection, write)) is not None:
                 return _first_entry(connection, write, first)
-            before = _newest(connection, key)
+            before = _newest(connection, write.stored)
             pushed = rules.pushed(before.value, before.items, text, items_max)
             if pushed is None:
                 raise rules.not_an_array(key)
@@ -181,7 +192,7 @@ class SqliteBoard:
         def job(connection: sqlite3.Connection) -> Count:
             if (first := _repeated(connection, write)) is not None:
                 return Count(*first)
-            before = _newest(connection, key)
+            before = _newest(connection, write.stored)
             value = 0 if before.value is None else rules.counter_of(before.value)
             if value is None:
                 raise rules.not_a_counter(key)
@@ -196,14 +207,14 @@ class SqliteBoard:
 
     async def lease(self, key: str, value: bytes, *, ttl_ms: int, expect: bytes = b"") -> bytes:
         rules.check_lease(key, value, ttl_ms)
-        now_ms = self._clock.now_ms()
+        now_ms, stored = self._clock.now_ms(), self._tag + key
 
         def job(connection: sqlite3.Connection) -> bytes:
-            row = connection.execute("SELECT value, until_ms FROM board_lease WHERE key = ?", (key,)).fetchone()
+            row = connection.execute("SELECT value, until_ms FROM board_lease WHERE key = ?", (stored,)).fetchone()
             stands: bytes = b"" if row is None or row[1] <= now_ms else row[0]
             if stands != expect:
                 return stands
-            connection.execute("INSERT OR REPLACE INTO board_lease VALUES (?, ?, ?)", (key, value, now_ms + ttl_ms))
+            connection.execute("INSERT OR REPLACE INTO board_lease VALUES (?, ?, ?)", (stored, value, now_ms + ttl_ms))
             old = "SELECT key FROM board_lease WHERE until_ms < ? ORDER BY until_ms LIMIT ?"
             connection.execute(f"DELETE FROM board_lease WHERE key IN ({old})", (now_ms, _SWEEP))
             return value
@@ -212,19 +223,22 @@ class SqliteBoard:
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
         rules.check_key(key)
-        statement, count = f"{_PAST} WHERE key = ? ORDER BY nth DESC LIMIT ?", rules.check_limit(limit)
-        rows = self._read("history", lambda connection: connection.execute(statement, (key, count)).fetchall())
-        return [Entry(*row) for row in rows]
+        statement, asked = (
+            f"{_PAST} WHERE key = ? ORDER BY nth DESC LIMIT ?",
+            (self._tag + key, rules.check_limit(limit)),
+        )
+        rows = self._read("history", lambda connection: connection.execute(statement, asked).fetchall())
+        return [Entry(key, *row[1:]) for row in rows]
 
     async def keys(self, pattern: str = "*") -> Sequence[str]:
         matches, prefix = rules.glob(pattern), rules.glob_prefix(pattern)
         statement = "SELECT key FROM board_key WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
         found: list[str] = []
-        low, high = prefix, prefix + "\x7f"  # keys hold no character from \x7f on
+        low, high = self._tag + prefix, f"{self._tag}{prefix}\x7f"  # keys hold no character from \x7f on
         while True:
             bounds = (low, high, _KEYS_BATCH)
             page = self._read("keys", lambda c, bounds=bounds: [k for (k,) in c.execute(statement, bounds).fetchall()])
-            found += filter(matches, page)
+            found += filter(matches, (stored.removeprefix(self._tag) for stored in page))
             if len(page) < _KEYS_BATCH:
                 return found
             low = page[-1] + "\0"
@@ -235,28 +249,31 @@ class SqliteBoard:
         return self._follow(matches, self._read("watch", _position))
 
     async def _follow(self, matches: Callable[[str], bool], position: int) -> AsyncGenerator[Entry, None]:
-        news = "SELECT seq, key FROM board_past WHERE seq > ? ORDER BY seq LIMIT ?"
+        news, single = "SELECT seq, key FROM board_past WHERE seq > ? ORDER BY seq LIMIT ?", f"{_PAST} WHERE seq = ?"
         wakeup = self._file.subscribe((BOARD_CHANNEL,))
         try:
             while True:
                 wakeup.clear()
                 after = (position, _WATCH_BATCH)
                 page = self._read("watch", lambda c, after=after: c.execute(news, after).fetchall())
-                for position, key in page:
-                    if matches(key):
-                        one = (position,)
-                        row = self._read(
-                            "watch", lambda c, one=one: c.execute(f"{_PAST} WHERE seq = ?", one).fetchone()
-                        )
-                        if row is not None:
-                            yield Entry(*row)
+                for position, stored in page:
+                    key = self._own(stored)
+                    if key is not None and matches(key):
+                        row = self._read("watch", lambda c, at=position: c.execute(single, (at,)).fetchone())
+                        if row:
+                            yield Entry(key, *row[1:])
                 if len(page) < _WATCH_BATCH:
                     await wakeup.wait()
         finally:
             wakeup.close()
 
     def _named(self, kind: str, key: str, by: str, op_id: str) -> _Write:
-        return _Write(kind, key, by, op_id, self._clock.now_ms())
+        return _Write(kind, key, self._tag + key, by, op_id, self._clock.now_ms())
+
+    def _own(self, stored: str) -> str | None:
+        """The key that is stored so; None if it is another board's."""
+        key = stored.removeprefix(self._tag)
+        return None if key.startswith(TAG) or (self._tag and key == stored) else key
 
     def _read(self, operation: str, job: Callable[..., T]) -> T:
         return self._file.read(job, operation=f"board {operation}", kind=BoardUnavailable)
@@ -297,11 +314,11 @@ def _newest(connection: sqlite3.Connection, key: str) -> _Value:
     return _Value(0, 0, None, "", None) if row is None else _Value(*row)
 
 
-def _expected(connection: sqlite3.Connection, key: str, expect: str) -> _Value:
+def _expected(connection: sqlite3.Connection, write: _Write, expect: str) -> _Value:
     """The newest value, if its version is the expected one; else Conflict."""
-    before = _newest(connection, key)
+    before = _newest(connection, write.stored)
     if expect not in (ANY, before.version):
-        raise Conflict(key, expected=expect, current=before.version)
+        raise Conflict(write.key, expected=expect, current=before.version)
     return before
 
 
@@ -318,13 +335,13 @@ def _store(
     seq = connection.execute(
         "INSERT INTO board_past (key, nth, value, incarnation, at_ms, by, gone, items, total)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (write.key, nth, value, incarnation, write.at_ms, write.by, gone, items, total),
+        (write.stored, nth, value, incarnation, write.at_ms, write.by, gone, items, total),
     ).lastrowid
     if gone:
-        connection.execute("DELETE FROM board_key WHERE key = ?", (write.key,))
+        connection.execute("DELETE FROM board_key WHERE key = ?", (write.stored,))
     elif not before.version:
-        connection.execute("INSERT INTO board_key VALUES (?)", (write.key,))
-    _trim(connection, write.key, nth, total)
+        connection.execute("INSERT INTO board_key VALUES (?)", (write.stored,))
+    _trim(connection, write.stored, nth, total)
     return Entry(write.key, value, f"{incarnation}:{seq}", write.at_ms, write.by)
 
 
@@ -343,7 +360,7 @@ def _repeated(connection: sqlite3.Connection, write: _Write) -> list[Any] | None
     if not write.op_id:
         return None
     row = connection.execute(
-        "SELECT kind, answer FROM board_op WHERE key = ? AND op_id = ?", (write.key, write.op_id)
+        "SELECT kind, answer FROM board_op WHERE key = ? AND op_id = ?", (write.stored, write.op_id)
     ).fetchone()
     if row is None:
         return None
@@ -356,12 +373,12 @@ def _repeated(connection: sqlite3.Connection, write: _Write) -> list[Any] | None
 def _remember(connection: sqlite3.Connection, write: _Write, answer: list[Any]) -> None:
     if not write.op_id:
         return
-    nth = 1 + connection.execute("SELECT coalesce(max(nth), 0) FROM board_op WHERE key = ?", (write.key,)).fetchone()[0]
+    (nth,) = connection.execute(_NEXT_OP, (write.stored,)).fetchone()
     connection.execute(
         "INSERT INTO board_op (key, op_id, nth, at_ms, kind, answer) VALUES (?, ?, ?, ?, ?, ?)",
-        (write.key, write.op_id, nth, write.at_ms, write.kind, orjson.dumps(answer)),
+        (write.stored, write.op_id, nth, write.at_ms, write.kind, orjson.dumps(answer)),
     )
-    connection.execute("DELETE FROM board_op WHERE key = ? AND nth <= ?", (write.key, nth - rules.OPS_MAX))
+    connection.execute("DELETE FROM board_op WHERE key = ? AND nth <= ?", (write.stored, nth - rules.OPS_MAX))
     connection.execute(
         "DELETE FROM board_op WHERE id IN (SELECT id FROM board_op ORDER BY id LIMIT ?) AND at_ms < ?",
         (_SWEEP, write.at_ms - rules.OPS_TTL_MS),
@@ -377,7 +394,7 @@ def _first_entry(connection: sqlite3.Connection, write: _Write, first: list[Any]
     """The entry answered the first time. A value that history has dropped meanwhile is answered as it stands now."""
     version, at_ms, by = first
     row = connection.execute(
-        "SELECT value FROM board_past WHERE seq = ? AND key = ?", (int(version.partition(":")[2]), write.key)
+        "SELECT value FROM board_past WHERE seq = ? AND key = ?", (int(version.partition(":")[2]), write.stored)
     ).fetchone()
-    value = row[0] if row else _newest(connection, write.key).value
+    value = row[0] if row else _newest(connection, write.stored).value
     return Entry(write.key, b"null" if value is None else value, version, at_ms, by)

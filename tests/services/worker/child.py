@@ -19,8 +19,8 @@ from tests.services.worker.killers import echo
 
 async def main(file: str, where: str) -> None:
     """Work until SIGTERM."""
-    settings = Settings(log=f"sqlite:{file}", session_timeout_ms=5_000)
-    log, board = open_log(settings), open_board(settings)
+    settings = Settings(log=f"sqlite:{file}", session_timeout_ms=5_000, board_prefix="mesh")
+    log, board = open_log(settings), open_board(settings, "mesh")
     await log.start()
     await board.start()
     stop = asyncio.Event()

@@ -29,7 +29,7 @@ class Answer(Payload, type="answer"):
 
 def topology(timeout: str = "2s", lanes: int = 64, more: str = "") -> Topology:
     return load(f"""
-mesh: {{name: t, inbox: {{partitions: 2}}}}
+mesh: {{name: t, prefix: mesh, inbox: {{partitions: 2}}}}
 topics:
   asks: {{ingress: ask, partitions: 2}}
   answers: {{egress: answer, partitions: 2}}

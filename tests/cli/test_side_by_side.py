@@ -1,0 +1,83 @@
+"""Two meshes on one embedded file: apart by default, and refused where one would take the other's topics."""
+
+from pathlib import Path
+
+from tests.cli.conftest import Cli
+
+AGENTS = """
+from mesh import Context, Payload, agent
+
+
+class In(Payload, type="{mark}.in"):
+    n: int = 0
+
+
+class Out(Payload, type="{mark}.out"):
+    n: int
+
+
+@agent
+async def one(given: In, ctx: Context) -> Out:
+    return Out(n=(await ctx.board.add("orders/count")).value)
+"""
+TOPOLOGY = """
+mesh: {{name: two-{mark}, {prefix}inbox: {{partitions: 2}}, limits: {{deadline: 30s}}}}
+topics:
+  in.{mark}: {{ingress: {mark}.in, partitions: 2}}
+  out.{mark}: {{egress: {mark}.out, partitions: 2}}
+agents:
+  one: {{run: "ag_{mark}:one", on: {mark}.in, emits: {mark}.out, timeout: 5s}}
+"""
+
+
+def mesh(cli: Cli, mark: str, prefix: str = "") -> Cli:
+    """A mesh of its own folder on the file that all of them share."""
+    folder = Path(cli.folder).parent / f"{mark}{prefix[:6]}"
+    folder.mkdir()
+    (folder / f"ag_{mark}.py").write_text(AGENTS.format(mark=mark))
+    (folder / "topics.yaml").write_text(TOPOLOGY.format(mark=mark, prefix=prefix))
+    (folder / "mesh.toml").write_text('log = "sqlite:../shared.db"\n')
+    return cli.at(folder)
+
+
+def counts(cli: Cli, mark: str, runs: int) -> list[int]:
+    """What the agent counted in so many runs, one after the other."""
+    done = [cli("publish", f"{mark}.in", "{}", "--wait", "--json") for _ in range(runs)]
+    assert [one.code for one in done] == [0] * runs, done
+    return [row["results"][0]["data"]["n"] for one in done for row in one.rows if row.get("results")]
+
+
+def test_two_meshes_on_one_file_work_side_by_side(cli: Cli) -> None:
+    a, b = mesh(cli, "a"), mesh(cli, "b")
+    with a.up(), b.up():
+        assert counts(a, "a", 3) == [1, 2, 3]
+        assert counts(b, "b", 2) == [1, 2]
+    for one, topics in ((a, "two-a."), (b, "two-b.")):
+        own = [row["topic"] for row in one("topics", "list", "--json").rows if "." in row["topic"]]
+        assert all(topic.startswith((topics, "in.", "out.")) for topic in own)
+        assert one("verify").code == 0
+        assert one("board", "keys", "--json").rows == [{"key": "orders/count"}]
+
+
+def test_a_mesh_refuses_to_start_on_the_topics_of_another(cli: Cli) -> None:
+    a, b = mesh(cli, "a", "prefix: shared, "), mesh(cli, "b", "prefix: shared, ")
+    with a.up():
+        for refused in (b("up"), b("publish", "b.in", "{}"), b("run", "list")):
+            assert refused.code == 2, refused
+            assert "belong to mesh 'two-a'" in refused.err
+            assert "sqlite:" in refused.err
+            assert "Write another `prefix`" in refused.err
+        assert counts(a, "a", 1) == [1]
+
+
+def test_the_former_keys_and_topics_are_kept_by_one_line_each(cli: Cli) -> None:
+    before = mesh(cli, "a", "prefix: mesh, ")
+    with before.up():
+        assert counts(before, "a", 2) == [1, 2]
+    without = mesh(cli, "a")
+    refused = without("up")
+    assert refused.code == 2
+    assert "Add that line" in refused.err
+    own_prefix = {"MESH_BOARD_PREFIX": "mesh"}
+    found = mesh(cli, "b")("board", "get", "orders/count", "--json", env=own_prefix)
+    assert found.rows[0]["value"] == 2
