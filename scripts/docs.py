@@ -117,6 +117,10 @@ a step a record; the last one of a key counts:
 
 $ledger
 
+A redrive of a task takes back that failure, a redrive of a refused hop takes back that refusal: each once, by the id of
+the dead letter. A hop that is redriven again is done again and takes nothing back. A redrive that is itself refused (by
+the budget, say) changes nothing: its dead letter stands for the first one and may be redriven instead.
+
 ## Checkpoints
 
 Partition n of mesh.checkpoints holds states of partition n of the inbox, a checkpoint in pieces: the first is whole,

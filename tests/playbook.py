@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mesh.core.breaker import Breaker, asked, heard
+from mesh.core.dead import failure_id, letter_id
 from mesh.core.decide import decide
 from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import CANCELLED, DUE, NO_USAGE, REDRIVEN, REQUESTED, RESUMED, Event, Fault, Part, Usage
@@ -218,14 +219,22 @@ def resumed(*, after_ms: int = 0) -> Move:
     return move
 
 
-def redriven(agent: str = "", payload: Any = None, *, id: str = "dead-1:r1", **claims: Any) -> Move:
-    """Somebody sends again what failed for good: of this agent, or the last one. Without a failure, a refused hop."""
+def redriven(agent: str = "", payload: Any = None, *, n: int = 1, refusal: int = 0, **claims: Any) -> Move:
+    """A dead letter is sent again, for the `n`th time: that of the last failure (of this agent), else of a refusal.
+
+    `refusal`: its number, from 1; 0: the last one.
+    """
 
     def move(play: Playbook) -> Event:
         dead = [task for task in play.state.trouble.dead if task.agent == (agent or task.agent)]
-        fields = {"task_id": dead[-1].id, "agent": dead[-1].agent} if dead else {"agent": agent}
+        if dead and not refusal:
+            letter, fields = failure_id(play.state, dead[-1]), {"task_id": dead[-1].id, "agent": dead[-1].agent}
+        else:
+            letter, fields = letter_id(play.state.id, refusal or play.state.refused), {"agent": agent}
         data = json({} if payload is None else payload)
-        return event(REDRIVEN, **{"id": id, "type": "ask", "data": data, "at_ms": play.at_ms, **fields, **claims})
+        return event(
+            REDRIVEN, **{"id": f"{letter}:r{n}", "type": "ask", "data": data, "at_ms": play.at_ms, **fields, **claims}
+        )
 
     return move
 

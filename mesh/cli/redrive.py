@@ -129,6 +129,8 @@ def _show(session: Session, plan: "Plan") -> int:
 def _row(sending: Any) -> list[Piece]:
     letter = sending.letter
     notes = [*(["changed"] if sending.data is not None else []), *(["interrupted"] if sending.interrupted else [])]
+    if sending.way == "hop":
+        notes.append("done once more, takes no refusal back" if sending.once_more else "takes its refusal back")
     return [
         letter.id[:ID_CHARS],
         sending.way,
@@ -181,6 +183,7 @@ def _sending_json(sending: Any) -> dict[str, Any]:
         "bytes": len(sending.payload or b""),
         "changed": sending.data is not None,
         "interrupted": sending.interrupted is not None,
+        "takes_back": sending.way == "task" or (sending.way == "hop" and not sending.once_more),
     }
 
 

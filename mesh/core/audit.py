@@ -9,13 +9,15 @@
 I2: a run ends once (per generation: each ending has its own id, and no id ends twice within the memory of the fold).
 I3: an answer counts once, for an attempt that was handed out. I4: depth and path of a task follow from those of a task
 of the same run, within the limits. I5: what was charged and is reserved stays within the budget when an attempt is
-begun, and an outcome says what was charged. Books of a run are kept while it is open.
+begun, and an outcome says what was charged. Books of a run are kept while it is open. Laws of endings stand in
+`audit_endings`.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mesh.core.audit_endings import Endings
 from mesh.core.effect import Effect, Finish, PublishTask
 from mesh.core.event import FAILED, REQUESTED, SUCCEEDED, Event, Usage
 from mesh.core.findings import Violation
@@ -49,6 +51,7 @@ class Audit:
         self._ended: dict[str, int] = {}
         """Id of an outcome → offset at which it was decided, for as long as the fold remembers."""
         self.checked: Counter[str] = Counter()
+        self._laws = Endings(ENDED_OFFSETS_MAX, self.checked)
         self.runs = 0
         self.endings: Counter[str] = Counter()
 
@@ -71,6 +74,7 @@ class Audit:
         for effect in effects:
             if isinstance(effect, PublishTask):
                 yield from self._handed_out(effect.event, event, where)
+        yield from self._laws.follow(event, where, record.offset, before, now, effects)
         if finish is not None:
             yield from self._finished(finish, record.offset, where)
 

@@ -20,7 +20,48 @@ def refuse(run: Run, event: Event, refusal: Refusal, type: str, content_type: st
     it carried, or one hop of it.
     """
     remember(run, refusal)
-    id = derive(run.id, "refused", run.refused)
+    return _refused(letter_id(run.id, run.refused), run, event, refusal, type, content_type, data)
+
+
+def deny(run: Run, redrive: Event, refusal: Refusal) -> DeadLetter:
+    """Refuse a redrive: what it was to take back stands, so the run counts nothing more."""
+    run.trouble = run.trouble._replace(denied=(*run.trouble.denied, redrive.id))
+    id = derive(run.id, redrive.id, "refused")
+    return _refused(id, run, redrive, refusal, redrive.type, redrive.content_type, redrive.data)
+
+
+def letter_id(run_id: str, number: int) -> str:
+    """Id of the dead letter of a run's refusal; `number` counts its refusals from 1."""
+    return derive(run_id, "refused", number)
+
+
+def letter_redriven(run: Run, redrive_id: str) -> str:
+    """Id of the dead letter that a redrive (`<letter>:r<n>`) sends.
+
+    The letter of a redrive that was refused stands for the letter which that redrive sent.
+    """
+    heirs = {derive(run.id, id, "refused"): _letter_of(id) for id in run.trouble.denied}
+    letter = _letter_of(redrive_id)
+    while letter in heirs:
+        letter = heirs.pop(letter)
+    return letter
+
+
+def forgiven(run: Run) -> frozenset[int]:
+    """Numbers of the refusals that redrives took back: each by the id of its dead letter, so each once."""
+    if not run.trouble.redrives:
+        return frozenset()
+    sent = {letter_redriven(run, id) for id in run.trouble.redrives}
+    return frozenset(n for n in range(1, run.refused + 1) if letter_id(run.id, n) in sent)
+
+
+def _letter_of(redrive_id: str) -> str:
+    return redrive_id.rpartition(":r")[0]
+
+
+def _refused(
+    id: str, run: Run, event: Event, refusal: Refusal, type: str, content_type: str, data: bytes
+) -> DeadLetter:
     return DeadLetter(
         id,
         refusal.code,
@@ -41,10 +82,15 @@ def remember(run: Run, refusal: Refusal) -> None:
         run.refusals = (*run.refusals, refusal)
 
 
+def failure_id(run: Run, task: Task) -> str:
+    """Id of the dead letter of a task that failed for good."""
+    return derive(run.id, task.id, "failed")
+
+
 def give_up(run: Run, task: Task, event: Event, fault: Fault) -> DeadLetter:
     """A task failed for good: its input, which the failure brought with it."""
     return DeadLetter(
-        derive(run.id, task.id, "failed"),
+        failure_id(run, task),
         fault.code,
         fault.message,
         event.data,

@@ -26,7 +26,7 @@ from sys import intern
 
 from mesh.core.breaker import NO_BREAKERS, Breakers, open_until
 from mesh.core.budget import reserve, settle
-from mesh.core.dead import dead_request, refuse, remember
+from mesh.core.dead import dead_request, forgiven, refuse, remember
 from mesh.core.dispatch import deadline_timer, dispatch, firings, leave, retry_timer, start
 from mesh.core.effect import Effect, Finish, Note, Schedule
 from mesh.core.emission import emissions, refuse_emissions
@@ -246,7 +246,7 @@ def _ending(run: Run, topology: Topology) -> str:
             run.starved = (*run.starved, *starved(name, slots, topology.agents[name].on))
     if run.failures:
         return FAILED
-    refused = run.refused > run.trouble.forgiven
+    refused = run.refused > len(forgiven(run))
     if refused and not run.results:
         return STOPPED
     return PARTIAL if refused or run.starved else COMPLETED

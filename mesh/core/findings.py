@@ -20,6 +20,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "I11": "at rest no run is open and nothing is left to read",
     "I13": "the checkpoint that stands holds what the records before it give",
     "I14": "a submission that was answered as refused did not happen",
+    "I15": "a redrive takes back the refusal that its dead letter names, once; the outcome counts those that stand",
 }
 """What is checked. Leaks of processes (I12) cannot be seen in records."""
 VIOLATIONS_KEPT: Final = 100

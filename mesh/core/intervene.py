@@ -2,12 +2,14 @@
 
 A paused run takes in what was under way and begins nothing more; its deadline stands still, for at most
 `limits.pause`. A redrive goes on from where a task failed for good: the failure is taken back, the input (perhaps
-mended) goes to the agent that was meant first, and a run that had ended is open again, one generation later.
+mended) goes to the agent that was meant first, and a run that had ended is open again, one generation later. A redrive
+of a refused hop takes that refusal back, by the id of its dead letter: sent again, the hop is done once more and takes
+nothing else back.
 """
 
 from mesh.core.breaker import Breakers
 from mesh.core.budget import refuse_spend
-from mesh.core.dead import dead_request, refuse
+from mesh.core.dead import dead_request, deny, failure_id, letter_id, letter_redriven
 from mesh.core.dispatch import begin, deadline_timer, path_to, start
 from mesh.core.effect import Effect, Note
 from mesh.core.event import Event, derive
@@ -42,13 +44,16 @@ def resume(run: Run, event: Event, topology: Topology, breakers: Breakers, effec
 
 def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     """See the module. Raises nothing: what cannot be redriven is noted or becomes a dead letter again."""
-    if event.id in run.trouble.redrives:
+    if event.id in run.trouble.redrives or event.id in run.trouble.denied:
         effects.append(Note("duplicate_redrive", f"redrive {event.id!r} came again", run.id))
         return
-    dead = next((task for task in run.trouble.dead if task.id == event.task_id), None)
-    if event.task_id and dead is None:
-        text = f"task {event.task_id!r} is no failure of this run (any more)"
-        effects.append(Note("nothing_to_redrive", text, run.id))
+    letter = letter_redriven(run, event.id)
+    dead = next(
+        (task for task in run.trouble.dead if event.task_id == task.id or letter == failure_id(run, task)), None
+    )
+    if dead is None and (event.task_id or not _is_refusal(run, letter)):
+        what = f"task {event.task_id!r} is no failure" if event.task_id else f"dead letter {letter!r} is no refusal"
+        effects.append(Note("nothing_to_redrive", f"{what} of this run (any more)", run.id))
         return
     name = dead.agent if dead is not None else event.agent
     if dead is not None and dead.past.failed:
@@ -68,7 +73,7 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
         limit, size = topology.limits.payload_bytes_max, len(event.data)
         refusal = Refusal("payload", name, above, limit, size, f"payload: a redrive of {size} bytes, at most {limit}")
     if refusal is not None:
-        effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
+        effects.append(deny(run, event, refusal))
         return
     _take_back(run, event, dead)
     if run.ending:
@@ -83,11 +88,13 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
     begin(run, task, Held(event.type, event.content_type, event.data, 0), event, topology, breakers, effects)
 
 
+def _is_refusal(run: Run, letter: str) -> bool:
+    return any(letter == letter_id(run.id, number) for number in range(1, run.refused + 1))
+
+
 def _take_back(run: Run, event: Event, dead: Task | None) -> None:
     trouble = run.trouble._replace(redrives=(*run.trouble.redrives, event.id))
-    if dead is None:
-        trouble = trouble._replace(forgiven=trouble.forgiven + 1)
-    else:
+    if dead is not None:
         trouble = trouble._replace(dead=tuple(task for task in trouble.dead if task.id != dead.id))
         run.failures = tuple(failure for failure in run.failures if failure.task_id != dead.id)
     run.trouble = trouble

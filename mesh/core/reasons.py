@@ -152,7 +152,10 @@ REASONS: Final[dict[str, Reason]] = {
     "already_paused": Reason("a run was to be paused that is", _SOFT, "nothing"),
     "not_paused": Reason("a run was to be resumed that is not paused", _SOFT, "nothing"),
     "duplicate_redrive": Reason("the same redrive came again; the first one stands", _SOFT, "nothing"),
-    "nothing_to_redrive": Reason("a redrive names a task that did not fail, or is redriven already", _SOFT, "nothing"),
+    "nothing_to_redrive": Reason(
+        "a redrive names a task that did not fail or is redriven already, or a letter that is no refusal of its run",
+        *(_SOFT, "nothing"),
+    ),
     "unknown_agent": Reason("a redrive is for an agent that the run's topology has not", _RECORD, "send it `--as-new`"),
     "late_timer": Reason("a timer with nothing left to wake", _SOFT, "nothing"),
     "late_switch": Reason("what mesh.control says came again, or too late", _SOFT, "nothing"),

@@ -4,6 +4,7 @@
 that has become due.
 """
 
+from collections.abc import Set
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import orjson
 
 from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.control import BREAKER, Switch, control_record
+from mesh.core.dead import forgiven
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import DUE, FAILED, JSON, NO_USAGE, OUTCOME, SUCCEEDED, TASK, Event, Fault, Usage, derive, rfc3339
 from mesh.core.record import NewRecord, StoredRecord
@@ -182,13 +184,14 @@ def capped(stack: str) -> str:
 
 def outcome_body(run: Run) -> dict[str, Any]:
     """The outcome as JSON-able values; `OUTCOME_FIELDS` says what they mean."""
+    gone = forgiven(run)
     return {
         "run": run.id,
         "request": {"ids": run.requests[::2], "type": run.type, "fingerprints": run.requests[1::2]},
         "ending": run.ending,
         "results": [*map(_result, run.results)],
-        "refused": run.refused - run.trouble.forgiven,
-        "refusals": [refusal._asdict() for refusal in run.refusals] if run.refusals else (),
+        "refused": run.refused - len(gone),
+        "refusals": _standing(run, gone) if run.refusals else (),
         "failures": [failure._asdict() for failure in run.failures] if run.failures else (),
         "starved": run.starved,
         "tasks": run.tasks,
@@ -226,6 +229,12 @@ def _outcome(finish: Finish, topology: Topology) -> NewRecord:
         Usage(run.usd_micros, run.tokens) if run.usd_micros or run.tokens else NO_USAGE,
     )
     return NewRecord(topology.outcomes, run.id.encode(), event.data, write(event))
+
+
+def _standing(run: Run, gone: Set[int]) -> list[dict[str, Any]]:
+    """The refusals that are kept and that no redrive took back."""
+    numbered = enumerate(run.refusals, start=1)
+    return [refusal._asdict() for number, refusal in numbered if number not in gone]
 
 
 def _result(result: Result) -> dict[str, Any]:

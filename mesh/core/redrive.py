@@ -3,7 +3,7 @@
 | way | what died | what is sent |
 |---|---|---|
 | `task` | a task that failed for good | the run goes on where it stood: one more attempt of that task |
-| `hop` | a hop that a limit refused | the run goes on with that hop |
+| `hop` | a hop that a limit refused | the run goes on with that hop, and its refusal is taken back, once |
 | `topic` | a record that intake rejected | the record, on the topic whence it came |
 | `new` | any of these, with `as_new`; a request that its run could not hear | a new run, from its request |
 
@@ -11,6 +11,7 @@ The id of what is sent follows from the letter and the number of the redrive, so
 recognised by whoever reads it.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -22,7 +23,7 @@ from mesh.core.ingress import Rejected, Request, admit, open_request
 from mesh.core.letter import REDRIVE, REDRIVES, Letter
 from mesh.core.partition import partition_of
 from mesh.core.record import NewRecord, StoredRecord
-from mesh.core.redrive_ledger import DONE, PLANNED, REDRIVES_MAX, Entry, Standing, heirs
+from mesh.core.redrive_ledger import DONE, PLANNED, REDRIVES_MAX, SENT, Entry, Standing, heirs
 from mesh.core.run import ENDINGS, Run
 from mesh.core.topology import Topology
 
@@ -32,7 +33,7 @@ TOPIC: Final = "topic"
 NEW: Final = "new"
 WAYS: Final[dict[str, str]] = {
     TASK: "the run goes on: one more attempt of the task",
-    HOP: "the run goes on with the hop that was refused",
+    HOP: "the run goes on with the hop that was refused; its refusal is taken back, once",
     TOPIC: "the record goes to its topic again",
     NEW: "a new run begins",
 }
@@ -40,6 +41,8 @@ ID_CHARS: Final = 12
 """So much of an id is shown in a sentence."""
 _HOP_REASONS: Final = frozenset({"depth", "cycle", "visits", "budget_usd", "budget_tokens"})
 """Refusals of one hop: the letter holds what its agent would have got."""
+_REDRIVE: Final = re.compile(r"[0-9a-f]{32}:r[0-9]+")
+"""Id of a redrive."""
 
 
 class How(NamedTuple):
@@ -76,6 +79,8 @@ class Sending(NamedTuple):
     """How often what it holds was sent before, as other letters."""
     interrupted: Entry | None = None
     """What an earlier call wrote down and may have sent."""
+    once_more: bool = False
+    """The hop was sent before, so its refusal is taken back already: it is done again and takes nothing else back."""
 
     @property
     def topic(self) -> str:
@@ -145,7 +150,12 @@ def plan(
         remedy = "Mend the cause; then `--force --why TEXT`, or `mesh dead drop`"
         return Obstacle(letter, f"it was redriven {done} times", remedy)
     step = _step(letter, standing.n + 1, how, topology, requests, at_ms)
-    return step._replace(before=standing.before) if isinstance(step, Sending) else step
+    if not isinstance(step, Sending):
+        return step
+    taken = (
+        last is not None and last.way == HOP and last.state in (SENT, DONE) and not last.result.startswith("refused")
+    )
+    return step._replace(before=standing.before, once_more=taken and step.way == HOP)
 
 
 def _spent(letter: Letter, kin: Kin) -> Obstacle | None:
@@ -251,7 +261,8 @@ def _on(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: i
         return Obstacle(letter, what, "Begin the run anew with --as-new")
     if letter.agent not in topology.agents:
         return Obstacle(letter, f"the mesh has no agent {letter.agent!r} any more", "Begin the run anew with --as-new")
-    if not letter.task_id and letter.reason not in _HOP_REASONS:
+    refused_redrive = _REDRIVE.fullmatch(letter.header("ce_causationid"))  # then the letter holds what that one sent
+    if not letter.task_id and letter.reason not in _HOP_REASONS and not refused_redrive:
         what = f"it is all that {letter.agent!r} answered, and that task is done"
         return Obstacle(letter, what, "Begin the run anew with --as-new")
     if data is None:

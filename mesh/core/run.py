@@ -174,14 +174,16 @@ class Trouble(NamedTuple):
     dead: tuple[Task, ...] = ()
     """Tasks that failed for good: a redrive goes on from there."""
     redrives: tuple[str, ...] = ()
-    """Ids of the redrives heard; a repeated one is dropped."""
+    """Ids of the redrives that took something back; a repeated one is dropped."""
     forgiven: int = 0
-    """Refusals whose hop was sent again."""
+    """Not used: rows of rules 1 have it. `dead.forgiven` names the refusals that redrives took back."""
     generation: int = 0
     """How often it was opened again after it had ended."""
     paused: str = ""
     """Why it waits; empty: it does not."""
     paused_ms: int = 0
+    denied: tuple[str, ...] = ()
+    """Ids of the redrives that were refused; a repeated one is dropped."""
 
 
 NO_TROUBLE: Final = Trouble()

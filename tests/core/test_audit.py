@@ -61,7 +61,7 @@ def test_a_run_that_keeps_all_laws() -> None:
     assert not desk.step(answer(first, usage=Usage(40, 5)), opened(second), [sent(second)])
     ended = run(ending="completed", usd_micros=40, tokens=5)
     assert not desk.step(answer(second), None, [Finish(ended, "x", 0)])
-    assert desk.audit.checked == {"I2": 1, "I3": 2, "I4": 2, "I5": 3}
+    assert desk.audit.checked == {"I2": 1, "I3": 2, "I4": 2, "I5": 3, "I15": 1}
     assert (desk.audit.runs, desk.audit.endings) == (1, {"completed": 1})
 
 

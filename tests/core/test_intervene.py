@@ -1,6 +1,9 @@
 """Pause, resume and redrive: what waits, what goes on, and that everything comes only once."""
 
-from mesh.core.effect import Finish
+from dataclasses import replace
+
+from mesh.core.effect import DeadLetter, Finish
+from mesh.core.records import outcome_body
 from mesh.core.topology import Limits, Retry
 from tests.builders import AT_MS, agent, topology
 from tests.core.states import task_state
@@ -127,7 +130,7 @@ def test_another_redrive_of_what_is_redriven_already_has_no_effect() -> None:
     play.on(failed("plan"), dead("boom"))
     (lost,) = play.state.trouble.dead
     play.on(redriven(), task("plan"))
-    play.on(redriven(id="dead-1:r2", task_id=lost.id, agent="plan"), note("nothing_to_redrive"))
+    play.on(redriven(n=2, task_id=lost.id, agent="plan"), note("nothing_to_redrive"))
 
 
 def test_a_redrive_begins_the_chain_of_fallbacks_anew() -> None:
@@ -146,6 +149,83 @@ def test_a_refused_hop_can_be_sent_again() -> None:
     play.on(succeeded("write", "draft"), leaves("draft"), ended("completed"))
 
 
+# Three hops that each reserve more than half of the budget: one is done, two are refused.
+DEAR = {"reserve_usd_micros": 600_000}
+SHORT = topology(
+    Limits(usd_micros_max=1_000_000),
+    a="ask -> mid, done",
+    **{name: agent("mid ->", **DEAR) for name in "bcd"},  # type: ignore[arg-type]
+)
+
+
+def two_refused() -> Playbook:
+    play = Playbook(SHORT).on(requested(), task("a"))
+    play.on(succeeded("a", "mid", "done"), leaves("done"), task("b"), dead("budget_usd"), dead("budget_usd"))
+    return play.on(succeeded("b"), ended("partial", refusals=["budget_usd", "budget_usd"], results=["done"]))
+
+
+def told(play: Playbook) -> tuple[int, list[str]]:
+    """What the outcome says was refused: how often, and whose hops."""
+    body = outcome_body(play.state)
+    return body["refused"], [refusal["agent"] for refusal in body["refusals"]]
+
+
+def test_a_refused_hop_that_is_redriven_twice_takes_only_its_own_refusal_back() -> None:
+    play = two_refused()
+    play.let(redriven("c", refusal=1)).on(succeeded("c"), ended("partial"))
+    assert told(play) == (1, ["d"])
+    play.let(redriven("c", refusal=1, n=2)).on(succeeded("c"), ended("partial"))
+    assert told(play) == (1, ["d"])
+    play.let(redriven("c", refusal=1, n=3)).on(succeeded("c"), ended("partial"))
+    assert told(play) == (1, ["d"])
+    play.let(redriven("d", refusal=2)).on(succeeded("d"), ended("completed"))
+    assert told(play) == (0, [])
+
+
+def test_a_redrive_that_names_no_refusal_of_the_run_does_nothing() -> None:
+    play = two_refused()
+    play.on(redriven("c", id="elsewhere:r1"), note("nothing_to_redrive"))
+    assert told(play) == (2, ["c", "d"])
+
+
+def test_a_redrive_that_is_refused_counts_nothing_and_its_letter_stands_for_the_first_one() -> None:
+    play = Playbook(SHORT).on(requested(), task("a"))
+    play.on(succeeded("a", "mid", "done"), leaves("done"), task("b"), dead("budget_usd"), dead("budget_usd"))
+    play.on(redriven("c", refusal=1), dead("budget_usd", agent="c"))
+    (denied,) = play.effects
+    assert isinstance(denied, DeadLetter)
+    play.again(note("duplicate_redrive"))
+    assert play.state.refused == 2
+    play.on(succeeded("b"), ended("partial"))
+    play.let(redriven("c", id=f"{denied.id}:r1")).on(succeeded("c"), ended("partial"))
+    assert told(play) == (1, ["d"])
+
+
+def test_the_letter_of_a_refused_redrive_of_a_failure_takes_that_failure_back() -> None:
+    budget = Limits(usd_micros_max=1_200_000)
+    mesh = topology(budget, a=agent("ask -> x", retry=ONCE, **DEAR), b=agent("ask ->", **DEAR))  # type: ignore[arg-type]
+    play = Playbook(mesh).on(requested(), task("a"), task("b"))
+    play.on(failed("a"), dead("boom"))
+    play.on(requested(id="r2"), task("a"), dead("budget_usd"))
+    play.on(redriven("a"), dead("budget_usd"))
+    (denied,) = play.effects
+    assert isinstance(denied, DeadLetter)
+    play.on(succeeded("b")).on(succeeded("a", "x"), leaves("x"), ended("failed"))
+    play.let(redriven("a", id=f"{denied.id}:r1", task_id="")).on(succeeded("a", "x"), leaves("x"), ended("partial"))
+    assert (play.state.failures, told(play)) == ((), (1, ["b"]))
+
+
+def test_a_run_of_rules_1_that_counted_a_refusal_too_often_counts_it_by_name() -> None:
+    play = two_refused()
+    play.let(redriven("c", refusal=1)).on(succeeded("c"), ended("partial"))
+    (heard,) = play.state.trouble.redrives
+    old = play.state.trouble._replace(
+        forgiven=3, redrives=(heard, heard.replace(":r1", ":r2"), heard.replace(":r1", ":r3"))
+    )
+    play.run = replace(play.state, trouble=old)
+    assert told(play) == (1, ["d"])
+
+
 def test_a_redrive_is_within_the_limits_of_the_run() -> None:
     mesh = topology(Limits(tasks_max=1), plan=agent("ask -> plan.ready", retry=ONCE))
     play = Playbook(mesh).on(requested(), task("plan")).on(failed("plan"), dead("boom"), ended("failed"))
@@ -154,8 +234,8 @@ def test_a_redrive_is_within_the_limits_of_the_run() -> None:
 
 
 def test_a_redrive_for_an_agent_that_is_not_there_is_a_dead_letter() -> None:
-    play = Playbook(LINE).on(requested(), task("plan")).on(failed("plan"), dead("boom"), ended("failed"))
-    play.on(redriven(agent="nobody", task_id=""), dead("unknown_agent"))
+    play = Playbook(LINE).on(requested("nonsense"), dead("unknown_type"), ended("stopped"))
+    play.on(redriven(agent="nobody"), dead("unknown_agent"))
 
 
 def test_a_redrive_of_a_run_that_nobody_knows_is_a_dead_letter() -> None:

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from mesh.core.codec import read, write
+from mesh.core.dead import failure_id, letter_id
 from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
 from mesh.core.event import CANCELLED, DUE, NO_USAGE, PAUSED, REDRIVEN, RESUMED, Event, Fault, Part, Usage
 from mesh.core.failure import EXPIRY_SLACK_MS
@@ -145,13 +146,22 @@ class World:
                 self.flying.append(event(CANCELLED, id="c1", run_id=effect.run.id))
             for task in effect.run.trouble.dead:
                 if self.random.random() < 0.5:
-                    self.flying.append(self._redrive(effect.run.id, task))
+                    self.flying.append(self._redrive(effect.run, task))
+            if effect.run.refusals and self.random.random() < 0.2:
+                self.flying.append(self._redrive_hop(effect.run))
 
-    def _redrive(self, run_id: str, task: Task) -> Event:
-        """What failed for good is sent again, at times to an agent that has no failure."""
+    def _redrive(self, run: Run, task: Task) -> Event:
+        """What failed for good is sent again, at times without the name of its task."""
         task_id = self.random.choice([task.id, task.id, task.id, ""])
-        fields = {"task_id": task_id, "agent": task.agent, "data": json("again"), "id": f"{task.id}:r1"}
-        return event(REDRIVEN, run_id=run_id, **fields)
+        fields = {"task_id": task_id, "agent": task.agent, "data": json("again"), "id": f"{failure_id(run, task)}:r1"}
+        return event(REDRIVEN, run_id=run.id, **fields)
+
+    def _redrive_hop(self, run: Run) -> Event:
+        """What was refused is sent again, at times for the second time."""
+        number = self.random.randint(1, len(run.refusals))
+        agent = run.refusals[number - 1].agent or self.random.choice(list(self.topology.agents))
+        fields = {"agent": agent, "id": f"{letter_id(run.id, number)}:r{self.random.randint(1, 2)}"}
+        return event(REDRIVEN, run_id=run.id, data=json("again"), **fields)
 
     def _intervene(self, run_id: str) -> list[Event]:
         """Somebody pauses a run, and most often resumes it."""

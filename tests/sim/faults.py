@@ -249,12 +249,13 @@ def _redrive(stage: Stage, fault: Fault) -> None:
     found = _some(stage, stage.topology.dead)
     if found is None:
         return
-    letter = letter_of(found)
-    step = plan(letter, Standing(NEW, 0), How(as_new=fault.arg % 4 == 3), stage.topology, (), stage.world.now_ms)
-    if isinstance(step, Sending):
-        for record in step.records:
-            for _ in range(1 + fault.arg % 2):
-                _put(stage, record)
+    letter, how = letter_of(found), How(as_new=fault.arg % 4 == 3)
+    for before in range(1 + fault.arg % 3 % 2):  # the second time is a redrive of its own
+        step = plan(letter, Standing(NEW, before), how, stage.topology, (), stage.world.now_ms)
+        if isinstance(step, Sending):
+            for record in step.records:
+                for _ in range(1 + fault.arg % 2):
+                    _put(stage, record)
 
 
 def _put(stage: Stage, record: NewRecord) -> None:

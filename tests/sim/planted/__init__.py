@@ -8,6 +8,7 @@ from tests.sim.planted import (
     commit_before_publish,
     double_settle,
     early_timer,
+    forgiven_by_count,
     highest_seen,
     instance_ids,
     late_result,
@@ -40,6 +41,7 @@ _BUGS = (
     (early_timer, "too early", 0),
     (trimmed_too_early, "NotRestorable", 968),
     (double_settle, "charged", 0),
+    (forgiven_by_count, "no redrive took back", 0),
 )
 PLANTED = {
     name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)
