@@ -11,6 +11,7 @@ RUN useradd --create-home --uid 10001 mesh
 COPY --from=build /opt/mesh /opt/mesh
 WORKDIR /home/mesh
 COPY topics.yaml ./
+COPY agents ./agents
 ENV PATH=/opt/mesh/bin:$PATH PYTHONUNBUFFERED=1
 USER mesh
 ENTRYPOINT ["mesh"]

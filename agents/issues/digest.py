@@ -8,8 +8,9 @@ The day is the webhook's own, not the clock's: a replay of last week goes to las
 repeated task are recognised by the board, so nothing is counted twice.
 """
 
-from agents.issues.events import EventNoted, IssueRouted, NeedsHuman, PullRouted
 from mesh import Context, agent
+
+from .events import EventNoted, IssueRouted, NeedsHuman, PullRouted
 
 LINES_MAX = 50
 LINE_BYTES_MAX = 400

@@ -18,8 +18,9 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
-from agents.issues.events import IssueCompared, IssueTriaged
 from mesh import Context, agent
+
+from .events import IssueCompared, IssueTriaged
 
 HASHES = 32
 BANDS = 10

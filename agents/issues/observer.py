@@ -7,8 +7,9 @@ rules, as `info` unless the body itself tells of a failure.
 from collections.abc import Mapping
 from typing import Any
 
-from agents.issues.events import UNKNOWN, EventNoted, Importance, Webhook, team_of
 from mesh import agent
+
+from .events import UNKNOWN, EventNoted, Importance, Webhook, team_of
 
 SUMMARY_CHARS_MAX = 300
 HEADLINE_CHARS_MAX = 120

@@ -1,7 +1,8 @@
 """PR router: which team reviews a pull request, in which queue. Suspicious ones and unclear ones go to a person."""
 
-from agents.issues.events import NeedsHuman, PullReviewed, PullRouted, PullScreened, PullTriaged, team_of
 from mesh import agent
+
+from .events import NeedsHuman, PullReviewed, PullRouted, PullScreened, PullTriaged, team_of
 
 CONFIDENCE_MIN = 0.4
 SPAM_SURE, SPAM_MAYBE = 0.8, 0.5

@@ -6,8 +6,9 @@ Security reports get no public discussion. Events other than a new issue, bots a
 
 import re
 
-from agents.issues.events import IssueRouted, ReplyDrafted
 from mesh import agent
+
+from .events import IssueRouted, ReplyDrafted
 
 ANSWERED = frozenset(
     {("issues", "opened"), ("issues", "reopened"), ("issues", "transferred"), ("discussion", "created")}

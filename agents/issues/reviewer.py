@@ -6,8 +6,9 @@ GitHub's events carry counts but no list of files, so files are those that the e
 
 import re
 
-from agents.issues.events import PullReviewed, PullTriaged, Risk, Size
 from mesh import agent
+
+from .events import PullReviewed, PullTriaged, Risk, Size
 
 SIZES: tuple[tuple[int, Size], ...] = ((10, "xs"), (50, "s"), (250, "m"), (1_000, "l"))
 FILES_MANY = 20

@@ -2,8 +2,9 @@
 
 import re
 
-from agents.issues.events import IssueCompared, IssueRouted, IssueScreened, IssueTriaged, NeedsHuman, Severity, team_of
 from mesh import agent
+
+from .events import IssueCompared, IssueRouted, IssueScreened, IssueTriaged, NeedsHuman, Severity, team_of
 
 CONFIDENCE_MIN = 0.4
 SPAM_SURE, SPAM_MAYBE = 0.8, 0.5

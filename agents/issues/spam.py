@@ -8,8 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from agents.issues.events import IssueScreened, IssueTriaged, PullScreened, PullTriaged
 from mesh import agent
+
+from .events import IssueScreened, IssueTriaged, PullScreened, PullTriaged
 
 LINKS_MANY = 4
 WORDS_SHOUTED_MIN = 8

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from agents.issues.events import (
+from mesh import agent
+
+from .events import (
     NAME_CHARS_MAX,
     TEXT_CHARS_MAX,
     TITLE_CHARS_MAX,
@@ -20,7 +22,6 @@ from agents.issues.events import (
     Severity,
     Webhook,
 )
-from mesh import agent
 
 LABELS_MAX = 20
 PATHS_MAX = 50

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
-from agents.orders.events import CATALOGUE, FraudScored, OrderPlaced
 from mesh import agent
+
+from .events import CATALOGUE, FraudScored, OrderPlaced
 
 WEIGHTS = {
     "throwaway address": 0.35,

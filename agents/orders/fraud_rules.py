@@ -4,8 +4,9 @@ It stands in for `fraud` (`fallback` in topics.yaml): an order of little value p
 somebody has looked at it.
 """
 
-from agents.orders.events import CATALOGUE, FraudScored, OrderPlaced
 from mesh import agent
+
+from .events import CATALOGUE, FraudScored, OrderPlaced
 
 VALUE_CENTS_MAX = 10_000
 PASSES, REFUSED = 0.5, 1.0

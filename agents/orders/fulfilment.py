@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from agents.orders.events import (
+from mesh import Context, agent
+
+from .events import (
     FraudScored,
     OrderFulfilled,
     OrderPriced,
@@ -10,7 +12,6 @@ from agents.orders.events import (
     StockChecked,
     reservation_key,
 )
-from mesh import Context, agent
 
 REASONS_MAX = 20
 PARCEL_G_MAX = 31_500

@@ -8,8 +8,9 @@ A repeated task (its worker died) adds with the same operation ids, which the bo
 reservation. An order that another run has reserved already is refused; what this run took is given back.
 """
 
-from agents.orders.events import CATALOGUE, OrderPlaced, StockChecked, reservation_key, sold_key
 from mesh import Conflict, Context, agent
+
+from .events import CATALOGUE, OrderPlaced, StockChecked, reservation_key, sold_key
 
 STOCK_UNITS = 1_000_000
 """Of each SKU, until somebody else keeps the stock."""

@@ -1,7 +1,8 @@
 """Pricing: goods, volume discount, shipping and the value added tax of the country it goes to, in whole cents."""
 
-from agents.orders.events import CATALOGUE, OrderPlaced, OrderPriced
 from mesh import agent
+
+from .events import CATALOGUE, OrderPlaced, OrderPriced
 
 CURRENCY = "EUR"
 DISCOUNTS_PERCENT = ((1_000, 15), (100, 10), (10, 5))

@@ -1,7 +1,8 @@
 """Refusal: rejects orders of high risk. The other half of fulfilment's condition, so every order gets an answer."""
 
-from agents.orders.events import FraudScored, OrderPriced, OrderRejected, StockChecked
 from mesh import agent
+
+from .events import FraudScored, OrderPriced, OrderRejected, StockChecked
 
 
 @agent

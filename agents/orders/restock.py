@@ -4,8 +4,9 @@ The reservation goes from held to released by compare-and-set, so only one task 
 be repeated, then it finds its own name there and adds with the same operation ids, which the board recognises.
 """
 
-from agents.orders.events import OrderRejected, reservation_key, sold_key
 from mesh import Context, agent
+
+from .events import OrderRejected, reservation_key, sold_key
 
 
 @agent

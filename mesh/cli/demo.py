@@ -49,9 +49,10 @@ async def demo(
     """
     began = time.monotonic()
     stays = session.screen.interactive and not once
-    with as_file(files("agents")) as package:
-        session.override_topology(str(_topology_file(session, package)))
-        samples = list(_samples(session.topology, package / "samples"))
+    with as_file(files("mesh")) as package:
+        examples = package / "examples" if (package / "examples").is_dir() else package.parent
+        session.override_topology(str(_topology_file(session, examples)))
+        samples = list(_samples(session.topology, examples / "agents" / "samples"))
         if not samples:
             raise ConfigInvalid(
                 "no sample event fits this mesh",
@@ -258,14 +259,14 @@ def _leave_settings(folder: Path, topology: str) -> None:
     (folder / "mesh.toml").write_text(text, encoding="utf-8")
 
 
-def _topology_file(session: Session, package: Path) -> Path:
-    """The topology that was named, else the one of the samples: in the package, in a source tree beside it."""
+def _topology_file(session: Session, examples: Path) -> Path:
+    """The topology that was named, else that of the examples: in the installed package, or in the source tree."""
     if session.wanted.topology is not None:
         return Path(session.wanted.topology)
-    for candidate in (package / "topics.yaml", package.parent / "topics.yaml"):
-        if candidate.is_file():
-            return candidate
-    raise ConfigInvalid("the example's topics.yaml is missing", where=str(package), remedy="Install the package again")
+    found = examples / "topics.yaml"
+    if found.is_file():
+        return found
+    raise ConfigInvalid("the example's topics.yaml is missing", where=str(examples), remedy="Install the package again")
 
 
 def _samples(topology: Topology, folder: Path) -> Iterator[Sample]:
