@@ -24,7 +24,7 @@ from mesh.core.errors import BoardUnavailable
 from mesh.core.event import Event
 from mesh.services.worker.function import Function, context_of, failed
 from mesh.settings import Settings
-from mesh.wire import imports
+from mesh.wire import imports, steady
 from mesh.wire.cells import Answered, Load, Order, Unloadable, find, frame, read_frame
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Board
@@ -173,4 +173,4 @@ def main() -> None:
         (settings,) = read_frame(orders)
     except EOFError:
         _end_all()
-    asyncio.run(_main(settings, orders, say))
+    steady.run(_main(settings, orders, say))

@@ -1,9 +1,10 @@
 """What an agent's function gets beside its event: who it works for, the blackboard, and a place to report spending."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import orjson
@@ -14,6 +15,8 @@ from mesh.core.mirror import Change
 from mesh.core.strict import Flaw
 from mesh.wire.ports import ABSENT, ANY, Board, Count, Entry
 
+P = ParamSpec("P")
+T = TypeVar("T")
 UPDATE_TRIES_MAX = 64
 
 
@@ -27,6 +30,21 @@ class Item(NamedTuple):
     by: str
 
 
+def _in_its_loop(
+    operation: Callable[Concatenate["AgentBoard", P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["AgentBoard", P], Coroutine[Any, Any, T]]:
+    """An operation of the board, done in the loop of the store."""
+
+    @wraps(operation)
+    async def done(self: "AgentBoard", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        doing = operation(self, *args, **kwargs)
+        if self._loop is None or self._loop is asyncio.get_running_loop():
+            return await doing
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(doing, self._loop))
+
+    return done
+
+
 class AgentBoard:
     """The blackboard as an agent sees it: values are JSON-able or pydantic models, writes carry the task's name.
 
@@ -35,26 +53,38 @@ class AgentBoard:
     once, however often the task is repeated; `put` and `update` are applied each time.
 
     `changed` is told of every write that the store acknowledged, those of a repeated operation too.
+
+    The store belongs to one event loop, `loop`. A blocking function may use the board in a loop of its own, as
+    `asyncio.run(ctx.board.add("seen"))`: the operation is then done in that of the store.
     """
 
     def __init__(
-        self, board: Board, *, by: str, op_prefix: str, changed: Callable[[Change], None] | None = None
+        self,
+        board: Board,
+        *,
+        by: str,
+        op_prefix: str,
+        changed: Callable[[Change], None] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._board = board
-        self._changed = changed
+        self._changed, self._loop = changed, loop
         self._by = by
         self._op_prefix = op_prefix
         self._ops: dict[str, int] = {}
 
+    @_in_its_loop
     async def get(self, key: str) -> Item | None:
         """The value at `key`, or None."""
         entry = await self._board.get(key)
         return None if entry is None else _item(entry)
 
+    @_in_its_loop
     async def put(self, key: str, value: Any, *, expect: str = ANY) -> Item:
         """Write a value; `expect` is the version that must stand (`""`: no value yet), else Conflict."""
         return self._item(await self._board.put(key, _json(value), expect=expect, by=self._by))
 
+    @_in_its_loop
     async def update(self, key: str, change: Callable[[Any], Any], *, default: Any = None) -> Item:
         """Read, change, write by compare-and-set, again until nobody came between (64 tries, then Conflict).
 
@@ -72,12 +102,14 @@ class AgentBoard:
                         raise
         raise AssertionError("unreachable: the loop returns or raises")
 
+    @_in_its_loop
     async def append(self, key: str, item: Any, *, items_max: int = 100) -> Item:
         """Add to the end of the list at `key`, dropping the oldest beyond `items_max`. Never conflicts."""
         op_id = self._op_id(key)
         entry = await self._board.append(key, _json(item), items_max=items_max, by=self._by, op_id=op_id)
         return self._item(entry, op_id)
 
+    @_in_its_loop
     async def add(
         self, key: str, amount: int = 1, *, value_max: int | None = None, value_min: int | None = None
     ) -> Count:
@@ -88,10 +120,12 @@ class AgentBoard:
             self._changed(Change(key, b"%d" % count.value, count.version, self._by, op_id, count.at_ms))
         return count
 
+    @_in_its_loop
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Item]:
         """Past values, newest first."""
         return [_item(e) for e in await self._board.history(key, limit=limit)]
 
+    @_in_its_loop
     async def keys(self, pattern: str = "*") -> Sequence[str]:
         """Keys that match a glob, sorted."""
         return await self._board.keys(pattern)
@@ -120,7 +154,7 @@ class Context:
 
     __mesh_context__ = True
     __slots__ = (
-        *("_board", "_changed", "_store", "agent", "attempt", "deadline_ms", "depth", "path"),
+        *("_board", "_changed", "_loop", "_store", "agent", "attempt", "deadline_ms", "depth", "path"),
         *("run_id", "task_id", "tokens", "usd"),
     )
 
@@ -136,7 +170,9 @@ class Context:
         deadline_ms: int | None,
         board: Board,
         changed: Callable[[Change], None] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        """`loop`: the event loop that the board belongs to; None: the one that runs at each operation."""
         self.agent = agent
         self.run_id = run_id
         self.task_id = task_id
@@ -144,7 +180,7 @@ class Context:
         self.depth = depth
         self.path = path
         self.deadline_ms = deadline_ms
-        self._store, self._changed = board, changed
+        self._store, self._changed, self._loop = board, changed, loop
         self._board: AgentBoard | None = None
         self.tokens = 0
         self.usd = Decimal(0)
@@ -154,7 +190,8 @@ class Context:
         """The blackboard; what is written there carries the name of the task."""
         if self._board is None:  # most functions never ask for it
             by = f"{self.agent}/{self.task_id}"
-            self._board = AgentBoard(self._store, by=by, op_prefix=self.task_id, changed=self._changed)
+            given: dict[str, Any] = {"op_prefix": self.task_id, "changed": self._changed, "loop": self._loop}
+            self._board = AgentBoard(self._store, by=by, **given)
         return self._board
 
     def spend(self, *, usd: Decimal | float | str = 0, tokens: int = 0) -> None:

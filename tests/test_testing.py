@@ -5,9 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
-from mesh import Emit
+from mesh import Context, Emit
 from mesh.testing import MeshTest
 
 TOPOLOGY = """
@@ -76,3 +77,18 @@ async def test_two_folders_with_agents_modules_of_the_same_name_do_not_meet(tmp_
             outcome = await (await mesh.publish("ask", {})).outcome(timeout_s=10)
             said.append(outcome.results[0].data)
     assert said == ["first", "second"]
+
+
+async def test_a_blocking_agent_uses_the_board_in_a_loop_of_its_own() -> None:
+    def counting(ask: dict[str, Any], ctx: Context) -> Emit:
+        n = asyncio.run(ctx.board.add("n")).value
+        asyncio.run(ctx.board.update("all", lambda before: [*before, n], default=[]))
+        return Emit("answer", n)
+
+    async with MeshTest(TOPOLOGY, agents={"echo": counting}) as mesh:
+        runs = [await mesh.publish("ask", {}) for _ in range(40)]
+        said = [(await run.outcome(timeout_s=20)).results[0].data for run in runs]
+        kept = await mesh.board.get("all")
+    assert sorted(said) == list(range(1, 41))
+    assert kept is not None
+    assert sorted(orjson.loads(kept.value)) == sorted(said)

@@ -6,7 +6,6 @@
 The answer of the function is the exit code; None is 0.
 """
 
-import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ import typer
 
 from mesh.cli.failure import leaves
 from mesh.cli.session import Session, Wanted
+from mesh.wire import steady
 
 PANEL = "Everywhere"
 Answer = int | None
@@ -133,7 +133,7 @@ def _with_session(function: Function) -> Callable[..., None]:
         try:
             answer = function(session, **given)
             if isinstance(answer, Coroutine):
-                answer = asyncio.run(answer)
+                answer = steady.run(answer)
         except (BrokenPipeError, BaseExceptionGroup) as error:
             if any(isinstance(leaf, BrokenPipeError) for leaf in leaves(error)):
                 raise ReaderGone from error

@@ -21,6 +21,7 @@ from mesh.cli.text import counted, took
 from mesh.cli.watchdog import Watchdog
 from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound
 from mesh.core.suggest import nearest
+from mesh.wire.steady import SteadyLoop
 
 if TYPE_CHECKING:
     from mesh.cli.children import Children
@@ -142,6 +143,9 @@ class Host:
 
     async def run(self) -> None:
         """Until the signal; raises what no waiting can mend."""
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, SteadyLoop):  # as every command is run in
+            loop.told = self._voice.warning
         if self._child is not None:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._parent_gone)
         else:

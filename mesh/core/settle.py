@@ -139,7 +139,7 @@ def fault_of(error: BaseException) -> Fault:
     cls = f"{type(error).__module__}.{type(error).__qualname__}"
     try:
         text = str(error)
-    except Exception as broken:  # noqa: BLE001 - whatever an exception's own __str__ raises must not hide the fault
+    except BaseException as broken:  # noqa: BLE001 - whatever its own __str__ raises, even SystemExit, is not the fault
         text = f"{cls}, whose text raised {type(broken).__name__}"
     if text and (isinstance(error, KeyError) or not isinstance(error, Exception)):
         text = f"{type(error).__name__}: {text}"  # `4` alone does not say that the agent called sys.exit(4)

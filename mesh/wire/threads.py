@@ -6,10 +6,13 @@ process from ending.
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
+
+from mesh.wire.steady import FORKED
 
 
 class _Job:
@@ -89,6 +92,7 @@ class Threads:
         self._abandoned()
 
     def _work(self) -> None:
+        pid = os.getpid()
         while True:
             with self._lock:
                 self._idle += 1
@@ -106,6 +110,8 @@ class Threads:
                 value = job.call()
             except BaseException as error:  # noqa: BLE001  # handed to whoever waits, even SystemExit
                 raised = error
+            if os.getpid() != pid:
+                os._exit(FORKED)  # a copy of this process that the call made
             with self._lock:
                 job.ended, stray = True, job.given_up
                 self._strays -= stray

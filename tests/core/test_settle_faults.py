@@ -106,13 +106,14 @@ def test_a_message_of_just_the_limit_is_not_cut() -> None:
     assert fault_of(raised(ValueError("x" * 1_000))).message == "x" * 1_000
 
 
-def test_an_exception_whose_text_raises_is_still_a_fault() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no text"), SystemExit(0), KeyboardInterrupt()])
+def test_an_exception_whose_text_raises_is_still_a_fault(error: BaseException) -> None:
     class Broken(Exception):
         def __str__(self) -> str:
-            raise RuntimeError("no text")
+            raise error
 
     fault = fault_of(raised(Broken()))
-    assert fault.message.endswith("Broken, whose text raised RuntimeError")
+    assert fault.message.endswith(f"Broken, whose text raised {type(error).__name__}")
     assert fault.code == "exception"
 
 

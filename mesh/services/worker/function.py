@@ -14,6 +14,7 @@ from mesh.core.mirror import Change
 from mesh.core.topology import AgentSpec
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import Board, Clock
+from mesh.wire.steady import FORKED
 from mesh.wire.threads import Threads
 
 CRASHED = 137
@@ -27,6 +28,7 @@ class Function:
     def __init__(self, spec: AgentSpec, agent: Agent, clock: Clock, threads: Threads | None) -> None:
         self._spec, self._agent = spec, agent
         self._clock, self._threads = clock, threads
+        self._pid = os.getpid()
 
     async def answer(self, task: Event, context: Context | None, broken: Break | None) -> Event:
         """What the function says to a task, as an event; raises what it raises. `broken`: on purpose, just now."""
@@ -39,6 +41,8 @@ class Function:
             value = await self._agent.function(**arguments)
         else:
             value = await self._threads.run(partial(self._agent.function, **arguments))
+        if os.getpid() != self._pid:
+            os._exit(FORKED)  # a copy of this process that the function made
         if isinstance(value, (Later, Reject)):
             return failed(task, context, settle.declined(self._agent, value))
         parts = settle.parts_of(self._agent, self._spec, value)
@@ -68,6 +72,7 @@ def context_of(task: Event, board: Board, changed: Callable[[Change], None] | No
         deadline_ms=task.expiry_ms,
         board=board,
         changed=changed,
+        loop=asyncio.get_running_loop(),
     )
 
 

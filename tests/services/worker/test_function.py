@@ -60,7 +60,9 @@ async def test_what_is_broken_on_purpose_happens_before_the_call(tmp_path: Path)
     assert (await answered(6, Break(SLOW, delay_ms=1), tmp_path)).kind == "succeeded"
 
 
-def test_what_a_task_spent_before_it_failed_is_charged_and_what_is_no_amount_is_not_guessed(tmp_path: Path) -> None:
+async def test_what_a_task_spent_before_it_failed_is_charged_and_what_is_no_amount_is_not_guessed(
+    tmp_path: Path,
+) -> None:
     context = context_of(TASK_OF_SIX, SqliteBoard(tmp_path / "board.db"), None)
     context.spend(usd=Decimal("0.25"))
     fault = crash_loop(TASK_OF_SIX, 3).fault
