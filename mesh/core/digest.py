@@ -10,6 +10,8 @@ from mesh.core.topology import AgentSpec, Topology
 _OWN_FORM = ("line", "when", "retry", "breaker")
 _NOT_DECIDED_BY = ("cache_ms",)
 """What no decision depends on: it may be tuned without another digest."""
+_NOT_OF_TOPICS = ("line", "join")
+"""The same of a topic: only the intake reads `join`."""
 
 
 def digest_of(topology: Topology) -> str:
@@ -24,7 +26,10 @@ def digest_of(topology: Topology) -> str:
         content["breaker"] = None if spec.breaker is None else asdict(spec.breaker)
         agents[name] = content
     topics = {
-        name: {**{key: value for key, value in asdict(rule).items() if key != "line"}, "egress": set(rule.egress)}
+        name: {
+            **{key: value for key, value in asdict(rule).items() if key not in _NOT_OF_TOPICS},
+            "egress": set(rule.egress),
+        }
         for name, rule in topology.topics.items()
     }
     meaning = {

@@ -21,6 +21,7 @@ from mesh.core.dead import dead_record
 from mesh.core.decide import decide, late
 from mesh.core.effect import Effect, Finish, Note, PublishTask, Turn
 from mesh.core.event import ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
+from mesh.core.ingress import misfit
 from mesh.core.partition import partition_of
 from mesh.core.record import Record
 from mesh.core.rows import read_ended, read_run
@@ -175,7 +176,11 @@ class Partition:
         if record.key != run_id.encode():
             shown = None if record.key is None else record.key[:128].decode("utf-8", "replace")
             return Unreadable("key_mismatch", f"the record's key is {shown!r}; expected the run id {run_id[:128]!r}")
-        if not (ID_PATTERN if event.kind == REQUESTED else MESH_ID_PATTERN).fullmatch(event.id):
+        if event.kind == REQUESTED:
+            unfit = misfit(event)
+            if unfit is not None:
+                return Unreadable(*unfit)
+        elif not MESH_ID_PATTERN.fullmatch(event.id):
             return _bad_id("event id", event.id)
         if run_id in self.runs.warm or run_id in self.runs.cold or run_id in self.ended:
             return None

@@ -2,10 +2,14 @@
 
 Taken are plain JSON (its type is that of the ingress topic), CloudEvents in binary mode and in structured mode.
 The id of the event is, in this order: the CloudEvent's, the payload field that the topic declares, and the record's
-coordinates. The run is the event's correlation id or follows from (source, id), so the same request sent twice,
-through whatever door, is one run. Mesh headers (`ce_mesh…`) of foreign producers are not read.
+coordinates. The run follows from (topic, source, id), so the same request sent twice is one run. Mesh headers
+(`ce_mesh…`) of foreign producers are not read.
 
-Both functions are total: no bytes, headers or texts make them raise.
+The right to write to an ingress topic is the right to send events of its type, and nothing else. A record of another
+topic's type is refused. So is a source that only the mesh itself uses, and a correlation id, unless the topic says
+`join: true`. A client that writes to the inbox itself (`Mesh.publish`) has the right to join any run.
+
+All functions are total: no bytes, headers or texts make them raise.
 """
 
 import re
@@ -15,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from mesh.core.codec import is_json, parse_time
 from mesh.core.condition import Path, parse_path
-from mesh.core.event import ID_PATTERN, JSON, REQUESTED, Event, run_id_of
+from mesh.core.event import BATCH, ID_PATTERN, JSON, REQUESTED, Event, run_id_of
 from mesh.core.record import Record, coordinates
 from mesh.core.strict import Flaw, check
 from mesh.core.structured import is_structured, unwrap
@@ -33,6 +37,8 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 _REQUIRED: Final = frozenset({"ce_specversion", "ce_id", "ce_source", "ce_type"})
 """Whoever sends one of these means a CloudEvent, so the others are missed by name."""
+_OWN_SOURCES: Final = ("/topics/", "/agents/", "/mesh/", "/runs/")
+"""Sources of events that the mesh itself makes."""
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 """What CloudEvents forbids in a text, and marks that turn the direction of what people read."""
 
@@ -61,6 +67,8 @@ class Request(NamedTuple):
     traceparent: str = ""
     tracestate: str = ""
     origin: str = ""
+    topic: str = ""
+    """The ingress topic by which it came; "": from a client that writes to the inbox itself."""
 
 
 def admit(record: Record, topology: Topology) -> Event | Rejected:
@@ -79,23 +87,29 @@ def admit(record: Record, topology: Topology) -> Event | Rejected:
         request = _plain(record, headers, topology)
     if isinstance(request, Rejected):
         return request
-    return open_request(request, topology, fallback_id=coordinates(record))
+    return open_request(request._replace(topic=record.topic), topology, fallback_id=coordinates(record))
 
 
 def open_request(request: Request, topology: Topology, *, fallback_id: str) -> Event | Rejected:
     """The one gate that every request passes. `fallback_id` names it where neither sender nor topic does."""
-    rejected = _form(request, topology)
+    door = topology.topics.get(request.topic)
+    rejected = _form(request, topology) or (None if door is None else _trespass(request, door, topology))
     if rejected is not None:
-        return rejected._replace(run_id=_known_run(request))
+        return rejected._replace(run_id=_known_run(request, door))
     rule = topology.ingress[request.type]
     value = check(request.data)
     if isinstance(value, Flaw):
-        return Rejected(value.code, value.message, _known_run(request))
+        return Rejected(value.code, value.message, _known_run(request, door))
     id = _id(request, rule, value, fallback_id)
     if isinstance(id, Rejected):
-        return id._replace(run_id=_known_run(request))
+        return id._replace(run_id=_known_run(request, door))
     source = request.source or f"/topics/{rule.name}"
-    run_id = run_id_of(source, id) if request.run_id is None else request.run_id
+    run_id = _run_of(source, id, door)
+    if request.run_id is not None and request.run_id != run_id:
+        if door is not None and not door.join:
+            text = f"ce_correlationid names run {request.run_id!r}, and topic {door.name} does not say `join: true`"
+            return Rejected("foreign_run", text, run_id)
+        run_id = request.run_id
     try:
         expiry_ms = None if request.expiry is None else max(0, parse_time(request.expiry))  # 1969 is as past as 1970
     except ValueError as error:
@@ -117,6 +131,17 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
         tracestate=request.tracestate if traced and _TRACESTATE.fullmatch(request.tracestate) else "",
         origin=request.origin,
     )
+
+
+def misfit(event: Event) -> Flaw | None:
+    """What the gate would refuse of a request that a client wrote to the inbox itself, as far as that can be told
+    without reading its payload."""
+    if not ID_PATTERN.fullmatch(event.id):
+        return _bad_id("event id", event.id)
+    flaw = _text_flaw("source", event.source) or _text_flaw("subject", event.subject)
+    if flaw is None and event.content_type not in (JSON, BATCH) and not is_json(event.content_type):
+        return _no_json(event.content_type)
+    return flaw
 
 
 def _headers(record: Record) -> dict[str, str] | Rejected:
@@ -145,27 +170,22 @@ def _form(request: Request, topology: Topology) -> Rejected | None:
         return Rejected("unknown_type", _unknown_type(request.type, topology))
     for name, id in (("correlation id", request.run_id), ("causation id", request.cause_id or None)):
         if id is not None and not ID_PATTERN.fullmatch(id):
-            return _bad_id(name, id)
+            return Rejected(*_bad_id(name, id))
     for name, text in (
         ("source", request.source),
         ("subject", request.subject),
         ("content type", request.content_type),
     ):
-        if not text or text == JSON:
-            continue
-        if len(text) > TEXT_CHARS_MAX:
-            return Rejected("too_large", f"{name} has {len(text)} characters; at most {TEXT_CHARS_MAX}")
-        found = _NO_TEXT.search(text)
-        if found is not None:
-            point = f"U+{ord(found[0]):04X}"
-            return Rejected("bad_string", f"{name} holds {point} at character {found.start()}; expected plain text")
+        flaw = None if text == JSON else _text_flaw(name, text)
+        if flaw is not None:
+            return Rejected(flaw.code, flaw.message)
     if request.time:
         try:
             parse_time(request.time)
         except ValueError as error:
             return Rejected("bad_time", f"time: {error}")
     if not is_json(request.content_type):
-        return Rejected("unparseable", f"content type {request.content_type[:64]!r} is not JSON, which agents take")
+        return Rejected(*_no_json(request.content_type))
     limit = topology.limits.payload_bytes_max
     if len(request.data) > limit:
         return Rejected("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
@@ -184,7 +204,21 @@ def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str 
         id = str(found)
     elif id is None:
         id = fallback_id
-    return id if ID_PATTERN.fullmatch(id) else _bad_id("event id", id)
+    return id if ID_PATTERN.fullmatch(id) else Rejected(*_bad_id("event id", id))
+
+
+def _text_flaw(name: str, text: str) -> Flaw | None:
+    if len(text) > TEXT_CHARS_MAX:
+        return Flaw("too_large", f"{name} has {len(text)} characters; at most {TEXT_CHARS_MAX}")
+    found = None if text.isprintable() else _NO_TEXT.search(text)
+    if found is None:
+        return None
+    point = f"U+{ord(found[0]):04X}"
+    return Flaw("bad_string", f"{name} holds {point} at character {found.start()}; expected plain text")
+
+
+def _no_json(content_type: str) -> Flaw:
+    return Flaw("unparseable", f"content type {content_type[:64]!r} is not JSON, which agents take")
 
 
 @lru_cache(maxsize=256)
@@ -193,17 +227,45 @@ def _path(text: str) -> Path:
     return parse_path(text)
 
 
-def _bad_id(name: str, id: str) -> Rejected:
-    return Rejected("bad_id", f"{name} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
+def _bad_id(name: str, id: str) -> Flaw:
+    return Flaw("bad_id", f"{name} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
 
 
-def _known_run(request: Request) -> str:
+def _trespass(request: Request, door: TopicRule, topology: Topology) -> Rejected | None:
+    """Why the right to write to `door` does not cover a request."""
+    if request.type != door.ingress:
+        home = topology.ingress[request.type].name
+        text = f"type {request.type!r} comes in by topic {home}, not by {door.name}, which takes {door.ingress!r}"
+        return Rejected("wrong_topic", text)
+    if _is_forged(request.source, door):
+        text = f"source {request.source[:64]!r} is one that only the mesh itself uses; send the URI of your own system"
+        return Rejected("forged_source", text)
+    return None
+
+
+def _is_forged(source: str, door: TopicRule) -> bool:
+    """Whether a sender claims a source that is the mesh's own. Events of another mesh's agents may come where a topic
+    says `join: true`."""
+    if not source.startswith(_OWN_SOURCES) or source == f"/topics/{door.name}":
+        return False
+    return not (door.join and source.startswith("/agents/"))
+
+
+def _run_of(source: str, id: str, door: TopicRule | None) -> str:
+    """The run that a request opens. A source is what its sender says, a topic is where it has the right to write: so
+    whoever claims another system's source on another topic does not get at that system's runs."""
+    if door is None or source == f"/topics/{door.name}":
+        return run_id_of(source, id)
+    return run_id_of(f"/topics/{door.name}\0{source}", id)
+
+
+def _known_run(request: Request, door: TopicRule | None) -> str:
     """The run under which a sender may wait although its request is rejected, "" when that cannot be known."""
-    if request.run_id is not None:
+    if request.run_id is not None and (door is None or door.join):
         return request.run_id if ID_PATTERN.fullmatch(request.run_id) else ""
     if request.id is None or not request.source or not ID_PATTERN.fullmatch(request.id):
         return ""
-    return "" if _NO_TEXT.search(request.source) else run_id_of(request.source, request.id)
+    return "" if _NO_TEXT.search(request.source) else _run_of(request.source, request.id, door)
 
 
 def _plain(record: Record, headers: Mapping[str, str], topology: Topology) -> Request | Rejected:

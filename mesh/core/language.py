@@ -27,7 +27,7 @@ LIMIT_WORDS: Final = (
     *("deadline", "payload_max", "state_max", "budget", "cascade_max", "pause"),
 )
 MONEY_WORDS: Final = ("usd", "tokens")
-TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions")
+TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions", "join")
 AGENT_WORDS: Final = (
     *("run", "on", "when", "emits", "timeout", "retry", "fallback", "breaker"),
     *("visits_max", "lanes", "key", "reserve", "cache"),
@@ -156,6 +156,7 @@ class _Declarations(Reader):
                 id=self.value(fields, place, "id", path_text, None),
                 partitions=self.value(fields, place, "partitions", whole(1, PARTITIONS_MAX), 6),
                 line=line,
+                join=self.value(fields, place, "join", flag, False),
             )
         return found
 

@@ -135,6 +135,9 @@ class _Proof:
                 self.add(
                     self.draft.line(f"{place}.id", place), f"{place}.id: only ingress records get an id", "Remove it"
                 )
+            if rule.join and rule.ingress is None:
+                what = f"{place}.join: only records of an ingress topic join runs"
+                self.add(self.draft.line(f"{place}.join", place), what, "Remove it")
             self._door(doors["in"], rule, "ingress", () if rule.ingress is None else (rule.ingress,))
             self._door(doors["out"], rule, "egress", rule.egress)
 

@@ -68,6 +68,21 @@ REASONS: Final[dict[str, Reason]] = {
         (*_REQUEST, OUTCOME),
         "use the type it suggests, or declare it in topics.yaml",
     ),
+    "wrong_topic": Reason(
+        "a record of an ingress topic has the type of another ingress topic",
+        _REQUEST,
+        "send it to the topic that declares its type",
+    ),
+    "forged_source": Reason(
+        "a foreign event bears a source of the mesh: `/topics/…`, `/agents/…`, `/mesh/…` or `/runs/…`",
+        _REQUEST,
+        "send the URI of your own system",
+    ),
+    "foreign_run": Reason(
+        "a record of an ingress topic names the run that it wants to join, where the topic does not allow it",
+        _REQUEST,
+        "leave `ce_correlationid` out, or say `join: true` for the topic",
+    ),
     "unknown_kind": Reason(
         "`ce_meshkind` is none that this topic takes", (DEAD, COUNTED), "write to ingress topics, not to the mesh's own"
     ),

@@ -101,6 +101,8 @@ class TopicRule:
     """Path of the payload field that is the event id of an ingress record which brings none."""
     partitions: int = 6
     line: int = 0
+    join: bool = False
+    """Records of this ingress topic may name the run that they join, and may come from agents of another mesh."""
 
 
 @dataclass(frozen=True, slots=True)

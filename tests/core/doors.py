@@ -11,7 +11,7 @@ from mesh.core.topology import Limits, TopicRule, Topology
 BODY = b'{"order_id": "o-1", "total": 5}'
 LIMIT = 4_096
 
-ORDERS = TopicRule("orders.placed", ingress="order.placed", id="order_id")
+ORDERS = TopicRule("orders.placed", ingress="order.placed", id="order_id", join=True)
 HOOKS = TopicRule("github.webhooks", ingress="github.webhook")
 TOPOLOGY = Topology(
     "desk",

@@ -1,6 +1,7 @@
 """One inbox partition: what is folded, what is remembered, and what does not belong there."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -237,3 +238,22 @@ def test_no_bytes_whatever_stop_a_partition(
     )
     assert effects
     assert all(effect.message for effect in effects if isinstance(effect, Note | DeadLetter))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"source": "/evil\x1b[2J"}, "bad_string"),
+        ({"subject": "a\u202eb"}, "bad_string"),
+        ({"subject": "x" * 1_025}, "too_large"),
+        ({"content_type": "text/plain"}, "unparseable"),
+        ({"id": "a\nb"}, "bad_id"),
+    ],
+)
+def test_a_request_on_the_inbox_passes_the_gate_of_the_ingress_topics(change: dict[str, Any], code: str) -> None:
+    """A producer with the right to write there did not pass it: what the gate would refuse opens no run."""
+    state, asked = partition(), event(REQUESTED, type="ask")
+    (letter,) = state.step(record(replace(asked, **change)))
+    assert isinstance(letter, DeadLetter)
+    assert (letter.code, len(state.runs)) == (code, 0)
+    assert not isinstance(state.step(record(asked, 1))[0], DeadLetter)

@@ -63,7 +63,7 @@ def test_an_unknown_type_is_answered_with_the_nearest_one() -> None:
     assert found == Rejected(
         "unknown_type",
         "no ingress topic declares type 'order.placd'; did you mean 'order.placed'?",
-        run_id_of("/shop", "o-1"),
+        run_id_of("/topics/orders.placed\0/shop", "o-1"),
     )
 
 
@@ -127,7 +127,7 @@ def test_a_time_that_is_none_is_refused(time: str) -> None:
 
 @pytest.mark.parametrize("expiry", ["", "tomorrow", "-5", "10s", "2026-11-20T12:00:00", "99999-01-01T00:00:00Z"])
 def test_a_deadline_that_is_none_is_refused_to_whoever_waits(expiry: str) -> None:
-    assert refused(binary(expirytime=expiry))[::2] == ("bad_deadline", run_id_of("/shop", "o-1"))
+    assert refused(binary(expirytime=expiry))[::2] == ("bad_deadline", taken(binary()).run_id)
 
 
 def test_a_deadline_in_the_past_is_for_the_log_to_judge() -> None:

@@ -14,7 +14,7 @@ from tests.services.conftest import append, read_all, read_until, settled, worki
 TOPOLOGY = load("""
 mesh: {name: t, prefix: mesh, inbox: {partitions: 2}, limits: {payload_max: 2KB}}
 topics:
-  orders: {ingress: order.placed, id: order_id, partitions: 2}
+  orders: {ingress: order.placed, id: order_id, partitions: 2, join: true}
   done: {egress: order.done, partitions: 1}
 agents:
   ship: {run: "x:y", on: order.placed, emits: order.done}

@@ -25,7 +25,7 @@ mesh:
   inbox: {partitions: PARTITIONS}
   limits: {deadline: 6s, tasks_max: 12, fanout_max: 4, cascade_max: 2, pause: 3s}
 topics:
-  asks: {ingress: ask, id: id, partitions: 2}
+  asks: {ingress: ask, id: id, partitions: 2, join: true}
   ends: {egress: [shipped, rejected], key: id, partitions: 2}
 agents:
   check: {run: "sim:check", on: ask, emits: [checked, rejected], timeout: 400ms, retry: {attempts: 3, first: 30ms}}
@@ -63,7 +63,7 @@ mesh:
   inbox: {partitions: PARTITIONS}
   limits: {deadline: 4s, depth_max: 9, visits_max: 3, pause: 3s, budget: {usd: 0.5, tokens: 900}}
 topics:
-  asks: {ingress: ask, id: id, partitions: 1}
+  asks: {ingress: ask, id: id, partitions: 1, join: true}
   ends: {egress: accepted, partitions: 1}
 agents:
   write:
@@ -83,7 +83,7 @@ mesh:
   inbox: {partitions: PARTITIONS}
   limits: {deadline: 5s, tasks_max: 20, fanout_max: 5, payload_max: 400B, state_max: 4KB, pause: 3s}
 topics:
-  asks: {ingress: ask, id: id, partitions: 3}
+  asks: {ingress: ask, id: id, partitions: 3, join: true}
   ends: {egress: [part.done, summed], partitions: 3}
 agents:
   split: {run: "sim:split", on: ask, emits: [part, header], timeout: 300ms}
