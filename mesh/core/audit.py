@@ -90,6 +90,16 @@ class Audit:
             yield Violation("I3", where, what, "each attempt to be answered once", got, event.run_id)
         _, usd_micros, tokens = books.reserved.pop(was.id, (0, 0, 0))
         usage = Usage(usd_micros, tokens) if event.usage is None else event.usage
+        if books.topology is not None:
+            limits = books.topology.limits
+            if limits.usd_micros_max is not None:
+                others = sum(usd for _, usd, _ in books.reserved.values())
+                usd_micros = max(usd_micros, limits.usd_micros_max - books.usd_micros - others)
+                usage = usage._replace(usd_micros=min(usage.usd_micros, usd_micros))
+            if limits.tokens_max is not None:
+                others = sum(tokens for _, _, tokens in books.reserved.values())
+                tokens = max(tokens, limits.tokens_max - books.tokens - others)
+                usage = usage._replace(tokens=min(usage.tokens, tokens))
         books.usd_micros += usage.usd_micros
         books.tokens += usage.tokens
 

@@ -1,17 +1,23 @@
 """Money and tokens: reserved before an attempt is dispatched, settled when it ended.
 
-An attempt whose use is unknown (its report is no usage) is charged its whole reservation. Amounts are whole
+An attempt whose use is unknown (its report is no usage) is charged its whole reservation. One that claims more than it
+might spend is charged what it might spend: the budget of the run less what was spent and what other attempts have
+reserved. So no claim, forged or mistaken, takes the money of another task. Amounts are whole
 millionths of a dollar and whole tokens, so sums are exact and a refusal depends only on the order of the log.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from mesh.core.event import Usage
+from mesh.core.effect import Note
+from mesh.core.event import NO_USAGE, Usage
 from mesh.core.lineage import Refusal, way
 from mesh.core.topology import AgentSpec, Limits
 
 if TYPE_CHECKING:
     from mesh.core.run import Run
+
+AMOUNT_MAX: Final = 10**15
+"""Beyond what a usage may say."""
 
 
 def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Limits) -> Refusal | None:
@@ -36,6 +42,31 @@ def reserve(run: "Run", spec: AgentSpec) -> None:
     """Set the reservation of one attempt aside."""
     run.reserved_usd_micros += spec.reserve_usd_micros
     run.reserved_tokens += spec.reserve_tokens
+
+
+def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> Note | None:
+    """Settle an attempt that was answered, and name what it claims beyond what it might spend."""
+    if usage is NO_USAGE or usage is None:
+        settle(run, spec, usage)
+        return None
+    might = Usage(
+        _might(limits.usd_micros_max, run.usd_micros, run.reserved_usd_micros, spec.reserve_usd_micros),
+        _might(limits.tokens_max, run.tokens, run.reserved_tokens, spec.reserve_tokens),
+    )
+    charged = Usage(min(usage.usd_micros, might.usd_micros), min(usage.tokens, might.tokens))
+    settle(run, spec, charged)
+    if charged == usage:
+        return None
+    text = (
+        f"{spec.name!r} claims {usage.usd_micros} millionths of a dollar and {usage.tokens} tokens;"
+        f" it is charged {charged.usd_micros} and {charged.tokens}, all that it might spend"
+    )
+    return Note("overspent", text, run.id, security=True)
+
+
+def _might(limit: int | None, spent: int, reserved: int, own: int) -> int:
+    """What an attempt might spend; its own reservation at least, since that was granted."""
+    return AMOUNT_MAX if limit is None else max(own, limit - spent - (reserved - own))
 
 
 def settle(run: "Run", spec: AgentSpec, usage: Usage | None) -> None:

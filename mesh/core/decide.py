@@ -25,7 +25,7 @@ Pure: same run, event and topology, same answer; the run that was handed in is n
 from sys import intern
 
 from mesh.core.breaker import NO_BREAKERS, Breakers, open_until
-from mesh.core.budget import reserve, settle
+from mesh.core.budget import charge, reserve, settle
 from mesh.core.dead import dead_request, forgiven, refuse, remember
 from mesh.core.dispatch import deadline_timer, dispatch, firings, leave, retry_timer, start
 from mesh.core.effect import Effect, Finish, Note, Schedule
@@ -155,7 +155,9 @@ def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | Non
 def _succeeded(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     task = _task_of(run, event, effects)
     if task is not None:
-        settle(run, topology.agents[task.agent], event.usage)
+        overspent = charge(run, topology.agents[task.agent], event.usage, topology.limits)
+        if overspent is not None:
+            effects.append(overspent)
         del run.open[task.id]
         _release(run, event, task, topology, breakers, effects)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mesh.core.backoff import delay_ms
 from mesh.core.breaker import Breakers, stand_in
-from mesh.core.budget import refuse_spend, reserve, settle
+from mesh.core.budget import charge, refuse_spend, reserve
 from mesh.core.dead import give_up, remember
 from mesh.core.dispatch import begin, path_to, wait
 from mesh.core.effect import Effect, Note
@@ -40,7 +40,9 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
             return
         # It was handed out before the deadline was moved, or the worker's clock is ahead: not again at wire speed.
         fault = fault._replace(code="later", retry_after_ms=EXPIRY_SLACK_MS)
-    settle(run, spec, event.usage)
+    overspent = charge(run, spec, event.usage, topology.limits)
+    if overspent is not None:
+        effects.append(overspent)
     due_ms = _next_try_ms(task, event, fault, spec.retry)
     if due_ms:
         refusal = _refuse_retry(run, task, event, due_ms, topology)

@@ -140,6 +140,11 @@ REASONS: Final[dict[str, Reason]] = {
         (*_TASK, CALLER),
         "report amounts of 0 or more",
     ),
+    "overspent": Reason(
+        "an answer claims more than its attempt might spend; what it might spend is charged",
+        _SOFT,
+        "let the agent reserve what it needs, or raise the budget; look who wrote the answer",
+    ),
     "unknown": Reason("a failure came without a reason", _TASK, "send `mesh-error-code` with it"),
     "refused_too_large": Reason(
         "the log refused the record: too large", _TASK, "emit less, or raise max.message.bytes"

@@ -133,6 +133,13 @@ def test_what_an_answer_used_counts_against_the_budget(usage: Usage | None) -> N
     assert found(desk.step(answer(first, usage=usage), opened(second), [sent(second)])) == ["I5"]
 
 
+def test_a_claim_beyond_what_an_attempt_might_spend_is_charged_as_the_rest_of_the_budget() -> None:
+    desk, first = Desk(), task()
+    desk.step(event(), opened(first), [sent(first)])
+    ended = run(ending="completed", usd_micros=100, tokens=50)
+    assert not desk.step(answer(first, usage=Usage(10**14, 10**14)), None, [Finish(ended, "x", 0)])
+
+
 def test_a_retry_reserves_when_it_is_decided_and_not_again_when_it_begins() -> None:
     desk, first = Desk(), task()
     desk.step(event(), opened(first), [sent(first)])

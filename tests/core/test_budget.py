@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesh.core.effect import Note
 from mesh.core.event import Usage
 from mesh.core.topology import Limits, Retry
 from tests.builders import agent, topology
@@ -140,3 +141,30 @@ def test_a_run_that_is_ended_is_charged_what_its_tasks_in_flight_had_reserved() 
     play.on(failed("dear", usage=Usage(1, 1)), retry())
     play.on(cancelled(), ended("cancelled"))
     assert spent(play) == (201, 21, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------ forged amounts
+
+
+@pytest.mark.parametrize("way", ["succeeded", "failed"])
+def test_an_attempt_is_charged_no_more_than_it_might_spend(way: str) -> None:
+    """The money that other attempts have reserved, and what was spent before, is not its to spend."""
+    play = desk(usd_micros_max=1_000, tokens_max=100).on(requested(), task("dear")).on(requested(id="r2"), task("dear"))
+    claim = Usage(10**15 - 1, 10**15 - 1)
+    play.let(succeeded("dear", "answer", usage=claim) if way == "succeeded" else failed("dear", usage=claim))
+    said = [effect for effect in play.effects if isinstance(effect, Note) and effect.code == "overspent"]
+    assert [effect.security for effect in said] == [True]
+    assert "claims 999999999999999 millionths" in said[0].message
+    assert spent(play)[:2] == (900, 90)
+
+
+def test_the_last_attempt_may_spend_what_is_left_and_no_more() -> None:
+    play = desk(usd_micros_max=1_000).on(requested(), task("dear"))
+    play.let(succeeded("dear", "answer", usage=Usage(1_000_000, 7)))
+    assert (play.state.ending, spent(play)) == ("completed", (1_000, 7, 0, 0))
+
+
+def test_an_attempt_that_spends_more_than_it_reserved_is_charged_that_while_the_budget_lasts() -> None:
+    play = desk(usd_micros_max=1_000, tokens_max=1_000).on(requested(), task("dear"))
+    play.on(succeeded("dear", "answer", usage=Usage(999, 1_000)), leaves("answer"), ended("completed"))
+    assert spent(play) == (999, 1_000, 0, 0)

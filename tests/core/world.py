@@ -196,7 +196,7 @@ class World:
         """The books on money and tokens, kept by another rule: what counts is charged once, what is cut off in full."""
         book = self.spent.setdefault(sent.run_id, [0, 0])
         task = None if run is None or run.ending else run.open.get(sent.task_id)
-        if task is None or task.held or sent.kind not in ("succeeded", "failed"):
+        if run is None or task is None or task.held or sent.kind not in ("succeeded", "failed"):
             return
         if (sent.agent, sent.attempt) == (task.agent, task.attempt):
             moved = run is not None and (run.trouble.paused or run.deadline_ms - sent.at_ms > EXPIRY_SLACK_MS)
@@ -204,8 +204,16 @@ class World:
                 return  # it stays open until the deadline, which charges what it had reserved
             spec = self.topology.agents[task.agent]
             usage = sent.usage or Usage(spec.reserve_usd_micros, spec.reserve_tokens)
-            book[0] += usage.usd_micros
-            book[1] += usage.tokens
+            others = [self.topology.agents[other.agent] for id, other in run.open.items() if id != task.id]
+            limits = self.topology.limits
+            for n, (claim, limit, own, reserved) in enumerate(
+                (
+                    (usage.usd_micros, limits.usd_micros_max, spec.reserve_usd_micros, "reserve_usd_micros"),
+                    (usage.tokens, limits.tokens_max, spec.reserve_tokens, "reserve_tokens"),
+                )
+            ):
+                left = claim if limit is None else limit - book[n] - sum(getattr(other, reserved) for other in others)
+                book[n] += min(claim, max(left, own))
 
     def _watch(self, kind: str, before: Run | None, after: Run) -> None:
         self.made.update(after.open)
