@@ -79,8 +79,9 @@ def asked(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: i
     return _with(breakers, agent, breaker._replace(until_ms=at_ms + rule.open_ms))
 
 
-def told(breakers: Breakers, said: Control, topology: Topology) -> dict[str, Breaker]:
-    """The breakers after mesh.control was relayed. One that was opened here and is not told yet stays as it is."""
+def told(breakers: Breakers, said: Control, topology: Topology, at_ms: int) -> dict[str, Breaker]:
+    """The breakers after mesh.control was relayed at `at_ms`. One that was opened here and is not told yet stays as it
+    is. None stays open for longer than its rule says, whatever time the relay claims."""
     kept = {
         name: breaker for name, breaker in breakers.items() if not breaker.shared or said.breaker_of(name) is not None
     }
@@ -89,7 +90,7 @@ def told(breakers: Breakers, said: Control, topology: Topology) -> dict[str, Bre
         if switch.what != BREAKER or spec is None or spec.breaker is None:
             continue
         before = kept.get(switch.agent, CALM)
-        until_ms = before.until_ms or switch.at_ms + spec.breaker.open_ms
+        until_ms = before.until_ms or min(switch.at_ms, at_ms) + spec.breaker.open_ms
         kept[switch.agent] = Breaker(before.failures, until_ms, shared=True)
     return kept
 

@@ -7,7 +7,9 @@ ever turned is at rest: agents run, breakers are closed. `Control` is the fold o
 
 Workers follow the topic itself. Orchestrators relay it into each partition of mesh.inbox, as one `switched` event
 under the run id `*` that holds everything as of one offset of mesh.control: so what `decide` knows lies in the inbox,
-a repeated or late relay changes nothing, and one that was lost is made good by the next.
+a repeated or late relay changes nothing, and one that was lost is made good by the next. A false one, which names an
+offset that mesh.control has not reached or says something else of one that it has, is corrected by the owner of the
+partition (`wire.relay`): so nothing that is written to the inbox keeps true statements out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -146,18 +148,19 @@ def folded(control: Control, records: Iterable[Record]) -> tuple[Control, list[U
     return control, flaws
 
 
-def relayed(control: Control, topology: Topology, partition: int) -> NewRecord:
-    """The record that tells one partition of the inbox what mesh.control says."""
-    data = orjson.dumps(
-        {
-            "offset": control.offset,
-            "at_ms": control.at_ms,
-            "switches": [switch._asdict() for switch in control.switches.values()],
-        }
-    )
-    event = Event(
-        f"control:{control.offset}", f"/mesh/{topology.name}", "mesh.switched", SWITCHED, ALL, data, control.at_ms
-    )
+def relayed(control: Control, topology: Topology, partition: int, *, replaces: int | None = None) -> NewRecord:
+    """The record that tells one partition of the inbox what mesh.control says. `replaces`: the offset of a false
+    statement that was folded there, which this one corrects though its own offset may be lower."""
+    body: dict[str, Any] = {
+        "offset": control.offset,
+        "at_ms": control.at_ms,
+        "switches": [switch._asdict() for switch in control.switches.values()],
+    }
+    id = f"control:{control.offset}"
+    if replaces is not None:
+        body["replaces"], id = replaces, f"{id}:{replaces}"
+    data = orjson.dumps(body)
+    event = Event(id, f"/mesh/{topology.name}", "mesh.switched", SWITCHED, ALL, data, control.at_ms)
     return NewRecord(topology.inbox, ALL.encode(), data, write(event), partition)
 
 
@@ -176,6 +179,12 @@ def control_of(event: Event) -> Control | Unreadable:
             return _unreadable(event)
         switches[switch.key] = switch
     return Control(body["offset"], body["at_ms"], switches)
+
+
+def replaced_by(event: Event) -> int | None:
+    """The offset of the statement that a `switched` event corrects; None: it corrects none."""
+    offset = (_document(event) or {}).get("replaces")
+    return offset if _whole(offset) else None
 
 
 def wish(kind: str, run_id: str, topology: Topology, *, event_id: str, at_ms: int, by: str, why: str) -> NewRecord:

@@ -16,7 +16,7 @@ from typing import Final
 
 from mesh.core.breaker import Breaker, asked, heard, told, turn
 from mesh.core.codec import Unreadable, read
-from mesh.core.control import ALL, NOTHING, Control, control_of
+from mesh.core.control import ALL, NOTHING, Control, control_of, replaced_by
 from mesh.core.dead import dead_record
 from mesh.core.decide import decide, late
 from mesh.core.effect import Effect, Finish, Note, PublishTask, Turn
@@ -138,15 +138,16 @@ class Partition:
                 self.breakers = asked(self.breakers, effect.event.agent, topology, event.at_ms)
 
     def _switched(self, event: Event) -> list[Effect]:
-        """What mesh.control says, as of one of its offsets: the highest one counts, however often they are relayed."""
+        """What mesh.control says, as of one of its offsets: the highest one counts, however often they are relayed,
+        unless it is corrected by name."""
         control = control_of(event)
         if isinstance(control, Unreadable):
             return [Note(control.code, control.message, security=True)]
-        if control.offset <= self.control.offset:
-            known = self.control.offset
+        known = self.control.offset
+        if control.offset <= known and (replaced_by(event) != known or control == self.control):
             return [Note("late_switch", f"mesh.control as of offset {control.offset} came when {known} was known")]
         self.control = control
-        self.breakers = told(self.breakers, control, self.topology)
+        self.breakers = told(self.breakers, control, self.topology, event.at_ms)
         return []
 
     def _remember(self, run: Run, offset: int) -> None:

@@ -104,7 +104,8 @@ class Orchestrator:
 
     def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         """Stage: fold and answer the records that perform the effects."""
-        topology, fold, now_ms = self._topology, self._states[partition].step, self._clock.now_ms()
+        topology, state, now_ms = self._topology, self._states[partition], self._clock.now_ms()
+        fold, control = state.step, state.control
         out: list[NewRecord] = []
         for record in records:
             for effect in fold(record):
@@ -114,6 +115,8 @@ class Orchestrator:
                     self._count(effect)
                 else:
                     out.append(record_of(effect, topology))
+        if state.control is not control:
+            self._relay.folded(partition, state.control)
         self._keeper.folded(partition)
         return out
 

@@ -2,16 +2,22 @@
 
 Each partition is told everything as of one offset of mesh.control, in one record. The fold remembers that offset, so
 a repetition changes nothing; what a crash lost is told again by the next owner, who begins where the fold stands.
+
+The inbox may hold false statements: one of another writer, or one from before mesh.control was made anew. A statement
+whose offset mesh.control has not reached, or that differs from what mesh.control says at its offset, is corrected.
 """
 
 import asyncio
 
 from mesh.core.control import Control, relayed
-from mesh.core.record import TopicPartition
+from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.topology import Topology
+from mesh.wire.diagnostics import diagnostics
 from mesh.wire.follow import ControlFollower
 from mesh.wire.loop import append_all
 from mesh.wire.ports import Log
+
+_log = diagnostics("relay")
 
 
 class Relay:
@@ -20,18 +26,23 @@ class Relay:
     def __init__(self, log: Log, topology: Topology) -> None:
         self._log = log
         self._topology = topology
-        self._known: dict[TopicPartition, int] = {}
-        """Partition → the offset of mesh.control up to which it has been told."""
+        self._known: dict[TopicPartition, Control] = {}
+        """Partition → what it knows: what was folded there last, or what was sent to it since."""
         self._due = asyncio.Event()
         self._follower = ControlFollower(log, topology, self._told)
 
     def opened(self, partition: TopicPartition, known: Control) -> None:
         """The partition is live here; `known` is what its fold knows."""
-        self._known[partition] = known.offset
+        self._known[partition] = known
         self._due.set()
 
+    def folded(self, partition: TopicPartition, known: Control) -> None:
+        """The fold of a partition knows something else now, whoever said so."""
+        if self._known.get(partition) != known:
+            self.opened(partition, known)
+
     def closed(self, partition: TopicPartition) -> None:
-        """The partition is somebody else's now."""
+        """Another process owns the partition now."""
         self._known.pop(partition, None)
 
     async def run(self) -> None:
@@ -48,8 +59,20 @@ class Relay:
         self._due.set()
 
     async def _tell(self) -> None:
-        control = self._follower.control
-        behind = [tp for tp, known in self._known.items() if known < control.offset]
-        for tp in behind:
-            self._known[tp] = control.offset
-        await append_all(self._log, [relayed(control, self._topology, tp.partition) for tp in behind], self._topology)
+        end = None
+        if any(known.offset > self._follower.control.offset for known in self._known.values()):
+            end = (await self._log.bounds(self._topology.control))[0].end
+        control, records = self._follower.control, list[NewRecord]()
+        for partition, known in self._known.items():
+            if known.offset > control.offset and (end is None or known.offset < end):
+                continue  # the follower has yet to read it
+            replaces = None if known.offset < control.offset else known.offset
+            if replaces is not None:
+                if known == control:
+                    continue
+                _log.warning(
+                    "a false statement about switches is corrected", partition=partition.partition, said=replaces
+                )
+            self._known[partition] = control
+            records.append(relayed(control, self._topology, partition.partition, replaces=replaces))
+        await append_all(self._log, records, self._topology)

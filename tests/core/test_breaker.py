@@ -121,21 +121,26 @@ def test_what_opens_or_closes_a_breaker_is_said_once() -> None:
 
 
 def test_what_another_partition_found_holds_here_too() -> None:
-    breakers = told({}, opened(), MESH)
+    breakers = told({}, opened(), MESH, AT_MS)
     assert open_until(breakers, "a", AT_MS) == AT_MS + 1_000
-    assert told(breakers, Control(2), MESH) == {}
+    assert told(breakers, Control(2), MESH, AT_MS) == {}
 
 
 def test_a_breaker_opened_here_stays_open_until_its_own_word_has_come_round() -> None:
     mine = after(*[answer(fault=BOOM)] * 3)
-    assert told(mine, Control(0), MESH) == mine
-    shared = told(mine, opened(), MESH)
+    assert told(mine, Control(0), MESH, AT_MS) == mine
+    shared = told(mine, opened(), MESH, AT_MS)
     assert open_until(shared, "a", AT_MS) == open_until(mine, "a", AT_MS)
-    assert told(shared, Control(2), MESH) == {}
+    assert told(shared, Control(2), MESH, AT_MS) == {}
+
+
+def test_a_relay_that_claims_a_time_to_come_opens_no_breaker_for_longer_than_its_rule_says() -> None:
+    forged = Control(7, 0, {"breaker:a": Switch("breaker", "a", "opened", at_ms=2**60, offset=7)})
+    assert open_until(told({}, forged, MESH, AT_MS), "a", AT_MS) == AT_MS + 1_000
 
 
 def test_a_breaker_that_nobody_declares_any_more_is_none() -> None:
-    assert told({}, opened(), topology(a="ask -> b")) == {}
+    assert told({}, opened(), topology(a="ask -> b"), AT_MS) == {}
 
 
 def test_the_fold_says_it_on_the_control_topic_and_hears_it_from_there() -> None:

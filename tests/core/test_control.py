@@ -242,3 +242,34 @@ def test_a_wish_about_a_run_lies_with_its_run_and_says_who_and_why(kind: str, ty
     assert (found.kind, found.type, found.run_id, found.id) == (kind, type, RUN_ID, "w1")
     assert found.data == json({"by": "ann", "why": "x" * TEXT_CHARS_MAX})
     assert found.subject == f"ann: {'x' * TEXT_CHARS_MAX}"
+
+
+def forged(offset: int) -> Control:
+    """What a writer of the inbox may claim: that all agents are stopped, as of any offset."""
+    return Control(offset, 1, {STOP_ALL.key: STOP_ALL._replace(offset=offset)})
+
+
+def test_a_false_relay_with_a_high_offset_keeps_no_true_one_out_that_corrects_it() -> None:
+    state, truth = Partition(ECHO, number=0, partitions=1), said(STOP_PRICING)
+    state.step(stored(relayed(forged(10**15), ECHO, 0)))
+    (note,) = state.step(stored(relayed(truth, ECHO, 0), 1))
+    assert getattr(note, "code", "") == "late_switch"
+    assert state.step(stored(relayed(truth, ECHO, 0, replaces=10**15), 2)) == []
+    assert state.control == truth
+    assert state.step(stored(relayed(said(STOP_PRICING, RESUME_PRICING), ECHO, 0), 3)) == []
+
+
+def test_a_correction_of_something_else_is_late() -> None:
+    state, truth = Partition(ECHO, number=0, partitions=1), said(STOP_PRICING, RESUME_PRICING)
+    state.step(stored(relayed(truth, ECHO, 0)))
+    for again in (relayed(said(STOP_PRICING), ECHO, 0, replaces=10**15), relayed(truth, ECHO, 0, replaces=1)):
+        (note,) = state.step(stored(again, 1))
+        assert getattr(note, "code", "") == "late_switch"
+    assert state.control == truth
+
+
+def test_a_false_relay_with_a_true_offset_is_corrected() -> None:
+    state, truth = Partition(ECHO, number=0, partitions=1), said(STOP_PRICING)
+    state.step(stored(relayed(forged(truth.offset), ECHO, 0)))
+    assert state.step(stored(relayed(truth, ECHO, 0, replaces=truth.offset), 1)) == []
+    assert state.control == truth

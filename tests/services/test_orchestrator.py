@@ -1,6 +1,7 @@
 """The orchestrator on a real log: what it publishes, what it restores, what it refuses to lose."""
 
 import asyncio
+from collections.abc import Sequence
 
 import orjson
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from mesh.core import settle
 from mesh.core.checkpoint import Note, note_of
 from mesh.core.codec import Unreadable, read, write
-from mesh.core.control import Switch, control_record
+from mesh.core.control import Control, Switch, control_record, relayed
 from mesh.core.errors import TopicsInvalid
 from mesh.core.event import DUE, NO_USAGE, REQUESTED, SWITCHED, Event, Fault, Part
+from mesh.core.fold import Partition
 from mesh.core.language import load
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.topology import Topology
@@ -138,6 +140,40 @@ async def test_a_stop_is_relayed_into_every_partition_once_whoever_owns_it(log: 
         await append(log, request("r1"))
         await read_until(log, TOPOLOGY.tasks("echo"), 1)
     assert len(await read_all(log, TOPOLOGY.inbox)) == 3, "the new owner knows it from the fold"
+
+
+@pytest.mark.parametrize("offset", [0, 1, 10**15])
+async def test_a_false_statement_about_switches_on_the_inbox_is_corrected(log: Log, offset: int) -> None:
+    """Whatever offset it claims, what mesh.control really says stands a moment later, and so does what it says next."""
+    stop = Switch("agent", "echo", "stopped", "ann@desk")
+    lie = Control(offset, 1, {"agent:*": Switch("agent", "*", "stopped", "evil", offset=offset)})
+
+    def known(records: Sequence[Record], number: int) -> Control:
+        state = Partition(TOPOLOGY, number=number, partitions=2)
+        for record in records:
+            if record.partition == number:
+                state.step(record)
+        return state.control
+
+    async def stands(offset: int, stopped: set[str]) -> None:
+        """Wait until both partitions know what mesh.control says as of this offset."""
+        found: list[Control] = []
+        for _ in range(500):
+            records = await read_all(log, TOPOLOGY.inbox)
+            found = [known(records, number) for number in (0, 1)]
+            if all(control.offset == offset and control.switches.keys() == stopped for control in found):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(found)
+
+    async with working(log, TOPOLOGY, orchestrator(log).run):
+        await append(log, control_record(stop, TOPOLOGY, event_id="c1"))
+        await stands(0, {"agent:echo"})
+        await append(log, *(relayed(lie, TOPOLOGY, number) for number in (0, 1)))
+        await append(log, control_record(stop._replace(state="running"), TOPOLOGY, event_id="c2"))
+        await stands(1, set())
+        await append(log, control_record(stop, TOPOLOGY, event_id="c3"))
+        await stands(2, {"agent:echo"})
 
 
 async def test_bytes_that_are_no_event_are_dead_letters_and_stop_nothing(log: Log) -> None:
