@@ -37,7 +37,7 @@ class Topologies:
         """Put the current one there, if it is not. Raises ForeignLog, LogUnavailable."""
         await self._follow()
         self._expect_owner()
-        if self._current.digest in self._kept.topologies:
+        if self._current.digest in self._kept.topologies.keys() - self._kept.doubtful:
             return
         record = NewRecord(self._topic, self._current.digest.encode(), pinned_bytes(self._current), (), 0)
         (verdict,) = await self._log.append([record])
@@ -67,10 +67,12 @@ class Topologies:
 
     async def _follow(self) -> None:
         """Read what was added since the last time."""
-        before = set(self._kept.unreadable)
+        before, doubtful = set(self._kept.unreadable), set(self._kept.doubtful)
         self._read = await _fold(self._log, self._clock, self._topic, self._kept, self._read)
         for digest in self._kept.unreadable.keys() - before:
             _log.warning("a kept topology cannot be read", digest=digest, reason=self._kept.unreadable[digest])
+        for digest in self._kept.doubtful - doubtful:
+            _log.warning("a kept topology has another content than its digest says", digest=digest)
 
     def _expect_owner(self) -> None:
         if self._kept.owner not in ("", self._current.name):

@@ -56,6 +56,20 @@ async def test_our_own_topology_is_kept_anew_where_what_was_kept_cannot_be_read(
     assert await Topologies(log, OLD, SystemClock()).find([NEW.digest]) == {NEW.digest: NEW}
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_is_forged_under_a_digest_takes_no_place_of_the_topology_that_has_it(log: Log, first: bool) -> None:
+    true = NewRecord(OLD.topologies, OLD.digest.encode(), pinned_bytes(OLD), (), 0)
+    false = true._replace(value=pinned_bytes(NEW))
+    await append(log, *((false, true) if first else (true, false)))
+    assert await Topologies(log, NEW, SystemClock()).find([OLD.digest]) == {OLD.digest: OLD}
+
+
+async def test_our_own_topology_is_kept_anew_where_another_lies_under_its_digest(log: Log) -> None:
+    await append(log, NewRecord(OLD.topologies, NEW.digest.encode(), pinned_bytes(OLD), (), 0))
+    await Topologies(log, NEW, SystemClock()).keep()
+    assert await Topologies(log, OLD, SystemClock()).find([NEW.digest]) == {NEW.digest: NEW}
+
+
 async def test_a_log_that_refuses_the_topology_is_unavailable(log: Log) -> None:
     large = NEW.agents["other"]
     mesh = replace(NEW, agents={f"a{n}": large for n in range(500)})
