@@ -80,8 +80,19 @@ Upstream systems write to an ingress topic, in any of three forms:
 - **CloudEvents, binary**: `ce_specversion`, `ce_id`, `ce_source` and `ce_type` are required;
 - **CloudEvents, structured**: the content type is `application/cloudevents+json`, the value the whole event.
 
-The run id is the correlation id, else a hash of source and id (the source of plain JSON is `/topics/<topic>`): the
-same request twice, through whatever door, is one run. `ce_mesh…` of foreign producers are not read. A payload is JSON
+The run id is a hash of topic, source and id, so the same request twice is one run, and the source that a sender claims
+gives no access to the runs of another topic. Exactly: the first 24 hex digits of the BLAKE2b hash, 12 bytes long, of
+`<source>`, NUL and `<id>`; the source of plain JSON is `/topics/<topic>`, and before that of a CloudEvent stand
+`/topics/<topic>` and NUL. The right to write to an ingress topic is the right to send events of its type:
+
+- the type of another ingress topic is refused (`wrong_topic`);
+- a source of the mesh's own, `/topics/…`, `/agents/…`, `/mesh/…` or `/runs/…`, is refused (`forged_source`), but for
+  the `/topics/<topic>` of the topic itself;
+- a correlation id is refused (`foreign_run`) unless topics.yaml says `join: true` for the topic. Then a record may join
+  any run of the mesh, and may come from the agents of another mesh (`/agents/…`).
+
+A client that writes to mesh.inbox itself (`Mesh.publish(run_id=…)`, `mesh publish --run-id`) has the right to join any
+run. `ce_mesh…` of foreign producers are not read. A payload is JSON
 of at most $payload bytes by default, nested at most $depth deep; an attribute has at most $text characters.
 
 ## Outcomes

@@ -23,6 +23,7 @@ from mesh.core.errors import ConfigInvalid, WaitTimeout
 from mesh.core.history import History
 from mesh.core.topology import Topology
 from mesh.runs import Change, Runs
+from mesh.wire.private import FOLDER_MODE, close_off, make_folder
 
 if TYPE_CHECKING:
     from mesh.client import Mesh
@@ -239,7 +240,10 @@ def _fresh(parent: Path) -> Path:
     for number in range(1_000):
         folder = parent / (name if not number else f"{name}-{number}")
         try:
-            folder.mkdir(parents=True)
+            make_folder(parent)
+            close_off([parent])
+            folder.mkdir(FOLDER_MODE)
+            folder.chmod(FOLDER_MODE)
         except FileExistsError:
             continue
         except OSError as error:

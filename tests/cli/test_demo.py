@@ -21,6 +21,7 @@ def test_once_shows_every_run_and_sums_up(cli: Cli) -> None:
     assert float(first_s) <= 3
     folder = _folder(done.out)
     assert folder.parent == Path(cli.environ["XDG_DATA_HOME"]) / "mesh"
+    assert {oct(path.stat().st_mode & 0o777) for path in (folder, folder.parent)} == {"0o700"}
     there = cli.at(folder)
     typed = [line.split("  ")[1] for line in done.out.split("look around\n")[1].splitlines()[1:]]
     assert typed == ["mesh run list", typed[1], "mesh board keys", "mesh up"]

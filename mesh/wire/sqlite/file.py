@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable, Unavailable
+from mesh.wire.diagnostics import diagnostics
+from mesh.wire.private import close_off, make_file, make_folder
 from mesh.wire.sqlite.checkpoint import Checkpointer
 from mesh.wire.sqlite.connection import WAL_BYTES_MAX, open_checkpointing, open_reading, open_writing, restart_wal
 from mesh.wire.sqlite.failure import unavailable
@@ -27,6 +29,10 @@ BOARD_CHANNEL = 0
 FORMAT = 2
 """Version of the tables, in the file's `user_version`. A file of another version is refused."""
 
+FOLDER_NAME = ".mesh"
+"""The folder that the default address of the file names: whatever lies in it is the mesh's."""
+
+_log = diagnostics("sqlite")
 _OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 5.0
 _SAFETY_POLL_S = 0.1
@@ -106,9 +112,11 @@ class SqliteFile:
         )
         started = False
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            make_file(self.path)  # SQLite gives its other files the rights of this one
             await writer.start(f"sqlite {self.path.name}", _OPEN_TIMEOUT_S)
             started = True
+            self._close_off()
             self._bell_fd = self._bell.open()
             self._reads = open_reading(self.path)
             self._version = self._reads.execute("PRAGMA data_version").fetchone()[0]
@@ -130,6 +138,15 @@ class SqliteFile:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._bell_fd, self._on_bell)
         self._timer = loop.call_later(_SAFETY_POLL_S, self._look)
+
+    def _close_off(self) -> None:
+        """Other users may read nothing here. A folder of any other name than ours may hold what is none of ours."""
+        ours = [self.path, *(Path(f"{self.path}{end}") for end in ("-wal", "-shm", ".wake"))]
+        if self.path.absolute().parent.name == FOLDER_NAME:
+            ours.append(self.path.absolute().parent)
+        closed = close_off(ours)
+        if closed:
+            _log.warning("other users could read this data; they cannot any more", path=str(self.path), was=closed)
 
     @property
     def opener(self) -> str:

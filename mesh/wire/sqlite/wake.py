@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mesh.wire.private import FILE_MODE, make_folder
+
 _EVERYTHING = -(2**31)
 _CHANNELS_MAX = 512  # 2 KiB: below PIPE_BUF everywhere, so that a message is written whole or not at all
 _READ_BYTES = 65_536
@@ -111,11 +113,12 @@ class Bell:
 
     def open(self) -> int:
         """Make the pipe known to everybody and answer the descriptor to watch. Raises OSError."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self._directory)
         self._remove_leftovers()
         # Under a hidden name first: who finds a pipe without a reader takes its owner for dead.
         hidden = self._directory / f".{self.name}"
-        os.mkfifo(hidden, 0o660)
+        os.mkfifo(hidden, FILE_MODE)
+        hidden.chmod(FILE_MODE)
         self._read_fd = os.open(hidden, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         # Our own writing end keeps the pipe from ending (and the loop from spinning on that) when a peer closes his.
         self._keep_fd = os.open(hidden, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -332,3 +333,54 @@ async def test_the_write_ahead_log_does_not_grow_without_end(
     sizes = os.stat(f"{path}-wal").st_size
     assert sizes < 4_000_000
     await until(lambda: os.stat(path).st_size > 4_000_000, "moved into the file")
+
+
+# ---------------------------------------------------------------------------------------------- who may read the data
+
+
+def modes(folder: Path) -> dict[str, str]:
+    """Names below a folder, and its own, with what others and the owner may do with them."""
+    return {path.name: f"{stat.S_IMODE(path.stat().st_mode):04o}" for path in (folder, *folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+async def test_nobody_else_may_read_the_data_whatever_the_umask_says(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        file = SqliteFile(tmp_path / ".mesh" / "mesh.db")
+        await file.start(SCHEMA)
+        await file.write(insert(1))
+        found = modes(tmp_path / ".mesh")
+        pipe = file.opener
+        await file.close()
+    finally:
+        os.umask(before)
+    assert found == {
+        **dict.fromkeys((".mesh", "mesh.db.wake"), "0700"),
+        **dict.fromkeys(("mesh.db", "mesh.db-wal", "mesh.db-shm", pipe), "0600"),
+    }
+
+
+async def test_data_that_others_could_read_is_closed_off_and_that_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / ".mesh"
+    for _ in range(2):
+        file = SqliteFile(folder / "mesh.db")
+        await file.start(SCHEMA)
+        await file.write(insert(_))
+        if not _:
+            for path in (folder, folder / "mesh.db", folder / "mesh.db.wake"):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+        await file.close()
+    assert set(modes(folder).values()) == {"0700", "0600"}
+    (line,) = [record.getMessage() for record in caplog.records if "other users" in record.getMessage()]
+    assert all(word in line for word in ("mesh.db (0644)", "mesh.db.wake (0755)", ".mesh (0755)"))
+
+
+async def test_a_folder_of_another_name_is_not_ours_to_close(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o755)
+    file = SqliteFile(tmp_path / "mesh.db")
+    await file.start(SCHEMA)
+    await file.close()
+    assert modes(tmp_path)[tmp_path.name] == "0755"
