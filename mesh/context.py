@@ -1,7 +1,7 @@
 """What an agent's function gets beside its event: who it works for, the blackboard, and a place to report spending."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -10,14 +10,18 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import orjson
 
 from mesh.core.encode import encode
-from mesh.core.errors import Conflict, InvalidInput
+from mesh.core.errors import BoardIncomplete, Conflict, InvalidInput
 from mesh.core.mirror import Change
 from mesh.core.strict import Flaw
 from mesh.wire.ports import ABSENT, ANY, Board, Count, Entry
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
 UPDATE_TRIES_MAX = 64
+COMPLETE_WAIT_MS = 10_000
+"""How long a write waits for lost values of the board to be put back, before it raises BoardIncomplete."""
+_COMPLETE_POLL_MS = 50
 
 
 class Item(NamedTuple):
@@ -49,7 +53,9 @@ class AgentBoard:
     """The blackboard as an agent sees it: values are JSON-able or pydantic models, writes carry the task's name.
 
     Raises BoardUnavailable (retriable) when the store is gone, Conflict when a version differs, InvalidInput for a
-    bad key, a value that is not JSON-able or over 64 KiB. The n-th `append` or `add` of a task to a key is applied
+    bad key, a value that is not JSON-able or over 64 KiB. After the store lost values, writes that depend on the value
+    that stands (`add`, `append`, `update`, `put(expect="")`) wait until the values are back, at most COMPLETE_WAIT_MS.
+    The n-th `append` or `add` of a task to a key is applied
     once, however often the task is repeated; `put` and `update` are applied each time.
 
     `changed` is told of every write that the store acknowledged, those of a repeated operation too.
@@ -80,9 +86,17 @@ class AgentBoard:
         return None if entry is None else _item(entry)
 
     @_in_its_loop
-    async def put(self, key: str, value: Any, *, expect: str = ANY) -> Item:
-        """Write a value; `expect` is the version that must stand (`""`: no value yet), else Conflict."""
-        return self._item(await self._board.put(key, _json(value), expect=expect, by=self._by))
+    async def put(self, key: str, value: Any, *, expect: str = ANY, verify: bool = False) -> Item:
+        """Write a value; `expect` is the version that must stand (`""`: no value yet), else Conflict.
+
+        `verify` reads the value back: Conflict if another version stands then.
+        """
+        entry = await self._put(key, _json(value), expect)
+        if verify:
+            found = await self._board.get(key)
+            if found is None or (found.version, found.value) != (entry.version, entry.value):
+                raise Conflict(key, expected=entry.version, current=ABSENT if found is None else found.version)
+        return self._item(entry)
 
     @_in_its_loop
     async def update(self, key: str, change: Callable[[Any], Any], *, default: Any = None) -> Item:
@@ -96,7 +110,7 @@ class AgentBoard:
                 value = orjson.loads(_json(default) if found is None else found.value)
                 expect = ABSENT if found is None else found.version
                 try:
-                    return self._item(await self._board.put(key, _json(change(value)), expect=expect, by=self._by))
+                    return self._item(await self._put(key, _json(change(value)), expect))
                 except Conflict:
                     if tries_left == 1:
                         raise
@@ -106,7 +120,8 @@ class AgentBoard:
     async def append(self, key: str, item: Any, *, items_max: int = 100) -> Item:
         """Add to the end of the list at `key`, dropping the oldest beyond `items_max`. Never conflicts."""
         op_id = self._op_id(key)
-        entry = await self._board.append(key, _json(item), items_max=items_max, by=self._by, op_id=op_id)
+        data = _json(item)
+        entry = await _completed(lambda: self._board.append(key, data, items_max=items_max, by=self._by, op_id=op_id))
         return self._item(entry, op_id)
 
     @_in_its_loop
@@ -115,7 +130,9 @@ class AgentBoard:
     ) -> Count:
         """Add to a counter unless the sum would leave the limits; `applied` tells."""
         op_id = self._op_id(key)
-        count = await self._board.add(key, amount, value_max=value_max, value_min=value_min, by=self._by, op_id=op_id)
+        count = await _completed(
+            lambda: self._board.add(key, amount, value_max=value_max, value_min=value_min, by=self._by, op_id=op_id)
+        )
         if self._changed is not None and count.version:
             self._changed(Change(key, b"%d" % count.value, count.version, self._by, op_id, count.at_ms))
         return count
@@ -129,6 +146,9 @@ class AgentBoard:
     async def keys(self, pattern: str = "*") -> Sequence[str]:
         """Keys that match a glob, sorted."""
         return await self._board.keys(pattern)
+
+    async def _put(self, key: str, value: bytes, expect: str) -> Entry:
+        return await _completed(lambda: self._board.put(key, value, expect=expect, by=self._by))
 
     def _item(self, entry: Entry, op_id: str = "") -> Item:
         """What was written, after it was told."""
@@ -220,6 +240,18 @@ def _bad_usage(name: str, expected: str, got: Any) -> InvalidInput:
         got=f"{got!r:.40}",
         remedy="Report what the provider says it charged",
     )
+
+
+async def _completed(write: Callable[[], Awaitable[T]]) -> T:
+    """Try a write until the board is complete, for COMPLETE_WAIT_MS at most. Raises what the last try raised."""
+    for tries_left in range(COMPLETE_WAIT_MS // _COMPLETE_POLL_MS, 0, -1):
+        try:
+            return await write()
+        except BoardIncomplete:
+            if tries_left == 1:
+                raise
+        await asyncio.sleep(_COMPLETE_POLL_MS / 1000)
+    raise AssertionError("unreachable: the loop returns or raises")
 
 
 def _item(entry: Entry) -> Item:

@@ -17,9 +17,10 @@ from mesh.services.intake import Intake
 from mesh.services.orchestrator import Orchestrator
 from mesh.services.worker import Worker
 from mesh.settings import Settings
+from mesh.wire.board_keeper import BoardKeeper
 from mesh.wire.cells import CellProcesses, Cells
 from mesh.wire.clock import SystemClock
-from mesh.wire.mirror import BoardKeeper, is_mirrored
+from mesh.wire.mirror import is_mirrored
 from mesh.wire.ports import Board, Clock, Log
 from mesh.wire.topologies import Topologies
 from mesh.wiring import topic_specs

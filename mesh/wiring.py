@@ -98,8 +98,13 @@ def open_board(settings: "Settings", prefix: str, *, beside: Log | None = None) 
         file: Path | SqliteFile = path
         if isinstance(beside, SqliteLog) and beside.file.path.resolve() == path.resolve():
             file = beside.file
-        timeout_ms = settings.board_timeout_ms
-        return SqliteBoard(file, prefix=prefix, synchronous=settings.synchronous, timeout_ms=timeout_ms)
+        return SqliteBoard(
+            file,
+            prefix=prefix,
+            synchronous=settings.synchronous,
+            timeout_ms=settings.board_timeout_ms,
+            mirrored=url != settings.log,
+        )
     if scheme in ("redis", "rediss", "unix"):
         from mesh.wire.redis import RedisBoard
 

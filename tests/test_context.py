@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from mesh.context import AgentBoard, Context
-from mesh.core.errors import Conflict, InvalidInput
+from mesh.core.errors import BoardIncomplete, Conflict, InvalidInput
 from mesh.core.mirror import Change
-from mesh.wire.ports import Board, Count
+from mesh.wire.ports import Board, Count, Entry
 from mesh.wire.sqlite.board import SqliteBoard
 from mesh.wire.sqlite.file import SqliteFile
 
@@ -268,3 +268,53 @@ async def test_a_repeated_task_tells_its_writes_again_under_their_versions(store
         await mine.add("c", 5)
         await store.add("c", 1)
     assert lives[0] == lives[1]
+
+
+async def test_a_write_that_is_verified_reads_its_value_back(tmp_path: Path) -> None:
+    class Overtaken(SqliteBoard):
+        """Another writer comes between the write and the reading back."""
+
+        async def get(self, key: str) -> Entry | None:
+            await self.put(key, b'"other"', by="other")
+            return await super().get(key)
+
+    for kind, overtaken in ((SqliteBoard, False), (Overtaken, True)):
+        store = kind(tmp_path / f"{overtaken}.db", timeout_ms=10_000)
+        await store.start()
+        try:
+            board = AgentBoard(store, by="pricing/t1", op_prefix="t1")
+            if overtaken:
+                with pytest.raises(Conflict):
+                    await board.put("k", 1, verify=True)
+            else:
+                assert (await board.put("k", 1, verify=True)).value == 1
+        finally:
+            await store.close()
+
+
+async def test_writes_that_depend_on_lost_values_wait_until_the_board_is_complete(tmp_path: Path) -> None:
+    store = SqliteBoard(tmp_path / "board.db", timeout_ms=10_000, mirrored=True)
+    await store.start()
+    try:
+        board = AgentBoard(store, by="pricing/t1", op_prefix="t1")
+        dependent = (board.add("n"), board.append("l", 1), board.update("u", lambda _: 1), board.put("p", 1, expect=""))
+        writes = [asyncio.ensure_future(write) for write in dependent]
+        await store.put("after", b"1")  # one turn of the store later all of them have been refused
+        assert not any(write.done() for write in writes)
+        await store.mark_complete(await store.incarnation())
+        async with asyncio.timeout(10):
+            await asyncio.gather(*writes)
+    finally:
+        await store.close()
+    assert isinstance(writes[0].result(), Count)
+
+
+async def test_a_board_that_stays_incomplete_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.context.COMPLETE_WAIT_MS", 100)
+    store = SqliteBoard(tmp_path / "board.db", timeout_ms=10_000, mirrored=True)
+    await store.start()
+    try:
+        with pytest.raises(BoardIncomplete):
+            await AgentBoard(store, by="pricing/t1", op_prefix="t1").add("n")
+    finally:
+        await store.close()

@@ -144,8 +144,8 @@ async def rebuild(
     """Put back what the board lost, from its changes on the log.
 
     Without --yes it shows what is missing or older than on the log; nothing is changed. What is newer on the board is
-    never overwritten. Interrupted at whatever point, the same command writes exactly the rest. While agents write to an
-    empty board, what they write is newer: `mesh stop all`, rebuild, `mesh resume all`.
+    never overwritten. Interrupted at whatever point, the same command writes exactly the rest. A running worker does
+    the same by itself when the board comes back empty or older; counters and lists are refused until it is done.
     """
     from mesh.wire.clock import SystemClock
     from mesh.wire.mirror import is_mirrored
@@ -155,6 +155,7 @@ async def rebuild(
         if not is_mirrored(log, board):
             session.screen.note("The board lies in the log's own file and comes and goes with it: nothing to rebuild.")
             return
+        incarnation = await board.incarnation()
         rebuild = Rebuild(log, board, session.topology, SystemClock())
         with session.screen.status("reading the board's changes"):
             plan = await rebuild.plan(
@@ -162,6 +163,8 @@ async def rebuild(
             )
         if yes:
             await _write(session, rebuild, plan)
+            if pattern == "*":
+                await board.mark_complete(incarnation)
         else:
             _show(session, plan)
 

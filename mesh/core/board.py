@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mesh.core import strict
-from mesh.core.errors import InvalidInput
+from mesh.core.errors import BoardIncomplete, InvalidInput
 
 KEY_CHARS_MAX: Final = 256
 VALUE_BYTES_MAX: Final = 65_536
@@ -22,6 +22,9 @@ OPS_TTL_MS: Final = 86_400_000
 """How long an answer is remembered at least, within OPS_MAX."""
 COUNTER_MAX: Final = 2**53 - 1
 """Counters stay in ±COUNTER_MAX: every JSON reader and Lua hold these integers exactly."""
+
+RESTORE_OP: Final = "rebuild/"
+"""Beginning of the op_id of a write that puts a lost value back."""
 
 _NAME = re.compile(r"[A-Za-z0-9._:/-]+\Z")
 _GLOB = re.compile(r"[A-Za-z0-9._:/*?-]+\Z")
@@ -264,6 +267,15 @@ def op_reused(key: str, op_id: str, first: str) -> InvalidInput:
         where=key,
         expected=first,
         remedy="Give each write its own op_id, and repeat it only with the same call",
+    )
+
+
+def incomplete(key: str, url: str) -> BoardIncomplete:
+    """The error of a write that depends on the value at `key`, which the store may have lost."""
+    return BoardIncomplete(
+        f"the write to {key!r} depends on a value that may have been lost: the store restarted or was emptied",
+        where=url,
+        remedy="Try again: a worker puts lost values back within seconds; `mesh board rebuild` shows them",
     )
 
 

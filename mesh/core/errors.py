@@ -108,6 +108,12 @@ class BoardUnavailable(Unavailable):
     code = "board_unavailable"
 
 
+class BoardIncomplete(BoardUnavailable):
+    """The blackboard began a new incarnation, and values that were lost are not put back yet."""
+
+    code = "board_incomplete"
+
+
 class TopicsInvalid(MeshError):
     """Topics are missing or differ from what was declared; `problems` names all of them at once."""
 

@@ -165,6 +165,11 @@ class Mirror:
                 lives.insert(lives.index(old) + 1, new)
         return lives
 
+    def counter_max(self, life: str) -> int:
+        """The highest counter of the versions written in a life; -1: none is known."""
+        counters = (counter_of(lives[life].change.version) for lives in self._held.values() if life in lives)
+        return max(counters, default=-1)
+
     def newest(self) -> dict[str, Held]:
         """Key → its newest change, sorted by key."""
         lives = self.lives

@@ -1,7 +1,8 @@
 -- The board on Redis: one script, so that every operation is one atomic step and one round trip.
 -- Whatever a caller hands in arrives in ARGV and stays data. All keys share one hash tag, hence one cluster slot.
 --
--- KEYS  1 life     hash    the incarnation, the server it was seen on, and the counter all versions come from
+-- KEYS  1 life     hash    the incarnation, the server it was seen on, the counter all versions come from, and the
+--                          incarnation that is known to hold all that earlier ones acknowledged (`complete`)
 --       2 changes  stream  id = counter: which key changed; what `watch` follows
 --       3 index    zset    keys that have a value
 --       4 past     stream  id = counter: every value of this key, the newest last; the newest is the value
@@ -11,8 +12,9 @@
 --
 -- The limits (HISTORY_MAX and so on) are set above this text by wire/redis.py, from the shared rules in core/board.py.
 --
--- Answers {'entry', value, version, at_ms, by}, {'answer', …}, {'absent'}, {'conflict', version that stands} or
--- {'invalid', reason, …}. Whatever changes something is remembered under its op_id; a refusal to begin is not.
+-- Answers {'entry', value, version, at_ms, by}, {'answer', …}, {'absent'}, {'conflict', version that stands},
+-- {'incomplete'} or {'invalid', reason, …}. Whatever changes something is remembered under its op_id; a refusal to
+-- begin is not.
 
 local life, changes, index, past, answers, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local key, op_id, by = ARGV[2], ARGV[3], ARGV[4]
@@ -23,15 +25,17 @@ local function whole(number) return string.format('%.0f', number) end
 -- before it wrote and this one forgot must not be mistaken for what this one writes, so the incarnation changes too.
 local function incarnation()
   local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-  local known = redis.call('HMGET', life, 'server', 'incarnation', 'since')
-  if known[1] and known[1] == server then return known[2], known[3] end
+  local known = redis.call('HMGET', life, 'server', 'incarnation', 'since', 'complete')
+  if known[1] and known[1] == server then return known[2], known[3], known[4] == known[2] end
   local seq = tonumber(redis.call('HGET', life, 'seq') or '0')
   local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
   if newest then seq = math.max(seq, tonumber(string.match(newest[1], '^%d+'))) end
   local time = redis.call('TIME')
   local id = string.sub(redis.sha1hex(server .. ':' .. time[1] .. ':' .. time[2]), 1, 12)
-  redis.call('HSET', life, 'server', server, 'incarnation', id, 'seq', whole(seq), 'since', whole(seq))
-  return id, whole(seq)
+  local before = known[2] and known[4] == known[2] and known[2] or ''
+  redis.call('HSET', life, 'server', server, 'incarnation', id, 'seq', whole(seq), 'since', whole(seq),
+    'before', before, 'complete', '')
+  return id, whole(seq), false
 end
 
 local function read(found)
@@ -146,8 +150,16 @@ end
 local act = {}
 
 function act.life()
-  local id, since = incarnation()
-  return {'answer', id, since, redis.call('HGET', life, 'seq')}
+  local id, since, complete = incarnation()
+  local more = redis.call('HMGET', life, 'seq', 'before')
+  return {'answer', id, since, more[1], complete and '1' or '0', more[2] or ''}
+end
+
+function act.complete()
+  local id = incarnation()
+  if id ~= ARGV[5] then return {'answer', '0'} end
+  redis.call('HSET', life, 'complete', id)
+  return {'answer', '1'}
 end
 
 function act.get()
@@ -157,8 +169,10 @@ function act.get()
 end
 
 function act.put()
-  local id, before = incarnation(), latest()
-  local value, expect = ARGV[5], ARGV[6]
+  local id, _, complete = incarnation()
+  local before, value, expect = latest(), ARGV[5], ARGV[6]
+  -- "No value yet" is not known before the store is complete. Putting back what is missing is how it becomes so.
+  if expect == '' and not complete and string.sub(op_id, 1, #RESTORE_OP) ~= RESTORE_OP then return {'incomplete'} end
   if expect ~= '*' and expect ~= version_of(before, id) then return {'conflict', version_of(before, id)} end
   return wrote(id, before, value)
 end
@@ -174,7 +188,9 @@ function act.delete()
 end
 
 function act.append()
-  local id, before = incarnation(), latest()
+  local id, _, complete = incarnation()
+  if not complete then return {'incomplete'} end
+  local before = latest()
   local array, items = pushed(before, ARGV[5], tonumber(ARGV[6]))
   if not array then return {'invalid', 'not_an_array'} end
   if #array > VALUE_BYTES_MAX then return {'invalid', 'too_large', whole(#array)} end
@@ -182,7 +198,9 @@ function act.append()
 end
 
 function act.add()
-  local id, before = incarnation(), latest()
+  local id, _, complete = incarnation()
+  if not complete then return {'incomplete'} end
+  local before = latest()
   local value = counter(before)
   if not value then return {'invalid', 'not_a_counter'} end
   local sum = value + tonumber(ARGV[5])

@@ -227,6 +227,16 @@ class Count:
     at_ms: int = field(default=0, compare=False)
 
 
+class Completeness(NamedTuple):
+    """Whether a store holds all that its earlier incarnations acknowledged."""
+
+    complete: bool
+    before: str = ""
+    """The incarnation before this one, if that one was complete; "" if not, or if it is not known."""
+    since: int = 0
+    """The counter at which this incarnation began: later versions of `before` were lost."""
+
+
 class Board(Protocol):
     """Shared values for agents. Keys are `[A-Za-z0-9._:/-]{1,256}`; values at most 64 KiB of JSON.
 
@@ -244,6 +254,16 @@ class Board(Protocol):
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def incarnation(self) -> str: ...
+
+    async def completeness(self) -> Completeness:
+        """While a store is incomplete, `add`, `append` and `put(expect=ABSENT)` raise BoardIncomplete: they depend on
+        a value that may have been lost. Writes with an `op_id` that begins with `rebuild/` are let through."""
+        ...
+
+    async def mark_complete(self, incarnation: str) -> bool:
+        """Say that this incarnation holds all that earlier ones acknowledged. False: another one began meanwhile."""
+        ...
+
     async def get(self, key: str) -> Entry | None: ...
 
     async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:

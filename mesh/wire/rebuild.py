@@ -8,9 +8,10 @@ delivered again after the loss adds to it again.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import NamedTuple, TypeVar
 
-from mesh.core.board import BY_CHARS_MAX, glob
+from mesh.core.board import BY_CHARS_MAX, RESTORE_OP, glob
 from mesh.core.errors import Conflict
 from mesh.core.mirror import MISSING, Change, Restart, Standing, compared, counter_of
 from mesh.core.topology import Topology
@@ -21,8 +22,8 @@ T = TypeVar("T")
 
 AT_ONCE = 12
 """Keys looked at or written at the same time."""
-BY = "rebuild/"
-"""Before the name of who wrote a value, once it was brought back."""
+BY = RESTORE_OP
+"""Prefix of the writer's name in a value that was put back."""
 
 
 class Step(NamedTuple):
@@ -93,6 +94,14 @@ class Rebuild:
             for error in done:
                 if isinstance(error, BaseException):
                     raise error
+
+    async def restore(self) -> int:
+        """Write all that is missing; returns how many values were written. Raises as `plan` and `write` do."""
+        written = 0
+        async with aclosing(self.write((await self.plan()).missing)) as done:
+            async for one in done:
+                written += one.entry is not None
+        return written
 
     async def _standing(self, key: str) -> Standing:
         newest, entry = await self._board.history(key, limit=1), await self._board.get(key)

@@ -9,6 +9,9 @@ The incarnation changes whenever the server's replication id does (restart, fail
 wiped. A clean restart therefore costs every holder of a version one conflict and one more read; in return no version
 from before a rollback ever passes, even where the counter comes by the same number again.
 
+A new incarnation is *incomplete* until `mark_complete`: `add`, `append` and `put(expect=ABSENT)` depend on a value
+that may have been lost, so they raise BoardIncomplete until the lost values were put back (`wire.board_keeper`).
+
 When the server has answered nobody for `timeout_ms`, calls raise BoardUnavailable; so does a call that has waited two
 seconds although others were answered. Its write may or may not have happened. Repeat it with the same `op_id` to learn
 which, without doing it twice. Nothing is repeated in here.
@@ -29,7 +32,7 @@ from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, Conflict, MeshError
 from mesh.wire.clock import SystemClock
 from mesh.wire.deadline import patience
-from mesh.wire.ports import ABSENT, ANY, Clock, Count, Entry, Limit
+from mesh.wire.ports import ABSENT, ANY, Clock, Completeness, Count, Entry, Limit
 
 CHANGES_MAX: Final = 100_000
 """Changes that a watcher may lag behind (of the whole mesh, about) before it misses the oldest."""
@@ -53,6 +56,7 @@ _LIMITS: Final = {
     "OPS_MAX": rules.OPS_MAX,
     "OPS_TTL_MS": rules.OPS_TTL_MS,
     "COUNTER_MAX": rules.COUNTER_MAX,
+    "RESTORE_OP": f"'{rules.RESTORE_OP}'",
 }
 _SCRIPT: Final = "".join(f"local {name} = {limit}\n" for name, limit in _LIMITS.items()) + (
     resources.files("mesh.wire").joinpath("board.lua").read_text(encoding="utf-8")
@@ -73,11 +77,14 @@ _ANSWER = tuple[bytes, ...]
 
 
 class _Life(NamedTuple):
-    """The store's incarnation, the counter it began at, and the counter now."""
+    """The store's incarnation, the counter it began at, the counter now, whether it is complete, and the incarnation
+    before it if that one was complete, else ""."""
 
     incarnation: str
     since: int
     seq: int
+    complete: bool
+    before: str
 
 
 class _Connections(NamedTuple):
@@ -144,6 +151,13 @@ class RedisBoard:
 
     async def incarnation(self) -> str:
         return (await self._life("incarnation")).incarnation
+
+    async def completeness(self) -> Completeness:
+        life = await self._life("completeness")
+        return Completeness(life.complete, life.before, life.since)
+
+    async def mark_complete(self, incarnation: str) -> bool:
+        return (await self._run("complete", "", "", "", incarnation))[1] == b"1"
 
     async def get(self, key: str) -> Entry | None:
         rules.check_key(key)
@@ -308,6 +322,8 @@ class RedisBoard:
         """The answer of a write, or the error it means."""
         if answer[0] == b"conflict":
             raise Conflict(key, expected=expect, current=answer[1].decode())
+        if answer[0] == b"incomplete":
+            raise rules.incomplete(key, self._url)
         if answer[0] == b"invalid":
             raise _invalid(key, op_id, *(part.decode() for part in answer[1:]))
         return answer
@@ -334,7 +350,7 @@ def _past(key: str, stream_id: bytes, fields: Sequence[bytes]) -> Entry:
 
 
 def _life(answer: Sequence[bytes]) -> _Life:
-    return _Life(answer[1].decode(), int(answer[2]), int(answer[3]))
+    return _Life(answer[1].decode(), int(answer[2]), int(answer[3]), answer[4] == b"1", answer[5].decode())
 
 
 def _invalid(key: str, op_id: str, reason: str, detail: str = "") -> MeshError:

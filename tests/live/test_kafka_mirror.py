@@ -8,9 +8,10 @@ import pytest
 
 from mesh.core.language import load
 from mesh.core.mirror import Change, Restart, change_record, restart_record
+from mesh.wire.board_keeper import BoardKeeper
 from mesh.wire.clock import SystemClock
 from mesh.wire.kafka import KafkaLog
-from mesh.wire.mirror import BoardKeeper, read_mirror
+from mesh.wire.mirror import read_mirror
 from mesh.wire.ports import Appended, TopicSpec
 from mesh.wire.sqlite import SqliteBoard
 from mesh.wiring import topic_specs

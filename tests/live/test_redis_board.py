@@ -13,14 +13,15 @@ from mesh.core.errors import BoardUnavailable, Conflict
 from mesh.wire.ports import Board, Count
 from mesh.wire.redis import RedisBoard
 from tests.live.redis_server import BoardOn, Server, board, board_on, redis, server, start_server
+from tests.wire.board_complete_contract import BoardCompleteContract
 from tests.wire.board_contract import BoardContract
-from tests.wire.board_kit import OpenBoard, Wipe
+from tests.wire.board_kit import OpenBoard, Wipe, completed
 
 pytestmark = pytest.mark.live
 __all__ = ["board", "board_on", "server", "start_server"]  # fixtures
 
 
-class TestRedisBoard(BoardContract):
+class TestRedisBoard(BoardContract, BoardCompleteContract):
     @pytest.fixture
     def prefix(self) -> str:
         return f"t{uuid.uuid4().hex}"
@@ -91,6 +92,7 @@ async def test_a_forgotten_script_is_sent_again(server: Server, board: RedisBoar
     await redis(server.port, "SCRIPT", "FLUSH")
     assert (await board.put("k", b"2")).value == b"2"
     await redis(server.port, "SCRIPT", "FLUSH")
+    await completed(board)
     counts = await asyncio.gather(*(board.add("n", 1) for _ in range(40)))
     assert sorted(count.value for count in counts) == list(range(1, 41))
 
@@ -138,6 +140,7 @@ async def test_answers_are_forgotten_a_day_after_the_last(server: Server, board:
 
 
 async def test_answers_are_remembered_up_to_a_number_a_key(server: Server, board: RedisBoard) -> None:
+    await completed(board)
     await board.add("n", 1, op_id="first")
     await board.add("n", 1, op_id="second")
     fill = "for i = 3, ARGV[1] do redis.call('HSET', KEYS[1], i, '') redis.call('LPUSH', KEYS[2], i) end"

@@ -25,7 +25,7 @@ from tests.live.redis_server import (
     until,
     until_available,
 )
-from tests.wire.board_kit import PATIENCE_S, take, within
+from tests.wire.board_kit import PATIENCE_S, completed, take, within
 
 pytestmark = pytest.mark.live
 __all__ = ["board", "board_on", "server", "start_server"]  # fixtures
@@ -175,6 +175,7 @@ async def proxy(port: int) -> AsyncGenerator[tuple[int, asyncio.Event], None]:
 async def test_a_write_whose_reply_was_lost_is_answered_when_asked_again(
     server: Server, board: RedisBoard, board_on: BoardOn
 ) -> None:
+    await completed(board)
     start = await board.put("k", b"0")
     async with proxy(server.port) as (port, drop):
         lossy = board_on(f"redis://127.0.0.1:{port}", 2_000)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable, Conflict
-from mesh.wire.ports import ABSENT, ANY, Count, Entry, Limit
+from mesh.wire.ports import ABSENT, ANY, Completeness, Count, Entry, Limit
 from tests.sim.world import Host, World
 
 T = TypeVar("T")
@@ -32,6 +32,8 @@ class Store:
         self.life = Life({}, {}, {})
         self.leases: dict[str, tuple[bytes, int]] = {}
         self.lives = 1
+        self.complete = ""
+        """The incarnation that was marked complete."""
         self.counter = 0
         self.silent = False
         self.watchers: list[tuple[deque[Entry], Callable[[], None]]] = []
@@ -41,6 +43,11 @@ class Store:
     @property
     def incarnation(self) -> str:
         return f"life{self.lives}"
+
+    def require_complete(self, key: str) -> None:
+        """Refuse a write that depends on a value which may have been lost."""
+        if self.complete != self.incarnation:
+            raise rules.incomplete(key, "sim:board")
 
     def snapshot(self) -> Life:
         """What a backup would hold."""
@@ -122,6 +129,17 @@ class SimBoard:
     async def incarnation(self) -> str:
         return await self._ask(lambda: self._store.incarnation)
 
+    async def completeness(self) -> Completeness:
+        return await self._ask(lambda: Completeness(self._store.complete == self._store.incarnation))
+
+    async def mark_complete(self, incarnation: str) -> bool:
+        def mark() -> bool:
+            if self._store.incarnation == incarnation:
+                self._store.complete = incarnation
+            return self._store.incarnation == incarnation
+
+        return await self._ask(mark)
+
     async def get(self, key: str) -> Entry | None:
         rules.check_key(key)
         return await self._ask(lambda: self._store.newest(key))
@@ -133,6 +151,8 @@ class SimBoard:
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
 
         def put() -> Entry:
+            if expect == ABSENT and not op_id.startswith(rules.RESTORE_OP):
+                self._store.require_complete(key)
             self._store.expected(key, expect)
             return self._store.write(key, value, by)
 
@@ -157,6 +177,7 @@ class SimBoard:
         text = rules.check_item(key, item, items_max)
 
         def append() -> Entry:
+            self._store.require_complete(key)
             found = self._store.newest(key)
             pushed = rules.pushed(None if found is None else found.value, None, text, items_max)
             if pushed is None:
@@ -175,6 +196,7 @@ class SimBoard:
         low, high = rules.check_counter(key, amount, value_min, value_max)
 
         def add() -> Count:
+            self._store.require_complete(key)
             found = self._store.newest(key)
             value = 0 if found is None else rules.counter_of(found.value)
             if value is None:

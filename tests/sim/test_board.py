@@ -8,11 +8,12 @@ import pytest
 from mesh.wire.ports import Board
 from tests.sim.board import Life, SimBoard, Store
 from tests.sim.world import Host, World
+from tests.wire.board_complete_contract import BoardCompleteContract
 from tests.wire.board_contract import BoardContract
 from tests.wire.board_kit import OpenBoard, Wipe
 
 
-class TestSimBoard(BoardContract):
+class TestSimBoard(BoardContract, BoardCompleteContract):
     @pytest.fixture
     async def store(self) -> Store:
         loop: Any = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from mesh.core.board import VALUE_BYTES_MAX
 from mesh.core.errors import Conflict, InvalidInput
 from mesh.wire.ports import ABSENT, Board
 from tests.wire.board_follow_contract import BoardFollowContract
-from tests.wire.board_kit import PATIENCE_S, OpenBoard, Wipe, values
+from tests.wire.board_kit import PATIENCE_S, OpenBoard, Wipe, completed, values
 from tests.wire.board_lease_contract import BoardLeaseContract
 from tests.wire.board_ops_contract import BoardOpsContract
 
@@ -251,5 +251,5 @@ class BoardContract(BoardOpsContract, BoardFollowContract, BoardLeaseContract):
 
     async def test_a_wiped_store_has_forgotten_the_op_ids_with_the_writes(self, board: Board, wipe: Wipe) -> None:
         await board.append("k", b"1", items_max=5, op_id="op")
-        after = await wipe()
+        after = await completed(await wipe())
         assert (await after.append("k", b"2", items_max=5, op_id="op")).value == b"[2]"

@@ -47,9 +47,15 @@ async def put_many(board: Board, key: str, count: int) -> None:
             await board.put(key, b"%d" % number)
 
 
+async def completed(board: Board) -> Board:
+    """The board, marked complete."""
+    assert await board.mark_complete(await board.incarnation())
+    return board
+
+
 class BoardFixtures:
     """A test class gives `open_board`, and `wipe` if it inherits the whole contract."""
 
     @pytest.fixture
     async def board(self, open_board: OpenBoard) -> Board:
-        return await open_board()
+        return await completed(await open_board())

@@ -1,5 +1,6 @@
 """A board that lost what it held is filled again from the log, and nothing newer is touched."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 
 from mesh.core.errors import BoardUnavailable, NotFound
 from mesh.core.mirror import MISSING, NEWER, SAME, Change, Restart, restart_record
+from mesh.wire.board_keeper import BoardKeeper
 from mesh.wire.clock import SystemClock
-from mesh.wire.mirror import BoardKeeper, mirror_changes, read_mirror
+from mesh.wire.mirror import mirror_changes, read_mirror
 from mesh.wire.ports import Board, Entry, Log
 from mesh.wire.rebuild import AT_ONCE, Rebuild
 from mesh.wire.sqlite import SqliteBoard, SqliteLog
@@ -216,3 +218,36 @@ async def test_it_tells_how_far_it_has_looked_and_of_restarts(log: Log, new_boar
     plan = await Rebuild(log, board, ECHO, CLOCK).plan(told=lambda done, of: told.append((done, of)))
     assert told == [(AT_ONCE, AT_ONCE + 1), (AT_ONCE + 1, AT_ONCE + 1)]
     assert [(r.old, r.new) for r in plan.restarts] == [("a", "b")]
+
+
+async def test_an_incomplete_board_is_filled_and_marked_complete(log: Log, new_board: NewBoard, tmp_path: Path) -> None:
+    old = await new_board()
+    for n in range(3):
+        await put(log, old, f"k/{n}", b"%d" % n)
+    new = SqliteBoard(tmp_path / "new.db", timeout_ms=10_000, mirrored=True)
+    await new.start()
+    try:
+        keeper, other = (BoardKeeper(log, new, ECHO, CLOCK) for _ in range(2))
+        await keeper.look()
+        assert await keeper.complete() == 3
+        assert await values(new) == await values(old)
+        assert (await new.completeness()).complete
+        assert await keeper.complete() is None
+        await other.look()
+        assert await other.complete() is None, "another process finds it complete"
+    finally:
+        await new.close()
+
+
+async def test_one_process_at_a_time_puts_values_back(log: Log, new_board: NewBoard, tmp_path: Path) -> None:
+    await put(log, await new_board(), "k", b"1")
+    new = SqliteBoard(tmp_path / "new.db", timeout_ms=10_000, mirrored=True)
+    await new.start()
+    try:
+        keepers = [BoardKeeper(log, new, ECHO, CLOCK) for _ in range(3)]
+        for keeper in keepers:
+            await keeper.look()
+        written = await asyncio.gather(*(keeper.complete() for keeper in keepers))
+        assert sorted(written, key=lambda count: count or 0) == [None, None, 1]
+    finally:
+        await new.close()

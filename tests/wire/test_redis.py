@@ -233,7 +233,7 @@ class EagerClock(SystemClock):
 
 async def test_a_watch_loses_patience_with_a_server_that_stays_away() -> None:
     clock = EagerClock()
-    async with server(b"*4\r\n$6\r\nanswer\r\n$3\r\nabc\r\n$1\r\n0\r\n$1\r\n0\r\n") as port:
+    async with server(b"*6\r\n$6\r\nanswer\r\n$3\r\nabc" + b"\r\n$1\r\n0" * 3 + b"\r\n$0\r\n\r\n") as port:
         board = RedisBoard(f"redis://127.0.0.1:{port}", timeout_ms=5_000, clock=clock)
         changes = await board.watch()
     with pytest.raises(BoardUnavailable, match="board watch"):

@@ -19,6 +19,7 @@ from mesh.wire.ports import ABSENT, Board
 from mesh.wire.sqlite.board import SqliteBoard
 from mesh.wire.sqlite.file import SqliteFile
 from mesh.wire.sqlite.wake import Wakeup
+from tests.wire.board_complete_contract import BoardCompleteContract
 from tests.wire.board_contract import BoardContract
 from tests.wire.board_kit import PATIENCE_S, OpenBoard, Wipe, take, within
 
@@ -33,6 +34,28 @@ class HandClock(SystemClock):
 
     def now_ms(self) -> int:
         return self.at_ms
+
+
+class TestMirroredSqliteBoard(BoardCompleteContract):
+    """The log lies elsewhere, so that the file of the board may be lost alone."""
+
+    @pytest.fixture
+    async def open_board(self, tmp_path: Path) -> AsyncIterator[OpenBoard]:
+        boards: list[SqliteBoard] = []
+
+        async def open_board() -> Board:
+            board = SqliteBoard(tmp_path / f"{len(boards)}.db", timeout_ms=TIMEOUT_MS, mirrored=True)
+            await board.start()
+            boards.append(board)
+            return board
+
+        yield open_board
+        for board in boards:
+            await board.close()
+
+    @pytest.fixture
+    def wipe(self, open_board: OpenBoard) -> Wipe:
+        return open_board  # the next file is an empty one
 
 
 class TestSqliteBoard(BoardContract):
