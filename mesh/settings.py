@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mesh.core.errors import ConfigInvalid
 from mesh.core.mask import masked
+from mesh.core.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN
 from mesh.core.suggest import nearest
 
 ENV_PREFIX = "MESH_"
@@ -63,7 +64,11 @@ class Settings(BaseModel):
         30_000, ge=200, description="a worker process whose agents let nothing else run for so long ends with code 7"
     )
     poll_records_max: int = Field(500, gt=0, le=100_000, description="records taken in one step")
-    record_bytes_max: int = Field(1_048_576, gt=0, description="largest record the log takes")
+    record_bytes_max: int = Field(
+        RECORD_BYTES_MAX,
+        ge=RECORD_BYTES_MIN,
+        description="size of the largest record that the log takes, with key, headers and framing",
+    )
 
 
 class Loaded(NamedTuple):

@@ -11,7 +11,7 @@ import orjson
 
 from mesh.core import control
 from mesh.core.checkpoint import Note, Place
-from mesh.core.codec import HEADERS, write
+from mesh.core.codec import HEADERS, STACK_BYTES_MAX, write
 from mesh.core.effect import Finish
 from mesh.core.event import ID_PATTERN, INBOX_KINDS, KINDS, TASK, Event
 from mesh.core.fold import ENDED_OFFSETS_MAX
@@ -20,8 +20,10 @@ from mesh.core.lineage import Refusal
 from mesh.core.mirror import Change, Restart, change_record, restart_record
 from mesh.core.reasons import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 from mesh.core.record import NewRecord
-from mesh.core.records import DEAD_LETTER_HEADERS, OUTCOME_FIELDS, record_of
+from mesh.core.records import DEAD_LETTER_HEADERS, OUTCOME_CUTS, OUTCOME_FIELDS, record_of
 from mesh.core.redrive_ledger import LEDGER_FIELDS, ledger_topic
+from mesh.core.refused import HEADERS_KEPT_MAX, NAME_BYTES_MAX
+from mesh.core.refused import TEXT_CHARS_MAX as CUT_CHARS_MAX
 from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES, Result, Run
 from mesh.core.strict import DEPTH_MAX
 from mesh.core.topology import Limits, Topology
@@ -102,6 +104,13 @@ One record a run on mesh.outcomes, of type `mesh.run.<ending>`, with these field
 $fields
 
 $outcome
+An outcome that the log refuses as too large is written again with as much as has room: without the payloads of
+`results`, with texts of at most $cut characters in `failures` and `refusals`, and, where that is still too large, with
+lists that are cut at their end (first `results`, then `starved`, `redrives`, `refusals`, `failures`, `request`). Then
+these fields are there, the numbers only where they are not 0:
+
+$cuts
+
 A request that opens no run is answered there as `$rejected` with `run`, `code` and `message`, where its run id is
 known; the id may be used again, corrected.
 
@@ -119,6 +128,10 @@ $switch
 Value, key and headers byte for byte, and these headers after them (the last one of a name counts):
 
 $dead
+
+A dead letter that the log refuses as too large is written again without value and key, with its last $kept headers of
+at most $name bytes in the name and $value in the value; where that is still too large, with the headers of this table
+alone and without the stack. Its coordinates point at the bytes for as long as their topic keeps them.
 
 ## Redrives
 
@@ -199,6 +212,8 @@ def protocol() -> str:
         depth=DEPTH_MAX,
         text=f"{TEXT_CHARS_MAX:,}",
         fields=_table(("field", "meaning"), _coded(OUTCOME_FIELDS)),
+        cuts=_table(("field", "meaning"), _coded(OUTCOME_CUTS)),
+        cut=CUT_CHARS_MAX,
         outcome=_fenced("json", _outcome()),
         rejected=REJECTED_TYPE,
         control=MESH.control,
@@ -206,6 +221,9 @@ def protocol() -> str:
         breakers=" or ".join(control.STATES[control.BREAKER]),
         faults=" or ".join(control.STATES[control.FAULT]),
         switch=_fenced("", _switch()),
+        kept=HEADERS_KEPT_MAX,
+        name=NAME_BYTES_MAX,
+        value=f"{STACK_BYTES_MAX:,}",
         dead=_table(("header", "meaning"), _coded(DEAD_LETTER_HEADERS)),
         ledger=_table(("field", "meaning"), _coded(LEDGER_FIELDS)),
         reasons=_table(("code", "meaning", "heard", "what to do"), _reasons()),

@@ -211,6 +211,7 @@ INBOX_ROWS: Final = [
         lambda t: StoredRecord("mesh.inbox", 0, 1, AT_MS, None, b"\xff\x00", []),
         "not_cloudevents",
     ),
+    Row("B08", "a request with a header of 100 KB", INBOX, asked(run_id="run-2", subject="x" * 100_000), "too_large"),
     Row("B10", "a kind that nobody knows", INBOX, spoilt(ce_meshkind=b"promoted"), "unknown_kind"),
     Row("B10", "a task on the inbox", INBOX, lambda t: record(t, 1), "unknown_kind"),
     Row("B11", "a header missing", INBOX, spoilt(ce_type=None), "missing_header"),

@@ -25,7 +25,8 @@ from mesh.core.ingress import Rejected, admit
 from mesh.core.language import load
 from mesh.core.partition import partition_of
 from mesh.core.reasons import CALLER, COUNTED, DEAD, OUTCOME, REASONS
-from mesh.core.records import dead_letter, instead_of, record_of
+from mesh.core.records import dead_letter, record_of
+from mesh.core.refused import instead_of
 from mesh.core.settle import arguments
 from mesh.core.topology import Limits
 from mesh.settings import Settings

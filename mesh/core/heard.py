@@ -31,6 +31,8 @@ def unheard(outcome: Mapping[str, Any], event_id: str, fingerprint: str) -> Unhe
             return None
         text = f"request {event_id!r} was heard before with another body ({first}, now {fingerprint}); the first stands"
         return Unheard("idempotency_conflict", text)
+    if outcome.get("requests_omitted"):
+        return None  # it may be one of those that the log had no room for
     if any(refusal.get("code") == "requests" for refusal in outcome.get("refusals", ())):
         return None  # the run had heard as many as it may, and says so itself
     ending = outcome.get("ending", "")

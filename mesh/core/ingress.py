@@ -141,7 +141,17 @@ def misfit(event: Event) -> Flaw | None:
     flaw = _text_flaw("source", event.source) or _text_flaw("subject", event.subject)
     if flaw is None and event.content_type not in (JSON, BATCH) and not is_json(event.content_type):
         return _no_json(event.content_type)
-    return flaw
+    return flaw or _length_flaw(event)
+
+
+def _length_flaw(event: Event) -> Flaw | None:
+    """Which of the other attributes is too long: every record of the run would repeat it."""
+    texts = (event.type, event.content_type, event.time, event.cause_id, event.origin)
+    for text in (*texts, event.traceparent, event.tracestate):
+        if len(text) > TEXT_CHARS_MAX:
+            found = f"attribute {text[:32]!r}… has {len(text)} characters; at most {TEXT_CHARS_MAX}"
+            return Flaw("too_large", found)
+    return None
 
 
 def _headers(record: Record) -> dict[str, str] | Rejected:

@@ -17,13 +17,14 @@ import orjson
 
 from mesh.core.event import OUTCOME
 from mesh.core.record import Headers, NewRecord, Record
+from mesh.core.refused import HEADERS_SHED, ID_BYTES_MAX, LISTS, lists_of
 
 MATCHED: Final = 1
 """Something on the inbox explains it."""
 ANSWERED: Final = 2
 """A task whose answer lies on the inbox."""
 REPLACED: Final = 4
-"""It stands for what the log refused (`records.instead_of`): the digest is that of what both have in common."""
+"""It stands for what the log refused (`core.refused`): the digest is that of what both have in common."""
 _PLACE = Struct("<8s8sHHQQqIB")
 _REPLACED_LETTER: Final = ("mesh-dlq-id", "mesh-dlq-reason", "mesh-dlq-run", "mesh-dlq-agent", "mesh-dlq-task")
 
@@ -158,15 +159,20 @@ def digest_of(key: bytes | None, value: bytes | None, headers: Headers) -> tuple
 
 
 def reduced_digest(value: bytes | None, headers: Headers) -> bytes:
-    """What a record and its replacement have in common: all but the payloads of an outcome; why a letter is dead."""
+    """What a record and its replacement have in common: how a run ended and how long its lists are; why a letter is
+    dead."""
     known = dict(headers)
     common: Any
     if "mesh-dlq-id" in known:
-        common = [known.get(name) for name in _REPLACED_LETTER]
+        ids = [known.get(name) for name in _REPLACED_LETTER]
+        common = [None if id is None or len(id) > ID_BYTES_MAX else id for id in ids]
     else:
         body = orjson.loads(value or b"null")
-        body["results"] = [[result.get(name) for name in ("type", "id", "agent")] for result in body["results"]]
-        common = (sorted(known.items()), orjson.dumps(body, option=orjson.OPT_SORT_KEYS))
+        lengths = {name: len(listed) + body.pop(f"{name}_omitted", 0) for name, listed in lists_of(body).items()}
+        for name in (*LISTS, "request", "omitted"):
+            body.pop(name, None)
+        lasting = sorted(header for header in known.items() if header[0] not in HEADERS_SHED)
+        common = (lasting, lengths, orjson.dumps(body, option=orjson.OPT_SORT_KEYS))
     return blake2b(repr(common).encode(), digest_size=8).digest()
 
 
@@ -179,7 +185,11 @@ def _is_replacement(value: bytes | None, headers: Headers) -> bool:
         body = orjson.loads(value)
     except orjson.JSONDecodeError:
         return False
-    results = body.get("results") if isinstance(body, dict) else None
+    if not isinstance(body, dict):
+        return False
+    if isinstance(body.get("omitted"), str):
+        return True
+    results = body.get("results")  # written before lists were cut: each result says it for itself
     return isinstance(results, list) and any(isinstance(item, dict) and "omitted" in item for item in results)
 
 

@@ -5,9 +5,15 @@ from Kafka is used as it comes, without a copy. Other wires hand out `StoredReco
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, overload
+from typing import Final, NamedTuple, Protocol, overload
 
 Headers = Sequence[tuple[str, bytes]]
+RECORD_BYTES_MAX: Final = 1_048_576
+"""Size of the largest record that a log takes, where nothing else is set."""
+RECORD_BYTES_MIN: Final = 8_192
+"""Least value of that limit: the last replacement of a refused record (`core.refused`) is never larger than this."""
+BATCH_BYTES: Final = 61
+"""Bytes that Kafka puts before the records of a batch."""
 
 
 class PackedHeaders(Sequence[tuple[str, bytes]]):
@@ -104,3 +110,28 @@ class NewRecord(NamedTuple):
 def coordinates(record: Record) -> str:
     """`topic:partition:offset`, the name of a record that has no other."""
     return f"{record.topic}:{record.partition}:{record.offset}"
+
+
+def record_bytes(record: NewRecord) -> int:
+    """The size of a record, as every log counts it against its limit.
+
+    It is the size of a Kafka batch that holds this record alone: key, value, names and values of headers, framing.
+    """
+    size = 3 + _field_bytes(record.key) + _field_bytes(record.value) + _varint_bytes(len(record.headers))
+    for name, value in record.headers:
+        size += _field_bytes(name.encode()) + _field_bytes(value)
+    return BATCH_BYTES + _varint_bytes(size) + size
+
+
+def over_limit(size: int, limit: int) -> str:
+    """The sentence that says by how much a record is too large."""
+    return f"the record takes {size} bytes with key, headers and framing, the limit is {limit}"
+
+
+def _field_bytes(field: bytes | None) -> int:
+    return 1 if field is None else len(field) + _varint_bytes(len(field))
+
+
+def _varint_bytes(number: int) -> int:
+    """Bytes of a length as a zigzag varint, whose bytes hold seven bits each."""
+    return max(1, ((number << 1).bit_length() + 6) // 7)

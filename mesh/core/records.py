@@ -5,17 +5,16 @@ that has become due.
 """
 
 from collections.abc import Set
-from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from mesh.core.codec import STACK_BYTES_MAX, read, write
+from mesh.core.codec import STACK_BYTES_MAX, write
 from mesh.core.control import BREAKER, Switch, control_record
 from mesh.core.dead import forgiven
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
-from mesh.core.event import DUE, FAILED, JSON, NO_USAGE, OUTCOME, SUCCEEDED, TASK, Event, Fault, Usage, derive, rfc3339
-from mesh.core.record import NewRecord, StoredRecord
+from mesh.core.event import DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive, rfc3339
+from mesh.core.record import NewRecord
 from mesh.core.run import Result, Run
 from mesh.core.topology import Topology
 
@@ -55,8 +54,16 @@ DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("mesh-dlq-omitted", "why the value is not here: the log refused the dead letter itself"),
 )
 """Headers that a dead letter has beside those of the record that failed."""
-HEADERS_KEPT_MAX = 64
-"""Headers of a refused record that go with the record in its place, the last ones."""
+OUTCOME_CUTS: Final[tuple[tuple[str, str], ...]] = (
+    ("omitted", "why; each of `results` that is still listed has `omitted` in the place of `data`"),
+    ("requests_omitted", "number of requests that `request` does not list"),
+    ("failures_omitted", "number of failures that are not listed"),
+    ("refusals_omitted", "number of refusals that are not listed, of those that the run had kept"),
+    ("redrives_omitted", "number of redrives that are not listed"),
+    ("starved_omitted", "number of joins that are not listed"),
+    ("results_omitted", "number of results that are not listed"),
+)
+"""Fields of an outcome that the log refused as a whole: see `core.refused`."""
 
 
 def inbox_record(event: Event, topology: Topology) -> NewRecord:
@@ -125,52 +132,6 @@ def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
     if dead.stack:
         headers.append(("__connect.errors.exception.stacktrace", capped(dead.stack).encode("utf-8", "replace")))
     return NewRecord(topology.dead, dead.key, dead.value, headers)
-
-
-def instead_of(record: NewRecord, code: str, message: str, topology: Topology) -> NewRecord:
-    """What to append when the log refused `record`: never silence.
-
-    A task, or the answer to one → a final failure of that task. An outcome → the same outcome without its payloads.
-    Anything else → a dead letter that points at what was refused, without its value.
-    """
-    headers = {name: value for name, value in record.headers if value is not None}
-    # A dead letter has the headers of what it holds, which may claim to be anything.
-    kind = "" if "mesh-dlq-id" in headers else headers.get("ce_meshkind", b"").decode("ascii", "replace")
-    text = f"the log refused a record for {record.topic} ({len(record.value or b'')} bytes): {message}"
-    if kind in (TASK, SUCCEEDED, FAILED):
-        refused = read(StoredRecord(record.topic, 0, 0, 0, record.key, record.value, record.headers))
-        if isinstance(refused, Event):
-            return _failure(refused, Fault(f"refused_{code}", text, retryable=False), topology)
-    if kind == OUTCOME and record.topic == topology.outcomes and record.value is not None:
-        body = orjson.loads(record.value)
-        body["results"] = [
-            {"type": r["type"], "id": r["id"], "agent": r["agent"], "omitted": text} for r in body["results"]
-        ]
-        return record._replace(value=orjson.dumps(body))
-    kept = [(n, v) for n, v in record.headers if v is not None and len(v) <= STACK_BYTES_MAX][-HEADERS_KEPT_MAX:]
-    if "mesh-dlq-id" in headers:  # a dead letter: its own reason and coordinates stay, and point at the bytes
-        return NewRecord(topology.dead, None, None, [*kept, ("mesh-dlq-omitted", text.encode("utf-8", "replace"))])
-    dead = DeadLetter(
-        derive("refused", record.topic, headers.get("ce_id", b"").decode("utf-8", "replace")),
-        f"refused_{code}",
-        text,
-        None,
-        record.key,
-        kept,
-        record.topic,
-        run_id=headers.get("ce_correlationid", b"").decode("utf-8", "replace")[:128],
-    )
-    return dead_letter(dead, topology)
-
-
-def _failure(refused: Event, fault: Fault, topology: Topology) -> NewRecord:
-    """The final failure of the task that could not be sent, or whose answer could not."""
-    if refused.fault is not None:
-        fault = fault._replace(message=f"{fault.message}; it said: {refused.fault.code}: {refused.fault.message}")
-    answer = replace(refused, kind=FAILED, data=b"null", content_type=JSON, fault=fault)
-    answer.id = f"{refused.id.removesuffix(f':{refused.kind}')}:{FAILED}"
-    answer.origin = "" if refused.kind == TASK else refused.origin
-    return inbox_record(answer, topology)
 
 
 def capped(stack: str) -> str:

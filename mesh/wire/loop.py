@@ -4,17 +4,17 @@
 
 A `Stage` says what a process does with records; the loop owns membership, restore, order and commits. Whatever was
 not committed is read again by the next owner and decided again: with the same ids, so nothing happens twice.
-A record that the log refuses is replaced by what says so (`core.records.instead_of`), never dropped.
+A record that the log refuses is replaced by one that says so (`core.refused`), never dropped.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mesh.core.errors import Fenced, LogUnavailable
-from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.core.records import instead_of
+from mesh.core.record import RECORD_BYTES_MIN, NewRecord, Record, TopicPartition, record_bytes
+from mesh.core.refused import replacements
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import Commit, Log, Member, Refused
@@ -284,23 +284,36 @@ class Loop:
 
 
 async def append_all(log: Log, records: Sequence[NewRecord], topology: Topology) -> None:
-    """Append everything; what the log refuses is replaced by the record that says so. Returns when all is durable.
+    """Append everything; a record that the log refuses is replaced by one that says so. Returns when all is durable.
 
-    Raises LogUnavailable when the log does not answer, and when it refuses the replacement too.
+    Raises LogUnavailable when the log does not answer, and when it refuses a replacement for another reason than its
+    size.
     """
     if not records:
         return
     verdicts = await log.append(records)
-    again: list[NewRecord] = []
+    ladders: list[Iterator[NewRecord]] = []
     for record, verdict in zip(records, verdicts, strict=True):
         if isinstance(verdict, Refused):
             _log.warning("the log refused a record", topic=record.topic, code=verdict.code, reason=verdict.message)
-            again.append(instead_of(record, verdict.code, verdict.message, topology))
-    if again:
-        for record, verdict in zip(again, await log.append(again), strict=True):
-            if isinstance(verdict, Refused):
-                raise LogUnavailable(
-                    f"the log refused even the record that replaces a refused one: {verdict.message}",
-                    where=f"{log.url} {record.topic}",
-                    remedy="Raise the topic's max.message.bytes or grant the right to write to it",
-                )
+            ladders.append(replacements(record, verdict.code, verdict.message, topology, log.record_bytes_max))
+    while ladders:
+        ladders = await _append_next(log, ladders)
+
+
+async def _append_next(log: Log, ladders: Sequence[Iterator[NewRecord]]) -> list[Iterator[NewRecord]]:
+    """Append the next replacement of each refused record; answers those of which the log finds that too large, too."""
+    records = [next(ladder) for ladder in ladders]
+    refused: list[Iterator[NewRecord]] = []
+    for record, ladder, verdict in zip(records, ladders, await log.append(records), strict=True):
+        if not isinstance(verdict, Refused):
+            continue
+        if verdict.code != "too_large" or record_bytes(record) <= RECORD_BYTES_MIN:
+            raise LogUnavailable(
+                f"the log refused even the record that replaces a refused one: {verdict.message}",
+                where=f"{log.url} {record.topic}",
+                expected=f"a log that takes records of {RECORD_BYTES_MIN} bytes",
+                remedy="Raise the topic's max.message.bytes or grant the right to write to it",
+            )
+        refused.append(ladder)
+    return refused

@@ -196,6 +196,20 @@ def test_a_request_has_an_id_of_at_most_128_characters() -> None:
     assert "task echo" in lines(partition().step(record(event(id="x" * 128))))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["type", "source", "subject", "content_type", "time", "cause_id", "origin", "traceparent", "tracestate"],
+)
+def test_a_request_has_attributes_of_at_most_1024_characters(name: str) -> None:
+    begin = "application/json;" if name == "content_type" else ""
+    texts = {"traceparent": "00-1-2-00", name: begin.ljust(1_025, "x")}
+    (effect,) = partition().step(record(event(**texts)))
+    assert isinstance(effect, DeadLetter)
+    assert (effect.code, "1025 characters; at most 1024" in effect.message) == ("too_large", True)
+    taken = partition().step(record(event(**{**texts, name: begin.ljust(1_024, "x")})))
+    assert not any(isinstance(effect, DeadLetter) and effect.code == "too_large" for effect in taken)
+
+
 def test_a_second_request_for_an_open_run_is_looked_at_as_closely() -> None:
     state = partition()
     state.step(record(event()))

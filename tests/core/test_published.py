@@ -8,7 +8,7 @@ import pytest
 
 from mesh.core.published import ANSWERED, MATCHED, REPLACED, Published, digest_of, mark
 from mesh.core.record import NewRecord, StoredRecord
-from mesh.core.records import instead_of
+from mesh.core.refused import instead_of
 from tests.builders import AT_MS, topology
 
 MESH = topology(a="ask -> out")

@@ -1,6 +1,5 @@
 """How each effect looks on the wire: tasks, egress, outcomes, timers, dead letters, and what replaces a refused one."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -8,21 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core import settle
 from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule
-from mesh.core.event import DUE, EGRESS, FAILED, NO_USAGE, OUTCOME, Event, Fault, Part, Usage, derive
+from mesh.core.event import DUE, EGRESS, OUTCOME, Event, derive
 from mesh.core.fold import dead_record
 from mesh.core.lineage import Refusal
 from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.records import (
     DEAD_LETTER_HEADERS,
-    HEADERS_KEPT_MAX,
     OUTCOME_FIELDS,
     capped,
     dead_letter,
     due_record,
-    instead_of,
     outcome_body,
     record_of,
 )
@@ -214,75 +210,3 @@ def test_a_stack_is_cut_to_its_end_and_says_so(stack: str) -> None:
 
 def test_a_short_stack_stays_as_it_is() -> None:
     assert capped("x" * STACK_BYTES_MAX) == "x" * STACK_BYTES_MAX
-
-
-# ------------------------------------------------------------------------------------------ when the log refuses one
-
-
-def test_a_refused_task_becomes_its_final_failure() -> None:
-    event = again(instead_of(record_of(PublishTask(task(), b"k"), TOPOLOGY), "too_large", "2 MB", TOPOLOGY))
-    assert (event.kind, event.task_id, event.agent, event.attempt) == (FAILED, "t1", "pricing", 1)
-    assert event.data == b"null"
-    assert event.fault is not None
-    assert (event.fault.code, event.fault.retryable) == ("refused_too_large", False)
-    assert "mesh.tasks.pricing (18 bytes): 2 MB" in event.fault.message
-
-
-def test_a_refused_answer_is_the_final_failure_of_its_task() -> None:
-    asked = replace(task(), origin="mesh.tasks.pricing:3:7")
-    done = settle.succeeded(asked, [Part("order.priced", b"{}" * 99)], Usage(1_000, 7))
-    record = NewRecord(TOPOLOGY.inbox, b"r1", done.data, write(done))
-    event = again(instead_of(record, "too_large", "2 MB", TOPOLOGY))
-    assert (event.kind, event.id, event.task_id, event.agent) == (FAILED, "t1:1:failed", "t1", "pricing")
-    assert (event.data, event.usage, event.origin) == (b"null", Usage(1_000, 7), asked.origin)
-    assert event.fault is not None
-    assert (event.fault.code, event.fault.retryable) == ("refused_too_large", False)
-    assert "mesh.inbox (198 bytes): 2 MB" in event.fault.message
-
-
-def test_a_refused_failure_is_a_final_one_that_tells_what_it_said() -> None:
-    failed = settle.failed(task(), Fault("exception", "no such shop"), NO_USAGE)
-    record = NewRecord(TOPOLOGY.inbox, b"r1", failed.data, write(failed))
-    event = again(instead_of(record, "too_large", "2 MB", TOPOLOGY))
-    assert (event.kind, event.id, event.data) == (FAILED, failed.id, b"null")
-    assert event.fault is not None
-    assert (event.fault.code, event.fault.retryable) == ("refused_too_large", False)
-    assert "it said: exception: no such shop" in event.fault.message
-
-
-def test_a_refused_outcome_is_sent_without_its_payloads() -> None:
-    record = record_of(Finish(ended_run(), "c", AT_MS), TOPOLOGY)
-    body = orjson.loads(again(instead_of(record, "too_large", "2 MB", TOPOLOGY)).data)
-    result = body["results"][0]
-    assert "data" not in result
-    assert "2 MB" in result.pop("omitted")
-    assert result == {"type": "order.rejected", "id": "x1", "agent": "fraud"}
-    assert body["ending"] == "partial"
-
-
-def test_a_refused_egress_event_becomes_a_dead_letter_that_points_at_it() -> None:
-    event = Event("x1", "/agents/fraud", "order.rejected", EGRESS, "r1", b"{}" * 99, AT_MS)
-    letter = instead_of(
-        record_of(PublishEvent(event, "orders.decided", None), TOPOLOGY), "unauthorized", "no", TOPOLOGY
-    )
-    headers = dict(letter.headers)
-    assert (letter.topic, letter.value) == ("mesh.dead", None)
-    assert headers["mesh-dlq-reason"] == b"refused_unauthorized"
-    assert headers["__dlq.errors.topic"] == b"orders.decided"
-    assert headers["mesh-dlq-run"] == b"r1"
-    assert headers["ce_id"] == b"x1"
-
-
-def test_a_refused_dead_letter_keeps_its_reason_and_coordinates() -> None:
-    odd: list[tuple[str, Any]] = [*((f"h{n}", b"x") for n in range(10_000)), ("big", b"x" * 9_000), ("none", None)]
-    poison = StoredRecord("orders.placed", 3, 17, AT_MS, b"k" * 10**6, b"x" * 10**6, odd)
-    letter = instead_of(dead_letter(dead_record(poison, "too_large", "over"), TOPOLOGY), "too_large", "2 MB", TOPOLOGY)
-    headers = dict(letter.headers)
-    assert (letter.topic, letter.key, letter.value) == ("mesh.dead", None, None)
-    assert headers["mesh-dlq-reason"] == b"too_large"
-    assert headers["__dlq.errors.topic"] == b"orders.placed"
-    assert headers["__dlq.errors.offset"] == b"17"
-    assert b"2 MB" in headers["mesh-dlq-omitted"]
-    assert len(letter.headers) == HEADERS_KEPT_MAX + 1
-    assert "big" not in headers
-    assert "none" not in headers

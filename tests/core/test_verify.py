@@ -11,7 +11,8 @@ from mesh.core.dead import dead_record
 from mesh.core.event import CANCELLED, NO_USAGE, Fault
 from mesh.core.findings import REFUSED, Asked
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition
-from mesh.core.records import dead_letter, instead_of
+from mesh.core.records import dead_letter
+from mesh.core.refused import instead_of
 from mesh.core.settle import failed
 from mesh.core.verify import published_topics
 from tests.builders import AT_MS, event

@@ -16,7 +16,8 @@ from mesh.core.fold import Partition
 from mesh.core.ingress import Rejected, admit
 from mesh.core.reasons import REASONS
 from mesh.core.record import NewRecord, StoredRecord
-from mesh.core.records import dead_letter, instead_of, record_of
+from mesh.core.records import dead_letter, record_of
+from mesh.core.refused import instead_of
 from mesh.core.settle import arguments
 from mesh.core.strict import Flaw, check
 from mesh.core.structured import STRUCTURED, unwrap

@@ -12,12 +12,11 @@ from mesh.core.codec import Unreadable, read
 from mesh.core.errors import NotFound
 from mesh.core.event import Event
 from mesh.core.partition import partition_of
-from mesh.core.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.record import RECORD_BYTES_MAX, NewRecord, StoredRecord, TopicPartition, over_limit, record_bytes
 from mesh.wire.ports import Appended, Bounds, Refused, TopicSpec
 from tests.sim.group import Group
 from tests.sim.world import World
 
-RECORD_BYTES_MAX = 1_048_576
 REFUSABLE = (b"task", b"egress", b"succeeded", b"outcome")
 
 
@@ -60,8 +59,17 @@ class Partition:
 class Broker:
     """See the module. `gap`: how often an offset holds no record; `refuse`: how often a record is refused for ever."""
 
-    def __init__(self, world: World, *, gap: float = 0.0, refuse: float = 0.0, eager: bool = False) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        gap: float = 0.0,
+        refuse: float = 0.0,
+        eager: bool = False,
+        record_bytes_max: int = RECORD_BYTES_MAX,
+    ) -> None:
         self.world = world
+        self.record_bytes_max = record_bytes_max
         self.topics: dict[str, list[Partition]] = {}
         self.groups: dict[str, Group] = {}
         self.skews_ms: dict[TopicPartition, int] = {}
@@ -123,11 +131,9 @@ class Broker:
 
     def refusal(self, record: NewRecord) -> Refused | None:
         """Why a record is never taken. The same record is refused again."""
-        size = len(record.key or b"") + len(record.value or b"")
-        for name, value in record.headers:
-            size += len(name) + len(value or b"")
-        if size > RECORD_BYTES_MAX:
-            return Refused("too_large", f"{size} bytes, at most {RECORD_BYTES_MAX}")
+        size = record_bytes(record)
+        if size > self.record_bytes_max:
+            return Refused("too_large", over_limit(size, self.record_bytes_max))
         if self._refuse and "mesh-dlq-id" not in (
             headers := dict(record.headers)
         ):  # what replaces a refused record is taken

@@ -13,7 +13,8 @@ from mesh.core.event import FAILED, SUCCEEDED, TASK, Event
 from mesh.core.fold import Partition
 from mesh.core.ingress import Rejected, admit
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition, coordinates
-from mesh.core.records import instead_of, record_of
+from mesh.core.records import record_of
+from mesh.core.refused import replacements
 from mesh.core.verify import check
 from tests.sim.laws import breaches
 from tests.sim.plan import GENTLE
@@ -139,8 +140,7 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
                 if isinstance(effect, Note | Schedule):
                     continue
                 wanted = record_of(effect, topology)
-                if (refused := stage.broker.refusal(wanted)) is not None:
-                    wanted = instead_of(wanted, refused.code, refused.message, topology)
+                wanted = _taken(stage, wanted)
                 name = name_of(wanted)
                 expected[name] = wanted
                 where = f"{coordinates(record)} {dict(record.headers).get('ce_meshkind', b'?').decode()}"
@@ -151,6 +151,16 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
     for run_id, told in stage.answers.items():
         if told not in outcomes.get(run_id, ()):
             yield f"a client was told that {run_id} ended {told}; the log says {outcomes.get(run_id)}"
+
+
+def _taken(stage: Stage, record: NewRecord) -> NewRecord:
+    """The record, or what stands for it if the broker refuses it."""
+    broker = stage.broker
+    refused = broker.refusal(record)
+    if refused is None:
+        return record
+    ladder = replacements(record, refused.code, refused.message, stage.topology, broker.record_bytes_max)
+    return next(new for new in ladder if broker.refusal(new) is None)
 
 
 def _is_there(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from mesh.core.errors import NotFound
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.wire.ports import Appended, Bounds, Commit, Listener, Member, Reader, Refused, TopicSpec
-from tests.sim.broker import RECORD_BYTES_MAX, Broker
+from tests.sim.broker import Broker
 from tests.sim.fetch import Fetcher
 from tests.sim.member import SimMember
 from tests.sim.world import Host
@@ -29,7 +29,7 @@ class SimLog:
 
     @property
     def record_bytes_max(self) -> int:
-        return RECORD_BYTES_MAX
+        return self._broker.record_bytes_max
 
     async def start(self) -> None:
         """Nothing to connect."""

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -340,7 +341,8 @@ async def test_a_refused_outcome_is_sent_without_its_payloads(log: Log) -> None:
     body = orjson.loads(record.value or b"")
     assert body["ending"] == "completed"
     assert "data" not in body["results"][0]
-    assert "too_large" in body["results"][0]["omitted"] or "bytes" in body["results"][0]["omitted"]
+    assert body["results"][0]["omitted"] == "refused_too_large"
+    assert "the limit is 20000" in body["omitted"]
 
 
 async def test_anything_else_refused_is_a_dead_letter_that_points_at_it(log: Log) -> None:
@@ -352,6 +354,17 @@ async def test_anything_else_refused_is_a_dead_letter_that_points_at_it(log: Log
     assert headers["__dlq.errors.topic"] == b"out"
 
 
-async def test_a_replacement_that_is_refused_too_stops_the_partition(log: Log) -> None:
+async def test_a_replacement_that_is_too_large_too_is_replaced_by_a_smaller_one(log: Log) -> None:
+    """Neither the key nor any of the headers fits into a dead letter."""
+    large = NewRecord("out", b"k" * 30_000, b"1", [(f"{n}" * 50, b"v" * 8_000) for n in range(9)])
+    await append_all(log, [large, NewRecord("out", b"k", b"1")], TOPOLOGY)
+    (record,) = await read_all(log, TOPOLOGY.dead)
+    assert (record.key, record.value) == (None, None)
+    assert dict(record.headers)["mesh-dlq-reason"] == b"refused_too_large"
+    assert len(await read_all(log, "out")) == 1
+
+
+async def test_a_replacement_that_is_refused_for_another_reason_than_its_size_is_an_error(log: Log) -> None:
+    elsewhere = replace(TOPOLOGY, prefix="another")
     with pytest.raises(LogUnavailable, match="refused even the record"):
-        await append_all(log, [NewRecord("out", b"k" * 30_000, b"1")], TOPOLOGY)
+        await append_all(log, [NewRecord("out", b"k", b"1" * 30_000)], elsewhere)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from mesh.core.errors import LogUnavailable
-from mesh.core.record import NewRecord, PackedHeaders
+from mesh.core.record import NewRecord, PackedHeaders, over_limit
 from mesh.wire.ports import Appended, Refused
 
 Verdict = Appended | Refused
@@ -77,8 +77,7 @@ class Lane:
             entry = self.waiting[0]
             problem = fill(builder, entry.record)
             if problem is None and not entries and builder.size() > record_bytes_max:
-                size = f"{builder.size()} bytes with key, headers and framing, the limit is {record_bytes_max}"
-                problem, builder = Refused("too_large", f"the record takes {size}"), empty()
+                problem, builder = Refused("too_large", over_limit(builder.size(), record_bytes_max)), empty()
             if problem is FULL:
                 break
             self.waiting.popleft()

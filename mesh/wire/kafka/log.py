@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
-from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.record import RECORD_BYTES_MAX, NewRecord, TopicPartition
 from mesh.wire.kafka import codes, undecodable
 from mesh.wire.kafka.appender import Appender
 from mesh.wire.kafka.connection import Connection
@@ -35,7 +35,7 @@ class KafkaLog:
         security: Mapping[str, str] = MappingProxyType({}),
         append_timeout_ms: int = 30_000,
         request_timeout_ms: int = 10_000,
-        record_bytes_max: int = 1_048_576,
+        record_bytes_max: int = RECORD_BYTES_MAX,
     ) -> None:
         """`security` has aiokafka's names (`security_protocol`, `sasl_mechanism`, `ssl_cafile`, …).
 
@@ -65,7 +65,7 @@ class KafkaLog:
 
     @property
     def record_bytes_max(self) -> int:
-        """Bytes of one record with key, headers and the 61 bytes of framing around a batch of one."""
+        """See `Log.record_bytes_max`."""
         return self._record_bytes_max
 
     # ---------------------------------------------------------------------------------------------------- life cycle

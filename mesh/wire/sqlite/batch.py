@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, repeat
 from typing import NamedTuple
 
-from mesh.core.record import Headers, NewRecord, PackedHeaders, Record, StoredRecord
+from mesh.core.record import BATCH_BYTES, Headers, NewRecord, PackedHeaders, Record, StoredRecord
 
 RECORDS_MAX = 256
 """Records a batch; the number of a shape within its batch then fits one byte."""
 
 _CACHED_MAX = 4_096
+_FRAME_BYTES = 32
+"""More than what Kafka writes once for a record: its length, attributes, time, offset, number of headers."""
 _JOINED, _MEASURED = 0, 1
 _new_tuple: Callable[..., StoredRecord] = tuple.__new__  # twice as fast as `StoredRecord._make`
 _shape_bytes: dict[tuple[str, ...], bytes] = {(): b""}
@@ -37,11 +39,11 @@ class Batch(NamedTuple):
         """About what all records of the batch take together; never less."""
         return len(self.keys) + len(self.bodies) + len(self.shapes) + len(self.headers)
 
-
-def record_bytes(record: NewRecord) -> int:
-    """Bytes of key, value and headers (names and values), as counted against `record_bytes_max`."""
-    headers = sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
+    @property
+    def record_bytes_bound(self) -> int:
+        """No record of the batch is larger than this, as `core.record.record_bytes` counts. Where a separator of one
+        byte stands here, Kafka has the length of the field, which takes one byte more for each 64 bytes at most."""
+        return self.size_bytes + self.size_bytes // 64 + BATCH_BYTES + _FRAME_BYTES
 
 
 def encode(records: Sequence[NewRecord]) -> Batch:

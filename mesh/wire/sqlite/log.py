@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from mesh.core.errors import NotFound
 from mesh.core.partition import partition_of
-from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.record import RECORD_BYTES_MAX, NewRecord, TopicPartition, over_limit, record_bytes
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Appended, Bounds, Clock, Commit, Listener, Refused, TopicSpec
 from mesh.wire.sqlite import batch, catalog, retention, roster
@@ -47,7 +47,7 @@ class SqliteLog:
         *,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         append_timeout_ms: int = 10_000,
-        record_bytes_max: int = 1_048_576,
+        record_bytes_max: int = RECORD_BYTES_MAX,
         retention_check_ms: int = 60_000,
         clock: Clock | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class SqliteLog:
 
     @property
     def record_bytes_max(self) -> int:
-        """Limit on key, value and headers of one record, together."""
+        """See `Log.record_bytes_max`."""
         return self._record_bytes_max
 
     # ------------------------------------------------------------------------------------------------- open, close
@@ -235,16 +235,14 @@ class SqliteLog:
                 verdicts[indexes[0]] = Refused("invalid", f"key, value or headers are of a wrong type: {error}")
                 return []
         else:
-            if packed.size_bytes <= min(_BATCH_BYTES_MAX, self._record_bytes_max):
+            fits = packed.record_bytes_bound <= self._record_bytes_max
+            if fits and packed.size_bytes <= _BATCH_BYTES_MAX:
                 return [_Parcel(number, partition, indexes, packed)]
             if len(indexes) == 1:
-                size = batch.record_bytes(records[indexes[0]])
+                size = record_bytes(records[indexes[0]])
                 if size <= self._record_bytes_max:
                     return [_Parcel(number, partition, indexes, packed)]
-                verdicts[indexes[0]] = Refused(
-                    "too_large",
-                    f"the record has {size} bytes (key, value and headers), at most {self._record_bytes_max} are taken",
-                )
+                verdicts[indexes[0]] = Refused("too_large", over_limit(size, self._record_bytes_max))
                 return []
         # Something in it is wrong, or all together is too much: halves, until the culprit stands alone.
         half = len(indexes) // 2

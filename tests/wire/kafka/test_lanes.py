@@ -2,12 +2,15 @@
 
 import asyncio
 import functools
+from typing import Any
 
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.core.errors import LogUnavailable
-from mesh.core.record import NewRecord, PackedHeaders
+from mesh.core.record import NewRecord, PackedHeaders, record_bytes
 from mesh.wire.kafka.lanes import BATCH_BYTES_MIN, Call, Entry, Lane, fill
 from mesh.wire.ports import Appended, Refused
 
@@ -122,3 +125,20 @@ async def test_a_call_that_failed_stays_failed_and_each_caller_has_its_own_error
     raised = await asyncio.gather(*(call.done for call in calls), return_exceptions=True)
     assert [str(e) for e in raised] == [str(error)] * 2
     assert len({id(e) for e in (*raised, error)}) == 3
+
+
+lengths = st.sampled_from([0, 1, 62, 63, 64, 65, 8_190, 8_191, 8_192, 1_048_575, 1_048_576])
+fields = st.none() | st.binary(max_size=80) | lengths.map(bytes)
+names = st.text(max_size=80) | lengths.map(lambda n: "n" * n)
+some_headers = st.lists(st.tuples(names, fields), max_size=5) | st.integers(62, 66).map(lambda n: [("h", b"v")] * n)
+
+
+@given(fields, fields, some_headers, st.booleans())
+def test_a_record_has_the_size_that_the_core_counts(
+    key: bytes | None, value: bytes | None, headers: list[Any], packed: bool
+) -> None:
+    given_headers: Any = PackedHeaders(tuple(n for n, _ in headers), [v for _, v in headers]) if packed else headers
+    record = NewRecord("t", key, value, given_headers)
+    builder = BatchBuilder(1 << 30, 0)
+    assert fill(builder, record) is None
+    assert builder.size() == record_bytes(record)

@@ -78,14 +78,13 @@ async def test_the_limit_counts_key_value_and_headers_exactly(path: Path, extra:
     log = SqliteLog(path, record_bytes_max=1_000)
     await log.start()
     await log.create_topics([TopicSpec("t", 1)])
-    record = NewRecord("t", b"k" * 10, b"v" * (973 + extra), (("é", b"x" * 10), ("abc", b"\0\0")))
+    record = NewRecord("t", b"k" * 10, b"v" * (899 + extra), (("é", b"x" * 10), ("abc", b"\0\0")))
     small = NewRecord("t", b"k", b"v")
     verdicts = await log.append([small, record, small])
     assert [type(v) for v in verdicts] == [Appended, Refused if extra else Appended, Appended]
     if extra:
-        assert verdicts[1] == Refused(
-            "too_large", "the record has 1001 bytes (key, value and headers), at most 1000 are taken"
-        )
+        text = "the record takes 1001 bytes with key, headers and framing, the limit is 1000"
+        assert verdicts[1] == Refused("too_large", text)
     await log.close()
 
 
