@@ -111,7 +111,7 @@ async def large_mesh(
     opened = open_log(settings, client="test")
     await opened.start()
     try:
-        shared = open_board(settings, beside=opened)
+        shared = open_board(settings, prefix=topology.prefix, beside=opened)
         await shared.start()
         try:
             await opened.create_topics(topic_specs(topology))
