@@ -29,8 +29,8 @@ from mesh.core.heard import unheard
 from mesh.core.ingress import REJECTED_TYPE, Rejected, Request, open_request
 from mesh.core.partition import partition_of
 from mesh.core.reasons import REASONS
-from mesh.core.record import RECORD_BYTES_MIN, NewRecord, TopicPartition, over_limit, record_bytes
-from mesh.core.records import inbox_record
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.records import inbox_record, too_large
 from mesh.core.strict import Flaw
 from mesh.core.topology import Topology
 from mesh.settings import Settings
@@ -173,19 +173,10 @@ class Mesh:
         event = open_request(request, self.topology, fallback_id=str(uuid7()))
         if isinstance(event, Rejected):
             raise InvalidInput(event.message, code=event.code, where=f"publish {type}")
-        self._require_room(event)
-        return event
-
-    def _require_room(self, event: Event) -> None:
-        """Raise InvalidInput for a request whose record the log would refuse as too large."""
-        limit = self.log.record_bytes_max
-        if (
-            len(event.data) + RECORD_BYTES_MIN > limit
-            and (size := record_bytes(inbox_record(event, self.topology))) > limit
-        ):
+        if problem := too_large(event, self.topology, self.log.record_bytes_max):
             remedy = "Send less, or raise `record_bytes_max` and the topic's max.message.bytes"
-            text = over_limit(size, limit)
-            raise InvalidInput(text, code="too_large", where=f"publish {event.type}", remedy=remedy)
+            raise InvalidInput(problem, code="too_large", where=f"publish {type}", remedy=remedy)
+        return event
 
     async def send(self, events: Iterable[Event]) -> Sequence[Run]:
         """Publish many requests in one append, in order. Raises LogUnavailable, InvalidInput if the log refuses one."""

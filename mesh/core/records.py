@@ -14,7 +14,7 @@ from mesh.core.control import BREAKER, Switch, control_record
 from mesh.core.dead import forgiven
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive, rfc3339
-from mesh.core.record import NewRecord
+from mesh.core.record import RECORD_BYTES_MIN, NewRecord, over_limit, record_bytes
 from mesh.core.run import Result, Run
 from mesh.core.topology import Topology
 
@@ -69,6 +69,14 @@ OUTCOME_CUTS: Final[tuple[tuple[str, str], ...]] = (
 def inbox_record(event: Event, topology: Topology) -> NewRecord:
     """A request, an answer or a signal on its way to its run."""
     return NewRecord(topology.inbox, event.run_id.encode(), event.data, write(event))
+
+
+def too_large(event: Event, topology: Topology, bytes_max: int) -> str:
+    """By how much the record of a request is over the limit of the log, "" if it is not."""
+    if len(event.data) + RECORD_BYTES_MIN <= bytes_max:
+        return ""
+    size = record_bytes(inbox_record(event, topology))
+    return over_limit(size, bytes_max) if size > bytes_max else ""
 
 
 def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish | Turn, topology: Topology) -> NewRecord:
