@@ -20,7 +20,7 @@ from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mesh.core.errors import ConfigInvalid
-from mesh.core.mask import masked
+from mesh.core.mask import masked, masked_address
 from mesh.core.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN
 from mesh.core.suggest import nearest
 
@@ -130,10 +130,10 @@ def shown(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, value in settings:
         if isinstance(value, dict):
             for inner, text in sorted(value.items()):
-                secret = any(word in f"_{inner}" for word in _SECRET_WORDS)
+                secret = any(word in f"_{inner}".lower() for word in _SECRET_WORDS)
                 yield f"{name}.{inner}", "***" if secret and text else masked(text)
         else:
-            yield name, masked(str(value))
+            yield name, masked_address(value) if name in ("log", "board") else masked(str(value))
 
 
 def _validated(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:

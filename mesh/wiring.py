@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mesh.core.agent import Agent, agent_of
 from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
 from mesh.core.language import load
+from mesh.core.mask import masked_address
 from mesh.core.redrive_ledger import ledger_topic
 from mesh.core.topology import Topology
 from mesh.wire import imports
@@ -79,7 +80,7 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
         f"no log is known by {scheme!r}",
         where="setting 'log'",
         expected="sqlite:PATH or kafka://HOST:PORT",
-        got=settings.log,
+        got=masked_address(settings.log),
     )
 
 

@@ -108,6 +108,20 @@ def test_secrets_are_masked_when_settings_are_shown(here: Path) -> None:
     assert "hunter2" not in str(rows)
 
 
+@pytest.mark.parametrize(
+    "password", ["hunter2", "hun@ter2", "hun/ter2", "hun ter2", 'hun"ter2', "8080/hunter2", "hun:ter2#?"]
+)
+@pytest.mark.parametrize(
+    "form", ["redis://u:{}@h:6379/0", "redis://:{}@h", "rediss://{}@h", "kafka:u:{}@h", "x://u:{}@h,v:{}@i"]
+)
+def test_no_address_is_shown_with_its_password(here: Path, form: str, password: str) -> None:
+    text = form.replace("{}", password)
+    rows = dict(shown(loaded(here, MESH_BOARD=text, MESH_LOG=text).settings))
+    assert "***@" in rows["board"]
+    assert password not in rows["board"] + rows["log"]
+    assert "ter2" not in rows["board"] + rows["log"]
+
+
 def test_a_wrong_value_is_not_repeated_since_it_may_be_a_secret(here: Path) -> None:
     with pytest.raises(ConfigInvalid) as refused:
         loaded(here, MESH_BOARD_TIMEOUT_MS="hunter2")

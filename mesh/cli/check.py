@@ -7,6 +7,7 @@ from mesh.cli.options import command, verb
 from mesh.cli.session import Session
 from mesh.cli.text import counted
 from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
+from mesh.core.mask import masked
 from mesh.core.suggest import nearest
 from mesh.core.topology import AgentSpec, Topology
 
@@ -44,6 +45,7 @@ def check(session: Session) -> int:
 
 def _told(session: Session, path: str, problems: "tuple[Problem, ...] | list[Problem]") -> int:
     screen = session.screen
+    problems = [problem._replace(what=masked(problem.what)) for problem in problems]  # it may quote an exception
     screen.emit({"ok": False, "problems": [{"file": path, **problem._asdict()} for problem in problems]})
     for problem in problems:
         screen.prose((f"{path}:{problem.line}", "bold"), f": {problem.what}. ", (problem.remedy, "dim"))

@@ -4,6 +4,7 @@ from typing import Any
 
 from mesh.cli.screen import Piece, Screen
 from mesh.core.errors import MeshError, TopicsInvalid, TopologyInvalid
+from mesh.core.mask import masked, masked_value
 
 BROKEN_PIPE = 141
 INTERRUPTED = 130
@@ -14,16 +15,18 @@ BUG_REMEDY = "This is a bug: please report it with the output of the same comman
 def report(screen: Screen, error: MeshError) -> int:
     """Print an error of the mesh and answer its exit code."""
     if screen.json:
-        screen.complain(described(error))
+        screen.complain(masked_value("", described(error)))
         return error.exit_code
     if isinstance(error, TopologyInvalid):
         screen.warn(("error: ", "bold red"), f"{error.path}: {error.what}")
         for problem in error.problems:
-            screen.warn("  ", (f"{error.path}:{problem.line}", "bold"), f": {problem.what}. ", (problem.remedy, "dim"))
+            screen.warn(
+                "  ", (f"{error.path}:{problem.line}", "bold"), f": {masked(problem.what)}. ", (problem.remedy, "dim")
+            )
     elif isinstance(error, TopicsInvalid) and len(error.problems) > 1:
-        screen.warn(("error: ", "bold red"), f"{error.where}: {len(error.problems)} problems")
+        screen.warn(("error: ", "bold red"), f"{masked(error.where)}: {len(error.problems)} problems")
         for text in error.problems:
-            screen.warn("  ", text)
+            screen.warn("  ", masked(text))
         screen.warn("  ", (error.remedy, "dim"))
     else:
         screen.warn(("error: ", "bold red"), *_sentence(error))
@@ -32,6 +35,7 @@ def report(screen: Screen, error: MeshError) -> int:
 
 def report_usage(screen: Screen, message: str, hint: str) -> int:
     """Print what was wrong with the command line."""
+    message = masked(message)
     if screen.json:
         screen.complain({"code": "usage", "what": message, "remedy": hint, "exit_code": 2})
     else:
@@ -41,13 +45,13 @@ def report_usage(screen: Screen, message: str, hint: str) -> int:
 
 def report_bug(screen: Screen, error: BaseException, stack: str) -> int:
     """Print an error that nobody foresaw; the stack only with -vv."""
-    what = f"{type(error).__name__}: {error}"
+    what = masked(f"{type(error).__name__}: {error}")
     if screen.json:
         screen.complain({"code": "bug", "what": what, "remedy": BUG_REMEDY, "exit_code": 1})
     else:
         screen.warn(("error: ", "bold red"), f"{what}. ", (BUG_REMEDY, "dim"))
     if screen.loudness >= 2:
-        for line in stack.splitlines():
+        for line in masked(stack).splitlines():
             screen.warn(line)
     return 1
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesh.cli.screen import Screen
 from mesh.cli.text import clock, escaped_json, visible
+from mesh.core.mask import masked_value
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict
@@ -74,7 +75,7 @@ class _Formatter(logging.Formatter):
         line = _sentence if self._people else _line(processors.JSONRenderer(default=str))
         stamp = processors.TimeStamper(fmt=None if self._people else "iso")
         drop = stdlib.ProcessorFormatter.remove_processors_meta
-        return stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[stamp, drop, line])
+        return stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[_masked, stamp, drop, line])
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -84,6 +85,12 @@ class _Formatter(logging.Formatter):
 def _fields(logger: Any, method: str, event: "EventDict") -> "EventDict":
     record = event["_record"]
     return {**event, **getattr(record, "fields", {}), "event": getattr(record, "sentence", event["event"])}
+
+
+def _masked(logger: Any, method: str, event: "EventDict") -> "EventDict":
+    """What libraries say passes no other redaction, and neither do stacks."""
+    hidden = {name: event[name] for name in ("_record", "_from_structlog") if name in event}
+    return {**masked_value("", {name: value for name, value in event.items() if name not in hidden}), **hidden}
 
 
 def _sentence(logger: Any, method: str, event: "EventDict") -> str:

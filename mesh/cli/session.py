@@ -115,11 +115,11 @@ def embedded_path(url: str) -> Path | None:
 
 def short(url: str) -> str:
     """An address for people: an embedded file as seen from here, secrets masked."""
-    from mesh.core.mask import masked
+    from mesh.core.mask import masked_address
 
     path = embedded_path(url)
     if path is None:
-        return masked(url)
+        return masked_address(url)
     try:
         return f"sqlite:{path.absolute().relative_to(Path.cwd())}"
     except ValueError:

@@ -2,11 +2,13 @@
 
 Expected outcomes (a refused hop, a failed task) are values, not errors: see `lineage.Refusal` and `settle`.
 An error here is a surprise to the caller. `retriable` tells whether the same call may succeed later;
-`exit_code` is the class the command line answers with (README, "Exit codes").
+`exit_code` is the class the command line answers with (README, "Exit codes"). As text, secrets are masked.
 """
 
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
+
+from mesh.core.mask import masked
 
 
 class MeshError(Exception):
@@ -25,6 +27,9 @@ class MeshError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
+        return masked(self._sentence())
+
+    def _sentence(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.expected:
             text += f"; expected {self.expected}"
@@ -77,7 +82,7 @@ class TopologyInvalid(MeshError):
         self.path = path
         self.problems = tuple(problems)
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return "\n".join(f"{self.path}:{p.line}: {p.what}. {p.remedy}".rstrip() for p in self.problems)
 
 

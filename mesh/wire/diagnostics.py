@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import structlog
 
+from mesh.core.mask import masked, masked_value
+
 
 def diagnostics(name: str) -> structlog.stdlib.BoundLogger:
     """A logger whose keyword arguments become fields: `log.info("partition is live", partition=3)`."""
@@ -23,7 +25,9 @@ def diagnostics(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _fields(logger: Any, method: str, event: structlog.typing.EventDict) -> tuple[tuple[str], dict[str, Any]]:
-    """As `logging` wants it: the sentence with its fields as message, the fields once more for structured handlers."""
-    sentence = str(event.pop("event"))
+    """As `logging` wants it: the sentence with its fields as message, the fields once more for structured handlers.
+    Secrets are masked in both."""
+    sentence = masked(str(event.pop("event")))
+    event = masked_value("", event)
     shown = "".join(f" {key}={value}" for key, value in event.items())
     return (sentence + shown,), {"extra": {"fields": dict(event), "sentence": sentence}}

@@ -89,7 +89,9 @@ class Spans:
             "mesh.task.depth": task.depth,
         }
         kind = trace.SpanKind.CONSUMER
-        with self._tracer.start_as_current_span(f"process {topic}", parent, kind, attributes) as span:
+        with self._tracer.start_as_current_span(
+            f"process {topic}", parent, kind, attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
             carrier: dict[str, str] = {}
             _CARRIER.inject(carrier)
             onward = replace(task, traceparent=carrier.get("traceparent", ""), tracestate=carrier.get("tracestate", ""))

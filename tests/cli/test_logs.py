@@ -69,3 +69,15 @@ def test_at_a_terminal_a_service_tells_in_sentences(project: Cli) -> None:
     assert "ready in TIME   Ctrl-C drains and stops" in lines
     assert lines[-1] == "stopped"
     assert done.code == 143
+
+
+@pytest.mark.usefixtures("loggers")
+def test_what_libraries_and_stacks_say_is_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Screen(), service=True)
+    try:
+        raise ValueError("cannot log in with password=hunter2")
+    except ValueError:
+        logging.getLogger("someone").exception("no answer from amqp://u:hunter2@h")
+    said = capsys.readouterr().err
+    assert "hunter2" not in said
+    assert json.loads(said)["event"] == "no answer from amqp://u:***@h"

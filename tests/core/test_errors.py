@@ -20,6 +20,7 @@ ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issu
 
 EXIT_CODES = {
     "MeshError": 1,
+    "ForeignLog": 2,
     "TopicsInvalid": 1,
     "Fenced": 1,
     "NotRestorable": 1,
@@ -102,3 +103,9 @@ def test_every_class_has_a_code_and_an_exit_code_of_its_own_kind() -> None:
     assert len(set(own.values())) == len(own)
     assert issubclass(LogUnavailable, Unavailable)
     assert issubclass(BoardUnavailable, Unavailable)
+
+
+def test_an_error_as_text_holds_no_secret() -> None:
+    error = LogUnavailable("no answer", where="kafka://u:pw1@h:9092", got="password=pw2", remedy="Check token=pw3")
+    assert str(error) == "kafka://u:***@h:9092: no answer; got password=***. Check token=***"
+    assert "pw1" not in str(TopologyInvalid("t", [Problem(1, "redis://u:pw1@h is no name", "")]))

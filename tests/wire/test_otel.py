@@ -216,3 +216,13 @@ def test_metrics_are_exported_where_the_standard_variable_points(monkeypatch: py
         meter.close()
     assert [path for path, _ in received] == ["/v1/metrics"]
     assert received[0][1] > 100
+
+
+def test_an_error_that_leaves_a_span_is_not_exported_with_its_text(
+    spans: Spans, exporter: InMemorySpanExporter
+) -> None:
+    """It may quote a secret, and no redaction stands between it and the exporter."""
+    with pytest.raises(RuntimeError), spans.process(TASK_EVENT, topic="t", group="g"):
+        raise RuntimeError("password=hunter2")
+    (span,) = exporter.get_finished_spans()
+    assert (span.events, span.status.description) == ((), None)

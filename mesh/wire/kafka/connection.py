@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable
+from mesh.core.mask import masked_address
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class Connection:
     @property
     def url(self) -> str:
         """The addresses, for people; holds no secret."""
-        return f"kafka://{self.bootstrap}"
+        return masked_address(f"kafka://{self.bootstrap}")
 
     def arguments(self, role: str) -> dict[str, Any]:
         """Keyword arguments of an aiokafka client that acts as `role`."""
