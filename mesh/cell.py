@@ -27,6 +27,7 @@ from mesh.settings import Settings
 from mesh.wire import imports, steady
 from mesh.wire.cells import Answered, Load, Order, Unloadable, find, frame, read_frame
 from mesh.wire.clock import SystemClock
+from mesh.wire.contexts import Contexts, within
 from mesh.wire.ports import Board
 from mesh.wire.threads import Threads
 from mesh.wiring import open_board
@@ -50,6 +51,7 @@ class Desk:
         """Function → the folder that it was loaded from."""
         self._threads = 0
         """That were there before the first task."""
+        self._contexts = Contexts()
 
     async def serve(self, orders: "asyncio.Queue[Order | Load]") -> None:
         """Until the process ends."""
@@ -58,7 +60,7 @@ class Desk:
             if isinstance(order, Load):
                 self._say(self._load(order))
                 continue
-            answer = await self._answer(order)
+            answer = await within(self._contexts.new(), self._answer(order))
             _flush()
             self._say(Answered(answer, clean=await self._clean()))
 
@@ -71,7 +73,7 @@ class Desk:
                 imports.load(where.partition(":")[0])
                 function: Any = find(where)
                 self._agents[where], self._folders[where] = agent_of(function), folder
-                self._threads = threading.active_count()
+                self._threads, self._contexts = threading.active_count(), Contexts()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the author's code, which may raise anything
             return Unloadable(f"{type(error).__name__}: {error}")
         return None

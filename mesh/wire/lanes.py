@@ -8,8 +8,10 @@ of its lane until it is done, so that one which was interrupted is the next of i
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from mesh.wire.contexts import Contexts, resumed
 
 T = TypeVar("T")
 
@@ -20,10 +22,11 @@ COMING_MIN = 8
 
 
 class Lanes(Generic[T]):
-    """`put` work under a key; `handle` is awaited for each item, in order per key. `handle` must not raise."""
+    """`put` work under a key; `handle` is awaited for each item, in order per key and in a fresh context, as the
+    context is when this is made. `handle` must not raise."""
 
-    def __init__(self, handle: Callable[[T], Awaitable[None]], *, lanes_max: int) -> None:
-        self._handle = handle
+    def __init__(self, handle: Callable[[T], Coroutine[Any, Any, None]], *, lanes_max: int) -> None:
+        self._handle, self._contexts = handle, Contexts()
         self._lanes_max = lanes_max
         self._waiting: dict[bytes, deque[T]] = {}
         """Key → its items, the one in work first."""
@@ -154,7 +157,13 @@ class Lanes(Generic[T]):
                 self._spawn()  # this item may wait for long
             done = False
             try:
-                await self._handle(lane[0])
+                call, in_context = self._handle(lane[0]), self._contexts.new().run
+                try:
+                    waits_for = in_context(call.send, None)  # as `contexts.within`, for calls that wait for nothing
+                except StopIteration:
+                    pass
+                else:
+                    await resumed(in_context, call, waits_for)
                 done = True
             except Exception as error:
                 self._error = error

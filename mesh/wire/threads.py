@@ -9,6 +9,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -48,8 +50,9 @@ class Threads:
         return self._strays
 
     async def run(self, call: Callable[[], Any]) -> Any:
-        """What the call returns or raises. Cancelled, it leaves the thread alone, at once."""
-        job = _Job(call, asyncio.get_running_loop())
+        """What the call returns or raises, in a copy of the current context. Cancelled, it leaves the thread alone, at
+        once."""
+        job = _Job(partial(copy_context().run, call), asyncio.get_running_loop())
         with self._lock:
             waiting = self._jobs.qsize() + 1
             more = waiting > self._idle and self._threads < self._threads_max

@@ -47,7 +47,7 @@ async def cells(tmp_path: Path) -> AsyncIterator[CellProcesses]:
 
 
 def settings_in(folder: Path) -> Settings:
-    return Settings(log=f"sqlite:{folder / 'mesh.db'}")
+    return Settings(log=f"sqlite:{folder / 'mesh.db'}", board_prefix="mesh")
 
 
 async def ask(cells: CellProcesses, what: str, where: str = WILD) -> Event:

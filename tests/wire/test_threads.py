@@ -4,8 +4,11 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from mesh.wire.threads import Threads
 
@@ -166,4 +169,23 @@ async def test_a_call_that_had_not_begun_is_simply_not_made() -> None:
     await first
     await threads.run(lambda: made.append(2))
     assert (made, heard.abandoned, threads.strays) == ([2], 0, 0)
+    threads.close()
+
+
+async def test_a_call_runs_in_a_copy_of_the_context_of_its_caller() -> None:
+    word: ContextVar[str] = ContextVar("word", default="nothing")
+    tracer = TracerProvider().get_tracer("test")
+
+    def call() -> tuple[str, int]:
+        found = word.get()
+        word.set("inner")
+        return found, trace.get_current_span().get_span_context().span_id
+
+    threads = Threads(1, name="t", abandoned=lambda: None, late=lambda: None)
+    assert await threads.run(call) == ("nothing", 0)
+    word.set("outer")
+    with tracer.start_as_current_span("task") as span:
+        assert await threads.run(call) == ("outer", span.get_span_context().span_id)
+    assert word.get() == "outer"
+    assert await threads.run(call) == ("outer", 0)
     threads.close()

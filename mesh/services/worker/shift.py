@@ -1,7 +1,8 @@
 """One agent at work in this process: its partitions, what is begun of them, and how far they are done."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 from mesh.core.agent import Agent
 from mesh.core.crashes import DEATHS_MAX, Watch, decode
@@ -254,7 +255,7 @@ class AgentShift:
 
     # --------------------------------------------------------------------------------------------------------- tasks
 
-    def _handle(self, work: Work) -> Awaitable[None]:
+    def _handle(self, work: Work) -> Coroutine[Any, Any, None]:
         """Run one task to an answer. Never raises for what the task does."""
         held, offset = work.held, work.record.offset
         if held.free(offset) and not self._outbox.stalled and not self._ending():

@@ -1,0 +1,80 @@
+"""A fresh context for each call: context variables, with them the span of OpenTelemetry and the decimal context.
+
+A coroutine runs in the context of its task, so what one call sets there the next call of the same task would find.
+"""
+
+import decimal
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from types import coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Contexts:
+    """Makes contexts that hold what the current one holds now.
+
+    A decimal context can be changed, so it is copied for each call, if a module has changed it at all. Else it is left
+    out: Python makes a default one when it is first needed.
+    """
+
+    def __init__(self) -> None:
+        self._base, self._decimal = Context(), None
+        for variable, value in copy_context().items():
+            if variable is not _DECIMAL:
+                self._base.run(variable.set, value)
+            elif _settings(value) != _settings(decimal.DefaultContext):
+                self._decimal = value
+
+    def new(self) -> Context:
+        """One for the next call."""
+        made = self._base.copy()
+        if self._decimal is not None:
+            made.run(decimal.setcontext, self._decimal.copy())
+        return made
+
+
+async def within(context: Context, call: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine in this context."""
+    run = context.run
+    try:
+        waits_for = run(call.send, None)
+    except StopIteration as ended:
+        return ended.value  # type: ignore[no-any-return]
+    return await resumed(run, call, waits_for)
+
+
+@coroutine
+def resumed(run: Callable[..., Any], call: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """The rest of a coroutine that was begun by `run(call.send, None)`, `run` being that of its context."""
+    go_on: Callable[[Any], Any]
+    while True:
+        try:
+            got = yield waits_for
+        except GeneratorExit:
+            run(call.close)
+            raise
+        except BaseException as error:  # noqa: BLE001  # thrown into the call, as an `await` does
+            go_on, got = call.throw, error
+        else:
+            go_on = call.send
+        try:
+            waits_for = run(go_on, got)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+
+
+def _settings(context: decimal.Context) -> tuple[Any, ...]:
+    """All of it but the flags, which any calculation sets."""
+    return (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp, context.traps)
+
+
+def _decimal_variable() -> Any:
+    """The context variable in which the decimal module keeps its context. It has no public name."""
+    scratch = Context()
+    scratch.run(decimal.getcontext)
+    return next(iter(scratch))
+
+
+_DECIMAL = _decimal_variable()
