@@ -65,6 +65,11 @@ class Lanes(Generic[T]):
             lane.append(item)
         self.queued += 1
 
+    def fail(self, error: BaseException) -> None:
+        """Let `put` and whatever waits here raise this, as if a handler had raised it."""
+        self._error = self._error or error
+        self._changed.set()
+
     async def below(self, items_max: int) -> None:
         """Wait until fewer than `items_max` items are queued or running. Raises as `put` does."""
         while self._error is None and self.queued + self.running >= items_max:

@@ -309,3 +309,25 @@ async def test_who_ignores_even_the_end_is_counted() -> None:
     handle.gate.set()
     await lanes.gone(5_000)
     assert lanes.strays == 0
+
+
+async def test_an_error_from_elsewhere_ends_the_wait_for_room_as_one_of_a_handler_does() -> None:
+    begun = asyncio.Event()
+
+    async def handle(_: int) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    lanes = Lanes(handle, lanes_max=1)
+    lanes.put(b"k", 1)
+    waiting = asyncio.ensure_future(lanes.below(1))
+    async with asyncio.timeout(5):
+        await begun.wait()
+        lanes.fail(OSError("elsewhere"))
+        lanes.fail(OSError("later"))
+        with pytest.raises(OSError, match="elsewhere"):
+            await waiting
+    with pytest.raises(OSError, match="elsewhere"):
+        lanes.put(b"k", 2)
+    lanes.cancel()
+    await lanes.gone(1_000)

@@ -97,7 +97,6 @@ class AgentShift:
         self._takeovers: set[asyncio.Task[None]] = set()
         self._killers: set[str] = set()  # task ids; an orchestrator that died with them may have sent them twice
         self._failed = False
-        self._error: BaseException | None = None
 
     @property
     def strays(self) -> int:
@@ -217,8 +216,8 @@ class AgentShift:
 
     def _taken_over(self, task: asyncio.Task[None]) -> None:
         self._takeovers.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._error = task.exception()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.lanes.fail(error)
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Listener: begin nothing more of these, wait a moment for what runs, commit what is done.
@@ -241,8 +240,6 @@ class AgentShift:
             await self.lanes.below(window)
             await self._outbox.room()
             batches = await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS)
-            if self._error is not None:
-                raise self._error
             mine = [
                 (held, records) for tp, records in batches.items() if (held := self._partitions.get(tp)) is not None
             ]

@@ -23,6 +23,10 @@ from mesh.wire.ports import Commit, Listener
 METADATA_BYTES_MAX = 4_096
 HEARTBEAT_MS = 500
 """By its answer a member learns that another one left: no hand-over is quicker."""
+POLL_GAP_MS_MAX = 2**31 - 1
+"""aiokafka leaves the group when nothing was polled for so long, 5 minutes by default. A worker whose lanes are full
+does not poll until a task has ended, and that may last longer. Heartbeats tell whether a member lives: they come from
+the same event loop, and a loop that does not turn misses them."""
 FETCH_WAIT_MS = 250
 """How long the broker may hold an empty fetch. A resumed partition waits that long at most for its turn."""
 
@@ -74,6 +78,7 @@ class KafkaMember:
             session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=min(HEARTBEAT_MS, session_timeout_ms // 5),
             rebalance_timeout_ms=max(session_timeout_ms, 30_000),
+            max_poll_interval_ms=POLL_GAP_MS_MAX,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=max(1_048_576, record_bytes_max),
         )
