@@ -12,34 +12,19 @@ why). Nothing here knows topics: topics.yaml wires, `mesh check` compares.
 """
 
 import inspect
-import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter
 
+from mesh.core.annotation import Payload as Payload
+from mesh.core.annotation import adapters, leaves
+from mesh.core.encode import Writer
 from mesh.core.errors import InvalidInput
-
-
-class Payload(BaseModel):
-    """A pydantic model that knows its type of event: `class OrderPlaced(Payload, type="order.placed")`.
-
-    Frozen. Fields that are not declared are ignored, so that upstream may add some.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    event_type: ClassVar[str] = ""
-
-    def __init_subclass__(cls, type: str = "", **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if type:
-            cls.event_type = type
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, type: str = "", **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
+from mesh.core.results import Results, results_of
 
 
 class Emit(NamedTuple):
@@ -69,6 +54,9 @@ class Reject(NamedTuple):
     reason: str
 
 
+NO_RESULTS: Final = Results({}, {}, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One parameter that takes an event: its name, the event types it may hold, and how to validate the JSON."""
@@ -93,11 +81,18 @@ class Agent:
     """Types named by the return annotation; None when it names none (a plain model, `Emit`, or no annotation)."""
     is_async: bool
     where: str
+    results: Results = NO_RESULTS
+    """What the return annotation declares, by event type and by class."""
+    inside: frozenset[str] = frozenset()
+    """Event types that only other agents take, which validate them. What is emitted of any other type is validated."""
+    classes: Mapping[type, tuple[str, Writer]] = field(init=False, repr=False, compare=False)
+    """Of the results: class → its event type, and how it is written."""
     alone: Mapping[str, tuple[str, TypeAdapter[Any]] | None] = field(init=False, repr=False, compare=False)
     """Event type → the parameter that takes a single event of it and its validator; None: the function needs more than
     that. The key "" serves any other type."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", self.results.classes)
         object.__setattr__(self, "alone", _alone(self.parameters))
 
     @property
@@ -126,9 +121,10 @@ def agent_of(function: Callable[..., Any]) -> Agent:
 
 def describe(function: Callable[..., Any]) -> Agent:
     """Read a function's signature. Raises InvalidInput (`bad_agent`) when it cannot be understood."""
-    where = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', repr(function)[:64])}"
+    where = _place(function)
     if not inspect.isfunction(function):
-        raise _bad(where, f"{type(function).__name__} is not a function", "`def` or `async def` at module level", "")
+        fix = "Write a function that calls it, with annotations of its own"
+        raise _bad(where, f"{type(function).__name__} is not a function", "`def` or `async def` at module level", fix)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise _bad(where, "an agent answers once", "a function without `yield`", "Return a list of payloads")
     hints = _hints(function, where)
@@ -163,51 +159,62 @@ def describe(function: Callable[..., Any]) -> Agent:
     if twice is not None:
         names = " and ".join(p.name for p in parameters if twice in p.types)
         raise _bad(where, f"{names} both take {twice!r}", "one parameter a type", "Give each its own payload type")
-    emits = None if returns is None else _emitted(returns)
-    return Agent(function, tuple(parameters), context, emits, inspect.iscoroutinefunction(function), where)
+    declared_results = NO_RESULTS
+    if returns is not None:
+        declared_results = results_of(returns, partial(_bad, where), silent=(Later, Reject), unnamed=(Emit,))
+    named = _where(function)
+    is_async = inspect.iscoroutinefunction(function)
+    return Agent(function, tuple(parameters), context, declared_results.emits, is_async, named, declared_results)
 
 
 def _complete(agent: Agent) -> Agent:
     """Resolve names in payload types that their modules had not defined yet when the function was described."""
     try:
-        for adapter in (adapter for parameter in agent.parameters for adapter in parameter.adapters.values()):
-            if not adapter.pydantic_complete:
-                adapter.rebuild(raise_errors=True)
-        for model in _models(typing.get_type_hints(agent.function).get("return")):
-            if not model.__pydantic_complete__:
-                model.model_rebuild()
+        for parameter in agent.parameters:
+            for adapter in parameter.adapters.values():
+                if not adapter.pydantic_complete:
+                    adapter.rebuild(raise_errors=True)
+        for writer in (*agent.results.types.values(), *(writer for _, writer in agent.results.classes.values())):
+            writer.prepare()
     except (NameError, PydanticUserError) as error:
         text = f"an annotation of a payload type cannot be resolved: {str(error).splitlines()[0]}"
-        raise _bad(agent.where, text, "a name of the module", "Define or import it, or correct its name") from error
+        where = _place(agent.function)
+        raise _bad(where, text, "a name of the module", "Define or import it, or correct its name") from error
     return agent
-
-
-def _models(hint: Any) -> Iterator[type[BaseModel]]:
-    """The models that an annotation names."""
-    if isinstance(hint, type) and issubclass(hint, BaseModel):
-        yield hint
-    for inner in typing.get_args(hint):
-        yield from _models(inner)
-
-
-def members(hint: Any) -> Sequence[Any]:
-    """The members of a union, or the hint itself."""
-    if typing.get_origin(hint) is typing.Annotated:
-        return members(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return [inner for member in typing.get_args(hint) for inner in members(member)]
-    return (hint,)
 
 
 def _bad(where: str, what: str, expected: str, remedy: str) -> InvalidInput:
     return InvalidInput(what, code="bad_agent", where=where, expected=expected, remedy=remedy)
 
 
+def _place(function: Any) -> str:
+    """`module:name (file:line)`."""
+    where = _where(function)
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    return where if code is None else f"{where} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def _where(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', repr(function)[:64])}"
+
+
 def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function, include_extras=True)
+        hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise _bad(where, f"an annotation cannot be resolved: {error}", "", "Import the name at run time") from error
+    for name, hint in hints.items():
+        variable = next(
+            (each for each in (hint, *leaves(hint), *typing.get_args(hint)) if isinstance(each, TypeVar)), None
+        )
+        if variable is not None:
+            what = f"{_named(name)} is annotated with the type variable {variable.__name__}"
+            raise _bad(where, what, "a type", f"Write the type that stands for {variable.__name__}")
+    return hints
+
+
+def _named(name: str) -> str:
+    return "the result" if name == "return" else f"parameter {name!r}"
 
 
 def _check_kind(where: str, declared: inspect.Parameter) -> None:
@@ -221,33 +228,11 @@ def _check_kind(where: str, declared: inspect.Parameter) -> None:
 
 
 def _parameter(where: str, declared: inspect.Parameter, hint: Any) -> Parameter:
-    adapters: dict[str, TypeAdapter[Any]] = {}
-    untyped: list[Any] = []
-    found = [member for member in members(hint) if member is not type(None)]
-    whole = typing.get_origin(hint) is typing.Annotated and len(found) == 1
-    for member in found:
-        if getattr(member, "__mesh_context__", False):
-            raise _bad(where, f"parameter {declared.name!r} is a Context or something else", "Context alone", "")
-        type_of_event = member.event_type if isinstance(member, type) and issubclass(member, Payload) else ""
-        if not type_of_event:
-            untyped.append(hint if whole else member)
-        elif type_of_event in adapters:
-            raise _bad(where, f"parameter {declared.name!r} takes {type_of_event!r} as two classes", "one of them", "")
-        else:
-            adapters[type_of_event] = _adapter(where, declared.name, hint if whole else member)
-    if untyped or not found:
-        adapters[""] = _adapter(where, declared.name, typing.Union[tuple(untyped)] if found else hint)  # noqa: UP007
-    return Parameter(
-        declared.name, tuple(t for t in adapters if t), adapters, required=declared.default is declared.empty
-    )
-
-
-def _adapter(where: str, name: str, hint: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(hint)
-    except PydanticUserError as error:
-        text = f"parameter {name!r} cannot be read from JSON: {str(error).splitlines()[0]}"
-        raise _bad(where, text, "a payload type", "Annotate it with a Payload class") from error
+    if any(getattr(leaf, "__mesh_context__", False) for leaf in leaves(hint)):
+        what = f"parameter {declared.name!r} is a Context or something else"
+        raise _bad(where, what, "Context alone", f"Annotate it: `{declared.name}: Context`")
+    found = adapters(hint, f"parameter {declared.name!r}", partial(_bad, where))
+    return Parameter(declared.name, tuple(t for t in found if t), found, required=declared.default is declared.empty)
 
 
 def _alone(parameters: Sequence[Parameter]) -> dict[str, tuple[str, TypeAdapter[Any]] | None]:
@@ -257,23 +242,3 @@ def _alone(parameters: Sequence[Parameter]) -> dict[str, tuple[str, TypeAdapter[
         for type, adapter in taker.adapters.items():
             found.setdefault(type, (taker.name, adapter) if enough else None)
     return found
-
-
-def _emitted(hint: Any) -> tuple[str, ...] | None:
-    """Types named by a return annotation; None when it does not name them all."""
-    found: list[str] = []
-    for member in members(hint):
-        if member in (type(None), Later, Reject):
-            continue
-        origin = typing.get_origin(member)
-        if isinstance(origin, type) and issubclass(origin, Sequence):
-            for inner in typing.get_args(member):
-                emitted = () if inner is Ellipsis else _emitted(inner)
-                if emitted is None:
-                    return None
-                found.extend(emitted)
-        elif isinstance(member, type) and issubclass(member, Payload) and member.event_type:
-            found.append(member.event_type)
-        else:
-            return None
-    return tuple(dict.fromkeys(found))

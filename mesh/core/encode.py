@@ -1,45 +1,225 @@
-"""Values → JSON bytes, nothing lost in silence: serialisers write `null` for NaN and infinity, this refuses them."""
+"""Values → JSON bytes as pydantic declares them, by alias. What JSON would not carry exactly is refused, with its path.
 
-import math
-from dataclasses import fields, is_dataclass
-from typing import Any
+A `Writer` is made once for a declared type. It reads from the type's schema what could go wrong, looks for the marks of
+that in the bytes, and compares bytes and value only where it finds one (`core.exact`).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from functools import lru_cache
+from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 
-from mesh.core.strict import Flaw
+from mesh.core.exact import compared, unwritable
+from mesh.core.strict import Flaw, has_long_number
+
+_OPEN: Final = frozenset({"any", "function", "callable", "is-instance"})
+"""Kinds of schemas that may write anything."""
+_FLOATS: Final = _OPEN | {"float", "complex", "decimal"}
+_INTEGERS: Final = _OPEN | {"int", "decimal", "enum", "literal", "counter"}
+_COMPARED: Final = frozenset({"set", "frozenset", "keys", "temporal", "pattern", "any", "function"})
+"""Kinds of schemas that leave no mark in the bytes."""
+_ASYMMETRIC: Final = frozenset({"json", "computed-field", "is-instance", "call"})
+_ASYMMETRIC_CONFIG: Final = (
+    *("validate_by_alias", "validate_by_name", "populate_by_name", "ser_json_inf_nan", "ser_json_timedelta"),
+    *("ser_json_temporal", "val_temporal_unit", "ser_json_bytes", "val_json_bytes", "polymorphic_serialization"),
+)
+"""What makes a type read something else than it writes."""
+_PLAIN: Final = frozenset({dict, list, str, int, float, bool, type(None)})
+_ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+class Writer:
+    """Writes values of one declared type."""
+
+    __slots__ = ("_adapter", "_compares", "_integers", "_marks", "_options", "_simple", "_to_json", "symmetric")
+
+    def __init__(self, adapter: TypeAdapter[Any]) -> None:
+        self._adapter = adapter
+        self._to_json: Callable[..., bytes] | None = None
+
+    def prepare(self) -> None:
+        """Read the type's schema, at the first `write` at the latest. Raises NameError, PydanticUserError."""
+        if not self._adapter.pydantic_complete:
+            self._adapter.rebuild(raise_errors=True)
+        kinds = frozenset(_kinds(self._adapter.core_schema))
+        marks = [b"null"] if kinds & _FLOATS else []
+        marks += [b"NaN", b"Infinity"] if kinds & {"constants", *_OPEN} else []
+        marks += [b"***"] if kinds & {"written", *_OPEN} else []
+        self._marks = tuple(marks)
+        self._integers = bool(kinds & _INTEGERS)
+        self._compares = bool(kinds & _COMPARED)
+        self.symmetric = not kinds & {"asymmetric", "function"}
+        self._options: dict[str, Any] = {"warnings": False if self.symmetric else "error"}
+        if "alias" in kinds:
+            self._options["by_alias"] = True
+        self._simple = self._options == {"warnings": False}
+        self._to_json = self._adapter.serializer.to_json
+
+    def write(self, value: Any) -> bytes | Flaw:
+        """The JSON of a value, or why it cannot be written: `unparseable`, `bad_number`, `bad_value`.
+
+        A value that was made without validation may contradict its type. Where the type reads what it writes
+        (`symmetric`), the reader or `misfit` finds that; else pydantic compares the classes while it writes.
+        """
+        if self._to_json is None:
+            self.prepare()
+            assert self._to_json is not None
+        try:
+            data = self._to_json(value, warnings=False) if self._simple else self._to_json(value, **self._options)
+        except (TypeError, ValueError, RecursionError) as error:  # pydantic's own is a ValueError
+            return self._refused(value, error)
+        if (self._integers and has_long_number(data)) or (self._marks and self._is_marked(data)) or self._compares:
+            return compared(value, data)
+        return data
+
+    def _is_marked(self, data: bytes) -> bool:
+        for mark in self._marks:  # noqa: SIM110  # a generator costs more than the search
+            if data.find(mark) >= 0:  # `in` is slower: it tries whether the mark is a number first
+                return True
+        return False
+
+    def misfit(self, data: bytes) -> Flaw | None:
+        """Why JSON is not of the declared type, or None."""
+        try:
+            self._adapter.validator.validate_json(data)
+        except ValidationError as error:
+            return Flaw("unparseable", f"not of its declared type: {mismatch(error)}")
+        return None
+
+    def _refused(self, value: Any, error: Exception) -> Flaw:
+        """Why pydantic did not write it. Its own sentence may quote the payload, so it is not passed on."""
+        flaw = unwritable(value)
+        if flaw is not None:
+            return flaw
+        try:
+            data = self._adapter.serializer.to_json(value, warnings="none", by_alias=True)
+        except (TypeError, ValueError, RecursionError):
+            return Flaw("unparseable", f"not JSON-able: a serializer raised {_cause(error)}")
+        return self.misfit(data) or Flaw("unparseable", "not of its declared type: a field holds another type")
+
+
+@lru_cache(maxsize=4_096)
+def writer_of(cls: type) -> Writer:
+    """The writer of a class, made once."""
+    return Writer(TypeAdapter(cls))
 
 
 def encode(value: Any) -> bytes | Flaw:
-    """A pydantic model or JSON-able values as JSON; else the flaw: `unparseable`, or `bad_number` for NaN, infinity."""
+    """A pydantic model, a dataclass or JSON-able values (which may hold models) as JSON; else the flaw."""
+    if value.__class__ not in _PLAIN and (isinstance(value, BaseModel) or _is_data(value)):
+        return _written(value)
     try:
-        if isinstance(value, BaseModel):
-            data = value.__pydantic_serializer__.to_json(value)
-            doubtful = b"null" in data or b"NaN" in data or b"Infinity" in data  # a model chooses how it writes them
-        else:
-            data = orjson.dumps(value)
-            doubtful = b"null" in data
+        data = orjson.dumps(value, _nested, _ORJSON_OPTIONS)
     except (TypeError, ValueError, RecursionError) as error:
-        return Flaw("unparseable", f"not JSON-able: {error}")
-    if doubtful and _has_no_number(value):
-        return Flaw("bad_number", "NaN and infinity are no JSON numbers")
-    return data
+        return _flaw_of(value, error)
+    return compared(value, data) if b"null" in data else data
 
 
-def _has_no_number(value: Any) -> bool:
-    """Whether there is a NaN or an infinity in it that is a number, not a text."""
-    below = [value]
+def mismatch(error: ValidationError) -> str:
+    """The first field that does not fit, without its value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(step) for step in first['loc']) or '(document)'}: {first['msg']}"
+
+
+def _written(value: Any) -> bytes | Flaw:
+    try:
+        return writer_of(value.__class__).write(value)
+    except PydanticUserError as error:
+        return Flaw("unparseable", f"not JSON-able: {str(error).splitlines()[0]}")
+
+
+class _Flawed(TypeError):
+    def __init__(self, flaw: Flaw) -> None:
+        super().__init__(flaw.message)
+        self.flaw = flaw
+
+
+def _nested(value: Any) -> orjson.Fragment:
+    """A model among JSON-able values, as it writes itself."""
+    if not isinstance(value, BaseModel) and not _is_data(value):
+        raise TypeError
+    data = _written(value)
+    if isinstance(data, Flaw):
+        raise _Flawed(data)
+    return orjson.Fragment(data)
+
+
+def _flaw_of(value: Any, error: BaseException) -> Flaw:
+    if isinstance(error.__cause__, _Flawed):
+        return error.__cause__.flaw
+    return unwritable(value, strictly=True) or Flaw("unparseable", f"not JSON-able: {error}")
+
+
+def _is_data(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _cause(error: BaseException) -> str:
+    return str(error).rpartition("Error calling function ")[2].splitlines()[0][:200] or type(error).__name__
+
+
+def _kinds(schema: Any) -> Iterator[str]:
+    """What stands in a schema that bears on writing: names of schemas, and words of ours for the rest."""
+    below, seen = [schema], set[int]()
     while below:
-        item = below.pop()
-        if isinstance(item, float):
-            if not math.isfinite(item):
-                return True
-        elif isinstance(item, BaseModel):
-            below.append(item.model_dump())
-        elif isinstance(item, dict):
-            below.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset):
-            below.extend(item)
-        elif is_dataclass(item) and not isinstance(item, type):
-            below.extend(getattr(item, field.name) for field in fields(item))
-    return False
+        node = below.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, dict):
+            below.extend(node.values())
+            yield from _kinds_of_node(node)
+        elif isinstance(node, list | tuple):
+            below.extend(node)
+
+
+def _kinds_of_node(node: dict[Any, Any]) -> Iterator[str]:
+    kind = node.get("type")
+    if isinstance(kind, str):
+        yield kind
+    if kind == "dict" and node.get("keys_schema", {}).get("type") != "str":
+        yield "keys"
+    if kind in _ASYMMETRIC or node.get("serialization_exclude"):
+        yield "asymmetric"
+    alias = node.get("serialization_alias")
+    if alias is not None:
+        yield "alias"
+    if node.get("validation_alias") != alias:
+        yield "asymmetric"
+    yield from _kinds_of_functions(node)
+    config = node.get("config")
+    if isinstance(config, dict):
+        yield from _kinds_of_config(config)
+
+
+def _kinds_of_functions(node: dict[Any, Any]) -> Iterator[str]:
+    writes = node.get("serialization")
+    if isinstance(writes, dict):
+        if str(writes.get("type")).startswith("function"):
+            yield "written"
+            if not _is_pydantics(writes["function"]):
+                yield "function"
+        elif writes.get("type") == "any":
+            yield "asymmetric"
+    validates = node.get("function")
+    if isinstance(validates, dict):
+        if node["type"] == "function-plain":  # the validator makes the value
+            yield "pattern"
+        if not _is_pydantics(validates["function"]):
+            yield "asymmetric"
+
+
+def _kinds_of_config(config: dict[str, Any]) -> Iterator[str]:
+    if config.get("ser_json_inf_nan") == "constants":
+        yield "constants"
+    if config.get("ser_json_timedelta", "iso8601") != "iso8601" or "ser_json_temporal" in config:
+        yield "temporal"
+    if any(name in config for name in _ASYMMETRIC_CONFIG):
+        yield "asymmetric"
+
+
+def _is_pydantics(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("pydantic")

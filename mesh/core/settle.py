@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mesh.core.agent import Agent, Emit, Later, Payload, Reject
-from mesh.core.encode import encode
+from mesh.core.encode import Writer, encode, mismatch
 from mesh.core.errors import InvalidInput, MeshError
 from mesh.core.event import (
     BATCH,
@@ -46,9 +46,14 @@ TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
 
 def arguments(agent: Agent, task: Event) -> dict[str, Any]:
     """Validated keyword arguments for the agent's function. Raises InvalidInput (`schema`, `bad_batch`)."""
-    taker = agent.alone.get(task.type, agent.alone.get(""))
+    alone = agent.alone
+    taker = alone[task.type] if task.type in alone else alone.get("")
     if taker is not None and task.content_type != BATCH:
-        return {taker[0]: _read(agent, taker[1], task.type, task.data)}
+        name, adapter = taker
+        try:
+            return {name: adapter.validator.validate_json(task.data)}
+        except ValidationError as error:  # not `from error`: its text quotes the payload
+            raise _schema(agent, task.type, error) from None
     try:
         parts = task.parts()
     except ValueError as error:
@@ -82,9 +87,11 @@ def arguments(agent: Agent, task: Event) -> dict[str, Any]:
 
 def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
     """What a function returned, as events. Raises InvalidInput (`bad_result`)."""
+    if value.__class__ in agent.classes:  # most
+        return (_part(agent, spec, value),)
     if value is None:
         return ()
-    if isinstance(value, list) or type(value) is tuple:
+    if value.__class__ is tuple or isinstance(value, list):
         return [_part(agent, spec, item) for item in value if item is not None]
     return (_part(agent, spec, value),)
 
@@ -181,31 +188,58 @@ def _read(agent: Agent, adapter: TypeAdapter[Any], type: str, data: bytes) -> An
 
 
 def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
-    payload = value
+    declared = agent.classes.get(value.__class__)
+    if declared is not None:
+        return _declared(agent, *declared, value)
     if isinstance(value, Payload) and value.event_type:
-        type_of_event = value.event_type
-    elif isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
-        type_of_event, payload = value
-    elif len(spec.emits) == 1 and isinstance(value, BaseModel | dict):
-        type_of_event = spec.emits[0]
-    else:
-        what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
-        raise InvalidInput(
-            f"{spec.name} returned {what}, whose type of event is not known",
-            code="bad_result",
-            where=agent.where,
-            expected="a Payload with a type, Emit(type, payload), a list of them, Later or Reject alone, or None",
-            remedy='Give the class its type: `class X(Payload, type="x.done")`',
-        )
-    data = encode(payload)
-    if isinstance(data, Flaw):
-        raise InvalidInput(
-            f"a returned payload cannot be sent: {data.message}",
-            code="bad_result",
-            where=agent.where,
-            expected="JSON-able values",
-        )
-    return Part(type_of_event, data)
+        return _checked(agent, value.event_type, value)
+    if isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
+        return _checked(agent, value.type, value.payload)
+    if len(spec.emits) == 1:
+        (event_type,) = spec.emits
+        untyped = agent.results.types.get("")
+        if untyped is not None and not isinstance(value, Emit):
+            data = _sendable(agent, event_type, untyped.write(value))
+            return Part(event_type, _sendable(agent, event_type, untyped.misfit(data) or data))
+        if isinstance(value, BaseModel | dict):
+            return _checked(agent, event_type, value)
+    what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
+    raise InvalidInput(
+        f"{spec.name} returned {what}, whose type of event is not known",
+        code="bad_result",
+        where=agent.where,
+        expected="a Payload with a type, Emit(type, payload), a list of them, Later or Reject alone, or None",
+        remedy='Give the class its type: `class X(Payload, type="x.done")`',
+    )
+
+
+def _declared(agent: Agent, event_type: str, writer: Writer, value: Any) -> Part:
+    data = writer.write(value)
+    if writer.symmetric and event_type not in agent.inside and isinstance(data, bytes):
+        data = writer.misfit(data) or data
+    return Part(event_type, data if isinstance(data, bytes) else _sendable(agent, event_type, data))
+
+
+def _checked(agent: Agent, event_type: str, payload: Any) -> Part:
+    """A payload that is not of a declared class; it must fit the class that the function declares for its type."""
+    declared = agent.results.classes.get(payload.__class__)
+    if declared is not None and declared[0] == event_type:
+        return _declared(agent, *declared, payload)
+    data = _sendable(agent, event_type, encode(payload))
+    writer = agent.results.types.get(event_type)
+    return Part(event_type, data if writer is None else _sendable(agent, event_type, writer.misfit(data) or data))
+
+
+def _sendable(agent: Agent, event_type: str, data: bytes | Flaw) -> bytes:
+    if not isinstance(data, Flaw):
+        return data
+    raise InvalidInput(
+        f"a returned {event_type} cannot be sent: {data.message}",
+        code="bad_result",
+        where=agent.where,
+        expected="a payload that JSON carries exactly",
+        remedy="Correct what the function returns, or the class that it declares",
+    )
 
 
 def _answer(
@@ -235,10 +269,8 @@ def _answer(
 
 
 def _schema(agent: Agent, type: str, error: ValidationError) -> InvalidInput:
-    first = error.errors(include_url=False, include_input=False)[0]
-    path = ".".join(str(step) for step in first["loc"]) or "(document)"
     return InvalidInput(
-        f"{type} does not fit: {path}: {first['msg']}",
+        f"{type} does not fit: {mismatch(error)}",
         code="schema",
         where=agent.where,
         got=f"{error.error_count()} mismatch{'es' if error.error_count() != 1 else ''}",

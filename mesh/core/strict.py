@@ -18,8 +18,8 @@ _DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")
 _BEGINS_LONG: Final = b":" + _LONG_DIGITS
 _SIGNS_ALIKE: Final = bytes.maketrans(b"123456789-+.eE[, \t\n\r", b"0" * 14 + b":" * 6)
 """Every sign of a number as `0`, and every sign that may stand before one as `:`."""
-_INTEGER_MIN: Final = -(2**63)
-_INTEGER_MAX: Final = 2**64 - 1
+INTEGER_MIN: Final = -(2**63)
+INTEGER_MAX: Final = 2**64 - 1
 _NESTS: Final = frozenset({dict, list})
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -41,7 +41,7 @@ def check(data: bytes) -> Any | Flaw:
     if depth > DEPTH_MAX:
         return Flaw("too_deep", f"the document is nested {depth} deep; at most {DEPTH_MAX}")
     # A key has a colon of its own: with as many colons as keys, none stands twice, and no text holds one.
-    if (data.count(b":") != keys and _keys_written(data) != keys) or _has_long_number(data):
+    if (data.count(b":") != keys and _keys_written(data) != keys) or has_long_number(data):
         flaw = _second_look(data)
         if flaw is not None:
             return flaw
@@ -78,13 +78,13 @@ def _keys_written(data: bytes) -> int:
 
 def has_long_digits(data: bytes) -> bool:
     """Whether digits stand in a row that may be an integer beyond 64 bits."""
-    return _LONG_DIGITS in data.translate(_DIGITS_ALIKE)
+    return data.translate(_DIGITS_ALIKE).find(_LONG_DIGITS) >= 0
 
 
-def _has_long_number(data: bytes) -> bool:
+def has_long_number(data: bytes) -> bool:
     """Whether a number may be there that `has_long_digits` is about; of digits inside a text, few look like one."""
     alike = data.translate(_SIGNS_ALIKE)
-    return _BEGINS_LONG in alike or alike.startswith(_LONG_DIGITS)
+    return alike.find(_BEGINS_LONG) >= 0 or alike.startswith(_LONG_DIGITS)
 
 
 class _Flawed(ValueError):
@@ -104,7 +104,7 @@ def _pairs(items: list[tuple[str, Any]]) -> None:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) <= 20 and _INTEGER_MIN <= int(digits) <= _INTEGER_MAX:
+    if len(digits) <= 20 and INTEGER_MIN <= int(digits) <= INTEGER_MAX:
         return 0
     raise _Flawed("bad_number", f"an integer of {len(digits.lstrip('-'))} digits does not fit 64 bits; send it as text")
 

@@ -77,7 +77,7 @@ def test_a_model_may_say_nan_as_a_text() -> None:
     assert encode(Amount(notes={"x": Decimal("NaN")})) == b'{"usd":null,"notes":{"x":"NaN"}}'
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, {"a": object()}, 2**70])
+@pytest.mark.parametrize("value", [object(), {1, 2}, {"a": object()}])
 def test_what_json_cannot_say_is_unparseable(value: Any) -> None:
     flaw = encode(value)
     assert isinstance(flaw, Flaw)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from functools import partial
+from types import CoroutineType
 
 from mesh.context import Context
 from mesh.core import settle
@@ -41,6 +42,8 @@ class Function:
             value = await self._agent.function(**arguments)
         else:
             value = await self._threads.run(partial(self._agent.function, **arguments))
+            if isinstance(value, CoroutineType):  # of an `async def` behind a plain decorator
+                value = await value
         if os.getpid() != self._pid:
             os._exit(FORKED)  # a copy of this process that the function made
         if isinstance(value, (Later, Reject)):

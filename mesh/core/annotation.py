@@ -1,0 +1,153 @@
+"""Read annotations: which event types a payload annotation takes, and one pydantic TypeAdapter for each of them.
+
+Nothing of an annotation is dropped. The event's type selects among the members of a union; validators, discriminators
+and serializers that stand around the union apply to what remains. A discriminated union stays whole: pydantic decides,
+and a value of another event type is refused.
+"""
+
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from types import NoneType, UnionType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, PydanticUserError, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from mesh.core.errors import InvalidInput
+
+Refuse = Callable[[str, str, str], InvalidInput]
+"""Makes the error from what is wrong, what is expected, and the fix; it knows the place."""
+
+
+class Payload(BaseModel):
+    """A pydantic model that knows its type of event: `class OrderPlaced(Payload, type="order.placed")`.
+
+    Frozen. Fields that are not declared are ignored, so that upstream may add some.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    event_type: typing.ClassVar[str] = ""
+
+    def __init_subclass__(cls, type: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if type:
+            cls.event_type = type
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, type: str = "", **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+
+
+def plain(hint: Any) -> Any:
+    """The class behind a NewType or a type alias; any other hint itself."""
+    while True:
+        if isinstance(hint, typing.NewType):
+            hint = hint.__supertype__
+        elif type(hint).__name__ == "TypeAliasType":
+            hint = hint.__value__
+        else:
+            return hint
+
+
+def leaves(hint: Any) -> Sequence[Any]:
+    """The members of a union, through annotations and aliases; of any other hint the hint itself."""
+    hint = plain(hint)
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        return leaves(typing.get_args(hint)[0])
+    if origin in (typing.Union, UnionType):
+        return [leaf for member in typing.get_args(hint) for leaf in leaves(member)]
+    return (hint,)
+
+
+def type_of(leaf: Any) -> str:
+    """The event type that a class names; "" when it names none."""
+    return leaf.event_type if isinstance(leaf, type) and issubclass(leaf, Payload) else ""
+
+
+def adapters(hint: Any, name: str, refuse: Refuse, *, only: Sequence[Any] | None = None) -> dict[str, TypeAdapter[Any]]:
+    """Event type → adapter, in the order of the annotation. The key "" takes any type. `name` is for errors.
+
+    `only`: the members of the union that count.
+    """
+    found = [leaf for leaf in leaves(hint) if leaf is not NoneType] if only is None else only
+    classes: dict[str, list[Any]] = {}
+    for leaf in found:
+        classes.setdefault(type_of(leaf), []).append(leaf)
+    for event_type, several in classes.items():
+        if event_type and len(several) > 1 and not any(_discriminators(hint)):
+            names = " and ".join(each.__name__ for each in several)
+            raise refuse(
+                f"{name} takes {event_type!r} as two classes: {names}",
+                "one class for an event type, or a union with a discriminator",
+                f'Write `Annotated[{" | ".join(each.__name__ for each in several)}, Field(discriminator="…")]`',
+            )
+    if not found:
+        return {"": _adapter(hint, name, refuse)}
+    in_order = sorted(classes, key=lambda event_type: not event_type)
+    return {each: _adapter(_narrowed(hint, each, classes[each]), name, refuse) for each in in_order}
+
+
+def declares(annotation: Any) -> bool:
+    """Whether an annotation carries more than words for readers: a validator, a serializer, a constraint."""
+    if typing.get_origin(annotation) is not Annotated:
+        return False
+    return any(not isinstance(each, str) for each in annotation.__metadata__) or declares(annotation.__origin__)
+
+
+def _narrowed(hint: Any, event_type: str, members: Sequence[Any]) -> Any:
+    """The hint without the other members of its union."""
+    kept = _kept(hint, members)
+    if all(leaf is NoneType or leaf in members for leaf in leaves(kept)):
+        return kept
+    return Annotated[kept, AfterValidator(partial(_agreeing, event_type))]
+
+
+def _kept(hint: Any, members: Sequence[Any]) -> Any:
+    """None when nothing remains. A hint that loses nothing, or has a discriminator, is returned as it is."""
+    if all(leaf is NoneType or leaf in members for leaf in leaves(hint)):
+        return hint
+    hint = plain(hint)
+    if typing.get_origin(hint) is Annotated:
+        if any(_is_discriminator(each) for each in hint.__metadata__):
+            return hint if any(leaf in members for leaf in leaves(hint)) else None
+        kept = _kept(hint.__origin__, members)
+        return None if kept is None else Annotated[kept, *hint.__metadata__]
+    if typing.get_origin(hint) not in (typing.Union, UnionType):
+        return None
+    inner = tuple(kept for member in typing.get_args(hint) if (kept := _kept(member, members)) is not None)
+    return typing.Union[inner] if inner else None  # noqa: UP007  # made from a tuple
+
+
+def _agreeing(event_type: str, value: Any) -> Any:
+    if isinstance(value, Payload) and value.event_type != event_type:
+        raise ValueError(f"the payload is a {value.event_type!r}, the event is a {event_type!r}")
+    return value
+
+
+def _discriminators(hint: Any) -> Iterator[Any]:
+    hint = plain(hint)
+    if typing.get_origin(hint) is Annotated:
+        yield from (each for each in hint.__metadata__ if _is_discriminator(each))
+        yield from _discriminators(hint.__origin__)
+    elif typing.get_origin(hint) in (typing.Union, UnionType):
+        for member in typing.get_args(hint):
+            yield from _discriminators(member)
+
+
+def _is_discriminator(metadata: Any) -> bool:
+    return isinstance(metadata, Discriminator) or (
+        isinstance(metadata, FieldInfo) and metadata.discriminator is not None
+    )
+
+
+def _adapter(hint: Any, name: str, refuse: Refuse) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint)
+    except (PydanticUserError, TypeError) as error:
+        raise refuse(
+            f"{name} cannot be read from JSON: {str(error).splitlines()[0]}",
+            "a type that pydantic knows",
+            "Annotate it with a Payload class",
+        ) from error
