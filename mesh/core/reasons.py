@@ -124,9 +124,9 @@ REASONS: Final[dict[str, Reason]] = {
     "expired": Reason("a task was stopped by the run's deadline, whose timer ends the run", _SOFT, "allow more time"),
     "schema": Reason("the payload does not fit the function's parameter", _TASK, "mend the sender or the model"),
     "bad_result": Reason(
-        "the function returned what is no event, or no JSON (NaN, infinity)",
+        "the function returned what is no event, contradicts its declared type, or what JSON does not carry exactly",
         _TASK,
-        "return a Payload, a list of them, Emit, Later, Reject or None",
+        "return a Payload, a list of them, Emit, Later, Reject or None; declare how the field named is written",
     ),
     "later": Reason("the agent asked to be asked again later, too late for the run", _TASK, "allow more time"),
     "rejected": Reason("the agent will not do this task, and said why", _TASK, "read its reason"),
