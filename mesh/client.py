@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -141,15 +142,16 @@ class Mesh:
         subject: str = "",
         deadline_s: float | None = None,
         traceparent: str = "",
+        key: str | None = None,
     ) -> Run:
         """Ask for a run. Raises InvalidInput with a reason code, LogUnavailable.
 
         `payload`: a pydantic model, JSON-able values, or bytes of JSON. `id`: of the request; by default what the
-        ingress topic declares, else a new one. `run_id`: the correlation id, by default made from the id.
+        ingress topic declares, else a new one. `run_id`: the correlation id, by default made from the id. `key`: the
+        ordering key, where the ingress topic says `order: key` and declares no field for it.
         """
-        event = self.request(
-            type, payload, id=id, run_id=run_id, subject=subject, deadline_s=deadline_s, traceparent=traceparent
-        )
+        request = partial(self.request, type, payload, id=id, run_id=run_id, subject=subject)
+        event = request(deadline_s=deadline_s, traceparent=traceparent, key=key)
         await self._watch()
         return await self._together(event)
 
@@ -163,13 +165,13 @@ class Mesh:
         subject: str = "",
         deadline_s: float | None = None,
         traceparent: str = "",
+        key: str | None = None,
     ) -> Event:
         """The event that `publish` would send. Raises InvalidInput with a reason code."""
-        expiry = None
-        if deadline_s is not None:
-            expiry = (datetime.now(UTC) + timedelta(seconds=deadline_s)).isoformat()
-        data = _json(payload)
-        request = Request(type, data, id=id, run_id=run_id, subject=subject, expiry=expiry, traceparent=traceparent)
+        expiry = None if deadline_s is None else (datetime.now(UTC) + timedelta(seconds=deadline_s)).isoformat()
+        ordering_key = None if key is None else key.encode()
+        given = (type, _json(payload), id, "", run_id, subject, "", expiry)
+        request = Request(*given, traceparent=traceparent, key=ordering_key)
         event = open_request(request, self.topology, fallback_id=str(uuid7()))
         if isinstance(event, Rejected):
             raise InvalidInput(event.message, code=event.code, where=f"publish {type}")

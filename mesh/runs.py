@@ -21,7 +21,7 @@ from mesh.core.records import OUTCOME_TYPE
 from mesh.core.topology import Topology
 from mesh.wire.ports import Bounds, Log
 
-MADE_ID: Final = re.compile(r"[0-9a-f]{24}")
+MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")
 """Ids of runs whose request named none."""
 POLL_WAIT_MS: Final = 500
 POLL_RECORDS_MAX: Final = 2_000

@@ -59,10 +59,13 @@ class How(NamedTuple):
     deadline_s: float | None
     wait: bool
     timeout_s: float
+    key: str | None
 
     def request(self, mesh: "Mesh", document: bytes) -> "Event":
         """The event for a document. Raises InvalidInput."""
-        return mesh.request(self.type, document, id=self.id, run_id=self.run_id, deadline_s=self.deadline_s)
+        return mesh.request(
+            self.type, document, id=self.id, run_id=self.run_id, deadline_s=self.deadline_s, key=self.key
+        )
 
 
 class Lines:

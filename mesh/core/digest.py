@@ -10,8 +10,8 @@ from mesh.core.topology import AgentSpec, Topology
 _OWN_FORM = ("line", "when", "retry", "breaker")
 _NOT_DECIDED_BY = ("cache_ms",)
 """What no decision depends on: it may be tuned without another digest."""
-_NOT_OF_TOPICS = ("line", "join")
-"""The same of a topic: only the intake reads `join`."""
+_NOT_OF_TOPICS = ("line", "join", "ordered")
+"""The same of a topic: only who takes requests reads `join` and `order`."""
 
 
 def digest_of(topology: Topology) -> str:

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import orjson
-
 from mesh.core.breaker import Breakers, open_until, stand_in
 from mesh.core.budget import refuse_spend, reserve, settle
 from mesh.core.condition import Path, parse_path
@@ -19,6 +17,7 @@ from mesh.core.emission import Emission, refuse_state
 from mesh.core.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, batch, derive, parsed
 from mesh.core.join import accepts, arrive, held_bytes
 from mesh.core.lineage import Refusal, input_mark, refuse_hop, way
+from mesh.core.partition import key_of
 from mesh.core.run import NO_PAST, Arrival, Held, Past, Result, Run, Task
 from mesh.core.topology import AgentSpec, Row, Topology
 
@@ -252,8 +251,5 @@ def _ordering_key(path: str, task: Event) -> bytes:
 
 
 def _key_in(data: bytes, path: str) -> bytes | None:
-    """The declared field of a payload as the key of a record: a text as it is, a number or boolean as JSON has it."""
-    value = field(path).value(parsed(data))
-    if value is None:
-        return None
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+    """The declared field of a payload as the key of a record."""
+    return key_of(field(path).value(parsed(data)))

@@ -136,9 +136,15 @@ def derive(*parts: str | int) -> str:
     return hash.hexdigest()
 
 
-def run_id_of(source: str, event_id: str) -> str:
-    """The run that a request opens when it names none: CloudEvents makes (source, id) unique."""
-    return blake2b(f"{source}\0{event_id}".encode(), digest_size=12).hexdigest()
+def run_id_of(source: str, event_id: str, ordering_key: bytes | None = None) -> str:
+    """The run that a request opens when it names none: CloudEvents makes (source, id) unique.
+
+    With an ordering key the id ends with the home of the run, which decides about its partition (`partition.home_of`).
+    """
+    run_id = blake2b(f"{source}\0{event_id}".encode(), digest_size=12).hexdigest()
+    if ordering_key is None:
+        return run_id
+    return f"{run_id}:k{blake2b(ordering_key, digest_size=8).hexdigest()}"
 
 
 def fingerprint(data: bytes) -> str:

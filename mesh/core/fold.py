@@ -22,7 +22,7 @@ from mesh.core.decide import decide, late
 from mesh.core.effect import Effect, Finish, Note, PublishTask, Turn
 from mesh.core.event import ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
 from mesh.core.ingress import misfit
-from mesh.core.partition import partition_of
+from mesh.core.partition import home_of, partition_of
 from mesh.core.record import Record
 from mesh.core.rows import read_ended, read_run
 from mesh.core.run import Ended, Run
@@ -189,7 +189,8 @@ class Partition:
             return _bad_id("run id", run_id)
         home = partition_of(run_id.encode(), self.partitions)
         if home != self.number:
-            text = f"run {run_id!r} belongs to partition {home} (murmur2 of the key), not {self.number}"
+            hashed = home_of(run_id.encode()).decode()
+            text = f"run {run_id!r} belongs to partition {home} (murmur2 of {hashed!r}), not {self.number}"
             return Unreadable("misrouted", text)
         return None
 

@@ -9,6 +9,9 @@ The right to write to an ingress topic is the right to send events of its type, 
 topic's type is refused. So is a source that only the mesh itself uses, and a correlation id, unless the topic says
 `join: true`. A client that writes to the inbox itself (`Mesh.publish`) has the right to join any run.
 
+Where the topic says `order: key`, the id of the run tells its home, which follows from the ordering key: the payload
+field that the topic declares as `key`, else the key of the record. A request without one has no order.
+
 All functions are total: no bytes, headers or texts make them raise.
 """
 
@@ -20,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from mesh.core.codec import is_json, parse_time
 from mesh.core.condition import Path, parse_path
 from mesh.core.event import BATCH, ID_PATTERN, JSON, REQUESTED, Event, run_id_of
+from mesh.core.partition import key_of
 from mesh.core.record import Record, coordinates
 from mesh.core.strict import Flaw, check
 from mesh.core.structured import is_structured, unwrap
@@ -69,6 +73,8 @@ class Request(NamedTuple):
     origin: str = ""
     topic: str = ""
     """The ingress topic by which it came; "": from a client that writes to the inbox itself."""
+    key: bytes | None = None
+    """The record's key: the ordering key, where the topic orders its events and declares no field for it."""
 
 
 def admit(record: Record, topology: Topology) -> Event | Rejected:
@@ -87,7 +93,7 @@ def admit(record: Record, topology: Topology) -> Event | Rejected:
         request = _plain(record, headers, topology)
     if isinstance(request, Rejected):
         return request
-    return open_request(request._replace(topic=record.topic), topology, fallback_id=coordinates(record))
+    return open_request(request._replace(topic=record.topic, key=record.key), topology, fallback_id=coordinates(record))
 
 
 def open_request(request: Request, topology: Topology, *, fallback_id: str) -> Event | Rejected:
@@ -95,16 +101,16 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
     door = topology.topics.get(request.topic)
     rejected = _form(request, topology) or (None if door is None else _trespass(request, door, topology))
     if rejected is not None:
-        return rejected._replace(run_id=_known_run(request, door))
+        return rejected._replace(run_id=_known_run(request, door, topology))
     rule = topology.ingress[request.type]
     value = check(request.data)
     if isinstance(value, Flaw):
-        return Rejected(value.code, value.message, _known_run(request, door))
+        return Rejected(value.code, value.message, _known_run(request, door, topology))
     id = _id(request, rule, value, fallback_id)
     if isinstance(id, Rejected):
-        return id._replace(run_id=_known_run(request, door))
+        return id._replace(run_id=_known_run(request, door, topology))
     source = request.source or f"/topics/{rule.name}"
-    run_id = _run_of(source, id, door)
+    run_id = _run_of(source, id, door, _ordering_key(request, rule, value))
     if request.run_id is not None and request.run_id != run_id:
         if door is not None and not door.join:
             text = f"ce_correlationid names run {request.run_id!r}, and topic {door.name} does not say `join: true`"
@@ -231,6 +237,13 @@ def _no_json(content_type: str) -> Flaw:
     return Flaw("unparseable", f"content type {content_type[:64]!r} is not JSON, which agents take")
 
 
+def _ordering_key(request: Request, rule: TopicRule, value: Any) -> bytes | None:
+    """What orders a request among others of its topic; None: it has no order. `value` is its payload."""
+    if not rule.ordered or rule.key is None:
+        return request.key if rule.ordered else None
+    return key_of(_path(rule.key).value(value))
+
+
 @lru_cache(maxsize=256)
 def _path(text: str) -> Path:
     """A declared field path, parsed once."""
@@ -261,21 +274,25 @@ def _is_forged(source: str, door: TopicRule) -> bool:
     return not (door.join and source.startswith("/agents/"))
 
 
-def _run_of(source: str, id: str, door: TopicRule | None) -> str:
+def _run_of(source: str, id: str, door: TopicRule | None, ordering_key: bytes | None) -> str:
     """The run that a request opens. A source is what its sender says, a topic is where it has the right to write: so
     whoever claims another system's source on another topic does not get at that system's runs."""
     if door is None or source == f"/topics/{door.name}":
-        return run_id_of(source, id)
-    return run_id_of(f"/topics/{door.name}\0{source}", id)
+        return run_id_of(source, id, ordering_key)
+    return run_id_of(f"/topics/{door.name}\0{source}", id, ordering_key)
 
 
-def _known_run(request: Request, door: TopicRule | None) -> str:
+def _known_run(request: Request, door: TopicRule | None, topology: Topology) -> str:
     """The run under which a sender may wait although its request is rejected, "" when that cannot be known."""
     if request.run_id is not None and (door is None or door.join):
         return request.run_id if ID_PATTERN.fullmatch(request.run_id) else ""
     if request.id is None or not request.source or not ID_PATTERN.fullmatch(request.id):
         return ""
-    return "" if _NO_TEXT.search(request.source) else _run_of(request.source, request.id, door)
+    rule = topology.ingress.get(request.type)
+    ordered = rule is not None and rule.ordered
+    if _NO_TEXT.search(request.source) or (ordered and rule is not None and rule.key is not None):
+        return ""  # the payload would have to be read
+    return _run_of(request.source, request.id, door, request.key if ordered else None)
 
 
 def _plain(record: Record, headers: Mapping[str, str], topology: Topology) -> Request | Rejected:

@@ -27,7 +27,7 @@ LIMIT_WORDS: Final = (
     *("deadline", "payload_max", "state_max", "budget", "cascade_max", "pause"),
 )
 MONEY_WORDS: Final = ("usd", "tokens")
-TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions", "join")
+TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions", "join", "order")
 AGENT_WORDS: Final = (
     *("run", "on", "when", "emits", "timeout", "retry", "fallback", "breaker"),
     *("visits_max", "lanes", "key", "reserve", "cache"),
@@ -157,6 +157,7 @@ class _Declarations(Reader):
                 partitions=self.value(fields, place, "partitions", whole(1, PARTITIONS_MAX), 6),
                 line=line,
                 join=self.value(fields, place, "join", flag, False),
+                ordered=self.value(fields, place, "order", order_word, False),
             )
         return found
 
@@ -336,6 +337,14 @@ def type_name(text: str) -> str:
             remedy="Choose another name",
         )
     return _type(text)
+
+
+def order_word(text: str) -> bool:
+    """What an ingress topic keeps in order: the events of one key."""
+    if text != "key":
+        expected, remedy = "the word key", "Write `order: key`, or remove it"
+        raise InvalidInput("unknown order", code="bad_value", expected=expected, got=shown(text), remedy=remedy)
+    return True
 
 
 def path_text(text: str) -> str:

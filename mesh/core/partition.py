@@ -10,7 +10,9 @@ which one it is.
 import re
 from functools import lru_cache
 from struct import unpack_from
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 _M: Final = 0x5BD1E995
 _MASK: Final = 0xFFFFFFFF
@@ -78,6 +80,13 @@ def murmur2_of_task_id(data: bytes) -> int:
     h = (h * _M ^ odd >> 192) & _MASK
     h = (h ^ h >> 13) * _M & _MASK
     return h ^ h >> 15
+
+
+def key_of(value: Any) -> bytes | None:
+    """The field of a payload as the key of a record: a text as it is, anything else as JSON has it; None for null."""
+    if value is None:
+        return None
+    return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 
 def home_of(key: bytes) -> bytes:

@@ -138,8 +138,19 @@ class _Proof:
             if rule.join and rule.ingress is None:
                 what = f"{place}.join: only records of an ingress topic join runs"
                 self.add(self.draft.line(f"{place}.join", place), what, "Remove it")
+            if rule.ordered:
+                self._ordered(rule, place)
             self._door(doors["in"], rule, "ingress", () if rule.ingress is None else (rule.ingress,))
             self._door(doors["out"], rule, "egress", rule.egress)
+
+    def _ordered(self, rule: TopicRule, place: str) -> None:
+        """Order is kept only up to agents with a `key`."""
+        line, hearers = self.draft.line(f"{place}.order", place), self.hearers.get(rule.ingress or "", [])
+        if rule.ingress is None:
+            self.add(line, f"{place}.order: only records of an ingress topic have an order", "Remove it")
+        elif hearers and not any(self.agents[name].key for name in hearers):
+            what = f"{place}.order: no agent that hears {rule.ingress} has a `key`, so their tasks run at once"
+            self.add(line, what, f"Give {hearers[0]} the `key` whose order it needs, or remove `order`")
 
     def _own_topics(self) -> dict[str, str]:
         mesh = self.declared

@@ -90,7 +90,7 @@ REASONS: Final[dict[str, Reason]] = {
     "misrouted": Reason(
         "the record lies in another partition than its key says",
         _RECORD,
-        "partition by murmur2, as Kafka's Java client",
+        "partition by murmur2 of the key, or of the home in it",
     ),
     "idempotency_conflict": Reason(
         "a request came again with another body under the same id", _REQUEST, "give a new request a new id"

@@ -21,7 +21,7 @@ from mesh.core.codec import write
 from mesh.core.event import BATCH, REDRIVEN, REQUESTED, Event, derive
 from mesh.core.ingress import Rejected, Request, admit, open_request
 from mesh.core.letter import REDRIVE, REDRIVES, Letter
-from mesh.core.partition import partition_of
+from mesh.core.partition import home_of, partition_of
 from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.redrive_ledger import DONE, PLANNED, REDRIVES_MAX, SENT, Entry, Standing, heirs
 from mesh.core.run import ENDINGS, Run
@@ -324,7 +324,7 @@ def _new(
     made = _heard(letter, how, heard) if heard and not is_request else _own_request(letter, how, topology, at_ms)
     if isinstance(made, Obstacle):
         return made
-    run_id = derive(letter.id, "redrive", n)[:24]
+    run_id = derive(letter.id, "redrive", n)[:24] + _home_part(letter.run_id)
     records, ids = [], []
     for ordinal, request in enumerate(made):
         id = f"{letter.id}:r{n}" + (f".{ordinal}" if ordinal else "")
@@ -336,6 +336,12 @@ def _new(
         ids.append(id)
     home = partition_of(run_id.encode(), topology.inbox_partitions)
     return Sending(letter, n, NEW, home, tuple(records), tuple(ids), run_id)
+
+
+def _home_part(run_id: str) -> str:
+    """The end of a run id that tells its home, with the colon before it; "" where it tells none."""
+    home = home_of(run_id.encode()).decode()
+    return "" if home == run_id else f":{home}"
 
 
 def _heard(letter: Letter, how: How, heard: Sequence[Event]) -> list[Request] | Obstacle:

@@ -96,13 +96,15 @@ class TopicRule:
     """Type given to records of this topic that bring none."""
     egress: tuple[str, ...] = ()
     key: str | None = None
-    """Path of the payload field that keys egress records (ingress: informative)."""
+    """Path of the payload field that keys egress records. On an ingress topic: the ordering key, where `ordered`."""
     id: str | None = None
     """Path of the payload field that is the event id of an ingress record which brings none."""
     partitions: int = 6
     line: int = 0
     join: bool = False
     """Records of this ingress topic may name the run that they join, and may come from agents of another mesh."""
+    ordered: bool = False
+    """Events with equal ordering keys are begun in the order of their ingress partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,11 @@ class Topology:
     path: str = "topics.yaml"
     chaos: bool = False
     """Deliberate faults may be injected into this mesh."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether an ingress topic keeps the order of its events, so that no append may overtake one that failed."""
+        return any(rule.ordered for rule in self.topics.values())
 
     @property
     def inbox(self) -> str:

@@ -64,7 +64,10 @@ class Notes(Protocol):
 class Loop:
     """Runs a stage as one member of `group`. The next batches are read and folded while the last ones are being
     appended, at most `APPENDS_MAX` at once, each partition's in order. Places are committed beside that, at most every
-    `COMMIT_EVERY_MS`, and only when everything before them is acknowledged."""
+    `COMMIT_EVERY_MS`, and only when everything before them is acknowledged.
+
+    Where the topology orders events, an append begins only after the one before it was acknowledged. Else a later one
+    might be stored although an earlier one failed, and the next owner would append the earlier one behind it."""
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Loop:
         self._notes = notes
         self._records_max = records_max
         self._session_timeout_ms = session_timeout_ms
+        self._ordered = topology.ordered
         self._turn = asyncio.Lock()
         self._live: dict[TopicPartition, object] = {}
         """Restored partitions, each with a token of this assignment."""
@@ -160,6 +164,8 @@ class Loop:
         places: Mapping[TopicPartition, tuple[object | None, int]],
         before: asyncio.Task[None] | None,
     ) -> None:
+        if before is not None and self._ordered:
+            await before
         await append_all(self._log, out, self._topology)
         if before is not None:
             await before  # what failed there must not be committed around

@@ -17,6 +17,7 @@ from mesh.core.records import record_of
 from mesh.core.refused import replacements
 from mesh.core.verify import check
 from tests.sim.laws import breaches
+from tests.sim.order import disorder
 from tests.sim.plan import GENTLE
 from tests.sim.stage import Stage
 
@@ -55,9 +56,20 @@ def violations(stage: Stage) -> list[str]:
     found += _requests(stage)
     found += _board(stage)
     found += breaches(stage.broker, stage.topology)
+    found += disorder(stage.broker, stage.topology, stage.moods.started)
+    found += _strays(stage)
     found += _verified(stage)
     found += _killers(stage)
     return found
+
+
+def _strays(stage: Stage) -> Iterator[str]:
+    """The mesh and its clients write each record where its run lives."""
+    for partition in stage.broker.topics[stage.topology.dead]:
+        for record in partition.records:
+            reason = dict(record.headers).get("mesh-dlq-reason", b"").decode()
+            if reason in ("misrouted", "key_mismatch") and not _stranger(record):
+                yield f"{coordinates(record)} is {reason}: {record.key!r}"
 
 
 def _killers(stage: Stage) -> Iterator[str]:

@@ -25,7 +25,7 @@ mesh:
   inbox: {partitions: PARTITIONS}
   limits: {deadline: 6s, tasks_max: 12, fanout_max: 4, cascade_max: 2, pause: 3s}
 topics:
-  asks: {ingress: ask, id: id, partitions: 2, join: true}
+  asks: {ingress: ask, id: id, key: k, order: key, partitions: 2, join: true}
   ends: {egress: [shipped, rejected], key: id, partitions: 2}
 agents:
   check: {run: "sim:check", on: ask, emits: [checked, rejected], timeout: 400ms, retry: {attempts: 3, first: 30ms}}
@@ -34,7 +34,7 @@ agents:
     on: ask
     emits: priced
     timeout: 400ms
-    key: id
+    key: k
     retry: {attempts: 2, first: 50ms}
     fallback: [guess, shrug]
     breaker: {failures: 3, open: 400ms}

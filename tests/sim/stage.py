@@ -292,7 +292,7 @@ class Stage:
         random = self.random
         type, rule = random.choice(list(self.topology.ingress.items()))
         id = f"r{n}"
-        value = orjson.dumps({"id": id, "n": random.randint(0, 9)})
+        value = orjson.dumps({"id": id, "n": random.randint(0, 9), "k": _key(n)})
         headers: list[tuple[str, bytes]] = []
         if random.random() < 0.2:
             run = b"shared" if random.random() < 0.5 else id.encode()
@@ -303,7 +303,11 @@ class Stage:
                 ("ce_type", type.encode()),
                 ("ce_correlationid", run),
             ]
-        record = NewRecord(rule.name, id.encode(), value if random.random() < 0.95 else b"{broken", headers)
+        if random.random() >= 0.95:
+            value, key = b"{broken", id
+        else:
+            key = _key(n) if rule.ordered else id
+        record = NewRecord(rule.name, key.encode(), value, headers)
         for _ in range(2 if random.random() < 0.15 else 1):
             await self._surely(log, record)
         self.acked.append(id)
@@ -320,11 +324,17 @@ class Stage:
     async def _through_client(self, mesh: Mesh, n: int) -> None:
         type = self.random.choice(list(self.topology.ingress))
         try:
-            run = await mesh.publish(type, {"id": f"c{n}", "n": n % 10}, id=f"c{n}", run_id=f"client-{n}")
+            given = {"id": f"c{n}", "n": n % 10, "k": _key(n)}
+            run = await mesh.publish(type, given, id=f"c{n}", run_id=f"client-{n}" if n % 4 else None)
             self.acked.append(f"c{n}")
             self.answers[run.id] = (await run.outcome(timeout_s=60)).ending
         except (Unavailable, NotAccepted, WaitTimeout) as error:
             self.world.tell("client", n, "hears", type_name(error))
+
+
+def _key(n: int) -> str:
+    """What orders the requests of a client."""
+    return f"k{n % 2}"
 
 
 def type_name(error: BaseException) -> str:

@@ -90,7 +90,8 @@ class Outbox:
 
     async def run(self) -> None:
         """Append answers until cancelled. Raises LogUnavailable."""
-        free = asyncio.Semaphore(APPENDS_MAX)
+        # One at a time where events are ordered: a later answer may not be stored when an earlier one was not.
+        free = asyncio.Semaphore(1 if self._topology.ordered else APPENDS_MAX)
         async with asyncio.TaskGroup() as appends:
             while True:
                 await self._some.wait()

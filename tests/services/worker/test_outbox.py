@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.topology import TopicRule
 from mesh.services.worker import outbox as module
 from mesh.services.worker.held import Held, Work
 from mesh.services.worker.outbox import Outbox
@@ -103,5 +105,30 @@ async def test_while_the_log_takes_nothing_nothing_is_to_be_begun(monkeypatch: p
     await asyncio.sleep(0)
     outbox.last()
     assert not await waiting
+    running.cancel()
+    await asyncio.wait((running,))
+
+
+@pytest.mark.parametrize(("ordered", "appends"), [(True, 1), (False, 2)])
+async def test_where_events_are_ordered_one_append_of_answers_is_under_way(ordered: bool, appends: int) -> None:
+    class Asked(Silent):
+        asked = 0
+
+        async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
+            self.asked += 1
+            return await super().append(records)
+
+    topics = {"asks": TopicRule("asks", ingress="ask", ordered=ordered)}
+    silent = Asked()
+    outbox = Outbox(cast(Log, silent), replace(TOPOLOGY, topics=topics), lambda _: None)
+    running = asyncio.create_task(outbox.run())
+    for n in range(2):
+        outbox.put(NewRecord(TOPOLOGY.inbox, b"k", b"{}"), work(n))
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert silent.asked == appends
+    silent.speaks.set()
+    async with asyncio.timeout(10):
+        await outbox.flushed()
     running.cancel()
     await asyncio.wait((running,))
