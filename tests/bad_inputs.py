@@ -157,7 +157,7 @@ INGRESS_ROWS: Final = [
         INGRESS,
         incoming(b"\x1f\x8b\x08\x00" + b"\x00" * 500),
         "unparseable",
-        "nothing is ever decompressed here, so a bomb has nowhere to burst; batches are the broker's and its client's",
+        "a payload is never decompressed; batches that Kafka's producers compressed are unpacked into at most 16 MiB",
     ),
     Row("B10", "an unknown type", INGRESS, incoming(type="axk"), "unknown_type"),
     Row("B10", "the type of a result", INGRESS, incoming(type="checked"), "unknown_type"),

@@ -23,7 +23,7 @@ mesh:
   name: large
   prefix: MARK
   inbox: {partitions: 1}
-  limits: {deadline: 60s, tasks_max: 400, fanout_max: 64}
+  limits: {deadline: 60s, tasks_max: 400, fanout_max: 200, state_max: 8MB}
 topics:
   asks.MARK: {ingress: ask, id: id, partitions: 1}
   ends.MARK: {egress: done, partitions: 1}

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mesh.core.event import BATCH, JSON, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage, rfc3339
-from mesh.core.record import Headers, PackedHeaders, Record, StoredRecord, coordinates
+from mesh.core.record import Headers, PackedHeaders, Record, StoredRecord, Unread, coordinates
 from mesh.core.strict import Flaw
 from mesh.core.structured import is_structured, unwrap
 
@@ -251,6 +251,8 @@ def _repeated(headers: Headers) -> str | None:
 
 def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
     """A record that is not in binary mode: a structured event is read as if its attributes were headers."""
+    if isinstance(record.value, Unread):
+        return Unreadable(record.value.code, record.value.message)
     content_type = (h.get("content-type") or b"").decode("utf-8", "replace")
     if "ce_specversion" in h or not is_structured(content_type):
         return Unreadable("not_cloudevents", f"ce_specversion is {h.get('ce_specversion')!r:.64}; expected b'1.0'")

@@ -24,7 +24,7 @@ from mesh.core.codec import is_json, parse_time
 from mesh.core.condition import Path, parse_path
 from mesh.core.event import BATCH, ID_PATTERN, JSON, REQUESTED, Event, run_id_of
 from mesh.core.partition import key_of
-from mesh.core.record import Record, coordinates
+from mesh.core.record import Record, Unread, coordinates
 from mesh.core.strict import Flaw, check
 from mesh.core.structured import is_structured, unwrap
 from mesh.core.suggest import nearest
@@ -296,6 +296,8 @@ def _known_run(request: Request, door: TopicRule | None, topology: Topology) -> 
 
 
 def _plain(record: Record, headers: Mapping[str, str], topology: Topology) -> Request | Rejected:
+    if isinstance(record.value, Unread):
+        return Rejected(record.value.code, record.value.message)
     rule = topology.topics.get(record.topic)
     if rule is None or rule.ingress is None:
         return Rejected("unknown_type", f"topic {record.topic} declares no ingress type for records that bring none")

@@ -5,7 +5,7 @@ from Kafka is used as it comes, without a copy. Other wires hand out `StoredReco
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, Protocol, overload
+from typing import Final, NamedTuple, Protocol, Self, overload
 
 Headers = Sequence[tuple[str, bytes]]
 RECORD_BYTES_MAX: Final = 1_048_576
@@ -54,6 +54,18 @@ class PackedHeaders(Sequence[tuple[str, bytes]]):
 
     def __repr__(self) -> str:
         return repr(tuple(self))
+
+
+class Unread(bytes):
+    """The value of a record that the wire did not read. It is empty, and says why by a reason code and a sentence."""
+
+    code: str
+    message: str
+
+    def __new__(cls, code: str, message: str) -> Self:
+        self = super().__new__(cls)
+        self.code, self.message = code, message
+        return self
 
 
 class TopicPartition(NamedTuple):

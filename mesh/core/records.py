@@ -14,7 +14,7 @@ from mesh.core.control import BREAKER, Switch, control_record
 from mesh.core.dead import forgiven
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive, rfc3339
-from mesh.core.record import RECORD_BYTES_MIN, NewRecord, over_limit, record_bytes
+from mesh.core.record import RECORD_BYTES_MIN, NewRecord, Unread, over_limit, record_bytes
 from mesh.core.run import Result, Run
 from mesh.core.topology import Topology
 
@@ -51,7 +51,10 @@ DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("mesh-dlq-task", "task id, where there is one"),
     ("__connect.errors.exception.class.name", "class of the exception, where there was one (Kafka Connect)"),
     ("__connect.errors.exception.stacktrace", "its stack, at most 8 KiB, secrets masked (Kafka Connect)"),
-    ("mesh-dlq-omitted", "why the value is not here: the log refused the dead letter itself"),
+    (
+        "mesh-dlq-omitted",
+        "why the value is not here: the log refused the dead letter, or the record was not unpacked",
+    ),
 )
 """Headers that a dead letter has beside those of the record that failed."""
 OUTCOME_CUTS: Final[tuple[tuple[str, str], ...]] = (
@@ -139,6 +142,9 @@ def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
         headers.append(("__connect.errors.exception.class.name", dead.cls.encode("utf-8", "replace")))
     if dead.stack:
         headers.append(("__connect.errors.exception.stacktrace", capped(dead.stack).encode("utf-8", "replace")))
+    if isinstance(dead.value, Unread):
+        headers.append(("mesh-dlq-omitted", dead.value.message.encode("utf-8", "replace")))
+        return NewRecord(topology.dead, dead.key, None, headers)
     return NewRecord(topology.dead, dead.key, dead.value, headers)
 
 

@@ -10,7 +10,7 @@ from mesh.core.condition import Condition
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.ingress import Rejected, admit
 from mesh.core.letter import REDRIVE, Letter, letter_of
-from mesh.core.record import StoredRecord, TopicPartition, coordinates
+from mesh.core.record import StoredRecord, TopicPartition, Unread, coordinates
 from mesh.core.redrive import TOPIC, How, Kin, Obstacle, Sending, Settled, entry_for, plan, was_taken
 from mesh.core.redrive_ledger import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Ledger, Standing
 from mesh.core.topology import Topology
@@ -211,7 +211,7 @@ class DeadLetters:
         if not letter.omitted or origin is None or (letter.run_id and not letter.task_id):
             return letter  # of a refused hop the origin holds more than the hop
         found = await record_at(self._log, origin.topic, origin.partition, origin.offset)
-        if found is None or found.value is None:
+        if found is None or found.value is None or isinstance(found.value, Unread):
             return letter
         headers = letter.headers if letter.task_id else found.headers
         return replace(letter, value=found.value, key=found.key, headers=headers, omitted="")
