@@ -55,7 +55,7 @@ class Process:
         }
         self.log, self.topology = log, topology
         self.orchestrator = Orchestrator(log, topology, clock, **options) if "orchestrator" in services else None
-        self.intake = Intake(log, topology, **options) if "intake" in services else None
+        self.intake = Intake(log, topology, clock, **options) if "intake" in services else None
         self.worker = self.keeper = None
         if "worker" in services and agents and board is not None:
             self.worker = Worker(

@@ -20,25 +20,24 @@ from mesh.core.record import Record, TopicPartition
 from mesh.core.records import OUTCOME_TYPE
 from mesh.core.topology import Topology
 from mesh.wire.ports import Bounds, Log
+from mesh.wire.topologies import Known
 
-MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")
-"""Ids of runs whose request named none."""
+MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")  # ids of runs whose request named none
 POLL_WAIT_MS: Final = 500
 POLL_RECORDS_MAX: Final = 2_000
 WINDOW_RECORDS: Final = 5_000
 """Records of each partition looked at first when the latest runs are wanted; each further window is four times that."""
 CANDIDATES_MAX: Final = 5
-BEGUN_MAX: Final = 50
-"""Runs counted whose id begins with a name; more are as ambiguous."""
+BEGUN_MAX: Final = 50  # runs counted whose id begins with a name; more are as ambiguous
 TOLD_MAX: Final = 10_000
 """Ended runs remembered by `watch`, so that a request that comes again does not look like another run."""
-NO_RUN: Final = ALL.encode()
-"""Key of what concerns all runs."""
+NO_RUN: Final = ALL.encode()  # the key of what concerns all runs
 _REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
 
 
 class Summary(NamedTuple):
-    """One run in one line. `state` is `open` or the ending; times are log time in ms since the epoch."""
+    """One run in one line. `state` is `open` or the ending; times are log time in ms since the epoch. `refusals` are
+    reason codes, `failures` agents. `paused`: it is open and stands still until it is resumed."""
 
     run_id: str
     type: str
@@ -48,11 +47,8 @@ class Summary(NamedTuple):
     ended_ms: int | None
     tasks: int
     refusals: tuple[str, ...]
-    """Reason codes."""
     failures: tuple[str, ...]
-    """Agents."""
     paused: bool = False
-    """It is open and stands still until somebody resumes it."""
 
     @property
     def took_ms(self) -> int | None:
@@ -81,9 +77,8 @@ class Runs:
     """The runs of one mesh, read from its log."""
 
     def __init__(self, log: Log, topology: Topology, *, window_records: int = WINDOW_RECORDS) -> None:
-        self.log = log
-        self.topology = topology
-        self._window_records = window_records
+        self.log, self.topology = log, topology
+        self._window_records, self._known = window_records, Known(log, topology)
 
     # ------------------------------------------------------------------------------------------------------ one run
 
@@ -124,7 +119,7 @@ class Runs:
         """All that the log holds of a run; None if that is nothing."""
         key = run_id.encode()
         inbox, home = await self._home(self.topology.inbox, key)
-        history = History(self.topology, run_id, partition=home)
+        history = History(self.topology, run_id, partition=home, kept=self._known.kept)
         seen = False
         async for record in self._read(self.topology.inbox, {home: inbox}):
             if record.key == key:
@@ -157,7 +152,9 @@ class Runs:
             if rank == 2 and key not in histories and len(found[2]) >= BEGUN_MAX:
                 continue  # already too many to mean one of them
             if rank < 3 and key not in histories:
-                histories[key] = History(self.topology, _run_id(record), partition=record.partition)
+                histories[key] = History(
+                    self.topology, _run_id(record), partition=record.partition, kept=self._known.kept
+                )
             history = histories.get(key)
             if history is not None:
                 if rank < 3:
@@ -215,7 +212,9 @@ class Runs:
         histories: dict[bytes, History] = {}
         for run_id, record in requests.items():
             firsts[record.partition] = min(record.offset, firsts.get(record.partition, record.offset))
-            histories[run_id.encode()] = History(self.topology, run_id, partition=record.partition)
+            histories[run_id.encode()] = History(
+                self.topology, run_id, partition=record.partition, kept=self._known.kept
+            )
         bounds = await self.log.bounds(self.topology.inbox) if requests else {}
         places = {number: Bounds(first, bounds[number].end) for number, first in firsts.items()}
         async for record in self._read(self.topology.inbox, places):
@@ -260,6 +259,7 @@ class Runs:
             while True:
                 for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
                     if record.topic == self.topology.inbox:
+                        await self._known.keep_up(record)
                         if _run_id(record) not in told:
                             for change in self._heard(record, histories, over):
                                 yield change
@@ -326,12 +326,13 @@ class Runs:
 
     def _history(self, run_id: str) -> History:
         home = partition_of(run_id.encode(), self.topology.inbox_partitions)
-        return History(self.topology, run_id, partition=home)
+        return History(self.topology, run_id, partition=home, kept=self._known.kept)
 
     # ------------------------------------------------------------------------------------------------------ reading
 
     async def _read(self, topic: str, places: Mapping[int, Bounds]) -> AsyncIterator[Record]:
         """What lies between these bounds, in order for each partition."""
+        await self._known.once()
         wanted = {TopicPartition(topic, number): b for number, b in places.items() if b.start < b.end}
         if not wanted:
             return

@@ -10,16 +10,17 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from mesh.core.checkpoint import CheckpointUnreadable, note_of
+from mesh.core.control import ALL
 from mesh.core.divergence import Difference, differences
 from mesh.core.findings import Report, Violation
 from mesh.core.fold import Partition
-from mesh.core.pin import pinned_topology
 from mesh.core.record import Record, TopicPartition
 from mesh.core.topology import Topology
 from mesh.core.verify import Verifier, published_topics
 from mesh.wire.checkpoints import Checkpoints
 from mesh.wire.ports import Bounds, Clock, Log
 from mesh.wire.span import read_span
+from mesh.wire.topologies import read_kept
 
 
 class Divergence(NamedTuple):
@@ -53,8 +54,8 @@ async def verify(
     Raises LogUnavailable, and NotFound when the mesh's topics are not there.
     """
     there = await log.topics()
-    older = await _older(log, topology, clock) if topology.topologies in there else []
-    known = [topology, *(one for _, one in older)]
+    kept = await read_kept(log, topology, clock)
+    known = list({topology.digest: topology, **kept.topologies}.values())
     published = [topic for topic in published_topics(*known) if topic in there]
     incoming = {rule.name for one in known for rule in one.topics.values() if rule.ingress and rule.name in there}
     committed = await _committed(log, topology, {name for one in known for name in one.agents}, incoming, there)
@@ -63,7 +64,7 @@ async def verify(
     heads = {TopicPartition(topic, n): b.start for topic, places in bounds.items() for n, b in places.items()}
     ends = {TopicPartition(topology.inbox, n): b.end for n, b in bounds[topology.inbox].items()}
     standing = Standing({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
-    verifier = Verifier(topology, heads=heads, committed=committed, older=older, ends=ends, checkpoints=standing.states)
+    verifier = Verifier(topology, heads=heads, committed=committed, kept=kept, ends=ends, checkpoints=standing.states)
     for topic in published:
         async with aclosing(_read(log, clock, topic, bounds[topic])) as lots:
             async for lot in lots:
@@ -80,12 +81,12 @@ async def verify(
                 read(len(lot))
                 for record in lot:
                     verifier.came(record)
-    key = run_id.encode()
+    keys = (run_id.encode(), ALL.encode())
     async with aclosing(_read(log, clock, topology.inbox, bounds[topology.inbox])) as lots:
         async for lot in lots:
             read(len(lot))
             for record in lot:
-                if not run_id or record.key == key:
+                if not run_id or record.key in keys:
                     verifier.inbox(record)
     report = verifier.report()
     for violation in standing.unreadable:
@@ -112,26 +113,6 @@ async def read_checkpoints(log: Log, topology: Topology, clock: Clock, known: Se
                     Violation("I13", where, f"the checkpoint that stands cannot be read: {error}")
                 )
     return standing
-
-
-async def _older(log: Log, topology: Topology, clock: Clock) -> list[tuple[int, Topology]]:
-    """Topologies before today's, each with the time at which the next one was first kept."""
-    kept: dict[str, tuple[int, Topology]] = {}
-    async with aclosing(_read(log, clock, topology.topologies, await log.bounds(topology.topologies))) as lots:
-        async for lot in lots:
-            for record in lot:
-                digest = (record.key or b"").decode("utf-8", "replace")
-                try:
-                    kept.setdefault(digest, (record.timestamp, pinned_topology(record.value or b"", digest)))
-                except ValueError:
-                    continue  # of a version that this one cannot read: its runs will be told as diverging
-    began = sorted(kept.values(), key=lambda one: one[0])
-    ends = [at_ms for at_ms, _ in began[1:]]
-    return [
-        (until_ms, one)
-        for until_ms, (_, one) in zip([*ends, 2**62], began, strict=False)
-        if one.digest != topology.digest
-    ]
 
 
 async def _committed(

@@ -17,7 +17,7 @@ from typing import Any
 from mesh.core.breaker import Breaker, asked, heard
 from mesh.core.dead import failure_id, letter_id
 from mesh.core.decide import decide
-from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule, Turn
+from mesh.core.effect import Adopt, DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import CANCELLED, DUE, NO_USAGE, REDRIVEN, REQUESTED, RESUMED, Event, Fault, Part, Usage
 from mesh.core.run import Run
 from mesh.core.settle import failed as failure
@@ -297,6 +297,8 @@ def shown(effect: Effect) -> str:
             return f"dead {effect.code}"
         case Finish():
             return f"ended {effect.run.ending}"
+        case Adopt():
+            return f"adopted {effect.topology}"
         case Turn():
             return f"turn {effect.agent} {effect.state}"
         case Note():

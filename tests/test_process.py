@@ -60,7 +60,7 @@ async def test_a_service_that_is_cancelled_from_within_is_an_error_and_no_silent
     await log.start()
     await log.create_topics(topic_specs(TOPOLOGY))
     process = Process(log, TOPOLOGY, settings, services=[])
-    process.intake = CutShort(log, TOPOLOGY)
+    process.intake = CutShort(log, TOPOLOGY, SystemClock())
     async with asyncio.timeout(10):
         with pytest.raises(ExceptionGroup) as raised:
             await process.run()

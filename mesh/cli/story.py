@@ -78,6 +78,8 @@ def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
         pieces.append((_emitted(task).ljust(min(emitted, 48)), "" if task.emitted else "dim"))
         pieces.append(f"  {took(task.took_ms):>8}" if task.took_ms is not None else "          ")
         pieces += _remarks(task)
+        if history.removed(task):
+            pieces.append(("  no worker runs this agent any more", "red"))
         screen.say(*pieces)
     if not rows:
         screen.say((f"{indent}no agent worked on it", "dim"))
@@ -168,7 +170,7 @@ def history_json(history: History) -> dict[str, Any]:
         "opened": rfc3339(history.opened_ms),
         "ended": None if ended_ms is None else rfc3339(ended_ms),
         "took_ms": None if ended_ms is None else ended_ms - history.opened_ms,
-        "tasks": [_task_json(task) for task in history.tasks.values()],
+        "tasks": [{**_task_json(task), "removed": history.removed(task)} for task in history.tasks.values()],
         "refusals": [refusal._asdict() for refusal in history.refusals],
         "failures": [failure._asdict() for failure in history.failures],
         "starved": list(history.starved),

@@ -36,6 +36,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_meshpath", "agents crossed so far, separated by `,`"),
     ("ce_meshusd", "millionths of a dollar used, on results"),
     ("ce_meshtokens", "tokens used, on results"),
+    ("ce_meshtopology", "digest of the topology by which a request was admitted, or which a partition adopts"),
     ("mesh-attempt", "which attempt of the task, from 1"),
     ("mesh-origin", "`topic:partition:offset` of the record that this one answers"),
     ("mesh-error-code", "reason code, on failures"),
@@ -53,8 +54,8 @@ FAULT_TEXT_BYTES_MAX: Final = 4_000
 STACK_BYTES_MAX: Final = 8_192
 
 _TRUE: Final = b"true"
-_CAUSE, _TASK, _EXPIRY, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT, _TRACESTATE = (
-    1 << n for n in range(11)
+_CAUSE, _TASK, _EXPIRY, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT, _TRACESTATE, _TOPOLOGY = (
+    1 << n for n in range(12)
 )
 _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     0: (
@@ -84,6 +85,7 @@ _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     _RETRY_AFTER: ("mesh-error-retry-after-ms",),
     _TRACEPARENT: ("traceparent",),
     _TRACESTATE: ("tracestate",),
+    _TOPOLOGY: ("ce_meshtopology",),
 }
 """Names in the order in which `write` adds their values. Few lists of names are many records': see `PackedHeaders`."""
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -130,6 +132,7 @@ def read(record: Record) -> Event | Unreadable:
             _usage(h),
             _fault(h) if "mesh-error-code" in h else None,
             h["mesh-origin"].decode() if "mesh-origin" in h else coordinates(record),
+            h["ce_meshtopology"].decode() if "ce_meshtopology" in h else "",
         )
     except KeyError as missing:
         return Unreadable("missing_header", f"header {missing.args[0]!r} is missing")
@@ -198,6 +201,9 @@ def write(event: Event) -> PackedHeaders:
         if event.tracestate:
             has |= _TRACESTATE
             add(event.tracestate.encode())
+    if event.topology:
+        has |= _TOPOLOGY
+        add(event.topology.encode())
     return PackedHeaders(_written(has), values)
 
 

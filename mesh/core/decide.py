@@ -141,6 +141,10 @@ def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | Non
         text = f"requests: the run has heard {len(run.roots)} requests, as many as it may have tasks"
         return Refusal("requests", "", (), limit, limit + 1, text)
     if event.type not in topology.ingress:
+        if event.topology and event.topology != topology.digest:
+            decides = f"topology {topology.digest}, which decides this run, does not declare it"
+            text = f"other_topology: topology {event.topology} admitted type {event.type!r}; {decides}"
+            return Refusal("other_topology", "", (), 0, 0, text)
         known = ", ".join(sorted(topology.ingress)) or "none"
         text = f"unknown_type: no ingress topic declares {event.type!r}; declared: {known}"
         return Refusal("unknown_type", "", (), 0, 0, text)

@@ -6,6 +6,7 @@ Schedule      a `due` event is to enter the inbox at a time
 DeadLetter    something failed for good: its bytes go to mesh.dead, explained
 Finish        the run ended: its outcome goes to mesh.outcomes
 Turn          a breaker was opened or closed: mesh.control says so to all
+Adopt         a partition of the inbox took another topology for new runs: mesh.topologies says where
 Note          nothing happens, and why: counted, so that no drop is silent
 """
 
@@ -103,4 +104,14 @@ class Turn:
     at_ms: int
 
 
-Effect = PublishTask | PublishEvent | Schedule | DeadLetter | Finish | Turn | Note
+@dataclass(slots=True)
+class Adopt:
+    """After this offset runs of an inbox partition are opened under `topology` (a digest), up to it under `before`."""
+
+    partition: int
+    offset: int
+    topology: str
+    before: str
+
+
+Effect = PublishTask | PublishEvent | Schedule | DeadLetter | Finish | Turn | Adopt | Note

@@ -29,6 +29,7 @@ PAUSED: Final = "paused"
 RESUMED: Final = "resumed"
 SWITCHED: Final = "switched"
 REDRIVEN: Final = "redriven"
+ADOPTED: Final = "adopted"
 TASK: Final = "task"
 EGRESS: Final = "egress"
 OUTCOME: Final = "outcome"
@@ -43,13 +44,16 @@ KINDS: Final[dict[str, str]] = {
     RESUMED: "somebody wants the run to go on",
     SWITCHED: "who is stopped has changed: what mesh.control says, told to every partition under the run id `*`",
     REDRIVEN: "somebody sends a dead letter of the run again; the value is the input for its agent",
+    ADOPTED: "from here on this partition opens runs under the topology of `ce_meshtopology`; under the run id `*`",
     TASK: "one attempt of a task, for an agent",
     EGRESS: "an event that leaves the mesh",
     OUTCOME: "how a run ended, or why a request opened none",
 }
 """Every value of `ce_meshkind`, with its meaning."""
 
-INBOX_KINDS: Final = frozenset({REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED, PAUSED, RESUMED, SWITCHED, REDRIVEN})
+INBOX_KINDS: Final = frozenset(
+    {REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED, PAUSED, RESUMED, SWITCHED, REDRIVEN, ADOPTED}
+)
 """What may happen to a run; anything else on the inbox is refused as `unknown_kind`."""
 
 JSON: Final = "application/json"
@@ -118,6 +122,8 @@ class Event:
     fault: Fault | None = None
     origin: str = ""
     """Coordinates of the record this one answers or was read from: `topic:partition:offset`."""
+    topology: str = ""
+    """Digest of the topology by which a request was admitted, or which a partition adopts."""
 
     def parts(self) -> Sequence[Part]:
         """The events in the value. Raises ValueError when a batch is not one."""

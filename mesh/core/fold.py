@@ -6,7 +6,10 @@
 Finished runs are remembered for `ENDED_OFFSETS_MAX` offsets, so that a late duplicate cannot start one again; after
 that an event for them is one for an unknown run. Everything here follows from the records alone.
 
-A run is decided under the topology it was opened under, by its digest; new runs under the current one.
+A run is decided under the topology it was opened under, by its digest. That is the one which the partition adopted
+last (an `adopted` record), so it follows from the records, too, whatever topology the process has that folds them. A
+request of a type that this topology does not declare opens its run under the topology that admitted it, which the
+request names: while two versions of topics.yaml are at work, each partition takes the requests of both.
 """
 
 import re
@@ -19,9 +22,10 @@ from mesh.core.codec import Unreadable, read
 from mesh.core.control import ALL, NOTHING, Control, control_of, replaced_by
 from mesh.core.dead import dead_record
 from mesh.core.decide import decide, late
-from mesh.core.effect import Effect, Finish, Note, PublishTask, Turn
-from mesh.core.event import ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
+from mesh.core.effect import Adopt, Effect, Finish, Note, PublishTask, Turn
+from mesh.core.event import ADOPTED, ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
 from mesh.core.ingress import misfit
+from mesh.core.kept import TopologyMissing
 from mesh.core.partition import home_of, partition_of
 from mesh.core.record import Record
 from mesh.core.rows import read_ended, read_run
@@ -29,7 +33,7 @@ from mesh.core.run import Ended, Run
 from mesh.core.table import Table, number
 from mesh.core.topology import Topology
 
-__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "dead_record", "finished"]
+__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "TopologyMissing", "dead_record", "finished"]
 
 RULES: Final = 2
 """Version of what a fold answers. Raise it with every change of `decide` that gives another state or other effects for
@@ -62,6 +66,10 @@ class Partition:
         """`topology` is that of new runs; `pinned` those of older ones, by digest."""
         self.topology = topology
         self.topologies = {**(pinned or {}), topology.digest: topology}
+        self.unknown: set[str] = set()
+        """Digests of topologies that were looked for in vain, for the record that is folded next."""
+        self.kept_ms: dict[str, int] = {}
+        """Digest → when that topology was kept; 0 where this does not say. What was admitted before does not count."""
         self.number = number
         self.partitions = partitions
         self.offset = 0
@@ -99,15 +107,18 @@ class Partition:
 
     def apply(self, event: Event, offset: int) -> list[Effect]:
         """Fold one event that was read at `offset`."""
-        if event.kind == SWITCHED:
-            return self._switched(event)
+        if event.run_id == ALL:
+            return self._switched(event) if event.kind == SWITCHED else self._adopted(event, offset)
         run, ended = self.runs.warm.get(event.run_id) or self.runs.get(event.run_id), None
         if run is None and (ended := self.ended.get(event.run_id)) is not None:
             if ended.run is None or event.kind != REDRIVEN:
                 return [late(event, ended.ending, ended.requests)]
             run = ended.run
         topology = self.topology
-        if run is not None and run.topology != topology.digest:
+        if run is None:
+            if event.topology and event.type not in topology.ingress and event.kind == REQUESTED:
+                topology = self._admitting(event, offset)
+        elif run.topology != topology.digest:
             topology = self.topologies[run.topology]
         turned: Turn | None = None
         if topology.breaking:
@@ -150,6 +161,30 @@ class Partition:
         self.breakers = told(self.breakers, control, self.topology, event.at_ms)
         return []
 
+    def _adopted(self, event: Event, offset: int) -> list[Effect]:
+        """Open runs under another topology from here on."""
+        before, topology = self.topology.digest, self._named(event, offset, needed=True)
+        if topology is None:
+            text = f"topology {event.topology[:64]!r}, which the partition is told to adopt, was not kept"
+            return [Note("other_topology", text, security=True)]
+        self.adopt(topology)
+        return [Adopt(self.number, offset, topology.digest, before)]
+
+    def _admitting(self, event: Event, offset: int) -> Topology:
+        """The topology for a request of a type that the current one does not declare: the one that admitted it."""
+        topology = self._named(event, offset, needed=False)
+        return self.topology if topology is None or event.type not in topology.ingress else topology
+
+    def _named(self, event: Event, offset: int, *, needed: bool) -> Topology | None:
+        """The topology that an event names; None if it was not kept by then, or cannot be read."""
+        digest = event.topology
+        topology = self.topologies.get(digest)
+        if topology is None and digest not in self.unknown:
+            self.offset = offset  # the record is not folded
+            raise TopologyMissing(digest, needed=needed)
+        self.unknown.discard(digest)
+        return None if event.at_ms < self.kept_ms.get(digest, 0) else topology
+
     def _remember(self, run: Run, offset: int) -> None:
         kept = run if run.refused or run.trouble.dead else None
         self.ended.warm[run.id] = Ended(run.ending, run.requests, offset, kept)
@@ -169,8 +204,8 @@ class Partition:
     def _misplaced(self, event: Event, record: Record) -> Unreadable | None:
         """Why a record that is an event does not belong where it lies."""
         run_id = event.run_id
-        if event.kind == SWITCHED:
-            return _misplaced_switch(event, record)
+        if event.kind in (SWITCHED, ADOPTED):
+            return _misplaced_for_all(event, record)
         if event.kind not in INBOX_KINDS:
             known = ", ".join(sorted(INBOX_KINDS))
             return Unreadable("unknown_kind", f"ce_meshkind is {event.kind!r}; expected one of {known}")
@@ -195,9 +230,12 @@ class Partition:
         return None
 
 
-def _misplaced_switch(event: Event, record: Record) -> Unreadable | None:
+def _misplaced_for_all(event: Event, record: Record) -> Unreadable | None:
     if record.key != ALL.encode() or event.run_id != ALL:
-        return Unreadable("key_mismatch", f"what is switched concerns all runs: key and run id must be {ALL!r}")
+        text = f"a record of kind {event.kind!r} concerns all runs: key and run id must be {ALL!r}"
+        return Unreadable("key_mismatch", text)
+    if event.kind == ADOPTED:
+        return None if event.topology else Unreadable("missing_header", "header 'ce_meshtopology' is missing")
     control = control_of(event)
     return control if isinstance(control, Unreadable) else None
 

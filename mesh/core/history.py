@@ -5,8 +5,9 @@
     history.tasks, history.ending, history.refusals, …
 
 The same fold of `decide` that the orchestrator lives on, watched from outside: the records of mesh.inbox say what
-happened, the effects that `decide` answers say what followed. Times are those of the log. Where the topology has
-changed since, the fold may differ from what was decided then: the outcome on the log stands, and `differs` tells.
+happened, the effects that `decide` answers say what followed. Times are those of the log. `kept` says under which
+topology the run was opened. Where it cannot, and the topology has changed since, the fold may differ from what was
+decided then: the outcome on the log stands, and `differs` tells.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from mesh.core.event import (
     Fault,
 )
 from mesh.core.fold import Partition
+from mesh.core.kept import Kept, step
 from mesh.core.lineage import Refusal
 from mesh.core.record import Record
 from mesh.core.run import NO_TROUBLE, Failure, Result, Run
@@ -112,8 +114,10 @@ class TaskStory:
 class History:
     """The story so far. Give it the records of one run's partition in order; those of other runs are passed over."""
 
-    def __init__(self, topology: Topology, run_id: str, *, partition: int) -> None:
+    def __init__(self, topology: Topology, run_id: str, *, partition: int, kept: Kept | None = None) -> None:
+        """`topology`: that of the mesh now. `kept`: what mesh.topologies says."""
         self.topology = topology
+        self._kept = kept or Kept(topology.inbox)
         self.run_id = run_id
         self.request: Event | None = None
         """The event that opened the run; None until it was seen."""
@@ -141,12 +145,12 @@ class History:
 
     @property
     def folded_ending(self) -> str:
-        """How it ended by today's topology."""
+        """How it ended by the topology that it is folded under."""
         return self.run.ending if self.run else ""
 
     @property
     def differs(self) -> bool:
-        """Whether the outcome on the log is another one than today's topology would give."""
+        """Whether the outcome on the log is another one than the fold gives."""
         return self.outcome is not None and self.run is not None and self.outcome["ending"] != self.folded_ending
 
     @property
@@ -213,7 +217,9 @@ class History:
             return self._tell(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
         told = len(self.moments)
         before = self.run
-        effects = self._fold.step(record)
+        if self.run is None and event.kind == REQUESTED:
+            self._kept.lead(self._fold, record.offset)
+        effects = step(self._fold, record)
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         after = self._fold.runs.get(self.run_id) if finish is None else finish.run
         self.run = after or self.run
@@ -228,6 +234,10 @@ class History:
             if isinstance(effect, DeadLetter) and not any(effect.message in m.text for m in self.moments[told:]):
                 self._tell(event.at_ms, "refused", effect.agent, f"{effect.code}: {effect.message}")
         return self.moments[told:]
+
+    def removed(self, task: TaskStory) -> bool:
+        """Whether a task waits for an agent that the topology of the mesh declares no more."""
+        return task.state in (WORKING, WAITING) and task.agent not in self.topology.agents
 
     def ended(self, outcome: Event, body: dict[str, Any]) -> Sequence[Moment]:
         """Hand over the run's record on mesh.outcomes with its parsed body: from now on it says how the run ended.
@@ -347,7 +357,9 @@ class History:
         task.state = WORKING
         task.ended_ms = None
         task.attempts.append(Attempt(sent.attempt, cause.at_ms))
-        heard = " + ".join(self.topology.agents[sent.agent].on) if sent.type == JOIN_TYPE else sent.type
+        heard = sent.type
+        if sent.type == JOIN_TYPE and self.run is not None:
+            heard = " + ".join(self._fold.topologies[self.run.topology].agents[sent.agent].on)
         text = heard if sent.attempt == 1 else f"{heard}, attempt {sent.attempt}"
         self._tell(cause.at_ms, "dispatched", sent.agent, text, sent.task_id)
 

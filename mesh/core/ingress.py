@@ -136,6 +136,7 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
         traceparent=request.traceparent if traced else "",
         tracestate=request.tracestate if traced and _TRACESTATE.fullmatch(request.tracestate) else "",
         origin=request.origin,
+        topology=topology.digest,
     )
 
 

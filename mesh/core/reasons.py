@@ -83,6 +83,11 @@ REASONS: Final[dict[str, Reason]] = {
         _REQUEST,
         "leave `ce_correlationid` out, or say `join: true` for the topic",
     ),
+    "other_topology": Reason(
+        "another version of topics.yaml admitted the type than the one that decides the run, which does not declare it",
+        (*_HOP, COUNTED),
+        "start that version, then send the dead letter again with `--as-new`",
+    ),
     "unknown_kind": Reason(
         "`ce_meshkind` is none that this topic takes", (DEAD, COUNTED), "write to ingress topics, not to the mesh's own"
     ),

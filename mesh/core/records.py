@@ -10,10 +10,11 @@ from typing import Any, Final
 import orjson
 
 from mesh.core.codec import STACK_BYTES_MAX, write
-from mesh.core.control import BREAKER, Switch, control_record
+from mesh.core.control import ALL, BREAKER, Switch, control_record
 from mesh.core.dead import forgiven
-from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
-from mesh.core.event import DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive, rfc3339
+from mesh.core.effect import Adopt, DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
+from mesh.core.event import ADOPTED, DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive, rfc3339
+from mesh.core.kept import era_record
 from mesh.core.record import RECORD_BYTES_MIN, NewRecord, Unread, over_limit, record_bytes
 from mesh.core.run import Result, Run
 from mesh.core.topology import Topology
@@ -82,7 +83,7 @@ def too_large(event: Event, topology: Topology, bytes_max: int) -> str:
     return over_limit(size, bytes_max) if size > bytes_max else ""
 
 
-def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish | Turn, topology: Topology) -> NewRecord:
+def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish | Turn | Adopt, topology: Topology) -> NewRecord:
     """The record that performs an effect."""
     match effect:
         case PublishTask():
@@ -94,11 +95,28 @@ def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish | Turn, t
             return _outcome(effect, topology)
         case DeadLetter():
             return dead_letter(effect, topology)
+        case Adopt():
+            return era_record(effect, topology)
         case Turn():
             id = derive(effect.run_id, effect.cause_id, BREAKER, effect.agent, effect.state)
             by = f"run {effect.run_id}"
             switch = Switch(BREAKER, effect.agent, effect.state, by, effect.why, effect.at_ms)
             return control_record(switch, topology, event_id=id)
+
+
+def adopted_record(digest: str, partition: int, at_ms: int, topology: Topology) -> NewRecord:
+    """The record by which a partition of the inbox opens runs under the topology of this digest from there on."""
+    event = Event(
+        derive("adopted", partition, digest),
+        f"/mesh/{topology.name}",
+        "mesh.topology.adopted",
+        ADOPTED,
+        ALL,
+        b"{}",
+        at_ms,
+        topology=digest,
+    )
+    return NewRecord(topology.inbox, ALL.encode(), event.data, write(event), partition)
 
 
 def due_record(timer: Schedule, at_ms: int, topology: Topology) -> NewRecord:

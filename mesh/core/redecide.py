@@ -7,11 +7,13 @@ from typing import Final
 
 from mesh.core.audit import Audit
 from mesh.core.codec import Unreadable, read
+from mesh.core.control import ALL
 from mesh.core.decide import decide
 from mesh.core.effect import DeadLetter, Effect, Finish, PublishEvent, PublishTask
-from mesh.core.event import FAILED, REQUESTED, SUCCEEDED, SWITCHED, Event, derive
+from mesh.core.event import ADOPTED, FAILED, REQUESTED, SUCCEEDED, Event, derive
 from mesh.core.findings import Report, Violation
-from mesh.core.fold import Partition
+from mesh.core.fold import Partition, TopologyMissing
+from mesh.core.kept import Kept
 from mesh.core.ledger import Ledger
 from mesh.core.likeness import difference
 from mesh.core.partition import partition_of
@@ -42,6 +44,10 @@ class Box:
     """Open run → what it published last, on each partition."""
     caught_up: bool = False
     next: int = 0
+    told: bool = False
+    """An `adopted` record was seen: from there on the inbox says under which topology runs are opened."""
+    guessed: bool = False
+    """A topology was chosen by what followed from a request."""
 
 
 class Redecided:
@@ -57,15 +63,15 @@ class Redecided:
         states: Callable[[int], Partition] | None = None,
         heads: Mapping[TopicPartition, int] | None = None,
         committed: Mapping[TopicPartition, int] | None = None,
-        older: Sequence[tuple[int, Topology]] = (),
+        kept: Kept | None = None,
         ends: Mapping[TopicPartition, int] | None = None,
         checkpoints: Mapping[int, Partition] | None = None,
     ) -> None:
         self.boxes: dict[int, Box] = {}
         self._topology = topology
-        self._known = [*older, (NEVER_MS, topology)]
-        self._digests = {known.digest: known for _, known in self._known}
-        """Topologies under which runs were opened, each with the time up to which it was the one in use, about."""
+        self._kept = kept or Kept(topology.inbox)
+        self._digests = {**self._kept.topologies, topology.digest: topology}
+        """Topologies under which runs may have been opened, in the order in which they were kept."""
         self._published = published
         self._ledger = ledger
         self._report = report
@@ -93,10 +99,11 @@ class Redecided:
             self._compare(box.state.step(record), box, record)
             return
         before = box.state.runs.get(event.run_id)
-        known = before is not None or event.run_id in box.state.ended or event.kind == SWITCHED
-        if not known and event.kind == REQUESTED and len(self._known) > 1:
+        known = before is not None or event.run_id in box.state.ended or event.run_id == ALL
+        box.told = box.told or event.kind == ADOPTED
+        if not known and not box.told and event.kind == REQUESTED and len(self._digests) > 1:
             self._choose_topology(event, box)
-        effects = box.state.step(record)
+        effects = self._step(record, box)
         if not known and box.warm_ms >= 0 and (event.kind != REQUESTED or record.timestamp <= box.warm_ms):
             box.unseen.add(event.run_id)
         self._hear(event)
@@ -106,9 +113,22 @@ class Redecided:
                 self._report.add(violation)
         self._compare(effects, box, record)
 
+    def _step(self, record: Record, box: Box) -> list[Effect]:
+        try:
+            return box.state.step(record)
+        except TopologyMissing as missing:
+            box.state.unknown.add(missing.digest)
+            if missing.needed and (why := self._kept.unreadable.get(missing.digest)) is not None:
+                what = f"topology {missing.digest}, which the partition adopts here, cannot be read by this version"
+                self._report.add(Violation("I6", coordinates(record), what, "a topology that is read", why))
+            return box.state.step(record)
+
     def _fresh(self, number: int) -> Partition:
-        first, partitions = self._known[0][1], self._topology.inbox_partitions
-        return Partition(first, number=number, partitions=partitions, pinned=self._digests)
+        head = self._heads.get(TopicPartition(self._topology.inbox, number), 0)
+        topology, partitions = self._kept.under(number, head) or self._topology, self._topology.inbox_partitions
+        state = Partition(topology, number=number, partitions=partitions, pinned=self._digests)
+        state.kept_ms = self._kept.since_ms
+        return state
 
     def _open(self, record: Record) -> Box:
         head = self._heads.get(TopicPartition(record.topic, record.partition), 0)
@@ -121,14 +141,15 @@ class Redecided:
         return box
 
     def _choose_topology(self, event: Event, box: Box) -> None:
-        """The log does not say under which topology a run was opened. It is one under which what followed was
-        published: the one in use before if it will do, else the one that was in use about then, else any."""
-        at_ms = event.at_ms
-        about = next(topology for until_ms, topology in self._known if at_ms <= until_ms)
-        for digest in dict.fromkeys((box.state.topology.digest, about.digest, *self._digests)):
+        """Before the first `adopted` record, the log does not say under which topology a run was opened, unless it was
+        the first. It is one under which what followed was published: the one in use before if it will do, else the
+        one that was kept last by then, else any."""
+        about = [digest for digest, since_ms in self._kept.since_ms.items() if since_ms <= event.at_ms]
+        for digest in dict.fromkeys((box.state.topology.digest, *about[-1:], *self._digests)):
             candidate = self._digests[digest]
             _, effects = decide(None, event, candidate, box.state.breakers)
             if all(self._was_published(effect) for effect in effects):
+                box.guessed = box.guessed or candidate is not box.state.topology
                 box.state.adopt(candidate)
                 return
 
@@ -230,7 +251,7 @@ class Redecided:
         if checkpoint is None or place < checkpoint.offset:
             return
         del self._checkpoints[number]
-        if box.warm_ms >= 0 or len(self._known) > 1:
+        if box.warm_ms >= 0 or box.guessed:
             why = "which another topology may have decided" if box.warm_ms < 0 else "older than the inbox"
             self._report.unchecked[f"checkpoints, {why}"] += 1
             return

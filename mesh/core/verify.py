@@ -15,9 +15,9 @@ The steps in this order, since the log is read once; within a step partitions in
 published topics, then those of the inbox, and no further than these: what was decided at or beyond the committed
 offset need not be published yet, and is counted as `unchecked`.
 
-    topology    under which runs were decided; `older`: those before it (mesh.topologies), oldest first, each with the
-                time until which it was in use, about. The log does not say which run was opened under which of them:
-                the one is taken under which its first effects are those that were published
+    topology    of the mesh as it is now; `kept`: what mesh.topologies says. An `adopted` record of the inbox says under
+                which of them runs are opened from there on. Before the first of these, the one is taken under which the
+                first effects of a run are those that were published
     states      makes the fold of a partition number, for one that was restored from a checkpoint
     heads       first offset held, of every partition of every topic; default: all are whole. Where retention removed
                 the head of an inbox partition, runs that began before it cannot be decided again: they are counted in
@@ -38,6 +38,7 @@ from mesh.core.event import EGRESS, OUTCOME, REQUESTED, TASK, Event, derive
 from mesh.core.findings import INVARIANTS, Asked, Report, Violation
 from mesh.core.fold import Partition
 from mesh.core.ingress import REJECTED_TYPE
+from mesh.core.kept import Kept
 from mesh.core.ledger import Ledger
 from mesh.core.published import ANSWERED, MATCHED, Published, Sent, digest_of, mark
 from mesh.core.reasons import DEAD, REASONS
@@ -59,12 +60,13 @@ class Verifier:
         heads: Mapping[TopicPartition, int] | None = None,
         committed: Mapping[TopicPartition, int] | None = None,
         quiescent: bool = False,
-        older: Sequence[tuple[int, Topology]] = (),
+        kept: Kept | None = None,
         ends: Mapping[TopicPartition, int] | None = None,
         checkpoints: Mapping[int, Partition] | None = None,
     ) -> None:
         self._topology = topology
-        self._depth_max = max(known.limits.depth_max for known in (topology, *(one for _, one in older)))
+        known = () if kept is None else kept.topologies.values()
+        self._depth_max = max(one.limits.depth_max for one in (topology, *known))
         self._committed = committed or {}
         self._quiescent = quiescent
         self._published = Published()
@@ -78,7 +80,7 @@ class Verifier:
             states=states,
             heads=heads,
             committed=committed,
-            older=older,
+            kept=kept,
             ends=ends,
             checkpoints=checkpoints,
         )
@@ -282,20 +284,28 @@ def check(
     committed: Mapping[TopicPartition, int] | None = None,
     checkpoints: Mapping[int, Partition] | None = None,
     quiescent: bool = True,
+    kept: Kept | None = None,
 ) -> Report:
     """Check records held in memory: topic → its records, each partition in offset order. By default all is at rest."""
     verifier = Verifier(
-        topology, states=states, heads=heads, committed=committed, quiescent=quiescent, checkpoints=checkpoints
+        topology,
+        states=states,
+        heads=heads,
+        committed=committed,
+        quiescent=quiescent,
+        checkpoints=checkpoints,
+        kept=kept,
     )
+    known = (topology,) if kept is None else (topology, *kept.topologies.values())
     for entry in ledger:
         verifier.asked(entry)
-    for topic in published_topics(topology):
+    for topic in published_topics(*known):
         for record in records.get(topic, ()):
             verifier.sent(record)
     for topic in sorted({origin.rsplit(":", 2)[0] for origin in verifier.origins}):
         for record in records.get(topic, ()):
             verifier.original(record)
-    for topic in [rule.name for rule in topology.topics.values() if rule.ingress]:
+    for topic in sorted({rule.name for one in known for rule in one.topics.values() if rule.ingress}):
         for record in records.get(topic, ()):
             verifier.came(record)
     for record in records.get(topology.inbox, ()):

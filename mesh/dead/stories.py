@@ -6,13 +6,16 @@ from typing import Final
 from mesh.core.codec import Unreadable, read
 from mesh.core.event import REDRIVEN, REQUESTED, Event
 from mesh.core.history import History, Moment
+from mesh.core.kept import Kept
 from mesh.core.partition import partition_of
 from mesh.core.record import Record, coordinates
 from mesh.core.redrive import TASK
 from mesh.core.redrive_ledger import Entry
 from mesh.core.topology import Topology
 from mesh.dead.reading import between
+from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Bounds, Log
+from mesh.wire.topologies import read_kept
 
 NOTHING: Final = "nothing_to_redrive"
 """Code of the note that `intervene` leaves."""
@@ -30,7 +33,7 @@ async def requests_of(log: Log, topology: Topology, run_ids: Collection[str]) ->
 
 async def histories_of(log: Log, topology: Topology, run_ids: Collection[str]) -> dict[str, History]:
     """The stories of these runs, as far as the inbox still has them; one pass over it for all."""
-    found = _untold(topology, run_ids)
+    found = _untold(topology, run_ids, await read_kept(log, topology, SystemClock()))
     async for record in _records(log, topology, run_ids):
         found[_run_id(record)].take(record)
     return found
@@ -56,7 +59,8 @@ async def in_vain(log: Log, topology: Topology, entries: Sequence[Entry]) -> lis
     """
     places = {entry.place: entry.key for entry in entries if entry.way == TASK and entry.place}
     run_ids = {entry.run_id for entry in entries if entry.place in places}
-    histories, before = _untold(topology, run_ids), set[str]()
+    kept = await read_kept(log, topology, SystemClock())
+    histories, before = _untold(topology, run_ids, kept), set[str]()
     found: list[str] = []
     async for record in _records(log, topology, run_ids):
         moments = histories[_run_id(record)].take(record)
@@ -74,9 +78,9 @@ def _says_nothing(moment: Moment) -> bool:
     return moment.kind == "noted" and moment.text.startswith(NOTHING)
 
 
-def _untold(topology: Topology, run_ids: Collection[str]) -> dict[str, History]:
-    partitions = topology.inbox_partitions
-    return {id: History(topology, id, partition=partition_of(id.encode(), partitions)) for id in run_ids}
+def _untold(topology: Topology, run_ids: Collection[str], kept: Kept) -> dict[str, History]:
+    homes = {id: partition_of(id.encode(), topology.inbox_partitions) for id in run_ids}
+    return {id: History(topology, id, partition=home, kept=kept) for id, home in homes.items()}
 
 
 def _run_id(record: Record) -> str:

@@ -2,11 +2,12 @@
 
 The id of a request follows from what was sent, so a record read twice makes the same request twice and is one run.
 What opens no run goes to mesh.dead untouched; whoever may wait for it under a known run id hears why on mesh.outcomes.
+A type that only a newer topology declares, one that another process has kept, is admitted under that topology.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import orjson
 
@@ -19,7 +20,8 @@ from mesh.core.records import dead_letter, inbox_record
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.loop import Loop
-from mesh.wire.ports import Commit, Log
+from mesh.wire.ports import Clock, Commit, Log
+from mesh.wire.topologies import Topologies
 
 _log = diagnostics("intake")
 
@@ -28,9 +30,10 @@ class Intake:
     """Run one with `await Intake(...).run(stop)`. Without ingress topics it waits for `stop`."""
 
     def __init__(
-        self, log: Log, topology: Topology, *, records_max: int = 500, session_timeout_ms: int = 10_000
+        self, log: Log, topology: Topology, clock: Clock, *, records_max: int = 500, session_timeout_ms: int = 10_000
     ) -> None:
         self._topology = topology
+        self._topologies = Topologies(log, topology, clock)
         self._topics = [rule.name for rule in topology.topics.values() if rule.ingress]
         self.rejected: Counter[str] = Counter()
         """Refused requests by reason code since the start of this process."""
@@ -57,24 +60,38 @@ class Intake:
         """Stage: there is no state."""
         return None
 
-    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+    async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         """Stage: requests for the inbox, or dead letters."""
         out: list[NewRecord] = []
+        newer: list[Topology] | None = None
         for record in records:
             request = admit(record, self._topology)
-            if isinstance(request, Rejected):
-                self.rejected[request.code] += 1
-                _log.info("a request was rejected", code=request.code, topic=record.topic, offset=record.offset)
-                out.append(dead_letter(dead_record(record, request.code, request.message), self._topology))
-                if request.run_id:
-                    out.append(rejection(request, self._topology))
-            else:
-                request.at_ms = record.timestamp
-                out.append(inbox_record(request, self._topology))
+            if isinstance(request, Rejected) and request.code == "unknown_type":
+                newer = await self._topologies.newer() if newer is None else newer
+                request = next((one for one in _admitted(record, newer)), request)
+            out += self.answer(record, request)
         return out
+
+    def answer(self, record: Record, request: Event | Rejected) -> Sequence[NewRecord]:
+        """What follows from a record of an ingress topic that the gate has looked at."""
+        if isinstance(request, Event):
+            request.at_ms = record.timestamp
+            return [inbox_record(request, self._topology)]
+        self.rejected[request.code] += 1
+        _log.info("a request was rejected", code=request.code, topic=record.topic, offset=record.offset)
+        letter = dead_letter(dead_record(record, request.code, request.message), self._topology)
+        return [letter, rejection(request, self._topology)] if request.run_id else [letter]
 
     def drop(self, partition: TopicPartition) -> None:
         """Stage: nothing to forget."""
+
+
+def _admitted(record: Record, topologies: Sequence[Topology]) -> Iterator[Event]:
+    """The request as each of these topologies admits it, if it does: processes of a newer version are at work, too."""
+    for topology in topologies:
+        request = admit(record, topology)
+        if isinstance(request, Event):
+            yield request
 
 
 def rejection(rejected: Rejected, topology: Topology) -> NewRecord:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from mesh.core.effect import Note, Schedule
 from mesh.core.errors import TopicsInvalid
 from mesh.core.event import DUE
-from mesh.core.fold import Partition
+from mesh.core.fold import Partition, TopologyMissing
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import due_record, record_of
 from mesh.core.rows import waiting
@@ -102,13 +102,19 @@ class Orchestrator:
         )
         return start
 
-    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+    async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         """Stage: fold and answer the records that perform the effects."""
         topology, state, now_ms = self._topology, self._states[partition], self._clock.now_ms()
-        fold, control = state.step, state.control
+        control, before = state.control, state.topology
         out: list[NewRecord] = []
+        fold = state.step
         for record in records:
-            for effect in fold(record):
+            try:
+                effects = fold(record)
+            except TopologyMissing as missing:
+                await self._keeper.teach(state, missing)
+                effects = fold(record)
+            for effect in effects:
                 if isinstance(effect, Schedule):
                     self._schedule(partition, record, effect, now_ms)
                 elif isinstance(effect, Note):
@@ -117,6 +123,8 @@ class Orchestrator:
                     out.append(record_of(effect, topology))
         if state.control is not control:
             self._relay.folded(partition, state.control)
+        if state.topology is not before and state.topology.digest != topology.digest:
+            await self._keeper.adopt(partition)  # a former owner was late
         self._keeper.folded(partition)
         return out
 

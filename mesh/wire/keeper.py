@@ -4,7 +4,8 @@ A partition is live again after load + fold of the tail, so a new piece of the c
 folding the tail costs more than loading the state. It holds what was touched since the piece before (`core.chain`), is
 written in slices beside the work, and is named by the next commit whose offset has reached it: state and acknowledged
 effects then agree. On a graceful stop one is written of the last record, so that the next owner folds nothing and
-another version of the rules, or of topics.yaml, finds a boundary.
+another version of the rules finds a boundary. Under which topology a partition opens runs is said in the inbox: an
+owner that has another one than the partition is at appends an `adopted` record.
 """
 
 import asyncio
@@ -16,11 +17,13 @@ from typing import Any, Final, NamedTuple
 from mesh.core.chain import Piece, extended
 from mesh.core.checkpoint import CheckpointNewer, CheckpointUnreadable, Note, Place, Snapshot, note_of
 from mesh.core.errors import LogUnavailable, NotRestorable
-from mesh.core.fold import RULES, Partition
+from mesh.core.fold import RULES, Partition, TopologyMissing
 from mesh.core.record import TopicPartition
+from mesh.core.records import adopted_record
 from mesh.core.topology import Topology
 from mesh.wire.checkpoints import Checkpoints
 from mesh.wire.diagnostics import diagnostics
+from mesh.wire.loop import append_all
 from mesh.wire.ports import Clock, Commit, Log
 from mesh.wire.span import read_span
 from mesh.wire.topologies import Topologies
@@ -129,8 +132,10 @@ class Keeper:
         start = (await self._log.bounds(partition.topic))[partition.partition].start
         if commit is None or (not commit.metadata and commit.offset <= start):
             # Nobody committed here yet, or somebody sent the group back to the beginning: all is decided (again).
-            state = self._fresh(partition, self._topology, start)
-            self._kept[partition] = _Kept(state, Note(self._topology.digest, start), {})
+            state = self._fresh(partition, self._topologies.first(), start)
+            self._kept[partition] = _Kept(state, Note(state.topology.digest, start), {})
+            if state.topology.digest != self._topology.digest:
+                await self.adopt(partition)
             return state, start
         pieces: dict[Place, Piece] = {}
         try:
@@ -148,15 +153,29 @@ class Keeper:
         if commit.offset < start:
             _log.error("records were removed before they were read", partition=partition.partition, lost_until=start)
         state.offset = place = max(commit.offset, start)
-        boundary = note is None or note.topology != self._topology.digest or note.rules != RULES
-        state.adopt(self._topology)
+        state.topologies.setdefault(self._topology.digest, self._topology)
+        boundary = note is None or note.rules != RULES
         self._kept[partition] = kept = _Kept(state, note or Note(self._topology.digest, place), pieces)
         if not boundary:
             kept.stored = commit
         else:
             # What follows is decided otherwise than the tail was: nobody may fold both together.
             await self._write(partition, kept)
+        if boundary or state.topology.digest != self._topology.digest:
+            await self.adopt(partition)
         return state, place
+
+    async def adopt(self, partition: TopicPartition) -> None:
+        """Let the partition open runs under the topology of this process, from the end of the inbox on.
+
+        Raises LogUnavailable.
+        """
+        record = adopted_record(self._topology.digest, partition.partition, self._clock.now_ms(), self._topology)
+        await append_all(self._log, [record], self._topology)
+
+    async def teach(self, state: Partition, missing: TopologyMissing) -> None:
+        """As `Topologies.teach`."""
+        await self._topologies.teach(state, missing)
 
     async def _exact(
         self, partition: TopicPartition, note: Note, place: int, start: int, pieces: dict[Place, Piece]
@@ -177,17 +196,16 @@ class Keeper:
                 remedy="Start the version that ran last and stop it with SIGTERM: it writes a checkpoint as it goes",
             )
         number = partition.partition
+        topology = (await self._topologies.find([note.topology]))[note.topology]
         if not note.checkpoint:
-            state = self._fresh(partition, self._topology, note.offset)
+            state = self._fresh(partition, topology, note.offset)
         else:
             loading = await self._checkpoints.read(number, note.checkpoint)
             pinned = await self._topologies.find(loading.digests)
-            state = loading.partition(self._topology, pinned)
+            state = loading.partition(topology, pinned)
             state.touched = {}
             found = zip(note.checkpoint, loading.pieces, strict=True)
             pieces.update((place, Piece(place, rows, ids)) for place, (rows, ids) in found)
-        if tail and note.topology != self._topology.digest:
-            state.adopt((await self._topologies.find([note.topology]))[note.topology])
         await self._fold(partition, state, note.offset, place)
         return state
 
@@ -201,12 +219,12 @@ class Keeper:
                 remedy=f"Commit offset {start} for the group without metadata: what is left is then decided anew",
             )
         _log.warning(
-            "no checkpoint to begin from: the whole inbox is folded under today's topology",
+            "no checkpoint to begin from: the whole inbox is folded",
             partition=partition.partition,
             records=place,
             reason=why,
         )
-        state = self._fresh(partition, self._topology, start)
+        state = self._fresh(partition, self._topologies.first(), start)
         await self._fold(partition, state, start, place)
         return state
 
@@ -220,7 +238,11 @@ class Keeper:
         async with aclosing(read_span(self._log, self._clock, partition, start, end)) as span:
             async for records in span:
                 for record in records:
-                    state.step(record)
+                    try:
+                        state.step(record)
+                    except TopologyMissing as missing:
+                        await self.teach(state, missing)
+                        state.step(record)
 
     # --------------------------------------------------------------------------------------------------------- naming
 

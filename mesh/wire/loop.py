@@ -36,8 +36,8 @@ class Stage(Protocol):
         for the default. May be cancelled at any await; nothing of the partition is delivered before."""
         ...
 
-    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
-        """Fold records, answer what to append. Synchronous and without I/O."""
+    async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        """Fold records, answer what to append. Without I/O but for a topology that is not known yet."""
         ...
 
     def drop(self, partition: TopicPartition) -> None:
@@ -150,7 +150,7 @@ class Loop:
                 return
             out: list[NewRecord] = []
             for tp, records in mine.items():
-                out.extend(self._stage.step(tp, records))
+                out.extend(await self._stage.step(tp, records))
             await self._appended(APPENDS_MAX - 1)
             places = {tp: (tokens[tp], records[-1].offset + 1) for tp, records in mine.items()}
             before = self._appending[-1] if self._appending else None

@@ -1,17 +1,22 @@
-"""mesh.topologies: every topology under which runs were opened, by digest. One partition, compacted, never emptied.
+"""mesh.topologies: every topology under which runs were opened, by digest, and where partitions of the inbox adopted
+which of them. One partition, compacted, never emptied.
 
 Its first record says to which mesh the topics of this prefix belong. A process of another mesh refuses to start.
 """
 
 from collections.abc import Collection
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
+from mesh.core.checkpoint import CheckpointUnreadable, note_of
 from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
+from mesh.core.event import ADOPTED
+from mesh.core.fold import Partition, TopologyMissing
 from mesh.core.kept import Kept
 from mesh.core.pin import pinned_bytes
-from mesh.core.record import NewRecord, TopicPartition
+from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.topology import Topology
+from mesh.wire.clock import SystemClock
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import Appended, Clock, Log
 from mesh.wire.span import read_span
@@ -29,7 +34,7 @@ class Topologies:
         self._clock = clock
         self._topic = current.topologies
         self._current = current
-        self._kept = Kept()
+        self._kept = Kept(current.inbox)
         self._read = 0
         """Offset up to which the topic was read."""
 
@@ -64,6 +69,31 @@ class Topologies:
                 remedy="Start once with the topics.yaml that has this digest (`mesh check` prints it)",
             )
         return {digest: known[digest] for digest in sorted(digests)}
+
+    def first(self) -> Topology:
+        """The one that was kept first: partitions begin with it. Call `keep` before."""
+        return next(iter(self._kept.topologies.values()))
+
+    async def teach(self, state: Partition, missing: TopologyMissing) -> None:
+        """Let a partition know the topology that it misses, or that there is none to be had.
+
+        Raises NotRestorable if all that follows depends on one that this version cannot read, LogUnavailable.
+        """
+        await self._follow()
+        if missing.digest in self._kept.topologies:
+            state.topologies[missing.digest] = self._kept.topologies[missing.digest]
+            state.kept_ms[missing.digest] = self._kept.since_ms[missing.digest]
+        elif missing.needed and missing.digest in self._kept.unreadable:
+            await self.find([missing.digest])
+        else:
+            state.unknown.add(missing.digest)
+
+    async def newer(self) -> list[Topology]:
+        """Topologies that were kept later than the current one, the latest first. Raises LogUnavailable."""
+        await self._follow()
+        known = list(self._kept.topologies.values())
+        digests = list(self._kept.topologies)
+        return known[: digests.index(self._current.digest) : -1] if self._current.digest in digests else []
 
     async def _follow(self) -> None:
         """Read what was added since the last time."""
@@ -102,8 +132,56 @@ async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
         )
 
 
+class Known:
+    """What mesh.topologies says, for who reads runs. `kept` is empty until it is read."""
+
+    def __init__(self, log: Log, topology: Topology, clock: Clock | None = None) -> None:
+        self._log = log
+        self._topology = topology
+        self._clock = clock or SystemClock()
+        self._read: int | None = None
+        """Offset up to which the topic was read; None: not at all."""
+        self.kept = Kept(topology.inbox)
+
+    async def once(self) -> None:
+        """Read it, if it was not. Raises LogUnavailable."""
+        if self._read is None:
+            await self._follow()
+
+    async def keep_up(self, record: Record) -> None:
+        """Read on if this record of the inbox names a topology, or a place of adoption, that is not there."""
+        await self.once()
+        digest = next((value.decode() for name, value in record.headers if name == "ce_meshtopology" and value), "")
+        if not digest:
+            return
+        adopted = dict(record.headers).get("ce_meshkind") == ADOPTED.encode()
+        there = {era.offset for era in self.kept.eras.get(record.partition, ())} if adopted else ()
+        missing = digest not in (self._topology.digest, *self.kept.topologies)
+        if missing or (adopted and record.offset not in there):
+            await self._follow()
+
+    async def _follow(self) -> None:
+        topic = self._topology.topologies
+        if self._read is None and topic not in await self._log.topics():
+            self._read = 0
+            return
+        self._read = await _fold(self._log, self._clock, topic, self.kept, self._read or 0)
+        if len(self.kept.topologies) > 1:
+            group = f"{self._topology.prefix}.orchestrator"
+            for number, commit in (await self._log.committed(group, self._topology.inbox)).items():
+                with suppress(CheckpointUnreadable):  # then the first topology is taken, as by an orchestrator
+                    self.kept.current[number] = note_of(commit.metadata).topology
+
+
+async def read_kept(log: Log, topology: Topology, clock: Clock) -> Kept:
+    """What mesh.topologies says now; nothing where the topic is not there. Raises LogUnavailable."""
+    known = Known(log, topology, clock)
+    await known.once()
+    return known.kept
+
+
 async def _owner(log: Log, topic: str, clock: Clock) -> str:
-    kept = Kept()
+    kept = Kept("")
     await _fold(log, clock, topic, kept, 0)
     return kept.owner
 

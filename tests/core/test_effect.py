@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from mesh.core import effect
-from mesh.core.effect import Effect, Note, Schedule, Turn
+from mesh.core.effect import Adopt, Effect, Note, Schedule, Turn
 from tests.builders import topology
 from tests.playbook import Playbook, due, failed, requested, succeeded
 
@@ -34,4 +34,4 @@ def test_decide_makes_every_effect() -> None:
         play = Playbook(mesh)
         for move in moves:
             made |= {type(wanted) for wanted in play.let(move).effects}
-    assert made == set(get_args(Effect)) - {Turn}, "the fold turns, see test_breaker"
+    assert made == set(get_args(Effect)) - {Turn, Adopt}, "the fold turns and adopts"

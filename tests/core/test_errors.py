@@ -20,12 +20,12 @@ ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issu
 
 EXIT_CODES = {
     "MeshError": 1,
-    "ForeignLog": 2,
     "TopicsInvalid": 1,
     "Fenced": 1,
     "NotRestorable": 1,
     "InvalidInput": 2,
     "ConfigInvalid": 2,
+    "ForeignLog": 2,
     "TopologyInvalid": 2,
     "NotFound": 3,
     "Unavailable": 4,

@@ -29,6 +29,7 @@ def test_plain_json_gets_type_id_and_source_from_its_topic() -> None:
         BODY,
         subject="o-1",
         origin="orders.placed:3:17",
+        topology=TOPOLOGY.digest,
     )
 
 
@@ -88,6 +89,7 @@ def test_what_the_sdk_writes_is_taken_in_both_modes(write_sdk: Any) -> None:
         subject="o-1",
         expiry_ms=1_795_179_600_000,
         origin="orders.placed:3:17",
+        topology=TOPOLOGY.digest,
     )
 
 

@@ -21,7 +21,7 @@ def record(offset: int, key: bytes | None, value: bytes | None) -> StoredRecord:
 
 
 def test_the_first_topology_names_the_owner_and_the_order_is_that_of_the_records() -> None:
-    kept = Kept()
+    kept = Kept("mesh.inbox")
     assert kept.owner == ""
     for offset, one in enumerate((SECOND, FIRST, SECOND)):
         kept.take(record(offset, one.digest.encode(), pinned_bytes(one)))
@@ -30,7 +30,7 @@ def test_the_first_topology_names_the_owner_and_the_order_is_that_of_the_records
 
 
 def test_what_cannot_be_read_is_named_and_owns_nothing() -> None:
-    kept = Kept()
+    kept = Kept("mesh.inbox")
     kept.take(record(0, b"d", b"{}"))
     kept.take(record(1, None, None))
     assert (kept.owner, kept.topologies, sorted(kept.unreadable)) == ("", {}, ["", "d"])

@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.core.effect import Finish
-from mesh.core.event import INBOX_KINDS, SWITCHED
+from mesh.core.event import ADOPTED, INBOX_KINDS, SWITCHED
 from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES, Run
 from mesh.core.topology import Limits, Retry
 from tests.builders import AT_MS, agent, topology
@@ -154,7 +154,7 @@ def test_a_task_goes_as_its_table_says(row: tuple[str, str, str], moves: tuple[M
 
 def test_the_tables_use_every_ending_and_every_kind_of_event() -> None:
     assert {after for _, _, after in RUN_STATES} == {"open", "paused", *ENDINGS}
-    assert {said.replace(",", " ").split()[0] for _, said, _ in RUN_STATES} == INBOX_KINDS - {SWITCHED}
+    assert {said.replace(",", " ").split()[0] for _, said, _ in RUN_STATES} == INBOX_KINDS - {SWITCHED, ADOPTED}
 
 
 # ------------------------------------------------------------------------------------------------------------- endings

@@ -10,6 +10,7 @@ from mesh.core.dead import dead_record
 from mesh.core.findings import REFUSED, UNKNOWN, Asked
 from mesh.core.fold import ENDED_OFFSETS_MAX, Partition
 from mesh.core.ingress import REJECTED_TYPE
+from mesh.core.kept import Kept
 from mesh.core.partition import partition_of
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.records import dead_letter
@@ -258,7 +259,9 @@ def test_runs_opened_under_another_topology_diverge_from_todays() -> None:
 @pytest.mark.parametrize("until_ms", [AT_MS + 1_500, AT_MS - 1, AT_MS + 10**9], ids=["right", "too early", "too late"])
 def test_each_run_is_decided_under_the_topology_that_explains_it(until_ms: int) -> None:
     lived = changed()
-    verifier = Verifier(MESH, older=[(until_ms, OLD)], quiescent=True)
+    kept = Kept(INBOX.topic)
+    kept.topologies, kept.since_ms = {OLD.digest: OLD, MESH.digest: MESH}, {OLD.digest: 0, MESH.digest: until_ms}
+    verifier = Verifier(MESH, kept=kept, quiescent=True)
     for topic in published_topics(MESH, OLD):
         for record in lived.records.get(topic, ()):
             verifier.sent(record)

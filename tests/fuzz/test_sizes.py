@@ -13,6 +13,8 @@ from mesh.core.codec import Unreadable, read, write
 from mesh.core.effect import Note, Schedule
 from mesh.core.event import NO_USAGE, TASK, Fault, Part, Usage
 from mesh.core.fold import Partition
+from mesh.core.ingress import admit
+from mesh.core.kept import step
 from mesh.core.record import RECORD_BYTES_MIN, NewRecord, StoredRecord, record_bytes
 from mesh.core.records import inbox_record, record_of
 from mesh.core.refused import replacements
@@ -20,6 +22,7 @@ from mesh.core.settle import failed, succeeded
 from mesh.core.topology import Limits
 from mesh.services.intake import Intake
 from mesh.services.worker.misfit import task_in
+from mesh.wire.clock import SystemClock
 from mesh.wire.sqlite import SqliteLog
 from tests.builders import AT_MS, event, topology
 from tests.fuzz.material import fuzz, records
@@ -88,7 +91,7 @@ class Lived:
 
     def __init__(self, act: Any) -> None:
         self.state = Partition(MESH, number=0, partitions=1)
-        self.intake = Intake(SqliteLog("never-opened"), MESH)
+        self.intake = Intake(SqliteLog("never-opened"), MESH, SystemClock())
         self.act = act
         self.offsets = dict.fromkeys([*TOPICS, MESH.outcomes, MESH.dead], 0)
         self.todo: deque[StoredRecord] = deque()
@@ -120,9 +123,9 @@ class Lived:
     def answered(self, record: StoredRecord) -> list[NewRecord]:
         """What the process appends that reads this topic."""
         if record.topic == INGRESS:
-            return list(self.intake.step(None, [record]))  # type: ignore[arg-type]  # it has no state of partitions
+            return list(self.intake.answer(record, admit(record, MESH)))
         if record.topic == MESH.inbox:
-            effects = self.state.step(record)
+            effects = step(self.state, record)
             return [record_of(effect, MESH) for effect in effects if not isinstance(effect, Note | Schedule)]
         task = task_in(record, record.topic.rpartition(".")[2], MESH)
         return [task if isinstance(task, NewRecord) else inbox_record(self.act(task), MESH)]

@@ -8,6 +8,7 @@ from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.language import load
 from mesh.core.record import NewRecord, Record
 from mesh.services.intake import Intake
+from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Log
 from tests.services.conftest import append, read_all, read_until, settled, working
 
@@ -28,7 +29,7 @@ def event(record: Record) -> Event:
 
 
 async def test_plain_json_becomes_a_request_with_the_declared_id(log: Log) -> None:
-    async with working(log, TOPOLOGY, Intake(log, TOPOLOGY).run):
+    async with working(log, TOPOLOGY, Intake(log, TOPOLOGY, SystemClock()).run):
         await append(log, NewRecord("orders", b"k", b'{"order_id": "o-1", "n": 1.50}'))
         (record,) = await read_until(log, TOPOLOGY.inbox, 1)
     request = event(record)
@@ -38,7 +39,7 @@ async def test_plain_json_becomes_a_request_with_the_declared_id(log: Log) -> No
 
 
 async def test_the_same_order_twice_asks_for_the_same_run(log: Log) -> None:
-    async with working(log, TOPOLOGY, Intake(log, TOPOLOGY).run):
+    async with working(log, TOPOLOGY, Intake(log, TOPOLOGY, SystemClock()).run):
         await append(
             log, NewRecord("orders", b"a", b'{"order_id": "o-1"}'), NewRecord("orders", b"b", b'{"order_id": "o-1"}')
         )
@@ -56,7 +57,7 @@ async def test_cloudevents_in_both_modes_are_read(log: Log) -> None:
     }
     binary = [(f"ce_{k}", v.encode()) for k, v in attributes.items()]
     structured = orjson.dumps({**attributes, "data": {"order_id": "o-1"}})
-    async with working(log, TOPOLOGY, Intake(log, TOPOLOGY).run):
+    async with working(log, TOPOLOGY, Intake(log, TOPOLOGY, SystemClock()).run):
         await append(
             log,
             NewRecord("orders", b"k", b'{"order_id": "o-1"}', binary),
@@ -70,7 +71,7 @@ async def test_cloudevents_in_both_modes_are_read(log: Log) -> None:
 async def test_what_opens_no_run_goes_to_the_dead_letters_untouched_and_blocks_nothing(log: Log) -> None:
     bad = b"\xff{not json"
     headers = [("x-any", b"\x00\x01")]
-    intake = Intake(log, TOPOLOGY)
+    intake = Intake(log, TOPOLOGY, SystemClock())
     async with working(log, TOPOLOGY, intake.run):
         await append(
             log,
@@ -95,7 +96,7 @@ async def test_what_opens_no_run_goes_to_the_dead_letters_untouched_and_blocks_n
 async def test_whoever_waits_under_a_known_run_id_hears_the_rejection(log: Log) -> None:
     attributes = {"specversion": "1.0", "id": "e", "source": "/s", "type": "order.placed", "correlationid": "run-9"}
     headers = [(f"ce_{k}", v.encode()) for k, v in attributes.items()] + [("ce_expirytime", b"tomorrow")]
-    async with working(log, TOPOLOGY, Intake(log, TOPOLOGY).run):
+    async with working(log, TOPOLOGY, Intake(log, TOPOLOGY, SystemClock()).run):
         await append(log, NewRecord("orders", b"k", b"{}", headers))
         (record,) = await read_until(log, TOPOLOGY.outcomes, 1)
     assert event(record).type == REJECTED_TYPE
@@ -109,6 +110,6 @@ topics: {in: {ingress: a, partitions: 1}, out: {egress: b, partitions: 1}}
 agents: {x: {run: "x:y", on: a, emits: b}}
 """)
     quiet = type(bare)(bare.name, bare.digest, bare.limits, {}, {})
-    intake = Intake(log, quiet)
+    intake = Intake(log, quiet, SystemClock())
     async with working(log, quiet, intake.run):
         await intake.ready.wait()

@@ -322,7 +322,9 @@ async def test_a_run_goes_on_under_the_topology_it_was_opened_under(log: Log) ->
         await append(log, request("r1"))
         (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
     changed = load(TEXT.replace("emits: answer", "emits: reply").replace("egress: answer", "egress: reply"))
-    async with working(log, changed, orchestrator(log, changed).run):
+    heir = orchestrator(log, changed)
+    async with working(log, changed, heir.run):
+        await heir.ready.wait()  # what lies in the inbox before is decided under the topology of before
         await append(log, request("r2"))
         first, second = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 2)]
         reply = settle.succeeded(second if second.run_id == "r2" else first, [Part("reply", b"2")], NO_USAGE)

@@ -243,23 +243,6 @@ async def test_other_rules_never_fold_what_these_decided(log: Log) -> None:
     assert (stands.rules, stands.checkpoint == note.checkpoint) == (RULES, False)
 
 
-async def test_a_new_topology_begins_at_a_checkpoint_of_its_own_and_open_runs_keep_theirs(log: Log) -> None:
-    await requested(log, "r1", "r2", "r3")
-    note = await note_at(log, 1)
-    made, _ = await keeper(log, topology=NEW)
-    state, _ = await made.restore(INBOX, Commit(2, note.text()))
-    assert {run.topology for run in state.runs.values()} == {OLD.digest}, "the tail too was decided under the old one"
-    stands = note_of(made.note(INBOX, 2))
-    assert (stands.topology, stands.offset) == (NEW.digest, 2)
-    assert stands.checkpoint not in ((), note.checkpoint)
-    again, _ = await (await keeper(log, topology=NEW))[0].restore(INBOX, Commit(3, stands.text()))
-    assert {id: run.topology for id, run in again.runs.items()} == {
-        "r1": OLD.digest,
-        "r2": OLD.digest,
-        "r3": NEW.digest,
-    }
-
-
 async def test_a_topology_that_nobody_kept_stops_a_restore_that_needs_it(log: Log) -> None:
     await requested(log, "r1", "r2")
     note = replace(await note_at(log, 1), topology="f" * 16)

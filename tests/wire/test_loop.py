@@ -56,7 +56,7 @@ class Copy:
         self.places[partition] = commit and commit.offset
         return self.places[partition]
 
-    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+    async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         assert partition in self.places, "delivered before it was restored"
         self.copied += len(records)
         return [NewRecord("out", r.key, r.value, (), r.partition) for r in records]
@@ -125,9 +125,9 @@ async def test_what_a_restore_has_to_say_is_stored_before_anything_is_delivered(
     await append(log, NewRecord("in", b"k", b"1", (), 0))
 
     class Watches(Copy):
-        def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
             assert (partition, Commit(0, "a0")) in says.stored
-            return super().step(partition, records)
+            return await super().step(partition, records)
 
     says = Says()
     async with working(log, TOPOLOGY, noting(log, Watches(), says).run):
@@ -237,7 +237,7 @@ async def test_a_restore_that_fails_ends_the_loop_with_its_reason(log: Log) -> N
 
 async def test_an_append_that_fails_commits_nothing_and_the_next_owner_does_it_again(log: Log, tmp_path: Path) -> None:
     class Broken(Copy):
-        def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
             raise LogUnavailable("the log is gone")
 
     await append(log, NewRecord("in", b"k", b"1"))
@@ -274,11 +274,11 @@ async def test_a_member_that_stalled_past_its_session_is_fenced_and_nothing_is_l
     class Stalls(Copy):
         stalled = False
 
-        def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
             if not self.stalled:
                 self.stalled = True
-                time.sleep(2.5)  # longer than the session: no heartbeat leaves this loop
-            return super().step(partition, records)
+                time.sleep(2.5)  # noqa: ASYNC251  # longer than the session: no heartbeat leaves this loop
+            return await super().step(partition, records)
 
     stalls, other = Stalls(), Copy()
     taken_over = threading.Thread(target=lambda: asyncio.run(_work_beside(tmp_path, other, stop)), daemon=True)

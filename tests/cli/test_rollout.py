@@ -1,0 +1,130 @@
+"""A change of topics.yaml while runs are open: what becomes of them, and what the commands say about it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli, until
+
+AGENTS = """
+from pathlib import Path
+
+from mesh import Context, Payload, agent
+
+
+class In(Payload, type="a.in"):
+    n: int = 0
+
+
+class Extra(Payload, type="a.extra"):
+    n: int = 0
+
+
+class Mid(Payload, type="a.mid"):
+    n: int = 0
+
+
+class Out(Payload, type="a.out"):
+    n: int = 0
+
+
+@agent
+async def one(given: In) -> Mid:
+    return Mid(n=given.n)
+
+
+@agent
+async def two(given: Mid, ctx: Context) -> Out:
+    if given.n == 7 and not Path("go").exists():
+        raise ValueError("not yet")
+    return Out(n=given.n)
+
+
+@agent
+async def extra(given: Extra) -> Out:
+    return Out(n=given.n)
+
+
+three = two
+"""
+V1 = """
+mesh: {name: upgrade, inbox: {partitions: 1}, limits: {deadline: 90s}}
+topics:
+  in.t: {ingress: a.in, partitions: 2}
+  out.t: {egress: [a.out], partitions: 2}
+agents:
+  one: {run: "ag:one", on: a.in, emits: [a.mid], timeout: 20s}
+  two: {run: "ag:two", on: a.mid, emits: [a.out], timeout: 20s, retry: {attempts: 1000, first: 200ms, factor: 1}}
+"""
+V2 = V1.replace("  two:", "  three:").replace('"ag:two"', '"ag:three"').replace("90s", "25s")
+"""The second agent has another name, and runs have less time."""
+V3 = V1.replace("topics:\n", "topics:\n  in.x: {ingress: a.extra, partitions: 1}\n") + (
+    '  extra: {run: "ag:extra", on: a.extra, emits: [a.out], timeout: 5s}\n'
+)
+"""One more type and its agent."""
+
+
+@pytest.fixture
+def mesh(cli: Cli) -> Cli:
+    (Path(cli.folder) / "ag.py").write_text(AGENTS)
+    write(cli, V1)
+    return cli
+
+
+def write(cli: Cli, text: str, name: str = "topics.yaml") -> None:
+    (Path(cli.folder) / name).write_text(text)
+
+
+def show(mesh: Cli, run: str) -> dict[str, Any]:
+    (row,) = mesh("run", "show", run, "--json").rows
+    return row
+
+
+def open_one(mesh: Cli) -> str:
+    """A run whose second agent fails again and again."""
+    run: str = mesh("publish", "a.in", '{"n": 7}', "--json").rows[0]["run"]
+    until(lambda: "not yet" in str(show(mesh, run)))
+    return run
+
+
+def test_verify_and_show_follow_the_topology_that_each_run_was_opened_under(mesh: Cli) -> None:
+    with mesh.up():
+        assert mesh("publish", "a.in", "{}", "--wait").code == 0
+        before = open_one(mesh)
+    write(mesh, V2)
+    with mesh.up():
+        assert mesh("publish", "a.in", "{}", "--wait").code == 0
+        after = mesh("publish", "a.in", "{}", "--wait", "--json").rows[-1]["run"]
+        verified = mesh("verify", "--json")
+        assert (verified.code, verified.rows[0]["violations"], verified.rows[0]["unchecked"]) == (0, {}, {}), verified
+    old, new = show(mesh, before), show(mesh, after)
+    assert {task["agent"] for task in old["tasks"]} == {"one", "two"}
+    assert {task["agent"] for task in new["tasks"]} == {"one", "three"}
+    assert (old["topology_differs"], new["topology_differs"]) == (False, False)
+
+
+def test_a_task_of_a_removed_agent_is_told_of_and_is_done_when_its_agent_comes_back(mesh: Cli) -> None:
+    with mesh.up():
+        run = open_one(mesh)
+    write(mesh, V2)
+    (Path(mesh.folder) / "go").touch()
+    with mesh.up():
+        until(lambda: "no worker runs this agent any more" in mesh("run", "show", run).out)
+        removed = [task["agent"] for task in show(mesh, run)["tasks"] if task["removed"]]
+        assert removed == ["two"]
+    write(mesh, V1)
+    with mesh.up():
+        until(lambda: show(mesh, run)["state"] == "completed")
+        assert mesh("verify").code == 0
+
+
+def test_two_versions_at_once_take_the_requests_of_both(mesh: Cli) -> None:
+    write(mesh, V3, "v3.yaml")
+    with mesh.up("orchestrator"), mesh.up("worker", "--topology", "v3.yaml"):
+        done = mesh("publish", "a.extra", '{"n": 3}', "--wait", "--json", "--topology", "v3.yaml")
+        assert done.code == 0, done
+        assert [result["data"] for result in done.rows[-1]["results"]] == [{"n": 3}]
+        assert mesh("publish", "a.in", "{}", "--wait").code == 0
+        assert mesh("verify").code == 0
+        assert mesh("verify", "--topology", "v3.yaml").code == 0
