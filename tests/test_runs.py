@@ -55,7 +55,8 @@ async def second(half: Half) -> Emit:
 
 @pytest.fixture
 async def mesh() -> AsyncIterator[MeshTest]:
-    waiting.clear()
+    global waiting
+    waiting = asyncio.Event()  # one for each test: it is bound to the event loop of whoever waits first
     async with MeshTest(TOPOLOGY, agents={"first": first, "second": second}) as mesh:
         yield mesh
         waiting.set()

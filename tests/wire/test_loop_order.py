@@ -30,7 +30,7 @@ class Copy:
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
         return None
 
-    def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+    async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         self.copied += len(records)
         return [NewRecord("out", r.key, r.value, (), r.partition) for r in records]
 
