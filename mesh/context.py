@@ -44,6 +44,10 @@ def _in_its_loop(
         doing = operation(self, *args, **kwargs)
         if self._loop is None or self._loop is asyncio.get_running_loop():
             return await doing
+        if self.cancelling:
+            self.cancelling = False
+            doing.close()
+            raise asyncio.CancelledError("nobody waits for the answer of this task any more")
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(doing, self._loop))
 
     return done
@@ -75,6 +79,8 @@ class AgentBoard:
     ) -> None:
         self._board = board
         self._changed, self._loop = changed, loop
+        self.cancelling = False
+        """The next operation in another loop is cancelled."""
         self._by = by
         self._op_prefix = op_prefix
         self._ops: dict[str, int] = {}
@@ -174,7 +180,7 @@ class Context:
 
     __mesh_context__ = True
     __slots__ = (
-        *("_board", "_changed", "_loop", "_store", "agent", "attempt", "deadline_ms", "depth", "path"),
+        *("_board", "_changed", "_loop", "_store", "agent", "cancelled", "attempt", "deadline_ms", "depth", "path"),
         *("run_id", "task_id", "tokens", "usd"),
     )
 
@@ -202,6 +208,10 @@ class Context:
         self.deadline_ms = deadline_ms
         self._store, self._changed, self._loop = board, changed, loop
         self._board: AgentBoard | None = None
+        self.cancelled = False
+        """Nobody waits for the answer any more: the task took too long, its run has ended, its agent was stopped. An
+        `async def` is cancelled then; a blocking function can look here, and its next use of the board in a loop of
+        its own raises CancelledError once."""
         self.tokens = 0
         self.usd = Decimal(0)
 
@@ -212,7 +222,14 @@ class Context:
             by = f"{self.agent}/{self.task_id}"
             given: dict[str, Any] = {"op_prefix": self.task_id, "changed": self._changed, "loop": self._loop}
             self._board = AgentBoard(self._store, by=by, **given)
+            self._board.cancelling = self.cancelled
         return self._board
+
+    def cancel(self) -> None:
+        """Called by the worker: see `cancelled`."""
+        self.cancelled = True
+        if self._board is not None:
+            self._board.cancelling = True
 
     def spend(self, *, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
         """Report what this task used; it is charged to the run's budget when the task ends, however it ends.

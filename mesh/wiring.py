@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mesh.wire.sqlite.file import SqliteFile
 
 TASKS_RETENTION_MS = 7 * 24 * 60 * 60 * 1_000
+ENDINGS_RETENTION_MS = 60 * 60 * 1_000
+"""A worker reads what is said while it lives, and nothing older."""
 CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
 
 
@@ -138,7 +140,8 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
     checkpoints = TopicSpec(topology.checkpoints, partitions, kept_by_hand)
     changes = TopicSpec(topology.board, 1, kept_by_hand)
     domain = [TopicSpec(rule.name, rule.partitions, log_time) for rule in topology.topics.values()]
-    return [*own, *tasks, *shared, checkpoints, changes, *domain]
+    endings = TopicSpec(topology.endings, 1, {**log_time, "retention.ms": str(ENDINGS_RETENTION_MS)})
+    return [*own, *tasks, *shared, endings, checkpoints, changes, *domain]
 
 
 async def check_topics(log: Log, topology: Topology) -> None:

@@ -127,6 +127,7 @@ REASONS: Final[dict[str, Reason]] = {
     "exception": Reason("the agent's function raised", _TASK, "read the stack; then send the dead letter again"),
     "timed_out": Reason("the function took longer than its timeout", _TASK, "raise `timeout`, or make it faster"),
     "expired": Reason("a task was stopped by the run's deadline, whose timer ends the run", _SOFT, "allow more time"),
+    "run_ended": Reason("a task was stopped since its run had ended; nothing of it counts", _SOFT, "nothing"),
     "schema": Reason("the payload does not fit the function's parameter", _TASK, "mend the sender or the model"),
     "bad_result": Reason(
         "the function returned what is no event, contradicts its declared type, or what JSON does not carry exactly",

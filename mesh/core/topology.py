@@ -153,6 +153,10 @@ class Topology:
         return f"{self.prefix}.control"
 
     @property
+    def endings(self) -> str:
+        return f"{self.prefix}.endings"
+
+    @property
     def board(self) -> str:
         return f"{self.prefix}.board"
 

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mesh.core.effect import Note, Schedule
+from mesh.core.effect import Finish, Note, Schedule
+from mesh.core.endings import ending_records
 from mesh.core.errors import TopicsInvalid
 from mesh.core.event import DUE
 from mesh.core.fold import Partition, TopologyMissing
@@ -121,6 +122,8 @@ class Orchestrator:
                     self._count(effect)
                 else:
                     out.append(record_of(effect, topology))
+                    if isinstance(effect, Finish):
+                        out += ending_records(effect.run, topology)
         if state.control is not control:
             self._relay.folded(partition, state.control)
         if state.topology is not before and state.topology.digest != topology.digest:

@@ -19,12 +19,15 @@ _log = diagnostics("follow")
 
 
 class Follower:
-    """Reads a topic outside any group. `take` gets each batch in order; it must not raise."""
+    """Reads a topic outside any group. `take` gets each batch in order; it must not raise. `from_end`: only what is
+    written after `run` begins."""
 
-    def __init__(self, log: Log, topic: str, take: Callable[[Sequence[Record]], None]) -> None:
+    def __init__(
+        self, log: Log, topic: str, take: Callable[[Sequence[Record]], None], *, from_end: bool = False
+    ) -> None:
         self._log = log
         self._topic = topic
-        self._take = take
+        self._take, self._from_end = take, from_end
         self.caught_up = asyncio.Event()
         """Set once everything was taken that lay there when `run` began."""
 
@@ -32,7 +35,8 @@ class Follower:
         """Until it is cancelled. Raises NotFound without the topic, LogUnavailable."""
         bounds = await self._log.bounds(self._topic)
         ends = {TopicPartition(self._topic, number): b.end for number, b in bounds.items()}
-        reader = self._log.reader({TopicPartition(self._topic, number): b.start for number, b in bounds.items()})
+        starts = {TopicPartition(self._topic, number): b.start for number, b in bounds.items()}
+        reader = self._log.reader(ends if self._from_end else starts)
         try:
             while True:
                 if not self.caught_up.is_set() and all(reader.position(tp) >= end for tp, end in ends.items()):

@@ -1,8 +1,9 @@
-"""A worker on real Kafka whose lanes are full for longer than a client may go without a poll by default."""
+"""A worker on real Kafka that is full for longer than a client may go without a poll, and one whose run is cancelled."""
 
 import asyncio
 import secrets
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from mesh import Emit
 from mesh.client import Mesh
 from mesh.core.agent import describe
+from mesh.core.control import wish
+from mesh.core.event import CANCELLED
 from mesh.core.language import load
 from mesh.process import Process, running
+from mesh.services.worker import AgentShift
 from mesh.settings import Settings
 from mesh.wire.kafka import KafkaLog
 from mesh.wire.kafka.member import HEARTBEAT_MS, KafkaMember
@@ -23,42 +27,75 @@ pytestmark = pytest.mark.live
 FIVE_MINUTES_S = 300.0
 
 
-async def test_a_full_worker_stays_in_its_group_and_no_task_is_begun_twice(kafka_log: KafkaLog, tmp_path: Path) -> None:
-    topology = load(f"""
+class Desk:
+    """A mesh with one agent that waits for a gate."""
+
+    def __init__(self, log: KafkaLog, folder: Path) -> None:
+        self.log, self.board = log, SqliteBoard(folder / "board.db")
+        self.topology = load(f"""
 mesh: {{name: full, prefix: f{secrets.token_hex(6)}, inbox: {{partitions: 2}}}}
 topics: {{asks: {{ingress: ask, partitions: 1}}, answers: {{egress: answer, partitions: 1}}}}
 agents: {{slow: {{run: "x:y", on: ask, emits: answer, lanes: 1, timeout: 60s, retry: {{attempts: 1}}}}}}
 """)
-    begun: list[int] = []
-    gate = asyncio.Event()
+        self.begun: list[int] = []
+        self.cancelled_s = 0.0
+        self.gate = asyncio.Event()
+        self.mesh = Mesh(log, self.topology)
+        self.shift: AgentShift
 
-    async def slow(ask: dict[str, Any]) -> Emit:
-        begun.append(ask["n"])
-        await gate.wait()
+    async def slow(self, ask: dict[str, Any]) -> Emit:
+        self.begun.append(ask["n"])
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled_s = time.monotonic()
+            raise
         return Emit("answer", ask)
 
-    board = SqliteBoard(tmp_path / "board.db")
-    await board.start()
+
+@pytest.fixture
+async def desk(kafka_log: KafkaLog, tmp_path: Path) -> AsyncIterator[Desk]:
+    desk = Desk(kafka_log, tmp_path)
+    await desk.board.start()
+
+    async def slow(ask: dict[str, Any]) -> Emit:
+        return await desk.slow(ask)
+
     settings = Settings(poll_records_max=1, session_timeout_ms=6_000)
-    process = Process(kafka_log, topology, settings, agents={"slow": describe(slow)}, board=board)
+    process = Process(kafka_log, desk.topology, settings, agents={"slow": describe(slow)}, board=desk.board)
     async with running(process, ready_timeout_s=60):
         assert process.worker is not None
-        shift = process.worker.shifts["slow"]
-        mesh = Mesh(kafka_log, topology)
-        runs = [await mesh.publish("ask", {"n": n}) for n in range(6)]
-        await until(lambda: shift.lanes.queued + shift.lanes.running >= 2, "more than it takes at once")
-        assert shift._joined is not None
-        member = shift._joined.result()
-        assert isinstance(member, KafkaMember)
-        before = member._tenure
-        member._consumer._subscription._last_fetch_ended -= FIVE_MINUTES_S + 1  # as if it was full for so long
-        heartbeats = time.monotonic() + 4 * HEARTBEAT_MS / 1000
-        await until(lambda: time.monotonic() > heartbeats, "heartbeats")
-        assert member._tenure == before
-        gate.set()
-        outcomes = [await run.outcome(timeout_s=30) for run in runs]
-        assert [outcome.ending for outcome in outcomes] == ["completed"] * 6
-        assert sorted(begun) == list(range(6))
-        assert shift.counts.deaths == 0
-        await mesh.close()
-    await board.close()
+        desk.shift = process.worker.shifts["slow"]
+        yield desk
+        await desk.mesh.close()
+    await desk.board.close()
+
+
+async def test_a_full_worker_stays_in_its_group_and_no_task_is_begun_twice(desk: Desk) -> None:
+    shift = desk.shift
+    runs = [await desk.mesh.publish("ask", {"n": n}) for n in range(6)]
+    await until(lambda: shift.lanes.queued + shift.lanes.running >= 2, "more than it takes at once")
+    assert shift._joined is not None
+    member = shift._joined.result()
+    assert isinstance(member, KafkaMember)
+    before = member._tenure
+    member._consumer._subscription._last_fetch_ended -= FIVE_MINUTES_S + 1  # as if it was full for so long
+    heartbeats = time.monotonic() + 4 * HEARTBEAT_MS / 1000
+    await until(lambda: time.monotonic() > heartbeats, "heartbeats")
+    assert member._tenure == before
+    desk.gate.set()
+    outcomes = [await run.outcome(timeout_s=30) for run in runs]
+    assert [outcome.ending for outcome in outcomes] == ["completed"] * 6
+    assert sorted(desk.begun) == list(range(6))
+    assert shift.counts.deaths == 0
+
+
+async def test_a_cancelled_run_reaches_its_function_within_a_second(desk: Desk) -> None:
+    run = await desk.mesh.publish("ask", {"n": 1})
+    await until(lambda: desk.begun == [1], "the function")
+    at = {"event_id": "c-1", "at_ms": 0, "by": "test", "why": ""}
+    await desk.log.append([wish(CANCELLED, run.id, desk.topology, **at)])  # type: ignore[arg-type]
+    began = time.monotonic()
+    await until(lambda: desk.cancelled_s > 0, "the cancellation")
+    assert desk.cancelled_s - began < 1
+    assert (await run.outcome(timeout_s=10)).ending == "cancelled"

@@ -69,6 +69,16 @@ def breaches(broker: Broker, topology: Topology) -> Iterator[str]:
     yield from _attempts(facts, topology)
     yield from _results(broker, topology, facts)
     yield from _money(broker, topology, facts)
+    yield from _stopped(broker, topology)
+
+
+def _stopped(broker: Broker, topology: Topology) -> Iterator[str]:
+    """No run suffers from a task that was stopped because its run had ended."""
+    for event, _ in _events(broker, topology.outcomes):
+        if event.kind == OUTCOME and event.type.startswith(OUTCOME_TYPE):
+            for failure in orjson.loads(event.data).get("failures", ()):
+                if failure["code"] == "run_ended":
+                    yield f"a task {failure['task_id']} of run {event.run_id} was stopped as if it had ended"
 
 
 def _events(broker: Broker, topic: str) -> Iterator[tuple[Event, int]]:

@@ -6,7 +6,7 @@ dropped and counted. A blocking function cannot be cancelled: its thread is aban
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from mesh.wire.ports import Board, Clock
 from mesh.wire.threads import Threads
 
 CANCEL_GRACE_MS = 2_000
+IN_VAIN = Fault("run_ended", "the run ended before the task did", retryable=False)
 THREADS_MAX = 64
 
 
@@ -36,7 +37,7 @@ class Attempt:
 
     __slots__ = (
         *("abandoned", "cell", "changes", "context", "deadline", "due_s", "expired", "interrupted"),
-        *("killed", "leave", "runner", "task", "timer", "work"),
+        *("in_vain", "killed", "leave", "runner", "task", "timer", "work"),
     )
 
     def __init__(
@@ -60,6 +61,8 @@ class Attempt:
         """It has ended its cell."""
         self.interrupted = False
         """Cancelled not for what it did: it is to be done again."""
+        self.in_vain = False
+        """Cancelled since its run has ended: whatever it answers counts for nothing."""
         self.expired = 0
         """The time it took too long for, in milliseconds."""
         self.deadline = False
@@ -107,6 +110,8 @@ class Caller:
         """In the order in which they began, and so in that in which they will have taken too long."""
         self._apart: dict[asyncio.Task[Any], Attempt] = {}
         """Those that run out of time in no such order: cut short by the run's deadline, cancelled, interrupted."""
+        self.ended: Container[str] = ()
+        """Ids of tasks whose runs have ended."""
         self._timer: asyncio.TimerHandle | None = None
         """Of the first that was running when it was set."""
         self._wants_context = agent.context is not None
@@ -131,6 +136,8 @@ class Caller:
             self._counts.expired += 1
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
             return settle.failed(task, fault, NO_USAGE)
+        if self.ended and task.task_id in self.ended:
+            return settle.failed(task, IN_VAIN, NO_USAGE)
         runner = asyncio.current_task()
         assert runner is not None  # a runner of the lanes
         attempt.task, attempt.runner = task, runner
@@ -153,7 +160,7 @@ class Caller:
         if attempt.abandoned:
             self._late()
             return None
-        if attempt.expired:
+        if attempt.expired or attempt.in_vain:
             runner.uncancel()
         if runner.cancelling():
             await self._shake_off(runner)
@@ -168,7 +175,16 @@ class Caller:
         of the grace; else the caller sees to it."""
         for attempt in (*self._running.values(), *self._apart.values()):
             attempt.interrupted = True
+            if attempt.context is not None:
+                attempt.context.cancel()
             self._set_apart(attempt, self._grace_s if abandon else None, self._abandon)
+
+    def stop(self, task_ids: Container[str]) -> None:
+        """Cancel those of these tasks that run: their runs have ended."""
+        for attempt in (*self._running.values(), *self._apart.values()):
+            if attempt.task.task_id in task_ids and not (attempt.expired or attempt.interrupted or attempt.in_vain):
+                attempt.in_vain = True
+                self._cancel(attempt)
 
     def close(self) -> None:
         """Let idle threads end."""
@@ -210,7 +226,9 @@ class Caller:
         if attempt.interrupted:
             raise asyncio.CancelledError from error
         fault = settle.fault_of(error)
-        if attempt.expired:
+        if attempt.in_vain:
+            fault = IN_VAIN._replace(cls=fault.cls, stack=fault.stack)
+        elif attempt.expired:
             fault = self._slow(attempt, "was cancelled")._replace(cls=fault.cls, stack=fault.stack)
         if attempt.cell is not None:
             return settle.failed(attempt.task, fault, None)  # what it spent there is not known
@@ -263,6 +281,11 @@ class Caller:
 
     def _expire(self, attempt: Attempt, timeout_ms: int) -> None:
         attempt.expired = timeout_ms
+        self._cancel(attempt)
+
+    def _cancel(self, attempt: Attempt) -> None:
+        if attempt.context is not None:
+            attempt.context.cancel()
         self._set_apart(attempt, self._grace_s, self._abandon)
         attempt.runner.cancel()
 
@@ -273,7 +296,9 @@ class Caller:
         self._counts.abandoned += 1
         answer = None
         if not attempt.interrupted:
-            fault = self._slow(attempt, f"did not end {self._grace_s:g} s after it was cancelled")
+            fault = IN_VAIN
+            if not attempt.in_vain:
+                fault = self._slow(attempt, f"did not end {self._grace_s:g} s after it was cancelled")
             answer = failed(attempt.task, attempt.context, fault)
             self._counts.failure(fault.code)
         self._left(attempt, answer)

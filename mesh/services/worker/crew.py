@@ -1,15 +1,18 @@
 """All agents of one process, side by side."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from secrets import token_hex
 
 from mesh.core.agent import Agent
 from mesh.core.chaos import Break, break_of, fault_of
 from mesh.core.control import Control
+from mesh.core.endings import tasks_named
 from mesh.core.errors import WorkerSpent
+from mesh.core.record import Record
 from mesh.core.topology import Topology
 from mesh.services.worker.attempt import CANCEL_GRACE_MS
 from mesh.services.worker.counts import Counts
@@ -17,9 +20,10 @@ from mesh.services.worker.shift import AgentShift
 from mesh.services.worker.suspects import Places
 from mesh.wire.cells import Cells
 from mesh.wire.diagnostics import diagnostics
-from mesh.wire.follow import ControlFollower
+from mesh.wire.follow import ControlFollower, Follower
 from mesh.wire.ports import Board, Clock, Log
 
+ENDED_MAX = 10_000
 STRAYS_MAX = 32
 """With more calls than this that were given up and go on all the same, a process ends and is started anew."""
 
@@ -68,6 +72,11 @@ class Worker:
         }
         """Each agent at work here, by name."""
         self._control = ControlFollower(log, topology, self._told)
+        self._endings = Follower(log, topology.endings, self._ended, from_end=True)
+        self._ended_ids: dict[str, None] = {}
+        """Tasks whose runs have ended, the last ones that were heard of: none of them is begun."""
+        for shift in self.shifts.values():
+            shift.caller.ended = self._ended_ids
         self._clock = clock
         if topology.chaos:
             for name, shift in self.shifts.items():
@@ -93,13 +102,16 @@ class Worker:
     async def _run(self, stop: asyncio.Event) -> None:
         ending = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            following = group.create_task(self._control.run(), name="follow control")
+            following = [
+                group.create_task(self._control.run(), name="follow control"),
+                group.create_task(self._endings.run(), name="follow endings"),
+            ]
             await self._control.caught_up.wait()  # an agent that is stopped begins nothing, not even at first
             shifts = [group.create_task(s.run(ending), name=f"worker {s.name}") for s in self.shifts.values()]
             told = [group.create_task(event.wait()) for event in (stop, self._spent)]
             await asyncio.wait((*told, *shifts), return_when=asyncio.FIRST_COMPLETED)
             ending.set()
-            for each in (*told, following):
+            for each in (*told, *following):
                 each.cancel()
 
     async def wait_ready(self) -> None:
@@ -132,6 +144,15 @@ class Worker:
             elif stop is None and shift.held:
                 _log.warning("an agent was resumed", agent=name)
                 shift.release()
+
+    def _ended(self, records: Sequence[Record]) -> None:
+        """Runs have ended while tasks of theirs were in work."""
+        ids = dict.fromkeys(id for record in records for id in tasks_named(record))
+        self._ended_ids.update(ids)
+        for id in list(islice(self._ended_ids, max(0, len(self._ended_ids) - ENDED_MAX))):
+            del self._ended_ids[id]
+        for shift in self.shifts.values():
+            shift.caller.stop(ids)
 
     def _fault(self, name: str) -> Break | None:
         """What an agent was broken with, if it is broken now."""

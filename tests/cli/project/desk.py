@@ -69,7 +69,11 @@ async def go_round(go: RoundGo) -> RoundGo:
 @agent
 async def nap(nap: NapTaken, context: Context) -> Woken:
     Path(f"napping-{context.run_id}").touch()  # noqa: ASYNC240  # so that a test knows when it has begun
-    await asyncio.sleep(nap.seconds)
+    try:
+        await asyncio.sleep(nap.seconds)
+    except asyncio.CancelledError:
+        Path(f"roused-{context.run_id}").touch()  # noqa: ASYNC240
+        raise
     return Woken(seconds=nap.seconds)
 
 

@@ -15,6 +15,7 @@ from tests.sim.planted import (
     lost_join_input,
     lost_rows,
     set_order,
+    stops_the_living,
     swallowed_refusal,
     trimmed_too_early,
     unawaited_append,
@@ -42,6 +43,7 @@ _BUGS = (
     (trimmed_too_early, "NotRestorable", 968),
     (double_settle, "charged", 0),
     (forgiven_by_count, "no redrive took back", 0),
+    (stops_the_living, "as if it had ended", 0),
 )
 PLANTED = {
     name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)

@@ -1,0 +1,166 @@
+"""A run that is cancelled reaches its functions within a second, and no function of another run."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from mesh import Context, Emit
+from mesh.client import Run
+from mesh.core.codec import read
+from mesh.core.control import wish
+from mesh.core.event import CANCELLED, Event
+from mesh.core.record import NewRecord, TopicPartition
+from mesh.testing import MeshTest
+
+TOPOLOGY = """
+mesh: {{name: t, inbox: {{partitions: 2}}}}
+topics: {{asks: {{ingress: ask, partitions: 1}}, answers: {{egress: answer, partitions: 1}}}}
+agents:
+  echo: {{run: "no.such:function", on: ask, emits: answer, lanes: {lanes}, timeout: 60s, retry: {{attempts: 1}}}}
+"""
+SOON_S = 1.0
+
+
+class Seen:
+    """What functions of a test saw: the word of a run → when it began, and when its function was told."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, float] = {}
+        self.told: dict[str, float] = {}
+
+
+def waiting(seen: Seen) -> Callable[..., Any]:
+    async def function(ask: dict[str, Any], ctx: Context) -> Emit:
+        seen.begun[ask["word"]] = time.monotonic()
+        ctx.spend(tokens=7)
+        try:
+            await asyncio.sleep(30 if ask["word"] != "quick" else 0)
+        except asyncio.CancelledError:
+            seen.told[ask["word"]] = time.monotonic()
+            assert ctx.cancelled
+            raise
+        return Emit("answer", ask)
+
+    return function
+
+
+def looking(seen: Seen) -> Callable[..., Any]:
+    def function(ask: dict[str, Any], ctx: Context) -> Emit:
+        seen.begun[ask["word"]] = time.monotonic()
+        ctx.spend(tokens=7)
+        while ask["word"] != "quick" and not ctx.cancelled:
+            time.sleep(0.005)
+        seen.told[ask["word"]] = time.monotonic()
+        return Emit("answer", ask)
+
+    return function
+
+
+def using_the_board(seen: Seen) -> Callable[..., Any]:
+    def function(ask: dict[str, Any], ctx: Context) -> Emit:
+        seen.begun[ask["word"]] = time.monotonic()
+        ctx.spend(tokens=7)
+        try:
+            while ask["word"] != "quick":
+                asyncio.run(ctx.board.get("k"))
+                time.sleep(0.005)
+        except asyncio.CancelledError:
+            seen.told[ask["word"]] = time.monotonic()
+            asyncio.run(ctx.board.put("last words", ask["word"]))
+            raise
+        return Emit("answer", ask)
+
+    return function
+
+
+async def cancel(mesh: MeshTest, run: Run) -> float:
+    record = wish(CANCELLED, run.id, mesh.topology, event_id=f"c-{run.id}", at_ms=0, by="test", why="")
+    await mesh.log.append([record])
+    return time.monotonic()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # threads set it
+            await asyncio.sleep(0.005)
+
+
+async def last_answers(mesh: MeshTest, count: int) -> list[Event]:
+    """Answers of tasks on the inbox, once there are so many."""
+    places = {TopicPartition(mesh.topology.inbox, n): 0 for n in range(2)}
+    reader, found = mesh.log.reader(places), list[Event]()
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            events = [read(record) for record in await reader.poll(records_max=100, wait_ms=100)]
+            found += [event for event in events if isinstance(event, Event) and event.kind in ("failed", "succeeded")]
+    await reader.close()
+    return found
+
+
+@pytest.mark.parametrize("make", [waiting, looking, using_the_board])
+async def test_a_function_hears_of_it_and_its_answer_says_what_it_used(make: Callable[[Seen], Any]) -> None:
+    seen = Seen()
+    async with MeshTest(TOPOLOGY.format(lanes=8), agents={"echo": make(seen)}) as mesh:
+        run = await mesh.publish("ask", {"word": "long"})
+        await until(lambda: "long" in seen.begun)
+        at = await cancel(mesh, run)
+        assert (await run.outcome(timeout_s=10)).ending == "cancelled"
+        await until(lambda: "long" in seen.told)
+        assert seen.told["long"] - at < SOON_S
+        (answer,) = await last_answers(mesh, 1)
+        assert answer.fault is not None
+        assert (answer.fault.code, answer.fault.retryable) == ("run_ended", False)
+        assert answer.usage is not None
+        assert answer.usage.tokens == 7
+
+
+async def test_the_functions_of_other_runs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, gate = Seen(), asyncio.Event()
+
+    async def function(ask: dict[str, Any]) -> Emit:
+        seen.begun[ask["word"]] = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                await gate.wait()
+        return Emit("answer", ask)
+
+    async with MeshTest(TOPOLOGY.format(lanes=8), agents={"echo": function}) as mesh:
+        runs = [await mesh.publish("ask", {"word": word}) for word in "abc"]
+        await until(lambda: len(seen.begun) == 3)
+        await cancel(mesh, runs[1])
+        assert (await runs[1].outcome(timeout_s=10)).ending == "cancelled"
+        await last_answers(mesh, 1)
+        gate.set()
+        assert [(await run.outcome(timeout_s=10)).ending for run in runs] == ["completed", "cancelled", "completed"]
+
+
+async def test_a_task_that_waits_for_its_turn_is_not_begun_when_its_run_has_ended() -> None:
+    seen = Seen()
+    async with MeshTest(TOPOLOGY.format(lanes=1), agents={"echo": waiting(seen)}) as mesh:
+        assert mesh.process.worker is not None
+        shift = mesh.process.worker.shifts["echo"]
+        first = await mesh.publish("ask", {"word": "first"})
+        await until(lambda: "first" in seen.begun)
+        second = await mesh.publish("ask", {"word": "second"})
+        await until(lambda: shift.lanes.queued == 1)
+        await cancel(mesh, second)
+        await second.outcome(timeout_s=10)
+        await until(lambda: mesh.process.worker is not None and mesh.process.worker._ended_ids)
+        await cancel(mesh, first)
+        await first.outcome(timeout_s=10)
+        third = await mesh.publish("ask", {"word": "quick"})
+        assert (await third.outcome(timeout_s=10)).ending == "completed"
+        assert list(seen.begun) == ["first", "quick"]
+
+
+async def test_what_others_write_there_disturbs_nothing() -> None:
+    seen = Seen()
+    async with MeshTest(TOPOLOGY.format(lanes=8), agents={"echo": waiting(seen)}) as mesh:
+        values = (b"", b"{", b"[]", b'{"tasks": [1]}', b'{"tasks": ["no such task"]}')
+        await mesh.log.append([NewRecord(mesh.topology.endings, b"x", value, ()) for value in values])
+        run = await mesh.publish("ask", {"word": "quick"})
+        assert (await run.outcome(timeout_s=10)).ending == "completed"
