@@ -191,6 +191,11 @@ def _topics() -> Iterable[Sequence[str]]:
         "the switch, `agent:<agent>`",
         "who is stopped, by whom and why, and open breakers; one partition, compacted",
     )
+    yield (
+        f"`{MESH.endings}`",
+        "run id",
+        "ids of tasks that were in work when their run ended, so that workers stop them; one partition, kept for an hour",
+    )
     yield f"`{MESH.checkpoints}`", "the partition", "the state of a partition of the inbox; trimmed, see below"
     yield f"`{MESH.topologies}`", "the digest", "topologies that runs were opened under; one partition, compacted"
     yield (
