@@ -194,7 +194,7 @@ def _topics() -> Iterable[Sequence[str]]:
     yield (
         f"`{MESH.endings}`",
         "run id",
-        "ids of tasks that were in work when their run ended, so that workers stop them; one partition, kept for an hour",
+        "ids of tasks in work when their run ended, so that workers stop them; one partition, kept for an hour",
     )
     yield f"`{MESH.checkpoints}`", "the partition", "the state of a partition of the inbox; trimmed, see below"
     yield f"`{MESH.topologies}`", "the digest", "topologies that runs were opened under; one partition, compacted"

@@ -1,4 +1,4 @@
-"""A worker on real Kafka that is full for longer than a client may go without a poll, and one whose run is cancelled."""
+"""A worker on real Kafka: full for longer than a client may go without a poll, or with a cancelled run."""
 
 import asyncio
 import secrets
