@@ -1,7 +1,7 @@
 """`mesh agents`: who hears what, within which limits, and how much waits for them."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesh.cli.options import command, verb
 from mesh.cli.screen import Piece
@@ -12,6 +12,9 @@ from mesh.core.errors import NotFound
 from mesh.core.event import rfc3339
 from mesh.core.topology import AgentSpec, Topology
 from mesh.wire.ports import Log
+
+if TYPE_CHECKING:
+    from mesh.rollout import Change
 
 app = verb()
 
@@ -25,14 +28,18 @@ async def agents(session: Session) -> None:
     topology = session.topology
     lags: dict[str, int | None] = dict.fromkeys(topology.agents)
     control = NOTHING
+    removed: list[Change] = []
     path = embedded_path(session.settings.log)
     if path is None or path.is_file():
+        from mesh.rollout import AGENT, changes
+        from mesh.wire.clock import SystemClock
         from mesh.wire.follow import control_now
 
         async with session.log() as log:
             control = await control_now(log, topology)
             for name in topology.agents:
                 lags[name] = await _lag(log, topology, name)
+            removed = [change for change in await changes(log, topology, SystemClock()) if change.kind == AGENT]
     else:
         session.screen.note(("no mesh here yet, so no lag: `mesh up` starts one", "dim"))
     rows: list[list[Piece]] = []
@@ -56,6 +63,9 @@ async def agents(session: Session) -> None:
         )
     heads = ("AGENT", "STOPPED", "HEARS", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
     session.screen.table(heads, rows, flexible=2)
+    for change in removed:
+        session.screen.emit({"agent": change.name, "removed": True, **change.facts})
+        session.screen.prose(("removed ", "red"), change.text)
 
 
 async def _lag(log: Log, topology: Topology, name: str) -> int | None:

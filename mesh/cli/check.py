@@ -4,24 +4,26 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mesh.cli.options import command, verb
-from mesh.cli.session import Session
+from mesh.cli.session import Session, embedded_path
 from mesh.cli.text import counted
-from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
+from mesh.core.errors import InvalidInput, LogUnavailable, Problem, TopologyInvalid
 from mesh.core.mask import masked
 from mesh.core.suggest import nearest
 from mesh.core.topology import AgentSpec, Topology
 
 if TYPE_CHECKING:
     from mesh.core.agent import Agent
+    from mesh.rollout import Change
 
 app = verb()
 
 
 @command(app, "check", example="mesh check --topology topics.yaml")
-def check(session: Session) -> int:
-    """Prove topics.yaml, and that the code agrees with it.
+async def check(session: Session) -> int:
+    """Prove topics.yaml, and that the code agrees with it; tell what a change does to open runs.
 
-    The functions that it names are imported. All problems are told at once, each with its line and a remedy.
+    The functions that it names are imported. All problems are told at once, each with its line and a remedy. Where the
+    log can be reached, it is read for runs that were opened under another topics.yaml.
     """
     screen = session.screen
     try:
@@ -32,15 +34,41 @@ def check(session: Session) -> int:
     if problems:
         return _told(session, topology.path, sorted(problems))
     ins, outs = len(topology.ingress), len(topology.egress)
+    changes = await _changes(session)
     screen.emit(
-        {"ok": True, "mesh": topology.name, "digest": topology.digest, "agents": len(topology.agents), "problems": []}
+        {
+            "ok": True,
+            "mesh": topology.name,
+            "digest": topology.digest,
+            "agents": len(topology.agents),
+            "problems": [],
+            "changes": [change._asdict() for change in changes],
+        }
     )
     screen.say(
         ("✓ ", "green"),
         f"{topology.path}: {counted(len(topology.agents), 'agent')}, {ins} types in, {outs} out",
         (f"  digest {topology.digest}", "dim"),
     )
+    for change in changes:
+        screen.prose(("change ", "yellow"), change.text)
     return 0
+
+
+async def _changes(session: Session) -> "list[Change]":
+    """What topics.yaml changes for the runs that are open on the log; nothing if the log cannot be read."""
+    from mesh.rollout import changes
+    from mesh.wire.clock import SystemClock
+
+    path = embedded_path(session.settings.log)
+    if path is not None and not path.is_file():
+        return []
+    try:
+        async with session.log() as log:
+            return await changes(log, session.topology, SystemClock())
+    except LogUnavailable as error:
+        session.screen.note(("note ", "yellow"), f"what it changes for open runs was not looked at: {error}")
+        return []
 
 
 def _told(session: Session, path: str, problems: "tuple[Problem, ...] | list[Problem]") -> int:

@@ -133,6 +133,8 @@ class Host:
         """The same after the log was away: who comes back to its own work has not died."""
         self._began = time.monotonic()
         self._process: Process | None = None
+        self._told = False
+        """What topics.yaml changes for open runs was told."""
         self._here = asyncio.Event()
         """Set once the services of this very process are ready."""
 
@@ -192,6 +194,8 @@ class Host:
         await self._stop.unless(self._expect_topics())
 
     async def _expect_topics(self) -> None:
+        from mesh.rollout import changes
+        from mesh.wire.clock import SystemClock
         from mesh.wiring import check_topics, topic_specs
 
         async with self._session.log(create=True) as log:
@@ -200,6 +204,10 @@ class Host:
                 if made and not self._embedded:
                     self._voice.info(f"created {counted(len(made), 'topic')}", topics=list(made))
             await check_topics(log, self._session.topology)
+            if self._child is None and not self._told:
+                for change in await changes(log, self._session.topology, SystemClock()):
+                    self._voice.warning(change.text, change=change.kind, name=change.name, **change.facts)
+                self._told = True
 
     async def _once(self, well: asyncio.Event) -> None:
         from mesh.process import Process

@@ -109,7 +109,16 @@ def test_a_task_of_a_removed_agent_is_told_of_and_is_done_when_its_agent_comes_b
         run = open_one(mesh)
     write(mesh, V2)
     (Path(mesh.folder) / "go").touch()
-    with mesh.up():
+    checked = mesh("check", "--json").rows[0]["changes"]
+    assert [(change["kind"], change["name"]) for change in checked] == [
+        ("agent_removed", "two"),
+        ("limit_lowered", "deadline_ms"),
+    ]
+    assert checked[0]["facts"]["open_tasks"] == 1
+    assert "1 open run keep the old one" in checked[1]["text"]
+    assert "agent 'two' is declared no more, and its open tasks wait: 1" in mesh("agents").out
+    with mesh.up() as up:
+        up.err_until("agent 'two' is declared no more")
         until(lambda: "no worker runs this agent any more" in mesh("run", "show", run).out)
         removed = [task["agent"] for task in show(mesh, run)["tasks"] if task["removed"]]
         assert removed == ["two"]
@@ -128,3 +137,16 @@ def test_two_versions_at_once_take_the_requests_of_both(mesh: Cli) -> None:
         assert mesh("publish", "a.in", "{}", "--wait").code == 0
         assert mesh("verify").code == 0
         assert mesh("verify", "--topology", "v3.yaml").code == 0
+
+
+def test_a_check_tells_types_that_are_taken_no_more_and_partitions_that_are_frozen(mesh: Cli) -> None:
+    write(mesh, V3)
+    assert mesh("check", "--json").rows[0]["changes"] == []  # no mesh has run here yet
+    with mesh.up():
+        assert mesh("publish", "a.extra", "{}", "--wait").code == 0
+    assert mesh("check", "--json").rows[0]["changes"] == []
+    write(mesh, V1.replace("inbox: {partitions: 1}", "inbox: {partitions: 8}"))
+    found = {change["kind"]: change for change in mesh("check", "--json").rows[0]["changes"]}
+    assert found["type_removed"]["name"] == "a.extra"
+    assert found["partitions_changed"]["facts"] == {"before": 1, "now": 8}
+    assert "agent_removed" not in found, "nothing waits for it"
