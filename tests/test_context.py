@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, SecretStr
 
 from mesh.context import AgentBoard, Context
 from mesh.core.errors import BoardIncomplete, Conflict, InvalidInput
@@ -318,3 +318,14 @@ async def test_a_board_that_stays_incomplete_is_an_error(tmp_path: Path, monkeyp
             await AgentBoard(store, by="pricing/t1", op_prefix="t1").add("n")
     finally:
         await store.close()
+
+
+async def test_a_model_is_kept_by_its_aliases_and_a_secret_is_not_kept_as_asterisks(board: AgentBoard) -> None:
+    class Login(BaseModel):
+        user_name: str = Field(alias="userName")
+        password: SecretStr | None = None
+
+    item = await board.put("login", {"who": [Login(userName="ann")]})
+    assert item.value == {"who": [{"userName": "ann", "password": None}]}
+    with pytest.raises(InvalidInput, match="asterisks at 'password'"):
+        await board.put("login", Login(userName="ann", password=SecretStr("hidden")))

@@ -110,12 +110,17 @@ def _differences(spec: AgentSpec, given: Sequence[str], agent: "Agent") -> Itera
     if unheard:
         what = f"{spec.name}: its function takes {', '.join(map(repr, unheard))}, which it does not hear"
         yield Problem(spec.line, what, f"Add it to `on`, or remove the parameter from {spec.run}")
+    named = tuple(type for type in agent.results.types if type)
+    undeclared = [type for type in named if type not in spec.emits]
+    if undeclared:
+        what = f"{spec.name}: its function emits {', '.join(map(repr, undeclared))}, which is not declared"
+        yield Problem(spec.line, what, f"Add it to `emits`, or change what {spec.run} returns")
     if agent.emits is not None:
-        undeclared = [type for type in agent.emits if type not in spec.emits]
-        if undeclared:
-            what = f"{spec.name}: its function emits {', '.join(map(repr, undeclared))}, which is not declared"
-            yield Problem(spec.line, what, f"Add it to `emits`, or change what {spec.run} returns")
         silent = [type for type in spec.emits if type not in agent.emits]
         if silent:
             what = f"{spec.name}: declares {', '.join(map(repr, silent))}, which its function never emits"
             yield Problem(spec.line, what, f"Remove it from `emits`, or add it to what {spec.run} returns")
+    if "" in agent.results.types and len(spec.emits) != 1:
+        what = f"{spec.name}: its function returns a payload whose class names no event type, and `emits` lists "
+        what += f"{len(spec.emits)} types, so its type is not known"
+        yield Problem(spec.line, what, f'Give the class that {spec.run} returns its type: `class X(Payload, type="x")`')

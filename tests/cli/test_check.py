@@ -69,6 +69,38 @@ def test_differences_between_topics_yaml_and_the_functions_are_told(project: Cli
     assert all(line.startswith("topics.yaml:") for line in done.out.splitlines())
 
 
+ROUGH = """\
+from dataclasses import dataclass
+from mesh import Emit, Payload
+from desk import Greeted, Hello
+
+@dataclass
+class Rough:
+    text: str
+
+def vague(hello: Hello) -> Rough: ...
+
+def half(hello: Hello) -> Greeted | Emit: ...
+
+def late(hello: "Nowhere") -> None: ...
+"""
+
+
+def test_a_result_whose_type_is_not_known_or_not_declared_is_told(project: Cli) -> None:
+    (project.folder / "rough.py").write_text(ROUGH)
+    file = project.folder / "topics.yaml"
+    text = file.read_text()
+    text = text.replace('run: "desk:greet"', 'run: "rough:vague"')
+    text = text.replace('run: "desk:hear", on: word.said', 'run: "rough:half", on: word.said')
+    text = text.replace('run: "desk:nap"', 'run: "rough:late"')
+    file.write_text(text)
+    out = " ".join(project("check").out.split())
+    assert "greeter: its function returns a payload whose class names no event type, and `emits` lists 2 types" in out
+    assert "echo: its function emits 'greeted', which is not declared" in out
+    assert "rough:late" in out
+    assert "rough.py:13" in out
+
+
 def test_a_missing_topology_is_exit_code_2(cli: Cli) -> None:
     done = cli("check")
     assert done.code == 2
