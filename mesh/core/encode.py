@@ -12,14 +12,14 @@ from typing import Any, Final
 import orjson
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 
-from mesh.core.exact import compared, unwritable
+from mesh.core.exact import compared, is_doubtful, unwritable
 from mesh.core.strict import Flaw, has_long_number
 
 _OPEN: Final = frozenset({"any", "function", "callable", "is-instance"})
 """Kinds of schemas that may write anything."""
 _FLOATS: Final = _OPEN | {"float", "complex", "decimal"}
 _INTEGERS: Final = _OPEN | {"int", "decimal", "enum", "literal", "counter"}
-_COMPARED: Final = frozenset({"set", "frozenset", "keys", "temporal", "pattern", "any", "function"})
+_COMPARED: Final = frozenset({"set", "frozenset", "keys", "temporal", "pattern", "function", "computed-field"})
 """Kinds of schemas that leave no mark in the bytes."""
 _ASYMMETRIC: Final = frozenset({"json", "computed-field", "is-instance", "call"})
 _ASYMMETRIC_CONFIG: Final = (
@@ -34,7 +34,7 @@ _ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS
 class Writer:
     """Writes values of one declared type."""
 
-    __slots__ = ("_adapter", "_compares", "_integers", "_marks", "_options", "_simple", "_to_json", "symmetric")
+    __slots__ = ("_adapter", "_any", "_compares", "_integers", "_marks", "_options", "_simple", "_to_json", "symmetric")
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
         self._adapter = adapter
@@ -51,6 +51,7 @@ class Writer:
         self._marks = tuple(marks)
         self._integers = bool(kinds & _INTEGERS)
         self._compares = bool(kinds & _COMPARED)
+        self._any = not kinds.isdisjoint(_OPEN)
         self.symmetric = not kinds & {"asymmetric", "function"}
         self._options: dict[str, Any] = {"warnings": False if self.symmetric else "error"}
         if "alias" in kinds:
@@ -71,8 +72,10 @@ class Writer:
             data = self._to_json(value, warnings=False) if self._simple else self._to_json(value, **self._options)
         except (TypeError, ValueError, RecursionError) as error:  # pydantic's own is a ValueError
             return self._refused(value, error)
-        if (self._integers and has_long_number(data)) or (self._marks and self._is_marked(data)) or self._compares:
+        if self._compares:
             return compared(value, data)
+        if self._any or (self._integers and has_long_number(data)) or (self._marks and self._is_marked(data)):
+            return compared(value, data) if is_doubtful(value) else data
         return data
 
     def _is_marked(self, data: bytes) -> bool:
@@ -115,7 +118,7 @@ def encode(value: Any) -> bytes | Flaw:
         data = orjson.dumps(value, _nested, _ORJSON_OPTIONS)
     except (TypeError, ValueError, RecursionError) as error:
         return _flaw_of(value, error)
-    return compared(value, data) if b"null" in data else data
+    return compared(value, data) if b"null" in data and is_doubtful(value) else data
 
 
 def mismatch(error: ValidationError) -> str:

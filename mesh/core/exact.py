@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from re import Pattern
 from typing import Any, Final, NamedTuple
@@ -27,6 +27,8 @@ _LISTS: Final = (list, tuple, set, frozenset, Sequence)
 _TEXTS: Final = (str, bytes, bytearray)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
+_CARRIED: Final = frozenset({str, bool, type(None), bytes, datetime, date, time, timedelta})
+"""Classes whose values are written exactly, or not at all."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -67,6 +69,33 @@ def compared(value: Any, data: bytes) -> bytes | Flaw:
         return lost.flaw()
     except RecursionError:
         return Flaw("too_deep", "the value is nested too deep to be compared with its JSON")
+
+
+def is_doubtful(value: Any) -> bool:
+    """Whether something in a value may not be carried exactly, so that it has to be compared."""
+    below = [value]
+    for item in below:  # grows
+        kind = item.__class__
+        if kind in _CARRIED:
+            continue
+        if kind is dict:
+            if any(key.__class__ is not str for key in item):
+                return True
+            below.extend(item.values())
+        elif kind is list or kind is tuple:
+            below.extend(item)
+        elif kind is float:
+            if not math.isfinite(item):
+                return True
+        elif kind is int:
+            if not INTEGER_MIN <= item <= INTEGER_MAX:
+                return True
+        elif isinstance(item, BaseModel):
+            below.extend(vars(item).values())
+            below.extend((item.model_extra or {}).values())
+        else:
+            return True
+    return False
 
 
 def unwritable(value: Any, *, strictly: bool = False) -> Flaw | None:

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from mesh.core.encode import encode
-from mesh.core.exact import unwritable
+from mesh.core.exact import is_doubtful, unwritable
 from mesh.core.strict import Flaw
 
 
@@ -198,3 +198,14 @@ def test_a_value_nested_as_deep_as_serializers_write_is_compared() -> None:
     flaw = encode(wrap(value))
     assert isinstance(flaw, Flaw)
     assert flaw.code == "bad_number"
+
+
+@pytest.mark.parametrize("value", [{1}, float("inf"), 2**64, SecretStr("x"), {1: 2}, Decimal(1), object()])
+def test_what_may_not_be_carried_is_doubtful_wherever_it_stands(value: Any) -> None:
+    for wrapped in (value, [value], {"a": ({"b": value},)}, wrap(value), wrap({"a": [value]})):
+        assert is_doubtful(wrapped)
+
+
+def test_json_values_models_and_times_are_not_doubtful() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    assert not is_doubtful([None, True, 1, 1.5, "x", {"a": [wrap({"b": at})]}, (at.date(), at.time(), timedelta())])
