@@ -5,7 +5,9 @@ open        for `open_ms` nothing goes there: tasks go to its fallback, or wait 
 half-open   after that one event's tasks go there each `open_ms`; a success closes the breaker, a failure opens it again
 
 The state is part of the inbox partition and follows from its records, so whichever process owns the partition, it
-is the same. A partition that opens or closes one says so on mesh.control, which is relayed into all of them
+is the same. A partition sees only the failures of its own runs. The worker sees those of all partitions, and counts
+them for the agent (`services.worker.gate`): what it declines to call comes back as `left_alone`, which opens the
+breaker here. A partition that opens or closes one says so on mesh.control, which is relayed into all of them
 (`control`), so that all see the same a moment later. What an agent refuses to do or cannot understand (`rejected`,
 `schema`) says nothing about its health.
 """
@@ -22,6 +24,8 @@ from mesh.core.topology import BreakerRule, Topology
 
 SICK_CODES: Final = frozenset({"timed_out", "crash_loop"})
 """Final faults that count against an agent, beside all that may be retried."""
+LEFT_ALONE: Final = "left_alone"
+"""The fault of a task with which the agent was not called, since its breaker is open."""
 CALM_CODES: Final = frozenset({"later", "expired"})
 """Faults that say nothing about the agent, though they are not final."""
 
@@ -62,13 +66,21 @@ def heard(breakers: dict[str, Breaker], run: Run | None, event: Event, topology:
     if rule is None or task is None or (task.agent, task.attempt) != (event.agent, event.attempt) or task.held:
         return breakers
     before = breakers.get(event.agent, CALM)
-    if event.kind == SUCCEEDED:
-        after = CALM
-    elif event.kind == FAILED and (event.fault is None or _is_sick(event.fault)):
-        after = _failed_once_more(before, rule, event.at_ms)
-    else:
-        return breakers
-    return breakers if after == before else _with(breakers, event.agent, after)
+    now = after(before, rule, event, event.at_ms)
+    return breakers if now == before else _with(breakers, event.agent, now)
+
+
+def after(before: Breaker, rule: BreakerRule, answer: Event, at_ms: int) -> Breaker:
+    """A breaker after an answer of its agent."""
+    fault = answer.fault
+    if answer.kind == SUCCEEDED:
+        return CALM
+    if answer.kind == FAILED and fault is not None and fault.code == LEFT_ALONE:
+        until_ms = at_ms + max(1, min(fault.retry_after_ms, rule.open_ms))
+        return before._replace(failures=max(before.failures, rule.failures_max), until_ms=until_ms)
+    if answer.kind == FAILED and (fault is None or _is_sick(fault)):
+        return _failed_once_more(before, rule, at_ms)
+    return before
 
 
 def asked(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: int) -> dict[str, Breaker]:

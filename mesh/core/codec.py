@@ -44,7 +44,10 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("mesh-error-message", "message of the exception, on failures"),
     ("mesh-error-retryable", "`true` or `false`, on failures"),
     ("mesh-error-stack", "stack as text, at most 8 KiB, secrets masked"),
-    ("mesh-error-retry-after-ms", "when the agent wants to be asked again, in milliseconds; with code `later`"),
+    (
+        "mesh-error-retry-after-ms",
+        "when the agent may be asked again, in milliseconds; with code `later` or `left_alone`",
+    ),
     ("traceparent", "W3C Trace Context, exactly one"),
     ("tracestate", "W3C Trace Context, exactly one"),
 )

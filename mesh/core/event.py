@@ -84,7 +84,7 @@ class Fault(NamedTuple):
     retryable: bool = True
     stack: str = ""
     retry_after_ms: int = 0
-    """With code `later`: how long the agent wants to wait."""
+    """With code `later` or `left_alone`: how long the task is to wait."""
 
 
 RETRY_AFTER_MS_MAX: Final = 366 * 86_400_000

@@ -1,6 +1,7 @@
 """What follows when an attempt failed. The first of these that applies:
 
 later      the agent asked for it: the same attempt once more, after the time it named, before the deadline
+left alone the worker did not call the agent, whose breaker is open: as a fallback, else as later
 retry      it may be repeated, attempts are left, the budget and the deadline allow it: after a backoff
 fallback   the next agent of the chain gets the same input, as one more task of the run, under the same limits; not
            when it is the input that is at fault
@@ -11,7 +12,7 @@ give up    a dead letter and a failure of the run; a redrive can take both back
 from dataclasses import replace
 
 from mesh.core.backoff import delay_ms
-from mesh.core.breaker import Breakers, stand_in
+from mesh.core.breaker import LEFT_ALONE, Breakers, stand_in
 from mesh.core.budget import charge, refuse_spend, reserve
 from mesh.core.dead import give_up, remember
 from mesh.core.dispatch import begin, path_to, wait
@@ -24,6 +25,8 @@ from mesh.core.topology import Retry, Topology
 
 INPUT_AT_FAULT = frozenset({"rejected", "schema", "bad_batch"})
 """It is the input that no agent can use, so nobody else is asked."""
+_UNTRIED = frozenset({"later", LEFT_ALONE})
+"""Such an attempt is made up for."""
 EXPIRY_SLACK_MS = 1_000
 """A task that expired so long before the deadline is tried again after this time."""
 
@@ -43,16 +46,23 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
     overspent = charge(run, spec, event.usage, topology.limits)
     if overspent is not None:
         effects.append(overspent)
+    left_alone = fault.code == LEFT_ALONE and bool(spec.fallback)
+    if left_alone and fall_back(run, task, given, event, topology, breakers, effects):
+        return
     due_ms = _next_try_ms(task, event, fault, spec.retry)
     if due_ms:
         refusal = _refuse_retry(run, task, event, due_ms, topology)
         if refusal is None:
             reserve(run, spec)
-            laters = task.past.laters + (fault.code == "later")
+            laters = task.past.laters + (fault.code in _UNTRIED)
             effects.append(wait(run, replace(task, past=task.past._replace(laters=laters)), event, due_ms))
             return
         remember(run, refusal)
-    if fault.code not in INPUT_AT_FAULT and fall_back(run, task, given, event, topology, breakers, effects):
+    if (
+        not left_alone
+        and fault.code not in INPUT_AT_FAULT
+        and fall_back(run, task, given, event, topology, breakers, effects)
+    ):
         return
     del run.open[task.id]
     run.failures = (*run.failures, Failure(task.agent, task.id, task.attempt, fault.code, fault.message, task.path))
@@ -101,7 +111,7 @@ def fall_back(
 
 def _next_try_ms(task: Task, event: Event, fault: Fault, retry: Retry) -> int:
     """When the agent gets it again (log time); 0: never."""
-    if fault.code == "later":
+    if fault.code in _UNTRIED:
         return event.at_ms + max(1, fault.retry_after_ms)
     tries = task.attempt - task.past.laters
     if not fault.retryable or tries >= retry.attempts_max or _is_final(fault, retry):

@@ -135,6 +135,11 @@ REASONS: Final[dict[str, Reason]] = {
         "return a Payload, a list of them, Emit, Later, Reject or None; declare how the field named is written",
     ),
     "later": Reason("the agent asked to be asked again later, too late for the run", _TASK, "allow more time"),
+    "left_alone": Reason(
+        "the agent was not called since its breaker is open, for longer than the run allows",
+        _TASK,
+        "look why the agent fails; allow more time, or name a `fallback`",
+    ),
     "rejected": Reason("the agent will not do this task, and said why", _TASK, "read its reason"),
     "crash_loop": Reason(
         "process after process died at this task, the third one at nothing else",

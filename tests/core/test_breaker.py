@@ -82,6 +82,21 @@ def test_only_what_says_something_about_the_agents_health_counts(code: str, retr
     assert bool(after(answer(fault=Fault(code, "x", retryable=retryable)))) is counts
 
 
+def alone(wait_ms: int) -> Event:
+    """A worker did not call a."""
+    return answer(fault=Fault("left_alone", "x", retry_after_ms=wait_ms))
+
+
+def test_what_a_worker_left_alone_opens_it_for_as_long_as_the_worker_says_and_the_rule_allows() -> None:
+    assert after(alone(400)) == {"a": Breaker(3, AT_MS + 400)}
+    assert after(alone(90_000)) == {"a": Breaker(3, AT_MS + 1_000)}
+    assert after(alone(0)) == {"a": Breaker(3, AT_MS + 1)}
+    assert after(*[answer(fault=BOOM)] * 4, alone(1)) == {"a": Breaker(4, AT_MS + 1)}
+    said = turn({}, after(alone(400)), alone(400))
+    assert said is not None
+    assert (said.state, said.why) == ("opened", "3 failures in a row")
+
+
 @pytest.mark.parametrize("fields", [{"attempt": 2}, {"agent": "b"}, {"task_id": "other"}])
 def test_an_answer_that_no_task_waits_for_says_nothing(fields: dict[str, object]) -> None:
     late = answer(fault=BOOM)

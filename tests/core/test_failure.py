@@ -206,3 +206,36 @@ def test_a_worker_whose_clock_is_ahead_is_not_asked_again_at_wire_speed() -> Non
         play.on(due("a"), task("a", attempt=attempt))
     play.on(failed("a", "expired", retryable=False, after_ms=56_500), note("expired"))
     play.on(due(), ended("stopped", refusals=["deadline"]))
+
+
+# ------------------------------------------------------------------------------------------ left alone by a worker
+
+SHUT = BreakerRule(5, 10_000)
+
+
+def test_a_task_that_a_worker_left_alone_goes_to_the_fallback_at_once() -> None:
+    play = Playbook(topology(a=agent("ask -> x", breaker=SHUT, fallback=("b",)), b=agent("-> x")))
+    play.on(requested(), task("a"))
+    play.on(failed("a", "left_alone", wait_ms=9_000), note("fell_back"), task("b"))
+    play.on(succeeded("b", "x"), leaves("x"), ended("completed"))
+
+
+def test_without_a_fallback_it_waits_and_uses_up_no_attempt() -> None:
+    mesh = topology(a=agent("ask -> x", breaker=SHUT, retry=Retry(attempts_max=1)))
+    play = Playbook(mesh).on(requested(), task("a"))
+    for attempt in (2, 3, 4):
+        play.on(failed("a", "left_alone", wait_ms=400), retry(attempt=attempt, due_ms=play.at_ms + 400))
+        play.on(due("a"), task("a", attempt=attempt))
+    play.on(succeeded("a", "x"), leaves("x"), ended("completed"))
+
+
+def test_a_fallback_that_may_not_be_asked_is_refused_once() -> None:
+    mesh = topology(Limits(tasks_max=1), a=agent("ask -> x", breaker=SHUT, fallback=("b",)), b=agent("-> x"))
+    play = Playbook(mesh).on(requested(), task("a"))
+    play.on(failed("a", "left_alone", wait_ms=400), retry(attempt=2))
+    assert [refusal.code for refusal in play.state.refusals] == ["tasks"]
+
+
+def test_one_that_would_wait_beyond_the_deadline_is_given_up_by_its_name() -> None:
+    play = Playbook(topology(a=agent("ask -> x", breaker=SHUT))).on(requested(), task("a"))
+    play.on(failed("a", "left_alone", wait_ms=90_000), dead("left_alone"), ended("failed", refusals=["deadline"]))

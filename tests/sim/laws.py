@@ -17,7 +17,7 @@ from tests.sim.broker import Broker
 Attempt = tuple[str, int]
 
 
-UNTRIED = ("later", "expired")
+UNTRIED = ("later", "expired", "left_alone")
 """Faults of attempts that are made up for: the agent did not want to, or a clock that is ahead kept it from it."""
 
 

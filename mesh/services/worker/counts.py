@@ -13,6 +13,8 @@ class Counts:
     expired: int = 0
     """Cut short by the run's deadline, or past it when their turn came."""
     later: int = 0
+    left_alone: int = 0
+    """Not called, since the agent's breaker is open."""
     rejected: int = 0
     crash_loop: int = 0
     """Not begun again, since process after process died at them."""
@@ -42,6 +44,8 @@ class Counts:
                 self.expired += 1
             case "later":
                 self.later += 1
+            case "left_alone":
+                self.left_alone += 1
             case "rejected":
                 self.rejected += 1
             case "crash_loop":

@@ -135,8 +135,9 @@ class Worker:
         return {name: shift.counts for name, shift in self.shifts.items()}
 
     def _told(self, control: Control) -> None:
-        """Somebody stopped or resumed agents."""
+        """Agents were stopped or resumed, or their breakers opened or closed."""
         for name, shift in self.shifts.items():
+            shift.gate.told(opened=control.breaker_of(name) is not None)
             stop = control.stop_of(name)
             if stop is not None and not shift.held:
                 _log.warning("an agent was stopped", agent=name, by=stop.by, why=stop.why)

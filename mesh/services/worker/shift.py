@@ -15,6 +15,7 @@ from mesh.services.worker.attempt import Attempt, Caller
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.function import crash_loop
+from mesh.services.worker.gate import Gate
 from mesh.services.worker.held import Held, Work
 from mesh.services.worker.misfit import task_in
 from mesh.services.worker.outbox import Outbox
@@ -78,7 +79,8 @@ class AgentShift:
             left=self._left,
             strayed=strayed,
         )
-        self._answer = Spans().around(self.caller.answer, topic=topology.tasks(spec.name), group=self._group)
+        self.gate, topic = Gate(spec, clock, self.counts), topology.tasks(spec.name)
+        self._answer = Spans().around(self.gate.around(self.caller.answer), topic=topic, group=self._group)
         self._commits, self._news = asyncio.Lock(), asyncio.Event()
         self._suspects = Suspects(
             *(agent, places, cells),
@@ -327,6 +329,7 @@ class AgentShift:
     def _left(self, attempt: Attempt, event: Event | None) -> None:
         """An attempt was abandoned: its slot is free, its task answered, or kept for later."""
         self.lanes.abandon(attempt.runner, keep=event is None)
+        self.gate.heard(attempt, event)
         if attempt.leave is not None:
             attempt.leave()
         if event is None:
