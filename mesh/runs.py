@@ -8,16 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
-import orjson
-
-from mesh.core.codec import Unreadable, read
 from mesh.core.control import ALL
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.event import ID_PATTERN, REQUESTED, Event
-from mesh.core.history import History, Moment, time_ms
+from mesh.core.history import History, Moment
 from mesh.core.partition import partition_of
 from mesh.core.record import Record, TopicPartition
-from mesh.core.records import OUTCOME_TYPE
+from mesh.core.summary import Summary, outcome_of, summary_of, summary_of_outcome
 from mesh.core.topology import Topology
 from mesh.wire.ports import Bounds, Log
 from mesh.wire.topologies import Known
@@ -33,27 +30,6 @@ TOLD_MAX: Final = 10_000
 """Ended runs remembered by `watch`, so that a request that comes again does not look like another run."""
 NO_RUN: Final = ALL.encode()  # the key of what concerns all runs
 _REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
-
-
-class Summary(NamedTuple):
-    """One run in one line. `state` is `open` or the ending; times are log time in ms since the epoch. `refusals` are
-    reason codes, `failures` agents. `paused`: it is open and stands still until it is resumed."""
-
-    run_id: str
-    type: str
-    subject: str
-    state: str
-    opened_ms: int
-    ended_ms: int | None
-    tasks: int
-    refusals: tuple[str, ...]
-    failures: tuple[str, ...]
-    paused: bool = False
-
-    @property
-    def took_ms(self) -> int | None:
-        """From the request to the end; None while it is open."""
-        return None if self.ended_ms is None else self.ended_ms - self.opened_ms
 
 
 class Change(NamedTuple):
@@ -344,52 +320,6 @@ class Runs:
                         yield record
         finally:
             await reader.close()
-
-
-def outcome_of(record: Record) -> tuple[Event, dict[str, Any]] | None:
-    """The outcome in a record of mesh.outcomes with its body; None for anything else there."""
-    event = read(record)
-    if isinstance(event, Unreadable) or not event.type.startswith(OUTCOME_TYPE):
-        return None
-    try:
-        body = orjson.loads(event.data)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in ("ending", "opened", "ended")):
-        return None
-    return event, body
-
-
-def summary_of_outcome(event: Event, body: dict[str, Any]) -> Summary:
-    """A run that ended, from its outcome alone."""
-    request = body.get("request")
-    return Summary(
-        event.run_id,
-        str(request.get("type", "")) if isinstance(request, dict) else "",
-        event.subject,
-        body["ending"],
-        time_ms(body["opened"]),
-        time_ms(body["ended"]),
-        int(body.get("tasks", 0)),
-        tuple(str(r.get("code", "")) for r in body.get("refusals", ())),
-        tuple(str(f.get("agent", "")) for f in body.get("failures", ())),
-    )
-
-
-def summary_of(history: History) -> Summary:
-    """A run as its history tells it."""
-    return Summary(
-        history.run_id,
-        history.type,
-        history.subject,
-        history.state,
-        history.opened_ms,
-        history.ended_ms,
-        len(history.tasks),
-        tuple(refusal.code for refusal in history.refusals),
-        tuple(failure.agent for failure in history.failures),
-        history.run is not None and not history.ending and bool(history.run.trouble.paused),
-    )
 
 
 def _run_id(record: Record) -> str:

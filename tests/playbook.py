@@ -278,7 +278,8 @@ def note(code: str, **holds: Any) -> Wanted:
 
 
 def ended(ending: str, **holds: Any) -> Wanted:
-    """The run ended: `results` and `refusals` as lists of types and codes, `starved`, `failures` as agents, `tasks`."""
+    """The run ended: `results` and `refusals` as lists of types and codes, `starved`, `failures` as agents, `tasks`,
+    `unrouted` and `overspent` as sentences."""
     return Wanted(f"ended {ending}", holds)
 
 
@@ -320,8 +321,10 @@ def seen(effect: Effect, name: str) -> Any:
             return [refusal.code for refusal in value]
         case "failures":
             return [failure.agent for failure in value]
-        case "starved":
+        case "starved" | "overspent":
             return list(value)
+        case "unrouted":
+            return [event.message for event in value]
     return value
 
 

@@ -11,7 +11,8 @@ from mesh import Emit, InvalidInput, Payload
 from mesh.core.control import Switch
 from mesh.core.errors import NotFound
 from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.runs import Change, Runs, outcome_of
+from mesh.core.summary import outcome_of
+from mesh.runs import Change, Runs
 from mesh.testing import MeshTest
 from mesh.wire.ports import Bounds, Commit, Log, Reader
 from tests.services.conftest import read_until

@@ -30,7 +30,8 @@ from mesh.cli.wishes import (
 from mesh.core.errors import InvalidInput
 from mesh.core.history import History
 from mesh.core.run import ENDINGS
-from mesh.runs import Runs, Summary
+from mesh.core.summary import Summary
+from mesh.runs import Runs
 
 STATES = ("open", *ENDINGS)
 app = noun("Show runs: the latest, one in full, those that happen now. Cancel, pause and resume them.")
@@ -93,7 +94,7 @@ async def show(
     screen.say("  ", (story.facts(history), "dim"))
     screen.say()
     story.tree(screen, history)
-    if history.refusals or history.failures or history.starved:
+    if any((history.refusals, history.failures, history.starved, history.unrouted, history.overspent)):
         screen.say()
         story.reasons(screen, history)
     if history.results:
@@ -205,7 +206,8 @@ def _ended(session: Session, history: History) -> None:
 
 
 def _row(row: Summary, now_ms: int) -> list[Piece]:
-    why = [*row.refusals, *(f"{agent} failed" for agent in row.failures)]
+    why = [*row.refusals, *(f"{agent} failed" for agent in row.failures), *(f"{name} starved" for name in row.starved)]
+    why += [*(f"{type} unrouted" for type in row.unrouted), *(f"{unit} overspent" for unit in row.overspent)]
     return [
         story.id_of(row.run_id),
         story.state("paused" if row.paused else row.state),

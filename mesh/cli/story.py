@@ -11,7 +11,7 @@ from mesh.core.dispatch import JOIN_TYPE
 from mesh.core.event import rfc3339
 from mesh.core.history import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, History, Moment, TaskStory
 from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
-from mesh.runs import Summary
+from mesh.core.summary import Summary
 
 STYLES: Final = {
     COMPLETED: "green",
@@ -24,7 +24,14 @@ STYLES: Final = {
 }
 MARKS: Final = {COMPLETED: "✓", PARTIAL: "◐", STOPPED: "■", FAILED: "✗", CANCELLED: "○", "open": "…", "paused": "‖"}
 TASK_STYLES: Final = {DONE: "", WORKING: "cyan", WAITING: "yellow", DEAD: "red", DROPPED: "dim", REPLACED: "yellow"}
-MOMENT_STYLES: Final = {"failed": "red", "dead": "red", "refused": "yellow", "retry": "yellow", "noted": "dim"}
+MOMENT_STYLES: Final = {
+    "failed": "red",
+    "dead": "red",
+    "refused": "yellow",
+    "unrouted": "yellow",
+    "retry": "yellow",
+    "noted": "dim",
+}
 RESULT_CHARS_MAX: Final = 160
 MOMENT_CHARS_MAX: Final = 200
 """Of a line of a timeline, where each attempt says it once more."""
@@ -86,7 +93,7 @@ def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
 
 
 def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:
-    """Why the run did not complete: refusals with path and numbers, failures with attempts, starved joins."""
+    """Why the run did not complete: refusals with path and numbers, failures with attempts, and the other facts."""
     for refusal in history.refusals:
         screen.prose(f"{indent}", ("refused ", "yellow"), visible(refusal.message, MESSAGE_CHARS_MAX))
     for failure in history.failures:
@@ -95,6 +102,11 @@ def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:
         screen.prose(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: {said}")
     for text in history.starved:
         screen.prose(f"{indent}", ("starved ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
+    for fact in history.unrouted:
+        times = f" ({fact.times} times)" if fact.times > 1 else ""
+        screen.prose(f"{indent}", ("unrouted ", "yellow"), visible(fact.message, MESSAGE_CHARS_MAX) + times)
+    for text in history.overspent:
+        screen.prose(f"{indent}", ("overspent ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
 
 
 def timeline(screen: Screen, history: History) -> None:
@@ -155,6 +167,9 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "tasks": summary.tasks,
         "refusals": list(summary.refusals),
         "failures": list(summary.failures),
+        "starved": list(summary.starved),
+        "unrouted": list(summary.unrouted),
+        "overspent": list(summary.overspent),
     }
 
 
@@ -174,6 +189,8 @@ def history_json(history: History) -> dict[str, Any]:
         "refusals": [refusal._asdict() for refusal in history.refusals],
         "failures": [failure._asdict() for failure in history.failures],
         "starved": list(history.starved),
+        "unrouted": [fact._asdict() for fact in history.unrouted],
+        "overspent": list(history.overspent),
         "results": [_result_json(result) for result in history.results],
         "timeline": [moment_json(happened) for happened in history.moments],
         "topology_differs": history.differs,

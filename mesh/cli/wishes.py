@@ -14,7 +14,8 @@ from mesh.cli.text import ago, counted, visible
 from mesh.core.errors import InvalidInput, NotAccepted
 from mesh.core.event import CANCELLED, PAUSED, RESUMED
 from mesh.core.history import WAITING, WORKING, History
-from mesh.runs import Runs, Summary
+from mesh.core.summary import Summary
+from mesh.runs import Runs
 
 if TYPE_CHECKING:
     from mesh.core.control import Control, Switch

@@ -51,7 +51,7 @@ class Audit:
         self._ended: dict[str, int] = {}
         """Id of an outcome → offset at which it was decided, for as long as the fold remembers."""
         self.checked: Counter[str] = Counter()
-        self._laws = Endings(ENDED_OFFSETS_MAX, self.checked)
+        self._laws = Endings(self._topologies, ENDED_OFFSETS_MAX, self.checked)
         self.runs = 0
         self.endings: Counter[str] = Counter()
 

@@ -1,23 +1,35 @@
 """Laws of endings, checked by books of their own: what an outcome says of a run follows from the run's records.
 
-    endings = Endings(remembered_offsets, checked)
+    endings = Endings(topologies, remembered_offsets, checked)
     violations += endings.follow(event, where, offset, before, now, effects)
 
 I15: a redrive takes back the refusal that its dead letter names, and each refusal is taken back once. So the outcome
 counts the refusals of the run without those whose letter was sent again.
 
+I16: a run ends as its facts say, and every event that nothing took is one of them. An event is taken when its type
+leaves the mesh or is heard by a join, when it is a task now, when it was refused, or when an agent ignores some.
+I17: more was used than the run might exactly where the outcome says so, and such a run is not completed.
+I18: a join that is named as starved may still be wanted: its `when` is not false for the events that came.
+
 Books are kept for runs that were refused something, also after their end: a redrive may open them again.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
-from mesh.core.effect import DeadLetter, Effect, Finish, PublishTask, Schedule
-from mesh.core.event import REDRIVEN, Event
+from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
+from mesh.core.event import REDRIVEN, REQUESTED, SUCCEEDED, Event, parsed
 from mesh.core.findings import Violation
 from mesh.core.records import outcome_body
-from mesh.core.run import Run
+from mesh.core.run import COMPLETED, FAILED, PARTIAL, STOPPED, Run, Slots
+from mesh.core.topology import Topology
+from mesh.core.unrouted import KEPT_MAX
+from mesh.core.verdict import is_refuted
+
+_FACTS: Final = ("failures", "refused", "unrouted", "starved", "overspent")
+"""Fields of an outcome that keep a run from being completed."""
 
 
 @dataclass(slots=True)
@@ -36,9 +48,10 @@ class Refused:
 class Endings:
     """See the module."""
 
-    def __init__(self, remembered_offsets: int, checked: Counter[str]) -> None:
-        """`remembered_offsets`: for how long the fold remembers runs that ended. `checked` counts what was looked at,
-        by invariant."""
+    def __init__(self, topologies: Mapping[str, Topology], remembered_offsets: int, checked: Counter[str]) -> None:
+        """`topologies`: by digest. `remembered_offsets`: for how long the fold remembers runs that ended. `checked`
+        counts what was looked at, by invariant."""
+        self._topologies = topologies
         self._remembered = remembered_offsets
         self._checked = checked
         self._refused: dict[str, Refused] = {}
@@ -55,6 +68,11 @@ class Endings:
             self._refused[event.run_id] = refused
             _note(refused, event, effects)
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
+        topology = None if now is None else self._topologies.get(now.topology)
+        if now is not None and topology is not None and event.kind in (REQUESTED, SUCCEEDED):
+            yield from self._taken(event, where, before, now, effects, topology)
+        if finish is not None and topology is not None:
+            yield from self._facts(finish.run, where, topology)
         if finish is not None and (refused is not None or not finish.run.refused):
             yield from self._finished(finish.run, where, refused or Refused())
         while self._refused and self._is_forgotten(next(iter(self._refused)), offset):
@@ -69,6 +87,81 @@ class Endings:
         if said != stand:
             what = "the outcome counts other refusals than those that no redrive took back"
             yield Violation("I15", where, what, str(stand), str(said), run.id)
+
+    def _taken(
+        self, event: Event, where: str, before: Run | None, now: Run, effects: Sequence[Effect], topology: Topology
+    ) -> Iterator[Violation]:
+        """I16 of one record: where nothing else followed, its events are named as unrouted."""
+        if any(isinstance(effect, Note | DeadLetter) for effect in effects) or not _counted(event, before, now):
+            return
+        try:
+            types = {part.type for part in event.parts()}
+        except ValueError:
+            return
+        tasks = {effect.event.type for effect in effects if isinstance(effect, PublishTask)}
+        tasks |= {task.held.type for task in now.open.values() if task.held is not None and task.cause_id == event.id}
+        told = _times(now)
+        told.subtract(_times(before))
+        named = {type for type, times in told.items() if times > 0 or len(now.unrouted) == KEPT_MAX}
+        for type in types - tasks - named - topology.egress.keys():
+            self._checked["I16"] += 1
+            rows = topology.rows.get(type, ())
+            if not any(row.join or row.agent.ignores for row in rows):
+                what = f"nothing took {type}, which is not named as unrouted"
+                yield Violation("I16", where, what, "a task, an egress topic, a join, or the fact", run_id=now.id)
+
+    def _facts(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
+        """I16 to I18 of an ending."""
+        for invariant in ("I16", "I17", "I18"):
+            self._checked[invariant] += 1
+        body = outcome_body(run)
+        lost = body["refused"] > 0 or bool(body["unrouted"])
+        short = lost or bool(body["starved"]) or bool(body["overspent"])
+        fits = {
+            COMPLETED: not body["failures"] and not short,
+            PARTIAL: not body["failures"] and short and not (lost and not body["results"]),
+            STOPPED: lost,
+            FAILED: bool(body["failures"]),
+        }
+        if not fits.get(run.ending, True):
+            told = ", ".join(name for name in _FACTS if body[name]) or "none"
+            yield Violation("I16", where, f"the run ended {run.ending}", "the ending of its facts", told, run.id)
+        limits = topology.limits
+        usd_micros, tokens = run.usd_micros + run.beyond.usd_micros, run.tokens + run.beyond.tokens
+        pairs = ((usd_micros, limits.usd_micros_max), (tokens, limits.tokens_max))
+        over = any(limit is not None and used > limit for used, limit in pairs)
+        if over is not bool(body["overspent"]):
+            got = f"{usd_micros} millionths of a dollar and {tokens} tokens used"
+            yield Violation("I17", where, "the outcome is wrong about the budget", "what was used", got, run.id)
+        for sentence in run.starved:
+            name = sentence.partition(":")[0]
+            when = topology.agents[name].when
+            if when is not None and all(is_refuted(when, found) for found in _halves(run.joins[name])):
+                what = f"join {name} is named as starved, and its `when` is false whatever comes"
+                yield Violation("I18", where, what, run_id=run.id)
+
+
+def _halves(slots: Slots) -> Iterator[dict[str, Any]]:
+    """What each branch of a join has got that did not fire: its own inputs and those of the branches above."""
+    for branch, slot in slots.items():
+        if slot.inputs and not slot.fired:
+            above = [other for at, other in slots.items() if branch[: len(at)] == at]
+            yield {type: parsed(arrival.data) for one in above for type, arrival in one.inputs.items()}
+
+
+def _times(run: Run | None) -> Counter[str]:
+    """How often events of each type are named as unrouted."""
+    found: Counter[str] = Counter()
+    for fact in () if run is None else run.unrouted:
+        found[fact.type] += fact.times
+    return found
+
+
+def _counted(event: Event, before: Run | None, now: Run) -> bool:
+    """Whether the run took the event in: a request that is new, the answer of an open task."""
+    if event.kind == REQUESTED:
+        return before is None or event.id not in before.roots
+    return before is not None and event.task_id in before.open and event.task_id not in now.open
 
 
 def _note(refused: Refused, event: Event, effects: Sequence[Effect]) -> None:

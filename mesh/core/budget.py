@@ -38,6 +38,22 @@ def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Lim
     return None
 
 
+def overspent(run: "Run", limits: Limits) -> tuple[str, ...]:
+    """Sentences for the budgets of which more was used than the run might, what was not charged included."""
+    found = []
+    usd_micros, tokens = run.usd_micros + run.beyond.usd_micros, run.tokens + run.beyond.tokens
+    if limits.usd_micros_max is not None and usd_micros > limits.usd_micros_max:
+        found.append(f"usd: {_usd(usd_micros)} used, at most {_usd(limits.usd_micros_max)}")
+    if limits.tokens_max is not None and tokens > limits.tokens_max:
+        found.append(f"tokens: {tokens} used, at most {limits.tokens_max}")
+    return tuple(found)
+
+
+def _usd(micros: int) -> str:
+    whole, rest = divmod(micros, 1_000_000)
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
+
+
 def reserve(run: "Run", spec: AgentSpec) -> None:
     """Set the reservation of one attempt aside."""
     run.reserved_usd_micros += spec.reserve_usd_micros
@@ -57,6 +73,8 @@ def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> 
     settle(run, spec, charged)
     if charged == usage:
         return None
+    more = usage.usd_micros - charged.usd_micros, usage.tokens - charged.tokens
+    run.beyond = Usage(run.beyond.usd_micros + more[0], run.beyond.tokens + more[1])
     text = (
         f"{spec.name!r} claims {usage.usd_micros} millionths of a dollar and {usage.tokens} tokens;"
         f" it is charged {charged.usd_micros} and {charged.tokens}, all that it might spend"

@@ -60,7 +60,7 @@ class Condition:
         return self.text
 
     def __reduce__(self) -> tuple[Callable[[Node], "Condition"], tuple[Node]]:
-        return _condition, (self.tree,)
+        return condition_of, (self.tree,)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -70,7 +70,7 @@ class Condition:
     def bind(self, types: Iterable[str]) -> "Condition":
         """The same condition, whose paths read the payload of the longest of `types` they begin with."""
         known = frozenset(types)
-        return _condition(_bound(self.tree, known))
+        return condition_of(_bound(self.tree, known))
 
     def holds(self, payloads: Payloads) -> bool:
         """Whether it is true of these payloads: type → parsed JSON (dict, list, str, int, float, bool, None).
@@ -82,10 +82,11 @@ class Condition:
 
 def parse(text: str, types: Iterable[str] = ()) -> Condition:
     """Read a condition and bind its paths to `types`. Raises ConditionInvalid with column and remedy."""
-    return _condition(_bound(parse_tree(text), frozenset(types)))
+    return condition_of(_bound(parse_tree(text), frozenset(types)))
 
 
-def _condition(tree: Node) -> Condition:
+def condition_of(tree: Node) -> Condition:
+    """The condition of a tree whose paths are bound already."""
     return Condition(text_of(tree), tuple(path.type for path in _paths(tree)), tree, _compiled(tree))
 
 

@@ -14,8 +14,9 @@ Rules, in the order in which they are applied:
     Undeclared types, too many events or too many bytes refuse them all; too many tasks refuse all hops; depth, cycle,
     visits and budget refuse one hop. A refusal is remembered with path and numbers, and is a dead letter.
  5. When nothing is open the run ends: failed if a task failed for good; else stopped if something was refused and
-    there is no result; else partial if something was refused or a join starved; else completed. A passed deadline
-    stops it at once, somebody may cancel it at once. Tasks in flight are then charged what they had reserved.
+    there is no result; else partial if something was refused or a join starved; else completed. An event that nothing
+    took counts as refused; a run that used more than its budget is partial. A passed deadline stops it at once, a
+    cancellation ends it at once. Tasks in flight are then charged what they had reserved.
  6. A paused run takes in what comes and begins nothing; an agent whose breaker is open is asked nothing: its tasks go
     to its fallback or wait. A redrive opens a run again where a task of it failed (`intervene`).
 
@@ -25,7 +26,7 @@ Pure: same run, event and topology, same answer; the run that was handed in is n
 from sys import intern
 
 from mesh.core.breaker import NO_BREAKERS, Breakers, open_until
-from mesh.core.budget import charge, reserve, settle
+from mesh.core.budget import charge, overspent, reserve, settle
 from mesh.core.dead import dead_request, forgiven, refuse, remember
 from mesh.core.dispatch import deadline_timer, dispatch, firings, leave, retry_timer, start
 from mesh.core.effect import Effect, Finish, Note, Schedule
@@ -159,9 +160,9 @@ def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | Non
 def _succeeded(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     task = _task_of(run, event, effects)
     if task is not None:
-        overspent = charge(run, topology.agents[task.agent], event.usage, topology.limits)
-        if overspent is not None:
-            effects.append(overspent)
+        excess = charge(run, topology.agents[task.agent], event.usage, topology.limits)
+        if excess is not None:
+            effects.append(excess)
         del run.open[task.id]
         _release(run, event, task, topology, breakers, effects)
 
@@ -249,18 +250,20 @@ def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
 def _ending(run: Run, topology: Topology) -> str:
     if run.joins:
         for name, slots in run.joins.items():
-            run.starved = (*run.starved, *starved(name, slots, topology.agents[name].on))
+            spec = topology.agents[name]
+            run.starved = (*run.starved, *starved(name, slots, spec.on, spec.when))
     if run.failures:
         return FAILED
-    refused = run.refused > len(forgiven(run))
-    if refused and not run.results:
+    lost = run.refused > len(forgiven(run)) or bool(run.unrouted)
+    if lost and not run.results:
         return STOPPED
-    return PARTIAL if refused or run.starved else COMPLETED
+    return PARTIAL if lost or run.starved or overspent(run, topology.limits) else COMPLETED
 
 
 def _end(run: Run, event: Event, ending: str, topology: Topology, effects: list[Effect]) -> None:
     for task in run.open.values():
         settle(run, topology.agents[task.agent], NO_USAGE if task.held else None)
+    run.overspent = overspent(run, topology.limits)
     run.ending = ending
     run.ended_ms = event.at_ms
     effects.append(Finish(run, event.id, event.at_ms))

@@ -7,7 +7,7 @@ from typing import Any
 
 from mesh.core.topology import AgentSpec, Topology
 
-_OWN_FORM = ("line", "when", "retry", "breaker")
+_OWN_FORM = ("line", "when", "retry", "breaker", "ignores")
 _NOT_DECIDED_BY = ("cache_ms",)
 """What no decision depends on: it may be tuned without another digest."""
 _NOT_OF_TOPICS = ("line", "join", "ordered")
@@ -22,6 +22,8 @@ def digest_of(topology: Topology) -> str:
         content["on"] = spec.on if spec.join else set(spec.on)
         content["emits"] = set(spec.emits)
         content["when"] = None if spec.when is None else [str(spec.when), spec.when.bound]
+        if spec.ignores:  # left out otherwise, so that digests of files without the word are what they were
+            content["ignores"] = True
         content["retry"] = asdict(spec.retry)
         content["breaker"] = None if spec.breaker is None else asdict(spec.breaker)
         agents[name] = content

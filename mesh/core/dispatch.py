@@ -4,7 +4,7 @@ Two steps: `firings` looks everything up, then `dispatch` checks the tasks of th
 tasks. Order is that of the emissions and of the rows, so ids made from positions are the same whenever decided again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -18,8 +18,9 @@ from mesh.core.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, batch, d
 from mesh.core.join import accepts, arrive, held_bytes
 from mesh.core.lineage import Refusal, input_mark, refuse_hop, way
 from mesh.core.partition import key_of
-from mesh.core.run import NO_PAST, Arrival, Held, Past, Result, Run, Task
+from mesh.core.run import NO_PAST, Arrival, Branch, Held, Past, Result, Run, Task
 from mesh.core.topology import AgentSpec, Row, Topology
+from mesh.core.unrouted import declined, untaken
 
 JOIN_TYPE = "mesh.join"
 """Type of a task whose value holds several events."""
@@ -29,6 +30,8 @@ Given = Emission | Held
 """What a task gets: of both, type, content type and payload come first."""
 Firing = tuple[AgentSpec, Emission, tuple[str, ...], tuple[str, ...]]
 """A hop that is wanted: the agent, what it gets, and the path and the input marks of what comes before it."""
+Refusing = tuple[AgentSpec, Mapping[str, Arrival], Branch]
+"""A join that is complete and whose `when` is false: the agent, its inputs, the branch."""
 
 
 @lru_cache(maxsize=1024)
@@ -82,19 +85,29 @@ def leave(
 def firings(
     run: Run, emitted: Sequence[Emission], origin: Task, topology: Topology, effects: list[Effect]
 ) -> list[Firing]:
-    """Every hop that the emissions ask for; arrivals at joins are kept in `run`."""
+    """Every hop that the emissions ask for; arrivals at joins, and events that nothing took, are kept in `run`."""
     found: list[Firing] = []
     for emission in emitted:
         type, _, data, _ = emission
-        for row in topology.rows.get(type, ()):
+        rows, taken = topology.rows.get(type, ()), False
+        refused: list[Refusing] = []
+        for row in rows:
             if row.join:
-                found.extend(_joined(run, row, emission, origin, effects))
+                found.extend(_joined(run, row, emission, origin, effects, refused))
+                taken = True
             elif row.agent.when is None or row.agent.when.holds({type: parsed(data)}):
                 found.append((row.agent, emission, origin.path, origin.inputs))
+                taken = True
+        if not taken and type not in topology.egress:
+            untaken(run, emission, origin.agent, rows)
+        for spec, gathered, branch in refused:
+            declined(run, spec, gathered, branch, topology)
     return found
 
 
-def _joined(run: Run, row: Row, emission: Emission, origin: Task, effects: list[Effect]) -> Iterator[Firing]:
+def _joined(
+    run: Run, row: Row, emission: Emission, origin: Task, effects: list[Effect], refused: list[Refusing]
+) -> Iterator[Firing]:
     spec, needs = row.agent, row.join
     type, _, data, branch = emission
     slots = run.joins.get(spec.name, {})
@@ -114,6 +127,9 @@ def _joined(run: Run, row: Row, emission: Emission, origin: Task, effects: list[
             deepest = max(inputs, key=lambda got: got.depth)
             marks = tuple(dict.fromkeys(mark for got in inputs for mark in got.inputs))
             yield spec, (JOIN_TYPE, BATCH, value, below), deepest.path, marks
+        else:
+            after[below] = after[below]._replace(declined=True)
+            refused.append((spec, gathered, below))
 
 
 def dispatch(

@@ -43,9 +43,9 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
             return
         # It was handed out before the deadline was moved, or the worker's clock is ahead: not again at wire speed.
         fault = fault._replace(code="later", retry_after_ms=EXPIRY_SLACK_MS)
-    overspent = charge(run, spec, event.usage, topology.limits)
-    if overspent is not None:
-        effects.append(overspent)
+    excess = charge(run, spec, event.usage, topology.limits)
+    if excess is not None:
+        effects.append(excess)
     left_alone = fault.code == LEFT_ALONE and bool(spec.fallback)
     if left_alone and fall_back(run, task, given, event, topology, breakers, effects):
         return

@@ -21,6 +21,9 @@ INVARIANTS: Final[dict[str, str]] = {
     "I13": "the checkpoint that stands holds what the records before it give",
     "I14": "a submission that was answered as refused did not happen",
     "I15": "a redrive takes back the refusal that its dead letter names, once; the outcome counts those that stand",
+    "I16": "a run ends as its facts say, and every event that nothing took is one of them",
+    "I17": "an outcome names a budget exactly where more was used than the run might",
+    "I18": "a join that is named as starved may still be wanted",
 }
 """What is checked. Leaks of processes (I12) cannot be seen in records."""
 VIOLATIONS_KEPT: Final = 100

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from mesh.core.codec import Unreadable, read
 from mesh.core.dispatch import JOIN_TYPE
 from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
@@ -35,8 +33,9 @@ from mesh.core.event import (
 from mesh.core.fold import Partition
 from mesh.core.kept import Kept, step
 from mesh.core.lineage import Refusal
+from mesh.core.outcome import failure_of, refusal_of, result_of, unrouted_of
 from mesh.core.record import Record
-from mesh.core.run import NO_TROUBLE, Failure, Result, Run
+from mesh.core.run import NO_TROUBLE, Failure, Result, Run, Unrouted
 from mesh.core.topology import Topology
 
 WORKING: Final = "working"
@@ -75,6 +74,7 @@ MOMENTS: Final[dict[str, str]] = {
     "retry": "it will be tried again",
     "dead": "it was given up: its input is a dead letter",
     "refused": "a limit, a rule or a cycle stopped a hop",
+    "unrouted": "nothing took an event",
     "left": "an event left the mesh",
     "noted": "something came that changed nothing, or that was claimed falsely",
     "dropped": "a record that is no event",
@@ -178,14 +178,14 @@ class History:
     def refusals(self) -> Sequence[Refusal]:
         """Every hop, result or request that was not let through, with path and numbers."""
         if self.outcome is not None:
-            return [_refusal(found) for found in self.outcome.get("refusals", ())]
+            return [refusal_of(found) for found in self.outcome.get("refusals", ())]
         return self.run.refusals if self.run else ()
 
     @property
     def failures(self) -> Sequence[Failure]:
         """Tasks that failed for good."""
         if self.outcome is not None:
-            return [_failure(found) for found in self.outcome.get("failures", ())]
+            return [failure_of(found) for found in self.outcome.get("failures", ())]
         return self.run.failures if self.run else ()
 
     @property
@@ -196,10 +196,24 @@ class History:
         return self.run.starved if self.run else ()
 
     @property
+    def unrouted(self) -> Sequence[Unrouted]:
+        """Events that nothing took."""
+        if self.outcome is not None:
+            return [unrouted_of(found) for found in self.outcome.get("unrouted", ())]
+        return self.run.unrouted if self.run else ()
+
+    @property
+    def overspent(self) -> Sequence[str]:
+        """Budgets of which more was used than the run might."""
+        if self.outcome is not None:
+            return [str(text) for text in self.outcome.get("overspent", ())]
+        return self.run.overspent if self.run else ()
+
+    @property
     def results(self) -> Sequence[Result]:
         """Payloads that left the mesh."""
         if self.outcome is not None:
-            return [_result(found) for found in self.outcome.get("results", ())]
+            return [result_of(found) for found in self.outcome.get("results", ())]
         return self.run.results if self.run else ()
 
     def children(self, parent: str) -> list[TaskStory]:
@@ -229,6 +243,10 @@ class History:
         known = () if before is None else before.refusals
         for refusal in () if after is None else after.refusals[len(known) :]:
             self._tell(event.at_ms, "refused", refusal.agent, refusal.message)
+        lost = () if before is None else before.unrouted
+        for fact in () if after is None else after.unrouted:
+            if fact not in lost:
+                self._tell(event.at_ms, "unrouted", fact.agent, fact.message)
         for effect in effects:
             self._followed(event, effect)
             if isinstance(effect, DeadLetter) and not any(effect.message in m.text for m in self.moments[told:]):
@@ -378,21 +396,3 @@ class History:
 def time_ms(text: str) -> int:
     """RFC 3339 as the outcome writes it → milliseconds since the epoch."""
     return round(datetime.fromisoformat(text).timestamp() * 1_000)
-
-
-def _refusal(found: dict[str, Any]) -> Refusal:
-    path = tuple(str(agent) for agent in found.get("path", ()))
-    texts = [str(found.get(name, "")) for name in ("code", "agent", "message")]
-    return Refusal(texts[0], texts[1], path, int(found.get("limit", 0)), int(found.get("actual", 0)), texts[2])
-
-
-def _failure(found: dict[str, Any]) -> Failure:
-    agent, task_id, code, message = (str(found.get(name, "")) for name in ("agent", "task_id", "code", "message"))
-    path = tuple(str(agent) for agent in found.get("path", ()))
-    return Failure(agent, task_id, int(found.get("attempts", 1)), code, message, path)
-
-
-def _result(found: dict[str, Any]) -> Result:
-    id, type, agent = (str(found.get(name, "")) for name in ("id", "type", "agent"))
-    data = orjson.dumps(found["data"]) if "data" in found else str(found.get("text", found.get("omitted", ""))).encode()
-    return Result(id, type, agent, data)

@@ -8,9 +8,14 @@ time that all has come anew.
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any, Final
 
+from mesh.core.condition import Condition
+from mesh.core.event import parsed
 from mesh.core.run import Arrival, Branch, Slot, Slots
+from mesh.core.verdict import is_refuted
 
+_NEW: Final = Slot({})
 Ready = tuple[Branch, list[Arrival]]
 """A branch in which a join fires, with its inputs in the order in which they are declared."""
 
@@ -28,8 +33,8 @@ def arrive(
 
     `again`: the join lies on a cycle, so a branch that fires gives its inputs away and may fire once more.
     """
-    inputs, fired = slots.get(branch, Slot({}))
-    slots = {**slots, branch: Slot({**inputs, type: arrival}, fired)}
+    inputs, fired, declined = slots.get(branch, _NEW)
+    slots = {**slots, branch: Slot({**inputs, type: arrival}, fired, declined and fired)}
     ready = []
     for below, slot in slots.items():
         if slot.inputs and not slot.fired and below[: len(branch)] == branch:
@@ -41,15 +46,25 @@ def arrive(
     return slots, ready
 
 
-def starved(name: str, slots: Slots, needs: Sequence[str]) -> list[str]:
-    """Sentences for the branches of join `name` that got something and can never fire."""
+def starved(name: str, slots: Slots, needs: Sequence[str], when: Condition | None = None) -> list[str]:
+    """Sentences for the branches of join `name` that got something and can never fire.
+
+    A join whose `when` is false already, whatever the missing events would hold, is not wanted and does not starve.
+    """
     found: Counter[str] = Counter()
     for branch, slot in slots.items():
         if slot.inputs and not slot.fired and not _serves_below(slots, branch):
             missing = [type for type in needs if _nearest(slots, type, branch) is None]
             got = [type for type in needs if type not in missing]
+            if when is not None and is_refuted(when, _payloads(slots, got, branch)):
+                continue
             found[f"{name}: got {', '.join(got)}; missing {', '.join(missing)}"] += 1
     return [text if times == 1 else f"{text} ({times} branches)" for text, times in found.items()]
+
+
+def _payloads(slots: Slots, types: Sequence[str], branch: Branch) -> dict[str, Any]:
+    nearest = ((type, _nearest(slots, type, branch)) for type in types)
+    return {type: parsed(arrival.data) for type, arrival in nearest if arrival is not None}
 
 
 def held_bytes(slots: Slots) -> int:

@@ -30,11 +30,11 @@ MONEY_WORDS: Final = ("usd", "tokens")
 TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions", "join", "order")
 AGENT_WORDS: Final = (
     *("run", "on", "when", "emits", "timeout", "retry", "fallback", "breaker"),
-    *("visits_max", "lanes", "key", "reserve", "cache"),
+    *("visits_max", "lanes", "key", "reserve", "cache", "otherwise"),
 )
 RETRY_WORDS: Final = ("attempts", "first", "factor", "max", "jitter", "final")
 BREAKER_WORDS: Final = ("failures", "open")
-AGENT_WORDS_LATER: Final = ("otherwise", "until", "human")
+AGENT_WORDS_LATER: Final = ("until", "human")
 ON_WORDS_LATER: Final = ("gather", "vote", "board")
 ON_WORDS_BELOW_LATER: Final = ("of", "need", "within", "rule", "arbiter", "when")
 """What stands beside a word of ON_WORDS_LATER: one problem says it all."""
@@ -186,6 +186,9 @@ class _Declarations(Reader):
             waived = waived or (word == "on" and name in self.stand_ins)
             if word not in fields and not waived:
                 self.add(line, f"{place}: no `{word}`", f"Write `{word}: {example}`")
+        if "otherwise" in fields and "when" not in fields:
+            what = f"{place}.otherwise: there is no `when` that could be false"
+            self.add(self.lines[f"{place}.otherwise"], what, "Remove it, or write the `when`")
         on, join = self.on(f"{place}.on", fields.get("on"))
         usd, tokens = self.money(f"{place}.reserve", fields.get("reserve"))
         count = whole(1, COUNT_MAX)
@@ -207,6 +210,7 @@ class _Declarations(Reader):
             reserve_usd_micros=usd or 0,
             reserve_tokens=tokens or 0,
             line=line,
+            ignores=self.value(fields, place, "otherwise", ignore, False),
         )
 
     def on(self, place: str, node: Node | None) -> tuple[tuple[str, ...], bool]:
@@ -350,6 +354,19 @@ def order_word(text: str) -> bool:
 def path_text(text: str) -> str:
     """The path of a payload field, as text."""
     return str(parse_path(text))
+
+
+def ignore(text: str) -> bool:
+    """The one thing that may follow where `when` is false."""
+    if text != "ignore":
+        raise InvalidInput(
+            "only `ignore` may follow",
+            code="bad_value",
+            expected="otherwise: ignore",
+            got=shown(text),
+            remedy="Write `ignore`, or let another agent hear the type with the opposite `when`",
+        )
+    return True
 
 
 def at_least(low: int, read: Callable[[str], int]) -> Callable[[str], int]:

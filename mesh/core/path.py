@@ -87,6 +87,15 @@ class Path:
                 return None
         return payload
 
+    def is_there(self, payload: Any) -> bool:
+        """Whether the field is there, be it null. The type is not looked at."""
+        if not self.segments:
+            return True
+        found, last = Path(self.segments[:-1]).lookup(payload), self.segments[-1]
+        if isinstance(last, int):
+            return found.__class__ is list and last < len(found)
+        return found.__class__ is dict and last in found
+
     def value(self, payload: Any) -> Scalar | None:
         """The string, number or boolean that lies there; None when there is none (missing, null, array, object)."""
         found = self.lookup(payload)

@@ -14,6 +14,7 @@ from mesh.core.control import ALL, BREAKER, Switch, control_record
 from mesh.core.dead import forgiven
 from mesh.core.effect import Adopt, DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.event import ADOPTED, DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive, rfc3339
+from mesh.core.fold import RULES
 from mesh.core.kept import era_record
 from mesh.core.record import RECORD_BYTES_MIN, NewRecord, Unread, over_limit, record_bytes
 from mesh.core.run import Result, Run
@@ -29,16 +30,21 @@ OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("refused", "how often something was refused and not sent again"),
     ("refusals", "the first of them: `code`, `agent`, `path`, `limit`, `actual`, `message`"),
     ("failures", "tasks that failed for good: `agent`, `task_id`, `attempts`, `code`, `message`, `path`"),
-    ("starved", "sentences naming joins that got some of their inputs and could never fire"),
+    ("starved", "sentences naming joins that got some of their inputs, could never fire, and were still wanted"),
+    ("unrouted", "events that nothing took: `type`, `agent` that emitted them, `message`, `times`"),
+    ("overspent", "sentences naming budgets of which more was used than the run might"),
     ("tasks", "number of tasks made"),
     ("used", "`usd` and `tokens` that the tasks reported"),
     ("opened", "log time of the first request, RFC 3339"),
     ("ended", "log time of the event that ended it, RFC 3339"),
     ("took_ms", "the difference in milliseconds"),
     ("generation", "how often the run was opened again by a redrive; the outcome with the highest one counts"),
-    ("redrives", "ids of the redrives that the run heard: `<dead letter>:r<n>`"),
+    ("redrives", "ids of the redrives that took something back: `<dead letter>:r<n>`"),
+    ("rules", "version of the decisions that made this ending; 1 where it is not told"),
 )
 """Every field of an outcome's body, with its meaning."""
+OUTCOME_FIELDS_1: Final = frozenset(name for name, _ in OUTCOME_FIELDS) - {"unrouted", "overspent", "rules"}
+"""Those that outcomes of rules 1 have."""
 DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("__dlq.errors.topic", "topic of the record that failed (KIP-1191)"),
     ("__dlq.errors.partition", "its partition (KIP-1191)"),
@@ -65,6 +71,8 @@ OUTCOME_CUTS: Final[tuple[tuple[str, str], ...]] = (
     ("refusals_omitted", "number of refusals that are not listed, of those that the run had kept"),
     ("redrives_omitted", "number of redrives that are not listed"),
     ("starved_omitted", "number of joins that are not listed"),
+    ("unrouted_omitted", "number of different unrouted events that are not listed"),
+    ("overspent_omitted", "number of budgets that are not listed"),
     ("results_omitted", "number of results that are not listed"),
 )
 """Fields of an outcome that the log refused as a whole: see `core.refused`."""
@@ -187,6 +195,8 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "refusals": _standing(run, gone) if run.refusals else (),
         "failures": [failure._asdict() for failure in run.failures] if run.failures else (),
         "starved": run.starved,
+        "unrouted": [event._asdict() for event in run.unrouted] if run.unrouted else (),
+        "overspent": run.overspent,
         "tasks": run.tasks,
         "used": {"usd": run.usd_micros / 1_000_000, "tokens": run.tokens},
         "opened": rfc3339(run.opened_ms),
@@ -194,6 +204,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "took_ms": run.ended_ms - run.opened_ms,
         "generation": run.trouble.generation,
         "redrives": run.trouble.redrives,
+        "rules": RULES,
     }
 
 

@@ -17,7 +17,7 @@ from mesh.core.kept import Kept
 from mesh.core.ledger import Ledger
 from mesh.core.likeness import difference
 from mesh.core.partition import partition_of
-from mesh.core.published import ANSWERED, MATCHED, Published, Sent, digest_of
+from mesh.core.published import ANSWERED, MATCHED, Published, Sent, digest_of, mark
 from mesh.core.record import NewRecord, Record, TopicPartition, coordinates
 from mesh.core.records import record_of
 from mesh.core.topology import Topology
@@ -83,6 +83,8 @@ class Redecided:
         self._checkpoints = dict(checkpoints or {})
         """Those that nothing was compared with so far."""
         self._missing: dict[tuple[str, str], Violation] = {}
+        self.other_rules: set[bytes] = set()
+        """Marks of the runs whose outcome was decided under other rules."""
 
     def take(self, record: Record) -> None:
         """Decide a record of mesh.inbox again. Raises ValueError when it comes out of order."""
@@ -107,6 +109,13 @@ class Redecided:
         if not known and box.warm_ms >= 0 and (event.kind != REQUESTED or record.timestamp <= box.warm_ms):
             box.unseen.add(event.run_id)
         self._hear(event)
+        if self.other_rules and mark(event.run_id) in self.other_rules:
+            if not known:
+                self._report.unchecked["runs that ended under other rules"] += 1
+            for effect in effects:
+                if isinstance(effect, Finish):
+                    self._ledger.ended(effect.run.id)
+            return
         if event.run_id not in box.unseen:
             after = box.state.runs.get(event.run_id)
             for violation in box.audit.follow(event, record, before, after, effects):

@@ -34,7 +34,7 @@ ID_BYTES_MAX: Final = 256
 """An id is never cut, since it would be another one: a longer one is left out."""
 HEADERS_SHED: Final = frozenset({"ce_subject", "traceparent", "tracestate"})
 """Headers of an outcome that it may lack where it stands for a refused one."""
-LISTS: Final = ("requests", "failures", "refusals", "redrives", "starved", "results")
+LISTS: Final = ("requests", "failures", "refusals", "redrives", "starved", "unrouted", "overspent", "results")
 """Lists of an outcome that may be cut, those that are kept longest first; `<name>_omitted` counts what is missing."""
 _LETTER_NAMES: Final = frozenset(name for name, _ in DEAD_LETTER_HEADERS)
 _LETTER_TEXTS: Final = frozenset({"__dlq.errors.message", "__connect.errors.exception.class.name", "mesh-dlq-omitted"})
@@ -176,6 +176,8 @@ def _entry(name: str, item: Any) -> Any:
     if name in ("failures", "refusals"):
         path = item.get("path") or ()
         return {**item, "message": _cut(str(item.get("message", ""))), "path": path[-8:]}
+    if name == "unrouted":
+        return {**item, "message": _cut(str(item.get("message", "")))}
     return _cut(item) if name == "starved" else item
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from mesh.core.event import NO_USAGE, Usage
 from mesh.core.lineage import Refusal
 
 COMPLETED: Final = "completed"
@@ -19,9 +20,9 @@ FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 
 ENDINGS: Final[dict[str, str]] = {
-    COMPLETED: "every task succeeded, nothing was refused, no join starved",
-    PARTIAL: "some results are there but a hop was refused, or a join starved",
-    STOPPED: "a limit ended it: a refusal left no result, or the deadline passed",
+    COMPLETED: "every task succeeded, every event was taken, nothing was refused, no join starved, the budget held",
+    PARTIAL: "there is a result but a hop was refused or an event unrouted; or a join starved, or the run overspent",
+    STOPPED: "a refusal or an unrouted event left no result, or the deadline passed",
     FAILED: "a task failed for good",
     CANCELLED: "somebody cancelled it",
 }
@@ -32,6 +33,7 @@ RUN_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     ("(none)", "requested, something refused but a result", PARTIAL),
     ("(none)", "requested, starved join", PARTIAL),
     ("(none)", "requested, refused", STOPPED),
+    ("(none)", "requested, unrouted", STOPPED),
     ("open", "requested", "open"),
     ("open", "succeeded, more to do", "open"),
     ("open", "failed, attempts left", "open"),
@@ -43,6 +45,9 @@ RUN_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     ("open", "succeeded, nothing open, something refused but a result", PARTIAL),
     ("open", "succeeded, nothing open, starved join", PARTIAL),
     ("open", "succeeded, nothing open, something refused and no result", STOPPED),
+    ("open", "succeeded, nothing open, something unrouted but a result", PARTIAL),
+    ("open", "succeeded, nothing open, something unrouted and no result", STOPPED),
+    ("open", "succeeded, nothing open, overspent", PARTIAL),
     ("open", "succeeded, nothing open, failed task", FAILED),
     ("open", "failed for good, nothing open", FAILED),
     ("open", "due (deadline)", STOPPED),
@@ -57,6 +62,10 @@ RUN_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     ("paused", "succeeded, nothing open", COMPLETED),
     ("paused", "succeeded, nothing open, something refused but a result", PARTIAL),
     ("paused", "succeeded, nothing open, something refused and no result", STOPPED),
+    ("paused", "succeeded, nothing open, something unrouted but a result", PARTIAL),
+    ("paused", "succeeded, nothing open, something unrouted and no result", STOPPED),
+    ("paused", "succeeded, nothing open, starved join", PARTIAL),
+    ("paused", "succeeded, nothing open, overspent", PARTIAL),
     ("paused", "failed for good, nothing open", FAILED),
     ("paused", "resumed", "open"),
     ("paused", "due (deadline), pause not over", "paused"),
@@ -141,6 +150,8 @@ class Slot(NamedTuple):
 
     inputs: dict[str, Arrival]
     fired: bool = False
+    declined: bool = False
+    """All was there and the `when` of the join was false."""
 
 
 Branch = tuple[str, ...]
@@ -166,6 +177,15 @@ class Failure(NamedTuple):
     code: str
     message: str
     path: tuple[str, ...]
+
+
+class Unrouted(NamedTuple):
+    """An event that nothing took. `agent` emitted it; empty: it is the request."""
+
+    type: str
+    agent: str
+    message: str
+    times: int = 1
 
 
 class Trouble(NamedTuple):
@@ -234,6 +254,12 @@ class Run:
     failures: tuple[Failure, ...] = ()
     starved: tuple[str, ...] = ()
     trouble: Trouble = NO_TROUBLE
+    unrouted: tuple[Unrouted, ...] = ()
+    """Events that nothing took (`core.unrouted`)."""
+    beyond: Usage = NO_USAGE
+    """What attempts claimed beyond what they might spend, which is not charged."""
+    overspent: tuple[str, ...] = ()
+    """Sentences naming budgets of which more was used than the run might; known when it has ended."""
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -274,6 +300,9 @@ class Run:
         new.failures = self.failures
         new.starved = self.starved
         new.trouble = self.trouble
+        new.unrouted = self.unrouted
+        new.beyond = self.beyond
+        new.overspent = self.overspent
         return new
 
 

@@ -77,6 +77,8 @@ class AgentSpec:
     cyclic: bool = False
     """Derived: this agent lies on a cycle of the graph, so its inputs are remembered along the path."""
     line: int = 0
+    ignores: bool = False
+    """`otherwise: ignore`: its `when` may be false for an event that nothing else takes."""
 
 
 @dataclass(frozen=True, slots=True)

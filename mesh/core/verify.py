@@ -33,16 +33,19 @@ violations are kept, the first of each invariant among them; all are counted.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import orjson
+
 from mesh.core.codec import Unreadable, read
 from mesh.core.event import EGRESS, OUTCOME, REQUESTED, TASK, Event, derive
 from mesh.core.findings import INVARIANTS, Asked, Report, Violation
-from mesh.core.fold import Partition
+from mesh.core.fold import RULES, Partition
 from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.kept import Kept
 from mesh.core.ledger import Ledger
 from mesh.core.published import ANSWERED, MATCHED, Published, Sent, digest_of, mark
 from mesh.core.reasons import DEAD, REASONS
 from mesh.core.record import Record, TopicPartition, coordinates
+from mesh.core.records import OUTCOME_FIELDS_1
 from mesh.core.redecide import Redecided
 from mesh.core.topology import Topology
 
@@ -119,6 +122,8 @@ class Verifier:
         elif event.kind in (TASK, EGRESS, OUTCOME):
             if event.kind == TASK:
                 self._look_at_task(event, record)
+            elif event.kind == OUTCOME and _rules_of(event) != RULES:
+                self._again.other_rules.add(mark(event.run_id))
             self._published.add(record, event.id, event.run_id)
         else:
             self._report.unchecked[f"from others, on {record.topic}"] += 1
@@ -171,7 +176,7 @@ class Verifier:
         report = self._report
         self._again.judge(quiescent=self._quiescent)
         boxes = self._again.boxes.values()
-        self._unseen = {mark(run_id) for box in boxes for run_id in box.unseen}
+        self._unseen = {mark(run_id) for box in boxes for run_id in box.unseen} | self._again.other_rules
         self._since_ms = max((box.since_ms for box in boxes), default=-1)
         for variants in self._published:
             self._judge_published(variants)
@@ -271,6 +276,17 @@ class Verifier:
             return
         what = "the committed place passed a task that nobody answered"
         self._report.add(Violation("I7", sent.where, what, "an answer on the inbox", f"committed at {committed}"))
+
+
+def _rules_of(outcome: Event) -> int:
+    """Version of the decisions that made an outcome; those of version 1 did not tell it. What has not the fields of an
+    outcome was made by no version."""
+    try:
+        body = orjson.loads(outcome.data)
+    except orjson.JSONDecodeError:
+        return RULES
+    whole = isinstance(body, dict) and body.keys() >= OUTCOME_FIELDS_1
+    return int(body.get("rules", 1)) if whole else RULES
 
 
 def check(

@@ -33,6 +33,10 @@ def answer(of: Task, **fields: Any) -> Event:
     return event(SUCCEEDED, id=f"{of.id}:1:succeeded", agent=of.agent, task_id=of.id, attempt=of.attempt, **fields)
 
 
+ENDINGS = ("I15", "I16", "I17", "I18")
+"""Laws that test_audit_endings tries."""
+
+
 class Desk:
     """An audit with one run, step by step."""
 
@@ -44,7 +48,12 @@ class Desk:
     def step(self, cause: Event, after: Run | None, effects: Sequence[Effect] = ()) -> list[Violation]:
         self.offset += 1
         before, self.state = self.state, after
-        return list(self.audit.follow(cause, record(cause, self.offset), before, after, effects))
+        violations = self.audit.follow(cause, record(cause, self.offset), before, after, effects)
+        return [violation for violation in violations if violation.invariant not in ENDINGS]
+
+    @property
+    def checked(self) -> dict[str, int]:
+        return {name: times for name, times in self.audit.checked.items() if name not in ENDINGS}
 
 
 def opened(*tasks: Task, **fields: Any) -> Run:
@@ -61,7 +70,7 @@ def test_a_run_that_keeps_all_laws() -> None:
     assert not desk.step(answer(first, usage=Usage(40, 5)), opened(second), [sent(second)])
     ended = run(ending="completed", usd_micros=40, tokens=5)
     assert not desk.step(answer(second), None, [Finish(ended, "x", 0)])
-    assert desk.audit.checked == {"I2": 1, "I3": 2, "I4": 2, "I5": 3, "I15": 1}
+    assert desk.checked == {"I2": 1, "I3": 2, "I4": 2, "I5": 3}
     assert (desk.audit.runs, desk.audit.endings) == (1, {"completed": 1})
 
 

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from mesh.core.audit_endings import Endings
 from mesh.core.dead import letter_id
 from mesh.core.effect import DeadLetter, Effect, Finish, PublishTask
 from mesh.core.event import REDRIVEN, TASK, Event, derive
-from mesh.core.run import Run, Trouble
-from tests.builders import event, run
+from mesh.core.run import COMPLETED, PARTIAL, STOPPED, Arrival, Result, Run, Slot, Trouble, Unrouted
+from mesh.core.topology import Limits
+from tests.builders import agent, event, run, topology
 
 
 class Told:
@@ -16,7 +18,7 @@ class Told:
 
     def __init__(self) -> None:
         self.checked: Counter[str] = Counter()
-        self.laws = Endings(100, self.checked)
+        self.laws = Endings({MESH.digest: MESH}, 100, self.checked)
         self.state: Run | None = None
         self.offset = -1
 
@@ -29,6 +31,13 @@ class Told:
         return [violation.invariant for violation in violations]
 
 
+MESH = topology(
+    Limits(tokens_max=10),
+    plan="ask -> x, y",
+    ship=agent("x & y -> sent", when="x.n < 5"),
+    big=agent("more ->", when="n > 9"),
+    some=agent("any ->", when="n > 9", ignores=True),
+)
 SENT = PublishTask(event(TASK), b"")
 
 
@@ -58,7 +67,7 @@ def test_a_refusal_that_is_taken_back_twice_counts_once() -> None:
     assert told.step(redrive(1, 2), ended, SENT, Finish(ended, "x", 1)) == []
     both = Trouble(redrives=(redrive(1, 1).id, redrive(2, 1).id))  # the second was never heard
     wrong = replace(ended, trouble=both)
-    assert told.step(event(), wrong, Finish(wrong, "x", 1)) == ["I15"]
+    assert "I15" in told.step(event(), wrong, Finish(wrong, "x", 1))
 
 
 def test_a_redrive_that_is_refused_takes_nothing_back_and_its_letter_stands_for_the_first() -> None:
@@ -75,3 +84,56 @@ def test_books_on_refusals_are_dropped_when_the_fold_forgets_the_run() -> None:
     told.offset = 200
     told.step(event(run_id="run-2"), run(id="run-2"))
     assert told.laws._refused == {}
+
+
+# -------------------------------------------------------------------------------------------------- facts and endings
+
+
+def ending(ending: str, cause: Event | None = None, **fields: Any) -> list[str]:
+    """What is found of a run that a request ends at once."""
+    ended = run(ending=ending, **{"results": (RESULT,), **fields})
+    return Told().step(cause or event(), ended, LEAVES, Finish(ended, "r1", 1))
+
+
+RESULT = Result("x1", "sent", "ship", b"1")
+LEAVES = PublishTask(event(TASK, type="ask"), b"")
+FACT = Unrouted("more", "", "more: big takes it when n > 9")
+
+
+def test_a_run_is_completed_only_where_no_fact_speaks_against_it() -> None:
+    assert ending(COMPLETED) == []
+    assert ending(COMPLETED, starved=("plan: got x; missing y",)) == ["I16"]
+    assert ending(COMPLETED, unrouted=(FACT,)) == ["I16"]
+    assert ending(COMPLETED, tokens=11, overspent=("tokens: 11 used, at most 10",)) == ["I16"]
+    assert ending(PARTIAL) == ["I16"]
+    assert ending(PARTIAL, unrouted=(FACT,)) == []
+    assert ending(PARTIAL, unrouted=(FACT,), results=()) == ["I16"]
+    assert ending(STOPPED, unrouted=(FACT,), results=()) == []
+    assert ending(STOPPED) == ["I16"]
+
+
+def test_an_event_that_nothing_took_must_be_named() -> None:
+    odd, stays = event(type="more"), run(results=(RESULT,))
+    assert Told().step(odd, stays) == ["I16"]
+    assert Told().step(odd, replace(stays, unrouted=(FACT,))) == []
+    assert Told().step(event(type="any"), stays) == []
+    assert Told().step(event(type="x"), stays) == [], "a join hears it"
+    told = Told()
+    assert told.step(odd, replace(stays, unrouted=(FACT,))) == []
+    assert told.step(event(type="more", id="r2"), replace(stays, unrouted=(FACT,))) == ["I16"], "named once, came twice"
+
+
+def test_an_outcome_names_a_budget_where_more_was_used() -> None:
+    over = ("tokens: 11 used, at most 10",)
+    assert ending(PARTIAL, tokens=11, overspent=over) == []
+    assert ending(PARTIAL, tokens=10, overspent=over) == ["I17"]
+    assert ending(COMPLETED, tokens=11) == ["I17"]
+
+
+def test_a_join_that_is_not_wanted_is_not_named_as_starved() -> None:
+    def starved(payload: bytes) -> list[str]:
+        slots = {(): Slot({"x": Arrival(payload, 1, ("plan",), ())})}
+        return ending(PARTIAL, starved=("ship: got x; missing y",), joins={"ship": slots})
+
+    assert starved(b'{"n":1}') == []
+    assert starved(b'{"n":7}') == ["I18"]

@@ -161,7 +161,8 @@ def test_an_attempt_is_charged_no_more_than_it_might_spend(way: str) -> None:
 def test_the_last_attempt_may_spend_what_is_left_and_no_more() -> None:
     play = desk(usd_micros_max=1_000).on(requested(), task("dear"))
     play.let(succeeded("dear", "answer", usage=Usage(1_000_000, 7)))
-    assert (play.state.ending, spent(play)) == ("completed", (1_000, 7, 0, 0))
+    assert (play.state.ending, spent(play)) == ("partial", (1_000, 7, 0, 0))
+    assert play.state.overspent == ("usd: 1 used, at most 0.001",), "what was not charged counts for the ending"
 
 
 def test_an_attempt_that_spends_more_than_it_reserved_is_charged_that_while_the_budget_lasts() -> None:

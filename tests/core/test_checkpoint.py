@@ -235,7 +235,7 @@ def older(chunks: list[bytes]) -> list[bytes]:
     head = head_of(chunks[0])
     head["fields"]["Run"].pop()
     del head["facts"]["control"]
-    cut = [re.sub(rb',\[\[\],\[\],0,0,"",0\]\]$', b"]", chunk) for chunk in chunks[1:]]
+    cut = [re.sub(rb",\[\]\]$", b"]", chunk) for chunk in chunks[1:]]
     assert cut != chunks[1:]
     return [as_head(head), *cut]
 

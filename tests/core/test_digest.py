@@ -56,6 +56,7 @@ def test_what_does_not_matter_leaves_the_digest(old: str, new: str) -> None:
     [
         ("depth_max: 8", "depth_max: 9"),
         ("name: order-desk", "name: desk"),
+        ('"fraud.scored.score < 0.7"', '"fraud.scored.score < 0.7", otherwise: ignore'),
         ("timeout: 2s", "timeout: 3s"),
         ("< 0.7", "<= 0.7"),
         ("partitions: 6", "partitions: 7"),

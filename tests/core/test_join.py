@@ -12,7 +12,7 @@ from mesh.core.dead import REFUSALS_KEPT_MAX
 from mesh.core.event import BATCH
 from mesh.core.join import accepts, arrive, held_bytes, starved
 from mesh.core.run import Arrival, Branch, Slot, Slots
-from mesh.core.topology import Limits
+from mesh.core.topology import Limits, Topology
 from tests.builders import agent, topology
 from tests.playbook import Playbook, ended, leaves, note, requested, succeeded, task
 
@@ -108,10 +108,37 @@ def test_the_first_input_of_a_type_counts_and_a_later_one_is_noted() -> None:
 
 
 def test_a_join_whose_condition_does_not_hold_has_fired_and_does_not_starve() -> None:
-    play = Playbook(topology(a="ask -> x", b="ask -> y", j=agent("x & y -> z", when="x.n < y.n")))
+    join = agent("x & y -> z", when="x.n < y.n", ignores=True)
+    play = Playbook(topology(a="ask -> x", b="ask -> y", j=join))
     play.on(requested(), task("a"), task("b"))
     play.on(succeeded("a", ("x", {"n": 2})))
     play.on(succeeded("b", ("y", {"n": 1})), ended("completed", starved=[]))
+
+
+WANTED = topology(a="ask -> x", b="ask -> y", j=agent("x & y -> z", when="x.n < 5 and y.n > 0"))
+
+
+def alone(payload: object, mesh: Topology = WANTED) -> Playbook:
+    """A join of which one event has come and the other never will."""
+    play = Playbook(mesh).on(requested(), task("a"), task("b"))
+    return play.on(succeeded("a", ("x", payload))).let(succeeded("b"))
+
+
+def test_a_join_that_is_not_wanted_does_not_starve() -> None:
+    assert (alone({"n": 7}).state.ending, alone({"n": 7}).state.starved) == ("completed", ())
+
+
+def test_a_join_that_may_still_be_wanted_starves() -> None:
+    play = alone({"n": 3})
+    assert (play.state.ending, play.state.starved) == ("partial", ("j: got x; missing y",))
+
+
+def test_a_join_whose_condition_reads_a_field_that_is_missing_starves() -> None:
+    assert alone({"m": 7}).state.ending == "partial"
+
+
+def test_a_join_without_a_condition_starves() -> None:
+    assert alone({"n": 7}, topology(a="ask -> x", b="ask -> y", j="x & y -> z")).state.ending == "partial"
 
 
 def test_a_condition_of_a_join_reads_all_its_inputs() -> None:

@@ -202,7 +202,24 @@ def test_nobody_stands_in_for_himself() -> None:
     assert [p.what for p in problems(small("fallback: one"))] == ["agents.one.fallback: one cannot stand in for itself"]
 
 
-@pytest.mark.parametrize("word", ["otherwise: y", "until: x == 1", "human: inbox"])
+def test_a_condition_may_be_false_for_events_that_its_agent_ignores() -> None:
+    assert load(small("when: x == 1\notherwise: ignore")).agents["one"].ignores
+    assert not load(small("when: x == 1")).agents["one"].ignores
+
+
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [
+        ("when: x == 1\notherwise: drop", "agents.one.otherwise: only `ignore` may follow"),
+        ("otherwise: ignore", "agents.one.otherwise: there is no `when` that could be false"),
+    ],
+)
+def test_what_follows_where_a_condition_is_false_is_checked(word: str, what: str) -> None:
+    (problem,) = problems(small(word))
+    assert problem.what.startswith(what)
+
+
+@pytest.mark.parametrize("word", ["until: x == 1", "human: inbox"])
 def test_words_of_the_design_that_are_not_built_yet_say_so(word: str) -> None:
     what = f"agents.one.{word.split(':')[0]}: not supported yet in this version"
     assert [p.what for p in problems(small(word))] == [what]

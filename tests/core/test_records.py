@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mesh.core.codec import STACK_BYTES_MAX, read, write
 from mesh.core.effect import DeadLetter, Finish, PublishEvent, PublishTask, Schedule
 from mesh.core.event import DUE, EGRESS, OUTCOME, Event, derive
-from mesh.core.fold import dead_record
+from mesh.core.fold import RULES, dead_record
 from mesh.core.lineage import Refusal
 from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.records import (
@@ -22,7 +22,7 @@ from mesh.core.records import (
     outcome_body,
     record_of,
 )
-from mesh.core.run import Failure, Result, Run
+from mesh.core.run import Failure, Result, Run, Unrouted
 from mesh.core.topology import Limits, Topology
 from tests.core.samples import AT_MS, task
 
@@ -44,6 +44,8 @@ def ended_run() -> Run:
     run.refusals = (Refusal("depth", "b", ("a",), 1, 2, "depth: a > b is 2 hops deep, at most 1"),)
     run.failures = (Failure("c", "t9", 3, "exception", "no", ("c",)),)
     run.starved = ("join: got a; missing b",)
+    run.unrouted = (Unrouted("odd", "a", "odd from a: no agent hears it", 2),)
+    run.overspent = ("tokens: 42 used, at most 40",)
     run.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     return run
 
@@ -91,12 +93,15 @@ def test_an_outcome_tells_everything_about_its_run() -> None:
             {"agent": "c", "task_id": "t9", "attempts": 3, "code": "exception", "message": "no", "path": ["c"]}
         ],
         "starved": ["join: got a; missing b"],
+        "unrouted": [{"type": "odd", "agent": "a", "message": "odd from a: no agent hears it", "times": 2}],
+        "overspent": ["tokens: 42 used, at most 40"],
         "tasks": 3,
         "used": {"usd": 1.5, "tokens": 42},
         "opened": "2026-11-20T12:00:00.123Z",
         "ended": "2026-11-20T12:00:01.623Z",
         "generation": 0,
         "redrives": [],
+        "rules": RULES,
         "took_ms": 1500,
     }
 

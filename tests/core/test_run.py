@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.core.effect import Finish
-from mesh.core.event import ADOPTED, INBOX_KINDS, SWITCHED
+from mesh.core.event import ADOPTED, INBOX_KINDS, SWITCHED, Usage
 from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES, Run
 from mesh.core.topology import Limits, Retry
 from tests.builders import AT_MS, agent, topology
@@ -33,17 +33,20 @@ ECHO = topology(echo="ask -> answer")
 # -------------------------------------------------------------------------------------------------- the tables, walked
 
 DESK = topology(
-    Limits(payload_bytes_max=12, cascade_max=1),
+    Limits(payload_bytes_max=12, cascade_max=1, tokens_max=100),
     plan=agent("ask -> plan.ready", retry=Retry(attempts_max=2)),
     write=agent("plan.ready -> draft", fallback=("write_slow", "write_by_hand")),
     write_slow=agent("-> draft"),
     write_by_hand=agent("-> draft"),
     check="draft & proof -> checked",
     count=agent("tally ->", when="go", visits_max=0),
+    file=agent("note ->", when="urgent"),
+    log="idea -> note",
     leaves=["plan.ready", "tally"],
-    comes_in=["proof"],
+    comes_in=["proof", "note", "idea"],
 )
-"""A mesh in which every transition can happen: a long draft is refused, a short one starves."""
+"""A mesh in which every transition can happen: a long draft is refused, a short one starves, a note that is not urgent
+goes nowhere."""
 LONG = ("draft", "more than twelve")
 PLANNED = (requested(), succeeded("plan", "plan.ready"))
 RETRIED = (requested(), failed("plan"), due("plan"))
@@ -51,6 +54,10 @@ TWICE = (requested(), requested(id="r2"), failed("plan", retryable=False))
 
 PAUSED = (requested(), happens("paused", subject="let me look"))
 LAST = (*PLANNED, happens("paused"))
+WITH_IDEA = (*PLANNED, requested("idea", id="r2"), succeeded("write"))
+IDEA = (requested("idea"),)
+PAUSE = happens("paused")
+DEAR = succeeded("write", usage=Usage(0, 101))
 
 RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
     ("(none)", "requested", "open"): (requested(),),
@@ -58,6 +65,7 @@ RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
     ("(none)", "requested, something refused but a result", "partial"): (requested("tally", {"go": True}),),
     ("(none)", "requested, starved join", "partial"): (requested("proof"),),
     ("(none)", "requested, refused", "stopped"): (requested("nonsense"),),
+    ("(none)", "requested, unrouted", "stopped"): (requested("note"),),
     ("open", "requested", "open"): (requested(), requested(id="r2")),
     ("open", "succeeded, more to do", "open"): PLANNED,
     ("open", "failed, attempts left", "open"): (requested(), failed("plan")),
@@ -75,6 +83,12 @@ RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
         requested(),
         succeeded("plan", ("plan.ready", "more than twelve")),
     ),
+    ("open", "succeeded, nothing open, something unrouted but a result", "partial"): (
+        *WITH_IDEA,
+        succeeded("log", "note"),
+    ),
+    ("open", "succeeded, nothing open, something unrouted and no result", "stopped"): (*IDEA, succeeded("log", "note")),
+    ("open", "succeeded, nothing open, overspent", "partial"): (*PLANNED, DEAR),
     ("open", "succeeded, nothing open, failed task", "failed"): (*TWICE, succeeded("plan")),
     ("open", "failed for good, nothing open", "failed"): (*RETRIED, failed("plan")),
     ("open", "due (deadline)", "stopped"): (requested(), due()),
@@ -96,6 +110,18 @@ RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
         *PAUSED,
         succeeded("plan", ("plan.ready", "more than twelve")),
     ),
+    ("paused", "succeeded, nothing open, something unrouted but a result", "partial"): (
+        *WITH_IDEA,
+        PAUSE,
+        succeeded("log", "note"),
+    ),
+    ("paused", "succeeded, nothing open, something unrouted and no result", "stopped"): (
+        *IDEA,
+        PAUSE,
+        succeeded("log", "note"),
+    ),
+    ("paused", "succeeded, nothing open, starved join", "partial"): (*LAST, succeeded("write", "draft")),
+    ("paused", "succeeded, nothing open, overspent", "partial"): (*LAST, DEAR),
     ("paused", "failed for good, nothing open", "failed"): (*PAUSED, failed("plan", retryable=False)),
     ("paused", "resumed", "open"): (*PAUSED, resumed()),
     ("paused", "due (deadline), pause not over", "paused"): (*PAUSED, due()),
@@ -177,6 +203,38 @@ def test_a_failure_outweighs_refusals_and_starved_joins() -> None:
         dead("boom"),
         ended("failed", refusals=["payload"], starved=["j: got x; missing y"], failures=["c"]),
     )
+
+
+def test_an_event_that_nothing_took_leaves_a_run_partial_or_stopped() -> None:
+    mesh = topology(a="ask -> x, y", b=agent("x -> z", when="n > 3"), leaves=["y"])
+    told = "x from a: b takes it when n > 3"
+    play = Playbook(mesh).on(requested(), task("a"))
+    play.on(succeeded("a", ("x", {"n": 1}), "y"), leaves("y"), ended("partial", unrouted=[told]))
+    play = Playbook(mesh).on(requested(), task("a"))
+    play.on(succeeded("a", ("x", {"n": 1})), ended("stopped", unrouted=[told]))
+    play = Playbook(mesh).on(requested(), task("a"))
+    play.on(succeeded("a", ("x", {"m": 1})), ended("stopped", unrouted=[f"{told}; n is missing"]))
+
+
+def test_a_run_that_used_more_than_its_budget_is_partial_and_says_so() -> None:
+    mesh = topology(Limits(usd_micros_max=1_000_000, tokens_max=10), a="ask -> x")
+    play = Playbook(mesh).on(requested(), task("a"))
+    told = ["usd: 9.5 used, at most 1", "tokens: 11 used, at most 10"]
+    play.on(
+        succeeded("a", "x", usage=Usage(9_500_000, 11)),
+        note("overspent"),
+        leaves("x"),
+        ended("partial", overspent=told),
+    )
+    play = Playbook(mesh).on(requested(), task("a"))
+    play.on(succeeded("a", "x", usage=Usage(1_000_000, 10)), leaves("x"), ended("completed", overspent=[]))
+
+
+def test_a_run_that_was_cancelled_says_what_it_overspent() -> None:
+    mesh = topology(Limits(tokens_max=10), a="ask -> x", b="ask -> y")
+    play = Playbook(mesh).on(requested(), task("a"), task("b"))
+    play.on(succeeded("a", "x", usage=Usage(0, 11)), note("overspent"), leaves("x"))
+    play.on(cancelled(), ended("cancelled", overspent=["tokens: 11 used, at most 10"]))
 
 
 def test_an_outcome_has_the_same_id_however_the_run_ends() -> None:

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from mesh.core.codec import write
 from mesh.core.dead import dead_record
 from mesh.core.event import CANCELLED, NO_USAGE, Fault
 from mesh.core.findings import REFUSED, Asked
+from mesh.core.fold import RULES
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.records import dead_letter
 from mesh.core.refused import instead_of
@@ -49,6 +51,19 @@ def test_a_log_that_says_what_was_decided_is_well(lived: Callable[[], Lived]) ->
     assert report.good
     assert report.open == 0
     assert {"I2", "I3", "I4", "I5", "I6"} <= set(report.checked)
+
+
+def test_a_run_that_ended_under_other_rules_is_not_decided_again() -> None:
+    lived = good()
+    old = orjson.loads(lived.records[OUTCOMES][0].value or b"")
+    del old["rules"], old["unrouted"]  # as rules 1 wrote it
+    lived.change(OUTCOMES, 0, value=orjson.dumps(old))
+    report = lived.check()
+    assert report.violations == []
+    assert report.unchecked["runs that ended under other rules"] == 1
+    old["rules"] = RULES
+    lived.change(OUTCOMES, 0, value=orjson.dumps(old))
+    assert lived.found()
 
 
 def test_the_report_says_how_much_was_looked_at() -> None:

@@ -236,8 +236,8 @@ class World:
 
     def _repeat(self, sent: Event, effects: list[Effect]) -> None:
         """A request or an answer that arrives a second time does nothing: it is noted, or is the same dead letter."""
-        if sent.kind not in ("requested", "succeeded", "failed"):
-            return
+        if sent.kind not in ("requested", "succeeded", "failed") or (sent.fault and sent.fault.code == "expired"):
+            return  # what expired stays open for the deadline; in a pause it is tried again
         content = repr(replace(sent, at_ms=0, time=""))
         letters = repr([effect.id for effect in effects if isinstance(effect, DeadLetter)])
         if content in self.arrived:

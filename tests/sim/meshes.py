@@ -61,7 +61,7 @@ mesh:
   name: reviews
   prefix: mesh
   inbox: {partitions: PARTITIONS}
-  limits: {deadline: 4s, depth_max: 9, visits_max: 3, pause: 3s, budget: {usd: 0.5, tokens: 900}}
+  limits: {deadline: 4s, depth_max: 9, visits_max: 3, pause: 3s, budget: {usd: 0.5, tokens: 300}}
 topics:
   asks: {ingress: ask, id: id, partitions: 1, join: true}
   ends: {egress: accepted, partitions: 1}
@@ -94,7 +94,13 @@ agents:
     lanes: 3
     timeout: 300ms
     retry: {attempts: 2, first: 40ms}
-  total: {run: "sim:total", on: {all: [half, header]}, emits: summed, timeout: 300ms, retry: {attempts: 5, first: 10ms}}
+  total:
+    run: "sim:total"
+    on: {all: [half, header]}
+    when: header.n < 8
+    emits: summed
+    timeout: 300ms
+    retry: {attempts: 5, first: 10ms}
 """
 MESHES = {"orders": ORDERS, "reviews": REVIEWS, "spread": SPREAD}
 

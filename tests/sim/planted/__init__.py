@@ -14,12 +14,15 @@ from tests.sim.planted import (
     late_result,
     lost_join_input,
     lost_rows,
+    overspent_completed,
     set_order,
+    starved_though_unwanted,
     stops_the_living,
     swallowed_refusal,
     trimmed_too_early,
     unawaited_append,
     unbounded_retry,
+    unrouted_completed,
     wall_clock,
     zombie_checkpoint,
 )
@@ -44,6 +47,9 @@ _BUGS = (
     (double_settle, "charged", 0),
     (forgiven_by_count, "no redrive took back", 0),
     (stops_the_living, "as if it had ended", 0),
+    (unrouted_completed, "not named as unrouted", 0),
+    (starved_though_unwanted, "named as starved", 0),
+    (overspent_completed, "wrong about the budget", 0),
 )
 PLANTED = {
     name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)

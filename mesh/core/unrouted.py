@@ -1,0 +1,89 @@
+"""Events that nothing took: a named fact of the run, which decides its ending.
+
+An event is taken when it leaves the mesh, becomes a task, or arrives at a join. It is unrouted when no agent hears its
+type, or when the `when` of every agent that hears it is false. The events of a join whose `when` is false are
+unrouted, too, unless another agent, join or egress topic took one that this `when` reads: then that one decided.
+
+`otherwise: ignore` says of an agent that its `when` may be false: then nothing is unrouted. It does not excuse a field
+that is missing, since that may be a misspelt one; a path that is compared with `null` may be missing (`verdict`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from mesh.core.emission import Emission
+from mesh.core.event import parsed
+from mesh.core.run import Arrival, Branch, Run, Unrouted
+from mesh.core.topology import AgentSpec, Row, Topology
+from mesh.core.verdict import missing
+
+MESSAGE_CHARS_MAX: Final = 500
+KEPT_MAX: Final = 64
+"""Different facts that a run keeps. Each further one is counted with the last."""
+
+
+def untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]) -> None:
+    """Note an event that has no egress topic and became no task; `rows` are those of its type."""
+    type, _, data, _ = emission
+    if not rows:
+        _note(run, type, emitter, "no agent hears it, and no topic lets it out")
+        return
+    payloads = {type: parsed(data)}
+    _refused(run, type, emitter, [(row.agent, payloads) for row in rows])
+
+
+def declined(run: Run, spec: AgentSpec, gathered: Mapping[str, Arrival], branch: Branch, topology: Topology) -> None:
+    """Note the events of a join that is complete and whose `when` is false, unless one of them was taken elsewhere."""
+    assert spec.when is not None, "a join without `when` takes its events"
+    types = [type for type in gathered if type in spec.when.bound] or list(gathered)
+    if any(_taken_elsewhere(run, spec, type, gathered[type].data, branch, topology) for type in types):
+        return
+    payloads = {type: parsed(arrival.data) for type, arrival in gathered.items()}
+    emitter = gathered[types[0]].path[-1:]
+    _refused(run, types[0], emitter[0] if emitter else "", [(spec, payloads)])
+
+
+def _taken_elsewhere(run: Run, spec: AgentSpec, type: str, data: bytes, branch: Branch, topology: Topology) -> bool:
+    if type in topology.egress:
+        return True
+    for row in topology.rows.get(type, ()):
+        other = row.agent
+        if row.join:
+            slots = run.joins.get(other.name, {}) if other is not spec else {}
+            if any(_is_along(below, branch) and not slot.declined for below, slot in slots.items()):
+                return True
+        elif other.when is None or other.when.holds({type: parsed(data)}):
+            return True
+    return False
+
+
+def _is_along(one: Branch, other: Branch) -> bool:
+    """Whether one of two branches begins with the other."""
+    return all(a == b for a, b in zip(one, other, strict=False))
+
+
+def _refused(run: Run, type: str, emitter: str, asked: Iterable[tuple[AgentSpec, Mapping[str, Any]]]) -> None:
+    """Note an event that every agent's `when` refused, unless one of them ignores what it refuses."""
+    told, ignored, lacking = [], False, False
+    for spec, payloads in asked:
+        assert spec.when is not None, "an agent without `when` takes the event"
+        paths = missing(spec.when, payloads)
+        lacking, ignored = lacking or bool(paths), ignored or spec.ignores
+        lack = f"; {', '.join(paths)} is missing" if paths else ""
+        told.append(f"{spec.name} takes it when {spec.when}{lack}")
+    if lacking or not ignored:
+        _note(run, type, emitter, "; ".join(told))
+
+
+def _note(run: Run, type: str, emitter: str, why: str) -> None:
+    message = f"{type} from {emitter or 'the request'}: {why}"
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = f"{message[: MESSAGE_CHARS_MAX - 1]}…"
+    kept = list(run.unrouted)
+    at = next((n for n, known in enumerate(kept) if known.message == message), None)
+    if at is None and len(kept) < KEPT_MAX:
+        kept.append(Unrouted(type, emitter, message))
+    else:
+        at = len(kept) - 1 if at is None else at
+        kept[at] = kept[at]._replace(times=kept[at].times + 1)
+    run.unrouted = tuple(kept)

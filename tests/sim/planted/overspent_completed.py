@@ -1,0 +1,14 @@
+"""A run that used more than its budget ends as if it had not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mesh.core import decide
+from tests.sim.planted.patching import swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+    with swapped(decide, "overspent", lambda *_: ()):
+        yield

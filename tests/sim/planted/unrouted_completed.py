@@ -1,0 +1,16 @@
+"""An event that nothing took is not remembered, so its run may end completed."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from mesh.core import dispatch
+from tests.sim.planted.patching import swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+    with ExitStack() as exits:
+        for name in ("untaken", "declined"):
+            exits.enter_context(swapped(dispatch, name, lambda *_: None))
+        yield
