@@ -48,8 +48,10 @@ def _taken_elsewhere(run: Run, spec: AgentSpec, type: str, data: bytes, branch: 
         return True
     for row in topology.rows.get(type, ()):
         other = row.agent
+        if other.name == spec.name:
+            continue
         if row.join:
-            slots = run.joins.get(other.name, {}) if other is not spec else {}
+            slots = run.joins.get(other.name, {})
             if any(_is_along(below, branch) and not slot.declined for below, slot in slots.items()):
                 return True
         elif other.when is None or other.when.holds({type: parsed(data)}):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mesh.core.pin import pinned_bytes, pinned_topology
 from mesh.core.topology import Topology
 from mesh.core.unrouted import KEPT_MAX
 from tests.builders import agent, topology
@@ -109,6 +110,16 @@ def test_a_join_that_nothing_else_makes_up_for_is_named() -> None:
         "stopped",
         ["x from a: ship takes it when x.n < 5"],
     )
+
+
+def test_a_topology_that_was_kept_decides_as_the_one_that_was_loaded() -> None:
+    """Each row of a topology that was read back has an agent of its own."""
+    mesh = topology(split="ask -> head, part", join=agent("head & part -> sent", when="head.n < 5"))
+    kept = pinned_topology(pinned_bytes(mesh), mesh.digest)
+    played = [Playbook(one).on(requested(), task("split")) for one in (mesh, kept)]
+    runs = [play.let(succeeded("split", ("head", {"n": 7}), "part", "part")).state for play in played]
+    assert runs[0] == runs[1]
+    assert [fact.times for fact in runs[0].unrouted] == [2]
 
 
 def test_a_join_may_ignore_what_its_condition_refuses() -> None:
