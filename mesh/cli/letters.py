@@ -95,7 +95,7 @@ def _moment_ms(option: str, text: str | None) -> int | None:
         return None
     if "T" not in text.upper():
         return round((time.time() - seconds(option, text)) * 1_000)
-    from mesh.core.codec import parse_time
+    from mesh.core.timestamps import parse_time
 
     try:
         return parse_time(text)

@@ -8,15 +8,14 @@ headers `mesh-…`. `HEADERS` is the whole table; docs/protocol.md is generated 
 What foreign producers send is read by `ingress`, which is stricter about bodies and more lenient about form.
 """
 
-import re
-from datetime import datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from mesh.core.event import BATCH, JSON, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage, rfc3339
+from mesh.core.event import BATCH, EGRESS, JSON, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage, rfc3339
 from mesh.core.record import Headers, PackedHeaders, Record, StoredRecord, Unread, coordinates
 from mesh.core.strict import Flaw
 from mesh.core.structured import is_structured, unwrap
+from mesh.core.timestamps import parse_time
 
 HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_specversion", "always `1.0`"),
@@ -48,6 +47,10 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
         "mesh-error-retry-after-ms",
         "when the agent may be asked again, in milliseconds; with code `later` or `left_alone`",
     ),
+    (
+        "mesh-extensions",
+        "on requests: names of further CloudEvents attributes, separated by `,`; each is a header `ce_…`",
+    ),
     ("traceparent", "W3C Trace Context, exactly one"),
     ("tracestate", "W3C Trace Context, exactly one"),
 )
@@ -56,6 +59,7 @@ FAULT_TEXT_BYTES_MAX: Final = 4_000
 """Of a failure's code, class and message, as read; the worker writes 1,000 characters at most."""
 STACK_BYTES_MAX: Final = 8_192
 
+EXTENSIONS: Final = "mesh-extensions"
 _TRUE: Final = b"true"
 _CAUSE, _TASK, _EXPIRY, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT, _TRACESTATE, _TOPOLOGY = (
     1 << n for n in range(12)
@@ -91,7 +95,6 @@ _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     _TOPOLOGY: ("ce_meshtopology",),
 }
 """Names in the order in which `write` adds their values. Few lists of names are many records': see `PackedHeaders`."""
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Unreadable(NamedTuple):
@@ -136,6 +139,7 @@ def read(record: Record) -> Event | Unreadable:
             _fault(h) if "mesh-error-code" in h else None,
             h["mesh-origin"].decode() if "mesh-origin" in h else coordinates(record),
             h["ce_meshtopology"].decode() if "ce_meshtopology" in h else "",
+            _extensions(h) if EXTENSIONS in h else (),
         )
     except KeyError as missing:
         return Unreadable("missing_header", f"header {missing.args[0]!r} is missing")
@@ -207,6 +211,8 @@ def write(event: Event) -> PackedHeaders:
     if event.topology:
         has |= _TOPOLOGY
         add(event.topology.encode())
+    if event.extensions:
+        return _with_extensions(has, values, event)
     return PackedHeaders(_written(has), values)
 
 
@@ -214,6 +220,19 @@ def write(event: Event) -> PackedHeaders:
 def _written(has: int) -> tuple[str, ...]:
     """Names of the headers of an event that has these groups of them."""
     return tuple(name for group, names in _WRITTEN.items() if group & has == group for name in names)
+
+
+def _with_extensions(has: int, values: list[bytes], event: Event) -> PackedHeaders:
+    names, listed = event.extensions[::2], event.kind != EGRESS
+    more = [",".join(names).encode()] if listed else []
+    more += [value.encode() for value in event.extensions[1::2]]
+    return PackedHeaders(_extended(has, names, listed), values + more)
+
+
+@lru_cache(maxsize=256)
+def _extended(has: int, names: tuple[str, ...], listed: bool) -> tuple[str, ...]:
+    """As `_written`, with extension attributes; what leaves the mesh does not list them, since it is not read here."""
+    return (*_written(has), *((EXTENSIONS,) if listed else ()), *(f"ce_{name}" for name in names))
 
 
 def fault_headers(fault: Fault) -> Headers:
@@ -228,20 +247,6 @@ def fault_headers(fault: Fault) -> Headers:
     if fault.retry_after_ms:
         headers.append(("mesh-error-retry-after-ms", b"%d" % fault.retry_after_ms))
     return headers
-
-
-def parse_time(text: str) -> int:
-    """RFC 3339 → milliseconds since the epoch. Raises ValueError."""
-    if len(text) == 24 and text[10] == "T" and text[23] == "Z":  # as the mesh writes it
-        return _parse_ours(text)
-    if not _RFC3339.fullmatch(text):
-        raise ValueError(f"{text[:64]!r} is no RFC 3339 time such as 2026-11-20T12:00:00Z")
-    return round(datetime.fromisoformat(text.upper()).timestamp() * 1000)
-
-
-@lru_cache(maxsize=4_096)  # runs that were opened in one millisecond expire in one, and so do their tasks
-def _parse_ours(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def is_json(content_type: str) -> bool:
@@ -274,6 +279,11 @@ def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
     return read(
         StoredRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, found.data, headers)
     )
+
+
+def _extensions(h: dict[str, bytes]) -> tuple[str, ...]:
+    names = h[EXTENSIONS].decode().split(",")
+    return tuple(text for name in names for text in (name, h[f"ce_{name}"].decode()))
 
 
 def _usage(h: dict[str, bytes]) -> Usage | None:

@@ -120,6 +120,7 @@ def _open(event: Event, topology: Topology) -> Run:
     run = Run(event.run_id, type, topology.digest, event.at_ms, deadline_ms)
     run.subject = event.id if event.subject == event.id else event.subject  # one string, where they are equal
     run.traceparent, run.tracestate = event.traceparent, event.tracestate
+    run.extensions = event.extensions
     return run
 
 

@@ -75,6 +75,7 @@ def leave(
             None,
             event.traceparent or run.traceparent,
             event.tracestate or run.tracestate,
+            extensions=event.extensions or run.extensions,
         )
         key = None if rule.key is None else _key_in(data, rule.key)
         effects.append(PublishEvent(out, rule.name, key))

@@ -124,6 +124,8 @@ class Event:
     """Coordinates of the record this one answers or was read from: `topic:partition:offset`."""
     topology: str = ""
     """Digest of the topology by which a request was admitted, or which a partition adopts."""
+    extensions: tuple[str, ...] = ()
+    """Of a request and of what leaves the mesh: names and values of further CloudEvents attributes, by turns."""
 
     def parts(self) -> Sequence[Part]:
         """The events in the value. Raises ValueError when a batch is not one."""

@@ -16,84 +16,51 @@ All functions are total: no bytes, headers or texts make them raise.
 """
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from mesh.core.codec import is_json, parse_time
+from mesh.core.codec import is_json
 from mesh.core.condition import Path, parse_path
 from mesh.core.event import BATCH, ID_PATTERN, JSON, REQUESTED, Event, run_id_of
 from mesh.core.partition import key_of
-from mesh.core.record import Record, Unread, coordinates
+from mesh.core.record import Record, coordinates
+from mesh.core.request import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejected, Request, request_of
 from mesh.core.strict import Flaw, check
-from mesh.core.structured import is_structured, unwrap
 from mesh.core.suggest import nearest
+from mesh.core.timestamps import parse_time
 from mesh.core.topology import TopicRule, Topology
+from mesh.core.trace import trace_of
+
+__all__ = [
+    "ENVELOPE_BYTES_MAX",
+    "REJECTED_TYPE",
+    "TEXT_CHARS_MAX",
+    "Rejected",
+    "Request",
+    "admit",
+    "misfit",
+    "open_request",
+]
 
 REJECTED_TYPE = "mesh.request.rejected"
-TEXT_CHARS_MAX: Final = 1_024
-"""Of `source`, `subject` and every other attribute that is text."""
-ENVELOPE_BYTES_MAX: Final = 65_536
-"""What a structured event may need beside its payload."""
+EXTENSIONS_MAX: Final = 64
+EXTENSIONS_BYTES_MAX: Final = 4_096
+"""Of the names and values of extension attributes, since every run keeps those of its request."""
 TYPES_SHOWN_MAX: Final = 8
 
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
-_REQUIRED: Final = frozenset({"ce_specversion", "ce_id", "ce_source", "ce_type"})
-"""Whoever sends one of these means a CloudEvent, so the others are missed by name."""
 _OWN_SOURCES: Final = ("/topics/", "/agents/", "/mesh/", "/runs/")
 """Sources of events that the mesh itself makes."""
+_TEXTS_SHORT: Final = TEXT_CHARS_MAX
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 """What CloudEvents forbids in a text, and marks that turn the direction of what people read."""
 
 
-class Rejected(NamedTuple):
-    """A request that opens no run. `run_id` is set where somebody may be waiting for an answer under it."""
-
-    code: str
-    message: str
-    run_id: str = ""
-
-
-class Request(NamedTuple):
-    """A request as its sender put it; None and "" stand for not given."""
-
-    type: str
-    data: bytes
-    id: str | None = None
-    source: str = ""
-    run_id: str | None = None
-    subject: str = ""
-    time: str = ""
-    expiry: str | None = None
-    cause_id: str = ""
-    content_type: str = JSON
-    traceparent: str = ""
-    tracestate: str = ""
-    origin: str = ""
-    topic: str = ""
-    """The ingress topic by which it came; "": from a client that writes to the inbox itself."""
-    key: bytes | None = None
-    """The record's key: the ordering key, where the topic orders its events and declares no field for it."""
-
-
 def admit(record: Record, topology: Topology) -> Event | Rejected:
     """The event in a record of an ingress topic."""
-    if record.value is None:
-        return Rejected("empty_value", "the record has no value; expected JSON or a CloudEvent")
-    headers = _headers(record)
-    if isinstance(headers, Rejected):
-        return headers
-    if is_structured(headers.get("content-type", "")):
-        request = _structured(record, headers, topology)
-    elif not _REQUIRED.isdisjoint(headers):
-        attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
-        request = _attributes(record, attributes, record.value, headers.get("content-type", JSON), headers)
-    else:
-        request = _plain(record, headers, topology)
+    request = request_of(record, topology)
     if isinstance(request, Rejected):
         return request
-    return open_request(request._replace(topic=record.topic, key=record.key), topology, fallback_id=coordinates(record))
+    return open_request(request, topology, fallback_id=coordinates(record))
 
 
 def open_request(request: Request, topology: Topology, *, fallback_id: str) -> Event | Rejected:
@@ -120,7 +87,9 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
         expiry_ms = None if request.expiry is None else max(0, parse_time(request.expiry))  # 1969 is as past as 1970
     except ValueError as error:
         return Rejected("bad_deadline", f"expirytime: {error}", run_id)
-    traced = _TRACEPARENT.fullmatch(request.traceparent) is not None
+    traceparent, tracestate = request.traceparent, request.tracestate
+    if traceparent and door is None:  # nobody has looked at it yet
+        traceparent, tracestate = trace_of([traceparent], [tracestate])
     return Event(
         id,
         source,
@@ -133,22 +102,27 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
         time=request.time,
         subject=request.subject or id,
         expiry_ms=expiry_ms,
-        traceparent=request.traceparent if traced else "",
-        tracestate=request.tracestate if traced and _TRACESTATE.fullmatch(request.tracestate) else "",
+        traceparent=traceparent,
+        tracestate=tracestate,
         origin=request.origin,
         topology=topology.digest,
+        extensions=request.extensions,
     )
 
 
 def misfit(event: Event) -> Flaw | None:
     """What the gate would refuse of a request that a client wrote to the inbox itself, as far as that can be told
     without reading its payload."""
-    if not ID_PATTERN.fullmatch(event.id):
-        return _bad_id("event id", event.id)
-    flaw = _text_flaw("source", event.source) or _text_flaw("subject", event.subject)
+    texts = event.id + event.source + event.subject
+    if len(texts) + len(event.time) + len(event.traceparent) + len(event.tracestate) <= _TEXTS_SHORT:
+        rest = event.type + event.cause_id + event.origin
+        ordinary = len(rest) <= _TEXTS_SHORT and event.content_type == JSON and not event.extensions
+        if ordinary and texts.isprintable() and event.id:
+            return None  # nearly all are: the same checks at once
+    flaw = _id_flaw("event id", event.id) or _text_flaw("source", event.source) or _text_flaw("subject", event.subject)
     if flaw is None and event.content_type not in (JSON, BATCH) and not is_json(event.content_type):
         return _no_json(event.content_type)
-    return flaw or _length_flaw(event)
+    return flaw or _length_flaw(event) or _extensions_flaw(event.extensions)
 
 
 def _length_flaw(event: Event) -> Flaw | None:
@@ -161,48 +135,35 @@ def _length_flaw(event: Event) -> Flaw | None:
     return None
 
 
-def _headers(record: Record) -> dict[str, str] | Rejected:
-    """The headers that mean something here, by lower-case name. Others may hold any bytes."""
-    found: dict[str, str] = {}
-    for name, value in record.headers:
-        known = name.lower()
-        if value is None:
-            continue
-        if known in ("traceparent", "tracestate"):
-            found[known] = value.decode("utf-8", "replace")  # a broken trace must not stop an order
-        elif known == "content-type" or known.startswith("ce_"):
-            if known in found:
-                return Rejected("bad_header", f"header {known[:64]!r} stands twice")
-            try:
-                found[known] = value.decode()
-            except UnicodeDecodeError as error:
-                text = f"header {known[:64]!r} is not UTF-8: {error.reason} at byte {error.start}"
-                return Rejected("bad_header", text)
-    return found
-
-
 def _form(request: Request, topology: Topology) -> Rejected | None:
     """What speaks against a request before anybody reads its payload."""
     if request.type not in topology.ingress:
         return Rejected("unknown_type", _unknown_type(request.type, topology))
-    for name, id in (("correlation id", request.run_id), ("causation id", request.cause_id or None)):
-        if id is not None and not ID_PATTERN.fullmatch(id):
-            return Rejected(*_bad_id(name, id))
-    for name, text in (
-        ("source", request.source),
-        ("subject", request.subject),
-        ("content type", request.content_type),
-    ):
-        flaw = None if text == JSON else _text_flaw(name, text)
-        if flaw is not None:
-            return Rejected(flaw.code, flaw.message)
+    if request.run_id is not None and not ID_PATTERN.fullmatch(request.run_id):
+        return Rejected(*_bad_id("correlation id", request.run_id))
+    flaw = _id_flaw("causation id", request.cause_id) if request.cause_id else _extensions_flaw(request.extensions)
+    if flaw is not None:
+        return Rejected(*flaw)
+    texts = request.source + request.subject
+    if request.content_type != JSON or len(texts) > TEXT_CHARS_MAX or not texts.isprintable():
+        for name, text in (
+            ("source", request.source),
+            ("subject", request.subject),
+            ("content type", request.content_type),
+        ):
+            flaw = _text_flaw(name, text)
+            if flaw is not None:
+                return Rejected(*flaw)
+        if not is_json(request.content_type):
+            return Rejected(*_no_json(request.content_type))
     if request.time:
+        flaw = _text_flaw("time", request.time)
+        if flaw is not None:
+            return Rejected(*flaw)
         try:
             parse_time(request.time)
         except ValueError as error:
             return Rejected("bad_time", f"time: {error}")
-    if not is_json(request.content_type):
-        return Rejected(*_no_json(request.content_type))
     limit = topology.limits.payload_bytes_max
     if len(request.data) > limit:
         return Rejected("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
@@ -221,7 +182,33 @@ def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str 
         id = str(found)
     elif id is None:
         id = fallback_id
-    return id if ID_PATTERN.fullmatch(id) else Rejected(*_bad_id("event id", id))
+    flaw = _id_flaw("event id", id)
+    return id if flaw is None else Rejected(*flaw)
+
+
+def _id_flaw(name: str, id: str) -> Flaw | None:
+    """What speaks against an id that a sender gave. CloudEvents allows every text that is not empty."""
+    if ID_PATTERN.fullmatch(id):
+        return None
+    if not id:
+        return Flaw("bad_id", f"{name} is empty")
+    if len(id) > TEXT_CHARS_MAX:
+        return Flaw("bad_id", f"{name} {id[:64]!r} has {len(id)} characters; at most {TEXT_CHARS_MAX}")
+    flaw = _text_flaw(name, id)
+    return None if flaw is None else Flaw("bad_id", flaw.message)
+
+
+def _extensions_flaw(extensions: tuple[str, ...]) -> Flaw | None:
+    if not extensions:
+        return None
+    size = sum(len(text.encode("utf-8", "replace")) for text in extensions)
+    if len(extensions) > 2 * EXTENSIONS_MAX or size > EXTENSIONS_BYTES_MAX:
+        text = f"{len(extensions) // 2} extension attributes of {size} bytes"
+        return Flaw("too_large", f"{text}; at most {EXTENSIONS_MAX} of {EXTENSIONS_BYTES_MAX}")
+    flaws = (
+        _text_flaw(f"attribute {name!r}", text) for name, text in zip(extensions[::2], extensions[1::2], strict=True)
+    )
+    return next(filter(None, flaws), None)
 
 
 def _text_flaw(name: str, text: str) -> Flaw | None:
@@ -278,80 +265,26 @@ def _is_forged(source: str, door: TopicRule) -> bool:
 def _run_of(source: str, id: str, door: TopicRule | None, ordering_key: bytes | None) -> str:
     """The run that a request opens. A source is what its sender says, a topic is where it has the right to write: so
     whoever claims another system's source on another topic does not get at that system's runs."""
-    if door is None or source == f"/topics/{door.name}":
-        return run_id_of(source, id, ordering_key)
-    return run_id_of(f"/topics/{door.name}\0{source}", id, ordering_key)
+    return run_id_of(source if door is None else _space(door.name, source), id, ordering_key)
+
+
+@lru_cache(maxsize=1_024)
+def _space(topic: str, source: str) -> str:
+    own = f"/topics/{topic}"
+    return source if source == own else f"{own}\0{source}"
 
 
 def _known_run(request: Request, door: TopicRule | None, topology: Topology) -> str:
     """The run under which a sender may wait although its request is rejected, "" when that cannot be known."""
     if request.run_id is not None and (door is None or door.join):
         return request.run_id if ID_PATTERN.fullmatch(request.run_id) else ""
-    if request.id is None or not request.source or not ID_PATTERN.fullmatch(request.id):
+    if request.id is None or not request.source or _id_flaw("event id", request.id):
         return ""
     rule = topology.ingress.get(request.type)
     ordered = rule is not None and rule.ordered
     if _NO_TEXT.search(request.source) or (ordered and rule is not None and rule.key is not None):
         return ""  # the payload would have to be read
     return _run_of(request.source, request.id, door, request.key if ordered else None)
-
-
-def _plain(record: Record, headers: Mapping[str, str], topology: Topology) -> Request | Rejected:
-    if isinstance(record.value, Unread):
-        return Rejected(record.value.code, record.value.message)
-    rule = topology.topics.get(record.topic)
-    if rule is None or rule.ingress is None:
-        return Rejected("unknown_type", f"topic {record.topic} declares no ingress type for records that bring none")
-    return Request(
-        rule.ingress,
-        record.value or b"",
-        run_id=headers.get("ce_correlationid"),
-        subject=headers.get("ce_subject", ""),
-        time=headers.get("ce_time", ""),
-        expiry=headers.get("ce_expirytime"),
-        cause_id=headers.get("ce_causationid", ""),
-        content_type=headers.get("content-type", JSON),
-        traceparent=headers.get("traceparent", ""),
-        tracestate=headers.get("tracestate", ""),
-        origin=coordinates(record),
-    )
-
-
-def _structured(record: Record, headers: Mapping[str, str], topology: Topology) -> Request | Rejected:
-    value = record.value or b""
-    limit = topology.limits.payload_bytes_max + ENVELOPE_BYTES_MAX
-    if len(value) > limit:
-        return Rejected("too_large", f"the structured event has {len(value)} bytes; at most {limit}")
-    found = unwrap(value, headers["content-type"])
-    if isinstance(found, Flaw):
-        return Rejected(found.code, found.message)
-    return _attributes(record, found.attributes, found.data or b"", found.content_type, headers)
-
-
-def _attributes(
-    record: Record, attributes: Mapping[str, str], data: bytes, content_type: str, headers: Mapping[str, str]
-) -> Request | Rejected:
-    if attributes.get("specversion") != "1.0":
-        return Rejected("not_cloudevents", f"specversion is {attributes.get('specversion')!r:.64}; expected '1.0'")
-    missing = [name for name in ("id", "source", "type") if not attributes.get(name)]
-    if missing:
-        code = "bad_id" if missing[0] == "id" else "missing_header"
-        return Rejected(code, f"CloudEvents attribute {missing[0]!r} is missing or empty")
-    return Request(
-        attributes["type"],
-        data,
-        attributes["id"],
-        attributes["source"],
-        attributes.get("correlationid"),
-        attributes.get("subject", ""),
-        attributes.get("time", ""),
-        attributes.get("expirytime"),
-        attributes.get("causationid", ""),
-        content_type,
-        headers.get("traceparent", attributes.get("traceparent", "")),
-        headers.get("tracestate", attributes.get("tracestate", "")),
-        coordinates(record),
-    )
 
 
 def _unknown_type(type: str, topology: Topology) -> str:

@@ -42,7 +42,8 @@ REASONS: Final[dict[str, Reason]] = {
         "an attribute has no value, stands twice, is not UTF-8, or does not parse", _REQUEST, "mend the header it names"
     ),
     "bad_id": Reason(
-        "an id is missing, empty, longer than 128 or has other characters than `A-Za-z0-9._:-`",
+        "an id is missing, empty or too long, or holds control characters; a run id has other characters than"
+        " `A-Za-z0-9._:-` or more than 128",
         _REQUEST,
         "send an id of that form",
     ),

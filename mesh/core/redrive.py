@@ -381,6 +381,7 @@ def _request_of(event: Event) -> Request:
         subject=event.subject,
         cause_id=event.id,
         content_type=event.content_type,
+        extensions=event.extensions,
     )
 
 

@@ -260,6 +260,8 @@ class Run:
     """What attempts claimed beyond what they might spend, which is not charged."""
     overspent: tuple[str, ...] = ()
     """Sentences naming budgets of which more was used than the run might; known when it has ended."""
+    extensions: tuple[str, ...] = ()
+    """As in the event that opened it; what leaves the mesh bears them."""
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -303,6 +305,7 @@ class Run:
         new.unrouted = self.unrouted
         new.beyond = self.beyond
         new.overspent = self.overspent
+        new.extensions = self.extensions
         return new
 
 

@@ -37,6 +37,7 @@ def events(draw: st.DrawFn) -> Event:
         usage=draw(st.none() | st.just(NO_USAGE) | USAGES),
         fault=draw(st.none() | FAULTS),
         origin=draw(IDS),
+        extensions=draw(st.sampled_from([(), ("dataschema", "urn:s", "tenant", "eu")])),
     )
     if draw(st.booleans()):
         event.task_id = draw(IDS)

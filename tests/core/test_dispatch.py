@@ -6,6 +6,7 @@ import pytest
 
 from mesh.core.effect import PublishEvent, PublishTask
 from mesh.core.event import JSON, Event
+from mesh.core.records import record_of
 from mesh.core.topology import Limits
 from tests.builders import agent, topology
 from tests.playbook import Playbook, dead, due, ended, failed, leaves, requested, retry, succeeded, task
@@ -180,3 +181,24 @@ def test_an_event_that_leaves_carries_the_trace_of_its_agent() -> None:
         leaves("answer", traceparent="00-b", tracestate="b=1", source="/agents/echo"),
         ended("completed"),
     )
+
+
+ATTRIBUTES = ("dataschema", "urn:order", "tenant", "eu")
+
+
+def test_extension_attributes_of_the_request_stand_on_what_leaves_the_mesh() -> None:
+    play = Playbook(topology(one="ask -> half", two="half -> answer", leaves=["ask", "answer"]))
+    play.on(requested(extensions=ATTRIBUTES), leaves("ask", extensions=ATTRIBUTES), task("one", extensions=()))
+    play.on(succeeded("one", "half"), task("two", extensions=()))
+    play.on(succeeded("two", "answer"), leaves("answer", extensions=ATTRIBUTES), ended("completed"))
+    headers = dict(record_of(play.effects[0], play.topology).headers)  # type: ignore[arg-type]
+    assert (headers["ce_dataschema"], headers["ce_tenant"]) == (b"urn:order", b"eu")
+    assert "mesh-extensions" not in headers
+
+
+def test_a_request_that_joins_a_run_brings_its_attributes_to_what_it_lets_out_itself() -> None:
+    play = Playbook(topology(one="ask -> answer", leaves=["ask", "answer"]))
+    play.on(requested(extensions=ATTRIBUTES), leaves("ask", extensions=ATTRIBUTES), task("one"))
+    other = ("tenant", "us")
+    play.on(requested(id="r2", extensions=other), leaves("ask", extensions=other), task("one"))
+    play.on(succeeded("one", "answer"), leaves("answer", extensions=ATTRIBUTES))

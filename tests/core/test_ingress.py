@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mesh.core.codec import read, write
-from mesh.core.event import REQUESTED, Event, run_id_of
-from mesh.core.ingress import Request, admit, open_request
+from mesh.core.event import ID_PATTERN, REQUESTED, Event, run_id_of
+from mesh.core.ingress import Rejected, Request, admit, misfit, open_request
 from mesh.core.record import StoredRecord
 from tests.core.doors import BODY, TOPOLOGY, binary, record, structured, taken
 
@@ -90,6 +90,7 @@ def test_what_the_sdk_writes_is_taken_in_both_modes(write_sdk: Any) -> None:
         expiry_ms=1_795_179_600_000,
         origin="orders.placed:3:17",
         topology=TOPOLOGY.digest,
+        extensions=("partitionkey", "k"),
     )
 
 
@@ -150,10 +151,110 @@ def test_a_broken_trace_does_not_stop_a_request() -> None:
     assert taken(record([("traceparent", b"\xff"), ("tracestate", b"\xff")])).traceparent == ""
 
 
-def test_of_two_traces_the_last_is_kept_and_written_once() -> None:
+def test_of_two_traces_none_is_known_to_be_the_right_one() -> None:
     other = TRACE.replace("b7", "c8")
-    found = taken(record([("traceparent", TRACE.encode()), ("traceparent", other.encode())]))
-    assert [value for name, value in write(found) if name == "traceparent"] == [other.encode()]
+    found = taken(record([("traceparent", TRACE.encode()), ("traceparent", other.encode()), ("tracestate", b"a=b")]))
+    assert (found.traceparent, found.tracestate) == ("", "")
+    assert not [name for name, _ in write(found) if name.startswith("trace")]
+
+
+def test_lists_of_a_tracestate_are_one() -> None:
+    headers = [("TraceParent", TRACE.encode()), ("tracestate", b"a=1,b=2"), ("traceState", b"c=3")]
+    assert taken(record(headers)).tracestate == "a=1,b=2,c=3"
+
+
+@pytest.mark.parametrize("door", [binary, structured])
+def test_the_trace_of_the_headers_comes_before_that_of_the_attributes(door: Any) -> None:
+    other = TRACE.replace("b7", "c8")
+    inside = {"traceparent": other, "tracestate": "inside=1"}
+    for headers, kept in (
+        ([], (other, "inside=1")),
+        ([("traceparent", TRACE.encode())], (TRACE, "")),
+        ([("traceparent", TRACE.encode()), ("tracestate", b"a=1")], (TRACE, "a=1")),
+        ([("traceparent", b"nonsense"), ("tracestate", b"a=1")], (other, "inside=1")),
+        ([("traceparent", TRACE.encode())] * 2, (other, "inside=1")),
+        ([("tracestate", b"a=1")], (other, "inside=1")),
+    ):
+        given = door(**inside)
+        found = taken(given._replace(headers=[*given.headers, *headers]))
+        assert (found.traceparent, found.tracestate) == kept
+        assert found.extensions == ()
+
+
+# ------------------------------------------------------------------------------------------------- ids and extensions
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        "partition:1/offset:24",  # Knative's KafkaSource
+        'name:shop;lsn:29274832;txId:565;sequence:[null,"29274832"]',  # Debezium
+        "A234-1234-1234",
+        "ä b/c?d#e",
+        "🙂",
+        "x" * 1_024,
+    ],
+)
+def test_every_id_that_cloudevents_allows_stays_as_it_is(id: str) -> None:
+    for door in (binary(id=id), structured(id=id), record(value=json.dumps({"order_id": id}).encode())):
+        found = taken(door)
+        assert (found.id, dict(write(found))["ce_id"].decode()) == (id, id)
+        assert ID_PATTERN.fullmatch(found.run_id)
+        assert misfit(found) is None
+    assert taken(binary(id=id)).run_id != taken(binary(id=f"y{id[1:]}")).run_id
+
+
+def test_a_causation_id_is_the_id_of_any_event() -> None:
+    assert taken(binary(causationid="partition:1/offset:24")).cause_id == "partition:1/offset:24"
+
+
+@pytest.mark.parametrize("door", [binary, structured])
+def test_extension_attributes_and_the_schema_of_the_data_go_on(door: Any) -> None:
+    found = taken(door(partitionkey="k", dataschema="https://x.example/s", iodebeziumop="c", meshkind="task"))
+    assert found.extensions == ("dataschema", "https://x.example/s", "iodebeziumop", "c", "partitionkey", "k")
+    assert taken(door()).extensions == ()
+
+
+def test_extension_attributes_of_plain_json_go_on_too() -> None:
+    assert taken(record([("ce_tenant", b"eu"), ("x-other", b"no")])).extensions == ("tenant", "eu")
+
+
+def test_what_is_no_name_of_an_attribute_is_none() -> None:
+    assert taken(record([("ce_a-b", b"1"), ("ce_", b"2"), ("ce_data", b"3")])).extensions == ()
+
+
+def test_numbers_and_booleans_of_a_structured_event_go_on_as_text() -> None:
+    assert taken(structured(iodebeziumtsms=17, iodebeziumsnapshot=False)).extensions == (
+        *("iodebeziumsnapshot", "false"),
+        *("iodebeziumtsms", "17"),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ webhooks
+
+HOOK_BODY = b'{"action": "opened", "issue": {"number": 1.50}}'
+
+
+def test_a_raw_webhook_of_github_gets_kind_and_id_from_its_headers() -> None:
+    headers = [("X-GitHub-Event", b"issues"), ("X-GitHub-Delivery", b"72d3162e-cc78-11e3-81ab-4c9367dc0958")]
+    found = taken(record([*headers, ("Content-Type", b"application/json")], HOOK_BODY, "github.webhooks"))
+    assert (found.type, found.id, found.subject) == (
+        *("github.webhook", "72d3162e-cc78-11e3-81ab-4c9367dc0958"),
+        "issues/opened",
+    )
+    assert found.data == b'{"event":"issues","payload":' + HOOK_BODY + b"}"
+    assert found.run_id == taken(record(headers, b"{}", "github.webhooks")).run_id, "a redelivery is one run"
+
+
+def test_a_webhook_without_an_action_or_a_delivery_is_taken_too() -> None:
+    found = taken(record([("x-github-event", b'pu"sh')], b"[]", "github.webhooks"))
+    assert (found.id, found.subject) == ("github.webhooks:3:17", 'pu"sh')
+    assert json.loads(found.data) == {"event": 'pu"sh', "payload": []}
+
+
+@pytest.mark.parametrize("body", [b'{}, "event": "forged"', b'{}, "other": 1', b"", b"{", b'{"a":1,"a":2}'])
+def test_a_webhook_whose_body_is_no_document_is_refused(body: bytes) -> None:
+    assert isinstance(admit(record([("x-github-event", b"push")], body, "github.webhooks"), TOPOLOGY), Rejected)
 
 
 # ----------------------------------------------------------------------------------------------------------- totality
@@ -202,6 +303,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=10)
         st.just("application/json") | ANY_TEXT,
         ANY_TEXT,
         ANY_TEXT,
+        extensions=st.sampled_from([(), ("tenant", "eu"), ("a", "\ud800")]),
     )
 )
 def test_any_request_is_an_event_that_can_be_written_or_rejected(request_: Request) -> None:

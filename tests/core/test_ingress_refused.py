@@ -1,6 +1,7 @@
 """Requests that open no run: each is told why, by a reason code and a sentence fit to be shown."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,8 @@ from mesh.core.ingress import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejected, Requ
 from mesh.core.topology import Limits, TopicRule, Topology
 from tests.core.doors import BODY, LIMIT, TOPOLOGY, binary, record, refused, structured, taken
 
-BAD_IDS = ["", " ", "a b", "a" * 129, "a\nb", "\x00", "äöü", "٣", "../x", "🙂"]
+BAD_IDS = ["", "a" * 1_025, "a\nb", "\x00", "a\u202eb"]
+BAD_RUNS = [*BAD_IDS, " ", "a b", "a" * 129, "äöü", "٣", "../x", "🙂"]
 
 
 @pytest.mark.parametrize("id", BAD_IDS)
@@ -19,6 +21,13 @@ def test_a_bad_id_is_refused_through_every_door(id: str) -> None:
         structured(id=id),
         record(value=json.dumps({"order_id": id}).encode()),
         Request("order.placed", BODY, id=id),
+    ):
+        assert refused(door).code == "bad_id"
+
+
+@pytest.mark.parametrize("id", BAD_RUNS)
+def test_a_bad_run_id_is_refused_through_every_door(id: str) -> None:
+    for door in (
         record([("ce_correlationid", id.encode())]),
         binary(correlationid=id),
         structured(correlationid=id),
@@ -195,7 +204,7 @@ def test_an_attribute_that_is_not_utf_8_is_refused() -> None:
         (Request("order.placed", b"{", id="e-1"), ""),
         (Request("order.placed", b"{"), ""),
         (Request("order.placed", b"{", run_id="bad id", id="e-1", source="/shop"), ""),
-        (Request("order.placed", b"{", id="bad id", source="/shop"), ""),
+        (Request("order.placed", b"{", id="bad\nid", source="/shop"), ""),
         (Request("order.placed", b"{", id="e-1", source="\ud800"), ""),
         (Request("zzz", b"{}", run_id="run-7"), "run-7"),
         (Request("order.placed", b"{}", run_id="run-7"), "run-7"),
@@ -203,3 +212,12 @@ def test_an_attribute_that_is_not_utf_8_is_refused() -> None:
 )
 def test_a_refusal_names_the_run_that_somebody_may_wait_for(request_: Request, run_id: str) -> None:
     assert refused(request_).run_id == run_id
+
+
+@pytest.mark.parametrize("door", [binary, structured])
+def test_extension_attributes_have_a_limit_since_every_run_keeps_them(door: Any) -> None:
+    at_most = {f"e{n}": "x" * 1_000 for n in range(4)}
+    assert isinstance(admit(door(**at_most), TOPOLOGY), Event)
+    for more in ({**at_most, "more": "x" * 100}, {f"e{n}": "x" for n in range(65)}, {"one": "x" * 1_025}):
+        assert refused(door(**more)).code == "too_large"
+    assert refused(door(tenant="a\x00b")).code == "bad_string"

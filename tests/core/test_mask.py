@@ -213,6 +213,6 @@ def test_fields_are_masked_by_their_names_and_their_texts() -> None:
 def test_no_text_makes_it_slow(unit: str) -> None:
     """Quadratic patterns took 90 seconds for the first of these."""
     text = unit * (100_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     masked(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

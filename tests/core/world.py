@@ -243,7 +243,8 @@ class World:
         if content in self.arrived:
             assert all(isinstance(effect, Note | DeadLetter) for effect in effects), effects
             assert letters in ("[]", self.arrived[content]) or sent.kind == "requested"
-        self.arrived[content] = letters
+        if not any(isinstance(effect, Note) and effect.code == "expired" for effect in effects):
+            self.arrived[content] = letters  # an expired task stays open: what comes again may find its run paused
 
 
 def read_all(inbox: list[StoredRecord]) -> list[Event]:

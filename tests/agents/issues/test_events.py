@@ -1,8 +1,14 @@
 from typing import Any
 
+import orjson
 import pytest
 
 from agents.issues.events import UNDATED, Webhook, day_of, team_of
+from mesh.core.event import Event
+from mesh.core.ingress import admit
+from mesh.core.record import StoredRecord
+from mesh.wiring import load_topology
+from tests.agents.walk import PROJECT, TOPICS
 
 
 @pytest.mark.parametrize(
@@ -79,3 +85,16 @@ def test_texts_are_cut() -> None:
 def test_an_area_without_a_team_goes_to_the_maintainers() -> None:
     assert team_of("ui") == "frontend"
     assert team_of("brewing") == "maintainers"
+
+
+def test_raw_webhooks_are_what_their_samples_say() -> None:
+    """A record with the body as GitHub sends it, and its two headers."""
+    mesh = load_topology(str(TOPICS))
+    samples = (PROJECT / "agents" / "samples" / "github-webhooks.jsonl").read_bytes().splitlines()
+    for n, sample in enumerate(map(orjson.loads, samples)):
+        headers = [("X-GitHub-Event", sample["event"].encode()), ("X-GitHub-Delivery", b"d-%d" % n)]
+        raw = StoredRecord("github.webhooks", 0, n, 1, None, orjson.dumps(sample["payload"]), headers)
+        request = admit(raw, mesh)
+        assert isinstance(request, Event)
+        webhook = Webhook.model_validate_json(request.data)
+        assert (request.id, webhook.event, webhook.payload) == (f"d-{n}", sample["event"], sample["payload"])
