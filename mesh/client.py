@@ -10,11 +10,9 @@ Publishing is done when the log has acknowledged. The same request again (same i
 
 import asyncio
 import copy
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,7 +23,7 @@ from mesh.core.codec import Unreadable, read
 from mesh.core.control import Switch, control_record, wish
 from mesh.core.encode import encode
 from mesh.core.errors import InvalidInput, LogUnavailable, NotAccepted, WaitTimeout
-from mesh.core.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, fingerprint
+from mesh.core.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, expiry_in, fingerprint
 from mesh.core.heard import unheard
 from mesh.core.ingress import REJECTED_TYPE, Rejected, Request, open_request
 from mesh.core.partition import partition_of
@@ -37,6 +35,7 @@ from mesh.core.topology import Topology
 from mesh.settings import Settings
 from mesh.settings import load as load_settings
 from mesh.wire.clock import SystemClock
+from mesh.wire.logtime import ask_time
 from mesh.wire.ports import Appended, Log, Reader, Refused
 from mesh.wire.topologies import expect_own_log
 from mesh.wire.waits import Answer, Waits
@@ -168,9 +167,8 @@ class Mesh:
         key: str | None = None,
     ) -> Event:
         """The event that `publish` would send. Raises InvalidInput with a reason code."""
-        expiry = None if deadline_s is None else (datetime.now(UTC) + timedelta(seconds=deadline_s)).isoformat()
         ordering_key = None if key is None else key.encode()
-        given = (type, _json(payload), id, "", run_id, subject, "", expiry)
+        given = (type, _json(payload), id, "", run_id, subject)
         request = Request(*given, traceparent=traceparent, key=ordering_key)
         event = open_request(request, self.topology, fallback_id=str(uuid7()))
         if isinstance(event, Rejected):
@@ -178,6 +176,8 @@ class Mesh:
         if problem := too_large(event, self.topology, self.log.record_bytes_max):
             remedy = "Send less, or raise `record_bytes_max` and the topic's max.message.bytes"
             raise InvalidInput(problem, code="too_large", where=f"publish {type}", remedy=remedy)
+        if deadline_s is not None:
+            event.expiry_ms = expiry_in(deadline_s)
         return event
 
     async def send(self, events: Iterable[Event]) -> Sequence[Run]:
@@ -250,17 +250,18 @@ class Mesh:
             if not ID_PATTERN.fullmatch(run_id):
                 text = f"run id {run_id[:64]!r} is none"
                 raise InvalidInput(text, code="bad_id", where="run", expected=ID_PATTERN.pattern)
-        at_ms = time.time_ns() // 1_000_000
+        at_ms = self.log.now_ms()
         return await self._append(
             [wish(kind, id, self.topology, event_id=str(uuid7()), at_ms=at_ms, by=by, why=why) for id in run_ids]
         )
 
-    async def turn(self, switch: Switch) -> Appended:
+    async def turn(self, switch: Switch, *, for_ms: int = 0) -> Appended:
         """Stop or resume an agent, or all of them (`*`), everywhere within a second; see `core.control`. Answers where
-        that lies on mesh.control. Raises InvalidInput, LogUnavailable."""
-        record = control_record(
-            switch._replace(at_ms=time.time_ns() // 1_000_000), self.topology, event_id=str(uuid7())
-        )
+        that lies on mesh.control. `for_ms`: of a fault, how long it lasts. Raises InvalidInput, LogUnavailable."""
+        if for_ms:
+            await ask_time(self.log, self.topology)
+            switch = switch._replace(until_ms=self.log.now_ms() + for_ms)
+        record = control_record(switch._replace(at_ms=self.log.now_ms()), self.topology, event_id=str(uuid7()))
         return (await self._append([record]))[0]
 
     async def _append(self, records: Sequence[NewRecord]) -> Sequence[Appended]:

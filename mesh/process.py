@@ -20,6 +20,7 @@ from mesh.settings import Settings
 from mesh.wire.board_keeper import BoardKeeper
 from mesh.wire.cells import CellProcesses, Cells
 from mesh.wire.clock import SystemClock
+from mesh.wire.logtime import SkewWatch
 from mesh.wire.mirror import is_mirrored
 from mesh.wire.ports import Board, Clock, Log
 from mesh.wire.topologies import Topologies
@@ -53,7 +54,7 @@ class Process:
             "records_max": settings.poll_records_max,
             "session_timeout_ms": settings.session_timeout_ms,
         }
-        self.log, self.topology = log, topology
+        self.log, self.topology, self._clock = log, topology, clock
         self.orchestrator = Orchestrator(log, topology, clock, **options) if "orchestrator" in services else None
         self.intake = Intake(log, topology, clock, **options) if "intake" in services else None
         self.worker = self.keeper = None
@@ -94,6 +95,9 @@ class Process:
                     group.create_task(_told(service.run(self._stop), name), name=name)
             if self.worker is not None:
                 group.create_task(self._work(self.worker, spent), name="worker")
+            watching = group.create_task(SkewWatch(self.log, self._clock).run(), name="watch the clock")
+            await self._stop.wait()
+            watching.cancel()
         if spent:
             raise spent[0]
 

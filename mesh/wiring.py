@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TASKS_RETENTION_MS = 7 * 24 * 60 * 60 * 1_000
 ENDINGS_RETENTION_MS = 60 * 60 * 1_000
 """A worker reads what is said while it lives, and nothing older."""
+CLOCK_RETENTION_MS = 60 * 60 * 1_000
 CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
 
 
@@ -139,9 +140,10 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
     kept_by_hand = {**log_time, "retention.ms": "-1", "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
     checkpoints = TopicSpec(topology.checkpoints, partitions, kept_by_hand)
     changes = TopicSpec(topology.board, 1, kept_by_hand)
+    clock = TopicSpec(topology.clock, 1, {**log_time, "retention.ms": str(CLOCK_RETENTION_MS)})
     domain = [TopicSpec(rule.name, rule.partitions, log_time) for rule in topology.topics.values()]
     endings = TopicSpec(topology.endings, 1, {**log_time, "retention.ms": str(ENDINGS_RETENTION_MS)})
-    return [*own, *tasks, *shared, endings, checkpoints, changes, *domain]
+    return [*own, *tasks, *shared, endings, checkpoints, changes, clock, *domain]
 
 
 async def check_topics(log: Log, topology: Topology) -> None:

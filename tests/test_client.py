@@ -208,6 +208,17 @@ async def test_waiting_ends_at_its_timeout_and_the_run_goes_on(mesh: MeshTest) -
     assert (outcome.ending, outcome.refusals[0]["code"]) == ("stopped", "deadline")
 
 
+async def test_a_deadline_is_a_time_from_when_the_log_takes_the_request(mesh: MeshTest) -> None:
+    event = mesh.client.request("ask", {"id": "a", "n": 999}, deadline_s=0.4)
+    assert event.expiry_ms == -400, "no clock of the caller is in it"
+    (run,) = await mesh.client.send([event])
+    assert (await run.outcome(timeout_s=10)).refusals[0]["limit"] == 400
+    late = await mesh.publish("ask", {"id": "b"}, deadline_s=-5)
+    assert (await late.outcome(timeout_s=10)).refusals[0]["code"] == "bad_deadline"
+    longest = mesh.client.request("ask", {"id": "c"}, deadline_s=float("inf"))
+    assert longest.expiry_ms == -366 * 86_400_000
+
+
 @pytest.mark.parametrize(
     ("type", "payload", "options", "code"),
     [

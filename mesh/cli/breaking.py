@@ -47,16 +47,16 @@ async def break_(
     if not 0 < for_s <= FOR_S_MAX:
         raise InvalidInput("so long nothing is broken", code="usage", where="--for", expected="at most 1h", got=lasting)
     faults.allow(session)
-    until_ms = faults.now_ms() + round(for_s * 1_000)
-    switch = broken(name, fault, by=who(), until_ms=until_ms)
+    for_ms = round(for_s * 1_000)
+    switch = broken(name, fault, by=who(), until_ms=faults.now_ms() + for_ms)
     if name not in STORES:
         chosen(session, "agent", name)
-        await faults.turn(session, switch)
+        await faults.turn(session, switch, for_ms=for_ms)
         _tell(session, switch, for_s)
         session.screen.note(("undo it: ", "dim"), f"mesh unbreak {name}")
         return
     path = _file(session, name)
-    await faults.turn(session, switch)
+    await faults.turn(session, switch, for_ms=for_ms)
     _tell(session, switch, for_s)
     try:
         await _hold(session, path, for_s, fault)

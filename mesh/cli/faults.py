@@ -19,7 +19,7 @@ REMEDY: Final = "Write `chaos: true` below `mesh:` in topics.yaml, and start the
 
 
 def now_ms() -> int:
-    """Wall time."""
+    """Wall time of this machine: what people see is told by it."""
     return time.time_ns() // 1_000_000
 
 
@@ -34,8 +34,8 @@ def allow(session: Session) -> None:
         )
 
 
-async def turn(session: Session, *switches: "Switch") -> None:
-    """Write switches to mesh.control, whatever stood there."""
+async def turn(session: Session, *switches: "Switch", for_ms: int = 0) -> None:
+    """Write switches to mesh.control, whatever stood there. `for_ms`: how long a fault lasts."""
     from mesh.client import Mesh
     from mesh.wiring import topic_specs
 
@@ -43,7 +43,7 @@ async def turn(session: Session, *switches: "Switch") -> None:
         if embedded_path(session.settings.log) is not None:
             await log.create_topics(topic_specs(session.topology))
         for switch in switches:
-            await Mesh(log, session.topology).turn(switch)
+            await Mesh(log, session.topology).turn(switch, for_ms=for_ms)
 
 
 def faults_of(history: History, control: "Control") -> "list[Switch]":

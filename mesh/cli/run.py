@@ -53,12 +53,13 @@ async def list_runs(
         raise InvalidInput(
             f"no run is ever {state!r}", code="usage", where="--state", expected=", ".join(STATES), remedy=""
         )
-    since_ms = None if since is None else round((time.time() - seconds("--since", since)) * 1_000)
+    since_s = None if since is None else seconds("--since", since)
 
     def wanted(row: Summary) -> bool:
         return (state is None or row.state == state) and (type is None or row.type == type)
 
     async with session.log() as log:
+        since_ms = None if since_s is None else log.now_ms() - round(since_s * 1_000)
         rows = await Runs(log, session.topology).latest(limit=limit, since_ms=since_ms, where=wanted)
     for row in rows:
         session.screen.emit(story.summary_json(row))

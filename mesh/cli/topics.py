@@ -84,6 +84,7 @@ def _use(session: Session, name: str) -> str:
         topology.dead: "dead letters",
         topology.control: "who is stopped",
         topology.endings: "tasks that were in work when their run ended",
+        topology.clock: "asked for the log's time by each process that starts",
         topology.board: "changes of the board, to fill it again from",
         topology.checkpoints: "the state of the inbox, to begin from",
         topology.topologies: "every topology that runs were opened under",

@@ -27,12 +27,15 @@ async def unbreak(
     A log or board is held by the `mesh break` that broke it: end that with Ctrl-C.
     """
     from mesh.wire.follow import control_now
+    from mesh.wire.logtime import ask_time
 
     if name is not None and name not in STORES:
         chosen(session, "agent", name)
     async with session.log() as log:
         control = await control_now(log, session.topology)
-    found = [switch for switch in standing(control, faults.now_ms()) if name in (None, switch.agent)]
+        await ask_time(log, session.topology)
+        at_ms = log.now_ms()
+    found = [switch for switch in standing(control, at_ms) if name in (None, switch.agent)]
     if not found:
         session.screen.note("Nothing is broken on purpose." if name is None else f"{name} is not broken on purpose.")
         return

@@ -28,6 +28,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_correlationid", "run id (CloudEvents Correlation extension); equals the record's key on mesh.inbox"),
     ("ce_causationid", "id of the event that caused this one (Correlation extension)"),
     ("ce_expirytime", "absolute deadline, RFC 3339 (Expiry Time extension)"),
+    ("mesh-lifetime-ms", "how long the run may take from the time of the record, on requests; in place of expirytime"),
     ("ce_meshkind", "what happened, see Kinds"),
     ("ce_meshagent", "agent that the task is for or that answered"),
     ("ce_meshtask", "task id; the same for every attempt"),
@@ -58,12 +59,15 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
 FAULT_TEXT_BYTES_MAX: Final = 4_000
 """Of a failure's code, class and message, as read; the worker writes 1,000 characters at most."""
 STACK_BYTES_MAX: Final = 8_192
+LIFETIME_DIGITS_MAX: Final = 12
+"""Of `mesh-lifetime-ms`: 31 years."""
 
 EXTENSIONS: Final = "mesh-extensions"
 _TRUE: Final = b"true"
-_CAUSE, _TASK, _EXPIRY, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT, _TRACESTATE, _TOPOLOGY = (
-    1 << n for n in range(12)
+(_CAUSE, _TASK, _EXPIRY, _LIFETIME, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT) = (
+    1 << n for n in range(11)
 )
+_TRACESTATE, _TOPOLOGY = 1 << 11, 1 << 12
 _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     0: (
         "ce_specversion",
@@ -78,6 +82,7 @@ _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     _CAUSE: ("ce_causationid",),
     _TASK: ("ce_meshtask", "ce_meshagent", "ce_meshdepth", "ce_meshpath", "mesh-attempt"),
     _EXPIRY: ("ce_expirytime",),
+    _LIFETIME: ("mesh-lifetime-ms",),
     _SUBJECT: ("ce_subject",),
     _USD: ("ce_meshusd",),
     _TOKENS: ("ce_meshtokens",),
@@ -132,7 +137,7 @@ def read(record: Record) -> Event | Unreadable:
             h.get("content-type", b"application/json").decode(),
             h.get("ce_time", b"").decode(),
             h.get("ce_subject", b"").decode(),
-            parse_time(h["ce_expirytime"].decode()) if "ce_expirytime" in h else None,
+            _expiry_ms(h, record.timestamp) if "ce_expirytime" in h or "mesh-lifetime-ms" in h else None,
             h.get("traceparent", b"").decode(),
             h.get("tracestate", b"").decode(),
             _usage(h),
@@ -179,9 +184,9 @@ def write(event: Event) -> PackedHeaders:
             ",".join(event.path).encode(),
             b"%d" % event.attempt,
         )
-    if event.expiry_ms is not None:
-        has |= _EXPIRY
-        add(rfc3339(event.expiry_ms).encode())
+    if (expiry_ms := event.expiry_ms) is not None:
+        has |= _EXPIRY if expiry_ms >= 0 else _LIFETIME
+        add(rfc3339(expiry_ms).encode() if expiry_ms >= 0 else b"%d" % -expiry_ms)
     if event.subject:
         has |= _SUBJECT
         add(event.subject.encode())
@@ -247,6 +252,16 @@ def fault_headers(fault: Fault) -> Headers:
     if fault.retry_after_ms:
         headers.append(("mesh-error-retry-after-ms", b"%d" % fault.retry_after_ms))
     return headers
+
+
+def _expiry_ms(h: dict[str, bytes], stored_ms: int) -> int:
+    """The deadline of an event that was stored at `stored_ms`. Raises ValueError."""
+    if "mesh-lifetime-ms" not in h:
+        return parse_time(h["ce_expirytime"].decode())
+    lifetime = h["mesh-lifetime-ms"]
+    if not lifetime.isdigit() or len(lifetime) > LIFETIME_DIGITS_MAX:
+        raise ValueError(f"mesh-lifetime-ms is {lifetime[:32]!r}, expected 1 to {LIFETIME_DIGITS_MAX} digits")
+    return stored_ms + int(lifetime)
 
 
 def is_json(content_type: str) -> bool:

@@ -92,6 +92,8 @@ RETRY_AFTER_MS_MAX: Final = 366 * 86_400_000
 
 
 NO_USAGE: Final = Usage()
+DEADLINE_S_MAX: Final = 366 * 86_400
+"""The longest deadline that a request may ask for; the mesh's own limit comes first."""
 
 
 @dataclass(slots=True)
@@ -115,6 +117,8 @@ class Event:
     time: str = ""
     subject: str = ""
     expiry_ms: int | None = None
+    """Absolute deadline. Negative, on a request that is to be written: that many milliseconds after it is stored, so
+    that the clock of its sender does not matter; whoever reads the record gets the absolute time."""
     traceparent: str = ""
     tracestate: str = ""
     usage: Usage | None = NO_USAGE
@@ -135,6 +139,11 @@ class Event:
 _IDS: Final = blake2b(b"v1", digest_size=16)
 _FINGERPRINTS: Final = blake2b(digest_size=8)
 """Begun once and copied, which takes a third of the time of beginning."""
+
+
+def expiry_in(seconds: float) -> int:
+    """A deadline that counts from when the log takes the request, as `Event.expiry_ms`; one that is over is in 1970."""
+    return -max(1, round(min(seconds, DEADLINE_S_MAX) * 1_000)) if seconds > 0 else 0
 
 
 def derive(*parts: str | int) -> str:

@@ -59,6 +59,10 @@ class Partition:
     """Who is stopped, as of the last `switched`."""
     breakers: dict[str, Breaker]
     """Agents that fail and are left alone."""
+    at_ms: int
+    """Log time of the last record: it never falls, though the log's clock may be set back."""
+    ahead_ms: int
+    """How far that is ahead of the last record's timestamp: by so much the log's clock was set back."""
 
     def __init__(
         self, topology: Topology, *, number: int, partitions: int, pinned: Mapping[str, Topology] | None = None
@@ -78,6 +82,8 @@ class Partition:
         self.forgotten = 0
         self.control = NOTHING
         self.breakers = {}
+        self.at_ms = 0
+        self.ahead_ms = 0
         self._ended_order: deque[tuple[int, str]] = deque()
         """Where runs ended, in that order. One that was forgotten or ended again since is passed over."""
         self.touched: dict[str, int] | None = None
@@ -100,10 +106,27 @@ class Partition:
         event = read(record)
         if isinstance(event, Unreadable):
             return [dead_record(record, event.code, event.message)]
+        if record.timestamp >= self.at_ms:
+            self.at_ms, self.ahead_ms = record.timestamp, 0
+        else:
+            self._set_back(event, record.timestamp)
         flaw = self._misplaced(event, record)
         if flaw is not None:
             return [dead_record(record, flaw.code, flaw.message, event)]
         return self.apply(event, record.offset)
+
+    def _set_back(self, event: Event, timestamp: int) -> None:
+        """The log's clock was set back: time goes on from where it was, at the pace of the records' timestamps.
+
+        Else every timer that waits would wait longer by that step."""
+        self.at_ms = event.at_ms = max(self.at_ms, timestamp + self.ahead_ms)
+        self.ahead_ms = self.at_ms - timestamp
+        if event.expiry_ms is not None:
+            event.expiry_ms += self.ahead_ms
+
+    def time_at(self, log_ms: int) -> int:
+        """Time in this partition when the log's clock says `log_ms`."""
+        return max(self.at_ms, log_ms + self.ahead_ms)
 
     def apply(self, event: Event, offset: int) -> list[Effect]:
         """Fold one event that was read at `offset`."""

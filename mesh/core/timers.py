@@ -22,9 +22,10 @@ class Timers:
         self._buckets: dict[int, list[str | Schedule]] = {}
         self._order: list[int] = []
 
-    def add(self, timer: Schedule) -> bool:
-        """Remember a timer. Answers whether it is now the first: who waits for another waits too long."""
-        number = -(-timer.due_ms // BUCKET_MS)  # never early: round up
+    def add(self, timer: Schedule, due_ms: int) -> bool:
+        """Remember a timer that is due at `due_ms` of the caller's clock, which may be another than log time. Answers
+        whether it is now the first: who waits for another waits too long."""
+        number = -(-due_ms // BUCKET_MS)  # never early: round up
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = []

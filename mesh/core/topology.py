@@ -167,6 +167,10 @@ class Topology:
         return f"{self.prefix}.checkpoints"
 
     @property
+    def clock(self) -> str:
+        return f"{self.prefix}.clock"
+
+    @property
     def topologies(self) -> str:
         return f"{self.prefix}.topologies"
 

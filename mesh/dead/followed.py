@@ -15,7 +15,7 @@ from mesh.dead.stories import heard, in_vain
 from mesh.wire.ports import Clock, Log
 
 CLOCKS_APART_MS_MAX: Final = 60_000
-"""Between the log's clock and ours; the ledger's times are ours."""
+"""Between the clocks of the brokers; and the ledger's first entry may bear the time of this machine."""
 LOOK_AFTER_MS: Final = 300
 """So long after the last news it is asked whether a run did nothing with what it heard; twice as long each time that
 the inbox was read for it."""
@@ -98,7 +98,7 @@ class Followed:
         return aftermath.told(dict.fromkeys(vain, IN_VAIN))
 
     async def _note(self, sent: Sequence[Entry], results: Mapping[str, str]) -> list[Entry]:
-        at_ms = self._clock.now_ms()
+        at_ms = self._log.now_ms()
         ended = [e._replace(state=DONE, result=results[e.key], at_ms=at_ms) for e in sent if e.key in results]
         await self._journal.note(ended)
         return ended

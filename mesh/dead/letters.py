@@ -169,7 +169,7 @@ class DeadLetters:
         requests = await requests_of(self._log, self._topology, {run_id for run_id in anew if run_id})
         kin = await self._kin(cases, standings) if how.again and not how.as_new else {}
         steps: list[Sending | Obstacle | Settled] = []
-        at_ms = self._clock.now_ms()
+        at_ms = self._log.now_ms()
         for case, standing in zip(cases, standings, strict=True):
             letter = await self._whole(case.letter)
             own = how._replace(data=letter.value) if case.changed and how.data is None else how
@@ -257,7 +257,7 @@ class DeadLetters:
 
     async def drop(self, cases: Sequence[Case], *, by: str = "", reason: str = "") -> list[Entry]:
         """Say that these need not be sent: they are left out of lists. They stay where they are."""
-        at_ms, who = self._clock.now_ms(), by or whoami()
+        at_ms, who = self._log.now_ms(), by or whoami()
         entries = [
             Entry(case.letter.id, 0, DROPPED, who, at_ms, reason=reason)
             for case in cases
@@ -278,7 +278,7 @@ class DeadLetters:
 
     async def _write_down(self, planned: Plan, by: str) -> tuple[list[tuple[Sending, Entry]], list[Sending]]:
         """The plan into the ledger; those left out that somebody else wrote there first."""
-        at_ms = self._clock.now_ms()
+        at_ms = self._log.now_ms()
         bounds = {topic: await self._log.bounds(topic) for topic in {s.topic for s in planned.sendings}}
         ours: list[tuple[Sending, Entry]] = []
         for sending in planned.sendings:
@@ -320,7 +320,7 @@ class DeadLetters:
         heard: dict[str, list[Appended | Refused]] = {}
         for (sending, _), verdict in zip(missing, verdicts, strict=True):
             heard.setdefault(sending.ids[0], []).append(verdict)
-        at_ms = self._clock.now_ms()
+        at_ms = self._log.now_ms()
         entries: list[Entry] = []
         for sending, entry in pairs:
             said = heard.get(sending.ids[0], [])

@@ -8,7 +8,6 @@ offset: the effects were acknowledged before that commit.
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mesh.core.effect import Finish, Note, Schedule
 from mesh.core.endings import ending_records
@@ -22,6 +21,7 @@ from mesh.core.timers import Timers
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.keeper import COSTS, Costs, Keeper
+from mesh.wire.logtime import ask_time
 from mesh.wire.loop import Loop, append_all
 from mesh.wire.ports import Clock, Commit, Log
 from mesh.wire.relay import Relay
@@ -53,6 +53,7 @@ class Orchestrator:
         self._clock = clock
         self._states: dict[TopicPartition, Partition] = {}
         self._timers: dict[TopicPartition, Timers] = {}
+        """By the uptime of this machine: each waits for a time, and no clock that is set moves its end."""
         self._timer_set = asyncio.Event()
         self._relay = Relay(log, topology)
         self._keeper = Keeper(log, topology, clock, costs=costs)
@@ -74,6 +75,7 @@ class Orchestrator:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises TopicsInvalid when the inbox is not as it was created."""
         await self._check_topics()
+        await ask_time(self._log, self._topology)
         await self._keeper.start()
         async with asyncio.TaskGroup() as group:
             timers = group.create_task(self._fire_timers(), name="timers")
@@ -89,11 +91,11 @@ class Orchestrator:
         """Stage: from the checkpoint that the commit names and the records since, silently."""
         began_ms = self._clock.monotonic_ms()
         state, start = await self._keeper.restore(partition, commit)
-        timers = Timers()
+        timers, ahead_ms = Timers(), state.time_at(self._log.now_ms()) - round(self._clock.uptime_ms())
         for n, timer in enumerate(waiting(state.runs)):
             if n % TIMERS_A_TURN == 0:
                 await asyncio.sleep(0)
-            timers.add(timer)
+            timers.add(timer, timer.due_ms - ahead_ms)
         self._states[partition], self._timers[partition] = state, timers
         self._timer_set.set()
         self._relay.opened(partition, state.control)
@@ -105,7 +107,7 @@ class Orchestrator:
 
     async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         """Stage: fold and answer the records that perform the effects."""
-        topology, state, now_ms = self._topology, self._states[partition], self._clock.now_ms()
+        topology, state, log_ms = self._topology, self._states[partition], self._log.now_ms()
         control, before = state.control, state.topology
         out: list[NewRecord] = []
         fold = state.step
@@ -117,7 +119,7 @@ class Orchestrator:
                 effects = fold(record)
             for effect in effects:
                 if isinstance(effect, Schedule):
-                    self._schedule(partition, record, effect, now_ms)
+                    self._schedule(partition, record, effect, log_ms)
                 elif isinstance(effect, Note):
                     self._count(effect)
                 else:
@@ -138,8 +140,13 @@ class Orchestrator:
         self._relay.closed(partition)
         self._keeper.drop(partition)
 
-    def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule, now_ms: int) -> None:
-        if self._timers[partition].add(timer if timer.due_ms > now_ms else _put_off(timer, record, now_ms)):
+    def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule, log_ms: int) -> None:
+        """Begin to wait: for the time from the record until the timer is due, less what has passed since the record."""
+        whole_ms = timer.due_ms - self._states[partition].at_ms
+        wait_ms = whole_ms - max(0, log_ms - record.timestamp)
+        if wait_ms <= 0 and ("ce_meshkind", DUE.encode()) in record.headers:
+            wait_ms = max(TIMER_PAUSE_MS, whole_ms)  # it was too early: what is known here of log time is wrong
+        if self._timers[partition].add(timer, round(self._clock.uptime_ms() + wait_ms)):
             self._timer_set.set()
 
     def _count(self, note: Note) -> None:
@@ -151,17 +158,17 @@ class Orchestrator:
         """Put what is due into the inbox. Only its consumption changes state, so the log decides races."""
         while True:
             self._timer_set.clear()
-            now_ms = self._clock.now_ms()
+            now_ms, log_ms = int(self._clock.uptime_ms()), self._log.now_ms()
             out: list[NewRecord] = []
             for partition, timers in self._timers.items():
                 for timer in timers.due(now_ms, self._states[partition].runs):
-                    record = due_record(timer, now_ms, self._topology)
+                    record = due_record(timer, log_ms, self._topology)
                     out.append(record._replace(partition=partition.partition))
             if out:
                 await append_all(self._log, out, self._topology)
                 await self._clock.sleep_ms(TIMER_PAUSE_MS)
             following = [at for t in self._timers.values() if (at := t.next_ms()) is not None]
-            wait_ms = min([TIMER_IDLE_MS, *(at - self._clock.now_ms() for at in following)])
+            wait_ms = min([TIMER_IDLE_MS, *(at - self._clock.uptime_ms() for at in following)])
             if wait_ms > 0:
                 try:
                     async with asyncio.timeout(wait_ms / 1000):
@@ -181,11 +188,3 @@ class Orchestrator:
         if problems:
             remedy = "`mesh topics create` makes it; the number is frozen, since it decides where runs lie"
             raise TopicsInvalid(self._log.url, problems, remedy=remedy)
-
-
-def _put_off(timer: Schedule, record: Record, now_ms: int) -> Schedule:
-    """A timer that is due, as it is; one that fired early, since our clock is ahead of the log's, when its rest has
-    passed."""
-    if ("ce_meshkind", DUE.encode()) not in record.headers:
-        return timer
-    return replace(timer, due_ms=now_ms + max(TIMER_PAUSE_MS, timer.due_ms - record.timestamp))

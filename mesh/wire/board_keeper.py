@@ -102,7 +102,7 @@ class BoardKeeper:
         if old == now:
             self._incarnation = now
             return None
-        restart = Restart(old, now, self._clock.now_ms())
+        restart = Restart(old, now, self._log.now_ms())
         if lives[-1:] != [now]:  # else another process has said it
             await append_records(self._log, [restart_record(restart, self._topology)])
         self._incarnation = now

@@ -161,6 +161,16 @@ class Log(Protocol):
         """Every topic with its number of partitions."""
         ...
 
+    def now_ms(self) -> int:
+        """Log time: the time that the log would stamp a record with now, as well as this process knows. The wall time
+        of this machine, as long as it knows nothing."""
+        ...
+
+    @property
+    def knows_time(self) -> bool:
+        """Whether this process has heard the log's time, so that `now_ms` is more than a guess."""
+        ...
+
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
         """Those of these topics whose records bear the time that their producer names, not that of the append."""
         ...
@@ -321,8 +331,16 @@ class Clock(Protocol):
     """Time, so that a simulation can own it."""
 
     def now_ms(self) -> int:
-        """Wall time, milliseconds since the epoch: only for comparing with stored times."""
+        """Wall time of this machine, milliseconds since the epoch: for people, and to say how far it is from log time
+        (`Log.now_ms`). Nothing is decided by it, since machines disagree and people set clocks."""
         ...
 
-    def monotonic_ms(self) -> float: ...
+    def monotonic_ms(self) -> float:
+        """For durations within this process. Stands still while the machine sleeps."""
+        ...
+
+    def uptime_ms(self) -> float:
+        """For durations in the world. Goes on while the machine sleeps, and is the same for all its processes."""
+        ...
+
     async def sleep_ms(self, delay_ms: float) -> None: ...

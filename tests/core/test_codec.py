@@ -50,8 +50,21 @@ def test_only_listed_headers_are_written_and_all_are_listed() -> None:
     event.usage, event.fault, event.origin = Usage(5, 6), Fault("later", "no", "E", True, "stack", 5), "t:0:1"
     event.topology = "0" * 16
     event.extensions = ("tenant", "eu")
-    written = [name for name, _ in write(event)]
-    assert sorted(written) == sorted([*(name for name, _ in HEADERS), "ce_tenant"])
+    written = {name for name, _ in write(event)}
+    event.expiry_ms = -30_000
+    assert written | {name for name, _ in write(event)} == {*(name for name, _ in HEADERS), "ce_tenant"}
+
+
+def test_a_deadline_that_counts_from_its_record_is_absolute_once_it_is_read() -> None:
+    event = task()
+    event.expiry_ms = -30_000
+    headers = dict(write(event))
+    assert headers["mesh-lifetime-ms"] == b"30000"
+    assert "ce_expirytime" not in headers
+    record = stored(list(headers.items()))
+    found = read(record)
+    assert isinstance(found, Event)
+    assert found.expiry_ms == record.timestamp + 30_000
 
 
 def test_each_header_is_written_once() -> None:
@@ -105,6 +118,9 @@ def test_a_missing_header_is_named(name: str) -> None:
         ("ce_expirytime", b""),
         ("ce_expirytime", b"2026-11-20T12:00:00"),
         ("ce_expirytime", b"\xff"),
+        ("mesh-lifetime-ms", b"soon"),
+        ("mesh-lifetime-ms", b"-5"),
+        ("mesh-lifetime-ms", b"9" * 13),
     ],
 )
 def test_a_header_that_does_not_parse_is_a_bad_header(name: str, value: bytes) -> None:

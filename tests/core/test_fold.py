@@ -57,6 +57,48 @@ def test_a_run_lives_while_it_is_open_and_is_remembered_when_it_ended() -> None:
     assert (list(state.runs), state.ended["run-1"].ending, state.offset) == ([], "completed", 9)
 
 
+HOUR_MS = 3_600_000
+
+
+def test_time_goes_on_when_the_clock_of_the_log_is_set_back() -> None:
+    state = partition()
+    state.step(record(event(), 0))
+    state.step(record(event(id="r2", run_id="run-2"), 1, timestamp=AT_MS + 1_000))
+    state.step(record(event(id="r3", run_id="run-3"), 2, timestamp=AT_MS + 1_500 - HOUR_MS))
+    assert (state.at_ms, state.ahead_ms) == (AT_MS + 1_000, HOUR_MS - 500)
+    effects = state.step(record(event(id="r4", run_id="run-4"), 3, timestamp=AT_MS + 2_000 - HOUR_MS))
+    assert (state.at_ms, state.time_at(AT_MS + 2_000 - HOUR_MS)) == (AT_MS + 1_500, AT_MS + 1_500)
+    assert "deadline at +61500 ms" in lines(effects)
+
+
+def test_a_timer_that_waits_does_not_wait_longer_when_the_clock_of_the_log_is_set_back() -> None:
+    state = partition()
+    state.step(record(event(), 0))
+    state.step(record(event(id="r2", run_id="run-2"), 1, timestamp=AT_MS + 59_000))
+    state.step(record(event(id="r3", run_id="run-3"), 2, timestamp=AT_MS + 59_000 - HOUR_MS))
+    due = due_record(Schedule("run-1", "run-1:deadline", AT_MS + 60_000), 0, ECHO)
+    at_ms = AT_MS + 60_100 - HOUR_MS
+    effects = state.step(StoredRecord("mesh.inbox", 0, 3, at_ms, b"run-1", due.value, due.headers))
+    assert lines(effects) == ["ended stopped"]
+
+
+def test_a_deadline_that_a_request_names_counts_from_the_clock_that_was_set_back() -> None:
+    state = partition()
+    state.step(record(event(), 0))
+    at_ms = AT_MS - HOUR_MS
+    asked = event(id="r2", run_id="run-2", expiry_ms=at_ms + 5_000)
+    state.step(record(asked, 1, timestamp=at_ms))
+    assert state.runs["run-2"].deadline_ms == AT_MS + 5_000
+
+
+def test_a_clock_that_is_put_right_again_leaves_nothing_behind() -> None:
+    state = partition()
+    state.step(record(event(), 0))
+    state.step(record(event(id="r2", run_id="run-2"), 1, timestamp=AT_MS - HOUR_MS))
+    state.step(record(event(id="r3", run_id="run-3"), 2, timestamp=AT_MS + 10))
+    assert (state.at_ms, state.ahead_ms) == (AT_MS + 10, 0)
+
+
 def test_the_end_of_a_run_is_found_among_effects() -> None:
     state = partition()
     effects = state.step(record(event()))

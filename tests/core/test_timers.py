@@ -11,15 +11,21 @@ RUNS = {"r", *(f"r{n}" for n in range(60))}
 
 def test_a_timer_is_never_early_and_at_most_one_bucket_late() -> None:
     timers = Timers()
-    timers.add(Schedule("r", "t:2:due", 1_001, "t", 2))
+    timers.add(Schedule("r", "t:2:due", 1_001, "t", 2), 1_001)
     assert timers.due(1_000, RUNS) == []
     assert timers.due(1_001 + BUCKET_MS, RUNS) == [Schedule("r", "t:2:due", 1_001, "t", 2)]
     assert timers.next_ms() is None
 
 
+def test_the_time_at_which_it_fires_may_be_of_another_clock_than_its_own() -> None:
+    timers = Timers()
+    timers.add(Schedule("r", "t:2:due", 1_795_000_000_000, "t", 2), 500)
+    assert timers.due(500 + BUCKET_MS, RUNS) == [Schedule("r", "t:2:due", 1_795_000_000_000, "t", 2)]
+
+
 def test_a_deadline_comes_back_with_its_run() -> None:
     timers = Timers()
-    timers.add(Schedule("run-1", "run-1:deadline", 50))
+    timers.add(Schedule("run-1", "run-1:deadline", 50), 50)
     (due,) = timers.due(64, {"run-1"})
     assert (due.run_id, due.timer_id, due.task_id) == ("run-1", "run-1:deadline", "")
 
@@ -27,8 +33,8 @@ def test_a_deadline_comes_back_with_its_run() -> None:
 def test_timers_of_runs_that_are_over_are_dropped() -> None:
     timers = Timers()
     for id in ("open", "over"):
-        timers.add(Schedule(id, f"{id}:deadline", 50))
-        timers.add(Schedule(id, "t:2:due", 50, "t", 2))
+        timers.add(Schedule(id, f"{id}:deadline", 50), 50)
+        timers.add(Schedule(id, "t:2:due", 50, "t", 2), 50)
     assert [timer.run_id for timer in timers.due(64, {"open"})] == ["open", "open"]
     assert timers.next_ms() is None
 
@@ -36,14 +42,14 @@ def test_timers_of_runs_that_are_over_are_dropped() -> None:
 def test_a_timer_tells_whether_it_is_the_first() -> None:
     timers = Timers()
     times = [5_000, 5_000, 5_000 + BUCKET_MS, 5_000 - BUCKET_MS, 5_000]
-    assert [timers.add(Schedule("r", "r:deadline", at)) for at in times] == [True, False, False, True, False]
+    assert [timers.add(Schedule("r", "r:deadline", at), at) for at in times] == [True, False, False, True, False]
 
 
 @given(st.lists(st.integers(0, 2_000), max_size=60), st.lists(st.integers(0, 2_100), min_size=1, max_size=8))
 def test_every_timer_comes_out_once_in_time(due_times: list[int], looks: list[int]) -> None:
     timers = Timers()
     for n, due_ms in enumerate(due_times):
-        timers.add(Schedule(f"r{n}", f"t{n}:2:due", due_ms, f"t{n}", 2))
+        timers.add(Schedule(f"r{n}", f"t{n}:2:due", due_ms, f"t{n}", 2), due_ms)
     seen: list[str] = []
     for now_ms in sorted(looks):
         found = timers.due(now_ms, RUNS)

@@ -3,18 +3,20 @@
 import asyncio
 import secrets
 import time
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
 from mesh.core.errors import TopicsInvalid
 from mesh.core.language import load
-from mesh.core.record import TopicPartition
+from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.topology import Topology
 from mesh.wire.kafka import KafkaLog
 from mesh.wire.ports import TopicSpec
 from mesh.wiring import check_topics, topic_specs
-from tests.wire.log_kit import read
+from tests.cli.clocks import Clocks, check
+from tests.wire.log_kit import append, read
 
 pytestmark = pytest.mark.live
 DAY_MS = 86_400_000
@@ -59,3 +61,32 @@ async def test_a_topic_in_which_producers_choose_the_time_is_named_with_the_comm
         f"kafka-configs.sh --bootstrap-server {kafka_bootstrap} --entity-type topics --entity-name asks{mark} "
         "--alter --add-config message.timestamp.type=LogAppendTime"
     ) in str(raised.value)
+
+
+async def test_an_acknowledgement_tells_the_time_of_the_broker(kafka_log: KafkaLog) -> None:
+    mark = secrets.token_hex(4)
+    await kafka_log.create_topics(topic_specs(topology(mark)))
+    assert not kafka_log.knows_time
+    await append(kafka_log, [NewRecord(f"t{mark}.clock", None, b"{}")])
+    assert kafka_log.knows_time
+    assert abs(kafka_log.now_ms() - time.time_ns() // 1_000_000) < 2_000
+
+
+@pytest.mark.parametrize("ahead_s", [-3_600, 3_600])
+def test_services_and_clients_whose_clocks_are_hours_apart_work_together_on_kafka(
+    kafka_bootstrap: str, redis_url: str, tmp_path: Path, ahead_s: int
+) -> None:
+    clocks = Clocks(tmp_path / "clocks", tmp_path, f"-{secrets.token_hex(4)}")
+    clocks.cli.environ |= {"MESH_LOG": f"kafka://{kafka_bootstrap}", "MESH_BOARD": redis_url}
+    assert clocks.cli.fresh("topics", "create").code == 0
+    with (
+        clocks.cli.up("orchestrator", env=clocks.of("orchestrator", ahead_s)) as running,
+        clocks.cli.up("intake", env=clocks.of("intake", ahead_s)),
+        clocks.cli.up("worker", env=clocks.of("worker", -ahead_s)),
+    ):
+        running.err_until("differs from the log's")
+        check(clocks.ask("a", ahead_s))
+        check(clocks.ask("b", -ahead_s))
+        clocks.of("worker", ahead_s)
+        clocks.of("orchestrator", 0)
+        check(clocks.ask("c"))

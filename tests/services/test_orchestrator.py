@@ -11,7 +11,7 @@ from mesh.core.checkpoint import Note, note_of
 from mesh.core.codec import Unreadable, read, write
 from mesh.core.control import Control, Switch, control_record, relayed
 from mesh.core.errors import TopicsInvalid
-from mesh.core.event import DUE, NO_USAGE, REQUESTED, SWITCHED, Event, Fault, Part
+from mesh.core.event import NO_USAGE, REQUESTED, SWITCHED, Event, Fault, Part
 from mesh.core.fold import Partition
 from mesh.core.language import load
 from mesh.core.record import NewRecord, Record, TopicPartition
@@ -107,23 +107,6 @@ async def test_a_deadline_ends_the_run_though_nobody_answers(log: Log) -> None:
     body = orjson.loads(outcome.value or b"")
     assert (body["ending"], body["refusals"][0]["code"]) == ("stopped", "deadline")
     assert "echo" in body["refusals"][0]["message"]
-
-
-class AheadClock(SystemClock):
-    """The clock of a machine that is 300 ms ahead of the log's."""
-
-    def now_ms(self) -> int:
-        return super().now_ms() + 300
-
-
-async def test_a_clock_that_is_ahead_of_the_log_makes_no_storm_of_timers(log: Log) -> None:
-    service = Orchestrator(log, TOPOLOGY, AheadClock(), session_timeout_ms=2_000)
-    async with working(log, TOPOLOGY, service.run):
-        await append(log, request("r1", expiry_ms=SystemClock().now_ms() + 350))
-        (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
-    assert orjson.loads(outcome.value or b"")["ending"] == "stopped"
-    fired = [record for record in await read_all(log, TOPOLOGY.inbox) if event(record).kind == DUE]
-    assert 2 <= len(fired) <= 4, "early once or twice, then in time"
 
 
 async def test_a_stop_is_relayed_into_every_partition_once_whoever_owns_it(log: Log) -> None:

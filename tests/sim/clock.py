@@ -18,6 +18,9 @@ class SimClock:
     def monotonic_ms(self) -> float:
         return self._world.loop.time() * 1000
 
+    def uptime_ms(self) -> float:
+        return self.monotonic_ms()
+
     async def sleep_ms(self, delay_ms: float) -> None:
         if delay_ms <= 0:
             await asyncio.sleep(0)

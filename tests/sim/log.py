@@ -1,17 +1,20 @@
 """The log as one simulated process sees it: `ports.Log` over the brokers of this world."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mesh.core.errors import NotFound
 from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.wire.logtime import LogTime
 from mesh.wire.ports import Appended, Bounds, Commit, Listener, Member, Reader, Refused, TopicSpec
 from tests.sim.broker import Broker
+from tests.sim.clock import SimClock
 from tests.sim.fetch import Fetcher
 from tests.sim.member import SimMember
 from tests.sim.world import Host
 
 WHERE = "sim"
+Heard = Callable[[], None]
 
 
 class SimLog:
@@ -22,6 +25,7 @@ class SimLog:
         self._world = broker.world
         self._host = host
         self._members: list[SimMember] = []
+        self._time = LogTime(SimClock(self._world, host))
 
     @property
     def url(self) -> str:
@@ -46,6 +50,13 @@ class SimLog:
             self._host, "admin", lambda: {name: len(found) for name, found in self._broker.topics.items()}, where=WHERE
         )
 
+    def now_ms(self) -> int:
+        return self._time.now_ms()
+
+    @property
+    def knows_time(self) -> bool:
+        return self._time.known
+
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
         return ()
 
@@ -63,17 +74,26 @@ class SimLog:
         sent = []
         for place, numbers in batches.items():
             batch = [records[n] for n in numbers]
-            sent.append((numbers, self._send(place, batch)))
-        for numbers, answer in sent:
+            sent.append((numbers, *self._send(place, batch)))
+        for numbers, answer, heard in sent:
             for n, verdict in zip(numbers, await answer, strict=True):
                 verdicts[n] = verdict
+            heard()
         return [verdict for verdict in verdicts if verdict is not None]
 
-    def _send(self, place: TopicPartition, batch: Sequence[NewRecord]) -> "asyncio.Future[list[Appended]]":
-        by = self._host.name
-        return self._world.ask(
-            self._host, place, lambda: self._broker.store(place, batch, by), where=f"{WHERE} append {place[0]}"
-        )
+    def _send(
+        self, place: TopicPartition, batch: Sequence[NewRecord]
+    ) -> "tuple[asyncio.Future[list[Appended]], Heard]":
+        """The answer, and what is to be called when it has come: it told the brokers' time."""
+        by, sent_ms, stamps = self._host.name, self._time.sent_ms(), list[int]()
+
+        def store() -> list[Appended]:
+            done = self._broker.store(place, batch, by)
+            stamps.append(self._broker.partition(place).records[-1].timestamp)
+            return done
+
+        answer = self._world.ask(self._host, place, store, where=f"{WHERE} append {place[0]}")
+        return answer, lambda: self._time.stamped(stamps[0], sent_ms)
 
     async def bounds(self, topic: str) -> Mapping[int, Bounds]:
         return await self._world.ask(self._host, "admin", lambda: self._broker.bounds(topic), where=WHERE)

@@ -91,6 +91,7 @@ class Caller:
         agent: Agent,
         board: Board,
         clock: Clock,
+        log_ms: Callable[[], int],
         counts: Counts,
         cache: ResultCache | None,
         told: Callable[[Sequence[Change]], Awaitable[None]],
@@ -99,8 +100,9 @@ class Caller:
         left: Callable[[Attempt, Event | None], None],
         strayed: Callable[[], None],
     ) -> None:
+        """`log_ms`: log time, by which the run's deadline is measured."""
         self._spec, self._where = spec, agent.where
-        self._board, self._clock = board, clock
+        self._board, self._log_ms = board, log_ms
         self._counts, self._cache = counts, cache
         self._grace_s, self._timeout_s = grace_ms / 1000, spec.timeout_ms / 1000
         self._told, self._left, self._strayed = told, left, strayed
@@ -132,7 +134,7 @@ class Caller:
         Raises CancelledError when it was interrupted.
         """
         left_ms = None
-        if task.expiry_ms is not None and (left_ms := task.expiry_ms - self._clock.now_ms()) <= 0:
+        if task.expiry_ms is not None and (left_ms := task.expiry_ms - self._log_ms()) <= 0:
             self._counts.expired += 1
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
             return settle.failed(task, fault, NO_USAGE)

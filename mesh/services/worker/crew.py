@@ -21,6 +21,7 @@ from mesh.services.worker.suspects import Places
 from mesh.wire.cells import Cells
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.follow import ControlFollower, Follower
+from mesh.wire.logtime import ask_time
 from mesh.wire.ports import Board, Clock, Log
 
 ENDED_MAX = 10_000
@@ -77,7 +78,7 @@ class Worker:
         """Tasks whose runs have ended, the last ones that were heard of: none of them is begun."""
         for shift in self.shifts.values():
             shift.caller.ended = self._ended_ids
-        self._clock = clock
+        self._log, self._topology = log, topology
         if topology.chaos:
             for name, shift in self.shifts.items():
                 shift.caller.fault = partial(self._fault, name)
@@ -101,6 +102,7 @@ class Worker:
 
     async def _run(self, stop: asyncio.Event) -> None:
         ending = asyncio.Event()
+        await ask_time(self._log, self._topology)
         async with asyncio.TaskGroup() as group:
             following = [
                 group.create_task(self._control.run(), name="follow control"),
@@ -157,7 +159,7 @@ class Worker:
 
     def _fault(self, name: str) -> Break | None:
         """What an agent was broken with, if it is broken now."""
-        switch = fault_of(self._control.control, name, self._clock.now_ms())
+        switch = fault_of(self._control.control, name, self._log.now_ms())
         return None if switch is None else break_of(switch.how)
 
     def _strayed(self) -> None:

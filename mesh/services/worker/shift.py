@@ -74,7 +74,7 @@ class AgentShift:
         writes = agent.context is not None  # else it never sees the board
         self._outbox = Outbox(log, topology, self._acknowledged, mirrors=writes and is_mirrored(log, board))
         self.caller = Caller(
-            *(spec, agent, board, clock, self.counts, self._cache, self._outbox.told),
+            *(spec, agent, board, clock, log.now_ms, self.counts, self._cache, self._outbox.told),
             grace_ms=grace_ms,
             left=self._left,
             strayed=strayed,

@@ -20,10 +20,13 @@ from mesh.wire.kafka.connection import RETRY_BACKOFF_MS, Connection, ended_withi
 from mesh.wire.kafka.lanes import Call, Entry, Lane, Verdict
 from mesh.wire.kafka.producer import kill, make, refusal, sift
 from mesh.wire.kafka.topics import Topics
+from mesh.wire.logtime import LogTime
 from mesh.wire.ports import Appended, Refused
 
 _new_tuple: Callable[..., Any] = tuple.__new__  # twice as fast as calling a NamedTuple
 
+LOG_APPEND_TIME = 1
+"""Type of a timestamp in an acknowledgement: the broker's own, not one that we sent."""
 NEW_TOPIC_WAIT_MS = 300
 """How long an unknown topic may stay unknown: brokers hear of a new one at different times."""
 
@@ -31,9 +34,13 @@ NEW_TOPIC_WAIT_MS = 300
 class Appender:
     """Appends through one idempotent producer, which it replaces when it has to."""
 
-    def __init__(self, connection: Connection, topics: Topics, *, timeout_ms: int, record_bytes_max: int) -> None:
+    def __init__(
+        self, connection: Connection, topics: Topics, time: LogTime, *, timeout_ms: int, record_bytes_max: int
+    ) -> None:
+        """`time` hears of every acknowledgement."""
         self._connection = connection
         self._topics = topics
+        self._time = time
         self._timeout_ms = timeout_ms
         self._record_bytes_max = record_bytes_max
         self._counts: dict[str, int] = {}
@@ -214,10 +221,11 @@ class Appender:
                 # The topic has grown since the producer asked.
                 await producer.client.force_metadata_update()
                 await asyncio.sleep(RETRY_BACKOFF_MS / 1000)
+            sent_ms = self._time.sent_ms()
             future = await producer.send_batch(batch.builder, lane.topic, partition=lane.partition)
-            future.add_done_callback(partial(self._landed, lane, producer))
+            future.add_done_callback(partial(self._landed, lane, producer, sent_ms))
 
-    def _landed(self, lane: Lane, producer: AIOKafkaProducer, future: "asyncio.Future[Any]") -> None:
+    def _landed(self, lane: Lane, producer: AIOKafkaProducer, sent_ms: float, future: "asyncio.Future[Any]") -> None:
         """The broker has spoken about a batch."""
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if producer is not self._producer:
@@ -238,6 +246,8 @@ class Appender:
             lane.flying = entries
             self._failure = self._connection.unavailable("append", "an acknowledgement without an offset")
             return
+        if placed.timestamp_type == LOG_APPEND_TIME:
+            self._time.stamped(placed.timestamp, sent_ms)
         partition = lane.partition
         for offset, (_, call, place) in enumerate(entries, start=placed.offset):
             call.settle(place, _new_tuple(Appended, (partition, offset)))

@@ -11,12 +11,14 @@ from typing import TypeVar
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
 from mesh.core.record import RECORD_BYTES_MAX, NewRecord, TopicPartition
+from mesh.wire.clock import SystemClock
 from mesh.wire.kafka import codes, undecodable
 from mesh.wire.kafka.appender import Appender
 from mesh.wire.kafka.connection import Connection
 from mesh.wire.kafka.member import KafkaMember
 from mesh.wire.kafka.reader import KafkaReader
 from mesh.wire.kafka.topics import Topics
+from mesh.wire.logtime import LogTime
 from mesh.wire.ports import Appended, Bounds, Commit, Listener, Refused, TopicSpec
 
 CLOSE_TIMEOUT_MS = 5_000
@@ -54,6 +56,7 @@ class KafkaLog:
         )
         self._append_timeout_ms = append_timeout_ms
         self._record_bytes_max = record_bytes_max
+        self._time = LogTime(SystemClock())
         self._topics: Topics | None = None
         self._appender: Appender | None = None
         self._open: list[KafkaMember | KafkaReader] = []
@@ -76,7 +79,9 @@ class KafkaLog:
             return
         topics = Topics(self._connection)
         appender = Appender(
-            self._connection, topics, timeout_ms=self._append_timeout_ms, record_bytes_max=self._record_bytes_max
+            *(self._connection, topics, self._time),
+            timeout_ms=self._append_timeout_ms,
+            record_bytes_max=self._record_bytes_max,
         )
         try:
             await topics.start()
@@ -119,6 +124,15 @@ class KafkaLog:
         topics, _ = self._started()
         described = await topics.describe()
         return {name: len(topic.leaders) for name, topic in sorted(described.items()) if not topic.internal}
+
+    def now_ms(self) -> int:
+        """See `Log.now_ms`: the clock of the brokers, as their acknowledgements told it."""
+        return self._time.now_ms()
+
+    @property
+    def knows_time(self) -> bool:
+        """See `Log.knows_time`."""
+        return self._time.known
 
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
         """See `Log.stamped_by_producers`. Topics whose settings this client may not read are left out."""

@@ -22,7 +22,6 @@ from typing import Final, Literal, TypeVar
 
 from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable
-from mesh.wire.clock import SystemClock
 from mesh.wire.ports import ABSENT, ANY, Clock, Completeness, Count, Entry, Limit
 from mesh.wire.sqlite import board_rows as rows
 from mesh.wire.sqlite.file import BOARD_CHANNEL, SqliteFile
@@ -57,7 +56,7 @@ class SqliteBoard:
         self._tag = "" if prefix == UNTAGGED else f"{TAG}{prefix}{TAG}"
         self._file = file if isinstance(file, SqliteFile) else SqliteFile(file, synchronous=synchronous)
         self._timeout_ms = timeout_ms
-        self._clock = clock or SystemClock()
+        self._clock = clock or self._file.clock
 
     @property
     def url(self) -> str:
@@ -68,6 +67,7 @@ class SqliteBoard:
         later version."""
         await self._file.start(rows.SCHEMA, kind=BoardUnavailable)
         try:
+            await self._file.agree_on_time(lambda _: 0, kind=BoardUnavailable)
             inode, fresh = str(os.stat(self._file.path).st_ino), secrets.token_hex(6)
             await self._write("start", lambda connection: rows.settle_life(connection, inode, fresh), wakes=())
         except BaseException:

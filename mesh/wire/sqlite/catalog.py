@@ -151,6 +151,12 @@ def ends(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, En
     return found
 
 
+def newest_ms(connection: sqlite3.Connection) -> int:
+    """The time of the newest record of all; 0 without any."""
+    numbers = [number for (number,) in connection.execute("SELECT number FROM partitions").fetchall()]
+    return max((end.last_ms for end in ends(connection, numbers).values()), default=0)
+
+
 def bounds(connection: sqlite3.Connection, topic: Topic) -> dict[int, Bounds]:
     """Bounds by partition."""
     found = ends(connection, range(topic.first, topic.first + topic.partitions))

@@ -16,6 +16,7 @@ from mesh.core.errors import ConfigInvalid, LogUnavailable, Unavailable
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.private import close_off, make_file, make_folder
 from mesh.wire.sqlite.checkpoint import Checkpointer
+from mesh.wire.sqlite.clock import FileClock
 from mesh.wire.sqlite.connection import WAL_BYTES_MAX, open_checkpointing, open_reading, open_writing, restart_wal
 from mesh.wire.sqlite.failure import unavailable
 from mesh.wire.sqlite.wake import Bell, Wakeup
@@ -47,6 +48,8 @@ class SqliteFile:
 
     def __init__(self, path: str | Path, *, synchronous: Literal["NORMAL", "FULL"] = "NORMAL") -> None:
         self.path = Path(path)
+        self.clock = FileClock()
+        """The time of what is written here, once `agree_on_time` has been called."""
         self._synchronous = synchronous
         self._users = 0
         self._opening = asyncio.Lock()
@@ -152,6 +155,18 @@ class SqliteFile:
     def opener(self) -> str:
         """Name of this opener of the file, other than any other's, in this or another process."""
         return self._bell.name
+
+    async def agree_on_time(
+        self, newest_ms: Callable[[sqlite3.Connection], int], *, kind: type[Unavailable] = LogUnavailable
+    ) -> None:
+        """Let `clock` say what it says in all processes that have the file open, and nothing before `newest_ms`."""
+        alone = self._bell.alone()
+        await self.write(
+            lambda connection: self.clock.settle(connection, newest_ms=newest_ms(connection), alone=alone),
+            operation="agree on the time",
+            kind=kind,
+            wakes=(),
+        )
 
     def is_dead(self, opener: str) -> bool:
         """Whether the process of that opener was killed. False also when that cannot be told. Any thread may ask."""

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 from mesh.core.errors import NotFound
 from mesh.core.partition import partition_of
 from mesh.core.record import RECORD_BYTES_MAX, NewRecord, TopicPartition, over_limit, record_bytes
-from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Appended, Bounds, Clock, Commit, Listener, Refused, TopicSpec
 from mesh.wire.sqlite import batch, catalog, retention, roster
 from mesh.wire.sqlite.batch import Batch
@@ -55,7 +54,7 @@ class SqliteLog:
         self._append_timeout_ms = append_timeout_ms
         self._record_bytes_max = record_bytes_max
         self._retention_check_ms = retention_check_ms
-        self._clock = clock or SystemClock()
+        self._clock = clock or self.file.clock
         self._catalog = Catalog()
         self._heartbeat = Heartbeat(self.file, self._clock)
         self._members: list[SqliteMember] = []
@@ -76,6 +75,7 @@ class SqliteLog:
     async def start(self) -> None:
         """Open the file, making it if need be. Raises LogUnavailable, ConfigInvalid for a file of a later version."""
         await self.file.start(catalog.SCHEMA)
+        await self.file.agree_on_time(catalog.newest_ms)
         self._sweeper = asyncio.get_running_loop().create_task(
             retention.sweep_often(self.file, self._clock, self._retention_check_ms), name="retention"
         )
@@ -107,6 +107,15 @@ class SqliteLog:
     async def topics(self) -> Mapping[str, int]:
         self.file.read(self._catalog.load, operation="list topics")
         return {name: topic.partitions for name, topic in sorted(self._catalog.topics.items())}
+
+    def now_ms(self) -> int:
+        """See `Log.now_ms`: the clock of the file."""
+        return self._clock.now_ms()
+
+    @property
+    def knows_time(self) -> bool:
+        """Always: the processes that share the file have agreed on it when they opened it."""
+        return True
 
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
         """None: this log stamps every record itself."""

@@ -184,6 +184,11 @@ class Bell:
             except OSError:
                 self._dead.add(name)
 
+    def alone(self) -> bool:
+        """Whether nobody else has the file open."""
+        others = (name for name in os.listdir(self._directory) if name.lstrip(".") != self.name)
+        return all(self.is_dead(name) for name in others)
+
     def is_dead(self, name: str) -> bool:
         """Whether the opener with this `name` was killed: its pipe is there and nobody reads it. False if unknown."""
         try:

@@ -4,12 +4,15 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mesh import Context, Emit, Later, Reject
+from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Board, Log
+from mesh.wire.sqlite import SqliteLog
 from tests.services.conftest import append, settled, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
@@ -298,6 +301,30 @@ async def test_a_task_that_the_runs_deadline_cuts_short_has_expired(log: Log, bo
     assert answer.fault is not None
     assert (answer.fault.code, answer.fault.retryable) == ("expired", False)
     assert counts(crew).shown() == {"expired": 1}
+
+
+@pytest.mark.parametrize("ahead_ms", [3_600_000, -3_600_000])
+async def test_the_runs_deadline_is_one_by_the_clock_of_the_log(tmp_path: Path, board: Board, ahead_ms: int) -> None:
+    class Offset(SystemClock):
+        def now_ms(self) -> int:
+            return super().now_ms() + ahead_ms
+
+    async def echo(ask: Ask) -> Answer:
+        if ask.n == 2:
+            await asyncio.Event().wait()
+        return Answer(n=ask.n)
+
+    log = SqliteLog(tmp_path / "offset.db", clock=Offset())
+    await log.start()
+    crew = worker(log, board, echo)
+    async with working(log, TOPOLOGY, crew.run):
+        await crew.wait_ready()
+        await append(log, task(1, expiry_ms=log.now_ms() + 20_000), task(2, expiry_ms=log.now_ms() + 300))
+        found = await answers(log, 2)
+        await append(log, task(3, expiry_ms=log.now_ms() - 1))
+        await until(lambda: counts(crew).shown() == {"succeeded": 1, "expired": 2})
+    assert {answer.task_id: answer.kind for answer in found} == {"t1": "succeeded", "t2": "failed"}
+    await log.close()
 
 
 @pytest.mark.parametrize("how", ["waits", "answers", "raises"])

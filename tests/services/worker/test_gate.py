@@ -28,6 +28,9 @@ class Time:
     def monotonic_ms(self) -> float:
         return self.at_ms
 
+    def uptime_ms(self) -> float:
+        return self.monotonic_ms()
+
     def now_ms(self) -> int:
         return int(self.at_ms)
 

@@ -7,15 +7,17 @@ import pytest
 
 from mesh.core.errors import LogUnavailable
 from mesh.core.record import NewRecord
+from mesh.wire.clock import SystemClock
 from mesh.wire.kafka.appender import Appender
 from mesh.wire.kafka.connection import Connection
 from mesh.wire.kafka.topics import Topics
+from mesh.wire.logtime import LogTime
 
 
 @pytest.fixture
 async def appender() -> Appender:
     nobody = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=500)
-    return Appender(nobody, Topics(nobody), timeout_ms=500, record_bytes_max=1_000)
+    return Appender(nobody, Topics(nobody), LogTime(SystemClock()), timeout_ms=500, record_bytes_max=1_000)
 
 
 async def test_an_appender_that_cannot_connect_says_so_and_leaves_nothing_behind(appender: Appender) -> None:
