@@ -182,11 +182,18 @@ class Caller:
             self._set_apart(attempt, self._grace_s if abandon else None, self._abandon)
 
     def stop(self, task_ids: Container[str]) -> None:
-        """Cancel those of these tasks that run: their runs have ended."""
+        """Cancel those of these tasks that run: their runs have ended.
+
+        A blocking function is told by its context only. Its thread is not left alone, as at its timeout, since many
+        runs may end at once, and a process with too many such threads has to end.
+        """
         for attempt in (*self._running.values(), *self._apart.values()):
             if attempt.task.task_id in task_ids and not (attempt.expired or attempt.interrupted or attempt.in_vain):
                 attempt.in_vain = True
-                self._cancel(attempt)
+                if self._threads is None or attempt.cell is not None:
+                    self._cancel(attempt)
+                elif attempt.context is not None:
+                    attempt.context.cancel()
 
     def close(self) -> None:
         """Let idle threads end."""

@@ -1,7 +1,9 @@
 """A run that is cancelled reaches its functions within a second, and no function of another run."""
 
 import asyncio
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -14,6 +16,7 @@ from mesh.core.codec import read
 from mesh.core.control import wish
 from mesh.core.event import CANCELLED, Event
 from mesh.core.record import NewRecord, TopicPartition
+from mesh.services.worker.crew import STRAYS_MAX
 from mesh.testing import MeshTest
 
 TOPOLOGY = """
@@ -112,8 +115,11 @@ async def test_a_function_hears_of_it_and_its_answer_says_what_it_used(make: Cal
         await until(lambda: "long" in seen.told)
         assert seen.told["long"] - at < SOON_S
         (answer,) = await last_answers(mesh, 1)
-        assert answer.fault is not None
-        assert (answer.fault.code, answer.fault.retryable) == ("run_ended", False)
+        if make is looking:
+            assert answer.kind == "succeeded"
+        else:
+            assert answer.fault is not None
+            assert (answer.fault.code, answer.fault.retryable) == ("run_ended", False)
         assert answer.usage is not None
         assert answer.usage.tokens == 7
 
@@ -164,3 +170,25 @@ async def test_what_others_write_there_disturbs_nothing() -> None:
         await mesh.log.append([NewRecord(mesh.topology.endings, b"x", value, ()) for value in values])
         run = await mesh.publish("ask", {"word": "quick"})
         assert (await run.outcome(timeout_s=10)).ending == "completed"
+
+
+async def test_a_blocking_function_that_does_not_look_keeps_its_thread_and_its_process() -> None:
+    gate, begun = threading.Event(), Counter[str]()
+
+    def function(ask: dict[str, Any], ctx: Context) -> Emit:
+        begun["all"] += 1
+        gate.wait(20)
+        return Emit("answer", ask)
+
+    async with MeshTest(TOPOLOGY.format(lanes=64), agents={"echo": function}) as mesh:
+        runs = [await mesh.publish("ask", {"n": n}) for n in range(STRAYS_MAX + 4)]
+        await until(lambda: begun["all"] == len(runs))
+        for run in runs:
+            await cancel(mesh, run)
+        assert {(await run.outcome(timeout_s=10)).ending for run in runs} == {"cancelled"}
+        worker = mesh.process.worker
+        assert worker is not None
+        await until(lambda: len(worker._ended_ids) == len(runs))
+        assert (worker.strays, worker.running) == (0, len(runs))
+        gate.set()
+        assert {answer.kind for answer in await last_answers(mesh, len(runs))} == {"succeeded"}
