@@ -117,7 +117,8 @@ def audit(run: Run, topology: Topology) -> None:
     """What holds of every run, whatever happened."""
     held = sum(len(task.held.data) for task in run.open.values() if task.held)
     joined = sum(len(a.data) for slots in run.joins.values() for s in slots.values() for a in s.inputs.values())
-    assert run.state_bytes == held + joined + sum(len(result.data) for result in run.results)
+    kept = sum(len(result.data) for result in run.results) + sum(len(draft.data) for draft in run.drafts)
+    assert run.state_bytes == held + joined + kept
     assert run.state_bytes <= topology.limits.state_bytes_max
     specs = [] if run.ending else [topology.agents[task.agent] for task in run.open.values()]
     assert run.reserved_usd_micros == sum(spec.reserve_usd_micros for spec in specs)

@@ -103,6 +103,11 @@ async def show(
         screen.say(("results", "bold"))
         for result in history.results:
             story.result_lines(screen, result, whole=screen.loudness > 0)
+    if history.drafts:
+        screen.say()
+        screen.say(("drafts", "bold"), ("  what loops had come to where a limit ended them", "dim"))
+        for draft in history.drafts:
+            story.result_lines(screen, draft, whole=screen.loudness > 0)
     screen.say()
     screen.say(("timeline", "bold"))
     story.timeline(screen, history)

@@ -190,6 +190,7 @@ def history_json(history: History) -> dict[str, Any]:
         "failures": [failure._asdict() for failure in history.failures],
         "starved": list(history.starved),
         "unrouted": [fact._asdict() for fact in history.unrouted],
+        "drafts": [_result_json(draft) for draft in history.drafts],
         "overspent": list(history.overspent),
         "results": [_result_json(result) for result in history.results],
         "timeline": [moment_json(happened) for happened in history.moments],

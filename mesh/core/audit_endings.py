@@ -10,6 +10,7 @@ I16: a run ends as its facts say, and every event that nothing took is one of th
 leaves the mesh or is heard by a join, when it is a task now, when it was refused, or when an agent ignores some.
 I17: more was used than the run might exactly where the outcome says so, and such a run is not completed.
 I18: a join that is named as starved may still be wanted: its `when` is not false for the events that came.
+I19: the last input of an agent on a loop that a limit refused is in the outcome, until it is redriven.
 
 Books are kept for runs that were refused something, also after their end: a redrive may open them again.
 """
@@ -28,6 +29,8 @@ from mesh.core.topology import Topology
 from mesh.core.unrouted import KEPT_MAX
 from mesh.core.verdict import is_refuted
 
+LOOP_ENDS: Final = frozenset({"depth", "cycle", "visits", "budget_usd", "budget_tokens"})
+"""Codes of refusals of one hop."""
 _FACTS: Final = ("failures", "refused", "unrouted", "starved", "overspent")
 """Fields of an outcome that keep a run from being completed."""
 
@@ -40,6 +43,8 @@ class Refused:
     """Ids of their dead letters."""
     taken_back: set[str] = field(default_factory=set)
     """Those of them that a redrive sent again."""
+    last: dict[str, str] = field(default_factory=dict)
+    """Agent on a loop → the letter of its input that was refused last."""
     stands_for: dict[str, str] = field(default_factory=dict)
     """Letter of a redrive that was refused → the letter that this redrive sent."""
     offset: int = 0
@@ -69,6 +74,8 @@ class Endings:
             _note(refused, event, effects)
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         topology = None if now is None else self._topologies.get(now.topology)
+        if refused is not None and topology is not None:
+            _note_loops(refused, effects, topology)
         if now is not None and topology is not None and event.kind in (REQUESTED, SUCCEEDED):
             yield from self._taken(event, where, before, now, effects, topology)
         if finish is not None and topology is not None:
@@ -83,6 +90,12 @@ class Endings:
 
     def _finished(self, run: Run, where: str, refused: Refused) -> Iterator[Violation]:
         self._checked["I15"] += 1
+        self._checked["I19"] += len(refused.last)
+        kept = {draft.letter for draft in run.drafts}
+        for agent, letter in refused.last.items():
+            if letter not in kept and letter not in refused.taken_back:
+                what = f"the outcome lacks the last input of {agent}, on a loop, that was refused"
+                yield Violation("I19", where, what, f"that of dead letter {letter}", run_id=run.id)
         stand, said = run.refused - len(refused.taken_back), outcome_body(run)["refused"]
         if said != stand:
             what = "the outcome counts other refusals than those that no redrive took back"
@@ -162,6 +175,17 @@ def _counted(event: Event, before: Run | None, now: Run) -> bool:
     if event.kind == REQUESTED:
         return before is None or event.id not in before.roots
     return before is not None and event.task_id in before.open and event.task_id not in now.open
+
+
+def _note_loops(refused: Refused, effects: Sequence[Effect], topology: Topology) -> None:
+    """The inputs of agents on loops that one record brought and that were refused."""
+    for effect in effects:
+        if not isinstance(effect, DeadLetter) or effect.id not in refused.letters:
+            continue
+        if effect.code == "tasks":  # it refuses every hop of an answer at once, whoever would have got it
+            refused.last.clear()
+        elif effect.code in LOOP_ENDS and effect.agent in topology.agents and topology.agents[effect.agent].cyclic:
+            refused.last[effect.agent] = effect.id
 
 
 def _note(refused: Refused, event: Event, effects: Sequence[Effect]) -> None:

@@ -1,5 +1,6 @@
 """What goes to the dead letters: bytes untouched, a reason code, a sentence, an id that is the same when made again."""
 
+from collections.abc import Callable
 from typing import Final
 
 from mesh.core.codec import write
@@ -7,7 +8,7 @@ from mesh.core.effect import DeadLetter
 from mesh.core.event import Event, Fault, derive, fingerprint
 from mesh.core.lineage import Refusal
 from mesh.core.record import Headers, Record, coordinates
-from mesh.core.run import Run, Task
+from mesh.core.run import Draft, Run, Task
 
 REFUSALS_KEPT_MAX: Final = 64
 """Refusals that a run remembers for its outcome. Each further one is counted, and is a dead letter like all."""
@@ -21,6 +22,25 @@ def refuse(run: Run, event: Event, refusal: Refusal, type: str, content_type: st
     """
     remember(run, refusal)
     return _refused(letter_id(run.id, run.refused), run, event, refusal, type, content_type, data)
+
+
+def keep_draft(run: Run, agent: str, type: str, data: bytes, bytes_max: int) -> None:
+    """Keep the input of an agent on a loop that was refused just now, in place of the one before.
+
+    `bytes_max`: what the run may hold. Beyond that only the dead letter has the input.
+    """
+    drop_drafts(run, lambda draft: draft.agent == agent)
+    omitted = run.state_bytes + len(data) > bytes_max
+    draft = Draft(type, agent, letter_id(run.id, run.refused), b"" if omitted else data, omitted)
+    run.drafts = (*run.drafts, draft)
+    run.state_bytes += len(draft.data)
+
+
+def drop_drafts(run: Run, gone: Callable[[Draft], bool]) -> None:
+    """Keep no longer the drafts for which `gone` holds."""
+    kept = tuple(draft for draft in run.drafts if not gone(draft))
+    run.state_bytes -= sum(len(draft.data) for draft in run.drafts) - sum(len(draft.data) for draft in kept)
+    run.drafts = kept
 
 
 def deny(run: Run, redrive: Event, refusal: Refusal) -> DeadLetter:

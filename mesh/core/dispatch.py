@@ -11,7 +11,7 @@ from functools import lru_cache
 from mesh.core.breaker import Breakers, open_until, stand_in
 from mesh.core.budget import refuse_spend, reserve, settle
 from mesh.core.condition import Path, parse_path
-from mesh.core.dead import refuse
+from mesh.core.dead import keep_draft, refuse
 from mesh.core.effect import Effect, Note, PublishEvent, PublishTask, Schedule
 from mesh.core.emission import Emission, refuse_state
 from mesh.core.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, batch, derive, parsed
@@ -149,6 +149,9 @@ def dispatch(
         text = f"tasks: {way(origin.path)} would bring the run to {tasks} tasks, at most {limits.tasks_max}"
         refusal = Refusal("tasks", origin.agent, origin.path, limits.tasks_max, tasks, text)
         effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
+        for spec, given, _, _ in wanted:
+            if spec.cyclic:
+                keep_draft(run, spec.name, given[0], given[2], limits.state_bytes_max)
         return
     for ordinal, (spec, given, path, inputs) in enumerate(wanted):
         type, content_type, data, branch = given
@@ -161,6 +164,8 @@ def dispatch(
         hop_refusal = refuse_hop(spec, path, visits, mark, inputs, limits) or refuse_spend(run, spec, path, limits)
         if hop_refusal is not None:
             effects.append(refuse(run, event, hop_refusal, type, content_type, data))
+            if spec.cyclic:
+                keep_draft(run, spec.name, type, data, limits.state_bytes_max)
             continue
         if mark:
             inputs = (*inputs, mark)

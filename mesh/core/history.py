@@ -12,7 +12,6 @@ decided then: the outcome on the log stands, and `differs` tells.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from mesh.core.codec import Unreadable, read
@@ -33,7 +32,7 @@ from mesh.core.event import (
 from mesh.core.fold import Partition
 from mesh.core.kept import Kept, step
 from mesh.core.lineage import Refusal
-from mesh.core.outcome import failure_of, refusal_of, result_of, unrouted_of
+from mesh.core.outcome import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of
 from mesh.core.record import Record
 from mesh.core.run import NO_TROUBLE, Failure, Result, Run, Unrouted
 from mesh.core.topology import Topology
@@ -201,6 +200,13 @@ class History:
         if self.outcome is not None:
             return [unrouted_of(found) for found in self.outcome.get("unrouted", ())]
         return self.run.unrouted if self.run else ()
+
+    @property
+    def drafts(self) -> Sequence[Result]:
+        """What loops had come to where a limit ended them; the id is that of the dead letter."""
+        if self.outcome is not None:
+            return [draft_of(found) for found in self.outcome.get("drafts", ())]
+        return [Result(d.letter, d.type, d.agent, d.data) for d in self.run.drafts] if self.run else ()
 
     @property
     def overspent(self) -> Sequence[str]:
@@ -391,8 +397,3 @@ class History:
         moment = Moment(at_ms, kind, agent, text, task_id)
         self.moments.append(moment)
         return (moment,)
-
-
-def time_ms(text: str) -> int:
-    """RFC 3339 as the outcome writes it → milliseconds since the epoch."""
-    return round(datetime.fromisoformat(text).timestamp() * 1_000)

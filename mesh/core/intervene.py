@@ -9,7 +9,7 @@ nothing else back.
 
 from mesh.core.breaker import Breakers
 from mesh.core.budget import refuse_spend
-from mesh.core.dead import dead_request, deny, failure_id, letter_id, letter_redriven
+from mesh.core.dead import dead_request, deny, drop_drafts, failure_id, letter_id, letter_redriven
 from mesh.core.dispatch import begin, deadline_timer, path_to, start
 from mesh.core.effect import Effect, Note
 from mesh.core.event import Event, derive
@@ -76,6 +76,7 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
         effects.append(deny(run, event, refusal))
         return
     _take_back(run, event, dead)
+    drop_drafts(run, lambda draft: draft.letter == letter)
     if run.ending:
         _open_again(run, event, topology, effects)
     mark = input_mark(spec, event.type, event.data)

@@ -1,5 +1,6 @@
 """The body of an outcome, read back: JSON → refusals, failures, results. What is not told takes its default. Pure."""
 
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -28,8 +29,18 @@ def unrouted_of(found: dict[str, Any]) -> Unrouted:
     return Unrouted(type, agent, message, int(found.get("times", 1)))
 
 
+def draft_of(found: dict[str, Any]) -> Result:
+    """A draft as an outcome tells it, as the result that it did not become; its id is that of the dead letter."""
+    return result_of({**found, "id": found.get("letter", "")})
+
+
 def result_of(found: dict[str, Any]) -> Result:
     """A result as an outcome tells it."""
     id, type, agent = (str(found.get(name, "")) for name in ("id", "type", "agent"))
     data = orjson.dumps(found["data"]) if "data" in found else str(found.get("text", found.get("omitted", ""))).encode()
     return Result(id, type, agent, data)
+
+
+def time_ms(text: str) -> int:
+    """RFC 3339 as the outcome writes it → milliseconds since the epoch."""
+    return round(datetime.fromisoformat(text).timestamp() * 1_000)

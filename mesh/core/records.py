@@ -17,7 +17,7 @@ from mesh.core.event import ADOPTED, DUE, JSON, NO_USAGE, OUTCOME, Event, Usage,
 from mesh.core.fold import RULES
 from mesh.core.kept import era_record
 from mesh.core.record import RECORD_BYTES_MIN, NewRecord, Unread, over_limit, record_bytes
-from mesh.core.run import Result, Run
+from mesh.core.run import Draft, Result, Run
 from mesh.core.topology import Topology
 
 OUTCOME_TYPE = "mesh.run."
@@ -30,6 +30,11 @@ OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("refused", "how often something was refused and not sent again"),
     ("refusals", "the first of them: `code`, `agent`, `path`, `limit`, `actual`, `message`"),
     ("failures", "tasks that failed for good: `agent`, `task_id`, `attempts`, `code`, `message`, `path`"),
+    (
+        "drafts",
+        "what loops had come to where a limit ended them, one for each agent: `type`, `agent`, `letter` (its dead "
+        "letter), and `data` (`text` where it is no JSON, `omitted` where the run might hold no more)",
+    ),
     ("starved", "sentences naming joins that got some of their inputs, could never fire, and were still wanted"),
     ("unrouted", "events that nothing took: `type`, `agent` that emitted them, `message`, `times`"),
     ("overspent", "sentences naming budgets of which more was used than the run might"),
@@ -43,7 +48,7 @@ OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("rules", "version of the decisions that made this ending; 1 where it is not told"),
 )
 """Every field of an outcome's body, with its meaning."""
-OUTCOME_FIELDS_1: Final = frozenset(name for name, _ in OUTCOME_FIELDS) - {"unrouted", "overspent", "rules"}
+OUTCOME_FIELDS_1: Final = frozenset(name for name, _ in OUTCOME_FIELDS) - {"drafts", "unrouted", "overspent", "rules"}
 """Those that outcomes of rules 1 have."""
 DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("__dlq.errors.topic", "topic of the record that failed (KIP-1191)"),
@@ -73,6 +78,10 @@ OUTCOME_CUTS: Final[tuple[tuple[str, str], ...]] = (
     ("starved_omitted", "number of joins that are not listed"),
     ("unrouted_omitted", "number of different unrouted events that are not listed"),
     ("overspent_omitted", "number of budgets that are not listed"),
+    (
+        "drafts_omitted",
+        "number of drafts that are not listed; each that is listed has `omitted` in the place of `data`",
+    ),
     ("results_omitted", "number of results that are not listed"),
 )
 """Fields of an outcome that the log refused as a whole: see `core.refused`."""
@@ -194,6 +203,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "refused": run.refused - len(gone),
         "refusals": _standing(run, gone) if run.refusals else (),
         "failures": [failure._asdict() for failure in run.failures] if run.failures else (),
+        "drafts": [*map(_draft, run.drafts)] if run.drafts else (),
         "starved": run.starved,
         "unrouted": [event._asdict() for event in run.unrouted] if run.unrouted else (),
         "overspent": run.overspent,
@@ -242,10 +252,17 @@ def _standing(run: Run, gone: Set[int]) -> list[dict[str, Any]]:
 
 
 def _result(result: Result) -> dict[str, Any]:
-    data = result.data
+    return {"type": result.type, "id": result.id, "agent": result.agent, **_payload(result.data)}
+
+
+def _draft(draft: Draft) -> dict[str, Any]:
+    told = {"type": draft.type, "agent": draft.agent, "letter": draft.letter}
+    return {**told, "omitted": "state_bytes_max"} if draft.omitted else {**told, **_payload(draft.data)}
+
+
+def _payload(data: bytes) -> dict[str, Any]:
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError:
-        text = data.decode("utf-8", "backslashreplace")
-        return {"type": result.type, "id": result.id, "agent": result.agent, "text": text}
-    return {"type": result.type, "id": result.id, "agent": result.agent, "data": orjson.Fragment(data)}
+        return {"text": data.decode("utf-8", "backslashreplace")}
+    return {"data": orjson.Fragment(data)}

@@ -34,7 +34,7 @@ ID_BYTES_MAX: Final = 256
 """An id is never cut, since it would be another one: a longer one is left out."""
 HEADERS_SHED: Final = frozenset({"ce_subject", "traceparent", "tracestate"})
 """Headers of an outcome that it may lack where it stands for a refused one."""
-LISTS: Final = ("requests", "failures", "refusals", "redrives", "starved", "unrouted", "overspent", "results")
+LISTS: Final = ("requests", "failures", "refusals", "redrives", "starved", "unrouted", "overspent", "drafts", "results")
 """Lists of an outcome that may be cut, those that are kept longest first; `<name>_omitted` counts what is missing."""
 _LETTER_NAMES: Final = frozenset(name for name, _ in DEAD_LETTER_HEADERS)
 _LETTER_TEXTS: Final = frozenset({"__dlq.errors.message", "__connect.errors.exception.class.name", "mesh-dlq-omitted"})
@@ -147,7 +147,7 @@ def shortened(body: Mapping[str, Any], why: str, room: int) -> dict[str, Any]:
     short["omitted"] = why
     room -= len(orjson.dumps(short))
     for name, whole in lists_of(body).items():
-        fits = name != "results" and _list_bytes(whole) <= room // 2
+        fits = name not in ("drafts", "results") and _list_bytes(whole) <= room // 2
         kept = list(whole) if fits else _fitting([_entry(name, item) for item in whole], room)
         room -= _list_bytes(kept)
         if name == "requests":
@@ -176,6 +176,8 @@ def _entry(name: str, item: Any) -> Any:
     if name in ("failures", "refusals"):
         path = item.get("path") or ()
         return {**item, "message": _cut(str(item.get("message", ""))), "path": path[-8:]}
+    if name == "drafts":
+        return {**{key: item.get(key) for key in ("type", "agent", "letter")}, "omitted": "refused_too_large"}
     if name == "unrouted":
         return {**item, "message": _cut(str(item.get("message", "")))}
     return _cut(item) if name == "starved" else item

@@ -179,6 +179,18 @@ class Failure(NamedTuple):
     path: tuple[str, ...]
 
 
+class Draft(NamedTuple):
+    """The last input of an agent on a loop that a limit refused: what the loop had come to."""
+
+    type: str
+    agent: str
+    letter: str
+    """Id of the dead letter of the refusal, which holds it too."""
+    data: bytes
+    omitted: bool = False
+    """The run may hold no more bytes: only the dead letter has it."""
+
+
 class Unrouted(NamedTuple):
     """An event that nothing took. `agent` emitted it; empty: it is the request."""
 
@@ -258,6 +270,8 @@ class Run:
     """Events that nothing took (`core.unrouted`)."""
     beyond: Usage = NO_USAGE
     """What attempts claimed beyond what they might spend, which is not charged."""
+    drafts: tuple[Draft, ...] = ()
+    """What loops had come to where a limit ended them; one for each agent."""
     overspent: tuple[str, ...] = ()
     """Sentences naming budgets of which more was used than the run might; known when it has ended."""
     extensions: tuple[str, ...] = ()
@@ -304,6 +318,7 @@ class Run:
         new.trouble = self.trouble
         new.unrouted = self.unrouted
         new.beyond = self.beyond
+        new.drafts = self.drafts
         new.overspent = self.overspent
         new.extensions = self.extensions
         return new

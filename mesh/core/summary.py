@@ -7,7 +7,8 @@ import orjson
 
 from mesh.core.codec import Unreadable, read
 from mesh.core.event import Event
-from mesh.core.history import History, time_ms
+from mesh.core.history import History
+from mesh.core.outcome import time_ms
 from mesh.core.record import Record
 from mesh.core.records import OUTCOME_TYPE
 

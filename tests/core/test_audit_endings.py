@@ -8,17 +8,17 @@ from mesh.core.audit_endings import Endings
 from mesh.core.dead import letter_id
 from mesh.core.effect import DeadLetter, Effect, Finish, PublishTask
 from mesh.core.event import REDRIVEN, TASK, Event, derive
-from mesh.core.run import COMPLETED, PARTIAL, STOPPED, Arrival, Result, Run, Slot, Trouble, Unrouted
-from mesh.core.topology import Limits
+from mesh.core.run import COMPLETED, PARTIAL, STOPPED, Arrival, Draft, Result, Run, Slot, Trouble, Unrouted
+from mesh.core.topology import Limits, Topology
 from tests.builders import agent, event, run, topology
 
 
 class Told:
     """Laws of endings, with one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, mesh: Topology | None = None) -> None:
         self.checked: Counter[str] = Counter()
-        self.laws = Endings({MESH.digest: MESH}, 100, self.checked)
+        self.laws = Endings({MESH.digest: mesh or MESH}, 100, self.checked)
         self.state: Run | None = None
         self.offset = -1
 
@@ -137,3 +137,14 @@ def test_a_join_that_is_not_wanted_is_not_named_as_starved() -> None:
 
     assert starved(b'{"n":1}') == []
     assert starved(b'{"n":7}') == ["I18"]
+
+
+def test_the_last_input_that_a_loop_was_refused_is_in_the_outcome() -> None:
+    mesh = topology(write="ask | again -> draft", review="draft -> again")
+    told = Told(mesh)
+    ended = run(refused=1, ending=STOPPED)
+    refused = replace(letter(letter_id(ended.id, 1)), code="visits", agent="write")
+    assert told.step(event(), ended, refused, Finish(ended, "r1", 1)) == ["I19"]
+    kept = replace(ended, drafts=(Draft("again", "write", refused.id, b"1"),))
+    told = Told(mesh)
+    assert told.step(event(), kept, refused, Finish(kept, "r1", 1)) == []

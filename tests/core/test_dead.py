@@ -1,12 +1,17 @@
 """Dead letters: bytes untouched, explained, and the same whenever made again."""
 
+from dataclasses import replace
+
 from mesh.core.codec import read
-from mesh.core.dead import dead_record, dead_request, give_up, refuse, remember
+from mesh.core.dead import dead_record, dead_request, give_up, letter_id, refuse, remember
 from mesh.core.event import Event, Fault
 from mesh.core.lineage import Refusal
 from mesh.core.record import StoredRecord
+from mesh.core.records import outcome_body
 from mesh.core.run import Task
-from tests.builders import event, record, run
+from mesh.core.topology import Limits, Topology
+from tests.builders import agent, event, record, run, topology
+from tests.playbook import Playbook, redriven, requested, succeeded
 
 REFUSAL = Refusal("depth", "plan", ("a", "b"), 2, 3, "depth: a > b > plan is 3 hops deep, at most 2")
 
@@ -82,3 +87,54 @@ def test_what_could_be_read_of_a_record_names_run_agent_and_task() -> None:
     result = event("succeeded", agent="plan", task_id="t1")
     letter = dead_record(record(result), "misrouted", "why", result)
     assert (letter.run_id, letter.agent, letter.task_id) == ("run-1", "plan", "t1")
+
+
+# --------------------------------------------------------------------------------------------------------------- drafts
+
+LOOP = topology(
+    write=agent("ask | again -> draft", visits_max=2), review="draft -> again, accepted", leaves=["accepted"]
+)
+
+
+def looped(mesh: Topology, size: int = 1) -> Playbook:
+    """A loop that has come to its cap: the third draft is refused."""
+    play = Playbook(mesh).let(requested())
+    for n in (1, 2):
+        play.let(succeeded("write", ("draft", n)), succeeded("review", ("again", str(n) * size)))
+    return play
+
+
+def test_a_loop_at_its_cap_leaves_its_last_draft_in_the_outcome() -> None:
+    play = looped(LOOP)
+    (draft,) = play.state.drafts
+    assert (play.state.ending, draft.agent, draft.type, draft.data) == ("stopped", "write", "again", b'"2"')
+    assert draft.letter == letter_id(play.state.id, 1)
+    assert outcome_body(play.state)["drafts"][0]["agent"] == "write"
+
+
+def test_a_draft_that_is_redriven_is_no_longer_in_the_outcome() -> None:
+    play = looped(LOOP).let(redriven("write", refusal=1))
+    assert (play.state.ending, play.state.drafts, play.state.state_bytes) == ("", (), 0)
+
+
+def test_a_draft_that_the_run_may_not_hold_is_in_its_dead_letter_alone() -> None:
+    play = looped(replace(LOOP, limits=Limits(state_bytes_max=10)), size=20)
+    (draft,) = play.state.drafts
+    assert (draft.data, draft.omitted) == (b"", True)
+
+
+def test_of_each_agent_the_last_draft_is_kept() -> None:
+    play = Playbook(LOOP).let(requested()).let(requested(id="r2"))
+    play.let(succeeded("write", ("draft", 1)), succeeded("review", ("again", "old")))
+    play.let(succeeded("write", ("draft", 2)), succeeded("review", ("again", "new")))
+    assert [draft.data for draft in play.state.drafts] == [b'"new"']
+
+
+def test_an_agent_that_lies_on_no_loop_leaves_no_draft() -> None:
+    play = Playbook(topology(a="ask -> x", b=agent("x ->", visits_max=0))).let(requested(), succeeded("a", "x"))
+    assert (len(play.state.refusals), play.state.drafts) == (1, ())
+
+
+def test_hops_on_a_loop_that_too_many_tasks_refuse_leave_their_drafts() -> None:
+    play = Playbook(replace(LOOP, limits=Limits(tasks_max=1))).let(requested(), succeeded("write", ("draft", "d")))
+    assert [(draft.agent, draft.data) for draft in play.state.drafts] == [("review", b'"d"')]

@@ -4,7 +4,8 @@ from typing import Any
 
 from mesh.core.effect import Finish
 from mesh.core.event import OUTCOME, Usage
-from mesh.core.history import DEAD, DONE, DROPPED, MOMENTS, WAITING, WORKING, History, TaskStory, time_ms
+from mesh.core.history import DEAD, DONE, DROPPED, MOMENTS, WAITING, WORKING, History, TaskStory
+from mesh.core.outcome import time_ms
 from mesh.core.partition import partition_of
 from mesh.core.records import outcome_body
 from mesh.core.topology import Limits, Retry, Topology

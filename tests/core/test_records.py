@@ -22,7 +22,7 @@ from mesh.core.records import (
     outcome_body,
     record_of,
 )
-from mesh.core.run import Failure, Result, Run, Unrouted
+from mesh.core.run import Draft, Failure, Result, Run, Unrouted
 from mesh.core.topology import Limits, Topology
 from tests.core.samples import AT_MS, task
 
@@ -45,6 +45,7 @@ def ended_run() -> Run:
     run.failures = (Failure("c", "t9", 3, "exception", "no", ("c",)),)
     run.starved = ("join: got a; missing b",)
     run.unrouted = (Unrouted("odd", "a", "odd from a: no agent hears it", 2),)
+    run.drafts = (Draft("draft", "b", "l1", b'{"n":1}'), Draft("draft", "c", "l2", b"", omitted=True))
     run.overspent = ("tokens: 42 used, at most 40",)
     run.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     return run
@@ -91,6 +92,10 @@ def test_an_outcome_tells_everything_about_its_run() -> None:
         ],
         "failures": [
             {"agent": "c", "task_id": "t9", "attempts": 3, "code": "exception", "message": "no", "path": ["c"]}
+        ],
+        "drafts": [
+            {"type": "draft", "agent": "b", "letter": "l1", "data": {"n": 1}},
+            {"type": "draft", "agent": "c", "letter": "l2", "omitted": "state_bytes_max"},
         ],
         "starved": ["join: got a; missing b"],
         "unrouted": [{"type": "odd", "agent": "a", "message": "odd from a: no agent hears it", "times": 2}],
