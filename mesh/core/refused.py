@@ -207,9 +207,10 @@ def _letter(
 ) -> NewRecord:
     """A dead letter without the value. One in place of a dead letter keeps its reason and coordinates."""
     if "mesh-dlq-id" in headers:
-        dead = [*record.headers, ("mesh-dlq-omitted", text.encode("utf-8", "replace"))]
-        key = None
+        dead = record
     else:
+        # What was to go to the inbox says which record it answers, where the bytes may still be.
+        origin = headers.get("mesh-origin", b"").decode("utf-8", "replace") if record.topic == topology.inbox else ""
         made = DeadLetter(
             derive("refused", record.topic, headers.get("ce_id", b"").decode("utf-8", "replace")),
             f"refused_{code}",
@@ -217,16 +218,19 @@ def _letter(
             None,
             record.key,
             record.headers,
-            record.topic,
+            origin or record.topic,
             run_id=headers.get("ce_correlationid", b"").decode("utf-8", "replace")[:128],
         )
-        dead, key = list(dead_letter(made, topology).headers), record.key
-    letter = NewRecord(topology.dead, key, None, _kept(dead))
+        dead = dead_letter(made, topology)
+    kept = _kept([*dead.headers, ("mesh-dlq-omitted", text.encode("utf-8", "replace"))])
+    # A copy lies in the same partition: under its own key, or under its id.
+    key = dead.key if dead.key is not None and len(dead.key) <= ID_BYTES_MAX else dict(kept).get("mesh-dlq-id")
+    letter = NewRecord(topology.dead, key, None, kept)
     if record_bytes(letter) <= limit:
         return letter
-    own = {name: value for name, value in _kept(dead) if name in _LETTER_NAMES and name != _STACK}
+    own = {name: value for name, value in kept if name in _LETTER_NAMES and name != _STACK}
     small = [(name, value) for name, value in own.items() if name in _LETTER_TEXTS or len(value) <= ID_BYTES_MAX]
-    return NewRecord(topology.dead, None, None, small)
+    return NewRecord(topology.dead, key, None, small)
 
 
 def _kept(headers: Headers) -> list[tuple[str, bytes]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mesh.core.errors import Fenced, LogUnavailable
-from mesh.core.record import RECORD_BYTES_MIN, NewRecord, Record, TopicPartition, record_bytes
+from mesh.core.record import RECORD_BYTES_MIN, NewRecord, Record, TopicPartition
 from mesh.core.refused import replacements
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
@@ -298,28 +298,31 @@ async def append_all(log: Log, records: Sequence[NewRecord], topology: Topology)
     if not records:
         return
     verdicts = await log.append(records)
-    ladders: list[Iterator[NewRecord]] = []
+    tried: list[tuple[NewRecord, Iterator[NewRecord]]] = []
     for record, verdict in zip(records, verdicts, strict=True):
         if isinstance(verdict, Refused):
             _log.warning("the log refused a record", topic=record.topic, code=verdict.code, reason=verdict.message)
-            ladders.append(replacements(record, verdict.code, verdict.message, topology, log.record_bytes_max))
-    while ladders:
-        ladders = await _append_next(log, ladders)
+            ladder = replacements(record, verdict.code, verdict.message, topology, log.record_bytes_max)
+            tried.append((next(ladder), ladder))
+    while tried:
+        tried = await _append_replacements(log, tried)
 
 
-async def _append_next(log: Log, ladders: Sequence[Iterator[NewRecord]]) -> list[Iterator[NewRecord]]:
-    """Append the next replacement of each refused record; answers those of which the log finds that too large, too."""
-    records = [next(ladder) for ladder in ladders]
-    refused: list[Iterator[NewRecord]] = []
-    for record, ladder, verdict in zip(records, ladders, await log.append(records), strict=True):
-        if not isinstance(verdict, Refused):
-            continue
-        if verdict.code != "too_large" or record_bytes(record) <= RECORD_BYTES_MIN:
-            raise LogUnavailable(
-                f"the log refused even the record that replaces a refused one: {verdict.message}",
-                where=f"{log.url} {record.topic}",
-                expected=f"a log that takes records of {RECORD_BYTES_MIN} bytes",
-                remedy="Raise the topic's max.message.bytes or grant the right to write to it",
-            )
-        refused.append(ladder)
-    return refused
+async def _append_replacements(
+    log: Log, tried: Sequence[tuple[NewRecord, Iterator[NewRecord]]]
+) -> list[tuple[NewRecord, Iterator[NewRecord]]]:
+    """Append a replacement of each refused record; answers the next ones of those that are too large, too."""
+    again: list[tuple[NewRecord, Iterator[NewRecord]]] = []
+    verdicts = await log.append([record for record, _ in tried])
+    for (record, ladder), verdict in zip(tried, verdicts, strict=True):
+        if isinstance(verdict, Refused):
+            smaller = next(ladder, None) if verdict.code == "too_large" else None
+            if smaller is None:
+                raise LogUnavailable(
+                    f"the log refused even the record that replaces a refused one: {verdict.message}",
+                    where=f"{log.url} {record.topic}",
+                    expected=f"a log that takes records of {RECORD_BYTES_MIN} bytes",
+                    remedy="Raise the topic's max.message.bytes or grant the right to write to it",
+                )
+            again.append((smaller, ladder))
+    return again

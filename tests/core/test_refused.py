@@ -10,7 +10,7 @@ import pytest
 from mesh.core import settle
 from mesh.core.codec import read, write
 from mesh.core.effect import Finish, PublishEvent, PublishTask
-from mesh.core.event import EGRESS, FAILED, NO_USAGE, OUTCOME, Event, Fault, Part, Usage
+from mesh.core.event import EGRESS, FAILED, NO_USAGE, OUTCOME, REQUESTED, Event, Fault, Part, Usage
 from mesh.core.fold import dead_record
 from mesh.core.heard import unheard
 from mesh.core.ingress import Rejected
@@ -241,7 +241,18 @@ def test_a_refused_egress_event_becomes_a_dead_letter_that_points_at_it() -> Non
 def test_an_egress_event_with_a_key_over_the_limit_becomes_a_dead_letter_without_it() -> None:
     event = Event("x1", "/agents/fraud", "order.rejected", EGRESS, "r1", b"{}", AT_MS)
     letter = small_enough(record_of(PublishEvent(event, "out", b"k" * 50 * KIB), TOPOLOGY), 20 * KIB)
-    assert (letter.topic, letter.key) == ("mesh.dead", None)
+    assert (letter.topic, letter.key) == ("mesh.dead", dict(letter.headers)["mesh-dlq-id"])
+
+
+def test_what_stands_for_a_dead_letter_keeps_its_key_so_that_copies_lie_in_one_partition() -> None:
+    assert small_enough(poison(value=b"x" * 50_000), 20 * KIB).key == b"k"
+
+
+def test_a_request_that_the_inbox_refuses_becomes_a_dead_letter_that_points_at_the_ingress_topic() -> None:
+    event = Event("x1", "/shop", "ask", REQUESTED, "r1", b"1" * 50_000, AT_MS, origin="in.ask:3:17")
+    headers = dict(small_enough(NewRecord(TOPOLOGY.inbox, b"r1", event.data, write(event)), 20 * KIB).headers)
+    places = [headers[f"__dlq.errors.{name}"] for name in ("topic", "partition", "offset")]
+    assert places == [b"in.ask", b"3", b"17"]
 
 
 Odd = Sequence[tuple[str, Any]]
@@ -256,7 +267,7 @@ def test_a_refused_dead_letter_keeps_its_reason_and_coordinates() -> None:
     odd: Odd = [*((f"h{n}", b"x") for n in range(10_000)), ("big", b"x" * 9_000), ("none", None)]
     letter = instead_of(poison(odd, key=b"k" * 10**6, value=b"x" * 10**6), "too_large", "2 MB", TOPOLOGY)
     headers = dict(letter.headers)
-    assert (letter.topic, letter.key, letter.value) == ("mesh.dead", None, None)
+    assert (letter.topic, letter.key, letter.value) == ("mesh.dead", headers["mesh-dlq-id"], None)
     assert headers["mesh-dlq-reason"] == b"unparseable"
     assert headers["__dlq.errors.topic"] == b"orders.placed"
     assert headers["__dlq.errors.offset"] == b"17"

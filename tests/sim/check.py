@@ -257,7 +257,7 @@ def _committed_work(stage: Stage, published: Published) -> Iterator[str]:
                 request = admit(record, topology)
                 there: int | None = dead.get(_origin(record))
                 if not isinstance(request, Rejected):
-                    there = published.moments.get((topology.inbox, request.id.encode()))
+                    there = published.moments.get((topology.inbox, request.id.encode()), there)  # else refused
                 if there is None or there > committed[0]:
                     yield f"{coordinates(record)} was passed by a commit of {committed[1]}, and is not in the inbox"
 

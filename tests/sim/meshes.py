@@ -102,7 +102,24 @@ agents:
     timeout: 300ms
     retry: {attempts: 5, first: 10ms}
 """
+BULK = """
+mesh:
+  name: bulk
+  prefix: mesh
+  inbox: {partitions: PARTITIONS}
+  limits: {deadline: 6s, tasks_max: 12, fanout_max: 40, payload_max: 20KB, state_max: 200KB, pause: 3s}
+topics:
+  asks: {ingress: ask, id: id, partitions: 2, join: true}
+  ends: {egress: [line, summed], partitions: 2}
+agents:
+  split: {run: "sim:split", on: ask, emits: [part, line], timeout: 400ms, retry: {attempts: 2, first: 30ms}}
+  pack: {run: "sim:pack", on: part, emits: line, timeout: 400ms, retry: {attempts: 3, first: 30ms}, fallback: [drop]}
+  drop: {run: "sim:drop", emits: [line, summed], timeout: 400ms, retry: {attempts: 1, first: 30ms}}
+"""
 MESHES = {"orders": ORDERS, "reviews": REVIEWS, "spread": SPREAD}
+"""Those among which a seed chooses."""
+LARGE = "bulk"
+"""The mesh of worlds in which the log takes only small records: what its agents say is about as large as the limit."""
 
 Act = Callable[[AgentSpec, list[Any], Context], Any]
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
@@ -111,7 +128,8 @@ _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 @lru_cache(maxsize=64)
 def topology(name: str, partitions: int) -> Topology:
     """A mesh of this folder, proved."""
-    return load(MESHES[name].replace("PARTITIONS", str(partitions)), path=f"{name}.yaml")
+    text = BULK if name == LARGE else MESHES[name]
+    return load(text.replace("PARTITIONS", str(partitions)), path=f"{name}.yaml")
 
 
 def agent(spec: AgentSpec, act: Act) -> Agent:
@@ -130,10 +148,19 @@ class Moods:
     """What an agent does this time. `trouble` is the share of runs of a task that go wrong."""
 
     def __init__(
-        self, random: Random, *, trouble: float, board: float, killers: float, kill: Callable[[], bool]
+        self,
+        random: Random,
+        *,
+        trouble: float,
+        board: float,
+        killers: float,
+        kill: Callable[[], bool],
+        bytes_max: int = 0,
     ) -> None:
-        """`kill` ends the process in which it is called, and says whether that was a worker."""
+        """`kill` ends the process in which it is called, and says whether that was a worker. `bytes_max`: what agents
+        say is about as large as this; 0: it is small."""
         self._random = random
+        self._bytes_max = bytes_max
         self._killers = killers
         self._kill = kill
         self._trouble = trouble
@@ -164,7 +191,7 @@ class Moods:
                 return declined
         first = events[0] if isinstance(events[0], dict) else {}
         payload = {"id": first.get("id"), "n": random.randint(0, 9), "by": f"{spec.name}.{context.attempt}.{nonce}"}
-        return self._emitted(spec, payload)
+        return self._large(spec, payload) if self._bytes_max else self._emitted(spec, payload)
 
     def kills(self, task_id: str) -> bool:
         """Whether nobody survives this task."""
@@ -185,10 +212,21 @@ class Moods:
             chosen += ["undeclared"]
         return [Emit(type, {**payload, "at": n}) for n, type in enumerate(chosen)]
 
+    def _large(self, spec: AgentSpec, payload: dict[str, Any]) -> list[Emit]:
+        """One event about as large as the log's limit, or many small ones."""
+        random = self._random
+        emitted: list[Emit] = self._emitted(spec, payload)
+        if random.random() < 0.3:
+            room = self._bytes_max - random.choice((random.randint(0, 2_000), random.randint(500, 1_000)))
+            return [Emit(emitted[0].type, {**payload, "text": "x" * room})]
+        if random.random() < 0.5:
+            return [Emit(emitted[0].type, {"n": n}) for n in range(random.randint(5, 39))]
+        return emitted
+
     async def _go_wrong(self, spec: AgentSpec) -> Later | Reject | None:
         match self._random.randint(0, 9):
             case 0 | 1 | 2 | 3:
-                raise RuntimeError("by chance")
+                raise RuntimeError("by chance".ljust(self._random.choice((0, 900, 5_000)) if self._bytes_max else 0))
             case 4:
                 raise InvalidInput("final by chance", code="bad_result")
             case 5:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
-from tests.sim.meshes import MESHES, topology
+from mesh.core.record import RECORD_BYTES_MIN
+from tests.sim.meshes import LARGE, MESHES, topology
 
 FAULTS_UNTIL_MS = 3_500
 """After this the world heals, and all must come to rest."""
@@ -16,6 +17,8 @@ FAULTS_UNTIL_MS = 3_500
 
 SMALL = 0.6
 """Share of worlds with a handful of requests."""
+TIGHT = 0.12
+"""Share of worlds whose log takes only small records."""
 MIDDLING = 0.3
 """Share of those with a dozen."""
 
@@ -62,6 +65,8 @@ class Plan(NamedTuple):
     records_max: int = 500
     killers: float = 0.0
     """Share of tasks that kill whoever begins them. In half of such worlds nothing else dies."""
+    record_bytes_max: int = 0
+    """The log takes no larger record, and agents say about as much as that; 0: as in service."""
     checkpoint_us: int = -1
     """A tail of the inbox that takes so long to fold is worth a checkpoint; -1: as in service."""
 
@@ -93,6 +98,9 @@ def plan_of(seed: int, *, large: bool = False) -> Plan:
     """What a seed stands for, for ever. `large`: the world is, as all once were, whatever the seed would choose."""
     random = Random(f"plan {seed}")
     mesh = random.choice(sorted(MESHES))
+    record_bytes_max = 0 if large else _record_bytes_max(seed)
+    if record_bytes_max:
+        mesh = LARGE
     partitions = random.randint(1, 4)
     killers = random.choice((0.02, 0.1)) if random.random() < 0.06 else 0.0
     shapes = _shapes(random, list(topology(mesh, partitions).agents), together=random.random() < 0.3 and not killers)
@@ -120,11 +128,20 @@ def plan_of(seed: int, *, large: bool = False) -> Plan:
         session_timeout_ms=random.choice((1_000, 1_500)),
         records_max=random.choice((1, 3, 20, 500)),
         killers=killers,
+        record_bytes_max=record_bytes_max,
         checkpoint_us=random.choice((-1, -1, 250, 1_000)),
     )
     if plan.checkpoint_us > 0:  # a small world has as many checkpoints as a large one
         plan = plan._replace(checkpoint_us=plan.checkpoint_us * requests // many)
     return plan
+
+
+def _record_bytes_max(seed: int) -> int:
+    """The limit of the log, by chance of its own, so that a seed with the usual one is the world that it was before."""
+    random = Random(f"record bytes {seed}")
+    if random.random() >= TIGHT:
+        return 0
+    return random.choice((RECORD_BYTES_MIN, RECORD_BYTES_MIN + 1_000, 2 * RECORD_BYTES_MIN))
 
 
 def _requests(seed: int, many: int) -> int:

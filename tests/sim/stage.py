@@ -9,7 +9,7 @@ import orjson
 
 from mesh.client import Mesh
 from mesh.core.errors import LogUnavailable, NotAccepted, Unavailable, WaitTimeout
-from mesh.core.record import NewRecord
+from mesh.core.record import RECORD_BYTES_MAX, NewRecord, record_bytes
 from mesh.process import Process
 from mesh.settings import Settings
 from mesh.wire.keeper import COSTS
@@ -111,11 +111,17 @@ class Stage:
         self.plan = plan
         self.random = Random(f"stage {plan.seed}")
         self.world = World(plan.seed, slow=plan.slow, slow_ms=plan.slow_ms, dribble=plan.dribble)
-        self.broker = Broker(self.world, gap=plan.gap, refuse=plan.refuse, eager=plan.eager)
+        limit = plan.record_bytes_max or RECORD_BYTES_MAX
+        self.broker = Broker(self.world, gap=plan.gap, refuse=plan.refuse, eager=plan.eager, record_bytes_max=limit)
         self.store = Store(self.world)
         self.topology = topology(plan.mesh, plan.partitions)
         self.moods = Moods(
-            Random(f"moods {plan.seed}"), trouble=plan.trouble, board=plan.board, killers=plan.killers, kill=self._kill
+            Random(f"moods {plan.seed}"),
+            trouble=plan.trouble,
+            board=plan.board,
+            killers=plan.killers,
+            kill=self._kill,
+            bytes_max=plan.record_bytes_max,
         )
         self.hosts: list[Host] = []
         self.violations: list[str] = []
@@ -308,9 +314,17 @@ class Stage:
         else:
             key = _key(n) if rule.ordered else id
         record = NewRecord(rule.name, key.encode(), value, headers)
+        if self.plan.record_bytes_max and value != b"{broken" and random.random() < 0.3:
+            record = self._as_large_as_may_be(record)
         for _ in range(2 if random.random() < 0.15 else 1):
             await self._surely(log, record)
         self.acked.append(id)
+
+    def _as_large_as_may_be(self, record: NewRecord) -> NewRecord:
+        """A request whose record just fits into its topic, and into the inbox or not."""
+        value = record.value or b""
+        padding = self.plan.record_bytes_max - record_bytes(record) - 12 - self.random.choice((0, 0, 330, 400, 450))
+        return record._replace(value=value[:-1] + b',"text":"%s"}' % (b"x" * (padding - len(b',"text":""'))))
 
     async def _surely(self, log: SimLog, record: NewRecord) -> None:
         """Append, again and again until it is acknowledged, as an upstream system would."""

@@ -359,8 +359,9 @@ async def test_a_replacement_that_is_too_large_too_is_replaced_by_a_smaller_one(
     large = NewRecord("out", b"k" * 30_000, b"1", [(f"{n}" * 50, b"v" * 8_000) for n in range(9)])
     await append_all(log, [large, NewRecord("out", b"k", b"1")], TOPOLOGY)
     (record,) = await read_all(log, TOPOLOGY.dead)
-    assert (record.key, record.value) == (None, None)
-    assert dict(record.headers)["mesh-dlq-reason"] == b"refused_too_large"
+    headers = dict(record.headers)
+    assert (record.key, record.value) == (headers["mesh-dlq-id"], None)
+    assert headers["mesh-dlq-reason"] == b"refused_too_large"
     assert len(await read_all(log, "out")) == 1
 
 
