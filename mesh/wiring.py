@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mesh.settings import Settings
     from mesh.wire.sqlite.file import SqliteFile
 
-TASKS_RETENTION_MS = 7 * 24 * 60 * 60 * 1_000
 ENDINGS_RETENTION_MS = 60 * 60 * 1_000
 """A worker reads what is said while it lives, and nothing older."""
 CLOCK_RETENTION_MS = 60 * 60 * 1_000
@@ -125,24 +124,31 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
     """Every topic the mesh needs, as it is created. Times are append times: the clock of decisions, and no record is
     older than its topic's retention when it arrives, whatever time its producer names.
 
-    Tasks are kept for a week, as Kafka does by default: nobody reads them again once they are answered. How long
-    inbox, outcomes and dead letters are kept is the operator's to say, since recovery and history stand on them.
-    Checkpoints are kept until a later one stands: their owner trims them, in segments small enough to be freed. So are
-    the board's changes, which Kafka must not compact: a key's last record is not always its newest (`core.mirror`).
+    topics.yaml says how long records are kept (`mesh.retention`, `topics.NAME.retention`). Recovery never needs a
+    removed record of the inbox, since a checkpoint is written more often. Checkpoints are kept until a later one
+    stands: their owner trims them, in segments small enough to be freed. So are the board's changes, which Kafka must
+    not compact: a key's last record is not always its newest (`core.mirror`).
     """
     log_time = {"message.timestamp.type": "LogAppendTime"}
-    partitions = topology.inbox_partitions
-    own = [TopicSpec(name, partitions, log_time) for name in (topology.inbox, topology.outcomes, topology.dead)]
-    kept_a_week = {**log_time, "retention.ms": str(TASKS_RETENTION_MS)}
-    tasks = [TopicSpec(topology.tasks(name), partitions, kept_a_week) for name in topology.agents]
+    partitions, kept = topology.inbox_partitions, topology.retention
+
+    def kept_for(retention_ms: int) -> dict[str, str]:
+        return {**log_time, "retention.ms": str(retention_ms)}
+
+    own = [
+        TopicSpec(topology.inbox, partitions, kept_for(kept.inbox_ms)),
+        TopicSpec(topology.outcomes, partitions, kept_for(kept.outcomes_ms)),
+        TopicSpec(topology.dead, partitions, kept_for(kept.dead_ms)),
+    ]
+    tasks = [TopicSpec(topology.tasks(name), partitions, kept_for(kept.tasks_ms)) for name in topology.agents]
     compacted = {**log_time, "cleanup.policy": "compact"}
     shared = [TopicSpec(name, 1, compacted) for name in (topology.control, topology.topologies, ledger_topic(topology))]
-    kept_by_hand = {**log_time, "retention.ms": "-1", "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
+    kept_by_hand = {**kept_for(-1), "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
     checkpoints = TopicSpec(topology.checkpoints, partitions, kept_by_hand)
     changes = TopicSpec(topology.board, 1, kept_by_hand)
-    clock = TopicSpec(topology.clock, 1, {**log_time, "retention.ms": str(CLOCK_RETENTION_MS)})
-    domain = [TopicSpec(rule.name, rule.partitions, log_time) for rule in topology.topics.values()]
-    endings = TopicSpec(topology.endings, 1, {**log_time, "retention.ms": str(ENDINGS_RETENTION_MS)})
+    domain = [TopicSpec(rule.name, rule.partitions, kept_for(rule.retention_ms)) for rule in topology.topics.values()]
+    endings = TopicSpec(topology.endings, 1, kept_for(ENDINGS_RETENTION_MS))
+    clock = TopicSpec(topology.clock, 1, kept_for(CLOCK_RETENTION_MS))
     return [*own, *tasks, *shared, endings, checkpoints, changes, clock, *domain]
 
 

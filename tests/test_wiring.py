@@ -122,10 +122,11 @@ async def test_all_topics_that_are_wrong_are_named_at_once(tmp_path: Path) -> No
     await log.close()
 
 
-def test_tasks_are_kept_for_a_week_and_what_recovery_and_history_stand_on_for_as_long_as_the_operator_says() -> None:
+def test_topics_are_kept_for_as_long_as_topics_yaml_says() -> None:
     kept = {spec.name: spec.config.get("retention.ms") for spec in topic_specs(load(TEXT.format(run="x:y")))}
-    assert kept["mesh.tasks.echo"] == "604800000"
-    assert {kept[f"mesh.{name}"] for name in ("inbox", "outcomes", "dead", "control")} == {None}
+    assert kept["mesh.tasks.echo"] == kept["asks"] == "604800000"
+    assert kept["mesh.inbox"] == kept["mesh.outcomes"] == "2592000000"
+    assert (kept["mesh.dead"], kept["mesh.control"]) == ("7776000000", None)
 
 
 def test_what_is_said_about_stops_is_never_lost_by_age_and_lies_in_one_order() -> None:

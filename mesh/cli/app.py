@@ -20,7 +20,7 @@ from mesh.core.errors import MeshError
 from mesh.core.suggest import nearest
 
 NOUNS = (
-    *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "verify"),
+    *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "verify", "gc"),
     *("break", "unbreak", "bench", "export", "config", "version"),
 )
 MODULES = {"break": "breaking"}

@@ -44,8 +44,8 @@ def took(ms: float) -> str:
 
 
 def span(ms: int) -> str:
-    """A limit as one would write it: `200 ms`, `10 s`, `5 m`."""
-    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+    """A limit in its largest whole unit: `200 ms`, `10 s`, `5 m`, `30 d`."""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
         if ms >= size and ms % size == 0:
             return f"{ms // size} {unit}"
     return f"{ms} ms"

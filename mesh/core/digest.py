@@ -10,7 +10,7 @@ from mesh.core.topology import AgentSpec, Topology
 _OWN_FORM = ("line", "when", "retry", "breaker", "ignores")
 _NOT_DECIDED_BY = ("cache_ms",)
 """What no decision depends on: it may be tuned without another digest."""
-_NOT_OF_TOPICS = ("line", "join", "ordered")
+_NOT_OF_TOPICS = ("line", "join", "ordered", "retention_ms")
 """The same of a topic: only who takes requests reads `join` and `order`."""
 
 

@@ -17,17 +17,18 @@ from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
 from mesh.core.path import shown
 from mesh.core.proof import Draft, prove
 from mesh.core.reader import LATER, Fields, Reader
-from mesh.core.topology import AgentSpec, BreakerRule, Limits, Retry, TopicRule, Topology
-from mesh.core.units import decimal, duration_ms, flag, size_bytes, usd_micros, whole
+from mesh.core.topology import TOPIC_RETENTION_MS, AgentSpec, BreakerRule, Limits, Retention, Retry, TopicRule, Topology
+from mesh.core.units import decimal, duration_ms, flag, retention_ms, size_bytes, usd_micros, whole
 
 TOP_WORDS: Final = ("mesh", "topics", "agents")
-MESH_WORDS: Final = ("name", "prefix", "inbox", "limits", "chaos")
+MESH_WORDS: Final = ("name", "prefix", "inbox", "limits", "retention", "chaos")
 LIMIT_WORDS: Final = (
     *("depth_max", "tasks_max", "fanout_max", "visits_max"),
     *("deadline", "payload_max", "state_max", "budget", "cascade_max", "pause"),
 )
+RETENTION_WORDS: Final = ("inbox", "outcomes", "dead", "tasks")
 MONEY_WORDS: Final = ("usd", "tokens")
-TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions", "join", "order")
+TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions", "join", "order", "retention")
 AGENT_WORDS: Final = (
     *("run", "on", "when", "emits", "timeout", "retry", "fallback", "breaker"),
     *("visits_max", "lanes", "key", "reserve", "cache", "otherwise"),
@@ -107,6 +108,17 @@ class _Declarations(Reader):
             prefix=self.value(fields, "mesh", "prefix", prefix, name),
             inbox_partitions=self.value(inbox, "mesh.inbox", "partitions", whole(1, PARTITIONS_MAX), 6),
             chaos=self.value(fields, "mesh", "chaos", flag, False),
+            retention=self.retention(fields.get("retention")),
+        )
+
+    def retention(self, node: Node | None) -> Retention:
+        place, default = "mesh.retention", Retention()
+        fields = self.fields(place, node, RETENTION_WORDS)
+        return Retention(
+            inbox_ms=self.value(fields, place, "inbox", retention_ms, default.inbox_ms),
+            outcomes_ms=self.value(fields, place, "outcomes", retention_ms, default.outcomes_ms),
+            dead_ms=self.value(fields, place, "dead", retention_ms, default.dead_ms),
+            tasks_ms=self.value(fields, place, "tasks", retention_ms, default.tasks_ms),
         )
 
     def limits(self, node: Node | None) -> Limits:
@@ -158,6 +170,7 @@ class _Declarations(Reader):
                 line=line,
                 join=self.value(fields, place, "join", flag, False),
                 ordered=self.value(fields, place, "order", order_word, False),
+                retention_ms=self.value(fields, place, "retention", retention_ms, TOPIC_RETENTION_MS),
             )
         return found
 

@@ -307,6 +307,12 @@ class _Proof:
                 longer = f"{_seconds(spec.retry.first_ms)} is longer than retry.max"
                 what = f"{first}: {longer}, {_seconds(spec.retry.delay_ms_max)}"
                 self.add(self.draft.line(first, last), what, "Lower retry.first, or raise retry.max")
+        kept = self.declared.retention
+        for word, kept_ms in (("inbox", kept.inbox_ms), ("outcomes", kept.outcomes_ms), ("tasks", kept.tasks_ms)):
+            if 0 <= kept_ms < limits.deadline_ms:
+                place = f"mesh.retention.{word}"
+                what = f"{place}: {_seconds(kept_ms)} is shorter than a run may take, {_seconds(limits.deadline_ms)}"
+                self.add(self.draft.line(place, "mesh.limits.deadline"), what, f"Raise {place}, or lower the deadline")
 
     def fallbacks(self) -> None:
         """Who is asked in the place of another must exist and be somebody else."""

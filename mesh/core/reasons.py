@@ -251,6 +251,9 @@ REASONS: Final[dict[str, Reason]] = {
     "unavailable": Reason("an outside system did not answer in time", (*_TASK, CALLER), "try again"),
     "log_unavailable": Reason("the log did not answer in time", _CALL, "try again; is it running?"),
     "board_unavailable": Reason("the blackboard did not answer in time", (*_TASK, CALLER), "try again; is it running?"),
+    "board_incomplete": Reason(
+        "the blackboard may have lost the value that a write depends on", (*_TASK, CALLER), "try again: it is put back"
+    ),
     "fenced": Reason("a commit came from a member whose time was over", _CALL, "nothing: the new owner goes on"),
     "not_restorable": Reason(
         "the state of an inbox partition can be had from no checkpoint and not from the records that are left",

@@ -279,7 +279,8 @@ class Redecided:
         for place, head in self._heads.items():
             if place.topic == self._topology.inbox and head > 0 and place.partition not in self.boxes:
                 box = self.boxes[place.partition] = Box(self._states(place.partition), Audit(self._digests.values()))
-                box.since_ms, box.next = NEVER_MS, head
+                box.warm_ms = box.since_ms = NEVER_MS
+                box.next = head
         for number, box in self.boxes.items():
             self._judge(TopicPartition(self._topology.inbox, number), box, quiescent=quiescent)
 

@@ -7,8 +7,13 @@ Units stand in names; money is in whole millionths of a dollar, so that sums are
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from mesh.core.condition import Condition
+
+DAY_MS: Final = 86_400_000
+TOPIC_RETENTION_MS: Final = 7 * DAY_MS
+"""Of ingress and egress topics, as Kafka has it by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,16 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long records are kept, by kind of topic, in Kafka's `retention.ms`: -1 keeps them forever."""
+
+    inbox_ms: int = 30 * DAY_MS
+    outcomes_ms: int = 30 * DAY_MS
+    dead_ms: int = 90 * DAY_MS
+    tasks_ms: int = 7 * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
 class TopicRule:
     """A domain topic at the edge of the mesh."""
 
@@ -107,6 +122,8 @@ class TopicRule:
     """Records of this ingress topic may name the run that they join, and may come from agents of another mesh."""
     ordered: bool = False
     """Events with equal ordering keys are begun in the order of their ingress partition."""
+    retention_ms: int = TOPIC_RETENTION_MS
+    """How long its records are kept; -1: forever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +149,7 @@ class Topology:
     path: str = "topics.yaml"
     chaos: bool = False
     """Deliberate faults may be injected into this mesh."""
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def ordered(self) -> bool:

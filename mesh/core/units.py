@@ -28,6 +28,9 @@ _SIZES: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "KiB": 1 <
 _SIZE_WORDS: Final = {"B": ("byte", "bytes", "b"), "KB": ("k", "kb"), "MB": ("m", "mb"), "GB": ("g", "gb")}
 
 DURATION_MS_MAX: Final = 366 * 86_400_000
+RETENTION_MS_MIN: Final = 3_600_000
+KEPT_FOREVER: Final = -1
+"""Kafka's `retention.ms` of a topic whose records are never removed by time."""
 SIZE_BYTES_MAX: Final = 1 << 30
 USD_MAX: Final = 1_000_000_000
 DIGITS_MAX: Final = 18
@@ -38,6 +41,16 @@ def duration_ms(text: str) -> int:
     return _quantity(
         text, _DURATIONS_MS, _DURATION_WORDS, "a duration with its unit (ms, s, m, h, d)", DURATION_MS_MAX, "s"
     )
+
+
+def retention_ms(text: str) -> int:
+    """`30d` → milliseconds; `forever` → KEPT_FOREVER. At least an hour: a partition is checkpointed more often."""
+    if text == "forever":
+        return KEPT_FOREVER
+    found = duration_ms(text)
+    if found < RETENTION_MS_MIN:
+        raise _refused(text, "a retention of at least 1h, or forever", "Write 1h or more")
+    return found
 
 
 def size_bytes(text: str) -> int:

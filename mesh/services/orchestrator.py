@@ -80,11 +80,13 @@ class Orchestrator:
         async with asyncio.TaskGroup() as group:
             timers = group.create_task(self._fire_timers(), name="timers")
             relay = group.create_task(self._relay.run(), name="relay control")
+            aged = group.create_task(self._keeper.run(), name="checkpoints of old tails")
             try:
                 await self._loop.run(stop)
             finally:
                 timers.cancel()
                 relay.cancel()
+                aged.cancel()
                 await self._keeper.close()
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:

@@ -34,6 +34,10 @@ PARKED_S_MAX: Final = 60.0
 """How long the state of a partition that went is kept. On Kafka each rebalance takes all partitions from everybody."""
 
 
+AGED_EVERY_MS: Final = 600_000
+"""Well below the shortest retention of an inbox, `units.RETENTION_MS_MIN`."""
+
+
 class Costs(NamedTuple):
     """What recovery costs on an ordinary core (bench/recovery.py), in microseconds; and when a checkpoint pays."""
 
@@ -279,9 +283,21 @@ class Keeper:
             return
         tail_us = (kept.state.offset - max(kept.tried, kept.note.offset)) * self._costs.record_us
         if tail_us >= self._costs.tail_us_min and tail_us >= self._load_us(kept.state):
-            kept.tried = kept.state.offset
-            draft = self._draft(kept)
-            kept.writing = self._begin(self._write_beside(partition, kept, draft), f"checkpoint {partition}")
+            self._begin_writing(partition, kept)
+
+    def _begin_writing(self, partition: TopicPartition, kept: _Kept) -> None:
+        kept.tried = kept.state.offset
+        draft = self._draft(kept)
+        kept.writing = self._begin(self._write_beside(partition, kept, draft), f"checkpoint {partition}")
+
+    async def run(self) -> None:
+        """Begin a checkpoint every `AGED_EVERY_MS` where a tail is left, however short: records of the inbox are
+        removed when they are old, and a restore needs the whole tail."""
+        while True:
+            await self._clock.sleep_ms(AGED_EVERY_MS)
+            for partition, kept in self._kept.items():
+                if kept.writing is None and kept.state.offset > kept.latest.offset:
+                    self._begin_writing(partition, kept)
 
     def _load_us(self, state: Partition) -> int:
         return (len(state.runs) + len(state.ended)) * self._costs.row_us

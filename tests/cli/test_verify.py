@@ -163,6 +163,17 @@ def test_a_log_whose_head_is_gone_is_checked_as_far_as_it_goes(copy: Cli) -> Non
     assert row["unchecked"]["runs that began before the head of the inbox"]
 
 
+def test_an_inbox_that_was_emptied_up_to_its_checkpoint_is_no_divergence(copy: Cli) -> None:
+    async def empty(log: Log) -> None:
+        for number, bounds in (await log.bounds("mesh.inbox")).items():
+            await log.trim(TopicPartition("mesh.inbox", number), bounds.end)
+
+    spoil(copy, empty)
+    done = copy("verify")
+    assert (done.code, "nothing diverges" in done.out) == (0, True), done.out
+    assert "checkpoints, older than the inbox" in done.err
+
+
 def test_runs_of_an_older_topics_yaml_are_decided_under_it(copy: Cli) -> None:
     file = copy.folder / "topics.yaml"
     file.write_text(

@@ -31,6 +31,8 @@ EXIT_CODES = {
     "Unavailable": 4,
     "LogUnavailable": 4,
     "BoardUnavailable": 4,
+    "BoardIncomplete": 4,
+    "ForeignLog": 2,
     "NotAccepted": 5,
     "Conflict": 5,
     "WaitTimeout": 6,
@@ -92,6 +94,7 @@ def test_what_may_be_tried_again_says_so() -> None:
         "Unavailable",
         "LogUnavailable",
         "BoardUnavailable",
+        "BoardIncomplete",
         "Conflict",
         "WaitTimeout",
     }

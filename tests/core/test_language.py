@@ -4,7 +4,7 @@ import pytest
 
 from mesh.core.errors import Problem, TopologyInvalid
 from mesh.core.language import load
-from mesh.core.topology import AgentSpec, BreakerRule, Limits, Retry, TopicRule
+from mesh.core.topology import DAY_MS, AgentSpec, BreakerRule, Limits, Retention, Retry, TopicRule
 
 ORDERS = """\
 mesh:
@@ -119,6 +119,20 @@ def test_every_word_of_the_mesh() -> None:
         cascade_max=5,
         pause_ms=7_200_000,
     )
+
+
+def test_retention_by_kind_of_topic() -> None:
+    kept = "{inbox: 1h, outcomes: forever, dead: 365d, tasks: 2d}"
+    topology = load(
+        small("", mesh=f"{{retention: {kept}}}").replace("in: {ingress: a}", "in: {ingress: a, retention: 3d}")
+    )
+    assert topology.retention == Retention(3_600_000, -1, 365 * DAY_MS, 2 * DAY_MS)
+    assert topology.topics["in"].retention_ms == 3 * DAY_MS
+    default = load(small(""))
+    assert default.retention == Retention(30 * DAY_MS, 30 * DAY_MS, 90 * DAY_MS, 7 * DAY_MS)
+    assert default.topics["in"].retention_ms == 7 * DAY_MS
+    with pytest.raises(TopologyInvalid, match='expected a retention of at least 1h, or forever, got "59m"'):
+        load(small("", mesh="{retention: {dead: 59m}}"))
 
 
 def test_a_list_of_types_hears_any_and_all_needs_all() -> None:

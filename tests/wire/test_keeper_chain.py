@@ -9,7 +9,7 @@ from mesh.core.fold import Partition
 from mesh.wire.keeper import Costs, Keeper
 from mesh.wire.ports import Commit, Log
 from tests.services.conftest import append
-from tests.wire.checkpoint_kit import INBOX, OLD, cancel, folded, log, request
+from tests.wire.checkpoint_kit import INBOX, OLD, cancel, folded, log, request, requested
 from tests.wire.test_keeper import fold_on, keeper
 
 __all__ = ["log"]
@@ -183,3 +183,26 @@ async def test_runs_that_were_loaded_lie_still_until_something_comes_for_them(lo
     state, _ = await made.restore(INBOX, None)
     again = await restored(log, await chained(log, made, state, end))
     assert (len(again.runs.cold), again.runs.warm, len(again.ended.cold), again.ended.warm) == (34, {}, 12, {})
+
+
+async def test_a_short_tail_is_checkpointed_after_a_while(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.wire.keeper.AGED_EVERY_MS", 10)
+    await requested(log, "r1")
+    made, told = await keeper(log, costs=Costs())
+    state, _ = await made.restore(INBOX, None)
+    await fold_on(log, made, state, 1)
+    assert not told.tasks, "one record is not worth a checkpoint"
+    running = asyncio.create_task(made.run())
+    async with asyncio.timeout(10):
+        while not told.asked:  # noqa: ASYNC110  # the loop would commit then
+            await asyncio.sleep(0.005)
+        note = note_of(made.note(INBOX, 1))
+        made.committed(INBOX, Commit(1, note.text()))
+        assert (note.offset, len(note.checkpoint)) == (1, 1)
+        written = len(told.tasks)
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        assert len(told.tasks) <= written + 1, "nothing new: only the old pieces are trimmed"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await made.close()

@@ -107,10 +107,14 @@ class Catalog:
 
 
 def create(connection: sqlite3.Connection, specs: Sequence[TopicSpec]) -> list[str]:
-    """Create the topics that do not exist; answers their names."""
+    """Create the topics that do not exist; answers their names. Those that exist take the settings of their spec."""
     created = []
     for spec in specs:
-        if connection.execute("SELECT 1 FROM topics WHERE name = ?", (spec.name,)).fetchone():
+        known = connection.execute("SELECT config FROM topics WHERE name = ?", (spec.name,)).fetchone()
+        if known is not None:
+            config = json.dumps({**json.loads(known[0]), **spec.config})
+            if config != known[0]:
+                connection.execute("UPDATE topics SET config = ? WHERE name = ?", (config, spec.name))
             continue
         first = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM partitions").fetchone()[0]
         connection.executemany(

@@ -7,6 +7,9 @@ from pathlib import Path
 from mesh.wire.sqlite.failure import is_busy
 
 WAL_BYTES_MAX = 128 * 1024 * 1024
+FREE_SHARE_MAX = 4
+"""One page in so many may be free."""
+_PAGES_A_STEP = 512
 _OPEN_TIMEOUT_S = 10.0
 _READ_BUSY_S = 1.0
 _RESTART_BUSY_MS = 50
@@ -41,6 +44,20 @@ def open_checkpointing(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def is_mostly_free(connection: sqlite3.Connection) -> bool:
+    """Whether more than a quarter of the file is free, and the file can shrink: one made by a version without
+    `auto_vacuum` cannot."""
+    pages, free, vacuum = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "auto_vacuum")
+    )
+    return bool(vacuum) and free * FREE_SHARE_MAX > pages
+
+
+def give_back(connection: sqlite3.Connection) -> None:
+    """Shorten the file by some of its free pages."""
+    connection.execute(f"PRAGMA incremental_vacuum({_PAGES_A_STEP})").fetchall()
+
+
 def restart_wal(connection: sqlite3.Connection) -> None:
     """Move all of the write-ahead log into the file and begin it anew, if no reader is in the way for long."""
     connection.execute(f"PRAGMA busy_timeout = {_RESTART_BUSY_MS}")
@@ -54,6 +71,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     deadline = time.monotonic() + _OPEN_TIMEOUT_S
     while True:
         try:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file that has no tables yet
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         except sqlite3.OperationalError as error:
             # SQLite does not wait by itself here: two processes that switch the mode would wait for each other.

@@ -36,8 +36,8 @@ class SqliteLog:
     """`ports.Log` in a SQLite file (`SqliteFile` says what survives what).
 
     Times are append times, never falling within a partition. `retention.ms` of a topic is kept by a sweep every
-    `retention_check_ms`; freed room in the file is used again, the file does not shrink. Other settings of topics
-    (`cleanup.policy` too) are stored and have no effect.
+    `retention_check_ms`. Freed room in the file is used again; the file shrinks where more than a quarter of it is
+    free. Other settings of topics (`cleanup.policy` too) are stored and have no effect.
     """
 
     def __init__(
@@ -97,7 +97,8 @@ class SqliteLog:
     # ------------------------------------------------------------------------------------------------------ topics
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
-        """Create those that do not exist. Raises InvalidInput for a bad spec (then none is made), LogUnavailable."""
+        """Create those that do not exist; those that do take the settings of their spec. Raises InvalidInput for a bad
+        spec (then nothing is done), LogUnavailable."""
         for spec in specs:
             catalog.check(spec)
         return await self.file.write(

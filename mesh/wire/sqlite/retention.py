@@ -6,6 +6,7 @@ from mesh.core.errors import LogUnavailable
 from mesh.wire.ports import Clock
 from mesh.wire.sqlite import catalog
 from mesh.wire.sqlite.catalog import OFFSET_BITS, OFFSET_MASK, Catalog
+from mesh.wire.sqlite.connection import give_back, is_mostly_free
 from mesh.wire.sqlite.file import SqliteFile
 
 _BATCHES_A_WRITE = 100
@@ -22,7 +23,9 @@ async def sweep_often(file: SqliteFile, clock: Clock, pause_ms: int) -> None:
 
 
 async def sweep(file: SqliteFile, clock: Clock) -> int:
-    """Remove what is too old, a little at a time so that nobody waits long for the lock. Answers how many records."""
+    """Remove records past their retention and shorten the file, in small steps, since each holds the write lock.
+
+    Returns the number of records removed."""
     topics = Catalog()
     file.read(topics.load, operation="retention")
     removed = 0
@@ -33,6 +36,8 @@ async def sweep(file: SqliteFile, clock: Clock) -> int:
         for number in range(topic.first, topic.first + topic.partitions):
             while gone := await _remove_some(file, number, horizon_ms):
                 removed += gone
+    while file.read(is_mostly_free, operation="retention"):
+        await file.write(give_back, operation="retention", wakes=())
     return removed
 
 

@@ -1,5 +1,6 @@
 """Removal of what is too old."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -138,4 +139,28 @@ async def test_a_member_behind_the_start_goes_on_from_it(path: Path, clock: Hand
     member.seek(PLACE, 2)
     member.resume(PLACE)
     assert values(await take(member, 3)) == [b"5", b"6", b"7"]
+    await log.close()
+
+
+async def test_the_file_shrinks_when_much_of_it_is_free(path: Path, clock: HandClock) -> None:
+    log = SqliteLog(path, clock=clock)
+    await log.start()
+    await make(log, 1_000)
+    for _ in range(40):
+        await append(log, [record._replace(value=b"x" * 50_000) for record in numbered("t", range(10))])
+    clock.at_ms += 1_001
+    await log.sweep_retention()
+    await log.close()
+    assert os.stat(path).st_size < 8_000_000, "20 MB were written"
+
+
+async def test_a_topic_that_exists_takes_the_retention_of_its_declaration(path: Path, clock: HandClock) -> None:
+    log = SqliteLog(path, clock=clock)
+    await log.start()
+    await log.create_topics([TopicSpec("t", 2)])
+    await append(log, numbered("t", range(10)))
+    clock.at_ms += DAY_MS
+    assert await log.sweep_retention() == 0
+    await make(log, 1_000)
+    assert await log.sweep_retention() == 10
     await log.close()
