@@ -25,7 +25,6 @@ EXIT_CODES = {
     "NotRestorable": 1,
     "InvalidInput": 2,
     "ConfigInvalid": 2,
-    "ForeignLog": 2,
     "TopologyInvalid": 2,
     "NotFound": 3,
     "Unavailable": 4,
