@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from mesh.core.amounts import amounts
 from mesh.core.condition import Path, parse_path
 from mesh.core.errors import Problem
 from mesh.core.graph import cycles, longest_way, shortest_cycle, without
@@ -46,7 +47,7 @@ def prove(draft: Draft) -> tuple[Topology, list[Problem]]:
     proof.emitted_types()
     proof.conditions()
     proof.keys()
-    proof.amounts()
+    proof.problems.extend(amounts(draft.topology, draft.line, draft.lines))
     proof.fallbacks()
     proof.starts()
     cyclic = proof.caps()
@@ -285,35 +286,6 @@ class _Proof:
 
     # ------------------------------------------------------------------------------------------------------ numbers
 
-    def amounts(self) -> None:
-        """Limits of agents must fit into those of the run."""
-        limits = self.declared.limits
-        for name, spec in self.agents.items():
-            timeout = f"agents.{name}.timeout"
-            if timeout in self.draft.lines and spec.timeout_ms > limits.deadline_ms:
-                longer = f"{_seconds(spec.timeout_ms)} is longer than a run may take"
-                what = f"{timeout}: {longer}, {_seconds(limits.deadline_ms)}"
-                self.add(self.draft.line(timeout), what, "Lower it, or raise mesh.limits.deadline")
-            for unit, reserved, budget in (
-                ("usd", _usd(spec.reserve_usd_micros), _usd(limits.usd_micros_max)),
-                ("tokens", spec.reserve_tokens, limits.tokens_max),
-            ):
-                if budget is not None and reserved is not None and reserved > budget:
-                    place = f"agents.{name}.reserve.{unit}"
-                    what = f"{place}: {reserved:,} is more than the budget of a run, {budget:,}"
-                    self.add(self.draft.line(place), what, f"Lower it, or raise mesh.limits.budget.{unit}")
-            first, last = f"agents.{name}.retry.first", f"agents.{name}.retry.max"
-            if spec.retry.first_ms > spec.retry.delay_ms_max:
-                longer = f"{_seconds(spec.retry.first_ms)} is longer than retry.max"
-                what = f"{first}: {longer}, {_seconds(spec.retry.delay_ms_max)}"
-                self.add(self.draft.line(first, last), what, "Lower retry.first, or raise retry.max")
-        kept = self.declared.retention
-        for word, kept_ms in (("inbox", kept.inbox_ms), ("outcomes", kept.outcomes_ms), ("tasks", kept.tasks_ms)):
-            if 0 <= kept_ms < limits.deadline_ms:
-                place = f"mesh.retention.{word}"
-                what = f"{place}: {_seconds(kept_ms)} is shorter than a run may take, {_seconds(limits.deadline_ms)}"
-                self.add(self.draft.line(place, "mesh.limits.deadline"), what, f"Raise {place}, or lower the deadline")
-
     def fallbacks(self) -> None:
         """Who is asked in the place of another must exist and be somebody else."""
         for name, spec in self.agents.items():
@@ -396,11 +368,3 @@ def _dotted(types: Iterable[str], count: int) -> list[str]:
 
 def _way(names: Iterable[str]) -> str:
     return " -> ".join(names)
-
-
-def _seconds(ms: int) -> str:
-    return f"{ms / 1000:g}s"
-
-
-def _usd(micros: int | None) -> float | None:
-    return None if micros is None else micros / 1_000_000
