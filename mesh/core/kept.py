@@ -104,10 +104,15 @@ class Kept:
                 break
         return self.topologies.get(digest)
 
+    def told(self, partition: int) -> bool:
+        """Whether a partition opened its first runs under the first topology. Otherwise it changed to another one when
+        the inbox did not say so yet: an older version of the mesh worked there."""
+        return self.under(partition, -1) is next(iter(self.topologies.values()), None)
+
     def lead(self, state: "Partition", offset: int) -> None:
         """Let a partition know all that is kept, and open runs as the inbox does at this offset."""
         state.topologies.update(self.topologies)
-        state.kept_ms = self.since_ms
+        state.kept_ms.update(self.since_ms)
         under = self.under(state.number, offset)
         if under is not None:
             state.adopt(under)

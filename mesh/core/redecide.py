@@ -44,8 +44,9 @@ class Box:
     """Open run → what it published last, on each partition."""
     caught_up: bool = False
     next: int = 0
-    told: bool = False
-    """An `adopted` record was seen: from there on the inbox says under which topology runs are opened."""
+    told: bool = True
+    """The inbox says under which topology runs are opened. Where an older version of the mesh worked, it does so from
+    the first `adopted` record on."""
     guessed: bool = False
     """A topology was chosen by what followed from a request."""
 
@@ -134,15 +135,17 @@ class Redecided:
 
     def _fresh(self, number: int) -> Partition:
         head = self._heads.get(TopicPartition(self._topology.inbox, number), 0)
-        topology, partitions = self._kept.under(number, head) or self._topology, self._topology.inbox_partitions
+        first = next(iter(self._digests.values()))
+        topology = (self._kept.under(number, head) if self._kept.told(number) else first) or self._topology
+        partitions = self._topology.inbox_partitions
         state = Partition(topology, number=number, partitions=partitions, pinned=self._digests)
-        state.kept_ms = self._kept.since_ms
+        state.kept_ms.update(self._kept.since_ms)
         return state
 
     def _open(self, record: Record) -> Box:
         head = self._heads.get(TopicPartition(record.topic, record.partition), 0)
         state = self._states(record.partition)
-        box = Box(state, Audit(self._digests.values()))
+        box = Box(state, Audit(self._digests.values()), told=self._kept.told(record.partition))
         if head > state.offset:
             box.warm_ms = box.since_ms = record.timestamp + self._topology.limits.deadline_ms
         elif state.offset > 0:  # restored: runs are known, but not what they had published
@@ -150,9 +153,8 @@ class Redecided:
         return box
 
     def _choose_topology(self, event: Event, box: Box) -> None:
-        """Before the first `adopted` record, the log does not say under which topology a run was opened, unless it was
-        the first. It is one under which what followed was published: the one in use before if it will do, else the
-        one that was kept last by then, else any."""
+        """Where the inbox does not say under which topology a run was opened, it is one under which what followed was
+        published: the one in use before if it will do, else the one that was kept last by then, else any."""
         about = [digest for digest, since_ms in self._kept.since_ms.items() if since_ms <= event.at_ms]
         for digest in dict.fromkeys((box.state.topology.digest, *about[-1:], *self._digests)):
             candidate = self._digests[digest]

@@ -157,7 +157,6 @@ class Keeper:
         if commit.offset < start:
             _log.error("records were removed before they were read", partition=partition.partition, lost_until=start)
         state.offset = place = max(commit.offset, start)
-        state.topologies.setdefault(self._topology.digest, self._topology)
         boundary = note is None or note.rules != RULES
         self._kept[partition] = kept = _Kept(state, note or Note(self._topology.digest, place), pieces)
         if not boundary:
@@ -206,7 +205,7 @@ class Keeper:
         else:
             loading = await self._checkpoints.read(number, note.checkpoint)
             pinned = await self._topologies.find(loading.digests)
-            state = loading.partition(topology, pinned)
+            state = self._dated(loading.partition(topology, pinned))
             state.touched = {}
             found = zip(note.checkpoint, loading.pieces, strict=True)
             pieces.update((place, Piece(place, rows, ids)) for place, (rows, ids) in found)
@@ -235,6 +234,12 @@ class Keeper:
     def _fresh(self, partition: TopicPartition, topology: Topology, offset: int) -> Partition:
         state = Partition(topology, number=partition.partition, partitions=topology.inbox_partitions)
         state.offset, state.touched = offset, {}
+        return self._dated(state)
+
+    def _dated(self, state: Partition) -> Partition:
+        """The state, which now knows the topology of this process, and when each was kept."""
+        state.topologies.setdefault(self._topology.digest, self._topology)
+        self._topologies.date(state)
         return state
 
     async def _fold(self, partition: TopicPartition, state: Partition, start: int, end: int) -> None:

@@ -82,11 +82,15 @@ class Topologies:
         await self._follow()
         if missing.digest in self._kept.topologies:
             state.topologies[missing.digest] = self._kept.topologies[missing.digest]
-            state.kept_ms[missing.digest] = self._kept.since_ms[missing.digest]
+            self.date(state)
         elif missing.needed and missing.digest in self._kept.unreadable:
             await self.find([missing.digest])
         else:
             state.unknown.add(missing.digest)
+
+    def date(self, state: Partition) -> None:
+        """Tell a partition when the topologies were kept."""
+        state.kept_ms.update(self._kept.since_ms)
 
     async def newer(self) -> list[Topology]:
         """Topologies that were kept later than the current one, the latest first. Raises LogUnavailable."""

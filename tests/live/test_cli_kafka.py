@@ -19,7 +19,7 @@ def project(kafka_bootstrap: str, redis_url: str, tmp_path: Path) -> Cli:
     mark = f"-{time.time_ns() % 10**8}"
     shutil.copytree(PROJECT, tmp_path / "desk", ignore=shutil.ignore_patterns("__pycache__"))
     file = tmp_path / "desk" / "topics.yaml"
-    text = file.read_text().replace("name: desk", f"name: desk\n  prefix: desk{mark}")
+    text = file.read_text().replace("prefix: mesh", f"prefix: desk{mark}")
     for topic in ("hellos", "breaks", "rounds", "naps", "words", "greetings"):
         text = text.replace(f"  {topic}:", f"  {topic}{mark}:")
     file.write_text(text)

@@ -8,10 +8,11 @@ is checked for each commit that was ever made.
 from collections.abc import Iterator
 
 from mesh.core.codec import Unreadable
-from mesh.core.effect import Finish, Note, Schedule
+from mesh.core.effect import Adopt, Finish, Note, Schedule
 from mesh.core.event import FAILED, SUCCEEDED, TASK, Event
 from mesh.core.fold import Partition
 from mesh.core.ingress import Rejected, admit
+from mesh.core.kept import Kept, step
 from mesh.core.record import NewRecord, StoredRecord, TopicPartition, coordinates
 from mesh.core.records import record_of
 from mesh.core.refused import replacements
@@ -101,8 +102,17 @@ def _verified(stage: Stage) -> Iterator[str]:
         for place, history in group.history.items()
         for moment, offset, _ in history
     )
-    report = check(stage.topology, records, commits=[(place, offset) for _, place, offset in commits])
+    places = [(place, offset) for _, place, offset in commits]
+    report = check(stage.topology, records, commits=places, kept=_kept(stage))
     yield from map(str, report.violations)
+
+
+def _kept(stage: Stage) -> Kept:
+    """What the simulated mesh.topologies says."""
+    kept = Kept(stage.topology.inbox)
+    for record in stage.broker.topics[stage.topology.topologies][0].records:
+        kept.take(record)
+    return kept
 
 
 def name_of(record: StoredRecord | NewRecord) -> Name:
@@ -128,12 +138,13 @@ def _lasting(record: StoredRecord | NewRecord) -> list[tuple[str, bytes]]:
 
 
 def _fold(stage: Stage, published: Published) -> Iterator[str]:
-    topology = stage.topology
+    topology, kept = stage.topology, _kept(stage)
     expected: dict[Name, NewRecord] = {}
     outcomes: dict[str, list[str]] = {}
     ended: set[str] = set()
     for number, partition in enumerate(stage.broker.topics[topology.inbox]):
         state = Partition(topology, number=number, partitions=topology.inbox_partitions)
+        kept.lead(state, 0)
         history = stage.broker.group(f"{topology.prefix}.orchestrator").history.get(
             TopicPartition(topology.inbox, number), []
         )
@@ -142,7 +153,7 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
         for record in partition.records:
             while committed is not None and committed[1] <= record.offset:
                 committed = next(commits, None)
-            for effect in state.step(record):
+            for effect in step(state, record):
                 if isinstance(effect, Finish):
                     if effect.event_id in ended:
                         yield f"run {effect.run.id} ends {outcomes[effect.run.id][-1]} and {effect.run.ending}"
@@ -150,6 +161,10 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
                     outcomes.setdefault(effect.run.id, []).append(effect.run.ending)
                     yield from _budget(stage, effect)
                 if isinstance(effect, Note | Schedule):
+                    continue
+                if isinstance(effect, Adopt):
+                    if all(era.offset != effect.offset for era in kept.eras.get(number, ())):
+                        yield f"{topology.topologies} does not say what {coordinates(record)} adopts"
                     continue
                 wanted = record_of(effect, topology)
                 wanted = _taken(stage, wanted)

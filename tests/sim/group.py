@@ -133,16 +133,20 @@ class Group:
         counts = dict.fromkeys(self.members, 0)
         for tp in places:
             owner = self.owners.get(tp)
-            if owner in counts and (counts[owner] < least or (counts[owner] == least and more > 0)):
+            if owner in self._readers(tp) and (counts[owner] < least or (counts[owner] == least and more > 0)):
                 more -= counts[owner] == least
                 counts[owner] += 1
                 shares[tp] = owner
         for tp in places:
             if tp not in shares:
-                poorest = min(counts, key=counts.__getitem__)
+                poorest = min(self._readers(tp), key=counts.__getitem__)
                 counts[poorest] += 1
                 shares[tp] = poorest
         return shares
+
+    def _readers(self, tp: TopicPartition) -> list[str]:
+        """Members that read this topic: two versions of a service may read different ones."""
+        return [id for id, member in self.members.items() if tp.topic in member.topics]
 
     # ------------------------------------------------------------------------------------------------------- commits
 

@@ -121,6 +121,9 @@ MESHES = {"orders": ORDERS, "reviews": REVIEWS, "spread": SPREAD}
 LARGE = "bulk"
 """The mesh of worlds in which the log takes only small records: what its agents say is about as large as the limit."""
 
+LATE = "late"
+"""The agent that only the wider version has."""
+
 Act = Callable[[AgentSpec, list[Any], Context], Any]
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -130,6 +133,14 @@ def topology(name: str, partitions: int) -> Topology:
     """A mesh of this folder, proved."""
     text = BULK if name == LARGE else MESHES[name]
     return load(text.replace("PARTITIONS", str(partitions)), path=f"{name}.yaml")
+
+
+@lru_cache(maxsize=64)
+def wider(name: str, partitions: int) -> Topology:
+    """Another version of that mesh: one more type comes in, and one more agent hears it and the first one."""
+    text = MESHES[name].replace("PARTITIONS", str(partitions))
+    text = text.replace("topics:\n", "topics:\n  news: {ingress: news, id: id, partitions: 2, join: true}\n")
+    return load(f'{text}  {LATE}: {{run: "sim:late", on: [ask, news], timeout: 300ms}}\n', path=f"{name}.yaml")
 
 
 def agent(spec: AgentSpec, act: Act) -> Agent:

@@ -19,6 +19,8 @@ SMALL = 0.6
 """Share of worlds with a handful of requests."""
 TIGHT = 0.12
 """Share of worlds whose log takes only small records."""
+ROLLING = 0.12
+"""Share of worlds in which topics.yaml changes."""
 MIDDLING = 0.3
 """Share of those with a dozen."""
 
@@ -67,6 +69,8 @@ class Plan(NamedTuple):
     """Share of tasks that kill whoever begins them. In half of such worlds nothing else dies."""
     record_bytes_max: int = 0
     """The log takes no larger record, and agents say about as much as that; 0: as in service."""
+    rolls: str = ""
+    """Processes go over to another topics.yaml, one after the other: it `adds` or `removes` an agent and a type."""
     checkpoint_us: int = -1
     """A tail of the inbox that takes so long to fold is worth a checkpoint; -1: as in service."""
 
@@ -131,6 +135,9 @@ def plan_of(seed: int, *, large: bool = False) -> Plan:
         record_bytes_max=record_bytes_max,
         checkpoint_us=random.choice((-1, -1, 250, 1_000)),
     )
+    rolling = Random(f"rolls {seed}")
+    if rolling.random() < ROLLING and not record_bytes_max:
+        plan = plan._replace(rolls=rolling.choice(("adds", "removes")))
     if plan.checkpoint_us > 0:  # a small world has as many checkpoints as a large one
         plan = plan._replace(checkpoint_us=plan.checkpoint_us * requests // many)
     return plan

@@ -21,7 +21,7 @@ from tests.sim.cells import CellHost, SimCells
 from tests.sim.clock import SimClock
 from tests.sim.log import SimLog
 from tests.sim.loop import NODE, WORLD, bury
-from tests.sim.meshes import Moods, agent, topology
+from tests.sim.meshes import LATE, Moods, agent, topology, wider
 from tests.sim.plan import FAULTS_UNTIL_MS, Plan, Shape
 from tests.sim.world import Host, World
 
@@ -46,6 +46,16 @@ class Machine:
         self.cells: SimCells
         self.main: asyncio.Task[None] | None = None
         self.wanted = True
+        self.topology = stage.before
+
+    def roll(self) -> None:
+        """Go over to the other topics.yaml: at once, or with the next life."""
+        if self.topology is self.stage.after:
+            return
+        self.topology = self.stage.after
+        if self.main is not None and not self.main.done() and not self.host.dead:
+            self.stage.world.tell(self.host.name, "is told to stop for another topics.yaml")
+            self.host.context.run(self.process.stop)
 
     def start(self) -> None:
         """Begin a new life."""
@@ -60,11 +70,13 @@ class Machine:
 
     def _run(self) -> "asyncio.Task[None]":
         stage, plan = self.stage, self.stage.plan
-        agents = {name: agent(stage.topology.agents[name], stage.moods.act) for name in self.shape.agents}
+        names = [*self.shape.agents, LATE] if self.shape.agents else ()
+        specs = [self.topology.agents[name] for name in names if name in self.topology.agents]
+        agents = {spec.name: agent(spec, stage.moods.act) for spec in specs}
         self.cells = SimCells(stage.world, stage.store, self.host, agents, stage.hosts)
         self.process = Process(
             SimLog(stage.broker, self.host),
-            stage.topology,
+            self.topology,
             stage.settings(plan),
             services=self.shape.services,
             agents=agents,
@@ -114,7 +126,11 @@ class Stage:
         limit = plan.record_bytes_max or RECORD_BYTES_MAX
         self.broker = Broker(self.world, gap=plan.gap, refuse=plan.refuse, eager=plan.eager, record_bytes_max=limit)
         self.store = Store(self.world)
-        self.topology = topology(plan.mesh, plan.partitions)
+        narrow, wide = topology(plan.mesh, plan.partitions), wider(plan.mesh, plan.partitions)
+        self.before = wide if plan.rolls == "removes" else narrow
+        self.after = wide if plan.rolls == "adds" else narrow
+        self.topology = wide if plan.rolls else narrow
+        """The wider one of both."""
         self.moods = Moods(
             Random(f"moods {plan.seed}"),
             trouble=plan.trouble,
@@ -174,6 +190,8 @@ class Stage:
         for machine in self.machines:
             self.world.later(self.random.randint(0, 100), machine.start)
         schedule(self)
+        for machine in self.machines if self.plan.rolls else ():
+            self.world.later(self.random.randint(300, FAULTS_UNTIL_MS), machine.roll)
         self.world.later(FAULTS_UNTIL_MS, self._heal)
         self.world.later(FAULTS_UNTIL_MS + LOOK_EVERY_MS, self._look)
         loop.run_until(lambda: self.at_rest)
@@ -182,6 +200,8 @@ class Stage:
     def _heal(self) -> None:
         self.world.tell("heal")
         self.store.silent = False
+        for machine in self.machines:
+            machine.roll()
         for machine in (*self.machines, *self.guests):
             if machine.main is not None:
                 machine.host.armed.clear()
@@ -226,7 +246,7 @@ class Stage:
         found = [
             f"process {m.host.name} is down" for m in self.machines if m.main is None or m.main.done() or m.host.dead
         ]
-        prefix, topology = self.topology.prefix, self.topology
+        prefix, topology = self.topology.prefix, self.after
         groups = {f"{prefix}.orchestrator": [topology.inbox]}
         groups[f"{prefix}.intake"] = [rule.name for rule in topology.topics.values() if rule.ingress]
         groups.update({f"{prefix}.{name}": [topology.tasks(name)] for name in topology.agents})
@@ -284,9 +304,10 @@ class Stage:
 
     def _ask_for_runs(self) -> None:
         log = SimLog(self.broker, self.client)
-        mesh = Mesh(log, self.topology)
+        old, new = Mesh(log, self.before), Mesh(log, self.after)
         for n in range(self.plan.requests):
             at_s = self.random.randint(0, REQUESTS_UNTIL_MS) / 1000
+            mesh = old if n % 2 else new
             ask = self._through_client(mesh, n) if self.random.random() < 0.3 else self._through_topic(log, n)
             self.world.loop.create_task(self._after(at_s, ask), context=self.client.context.copy())
 
@@ -296,7 +317,7 @@ class Stage:
 
     async def _through_topic(self, log: SimLog, n: int) -> None:
         random = self.random
-        type, rule = random.choice(list(self.topology.ingress.items()))
+        type, rule = random.choice(list(self.after.ingress.items()))
         id = f"r{n}"
         value = orjson.dumps({"id": id, "n": random.randint(0, 9), "k": _key(n)})
         headers: list[tuple[str, bytes]] = []
@@ -336,7 +357,7 @@ class Stage:
                 await asyncio.sleep(0.2)
 
     async def _through_client(self, mesh: Mesh, n: int) -> None:
-        type = self.random.choice(list(self.topology.ingress))
+        type = self.random.choice(list(mesh.topology.ingress))
         try:
             given = {"id": f"c{n}", "n": n % 10, "k": _key(n)}
             run = await mesh.publish(type, given, id=f"c{n}", run_id=f"client-{n}" if n % 4 else None)

@@ -26,6 +26,7 @@ from tests.sim.planted import (
     unbounded_retry,
     uncounted_cut,
     unrouted_completed,
+    unsaid_topology,
     wall_clock,
     zombie_checkpoint,
 )
@@ -56,6 +57,7 @@ _BUGS = (
     (unrouted_completed, "not named as unrouted", 0),
     (starved_though_unwanted, "named as starved", 0),
     (overspent_completed, "wrong about the budget", 0),
+    (unsaid_topology, "is not what follows", 0),
 )
 PLANTED = {
     name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)

@@ -1,0 +1,28 @@
+"""An owner opens runs under its own topology, whatever the inbox says, and says nothing of it there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mesh.core.fold import Partition
+from mesh.core.record import TopicPartition
+from mesh.wire.keeper import Keeper
+from mesh.wire.ports import Commit
+from tests.sim.planted.patching import swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+    real: Any = Keeper.restore
+
+    async def restore(self: Any, partition: TopicPartition, commit: Commit | None) -> tuple[Partition, int]:
+        state, place = await real(self, partition, commit)
+        state.adopt(self._topology)
+        return state, place
+
+    async def adopt(self: Any, partition: TopicPartition) -> None:
+        """Nothing is said."""
+
+    with swapped(Keeper, "restore", restore), swapped(Keeper, "adopt", adopt):
+        yield
