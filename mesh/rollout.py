@@ -117,8 +117,8 @@ def _limits(topology: Topology, before: Sequence[Topology], opened: Open) -> Ite
         was = {getattr(one.limits, field.name): one for one in before}
         for limit, one in was.items():
             if now is not None and (limit is None or now < limit):
-                runs = _counted(opened.runs[one.digest], "open run")
-                text = f"limit {field.name} is lowered from {limit} to {now}: {runs} keep the old one"
+                text = f"limit {field.name} is lowered from {limit} to {now}; open runs that keep the old one: "
+                text += f"{opened.runs[one.digest]}"
                 yield Change(LIMIT, field.name, text, {"before": limit, "now": now})
 
 
@@ -129,7 +129,3 @@ def _partitions(topology: Topology, there: Mapping[str, int]) -> Iterator[Change
         if there.get(name, partitions) != partitions:
             text = f"topic {name} has {there[name]} partitions, declared are {partitions}: the number is frozen"
             yield Change(PARTITIONS, name, text, {"before": there[name], "now": partitions})
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -163,7 +163,8 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
                 if isinstance(effect, Note | Schedule):
                     continue
                 if isinstance(effect, Adopt):
-                    if all(era.offset != effect.offset for era in kept.eras.get(number, ())):
+                    said = any(era.offset == effect.offset for era in kept.eras.get(number, ()))
+                    if not said and committed is not None:  # else it came when all was at rest
                         yield f"{topology.topologies} does not say what {coordinates(record)} adopts"
                     continue
                 wanted = record_of(effect, topology)
