@@ -13,6 +13,7 @@ from mesh.core.topology import AgentSpec, Topology
 
 if TYPE_CHECKING:
     from mesh.core.agent import Agent
+    from mesh.core.fields import Open
     from mesh.rollout import Change
 
 app = verb()
@@ -30,7 +31,8 @@ async def check(session: Session) -> int:
         topology = session.topology
     except TopologyInvalid as error:
         return _told(session, error.path, error.problems)
-    problems = tuple(_problems(topology))
+    unchecked: list[Open] = []
+    problems = tuple(_problems(topology, unchecked))
     if problems:
         return _told(session, topology.path, sorted(problems))
     ins, outs = len(topology.ingress), len(topology.egress)
@@ -43,6 +45,7 @@ async def check(session: Session) -> int:
             "agents": len(topology.agents),
             "problems": [],
             "changes": [change._asdict() for change in changes],
+            "unchecked": [{"line": path.line, "what": str(path)} for path in unchecked],
         }
     )
     screen.say(
@@ -50,6 +53,8 @@ async def check(session: Session) -> int:
         f"{topology.path}: {counted(len(topology.agents), 'agent')}, {ins} types in, {outs} out",
         (f"  digest {topology.digest}", "dim"),
     )
+    for path in unchecked:
+        screen.note(("note ", "dim"), f"{topology.path}:{path.line}: {path}")
     for change in changes:
         screen.prose(("change ", "yellow"), change.text)
     return 0
@@ -81,11 +86,12 @@ def _told(session: Session, path: str, problems: "tuple[Problem, ...] | list[Pro
     return 1
 
 
-def _problems(topology: Topology) -> Iterator[Problem]:
-    """What is wrong between topics.yaml and the code."""
+def _problems(topology: Topology, unchecked: "list[Open]") -> Iterator[Problem]:
+    """What is wrong between topics.yaml and the code. Paths that cannot be checked go to `unchecked`."""
+    from mesh.core.fields import paths_of
     from mesh.wiring import agent_loader
 
-    load_one = agent_loader(topology)
+    load_one, agents = agent_loader(topology), dict[str, "Agent"]()
     for spec in topology.agents.values():
         try:
             agent = load_one(spec.name)
@@ -96,7 +102,12 @@ def _problems(topology: Topology) -> Iterator[Problem]:
                 error.remedy,
             )
         else:
+            agents[spec.name] = agent
             yield from _differences(spec, topology.given(spec.name), agent)
+    if len(agents) == len(topology.agents):
+        wrong, unknown = paths_of(topology, agents)
+        yield from wrong
+        unchecked.extend(unknown)
 
 
 def _differences(spec: AgentSpec, given: Sequence[str], agent: "Agent") -> Iterator[Problem]:

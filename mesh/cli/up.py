@@ -19,7 +19,7 @@ from mesh.cli.session import Session, embedded_path, short
 from mesh.cli.signals import Stop, Stopped
 from mesh.cli.text import counted, took
 from mesh.cli.watchdog import Watchdog
-from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound
+from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound, TopologyInvalid
 from mesh.core.suggest import nearest
 from mesh.wire.steady import SteadyLoop
 
@@ -365,6 +365,7 @@ def _rule(session: Session, text: str, workers: int | None, services: tuple[str,
 
 
 def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":
+    from mesh.core.fields import paths_of
     from mesh.wiring import load_agents
 
     known = session.topology.agents
@@ -374,4 +375,7 @@ def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":
             remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}"
             raise NotFound(f"no agent is called {name!r}", where=session.topology.path, remedy=remedy)
     loaded = load_agents(session.topology)
+    wrong, _ = paths_of(session.topology, loaded)
+    if wrong:
+        raise TopologyInvalid(session.topology.path, sorted(wrong))
     return {name: loaded[name] for name in known if not names or name in names}

@@ -34,17 +34,17 @@ _ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS
 class Writer:
     """Writes values of one declared type."""
 
-    __slots__ = ("_adapter", "_any", "_compares", "_integers", "_marks", "_options", "_simple", "_to_json", "symmetric")
+    __slots__ = ("_any", "_compares", "_integers", "_marks", "_options", "_simple", "_to_json", "adapter", "symmetric")
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
-        self._adapter = adapter
+        self.adapter = adapter
         self._to_json: Callable[..., bytes] | None = None
 
     def prepare(self) -> None:
         """Read the type's schema, at the first `write` at the latest. Raises NameError, PydanticUserError."""
-        if not self._adapter.pydantic_complete:
-            self._adapter.rebuild(raise_errors=True)
-        kinds = frozenset(_kinds(self._adapter.core_schema))
+        if not self.adapter.pydantic_complete:
+            self.adapter.rebuild(raise_errors=True)
+        kinds = frozenset(_kinds(self.adapter.core_schema))
         marks = [b"null"] if kinds & _FLOATS else []
         marks += [b"NaN", b"Infinity"] if kinds & {"constants", *_OPEN} else []
         marks += [b"***"] if kinds & {"written", *_OPEN} else []
@@ -57,7 +57,7 @@ class Writer:
         if "alias" in kinds:
             self._options["by_alias"] = True
         self._simple = self._options == {"warnings": False}
-        self._to_json = self._adapter.serializer.to_json
+        self._to_json = self.adapter.serializer.to_json
 
     def write(self, value: Any) -> bytes | Flaw:
         """The JSON of a value, or why it cannot be written: `unparseable`, `bad_number`, `bad_value`.
@@ -87,7 +87,7 @@ class Writer:
     def misfit(self, data: bytes) -> Flaw | None:
         """Why JSON is not of the declared type, or None."""
         try:
-            self._adapter.validator.validate_json(data)
+            self.adapter.validator.validate_json(data)
         except ValidationError as error:
             return Flaw("unparseable", f"not of its declared type: {mismatch(error)}")
         return None
@@ -98,7 +98,7 @@ class Writer:
         if flaw is not None:
             return flaw
         try:
-            data = self._adapter.serializer.to_json(value, warnings="none", by_alias=True)
+            data = self.adapter.serializer.to_json(value, warnings="none", by_alias=True)
         except (TypeError, ValueError, RecursionError):
             return Flaw("unparseable", f"not JSON-able: a serializer raised {_cause(error)}")
         return self.misfit(data) or Flaw("unparseable", "not of its declared type: a field holds another type")

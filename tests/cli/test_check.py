@@ -29,6 +29,16 @@ def test_a_mesh_that_holds_together_is_exit_code_0(project: Cli) -> None:
     assert (row["ok"], row["agents"], row["problems"]) == (True, 6, [])
 
 
+def test_a_misspelt_field_is_found_before_the_mesh_starts(project: Cli) -> None:
+    path = project.folder / "topics.yaml"
+    path.write_text(path.read_text().replace("on: hello,", 'on: hello, when: "nme == 1",', 1))
+    for verb in ("check", "up"):
+        done = project(verb)
+        assert done.code != 0
+        assert "names no field of hello: there is no 'nme'" in done.out + done.err
+        assert "Did you mean name?" in done.out + done.err
+
+
 def test_ten_mistakes_are_ten_lines_each_with_its_place_and_remedy(project: Cli) -> None:
     (project.folder / "topics.yaml").write_text(MISTAKES)
     done = project("check")
