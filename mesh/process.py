@@ -55,7 +55,9 @@ class Process:
             "session_timeout_ms": settings.session_timeout_ms,
         }
         self.log, self.topology, self._clock = log, topology, clock
-        self.orchestrator = Orchestrator(log, topology, clock, **options) if "orchestrator" in services else None
+        self.orchestrator = None
+        if "orchestrator" in services:
+            self.orchestrator = Orchestrator(log, topology, clock, absence_ms=settings.worker_absence_ms, **options)
         self.intake = Intake(log, topology, clock, **options) if "intake" in services else None
         self.worker = self.keeper = None
         if "worker" in services and agents and board is not None:

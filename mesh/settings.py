@@ -52,6 +52,9 @@ class Settings(BaseModel):
     )
     append_timeout_ms: int = Field(10_000, gt=0, description="the log must acknowledge an append within this")
     session_timeout_ms: int = Field(10_000, ge=1_000, description="a silent member of a group is replaced after this")
+    worker_absence_ms: int = Field(
+        5_000, ge=0, description="while an agent has no worker, its tasks fail after its timeout and this"
+    )
     board_timeout_ms: int = Field(250, gt=0, description="a board call fails after this")
     drain_timeout_ms: int = Field(10_000, ge=0, description="how long a stopping process waits for running tasks")
     cancel_grace_ms: int = Field(

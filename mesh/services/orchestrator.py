@@ -25,6 +25,7 @@ from mesh.wire.logtime import ask_time
 from mesh.wire.loop import Loop, append_all
 from mesh.wire.ports import Clock, Commit, Log
 from mesh.wire.relay import Relay
+from mesh.wire.unattended import GRACE_MS, Unattended
 
 TIMER_IDLE_MS = 1_000
 TIMERS_A_TURN = 10_000
@@ -45,9 +46,10 @@ class Orchestrator:
         *,
         records_max: int = 500,
         session_timeout_ms: int = 10_000,
+        absence_ms: int = GRACE_MS,
         costs: Costs = COSTS,
     ) -> None:
-        """`costs` decide when checkpoints are written."""
+        """`costs` decide when checkpoints are written; `absence_ms`: see `Unattended`."""
         self._log = log
         self._topology = topology
         self._clock = clock
@@ -56,6 +58,7 @@ class Orchestrator:
         """By the uptime of this machine: each waits for a time, and no clock that is set moves its end."""
         self._timer_set = asyncio.Event()
         self._relay = Relay(log, topology)
+        self._unattended = Unattended(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
         self._keeper = Keeper(log, topology, clock, costs=costs)
         self.notes: Counter[str] = Counter()
         """Drops by reason code since the start of this process."""
@@ -81,12 +84,14 @@ class Orchestrator:
             timers = group.create_task(self._fire_timers(), name="timers")
             relay = group.create_task(self._relay.run(), name="relay control")
             aged = group.create_task(self._keeper.run(), name="checkpoints of old tails")
+            unattended = group.create_task(self._unattended.run(), name="unattended tasks")
             try:
                 await self._loop.run(stop)
             finally:
                 timers.cancel()
                 relay.cancel()
                 aged.cancel()
+                unattended.cancel()
                 await self._keeper.close()
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
@@ -101,6 +106,7 @@ class Orchestrator:
         self._states[partition], self._timers[partition] = state, timers
         self._timer_set.set()
         self._relay.opened(partition, state.control)
+        self._unattended.partitions.add(partition.partition)
         took_ms = round(self._clock.monotonic_ms() - began_ms)
         _log.info(
             "partition is live", partition=partition.partition, at=start, open_runs=len(state.runs), took_ms=took_ms
@@ -140,6 +146,7 @@ class Orchestrator:
         self._states.pop(partition, None)
         self._timers.pop(partition, None)
         self._relay.closed(partition)
+        self._unattended.partitions.discard(partition.partition)
         self._keeper.drop(partition)
 
     def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule, log_ms: int) -> None:

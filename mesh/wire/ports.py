@@ -202,6 +202,14 @@ class Log(Protocol):
         """Places of a group in a topic, read from outside the group; partitions without one are left out."""
         ...
 
+    async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
+        """Those of these groups that have no member now. One of which that cannot be told is not among them."""
+        ...
+
+    async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Store places of a group that has no member. Raises Fenced (and stores nothing) if it has one."""
+        ...
+
     def reader(self, positions: Mapping[TopicPartition, int]) -> Reader: ...
 
     async def join(

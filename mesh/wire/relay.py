@@ -31,6 +31,11 @@ class Relay:
         self._due = asyncio.Event()
         self._follower = ControlFollower(log, topology, self._told)
 
+    @property
+    def control(self) -> Control:
+        """What mesh.control says, as far as this process has read it."""
+        return self._follower.control
+
     def opened(self, partition: TopicPartition, known: Control) -> None:
         """The partition is live here; `known` is what its fold knows."""
         self._known[partition] = known

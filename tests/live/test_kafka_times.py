@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from mesh.core.errors import TopicsInvalid
+from mesh.core.errors import Fenced, TopicsInvalid
 from mesh.core.language import load
 from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.topology import Topology
 from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import TopicSpec
+from mesh.wire.ports import Commit, TopicSpec
 from mesh.wiring import check_topics, topic_specs
 from tests.cli.clocks import Clocks, check
-from tests.wire.log_kit import append, read
+from tests.wire.log_kit import Recorder, append, read
 
 pytestmark = pytest.mark.live
 DAY_MS = 86_400_000
@@ -70,6 +70,26 @@ async def test_an_acknowledgement_tells_the_time_of_the_broker(kafka_log: KafkaL
     await append(kafka_log, [NewRecord(f"t{mark}.clock", None, b"{}")])
     assert kafka_log.knows_time
     assert abs(kafka_log.now_ms() - time.time_ns() // 1_000_000) < 2_000
+
+
+async def test_only_a_group_without_members_is_idle_and_takes_commits_from_outside(kafka_log: KafkaLog) -> None:
+    topic = f"idle{secrets.token_hex(4)}"
+    await kafka_log.create_topics([TopicSpec(topic, 1)])
+    group, place = f"{topic}.group", TopicPartition(topic, 0)
+    async with asyncio.timeout(20):  # a coordinator that has just been elected cannot tell yet
+        while list(await kafka_log.idle_groups([group])) != [group]:  # noqa: ASYNC110  # the broker sets no event
+            await asyncio.sleep(0.05)
+    member = await kafka_log.join(group, [topic], Recorder(), session_timeout_ms=2_000)
+    async with asyncio.timeout(20):
+        while not member.assignment:
+            await member.poll(records_max=1, wait_ms=50)
+    assert list(await kafka_log.idle_groups([group])) == []
+    with pytest.raises(Fenced):
+        await kafka_log.commit_idle(group, {place: Commit(5, "x")})
+    await member.close()
+    assert list(await kafka_log.idle_groups([group])) == [group]
+    await kafka_log.commit_idle(group, {place: Commit(5, "x")})
+    assert await kafka_log.committed(group, topic) == {0: Commit(5, "x")}
 
 
 @pytest.mark.parametrize("ahead_s", [-3_600, 3_600])

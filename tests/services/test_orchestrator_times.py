@@ -9,11 +9,13 @@ import pytest
 
 from mesh.core import settle
 from mesh.core.event import DUE, NO_USAGE, Event, Fault
+from mesh.core.language import load
+from mesh.services.orchestrator import Orchestrator
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Log
 from mesh.wire.sqlite import SqliteLog
 from tests.services.conftest import append, read_all, read_until, settled, working
-from tests.services.test_orchestrator import GROUP, TOPOLOGY, event, orchestrator, request, to_inbox
+from tests.services.test_orchestrator import GROUP, TEXT, TOPOLOGY, event, orchestrator, request, to_inbox
 
 HOUR_MS = 3_600_000
 
@@ -88,3 +90,19 @@ async def test_a_new_owner_of_a_log_in_which_nothing_happens_knows_how_late_it_i
     async with working(log, TOPOLOGY, orchestrator(log).run):
         (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1, deadline_s=5)
     assert orjson.loads(outcome.value or b"")["ending"] == "stopped"
+
+
+async def test_without_any_worker_a_run_fails_as_after_timeouts_and_a_worker_that_comes_later_has_nothing_to_do(
+    log: Log,
+) -> None:
+    mesh = load(TEXT.replace("emits: answer,", "emits: answer, timeout: 100ms,"))
+    service = Orchestrator(log, mesh, SystemClock(), session_timeout_ms=2_000, absence_ms=100)
+    async with working(log, mesh, service.run):
+        await append(log, request("r1"))
+        (outcome,) = await read_until(log, mesh.outcomes, 1)
+        await settled(log, f"{mesh.prefix}.echo", mesh.tasks("echo"))
+    body = orjson.loads(outcome.value or b"")
+    assert body["ending"] == "failed"
+    (failure,) = body["failures"]
+    assert (failure["code"], failure["attempts"]) == ("timed_out", 2)
+    assert "no worker of 'echo' was there" in failure["message"]

@@ -156,6 +156,15 @@ class Group:
             if member_id not in self.members or self.owners.get(tp) != member_id:
                 self.broker.world.tell(self.name, "fenced", member_id, tp.partition)
                 raise Fenced(f"commit of {tp[0]}:{tp[1]}, which is not ours", where=f"group {self.name}")
+        self._store(member_id, commits)
+
+    def commit_idle(self, commits: Mapping[TopicPartition, Commit], by: str) -> None:
+        """Store places while there is no member, else Fenced."""
+        if self.members:
+            raise Fenced("the group has members", where=f"group {self.name}")
+        self._store(by, commits)
+
+    def _store(self, member_id: str, commits: Mapping[TopicPartition, Commit]) -> None:
         for tp, place in commits.items():
             at = self.broker.world.tell(self.name, "commits", tp[0], tp[1], place.offset, member_id, place.metadata)
             self.commits[tp] = place

@@ -111,6 +111,17 @@ class SimLog:
 
         return await self._world.ask(self._host, "admin", places, where=WHERE)
 
+    async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
+        def idle() -> list[str]:
+            return [name for name in groups if not self._broker.group(name).members]
+
+        return await self._world.ask(self._host, "admin", idle, where=WHERE)
+
+    async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        await self._world.ask(
+            self._host, "admin", lambda: self._broker.group(group).commit_idle(commits, self._host.name), where=WHERE
+        )
+
     def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
         return SimReader(self._broker, self._host, positions)
 

@@ -168,6 +168,16 @@ class KafkaLog:
         stored = await topics.committed(group, [TopicPartition(topic, partition) for partition in range(count)])
         return {tp.partition: commit for tp, commit in sorted(stored.items())}
 
+    async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
+        """See `Log.idle_groups`. A group that this client may not look into is left out."""
+        topics, _ = self._started()
+        return await topics.idle_groups(groups)
+
+    async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """See `Log.commit_idle`. Raises Fenced, LogUnavailable."""
+        topics, _ = self._started()
+        await topics.commit_idle(group, commits)
+
     async def _partitions(self, names: Sequence[str]) -> dict[str, int]:
         """How many partitions these topics have. Raises NotFound, naming all that are missing."""
         topics, _ = self._started()

@@ -15,15 +15,16 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from mesh.core.errors import NotFound, TopicsInvalid
+from mesh.core.errors import Fenced, LogUnavailable, NotFound, TopicsInvalid
 from mesh.core.record import TopicPartition
-from mesh.wire.kafka import commits
+from mesh.wire.kafka import commits as places
 from mesh.wire.kafka.connection import MEMBER_ROLE, Connection, ended_within
 from mesh.wire.ports import Bounds, Commit, TopicSpec
 
 REPLICAS_MAX = 3
 TIMESTAMP_TYPE = "message.timestamp.type"
 LOG_TIME = "LogAppendTime"
+_IDLE = ("Empty", "Dead")
 _READ_UNCOMMITTED = 0
 _NOT_FOR_US = (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError)
 
@@ -204,8 +205,41 @@ class Topics:
     async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
         """Places of a group, with metadata. Raises LogUnavailable."""
         return await self._connection.ask(
-            f"read the places of group {group}", lambda: commits.read(self._admin._client, group, partitions)
+            f"read the places of group {group}", lambda: places.read(self._admin._client, group, partitions)
         )
+
+    async def idle_groups(self, groups: Collection[str]) -> list[str]:
+        """Groups without a member, as their coordinators say. Raises LogUnavailable."""
+
+        async def look() -> list[str]:
+            try:
+                answers = await self._admin.describe_consumer_groups(sorted(groups))
+            except errors.GroupAuthorizationFailedError:
+                return []
+            found = [group for answer in answers for group in answer.to_object()["groups"]]
+            return [g["group"] for g in found if not g["error_code"] and g["state"] in _IDLE and not g["members"]]
+
+        return await self._connection.ask("look into the groups of workers", look) if groups else []
+
+    async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Commit without a member, which the coordinator takes only while the group has none. Raises Fenced,
+        LogUnavailable."""
+        client = self._admin._client
+
+        async def store() -> None:
+            node = await self._admin.find_coordinator(group)
+            await places.store(lambda request: client.send(node, request), group, -1, "", commits)
+
+        try:
+            await self._connection.ask(f"commit of group {group}", store)
+        except LogUnavailable as error:
+            if isinstance(error.__cause__, places.STALE_MEMBER):
+                raise Fenced(
+                    f"group {group} has members, who commit for themselves",
+                    where=self._connection.url,
+                    got=type(error.__cause__).__name__,
+                ) from error
+            raise
 
     async def strangers(self, group: str) -> list[str]:
         """Members of a group that are none of ours, as `client id at host`. Empty if we may not look."""

@@ -148,6 +148,23 @@ class SqliteLog:
         )
         return {number - found.first: place for number, place in places.items()}
 
+    async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
+        """See `Log.idle_groups`. Raises LogUnavailable."""
+        return self.file.read(
+            lambda connection: roster.idle(connection, groups, self.file.is_dead), operation="look for members"
+        )
+
+    async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """See `Log.commit_idle`. Raises Fenced, LogUnavailable, NotFound for an unknown partition."""
+        numbers = self.file.read(
+            lambda connection: {self._catalog.number(connection, tp): commit for tp, commit in commits.items()}
+        )
+        await self.file.write(
+            lambda connection: roster.commit_idle(connection, group, numbers, self.file.is_dead),
+            operation="commit of a group without members",
+            wakes=(),
+        )
+
     async def sweep_retention(self) -> int:
         """Remove now what `retention.ms` no longer keeps; answers how many records went."""
         return await retention.sweep(self.file, self._clock)

@@ -161,6 +161,10 @@ def commit(connection: sqlite3.Connection, group: int, member: str, commits: Map
             f"somebody else since generation {generation} or before",
             remedy="Drop what was read; `poll` hands out the partitions anew",
         )
+    _store(connection, group, commits)
+
+
+def _store(connection: sqlite3.Connection, group: int, commits: Mapping[int, Commit]) -> None:
     connection.executemany(
         "INSERT INTO commits (grp, partition, offset, metadata) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (grp, partition) DO UPDATE SET offset = excluded.offset, metadata = excluded.metadata",
@@ -176,6 +180,26 @@ def committed(connection: sqlite3.Connection, group: str, first: int, partitions
         (group, first, first + partitions),
     ).fetchall()
     return {number: Commit(offset, metadata) for number, offset, metadata in rows}
+
+
+def idle(connection: sqlite3.Connection, names: Sequence[str], is_dead: IsDead) -> list[str]:
+    """Those of these groups that have no member, or only such whose process was killed."""
+    rows = connection.execute(
+        "SELECT g.name, m.opener FROM members AS m JOIN groups AS g ON g.number = m.grp"
+        " WHERE g.name IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(names)),),
+    ).fetchall()
+    busy = {name for name, opener in rows if not is_dead(opener)}
+    return [name for name in names if name not in busy]
+
+
+def commit_idle(connection: sqlite3.Connection, name: str, commits: Mapping[int, Commit], is_dead: IsDead) -> None:
+    """Store places of a group that has no member. Raises Fenced."""
+    if not idle(connection, [name], is_dead):
+        raise Fenced(f"group {name} has members, who commit for themselves")
+    connection.execute("INSERT OR IGNORE INTO groups (name) VALUES (?)", (name,))
+    (number,) = connection.execute("SELECT number FROM groups WHERE name = ?", (name,)).fetchone()
+    _store(connection, number, commits)
 
 
 def _expel(connection: sqlite3.Connection, is_dead: IsDead, now_ms: float, group: int | None = None) -> list[int]:
