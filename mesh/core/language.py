@@ -323,8 +323,8 @@ prefix = _name(
     "Choose one, like mesh",
 )
 topic_name = _name(
-    r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}",
-    "a topic's name: 1 to 249 of A-Z a-z 0-9 . _ -",
+    r"(?!\.{1,2}$|__)[A-Za-z0-9._-]{1,249}",
+    "a topic's name: 1 to 249 of A-Z a-z 0-9 . _ -, not beginning with __ as Kafka's own",
     "Choose a name that Kafka takes, like orders.placed",
 )
 function_name = _name(

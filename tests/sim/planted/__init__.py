@@ -50,7 +50,7 @@ _BUGS = (
     (trimmed_too_early, "NotRestorable", 968),
     (names_not_counted, "not at rest", 40),
     (larger_outcome, "not at rest", 0),
-    (uncounted_cut, "otherwise than", 0),
+    (uncounted_cut, "otherwise than", 40),
     (double_settle, "charged", 0),
     (forgiven_by_count, "no redrive took back", 0),
     (stops_the_living, "as if it had ended", 0),
