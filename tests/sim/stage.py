@@ -126,10 +126,11 @@ class Stage:
         limit = plan.record_bytes_max or RECORD_BYTES_MAX
         self.broker = Broker(self.world, gap=plan.gap, refuse=plan.refuse, eager=plan.eager, record_bytes_max=limit)
         self.store = Store(self.world)
-        narrow, wide = topology(plan.mesh, plan.partitions), wider(plan.mesh, plan.partitions)
+        narrow = topology(plan.mesh, plan.partitions)
+        wide = wider(plan.mesh, plan.partitions) if plan.rolls else narrow
         self.before = wide if plan.rolls == "removes" else narrow
         self.after = wide if plan.rolls == "adds" else narrow
-        self.topology = wide if plan.rolls else narrow
+        self.topology = wide
         """The wider one of both."""
         self.moods = Moods(
             Random(f"moods {plan.seed}"),
