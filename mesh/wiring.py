@@ -164,8 +164,10 @@ async def check_topics(log: Log, topology: Topology) -> None:
     ]
     stamped = await log.stamped_by_producers([spec.name for spec in specs if spec.name in found])
     timed = [f"{name} has message.timestamp.type=CreateTime, expected LogAppendTime" for name in stamped]
+    kafka = log.url.startswith("kafka:")
     remedies = [
         *["`mesh topics create` makes the missing ones"] * bool(missing),
+        *["One that this user may not Describe counts as missing: see `mesh export acl`"] * (bool(missing) and kafka),
         *["The number of partitions is frozen: declare what is there, or start with another `prefix`"] * bool(other),
         *[_set_log_time(log, name) for name in stamped],
     ]

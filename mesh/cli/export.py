@@ -14,7 +14,7 @@ from mesh.core.suggest import nearest
 if TYPE_CHECKING:
     from mesh.cli.manifests import Manifest, Wishes
 
-app = noun("Print manifests for Kubernetes and KEDA, made from topics.yaml and the settings.")
+app = noun("Print manifests for Kubernetes and KEDA, and the rights on Kafka, made from topics.yaml and the settings.")
 
 Agents = Annotated[
     list[str] | None,
@@ -70,6 +70,41 @@ def keda(
     named = _known(session, agents or [])
     wishes = Wishes(namespace=namespace, secret=secret, replicas_min=least, replicas_max=most)
     _print(session, "keda", wishes, list(made(session.topology, session.loaded, wishes, named)))
+
+
+@command(app, "acl", example="mesh export acl --log kafka://kafka:9092 intake orchestrator worker | sh")
+def acl(
+    session: Session,
+    services: Annotated[
+        list[str] | None, typer.Argument(metavar="SERVICE", help="only the rights of these; default: of all")
+    ] = None,
+    *,
+    principal: Annotated[
+        str, typer.Option(metavar="PATTERN", help="of a service; {service} and {mesh} are replaced")
+    ] = "User:{mesh}-{service}",
+) -> None:
+    """Print the rights that each service needs on Kafka, as commands of kafka-acls.sh.
+
+    With exactly these rights, and no others, the mesh runs. --json prints a right a line. Services are intake,
+    orchestrator, worker, client (Mesh.connect, mesh publish), operator (all other commands), sender and receiver
+    (systems outside). docs/guide/security.md says what each of them could do with its rights.
+    """
+    from mesh.core.acl import SERVICES, lines, rights
+
+    topology, screen = session.topology, session.screen
+    for name in services or ():
+        if name not in SERVICES:
+            near = nearest(name, SERVICES)
+            remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(SERVICES)}"
+            raise NotFound(f"no service is called {name!r}", where="mesh export acl", remedy=remedy)
+    wanted = list(rights(topology, [name for name in SERVICES if not services or name in services]))
+    principals = {name: principal.format(service=name, mesh=topology.name) for name in SERVICES}
+    for right in wanted:
+        screen.emit({**right._asdict(), "principal": principals[right.service]})
+    scheme, _, rest = session.settings.log.partition(":")
+    bootstrap = rest.removeprefix("//").rpartition("@")[2] if scheme == "kafka" else "BROKER:9092"
+    screen.file(f"# mesh export acl: made from {topology.name}, topology {topology.digest}\n")
+    screen.file("".join(f"{line}\n" for line in lines(wanted, principals, bootstrap)))
 
 
 def _print(session: Session, what: str, wishes: "Wishes", manifests: "list[Manifest]") -> None:

@@ -204,7 +204,7 @@ class Host:
                 if made and not self._embedded:
                     self._voice.info(f"created {counted(len(made), 'topic')}", topics=list(made))
             await check_topics(log, self._session.topology)
-            if self._child is None and not self._told:
+            if self._child is None and not self._told and "orchestrator" in self._services:  # others may not read it
                 for change in await changes(log, self._session.topology, SystemClock()):
                     self._voice.warning(change.text, change=change.kind, name=change.name, **change.facts)
                 self._told = True

@@ -52,3 +52,22 @@ def test_mistakes_are_exit_codes_and_say_what_to_do(project: Cli) -> None:
     done = project("export", "keda", "--max", "3", *WHERE)
     assert done.code == 2
     assert "2 partitions" in done.err
+
+
+def test_the_rights_on_kafka_are_commands_and_rows(project: Cli) -> None:
+    done = project("export", "acl", "intake", "--log", "kafka://kafka:9092")
+    assert done.code == 0, done.err
+    first, *commands = done.out.splitlines()
+    assert first.startswith("# mesh export acl: made from desk, topology ")
+    assert all(line.startswith("kafka-acls.sh --bootstrap-server kafka:9092 --add ") for line in commands)
+    assert all("--allow-principal 'User:desk-intake'" in line for line in commands)
+    rows = project("export", "acl", "intake", "--principal", "User:CN={service}", "--json").rows
+    assert {row["principal"] for row in rows} == {"User:CN=intake"}
+    assert {"service", "kind", "name", "operations", "principal"} == rows[0].keys()
+    assert {row["service"] for row in project("export", "acl", "--json").rows} >= {"worker", "client", "operator"}
+
+
+def test_a_service_that_is_none_is_told(project: Cli) -> None:
+    done = project("export", "acl", "orchestrater")
+    assert done.code == 3
+    assert "Did you mean 'orchestrator'?" in done.err

@@ -37,6 +37,15 @@ MEMBER_ROLE: Final = "member"
 _REMEDY: Final = "Check that the broker runs and that the address and security settings are right"
 
 
+_RIGHTS: Final = {"read": "Read", "poll": "Read", "append": "Write", "trim": "Delete", "create": "Create"}
+"""First word of an operation → the right that it needs, where that is not Describe."""
+
+
+def _denied(operation: str) -> str:
+    right = _RIGHTS.get(operation.partition(" ")[0], "Describe")
+    return f"Grant this user the right {right} on it; `mesh export acl` prints what each service needs"
+
+
 class Connection:
     """Where the brokers are and how to talk to them; makes keyword arguments for any aiokafka client."""
 
@@ -107,7 +116,8 @@ class Connection:
 
     def unavailable(self, operation: str, reason: str) -> LogUnavailable:
         """The error of an operation that the broker answered with an error, or not at all."""
-        return LogUnavailable(f"{operation} failed", where=self.url, got=reason, remedy=_REMEDY)
+        remedy = _denied(operation) if "AuthorizationFailed" in reason else _REMEDY
+        return LogUnavailable(f"{operation} failed", where=self.url, got=reason, remedy=remedy)
 
     async def _why(self) -> str:
         """Why no broker can be reached: aiokafka keeps that to its log."""

@@ -28,6 +28,8 @@ def refusal(error: BaseException | type[BaseException]) -> Refused | None:
     """The verdict that an error means; None when it leaves open whether the records were appended."""
     kind = error if isinstance(error, type) else type(error)
     code = _CODES.get(kind) if issubclass(kind, errors.KafkaError) else None
+    if code == "unauthorized":
+        return Refused(code, "this user has no right Write on it; `mesh export acl` prints what each service needs")
     return Refused(code, str(getattr(error, "description", None) or error)) if code else None
 
 
