@@ -123,8 +123,9 @@ class _Proof:
             line = self.draft.line(place)
             # Kafka refuses two topics that differ only by dot and underscore: its metrics cannot tell them apart.
             same = rule.name.replace(".", "_")
-            if rule.name.startswith(f"{self.declared.prefix}.") or same in own:
-                whose = own.get(same, f"{self.declared.prefix}.*")
+            kept = "mesh." if self.declared.prefix == "mesh" else self.declared.tasks("")  # else it is the user's name
+            if rule.name.startswith(kept) or same in own:
+                whose = own.get(same, f"{kept}*")
                 self.add(line, f"{place}: the name belongs to the mesh's own topic {whose}", "Choose another name")
             elif same in plain:
                 self.add(line, f"{place}: Kafka does not tell it from topic {plain[same]}", "Choose another name")
@@ -155,7 +156,8 @@ class _Proof:
 
     def _own_topics(self) -> dict[str, str]:
         mesh = self.declared
-        kept = [mesh.checkpoints, mesh.topologies, mesh.control, mesh.board]
+        kept = [mesh.checkpoints, mesh.topologies, mesh.control, mesh.board, mesh.endings, mesh.clock]
+        kept.append(f"{mesh.prefix}.redrives")
         names = [mesh.inbox, mesh.outcomes, mesh.dead, *kept, *map(mesh.tasks, self.agents)]
         return {name.replace(".", "_"): name for name in names}
 

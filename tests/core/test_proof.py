@@ -197,6 +197,8 @@ def test_wiring_that_could_not_be_read_hides_only_what_it_names() -> None:
         ("mesh.anything: {ingress: x}", "mesh", "the name belongs to the mesh's own topic mesh.*"),
         ("mesh_tasks_a: {ingress: x}", "mesh", "the name belongs to the mesh's own topic mesh.tasks.a"),
         ("desk.dead: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.dead"),
+        ("desk.redrives: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.redrives"),
+        ("desk.tasks.any: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.tasks.*"),
         ("desk_board: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.board"),
         ("t_in: {ingress: x}", "mesh", "Kafka does not tell it from topic t.in"),
         ("again: {ingress: in}", "mesh", "in is ingress of topic t.in already"),
@@ -216,6 +218,10 @@ def test_topics_that_clash(topic: str, prefix: str, what: str) -> None:
 
 def test_a_topic_of_another_mesh_is_no_clash() -> None:
     load(mesh(agent("a", "in")).replace("t.in", "mesh.inbox").replace("prefix: mesh", "prefix: desk"))
+
+
+def test_topics_may_begin_with_the_name_of_their_mesh() -> None:
+    load(mesh(agent("a", "in"), prefix="desk").replace("t.in", "desk.in"))
 
 
 def test_a_type_leaves_by_one_topic() -> None:
