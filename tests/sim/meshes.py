@@ -131,16 +131,19 @@ _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 @lru_cache(maxsize=64)
 def topology(name: str, partitions: int) -> Topology:
     """A mesh of this folder, proved."""
-    text = BULK if name == LARGE else MESHES[name]
-    return load(text.replace("PARTITIONS", str(partitions)), path=f"{name}.yaml")
+    return load(_text(name, partitions), path=f"{name}.yaml")
 
 
 @lru_cache(maxsize=64)
 def wider(name: str, partitions: int) -> Topology:
     """Another version of that mesh: one more type comes in, and one more agent hears it and the first one."""
-    text = MESHES[name].replace("PARTITIONS", str(partitions))
+    text = _text(name, partitions)
     text = text.replace("topics:\n", "topics:\n  news: {ingress: news, id: id, partitions: 2, join: true}\n")
     return load(f'{text}  {LATE}: {{run: "sim:late", on: [ask, news], timeout: 300ms}}\n', path=f"{name}.yaml")
+
+
+def _text(name: str, partitions: int) -> str:
+    return (BULK if name == LARGE else MESHES[name]).replace("PARTITIONS", str(partitions))
 
 
 def agent(spec: AgentSpec, act: Act) -> Agent:
