@@ -6,20 +6,23 @@ from mesh.core.codec import Unreadable, read
 from mesh.core.event import Event
 from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.language import load
-from mesh.core.record import NewRecord, Record
+from mesh.core.record import NewRecord, Record, StoredRecord, TopicPartition
 from mesh.services.intake import Intake
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Log
+from mesh.wire.topologies import Topologies
+from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 
-TOPOLOGY = load("""
+TEXT = """
 mesh: {name: t, prefix: mesh, inbox: {partitions: 2}, limits: {payload_max: 2KB}}
 topics:
   orders: {ingress: order.placed, id: order_id, partitions: 2, join: true}
   done: {egress: order.done, partitions: 1}
 agents:
   ship: {run: "x:y", on: order.placed, emits: order.done}
-""")
+"""
+TOPOLOGY = load(TEXT)
 
 
 def event(record: Record) -> Event:
@@ -113,3 +116,18 @@ agents: {x: {run: "x:y", on: a, emits: b}}
     intake = Intake(log, quiet, SystemClock())
     async with working(log, quiet, intake.run):
         await intake.ready.wait()
+
+
+async def test_a_type_that_only_a_newer_topology_declares_is_admitted_under_that_one(log: Log) -> None:
+    newer = load(TEXT.replace("order.placed", "order.placed.v2"))
+    intake = Intake(log, TOPOLOGY, SystemClock())
+    headers = [("ce_specversion", b"1.0"), ("ce_id", b"e1"), ("ce_source", b"/s"), ("ce_type", b"order.placed.v2")]
+    record = StoredRecord("orders", 0, 0, 7, None, b"{}", headers)
+    await log.create_topics(topic_specs(TOPOLOGY))
+    await Topologies(log, TOPOLOGY, SystemClock()).keep()
+    letter, _ = await intake.step(TopicPartition("orders", 0), [record])
+    assert dict(letter.headers)["mesh-dlq-reason"] == b"unknown_type"
+    await Topologies(log, newer, SystemClock()).keep()
+    (request,) = await intake.step(TopicPartition("orders", 0), [record])
+    assert request.topic == TOPOLOGY.inbox
+    assert dict(request.headers)["ce_meshtopology"] == newer.digest.encode()
