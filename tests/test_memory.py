@@ -93,3 +93,15 @@ async def test_ended_runs_leave_no_cycles(function: Callable[..., Any]) -> None:
             gc.garbage.clear()
             gc.enable()
     assert {name: count for name, count in kept.items() if count >= RUNS} == {}
+
+
+async def test_ended_runs_leave_no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.services.orchestrator.SWEEP_EVERY_MS", 10)
+    async with MeshTest(TOPOLOGY, agents={"echo": answers}) as mesh:
+        orchestrator = mesh.process.orchestrator
+        assert orchestrator is not None
+        for n in range(RUNS):
+            await (await mesh.publish("ask", {"n": n})).outcome(timeout_s=20)
+        async with asyncio.timeout(20):
+            while any(len(timers) for timers in orchestrator._timers.values()):  # noqa: ASYNC110  # it sets no event
+                await asyncio.sleep(0.01)

@@ -16,11 +16,18 @@ BUCKET_MS: Final = 16
 class Timers:
     """Add schedules, ask what is due. `add` is O(1) but for the first timer of a bucket."""
 
-    __slots__ = ("_buckets", "_order")
+    __slots__ = ("_buckets", "_order", "_unswept")
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[str | Schedule]] = {}
         self._order: list[int] = []
+        """A heap of the numbers of buckets, and of some that were swept empty."""
+        self._unswept: list[int] = []
+        """Buckets that this round of `sweep` has yet to look at."""
+
+    def __len__(self) -> int:
+        """Timers held."""
+        return sum(map(len, self._buckets.values()))
 
     def add(self, timer: Schedule, due_ms: int) -> bool:
         """Remember a timer that is due at `due_ms` of the caller's clock, which may be another than log time. Answers
@@ -44,10 +51,31 @@ class Timers:
         found: list[Schedule] = []
         while self._order and self._order[0] * BUCKET_MS <= now_ms:
             number = heapq.heappop(self._order)
-            for timer in self._buckets.pop(number):
+            for timer in self._buckets.pop(number, ()):
                 if not isinstance(timer, str):
                     if timer.run_id in runs:
                         found.append(timer)
                 elif timer in runs:
                     found.append(Schedule(timer, f"{timer}:deadline", number * BUCKET_MS))
         return found
+
+    def sweep(self, runs: Container[str], timers_max: int) -> None:
+        """Forget timers of runs that are not among `runs`, looking at about `timers_max`. Later calls go on from there.
+
+        Most runs end long before their deadline: without this each would hold a timer until then.
+        """
+        if not self._unswept:
+            self._unswept = list(self._buckets)
+            if len(self._order) > 2 * len(self._buckets):
+                self._order = list(self._buckets)
+                heapq.heapify(self._order)
+        looked = 0
+        while self._unswept and looked < timers_max:
+            number = self._unswept.pop()
+            bucket = self._buckets.get(number, ())
+            looked += 1 + len(bucket)
+            left = [timer for timer in bucket if (timer if isinstance(timer, str) else timer.run_id) in runs]
+            if left:
+                self._buckets[number] = left
+            else:
+                self._buckets.pop(number, None)

@@ -32,6 +32,9 @@ TIMERS_A_TURN = 10_000
 """Put back after a restore before heartbeats and live partitions have their turn: about 8 ms."""
 TIMER_PAUSE_MS = 20
 """Between two rounds of timers: those that come due meanwhile travel together."""
+SWEEP_EVERY_MS = 1_000
+SWEEP_TIMERS_MAX = 20_000
+"""Of one partition, looked at each time: about 2 ms."""
 _log = diagnostics("orchestrator")
 
 
@@ -165,9 +168,14 @@ class Orchestrator:
 
     async def _fire_timers(self) -> None:
         """Put what is due into the inbox. Only its consumption changes state, so the log decides races."""
+        swept_ms = self._clock.uptime_ms()
         while True:
             self._timer_set.clear()
             now_ms, log_ms = int(self._clock.uptime_ms()), self._log.now_ms()
+            if now_ms - swept_ms >= SWEEP_EVERY_MS:
+                swept_ms = now_ms
+                for partition, timers in self._timers.items():
+                    timers.sweep(self._states[partition].runs, SWEEP_TIMERS_MAX)
             out: list[NewRecord] = []
             for partition, timers in self._timers.items():
                 for timer in timers.due(now_ms, self._states[partition].runs):

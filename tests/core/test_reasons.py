@@ -24,8 +24,8 @@ HEARD = {
     "class": {CALLER},
 }
 """Who makes it → where it is heard. What `settle` raises is caught by the worker and becomes a failure."""
-NOT_HEARD_AS_FAILURE = {"expired"}
-"""Faults that `decide` answers with a note, since the run's deadline speaks for them."""
+NOT_HEARD_AS_FAILURE = {"expired", "run_ended"}
+"""Faults that `decide` answers with a note, since the end of the run speaks for them."""
 
 
 class Use(NamedTuple):

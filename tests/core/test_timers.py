@@ -1,5 +1,7 @@
 """The wheel of timers against a plain list."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,3 +61,23 @@ def test_every_timer_comes_out_once_in_time(due_times: list[int], looks: list[in
         assert following is None or following > now_ms
     seen.extend(timer.task_id for timer in timers.due(10_000, RUNS))
     assert sorted(seen) == sorted(f"t{n}" for n in range(len(due_times)))
+
+
+def test_timers_of_ended_runs_are_swept_in_steps_and_the_others_fire() -> None:
+    timers = Timers()
+    for n in range(1_000):
+        timers.add(Schedule(f"r{n}", f"r{n}:deadline", 60_000 + n), 60_000 + n)
+    timers.add(Schedule("r7", "t:2:due", 61_500, "t", 2), 61_500)
+    timers.add(Schedule("gone", "t:2:due", 61_600, "t", 2), 61_600)
+    held = [len(timers)]
+    while held[-1] > 61:  # those of RUNS, and the retry
+        timers.sweep(RUNS, 100)
+        held.append(len(timers))
+        assert len(held) < 20
+    assert all(before - after <= 130 for before, after in pairwise(held)), "a little at a time"
+    timers.sweep(RUNS, 10_000)
+    timers.add(Schedule("r8", "r8:deadline", 61_000), 61_000)
+    fired = timers.due(70_000, RUNS)
+    assert {timer.run_id for timer in fired} == RUNS - {"r"}
+    assert len(fired) == 62
+    assert timers.next_ms() is None
