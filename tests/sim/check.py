@@ -17,6 +17,7 @@ from mesh.core.record import NewRecord, StoredRecord, TopicPartition, coordinate
 from mesh.core.records import record_of
 from mesh.core.refused import replacements
 from mesh.core.verify import check
+from tests.sim.breakers import broken
 from tests.sim.laws import breaches
 from tests.sim.order import disorder
 from tests.sim.plan import GENTLE
@@ -58,6 +59,7 @@ def violations(stage: Stage) -> list[str]:
     found += _board(stage)
     found += breaches(stage.broker, stage.topology)
     found += disorder(stage.broker, stage.topology, stage.moods.started)
+    found += broken(stage.moods.calls, stage.topology)
     found += _strays(stage)
     found += _verified(stage)
     found += _killers(stage)

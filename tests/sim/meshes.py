@@ -17,6 +17,8 @@ from mesh.core.agent import Agent, Emit, Later, Parameter, Reject
 from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput
 from mesh.core.language import load
 from mesh.core.topology import AgentSpec, Topology
+from tests.sim.breakers import SICK, UNKNOWN, WELL, Call
+from tests.sim.loop import NODE
 
 ORDERS = """
 mesh:
@@ -35,6 +37,7 @@ agents:
     emits: priced
     timeout: 400ms
     key: k
+    lanes: 1
     retry: {attempts: 2, first: 50ms}
     fallback: [guess, shrug]
     breaker: {failures: 3, open: 400ms}
@@ -181,11 +184,32 @@ class Moods:
         self._board = board
         self.started: dict[tuple[str, int], int] = {}
         """(task id, attempt) → how often it was begun."""
+        self.calls: list[Call] = []
         self.killed: dict[tuple[str, int], list[bool]] = {}
         """(task id, attempt) → what it has killed, each time: a worker, or a cell."""
 
     async def act(self, spec: AgentSpec, events: list[Any], context: Context) -> Any:
         """As an agent's function: answers, raises, hangs."""
+        clock = asyncio.get_running_loop().time
+        began_s, how = clock(), SICK
+        try:
+            answer = await self._act(spec, events, context)
+            how = UNKNOWN if isinstance(answer, Later | Reject) else WELL
+        except (RuntimeError, SystemExit):
+            raise
+        except asyncio.CancelledError:
+            if (clock() - began_s) * 1000 < spec.timeout_ms:
+                how = UNKNOWN
+            raise
+        except BaseException:
+            how = UNKNOWN
+            raise
+        finally:
+            node = NODE.get()
+            self.calls.append(Call("" if node is None else node.name, spec.name, began_s, clock(), how))
+        return answer
+
+    async def _act(self, spec: AgentSpec, events: list[Any], context: Context) -> Any:
         random = self._random
         key = (context.task_id, context.attempt)
         nonce = self.started[key] = self.started.get(key, 0) + 1

@@ -1,0 +1,18 @@
+"""A worker calls an agent whose breaker is open: only the partitions of the inbox count, each for itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mesh.services.worker.gate import Answer, Gate
+from tests.sim.planted.patching import swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+
+    def around(gate: Gate, answer: Answer) -> Answer:
+        return answer
+
+    with swapped(Gate, "around", around):
+        yield
