@@ -27,6 +27,10 @@ def test_a_refused_run_is_shown_with_its_tree_and_why(desk: Cli) -> None:
         └─ runner  round.go TIME
 
   refused visits: runner > runner > runner > runner reaches 'runner' 4 times in this run, at most 3
+
+drafts  what loops had come to where a limit ended them
+  round.go  by runner
+    {"lap":3}
 """
     )
     assert plain(done.err) == "its dead letters: mesh dead list --run RUN\n"
