@@ -64,7 +64,7 @@ def _wanted(topology: Topology, service: str) -> _Wanted:
     own = [
         *(topology.inbox, topology.outcomes, topology.dead, *tasks),
         *(topology.control, topology.endings, topology.topologies, ledger_topic(topology)),
-        *(topology.checkpoints, topology.board),
+        *(topology.checkpoints, topology.board, topology.clock),
     ]
     match service:
         case "intake":
@@ -115,6 +115,7 @@ def lines(rights: Iterable[Right], principals: Mapping[str, str], bootstrap: str
 
 def _process(topology: Topology, own: Iterable[str], domain: Iterable[str]) -> _Wanted:
     """What every process of `mesh up` does before it works: it asks whether all topics are as they were declared and
-    whose log this is, and keeps its topology."""
+    whose log this is, keeps its topology, and asks for the log's time."""
     yield TOPIC, [*own, *domain], (DESCRIBE, DESCRIBE_CONFIGS)
     yield TOPIC, [topology.topologies], (READ, WRITE)
+    yield TOPIC, [topology.clock], (WRITE,)
