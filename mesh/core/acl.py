@@ -88,12 +88,13 @@ def _wanted(topology: Topology, service: str) -> _Wanted:
             yield TOPIC, [topology.board], (DELETE,)
         case "client":
             yield TOPIC, [topology.outcomes, topology.topologies], (READ,)
-            yield TOPIC, [topology.inbox], (WRITE,)
+            yield TOPIC, [topology.inbox, topology.clock], (WRITE,)
         case "operator":
             groups = ("intake", "orchestrator", *topology.agents)
             yield TOPIC, [*own, *ingress, *egress], (READ, CREATE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS)
             yield GROUP, [f"{topology.prefix}.{name}" for name in groups], (DESCRIBE,)
-            yield TOPIC, [topology.inbox, topology.control, ledger_topic(topology), topology.board, *ingress], (WRITE,)
+            yield TOPIC, [topology.inbox, topology.control, ledger_topic(topology), topology.board], (WRITE,)
+            yield TOPIC, [topology.clock, *ingress], (WRITE,)
         case "sender":
             yield TOPIC, ingress, (WRITE,)
         case "receiver":
