@@ -37,7 +37,7 @@ from tests.sim.stage import Machine, Stage
 from tests.sim.world import Host
 
 FATES = ("lose", "lose_reply", "twice", "late", "lose_reply")
-SKEW_MS_MAX = 8_000
+SKEW_MS_MAX = 3_600_000
 """Of a process, either way."""
 CUTS = ("out", "in", "both")
 
@@ -171,7 +171,7 @@ def _rollback(stage: Stage, fault: Fault) -> None:
 def _skew(stage: Stage, fault: Fault) -> None:
     machine = _machine(stage, fault)
     if machine is not None:
-        machine.host.skew_ms = max(-SKEW_MS_MAX, min(SKEW_MS_MAX, machine.host.skew_ms + (fault.arg - 20) * 400))
+        machine.host.skew_ms = max(-SKEW_MS_MAX, min(SKEW_MS_MAX, machine.host.skew_ms + (fault.arg - 20) * 180_000))
         stage.world.tell(machine.host.name, "clock jumps", machine.host.skew_ms)
 
 

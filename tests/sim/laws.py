@@ -21,6 +21,10 @@ UNTRIED = ("later", "expired", "left_alone")
 """Faults of attempts that are made up for: the agent did not want to, or a clock that is ahead kept it from it."""
 
 
+EARLY_MS_MAX = 2_000
+"""Between the clocks of two brokers, and a message on its way."""
+
+
 class Facts:
     """What the log says about tasks, by task id and attempt."""
 
@@ -70,6 +74,7 @@ def breaches(broker: Broker, topology: Topology) -> Iterator[str]:
     yield from _results(broker, topology, facts)
     yield from _money(broker, topology, facts)
     yield from _stopped(broker, topology)
+    yield from _times(facts)
 
 
 def _stopped(broker: Broker, topology: Topology) -> Iterator[str]:
@@ -79,6 +84,16 @@ def _stopped(broker: Broker, topology: Topology) -> Iterator[str]:
             for failure in orjson.loads(event.data).get("failures", ()):
                 if failure["code"] == "run_ended":
                     yield f"a task {failure['task_id']} of run {event.run_id} was stopped as if it had ended"
+
+
+def _times(facts: Facts) -> Iterator[str]:
+    """Deadlines are those of the log: no worker says before one has passed that it has."""
+    for (task_id, attempt), event in facts.failed.items():
+        task = facts.tasks.get((task_id, attempt))
+        if task is None or event.fault is None or event.fault.code != "expired" or task.expiry_ms is None:
+            continue
+        if (early_ms := task.expiry_ms - event.at_ms) > EARLY_MS_MAX:
+            yield f"attempt {attempt} of task {task_id} has expired {early_ms} ms before its run's deadline"
 
 
 def _events(broker: Broker, topic: str) -> Iterator[tuple[Event, int]]:

@@ -1,0 +1,22 @@
+"""Workers compare the deadline of a run with their own wall clock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mesh.services.worker.attempt import Caller
+from tests.sim.planted.patching import swapped
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """Plant it."""
+    real: Any = Caller.__init__
+
+    def init(
+        self: Caller, spec: Any, agent: Any, board: Any, clock: Any, _log_ms: Any, *given: Any, **named: Any
+    ) -> None:
+        real(self, spec, agent, board, clock, clock.now_ms, *given, **named)
+
+    with swapped(Caller, "__init__", init):
+        yield
