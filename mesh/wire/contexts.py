@@ -63,6 +63,8 @@ def resumed(run: Callable[..., Any], call: Coroutine[Any, Any, T], waits_for: An
             waits_for = run(go_on, got)
         except StopIteration as ended:
             return ended.value  # type: ignore[no-any-return]
+        finally:
+            del got  # an error's traceback holds this frame: kept here, it would be a cycle
 
 
 def _settings(context: decimal.Context) -> tuple[Any, ...]:
