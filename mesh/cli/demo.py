@@ -1,6 +1,7 @@
 """`mesh demo`: real events handled by real agents, with nothing installed but the package."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -61,6 +62,8 @@ async def demo(
                 expected="topics called orders.… or github.webhooks…",
                 remedy="`mesh up` runs yours, `mesh publish` feeds it",
             )
+        if session.screen.loudness < 1:  # the trees of the runs show failed attempts
+            logging.getLogger("mesh.tasks").setLevel(logging.ERROR)
         with Stop(Voice(session.screen).info) as stop:
             async with _mesh(session) as (folder, mesh):
                 show = Show(session, mesh, stop, folder)

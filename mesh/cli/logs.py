@@ -75,7 +75,8 @@ class _Formatter(logging.Formatter):
         line = _sentence if self._people else _line(processors.JSONRenderer(default=str))
         stamp = processors.TimeStamper(fmt=None if self._people else "iso")
         drop = stdlib.ProcessorFormatter.remove_processors_meta
-        return stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[_masked, stamp, drop, line])
+        chain: list[Any] = [_origin, _masked, stamp, drop, line]
+        return stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=chain)
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -85,6 +86,16 @@ class _Formatter(logging.Formatter):
 def _fields(logger: Any, method: str, event: "EventDict") -> "EventDict":
     record = event["_record"]
     return {**event, **getattr(record, "fields", {}), "event": getattr(record, "sentence", event["event"])}
+
+
+def _origin(logger: Any, method: str, event: "EventDict") -> "EventDict":
+    """The logger, the level, and the call of an agent in which the line was logged. Lines that an agent logs by its own
+    structlog come without the first two."""
+    from mesh.wire.diagnostics import call_ids
+
+    record = event["_record"]
+    named = {"level": record.levelname.lower(), "logger": record.name, "event": ""}
+    return {**named, **event, **{name: id for name, id in call_ids().items() if name not in event}}
 
 
 def _masked(logger: Any, method: str, event: "EventDict") -> "EventDict":

@@ -15,15 +15,13 @@ from mesh.core.codec import write
 from mesh.core.event import OUTCOME, Event, derive
 from mesh.core.fold import dead_record
 from mesh.core.ingress import REJECTED_TYPE, Rejected, admit
-from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.core.record import NewRecord, Record, TopicPartition, coordinates
 from mesh.core.records import dead_letter, inbox_record
 from mesh.core.topology import Topology
-from mesh.wire.diagnostics import diagnostics
+from mesh.wire.diagnostics import LimitedLog
 from mesh.wire.loop import Loop
 from mesh.wire.ports import Clock, Commit, Log
 from mesh.wire.topologies import Topologies
-
-_log = diagnostics("intake")
 
 
 class Intake:
@@ -32,7 +30,7 @@ class Intake:
     def __init__(
         self, log: Log, topology: Topology, clock: Clock, *, records_max: int = 500, session_timeout_ms: int = 10_000
     ) -> None:
-        self._topology = topology
+        self._topology, self._log = topology, LimitedLog("intake")
         self._topologies = Topologies(log, topology, clock)
         self._topics = [rule.name for rule in topology.topics.values() if rule.ingress]
         self.rejected: Counter[str] = Counter()
@@ -51,7 +49,10 @@ class Intake:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set."""
         if self._topics:
-            await self._loop.run(stop)
+            try:
+                await self._loop.run(stop)
+            finally:
+                self._log.flush()
         else:
             self.ready.set()
             await stop.wait()
@@ -69,6 +70,9 @@ class Intake:
             if isinstance(request, Rejected) and request.code == "unknown_type":
                 newer = await self._topologies.newer() if newer is None else newer
                 request = next((one for one in _admitted(record, newer)), request)
+            if isinstance(request, Rejected):
+                kind, place = (record.topic, request.code), coordinates(record)
+                self._log.warning("a request was rejected", kind, code=request.code, at=place, reason=request.message)
             out += self.answer(record, request)
         return out
 
@@ -78,7 +82,6 @@ class Intake:
             request.at_ms = record.timestamp
             return [inbox_record(request, self._topology)]
         self.rejected[request.code] += 1
-        _log.info("a request was rejected", code=request.code, topic=record.topic, offset=record.offset)
         letter = dead_letter(dead_record(record, request.code, request.message), self._topology)
         return [letter, rejection(request, self._topology)] if request.run_id else [letter]
 

@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from mesh.core.effect import Finish, Note, Schedule
+from mesh.core.effect import DeadLetter, Finish, Note, Schedule, Turn
 from mesh.core.endings import ending_records
 from mesh.core.errors import TopicsInvalid
 from mesh.core.event import DUE
@@ -19,6 +19,7 @@ from mesh.core.records import due_record, record_of
 from mesh.core.rows import waiting
 from mesh.core.timers import Timers
 from mesh.core.topology import Topology
+from mesh.wire.decisions import DecisionLog
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.keeper import COSTS, Costs, Keeper
 from mesh.wire.logtime import ask_time
@@ -60,6 +61,7 @@ class Orchestrator:
         self._timers: dict[TopicPartition, Timers] = {}
         """By the uptime of this machine: each waits for a time, and no clock that is set moves its end."""
         self._timer_set = asyncio.Event()
+        self._told = DecisionLog()
         self._relay = Relay(log, topology)
         self._unattended = Unattended(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
         self._keeper = Keeper(log, topology, clock, costs=costs)
@@ -95,6 +97,7 @@ class Orchestrator:
                 relay.cancel()
                 aged.cancel()
                 unattended.cancel()
+                self._told.flush()
                 await self._keeper.close()
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
@@ -131,12 +134,16 @@ class Orchestrator:
             for effect in effects:
                 if isinstance(effect, Schedule):
                     self._schedule(partition, record, effect, log_ms)
+                    if effect.task_id:
+                        self._told.retry(record, effect, state.at_ms)
                 elif isinstance(effect, Note):
                     self._count(effect)
                 else:
                     out.append(record_of(effect, topology))
                     if isinstance(effect, Finish):
                         out += ending_records(effect.run, topology)
+                    elif isinstance(effect, DeadLetter | Turn):
+                        self._told.effect(effect)
         if state.control is not control:
             self._relay.folded(partition, state.control)
         if state.topology is not before and state.topology.digest != topology.digest:
@@ -165,6 +172,8 @@ class Orchestrator:
         self.notes[note.code] += 1
         if note.security:
             _log.warning("a claim was refused", code=note.code, run=note.run_id, reason=note.message)
+        else:
+            self._told.note(note)
 
     async def _fire_timers(self) -> None:
         """Put what is due into the inbox. Only its consumption changes state, so the log decides races."""

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import signal
 
 import pytest
+import structlog
 
-from mesh.cli.logs import configure
+from mesh.cli.logs import _Formatter, configure
 from mesh.cli.screen import Screen
 from mesh.wire.diagnostics import diagnostics
 from tests.cli.conftest import Cli, Terminal, plain
@@ -81,3 +83,93 @@ def test_what_libraries_and_stacks_say_is_masked_too(capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert "hunter2" not in said
     assert json.loads(said)["event"] == "no answer from amqp://u:***@h"
+
+
+TOPICS = """
+mesh: {name: desk, inbox: {partitions: 2}, limits: {deadline: 60s}}
+topics: {lines: {ingress: lines.wanted, partitions: 2}}
+agents:
+  logger: {run: "lines:log_both", on: lines.wanted, timeout: 5s, retry: {attempts: 2, first: 10ms}, fallback: [second]}
+  second: {run: "lines:log_both", timeout: 5s, retry: {attempts: 1}}
+"""
+AGENTS = """
+import logging
+
+import structlog
+
+from mesh import Payload, agent
+
+
+class LinesWanted(Payload, type="lines.wanted"):
+    fail: bool = False
+
+
+@agent
+def log_both(wanted: LinesWanted) -> None:
+    logging.getLogger("desk").warning("by logging")
+    structlog.get_logger().warning("by structlog")
+    if wanted.fail:
+        raise KeyError("no such shelf")
+"""
+
+
+@pytest.fixture
+def lines(cli: Cli) -> Cli:
+    """A mesh whose agents log lines, and fail if they are asked to."""
+    (cli.folder / "topics.yaml").write_text(TOPICS)
+    (cli.folder / "lines.py").write_text(AGENTS)
+    return cli
+
+
+def test_failed_attempts_retries_fallbacks_and_dead_letters_are_one_line_each(lines: Cli) -> None:
+    with lines.up() as running:
+        run = lines("publish", "lines.wanted", '{"fail": true}', "--wait", "--json").rows[0]["run"]
+        running.signal(signal.SIGTERM)
+        done = running.end()
+    told = [json.loads(line) for line in done.err.splitlines()]
+    told = [line for line in told if line["logger"] == "mesh.tasks"]
+    assert [line["event"] for line in sorted(told, key=lambda line: str(line["event"]))] == [
+        "a dead letter was written",
+        "a fallback was asked",
+        *["an attempt failed"] * 3,
+        "an attempt is repeated",
+    ]
+    assert {line["run"] for line in told} == {run}
+    first = next(line for line in told if line["event"] == "an attempt failed")
+    number = AGENTS.splitlines().index('        raise KeyError("no such shelf")') + 1
+    assert (first["agent"], first["attempt"], first["code"]) == ("logger", 1, "exception")
+    assert first["where"] == f"{lines.folder / 'lines.py'}:{number}"
+    assert first["error"] == "KeyError: 'no such shelf'"
+    assert first["task"]
+
+
+def test_lines_that_a_function_logs_bear_run_task_and_agent(lines: Cli) -> None:
+    with lines.up() as running:
+        shown = lines("publish", "lines.wanted", "{}", "--wait", "--json").rows[0]
+        running.signal(signal.SIGTERM)
+        done = running.end()
+    (task,) = lines("run", "show", str(shown["run"]), "--json").rows[0]["tasks"]
+    (line,) = [found for found in map(json.loads, done.err.splitlines()) if found["logger"] == "desk"]
+    assert (line["event"], line["level"]) == ("by logging", "warning")
+    assert (line["run"], line["task"], line["agent"]) == (shown["run"], task["task"], "logger")
+    (own,) = [found for found in plain(done.out).splitlines() if "by structlog" in found]
+    assert "agent=logger" in own
+    assert "run=RUN" in own
+    assert "task=" in own
+
+
+@pytest.mark.usefixtures("loggers")
+@pytest.mark.parametrize("people", [True, False])
+def test_lines_that_a_structlog_of_the_agents_hands_over_are_shown(
+    capsys: pytest.CaptureFixture[str], people: bool
+) -> None:
+    configure(Screen())
+    (handler,) = logging.getLogger().handlers
+    handler.setFormatter(_Formatter(people))
+    wrap = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+    factory = structlog.stdlib.LoggerFactory()
+    structlog.wrap_logger(factory("desk"), processors=[wrap], wrapper_class=structlog.stdlib.BoundLogger).error(
+        "it broke"
+    )
+    said = capsys.readouterr().err
+    assert ("error desk: it broke" in said) if people else (json.loads(said)["event"] == "it broke")

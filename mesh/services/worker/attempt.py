@@ -21,6 +21,7 @@ from mesh.core.topology import AgentSpec
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.changes import Changes
 from mesh.services.worker.counts import Counts
+from mesh.services.worker.faults import FaultLog
 from mesh.services.worker.function import Function, context_of, crash_loop, failed
 from mesh.services.worker.held import Work
 from mesh.wire.cells import Cell, CellDied, Order
@@ -103,7 +104,7 @@ class Caller:
         """`log_ms`: log time, by which the run's deadline is measured."""
         self._spec, self._where = spec, agent.where
         self._board, self._log_ms = board, log_ms
-        self._counts, self._cache = counts, cache
+        self._counts, self._cache, self._faults = counts, cache, FaultLog()
         self._grace_s, self._timeout_s = grace_ms / 1000, spec.timeout_ms / 1000
         self._told, self._left, self._strayed = told, left, strayed
         self.fault: Callable[[], Break | None] = lambda: None
@@ -137,6 +138,7 @@ class Caller:
         if task.expiry_ms is not None and (left_ms := task.expiry_ms - self._log_ms()) <= 0:
             self._counts.expired += 1
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
+            self._faults.failed(task, fault)
             return settle.failed(task, fault, NO_USAGE)
         if self.ended and task.task_id in self.ended:
             return settle.failed(task, IN_VAIN, NO_USAGE)
@@ -170,6 +172,7 @@ class Caller:
             self._counts.succeeded += 1
         elif answer.fault is not None:
             self._counts.failure(answer.fault.code)
+            self._faults.failed(task, answer.fault)
         return answer
 
     def interrupt(self, *, abandon: bool) -> None:
@@ -196,7 +199,8 @@ class Caller:
                     attempt.context.cancel()
 
     def close(self) -> None:
-        """Let idle threads end."""
+        """Let idle threads end, and log what was only counted."""
+        self._faults.flush()
         if self._timer is not None:
             self._timer.cancel()
         if self._threads is not None:
@@ -310,6 +314,7 @@ class Caller:
                 fault = self._slow(attempt, f"did not end {self._grace_s:g} s after it was cancelled")
             answer = failed(attempt.task, attempt.context, fault)
             self._counts.failure(fault.code)
+            self._faults.failed(attempt.task, fault)
         self._left(attempt, answer)
         self._strayed()
 

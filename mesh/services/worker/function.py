@@ -13,7 +13,7 @@ from mesh.core.chaos import CRASH, ERROR, SLOW, Break, Broken
 from mesh.core.event import NO_USAGE, Event, Fault, Usage
 from mesh.core.mirror import Change
 from mesh.core.topology import AgentSpec
-from mesh.wire.diagnostics import diagnostics
+from mesh.wire.diagnostics import diagnostics, enter_call
 from mesh.wire.ports import Board, Clock
 from mesh.wire.steady import FORKED
 from mesh.wire.threads import Threads
@@ -33,6 +33,7 @@ class Function:
 
     async def answer(self, task: Event, context: Context | None, broken: Break | None) -> Event:
         """What the function says to a task, as an event; raises what it raises. `broken`: on purpose, just now."""
+        enter_call(task.run_id, task.task_id, task.agent)
         arguments = settle.arguments(self._agent, task)
         if self._agent.context is not None:
             arguments[self._agent.context] = context
