@@ -1,0 +1,47 @@
+"""Failed attempts as the worker's log tells them."""
+
+import pytest
+
+from mesh.core.event import TASK, Event, Fault
+from mesh.core.settle import fault_of
+from mesh.services.worker.faults import ERROR_CHARS_MAX, FaultLog, place_of
+
+TASK_3 = Event("t:3", "/mesh/m", "ask", TASK, "r-1", b"{}", agent="work", task_id="t", attempt=3)
+
+
+def raised(error: Exception) -> Fault:
+    try:
+        raise error
+    except Exception as caught:  # noqa: BLE001  # made into what the worker makes of it
+        return fault_of(caught)
+
+
+async def test_a_failure_is_told_with_ids_place_and_error(caplog: pytest.LogCaptureFixture) -> None:
+    FaultLog().failed(TASK_3, raised(ValueError("no shelf, password=hunter2")))
+    (record,) = caplog.records
+    fields = record.__dict__["fields"]
+    assert record.__dict__["sentence"] == "an attempt failed"
+    assert {name: fields[name] for name in ("agent", "run", "task", "attempt", "code")} == {
+        "agent": "work",
+        "run": "r-1",
+        "task": "t",
+        "attempt": 3,
+        "code": "exception",
+    }
+    assert fields["error"] == "ValueError: no shelf, password=***"
+    assert fields["where"].partition(":")[0] == __file__
+
+
+async def test_what_is_no_failure_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    for code in ("later", "left_alone", "run_ended"):
+        FaultLog().failed(TASK_3, Fault(code, "x"))
+    assert caplog.records == []
+
+
+async def test_a_long_message_is_cut_and_a_failure_without_a_stack_has_no_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fault = Fault("timed_out", "x" * 1_000)
+    assert place_of(fault) == {}
+    FaultLog().failed(TASK_3, fault)
+    assert len(caplog.records[0].__dict__["fields"]["error"]) == ERROR_CHARS_MAX
