@@ -52,7 +52,11 @@ class _Over(NamedTuple):
 class Runs:
     """The runs of one mesh, read from its log."""
 
-    def __init__(self, log: Log, topology: Topology, *, window_records: int = WINDOW_RECORDS) -> None:
+    def __init__(
+        self, log: Log, topology: Topology, *, window_records: int = WINDOW_RECORDS, payloads: bool = False
+    ) -> None:
+        """`payloads`: histories that are looked for keep what tasks emitted."""
+        self._payloads = payloads
         self.log, self.topology = log, topology
         self._window_records, self._known = window_records, Known(log, topology)
 
@@ -95,7 +99,7 @@ class Runs:
         """All that the log holds of a run; None if that is nothing."""
         key = run_id.encode()
         inbox, home = await self._home(self.topology.inbox, key)
-        history = History(self.topology, run_id, partition=home, kept=self._known.kept)
+        history = History(self.topology, run_id, partition=home, kept=self._known.kept, payloads=self._payloads)
         seen = False
         async for record in self._read(self.topology.inbox, {home: inbox}):
             if record.key == key:
@@ -128,8 +132,9 @@ class Runs:
             if rank == 2 and key not in histories and len(found[2]) >= BEGUN_MAX:
                 continue  # already too many to mean one of them
             if rank < 3 and key not in histories:
+                kept, run_id = self._known.kept, _run_id(record)
                 histories[key] = History(
-                    self.topology, _run_id(record), partition=record.partition, kept=self._known.kept
+                    self.topology, run_id, partition=record.partition, kept=kept, payloads=self._payloads
                 )
             history = histories.get(key)
             if history is not None:

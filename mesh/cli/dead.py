@@ -15,7 +15,7 @@ from mesh.cli.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, momen
 from mesh.core.event import rfc3339
 
 if TYPE_CHECKING:
-    from mesh.core.history import Attempt
+    from mesh.core.stories import Attempt
     from mesh.dead import Case, Chosen, DeadLetters, Entry, Letter, Plan
     from mesh.wire.ports import Log
 

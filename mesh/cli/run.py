@@ -3,7 +3,7 @@ continue them."""
 
 import time
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -80,21 +80,34 @@ async def list_runs(
 async def show(
     session: Session,
     run: Annotated[str, typer.Argument(metavar="ID", help="a run's id or its beginning, a request's id, or a subject")],
+    *,
+    payload: Annotated[bool, typer.Option("--payload", help="also the request and what each task emitted")] = False,
 ) -> None:
-    """Show one run: tree, reasons, results, timeline."""
+    """Show one run: tree, reasons, results, timeline.
+
+    The time beside an agent is that of its function; `waited` is the time on its topic and between attempts. With -v
+    payloads are shown, too.
+    """
     from mesh.wire.follow import control_now
 
     screen = session.screen
+    payload = payload or screen.loudness > 0
     async with session.log() as log:
-        history = await Runs(log, session.topology).find(run)
+        history = await Runs(log, session.topology, payloads=payload).find(run)
         control = await control_now(log, session.topology)
     stops, broken = stops_of(history, control), faults.faults_of(history, control)
-    beside = {"stops": stops_json(stops)} if stops else {}
-    screen.emit({**story.history_json(history), **beside, **({"broken": faults.faults_json(broken)} if broken else {})})
+    beside: dict[str, Any] = {"stops": stops_json(stops)} if stops else {}
+    beside |= {"broken": faults.faults_json(broken)} if broken else {}
+    beside |= {"request": story.request_json(history)} if payload else {}
+    screen.emit({**story.history_json(history), **beside})
     story.headline(screen, history, with_id=False)
     screen.say("  ", (story.facts(history), "dim"))
+    screen.say("  ", (f"trace {story.trace_of(history)}", "dim"))
     screen.say()
     story.tree(screen, history)
+    if history.skipped:
+        screen.say()
+        story.skips(screen, history)
     if any((history.refusals, history.failures, history.starved, history.unrouted, history.overspent)):
         screen.say()
         story.reasons(screen, history)
@@ -108,6 +121,10 @@ async def show(
         screen.say(("drafts", "bold"), ("  what loops had come to where a limit ended them", "dim"))
         for draft in history.drafts:
             story.result_lines(screen, draft, whole=screen.loudness > 0)
+    if payload:
+        screen.say()
+        screen.say(("payloads", "bold"))
+        story.payloads(screen, history)
     screen.say()
     screen.say(("timeline", "bold"))
     story.timeline(screen, history)

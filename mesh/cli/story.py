@@ -8,9 +8,10 @@ import orjson
 from mesh.cli.screen import Piece, Screen
 from mesh.cli.text import MESSAGE_CHARS_MAX, clock, counted, moment, took, visible
 from mesh.core.dispatch import JOIN_TYPE
-from mesh.core.event import rfc3339
-from mesh.core.history import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, History, Moment, TaskStory
+from mesh.core.event import Part, derive, rfc3339
+from mesh.core.history import History, Moment
 from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
+from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, TaskStory
 from mesh.core.summary import Summary
 
 STYLES: Final = {
@@ -36,6 +37,8 @@ RESULT_CHARS_MAX: Final = 160
 MOMENT_CHARS_MAX: Final = 200
 """Of a line of a timeline, where each attempt says it once more."""
 ID_CHARS: Final = 12
+WAITED_MS_MIN: Final = 100
+"""Shorter waits are not told."""
 DEPTH_SHOWN_MAX: Final = 24
 """Deeper tasks are no longer moved to the right; their depth is told."""
 
@@ -83,7 +86,7 @@ def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
         gap = " " * (width - len(guide) - len(task.agent))
         pieces: list[Piece] = [(guide, "dim"), (task.agent, TASK_STYLES[task.state]), gap, "  "]
         pieces.append((_emitted(task).ljust(min(emitted, 48)), "" if task.emitted else "dim"))
-        pieces.append(f"  {took(task.took_ms):>8}" if task.took_ms is not None else "          ")
+        pieces.append(f"  {took(task.worked_ms):>8}" if task.worked_ms is not None else "          ")
         pieces += _remarks(task)
         if history.removed(task):
             pieces.append(("  no worker runs this agent any more", "red"))
@@ -107,6 +110,35 @@ def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:
         screen.prose(f"{indent}", ("unrouted ", "yellow"), visible(fact.message, MESSAGE_CHARS_MAX) + times)
     for text in history.overspent:
         screen.prose(f"{indent}", ("overspent ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
+
+
+def skips(screen: Screen, history: History, *, indent: str = "  ") -> None:
+    """Agents that got no task, since their `when` was false."""
+    for found in history.skipped:
+        reason = visible(found.reason, MESSAGE_CHARS_MAX)
+        screen.prose(f"{indent}", ("skipped ", "dim"), f"{found.agent}: ", (f"{found.type}: ", "dim"), reason)
+
+
+def payloads(screen: Screen, history: History) -> None:
+    """The request, and what each task emitted, in the order of dispatch."""
+    if history.request is not None:
+        request = history.request
+        result_lines(screen, Result(request.id, request.type, "the request", request.data), whole=True)
+    for task in history.tasks.values():
+        for part in task.parts:
+            result_lines(screen, Result(task.id, part.type, task.agent, part.data), whole=True)
+
+
+def request_json(history: History) -> dict[str, Any] | None:
+    """The event that opened the run; None if it is no longer on the log."""
+    request = history.request
+    return None if request is None else {"type": request.type, "id": request.id, **_data_json(request.data)}
+
+
+def trace_of(history: History) -> str:
+    """The id of the trace in which the spans of the run lie: that of its request, or one made of the run's id."""
+    given = "" if history.request is None else history.request.traceparent
+    return given.split("-")[1] if given.count("-") >= 3 else derive("trace", history.run_id)
 
 
 def timeline(screen: Screen, history: History) -> None:
@@ -178,6 +210,7 @@ def history_json(history: History) -> dict[str, Any]:
     ended_ms = history.ended_ms
     return {
         "run": history.run_id,
+        "trace": trace_of(history),
         "type": history.type,
         "subject": history.subject,
         "state": history.state,
@@ -186,6 +219,7 @@ def history_json(history: History) -> dict[str, Any]:
         "ended": None if ended_ms is None else rfc3339(ended_ms),
         "took_ms": None if ended_ms is None else ended_ms - history.opened_ms,
         "tasks": [{**_task_json(task), "removed": history.removed(task)} for task in history.tasks.values()],
+        "skipped": [found._asdict() for found in history.skipped],
         "refusals": [refusal._asdict() for refusal in history.refusals],
         "failures": [failure._asdict() for failure in history.failures],
         "starved": list(history.starved),
@@ -239,11 +273,15 @@ def _remarks(task: TaskStory) -> list[Piece]:
         found.append(("  join", "dim"))
     if len(task.attempts) > 1 or task.state in (WAITING, DEAD, REPLACED):
         found.append((f"  {counted(len(task.attempts), 'attempt')}", "dim"))
-    if task.state != DONE:
+    if task.state == WORKING:
+        found.append(("  handed out, not answered yet", TASK_STYLES[WORKING]))
+    elif task.state != DONE:
         found.append((f"  {task.state}", TASK_STYLES[task.state]))
     fault = task.attempts[-1].fault if task.attempts else None
     if fault is not None:
         found.append((f"  {fault.code}", "red"))  # the message stands below, among the reasons
+    if task.waited_ms >= WAITED_MS_MIN:
+        found.append((f"  waited {took(task.waited_ms)}", "dim"))
     return found
 
 
@@ -258,7 +296,10 @@ def _task_json(task: TaskStory) -> dict[str, Any]:
         "state": task.state,
         "began": rfc3339(task.began_ms),
         "took_ms": task.took_ms,
+        "worked_ms": task.worked_ms,
+        "waited_ms": task.waited_ms,
         "emitted": list(task.emitted),
+        **({"payloads": [_payload_json(part) for part in task.parts]} if task.parts else {}),
         "attempts": [
             {
                 "number": attempt.number,
@@ -272,8 +313,15 @@ def _task_json(task: TaskStory) -> dict[str, Any]:
 
 
 def _result_json(result: Result) -> dict[str, Any]:
-    shown: dict[str, Any] = {"type": result.type, "id": result.id, "agent": result.agent}
+    return {"type": result.type, "id": result.id, "agent": result.agent, **_data_json(result.data)}
+
+
+def _payload_json(part: Part) -> dict[str, Any]:
+    return {"type": part.type, **_data_json(part.data)}
+
+
+def _data_json(data: bytes) -> dict[str, Any]:
     try:
-        return {**shown, "data": orjson.loads(result.data)}
+        return {"data": orjson.loads(data)}
     except orjson.JSONDecodeError:
-        return {**shown, "text": result.data.decode("utf-8", "backslashreplace")}
+        return {"text": data.decode("utf-8", "backslashreplace")}

@@ -13,7 +13,8 @@ from mesh.cli.steering import NOBODY, described, heard, resume_command, who
 from mesh.cli.text import ago, counted, visible
 from mesh.core.errors import InvalidInput, NotAccepted
 from mesh.core.event import CANCELLED, PAUSED, RESUMED
-from mesh.core.history import WAITING, WORKING, History
+from mesh.core.history import History
+from mesh.core.stories import WAITING, WORKING
 from mesh.core.summary import Summary
 from mesh.runs import Runs
 

@@ -39,6 +39,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_meshtopology", "digest of the topology by which a request was admitted, or which a partition adopts"),
     ("mesh-attempt", "which attempt of the task, from 1"),
     ("mesh-origin", "`topic:partition:offset` of the record that this one answers"),
+    ("mesh-waited-ms", "how long the task lay on its topic before its function was called, on results; from 100 ms on"),
     ("mesh-error-code", "reason code, on failures"),
     ("mesh-error-class", "class of the exception, on failures"),
     ("mesh-error-message", "message of the exception, on failures"),
@@ -67,7 +68,7 @@ _TRUE: Final = b"true"
 (_CAUSE, _TASK, _EXPIRY, _LIFETIME, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT) = (
     1 << n for n in range(11)
 )
-_TRACESTATE, _TOPOLOGY = 1 << 11, 1 << 12
+_TRACESTATE, _TOPOLOGY, _WAITED = 1 << 11, 1 << 12, 1 << 13
 _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     0: (
         "ce_specversion",
@@ -98,6 +99,7 @@ _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     _TRACEPARENT: ("traceparent",),
     _TRACESTATE: ("tracestate",),
     _TOPOLOGY: ("ce_meshtopology",),
+    _WAITED: ("mesh-waited-ms",),
 }
 """Names in the order in which `write` adds their values. Few lists of names are many records': see `PackedHeaders`."""
 
@@ -145,6 +147,7 @@ def read(record: Record) -> Event | Unreadable:
             h["mesh-origin"].decode() if "mesh-origin" in h else coordinates(record),
             h["ce_meshtopology"].decode() if "ce_meshtopology" in h else "",
             _extensions(h) if EXTENSIONS in h else (),
+            _milliseconds(h["mesh-waited-ms"]) if "mesh-waited-ms" in h else 0,
         )
     except KeyError as missing:
         return Unreadable("missing_header", f"header {missing.args[0]!r} is missing")
@@ -190,16 +193,8 @@ def write(event: Event) -> PackedHeaders:
     if event.subject:
         has |= _SUBJECT
         add(event.subject.encode())
-    if event.usage is None:
-        has |= _USD
-        add(b"invalid")
-    elif event.usage is not NO_USAGE:
-        if event.usage.usd_micros:
-            has |= _USD
-            add(b"%d" % event.usage.usd_micros)
-        if event.usage.tokens:
-            has |= _TOKENS
-            add(b"%d" % event.usage.tokens)
+    if event.usage is not NO_USAGE:
+        has |= _add_usage(event.usage, values)
     if event.origin:
         has |= _ORIGIN
         add(event.origin.encode())
@@ -216,9 +211,27 @@ def write(event: Event) -> PackedHeaders:
     if event.topology:
         has |= _TOPOLOGY
         add(event.topology.encode())
+    if event.waited_ms:
+        has |= _WAITED
+        add(b"%d" % event.waited_ms)
     if event.extensions:
         return _with_extensions(has, values, event)
     return PackedHeaders(_written(has), values)
+
+
+def _add_usage(usage: Usage | None, values: list[bytes]) -> int:
+    """Append the values of a usage; answers the groups that they are of."""
+    if usage is None:
+        values.append(b"invalid")
+        return _USD
+    has = 0
+    if usage.usd_micros:
+        has |= _USD
+        values.append(b"%d" % usage.usd_micros)
+    if usage.tokens:
+        has |= _TOKENS
+        values.append(b"%d" % usage.tokens)
+    return has
 
 
 @lru_cache(maxsize=256)
@@ -321,12 +334,12 @@ def _fault(h: dict[str, bytes]) -> Fault:
         text("mesh-error-class"),
         h.get("mesh-error-retryable") == _TRUE,
         text("mesh-error-stack", STACK_BYTES_MAX),
-        _retry_after_ms(h.get("mesh-error-retry-after-ms", b"")),
+        _milliseconds(h.get("mesh-error-retry-after-ms", b"")),
     )
 
 
-def _retry_after_ms(digits: bytes) -> int:
-    """A wish that cannot be understood is none: a failure must not be lost for it."""
+def _milliseconds(digits: bytes) -> int:
+    """A time on a result. One that cannot be understood is none: a result must not be lost for it."""
     if not digits.isdigit() or len(digits) > 15:
         return 0
     return min(int(digits), RETRY_AFTER_MS_MAX)

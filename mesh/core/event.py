@@ -130,6 +130,8 @@ class Event:
     """Digest of the topology by which a request was admitted, or which a partition adopts."""
     extensions: tuple[str, ...] = ()
     """Of a request and of what leaves the mesh: names and values of further CloudEvents attributes, by turns."""
+    waited_ms: int = 0
+    """Of a result: how long the task lay on its topic before its function was called. 0 for short times."""
 
     def parts(self) -> Sequence[Part]:
         """The events in the value. Raises ValueError when a batch is not one."""

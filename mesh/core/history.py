@@ -11,7 +11,6 @@ decided then: the outcome on the log stands, and `differs` tells.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from mesh.core.codec import Unreadable, read
@@ -35,24 +34,9 @@ from mesh.core.lineage import Refusal
 from mesh.core.outcome import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of
 from mesh.core.record import Record
 from mesh.core.run import NO_TROUBLE, Failure, Result, Run, Unrouted
+from mesh.core.skipped import Skipped, skipped
+from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Attempt, TaskStory
 from mesh.core.topology import Topology
-
-WORKING: Final = "working"
-WAITING: Final = "waiting"
-DONE: Final = "done"
-DEAD: Final = "dead"
-DROPPED: Final = "dropped"
-REPLACED: Final = "replaced"
-"""It failed, and another agent or another attempt of the same piece of work went on in its place."""
-
-
-class Attempt(NamedTuple):
-    """One try of a task. `fault` None and `ended_ms` set: it succeeded."""
-
-    number: int
-    began_ms: int
-    ended_ms: int | None = None
-    fault: Fault | None = None
 
 
 class Moment(NamedTuple):
@@ -85,36 +69,13 @@ MOMENTS: Final[dict[str, str]] = {
 }
 
 
-@dataclass(slots=True)
-class TaskStory:
-    """One task. `parent` is the id of the task whose answer caused it, "" for the request. Times: log time."""
-
-    id: str
-    agent: str
-    type: str
-    depth: int
-    path: tuple[str, ...]
-    parent: str
-    cause_id: str
-    began_ms: int
-    state: str = WORKING
-    ended_ms: int | None = None
-    attempts: list[Attempt] = field(default_factory=list)
-    emitted: tuple[str, ...] = ()
-    usd_micros: int = 0
-    tokens: int = 0
-
-    @property
-    def took_ms(self) -> int | None:
-        """From its first dispatch to its last answer, waits between attempts included."""
-        return None if self.ended_ms is None else self.ended_ms - self.began_ms
-
-
 class History:
     """The story so far. Give it the records of one run's partition in order; those of other runs are passed over."""
 
-    def __init__(self, topology: Topology, run_id: str, *, partition: int, kept: Kept | None = None) -> None:
-        """`topology`: that of the mesh now. `kept`: what mesh.topologies says."""
+    def __init__(
+        self, topology: Topology, run_id: str, *, partition: int, kept: Kept | None = None, payloads: bool = False
+    ) -> None:
+        """`topology`: that of the mesh now. `kept`: what mesh.topologies says. `payloads`: keep what tasks emitted."""
         self.topology = topology
         self._kept = kept or Kept(topology.inbox)
         self.run_id = run_id
@@ -125,6 +86,9 @@ class History:
         self.tasks: dict[str, TaskStory] = {}
         """By task id, in the order of dispatch."""
         self.moments: list[Moment] = []
+        self.skipped: list[Skipped] = []
+        """Agents that heard an event of the run and got no task, since their `when` was false."""
+        self._payloads = payloads
         self.outcome: dict[str, Any] | None = None
         """The body of the outcome record, once `ended` was told."""
         self.subject = ""
@@ -246,6 +210,8 @@ class History:
         self._happened(event, before, after)
         if after is not None:
             self._turned(event, before, after)
+            if event.kind in (REQUESTED, SUCCEEDED):
+                self.skipped += skipped(event, before, after, self._fold.topologies[after.topology])
         known = () if before is None else before.refusals
         for refusal in () if after is None else after.refusals[len(known) :]:
             self._tell(event.at_ms, "refused", refusal.agent, refusal.message)
@@ -337,7 +303,7 @@ class History:
         if event.usage is not None:
             task.usd_micros += event.usage.usd_micros
             task.tokens += event.usage.tokens
-        attempt = Attempt(event.attempt, began_ms, event.at_ms, event.fault)
+        attempt = Attempt(event.attempt, began_ms, event.at_ms, event.fault, event.waited_ms)
         if task.attempts and task.attempts[-1].number == event.attempt:
             task.attempts[-1] = attempt
         else:
@@ -345,9 +311,11 @@ class History:
         if event.kind == SUCCEEDED:
             task.state = DONE
             try:
-                task.emitted = tuple(part.type for part in event.parts())
+                parts = tuple(event.parts())
             except ValueError:
-                task.emitted = ()
+                parts = ()
+            task.emitted = tuple(part.type for part in parts)
+            task.parts = parts if self._payloads else ()
             text = ", ".join(task.emitted) or "nothing emitted"
             self._tell(event.at_ms, SUCCEEDED, task.agent, text, task.id)
         else:

@@ -1,10 +1,12 @@
 """`mesh run`: list, show, watch."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, plain
+from tests.cli.conftest import Cli, plain, until
 
 
 def published(cli: Cli, type: str, payload: str, *options: str) -> str:
@@ -17,10 +19,11 @@ def test_a_refused_run_is_shown_with_its_tree_and_why(desk: Cli) -> None:
     done = desk("run", "show", run)
     assert done.code == 0
     assert (
-        plain(done.out).split("\ntimeline\n")[0]
+        re.sub(r"trace [0-9a-f]{32}", "trace TRACE", plain(done.out)).split("\ntimeline\n")[0]
         == """\
 ■ lap-1  round.go  stopped TIME
   run RUN · requested DATE · 3 tasks
+  trace TRACE
 
   └─ runner        round.go TIME
      └─ runner     round.go TIME
@@ -88,7 +91,7 @@ def test_an_open_run_is_listed_and_shown_as_open(desk: Cli) -> None:
     assert row["ended"] is None
     shown = desk("run", "show", run)
     assert "… " in shown.out
-    assert "working" in shown.out
+    assert "handed out, not answered yet" in shown.out
 
 
 def test_the_list_is_newest_first_and_can_be_filtered(desk: Cli) -> None:
@@ -166,3 +169,38 @@ def test_a_run_decided_under_another_topology_is_told_as_it_was(project: Cli) ->
     assert (shown["state"], shown["topology_differs"]) == ("stopped", False)
     assert "4 times in this run, at most 3" in shown["refusals"][0]["message"]
     assert json.loads(done.out)["tasks"][2]["agent"] == "runner"
+
+
+CHOOSING = """
+mesh: {name: desk, inbox: {partitions: 1}, limits: {deadline: 60s}}
+topics:
+  words: {ingress: word.said, partitions: 1}
+  heard: {egress: word.heard, partitions: 1}
+agents:
+  short: {run: "desk:hear", on: word.said, when: 'word != "x"', emits: word.heard, timeout: 5s}
+  echo: {run: "desk:hear", on: word.said, emits: word.heard, timeout: 5s}
+"""
+
+
+def test_payloads_skipped_agents_waiting_time_and_trace_are_shown(project: Cli) -> None:
+    Path(project.folder / "topics.yaml").write_text(CHOOSING)
+    run = str(project("publish", "word.said", '{"word": "x"}', "--json").rows[0]["run"])
+    with project.up():
+        until(lambda: project("run", "list", "--state", "completed").out != "")
+    (shown,) = project("run", "show", run, "--json", "--payload").rows
+    (echo,) = shown["tasks"]
+    assert shown["skipped"] == [
+        {"agent": "short", "type": "word.said", "reason": 'word != "x" is false: word is "x"'},
+    ]
+    assert shown["request"]["data"] == {"word": "x"}
+    assert echo["payloads"] == [{"type": "word.heard", "data": {"word": "x"}}]
+    assert echo["waited_ms"] + echo["worked_ms"] == echo["took_ms"]
+    assert re.fullmatch("[0-9a-f]{32}", shown["trace"])
+    told = project("run", "show", run, "-v").out
+    assert 'skipped short: word.said: word != "x" is false: word is "x"' in told
+    section = told.partition("\npayloads\n")[2]
+    assert 0 <= section.index("word.said  by the request") < section.index("word.heard  by echo")
+    assert f"trace {shown['trace']}" in told
+    plainly = project("run", "show", run)
+    assert "payloads" not in plainly.out
+    assert "payloads" not in project("run", "show", run, "--json").rows[0]["tasks"][0]

@@ -5,9 +5,11 @@ import time
 import pytest
 
 from mesh.cli.screen import Screen
-from mesh.cli.story import id_of, tree
-from mesh.core.history import DONE, History, TaskStory
-from tests.builders import AT_MS, topology
+from mesh.cli.story import id_of, trace_of, tree
+from mesh.core.event import REQUESTED, derive
+from mesh.core.history import History
+from mesh.core.stories import DONE, Attempt, TaskStory
+from tests.builders import AT_MS, event, topology
 
 
 def drawn(capsys: pytest.CaptureFixture[str], *tasks: tuple[str, str]) -> list[str]:
@@ -40,3 +42,19 @@ def test_a_deep_and_a_wide_run_are_drawn(capsys: pytest.CaptureFixture[str]) -> 
 def test_ids_that_were_made_are_shortened_and_given_ones_are_not() -> None:
     assert id_of("c5d55f92449cf62a7cc42d8b") == "c5d55f92449c"
     assert id_of("case-2026-000000000000000000017") == "case-2026-000000000000000000017"
+
+
+def test_the_time_beside_an_agent_is_that_of_its_function(capsys: pytest.CaptureFixture[str]) -> None:
+    history = History(topology(a="ask -> answer"), "run-1", partition=0)
+    task = TaskStory("t", "a", "ask", 1, ("a",), "", "", AT_MS, DONE, AT_MS + 18_480)
+    task.attempts.append(Attempt(1, AT_MS, AT_MS + 18_480, waited_ms=18_400))
+    history.tasks["t"] = task
+    tree(Screen(), history, indent="")
+    assert capsys.readouterr().out.split() == ["└─", "a", "–", "80", "ms", "waited", "18.40", "s"]
+
+
+def test_the_trace_is_that_of_the_request_or_one_made_of_the_run() -> None:
+    history = History(topology(a="ask -> answer"), "run-1", partition=0)
+    assert trace_of(history) == derive("trace", "run-1")
+    history.request = event(REQUESTED, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    assert trace_of(history) == "0af7651916cd43dd8448eb211c80319c"

@@ -33,6 +33,17 @@ def test_what_was_written_is_read_again(event: Event) -> None:
     assert read(stored(write(event), event.data, event.at_ms)) == event
 
 
+def test_a_waiting_time_is_read_again_and_a_broken_one_is_none() -> None:
+    event = task()
+    event.waited_ms = 18_400
+    headers = dict(write(event))
+    for digits, waited_ms in ((b"18400", 18_400), (b"-1", 0), (b"x", 0), (b"9" * 40, 0)):
+        headers["mesh-waited-ms"] = digits
+        found = read(stored(list(headers.items()), event.data, event.at_ms))
+        assert isinstance(found, Event)
+        assert found.waited_ms == waited_ms
+
+
 @given(events())
 def test_each_name_has_a_value_of_its_own(event: Event) -> None:
     written = write(event)
@@ -48,7 +59,7 @@ def test_events_of_one_form_share_their_names() -> None:
 def test_only_listed_headers_are_written_and_all_are_listed() -> None:
     event = task()
     event.usage, event.fault, event.origin = Usage(5, 6), Fault("later", "no", "E", True, "stack", 5), "t:0:1"
-    event.topology = "0" * 16
+    event.topology, event.waited_ms = "0" * 16, 18_400
     event.extensions = ("tenant", "eu")
     written = {name for name, _ in write(event)}
     event.expiry_ms = -30_000

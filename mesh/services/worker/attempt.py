@@ -31,6 +31,8 @@ from mesh.wire.threads import Threads
 CANCEL_GRACE_MS = 2_000
 IN_VAIN = Fault("run_ended", "the run ended before the task did", retryable=False)
 THREADS_MAX = 64
+WAITED_MS_MIN = 100
+"""A task that lay on its topic for less was called at once, as far as people care."""
 
 
 class Attempt:
@@ -134,8 +136,8 @@ class Caller:
 
         Raises CancelledError when it was interrupted.
         """
-        left_ms = None
-        if task.expiry_ms is not None and (left_ms := task.expiry_ms - self._log_ms()) <= 0:
+        now_ms, left_ms = self._log_ms(), None
+        if task.expiry_ms is not None and (left_ms := task.expiry_ms - now_ms) <= 0:
             self._counts.expired += 1
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
             self._faults.failed(task, fault)
@@ -168,6 +170,8 @@ class Caller:
             runner.uncancel()
         if runner.cancelling():
             await self._shake_off(runner)
+        if now_ms - task.at_ms >= WAITED_MS_MIN:
+            answer.waited_ms = now_ms - task.at_ms
         if answer.kind == SUCCEEDED:
             self._counts.succeeded += 1
         elif answer.fault is not None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from mesh.services.worker.attempt import WAITED_MS_MIN
 from mesh.wire.ports import Board, Log
+from mesh.wiring import topic_specs
 from tests.services.conftest import append, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, worker
+from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
 async def test_each_has_its_whole_time_whoever_began_before_it(log: Log, board: Board) -> None:
@@ -79,3 +81,16 @@ async def test_a_hundred_calls_need_no_hundred_timers(log: Log, board: Board, mo
         await append(log, *(task(n) for n in range(100)))
         await answers(log, 100)
     assert 1 <= timers.count("Caller._look") <= 10
+
+
+async def test_an_answer_says_how_long_its_task_lay_on_the_topic(log: Log, board: Board) -> None:
+    async def echo(ask: Ask) -> Answer:
+        return Answer(n=ask.n)
+
+    await log.create_topics(topic_specs(TOPOLOGY))
+    await append(log, task(1))
+    stored_ms = log.now_ms()
+    await until(lambda: log.now_ms() - stored_ms >= WAITED_MS_MIN)
+    async with working(log, TOPOLOGY, worker(log, board, echo).run):
+        (answer,) = await answers(log, 1)
+    assert WAITED_MS_MIN <= answer.waited_ms <= log.now_ms() - stored_ms + 5

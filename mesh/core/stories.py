@@ -1,0 +1,65 @@
+"""Tasks of a run as people see them: each attempt, how long it waited and how long it was worked on."""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mesh.core.event import Fault, Part
+
+WORKING: Final = "working"
+WAITING: Final = "waiting"
+DONE: Final = "done"
+DEAD: Final = "dead"
+DROPPED: Final = "dropped"
+REPLACED: Final = "replaced"
+"""It failed, and another agent or another attempt of the same piece of work went on in its place."""
+
+
+class Attempt(NamedTuple):
+    """One try of a task. `fault` None and `ended_ms` set: it succeeded. `waited_ms`: of its time, how long the task lay
+    on its topic before the function was called, if the worker said so."""
+
+    number: int
+    began_ms: int
+    ended_ms: int | None = None
+    fault: Fault | None = None
+    waited_ms: int = 0
+
+
+@dataclass(slots=True)
+class TaskStory:
+    """One task. `parent` is the id of the task whose answer caused it, "" for the request. Times: log time."""
+
+    id: str
+    agent: str
+    type: str
+    depth: int
+    path: tuple[str, ...]
+    parent: str
+    cause_id: str
+    began_ms: int
+    state: str = WORKING
+    ended_ms: int | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    emitted: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    """What it emitted, with payloads; empty where the history does not keep them."""
+    usd_micros: int = 0
+    tokens: int = 0
+
+    @property
+    def took_ms(self) -> int | None:
+        """From its first dispatch to its last answer, waits between attempts included."""
+        return None if self.ended_ms is None else self.ended_ms - self.began_ms
+
+    @property
+    def worked_ms(self) -> int | None:
+        """How long its function ran, all attempts together; None while none has ended."""
+        ended = [a for a in self.attempts if a.ended_ms is not None]
+        if self.ended_ms is None or not ended:
+            return None
+        return sum(max(0, (a.ended_ms or 0) - a.began_ms - a.waited_ms) for a in ended)
+
+    @property
+    def waited_ms(self) -> int:
+        """How long it lay on its topic and waited between attempts."""
+        return max(0, (self.took_ms or 0) - (self.worked_ms or 0))
