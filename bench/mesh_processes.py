@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -23,7 +24,7 @@ def private_topology(source: Path, folder: Path, mark: str) -> Path:
     `mark` begins with `-` and is put behind the prefix and behind every domain topic.
     """
     topology = load_topology(str(source))
-    text = source.read_text()
+    text = re.sub(r"(?m)^  prefix: .*\n", "", source.read_text())
     text = text.replace(
         f"\n  name: {topology.name}\n", f"\n  name: {topology.name}\n  prefix: {topology.prefix}{mark}\n", 1
     )

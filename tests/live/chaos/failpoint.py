@@ -6,11 +6,14 @@ change how it runs:
     before-append after-append before-commit after-commit during-restore during-revoke
     slow-restore:ms    every restore takes that much longer
     files:n memory:mb  limits of the process
+    clock:s            the wall clock is ahead by that much (behind: -s), as on a machine that was set wrong
+    step:s             the same from two seconds after the start on: somebody sets the clock
 """
 
 import asyncio
 import os
 import resource
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +24,7 @@ from mesh.wire.kafka.member import KafkaMember
 from mesh.wire.loop import Loop
 
 KILLED = 137
+STEP_AFTER_S = 2.0
 Method = Callable[..., Awaitable[Any]]
 
 
@@ -61,6 +65,17 @@ async def begun(method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return await doing
 
 
+def set_clock(shift_s: int, *, after_s: float) -> None:
+    """Move the wall clock of this process once it is `after_s` old. Monotonic time goes on as it was."""
+    right, right_ns, from_s = time.time, time.time_ns, time.monotonic() + after_s
+
+    def shift() -> int:
+        return shift_s if time.monotonic() >= from_s else 0
+
+    time.time = lambda: right() + shift()
+    time.time_ns = lambda: right_ns() + shift() * 10**9
+
+
 def install(point: str) -> None:
     """Make this process fail at the point."""
     name, _, number = point.partition(":")
@@ -81,6 +96,8 @@ def install(point: str) -> None:
                 return await method(*args, **kwargs)
 
             wrapped(Orchestrator, "restore", slowly)
+        case "clock" | "step":
+            set_clock(count, after_s=0 if name == "clock" else STEP_AFTER_S)
         case "files":
             resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
         case "memory":

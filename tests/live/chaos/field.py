@@ -33,7 +33,7 @@ BEHIND_SHOWN_MAX = 8
 QUIET_S = 120.0
 """How long the last runs of a phase may take to end."""
 HEAVY_BYTES_MAX = 16_384
-TREE, ODD = ("split", "branch", "leaf"), ("odd", "even", "cost", "heavy", "slow")
+TREE, ODD = ("split", "branch", "leaf", "hear", "answer"), ("odd", "even", "cost", "heavy", "slow")
 COUNTED = (
     *("asked", "acked", "tasks", "lost", "ended_twice", "unexplained"),
     *("tasks_repeated", "answers_repeated", "outcomes_repeated"),

@@ -50,6 +50,12 @@ class Upstream:
         self._ledger.acked(runs)
         return runs
 
+    def told(self, entries: Sequence[Entry]) -> None:
+        """Take into the ledger what another client asked, and the log acknowledged."""
+        self._ledger.asked(entries)
+        self._ledger.acked(entry.run for entry in entries)
+        self.asked.update((entry.run, entry) for entry in entries)
+
     async def steadily(self, phase: str, *, rate: float, enough: asyncio.Event, count_min: int = 0) -> None:
         """Ask for trees, `rate` a second (open loop), until it is enough and at least `count_min` were asked."""
         began = time.monotonic()

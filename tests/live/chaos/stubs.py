@@ -76,6 +76,24 @@ class Heavy(Payload, type="chaos.heavy"):
     ballast: str = ""
 
 
+class Order(Payload, type="chaos.order"):
+    """A request of a plain client."""
+
+    id: str
+
+
+class Heard(Payload, type="chaos.heard"):
+    """Half of the way."""
+
+    id: str
+
+
+class Answered(Payload, type="chaos.answered"):
+    """The answer for a plain client."""
+
+    id: str
+
+
 class Slow(Payload, type="chaos.slow"):
     """Work that takes long."""
 
@@ -121,6 +139,20 @@ async def leaf(twig: Twig, ctx: Context) -> Leaf:
     """One leaf each."""
     await think(ctx)
     return Leaf(id=twig.id, place=f"{twig.part}.{twig.twig}")
+
+
+@agent
+async def hear(order: Order, ctx: Context) -> Heard:
+    """Pass it on."""
+    effect(ctx, f"hear:{order.id}")
+    return Heard(id=order.id)
+
+
+@agent
+async def answer(heard: Heard, ctx: Context) -> Answered:
+    """Answer."""
+    effect(ctx, f"answer:{heard.id}")
+    return Answered(id=heard.id)
 
 
 @agent
