@@ -16,6 +16,7 @@ from mesh.cli.failure import BROKEN_PIPE, INTERRUPTED, leaves, report, report_bu
 from mesh.cli.options import PANEL, PLAIN, ReaderGone
 from mesh.cli.screen import Screen
 from mesh.cli.session import Wanted
+from mesh.cli.standard import wait_for_output
 from mesh.core.errors import MeshError
 from mesh.core.suggest import nearest
 
@@ -99,6 +100,7 @@ def execute(arguments: Sequence[str]) -> int:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: `mesh run list >&-`
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+    wait_for_output()
     if "_MESH_COMPLETE" in os.environ:
         return _completed(arguments)
     try:

@@ -1,7 +1,6 @@
 """`mesh board`: the blackboard: read it, write it, watch it, fill it again after it lost what it held."""
 
 import getpass
-import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,6 +10,7 @@ import typer
 from mesh.cli.options import command, noun
 from mesh.cli.screen import Piece, Screen
 from mesh.cli.session import Session, short
+from mesh.cli.standard import read_all_input
 from mesh.cli.text import ago, clock, counted, moment, visible
 from mesh.core.errors import InvalidInput, MeshError, NotFound
 from mesh.core.event import rfc3339
@@ -73,7 +73,7 @@ async def put(
     """
     if expect is not None and absent:
         raise InvalidInput("--expect and --absent exclude each other", code="usage", where="mesh board put")
-    data = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")
+    data = read_all_input() if value == "-" else value.encode("utf-8", "surrogateescape")
     async with session.board(create=True) as board:
         entry = await board.put(key, data, expect=ABSENT if absent else expect or ANY, by=f"cli/{_user()}")
         await _mirror(session, board, entry)

@@ -1,7 +1,6 @@
 """`mesh publish`: one event from the command line, or a stream of them from a file or a pipe."""
 
 import asyncio
-import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from mesh.cli.options import command, verb
 from mesh.cli.patience import patience
 from mesh.cli.screen import Screen
 from mesh.cli.session import Session, embedded_path
+from mesh.cli.standard import read_all_input
 from mesh.cli.stream import How, Stream, opened
 from mesh.cli.text import seconds, took
 from mesh.core.errors import InvalidInput, WaitTimeout
@@ -166,7 +166,7 @@ def _ended(screen: Screen, history: History) -> int:
 
 def _document(payload: str) -> bytes:
     if payload == "@-":
-        return sys.stdin.buffer.read()
+        return read_all_input()
     if payload.startswith("@"):
         with opened(payload[1:]) as file:
             return file.read()

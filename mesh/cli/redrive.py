@@ -1,12 +1,11 @@
 """`mesh dead redrive`: shows what sending dead letters again would do, and with --yes does it."""
 
 import asyncio
-import contextlib
+import io
 import os
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -19,6 +18,7 @@ from mesh.cli.letters import ID_CHARS, choosing, entry_facts, is_any, tell_unkno
 from mesh.cli.screen import Piece
 from mesh.cli.session import Session, embedded_path
 from mesh.cli.signals import terminable
+from mesh.cli.standard import read_all_input
 from mesh.cli.story import id_of
 from mesh.cli.stream import opened
 from mesh.cli.text import counted, seconds
@@ -270,7 +270,7 @@ def _given(path: str) -> "list[tuple[Letter, bool]]":
 
     found: list[tuple[Letter, bool]] = []
     remedy = "Name a file that `mesh dead export` wrote after --from, or - for standard input"
-    with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else opened(path, remedy=remedy) as file:
+    with io.BytesIO(read_all_input()) if path == "-" else opened(path, remedy=remedy) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -4,8 +4,6 @@ A bad line does not hold up the others. Events of a slow pipe are sent when noth
 """
 
 import asyncio
-import os
-import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -17,6 +15,7 @@ from mesh.cli import story
 from mesh.cli.patience import NOTE_AFTER_S
 from mesh.cli.screen import Advance
 from mesh.cli.session import Session
+from mesh.cli.standard import CHUNK_BYTES, read_input, unreadable
 from mesh.cli.steering import NOBODY, heard
 from mesh.cli.text import counted, took
 from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
@@ -35,7 +34,6 @@ IDLE_S: Final = 0.05
 """After so long without input the events at hand are sent."""
 LOOK_BACK_AFTER_S: Final = 1.5
 """Without an outcome for so long, the log is searched once for runs that had ended before."""
-CHUNK_BYTES: Final = 262_144
 CHUNKS_AHEAD: Final = 4
 """Read from a pipe and not yet sent."""
 LINE_BYTES_MAX: Final = 16_777_216
@@ -277,33 +275,39 @@ async def _chunks(path: str | None) -> AsyncGenerator[bytes | None, None]:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
         return
-    queue: asyncio.Queue[bytes] = asyncio.Queue()
+    queue: asyncio.Queue[bytes | OSError] = asyncio.Queue()
     room = threading.Semaphore(CHUNKS_AHEAD)
     pump = threading.Thread(target=_pump, args=(asyncio.get_running_loop(), queue, room), daemon=True)
     pump.start()
     while True:
         try:
             async with asyncio.timeout(IDLE_S):
-                chunk = await queue.get()
+                came = await queue.get()
         except TimeoutError:
             yield None
-            chunk = await queue.get()
+            came = await queue.get()
         room.release()
-        if not chunk:
+        if isinstance(came, OSError):
+            raise unreadable(came) from came
+        if not came:
             return
-        yield chunk
+        yield came
 
 
-def _pump(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes], room: threading.Semaphore) -> None:
+def _pump(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes | OSError], room: threading.Semaphore) -> None:
     """Standard input → queue, in a thread of its own: asyncio would make the terminal non-blocking, also for the
     shell that we came from. Not through sys.stdin, whose lock a thread must not hold when Python ends."""
     while room.acquire():
-        chunk = os.read(sys.stdin.fileno(), CHUNK_BYTES)
+        chunk: bytes | OSError
+        try:
+            chunk = read_input()
+        except OSError as error:
+            chunk = error
         try:
             loop.call_soon_threadsafe(queue.put_nowait, chunk)
         except RuntimeError:
             return  # the loop has ended: nobody waits for more
-        if not chunk:
+        if not chunk or isinstance(chunk, OSError):
             return
 
 
