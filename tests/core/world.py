@@ -236,15 +236,15 @@ class World:
 
     def _repeat(self, sent: Event, effects: list[Effect]) -> None:
         """A request or an answer that arrives a second time does nothing: it is noted, or is the same dead letter."""
-        if sent.kind not in ("requested", "succeeded", "failed") or (sent.fault and sent.fault.code == "expired"):
-            return  # what expired stays open for the deadline; in a pause it is tried again
+        if sent.kind not in ("requested", "succeeded", "failed"):
+            return
         content = repr(replace(sent, at_ms=0, time=""))
         letters = repr([effect.id for effect in effects if isinstance(effect, DeadLetter)])
         if content in self.arrived:
             assert all(isinstance(effect, Note | DeadLetter) for effect in effects), effects
             assert letters in ("[]", self.arrived[content]) or sent.kind == "requested"
         if not any(isinstance(effect, Note) and effect.code == "expired" for effect in effects):
-            self.arrived[content] = letters  # an expired task stays open: what comes again may find its run paused
+            self.arrived[content] = letters  # a task left open for the deadline is tried again if a pause moves that
 
 
 def read_all(inbox: list[StoredRecord]) -> list[Event]:
