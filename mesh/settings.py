@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mesh.core.encoding import decoded
 from mesh.core.errors import ConfigInvalid
 from mesh.core.mask import masked, masked_address
 from mesh.core.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN
@@ -178,7 +179,7 @@ def _from_file(file: Path | None) -> _Source:
     if file is None:
         return _Source({}, {})
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(decoded(file.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return _Source({}, {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -225,8 +226,8 @@ def _secret(variable: str, path: str, environ: Mapping[str, str]) -> str:
     if environ.get(plain):
         raise ConfigInvalid(f"{plain} is set too", where=variable, remedy=f"Set {variable} or {plain}, not both")
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read(SECRET_CHARS_MAX).strip()
+        with open(path, "rb") as file:
+            return decoded(file.read(SECRET_CHARS_MAX)).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigInvalid(f"the file cannot be read: {reason}", where=variable, got=path) from error
@@ -260,8 +261,24 @@ def _anchored(name: str, value: Any, folder: Path | None, directory: Path) -> An
     if not isinstance(value, str):
         return value
     if name == "topology":
-        return value if folder in (None, directory) else str(folder / Path(value).expanduser())
-    scheme, colon, path = value.partition(":")
-    if name in ("log", "board") and scheme == "sqlite" and path:
-        return scheme + colon + str((folder or directory) / Path(path.removeprefix("//")).expanduser())
+        if "://" in value or value.startswith("file:"):
+            raise ConfigInvalid("this is a URL", where="setting 'topology'", expected="the path of a file", got=value)
+        path = _expanded(name, value)
+        return str(path) if folder in (None, directory) else str(folder / path)
+    scheme, colon, rest = value.partition(":")
+    if name in ("log", "board") and scheme == "sqlite" and rest:
+        return scheme + colon + str((folder or directory) / _expanded(name, rest.removeprefix("//")))
     return value
+
+
+def _expanded(name: str, text: str) -> Path:
+    """A path as a shell's user writes it: `~`, `~user` and `$NAME` stand for what they do there."""
+    remedy = "Write the path in full"
+    if "\0" in text:
+        raise ConfigInvalid("a path holds no NUL character", where=f"setting {name!r}", remedy=remedy)
+    try:
+        return Path(os.path.expandvars(text)).expanduser()
+    except RuntimeError as error:
+        user = text.partition("/")[0]
+        what = f"the home folder that {user!r} stands for is not known"
+        raise ConfigInvalid(what, where=f"setting {name!r}", got=text, remedy=remedy) from error

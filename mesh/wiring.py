@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mesh.core.address import brokers_flaw, redis_flaw
 from mesh.core.agent import Agent, agent_of
+from mesh.core.encoding import decoded
 from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
 from mesh.core.language import load
 from mesh.core.mask import masked_address
@@ -26,12 +28,18 @@ CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
 def load_topology(path: str) -> Topology:
     """Read and prove topics.yaml. Raises TopologyInvalid with all problems, ConfigInvalid if there is no such file."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = decoded(Path(path).read_bytes())
     except FileNotFoundError as error:
         raise ConfigInvalid(
             "there is no such file", where=path, expected="the mesh's topology", remedy="Name it with --topology"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(
+            f"the file is not text: {error.reason} at byte {error.start}",
+            where=path,
+            expected="UTF-8, or UTF-16 with a byte order mark",
+        ) from error
+    except (OSError, ValueError) as error:
         raise ConfigInvalid(f"the file cannot be read: {error}", where=path) from error
     return load(text, path=path)
 
@@ -71,8 +79,10 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
     if scheme == "kafka":
         from mesh.wire.kafka import KafkaLog
 
+        brokers = rest.removeprefix("//").rstrip("/")
+        _refuse("log", settings.log, brokers_flaw(brokers), "kafka://HOST:PORT[,HOST:PORT]")
         return KafkaLog(
-            rest.removeprefix("//").rstrip("/"),
+            brokers,
             client_id=client,
             security=settings.kafka,
             append_timeout_ms=settings.append_timeout_ms,
@@ -111,6 +121,7 @@ def open_board(settings: "Settings", prefix: str, *, beside: Log | None = None) 
     if scheme in ("redis", "rediss", "unix"):
         from mesh.wire.redis import RedisBoard
 
+        _refuse("board", url, redis_flaw(url), "redis://HOST:PORT/DB")
         return RedisBoard(url, prefix=prefix, timeout_ms=settings.board_timeout_ms)
     raise ConfigInvalid(
         "no board is set" if not url else f"no board is known by {scheme!r}",
@@ -118,6 +129,14 @@ def open_board(settings: "Settings", prefix: str, *, beside: Log | None = None) 
         expected="redis://HOST:PORT or sqlite:PATH",
         remedy="Set MESH_BOARD=redis://127.0.0.1:6379; with Kafka the board has no default, since processes share it",
     )
+
+
+def _refuse(setting: str, url: str, flaw: str, expected: str) -> None:
+    """Raise ConfigInvalid if an address has a flaw."""
+    if flaw:
+        remedy = "Set it in mesh.toml, by environment or by an option; `mesh config show --origin` says where it is set"
+        got = masked_address(url)
+        raise ConfigInvalid(flaw, where=f"setting {setting!r}", expected=expected, got=got, remedy=remedy)
 
 
 def topic_specs(topology: Topology) -> list[TopicSpec]:

@@ -88,7 +88,7 @@ def test_a_secret_given_twice_is_refused(here: Path) -> None:
 def test_a_secret_whose_file_cannot_be_read_is_refused_by_name(here: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"MESH_BOARD_FILE: the file cannot be read: No such file"):
         loaded(here, MESH_BOARD_FILE=str(here / "nope"))
-    (here / "binary").write_bytes(b"\xff\xfe")
+    (here / "binary").write_bytes(b"\x80\xfe")
     with pytest.raises(ConfigInvalid, match=r"it is not UTF-8"):
         loaded(here, MESH_BOARD_FILE=str(here / "binary"))
 
@@ -224,3 +224,36 @@ def test_defaults_lie_in_the_project_wherever_in_it_one_stands(here: Path, mark:
 def test_the_data_folder_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert data_folder() == tmp_path / "mesh"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "mesh.toml").write_bytes('log = "sqlite:möwe.db"\n'.encode(encoding))
+    assert load(directory=tmp_path, environ={}).settings.log == f"sqlite:{tmp_path}/möwe.db"
+
+
+def test_a_path_may_be_written_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SHELF", str(tmp_path / "a shelf"))
+    for written, meant in (
+        ("~/m.db", tmp_path / "home/m.db"),
+        ("$SHELF/m.db", tmp_path / "a shelf/m.db"),
+        ("${SHELF}/m.db/", tmp_path / "a shelf/m.db"),
+        ("with space/m.db", tmp_path / "with space/m.db"),
+    ):
+        assert load({"log": f"sqlite:{written}"}, environ={}, directory=tmp_path).settings.log == f"sqlite:{meant}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("log", "sqlite:~nobody-9/m.db", "the home folder that '~nobody-9' stands for is not known"),
+        ("log", "sqlite:a\0b", "NUL"),
+        ("topology", "~nobody-9/topics.yaml", "'~nobody-9'"),
+        ("topology", "file:///etc/topics.yaml", "this is a URL; expected the path of a file"),
+    ],
+)
+def test_a_path_that_stands_for_nothing_is_refused(tmp_path: Path, setting: str, value: str, told: str) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        load({setting: value}, environ={}, directory=tmp_path)
+    assert told in str(refused.value)

@@ -148,3 +148,22 @@ def test_changes_of_the_board_are_kept_by_hand_since_compaction_could_keep_an_ol
     (changes,) = (spec for spec in topic_specs(load(TEXT.format(run="x:y"))) if spec.name == "mesh.board")
     assert (changes.partitions, changes.config["retention.ms"]) == (1, "-1")
     assert "cleanup.policy" not in changes.config
+
+
+@pytest.mark.parametrize("log", ["kafka://h:port", "kafka://", "kafka://[::1", "kafka:h:99999", "kafka://h:1/x"])
+def test_an_address_of_no_broker_is_refused_before_it_is_connected_to(log: str) -> None:
+    with pytest.raises(ConfigInvalid, match=r"setting 'log': .*expected kafka://HOST:PORT"):
+        open_log(Settings(log=log))
+
+
+@pytest.mark.parametrize("board", ["redis://h:port", "redis://", "redis://h/nine", "redis://[::1"])
+def test_an_address_of_no_redis_is_refused_before_it_is_connected_to(board: str) -> None:
+    with pytest.raises(ConfigInvalid, match=r"setting 'board': .*expected redis://HOST:PORT/DB"):
+        open_board(Settings(log="kafka://h:1", board=board), "mesh")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_topology_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    text = "# möwe\n" + TEXT.format(run="desk:echo")
+    (tmp_path / "topics.yaml").write_bytes(text.encode(encoding))
+    assert "echo" in load_topology(str(tmp_path / "topics.yaml")).agents

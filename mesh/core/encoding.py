@@ -1,0 +1,18 @@
+"""Text files as people's editors write them: UTF-8 with and without a mark, UTF-16 and UTF-32 with one."""
+
+from typing import Final
+
+_MARKS: Final = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),  # begins as a mark of UTF-16, so it comes first
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+"""Byte order marks, and the codec that reads what follows."""
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file, line ends as `\\n`. Raises UnicodeDecodeError."""
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
