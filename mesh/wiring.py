@@ -1,5 +1,7 @@
 """Where rooms meet: settings → log, board, topology, agents. Used by the command line, the client and the test kit."""
 
+import importlib
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -220,7 +222,10 @@ def _agent(name: str, run: str, where: str) -> Agent:
 def _reason(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.msg} ({error.filename}, line {error.lineno})"
-    return str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    outside = [f for f in frames if f.filename not in (__file__, imports.__file__, importlib.__file__)]
+    return f"{text} ({outside[-1].filename}, line {outside[-1].lineno})" if outside else text
 
 
 def _path(rest: str) -> str:

@@ -92,10 +92,14 @@ def _problems(topology: Topology, unchecked: "list[Open]") -> Iterator[Problem]:
     from mesh.wiring import agent_loader
 
     load_one, agents = agent_loader(topology), dict[str, "Agent"]()
+    lacking: dict[str, list[tuple[AgentSpec, InvalidInput]]] = {}
     for spec in topology.agents.values():
         try:
             agent = load_one(spec.name)
         except InvalidInput as error:
+            if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name:
+                lacking.setdefault(error.__cause__.name, []).append((spec, error))
+                continue
             yield Problem(
                 spec.line,
                 error.what if repr(spec.name) in error.what else f"agent {spec.name!r}: {error.where}: {error.what}",
@@ -104,6 +108,10 @@ def _problems(topology: Topology, unchecked: "list[Open]") -> Iterator[Problem]:
         else:
             agents[spec.name] = agent
             yield from _differences(spec, topology.given(spec.name), agent)
+    for found in lacking.values():  # one library that is missing is one problem, however many agents want it
+        (spec, first), more = found[0], len(found) - 1
+        others = f"; {counted(more, 'more agent')} cannot be imported for it, too" if more else ""
+        yield Problem(spec.line, f"{first.what}{others}", first.remedy)
     if len(agents) == len(topology.agents):
         wrong, unknown = paths_of(topology, agents)
         yield from wrong

@@ -9,8 +9,11 @@ behind, alive and useless. A process that is merely stopped for a while (SIGSTOP
 import asyncio
 import os
 import sys
+import sysconfig
 import threading
 import traceback
+from collections.abc import Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +25,28 @@ TELL_FROM_S = 1.0
 """A loop that stands still for so long is told of: the next heartbeats, timers and answers are late by as much."""
 STACK_FRAMES_MAX = 12
 REMEDY = "Await what takes long, or write the agent as a plain `def`: it then gets a thread"
+OWN_REMEDY = "Look for a slow disk or a machine without memory or processor time; else this is a fault of the mesh"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_EXAMPLES = os.path.join(_PACKAGE, "examples")
+_CALLER = os.path.join(_PACKAGE, "services", "worker", "function.py")
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _log = diagnostics("worker")
+
+
+def blocks_by_agent(stack: Sequence[traceback.FrameSummary]) -> bool:
+    """Whether the code of an agent is at work: the worker called it, or it is neither the mesh's nor a library's, as in
+    tasks that agents begin."""
+    turns = [n for n, frame in enumerate(stack) if frame.name in ("run_forever", "_run_once")]
+    stack = stack[turns[-1] + 1 if turns else 1 :]  # before it comes what began the process
+    called = [after for before, after in pairwise(stack) if before.filename == _CALLER and before.name == "answer"]
+    if any(not _is_own(frame) for frame in called):
+        return True
+    return any(not _is_own(frame) and not frame.filename.startswith((*_LIBRARIES, "<")) for frame in stack)
+
+
+def _is_own(frame: traceback.FrameSummary) -> bool:
+    name = frame.filename
+    return name.startswith(_PACKAGE + os.sep) and not name.startswith(_EXAMPLES + os.sep)
 
 
 class Watchdog:
@@ -57,19 +81,24 @@ class Watchdog:
         while not self._over.wait(LOOK_EVERY_S):
             seen, looks = (seen, looks + 1) if seen == self._turns else (self._turns, 0)
             if looks == round(TELL_FROM_S / LOOK_EVERY_S):
-                at = self._stack()[-1]
-                where = f"{at.filename}:{at.lineno} {at.name}"
-                _log.warning("an agent blocks the event loop", for_s=TELL_FROM_S, where=where, remedy=REMEDY)
+                stack = self._stack()
+                at, blamed = stack[-1], blocks_by_agent(stack)
+                what = "an agent blocks the event loop" if blamed else "the event loop is blocked, not by an agent"
+                where, remedy = f"{at.filename}:{at.lineno} {at.name}", REMEDY if blamed else OWN_REMEDY
+                _log.warning(what, for_s=TELL_FROM_S, where=where, remedy=remedy)
             if looks >= self._looks_max:
                 self._end(looks * LOOK_EVERY_S)
 
     def _stack(self) -> traceback.StackSummary:
-        return traceback.extract_stack(sys._current_frames().get(self._watched), STACK_FRAMES_MAX)
+        return traceback.extract_stack(sys._current_frames().get(self._watched))
 
     def _end(self, blocked_s: float) -> None:
+        stack = self._stack()
+        remedy = REMEDY if blocks_by_agent(stack) else OWN_REMEDY
+        shown = "".join(traceback.format_list(stack[-STACK_FRAMES_MAX:]))
         text = (
             f"error: nothing else could run for {blocked_s:.0f} s, since this function blocks the event loop; the"
-            f" process ends. {REMEDY}\n{''.join(self._stack().format())}"
+            f" process ends. {remedy}\n{shown}"
         )
         os.write(sys.stderr.fileno(), text.encode("utf-8", "replace"))
         os._exit(WorkerSpent.exit_code)

@@ -122,3 +122,18 @@ def test_a_missing_topology_is_exit_code_2(cli: Cli) -> None:
 def test_the_example_mesh_holds_together(cli: Cli) -> None:
     done = cli("check", "--topology", str(Path(__file__).parents[2] / "topics.yaml"))
     assert done.code == 0, done.out
+
+
+def test_a_missing_library_is_one_problem_with_its_place(cli: Cli) -> None:
+    agents = "\n".join(f'  a{n}: {{run: "m{n}:work", on: ask, timeout: 5s}}' for n in range(3))
+    (cli.folder / "topics.yaml").write_text(
+        f"mesh: {{name: m}}\ntopics: {{asks: {{ingress: ask, partitions: 1}}}}\nagents:\n{agents}\n"
+    )
+    for n in range(3):
+        (cli.folder / f"m{n}.py").write_text("import os\nimport no_such_library\n")
+    done = cli("check", "--json")
+    (problem,) = done.rows[0]["problems"]
+    assert problem["what"] == (
+        "agent 'a0' cannot be imported from 'm0:work': No module named 'no_such_library'"
+        f" ({cli.folder}/m0.py, line 2); 2 more agents cannot be imported for it, too"
+    )
