@@ -1,4 +1,4 @@
-"""What a failed attempt used is charged once more when its task succeeds."""
+"""What an attempt used is charged twice when it succeeds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +12,13 @@ from tests.sim.planted.patching import swapped
 def patch() -> Iterator[None]:
     """Plant it."""
     place: Any = decide
-    real = place.settle
+    real = place.charge
 
-    def settle(run: Any, spec: Any, usage: Any) -> None:
-        real(run, spec, usage)
+    def charge(run: Any, spec: Any, usage: Any, limits: Any) -> Any:
+        found = real(run, spec, usage, limits)
         if usage is not None:
             run.tokens += usage.tokens
+        return found
 
-    with swapped(decide, "settle", settle):
+    with swapped(place, "charge", charge):
         yield

@@ -8,7 +8,7 @@ from tests.sim.loop import NODE
 
 
 class Planted(NamedTuple):
-    """A bug on purpose. `seeds` is a range in which it is found; `words` stand in a violation that tells of it."""
+    """A bug on purpose. `first` is a seed from which it is found soon; `words` stand in a violation that names it."""
 
     name: str
     what: str
