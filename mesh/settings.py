@@ -47,6 +47,7 @@ class Settings(BaseModel):
         description="beginning of the board's keys in its store, letters, digits, . _ -; unset: the mesh's prefix",
     )
     topology: str = Field(TOPOLOGY_NAME, description="the mesh itself: topics, agents, limits")
+    chaos: bool = Field(False, description="`mesh break` may break agents here, whatever topics.yaml says")
     kafka: dict[str, str] = Field(default_factory=dict, description="TLS and SASL settings, with aiokafka's names")
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="embedded file: NORMAL survives kill -9, FULL also power loss"

@@ -53,7 +53,7 @@ async def demo(
     stays = session.screen.interactive and not once
     with as_file(files("mesh")) as package:
         examples = package / "examples" if (package / "examples").is_dir() else package.parent
-        session.override_topology(str(_topology_file(session, examples)))
+        session.override_topology(str(_topology_file(session, examples)), chaos=True)
         samples = list(_samples(session.topology, examples / "agents" / "samples"))
         if not samples:
             raise ConfigInvalid(
@@ -263,6 +263,7 @@ def _leave_settings(folder: Path, topology: str) -> None:
     """So that every command typed in that folder means this mesh."""
     path = str(Path(topology).resolve()).replace("\\", "\\\\").replace('"', '\\"')
     text = f'# made by `mesh demo`; commands typed in this folder use it\nlog = "sqlite:mesh.db"\ntopology = "{path}"\n'
+    text += "chaos = true\n"
     (folder / "mesh.toml").write_text(text, encoding="utf-8")
 
 

@@ -15,7 +15,9 @@ from mesh.core.history import History
 if TYPE_CHECKING:
     from mesh.core.control import Control, Switch
 
-REMEDY: Final = "Write `chaos: true` below `mesh:` in topics.yaml, and start the mesh anew"
+REMEDY: Final = (
+    "Write `chaos: true` below `mesh:` in topics.yaml, or set MESH_CHAOS=true for both, and start the mesh anew"
+)
 
 
 def now_ms() -> int:

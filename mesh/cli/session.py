@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -45,7 +46,7 @@ class Session:
     """One command being run."""
 
     def __init__(self, wanted: Wanted) -> None:
-        self.wanted = wanted
+        self.wanted, self._chaos = wanted, False
         loudness = -1 if wanted.quiet else wanted.verbose
         self.screen = Screen(json=wanted.json, loudness=loudness, colour=not wanted.no_color)
 
@@ -64,12 +65,19 @@ class Session:
     @cached_property
     def topology(self) -> "Topology":
         """The mesh as declared. Raises TopologyInvalid, ConfigInvalid."""
+        from mesh.core.digest import digest_of
         from mesh.wiring import load_topology
 
-        return load_topology(self.settings.topology)
+        topology = load_topology(self.settings.topology)
+        if topology.chaos or not (self._chaos or self.settings.chaos):
+            return topology
+        topology = replace(topology, chaos=True)
+        return replace(topology, digest=digest_of(topology))
 
-    def override_topology(self, path: str) -> None:
-        """Use this file, whatever is set. Before the topology is first read."""
+    def override_topology(self, path: str, *, chaos: bool = False) -> None:
+        """Use this file, whatever is set; with `chaos` its agents may be broken on purpose. Call it before the topology
+        is first read."""
+        self._chaos = chaos
         self.wanted = self.wanted._replace(topology=path)
 
     @asynccontextmanager

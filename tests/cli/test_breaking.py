@@ -6,7 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.cli.conftest import Cli, until
+from mesh.wiring import load_topology
+from tests.cli.conftest import ROOT, Cli, until
 
 
 @pytest.fixture
@@ -134,3 +135,15 @@ def _locked(cli: Cli) -> bool:
             return True
         probe.execute("ROLLBACK")
         return False
+
+
+def test_the_environment_may_allow_faults_without_a_change_of_topics_yaml(project: Cli) -> None:
+    allowed = {"MESH_CHAOS": "true"}
+    with project.up(env=allowed):
+        assert project("break", "echo", "--error", "no such table", env=allowed).code == 0
+        done = project("publish", "word.said", '{"word": "hm"}', "--wait", env=allowed)
+        assert "no such table (broken on purpose)" in done.out
+
+
+def test_the_example_mesh_allows_no_faults_outside_of_the_demo() -> None:
+    assert not load_topology(str(ROOT / "topics.yaml")).chaos
