@@ -136,7 +136,7 @@ def plan_of(seed: int, *, large: bool = False) -> Plan:
         checkpoint_us=random.choice((-1, -1, 250, 1_000)),
     )
     rolling = Random(f"rolls {seed}")
-    if rolling.random() < ROLLING and not record_bytes_max:
+    if rolling.random() < ROLLING and not record_bytes_max and not large:
         plan = plan._replace(rolls=rolling.choice(("adds", "removes")))
     if plan.checkpoint_us > 0:  # a small world has as many checkpoints as a large one
         plan = plan._replace(checkpoint_us=plan.checkpoint_us * requests // many)
