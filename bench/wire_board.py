@@ -132,6 +132,7 @@ async def contention(board: Board, writers: int, seconds: float, how: Callable[[
 async def report(board: Board, times: int, seconds: float) -> None:
     """Measure one board and print."""
     await board.start()
+    await board.mark_complete(await board.incarnation())  # as a worker would: no earlier values are lost
     gc.freeze()  # what stood before is no part of what is measured
     print(board.url)
     for name, figures in (await alone(board, times)).items():

@@ -19,6 +19,7 @@ async def run(setup: Setup) -> Sequence[Figure]:
     async with setup.field(TEXT) as field:
         board = field.board
         await board.start()
+        await board.mark_complete(await board.incarnation())  # as a worker would: no earlier values are lost
         try:
             setup.say("one operation after the other")
             calls = max(CALLS_MIN, int(CALLS_PER_S * setup.seconds))

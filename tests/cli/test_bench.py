@@ -77,8 +77,9 @@ def test_what_cannot_be_measured_is_told_before_anything_is(
 
 
 def test_where_the_benchmarks_are_not_installed_it_says_so(cli: Cli) -> None:
-    (cli.folder / "bench").mkdir()
-    (cli.folder / "bench/__init__.py").write_text("")
+    (cli.folder / "installed/bench").mkdir(parents=True)
+    (cli.folder / "installed/bench/__init__.py").write_text("")
+    cli.environ["PYTHONPATH"] = str(cli.folder / "installed")
     done = cli.fresh("bench", "run1")
     assert done.code == 3
     assert "the benchmarks are not installed" in done.err
