@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from mesh.core import crashes, settle
 from mesh.core.codec import Unreadable, read
 from mesh.core.control import Control
-from mesh.core.errors import Fenced
+from mesh.core.errors import Fenced, LogUnavailable
 from mesh.core.event import NO_USAGE, TASK, Event, Fault
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import inbox_record
@@ -27,7 +27,7 @@ from mesh.wire.ports import Clock, Commit, Log
 
 GRACE_MS = 5_000
 """Longer than it takes to put a new worker in the place of one that ended."""
-LOOK_EVERY_MS = 1_000
+LOOK_EVERY_MS, AGAIN_AFTER_MS = 1_000, 5_000
 RECORDS_MAX = 500
 READ_WAIT_MS = 1_000
 _log = diagnostics("unattended")
@@ -48,10 +48,20 @@ class Unattended:
         """Those that this process answers for."""
 
     async def run(self) -> None:
-        """Look once a second, until cancelled. Raises LogUnavailable, NotFound without a topic of tasks."""
+        """Look once a second, until cancelled. Raises NotFound without a topic of tasks.
+
+        A look that the log does not answer is told and repeated, since the runs do not depend on it. Whether agents had
+        workers meanwhile is unknown, so their time begins again.
+        """
         while True:
-            await self.look()
-            await self._clock.sleep_ms(LOOK_EVERY_MS)
+            pause_ms = LOOK_EVERY_MS
+            try:
+                await self.look()
+            except LogUnavailable as error:
+                self._since_ms.clear()
+                pause_ms = AGAIN_AFTER_MS
+                _log.warning("cannot tell which agents have no worker", reason=str(error), again_in_s=pause_ms / 1_000)
+            await self._clock.sleep_ms(pause_ms)
 
     async def look(self) -> int:
         """Look once. Answers how many tasks were answered."""

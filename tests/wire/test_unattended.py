@@ -1,6 +1,6 @@
 """Tasks of an agent that no worker serves: when they time out, and that they are then nobody's."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from mesh.core.codec import Unreadable, read, write
 from mesh.core.control import NOTHING, Control, Switch
 from mesh.core.crashes import Marks, decode, encode
-from mesh.core.errors import Fenced
+from mesh.core.errors import Fenced, LogUnavailable
 from mesh.core.event import NO_USAGE, TASK, Event
 from mesh.core.language import load
 from mesh.core.record import NewRecord, TopicPartition
@@ -170,3 +170,49 @@ async def test_only_a_group_without_members_is_idle_and_takes_commits_from_outsi
     await listener.member.close()  # type: ignore[attr-defined]
     await world.log.commit_idle(GROUP, {TOPIC: Commit(5)})
     assert await world.place() == Commit(5)
+
+
+class Deaf(SqliteLog):
+    """A log that does not answer the second question about groups."""
+
+    looks = 0
+
+    async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
+        self.looks += 1
+        if self.looks == 2:
+            raise LogUnavailable("look into the groups of workers did not end", where=self.url)
+        return await super().idle_groups(groups)
+
+
+class Enough(Exception):
+    """The clock has stopped."""
+
+
+class Hurried(HandClock):
+    """A pause takes no time, and moves the clock by as much; there are twelve."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[int] = []
+
+    async def sleep_ms(self, ms: float) -> None:
+        if len(self.pauses) == 12:
+            raise Enough
+        self.pauses.append(round(ms))
+        self.at_ms += round(ms)
+
+
+async def test_a_look_without_an_answer_is_repeated_and_the_time_begins_again(tmp_path: Path) -> None:
+    clock = Hurried()
+    log = Deaf(tmp_path / "mesh.db", clock=HandClock())
+    await log.start()
+    await log.create_topics(topic_specs(MESH))
+    world = World(log, clock)
+    await append(log, task(1))
+    with pytest.raises(Enough):
+        await world.unattended.run()
+    assert clock.pauses == [1_000, 5_000, *[1_000] * 10]
+    assert log.looks == 13
+    began_ms = HandClock().at_ms
+    assert world.unattended._since_ms == {"echo": began_ms + 6_000}, "a worker may have lived meanwhile"
+    await log.close()
