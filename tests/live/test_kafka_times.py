@@ -90,6 +90,9 @@ async def test_only_a_group_without_members_is_idle_and_takes_commits_from_outsi
     assert list(await kafka_log.idle_groups([group])) == [group]
     await kafka_log.commit_idle(group, {place: Commit(5, "x")})
     assert await kafka_log.committed(group, topic) == {0: Commit(5, "x")}
+    assert kafka_log._topics is not None
+    kafka_log._topics._coordinators[group] = 99  # the broker that coordinated it is gone
+    assert list(await kafka_log.idle_groups([group])) == [group]
 
 
 @pytest.mark.parametrize("ahead_s", [-3_600, 3_600])

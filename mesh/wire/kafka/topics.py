@@ -43,6 +43,8 @@ class Topics:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._admin = AIOKafkaAdminClient(**connection.arguments("admin"))
+        self._coordinators: dict[str, int] = {}
+        """Group → the broker that coordinates it, as last found."""
 
     async def start(self) -> None:
         """Raises LogUnavailable."""
@@ -209,17 +211,34 @@ class Topics:
         )
 
     async def idle_groups(self, groups: Collection[str]) -> list[str]:
-        """Groups without a member, as their coordinators say. Raises LogUnavailable."""
+        """Groups without a member, as their coordinators say. Raises LogUnavailable.
+
+        One question a coordinator: which broker that is, is remembered until it says that it is not.
+        """
 
         async def look() -> list[str]:
             try:
-                answers = await self._admin.describe_consumer_groups(sorted(groups))
+                answers = await self._describe_groups(groups)
             except errors.GroupAuthorizationFailedError:
                 return []
-            found = [group for answer in answers for group in answer.to_object()["groups"]]
-            return [g["group"] for g in found if not g["error_code"] and g["state"] in _IDLE and not g["members"]]
+            except errors.KafkaError:
+                self._coordinators.clear()
+                raise
+            for group in answers:
+                if group["error_code"]:
+                    self._coordinators.pop(group["group"], None)
+            return [g["group"] for g in answers if not g["error_code"] and g["state"] in _IDLE and not g["members"]]
 
         return await self._connection.ask("look into the groups of workers", look) if groups else []
+
+    async def _describe_groups(self, groups: Collection[str]) -> list[dict[str, Any]]:
+        by_node: defaultdict[int, list[str]] = defaultdict(list)
+        for group in sorted(groups):
+            if group not in self._coordinators:
+                self._coordinators[group] = await self._admin.find_coordinator(group)
+            by_node[self._coordinators[group]].append(group)
+        asked = (self._admin.describe_consumer_groups(names, node) for node, names in by_node.items())
+        return [group for answers in await asyncio.gather(*asked) for a in answers for group in a.to_object()["groups"]]
 
     async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
         """Commit without a member, which the coordinator takes only while the group has none. Raises Fenced,
