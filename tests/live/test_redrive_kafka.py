@@ -18,7 +18,7 @@ def shop(kafka_bootstrap: str, redis_url: str, tmp_path: Path) -> Shop:
     mark = f"-{time.time_ns() % 10**8}"
     folder = tmp_path / "shop"
     folder.mkdir()
-    text = TOPICS.replace("name: shop", f"name: shop, prefix: shop{mark}").replace("  asks:", f"  asks{mark}:")
+    text = TOPICS.replace("prefix: mesh", f"prefix: shop{mark}").replace("  asks:", f"  asks{mark}:")
     (folder / "topics.yaml").write_text(text.replace("  answers:", f"  answers{mark}:"))
     (folder / "shop.py").write_text(AGENTS)
     cli = Cli(None, folder, tmp_path)
