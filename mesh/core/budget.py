@@ -40,6 +40,8 @@ def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Lim
 
 def overspent(run: "Run", limits: Limits) -> tuple[str, ...]:
     """Sentences for the budgets of which more was used than the run might, what was not charged included."""
+    if limits.usd_micros_max is None and limits.tokens_max is None:
+        return ()
     found = []
     usd_micros, tokens = run.usd_micros + run.beyond.usd_micros, run.tokens + run.beyond.tokens
     if limits.usd_micros_max is not None and usd_micros > limits.usd_micros_max:

@@ -255,7 +255,7 @@ def _ending(run: Run, topology: Topology) -> str:
             run.starved = (*run.starved, *starved(name, slots, spec.on, spec.when))
     if run.failures:
         return FAILED
-    lost = run.refused > len(forgiven(run)) or bool(run.unrouted)
+    lost = bool(run.unrouted) or (run.refused > 0 and run.refused > len(forgiven(run)))
     if lost and not run.results:
         return STOPPED
     return PARTIAL if lost or run.starved or overspent(run, topology.limits) else COMPLETED
