@@ -47,7 +47,7 @@ def _in_its_loop(
         if self.cancelling:
             self.cancelling = False
             doing.close()
-            raise asyncio.CancelledError("nobody waits for the answer of this task any more")
+            raise asyncio.CancelledError("the answer of this task is no longer awaited")
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(doing, self._loop))
 
     return done
@@ -209,7 +209,7 @@ class Context:
         self._store, self._changed, self._loop = board, changed, loop
         self._board: AgentBoard | None = None
         self.cancelled = False
-        """Nobody waits for the answer any more: the task took too long, its run has ended, its agent was stopped. An
+        """Whether the answer is no longer awaited: the task took too long, its run has ended, its agent was stopped. An
         `async def` is cancelled then; a blocking function can look here, and its next use of the board in a loop of
         its own raises CancelledError once."""
         self.tokens = 0

@@ -182,7 +182,7 @@ def _note_loops(refused: Refused, effects: Sequence[Effect], topology: Topology)
     for effect in effects:
         if not isinstance(effect, DeadLetter) or effect.id not in refused.letters:
             continue
-        if effect.code == "tasks":  # it refuses every hop of an answer at once, whoever would have got it
+        if effect.code == "tasks":  # it refuses every hop of an answer at once, for all agents
             refused.last.clear()
         elif effect.code in LOOP_ENDS and effect.agent in topology.agents and topology.agents[effect.agent].cyclic:
             refused.last[effect.agent] = effect.id

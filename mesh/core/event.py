@@ -118,7 +118,7 @@ class Event:
     subject: str = ""
     expiry_ms: int | None = None
     """Absolute deadline. Negative, on a request that is to be written: that many milliseconds after it is stored, so
-    that the clock of its sender does not matter; whoever reads the record gets the absolute time."""
+    that the clock of its sender does not matter; the reader of the record gets the absolute time."""
     traceparent: str = ""
     tracestate: str = ""
     usage: Usage | None = NO_USAGE

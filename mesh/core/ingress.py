@@ -88,7 +88,7 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
     except ValueError as error:
         return Rejected("bad_deadline", f"expirytime: {error}", run_id)
     traceparent, tracestate = request.traceparent, request.tracestate
-    if traceparent and door is None:  # nobody has looked at it yet
+    if traceparent and door is None:  # it is not checked yet
         traceparent, tracestate = trace_of([traceparent], [tracestate])
     return Event(
         id,
