@@ -43,7 +43,8 @@ def overspent(run: "Run", limits: Limits) -> tuple[str, ...]:
     if limits.usd_micros_max is None and limits.tokens_max is None:
         return ()
     found = []
-    usd_micros, tokens = run.usd_micros + run.beyond.usd_micros, run.tokens + run.beyond.tokens
+    beyond = run.beyond
+    usd_micros, tokens = run.usd_micros + beyond.usd_micros, run.tokens + beyond.tokens
     if limits.usd_micros_max is not None and usd_micros > limits.usd_micros_max:
         found.append(f"usd: {_usd(usd_micros)} used, at most {_usd(limits.usd_micros_max)}")
     if limits.tokens_max is not None and tokens > limits.tokens_max:

@@ -11,7 +11,7 @@ What foreign producers send is read by `ingress`, which is stricter about bodies
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from mesh.core.event import BATCH, EGRESS, JSON, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage, rfc3339
+from mesh.core.event import BATCH, EGRESS, JSON, KINDS, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage, rfc3339
 from mesh.core.record import Headers, PackedHeaders, Record, StoredRecord, Unread, coordinates
 from mesh.core.strict import Flaw
 from mesh.core.structured import is_structured, unwrap
@@ -65,6 +65,8 @@ LIFETIME_DIGITS_MAX: Final = 12
 
 EXTENSIONS: Final = "mesh-extensions"
 _TRUE: Final = b"true"
+_JSON: Final = JSON.encode()
+_KINDS: Final = {kind.encode(): kind for kind in KINDS}
 (_CAUSE, _TASK, _EXPIRY, _LIFETIME, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT) = (
     1 << n for n in range(11)
 )
@@ -113,36 +115,36 @@ class Unreadable(NamedTuple):
 
 def read(record: Record) -> Event | Unreadable:
     """The event in a record of the mesh's own topics (inbox, tasks, outcomes)."""
-    h = dict(record.headers)
-    value = record.value
+    headers, value = record.headers, record.value
+    h = dict(headers)
     if value is None:
         return Unreadable("empty_value", "the record has no value; expected an event's payload")
     if h.get("ce_specversion") != b"1.0":
         return _other_form(record, h)
-    if len(h) != len(record.headers) and (name := _repeated(record.headers)):
+    if len(h) != len(headers) and (name := _repeated(headers)):
         return Unreadable("bad_header", f"header {name!r} stands twice")
     try:
         return Event(
             h["ce_id"].decode(),
             h["ce_source"].decode(),
             h["ce_type"].decode(),
-            h["ce_meshkind"].decode(),
+            _KINDS.get(h["ce_meshkind"]) or h["ce_meshkind"].decode(),
             h["ce_correlationid"].decode(),
             value,
             record.timestamp,
-            h.get("ce_causationid", b"").decode(),
-            h.get("ce_meshagent", b"").decode(),
-            h.get("ce_meshtask", b"").decode(),
-            int(h.get("ce_meshdepth", b"0")),
-            tuple(h["ce_meshpath"].decode().split(",")) if h.get("ce_meshpath", b"") != b"" else (),
-            int(h.get("mesh-attempt", b"1")),
-            h.get("content-type", b"application/json").decode(),
-            h.get("ce_time", b"").decode(),
-            h.get("ce_subject", b"").decode(),
+            h["ce_causationid"].decode() if "ce_causationid" in h else "",
+            h["ce_meshagent"].decode() if "ce_meshagent" in h else "",
+            h["ce_meshtask"].decode() if "ce_meshtask" in h else "",
+            int(h["ce_meshdepth"]) if "ce_meshdepth" in h else 0,
+            _path(h["ce_meshpath"]) if "ce_meshpath" in h else (),
+            int(h["mesh-attempt"]) if "mesh-attempt" in h else 1,
+            JSON if h.get("content-type", _JSON) == _JSON else h["content-type"].decode(),
+            h["ce_time"].decode() if "ce_time" in h else "",
+            h["ce_subject"].decode() if "ce_subject" in h else "",
             _expiry_ms(h, record.timestamp) if "ce_expirytime" in h or "mesh-lifetime-ms" in h else None,
-            h.get("traceparent", b"").decode(),
-            h.get("tracestate", b"").decode(),
-            _usage(h),
+            h["traceparent"].decode() if "traceparent" in h else "",
+            h["tracestate"].decode() if "tracestate" in h else "",
+            _usage(h) if "ce_meshusd" in h or "ce_meshtokens" in h else NO_USAGE,
             _fault(h) if "mesh-error-code" in h else None,
             h["mesh-origin"].decode() if "mesh-origin" in h else coordinates(record),
             h["ce_meshtopology"].decode() if "ce_meshtopology" in h else "",
@@ -314,9 +316,12 @@ def _extensions(h: dict[str, bytes]) -> tuple[str, ...]:
     return tuple(text for name in names for text in (name, h[f"ce_{name}"].decode()))
 
 
+@lru_cache(maxsize=4_096)  # as `dispatch.path_to`: runs go the same ways
+def _path(value: bytes) -> tuple[str, ...]:
+    return () if value == b"" else tuple(value.decode().split(","))
+
+
 def _usage(h: dict[str, bytes]) -> Usage | None:
-    if "ce_meshusd" not in h and "ce_meshtokens" not in h:
-        return NO_USAGE
     try:
         usage = Usage(int(h.get("ce_meshusd", b"0")), int(h.get("ce_meshtokens", b"0")))
     except ValueError:

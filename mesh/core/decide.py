@@ -76,7 +76,7 @@ def decide(
             effects.append(Note("unknown_kind", f"an event of kind {event.kind!r} changes no run", run.id))
     if not run.ending:
         if not run.open:
-            _end(run, event, _ending(run, topology), topology, effects)
+            _end(run, event, "", topology, effects)
         elif opened:
             effects.append(deadline_timer(run))
     return run, effects
@@ -117,9 +117,9 @@ def _open(event: Event, topology: Topology) -> Run:
     if event.expiry_ms is not None:
         deadline_ms = min(deadline_ms, event.expiry_ms)
     type = intern(event.type) if event.type in topology.ingress else event.type  # one string for all runs
-    run = Run(event.run_id, type, topology.digest, event.at_ms, deadline_ms)
-    run.subject = event.id if event.subject == event.id else event.subject  # one string, where they are equal
-    run.traceparent, run.tracestate = event.traceparent, event.tracestate
+    subject = event.id if event.subject == event.id else event.subject  # one string, where they are equal
+    trace, state = event.traceparent, event.tracestate
+    run = Run(event.run_id, type, topology.digest, event.at_ms, deadline_ms, subject, trace, state)
     run.extensions = event.extensions
     return run
 
@@ -249,22 +249,25 @@ def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
 
 
 def _ending(run: Run, topology: Topology) -> str:
+    """The ending of a run in which nothing is open."""
     if run.joins:
         for name, slots in run.joins.items():
             spec = topology.agents[name]
             run.starved = (*run.starved, *starved(name, slots, spec.on, spec.when))
     if run.failures:
         return FAILED
-    lost = bool(run.unrouted) or (run.refused > 0 and run.refused > len(forgiven(run)))
+    lost = run.unrouted or (run.refused and run.refused > len(forgiven(run)))
     if lost and not run.results:
         return STOPPED
-    return PARTIAL if lost or run.starved or overspent(run, topology.limits) else COMPLETED
+    return PARTIAL if lost or run.starved or run.overspent else COMPLETED
 
 
 def _end(run: Run, event: Event, ending: str, topology: Topology, effects: list[Effect]) -> None:
+    """End the run, whatever is open; `ending` is empty where it follows from the run."""
     for task in run.open.values():
         settle(run, topology.agents[task.agent], NO_USAGE if task.held else None)
-    run.overspent = overspent(run, topology.limits)
-    run.ending = ending
+    if run.usd_micros or run.tokens or run.beyond is not NO_USAGE:
+        run.overspent = overspent(run, topology.limits)
+    run.ending = ending or _ending(run, topology)
     run.ended_ms = event.at_ms
     effects.append(Finish(run, event.id, event.at_ms))

@@ -75,7 +75,11 @@ def leave(
             None,
             event.traceparent or run.traceparent,
             event.tracestate or run.tracestate,
-            extensions=event.extensions or run.extensions,
+            NO_USAGE,
+            None,
+            "",
+            "",
+            event.extensions or run.extensions,
         )
         key = None if rule.key is None else _key_in(data, rule.key)
         effects.append(PublishEvent(out, rule.name, key))
@@ -90,7 +94,11 @@ def firings(
     found: list[Firing] = []
     for emission in emitted:
         type, _, data, _ = emission
-        rows, taken = topology.rows.get(type, ()), False
+        rows, taken = topology.rows.get(type), type in topology.egress
+        if rows is None:
+            if not taken:
+                untaken(run, emission, origin.agent, ())
+            continue
         refused: list[Refusing] = []
         for row in rows:
             if row.join:
@@ -99,7 +107,7 @@ def firings(
             elif row.agent.when is None or row.agent.when.holds({type: parsed(data)}):
                 found.append((row.agent, emission, origin.path, origin.inputs))
                 taken = True
-        if not taken and type not in topology.egress:
+        if not taken:
             untaken(run, emission, origin.agent, rows)
         for spec, gathered, branch in refused:
             declined(run, spec, gathered, branch, topology)

@@ -56,7 +56,8 @@ def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topolo
         for row in topology.rows.get(type, ()):
             if row.join and accepts(run.joins.get(row.agent.name, {}), type, branch):
                 more_bytes += size
-    return refuse_state(run, more_bytes, origin, limits)
+    held = run.state_bytes + more_bytes
+    return refuse_state(run, more_bytes, origin, limits) if held > limits.state_bytes_max else None
 
 
 def refuse_state(run: Run, more_bytes: int, origin: Task, limits: Limits) -> Refusal | None:

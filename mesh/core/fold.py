@@ -39,6 +39,8 @@ RULES: Final = 2
 """Version of what a fold answers. Raise it with every change of `decide` that gives another state or other effects for
 the same records: what an older version decided is then not folded by this one, a checkpoint stands between them."""
 ENDED_OFFSETS_MAX: Final = 100_000
+RUN_KINDS: Final = INBOX_KINDS - {SWITCHED, ADOPTED}
+"""Kinds of events that concern one run."""
 MESH_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,256}", re.ASCII)
 """Ids of what follows from requests: made of theirs, so they may be longer."""
 
@@ -106,10 +108,10 @@ class Partition:
         event = read(record)
         if isinstance(event, Unreadable):
             return [dead_record(record, event.code, event.message)]
-        if record.timestamp >= self.at_ms:
-            self.at_ms, self.ahead_ms = record.timestamp, 0
+        if event.at_ms >= self.at_ms:
+            self.at_ms, self.ahead_ms = event.at_ms, 0
         else:
-            self._set_back(event, record.timestamp)
+            self._set_back(event, event.at_ms)
         flaw = self._misplaced(event, record)
         if flaw is not None:
             return [dead_record(record, flaw.code, flaw.message, event)]
@@ -132,11 +134,13 @@ class Partition:
         """Fold one event that was read at `offset`."""
         if event.run_id == ALL:
             return self._switched(event) if event.kind == SWITCHED else self._adopted(event, offset)
-        run, ended = self.runs.warm.get(event.run_id) or self.runs.get(event.run_id), None
-        if run is None and (ended := self.ended.get(event.run_id)) is not None:
-            if ended.run is None or event.kind != REDRIVEN:
-                return [late(event, ended.ending, ended.requests)]
-            run = ended.run
+        run, ended = self.runs.warm.get(event.run_id), None
+        if run is None and event.run_id in self:
+            run, ended = self.runs.get(event.run_id), self.ended.get(event.run_id)
+            if ended is not None:
+                if ended.run is None or event.kind != REDRIVEN:
+                    return [late(event, ended.ending, ended.requests)]
+                run = ended.run
         topology = self.topology
         if run is None:
             if event.topology and event.type not in topology.ingress and event.kind == REQUESTED:
@@ -164,6 +168,11 @@ class Partition:
                 self.ended.discard(run.id)
             self.runs.warm[run.id] = run
         return effects
+
+    def __contains__(self, run_id: str) -> bool:
+        """Whether the run is open or remembered."""
+        runs, ended = self.runs, self.ended
+        return run_id in runs.warm or run_id in ended.warm or run_id in runs.cold or run_id in ended.cold
 
     def _asked(self, effects: list[Effect], event: Event, topology: Topology) -> None:
         """An agent whose breaker is half-open and that gets a task now gets no other for a while."""
@@ -227,11 +236,8 @@ class Partition:
     def _misplaced(self, event: Event, record: Record) -> Unreadable | None:
         """Why a record that is an event does not belong where it lies."""
         run_id = event.run_id
-        if event.kind in (SWITCHED, ADOPTED):
+        if event.kind not in RUN_KINDS:
             return _misplaced_for_all(event, record)
-        if event.kind not in INBOX_KINDS:
-            known = ", ".join(sorted(INBOX_KINDS))
-            return Unreadable("unknown_kind", f"ce_meshkind is {event.kind!r}; expected one of {known}")
         if record.key != run_id.encode():
             shown = None if record.key is None else record.key[:128].decode("utf-8", "replace")
             return Unreadable("key_mismatch", f"the record's key is {shown!r}; expected the run id {run_id[:128]!r}")
@@ -241,7 +247,7 @@ class Partition:
                 return Unreadable(*unfit)
         elif not MESH_ID_PATTERN.fullmatch(event.id):
             return _bad_id("event id", event.id)
-        if run_id in self.runs.warm or run_id in self.runs.cold or run_id in self.ended:
+        if run_id in self.runs.warm or run_id in self:
             return None
         if not ID_PATTERN.fullmatch(run_id):
             return _bad_id("run id", run_id)
@@ -254,6 +260,10 @@ class Partition:
 
 
 def _misplaced_for_all(event: Event, record: Record) -> Unreadable | None:
+    """The same for an event that is of no kind that concerns one run."""
+    if event.kind not in INBOX_KINDS:
+        known = ", ".join(sorted(INBOX_KINDS))
+        return Unreadable("unknown_kind", f"ce_meshkind is {event.kind!r}; expected one of {known}")
     if record.key != ALL.encode() or event.run_id != ALL:
         text = f"a record of kind {event.kind!r} concerns all runs: key and run id must be {ALL!r}"
         return Unreadable("key_mismatch", text)

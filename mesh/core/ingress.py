@@ -50,7 +50,6 @@ TYPES_SHOWN_MAX: Final = 8
 
 _OWN_SOURCES: Final = ("/topics/", "/agents/", "/mesh/", "/runs/")
 """Sources of events that the mesh itself makes."""
-_TEXTS_SHORT: Final = TEXT_CHARS_MAX
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 """What CloudEvents forbids in a text, and marks that turn the direction of what people read."""
 
@@ -113,12 +112,11 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
 def misfit(event: Event) -> Flaw | None:
     """What the gate would refuse of a request that a client wrote to the inbox itself, as far as that can be told
     without reading its payload."""
-    texts = event.id + event.source + event.subject
-    if len(texts) + len(event.time) + len(event.traceparent) + len(event.tracestate) <= _TEXTS_SHORT:
-        rest = event.type + event.cause_id + event.origin
-        ordinary = len(rest) <= _TEXTS_SHORT and event.content_type == JSON and not event.extensions
-        if ordinary and texts.isprintable() and event.id:
-            return None  # nearly all are: the same checks at once
+    texts = f"{event.id}{event.source}{event.subject}"
+    rest = f"{event.type}{event.cause_id}{event.origin}{event.time}{event.traceparent}{event.tracestate}"
+    short = len(texts) + len(rest) <= TEXT_CHARS_MAX
+    if short and event.content_type == JSON and not event.extensions and event.id and texts.isprintable():
+        return None  # nearly all are: the same checks at once
     flaw = _id_flaw("event id", event.id) or _text_flaw("source", event.source) or _text_flaw("subject", event.subject)
     if flaw is None and event.content_type not in (JSON, BATCH) and not is_json(event.content_type):
         return _no_json(event.content_type)

@@ -252,17 +252,19 @@ def _standing(run: Run, gone: Set[int]) -> list[dict[str, Any]]:
 
 
 def _result(result: Result) -> dict[str, Any]:
-    return {"type": result.type, "id": result.id, "agent": result.agent, **_payload(result.data)}
+    name, payload = _payload(result.data)
+    return {"type": result.type, "id": result.id, "agent": result.agent, name: payload}
 
 
 def _draft(draft: Draft) -> dict[str, Any]:
-    told = {"type": draft.type, "agent": draft.agent, "letter": draft.letter}
-    return {**told, "omitted": "state_bytes_max"} if draft.omitted else {**told, **_payload(draft.data)}
+    name, payload = ("omitted", "state_bytes_max") if draft.omitted else _payload(draft.data)
+    return {"type": draft.type, "agent": draft.agent, "letter": draft.letter, name: payload}
 
 
-def _payload(data: bytes) -> dict[str, Any]:
+def _payload(data: bytes) -> tuple[str, Any]:
+    """The field of a payload, which is `text` where it is no JSON, and its value."""
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError:
-        return {"text": data.decode("utf-8", "backslashreplace")}
-    return {"data": orjson.Fragment(data)}
+        return "text", data.decode("utf-8", "backslashreplace")
+    return "data", orjson.Fragment(data)
