@@ -16,7 +16,7 @@ from mesh.wire.kafka import KafkaLog
 from mesh.wire.ports import Commit, TopicSpec
 from mesh.wiring import check_topics, topic_specs
 from tests.cli.clocks import Clocks, check
-from tests.wire.log_kit import Recorder, append, read
+from tests.wire.log_kit import Recorder, append, read, until
 
 pytestmark = pytest.mark.live
 DAY_MS = 86_400_000
@@ -113,3 +113,19 @@ def test_services_and_clients_whose_clocks_are_hours_apart_work_together_on_kafk
         clocks.of("worker", ahead_s)
         clocks.of("orchestrator", 0)
         check(clocks.ask("c"))
+
+
+async def test_the_idle_ones_of_several_groups_are_told_in_one_look(kafka_log: KafkaLog) -> None:
+    name = f"several{secrets.token_hex(6)}"
+    topics = [f"{name}.{n}" for n in range(3)]
+    await kafka_log.create_topics([TopicSpec(topic, 1) for topic in topics])
+    listeners = [Recorder(), Recorder()]
+    busy = [
+        await kafka_log.join(f"{topic}.group", [topic], one, session_timeout_ms=2_000)
+        for topic, one in zip(topics[::2], listeners, strict=True)
+    ]
+    await until(lambda: all(len(one.held) == 1 for one in listeners), "both groups have formed")
+    idle = await kafka_log.idle_groups([f"{topic}.group" for topic in topics])
+    assert list(idle) == [f"{topics[1]}.group"]
+    for member in busy:
+        await member.close()

@@ -1,6 +1,7 @@
-"""Error codes of the broker that aiokafka 0.14 does not know and calls "unknown error", which nobody may retry."""
+"""Corrections to aiokafka 0.14: error codes that it calls "unknown error", and an answer that it reads wrongly."""
 
 from aiokafka import errors
+from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 
 
 class FencedLeaderEpochError(errors.BrokerResponseError):  # type: ignore[misc]  # aiokafka is not typed
@@ -40,6 +41,7 @@ class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Teach the library these codes."""
+    """Correct the library. Without the second correction it misreads each group after the first of an answer."""
     for error in (FencedLeaderEpochError, UnknownLeaderEpochError, OffsetNotAvailableError, InvalidRecordError):
         errors.kafka_errors.setdefault(error.errno, error)
+    DescribeGroupsRequest_v3.RESPONSE_TYPE = DescribeGroupsResponse_v3
