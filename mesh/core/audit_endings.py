@@ -71,7 +71,7 @@ class Endings:
         if refused is not None:
             refused.offset = offset
             self._refused[event.run_id] = refused
-            _note(refused, event, effects)
+            _note(refused, event, now, effects)
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         topology = None if now is None else self._topologies.get(now.topology)
         if refused is not None and topology is not None:
@@ -188,13 +188,15 @@ def _note_loops(refused: Refused, effects: Sequence[Effect], topology: Topology)
             refused.last[effect.agent] = effect.id
 
 
-def _note(refused: Refused, event: Event, effects: Sequence[Effect]) -> None:
-    """Refusals that one record brought, and the one that it took back."""
+def _note(refused: Refused, event: Event, now: Run | None, effects: Sequence[Effect]) -> None:
+    """Refusals that one record brought, and the one that it took back. A redrive of a paused run has no effect yet: its
+    task is open and waits."""
     sent = event.id.rpartition(":r")[0] if event.kind == REDRIVEN else ""
     while sent in refused.stands_for:
         sent = refused.stands_for[sent]
     letters = [effect.id for effect in effects if isinstance(effect, DeadLetter) and not effect.task_id]
     goes_on = any(isinstance(effect, PublishTask | Schedule) for effect in effects)
+    goes_on = goes_on or (now is not None and any(task.cause_id == event.id for task in now.open.values()))
     if sent and goes_on and sent in refused.letters:
         refused.taken_back.add(sent)
     elif sent and not goes_on:

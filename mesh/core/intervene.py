@@ -7,15 +7,16 @@ of a refused hop takes that refusal back, by the id of its dead letter: sent aga
 nothing else back.
 """
 
-from mesh.core.breaker import Breakers
+from mesh.core.breaker import Breakers, open_until
 from mesh.core.budget import refuse_spend
 from mesh.core.dead import dead_request, deny, drop_drafts, failure_id, letter_id, letter_redriven
 from mesh.core.dispatch import begin, deadline_timer, path_to, start
 from mesh.core.effect import Effect, Note
+from mesh.core.emission import refuse_state
 from mesh.core.event import Event, derive
 from mesh.core.lineage import Refusal, input_mark
 from mesh.core.run import Held, Run, Task
-from mesh.core.topology import Topology
+from mesh.core.topology import AgentSpec, Limits, Topology
 
 REASON_CHARS_MAX = 200
 
@@ -63,15 +64,11 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
         text = f"no agent is called {name!r} in the topology of the run"
         effects.append(dead_request(event, "unknown_agent", text))
         return
-    above = () if dead is None else dead.path[:-1]
-    refusal = refuse_spend(run, spec, above, topology.limits)
-    if refusal is None and run.tasks >= topology.limits.tasks_max:
-        limit, tasks = topology.limits.tasks_max, run.tasks + 1
-        text = f"tasks: a redrive would bring the run to {tasks} tasks, at most {limit}"
-        refusal = Refusal("tasks", name, above, limit, tasks, text)
-    if refusal is None and len(event.data) > topology.limits.payload_bytes_max:
-        limit, size = topology.limits.payload_bytes_max, len(event.data)
-        refusal = Refusal("payload", name, above, limit, size, f"payload: a redrive of {size} bytes, at most {limit}")
+    task = _task_of(run, event, spec, dead)
+    refusal = _refuse(run, event, spec, task, topology.limits)
+    if refusal is None and (run.trouble.paused or open_until(breakers, name, event.at_ms)):  # it would be held
+        more_bytes = len(event.data) - _freed(run, letter)
+        refusal = refuse_state(run, more_bytes, task, topology.limits)
     if refusal is not None:
         effects.append(deny(run, event, refusal))
         return
@@ -79,14 +76,38 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
     drop_drafts(run, lambda draft: draft.letter == letter)
     if run.ending:
         _open_again(run, event, topology, effects)
-    mark = input_mark(spec, event.type, event.data)
-    inputs = () if dead is None else dead.inputs
-    id = derive(run.id, event.id)
-    branch = () if dead is None else dead.branch
-    task = Task(id, name, len(above) + 1, path_to(above, name), branch, event.id, inputs=inputs)
-    if mark and mark not in inputs:
-        task.inputs = (*inputs, mark)
     begin(run, task, Held(event.type, event.content_type, event.data, 0), event, topology, breakers, effects)
+
+
+def _task_of(run: Run, event: Event, spec: AgentSpec, dead: Task | None) -> Task:
+    """The task that a redrive makes: where the dead one was, or at the beginning of a path."""
+    above, branch, inputs = ((), (), ()) if dead is None else (dead.path[:-1], dead.branch, dead.inputs)
+    mark = input_mark(spec, event.type, event.data)
+    if mark and mark not in inputs:
+        inputs = (*inputs, mark)
+    path = path_to(above, spec.name)
+    return Task(derive(run.id, event.id), spec.name, len(path), path, branch, event.id, inputs=inputs)
+
+
+def _refuse(run: Run, event: Event, spec: AgentSpec, task: Task, limits: Limits) -> Refusal | None:
+    """Why a redrive may not make its task, or None."""
+    above, size = task.path[:-1], len(event.data)
+    refusal = refuse_spend(run, spec, above, limits)
+    if refusal is not None:
+        return refusal
+    if run.tasks >= limits.tasks_max:
+        text = f"tasks: a redrive would bring the run to {run.tasks + 1} tasks, at most {limits.tasks_max}"
+        return Refusal("tasks", spec.name, above, limits.tasks_max, run.tasks + 1, text)
+    if size > limits.payload_bytes_max:
+        text = f"payload: a redrive of {size} bytes, at most {limits.payload_bytes_max}"
+        return Refusal("payload", spec.name, above, limits.payload_bytes_max, size, text)
+    return None
+
+
+def _freed(run: Run, letter: str) -> int:
+    """Payload bytes that the run holds no longer once this letter is redriven."""
+    held = sum(len(task.held.data) for task in run.open.values() if task.held) if run.ending else 0
+    return held + sum(len(draft.data) for draft in run.drafts if draft.letter == letter)
 
 
 def _is_refusal(run: Run, letter: str) -> bool:

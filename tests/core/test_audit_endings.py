@@ -7,8 +7,8 @@ from typing import Any
 from mesh.core.audit_endings import Endings
 from mesh.core.dead import letter_id
 from mesh.core.effect import DeadLetter, Effect, Finish, PublishTask
-from mesh.core.event import REDRIVEN, TASK, Event, derive
-from mesh.core.run import COMPLETED, PARTIAL, STOPPED, Arrival, Draft, Result, Run, Slot, Trouble, Unrouted
+from mesh.core.event import JSON, REDRIVEN, SUCCEEDED, TASK, Event, derive
+from mesh.core.run import COMPLETED, PARTIAL, STOPPED, Arrival, Draft, Held, Result, Run, Slot, Task, Trouble, Unrouted
 from mesh.core.topology import Limits, Topology
 from tests.builders import agent, event, run, topology
 
@@ -68,6 +68,17 @@ def test_a_refusal_that_is_taken_back_twice_counts_once() -> None:
     both = Trouble(redrives=(redrive(1, 1).id, redrive(2, 1).id))  # the second was never heard
     wrong = replace(ended, trouble=both)
     assert "I15" in told.step(event(), wrong, Finish(wrong, "x", 1))
+
+
+def test_a_redrive_of_a_paused_run_takes_a_refusal_back_without_an_effect() -> None:
+    told, ended = refused_twice()
+    waits = Task("t", "ship", 1, ("ship",), (), redrive(1, 1).id, held=Held("x", JSON, b"1", 0))
+    paused = replace(ended, ending="", open={"t": waits}, trouble=Trouble(redrives=(redrive(1, 1).id,), paused="why"))
+    assert told.step(redrive(1, 1), paused) == []
+    again = replace(paused, ending="stopped", open={})
+    assert told.step(event(SUCCEEDED), again, Finish(again, "t:succeeded", 2)) == []
+    wrong = replace(again, trouble=Trouble())
+    assert told.step(event(SUCCEEDED), wrong, Finish(wrong, "t:succeeded", 3)) == ["I15"]
 
 
 def test_a_redrive_that_is_refused_takes_nothing_back_and_its_letter_stands_for_the_first() -> None:

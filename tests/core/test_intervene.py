@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mesh.core.dead import forgiven
 from mesh.core.effect import DeadLetter, Finish
 from mesh.core.records import outcome_body
 from mesh.core.topology import Limits, Retry
@@ -246,3 +247,14 @@ def test_what_waits_in_a_pause_is_within_the_bytes_that_a_run_may_hold() -> None
     mesh = topology(Limits(state_bytes_max=12), plan="ask -> plan.ready", write="plan.ready -> draft")
     play = Playbook(mesh).on(requested(), task("plan")).on(PAUSE)
     play.on(succeeded("plan", ("plan.ready", "12345678901")), dead("state"), ended("stopped", tasks=1))
+
+
+def test_a_redrive_that_would_wait_takes_nothing_back_where_the_run_may_not_hold_it() -> None:
+    mesh = topology(
+        Limits(state_bytes_max=12, depth_max=1), plan="ask -> plan.ready, note", write="plan.ready -> draft"
+    )
+    play = Playbook(mesh).let(requested(), requested(id="r2")).let(succeeded("plan", "plan.ready")).on(PAUSE)
+    play.on(redriven("write", refusal=1, payload="12345678901"), dead("state", agent="write"))
+    assert (play.state.refused, play.state.trouble.redrives, play.state.state_bytes) == (1, (), 0)
+    play.on(redriven("write", refusal=1, payload="123456789", n=2))
+    assert (play.state.refused, set(forgiven(play.state)), play.state.state_bytes) == (1, {1}, 11)
