@@ -29,7 +29,7 @@ def bench(
         typer.Argument(
             metavar="WORKLOAD",
             help="hop, run1, run3, join, fan, latency, io, scale, hotkey, payload, state, fold, board, coldstart, "
-            "memory, recovery; default: all",
+            "memory, recovery, soak; default: all",
         ),
     ] = None,
     *,
