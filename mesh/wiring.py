@@ -2,18 +2,21 @@
 
 import importlib
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.core.address import brokers_flaw, redis_flaw
 from mesh.core.agent import Agent, agent_of
+from mesh.core.agreement import differences
 from mesh.core.encoding import decoded
-from mesh.core.errors import ConfigInvalid, InvalidInput, TopicsInvalid
+from mesh.core.errors import ConfigInvalid, InvalidInput, Problem, TopicsInvalid, TopologyInvalid
+from mesh.core.fields import Open, paths_of
 from mesh.core.language import load
 from mesh.core.mask import masked_address
 from mesh.core.redrive_ledger import ledger_topic
-from mesh.core.topology import Topology
+from mesh.core.topology import AgentSpec, Topology
 from mesh.wire import imports
 from mesh.wire.ports import Board, Log, TopicSpec
 
@@ -46,24 +49,69 @@ def load_topology(path: str) -> Topology:
     return load(text, path=path)
 
 
+class Proved(NamedTuple):
+    """The functions that topics.yaml names, as far as they can be imported. `problems`: what is wrong with them, by
+    line. `unchecked`: paths of topics.yaml that cannot be checked."""
+
+    agents: Mapping[str, Agent]
+    problems: Sequence[Problem]
+    unchecked: Sequence[Open]
+
+
 def load_agents(topology: Topology) -> Mapping[str, Agent]:
-    """Import the functions that topics.yaml names. Raises InvalidInput naming agent, line and what went wrong."""
-    load_one = agent_loader(topology)
-    return {name: load_one(name) for name in topology.agents}
+    """Import the functions that topics.yaml names. Raises TopologyInvalid with every one that cannot be imported."""
+    agents, problems = _imported(topology)
+    if problems:
+        raise TopologyInvalid(topology.path, sorted(problems))
+    return agents
 
 
-def agent_loader(topology: Topology) -> Callable[[str], Agent]:
-    """A function that imports the function of one agent, from the folder of topics.yaml. It raises InvalidInput.
+def prove_agents(topology: Topology) -> Proved:
+    """Import the functions that topics.yaml names, and compare both."""
+    agents, problems = _imported(topology)
+    for name, agent in agents.items():
+        problems += differences(topology.agents[name], topology.given(name), agent)
+    unchecked: list[Open] = []
+    if len(agents) == len(topology.agents):
+        wrong, unchecked = paths_of(topology, agents)
+        problems += wrong
+    return Proved(agents, sorted(problems), unchecked)
 
-    The folder is found here, once, since a module that is imported may change the working directory.
-    """
+
+def _imported(topology: Topology) -> tuple[dict[str, Agent], list[Problem]]:
+    """Functions by agent, and one problem for each cause that keeps functions from being imported."""
+    # Found once, before any import, since a module that is imported may change the working directory.
     imports.use(str(Path(topology.path).resolve().parent))
+    agents: dict[str, Agent] = {}
+    failed: dict[str, list[tuple[AgentSpec, InvalidInput]]] = {}
+    for spec in topology.agents.values():
+        where = f"{topology.path}:{spec.line}"
+        try:
+            agents[spec.name] = replace(_agent(spec.name, spec.run, where), declared_at=where)
+        except InvalidInput as error:
+            failed.setdefault(_cause(error), []).append((spec, error))
+    return agents, [_problem(*found) for found in failed.values()]
 
-    def load_one(name: str) -> Agent:
-        spec = topology.agents[name]
-        return _agent(name, spec.run, f"{topology.path}:{spec.line}")
 
-    return load_one
+def _cause(error: InvalidInput) -> str:
+    """Text that is the same for all agents that cannot be imported for the same reason."""
+    cause = error.__cause__
+    if isinstance(cause, ModuleNotFoundError) and cause.name:
+        return cause.name
+    return str(error) if cause is None else _reason(cause)
+
+
+def _problem(first: tuple[AgentSpec, InvalidInput], *more: tuple[AgentSpec, InvalidInput]) -> Problem:
+    spec, error = first
+    what = error.what
+    if repr(spec.name) not in what:
+        what = f"agent {spec.name!r}: {error.where}: {what}"
+    if error.expected:
+        what += f"; expected {error.expected}"
+    if more:
+        others = f"{len(more)} more agent{'s' if len(more) > 1 else ''}"
+        what += f"; {others} cannot be imported for it, too: {', '.join(other.name for other, _ in more)}"
+    return Problem(spec.line, what, error.remedy)
 
 
 def open_log(settings: "Settings", *, client: str = "mesh") -> Log:

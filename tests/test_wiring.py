@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.errors import BoardUnavailable, ConfigInvalid, InvalidInput, TopicsInvalid
+from mesh.core.errors import BoardUnavailable, ConfigInvalid, TopicsInvalid, TopologyInvalid
 from mesh.core.language import load
 from mesh.settings import Settings
 from mesh.wire.ports import TopicSpec
@@ -39,14 +39,14 @@ def test_a_missing_topology_is_named() -> None:
 
 @pytest.mark.parametrize("run", ["no.such.module:f", "tests.test_wiring:no_such_function"])
 def test_an_agent_that_cannot_be_imported_names_its_line(run: str) -> None:
-    with pytest.raises(InvalidInput, match=r"topics\.yaml:4: agent 'echo' cannot be imported"):
+    with pytest.raises(TopologyInvalid, match=r"topics\.yaml:4: agent 'echo' cannot be imported"):
         load_agents(load(TEXT.format(run=run)))
 
 
 def test_an_agents_module_that_ends_the_process_is_a_problem_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "my_leaving_agents.py").write_text("import sys\nsys.exit(0)\n")
     (tmp_path / "topics.yaml").write_text(TEXT.format(run="my_leaving_agents:echo"))
-    with pytest.raises(InvalidInput, match="cannot be imported"):
+    with pytest.raises(TopologyInvalid, match="cannot be imported"):
         load_agents(load_topology(str(tmp_path / "topics.yaml")))
 
 

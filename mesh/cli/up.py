@@ -365,8 +365,7 @@ def _rule(session: Session, text: str, workers: int | None, services: tuple[str,
 
 
 def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":
-    from mesh.core.fields import paths_of
-    from mesh.wiring import load_agents
+    from mesh.wiring import prove_agents
 
     known = session.topology.agents
     for name in names:
@@ -374,8 +373,7 @@ def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":
             near = nearest(name, known)
             remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}"
             raise NotFound(f"no agent is called {name!r}", where=session.topology.path, remedy=remedy)
-    loaded = load_agents(session.topology)
-    wrong, _ = paths_of(session.topology, loaded)
-    if wrong:
-        raise TopologyInvalid(session.topology.path, sorted(wrong))
+    loaded, problems, _ = prove_agents(session.topology)
+    if problems:
+        raise TopologyInvalid(session.topology.path, problems)
     return {name: loaded[name] for name in known if not names or name in names}

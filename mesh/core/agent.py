@@ -83,6 +83,8 @@ class Agent:
     where: str
     results: Results = NO_RESULTS
     """What the return annotation declares, by event type and by class."""
+    declared_at: str = ""
+    """File and line of the agent's declaration; empty where they are not known."""
     inside: frozenset[str] = frozenset()
     """Event types that only other agents take, which validate them. What is emitted of any other type is validated."""
     classes: Mapping[type, tuple[str, Writer]] = field(init=False, repr=False, compare=False)
@@ -121,7 +123,7 @@ def agent_of(function: Callable[..., Any]) -> Agent:
 
 def describe(function: Callable[..., Any]) -> Agent:
     """Read a function's signature. Raises InvalidInput (`bad_agent`) when it cannot be understood."""
-    where = _place(function)
+    where = place(function)
     if not inspect.isfunction(function):
         fix = "Write a function that calls it, with annotations of its own"
         raise _bad(where, f"{type(function).__name__} is not a function", "`def` or `async def` at module level", fix)
@@ -178,7 +180,7 @@ def _complete(agent: Agent) -> Agent:
             writer.prepare()
     except (NameError, PydanticUserError) as error:
         text = f"an annotation of a payload type cannot be resolved: {str(error).splitlines()[0]}"
-        where = _place(agent.function)
+        where = place(agent.function)
         raise _bad(where, text, "a name of the module", "Define or import it, or correct its name") from error
     return agent
 
@@ -187,8 +189,8 @@ def _bad(where: str, what: str, expected: str, remedy: str) -> InvalidInput:
     return InvalidInput(what, code="bad_agent", where=where, expected=expected, remedy=remedy)
 
 
-def _place(function: Any) -> str:
-    """`module:name (file:line)`."""
+def place(function: Any) -> str:
+    """Where a function is defined: `module:name (file:line)`."""
     where = _where(function)
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     return where if code is None else f"{where} ({code.co_filename}:{code.co_firstlineno})"

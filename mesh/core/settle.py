@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mesh.core.agent import Agent, Emit, Later, Payload, Reject
+from mesh.core.agent import Agent, Emit, Later, Payload, Reject, place
+from mesh.core.agreement import allowed, emits_remedy
 from mesh.core.encode import Writer, encode, mismatch
 from mesh.core.errors import InvalidInput, MeshError
 from mesh.core.event import (
@@ -86,7 +87,7 @@ def arguments(agent: Agent, task: Event) -> dict[str, Any]:
 
 
 def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
-    """What a function returned, as events. Raises InvalidInput (`bad_result`)."""
+    """What a function returned, as events. Raises InvalidInput (`bad_result`, `undeclared_type`)."""
     if value.__class__ in agent.classes:  # most
         return (_part(agent, spec, value),)
     if value is None:
@@ -190,11 +191,13 @@ def _read(agent: Agent, adapter: TypeAdapter[Any], type: str, data: bytes) -> An
 def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
     declared = agent.classes.get(value.__class__)
     if declared is not None:
+        if declared[0] not in spec.emits:
+            raise _undeclared(agent, spec, declared[0])
         return _declared(agent, *declared, value)
     if isinstance(value, Payload) and value.event_type:
-        return _checked(agent, value.event_type, value)
+        return _checked(agent, spec, value.event_type, value)
     if isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
-        return _checked(agent, value.type, value.payload)
+        return _checked(agent, spec, value.type, value.payload)
     if len(spec.emits) == 1:
         (event_type,) = spec.emits
         untyped = agent.results.types.get("")
@@ -202,7 +205,7 @@ def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
             data = _sendable(agent, event_type, untyped.write(value))
             return Part(event_type, _sendable(agent, event_type, untyped.misfit(data) or data))
         if isinstance(value, BaseModel | dict):
-            return _checked(agent, event_type, value)
+            return _checked(agent, spec, event_type, value)
     what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
     raise InvalidInput(
         f"{spec.name} returned {what}, whose type of event is not known",
@@ -220,14 +223,27 @@ def _declared(agent: Agent, event_type: str, writer: Writer, value: Any) -> Part
     return Part(event_type, data if isinstance(data, bytes) else _sendable(agent, event_type, data))
 
 
-def _checked(agent: Agent, event_type: str, payload: Any) -> Part:
+def _checked(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Part:
     """A payload that is not of a declared class; it must fit the class that the function declares for its type."""
+    if event_type not in spec.emits:
+        raise _undeclared(agent, spec, event_type)
     declared = agent.results.classes.get(payload.__class__)
     if declared is not None and declared[0] == event_type:
         return _declared(agent, *declared, payload)
     data = _sendable(agent, event_type, encode(payload))
     writer = agent.results.types.get(event_type)
     return Part(event_type, data if writer is None else _sendable(agent, event_type, writer.misfit(data) or data))
+
+
+def _undeclared(agent: Agent, spec: AgentSpec, event_type: str) -> InvalidInput:
+    return InvalidInput(
+        f"agent {spec.name!r} emitted {event_type!r}, which it does not declare",
+        code="undeclared_type",
+        where=agent.declared_at or f"topics.yaml:{spec.line}",
+        expected=f"{allowed(spec)} (its `emits`)",
+        got=f"{event_type!r} from {place(agent.function)}",
+        remedy=emits_remedy(spec, event_type),
+    )
 
 
 def _sendable(agent: Agent, event_type: str, data: bytes | Flaw) -> bytes:

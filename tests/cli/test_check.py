@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, until
 
 MISTAKES = """\
 mesh:
@@ -135,5 +135,88 @@ def test_a_missing_library_is_one_problem_with_its_place(cli: Cli) -> None:
     (problem,) = done.rows[0]["problems"]
     assert problem["what"] == (
         "agent 'a0' cannot be imported from 'm0:work': No module named 'no_such_library'"
-        f" ({cli.folder}/m0.py, line 2); 2 more agents cannot be imported for it, too"
+        f" ({cli.folder}/m0.py, line 2); 2 more agents cannot be imported for it, too: a1, a2"
     )
+
+
+BROKEN = """\
+mesh: {name: m}
+topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
+agents:
+  lacking: {run: "lacks:work", on: ask}
+  lacking_too: {run: "lacks_too:work", on: ask}
+  unclear: {run: "unclear:work", on: ask}
+  bare: {run: "bare:work", on: ask}
+  bare_too: {run: "bare:other", on: ask}
+  late: {run: "raises:work", on: ask}
+  good: {run: "good:work", on: ask, emits: answer}
+  deaf: {run: "good:other", on: ask}
+"""
+MODULES = {
+    "lacks": "import os\nimport no_such_library\n",
+    "lacks_too": "import no_such_library\n",
+    "unclear": "def work(:\n",
+    "bare": "from mesh import agent\n\n@agent\ndef work(ask): ...\n\ndef other(ask: dict): ...\n",
+    "raises": "def load():\n    raise ValueError('no key')\nload()\n",
+    "good": (
+        "from mesh import Payload\nclass Ask(Payload, type='ask'): ...\nclass Answer(Payload, type='answer'): ...\n"
+        "def work(ask: Ask) -> Answer: ...\ndef other(answer: Answer): ...\n"
+    ),
+}
+
+
+def test_up_tells_every_broken_agent_at_once_as_check_does(cli: Cli) -> None:
+    (cli.folder / "topics.yaml").write_text(BROKEN)
+    for name, text in MODULES.items():
+        (cli.folder / f"{name}.py").write_text(text)
+    up = cli("up")
+    assert up.code == 2
+    assert up.err.startswith("error: topics.yaml: 6 problems\n")
+    lines = [line.strip() for line in up.err.splitlines()[1:]]
+    assert lines == cli("check").out.splitlines()
+    here = cli.folder
+    for line, told in zip(
+        lines,
+        [
+            f"topics.yaml:4: agent 'lacking' cannot be imported from 'lacks:work': No module named 'no_such_library' "
+            f"({here}/lacks.py, line 2); 1 more agent cannot be imported for it, too: lacking_too. ",
+            f"topics.yaml:6: agent 'unclear' cannot be imported from 'unclear:work': invalid syntax "
+            f"({here}/unclear.py, line 1). ",
+            f"topics.yaml:7: agent 'bare': bare:work ({here}/bare.py:3): parameter 'ask' has no annotation; expected a "
+            "payload type or Context; 1 more agent cannot be imported for it, too: bare_too. ",
+            f"topics.yaml:9: agent 'late' cannot be imported from 'raises:work': ValueError: no key "
+            f"({here}/raises.py, line 2). ",
+            f"topics.yaml:11: deaf: its function takes 'answer', which it does not hear; see good:other "
+            f"({here}/good.py:5). ",
+            f"topics.yaml:11: deaf: its function takes no 'ask'; good:other ({here}/good.py:5) takes 'answer'. ",
+        ],
+        strict=True,
+    ):
+        assert line.startswith(told)
+
+
+EMITTER = """\
+mesh: {name: m, inbox: {partitions: 1}}
+topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
+agents:
+  one: {run: "ag:one", on: ask, emits: answer}
+"""
+
+
+def test_an_event_that_is_missing_in_emits_is_told_at_its_emitter(cli: Cli) -> None:
+    (cli.folder / "topics.yaml").write_text(EMITTER)
+    (cli.folder / "ag.py").write_text(
+        "from mesh import Emit\n\ndef one(ask: dict) -> Emit:\n    return Emit('answr', {})\n"
+    )
+    told = (
+        f"topics.yaml:4: agent 'one' emitted 'answr', which it does not declare; expected 'answer' (its `emits`), got "
+        f"'answr' from ag:one ({cli.folder}/ag.py:3). Did you mean 'answer'? Otherwise add 'answr' to `emits` of one, "
+        "or change what ag:one returns"
+    )
+    with cli.up() as running:
+        run = cli("publish", "ask", "{}", "--json").rows[0]["run"]
+        until(lambda: cli("run", "show", run, "--json").rows[0]["state"] not in ("open", "working"))
+        running.err_until(told)
+    shown = cli("run", "show", run)
+    assert told in " ".join(shown.out.split())
+    assert "undeclared_type" in shown.out

@@ -143,6 +143,39 @@ def test_failed_attempts_retries_fallbacks_and_dead_letters_are_one_line_each(li
     assert first["task"]
 
 
+EMITTER = """
+from mesh import Emit, Payload
+
+
+class Ask(Payload, type="ask"): ...
+
+
+def work(ask: Ask) -> Emit:
+    return Emit("answr", {})
+"""
+
+
+def test_an_undeclared_event_is_told_at_its_emitter(cli: Cli) -> None:
+    (cli.folder / "topics.yaml").write_text(
+        "mesh: {name: m}\ntopics: {asks: {ingress: ask}, answers: {egress: answer}}\n"
+        "agents:\n  one: {run: 'emits:work', on: ask, emits: answer}\n"
+    )
+    (cli.folder / "emits.py").write_text(EMITTER)
+    expected = (
+        "topics.yaml:4: agent 'one' emitted 'answr', which it does not declare; expected 'answer' (its `emits`), got "
+        f"'answr' from emits:work ({cli.folder}/emits.py:8). Did you mean 'answer'? Otherwise add 'answr' to `emits` "
+        "of one, or change what emits:work returns"
+    )
+    with cli.up() as running:
+        run = cli("publish", "ask", "{}", "--wait", "--json").rows[0]["run"]
+        running.signal(signal.SIGTERM)
+        done = running.end()
+    (told,) = [line for line in map(json.loads, done.err.splitlines()) if line["event"] == "an attempt failed"]
+    assert (told["code"], told["agent"], told["error"]) == ("undeclared_type", "one", expected)
+    assert f"failed one after 1 attempt: undeclared_type: {expected}" in cli("run", "show", run).out
+    assert cli("dead", "list", "--json").rows[0]["message"] == expected
+
+
 def test_lines_that_a_function_logs_bear_run_task_and_agent(lines: Cli) -> None:
     with lines.up() as running:
         shown = lines("publish", "lines.wanted", "{}", "--wait", "--json").rows[0]

@@ -1,5 +1,6 @@
 """From a task to arguments, and from what a function returned or raised to one answer."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -249,6 +250,37 @@ def test_a_value_whose_type_of_event_is_unknown_is_refused(value: Any) -> None:
     assert not error.retriable
     assert error.what.startswith("pricing returned ")
     assert len(error.what) < 200
+
+
+class Surprise(Payload, type="order.pricet"): ...
+
+
+def surprised(order: Placed) -> Surprise:
+    return Surprise()
+
+
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [
+        (surprised, Surprise()),
+        (single, Surprise()),
+        (single, Emit("order.pricet", {})),
+        (single, [Priced(total=1), Emit("order.pricet", Note())]),
+    ],
+)
+def test_an_undeclared_type_is_told_with_both_places_and_what_is_allowed(function: Any, value: Any) -> None:
+    agent = replace(describe(function), declared_at="shop/topics.yaml:12")
+    with pytest.raises(InvalidInput) as caught:
+        parts_of(agent, SPEC, value)
+    error, code = caught.value, function.__code__
+    assert (error.code, error.retriable) == ("undeclared_type", False)
+    assert fault_of(error).code == "undeclared_type"
+    assert str(error) == (
+        "shop/topics.yaml:12: agent 'pricing' emitted 'order.pricet', which it does not declare; expected "
+        "'order.priced', 'order.rejected' (its `emits`), got 'order.pricet' from "
+        f"{__name__}:{function.__name__} ({code.co_filename}:{code.co_firstlineno}). Did you mean 'order.priced'? "
+        "Otherwise add 'order.pricet' to `emits` of pricing, or change what agents.x:f returns"
+    )
 
 
 @pytest.mark.parametrize("payload", [object(), {1: 2}, {"a": {1}}, "\ud800", Note(text="\ud800"), b"x", Decimal(1)])

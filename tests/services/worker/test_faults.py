@@ -2,6 +2,8 @@
 
 import pytest
 
+from mesh.cli.text import seconds
+from mesh.core.errors import InvalidInput
 from mesh.core.event import TASK, Event, Fault
 from mesh.core.settle import fault_of
 from mesh.services.worker.faults import ERROR_CHARS_MAX, FaultLog, place_of
@@ -30,6 +32,15 @@ async def test_a_failure_is_told_with_ids_place_and_error(caplog: pytest.LogCapt
     }
     assert fields["error"] == "ValueError: no shelf, password=***"
     assert fields["where"].partition(":")[0] == __file__
+
+
+async def test_an_error_of_the_mesh_has_the_place_of_the_code_that_called_it(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        seconds("--for", "soon")
+    FaultLog().failed(TASK_3, fault_of(caught.value))
+    fields = caplog.records[0].__dict__["fields"]
+    assert fields["where"].partition(":")[0] == __file__
+    assert fields["error"].startswith("--for: ")
 
 
 async def test_what_is_no_failure_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
