@@ -62,10 +62,10 @@ async def agents(session: Session) -> None:
             ]
         )
     heads = ("AGENT", "STOPPED", "HEARS", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
-    session.screen.table(heads, rows, flexible=2)
+    session.screen.table(heads, rows)
     for change in removed:
         session.screen.emit({"agent": change.name, "removed": True, **change.facts})
-        session.screen.prose(("removed ", "red"), change.text)
+        session.screen.say(("removed ", "red"), change.text)
 
 
 async def _lag(log: Log, topology: Topology, name: str) -> int | None:

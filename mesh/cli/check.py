@@ -53,7 +53,7 @@ async def check(session: Session) -> int:
     for path in unchecked:
         screen.note(("note ", "dim"), f"{topology.path}:{path.line}: {path}")
     for change in changes:
-        screen.prose(("change ", "yellow"), change.text)
+        screen.say(("change ", "yellow"), change.text)
     return 0
 
 
@@ -78,6 +78,6 @@ def _told(session: Session, path: str, problems: Sequence[Problem]) -> int:
     problems = [problem._replace(what=masked(problem.what)) for problem in problems]  # it may quote an exception
     screen.emit({"ok": False, "problems": [{"file": path, **problem._asdict()} for problem in problems]})
     for problem in problems:
-        screen.prose((f"{path}:{problem.line}", "bold"), f": {problem.what}. ", (problem.remedy, "dim"))
+        screen.say((f"{path}:{problem.line}", "bold"), f": {problem.what}. ", (problem.remedy, "dim"))
     screen.note(("✗ ", "red"), counted(len(problems), "problem"))
     return 1

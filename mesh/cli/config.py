@@ -29,6 +29,6 @@ def show(
         described = Settings.model_fields[name.partition(".")[0]].description or ""
         session.screen.emit({"name": name, "value": value, "origin": source, "description": described})
         rows.append((name, value or "–", (source if origin else described, "dim")))
-    session.screen.table(("SETTING", "VALUE", "ORIGIN" if origin else "MEANING"), rows, flexible=2)
+    session.screen.table(("SETTING", "VALUE", "ORIGIN" if origin else "MEANING"), rows)
     if loaded.ignored:
         session.screen.note((f"ignored, since no setting is called so: {', '.join(loaded.ignored)}", "dim"))

@@ -49,7 +49,7 @@ async def list_dead(
     for case in shown:
         session.screen.emit(letter_facts(case))
     if shown:
-        session.screen.table(HEADS, [letter_row(case) for case in shown], flexible=len(HEADS) - 1)
+        session.screen.table(HEADS, [letter_row(case) for case in shown])
     else:
         session.screen.note("No dead letters.")
     if len(found) > limit:
@@ -150,7 +150,7 @@ async def drop(
     elif yes:
         screen.say(("✓ ", "green"), f"{counted(len(cases), 'letter')} dropped")
     else:
-        screen.table(HEADS, [letter_row(case) for case in cases], flexible=len(HEADS) - 1)
+        screen.table(HEADS, [letter_row(case) for case in cases])
         screen.note(f"{counted(len(cases), 'letter')} would be dropped; --yes does it")
 
 

@@ -201,14 +201,14 @@ class Show:
     def _next(self, last: History) -> None:
         screen = self._screen
         screen.say(("look around", "bold"))
-        screen.prose(f"  cd {self._folder}")
+        screen.say(f"  cd {self._folder}")
         for typed, meaning in (
             ("mesh run list", "all runs (mesh.toml in that folder names the log)"),
             (f"mesh run show {story.id_of(last.run_id)}", "one run: tree, results, timeline"),
             ("mesh board keys", "what the agents wrote down"),
             ("mesh up", "the agents again, for your own events"),
         ):
-            screen.prose(f"  {typed:<28}", (f"  {meaning}", "dim"))
+            screen.say(f"  {typed:<28}", (f"  {meaning}", "dim"))
 
 
 @asynccontextmanager

@@ -66,7 +66,7 @@ async def _every(session: Session, *, yes: bool) -> None:
         shown = {"switch": stop.key, "state": stop.state, "by": stop.by, "why": stop.why, "at": rfc3339(stop.at_ms)}
         session.screen.emit({**shown, "changed": False, "undo": resume_command(stop)})
         rows.append([(named(stop), "bold"), (ago(stop.at_ms), "dim"), stop.by, stop.why, (resume_command(stop), "dim")])
-    session.screen.table(("STOPPED", "SINCE", "BY", "WHY", "UNDO"), rows, flexible=3)
+    session.screen.table(("STOPPED", "SINCE", "BY", "WHY", "UNDO"), rows)
     session.screen.note(f"{counted(len(stops), 'stop')}; nothing was changed. ", ("--yes lifts every one", "dim"))
 
 

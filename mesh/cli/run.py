@@ -72,7 +72,6 @@ async def list_runs(
     session.screen.table(
         ("RUN", "STATE", "TYPE", "SUBJECT", ">TOOK", ">TASKS", "STARTED", "WHY"),
         [_row(row, now_ms) for row in rows],
-        flexible=3,
     )
 
 

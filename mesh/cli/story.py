@@ -40,7 +40,9 @@ ID_CHARS: Final = 12
 WAITED_MS_MIN: Final = 100
 """Shorter waits are not told."""
 DEPTH_SHOWN_MAX: Final = 24
-"""Deeper tasks are no longer moved to the right; their depth is told."""
+"""Deeper tasks are no longer moved to the right; their depth is told. Less on a narrow terminal."""
+EMITTED_CHARS_PADDED_MAX: Final = 48
+"""Longer lists of emitted types do not move the times beside the other tasks to the right."""
 
 
 def id_of(run_id: str) -> str:
@@ -62,7 +64,7 @@ def headline(screen: Screen, history: History, *, with_id: bool = True) -> None:
     about = history.subject or history.run_id
     screen.say(
         (f"{MARKS.get(name, '·')} ", STYLES.get(name, "")),
-        (about if len(about) <= 40 else about[:39] + "…", "bold"),
+        (about, "bold"),
         "  ",
         history.type,
         "  ",
@@ -79,13 +81,14 @@ def _is_paused(history: History) -> bool:
 
 def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
     """Who worked for the run: each task below the one whose answer caused it."""
-    rows = list(_rows(history, indent))
+    depth_max = DEPTH_SHOWN_MAX if screen.width is None else min(DEPTH_SHOWN_MAX, screen.width // 6)
+    rows = list(_rows(history, indent, depth_max))
     width = max((len(guide) + len(task.agent) for guide, task in rows), default=0)
     emitted = max((len(_emitted(task)) for _, task in rows), default=0)
     for guide, task in rows:
         gap = " " * (width - len(guide) - len(task.agent))
         pieces: list[Piece] = [(guide, "dim"), (task.agent, TASK_STYLES[task.state]), gap, "  "]
-        pieces.append((_emitted(task).ljust(min(emitted, 48)), "" if task.emitted else "dim"))
+        pieces.append((_emitted(task).ljust(min(emitted, EMITTED_CHARS_PADDED_MAX)), "" if task.emitted else "dim"))
         pieces.append(f"  {took(task.worked_ms):>8}" if task.worked_ms is not None else "          ")
         pieces += _remarks(task)
         if history.removed(task):
@@ -98,25 +101,25 @@ def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
 def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:
     """Why the run did not complete: refusals with path and numbers, failures with attempts, and the other facts."""
     for refusal in history.refusals:
-        screen.prose(f"{indent}", ("refused ", "yellow"), visible(refusal.message, MESSAGE_CHARS_MAX))
+        screen.say(f"{indent}", ("refused ", "yellow"), visible(refusal.message, MESSAGE_CHARS_MAX))
     for failure in history.failures:
         way = " > ".join(failure.path)
         tries, said = counted(failure.attempts, "attempt"), visible(failure.message, MESSAGE_CHARS_MAX)
-        screen.prose(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: {said}")
+        screen.say(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: ", said)
     for text in history.starved:
-        screen.prose(f"{indent}", ("starved ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
+        screen.say(f"{indent}", ("starved ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
     for fact in history.unrouted:
         times = f" ({fact.times} times)" if fact.times > 1 else ""
-        screen.prose(f"{indent}", ("unrouted ", "yellow"), visible(fact.message, MESSAGE_CHARS_MAX) + times)
+        screen.say(f"{indent}", ("unrouted ", "yellow"), visible(fact.message, MESSAGE_CHARS_MAX), times)
     for text in history.overspent:
-        screen.prose(f"{indent}", ("overspent ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
+        screen.say(f"{indent}", ("overspent ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
 
 
 def skips(screen: Screen, history: History, *, indent: str = "  ") -> None:
     """Agents that got no task, since their `when` was false."""
     for found in history.skipped:
         reason = visible(found.reason, MESSAGE_CHARS_MAX)
-        screen.prose(f"{indent}", ("skipped ", "dim"), f"{found.agent}: ", (f"{found.type}: ", "dim"), reason)
+        screen.say(f"{indent}", ("skipped ", "dim"), f"{found.agent}: ", (f"{found.type}: ", "dim"), reason)
 
 
 def payloads(screen: Screen, history: History) -> None:
@@ -243,7 +246,7 @@ def moment_json(happened: Moment) -> dict[str, Any]:
     }
 
 
-def _rows(history: History, indent: str) -> Iterator[tuple[str, TaskStory]]:
+def _rows(history: History, indent: str, depth_max: int) -> Iterator[tuple[str, TaskStory]]:
     """Each task with the lines that lead to it. Without recursion: a run may be a thousand hops deep."""
     below: dict[str, list[TaskStory]] = {}
     for task in history.tasks.values():
@@ -252,7 +255,7 @@ def _rows(history: History, indent: str) -> Iterator[tuple[str, TaskStory]]:
     while waiting:
         task, guide, depth, last = waiting.pop()
         yield guide + ("└─ " if last else "├─ "), task
-        if depth < DEPTH_SHOWN_MAX:
+        if depth < depth_max:
             guide += "   " if last else "│  "
         else:
             guide = guide.partition("…")[0] + f"… {depth + 1} deep "
@@ -262,9 +265,7 @@ def _rows(history: History, indent: str) -> Iterator[tuple[str, TaskStory]]:
 def _emitted(task: TaskStory) -> str:
     names = list(dict.fromkeys(task.emitted))
     shown = ", ".join(f"{n} ×{task.emitted.count(n)}" if task.emitted.count(n) > 1 else n for n in names)
-    if not shown:
-        return "–" if task.state == DONE else ""
-    return shown if len(shown) <= 48 else shown[:47] + "…"
+    return shown or ("–" if task.state == DONE else "")
 
 
 def _remarks(task: TaskStory) -> list[Piece]:

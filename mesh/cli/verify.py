@@ -69,7 +69,7 @@ def _show(screen: Screen, first: "Divergence") -> None:
     """The first violation, with both sides."""
     violation = first.violation
     screen.say()
-    screen.prose((violation.invariant, "bold red"), f"  {violation.what}")
+    screen.say((violation.invariant, "bold red"), f"  {violation.what}")
     for name, text in (("at", violation.where), ("published", violation.published), ("run", id_of(violation.run_id))):
         if (text and text != violation.where) or name == "at":
             screen.say((f"  {name:<10}", "dim"), text)

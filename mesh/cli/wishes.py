@@ -139,7 +139,7 @@ async def _several(session: Session, log: "Log", wish: Wish, type: str | None, w
         shown: list[list[Piece]] = [
             [story.id_of(row.run_id), row.type, row.subject, (ago(row.opened_ms), "dim")] for row in rows[:SHOWN_MAX]
         ]
-        screen.table(("RUN", "TYPE", "SUBJECT", "STARTED"), shown, flexible=2)
+        screen.table(("RUN", "TYPE", "SUBJECT", "STARTED"), shown)
         if len(rows) > SHOWN_MAX:
             screen.note((f"… and {len(rows) - SHOWN_MAX:,} more", "dim"))
         told = counted(len(rows), "paused run" if wish is RESUME else "open run")

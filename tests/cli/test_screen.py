@@ -71,12 +71,9 @@ def test_colour_in_a_pipe_only_when_forced(cli: Cli) -> None:
     assert ESC in cli("config", "show", env={"FORCE_COLOR": "1"}).out
 
 
-def test_lines_are_cut_at_the_edge_of_a_terminal_and_never_in_a_pipe(desk: Cli) -> None:
-    with Terminal(desk, "agents", columns=60) as terminal:
-        done = terminal.end()
-    assert max(len(line) for line in done.out.replace(ESC, "").splitlines()) < 120
-    assert "…" in done.out
-    assert "desk:go_round" in desk("agents", env={"COLUMNS": "40"}).out
+def test_lines_are_not_folded_in_a_pipe(desk: Cli) -> None:
+    lines = desk("agents", env={"COLUMNS": "40"}).out.splitlines()
+    assert any(line.startswith("runner ") and line.endswith(" desk:go_round") for line in lines)
 
 
 def test_a_stream_that_is_not_utf_8_gets_plain_marks(desk: Cli) -> None:
