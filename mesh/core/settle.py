@@ -88,8 +88,9 @@ def arguments(agent: Agent, task: Event) -> dict[str, Any]:
 
 def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
     """What a function returned, as events. Raises InvalidInput (`bad_result`, `undeclared_type`)."""
-    if value.__class__ in agent.classes:  # most
-        return (_part(agent, spec, value),)
+    declared = agent.classes.get(value.__class__)
+    if declared is not None:  # most
+        return (_declared(agent, spec, *declared, value),)
     if value is None:
         return ()
     if value.__class__ is tuple or isinstance(value, list):
@@ -191,9 +192,7 @@ def _read(agent: Agent, adapter: TypeAdapter[Any], type: str, data: bytes) -> An
 def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
     declared = agent.classes.get(value.__class__)
     if declared is not None:
-        if declared[0] not in spec.emits:
-            raise _undeclared(agent, spec, declared[0])
-        return _declared(agent, *declared, value)
+        return _declared(agent, spec, *declared, value)
     if isinstance(value, Payload) and value.event_type:
         return _checked(agent, spec, value.event_type, value)
     if isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
@@ -216,10 +215,10 @@ def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
     )
 
 
-def _declared(agent: Agent, event_type: str, writer: Writer, value: Any) -> Part:
-    data = writer.write(value)
-    if writer.symmetric and event_type not in agent.inside and isinstance(data, bytes):
-        data = writer.misfit(data) or data
+def _declared(agent: Agent, spec: AgentSpec, event_type: str, writer: Writer, value: Any) -> Part:
+    if event_type not in spec.emits:
+        raise _undeclared(agent, spec, event_type)
+    data = writer.write(value) if event_type in agent.inside else writer.checked(value)
     return Part(event_type, data if isinstance(data, bytes) else _sendable(agent, event_type, data))
 
 
@@ -229,7 +228,7 @@ def _checked(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Pa
         raise _undeclared(agent, spec, event_type)
     declared = agent.results.classes.get(payload.__class__)
     if declared is not None and declared[0] == event_type:
-        return _declared(agent, *declared, payload)
+        return _declared(agent, spec, *declared, payload)
     data = _sendable(agent, event_type, encode(payload))
     writer = agent.results.types.get(event_type)
     return Part(event_type, data if writer is None else _sendable(agent, event_type, writer.misfit(data) or data))

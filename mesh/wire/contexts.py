@@ -6,6 +6,7 @@ A coroutine runs in the context of its task, so what one call sets there the nex
 import decimal
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from functools import partial
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -20,19 +21,20 @@ class Contexts:
     """
 
     def __init__(self) -> None:
-        self._base, self._decimal = Context(), None
+        base = Context()
+        self.new: Callable[[], Context] = base.copy
+        """Makes one for the next call."""
         for variable, value in copy_context().items():
             if variable is not _DECIMAL:
-                self._base.run(variable.set, value)
+                base.run(variable.set, value)
             elif _settings(value) != _settings(decimal.DefaultContext):
-                self._decimal = value
+                self.new = partial(_with_decimal, base, value)
 
-    def new(self) -> Context:
-        """One for the next call."""
-        made = self._base.copy()
-        if self._decimal is not None:
-            made.run(decimal.setcontext, self._decimal.copy())
-        return made
+
+def _with_decimal(base: Context, changed: decimal.Context) -> Context:
+    made = base.copy()
+    made.run(decimal.setcontext, changed.copy())
+    return made
 
 
 async def within(context: Context, call: Coroutine[Any, Any, T]) -> T:
