@@ -7,7 +7,7 @@ command line renders them with structlog (mesh/cli). The only importer of struct
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, cast
 
 import structlog
@@ -41,7 +41,15 @@ def enter_call(run: str, task: str, agent: str) -> None:
     """Put these ids on every line that is logged in the current context from now on."""
     _RUN.set(run)
     _TASK.set(task)
-    _AGENT.set(agent)
+    if _AGENT.get("") != agent:  # to look is cheaper than to set
+        _AGENT.set(agent)
+
+
+def agent_context(agent: str) -> Context:
+    """A copy of the current context in which every line that is logged bears this name."""
+    made = copy_context()
+    made.run(_AGENT.set, agent)
+    return made
 
 
 def call_ids() -> Mapping[str, str]:

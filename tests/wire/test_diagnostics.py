@@ -7,7 +7,7 @@ from contextvars import copy_context
 import pytest
 from structlog.contextvars import merge_contextvars
 
-from mesh.wire.diagnostics import LINES_MAX, LimitedLog, call_ids, diagnostics, enter_call
+from mesh.wire.diagnostics import LINES_MAX, LimitedLog, agent_context, call_ids, diagnostics, enter_call
 
 
 def test_fields_are_in_the_message_and_apart(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,3 +78,12 @@ def test_ids_of_a_call_stand_in_its_context_only() -> None:
         "task": "t",
         "agent": "a",
     }
+
+
+def test_a_call_of_another_agent_takes_the_place_of_the_one_in_the_context() -> None:
+    inside = agent_context("a")
+    assert inside.run(call_ids) == {"agent": "a"}
+    assert call_ids() == {}
+    inside.run(enter_call, "r", "t", "a")
+    inside.run(enter_call, "r2", "t2", "b")
+    assert inside.run(call_ids) == {"run": "r2", "task": "t2", "agent": "b"}

@@ -6,10 +6,11 @@ dropped and counted. A blocking function cannot be cancelled: its thread is aban
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from mesh.context import Context
 from mesh.core import settle
@@ -33,6 +34,8 @@ IN_VAIN = Fault("run_ended", "the run ended before the task did", retryable=Fals
 THREADS_MAX = 64
 WAITED_MS_MIN = 100
 """A task that lay on its topic for less was called at once, as far as people care."""
+LOG_TIME_MS: Final = 1
+"""Log time is read again after this long."""
 
 
 class Attempt:
@@ -106,6 +109,8 @@ class Caller:
         """`log_ms`: log time, by which the run's deadline is measured."""
         self._spec, self._where = spec, agent.where
         self._board, self._log_ms = board, log_ms
+        self._now_ms, self._read_s = 0, -math.inf
+        """Log time as it was last read, and when that was by the loop's clock."""
         self._counts, self._cache, self._faults = counts, cache, FaultLog()
         self._grace_s, self._timeout_s = grace_ms / 1000, spec.timeout_ms / 1000
         self._told, self._left, self._strayed = told, left, strayed
@@ -136,7 +141,13 @@ class Caller:
 
         Raises CancelledError when it was interrupted.
         """
-        now_ms, left_ms = self._log_ms(), None
+        runner = asyncio.current_task()
+        assert runner is not None  # a runner of the lanes
+        loop = runner.get_loop()
+        now_s = loop.time()
+        if now_s >= self._read_s + LOG_TIME_MS / 1000:
+            self._read_s, self._now_ms = now_s, self._log_ms()
+        now_ms, left_ms = self._now_ms, None
         if task.expiry_ms is not None and (left_ms := task.expiry_ms - now_ms) <= 0:
             self._counts.expired += 1
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
@@ -144,12 +155,10 @@ class Caller:
             return settle.failed(task, fault, NO_USAGE)
         if self.ended and task.task_id in self.ended:
             return settle.failed(task, IN_VAIN, NO_USAGE)
-        runner = asyncio.current_task()
-        assert runner is not None  # a runner of the lanes
         attempt.task, attempt.runner = task, runner
         if self._wants_context:
             attempt.context = context_of(task, self._board, None if attempt.changes is None else attempt.changes.note)
-        self._look_after(attempt, left_ms)
+        self._look_after(attempt, loop, now_s, left_ms)
         try:
             if self._cache is None:
                 answer = await self._call(attempt)
@@ -258,15 +267,14 @@ class Caller:
 
     # ---------------------------------------------------------------------------------------------------------- time
 
-    def _look_after(self, attempt: Attempt, left_ms: int | None) -> None:
+    def _look_after(self, attempt: Attempt, loop: asyncio.AbstractEventLoop, now_s: float, left_ms: int | None) -> None:
         """It begins, and has the agent's own time, or what is left to its run. All that have the agent's own share one
         timer: most have ended long before, and a timer costs more than what they do."""
-        loop = attempt.runner.get_loop()
         if left_ms is not None and left_ms < self._spec.timeout_ms:
             attempt.deadline = True
             self._set_apart(attempt, left_ms / 1000, partial(self._expire, timeout_ms=left_ms))
             return
-        attempt.due_s = loop.time() + self._timeout_s
+        attempt.due_s = now_s + self._timeout_s
         self._running[attempt.runner] = attempt
         if self._timer is None:
             self._timer = loop.call_at(attempt.due_s, self._look)

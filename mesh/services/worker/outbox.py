@@ -22,11 +22,11 @@ STALLED_MS = 1_000
 
 
 class Outbox:
-    """`acknowledged` is told of each piece of work whose answer is durable, and not before. `mirrors`: changes of the
-    board are to be told too."""
+    """`acknowledged` is told of pieces of work when their answers are durable, and not before. `mirrors`: changes of
+    the board are to be told too."""
 
     def __init__(
-        self, log: Log, topology: Topology, acknowledged: Callable[[Work], None], *, mirrors: bool = False
+        self, log: Log, topology: Topology, acknowledged: Callable[[Sequence[Work]], None], *, mirrors: bool = False
     ) -> None:
         self._log, self._topology, self._mirrors = log, topology, mirrors
         self._acknowledged = acknowledged
@@ -122,8 +122,8 @@ class Outbox:
             timer.cancel()
             self._late.discard(this)
             self._flows.set()
-        for work in works:
-            self._acknowledged(work)
+        if works:
+            self._acknowledged(works)
         self._under_way -= 1
         self._unheard -= len(works)
         self._fewer.set()

@@ -21,7 +21,7 @@ from mesh.services.worker.misfit import task_in
 from mesh.services.worker.outbox import Outbox
 from mesh.services.worker.suspects import Places, Suspects
 from mesh.wire.cells import Cells
-from mesh.wire.diagnostics import diagnostics
+from mesh.wire.diagnostics import agent_context, diagnostics
 from mesh.wire.lanes import Lanes
 from mesh.wire.mirror import is_mirrored
 from mesh.wire.otel import Spans
@@ -58,9 +58,8 @@ class AgentShift:
         away: bool,
         strayed: Callable[[], None],
     ) -> None:
-        self.name = spec.name
-        self.counts = Counts()
-        self.lanes: Lanes[Work] = Lanes(self._handle, lanes_max=spec.lanes)
+        self.name, self.counts = spec.name, Counts()
+        self.lanes: Lanes[Work] = agent_context(self.name).run(Lanes, self._handle, lanes_max=spec.lanes)
         self.ready, self.held = asyncio.Event(), False  # held by somebody: nothing is begun
         self._log, self._topology, self._clock = log, topology, clock
         self._spec, self._holder, self._away = spec, holder, away
@@ -349,10 +348,11 @@ class AgentShift:
         self._killers.add(task.id)
         self._outbox.put(inbox_record(crash_loop(task, deaths), self._topology), work)
 
-    def _acknowledged(self, work: Work) -> None:
-        """A task is finished when its answer is durable, and not before."""
-        work.held.finish(work.record.offset)
-        work.held.open -= 1
+    def _acknowledged(self, works: Sequence[Work]) -> None:
+        """Tasks are finished when their answers are durable, and not before."""
+        for work in works:
+            work.held.finish(work.record.offset)
+            work.held.open -= 1
         self._news.set()
 
     # ------------------------------------------------------------------------------------------------------- commits

@@ -26,7 +26,7 @@ def work(offset: int) -> Work:
 async def test_work_is_acknowledged_when_its_answer_is_durable_and_not_before(log: Log) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))
     durable: list[int] = []
-    outbox = Outbox(log, TOPOLOGY, lambda done: durable.append(done.record.offset))
+    outbox = Outbox(log, TOPOLOGY, lambda done: durable.extend(work.record.offset for work in done))
     for offset in range(200):
         outbox.put(NewRecord(TOPOLOGY.inbox, b"%d" % offset, b"{}"), work(offset))
     assert durable == []
