@@ -9,8 +9,8 @@ from typing import Final
 from mesh.core.errors import InvalidInput
 from mesh.core.units import duration_ms
 
-LINE_CHARS_MAX: Final = 400
-MESSAGE_CHARS_MAX: Final = 300
+LINE_CHARS_MAX: Final = 500
+MESSAGE_CHARS_MAX: Final = 400
 """Of what an agent or an error said, so that a line has room for what stands beside it; --json has all of it."""
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
