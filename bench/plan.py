@@ -48,6 +48,8 @@ KAFKA: Final[Mapping[str, tuple[float, float]]] = {
     "recovery": (5, 11),
 }
 """The same on Kafka. Those that matter least come first: a broker that was just started is slow."""
+BY_HAND: Final = ("soak",)
+"""Not run: it says something only after a quarter of an hour."""
 GROWTH: Final = (2.0, 30.0)
 """A point, of which there are six."""
 GROWTH_POINTS: Final = 6

@@ -29,13 +29,13 @@ async def run(setup: Setup) -> Sequence[Figure]:
         setup.say("runs end until the orchestrator remembers as many as it may")
         for runs in chunks(min(full, max(10, int(WARM_SHARE * setup.seconds))), BURST):
             await burst(field.mesh, outcomes, runs)
-        asking = asyncio.ensure_future(open_loop(field.mesh, outcomes, rate=RATE, seconds=setup.seconds))
-        for n in range(SAMPLES):
-            await asyncio.wait((asking,), timeout=setup.seconds / SAMPLES)
-            for name, child in zip(SERVICES, children, strict=True):
-                sampled[name].append(memory_mib(child))
-            setup.say(f"{n + 1} of {SAMPLES}: " + ", ".join(f"{k} {v[-1]} MiB" for k, v in sampled.items()))
-        await asking
+        async with asyncio.TaskGroup() as group:
+            group.create_task(open_loop(field.mesh, outcomes, rate=RATE, seconds=setup.seconds))
+            for n in range(SAMPLES):
+                await asyncio.sleep(setup.seconds / SAMPLES)
+                for name, child in zip(SERVICES, children, strict=True):
+                    sampled[name].append(memory_mib(child))
+                setup.say(f"{n + 1} of {SAMPLES}: " + ", ".join(f"{k} {v[-1]} MiB" for k, v in sampled.items()))
     return [figure for name, mib in sampled.items() for figure in figures(name, mib)]
 
 

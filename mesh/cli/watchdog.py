@@ -19,6 +19,7 @@ from typing import Self
 
 from mesh.core.errors import WorkerSpent
 from mesh.wire.diagnostics import diagnostics
+from mesh.wire.imports import PACKAGE, is_own
 
 LOOK_EVERY_S = 0.2
 TELL_FROM_S = 1.0
@@ -26,9 +27,7 @@ TELL_FROM_S = 1.0
 STACK_FRAMES_MAX = 12
 REMEDY = "Await what takes long, or write the agent as a plain `def`: it then gets a thread"
 OWN_REMEDY = "Look for a slow disk or a machine without memory or processor time; else this is a fault of the mesh"
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_EXAMPLES = os.path.join(_PACKAGE, "examples")
-_CALLER = os.path.join(_PACKAGE, "services", "worker", "function.py")
+_CALLER = os.path.join(PACKAGE, "services", "worker", "function.py")
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _log = diagnostics("worker")
 
@@ -39,14 +38,9 @@ def blocks_by_agent(stack: Sequence[traceback.FrameSummary]) -> bool:
     turns = [n for n, frame in enumerate(stack) if frame.name in ("run_forever", "_run_once")]
     stack = stack[turns[-1] + 1 if turns else 1 :]  # before it comes what began the process
     called = [after for before, after in pairwise(stack) if before.filename == _CALLER and before.name == "answer"]
-    if any(not _is_own(frame) for frame in called):
+    if any(not is_own(frame.filename) for frame in called):
         return True
-    return any(not _is_own(frame) and not frame.filename.startswith((*_LIBRARIES, "<")) for frame in stack)
-
-
-def _is_own(frame: traceback.FrameSummary) -> bool:
-    name = frame.filename
-    return name.startswith(_PACKAGE + os.sep) and not name.startswith(_EXAMPLES + os.sep)
+    return any(not is_own(frame.filename) and not frame.filename.startswith((*_LIBRARIES, "<")) for frame in stack)
 
 
 class Watchdog:

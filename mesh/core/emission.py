@@ -56,7 +56,7 @@ def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topolo
         for row in topology.rows.get(type, ()):
             if row.join and accepts(run.joins.get(row.agent.name, {}), type, branch):
                 more_bytes += size
-    held = run.state_bytes + more_bytes
+    held = run.state_bytes + more_bytes  # nearly all fit: the call costs more than to look
     return refuse_state(run, more_bytes, origin, limits) if held > limits.state_bytes_max else None
 
 

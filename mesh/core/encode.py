@@ -34,10 +34,7 @@ _ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS
 class Writer:
     """Writes values of one declared type."""
 
-    __slots__ = (
-        *("_any", "_compares", "_integers", "_marks", "_options", "_simple", "_to_json", "_validate"),
-        *("adapter", "symmetric"),
-    )
+    __slots__ = ("_any", "_compares", "_integers", "_marks", "_options", "_simple", "_to_json", "adapter", "symmetric")
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
         self.adapter = adapter
@@ -60,7 +57,7 @@ class Writer:
         if "alias" in kinds:
             self._options["by_alias"] = True
         self._simple = self._options == {"warnings": False}
-        self._to_json, self._validate = self.adapter.serializer.to_json, self.adapter.validator.validate_json
+        self._to_json = self.adapter.serializer.to_json
 
     def write(self, value: Any) -> bytes | Flaw:
         """The JSON of a value, or why it cannot be written: `unparseable`, `bad_number`, `bad_value`.
@@ -84,12 +81,7 @@ class Writer:
     def checked(self, value: Any) -> bytes | Flaw:
         """As `write`. Where the type reads what it writes, the JSON is validated, too."""
         data = self.write(value)
-        if self.symmetric and data.__class__ is bytes:
-            try:
-                self._validate(data)
-            except ValidationError as error:
-                return _contradiction(error)
-        return data
+        return (self.misfit(data) or data) if self.symmetric and isinstance(data, bytes) else data
 
     def _is_marked(self, data: bytes) -> bool:
         for mark in self._marks:  # noqa: SIM110  # a generator costs more than the search
@@ -102,7 +94,7 @@ class Writer:
         try:
             self.adapter.validator.validate_json(data)
         except ValidationError as error:
-            return _contradiction(error)
+            return Flaw("unparseable", f"not of its declared type: {mismatch(error)}")
         return None
 
     def _refused(self, value: Any, error: Exception) -> Flaw:
@@ -138,10 +130,6 @@ def mismatch(error: ValidationError) -> str:
     """The first field that does not fit, without its value."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(step) for step in first['loc']) or '(document)'}: {first['msg']}"
-
-
-def _contradiction(error: ValidationError) -> Flaw:
-    return Flaw("unparseable", f"not of its declared type: {mismatch(error)}")
 
 
 def _written(value: Any) -> bytes | Flaw:

@@ -19,6 +19,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from types import ModuleType
+from typing import Final
 
 
 class NameTaken(ImportError):
@@ -51,6 +52,9 @@ class _Folder:
 
 
 DISTRIBUTION = "agent-mesh"
+PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+"""Folder of the package `mesh`."""
+_EXAMPLES: Final = os.path.join(PACKAGE, "examples")
 _folder = _Folder()
 
 
@@ -89,6 +93,11 @@ def load(module: str) -> ModuleType:
     for name in {name for own in _own() for name in _imported(own)}:
         _refuse_other(name)
     return found
+
+
+def is_own(file: str) -> bool:
+    """Whether a file is code of the mesh, and not of an agent; the examples that come with the mesh are agents."""
+    return file.startswith(PACKAGE + os.sep) and not file.startswith(_EXAMPLES + os.sep)
 
 
 def _refuse_other(module: str) -> None:

@@ -4,7 +4,19 @@ from bench.peers import run
 from bench.peers.__main__ import wanted
 from bench.peers.hop import PEERS
 from bench.peers.results import WHAT
-from bench.plan import GROWTH_POINTS, MINUTES, PAGES_S, ROUNDS, SHORTEST, SPARE_S, Part, plan, share, without_broker
+from bench.plan import (
+    BY_HAND,
+    GROWTH_POINTS,
+    MINUTES,
+    PAGES_S,
+    ROUNDS,
+    SHORTEST,
+    SPARE_S,
+    Part,
+    plan,
+    share,
+    without_broker,
+)
 from bench.plan import PEERS as PLANNED
 from bench.workloads import NAMES, load
 
@@ -19,11 +31,10 @@ def words(part: Part) -> str:
 def test_every_workload_is_there_on_both_logs_if_a_log_takes_part() -> None:
     said = [words(part) for part in PARTS]
     for name in NAMES:
-        if name == "soak":  # takes longer than all of the plan
-            continue
-        assert any(one.startswith(f"mesh bench {name} --to /kept --for ") for one in said), name
+        embedded = any(one.startswith(f"mesh bench {name} --to /kept --for ") for one in said)
+        assert embedded == (name not in BY_HAND), name
         # The board is on no log, and more processes on Kafka are what growth measures.
-        on_kafka = load(name).on_log and name not in ("board", "scale")
+        on_kafka = load(name).on_log and name not in ("board", "scale", *BY_HAND)
         found = any(one.startswith(f"mesh bench {name} --to /kept --log kafka://broker ") for one in said)
         assert found == on_kafka, name
     assert sum("bench.growth" in one for one in said) == 2

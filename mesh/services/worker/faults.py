@@ -1,15 +1,13 @@
 """Failed attempts in the log of the worker: one line each, limited."""
 
-import os
 import re
 from typing import Any, Final
 
 from mesh.core.event import Event, Fault
 from mesh.wire.diagnostics import LimitedLog
+from mesh.wire.imports import is_own
 
 ERROR_CHARS_MAX: Final = 500
-_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-_EXAMPLES: Final = os.path.join(_PACKAGE, "examples", "")
 _FRAME: Final = re.compile(r'^ +File "(.+)", line (\d+)', re.MULTILINE)
 _QUIET: Final = frozenset({"later", "left_alone", "run_ended", "crash_loop"})
 """The first two are no failures, the third has no effect on the run, and `crash_loop` is logged where it is found."""
@@ -38,11 +36,7 @@ class FaultLog:
 def place_of(fault: Fault) -> dict[str, str]:
     """File and line where the exception was raised, under `where`: the last one outside the mesh's own code. Empty if
     the stack names none."""
-    frames = [
-        (file, line)
-        for file, line in _FRAME.findall(fault.stack)
-        if not file.startswith(_PACKAGE) or file.startswith(_EXAMPLES)
-    ]
+    frames = [(file, line) for file, line in _FRAME.findall(fault.stack) if not is_own(file)]
     return {"where": f"{frames[-1][0]}:{frames[-1][1]}"} if frames else {}
 
 
