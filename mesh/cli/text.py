@@ -9,7 +9,7 @@ from typing import Final
 from mesh.core.errors import InvalidInput
 from mesh.core.units import duration_ms
 
-LINE_CHARS_MAX: Final = 500
+LINE_CHARS_MAX: Final = 450
 MESSAGE_CHARS_MAX: Final = 400
 """Of what an agent or an error said, so that a line has room for what stands beside it; --json has all of it."""
 _UNSAFE = re.compile(

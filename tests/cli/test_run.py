@@ -111,7 +111,7 @@ def test_a_long_message_does_not_fill_the_screen(desk: Cli) -> None:
     shown, listed = desk("run", "show", "long"), desk("dead", "list", "--agent", "breaker", "--since", "1m")
     for text in (waited.out, shown.out, listed.out):
         assert "word word" in text
-        assert max(map(len, text.splitlines())) < 500
+        assert max(map(len, text.splitlines())) < 480
     assert "… (1,000 characters)" in waited.out
     (failed,) = desk("run", "show", "long", "--json").rows[0]["failures"]
     assert len(failed["message"]) == 1_000, "all that is stored"
