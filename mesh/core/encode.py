@@ -208,7 +208,7 @@ def _kinds_of_functions(node: dict[Any, Any]) -> Iterator[str]:
     if isinstance(writes, dict):
         if str(writes.get("type")).startswith("function"):
             yield "written"
-            if not _is_pydantics(writes["function"]):
+            if not is_of_pydantic(writes["function"]):
                 yield "function"
         elif writes.get("type") == "any":
             yield "asymmetric"
@@ -216,7 +216,7 @@ def _kinds_of_functions(node: dict[Any, Any]) -> Iterator[str]:
     if isinstance(validates, dict):
         if node["type"] == "function-plain":  # the validator makes the value
             yield "pattern"
-        if not _is_pydantics(validates["function"]):
+        if not is_of_pydantic(validates["function"]):
             yield "asymmetric"
 
 
@@ -229,5 +229,6 @@ def _kinds_of_config(config: dict[str, Any]) -> Iterator[str]:
         yield "asymmetric"
 
 
-def _is_pydantics(function: Any) -> bool:
+def is_of_pydantic(function: Any) -> bool:
+    """Whether a validator or serializer is one of pydantic's own."""
     return str(getattr(function, "__module__", "")).startswith("pydantic")

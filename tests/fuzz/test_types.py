@@ -9,7 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -37,6 +37,7 @@ from pydantic import (
     RootModel,
     Secret,
     SecretStr,
+    TypeAdapter,
     computed_field,
     create_model,
 )
@@ -44,9 +45,11 @@ from typing_extensions import TypedDict
 
 from mesh.core import settle, strict
 from mesh.core.agent import Agent, Payload, agent_of
+from mesh.core.encode import encode
 from mesh.core.errors import InvalidInput
 from mesh.core.event import BATCH, NO_USAGE, Part, batch
 from mesh.core.topology import AgentSpec
+from mesh.core.wire_fields import Lacks, Side, lookup
 from tests.core.samples import again, task
 
 T = TypeVar("T")
@@ -269,6 +272,37 @@ def test_the_next_agent_is_given_what_the_first_returned(name: str) -> None:
         assert data == pydantics or (sets_in(hint) and len(data) == len(pydantics))
 
     holds()
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_every_path_into_what_is_written_is_known_to_the_check_of_topics(name: str) -> None:
+    hint, values = CARRIED[name]
+    made = payload_of(hint)
+    adapter = TypeAdapter(made)
+
+    @quickly
+    @given(values)
+    def holds(value: Any) -> None:
+        data = orjson.loads(encoded(made(value=value)))
+        for path in paths_into(data):
+            assert not isinstance(lookup(Side(adapter.core_schema, written=True), path), Lacks)
+        assert isinstance(lookup(Side(adapter.core_schema, written=True), ("valuee",)), Lacks)
+
+    holds()
+
+
+def encoded(value: Any) -> bytes:
+    data = encode(value)
+    assert isinstance(data, bytes)
+    return data
+
+
+def paths_into(data: Any) -> Iterator[tuple[str | int, ...]]:
+    """Every path that leads to something in a JSON document."""
+    below = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for step, member in below:
+        yield (step,)
+        yield from ((step, *rest) for rest in paths_into(member))
 
 
 def sets_in(hint: Any) -> bool:
