@@ -2,7 +2,7 @@
 
 `mesh check`, `mesh up` and `mesh agents` tell it. Compared are the topology of topics.yaml and those under which open
 runs were opened: agents that it declares no more while tasks wait for them, types that it takes no more, limits that
-are lower, numbers of partitions that differ. Reads only.
+are lower. Reads only.
 """
 
 from collections import Counter
@@ -25,7 +25,6 @@ from mesh.wire.topologies import read_kept
 AGENT = "agent_removed"
 TYPE = "type_removed"
 LIMIT = "limit_lowered"
-PARTITIONS = "partitions_changed"
 
 
 class Change(NamedTuple):
@@ -57,7 +56,7 @@ async def changes(log: Log, topology: Topology, clock: Clock) -> list[Change]:
     at = _current(kept, there.get(topology.inbox, 0))
     before = [one for one in others if opened.runs[one.digest] or one.digest in at]
     found = [change async for change in _agents(log, topology, others, opened, there)]
-    return [*found, *_types(topology, before), *_limits(topology, before, opened), *_partitions(topology, there)]
+    return [*found, *_types(topology, before), *_limits(topology, before, opened)]
 
 
 async def open_now(log: Log, topology: Topology, clock: Clock, kept: Kept) -> Open:
@@ -120,12 +119,3 @@ def _limits(topology: Topology, before: Sequence[Topology], opened: Open) -> Ite
                 text = f"limit {field.name} is lowered from {limit} to {now}; open runs that keep the old one: "
                 text += f"{opened.runs[one.digest]}"
                 yield Change(LIMIT, field.name, text, {"before": limit, "now": now})
-
-
-def _partitions(topology: Topology, there: Mapping[str, int]) -> Iterator[Change]:
-    wanted = {topology.inbox: topology.inbox_partitions}
-    wanted |= {rule.name: rule.partitions for rule in topology.topics.values()}
-    for name, partitions in wanted.items():
-        if there.get(name, partitions) != partitions:
-            text = f"topic {name} has {there[name]} partitions, declared are {partitions}: the number is frozen"
-            yield Change(PARTITIONS, name, text, {"before": there[name], "now": partitions})

@@ -97,7 +97,7 @@ async def verify(
 
 async def read_checkpoints(log: Log, topology: Topology, clock: Clock, known: Sequence[Topology]) -> Standing:
     """The checkpoints that the last commits name. `known`: topologies that runs may pin. Raises LogUnavailable."""
-    group, checkpoints = f"{topology.prefix}.orchestrator", Checkpoints(log, topology, clock)
+    group, checkpoints = topology.group("orchestrator"), Checkpoints(log, topology, clock)
     pinned = {one.digest: one for one in known}
     standing = Standing({}, [])
     for number, commit in (await log.committed(group, topology.inbox)).items():
@@ -119,9 +119,9 @@ async def _committed(
     log: Log, topology: Topology, agents: Collection[str], incoming: Collection[str], there: Mapping[str, int]
 ) -> dict[TopicPartition, int]:
     """Where the orchestrators' group stands in the inbox, each agent's in its tasks, and intake's in what comes in."""
-    groups = {topology.inbox: f"{topology.prefix}.orchestrator"}
-    groups |= dict.fromkeys(incoming, f"{topology.prefix}.intake")
-    groups |= {topology.tasks(name): f"{topology.prefix}.{name}" for name in agents}
+    groups = {topology.inbox: topology.group("orchestrator")}
+    groups |= dict.fromkeys(incoming, topology.group("intake"))
+    groups |= {topology.tasks(name): topology.group(name) for name in agents}
     return {
         TopicPartition(topic, number): commit.offset
         for topic, group in groups.items()

@@ -13,6 +13,7 @@ from mesh.core.agreement import differences
 from mesh.core.encoding import decoded
 from mesh.core.errors import ConfigInvalid, InvalidInput, Problem, TopicsInvalid, TopologyInvalid
 from mesh.core.fields import Open, paths_of
+from mesh.core.frozen import frozen, partitions_declared, remedies_for
 from mesh.core.language import load
 from mesh.core.mask import masked_address
 from mesh.core.redrive_ledger import ledger_topic
@@ -199,26 +200,27 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
     not compact: a key's last record is not always its newest (`core.mirror`).
     """
     log_time = {"message.timestamp.type": "LogAppendTime"}
-    partitions, kept = topology.inbox_partitions, topology.retention
+    kept = topology.retention
 
     def kept_for(retention_ms: int) -> dict[str, str]:
         return {**log_time, "retention.ms": str(retention_ms)}
 
-    own = [
-        TopicSpec(topology.inbox, partitions, kept_for(kept.inbox_ms)),
-        TopicSpec(topology.outcomes, partitions, kept_for(kept.outcomes_ms)),
-        TopicSpec(topology.dead, partitions, kept_for(kept.dead_ms)),
-    ]
-    tasks = [TopicSpec(topology.tasks(name), partitions, kept_for(kept.tasks_ms)) for name in topology.agents]
     compacted = {**log_time, "cleanup.policy": "compact"}
-    shared = [TopicSpec(name, 1, compacted) for name in (topology.control, topology.topologies, ledger_topic(topology))]
     kept_by_hand = {**kept_for(-1), "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
-    checkpoints = TopicSpec(topology.checkpoints, partitions, kept_by_hand)
-    changes = TopicSpec(topology.board, 1, kept_by_hand)
-    domain = [TopicSpec(rule.name, rule.partitions, kept_for(rule.retention_ms)) for rule in topology.topics.values()]
-    endings = TopicSpec(topology.endings, 1, kept_for(ENDINGS_RETENTION_MS))
-    clock = TopicSpec(topology.clock, 1, kept_for(CLOCK_RETENTION_MS))
-    return [*own, *tasks, *shared, endings, checkpoints, changes, clock, *domain]
+    configs = {
+        topology.inbox: kept_for(kept.inbox_ms),
+        topology.outcomes: kept_for(kept.outcomes_ms),
+        topology.dead: kept_for(kept.dead_ms),
+        **dict.fromkeys(map(topology.tasks, topology.agents), kept_for(kept.tasks_ms)),
+        **dict.fromkeys((topology.control, topology.topologies, ledger_topic(topology)), compacted),
+        topology.endings: kept_for(ENDINGS_RETENTION_MS),
+        topology.checkpoints: kept_by_hand,
+        topology.board: kept_by_hand,
+        topology.clock: kept_for(CLOCK_RETENTION_MS),
+        **{rule.name: kept_for(rule.retention_ms) for rule in topology.topics.values()},
+    }
+    partitions = partitions_declared(topology)
+    return [TopicSpec(name, partitions[name], config) for name, config in configs.items()]
 
 
 async def check_topics(log: Log, topology: Topology) -> None:
@@ -226,22 +228,19 @@ async def check_topics(log: Log, topology: Topology) -> None:
     choose the times of its records: Kafka's retention deletes old ones before they are read."""
     found, specs = await log.topics(), topic_specs(topology)
     missing = [f"{spec.name} is missing" for spec in specs if spec.name not in found]
-    other = [
-        f"{spec.name} has {found[spec.name]} partitions, declared are {spec.partitions}"
-        for spec in specs
-        if found.get(spec.name, spec.partitions) != spec.partitions
-    ]
+    other = frozen(topology, found)
     stamped = await log.stamped_by_producers([spec.name for spec in specs if spec.name in found])
     timed = [f"{name} has message.timestamp.type=CreateTime, expected LogAppendTime" for name in stamped]
     kafka = log.url.startswith("kafka:")
     remedies = [
         *["`mesh topics create` makes the missing ones"] * bool(missing),
         *["One that this user may not Describe counts as missing: see `mesh export acl`"] * (bool(missing) and kafka),
-        *["The number of partitions is frozen: declare what is there, or start with another `prefix`"] * bool(other),
+        *["The number of partitions is frozen"] * bool(other),
+        *remedies_for(other),
         *[_set_log_time(log, name) for name in stamped],
     ]
     if missing or other or timed:
-        raise TopicsInvalid(log.url, [*missing, *other, *timed], remedy="; ".join(remedies))
+        raise TopicsInvalid(log.url, [*missing, *(topic.text for topic in other), *timed], remedy="; ".join(remedies))
 
 
 def _set_log_time(log: Log, topic: str) -> str:

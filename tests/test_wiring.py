@@ -5,9 +5,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, TopicsInvalid, TopologyInvalid
 from mesh.core.language import load
+from mesh.core.topology import OWN_TOPICS, SERVICE_GROUPS
 from mesh.settings import Settings
 from mesh.wire.ports import TopicSpec
 from mesh.wire.sqlite import SqliteLog
@@ -114,7 +117,7 @@ async def test_all_topics_that_are_wrong_are_named_at_once(tmp_path: Path) -> No
     with pytest.raises(TopicsInvalid) as raised:
         await check_topics(log, topology)
     assert len(raised.value.problems) == len(topic_specs(topology))
-    assert "asks has 3 partitions, declared are 1" in raised.value.problems
+    assert "asks has 3 partitions, 1 declared" in raised.value.problems
     assert "mesh.inbox is missing" in raised.value.problems
     await log.create_topics([spec for spec in topic_specs(topology) if spec.name != "asks"])
     with pytest.raises(TopicsInvalid, match="asks has 3 partitions"):
@@ -167,3 +170,24 @@ def test_a_topology_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str
     text = "# möwe\n" + TEXT.format(run="desk:echo")
     (tmp_path / "topics.yaml").write_bytes(text.encode(encoding))
     assert "echo" in load_topology(str(tmp_path / "topics.yaml")).agents
+
+
+@given(
+    st.lists(st.from_regex(r"[a-c](\.(tasks|[a-c]|inbox))?", fullmatch=True), min_size=2, max_size=2, unique=True),
+    st.lists(st.sampled_from(["inbox", "tasks", "dead", "a", "b", "worker", "a_b", "a-b"]), max_size=3, unique=True),
+)
+def test_no_two_meshes_share_a_name(prefixes: list[str], names: list[str]) -> None:
+    """Topics and groups of two meshes with the same agents."""
+    seen: set[str] = set()
+    for prefix in prefixes:
+        agents = "".join(f"  {name}: {{run: 'm:f', on: in}}\n" for name in [*names, "last"])
+        try:
+            topology = load(f"mesh: {{prefix: {prefix}}}\ntopics: {{t.in: {{ingress: in}}}}\nagents:\n{agents}")
+        except TopologyInvalid:
+            assume(False)
+        own = {spec.name for spec in topic_specs(topology)} - topology.topics.keys()
+        groups = {f"group {topology.group(name)}" for name in (*SERVICE_GROUPS, *topology.agents)}
+        assert len(own) == len(OWN_TOPICS) + len(topology.agents)
+        assert len(groups) == len(SERVICE_GROUPS) + len(topology.agents)
+        assert not seen & (own | groups)
+        seen |= own | groups

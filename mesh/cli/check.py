@@ -20,7 +20,8 @@ async def check(session: Session) -> int:
     """Prove topics.yaml, and that the code agrees with it; tell what a change does to open runs.
 
     The functions that it names are imported. All problems are told at once, each with its line and a remedy. Where the
-    log can be reached, it is read for runs that were opened under another topics.yaml.
+    log can be reached, topics with another number of partitions are problems, and the log is read for runs that were
+    opened under another topics.yaml.
     """
     from mesh.wiring import prove_agents
 
@@ -33,7 +34,9 @@ async def check(session: Session) -> int:
     if problems:
         return _told(session, topology.path, problems)
     ins, outs = len(topology.ingress), len(topology.egress)
-    changes = await _changes(session)
+    problems, changes = await _on_the_log(session)
+    if problems:
+        return _told(session, topology.path, problems)
     screen.emit(
         {
             "ok": True,
@@ -57,20 +60,23 @@ async def check(session: Session) -> int:
     return 0
 
 
-async def _changes(session: Session) -> "list[Change]":
-    """What topics.yaml changes for the runs that are open on the log; nothing if the log cannot be read."""
+async def _on_the_log(session: Session) -> "tuple[list[Problem], list[Change]]":
+    """What keeps topics.yaml from being used on the log, and what it changes there. Nothing if the log cannot be
+    read."""
+    from mesh.core.frozen import frozen, problems_of
     from mesh.rollout import changes
     from mesh.wire.clock import SystemClock
 
     path = embedded_path(session.settings.log)
     if path is not None and not path.is_file():
-        return []
+        return [], []
     try:
         async with session.log() as log:
-            return await changes(log, session.topology, SystemClock())
+            problems = problems_of(frozen(session.topology, await log.topics()))
+            return problems, [] if problems else await changes(log, session.topology, SystemClock())
     except LogUnavailable as error:
         session.screen.note(("note ", "yellow"), f"what it changes for open runs was not looked at: {error}")
-        return []
+        return [], []
 
 
 def _told(session: Session, path: str, problems: Sequence[Problem]) -> int:

@@ -310,7 +310,7 @@ def _scaled(topology: Topology, settings: Settings, wishes: Wishes, agent: Agent
     protocol = settings.kafka.get("security_protocol", "PLAINTEXT")
     metadata = {
         "bootstrapServers": settings.log.removeprefix("kafka:").removeprefix("//").rstrip("/"),
-        "consumerGroup": f"{topology.prefix}.{agent.name}",
+        "consumerGroup": topology.group(agent.name),
         "topic": topology.tasks(agent.name),
         "lagThreshold": str(LAG_OF_LANES * agent.lanes),
         "activationLagThreshold": "0",

@@ -33,7 +33,7 @@ async def heard(log: "Log", topology: "Topology", place: "Appended", *, within_s
     """Whether an orchestrator has folded a record of mesh.inbox and all that followed from it is durable."""
     until = time.monotonic() + within_s
     while True:
-        commits = await log.committed(f"{topology.prefix}.orchestrator", topology.inbox)
+        commits = await log.committed(topology.group("orchestrator"), topology.inbox)
         commit = commits.get(place.partition)
         if commit is not None and commit.offset > place.offset:
             return True

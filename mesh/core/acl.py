@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from mesh.core.redrive_ledger import ledger_topic
-from mesh.core.topology import Topology
+from mesh.core.topology import SERVICE_GROUPS, Topology
 
 TOPIC: Final = "topic"
 GROUP: Final = "group"
@@ -70,29 +70,29 @@ def _wanted(topology: Topology, service: str) -> _Wanted:
         case "intake":
             yield from _process(topology, own, [*ingress, *egress])
             yield TOPIC, ingress, (READ,)
-            yield GROUP, [f"{topology.prefix}.intake"], (READ,)
+            yield GROUP, [topology.group("intake")], (READ,)
             yield TOPIC, [topology.inbox, topology.outcomes, topology.dead], (WRITE,)
         case "orchestrator":
             yield from _process(topology, own, [*ingress, *egress])
             yield TOPIC, [topology.inbox, topology.control, topology.checkpoints], (READ,)
-            yield GROUP, [f"{topology.prefix}.orchestrator"], (READ,)
-            yield GROUP, [f"{topology.prefix}.{agent}" for agent in topology.agents], (DESCRIBE,)
+            yield GROUP, [topology.group("orchestrator")], (READ,)
+            yield GROUP, [topology.group(agent) for agent in topology.agents], (DESCRIBE,)
             yield TOPIC, [topology.inbox, topology.outcomes, topology.dead, *tasks, *egress], (WRITE,)
             yield TOPIC, [topology.control, topology.endings, topology.checkpoints], (WRITE,)
             yield TOPIC, [topology.checkpoints], (DELETE,)
         case "worker":
             yield from _process(topology, own, [*ingress, *egress])
             yield TOPIC, [*tasks, topology.control, topology.endings, topology.board], (READ,)
-            yield GROUP, [f"{topology.prefix}.{agent}" for agent in topology.agents], (READ,)
+            yield GROUP, [topology.group(agent) for agent in topology.agents], (READ,)
             yield TOPIC, [topology.inbox, topology.dead, topology.board], (WRITE,)
             yield TOPIC, [topology.board], (DELETE,)
         case "client":
             yield TOPIC, [topology.outcomes, topology.topologies], (READ,)
             yield TOPIC, [topology.inbox, topology.clock], (WRITE,)
         case "operator":
-            groups = ("intake", "orchestrator", *topology.agents)
+            groups = (*SERVICE_GROUPS, *topology.agents)
             yield TOPIC, [*own, *ingress, *egress], (READ, CREATE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS)
-            yield GROUP, [f"{topology.prefix}.{name}" for name in groups], (DESCRIBE,)
+            yield GROUP, [topology.group(name) for name in groups], (DESCRIBE,)
             yield TOPIC, [topology.inbox, topology.control, ledger_topic(topology), topology.board], (WRITE,)
             yield TOPIC, [topology.clock, *ingress], (WRITE,)
         case "sender":

@@ -14,7 +14,7 @@ from mesh.core.condition import Path, parse_path
 from mesh.core.errors import Problem
 from mesh.core.graph import cycles, longest_way, shortest_cycle, without
 from mesh.core.suggest import nearest
-from mesh.core.topology import AgentSpec, Row, TopicRule, Topology
+from mesh.core.topology import OWN_TOPICS, SERVICE_GROUPS, TASKS, AgentSpec, Row, TopicRule, Topology
 
 TYPO_LIKENESS_MIN: Final = 0.85
 """From this likeness on, a word is taken for a misspelling of another, not just for a relative."""
@@ -42,6 +42,7 @@ class Draft:
 def prove(draft: Draft) -> tuple[Topology, list[Problem]]:
     """The topology with all that is derived, and every problem. It may be used only when there are none."""
     proof = _Proof(draft)
+    proof.names()
     proof.doors()
     proof.heard_types()
     proof.emitted_types()
@@ -111,6 +112,27 @@ class _Proof:
         self.guesses += 1
         return nearest(word, known, likeness_min) if self.guesses <= GUESSES_MAX else None
 
+    # -------------------------------------------------------------------------------------------------------- names
+
+    def names(self) -> None:
+        """Agents must not share a consumer group with a service, nor two meshes a topic.
+
+        All other names differ: an agent's name holds no dot, so `<prefix>.tasks.<agent>` and `<prefix>.<agent>` are
+        names of one mesh only.
+        """
+        for name in SERVICE_GROUPS:
+            if name in self.agents:
+                place, group = f"agents.{name}", self.declared.group(name)
+                what = f"{place}: its consumer group {group} would be that of the mesh's own {name}"
+                self.add(self.draft.line(place), what, f"Choose another name, like {name}-agent")
+        prefix = self.declared.prefix
+        if prefix.endswith(f".{TASKS}"):
+            place, other = "mesh.prefix", prefix.removesuffix(f".{TASKS}")
+            what = f"{place}: {prefix} ends with .{TASKS}, so {prefix}.inbox may also be the topic of an agent of a "
+            what += f"mesh with the prefix {other}"
+            line = self.draft.line(place, "mesh.name", "mesh")
+            self.add(line, what, f"Write another `prefix` below `mesh:`, like {prefix.replace('.', '-')}")
+
     # ------------------------------------------------------------------------------------------------------- topics
 
     def doors(self) -> None:
@@ -155,10 +177,8 @@ class _Proof:
             self.add(line, what, f"Give {hearers[0]} the `key` whose order it needs, or remove `order`")
 
     def _own_topics(self) -> dict[str, str]:
-        mesh = self.declared
-        kept = [mesh.checkpoints, mesh.topologies, mesh.control, mesh.board, mesh.endings, mesh.clock]
-        kept.append(f"{mesh.prefix}.redrives")
-        names = [mesh.inbox, mesh.outcomes, mesh.dead, *kept, *map(mesh.tasks, self.agents)]
+        prefix = self.declared.prefix
+        names = [*(f"{prefix}.{name}" for name in OWN_TOPICS), *map(self.declared.tasks, self.agents)]
         return {name.replace(".", "_"): name for name in names}
 
     def _door(self, doors: dict[str, str], rule: TopicRule, way: str, types: Iterable[str]) -> None:

@@ -14,6 +14,15 @@ from mesh.core.condition import Condition
 DAY_MS: Final = 86_400_000
 TOPIC_RETENTION_MS: Final = 7 * DAY_MS
 """Of ingress and egress topics, as Kafka has it by default."""
+OWN_TOPICS: Final = (
+    *("inbox", "outcomes", "dead", "control", "endings", "board"),
+    *("checkpoints", "clock", "topologies", "redrives"),
+)
+"""Names of the mesh's own topics, without the prefix and without the topics of tasks."""
+TASKS: Final = "tasks"
+"""Topics of tasks are named `<prefix>.tasks.<agent>`."""
+SERVICE_GROUPS: Final = ("intake", "orchestrator")
+"""Services that read as a consumer group of their own. No agent may have one of these names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,4 +208,8 @@ class Topology:
 
     def tasks(self, agent: str) -> str:
         """The topic of an agent's tasks."""
-        return f"{self.prefix}.tasks.{agent}"
+        return f"{self.prefix}.{TASKS}.{agent}"
+
+    def group(self, reader: str) -> str:
+        """The consumer group of an agent's workers, or of one of SERVICE_GROUPS."""
+        return f"{self.prefix}.{reader}"

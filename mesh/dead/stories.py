@@ -41,7 +41,7 @@ async def histories_of(log: Log, topology: Topology, run_ids: Collection[str]) -
 
 async def heard(log: Log, topology: Topology, entries: Iterable[Entry]) -> list[Entry]:
     """Those of which the mesh has read what was sent, so that all that followed from it at once is on the log."""
-    group = f"{topology.prefix}.orchestrator"
+    group = topology.group("orchestrator")
     commits = {(topology.inbox, n): c.offset for n, c in (await log.committed(group, topology.inbox)).items()}
     found: list[Entry] = []
     for entry in entries:

@@ -39,7 +39,7 @@ class Intake:
             log,
             self,
             topology,
-            group=f"{topology.prefix}.intake",
+            group=topology.group("intake"),
             topics=self._topics,
             records_max=records_max,
             session_timeout_ms=session_timeout_ms,

@@ -14,6 +14,7 @@ from mesh.core.endings import ending_records
 from mesh.core.errors import TopicsInvalid
 from mesh.core.event import DUE
 from mesh.core.fold import Partition, TopologyMissing
+from mesh.core.frozen import frozen, remedies_for
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import due_record, record_of
 from mesh.core.rows import waiting
@@ -71,7 +72,7 @@ class Orchestrator:
             log,
             self,
             topology,
-            group=f"{topology.prefix}.orchestrator",
+            group=topology.group("orchestrator"),
             topics=[topology.inbox],
             notes=self._keeper,
             records_max=records_max,
@@ -203,14 +204,10 @@ class Orchestrator:
                     pass  # nothing new was scheduled: look what is due
 
     async def _check_topics(self) -> None:
-        found = await self._log.topics()
-        wanted = self._topology.inbox_partitions
-        problems = [
-            f"{name} must have {wanted} partitions, but "
-            + (f"it has {found[name]} partitions" if name in found else "it does not exist")
-            for name in (self._topology.inbox, self._topology.checkpoints)
-            if found.get(name) != wanted
-        ]
-        if problems:
-            remedy = "`mesh topics create` makes it; the number is frozen, since it decides where runs lie"
-            raise TopicsInvalid(self._log.url, problems, remedy=remedy)
+        found, needed = await self._log.topics(), (self._topology.inbox, self._topology.checkpoints)
+        missing = [f"{name} is missing" for name in needed if name not in found]
+        other = frozen(self._topology, {name: found[name] for name in needed if name in found})
+        if missing or other:
+            remedies = ["`mesh topics create` makes the missing ones"] * bool(missing) + remedies_for(other)
+            problems = [*missing, *(topic.text for topic in other)]
+            raise TopicsInvalid(self._log.url, problems, remedy="; ".join(remedies))

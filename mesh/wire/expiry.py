@@ -54,7 +54,7 @@ async def _read_by_all(log: Log, topology: Topology, topic: str) -> Mapping[int,
     groups |= {rule.name: "intake" for rule in topology.topics.values() if rule.ingress}
     if topic not in groups:
         return None
-    committed = await log.committed(f"{topology.prefix}.{groups[topic]}", topic)
+    committed = await log.committed(topology.group(groups[topic]), topic)
     if topic != topology.inbox:
         return {number: commit.offset for number, commit in committed.items()}
     return {number: _checkpointed(commit) for number, commit in committed.items()}

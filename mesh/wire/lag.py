@@ -7,11 +7,6 @@ from mesh.core.topology import Topology
 from mesh.wire.ports import Log
 
 
-def group_of(topology: Topology, agent: str) -> str:
-    """The consumer group of an agent's workers."""
-    return f"{topology.prefix}.{agent}"
-
-
 async def places(log: Log, topology: Topology, agent: str) -> Mapping[int, Place]:
     """Partition → place. A group that never committed stands at the first record.
 
@@ -19,7 +14,7 @@ async def places(log: Log, topology: Topology, agent: str) -> Mapping[int, Place
     topic, LogUnavailable.
     """
     topic = topology.tasks(agent)
-    commits = await log.committed(group_of(topology, agent), topic)
+    commits = await log.committed(topology.group(agent), topic)
     bounds = await log.bounds(topic)
     return {
         number: Place(max(each.start, commits[number].offset if number in commits else each.start), each.end)

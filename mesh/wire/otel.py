@@ -187,7 +187,7 @@ class BacklogMeter:
         """These are the values from now on."""
         for agent, places in sample.places.items():
             topic = self._topology.tasks(agent)
-            group = {"group": f"{self._topology.prefix}.{agent}", "topic": topic}
+            group = {"group": self._topology.group(agent), "topic": topic}
             for number, place in places.items():
                 self._lag.set(place.lag, {**group, "partition": str(number)})
             self._age.set(decision.loads[agent].age_ms / 1_000, group)

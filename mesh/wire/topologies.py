@@ -15,7 +15,7 @@ from mesh.core.fold import Partition, TopologyMissing
 from mesh.core.kept import Kept
 from mesh.core.pin import pinned_bytes
 from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.core.topology import Topology
+from mesh.core.topology import OWN_TOPICS, TASKS, Topology
 from mesh.wire.clock import SystemClock
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import Appended, Clock, Log
@@ -117,9 +117,19 @@ async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
     """Raise ForeignLog if the topics of this prefix belong to a mesh of another name, LogUnavailable.
 
     Raise it also if the mesh has data under the former default prefix and none under its name: the line that keeps
-    using them is missing in topics.yaml then.
+    using them is missing in topics.yaml then. And raise it if an ingress or egress topic is an own topic of another
+    mesh.
     """
     there = await log.topics()
+    for rule in topology.topics.values():
+        other = _mesh_of(rule.name, there)
+        if other not in ("", topology.prefix):
+            raise ForeignLog(
+                f"topic {rule.name!r} is an own topic of the mesh with the prefix {other!r}",
+                where=f"{topology.path}:{rule.line}",
+                expected="a topic that no mesh uses for itself",
+                remedy="Choose another name, or name another log (--log, MESH_LOG)",
+            )
     owner = await _owner(log, topology.topologies, clock) if topology.topologies in there else ""
     if owner not in ("", topology.name):
         raise _foreign(log, topology, owner)
@@ -171,7 +181,7 @@ class Known:
             return
         self._read = await _fold(self._log, self._clock, topic, self.kept, self._read or 0)
         if len(self.kept.topologies) > 1:
-            group = f"{self._topology.prefix}.orchestrator"
+            group = self._topology.group("orchestrator")
             for number, commit in (await self._log.committed(group, self._topology.inbox)).items():
                 with suppress(CheckpointUnreadable):  # then the first topology is taken, as by an orchestrator
                     self.kept.current[number] = note_of(commit.metadata).topology
@@ -199,6 +209,13 @@ async def _fold(log: Log, clock: Clock, topic: str, kept: Kept, start: int) -> i
             for record in records:
                 kept.take(record)
     return bounds.end
+
+
+def _mesh_of(topic: str, there: Collection[str]) -> str:
+    """The prefix of the mesh on the log whose own topic this is; "" if it belongs to no mesh."""
+    head, _, last = topic.rpartition(".")
+    prefix = head if last in OWN_TOPICS else head.removesuffix(f".{TASKS}") if head.endswith(f".{TASKS}") else ""
+    return prefix if prefix and f"{prefix}.topologies" in there else ""
 
 
 def _foreign(log: Log, topology: Topology, owner: str) -> ForeignLog:

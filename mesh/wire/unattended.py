@@ -21,7 +21,6 @@ from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import inbox_record
 from mesh.core.topology import AgentSpec, Topology
 from mesh.wire.diagnostics import diagnostics
-from mesh.wire.lag import group_of
 from mesh.wire.loop import append_all
 from mesh.wire.ports import Clock, Commit, Log
 
@@ -66,7 +65,7 @@ class Unattended:
     async def look(self) -> int:
         """Look once. Answers how many tasks were answered."""
         agents = self._topology.agents
-        groups = {group_of(self._topology, name): name for name in agents}
+        groups = {self._topology.group(name): name for name in agents}
         idle = {groups[group] for group in await self._log.idle_groups(list(groups))}
         now_ms, control, done = self._clock.uptime_ms(), self._control(), 0
         for name, spec in agents.items():
@@ -78,7 +77,7 @@ class Unattended:
 
     async def _answer(self, spec: AgentSpec) -> int:
         """Answer the tasks of an agent that have lain for long enough."""
-        topic, group = self._topology.tasks(spec.name), group_of(self._topology, spec.name)
+        topic, group = self._topology.tasks(spec.name), self._topology.group(spec.name)
         commits = await self._log.committed(group, topic)
         places: dict[TopicPartition, Commit] = {}
         for number, bounds in (await self._log.bounds(topic)).items():

@@ -139,14 +139,35 @@ def test_two_versions_at_once_take_the_requests_of_both(mesh: Cli) -> None:
         assert mesh("verify", "--topology", "v3.yaml").code == 0
 
 
-def test_a_check_tells_types_that_are_taken_no_more_and_partitions_that_are_frozen(mesh: Cli) -> None:
+def test_a_check_tells_types_that_are_taken_no_more(mesh: Cli) -> None:
     write(mesh, V3)
     assert mesh("check", "--json").rows[0]["changes"] == []  # no mesh has run here yet
     with mesh.up():
         assert mesh("publish", "a.extra", "{}", "--wait").code == 0
     assert mesh("check", "--json").rows[0]["changes"] == []
-    write(mesh, V1.replace("inbox: {partitions: 1}", "inbox: {partitions: 8}"))
+    write(mesh, V1)
     found = {change["kind"]: change for change in mesh("check", "--json").rows[0]["changes"]}
     assert found["type_removed"]["name"] == "a.extra"
-    assert found["partitions_changed"]["facts"] == {"before": 1, "now": 8}
     assert "agent_removed" not in found, "nothing waits for it"
+
+
+def test_check_and_up_refuse_another_number_of_partitions_with_the_same_words(mesh: Cli) -> None:
+    """Also where the log knows no other topics.yaml. What to do depends on the kind of topic."""
+    write(mesh, V1)
+    assert mesh("topics", "create").code == 0
+    assert mesh("check").code == 0
+    write(mesh, V1.replace("inbox: {partitions: 1}", "inbox: {partitions: 8}"))
+    remedy = "Write `inbox: {partitions: 1}` below `mesh:`, or begin anew under another `prefix`"
+    found, up = mesh("check"), mesh("up")
+    assert (found.code, up.code) == (1, 1)
+    for told in (found.out, up.err):
+        assert "upgrade.inbox has 1 partition, 8 declared" in told
+        assert "upgrade.tasks.two has 1 partition, 8 declared" in told
+        assert told.count(remedy) == 1
+    write(mesh, V1.replace("a.in, partitions: 2", "a.in, partitions: 3"))
+    found, up = mesh("check"), mesh("up")
+    assert (found.code, up.code) == (1, 1)
+    assert found.out.startswith("topics.yaml:4: in.t has 2 partitions, 3 declared. ")
+    for told in (found.out, up.err):
+        assert "Write `partitions: 2` for topic in.t (topics.yaml:4), or declare a topic of another name" in told
+        assert "prefix" not in told

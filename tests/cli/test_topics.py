@@ -24,13 +24,13 @@ def test_all_that_is_wrong_with_topics_is_told_at_once(project: Cli) -> None:
     file.write_text(text + '  again: {run: "desk:keep", on: greeting.kept}\n')
     done = project("topics", "check")
     assert done.code == 1
-    assert "mesh.inbox has 2 partitions, declared are 3" in done.err
+    assert "mesh.inbox has 2 partitions, 3 declared" in done.err
     assert "mesh.tasks.again is missing" in done.err
     missing = project("topics", "list").out
     assert [line.split()[1] for line in missing.splitlines() if line.startswith("mesh.tasks.again")] == ["missing"]
     create = project("topics", "create")
     assert create.code == 1
-    assert "mesh.inbox has 2 partitions, declared are 3" in create.err
+    assert "mesh.inbox has 2 partitions, 3 declared" in create.err
 
 
 def test_a_broker_that_cannot_be_reached_is_exit_code_4(project: Cli) -> None:

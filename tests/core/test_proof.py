@@ -7,7 +7,7 @@ import pytest
 from mesh.core.errors import Problem, TopologyInvalid
 from mesh.core.language import load
 from mesh.core.proof import Draft, prove
-from mesh.core.topology import AgentSpec, Limits, TopicRule, Topology
+from mesh.core.topology import SERVICE_GROUPS, AgentSpec, Limits, TopicRule, Topology
 
 
 def mesh(
@@ -214,6 +214,24 @@ def test_topics_that_clash(topic: str, prefix: str, what: str) -> None:
         text = text.replace("[in, x, in.one]", "[in, in.one]")
     problem = only(text)
     assert (problem.line, what in problem.what) == (4, True), problem
+
+
+@pytest.mark.parametrize("name", SERVICE_GROUPS)
+def test_an_agent_does_not_share_the_consumer_group_of_a_service(name: str) -> None:
+    problem = only(mesh(agent(name, "in")))
+    assert problem.line == 6
+    assert f"its consumer group mesh.{name} would be that of the mesh's own {name}" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("named", "line"), [("{name: shop.tasks}", 1), ("{name: shop, prefix: shop.tasks}", 1), ("{prefix: a.tasks}", 1)]
+)
+def test_a_prefix_does_not_end_where_topics_of_tasks_begin(named: str, line: int) -> None:
+    text = f"mesh: {named}\n" + mesh(agent("a", "in")).split("\n", 1)[1]
+    problem = only(text)
+    assert (problem.line, "ends with .tasks" in problem.what) == (line, True)
+    load(text.replace(".tasks", ".task"))
+    load(text.replace(named, "{name: shop.tasks, prefix: shop}"))  # only the prefix is part of other names
 
 
 def test_a_topic_of_another_mesh_is_no_clash() -> None:

@@ -9,7 +9,7 @@ from mesh.core.backlog import Place
 from mesh.core.errors import NotFound
 from mesh.core.language import load
 from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.lag import group_of, places
+from mesh.wire.lag import places
 from mesh.wire.ports import Commit, Log
 from mesh.wire.sqlite import SqliteLog
 from mesh.wiring import topic_specs
@@ -46,11 +46,10 @@ async def test_a_group_that_never_committed_stands_at_the_first_record(log: Log)
 async def test_what_is_committed_does_not_wait(log: Log) -> None:
     await log.append(records([3, 5]))
     listener = Recorder()
-    member = await log.join(group_of(TOPOLOGY, "echo"), [TASKS], listener)
+    member = await log.join(TOPOLOGY.group("echo"), [TASKS], listener)
     await resumed(member, listener, PARTITIONS)
     await member.commit({PARTITIONS[1]: Commit(4, "mine")})
     await member.close()
-    assert group_of(TOPOLOGY, "echo") == "p.echo"
     assert await places(log, TOPOLOGY, "echo") == {0: Place(0, 3), 1: Place(4, 5)}
 
 

@@ -96,6 +96,17 @@ async def test_a_mesh_of_another_name_is_told_whose_topics_these_are(log: Log) -
     await expect_own_log(log, NEW, SystemClock())  # the same mesh, changed
 
 
+@pytest.mark.parametrize("name", ["mesh.inbox", "mesh.tasks.echo", "mesh.redrives"])
+async def test_an_own_topic_of_another_mesh_is_no_ingress_topic(log: Log, name: str) -> None:
+    await Topologies(log, OLD, SystemClock()).keep()
+    with pytest.raises(ForeignLog, match=f"topic '{name}' is an own topic of the mesh with the prefix 'mesh'") as told:
+        await expect_own_log(log, load(NAMED.format(mesh="{name: other}").replace("asks:", f"{name}:")), SystemClock())
+    assert told.value.where == "topics.yaml:3"
+    await expect_own_log(
+        log, load(NAMED.format(mesh="{name: other}").replace("asks:", "shop.inbox:")), SystemClock()
+    )  # no mesh has it
+
+
 async def test_of_two_meshes_that_start_at_once_on_one_prefix_the_first_record_decides(
     log: Log, tmp_path: Path
 ) -> None:

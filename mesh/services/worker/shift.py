@@ -63,7 +63,7 @@ class AgentShift:
         self.ready, self.held = asyncio.Event(), False  # held by somebody: nothing is begun
         self._log, self._topology, self._clock = log, topology, clock
         self._spec, self._holder, self._away = spec, holder, away
-        self._group = f"{topology.prefix}.{spec.name}"
+        self._group = topology.group(spec.name)
         self._records_max, self._session_timeout_ms = records_max, session_timeout_ms
         self._revoke_wait_ms = min(REVOKE_WAIT_MS, session_timeout_ms // 6)
         self._drain_timeout_ms, self._grace_ms = drain_timeout_ms, grace_ms
