@@ -17,9 +17,11 @@ from tests.live.servers import SCRIPTS, free_port
 pytestmark = pytest.mark.live
 
 
-def run(script: str, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    script: str, *words: str, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [str(SCRIPTS / script), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180, env=env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180, env=env, cwd=cwd)
 
 
 def answers(port: int) -> bool:
@@ -163,6 +165,18 @@ def test_a_redis_starts_tells_its_address_keeps_its_data_and_stops(redis_dir: st
     os.kill(pid, signal.SIGSTOP)
     assert run("redis", "status", "--dir", redis_dir).returncode == 3
     assert f"stopped {pid}" in run("redis", "stop", "--dir", redis_dir).stdout
+
+
+@pytest.mark.parametrize("script", ["kafka", "redis"])
+def test_a_relative_folder_is_that_of_the_caller(script: str, tmp_path: Path) -> None:
+    where = ("--dir", f"data/{script}")
+    try:
+        started = run(script, "start", *where, "--port", str(free_port()), cwd=tmp_path)
+        assert started.returncode == 0, started.stderr
+        assert f" in {tmp_path / 'data' / script}\n" in started.stdout
+    finally:
+        stopped = run(script, "stop", *where, cwd=tmp_path)
+    assert stopped.stdout.startswith("stopped")
 
 
 def say(port: int, command: bytes) -> bytes:
