@@ -2,7 +2,7 @@
 
 `mesh check`, `mesh up` and `mesh agents` tell it. Compared are the topology of topics.yaml and those under which open
 runs were opened: agents that it declares no more while tasks wait for them, types that it takes no more, limits that
-are lower. Reads only.
+are lower, words from which run ids follow. Reads only.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from mesh.core.fold import Partition
 from mesh.core.kept import Kept, step
 from mesh.core.record import TopicPartition
 from mesh.core.run import Run
-from mesh.core.topology import Limits, Topology
+from mesh.core.topology import Limits, TopicRule, Topology
 from mesh.verify import read_checkpoints
 from mesh.wire.lag import places
 from mesh.wire.ports import Clock, Log
@@ -25,6 +25,7 @@ from mesh.wire.topologies import read_kept
 AGENT = "agent_removed"
 TYPE = "type_removed"
 LIMIT = "limit_lowered"
+RUN_IDS = "run_ids_changed"
 
 
 class Change(NamedTuple):
@@ -56,7 +57,12 @@ async def changes(log: Log, topology: Topology, clock: Clock) -> list[Change]:
     at = _current(kept, there.get(topology.inbox, 0))
     before = [one for one in others if opened.runs[one.digest] or one.digest in at]
     found = [change async for change in _agents(log, topology, others, opened, there)]
-    return [*found, *_types(topology, before), *_limits(topology, before, opened)]
+    return [
+        *found,
+        *_types(topology, before),
+        *_run_ids(topology, before),
+        *_limits(topology, before, opened),
+    ]
 
 
 async def open_now(log: Log, topology: Topology, clock: Clock, kept: Kept) -> Open:
@@ -108,6 +114,27 @@ def _types(topology: Topology, before: Sequence[Topology]) -> Iterator[Change]:
     for type in dict.fromkeys(type for one in before for type in one.ingress if type not in topology.ingress):
         text = f"type {type!r} is taken no more: requests of it are refused as `unknown_type`"
         yield Change(TYPE, type, text, {})
+
+
+def _run_ids(topology: Topology, before: Sequence[Topology]) -> Iterator[Change]:
+    """Types whose events get other run ids than before, by what run ids follow from."""
+    told: set[tuple[str, str]] = set()
+    for one in before:
+        for type, rule in one.ingress.items():
+            now = topology.ingress.get(type, rule)
+            was, words = _words_of_run_ids(rule), _words_of_run_ids(now)
+            what = ", ".join(f"{word} was {was[word]}, is {words[word]}" for word in was if was[word] != words[word])
+            if what and (type, what) not in told:
+                told.add((type, what))
+                text = f"run ids of type {type!r} follow from other words: {what}. An event that came in before and is "
+                text += "sent again begins a new run"
+                yield Change(RUN_IDS, type, text, {"before": was, "now": words})
+
+
+def _words_of_run_ids(rule: TopicRule) -> dict[str, str]:
+    """What the run id of an ingress record follows from, besides its content."""
+    key = (rule.key or "the key of the record") if rule.ordered else "none"
+    return {"topic": rule.name, "`id`": rule.id or "none", "`order: key` by": key}
 
 
 def _limits(topology: Topology, before: Sequence[Topology], opened: Open) -> Iterator[Change]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from mesh.core.digest import digest_of
+from mesh.core.digest import fits
 from mesh.core.effect import Adopt, Effect
 from mesh.core.pin import pinned_topology
 from mesh.core.record import NewRecord, Record
@@ -77,7 +77,7 @@ class Kept:
 
     def _take_topology(self, digest: str, record: Record) -> None:
         found = pinned_topology(record.value or b"", digest)
-        if digest_of(found) == digest:
+        if fits(found, digest):
             self.topologies[digest] = found
             self.doubtful.discard(digest)
         elif digest not in self.topologies:

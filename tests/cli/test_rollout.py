@@ -15,6 +15,7 @@ from mesh import Context, Payload, agent
 
 class In(Payload, type="a.in"):
     n: int = 0
+    m: int = 0
 
 
 class Extra(Payload, type="a.extra"):
@@ -149,6 +150,24 @@ def test_a_check_tells_types_that_are_taken_no_more(mesh: Cli) -> None:
     found = {change["kind"]: change for change in mesh("check", "--json").rows[0]["changes"]}
     assert found["type_removed"]["name"] == "a.extra"
     assert "agent_removed" not in found, "nothing waits for it"
+
+
+def test_a_change_of_what_run_ids_follow_from_is_told_and_an_event_sent_again_begins_a_new_run(mesh: Cli) -> None:
+    ordered = V1.replace("ingress: a.in,", "ingress: a.in, id: n, key: n, order: key,").replace(
+        "on: a.in,", "on: a.in, key: n,"
+    )
+    moved = V1.replace("in.t:", "in.new:")
+    for text in (V1, ordered):
+        write(mesh, text)
+        with mesh.up():
+            assert mesh("publish", "a.in", '{"n": 3}', "--id", "e-1", "--wait").code == 0
+        assert not [c for c in mesh("check", "--json").rows[0]["changes"] if c["kind"] == "run_ids_changed"]
+        for other in {V1: (ordered, moved), ordered: (V1, ordered.replace("key: n, order", "key: m, order"))}[text]:
+            write(mesh, other)
+            (told,) = mesh("check", "--json").rows[0]["changes"]
+            assert (told["kind"], told["name"]) == ("run_ids_changed", "a.in")
+            assert "begins a new run" in told["text"]
+    assert len(mesh("run", "list", "--json").rows) == 2
 
 
 def test_check_and_up_refuse_another_number_of_partitions_with_the_same_words(mesh: Cli) -> None:

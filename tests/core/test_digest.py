@@ -5,7 +5,10 @@ import re
 import pytest
 
 from mesh.core.digest import digest_of
+from mesh.core.kept import Kept
 from mesh.core.language import load
+from mesh.core.pin import pinned_bytes
+from mesh.core.record import StoredRecord
 
 ORDERS = """\
 mesh:
@@ -68,6 +71,25 @@ def test_what_does_not_matter_leaves_the_digest(old: str, new: str) -> None:
 def test_what_matters_changes_the_digest(old: str, new: str) -> None:
     assert old in ORDERS
     assert digest(ORDERS.replace(old, new)) != digest(ORDERS)
+
+
+KEYED = ORDERS.replace("on: order.placed, timeout", "on: order.placed, key: order_id, timeout")
+
+
+@pytest.mark.parametrize("word", ["id: order_id", "key: order_id, id"])
+def test_the_words_that_run_ids_follow_from_change_the_digest(word: str) -> None:
+    ordered = KEYED.replace("partitions: 6}", "partitions: 6, order: key}")
+    assert digest(ordered) != digest(KEYED), "`order: key` itself"
+    assert digest(ordered.replace(word, word.replace("order_id", "other"))) != digest(ordered)
+
+
+def test_a_topology_kept_before_order_was_part_of_the_digest_still_fits() -> None:
+    ordered = load(KEYED.replace("partitions: 6}", "partitions: 6, order: key}"))
+    kept = Kept(ordered.inbox)
+    for n, digest_kept in enumerate([digest(KEYED), ordered.digest, "0" * 16]):
+        kept.take(StoredRecord(ordered.topologies, 0, n, 5, digest_kept.encode(), pinned_bytes(ordered), []))
+    assert kept.doubtful == {"0" * 16}
+    assert kept.topologies[digest(KEYED)].ordered
 
 
 def test_the_order_of_agents_matters_only_where_they_hear_the_same() -> None:
