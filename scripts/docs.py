@@ -212,13 +212,14 @@ def _topics() -> Iterable[Sequence[str]]:
     yield (
         f"`{MESH.control}`",
         "the switch, `agent:<agent>`",
-        "who is stopped, by whom and why, and open breakers; one partition, compacted",
+        "who is stopped, by whom and why, open breakers, and faults of `mesh break`; one partition, compacted",
     )
     yield (
         f"`{MESH.endings}`",
         "run id",
         "ids of tasks in work when their run ended, so that workers stop them; one partition, kept for an hour",
     )
+    yield f"`{MESH.clock}`", "none", "one record for each process that asks for the log's time; nothing reads it"
     yield f"`{MESH.checkpoints}`", "the partition", "the state of a partition of the inbox; trimmed, see below"
     yield f"`{MESH.topologies}`", "the digest", "topologies that runs were opened under; one partition, compacted"
     yield (

@@ -35,8 +35,9 @@ from mesh.wire.sqlite.board import SqliteBoard
 from mesh.wire.sqlite.file import SqliteFile
 from mesh.wiring import check_topics, open_log, topic_specs
 from tests import bad_inputs as bad
-from tests.bad_inputs import DEEP, ROWS, Row, answer, headers, incoming
-from tests.builders import agent, event, record, topology
+from tests.bad_inputs import ROWS, Row
+from tests.bad_records import DEEP, OTHER_RUN, answer, headers, incoming
+from tests.builders import AT_MS, agent, event, record, topology
 
 LIMITS = Limits(payload_bytes_max=1_000, state_bytes_max=2_500, fanout_max=3, tasks_max=5, tokens_max=100)
 MESH = topology(
@@ -53,8 +54,9 @@ def partition() -> Partition:
 
 
 def opened() -> tuple[Partition, Event]:
-    """A partition with one run, and the task that it handed out."""
+    """A partition with one run and the task that it handed out; another run is open, too."""
     state = partition()
+    state.step(record(event(id="r-b", run_id=OTHER_RUN)))
     effects = state.step(record(event()))
     return state, next(effect.event for effect in effects if isinstance(effect, PublishTask))
 
@@ -74,6 +76,12 @@ def ingress(row: Row) -> None:
     if not row.code:
         assert isinstance(found, Event)
         assert (found.kind, found.agent, found.task_id, found.depth, found.path) == ("requested", "", "", 0, ())
+        request = record(found)._replace(timestamp=AT_MS)
+        assert not [name for name, _ in request.headers if name.startswith("x-")]
+        state = partition()
+        (task,) = [record_of(effect, MESH) for effect in state.step(request) if isinstance(effect, PublishTask)]
+        assert task.topic == MESH.tasks("check")
+        assert state.runs[found.run_id].opened_ms == AT_MS, "the time of the inbox"
         return
     assert isinstance(found, Rejected)
     letter = dead_letter(dead_record(row.given, found.code, found.message), MESH)
@@ -156,11 +164,19 @@ def in_a_file(row: Row) -> None:
 
 
 def in_settings(row: Row, folder: Path) -> None:
-    name, text = row.given
+    source, name, text, words = row.given
+    variable = f"MESH_{name.upper()}"
+    if source == "toml":
+        (folder / "mesh.toml").write_text(f"{name} = {text}")
+    environ = {variable: text} if source == "environ" else {}
+    if not row.code:
+        assert load_settings({}, environ=environ, directory=folder).ignored == (words,)
+        return
     with pytest.raises(MeshError) as caught:
-        open_log(load_settings({}, environ={f"MESH_{name.upper()}": text}, directory=folder).settings)
+        open_log(load_settings({}, environ=environ, directory=folder).settings)
     assert caught.value.code == row.code
     assert name in str(caught.value).lower()
+    assert words in str(caught.value)
 
 
 def in_a_commit(row: Row) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from mesh.core.codec import HEADERS
 from mesh.core.event import EGRESS, INBOX_KINDS, KINDS, OUTCOME, TASK
+from mesh.core.language import load
 from mesh.core.reasons import REASONS
 from mesh.core.records import DEAD_LETTER_HEADERS, OUTCOME_FIELDS
 from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES
+from mesh.wiring import topic_specs
 from tests.bad_inputs import ELSEWHERE, ROWS
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +56,13 @@ def test_every_table_of_the_code_is_in_the_pages_whole() -> None:
         *(name for table in (HEADERS, DEAD_LETTER_HEADERS, OUTCOME_FIELDS) for name, _ in table),
     ]:
         assert f"| `{name}` |" in page
+
+
+def test_every_topic_of_a_mesh_is_in_the_table_of_topics() -> None:
+    page = (ROOT / PAGES[0]).read_text("utf-8")
+    mesh = load("mesh: {name: m, prefix: mesh}\ntopics: {i: {ingress: ask}}\nagents: {a: {run: 'm:f', on: ask}}")
+    names = {spec.name for spec in topic_specs(mesh)} - {"i", mesh.tasks("a")}
+    assert [name for name in sorted(names) if f"\n| `{name}` | " not in page] == []
 
 
 def test_every_state_and_ending_is_in_the_diagrams() -> None:

@@ -23,7 +23,10 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_source", "who says it: `/mesh/<name>`, `/agents/<agent>`, or the upstream's own URI"),
     ("ce_type", "type of the event"),
     ("ce_time", "RFC 3339; for events made by the mesh the log time of their cause"),
-    ("ce_subject", "what it is about; kept from upstream"),
+    (
+        "ce_subject",
+        "of the request that opened the run, or its id where it has none; on requests, tasks, egress and outcomes",
+    ),
     ("content-type", "of the value; `application/cloudevents-batch+json` when it holds several events"),
     ("ce_correlationid", "run id (CloudEvents Correlation extension); equals the record's key on mesh.inbox"),
     ("ce_causationid", "id of the event that caused this one (Correlation extension)"),

@@ -57,6 +57,7 @@ LAST = (*PLANNED, happens("paused"))
 WITH_IDEA = (*PLANNED, requested("idea", id="r2"), succeeded("write"))
 IDEA = (requested("idea"),)
 PAUSE = happens("paused")
+FAILS = failed("plan", retryable=False)
 DEAR = succeeded("write", usage=Usage(0, 101))
 
 RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
@@ -102,8 +103,15 @@ RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
         failed("write", retryable=False),
         failed("write_slow", retryable=False),
     ),
+    ("paused", "requested", "paused"): (*PAUSED, requested(id="r2")),
     ("paused", "succeeded, more to do", "paused"): (*PAUSED, succeeded("plan", "plan.ready")),
     ("paused", "failed, attempts left", "paused"): (*PAUSED, failed("plan")),
+    ("paused", "failed for good, more to do", "paused"): (*TWICE[:-1], PAUSE, TWICE[-1]),
+    ("paused", "failed for good, a fallback left", "paused"): (*LAST, failed("write", retryable=False)),
+    ("paused", "failed, tried later", "paused"): (*PAUSED, failed("plan", "later")),
+    ("paused", "failed, cut short by the deadline", "paused"): (*PAUSED, failed("plan", "expired")),
+    ("paused", "due (retry)", "paused"): (*RETRIED[:-1], PAUSE, RETRIED[-1]),
+    ("paused", "redriven", "paused"): (*TWICE, PAUSE, redriven()),
     ("paused", "succeeded, nothing open", "completed"): (*LAST, succeeded("write")),
     ("paused", "succeeded, nothing open, something refused but a result", "partial"): (*LAST, succeeded("write", LONG)),
     ("paused", "succeeded, nothing open, something refused and no result", "stopped"): (
@@ -122,6 +130,7 @@ RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
     ),
     ("paused", "succeeded, nothing open, starved join", "partial"): (*LAST, succeeded("write", "draft")),
     ("paused", "succeeded, nothing open, overspent", "partial"): (*LAST, DEAR),
+    ("paused", "succeeded, nothing open, failed task", "failed"): (*TWICE, PAUSE, succeeded("plan")),
     ("paused", "failed for good, nothing open", "failed"): (*PAUSED, failed("plan", retryable=False)),
     ("paused", "resumed", "open"): (*PAUSED, resumed()),
     ("paused", "due (deadline), pause not over", "paused"): (*PAUSED, due()),
@@ -130,6 +139,15 @@ RUN_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
     ("failed", "redriven", "open"): (requested(), failed("plan", retryable=False), redriven()),
     ("partial", "redriven", "open"): (*PLANNED, succeeded("write", LONG), redriven("write")),
     ("stopped", "redriven", "open"): (*TWICE, due(), redriven()),
+    ("cancelled", "redriven", "open"): (*TWICE, cancelled(), redriven()),
+    ("failed", "redriven, ended while it was paused", "paused"): (*PAUSED, FAILS, redriven()),
+    ("completed", "redriven, a refusal once more", "open"): (
+        *PLANNED,
+        succeeded("write", LONG),
+        redriven("write"),
+        succeeded("write"),
+        redriven("write", n=2),
+    ),
 }
 
 TASK_WALKS: dict[tuple[str, str, str], tuple[Move, ...]] = {
@@ -146,7 +164,7 @@ ELSEWHERE = {
     ("open", "failed for good, a fallback left", "replaced"),
     ("(none)", "dispatched, breaker open or run paused", "waiting"),
     ("waiting", "resumed", "open"),
-    ("dead", "redriven", "open"),
+    ("dead", "redriven, as a new task", "replaced"),
 }
 
 

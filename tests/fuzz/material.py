@@ -15,7 +15,7 @@ from mesh.core.codec import HEADERS, write
 from mesh.core.event import BATCH, KINDS, Event, Fault
 from mesh.core.record import StoredRecord
 from mesh.core.structured import STRUCTURED
-from tests.bad_inputs import answer
+from tests.bad_records import answer
 from tests.builders import AT_MS, event
 
 EXAMPLES: Final = int(os.environ.get("MESH_FUZZ", "60"))
