@@ -9,13 +9,15 @@ from mesh.core.mask import masked, masked_value
 BROKEN_PIPE = 141
 INTERRUPTED = 130
 TERMINATED = 143
+ERROR_CHARS_MAX = 16_000_000
+"""Of an error that may name very many problems; a command shows one and ends."""
 BUG_REMEDY = "This is a bug: please report it with the output of the same command with -vv"
 
 
 def report(screen: Screen, error: MeshError) -> int:
     """Print an error of the mesh and answer its exit code."""
     if screen.json:
-        screen.complain(masked_value("", described(error)))
+        screen.complain(masked_value("", described(error), ERROR_CHARS_MAX))
         return error.exit_code
     if isinstance(error, TopologyInvalid):
         screen.warn(("error: ", "bold red"), f"{error.path}: {error.what}")

@@ -1,84 +1,46 @@
-"""Secrets in text that people will read: masked before it leaves the process. Linear in the length of the text.
+"""Secrets in text that people will read: masked before it leaves the process.
 
-The one redaction of the mesh: errors, logs, stacks of dead letters, spans and settings all go through it. What is
-masked is what a name, a header or a URL says is secret, and what has the shape of a known kind of key.
+This is the only redaction of the mesh: errors, log lines, stacks of dead letters, spans and settings go through it.
+`secret_formats.FORMATS` says what is masked. Time is bounded for any input: a text is cut to CHARS_MAX before it is
+searched, and each format is linear in the length of the text.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
+from functools import cache
+from itertools import groupby
 from typing import Any, Final
 
-HIDDEN: Final = "***"
+from mesh.core.secret_formats import FORMATS, HIDDEN, SECRET_NAME
 
-_NAME: Final = (
-    r"pass(?:word|wd|phrase|code)s?|\bpwd(?=\s?=\s?[^\s/])|secrets?|credentials?|client[_-]?secret"
-    r"|(?<!budget_)token(?:(?!s)|s(?![\"']?\s{0,8}[=:]\s{0,8}\d))s?"
-    r"|api[_-]?keys?|(?:access|account|auth|encryption|license|master|private|secret|shared|signing|storage)"
-    r"[_-]?(?:access[_-]?)?keys?|shared[_-]?access[_-]?signature"
-)
-_WORDS: Final = (
-    r"(?!(?:str|bytes|int|string|SecretStr|None|null|nil|true|false|Field|Input|Value|String|Extra|is|was|are|must|should"
-    r"|not|no|missing|required|expected|got|and|or|for)\b)"
-)
-"""What follows a name where no secret does: kinds of values, and the beginnings of sentences about one."""
-_SCHEMES: Final = r"(?:bearer|basic|digest|token|apikey|api-key|negotiate|ntlm|oauth|aws4-hmac-sha256|hmac)"
-_VALUE: Final = (
-    r"(?:\\\"(?:(?!\\\").)*(?:\\\")?"  # in JSON in JSON
-    r"|\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?"
-    rf"|(?:{_SCHEMES}\s{{1,8}})?[^\s,;&)}}\]\"']{{0,4096}}[^\s,;&)}}\]\"'.])"
-)
-_NAMED = re.compile(rf"(?i)((?:{_NAME})(?:\\?[\"'])?\s{{0,8}}(?:=(?!=)|:(?!:))\s{{0,8}}){_WORDS}{_VALUE}")
-_FLAG = re.compile(rf"(?i)((?<!\S)--?(?:[a-z]{{1,20}}-){{0,3}}(?:{_NAME})\s{{1,8}})(?!-){_WORDS}[^\s\"']+")
-_HEADER = re.compile(
-    rf"(?i)(authorization(?:\\?[\"'])?\s{{0,8}}[:=]\s{{0,8}}(?:\\?[\"'])?(?:{_SCHEMES}\s{{1,8}}|(?=[^\s\"']{{16}})))[^\s\"',;]+"
-)
-_COOKIE = re.compile(r"(?i)(\b(?:set-)?cookie(?:\\?[\"'])?: {0,8}(?:\\?[\"'])?)[^\s\"';]+(?:; [^\s\"';]+){0,64}")
-_BEARER = re.compile(
-    r"(?i:\b(bearer|basic))\s{1,8}(?=[^\s]{0,512}[0-9=]|[A-Za-z]{0,512}[a-z][A-Z])[A-Za-z0-9._~+/=-]{8,}"
-)
-_PORT: Final = r"(?!\d{1,5}(?:[/?#\s]|$))"
-_URL = re.compile(
-    rf"(?i)\b([a-z][a-z0-9+.-]{{0,30}}:(?://[^\s/:@\[]{{0,256}}|[^\s/:@\[]{{1,256}}):){_PORT}[^\s\"'<>]{{1,256}}@"
-)
-_USER = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)(?=[^\s/:@]{0,256}\d)[^\s/:@]{20,256}@")
-_QUERY = re.compile(
-    r"(?i)([?&](?:sig|signature|key|x-(?:amz|goog)-(?:signature|credential|security-token))=)[^&\s\"'#]{16,}"
-)
-_SIGNATURE = re.compile(r"(?i)(\bsignature=)[0-9a-f]{32,}")
-_SHAPES = re.compile(
-    r"\bsk-[A-Za-z0-9_-]{12,}|\b[spr]k_(?:live|test)_[A-Za-z0-9]{8,}|\bgh[pousr]_[A-Za-z0-9]{12,}"
-    r"|\bgithub_pat_[A-Za-z0-9_]{12,}|\bgl(?:pat|dt|rt|ft|cbt|ptt|imt|soat|agent)-[A-Za-z0-9_-]{12,}"
-    r"|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[A-Za-z0-9_-]{32,}|\bdckr_pat_[A-Za-z0-9_-]{16,}|\bdop_v1_[0-9a-f]{32,}"
-    r"|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bxapp-[A-Za-z0-9-]{12,}|hooks\.slack\.com/services/[A-Za-z0-9/]+"
-    r"|\bhf_[A-Za-z0-9]{16,}|\b(?:gsk|r8)_[A-Za-z0-9]{20,}|\b(?:xai|nvapi|tvly|pplx)-[A-Za-z0-9_-]{20,}"
-    r"|\bAIza[A-Za-z0-9_-]{30,}|\bya29\.[A-Za-z0-9_-]{20,}|\bGOCSPX-[A-Za-z0-9_-]{16,}"
-    r"|\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|\bshp(?:at|ca|pa|ss)_[0-9A-Fa-f]{20,}"
-    r"|\bhv[sbr]\.[A-Za-z0-9_-]{20,}|\bwhsec_[A-Za-z0-9+/=]{16,}|\bAGE-SECRET-KEY-1[0-9A-Z]{20,}"
-    r"|\b\d{8,10}:AA[A-Za-z0-9_-]{32,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
-)
-_PEM = re.compile(
-    r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----).*?"
-    r"(-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
-    re.DOTALL,
-)
-_SECRET_NAME = re.compile(rf"(?i)(?:{_NAME})$")
+CHARS_MAX: Final = 65_536
+"""Of one text, and of all texts in one value. Characters behind it are neither searched nor shown."""
+TAIL_CHARS_MAX: Final = 1_024
+"""Before a cut, the characters without a space that are dropped: a part of a secret that no format matches."""
+HEAD_CHARS_MAX: Final = 4_096
+"""Behind a cut, the characters that are dropped: the name that stood before a secret may be cut away."""
+ITEM_CHARS: Final = 16
+"""What an item of a value counts besides its text."""
+DEPTH_MAX: Final = 32
+"""Deeper values are shown as one text."""
+
+_KEY_END = re.compile(r"\A(?:(?!-----BEGIN ).)*?(-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)", re.DOTALL)
+"""A key in PEM whose beginning was cut away."""
 
 
 def masked(text: str) -> str:
-    """`text` with what looks like a secret replaced by `***`."""
-    text = _PEM.sub(r"\1***\2", text)
-    if "@" in text:
-        text = _URL.sub(r"\1***@", text)
-        text = _USER.sub(r"\1***@", text)
-    text = _HEADER.sub(r"\1***", text)
-    text = _COOKIE.sub(r"\1***", text)
-    text = _NAMED.sub(r"\1***", text)
-    text = _FLAG.sub(r"\1***", text)
-    text = _BEARER.sub(r"\1 ***", text)
-    text = _QUERY.sub(r"\1***", text)
-    text = _SIGNATURE.sub(r"\1***", text)
-    return _SHAPES.sub(HIDDEN, text)
+    """`text` with what looks like a secret replaced by `***`. A text over CHARS_MAX is cut, and says so."""
+    return text if not text else _start(text, CHARS_MAX)
+
+
+def masked_end(text: str) -> str:
+    """As `masked`, but of a text over CHARS_MAX the end is kept."""
+    if len(text) <= CHARS_MAX:
+        return _searched(text)
+    kept = text[-CHARS_MAX:]
+    key = _KEY_END.match(kept)
+    shown = _searched(kept)[HEAD_CHARS_MAX:] if key is None else _searched(HIDDEN + kept[key.start(1) :])
+    return f"[cut: the end of {len(text):,} characters]\n{shown}"
 
 
 def masked_address(url: str) -> str:
@@ -92,12 +54,81 @@ def masked_address(url: str) -> str:
     return f"{scheme}{colon}{slashes}{user if named else ''}{named}{HIDDEN}@{masked(host)}"
 
 
-def masked_value(name: str, value: Any) -> Any:
-    """A field for people: texts are masked, also those inside; all of it where its name says that it is secret."""
-    if isinstance(value, str):
-        return HIDDEN if value and _SECRET_NAME.search(name) else masked(value)
-    if isinstance(value, Mapping):
-        return {key: masked_value(str(key), inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [masked_value(name, inner) for inner in value]
-    return value
+def masked_value(name: str, value: Any, chars_max: int = CHARS_MAX) -> Any:
+    """A field for people: texts are masked, also those inside; all of it where its name says that it is secret.
+
+    Values that JSON does not know become text. When `chars_max` characters are used up, the rest is left out.
+    """
+    return _Value(chars_max).masked(name, value)
+
+
+class _Value:
+    """One value that is being masked. `left`: how many characters may still be shown."""
+
+    def __init__(self, chars_max: int) -> None:
+        self.left = chars_max
+
+    def masked(self, name: str, value: Any, depth: int = 0) -> Any:
+        self.left -= ITEM_CHARS
+        if value is None or isinstance(value, int | float):
+            return value
+        if isinstance(value, Mapping) and depth < DEPTH_MAX:
+            return self._mapping(value, depth + 1)
+        if isinstance(value, list | tuple | Set) and depth < DEPTH_MAX:
+            return self._items(name, value, depth + 1)
+        text = value if isinstance(value, str) else str(value)
+        if text and SECRET_NAME.search(name):
+            return HIDDEN
+        chars_max = max(0, self.left)
+        self.left -= len(text)
+        return _start(text, min(CHARS_MAX, chars_max))
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for count, (key, inner) in enumerate(value.items()):
+            if self.left <= 0:
+                return {**found, "…": f"[cut: {len(value) - count:,} more]"}
+            label = str(key)
+            chars_max = max(0, self.left)
+            self.left -= len(label)
+            found[_start(label, chars_max)] = self.masked(label, inner, depth)
+        return found
+
+    def _items(self, name: str, value: "list[Any] | tuple[Any, ...] | Set[Any]", depth: int) -> list[Any]:
+        found: list[Any] = []
+        for count, inner in enumerate(value):
+            if self.left <= 0:
+                return [*found, f"[cut: {len(value) - count:,} more]"]
+            found.append(self.masked(name, inner, depth))
+        return found
+
+
+def _start(text: str, chars_max: int) -> str:
+    if len(text) <= chars_max:
+        return _searched(text)
+    kept = text[:chars_max]
+    if kept and not kept[-1].isspace():
+        kept = kept[: -len(kept[-TAIL_CHARS_MAX:].split()[-1])]
+    return f"{_searched(kept)}… [cut: {len(text) - len(kept):,} characters]"
+
+
+def _searched(text: str) -> str:
+    lowered = text.lower()
+    for hints, formats in _FORMATS:
+        for hint in hints:
+            if hint in lowered:
+                for pattern, shown in formats:
+                    text = _compiled(pattern).sub(shown, text)
+                break
+    return text
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """At the first text with a hint: to compile all of them takes longer than most commands."""
+    return re.compile(pattern)
+
+
+_FORMATS: Final = tuple(
+    (hints, tuple((row.pattern, row.shown) for row in rows)) for hints, rows in groupby(FORMATS, lambda row: row.hints)
+)

@@ -31,7 +31,7 @@ from mesh.core.event import (
     Usage,
     batch,
 )
-from mesh.core.mask import masked
+from mesh.core.mask import masked, masked_end
 from mesh.core.reasons import DEAD, REASONS
 from mesh.core.records import capped
 from mesh.core.strict import Flaw
@@ -39,8 +39,6 @@ from mesh.core.topology import AgentSpec
 
 BATCH_TYPE = "mesh.batch"
 MESSAGE_CHARS_MAX = 1_000
-MASKED_CHARS_MAX = 65_536
-"""Of a message its beginning and of a stack its end; the rest is never shown."""
 TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
 """What a header can carry as a type; which types an agent may emit is for `decide` to say."""
 
@@ -153,12 +151,12 @@ def fault_of(error: BaseException) -> Fault:
     if text and (isinstance(error, KeyError) or not isinstance(error, Exception)):
         text = f"{type(error).__name__}: {text}"  # `4` alone does not say that the agent called sys.exit(4)
     stack = "".join(traceback.format_exception(error))
-    return Fault(code, _sentence(text or cls), cls, retryable, capped(masked(stack[-MASKED_CHARS_MAX:])))
+    return Fault(code, _sentence(text or cls), cls, retryable, capped(masked_end(stack)))
 
 
 def _sentence(text: str) -> str:
     """What an agent said, for people: masked and cut."""
-    message = masked(text[:MASKED_CHARS_MAX])
+    message = masked(text)
     return message if len(message) <= MESSAGE_CHARS_MAX else f"{message[: MESSAGE_CHARS_MAX - 1]}…"
 
 

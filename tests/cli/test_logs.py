@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import time
 
 import pytest
 import structlog
@@ -83,6 +84,30 @@ def test_what_libraries_and_stacks_say_is_masked_too(capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert "hunter2" not in said
     assert json.loads(said)["event"] == "no answer from amqp://u:***@h"
+
+
+@pytest.mark.usefixtures("loggers")
+@pytest.mark.parametrize("people", [True, False])
+def test_a_line_of_any_length_is_cut_before_it_is_searched_for_secrets(
+    capsys: pytest.CaptureFixture[str], people: bool
+) -> None:
+    """6 MB blocked the loop for 29 seconds, so that the worker lost its lease and the task was done twice."""
+    configure(Screen(), service=True)
+    (handler,) = logging.getLogger().handlers
+    handler.setFormatter(_Formatter(people))
+    logging.getLogger("desk").warning("first")  # imports what renders
+    start = time.process_time()
+    logging.getLogger("desk").warning("body: %s password=hunter2", "ab=1, token_" * 500_000)
+    diagnostics("x").warning("it broke", rows=["password=hunter2, " * 100] * 10_000)
+    try:
+        raise ValueError("password=hunter2 " * 400_000)
+    except ValueError:
+        logging.getLogger("desk").exception("it broke too")
+    assert time.process_time() - start < 3
+    said = capsys.readouterr().err
+    assert "hunter2" not in said
+    assert ("characters)" if people else "[cut: ") in said
+    assert len(said) < 300_000
 
 
 TOPICS = """
