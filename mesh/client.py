@@ -22,14 +22,14 @@ from uuid_utils import uuid7
 from mesh.core.codec import Unreadable, read
 from mesh.core.control import Switch, control_record, wish
 from mesh.core.encode import encode
-from mesh.core.errors import InvalidInput, LogUnavailable, NotAccepted, WaitTimeout
+from mesh.core.errors import InvalidInput, LogUnavailable, WaitTimeout
 from mesh.core.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, expiry_in, fingerprint
-from mesh.core.heard import unheard
+from mesh.core.heard import not_accepted, unheard
 from mesh.core.ingress import REJECTED_TYPE, Rejected, Request, open_request
 from mesh.core.partition import partition_of
-from mesh.core.reasons import REASONS
 from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.records import inbox_record, too_large
+from mesh.core.rejection import late_of
 from mesh.core.strict import Flaw
 from mesh.core.topology import Topology
 from mesh.settings import Settings
@@ -279,10 +279,11 @@ class Mesh:
     async def outcome(self, run_id: str, *, timeout_s: float = 60.0) -> Outcome:
         """The outcome of a run, now or when it ends. Looks back through the log if nothing comes within a second."""
         await self._watch()
-        if (seen := self._recent.get(run_id)) is not None:
-            return _answered(seen)
         try:
-            return _answered(await self._waits.answer(run_id, timeout_s))
+            answer = self._recent.get(run_id) or await self._waits.answer(run_id, timeout_s)
+            if late_of(answer) is not None:  # to a request that came again: what the run ended with counts
+                answer = await self._last_answer(run_id) or answer
+            return _answered(answer)
         except TimeoutError as error:
             raise WaitTimeout(
                 f"run {run_id} has not ended within {timeout_s:g} s; it goes on",
@@ -343,7 +344,12 @@ class Mesh:
         self._recent_bytes -= 0 if gone is None else len(gone.data)
 
     async def _look_back(self, run_id: str, answer: Answer) -> None:
-        """For a run that ended before anybody watched: read its partition of the outcomes."""
+        """For a run that ended before anybody watched."""
+        if (last := await self._last_answer(run_id)) is not None and not answer.done():
+            answer.set_result(last)
+
+    async def _last_answer(self, run_id: str) -> Event | None:
+        """What the log answers about a run: its last outcome if it holds one. Reads one partition of the outcomes."""
         bounds = await self.log.bounds(self.topology.outcomes)
         key = run_id.encode()
         tp = TopicPartition(self.topology.outcomes, partition_of(key, len(bounds)))
@@ -353,12 +359,13 @@ class Mesh:
         try:
             while reader.position(tp) < end:
                 for record in await reader.poll(records_max=1_000, wait_ms=500):
-                    if record.key == key and not isinstance(event := read(record), Unreadable):
+                    if record.key != key or isinstance(event := read(record), Unreadable):
+                        continue
+                    if last is None or late_of(event) is None or late_of(last) is not None:
                         last = event  # a run that was opened again has several
         finally:
             await reader.close()
-        if last is not None and not answer.done():
-            answer.set_result(last)
+        return last
 
 
 def _heard(appended: "asyncio.Task[Sequence[Appended | Refused]]") -> None:
@@ -373,13 +380,6 @@ def _answered(event: Event) -> Outcome:
     if event.type == REJECTED_TYPE:
         raise not_accepted(event.run_id, body["code"], body["message"])
     return outcome_of(body)
-
-
-def not_accepted(run_id: str, code: str, message: str) -> NotAccepted:
-    """The error for a request that is not part of the run it named."""
-    known = REASONS.get(code)
-    remedy = f"{known.remedy[0].upper()}{known.remedy[1:]}" if known else ""
-    return NotAccepted(f"{code}: {message}", code=code, where=f"run {run_id}", remedy=remedy)
 
 
 def outcome_of(body: dict[str, Any]) -> Outcome:

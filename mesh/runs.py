@@ -14,7 +14,8 @@ from mesh.core.event import ID_PATTERN, REQUESTED, Event
 from mesh.core.history import History, Moment
 from mesh.core.partition import partition_of
 from mesh.core.record import Record, TopicPartition
-from mesh.core.summary import Summary, outcome_of, summary_of, summary_of_outcome
+from mesh.core.rejection import Late, late_in
+from mesh.core.summary import OPEN, Summary, outcome_of, summary_of, summary_of_outcome
 from mesh.core.topology import Topology
 from mesh.wire.ports import Bounds, Log
 from mesh.wire.topologies import Known
@@ -115,6 +116,8 @@ class Runs:
             found = outcome_of(record) if record.key == key else None
             if found is not None:
                 history.ended(*found)
+            elif record.key == key and (late := late_in(record)) is not None:
+                history.had_ended(late)
 
     async def _named(self, name: bytes) -> dict[str, History]:
         """Runs whose id is `name`; if there is none, those whose request has it as id or subject, else those whose
@@ -171,6 +174,7 @@ class Runs:
         """Add the runs that were requested in a window of the inbox, and all whose outcome is not older than it."""
         inbox, outcomes = self.topology.inbox, self.topology.outcomes
         requests: dict[str, Record] = {}
+        late: set[str] = set()
         first_ms = since_ms
         async for record in self._read(inbox, window):
             first_ms = record.timestamp if first_ms is None else min(first_ms, record.timestamp)
@@ -184,8 +188,11 @@ class Runs:
             found = outcome_of(record)
             if found is not None:
                 rows[found[0].run_id] = summary_of_outcome(*found)
+            elif (answer := late_in(record)) is not None:
+                late.add(answer.run_id)
         for summary in await self._open({id: r for id, r in requests.items() if id not in rows}):
-            rows[summary.run_id] = summary
+            if summary.state != OPEN or summary.run_id not in late:  # else it had ended before this request of it
+                rows[summary.run_id] = summary
 
     async def _open(self, requests: Mapping[str, Record]) -> list[Summary]:
         """Runs without an outcome, folded as far as they are."""
@@ -247,6 +254,11 @@ class Runs:
                     elif (found := outcome_of(record)) is not None:
                         over[found[0].run_id] = _Over(*found)
                         histories.setdefault(found[0].run_id, self._history(found[0].run_id))
+                    elif (late := late_in(record)) is not None and not (late.run_id in told or late.run_id in over):
+                        history = histories.pop(late.run_id, None) or self._history(late.run_id)
+                        history.had_ended(late)
+                        told[late.run_id] = None
+                        yield Change(history, (), ended=True)
                 await self._say_how_far(over, histories)
                 for run_id, end in list(over.items()):
                     history = histories[run_id]
@@ -271,14 +283,17 @@ class Runs:
 
     async def outcomes(
         self, places: Mapping[TopicPartition, int]
-    ) -> AsyncGenerator[tuple[Event, dict[str, Any]], None]:
-        """Every outcome from `places` on with its body, for ever."""
+    ) -> AsyncGenerator[tuple[str, dict[str, Any] | Late], None]:
+        """Every outcome from `places` on, for ever: the run and the body, or the answer to a request that came for a
+        run that had ended."""
         reader = self.log.reader({place: at for place, at in places.items() if place.topic == self.topology.outcomes})
         try:
             while True:
                 for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
                     if (found := outcome_of(record)) is not None:
-                        yield found
+                        yield found[0].run_id, found[1]
+                    elif (late := late_in(record)) is not None:
+                        yield late.run_id, late
         finally:
             await reader.close()
 

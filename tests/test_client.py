@@ -9,9 +9,8 @@ import pytest
 
 from mesh import InvalidInput, LogUnavailable, Mesh, NotAccepted, Payload, WaitTimeout, agent
 from mesh.client import TOGETHER_MAX, Run
-from mesh.core.ingress import Rejected
 from mesh.core.record import NewRecord
-from mesh.services.intake import rejection
+from mesh.core.rejection import rejection_record
 from mesh.testing import MeshTest
 from mesh.wire.ports import Appended, Bounds, Log, Refused
 
@@ -249,7 +248,7 @@ async def test_a_bad_request_is_refused_at_once_by_its_reason(
 async def test_a_request_rejected_by_intake_is_heard_by_who_waits(mesh: MeshTest) -> None:
     waiting = asyncio.ensure_future(mesh.client.outcome("run-7", timeout_s=10))
     await asyncio.sleep(0)
-    await mesh.log.append([rejection(Rejected("bad_deadline", "it is no time", "run-7"), mesh.topology)])
+    await mesh.log.append([rejection_record("run-7", "bad_deadline", "it is no time", mesh.topology)])
     with pytest.raises(NotAccepted, match="bad_deadline: it is no time"):
         await waiting
 

@@ -17,7 +17,7 @@ from mesh.cli.stream import How, Stream, opened
 from mesh.cli.text import seconds, took
 from mesh.core.errors import InvalidInput, WaitTimeout
 from mesh.core.event import fingerprint
-from mesh.core.heard import told_by, unheard
+from mesh.core.heard import not_accepted, told_by, unheard
 from mesh.core.history import History
 from mesh.core.run import COMPLETED
 
@@ -111,7 +111,7 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
     screen, runs = session.screen, Runs(mesh.log, mesh.topology)
     event = how.request(mesh, document)
     before = await runs.history(event.run_id)
-    if before is not None and before.ending:
+    if before is not None and before.ending and before.late is None:
         _expect_heard(before, event)
         screen.note(("note ", "yellow"), f"request {event.id} was published before; this is how its run ended")
         screen.emit({"event": "ended", **story.history_json(before)})
@@ -149,8 +149,8 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
 
 def _expect_heard(history: History, event: "Event") -> None:
     """Raise NotAccepted when the run that has ended did not take this request in."""
-    from mesh.client import not_accepted
-
+    if history.late is not None:
+        raise not_accepted(history.run_id, history.late.code, history.late.message)
     told = history.outcome or (None if history.run is None else told_by(history.run))
     why = None if told is None else unheard(told, event.id, fingerprint(event.data))
     if why is not None:

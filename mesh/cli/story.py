@@ -95,7 +95,9 @@ def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
             pieces.append(("  no worker runs this agent any more", "red"))
         screen.say(*pieces)
     if not rows:
-        screen.say((f"{indent}no agent worked on it", "dim"))
+        screen.say(
+            (f"{indent}no agent worked on it" if history.late is None else "its records are no longer kept", "dim")
+        )
 
 
 def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:

@@ -21,6 +21,7 @@ from mesh.cli.text import counted, took
 from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
 from mesh.core.event import fingerprint
 from mesh.core.heard import unheard
+from mesh.core.rejection import Late
 from mesh.core.run import COMPLETED, ENDINGS
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class Stream:
         self._endings = dict.fromkeys(ENDINGS, 0)
         self._open: dict[str, list[Sent]] = {}
         """Run → the lines that wait for it."""
+        self._late: dict[str, Late] = {}
+        """Runs that had ended before, of which the log may hold no outcome."""
         self._last: Run | None = None
         self._heard = asyncio.Event()
 
@@ -186,8 +189,11 @@ class Stream:
 
     async def _listen(self, runs: "Runs", places: "Mapping[TopicPartition, int]") -> None:
         async with aclosing(runs.outcomes(places)) as outcomes:
-            async for event, body in outcomes:
-                self._ended(event.run_id, body)
+            async for run_id, answer in outcomes:
+                if isinstance(answer, Late):
+                    self._late |= {run_id: answer} if run_id in self._open else {}
+                else:
+                    self._ended(run_id, answer)
 
     def _ended(self, run_id: str, body: dict[str, Any]) -> None:
         for number, event_id, body_print in self._open.pop(run_id, ()):
@@ -219,6 +225,9 @@ class Stream:
                     looked_back = True
                     for run_id, body in (await runs.past_outcomes(set(self._open))).items():
                         self._ended(run_id, body)
+                for run_id in self._late.keys() & self._open.keys():
+                    for number, _, _ in self._open.pop(run_id):
+                        self._flaw(number, self._late[run_id].code, self._late[run_id].message)
 
     async def _say_if_nobody_reads(self) -> None:
         if self._last is not None and not await heard(

@@ -11,6 +11,7 @@ from mesh.core.record import Record
 from mesh.core.records import OUTCOME_TYPE
 from mesh.core.redrive import HOP, TASK
 from mesh.core.redrive_ledger import Entry
+from mesh.core.rejection import late_of
 from mesh.core.topology import Topology
 
 
@@ -54,6 +55,8 @@ class Aftermath:
         if isinstance(event, Unreadable):
             return {}
         if event.type == REJECTED_TYPE:
+            if late_of(event) is not None:  # it answers another request for the run
+                return {}
             return dict.fromkeys(concerned, "rejected")
         if not event.type.startswith(OUTCOME_TYPE):
             return {}

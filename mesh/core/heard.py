@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mesh.core.errors import NotAccepted
+from mesh.core.reasons import REASONS
 from mesh.core.run import Run
 
 
@@ -37,6 +39,13 @@ def unheard(outcome: Mapping[str, Any], event_id: str, fingerprint: str) -> Unhe
         return None  # the run had heard as many as it may, and says so itself
     ending = outcome.get("ending", "")
     return Unheard("already_terminal", f"the run had ended {ending} before request {event_id!r} came")
+
+
+def not_accepted(run_id: str, code: str, message: str) -> NotAccepted:
+    """The error for a request that is not part of the run it named."""
+    known = REASONS.get(code)
+    remedy = f"{known.remedy[0].upper()}{known.remedy[1:]}" if known else ""
+    return NotAccepted(f"{code}: {message}", code=code, where=f"run {run_id}", remedy=remedy)
 
 
 def told_by(run: Run) -> Mapping[str, Any]:

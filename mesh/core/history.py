@@ -33,6 +33,7 @@ from mesh.core.kept import Kept, step
 from mesh.core.lineage import Refusal
 from mesh.core.outcome import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of
 from mesh.core.record import Record
+from mesh.core.rejection import Late
 from mesh.core.run import NO_TROUBLE, Failure, Result, Run, Unrouted
 from mesh.core.skipped import Skipped, skipped
 from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Attempt, TaskStory
@@ -91,6 +92,8 @@ class History:
         self._payloads = payloads
         self.outcome: dict[str, Any] | None = None
         """The body of the outcome record, once `ended` was told."""
+        self.late: Late | None = None
+        """What a request was answered with that came when the run had ended and nothing else of it was left."""
         self.subject = ""
         self._fold = Partition(topology, number=partition, partitions=topology.inbox_partitions)
 
@@ -104,7 +107,9 @@ class History:
     @property
     def ending(self) -> str:
         """How the run ended; "" while it is open."""
-        return str(self.outcome["ending"]) if self.outcome else self.folded_ending
+        if self.outcome:
+            return str(self.outcome["ending"])
+        return self.folded_ending or (self.late.ending if self.late else "")
 
     @property
     def folded_ending(self) -> str:
@@ -128,7 +133,9 @@ class History:
         """Log time of the request; 0 if nothing was seen."""
         if self.run is None and self.outcome is not None:
             return time_ms(self.outcome["opened"])
-        return 0 if self.run is None else self.run.opened_ms
+        if self.run is None:
+            return 0 if self.request is None else self.request.at_ms
+        return self.run.opened_ms
 
     @property
     def ended_ms(self) -> int | None:
@@ -244,6 +251,16 @@ class History:
             return ()
         self._close(outcome.at_ms)
         return self._tell(outcome.at_ms, "ended", "", self.ending)
+
+    def had_ended(self, late: Late) -> None:
+        """Hand over the answer to a request that came when the run had ended. It changes nothing where the end is
+        known. Otherwise the request did not open the run, though no record before it is left."""
+        if self.ending:
+            return
+        self.late, self.run = late, None
+        self.tasks, self.skipped = {}, []
+        self.moments = [moment for moment in self.moments if moment.kind == REQUESTED]
+        self._tell(self.opened_ms, "noted", "", f"{late.code}: {late.message}")
 
     def _happened(self, event: Event, before: Run | None, after: Run | None) -> None:
         if event.kind == REQUESTED and after is not None and (before is None or event.id not in before.roots):

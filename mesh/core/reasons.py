@@ -167,7 +167,9 @@ REASONS: Final[dict[str, Reason]] = {
         "the log refused the record: not well formed", _TASK, "read the message that comes with it"
     ),
     # ---------------------------------------------------------------------------------- drops, counted and harmless
-    "duplicate_request": Reason("the same request came again; its run stands", _SOFT, "nothing"),
+    "duplicate_request": Reason(
+        "the same request came again; its run stands", (CALLER, COUNTED), "nothing; another id begins a new run"
+    ),
     "unknown_run": Reason(
         "something came for a run that nobody opened, or a redrive for one that is forgotten",
         (COUNTED, DEAD),

@@ -1,7 +1,7 @@
 """One run in one line: from its outcome, or from its history where it has none yet."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -11,6 +11,9 @@ from mesh.core.history import History
 from mesh.core.outcome import time_ms
 from mesh.core.record import Record
 from mesh.core.records import OUTCOME_TYPE
+
+OPEN: Final = "open"
+"""State of a run that has not ended."""
 
 
 class Summary(NamedTuple):

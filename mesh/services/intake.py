@@ -9,14 +9,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import orjson
-
-from mesh.core.codec import write
-from mesh.core.event import OUTCOME, Event, derive
+from mesh.core.event import Event
 from mesh.core.fold import dead_record
-from mesh.core.ingress import REJECTED_TYPE, Rejected, admit
+from mesh.core.ingress import Rejected, admit
 from mesh.core.record import NewRecord, Record, TopicPartition, coordinates
 from mesh.core.records import dead_letter, inbox_record
+from mesh.core.rejection import rejection_record
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import LimitedLog
 from mesh.wire.loop import Loop
@@ -83,7 +81,9 @@ class Intake:
             return [inbox_record(request, self._topology)]
         self.rejected[request.code] += 1
         letter = dead_letter(dead_record(record, request.code, request.message), self._topology)
-        return [letter, rejection(request, self._topology)] if request.run_id else [letter]
+        if not request.run_id:
+            return [letter]
+        return [letter, rejection_record(request.run_id, request.code, request.message, self._topology)]
 
     def drop(self, partition: TopicPartition) -> None:
         """Stage: nothing to forget."""
@@ -95,17 +95,3 @@ def _admitted(record: Record, topologies: Sequence[Topology]) -> Iterator[Event]
         request = admit(record, topology)
         if isinstance(request, Event):
             yield request
-
-
-def rejection(rejected: Rejected, topology: Topology) -> NewRecord:
-    """The answer to whoever waits for a run that was never opened. No outcome: the id may be used again, corrected."""
-    body = {"run": rejected.run_id, "code": rejected.code, "message": rejected.message}
-    event = Event(
-        derive(rejected.run_id, "rejected", rejected.code),
-        f"/mesh/{topology.name}",
-        REJECTED_TYPE,
-        OUTCOME,
-        rejected.run_id,
-        orjson.dumps(body),
-    )
-    return NewRecord(topology.outcomes, rejected.run_id.encode(), event.data, write(event))

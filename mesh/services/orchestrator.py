@@ -17,6 +17,7 @@ from mesh.core.fold import Partition, TopologyMissing
 from mesh.core.frozen import frozen, remedies_for
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.core.records import due_record, record_of
+from mesh.core.rejection import late_answers
 from mesh.core.rows import waiting
 from mesh.core.timers import Timers
 from mesh.core.topology import Topology
@@ -139,12 +140,14 @@ class Orchestrator:
                         self._told.retry(record, effect, state.at_ms)
                 elif isinstance(effect, Note):
                     self._count(effect)
+                    out += late_answers(effect, state, topology)
                 else:
                     out.append(record_of(effect, topology))
                     if isinstance(effect, Finish):
                         out += ending_records(effect.run, topology)
                     elif isinstance(effect, DeadLetter | Turn):
                         self._told.effect(effect)
+                        out += late_answers(effect, state, topology)
         if state.control is not control:
             self._relay.folded(partition, state.control)
         if state.topology is not before and state.topology.digest != topology.digest:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mesh.core.record import NewRecord
+from mesh.core.record import NewRecord, TopicPartition
 from mesh.wire.clock import SystemClock
 from mesh.wire.sqlite import SqliteLog
 from mesh.wiring import load_topology, topic_specs
@@ -59,3 +59,37 @@ def test_topics_yaml_says_how_long(old: Cli) -> None:
     )
     file.write_text(text.replace("word.heard], partitions: 2}", "word.heard], partitions: 2, retention: 60d}"))
     assert old("gc", "--json").rows == []
+
+
+def remove_all(project: Cli) -> None:
+    """Remove every record of the inbox and of the outcomes, as retention does."""
+
+    async def trim() -> None:
+        topology = load_topology(str(project.folder / "topics.yaml"))
+        log = SqliteLog(project.folder / ".mesh" / "mesh.db")
+        await log.start()
+        for topic in (topology.inbox, topology.outcomes):
+            for number, bounds in (await log.bounds(topic)).items():
+                await log.trim(TopicPartition(topic, number), bounds.end)
+        await log.close()
+
+    asyncio.run(trim())
+
+
+def test_an_event_that_comes_again_after_its_run_was_removed_makes_nobody_wait(project: Cli) -> None:
+    hello = ("hello", '{"name": "ann"}')
+    line = project.folder / "again.jsonl"
+    line.write_text('{"name": "ann"}\n')
+    with project.up():
+        assert project("publish", *hello, "--wait").code == 0
+        remove_all(project)
+        for way in ("--wait", "--follow"):
+            done = project("publish", *hello, way)
+            assert (done.code, "duplicate_request: request 'ann' came again" in done.err) == (5, True), done
+        done = project("publish", "hello", "@again.jsonl", "--wait", "--timeout", "20s")
+        assert (done.code, "line 1: duplicate_request: request 'ann' came again" in done.err) == (1, True), done
+        assert project("run", "list", "--json").rows == []
+        assert "its records are no longer kept" in project("run", "show", "ann").out
+        shown = project("run", "show", "ann", "--json").rows[0]
+        assert (shown["state"], shown["type"], shown["tasks"]) == ("completed", "hello", [])
+        assert project("verify").code == 0

@@ -58,6 +58,11 @@ def test_a_request_that_is_rejected_again_is_an_end() -> None:
     assert Aftermath([ENTRY], MESH).take(outcome(REJECTED_TYPE)) == {"d1:r1": "rejected"}
 
 
+def test_an_answer_to_another_request_for_the_run_is_no_end() -> None:
+    body = {"code": "duplicate_request", "message": "it came again", "ending": "failed"}
+    assert Aftermath([ENTRY], MESH).take(outcome(REJECTED_TYPE, body)) == {}
+
+
 def test_what_nobody_could_take_is_an_end_and_says_why() -> None:
     sent = event("redriven", id="d1:r1", task_id="t1", agent="plan")
     assert Aftermath([ENTRY], MESH).take(dead(dead_request(sent, "unknown_run", "gone"))) == {

@@ -13,14 +13,13 @@ from mesh.core.effect import Finish, PublishEvent, PublishTask
 from mesh.core.event import EGRESS, FAILED, NO_USAGE, OUTCOME, REQUESTED, Event, Fault, Part, Usage
 from mesh.core.fold import dead_record
 from mesh.core.heard import unheard
-from mesh.core.ingress import Rejected
 from mesh.core.lineage import Refusal
 from mesh.core.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN, NewRecord, StoredRecord, record_bytes
 from mesh.core.records import OUTCOME_CUTS, dead_letter, outcome_body, record_of
 from mesh.core.refused import HEADERS_KEPT_MAX, instead_of, replacements, shortened
+from mesh.core.rejection import rejection_record
 from mesh.core.run import Failure, Result
 from mesh.core.topology import Limits, Topology
-from mesh.services.intake import rejection
 from tests.core.samples import AT_MS, task
 from tests.core.test_records import again, ended_run
 
@@ -209,7 +208,7 @@ def test_a_second_cut_counts_what_the_first_one_left_out() -> None:
 
 
 def test_a_refused_answer_to_a_request_that_opened_no_run_is_sent_with_less_text() -> None:
-    record = rejection(Rejected("unknown_type", "x" * 30_000, "r1"), TOPOLOGY)
+    record = rejection_record("r1", "unknown_type", "x" * 30_000, TOPOLOGY)
     body = orjson.loads(small_enough(record, 20 * KIB).value or b"")
     assert (body["run"], body["code"], len(body["message"])) == ("r1", "unknown_type", 256)
 

@@ -1,0 +1,82 @@
+"""Answers on mesh.outcomes to requests that were not taken in. Pure.
+
+They are of the type `mesh.request.rejected`. A request that opened no run is answered with a reason code. A request for
+a run that had ended is answered with a reason code and the ending. The log may have lost the outcome by then: without
+this answer the sender would wait, and lists would show the run as open.
+"""
+
+from typing import Final, NamedTuple
+
+import orjson
+
+from mesh.core.codec import Unreadable, read, write
+from mesh.core.effect import DeadLetter, Effect, Note
+from mesh.core.event import OUTCOME, Event, derive
+from mesh.core.fold import Partition
+from mesh.core.ingress import REJECTED_TYPE
+from mesh.core.record import NewRecord, Record
+from mesh.core.topology import Topology
+
+DUPLICATE: Final = "duplicate_request"
+LATE_LETTERS: Final = frozenset({"idempotency_conflict", "already_terminal"})
+"""As what else a request for a run that had ended is refused, which then is a dead letter."""
+
+
+class Late(NamedTuple):
+    """The answer to a request for a run that had ended."""
+
+    run_id: str
+    code: str
+    message: str
+    ending: str
+
+
+def rejection_record(run_id: str, code: str, message: str, topology: Topology, *, ending: str = "") -> NewRecord:
+    """The answer for those who wait under this run id. `ending`: that of the run, where it had ended; without it there
+    is no run, and the id may be used again, corrected."""
+    body = {"run": run_id, "code": code, "message": message} | ({"ending": ending} if ending else {})
+    event = Event(
+        derive(run_id, "rejected", code),
+        f"/mesh/{topology.name}",
+        REJECTED_TYPE,
+        OUTCOME,
+        run_id,
+        orjson.dumps(body),
+    )
+    return NewRecord(topology.outcomes, run_id.encode(), event.data, write(event))
+
+
+def late_answers(effect: Effect, state: Partition, topology: Topology) -> list[NewRecord]:
+    """What a request is answered with that came for a run that had ended; nothing for every other effect."""
+    match effect:
+        case Note(code=code, run_id=run_id) if code == DUPLICATE:
+            ended = state.ended.get(run_id)
+        case DeadLetter(code=code, run_id=run_id) if code in LATE_LETTERS:
+            ended = state.ended.get(run_id)
+        case _:
+            return []
+    if ended is None:
+        return []
+    message = f"{effect.message}; its run had ended {ended.ending}"
+    return [rejection_record(run_id, code, message, topology, ending=ended.ending)]
+
+
+def late_of(event: Event) -> Late | None:
+    """The same, read back; None for anything else on mesh.outcomes."""
+    if event.type != REJECTED_TYPE:
+        return None
+    try:
+        body = orjson.loads(event.data)
+    except orjson.JSONDecodeError:
+        return None
+    texts = [body.get(name) for name in ("code", "message", "ending")] if isinstance(body, dict) else []
+    code, message, ending = texts or ("", "", "")
+    if not (isinstance(code, str) and isinstance(message, str) and isinstance(ending, str) and ending):
+        return None
+    return Late(event.run_id, code, message, ending)
+
+
+def late_in(record: Record) -> Late | None:
+    """The same, in a record of mesh.outcomes."""
+    event = read(record)
+    return None if isinstance(event, Unreadable) else late_of(event)

@@ -1,0 +1,79 @@
+"""Answers to requests that were not taken in: what a request for a run that had ended is answered with."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.core.codec import Unreadable, read
+from mesh.core.effect import DeadLetter, Note
+from mesh.core.event import CANCELLED, REDRIVEN, Event
+from mesh.core.fold import Partition
+from mesh.core.ingress import REJECTED_TYPE
+from mesh.core.record import NewRecord, StoredRecord
+from mesh.core.rejection import late_answers, late_in, late_of, rejection_record
+from tests.builders import AT_MS, event, topology
+
+ECHO = topology(echo="ask -> answer")
+
+
+def state(*, ended: bool) -> Partition:
+    """A partition with one run that heard request `r1`."""
+    found = Partition(ECHO, number=0, partitions=1)
+    found.apply(event(), 0)
+    if ended:
+        found.apply(event(CANCELLED, id="c"), 1)
+    return found
+
+
+def answers(found: Partition, came: Event) -> list[NewRecord]:
+    return [record for effect in found.apply(came, 2) for record in late_answers(effect, found, ECHO)]
+
+
+def stored(record: NewRecord) -> StoredRecord:
+    return StoredRecord(record.topic, 0, 5, AT_MS, record.key, record.value, record.headers)
+
+
+@pytest.mark.parametrize(
+    ("came", "code"),
+    [
+        (event(), "duplicate_request"),
+        (event(data=b'{"other":1}'), "idempotency_conflict"),
+        (event(id="r2"), "already_terminal"),
+    ],
+)
+def test_a_request_for_a_run_that_had_ended_is_answered_with_the_ending(came: Event, code: str) -> None:
+    (answer,) = answers(state(ended=True), came)
+    assert (answer.topic, answer.key) == (ECHO.outcomes, b"run-1")
+    late = late_in(stored(answer))
+    assert late is not None
+    assert (late.run_id, late.code, late.ending) == ("run-1", code, "cancelled")
+    assert late.message.endswith("; its run had ended cancelled")
+    assert answers(state(ended=False), came) == [], "who waits for an open run hears its outcome"
+
+
+def test_what_is_no_request_is_not_answered() -> None:
+    for kind in (CANCELLED, REDRIVEN, "due", "succeeded"):
+        assert answers(state(ended=True), event(kind, id="x", task_id="t", agent="echo")) == []
+    other = state(ended=True)
+    assert late_answers(Note("duplicate_request", "again", "run-2"), other, ECHO) == []
+    assert late_answers(DeadLetter("d", "schema", "no", b"", b"", (), "", run_id="run-1"), other, ECHO) == []
+
+
+def test_the_answer_to_a_request_that_opened_no_run_tells_no_ending() -> None:
+    record = rejection_record("run-9", "bad_deadline", "it is no time", ECHO)
+    found = read(stored(record))
+    assert not isinstance(found, Unreadable)
+    assert found.type == REJECTED_TYPE
+    assert orjson.loads(found.data) == {"run": "run-9", "code": "bad_deadline", "message": "it is no time"}
+    assert late_in(stored(record)) is None
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=3), st.lists, max_leaves=4)
+
+
+@given(st.binary(max_size=20) | st.dictionaries(st.sampled_from(["code", "message", "ending"]), JSON).map(orjson.dumps))
+def test_reading_is_total(data: bytes) -> None:
+    late = late_of(event("outcome", type=REJECTED_TYPE, data=data))
+    assert late is None or (late.ending and isinstance(late.code, str) and isinstance(late.message, str))
+    assert late_of(event("outcome", type="mesh.run.completed", data=data)) is None
