@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.mesh_processes import Child
+from mesh.cli.failure import BUG_REMEDY
 
 PATIENCE_S = 90.0
 FAILPOINT = "tests.live.chaos.failpoint"
+LIMITS = ("files:", "memory:")
+"""Points that leave a process too little to live on. It may end then, if it names the limit and not a bug."""
 FILES_MORE_MAX, THREADS_MORE_MAX, RSS_MORE_MAX, RSS_MORE_MB_MAX = 12, 8, 0.2, 40
 """I12: by how much a process may grow from one rest to a later one; its memory by that part, and what is left of the
 highest flood between them."""
@@ -141,19 +144,21 @@ class Keeper:
 
     async def _keep(self) -> None:
         while True:
-            environ = dict(self.environ)
-            if self._point:
-                environ["CHAOS_POINT"] = self._point
+            environ, point = dict(self.environ), self._point
+            if point:
+                environ["CHAOS_POINT"] = point
             if self._log:
                 environ["MESH_LOG"] = self._log
-            self.child = Child(*self.arguments, environ=environ, module=FAILPOINT if self._point else "mesh")
-            self._ours = self._point.startswith(("before", "after", "during"))
+            self.child = Child(*self.arguments, environ=environ, module=FAILPOINT if point else "mesh")
+            self._ours = point.startswith(("before", "after", "during"))
             self._point = "" if self._ours else self._point
             await self.child.spawn()
             self._began_s = time.monotonic()
             assert self.child.process is not None
             code = await self.child.process.wait()
-            self.exits.append(Exit(code, time.monotonic(), self._ours, "".join(list(self.child.lines)[-10:])))
+            lines = "".join(list(self.child.lines)[-10:])
+            ours = self._ours or (point.startswith(LIMITS) and BUG_REMEDY not in lines)
+            self.exits.append(Exit(code, time.monotonic(), ours, lines))
             if self._ending:
                 return
             await asyncio.sleep(self._random.uniform(0, self._restart_s_max))
