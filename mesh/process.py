@@ -6,7 +6,7 @@ each other; they meet only on the log.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -94,7 +94,7 @@ class Process:
             for service in (self.orchestrator, self.intake, self.keeper):
                 if service is not None:
                     name = type(service).__name__.lower()
-                    group.create_task(_told(service.run(self._stop), name), name=name)
+                    group.create_task(_told(service.run, self._stop, name), name=name)
             if self.worker is not None:
                 group.create_task(self._work(self.worker, spent), name="worker")
             watching = group.create_task(SkewWatch(self.log, self._clock).run(), name="watch the clock")
@@ -105,7 +105,7 @@ class Process:
 
     async def _work(self, worker: Worker, spent: list[WorkerSpent]) -> None:
         try:
-            await _told(worker.run(self._stop), "worker")
+            await _told(worker.run, self._stop, "worker")
         except WorkerSpent as error:
             spent.append(error)
             self.stop()
@@ -130,11 +130,11 @@ def _with_prefix(settings: Settings, topology: Topology) -> Settings:
     return settings.model_copy(update={"board_prefix": settings.board_prefix or topology.prefix})
 
 
-async def _told(service: Coroutine[Any, Any, None], name: str) -> None:
-    """A service's run. A cancellation inside it that nobody asked for would end it in silence, and leave a process that
+async def _told(run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event, name: str) -> None:
+    """Run a service. A cancellation inside it that nobody asked for would end it in silence, and leave a process that
     only seems to work: it is an error."""
     try:
-        await service
+        await run(stop)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -61,14 +61,22 @@ the mesh. It is partial where any other fact is there, and completed where none 
 
 An event is **unrouted** when nothing took it: no agent hears its type and no topic lets it out, or the `when` of every
 agent that hears it is false. The events of a join whose `when` is false are unrouted, too, unless another agent, join
-or egress topic took one of those that this `when` reads.
+or egress topic took one of those that this `when` reads. That holds also for a join that did not get all of its inputs
+and whose `when` is false for those that came.
+
+A join takes one event of a type in each branch. A further one is named as unrouted, whatever else took it, since the
+join goes on without it.
 
 An agent may leave events alone: `otherwise: ignore` beside its `when` says that nothing is unrouted where this `when`
-is false. That holds only where the fields are there that the `when` reads, since one that is missing may be misspelt. A
-field that may be missing is compared with `null`: `when: vip != null and vip`.
+is false. For a join it says also that further events of a type are ignored. That holds only where the fields are there
+that the `when` reads, since one that is missing may be misspelt. A field that may be missing is compared with `null`:
+`when: vip != null and vip`.
 
 A join that cannot be met **starves**, unless its `when` is false already for the events that came: then it is not
-wanted.
+wanted. An input above a fan-out that no branch below used starves, too.
+
+A retry that the deadline, the budget or a limit refuses is no fact where a fallback does the work, and neither is a
+refused fallback where the agent itself does it. `mesh run show` lists such a refusal as `noted`.
 
 ## A task
 

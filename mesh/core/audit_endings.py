@@ -11,12 +11,14 @@ leaves the mesh or is heard by a join, when it is a task now, when it was refuse
 I17: more was used than the run might exactly where the outcome says so, and such a run is not completed.
 I18: a join that is named as starved may still be wanted: its `when` is not false for the events that came.
 I19: the last input of an agent on a loop that a limit refused is in the outcome, until it is redriven.
+I20: an input of a join is kept for it, or named as unrouted. At the end of a run a join that holds an input and did not
+fire is named as starved; or its `when` is false, and the event went elsewhere, is named as unrouted or is ignored.
 
 Books are kept for runs that were refused something, also after their end: a redrive may open them again.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask, Sche
 from mesh.core.event import REDRIVEN, REQUESTED, SUCCEEDED, Event, parsed
 from mesh.core.findings import Violation
 from mesh.core.records import outcome_body
-from mesh.core.run import COMPLETED, FAILED, PARTIAL, STOPPED, Run, Slots
+from mesh.core.run import COMPLETED, FAILED, PARTIAL, STOPPED, Branch, Run, Slots
 from mesh.core.topology import Topology
 from mesh.core.unrouted import KEPT_MAX
 from mesh.core.verdict import is_refuted
@@ -78,8 +80,10 @@ class Endings:
             _note_loops(refused, effects, topology)
         if now is not None and topology is not None and event.kind in (REQUESTED, SUCCEEDED):
             yield from self._taken(event, where, before, now, effects, topology)
+            yield from self._kept(event, where, before, now, effects, topology)
         if finish is not None and topology is not None:
             yield from self._facts(finish.run, where, topology)
+            yield from self._joins(finish.run, where, topology)
         if finish is not None and (refused is not None or not finish.run.refused):
             yield from self._finished(finish.run, where, refused or Refused())
         while self._refused and self._is_forgotten(next(iter(self._refused)), offset):
@@ -123,6 +127,50 @@ class Endings:
                 what = f"nothing took {type}, which is not named as unrouted"
                 yield Violation("I16", where, what, "a task, an egress topic, a join, or the fact", run_id=now.id)
 
+    def _kept(
+        self, event: Event, where: str, before: Run | None, now: Run, effects: Sequence[Effect], topology: Topology
+    ) -> Iterator[Violation]:
+        """I20 of one record: what came for joins, less what they hold more than before, is named.
+
+        A join on a cycle gives its inputs away, so they cannot be counted.
+        """
+        if any(isinstance(effect, DeadLetter) for effect in effects) or not _counted(event, before, now):
+            return
+        try:
+            came = Counter(part.type for part in event.parts())
+        except ValueError:
+            return
+        told = _times(now)
+        told.subtract(_times(before))
+        for type, times in came.items():
+            specs = [row.agent for row in topology.rows.get(type, ()) if row.join]
+            names = [spec.name for spec in specs if not spec.cyclic and not spec.ignores]
+            lost = sum(times - _held(now, name, type) + _held(before, name, type) for name in names)
+            if names:
+                self._checked["I20"] += 1
+            if told[type] < lost and len(now.unrouted) < KEPT_MAX:
+                what = f"a join did not take {type}, which is not named as unrouted"
+                yield Violation("I20", where, what, f"{lost} times", f"{told[type]} times", now.id)
+
+    def _joins(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
+        """I20 of an ending. A run that was cut short has open tasks: its joins might have got more."""
+        for name, slots in {} if run.open else run.joins.items():
+            self._checked["I20"] += 1
+            spec = topology.agents[name]
+            if any(sentence.startswith(f"{name}:") for sentence in run.starved):
+                continue
+            named = {fact.type for fact in run.unrouted}
+            for branch, found in _halves(slots):
+                if _serves_others(branch, slots):
+                    continue
+                refuted = spec.when is not None and is_refuted(spec.when, found)
+                if not refuted:
+                    what = f"join {name} holds {', '.join(found)}, did not fire and is not named as starved"
+                    yield Violation("I20", where, what, run_id=run.id)
+                elif not spec.ignores and named.isdisjoint(found) and not _heard_elsewhere(found, name, topology):
+                    what = f"only join {name}, whose `when` is false, has {', '.join(found)}"
+                    yield Violation("I20", where, what, "one of them is named as unrouted", run_id=run.id)
+
     def _facts(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
         """I16 to I18 of an ending."""
         for invariant in ("I16", "I17", "I18"):
@@ -149,17 +197,34 @@ class Endings:
         for sentence in run.starved:
             name = sentence.partition(":")[0]
             when = topology.agents[name].when
-            if when is not None and all(is_refuted(when, found) for found in _halves(run.joins[name])):
+            if when is not None and all(is_refuted(when, found) for _, found in _halves(run.joins[name])):
                 what = f"join {name} is named as starved, and its `when` is false whatever comes"
                 yield Violation("I18", where, what, run_id=run.id)
 
 
-def _halves(slots: Slots) -> Iterator[dict[str, Any]]:
+def _held(run: Run | None, name: str, type: str) -> int:
+    """How many inputs of a type a join holds."""
+    slots = {} if run is None else run.joins.get(name, {})
+    return sum(type in slot.inputs for slot in slots.values())
+
+
+def _heard_elsewhere(types: Iterable[str], name: str, topology: Topology) -> bool:
+    """Whether another agent hears one of these types, or a topic lets it out."""
+    rows = (row for type in types for row in topology.rows.get(type, ()))
+    return any(row.agent.name != name for row in rows) or not topology.egress.keys().isdisjoint(types)
+
+
+def _halves(slots: Slots) -> Iterator[tuple[Branch, dict[str, Any]]]:
     """What each branch of a join has got that did not fire: its own inputs and those of the branches above."""
     for branch, slot in slots.items():
         if slot.inputs and not slot.fired:
             above = [other for at, other in slots.items() if branch[: len(at)] == at]
-            yield {type: parsed(arrival.data) for one in above for type, arrival in one.inputs.items()}
+            yield branch, {type: parsed(arrival.data) for one in above for type, arrival in one.inputs.items()}
+
+
+def _serves_others(branch: Branch, slots: Slots) -> bool:
+    """Whether there are branches below, which may have used the inputs of this one."""
+    return any(len(other) > len(branch) and other[: len(branch)] == branch for other in slots)
 
 
 def _times(run: Run | None) -> Counter[str]:

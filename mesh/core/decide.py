@@ -15,8 +15,8 @@ Rules, in the order in which they are applied:
     visits and budget refuse one hop. A refusal is remembered with path and numbers, and is a dead letter.
  5. When nothing is open the run ends: failed if a task failed for good; else stopped if something was refused and
     there is no result; else partial if something was refused or a join starved; else completed. An event that nothing
-    took counts as refused; a run that used more than its budget is partial. A passed deadline stops it at once, a
-    cancellation ends it at once. Tasks in flight are then charged what they had reserved.
+    took, or that a join had got already, counts as refused; a run that used more than its budget is partial. A passed
+    deadline stops it at once, a cancellation ends it at once. Tasks in flight are then charged what they had reserved.
  6. A paused run takes in what comes and begins nothing; an agent whose breaker is open is asked nothing: its tasks go
     to its fallback or wait. A redrive opens a run again where a task of it failed (`intervene`).
 
@@ -32,12 +32,12 @@ from mesh.core.dispatch import deadline_timer, dispatch, firings, leave, retry_t
 from mesh.core.effect import Effect, Finish, Note, Schedule
 from mesh.core.emission import emissions, refuse_emissions
 from mesh.core.event import BATCH, NO_USAGE, REDRIVEN, REQUESTED, Event, fingerprint
-from mesh.core.failure import failed, fall_back
+from mesh.core.failure import failed, fall_back, notes_of
 from mesh.core.intervene import pause, redrive, resume
-from mesh.core.join import starved
 from mesh.core.lineage import Refusal, way
 from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Run, Task
 from mesh.core.topology import Topology
+from mesh.core.unrouted import close_joins
 
 
 def decide(
@@ -201,9 +201,11 @@ def _due(run: Run, event: Event, topology: Topology, breakers: Breakers, effects
         effects.append(retry_timer(run, task, held.due_ms))
     elif open_until(breakers, task.agent, event.at_ms) and topology.agents[task.agent].fallback:
         settle(run, topology.agents[task.agent], NO_USAGE)
-        if fall_back(run, task, held, event, topology, breakers, effects):
+        refused: list[Refusal] = []
+        if fall_back(run, task, held, event, topology, breakers, effects, refused):
             run.state_bytes -= len(held.data)
         else:
+            effects += notes_of(run, refused)
             reserve(run, topology.agents[task.agent])
             start(run, task, held, event, topology, breakers, effects)
     else:
@@ -251,9 +253,7 @@ def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
 def _ending(run: Run, topology: Topology) -> str:
     """The ending of a run in which nothing is open."""
     if run.joins:
-        for name, slots in run.joins.items():
-            spec = topology.agents[name]
-            run.starved = (*run.starved, *starved(name, slots, spec.on, spec.when))
+        close_joins(run, topology)
     if run.failures:
         return FAILED
     lost = run.unrouted or (run.refused and run.refused > len(forgiven(run)))

@@ -20,7 +20,7 @@ from mesh.core.lineage import Refusal, input_mark, refuse_hop, way
 from mesh.core.partition import key_of
 from mesh.core.run import NO_PAST, Arrival, Branch, Held, Past, Result, Run, Task
 from mesh.core.topology import AgentSpec, Row, Topology
-from mesh.core.unrouted import declined, untaken
+from mesh.core.unrouted import declined, repeated, untaken
 
 JOIN_TYPE = "mesh.join"
 """Type of a task whose value holds several events."""
@@ -123,6 +123,7 @@ def _joined(
     if not accepts(slots, type, branch):
         text = f"{way(origin.path)} emitted {type!r}, which {spec.name!r} has got already and joins once"
         effects.append(Note("join_repeated", text, run.id))
+        repeated(run, spec, type, origin.agent)
         return
     arrival = Arrival(data, origin.depth, origin.path, origin.inputs)
     after, ready = arrive(slots, needs, type, branch, arrival, again=spec.cyclic)

@@ -7,6 +7,9 @@ fallback   the next agent of the chain gets the same input, as one more task of 
            when it is the input that is at fault
 pause      the same, but too many agents failed one after another: the run waits for somebody to look at it
 give up    a dead letter and a failure of the run; a redrive can take both back
+
+Why the agent was not tried again, or its fallback not asked, is a refusal of the run only where the task is given up.
+Elsewhere the work goes on, nothing is lost, and it is noted.
 """
 
 from dataclasses import replace
@@ -47,7 +50,8 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
     if excess is not None:
         effects.append(excess)
     left_alone = fault.code == LEFT_ALONE and bool(spec.fallback)
-    if left_alone and fall_back(run, task, given, event, topology, breakers, effects):
+    refused: list[Refusal] = []
+    if left_alone and fall_back(run, task, given, event, topology, breakers, effects, refused):
         return
     due_ms = _next_try_ms(task, event, fault, spec.retry)
     if due_ms:
@@ -56,14 +60,15 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
             reserve(run, spec)
             laters = task.past.laters + (fault.code in _UNTRIED)
             effects.append(wait(run, replace(task, past=task.past._replace(laters=laters)), event, due_ms))
+            effects += notes_of(run, refused)
             return
-        remember(run, refusal)
-    if (
-        not left_alone
-        and fault.code not in INPUT_AT_FAULT
-        and fall_back(run, task, given, event, topology, breakers, effects)
-    ):
+        refused.append(refusal)
+    replaces = not left_alone and fault.code not in INPUT_AT_FAULT
+    if replaces and fall_back(run, task, given, event, topology, breakers, effects, refused):
+        effects += notes_of(run, refused)
         return
+    for refusal in refused:
+        remember(run, refusal)
     del run.open[task.id]
     run.failures = (*run.failures, Failure(task.agent, task.id, task.attempt, fault.code, fault.message, task.path))
     run.trouble = run.trouble._replace(dead=(*run.trouble.dead, task))
@@ -78,8 +83,10 @@ def fall_back(
     topology: Topology,
     breakers: Breakers,
     effects: list[Effect],
+    refused: list[Refusal],
 ) -> bool:
-    """Put the next agent of the chain in the place of `task`, which has been settled. False if there is none."""
+    """Put the next agent of the chain in the place of `task`, which has been settled. False if there is none, or if it
+    may not be asked: then `refused` gets the reason."""
     name = stand_in((*task.past.failed, task.agent), topology, breakers, event.at_ms)
     if name is None:
         return False
@@ -91,7 +98,7 @@ def fall_back(
         text = f"tasks: falling back on {way(above, spec)} would bring the run to {run.tasks + 1} tasks"
         refusal = Refusal("tasks", name, above, limits.tasks_max, run.tasks + 1, f"{text}, at most {limits.tasks_max}")
     if refusal is not None:
-        remember(run, refusal)
+        refused.append(refusal)
         return False
     past = Past((*task.past.failed, task.agent), task.past.errors + 1)
     inputs = (*task.inputs, mark) if mark else task.inputs
@@ -107,6 +114,11 @@ def fall_back(
         effects.append(Note("cascade", f"the run is paused: {why}", run.id))
     begin(run, new, given, event, topology, breakers, effects)
     return True
+
+
+def notes_of(run: Run, refused: list[Refusal]) -> list[Effect]:
+    """Tell of refusals that stopped nothing."""
+    return [Note(refusal.code, refusal.message, run.id) for refusal in refused]
 
 
 def _next_try_ms(task: Task, event: Event, fault: Fault, retry: Retry) -> int:

@@ -25,6 +25,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "I17": "an outcome names a budget exactly where more was used than the run might",
     "I18": "a join that is named as starved may still be wanted",
     "I19": "the last input of each agent on a loop that a limit refused is in the outcome, until it is redriven",
+    "I20": "an input of a join is kept for it or named as unrouted; at the end it was used, or its join is named",
 }
 """What is checked. Leaks of processes (I12) cannot be seen in records."""
 VIOLATIONS_KEPT: Final = 100

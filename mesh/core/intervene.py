@@ -125,6 +125,7 @@ def _take_back(run: Run, event: Event, dead: Task | None) -> None:
 def _open_again(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
     run.ending, run.ended_ms = "", 0
     run.starved = ()
+    run.unrouted = tuple(fact for fact in run.unrouted if not fact.closing)
     run.state_bytes -= sum(len(task.held.data) for task in run.open.values() if task.held)
     run.open = {}  # what was in flight when it ended was charged and is gone
     run.deadline_ms = event.at_ms + topology.limits.deadline_ms

@@ -1,14 +1,14 @@
 """Joins: an agent that needs several types fires once per run (per branch, below a fan-out) when all are there.
 
 A branch is the list of fan-outs crossed. An input seen above a fan-out serves every branch below it, whenever it
-comes; inputs of sibling branches never meet. The first input of a type in a branch counts, later ones change
-nothing. So which branches fire does not depend on the order of arrival. Only a join on a cycle fires again, each
-time that all has come anew.
+comes; inputs of sibling branches never meet. The first input of a type in a branch counts. A join does not take a
+later one, nor an input for a branch that has fired. So which branches fire does not depend on the order of arrival.
+Only a join on a cycle fires again, each time that all has come anew.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from mesh.core.condition import Condition
 from mesh.core.event import parsed
@@ -18,12 +18,14 @@ from mesh.core.verdict import is_refuted
 _NEW: Final = Slot({})
 Ready = tuple[Branch, list[Arrival]]
 """A branch in which a join fires, with its inputs in the order in which they are declared."""
+Unwanted = tuple[Branch, Mapping[str, Arrival]]
+"""A branch that did not fire, with what it has got."""
 
 
 def accepts(slots: Slots, type: str, branch: Branch) -> bool:
-    """Whether an input of this type would be the first in its branch."""
+    """Whether an input of this type would be the first in its branch, which has not fired."""
     slot = slots.get(branch)
-    return slot is None or type not in slot.inputs
+    return slot is None or not (slot.fired or type in slot.inputs)
 
 
 def arrive(
@@ -46,25 +48,31 @@ def arrive(
     return slots, ready
 
 
-def starved(name: str, slots: Slots, needs: Sequence[str], when: Condition | None = None) -> list[str]:
-    """Sentences for the branches of join `name` that got something and can never fire.
+def starved(
+    name: str, slots: Slots, needs: Sequence[str], when: Condition | None = None
+) -> tuple[list[str], list[Unwanted]]:
+    """Sentences for the branches of join `name` that got something and can never fire, and those that are not wanted.
 
-    A join whose `when` is false already, whatever the missing events would hold, is not wanted and does not starve.
+    A branch is not wanted, and does not starve, when the condition of the join is false already, whatever the missing
+    events would hold.
     """
     found: Counter[str] = Counter()
+    unwanted = []
+    for branch, got in _left_over(slots, needs):
+        if when is not None and is_refuted(when, {type: parsed(arrival.data) for type, arrival in got.items()}):
+            unwanted.append((branch, got))
+            continue
+        missing = [type for type in needs if type not in got]
+        found[f"{name}: got {', '.join(got)}; missing {', '.join(missing)}"] += 1
+    return [text if times == 1 else f"{text} ({times} branches)" for text, times in found.items()], unwanted
+
+
+def _left_over(slots: Slots, needs: Sequence[str]) -> Iterator[Unwanted]:
+    """The branches that did not fire and hold an input that no branch below uses, each with all that it has got."""
     for branch, slot in slots.items():
-        if slot.inputs and not slot.fired and not _serves_below(slots, branch):
-            missing = [type for type in needs if _nearest(slots, type, branch) is None]
-            got = [type for type in needs if type not in missing]
-            if when is not None and is_refuted(when, _payloads(slots, got, branch)):
-                continue
-            found[f"{name}: got {', '.join(got)}; missing {', '.join(missing)}"] += 1
-    return [text if times == 1 else f"{text} ({times} branches)" for text, times in found.items()]
-
-
-def _payloads(slots: Slots, types: Sequence[str], branch: Branch) -> dict[str, Any]:
-    nearest = ((type, _nearest(slots, type, branch)) for type in types)
-    return {type: parsed(arrival.data) for type, arrival in nearest if arrival is not None}
+        if slot.inputs and not slot.fired and not all(_serves_below(slots, type, branch) for type in slot.inputs):
+            nearest = ((type, _nearest(slots, type, branch)) for type in needs)
+            yield branch, {type: arrival for type, arrival in nearest if arrival is not None}
 
 
 def held_bytes(slots: Slots) -> int:
@@ -90,5 +98,10 @@ def _nearest(slots: Slots, type: str, branch: Branch) -> Arrival | None:
     return None
 
 
-def _serves_below(slots: Slots, branch: Branch) -> bool:
-    return any(len(other) > len(branch) and other[: len(branch)] == branch for other in slots)
+def _serves_below(slots: Slots, type: str, branch: Branch) -> bool:
+    """Whether a branch below would take this input, since it has no nearer one of the type."""
+    held = slots[branch].inputs[type]
+    return any(
+        len(other) > len(branch) and other[: len(branch)] == branch and _nearest(slots, type, other) is held
+        for other in slots
+    )

@@ -199,10 +199,10 @@ class _Declarations(Reader):
             waived = waived or (word == "on" and name in self.stand_ins)
             if word not in fields and not waived:
                 self.add(line, f"{place}: no `{word}`", f"Write `{word}: {example}`")
-        if "otherwise" in fields and "when" not in fields:
+        on, join = self.on(f"{place}.on", fields.get("on"))
+        if "otherwise" in fields and "when" not in fields and not join:
             what = f"{place}.otherwise: there is no `when` that could be false"
             self.add(self.lines[f"{place}.otherwise"], what, "Remove it, or write the `when`")
-        on, join = self.on(f"{place}.on", fields.get("on"))
         usd, tokens = self.money(f"{place}.reserve", fields.get("reserve"))
         count = whole(1, COUNT_MAX)
         return AgentSpec(

@@ -198,7 +198,11 @@ REASONS: Final[dict[str, Reason]] = {
         (COUNTED, DEAD),
         "write there with `mesh stop` and `mesh resume`",
     ),
-    "join_repeated": Reason("an input that its join has got already", _SOFT, "emit one event of this type a branch"),
+    "join_repeated": Reason(
+        "an input that its join has got already",
+        _SOFT,
+        "emit one event of this type a branch, or write `otherwise: ignore` beside the join",
+    ),
     "wrong_agent": Reason(
         "an agent answered for another, or a task lies on another agent's topic",
         (COUNTED, DEAD),

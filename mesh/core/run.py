@@ -162,7 +162,7 @@ class Slot(NamedTuple):
     inputs: dict[str, Arrival]
     fired: bool = False
     declined: bool = False
-    """All was there and the `when` of the join was false."""
+    """The `when` of the join was false: all was there, or the run ended and it was false whatever else would come."""
 
 
 Branch = tuple[str, ...]
@@ -203,12 +203,18 @@ class Draft(NamedTuple):
 
 
 class Unrouted(NamedTuple):
-    """An event that nothing took. `agent` emitted it; empty: it is the request."""
+    """An event that nothing took, or that a join had got already. `agent` emitted it; empty: it is the request."""
 
     type: str
     agent: str
     message: str
     times: int = 1
+    closing: bool = False
+    """It is known since the run ended: a run that is opened again drops it."""
+
+    def told(self) -> dict[str, Any]:
+        """As the outcome tells it."""
+        return {"type": self.type, "agent": self.agent, "message": self.message, "times": self.times}
 
 
 class Trouble(NamedTuple):
@@ -278,7 +284,7 @@ class Run:
     starved: tuple[str, ...] = ()
     trouble: Trouble = NO_TROUBLE
     unrouted: tuple[Unrouted, ...] = ()
-    """Events that nothing took (`core.unrouted`)."""
+    """Events that nothing took, or that a join had got already (`core.unrouted`)."""
     beyond: Usage = NO_USAGE
     """What attempts claimed beyond what they might spend, which is not charged."""
     drafts: tuple[Draft, ...] = ()

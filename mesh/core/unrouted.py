@@ -2,10 +2,14 @@
 
 An event is taken when it leaves the mesh, becomes a task, or arrives at a join. It is unrouted when no agent hears its
 type, or when the `when` of every agent that hears it is false. The events of a join whose `when` is false are
-unrouted, too, unless another agent, join or egress topic took one that this `when` reads: then that one decided.
+unrouted, too, unless another agent, join or egress topic took one that this `when` reads: then that one decided. The
+same holds at the end of a run for a join that waits for more and whose `when` is false already.
 
-`otherwise: ignore` says of an agent that its `when` may be false: then nothing is unrouted. It does not excuse a field
-that is missing, since that may be a misspelt one; a path that is compared with `null` may be missing (`verdict`).
+An input that a join has got already is named whatever else took it, since the join goes on without it.
+
+`otherwise: ignore` says of an agent that its `when` may be false, and of a join that an input may come again: then
+nothing is unrouted. It does not excuse a field that is missing, since that may be a misspelt one; a path that is
+compared with `null` may be missing (`verdict`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +17,7 @@ from typing import Any, Final
 
 from mesh.core.emission import Emission
 from mesh.core.event import parsed
+from mesh.core.join import starved
 from mesh.core.run import Arrival, Branch, Run, Unrouted
 from mesh.core.topology import AgentSpec, Row, Topology
 from mesh.core.verdict import missing
@@ -32,15 +37,44 @@ def untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]) -> 
     _refused(run, type, emitter, [(row.agent, payloads) for row in rows])
 
 
-def declined(run: Run, spec: AgentSpec, gathered: Mapping[str, Arrival], branch: Branch, topology: Topology) -> None:
-    """Note the events of a join that is complete and whose `when` is false, unless one of them was taken elsewhere."""
+def repeated(run: Run, spec: AgentSpec, type: str, emitter: str) -> None:
+    """Note an input that a join has got already, unless the join ignores it."""
+    if not spec.ignores:
+        _note(run, type, emitter, f"{spec.name} has got one already")
+
+
+def close_joins(run: Run, topology: Topology) -> None:
+    """Name the joins that starved, and the events of joins that wait for more and whose `when` is false already."""
+    unwanted = []
+    for name, slots in run.joins.items():
+        spec = topology.agents[name]
+        sentences, branches = starved(name, slots, spec.on, spec.when)
+        run.starved = (*run.starved, *sentences)
+        if branches:
+            marked = {branch: slots[branch]._replace(declined=True) for branch, _ in branches}
+            run.joins = {**run.joins, name: {**slots, **marked}}
+            unwanted += [(spec, got, branch) for branch, got in branches]
+    for spec, got, branch in unwanted:
+        declined(run, spec, got, branch, topology, closing=True)
+
+
+def declined(
+    run: Run,
+    spec: AgentSpec,
+    gathered: Mapping[str, Arrival],
+    branch: Branch,
+    topology: Topology,
+    *,
+    closing: bool = False,
+) -> None:
+    """Note the events of a join whose `when` is false, unless one of them was taken elsewhere."""
     assert spec.when is not None, "a join without `when` takes its events"
     types = [type for type in gathered if type in spec.when.bound] or list(gathered)
     if any(_taken_elsewhere(run, spec, type, gathered[type].data, branch, topology) for type in types):
         return
     payloads = {type: parsed(arrival.data) for type, arrival in gathered.items()}
     emitter = gathered[types[0]].path[-1:]
-    _refused(run, types[0], emitter[0] if emitter else "", [(spec, payloads)])
+    _refused(run, types[0], emitter[0] if emitter else "", [(spec, payloads)], closing=closing)
 
 
 def _taken_elsewhere(run: Run, spec: AgentSpec, type: str, data: bytes, branch: Branch, topology: Topology) -> bool:
@@ -64,7 +98,9 @@ def _is_along(one: Branch, other: Branch) -> bool:
     return all(a == b for a, b in zip(one, other, strict=False))
 
 
-def _refused(run: Run, type: str, emitter: str, asked: Iterable[tuple[AgentSpec, Mapping[str, Any]]]) -> None:
+def _refused(
+    run: Run, type: str, emitter: str, asked: Iterable[tuple[AgentSpec, Mapping[str, Any]]], *, closing: bool = False
+) -> None:
     """Note an event that every agent's `when` refused, unless one of them ignores what it refuses."""
     told, ignored, lacking = [], False, False
     for spec, payloads in asked:
@@ -74,17 +110,17 @@ def _refused(run: Run, type: str, emitter: str, asked: Iterable[tuple[AgentSpec,
         lack = f"; {', '.join(paths)} is missing" if paths else ""
         told.append(f"{spec.name} takes it when {spec.when}{lack}")
     if lacking or not ignored:
-        _note(run, type, emitter, "; ".join(told))
+        _note(run, type, emitter, "; ".join(told), closing=closing)
 
 
-def _note(run: Run, type: str, emitter: str, why: str) -> None:
+def _note(run: Run, type: str, emitter: str, why: str, *, closing: bool = False) -> None:
     message = f"{type} from {emitter or 'the request'}: {why}"
     if len(message) > MESSAGE_CHARS_MAX:
         message = f"{message[: MESSAGE_CHARS_MAX - 1]}…"
     kept = list(run.unrouted)
-    at = next((n for n, known in enumerate(kept) if known.message == message), None)
+    at = next((n for n, known in enumerate(kept) if known.message == message and known.closing is closing), None)
     if at is None and len(kept) < KEPT_MAX:
-        kept.append(Unrouted(type, emitter, message))
+        kept.append(Unrouted(type, emitter, message, closing=closing))
     else:
         at = len(kept) - 1 if at is None else at
         kept[at] = kept[at]._replace(times=kept[at].times + 1)

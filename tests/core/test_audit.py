@@ -33,7 +33,7 @@ def answer(of: Task, **fields: Any) -> Event:
     return event(SUCCEEDED, id=f"{of.id}:1:succeeded", agent=of.agent, task_id=of.id, attempt=of.attempt, **fields)
 
 
-ENDINGS = ("I15", "I16", "I17", "I18", "I19")
+ENDINGS = ("I15", "I16", "I17", "I18", "I19", "I20")
 """Laws that test_audit_endings tries."""
 
 

@@ -8,7 +8,21 @@ from mesh.core.audit_endings import Endings
 from mesh.core.dead import letter_id
 from mesh.core.effect import DeadLetter, Effect, Finish, PublishTask
 from mesh.core.event import JSON, REDRIVEN, SUCCEEDED, TASK, Event, derive
-from mesh.core.run import COMPLETED, PARTIAL, STOPPED, Arrival, Draft, Held, Result, Run, Slot, Task, Trouble, Unrouted
+from mesh.core.run import (
+    COMPLETED,
+    PARTIAL,
+    STOPPED,
+    Arrival,
+    Draft,
+    Held,
+    Result,
+    Run,
+    Slot,
+    Slots,
+    Task,
+    Trouble,
+    Unrouted,
+)
 from mesh.core.topology import Limits, Topology
 from tests.builders import agent, event, run, topology
 
@@ -108,6 +122,7 @@ def ending(ending: str, cause: Event | None = None, **fields: Any) -> list[str]:
 
 RESULT = Result("x1", "sent", "ship", b"1")
 LEAVES = PublishTask(event(TASK, type="ask"), b"")
+OTHER = Task("t", "plan", 1, ("plan",), (), "r1")
 FACT = Unrouted("more", "", "more: big takes it when n > 9")
 
 
@@ -128,7 +143,8 @@ def test_an_event_that_nothing_took_must_be_named() -> None:
     assert Told().step(odd, stays) == ["I16"]
     assert Told().step(odd, replace(stays, unrouted=(FACT,))) == []
     assert Told().step(event(type="any"), stays) == []
-    assert Told().step(event(type="x"), stays) == [], "a join hears it"
+    held: dict[str, Slots] = {"ship": {(): Slot({"x": Arrival(b"1", 1, (), ())})}}
+    assert Told().step(event(type="x"), replace(stays, joins=held)) == [], "a join hears it"
     told = Told()
     assert told.step(odd, replace(stays, unrouted=(FACT,))) == []
     assert told.step(event(type="more", id="r2"), replace(stays, unrouted=(FACT,))) == ["I16"], "named once, came twice"
@@ -148,6 +164,29 @@ def test_a_join_that_is_not_wanted_is_not_named_as_starved() -> None:
 
     assert starved(b'{"n":1}') == []
     assert starved(b'{"n":7}') == ["I18"]
+
+
+def test_an_input_that_a_join_does_not_take_is_named() -> None:
+    one = Slot({"x": Arrival(b"1", 1, (), ())})
+    held = run(joins={"ship": {(): one}}, open={"t": OTHER})
+    told = Told()
+    assert told.step(event(type="x"), held) == []
+    assert told.step(event(type="x", id="r2"), held) == ["I20"]
+    told = Told()
+    assert told.step(event(type="x"), held) == []
+    assert told.step(event(type="x", id="r2"), replace(held, unrouted=(Unrouted("x", "", "again"),))) == []
+    assert Told().step(event(type="x"), replace(held, joins={})) == ["I20"], "it was lost"
+
+
+def test_a_join_that_holds_an_input_at_the_end_is_named() -> None:
+    def ended(how: str, payload: bytes, **fields: Any) -> list[str]:
+        return ending(how, joins={"ship": {(): Slot({"x": Arrival(payload, 1, ("plan",), ())})}}, **fields)
+
+    assert ended(COMPLETED, b'{"n":1}') == ["I20"]
+    assert ended(COMPLETED, b'{"n":1}', open={"t": OTHER}) == [], "it was cut short"
+    assert ended(PARTIAL, b'{"n":1}', starved=("ship: got x; missing y",)) == []
+    assert ended(COMPLETED, b'{"n":7}') == ["I20"]
+    assert ended(PARTIAL, b'{"n":7}', unrouted=(Unrouted("x", "plan", "x from plan"),)) == []
 
 
 def test_the_last_input_that_a_loop_was_refused_is_in_the_outcome() -> None:

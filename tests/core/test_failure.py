@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.core.event import Event
+from mesh.core.event import Event, Usage
 from mesh.core.topology import BreakerRule, Limits, Retry, Topology
 from tests.builders import AT_MS, agent, topology
 from tests.core.states import task_state
@@ -49,6 +49,31 @@ def test_later_waits_as_long_as_the_agent_wants_and_uses_up_no_attempt() -> None
         play.on(failed("a", "later", wait_ms=5_000), retry(due_ms=due_ms, attempt=attempt))
         play.on(due("a"), task("a", attempt=attempt))
     play.on(failed("a"), dead("boom"), ended("failed"))
+
+
+def test_the_fallback_of_an_agent_that_asks_for_a_time_beyond_the_deadline_stands() -> None:
+    play = Playbook(desk()).on(requested(), task("fraud"))
+    play.on(failed("fraud", "later", wait_ms=60_000), note("fell_back"), task("rules"), note("deadline"))
+    play.let(succeeded("rules", "scored"))
+    play.on(succeeded("report", "reported"), leaves("reported"), ended("completed", refusals=[], refused=0))
+
+
+def test_the_fallback_of_an_agent_that_the_deadline_lets_try_no_more_stands() -> None:
+    slow = Retry(attempts_max=3, first_ms=50_000, delay_ms_max=50_000)
+    play = Playbook(desk(retry=slow)).let(requested(), failed("fraud", after_ms=30_000))
+    play.let(succeeded("rules", "scored"))
+    play.on(succeeded("report", "reported"), leaves("reported"), ended("completed", refusals=[]))
+
+
+def test_the_fallback_of_an_agent_that_the_budget_lets_try_no_more_stands() -> None:
+    mesh = topology(
+        Limits(tokens_max=10),
+        fraud=agent("ask -> scored", reserve_tokens=6, fallback=("rules",)),
+        rules=agent("-> scored", reserve_tokens=1),
+    )
+    play = Playbook(mesh).on(requested(), task("fraud"))
+    play.on(failed("fraud", usage=Usage(0, 6)), note("fell_back"), task("rules"), note("budget_tokens"))
+    play.on(succeeded("rules", "scored"), leaves("scored"), ended("completed", refusals=[]))
 
 
 def test_later_than_the_deadline_is_never() -> None:
@@ -229,11 +254,19 @@ def test_without_a_fallback_it_waits_and_uses_up_no_attempt() -> None:
     play.on(succeeded("a", "x"), leaves("x"), ended("completed"))
 
 
-def test_a_fallback_that_may_not_be_asked_is_refused_once() -> None:
+def test_a_fallback_that_may_not_be_asked_is_noted_where_the_agent_itself_does_the_work() -> None:
     mesh = topology(Limits(tasks_max=1), a=agent("ask -> x", breaker=SHUT, fallback=("b",)), b=agent("-> x"))
     play = Playbook(mesh).on(requested(), task("a"))
-    play.on(failed("a", "left_alone", wait_ms=400), retry(attempt=2))
-    assert [refusal.code for refusal in play.state.refusals] == ["tasks"]
+    play.on(failed("a", "left_alone", wait_ms=400), retry(attempt=2), note("tasks"))
+    play.on(due("a"), task("a", attempt=2))
+    play.on(succeeded("a", "x"), leaves("x"), ended("completed", refusals=[]))
+
+
+def test_a_fallback_that_may_not_be_asked_is_refused_once_where_the_task_is_given_up() -> None:
+    mesh = topology(Limits(tasks_max=1), a=agent("ask -> x", breaker=SHUT, fallback=("b",)), b=agent("-> x"))
+    play = Playbook(mesh).on(requested(), task("a"))
+    play.on(failed("a", "left_alone", wait_ms=90_000), dead("left_alone"), ended("failed"))
+    assert [refusal.code for refusal in play.state.refusals] == ["tasks", "deadline"]
 
 
 def test_one_that_would_wait_beyond_the_deadline_is_given_up_by_its_name() -> None:

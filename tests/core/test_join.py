@@ -2,6 +2,7 @@
 
 from itertools import permutations
 from random import Random
+from typing import Any
 
 import orjson
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from mesh.core.dead import REFUSALS_KEPT_MAX
 from mesh.core.event import BATCH
 from mesh.core.join import accepts, arrive, held_bytes, starved
-from mesh.core.run import Arrival, Branch, Slot, Slots
-from mesh.core.topology import Limits, Topology
+from mesh.core.run import Arrival, Branch, Slot, Slots, Unrouted
+from mesh.core.topology import Limits, Retry, Topology
 from tests.builders import agent, topology
-from tests.playbook import Playbook, ended, leaves, note, requested, succeeded, task
+from tests.playbook import Playbook, ended, failed, leaves, note, redriven, requested, succeeded, task
 
 DESK = topology(
     stock="order -> stocked",
@@ -105,6 +106,40 @@ def test_the_first_input_of_a_type_counts_and_a_later_one_is_noted() -> None:
     play.on(succeeded("a", ("x", "second")), note("join_repeated"))
     play.on(succeeded("c", "y"), task("j"))
     assert play.unanswered[0].parts()[0].data == b'"first"'
+    play.on(succeeded("j", "z"), leaves("z"), ended("partial", unrouted=[AGAIN.message]))
+
+
+AGAIN = Unrouted("x", "a", "x from a: j has got one already")
+TWICE: dict[str, Any] = {"a": "ask -> x", "b": "ask -> x", "c": "ask -> y"}
+
+
+@pytest.mark.parametrize("more", [{"audit": "x ->"}, {"leaves": ["x", "z"]}], ids=["agent", "egress"])
+def test_an_input_that_a_join_has_got_already_is_named_whatever_else_took_it(more: dict[str, Any]) -> None:
+    play = Playbook(topology(**TWICE, j="x & y -> z", **more)).let(requested())
+    play.let(succeeded("b", "x"), succeeded("a", "x"), succeeded("c", "y"))
+    assert play.state.unrouted == (AGAIN,)
+
+
+def test_a_second_request_of_a_run_whose_joins_have_fired_is_not_done_in_silence() -> None:
+    play = Playbook(DESK).let(requested("order"), requested("order", id="r2"))
+    for _ in range(2):
+        play.let(succeeded("stock", "stocked"), succeeded("price", "priced"), succeeded("fraud", "scored"))
+    play.on(succeeded("ship", "shipped"), leaves("shipped"), ended("partial", tasks=7))
+    assert [fact.type for fact in play.state.unrouted] == ["stocked", "priced", "scored"]
+
+
+def test_a_join_may_ignore_what_it_has_got_already() -> None:
+    play = Playbook(topology(**TWICE, j=agent("x & y -> z", ignores=True))).let(requested())
+    play.let(succeeded("b", "x"), succeeded("a", "x"), succeeded("c", "y"))
+    play.on(succeeded("j", "z"), leaves("z"), ended("completed", unrouted=[]))
+
+
+def test_an_input_for_a_branch_that_fired_with_one_from_above_is_named() -> None:
+    mesh = topology(split="ask -> part", setup="ask -> config", tune="part -> config", work="part & config -> done")
+    play = Playbook(mesh).let(requested(), succeeded("setup", "config"))
+    play.on(succeeded("split", "part", "part"), task("tune"), task("work"), task("tune"), task("work"))
+    play.on(succeeded("tune", "config"), note("join_repeated"))
+    assert play.state.unrouted == (Unrouted("config", "tune", "config from tune: work has got one already"),)
 
 
 def test_a_join_whose_condition_does_not_hold_has_fired_and_does_not_starve() -> None:
@@ -125,7 +160,42 @@ def alone(payload: object, mesh: Topology = WANTED) -> Playbook:
 
 
 def test_a_join_that_is_not_wanted_does_not_starve() -> None:
-    assert (alone({"n": 7}).state.ending, alone({"n": 7}).state.starved) == ("completed", ())
+    mesh = topology(a="ask -> x", b="ask -> y", j=WANTED.agents["j"], stop="x ->")
+    play = Playbook(mesh).let(requested(), succeeded("a", ("x", {"n": 7})), succeeded("b"))
+    play.on(succeeded("stop"), ended("completed", starved=[], unrouted=[]))
+    assert play.state.joins["j"][()].declined
+
+
+def test_what_only_a_join_hears_that_is_not_wanted_is_named_as_if_all_had_come() -> None:
+    run = alone({"n": 7}).state
+    assert (run.ending, run.starved) == ("stopped", ())
+    assert run.unrouted == (Unrouted("x", "a", "x from a: j takes it when x.n < 5 and y.n > 0", closing=True),)
+    assert "closing" not in run.unrouted[0].told()
+
+
+def test_of_two_joins_that_are_not_wanted_neither_takes_the_event() -> None:
+    other = agent("x & y -> w", when="x.n > 9")
+    run = alone({"n": 7}, topology(a="ask -> x", b="ask -> y", j=WANTED.agents["j"], k=other)).state
+    assert [fact.message for fact in run.unrouted] == [
+        "x from a: j takes it when x.n < 5 and y.n > 0",
+        "x from a: k takes it when x.n > 9",
+    ]
+
+
+def test_a_join_that_is_not_wanted_may_ignore_what_it_has_got() -> None:
+    mesh = topology(a="ask -> x", b="ask -> y", j=agent("x & y -> z", when="x.n < 5", ignores=True))
+    assert alone({"n": 7}, mesh).state.ending == "completed"
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_redrive_takes_back_what_is_known_only_since_the_run_ended(comes: bool) -> None:
+    mesh = topology(a="ask -> x", b=agent("ask -> y", retry=Retry(attempts_max=1)), j=WANTED.agents["j"])
+    play = Playbook(mesh).let(requested(), succeeded("a", ("x", {"n": 7})), failed("b"))
+    assert [fact.closing for fact in play.state.unrouted] == [True]
+    play.let(redriven())
+    assert (play.state.ending, play.state.unrouted) == ("", ())
+    play.let(succeeded("b", ("y", {"n": 1})) if comes else succeeded("b"))
+    assert [(fact.type, fact.times, fact.closing) for fact in play.state.unrouted] == [("x", 1, not comes)]
 
 
 def test_a_join_that_may_still_be_wanted_starves() -> None:
@@ -196,6 +266,14 @@ def test_what_serves_the_branches_below_does_not_starve_above_them() -> None:
     play.on(succeeded("work", "done"), leaves("done"), ended("completed", starved=[]))
 
 
+def test_an_input_above_a_fan_out_that_no_branch_below_used_starves() -> None:
+    mesh = topology(split="ask -> part", setup="ask -> config", tune="part -> config", work="part & config -> done")
+    play = Playbook(mesh).let(requested(), succeeded("split", "part", "part"))
+    play.let(succeeded("tune", "config"), succeeded("tune", "config"), succeeded("setup", "config"))
+    play.let(succeeded("work", "done"), succeeded("work", "done"))
+    assert (play.state.ending, play.state.starved) == ("partial", ("work: got config; missing part",))
+
+
 def test_a_second_round_that_is_left_incomplete_starves() -> None:
     mesh = topology(write="ask | again -> draft", a="draft -> x", b="draft -> y", judge="x & y -> again")
     play = Playbook(mesh).on(requested(), task("write")).on(succeeded("write", "draft"), task("a"), task("b"))
@@ -216,7 +294,12 @@ def fired(order: list[tuple[str, Branch]]) -> set[Branch]:
     """The branches in which a join of x, y and z fires when its inputs come in this order."""
     slots: Slots = {}
     found: list[Branch] = []
+    taken: list[tuple[str, Branch]] = []
     for type, branch in order:
+        if not accepts(slots, type, branch):
+            assert slots[branch].fired
+            continue
+        taken.append((type, branch))
         arrival = Arrival(f"{type} {branch}".encode(), len(branch), branch, ())
         before = {at: Slot(dict(slot.inputs), slot.fired) for at, slot in slots.items()}
         after, ready = arrive(slots, "xyz", type, branch, arrival)
@@ -227,7 +310,7 @@ def fired(order: list[tuple[str, Branch]]) -> set[Branch]:
             assert [g.data[:1].decode() for g in got] == list("xyz")
             assert all(at[: len(g.path)] == g.path for g in got), "an input came from a sibling"
     assert len(found) == len(set(found)), "a branch fired twice"
-    assert held_bytes(slots) == sum(len(f"{type} {branch}") for type, branch in order)
+    assert held_bytes(slots) == sum(len(f"{type} {branch}") for type, branch in taken)
     assert not any(accepts(slots, type, branch) for type, branch in order)
     return set(found)
 
@@ -251,4 +334,4 @@ def test_a_branch_fires_exactly_when_all_types_are_in_it_or_above_and_one_of_the
 
 def test_sentences_of_starvation_are_few_though_branches_are_many() -> None:
     slots: Slots = {(str(n),): Slot({"x": Arrival(b"", 1, (), ())}) for n in range(REFUSALS_KEPT_MAX * 2)}
-    assert starved("j", slots, ["x", "y"]) == [f"j: got x; missing y ({len(slots)} branches)"]
+    assert starved("j", slots, ["x", "y"])[0] == [f"j: got x; missing y ({len(slots)} branches)"]

@@ -221,6 +221,11 @@ def test_a_condition_may_be_false_for_events_that_its_agent_ignores() -> None:
     assert not load(small("when: x == 1")).agents["one"].ignores
 
 
+def test_a_join_may_ignore_further_events_of_a_type() -> None:
+    text = small("otherwise: ignore").replace("on: a", "on: {all: [a, b]}")
+    assert [p.what for p in problems(text) if "otherwise" in p.what] == []
+
+
 @pytest.mark.parametrize(
     ("word", "what"),
     [

@@ -14,6 +14,7 @@ from mesh.core.event import Event
 from mesh.core.partition import partition_of
 from mesh.core.record import RECORD_BYTES_MAX, NewRecord, StoredRecord, TopicPartition, over_limit, record_bytes
 from mesh.wire.ports import Appended, Bounds, Refused, TopicSpec
+from tests.sim.clocks import BROKERS, BrokerClocks
 from tests.sim.group import Group
 from tests.sim.world import World
 
@@ -67,19 +68,18 @@ class Broker:
         refuse: float = 0.0,
         eager: bool = False,
         record_bytes_max: int = RECORD_BYTES_MAX,
+        drifts: Sequence[float] | None = None,
     ) -> None:
         self.world = world
         self.record_bytes_max = record_bytes_max
         self.topics: dict[str, list[Partition]] = {}
         self.groups: dict[str, Group] = {}
-        self.skews_ms: dict[TopicPartition, int] = {}
-        """Clocks of the partitions' leaders."""
+        self.clocks = BrokerClocks(world, [0.0] * BROKERS if drifts is None else drifts)
         self._partitions: dict[TopicPartition, Partition] = {}
         """Those that somebody asked for: topics stay."""
         self._gap = gap
         self._refuse = refuse
         self._eager = eager
-        self._last_ms: dict[TopicPartition, int] = {}
         self._keyless = 0
 
     def create(self, specs: Sequence[TopicSpec]) -> list[str]:
@@ -147,8 +147,7 @@ class Broker:
     def store(self, place: TopicPartition, records: Sequence[NewRecord], by: str) -> list[Appended]:
         """Put records into a partition, for good."""
         partition = self.topics[place.topic][place.partition]
-        at_ms = max(self._last_ms.get(place, 0), self.world.now_ms + self.skews_ms.get(place, 0))
-        self._last_ms[place] = at_ms
+        at_ms = self.clocks.now_ms(place)
         done = []
         for record in records:
             if self._gap and self.world.random.random() < self._gap:

@@ -20,7 +20,7 @@ from mesh.core.verify import check
 from tests.sim.breakers import broken
 from tests.sim.laws import breaches
 from tests.sim.order import disorder
-from tests.sim.plan import GENTLE
+from tests.sim.plan import GENTLE, STEP
 from tests.sim.stage import Stage
 
 DEATHS_MAX = 3
@@ -79,7 +79,7 @@ def _killers(stage: Stage) -> Iterator[str]:
     """Who kills its process kills two workers and then a cell, where nothing else ends processes; and nobody else is
     given up for it, whatever died around it. A second killer may end a worker that has just answered for the first one:
     then that one is begun once more, in a cell."""
-    gentle = not stage.plan.slow and all(fault.kind in GENTLE for fault in stage.plan.faults)
+    gentle = not stage.plan.slow and all(fault.kind in (*GENTLE, STEP) for fault in stage.plan.faults)
     killed = stage.moods.killed if gentle else {}
     for (task_id, attempt), died in killed.items():
         if sum(died) > WORKERS_MAX or (len(died) > DEATHS_MAX and len(killed) == 1):

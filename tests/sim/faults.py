@@ -10,6 +10,7 @@ grow       one more orchestrator, intake or worker comes, and goes after `for_ms
 silence    the board does not answer for `for_ms`
 rollback   the board is as it was `for_ms` before, or empty
 skew       the clock of a process jumps
+step       the clock of a broker, or of all, is set forward or back by `arg` ms
 retain     the inbox loses what lies before the checkpoints that are named
 copy       records of the mesh's own topics are appended once more
 stale      an old result comes again, for an attempt that is over
@@ -32,7 +33,7 @@ from mesh.core.record import NewRecord, StoredRecord, TopicPartition, record_byt
 from mesh.core.redrive import How, Sending, plan
 from mesh.core.redrive_ledger import NEW, Standing
 from tests.sim.board import Life
-from tests.sim.plan import Fault, Shape
+from tests.sim.plan import STEP, Fault, Shape
 from tests.sim.stage import Machine, Stage
 from tests.sim.world import Host
 
@@ -175,6 +176,10 @@ def _skew(stage: Stage, fault: Fault) -> None:
         stage.world.tell(machine.host.name, "clock jumps", machine.host.skew_ms)
 
 
+def _step(stage: Stage, fault: Fault) -> None:
+    stage.broker.clocks.set(None if fault.target == 99 else fault.target, fault.arg)
+
+
 def _retain(stage: Stage, fault: Fault) -> None:
     topology = stage.topology
     group = stage.broker.group(f"{topology.prefix}.orchestrator")
@@ -289,6 +294,7 @@ _KINDS: dict[str, Callable[[Stage, Fault], None]] = {
     "silence": _silence,
     "rollback": _rollback,
     "skew": _skew,
+    STEP: _step,
     "retain": _retain,
     "copy": _copy,
     "stale": _stale,

@@ -50,12 +50,14 @@ class Facts:
                     self.tasks.setdefault(key, event)
                     self.moments[key] = min(moment, self.moments.get(key, moment))
                     self.last[event.task_id] = max(event.attempt, self.last.get(event.task_id, 0))
-        for event, moment in _events(broker, topology.inbox):
+        self.failed_ms: dict[Attempt, int] = {}
+        """Time of the first failure of each attempt, in its partition."""
+        for event, moment, time_ms in _inbox(broker, topology):
             key = (event.task_id, event.attempt)
             if event.kind in (REDRIVEN, RESUMED):
                 self.free.add(event.run_id)
             if event.kind == DUE:
-                self.dues[key].append((event.at_ms, moment))
+                self.dues[key].append((time_ms, moment))
             if event.kind in (SUCCEEDED, FAILED):
                 tokens = event.usage.tokens if event.usage is not None else 10**9
                 of_run = self.tokens[event.run_id]
@@ -64,6 +66,7 @@ class Facts:
             begun = event.attempt == 1 or bool(self.dues[key])
             if event.kind == FAILED and begun and key not in self.failed:
                 self.failed[key] = event
+                self.failed_ms[key] = time_ms
                 self.later[event.task_id] += event.fault is not None and event.fault.code in UNTRIED
 
 
@@ -74,7 +77,7 @@ def breaches(broker: Broker, topology: Topology) -> Iterator[str]:
     yield from _results(broker, topology, facts)
     yield from _money(broker, topology, facts)
     yield from _stopped(broker, topology)
-    yield from _times(facts)
+    yield from _times(facts, EARLY_MS_MAX + broker.clocks.apart_ms)
 
 
 def _stopped(broker: Broker, topology: Topology) -> Iterator[str]:
@@ -86,13 +89,13 @@ def _stopped(broker: Broker, topology: Topology) -> Iterator[str]:
                     yield f"a task {failure['task_id']} of run {event.run_id} was stopped as if it had ended"
 
 
-def _times(facts: Facts) -> Iterator[str]:
+def _times(facts: Facts, early_ms_max: int) -> Iterator[str]:
     """Deadlines are those of the log: no worker says before one has passed that it has."""
     for (task_id, attempt), event in facts.failed.items():
         task = facts.tasks.get((task_id, attempt))
         if task is None or event.fault is None or event.fault.code != "expired" or task.expiry_ms is None:
             continue
-        if (early_ms := task.expiry_ms - event.at_ms) > EARLY_MS_MAX:
+        if (early_ms := task.expiry_ms - event.at_ms) > early_ms_max:
             yield f"attempt {attempt} of task {task_id} has expired {early_ms} ms before its run's deadline"
 
 
@@ -102,6 +105,20 @@ def _events(broker: Broker, topic: str) -> Iterator[tuple[Event, int]]:
         for _, moment, event in partition.read():
             if isinstance(event, Event):
                 yield event, moment
+
+
+def _inbox(broker: Broker, topology: Topology) -> Iterator[tuple[Event, int, int]]:
+    """Events of the inbox with the moments at which they were stored, and the time in their partitions.
+
+    That time goes on from where it was when the clock of the broker is set back.
+    """
+    for partition in broker.topics[topology.inbox]:
+        time_ms = ahead_ms = 0
+        for _, moment, event in partition.read():
+            if isinstance(event, Event):
+                time_ms = max(time_ms, event.at_ms + ahead_ms) if event.at_ms < time_ms else event.at_ms
+                ahead_ms = time_ms - event.at_ms
+                yield event, moment, time_ms
 
 
 def _attempts(facts: Facts, topology: Topology) -> Iterator[str]:
@@ -115,7 +132,7 @@ def _attempts(facts: Facts, topology: Topology) -> Iterator[str]:
             yield f"task {task_id} of {task.agent!r} is tried for the {attempt}th time, at most {allowed}"
         failure = facts.failed.get((task_id, attempt - 1))
         if attempt > 1 and failure is not None and not facts.later[task_id]:
-            due_ms = failure.at_ms + delay_ms(retry, attempt - 1, seed=task_id)
+            due_ms = facts.failed_ms[(task_id, attempt - 1)] + delay_ms(retry, attempt - 1, seed=task_id)
             timers = facts.dues[(task_id, attempt)]
             if not any(at_ms >= due_ms and moment < facts.moments[(task_id, attempt)] for at_ms, moment in timers):
                 yield f"attempt {attempt} of task {task_id} came too early: no timer came at {due_ms} or later"

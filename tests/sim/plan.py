@@ -19,6 +19,10 @@ SMALL = 0.6
 """Share of worlds with a handful of requests."""
 TIGHT = 0.12
 """Share of worlds whose log takes only small records."""
+CLOCKED = 0.3
+"""Share of worlds in which the clocks of the brokers drift and are set."""
+STEPS_MS = (1_000, 5_000, 60_000, 180_000, 1_200_000)
+"""How far a clock is set, forward or back."""
 ROLLING = 0.12
 """Share of worlds in which topics.yaml changes."""
 MIDDLING = 0.3
@@ -73,6 +77,8 @@ class Plan(NamedTuple):
     """Processes go over to another topics.yaml, one after the other: it `adds` or `removes` an agent and a type."""
     checkpoint_us: int = -1
     """A tail of the inbox that takes so long to fold is worth a checkpoint; -1: as in service."""
+    drift: float = 0.0
+    """By at most this share the clocks of the brokers run fast or slow."""
 
 
 KINDS = (
@@ -96,6 +102,8 @@ KINDS = (
 )
 GENTLE = ("silence", "rollback", "skew", "stale", "junk", "wish", "switch")
 """Faults of which no process dies and that make no record twice."""
+STEP = "step"
+"""A fault of its own, which some worlds have besides: none of the above, so that seeds stay what they were."""
 
 
 def plan_of(seed: int, *, large: bool = False) -> Plan:
@@ -138,9 +146,24 @@ def plan_of(seed: int, *, large: bool = False) -> Plan:
     rolling = Random(f"rolls {seed}")
     if rolling.random() < ROLLING and not record_bytes_max and not large:
         plan = plan._replace(rolls=rolling.choice(("adds", "removes")))
+    if not large:
+        plan = _clocked(plan)
     if plan.checkpoint_us > 0:  # a small world has as many checkpoints as a large one
         plan = plan._replace(checkpoint_us=plan.checkpoint_us * requests // many)
     return plan
+
+
+def _clocked(plan: Plan) -> Plan:
+    """The plan with clocks of brokers that are wrong, by chance of its own, so that other seeds stay what they were."""
+    random = Random(f"broker clocks {plan.seed}")
+    if random.random() >= CLOCKED or plan.rolls:  # whether a topology was kept in time is told by two brokers' clocks
+        return plan
+    steps = [
+        Fault(random.randint(100, FAULTS_UNTIL_MS), STEP, random.choice((0, 1, 2, 99, 99, 99)), arg)
+        for _ in range(random.randint(0, 4))
+        for arg in (random.choice((-1, 1)) * random.choice(STEPS_MS),)
+    ]
+    return plan._replace(faults=tuple(sorted((*plan.faults, *steps))), drift=random.choice((0.0, 0.001, 0.1)))
 
 
 def _record_bytes_max(seed: int) -> int:

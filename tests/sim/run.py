@@ -22,6 +22,7 @@ CALM: dict[str, Any] = {
     "board": 0.0,
     "skew_ms": 0,
     "eager": False,
+    "drift": 0.0,
 }
 """What makes a plan rougher, at rest; a smaller failing plan has as many as possible so."""
 COLLECT_EVERY = 50

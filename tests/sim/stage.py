@@ -19,6 +19,7 @@ from tests.sim.board import SimBoard, Store
 from tests.sim.broker import Broker
 from tests.sim.cells import CellHost, SimCells
 from tests.sim.clock import SimClock
+from tests.sim.clocks import BROKERS
 from tests.sim.log import SimLog
 from tests.sim.loop import NODE, WORLD, bury
 from tests.sim.meshes import LATE, Moods, agent, topology, wider
@@ -124,7 +125,14 @@ class Stage:
         self.random = Random(f"stage {plan.seed}")
         self.world = World(plan.seed, slow=plan.slow, slow_ms=plan.slow_ms, dribble=plan.dribble)
         limit = plan.record_bytes_max or RECORD_BYTES_MAX
-        self.broker = Broker(self.world, gap=plan.gap, refuse=plan.refuse, eager=plan.eager, record_bytes_max=limit)
+        self.broker = Broker(
+            self.world,
+            gap=plan.gap,
+            refuse=plan.refuse,
+            eager=plan.eager,
+            record_bytes_max=limit,
+            drifts=self._drifts(),
+        )
         self.store = Store(self.world)
         narrow = topology(plan.mesh, plan.partitions)
         wide = wider(plan.mesh, plan.partitions) if plan.rolls else narrow
@@ -162,6 +170,11 @@ class Stage:
             if machine.main is not None and machine.host is host:
                 machine.kill(50)
         return True
+
+    def _drifts(self) -> list[float]:
+        """Of the brokers' clocks."""
+        random = Random(f"drifts {self.plan.seed}")
+        return [random.uniform(-self.plan.drift, self.plan.drift) for _ in range(BROKERS)]
 
     @staticmethod
     def settings(plan: Plan) -> Settings:

@@ -1,16 +1,21 @@
 """The mesh under simulation: no seed finds anything, every planted bug is found, and all of it can be repeated."""
 
 import ast
+import gc
 import os
 import subprocess
 import sys
+import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.sim.faults import _after_steps
 from tests.sim.plan import plan_of
 from tests.sim.planted import PLANTED
 from tests.sim.run import command, narrowed, run, search, smaller
+from tests.sim.stage import Machine, Stage
 
 ROOT = Path(__file__).parents[2]
 SEEDS = int(os.environ.get("SIM_SEEDS", "200"))
@@ -85,6 +90,29 @@ def test_a_planted_bug_is_found(name: str) -> None:
     assert any(planted.words in text for text in found.violations), found.violations[:5]
 
 
+def test_a_process_that_is_killed_while_it_starts_leaves_no_coroutine_behind() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for steps in range(1, 8):
+            stage = Stage(plan_of(4)._replace(faults=(), requests=2))
+            stage.play(partial(_killed_at_its_start, steps))
+            assert stage.machines[0].lives == 3
+            stage.vanish()
+        gc.collect()
+    assert [str(warning.message) for warning in told] == []
+
+
+def _killed_at_its_start(steps: int, stage: Stage) -> None:
+    machine = stage.machines[0]
+    stage.world.later(150, machine.kill, 10)
+    stage.world.later(155, _begin_and_kill, machine, steps)
+
+
+def _begin_and_kill(machine: Machine, steps: int) -> None:
+    machine.start()
+    _after_steps(machine, steps, partial(machine.kill, 10))
+
+
 def test_a_failing_seed_is_told_with_what_repeats_it_and_the_faults_that_it_takes() -> None:
     planted = PLANTED["swallowed_refusal"]
     found = search(range(planted.first, planted.first + SEARCHED_MAX), patch=planted.patch)
@@ -108,7 +136,7 @@ def test_most_worlds_are_small_and_some_as_large_as_ever() -> None:
     for plan in (*small, *large):
         if plan.record_bytes_max:  # a world of another mesh
             continue
-        whole = plan_of(plan.seed, large=True)._replace(rolls=plan.rolls)
+        whole = plan_of(plan.seed, large=True)._replace(rolls=plan.rolls, faults=plan.faults, drift=plan.drift)
         assert plan == whole._replace(requests=plan.requests, checkpoint_us=plan.checkpoint_us)
         if plan in large:
             assert plan == whole

@@ -6,6 +6,7 @@
 from tests.sim.planted import (
     breaker_a_partition,
     checkpoint_ahead,
+    clock_set_back,
     commit_before_publish,
     double_settle,
     early_timer,
@@ -21,6 +22,7 @@ from tests.sim.planted import (
     names_not_counted,
     order_lost,
     overspent_completed,
+    repeated_input_unsaid,
     set_order,
     starved_though_unwanted,
     stops_the_living,
@@ -31,6 +33,7 @@ from tests.sim.planted import (
     uncounted_cut,
     unrouted_completed,
     unsaid_topology,
+    unwanted_join_unsaid,
     wall_clock,
     zombie_checkpoint,
 )
@@ -66,6 +69,9 @@ _BUGS = (
     (starved_though_unwanted, "named as starved", 0),
     (unsaid_topology, "lacks", 0),
     (overspent_completed, "wrong about the budget", 250),
+    (repeated_input_unsaid, "a join did not take", 40),
+    (clock_set_back, "not at rest", 40),
+    (unwanted_join_unsaid, "only join", 20),
 )
 PLANTED = {
     name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)

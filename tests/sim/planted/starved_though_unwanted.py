@@ -4,19 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core import decide
+from mesh.core import unrouted
 from tests.sim.planted.patching import swapped
 
 
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    place: Any = decide
+    place: Any = unrouted
     real = place.starved
 
-    def starved(name: str, slots: Any, needs: Any, _: Any) -> list[str]:
-        found: list[str] = real(name, slots, needs)
-        return found
+    def starved(name: str, slots: Any, needs: Any, _: Any) -> Any:
+        return real(name, slots, needs)
 
-    with swapped(decide, "starved", starved):
+    with swapped(unrouted, "starved", starved):
         yield
