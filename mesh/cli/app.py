@@ -12,12 +12,12 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from mesh.cli.failure import BROKEN_PIPE, INTERRUPTED, leaves, report, report_bug, report_usage
+from mesh.cli.failure import BROKEN_PIPE, INTERRUPTED, report, report_bug, report_usage
 from mesh.cli.options import PANEL, PLAIN, ReaderGone
 from mesh.cli.screen import Screen
 from mesh.cli.session import Wanted
 from mesh.cli.standard import wait_for_output
-from mesh.core.errors import MeshError
+from mesh.core.errors import MeshError, leaves
 from mesh.core.suggest import nearest
 
 NOUNS = (

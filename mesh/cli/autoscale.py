@@ -7,12 +7,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from mesh.cli.failure import leaves
 from mesh.cli.logs import Voice
 from mesh.cli.session import Session
 from mesh.cli.signals import Stop
 from mesh.cli.text import counted
-from mesh.core.errors import InvalidInput, MeshError
+from mesh.core.errors import InvalidInput, MeshError, leaves
 from mesh.core.scaling import Decision, Sample, Scaler, ScalingRule
 from mesh.core.suggest import nearest
 from mesh.core.topology import Topology

@@ -82,10 +82,3 @@ def _sentence(error: MeshError) -> list[Piece]:
     if remedy and text.endswith(remedy):
         return [text.removesuffix(remedy), (remedy, "dim")]
     return [text]
-
-
-def leaves(error: BaseException) -> list[BaseException]:
-    """The errors in a group of groups; of a plain error, that."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
-    return [error]

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh.cli.failure import leaves
 from mesh.cli.session import Session, Wanted
+from mesh.core.errors import leaves
 from mesh.wire import steady
 
 PANEL = "Everywhere"

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mesh.cli.complete import agents as agent_names
-from mesh.cli.failure import leaves, report
+from mesh.cli.failure import report
 from mesh.cli.logs import Voice, configure
 from mesh.cli.options import command, verb
 from mesh.cli.session import Session, embedded_path, short
 from mesh.cli.signals import Stop, Stopped
 from mesh.cli.text import counted, took
 from mesh.cli.watchdog import Watchdog
-from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound, TopologyInvalid
+from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound, TopologyInvalid, leaves
 from mesh.core.suggest import nearest
 from mesh.wire.steady import SteadyLoop
 

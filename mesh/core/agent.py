@@ -191,9 +191,14 @@ def _bad(where: str, what: str, expected: str, remedy: str) -> InvalidInput:
 
 def place(function: Any) -> str:
     """Where a function is defined: `module:name (file:line)`."""
-    where = _where(function)
+    where, line = _where(function), file_line(function)
+    return f"{where} ({line})" if line else where
+
+
+def file_line(function: Any) -> str:
+    """`file:line` of a function's definition; empty where it is not known."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
-    return where if code is None else f"{where} ({code.co_filename}:{code.co_firstlineno})"
+    return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _where(function: Any) -> str:

@@ -187,3 +187,10 @@ class WaitTimeout(MeshError):
     code = "wait_timeout"
     retriable = True
     exit_code = 6
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group of groups; of a plain error, that."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]

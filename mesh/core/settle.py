@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from mesh.core.agent import Agent, Emit, Later, Payload, Reject, place
 from mesh.core.agreement import allowed, emits_remedy
 from mesh.core.encode import Writer, encode, mismatch
-from mesh.core.errors import InvalidInput, MeshError
+from mesh.core.errors import InvalidInput, MeshError, leaves
 from mesh.core.event import (
     BATCH,
     FAILED,
@@ -39,6 +39,9 @@ from mesh.core.topology import AgentSpec
 
 BATCH_TYPE = "mesh.batch"
 MESSAGE_CHARS_MAX = 1_000
+GROUPED_CHARS_MAX = 200
+"""Of the text of each exception in a group."""
+OWN_MODULES = re.compile(r"mesh\.(?!examples\b)")
 TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
 """What a header can carry as a type; which types an agent may emit is for `decide` to say."""
 
@@ -137,21 +140,58 @@ def failed(task: Event, fault: Fault, usage: Usage | None) -> Event:
 def fault_of(error: BaseException) -> Fault:
     """Why a task failed. Errors of the mesh say themselves whether they may be retried; foreign ones may be. Total.
 
-    The code is one that `core.reasons` gives to dead letters; of any other error the class tells which it was.
+    The code is one that `core.reasons` gives to dead letters; of any other error the class tells which it was. A group
+    of exceptions is told by those in it: one stands for the group, of several each is named with its place.
     """
+    found = leaves(error)
+    told = found[0] if len(found) == 1 else error
+    codes = {_code(leaf) for leaf in found}
+    code = codes.pop() if len(codes) == 1 else "exception"
+    retryable = all(leaf.retriable for leaf in found if isinstance(leaf, MeshError))
+    text = _text(told) if len(found) == 1 else _texts(found)
+    stack = "".join(traceback.format_exception(error))
+    return Fault(code, _sentence(text or _class(told)), _class(told), retryable, capped(masked_end(stack)))
+
+
+def _code(error: BaseException) -> str:
     code = error.code if isinstance(error, MeshError) else "exception"
-    if code not in REASONS or DEAD not in REASONS[code].heard:
-        code = "exception"
-    retryable = error.retriable if isinstance(error, MeshError) else True
-    cls = f"{type(error).__module__}.{type(error).__qualname__}"
+    return code if code in REASONS and DEAD in REASONS[code].heard else "exception"
+
+
+def _class(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _text(error: BaseException) -> str:
     try:
         text = str(error)
     except BaseException as broken:  # noqa: BLE001 - whatever its own __str__ raises, even SystemExit, is not the fault
-        text = f"{cls}, whose text raised {type(broken).__name__}"
+        text = f"{_class(error)}, whose text raised {type(broken).__name__}"
     if text and (isinstance(error, KeyError) or not isinstance(error, Exception)):
         text = f"{type(error).__name__}: {text}"  # `4` alone does not say that the agent called sys.exit(4)
-    stack = "".join(traceback.format_exception(error))
-    return Fault(code, _sentence(text or cls), cls, retryable, capped(masked_end(stack)))
+    return text
+
+
+def _texts(errors: Sequence[BaseException]) -> str:
+    """Of a group: each exception with its class, its text and where it was raised."""
+    return f"{len(errors)} exceptions: " + "; ".join(map(_told, errors))
+
+
+def _told(error: BaseException) -> str:
+    name, text = type(error).__name__, masked(_text(error))
+    text = text if text.startswith(name) else f"{name}: {text}" if text else name
+    text = text if len(text) <= GROUPED_CHARS_MAX else f"{text[: GROUPED_CHARS_MAX - 1]}…"
+    place = _place(error)
+    return f"{text} ({place})" if place else text
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the last frame outside the mesh's own modules; empty if there is none."""
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if not OWN_MODULES.match(str(frame.f_globals.get("__name__"))):
+            found = f"{frame.f_code.co_filename}:{line}"
+    return found
 
 
 def _sentence(text: str) -> str:

@@ -168,6 +168,56 @@ def test_failed_attempts_retries_fallbacks_and_dead_letters_are_one_line_each(li
     assert first["task"]
 
 
+MISFITS = """
+import asyncio
+
+from mesh import Payload
+
+
+class Ask(Payload, type="ask"):
+    n: int
+
+
+class Answer(Payload, type="answer"):
+    n: int
+
+
+async def work(ask: Ask) -> Answer:
+    if ask.n:
+        return Answer.model_construct(n="x")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail())
+
+
+async def fail():
+    raise KeyError("no such shelf")
+"""
+
+
+def test_misfits_and_groups_are_told_with_the_agents_own_place(cli: Cli) -> None:
+    (cli.folder / "topics.yaml").write_text(
+        "mesh: {name: m}\ntopics: {asks: {ingress: ask}, answers: {egress: answer}}\n"
+        "agents:\n  one: {run: 'misfits:work', on: ask, emits: answer, retry: {attempts: 1}}\n"
+    )
+    (cli.folder / "misfits.py").write_text(MISFITS)
+    with cli.up() as running:
+        runs = [cli("publish", "ask", body, "--wait", "--json").rows[0]["run"] for body in ('{"n": 1}', '{"n": 0}')]
+        schema = cli("publish", "ask", '{"n": "x"}', "--wait", "--json").rows[0]["run"]
+        running.signal(signal.SIGTERM)
+        done = running.end()
+    told = {
+        line["run"]: line for line in map(json.loads, done.err.splitlines()) if line["event"] == "an attempt failed"
+    }
+    rows, file = MISFITS.splitlines(), cli.folder / "misfits.py"
+    function = f"{file}:{rows.index('async def work(ask: Ask) -> Answer:') + 1}"
+    assert [told[run]["code"] for run in (*runs, schema)] == ["bad_result", "exception", "schema"]
+    assert (told[runs[0]]["where"], told[schema]["where"]) == (function, function)
+    assert told[runs[1]]["where"] == f"{file}:{len(rows)}"
+    assert told[runs[1]]["error"] == "KeyError: 'no such shelf'"
+    assert "KeyError: 'no such shelf'" in cli("run", "show", str(runs[1])).out
+    assert "KeyError: 'no such shelf'" in [row["message"] for row in cli("dead", "list", "--json").rows]
+
+
 EMITTER = """
 from mesh import Emit, Payload
 

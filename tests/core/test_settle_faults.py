@@ -11,7 +11,16 @@ from mesh.core.agent import Later, Reject, describe
 from mesh.core.codec import STACK_BYTES_MAX
 from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput, MeshError, WaitTimeout
 from mesh.core.event import RETRY_AFTER_MS_MAX, Usage
-from mesh.core.settle import MESSAGE_CHARS_MAX, declined, failed, fault_of, parts_of, succeeded, usage_of
+from mesh.core.settle import (
+    GROUPED_CHARS_MAX,
+    MESSAGE_CHARS_MAX,
+    declined,
+    failed,
+    fault_of,
+    parts_of,
+    succeeded,
+    usage_of,
+)
 from mesh.core.topology import AgentSpec
 from tests.core.samples import again, task
 
@@ -55,6 +64,46 @@ def test_an_error_of_the_mesh_says_itself_whether_it_may_be_tried_again(
     assert (fault.code, fault.retryable) == (code, retryable)
     assert fault.cls.endswith(type(error).__name__)
     assert "Traceback" in fault.stack
+
+
+def line_of(error: BaseException) -> str:
+    assert error.__traceback__ is not None
+    return f"{__file__}:{error.__traceback__.tb_lineno}"
+
+
+def test_one_exception_in_a_group_stands_for_the_group() -> None:
+    inner = raised(BoardUnavailable("the board is gone"))
+    fault = fault_of(
+        raised(BaseExceptionGroup("unhandled errors in a TaskGroup", [BaseExceptionGroup("inner", [inner])]))
+    )
+    alone = fault_of(inner)
+    assert fault[:4] == alone[:4]
+    assert fault.code == "board_unavailable"
+    assert "ExceptionGroup: inner" in fault.stack
+    refused = fault_of(raised(BaseExceptionGroup("g", [raised(InvalidInput("no", code="schema"))])))
+    assert (refused.code, refused.retryable) == ("schema", False)
+
+
+def test_of_several_exceptions_in_a_group_each_is_told_with_its_place() -> None:
+    first, second = raised(ValueError("no shelf, password=hunter2")), raised(KeyError("sku"))
+    third = raised(InvalidInput("x" * 1_000, code="schema"))
+    fault = fault_of(raised(BaseExceptionGroup("tasks", [first, BaseExceptionGroup("more", [second, third])])))
+    assert fault.message == (
+        f"3 exceptions: ValueError: no shelf, password=*** ({line_of(first)}); KeyError: 'sku' ({line_of(second)}); "
+        f"InvalidInput: {'x' * (GROUPED_CHARS_MAX - 15)}… ({line_of(third)})"
+    )
+    assert (fault.code, fault.cls, fault.retryable) == ("exception", "builtins.ExceptionGroup", False)
+    both = fault_of(BaseExceptionGroup("g", [BoardUnavailable("a"), BoardUnavailable("b")]))
+    assert (both.code, both.retryable) == ("board_unavailable", True)
+    assert both.message == "2 exceptions: BoardUnavailable: a; BoardUnavailable: b"
+
+
+def test_the_place_of_an_exception_in_a_group_is_outside_of_the_mesh() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        declined(AGENT, Later(-1))
+    message = fault_of(BaseExceptionGroup("g", [caught.value, ValueError("x")])).message
+    assert f"({__file__}:" in message
+    assert "settle.py" not in message
 
 
 def test_an_error_without_a_text_is_named_by_its_class() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mesh.context import Context
 from mesh.core import settle
-from mesh.core.agent import Agent
+from mesh.core.agent import Agent, file_line
 from mesh.core.chaos import Break
 from mesh.core.event import NO_USAGE, SUCCEEDED, Event, Fault
 from mesh.core.mirror import Change
@@ -111,7 +111,7 @@ class Caller:
         self._board, self._log_ms = board, log_ms
         self._now_ms, self._read_s = 0, -math.inf
         """Log time as it was last read, and when that was by the loop's clock."""
-        self._counts, self._cache, self._faults = counts, cache, FaultLog()
+        self._counts, self._cache, self._faults = counts, cache, FaultLog(file_line(agent.function))
         self._grace_s, self._timeout_s = grace_ms / 1000, spec.timeout_ms / 1000
         self._told, self._left, self._strayed = told, left, strayed
         self.fault: Callable[[], Break | None] = lambda: None

@@ -8,23 +8,26 @@ from mesh.wire.diagnostics import LimitedLog
 from mesh.wire.imports import is_own
 
 ERROR_CHARS_MAX: Final = 500
-_FRAME: Final = re.compile(r'^ +File "(.+)", line (\d+)', re.MULTILINE)
+_FRAME: Final = re.compile(r'^[ |]+File "(.+)", line (\d+)', re.MULTILINE)
+"""In the stack of a group each line begins with `|`."""
+_FUNCTION: Final = frozenset({"bad_batch", "bad_result", "bad_usage", "schema", "undeclared_type"})
+"""What the mesh finds out beside a function: no line of it raised anything."""
 _QUIET: Final = frozenset({"later", "left_alone", "run_ended", "crash_loop"})
 """The first two are no failures, the third has no effect on the run, and `crash_loop` is logged where it is found."""
 
 
 class FaultLog:
-    """Logs why attempts of tasks failed."""
+    """Logs why attempts of tasks of one agent failed. `function`: file and line of its function, empty if not known."""
 
-    def __init__(self) -> None:
-        self._log = LimitedLog("tasks")
+    def __init__(self, function: str = "") -> None:
+        self._log, self._function = LimitedLog("tasks"), function
 
     def failed(self, task: Event, fault: Fault) -> None:
         """Log one failed attempt."""
         if fault.code in _QUIET:
             return
         fields: dict[str, Any] = {"agent": task.agent, "run": task.run_id, "task": task.task_id}
-        fields |= {"attempt": task.attempt, "code": fault.code, **place_of(fault)}
+        fields |= {"attempt": task.attempt, "code": fault.code, **place_of(fault, self._function)}
         fields["error"] = _error(fault)
         self._log.warning("an attempt failed", (task.agent, fault.code, fault.cls), **fields)
 
@@ -33,9 +36,11 @@ class FaultLog:
         self._log.flush()
 
 
-def place_of(fault: Fault) -> dict[str, str]:
-    """File and line where the exception was raised, under `where`: the last one outside the mesh's own code. Empty if
-    the stack names none."""
+def place_of(fault: Fault, function: str = "") -> dict[str, str]:
+    """File and line where the exception was raised, under `where`: the last one outside the mesh's own code. For a
+    payload or a result that does not fit, the agent's `function`. Empty if neither is known."""
+    if fault.code in _FUNCTION and function:
+        return {"where": function}
     frames = [(file, line) for file, line in _FRAME.findall(fault.stack) if not is_own(file)]
     return {"where": f"{frames[-1][0]}:{frames[-1][1]}"} if frames else {}
 

@@ -1,5 +1,7 @@
 """Failed attempts as the worker's log tells them."""
 
+import asyncio
+
 import pytest
 
 from mesh.cli.text import seconds
@@ -56,3 +58,26 @@ async def test_a_long_message_is_cut_and_a_failure_without_a_stack_has_no_place(
     assert place_of(fault) == {}
     FaultLog().failed(TASK_3, fault)
     assert len(caplog.records[0].__dict__["fields"]["error"]) == ERROR_CHARS_MAX
+
+
+@pytest.mark.parametrize("code", ["schema", "bad_result", "undeclared_type", "bad_batch", "bad_usage"])
+async def test_what_the_mesh_finds_beside_a_function_has_the_place_of_the_function(
+    caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    FaultLog("agents/desk.py:8").failed(TASK_3, raised(InvalidInput("it does not fit", code=code)))
+    assert caplog.records[0].__dict__["fields"]["where"] == "agents/desk.py:8"
+
+
+async def test_a_group_has_the_place_of_what_is_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    inner = ValueError("no shelf")
+
+    async def fail() -> None:
+        raise inner
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+    FaultLog().failed(TASK_3, fault_of(caught.value))
+    fields = caplog.records[0].__dict__["fields"]
+    assert fields["where"] == f"{__file__}:{fail.__code__.co_firstlineno + 1}"
+    assert fields["error"] == "ValueError: no shelf"
