@@ -16,7 +16,7 @@ from mesh.core.kept import Kept, step
 from mesh.core.record import TopicPartition
 from mesh.core.run import Run
 from mesh.core.topology import Limits, TopicRule, Topology
-from mesh.verify import read_checkpoints
+from mesh.wire.checkpoints import read_checkpoints
 from mesh.wire.lag import places
 from mesh.wire.ports import Clock, Log
 from mesh.wire.span import read_span

@@ -11,13 +11,15 @@ from typing import Any, Final, NamedTuple
 from mesh.core.control import ALL
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.event import ID_PATTERN, REQUESTED, Event
-from mesh.core.history import History, Moment
+from mesh.core.history import History
 from mesh.core.partition import partition_of
 from mesh.core.record import Record, TopicPartition
 from mesh.core.rejection import Late, late_in
+from mesh.core.stories import Moment
 from mesh.core.summary import OPEN, Summary, outcome_of, summary_of, summary_of_outcome
 from mesh.core.topology import Topology
 from mesh.wire.ports import Bounds, Log
+from mesh.wire.remembered import Remembered
 from mesh.wire.topologies import Known
 
 MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")  # ids of runs whose request named none
@@ -60,6 +62,7 @@ class Runs:
         self._payloads = payloads
         self.log, self.topology = log, topology
         self._window_records, self._known = window_records, Known(log, topology)
+        self._remembered = Remembered(log, topology, self._known, self._read, payloads=payloads)
 
     # ------------------------------------------------------------------------------------------------------ one run
 
@@ -85,6 +88,7 @@ class Runs:
         history = next(iter(named.values()), None)
         if history is not None:
             await self._add_outcome(history)
+            history = await self._whole(history)
         elif ID_PATTERN.fullmatch(name):
             history = await self.history(name)  # its outcome may be all that is left
         if history is None:
@@ -107,7 +111,13 @@ class Runs:
                 history.take(record)
                 seen = True
         await self._add_outcome(history)
-        return history if seen or history.outcome else None
+        history = await self._whole(history)
+        return history if seen or history.outcome or history.run else None
+
+    async def _whole(self, history: History) -> History:
+        """The same, told from the checkpoint where the first records of the run are no longer on the log."""
+        again = await self._remembered.tell_again([history], await self.log.bounds(self.topology.inbox))
+        return again.get(history.run_id, history)
 
     async def _add_outcome(self, history: History) -> None:
         key = history.run_id.encode()
@@ -144,7 +154,19 @@ class Runs:
                 if rank < 3:
                     found[rank][history.run_id] = history
                 history.take(record)
-        return found[0] or found[1] or found[2]
+        return found[0] or found[1] or found[2] or await self._older(name.decode("utf-8", "replace"))
+
+    async def _older(self, name: str) -> dict[str, History]:
+        """The same among runs that are older than the records of the inbox."""
+        runs = await self._remembered.others((), await self.log.bounds(self.topology.inbox))
+        found: tuple[dict[str, History], ...] = ({}, {})
+        for id, history in runs.items():
+            roots = () if history.run is None else history.run.roots
+            if id == name or history.subject == name or name in roots:
+                found[0][id] = history
+            elif id.startswith(name):
+                found[1][id] = history
+        return found[0] or found[1]
 
     async def _home(self, topic: str, key: bytes) -> tuple[Bounds, int]:
         bounds = await self.log.bounds(topic)
@@ -159,7 +181,7 @@ class Runs:
         """The latest runs for which `where` holds, newest first; with `since_ms` those requested at or after it.
 
         Without it the log is read backwards, as far as is needed. A run that has been open for longer than what was
-        read is not among them.
+        read is among them only where the whole log was read. Then runs of checkpoints are added, which may be older.
         """
         rows: dict[str, Summary] = {}
         async with aclosing(self._windows(since_ms)) as windows:
@@ -167,8 +189,16 @@ class Runs:
                 await self._add(rows, window, since_ms)
                 if since_ms is None and sum(map(where, rows.values())) >= limit:
                     break
+            else:
+                await self._add_older(rows)
         wanted = [row for row in rows.values() if where(row) and (since_ms is None or row.opened_ms >= since_ms)]
         return sorted(wanted, key=lambda row: -row.opened_ms)[:limit]
+
+    async def _add_older(self, rows: dict[str, Summary]) -> None:
+        """Add the runs that are open and older than the records of the inbox."""
+        for id, history in (await self._remembered.others(rows, await self.log.bounds(self.topology.inbox))).items():
+            await self._add_outcome(history)
+            rows[id] = summary_of(history)
 
     async def _add(self, rows: dict[str, Summary], window: Mapping[int, Bounds], since_ms: int | None) -> None:
         """Add the runs that were requested in a window of the inbox, and all whose outcome is not older than it."""
@@ -209,7 +239,10 @@ class Runs:
             history = histories.get(record.key or b"")
             if history is not None:
                 history.take(record)
-        return [summary_of(history) for history in histories.values() if history.request is not None]
+        begun = [history for history in histories.values() if history.request is not None]
+        again = await self._remembered.tell_again(begun, bounds) if begun else {}
+        whole = [again.get(history.run_id, history) for history in begun]
+        return [summary_of(history) for history in whole if history.late is None]
 
     async def _windows(self, since_ms: int | None) -> AsyncGenerator[Mapping[int, Bounds], None]:
         """Parts of the inbox, from the end backwards."""

@@ -5,19 +5,17 @@ the inbox; what was decided below a committed place must have been published by 
 follow from what lies on the inbox by then.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import NamedTuple
 
-from mesh.core.checkpoint import CheckpointUnreadable, note_of
 from mesh.core.control import ALL
 from mesh.core.divergence import Difference, differences
 from mesh.core.findings import Report, Violation
-from mesh.core.fold import Partition
 from mesh.core.record import Record, TopicPartition
 from mesh.core.topology import Topology
 from mesh.core.verify import Verifier, published_topics
-from mesh.wire.checkpoints import Checkpoints
+from mesh.wire.checkpoints import Standing, read_checkpoints
 from mesh.wire.ports import Bounds, Clock, Log
 from mesh.wire.span import read_span
 from mesh.wire.topologies import read_kept
@@ -37,13 +35,6 @@ class Checked(NamedTuple):
     report: Report
     first: Divergence | None
     topologies: int
-
-
-class Standing(NamedTuple):
-    """Checkpoints that stand: as states, by number of the inbox partition, and those that cannot be read."""
-
-    states: dict[int, Partition]
-    unreadable: list[Violation]
 
 
 async def verify(
@@ -93,26 +84,6 @@ async def verify(
         report.add(violation)
     first = next(iter(report.violations), None)
     return Checked(report, None if first is None else await _both_sides(log, clock, first, there), len(known))
-
-
-async def read_checkpoints(log: Log, topology: Topology, clock: Clock, known: Sequence[Topology]) -> Standing:
-    """The checkpoints that the last commits name. `known`: topologies that runs may pin. Raises LogUnavailable."""
-    group, checkpoints = topology.group("orchestrator"), Checkpoints(log, topology, clock)
-    pinned = {one.digest: one for one in known}
-    standing = Standing({}, [])
-    for number, commit in (await log.committed(group, topology.inbox)).items():
-        try:
-            note = note_of(commit.metadata) if commit.metadata else None
-            if note is not None and note.checkpoint:
-                loading = await checkpoints.read(number, note.checkpoint)
-                standing.states[number] = loading.partition(topology, pinned)
-        except CheckpointUnreadable as error:
-            if (await log.committed(group, topology.inbox)).get(number) == commit:  # else another one stands now
-                where = f"{topology.checkpoints}:{number}"
-                standing.unreadable.append(
-                    Violation("I13", where, f"the checkpoint that stands cannot be read: {error}")
-                )
-    return standing
 
 
 async def _committed(

@@ -26,7 +26,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.client": ("mesh.core", "mesh.wire", "mesh.settings", "mesh.wiring"),
     "mesh.runs": ("mesh.core", "mesh.wire"),
     "mesh.verify": ("mesh.core", "mesh.wire"),
-    "mesh.rollout": ("mesh.core", "mesh.wire", "mesh.verify"),
+    "mesh.rollout": ("mesh.core", "mesh.wire"),
     "mesh.dead": ("mesh.core", "mesh.wire", "mesh.dead"),
     "mesh.testing": ("mesh.core", "mesh.wire", "mesh.settings", "mesh.wiring", "mesh.process", "mesh.client"),
     "mesh.cli": ("mesh",),

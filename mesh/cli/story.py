@@ -9,9 +9,9 @@ from mesh.cli.screen import Piece, Screen
 from mesh.cli.text import MESSAGE_CHARS_MAX, clock, counted, moment, took, visible
 from mesh.core.dispatch import JOIN_TYPE
 from mesh.core.event import Part, derive, rfc3339
-from mesh.core.history import History, Moment
+from mesh.core.history import History
 from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
-from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, TaskStory
+from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Moment, TaskStory
 from mesh.core.summary import Summary
 
 STYLES: Final = {
@@ -142,7 +142,8 @@ def request_json(history: History) -> dict[str, Any] | None:
 
 def trace_of(history: History) -> str:
     """The id of the trace in which the spans of the run lie: that of its request, or one made of the run's id."""
-    given = "" if history.request is None else history.request.traceparent
+    told = history.request or history.run
+    given = "" if told is None else told.traceparent
     return given.split("-")[1] if given.count("-") >= 3 else derive("trace", history.run_id)
 
 

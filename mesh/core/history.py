@@ -11,7 +11,7 @@ decided then: the outcome on the log stands, and `differs` tells.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from mesh.core.codec import Unreadable, read
 from mesh.core.dispatch import JOIN_TYPE
@@ -36,38 +36,8 @@ from mesh.core.record import Record
 from mesh.core.rejection import Late
 from mesh.core.run import NO_TROUBLE, Failure, Result, Run, Unrouted
 from mesh.core.skipped import Skipped, skipped
-from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Attempt, TaskStory
+from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Attempt, Moment, TaskStory, story_of
 from mesh.core.topology import Topology
-
-
-class Moment(NamedTuple):
-    """Something that happened, for a timeline. `kind` is one of MOMENTS."""
-
-    at_ms: int
-    kind: str
-    agent: str
-    text: str
-    task_id: str = ""
-
-
-MOMENTS: Final[dict[str, str]] = {
-    "requested": "somebody asked for it",
-    "dispatched": "a task was handed to an agent",
-    "succeeded": "an agent answered; the text lists what it emitted",
-    "failed": "an agent could not",
-    "retry": "it will be tried again",
-    "dead": "it was given up: its input is a dead letter",
-    "refused": "a limit, a rule or a cycle stopped a hop",
-    "unrouted": "nothing took an event",
-    "left": "an event left the mesh",
-    "noted": "something came that changed nothing, or that was claimed falsely",
-    "dropped": "a record that is no event",
-    "cancelled": "somebody cancelled the run",
-    "paused": "the run waits; the text says why",
-    "resumed": "it goes on",
-    "redriven": "what had failed was sent again",
-    "ended": "the run ended; the text is the ending",
-}
 
 
 class History:
@@ -80,6 +50,7 @@ class History:
         self.topology = topology
         self._kept = kept or Kept(topology.inbox)
         self.run_id = run_id
+        self.partition = partition
         self.request: Event | None = None
         """The event that opened the run; None until it was seen."""
         self.run: Run | None = None
@@ -124,9 +95,11 @@ class History:
     @property
     def type(self) -> str:
         """Type of the event that opened it; "" if neither that nor the outcome was seen."""
-        if self.request is None and self.outcome is not None:
+        if self.request is not None:
+            return self.request.type
+        if self.outcome is not None:
             return str(self.outcome.get("request", {}).get("type", ""))
-        return "" if self.request is None else self.request.type
+        return "" if self.run is None else self.run.type
 
     @property
     def opened_ms(self) -> int:
@@ -198,6 +171,24 @@ class History:
         return [task for task in self.tasks.values() if task.parent == parent]
 
     # ------------------------------------------------------------------------------------------------------ folding
+
+    def begin_with(self, state: Partition, request: Event | None = None) -> None:
+        """Begin with what a checkpoint knows of the run; hand over only records behind it then. `request`: one of the
+        run that is left on the log."""
+        self._fold.topologies.update(state.topologies)
+        self._fold.adopt(state.topology)
+        self._fold.control, self._fold.breakers = state.control, state.breakers
+        self.request, self.subject = request, "" if request is None else request.subject
+        run, ended = state.runs.get(self.run_id), state.ended.get(self.run_id)
+        if ended is not None:
+            self._fold.ended[self.run_id] = ended
+        if run is None:
+            return
+        self.run = self._fold.runs[self.run_id] = run
+        self.subject = run.subject
+        self.tasks = {task.id: story_of(task, run.opened_ms) for task in run.open.values()}
+        if run.trouble.paused:
+            self._tell(run.trouble.paused_ms, PAUSED, "", run.trouble.paused)
 
     def take(self, record: Record) -> Sequence[Moment]:
         """Fold one record of mesh.inbox; answers what happened. Records of other runs change nothing."""

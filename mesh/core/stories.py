@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from mesh.core.event import Fault, Part
+from mesh.core.run import Task
 
 WORKING: Final = "working"
 WAITING: Final = "waiting"
@@ -12,6 +13,36 @@ DEAD: Final = "dead"
 DROPPED: Final = "dropped"
 REPLACED: Final = "replaced"
 """It failed, and another agent or another attempt of the same piece of work went on in its place."""
+
+
+class Moment(NamedTuple):
+    """Something that happened, for a timeline. `kind` is one of MOMENTS."""
+
+    at_ms: int
+    kind: str
+    agent: str
+    text: str
+    task_id: str = ""
+
+
+MOMENTS: Final[dict[str, str]] = {
+    "requested": "somebody asked for it",
+    "dispatched": "a task was handed to an agent",
+    "succeeded": "an agent answered; the text lists what it emitted",
+    "failed": "an agent could not",
+    "retry": "it will be tried again",
+    "dead": "it was given up: its input is a dead letter",
+    "refused": "a limit, a rule or a cycle stopped a hop",
+    "unrouted": "nothing took an event",
+    "left": "an event left the mesh",
+    "noted": "something came that changed nothing, or that was claimed falsely",
+    "dropped": "a record that is no event",
+    "cancelled": "somebody cancelled the run",
+    "paused": "the run waits; the text says why",
+    "resumed": "it goes on",
+    "redriven": "what had failed was sent again",
+    "ended": "the run ended; the text is the ending",
+}
 
 
 class Attempt(NamedTuple):
@@ -63,3 +94,9 @@ class TaskStory:
     def waited_ms(self) -> int:
         """How long it lay on its topic and waited between attempts."""
         return max(0, (self.took_ms or 0) - (self.worked_ms or 0))
+
+
+def story_of(task: Task, began_ms: int) -> TaskStory:
+    """The story of a task that is open in a run of a checkpoint. Its beginning is not known: `began_ms` stands in."""
+    type, state = ("", WORKING) if task.held is None else (task.held.type, WAITING)
+    return TaskStory(task.id, task.agent, type, task.depth, task.path, "", task.cause_id, began_ms, state)

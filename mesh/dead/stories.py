@@ -5,12 +5,13 @@ from typing import Final
 
 from mesh.core.codec import Unreadable, read
 from mesh.core.event import REDRIVEN, REQUESTED, Event
-from mesh.core.history import History, Moment
+from mesh.core.history import History
 from mesh.core.kept import Kept
 from mesh.core.partition import partition_of
 from mesh.core.record import Record, coordinates
 from mesh.core.redrive import TASK
 from mesh.core.redrive_ledger import Entry
+from mesh.core.stories import Moment
 from mesh.core.topology import Topology
 from mesh.dead.reading import between
 from mesh.wire.clock import SystemClock

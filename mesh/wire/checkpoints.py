@@ -15,9 +15,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from itertools import pairwise
+from typing import NamedTuple
 
-from mesh.core.checkpoint import CheckpointUnreadable, Loading, Place, Snapshot
+from mesh.core.checkpoint import CheckpointUnreadable, Loading, Place, Snapshot, note_of
 from mesh.core.errors import LogUnavailable
+from mesh.core.findings import Violation
+from mesh.core.fold import Partition
 from mesh.core.record import NewRecord, TopicPartition
 from mesh.core.topology import Topology
 from mesh.wire.ports import Appended, Clock, Log
@@ -34,6 +37,13 @@ TURN_CHUNKS = 8
 """Made before others run: about 12 ms of work. Fewer, and a busy loop would take too long to write a large state."""
 FRAME_BYTES = 1_024
 """Left free in a record for its headers and the log's own framing."""
+
+
+class Standing(NamedTuple):
+    """Checkpoints that stand: as states, by number of the inbox partition, and those that cannot be read."""
+
+    states: dict[int, Partition]
+    unreadable: list[Violation]
 
 
 class Checkpoints:
@@ -121,6 +131,26 @@ class Checkpoints:
     async def trim(self, number: int, chain: Sequence[Place]) -> None:
         """Remove what lies before a checkpoint that is named. Raises LogUnavailable."""
         await self._log.trim(TopicPartition(self._topic, number), chain[0].first)
+
+
+async def read_checkpoints(log: Log, topology: Topology, clock: Clock, known: Sequence[Topology]) -> Standing:
+    """The checkpoints that the last commits name. `known`: topologies that runs may pin. Raises LogUnavailable."""
+    group, checkpoints = topology.group("orchestrator"), Checkpoints(log, topology, clock)
+    pinned = {one.digest: one for one in known}
+    standing = Standing({}, [])
+    for number, commit in (await log.committed(group, topology.inbox)).items():
+        try:
+            note = note_of(commit.metadata) if commit.metadata else None
+            if note is not None and note.checkpoint:
+                loading = await checkpoints.read(number, note.checkpoint)
+                standing.states[number] = loading.partition(topology, pinned)
+        except CheckpointUnreadable as error:
+            if (await log.committed(group, topology.inbox)).get(number) == commit:  # else another one stands now
+                where = f"{topology.checkpoints}:{number}"
+                standing.unreadable.append(
+                    Violation("I13", where, f"the checkpoint that stands cannot be read: {error}")
+                )
+    return standing
 
 
 def _unpacked(packed: bytes) -> bytes:

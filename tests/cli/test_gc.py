@@ -8,7 +8,7 @@ from mesh.core.record import NewRecord, TopicPartition
 from mesh.wire.clock import SystemClock
 from mesh.wire.sqlite import SqliteLog
 from mesh.wiring import load_topology, topic_specs
-from tests.cli.conftest import Cli
+from tests.cli.conftest import DEADLINE_S, Cli, until
 
 DAY_MS = 86_400_000
 OLD_MS = 40 * DAY_MS
@@ -92,4 +92,23 @@ def test_an_event_that_comes_again_after_its_run_was_removed_makes_nobody_wait(p
         assert "its records are no longer kept" in project("run", "show", "ann").out
         shown = project("run", "show", "ann", "--json").rows[0]
         assert (shown["state"], shown["type"], shown["tasks"]) == ("completed", "hello", [])
+        assert project("verify").code == 0
+
+
+def test_a_paused_run_that_is_older_than_the_log_can_be_listed_shown_and_resumed(project: Cli) -> None:
+    with project.up(env={"MESH_DRAIN_TIMEOUT_MS": "100"}) as mesh:
+        run = project("publish", "nap.taken", "{}", "--json").rows[0]["run"]
+        until(lambda: project("run", "show", run, "--json").rows[0]["tasks"])
+        assert project("run", "pause", run).code == 0
+        mesh.process.terminate()
+        mesh.process.wait(DEADLINE_S)  # it writes its checkpoints
+    remove_all(project)
+    (row,) = project("run", "list", "--json").rows
+    assert (row["run"], row["type"], row["state"], row["paused"]) == (run, "nap.taken", "open", True)
+    shown = project("run", "show", run[:8])
+    assert (shown.code, "napper" in shown.out, "paused" in shown.out) == (0, True, True), shown
+    with project.up():
+        assert project("run", "resume", "--all", "--yes").code == 0
+        until(lambda: not project("run", "list", "--json").rows[0]["paused"])
+        assert project("run", "cancel", run).code == 0
         assert project("verify").code == 0

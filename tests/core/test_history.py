@@ -4,11 +4,11 @@ from typing import Any
 
 from mesh.core.effect import Finish
 from mesh.core.event import OUTCOME, Usage
-from mesh.core.history import MOMENTS, History
+from mesh.core.history import History
 from mesh.core.outcome import time_ms
 from mesh.core.partition import partition_of
 from mesh.core.records import outcome_body
-from mesh.core.stories import DEAD, DONE, DROPPED, WAITING, WORKING, TaskStory
+from mesh.core.stories import DEAD, DONE, DROPPED, MOMENTS, WAITING, WORKING, TaskStory
 from mesh.core.topology import Limits, Retry, Topology
 from tests.builders import AT_MS, RUN_ID, agent, event, record, topology
 from tests.playbook import Move, Playbook, cancelled, due, failed, happens, redriven, requested, resumed, succeeded

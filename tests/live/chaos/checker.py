@@ -25,7 +25,7 @@ from mesh.core.run import COMPLETED
 from mesh.core.topology import Topology
 from mesh.core.verify import check as verify
 from mesh.settings import Settings
-from mesh.verify import read_checkpoints
+from mesh.wire.checkpoints import read_checkpoints
 from mesh.wire.clock import SystemClock
 from mesh.wire.ports import Log
 from mesh.wiring import load_topology, open_log
