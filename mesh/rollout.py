@@ -65,6 +65,16 @@ async def changes(log: Log, topology: Topology, clock: Clock) -> list[Change]:
     ]
 
 
+async def adopted(log: Log, topology: Topology, clock: Clock) -> list[Topology]:
+    """Topologies under which orchestrators of this mesh ran last. Raises LogUnavailable."""
+    there = await log.topics()
+    if topology.topologies not in there:
+        return []
+    kept = await read_kept(log, topology, clock)
+    current = _current(kept, there.get(topology.inbox, 0))
+    return [one for digest, one in kept.topologies.items() if digest in current]
+
+
 async def open_now(log: Log, topology: Topology, clock: Clock, kept: Kept) -> Open:
     """Count open runs and their tasks: fold the inbox behind the checkpoints that stand. Raises LogUnavailable."""
     known = list({topology.digest: topology, **kept.topologies}.values())

@@ -14,6 +14,7 @@ from mesh.core.history import History
 
 if TYPE_CHECKING:
     from mesh.core.control import Control, Switch
+    from mesh.wire.ports import Log
 
 REMEDY: Final = (
     "Write `chaos: true` below `mesh:` in topics.yaml, or set MESH_CHAOS=true for both, and start the mesh anew"
@@ -37,15 +38,33 @@ def allow(session: Session) -> None:
 
 
 async def turn(session: Session, *switches: "Switch", for_ms: int = 0) -> None:
-    """Write switches to mesh.control, whatever stood there. `for_ms`: how long a fault lasts."""
+    """Write switches to mesh.control, whatever stood there. `for_ms`: how long a fault lasts. Raises NotAccepted for a
+    fault of an agent that the running mesh would ignore."""
     from mesh.client import Mesh
     from mesh.wiring import topic_specs
 
     async with session.log() as log:
         if embedded_path(session.settings.log) is not None:
             await log.create_topics(topic_specs(session.topology))
+        if for_ms and any(switch.agent not in STORES for switch in switches):
+            await _expect_allowed(log, session)
         for switch in switches:
             await Mesh(log, session.topology).turn(switch, for_ms=for_ms)
+
+
+async def _expect_allowed(log: "Log", session: Session) -> None:
+    from mesh.rollout import adopted
+    from mesh.wire.clock import SystemClock
+
+    found = await adopted(log, session.topology, SystemClock())
+    if found and not any(topology.chaos for topology in found):
+        raise NotAccepted(
+            "the mesh was started without chaos, so a fault would have no effect",
+            where=log.url,
+            expected="a `mesh up` with `mesh: {chaos: true}` or MESH_CHAOS=true",
+            got="chaos off",
+            remedy=REMEDY,
+        )
 
 
 def faults_of(history: History, control: "Control") -> "list[Switch]":

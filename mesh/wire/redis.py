@@ -32,8 +32,10 @@ from mesh.core import board as rules
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, Conflict, MeshError
 from mesh.wire.clock import SystemClock
 from mesh.wire.deadline import patience
+from mesh.wire.diagnostics import diagnostics
 from mesh.wire.ports import ABSENT, ANY, Clock, Completeness, Count, Entry, Limit
 
+NOEVICTION: Final = "noeviction"
 CHANGES_MAX: Final = 100_000
 """Changes that a watcher may lag behind (of the whole mesh, about) before it misses the oldest."""
 CONNECTIONS_MAX: Final = 16
@@ -74,6 +76,7 @@ _REMEDIES: Final = {
     "MOVED": "That server is part of a cluster: name the node that holds the mesh's slot",
 }
 _ANSWER = tuple[bytes, ...]
+_log = diagnostics("board")
 
 
 class _Life(NamedTuple):
@@ -139,8 +142,20 @@ class RedisBoard:
         return self._url
 
     async def start(self) -> None:
-        """Raises BoardUnavailable if Redis does not answer now; the board may be used all the same, later."""
-        await self._life("start")
+        """Raises BoardUnavailable if Redis does not answer now; the board may be used all the same, later. Warns of a
+        server that may evict keys."""
+        _, memory = await self._talk("start", self._calls, [self._script("life", ""), ("INFO", "memory")])
+        found = dict(line.split(":", 1) for line in memory.decode().splitlines() if ":" in line)
+        policy, maxmemory = found.get("maxmemory_policy", NOEVICTION), found.get("maxmemory", "0")
+        if policy != NOEVICTION and maxmemory != "0":
+            _log.warning(
+                "Redis may evict values of the board: set maxmemory-policy to noeviction",
+                board=self._url,
+                expected=NOEVICTION,
+                got=policy,
+                maxmemory=int(maxmemory),
+                fix=f"redis-cli CONFIG SET maxmemory-policy {NOEVICTION}; write it to redis.conf as well",
+            )
 
     async def close(self) -> None:
         # Not under our deadline, which would leave sockets open: the library gives each connection `timeout_ms`.

@@ -145,5 +145,18 @@ def test_the_environment_may_allow_faults_without_a_change_of_topics_yaml(projec
         assert "no such table (broken on purpose)" in done.out
 
 
+def test_a_fault_that_the_running_mesh_ignores_is_refused(project: Cli) -> None:
+    allowed = {"MESH_CHAOS": "true"}
+    with project.up():
+        done = project("break", "echo", "--error", "no such table", env=allowed)
+        assert done.code == 5
+        assert "the mesh was started without chaos, so a fault would have no effect" in done.err
+        assert "MESH_CHAOS=true" in done.err
+        assert "broken" not in done.out
+        assert project("unbreak", "echo", env=allowed).err == "echo is not broken on purpose.\n"
+    with project.up(env=allowed):
+        assert project("break", "echo", "--error", "no such table", env=allowed).code == 0
+
+
 def test_the_example_mesh_allows_no_faults_outside_of_the_demo() -> None:
     assert not load_topology(str(ROOT / "topics.yaml")).chaos

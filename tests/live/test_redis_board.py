@@ -110,6 +110,24 @@ async def test_a_full_redis_refuses_writes_typed_and_still_reads(server: Server,
     assert (await board.put("k", b"3", expect=entry.version)).value == b"3"
 
 
+async def test_a_policy_that_evicts_keys_is_told_at_the_start(
+    server: Server, board: RedisBoard, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis(server.port, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    await board.start()
+    assert caplog.records == []  # without maxmemory nothing is evicted
+    await redis(server.port, "CONFIG", "SET", "maxmemory", "100mb")
+    await board.start()
+    (record,) = caplog.records
+    fields = record.__dict__["fields"]
+    assert record.levelname == "WARNING"
+    assert (fields["expected"], fields["got"], fields["maxmemory"]) == ("noeviction", "allkeys-lru", 100 << 20)
+    assert fields["fix"].startswith("redis-cli CONFIG SET maxmemory-policy noeviction")
+    await redis(server.port, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await board.start()
+    assert len(caplog.records) == 1
+
+
 async def test_a_wrong_password_and_a_missing_right_are_told(server: Server, board_on: BoardOn) -> None:
     rights = ("on", ">right", "~*", "+@all", "-info")
     await redis(server.port, "ACL", "SETUSER", "limited", *rights)
