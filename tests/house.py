@@ -53,6 +53,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "faust": ("mesh/services/monitor.py",),
     "opentelemetry": ("mesh/wire/otel",),
     "platformdirs": ("mesh/settings.py",),
+    "pydantic_core": ("mesh/core/encode.py", "mesh/core/revalidate.py"),
     "pydantic_settings": ("mesh/settings.py",),
     "redis": ("mesh/wire/redis.py",),
     "rich": ("mesh/cli",),
@@ -64,7 +65,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "yaml": ("mesh/core/document.py",),
 }
 """Library → its home. structlog has two: what the mesh says is written through one and rendered by the other."""
-CORE_LIBRARIES: Final = FREE_LIBRARIES | {"yaml"}
+CORE_LIBRARIES: Final = FREE_LIBRARIES | {"pydantic_core", "yaml"}
 BACKENDS: Final = ("mesh.wire.kafka", "mesh.wire.redis", "mesh.wire.sqlite")
 
 VAGUE_NAMES: Final = frozenset(

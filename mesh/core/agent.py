@@ -85,8 +85,6 @@ class Agent:
     """What the return annotation declares, by event type and by class."""
     declared_at: str = ""
     """File and line of the agent's declaration; empty where they are not known."""
-    inside: frozenset[str] = frozenset()
-    """Event types that only other agents take, which validate them. What is emitted of any other type is validated."""
     classes: Mapping[type, tuple[str, Writer]] = field(init=False, repr=False, compare=False)
     """Of the results: class → its event type, and how it is written."""
     alone: Mapping[str, tuple[str, TypeAdapter[Any]] | None] = field(init=False, repr=False, compare=False)

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator
 
 from mesh.core.exact import compared, is_doubtful, unwritable
+from mesh.core.revalidate import is_of_pydantic, revalidator
 from mesh.core.strict import Flaw, has_long_number
 
 _OPEN: Final = frozenset({"any", "function", "callable", "is-instance"})
@@ -34,11 +36,15 @@ _ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS
 class Writer:
     """Writes values of one declared type."""
 
-    __slots__ = ("_any", "_compares", "_integers", "_marks", "_options", "_simple", "_to_json", "adapter", "symmetric")
+    __slots__ = (
+        *("_any", "_compares", "_integers", "_marks", "_options", "_revalidator", "_simple", "_to_json"),
+        *("adapter", "symmetric"),
+    )
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
         self.adapter = adapter
         self._to_json: Callable[..., bytes] | None = None
+        self._revalidator: SchemaValidator | None = None
 
     def prepare(self) -> None:
         """Read the type's schema, at the first `write` at the latest. Raises NameError, PydanticUserError."""
@@ -53,7 +59,7 @@ class Writer:
         self._compares = bool(kinds & _COMPARED)
         self._any = not kinds.isdisjoint(_OPEN)
         self.symmetric = not kinds & {"asymmetric", "function"}
-        self._options: dict[str, Any] = {"warnings": False if self.symmetric else "error"}
+        self._options: dict[str, Any] = {"warnings": False}
         if "alias" in kinds:
             self._options["by_alias"] = True
         self._simple = self._options == {"warnings": False}
@@ -62,8 +68,7 @@ class Writer:
     def write(self, value: Any) -> bytes | Flaw:
         """The JSON of a value, or why it cannot be written: `unparseable`, `bad_number`, `bad_value`.
 
-        A value that was made without validation may contradict its type. Where the type reads what it writes
-        (`symmetric`), the reader or `misfit` finds that; else pydantic compares the classes while it writes.
+        A value that was made without validation may contradict its type; `checked` finds that.
         """
         if self._to_json is None:
             self.prepare()
@@ -79,9 +84,24 @@ class Writer:
         return data
 
     def checked(self, value: Any) -> bytes | Flaw:
-        """As `write`. Where the type reads what it writes, the JSON is validated, too."""
+        """As `write`, and validated against the type.
+
+        Where the type reads what it writes (`symmetric`), its JSON is validated, else the value (`contradiction`).
+        """
         data = self.write(value)
-        return (self.misfit(data) or data) if self.symmetric and isinstance(data, bytes) else data
+        if isinstance(data, Flaw):
+            return data
+        return (self.misfit(data) if self.symmetric else self.contradiction(value)) or data
+
+    def contradiction(self, value: Any) -> Flaw | None:
+        """Why an instance of the declared type contradicts it, or None."""
+        if self._revalidator is None:
+            self._revalidator = revalidator(self.adapter.core_schema)
+        try:
+            self._revalidator.validate_python(value, by_alias=False, by_name=True)
+        except Exception as error:  # noqa: BLE001 - whatever a validator of the class raises
+            return _mismatched(error)
+        return None
 
     def _is_marked(self, data: bytes) -> bool:
         for mark in self._marks:  # noqa: SIM110  # a generator costs more than the search
@@ -93,8 +113,8 @@ class Writer:
         """Why JSON is not of the declared type, or None."""
         try:
             self.adapter.validator.validate_json(data)
-        except ValidationError as error:
-            return Flaw("unparseable", f"not of its declared type: {mismatch(error)}")
+        except Exception as error:  # noqa: BLE001 - whatever a validator of the class raises
+            return _mismatched(error)
         return None
 
     def _refused(self, value: Any, error: Exception) -> Flaw:
@@ -130,6 +150,11 @@ def mismatch(error: ValidationError) -> str:
     """The first field that does not fit, without its value."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(step) for step in first['loc']) or '(document)'}: {first['msg']}"
+
+
+def _mismatched(error: Exception) -> Flaw:
+    why = mismatch(error) if isinstance(error, ValidationError) else f"a validator raised {type(error).__name__}"
+    return Flaw("unparseable", f"not of its declared type: {why}")
 
 
 def _written(value: Any) -> bytes | Flaw:
@@ -227,8 +252,3 @@ def _kinds_of_config(config: dict[str, Any]) -> Iterator[str]:
         yield "temporal"
     if any(name in config for name in _ASYMMETRIC_CONFIG):
         yield "asymmetric"
-
-
-def is_of_pydantic(function: Any) -> bool:
-    """Whether a validator or serializer is one of pydantic's own."""
-    return str(getattr(function, "__module__", "")).startswith("pydantic")

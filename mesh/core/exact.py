@@ -15,7 +15,7 @@ from re import Pattern
 from typing import Any, Final, NamedTuple
 
 import orjson
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, Secret, SecretBytes, SecretStr, TypeAdapter
 
 from mesh.core.strict import INTEGER_MAX, INTEGER_MIN, Flaw
 
@@ -305,9 +305,17 @@ def _check_leaf(value: Any, strictly: bool) -> None:
         if strictly:
             orjson.dumps(value)
         else:
-            _ANYTHING.dump_json(value)
-    except (TypeError, ValueError, RecursionError):
+            _dump(value)
+    except (TypeError, ValueError, RecursionError, PydanticUserError):
         raise _not_json(value, "convert it to a text or a number, or declare it in a model") from None
+
+
+def _dump(value: Any) -> None:
+    """Write a value as its class or as what it looks like. Raises where neither is possible."""
+    try:
+        _ANYTHING.dump_json(value)
+    except (TypeError, ValueError):
+        TypeAdapter(value.__class__).dump_json(value)
 
 
 def _not_json(value: Any, fix: str) -> _Lost:

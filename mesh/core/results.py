@@ -3,10 +3,10 @@
 import typing
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Mapping, Sequence, Set
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, Final, NamedTuple
 
-from mesh.core.annotation import Refuse, adapters, declares, leaves, type_of
+from mesh.core.annotation import Refuse, adapters, declares, leaves, plain, type_of
 from mesh.core.encode import Writer, writer_of
 
 _ONCE: Final = (Iterator, AsyncIterable, Awaitable)
@@ -35,14 +35,14 @@ def results_of(hint: Any, refuse: Refuse, *, silent: Sequence[Any], unnamed: Seq
     complete = True
     for each in _payloads(hint, refuse, inside=False):
         found = [leaf for leaf in leaves(each) if leaf not in silent and leaf not in _SILENT]
-        named = [leaf for leaf in found if leaf not in others and not _is_container(leaf)]
+        named = [leaf for leaf in found if leaf not in others and not _is_list(leaf) and not _is_free(leaf)]
         complete = complete and all(leaf in named or _is_list(leaf) for leaf in found)
         for event_type, adapter in adapters(each, "the result", refuse, only=named).items() if named else ():
             writer = Writer(adapter)
             types.setdefault(event_type, writer)
             for leaf in named:
                 if event_type and type_of(leaf) == event_type:
-                    classes.setdefault(leaf, (event_type, writer if declares(each) else writer_of(leaf)))
+                    classes.setdefault(leaf, (event_type, writer if _is_annotated(each) else writer_of(leaf)))
     return Results(types, classes, tuple(types) if complete and "" not in types else None)
 
 
@@ -64,12 +64,20 @@ def _payloads(hint: Any, refuse: Refuse, *, inside: bool) -> list[Any]:
     return found
 
 
+def _is_annotated(hint: Any) -> bool:
+    """Whether a hint, or a member of it that is a union, carries more than words for readers."""
+    hint = plain(hint)
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else ()
+    return declares(hint) or any(map(_is_annotated, members))
+
+
 def _is_list(leaf: Any) -> bool:
     return typing.get_origin(leaf) in (list, tuple, Sequence)
 
 
-def _is_container(leaf: Any) -> bool:
-    return _is_list(leaf) or typing.get_origin(leaf) in (dict, Mapping)
+def _is_free(leaf: Any) -> bool:
+    """Whether it is a mapping whose values may be anything."""
+    return typing.get_origin(leaf) in (dict, Mapping) and typing.get_args(leaf)[1] in (Any, object)
 
 
 def _refuse_other_containers(leaf: Any, refuse: Refuse) -> None:

@@ -239,8 +239,7 @@ def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
         (event_type,) = spec.emits
         untyped = agent.results.types.get("")
         if untyped is not None and not isinstance(value, Emit):
-            data = _sendable(agent, event_type, untyped.write(value))
-            return Part(event_type, _sendable(agent, event_type, untyped.misfit(data) or data))
+            return Part(event_type, _sendable(agent, event_type, untyped.checked(value)))
         if isinstance(value, BaseModel | dict):
             return _checked(agent, spec, event_type, value)
     what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
@@ -256,7 +255,7 @@ def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
 def _declared(agent: Agent, spec: AgentSpec, event_type: str, writer: Writer, value: Any) -> Part:
     if event_type not in spec.emits:
         raise _undeclared(agent, spec, event_type)
-    data = writer.write(value) if event_type in agent.inside else writer.checked(value)
+    data = writer.checked(value)
     return Part(event_type, data if isinstance(data, bytes) else _sendable(agent, event_type, data))
 
 
@@ -269,7 +268,13 @@ def _checked(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Pa
         return _declared(agent, spec, *declared, payload)
     data = _sendable(agent, event_type, encode(payload))
     writer = agent.results.types.get(event_type)
-    return Part(event_type, data if writer is None else _sendable(agent, event_type, writer.misfit(data) or data))
+    if writer is None:
+        return Part(event_type, data)
+    is_declared = any(
+        isinstance(payload, cls) for cls, (type, _) in agent.results.classes.items() if type == event_type
+    )
+    flaw = writer.contradiction(payload) if is_declared else writer.misfit(data)
+    return Part(event_type, _sendable(agent, event_type, flaw or data))
 
 
 def _undeclared(agent: Agent, spec: AgentSpec, event_type: str) -> InvalidInput:

@@ -7,7 +7,7 @@ excluded fields, validators and serializers.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from mesh.core.encode import is_of_pydantic
+from mesh.core.revalidate import is_of_pydantic
 
 Schema = Mapping[str, Any]
 DEPTH_MAX: Final = 256

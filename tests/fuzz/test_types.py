@@ -16,7 +16,7 @@ from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Self, TypeVar
 from uuid import UUID
 
 import orjson
@@ -40,6 +40,7 @@ from pydantic import (
     TypeAdapter,
     computed_field,
     create_model,
+    model_validator,
 )
 from typing_extensions import TypedDict
 
@@ -272,6 +273,49 @@ def test_the_next_agent_is_given_what_the_first_returned(name: str) -> None:
         assert data == pydantics or (sets_in(hint) and len(data) == len(pydantics))
 
     holds()
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_a_class_that_reads_something_else_than_it_writes_is_validated(name: str) -> None:
+    """The same catalogue in a class with aliases both ways, a validator and a computed field."""
+    hint, values = CARRIED[name]
+
+    class Base(Payload):
+        other: int = Field(0, validation_alias="in", serialization_alias="out", ge=0)
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def twice(self) -> int:
+            return self.other * 2
+
+        @model_validator(mode="after")
+        def checked(self) -> Self:
+            if self.other == 13:
+                raise ValueError("unlucky")
+            return self
+
+    fields: Any = {"value": (hint, ...)}
+    made = create_model("Made", __base__=Base, __cls_kwargs__={"type": "made"}, **fields)
+    agent, _ = agents_of(made)
+
+    @quickly
+    @given(values)
+    def holds(value: Any) -> None:
+        payload = made(value=value)
+        (part,) = settle.parts_of(agent, SPEC, payload)
+        assert orjson.loads(part.data)["out"] == 0
+        for wrong in (-1, 13, "x"):
+            with pytest.raises(InvalidInput, match="not of its declared type"):
+                settle.parts_of(agent, SPEC, payload.model_copy(update={"other": wrong}))
+        if hint is not Any:
+            with pytest.raises(InvalidInput):
+                settle.parts_of(agent, SPEC, payload.model_copy(update={"value": Nothing()}))
+
+    holds()
+
+
+class Nothing:
+    """Of no type."""
 
 
 @pytest.mark.parametrize("name", CARRIED)

@@ -97,17 +97,21 @@ async def test_a_secret_reaches_the_next_agent_only_as_its_model_says() -> None:
     assert [(result.type, result.data) for result in carried_on.results] == [("seen", {"number": 1})]
 
 
-async def test_what_leaves_the_mesh_is_validated_before_and_what_goes_on_by_the_next_agent() -> None:
+async def test_every_emission_is_validated_where_it_is_made() -> None:
     async def one(event: Begin) -> OpenKey:
         return OpenKey(api_key=SecretStr("k"))
 
-    async def two(event: OpenKey) -> Seen:
+    async def one_wrong(event: Begin) -> OpenKey:
+        return OpenKey.model_construct(api_key=5)  # type: ignore[arg-type]
+
+    async def two(event: dict[str, Any]) -> Seen:
         return Seen.model_construct(number="many")  # type: ignore[arg-type]
 
-    outcome = await ended(one, two)
-    assert [(f["agent"], f["code"]) for f in outcome.failures] == [("two", "bad_result")]
-    assert "number: Input should be a valid integer" in outcome.failures[0]["message"]
-    assert outcome.results == ()
+    left, passed_on = await ended(one, two), await ended(one_wrong, two)
+    assert [(f["agent"], f["code"]) for f in left.failures] == [("two", "bad_result")]
+    assert "number: Input should be a valid integer" in left.failures[0]["message"]
+    assert [(f["agent"], f["code"]) for f in passed_on.failures] == [("one", "bad_result")]
+    assert left.results == passed_on.results == ()
 
 
 async def test_an_async_function_behind_a_plain_decorator_is_awaited() -> None:

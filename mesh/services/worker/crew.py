@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from secrets import token_hex
@@ -60,7 +59,7 @@ class Worker:
         self._spent = asyncio.Event()
         self.shifts: Mapping[str, AgentShift] = {
             name: AgentShift(
-                *(log, board, topology, topology.agents[name], _inside(agent, topology), clock, places, cells),
+                *(log, board, topology, topology.agents[name], agent, clock, places, cells),
                 records_max=records_max,
                 session_timeout_ms=session_timeout_ms,
                 drain_timeout_ms=drain_timeout_ms,
@@ -165,9 +164,3 @@ class Worker:
     def _strayed(self) -> None:
         if self.strays > self._strays_max:
             self._spent.set()
-
-
-def _inside(agent: Agent, topology: Topology) -> Agent:
-    """The agent, told which of its event types only other agents take: what leaves the mesh is validated before."""
-    inside = [type for type in agent.results.types if type in topology.rows and type not in topology.egress]
-    return replace(agent, inside=frozenset(inside))
