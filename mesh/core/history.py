@@ -177,7 +177,6 @@ class History:
         run that is left on the log."""
         self._fold.topologies.update(state.topologies)
         self._fold.adopt(state.topology)
-        self._fold.control, self._fold.breakers = state.control, state.breakers
         self.request, self.subject = request, "" if request is None else request.subject
         run, ended = state.runs.get(self.run_id), state.ended.get(self.run_id)
         if ended is not None:
