@@ -119,6 +119,14 @@ def _marked(name: str, plain: str) -> str:
     return f"{name[: NAME_CHARS_MAX - 7].rstrip('-')}-{sha256(plain.encode()).hexdigest()[:6]}"
 
 
+def _mesh(topology: Topology) -> str:
+    """The mesh as part of names. A part of a hash keeps apart the meshes `a_b` and `a-b`, and the mesh `a-worker` with
+    an agent `b` from the mesh `a` with an agent `worker-b`."""
+    name = object_name(topology.name)
+    alike = "_" in topology.name or "-worker" in topology.name
+    return _marked(name, topology.name) if alike and name == topology.name.replace("_", "-") else name
+
+
 def _agent(topology: Topology, agent: str) -> str:
     """The agent as part of names: `a_b` and `a-b` may both be agents."""
     name = object_name(agent)
@@ -165,7 +173,7 @@ def _metadata(topology: Topology, wishes: Wishes, name: str, component: str, age
 def _labels(topology: Topology, component: str, agent: str = "") -> dict[str, str]:
     labels = {
         "app.kubernetes.io/name": APP,
-        "app.kubernetes.io/instance": object_name(topology.name),
+        "app.kubernetes.io/instance": _mesh(topology),
         "app.kubernetes.io/component": component,
     }
     return labels | ({f"{APP}/agent": _agent(topology, agent)} if agent else {})
@@ -241,7 +249,7 @@ def grace_s(settings: Settings) -> int:
 
 def _topics(topology: Topology, loaded: Loaded, wishes: Wishes) -> Manifest:
     """Another topology is another Job, since a Job cannot be changed."""
-    name = object_name(topology.name, "topics", topology.digest[:8])
+    name = object_name(_mesh(topology), "topics", topology.digest[:8])
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -289,7 +297,7 @@ def _deployment(
 
 def _deployed(topology: Topology, service: str, agent: str = "") -> str:
     """The name of a Deployment."""
-    return object_name(topology.name, service, *([_agent(topology, agent)] if agent else []))
+    return object_name(_mesh(topology), service, *([_agent(topology, agent)] if agent else []))
 
 
 def _authentication(topology: Topology, settings: Settings, wishes: Wishes, protocol: str) -> Manifest:
@@ -301,7 +309,7 @@ def _authentication(topology: Topology, settings: Settings, wishes: Wishes, prot
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "TriggerAuthentication",
-        "metadata": _metadata(topology, wishes, object_name(topology.name, "kafka"), "keda"),
+        "metadata": _metadata(topology, wishes, object_name(_mesh(topology), "kafka"), "keda"),
         "spec": {"secretTargetRef": [{"parameter": p, "name": wishes.secret, "key": key} for p, key in keys]},
     }
 
@@ -329,7 +337,7 @@ def _scaled(topology: Topology, settings: Settings, wishes: Wishes, agent: Agent
         metadata["tls"] = "enable"
     trigger: Manifest = {"type": "kafka", "metadata": metadata}
     if protocol != "PLAINTEXT":
-        trigger["authenticationRef"] = {"name": object_name(topology.name, "kafka")}
+        trigger["authenticationRef"] = {"name": object_name(_mesh(topology), "kafka")}
     # Every worker that comes or goes makes the others hand their partitions over: go slowly, above all downwards.
     behavior = {"scaleUp": {"stabilizationWindowSeconds": 30}, "scaleDown": {"stabilizationWindowSeconds": 300}}
     deployed = _deployed(topology, "worker", agent.name)

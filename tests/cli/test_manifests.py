@@ -260,3 +260,22 @@ def test_names_are_such_as_kubernetes_takes_and_different_agents_have_different_
     assert len(set(names)) == len(names)
     labels = [str(one["spec"]["selector"]["matchLabels"]) for one in of_kind("Deployment", manifests)]
     assert len(set(labels)) == len(labels), "a Deployment owns only its own pods"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(("shop_q", "a"), ("shop-q", "a")), (("shop-worker", "a"), ("shop", "worker-a"))]
+)
+def test_two_meshes_in_one_namespace_have_no_object_in_common(one: tuple[str, str], other: tuple[str, str]) -> None:
+    names, instances = set[tuple[str, str]](), set[str]()
+    for mesh, agent in (one, other):
+        text = (
+            f"mesh: {{name: {mesh}}}\ntopics: {{in: {{ingress: a.b}}}}\nagents: {{{agent}: {{run: 'x:y', on: a.b}}}}\n"
+        )
+        topology = topology_of(text)
+        found = [*k8s(topology, loaded(PLAIN), Wishes()), *keda(topology, loaded(PLAIN), Wishes())]
+        of_mesh = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in found}
+        assert len(of_mesh) == len(found)
+        assert not names & of_mesh
+        names |= of_mesh
+        instances |= {manifest["metadata"]["labels"]["app.kubernetes.io/instance"] for manifest in found}
+    assert len(instances) == 2
