@@ -19,11 +19,12 @@ from typing import Any, Final, Literal, NamedTuple
 from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mesh.core.encoding import decoded
+from mesh.core.encoding import decoded, text_flaw
 from mesh.core.errors import ConfigInvalid
 from mesh.core.mask import masked, masked_address
 from mesh.core.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN
 from mesh.core.suggest import nearest
+from mesh.core.units import SIZE_BYTES_MAX
 
 ENV_PREFIX = "MESH_"
 FILE_NAME = "mesh.toml"
@@ -31,6 +32,10 @@ TOPOLOGY_NAME = "topics.yaml"
 EMBEDDED = "sqlite:.mesh/mesh.db"
 DEFAULT = "default"
 SECRET_CHARS_MAX: Final = 65_536
+INTEGER_MAX: Final = 2**31 - 1
+"""The largest number that brokers, drivers and clocks take; as milliseconds 24 days."""
+KAFKA_PATHS: Final = ("ssl_cafile", "ssl_capath", "ssl_certfile", "ssl_keyfile")
+"""Settings of `kafka` that name files or folders."""
 _SECRET_WORDS = ("password", "secret", "token", "credential", "_key")
 
 
@@ -52,26 +57,45 @@ class Settings(BaseModel):
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="embedded file: NORMAL survives kill -9, FULL also power loss"
     )
-    append_timeout_ms: int = Field(10_000, gt=0, description="the log must acknowledge an append within this")
-    session_timeout_ms: int = Field(10_000, ge=1_000, description="a silent member of a group is replaced after this")
-    worker_absence_ms: int = Field(
-        5_000, ge=0, description="while an agent has no worker, its tasks fail after its timeout and this"
+    append_timeout_ms: int = Field(
+        10_000, gt=0, le=INTEGER_MAX, description="the log must acknowledge an append within this"
     )
-    board_timeout_ms: int = Field(250, gt=0, description="a board call fails after this")
-    drain_timeout_ms: int = Field(10_000, ge=0, description="how long a stopping process waits for running tasks")
+    session_timeout_ms: int = Field(
+        10_000, ge=1_000, le=INTEGER_MAX, description="a silent member of a group is replaced after this"
+    )
+    worker_absence_ms: int = Field(
+        5_000,
+        ge=0,
+        le=INTEGER_MAX,
+        description="while an agent has no worker, its tasks fail after its timeout and this",
+    )
+    board_timeout_ms: int = Field(250, gt=0, le=INTEGER_MAX, description="a board call fails after this")
+    drain_timeout_ms: int = Field(
+        10_000, ge=0, le=INTEGER_MAX, description="how long a stopping process waits for running tasks"
+    )
     cancel_grace_ms: int = Field(
-        2_000, ge=0, description="an agent that has not ended so long after it was cancelled is abandoned"
+        2_000,
+        ge=0,
+        le=INTEGER_MAX,
+        description="an agent that has not ended so long after it was cancelled is abandoned",
     )
     strays_max: int = Field(
-        32, ge=0, description="with more abandoned calls that go on all the same, a worker process ends with code 7"
+        32,
+        ge=0,
+        le=INTEGER_MAX,
+        description="with more abandoned calls that go on all the same, a worker process ends with code 7",
     )
     blocked_ms_max: int = Field(
-        30_000, ge=200, description="a worker process whose agents let nothing else run for so long ends with code 7"
+        30_000,
+        ge=200,
+        le=INTEGER_MAX,
+        description="a worker process whose agents let nothing else run for so long ends with code 7",
     )
     poll_records_max: int = Field(500, gt=0, le=100_000, description="records taken in one step")
     record_bytes_max: int = Field(
         RECORD_BYTES_MAX,
         ge=RECORD_BYTES_MIN,
+        le=SIZE_BYTES_MAX,
         description="size of the largest record that the log takes, with key, headers and framing",
     )
 
@@ -106,10 +130,10 @@ def load(
 ) -> Loaded:
     """Merge all sources. `flags` that are None count as unset. Raises ConfigInvalid naming the key and its source."""
     environ = os.environ if environ is None else environ
-    directory = (directory or Path.cwd()).absolute()
+    directory = (directory or working_folder()).absolute()
     sources = [
         _defaults(directory),
-        _from_file(user_file or user_config_path("mesh") / FILE_NAME),
+        _from_file(user_file or _user_file()),
         _from_file(_upward(directory, FILE_NAME)),
         _from_environ(environ),
         _from_flags(flags or {}),
@@ -118,6 +142,7 @@ def load(
     origins = dict.fromkeys(Settings.model_fields, DEFAULT)
     for source in sources:
         for name, value in source.values.items():
+            _expect_text(name, value, source.origins)
             value = _anchored(name, value, source.folder, directory)
             both = isinstance(value, dict) and isinstance(merged.get(name), dict)
             merged[name] = {**merged[name], **value} if both else value
@@ -125,9 +150,27 @@ def load(
     return Loaded(_validated(merged, origins), origins, tuple(name for s in sources for name in s.ignored))
 
 
+def working_folder() -> Path:
+    """The working directory. Raises ConfigInvalid if it was removed or its name is no text."""
+    try:
+        folder = Path.cwd()
+        flaw = text_flaw(str(folder))
+    except OSError as error:
+        folder, flaw = Path(), f"cannot be used: {error.strerror}"
+    if flaw:
+        raise ConfigInvalid(
+            f"the working directory {flaw}", where=ascii(str(folder)), remedy="Change to another folder"
+        )
+    return folder
+
+
 def data_folder() -> Path:
-    """Where this user's data of the mesh lies: `$XDG_DATA_HOME/mesh`."""
-    return user_data_path("mesh")
+    """Where this user's data of the mesh lies: `$XDG_DATA_HOME/mesh`. Raises ConfigInvalid without a home folder."""
+    try:
+        return user_data_path("mesh")
+    except RuntimeError as error:
+        what = "the home folder of this user is not known"
+        raise ConfigInvalid(what, where="HOME", remedy="Set HOME or XDG_DATA_HOME to the path of a folder") from error
 
 
 def shown(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -176,6 +219,14 @@ def _from_flags(flags: Mapping[str, Any]) -> _Source:
     return _Source(values, {name: f"--{name.replace('_', '-')}" for name in values})
 
 
+def _user_file() -> Path | None:
+    """The user's own file; None for a user without a home folder, as containers have."""
+    try:
+        return user_config_path("mesh") / FILE_NAME
+    except RuntimeError:
+        return None
+
+
 def _from_file(file: Path | None) -> _Source:
     if file is None:
         return _Source({}, {})
@@ -183,8 +234,10 @@ def _from_file(file: Path | None) -> _Source:
         values = tomllib.loads(decoded(file.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return _Source({}, {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also an integer of thousands of digits
         raise ConfigInvalid(f"not valid TOML: {error}", where=str(file)) from error
+    except RecursionError as error:
+        raise ConfigInvalid("not valid TOML: it is nested too deep", where=str(file)) from error
     except OSError as error:
         raise ConfigInvalid(f"the file cannot be read: {error.strerror}", where=str(file)) from error
     return _Source(values, _origins(values, lambda *_: str(file)), file.parent)
@@ -227,7 +280,7 @@ def _secret(variable: str, path: str, environ: Mapping[str, str]) -> str:
     if environ.get(plain):
         raise ConfigInvalid(f"{plain} is set too", where=variable, remedy=f"Set {variable} or {plain}, not both")
     try:
-        with open(path, "rb") as file:
+        with open(_expanded(variable, path), "rb") as file:
             return decoded(file.read(SECRET_CHARS_MAX)).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
@@ -256,9 +309,21 @@ def _upward(directory: Path, name: str) -> Path | None:
     return None
 
 
+def _expect_text(name: str, value: Any, origins: Mapping[str, str]) -> None:
+    """Refuse text that no file, address or library takes."""
+    for inner, text in value.items() if isinstance(value, dict) else [("", value)]:
+        key = f"{name}.{inner}" if inner else name
+        flaw = text_flaw(text) if isinstance(text, str) else text_flaw(inner)
+        if flaw:
+            where = origins.get(key) or origins.get(name, DEFAULT)
+            raise ConfigInvalid(f"setting {key!r} {flaw}", where=where, expected="UTF-8 text without NUL characters")
+
+
 def _anchored(name: str, value: Any, folder: Path | None, directory: Path) -> Any:
-    """A path of the embedded file in full, since an agent may change the working directory. The path of the topology
-    as seen from the working directory, as messages show it."""
+    """A path of the embedded file and of `kafka` in full, since an agent may change the working directory. The path of
+    the topology as seen from the working directory, as messages show it."""
+    if name == "kafka" and isinstance(value, dict):
+        return {inner: _anchored(inner, text, folder, directory) for inner, text in value.items()}
     if not isinstance(value, str):
         return value
     if name == "topology":
@@ -266,6 +331,8 @@ def _anchored(name: str, value: Any, folder: Path | None, directory: Path) -> An
             raise ConfigInvalid("this is a URL", where="setting 'topology'", expected="the path of a file", got=value)
         path = _expanded(name, value)
         return str(path) if folder in (None, directory) else str(folder / path)
+    if name in KAFKA_PATHS and value:
+        return str((folder or directory) / _expanded(f"kafka.{name}", value))
     scheme, colon, rest = value.partition(":")
     if name in ("log", "board") and scheme == "sqlite" and rest:
         return scheme + colon + str((folder or directory) / _expanded(name, rest.removeprefix("//")))
@@ -275,11 +342,13 @@ def _anchored(name: str, value: Any, folder: Path | None, directory: Path) -> An
 def _expanded(name: str, text: str) -> Path:
     """A path as a shell's user writes it: `~`, `~user` and `$NAME` stand for what they do there."""
     remedy = "Write the path in full"
-    if "\0" in text:
-        raise ConfigInvalid("a path holds no NUL character", where=f"setting {name!r}", remedy=remedy)
     try:
-        return Path(os.path.expandvars(text)).expanduser()
+        path = Path(os.path.expandvars(text)).expanduser()
     except RuntimeError as error:
         user = text.partition("/")[0]
         what = f"the home folder that {user!r} stands for is not known"
         raise ConfigInvalid(what, where=f"setting {name!r}", got=text, remedy=remedy) from error
+    flaw = text_flaw(str(path))
+    if flaw:
+        raise ConfigInvalid(f"the path {flaw}", where=f"setting {name!r}", remedy=remedy)
+    return path

@@ -1,5 +1,6 @@
 """Settings: five sources, one result, and where each value came from."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -257,3 +258,49 @@ def test_a_path_that_stands_for_nothing_is_refused(tmp_path: Path, setting: str,
     with pytest.raises(ConfigInvalid) as refused:
         load({setting: value}, environ={}, directory=tmp_path)
     assert told in str(refused.value)
+
+
+def test_relative_paths_of_kafka_lie_beside_their_file_or_where_one_stands(here: Path) -> None:
+    (here / "mesh.toml").write_text('[kafka]\nssl_cafile = "ca.pem"\nssl_capath = "~/ca"\nsasl_plain_username = "me"\n')
+    kafka = loaded(
+        here / "src", MESH_KAFKA__SSL_CERTFILE="my.pem", MESH_KAFKA__SSL_KEYFILE="/etc/my.key"
+    ).settings.kafka
+    assert kafka == {
+        "ssl_cafile": f"{here}/ca.pem",
+        "ssl_capath": str(Path("~/ca").expanduser()),
+        "ssl_certfile": f"{here}/src/my.pem",
+        "ssl_keyfile": "/etc/my.key",
+        "sasl_plain_username": "me",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if field.annotation is int])
+def test_no_number_is_larger_than_brokers_and_clocks_take(here: Path, name: str) -> None:
+    with pytest.raises(ConfigInvalid, match="less than or equal to"):
+        loaded(here, **{f"MESH_{name.upper()}": str(2**31)})
+
+
+def test_numbers_and_nesting_that_no_reader_takes_are_refused(here: Path) -> None:
+    for value in ("9" * 5_000, "[" * 5_000):
+        (here / "mesh.toml").write_text(f"drain_timeout_ms = {value}\n")
+        with pytest.raises(ConfigInvalid, match=r"mesh\.toml: not valid TOML"):
+            loaded(here)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become a user that has no name")
+def test_a_user_without_a_home_folder_has_no_file_and_no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    load(environ={}, directory=Path("/"))  # imports everything, which the other user may not read
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setuid(54_321)
+            assert load(environ={}, directory=Path("/")).origins["log"] == "default"
+            with pytest.raises(ConfigInvalid, match="HOME: the home folder of this user is not known"):
+                data_folder()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

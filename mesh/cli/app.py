@@ -17,7 +17,8 @@ from mesh.cli.options import PANEL, PLAIN, ReaderGone
 from mesh.cli.screen import Screen
 from mesh.cli.session import Wanted
 from mesh.cli.standard import wait_for_output
-from mesh.core.errors import MeshError, leaves
+from mesh.core.encoding import text_flaw
+from mesh.core.errors import ConfigInvalid, InvalidInput, MeshError, leaves
 from mesh.core.suggest import nearest
 
 NOUNS = (
@@ -29,6 +30,13 @@ MODULES = {"break": "breaking"}
 
 
 UNWRITABLE = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
+UNUSABLE = (
+    *(errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS),
+)
+"""A path that the command was given cannot be used by this user."""
+ARGUMENT_CHARS_MAX = 80
+"""Of an argument in an error."""
 LIKENESS_MIN = 0.6
 """Words of three letters: one that is wrong leaves two thirds."""
 
@@ -130,6 +138,7 @@ def _execute(arguments: Sequence[str]) -> int:
     loudness = sum(a.count("v") for a in arguments if a.strip("v") == "-") + arguments.count("--verbose")
     screen = Screen(json="--json" in arguments, loudness=loudness, colour="--no-color" not in arguments)
     try:
+        _expect_text(arguments)
         return int(get_command(app).main(list(arguments), prog_name="mesh", standalone_mode=False) or 0)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
@@ -149,12 +158,20 @@ def _execute(arguments: Sequence[str]) -> int:
         raise
     except OSError as error:
         if error.filename is not None:
-            return report(screen, MeshError(f"{error.strerror}", where=str(error.filename)))
+            kind = ConfigInvalid if error.errno in UNUSABLE else MeshError
+            return report(screen, kind(f"{error.strerror}", where=str(error.filename)))
         if error.errno in UNWRITABLE:
             raise
         return report_bug(screen, error, traceback.format_exc())
     except Exception as error:  # noqa: BLE001  # the last resort: a bug becomes one line
         return report_bug(screen, error, traceback.format_exc())
+
+
+def _expect_text(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        flaw = text_flaw(argument)
+        if flaw:
+            raise InvalidInput(f"an argument {flaw}", code="usage", where=ascii(argument[:ARGUMENT_CHARS_MAX]))
 
 
 def _group(screen: Screen, group: BaseExceptionGroup[BaseException]) -> int:

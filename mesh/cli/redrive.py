@@ -305,9 +305,12 @@ def _edited(session: Session, cases: "list[Case]", how: "How") -> bytes:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
         code = subprocess.run([*shlex.split(editor), name], check=False).returncode
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:
         path.unlink()
-        raise _usage(f"there is no editor {editor!r}", "Name one in EDITOR, or use --set") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise _usage(
+            f"the editor {editor!r} cannot be started: {reason}", "Name one in EDITOR, or use --set"
+        ) from error
     written = path.read_bytes()
     if code:
         path.unlink()

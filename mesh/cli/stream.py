@@ -6,8 +6,8 @@ A bad line does not hold up the others. Events of a slow pipe are sent when noth
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -267,13 +267,15 @@ def _sent(number: int, event: "Event") -> Sent:
     return Sent(number, event.id, fingerprint(event.data))
 
 
-def opened(path: str, *, remedy: str = "Name one with @FILE, or give JSON") -> IO[bytes]:
-    """A file for reading. Raises NotFound with this remedy, InvalidInput."""
+@contextmanager
+def opened(path: str, *, remedy: str = "Name one with @FILE, or give JSON") -> Iterator[IO[bytes]]:
+    """A file for reading. Raises NotFound with this remedy, InvalidInput, also from the reads in the block."""
     try:
-        return Path(path).open("rb")
+        with Path(path).open("rb") as file:
+            yield file
     except FileNotFoundError as error:
         raise NotFound("there is no such file", where=path, remedy=remedy) from error
-    except OSError as error:
+    except OSError as error:  # a folder opens on some systems; a failed read does not name its file
         raise InvalidInput(f"the file cannot be read: {error.strerror}", code="usage", where=path) from error
 
 

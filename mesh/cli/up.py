@@ -67,8 +67,10 @@ async def up(
     --autoscale takes names of KEDA: min, max, lagThreshold (tasks of an agent that may wait for each worker; default:
     its lanes), ageThreshold (of its oldest task; default: its timeout), cooldownPeriod (30s), pollingInterval (1s).
     """
+    from mesh.settings import working_folder
+
     configure(session.screen, service=True)
-    chosen, folder = _chosen(services or []), os.getcwd()
+    chosen, folder = _chosen(services or []), str(working_folder())
     agents = _agents(session, agent or [])
     rule = None if autoscale is None else _rule(session, autoscale, workers, chosen)
     voice = Voice(session.screen)

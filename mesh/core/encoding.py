@@ -16,3 +16,14 @@ def decoded(data: bytes) -> str:
     """The text of a file, line ends as `\\n`. Raises UnicodeDecodeError."""
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def text_flaw(text: str) -> str:
+    """Why text that came from the operating system cannot be used, as the end of a sentence; empty if it can."""
+    if "\0" in text:
+        return "holds a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    return ""
