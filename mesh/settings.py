@@ -6,15 +6,19 @@ Unset is not default: each source says only what was set in it, and `load` remem
 board. mesh.toml is searched upward from the working directory to the root of the git checkout; the user's own file is
 `$XDG_CONFIG_HOME/mesh/mesh.toml`.
 
-Relative paths mean what one would think: those of a file lie beside that file, those of flags and environment in the
-working directory, and defaults in the project (the folder with mesh.toml or topics.yaml), wherever in it one stands.
+Every path is absolute once it is loaded, since an agent may change the working directory. A relative path of a file
+begins in the folder of that file, one of a flag or of the environment in the working directory, and a default in the
+project: the nearest folder upward with mesh.toml or topics.yaml. Paths are written as in a shell (`~`, `~user`,
+`$NAME`, `${NAME}`) or as `file:///…`.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import unquote
 
 from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,7 +39,9 @@ SECRET_CHARS_MAX: Final = 65_536
 INTEGER_MAX: Final = 2**31 - 1
 """The largest number that brokers, drivers and clocks take; as milliseconds 24 days."""
 KAFKA_PATHS: Final = ("ssl_cafile", "ssl_capath", "ssl_certfile", "ssl_keyfile")
-"""Settings of `kafka` that name files or folders."""
+"""Settings below `kafka` that are paths."""
+_VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
+_FILE_URL: Final = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>/.*)", re.IGNORECASE | re.DOTALL)
 _SECRET_WORDS = ("password", "secret", "token", "credential", "_key")
 
 
@@ -135,7 +141,7 @@ def load(
         _defaults(directory),
         _from_file(user_file or _user_file()),
         _from_file(_upward(directory, FILE_NAME)),
-        _from_environ(environ),
+        _from_environ(environ, directory),
         _from_flags(flags or {}),
     ]
     merged: dict[str, Any] = {}
@@ -143,7 +149,7 @@ def load(
     for source in sources:
         for name, value in source.values.items():
             _expect_text(name, value, source.origins)
-            value = _anchored(name, value, source.folder, directory)
+            value = _anchored(name, value, _Base(directory / (source.folder or ""), environ))
             both = isinstance(value, dict) and isinstance(merged.get(name), dict)
             merged[name] = {**merged[name], **value} if both else value
         origins.update(source.origins)
@@ -243,7 +249,7 @@ def _from_file(file: Path | None) -> _Source:
     return _Source(values, _origins(values, lambda *_: str(file)), file.parent)
 
 
-def _from_environ(environ: Mapping[str, str]) -> _Source:
+def _from_environ(environ: Mapping[str, str], directory: Path) -> _Source:
     values: dict[str, Any] = {}
     variables: dict[str, str] = {}
     ignored = []
@@ -252,7 +258,7 @@ def _from_environ(environ: Mapping[str, str]) -> _Source:
     for variable in sorted(name for name, text in environ.items() if name.startswith(ENV_PREFIX) and text):
         name, text = variable.removeprefix(ENV_PREFIX).lower(), environ[variable]
         if name.endswith("_file") and name not in Settings.model_fields:
-            name, text = name.removesuffix("_file"), _secret(variable, text, environ)
+            name, text = name.removesuffix("_file"), _secret(variable, text, _Base(directory, environ))
         outer, _, inner = name.partition("__")
         if outer not in Settings.model_fields:
             near = nearest(outer, Settings.model_fields)
@@ -274,13 +280,13 @@ def _from_environ(environ: Mapping[str, str]) -> _Source:
     return _Source(values, variables, ignored=tuple(ignored))
 
 
-def _secret(variable: str, path: str, environ: Mapping[str, str]) -> str:
+def _secret(variable: str, path: str, base: "_Base") -> str:
     """The text in the file that `…_FILE` names."""
     plain = variable.removesuffix("_FILE")
-    if environ.get(plain):
+    if base.environ.get(plain):
         raise ConfigInvalid(f"{plain} is set too", where=variable, remedy=f"Set {variable} or {plain}, not both")
     try:
-        with open(_expanded(variable, path), "rb") as file:
+        with open(base.path(variable, path), "rb") as file:
             return decoded(file.read(SECRET_CHARS_MAX)).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
@@ -319,36 +325,67 @@ def _expect_text(name: str, value: Any, origins: Mapping[str, str]) -> None:
             raise ConfigInvalid(f"setting {key!r} {flaw}", where=where, expected="UTF-8 text without NUL characters")
 
 
-def _anchored(name: str, value: Any, folder: Path | None, directory: Path) -> Any:
-    """A path of the embedded file and of `kafka` in full, since an agent may change the working directory. The path of
-    the topology as seen from the working directory, as messages show it."""
+class _Base(NamedTuple):
+    """Where the relative paths of a source begin, and the variables that its paths may name."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+    def path(self, where: str, text: str) -> str:
+        """The absolute path that a text stands for. Raises ConfigInvalid at `where`."""
+        path = self.folder / re.sub("^//+", "/", str(self._expanded(where, text)))
+        # Not lexically: the folder above a link to a folder is that of the link's target.
+        return str(path.parent.resolve() / path.name if ".." in path.parts else path)
+
+    def _expanded(self, where: str, text: str) -> Path:
+        remedy = "Write the path in full"
+        url = _FILE_URL.fullmatch(text)
+        if url is not None and (url["host"] or "localhost").lower() == "localhost":
+            text = unquote(url["path"])
+        elif "://" in text or url is not None:
+            what = "this is a URL" if url is None else f"a file on {url['host']!r} cannot be read"
+            raise ConfigInvalid(what, where=where, expected="the path of a file", got=masked_address(text))
+        else:
+            text = _VARIABLE.sub(lambda found: self._variable(where, text, found[1] or found[2]), text)
+        try:
+            path = Path(text) if url else Path(text).expanduser()
+        except RuntimeError as error:
+            user = text.partition("/")[0]
+            what = f"the home folder that {user!r} stands for is not known"
+            raise ConfigInvalid(what, where=where, got=text, remedy=remedy) from error
+        flaw = text_flaw(str(path))
+        if flaw:
+            raise ConfigInvalid(f"the path {flaw}", where=where, remedy=remedy)
+        return path
+
+    def _variable(self, where: str, text: str, name: str) -> str:
+        found = self.environ.get(name)
+        if found is None:
+            remedy = f"Set {name}, or write the path in full"
+            raise ConfigInvalid(f"the variable {name!r} in the path is not set", where=where, got=text, remedy=remedy)
+        return found
+
+
+def _anchored(name: str, value: Any, base: _Base) -> Any:
+    """A value of a setting, with absolute paths."""
     if name == "kafka" and isinstance(value, dict):
-        return {inner: _anchored(inner, text, folder, directory) for inner, text in value.items()}
+        return {
+            inner: base.path(f"setting 'kafka.{inner}'", text)
+            if inner in KAFKA_PATHS and isinstance(text, str) and text
+            else text
+            for inner, text in value.items()
+        }
     if not isinstance(value, str):
         return value
+    where = f"setting {name!r}"
     if name == "topology":
-        if "://" in value or value.startswith("file:"):
-            raise ConfigInvalid("this is a URL", where="setting 'topology'", expected="the path of a file", got=value)
-        path = _expanded(name, value)
-        return str(path) if folder in (None, directory) else str(folder / path)
-    if name in KAFKA_PATHS and value:
-        return str((folder or directory) / _expanded(f"kafka.{name}", value))
+        return base.path(where, value)
     scheme, colon, rest = value.partition(":")
-    if name in ("log", "board") and scheme == "sqlite" and rest:
-        return scheme + colon + str((folder or directory) / _expanded(name, rest.removeprefix("//")))
+    if name in ("log", "board") and scheme == "sqlite":
+        rest = rest.removeprefix("//") or EMBEDDED.partition(":")[2]
+        # Links resolved: one file has one name, which is that of its log, of its board and of its wake-up pipes.
+        return scheme + colon + os.path.realpath(base.path(where, rest))
+    if name == "board" and scheme == "unix" and "@" not in rest:
+        path, mark, query = rest.removeprefix("//").partition("?")
+        return f"unix://{base.path(where, path)}{mark}{query}" if path.strip("/") else value
     return value
-
-
-def _expanded(name: str, text: str) -> Path:
-    """A path as a shell's user writes it: `~`, `~user` and `$NAME` stand for what they do there."""
-    remedy = "Write the path in full"
-    try:
-        path = Path(os.path.expandvars(text)).expanduser()
-    except RuntimeError as error:
-        user = text.partition("/")[0]
-        what = f"the home folder that {user!r} stands for is not known"
-        raise ConfigInvalid(what, where=f"setting {name!r}", got=text, remedy=remedy) from error
-    flaw = text_flaw(str(path))
-    if flaw:
-        raise ConfigInvalid(f"the path {flaw}", where=f"setting {name!r}", remedy=remedy)
-    return path

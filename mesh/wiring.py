@@ -32,9 +32,13 @@ CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
 
 
 def load_topology(path: str) -> Topology:
-    """Read and prove topics.yaml. Raises TopologyInvalid with all problems, ConfigInvalid if there is no such file."""
+    """Read and prove topics.yaml. Raises TopologyInvalid with all problems, ConfigInvalid if it cannot be read.
+
+    The topology and its problems name the file as seen from the working directory.
+    """
+    file, path = path, _as_seen(path)
     try:
-        text = decoded(Path(path).read_bytes())
+        text = decoded(Path(file).read_bytes())
     except FileNotFoundError as error:
         raise ConfigInvalid(
             "there is no such file", where=path, expected="the mesh's topology", remedy="Name it with --topology"
@@ -46,8 +50,16 @@ def load_topology(path: str) -> Topology:
             expected="UTF-8, or UTF-16 with a byte order mark",
         ) from error
     except (OSError, ValueError) as error:
-        raise ConfigInvalid(f"the file cannot be read: {error}", where=path) from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        what, remedy = f"the file cannot be read: {reason}", "Name it with --topology"
+        raise ConfigInvalid(what, where=path, expected="the mesh's topology", remedy=remedy) from error
     return load(text, path=path)
+
+
+def _as_seen(path: str) -> str:
+    """A path relative to the working directory, if it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 class Proved(NamedTuple):

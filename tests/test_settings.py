@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def loaded(here: Path, flags: dict[str, object] | None = None, /, **environ: str
 
 def test_nothing_set_gives_the_defaults(here: Path) -> None:
     found = loaded(here)
-    assert found.settings == Settings(log=f"sqlite:{here}/.mesh/mesh.db")
+    assert found.settings == Settings(log=f"sqlite:{here}/.mesh/mesh.db", topology=f"{here}/topics.yaml")
     assert set(found.origins.values()) == {"default"}
 
 
@@ -154,7 +155,7 @@ def test_a_mistake_in_the_environment_names_its_variable(here: Path, environ: di
 def test_variables_of_others_that_only_look_like_ours_are_passed_over(here: Path) -> None:
     kubernetes = {"MESH_PORT": "tcp://10.0.0.1:80", "MESH_SERVICE_HOST": "10.0.0.1", "MESH_KAFKA_SERVICE_PORT": "9092"}
     found = loaded(here, **kubernetes, MESH_LIVE="required")
-    assert found.settings == Settings(log=f"sqlite:{here}/.mesh/mesh.db")
+    assert found.settings == Settings(log=f"sqlite:{here}/.mesh/mesh.db", topology=f"{here}/topics.yaml")
     assert set(found.ignored) == {*kubernetes, "MESH_LIVE"}
 
 
@@ -204,7 +205,7 @@ def test_relative_paths_of_a_file_lie_beside_it(here: Path) -> None:
 def test_relative_paths_of_flags_and_environment_begin_where_one_stands(here: Path) -> None:
     (here / "mesh.toml").write_text('log = "sqlite:data/m.db"\n')
     found = loaded(here / "src", {"topology": "mine.yaml"}, MESH_LOG="sqlite:mine.db").settings
-    assert (found.log, found.topology) == (f"sqlite:{here}/src/mine.db", "mine.yaml")
+    assert (found.log, found.topology) == (f"sqlite:{here}/src/mine.db", f"{here}/src/mine.yaml")
 
 
 def test_absolute_paths_and_addresses_stay_as_they_are(here: Path) -> None:
@@ -233,45 +234,109 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) ->
     assert load(directory=tmp_path, environ={}).settings.log == f"sqlite:{tmp_path}/möwe.db"
 
 
-def test_a_path_may_be_written_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SHELF", str(tmp_path / "a shelf"))
-    for written, meant in (
-        ("~/m.db", tmp_path / "home/m.db"),
-        ("$SHELF/m.db", tmp_path / "a shelf/m.db"),
-        ("${SHELF}/m.db/", tmp_path / "a shelf/m.db"),
-        ("with space/m.db", tmp_path / "with space/m.db"),
-    ):
-        assert load({"log": f"sqlite:{written}"}, environ={}, directory=tmp_path).settings.log == f"sqlite:{meant}"
+PLACES = ("log", "board", "socket", "topology", "kafka")
 
 
+def place(found: Settings, name: str) -> str:
+    """The path that a setting holds."""
+    if name == "kafka":
+        return found.kafka["ssl_cafile"]
+    if name == "topology":
+        return found.topology
+    return (found.board if name == "socket" else str(getattr(found, name))).partition(":")[2].removeprefix("//")
+
+
+def naming(name: str, path: str) -> dict[str, Any]:
+    """A setting that holds a path."""
+    if name == "kafka":
+        return {"kafka": {"ssl_cafile": path}}
+    if name == "socket":
+        return {"board": f"unix:{path}"}
+    return {name: path if name == "topology" else f"sqlite:{path}"}
+
+
+@pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize(
-    ("setting", "value", "told"),
+    ("written", "meant"),
     [
-        ("log", "sqlite:~nobody-9/m.db", "the home folder that '~nobody-9' stands for is not known"),
-        ("log", "sqlite:a\0b", "NUL"),
-        ("topology", "~nobody-9/topics.yaml", "'~nobody-9'"),
-        ("topology", "file:///etc/topics.yaml", "this is a URL; expected the path of a file"),
+        ("m.db", "{here}/m.db"),
+        ("./m.db", "{here}/m.db"),
+        ("a/./m.db", "{here}/a/m.db"),
+        ("../m.db", "{up}/m.db"),
+        ("a/../m.db", "{here}/m.db"),
+        ("link/../m.db", "{up}/m.db"),
+        ("m.db/", "{here}/m.db"),
+        ("a//m.db", "{here}/a/m.db"),
+        ("////m.db", "/m.db"),
+        ("with space/m ö.db", "{here}/with space/m ö.db"),
+        ("~/m.db", "{up}/home/m.db"),
+        ("~root/m.db", "/root/m.db"),
+        ("$SHELF/m.db", "{up}/a shelf/m.db"),
+        ("${SHELF}/m.db", "{up}/a shelf/m.db"),
+        ("a$SUFFIX/m$.db", "{here}/a.d/m$.db"),
+        ("file:///etc/a%20b.db", "/etc/a b.db"),
+        ("file://localhost/etc/$x.db", "/etc/$x.db"),
+        ("file:/etc/m.db", "/etc/m.db"),
     ],
 )
-def test_a_path_that_stands_for_nothing_is_refused(tmp_path: Path, setting: str, value: str, told: str) -> None:
-    with pytest.raises(ConfigInvalid) as refused:
-        load({setting: value}, environ={}, directory=tmp_path)
-    assert told in str(refused.value)
+def test_a_path_may_be_written_as_in_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, written: str, meant: str
+) -> None:
+    here = tmp_path / "here"
+    (here / "a").mkdir(parents=True)
+    (tmp_path / "target").mkdir()
+    (here / "link").symlink_to(tmp_path / "target")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    environ = {"SHELF": str(tmp_path / "a shelf"), "SUFFIX": ".d"}
+    found = load(naming(name, written), environ=environ, directory=here).settings
+    assert place(found, name) == meant.format(here=here, up=tmp_path)
 
 
-def test_relative_paths_of_kafka_lie_beside_their_file_or_where_one_stands(here: Path) -> None:
-    (here / "mesh.toml").write_text('[kafka]\nssl_cafile = "ca.pem"\nssl_capath = "~/ca"\nsasl_plain_username = "me"\n')
-    kafka = loaded(
-        here / "src", MESH_KAFKA__SSL_CERTFILE="my.pem", MESH_KAFKA__SSL_KEYFILE="/etc/my.key"
-    ).settings.kafka
-    assert kafka == {
+def test_paths_of_a_file_begin_beside_it_and_those_of_the_environment_where_one_stands(here: Path) -> None:
+    (here / "mesh.toml").write_text('topology = "t.yaml"\n[kafka]\nssl_cafile = "ca.pem"\nssl_keyfile = "~root/k"\n')
+    (here / "src" / "secret").write_text("hunter2")
+    environ = {"MESH_KAFKA__SSL_CERTFILE": "cert.pem", "MESH_KAFKA__SSL_PASSWORD_FILE": "$HERE/secret"}
+    found = loaded(here / "src", HERE=str(here / "src"), **environ).settings
+    assert found.topology == f"{here}/t.yaml"
+    assert found.kafka == {
         "ssl_cafile": f"{here}/ca.pem",
-        "ssl_capath": str(Path("~/ca").expanduser()),
-        "ssl_certfile": f"{here}/src/my.pem",
-        "ssl_keyfile": "/etc/my.key",
-        "sasl_plain_username": "me",
+        "ssl_keyfile": "/root/k",
+        "ssl_certfile": f"{here}/src/cert.pem",
+        "ssl_password": "hunter2",
     }
+    (here / "src" / "token").write_text("t")
+    assert loaded(here / "src", MESH_BOARD_FILE="token").settings.board == "t"
+
+
+def test_an_embedded_file_has_one_name_however_its_path_is_written(here: Path) -> None:
+    (here / "link").symlink_to(here / "src")
+    found = loaded(here, MESH_LOG="sqlite:link/m.db", MESH_BOARD="sqlite:src/deep/../m.db").settings
+    assert found.log == found.board == f"sqlite:{here}/src/m.db"
+
+
+def test_an_address_without_a_path_is_the_default_file_in_full(here: Path) -> None:
+    assert loaded(here, MESH_LOG="sqlite:").settings.log == f"sqlite:{here}/.mesh/mesh.db"
+    assert loaded(here, MESH_BOARD="unix://u:p@/run/r.sock?db=1").settings.board == "unix://u:p@/run/r.sock?db=1"
+    assert loaded(here, MESH_BOARD="unix:r.sock?db=1").settings.board == f"unix://{here}/r.sock?db=1"
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("~nobody-9/m.db", "the home folder that '~nobody-9' stands for is not known"),
+        ("file:///a%00b", "the path holds a NUL character"),
+        ("$NOT_SET/m.db", "the variable 'NOT_SET' in the path is not set"),
+        ("${NOT_SET:-x}/m.db", "the variable 'NOT_SET:-x' in the path is not set"),
+        ("https://h/topics.yaml", "this is a URL; expected the path of a file"),
+        ("file://elsewhere/m.db", "a file on 'elsewhere' cannot be read; expected the path of a file"),
+    ],
+)
+def test_a_path_that_stands_for_nothing_is_refused(tmp_path: Path, name: str, written: str, told: str) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        load(naming(name, written), environ={}, directory=tmp_path)
+    setting = {"kafka": "kafka.ssl_cafile", "socket": "board"}.get(name, name)
+    assert str(refused.value).startswith(f"setting '{setting}': {told}")
 
 
 @pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if field.annotation is int])

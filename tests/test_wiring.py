@@ -40,6 +40,21 @@ def test_a_missing_topology_is_named() -> None:
         load_topology("/nowhere/topics.yaml")
 
 
+def test_a_topology_that_cannot_be_read_is_told_as_seen_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "below").write_text(TEXT.format(run="x:y"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigInvalid, match=r"^folder: the file cannot be read: Is a directory; expected"):
+        load_topology(str(tmp_path / "folder"))
+    with pytest.raises(ConfigInvalid, match=r"^below/x: the file cannot be read: Not a directory; expected"):
+        load_topology(str(tmp_path / "below" / "x"))
+    assert load_topology(str(tmp_path / "below")).path == "below"
+    monkeypatch.chdir(tmp_path / "folder")
+    assert load_topology(str(tmp_path / "below")).path == str(tmp_path / "below")
+
+
 @pytest.mark.parametrize("run", ["no.such.module:f", "tests.test_wiring:no_such_function"])
 def test_an_agent_that_cannot_be_imported_names_its_line(run: str) -> None:
     with pytest.raises(TopologyInvalid, match=r"topics\.yaml:4: agent 'echo' cannot be imported"):

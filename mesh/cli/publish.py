@@ -12,7 +12,7 @@ from mesh.cli.options import command, verb
 from mesh.cli.patience import patience
 from mesh.cli.screen import Screen
 from mesh.cli.session import Session, embedded_path
-from mesh.cli.standard import read_all_input
+from mesh.cli.standard import document, read_all_input
 from mesh.cli.stream import How, Stream, opened
 from mesh.cli.text import seconds, took
 from mesh.core.errors import InvalidInput, WaitTimeout
@@ -169,5 +169,5 @@ def _document(payload: str) -> bytes:
         return read_all_input()
     if payload.startswith("@"):
         with opened(payload[1:]) as file:
-            return file.read()
+            return document(file.read(), payload[1:])
     return payload.encode("utf-8", "surrogateescape")

@@ -1,7 +1,6 @@
 """`mesh dead redrive`: shows what sending dead letters again would do, and with --yes does it."""
 
 import asyncio
-import io
 import os
 import re
 import shlex
@@ -18,7 +17,7 @@ from mesh.cli.letters import ID_CHARS, choosing, entry_facts, is_any, tell_unkno
 from mesh.cli.screen import Piece
 from mesh.cli.session import Session, embedded_path
 from mesh.cli.signals import terminable
-from mesh.cli.standard import read_all_input
+from mesh.cli.standard import document, read_all_input
 from mesh.cli.story import id_of
 from mesh.cli.stream import opened
 from mesh.cli.text import counted, seconds
@@ -270,19 +269,23 @@ def _given(path: str) -> "list[tuple[Letter, bool]]":
 
     found: list[tuple[Letter, bool]] = []
     remedy = "Name a file that `mesh dead export` wrote after --from, or - for standard input"
-    with io.BytesIO(read_all_input()) if path == "-" else opened(path, remedy=remedy) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                found.append(letter_from(orjson.loads(line)))
-            except ValueError as error:  # orjson's error is one
-                raise InvalidInput(
-                    f"this line is no letter: {error}",
-                    code="unparseable",
-                    where=f"{path}:{number}",
-                    expected="a line of `mesh dead export`",
-                ) from error
+    if path == "-":
+        text = read_all_input()
+    else:
+        with opened(path, remedy=remedy) as file:
+            text = document(file.read(), path)
+    for number, line in enumerate(text.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(letter_from(orjson.loads(line)))
+        except ValueError as error:  # orjson's error is one
+            raise InvalidInput(
+                f"this line is no letter: {error}",
+                code="unparseable",
+                where=f"{path}:{number}",
+                expected="a line of `mesh dead export`",
+            ) from error
     return found
 
 
@@ -311,7 +314,7 @@ def _edited(session: Session, cases: "list[Case]", how: "How") -> bytes:
         raise _usage(
             f"the editor {editor!r} cannot be started: {reason}", "Name one in EDITOR, or use --set"
         ) from error
-    written = path.read_bytes()
+    written = document(path.read_bytes(), name)
     if code:
         path.unlink()
         raise NotAccepted(f"the editor ended with {code}: nothing is sent", where=editor)

@@ -4,12 +4,14 @@ Whether reads and writes block is a property of the open file, which all process
 may have changed it. So it is not changed back here; a read or a write that would have to wait waits in `select`.
 """
 
+import codecs
 import io
 import os
 import select
 import sys
 from typing import Any, Final
 
+from mesh.core.encoding import MARKS, codec_of
 from mesh.core.errors import InvalidInput
 
 CHUNK_BYTES: Final = 262_144
@@ -26,11 +28,50 @@ def read_input(bytes_max: int = CHUNK_BYTES) -> bytes:
 
 
 def read_all_input() -> bytes:
-    """Standard input up to its end. Raises InvalidInput."""
+    """Standard input up to its end, in UTF-8. Raises InvalidInput."""
     try:
-        return b"".join(iter(read_input, b""))
+        return document(b"".join(iter(read_input, b"")), "-")
     except OSError as error:
         raise unreadable(error) from error
+
+
+def document(data: bytes, where: str) -> bytes:
+    """A document that was read, in UTF-8 without a mark; as it is, if it has none. Raises InvalidInput."""
+    return Utf8(where).feed(data, last=True)
+
+
+class Utf8:
+    """A document in parts → the same in UTF-8, without a mark. Bytes without a mark are left as they are."""
+
+    def __init__(self, where: str = "-") -> None:
+        """`where`: the file, for errors."""
+        self._where, self._codec, self._begun = where, "", b""
+        self._known = False
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    def feed(self, part: bytes, *, last: bool = False) -> bytes:
+        """The next part; empty while it may be the beginning of a mark. Raises InvalidInput."""
+        if not self._known:
+            part = self._begun + part
+            if not last and len(part) < 4 and any(mark.startswith(part) for mark, _ in MARKS):
+                self._begun = part
+                return b""
+            self._known, self._codec = True, codec_of(part)
+            if self._codec == "utf-8-sig":
+                return part[3:]
+            if self._codec:
+                self._decoder = codecs.getincrementaldecoder(self._codec)("surrogatepass")
+        if self._decoder is None:
+            return part
+        try:
+            return self._decoder.decode(part, last).encode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(
+                f"the text is not {self._codec}, as its byte order mark says: {error.reason}",
+                code="unparseable",
+                where=self._where,
+                expected="UTF-8, or UTF-16 with a byte order mark",
+            ) from error
 
 
 def unreadable(error: OSError) -> InvalidInput:

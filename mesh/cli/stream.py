@@ -15,7 +15,7 @@ from mesh.cli import story
 from mesh.cli.patience import NOTE_AFTER_S
 from mesh.cli.screen import Advance
 from mesh.cli.session import Session
-from mesh.cli.standard import CHUNK_BYTES, read_input, unreadable
+from mesh.cli.standard import CHUNK_BYTES, Utf8, read_input, unreadable
 from mesh.cli.steering import NOBODY, heard
 from mesh.cli.text import counted, took
 from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
@@ -68,17 +68,19 @@ class How(NamedTuple):
 
 
 class Lines:
-    """Bytes as they come → numbered lines. One that is over-long is told as None, and its rest is passed over."""
+    """Bytes as they come → numbered lines in UTF-8. Of one that is over-long None is told, and its rest passed over."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: str = "-") -> None:
+        """`where`: the file, for errors."""
         self.number = 0
+        self._text = Utf8(where)
         self._rest = b""
         self._skipping = False
 
     def feed(self, chunk: bytes, *, last: bool = False) -> Sequence[tuple[int, bytes | None]]:
-        """Lines that are complete now; with `last` also one without an end."""
+        """Lines that are complete now; with `last` also one without an end. Raises InvalidInput."""
         found: list[tuple[int, bytes | None]] = []
-        *complete, self._rest = (self._rest + chunk).split(b"\n")
+        *complete, self._rest = (self._rest + self._text.feed(chunk, last=last)).split(b"\n")
         if last and self._rest:
             complete.append(self._rest)
             self._rest = b""
@@ -126,14 +128,13 @@ class Stream:
             listening = group.create_task(self._listen(runs, places)) if self._how.wait else None
             with self._screen.progress(_size(path)) as progress:
                 async with aclosing(_chunks(path)) as chunks:
-                    await self._send_all(chunks, progress)
+                    await self._send_all(chunks, progress, Lines(path or "-"))
                 if listening is not None:
                     await self._all_ended(runs, progress)
                     listening.cancel()
         return self._conclude(time.monotonic() - began)
 
-    async def _send_all(self, chunks: AsyncGenerator[bytes | None, None], progress: Advance) -> None:
-        lines = Lines()
+    async def _send_all(self, chunks: AsyncGenerator[bytes | None, None], progress: Advance, lines: Lines) -> None:
         async for chunk in chunks:
             if chunk is None:
                 await self._send_whole_batches(1)

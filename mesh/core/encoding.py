@@ -2,7 +2,7 @@
 
 from typing import Final
 
-_MARKS: Final = (
+MARKS: Final = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\0\0", "utf-32"),  # begins as a mark of UTF-16, so it comes first
     (b"\0\0\xfe\xff", "utf-32"),
@@ -12,10 +12,14 @@ _MARKS: Final = (
 """Byte order marks, and the codec that reads what follows."""
 
 
+def codec_of(data: bytes) -> str:
+    """The codec that the byte order mark of a document names; empty without a mark."""
+    return next((name for mark, name in MARKS if data.startswith(mark)), "")
+
+
 def decoded(data: bytes) -> str:
     """The text of a file, line ends as `\\n`. Raises UnicodeDecodeError."""
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
-    return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    return data.decode(codec_of(data) or "utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def text_flaw(text: str) -> str:

@@ -263,3 +263,30 @@ def test_waiting_for_what_just_takes_time_says_where_to_look(desk: Cli) -> None:
     done = desk("publish", "nap.taken", '{"seconds": 50}', "--wait", "--timeout", "4s")
     assert done.code == 6
     assert "no answer yet; mesh run show " in done.err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_documents_of_any_common_encoding_are_read_from_files_and_standard_input(desk: Cli, encoding: str) -> None:
+    document = '{"word": "Zoë"}\r\n'.encode(encoding)
+    (desk.folder / f"{encoding}.json").write_bytes(document)
+    (desk.folder / f"{encoding}.jsonl").write_bytes(
+        f'{{"word": "1{encoding}"}}\r\n{{"word": "2"}}\r\n'.encode(encoding)
+    )
+    for number, (payload, came) in enumerate(((f"@{encoding}.json", b""), ("@-", document))):
+        done = desk("publish", "word.said", payload, "--id", f"{encoding}-{number}", "--wait", "--json", input=document)
+        assert done.code == 0, (came, done)
+        assert "Zoë" in done.out
+    assert len(desk("publish", "word.said", f"@{encoding}.jsonl", "--json").rows) == 2
+    assert (
+        len(desk("publish", "word.said", "-", "--json", input='{"word": "3"}\n{"word": "4"}'.encode(encoding)).rows)
+        == 2
+    )
+    assert desk("board", "put", f"names/{encoding}", "-", input=document).code == 0
+    assert '"word": "Zoë"' in desk("board", "get", f"names/{encoding}").out
+
+
+def test_a_file_that_is_not_what_its_mark_says_is_refused_by_name(desk: Cli) -> None:
+    (desk.folder / "half.json").write_bytes('{"name": "x"}'.encode("utf-16")[:-1])
+    done = desk("publish", "hello", "@half.json")
+    assert done.code == 2
+    assert done.err.startswith("error: half.json: the text is not utf-16, as its byte order mark says: truncated data")

@@ -1,4 +1,4 @@
-"""Standard input and output that another process has made non-blocking."""
+"""Standard input and output that another process has made non-blocking; documents in other encodings."""
 
 import fcntl
 import json
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from mesh.cli.standard import Utf8, document
+from mesh.core.errors import InvalidInput
 from tests.cli.conftest import COMMAND, DEADLINE_S, Cli
 
 BIG = ("export", "k8s", "--log", "kafka://h:9092", "--board", "redis://h:1", "--image", "x")
@@ -78,9 +80,43 @@ def test_all_is_written_to_a_non_blocking_output_that_is_full(project: Cli, pipe
 
 def test_an_input_that_cannot_be_read_is_no_bug(project: Cli) -> None:
     closed = os.open(os.devnull, os.O_WRONLY)
-    for document in ("-", "@-"):
-        with command(project, "publish", "hello", document, stdin=closed) as done:
+    for payload in ("-", "@-"):
+        with command(project, "publish", "hello", payload, stdin=closed) as done:
             _, told = done.communicate(timeout=DEADLINE_S)
         assert done.returncode == 2, told
         assert b"standard input cannot be read: Bad file descriptor" in told
     os.close(closed)
+
+
+MARKED = ("utf-8-sig", "utf-16", "utf-32")
+TEXT = '{"name": "Müller 🫖"}\r\n{}\n'
+
+
+@pytest.mark.parametrize("encoding", MARKED)
+def test_a_document_with_a_mark_becomes_utf_8(encoding: str) -> None:
+    assert document(TEXT.encode(encoding), "f") == TEXT.encode()
+    assert document("".encode(encoding), "f") == b""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", *MARKED])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_a_document_may_come_in_parts_of_any_size(encoding: str, size: int) -> None:
+    data, reader = TEXT.encode(encoding), Utf8()
+    parts = [reader.feed(data[n : n + size]) for n in range(0, len(data), size)]
+    assert b"".join([*parts, reader.feed(b"", last=True)]) == TEXT.encode()
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"\xef\xbb", b"\x80\xfe", "ä".encode("latin-1"), b"{}\xff\xfe"])
+def test_a_document_without_a_mark_is_left_as_it_is(data: bytes) -> None:
+    assert document(data, "f") == data
+    reader = Utf8()
+    assert b"".join([*(reader.feed(bytes([byte])) for byte in data), reader.feed(b"", last=True)]) == data
+
+
+def test_the_first_part_is_not_held_back_when_it_is_no_mark() -> None:
+    assert Utf8().feed(b"{") == b"{"
+
+
+def test_half_a_character_at_the_end_is_an_error() -> None:
+    with pytest.raises(InvalidInput, match="f: the text is not utf-16, as its byte order mark says: truncated"):
+        document("ab".encode("utf-16")[:-1], "f")
