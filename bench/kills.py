@@ -121,7 +121,7 @@ async def trial(*, log_url: str, board_url: str, orders: int, kills: int, seed_m
                 await _holds(log, topology.inbox, (n + 1) * orders * INBOX_RECORDS // (kills + 2))
                 for number in (1 + n % 2, 3 + n % 3):
                     killed.append(children[number].arguments[0])
-                    await _replace(children, number)
+                    await replace(children, number)
             finished = await waiting
             took_s = time.perf_counter() - began
         asked = {run_id_of(f"/topics/{placed}", f"o-{n}") for n in range(orders)}
@@ -142,10 +142,12 @@ async def _holds(log: Log, topic: str, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _replace(children: list[Child], number: int) -> None:
+async def replace(children: list[Child], number: int) -> None:
     """SIGKILL and a new process; the new one is not waited for."""
     old = children[number]
     old.kill()
+    if old.starting is not None:
+        old.starting.cancel()
     children[number] = new = old.again()
     new.starting = asyncio.ensure_future(new.start())
 

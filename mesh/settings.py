@@ -67,7 +67,7 @@ class Settings(BaseModel):
         10_000, gt=0, le=INTEGER_MAX, description="the log must acknowledge an append within this"
     )
     session_timeout_ms: int = Field(
-        10_000, ge=1_000, le=INTEGER_MAX, description="a silent member of a group is replaced after this"
+        6_000, ge=1_000, le=INTEGER_MAX, description="a process that sends no heartbeat is replaced after this"
     )
     worker_absence_ms: int = Field(
         5_000,
@@ -187,7 +187,8 @@ def shown(settings: Settings) -> Iterator[tuple[str, str]]:
                 secret = any(word in f"_{inner}".lower() for word in _SECRET_WORDS)
                 yield f"{name}.{inner}", "***" if secret and text else masked(text)
         else:
-            yield name, masked_address(value) if name in ("log", "board") else masked(str(value))
+            text = "" if value is None else str(value)
+            yield name, masked_address(text) if name in ("log", "board") else masked(text)
 
 
 def _validated(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:

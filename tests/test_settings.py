@@ -8,6 +8,7 @@ import pytest
 
 from mesh.core.errors import ConfigInvalid
 from mesh.settings import Loaded, Settings, data_folder, load, shown
+from mesh.wire.ports import SESSION_TIMEOUT_MS
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def test_nothing_set_gives_the_defaults(here: Path) -> None:
     found = loaded(here)
     assert found.settings == Settings(log=f"sqlite:{here}/.mesh/mesh.db", topology=f"{here}/topics.yaml")
     assert set(found.origins.values()) == {"default"}
+    assert found.settings.session_timeout_ms == SESSION_TIMEOUT_MS
 
 
 def test_flags_win_over_environment_over_project_over_user_over_defaults(here: Path) -> None:

@@ -18,7 +18,7 @@ from mesh.core.rejection import rejection_record
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import LimitedLog
 from mesh.wire.loop import Loop
-from mesh.wire.ports import Clock, Commit, Log
+from mesh.wire.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
 from mesh.wire.topologies import Topologies
 
 
@@ -26,7 +26,13 @@ class Intake:
     """Run one with `await Intake(...).run(stop)`. Without ingress topics it waits for `stop`."""
 
     def __init__(
-        self, log: Log, topology: Topology, clock: Clock, *, records_max: int = 500, session_timeout_ms: int = 10_000
+        self,
+        log: Log,
+        topology: Topology,
+        clock: Clock,
+        *,
+        records_max: int = 500,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> None:
         self._topology, self._log = topology, LimitedLog("intake")
         self._topologies = Topologies(log, topology, clock)

@@ -26,7 +26,7 @@ from mesh.wire.diagnostics import diagnostics
 from mesh.wire.keeper import COSTS, Costs, Keeper
 from mesh.wire.logtime import ask_time
 from mesh.wire.loop import Loop, append_all
-from mesh.wire.ports import Clock, Commit, Log
+from mesh.wire.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
 from mesh.wire.relay import Relay
 from mesh.wire.unattended import GRACE_MS, Unattended
 
@@ -51,7 +51,7 @@ class Orchestrator:
         clock: Clock,
         *,
         records_max: int = 500,
-        session_timeout_ms: int = 10_000,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
         absence_ms: int = GRACE_MS,
         costs: Costs = COSTS,
     ) -> None:

@@ -17,7 +17,7 @@ from mesh.core.record import RECORD_BYTES_MIN, NewRecord, Record, TopicPartition
 from mesh.core.refused import replacements
 from mesh.core.topology import Topology
 from mesh.wire.diagnostics import diagnostics
-from mesh.wire.ports import Commit, Log, Member, Refused
+from mesh.wire.ports import REVOKE_MS_MAX, SESSION_TIMEOUT_MS, Commit, Log, Member, Refused
 
 POLL_WAIT_MS = 100
 """Also how long an idle loop takes to notice that it is to stop: it is part of every hand-over."""
@@ -79,7 +79,7 @@ class Loop:
         topics: Sequence[str],
         notes: Notes | None = None,
         records_max: int = 500,
-        session_timeout_ms: int = 10_000,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> None:
         self._log = log
         self._stage = stage
@@ -244,7 +244,7 @@ class Loop:
         async with self._turn:
             await self._appended(0)
             if self._notes is not None:
-                await self._notes.rest(partitions, within_ms=self._session_timeout_ms / 6, last=False)
+                await self._notes.rest(partitions, within_ms=REVOKE_MS_MAX / 2, last=False)
             if self._joined is not None and self._joined.done():
                 await self._commit(self._joined.result())
             for tp in partitions:

@@ -14,7 +14,7 @@ Every call that touches an outside system has a deadline of our own and raises `
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from mesh.core.record import NewRecord, Record, TopicPartition
 
@@ -57,6 +57,13 @@ class Commit(NamedTuple):
     metadata: str = ""
 
 
+SESSION_TIMEOUT_MS: Final = 6_000
+"""The default. Kafka's brokers accept no less unless `group.min.session.timeout.ms` (default 6000) is lowered."""
+REVOKE_MS_MAX: Final = 3_000
+"""How long `Listener.revoked` may take. The whole group waits for it. Heartbeats go on meanwhile, so that it does not
+depend on the session timeout."""
+
+
 class Listener(Protocol):
     """Told about partitions by a `Member`."""
 
@@ -70,7 +77,7 @@ class Listener(Protocol):
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """These are about to go. Commits still work in here, and are closed when it returns.
 
-        Must return within a third of the session timeout.
+        Must return within REVOKE_MS_MAX, or it is cancelled.
         """
         ...
 
@@ -213,9 +220,10 @@ class Log(Protocol):
     def reader(self, positions: Mapping[TopicPartition, int]) -> Reader: ...
 
     async def join(
-        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
     ) -> Member:
-        """Become a member of `group`. A group without a commit begins at the first record."""
+        """Become a member of `group`. A group without a commit begins at the first record. A member that sends no
+        heartbeat for `session_timeout_ms` is removed."""
         ...
 
 

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer
 from mesh.core.errors import ConfigInvalid, Fenced, LogUnavailable, MeshError, NotFound
 from mesh.core.record import TopicPartition
 from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import Commit, Member, TopicSpec
+from mesh.wire.ports import REVOKE_MS_MAX, Commit, Member, TopicSpec
 from tests.live.conftest import OpenKafka
 from tests.wire.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, resumed, take, until, values
 
@@ -101,7 +101,7 @@ async def test_a_listener_that_lets_go_too_slowly_is_cut_short(kafka_log: KafkaL
     member = await join(kafka_log, topic, listener)
     await until(lambda: len(listener.held) == 1, "assignment")
     other = await join(kafka_log, topic, other_listener)
-    with pytest.raises(MeshError, match="at most 500 ms"):
+    with pytest.raises(MeshError, match=f"at most {REVOKE_MS_MAX} ms"):
         await poll_for_ever(member)
     await until(lambda: len(member.assignment) + len(other.assignment) == 1, "the group goes on")
     listener.revoking = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mesh.core.errors import NotFound
 from mesh.core.record import NewRecord, Record, TopicPartition
 from mesh.wire.logtime import LogTime
-from mesh.wire.ports import Appended, Bounds, Commit, Listener, Member, Reader, Refused, TopicSpec
+from mesh.wire.ports import SESSION_TIMEOUT_MS, Appended, Bounds, Commit, Listener, Member, Reader, Refused, TopicSpec
 from tests.sim.broker import Broker
 from tests.sim.clock import SimClock
 from tests.sim.fetch import Fetcher
@@ -126,7 +126,7 @@ class SimLog:
         return SimReader(self._broker, self._host, positions)
 
     async def join(
-        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
     ) -> Member:
         unknown = [topic for topic in topics if topic not in self._broker.topics]
         if unknown:

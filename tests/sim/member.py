@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from mesh.core.errors import Fenced, InvalidInput, LogUnavailable, WaitTimeout
 from mesh.core.record import Record, TopicPartition
-from mesh.wire.ports import Commit, Listener
+from mesh.wire.ports import REVOKE_MS_MAX, Commit, Listener
 from tests.sim.broker import Broker
 from tests.sim.fetch import Fetcher
 from tests.sim.group import Group
@@ -213,7 +213,7 @@ class SimMember:
     async def _call_revoked(self, partitions: Sequence[TopicPartition]) -> Exception | None:
         self._going.update(partitions)
         self._fetcher.paused.update(partitions)
-        timeout_s = self.session_timeout_ms / 3_000
+        timeout_s = REVOKE_MS_MAX / 1_000
         caught: Exception | None = None
         try:
             async with asyncio.timeout(timeout_s) as limit:

@@ -21,7 +21,7 @@ from mesh.wire.cells import Cells
 from mesh.wire.diagnostics import diagnostics
 from mesh.wire.follow import ControlFollower, Follower
 from mesh.wire.logtime import ask_time
-from mesh.wire.ports import Board, Clock, Log
+from mesh.wire.ports import SESSION_TIMEOUT_MS, Board, Clock, Log
 
 ENDED_MAX = 10_000
 STRAYS_MAX = 32
@@ -42,7 +42,7 @@ class Worker:
         clock: Clock,
         *,
         records_max: int = 500,
-        session_timeout_ms: int = 10_000,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
         drain_timeout_ms: int = 10_000,
         grace_ms: int = CANCEL_GRACE_MS,
         strays_max: int = STRAYS_MAX,

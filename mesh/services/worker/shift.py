@@ -25,12 +25,12 @@ from mesh.wire.diagnostics import agent_context, diagnostics
 from mesh.wire.lanes import Lanes
 from mesh.wire.mirror import is_mirrored
 from mesh.wire.otel import Spans
-from mesh.wire.ports import Board, Clock, Log, Member
+from mesh.wire.ports import REVOKE_MS_MAX, Board, Clock, Log, Member
 
 POLL_WAIT_MS = 500
 COMMIT_EVERY_MS = 50
-REVOKE_WAIT_MS = 2_000
-"""How long running tasks of a lost partition are waited for; never over half of what the log allows."""
+REVOKE_WAIT_MS = REVOKE_MS_MAX // 2
+"""How long running tasks of a revoked partition are waited for. The other half is left for the commit."""
 FLUSH_TIMEOUT_MS = 5_000
 """How long a stopping worker waits for the log to take its last answers."""
 _log = diagnostics("worker")
@@ -65,8 +65,7 @@ class AgentShift:
         self._spec, self._holder, self._away = spec, holder, away
         self._group = topology.group(spec.name)
         self._records_max, self._session_timeout_ms = records_max, session_timeout_ms
-        self._revoke_wait_ms = min(REVOKE_WAIT_MS, session_timeout_ms // 6)
-        self._drain_timeout_ms, self._grace_ms = drain_timeout_ms, grace_ms
+        self._drain_timeout_ms, self._grace_ms, self._revoke_wait_ms = drain_timeout_ms, grace_ms, REVOKE_WAIT_MS
         self._cache: ResultCache | None = None
         if spec.cache_ms is not None:
             self._cache = ResultCache(board, clock, self.counts, agent=self.name, ttl_ms=spec.cache_ms, holder=holder)

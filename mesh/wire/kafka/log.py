@@ -19,7 +19,7 @@ from mesh.wire.kafka.member import KafkaMember
 from mesh.wire.kafka.reader import KafkaReader
 from mesh.wire.kafka.topics import Topics
 from mesh.wire.logtime import LogTime
-from mesh.wire.ports import Appended, Bounds, Commit, Listener, Refused, TopicSpec
+from mesh.wire.ports import SESSION_TIMEOUT_MS, Appended, Bounds, Commit, Listener, Refused, TopicSpec
 
 CLOSE_TIMEOUT_MS = 5_000
 
@@ -200,7 +200,7 @@ class KafkaLog:
         return self._tracked(KafkaReader(self._connection, topics, positions, record_bytes_max=self._record_bytes_max))
 
     async def join(
-        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
     ) -> KafkaMember:
         """See `Log.join`. Raises NotFound for a topic that does not exist: the library would wait for it; and
         ConfigInvalid when another application is in the group: what it is assigned would stand still."""

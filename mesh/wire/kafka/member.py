@@ -14,11 +14,11 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.structs import OffsetAndMetadata
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from mesh.core.errors import Fenced, InvalidInput, LogUnavailable, MeshError
+from mesh.core.errors import ConfigInvalid, Fenced, InvalidInput, LogUnavailable, MeshError
 from mesh.core.record import Record, TopicPartition
 from mesh.wire.kafka import commits as places
 from mesh.wire.kafka.connection import MEMBER_ROLE, Connection, ended_within
-from mesh.wire.ports import Commit, Listener
+from mesh.wire.ports import REVOKE_MS_MAX, Commit, Listener
 
 METADATA_BYTES_MAX = 4_096
 HEARTBEAT_MS = 500
@@ -134,8 +134,7 @@ class KafkaMember:
                 pass
 
     async def _let_go(self, partitions: list[TopicPartition]) -> None:
-        limit_ms = self._session_timeout_ms // 3
-        patience = asyncio.timeout(limit_ms / 1000)
+        patience = asyncio.timeout(REVOKE_MS_MAX / 1000)
         try:
             async with patience:
                 await self._listener.revoked(partitions)
@@ -145,8 +144,8 @@ class KafkaMember:
             raise MeshError(
                 "letting go of revoked partitions took too long and was cut short",
                 where=self._where,
-                expected=f"at most {limit_ms} ms, a third of the session timeout",
-                remedy="Drain shorter, or raise the session timeout",
+                expected=f"at most {REVOKE_MS_MAX} ms",
+                remedy="Drain for less long, or find what makes the log slow",
             ) from error
 
     # ------------------------------------------------------------------------------------------------------ reading
@@ -158,6 +157,14 @@ class KafkaMember:
         self._raise_failure()
         try:
             fetched = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
+        except errors.InvalidSessionTimeoutError as error:
+            raise ConfigInvalid(
+                "the broker refuses the session timeout",
+                where=self._where,
+                expected="group.min.session.timeout.ms (default 6000) to group.max.session.timeout.ms",
+                got=f"{self._session_timeout_ms} ms",
+                remedy="Set another session_timeout_ms, or change group.min.session.timeout.ms on every broker",
+            ) from error
         except errors.KafkaError as error:
             # The library may have dropped what it had already taken from other partitions: never go on after this.
             self._spent = self._connection.unavailable(f"poll of group {self._group}", str(error))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from mesh.core.errors import Fenced, InvalidInput, LogUnavailable, WaitTimeout
 from mesh.core.record import Record, TopicPartition
 from mesh.wire.deadline import patience
-from mesh.wire.ports import Clock, Commit, Listener
+from mesh.wire.ports import REVOKE_MS_MAX, Clock, Commit, Listener
 from mesh.wire.sqlite import catalog, roster
 from mesh.wire.sqlite.catalog import Catalog, Topic
 from mesh.wire.sqlite.fetch import Fetcher
@@ -284,18 +284,17 @@ class SqliteMember:
         self._going.update(partitions)
         for partition in partitions:
             self._fetcher.pause(partition)
-        timeout_ms = self.session_timeout_ms / 3
         caught: Exception | None = None
         try:
-            async with patience(timeout_ms) as limit:
+            async with patience(REVOKE_MS_MAX) as limit:
                 await self._listener.revoked(partitions)
         except Exception as error:  # noqa: BLE001  # the listener's errors are raised by `poll`
             caught = error
             if limit.expired():
                 caught = WaitTimeout(
-                    f"the listener's `revoked` did not return within {timeout_ms:.0f} ms and was cancelled",
+                    f"the listener's `revoked` did not return within {REVOKE_MS_MAX} ms and was cancelled",
                     where=f"group {self._name}",
-                    remedy="Drain for less long, or raise the session timeout",
+                    remedy="Drain for less long, or find what makes the log slow",
                 )
         finally:
             for partition in partitions:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from mesh.core.errors import NotFound
 from mesh.core.partition import partition_of
 from mesh.core.record import RECORD_BYTES_MAX, NewRecord, TopicPartition, over_limit, record_bytes
-from mesh.wire.ports import Appended, Bounds, Clock, Commit, Listener, Refused, TopicSpec
+from mesh.wire.ports import SESSION_TIMEOUT_MS, Appended, Bounds, Clock, Commit, Listener, Refused, TopicSpec
 from mesh.wire.sqlite import batch, catalog, retention, roster
 from mesh.wire.sqlite.batch import Batch
 from mesh.wire.sqlite.catalog import OFFSET_BITS, Catalog, Topic
@@ -178,7 +178,7 @@ class SqliteLog:
         return SqliteReader(self.file, positions, numbers)
 
     async def join(
-        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = 10_000
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
     ) -> SqliteMember:
         """Become a member of `group`. Raises NotFound for an unknown topic, LogUnavailable."""
         member = SqliteMember(

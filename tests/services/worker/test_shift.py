@@ -250,6 +250,30 @@ async def test_two_workers_share_an_agents_tasks(log: Log, board: Board) -> None
     assert seen["one"] | seen["two"] == set(range(200))
 
 
+async def test_a_short_session_does_not_cut_short_the_tasks_of_a_revoked_partition(log: Log, board: Board) -> None:
+    gate, begun, elsewhere = asyncio.Event(), list[int](), list[int]()
+
+    async def waits(ask: Ask) -> Answer:
+        begun.append(ask.n)
+        await gate.wait()
+        return Answer(n=ask.n)
+
+    async def echo(ask: Ask) -> Answer:
+        elsewhere.append(ask.n)
+        return Answer(n=ask.n)
+
+    first, second = worker(log, board, waits), worker(log, board, echo)
+    async with working(log, TOPOLOGY, first.run):
+        await append(log, *(task(n) for n in range(20)))
+        await until(lambda: len(begun) == 20)
+        async with working(log, TOPOLOGY, second.run):
+            await until(lambda: len(first.shifts["echo"]._partitions) < 2)
+            asyncio.get_running_loop().call_later(0.8, gate.set)  # a third of the session is 0.67 s
+            await answers(log, 20)
+            await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
+    assert (sorted(begun), elsewhere) == (list(range(20)), [])
+
+
 async def test_a_task_that_runs_on_while_its_partition_goes_and_comes_back_is_not_begun_again(
     log: Log, board: Board
 ) -> None:

@@ -155,7 +155,7 @@ async def test_a_revocation_that_does_not_end_is_cut_off_and_all_is_handed_out_a
     await until(lambda: len(old.held) == 2, "assignment")
     other = await join(log, new)
     await asyncio.wait_for(cancelled.wait(), 10)
-    with pytest.raises(WaitTimeout, match="300 ms"):
+    with pytest.raises(WaitTimeout, match="3000 ms"):
         await asyncio.wait_for(_poll_on(member), 10)
     await until(lambda: len(member.assignment) == len(other.assignment) == 1, "shares")
     assert not member.assignment & other.assignment
