@@ -149,7 +149,7 @@ def load(
     for source in sources:
         for name, value in source.values.items():
             _expect_text(name, value, source.origins)
-            value = _anchored(name, value, _Base(directory / (source.folder or ""), environ))
+            value = _anchored(name, value, _Base(directory / (source.folder or ""), environ, source.origins))
             both = isinstance(value, dict) and isinstance(merged.get(name), dict)
             merged[name] = {**merged[name], **value} if both else value
         origins.update(source.origins)
@@ -327,10 +327,16 @@ def _expect_text(name: str, value: Any, origins: Mapping[str, str]) -> None:
 
 
 class _Base(NamedTuple):
-    """Where the relative paths of a source begin, and the variables that its paths may name."""
+    """Where the relative paths of a source begin, the variables that its paths may name, and its origins."""
 
     folder: Path
     environ: Mapping[str, str]
+    origins: Mapping[str, str] = {}
+
+    def setting(self, key: str, text: str) -> str:
+        """The absolute path in a setting. Raises ConfigInvalid that names the setting and its source."""
+        origin = self.origins.get(key) or self.origins.get(key.partition(".")[0])
+        return self.path(f"{origin}: setting {key!r}" if origin else f"setting {key!r}", text)
 
     def path(self, where: str, text: str) -> str:
         """The absolute path that a text stands for. Raises ConfigInvalid at `where`."""
@@ -371,22 +377,21 @@ def _anchored(name: str, value: Any, base: _Base) -> Any:
     """A value of a setting, with absolute paths."""
     if name == "kafka" and isinstance(value, dict):
         return {
-            inner: base.path(f"setting 'kafka.{inner}'", text)
+            inner: base.setting(f"kafka.{inner}", text)
             if inner in KAFKA_PATHS and isinstance(text, str) and text
             else text
             for inner, text in value.items()
         }
     if not isinstance(value, str):
         return value
-    where = f"setting {name!r}"
     if name == "topology":
-        return base.path(where, value)
+        return base.setting(name, value)
     scheme, colon, rest = value.partition(":")
     if name in ("log", "board") and scheme == "sqlite":
         rest = rest.removeprefix("//") or EMBEDDED.partition(":")[2]
         # Links resolved: one file has one name, which is that of its log, of its board and of its wake-up pipes.
-        return scheme + colon + os.path.realpath(base.path(where, rest))
+        return scheme + colon + os.path.realpath(base.setting(name, rest))
     if name == "board" and scheme == "unix" and "@" not in rest:
         path, mark, query = rest.removeprefix("//").partition("?")
-        return f"unix://{base.path(where, path)}{mark}{query}" if path.strip("/") else value
+        return f"unix://{base.setting(name, path)}{mark}{query}" if path.strip("/") else value
     return value
