@@ -12,7 +12,7 @@ Each chunk is compressed by itself; the checksum that zlib keeps with it is what
 
 import asyncio
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from typing import NamedTuple
@@ -133,15 +133,18 @@ class Checkpoints:
         await self._log.trim(TopicPartition(self._topic, number), chain[0].first)
 
 
-async def read_checkpoints(log: Log, topology: Topology, clock: Clock, known: Sequence[Topology]) -> Standing:
-    """The checkpoints that the last commits name. `known`: topologies that runs may pin. Raises LogUnavailable."""
+async def read_checkpoints(
+    log: Log, topology: Topology, clock: Clock, known: Sequence[Topology], *, only: Collection[int] | None = None
+) -> Standing:
+    """The checkpoints that the last commits name, of `only` these partitions. `known`: topologies that runs may pin.
+    Raises LogUnavailable."""
     group, checkpoints = topology.group("orchestrator"), Checkpoints(log, topology, clock)
     pinned = {one.digest: one for one in known}
     standing = Standing({}, [])
     for number, commit in (await log.committed(group, topology.inbox)).items():
         try:
             note = note_of(commit.metadata) if commit.metadata else None
-            if note is not None and note.checkpoint:
+            if note is not None and note.checkpoint and (only is None or number in only):
                 loading = await checkpoints.read(number, note.checkpoint)
                 standing.states[number] = loading.partition(topology, pinned)
         except CheckpointUnreadable as error:

@@ -51,9 +51,8 @@ class Remembered:
         if not numbers:
             return {}
         await self._known.once()
-        topologies = {self._topology.digest: self._topology, **self._known.kept.topologies}
-        standing = await read_checkpoints(self._log, self._topology, SystemClock(), list(topologies.values()))
-        return {number: state for number, state in standing.states.items() if number in numbers}
+        known = list({self._topology.digest: self._topology, **self._known.kept.topologies}.values())
+        return (await read_checkpoints(self._log, self._topology, SystemClock(), known, only=numbers)).states
 
     async def _told(
         self, runs: Mapping[str, History], states: Mapping[int, Partition], bounds: Mapping[int, Bounds]
