@@ -195,16 +195,18 @@ class AgentShift:
         for held in partitions:
             topic, number = held.partition
             commit = await member.committed(held.partition)
+            if not held.live:
+                continue  # it was revoked meanwhile: the commit may be that of its next owner, who is at work
             marks = decode("" if commit is None else commit.metadata, 0 if commit is None else commit.offset)
             if bounds is None and (commit is None or marks.working):
                 bounds = await self._log.bounds(topic)
             place = bounds[number].start if commit is None and bounds is not None else commit.offset if commit else 0
             end = place if bounds is None else bounds[number].end
             held.begin(Watch(marks, place=place, end=end, by=self._holder, away=away), place)
-        if died := [held for held in partitions if held.watch.died]:
+        if suspected := [held.watch.suspected for held in partitions if held.begun and held.watch.died]:
             self.counts.deaths += 1
-            suspected = sum(held.watch.suspected for held in died)
-            _log.warning("a worker died", agent=self.name, partitions=len(died), begun_apart_now=suspected)
+            apart = sum(suspected)
+            _log.warning("a worker died", agent=self.name, partitions=len(suspected), begun_apart_now=apart)
         # That we are at work must stand in the log before anything begins.
         while (live := [held for held in partitions if held.live]) and not await self._commit(live):
             await self._clock.sleep_ms(COMMIT_EVERY_MS)
@@ -240,14 +242,12 @@ class AgentShift:
             await self.lanes.below(window)
             await self._outbox.room()
             batches = await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS)
-            mine = [
-                (held, records) for tp, records in batches.items() if (held := self._partitions.get(tp)) is not None
-            ]
-            for held, records in mine:  # all are taken before anything is awaited
-                for record in records:
+            mine = [(held, new) for tp, new in batches.items() if (held := self._partitions.get(tp)) is not None]
+            for held, new in mine:  # all are taken before anything is awaited
+                for record in new:
                     held.tracker.take(record.offset)
-            for held, records in mine:
-                for record in records:
+            for held, new in mine:
+                for record in new:
                     self.lanes.put(record.key or b"", Work(record, held))
 
     # --------------------------------------------------------------------------------------------------------- tasks

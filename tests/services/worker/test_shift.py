@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -336,3 +336,40 @@ async def test_who_comes_back_after_the_log_was_away_takes_nobody_for_dead(log: 
         await append(log, *(task(n) for n in range(5)))
         await answers(log, 5)
     assert counts(crew).deaths == (0 if away else 1)
+
+
+class Slow:
+    """A log, or its member, that answers what was committed only when a gate is open."""
+
+    def __init__(self, real: Any, asked: asyncio.Event, gate: asyncio.Event) -> None:
+        self._real, self._asked, self._gate = real, asked, gate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def join(self, *args: Any, **kwargs: Any) -> Any:
+        return Slow(await self._real.join(*args, **kwargs), self._asked, self._gate)
+
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        self._asked.set()
+        await self._gate.wait()
+        return cast("Commit | None", await self._real.committed(partition))
+
+
+async def test_a_partition_that_was_revoked_while_it_was_taken_over_is_no_sign_of_a_death(
+    log: Log, board: Board
+) -> None:
+    async def echo(ask: Ask) -> Answer:
+        return Answer(n=ask.n)
+
+    asked, gate = asyncio.Event(), asyncio.Event()
+    first, second = worker(cast("Log", Slow(log, asked, gate)), board, echo), worker(log, board, echo)
+    async with working(log, TOPOLOGY, first.run):
+        await asked.wait()
+        async with working(log, TOPOLOGY, second.run):
+            await second.wait_ready()  # it is at work on partitions that the first one was about to take over
+            gate.set()
+            await first.wait_ready()
+            await append(log, *(task(n) for n in range(20)))
+            await answers(log, 20)
+    assert (counts(first).deaths, counts(second).deaths) == (0, 0)
