@@ -8,7 +8,7 @@ import orjson
 from mesh.cli.screen import Piece, Screen
 from mesh.cli.text import MESSAGE_CHARS_MAX, clock, counted, moment, took, visible
 from mesh.core.dispatch import JOIN_TYPE
-from mesh.core.event import Part, derive, rfc3339
+from mesh.core.event import Part, Usage, derive, rfc3339
 from mesh.core.history import History
 from mesh.core.run import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
 from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Moment, TaskStory
@@ -185,10 +185,19 @@ def result_lines(screen: Screen, result: Result, *, whole: bool, indent: str = "
 def facts(history: History) -> str:
     """When, how many, how much."""
     began = f"requested {moment(history.opened_ms)}" if history.opened_ms else "its request is no longer on the log"
-    used = history.outcome.get("used", {}) if history.outcome else {}
-    usd, tokens = used.get("usd") or 0, used.get("tokens") or 0
-    spent = (f" · ${usd:.4f}" if usd else "") + (f" · {counted(tokens, 'token')}" if tokens else "")
-    return f"run {history.run_id} · {began} · {counted(len(history.tasks), 'task')}{spent}"
+    spent = "".join(f" · {part}" for part in _amounts(history.used))
+    late = ", ".join(_amounts(history.uncharged.total))
+    late = f" · reported too late to be charged: {late}" if late else ""
+    return f"run {history.run_id} · {began} · {counted(len(history.tasks), 'task')}{spent}{late}"
+
+
+def _amounts(usage: Usage) -> list[str]:
+    dollars = [f"${usage.usd_micros / 1_000_000:.4f}"] if usage.usd_micros else []
+    return dollars + ([counted(usage.tokens, "token")] if usage.tokens else [])
+
+
+def _usage_json(usage: Usage) -> dict[str, Any]:
+    return {"usd": usage.usd_micros / 1_000_000, "tokens": usage.tokens}
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -232,6 +241,8 @@ def history_json(history: History) -> dict[str, Any]:
         "unrouted": [fact.told() for fact in history.unrouted],
         "drafts": [_result_json(draft) for draft in history.drafts],
         "overspent": list(history.overspent),
+        "used": _usage_json(history.used),
+        "used_late": _usage_json(history.uncharged.total),
         "results": [_result_json(result) for result in history.results],
         "timeline": [moment_json(happened) for happened in history.moments],
         "topology_differs": history.differs,

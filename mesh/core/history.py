@@ -20,6 +20,7 @@ from mesh.core.event import (
     CANCELLED,
     DUE,
     FAILED,
+    NO_USAGE,
     PAUSED,
     REDRIVEN,
     REQUESTED,
@@ -27,6 +28,7 @@ from mesh.core.event import (
     SUCCEEDED,
     Event,
     Fault,
+    Usage,
 )
 from mesh.core.fold import Partition
 from mesh.core.kept import Kept, step
@@ -36,7 +38,19 @@ from mesh.core.record import Record
 from mesh.core.rejection import Late
 from mesh.core.run import NO_TROUBLE, Failure, Result, Run, Unrouted
 from mesh.core.skipped import Skipped, skipped
-from mesh.core.stories import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Attempt, Moment, TaskStory, story_of
+from mesh.core.stories import (
+    DEAD,
+    DONE,
+    DROPPED,
+    REPLACED,
+    WAITING,
+    WORKING,
+    Attempt,
+    LateUsage,
+    Moment,
+    TaskStory,
+    story_of,
+)
 from mesh.core.topology import Topology
 
 
@@ -60,6 +74,7 @@ class History:
         self.moments: list[Moment] = []
         self.skipped: list[Skipped] = []
         """Agents that heard an event of the run and got no task, since their `when` was false."""
+        self.uncharged = LateUsage()
         self._payloads = payloads
         self.outcome: dict[str, Any] | None = None
         """The body of the outcome record, once `ended` was told."""
@@ -158,6 +173,14 @@ class History:
         if self.outcome is not None:
             return [str(text) for text in self.outcome.get("overspent", ())]
         return self.run.overspent if self.run else ()
+
+    @property
+    def used(self) -> Usage:
+        """What the run was charged."""
+        if self.outcome is not None:
+            used = self.outcome.get("used", {})
+            return Usage(round(float(used.get("usd", 0)) * 1_000_000), int(used.get("tokens", 0)))
+        return Usage(self.run.usd_micros, self.run.tokens) if self.run else NO_USAGE
 
     @property
     def results(self) -> Sequence[Result]:
@@ -262,6 +285,9 @@ class History:
         elif event.kind in (SUCCEEDED, FAILED):
             was = None if before is None else before.open.get(event.task_id)
             now = None if after is None else after.open.get(event.task_id)
+            if event.task_id in self.tasks:
+                ended = before is not None and bool(before.ending)
+                self.uncharged.take(event, charged=was != now and not ended)
             if was != now:
                 self._answered(self.tasks[event.task_id], event)
             elif event.task_id and event.task_id not in self.tasks:

@@ -42,7 +42,11 @@ OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ),
     ("overspent", "sentences naming budgets of which more was used than the run might"),
     ("tasks", "number of tasks made"),
-    ("used", "`usd` and `tokens` that the tasks reported"),
+    (
+        "used",
+        "`usd` and `tokens` that the tasks reported until the run ended; for a task in work then, what it had reserved."
+        " What comes later is told by `mesh run show`",
+    ),
     ("opened", "log time of the first request, RFC 3339"),
     ("ended", "log time of the event that ended it, RFC 3339"),
     ("took_ms", "the difference in milliseconds"),

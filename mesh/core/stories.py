@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from mesh.core.event import Fault, Part
+from mesh.core.event import NO_USAGE, Event, Fault, Part, Usage
 from mesh.core.run import Task
 
 WORKING: Final = "working"
@@ -100,3 +100,22 @@ def story_of(task: Task, began_ms: int) -> TaskStory:
     """The story of a task that is open in a run of a checkpoint. Its beginning is not known: `began_ms` stands in."""
     type, state = ("", WORKING) if task.held is None else (task.held.type, WAITING)
     return TaskStory(task.id, task.agent, type, task.depth, task.path, "", task.cause_id, began_ms, state)
+
+
+class LateUsage:
+    """What the answers of a run report that came too late to be charged: after its end, or for an older attempt."""
+
+    def __init__(self) -> None:
+        self.total = NO_USAGE
+        self._answers: set[tuple[str, int]] = set()
+        """Tasks and attempts that answered already: an answer may come twice."""
+
+    def take(self, event: Event, *, charged: bool) -> None:
+        """Count the answer to a task of the run."""
+        answer = (event.task_id, event.attempt)
+        if answer in self._answers:
+            return
+        self._answers.add(answer)
+        if not charged and event.usage is not None:
+            total, more = self.total, event.usage
+            self.total = Usage(total.usd_micros + more.usd_micros, total.tokens + more.tokens)

@@ -47,6 +47,11 @@ def close_joins(run: Run, topology: Topology) -> None:
     """Name the joins that starved, and the events of joins that wait for more and whose `when` is false already."""
     unwanted = []
     for name, slots in run.joins.items():
+        for slot in slots.values():
+            if slot.inputs and not slot.fired:
+                break
+        else:  # as in most runs: all has been used
+            continue
         spec = topology.agents[name]
         sentences, branches = starved(name, slots, spec.on, spec.when)
         run.starved = (*run.starved, *sentences)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mesh.core.effect import Finish
-from mesh.core.event import OUTCOME, Usage
+from mesh.core.event import NO_USAGE, OUTCOME, Usage
 from mesh.core.history import History
 from mesh.core.outcome import time_ms
 from mesh.core.partition import partition_of
@@ -111,6 +111,24 @@ def test_usage_of_all_attempts_is_counted() -> None:
     told = Told(mesh).let(requested(), failed("work", usage=Usage(5, 10)), due("work"))
     told.let(succeeded("work", "done", usage=Usage(7, 20)))
     assert (told.task("work").usd_micros, told.task("work").tokens) == (12, 30)
+
+
+def test_what_is_reported_too_late_to_be_charged_is_told_once() -> None:
+    told = Told().let(requested())
+    late = succeeded("plan", "plan.ready", usage=Usage(1_500, 20))(told.play)
+    told.let(cancelled())
+    assert (told.history.used, told.history.uncharged.total) == (NO_USAGE, NO_USAGE)
+    for _ in range(2):
+        told.take(record(late))
+    assert (told.history.used, told.history.uncharged.total) == (NO_USAGE, Usage(1_500, 20))
+
+
+def test_a_repeated_answer_whose_usage_was_charged_is_not_told_as_too_late() -> None:
+    told = Told(topology(plan=agent("ask -> ready", retry=RETRY))).let(requested(), failed("plan", usage=Usage(0, 5)))
+    assert told.play.last is not None
+    told.take(record(told.play.last))
+    assert told.history.used == Usage(0, 5)
+    assert told.history.uncharged.total == NO_USAGE
 
 
 def test_tasks_that_the_end_of_the_run_overtook_are_dropped() -> None:

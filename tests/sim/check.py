@@ -130,10 +130,13 @@ def _differ(one: StoredRecord, other: StoredRecord | NewRecord) -> bool:
 
 
 def _lasting(record: StoredRecord | NewRecord) -> list[tuple[str, bytes]]:
-    """Of a dead letter what tells why: the same failure of a record that came twice is the same dead letter."""
+    """Of a dead letter what tells why: the same failure of a record that came twice is the same dead letter.
+
+    Why its value is not there names the size of the record, which depends on where the copy came from.
+    """
     headers = list(record.headers)
     told = [(name, value) for name, value in headers if name.startswith("mesh-dlq-")]
-    return told or headers
+    return [(name, b"" if name == "mesh-dlq-omitted" else value) for name, value in told] or headers
 
 
 # ------------------------------------------------------------------------------------------------ the orchestrator's
