@@ -58,12 +58,22 @@ def test_the_declared_field_counts_and_not_the_key_of_the_record() -> None:
     assert home(run_of(BY_FIELD, None, b'{"id":"1","customer":7}')) == home(run_of(BY_RECORD, b"7", b'{"id":"1"}'))
 
 
+def test_numbers_are_keys_as_json_writes_them() -> None:
+    one, text, real, power = (
+        home(run_of(BY_FIELD, None, b'{"id":"1","customer":%s}' % field)) for field in (b"1", b'"1"', b"1.0", b"1e0")
+    )
+    assert (one, real) == (text, power)
+    assert one != real
+
+
 @pytest.mark.parametrize(
     ("topology", "key", "body"),
     [
         (BY_RECORD, None, b'{"id":"1"}'),
         (BY_FIELD, b"c-7", b'{"id":"1"}'),
         (BY_FIELD, None, b'{"id":"1","customer":null}'),
+        (BY_FIELD, None, b'{"id":"1","customer":["c-7"]}'),
+        (BY_FIELD, None, b'{"id":"1","customer":{"id":"c-7"}}'),
     ],
 )
 def test_without_the_ordering_key_a_run_has_no_home(topology: Topology, key: bytes | None, body: bytes) -> None:
