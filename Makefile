@@ -29,7 +29,7 @@ check: .venv/.dev  ## format, lint, types, laws of the house
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/test_house.py tests/test_docs.py
+	$(BIN)/pytest -q tests/test_house.py tests/test_docs.py tests/test_readme.py
 
 test: .venv/.dev   ## every test; those against real servers if Java 17, Maven and redis-server are there
 	$(BIN)/pytest
