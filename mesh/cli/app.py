@@ -18,7 +18,7 @@ from mesh.cli.screen import Screen
 from mesh.cli.session import Wanted
 from mesh.cli.standard import wait_for_output
 from mesh.core.encoding import text_flaw
-from mesh.core.errors import ConfigInvalid, InvalidInput, MeshError, leaves
+from mesh.core.errors import ConfigInvalid, EnvironmentFault, InvalidInput, MeshError, leaves
 from mesh.core.suggest import nearest
 
 NOUNS = (
@@ -157,14 +157,22 @@ def _execute(arguments: Sequence[str]) -> int:
     except ReaderGone:
         raise
     except OSError as error:
-        if error.filename is not None:
-            kind = ConfigInvalid if error.errno in UNUSABLE else MeshError
-            return report(screen, kind(f"{error.strerror}", where=str(error.filename)))
-        if error.errno in UNWRITABLE:
+        if error.filename is None and error.errno in UNWRITABLE:
             raise
-        return report_bug(screen, error, traceback.format_exc())
+        return _unforeseen(screen, error, traceback.format_exc())
     except Exception as error:  # noqa: BLE001  # the last resort: a bug becomes one line
-        return report_bug(screen, error, traceback.format_exc())
+        return _unforeseen(screen, error, traceback.format_exc())
+
+
+def _unforeseen(screen: Screen, error: BaseException, stack: str) -> int:
+    """An error that is none of the mesh: of the machine, about a file, or a bug."""
+    from mesh.wire.limits import environment_fault
+
+    told = environment_fault(error)
+    if isinstance(error, OSError) and error.filename is not None and not isinstance(told, EnvironmentFault):
+        kind = ConfigInvalid if error.errno in UNUSABLE else MeshError
+        told = kind(f"{error.strerror}", where=str(error.filename))
+    return report_bug(screen, error, stack) if told is None else report(screen, told)
 
 
 def _expect_text(arguments: Sequence[str]) -> None:
@@ -182,7 +190,7 @@ def _group(screen: Screen, group: BaseExceptionGroup[BaseException]) -> int:
         return report(screen, told)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         return INTERRUPTED
-    return report_bug(screen, found[0], "".join(traceback.format_exception(group)))
+    return _unforeseen(screen, found[0], "".join(traceback.format_exception(group)))
 
 
 def understood(arguments: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from mesh.cli.text import counted, took
 from mesh.cli.watchdog import Watchdog
 from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound, TopologyInvalid, leaves
 from mesh.core.suggest import nearest
+from mesh.wire.limits import environment_fault, raise_file_limit
 from mesh.wire.steady import SteadyLoop
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ async def up(
     agents = _agents(session, agent or [])
     rule = None if autoscale is None else _rule(session, autoscale, workers, chosen)
     voice = Voice(session.screen)
+    _expect_files(voice, len(session.topology.agents))
     with Stop(voice.info if child is None else _silent) as stop:
         options: dict[str, Any] = {"workers": workers or 1, "rule": rule, "create_topics": create_topics}
         host = Host(session, voice, chosen, agents, stop, **options, child=child, folder=folder)
@@ -97,6 +99,17 @@ async def up(
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _expect_files(voice: Voice, agents: int) -> None:
+    limit = raise_file_limit(agents)
+    if limit.files_max < limit.files_needed:
+        voice.warning(
+            f"this process may open {limit.files_max:,} files, and {agents} agents may need {limit.files_needed:,}:"
+            " raise the hard limit (`ulimit -Hn`; systemd: LimitNOFILE=)",
+            files_max=limit.files_max,
+            files_needed=limit.files_needed,
+        )
 
 
 class Host:
@@ -177,8 +190,8 @@ class Host:
                 await do(well)
             except Stopped:
                 return False
-            except (MeshError, BaseExceptionGroup) as error:
-                found = leaves(error)
+            except (MeshError, OSError, MemoryError, BaseExceptionGroup) as error:
+                found = [environment_fault(leaf) or leaf for leaf in leaves(error)]
                 if not all(isinstance(leaf, MeshError) and leaf.retriable for leaf in found):
                     raise
                 if self._embedded and not self._here.is_set():

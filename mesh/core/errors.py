@@ -101,6 +101,12 @@ class Unavailable(MeshError):
     exit_code = 4
 
 
+class EnvironmentFault(Unavailable):
+    """The machine lacks what a process needs: open files, memory, disk, threads."""
+
+    code = "environment"
+
+
 class LogUnavailable(Unavailable):
     """The log (Kafka or the embedded file) could not be reached or did not answer in time."""
 

@@ -1,11 +1,13 @@
 """Agents that end their process, or try to: `mesh up` goes on, or ends with a code that is not 0."""
 
+import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, until
+from tests.cli.conftest import COMMAND, Cli, until
 
 TOPOLOGY = """
 mesh: {name: exits, inbox: {partitions: 2}}
@@ -70,3 +72,25 @@ def test_what_agents_do_to_their_process_does_not_end_it(here: Cli) -> None:
     for said in ("SystemExit: 0", "KeyboardInterrupt"):
         assert f"{said} was raised in a background task or callback, at " in done.err
     assert "stopped the event loop" in done.err
+
+
+def test_too_few_open_files_are_told_at_the_start_and_are_no_bug(project: Cli) -> None:
+    """At each limit: it starts and says that it may be too low, or it names the limit and ends with code 4."""
+    for limit in (11, 14, 64):
+        line = f"ulimit -n {limit}; exec {' '.join(COMMAND)} up"
+        with subprocess.Popen(
+            ["sh", "-c", line], cwd=project.folder, env=project.environ, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            lines = [json.loads(process.stderr.readline())]
+            ended = ""
+            for text in process.stderr:
+                if not text.startswith("{"):
+                    ended = text
+                elif '"ready"' in text or "ready in" in text:
+                    process.terminate()
+        code = process.wait(30)
+        assert lines[0]["event"].startswith(f"this process may open {limit} files, and ")
+        assert lines[0]["files_max"] == limit
+        assert "bug" not in ended
+        assert (code, "ulimit -n" in ended) == ((143, False) if limit == 64 else (4, True)), (limit, ended)

@@ -28,6 +28,7 @@ EXIT_CODES = {
     "TopologyInvalid": 2,
     "NotFound": 3,
     "Unavailable": 4,
+    "EnvironmentFault": 4,
     "LogUnavailable": 4,
     "BoardUnavailable": 4,
     "BoardIncomplete": 4,
@@ -91,6 +92,7 @@ def test_a_conflict_names_the_version_that_stands() -> None:
 def test_what_may_be_tried_again_says_so() -> None:
     assert {kind.__name__ for kind in ALL if kind.retriable} == {
         "Unavailable",
+        "EnvironmentFault",
         "LogUnavailable",
         "BoardUnavailable",
         "BoardIncomplete",

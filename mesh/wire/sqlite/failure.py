@@ -10,7 +10,10 @@ _MEANINGS = {
     "SQLITE_FULL": ("the disk is full", "Make room; nothing of this write was kept"),
     "SQLITE_READONLY": ("the file cannot be written", "Give this user write permission on the file and its directory"),
     "SQLITE_PERM": ("the file may not be opened", "Give this user permission on the file and its directory"),
-    "SQLITE_CANTOPEN": ("the file cannot be opened", "Check that its directory exists and may be written"),
+    "SQLITE_CANTOPEN": (
+        "the file cannot be opened",
+        "Check that its directory exists and may be written, and that this process may open more files (`ulimit -n`)",
+    ),
     "SQLITE_NOTADB": ("the file is no SQLite database", "Name another file, or move this one away"),
     "SQLITE_CORRUPT": ("the file is damaged", "Stop all processes, keep a copy, run `sqlite3 FILE .recover`"),
     "SQLITE_IOERR": ("the disk refused to read or write", "Check the disk and the limits on file size"),

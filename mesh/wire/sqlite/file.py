@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from mesh.core.errors import ConfigInvalid, LogUnavailable, Unavailable
+from mesh.core.errors import ConfigInvalid, EnvironmentFault, LogUnavailable, Unavailable
 from mesh.wire.diagnostics import diagnostics
+from mesh.wire.limits import environment_fault
 from mesh.wire.private import close_off, make_file, make_folder
 from mesh.wire.sqlite.checkpoint import Checkpointer
 from mesh.wire.sqlite.clock import FileClock
@@ -35,6 +36,7 @@ FOLDER_NAME = ".mesh"
 
 _log = diagnostics("sqlite")
 _OPEN_TIMEOUT_S = 15.0
+_OPEN_REMEDY = "Check that the directory exists and that this user may write in it"
 _CLOSE_TIMEOUT_S = 5.0
 _SAFETY_POLL_S = 0.1
 _WAL_CHECK_S = 0.25
@@ -130,10 +132,12 @@ class SqliteFile:
             if isinstance(error, sqlite3.Error):
                 raise unavailable(kind, error, operation="open", where=str(self.path)) from error
             if isinstance(error, OSError):  # TimeoutError is one
+                lack = environment_fault(error)
+                remedy = lack.remedy if isinstance(lack, EnvironmentFault) else _OPEN_REMEDY
                 raise kind(
                     f"open failed: {error.strerror or error or 'no answer from the disk'}",
                     where=str(error.filename or self.path),
-                    remedy="Check that the directory exists and that this user may write in it",
+                    remedy=remedy,
                 ) from error
             raise
         self._writer = writer

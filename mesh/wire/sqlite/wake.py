@@ -174,15 +174,22 @@ class Bell:
             return
         self._listed_mtime_ns = mtime_ns
         self._listed_at_ns = time.time_ns()
-        names = {n for n in os.listdir(self._directory) if not n.startswith(".") and n != self.name}
+        try:
+            names = {n for n in os.listdir(self._directory) if not n.startswith(".") and n != self.name}
+        except OSError:  # too many open files: the commit stands all the same, and the next ring looks again
+            self._listed_mtime_ns = -1
+            return
         for name in self._peers.keys() - names:
             os.close(self._peers.pop(name))
         self._dead &= names
         for name in names - self._peers.keys() - self._dead:
             try:
                 self._peers[name] = self._open_to_write(name)
-            except OSError:
-                self._dead.add(name)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):  # that says nothing about the peer
+                    self._listed_mtime_ns = -1
+                else:
+                    self._dead.add(name)
 
     def alone(self) -> bool:
         """Whether nobody else has the file open."""

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import resource
 import select
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,19 @@ from mesh.wire.sqlite.wake import Bell, Wakeup
 
 def readable(fd: int) -> bool:
     return bool(select.select([fd], [], [], 0)[0])
+
+
+@contextmanager
+def no_more_files(but: int = 0) -> Iterator[None]:
+    """This process may open `but` more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + but, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -88,6 +103,24 @@ def test_a_ring_reaches_every_other_opener_and_not_the_ringer(bells: list[Bell])
     assert bells[2].drain() == frozenset({5, -3, 7})
     assert bells[1].drain() == frozenset()
     assert not readable(fds[1])
+
+
+def test_a_lack_of_open_files_fails_no_ring_and_makes_no_opener_dead(bells: list[Bell]) -> None:
+    for bell in bells:
+        bell.open()
+    bells[0].ring([1])
+    late = Bell(bells[0]._directory)
+    late.open()
+    with no_more_files():
+        bells[0].ring([2])
+    with no_more_files(but=1):  # enough to read the directory, with its descriptor closed again to open one pipe
+        bells[0].ring([3])
+    bells[0].ring([4])
+    assert bells[1].drain() == frozenset({1, 2, 3, 4})
+    heard = late.drain()
+    assert heard is not None
+    assert 4 in heard
+    late.close()
 
 
 def test_openers_that_come_later_are_found_and_those_that_go_are_forgotten(bells: list[Bell]) -> None:
