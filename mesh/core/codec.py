@@ -22,7 +22,10 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_id", "id of the event; the same decision makes the same id again"),
     ("ce_source", "who says it: `/mesh/<name>`, `/agents/<agent>`, or the upstream's own URI"),
     ("ce_type", "type of the event"),
-    ("ce_time", "RFC 3339; for events made by the mesh the log time of their cause"),
+    (
+        "ce_time",
+        "RFC 3339: the sender's on requests (none: `1970-01-01T00:00:00.000Z`), else the log time of the cause",
+    ),
     (
         "ce_subject",
         "of the request that opened the run, or its id where it has none; on requests, tasks, egress and outcomes",
