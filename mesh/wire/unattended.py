@@ -114,7 +114,8 @@ class Unattended:
         limit_ms, log_ms, held = spec.timeout_ms + self._grace_ms, self._log.now_ms(), set[TopicPartition]()
         for record in records:
             tp = TopicPartition(record.topic, record.partition)
-            task = None if tp in held or log_ms - record.timestamp < limit_ms else read(record)
+            # A record from so far ahead was written before the log's clock was set back.
+            task = None if tp in held or abs(log_ms - record.timestamp) < limit_ms else read(record)
             if task is None or isinstance(task, Unreadable) or task.kind != TASK or task.agent != spec.name:
                 held.add(tp)
                 continue

@@ -42,6 +42,15 @@ class HandClock(SystemClock):
         return float(self.at_ms)
 
 
+class SetBack(SqliteLog):
+    """A log whose clock is set back, as that of a broker may be."""
+
+    back_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() - self.back_ms
+
+
 class World:
     """A log with the topics of the mesh, its clock, and what looks after the tasks."""
 
@@ -106,6 +115,22 @@ async def test_each_task_has_its_own_time_and_a_later_one_waits(world: World) ->
     world.clock.at_ms += LIMIT_MS
     assert await world.unattended.look() == 1
     assert [answer.task_id for answer in await world.answers()] == ["t1", "t2"]
+
+
+async def test_a_task_from_before_the_logs_clock_was_set_back_does_not_wait_for_that_time(tmp_path: Path) -> None:
+    clock = HandClock()
+    log = SetBack(tmp_path / "mesh.db", clock=clock)
+    await log.start()
+    await log.create_topics(topic_specs(MESH))
+    world = World(log, clock)
+    await append(log, task(1))
+    assert await world.unattended.look() == 0
+    log.back_ms = 180_000
+    clock.at_ms += LIMIT_MS - 1
+    assert await world.unattended.look() == 0
+    clock.at_ms += 1
+    assert await world.unattended.look() == 1
+    await log.close()
 
 
 async def test_while_a_worker_lives_nothing_times_out_however_long_it_waits(world: World) -> None:
