@@ -53,7 +53,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "faust": ("mesh/services/monitor.py",),
     "opentelemetry": ("mesh/wire/otel",),
     "platformdirs": ("mesh/settings.py",),
-    "pydantic_core": ("mesh/core/encode.py", "mesh/core/revalidate.py"),
+    "pydantic_core": ("mesh/core/encode.py", "mesh/core/exact_serializer.py", "mesh/core/revalidate.py"),
     "pydantic_settings": ("mesh/settings.py",),
     "redis": ("mesh/wire/redis.py",),
     "rich": ("mesh/cli",),

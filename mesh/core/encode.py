@@ -1,7 +1,8 @@
 """Values → JSON bytes as pydantic declares them, by alias. What JSON would not carry exactly is refused, with its path.
 
-A `Writer` is made once for a declared type. It reads from the type's schema what could go wrong, looks for the marks of
-that in the bytes, and compares bytes and value only where it finds one (`core.exact`).
+A `Writer` is made once for a declared type. It writes by a serializer that raises where pydantic's would lose something
+(`core.exact_serializer`). It reads from the type's schema what else could go wrong, looks for the marks of that in the
+bytes, and compares bytes and value only where it finds one (`core.exact`).
 """
 
 from collections.abc import Callable, Iterator
@@ -13,15 +14,17 @@ import orjson
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
 
-from mesh.core.exact import compared, is_doubtful, unwritable
+from mesh.core.exact import compared, is_doubtful, place_of, unwritable
+from mesh.core.exact_serializer import WHY, Lost, Uncarried, exact_serializer, uncarried
 from mesh.core.revalidate import is_of_pydantic, revalidator
 from mesh.core.strict import Flaw, has_long_number
 
 _OPEN: Final = frozenset({"any", "function", "callable", "is-instance"})
 """Kinds of schemas that may write anything."""
-_FLOATS: Final = _OPEN | {"float", "complex", "decimal"}
 _INTEGERS: Final = _OPEN | {"int", "decimal", "enum", "literal", "counter"}
-_COMPARED: Final = frozenset({"set", "frozenset", "keys", "temporal", "pattern", "function", "computed-field"})
+_LOSABLE: Final = _OPEN | {"datetime", "time", "secret"}
+_UNIONS: Final = frozenset({"union", "tagged-union"})
+_COMPARED: Final = frozenset({"set", "frozenset", "keys", "temporal", "pattern", "function"})
 """Kinds of schemas that leave no mark in the bytes."""
 _ASYMMETRIC: Final = frozenset({"json", "computed-field", "is-instance", "call"})
 _ASYMMETRIC_CONFIG: Final = (
@@ -37,7 +40,18 @@ class Writer:
     """Writes values of one declared type."""
 
     __slots__ = (
-        *("_any", "_compares", "_integers", "_marks", "_options", "_revalidator", "_simple", "_to_json"),
+        *(
+            "_any",
+            "_compares",
+            "_computes",
+            "_integers",
+            "_listens",
+            "_floats",
+            "_options",
+            "_revalidator",
+            "_simple",
+            "_to_json",
+        ),
         *("adapter", "symmetric"),
     )
 
@@ -51,10 +65,6 @@ class Writer:
         if not self.adapter.pydantic_complete:
             self.adapter.rebuild(raise_errors=True)
         kinds = frozenset(_kinds(self.adapter.core_schema))
-        marks = [b"null"] if kinds & _FLOATS else []
-        marks += [b"NaN", b"Infinity"] if kinds & {"constants", *_OPEN} else []
-        marks += [b"***"] if kinds & {"written", *_OPEN} else []
-        self._marks = tuple(marks)
         self._integers = bool(kinds & _INTEGERS)
         self._compares = bool(kinds & _COMPARED)
         self._any = not kinds.isdisjoint(_OPEN)
@@ -62,8 +72,10 @@ class Writer:
         self._options: dict[str, Any] = {"warnings": False}
         if "alias" in kinds:
             self._options["by_alias"] = True
-        self._simple = self._options == {"warnings": False}
-        self._to_json = self.adapter.serializer.to_json
+        self._listens = not kinds.isdisjoint(_UNIONS) and bool(kinds & _LOSABLE)
+        self._computes = "computed-field" in kinds
+        self._simple = self._options == {"warnings": False} and not self._listens
+        self._to_json = exact_serializer(self.adapter.core_schema).to_json
 
     def write(self, value: Any) -> bytes | Flaw:
         """The JSON of a value, or why it cannot be written: `unparseable`, `bad_number`, `bad_value`.
@@ -74,13 +86,23 @@ class Writer:
             self.prepare()
             assert self._to_json is not None
         try:
-            data = self._to_json(value, warnings=False) if self._simple else self._to_json(value, **self._options)
-        except (TypeError, ValueError, RecursionError) as error:  # pydantic's own is a ValueError
+            data = self._to_json(value, warnings=False) if self._simple else self._heard(self._to_json, value)
+        except (TypeError, ValueError, RecursionError, Uncarried) as error:  # pydantic's is a ValueError
             return self._refused(value, error)
-        if self._compares:
+        if self._compares or data.find(b"NaN") >= 0 or data.find(b"Infinity") >= 0:
             return compared(value, data)
-        if self._any or (self._integers and has_long_number(data)) or (self._marks and self._is_marked(data)):
-            return compared(value, data) if is_doubtful(value) else data
+        if self._any or (self._integers and has_long_number(data)):
+            return compared(value, data) if self._computes or is_doubtful(value) else data
+        return data
+
+    def _heard(self, to_json: Callable[..., bytes], value: Any) -> bytes:
+        """Write with options. Raises what a union of pydantic's passed over."""
+        if not self._listens:
+            return to_json(value, **self._options)
+        lost = Lost()
+        data = to_json(value, context=lost, **self._options)
+        for error in lost.values():
+            raise error
         return data
 
     def checked(self, value: Any) -> bytes | Flaw:
@@ -103,12 +125,6 @@ class Writer:
             return _mismatched(error)
         return None
 
-    def _is_marked(self, data: bytes) -> bool:
-        for mark in self._marks:  # noqa: SIM110  # a generator costs more than the search
-            if data.find(mark) >= 0:  # `in` is slower: it tries whether the mark is a number first
-                return True
-        return False
-
     def misfit(self, data: bytes) -> Flaw | None:
         """Why JSON is not of the declared type, or None."""
         try:
@@ -119,6 +135,11 @@ class Writer:
 
     def _refused(self, value: Any, error: Exception) -> Flaw:
         """Why pydantic did not write it. Its own sentence may quote the payload, so it is not passed on."""
+        found = uncarried(error)
+        if found is not None:
+            what, place = found[0], place_of(value, *found)
+            why, fix = WHY[what]
+            return Flaw("bad_value", f"a {what} {why} at {place!r}; {fix}")
         flaw = unwritable(value)
         if flaw is not None:
             return flaw
@@ -217,8 +238,10 @@ def _kinds_of_node(node: dict[Any, Any]) -> Iterator[str]:
         yield "keys"
     if kind in _ASYMMETRIC or node.get("serialization_exclude"):
         yield "asymmetric"
+    if node.get("extra_behavior") == "allow" and "extras_schema" not in node:
+        yield "any"
     alias = node.get("serialization_alias")
-    if alias is not None:
+    if alias is not None or (kind == "computed-field" and "alias" in node):
         yield "alias"
     if node.get("validation_alias") != alias:
         yield "asymmetric"
@@ -232,11 +255,9 @@ def _kinds_of_functions(node: dict[Any, Any]) -> Iterator[str]:
     writes = node.get("serialization")
     if isinstance(writes, dict):
         if str(writes.get("type")).startswith("function"):
-            yield "written"
-            if not is_of_pydantic(writes["function"]):
-                yield "function"
+            yield "secret" if is_of_pydantic(writes["function"]) else "function"
         elif writes.get("type") == "any":
-            yield "asymmetric"
+            yield from ("asymmetric", "any")
     validates = node.get("function")
     if isinstance(validates, dict):
         if node["type"] == "function-plain":  # the validator makes the value
@@ -246,8 +267,8 @@ def _kinds_of_functions(node: dict[Any, Any]) -> Iterator[str]:
 
 
 def _kinds_of_config(config: dict[str, Any]) -> Iterator[str]:
-    if config.get("ser_json_inf_nan") == "constants":
-        yield "constants"
+    if config.get("extra_fields_behavior") == "allow":
+        yield "any"
     if config.get("ser_json_timedelta", "iso8601") != "iso8601" or "ser_json_temporal" in config:
         yield "temporal"
     if any(name in config for name in _ASYMMETRIC_CONFIG):

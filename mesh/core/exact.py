@@ -7,7 +7,7 @@ serializer of its own, that stands: only known losses are refused.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,13 +15,13 @@ from re import Pattern
 from typing import Any, Final, NamedTuple
 
 import orjson
-from pydantic import BaseModel, PydanticUserError, Secret, SecretBytes, SecretStr, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
+from mesh.core.exact_serializer import is_uncarried
 from mesh.core.strict import INTEGER_MAX, INTEGER_MIN, Flaw
 
 DEPTH_MAX: Final = 255
 """Of what serializers write."""
-_SECRETS: Final = (SecretStr, SecretBytes, Secret)
 _SETS: Final = (set, frozenset)
 _LISTS: Final = (list, tuple, set, frozenset, Sequence)
 _TEXTS: Final = (str, bytes, bytearray)
@@ -30,6 +30,13 @@ _ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 _CARRIED: Final = frozenset({str, bool, type(None), bytes, datetime, date, time, timedelta})
 """Classes whose values are written exactly, or not at all."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Unknown:
+    """What was written is not a part of the value as it is: only the JSON can be looked at."""
+
+
+_UNKNOWN: Final = _Unknown()
 
 
 class _Number(NamedTuple):
@@ -109,6 +116,40 @@ def unwritable(value: Any, *, strictly: bool = False) -> Flaw | None:
     return None
 
 
+def place_of(value: Any, what: str, wanted: int) -> str:
+    """Where an object lies in a value that cannot be written because of it (`exact_serializer`): the object with this
+    id, else the first of this kind, else what can be read once only and may have held it."""
+    for is_it in (lambda each: id(each) == wanted, lambda each: is_uncarried(what, each), _is_spent):
+        try:
+            steps = _way(value, is_it, set())
+        except RecursionError:
+            break
+        if steps is not None:
+            return ".".join(steps) or "(document)"
+    return "(document)"
+
+
+def _is_spent(value: Any) -> bool:
+    return isinstance(value, Iterator)
+
+
+def _way(value: Any, is_it: Callable[[Any], bool], above: set[int]) -> list[str] | None:
+    """The steps to the first part of a value that is it."""
+    value = value.root if _is_root(value) else value
+    if is_it(value):
+        return []
+    if isinstance(value, _TEXTS) or id(value) in above:
+        return None
+    if isinstance(value, Mapping) and any(is_it(key) for key in value):
+        return ["(key)"]
+    if isinstance(value, BaseModel | Mapping) or is_dataclass(value) or isinstance(value, _LISTS):
+        for name, member in _below(value, strictly=False):
+            steps = _way(member, is_it, above | {id(value)})
+            if steps is not None:
+                return [name, *steps] if name else steps
+    return None
+
+
 # ------------------------------------------------------------------------------------------------------ what is written
 
 
@@ -153,16 +194,15 @@ def _is_time(value: timedelta | datetime, number: Decimal) -> bool:
 
 
 def _compare_text(value: Any, text: str) -> None:
-    if isinstance(value, _SECRETS):
-        if text and not text.strip("*") and text != _plain_text(value.get_secret_value()):
-            fix = "declare what is written: a `@field_serializer` that returns `value.get_secret_value()`"
-            raise _Lost("bad_value", f"{type(value).__name__} would be written as asterisks", fix)
-    elif isinstance(value, Pattern) and text == value.pattern and value.flags not in (0, 32):  # 32: of every text
+    if isinstance(value, Pattern) and text == value.pattern and value.flags not in (0, 32):  # 32: of every text
         raise _Lost("bad_value", "a pattern is written without its flags", "write the flags in it, such as (?i)")
 
 
-def _plain_text(secret: Any) -> Any:
-    return secret.decode("utf-8", "replace") if isinstance(secret, bytes) else secret
+def _compare_key(key: Any, text: str) -> None:
+    if (key is None or isinstance(key, tuple | frozenset)) and text in orjson.loads(_ANYTHING.dump_json({key: 0})):
+        what = f"a key that is a {type(key).__name__} would be written as the text {text[:64]!r}"
+        raise _Lost("bad_value", what, "use texts or numbers as keys")
+    _compare_text(key, text)
 
 
 def _compare_object(value: Any, written: _Object) -> bool:
@@ -173,16 +213,15 @@ def _compare_object(value: Any, written: _Object) -> bool:
     moved = False
     found = {key: (name, member) for key, name, member in _members(value, written)}
     for key, below in written:
-        if key in found:
-            name, member = found[key]
-            moved |= _at(name, member, below)
+        name, member = found.get(key, (key, _UNKNOWN))
+        moved |= _at(name, member, below)
     return moved
 
 
 def _compare_array(value: Any, written: list[Any]) -> bool:
     value = value.root if _is_root(value) else value
     if not isinstance(value, _LISTS) or isinstance(value, _TEXTS) or len(value) != len(written):
-        return False
+        value = [_UNKNOWN] * len(written)
     moved = False
     for n, (member, below) in enumerate(zip(value, written, strict=True)):
         moved |= _at(str(n), member, below)
@@ -207,6 +246,7 @@ def _members(value: Any, written: _Object) -> Iterator[tuple[str, str, Any]]:
     if isinstance(value, Mapping):
         if len(value) == len(written):
             for (key, _), (name, member) in zip(written, value.items(), strict=True):
+                _compare_key(name, key)
                 yield key, str(name), member
         return
     for name, field in getattr(type(value), "__pydantic_fields__", {}).items():
@@ -217,6 +257,9 @@ def _members(value: Any, written: _Object) -> Iterator[tuple[str, str, Any]]:
             yield computed.alias or name, name, getattr(value, name)
         for name, member in (value.model_extra or {}).items():
             yield name, name, member
+    elif hasattr(value, "__pydantic_decorators__"):  # a dataclass of pydantic
+        for name, decorator in value.__pydantic_decorators__.computed_fields.items():
+            yield decorator.info.alias or name, name, getattr(value, name)
     elif is_dataclass(value) and not hasattr(value, "__pydantic_fields__"):
         yield from ((field.name, field.name, getattr(value, field.name)) for field in fields(value))
 

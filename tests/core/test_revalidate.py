@@ -144,8 +144,8 @@ class Zoo(BaseModel):
     base64_text: Base64Str = "a-b"
     numbers: Iterable[int] = (1, 2)
     kept: list[OnErrorOmit[int]] = [1]
-    secret: Annotated[SecretStr, PlainSerializer(lambda secret: "?")] = SecretStr("k")
-    code: Annotated[Secret[int], PlainSerializer(lambda secret: "?")] = Secret[int](5)
+    secret: Annotated[SecretStr, PlainSerializer(lambda secret: "***")] = SecretStr("k")
+    code: Annotated[Secret[int], PlainSerializer(lambda secret: "***")] = Secret[int](5)
     where: PurePosixPath = PurePosixPath("/a")
     like: re.Pattern[str] = re.compile("a")
     many: SerializeAsAny[Animal] = Wolf()
