@@ -1,12 +1,21 @@
 """`mesh up`: services in one process and in several, and how they stop."""
 
+import asyncio
 import json
+import logging
 import os
+import resource
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mesh.cli.logs import Voice, configure
+from mesh.cli.session import Session, Wanted
+from mesh.cli.signals import Stop
+from mesh.cli.up import Host
 from tests.cli.conftest import Cli, until
 from tests.collector import collector
 
@@ -277,3 +286,43 @@ def test_a_log_that_is_gone_is_waited_for(project: Cli) -> None:
         assert "tried again in 1 s" in err
         running.signal(signal.SIGINT)
         assert running.end().code == 130
+
+
+async def test_a_lack_of_open_files_is_waited_for_as_an_outage_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It ended the process with `This is a bug`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "topics.yaml").write_text("mesh: {name: m}\ntopics: {a: {ingress: a}}\nagents: {}\n")
+    session = Session(Wanted(log="kafka://127.0.0.1:1"))
+    tries: list[OSError | None] = []
+
+    async def open_a_file(well: asyncio.Event) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free if not tries else soft, hard))
+        try:
+            os.close(os.dup(0))
+            tries.append(None)
+        except OSError as error:
+            tries.append(error)
+            raise
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    with Stop(lambda _: None) as stop:
+        options: dict[str, Any] = {"workers": 1, "rule": None, "create_topics": False, "child": None, "folder": "."}
+        host = Host(session, Voice(session.screen), ("worker",), {}, stop, **options)
+        root = logging.getLogger()
+        before, level = root.handlers[:], root.level
+        try:
+            configure(session.screen, service=True)
+            assert await host._patiently(open_a_file)
+        finally:
+            root.handlers[:] = before
+            root.setLevel(level)
+    assert [error is None for error in tries] == [False, True]
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert line["event"].startswith("this process may open no more files; expected a limit of at least 128")
+    assert line["event"].endswith("tried again in 1 s")
