@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 from hypothesis import find
-from pydantic import SecretStr, create_model
+from pydantic import Json, SecretStr, create_model
 
 from mesh.core.agent import Payload
 from mesh.testing import MeshTest
@@ -112,6 +112,29 @@ async def test_every_emission_is_validated_where_it_is_made() -> None:
     assert "number: Input should be a valid integer" in left.failures[0]["message"]
     assert [(f["agent"], f["code"]) for f in passed_on.failures] == [("one", "bad_result")]
     assert left.results == passed_on.results == ()
+
+
+class Text(Payload, type="key"):
+    api_key: Json[list[int]]
+
+
+class Content(Payload, type="key"):
+    api_key: list[int]
+
+
+async def test_a_field_of_json_is_written_as_its_content() -> None:
+    async def one(event: Begin) -> Text:
+        return Text.model_validate({"api_key": "[1, 2]"})
+
+    async def two(event: Content) -> Seen:
+        return Seen(number=sum(event.api_key))
+
+    async def two_text(event: Text) -> Seen:
+        return Seen(number=sum(event.api_key))
+
+    read, refused = await ended(one, two), await ended(one, two_text)
+    assert [result.data for result in read.results] == [{"number": 3}]
+    assert [(f["agent"], f["code"]) for f in refused.failures] == [("two", "schema")]
 
 
 async def test_an_async_function_behind_a_plain_decorator_is_awaited() -> None:
