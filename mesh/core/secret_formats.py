@@ -22,16 +22,17 @@ class Format(NamedTuple):
 
 
 _KEY_KINDS: Final = (
-    "access|account|app|auth|cipher|deploy|encryption|functions|hmac|jwt|license|master|private|secret|service|session"
-    "|shared|signing|ssh|storage|subscription|webhook"
+    "a(?:ccess|ccount|pp|uth)|cipher|deploy|encryption|functions|hmac|jwt|license|master|private"
+    "|s(?:ecret|ervice|ession|hared|igning|sh|torage|ubscription)|webhook"
 )
 _NAME: Final = (
-    r"(?:pass(?:word|wd|phrase|code)s?|(?<=[_.])pass|(?-i:(?<=[a-z])(?<!by)Pass)"
+    r"(?=[acdefhjlmpstw_])(?:pass(?:word|wd|phrase|code)s?|(?<=[_.])pass|(?-i:(?<=[a-z])(?<!by)Pass)"
     r"|(?<![\w-])pass(?=[\"']\s?[:=]|[=:](?!\s|\d+(?!\w)))"
     r"|(?:(?<=_)|(?-i:(?<=[a-z])(?=P))|(?<=user))pwd|\bpwd(?=[\"']?\s?[=:]\s?[\"'{]?[^\s/\"'{])"
     r"|secrets?|credentials?|(?<!budget_)token(?:(?!s)|s(?![\"']?\s{0,8}[=:]\s{0,8}\d))s?|(?<![a-z0-9])_auth"
     rf"|api[_-]?keys?|(?:{_KEY_KINDS})[_-]?(?:access[_-]?)?keys?|shared[_-]?access[_-]?signature)(?:_?\d{{1,2}})?"
 )
+"""The lookahead at its start only saves time: most characters begin no name."""
 _NAME_HINTS: Final = ("pass", "pwd", "secret", "credential", "token", "key", "signature", "_auth")
 _WORDS: Final = (
     r"(?!(?:str|bytes|int|string|SecretStr|Optional|None|null|nil|true|false|Field|Input|Value|String|Extra|is|was|are"
@@ -99,6 +100,12 @@ NAMED: Final = (
     ),
     _row("line of YAML with pass", "pass:", r"(?m)(^[ \t]{0,64}(?:- )?pass:[ \t]{1,8})[^\s]+$"),
     _row("braces of ODBC", "pwd password", r"(?i)(\b(?:pwd|password)\s?=\s?)\{(?:[^}]|\}\})*\}?"),
+    _row(
+        "block of YAML",
+        "| >",
+        rf"(?i)((?:{_NAME})[\"']?[ \t]{{0,8}}:[ \t]{{0,8}}[|>][+-]?\d?[ \t]{{0,8}}\n)([ \t]+)[^\n]*(?:\n\2[^\n]*)*",
+        rf"\1\2{HIDDEN}",
+    ),
     _named("element of XML", rf"(?i)({_ELEMENT})[^<]+"),
     _named(
         "section CDATA in XML",
@@ -109,10 +116,6 @@ NAMED: Final = (
         rf"(?i)(\b(?:name|key)[\"']?\s?[:=]\s?[\"']?[\w.:-]{{0,64}}?(?:{_NAME})[\"']?[\s,]{{1,32}}[\"']?value[\"']?"
         rf"\s?[:=]\s?){_WORDS}{_VALUE}",
     ),
-    _named(
-        "block of YAML",
-        rf"(?i)((?:{_NAME})[\"']?[ \t]{{0,8}}:[ \t]{{0,8}}[|>][+-]?\d?[ \t]{{0,8}}\n)([ \t]+)[^\n]*(?:\n\2[^\n]*)*",
-    )._replace(shown=rf"\1\2{HIDDEN}"),
     _named(
         "line of YAML",
         rf"(?im)(^[ \t]{{0,64}}(?:- )?[\"']?[\w.-]{{0,64}}(?:{_NAME})[\"']?:[ \t]{{1,8}}){_WORDS}(?![\"'|>])"
