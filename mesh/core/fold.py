@@ -219,7 +219,7 @@ class Partition:
 
     def _remember(self, run: Run, offset: int) -> None:
         kept = run if run.refused or run.trouble.dead else None
-        self.ended.warm[run.id] = Ended(run.ending, run.requests, offset, kept)
+        self.ended.warm[run.id] = Ended(run.ending, run.requests, offset, kept, self.at_ms)
         self._ended_order.append((offset, run.id))
         if offset - ENDED_OFFSETS_MAX > self.forgotten:
             self._forget(offset - ENDED_OFFSETS_MAX)

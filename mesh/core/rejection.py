@@ -1,8 +1,8 @@
 """Answers on mesh.outcomes to requests that were not taken in. Pure.
 
-They are of the type `mesh.request.rejected`. A request that opened no run is answered with a reason code. A request for
-a run that had ended is answered with a reason code and the ending. The log may have lost the outcome by then: without
-this answer the sender would wait, and lists would show the run as open.
+They are of the type `mesh.request.rejected`. A request that opened no run is answered with a reason code. So is one for
+a run that ended so long ago that retention may have removed its outcome; the answer then names the ending. Without it
+the sender would wait, and lists would show the run as open. Where the outcome is kept, it is the answer.
 """
 
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ from mesh.core.event import OUTCOME, Event, derive
 from mesh.core.fold import Partition
 from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.record import NewRecord, Record
-from mesh.core.topology import Topology
+from mesh.core.topology import Retention, Topology
 
 DUPLICATE: Final = "duplicate_request"
 LATE_LETTERS: Final = frozenset({"idempotency_conflict", "already_terminal"})
@@ -47,7 +47,7 @@ def rejection_record(run_id: str, code: str, message: str, topology: Topology, *
 
 
 def late_answers(effect: Effect, state: Partition, topology: Topology) -> list[NewRecord]:
-    """What a request is answered with that came for a run that had ended; nothing for every other effect."""
+    """The answer to a request for a run whose outcome may be removed; nothing for every other effect."""
     match effect:
         case Note(code=code, run_id=run_id) if code == DUPLICATE:
             ended = state.ended.get(run_id)
@@ -55,10 +55,15 @@ def late_answers(effect: Effect, state: Partition, topology: Topology) -> list[N
             ended = state.ended.get(run_id)
         case _:
             return []
-    if ended is None:
+    if ended is None or not _removed(ended.at_ms, state.at_ms, topology.retention):
         return []
     message = f"{effect.message}; its run had ended {ended.ending}"
     return [rejection_record(run_id, code, message, topology, ending=ended.ending)]
+
+
+def _removed(ended_ms: int, now_ms: int, kept: Retention) -> bool:
+    """Whether retention may have removed the outcome, or the records by which `mesh run list` knows the ending."""
+    return any(0 <= limit_ms <= now_ms - ended_ms for limit_ms in (kept.outcomes_ms, kept.inbox_ms))
 
 
 def late_of(event: Event) -> Late | None:

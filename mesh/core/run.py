@@ -352,3 +352,5 @@ class Ended:
     """Where it ended."""
     run: Run | None = None
     """The run itself, where something of it failed or was refused: a redrive may open it again."""
+    at_ms: int = 0
+    """Log time of its end; 0 where an earlier version wrote the checkpoint."""

@@ -1,5 +1,7 @@
 """Answers to requests that were not taken in: what a request for a run that had ended is answered with."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from mesh.core.fold import Partition
 from mesh.core.ingress import REJECTED_TYPE
 from mesh.core.record import NewRecord, StoredRecord
 from mesh.core.rejection import late_answers, late_in, late_of, rejection_record
+from mesh.core.topology import Retention, Topology
 from tests.builders import AT_MS, event, topology
 
 ECHO = topology(echo="ask -> answer")
@@ -20,13 +23,16 @@ ECHO = topology(echo="ask -> answer")
 def state(*, ended: bool) -> Partition:
     """A partition with one run that heard request `r1`."""
     found = Partition(ECHO, number=0, partitions=1)
+    found.at_ms = AT_MS
     found.apply(event(), 0)
     if ended:
         found.apply(event(CANCELLED, id="c"), 1)
     return found
 
 
-def answers(found: Partition, came: Event) -> list[NewRecord]:
+def answers(found: Partition, came: Event, *, after_ms: int = ECHO.retention.outcomes_ms) -> list[NewRecord]:
+    """The answers to a request that comes so long after the last record."""
+    found.at_ms += after_ms
     return [record for effect in found.apply(came, 2) for record in late_answers(effect, found, ECHO)]
 
 
@@ -49,7 +55,21 @@ def test_a_request_for_a_run_that_had_ended_is_answered_with_the_ending(came: Ev
     assert late is not None
     assert (late.run_id, late.code, late.ending) == ("run-1", code, "cancelled")
     assert late.message.endswith("; its run had ended cancelled")
-    assert answers(state(ended=False), came) == [], "who waits for an open run hears its outcome"
+    assert answers(state(ended=False), came) == [], "the outcome of an open run is its answer"
+
+
+@pytest.mark.parametrize("kind", ["outcomes_ms", "inbox_ms"])
+def test_a_request_is_not_answered_while_the_outcome_is_kept(kind: str) -> None:
+    kept = replace(ECHO.retention, **{"outcomes_ms": -1, "inbox_ms": -1, kind: 5_000})
+    mesh = replace(ECHO, retention=kept)
+
+    def count(after_ms: int, mesh: Topology) -> int:
+        found = state(ended=True)
+        found.at_ms += after_ms
+        return sum(len(late_answers(effect, found, mesh)) for effect in found.apply(event(), 2))
+
+    assert [count(after_ms, mesh) for after_ms in (0, 4_999, 5_000, 9_000)] == [0, 0, 1, 1]
+    assert count(10**12, replace(ECHO, retention=Retention(-1, -1))) == 0, "kept forever"
 
 
 def test_what_is_no_request_is_not_answered() -> None:

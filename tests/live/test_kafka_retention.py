@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mesh.core.agent import agent_of
 from mesh.core.errors import NotAccepted
 from mesh.core.language import load
 from mesh.core.record import TopicPartition
-from mesh.core.topology import Topology
+from mesh.core.topology import Retention, Topology
 from mesh.process import Process, running
 from mesh.runs import Runs
 from mesh.settings import Settings
@@ -62,6 +63,7 @@ async def test_runs_and_requests_whose_records_were_deleted(kafka_log: Log, tmp_
     global allowed
     allowed = asyncio.Event()
     topology = load(TEXT.replace("NAME", f"kept-{time.time_ns() % 10**8}"))
+    topology = replace(topology, retention=Retention(outcomes_ms=1))
     runs = Runs(kafka_log, topology)
     async with up(kafka_log, topology, tmp_path) as client:
         assert await (await client.publish("ask", {"id": "done"})).outcome(timeout_s=DEADLINE_S)
