@@ -38,7 +38,9 @@ async def publish(
     follow: Annotated[bool, typer.Option("--follow", help="print the timeline as it happens, and wait")] = False,
     id: Annotated[str | None, typer.Option(metavar="ID", help="of the request; the same one again is one run")] = None,
     run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="the correlation id")] = None,
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="orders it, where the topic says `order: key`")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="its ordering key, where the topic has `order: key` and no `key`")
+    ] = None,
     deadline: Annotated[str | None, typer.Option(metavar="TIME", help="the run must have ended by then: 30s")] = None,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="how long --wait and --follow wait")] = "60s",
     strict: Annotated[bool, typer.Option("--strict", help="send nothing when one line is bad")] = False,
