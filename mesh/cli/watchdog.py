@@ -9,7 +9,6 @@ behind, alive and useless. A process that is merely stopped for a while (SIGSTOP
 import asyncio
 import os
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Self
 
 from mesh.core.errors import WorkerSpent
 from mesh.wire.diagnostics import diagnostics
-from mesh.wire.imports import PACKAGE, is_own
+from mesh.wire.imports import PACKAGE, is_library, is_own
 
 LOOK_EVERY_S = 0.2
 TELL_FROM_S = 1.0
@@ -28,7 +27,6 @@ STACK_FRAMES_MAX = 12
 REMEDY = "Await what takes long, or write the agent as a plain `def`: it then gets a thread"
 OWN_REMEDY = "Look for a slow disk or a machine without memory or processor time; else this is a fault of the mesh"
 _CALLER = os.path.join(PACKAGE, "services", "worker", "function.py")
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _log = diagnostics("worker")
 
 
@@ -40,7 +38,7 @@ def blocks_by_agent(stack: Sequence[traceback.FrameSummary]) -> bool:
     called = [after for before, after in pairwise(stack) if before.filename == _CALLER and before.name == "answer"]
     if any(not is_own(frame.filename) for frame in called):
         return True
-    return any(not is_own(frame.filename) and not frame.filename.startswith((*_LIBRARIES, "<")) for frame in stack)
+    return any(not is_own(frame.filename) and not is_library(frame.filename) for frame in stack)
 
 
 class Watchdog:

@@ -47,7 +47,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("mesh-origin", "`topic:partition:offset` of the record that this one answers"),
     ("mesh-waited-ms", "how long the task lay on its topic before its function was called, on results; from 100 ms on"),
     ("mesh-error-code", "reason code, on failures"),
-    ("mesh-error-class", "class of the exception, on failures"),
+    ("mesh-error-class", "class of the exception, on failures; of a group `group[member, member]`"),
     ("mesh-error-message", "message of the exception, on failures"),
     ("mesh-error-retryable", "`true` or `false`, on failures"),
     ("mesh-error-stack", "stack as text, at most 8 KiB, secrets masked"),

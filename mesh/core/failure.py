@@ -132,7 +132,19 @@ def _next_try_ms(task: Task, event: Event, fault: Fault, retry: Retry) -> int:
 
 
 def _is_final(fault: Fault, retry: Retry) -> bool:
-    return bool(retry.final) and not {fault.code, fault.cls, fault.cls.rpartition(".")[2]}.isdisjoint(retry.final)
+    """Whether `final` names the code or the class of a fault; of a group, its class or those of all its exceptions."""
+    if not retry.final:
+        return False
+    group, _, members = fault.cls.removesuffix("]").partition("[")
+    return (
+        fault.code in retry.final
+        or _named(group, retry)
+        or (bool(members) and all(_named(cls, retry) for cls in members.split(", ")))
+    )
+
+
+def _named(cls: str, retry: Retry) -> bool:
+    return cls in retry.final or cls.rpartition(".")[2] in retry.final
 
 
 def _refuse_retry(run: Run, task: Task, event: Event, due_ms: int, topology: Topology) -> Refusal | None:

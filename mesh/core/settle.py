@@ -8,6 +8,7 @@ so that the orchestrator need not hold the input of tasks that succeed.
 import math
 import re
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
@@ -41,7 +42,13 @@ BATCH_TYPE = "mesh.batch"
 MESSAGE_CHARS_MAX = 1_000
 GROUPED_CHARS_MAX = 200
 """Of the text of each exception in a group."""
+GROUPED_CLASSES_MAX = 8
+"""A group with more classes of exceptions than that is named by its own class only."""
+STACK_LINE_CHARS_MAX = 1_500
+"""Of a message in a stack: a longer one would leave no frame in the part of the stack that is kept."""
 OWN_MODULES = re.compile(r"mesh\.(?!examples\b)")
+LIBRARIES = re.compile(r"<|.*[/\\](?:lib(?:64)?[/\\]python3(?:\.\d+)?t?|(?:site|dist)-packages)[/\\]")
+"""Files of the standard library and of installed packages."""
 TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
 """What a header can carry as a type; which types an agent may emit is for `decide` to say."""
 
@@ -149,8 +156,15 @@ def fault_of(error: BaseException) -> Fault:
     code = codes.pop() if len(codes) == 1 else "exception"
     retryable = all(leaf.retriable for leaf in found if isinstance(leaf, MeshError))
     text = _text(told) if len(found) == 1 else _texts(found)
-    stack = "".join(traceback.format_exception(error))
-    return Fault(code, _sentence(text or _class(told)), _class(told), retryable, capped(masked_end(stack)))
+    cls = _class(told) if len(found) == 1 else _class_of_group(error, found)
+    return Fault(code, _sentence(text or cls), cls, retryable, capped(masked_end(_stack(error))))
+
+
+def _stack(error: BaseException) -> str:
+    lines = traceback.format_exception(error)
+    return "".join(
+        line if len(line) <= STACK_LINE_CHARS_MAX else f"{_cut(line, STACK_LINE_CHARS_MAX)}\n" for line in lines
+    )
 
 
 def _code(error: BaseException) -> str:
@@ -160,6 +174,12 @@ def _code(error: BaseException) -> str:
 
 def _class(error: BaseException) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _class_of_group(group: BaseException, found: Sequence[BaseException]) -> str:
+    """The class of a group, with those of its exceptions in brackets: `retry.final` is compared with each of them."""
+    classes = sorted({_class(leaf) for leaf in found})
+    return f"{_class(group)}[{', '.join(classes)}]" if len(classes) <= GROUPED_CLASSES_MAX else _class(group)
 
 
 def _text(error: BaseException) -> str:
@@ -173,8 +193,10 @@ def _text(error: BaseException) -> str:
 
 
 def _texts(errors: Sequence[BaseException]) -> str:
-    """Of a group: each exception with its class, its text and where it was raised."""
-    return f"{len(errors)} exceptions: " + "; ".join(map(_told, errors))
+    """Of a group: each exception with its class, its text and where it was raised. Equal ones are counted."""
+    counted = Counter(map(_told, errors))
+    told = (text if count == 1 else f"{count} x {text}" for text, count in counted.items())
+    return f"{len(errors)} exceptions: " + "; ".join(told)
 
 
 def _told(error: BaseException) -> str:
@@ -186,18 +208,23 @@ def _told(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """File and line of the last frame outside the mesh's own modules; empty if there is none."""
-    found = ""
+    """File and line of the last frame outside the mesh and libraries, else outside the mesh; empty if none is."""
+    found = last = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         if not OWN_MODULES.match(str(frame.f_globals.get("__name__"))):
-            found = f"{frame.f_code.co_filename}:{line}"
-    return found
+            last = f"{frame.f_code.co_filename}:{line}"
+            found = found if LIBRARIES.match(last) else last
+    return found or last
 
 
 def _sentence(text: str) -> str:
     """What an agent said, for people: masked and cut."""
-    message = masked(text)
-    return message if len(message) <= MESSAGE_CHARS_MAX else f"{message[: MESSAGE_CHARS_MAX - 1]}…"
+    return _cut(text, MESSAGE_CHARS_MAX)
+
+
+def _cut(text: str, chars_max: int) -> str:
+    shown = masked(text)
+    return shown if len(shown) <= chars_max else f"{shown[: chars_max - 1]}…"
 
 
 def usage_of(usd: Any, tokens: Any) -> Usage | None:

@@ -54,7 +54,8 @@ class Retry:
     delay_ms_max: int = 10_000
     jitter: float = 0.2
     final: tuple[str, ...] = ()
-    """Reason codes and classes of exceptions (`ValueError`, `package.module.Broken`) that no attempt would change."""
+    """Reason codes and classes of exceptions (`ValueError`, `package.module.Broken`) that no attempt would change.
+    Compared by name: a subclass of a named class is not final. A group is, if all exceptions in it are."""
 
 
 @dataclass(frozen=True, slots=True)

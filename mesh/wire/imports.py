@@ -14,6 +14,7 @@ import importlib
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -55,6 +56,9 @@ DISTRIBUTION = "agent-mesh"
 PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """Folder of the package `mesh`."""
 _EXAMPLES: Final = os.path.join(PACKAGE, "examples")
+_LIBRARIES: Final = tuple(
+    {os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
 _folder = _Folder()
 
 
@@ -98,6 +102,11 @@ def load(module: str) -> ModuleType:
 def is_own(file: str) -> bool:
     """Whether a file is code of the mesh, and not of an agent; the examples that come with the mesh are agents."""
     return file.startswith(PACKAGE + os.sep) and not file.startswith(_EXAMPLES + os.sep)
+
+
+def is_library(file: str) -> bool:
+    """Whether a file is code of the standard library or of an installed package, or no file at all."""
+    return file.startswith((*_LIBRARIES, "<")) and not file.startswith(_EXAMPLES + os.sep)
 
 
 def _refuse_other(module: str) -> None:

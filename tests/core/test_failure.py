@@ -97,6 +97,16 @@ def test_another_error_is_tried_again() -> None:
     play.on(raised("builtins.ValueError"), retry())
 
 
+def test_a_group_is_final_where_all_exceptions_in_it_are() -> None:
+    group = "builtins.ExceptionGroup[a.b.Broken, builtins.ValueError]"
+    for final in (("ValueError", "a.b.Broken"), ("ExceptionGroup",), ("Broken", "builtins.ValueError", "x")):
+        play = Playbook(topology(a=agent("ask -> b", retry=Retry(final=final)))).on(requested(), task("a"))
+        play.on(raised(group), dead("boom"), ended("failed"))
+    for final in (("ValueError",), ("Broken", "KeyError")):
+        play = Playbook(topology(a=agent("ask -> b", retry=Retry(final=final)))).on(requested(), task("a"))
+        play.on(raised(group), retry())
+
+
 def raised(cls: str) -> Move:
     """The attempt of `a` fails with an exception of this class."""
 

@@ -1,5 +1,6 @@
 """Why a task failed and what it used, as far as others may read it."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput, MeshError
 from mesh.core.event import RETRY_AFTER_MS_MAX, Usage
 from mesh.core.settle import (
     GROUPED_CHARS_MAX,
+    GROUPED_CLASSES_MAX,
     MESSAGE_CHARS_MAX,
     declined,
     failed,
@@ -92,7 +94,11 @@ def test_of_several_exceptions_in_a_group_each_is_told_with_its_place() -> None:
         f"3 exceptions: ValueError: no shelf, password=*** ({line_of(first)}); KeyError: 'sku' ({line_of(second)}); "
         f"InvalidInput: {'x' * (GROUPED_CHARS_MAX - 15)}… ({line_of(third)})"
     )
-    assert (fault.code, fault.cls, fault.retryable) == ("exception", "builtins.ExceptionGroup", False)
+    assert (fault.code, fault.cls, fault.retryable) == (
+        "exception",
+        f"builtins.ExceptionGroup[builtins.KeyError, builtins.ValueError, {InvalidInput.__module__}.InvalidInput]",
+        False,
+    )
     both = fault_of(BaseExceptionGroup("g", [BoardUnavailable("a"), BoardUnavailable("b")]))
     assert (both.code, both.retryable) == ("board_unavailable", True)
     assert both.message == "2 exceptions: BoardUnavailable: a; BoardUnavailable: b"
@@ -259,3 +265,29 @@ def test_reject_is_final_and_its_reason_is_masked_and_cut() -> None:
 def test_in_a_list_later_and_reject_are_no_events(value: Any) -> None:
     with pytest.raises(InvalidInput, match="Later or Reject alone"):
         parts_of(AGENT, AgentSpec("a", "x:y", ("ask",), ("answer",)), value)
+
+
+def test_equal_exceptions_in_a_group_are_counted() -> None:
+    group = ExceptionGroup("g", [*[ValueError("a")] * 500, KeyError("b")])
+    assert fault_of(group).message == "501 exceptions: 500 x ValueError: a; KeyError: 'b'"
+
+
+def test_a_group_names_the_classes_in_it_but_not_too_many() -> None:
+    assert fault_of(ExceptionGroup("g", [ValueError("a"), ValueError("b")])).cls == (
+        "builtins.ExceptionGroup[builtins.ValueError]"
+    )
+    many = [type(f"E{n}", (Exception,), {})() for n in range(GROUPED_CLASSES_MAX + 1)]
+    assert fault_of(ExceptionGroup("g", many)).cls == "builtins.ExceptionGroup"
+
+
+def test_the_place_of_an_exception_in_a_group_is_outside_of_libraries() -> None:
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        json.loads("{")
+    assert f"({__file__}:" in fault_of(ExceptionGroup("g", [caught.value, ValueError("x")])).message
+
+
+@pytest.mark.parametrize("sign", ["y", "\N{EURO SIGN}", "\N{GRINNING FACE}", "y\n", "password=hunter2 "])
+def test_a_long_message_leaves_the_frames_in_the_stack(sign: str) -> None:
+    fault = fault_of(raised(ValueError(sign * 10_000)))
+    assert f'File "{__file__}", line ' in fault.stack
+    assert "hunter2" not in fault.stack

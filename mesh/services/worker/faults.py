@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from mesh.core.event import Event, Fault
 from mesh.wire.diagnostics import LimitedLog
-from mesh.wire.imports import is_own
+from mesh.wire.imports import is_library, is_own
 
 ERROR_CHARS_MAX: Final = 500
 _FRAME: Final = re.compile(r'^[ |]+File "(.+)", line (\d+)', re.MULTILINE)
@@ -37,12 +37,14 @@ class FaultLog:
 
 
 def place_of(fault: Fault, function: str = "") -> dict[str, str]:
-    """File and line where the exception was raised, under `where`: the last one outside the mesh's own code. For a
-    payload or a result that does not fit, the agent's `function`. Empty if neither is known."""
+    """File and line where the exception was raised, under `where`: the last ones of the user's own code, else the
+    last ones outside the mesh. For a payload or a result that does not fit, the agent's `function`. Empty if none is
+    known."""
     if fault.code in _FUNCTION and function:
         return {"where": function}
     frames = [(file, line) for file, line in _FRAME.findall(fault.stack) if not is_own(file)]
-    return {"where": f"{frames[-1][0]}:{frames[-1][1]}"} if frames else {}
+    own = [(file, line) for file, line in frames if not is_library(file)]
+    return {"where": ":".join((own or frames)[-1])} if frames else {}
 
 
 def _error(fault: Fault) -> str:

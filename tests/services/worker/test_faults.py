@@ -1,8 +1,11 @@
 """Failed attempts as the worker's log tells them."""
 
 import asyncio
+import json
+from collections.abc import Callable
 
 import pytest
+from pydantic import BaseModel
 
 from mesh.cli.text import seconds
 from mesh.core.errors import InvalidInput
@@ -81,3 +84,32 @@ async def test_a_group_has_the_place_of_what_is_in_it(caplog: pytest.LogCaptureF
     fields = caplog.records[0].__dict__["fields"]
     assert fields["where"] == f"{__file__}:{fail.__code__.co_firstlineno + 1}"
     assert fields["error"] == "ValueError: no shelf"
+
+
+class Book(BaseModel):
+    pages: int
+
+
+def load() -> None:
+    json.loads("{")
+
+
+def build() -> None:
+    Book.model_validate({"pages": "many"})
+
+
+@pytest.mark.parametrize("agent", [load, build])
+def test_an_error_in_a_library_has_the_place_of_the_code_that_called_it(agent: Callable[[], None]) -> None:
+    with pytest.raises(ValueError, match=r"Expecting|valid integer") as caught:
+        agent()
+    assert place_of(fault_of(caught.value)) == {"where": f"{__file__}:{agent.__code__.co_firstlineno + 1}"}
+
+
+def test_an_error_in_libraries_only_has_the_last_place() -> None:
+    stack = f'  File "{json.__file__}", line 7, in loads\n  File "<string>", line 8, in f\nValueError: x\n'
+    assert place_of(Fault("exception", "x", stack=stack)) == {"where": "<string>:8"}
+
+
+@pytest.mark.parametrize("chars", [1_000, 10_000, 100_000])
+def test_a_long_message_leaves_the_place(chars: int) -> None:
+    assert place_of(raised(ValueError("x" * chars)))["where"].startswith(__file__)
