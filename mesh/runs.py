@@ -76,7 +76,7 @@ class Runs:
             return history
         named = await self._named(name.encode())
         if len(named) > 1:
-            shown = ", ".join(list(named)[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
+            shown = ", ".join(named[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
             raise InvalidInput(
                 f"{len(named)}{' or more' if len(named) == BEGUN_MAX else ''} runs go by that name",
                 code="ambiguous",
@@ -85,10 +85,9 @@ class Runs:
                 got=shown,
                 remedy="Give more of the run's id",
             )
-        history = next(iter(named.values()), None)
-        if history is not None:
-            await self._add_outcome(history)
-            history = await self._whole(history)
+        history = None
+        if named:
+            history = await self.history(named[0])  # whole: the request that has this name may have come later
         elif ID_PATTERN.fullmatch(name):
             history = await self.history(name)  # its outcome may be all that is left
         if history is None:
@@ -129,11 +128,10 @@ class Runs:
             elif record.key == key and (late := late_in(record)) is not None:
                 history.had_ended(late)
 
-    async def _named(self, name: bytes) -> dict[str, History]:
-        """Runs whose id is `name`; if there is none, those whose request has it as id or subject, else those whose
-        id begins so. In one pass over the inbox, since that is what takes the time."""
-        found: tuple[dict[str, History], ...] = ({}, {}, {})
-        histories: dict[bytes, History] = {}
+    async def _named(self, name: bytes) -> list[str]:
+        """Ids of the runs whose id is `name`; if there is none, those whose request has it as id or subject, else those
+        whose id begins so. In one pass over the inbox, since that is what takes the time."""
+        found: tuple[dict[bytes, str], ...] = ({}, {}, {})
         marks = (("ce_id", name), ("ce_subject", name))
         async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
             key = record.key or b""
@@ -142,30 +140,21 @@ class Runs:
             rank = 0 if key == name else 2 if key.startswith(name) else 3
             if rank and any(mark in record.headers for mark in marks) and _is_request(record):
                 rank = 1
-            if rank == 2 and key not in histories and len(found[2]) >= BEGUN_MAX:
-                continue  # already too many to mean one of them
-            if rank < 3 and key not in histories:
-                kept, run_id = self._known.kept, _run_id(record)
-                histories[key] = History(
-                    self.topology, run_id, partition=record.partition, kept=kept, payloads=self._payloads
-                )
-            history = histories.get(key)
-            if history is not None:
-                if rank < 3:
-                    found[rank][history.run_id] = history
-                history.take(record)
-        return found[0] or found[1] or found[2] or await self._older(name.decode("utf-8", "replace"))
+            if rank < 2 or (rank == 2 and len(found[2]) < BEGUN_MAX):  # more are too many to mean one of them
+                found[rank][key] = _run_id(record)
+        named = found[0] or found[1] or found[2]
+        return list(named.values()) if named else await self._older(name.decode("utf-8", "replace"))
 
-    async def _older(self, name: str) -> dict[str, History]:
+    async def _older(self, name: str) -> list[str]:
         """The same among runs that are older than the records of the inbox."""
         runs = await self._remembered.others((), await self.log.bounds(self.topology.inbox))
-        found: tuple[dict[str, History], ...] = ({}, {})
+        found: tuple[list[str], ...] = ([], [])
         for id, history in runs.items():
             roots = () if history.run is None else history.run.roots
             if id == name or history.subject == name or name in roots:
-                found[0][id] = history
+                found[0].append(id)
             elif id.startswith(name):
-                found[1][id] = history
+                found[1].append(id)
         return found[0] or found[1]
 
     async def _home(self, topic: str, key: bytes) -> tuple[Bounds, int]:

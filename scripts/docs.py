@@ -62,7 +62,8 @@ the mesh. It is partial where any other fact is there, and completed where none 
 An event is **unrouted** when nothing took it: no agent hears its type and no topic lets it out, or the `when` of every
 agent that hears it is false. The events of a join whose `when` is false are unrouted, too, unless another agent, join
 or egress topic took one of those that this `when` reads. That holds also for a join that did not get all of its inputs
-and whose `when` is false for those that came.
+and whose `when` is false for those that came. The events of joins are judged when the run ends, branch by branch:
+an event above a fan-out is taken where any branch below took it.
 
 A join takes one event of a type in each branch. A further one is named as unrouted, whatever else took it, since the
 join goes on without it.

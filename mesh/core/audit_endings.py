@@ -12,13 +12,14 @@ I17: more was used than the run might exactly where the outcome says so, and suc
 I18: a join that is named as starved may still be wanted: its `when` is not false for the events that came.
 I19: the last input of an agent on a loop that a limit refused is in the outcome, until it is redriven.
 I20: an input of a join is kept for it, or named as unrouted. At the end of a run a join that holds an input and did not
-fire is named as starved; or its `when` is false, and the event went elsewhere, is named as unrouted or is ignored.
+fire is named as starved, or its `when` is false. The inputs of each branch whose `when` is false went elsewhere, are
+named as unrouted, or are ignored; and no others are named at the end.
 
 Books are kept for runs that were refused something, also after their end: a redrive may open them again.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,9 +28,9 @@ from mesh.core.event import REDRIVEN, REQUESTED, SUCCEEDED, Event, parsed
 from mesh.core.findings import Violation
 from mesh.core.records import outcome_body
 from mesh.core.run import COMPLETED, FAILED, PARTIAL, STOPPED, Branch, Run, Slots
-from mesh.core.topology import Topology
+from mesh.core.topology import AgentSpec, Topology
 from mesh.core.unrouted import KEPT_MAX
-from mesh.core.verdict import is_refuted
+from mesh.core.verdict import is_refuted, missing
 
 LOOP_ENDS: Final = frozenset({"depth", "cycle", "visits", "budget_usd", "budget_tokens"})
 """Codes of refusals of one hop."""
@@ -84,6 +85,7 @@ class Endings:
         if finish is not None and topology is not None:
             yield from self._facts(finish.run, where, topology)
             yield from self._joins(finish.run, where, topology)
+            yield from self._declined(finish.run, where, topology)
         if finish is not None and (refused is not None or not finish.run.refused):
             yield from self._finished(finish.run, where, refused or Refused())
         while self._refused and self._is_forgotten(next(iter(self._refused)), offset):
@@ -159,17 +161,31 @@ class Endings:
             spec = topology.agents[name]
             if any(sentence.startswith(f"{name}:") for sentence in run.starved):
                 continue
-            named = {fact.type for fact in run.unrouted}
             for branch, found in _halves(slots):
                 if _serves_others(branch, slots):
                     continue
-                refuted = spec.when is not None and is_refuted(spec.when, found)
-                if not refuted:
+                if spec.when is None or not is_refuted(spec.when, found):
                     what = f"join {name} holds {', '.join(found)}, did not fire and is not named as starved"
                     yield Violation("I20", where, what, run_id=run.id)
-                elif not spec.ignores and named.isdisjoint(found) and not _heard_elsewhere(found, name, topology):
-                    what = f"only join {name}, whose `when` is false, has {', '.join(found)}"
-                    yield Violation("I20", where, what, "one of them is named as unrouted", run_id=run.id)
+
+    def _declined(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
+        """I20 of an ending: what joins lost whose `when` is false. Not told where one lies on a cycle."""
+        if run.open or any(topology.agents[name].cyclic for name in run.joins):
+            return
+        used = {name: set(_used(topology.agents[name], slots)) for name, slots in run.joins.items()}
+        wanted: Counter[str] = Counter()
+        for name, slots in run.joins.items():
+            spec = topology.agents[name]
+            for branch in slots if spec.when is not None else ():
+                lost = _lost(spec, slots, branch, used, topology)
+                if lost:
+                    wanted[lost] += 1
+        told: Counter[str] = Counter()
+        for fact in run.unrouted:
+            told[fact.type] += fact.times if fact.closing else 0
+        if +told != wanted and len(run.unrouted) < KEPT_MAX:
+            what = "what joins lost whose `when` is false is not what the outcome names as unrouted"
+            yield Violation("I20", where, what, _counts(wanted), _counts(+told), run.id)
 
     def _facts(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
         """I16 to I18 of an ending."""
@@ -208,10 +224,65 @@ def _held(run: Run | None, name: str, type: str) -> int:
     return sum(type in slot.inputs for slot in slots.values())
 
 
-def _heard_elsewhere(types: Iterable[str], name: str, topology: Topology) -> bool:
-    """Whether another agent hears one of these types, or a topic lets it out."""
-    rows = (row for type in types for row in topology.rows.get(type, ()))
-    return any(row.agent.name != name for row in rows) or not topology.egress.keys().isdisjoint(types)
+def _counts(times: Mapping[str, int]) -> str:
+    return ", ".join(f"{type} {n} times" for type, n in sorted(times.items())) or "nothing"
+
+
+def _seen(slots: Slots, branch: Branch) -> dict[str, tuple[Branch, Any]]:
+    """What a branch of a join has got: type → the branch that holds it, and the payload."""
+    found: dict[str, tuple[Branch, Any]] = {}
+    for length in range(len(branch) + 1):  # what is nearer stands
+        at = branch[:length]
+        inputs = slots[at].inputs if at in slots else {}
+        found |= {type: (at, parsed(arrival.data)) for type, arrival in inputs.items()}
+    return found
+
+
+def _is_refused(spec: AgentSpec, slots: Slots, branch: Branch) -> bool:
+    """Whether the `when` of a join is false in a branch: for good, where inputs are missing."""
+    payloads = {type: payload for type, (_, payload) in _seen(slots, branch).items()}
+    if spec.when is None:
+        return False
+    return not spec.when.holds(payloads) if slots[branch].fired else is_refuted(spec.when, payloads)
+
+
+def _is_idle(slots: Slots, branch: Branch) -> bool:
+    """Whether a branch did not fire, and branches below have got all that it holds."""
+    if slots[branch].fired:
+        return False
+    below = [_seen(slots, other) for other in slots if len(other) > len(branch) and other[: len(branch)] == branch]
+    return all(any(seen[type][0] == branch for seen in below) for type in slots[branch].inputs)
+
+
+def _used(spec: AgentSpec, slots: Slots) -> Iterator[tuple[str, Branch]]:
+    """Inputs of a join, each as its type and the branch that holds it, that became a task or may still be wanted."""
+    for branch in slots:
+        if not _is_refused(spec, slots, branch) and not _is_idle(slots, branch):
+            yield from ((type, at) for type, (at, _) in _seen(slots, branch).items())
+
+
+def _lost(
+    spec: AgentSpec, slots: Slots, branch: Branch, used: Mapping[str, Set[tuple[str, Branch]]], topology: Topology
+) -> str:
+    """Type of the event that must be named where the `when` of a join is false in a branch; empty: there is none."""
+    if spec.when is None or not _is_refused(spec, slots, branch) or _is_idle(slots, branch):
+        return ""
+    seen = _seen(slots, branch)
+    payloads = {type: payload for type, (_, payload) in seen.items()}
+    if spec.ignores and not missing(spec.when, payloads):
+        return ""
+    got = [type for type in spec.on if type in seen]
+    read = [type for type in got if type in spec.when.bound] or got
+    for type in read:
+        at, payload = seen[type]
+        others = [row for row in topology.rows.get(type, ()) if row.agent.name != spec.name]
+        joins = [used.get(row.agent.name, ()) for row in others if row.join]
+        heard = [row.agent.when for row in others if not row.join]
+        if type in topology.egress or any((type, at) in inputs for inputs in joins):
+            return ""
+        if any(when is None or when.holds({type: payload}) for when in heard):
+            return ""
+    return read[0]
 
 
 def _halves(slots: Slots) -> Iterator[tuple[Branch, dict[str, Any]]]:

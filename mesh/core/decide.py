@@ -250,10 +250,8 @@ def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
     return task
 
 
-def _ending(run: Run, topology: Topology) -> str:
+def _ending(run: Run) -> str:
     """The ending of a run in which nothing is open."""
-    if run.joins:
-        close_joins(run, topology)
     if run.failures:
         return FAILED
     lost = run.unrouted or (run.refused and run.refused > len(forgiven(run)))
@@ -268,6 +266,8 @@ def _end(run: Run, event: Event, ending: str, topology: Topology, effects: list[
         settle(run, topology.agents[task.agent], NO_USAGE if task.held else None)
     if run.usd_micros or run.tokens or run.beyond is not NO_USAGE:
         run.overspent = overspent(run, topology.limits)
-    run.ending = ending or _ending(run, topology)
+    if run.joins:
+        close_joins(run, topology, cut_short=bool(ending))
+    run.ending = ending or _ending(run)
     run.ended_ms = event.at_ms
     effects.append(Finish(run, event.id, event.at_ms))

@@ -31,7 +31,7 @@ Given = Emission | Held
 Firing = tuple[AgentSpec, Emission, tuple[str, ...], tuple[str, ...]]
 """A hop that is wanted: the agent, what it gets, and the path and the input marks of what comes before it."""
 Refusing = tuple[AgentSpec, Mapping[str, Arrival], Branch]
-"""A join that is complete and whose `when` is false: the agent, its inputs, the branch."""
+"""A join on a cycle that is complete and whose `when` is false: the agent, its inputs, the branch."""
 
 
 @lru_cache(maxsize=1024)
@@ -139,7 +139,8 @@ def _joined(
             yield spec, (JOIN_TYPE, BATCH, value, below), deepest.path, marks
         else:
             after[below] = after[below]._replace(declined=True)
-            refused.append((spec, gathered, below))
+            if spec.cyclic:  # the inputs of other joins are judged when the run ends
+                refused.append((spec, gathered, below))
 
 
 def dispatch(

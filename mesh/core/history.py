@@ -35,7 +35,7 @@ from mesh.core.kept import Kept, step
 from mesh.core.lineage import Refusal
 from mesh.core.outcome import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of
 from mesh.core.record import Record
-from mesh.core.rejection import Late
+from mesh.core.rejection import DUPLICATE, Late
 from mesh.core.run import NO_TROUBLE, Failure, Result, Run, Unrouted
 from mesh.core.skipped import Skipped, skipped
 from mesh.core.stories import (
@@ -232,8 +232,7 @@ class History:
             self._turned(event, before, after)
             if event.kind in (REQUESTED, SUCCEEDED):
                 self.skipped += skipped(event, before, after, self._fold.topologies[after.topology])
-        known = () if before is None else before.refusals
-        for refusal in () if after is None else after.refusals[len(known) :]:
+        for refusal in () if after is None else after.refusals[len(before.refusals) if before else 0 :]:
             self._tell(event.at_ms, "refused", refusal.agent, refusal.message)
         lost = () if before is None else before.unrouted
         for fact in () if after is None else after.unrouted:
@@ -258,18 +257,22 @@ class History:
         reached = 0 if self.run is None else self.run.trouble.generation
         if int(body.get("generation", 0)) < max(reached, known + 1):
             return ()
+        begun = self.run is not None and time_ms(body["opened"]) < self.run.opened_ms
+        if begun:
+            self._came_late(Late(self.run_id, DUPLICATE, "the run had begun before the records that are left", ""))
         self.outcome = body
         self.subject = self.subject or outcome.subject
-        if self.folded_ending == self.ending:
+        if begun or self.folded_ending == self.ending:
             return ()
         self._close(outcome.at_ms)
         return self._tell(outcome.at_ms, "ended", "", self.ending)
 
     def had_ended(self, late: Late) -> None:
-        """Hand over the answer to a request that came when the run had ended. It changes nothing where the end is
-        known. Otherwise the request did not open the run, though no record before it is left."""
-        if self.ending:
-            return
+        """Hand over the answer to a request that came when the run had ended. A known end stands."""
+        if not self.ending:
+            self._came_late(late)
+
+    def _came_late(self, late: Late) -> None:
         self.late, self.run = late, None
         self.tasks, self.skipped = {}, []
         self.moments = [moment for moment in self.moments if moment.kind == REQUESTED]
@@ -336,11 +339,9 @@ class History:
         if event.usage is not None:
             task.usd_micros += event.usage.usd_micros
             task.tokens += event.usage.tokens
-        attempt = Attempt(event.attempt, began_ms, event.at_ms, event.fault, event.waited_ms)
         if task.attempts and task.attempts[-1].number == event.attempt:
-            task.attempts[-1] = attempt
-        else:
-            task.attempts.append(attempt)
+            task.attempts.pop()
+        task.attempts.append(Attempt(event.attempt, began_ms, event.at_ms, event.fault, event.waited_ms))
         if event.kind == SUCCEEDED:
             task.state = DONE
             try:
@@ -349,8 +350,7 @@ class History:
                 parts = ()
             task.emitted = tuple(part.type for part in parts)
             task.parts = parts if self._payloads else ()
-            text = ", ".join(task.emitted) or "nothing emitted"
-            self._tell(event.at_ms, SUCCEEDED, task.agent, text, task.id)
+            self._tell(event.at_ms, SUCCEEDED, task.agent, ", ".join(task.emitted) or "nothing emitted", task.id)
         else:
             task.state = DEAD
             fault = event.fault or Fault("unknown", "no reason was given")

@@ -75,6 +75,36 @@ def _left_over(slots: Slots, needs: Sequence[str]) -> Iterator[Unwanted]:
             yield branch, {type: arrival for type, arrival in nearest if arrival is not None}
 
 
+def nearest(slots: Slots, needs: Sequence[str], branch: Branch) -> dict[str, tuple[Branch, Arrival]]:
+    """The inputs that a branch has got, its own and those of the branches above, each with the branch it lies in."""
+    found = {}
+    for type in needs:
+        for length in range(len(branch), -1, -1):
+            slot = slots.get(branch[:length])
+            if slot is not None and type in slot.inputs:
+                found[type] = branch[:length], slot.inputs[type]
+                break
+    return found
+
+
+def used_inputs(slots: Slots, needs: Sequence[str], *, cyclic: bool) -> set[tuple[str, Branch]]:
+    """The inputs of the branches that fired for a task or that wait for more, each as its type and its branch.
+
+    An input above a fan-out is used where a branch below uses it. A join on a cycle has given its inputs away: each
+    may have lain in its branch or in one above.
+    """
+    waiting = {branch for branch, _ in _left_over(slots, needs)}
+    found: set[tuple[str, Branch]] = set()
+    for branch, slot in slots.items():
+        if slot.declined or (slot.inputs and not slot.fired and branch not in waiting):
+            continue
+        if cyclic:
+            found.update((type, branch[:length]) for type in needs for length in range(len(branch) + 1))
+        else:
+            found.update((type, place) for type, (place, _) in nearest(slots, needs, branch).items())
+    return found
+
+
 def held_bytes(slots: Slots) -> int:
     """Payload bytes that these slots hold."""
     return sum(len(arrival.data) for slot in slots.values() for arrival in slot.inputs.values())

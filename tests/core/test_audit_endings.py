@@ -4,6 +4,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from mesh.core import unrouted
 from mesh.core.audit_endings import Endings
 from mesh.core.dead import letter_id
 from mesh.core.effect import DeadLetter, Effect, Finish, PublishTask
@@ -25,6 +28,7 @@ from mesh.core.run import (
 )
 from mesh.core.topology import Limits, Topology
 from tests.builders import agent, event, run, topology
+from tests.playbook import Playbook, requested, succeeded
 
 
 class Told:
@@ -163,7 +167,7 @@ def test_a_join_that_is_not_wanted_is_not_named_as_starved() -> None:
         return ending(PARTIAL, starved=("ship: got x; missing y",), joins={"ship": slots})
 
     assert starved(b'{"n":1}') == []
-    assert starved(b'{"n":7}') == ["I18"]
+    assert starved(b'{"n":7}') == ["I18", "I20"]
 
 
 def test_an_input_that_a_join_does_not_take_is_named() -> None:
@@ -186,7 +190,7 @@ def test_a_join_that_holds_an_input_at_the_end_is_named() -> None:
     assert ended(COMPLETED, b'{"n":1}', open={"t": OTHER}) == [], "it was cut short"
     assert ended(PARTIAL, b'{"n":1}', starved=("ship: got x; missing y",)) == []
     assert ended(COMPLETED, b'{"n":7}') == ["I20"]
-    assert ended(PARTIAL, b'{"n":7}', unrouted=(Unrouted("x", "plan", "x from plan"),)) == []
+    assert ended(PARTIAL, b'{"n":7}', unrouted=(Unrouted("x", "plan", "x from plan", closing=True),)) == []
 
 
 def test_the_last_input_that_a_loop_was_refused_is_in_the_outcome() -> None:
@@ -198,3 +202,49 @@ def test_the_last_input_that_a_loop_was_refused_is_in_the_outcome() -> None:
     kept = replace(ended, drafts=(Draft("again", "write", refused.id, b"1"),))
     told = Told(mesh)
     assert told.step(event(), kept, refused, Finish(kept, "r1", 1)) == []
+
+
+PAIR = topology(
+    a="ask -> x",
+    b="ask -> y",
+    j=agent("x & y -> sent", when="y.v == 7"),
+    k=agent("x & y -> sent", when="y.v == 8"),
+)
+
+
+def test_events_below_a_fan_out_that_two_joins_refused_are_named_as_often_as_they_were_lost() -> None:
+    """The input above the fan-out lies in a branch that did not fire: it takes nothing."""
+
+    def found(v: int, *facts: Unrouted) -> list[str]:
+        slots: Slots = {(): Slot({"x": Arrival(b"{}", 1, ("a",), ())})}
+        for n, value in enumerate((1, v)):
+            data = f'{{"v":{value}}}'.encode()
+            slots[(f"f{n}",)] = Slot({"y": Arrival(data, 1, ("b",), ())}, fired=True, declined=value < 7)
+        how = PARTIAL if facts else COMPLETED
+        ended = run(ending=how, results=(RESULT,), joins={"j": slots, "k": slots}, unrouted=facts)
+        return Told(PAIR).step(event(), ended, LEAVES, Finish(ended, "r1", 1))
+
+    def fact(join: str, times: int) -> Unrouted:
+        return Unrouted("y", "b", f"y from b: {join} takes it", times, closing=True)
+
+    assert found(2) == ["I20"]
+    assert found(2, fact("j", 2)) == ["I20"]
+    assert found(2, fact("j", 2), fact("k", 2)) == []
+    assert found(7, fact("j", 1), fact("k", 1)) == []
+    assert found(7, fact("j", 1), fact("k", 2)) == ["I20"], "`j` took the second one"
+
+
+def test_the_decision_that_takes_an_input_above_a_fan_out_for_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endings() -> list[str]:
+        play = Playbook(PAIR).let(requested(), succeeded("a", "x"))
+        answer = succeeded("b", ("y", {"v": 1}), ("y", {"v": 2}))(play)
+        told = Told(PAIR)
+        told.state = play.state
+        play.let(lambda _: answer)
+        return told.step(answer, play.state, *play.effects)
+
+    assert endings() == []
+    monkeypatch.setattr(
+        unrouted, "used_inputs", lambda slots, needs, *, cyclic: {(type, at) for at in slots for type in needs}
+    )
+    assert endings() == ["I20"]

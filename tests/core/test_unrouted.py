@@ -8,7 +8,7 @@ from mesh.core.pin import pinned_bytes, pinned_topology
 from mesh.core.topology import Topology
 from mesh.core.unrouted import KEPT_MAX
 from tests.builders import agent, topology
-from tests.playbook import Playbook, ended, leaves, requested, succeeded, task
+from tests.playbook import Playbook, due, ended, leaves, requested, succeeded, task
 
 
 def told(mesh: Topology, payload: Any) -> list[str]:
@@ -125,3 +125,64 @@ def test_a_topology_that_was_kept_decides_as_the_one_that_was_loaded() -> None:
 def test_a_join_may_ignore_what_its_condition_refuses() -> None:
     mesh = topology(a="ask -> x", b="ask -> y", ship=agent("x & y -> sent", when="x.n < 5", ignores=True))
     assert joined(mesh, {"n": 7}).state.ending == "completed"
+
+
+# ------------------------------------------------------------------------------------------- joins below a fan-out
+
+
+def spread(x: list[Any], y: list[Any], **joins: str) -> Playbook:
+    """All events of joins have come, `x` and `y` each from one answer; several make a fan-out."""
+    made: Any = {name: agent("x & y -> sent", when=when) for name, when in joins.items()}
+    play = Playbook(topology(a="ask -> x", b="ask -> y", **made)).on(requested(), task("a"), task("b"))
+    play.let(succeeded("a", *(("x", one) for one in x)), succeeded("b", *(("y", one) for one in y)))
+    return play.let(*(succeeded(task.agent, "sent") for task in list(play.unanswered)))
+
+
+ONE: list[Any] = [{"v": 1}]
+TWO: list[Any] = [{"v": 1}, {"v": 2}]
+OK_NULL: list[Any] = [{"v": 1, "ok": None}, {"v": 2, "ok": None}]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "joins", "ending", "told"),
+    [
+        (ONE, TWO, ["y.v == 7", "y.v == 8"], "stopped", [("y", 2), ("y", 2)]),
+        (TWO, ONE, ["x.v == 7", "x.v == 8"], "stopped", [("x", 2), ("x", 2)]),
+        (ONE, TWO, ["x.v == 7", "x.v == 8"], "stopped", [("x", 2), ("x", 2)]),
+        (ONE, TWO, ["x.v == 7", "y.v == 8"], "stopped", [("x", 2), ("y", 2)]),
+        (ONE, TWO, ["y.v == 7", "y.v == 8", "y.v == 9"], "stopped", [("y", 2), ("y", 2), ("y", 2)]),
+        (ONE, OK_NULL, ["y.ok and y.v == 7", "y.v == 8"], "stopped", [("y", 2), ("y", 2)]),
+        (ONE, TWO, ["y.v == 1", "y.v == 7"], "partial", [("y", 1), ("y", 1)]),
+        (ONE, TWO, ["y.v == 1", "y.v == 2"], "completed", []),
+        (ONE, TWO, ["x.v == 7", "x.v == 1"], "completed", []),
+        (ONE, TWO, ["x.v == 7", "y.v == 2"], "partial", [("y", 1)]),
+    ],
+)
+def test_the_events_of_a_fan_out_that_no_join_took_are_named(
+    x: list[Any], y: list[Any], joins: list[str], ending: str, told: list[tuple[str, int]]
+) -> None:
+    play = spread(x, y, **{f"j{n}": when for n, when in enumerate(joins)})
+    assert play.state.ending == ending
+    assert [(fact.type, fact.times) for fact in play.state.unrouted] == told
+
+
+def test_an_event_above_a_fan_out_is_taken_where_another_branch_of_a_join_takes_it_later() -> None:
+    """`j1` ignores the first `y`, so `x` is all that may be named."""
+    joins: Any = {
+        "j0": agent("x & y -> sent", when="x.v == 7"),
+        "j1": agent("x & y -> sent", when="y.v == 2", ignores=True),
+    }
+    play = Playbook(topology(a="ask -> x", b="ask -> y", **joins)).on(requested(), task("a"), task("b"))
+    play.let(succeeded("a", ("x", {"v": 1})))
+    play.on(succeeded("b", ("y", {"v": 1}), ("y", {"v": 2})), task("j1"))
+    play.on(succeeded("j1", "sent"), leaves("sent"), ended("completed", unrouted=[]))
+
+
+def test_a_run_that_is_cut_short_names_what_its_joins_refused() -> None:
+    mesh = topology(a="ask -> x", b="ask -> y", c="ask ->", ship=agent("x & y -> sent", when="x.n < 5"))
+    play = Playbook(mesh).on(requested(), task("a"), task("b"), task("c"))
+    play.let(succeeded("a", ("x", {"n": 7})), succeeded("b", "y"))
+    assert not play.state.unrouted
+    play.let(due())
+    assert (play.state.ending, [fact.type for fact in play.state.unrouted]) == ("stopped", ["x"])
+    assert play.state.starved == ()

@@ -71,7 +71,7 @@ _BUGS = (
     (overspent_completed, "wrong about the budget", 250),
     (repeated_input_unsaid, "a join did not take", 40),
     (clock_set_back, "not at rest", 40),
-    (unwanted_join_unsaid, "only join", 20),
+    (unwanted_join_unsaid, "what joins lost", 20),
 )
 PLANTED = {
     name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)

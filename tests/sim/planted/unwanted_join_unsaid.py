@@ -10,5 +10,5 @@ from tests.sim.planted.patching import swapped
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    with swapped(unrouted, "declined", lambda *_, **__: None):  # `dispatch` has the real one
+    with swapped(unrouted, "_judge", lambda *_, **__: None):
         yield
