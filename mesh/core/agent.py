@@ -22,6 +22,7 @@ from pydantic import PydanticUserError, TypeAdapter
 
 from mesh.core.annotation import Payload as Payload
 from mesh.core.annotation import adapters, leaves
+from mesh.core.clashes import WrittenTwice
 from mesh.core.encode import Writer
 from mesh.core.errors import InvalidInput
 from mesh.core.results import Results, results_of
@@ -176,6 +177,9 @@ def _complete(agent: Agent) -> Agent:
                     adapter.rebuild(raise_errors=True)
         for writer in (*agent.results.types.values(), *(writer for _, writer in agent.results.classes.values())):
             writer.prepare()
+    except WrittenTwice as error:
+        fix = "Give one of them another serialization alias"
+        raise _bad(place(agent.function), str(error), "one field for each name", fix) from error
     except (NameError, PydanticUserError) as error:
         text = f"an annotation of a payload type cannot be resolved: {str(error).splitlines()[0]}"
         where = place(agent.function)

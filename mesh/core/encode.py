@@ -14,8 +14,9 @@ import orjson
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
 
+from mesh.core.clashes import WrittenTwice, clashes
 from mesh.core.exact import compared, is_doubtful, place_of, unwritable
-from mesh.core.exact_serializer import WHY, Lost, Uncarried, exact_serializer, uncarried
+from mesh.core.exact_serializer import WHY, Lost, Uncarried, exact_serializer, parts, uncarried
 from mesh.core.revalidate import is_of_pydantic, revalidator
 from mesh.core.strict import Flaw, has_long_number
 
@@ -61,12 +62,19 @@ class Writer:
         self._revalidator: SchemaValidator | None = None
 
     def prepare(self) -> None:
-        """Read the type's schema, at the first `write` at the latest. Raises NameError, PydanticUserError."""
+        """Read the type's schema, at the first `write` at the latest.
+
+        Raises NameError, PydanticUserError: WrittenTwice where a class writes two fields under one name.
+        """
         if not self.adapter.pydantic_complete:
             self.adapter.rebuild(raise_errors=True)
+        clashing = list(clashes(self.adapter.core_schema))
+        for clash in clashing:
+            if clash.certain:
+                raise WrittenTwice(clash)
         kinds = frozenset(_kinds(self.adapter.core_schema))
         self._integers = bool(kinds & _INTEGERS)
-        self._compares = bool(kinds & _COMPARED)
+        self._compares = bool(clashing) or bool(kinds & _COMPARED)
         self._any = not kinds.isdisjoint(_OPEN)
         self.symmetric = not kinds & {"asymmetric", "function"}
         self._options: dict[str, Any] = {"warnings": False}
@@ -181,6 +189,8 @@ def _mismatched(error: Exception) -> Flaw:
 def _written(value: Any) -> bytes | Flaw:
     try:
         return writer_of(value.__class__).write(value)
+    except WrittenTwice as error:
+        return Flaw("duplicate_key", f"{error}; give one of them another serialization alias")
     except PydanticUserError as error:
         return Flaw("unparseable", f"not JSON-able: {str(error).splitlines()[0]}")
 
@@ -224,7 +234,7 @@ def _kinds(schema: Any) -> Iterator[str]:
             continue
         seen.add(id(node))
         if isinstance(node, dict):
-            below.extend(node.values())
+            below.extend(value for _, value in parts(node))
             yield from _kinds_of_node(node)
         elif isinstance(node, list | tuple):
             below.extend(node)

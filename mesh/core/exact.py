@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
 from re import Pattern
 from typing import Any, Final, NamedTuple
 
@@ -98,11 +100,28 @@ def is_doubtful(value: Any) -> bool:
             if not INTEGER_MIN <= item <= INTEGER_MAX:
                 return True
         elif isinstance(item, BaseModel):
+            if _may_repeat(item):
+                return True
             below.extend(vars(item).values())
             below.extend((item.model_extra or {}).values())
         else:
             return True
     return False
+
+
+def _may_repeat(model: BaseModel) -> bool:
+    """Whether two fields of a model, extra fields included, may be written under one name."""
+    names = _names_of(model.__class__)
+    extra = model.model_extra
+    return names is None or bool(extra and not names.isdisjoint(extra))
+
+
+@lru_cache(maxsize=4_096)
+def _names_of(cls: type[BaseModel]) -> frozenset[str] | None:
+    """Names under which a class writes its fields, by alias or not; None: two of them under one."""
+    written = {name: each.serialization_alias or name for name, each in cls.model_fields.items() if not each.exclude}
+    written |= {name: each.alias or name for name, each in cls.model_computed_fields.items()}
+    return None if len(set(written.values())) < len(written) else frozenset((*written, *written.values()))
 
 
 def unwritable(value: Any, *, strictly: bool = False) -> Flaw | None:
@@ -199,6 +218,9 @@ def _compare_text(value: Any, text: str) -> None:
 
 
 def _compare_key(key: Any, text: str) -> None:
+    number = key.value if isinstance(key, Enum) else key
+    if isinstance(number, float) and not math.isfinite(number) and text in ("nan", "inf", "-inf", "NaN"):
+        raise _Lost("bad_number", "NaN and infinity are no JSON numbers, here as a key", "use a text as key")
     if (key is None or isinstance(key, tuple | frozenset)) and text in orjson.loads(_ANYTHING.dump_json({key: 0})):
         what = f"a key that is a {type(key).__name__} would be written as the text {text[:64]!r}"
         raise _Lost("bad_value", what, "use texts or numbers as keys")
@@ -209,13 +231,23 @@ def _compare_object(value: Any, written: _Object) -> bool:
     keys = {key for key, _ in written}
     if len(keys) != len(written):
         twice = next(key for n, (key, _) in enumerate(written) if key in [other for other, _ in written[:n]])
-        raise _Lost("duplicate_key", f"key {twice[:64]!r} would be written twice", "keep keys apart as texts")
+        raise _repeated(value, twice)
     moved = False
     found = {key: (name, member) for key, name, member in _members(value, written)}
     for key, below in written:
         name, member = found.get(key, (key, _UNKNOWN))
         moved |= _at(name, member, below)
     return moved
+
+
+def _repeated(value: Any, key: str) -> _Lost:
+    """A key that is written twice: of a mapping, or the name of two fields."""
+    what = f"key {key[:64]!r} would be written twice"
+    if isinstance(value, Mapping) and not all(isinstance(each, str) for each in value):
+        return _Lost("duplicate_key", what, "keep keys apart as texts")
+    lost = _Lost("duplicate_key", what, "give each field a name of its own")
+    lost.steps.append(key[:64])
+    return lost
 
 
 def _compare_array(value: Any, written: list[Any]) -> bool:

@@ -53,6 +53,15 @@ WHY: Final[Mapping[str, tuple[str, str]]] = {
 """What is not carried → why, and the fix."""
 
 
+def parts(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What stands in a schema, each with its word. The names of fields and choices are no words of it."""
+    for word, value in schema.items():
+        if word in _NAMED and isinstance(value, dict):
+            yield from ((word, each) for each in value.values())
+        elif word not in _OPAQUE:
+            yield word, value
+
+
 class Uncarried(Exception):
     """An object that would be written as something else."""
 

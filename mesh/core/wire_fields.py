@@ -174,15 +174,42 @@ def _field(part: _Part, written: bool) -> "_Part | Lacks | None":
     """A field by its name on the wire."""
     key = part.rest[0]
     fields = list(_written_fields(part) if written else _accepted_fields(part))
-    for field in fields:
-        if key in field.keys:
-            return _inside(part, field.schema)
-    behavior = part.schema.get("extra_behavior") or part.config.get("extra_fields_behavior")
-    if behavior == "allow":
+    found = [field.schema for field in fields if key in field.keys]
+    if found:
+        return _inside(part, _merged(found))
+    if _takes_more(part):
         return _any_key(part, "extras_schema")
     names = tuple(name for field in fields for name in field.keys)
     instead = next((field.keys[0] for field in fields if field.name == key and field.keys), None)
     return Lacks(str(key), names, instead)
+
+
+def _takes_more(part: _Part) -> bool:
+    """Whether a class has fields that it does not name."""
+    return (part.schema.get("extra_behavior") or part.config.get("extra_fields_behavior")) == "allow"
+
+
+def _deeper(path: Sequence[str | int], schema: Schema) -> Schema:
+    """A schema of objects in objects that has one field, at a path."""
+    if not path:
+        return schema
+    if not isinstance(path[0], str):  # an item, which may be counted from the end
+        return _OPEN
+    return {"type": "typed-dict", "fields": {path[0]: {"schema": _deeper(path[1:], schema)}}, "is_of_path": True}
+
+
+def _merged(schemas: Sequence[Schema]) -> Schema:
+    """One schema for several that stand for the same JSON: those of `_deeper` become one with all their fields."""
+    if len(schemas) == 1:
+        return schemas[0]
+    if not all(each.get("is_of_path") for each in schemas):
+        return {"type": "union", "choices": schemas}
+    fields: dict[str, list[Schema]] = {}
+    for each in schemas:
+        for name, field in each["fields"].items():
+            fields.setdefault(name, []).append(field["schema"])
+    merged = {name: {"schema": _merged(several)} for name, several in fields.items()}
+    return {"type": "typed-dict", "fields": merged, "is_of_path": True}
 
 
 def _written_fields(part: _Part) -> Iterator[_Field]:
@@ -206,7 +233,7 @@ def _accepted_fields(part: _Part) -> Iterator[_Field]:
         yield _Field(name, tuple(path[0] for path in paths if len(path) == 1), field["schema"])
         for path in paths:
             if len(path) > 1:  # the value lies deeper
-                yield _Field("", (path[0],), _OPEN)
+                yield _Field("", (path[0],), _OPEN if _takes_more(part) else _deeper(path[1:], field["schema"]))
         if by_name:
             yield _Field(name, (name,), field["schema"])
 

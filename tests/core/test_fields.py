@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, model_validator
 
 from mesh.core.agent import Payload, describe
 from mesh.core.errors import Problem
@@ -141,6 +141,50 @@ def test_what_may_hold_any_field_is_told_instead(function: Callable[..., Any], t
     wrong, (unknown,) = found(f"when: {path} == 1", function=function, type=type)
     assert wrong == []
     assert str(unknown) == f"agents.one.when: {path} is not checked: a payload of {type} may have any field"
+
+
+class Deep(Payload, type="deep"):
+    sku: int = Field(0, validation_alias=AliasPath("order", "sku"))
+    city: str = Field("", validation_alias=AliasPath("order", "address", "city"))
+    code: str = Field("", validation_alias=AliasPath("order", "address", "code"))
+    first: str = Field("", validation_alias=AliasPath("lines", 0, "sku"))
+
+
+class DeepAndMore(Deep, type="deep"):
+    model_config = ConfigDict(extra="allow")
+
+
+async def deep(event: Deep) -> Done:
+    return Done(order_id="")
+
+
+async def deep_and_more(event: DeepAndMore) -> Done:
+    return Done(order_id="")
+
+
+@pytest.mark.parametrize("path", ["order.sku", "order.address.city", "order.address.code"])
+def test_a_path_that_an_alias_path_reads_is_right(path: str) -> None:
+    assert found(f"when: {path} == 1", function=deep, type="deep") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("path", "lacking", "remedy"),
+    [
+        ("order.skuu", "skuu", "Did you mean sku?"),
+        ("order.sku.unit", "unit", "Fields there: none"),
+        ("order.address.town", "town", "Fields there: city, code"),
+    ],
+)
+def test_a_path_that_no_alias_path_reads_is_a_problem(path: str, lacking: str, remedy: str) -> None:
+    (problem,), unknown = found(f"when: {path} == 1", function=deep, type="deep")
+    what = f"agents.one.when: {path} names no field of deep: there is no {lacking!r}"
+    assert (problem.what, problem.remedy, unknown) == (what, remedy, [])
+
+
+@pytest.mark.parametrize(("function", "path"), [(deep, "lines[0].sku"), (deep_and_more, "order.skuu")])
+def test_an_alias_path_to_an_item_or_of_an_open_class_is_not_checked(function: Callable[..., Any], path: str) -> None:
+    wrong, unknown = found(f"when: {path} == 1", function=function, type="deep")
+    assert (wrong, len(unknown)) == ([], 1)
 
 
 def test_a_class_that_allows_more_fields_cannot_be_checked() -> None:
