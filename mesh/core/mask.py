@@ -6,7 +6,7 @@ searched, and each format is linear in the length of the text.
 """
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Set, Sized
 from functools import cache
 from itertools import groupby
 from typing import Any, Final
@@ -71,9 +71,9 @@ class _Value:
     def masked(self, name: str, value: Any, depth: int = 0) -> Any:
         self.left -= ITEM_CHARS
         if value is None or isinstance(value, int | float):
-            return value
+            return HIDDEN if _is_secret_number(name, value) else value
         if isinstance(value, Mapping) and depth < DEPTH_MAX:
-            return self._mapping(value, depth + 1)
+            return self._mapping(name, value, depth + 1)
         if isinstance(value, list | tuple | Set) and depth < DEPTH_MAX:
             return self._items(name, value, depth + 1)
         text = value if isinstance(value, str) else str(value)
@@ -83,24 +83,38 @@ class _Value:
         self.left -= len(text)
         return _start(text, min(CHARS_MAX, chars_max))
 
-    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    def _mapping(self, name: str, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        secret = SECRET_NAME.search(name)
         for count, (key, inner) in enumerate(value.items()):
             if self.left <= 0:
                 return {**found, "…": f"[cut: {len(value) - count:,} more]"}
             label = str(key)
             chars_max = max(0, self.left)
             self.left -= len(label)
-            found[_start(label, chars_max)] = self.masked(label, inner, depth)
+            found[_start(label, chars_max)] = self.masked(name if secret else label, inner, depth)
         return found
 
     def _items(self, name: str, value: "list[Any] | tuple[Any, ...] | Set[Any]", depth: int) -> list[Any]:
         found: list[Any] = []
+        before = ""
         for count, inner in enumerate(value):
             if self.left <= 0:
                 return [*found, f"[cut: {len(value) - count:,} more]"]
-            found.append(self.masked(name, inner, depth))
+            found.append(self.masked(before if _names_next(before, value) else name, inner, depth))
+            before = inner if isinstance(inner, str) else ""
         return found
+
+
+def _is_secret_number(name: str, value: float | None) -> bool:
+    """Numbers of tokens and numbers below 100 are no secrets."""
+    number = value is not None and not isinstance(value, bool) and not -100 < value < 100
+    return number and SECRET_NAME.search(name) is not None and not name.lower().endswith(("token", "tokens"))
+
+
+def _names_next(text: str, items: Sized) -> bool:
+    """Whether an item is an option of a command, or the first of two, and names a secret: the next one is that."""
+    return (text.startswith("-") or len(items) == 2) and SECRET_NAME.search(text) is not None
 
 
 def _start(text: str, chars_max: int) -> str:

@@ -28,12 +28,13 @@ _KEY_KINDS: Final = (
 _NAME: Final = (
     r"(?=[acdefhjlmpstw_])(?:pass(?:word|wd|phrase|code)s?|(?<=[_.])pass|(?-i:(?<=[a-z])(?<!by)Pass)"
     r"|(?<![\w-])pass(?=[\"']\s?[:=]|[=:](?!\s|\d+(?!\w)))"
-    r"|(?:(?<=_)|(?-i:(?<=[a-z])(?=P))|(?<=user))pwd|\bpwd(?=[\"']?\s?[=:]\s?[\"'{]?[^\s/\"'{])"
+    r"|(?:(?<=_)|(?-i:(?<=[a-z])(?=P))|(?<=user))pwd|(?<=bind|root|user)pw|(?<![a-z])psk|sess(?:ion)?id|\bpwd(?=[\"']?\s?[=:]\s?[\"'{]?[^\s/\"'{])"
     r"|secrets?|credentials?|(?<!budget_)token(?:(?!s)|s(?![\"']?\s{0,8}[=:]\s{0,8}\d))s?|(?<![a-z0-9])_auth"
-    rf"|api[_-]?keys?|(?:{_KEY_KINDS})[_-]?(?:access[_-]?)?keys?|shared[_-]?access[_-]?signature)(?:_?\d{{1,2}})?"
+    rf"|(?:api|access|secret|encryption)[ ]keys?|api[_-]?keys?|(?:{_KEY_KINDS})[_-]?(?:access[_-]?)?keys?"
+    r"|shared[_-]?access[_-]?signature)(?:_?\d{1,2}|[_-](?:base|hash|new|old|pem|prev|previous|value))?"
 )
 """The lookahead at its start only saves time: most characters begin no name."""
-_NAME_HINTS: Final = ("pass", "pwd", "secret", "credential", "token", "key", "signature", "_auth")
+_NAME_HINTS: Final = ("pass", "pw", "psk", "secret", "credential", "token", "key", "signature", "sess", "_auth")
 _WORDS: Final = (
     r"(?!(?:str|bytes|int|string|SecretStr|Optional|None|null|nil|true|false|Field|Input|Value|String|Extra|is|was|are"
     r"|must|should|not|no|missing|required|expected|got|and|or|for|the|a|an|invalid|wrong|incorrect|expired|unset|empty)"
@@ -45,23 +46,30 @@ _NO_VALUE: Final = (
     r"|none|unset|set|invalid|valid|wrong|correct|incorrect|right|bad|good|weak|strong|short|long|unknown|known|secret"
     r"|safe|unsafe|mandatory|optional|present|absent|public|private|here|there|it|so|that|this|true|false|old|new|due"
     r"|blank|gone|lost|kept|sent|held|read|written|shown|hidden|stale|fresh|unique|default|same|equal|different"
-    r"|available|unavailable|unusable|undefined|[a-z-]+(?:ed|ing))"
+    r"|out|over|ok|fine|ready|reset|up|down|off|available|unavailable|unusable|undefined|[a-z-]+(?:ed|ing))"
 )
 """What follows `password is` where the sentence tells about it instead of telling it."""
 _SCHEMES: Final = r"(?:bearer|basic|digest|token|apikey|api-key|negotiate|ntlm|oauth|aws4-hmac-sha256|hmac)"
-_QUOTED: Final = r"\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?"
+_TEXT: Final = r"\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?"
+_QUOTED: Final = rf"(?:[bfru]{{1,2}}(?=[\"']))?(?:{_TEXT})"
+_BRACKETS: Final = rf"[\[({{]\s{{0,8}}(?=[bfru]{{0,2}}[\"'])(?:{_TEXT}|[^\])}}\"'])*[\])}}]?"
+"""A list or a table whose first item is quoted."""
+_BARE: Final = r"[^\s,;&)}\]\"'<]{0,4096}[^\s,;&)}\]\"'.<]"
+_GOES_ON: Final = r"[,)\]&<](?=\w)(?![\w-]{1,64}\s?[=:]|(?<=<)[\w:.-]{1,64}\s?/?>)"
+"""A sign in a value without quotes, where neither another name nor a tag begins."""
 _VALUE: Final = (
     r"(?:\\\"(?:(?!\\\").)*(?:\\\")?"  # in JSON in JSON
-    rf"|{_QUOTED}|(?:{_SCHEMES}\s{{1,8}})?[^\s,;&)}}\]\"'<]{{0,4096}}[^\s,;&)}}\]\"'.<])"
+    rf"|{_QUOTED}|{_BRACKETS}|(?:{_SCHEMES}\s{{1,8}})?{_BARE}(?:{_GOES_ON}{_BARE})*)"
 )
-_MASKED: Final = r"(?!\*{3}(?!\w)|[|>][+-]?\d?[ \t]{0,8}\n)"
-"""What another row has replaced already, and the beginning of a block of YAML."""
-_SEPARATOR: Final = r"[ \t]{0,8}(?:=>|:=|=(?![=>])|:(?![:=]))[ \t]{0,8}"
+_MASKED: Final = r"(?!\*{3}(?!\w)|[|>][+-]?\d?[ \t]{0,8}\n|'[^\w']{0,3}'|\"[^\w\"]{0,3}\"|\d{1,2}(?:[\s,;)}\]&]|\.?$))"
+"""What another row has replaced already, the beginning of a block of YAML, signs in quotes and small numbers."""
+_SEPARATOR: Final = r"[ \t]{0,8}(?:=>|:=|=(?![=>])|:(?![:=])|%3[ad]|\\u003d)[ \t]{0,8}"
 _ELEMENT: Final = rf"<(?:[\w.-]{{0,64}}:)?[\w.-]{{0,64}}(?:{_NAME})(?:\s[^<>]{{0,256}})?>\s{{0,8}}"
 _PORT: Final = r"(?!\d{1,5}(?:[/?#\s]|$))"
+_TYPE: Final = r"[a-z][\w.]{0,63}(?:\[[\w., |\[\]]{0,64}\])?(?:[ \t]?\|[ \t]?\w{1,32}){0,3}"
 _PEM: Final = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 
-SECRET_NAME: Final = re.compile(rf"(?i)(?:{_NAME}|(?<![a-z])(?:pass|pwd))$")
+SECRET_NAME: Final = re.compile(rf"(?i)(?:{_NAME}|(?<![a-z])(?:pass|pwd)|authorization|cookies?)$")
 """The name of a field whose text is a secret."""
 
 
@@ -78,7 +86,7 @@ NAMED: Final = (
     _row(
         "password in a URL",
         "@",
-        rf"(?i)\b([a-z][a-z0-9+.-]{{0,30}}:(?://[^\s/:@\[]{{0,256}}|[^\s/:@\[]{{1,256}}):){_PORT}[^\s\"'<>]{{1,256}}@",
+        rf"(?i)\b(?!mailto:)([a-z][a-z0-9+.-]{{0,30}}:(?://[^\s/:@\[]{{0,256}}|[^\s/:@\[]{{1,256}}):){_PORT}[^\s\"'<>]{{1,256}}@",
         rf"\1{HIDDEN}@",
     ),
     _row(
@@ -121,6 +129,28 @@ NAMED: Final = (
         rf"(?im)(^[ \t]{{0,64}}(?:- )?[\"']?[\w.-]{{0,64}}(?:{_NAME})[\"']?:[ \t]{{1,8}}){_WORDS}(?![\"'|>])"
         r"[^\s,;=&]+(?: [^\s,;=&]+){1,16}[ \t]{0,8}$",
     ),
+    _named(
+        "element of XML with a value", rf"(?i)(<[\w.:-]{{0,64}}(?:{_NAME})\s(?:[^<>]{{0,128}}\s)?value=)(?:{_TEXT})"
+    ),
+    _row(
+        "pair in brackets",
+        " ".join((*_NAME_HINTS, "authorization", "cookie")),
+        rf"(?i)([\[(]b?[\"'][\w.-]{{0,64}}(?:{_NAME}|authorization|cookie)[\"'],\s{{0,8}}){_QUOTED}(?=\s?[\])]|\Z)",
+    ),
+    _named(
+        "line of source",
+        rf"(?i)((?:{_NAME})(?:[ \t]?:[ \t]?{_TYPE})?[ \t]{{0,8}}=[ \t]{{0,8}}"
+        rf"(?:[a-z][\w.]{{0,63}}\(\s?(?:\w{{1,32}}=)?)?)"
+        rf"(?=[bfru]{{0,2}}[\"']){_MASKED}{_QUOTED}",
+    ),
+    _named(
+        "line below a name",
+        rf"(?i)((?:{_NAME})[\"']?:[ \t]{{0,8}}\n[ \t]{{1,64}}){_MASKED}{_WORDS}(?![-#|>])\S+(?<!:)(?=\s*?(?:\n|\Z))",
+    ),
+    _named(
+        "column of a table",
+        rf"(?i)((?:{_NAME})[ ]{{0,64}}(?:\t|\|(?!\|))[ \t]{{0,64}}){_MASKED}(?=[^\s|]{{0,64}}[^a-z_\s|])[^\s|]+",
+    ),
     _named("named value", rf"(?i)((?:{_NAME})(?:\\?[\"'])?{_SEPARATOR}){_MASKED}{_WORDS}{_VALUE}"),
     _named(
         "sentence",
@@ -129,13 +159,31 @@ NAMED: Final = (
         rf"(?:{_QUOTED}|(?=[^\s,;]{{0,64}}[^\sA-Za-z,;.!?)-])(?!\d+(?:[.,]\d+)?[ \t][a-z])[^\s,;]+"
         r"|[A-Za-z]+(?=[.!?,;)]|\s*$|\s*\n))",
     ),
+    _named("provided value", rf"(?i)((?:{_NAME})[ \t]provided:?[ \t]){_MASKED}{_WORDS}{_VALUE}"),
+    _named(
+        "refused value",
+        rf"(?i)(\b(?:invalid|incorrect|wrong|bad|unknown|expired)[ \t](?:{_NAME})[ \t]\(?[\"']?)"
+        r"(?=[^\s\"']{0,64}\d)(?=[^\s\"']{0,64}[a-z])[^\s\"',;)]{6,}",
+    ),
+    _row(
+        "DSN of Go",
+        "@tcp @udp @unix",
+        r"(?i)((?<![\w.%+-])[\w.%+-]{1,64}:)[^\s\"']{1,256}(?=@(?:tcp6?|udp|unix)\()",
+    ),
+    _row(
+        "pair auth",
+        "auth",
+        rf"(?i)(\bauth[\"']?\s?[=:]\s?[\[(]\s?b?(?:\"[^\"]{{0,256}}\"|'[^']{{0,256}}'),\s?){_QUOTED}",
+    ),
     _named(
         "option of a command",
         rf"(?i)((?<!\S)--?(?:[a-z]{{1,20}}-){{0,3}}(?:{_NAME}|pass|(?:src|dest)?(?:store|key)pass)\s{{1,8}})(?!-){_WORDS}"
         r"[^\s\"']+",
     ),
     _row(
-        "quoted behind the word", "password passwd identified", r"(?i)(\b(?:password|passwd|identified by)\s)'[^'\n]+'?"
+        "quoted behind the word",
+        "password passwd identified",
+        r"(?i)(\b(?:password|passwd|identified by)\s)(?:'[^'\n]+'?|\"[^\"\n]+\"?)",
     ),
     _row("option -u of curl", "curl", r"((?<!\S)-u[ \t]{0,8}[\"']?[^\s:\"']{1,128}:)[^\s\"']+"),
     _row(
@@ -193,7 +241,7 @@ _SHAPES: Final = (
     ("Brevo", "xkeysib-", r"xkeysib-[0-9a-zA-Z-]{32,}"),
     ("Databricks", "dapi", r"dapi[0-9a-f]{32}"),
     ("DigitalOcean", "do", r"do[por]_v1_[0-9a-f]{32,}"),
-    ("Discord", ".", r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"),
+    ("Discord", ".", r"[MNO](?=[A-Za-z_-]{0,27}\d)[A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"),
     ("Docker", "dckr_pat_ dckr_oat_", r"dckr_[po]at_[\w-]{16,}"),
     ("Doppler", "dp.", r"dp\.(?:audit|ct|pt|sa|scim|st)\.(?:[a-z0-9_-]{2,35}\.)?[A-Za-z0-9]{40,}"),
     ("Dynatrace", "dt0c01.", r"dt0c01\.[A-Z0-9]{24}\.[A-Z0-9]{64}"),
@@ -215,7 +263,7 @@ _SHAPES: Final = (
     ("New Relic", "nrak- nrii-", r"NR(?:AK|II)-[A-Za-z0-9-]{20,}"),
     ("Notion", "ntn_ secret_", r"(?:ntn|secret)_[A-Za-z0-9]{40,}"),
     ("npm", "npm_", r"npm_[A-Za-z0-9]{30,}"),
-    ("OpenAI and Anthropic", "sk-", r"sk-[\w-]{12,}"),
+    ("OpenAI and Anthropic", "sk-", r"sk-(?!(?:[a-z]{1,12}-){1,8}[a-z]{1,12}(?![\w-]))[\w-]{12,}"),
     ("OpenShift", "sha256~", r"sha256~[\w-]{40,}"),
     ("Other models", "xai- nvapi- tvly- pplx-", r"(?:xai|nvapi|tvly|pplx)-[\w-]{20,}"),
     ("Pinecone", "pcsk_", r"pcsk_\w{32,}"),

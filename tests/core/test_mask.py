@@ -201,6 +201,25 @@ def test_values_that_json_does_not_know_are_masked_too() -> None:
     assert masked_value("pwd", Decimal(1)) == "***"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("password", 12345),
+        ("password", {"a": "hunter2"}),
+        ("h", {"Authorization": "hunter2"}),
+        ("h", {"Cookie": "hunter2=1"}),
+        ("private_key_pem", "hunter2"),
+        ("args", ("--password", "hunter2")),
+        ("h", [["x-api-key", "hunter2"]]),
+    ],
+)
+def test_a_field_with_the_name_of_a_secret_is_masked_whatever_its_type(name: str, value: Any) -> None:
+    shown = repr(masked_value(name, value))
+    assert "hunter2" not in shown
+    assert "12345" not in shown
+    assert masked_value("tokens", 4096) == 4096
+
+
 def test_a_long_text_is_cut_and_says_so() -> None:
     words = "lorem " * 1_000_000
     kept = CHARS_MAX // 6 * 6
