@@ -100,20 +100,20 @@ def is_doubtful(value: Any) -> bool:
             if not INTEGER_MIN <= item <= INTEGER_MAX:
                 return True
         elif isinstance(item, BaseModel):
-            if _may_repeat(item):
+            extra = item.model_extra or {}
+            if _may_repeat(kind, extra):
                 return True
             below.extend(vars(item).values())
-            below.extend((item.model_extra or {}).values())
+            below.extend(extra.values())
         else:
             return True
     return False
 
 
-def _may_repeat(model: BaseModel) -> bool:
+def _may_repeat(cls: type[BaseModel], extra: Mapping[str, Any]) -> bool:
     """Whether two fields of a model, extra fields included, may be written under one name."""
-    names = _names_of(model.__class__)
-    extra = model.model_extra
-    return names is None or bool(extra and not names.isdisjoint(extra))
+    names = _names_of(cls)
+    return names is None or (bool(extra) and not names.isdisjoint(extra))
 
 
 @lru_cache(maxsize=4_096)
