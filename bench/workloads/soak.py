@@ -46,10 +46,10 @@ def chunks(total: int, size: int) -> list[int]:
 
 def figures(service: str, mib: Sequence[float]) -> list[Figure]:
     """The memory at the end, and by how much it exceeds that after a third of the time."""
-    third = mib[len(mib) // 3]
+    third, at = mib[len(mib) // 3], {"service": service}
     return [
-        Figure(f"{service}_memory_mib", mib[-1], "MiB", LESS),
-        Figure(f"{service}_growth_percent", significant((mib[-1] / third - 1) * 100), "%", LESS),
+        Figure("memory_mib", mib[-1], "MiB", LESS, at),
+        Figure("growth_percent", significant((mib[-1] / third - 1) * 100), "%", LESS, at),
     ]
 
 
