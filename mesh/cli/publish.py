@@ -112,13 +112,13 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
 
     screen, runs = session.screen, Runs(mesh.log, mesh.topology)
     event = how.request(mesh, document)
+    places = await runs.ends()  # first: an end that the history does not tell yet lies behind them
     before = await runs.history(event.run_id)
     if before is not None and before.ending and before.late is None:
         _expect_heard(before, event)
         screen.note(("note ", "yellow"), f"request {event.id} was published before; this is how its run ended")
         screen.emit({"event": "ended", **story.history_json(before)})
         return _ended(screen, before)
-    places = await runs.ends()
     run = (await mesh.send([event]))[0]
     screen.note(("published  ", "dim"), how.type, (f"  run {story.id_of(run.id)}", "dim"))
     before_ms = 0
@@ -151,9 +151,9 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
 
 def _expect_heard(history: History, event: "Event") -> None:
     """Raise NotAccepted when the run that has ended did not take this request in."""
-    if history.late is not None:
-        raise not_accepted(history.run_id, history.late.code, history.late.message)
     told = history.outcome or (None if history.run is None else told_by(history.run))
+    if told is None and history.late is not None:
+        raise not_accepted(history.run_id, history.late.code, history.late.message)
     why = None if told is None else unheard(told, event.id, fingerprint(event.data))
     if why is not None:
         raise not_accepted(history.run_id, *why)

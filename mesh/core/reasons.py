@@ -255,6 +255,9 @@ REASONS: Final[dict[str, Reason]] = {
     "topics_invalid": Reason("topics are missing or differ from what was declared", _CALL, "`mesh topics create`"),
     "not_found": Reason("the named run, topic, agent or dead letter does not exist", _CALL, "check the name"),
     "unavailable": Reason("an outside system did not answer in time", (*_TASK, CALLER), "try again"),
+    "environment": Reason(
+        "the machine lacks open files, memory, disk or threads", _CALL, "raise the limit that the message names"
+    ),
     "log_unavailable": Reason("the log did not answer in time", _CALL, "try again; is it running?"),
     "board_unavailable": Reason("the blackboard did not answer in time", (*_TASK, CALLER), "try again; is it running?"),
     "board_incomplete": Reason(
