@@ -131,8 +131,7 @@ def _with_prefix(settings: Settings, topology: Topology) -> Settings:
 
 
 async def _told(run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event, name: str) -> None:
-    """Run a service. A cancellation inside it that nobody asked for would end it in silence, and leave a process that
-    only seems to work: it is an error."""
+    """Run a service. Raises MeshError when it is cancelled from within: the process would seem to work without it."""
     try:
         await run(stop)
     except asyncio.CancelledError as error:

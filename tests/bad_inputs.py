@@ -313,7 +313,7 @@ SETTINGS_ROWS: Final = [
     ),
     Row(
         "B42",
-        "a log that nobody knows",
+        "a log of an unknown kind",
         SETTINGS,
         ("environ", "log", "carrier-pigeon:coop", "no log is known by 'carrier-pigeon'"),
         "config_invalid",
@@ -322,7 +322,7 @@ SETTINGS_ROWS: Final = [
 
 COMMIT_ROWS: Final = [
     Row("B38", "text of somebody else", COMMIT, "0AQB:lz4", "", "no note; said loudly in the log of the process"),
-    Row("B38", "JSON of somebody else", COMMIT, '{"leader":"kafka-2"}', "", "the same"),
+    Row("B38", "JSON of another application", COMMIT, '{"leader":"kafka-2"}', "", "the same"),
     Row("B40", "a note of an older version", COMMIT, '{"v":1}', "", "the same"),
     Row(
         "B40",

@@ -41,18 +41,7 @@ class Writer:
     """Writes values of one declared type."""
 
     __slots__ = (
-        *(
-            "_any",
-            "_compares",
-            "_computes",
-            "_integers",
-            "_listens",
-            "_floats",
-            "_options",
-            "_revalidator",
-            "_simple",
-            "_to_json",
-        ),
+        *("_any", "_compares", "_computes", "_integers", "_listens", "_options", "_revalidator", "_simple", "_to_json"),
         *("adapter", "symmetric"),
     )
 

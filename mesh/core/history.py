@@ -284,7 +284,7 @@ class History:
             self.subject = self.subject or event.subject
             self._tell(event.at_ms, REQUESTED, "", event.type)
         elif event.kind == CANCELLED and after is not None:
-            self._tell(event.at_ms, CANCELLED, "", event.subject or "somebody cancelled the run")
+            self._tell(event.at_ms, CANCELLED, "", event.subject or "the run was cancelled")
         elif event.kind in (SUCCEEDED, FAILED):
             was = None if before is None else before.open.get(event.task_id)
             now = None if after is None else after.open.get(event.task_id)

@@ -24,7 +24,7 @@ ENDINGS: Final[dict[str, str]] = {
     PARTIAL: "there is a result but a hop was refused or an event unrouted; or a join starved, or the run overspent",
     STOPPED: "a refusal or an unrouted event left no result, or the deadline passed",
     FAILED: "a task failed for good",
-    CANCELLED: "somebody cancelled it",
+    CANCELLED: "a user cancelled it",
 }
 
 RUN_STATES: Final[tuple[tuple[str, str, str], ...]] = (

@@ -26,7 +26,7 @@ class Moment(NamedTuple):
 
 
 MOMENTS: Final[dict[str, str]] = {
-    "requested": "somebody asked for it",
+    "requested": "a request for the run came",
     "dispatched": "a task was handed to an agent",
     "succeeded": "an agent answered; the text lists what it emitted",
     "failed": "an agent could not",
@@ -37,7 +37,7 @@ MOMENTS: Final[dict[str, str]] = {
     "left": "an event left the mesh",
     "noted": "something came that changed nothing, or that was claimed falsely",
     "dropped": "a record that is no event",
-    "cancelled": "somebody cancelled the run",
+    "cancelled": "the run was cancelled",
     "paused": "the run waits; the text says why",
     "resumed": "it goes on",
     "redriven": "what had failed was sent again",

@@ -11,8 +11,8 @@ FILES_WANTED: Final = 65_536
 """To this the soft limit of open files is raised, where the hard limit allows it."""
 FILES_BASE: Final = 128
 FILES_PER_AGENT: Final = 8
-"""A process needs so many files besides, and so many for each agent: connections to brokers, threads, cells. Measured:
-37 in all for four agents on one broker."""
+"""The number of open files that a process needs, and that for each agent: connections, threads, cells. Measured: 37 for
+six agents on one broker."""
 
 _NO_THREAD: Final = "can't start new thread"
 _FILES_REMEDY: Final = (

@@ -98,7 +98,7 @@ def remove_all(project: Cli) -> None:
     asyncio.run(trim())
 
 
-def test_an_event_that_comes_again_after_its_run_was_removed_makes_nobody_wait(project: Cli) -> None:
+def test_an_event_that_comes_again_after_its_run_was_removed_is_answered(project: Cli) -> None:
     hello = ("hello", '{"name": "ann"}')
     line = project.folder / "again.jsonl"
     line.write_text('{"name": "ann"}\n')
