@@ -30,8 +30,9 @@ TIDY_FROM_RECORDS = 20_000
 """With fewer records nothing is tidied; with more, as soon as half of them are superseded."""
 TIDY_LEASE = "mesh.board/tidy"
 RESTORE_LEASE = "mesh.board/restore"
-RESTORE_LEASE_MS = 30_000
-"""After that another process begins too. Both may then write: each write is a compare-and-set."""
+RESTORE_LEASE_MS = 5_000
+"""After that another process begins too, because the holder may have died. Both may write: each write is a
+compare-and-set. Less than `context.COMPLETE_WAIT_MS`, so that a holder's death fails no call of an agent."""
 SETTLE_MS = 500
 COPIES_AT_ONCE = 200
 _log = diagnostics("board")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mesh.context import COMPLETE_WAIT_MS
 from mesh.core.errors import BoardUnavailable, NotFound
 from mesh.core.mirror import MISSING, NEWER, SAME, Change, Restart, restart_record
-from mesh.wire.board_keeper import BoardKeeper
+from mesh.wire import board_keeper
+from mesh.wire.board_keeper import RESTORE_LEASE, BoardKeeper
 from mesh.wire.clock import SystemClock
 from mesh.wire.mirror import mirror_changes, read_mirror
 from mesh.wire.ports import Board, Entry, Log
@@ -249,5 +251,27 @@ async def test_one_process_at_a_time_puts_values_back(log: Log, new_board: NewBo
             await keeper.look()
         written = await asyncio.gather(*(keeper.complete() for keeper in keepers))
         assert sorted(written, key=lambda count: count or 0) == [None, None, 1]
+    finally:
+        await new.close()
+
+
+async def test_the_death_of_the_process_that_puts_values_back_fails_no_call(
+    log: Log, new_board: NewBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_ms = board_keeper.RESTORE_LEASE_MS + board_keeper.LOOK_EVERY_MS + board_keeper.SETTLE_MS
+    assert waits_ms < COMPLETE_WAIT_MS, "an agent's call outlasts the lease of a dead process"
+    monkeypatch.setattr(board_keeper, "RESTORE_LEASE_MS", 300)
+    await put(log, await new_board(), "k", b"1")
+    new = SqliteBoard(tmp_path / "new.db", timeout_ms=10_000, mirrored=True)
+    await new.start()
+    try:
+        dead, other = (BoardKeeper(log, new, ECHO, CLOCK) for _ in range(2))
+        await dead.look()
+        await other.look()
+        assert await new.lease(RESTORE_LEASE, dead._holder, ttl_ms=board_keeper.RESTORE_LEASE_MS) == dead._holder
+        async with asyncio.timeout(10):
+            while (written := await other.complete()) is None:
+                await CLOCK.sleep_ms(20)
+        assert written == 1
     finally:
         await new.close()

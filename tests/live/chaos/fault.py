@@ -25,16 +25,14 @@ class Scale(NamedTuple):
     """Part of the kills of a full-scale fault; never less than one."""
     second_ms: int
     """How long second attempts take in F25: while they do, the whole inbox is read more than once."""
-    busy_ms: int
-    """What a busy machine may add to a deadline: in CI several faults act at once, on whatever machine there is."""
 
     def times(self, full: int, least: int = 1) -> int:
         """How often, where it is `full` times at full scale."""
         return max(least, round(full * self.kills))
 
 
-CI = Scale("ci", 4_000, 6.0, 12, 0.5, 500, 1.0, 0.04, 1_000, 2_000)
-FULL = Scale("full", 6_000, 8.0, 2_000, 3.0, 2_000, 15.0, 1.0, 10_000, 500)
+CI = Scale("ci", 4_000, 6.0, 12, 0.5, 500, 1.0, 0.04, 1_000)
+FULL = Scale("full", 6_000, 8.0, 2_000, 3.0, 2_000, 15.0, 1.0, 10_000)
 SCALES = {scale.name: scale for scale in (CI, FULL)}
 
 
@@ -85,6 +83,10 @@ class Figures:
         """What the agents noted in these."""
         found: list[str] = self.judged.get(f"{self.phase.name}!{how}", {}).get("notes", [])
         return found
+
+    def all_notes(self) -> dict[str, list[str]]:
+        """What the agents noted in all odd runs of this fault, by what these were asked to do; each note once."""
+        return {name: sorted(set(figures["notes"])) for name, figures in self.judged.items() if figures.get("notes")}
 
     def total(self, name: str) -> int:
         """A number over all runs of this fault."""

@@ -304,6 +304,7 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
 
 def complaints(rows: Sequence[Row], wrong: Sequence[str]) -> list[str]:
     """All that is wrong, as sentences; empty when all is well."""
-    return [f"{row.id} {row.title}: not so: {text}; {row.figures.facts}" for row in rows for text in row.failed] + list(
-        wrong
-    )
+    failed = [(row, text) for row in rows for text in row.failed]
+    return [
+        f"{row.id} {row.title}: not so: {text}; {row.figures.facts}; {row.figures.all_notes()}" for row, text in failed
+    ] + list(wrong)

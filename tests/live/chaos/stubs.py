@@ -16,6 +16,7 @@ TAIL_MS = float(os.environ.get("CHAOS_TAIL_MS", "500"))
 BLOCK_S = float(os.environ.get("CHAOS_BLOCK_S", "8"))
 HEAVY_BYTES = 40_000
 PARTS, TWIGS = 3, 2
+WATCH_EVERY_S = 0.02
 BOMB, LARGE_BOMB, SPREE, HEAP = 2_000, 10_000, 50, 60
 
 
@@ -190,13 +191,25 @@ async def odd(odd: Odd, ctx: Context) -> Odd | Leaf | Even | list[Odd | Even | C
 
 
 async def _board(ctx: Context) -> None:
-    began = time.monotonic()
+    """Note how the call ended and how long it took. The time for which this process was held up does not count."""
+    began_s, held_up_s = time.monotonic(), [0.0]
+    watch = asyncio.create_task(_watch_loop(held_up_s))
     try:
         await ctx.board.add("chaos/calls")
-    except BoardUnavailable:
-        effect(ctx, f"board-gone:{(time.monotonic() - began) * 1000:.0f}")
+    except BoardUnavailable as error:
+        effect(ctx, f"{error.code}:{(time.monotonic() - began_s - held_up_s[0]) * 1000:.0f}")
     else:
         effect(ctx, "board-there")
+    finally:
+        watch.cancel()
+
+
+async def _watch_loop(held_up_s: list[float]) -> None:
+    """Add up in `held_up_s[0]` how late each turn of the event loop is."""
+    while True:
+        began_s = time.monotonic()
+        await asyncio.sleep(WATCH_EVERY_S)
+        held_up_s[0] += time.monotonic() - began_s - WATCH_EVERY_S
 
 
 @agent
