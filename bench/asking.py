@@ -10,11 +10,11 @@ from bench.field import Field, Setup, cpu_s
 from bench.logged import Logged, logged, tally
 from bench.metronome import beats
 from bench.report import NONE, Figure, middle, significant
+from mesh.adapters.ports import Log, Refused
 from mesh.client import Mesh
-from mesh.core.codec import write
-from mesh.core.event import Event
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.ports import Log, Refused
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.record import NewRecord, TopicPartition
 
 BATCH = 500
 COMPLETED = b'"ending":"completed"'

@@ -21,10 +21,10 @@ from bench.decide import MESHES, best_us, perform_all, played
 from bench.field import Field, Setup
 from bench.mesh_processes import ROOT
 from bench.report import NONE, Figure, significant
-from mesh.core.record import NewRecord
+from mesh.adapters.kafka.connection import Connection
+from mesh.adapters.ports import Appended, TopicSpec
+from mesh.core.protocol.record import NewRecord
 from mesh.settings import load
-from mesh.wire.kafka.connection import Connection
-from mesh.wire.ports import Appended, TopicSpec
 
 TOOL: Final = "kafka-producer-perf-test"
 TOOL_CLASS: Final = "org.apache.kafka.tools.ProducerPerformance"

@@ -22,15 +22,15 @@ from functools import partial
 from typing import Any
 
 from bench.report import save
-from mesh.core.codec import read, write
-from mesh.core.effect import Effect, Note, PublishTask, Schedule
-from mesh.core.event import NO_USAGE, REQUESTED, Event, Part, run_id_of
-from mesh.core.fold import Partition
-from mesh.core.partition import partition_of
-from mesh.core.record import StoredRecord
-from mesh.core.records import record_of
-from mesh.core.settle import succeeded
-from mesh.core.topology import AgentSpec, Limits, Row, TopicRule, Topology
+from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.event import NO_USAGE, REQUESTED, Event, Part, run_id_of
+from mesh.core.protocol.partitioner import partition_of
+from mesh.core.protocol.record import StoredRecord
+from mesh.core.publishing.effect_records import record_of
+from mesh.core.run.effects import Effect, Note, PublishTask, Schedule
+from mesh.core.state.partition_state import Partition
+from mesh.core.task.result import succeeded
+from mesh.core.topology.model import AgentSpec, Limits, Row, TopicRule, Topology
 
 PARTITIONS = 6
 AT_MS = 1_795_176_000_000

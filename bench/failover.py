@@ -32,7 +32,7 @@ from bench.field import Field, Setup
 from bench.kills import records_of, replace
 from bench.mesh_processes import Child
 from bench.workloads.run3 import TEXT
-from mesh.core.event import FAILED, SUCCEEDED
+from mesh.core.protocol.event import FAILED, SUCCEEDED
 
 SERVICES = (["orchestrator"], ["orchestrator"], ["worker"], ["worker"])
 VICTIMS = (2, 0, 3, 1)

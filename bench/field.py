@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.mesh_processes import ROOT, Child, mesh_up
+from mesh.adapters.ports import Board, Log
+from mesh.app.wiring import load_topology, open_board, open_log, topic_specs
 from mesh.client import Mesh
-from mesh.core.topology import Topology
+from mesh.core.topology.model import Topology
 from mesh.settings import load
-from mesh.wire.ports import Board, Log
-from mesh.wiring import load_topology, open_board, open_log, topic_specs
 
 TEXT = """\
 mesh: {{name: bench, prefix: bench{mark}, inbox: {{partitions: {partitions}}}, limits: {{{limits}}}}}

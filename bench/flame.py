@@ -29,7 +29,7 @@ from bench.asking import burst, watching
 from bench.field import Setup
 from bench.mesh_processes import Child
 from bench.report import commit
-from mesh.cli.text import seconds
+from mesh.cli.framework.text import seconds
 from mesh.core.errors import MeshError, NotFound
 
 WORKLOADS: Final = ("run1", "run3", "join", "fan")
@@ -54,7 +54,8 @@ WAITING: Final = ("Condition.wait (", "EpollSelector.select (", "Writer._next_gr
 AREAS: Final = (
     ("mesh/core/", "core", 28),
     ("mesh/services/", "services", 8),
-    ("mesh/wire/", "wire", 48),
+    ("mesh/adapters/", "adapters", 48),
+    ("mesh/runtime/", "runtime", 95),
     ("aiokafka/", "aiokafka", 275),
     ("asyncio/", "asyncio", 205),
 )

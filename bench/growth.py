@@ -29,7 +29,7 @@ from bench.costs import Check, checks
 from bench.field import Setup, written
 from bench.report import NONE, RESULTS, Figure, Result, results, significant
 from bench.workloads.io import wish
-from mesh.cli.text import seconds
+from mesh.cli.framework.text import seconds
 from mesh.core.errors import MeshError
 
 PROCESSES = (1, 2, 4)

@@ -20,11 +20,11 @@ from typing import Any
 import orjson
 
 from bench.mesh_processes import ROOT, Child, mesh_up, private_topology
-from mesh.core.event import run_id_of
-from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.adapters.ports import Appended, Log
+from mesh.app.wiring import load_topology, open_log, topic_specs
+from mesh.core.protocol.event import run_id_of
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.settings import Settings
-from mesh.wire.ports import Appended, Log
-from mesh.wiring import load_topology, open_log, topic_specs
 
 BATCH = 500
 INBOX_RECORDS = 5

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.field import Field
-from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.wiring import topic_specs
+from mesh.app.wiring import topic_specs
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 
 SAMPLE_MAX = 100
 """Records that are read back of each topic, to know their size."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mesh.wiring import load_topology
+from mesh.app.wiring import load_topology
 
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 60.0

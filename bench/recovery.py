@@ -31,19 +31,19 @@ from typing import Any
 
 from bench.mesh_processes import mesh_up
 from bench.report import save
-from mesh.core.checkpoint import Loading, Note, Snapshot, note_of
-from mesh.core.codec import write
-from mesh.core.event import CANCELLED, REQUESTED, Event, run_id_of
-from mesh.core.fold import Partition
-from mesh.core.record import NewRecord, StoredRecord, TopicPartition
-from mesh.core.topology import Topology
-from mesh.process import calm_collector
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Appended, Commit, Log
+from mesh.app.process import calm_collector
+from mesh.app.wiring import load_topology, open_log, topic_specs
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import CANCELLED, REQUESTED, Event, run_id_of
+from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.state.checkpoint import Loading, Note, Snapshot, note_of
+from mesh.core.state.partition_state import Partition
+from mesh.core.topology.model import Topology
+from mesh.runtime.checkpoint_coordinator import COSTS
 from mesh.services.orchestrator import Orchestrator
 from mesh.settings import Settings
-from mesh.wire.clock import SystemClock
-from mesh.wire.keeper import COSTS
-from mesh.wire.ports import Appended, Commit, Log
-from mesh.wiring import load_topology, open_log, topic_specs
 
 BATCH = 2_000
 FEW = 1_000

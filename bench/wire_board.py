@@ -18,11 +18,11 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
+from mesh.adapters.ports import ABSENT, Board
+from mesh.adapters.redis.board import RedisBoard
+from mesh.adapters.sqlite import SqliteBoard
 from mesh.context import AgentBoard
 from mesh.core.errors import Conflict
-from mesh.wire.ports import ABSENT, Board
-from mesh.wire.redis import RedisBoard
-from mesh.wire.sqlite import SqliteBoard
 
 VALUE = json.dumps({"score": 0.75, "why": "x" * 168}).encode()
 

@@ -15,9 +15,9 @@ from statistics import median, quantiles
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import TopicSpec
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import TopicSpec
+from mesh.core.protocol.record import NewRecord, TopicPartition
 
 NAMES = (
     "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "content-type",

@@ -16,9 +16,9 @@ from statistics import median, quantiles
 from typing import NamedTuple
 
 from bench.report import save
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.ports import TopicSpec
-from mesh.wire.sqlite import SqliteLog
+from mesh.adapters.ports import TopicSpec
+from mesh.adapters.sqlite import SqliteLog
+from mesh.core.protocol.record import NewRecord, TopicPartition
 
 NAMES = (
     "ce_specversion",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mesh.client import Mesh, Outcome
     from mesh.context import Context
-    from mesh.core.agent import Emit, Later, Payload, Reject, agent
     from mesh.core.errors import (
         BoardUnavailable,
         Conflict,
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
         NotAccepted,
         WaitTimeout,
     )
+    from mesh.core.task.agent import Emit, Later, Payload, Reject, agent
 
 __all__ = [
     "BoardUnavailable",
@@ -42,7 +42,7 @@ __all__ = [
 _HOMES = {
     "mesh.client": ("Mesh", "Outcome"),
     "mesh.context": ("Context",),
-    "mesh.core.agent": ("Emit", "Later", "Payload", "Reject", "agent"),
+    "mesh.core.task.agent": ("Emit", "Later", "Payload", "Reject", "agent"),
     "mesh.core.errors": (
         *("BoardUnavailable", "Conflict", "InvalidInput", "LogUnavailable"),
         *("MeshError", "NotAccepted", "WaitTimeout"),

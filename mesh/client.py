@@ -19,27 +19,27 @@ from typing import Any, NamedTuple
 import orjson
 from uuid_utils import uuid7
 
-from mesh.core.codec import Unreadable, read
-from mesh.core.control import Switch, control_record, wish
-from mesh.core.encode import encode
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.log_time import ask_time
+from mesh.adapters.ports import Appended, Log, Reader, Refused
+from mesh.app.wiring import load_topology, open_log
 from mesh.core.errors import InvalidInput, LogUnavailable, WaitTimeout
-from mesh.core.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, expiry_in, fingerprint
-from mesh.core.heard import not_accepted, unheard
-from mesh.core.ingress import REJECTED_TYPE, Rejected, Request, open_request
-from mesh.core.partition import partition_of
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.core.records import inbox_record, too_large
-from mesh.core.rejection import late_of
-from mesh.core.strict import Flaw
-from mesh.core.topology import Topology
+from mesh.core.history.request_match import not_accepted, unheard
+from mesh.core.ingress.admission import REJECTED_TYPE, Rejected, Request, open_request
+from mesh.core.payload.json_encode import encode
+from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, expiry_in, fingerprint
+from mesh.core.protocol.json_check import Flaw
+from mesh.core.protocol.partitioner import partition_of
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.core.publishing.effect_records import inbox_record, too_large
+from mesh.core.publishing.request_rejection import late_of
+from mesh.core.run.control import Switch, control_record, wish
+from mesh.core.topology.model import Topology
+from mesh.runtime.topology_store import expect_own_log
+from mesh.runtime.waiters import Answer, Waits
 from mesh.settings import Settings
 from mesh.settings import load as load_settings
-from mesh.wire.clock import SystemClock
-from mesh.wire.logtime import ask_time
-from mesh.wire.ports import Appended, Log, Reader, Refused
-from mesh.wire.topologies import expect_own_log
-from mesh.wire.waits import Answer, Waits
-from mesh.wiring import load_topology, open_log
 
 TOGETHER_MAX = 500
 RECENT_MAX = 20_000
@@ -256,8 +256,9 @@ class Mesh:
         )
 
     async def turn(self, switch: Switch, *, for_ms: int = 0) -> Appended:
-        """Stop or resume an agent, or all of them (`*`), everywhere within a second; see `core.control`. Answers where
-        that lies on mesh.control. `for_ms`: of a fault, how long it lasts. Raises InvalidInput, LogUnavailable."""
+        """Stop or resume an agent, or all of them (`*`), everywhere within a second; see `core.run.control`. Answers
+        where that lies on mesh.control. `for_ms`: of a fault, how long it lasts. Raises InvalidInput,
+        LogUnavailable."""
         if for_ms:
             await ask_time(self.log, self.topology)
             switch = switch._replace(until_ms=self.log.now_ms() + for_ms)

@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import orjson
 
-from mesh.core.encode import encode
+from mesh.adapters.ports import ABSENT, ANY, Board, Count, Entry
+from mesh.core.board.changelog import Change
 from mesh.core.errors import BoardIncomplete, Conflict, InvalidInput
-from mesh.core.mirror import Change
-from mesh.core.strict import Flaw
-from mesh.wire.ports import ABSENT, ANY, Board, Count, Entry
+from mesh.core.payload.json_encode import encode
+from mesh.core.protocol.json_check import Flaw
 
 P = ParamSpec("P")
 T = TypeVar("T")

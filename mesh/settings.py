@@ -23,12 +23,12 @@ from urllib.parse import unquote
 from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mesh.core.encoding import decoded, text_flaw
 from mesh.core.errors import ConfigInvalid
-from mesh.core.mask import masked, masked_address
-from mesh.core.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN
+from mesh.core.protocol.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN
+from mesh.core.redaction import masked, masked_address
 from mesh.core.suggest import nearest
-from mesh.core.units import SIZE_BYTES_MAX
+from mesh.core.text_encoding import decoded, text_flaw
+from mesh.core.topology.units import SIZE_BYTES_MAX
 
 ENV_PREFIX = "MESH_"
 FILE_NAME = "mesh.toml"

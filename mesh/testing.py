@@ -14,13 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from mesh.adapters.ports import Board, Log
+from mesh.app.process import Process, running
+from mesh.app.wiring import load_agents, load_topology, open_board, open_log
 from mesh.client import Mesh, Run
-from mesh.core.agent import agent_of
-from mesh.core.language import load
-from mesh.process import Process, running
+from mesh.core.task.agent import agent_of
+from mesh.core.topology.loader import load
 from mesh.settings import Settings
-from mesh.wire.ports import Board, Log
-from mesh.wiring import load_agents, load_topology, open_board, open_log
 
 DRAIN_TIMEOUT_MS = 1_000
 """An agent that has not ended with its test is not waited for as one in production is."""

@@ -9,24 +9,24 @@ from string import Template
 
 import orjson
 
-from mesh.core import control
-from mesh.core.checkpoint import Note, Place
-from mesh.core.codec import HEADERS, STACK_BYTES_MAX, write
-from mesh.core.effect import Finish
-from mesh.core.event import ID_PATTERN, INBOX_KINDS, KINDS, TASK, Event
-from mesh.core.fold import ENDED_OFFSETS_MAX
-from mesh.core.ingress import REJECTED_TYPE, TEXT_CHARS_MAX
-from mesh.core.lineage import Refusal
-from mesh.core.mirror import Change, Restart, change_record, restart_record
-from mesh.core.reasons import CALLER, COUNTED, DEAD, OUTCOME, REASONS
-from mesh.core.record import NewRecord
-from mesh.core.records import DEAD_LETTER_HEADERS, OUTCOME_CUTS, OUTCOME_FIELDS, record_of
-from mesh.core.redrive_ledger import LEDGER_FIELDS, ledger_topic
-from mesh.core.refused import HEADERS_KEPT_MAX, NAME_BYTES_MAX
-from mesh.core.refused import TEXT_CHARS_MAX as CUT_CHARS_MAX
-from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES, Result, Run
-from mesh.core.strict import DEPTH_MAX
-from mesh.core.topology import Limits, Topology
+from mesh.core.board.changelog import Change, Restart, change_record, restart_record
+from mesh.core.dead_letters.redrive_log import LEDGER_FIELDS, ledger_topic
+from mesh.core.ingress.admission import REJECTED_TYPE, TEXT_CHARS_MAX
+from mesh.core.protocol.codec import HEADERS, STACK_BYTES_MAX, write
+from mesh.core.protocol.event import ID_PATTERN, INBOX_KINDS, KINDS, TASK, Event
+from mesh.core.protocol.json_check import DEPTH_MAX
+from mesh.core.protocol.record import NewRecord
+from mesh.core.publishing.effect_records import DEAD_LETTER_HEADERS, OUTCOME_CUTS, OUTCOME_FIELDS, record_of
+from mesh.core.publishing.replacement_records import HEADERS_KEPT_MAX, NAME_BYTES_MAX
+from mesh.core.publishing.replacement_records import TEXT_CHARS_MAX as CUT_CHARS_MAX
+from mesh.core.reason_codes import CALLER, COUNTED, DEAD, OUTCOME, REASONS
+from mesh.core.run import control
+from mesh.core.run.effects import Finish
+from mesh.core.run.lineage import Refusal
+from mesh.core.run.state import ENDINGS, RUN_STATES, TASK_STATES, Result, Run
+from mesh.core.state.checkpoint import Note, Place
+from mesh.core.state.partition_state import ENDED_OFFSETS_MAX
+from mesh.core.topology.model import Limits, Topology
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the table of bad inputs lies beside the test that tries them

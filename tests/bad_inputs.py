@@ -7,9 +7,9 @@ is answered; "" where the input is taken and does no harm, as `remark` says.
 
 from typing import Any, Final, NamedTuple
 
-from mesh.core.codec import write
-from mesh.core.event import BATCH
-from mesh.core.record import StoredRecord
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import BATCH
+from mesh.core.protocol.record import StoredRecord
 from tests.bad_records import DEEP, OTHER_RUN, answer, asked, incoming, many, said, spoilt
 from tests.builders import AT_MS, record
 
@@ -354,7 +354,7 @@ ELSEWHERE: Final[dict[str, tuple[str, str, str]]] = {
     "B15": (
         "the same answer twice, or after the end",
         "counted (`unknown_task`, `late_result`)",
-        "tests/core/test_decide.py",
+        "tests/core/run/test_decide.py",
     ),
     "B17": (
         "an agent that claims another depth or parent",
@@ -364,7 +364,7 @@ ELSEWHERE: Final[dict[str, tuple[str, str, str]]] = {
     "B25": (
         "agents that call one another with changing input",
         "`visits`, `depth`, `tasks`",
-        "tests/core/test_lineage.py",
+        "tests/core/run/test_lineage.py",
     ),
     "B26": (
         "a usage that is negative, NaN, huge or text",
@@ -374,7 +374,7 @@ ELSEWHERE: Final[dict[str, tuple[str, str, str]]] = {
     "B29": (
         "a cancellation of a run that ended, or twice",
         "`already_terminal`; nothing changes",
-        "tests/core/test_decide.py",
+        "tests/core/run/test_decide.py",
     ),
     "B39": (
         "another application in one of our groups",

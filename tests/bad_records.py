@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from mesh.core.codec import write
-from mesh.core.event import SUCCEEDED, Event, Part, batch
-from mesh.core.record import Record, StoredRecord
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import SUCCEEDED, Event, Part, batch
+from mesh.core.protocol.record import Record, StoredRecord
 from tests.builders import AT_MS, event, record
 
 DEEP: Final = 100_000

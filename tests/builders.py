@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.core.codec import write
-from mesh.core.condition import parse
-from mesh.core.event import REQUESTED, Event
-from mesh.core.record import StoredRecord
-from mesh.core.run import Run
-from mesh.core.topology import AgentSpec, Limits, Row, TopicRule, Topology
+from mesh.core.expression.condition import parse
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import REQUESTED, Event
+from mesh.core.protocol.record import StoredRecord
+from mesh.core.run.state import Run
+from mesh.core.topology.model import AgentSpec, Limits, Row, TopicRule, Topology
 
 AT_MS: Final = 1_795_176_000_000
 """When the first event of a test happens."""

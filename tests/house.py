@@ -1,7 +1,7 @@
 """The laws of the house (ARCHITECTURE.md), read from the source. `offences(root)` finds every breach.
 
 Nothing is imported from the tree that is judged, so a broken tree can be judged too. A law that turns out wrong is
-changed here, in one of the tables, in a commit that says why.
+changed here or in house_rooms.py, in one of the tables, in a commit that says why.
 """
 
 import ast
@@ -10,30 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.house_rooms import BACKENDS, HOMES, MAY_IMPORT, ROOM_FILES, ROOM_FILES_MAX, TESTED_LAYERS
+
 FILE_LINES_MAX: Final = 400
 FUNCTION_LINES_MAX: Final = 60
 PUBLIC_NAMES_MAX: Final = 15
-
-MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
-    "mesh.core": ("mesh.core",),
-    "mesh.wire": ("mesh.core", "mesh.wire"),
-    "mesh.context": ("mesh.core", "mesh.wire.ports"),
-    "mesh.settings": ("mesh.core",),
-    "mesh.services": ("mesh.core", "mesh.wire", "mesh.context", "mesh.settings", "mesh.services"),
-    "mesh.wiring": ("mesh.core", "mesh.wire", "mesh.settings"),
-    "mesh.cell": ("mesh.core", "mesh.wire", "mesh.services", "mesh.settings", "mesh.wiring"),
-    "mesh.process": ("mesh.core", "mesh.wire", "mesh.services", "mesh.settings", "mesh.wiring"),
-    "mesh.client": ("mesh.core", "mesh.wire", "mesh.settings", "mesh.wiring"),
-    "mesh.runs": ("mesh.core", "mesh.wire"),
-    "mesh.verify": ("mesh.core", "mesh.wire"),
-    "mesh.rollout": ("mesh.core", "mesh.wire"),
-    "mesh.dead": ("mesh.core", "mesh.wire", "mesh.dead"),
-    "mesh.testing": ("mesh.core", "mesh.wire", "mesh.settings", "mesh.wiring", "mesh.process", "mesh.client"),
-    "mesh.cli": ("mesh",),
-    "mesh.__main__": ("mesh.cli",),
-    "mesh": ("mesh.core", "mesh.context", "mesh.client"),
-}
-"""Place → what of the mesh it may import. What comes later in this list stands on what comes before."""
 
 PURE_STDLIB: Final = frozenset(
     {
@@ -47,26 +28,7 @@ PURE_MEMBERS: Final = frozenset({("sys", "intern")})
 """What is pure in modules that are not."""
 FREE_LIBRARIES: Final = frozenset({"orjson", "pydantic"})
 """The vocabulary of payloads: any file may import them."""
-HOMES: Final[dict[str, tuple[str, ...]]] = {
-    "aiokafka": ("mesh/wire/kafka",),
-    "fastapi": ("mesh/services/gateway",),
-    "faust": ("mesh/services/monitor.py",),
-    "opentelemetry": ("mesh/wire/otel",),
-    "platformdirs": ("mesh/settings.py",),
-    "pydantic_core": ("mesh/core/encode.py", "mesh/core/exact_serializer.py", "mesh/core/revalidate.py"),
-    "pydantic_settings": ("mesh/settings.py",),
-    "redis": ("mesh/wire/redis.py",),
-    "rich": ("mesh/cli",),
-    "sqlite3": ("mesh/wire/sqlite",),
-    "structlog": ("mesh/wire/diagnostics.py", "mesh/cli/logs.py"),
-    "typer": ("mesh/cli",),
-    "click": ("mesh/cli",),
-    "uuid_utils": ("mesh/client.py",),
-    "yaml": ("mesh/core/document.py",),
-}
-"""Library → its home. structlog has two: what the mesh says is written through one and rendered by the other."""
 CORE_LIBRARIES: Final = FREE_LIBRARIES | {"pydantic_core", "yaml"}
-BACKENDS: Final = ("mesh.wire.kafka", "mesh.wire.redis", "mesh.wire.sqlite")
 
 VAGUE_NAMES: Final = frozenset(
     {"base", "common", "helper", "helpers", "manager", "managers", "misc", "shared", "util", "utils", "utilities"}
@@ -75,7 +37,6 @@ CLOCKS: Final = frozenset({"now", "utcnow", "today"})
 IMPURE_CALLS: Final = frozenset({"hash", "open", "input", "print", "eval", "exec"})
 """I/O, code from text, and what differs between processes: the hash of a text does."""
 DROPPABLE: Final = frozenset({"create_task", "ensure_future", "run_coroutine_threadsafe", "run_in_executor"})
-TESTED_ROOMS: Final = ("core", "wire", "services")
 
 
 class Offence(NamedTuple):
@@ -127,6 +88,7 @@ def offences(root: Path) -> list[Offence]:
             found += _swallowed(module)
             found += _dropped_tasks(module)
             found += _homes(module)
+    found += _rooms(modules)
     public = _public(modules, found)
     for module in modules:
         if module.path.startswith("agents/"):
@@ -196,24 +158,28 @@ def _within(name: str, places: Sequence[str]) -> bool:
 
 
 def _place_of(name: str) -> str | None:
-    """The entry of MAY_IMPORT that a module belongs to; None: it stands in no room."""
-    found = [place for place in MAY_IMPORT if place != "mesh" and _within(name, [place])]
-    return found[0] if found else ("mesh" if name == "mesh" else None)
+    """The entry of MAY_IMPORT that a module belongs to, the closest one; None: it stands in no room."""
+    found = [place for place in MAY_IMPORT if place != "mesh" and _within(name, [place.removesuffix(".*")])]
+    return max(found, key=len) if found else ("mesh" if name == "mesh" else None)
+
+
+def _allowed(target: str, place: str) -> bool:
+    at = _place_of(target)
+    return any(at == one if one.endswith(".*") else _within(target, [one]) for one in (place, *MAY_IMPORT[place]))
 
 
 def _directions(module: Module) -> Iterator[Offence]:
     place = _place_of(module.name)
     if place is None:
         what = f"{module.name} belongs to no room"
-        yield Offence(module.path, 1, "rooms", what, "move it into core, wire, services or cli, or list it in house.py")
+        yield Offence(module.path, 1, "rooms", what, "move it into a layer, or list its place in house_rooms.py")
         return
     own = ".".join(module.name.split(".")[:3])
     for found in _imports(module):
-        target = f"{found.target}.{found.member}" if found.target in ("mesh", "mesh.wire", "mesh.services") else None
-        target = target or found.target
+        target = f"{found.target}.{found.member}" if found.member else found.target
         if not _within(target, ["mesh", "agents"]):
             continue
-        if not _within(target, MAY_IMPORT[place]):
+        if not _allowed(target, place):
             what = f"{place} imports {target}"
             allowed = ", ".join(MAY_IMPORT[place])
             yield Offence(module.path, found.line, "direction", what, f"it may import {allowed}; hand the rest in")
@@ -225,6 +191,28 @@ def _directions(module: Module) -> Iterator[Offence]:
             yield Offence(module.path, found.line, "processes apart", what, "move what both need into mesh.core")
 
 
+def _rooms(modules: Sequence[Module]) -> Iterator[Offence]:
+    """Rooms of a size that is seen at once, and files that are known by their names."""
+    rooms: dict[str, list[str]] = {}
+    named: dict[tuple[str, str], str] = {}
+    for module in modules:
+        folder, _, file = module.path.rpartition("/")
+        if not folder.startswith("mesh") or file == "__init__.py":
+            continue
+        files = rooms.setdefault(folder, [])
+        files.append(file)
+        most = ROOM_FILES.get(folder, ROOM_FILES_MAX)
+        if len(files) == most + 1:
+            what = f"{folder} has more than {most} files"
+            yield Offence(module.path, 1, "room size", what, "give what belongs together a room of its own")
+        own = ".".join(module.name.split(".")[:3])
+        layer = own if own in BACKENDS else ".".join(module.name.split(".")[:2])
+        other = named.setdefault((layer, file), module.path)
+        if other != module.path and folder != "mesh":
+            what = f"{layer} has this name twice, also {other}"
+            yield Offence(module.path, 1, "one stem", what, "name both for what they are")
+
+
 def _homes(module: Module) -> Iterator[Offence]:
     for found in _imports(module):
         library = found.target.partition(".")[0]
@@ -234,7 +222,9 @@ def _homes(module: Module) -> Iterator[Offence]:
         homes = HOMES.get(library)
         if homes is None:
             what = f"{library} has no home"
-            yield Offence(module.path, found.line, "one home", what, "list in house.py the one file that imports it")
+            yield Offence(
+                module.path, found.line, "one home", what, "list in house_rooms.py the one file that imports it"
+            )
         elif not any(module.path == h or module.path.startswith((f"{h}/", f"{h}.", f"{h}_")) for h in homes):
             what = f"{library} is imported outside of its home"
             yield Offence(module.path, found.line, "one home", what, f"go through {' or '.join(homes)}")
@@ -253,7 +243,7 @@ def _impure(module: Module) -> Iterator[Offence]:
                 module.path, found.line, "pure core", f"core imports {library}", "hand its answer in as a value"
             )
         elif library not in PURE_STDLIB | CORE_LIBRARIES | {"mesh"}:
-            yield Offence(module.path, found.line, "pure core", f"core imports {library}", "wrap it in mesh/wire")
+            yield Offence(module.path, found.line, "pure core", f"core imports {library}", "wrap it in mesh/adapters")
     for node in ast.walk(module.tree):
         if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
             yield offence(node, "core waits", "let a service wait and hand in what came")
@@ -352,7 +342,7 @@ def _untested(module: Module, root: Path) -> Iterator[Offence]:
     _, _, inside = module.name.partition(".")
     room, *folders = inside.split(".")[:-1] or [""]
     name = inside.rpartition(".")[2]
-    if room not in TESTED_ROOMS or module.path.endswith("__init__.py") or not _does_something(module.tree):
+    if room not in TESTED_LAYERS or module.path.endswith("__init__.py") or not _does_something(module.tree):
         return
     near = "/".join(["tests", room, *folders, f"test_{name}.py"])
     live = f"tests/live/test_{'_'.join([*folders, name])}.py"

@@ -7,16 +7,16 @@ from pathlib import Path
 import orjson
 
 from mesh import Payload, agent
+from mesh.adapters.ports import Appended, Log
+from mesh.app.process import Process, running
+from mesh.app.wiring import open_board, open_log, topic_specs
 from mesh.client import Mesh
-from mesh.core.agent import describe
-from mesh.core.event import run_id_of
-from mesh.core.language import load
-from mesh.core.record import RECORD_BYTES_MAX, NewRecord, Record, TopicPartition
-from mesh.core.topology import Topology
-from mesh.process import Process, running
+from mesh.core.protocol.event import run_id_of
+from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, Record, TopicPartition
+from mesh.core.task.agent import describe
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import Topology
 from mesh.settings import Settings
-from mesh.wire.ports import Appended, Log
-from mesh.wiring import open_board, open_log, topic_specs
 
 TOPOLOGY = """
 mesh:

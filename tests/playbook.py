@@ -14,15 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mesh.core.breaker import Breaker, asked, heard
-from mesh.core.dead import failure_id, letter_id
-from mesh.core.decide import decide
-from mesh.core.effect import Adopt, DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule, Turn
-from mesh.core.event import CANCELLED, DUE, NO_USAGE, REDRIVEN, REQUESTED, RESUMED, Event, Fault, Part, Usage
-from mesh.core.run import Run
-from mesh.core.settle import failed as failure
-from mesh.core.settle import succeeded as success
-from mesh.core.topology import Topology
+from mesh.core.protocol.event import CANCELLED, DUE, NO_USAGE, REDRIVEN, REQUESTED, RESUMED, Event, Fault, Part, Usage
+from mesh.core.run.circuit_breaker import Breaker, asked, heard
+from mesh.core.run.dead_letter import failure_id, letter_id
+from mesh.core.run.decide import decide
+from mesh.core.run.effects import Adopt, DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule, Turn
+from mesh.core.run.state import Run
+from mesh.core.task.result import failed as failure
+from mesh.core.task.result import succeeded as success
+from mesh.core.topology.model import Topology
 from tests.builders import AT_MS, event, json
 
 Move = Callable[["Playbook"], Event]

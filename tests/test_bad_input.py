@@ -13,27 +13,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.cli.text import visible
-from mesh.core.agent import Payload, describe
-from mesh.core.checkpoint import CheckpointNewer, CheckpointUnreadable, note_of
-from mesh.core.codec import Unreadable, read, write
-from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask
+from mesh.adapters.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.storage.file import SqliteFile
+from mesh.app.wiring import check_topics, open_log, topic_specs
+from mesh.cli.framework.text import visible
 from mesh.core.errors import InvalidInput, MeshError, NotRestorable, TopicsInvalid, TopologyInvalid
-from mesh.core.event import BATCH, FAILED, TASK, Event, Fault, Usage
-from mesh.core.fold import Partition, dead_record
-from mesh.core.ingress import Rejected, admit
-from mesh.core.language import load
-from mesh.core.partition import partition_of
-from mesh.core.reasons import CALLER, COUNTED, DEAD, OUTCOME, REASONS
-from mesh.core.records import dead_letter, record_of
-from mesh.core.refused import instead_of
-from mesh.core.settle import arguments
-from mesh.core.topology import Limits
+from mesh.core.ingress.admission import Rejected, admit
+from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.event import BATCH, FAILED, TASK, Event, Fault, Usage
+from mesh.core.protocol.partitioner import partition_of
+from mesh.core.publishing.effect_records import dead_letter, record_of
+from mesh.core.publishing.replacement_records import instead_of
+from mesh.core.reason_codes import CALLER, COUNTED, DEAD, OUTCOME, REASONS
+from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask
+from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, note_of
+from mesh.core.state.partition_state import Partition, dead_record
+from mesh.core.task.agent import Payload, describe
+from mesh.core.task.result import arguments
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import Limits
 from mesh.settings import Settings
 from mesh.settings import load as load_settings
-from mesh.wire.sqlite.board import SqliteBoard
-from mesh.wire.sqlite.file import SqliteFile
-from mesh.wiring import check_topics, open_log, topic_specs
 from tests import bad_inputs as bad
 from tests.bad_inputs import ROWS, Row
 from tests.bad_records import DEEP, OTHER_RUN, answer, headers, incoming

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mesh.core.agent import Payload
-from mesh.core.codec import read
-from mesh.core.event import Event
-from mesh.core.record import NewRecord, Record, TopicPartition
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Appended
+from mesh.core.protocol.codec import read
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from mesh.core.task.agent import Payload
+from mesh.operations.verification import verify
 from mesh.testing import MeshTest
-from mesh.verify import verify
-from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Appended
 from tests.bad_inputs import ANSWER_ROWS, INBOX_ROWS, INGRESS_ROWS, TASK_ROWS, Row
 
 DESK = """

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from mesh import InvalidInput, LogUnavailable, Mesh, NotAccepted, Payload, WaitTimeout, agent
+from mesh.adapters.ports import Appended, Bounds, Log, Refused
 from mesh.client import TOGETHER_MAX, Run
-from mesh.core.record import NewRecord
-from mesh.core.rejection import rejection_record
+from mesh.core.protocol.record import NewRecord
+from mesh.core.publishing.request_rejection import rejection_record
 from mesh.testing import MeshTest
-from mesh.wire.ports import Appended, Bounds, Log, Refused
 
 TOPOLOGY = """
 mesh: {name: t, prefix: mesh, inbox: {partitions: 2}, limits: {deadline: 20s, payload_max: 4KB}}

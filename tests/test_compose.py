@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from mesh.process import SERVICES
+from mesh.app.process import SERVICES
 from mesh.settings import Settings, load
 
 ROOT = Path(__file__).parents[1]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
+from mesh.adapters.ports import Board, Count, Entry
+from mesh.adapters.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.context import AgentBoard, Context
+from mesh.core.board.changelog import Change
 from mesh.core.errors import BoardIncomplete, Conflict, InvalidInput
-from mesh.core.mirror import Change
-from mesh.wire.ports import Board, Count, Entry
-from mesh.wire.sqlite.board import SqliteBoard
-from mesh.wire.sqlite.file import SqliteFile
 
 
 class Stock(BaseModel):

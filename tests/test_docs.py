@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.codec import HEADERS
-from mesh.core.event import EGRESS, INBOX_KINDS, KINDS, OUTCOME, TASK
-from mesh.core.language import load
-from mesh.core.reasons import REASONS
-from mesh.core.records import DEAD_LETTER_HEADERS, OUTCOME_FIELDS
-from mesh.core.run import ENDINGS, RUN_STATES, TASK_STATES
-from mesh.wiring import topic_specs
+from mesh.app.wiring import topic_specs
+from mesh.core.protocol.codec import HEADERS
+from mesh.core.protocol.event import EGRESS, INBOX_KINDS, KINDS, OUTCOME, TASK
+from mesh.core.publishing.effect_records import DEAD_LETTER_HEADERS, OUTCOME_FIELDS
+from mesh.core.reason_codes import REASONS
+from mesh.core.run.state import ENDINGS, RUN_STATES, TASK_STATES
+from mesh.core.topology.loader import load
 from tests.bad_inputs import ELSEWHERE, ROWS
 
 ROOT = Path(__file__).parent.parent

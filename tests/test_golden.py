@@ -5,13 +5,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from mesh.core.chaos import Broken
-from mesh.core.checkpoint import Loading
+from mesh.core.dead_letters.letter import letter_from, letter_json
 from mesh.core.errors import Conflict
-from mesh.core.fold import Partition
-from mesh.core.letter import letter_from, letter_json
-from mesh.core.pin import pinned_topology
-from mesh.core.settle import fault_of
+from mesh.core.state.checkpoint import Loading
+from mesh.core.state.partition_state import Partition
+from mesh.core.task.fault_injection import Broken
+from mesh.core.task.result import fault_of
+from mesh.core.topology.serialization import pinned_topology
 
 GOLDEN = Path(__file__).parent / "golden"
 

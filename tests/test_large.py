@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mesh import InvalidInput
-from mesh.core.record import NewRecord, record_bytes
-from mesh.wire.ports import Appended
+from mesh.adapters.ports import Appended
+from mesh.core.protocol.record import NewRecord, record_bytes
 from tests.large_kit import Large, large_mesh
 
 LIMIT = 30_000

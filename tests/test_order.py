@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from mesh import Emit
-from mesh.core.record import NewRecord
+from mesh.core.protocol.record import NewRecord
 from mesh.testing import MeshTest
 from tests.services.conftest import append, read_all
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.workloads import NAMES
-from mesh.core.findings import INVARIANTS
-from mesh.wiring import load_topology, topic_specs
+from mesh.app.wiring import load_topology, topic_specs
+from mesh.core.verification.report import INVARIANTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

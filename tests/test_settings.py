@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from mesh.adapters.ports import SESSION_TIMEOUT_MS
 from mesh.core.errors import ConfigInvalid
 from mesh.settings import Loaded, Settings, data_folder, load, shown
-from mesh.wire.ports import SESSION_TIMEOUT_MS
 
 
 @pytest.fixture

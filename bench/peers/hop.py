@@ -22,10 +22,10 @@ from bench.peers.compare import NotMeasured, Sample
 from bench.peers.kills import Process, Verdict, kill_and_count, warm
 from bench.peers.setup import python
 from bench.peers.topics import Topics, opened
-from mesh.core.codec import write
-from mesh.core.event import TASK, Event
+from mesh.app.wiring import load_topology, open_log, topic_specs
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import TASK, Event
 from mesh.settings import Settings
-from mesh.wiring import load_topology, open_log, topic_specs
 
 TOPOLOGY = Path(__file__).with_name("topology.yaml")
 SESSION_MS = 6_000

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
-from mesh.core.partition import partition_of
+from mesh.core.protocol.partitioner import partition_of
 
 PARTITIONS = 6
 READY_S = 20.0

@@ -14,13 +14,13 @@ from bench.logged import record_bytes
 from bench.report import NONE, Figure, middle, significant
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT
-from mesh.core.codec import write
-from mesh.core.effect import PublishTask
-from mesh.core.fold import Partition
-from mesh.core.partition import partition_of
-from mesh.core.record import NewRecord, StoredRecord, TopicPartition
-from mesh.core.records import record_of
-from mesh.wire.ports import Appended
+from mesh.adapters.ports import Appended
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.partitioner import partition_of
+from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.publishing.effect_records import record_of
+from mesh.core.run.effects import PublishTask
+from mesh.core.state.partition_state import Partition
 
 TASKS_PER_S, TASKS_MIN, TASKS_MAX = 20_000, 1_000, 1_000_000
 LOOK_S = 0.01

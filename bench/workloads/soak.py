@@ -8,7 +8,7 @@ from bench.field import Setup, memory_mib
 from bench.report import LESS, Figure, significant
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT
-from mesh.core.fold import ENDED_OFFSETS_MAX
+from mesh.core.state.partition_state import ENDED_OFFSETS_MAX
 
 RATE = 200
 SAMPLES = 30

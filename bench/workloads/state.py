@@ -9,12 +9,12 @@ from bench.decide import AT_MS, MESHES, answer, memory, partition, requests
 from bench.field import Setup
 from bench.report import LESS, Figure, middle, significant
 from bench.workloads import Workload
-from mesh.core.codec import write
-from mesh.core.effect import Note, PublishTask, Schedule
-from mesh.core.event import Event
-from mesh.core.fold import Partition
-from mesh.core.record import StoredRecord
-from mesh.core.records import record_of
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.record import StoredRecord
+from mesh.core.publishing.effect_records import record_of
+from mesh.core.run.effects import Note, PublishTask, Schedule
+from mesh.core.state.partition_state import Partition
 
 OPEN = (1_000, 10_000, 100_000)
 MILLION, LONG_S = 1_000_000, 30.0

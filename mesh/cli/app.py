@@ -12,14 +12,14 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from mesh.cli.failure import BROKEN_PIPE, INTERRUPTED, report, report_bug, report_usage
-from mesh.cli.options import PANEL, PLAIN, ReaderGone
-from mesh.cli.screen import Screen
-from mesh.cli.session import Wanted
-from mesh.cli.standard import wait_for_output
-from mesh.core.encoding import text_flaw
+from mesh.cli.framework.failure import BROKEN_PIPE, INTERRUPTED, report, report_bug, report_usage
+from mesh.cli.framework.options import PANEL, PLAIN, ReaderGone
+from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.session import Wanted
+from mesh.cli.framework.standard_streams import wait_for_output
 from mesh.core.errors import ConfigInvalid, EnvironmentFault, InvalidInput, MeshError, leaves
 from mesh.core.suggest import nearest
+from mesh.core.text_encoding import text_flaw
 
 NOUNS = (
     *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "verify", "gc"),
@@ -42,7 +42,7 @@ LIKENESS_MIN = 0.6
 
 
 class Nouns(TyperGroup):
-    """Commands by noun: `mesh.cli.<noun>` holds `app`, imported when it is needed."""
+    """Commands by noun: `mesh.cli.commands.<noun>` holds `app`, imported when it is needed."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All nouns, in the order in which one meets them."""
@@ -52,7 +52,7 @@ class Nouns(TyperGroup):
         """The command of a noun; None if there is none."""
         if cmd_name not in NOUNS:
             return None
-        command = get_command(importlib.import_module(f"mesh.cli.{MODULES.get(cmd_name, cmd_name)}").app)
+        command = get_command(importlib.import_module(f"mesh.cli.commands.{MODULES.get(cmd_name, cmd_name)}").app)
         command.name = cmd_name
         return command
 
@@ -76,7 +76,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from mesh.cli.version import text
+        from mesh.cli.commands.version import text
 
         sys.stdout.write(text() + "\n")
         raise typer.Exit
@@ -166,7 +166,7 @@ def _execute(arguments: Sequence[str]) -> int:
 
 def _unforeseen(screen: Screen, error: BaseException, stack: str) -> int:
     """An error that is none of the mesh: of the machine, about a file, or a bug."""
-    from mesh.wire.limits import environment_fault
+    from mesh.adapters.machine_limits import environment_fault
 
     told = environment_fault(error)
     if isinstance(error, OSError) and error.filename is not None and not isinstance(told, EnvironmentFault):

@@ -1,1 +1,2 @@
-"""DECIDES. Pure: no I/O, no clock, no dice, no async. Reads like a specification."""
+"""Pure decisions: no I/O, no clock, no random numbers, no async. Errors, reason codes, redaction, and a room for each
+subject."""

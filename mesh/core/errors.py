@@ -1,6 +1,6 @@
 """The tree of errors. Each says what, where, expected, got, and what to do now.
 
-Expected outcomes (a refused hop, a failed task) are values, not errors: see `lineage.Refusal` and `settle`.
+Expected outcomes (a refused hop, a failed task) are values, not errors: see `run.lineage.Refusal` and `task.result`.
 An error here is a surprise to the caller. `retriable` tells whether the same call may succeed later;
 `exit_code` is the class the command line answers with (README, "Exit codes"). As text, secrets are masked.
 """
@@ -8,7 +8,7 @@ An error here is a surprise to the caller. `retriable` tells whether the same ca
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from mesh.core.mask import masked
+from mesh.core.redaction import masked
 
 
 class MeshError(Exception):

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mesh.core.scaling import Decision, Sample, Scaler
-from mesh.core.topology import Topology
-from mesh.wire.follow import ControlFollower
-from mesh.wire.lag import places
-from mesh.wire.ports import Clock, Log
+from mesh.adapters.ports import Clock, Log
+from mesh.core.scaling.policy import Decision, Sample, Scaler
+from mesh.core.topology.model import Topology
+from mesh.runtime.control_follower import ControlFollower
+from mesh.runtime.lag import places
 
 
 class Workers(Protocol):

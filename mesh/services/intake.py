@@ -9,17 +9,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from mesh.core.event import Event
-from mesh.core.fold import dead_record
-from mesh.core.ingress import Rejected, admit
-from mesh.core.record import NewRecord, Record, TopicPartition, coordinates
-from mesh.core.records import dead_letter, inbox_record
-from mesh.core.rejection import rejection_record
-from mesh.core.topology import Topology
-from mesh.wire.diagnostics import LimitedLog
-from mesh.wire.loop import Loop
-from mesh.wire.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
-from mesh.wire.topologies import Topologies
+from mesh.adapters.diagnostics import LimitedLog
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
+from mesh.core.ingress.admission import Rejected, admit
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition, coordinates
+from mesh.core.publishing.effect_records import dead_letter, inbox_record
+from mesh.core.publishing.request_rejection import rejection_record
+from mesh.core.state.partition_state import dead_record
+from mesh.core.topology.model import Topology
+from mesh.runtime.loop import Loop
+from mesh.runtime.topology_store import Topologies
 
 
 class Intake:

@@ -1,34 +1,34 @@
 """The orchestrator: folds mesh.inbox, performs what `decide` wants, keeps the timers.
 
 One process is one member of a group; each inbox partition it owns is a `Partition` (the state) and `Timers`. Restore
-is the checkpoint that the commit names (`wire.keeper`) and the silent fold of the inbox from there up to the committed
-offset: the effects were acknowledged before that commit.
+is the checkpoint that the commit names (`runtime.checkpoint_coordinator`) and the silent fold of the inbox from there
+up to the committed offset: the effects were acknowledged before that commit.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from mesh.core.effect import DeadLetter, Finish, Note, Schedule, Turn
-from mesh.core.endings import ending_records
+from mesh.adapters.diagnostics import diagnostics
+from mesh.adapters.log_time import ask_time
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
 from mesh.core.errors import TopicsInvalid
-from mesh.core.event import DUE
-from mesh.core.fold import Partition, TopologyMissing
-from mesh.core.frozen import frozen, remedies_for
-from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.core.records import due_record, record_of
-from mesh.core.rejection import late_answers
-from mesh.core.rows import waiting
-from mesh.core.timers import Timers
-from mesh.core.topology import Topology
-from mesh.wire.decisions import DecisionLog
-from mesh.wire.diagnostics import diagnostics
-from mesh.wire.keeper import COSTS, Costs, Keeper
-from mesh.wire.logtime import ask_time
-from mesh.wire.loop import Loop, append_all
-from mesh.wire.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
-from mesh.wire.relay import Relay
-from mesh.wire.unattended import GRACE_MS, Unattended
+from mesh.core.protocol.event import DUE
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from mesh.core.publishing.effect_records import due_record, record_of
+from mesh.core.publishing.request_rejection import late_answers
+from mesh.core.run.effects import DeadLetter, Finish, Note, Schedule, Turn
+from mesh.core.state.partition_state import Partition, TopologyMissing
+from mesh.core.state.row_codec import waiting
+from mesh.core.state.timers import Timers
+from mesh.core.task.abandoned_calls import ending_records
+from mesh.core.topology.model import Topology
+from mesh.core.topology.partition_counts import frozen, remedies_for
+from mesh.runtime.checkpoint_coordinator import COSTS, Costs, Keeper
+from mesh.runtime.control_relay import Relay
+from mesh.runtime.decision_log import DecisionLog
+from mesh.runtime.loop import Loop, append_all
+from mesh.runtime.unserved_tasks import GRACE_MS, Unattended
 
 TIMER_IDLE_MS = 1_000
 TIMERS_A_TURN = 10_000

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mesh import Context
-from mesh.wire.sqlite.board import SqliteBoard
-from mesh.wire.sqlite.file import SqliteFile
+from mesh.adapters.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.storage.file import SqliteFile
 
 ContextOf = Callable[..., Context]
 

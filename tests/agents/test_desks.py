@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from agents.orders.events import sold_key
 from mesh import Context
-from mesh.wire.sqlite.board import SqliteBoard
-from mesh.wire.sqlite.file import SqliteFile
+from mesh.adapters.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.storage.file import SqliteFile
 from tests.agents.conftest import ContextOf
 from tests.agents.orders.placing import value
 from tests.agents.walk import PROJECT, Walk, desk, walk

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mesh.wiring import load_agents, load_topology
+from mesh.app.wiring import load_agents, load_topology
 from tests.agents.walk import PROJECT
 
 README = (PROJECT / "agents" / "README.md").read_text(encoding="utf-8")

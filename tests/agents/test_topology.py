@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.agent import Agent
+from mesh.core.task.agent import Agent
 from tests.agents.walk import PROJECT, desk
 
 TOPOLOGY, AGENTS = desk()

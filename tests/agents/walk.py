@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from mesh import Context
-from mesh.core.agent import Agent
-from mesh.core.topology import AgentSpec, Topology
-from mesh.wiring import load_agents, load_topology
+from mesh.app.wiring import load_agents, load_topology
+from mesh.core.task.agent import Agent
+from mesh.core.topology.model import AgentSpec, Topology
 
 PROJECT = Path(__file__).parents[2]
 TOPICS = PROJECT / "topics.yaml"

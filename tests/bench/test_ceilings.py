@@ -5,7 +5,7 @@ from bench.ceilings import log_alone, python_alone, steady
 from bench.field import Setup
 from bench.logged import broker_cpu_s, logged, record_bytes, tally
 from bench.workloads.run1 import TEXT
-from mesh.core.record import NewRecord
+from mesh.core.protocol.record import NewRecord
 
 SAID = """\
 148120 records sent, 29618.1 records/sec (14.12 MB/sec), 512.0 ms avg latency, 811.0 ms max latency.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.mesh_processes import ROOT, private_topology
-from mesh.wiring import load_topology
+from mesh.app.wiring import load_topology
 
 
 @pytest.mark.parametrize("source", [ROOT / "topics.yaml", ROOT / "tests" / "live" / "chaos" / "topology.yaml"])

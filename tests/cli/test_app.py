@@ -11,7 +11,7 @@ import pytest
 
 from mesh.cli import parses
 from mesh.cli.app import NOUNS
-from mesh.cli.options import COMMON
+from mesh.cli.framework.options import COMMON
 from tests.cli.conftest import COMMAND, Cli
 
 GROUPS = {
@@ -164,6 +164,6 @@ def _cpu_s(command: list[str], folder: Path) -> float:
 
 
 def test_a_service_is_imported_without_what_it_does_not_use() -> None:
-    code = "import mesh.process, sys; print(sorted({'redis', 'aiokafka', 'opentelemetry.sdk'} & set(sys.modules)))"
+    code = "import mesh.app.process, sys; print(sorted({'redis', 'aiokafka', 'opentelemetry.sdk'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

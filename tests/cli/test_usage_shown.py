@@ -1,9 +1,9 @@
 """What a run was charged, and what came too late for that, in `mesh run show`."""
 
-from mesh.cli.story import facts, history_json
-from mesh.core.event import Usage
+from mesh.cli.views.run_view import facts, history_json
+from mesh.core.protocol.event import Usage
 from tests.builders import record
-from tests.core.test_history import Told
+from tests.core.history.test_timeline import Told
 from tests.playbook import cancelled, requested, succeeded
 
 

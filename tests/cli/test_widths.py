@@ -22,13 +22,13 @@ from typing import NamedTuple
 import pytest
 from rich.cells import get_character_cell_size
 
-from mesh.cli.screen import Screen
-from mesh.core.record import NewRecord
-from mesh.wire.sqlite import SqliteLog
-from mesh.wiring import load_topology, topic_specs
+from mesh.adapters.sqlite import SqliteLog
+from mesh.app.wiring import load_topology, topic_specs
+from mesh.cli.framework.screen import Screen
+from mesh.core.protocol.record import NewRecord
 from tests.cli import zygote
+from tests.cli.commands.test_gc import OldClock
 from tests.cli.conftest import DEADLINE_S, PROJECT, Cli
-from tests.cli.test_gc import OldClock
 
 ESC = "\x1b"
 WIDTHS = (20, 40, 80, 400)

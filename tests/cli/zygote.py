@@ -79,7 +79,14 @@ if __name__ == "__main__":
     from mesh.cli.app import MODULES, NOUNS
 
     for noun in NOUNS:
-        importlib.import_module(f"mesh.cli.{MODULES.get(noun, noun)}")
-    for name in ("mesh.client", "mesh.process", "mesh.settings", "mesh.wire.sqlite", "mesh.wire.redis", "mesh.wiring"):
+        importlib.import_module(f"mesh.cli.commands.{MODULES.get(noun, noun)}")
+    for name in (
+        "mesh.client",
+        "mesh.app.process",
+        "mesh.settings",
+        "mesh.adapters.sqlite",
+        "mesh.adapters.redis.board",
+        "mesh.app.wiring",
+    ):
         importlib.import_module(name)
     serve(socket.socket(fileno=int(sys.argv[1])))

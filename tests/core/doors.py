@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from mesh.core.event import Event
-from mesh.core.ingress import Rejected, Request, admit, open_request
-from mesh.core.record import StoredRecord
-from mesh.core.topology import Limits, TopicRule, Topology
+from mesh.core.ingress.admission import Rejected, Request, admit, open_request
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.record import StoredRecord
+from mesh.core.topology.model import Limits, TopicRule, Topology
 
 BODY = b'{"order_id": "o-1", "total": 5}'
 LIMIT = 4_096

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesh.core.codec import read, write
-from mesh.core.dead import dead_record
-from mesh.core.effect import DeadLetter, Effect, Finish, PublishEvent, PublishTask, Schedule
-from mesh.core.event import NO_USAGE, Event, Fault, Part, Usage
-from mesh.core.findings import Asked, Report
-from mesh.core.fold import Partition
-from mesh.core.record import NewRecord, Record, StoredRecord, TopicPartition
-from mesh.core.records import dead_letter, due_record, record_of
-from mesh.core.settle import failed, succeeded
-from mesh.core.topology import Limits, Retry, Topology
-from mesh.core.verify import check
+from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.event import NO_USAGE, Event, Fault, Part, Usage
+from mesh.core.protocol.record import NewRecord, Record, StoredRecord, TopicPartition
+from mesh.core.publishing.effect_records import dead_letter, due_record, record_of
+from mesh.core.run.dead_letter import dead_record
+from mesh.core.run.effects import DeadLetter, Effect, Finish, PublishEvent, PublishTask, Schedule
+from mesh.core.state.partition_state import Partition
+from mesh.core.task.result import failed, succeeded
+from mesh.core.topology.model import Limits, Retry, Topology
+from mesh.core.verification.report import Asked, Report
+from mesh.core.verification.verifier import check
 from tests.builders import AT_MS, agent, event, topology
 
 Answer = Callable[[Event], Event]

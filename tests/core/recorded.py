@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from mesh.core.checkpoint import Snapshot
-from mesh.core.effect import DeadLetter, Effect, Finish, PublishEvent, PublishTask, Schedule
-from mesh.core.fold import RULES, Partition
-from mesh.core.pin import pinned_bytes, pinned_topology
-from mesh.core.record import StoredRecord
-from mesh.core.topology import Topology
+from mesh.core.protocol.record import StoredRecord
+from mesh.core.run.effects import DeadLetter, Effect, Finish, PublishEvent, PublishTask, Schedule
+from mesh.core.state.checkpoint import Snapshot
+from mesh.core.state.partition_state import RULES, Partition
+from mesh.core.topology.model import Topology
+from mesh.core.topology.serialization import pinned_bytes, pinned_topology
 from tests.core.world import World
 from tests.playbook import shown
 

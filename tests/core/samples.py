@@ -4,9 +4,19 @@ import string
 
 from hypothesis import strategies as st
 
-from mesh.core.codec import read, write
-from mesh.core.event import BATCH, INBOX_KINDS, NO_USAGE, RETRY_AFTER_MS_MAX, TASK, Event, Fault, Usage, rfc3339
-from mesh.core.record import Headers, StoredRecord
+from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.event import (
+    BATCH,
+    INBOX_KINDS,
+    NO_USAGE,
+    RETRY_AFTER_MS_MAX,
+    TASK,
+    Event,
+    Fault,
+    Usage,
+    rfc3339,
+)
+from mesh.core.protocol.record import Headers, StoredRecord
 
 AT_MS = 1_795_176_000_123
 

@@ -1,7 +1,7 @@
 """In which state of the tables a run or a task is."""
 
-from mesh.core.event import derive
-from mesh.core.run import Run
+from mesh.core.protocol.event import derive
+from mesh.core.run.state import Run
 
 
 def run_state(run: Run | None) -> str:

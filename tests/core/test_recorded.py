@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.checkpoint import Loading
-from mesh.core.fold import RULES, Partition
+from mesh.core.state.checkpoint import Loading
+from mesh.core.state.partition_state import RULES, Partition
 from tests.core.recorded import OLDER, Recorded, line, load
 
 REMEDY = "raise fold.RULES, then record anew: python -m tests.core.recorded"

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mesh.core.mask import masked
+from mesh.core.redaction import masked
 from mesh.core.secret_formats import FORMATS, HIDDEN, SHAPES
 
 HEX = "0123456789abcdef" * 4

@@ -12,16 +12,16 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from mesh.core.codec import read, write
-from mesh.core.dead import failure_id, letter_id
-from mesh.core.effect import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
-from mesh.core.event import CANCELLED, DUE, NO_USAGE, PAUSED, REDRIVEN, RESUMED, Event, Fault, Part, Usage
-from mesh.core.failure import EXPIRY_SLACK_MS
-from mesh.core.fold import Partition
-from mesh.core.record import StoredRecord
-from mesh.core.run import Run, Task
-from mesh.core.settle import failed, succeeded
-from mesh.core.topology import BreakerRule, Limits, Retry, Topology
+from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.event import CANCELLED, DUE, NO_USAGE, PAUSED, REDRIVEN, RESUMED, Event, Fault, Part, Usage
+from mesh.core.protocol.record import StoredRecord
+from mesh.core.run.dead_letter import failure_id, letter_id
+from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
+from mesh.core.run.retry import EXPIRY_SLACK_MS
+from mesh.core.run.state import Run, Task
+from mesh.core.state.partition_state import Partition
+from mesh.core.task.result import failed, succeeded
+from mesh.core.topology.model import BreakerRule, Limits, Retry, Topology
 from tests.builders import AT_MS, agent, event, json, topology
 from tests.core.states import run_state, task_state
 from tests.playbook import audit

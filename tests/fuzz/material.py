@@ -11,10 +11,10 @@ import orjson
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from mesh.core.codec import HEADERS, write
-from mesh.core.event import BATCH, KINDS, Event, Fault
-from mesh.core.record import StoredRecord
-from mesh.core.structured import STRUCTURED
+from mesh.core.protocol.cloudevents_json import STRUCTURED
+from mesh.core.protocol.codec import HEADERS, write
+from mesh.core.protocol.event import BATCH, KINDS, Event, Fault
+from mesh.core.protocol.record import StoredRecord
 from tests.bad_records import answer
 from tests.builders import AT_MS, event
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.condition import parse, parse_path
 from mesh.core.errors import InvalidInput, TopologyInvalid
-from mesh.core.language import load
-from mesh.core.reasons import REASONS
-from mesh.core.topology import Topology
-from mesh.core.units import decimal, duration_ms, size_bytes, usd_micros
+from mesh.core.expression.condition import parse, parse_path
+from mesh.core.reason_codes import REASONS
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import Topology
+from mesh.core.topology.units import decimal, duration_ms, size_bytes, usd_micros
 from tests.fuzz.material import fuzz, json_values, mutations
 
 FILES = [path.read_text("utf-8") for path in sorted(Path(__file__).parents[1].glob("cli/project/*.yaml"))]

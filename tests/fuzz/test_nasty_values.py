@@ -14,12 +14,12 @@ import pytest
 from typer.core import TyperArgument, TyperGroup
 from typer.main import get_command
 
+from mesh.adapters.kafka.connection import NAMES
+from mesh.app.wiring import load_topology, open_board, open_log
 from mesh.cli.app import app
-from mesh.cli.options import COMMON
+from mesh.cli.framework.options import COMMON
 from mesh.core.errors import MeshError
 from mesh.settings import Settings, load
-from mesh.wire.kafka.connection import NAMES
-from mesh.wiring import load_topology, open_board, open_log
 from tests.fuzz.typed import expect_no_bug, project_in, typed
 
 NUMBERS: Final = ("", "x", "-1", "0", "1.5", "1e400", "nan", "-inf", "9" * 40, "9" * 5_000, "٣")

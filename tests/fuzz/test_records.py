@@ -6,22 +6,22 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.agent import Payload, describe
-from mesh.core.codec import Unreadable, read, write
-from mesh.core.dead import dead_record
-from mesh.core.effect import DeadLetter, Finish, Note, PublishEvent, PublishTask
 from mesh.core.errors import InvalidInput
-from mesh.core.event import Event
-from mesh.core.fold import Partition
-from mesh.core.ingress import Rejected, admit
-from mesh.core.reasons import REASONS
-from mesh.core.record import NewRecord, StoredRecord
-from mesh.core.records import dead_letter, record_of
-from mesh.core.refused import instead_of
-from mesh.core.settle import arguments
-from mesh.core.strict import Flaw, check
-from mesh.core.structured import STRUCTURED, unwrap
-from mesh.core.verify import Verifier
+from mesh.core.ingress.admission import Rejected, admit
+from mesh.core.protocol.cloudevents_json import STRUCTURED, unwrap
+from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.json_check import Flaw, check
+from mesh.core.protocol.record import NewRecord, StoredRecord
+from mesh.core.publishing.effect_records import dead_letter, record_of
+from mesh.core.publishing.replacement_records import instead_of
+from mesh.core.reason_codes import REASONS
+from mesh.core.run.dead_letter import dead_record
+from mesh.core.run.effects import DeadLetter, Finish, Note, PublishEvent, PublishTask
+from mesh.core.state.partition_state import Partition
+from mesh.core.task.agent import Payload, describe
+from mesh.core.task.result import arguments
+from mesh.core.verification.verifier import Verifier
 from tests.builders import topology
 from tests.fuzz.material import TASK, bodies, document, fuzz, headers, json_values, records
 

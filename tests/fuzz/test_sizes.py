@@ -9,21 +9,21 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.codec import Unreadable, read, write
-from mesh.core.effect import Note, Schedule
-from mesh.core.event import NO_USAGE, TASK, Fault, Part, Usage
-from mesh.core.fold import Partition
-from mesh.core.ingress import admit
-from mesh.core.kept import step
-from mesh.core.record import RECORD_BYTES_MIN, NewRecord, StoredRecord, record_bytes
-from mesh.core.records import inbox_record, record_of
-from mesh.core.refused import replacements
-from mesh.core.settle import failed, succeeded
-from mesh.core.topology import Limits
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.sqlite import SqliteLog
+from mesh.core.ingress.admission import admit
+from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.event import NO_USAGE, TASK, Fault, Part, Usage
+from mesh.core.protocol.record import RECORD_BYTES_MIN, NewRecord, StoredRecord, record_bytes
+from mesh.core.publishing.effect_records import inbox_record, record_of
+from mesh.core.publishing.replacement_records import replacements
+from mesh.core.run.effects import Note, Schedule
+from mesh.core.state.partition_state import Partition
+from mesh.core.state.topology_registry import step
+from mesh.core.task.result import failed, succeeded
+from mesh.core.topology.model import Limits
 from mesh.services.intake import Intake
-from mesh.services.worker.misfit import task_in
-from mesh.wire.clock import SystemClock
-from mesh.wire.sqlite import SqliteLog
+from mesh.services.worker.undecodable import task_in
 from tests.builders import AT_MS, event, topology
 from tests.fuzz.material import fuzz, records
 

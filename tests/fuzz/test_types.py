@@ -44,13 +44,14 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from mesh.core import settle, strict
-from mesh.core.agent import Agent, Payload, agent_of
-from mesh.core.encode import encode
 from mesh.core.errors import InvalidInput
-from mesh.core.event import BATCH, NO_USAGE, Part, batch
-from mesh.core.topology import AgentSpec
-from mesh.core.wire_fields import Lacks, Side, lookup
+from mesh.core.payload.json_encode import encode
+from mesh.core.payload.json_fields import Lacks, Side, lookup
+from mesh.core.protocol import json_check
+from mesh.core.protocol.event import BATCH, NO_USAGE, Part, batch
+from mesh.core.task import result
+from mesh.core.task.agent import Agent, Payload, agent_of
+from mesh.core.topology.model import AgentSpec
 from tests.core.samples import again, task
 
 T = TypeVar("T")
@@ -242,15 +243,15 @@ def agents_of(hint: Any) -> tuple[Agent, Agent]:
 def carried(hint: Any, value: Any) -> tuple[bytes, Any, Any]:
     """The JSON of a result, and what the next agent is given: alone, and in a batch."""
     one, two = agents_of(hint)
-    (part,) = settle.parts_of(one, SPEC, value)
-    answer = again(settle.succeeded(task(), [part], NO_USAGE))
+    (part,) = result.parts_of(one, SPEC, value)
+    answer = again(result.succeeded(task(), [part], NO_USAGE))
     assert answer.data == part.data
     handed = task()
     handed.type, handed.data = answer.type, answer.data
-    (alone,) = settle.arguments(two, handed).values()
+    (alone,) = result.arguments(two, handed).values()
     handed.content_type = BATCH
     handed.data = batch([Part("other", b"{}"), part], source="/runs/r", event_id="e")
-    (batched,) = settle.arguments(two, handed).values()
+    (batched,) = result.arguments(two, handed).values()
     return part.data, alone, batched
 
 
@@ -267,7 +268,7 @@ def test_the_next_agent_is_given_what_the_first_returned(name: str) -> None:
         assert alone == payload
         assert batched == payload
         assert type(alone.value) is type(payload.value)  # type: ignore[attr-defined]
-        assert not isinstance(strict.check(data), strict.Flaw) or "too_deep" in str(strict.check(data))
+        assert not isinstance(json_check.check(data), json_check.Flaw) or "too_deep" in str(json_check.check(data))
         assert json.loads(data) == orjson.loads(data)
         pydantics = payload.model_dump_json(by_alias=True).encode()
         assert data == pydantics or (sets_in(hint) and len(data) == len(pydantics))
@@ -302,14 +303,14 @@ def test_a_class_that_reads_something_else_than_it_writes_is_validated(name: str
     @given(values)
     def holds(value: Any) -> None:
         payload = made(value=value)
-        (part,) = settle.parts_of(agent, SPEC, payload)
+        (part,) = result.parts_of(agent, SPEC, payload)
         assert orjson.loads(part.data)["out"] == 0
         for wrong in (-1, 13, "x"):
             with pytest.raises(InvalidInput, match="not of its declared type"):
-                settle.parts_of(agent, SPEC, payload.model_copy(update={"other": wrong}))
+                result.parts_of(agent, SPEC, payload.model_copy(update={"other": wrong}))
         if hint is not Any:
             with pytest.raises(InvalidInput):
-                settle.parts_of(agent, SPEC, payload.model_copy(update={"value": Nothing()}))
+                result.parts_of(agent, SPEC, payload.model_copy(update={"value": Nothing()}))
 
     holds()
 
@@ -372,7 +373,7 @@ def test_what_json_does_not_carry_is_refused_and_the_rest_arrives(name: str) -> 
         except InvalidInput as error:
             refusals.append((error.code, "value" in error.what))
             return
-        assert not isinstance(strict.check(data), strict.Flaw)
+        assert not isinstance(json_check.check(data), json_check.Flaw)
         assert alone == payload or isinstance(value, SecretStr | dict)  # `int | str` reads keys as texts
         if isinstance(value, SecretStr):
             assert orjson.loads(data)["value"] == value.get_secret_value()

@@ -7,7 +7,7 @@ import orjson
 from hypothesis import find
 from pydantic import Json, SecretStr, create_model
 
-from mesh.core.agent import Payload
+from mesh.core.task.agent import Payload
 from mesh.testing import MeshTest
 from tests.fuzz.test_types import CARRIED, Open
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mesh.wire.kafka import KafkaLog
+from mesh.adapters.kafka import KafkaLog
 from tests.live.servers import SCRIPTS, KafkaServer, free_port
 
 JAVA_VERSION_MIN = 17

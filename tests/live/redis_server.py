@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mesh.adapters.ports import Board
+from mesh.adapters.redis.board import RedisBoard
 from mesh.core.errors import BoardUnavailable
-from mesh.wire.ports import Board
-from mesh.wire.redis import RedisBoard
+from tests.adapters.board_kit import PATIENCE_S
 from tests.live.servers import free_port
-from tests.wire.board_kit import PATIENCE_S
 
 TIMEOUT_MS = 10_000.0
 """Deadline of boards that are not tested for their deadline."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from mesh.core.record import Headers, Record, StoredRecord
-from mesh.core.topology import Topology
+from mesh.core.protocol.record import Headers, Record, StoredRecord
+from mesh.core.topology.model import Topology
 from mesh.testing import MeshTest
 from tests.live.chaos.checker import Effect, Evidence, Judge, decided_again, effects_of, gather, header, lags
 from tests.live.chaos.keeper import Footprint, leaks

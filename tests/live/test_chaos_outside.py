@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mesh.core.ingress import admit
-from mesh.core.record import StoredRecord
-from mesh.wiring import load_topology
+from mesh.app.wiring import load_topology
+from mesh.core.ingress.admission import admit
+from mesh.core.protocol.record import StoredRecord
 from tests.live.chaos.outside import (
     AGENTS,
     POISONS,

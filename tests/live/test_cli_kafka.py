@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.wiring import load_topology, topic_specs
+from mesh.app.wiring import load_topology, topic_specs
 from tests.cli.conftest import PROJECT, Cli
 
 pytestmark = pytest.mark.live

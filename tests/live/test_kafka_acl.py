@@ -17,9 +17,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from mesh.core.acl import GROUP, SERVICES, Right, rights
-from mesh.core.topology import Topology
-from mesh.wiring import load_topology
+from mesh.app.wiring import load_topology
+from mesh.core.topology.model import Topology
+from mesh.operations.deployment.acl import GROUP, SERVICES, Right, rights
 from tests.live.conftest import StartKafka
 from tests.live.servers import KafkaServer
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import Appended, Refused, TopicSpec
 from mesh.core.errors import LogUnavailable
-from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import Appended, Refused, TopicSpec
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from tests.adapters.log_kit import append, numbered, read, values
 from tests.live.conftest import OpenKafka
-from tests.wire.log_kit import append, numbered, read, values
 
 pytestmark = pytest.mark.live
 

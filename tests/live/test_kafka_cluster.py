@@ -11,12 +11,12 @@ import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import NotCoordinatorForGroupError
 
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.kafka import KafkaLog, commits
-from mesh.wire.ports import Commit, TopicSpec
+from mesh.adapters.kafka import KafkaLog, commits
+from mesh.adapters.ports import Commit, TopicSpec
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from tests.adapters.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, take, until, values
 from tests.live.conftest import OpenKafka, StartKafka
 from tests.live.servers import KafkaServer
-from tests.wire.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, take, until, values
 
 pytestmark = pytest.mark.live
 

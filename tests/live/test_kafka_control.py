@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from mesh.adapters.kafka import KafkaLog
+from mesh.app.process import Process, running
+from mesh.app.wiring import open_board, topic_specs
 from mesh.client import Mesh
-from mesh.core.agent import describe
-from mesh.core.control import Switch
-from mesh.core.language import load
-from mesh.core.topology import Topology
-from mesh.process import Process, running
+from mesh.core.run.control import Switch
+from mesh.core.task.agent import describe
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import Topology
+from mesh.runtime.control_follower import control_now
 from mesh.settings import Settings
-from mesh.wire.follow import control_now
-from mesh.wire.kafka import KafkaLog
-from mesh.wiring import open_board, topic_specs
 from tests.live.conftest import OpenKafka
 from tests.services.conftest import read_until
 

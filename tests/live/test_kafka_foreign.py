@@ -9,10 +9,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import Producer
 
-from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import Commit, TopicSpec
-from tests.wire.log_kit import Recorder, append, numbered, partitions_of, read, resumed, take, values
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import Commit, TopicSpec
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from tests.adapters.log_kit import Recorder, append, numbered, partitions_of, read, resumed, take, values
 
 pytestmark = pytest.mark.live
 GZIP = 1

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from mesh import Emit
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.kafka.member import HEARTBEAT_MS, KafkaMember
+from mesh.adapters.sqlite import SqliteBoard
+from mesh.app.process import Process, running
 from mesh.client import Mesh
-from mesh.core.agent import describe
-from mesh.core.control import wish
-from mesh.core.event import CANCELLED
-from mesh.core.language import load
-from mesh.process import Process, running
+from mesh.core.protocol.event import CANCELLED
+from mesh.core.run.control import wish
+from mesh.core.task.agent import describe
+from mesh.core.topology.loader import load
 from mesh.services.worker import AgentShift
 from mesh.settings import Settings
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.kafka.member import HEARTBEAT_MS, KafkaMember
-from mesh.wire.sqlite import SqliteBoard
-from tests.wire.log_kit import until
+from tests.adapters.log_kit import until
 
 pytestmark = pytest.mark.live
 FIVE_MINUTES_S = 300.0

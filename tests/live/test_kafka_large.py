@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from bench.mesh_processes import Child, mesh_up
-from mesh.core.record import Record
+from mesh.core.protocol.record import Record
 from tests.large_kit import TOPOLOGY, Large, large_mesh
 
 pytestmark = pytest.mark.live

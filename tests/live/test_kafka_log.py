@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.kafka.connection import ended_within
-from mesh.wire.kafka.member import KafkaMember
-from mesh.wire.ports import Member
-from tests.wire.log_contract import LogContract
-from tests.wire.log_kit import OpenLog
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.kafka.connection import ended_within
+from mesh.adapters.kafka.member import KafkaMember
+from mesh.adapters.ports import Member
+from tests.adapters.log_contract import LogContract
+from tests.adapters.log_kit import OpenLog
 
 pytestmark = pytest.mark.live
 

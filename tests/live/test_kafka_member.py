@@ -10,12 +10,23 @@ import pytest
 from aiokafka import ConsumerRecord
 from confluent_kafka import Consumer
 
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import REVOKE_MS_MAX, Commit, Member, TopicSpec
 from mesh.core.errors import ConfigInvalid, Fenced, LogUnavailable, MeshError, NotFound
-from mesh.core.record import TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import REVOKE_MS_MAX, Commit, Member, TopicSpec
+from mesh.core.protocol.record import TopicPartition
+from tests.adapters.log_kit import (
+    PATIENCE_S,
+    Recorder,
+    append,
+    numbered,
+    partitions_of,
+    read,
+    resumed,
+    take,
+    until,
+    values,
+)
 from tests.live.conftest import OpenKafka
-from tests.wire.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, resumed, take, until, values
 
 pytestmark = pytest.mark.live
 SESSION_TIMEOUT_MS = 1_500

@@ -15,12 +15,12 @@ from confluent_kafka import Consumer, Producer
 
 from bench.kills import records_of, trial
 from bench.mesh_processes import ROOT, mesh_up, private_topology
+from mesh.adapters.ports import Log
+from mesh.app.wiring import load_topology, open_log, topic_specs
 from mesh.client import Mesh
-from mesh.core.topology import Topology
+from mesh.core.topology.model import Topology
 from mesh.settings import Settings
 from mesh.testing import MeshTest
-from mesh.wire.ports import Log
-from mesh.wiring import load_topology, open_log, topic_specs
 
 pytestmark = pytest.mark.live
 

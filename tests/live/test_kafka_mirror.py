@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.language import load
-from mesh.core.mirror import Change, Restart, change_record, restart_record
-from mesh.wire.board_keeper import BoardKeeper
-from mesh.wire.clock import SystemClock
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.mirror import read_mirror
-from mesh.wire.ports import Appended, TopicSpec
-from mesh.wire.sqlite import SqliteBoard
-from mesh.wiring import topic_specs
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import Appended, TopicSpec
+from mesh.adapters.sqlite import SqliteBoard
+from mesh.app.wiring import topic_specs
+from mesh.core.board.changelog import Change, Restart, change_record, restart_record
+from mesh.core.topology.loader import load
+from mesh.runtime.board_changelog import read_mirror
+from mesh.runtime.board_maintenance import BoardKeeper
 
 pytestmark = pytest.mark.live
 

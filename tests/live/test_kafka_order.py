@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from bench.mesh_processes import Child, mesh_up
-from mesh.core.record import NewRecord
+from mesh.adapters.ports import Appended
+from mesh.app.wiring import load_topology, open_log, topic_specs
+from mesh.core.protocol.record import NewRecord
 from mesh.settings import Settings
-from mesh.wire.ports import Appended
-from mesh.wiring import load_topology, open_log, topic_specs
 
 pytestmark = pytest.mark.live
 

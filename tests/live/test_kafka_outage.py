@@ -9,13 +9,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import Appended, Commit, TopicSpec
 from mesh.core.errors import LogUnavailable
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import Appended, Commit, TopicSpec
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from tests.adapters.log_kit import (
+    PATIENCE_S,
+    Recorder,
+    append,
+    numbered,
+    partitions_of,
+    read,
+    resumed,
+    take,
+    until,
+    values,
+)
 from tests.live.conftest import OpenKafka, StartKafka
 from tests.live.servers import KafkaServer, free_port
-from tests.wire.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, resumed, take, until, values
 
 pytestmark = pytest.mark.live
 

@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 
-from mesh.core.partition import partition_of
-from mesh.core.record import TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import TopicSpec
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import TopicSpec
+from mesh.core.protocol.partitioner import partition_of
+from mesh.core.protocol.record import TopicPartition
+from tests.adapters.log_kit import read
 from tests.live.servers import SCRIPTS
-from tests.wire.log_kit import read
 
 pytestmark = pytest.mark.live
 

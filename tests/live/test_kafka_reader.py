@@ -8,11 +8,11 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition as KafkaPartition
 from confluent_kafka import Producer
 
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import TopicSpec
 from mesh.core.errors import NotFound
-from mesh.core.record import TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import TopicSpec
-from tests.wire.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, resumed, values
+from mesh.core.protocol.record import TopicPartition
+from tests.adapters.log_kit import PATIENCE_S, Recorder, append, numbered, partitions_of, read, resumed, values
 
 pytestmark = pytest.mark.live
 

@@ -11,15 +11,15 @@ import pytest
 
 from bench.kills import ended, records_of
 from bench.mesh_processes import Child, mesh_up
-from mesh.core import settle
-from mesh.core.checkpoint import Note, note_of
-from mesh.core.codec import read, write
-from mesh.core.event import NO_USAGE, REQUESTED, Event, Part
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.core.topology import Topology
+from mesh.adapters.ports import Appended, Log
+from mesh.app.wiring import load_topology, open_log, topic_specs
+from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.event import NO_USAGE, REQUESTED, Event, Part
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.core.state.checkpoint import Note, note_of
+from mesh.core.task import result
+from mesh.core.topology.model import Topology
 from mesh.settings import Settings
-from mesh.wire.ports import Appended, Log
-from mesh.wiring import load_topology, open_log, topic_specs
 
 pytestmark = pytest.mark.live
 
@@ -57,7 +57,7 @@ class LiveMesh:
             task = read(record)
             assert isinstance(task, Event)
             tasks[task.task_id] = task
-        await self._append([settle.succeeded(task, [Part("bench.answer", b"1")], NO_USAGE) for task in tasks.values()])
+        await self._append([result.succeeded(task, [Part("bench.answer", b"1")], NO_USAGE) for task in tasks.values()])
 
     async def places(self) -> dict[int, tuple[int, Note]]:
         """Where the orchestrators stand, and what their commits say."""

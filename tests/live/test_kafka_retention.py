@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from mesh import Mesh, Payload
-from mesh.core.agent import agent_of
+from mesh.adapters.ports import Log
+from mesh.app.process import Process, running
+from mesh.app.wiring import open_board
 from mesh.core.errors import NotAccepted
-from mesh.core.language import load
-from mesh.core.record import TopicPartition
-from mesh.core.topology import Retention, Topology
-from mesh.process import Process, running
-from mesh.runs import Runs
+from mesh.core.protocol.record import TopicPartition
+from mesh.core.task.agent import agent_of
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import Retention, Topology
+from mesh.operations.runs import Runs
 from mesh.settings import Settings
-from mesh.wire.ports import Log
-from mesh.wiring import open_board
 
 pytestmark = pytest.mark.live
 

@@ -10,13 +10,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import Appended, Refused, TopicSpec
 from mesh.core.errors import LogUnavailable, TopicsInvalid
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import Appended, Refused, TopicSpec
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from tests.adapters.log_kit import Recorder, append, numbered, read, values
 from tests.live.conftest import OpenKafka, StartKafka
 from tests.live.servers import KafkaServer
-from tests.wire.log_kit import Recorder, append, numbered, read, values
 
 pytestmark = pytest.mark.live
 

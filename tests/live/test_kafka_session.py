@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.kafka.member import KafkaMember
+from mesh.adapters.ports import Commit, TopicSpec
 from mesh.core.errors import ConfigInvalid
-from mesh.core.record import TopicPartition
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.kafka.member import KafkaMember
-from mesh.wire.ports import Commit, TopicSpec
+from mesh.core.protocol.record import TopicPartition
+from tests.adapters.log_kit import PATIENCE_S, Recorder, until
 from tests.live.conftest import OpenKafka, StartKafka
-from tests.wire.log_kit import PATIENCE_S, Recorder, until
 
 pytestmark = pytest.mark.live
 MINIMUM_MS = 10_000

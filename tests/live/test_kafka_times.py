@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from mesh.adapters.kafka import KafkaLog
+from mesh.adapters.ports import Commit, TopicSpec
+from mesh.app.wiring import check_topics, topic_specs
 from mesh.core.errors import Fenced, TopicsInvalid
-from mesh.core.language import load
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.core.topology import Topology
-from mesh.wire.kafka import KafkaLog
-from mesh.wire.ports import Commit, TopicSpec
-from mesh.wiring import check_topics, topic_specs
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import Topology
+from tests.adapters.log_kit import Recorder, append, read, until
 from tests.cli.clocks import Clocks, check
-from tests.wire.log_kit import Recorder, append, read, until
 
 pytestmark = pytest.mark.live
 DAY_MS = 86_400_000

@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mesh.core.board import OPS_MAX, OPS_TTL_MS
+from mesh.adapters.ports import Board, Count
+from mesh.adapters.redis.board import RedisBoard
+from mesh.core.board.rules import OPS_MAX, OPS_TTL_MS
 from mesh.core.errors import BoardUnavailable, Conflict
-from mesh.wire.ports import Board, Count
-from mesh.wire.redis import RedisBoard
+from tests.adapters.board_complete_contract import BoardCompleteContract
+from tests.adapters.board_contract import BoardContract
+from tests.adapters.board_kit import OpenBoard, Wipe, completed
 from tests.live.redis_server import BoardOn, Server, board, board_on, redis, server, start_server
-from tests.wire.board_complete_contract import BoardCompleteContract
-from tests.wire.board_contract import BoardContract
-from tests.wire.board_kit import OpenBoard, Wipe, completed
 
 pytestmark = pytest.mark.live
 __all__ = ["board", "board_on", "server", "start_server"]  # fixtures

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mesh.adapters.ports import Board, Count, Entry
+from mesh.adapters.redis.board import RedisBoard
 from mesh.core.errors import BoardUnavailable, Conflict
-from mesh.wire.ports import Board, Count, Entry
-from mesh.wire.redis import RedisBoard
+from tests.adapters.board_kit import PATIENCE_S, completed, take, within
 from tests.live.redis_server import (
     BoardOn,
     Server,
@@ -25,7 +26,6 @@ from tests.live.redis_server import (
     until,
     until_available,
 )
-from tests.wire.board_kit import PATIENCE_S, completed, take, within
 
 pytestmark = pytest.mark.live
 __all__ = ["board", "board_on", "server", "start_server"]  # fixtures

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 
 from mesh import Context, Emit
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Log
+from mesh.adapters.redis.board import RedisBoard
+from mesh.app.process import Process, running
+from mesh.app.wiring import open_log
 from mesh.client import Mesh
-from mesh.core.agent import describe
+from mesh.core.board.changelog import Restart
 from mesh.core.errors import Conflict
-from mesh.core.language import load
-from mesh.core.mirror import Restart
-from mesh.process import Process, running
+from mesh.core.task.agent import describe
+from mesh.core.topology.loader import load
+from mesh.runtime.board_changelog import read_mirror
+from mesh.runtime.board_rebuild import Plan, Rebuild
 from mesh.settings import Settings
-from mesh.wire.clock import SystemClock
-from mesh.wire.mirror import read_mirror
-from mesh.wire.ports import Log
-from mesh.wire.rebuild import Plan, Rebuild
-from mesh.wire.redis import RedisBoard
-from mesh.wiring import open_log
 from tests.cli.conftest import PROJECT, Cli
 from tests.live.redis_server import (
     BoardOn,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.commands.test_redrive import AGENTS, TOPICS, Shop
 from tests.cli.conftest import Cli, until
-from tests.cli.test_redrive import AGENTS, TOPICS, Shop
 
 pytestmark = pytest.mark.live
 

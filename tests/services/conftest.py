@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.core.topology import Topology
+from mesh.adapters.ports import Appended, Board, Log
+from mesh.app.wiring import open_board, open_log, topic_specs
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from mesh.core.topology.model import Topology
 from mesh.settings import Settings
-from mesh.wire.ports import Appended, Board, Log
-from mesh.wiring import open_board, open_log, topic_specs
 
 DEADLINE_S = 20.0
 

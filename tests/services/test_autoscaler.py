@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.control import AGENT, Switch, control_record
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Bounds, Log
+from mesh.adapters.sqlite import SqliteLog
+from mesh.app.wiring import topic_specs
 from mesh.core.errors import LogUnavailable, NotFound
-from mesh.core.language import load
-from mesh.core.record import NewRecord
-from mesh.core.scaling import Decision, Sample, Scaler, ScalingRule
+from mesh.core.protocol.record import NewRecord
+from mesh.core.run.control import AGENT, Switch, control_record
+from mesh.core.scaling.policy import Decision, Sample, Scaler, ScalingRule
+from mesh.core.topology.loader import load
 from mesh.services.autoscaler import Autoscaler
-from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Bounds, Log
-from mesh.wire.sqlite import SqliteLog
-from mesh.wiring import topic_specs
-from tests.wire.log_kit import until
+from tests.adapters.log_kit import until
 
 TOPOLOGY = load("""
 mesh: {name: t, prefix: mesh, inbox: {partitions: 4}}

@@ -2,16 +2,16 @@
 
 import orjson
 
-from mesh.core.codec import Unreadable, read
-from mesh.core.event import Event
-from mesh.core.ingress import REJECTED_TYPE
-from mesh.core.language import load
-from mesh.core.record import NewRecord, Record, StoredRecord, TopicPartition
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Log
+from mesh.app.wiring import topic_specs
+from mesh.core.ingress.admission import REJECTED_TYPE
+from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.record import NewRecord, Record, StoredRecord, TopicPartition
+from mesh.core.topology.loader import load
+from mesh.runtime.topology_store import Topologies
 from mesh.services.intake import Intake
-from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Log
-from mesh.wire.topologies import Topologies
-from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, read_until, settled, working
 
 TEXT = """

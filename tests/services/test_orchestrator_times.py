@@ -7,13 +7,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from mesh.core import settle
-from mesh.core.event import DUE, NO_USAGE, Event, Fault
-from mesh.core.language import load
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Log
+from mesh.adapters.sqlite import SqliteLog
+from mesh.core.protocol.event import DUE, NO_USAGE, Event, Fault
+from mesh.core.task import result
+from mesh.core.topology.loader import load
 from mesh.services.orchestrator import Orchestrator
-from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Log
-from mesh.wire.sqlite import SqliteLog
 from tests.services.conftest import append, read_all, read_until, settled, working
 from tests.services.test_orchestrator import GROUP, TEXT, TOPOLOGY, event, orchestrator, request, to_inbox
 
@@ -54,7 +54,7 @@ async def test_timers_follow_the_log_whatever_the_clock_of_this_machine_says(
         begun_s = time.monotonic()
         await append(log, request("r1", expiry_ms=-600))
         (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
-        await append(log, to_inbox(settle.failed(task, Fault("exception", "boom"), NO_USAGE)))
+        await append(log, to_inbox(result.failed(task, Fault("exception", "boom"), NO_USAGE)))
         again = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 2, deadline_s=5)][1]
         (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1, deadline_s=5)
         took_s = time.monotonic() - begun_s

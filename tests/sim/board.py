@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from mesh.core import board as rules
+from mesh.adapters.ports import ABSENT, ANY, Completeness, Count, Entry, Limit
+from mesh.core.board import rules
 from mesh.core.errors import BoardUnavailable, Conflict
-from mesh.wire.ports import ABSENT, ANY, Completeness, Count, Entry, Limit
 from tests.sim.world import Host, World
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ Judged by the calls themselves, whichever partitions their runs live in.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mesh.core.topology import Topology
+from mesh.core.topology.model import Topology
 
 WELL, SICK, UNKNOWN = "well", "sick", "unknown"
 

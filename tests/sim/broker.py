@@ -8,12 +8,19 @@ before committed" compare these numbers.
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 
-from mesh.core.codec import Unreadable, read
+from mesh.adapters.ports import Appended, Bounds, Refused, TopicSpec
 from mesh.core.errors import NotFound
-from mesh.core.event import Event
-from mesh.core.partition import partition_of
-from mesh.core.record import RECORD_BYTES_MAX, NewRecord, StoredRecord, TopicPartition, over_limit, record_bytes
-from mesh.wire.ports import Appended, Bounds, Refused, TopicSpec
+from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.partitioner import partition_of
+from mesh.core.protocol.record import (
+    RECORD_BYTES_MAX,
+    NewRecord,
+    StoredRecord,
+    TopicPartition,
+    over_limit,
+    record_bytes,
+)
 from tests.sim.clocks import BROKERS, BrokerClocks
 from tests.sim.group import Group
 from tests.sim.world import World

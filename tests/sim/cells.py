@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from mesh.core.agent import Agent
-from mesh.core.event import Event
-from mesh.core.mirror import Change
-from mesh.core.settle import fault_of
-from mesh.services.worker.function import CRASHED, Function, context_of, failed
-from mesh.wire.cells import CellDied, Order
+from mesh.core.board.changelog import Change
+from mesh.core.protocol.event import Event
+from mesh.core.task.agent import Agent
+from mesh.core.task.result import fault_of
+from mesh.runtime.execution.isolation import CellDied, Order
+from mesh.services.worker.invocation import CRASHED, Function, context_of, failed
 from tests.sim.board import SimBoard, Store
 from tests.sim.clock import SimClock
 from tests.sim.world import Host, World

@@ -7,16 +7,16 @@ is checked for each commit that was ever made.
 
 from collections.abc import Iterator
 
-from mesh.core.codec import Unreadable
-from mesh.core.effect import Adopt, Finish, Note, Schedule
-from mesh.core.event import FAILED, SUCCEEDED, TASK, Event
-from mesh.core.fold import Partition
-from mesh.core.ingress import Rejected, admit
-from mesh.core.kept import Kept, step
-from mesh.core.record import NewRecord, StoredRecord, TopicPartition, coordinates
-from mesh.core.records import record_of
-from mesh.core.refused import replacements
-from mesh.core.verify import check
+from mesh.core.ingress.admission import Rejected, admit
+from mesh.core.protocol.codec import Unreadable
+from mesh.core.protocol.event import FAILED, SUCCEEDED, TASK, Event
+from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition, coordinates
+from mesh.core.publishing.effect_records import record_of
+from mesh.core.publishing.replacement_records import replacements
+from mesh.core.run.effects import Adopt, Finish, Note, Schedule
+from mesh.core.state.partition_state import Partition
+from mesh.core.state.topology_registry import Kept, step
+from mesh.core.verification.verifier import check
 from tests.sim.breakers import broken
 from tests.sim.laws import breaches
 from tests.sim.order import disorder

@@ -5,7 +5,7 @@ A partition has the clock of its leader. Timestamps of a partition fall when tha
 
 from collections.abc import Sequence
 
-from mesh.core.record import TopicPartition
+from mesh.core.protocol.record import TopicPartition
 from tests.sim.world import EPOCH_MS, World
 
 BROKERS = 3

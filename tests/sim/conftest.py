@@ -32,4 +32,4 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
         time_ns=lambda: EPOCH_MS * 1_000_000 + int(_loops[0].time() * 1e9),
     )
     for name in CONTRACTS:
-        monkeypatch.setattr(f"tests.wire.{name}.time", clock, raising=False)
+        monkeypatch.setattr(f"tests.adapters.{name}.time", clock, raising=False)

@@ -24,14 +24,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from mesh.core.checkpoint import note_of
-from mesh.core.codec import read, write
-from mesh.core.control import AGENT, RUNNING, STOPPED, Switch, control_record, wish
-from mesh.core.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
-from mesh.core.letter import letter_of
-from mesh.core.record import NewRecord, StoredRecord, TopicPartition, record_bytes
-from mesh.core.redrive import How, Sending, plan
-from mesh.core.redrive_ledger import NEW, Standing
+from mesh.core.dead_letters.letter import letter_of
+from mesh.core.dead_letters.redrive_log import NEW, Standing
+from mesh.core.dead_letters.redrive_plan import How, Sending, plan
+from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
+from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition, record_bytes
+from mesh.core.run.control import AGENT, RUNNING, STOPPED, Switch, control_record, wish
+from mesh.core.state.checkpoint import note_of
 from tests.sim.board import Life
 from tests.sim.plan import STEP, Fault, Shape
 from tests.sim.stage import Machine, Stage

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from mesh.core.errors import LogUnavailable
-from mesh.core.record import StoredRecord, TopicPartition
+from mesh.core.protocol.record import StoredRecord, TopicPartition
 from tests.sim.broker import Broker
 from tests.sim.world import TIMEOUT_MS, Host
 

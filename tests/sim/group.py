@@ -8,9 +8,9 @@ or was expelled because nobody heard of it for a session.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from mesh.adapters.ports import Commit
 from mesh.core.errors import Fenced
-from mesh.core.record import TopicPartition
-from mesh.wire.ports import Commit
+from mesh.core.protocol.record import TopicPartition
 from tests.sim.world import Host
 
 if TYPE_CHECKING:

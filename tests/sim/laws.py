@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import orjson
 
-from mesh.core.backoff import delay_ms
-from mesh.core.event import DUE, FAILED, OUTCOME, REDRIVEN, RESUMED, SUCCEEDED, Event
-from mesh.core.records import OUTCOME_TYPE
-from mesh.core.topology import Topology
+from mesh.core.protocol.event import DUE, FAILED, OUTCOME, REDRIVEN, RESUMED, SUCCEEDED, Event
+from mesh.core.publishing.effect_records import OUTCOME_TYPE
+from mesh.core.run.backoff import delay_ms
+from mesh.core.topology.model import Topology
 from tests.sim.broker import Broker
 
 Attempt = tuple[str, int]

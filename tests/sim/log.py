@@ -3,10 +3,20 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from mesh.adapters.log_time import LogTime
+from mesh.adapters.ports import (
+    SESSION_TIMEOUT_MS,
+    Appended,
+    Bounds,
+    Commit,
+    Listener,
+    Member,
+    Reader,
+    Refused,
+    TopicSpec,
+)
 from mesh.core.errors import NotFound
-from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.wire.logtime import LogTime
-from mesh.wire.ports import SESSION_TIMEOUT_MS, Appended, Bounds, Commit, Listener, Member, Reader, Refused, TopicSpec
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from tests.sim.broker import Broker
 from tests.sim.clock import SimClock
 from tests.sim.fetch import Fetcher

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from mesh.adapters.ports import REVOKE_MS_MAX, Commit, Listener
 from mesh.core.errors import Fenced, InvalidInput, LogUnavailable, WaitTimeout
-from mesh.core.record import Record, TopicPartition
-from mesh.wire.ports import REVOKE_MS_MAX, Commit, Listener
+from mesh.core.protocol.record import Record, TopicPartition
 from tests.sim.broker import Broker
 from tests.sim.fetch import Fetcher
 from tests.sim.group import Group

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from mesh.context import Context
-from mesh.core.agent import Agent, Emit, Later, Parameter, Reject
 from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput
-from mesh.core.language import load
-from mesh.core.topology import AgentSpec, Topology
+from mesh.core.task.agent import Agent, Emit, Later, Parameter, Reject
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import AgentSpec, Topology
 from tests.sim.breakers import SICK, UNKNOWN, WELL, Call
 from tests.sim.loop import NODE
 

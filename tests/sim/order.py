@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from mesh.core.event import REQUESTED, Event
-from mesh.core.ingress import admit
-from mesh.core.partition import home_of
-from mesh.core.topology import Topology
+from mesh.core.ingress.admission import admit
+from mesh.core.protocol.event import REQUESTED, Event
+from mesh.core.protocol.partitioner import home_of
+from mesh.core.topology.model import Topology
 from tests.sim.broker import Broker
 
 Begun = Iterable[tuple[str, int]]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
-from mesh.core.record import RECORD_BYTES_MIN
+from mesh.core.protocol.record import RECORD_BYTES_MIN
 from tests.sim.meshes import LARGE, MESHES, topology
 
 FAULTS_UNTIL_MS = 3_500

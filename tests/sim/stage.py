@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
+from mesh.adapters.ports import TopicSpec
+from mesh.app.process import Process
+from mesh.app.wiring import topic_specs
 from mesh.client import Mesh
 from mesh.core.errors import LogUnavailable, NotAccepted, Unavailable, WaitTimeout
-from mesh.core.record import RECORD_BYTES_MAX, NewRecord, record_bytes
-from mesh.process import Process
+from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, record_bytes
+from mesh.runtime.checkpoint_coordinator import COSTS
 from mesh.settings import Settings
-from mesh.wire.keeper import COSTS
-from mesh.wire.ports import TopicSpec
-from mesh.wiring import topic_specs
 from tests.sim.board import SimBoard, Store
 from tests.sim.broker import Broker
 from tests.sim.cells import CellHost, SimCells

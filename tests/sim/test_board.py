@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from mesh.wire.ports import Board
+from mesh.adapters.ports import Board
+from tests.adapters.board_complete_contract import BoardCompleteContract
+from tests.adapters.board_contract import BoardContract
+from tests.adapters.board_kit import OpenBoard, Wipe
 from tests.sim.board import Life, SimBoard, Store
 from tests.sim.world import Host, World
-from tests.wire.board_complete_contract import BoardCompleteContract
-from tests.wire.board_contract import BoardContract
-from tests.wire.board_kit import OpenBoard, Wipe
 
 
 class TestSimBoard(BoardContract, BoardCompleteContract):

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from mesh.wire.ports import Log, Member
+from mesh.adapters.ports import Log, Member
+from tests.adapters.log_contract import LogContract
+from tests.adapters.log_kit import OpenLog
 from tests.sim.broker import Broker
 from tests.sim.log import SimLog
 from tests.sim.loop import SimLoop
 from tests.sim.member import SimMember
 from tests.sim.world import Host, World
-from tests.wire.log_contract import LogContract
-from tests.wire.log_kit import OpenLog
 
 
 class TestSimLog(LogContract):

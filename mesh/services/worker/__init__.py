@@ -6,13 +6,13 @@ Tasks run in lanes (same ordering key in order, others in parallel). Answers of 
 task whose process dies is read again by whoever gets the partition; its answer has the same id, so the second one
 is dropped by the orchestrator. Retries are the orchestrator's: here a task runs once and says how it went.
 
-`crew` holds the agents of a process, `shift` one of them at work, `attempt` one piece of work and its time, `function`
-the call of its function, `held` what is known of a partition, `suspects` how a task begins that may have killed its
-process, `outbox` the answers under way, `cache` what was answered before.
+`service` holds the agents of a process, `consumer` one of them at work, `attempt` one piece of work and its time,
+`invocation` the call of its function, `assignment` what is known of a partition, `poison` how a task begins that may
+have killed its process, `outbox` the answers under way, `cache` what was answered before.
 """
 
+from mesh.services.worker.consumer import AgentShift
 from mesh.services.worker.counts import Counts
-from mesh.services.worker.crew import Worker
-from mesh.services.worker.shift import AgentShift
+from mesh.services.worker.service import Worker
 
 __all__ = ["AgentShift", "Counts", "Worker"]

@@ -12,22 +12,22 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
+from mesh.adapters.ports import Board, Clock
 from mesh.context import Context
-from mesh.core import settle
-from mesh.core.agent import Agent, file_line
-from mesh.core.chaos import Break
-from mesh.core.event import NO_USAGE, SUCCEEDED, Event, Fault
-from mesh.core.mirror import Change
-from mesh.core.topology import AgentSpec
+from mesh.core.board.changelog import Change
+from mesh.core.protocol.event import NO_USAGE, SUCCEEDED, Event, Fault
+from mesh.core.task import result
+from mesh.core.task.agent import Agent, file_line
+from mesh.core.task.fault_injection import Break
+from mesh.core.topology.model import AgentSpec
+from mesh.runtime.execution.isolation import Cell, CellDied, Order
+from mesh.runtime.execution.threads import Threads
+from mesh.services.worker.assignment import Work
+from mesh.services.worker.board_changes import Changes
 from mesh.services.worker.cache import ResultCache
-from mesh.services.worker.changes import Changes
 from mesh.services.worker.counts import Counts
-from mesh.services.worker.faults import FaultLog
-from mesh.services.worker.function import Function, context_of, crash_loop, failed
-from mesh.services.worker.held import Work
-from mesh.wire.cells import Cell, CellDied, Order
-from mesh.wire.ports import Board, Clock
-from mesh.wire.threads import Threads
+from mesh.services.worker.failure_log import FaultLog
+from mesh.services.worker.invocation import Function, context_of, crash_loop, failed
 
 CANCEL_GRACE_MS = 2_000
 IN_VAIN = Fault("run_ended", "the run ended before the task did", retryable=False)
@@ -152,9 +152,9 @@ class Caller:
             self._counts.expired += 1
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
             self._faults.failed(task, fault)
-            return settle.failed(task, fault, NO_USAGE)
+            return result.failed(task, fault, NO_USAGE)
         if self.ended and task.task_id in self.ended:
-            return settle.failed(task, IN_VAIN, NO_USAGE)
+            return result.failed(task, IN_VAIN, NO_USAGE)
         attempt.task, attempt.runner = task, runner
         if self._wants_context:
             attempt.context = context_of(task, self._board, None if attempt.changes is None else attempt.changes.note)
@@ -251,13 +251,13 @@ class Caller:
         """What an error means: its own, or ours when we cancelled it."""
         if attempt.interrupted:
             raise asyncio.CancelledError from error
-        fault = settle.fault_of(error)
+        fault = result.fault_of(error)
         if attempt.in_vain:
             fault = IN_VAIN._replace(cls=fault.cls, stack=fault.stack)
         elif attempt.expired:
             fault = self._slow(attempt, "was cancelled")._replace(cls=fault.cls, stack=fault.stack)
         if attempt.cell is not None:
-            return settle.failed(attempt.task, fault, None)  # what it spent there is not known
+            return result.failed(attempt.task, fault, None)  # what it spent there is not known
         return failed(attempt.task, attempt.context, fault)
 
     def _slow(self, attempt: Attempt, what: str) -> Fault:

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.core import board as rules
+from mesh.adapters.diagnostics import diagnostics
+from mesh.adapters.ports import Board, Clock
+from mesh.core.board import rules
 from mesh.core.errors import BoardUnavailable
-from mesh.core.event import SUCCEEDED, Event, Usage
-from mesh.core.settle import repeated
+from mesh.core.protocol.event import SUCCEEDED, Event, Usage
+from mesh.core.task.result import repeated
 from mesh.services.worker.counts import Counts
-from mesh.wire.diagnostics import diagnostics
-from mesh.wire.ports import Board, Clock
 
 LEASE_MS: Final = 6_000
 """Renewed three times in that time. Whoever gets the task of a dead worker waits so long at most."""

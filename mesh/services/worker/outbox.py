@@ -1,18 +1,18 @@
 """Answers on their way to the log: as they come, many at once, a few appends under way.
 
-Before each answer lies what its task changed on the board, in the same append: see `changes`.
+Before each answer lies what its task changed on the board, in the same append: see `board_changes`.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 
-from mesh.core.mirror import Change, change_record
-from mesh.core.record import NewRecord
-from mesh.core.topology import Topology
-from mesh.services.worker.changes import Changes
-from mesh.services.worker.held import Work
-from mesh.wire.loop import append_all
-from mesh.wire.ports import Log
+from mesh.adapters.ports import Log
+from mesh.core.board.changelog import Change, change_record
+from mesh.core.protocol.record import NewRecord
+from mesh.core.topology.model import Topology
+from mesh.runtime.loop import append_all
+from mesh.services.worker.assignment import Work
+from mesh.services.worker.board_changes import Changes
 
 APPENDS_MAX = 4
 ANSWERS_MAX = 2_000

@@ -2,7 +2,7 @@ import orjson
 
 from agents.issues.digest import LINES_MAX, digest
 from agents.issues.events import EventNoted, NeedsHuman
-from mesh.wire.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.board import SqliteBoard
 from tests.agents.conftest import ContextOf
 
 NOTED = EventNoted(

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from agents.issues.duplicates import BANDS, ENTRIES_MAX, duplicates, minhash, resemblance
-from mesh.wire.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.board import SqliteBoard
 from tests.agents.conftest import ContextOf
 from tests.agents.issues.webhooks import triaged_issue
 

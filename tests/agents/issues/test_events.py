@@ -4,10 +4,10 @@ import orjson
 import pytest
 
 from agents.issues.events import UNDATED, Webhook, day_of, team_of
-from mesh.core.event import Event
-from mesh.core.ingress import admit
-from mesh.core.record import StoredRecord
-from mesh.wiring import load_topology
+from mesh.app.wiring import load_topology
+from mesh.core.ingress.admission import admit
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.record import StoredRecord
 from tests.agents.walk import PROJECT, TOPICS
 
 

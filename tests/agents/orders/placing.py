@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from agents.orders.events import Line, OrderPlaced
-from mesh.wire.ports import Board
+from mesh.adapters.ports import Board
 
 
 def order(*lines: tuple[str, int], order_id: str = "o-1", **fields: Any) -> OrderPlaced:

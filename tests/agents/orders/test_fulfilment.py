@@ -6,7 +6,7 @@ from agents.orders.events import FraudScored, OrderFulfilled, OrderRejected, Sto
 from agents.orders.fulfilment import PARCEL_G_MAX, REASONS_MAX, ship
 from agents.orders.inventory import check
 from agents.orders.pricing import price
-from mesh.wire.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.board import SqliteBoard
 from tests.agents.conftest import ContextOf
 from tests.agents.orders.placing import order, value
 

@@ -4,7 +4,7 @@ import pytest
 
 from agents.orders.events import reservation_key, sold_key
 from agents.orders.inventory import QTY_MAX, STOCK_UNITS, check
-from mesh.wire.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.board import SqliteBoard
 from tests.agents.conftest import ContextOf
 from tests.agents.orders.placing import order, value
 

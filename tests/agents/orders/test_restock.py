@@ -6,7 +6,7 @@ from agents.orders.events import OrderRejected, reservation_key, sold_key
 from agents.orders.inventory import check
 from agents.orders.restock import restock
 from mesh import Conflict
-from mesh.wire.sqlite.board import SqliteBoard
+from mesh.adapters.sqlite.board import SqliteBoard
 from tests.agents.conftest import ContextOf
 from tests.agents.orders.placing import order, value
 

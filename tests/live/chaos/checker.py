@@ -17,18 +17,18 @@ from typing import Any, NamedTuple
 import orjson
 
 from bench.kills import records_of
-from mesh.core.findings import ACKNOWLEDGED, UNKNOWN, Asked, Report
-from mesh.core.fold import Partition
-from mesh.core.ingress import REJECTED_TYPE
-from mesh.core.record import Record, TopicPartition
-from mesh.core.run import COMPLETED
-from mesh.core.topology import Topology
-from mesh.core.verify import check as verify
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Log
+from mesh.app.wiring import load_topology, open_log
+from mesh.core.ingress.admission import REJECTED_TYPE
+from mesh.core.protocol.record import Record, TopicPartition
+from mesh.core.run.state import COMPLETED
+from mesh.core.state.partition_state import Partition
+from mesh.core.topology.model import Topology
+from mesh.core.verification.report import ACKNOWLEDGED, UNKNOWN, Asked, Report
+from mesh.core.verification.verifier import check as verify
+from mesh.runtime.checkpoint_store import read_checkpoints
 from mesh.settings import Settings
-from mesh.wire.checkpoints import read_checkpoints
-from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Log
-from mesh.wiring import load_topology, open_log
 from tests.live.chaos.ledger import Entry, read
 
 TREE_TASKS, TREE_RESULTS = 10, 6

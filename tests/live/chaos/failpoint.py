@@ -17,11 +17,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from mesh.adapters.kafka.log import KafkaLog
+from mesh.adapters.kafka.member import KafkaMember
 from mesh.cli import main
+from mesh.runtime.loop import Loop
 from mesh.services.orchestrator import Orchestrator
-from mesh.wire.kafka.log import KafkaLog
-from mesh.wire.kafka.member import KafkaMember
-from mesh.wire.loop import Loop
 
 KILLED = 137
 STEP_AFTER_S = 2.0

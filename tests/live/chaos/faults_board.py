@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mesh.adapters.ports import Entry
+from mesh.adapters.redis.board import RedisBoard
 from mesh.core.errors import BoardUnavailable, Conflict
-from mesh.wire.ports import Entry
-from mesh.wire.redis import RedisBoard
 from tests.live.chaos.fault import Scale
 from tests.live.chaos.proxy import Proxy
 from tests.live.redis_server import Server, redis, until, until_available

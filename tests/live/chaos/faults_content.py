@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from bench.kills import records_of
-from mesh.core.record import NewRecord, Record
-from mesh.wire.ports import Refused
+from mesh.adapters.ports import Refused
+from mesh.core.protocol.record import NewRecord, Record
 from tests.live.chaos.checker import header
 from tests.live.chaos.fault import Criterion, Fault, Figures, Phase
 from tests.live.chaos.faults_processes import NO_RETRY

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from mesh.core.record import TopicPartition
+from mesh.core.protocol.record import TopicPartition
 from tests.live.chaos.failpoint import KILLED
 from tests.live.chaos.fault import Criterion, Fault, Phase
 from tests.live.chaos.field import Field

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from bench.mesh_processes import ROOT, Child, private_topology
+from mesh.adapters.ports import TopicSpec
+from mesh.app.wiring import load_topology, open_log, topic_specs
 from mesh.settings import Settings
-from mesh.wire.ports import TopicSpec
-from mesh.wiring import load_topology, open_log, topic_specs
 from tests.live.chaos.checker import effects_of, lags
 from tests.live.chaos.fault import ALWAYS, Fault, Figures, Phase, Scale
 from tests.live.chaos.keeper import Footprint, Keeper, leaks

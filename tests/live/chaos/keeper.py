@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.mesh_processes import Child
-from mesh.cli.failure import BUG_REMEDY
+from mesh.cli.framework.failure import BUG_REMEDY
 
 PATIENCE_S = 90.0
 FAILPOINT = "tests.live.chaos.failpoint"

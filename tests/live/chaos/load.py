@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
+from mesh.adapters.ports import Log, Reader, Refused
 from mesh.core.errors import LogUnavailable
-from mesh.core.event import run_id_of
-from mesh.core.record import NewRecord, Record, TopicPartition
-from mesh.wire.ports import Log, Reader, Refused
+from mesh.core.protocol.event import run_id_of
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from tests.live.chaos.ledger import Entry, Ledger
 
 

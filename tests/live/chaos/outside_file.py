@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 from bench.kills import records_of
 from mesh import Mesh
-from mesh.core.record import NewRecord
-from mesh.wire.ports import Appended
+from mesh.adapters.ports import Appended
+from mesh.core.protocol.record import NewRecord
 from tests.live.chaos.outside import TYPE, Door, Place, Seen, Sent, main
 
 

@@ -7,12 +7,12 @@ import asyncio
 import signal
 import sys
 
-from mesh.core.agent import describe
+from mesh.adapters.clock import SystemClock
+from mesh.app.wiring import open_board, open_log
+from mesh.core.task.agent import describe
+from mesh.runtime.execution.isolation import CellProcesses
 from mesh.services.worker import Worker
 from mesh.settings import Settings
-from mesh.wire.cells import CellProcesses
-from mesh.wire.clock import SystemClock
-from mesh.wiring import open_board, open_log
 from tests.services.worker.desk import topology
 from tests.services.worker.killers import echo
 

@@ -7,15 +7,15 @@ from typing import Any
 import orjson
 
 from mesh import Payload
-from mesh.core.agent import describe
-from mesh.core.codec import Unreadable, read, write
-from mesh.core.event import TASK, Event
-from mesh.core.language import load
-from mesh.core.record import NewRecord, Record
-from mesh.core.topology import Topology
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Board, Log
+from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.event import TASK, Event
+from mesh.core.protocol.record import NewRecord, Record
+from mesh.core.task.agent import describe
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import Topology
 from mesh.services.worker import Counts, Worker
-from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Board, Log
 from tests.services.conftest import read_until
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mesh import Context, Emit, Later, Reject
-from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Board, Log
-from mesh.wire.sqlite import SqliteLog
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Board, Log
+from mesh.adapters.sqlite import SqliteLog
 from tests.services.conftest import append, settled, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from mesh.adapters.ports import Board, Log
+from mesh.app.wiring import topic_specs
 from mesh.services.worker.attempt import WAITED_MS_MIN
-from mesh.wire.ports import Board, Log
-from mesh.wiring import topic_specs
 from tests.services.conftest import append, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 

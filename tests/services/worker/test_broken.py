@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.core.chaos import ERROR, HANG, SLOW, Break, broken
-from mesh.core.control import MENDED, Switch, control_record
-from mesh.wire.ports import Board, Log
-from mesh.wiring import topic_specs
+from mesh.adapters.ports import Board, Log
+from mesh.app.wiring import topic_specs
+from mesh.core.run.control import MENDED, Switch, control_record
+from mesh.core.task.fault_injection import ERROR, HANG, SLOW, Break, broken
 from tests.services.conftest import append, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, task, topology, until, worker
 

@@ -4,14 +4,14 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Board, Log
 from mesh.core.errors import BoardUnavailable
-from mesh.core.event import FAILED, NO_USAGE, SUCCEEDED, TASK, Event, Fault, Part, Usage
-from mesh.core.record import NewRecord
-from mesh.core.settle import failed, succeeded
+from mesh.core.protocol.event import FAILED, NO_USAGE, SUCCEEDED, TASK, Event, Fault, Part, Usage
+from mesh.core.protocol.record import NewRecord
+from mesh.core.task.result import failed, succeeded
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
-from mesh.wire.clock import SystemClock
-from mesh.wire.ports import Board, Log
 from tests.services.conftest import append, read_all, settled, working
 from tests.services.worker.desk import Answer, Ask, answers, counts, task, topology, until, worker
 

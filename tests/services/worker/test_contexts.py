@@ -11,11 +11,11 @@ import orjson
 import pytest
 
 from mesh import Emit
-from mesh.core.agent import describe
-from mesh.core.language import load
+from mesh.core.task.agent import describe
+from mesh.core.topology.loader import load
+from mesh.runtime.execution.isolation import CellProcesses
 from mesh.testing import MeshTest
-from mesh.wire.cells import CellProcesses
-from tests.wire.test_cells import order, settings_in
+from tests.runtime.execution.test_isolation import order, settings_in
 
 TOPOLOGY = """
 mesh: {name: t, inbox: {partitions: 2}}

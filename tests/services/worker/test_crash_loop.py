@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.crashes import decode
-from mesh.core.event import Event
-from mesh.wire.ports import Log
-from mesh.wiring import topic_specs
+from mesh.adapters.ports import Log
+from mesh.app.wiring import topic_specs
+from mesh.core.protocol.event import Event
+from mesh.core.task.poison import decode
 from tests.services.conftest import append, read_all, settled
 from tests.services.worker.desk import TOPOLOGY, answers, task, until
 from tests.services.worker.killers import CANCELS_ALL

@@ -12,11 +12,11 @@ import pytest
 
 from mesh import Context, Emit
 from mesh.client import Run
-from mesh.core.codec import read
-from mesh.core.control import wish
-from mesh.core.event import CANCELLED, Event
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.services.worker.crew import STRAYS_MAX
+from mesh.core.protocol.codec import read
+from mesh.core.protocol.event import CANCELLED, Event
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.core.run.control import wish
+from mesh.services.worker.service import STRAYS_MAX
 from mesh.testing import MeshTest
 
 TOPOLOGY = """

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 
-from mesh.wire.ports import Board, Log
+from mesh.adapters.ports import Board, Log
 from tests.services.conftest import append, read_all, settled, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 

@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 
-from mesh.core.record import NewRecord, StoredRecord, TopicPartition
-from mesh.core.topology import TopicRule
+from mesh.adapters.ports import Appended, Log
+from mesh.app.wiring import topic_specs
+from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.topology.model import TopicRule
 from mesh.services.worker import outbox as module
-from mesh.services.worker.held import Held, Work
+from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.outbox import Outbox
-from mesh.wire.ports import Appended, Log
-from mesh.wiring import topic_specs
 from tests.services.conftest import read_all
 from tests.services.worker.desk import TOPOLOGY, until
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from mesh import Reject
-from mesh.core.record import NewRecord
+from mesh.adapters.ports import Appended, Board, Log, Refused
+from mesh.adapters.sqlite import SqliteLog
+from mesh.app.wiring import topic_specs
+from mesh.core.protocol.record import NewRecord
 from mesh.settings import Settings
-from mesh.wire.ports import Appended, Board, Log, Refused
-from mesh.wire.sqlite import SqliteLog
-from mesh.wiring import topic_specs
 from tests.services.conftest import append, read_all, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, until, worker
 

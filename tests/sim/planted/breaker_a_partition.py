@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mesh.services.worker.gate import Answer, Gate
+from mesh.services.worker.breaker_gate import Answer, Gate
 from tests.sim.planted.patching import swapped
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.wire.loop import Loop
-from mesh.wire.ports import Commit
+from mesh.adapters.ports import Commit
+from mesh.runtime.loop import Loop
 from tests.sim.planted.patching import swapped
 
 

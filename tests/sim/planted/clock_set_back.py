@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core.fold import Partition
+from mesh.core.state.partition_state import Partition
 from tests.sim.planted.patching import swapped
 
 

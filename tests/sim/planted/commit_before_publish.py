@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core.record import NewRecord, TopicPartition
-from mesh.wire.loop import Loop
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.runtime.loop import Loop
 from tests.sim.planted.patching import swapped
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core import decide
+from mesh.core.run import decide
 from tests.sim.planted.patching import swapped
 
 

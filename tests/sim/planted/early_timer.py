@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core import decide
-from mesh.core.timers import Timers
+from mesh.core.run import decide
+from mesh.core.state.timers import Timers
 from tests.sim.planted.patching import swapped
 
 EARLY_MS = 25

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from mesh.core import decide, records
+from mesh.core.publishing import effect_records
+from mesh.core.run import decide
 from tests.sim.planted.patching import swapped
 
 
@@ -19,6 +20,6 @@ def patch() -> Iterator[None]:
         return frozenset(range(1, 1 + len(run.trouble.redrives))) if named else named
 
     with ExitStack() as exits:
-        for module in (decide, records):
+        for module in (decide, effect_records):
             exits.enter_context(swapped(module, "forgiven", forgiven))
         yield

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core.offsets import OffsetTracker
+from mesh.core.task.offsets import OffsetTracker
 from tests.sim.planted.patching import swapped
 
 

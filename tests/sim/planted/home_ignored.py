@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mesh.core.event import Event
-from mesh.core.partition import murmur2
-from mesh.core.record import NewRecord
-from mesh.core.topology import Topology
+from mesh.core.protocol.event import Event
+from mesh.core.protocol.partitioner import murmur2
+from mesh.core.protocol.record import NewRecord
+from mesh.core.topology.model import Topology
 from mesh.services import intake
 from tests.sim.planted.patching import swapped
 

@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core import dispatch
+from mesh.core.run import routing
 from tests.sim.planted.patching import process_name, swapped
 
 
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    place: Any = dispatch
+    place: Any = routing
     real = place.derive
 
     def derive(*parts: str | int) -> str:
         id: str = real(*parts, process_name())
         return id
 
-    with swapped(dispatch, "derive", derive):
+    with swapped(routing, "derive", derive):
         yield

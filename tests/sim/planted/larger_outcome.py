@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import orjson
 
-from mesh.core import refused
-from mesh.core.record import NewRecord
+from mesh.core.protocol.record import NewRecord
+from mesh.core.publishing import replacement_records
 from tests.sim.planted.patching import swapped
 
 
@@ -20,5 +20,5 @@ def patch() -> Iterator[None]:
         body["results"] = [{**result, "omitted": text} for result in kept]
         return record._replace(value=orjson.dumps(body))
 
-    with swapped(refused, "_outcome", outcome):
+    with swapped(replacement_records, "_outcome", outcome):
         yield

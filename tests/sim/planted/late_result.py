@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from mesh.core import decide
+from mesh.core.run import decide
 from tests.sim.planted.patching import swapped
 
 

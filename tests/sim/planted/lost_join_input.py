@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core.checkpoint import Loading
+from mesh.core.state.checkpoint import Loading
 from tests.sim.planted.patching import swapped
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core.chain import Piece, extended
-from mesh.wire import keeper
+from mesh.core.state.compaction import Piece, extended
+from mesh.runtime import checkpoint_coordinator
 from tests.sim.planted.patching import swapped
 
 
@@ -18,5 +18,5 @@ def patch() -> Iterator[None]:
         stays, rows = extended(chain, ids, live, **how)
         return stays, None if rows is None else ids
 
-    with swapped(keeper, "extended", less):
+    with swapped(checkpoint_coordinator, "extended", less):
         yield

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mesh.core import refused
-from mesh.core.record import NewRecord, record_bytes
+from mesh.core.protocol.record import NewRecord, record_bytes
+from mesh.core.publishing import replacement_records
 from tests.sim.planted.patching import swapped
 
 
@@ -15,5 +15,8 @@ def patch() -> Iterator[None]:
     def without_names(record: NewRecord) -> int:
         return record_bytes(record._replace(headers=[("", value) for _, value in record.headers]))
 
-    with swapped(refused, "record_bytes", without_names), swapped(refused, "NAME_BYTES_MAX", 1 << 30):
+    with (
+        swapped(replacement_records, "record_bytes", without_names),
+        swapped(replacement_records, "NAME_BYTES_MAX", 1 << 30),
+    ):
         yield

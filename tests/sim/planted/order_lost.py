@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.wire.loop import Loop
+from mesh.runtime.loop import Loop
 from tests.sim.planted.patching import swapped
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mesh.core import decide
+from mesh.core.run import decide
 from tests.sim.planted.patching import swapped
 
 

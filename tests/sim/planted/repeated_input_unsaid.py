@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mesh.core import dispatch
+from mesh.core.run import routing
 from tests.sim.planted.patching import swapped
 
 
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    with swapped(dispatch, "repeated", lambda *_: None):
+    with swapped(routing, "repeated", lambda *_: None):
         yield

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
-from mesh.core import decide
+from mesh.core.run import decide
 from tests.sim.planted.patching import process_name, swapped
 
 

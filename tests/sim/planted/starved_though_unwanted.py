@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core import unrouted
+from mesh.core.run import unrouted
 from tests.sim.planted.patching import swapped
 
 

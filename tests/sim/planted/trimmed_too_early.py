@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.wire.keeper import Keeper
+from mesh.runtime.checkpoint_coordinator import Keeper
 from tests.sim.planted.patching import swapped
 
 

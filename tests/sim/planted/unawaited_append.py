@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mesh.core.record import NewRecord
-from mesh.core.topology import Topology
-from mesh.wire import loop
-from mesh.wire.ports import Log
+from mesh.adapters.ports import Log
+from mesh.core.protocol.record import NewRecord
+from mesh.core.topology.model import Topology
+from mesh.runtime import loop
 from tests.sim.planted.patching import swapped
 
 

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core import refused
+from mesh.core.publishing import replacement_records
 from tests.sim.planted.patching import swapped
 
 
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    real = refused.shortened
+    real = replacement_records.shortened
 
     def shortened(body: Mapping[str, Any], why: str, room: int) -> dict[str, Any]:
         return {name: value for name, value in real(body, why, room).items() if name != "results_omitted"}
 
-    with swapped(refused, "shortened", shortened):
+    with swapped(replacement_records, "shortened", shortened):
         yield

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from mesh.core import dispatch
+from mesh.core.run import routing
 from tests.sim.planted.patching import swapped
 
 
@@ -12,5 +12,5 @@ def patch() -> Iterator[None]:
     """Plant it."""
     with ExitStack() as exits:
         for name in ("untaken", "declined"):
-            exits.enter_context(swapped(dispatch, name, lambda *_: None))
+            exits.enter_context(swapped(routing, name, lambda *_: None))
         yield

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core.fold import Partition
-from mesh.core.record import TopicPartition
-from mesh.wire.keeper import Keeper
-from mesh.wire.ports import Commit
+from mesh.adapters.ports import Commit
+from mesh.core.protocol.record import TopicPartition
+from mesh.core.state.partition_state import Partition
+from mesh.runtime.checkpoint_coordinator import Keeper
 from tests.sim.planted.patching import swapped
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mesh.core import unrouted
+from mesh.core.run import unrouted
 from tests.sim.planted.patching import swapped
 
 

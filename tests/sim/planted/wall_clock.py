@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mesh.core.effect import Effect
-from mesh.core.event import Event
-from mesh.core.fold import Partition
+from mesh.core.protocol.event import Event
+from mesh.core.run.effects import Effect
+from mesh.core.state.partition_state import Partition
 from tests.sim.loop import NODE
 from tests.sim.planted.patching import swapped
 from tests.sim.world import EPOCH_MS, Host

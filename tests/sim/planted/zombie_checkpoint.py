@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from mesh.core.checkpoint import Note, Place, note_of
-from mesh.core.record import TopicPartition
-from mesh.wire.checkpoints import NAME
-from mesh.wire.keeper import Keeper
-from mesh.wire.ports import Commit
+from mesh.adapters.ports import Commit
+from mesh.core.protocol.record import TopicPartition
+from mesh.core.state.checkpoint import Note, Place, note_of
+from mesh.runtime.checkpoint_coordinator import Keeper
+from mesh.runtime.checkpoint_store import NAME
 from tests.sim.planted.patching import swapped
 
 

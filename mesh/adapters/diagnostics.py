@@ -1,0 +1,121 @@
+"""Diagnostics for operators: structured events on the standard library's loggers, named `mesh.…`.
+
+A program that embeds the mesh decides with `logging` what it sees; unconfigured, that is warnings on stderr. The
+command line renders them with structlog (mesh/cli). The only importer of structlog outside the command line.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Final, cast
+
+import structlog
+
+from mesh.core.redaction import masked, masked_value
+
+LINES_MAX: Final = 5
+WINDOW_S: Final = 10.0
+
+_RUN: ContextVar[str] = ContextVar("structlog_run")
+_TASK: ContextVar[str] = ContextVar("structlog_task")
+_AGENT: ContextVar[str] = ContextVar("structlog_agent")
+_IDS: Final = (("run", _RUN), ("task", _TASK), ("agent", _AGENT))
+"""The call of an agent that is under way in this context. The names are those that structlog's `merge_contextvars`
+looks for, which its default configuration calls."""
+
+
+def diagnostics(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger whose keyword arguments become fields: `log.info("partition is live", partition=3)`."""
+    return cast(
+        structlog.stdlib.BoundLogger,
+        structlog.wrap_logger(
+            logging.getLogger(f"mesh.{name}"),
+            wrapper_class=structlog.stdlib.BoundLogger,
+            processors=[structlog.stdlib.filter_by_level, _fields],
+        ),
+    )
+
+
+def enter_call(run: str, task: str, agent: str) -> None:
+    """Put these ids on every line that is logged in the current context from now on."""
+    _RUN.set(run)
+    _TASK.set(task)
+    if _AGENT.get("") != agent:  # to look is cheaper than to set
+        _AGENT.set(agent)
+
+
+def agent_context(agent: str) -> Context:
+    """A copy of the current context in which every line that is logged bears this name."""
+    made = copy_context()
+    made.run(_AGENT.set, agent)
+    return made
+
+
+def call_ids() -> Mapping[str, str]:
+    """Ids of the call that is under way in the current context; empty outside of calls."""
+    return {name: found for name, variable in _IDS if (found := variable.get(""))}
+
+
+class LimitedLog:
+    """Warnings that may be very many: at most LINES_MAX of one kind are logged in WINDOW_S seconds. The rest of a
+    window is counted, and logged as one line when the window ends, or on `flush`. For use inside an event loop."""
+
+    def __init__(self, name: str) -> None:
+        self._log, self._logger = diagnostics(name), logging.getLogger(f"mesh.{name}")
+        self._windows: dict[tuple[str, ...], _Window] = {}
+
+    def warning(self, sentence: str, kind: tuple[str, ...], **fields: Any) -> None:
+        """Log a line, or count it. Lines with the same sentence and `kind` are of one kind."""
+        if not self._logger.isEnabledFor(logging.WARNING):
+            return
+        loop = asyncio.get_running_loop()
+        kind = (sentence, *kind)
+        window = self._windows.get(kind)
+        if window is None or loop.time() >= window.end_s:
+            if window is not None:
+                self._end(kind, window)
+            window = self._windows[kind] = _Window(loop.time() + WINDOW_S)
+        window.lines += 1
+        if window.lines <= LINES_MAX:
+            self._log.warning(sentence, **fields)
+            return
+        window.fields = fields
+        if window.timer is None:
+            window.timer = loop.call_at(window.end_s, self._end, kind, window)
+
+    def flush(self) -> None:
+        """Log what was counted and not said yet."""
+        for kind, window in list(self._windows.items()):
+            self._end(kind, window)
+
+    def _end(self, kind: tuple[str, ...], window: "_Window") -> None:
+        if self._windows.get(kind) is window:
+            del self._windows[kind]
+        if window.timer is not None:
+            window.timer.cancel()
+        more, window.lines = window.lines - LINES_MAX, 0
+        if more > 0:
+            same = {name: window.fields[name] for name in ("agent", "code") if name in window.fields}
+            self._log.warning(f"{kind[0]}: … and {more:,} more of the same in {WINDOW_S:g} s", count=more, **same)
+
+
+class _Window:
+    """Lines of one kind since its first one. `fields`: of the last line that was counted only."""
+
+    __slots__ = ("end_s", "fields", "lines", "timer")
+
+    def __init__(self, end_s: float) -> None:
+        self.end_s = end_s
+        self.lines = 0
+        self.fields: dict[str, Any] = {}
+        self.timer: asyncio.TimerHandle | None = None
+
+
+def _fields(logger: Any, method: str, event: structlog.typing.EventDict) -> tuple[tuple[str], dict[str, Any]]:
+    """As `logging` wants it: the sentence with its fields as message, the fields once more for structured handlers.
+    Secrets are masked in both."""
+    sentence = masked(str(event.pop("event")))
+    event = masked_value("", event)
+    shown = "".join(f" {key}={value}" for key, value in event.items())
+    return (sentence + shown,), {"extra": {"fields": dict(event), "sentence": sentence}}

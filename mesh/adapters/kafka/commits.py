@@ -1,0 +1,110 @@
+"""A group's places on the broker: how they are stored under one generation, and read with nothing mistaken.
+
+Own requests, because aiokafka's are unsafe in two ways. Its commit takes the generation of the moment at which it is
+sent: after an eviction that is -1, which the broker accepts from anybody once the group is empty, so that a zombie
+moves the offset back. And its reading ignores the error of the whole answer (coordinator is loading, or moved, or not
+authorised): "try again" reads as "never committed", and the group would begin at its first record.
+
+The broker has a hole of its own: a coordinator that was just elected answers from before the last commits, or "never
+committed", until it knows how far its followers are (Kafka 4.3, some 100 ms after each failover). `read` waits.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
+
+from mesh.adapters.ports import Commit
+from mesh.core.protocol.record import TopicPartition
+
+Send = Callable[[Any], Awaitable[Any]]
+"""Sends a request to the group's coordinator, answers its response."""
+
+OFFSETS_TOPIC = "__consumer_offsets"
+STALE_MEMBER = (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError)
+COORDINATOR_MOVED = (errors.GroupCoordinatorNotAvailableError, errors.NotCoordinatorForGroupError)
+
+
+async def store(
+    send: Send, group: str, generation: int, member_id: str, commits: Mapping[TopicPartition, Commit]
+) -> None:
+    """Store places as one member of one generation. Raises the first KafkaError of any partition."""
+    topics: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for tp, commit in commits.items():
+        topics[tp.topic].append((tp.partition, commit.offset, commit.metadata))
+    retention = OffsetCommitRequest.DEFAULT_RETENTION_TIME
+    response = await send(OffsetCommitRequest(group, generation, member_id, retention, list(topics.items())))
+    for topic, partitions in response.topics:
+        for partition, code in partitions:
+            _raise_for(code, f"{group} {topic}/{partition}")
+
+
+async def fetch(send: Send, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Commit]:
+    """Stored places; partitions without one are left out. Raises KafkaError."""
+    topics: defaultdict[str, list[int]] = defaultdict(list)
+    for tp in partitions:
+        topics[tp.topic].append(tp.partition)
+    response = await send(OffsetFetchRequest(group, list(topics.items())))
+    _raise_for(response.error_code, group)
+    places: dict[TopicPartition, Commit] = {}
+    for topic, answers in response.topics:
+        for partition, offset, metadata, code in answers:
+            if code == errors.UnknownTopicOrPartitionError.errno:
+                continue
+            _raise_for(code, f"{group} {topic}/{partition}")
+            if offset >= 0:
+                places[TopicPartition(topic, partition)] = Commit(offset, metadata or "")
+    return places
+
+
+async def read(
+    client: AIOKafkaClient, group: str, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, Commit]:
+    """`fetch` from a coordinator that knows all that was ever acknowledged. Raises KafkaError."""
+    node = await _settled_coordinator(client, group)
+    return await fetch(partial(_send, client, node), group, partitions)
+
+
+async def _settled_coordinator(client: AIOKafkaClient, group: str) -> int:
+    """The leader of the group's partition of the offsets topic, once its high watermark is sure."""
+    response = await _send(client, client.get_random_node(), MetadataRequest([OFFSETS_TOPIC], False))
+    (answer,) = response.to_object()["topics"]
+    leaders = {item["partition"]: item["leader"] for item in answer["partitions"]}
+    if not leaders:
+        # Not there yet, or not for our eyes: then the one that is said to coordinate has to do.
+        return int(await client.coordinator_lookup(CoordinationType.GROUP, group))
+    partition = offsets_partition(group, len(leaders))
+    if leaders[partition] < 0:
+        raise errors.LeaderNotAvailableError(f"{OFFSETS_TOPIC}/{partition}")
+    question = OffsetRequest(-1, 0, [(OFFSETS_TOPIC, [(partition, OffsetResetStrategy.LATEST)])])
+    response = await _send(client, leaders[partition], question)
+    ((_topic, ((_partition, code, *_rest),)),) = response.topics
+    if code != errors.TopicAuthorizationFailedError.errno:
+        _raise_for(code, f"{OFFSETS_TOPIC}/{partition}")
+    return int(leaders[partition])
+
+
+def offsets_partition(group: str, count: int) -> int:
+    """Which partition of the offsets topic holds a group: Java's hash of its name."""
+    units = group.encode("utf-16-be")
+    code = 0
+    for high, low in zip(units[::2], units[1::2], strict=True):
+        code = (31 * code + (high << 8 | low)) & 0xFFFFFFFF
+    signed = code - (1 << 32) if code >> 31 else code
+    return 0 if signed == -(1 << 31) else abs(signed) % count
+
+
+async def _send(client: AIOKafkaClient, node: int | None, request: Any) -> Any:
+    # Not on the connection for fetches, where an answer waits behind a fetch that waits for records.
+    return await client.send(node, request, group=ConnectionGroup.COORDINATION)
+
+
+def _raise_for(code: int, where: str) -> None:
+    if code:
+        raise errors.for_code(code)(where)

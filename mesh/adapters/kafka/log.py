@@ -1,0 +1,230 @@
+"""The log on Apache Kafka, through aiokafka 0.14: this folder is the only place that imports it.
+
+At least once, acknowledged by all in-sync replicas, no transactions: aiokafka speaks only their old protocol, which
+commits around lost records. Each trap of the library that is stepped around is named where it is.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.kafka import codes, undecodable
+from mesh.adapters.kafka.appender import Appender
+from mesh.adapters.kafka.connection import Connection
+from mesh.adapters.kafka.member import KafkaMember
+from mesh.adapters.kafka.reader import KafkaReader
+from mesh.adapters.kafka.topics import Topics
+from mesh.adapters.log_time import LogTime
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Appended, Bounds, Commit, Listener, Refused, TopicSpec
+from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
+from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, TopicPartition
+
+CLOSE_TIMEOUT_MS = 5_000
+
+T = TypeVar("T", KafkaMember, KafkaReader)
+
+
+class KafkaLog:
+    """`Log` on the brokers at `bootstrap` (`host:port,host:port`). Use from one event loop."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        client_id: str,
+        security: Mapping[str, str] = MappingProxyType({}),
+        append_timeout_ms: int = 30_000,
+        request_timeout_ms: int = 10_000,
+        record_bytes_max: int = RECORD_BYTES_MAX,
+    ) -> None:
+        """`security` has aiokafka's names (`security_protocol`, `sasl_mechanism`, `ssl_cafile`, …).
+
+        Raises ConfigInvalid for an unknown or contradictory setting.
+        """
+        if not __debug__:
+            raise ConfigInvalid(
+                "Kafka cannot be used with python -O",
+                got="assertions that are switched off, by which aiokafka checks its own state",
+                remedy="Run without -O and without PYTHONOPTIMIZE",
+            )
+        codes.install()
+        undecodable.install()
+        self._connection = Connection(
+            bootstrap, client_id=client_id, security=security, request_timeout_ms=request_timeout_ms
+        )
+        self._append_timeout_ms = append_timeout_ms
+        self._record_bytes_max = record_bytes_max
+        self._time = LogTime(SystemClock())
+        self._topics: Topics | None = None
+        self._appender: Appender | None = None
+        self._open: list[KafkaMember | KafkaReader] = []
+
+    @property
+    def url(self) -> str:
+        """See `Log.url`."""
+        return self._connection.url
+
+    @property
+    def record_bytes_max(self) -> int:
+        """See `Log.record_bytes_max`."""
+        return self._record_bytes_max
+
+    # ---------------------------------------------------------------------------------------------------- life cycle
+
+    async def start(self) -> None:
+        """See `Log.start`. Raises LogUnavailable with what each address answered."""
+        if self._topics is not None:
+            return
+        topics = Topics(self._connection)
+        appender = Appender(
+            *(self._connection, topics, self._time),
+            timeout_ms=self._append_timeout_ms,
+            record_bytes_max=self._record_bytes_max,
+        )
+        try:
+            await topics.start()
+            await appender.start()
+        except BaseException:
+            await appender.close(0)
+            await topics.close(1_000)
+            raise
+        self._topics, self._appender = topics, appender
+
+    async def close(self) -> None:
+        """See `Log.close`. Closes members and readers that were left open as well."""
+        topics, appender = self._topics, self._appender
+        self._topics = self._appender = None
+        left_open, self._open = self._open, []
+        await asyncio.gather(*(one.close() for one in left_open))
+        if appender is not None:
+            await appender.close(CLOSE_TIMEOUT_MS)
+        if topics is not None:
+            await topics.close(1_000)
+
+    def _started(self) -> tuple[Topics, Appender]:
+        if self._topics is None or self._appender is None:
+            raise LogUnavailable("the log is not open", where=self.url, remedy="Call start first")
+        return self._topics, self._appender
+
+    # -------------------------------------------------------------------------------------------------------- topics
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
+        """See `Log.create_topics`. Three replicas, of which two must be in sync, where there are three brokers.
+
+        Raises TopicsInvalid, naming everything that the broker refused, and LogUnavailable.
+        """
+        topics, appender = self._started()
+        appender.forget({spec.name for spec in specs})
+        return await topics.create(specs)
+
+    async def topics(self) -> Mapping[str, int]:
+        """See `Log.topics`. Kafka's internal topics are left out."""
+        topics, _ = self._started()
+        described = await topics.describe()
+        return {name: len(topic.leaders) for name, topic in sorted(described.items()) if not topic.internal}
+
+    def now_ms(self) -> int:
+        """See `Log.now_ms`: the clock of the brokers, as their acknowledgements told it."""
+        return self._time.now_ms()
+
+    @property
+    def knows_time(self) -> bool:
+        """See `Log.knows_time`."""
+        return self._time.known
+
+    async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
+        """See `Log.stamped_by_producers`. Topics whose settings this client may not read are left out."""
+        topics, _ = self._started()
+        return await topics.stamped_by_producers(names)
+
+    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
+        """See `Log.bounds`."""
+        topics, _ = self._started()
+        return await topics.bounds(topic)
+
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """See `Log.offsets_at`. Raises NotFound for an unknown topic."""
+        topics, _ = self._started()
+        return await topics.offsets_at(topic, at_ms)
+
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        """See `Log.trim`. The broker frees the room when a segment lies before the offset as a whole."""
+        topics, _ = self._started()
+        count = (await self._partitions([partition.topic]))[partition.topic]
+        if not 0 <= partition.partition < count:
+            raise NotFound(
+                f"topic {partition.topic!r} has no partition {partition.partition}",
+                where=self.url,
+                expected=f"0 to {count - 1}",
+            )
+        await topics.trim(partition, before)
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        """See `Log.committed`. Raises NotFound for an unknown topic."""
+        topics, _ = self._started()
+        count = (await self._partitions([topic]))[topic]
+        stored = await topics.committed(group, [TopicPartition(topic, partition) for partition in range(count)])
+        return {tp.partition: commit for tp, commit in sorted(stored.items())}
+
+    async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
+        """See `Log.idle_groups`. A group that this client may not look into is left out."""
+        topics, _ = self._started()
+        return await topics.idle_groups(groups)
+
+    async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """See `Log.commit_idle`. Raises Fenced, LogUnavailable."""
+        topics, _ = self._started()
+        await topics.commit_idle(group, commits)
+
+    async def _partitions(self, names: Sequence[str]) -> dict[str, int]:
+        """How many partitions these topics have. Raises NotFound, naming all that are missing."""
+        topics, _ = self._started()
+        described = await topics.describe(names)
+        missing = [name for name in names if not described[name].leaders]
+        if missing:
+            raise NotFound(f"there is no topic {', '.join(missing)}", where=self.url, remedy="Create it first")
+        return {name: len(described[name].leaders) for name in names}
+
+    # ------------------------------------------------------------------------------------------------------- records
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        """See `Log.append`."""
+        _, appender = self._started()
+        return await appender.append(records)
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
+        """See `Log.reader`."""
+        topics, _ = self._started()
+        return self._tracked(KafkaReader(self._connection, topics, positions, record_bytes_max=self._record_bytes_max))
+
+    async def join(
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
+    ) -> KafkaMember:
+        """See `Log.join`. Raises NotFound for a topic that does not exist: the library would wait for it; and
+        ConfigInvalid when another application is in the group: what it is assigned would stand still."""
+        await self._partitions(topics)
+        if strangers := await self._started()[0].strangers(group):
+            raise ConfigInvalid(
+                f"group {group!r} has members that are no part of this mesh",
+                where=self.url,
+                expected="members of this mesh only",
+                got=", ".join(strangers[:3]) + (" …" if len(strangers) > 3 else ""),
+                remedy="Give that application a group.id of its own, or this mesh another `prefix`",
+            )
+        member = KafkaMember(
+            self._connection,
+            group,
+            topics,
+            listener,
+            session_timeout_ms=session_timeout_ms,
+            record_bytes_max=self._record_bytes_max,
+        )
+        await member.start()
+        return self._tracked(member)
+
+    def _tracked(self, one: T) -> T:
+        self._open = [other for other in self._open if not other.closed]
+        self._open.append(one)
+        return one

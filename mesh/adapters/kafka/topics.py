@@ -1,0 +1,284 @@
+"""Questions about topics and groups, and the creation of topics: the broker's administration.
+
+Everything here may be asked again, so each question is repeated while the broker says "not now", up to a deadline.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
+from aiokafka.structs import TopicPartition as KafkaPartition
+
+from mesh.adapters.kafka import commits as places
+from mesh.adapters.kafka.connection import MEMBER_ROLE, Connection, ended_within
+from mesh.adapters.ports import Bounds, Commit, TopicSpec
+from mesh.core.errors import Fenced, LogUnavailable, NotFound, TopicsInvalid
+from mesh.core.protocol.record import TopicPartition
+
+REPLICAS_MAX = 3
+TIMESTAMP_TYPE = "message.timestamp.type"
+LOG_TIME = "LogAppendTime"
+_IDLE = ("Empty", "Dead")
+_READ_UNCOMMITTED = 0
+_NOT_FOR_US = (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError)
+
+
+class Described(NamedTuple):
+    """A topic as the broker knows it: the leader of each partition (-1 while there is none), or why it is not told."""
+
+    leaders: Mapping[int, int]
+    error: type[errors.BrokerResponseError] | None = None
+    internal: bool = False
+
+
+class Topics:
+    """One administrative client."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._admin = AIOKafkaAdminClient(**connection.arguments("admin"))
+        self._coordinators: dict[str, int] = {}
+        """Group → the broker that coordinates it, as last found."""
+
+    async def start(self) -> None:
+        """Raises LogUnavailable."""
+        await self._connection.start("connect", self._admin.start())
+
+    async def close(self, timeout_ms: int) -> None:
+        await ended_within(timeout_ms, self._admin.close())
+
+    async def describe(
+        self, names: Collection[str] | None = None, *, timeout_ms: int | None = None
+    ) -> dict[str, Described]:
+        """These topics, or all. Unknown ones are there with their error. Raises LogUnavailable."""
+        asked = None if names is None else sorted(names)
+        # Not the client's own question: that one makes a broker with auto.create.topics.enable create what is missing.
+        response = await self._connection.ask(
+            "describe topics", lambda: self._send(MetadataRequest(asked, False)), timeout_ms=timeout_ms
+        )
+        return {answer["topic"]: _described(answer) for answer in response.to_object()["topics"]}
+
+    async def _send(self, request: Any, node: int | None = None) -> Any:
+        """Any broker's answer, or that of one of them."""
+        client = self._admin._client
+        return await client.send(client.get_random_node() if node is None else node, request)
+
+    async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Create those that are missing; answer their names when every partition has a leader.
+
+        Raises TopicsInvalid (all refusals at once) and LogUnavailable.
+        """
+        known = await self.describe({spec.name for spec in specs})
+        missing = [spec for spec in specs if known[spec.name].error is errors.UnknownTopicOrPartitionError]
+        problems = [
+            f"{name}: {topic.error.description}"
+            for name, topic in known.items()
+            if topic.error not in (None, errors.UnknownTopicOrPartitionError, errors.LeaderNotAvailableError)
+        ]
+        created: list[str] = []
+        if missing:
+            replicas = await self._connection.ask("count the brokers", self._replicas)
+            created, refused = await self._connection.ask("create topics", lambda: self._create(missing, replicas))
+            problems += refused
+        if problems:
+            raise TopicsInvalid(
+                self._connection.url, problems, remedy="Correct the declaration, or grant the right to create topics"
+            )
+        await self._until_led({spec.name: spec.partitions for spec in missing})
+        return created
+
+    async def _replicas(self) -> int:
+        brokers = len((await self._admin.describe_cluster())["brokers"])
+        if not brokers:
+            raise errors.NoBrokersAvailable("no broker is in service yet, as after a restart")
+        return min(REPLICAS_MAX, brokers)
+
+    async def _create(self, specs: Sequence[TopicSpec], replicas: int) -> tuple[list[str], list[str]]:
+        new = []
+        for spec in specs:
+            # With three replicas an acknowledged record must outlive the loss of one broker.
+            config = {"min.insync.replicas": "2"} if replicas >= REPLICAS_MAX else {}
+            config |= spec.config
+            new.append(NewTopic(spec.name, spec.partitions, replicas, topic_configs=config))
+        response = await self._admin.create_topics(new)
+        created, problems = [], []
+        for name, code, message in response.topic_errors:
+            error = errors.for_code(code)
+            if error is errors.NoError:
+                created.append(name)
+            elif error.retriable:
+                raise error(message)
+            elif error is not errors.TopicAlreadyExistsError:
+                problems.append(f"{name}: {message or error.description}")
+        return created, problems
+
+    async def _until_led(self, partitions: Mapping[str, int]) -> None:
+        """Until every broker knows the leaders: one that lags would call a topic unknown that was just created."""
+
+        async def known_to(node: int) -> None:
+            answer = await self._send(MetadataRequest(sorted(partitions), False), node)
+            for topic in answer.to_object()["topics"]:
+                leaders = _described(topic).leaders.values()
+                if sum(leader >= 0 for leader in leaders) < partitions[topic["topic"]]:
+                    raise errors.LeaderNotAvailableError(topic["topic"])
+
+        async def known() -> None:
+            for broker in self._admin._client.cluster.brokers():
+                try:
+                    async with asyncio.timeout(1):
+                        await known_to(broker.nodeId)
+                except (TimeoutError, errors.NodeNotReadyError, errors.KafkaConnectionError):
+                    continue  # A broker that is down misleads nobody.
+
+        await self._connection.ask("wait for the leaders of new topics", known)
+
+    async def stamped_by_producers(self, names: Collection[str]) -> list[str]:
+        """Topics with `message.timestamp.type=CreateTime`. Those whose settings we may not read are left out."""
+        wanted = {TIMESTAMP_TYPE: ""}
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in sorted(names)]
+
+        async def look() -> list[str]:
+            found = []
+            for answer in await self._admin.describe_configs(asked):
+                for code, message, _type, name, entries, *_ in answer.resources:
+                    error = errors.for_code(code)
+                    if error in _NOT_FOR_US:
+                        continue
+                    if error is not errors.NoError:
+                        raise error(message)
+                    if any(entry[0] == TIMESTAMP_TYPE and entry[1] != LOG_TIME for entry in entries):
+                        found.append(name)
+            return found
+
+        return await self._connection.ask("read the settings of topics", look) if asked else []
+
+    async def bounds(self, topic: str) -> dict[int, Bounds]:
+        """Raises NotFound and LogUnavailable."""
+        starts = await self._offsets(topic, OffsetResetStrategy.EARLIEST)
+        ends = await self._offsets(topic, OffsetResetStrategy.LATEST)
+        return {partition: Bounds(starts[partition], ends[partition]) for partition in sorted(ends)}
+
+    async def offsets_at(self, topic: str, at_ms: int) -> dict[int, int]:
+        """Raises NotFound and LogUnavailable."""
+        # Asked first: a record appended between the questions is at or after the end that stands for "none".
+        ends = await self._offsets(topic, OffsetResetStrategy.LATEST)
+        found = await self._offsets(topic, max(0, at_ms))
+        return {partition: ends[partition] if at < 0 else at for partition, at in sorted(found.items())}
+
+    async def _offsets(self, topic: str, at: int) -> dict[int, int]:
+        return await self._connection.ask(f"list offsets of {topic}", lambda: self._list_offsets(topic, at))
+
+    async def _list_offsets(self, topic: str, at: int) -> dict[int, int]:
+        described = (await self.describe([topic]))[topic]
+        if described.error is not None and not described.leaders:
+            raise NotFound(f"there is no topic {topic!r}", where=self._connection.url, remedy="Create it first")
+        by_leader: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for partition, leader in described.leaders.items():
+            if leader < 0:
+                raise errors.LeaderNotAvailableError(f"{topic}/{partition}")
+            by_leader[leader].append((partition, at))
+        answers = await asyncio.gather(
+            *(
+                self._send(OffsetRequest(-1, _READ_UNCOMMITTED, [(topic, questions)]), leader)
+                for leader, questions in by_leader.items()
+            )
+        )
+        found: dict[int, int] = {}
+        for answer in answers:
+            for _topic, partitions in answer.topics:
+                for partition, code, _timestamp, offset in partitions:
+                    if code:
+                        raise errors.for_code(code)(f"{topic}/{partition}")
+                    found[partition] = offset
+        return found
+
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        """Remove records before an offset; beyond the end: all. Raises LogUnavailable, also when it is not allowed."""
+        end = (await self.bounds(partition.topic))[partition.partition].end
+        wanted = {KafkaPartition(*partition): RecordsToDelete(min(before, end))}
+        await self._connection.ask(f"trim {partition.topic}", lambda: self._admin.delete_records(wanted))
+
+    async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
+        """Places of a group, with metadata. Raises LogUnavailable."""
+        return await self._connection.ask(
+            f"read the places of group {group}", lambda: places.read(self._admin._client, group, partitions)
+        )
+
+    async def idle_groups(self, groups: Collection[str]) -> list[str]:
+        """Groups without a member, as their coordinators say. Raises LogUnavailable.
+
+        One question a coordinator: which broker that is, is remembered until it says that it is not.
+        """
+
+        async def look() -> list[str]:
+            try:
+                answers = await self._describe_groups(groups)
+            except errors.GroupAuthorizationFailedError:
+                return []
+            except errors.KafkaError:
+                self._coordinators.clear()
+                raise
+            for group in answers:
+                if group["error_code"]:
+                    self._coordinators.pop(group["group"], None)
+            return [g["group"] for g in answers if not g["error_code"] and g["state"] in _IDLE and not g["members"]]
+
+        return await self._connection.ask("look into the groups of workers", look) if groups else []
+
+    async def _describe_groups(self, groups: Collection[str]) -> list[dict[str, Any]]:
+        by_node: defaultdict[int, list[str]] = defaultdict(list)
+        for group in sorted(groups):
+            if group not in self._coordinators:
+                self._coordinators[group] = await self._admin.find_coordinator(group)
+            by_node[self._coordinators[group]].append(group)
+        asked = (self._admin.describe_consumer_groups(names, node) for node, names in by_node.items())
+        return [group for answers in await asyncio.gather(*asked) for a in answers for group in a.to_object()["groups"]]
+
+    async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Commit without a member, which the coordinator takes only while the group has none. Raises Fenced,
+        LogUnavailable."""
+        client = self._admin._client
+
+        async def store() -> None:
+            node = await self._admin.find_coordinator(group)
+            await places.store(lambda request: client.send(node, request), group, -1, "", commits)
+
+        try:
+            await self._connection.ask(f"commit of group {group}", store)
+        except LogUnavailable as error:
+            if isinstance(error.__cause__, places.STALE_MEMBER):
+                raise Fenced(
+                    f"group {group} has members, who commit for themselves",
+                    where=self._connection.url,
+                    got=type(error.__cause__).__name__,
+                ) from error
+            raise
+
+    async def strangers(self, group: str) -> list[str]:
+        """Members of a group that are none of ours, as `client id at host`. Empty if we may not look."""
+
+        async def look() -> list[Any]:
+            try:
+                return list(await self._admin.describe_consumer_groups([group]))
+            except errors.GroupAuthorizationFailedError:
+                return []
+
+        found = await self._connection.ask(f"look into group {group}", look)
+        members = [member for answer in found for one in answer.to_object()["groups"] for member in one["members"]]
+        return sorted(
+            f"{member['client_id']} at {member['client_host']}"
+            for member in members
+            if not member["client_id"].endswith(f"-{MEMBER_ROLE}")
+        )
+
+
+def _described(answer: Mapping[str, Any]) -> Described:
+    code = answer["error_code"]
+    leaders = {item["partition"]: item["leader"] for item in answer["partitions"]}
+    return Described(leaders, errors.for_code(code) if code else None, bool(answer.get("is_internal")))

@@ -1,0 +1,121 @@
+"""Records whose header names are no UTF-8: producers other than Java's can write them, and aiokafka chokes for ever.
+
+One such record would stop its partition for good; worse, `getmany` then drops what it had already taken from other
+partitions. So the fetcher is given batches that never choke: what is no UTF-8 in a header's name is read as `\\xff`.
+Key, value and all other headers are untouched.
+
+For the same reason compressed batches are unpacked by `unpacked`, and records are handed out in lots of bounded size,
+however small they were on the broker.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
+
+from mesh.adapters.kafka.unpacked import is_packed, stand_in, unpacked
+from mesh.core.protocol.record import Unread
+
+POLL_BYTES_MAX = 8 * 1_048_576
+"""Of one partition in one poll, apart from the rest of a batch that was begun in it."""
+
+
+class _Forgiving(bytearray):
+    """Bytes that are text in any case."""
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return _Forgiving(found) if isinstance(index, slice) else found
+
+    def decode(self, encoding: str = "utf-8", errors: str = "") -> str:
+        return bytes(self).decode(encoding, "backslashreplace")
+
+
+class _ForgivingBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka is not typed
+    """The library's own reader in Python, over forgiving bytes: slow, and needed only when the fast one gives up."""
+
+    _buffer: bytearray
+
+    def _maybe_uncompress(self) -> None:
+        super()._maybe_uncompress()
+        if not isinstance(self._buffer, _Forgiving):
+            self._buffer = _Forgiving(self._buffer)
+
+
+class _Batch:
+    """A batch read by the fast reader, and by the forgiving one from where that gives up."""
+
+    def __init__(self, data: memoryview, begun: Callable[[int], None]) -> None:
+        """`begun` is told the size of the batch, unpacked, when its first record is about to be read."""
+        self._data = data
+        self._begun = begun
+        self._fast = DefaultRecordBatch(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fast, name)
+
+    def __next__(self) -> Any:
+        return next(self._fast)
+
+    def __iter__(self) -> Iterator[Any]:
+        data: bytes | memoryview = self._data
+        if is_packed(self._data):
+            data = unpacked(self._data)
+            if isinstance(data, Unread):
+                yield stand_in(self._data, data)
+                return
+        self._begun(len(data))
+        read = 0
+        try:
+            for record in DefaultRecordBatch(data):
+                yield record
+                read += 1
+        except UnicodeDecodeError:
+            yield from islice(_ForgivingBatch(data), read, None)
+
+
+class ForgivingRecords(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is not typed
+    """The batches of one fetched partition."""
+
+    bytes_begun = 0
+    """Size of the batches of which records were handed out since this was set to 0."""
+
+    def next_batch(self) -> Any:
+        """The next batch; None when there is none. Formats before Kafka 0.11 are left to the library."""
+        data = self._next_slice
+        if data is None or len(data) < self.MIN_SLICE or data[self.MAGIC_OFFSET] < 2:
+            return super().next_batch()
+        self._cache_next()
+        return _Batch(data, self._begin)
+
+    def _begin(self, size: int) -> None:
+        self.bytes_begun += size
+
+
+class BoundedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is not typed
+    """What was fetched of one partition, handed out in lots of bounded size."""
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        """At most `max_records`, and none of a further batch once the batches begun have `POLL_BYTES_MAX` bytes."""
+        if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        batches = self._partition_records._records
+        batches.bytes_begun = 0
+        found: list[Any] = []
+        for record in self._partition_records._records_iterator:
+            found.append(record)
+            if len(found) == max_records or batches.bytes_begun >= POLL_BYTES_MAX:
+                self._update_position()
+                return found
+        self._update_position()
+        self._partition_records: Any = None
+        return found
+
+
+def install() -> None:
+    """Give the library's fetcher these classes, which it looks up when a fetch is answered."""
+    fetcher.MemoryRecords = ForgivingRecords
+    fetcher.FetchResult = BoundedResult

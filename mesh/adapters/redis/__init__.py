@@ -1,0 +1,1 @@
+"""The board on Redis 7 or later. The only package that imports redis."""

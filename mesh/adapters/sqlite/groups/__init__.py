@@ -1,0 +1,1 @@
+"""Consumer groups in the file: members, assignment, heartbeats."""

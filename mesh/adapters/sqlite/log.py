@@ -1,0 +1,315 @@
+"""The embedded log: topics, partitions and consumer groups in one SQLite file."""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Appended, Bounds, Clock, Commit, Listener, Refused, TopicSpec
+from mesh.adapters.sqlite.groups import roster
+from mesh.adapters.sqlite.groups.group import SqliteMember
+from mesh.adapters.sqlite.groups.heartbeat import Heartbeat
+from mesh.adapters.sqlite.partitions import batch, catalog, retention
+from mesh.adapters.sqlite.partitions.batch import Batch
+from mesh.adapters.sqlite.partitions.catalog import OFFSET_BITS, Catalog, Topic
+from mesh.adapters.sqlite.partitions.fetch import SqliteReader
+from mesh.adapters.sqlite.storage.file import SqliteFile
+from mesh.core.errors import NotFound
+from mesh.core.protocol.partitioner import partition_of
+from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, TopicPartition, over_limit, record_bytes
+
+_BATCH_BYTES_MAX = 1_048_576
+_WRITE_BYTES_MAX = 4 * 1_048_576
+_INSERT = "INSERT INTO batches (id, records, at_ms, keys, bodies, shapes, headers) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+class _Parcel(NamedTuple):
+    """A batch on its way: the partition's number, where its verdicts go, and the batch."""
+
+    number: int
+    partition: int
+    indexes: Sequence[int]
+    batch: Batch
+
+
+class SqliteLog:
+    """`ports.Log` in a SQLite file (`SqliteFile` says what survives what).
+
+    Times are append times, never falling within a partition. `retention.ms` of a topic is kept by a sweep every
+    `retention_check_ms`. Freed room in the file is used again; the file shrinks where more than a quarter of it is
+    free. Other settings of topics (`cleanup.policy` too) are stored and have no effect.
+    """
+
+    def __init__(
+        self,
+        file: str | Path | SqliteFile,
+        *,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        append_timeout_ms: int = 10_000,
+        record_bytes_max: int = RECORD_BYTES_MAX,
+        retention_check_ms: int = 60_000,
+        clock: Clock | None = None,
+    ) -> None:
+        self.file = file if isinstance(file, SqliteFile) else SqliteFile(file, synchronous=synchronous)
+        self._append_timeout_ms = append_timeout_ms
+        self._record_bytes_max = record_bytes_max
+        self._retention_check_ms = retention_check_ms
+        self._clock = clock or self.file.clock
+        self._catalog = Catalog()
+        self._heartbeat = Heartbeat(self.file, self._clock)
+        self._members: list[SqliteMember] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._turn = 0
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:{self.file.path}"
+
+    @property
+    def record_bytes_max(self) -> int:
+        """See `Log.record_bytes_max`."""
+        return self._record_bytes_max
+
+    # ------------------------------------------------------------------------------------------------- open, close
+
+    async def start(self) -> None:
+        """Open the file, making it if need be. Raises LogUnavailable, ConfigInvalid for a file of a later version."""
+        await self.file.start(catalog.SCHEMA)
+        await self.file.agree_on_time(catalog.newest_ms)
+        self._sweeper = asyncio.get_running_loop().create_task(
+            retention.sweep_often(self.file, self._clock, self._retention_check_ms), name="retention"
+        )
+
+    async def close(self) -> None:
+        """Close its members, write what waits, let go of the file. Raises what a listener's `revoked` raised."""
+        if self._sweeper is None:
+            return
+        sweeper, self._sweeper = self._sweeper, None
+        sweeper.cancel()
+        closing = [member.close() for member in self._members]
+        ended = await asyncio.gather(sweeper, *closing, return_exceptions=True)
+        self._heartbeat.stop()
+        await self.file.close()
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    # ------------------------------------------------------------------------------------------------------ topics
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
+        """Create those that do not exist; those that do take the settings of their spec. Raises InvalidInput for a bad
+        spec (then nothing is done), LogUnavailable."""
+        for spec in specs:
+            catalog.check(spec)
+        return await self.file.write(
+            lambda connection: catalog.create(connection, specs), operation="create topics", wakes=()
+        )
+
+    async def topics(self) -> Mapping[str, int]:
+        self.file.read(self._catalog.load, operation="list topics")
+        return {name: topic.partitions for name, topic in sorted(self._catalog.topics.items())}
+
+    def now_ms(self) -> int:
+        """See `Log.now_ms`: the clock of the file."""
+        return self._clock.now_ms()
+
+    @property
+    def knows_time(self) -> bool:
+        """Always: the processes that share the file have agreed on it when they opened it."""
+        return True
+
+    async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
+        """None: this log stamps every record itself."""
+        return ()
+
+    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
+        """First and next offset of each partition. Raises NotFound, LogUnavailable."""
+        found = self._topic(topic)
+        return self.file.read(lambda connection: catalog.bounds(connection, found), operation="bounds")
+
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """First offset of each partition at or after a time. Raises NotFound, LogUnavailable."""
+        found = self._topic(topic)
+        return self.file.read(lambda connection: catalog.offsets_at(connection, found, at_ms), operation="offsets at")
+
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        """Remove records before an offset, but for those that lie in one batch with later ones. Raises NotFound,
+        LogUnavailable."""
+        number = self.file.read(lambda connection: self._catalog.number(connection, partition), operation="trim")
+        while await retention.remove_some(self.file, number, before):
+            pass  # a little at a time, so that nobody waits long for the lock
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        """Places of a group. Raises NotFound for an unknown topic, LogUnavailable."""
+        found = self._topic(topic)
+        places = self.file.read(
+            lambda connection: roster.committed(connection, group, found.first, found.partitions),
+            operation="committed",
+        )
+        return {number - found.first: place for number, place in places.items()}
+
+    async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
+        """See `Log.idle_groups`. Raises LogUnavailable."""
+        return self.file.read(
+            lambda connection: roster.idle(connection, groups, self.file.is_dead), operation="look for members"
+        )
+
+    async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """See `Log.commit_idle`. Raises Fenced, LogUnavailable, NotFound for an unknown partition."""
+        numbers = self.file.read(
+            lambda connection: {self._catalog.number(connection, tp): commit for tp, commit in commits.items()}
+        )
+        await self.file.write(
+            lambda connection: roster.commit_idle(connection, group, numbers, self.file.is_dead),
+            operation="commit of a group without members",
+            wakes=(),
+        )
+
+    async def sweep_retention(self) -> int:
+        """Remove now what `retention.ms` no longer keeps; answers how many records went."""
+        return await retention.sweep(self.file, self._clock)
+
+    # -------------------------------------------------------------------------------------------------- read, join
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> SqliteReader:
+        """Read partitions from positions. Raises NotFound for an unknown one, InvalidInput for a bad offset."""
+        partitions = [TopicPartition(*partition) for partition in positions]
+        numbers = self.file.read(lambda connection: [self._catalog.number(connection, p) for p in partitions])
+        return SqliteReader(self.file, positions, numbers)
+
+    async def join(
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
+    ) -> SqliteMember:
+        """Become a member of `group`. Raises NotFound for an unknown topic, LogUnavailable."""
+        member = SqliteMember(
+            self.file,
+            group,
+            [self._topic(name) for name in dict.fromkeys(topics)],
+            listener,
+            session_timeout_ms=session_timeout_ms,
+            catalog=self._catalog,
+            heartbeat=self._heartbeat,
+            clock=self._clock,
+        )
+        await member.open()
+        self._members = [*(m for m in self._members if not m.closed), member]
+        return member
+
+    # ------------------------------------------------------------------------------------------------------ append
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
+        """Append all; see `ports.Log`. Raises LogUnavailable when there is no verdict after `append_timeout_ms`."""
+        verdicts: list[Any] = [None] * len(records)
+        parcels = [
+            parcel
+            for (number, partition), indexes in self._sort(records, verdicts).items()
+            for at in range(0, len(indexes), batch.RECORDS_MAX)
+            for parcel in self._pack(records, verdicts, number, partition, indexes[at : at + batch.RECORDS_MAX])
+        ]
+        # All are queued before any is awaited, so that a partition's records keep their order.
+        shipments = [(shipment, self._ship(shipment)) for shipment in _shipments(parcels)]
+        if len(shipments) > 1:
+            await asyncio.wait([answer for _, answer in shipments])
+        for shipment, answer in shipments:
+            for parcel, offset in zip(shipment, await answer, strict=True):
+                offsets = range(offset, offset + len(parcel.indexes))
+                for index, own in zip(parcel.indexes, offsets, strict=True):
+                    verdicts[index] = Appended(parcel.partition, own)
+        return verdicts
+
+    def _sort(self, records: Sequence[NewRecord], verdicts: list[Any]) -> dict[tuple[int, int], list[int]]:
+        """Indexes of the records by (number, partition); verdicts for those that belong to none."""
+        lots: dict[tuple[int, int], list[int]] = {}
+        topics = self._catalog.topics
+        for index, record in enumerate(records):
+            topic = topics.get(record.topic)
+            if topic is None:
+                try:
+                    topic = self._topic(record.topic)
+                except NotFound as error:
+                    verdicts[index] = Refused("unknown_topic", str(error))
+                    continue
+            partition = record.partition
+            if partition is None:
+                if record.key is None:
+                    partition = self._turn = (self._turn + 1) % topic.partitions
+                elif type(record.key) is bytes:
+                    partition = partition_of(record.key, topic.partitions)
+                else:
+                    verdicts[index] = Refused("invalid", f"key is {type(record.key).__name__}, expected bytes or None")
+                    continue
+            elif not 0 <= partition < topic.partitions:
+                verdicts[index] = Refused(
+                    "invalid", f"topic {topic.name!r} has partitions 0 to {topic.partitions - 1}, got {partition}"
+                )
+                continue
+            place = (topic.first + partition, partition)
+            lot = lots.get(place)
+            if lot is None:
+                lots[place] = [index]
+            else:
+                lot.append(index)
+        return lots
+
+    def _pack(
+        self, records: Sequence[NewRecord], verdicts: list[Any], number: int, partition: int, indexes: Sequence[int]
+    ) -> list[_Parcel]:
+        """Batches of the records at `indexes`; verdicts for those that no batch can take."""
+        try:
+            packed = batch.encode([records[index] for index in indexes])
+        except (TypeError, ValueError, AttributeError) as error:
+            if len(indexes) == 1:
+                verdicts[indexes[0]] = Refused("invalid", f"key, value or headers are of a wrong type: {error}")
+                return []
+        else:
+            fits = packed.record_bytes_bound <= self._record_bytes_max
+            if fits and packed.size_bytes <= _BATCH_BYTES_MAX:
+                return [_Parcel(number, partition, indexes, packed)]
+            if len(indexes) == 1:
+                size = record_bytes(records[indexes[0]])
+                if size <= self._record_bytes_max:
+                    return [_Parcel(number, partition, indexes, packed)]
+                verdicts[indexes[0]] = Refused("too_large", over_limit(size, self._record_bytes_max))
+                return []
+        # Something in it is wrong, or all together is too much: halves, until the culprit stands alone.
+        half = len(indexes) // 2
+        return self._pack(records, verdicts, number, partition, indexes[:half]) + self._pack(
+            records, verdicts, number, partition, indexes[half:]
+        )
+
+    def _ship(self, parcels: Sequence[_Parcel]) -> asyncio.Future[list[int]]:
+        """Write batches in one job; answers the offset of each one's first record."""
+        numbers = sorted({parcel.number for parcel in parcels})
+
+        def job(connection: sqlite3.Connection) -> list[int]:
+            now_ms = self._clock.now_ms()
+            ends = catalog.ends(connection, numbers)
+            nexts = {number: end.end for number, end in ends.items()}
+            rows = []
+            offsets = []
+            for number, _, _, packed in parcels:
+                offset = nexts[number]
+                rows.append((number << OFFSET_BITS | offset, packed[0], max(now_ms, ends[number].last_ms), *packed[1:]))
+                offsets.append(offset)
+                nexts[number] = offset + packed.records
+            connection.executemany(_INSERT, rows)
+            return offsets
+
+        return self.file.submit(job, operation="append", timeout_ms=self._append_timeout_ms, wakes=numbers)
+
+    def _topic(self, name: str) -> Topic:
+        return self.file.read(lambda connection: self._catalog.topic(connection, name), operation="look up the topic")
+
+
+def _shipments(parcels: Sequence[_Parcel]) -> list[list[_Parcel]]:
+    """Parcels in order, in lots of about `_WRITE_BYTES_MAX`."""
+    lots: list[list[_Parcel]] = []
+    size = _WRITE_BYTES_MAX
+    for parcel in parcels:
+        if size >= _WRITE_BYTES_MAX:
+            lots.append([])
+            size = 0
+        lots[-1].append(parcel)
+        size += parcel.batch.size_bytes
+    return lots

@@ -1,0 +1,1 @@
+"""Topics and partitions in the file: tables, batches, reading, retention."""

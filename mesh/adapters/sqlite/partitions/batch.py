@@ -1,0 +1,175 @@
+"""How records lie in the file: one row holds a batch of one partition, column by column.
+
+A row costs SQLite about 5 µs however small it is, so records that were appended together share one. A column is
+usually its items joined by zero bytes, which one C call writes and one reads; items that hold a zero byte or are
+None go with their lengths instead. Header names repeat from record to record: each distinct list of names (a *shape*)
+is written once a batch.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, repeat
+from typing import NamedTuple
+
+from mesh.core.protocol.record import BATCH_BYTES, Headers, NewRecord, PackedHeaders, Record, StoredRecord
+
+RECORDS_MAX = 256
+"""Records a batch; the number of a shape within its batch then fits one byte."""
+
+_CACHED_MAX = 4_096
+_FRAME_BYTES = 32
+"""More than what Kafka writes once for a record: its length, attributes, time, offset, number of headers."""
+_JOINED, _MEASURED = 0, 1
+_new_tuple: Callable[..., StoredRecord] = tuple.__new__  # twice as fast as `StoredRecord._make`
+_shape_bytes: dict[tuple[str, ...], bytes] = {(): b""}
+_shape_names: dict[bytes, tuple[str, ...]] = {b"": ()}
+
+
+class Batch(NamedTuple):
+    """The columns of up to RECORDS_MAX records."""
+
+    records: int
+    keys: bytes
+    bodies: bytes
+    shapes: bytes
+    headers: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """About what all records of the batch take together; never less."""
+        return len(self.keys) + len(self.bodies) + len(self.shapes) + len(self.headers)
+
+    @property
+    def record_bytes_bound(self) -> int:
+        """No record of the batch is larger than this, as `core.protocol.record.record_bytes` counts. Where a separator
+        of one byte stands here, Kafka has the length of the field, which takes one byte more for each 64 bytes at
+        most."""
+        return self.size_bytes + self.size_bytes // 64 + BATCH_BYTES + _FRAME_BYTES
+
+
+def encode(records: Sequence[NewRecord]) -> Batch:
+    """Pack 1 to RECORDS_MAX records. Raises TypeError, ValueError or AttributeError if one is no record at all."""
+    values: list[bytes] = [b""]
+    table: dict[tuple[str, ...], int] = {}
+    indexes: list[int] = []
+    names: tuple[str, ...]
+    for record in records:
+        headers = record.headers
+        if type(headers) is PackedHeaders:
+            names = headers.names
+            values += headers.values
+        elif headers:
+            names, own = zip(*headers, strict=True)
+            values += own
+        else:
+            names = ()
+        indexes.append(table.setdefault(names, len(table)))
+    shapes = [_encode_shape(names) for names in table]
+    if len(shapes) == 1:
+        packed = b"\0" + shapes[0]
+    else:
+        lengths = struct.pack(f"<{len(shapes)}I", *map(len, shapes))
+        packed = bytes((1, len(shapes) - 1)) + lengths + bytes(indexes) + b"".join(shapes)
+    keys = encode_column([b"", *(r.key for r in records)])
+    bodies = encode_column([b"", *(r.value for r in records)])
+    return Batch(len(records), keys, bodies, packed, encode_column(values))
+
+
+def decode(topic: str, partition: int, offset: int, at_ms: int, batch: Batch) -> list[Record]:
+    """Unpack the records of a batch whose first one has `offset`."""
+    values = decode_column(batch.headers)
+    headers: Iterable[Headers]
+    if batch.shapes[0] == 0:
+        names = _decode_shape(batch.shapes[1:])
+        if names:
+            step = iter(values)
+            headers = map(PackedHeaders, repeat(names), zip(*[step] * len(names), strict=True))
+        else:
+            headers = repeat(())
+    else:
+        headers = _decode_mixed(batch, values)
+    rows = zip(
+        repeat(topic),
+        repeat(partition),
+        range(offset, offset + batch.records),
+        repeat(at_ms),
+        decode_column(batch.keys),
+        decode_column(batch.bodies),
+        headers,
+    )
+    return list(map(_new_tuple, repeat(StoredRecord), rows))
+
+
+def encode_column(items: Sequence[bytes | None]) -> bytes:
+    """Join `items`, whose first is an empty one that stands for none."""
+    try:
+        joined = b"\0".join(items)  # type: ignore[arg-type]  # None raises TypeError, which is the question
+    except TypeError:
+        return _encode_measured(items[1:])
+    if joined.count(0) == len(items) - 1:
+        return joined
+    return _encode_measured(items[1:])
+
+
+def decode_column(column: bytes) -> list[bytes | None]:
+    """The items again, without the one that stood for none."""
+    if not column:
+        return []
+    if column[0] == _JOINED:
+        items: list[bytes | None] = column.split(b"\0")  # type: ignore[assignment]
+        del items[0]
+        return items
+    (count,) = struct.unpack_from("<I", column, 1)
+    lengths = struct.unpack_from(f"<{count}i", column, 5)
+    at = 5 + 4 * count
+    ends = accumulate(max(length, 0) for length in lengths)
+    return [
+        None if length < 0 else column[at + end - length : at + end] for length, end in zip(lengths, ends, strict=True)
+    ]
+
+
+def _encode_measured(items: Sequence[bytes | None]) -> bytes:
+    lengths = [-1 if item is None else len(item) for item in items]
+    start = struct.pack(f"<BI{len(items)}i", _MEASURED, len(items), *lengths)
+    return start + b"".join([item for item in items if item is not None])
+
+
+def _encode_shape(names: tuple[str, ...]) -> bytes:
+    shape = _shape_bytes.get(names)
+    if shape is None:
+        shape = encode_column([b"", *(name.encode() for name in names)])
+        if len(_shape_bytes) >= _CACHED_MAX:
+            _shape_bytes.clear()
+        _shape_bytes[names] = shape
+    return shape
+
+
+def _decode_shape(shape: bytes) -> tuple[str, ...]:
+    names = _shape_names.get(shape)
+    if names is None:
+        names = tuple(name.decode() for name in decode_column(shape) if name is not None)
+        if len(_shape_names) >= _CACHED_MAX:
+            _shape_names.clear()
+        _shape_names[shape] = names
+    return names
+
+
+def _decode_mixed(batch: Batch, values: list[bytes | None]) -> list[Headers]:
+    """Headers of a batch whose records have different names."""
+    packed = batch.shapes
+    count = packed[1] + 1
+    at = 2 + 4 * count
+    indexes = packed[at : at + batch.records]
+    at += batch.records
+    shapes = []
+    for length in struct.unpack_from(f"<{count}I", packed, 2):
+        shapes.append(_decode_shape(packed[at : at + length]))
+        at += length
+    headers: list[Headers] = []
+    start = 0
+    for index in indexes:
+        names = shapes[index]
+        end = start + len(names)
+        headers.append(PackedHeaders(names, values[start:end]))  # type: ignore[arg-type]  # None only in other columns
+        start = end
+    return headers

@@ -1,0 +1,1 @@
+"""The SQLite file: connections, the writing thread, wake-up between processes, its clock."""

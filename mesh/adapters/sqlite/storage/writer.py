@@ -1,0 +1,239 @@
+"""The one writing thread of a process, with group commit.
+
+All writes that wait when a transaction begins go into that transaction and are acknowledged together, so that the
+cost of a commit (and with `FULL` of a disk flush) is shared.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh.adapters.deadline import Deadline
+from mesh.adapters.sqlite.storage.failure import is_busy, late, unavailable
+from mesh.core.errors import Unavailable
+
+_GROUP_MAX = 256
+_GROUP_S = 0.05
+"""No more jobs are begun in a transaction that has lasted this long: other processes wait for the lock."""
+_LOCK_PAUSE_S = 0.0002
+_LOCK_PAUSE_S_MAX = 0.005
+
+JobFunction = Callable[[sqlite3.Connection], Any]
+Settled = Sequence[tuple["Job", Any, BaseException | None]]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One write that waits for its commit."""
+
+    function: JobFunction
+    future: asyncio.Future[Any]
+    operation: str
+    timeout_ms: float
+    wakes: Iterable[int]
+    kind: type[Unavailable]
+    where: str
+    deadline: Deadline = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = Deadline(self.timeout_ms, self.expire)
+
+    def expire(self) -> None:
+        """Called on the loop when the deadline has passed: the caller is told, the writer leaves the job out."""
+        if not self.future.done():
+            self.future.set_exception(
+                late(self.kind, operation=self.operation, where=self.where, timeout_ms=self.timeout_ms)
+            )
+
+
+class Writer:
+    """Owns the writing connection. All callbacks run in the thread, but `settle`: on the loop, after each group."""
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], sqlite3.Connection],
+        committed: Callable[[frozenset[int]], None],
+        settle: Callable[[Settled, frozenset[int]], None],
+        tidy: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        self._connect = connect
+        self._committed = committed
+        self._settle = settle
+        self._tidy = tidy
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._left: list[Job] = []
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self.failure: BaseException | None = None
+
+    async def start(self, name: str, timeout_s: float) -> None:
+        """Start the thread; raises what `connect` raises, TimeoutError when it does not come back."""
+        # A daemon: a thread stuck in a dead disk must not keep the process from ending.
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._opened
+        except BaseException:
+            self._queue.put(None)  # should it come back after all, it has nothing to do
+            raise
+
+    def put(self, job: Job) -> None:
+        self._queue.put(job)
+
+    async def stop(self, timeout_s: float) -> bool:
+        """Let what waits be written, then end. False if the thread is stuck and was left behind."""
+        self._queue.put(None)
+        await asyncio.wait([self._ended], timeout=timeout_s)
+        return self._ended.done()
+
+    def _run(self) -> None:
+        try:
+            connection = self._connect()
+        except BaseException as error:  # noqa: BLE001  # handed over to whoever awaits `start`
+            self._tell(_resolve, self._opened, error)
+            return
+        self._tell(_resolve, self._opened, None)
+        try:
+            while group := self._next_group():
+                self._commit(connection, group)
+        except BaseException as error:  # noqa: BLE001  # kept: every later write raises it
+            self.failure = error
+        finally:
+            connection.close()
+            self._tell(_resolve, self._ended, None)
+
+    def _next_group(self) -> list[Job]:
+        """Everything that waits; blocks until there is something. Empty: stop."""
+        group, self._left = self._left, []
+        if not group:
+            first = self._queue.get()
+            if first is None:
+                return []
+            group.append(first)
+        while len(group) < _GROUP_MAX:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._queue.put(None)
+                break
+            group.append(job)
+        return group
+
+    def _commit(self, connection: sqlite3.Connection, group: list[Job]) -> None:
+        settled: list[tuple[Job, Any, BaseException | None]] = []
+        touched: set[int] = set()
+        try:
+            group = self._begin(connection, group)
+            if not group:
+                return
+            settled = _run_freely(connection, group)
+            if not settled:
+                _rollback(connection)
+                group = self._begin(connection, group)
+                if not group:
+                    return
+                settled = _run_apart(connection, group)
+            self._left = group[len(settled) :]
+            for job, _, error in settled:
+                if error is None:
+                    touched.update(job.wakes)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _rollback(connection)
+            touched.clear()
+            settled = [(j, None, unavailable(j.kind, error, operation=j.operation, where=j.where)) for j in group]
+        channels = frozenset(touched)
+        if any(error is None for _, _, error in settled):
+            self._committed(channels)
+        self._tell(self._settle, settled, channels)
+        self._tidy(connection)
+
+    def _begin(self, connection: sqlite3.Connection, group: list[Job]) -> list[Job]:
+        """Take the write lock; answers the jobs that somebody still waits for."""
+        pause_s = _LOCK_PAUSE_S
+        while group := [job for job in group if not (job.future.done() or self._loop.is_closed())]:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                # SQLite's own way of waiting soon sleeps for 20 to 100 ms, while most transactions last less than one.
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, _LOCK_PAUSE_S_MAX)
+            else:
+                break
+        return group
+
+    def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            # The loop is closed: whoever waited is gone with it, and nobody is left to be told.
+            if not self._loop.is_closed():
+                raise
+
+
+def _run_freely(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[Job, Any, BaseException | None]]:
+    """Run jobs without savepoints, which nearly always goes well. Answers nothing if one failed after it had written.
+
+    Stops after a while; what is left goes into the next transaction.
+    """
+    settled: list[tuple[Job, Any, BaseException | None]] = []
+    until = time.monotonic() + _GROUP_S
+    for job in group:
+        if time.monotonic() > until:
+            break
+        before = connection.total_changes
+        try:
+            settled.append((job, job.function(connection), None))
+        except sqlite3.Error:
+            return []
+        except BaseException as error:  # noqa: BLE001  # belongs to the job's caller
+            if connection.total_changes != before:
+                return []
+            settled.append((job, None, error))
+    return settled
+
+
+def _run_apart(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[Job, Any, BaseException | None]]:
+    """Run each job in a savepoint of its own, so that one which fails leaves no trace in the others' commit."""
+    settled: list[tuple[Job, Any, BaseException | None]] = []
+    for job in group:
+        connection.execute("SAVEPOINT job")
+        try:
+            result = job.function(connection)
+        except BaseException as error:  # belongs to the job's caller
+            if not connection.in_transaction:
+                raise  # SQLite gave up the whole transaction: disk full, I/O error
+            connection.execute("ROLLBACK TO job")
+            if isinstance(error, sqlite3.Error):
+                error = unavailable(job.kind, error, operation=job.operation, where=job.where)
+            settled.append((job, None, error))
+        else:
+            settled.append((job, result, None))
+        connection.execute("RELEASE job")
+    return settled
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    """SQLite has rolled back by itself after some errors."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _resolve(future: "asyncio.Future[None]", error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,178 @@
+"""A cell: the process in which a task that may kill its process is called. Begun by `mesh.runtime.execution.isolation`
+only, with the number of the pipe for its answers, that of its worker's process, and where to import from.
+
+Orders come by standard input, answers and what was written on the board go out by that pipe. When its orders end, so
+does this process, at once, and all that agents began in its session: then its worker has ended, or has died. Signals
+that ask to end are for the worker to hear.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import FrameType
+from typing import Any, BinaryIO, NoReturn
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Board
+from mesh.app.wiring import open_board
+from mesh.core.errors import BoardUnavailable
+from mesh.core.protocol.event import Event
+from mesh.core.task import result
+from mesh.core.task.agent import Agent, agent_of
+from mesh.runtime.execution import agent_modules, loop_guard
+from mesh.runtime.execution.contexts import Contexts, within
+from mesh.runtime.execution.isolation import Answered, Load, Order, Unloadable, find, frame, read_frame
+from mesh.runtime.execution.threads import Threads
+from mesh.services.worker.invocation import Function, context_of, failed
+from mesh.settings import Settings
+
+LOOK_EVERY_S = 1.0
+"""How often it asks whether its worker lives. The end of its orders tells it at once, but for processes that the worker
+was copied to: they hold them open."""
+
+
+LOOKS, LOOKS_S = 10, 0.005
+"""How long a thread or a task that a call leaves may take to end."""
+
+
+class Desk:
+    """Answers orders, one after the other."""
+
+    def __init__(self, board: Board, say: Callable[[object], None]) -> None:
+        self._board, self._say = board, say
+        self._agents: dict[str, Agent] = {}
+        self._folders: dict[str, str] = {}
+        """Function → the folder that it was loaded from."""
+        self._threads = 0
+        """That were there before the first task."""
+        self._contexts = Contexts()
+
+    async def serve(self, orders: "asyncio.Queue[Order | Load]") -> None:
+        """Until the process ends."""
+        while True:
+            order = await orders.get()
+            if isinstance(order, Load):
+                self._say(self._load(order))
+                continue
+            answer = await within(self._contexts.new(), self._answer(order))
+            _flush()
+            self._say(Answered(answer, clean=await self._clean()))
+
+    def _load(self, wanted: Load) -> Unloadable | None:
+        folder, where = wanted
+        try:
+            if self._folders.get(where) != folder:
+                if folder:
+                    agent_modules.use(folder)
+                agent_modules.load(where.partition(":")[0])
+                function: Any = find(where)
+                self._agents[where], self._folders[where] = agent_of(function), folder
+                self._threads, self._contexts = threading.active_count(), Contexts()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the author's code, which may raise anything
+            return Unloadable(f"{type(error).__name__}: {error}")
+        return None
+
+    async def _clean(self) -> bool:
+        """Whether the task has left nothing here that could end the process of the next one."""
+        for _ in range(LOOKS):
+            if len(asyncio.all_tasks()) == 1 and threading.active_count() <= self._threads:
+                return True
+            await asyncio.sleep(LOOKS_S)
+        return False
+
+    async def _answer(self, order: Order) -> Event:
+        agent, task = self._agents[order.where], order.task
+        threads = None if agent.is_async else Threads(1, name=order.spec.name, abandoned=_nothing, late=_nothing)
+        context = context_of(task, self._board, self._say)
+        try:
+            return await Function(order.spec, agent, SystemClock(), threads).answer(task, context, order.broken)
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise  # it has cancelled all that runs here: this process ends
+            return failed(task, context, result.fault_of(error))
+        except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit: its answer
+            return failed(task, context, result.fault_of(error))
+        finally:
+            if threads is not None:
+                threads.close()
+
+
+def _nothing() -> None:
+    """Of threads: whoever gives up a call here kills the process."""
+
+
+def _unmoved(number: int, frame: FrameType | None) -> None:
+    """Of signals. Not SIG_IGN: what an agent begins would inherit that."""
+
+
+def _flush() -> None:
+    """What agents print stands there before their answer, since this process ends without a word."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()
+
+
+def _end_all() -> NoReturn:
+    """This process, and what agents have begun in its session."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+def _watch(worker: int) -> None:
+    while os.getppid() == worker:
+        time.sleep(LOOK_EVERY_S)
+    _end_all()
+
+
+async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None]) -> None:
+    loop, orders = asyncio.get_running_loop(), asyncio.Queue[Order | Load]()
+
+    def hear() -> None:
+        while True:
+            try:
+                order = read_frame(pipe)
+            except EOFError:
+                _end_all()
+            loop.call_soon_threadsafe(orders.put_nowait, order)
+
+    threading.Thread(target=hear, name="orders", daemon=True).start()
+    board = open_board(settings, settings.board_prefix)
+    with suppress(BoardUnavailable):  # an agent's calls of it will fail, as they would in its worker
+        await board.start()
+    try:
+        await Desk(board, say).serve(orders)
+    except asyncio.CancelledError:  # by an agent, with all that runs here
+        _flush()
+        os._exit(1)  # at once: nobody waits here for what does not let itself be cancelled
+
+
+def main() -> None:
+    """See the module."""
+    for asks in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(asks, _unmoved)
+    # What the agent begins or reads must not hold these.
+    answers, orders = int(sys.argv[1]), os.fdopen(os.dup(0), "rb")
+    os.set_inheritable(answers, False)
+    for pipe in (answers, orders.fileno()):  # a copy of this process would else hide that we have died
+        os.register_at_fork(after_in_child=partial(os.close, pipe))
+    threading.Thread(target=_watch, args=(int(sys.argv[2]),), name="worker", daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+    def say(told: object) -> None:
+        rest = memoryview(frame(told))
+        while rest:
+            rest = rest[os.write(answers, rest) :]
+
+    try:
+        (settings,) = read_frame(orders)
+    except EOFError:
+        _end_all()
+    loop_guard.run(_main(settings, orders, say))

@@ -1,0 +1,291 @@
+"""Where rooms meet: settings → log, board, topology, agents. Used by the command line, the client and the test kit."""
+
+import importlib
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mesh.adapters.ports import Board, Log, TopicSpec
+from mesh.core.address import brokers_flaw, redis_flaw
+from mesh.core.dead_letters.redrive_log import ledger_topic
+from mesh.core.errors import ConfigInvalid, InvalidInput, Problem, TopicsInvalid, TopologyInvalid
+from mesh.core.redaction import masked_address
+from mesh.core.task.agent import Agent, agent_of
+from mesh.core.task.path_check import Open, paths_of
+from mesh.core.task.signature_check import differences
+from mesh.core.text_encoding import decoded
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import AgentSpec, Topology
+from mesh.core.topology.partition_counts import frozen, partitions_declared, remedies_for
+from mesh.runtime.execution import agent_modules
+
+if TYPE_CHECKING:
+    from mesh.adapters.sqlite.storage.file import SqliteFile
+    from mesh.settings import Settings
+
+ENDINGS_RETENTION_MS = 60 * 60 * 1_000
+"""A worker reads what is said while it lives, and nothing older."""
+CLOCK_RETENTION_MS = 60 * 60 * 1_000
+CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
+
+
+def load_topology(path: str) -> Topology:
+    """Read and prove topics.yaml. Raises TopologyInvalid with all problems, ConfigInvalid if it cannot be read.
+
+    The topology and its problems name the file as seen from the working directory.
+    """
+    file, path = path, _as_seen(path)
+    try:
+        text = decoded(Path(file).read_bytes())
+    except FileNotFoundError as error:
+        raise ConfigInvalid(
+            "there is no such file", where=path, expected="the mesh's topology", remedy="Name it with --topology"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(
+            f"the file is not text: {error.reason} at byte {error.start}",
+            where=path,
+            expected="UTF-8, or UTF-16 with a byte order mark",
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        what, remedy = f"the file cannot be read: {reason}", "Name it with --topology"
+        raise ConfigInvalid(what, where=path, expected="the mesh's topology", remedy=remedy) from error
+    return load(text, path=path)
+
+
+def _as_seen(path: str) -> str:
+    """A path relative to the working directory, if it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+class Proved(NamedTuple):
+    """The functions that topics.yaml names, as far as they can be imported. `problems`: what is wrong with them, by
+    line. `unchecked`: paths of topics.yaml that cannot be checked."""
+
+    agents: Mapping[str, Agent]
+    problems: Sequence[Problem]
+    unchecked: Sequence[Open]
+
+
+def load_agents(topology: Topology) -> Mapping[str, Agent]:
+    """Import the functions that topics.yaml names. Raises TopologyInvalid with every one that cannot be imported."""
+    agents, problems = _imported(topology)
+    if problems:
+        raise TopologyInvalid(topology.path, sorted(problems))
+    return agents
+
+
+def prove_agents(topology: Topology) -> Proved:
+    """Import the functions that topics.yaml names, and compare both."""
+    agents, problems = _imported(topology)
+    for name, agent in agents.items():
+        problems += differences(topology.agents[name], topology.given(name), agent)
+    unchecked: list[Open] = []
+    if len(agents) == len(topology.agents):
+        wrong, unchecked = paths_of(topology, agents)
+        problems += wrong
+    return Proved(agents, sorted(problems), unchecked)
+
+
+def _imported(topology: Topology) -> tuple[dict[str, Agent], list[Problem]]:
+    """Functions by agent, and one problem for each cause that keeps functions from being imported."""
+    # Found once, before any import, since a module that is imported may change the working directory.
+    agent_modules.use(str(Path(topology.path).resolve().parent))
+    agents: dict[str, Agent] = {}
+    failed: dict[str, list[tuple[AgentSpec, InvalidInput]]] = {}
+    for spec in topology.agents.values():
+        where = f"{topology.path}:{spec.line}"
+        try:
+            agents[spec.name] = replace(_agent(spec.name, spec.run, where), declared_at=where)
+        except InvalidInput as error:
+            failed.setdefault(_cause(error), []).append((spec, error))
+    return agents, [_problem(*found) for found in failed.values()]
+
+
+def _cause(error: InvalidInput) -> str:
+    """Text that is the same for all agents that cannot be imported for the same reason."""
+    cause = error.__cause__
+    if isinstance(cause, ModuleNotFoundError) and cause.name:
+        return cause.name
+    return str(error) if cause is None else _reason(cause)
+
+
+def _problem(first: tuple[AgentSpec, InvalidInput], *more: tuple[AgentSpec, InvalidInput]) -> Problem:
+    spec, error = first
+    what = error.what
+    if repr(spec.name) not in what:
+        what = f"agent {spec.name!r}: {error.where}: {what}"
+    if error.expected:
+        what += f"; expected {error.expected}"
+    if more:
+        others = f"{len(more)} more agent{'s' if len(more) > 1 else ''}"
+        what += f"; {others} cannot be imported for it, too: {', '.join(other.name for other, _ in more)}"
+    return Problem(spec.line, what, error.remedy)
+
+
+def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
+    """The log that the settings name, not yet started. Only the library of that backend is imported."""
+    scheme, _, rest = settings.log.partition(":")
+    if scheme == "sqlite":
+        from mesh.adapters.sqlite import SqliteLog
+
+        return SqliteLog(
+            _path(rest),
+            synchronous=settings.synchronous,
+            append_timeout_ms=settings.append_timeout_ms,
+            record_bytes_max=settings.record_bytes_max,
+        )
+    if scheme == "kafka":
+        from mesh.adapters.kafka import KafkaLog
+
+        brokers = rest.removeprefix("//").rstrip("/")
+        _refuse("log", settings.log, brokers_flaw(brokers), "kafka://HOST:PORT[,HOST:PORT]")
+        return KafkaLog(
+            brokers,
+            client_id=client,
+            security=settings.kafka,
+            append_timeout_ms=settings.append_timeout_ms,
+            record_bytes_max=settings.record_bytes_max,
+        )
+    raise ConfigInvalid(
+        f"no log is known by {scheme!r}",
+        where="setting 'log'",
+        expected="sqlite:PATH or kafka://HOST:PORT",
+        got=masked_address(settings.log),
+    )
+
+
+def open_board(settings: "Settings", prefix: str, *, beside: Log | None = None) -> Board:
+    """The board that the settings name, not yet started; with the embedded log it lies in the same file.
+
+    `prefix`: of the mesh; its keys begin with it, unless the setting `board_prefix` names another. `beside`: the log of
+    this process; if it is that file, both share one writer and one set of connections."""
+    prefix = settings.board_prefix or prefix
+    url = settings.board or (settings.log if settings.log.startswith("sqlite:") else "")
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        from mesh.adapters.sqlite import SqliteBoard, SqliteLog
+
+        path = Path(_path(rest))
+        file: Path | SqliteFile = path
+        if isinstance(beside, SqliteLog) and beside.file.path.resolve() == path.resolve():
+            file = beside.file
+        return SqliteBoard(
+            file,
+            prefix=prefix,
+            synchronous=settings.synchronous,
+            timeout_ms=settings.board_timeout_ms,
+            mirrored=url != settings.log,
+        )
+    if scheme in ("redis", "rediss", "unix"):
+        from mesh.adapters.redis.board import RedisBoard
+
+        _refuse("board", url, redis_flaw(url), "redis://HOST:PORT/DB")
+        return RedisBoard(url, prefix=prefix, timeout_ms=settings.board_timeout_ms)
+    raise ConfigInvalid(
+        "no board is set" if not url else f"no board is known by {scheme!r}",
+        where="setting 'board'",
+        expected="redis://HOST:PORT or sqlite:PATH",
+        remedy="Set MESH_BOARD=redis://127.0.0.1:6379; with Kafka the board has no default, since processes share it",
+    )
+
+
+def _refuse(setting: str, url: str, flaw: str, expected: str) -> None:
+    """Raise ConfigInvalid if an address has a flaw."""
+    if flaw:
+        remedy = "Set it in mesh.toml, by environment or by an option; `mesh config show --origin` says where it is set"
+        got = masked_address(url)
+        raise ConfigInvalid(flaw, where=f"setting {setting!r}", expected=expected, got=got, remedy=remedy)
+
+
+def topic_specs(topology: Topology) -> list[TopicSpec]:
+    """Every topic the mesh needs, as it is created. Times are append times: the clock of decisions, and no record is
+    older than its topic's retention when it arrives, whatever time its producer names.
+
+    topics.yaml says how long records are kept (`mesh.retention`, `topics.NAME.retention`). Recovery never needs a
+    removed record of the inbox, since a checkpoint is written more often. Checkpoints are kept until a later one
+    stands: their owner trims them, in segments small enough to be freed. So are the board's changes, which Kafka must
+    not compact: a key's last record is not always its newest (`core.board.changelog`).
+    """
+    log_time = {"message.timestamp.type": "LogAppendTime"}
+    kept = topology.retention
+
+    def kept_for(retention_ms: int) -> dict[str, str]:
+        return {**log_time, "retention.ms": str(retention_ms)}
+
+    compacted = {**log_time, "cleanup.policy": "compact"}
+    kept_by_hand = {**kept_for(-1), "segment.bytes": str(CHECKPOINT_SEGMENT_BYTES)}
+    configs = {
+        topology.inbox: kept_for(kept.inbox_ms),
+        topology.outcomes: kept_for(kept.outcomes_ms),
+        topology.dead: kept_for(kept.dead_ms),
+        **dict.fromkeys(map(topology.tasks, topology.agents), kept_for(kept.tasks_ms)),
+        **dict.fromkeys((topology.control, topology.topologies, ledger_topic(topology)), compacted),
+        topology.endings: kept_for(ENDINGS_RETENTION_MS),
+        topology.checkpoints: kept_by_hand,
+        topology.board: kept_by_hand,
+        topology.clock: kept_for(CLOCK_RETENTION_MS),
+        **{rule.name: kept_for(rule.retention_ms) for rule in topology.topics.values()},
+    }
+    partitions = partitions_declared(topology)
+    return [TopicSpec(name, partitions[name], config) for name, config in configs.items()]
+
+
+async def check_topics(log: Log, topology: Topology) -> None:
+    """Raise TopicsInvalid naming every topic that is missing, has another number of partitions, or lets producers
+    choose the times of its records: Kafka's retention deletes old ones before they are read."""
+    found, specs = await log.topics(), topic_specs(topology)
+    missing = [f"{spec.name} is missing" for spec in specs if spec.name not in found]
+    other = frozen(topology, found)
+    stamped = await log.stamped_by_producers([spec.name for spec in specs if spec.name in found])
+    timed = [f"{name} has message.timestamp.type=CreateTime, expected LogAppendTime" for name in stamped]
+    kafka = log.url.startswith("kafka:")
+    remedies = [
+        *["`mesh topics create` makes the missing ones"] * bool(missing),
+        *["One that this user may not Describe counts as missing: see `mesh export acl`"] * (bool(missing) and kafka),
+        *["The number of partitions is frozen"] * bool(other),
+        *remedies_for(other),
+        *[_set_log_time(log, name) for name in stamped],
+    ]
+    if missing or other or timed:
+        raise TopicsInvalid(log.url, [*missing, *(topic.text for topic in other), *timed], remedy="; ".join(remedies))
+
+
+def _set_log_time(log: Log, topic: str) -> str:
+    """The command that makes a topic bear append times."""
+    brokers = log.url.removeprefix("kafka://")
+    change = "--alter --add-config message.timestamp.type=LogAppendTime"
+    return f"`kafka-configs.sh --bootstrap-server {brokers} --entity-type topics --entity-name {topic} {change}`"
+
+
+def _agent(name: str, run: str, where: str) -> Agent:
+    module_name, _, function_name = run.partition(":")
+    remedy = "Modules are looked for in the folder of topics.yaml; check both names"
+    try:
+        function = getattr(agent_modules.load(module_name), function_name)
+    except InvalidInput:
+        raise
+    except agent_modules.NameTaken as error:
+        what = f"agent {name!r} cannot be imported from {run!r}: {error}"
+        raise InvalidInput(what, code="bad_agent", where=where, remedy=f"Rename {error.file}") from error
+    except (Exception, SystemExit) as error:  # importing runs the author's code, which may raise anything
+        what = f"agent {name!r} cannot be imported from {run!r}: {_reason(error)}"
+        raise InvalidInput(what, code="bad_agent", where=where, remedy=remedy) from error
+    return agent_of(function)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.msg} ({error.filename}, line {error.lineno})"
+    text = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    outside = [f for f in frames if f.filename not in (__file__, agent_modules.__file__, importlib.__file__)]
+    return f"{text} ({outside[-1].filename}, line {outside[-1].lineno})" if outside else text
+
+
+def _path(rest: str) -> str:
+    return rest.removeprefix("//") or ".mesh/mesh.db"

@@ -1,0 +1,110 @@
+"""`mesh bench`: how fast is the mesh here, on this log?"""
+
+import asyncio
+import importlib
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from mesh.cli.framework.options import command, verb
+from mesh.cli.framework.screen import Piece, Screen
+from mesh.cli.framework.session import Session
+from mesh.cli.framework.signals import terminable
+from mesh.cli.framework.text import seconds
+from mesh.core.errors import InvalidInput, NotFound
+
+FELL: Final = 1
+FOR_S_MAX: Final = 3_600.0
+KEPT: Final = ".mesh/bench"
+app = verb()
+
+
+@command(app, "bench", example="mesh bench run1 latency --for 10s")
+def bench(
+    session: Session,
+    workloads: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORKLOAD",
+            help="hop, run1, run3, join, fan, latency, io, scale, hotkey, payload, state, fold, board, coldstart, "
+            "memory, recovery, soak; default: all",
+        ),
+    ] = None,
+    *,
+    time: Annotated[str, typer.Option("--for", metavar="TIME", help="about how long each one measures")] = "5s",
+    gate: Annotated[str | None, typer.Option(metavar="FILE", help="fail if one of these bounds does not hold")] = None,
+    to: Annotated[
+        str, typer.Option(metavar="FOLDER", help="where results are kept; those of docs/ lie in bench/results")
+    ] = KEPT,
+) -> int:
+    """Measure the mesh, on this machine and on the log that --log names.
+
+    Without --log it is an embedded one in a temporary folder, whatever is set elsewhere, so that no mesh of yours is
+    put under load by accident. On a broker the topics have names of their own; they stay behind.
+
+    Every result is kept as JSON with machine, versions, commit and raw samples. Exit code 1 if a gate does not hold.
+    """
+    from mesh.app.process import calm_collector
+
+    screen, wanted = session.screen, session.wanted
+    measuring = _installed("bench.measuring")
+    setup = _installed("bench.field").Setup(
+        log=wanted.log or "", board=wanted.board or "", seconds=_seconds(time), say=screen.update
+    )
+    gates = None if gate is None else _installed("bench.gates").read(Path(gate))
+    bodies: list[dict[str, Any]] = []
+    calm_collector()  # who asks shares the cores with the services, and measures what runs in them, where it is calm
+    for workload in measuring.chosen(workloads or []):
+        with screen.status(f"{workload.name}: {workload.what}"):
+            body = asyncio.run(_ended_in_order(measuring.measure(workload, setup)))
+        path = _installed("bench.report").save_result(body, Path(to))
+        bodies.append(body)
+        screen.emit(body)
+        _show(screen, body, measuring.rows(body), path)
+    return 0 if gates is None else _judge(screen, _installed("bench.gates").judge(gates, bodies))
+
+
+async def _ended_in_order(measuring: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """The services that it started end with it, also at SIGTERM."""
+    with terminable():
+        return await measuring
+
+
+def _installed(module: str) -> Any:
+    """A module of the folder bench, which is part of the source tree and not of the package."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in ("bench", module):
+            raise
+        raise NotFound(
+            "the benchmarks are not installed",
+            where="mesh bench",
+            remedy="They are in the source tree: install that with `pip install -e .`, or call it there",
+        ) from error
+
+
+def _seconds(text: str) -> float:
+    found = seconds("--for", text)
+    if not 0 < found <= FOR_S_MAX:
+        raise InvalidInput(
+            "nothing is measured so long", code="usage", where="--for", expected="more than 0s, up to 1h", got=text
+        )
+    return found
+
+
+def _show(screen: Screen, body: dict[str, Any], rows: Any, path: Path) -> None:
+    screen.say((body["workload"], "bold"), f"  {body['what']}", (f"  log: {body['log']}", "dim"))
+    cells: list[list[Piece]] = [[f"  {row.name}", row.at, row.value, (row.spread, "dim")] for row in rows]
+    screen.table(("  FIGURE", "AT", ">VALUE", "SAMPLES"), cells)
+    screen.note((f"kept in {path}", "dim"))
+
+
+def _judge(screen: Screen, verdicts: Any) -> int:
+    for verdict in verdicts:
+        screen.emit({"gate": verdict.sentence, "holds": verdict.holds, "value": verdict.value})
+        mark = {True: ("✓ ", "green"), False: ("✗ ", "red"), None: ("· ", "dim")}[verdict.holds]
+        screen.say(mark, verdict.sentence)
+    return FELL if any(verdict.holds is False for verdict in verdicts) else 0

@@ -1,0 +1,305 @@
+"""`mesh board`: the blackboard: read it, write it, watch it, fill it again after it lost what it held."""
+
+import getpass
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import orjson
+import typer
+
+from mesh.adapters.ports import ABSENT, ANY, Board, Entry
+from mesh.cli.framework.options import command, noun
+from mesh.cli.framework.screen import Piece, Screen
+from mesh.cli.framework.session import Session, short
+from mesh.cli.framework.standard_streams import read_all_input
+from mesh.cli.framework.text import ago, clock, counted, moment, visible
+from mesh.core.errors import InvalidInput, MeshError, NotFound
+from mesh.core.protocol.event import rfc3339
+
+if TYPE_CHECKING:
+    from mesh.core.board.changelog import Restart
+    from mesh.runtime.board_rebuild import Plan, Rebuild, Step
+
+SHOWN_MAX: Final = 50
+VALUE_CHARS_MAX: Final = 40
+
+app = noun("Read, write and watch the blackboard.")
+Key = Annotated[str, typer.Argument(metavar="KEY", help="like orders/sold/sku-007")]
+Pattern = Annotated[str, typer.Argument(metavar="PATTERN", help="* any run of characters, ? one")]
+
+
+@command(app, "keys", example="mesh board keys 'orders/*'")
+async def keys(session: Session, pattern: Pattern = "*") -> None:
+    """List the keys that have a value."""
+    async with session.board() as board:
+        found = await board.keys(pattern)
+    for key in found:
+        session.screen.emit({"key": key})
+        session.screen.say(key)
+    if not found:
+        session.screen.note("No such keys.")
+
+
+@command(app, "get", example="mesh board get orders/sold/sku-007")
+async def get(session: Session, key: Key) -> None:
+    """Show the value of a key, with its version and who wrote it."""
+    async with session.board() as board:
+        entry = await board.get(key)
+    if entry is None:
+        raise NotFound(
+            f"nothing stands at {key!r}",
+            where=short(session.settings.board or session.settings.log),
+            remedy="`mesh board keys` lists all",
+        )
+    session.screen.emit(_json(entry))
+    value = orjson.dumps(orjson.loads(entry.value), option=orjson.OPT_INDENT_2).decode()
+    session.screen.document(value)
+    session.screen.note((f"version {entry.version}, {ago(entry.at_ms)}, by {entry.by or 'nobody named'}", "dim"))
+
+
+@command(app, "put", example="mesh board put limits/orders '{\"per_minute\": 30}'")
+async def put(
+    session: Session,
+    key: Key,
+    value: Annotated[str, typer.Argument(metavar="JSON|-", help="a JSON document, or - for standard input")],
+    *,
+    expect: Annotated[str | None, typer.Option(metavar="VERSION", help="only if this version stands")] = None,
+    absent: Annotated[bool, typer.Option("--absent", help="only if nothing stands there")] = False,
+) -> None:
+    """Write a value.
+
+    With --expect or --absent only if nobody came between; else exit code 5. A board that is not in the log's own file
+    is mirrored on the log, so that `mesh board rebuild` knows of the value.
+    """
+    if expect is not None and absent:
+        raise InvalidInput("--expect and --absent exclude each other", code="usage", where="mesh board put")
+    data = read_all_input() if value == "-" else value.encode("utf-8", "surrogateescape")
+    async with session.board(create=True) as board:
+        entry = await board.put(key, data, expect=ABSENT if absent else expect or ANY, by=f"cli/{_user()}")
+        await _mirror(session, board, entry)
+    session.screen.emit(_json(entry))
+    session.screen.say(("written  ", "green"), entry.key, (f"  version {entry.version}", "dim"))
+
+
+@command(app, "history", example="mesh board history orders/sold/sku-007 --limit 10")
+async def history(
+    session: Session,
+    key: Annotated[
+        str | None, typer.Argument(metavar="KEY", help="like orders/sold/sku-007; none: of the board")
+    ] = None,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="at most so many")] = 20,
+) -> None:
+    """Show past values of a key, newest first; without a key, when the board itself began anew.
+
+    It does so when its store is restarted, fails over, or is put back from a copy. What was written shortly before may
+    then be missing, which `mesh board rebuild` shows.
+    """
+    if key is None:
+        await _restarts(session, limit)
+        return
+    async with session.board() as board:
+        entries = await board.history(key, limit=limit)
+    if not entries:
+        raise NotFound(
+            f"nothing ever stood at {key!r}",
+            where=short(session.settings.board or session.settings.log),
+            remedy="`mesh board keys` lists all",
+        )
+    rows: list[list[Piece]] = []
+    for entry in entries:
+        session.screen.emit(_json(entry))
+        value = entry.value.decode("utf-8", "replace")
+        rows.append([entry.version, (ago(entry.at_ms), "dim"), entry.by, value])
+    session.screen.table(("VERSION", "AGE", "BY", "VALUE"), rows)
+
+
+async def _restarts(session: Session, limit: int) -> None:
+    from mesh.adapters.clock import SystemClock
+    from mesh.runtime.board_changelog import is_mirrored, read_mirror
+
+    async with session.board() as board, session.log() as log:
+        found: list[Restart] = []
+        if is_mirrored(log, board):
+            found = (await read_mirror(log, SystemClock(), session.topology, values=False)).restarts
+        now = await board.incarnation()
+    rows: list[list[Piece]] = []
+    for restart in reversed(found[-limit:]):
+        session.screen.emit({"new": restart.new, "old": restart.old, "noticed": rfc3339(restart.at_ms)})
+        rows.append([restart.new, (moment(restart.at_ms), "dim"), (f"after {restart.old}", "dim")])
+    if rows:
+        session.screen.table(("LIFE", "NOTICED", "AFTER"), rows)
+        session.screen.note(("what may have been lost: ", "dim"), "mesh board rebuild")
+    else:
+        session.screen.note(f"Nobody noticed that the board began anew; its life is {now}.")
+
+
+@command(app, "rebuild", example="mesh board rebuild --yes")
+async def rebuild(
+    session: Session,
+    pattern: Pattern = "*",
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="write; without it only shows what would be written")] = False,
+) -> None:
+    """Put back what the board lost, from its changes on the log.
+
+    Without --yes it shows what is missing or older than on the log; nothing is changed. What is newer on the board is
+    never overwritten. Interrupted at whatever point, the same command writes exactly the rest. A running worker does
+    the same by itself when the board comes back empty or older; counters and lists are refused until it is done.
+    """
+    from mesh.adapters.clock import SystemClock
+    from mesh.runtime.board_changelog import is_mirrored
+    from mesh.runtime.board_rebuild import Rebuild
+
+    async with session.board(create=True) as board, session.log() as log:
+        if not is_mirrored(log, board):
+            session.screen.note("The board lies in the log's own file and comes and goes with it: nothing to rebuild.")
+            return
+        incarnation = await board.incarnation()
+        rebuild = Rebuild(log, board, session.topology, SystemClock())
+        with session.screen.status("reading the board's changes"):
+            plan = await rebuild.plan(
+                pattern, told=lambda done, of: session.screen.update(f"{done:,} of {counted(of, 'key')} compared")
+            )
+        if yes:
+            await _write(session, rebuild, plan)
+            if pattern == "*":
+                await board.mark_complete(incarnation)
+        else:
+            _show(session, plan)
+
+
+def _show(session: Session, plan: "Plan") -> None:
+    screen, missing = session.screen, plan.missing
+    for step in missing:
+        screen.emit(_step_json(step, "write"))
+    if missing:
+        screen.say(("would be written", "bold"))
+        rows = [_row(step) for step in missing[:SHOWN_MAX]]
+        screen.table(("KEY", "VALUE", "INSTEAD OF", "WRITTEN", "BY"), rows)
+        if len(missing) > SHOWN_MAX:
+            screen.say((f"  … and {len(missing) - SHOWN_MAX:,} more", "dim"))
+    _newer(session, plan)
+    if missing:
+        screen.note(f"{counted(len(missing), 'key')} of {len(plan.steps):,} would be written; --yes does it")
+    else:
+        _nothing(session, plan)
+
+
+def _row(step: "Step") -> list[Piece]:
+    stands = "nothing" if step.standing.value is None else _shown(step.standing.value)
+    return [step.change.key, _shown(step.change.value), (stands, "dim"), ago(step.change.at_ms), step.change.by]
+
+
+def _newer(session: Session, plan: "Plan") -> None:
+    from mesh.core.board.changelog import NEWER
+
+    for step in plan.steps:
+        if step.verdict == NEWER:
+            session.screen.emit(_step_json(step, "newer"))
+    if newer := plan.count(NEWER):
+        session.screen.note(f"{counted(newer, 'key')} left alone: what stands on the board is newer")
+
+
+def _nothing(session: Session, plan: "Plan") -> None:
+    what = (
+        "Nothing on the log about the board" if not plan.steps else f"All {counted(len(plan.steps), 'key')} are there"
+    )
+    session.screen.note(f"{what}: nothing to write.")
+
+
+async def _write(session: Session, rebuild: "Rebuild", plan: "Plan") -> None:
+    screen, missing, written, left = session.screen, plan.missing, 0, 0
+    _newer(session, plan)
+    if not missing:
+        _nothing(session, plan)
+        return
+    try:
+        with screen.progress(len(missing)) as bar:
+            async with aclosing(rebuild.write(missing)) as done:
+                async for one in done:
+                    entry = one.entry
+                    version = "" if entry is None else entry.version
+                    screen.emit({"key": one.step.change.key, "written": entry is not None, "version": version})
+                    written, left = written + (entry is not None), left + (entry is None)
+                    bar.advance(1, f"{written + left:,} of {len(missing):,} keys")
+    except BaseException:
+        screen.note(f"{counted(written, 'key')} written of {len(missing):,}; the same command writes exactly the rest")
+        raise
+    screen.say(("✓ ", "green"), f"{counted(written, 'key')} written")
+    if left:
+        screen.note(f"{counted(left, 'key')} left alone: somebody wrote them meanwhile")
+
+
+async def _mirror(session: Session, board: Board, entry: Entry) -> None:
+    """Say on the log what was written. The value stands already, so what goes wrong here is only told."""
+    from mesh.core.board.changelog import Change
+    from mesh.runtime.board_changelog import is_mirrored, mirror_changes
+
+    if not session.settings.board:
+        return  # it lies in the log's own file
+    try:
+        async with session.log() as log:
+            if is_mirrored(log, board):
+                change = Change(entry.key, entry.value, entry.version, entry.by, "", entry.at_ms)
+                await mirror_changes(log, session.topology, [change])
+    except MeshError as error:
+        session.screen.note((f"the value is not mirrored on the log: {error}", "yellow"))
+
+
+@command(app, "watch", example="mesh board watch 'risk/*' --json")
+async def watch(
+    session: Session,
+    pattern: Pattern = "*",
+    *,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, metavar="N", help="stop after N changes")] = None,
+) -> None:
+    """Show changes as they happen."""
+    left = count
+    async with session.board() as board, aclosing(await board.watch(pattern)) as changes:
+        session.screen.note(("watching the board; Ctrl-C ends", "dim"))
+        async for entry in changes:
+            session.screen.emit(_json(entry))
+            _line(session.screen, entry)
+            left = None if left is None else left - 1
+            if left == 0:
+                return
+
+
+def _line(screen: Screen, entry: Entry) -> None:
+    value = entry.value.decode("utf-8", "replace")
+    screen.say((f"{clock(entry.at_ms)}  ", "dim"), (entry.key, "bold"), f"  {value}", (f"  {entry.by}", "dim"))
+
+
+def _json(entry: Entry) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "value": orjson.loads(entry.value),
+        "version": entry.version,
+        "at": rfc3339(entry.at_ms),
+        "by": entry.by,
+    }
+
+
+def _step_json(step: "Step", plan: str) -> dict[str, Any]:
+    stands = step.standing.value
+    return {
+        "key": step.change.key,
+        "plan": plan,
+        "value": orjson.loads(step.change.value),
+        "stands": None if stands is None else orjson.loads(stands),
+        "version": step.change.version,
+        "at": rfc3339(step.change.at_ms),
+        "by": step.change.by,
+    }
+
+
+def _shown(value: bytes) -> str:
+    return visible(value.decode("utf-8", "replace"), VALUE_CHARS_MAX)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

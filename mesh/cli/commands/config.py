@@ -1,0 +1,34 @@
+"""`mesh config`: what is set, and where it was set."""
+
+from typing import Annotated
+
+import typer
+
+from mesh.cli.framework.options import command, noun
+from mesh.cli.framework.session import Session
+
+app = noun("Show what is set, and where it was set.")
+
+
+@command(app, "show", example="MESH_LOG=kafka://broker:9092 mesh config show --origin")
+def show(
+    session: Session,
+    *,
+    origin: Annotated[bool, typer.Option("--origin", help="tell where each value came from")] = False,
+) -> None:
+    """Show every setting.
+
+    Flags win over the environment, over mesh.toml, over your own file, over defaults. Secrets are never shown.
+    """
+    from mesh.settings import Settings, shown
+
+    loaded = session.loaded
+    rows = []
+    for name, value in shown(loaded.settings):
+        source = loaded.origins.get(name) or loaded.origins[name.partition(".")[0]]
+        described = Settings.model_fields[name.partition(".")[0]].description or ""
+        session.screen.emit({"name": name, "value": value, "origin": source, "description": described})
+        rows.append((name, value or "–", (source if origin else described, "dim")))
+    session.screen.table(("SETTING", "VALUE", "ORIGIN" if origin else "MEANING"), rows)
+    if loaded.ignored:
+        session.screen.note((f"ignored, since no setting is called so: {', '.join(loaded.ignored)}", "dim"))

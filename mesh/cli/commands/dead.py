@@ -1,0 +1,285 @@
+"""`mesh dead`: what could not be processed, byte for byte, and why; and what is to be done about it."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from mesh.cli.commands.redrive import ledger_there, redrive
+from mesh.cli.framework.options import command, noun
+from mesh.cli.framework.session import Session
+from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, moment, visible
+from mesh.cli.views.letter_view import (
+    HEADS,
+    ID_CHARS,
+    choosing,
+    entry_facts,
+    letter_facts,
+    letter_row,
+    state_of,
+    tell_unknown,
+)
+from mesh.cli.views.run_view import id_of
+from mesh.core.protocol.event import rfc3339
+
+if TYPE_CHECKING:
+    from mesh.adapters.ports import Log
+    from mesh.core.history.task_attempts import Attempt
+    from mesh.operations.dead_letters import Case, Chosen, DeadLetters, Entry, Letter, Plan
+
+app = noun("Show dead letters, send them again, or let them be.")
+
+
+def _dead(log: "Log", session: Session, queue: str) -> "DeadLetters":
+    from mesh.operations.dead_letters import DeadLetters
+
+    return DeadLetters(log, session.topology, topic=queue)
+
+
+@command(app, "list", example="mesh dead list --agent pricing --since 1h")
+@choosing(names=False)
+async def list_dead(
+    session: Session,
+    *,
+    chosen: "Chosen",
+    queue: str,
+    all: Annotated[bool, typer.Option("--all", help="those that were dropped too")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="at most so many")] = 50,
+) -> None:
+    """List dead letters, newest first, with what was done about them."""
+    async with session.log() as log:
+        dead = _dead(log, session, queue)
+        found = await dead.choose(chosen, dropped=all)
+        if not found:
+            await tell_unknown(session, dead, chosen)
+        found.sort(key=lambda case: (-case.letter.at_ms, -case.letter.record.offset))
+        shown = await dead.results(found[:limit])
+    for case in shown:
+        session.screen.emit(letter_facts(case))
+    if shown:
+        session.screen.table(HEADS, [letter_row(case) for case in shown])
+    else:
+        session.screen.note("No dead letters.")
+    if len(found) > limit:
+        session.screen.note((f"… and {len(found) - limit:,} older ones: --limit {len(found)}", "dim"))
+
+
+@command(app, "show", example="mesh dead show 3f2a")
+async def show(
+    session: Session,
+    id: Annotated[str, typer.Argument(metavar="ID", help="its id or the beginning of it, or topic:partition:offset")],
+    *,
+    topic: Annotated[str | None, typer.Option("--topic", metavar="NAME", help="another dead letter queue")] = None,
+) -> None:
+    """Show one dead letter in full, and what to do next.
+
+    Why, whence, every attempt, what was done about it, headers and bytes.
+    """
+    from mesh.operations.dead_letters import Chosen
+    from mesh.operations.runs import Runs
+
+    async with session.log() as log:
+        dead = _dead(log, session, topic or "")
+        (case,) = await dead.results(await dead.choose(Chosen((id,))))
+        letter = case.letter
+        entries, plan = await dead.entries(letter.id), await dead.plan([case])
+        history = await Runs(log, session.topology).history(letter.run_id) if letter.task_id else None
+    task = None if history is None else history.tasks.get(letter.task_id)
+    attempts = [] if task is None else task.attempts
+    session.screen.emit(_shown_json(case, attempts, entries, _next_text(plan, topic)))
+    _facts(session, case)
+    _attempts(session, attempts)
+    _ledger(session, entries)
+    _contents(session, letter)
+    if letter.run_id:
+        session.screen.note(("its run: ", "dim"), f"mesh run show {id_of(letter.run_id)}")
+    label = "send it again: " if plan.sendings else "next: "
+    session.screen.note((label, "dim"), _next_text(plan, topic))
+
+
+@command(app, "export", example="mesh dead export --agent pricing > letters.jsonl")
+@choosing(names=True)
+async def export(
+    session: Session,
+    *,
+    chosen: "Chosen",
+    queue: str,
+    all: Annotated[bool, typer.Option("--all", help="those that were dropped too")] = False,
+) -> None:
+    """Write dead letters as JSON Lines, byte for byte.
+
+    Oldest first. Fields are named as `kcat -J` names them; what is no text goes as `…_base64`. `mesh dead redrive
+    --from FILE` takes the lines back, changed or not; `jq -r .payload FILE` has the payloads for kcat -P.
+    """
+    from mesh.operations.dead_letters import letter_json
+
+    async with session.log() as log:
+        dead = _dead(log, session, queue)
+        cases = await dead.choose(chosen, dropped=all)
+        if not cases:
+            await tell_unknown(session, dead, chosen)
+    for case in cases:
+        sys.stdout.write(escaped_json(orjson.dumps(letter_json(case.letter)).decode()) + "\n")
+    session.screen.note((f"{counted(len(cases), 'letter')} exported", "dim"))
+
+
+@command(app, "drop", example="mesh dead drop --agent pricing --until 7d --why 'test data' --yes")
+@choosing(names=True)
+async def drop(
+    session: Session,
+    *,
+    chosen: "Chosen",
+    queue: str,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="for the ledger")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without it only shows which")] = False,
+) -> None:
+    """Leave dead letters out of lists from now on.
+
+    The ledger says so; the letters stay where they are. Without --yes it shows which letters are meant and changes
+    nothing.
+    """
+    screen = session.screen
+    async with session.log() as log:
+        dead = _dead(log, session, queue)
+        cases = await dead.choose(chosen, dropped=False)
+        if not cases:
+            await tell_unknown(session, dead, chosen)
+        if cases and yes:
+            await ledger_there(session, log)
+            entries = await dead.drop(cases, reason=why)
+            cases = [
+                case._replace(standing=case.standing._replace(state=entry.state, last=entry))
+                for case, entry in zip(cases, entries, strict=True)
+            ]
+    for case in cases:
+        screen.emit(letter_facts(case))
+    if not cases:
+        screen.note("Nothing to drop: no such letters, or they are dropped already.")
+    elif yes:
+        screen.say(("✓ ", "green"), f"{counted(len(cases), 'letter')} dropped")
+    else:
+        screen.table(HEADS, [letter_row(case) for case in cases])
+        screen.note(f"{counted(len(cases), 'letter')} would be dropped; --yes does it")
+
+
+command(app, "redrive", example="mesh dead redrive --agent pricing --since 1h --rate 10/s --yes")(redrive)
+
+
+# ------------------------------------------------------------------------------------------------ one letter in full
+
+
+def _shown_json(case: "Case", attempts: "list[Attempt]", entries: "Any", next: str) -> dict[str, Any]:
+    letter = case.letter
+    return {
+        **letter_facts(case),
+        "stack": letter.stack,
+        "history": [_attempt_json(attempt) for attempt in attempts],
+        "ledger": [entry_facts(entry) for entry in entries],
+        "next": next,
+        "key": None if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
+        "headers": [(name, (value or b"").decode("utf-8", "backslashreplace")) for name, value in letter.headers],
+        "value": None if letter.value is None else letter.value.decode("utf-8", "backslashreplace"),
+    }
+
+
+def _attempt_json(attempt: "Attempt") -> dict[str, Any]:
+    fault = attempt.fault
+    return {
+        "attempt": attempt.number,
+        "began": rfc3339(attempt.began_ms),
+        "ended": None if attempt.ended_ms is None else rfc3339(attempt.ended_ms),
+        "code": None if fault is None else fault.code,
+        "message": None if fault is None else fault.message,
+    }
+
+
+def _facts(session: Session, case: "Case") -> None:
+    letter, say = case.letter, session.screen.say
+    say((letter.reason or letter.dialect, "bold red"), f"  {visible(letter.message, MESSAGE_CHARS_MAX)}")
+    facts = {
+        "id": letter.id,
+        "agent": letter.agent,
+        "run": letter.run_id,
+        "task": letter.task_id,
+        "type": letter.type,
+        "attempts": f"{letter.attempts}",
+        "origin": str(letter.origin or ""),
+        "class": letter.cls,
+        "omitted": letter.omitted,
+    }
+    for name, text in facts.items():
+        if text:
+            say((f"  {name:<10}", "dim"), text)
+    say(("  at        ", "dim"), moment(letter.at_ms), (f"  {letter.place}", "dim"))
+    say(("  state     ", "dim"), state_of(case))
+
+
+def _attempts(session: Session, attempts: "list[Attempt]") -> None:
+    if not attempts:
+        return
+    session.screen.say()
+    session.screen.say(("attempts", "bold"))
+    for attempt in attempts:
+        fault = attempt.fault
+        told = ("still at it", "dim") if attempt.ended_ms is None else ("succeeded", "green")
+        if fault is not None:
+            told = (f"{fault.code}: {visible(fault.message, MESSAGE_CHARS_MAX)}", "")
+        session.screen.say((f"  {attempt.number}  {clock(attempt.ended_ms or attempt.began_ms)}  ", "dim"), told)
+
+
+def _ledger(session: Session, entries: "Any") -> None:
+    if not entries:
+        return
+    session.screen.say()
+    session.screen.say(("ledger", "bold"))
+    for entry in entries:
+        session.screen.say((f"  {moment(entry.at_ms)}  {entry.by}  ", "dim"), _entry_text(entry))
+
+
+def _entry_text(entry: "Entry") -> str:
+    said = [f"redrive {entry.n}: {entry.result or entry.state}" if entry.n else entry.state]
+    if entry.way == "new":
+        said.append(f"as run {id_of(entry.run_id)}")
+    if entry.place:
+        said.append(entry.place)
+    if entry.data is not None:
+        said.append("with another payload")
+    if entry.reason:
+        said.append(f"because: {entry.reason}")
+    return ", ".join(said)
+
+
+def _contents(session: Session, letter: "Letter") -> None:
+    screen = session.screen
+    if letter.stack:
+        screen.say()
+        screen.say(("stack", "bold"))
+        screen.document(letter.stack, indent="  ")
+    if letter.headers:
+        screen.say()
+        screen.say(("headers", "bold"))
+        for name, value in letter.headers:
+            screen.say((f"  {name}  ", "dim"), (value or b"").decode("utf-8", "backslashreplace"))
+    screen.say()
+    screen.say(("value", "bold"), (f"  {len(letter.value or b''):,} bytes", "dim"))
+    screen.document(_pretty(letter.value), indent="  ")
+
+
+def _next_text(plan: "Plan", topic: str | None) -> str:
+    """The exact command that comes next, or why there is none."""
+    for sending in plan.sendings:
+        queue = f" --topic {topic}" if topic else ""
+        return f"mesh dead redrive {sending.letter.id[:ID_CHARS]}{queue} --yes"
+    for obstacle in plan.obstacles:
+        return f"it cannot be sent: {obstacle.message}. {obstacle.remedy}"
+    return f"nothing to do: {plan.settled[0].message}"
+
+
+def _pretty(value: bytes | None) -> str:
+    if value is None:
+        return "(no value)"
+    try:
+        return orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
+    except (orjson.JSONDecodeError, TypeError):
+        return value.decode("utf-8", "backslashreplace")

@@ -1,0 +1,130 @@
+"""`mesh export`: what other systems need to run and scale this mesh, made from topics.yaml."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mesh.cli.framework.completion import agents as agent_names
+from mesh.cli.framework.options import command, noun
+from mesh.cli.framework.session import Session
+from mesh.core.errors import NotFound
+from mesh.core.suggest import nearest
+from mesh.core.topology.yaml_nodes import written
+
+if TYPE_CHECKING:
+    from mesh.operations.deployment.manifests import Manifest, Wishes
+
+app = noun("Print manifests for Kubernetes and KEDA, and the rights on Kafka, made from topics.yaml and the settings.")
+
+Agents = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="AGENT", autocompletion=agent_names, help="only the workers of these; default: everything"),
+]
+Namespace = Annotated[str, typer.Option(metavar="NAME", help="default: the one that kubectl is told")]
+SecretName = Annotated[str, typer.Option("--secret", metavar="NAME", help="the Secret with passwords and TLS files")]
+
+
+@command(
+    app, "k8s", example="mesh export k8s --log kafka://kafka:9092 --board redis://redis:6379/0 | kubectl apply -f -"
+)
+def k8s(
+    session: Session,
+    agents: Agents = None,
+    *,
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="with your agents and topics.yaml in it")] = "agent-mesh",
+    namespace: Namespace = "",
+    secret: SecretName = "agent-mesh",
+) -> None:
+    """Print Deployments: orchestrator, intake, and the workers of each agent; and the Job that creates topics.
+
+    --log and --board are addresses as the cluster knows them. Whatever else is set goes along as environment.
+    Passwords are read from a Secret, which is not printed; which keys it needs is said on stderr.
+    """
+    from mesh.operations.deployment.manifests import Wishes
+    from mesh.operations.deployment.manifests import k8s as made
+
+    named = _known(session, agents or [])
+    wishes = Wishes(image=image, namespace=namespace, secret=secret)
+    _print(session, "k8s", wishes, list(made(session.topology, session.loaded, wishes, named)))
+
+
+@command(app, "keda", example="mesh export keda --min 0 --log kafka://kafka:9092 --board redis://redis:6379/0")
+def keda(
+    session: Session,
+    agents: Agents = None,
+    *,
+    least: Annotated[int, typer.Option("--min", min=0, metavar="N", help="workers of an agent that has no work")] = 1,
+    most: Annotated[
+        int | None, typer.Option("--max", min=1, metavar="N", help="workers of an agent; default: its partitions")
+    ] = None,
+    namespace: Namespace = "",
+    secret: SecretName = "agent-mesh",
+) -> None:
+    """Print a KEDA ScaledObject for each agent: workers by the lag of its group.
+
+    They scale the Deployments of `mesh export k8s`. An agent has at most as many workers as its topic has partitions.
+    """
+    from mesh.operations.deployment.manifests import Wishes
+    from mesh.operations.deployment.manifests import keda as made
+
+    named = _known(session, agents or [])
+    wishes = Wishes(namespace=namespace, secret=secret, replicas_min=least, replicas_max=most)
+    _print(session, "keda", wishes, list(made(session.topology, session.loaded, wishes, named)))
+
+
+@command(app, "acl", example="mesh export acl --log kafka://kafka:9092 intake orchestrator worker | sh")
+def acl(
+    session: Session,
+    services: Annotated[
+        list[str] | None, typer.Argument(metavar="SERVICE", help="only the rights of these; default: of all")
+    ] = None,
+    *,
+    principal: Annotated[
+        str, typer.Option(metavar="PATTERN", help="of a service; {service} and {mesh} are replaced")
+    ] = "User:{mesh}-{service}",
+) -> None:
+    """Print the rights that each service needs on Kafka, as commands of kafka-acls.sh.
+
+    With exactly these rights, and no others, the mesh runs. --json prints a right a line. Services are intake,
+    orchestrator, worker, client (Mesh.connect, mesh publish), operator (all other commands), sender and receiver
+    (systems outside). docs/guide/security.md says what each of them could do with its rights.
+    """
+    from mesh.operations.deployment.acl import SERVICES, lines, rights
+
+    topology, screen = session.topology, session.screen
+    for name in services or ():
+        if name not in SERVICES:
+            near = nearest(name, SERVICES)
+            remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(SERVICES)}"
+            raise NotFound(f"no service is called {name!r}", where="mesh export acl", remedy=remedy)
+    wanted = list(rights(topology, [name for name in SERVICES if not services or name in services]))
+    principals = {name: principal.format(service=name, mesh=topology.name) for name in SERVICES}
+    for right in wanted:
+        screen.emit({**right._asdict(), "principal": principals[right.service]})
+    scheme, _, rest = session.settings.log.partition(":")
+    bootstrap = rest.removeprefix("//").rpartition("@")[2] if scheme == "kafka" else "BROKER:9092"
+    screen.file(f"# mesh export acl: made from {topology.name}, topology {topology.digest}\n")
+    screen.file("".join(f"{line}\n" for line in lines(wanted, principals, bootstrap)))
+
+
+def _print(session: Session, what: str, wishes: "Wishes", manifests: "list[Manifest]") -> None:
+    from mesh.operations.deployment.manifests import secret_keys
+
+    screen = session.screen
+    for manifest in manifests:
+        screen.emit(manifest)
+    screen.file(f"# mesh export {what}: made from {session.topology.name}, topology {session.topology.digest}\n")
+    screen.file(written(manifests))
+    if keys := secret_keys(session.settings):
+        screen.note(f"the Secret {wishes.secret!r} must have the keys {', '.join(keys)}")
+
+
+def _known(session: Session, names: list[str]) -> list[str]:
+    """The names, each of which must be an agent's. Raises NotFound with the one that was probably meant."""
+    known = session.topology.agents
+    for name in names:
+        if name not in known:
+            near = nearest(name, known)
+            remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}"
+            raise NotFound(f"no agent is called {name!r}", where=session.topology.path, remedy=remedy)
+    return [name for name in known if name in names]

@@ -1,0 +1,175 @@
+"""`mesh publish`: one event from the command line, or a stream of them from a file or a pipe."""
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mesh.cli.framework.completion import types
+from mesh.cli.framework.options import command, verb
+from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.session import Session, embedded_path
+from mesh.cli.framework.standard_streams import document, read_all_input
+from mesh.cli.framework.text import seconds, took
+from mesh.cli.views import run_view
+from mesh.cli.views.event_stream import How, Stream, opened
+from mesh.cli.views.outcome_wait import patience
+from mesh.core.errors import InvalidInput, WaitTimeout
+from mesh.core.history.request_match import not_accepted, told_by, unheard
+from mesh.core.history.timeline import History
+from mesh.core.protocol.event import fingerprint
+from mesh.core.run.state import COMPLETED
+
+if TYPE_CHECKING:
+    from mesh.client import Mesh, Outcome
+    from mesh.core.protocol.event import Event
+
+app = verb()
+
+
+@command(app, "publish", example="""mesh publish order.placed '{"order_id": "o-1", "lines": []}' --follow""")
+async def publish(
+    session: Session,
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="an ingress type of topics.yaml", autocompletion=types)],
+    payload: Annotated[str, typer.Argument(metavar="JSON|@FILE|-", help="a document, @FILE, or - for JSON Lines")],
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="wait for the outcome; the exit code tells it")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="print the timeline as it happens, and wait")] = False,
+    id: Annotated[str | None, typer.Option(metavar="ID", help="of the request; the same one again is one run")] = None,
+    run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="the correlation id")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="its ordering key, where the topic has `order: key` and no `key`")
+    ] = None,
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="the run must have ended by then: 30s")] = None,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="how long --wait and --follow wait")] = "60s",
+    strict: Annotated[bool, typer.Option("--strict", help="send nothing when one line is bad")] = False,
+) -> int:
+    """Publish an event, or one for every line of a stream.
+
+    `-` and @FILE.jsonl are JSON Lines; any other @FILE is one document, @- is one from standard input. A bad line
+    does not hold up the others: it is reported with its number, and the exit code is 1.
+    """
+    how = How(
+        type,
+        id,
+        run_id,
+        None if deadline is None else seconds("--deadline", deadline),
+        wait or follow,
+        seconds("--timeout", timeout),
+        key,
+    )
+    lines = payload == "-" or (payload.startswith("@") and payload.lower().endswith((".jsonl", ".ndjson")))
+    if lines and (id or run_id or follow):
+        what = "--id, --run-id and --follow are for a single event"
+        raise InvalidInput(what, code="usage", where="mesh publish", got="JSON Lines")
+    from mesh.app.wiring import topic_specs
+    from mesh.client import Mesh
+
+    topology = session.topology
+    document = b"" if lines else _document(payload)
+    async with session.log(create=True) as log:
+        if embedded_path(session.settings.log) is not None:
+            await log.create_topics(topic_specs(topology))
+        mesh = Mesh(log, topology)
+        try:
+            if lines:
+                return await Stream(session, mesh, how, strict=strict).run(None if payload == "-" else payload[1:])
+            return await (_follow if follow else _single)(session, mesh, how, document)
+        finally:
+            await mesh.close()
+
+
+async def _single(session: Session, mesh: "Mesh", how: How, document: bytes) -> int:
+    screen = session.screen
+    run = (await mesh.send([how.request(mesh, document)]))[0]
+    if not how.wait:
+        screen.emit({"run": run.id, "id": run.event_id, "type": how.type})
+        screen.say("published  ", (how.type, "bold"), ("  run ", "dim"), run_view.id_of(run.id))
+        screen.note(("follow it: ", "dim"), f"mesh run show {run_view.id_of(run.id)}")
+        return 0
+    screen.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
+    with screen.status(f"waiting for run {run_view.id_of(run.id)}"):
+        async with patience(session, mesh.log, run.place, run.id):
+            outcome = await run.outcome(timeout_s=how.timeout_s)
+    screen.emit(outcome.raw)
+    _tell(session, outcome)
+    return 0 if outcome else 1
+
+
+def _tell(session: Session, outcome: "Outcome") -> None:
+    screen, body = session.screen, outcome.raw
+    screen.say(run_view.state(outcome.ending), f" in {took(body['took_ms'])}", (f"  run {outcome.run_id}", "dim"))
+    history = History(session.topology, outcome.run_id, partition=0)
+    history.outcome = body
+    run_view.reasons(screen, history)
+    for result in history.results:
+        run_view.result_lines(screen, result, whole=screen.loudness > 0)
+
+
+async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> int:
+    from mesh.operations.runs import Runs
+
+    screen, runs = session.screen, Runs(mesh.log, mesh.topology)
+    event = how.request(mesh, document)
+    places = await runs.ends()  # first: an end that the history does not tell yet lies behind them
+    before = await runs.history(event.run_id)
+    if before is not None and before.ending and before.late is None:
+        _expect_heard(before, event)
+        screen.note(("note ", "yellow"), f"request {event.id} was published before; this is how its run ended")
+        screen.emit({"event": "ended", **run_view.history_json(before)})
+        return _ended(screen, before)
+    run = (await mesh.send([event]))[0]
+    screen.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
+    before_ms = 0
+    try:
+        async with (
+            asyncio.timeout(how.timeout_s),
+            patience(session, mesh.log, run.place, run.id),
+            aclosing(runs.watch(places)) as changes,
+        ):
+            async for change in changes:
+                if change.history.run_id != run.id:
+                    continue
+                for moment in change.moments:
+                    screen.emit({"run": run.id, **run_view.moment_json(moment)})
+                    run_view.moment_line(screen, moment, before_ms or moment.at_ms)
+                    before_ms = moment.at_ms
+                if change.ended:
+                    _expect_heard(change.history, event)
+                    screen.emit({"event": "ended", **run_view.history_json(change.history)})
+                    screen.say()
+                    return _ended(screen, change.history)
+    except TimeoutError as error:
+        raise WaitTimeout(
+            f"run {run.id} has not ended within {how.timeout_s:g} s; it goes on",
+            where=mesh.topology.inbox,
+            remedy=f"`mesh run show {run_view.id_of(run.id)}` tells where it stands; is a worker up (`mesh up`)?",
+        ) from error
+    return 1
+
+
+def _expect_heard(history: History, event: "Event") -> None:
+    """Raise NotAccepted when the run that has ended did not take this request in."""
+    told = history.outcome or (None if history.run is None else told_by(history.run))
+    if told is None and history.late is not None:
+        raise not_accepted(history.run_id, history.late.code, history.late.message)
+    why = None if told is None else unheard(told, event.id, fingerprint(event.data))
+    if why is not None:
+        raise not_accepted(history.run_id, *why)
+
+
+def _ended(screen: Screen, history: History) -> int:
+    run_view.headline(screen, history)
+    run_view.tree(screen, history)
+    run_view.reasons(screen, history)
+    return 0 if history.ending == COMPLETED else 1
+
+
+def _document(payload: str) -> bytes:
+    if payload == "@-":
+        return read_all_input()
+    if payload.startswith("@"):
+        with opened(payload[1:]) as file:
+            return document(file.read(), payload[1:])
+    return payload.encode("utf-8", "surrogateescape")

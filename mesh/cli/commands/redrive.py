@@ -1,0 +1,346 @@
+"""`mesh dead redrive`: shows what sending dead letters again would do, and with --yes does it."""
+
+import asyncio
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import orjson
+import typer
+
+from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.session import Session, embedded_path
+from mesh.cli.framework.signals import terminable
+from mesh.cli.framework.standard_streams import document, read_all_input
+from mesh.cli.framework.text import counted, seconds
+from mesh.cli.views.event_stream import opened
+from mesh.cli.views.letter_view import ID_CHARS, choosing, entry_facts, is_any, tell_unknown
+from mesh.cli.views.run_view import id_of
+from mesh.core.dead_letters.redrive_log import IN_VAIN
+from mesh.core.errors import InvalidInput, NotAccepted
+
+if TYPE_CHECKING:
+    from mesh.adapters.ports import Log
+    from mesh.operations.dead_letters import Case, Chosen, DeadLetters, How, Letter, Plan, Report
+
+SHOWN_MAX: Final = 50
+EVERYTHING: Final = "How it is sent"
+_RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(s|m|h))?", re.ASCII)
+_PER: Final = {None: 1, "s": 1, "m": 60, "h": 3_600}
+
+
+@choosing(names=True)
+async def redrive(
+    session: Session,
+    *,
+    chosen: "Chosen",
+    queue: str,
+    yes: Annotated[bool, typer.Option("--yes", help="send; without it only shows what would be sent")] = False,
+    rate: Annotated[str | None, typer.Option(metavar="N/s", help="at most so many letters a second")] = None,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="change a field of the payload first")
+    ] = None,
+    edit: Annotated[bool, typer.Option("--edit", help="change the payload of one letter in $EDITOR first")] = False,
+    as_new: Annotated[bool, typer.Option("--as-new", help="begin the run anew instead of going on")] = False,
+    again: Annotated[bool, typer.Option("--again", help="also what was sent before, or dropped")] = False,
+    force: Annotated[bool, typer.Option("--force", help="a fourth time; needs --why")] = False,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="for the ledger, with --force")] = "",
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="letters of `mesh dead export`; - is standard input")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="wait for what becomes of them; the exit code tells it")] = False,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="how long --wait waits")] = "60s",
+) -> int:
+    """Send dead letters again; their runs go on.
+
+    Without --yes it shows what would be sent where, and what cannot and why; nothing is changed. What was sent once is
+    not sent again. Interrupted at whatever point, the same command sends exactly the rest.
+    """
+    from mesh.operations.dead_letters import DeadLetters
+
+    per_second, timeout_s = None if rate is None else _per_second(rate), seconds("--timeout", timeout)
+    how = _how(set or [], as_new, again, force, why)
+    if source is not None and not is_any(chosen):
+        raise _usage("--from names the letters; no others can be chosen beside it")
+    async with session.log() as log:
+        dead = DeadLetters(log, session.topology, topic=queue)
+        cases = await dead.choose(chosen) if source is None else await dead.given(_given(source))
+        if edit:
+            how = how._replace(data=_edited(session, cases, how), amendments=())
+        if not cases:
+            await tell_unknown(session, dead, chosen)
+        plan = await dead.plan(cases, how)
+        if not yes:
+            return _show(session, plan)
+        if plan.sendings:
+            await ledger_there(session, log)
+        return await _act(session, dead, plan, per_second, timeout_s if wait else None)
+
+
+async def ledger_there(session: Session, log: "Log") -> None:
+    """An embedded file that was made by an older mesh gets its ledger; on Kafka that is for `mesh topics create`."""
+    if embedded_path(session.settings.log) is not None:
+        from mesh.app.wiring import topic_specs
+
+        await log.create_topics(topic_specs(session.topology))
+
+
+def _how(changes: list[str], as_new: bool, again: bool, force: bool, why: str) -> "How":
+    from mesh.core.dead_letters.patch import parse_amendment
+    from mesh.operations.dead_letters import How
+
+    if force and not why.strip():
+        raise _usage("--force needs a reason", "Say it with --why TEXT; the ledger keeps it")
+    if why and not force:
+        raise _usage("--why goes with --force")
+    return How(as_new, again, why if force else "", tuple(parse_amendment(text) for text in changes))
+
+
+# ------------------------------------------------------------------------------------------------------- the plan
+
+
+def _show(session: Session, plan: "Plan") -> int:
+    screen = session.screen
+    for sending in plan.sendings:
+        screen.emit({**_step_json(sending.letter, "send"), **_sending_json(sending)})
+    for obstacle in plan.obstacles:
+        told = {"message": obstacle.message, "remedy": obstacle.remedy}
+        screen.emit({**_step_json(obstacle.letter, "cannot"), **told})
+    for settled in plan.settled:
+        screen.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
+    if plan.sendings:
+        screen.say(("would be sent", "bold"))
+        rows = [_row(sending) for sending in plan.sendings[:SHOWN_MAX]]
+        screen.table(("ID", "WAY", "TO", "RUN", "AGENT", ">REDRIVE", ">BYTES", "NOTE"), rows)
+        _more(session, len(plan.sendings))
+    _cannot(session, plan)
+    _settled(session, plan)
+    if plan.sendings:
+        screen.note(f"{counted(len(plan.sendings), 'letter')} would be sent; --yes does it")
+    return 0
+
+
+def _row(sending: Any) -> list[Piece]:
+    letter = sending.letter
+    notes = [*(["changed"] if sending.data is not None else []), *(["interrupted"] if sending.interrupted else [])]
+    if sending.way == "hop":
+        notes.append("done once more, takes no refusal back" if sending.once_more else "takes its refusal back")
+    return [
+        letter.id[:ID_CHARS],
+        sending.way,
+        sending.topic,
+        id_of(sending.run_id),
+        letter.agent,
+        f"{sending.before + sending.n}",
+        f"{len(sending.payload or b''):,}",
+        (", ".join(notes), "yellow"),
+    ]
+
+
+def _cannot(session: Session, plan: "Plan") -> None:
+    screen = session.screen
+    if plan.obstacles:
+        screen.say(("cannot be sent", "bold"))
+    for obstacle in plan.obstacles[:SHOWN_MAX]:
+        about = f"{obstacle.letter.id[:ID_CHARS]}  {obstacle.letter.reason}: {obstacle.message}. "
+        screen.say("  ", about, (obstacle.remedy, "dim"))
+    _more(session, len(plan.obstacles))
+
+
+def _settled(session: Session, plan: "Plan") -> None:
+    if not plan.settled:
+        if not plan.sendings and not plan.obstacles:
+            session.screen.note("No such dead letters: nothing to send.")
+        return
+    told = Counter((settled.message, settled.remedy) for settled in plan.settled)
+    for (message, remedy), number in told.most_common(SHOWN_MAX):
+        about = plan.settled[0].letter.id[:ID_CHARS] if len(plan.settled) == 1 else counted(number, "letter")
+        session.screen.note(f"nothing to do for {about}: {message}", (f"; {remedy}", "dim"))
+
+
+def _more(session: Session, number: int) -> None:
+    if number > SHOWN_MAX:
+        session.screen.say((f"  … and {number - SHOWN_MAX:,} more", "dim"))
+
+
+def _step_json(letter: "Letter", step: str) -> dict[str, Any]:
+    return {"id": letter.id, "plan": step, "reason": letter.reason, "agent": letter.agent, "run": letter.run_id}
+
+
+def _sending_json(sending: Any) -> dict[str, Any]:
+    return {
+        "way": sending.way,
+        "topic": sending.topic,
+        "run": sending.run_id,
+        "n": sending.n,
+        "redriven": sending.before + sending.n - 1,
+        "bytes": len(sending.payload or b""),
+        "changed": sending.data is not None,
+        "interrupted": sending.interrupted is not None,
+        "takes_back": sending.way == "task" or (sending.way == "hop" and not sending.once_more),
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- the act
+
+
+async def _act(
+    session: Session, dead: "DeadLetters", plan: "Plan", per_second: float | None, wait_s: float | None
+) -> int:
+    screen, total, done = session.screen, len(plan.sendings), 0
+    if plan.obstacles and not plan.sendings:
+        first = plan.obstacles[0]
+        what = f"{counted(len(plan.obstacles), 'letter')} cannot be sent, none was; {first.letter.id[:ID_CHARS]}"
+        raise NotAccepted(f"{what}: {first.message}", where="mesh dead redrive", remedy=first.remedy)
+    if not plan.sendings:
+        for settled in plan.settled:
+            screen.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
+        _settled(session, plan)
+        return 0
+    with terminable(), screen.progress(total) as bar:
+
+        def told(more: int) -> None:
+            nonlocal done
+            done += more
+            bar.advance(more, f"{done:,} of {total:,} sent")
+
+        try:
+            report = await dead.redrive(plan, per_second=per_second, told=told)
+        except asyncio.CancelledError:
+            screen.note(f"{done:,} of {total:,} sent; the same command sends exactly the rest")
+            raise
+    bad = _told(session, plan, report)
+    if wait_s is not None and report.sent:
+        bad = await _wait(session, dead, report, wait_s) or bad
+    elif len(report.sent) == 1 and report.sent[0].run_id:
+        screen.note(("follow it: ", "dim"), f"mesh run show {id_of(report.sent[0].run_id)}")
+    return 1 if bad or plan.obstacles else 0
+
+
+def _told(session: Session, plan: "Plan", report: "Report") -> bool:
+    """Say what was sent; answers whether the log refused something."""
+    screen = session.screen
+    for entry in (*report.sent, *report.refused):
+        screen.emit(entry_facts(entry))
+    for obstacle in plan.obstacles:
+        told = {"message": obstacle.message, "remedy": obstacle.remedy}
+        screen.emit({**_step_json(obstacle.letter, "cannot"), **told})
+    screen.say(("✓ ", "green"), f"{counted(len(report.sent), 'letter')} sent")
+    for entry in report.refused[:SHOWN_MAX]:
+        screen.say(("✗ ", "red"), f"{entry.letter[:ID_CHARS]}  the log refused it: {entry.result}")
+    if report.elsewhere:
+        screen.note(f"{counted(len(report.elsewhere), 'letter')} left out: somebody else sends them at this moment")
+    _cannot(session, plan)
+    return bool(report.refused)
+
+
+async def _wait(session: Session, dead: "DeadLetters", report: "Report", wait_s: float) -> bool:
+    """Wait for the ends; answers whether one is not `completed`."""
+    screen, known = session.screen, 0
+
+    with screen.status(f"waiting for {counted(len(report.sent), 'letter')}"):
+
+        def told(more: int) -> None:
+            nonlocal known
+            known += more
+            screen.update(f"{known:,} of {len(report.sent):,} have ended")
+
+        done = await dead.wait(report, timeout_s=wait_s, told=told)
+    for entry in done:
+        screen.emit(entry_facts(entry))
+    for result, number in Counter(entry.result for entry in done).most_common():
+        style = "green" if result == "completed" else "red"
+        screen.say((f"  {result}", style), f"  {counted(number, 'letter')}")
+        if result == IN_VAIN:
+            screen.note("the run did nothing with it: its task had been sent again before and is none of its failures")
+    return any(entry.result != "completed" for entry in done)
+
+
+# --------------------------------------------------------------------------------------------------- what comes in
+
+
+def _given(path: str) -> "list[tuple[Letter, bool]]":
+    from mesh.operations.dead_letters import letter_from
+
+    found: list[tuple[Letter, bool]] = []
+    remedy = "Name a file that `mesh dead export` wrote after --from, or - for standard input"
+    if path == "-":
+        text = read_all_input()
+    else:
+        with opened(path, remedy=remedy) as file:
+            text = document(file.read(), path)
+    for number, line in enumerate(text.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(letter_from(orjson.loads(line)))
+        except ValueError as error:  # orjson's error is one
+            raise InvalidInput(
+                f"this line is no letter: {error}",
+                code="unparseable",
+                where=f"{path}:{number}",
+                expected="a line of `mesh dead export`",
+            ) from error
+    return found
+
+
+def _edited(session: Session, cases: "list[Case]", how: "How") -> bytes:
+    """The payload as somebody leaves it in their editor."""
+    from mesh.core.dead_letters.patch import amended
+    from mesh.core.protocol.json_check import Flaw, check, has_long_digits
+
+    if len(cases) != 1:
+        raise _usage(f"--edit is for one letter, {len(cases)} are chosen", "Name it by its id")
+    letter = cases[0].letter
+    data = amended(letter.value or b"", letter.content_type, how.amendments)
+    shown = data
+    if not has_long_digits(data) and not isinstance(check(data), Flaw):
+        shown = orjson.dumps(orjson.loads(data), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    handle, name = tempfile.mkstemp(prefix=f"dead-{letter.id[:ID_CHARS]}-", suffix=".json")
+    path = Path(name)
+    with os.fdopen(handle, "wb") as file:
+        file.write(shown)
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        code = subprocess.run([*shlex.split(editor), name], check=False).returncode
+    except (OSError, ValueError) as error:
+        path.unlink()
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise _usage(
+            f"the editor {editor!r} cannot be started: {reason}", "Name one in EDITOR, or use --set"
+        ) from error
+    written = document(path.read_bytes(), name)
+    if code:
+        path.unlink()
+        raise NotAccepted(f"the editor ended with {code}: nothing is sent", where=editor)
+    if written == shown:
+        path.unlink()
+        return data
+    flaw = check(written)
+    if isinstance(flaw, Flaw):
+        raise InvalidInput(
+            f"what you wrote is no payload: {flaw.message}",
+            code=flaw.code,
+            where=name,
+            remedy="It is kept there",
+        )
+    path.unlink()
+    return written.strip()
+
+
+def _per_second(text: str) -> float:
+    found = _RATE.fullmatch(text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise InvalidInput(
+            "this is no rate", code="bad_value", where="--rate", expected="letters a second such as 10/s", got=text[:64]
+        )
+    return float(found[1]) / _PER[found[2]]
+
+
+def _usage(what: str, remedy: str = "") -> InvalidInput:
+    return InvalidInput(what, code="usage", where="mesh dead redrive", remedy=remedy)

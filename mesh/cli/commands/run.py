@@ -1,0 +1,242 @@
+"""`mesh run`: what became of the events: the latest runs, one in full, those that happen now; and ways to end, hold and
+continue them."""
+
+import time
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import typer
+
+from mesh.cli.commands.run_commands import (
+    CANCEL,
+    PAUSE,
+    RESUME,
+    AllOption,
+    RunName,
+    TypeOption,
+    WhyOption,
+    YesOption,
+    act,
+    standstill,
+    stops_json,
+    stops_of,
+)
+from mesh.cli.framework.completion import types
+from mesh.cli.framework.options import command, noun
+from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.session import Session
+from mesh.cli.framework.text import ago, seconds, took
+from mesh.cli.views import fault_view, run_view
+from mesh.core.errors import InvalidInput
+from mesh.core.history.run_summary import Summary
+from mesh.core.history.timeline import History
+from mesh.core.run.state import ENDINGS
+from mesh.operations.runs import Runs
+
+STATES = ("open", *ENDINGS)
+app = noun("Show runs: the latest, one in full, those that happen now. Cancel, pause and resume them.")
+
+
+@command(app, "list", example="mesh run list --state failed --since 1h")
+async def list_runs(
+    session: Session,
+    *,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help=", ".join(STATES), autocompletion=lambda: list(STATES))
+    ] = None,
+    type: Annotated[str | None, typer.Option(metavar="TYPE", help="type of the request", autocompletion=types)] = None,
+    since: Annotated[str | None, typer.Option(metavar="AGE", help="requested at most so long ago: 10m, 2h, 1d")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="at most so many")] = 20,
+) -> None:
+    """List the latest runs, newest first."""
+    if state is not None and state not in STATES:
+        raise InvalidInput(
+            f"no run is ever {state!r}", code="usage", where="--state", expected=", ".join(STATES), remedy=""
+        )
+    since_s = None if since is None else seconds("--since", since)
+
+    def wanted(row: Summary) -> bool:
+        return (state is None or row.state == state) and (type is None or row.type == type)
+
+    async with session.log() as log:
+        since_ms = None if since_s is None else log.now_ms() - round(since_s * 1_000)
+        rows = await Runs(log, session.topology).latest(limit=limit, since_ms=since_ms, where=wanted)
+    for row in rows:
+        session.screen.emit(run_view.summary_json(row))
+    if not rows:
+        filtered = any(given is not None for given in (state, type, since))
+        hint = "`mesh run list` shows all." if filtered else "`mesh publish TYPE JSON --follow` makes one."
+        session.screen.note(f"No such runs. {hint}" if filtered else f"No runs yet. {hint}")
+        return
+    now_ms = time.time_ns() // 1_000_000
+    session.screen.table(
+        ("RUN", "STATE", "TYPE", "SUBJECT", ">TOOK", ">TASKS", "STARTED", "WHY"),
+        [_row(row, now_ms) for row in rows],
+    )
+
+
+@command(app, "show", example="mesh run show 3f2a")
+async def show(
+    session: Session,
+    run: Annotated[str, typer.Argument(metavar="ID", help="a run's id or its beginning, a request's id, or a subject")],
+    *,
+    payload: Annotated[bool, typer.Option("--payload", help="also the request and what each task emitted")] = False,
+) -> None:
+    """Show one run: tree, reasons, results, timeline.
+
+    The time beside an agent is that of its function; `waited` is the time on its topic and between attempts. With -v
+    payloads are shown, too.
+    """
+    from mesh.runtime.control_follower import control_now
+
+    screen = session.screen
+    payload = payload or screen.loudness > 0
+    async with session.log() as log:
+        history = await Runs(log, session.topology, payloads=payload).find(run)
+        control = await control_now(log, session.topology)
+    stops, broken = stops_of(history, control), fault_view.faults_of(history, control)
+    beside: dict[str, Any] = {"stops": stops_json(stops)} if stops else {}
+    beside |= {"broken": fault_view.faults_json(broken)} if broken else {}
+    beside |= {"request": run_view.request_json(history)} if payload else {}
+    screen.emit({**run_view.history_json(history), **beside})
+    run_view.headline(screen, history, with_id=False)
+    screen.say("  ", (run_view.facts(history), "dim"))
+    screen.say("  ", (f"trace {run_view.trace_of(history)}", "dim"))
+    screen.say()
+    run_view.tree(screen, history)
+    if history.skipped:
+        screen.say()
+        run_view.skips(screen, history)
+    if any((history.refusals, history.failures, history.starved, history.unrouted, history.overspent)):
+        screen.say()
+        run_view.reasons(screen, history)
+    if history.results:
+        screen.say()
+        screen.say(("results", "bold"))
+        for result in history.results:
+            run_view.result_lines(screen, result, whole=screen.loudness > 0)
+    if history.drafts:
+        screen.say()
+        screen.say(("drafts", "bold"), ("  what loops had come to where a limit ended them", "dim"))
+        for draft in history.drafts:
+            run_view.result_lines(screen, draft, whole=screen.loudness > 0)
+    if payload:
+        screen.say()
+        screen.say(("payloads", "bold"))
+        run_view.payloads(screen, history)
+    screen.say()
+    screen.say(("timeline", "bold"))
+    run_view.timeline(screen, history)
+    if history.differs:
+        told = f"it was decided under another topology; by today's it would end {history.folded_ending}"
+        screen.note(("note ", "yellow"), told)
+    standstill(session, history, stops)
+    fault_view.tell(session, broken)
+    if history.failures or history.refusals:
+        screen.note(("its dead letters: ", "dim"), f"mesh dead list --run {run_view.id_of(history.run_id)}")
+
+
+@command(app, "watch", example="mesh run watch --json | jq .ending")
+async def watch(
+    session: Session,
+    *,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, metavar="N", help="stop after N ends")] = None,
+) -> None:
+    """Show runs as they happen.
+
+    A tree for each that ends; with --json two lines a run, opened and ended.
+    """
+    screen, left = session.screen, count
+    async with session.log() as log:
+        runs = Runs(log, session.topology)
+        places = await runs.ends()
+        screen.note(("watching for runs; Ctrl-C ends", "dim"))
+        opened: set[str] = set()
+        with screen.status("no open runs"):
+            async with aclosing(runs.watch(places)) as changes:
+                async for change in changes:
+                    history = change.history
+                    if history.run_id not in opened and not change.ended:
+                        opened.add(history.run_id)
+                        screen.emit({"event": "opened", "run": history.run_id, "type": history.type})
+                    if change.ended:
+                        opened.discard(history.run_id)
+                        _ended(session, history)
+                        left = None if left is None else left - 1
+                        if left == 0:
+                            return
+                    screen.update(f"{len(opened)} open" if opened else "no open runs")
+
+
+@command(app, "cancel", example='mesh run cancel 3f2a --why "sent twice"')
+async def cancel(
+    session: Session,
+    run: RunName = None,
+    *,
+    type: TypeOption = None,
+    every: AllOption = False,
+    why: WhyOption = "",
+    yes: YesOption = False,
+) -> int:
+    """Cancel a run: it ends at once, with what it has.
+
+    What its agents do then is no longer waited for. Several runs (--type, --all) are only shown without --yes.
+    """
+    return await act(session, CANCEL, run, type=type, every=every, why=why, yes=yes)
+
+
+@command(app, "pause", example='mesh run pause 3f2a --why "the supplier is down"')
+async def pause(
+    session: Session,
+    run: RunName = None,
+    *,
+    type: TypeOption = None,
+    every: AllOption = False,
+    why: WhyOption = "",
+    yes: YesOption = False,
+) -> int:
+    """Pause a run: what runs may end, nothing more is begun.
+
+    Its deadline stands still meanwhile. Several runs (--type, --all) are only shown without --yes.
+    """
+    return await act(session, PAUSE, run, type=type, every=every, why=why, yes=yes)
+
+
+@command(app, "resume", example="mesh run resume 3f2a")
+async def resume(
+    session: Session,
+    run: RunName = None,
+    *,
+    type: TypeOption = None,
+    every: AllOption = False,
+    why: WhyOption = "",
+    yes: YesOption = False,
+) -> int:
+    """Let a paused run go on.
+
+    Several runs (--type, --all: those that are paused) are only shown without --yes.
+    """
+    return await act(session, RESUME, run, type=type, every=every, why=why, yes=yes)
+
+
+def _ended(session: Session, history: History) -> None:
+    screen = session.screen
+    screen.emit({"event": "ended", **run_view.history_json(history)})
+    run_view.headline(screen, history)
+    run_view.tree(screen, history)
+    run_view.reasons(screen, history)
+
+
+def _row(row: Summary, now_ms: int) -> list[Piece]:
+    why = [*row.refusals, *(f"{agent} failed" for agent in row.failures), *(f"{name} starved" for name in row.starved)]
+    why += [*(f"{type} unrouted" for type in row.unrouted), *(f"{unit} overspent" for unit in row.overspent)]
+    return [
+        run_view.id_of(row.run_id),
+        run_view.state("paused" if row.paused else row.state),
+        row.type,
+        row.subject,
+        took(row.took_ms) if row.took_ms is not None else (took(max(0, now_ms - row.opened_ms)), "dim"),
+        f"{row.tasks}",
+        (ago(row.opened_ms, now_ms), "dim"),
+        (", ".join(dict.fromkeys(why)), "dim"),
+    ]

@@ -1,0 +1,94 @@
+"""`mesh topics`: what the mesh needs on the log, what is there, and making what is missing."""
+
+from mesh.cli.framework.options import command, noun
+from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.session import Session, short
+from mesh.cli.framework.text import counted
+from mesh.core.dead_letters.redrive_log import ledger_topic
+
+app = noun("Show, check and create the topics that topics.yaml declares.")
+
+
+@command(app, "list", example="mesh topics list --json")
+async def list_topics(session: Session) -> None:
+    """List the topics, what each is for and what it holds."""
+    from mesh.app.wiring import topic_specs
+
+    rows: list[list[Piece]] = []
+    async with session.log() as log:
+        found = await log.topics()
+        for spec in topic_specs(session.topology):
+            bounds = await log.bounds(spec.name) if spec.name in found else {}
+            records = sum(b.end - b.start for b in bounds.values())
+            use = _use(session, spec.name)
+            there = spec.name in found
+            session.screen.emit(
+                {
+                    "topic": spec.name,
+                    "use": use,
+                    "partitions": found.get(spec.name),
+                    "declared_partitions": spec.partitions,
+                    "records": records if there else None,
+                }
+            )
+            shown: Piece = f"{found[spec.name]}" if there else ("missing", "red")
+            rows.append([spec.name, shown, f"{records:,}" if there else "", (use, "dim")])
+    session.screen.table(("TOPIC", ">PARTITIONS", ">RECORDS", "USE"), rows)
+
+
+@command(app, "check", example="mesh topics check --log kafka://broker:9092")
+async def check(session: Session) -> None:
+    """Check the topics: are they there, as declared?
+
+    Every topic must have the declared number of partitions and, on Kafka, message.timestamp.type=LogAppendTime.
+
+    All problems are told at once.
+    """
+    from mesh.app.wiring import check_topics, topic_specs
+
+    async with session.log() as log:
+        await check_topics(log, session.topology)
+    number = len(topic_specs(session.topology))
+    session.screen.emit({"ok": True, "topics": number})
+    session.screen.say(("✓ ", "green"), f"{counted(number, 'topic')} as declared", (f"  {short(log.url)}", "dim"))
+
+
+@command(app, "create", example="mesh topics create --log kafka://broker:9092")
+async def create(session: Session) -> None:
+    """Create the topics that are missing.
+
+    Those that exist are left as they are, and checked.
+    """
+    from mesh.app.wiring import check_topics, topic_specs
+
+    specs = topic_specs(session.topology)
+    async with session.log(create=True) as log:
+        made = await log.create_topics(specs)
+        for name in made:
+            session.screen.emit({"topic": name, "created": True})
+            session.screen.say(("+ ", "green"), name)
+        await check_topics(log, session.topology)
+    there = len(specs) - len(made)
+    session.screen.note(f"{len(made)} created, {there} there already", (f"  {short(session.settings.log)}", "dim"))
+
+
+def _use(session: Session, name: str) -> str:
+    topology = session.topology
+    rule = topology.topics.get(name)
+    if rule is not None:
+        comes = [f"ingress {rule.ingress}"] if rule.ingress else []
+        return ", ".join([*comes, *([f"egress {', '.join(rule.egress)}"] if rule.egress else [])])
+    known = {
+        topology.inbox: "everything that happens to runs",
+        topology.outcomes: "how runs ended",
+        topology.dead: "dead letters",
+        topology.control: "who is stopped",
+        topology.endings: "tasks that were in work when their run ended",
+        topology.clock: "asked for the log's time by each process that starts",
+        topology.board: "changes of the board, to fill it again from",
+        topology.checkpoints: "the state of the inbox, to begin from",
+        topology.topologies: "every topology that runs were opened under",
+        ledger_topic(topology): "what became of dead letters that were redriven",
+    }
+    agent = name.removeprefix(topology.tasks(""))
+    return known.get(name, f"tasks of {agent}")

@@ -1,0 +1,37 @@
+"""`mesh version`: which mesh this is, on what it runs."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from mesh.cli.framework.options import command, verb
+from mesh.cli.framework.session import Session
+
+app = verb()
+LIBRARIES = ("aiokafka", "redis", "pydantic", "orjson", "typer", "rich")
+
+
+def number() -> str:
+    """The version of the installed package; of a bare source tree `0+source`."""
+    return _version("agent-mesh") or "0+source"
+
+
+def text() -> str:
+    """What `mesh --version` prints."""
+    return f"mesh {number()}"
+
+
+@command(app, "version", example="mesh version --json")
+def show(session: Session) -> None:
+    """Say which version this is."""
+    used = {name: _version(name) for name in LIBRARIES}
+    session.screen.emit({"mesh": number(), "python": platform.python_version(), "libraries": used})
+    session.screen.say(text())
+    found = "  ".join(f"{name} {value}" for name, value in used.items() if value)
+    session.screen.say((f"Python {platform.python_version()}  {found}", "dim"))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

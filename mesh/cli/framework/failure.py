@@ -1,0 +1,84 @@
+"""Errors → one line on stderr (or one JSON object), and the exit code of their class. Never a traceback."""
+
+from typing import Any
+
+from mesh.cli.framework.screen import Piece, Screen
+from mesh.core.errors import MeshError, TopicsInvalid, TopologyInvalid
+from mesh.core.redaction import masked, masked_value
+
+BROKEN_PIPE = 141
+INTERRUPTED = 130
+TERMINATED = 143
+ERROR_CHARS_MAX = 16_000_000
+"""Of an error that may name very many problems; a command shows one and ends."""
+BUG_REMEDY = "This is a bug: please report it with the output of the same command with -vv"
+
+
+def report(screen: Screen, error: MeshError) -> int:
+    """Print an error of the mesh and answer its exit code."""
+    if screen.json:
+        screen.complain(masked_value("", described(error), ERROR_CHARS_MAX))
+        return error.exit_code
+    if isinstance(error, TopologyInvalid):
+        screen.warn(("error: ", "bold red"), f"{error.path}: {error.what}")
+        for problem in error.problems:
+            screen.warn(
+                "  ", (f"{error.path}:{problem.line}", "bold"), f": {masked(problem.what)}. ", (problem.remedy, "dim")
+            )
+    elif isinstance(error, TopicsInvalid) and len(error.problems) > 1:
+        screen.warn(("error: ", "bold red"), f"{masked(error.where)}: {len(error.problems)} problems")
+        for text in error.problems:
+            screen.warn("  ", masked(text))
+        screen.warn("  ", (error.remedy, "dim"))
+    else:
+        screen.warn(("error: ", "bold red"), *_sentence(error))
+    return error.exit_code
+
+
+def report_usage(screen: Screen, message: str, hint: str) -> int:
+    """Print what was wrong with the command line."""
+    message = masked(message)
+    if screen.json:
+        screen.complain({"code": "usage", "what": message, "remedy": hint, "exit_code": 2})
+    else:
+        screen.warn(("error: ", "bold red"), f"{message} ", (hint, "dim"))
+    return 2
+
+
+def report_bug(screen: Screen, error: BaseException, stack: str) -> int:
+    """Print an error that nobody foresaw; the stack only with -vv."""
+    what = masked(f"{type(error).__name__}: {error}")
+    if screen.json:
+        screen.complain({"code": "bug", "what": what, "remedy": BUG_REMEDY, "exit_code": 1})
+    else:
+        screen.warn(("error: ", "bold red"), f"{what}. ", (BUG_REMEDY, "dim"))
+    if screen.loudness >= 2:
+        for line in masked(stack).splitlines():
+            screen.warn(line)
+    return 1
+
+
+def described(error: MeshError) -> dict[str, Any]:
+    """An error as `--json` shows it on stderr, under the key `error`."""
+    found: dict[str, Any] = {
+        "code": error.code,
+        "what": error.what,
+        "where": error.where,
+        "expected": error.expected,
+        "got": error.got,
+        "remedy": error.remedy,
+        "exit_code": error.exit_code,
+    }
+    if isinstance(error, TopologyInvalid):
+        found["problems"] = [problem._asdict() for problem in error.problems]
+    elif isinstance(error, TopicsInvalid):
+        found["problems"] = list(error.problems)
+    return found
+
+
+def _sentence(error: MeshError) -> list[Piece]:
+    text = str(error)
+    remedy = error.remedy
+    if remedy and text.endswith(remedy):
+        return [text.removesuffix(remedy), (remedy, "dim")]
+    return [text]

@@ -1,0 +1,122 @@
+"""Diagnostics of the running mesh on stderr: sentences for a terminal, JSON Lines for a collector."""
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.text import clock, escaped_json, visible
+from mesh.core.redaction import masked_value
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict
+
+LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyncio": logging.ERROR}
+"""Our own errors say what happened; the libraries would say it again and again. Told with -v."""
+
+
+class Voice:
+    """How a service tells what it does: a sentence on a terminal, a log line where stderr is collected."""
+
+    def __init__(self, screen: Screen) -> None:
+        from mesh.adapters.diagnostics import diagnostics
+
+        self._screen = screen
+        self._log = diagnostics("up")
+
+    def info(self, sentence: str, **fields: Any) -> None:
+        """Something went as it should."""
+        if self._screen.err_is_terminal:
+            self._screen.note(sentence)
+        else:
+            self._log.info(sentence, **fields)
+
+    def warning(self, sentence: str, **fields: Any) -> None:
+        """Something did not, and is being mended."""
+        if self._screen.err_is_terminal:
+            self._screen.warn(("warning ", "yellow"), sentence)
+        else:
+            self._log.warning(sentence, **fields)
+
+
+def configure(screen: Screen, *, service: bool = False) -> None:
+    """Decide what is told: warnings; for a service whose stderr is collected also what it does; all with -v, -vv."""
+    level = logging.WARNING
+    if screen.loudness < 0:
+        level = logging.ERROR
+    elif screen.loudness > 1:
+        level = logging.DEBUG
+    elif screen.loudness == 1 or (service and not screen.err_is_terminal):
+        level = logging.INFO
+    people = screen.err_is_terminal and not screen.json
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(people))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name, quietest in LIBRARY_LEVELS.items():
+        logging.getLogger(name).setLevel(level if screen.loudness > 0 else max(level, quietest))
+
+
+class _Formatter(logging.Formatter):
+    """structlog's, made for the first line: most commands have nothing to tell, and importing it takes its time."""
+
+    def __init__(self, people: bool) -> None:
+        super().__init__()
+        self._people = people
+
+    @cached_property
+    def _made(self) -> logging.Formatter:
+        from structlog import processors, stdlib
+
+        before: list[Any] = [_fields, stdlib.add_log_level, stdlib.add_logger_name, processors.format_exc_info]
+        line = _sentence if self._people else _line(processors.JSONRenderer(default=str))
+        stamp = processors.TimeStamper(fmt=None if self._people else "iso")
+        drop = stdlib.ProcessorFormatter.remove_processors_meta
+        chain: list[Any] = [_origin, _masked, stamp, drop, line]
+        return stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=chain)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        return self._made.format(record)
+
+
+def _fields(logger: Any, method: str, event: "EventDict") -> "EventDict":
+    record = event["_record"]
+    return {**event, **getattr(record, "fields", {}), "event": getattr(record, "sentence", event["event"])}
+
+
+def _origin(logger: Any, method: str, event: "EventDict") -> "EventDict":
+    """The logger, the level, and the call of an agent in which the line was logged. Lines that an agent logs by its own
+    structlog come without the first two."""
+    from mesh.adapters.diagnostics import call_ids
+
+    record = event["_record"]
+    named = {"level": record.levelname.lower(), "logger": record.name, "event": ""}
+    return {**named, **event, **{name: id for name, id in call_ids().items() if name not in event}}
+
+
+def _masked(logger: Any, method: str, event: "EventDict") -> "EventDict":
+    """What libraries say passes no other redaction, and neither do stacks."""
+    hidden = {name: event[name] for name in ("_record", "_from_structlog") if name in event}
+    return {**masked_value("", {name: value for name, value in event.items() if name not in hidden}), **hidden}
+
+
+def _sentence(logger: Any, method: str, event: "EventDict") -> str:
+    """`12:01:07.114 warning orchestrator: a claim was refused  code=wrong_agent run=…`."""
+    level, name, text = event.pop("level"), event.pop("logger"), str(event.pop("event"))
+    at_ms, stack = int(event.pop("timestamp") * 1_000), event.pop("exception", "")
+    fields = " ".join(f"{key}={value}" for key, value in event.items())
+    line = visible(f"{clock(at_ms)} {level} {name.removeprefix('mesh.')}: {text}  {fields}".rstrip())
+    return "\n".join([line, *(visible(row) for row in str(stack).splitlines())])
+
+
+def _line(render: Callable[..., str | bytes]) -> Callable[..., str]:
+    def rendered(logger: Any, method: str, event: "EventDict") -> str:
+        first = ("timestamp", "level", "logger", "event")
+        text = render(logger, method, {**{name: event[name] for name in first if name in event}, **event})
+        return escaped_json(text if isinstance(text, str) else text.decode())
+
+    return rendered

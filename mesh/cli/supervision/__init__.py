@@ -1,0 +1,1 @@
+"""Worker processes of `mesh up`: start, restart, scale, watch."""

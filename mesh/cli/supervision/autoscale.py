@@ -1,0 +1,178 @@
+"""`mesh up worker --autoscale min=1,max=8`: as many worker processes as the backlog wants.
+
+Names are those of a KEDA ScaledObject, so that what was found out here can be written there.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from mesh.cli.framework.logs import Voice
+from mesh.cli.framework.session import Session
+from mesh.cli.framework.signals import Stop
+from mesh.cli.framework.text import counted
+from mesh.core.errors import InvalidInput, MeshError, leaves
+from mesh.core.scaling.policy import Decision, Sample, Scaler, ScalingRule
+from mesh.core.suggest import nearest
+from mesh.core.topology.model import Topology
+from mesh.core.topology.units import duration_ms, whole
+
+if TYPE_CHECKING:
+    from mesh.services.autoscaler import Workers
+
+OPTION: Final = "--autoscale"
+WORKERS_MAX: Final = 256
+POLLING_MS_MIN: Final = 50
+BACKOFF_S_MAX: Final = 5.0
+LIMIT_SAID_EVERY_MS: Final = 60_000.0
+EXAMPLE: Final = "min=1,max=8"
+
+_READERS: Final[Mapping[str, tuple[str, Callable[[str], int]]]] = {
+    "min": ("workers_min", whole(1, WORKERS_MAX)),
+    "max": ("workers_max", whole(1, WORKERS_MAX)),
+    "lagThreshold": ("lag_threshold", whole(1, 1_000_000_000)),
+    "ageThreshold": ("age_threshold_ms", duration_ms),
+    "cooldownPeriod": ("cooldown_ms", duration_ms),
+    "pollingInterval": ("polling_ms", duration_ms),
+}
+
+
+def rule_of(text: str) -> ScalingRule:
+    """`min=1,max=8,lagThreshold=50,ageThreshold=5s,cooldownPeriod=30s,pollingInterval=1s`; only max must be there.
+
+    Raises InvalidInput that says which part is wrong and what was expected.
+    """
+    values: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        known = _READERS.get(name)
+        if known is None:
+            near = nearest(name, _READERS)
+            raise _refused(f"nothing is called {name!r}" if name else "a part is empty", text, _meant(near))
+        if not equals or not value:
+            raise _refused(f"{name} has no value", text, f"Write {OPTION} {EXAMPLE}")
+        field, read = known
+        if field in values:
+            raise _refused(f"{name} is given twice", text, f"Leave one {name} out")
+        try:
+            values[field] = read(value)
+        except InvalidInput as error:
+            where = f"{OPTION} {name}"
+            raise InvalidInput(
+                error.what, code="usage", where=where, expected=error.expected, got=error.got, remedy=error.remedy
+            ) from error
+    return _proved(values, text)
+
+
+def check_partitions(rule: ScalingRule, topology: Topology) -> None:
+    """Raise InvalidInput when even the fewest workers would be more than there are partitions of tasks."""
+    partitions = topology.inbox_partitions
+    if rule.workers_min > partitions:
+        raise InvalidInput(
+            f"the task topics have {counted(partitions, 'partition')}, and a worker without one has nothing to do",
+            code="usage",
+            where=f"{OPTION} min",
+            expected=f"a whole number from 1 to {partitions}",
+            got=f"{rule.workers_min}",
+            remedy=f"Write min={partitions} or less; more lanes are more at once in each worker",
+        )
+
+
+def _proved(values: Mapping[str, int], text: str) -> ScalingRule:
+    if "workers_max" not in values:
+        raise _refused("max is missing", text, f"Write {OPTION} {EXAMPLE}")
+    rule = ScalingRule(**values)
+    if rule.workers_max < rule.workers_min:
+        raise _refused("max is less than min", text, f"Write max={rule.workers_min} or more")
+    if rule.polling_ms < POLLING_MS_MIN:
+        raise _refused("pollingInterval is too short", text, f"Write pollingInterval={POLLING_MS_MIN}ms or more")
+    if rule.age_threshold_ms == 0:
+        raise _refused("ageThreshold is nothing", text, "Write ageThreshold=1s or more, or leave it out")
+    if rule.cooldown_ms < rule.polling_ms:
+        raise _refused(
+            "cooldownPeriod is shorter than pollingInterval", text, f"Write cooldownPeriod={rule.polling_ms}ms or more"
+        )
+    return rule
+
+
+def _meant(near: str | None) -> str:
+    return f"Did you mean {near!r}?" if near else f"Write {OPTION} {EXAMPLE}"
+
+
+def _refused(what: str, text: str, remedy: str) -> InvalidInput:
+    expected = f"{EXAMPLE} and, if you like, lagThreshold=N, ageThreshold=5s, cooldownPeriod=30s, pollingInterval=1s"
+    return InvalidInput(what, code="usage", where=OPTION, expected=expected, got=repr(text), remedy=remedy)
+
+
+class Autoscaling:
+    """Watches the backlog of `agents` and scales `workers`, and tells of it."""
+
+    def __init__(
+        self, session: Session, voice: Voice, rule: ScalingRule, agents: Iterable[str], workers: "Workers"
+    ) -> None:
+        self._session, self._voice, self._rule, self._workers = session, voice, rule, workers
+        self._agents = tuple(agents)
+        self._scaler = Scaler(rule, [session.topology.agents[name] for name in self._agents])
+        self._limited = False
+        self._said_ms = -LIMIT_SAID_EVERY_MS
+
+    async def run(self, stop: Stop) -> None:
+        """Until the signal. While the log is gone the workers stay as they are. Raises what no waiting can mend."""
+        from mesh.adapters.telemetry import BacklogMeter, configure_metrics
+
+        provider = configure_metrics("mesh-autoscaler")
+        meter = None if provider is None else BacklogMeter(provider, self._session.topology)
+        try:
+            await self._patiently(stop, meter.record if meter else _unheard)
+        finally:
+            if meter is not None:
+                await asyncio.to_thread(meter.close)
+
+    async def _patiently(self, stop: Stop, measure: Callable[[Sample, Decision], None]) -> None:
+        from mesh.adapters.clock import SystemClock
+        from mesh.services.autoscaler import Autoscaler
+
+        backoff_s = 1.0
+
+        def told(sample: Sample, decision: Decision) -> None:
+            nonlocal backoff_s
+            backoff_s = 1.0
+            measure(sample, decision)
+            self._told(sample, decision)
+
+        while not stop.event.is_set():
+            try:
+                async with self._session.log() as log:
+                    topology = self._session.topology
+                    scaler = Autoscaler(log, topology, self._agents, self._scaler, SystemClock(), self._workers, told)
+                    await scaler.run(stop.event)
+            except (MeshError, BaseExceptionGroup) as error:
+                found = leaves(error)
+                if not all(isinstance(leaf, MeshError) and leaf.retriable for leaf in found):
+                    raise
+                many = counted(self._workers.number, "worker")
+                self._voice.warning(f"the backlog cannot be seen, so it stays at {many}: {found[0]}")
+                await stop.within(backoff_s)
+                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+
+    def _told(self, sample: Sample, decision: Decision) -> None:
+        if decision.why:
+            self._scaled(sample, decision)
+        began, self._limited = bool(decision.limit) and not self._limited, bool(decision.limit)
+        if began and sample.at_ms - self._said_ms >= LIMIT_SAID_EVERY_MS:
+            self._said_ms = sample.at_ms
+            self._voice.info(f"more workers are wanted: {decision.limit}", workers=decision.workers)
+
+    def _scaled(self, sample: Sample, decision: Decision) -> None:
+        before, after = sample.workers, decision.workers
+        way = "up" if after > before else "down"
+        lags = {name: load.lag for name, load in decision.loads.items()}
+        text = f"scaled {way} from {before} to {counted(after, 'worker')}: {decision.why}"
+        self._voice.info(text, workers=after, before=before, lag=sum(lags.values()))
+        self._session.screen.emit(
+            {"event": "scaled", "from": before, "workers": after, "why": decision.why, "lag": lags}
+        )
+
+
+def _unheard(sample: Sample, decision: Decision) -> None:
+    """Nobody asked for metrics."""

@@ -1,0 +1,195 @@
+"""What the commands of `mesh dead` share: which letters are meant, and how one looks."""
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from mesh.cli.framework.completion import agents
+from mesh.cli.framework.options import Function
+from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.session import Session
+from mesh.cli.framework.text import ago, seconds, visible
+from mesh.cli.views.run_view import MOMENT_CHARS_MAX, id_of
+from mesh.core.errors import InvalidInput
+from mesh.core.protocol.event import rfc3339
+from mesh.core.suggest import nearest
+
+if TYPE_CHECKING:
+    from mesh.core.topology.model import Topology
+    from mesh.operations.dead_letters import Case, Chosen, DeadLetters, Entry
+
+ID_CHARS: Final = 12
+_PANEL: Final = "Which letters"
+_STYLES: Final = {"new": "red", "refused": "red", "planned": "yellow", "dropped": "dim", "sent": "cyan"}
+
+
+def _option(name: str, metavar: str, help: str, **more: Any) -> inspect.Parameter:
+    option = typer.Option(f"--{name}", metavar=metavar, help=help, rich_help_panel=_PANEL, **more)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+    )
+
+
+FILTERS: Final = (
+    _option("reason", "CODE", "only with this reason code"),
+    _option("agent", "NAME", "only of this agent", autocompletion=agents),
+    _option("type", "TYPE", "only with an event of this type"),
+    _option("run", "ID", "only of runs whose id begins so"),
+    _option("since", "TIME", "only from then on: an age (10m, 2h, 1d) or 2026-11-20T12:00:00Z"),
+    _option("until", "TIME", "only before then, in the same form"),
+    _option("where", "EXPRESSION", "only where this holds of the payload, as in `when:` of topics.yaml"),
+    _option("topic", "NAME", "another dead letter queue: of Connect, Streams, Spring or a share group"),
+)
+"""The options by which every command of `mesh dead` chooses letters."""
+NAMES: Final = inspect.Parameter(
+    "names",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    default=None,
+    annotation=Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help="ids, or beginnings of ids; none: all that fit")
+    ],
+)
+
+
+def choosing(*, names: bool) -> Callable[[Function], Function]:
+    """Give a command the options that choose letters; it gets `chosen`, a Chosen, and `queue`, a topic or ""."""
+
+    def register(function: Function) -> Function:
+        own = list(inspect.signature(function).parameters.values())
+        mine = [parameter for parameter in own[1:] if parameter.name not in ("chosen", "queue")]
+
+        def run(session: Session, **given: Any) -> Any:
+            from mesh.operations.dead_letters import Chosen
+
+            found: dict[str, Any] = {parameter.name: given.pop(parameter.name) for parameter in FILTERS}
+            chosen = Chosen(
+                tuple(given.pop("names", None) or ()),
+                agent=found["agent"],
+                reason=found["reason"],
+                type=found["type"],
+                run=found["run"],
+                since_ms=_moment_ms("--since", found["since"]),
+                until_ms=_moment_ms("--until", found["until"]),
+                where=None if found["where"] is None else _condition(found["where"], session.topology),
+            )
+            return function(session, chosen=chosen, queue=found["topic"] or "", **given)
+
+        first = [NAMES] if names else []
+        run.__signature__ = inspect.Signature([own[0], *first, *FILTERS, *mine])  # type: ignore[attr-defined]
+        run.__doc__, run.__name__ = function.__doc__, function.__name__
+        return run
+
+    return register
+
+
+def is_any(chosen: "Chosen") -> bool:
+    """Whether nothing was chosen, so that all letters are meant."""
+    return not any(value not in (None, ()) for value in chosen)
+
+
+def _moment_ms(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if "T" not in text.upper():
+        return round((time.time() - seconds(option, text)) * 1_000)
+    from mesh.core.protocol.timestamps import parse_time
+
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{error}", code="bad_value", where=option, expected="an age such as 2h, or a time with its zone"
+        ) from error
+
+
+def _condition(text: str, topology: "Topology") -> Any:
+    from mesh.core.expression.condition import ConditionInvalid, parse
+
+    try:
+        return parse(text, {*topology.rows, *topology.ingress, *topology.egress})
+    except ConditionInvalid as error:
+        where = f"--where, {error.where}"
+        raise InvalidInput(
+            error.what, code=error.code, where=where, expected=error.expected, got=error.got, remedy=error.remedy
+        ) from error
+
+
+async def tell_unknown(session: Session, dead: "DeadLetters", chosen: "Chosen") -> None:
+    """No letter was found: note which of the names in the filters nobody knows, since a typo looks like good news.
+
+    A name that any letter has is known, as that of an agent that the mesh had once.
+    """
+    from mesh.core.reason_codes import REASONS
+
+    topology = session.topology
+    types = {*topology.rows, *topology.ingress, *topology.egress}
+    asked = (
+        ("agent", "no agent is called", chosen.agent, set(topology.agents)),
+        ("reason", "there is no reason", chosen.reason, set(REASONS)),
+        ("type", "there is no type", chosen.type, types),
+    )
+    doubtful = [(option, what, name, known) for option, what, name, known in asked if name and name not in known]
+    letters = [case.letter for case in await dead.choose()] if doubtful else []
+    for option, what, name, known in doubtful:
+        had = {getattr(letter, option) for letter in letters} - {""}
+        if name in had:
+            continue
+        near = nearest(name, known | had)
+        remedy = f"Did you mean {near!r}?" if near else f"`mesh dead list` without --{option} shows what there is"
+        session.screen.note(("note ", "yellow"), f"{what} {name[:128]!r}. ", (remedy, "dim"))
+
+
+# --------------------------------------------------------------------------------------------------- how they look
+
+
+def letter_facts(case: "Case") -> dict[str, Any]:
+    """A letter and where it stands, for --json."""
+    letter, standing = case.letter, case.standing
+    return {
+        "id": letter.id,
+        "state": standing.state,
+        "redriven": standing.before + standing.n,
+        "result": "" if standing.last is None else standing.last.result,
+        "reason": letter.reason,
+        "message": letter.message,
+        "agent": letter.agent,
+        "run": letter.run_id,
+        "task": letter.task_id,
+        "type": letter.type,
+        "attempts": letter.attempts,
+        "class": letter.cls,
+        "origin": str(letter.origin or ""),
+        "written_by": letter.dialect,
+        "at": rfc3339(letter.at_ms),
+        "place": letter.place,
+        "bytes": len(letter.value or b""),
+    }
+
+
+def entry_facts(entry: "Entry") -> dict[str, Any]:
+    """An entry of the ledger, for --json."""
+    hidden = ("letter", "run_id", "data", "at_ms", "after", "partition")
+    facts = {name: value for name, value in entry._asdict().items() if name not in hidden}
+    about = {"id": entry.letter, "run": entry.run_id, "at": rfc3339(entry.at_ms), "changed": entry.data is not None}
+    return {**about, **facts}
+
+
+def state_of(case: "Case") -> Piece:
+    """Where a letter stands, in a few words."""
+    standing = case.standing
+    result = "" if standing.last is None else standing.last.result
+    style = {"completed": "green", "failed": "red"}.get(result, "yellow") if standing.state == "done" else ""
+    return (str(standing), style or _STYLES.get(standing.state, ""))
+
+
+def letter_row(case: "Case") -> Sequence[Piece]:
+    """A letter as a row of HEADS."""
+    letter = case.letter
+    about = [letter.id[:ID_CHARS], letter.reason, letter.agent, id_of(letter.run_id)]
+    return [*about, (ago(letter.at_ms), "dim"), state_of(case), visible(letter.message, MOMENT_CHARS_MAX)]
+
+
+HEADS: Final = ("ID", "REASON", "AGENT", "RUN", "AGE", "STATE", "MESSAGE")

@@ -1,0 +1,342 @@
+"""A run's history as people see it: the tree of agents, the timeline, why something was refused."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+from mesh.cli.framework.screen import Piece, Screen
+from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, moment, took, visible
+from mesh.core.history.run_summary import Summary
+from mesh.core.history.task_attempts import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Moment, TaskStory
+from mesh.core.history.timeline import History
+from mesh.core.protocol.event import Part, Usage, derive, rfc3339
+from mesh.core.run.routing import JOIN_TYPE
+from mesh.core.run.state import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
+
+STYLES: Final = {
+    COMPLETED: "green",
+    PARTIAL: "yellow",
+    STOPPED: "yellow",
+    FAILED: "red",
+    CANCELLED: "magenta",
+    "open": "cyan",
+    "paused": "yellow",
+}
+MARKS: Final = {COMPLETED: "✓", PARTIAL: "◐", STOPPED: "■", FAILED: "✗", CANCELLED: "○", "open": "…", "paused": "‖"}
+TASK_STYLES: Final = {DONE: "", WORKING: "cyan", WAITING: "yellow", DEAD: "red", DROPPED: "dim", REPLACED: "yellow"}
+MOMENT_STYLES: Final = {
+    "failed": "red",
+    "dead": "red",
+    "refused": "yellow",
+    "unrouted": "yellow",
+    "retry": "yellow",
+    "noted": "dim",
+}
+RESULT_CHARS_MAX: Final = 160
+MOMENT_CHARS_MAX: Final = 200
+"""Of a line of a timeline, where each attempt says it once more."""
+ID_CHARS: Final = 12
+WAITED_MS_MIN: Final = 100
+"""Shorter waits are not told."""
+DEPTH_SHOWN_MAX: Final = 24
+"""Deeper tasks are no longer moved to the right; their depth is told. Less on a narrow terminal."""
+EMITTED_CHARS_PADDED_MAX: Final = 48
+"""Longer lists of emitted types do not move the times beside the other tasks to the right."""
+
+
+def id_of(run_id: str) -> str:
+    """A run's id as lists show it: the beginning of a made one, which is enough to name it."""
+    made = len(run_id) == 24 and all(c in "0123456789abcdef" for c in run_id)
+    return run_id[:ID_CHARS] if made else run_id
+
+
+def state(name: str) -> Piece:
+    """A run's state with its mark: colour is never the only sign."""
+    return (f"{MARKS.get(name, '·')} {name}", STYLES.get(name, ""))
+
+
+def headline(screen: Screen, history: History, *, with_id: bool = True) -> None:
+    """One line: mark, subject, type, ending, time, id."""
+    name = "paused" if _is_paused(history) else history.state
+    ended_ms = history.ended_ms
+    duration = "" if ended_ms is None else took(ended_ms - history.opened_ms)
+    about = history.subject or history.run_id
+    screen.say(
+        (f"{MARKS.get(name, '·')} ", STYLES.get(name, "")),
+        (about, "bold"),
+        "  ",
+        history.type,
+        "  ",
+        (name, STYLES.get(name, "")),
+        "  ",
+        duration,
+        (f"  run {id_of(history.run_id)}" if with_id else "", "dim"),
+    )
+
+
+def _is_paused(history: History) -> bool:
+    return not history.ending and history.run is not None and bool(history.run.trouble.paused)
+
+
+def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
+    """Who worked for the run: each task below the one whose answer caused it."""
+    depth_max = DEPTH_SHOWN_MAX if screen.width is None else min(DEPTH_SHOWN_MAX, screen.width // 6)
+    rows = list(_rows(history, indent, depth_max))
+    width = max((len(guide) + len(task.agent) for guide, task in rows), default=0)
+    emitted = max((len(_emitted(task)) for _, task in rows), default=0)
+    for guide, task in rows:
+        gap = " " * (width - len(guide) - len(task.agent))
+        pieces: list[Piece] = [(guide, "dim"), (task.agent, TASK_STYLES[task.state]), gap, "  "]
+        pieces.append((_emitted(task).ljust(min(emitted, EMITTED_CHARS_PADDED_MAX)), "" if task.emitted else "dim"))
+        pieces.append(f"  {took(task.worked_ms):>8}" if task.worked_ms is not None else "          ")
+        pieces += _remarks(task)
+        if history.removed(task):
+            pieces.append(("  no worker runs this agent any more", "red"))
+        screen.say(*pieces)
+    if not rows:
+        screen.say(
+            (f"{indent}no agent worked on it" if history.late is None else "its records are no longer kept", "dim")
+        )
+
+
+def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:
+    """Why the run did not complete: refusals with path and numbers, failures with attempts, and the other facts."""
+    for refusal in history.refusals:
+        screen.say(f"{indent}", ("refused ", "yellow"), visible(refusal.message, MESSAGE_CHARS_MAX))
+    for failure in history.failures:
+        way = " > ".join(failure.path)
+        tries, said = counted(failure.attempts, "attempt"), visible(failure.message, MESSAGE_CHARS_MAX)
+        screen.say(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: ", said)
+    for text in history.starved:
+        screen.say(f"{indent}", ("starved ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
+    for fact in history.unrouted:
+        times = f" ({fact.times} times)" if fact.times > 1 else ""
+        screen.say(f"{indent}", ("unrouted ", "yellow"), visible(fact.message, MESSAGE_CHARS_MAX), times)
+    for text in history.overspent:
+        screen.say(f"{indent}", ("overspent ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
+
+
+def skips(screen: Screen, history: History, *, indent: str = "  ") -> None:
+    """Agents that got no task, since their `when` was false."""
+    for found in history.skipped:
+        reason = visible(found.reason, MESSAGE_CHARS_MAX)
+        screen.say(f"{indent}", ("skipped ", "dim"), f"{found.agent}: ", (f"{found.type}: ", "dim"), reason)
+
+
+def payloads(screen: Screen, history: History) -> None:
+    """The request, and what each task emitted, in the order of dispatch."""
+    if history.request is not None:
+        request = history.request
+        result_lines(screen, Result(request.id, request.type, "the request", request.data), whole=True)
+    for task in history.tasks.values():
+        for part in task.parts:
+            result_lines(screen, Result(task.id, part.type, task.agent, part.data), whole=True)
+
+
+def request_json(history: History) -> dict[str, Any] | None:
+    """The event that opened the run; None if it is no longer on the log."""
+    request = history.request
+    return None if request is None else {"type": request.type, "id": request.id, **_data_json(request.data)}
+
+
+def trace_of(history: History) -> str:
+    """The id of the trace in which the spans of the run lie: that of its request, or one made of the run's id."""
+    told = history.request or history.run
+    given = "" if told is None else told.traceparent
+    return given.split("-")[1] if given.count("-") >= 3 else derive("trace", history.run_id)
+
+
+def timeline(screen: Screen, history: History) -> None:
+    """Every moment with its time since the one before."""
+    before_ms = history.opened_ms
+    for happened in history.moments:
+        moment_line(screen, happened, before_ms)
+        before_ms = happened.at_ms
+
+
+def moment_line(screen: Screen, happened: Moment, before_ms: int) -> None:
+    """One line of a timeline."""
+    since = f"+{took(max(0, happened.at_ms - before_ms))}"
+    style = MOMENT_STYLES.get(happened.kind, STYLES.get(happened.text, "") if happened.kind == "ended" else "")
+    screen.say(
+        (f"  {clock(happened.at_ms)}", "dim"),
+        (f"{since:>10}  ", "dim"),
+        f"{happened.agent or '·':<12} ",
+        (f"{happened.kind:<10} ", style),
+        visible(happened.text, MOMENT_CHARS_MAX),
+    )
+
+
+def result_lines(screen: Screen, result: Result, *, whole: bool, indent: str = "  ") -> None:
+    """A payload that left the mesh: in one line, or whole."""
+    try:
+        value: Any = orjson.loads(result.data)
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if whole else 0).decode()
+    except orjson.JSONDecodeError:
+        text = result.data.decode("utf-8", "backslashreplace")
+    screen.say(f"{indent}{result.type}", (f"  by {result.agent}" if result.agent else "", "dim"))
+    if whole:
+        screen.document(text, indent=f"{indent}  ")
+    else:
+        screen.say(f"{indent}  ", text if len(text) <= RESULT_CHARS_MAX else text[: RESULT_CHARS_MAX - 1] + "…")
+
+
+def facts(history: History) -> str:
+    """When, how many, how much."""
+    began = f"requested {moment(history.opened_ms)}" if history.opened_ms else "its request is no longer on the log"
+    spent = "".join(f" · {part}" for part in _amounts(history.used))
+    late = ", ".join(_amounts(history.uncharged.total))
+    late = f" · reported too late to be charged: {late}" if late else ""
+    return f"run {history.run_id} · {began} · {counted(len(history.tasks), 'task')}{spent}{late}"
+
+
+def _amounts(usage: Usage) -> list[str]:
+    dollars = [f"${usage.usd_micros / 1_000_000:.4f}"] if usage.usd_micros else []
+    return dollars + ([counted(usage.tokens, "token")] if usage.tokens else [])
+
+
+def _usage_json(usage: Usage) -> dict[str, Any]:
+    return {"usd": usage.usd_micros / 1_000_000, "tokens": usage.tokens}
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """A run in one JSON line."""
+    return {
+        "run": summary.run_id,
+        "type": summary.type,
+        "subject": summary.subject,
+        "state": summary.state,
+        "paused": summary.paused,
+        "opened": rfc3339(summary.opened_ms),
+        "ended": None if summary.ended_ms is None else rfc3339(summary.ended_ms),
+        "took_ms": summary.took_ms,
+        "tasks": summary.tasks,
+        "refusals": list(summary.refusals),
+        "failures": list(summary.failures),
+        "starved": list(summary.starved),
+        "unrouted": list(summary.unrouted),
+        "overspent": list(summary.overspent),
+    }
+
+
+def history_json(history: History) -> dict[str, Any]:
+    """All that is known of a run, as JSON-able values."""
+    ended_ms = history.ended_ms
+    return {
+        "run": history.run_id,
+        "trace": trace_of(history),
+        "type": history.type,
+        "subject": history.subject,
+        "state": history.state,
+        "paused": _is_paused(history),
+        "opened": rfc3339(history.opened_ms),
+        "ended": None if ended_ms is None else rfc3339(ended_ms),
+        "took_ms": None if ended_ms is None else ended_ms - history.opened_ms,
+        "tasks": [{**_task_json(task), "removed": history.removed(task)} for task in history.tasks.values()],
+        "skipped": [found._asdict() for found in history.skipped],
+        "refusals": [refusal._asdict() for refusal in history.refusals],
+        "failures": [failure._asdict() for failure in history.failures],
+        "starved": list(history.starved),
+        "unrouted": [fact.told() for fact in history.unrouted],
+        "drafts": [_result_json(draft) for draft in history.drafts],
+        "overspent": list(history.overspent),
+        "used": _usage_json(history.used),
+        "used_late": _usage_json(history.uncharged.total),
+        "results": [_result_json(result) for result in history.results],
+        "timeline": [moment_json(happened) for happened in history.moments],
+        "topology_differs": history.differs,
+    }
+
+
+def moment_json(happened: Moment) -> dict[str, Any]:
+    """One moment of a timeline as JSON-able values."""
+    return {
+        "at": rfc3339(happened.at_ms),
+        "kind": happened.kind,
+        "agent": happened.agent,
+        "task": happened.task_id,
+        "text": happened.text,
+    }
+
+
+def _rows(history: History, indent: str, depth_max: int) -> Iterator[tuple[str, TaskStory]]:
+    """Each task with the lines that lead to it. Without recursion: a run may be a thousand hops deep."""
+    below: dict[str, list[TaskStory]] = {}
+    for task in history.tasks.values():
+        below.setdefault(task.parent, []).append(task)
+    waiting = [(task, indent, 1, n == 0) for n, task in enumerate(reversed(below.get("", ())))]
+    while waiting:
+        task, guide, depth, last = waiting.pop()
+        yield guide + ("└─ " if last else "├─ "), task
+        if depth < depth_max:
+            guide += "   " if last else "│  "
+        else:
+            guide = guide.partition("…")[0] + f"… {depth + 1} deep "
+        waiting += [(child, guide, depth + 1, n == 0) for n, child in enumerate(reversed(below.get(task.id, ())))]
+
+
+def _emitted(task: TaskStory) -> str:
+    names = list(dict.fromkeys(task.emitted))
+    shown = ", ".join(f"{n} ×{task.emitted.count(n)}" if task.emitted.count(n) > 1 else n for n in names)
+    return shown or ("–" if task.state == DONE else "")
+
+
+def _remarks(task: TaskStory) -> list[Piece]:
+    found: list[Piece] = []
+    if task.type == JOIN_TYPE:
+        found.append(("  join", "dim"))
+    if len(task.attempts) > 1 or task.state in (WAITING, DEAD, REPLACED):
+        found.append((f"  {counted(len(task.attempts), 'attempt')}", "dim"))
+    if task.state == WORKING:
+        found.append(("  handed out, not answered yet", TASK_STYLES[WORKING]))
+    elif task.state != DONE:
+        found.append((f"  {task.state}", TASK_STYLES[task.state]))
+    fault = task.attempts[-1].fault if task.attempts else None
+    if fault is not None:
+        found.append((f"  {fault.code}", "red"))  # the message stands below, among the reasons
+    if task.waited_ms >= WAITED_MS_MIN:
+        found.append((f"  waited {took(task.waited_ms)}", "dim"))
+    return found
+
+
+def _task_json(task: TaskStory) -> dict[str, Any]:
+    return {
+        "task": task.id,
+        "agent": task.agent,
+        "type": task.type,
+        "depth": task.depth,
+        "path": list(task.path),
+        "parent": task.parent or None,
+        "state": task.state,
+        "began": rfc3339(task.began_ms),
+        "took_ms": task.took_ms,
+        "worked_ms": task.worked_ms,
+        "waited_ms": task.waited_ms,
+        "emitted": list(task.emitted),
+        **({"payloads": [_payload_json(part) for part in task.parts]} if task.parts else {}),
+        "attempts": [
+            {
+                "number": attempt.number,
+                "took_ms": None if attempt.ended_ms is None else attempt.ended_ms - attempt.began_ms,
+                "code": attempt.fault.code if attempt.fault else None,
+                "message": attempt.fault.message if attempt.fault else None,
+            }
+            for attempt in task.attempts
+        ],
+    }
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    return {"type": result.type, "id": result.id, "agent": result.agent, **_data_json(result.data)}
+
+
+def _payload_json(part: Part) -> dict[str, Any]:
+    return {"type": part.type, **_data_json(part.data)}
+
+
+def _data_json(data: bytes) -> dict[str, Any]:
+    try:
+        return {"data": orjson.loads(data)}
+    except orjson.JSONDecodeError:
+        return {"text": data.decode("utf-8", "backslashreplace")}

@@ -1,0 +1,1 @@
+"""The blackboard: rules that all stores share, and its changelog."""

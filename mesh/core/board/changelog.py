@@ -1,0 +1,220 @@
+"""What mesh.board says: every change of the blackboard, in the order in which it was told, which is not always the
+order in which it happened. Pure.
+
+A *version* reads `life:counter`. Within one life of the store the counter tells which of two changes is the later; of
+two lives the later is the one that began later, as the records of restarts say. So the newest change of a key is the
+same whatever the order of the records, however often one is repeated, and nothing here goes by wall clocks.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import orjson
+
+from mesh.core.board.rules import check_key, check_op, check_value
+from mesh.core.errors import InvalidInput
+from mesh.core.protocol.codec import Unreadable
+from mesh.core.protocol.event import rfc3339
+from mesh.core.protocol.record import NewRecord, Record
+from mesh.core.topology.model import Topology
+
+CHANGED: Final = "mesh.board.changed"
+RESTARTED: Final = "mesh.board.restarted"
+RESTARTS_MAX: Final = 100
+"""Restarts that are remembered, the latest."""
+
+SAME: Final = "same"
+NEWER: Final = "newer"
+MISSING: Final = "missing"
+
+
+class Change(NamedTuple):
+    """A value that was written, as the board acknowledged it."""
+
+    key: str
+    value: bytes
+    version: str
+    by: str
+    op_id: str = ""
+    at_ms: int = 0
+
+
+class Restart(NamedTuple):
+    """A new life of the board, in which some of what was written before may be missing."""
+
+    old: str
+    new: str
+    at_ms: int = 0
+    """When it was noticed."""
+
+
+class Standing(NamedTuple):
+    """What the board holds at a key. `value` None: nothing; `version`: under which the newest value, or its deletion,
+    was written, "" where nothing ever was."""
+
+    value: bytes | None
+    version: str
+
+
+class Held(NamedTuple):
+    """A change and where it lies."""
+
+    change: Change
+    offset: int
+
+
+def change_record(change: Change, topology: Topology) -> NewRecord:
+    """The record for mesh.board that says a value was written."""
+    headers = _headers(CHANGED, change.version, change.at_ms, topology)
+    headers += [("ce_subject", change.key.encode()), ("mesh-by", change.by.encode("utf-8", "replace"))]
+    if change.op_id:
+        headers.append(("mesh-op", change.op_id.encode()))
+    return NewRecord(topology.board, change.key.encode(), change.value, headers, 0)
+
+
+def restart_record(restart: Restart, topology: Topology) -> NewRecord:
+    """The record for mesh.board that says the board began a new life. The same for everybody who noticed it."""
+    headers = _headers(RESTARTED, f"{restart.old}:{restart.new}", restart.at_ms, topology)
+    body = orjson.dumps({"old": restart.old, "new": restart.new})
+    return NewRecord(topology.board, None, body, headers, 0)
+
+
+def mirrored(record: Record) -> Change | Restart | Unreadable:
+    """What a record of mesh.board says."""
+    headers = dict(record.headers)
+    try:
+        texts = {name: (headers.get(name) or b"").decode() for name in (*_ATTRIBUTES, "mesh-by", "mesh-op")}
+        at_ms = round(datetime.fromisoformat(texts["ce_time"]).timestamp() * 1_000)
+        key = (record.key or b"").decode()
+    except ValueError as error:
+        return Unreadable("bad_header", f"an attribute does not parse: {error}")
+    value = record.value
+    if value is None:
+        return Unreadable("empty_value", "the record holds no value")
+    if texts["ce_type"] == RESTARTED:
+        return _restart(value, at_ms)
+    if texts["ce_type"] != CHANGED:
+        return Unreadable("unknown_kind", f"{texts['ce_type']!r:.80} is nothing that the board does")
+    if counter_of(texts["ce_id"]) < 0:
+        return Unreadable("bad_header", f"version {texts['ce_id']!r:.80} of key {key!r:.80}")
+    try:
+        check_key(key)
+        check_op(texts["mesh-op"], texts["mesh-by"])
+    except InvalidInput as error:
+        return Unreadable(error.code, str(error))
+    return Change(key, value, texts["ce_id"], texts["mesh-by"], texts["mesh-op"], at_ms)
+
+
+def life_of(version: str) -> str:
+    """The life of the store in which a version was written."""
+    return version.partition(":")[0]
+
+
+def counter_of(version: str) -> int:
+    """The counter of a version within its life; -1: it is none."""
+    life, _, digits = version.partition(":")
+    return int(digits) if life and digits.isascii() and digits.isdigit() and len(digits) <= 19 else -1
+
+
+class Mirror:
+    """The fold of mesh.board. `values` False: without the values, for whoever only wants to know what lies where."""
+
+    def __init__(self, *, values: bool = True) -> None:
+        self._values = values
+        self._held: dict[str, dict[str, Held]] = {}
+        """Key → life → the newest change of it in that life."""
+        self._mentioned: dict[str, None] = {}
+        self._restarts: dict[tuple[str, str], Restart] = {}
+
+    def take(self, record: Record) -> Unreadable | None:
+        """Fold one record; answers what is wrong with one that says nothing."""
+        said = mirrored(record)
+        if isinstance(said, Unreadable):
+            return said
+        if isinstance(said, Restart):
+            self._mentioned.setdefault(said.old)
+            self._mentioned.setdefault(said.new)
+            self._restarts.setdefault((said.old, said.new), said)
+            return None
+        if self._values:
+            try:
+                check_value(said.key, said.value)
+            except InvalidInput as error:
+                return Unreadable(error.code, str(error))
+        life = life_of(said.version)
+        self._mentioned.setdefault(life)
+        lives = self._held.setdefault(said.key, {})
+        before = lives.get(life)
+        if before is None or counter_of(before.change.version) <= counter_of(said.version):
+            lives[life] = Held(said if self._values else said._replace(value=b""), record.offset)
+        return None
+
+    @property
+    def restarts(self) -> list[Restart]:
+        """Of the board, the earliest first; each once, however many noticed it."""
+        return list(self._restarts.values())[-RESTARTS_MAX:]
+
+    @property
+    def lives(self) -> list[str]:
+        """Lives of the board, the earliest first: as they were mentioned, corrected by what is said about restarts."""
+        lives = list(self._mentioned)
+        for old, new in self._restarts:
+            if lives.index(old) > lives.index(new):
+                lives.remove(new)
+                lives.insert(lives.index(old) + 1, new)
+        return lives
+
+    def counter_max(self, life: str) -> int:
+        """The highest counter of the versions written in a life; -1: none is known."""
+        counters = (counter_of(lives[life].change.version) for lives in self._held.values() if life in lives)
+        return max(counters, default=-1)
+
+    def newest(self) -> dict[str, Held]:
+        """Key → its newest change, sorted by key."""
+        lives = self.lives
+        return {
+            key: max(held.values(), key=lambda one: rank(one.change.version, lives))
+            for key, held in sorted(self._held.items())
+        }
+
+
+def rank(version: str, lives: Sequence[str]) -> tuple[int, int]:
+    """Sorts versions by when they were written. A life that nobody has told of is taken for the latest, so that what
+    was written in it counts as newer than anything known."""
+    life = life_of(version)
+    return lives.index(life) if life in lives else len(lives), counter_of(version)
+
+
+def compared(change: Change, standing: Standing, lives: Sequence[str]) -> str:
+    """How the board stands to the newest change known of a key: `same`, `newer` (leave it alone) or `missing`."""
+    if standing.value == change.value:
+        return SAME
+    if standing.version and rank(standing.version, lives) >= rank(change.version, lives):
+        return NEWER
+    return MISSING
+
+
+_ATTRIBUTES: Final = ("ce_id", "ce_type", "ce_time")
+
+
+def _headers(kind: str, id: str, at_ms: int, topology: Topology) -> list[tuple[str, bytes]]:
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", id.encode()),
+        ("ce_source", f"/mesh/{topology.name}/board".encode()),
+        ("ce_type", kind.encode()),
+        ("ce_time", rfc3339(at_ms).encode()),
+        ("content-type", b"application/json"),
+    ]
+
+
+def _restart(value: bytes, at_ms: int) -> Restart | Unreadable:
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        body = None
+    lives = (body.get("old"), body.get("new")) if isinstance(body, Mapping) else (None, None)
+    if not all(isinstance(life, str) and life for life in lives) or lives[0] == lives[1]:
+        return Unreadable("unparseable", f"this names no two lives of the board: {value[:80]!r}")
+    return Restart(str(lives[0]), str(lives[1]), at_ms)

@@ -1,0 +1,114 @@
+"""Changes to a payload that was refused: `order.total=12` sets that field, all else stays as it was."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from mesh.core.errors import InvalidInput
+from mesh.core.expression.field_path import ConditionInvalid, Path, parse_path
+from mesh.core.protocol.event import BATCH
+from mesh.core.protocol.json_check import has_long_digits
+
+
+class Amendment(NamedTuple):
+    """One change: the field, and the JSON value that it gets."""
+
+    path: Path
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}={orjson.dumps(self.value).decode()}"
+
+
+def parse_amendment(text: str) -> Amendment:
+    """Read `path=value`; a value that is no JSON is a text. Raises InvalidInput."""
+    found = -1
+    while (found := text.find("=", found + 1)) >= 0:
+        try:
+            path = parse_path(text[:found])
+        except ConditionInvalid:
+            continue  # an `=` inside a quoted name
+        return Amendment(path, _value(text[found + 1 :]))
+    raise InvalidInput(
+        "this is no change of a field",
+        code="bad_value",
+        where="--set",
+        expected="path=value, such as order.total=12 or note='\"a text\"'",
+        got=text[:128],
+    )
+
+
+def amended(data: bytes, content_type: str, amendments: Sequence[Amendment]) -> bytes:
+    """The payload with these fields set, in order; objects on the way are made where they are missing.
+
+    In a batch (the input of a join) a path begins with the type of the event it is for. Raises InvalidInput.
+    """
+    if not amendments:
+        return data
+    if has_long_digits(data):
+        raise InvalidInput(
+            "the payload has an integer beyond 64 bits, which would be rounded",
+            code="bad_number",
+            where="--set",
+            remedy="Change it with --edit, which keeps all digits",
+        )
+    try:
+        payload = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(
+            f"the payload is no JSON document: {error}",
+            code="unparseable",
+            where="--set",
+            remedy="Write another one with --edit",
+        ) from error
+    for amendment in amendments:
+        if content_type == BATCH:
+            _in_batch(payload, amendment)
+        else:
+            payload = _with(payload, amendment.path.segments, amendment)
+    try:
+        return orjson.dumps(payload)
+    except TypeError as error:
+        raise InvalidInput(f"the payload cannot be written: {error}", code="bad_value", where="--set") from error
+
+
+def _in_batch(items: Any, amendment: Amendment) -> None:
+    found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    types = [item["type"] for item in found if isinstance(item.get("type"), str)]
+    path = amendment.path.bind(types)
+    if path.type is None:
+        raise _impossible(amendment, f"the payload holds several events; begin with a type: {', '.join(types)}")
+    for item in found:
+        if item.get("type") == path.type:
+            item["data"] = _with(item.get("data"), path.segments, amendment)
+            item.pop("data_base64", None)
+            return
+
+
+def _with(payload: Any, segments: Sequence[str | int], amendment: Amendment) -> Any:
+    if not segments:
+        return amendment.value
+    step, rest = segments[0], segments[1:]
+    if isinstance(step, str):
+        if payload is None:
+            payload = {}
+        if not isinstance(payload, dict):
+            raise _impossible(amendment, f"{step!r} is to be a field of a {type(payload).__name__}, not of an object")
+        return {**payload, step: _with(payload.get(step), rest, amendment)}
+    if not isinstance(payload, list) or step > len(payload):
+        there = f"an array of {len(payload)}" if isinstance(payload, list) else type(payload).__name__
+        raise _impossible(amendment, f"[{step}] needs an array of at least {step}, there is {there}")
+    below = payload[step] if step < len(payload) else None
+    return [*payload[:step], _with(below, rest, amendment), *payload[step + 1 :]]
+
+
+def _value(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _impossible(amendment: Amendment, what: str) -> InvalidInput:
+    return InvalidInput(what, code="bad_value", where=f"--set {amendment.path}")

@@ -1,0 +1,390 @@
+"""What a dead letter can be turned into: the records that send it again, or why that cannot be. Pure.
+
+| way | what died | what is sent |
+|---|---|---|
+| `task` | a task that failed for good | the run goes on where it stood: one more attempt of that task |
+| `hop` | a hop that a limit refused | the run goes on with that hop, and its refusal is taken back, once |
+| `topic` | a record that intake rejected | the record, on the topic whence it came |
+| `new` | any of these, with `as_new`; a request that its run could not hear | a new run, from its request |
+
+The id of what is sent follows from the letter and the number of the redrive, so a redrive that is repeated is
+recognised by whoever reads it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from mesh.core.dead_letters.letter import REDRIVE, REDRIVES, Letter
+from mesh.core.dead_letters.patch import Amendment, amended
+from mesh.core.dead_letters.redrive_log import DONE, PLANNED, REDRIVES_MAX, SENT, Entry, Standing, heirs
+from mesh.core.ingress.admission import Rejected, Request, admit, open_request
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import BATCH, REDRIVEN, REQUESTED, Event, derive
+from mesh.core.protocol.partitioner import home_of, partition_of
+from mesh.core.protocol.record import NewRecord, StoredRecord
+from mesh.core.run.state import ENDINGS, Run
+from mesh.core.topology.model import Topology
+
+TASK: Final = "task"
+HOP: Final = "hop"
+TOPIC: Final = "topic"
+NEW: Final = "new"
+WAYS: Final[dict[str, str]] = {
+    TASK: "the run goes on: one more attempt of the task",
+    HOP: "the run goes on with the hop that was refused; its refusal is taken back, once",
+    TOPIC: "the record goes to its topic again",
+    NEW: "a new run begins",
+}
+ID_CHARS: Final = 12
+"""So much of an id is shown in a sentence."""
+_HOP_REASONS: Final = frozenset({"depth", "cycle", "visits", "budget_usd", "budget_tokens"})
+"""Refusals of one hop: the letter holds what its agent would have got."""
+_REDRIVE: Final = re.compile(r"[0-9a-f]{32}:r[0-9]+")
+"""Id of a redrive."""
+
+
+class How(NamedTuple):
+    """What somebody wants done with letters. `data` replaces the payload, `amendments` change fields of it."""
+
+    as_new: bool = False
+    again: bool = False
+    """Also what was sent before and has not failed since."""
+    force: str = ""
+    """Why a letter that was redriven often is sent once more."""
+    amendments: Sequence[Amendment] = ()
+    data: bytes | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether another payload is wanted."""
+        return bool(self.amendments) or self.data is not None
+
+
+class Sending(NamedTuple):
+    """One letter, as it would be sent. `records` go to one partition, in this order."""
+
+    letter: Letter
+    n: int
+    way: str
+    partition: int
+    records: tuple[NewRecord, ...]
+    ids: tuple[str, ...]
+    """What tells each record on the log, in the same order."""
+    run_id: str
+    data: bytes | None = None
+    """The payload, where another one was asked for than the letter's."""
+    before: int = 0
+    """How often what it holds was sent before, as other letters."""
+    interrupted: Entry | None = None
+    """What an earlier call wrote down and may have sent."""
+    once_more: bool = False
+    """The hop was sent before, so its refusal is taken back already: it is done again and takes nothing else back."""
+
+    @property
+    def topic(self) -> str:
+        """Where it goes."""
+        return self.records[0].topic
+
+    @property
+    def payload(self) -> bytes | None:
+        """What the first record holds."""
+        return self.records[0].value
+
+
+class Obstacle(NamedTuple):
+    """Why a letter cannot be sent, and what would help."""
+
+    letter: Letter
+    message: str
+    remedy: str = ""
+
+
+class Settled(NamedTuple):
+    """A letter with which nothing is to be done, since that was done; and what does it all the same."""
+
+    letter: Letter
+    message: str
+    remedy: str = "--again sends it once more"
+
+
+Step = Sending | Obstacle | Settled
+
+
+class Kin(NamedTuple):
+    """What is known of a letter's run when its task was sent before."""
+
+    run: Run | None
+    """The run as its records tell it; None where the log no longer has them all."""
+    letters: Sequence[Letter] = ()
+    """Every letter of the run that holds a failed task."""
+    last: Entry | None = None
+    """The letter's last entry, with its result where that is known."""
+
+
+def plan(
+    letter: Letter,
+    standing: Standing,
+    how: How,
+    topology: Topology,
+    requests: Sequence[Event],
+    at_ms: int,
+    kin: Kin | None = None,
+) -> Step:
+    """What is to be done with a letter. `requests`: those that its run heard, needed for a run that begins anew;
+    `kin`: what is known of its run, needed where its task was sent before.
+
+    Raises InvalidInput where an amendment does not fit the payload.
+    """
+    last = standing.last
+    if standing.state == PLANNED and last is not None:
+        return _rest(letter, last, how, topology, requests, at_ms)
+    if not standing.open and not how.again:
+        return Settled(letter, str(standing))
+    spent = None if kin is None or how.as_new else _spent(letter, kin)
+    if spent is not None:
+        return spent
+    done = standing.before + standing.n - standing.vain
+    if done >= REDRIVES_MAX and not how.force:
+        remedy = "Mend the cause; then `--force --why TEXT`, or `mesh dead drop`"
+        return Obstacle(letter, f"it was redriven {done} times", remedy)
+    step = _step(letter, standing.n + 1, how, topology, requests, at_ms)
+    if not isinstance(step, Sending):
+        return step
+    taken = (
+        last is not None and last.way == HOP and last.state in (SENT, DONE) and not last.result.startswith("refused")
+    )
+    return step._replace(before=standing.before, once_more=taken and step.way == HOP)
+
+
+def _spent(letter: Letter, kin: Kin) -> Obstacle | None:
+    """Why a run would do nothing with a letter: its task was sent before, and is none of its failures since.
+
+    A task is taken back once; what is sent in its place has another id, and its own letter where it fails. So one
+    redrive that the run took is proof, whatever happened later and by whatever topology the run is told here.
+    """
+    run = kin.run
+    if not was_taken(kin.last) and not (run is not None and _redrives_of(letter, run)):
+        return None
+    dead = set() if run is None else {task.id for task in run.trouble.dead}
+    tasks, letters = set[str](), [letter]
+    for one in letters:  # grows: whoever failed in its place, and whoever in theirs
+        if run is not None:
+            tasks |= {id for key in _redrives_of(one, run) for id in heirs(run.id, key)}
+        letters += [other for other in kin.letters if other.task_id in tasks and other not in letters]
+    standing = next((other for other in letters if other.task_id in dead), None)
+    if standing is not None:
+        name = standing.id[:ID_CHARS]
+        what = f"its task was sent again and failed again: letter {name} stands for it now"
+        return Obstacle(letter, what, f"`mesh dead redrive {name}`, or begin the run anew with --as-new")
+    if run is not None and not run.ending and tasks & set(run.open):
+        what = "its task was sent again and is under way"
+        return Obstacle(letter, what, f"`mesh run show {letter.run_id[:ID_CHARS]}` tells how far it is")
+    newer = next((other for other in reversed(kin.letters) if other.task_id in dead), None)
+    what = "its task was sent again and is no failure of its run any more"
+    since = "" if newer is None else f"; letter {newer.id[:ID_CHARS]} is"
+    return Obstacle(letter, what + since, "Begin the run anew with --as-new")
+
+
+def was_taken(last: Entry | None) -> bool:
+    """Whether the ledger tells that a run has taken a task back that failed: a letter of it can do nothing more."""
+    return last is not None and last.way == TASK and last.state == DONE and last.result in ENDINGS
+
+
+def _redrives_of(letter: Letter, run: Run) -> list[str]:
+    """Redrives of a letter that its run took."""
+    return [key for key in run.trouble.redrives if key.rpartition(":r")[0] == letter.id]
+
+
+def _rest(
+    letter: Letter, last: Entry, how: How, topology: Topology, requests: Sequence[Event], at_ms: int
+) -> Sending | Obstacle:
+    """What a redrive that was interrupted had in hand, once more."""
+    as_planned = How(as_new=last.way == NEW, data=last.data)
+    step = _step(letter, last.n, as_planned, topology, requests, at_ms)
+    if isinstance(step, Obstacle):
+        return step
+    asked = _step(letter, last.n, how, topology, requests, at_ms) if how.changes else step
+    if how.as_new != as_planned.as_new or isinstance(asked, Obstacle) or asked.payload != step.payload:
+        remedy = "Finish it by the same command as then, or put it off with `mesh dead drop`"
+        return Obstacle(letter, f"redrive {last.n} of it was interrupted, and may have been sent as it was", remedy)
+    return step._replace(before=last.before, interrupted=last)
+
+
+def _step(
+    letter: Letter, n: int, how: How, topology: Topology, requests: Sequence[Event], at_ms: int
+) -> Sending | Obstacle:
+    if how.as_new:
+        step = _new(letter, n, how, topology, requests, at_ms)
+    else:
+        step = _on(letter, n, _payload(letter, how), topology, at_ms)
+    return step._replace(data=step.payload) if isinstance(step, Sending) and how.changes else step
+
+
+def _payload(letter: Letter, how: How) -> bytes | None:
+    data = letter.value if how.data is None else how.data
+    return data if data is None else amended(data, letter.content_type, how.amendments)
+
+
+def entry_for(sending: Sending, *, state: str, by: str, at_ms: int, after: int = 0, reason: str = "") -> Entry:
+    """The ledger's entry of a letter that is to be sent."""
+    letter = sending.letter
+    return Entry(
+        letter.id,
+        sending.n,
+        state,
+        by,
+        at_ms,
+        sending.way,
+        sending.before,
+        sending.topic,
+        sending.partition,
+        after,
+        sending.run_id,
+        data=sending.data,
+        reason=reason,
+    )
+
+
+def _on(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: int) -> Sending | Obstacle:
+    """Send it where it belongs."""
+    if letter.omitted:
+        where = f"; it lies at {letter.origin}" if letter.origin and letter.origin.offset >= 0 else ""
+        return Obstacle(letter, f"its bytes are not in it{where}: {letter.omitted}", "Send the request again")
+    if not letter.run_id:
+        return _topic(letter, n, data, topology, at_ms)
+    if letter.kind == REQUESTED or (not letter.kind and not letter.agent):
+        return Obstacle(letter, "the run that it is for cannot hear it", "Begin another one with --as-new")
+    if letter.kind:
+        what = f"it is a record of kind {letter.kind!r} that nobody could use"
+        return Obstacle(letter, what, "Begin the run anew with --as-new")
+    if letter.agent not in topology.agents:
+        return Obstacle(letter, f"the mesh has no agent {letter.agent!r} any more", "Begin the run anew with --as-new")
+    refused_redrive = _REDRIVE.fullmatch(letter.header("ce_causationid"))  # then the letter holds what that one sent
+    if not letter.task_id and letter.reason not in _HOP_REASONS and not refused_redrive:
+        what = f"it is all that {letter.agent!r} answered, and that task is done"
+        return Obstacle(letter, what, "Begin the run anew with --as-new")
+    if data is None:
+        return Obstacle(letter, "it holds no payload", "Give it one with --edit")
+    limit = topology.limits.payload_bytes_max
+    if data != letter.value and len(data) > limit:
+        return Obstacle(letter, f"the payload has {len(data)} bytes; at most {limit}", "Send less")
+    event = Event(
+        f"{letter.id}:r{n}",
+        f"/mesh/{topology.name}",
+        letter.type,
+        REDRIVEN,
+        letter.run_id,
+        data,
+        at_ms,
+        letter.id,
+        letter.agent,
+        letter.task_id,
+        attempt=letter.attempts,
+        content_type=letter.content_type,
+        origin=letter.place,
+    )
+    headers = [*write(event), (REDRIVES, b"%d" % n)]
+    if not letter.task_id:  # the codec names an agent only with its task
+        headers.append(("ce_meshagent", letter.agent.encode()))
+    key = letter.run_id.encode()
+    home = partition_of(key, topology.inbox_partitions)
+    record = NewRecord(topology.inbox, key, data, headers)
+    return Sending(letter, n, TASK if letter.task_id else HOP, home, (record,), (event.id,), letter.run_id)
+
+
+def _topic(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: int) -> Sending | Obstacle:
+    """Send a record that intake rejected, or that lies on somebody else's dead letter queue, to its topic."""
+    origin = letter.origin
+    rule = None if origin is None else topology.topics.get(origin.topic)
+    if origin is None or rule is None or rule.ingress is None:
+        what = (
+            "it does not say whence it came" if origin is None else f"{origin.topic} is no ingress topic of this mesh"
+        )
+        return Obstacle(letter, what, "Export it, and put it where it belongs")
+    id, times = f"{letter.id}:r{n}", max(n, letter.redrives + 1)
+    headers = [header for header in letter.headers if header[0] not in (REDRIVE, REDRIVES)]
+    headers += [(REDRIVE, id.encode()), (REDRIVES, b"%d" % times)]
+    home = origin.partition if 0 <= origin.partition < rule.partitions else 0
+    if home != origin.partition and letter.key is not None:
+        home = partition_of(letter.key, rule.partitions)
+    record = NewRecord(rule.name, letter.key, data, headers, home)
+    found = admit(StoredRecord(rule.name, home, 0, at_ms, letter.key, data, headers), topology)
+    if isinstance(found, Rejected):
+        return _rejected(letter, found)
+    return Sending(letter, n, TOPIC, home, (record,), (id,), "")
+
+
+def _new(
+    letter: Letter, n: int, how: How, topology: Topology, heard: Sequence[Event], at_ms: int
+) -> Sending | Obstacle:
+    """Begin a run anew: from the requests that the letter's run heard, or from the letter where it is a request."""
+    is_request = letter.kind == REQUESTED or not (letter.agent or letter.kind)
+    made = _heard(letter, how, heard) if heard and not is_request else _own_request(letter, how, topology, at_ms)
+    if isinstance(made, Obstacle):
+        return made
+    run_id = derive(letter.id, "redrive", n)[:24] + _home_part(letter.run_id)
+    records, ids = [], []
+    for ordinal, request in enumerate(made):
+        id = f"{letter.id}:r{n}" + (f".{ordinal}" if ordinal else "")
+        event = open_request(request._replace(id=id, run_id=run_id), topology, fallback_id=id)
+        if isinstance(event, Rejected):
+            return _rejected(letter, event)
+        headers = [*write(replace(event, at_ms=at_ms)), (REDRIVES, b"%d" % n)]
+        records.append(NewRecord(topology.inbox, run_id.encode(), event.data, headers))
+        ids.append(id)
+    home = partition_of(run_id.encode(), topology.inbox_partitions)
+    return Sending(letter, n, NEW, home, tuple(records), tuple(ids), run_id)
+
+
+def _home_part(run_id: str) -> str:
+    """The end of a run id that tells its home, with the colon before it; "" where it tells none."""
+    home = home_of(run_id.encode()).decode()
+    return "" if home == run_id else f":{home}"
+
+
+def _heard(letter: Letter, how: How, heard: Sequence[Event]) -> list[Request] | Obstacle:
+    """The requests of the letter's run; changes are for its request, where it heard only one."""
+    if how.changes and len(heard) > 1:
+        what = f"its run heard {len(heard)} requests, and it is not known which one to change"
+        return Obstacle(letter, what, "Begin it anew without changes, or publish the requests yourself")
+    requests = [_request_of(event) for event in heard]
+    if how.changes:
+        first = requests[0]
+        data = first.data if how.data is None else how.data
+        requests[0] = first._replace(data=amended(data, first.content_type, how.amendments))
+    return requests
+
+
+def _own_request(letter: Letter, how: How, topology: Topology, at_ms: int) -> list[Request] | Obstacle:
+    data = _payload(letter, how)
+    if data is None:
+        return Obstacle(letter, "it holds no payload", "Give it one with --edit")
+    if not letter.run_id:
+        origin = "" if letter.origin is None else letter.origin.topic
+        found = admit(StoredRecord(origin, 0, 0, at_ms, letter.key, data, letter.headers), topology)
+        return _rejected(letter, found) if isinstance(found, Rejected) else [_request_of(found)]
+    if letter.content_type == BATCH or letter.type not in topology.ingress:
+        what = "the request that its run began with is no longer on the log"
+        return Obstacle(letter, what, "Publish it yourself")
+    source, subject = letter.header("ce_source") or f"/mesh/{topology.name}", letter.header("ce_subject")
+    return [Request(letter.type, data, source=source, subject=subject, content_type=letter.content_type)]
+
+
+def _request_of(event: Event) -> Request:
+    """A request that was heard, to be heard again; its deadline has likely passed, so it gets that of the mesh."""
+    return Request(
+        event.type,
+        event.data,
+        source=event.source,
+        subject=event.subject,
+        cause_id=event.id,
+        content_type=event.content_type,
+        extensions=event.extensions,
+    )
+
+
+def _rejected(letter: Letter, rejected: Rejected) -> Obstacle:
+    what = f"intake would reject it again: {rejected.code}: {rejected.message}"
+    return Obstacle(letter, what, "Mend it with --set PATH=VALUE or --edit")

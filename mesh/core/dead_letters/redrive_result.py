@@ -1,0 +1,70 @@
+"""What became of letters that were sent again, as the outcomes and the dead letters that follow tell it. Pure."""
+
+from collections.abc import Iterable
+
+import orjson
+
+from mesh.core.dead_letters.letter import REDRIVE, letter_of
+from mesh.core.dead_letters.redrive_log import Entry
+from mesh.core.dead_letters.redrive_plan import HOP, TASK
+from mesh.core.ingress.admission import REJECTED_TYPE
+from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.record import Record
+from mesh.core.publishing.effect_records import OUTCOME_TYPE
+from mesh.core.publishing.request_rejection import late_of
+from mesh.core.topology.model import Topology
+
+
+class Aftermath:
+    """Waits for the ends of what these entries sent. Give it what came on mesh.outcomes and mesh.dead since."""
+
+    def __init__(self, entries: Iterable[Entry], topology: Topology) -> None:
+        self._topology = topology
+        self.waiting: dict[str, Entry] = {entry.key: entry for entry in entries}
+        """What is not known yet, by the key of the entry, which is also the id of what was sent."""
+        self._of_run: dict[str, list[str]] = {}
+        for key, entry in self.waiting.items():
+            self._of_run.setdefault(entry.run_id, []).append(key)
+
+    def take(self, record: Record) -> dict[str, str]:
+        """What this record tells: key of the entry → result. Those are waited for no longer."""
+        return self.told(self._dead(record) if record.topic == self._topology.dead else self._outcome(record))
+
+    def told(self, results: dict[str, str]) -> dict[str, str]:
+        """These are known, from here or from elsewhere; answers those that were waited for."""
+        found = {key: result for key, result in results.items() if key in self.waiting}
+        for key in found:
+            del self.waiting[key]
+        return found
+
+    def _dead(self, record: Record) -> dict[str, str]:
+        """Nobody could take it: it lies among the dead letters once more, under the id it was sent with."""
+        letter = letter_of(record)
+        if letter.task_id:
+            return {}  # it was taken, and failed: the outcome of the run tells
+        names = [letter.header(name) for name in (REDRIVE, "ce_id", "ce_causationid")]
+        key = next((name for name in names if name in self.waiting), "")
+        return {key: f"refused: {letter.reason}"} if key else {}
+
+    def _outcome(self, record: Record) -> dict[str, str]:
+        run_id = (record.key or b"").decode("utf-8", "replace")
+        concerned = [key for key in self._of_run.get(run_id, ()) if key in self.waiting] if run_id else []
+        if not concerned:
+            return {}
+        event = read(record)
+        if isinstance(event, Unreadable):
+            return {}
+        if event.type == REJECTED_TYPE:
+            if late_of(event) is not None:  # it answers another request for the run
+                return {}
+            return dict.fromkeys(concerned, "rejected")
+        if not event.type.startswith(OUTCOME_TYPE):
+            return {}
+        try:
+            body = orjson.loads(event.data)
+        except orjson.JSONDecodeError:
+            return {}
+        heard = body.get("redrives") if isinstance(body, dict) else None
+        if isinstance(heard, list):  # an outcome from before the redrive was heard is not its end
+            concerned = [key for key in concerned if key in heard or self.waiting[key].way not in (TASK, HOP)]
+        return dict.fromkeys(concerned, event.type.removeprefix(OUTCOME_TYPE))

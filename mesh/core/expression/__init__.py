@@ -1,0 +1,1 @@
+"""Conditions (`when`) and paths into payloads: parsing and evaluation."""

@@ -1,0 +1,1 @@
+"""A run told from its records: timeline, attempts, outcome, summary."""

@@ -1,0 +1,69 @@
+"""Agents that an event of a run did not reach, since their `when` was false, and why. For people; decides nothing."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from mesh.core.expression.condition import Condition
+from mesh.core.protocol.event import Event, parsed
+from mesh.core.run.state import Run, Slots
+from mesh.core.topology.model import Topology
+
+VALUE_CHARS_MAX: Final = 80
+
+
+class Skipped(NamedTuple):
+    """`type`: of the event; `reason`: the condition, and the values that it read."""
+
+    agent: str
+    type: str
+    reason: str
+
+
+def skipped(event: Event, before: Run | None, after: Run, topology: Topology) -> Iterator[Skipped]:
+    """What one request or result, which the run has taken in, did not reach."""
+    if not _is_taken(event, before, after):
+        return
+    try:
+        parts = event.parts()
+    except ValueError:
+        return
+    for type, data in parts:
+        for row in topology.rows.get(type, ()):
+            when, payloads = row.agent.when, {type: parsed(data)}
+            if not row.join and when is not None and not when.holds(payloads):
+                yield Skipped(row.agent.name, type, _reason(when, payloads))
+    for name, slots in after.joins.items():
+        when = topology.agents[name].when
+        if when is not None:
+            known: Slots = {} if before is None else before.joins.get(name, {})
+            for branch, slot in slots.items():
+                if slot.declined and not (branch in known and known[branch].declined):
+                    inputs = {
+                        t: got.data for at, s in slots.items() if _covers(at, branch) for t, got in s.inputs.items()
+                    }
+                    payloads = {type: parsed(data) for type, data in inputs.items()}
+                    yield Skipped(name, " + ".join(topology.agents[name].on), _reason(when, payloads))
+
+
+def _is_taken(event: Event, before: Run | None, after: Run) -> bool:
+    if event.task_id:
+        return before is not None and event.task_id in before.open and event.task_id not in after.open
+    return before is None or event.id not in before.roots
+
+
+def _covers(above: tuple[str, ...], branch: tuple[str, ...]) -> bool:
+    return branch[: len(above)] == above
+
+
+def _reason(when: Condition, payloads: Mapping[str, Any]) -> str:
+    """`fraud.scored.score < 0.7 is false: fraud.scored.score is 0.93`."""
+    values = {str(path): path.find(payloads) for path in when.paths}
+    told = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
+    return f"{when} is false" + (f": {told}" if told else "")
+
+
+def _shown(value: Any) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= VALUE_CHARS_MAX else f"{text[: VALUE_CHARS_MAX - 1]}…"

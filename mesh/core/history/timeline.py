@@ -1,0 +1,400 @@
+"""One run's records, folded into a story: who worked on what, from when to when, what was refused, how it ended.
+
+    history = History(topology, partition=3)
+    for record in records_of_the_run: moments = history.take(record)
+    history.tasks, history.ending, history.refusals, …
+
+The same fold of `decide` that the orchestrator lives on, watched from outside: the records of mesh.inbox say what
+happened, the effects that `decide` answers say what followed. Times are those of the log. `kept` says under which
+topology the run was opened. Where it cannot, and the topology has changed since, the fold may differ from what was
+decided then: the outcome on the log stands, and `differs` tells.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mesh.core.history.outcome_body import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of
+from mesh.core.history.skipped_agents import Skipped, skipped
+from mesh.core.history.task_attempts import (
+    DEAD,
+    DONE,
+    DROPPED,
+    REPLACED,
+    WAITING,
+    WORKING,
+    Attempt,
+    LateUsage,
+    Moment,
+    TaskStory,
+    story_of,
+)
+from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.event import (
+    CANCELLED,
+    DUE,
+    FAILED,
+    NO_USAGE,
+    PAUSED,
+    REDRIVEN,
+    REQUESTED,
+    RESUMED,
+    SUCCEEDED,
+    Event,
+    Fault,
+    Usage,
+)
+from mesh.core.protocol.record import Record
+from mesh.core.publishing.request_rejection import DUPLICATE, Late
+from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
+from mesh.core.run.lineage import Refusal
+from mesh.core.run.routing import JOIN_TYPE
+from mesh.core.run.state import NO_TROUBLE, Failure, Result, Run, Unrouted
+from mesh.core.state.partition_state import Partition
+from mesh.core.state.topology_registry import Kept, step
+from mesh.core.topology.model import Topology
+
+
+class History:
+    """The story so far. Give it the records of one run's partition in order; those of other runs are passed over."""
+
+    def __init__(
+        self, topology: Topology, run_id: str, *, partition: int, kept: Kept | None = None, payloads: bool = False
+    ) -> None:
+        """`topology`: that of the mesh now. `kept`: what mesh.topologies says. `payloads`: keep what tasks emitted."""
+        self.topology = topology
+        self._kept = kept or Kept(topology.inbox)
+        self.run_id = run_id
+        self.partition = partition
+        self.request: Event | None = None
+        """The event that opened the run; None until it was seen."""
+        self.run: Run | None = None
+        """State of the run as folded, at its end the last one."""
+        self.tasks: dict[str, TaskStory] = {}
+        """By task id, in the order of dispatch."""
+        self.moments: list[Moment] = []
+        self.skipped: list[Skipped] = []
+        """Agents that heard an event of the run and got no task, since their `when` was false."""
+        self.uncharged = LateUsage()
+        self._payloads = payloads
+        self.outcome: dict[str, Any] | None = None
+        """The body of the outcome record, once `ended` was told."""
+        self.late: Late | None = None
+        """What a request was answered with that came when the run had ended and nothing else of it was left."""
+        self.subject = ""
+        self._fold = Partition(topology, number=partition, partitions=topology.inbox_partitions)
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    @property
+    def state(self) -> str:
+        """`open`, or the ending; the outcome on the log decides."""
+        return self.ending or "open"
+
+    @property
+    def ending(self) -> str:
+        """How the run ended; "" while it is open."""
+        if self.outcome:
+            return str(self.outcome["ending"])
+        return self.folded_ending or (self.late.ending if self.late else "")
+
+    @property
+    def folded_ending(self) -> str:
+        """How it ended by the topology that it is folded under."""
+        return self.run.ending if self.run else ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the outcome on the log is another one than the fold gives."""
+        return self.outcome is not None and self.run is not None and self.outcome["ending"] != self.folded_ending
+
+    @property
+    def type(self) -> str:
+        """Type of the event that opened it; "" if neither that nor the outcome was seen."""
+        if self.request is not None:
+            return self.request.type
+        if self.outcome is not None:
+            return str(self.outcome.get("request", {}).get("type", ""))
+        return "" if self.run is None else self.run.type
+
+    @property
+    def opened_ms(self) -> int:
+        """Log time of the request; 0 if nothing was seen."""
+        if self.run is None and self.outcome is not None:
+            return time_ms(self.outcome["opened"])
+        if self.run is None:
+            return 0 if self.request is None else self.request.at_ms
+        return self.run.opened_ms
+
+    @property
+    def ended_ms(self) -> int | None:
+        """Log time of the event that ended it."""
+        if self.outcome is not None:
+            return time_ms(self.outcome["ended"])
+        return self.run.ended_ms if self.run and self.run.ending else None
+
+    @property
+    def refusals(self) -> Sequence[Refusal]:
+        """Every hop, result or request that was not let through, with path and numbers."""
+        if self.outcome is not None:
+            return [refusal_of(found) for found in self.outcome.get("refusals", ())]
+        return self.run.refusals if self.run else ()
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Tasks that failed for good."""
+        if self.outcome is not None:
+            return [failure_of(found) for found in self.outcome.get("failures", ())]
+        return self.run.failures if self.run else ()
+
+    @property
+    def starved(self) -> Sequence[str]:
+        """Joins that got something and could not fire."""
+        if self.outcome is not None:
+            return [str(text) for text in self.outcome.get("starved", ())]
+        return self.run.starved if self.run else ()
+
+    @property
+    def unrouted(self) -> Sequence[Unrouted]:
+        """Events that nothing took."""
+        if self.outcome is not None:
+            return [unrouted_of(found) for found in self.outcome.get("unrouted", ())]
+        return self.run.unrouted if self.run else ()
+
+    @property
+    def drafts(self) -> Sequence[Result]:
+        """What loops had come to where a limit ended them; the id is that of the dead letter."""
+        if self.outcome is not None:
+            return [draft_of(found) for found in self.outcome.get("drafts", ())]
+        return [Result(d.letter, d.type, d.agent, d.data) for d in self.run.drafts] if self.run else ()
+
+    @property
+    def overspent(self) -> Sequence[str]:
+        """Budgets of which more was used than the run might."""
+        if self.outcome is not None:
+            return [str(text) for text in self.outcome.get("overspent", ())]
+        return self.run.overspent if self.run else ()
+
+    @property
+    def used(self) -> Usage:
+        """What the run was charged."""
+        if self.outcome is not None:
+            used = self.outcome.get("used", {})
+            return Usage(round(float(used.get("usd", 0)) * 1_000_000), int(used.get("tokens", 0)))
+        return Usage(self.run.usd_micros, self.run.tokens) if self.run else NO_USAGE
+
+    @property
+    def results(self) -> Sequence[Result]:
+        """Payloads that left the mesh."""
+        if self.outcome is not None:
+            return [result_of(found) for found in self.outcome.get("results", ())]
+        return self.run.results if self.run else ()
+
+    def children(self, parent: str) -> list[TaskStory]:
+        """Tasks that the answer of `parent` ("" for the request) caused, in the order of dispatch."""
+        return [task for task in self.tasks.values() if task.parent == parent]
+
+    # ------------------------------------------------------------------------------------------------------ folding
+
+    def begin_with(self, state: Partition, request: Event | None = None) -> None:
+        """Begin with what a checkpoint knows of the run; hand over only records behind it then. `request`: one of the
+        run that is left on the log."""
+        self._fold.topologies.update(state.topologies)
+        self._fold.adopt(state.topology)
+        self.request, self.subject = request, "" if request is None else request.subject
+        run, ended = state.runs.get(self.run_id), state.ended.get(self.run_id)
+        if ended is not None:
+            self._fold.ended[self.run_id] = ended
+        if run is None:
+            return
+        self.run = self._fold.runs[self.run_id] = run
+        self.subject = run.subject
+        self.tasks = {task.id: story_of(task, run.opened_ms) for task in run.open.values()}
+        if run.trouble.paused:
+            self._tell(run.trouble.paused_ms, PAUSED, "", run.trouble.paused)
+
+    def take(self, record: Record) -> Sequence[Moment]:
+        """Fold one record of mesh.inbox; answers what happened. Records of other runs change nothing."""
+        if record.key != self.run_id.encode():
+            return ()
+        event = read(record)
+        if isinstance(event, Unreadable):
+            return self._tell(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
+        told = len(self.moments)
+        before = self.run
+        if self.run is None and event.kind == REQUESTED:
+            self._kept.lead(self._fold, record.offset)
+        effects = step(self._fold, record)
+        finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
+        after = self._fold.runs.get(self.run_id) if finish is None else finish.run
+        self.run = after or self.run
+        self._happened(event, before, after)
+        if after is not None:
+            self._turned(event, before, after)
+            if event.kind in (REQUESTED, SUCCEEDED):
+                self.skipped += skipped(event, before, after, self._fold.topologies[after.topology])
+        for refusal in () if after is None else after.refusals[len(before.refusals) if before else 0 :]:
+            self._tell(event.at_ms, "refused", refusal.agent, refusal.message)
+        lost = () if before is None else before.unrouted
+        for fact in () if after is None else after.unrouted:
+            if fact not in lost:
+                self._tell(event.at_ms, "unrouted", fact.agent, fact.message)
+        for effect in effects:
+            self._followed(event, effect)
+            if isinstance(effect, DeadLetter) and not any(effect.message in m.text for m in self.moments[told:]):
+                self._tell(event.at_ms, "refused", effect.agent, f"{effect.code}: {effect.message}")
+        return self.moments[told:]
+
+    def removed(self, task: TaskStory) -> bool:
+        """Whether a task waits for an agent that the topology of the mesh declares no more."""
+        return task.state in (WORKING, WAITING) and task.agent not in self.topology.agents
+
+    def ended(self, outcome: Event, body: dict[str, Any]) -> Sequence[Moment]:
+        """Hand over the run's record on mesh.outcomes with its parsed body: from now on it says how the run ended.
+
+        One from before the run was opened again changes nothing.
+        """
+        known = -1 if self.outcome is None else int(self.outcome.get("generation", 0))
+        reached = 0 if self.run is None else self.run.trouble.generation
+        if int(body.get("generation", 0)) < max(reached, known + 1):
+            return ()
+        begun = self.run is not None and time_ms(body["opened"]) < self.run.opened_ms
+        if begun:
+            self._came_late(Late(self.run_id, DUPLICATE, "the run had begun before the records that are left", ""))
+        self.outcome = body
+        self.subject = self.subject or outcome.subject
+        if begun or self.folded_ending == self.ending:
+            return ()
+        self._close(outcome.at_ms)
+        return self._tell(outcome.at_ms, "ended", "", self.ending)
+
+    def had_ended(self, late: Late) -> None:
+        """Hand over the answer to a request that came when the run had ended. A known end stands."""
+        if not self.ending:
+            self._came_late(late)
+
+    def _came_late(self, late: Late) -> None:
+        self.late, self.run = late, None
+        self.tasks, self.skipped = {}, []
+        self.moments = [moment for moment in self.moments if moment.kind == REQUESTED]
+        self._tell(self.opened_ms, "noted", "", f"{late.code}: {late.message}")
+
+    def _happened(self, event: Event, before: Run | None, after: Run | None) -> None:
+        if event.kind == REQUESTED and after is not None and (before is None or event.id not in before.roots):
+            self.request = self.request or event
+            self.subject = self.subject or event.subject
+            self._tell(event.at_ms, REQUESTED, "", event.type)
+        elif event.kind == CANCELLED and after is not None:
+            self._tell(event.at_ms, CANCELLED, "", event.subject or "the run was cancelled")
+        elif event.kind in (SUCCEEDED, FAILED):
+            was = None if before is None else before.open.get(event.task_id)
+            now = None if after is None else after.open.get(event.task_id)
+            if event.task_id in self.tasks:
+                ended = before is not None and bool(before.ending)
+                self.uncharged.take(event, charged=was != now and not ended)
+            if was != now:
+                self._answered(self.tasks[event.task_id], event)
+            elif event.task_id and event.task_id not in self.tasks:
+                self._claimed(event)
+
+    def _turned(self, event: Event, before: Run | None, after: Run) -> None:
+        """Pauses, redrives, and tasks that wait from the beginning."""
+        was, now = (NO_TROUBLE if before is None else before.trouble), after.trouble
+        if now.generation > was.generation:
+            self.outcome = None  # it told an end that was none
+        if now.redrives != was.redrives:
+            text = f"sent again: {event.id}" if after.ending or now.generation == was.generation else "opened again"
+            self._tell(event.at_ms, REDRIVEN, event.agent, text)
+        if now.paused and not was.paused:
+            self._tell(event.at_ms, PAUSED, "", now.paused)
+        elif was.paused and not now.paused:
+            self._tell(event.at_ms, RESUMED, "", f"after {event.at_ms - was.paused_ms} ms")
+        for task in after.open.values():
+            if task.held is not None and task.id not in self.tasks:
+                self._begun(event, task.id, task.agent, task.held.type, task.path, task.cause_id, WAITING)
+
+    def _begun(
+        self, cause: Event, id: str, agent: str, type: str, path: tuple[str, ...], cause_id: str, state: str
+    ) -> TaskStory:
+        """A task that was not there before; a fallback lies below the task that it replaces."""
+        parent = cause.task_id if cause.kind in (SUCCEEDED, FAILED, DUE) else ""
+        before = self.tasks.get(cause.task_id)
+        if before is not None and cause.kind in (FAILED, DUE, REDRIVEN):
+            before.state = REPLACED
+            parent = before.parent if cause.kind == REDRIVEN else parent
+        task = TaskStory(id, agent, type, len(path), path, parent, cause_id, cause.at_ms, state)
+        self.tasks[id] = task
+        return task
+
+    def _claimed(self, event: Event) -> None:
+        """A task that was dispatched under another topology: told as its answer tells it."""
+        above = [task for task in self.tasks.values() if task.path == event.path[:-1]]
+        parent = above[-1].id if above else ""
+        task = TaskStory(event.task_id, event.agent, "", event.depth, event.path, parent, event.cause_id, event.at_ms)
+        self.tasks[task.id] = task
+        self._answered(task, event)
+
+    def _answered(self, task: TaskStory, event: Event) -> None:
+        began_ms = task.attempts[-1].began_ms if task.attempts else task.began_ms
+        task.ended_ms = event.at_ms
+        if event.usage is not None:
+            task.usd_micros += event.usage.usd_micros
+            task.tokens += event.usage.tokens
+        if task.attempts and task.attempts[-1].number == event.attempt:
+            task.attempts.pop()
+        task.attempts.append(Attempt(event.attempt, began_ms, event.at_ms, event.fault, event.waited_ms))
+        if event.kind == SUCCEEDED:
+            task.state = DONE
+            try:
+                parts = tuple(event.parts())
+            except ValueError:
+                parts = ()
+            task.emitted = tuple(part.type for part in parts)
+            task.parts = parts if self._payloads else ()
+            self._tell(event.at_ms, SUCCEEDED, task.agent, ", ".join(task.emitted) or "nothing emitted", task.id)
+        else:
+            task.state = DEAD
+            fault = event.fault or Fault("unknown", "no reason was given")
+            self._tell(event.at_ms, FAILED, task.agent, f"{fault.code}: {fault.message}", task.id)
+
+    def _followed(self, event: Event, effect: Effect) -> None:
+        match effect:
+            case PublishTask():
+                self._dispatched(event, effect.event)
+            case PublishEvent():
+                self._tell(event.at_ms, "left", event.agent, f"{effect.event.type} → {effect.topic}")
+            case Schedule() if effect.task_id:
+                task = self.tasks[effect.task_id]
+                task.state = WAITING
+                text = f"attempt {effect.attempt} in {effect.due_ms - event.at_ms} ms"
+                self._tell(event.at_ms, "retry", task.agent, text, task.id)
+            case DeadLetter() if effect.task_id:
+                self._tell(event.at_ms, "dead", effect.agent, f"{effect.code}: {effect.message}", effect.task_id)
+            case Note():
+                self._tell(event.at_ms, "noted", event.agent, f"{effect.code}: {effect.message}", event.task_id)
+            case Finish():
+                self._close(event.at_ms)
+                self._tell(event.at_ms, "ended", "", effect.run.ending)
+
+    def _dispatched(self, cause: Event, sent: Event) -> None:
+        task = self.tasks.get(sent.task_id)
+        if task is None:
+            task = self._begun(cause, sent.task_id, sent.agent, sent.type, sent.path, sent.cause_id, WORKING)
+        task.state = WORKING
+        task.ended_ms = None
+        task.attempts.append(Attempt(sent.attempt, cause.at_ms))
+        heard = sent.type
+        if sent.type == JOIN_TYPE and self.run is not None:
+            heard = " + ".join(self._fold.topologies[self.run.topology].agents[sent.agent].on)
+        text = heard if sent.attempt == 1 else f"{heard}, attempt {sent.attempt}"
+        self._tell(cause.at_ms, "dispatched", sent.agent, text, sent.task_id)
+
+    def _close(self, at_ms: int) -> None:
+        for task in self.tasks.values():
+            if task.state in (WORKING, WAITING):
+                task.state = DROPPED
+                task.ended_ms = at_ms
+
+    def _tell(self, at_ms: int, kind: str, agent: str, text: str, task_id: str = "") -> Sequence[Moment]:
+        moment = Moment(at_ms, kind, agent, text, task_id)
+        self.moments.append(moment)
+        return (moment,)

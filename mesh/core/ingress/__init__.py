@@ -1,0 +1,1 @@
+"""Records of ingress topics: request formats and admission."""

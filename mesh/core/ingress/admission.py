@@ -1,0 +1,293 @@
+"""What upstream systems send → a `requested` event, or the reason why not. Nothing is guessed, nothing invented.
+
+Taken are plain JSON (its type is that of the ingress topic), CloudEvents in binary mode and in structured mode.
+The id of the event is, in this order: the CloudEvent's, the payload field that the topic declares, and the record's
+coordinates. The run follows from (topic, source, id), so the same request sent twice is one run. Mesh headers
+(`ce_mesh…`) of foreign producers are not read.
+
+The right to write to an ingress topic is the right to send events of its type, and nothing else. A record of another
+topic's type is refused. So is a source that only the mesh itself uses, and a correlation id, unless the topic says
+`join: true`. A client that writes to the inbox itself (`Mesh.publish`) has the right to join any run.
+
+Where the topic says `order: key`, the id of the run tells its home, which follows from the ordering key: the payload
+field that the topic declares as `key`, else the key of the record. A request without one has no order.
+
+All functions are total: no bytes, headers or texts make them raise.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any, Final
+
+from mesh.core.expression.condition import Path, parse_path
+from mesh.core.ingress.request_formats import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejected, Request, request_of
+from mesh.core.ingress.trace_context import trace_of
+from mesh.core.protocol.codec import is_json
+from mesh.core.protocol.event import BATCH, ID_PATTERN, JSON, REQUESTED, Event, run_id_of
+from mesh.core.protocol.json_check import Flaw, check
+from mesh.core.protocol.partitioner import key_of
+from mesh.core.protocol.record import Record, coordinates
+from mesh.core.protocol.timestamps import parse_time
+from mesh.core.suggest import nearest
+from mesh.core.topology.model import TopicRule, Topology
+
+__all__ = [
+    "ENVELOPE_BYTES_MAX",
+    "REJECTED_TYPE",
+    "TEXT_CHARS_MAX",
+    "Rejected",
+    "Request",
+    "admit",
+    "misfit",
+    "open_request",
+]
+
+REJECTED_TYPE = "mesh.request.rejected"
+EXTENSIONS_MAX: Final = 64
+EXTENSIONS_BYTES_MAX: Final = 4_096
+"""Of the names and values of extension attributes, since every run keeps those of its request."""
+TYPES_SHOWN_MAX: Final = 8
+
+_OWN_SOURCES: Final = ("/topics/", "/agents/", "/mesh/", "/runs/")
+"""Sources of events that the mesh itself makes."""
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+"""What CloudEvents forbids in a text, and marks that turn the direction of what people read."""
+
+
+def admit(record: Record, topology: Topology) -> Event | Rejected:
+    """The event in a record of an ingress topic."""
+    request = request_of(record, topology)
+    if isinstance(request, Rejected):
+        return request
+    return open_request(request, topology, fallback_id=coordinates(record))
+
+
+def open_request(request: Request, topology: Topology, *, fallback_id: str) -> Event | Rejected:
+    """The one gate that every request passes. `fallback_id` names it where neither sender nor topic does."""
+    door = topology.topics.get(request.topic)
+    rejected = _form(request, topology) or (None if door is None else _trespass(request, door, topology))
+    if rejected is not None:
+        return rejected._replace(run_id=_known_run(request, door, topology))
+    rule = topology.ingress[request.type]
+    value = check(request.data)
+    if isinstance(value, Flaw):
+        return Rejected(value.code, value.message, _known_run(request, door, topology))
+    id = _id(request, rule, value, fallback_id)
+    if isinstance(id, Rejected):
+        return id._replace(run_id=_known_run(request, door, topology))
+    source = request.source or f"/topics/{rule.name}"
+    run_id = _run_of(source, id, door, _ordering_key(request, rule, value))
+    if request.run_id is not None and request.run_id != run_id:
+        if door is not None and not door.join:
+            text = f"ce_correlationid names run {request.run_id!r}, and topic {door.name} does not say `join: true`"
+            return Rejected("foreign_run", text, run_id)
+        run_id = request.run_id
+    try:
+        expiry_ms = None if request.expiry is None else max(0, parse_time(request.expiry))  # 1969 is as past as 1970
+    except ValueError as error:
+        return Rejected("bad_deadline", f"expirytime: {error}", run_id)
+    traceparent, tracestate = request.traceparent, request.tracestate
+    if traceparent and door is None:  # it is not checked yet
+        traceparent, tracestate = trace_of([traceparent], [tracestate])
+    return Event(
+        id,
+        source,
+        request.type,
+        REQUESTED,
+        run_id,
+        request.data,
+        cause_id=request.cause_id,
+        content_type=request.content_type,
+        time=request.time,
+        subject=request.subject or id,
+        expiry_ms=expiry_ms,
+        traceparent=traceparent,
+        tracestate=tracestate,
+        origin=request.origin,
+        topology=topology.digest,
+        extensions=request.extensions,
+    )
+
+
+def misfit(event: Event) -> Flaw | None:
+    """What the gate would refuse of a request that a client wrote to the inbox itself, as far as that can be told
+    without reading its payload."""
+    texts = f"{event.id}{event.source}{event.subject}"
+    rest = f"{event.type}{event.cause_id}{event.origin}{event.time}{event.traceparent}{event.tracestate}"
+    short = len(texts) + len(rest) <= TEXT_CHARS_MAX
+    if short and event.content_type == JSON and not event.extensions and event.id and texts.isprintable():
+        return None  # nearly all are: the same checks at once
+    flaw = _id_flaw("event id", event.id) or _text_flaw("source", event.source) or _text_flaw("subject", event.subject)
+    if flaw is None and event.content_type not in (JSON, BATCH) and not is_json(event.content_type):
+        return _no_json(event.content_type)
+    return flaw or _length_flaw(event) or _extensions_flaw(event.extensions)
+
+
+def _length_flaw(event: Event) -> Flaw | None:
+    """Which of the other attributes is too long: every record of the run would repeat it."""
+    texts = (event.type, event.content_type, event.time, event.cause_id, event.origin)
+    for text in (*texts, event.traceparent, event.tracestate):
+        if len(text) > TEXT_CHARS_MAX:
+            found = f"attribute {text[:32]!r}… has {len(text)} characters; at most {TEXT_CHARS_MAX}"
+            return Flaw("too_large", found)
+    return None
+
+
+def _form(request: Request, topology: Topology) -> Rejected | None:
+    """What speaks against a request before anybody reads its payload."""
+    if request.type not in topology.ingress:
+        return Rejected("unknown_type", _unknown_type(request.type, topology))
+    if request.run_id is not None and not ID_PATTERN.fullmatch(request.run_id):
+        return Rejected(*_bad_id("correlation id", request.run_id))
+    flaw = _id_flaw("causation id", request.cause_id) if request.cause_id else _extensions_flaw(request.extensions)
+    if flaw is not None:
+        return Rejected(*flaw)
+    texts = request.source + request.subject
+    if request.content_type != JSON or len(texts) > TEXT_CHARS_MAX or not texts.isprintable():
+        for name, text in (
+            ("source", request.source),
+            ("subject", request.subject),
+            ("content type", request.content_type),
+        ):
+            flaw = _text_flaw(name, text)
+            if flaw is not None:
+                return Rejected(*flaw)
+        if not is_json(request.content_type):
+            return Rejected(*_no_json(request.content_type))
+    if request.time:
+        flaw = _text_flaw("time", request.time)
+        if flaw is not None:
+            return Rejected(*flaw)
+        try:
+            parse_time(request.time)
+        except ValueError as error:
+            return Rejected("bad_time", f"time: {error}")
+    limit = topology.limits.payload_bytes_max
+    if len(request.data) > limit:
+        return Rejected("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
+    return None
+
+
+def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str | Rejected:
+    """The event's id: given, from the field that the topic declares, or the fallback."""
+    id = request.id
+    if id is None and rule.id is not None:
+        found = _path(rule.id).value(value)
+        if isinstance(found, bool) or not isinstance(found, str | int):
+            what = "nothing" if found is None else f"a {type(found).__name__}"
+            text = f"the payload has {what} at {rule.id!r}, where topic {rule.name} declares the event's id"
+            return Rejected("bad_id", text)
+        id = str(found)
+    elif id is None:
+        id = fallback_id
+    flaw = _id_flaw("event id", id)
+    return id if flaw is None else Rejected(*flaw)
+
+
+def _id_flaw(name: str, id: str) -> Flaw | None:
+    """What speaks against an id that a sender gave. CloudEvents allows every text that is not empty."""
+    if ID_PATTERN.fullmatch(id):
+        return None
+    if not id:
+        return Flaw("bad_id", f"{name} is empty")
+    if len(id) > TEXT_CHARS_MAX:
+        return Flaw("bad_id", f"{name} {id[:64]!r} has {len(id)} characters; at most {TEXT_CHARS_MAX}")
+    flaw = _text_flaw(name, id)
+    return None if flaw is None else Flaw("bad_id", flaw.message)
+
+
+def _extensions_flaw(extensions: tuple[str, ...]) -> Flaw | None:
+    if not extensions:
+        return None
+    size = sum(len(text.encode("utf-8", "replace")) for text in extensions)
+    if len(extensions) > 2 * EXTENSIONS_MAX or size > EXTENSIONS_BYTES_MAX:
+        text = f"{len(extensions) // 2} extension attributes of {size} bytes"
+        return Flaw("too_large", f"{text}; at most {EXTENSIONS_MAX} of {EXTENSIONS_BYTES_MAX}")
+    flaws = (
+        _text_flaw(f"attribute {name!r}", text) for name, text in zip(extensions[::2], extensions[1::2], strict=True)
+    )
+    return next(filter(None, flaws), None)
+
+
+def _text_flaw(name: str, text: str) -> Flaw | None:
+    if len(text) > TEXT_CHARS_MAX:
+        return Flaw("too_large", f"{name} has {len(text)} characters; at most {TEXT_CHARS_MAX}")
+    found = None if text.isprintable() else _NO_TEXT.search(text)
+    if found is None:
+        return None
+    point = f"U+{ord(found[0]):04X}"
+    return Flaw("bad_string", f"{name} holds {point} at character {found.start()}; expected plain text")
+
+
+def _no_json(content_type: str) -> Flaw:
+    return Flaw("unparseable", f"content type {content_type[:64]!r} is not JSON, which agents take")
+
+
+def _ordering_key(request: Request, rule: TopicRule, value: Any) -> bytes | None:
+    """What orders a request among others of its topic; None: it has no order. `value` is its payload."""
+    if not rule.ordered or rule.key is None:
+        return request.key if rule.ordered else None
+    return key_of(_path(rule.key).value(value))
+
+
+@lru_cache(maxsize=256)
+def _path(text: str) -> Path:
+    """A declared field path, parsed once."""
+    return parse_path(text)
+
+
+def _bad_id(name: str, id: str) -> Flaw:
+    return Flaw("bad_id", f"{name} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
+
+
+def _trespass(request: Request, door: TopicRule, topology: Topology) -> Rejected | None:
+    """Why the right to write to `door` does not cover a request."""
+    if request.type != door.ingress:
+        home = topology.ingress[request.type].name
+        text = f"type {request.type!r} comes in by topic {home}, not by {door.name}, which takes {door.ingress!r}"
+        return Rejected("wrong_topic", text)
+    if _is_forged(request.source, door):
+        text = f"source {request.source[:64]!r} is one that only the mesh itself uses; send the URI of your own system"
+        return Rejected("forged_source", text)
+    return None
+
+
+def _is_forged(source: str, door: TopicRule) -> bool:
+    """Whether a sender claims a source that is the mesh's own. Events of another mesh's agents may come where a topic
+    says `join: true`."""
+    if not source.startswith(_OWN_SOURCES) or source == f"/topics/{door.name}":
+        return False
+    return not (door.join and source.startswith("/agents/"))
+
+
+def _run_of(source: str, id: str, door: TopicRule | None, ordering_key: bytes | None) -> str:
+    """The run that a request opens. A source is what its sender says, a topic is where it has the right to write: so
+    whoever claims another system's source on another topic does not get at that system's runs."""
+    return run_id_of(source if door is None else _space(door.name, source), id, ordering_key)
+
+
+@lru_cache(maxsize=1_024)
+def _space(topic: str, source: str) -> str:
+    own = f"/topics/{topic}"
+    return source if source == own else f"{own}\0{source}"
+
+
+def _known_run(request: Request, door: TopicRule | None, topology: Topology) -> str:
+    """The run under which a sender may wait although its request is rejected, "" when that cannot be known."""
+    if request.run_id is not None and (door is None or door.join):
+        return request.run_id if ID_PATTERN.fullmatch(request.run_id) else ""
+    if request.id is None or not request.source or _id_flaw("event id", request.id):
+        return ""
+    rule = topology.ingress.get(request.type)
+    ordered = rule is not None and rule.ordered
+    if _NO_TEXT.search(request.source) or (ordered and rule is not None and rule.key is not None):
+        return ""  # the payload would have to be read
+    return _run_of(request.source, request.id, door, request.key if ordered else None)
+
+
+def _unknown_type(type: str, topology: Topology) -> str:
+    known = sorted(topology.ingress)
+    guess = nearest(type, known)
+    more = f" and {len(known) - TYPES_SHOWN_MAX} more" if len(known) > TYPES_SHOWN_MAX else ""
+    hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(known[:TYPES_SHOWN_MAX]) or 'none'}{more}"
+    return f"no ingress topic declares type {type[:64]!r}; {hint}"

@@ -1,0 +1,1 @@
+"""Payloads of declared types: annotations, validation, exact JSON."""

@@ -1,0 +1,1 @@
+"""Records and events as they are on the log: CloudEvents, JSON, partitions, times."""

@@ -1,0 +1,367 @@
+"""Records ⇄ events on the mesh's own topics: CloudEvents 1.0, Kafka protocol binding, binary mode.
+
+Control data travels in headers, the value is the payload untouched. Attributes are headers named `ce_…`; only the
+content type is called `content-type` (binding §3.2.1). Facts about one delivery, not about the event, are plain
+headers `mesh-…`. `HEADERS` is the whole table; docs/protocol.md is generated from it.
+
+`read` is total: bytes that cannot be an event of the mesh become an `Unreadable`, a value that ends in mesh.dead.
+What foreign producers send is read by `ingress`, which is stricter about bodies and more lenient about form.
+"""
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from mesh.core.protocol.cloudevents_json import is_structured, unwrap
+from mesh.core.protocol.event import (
+    BATCH,
+    EGRESS,
+    JSON,
+    KINDS,
+    NO_USAGE,
+    RETRY_AFTER_MS_MAX,
+    Event,
+    Fault,
+    Usage,
+    rfc3339,
+)
+from mesh.core.protocol.json_check import Flaw
+from mesh.core.protocol.record import Headers, PackedHeaders, Record, StoredRecord, Unread, coordinates
+from mesh.core.protocol.timestamps import parse_time
+
+HEADERS: Final[tuple[tuple[str, str], ...]] = (
+    ("ce_specversion", "always `1.0`"),
+    ("ce_id", "id of the event; the same decision makes the same id again"),
+    ("ce_source", "who says it: `/mesh/<name>`, `/agents/<agent>`, or the upstream's own URI"),
+    ("ce_type", "type of the event"),
+    (
+        "ce_time",
+        "RFC 3339: the sender's on requests (none: `1970-01-01T00:00:00.000Z`), else the log time of the cause",
+    ),
+    (
+        "ce_subject",
+        "of the request that opened the run, or its id where it has none; on requests, tasks, egress and outcomes",
+    ),
+    ("content-type", "of the value; `application/cloudevents-batch+json` when it holds several events"),
+    ("ce_correlationid", "run id (CloudEvents Correlation extension); equals the record's key on mesh.inbox"),
+    ("ce_causationid", "id of the event that caused this one (Correlation extension)"),
+    ("ce_expirytime", "absolute deadline, RFC 3339 (Expiry Time extension)"),
+    ("mesh-lifetime-ms", "how long the run may take from the time of the record, on requests; in place of expirytime"),
+    ("ce_meshkind", "what happened, see Kinds"),
+    ("ce_meshagent", "agent that the task is for or that answered"),
+    ("ce_meshtask", "task id; the same for every attempt"),
+    ("ce_meshdepth", "hops from the request"),
+    ("ce_meshpath", "agents crossed so far, separated by `,`"),
+    ("ce_meshusd", "millionths of a dollar used, on results"),
+    ("ce_meshtokens", "tokens used, on results"),
+    ("ce_meshtopology", "digest of the topology by which a request was admitted, or which a partition adopts"),
+    ("mesh-attempt", "which attempt of the task, from 1"),
+    ("mesh-origin", "`topic:partition:offset` of the record that this one answers"),
+    ("mesh-waited-ms", "how long the task lay on its topic before its function was called, on results; from 100 ms on"),
+    ("mesh-error-code", "reason code, on failures"),
+    ("mesh-error-class", "class of the exception, on failures; of a group `group[member, member]`"),
+    ("mesh-error-message", "message of the exception, on failures"),
+    ("mesh-error-retryable", "`true` or `false`, on failures"),
+    ("mesh-error-stack", "stack as text, at most 8 KiB, secrets masked"),
+    (
+        "mesh-error-retry-after-ms",
+        "when the agent may be asked again, in milliseconds; with code `later` or `left_alone`",
+    ),
+    (
+        "mesh-extensions",
+        "on requests: names of further CloudEvents attributes, separated by `,`; each is a header `ce_…`",
+    ),
+    ("traceparent", "W3C Trace Context, exactly one"),
+    ("tracestate", "W3C Trace Context, exactly one"),
+)
+
+FAULT_TEXT_BYTES_MAX: Final = 4_000
+"""Of a failure's code, class and message, as read; the worker writes 1,000 characters at most."""
+STACK_BYTES_MAX: Final = 8_192
+LIFETIME_DIGITS_MAX: Final = 12
+"""Of `mesh-lifetime-ms`: 31 years."""
+
+EXTENSIONS: Final = "mesh-extensions"
+_TRUE: Final = b"true"
+_JSON: Final = JSON.encode()
+_KINDS: Final = {kind.encode(): kind for kind in KINDS}
+(_CAUSE, _TASK, _EXPIRY, _LIFETIME, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT) = (
+    1 << n for n in range(11)
+)
+_TRACESTATE, _TOPOLOGY, _WAITED = 1 << 11, 1 << 12, 1 << 13
+_WRITTEN: Final[dict[int, tuple[str, ...]]] = {
+    0: (
+        "ce_specversion",
+        "ce_id",
+        "ce_source",
+        "ce_type",
+        "ce_time",
+        "content-type",
+        "ce_correlationid",
+        "ce_meshkind",
+    ),
+    _CAUSE: ("ce_causationid",),
+    _TASK: ("ce_meshtask", "ce_meshagent", "ce_meshdepth", "ce_meshpath", "mesh-attempt"),
+    _EXPIRY: ("ce_expirytime",),
+    _LIFETIME: ("mesh-lifetime-ms",),
+    _SUBJECT: ("ce_subject",),
+    _USD: ("ce_meshusd",),
+    _TOKENS: ("ce_meshtokens",),
+    _ORIGIN: ("mesh-origin",),
+    _FAULT: (
+        "mesh-error-code",
+        "mesh-error-class",
+        "mesh-error-message",
+        "mesh-error-retryable",
+        "mesh-error-stack",
+    ),
+    _RETRY_AFTER: ("mesh-error-retry-after-ms",),
+    _TRACEPARENT: ("traceparent",),
+    _TRACESTATE: ("tracestate",),
+    _TOPOLOGY: ("ce_meshtopology",),
+    _WAITED: ("mesh-waited-ms",),
+}
+"""Names in the order in which `write` adds their values. Few lists of names are many records': see `PackedHeaders`."""
+
+
+class Unreadable(NamedTuple):
+    """Why a record is no event: a reason code of docs/protocol.md and a sentence."""
+
+    code: str
+    message: str
+
+
+def read(record: Record) -> Event | Unreadable:
+    """The event in a record of the mesh's own topics (inbox, tasks, outcomes)."""
+    headers, value = record.headers, record.value
+    h = dict(headers)
+    if value is None:
+        return Unreadable("empty_value", "the record has no value; expected an event's payload")
+    if h.get("ce_specversion") != b"1.0":
+        return _other_form(record, h)
+    if len(h) != len(headers) and (name := _repeated(headers)):
+        return Unreadable("bad_header", f"header {name!r} stands twice")
+    try:
+        return Event(
+            h["ce_id"].decode(),
+            h["ce_source"].decode(),
+            h["ce_type"].decode(),
+            _KINDS.get(h["ce_meshkind"]) or h["ce_meshkind"].decode(),
+            h["ce_correlationid"].decode(),
+            value,
+            record.timestamp,
+            h["ce_causationid"].decode() if "ce_causationid" in h else "",
+            h["ce_meshagent"].decode() if "ce_meshagent" in h else "",
+            h["ce_meshtask"].decode() if "ce_meshtask" in h else "",
+            int(h["ce_meshdepth"]) if "ce_meshdepth" in h else 0,
+            _path(h["ce_meshpath"]) if "ce_meshpath" in h else (),
+            int(h["mesh-attempt"]) if "mesh-attempt" in h else 1,
+            JSON if h.get("content-type", _JSON) == _JSON else h["content-type"].decode(),
+            h["ce_time"].decode() if "ce_time" in h else "",
+            h["ce_subject"].decode() if "ce_subject" in h else "",
+            _expiry_ms(h, record.timestamp) if "ce_expirytime" in h or "mesh-lifetime-ms" in h else None,
+            h["traceparent"].decode() if "traceparent" in h else "",
+            h["tracestate"].decode() if "tracestate" in h else "",
+            _usage(h) if "ce_meshusd" in h or "ce_meshtokens" in h else NO_USAGE,
+            _fault(h) if "mesh-error-code" in h else None,
+            h["mesh-origin"].decode() if "mesh-origin" in h else coordinates(record),
+            h["ce_meshtopology"].decode() if "ce_meshtopology" in h else "",
+            _extensions(h) if EXTENSIONS in h else (),
+            _milliseconds(h["mesh-waited-ms"]) if "mesh-waited-ms" in h else 0,
+        )
+    except KeyError as missing:
+        return Unreadable("missing_header", f"header {missing.args[0]!r} is missing")
+    except UnicodeDecodeError as error:
+        return Unreadable("bad_header", f"a header is not UTF-8: {error.reason} at byte {error.start}")
+    except ValueError as error:
+        return Unreadable("bad_header", f"a header does not parse: {str(error)[:200]}")
+    except (AttributeError, TypeError):
+        null = next((name for name in h if h[name] is None), None)  # Kafka allows headers without a value
+        if null is None:
+            raise
+        return Unreadable("bad_header", f"header {null!r} has no value")
+
+
+def write(event: Event) -> PackedHeaders:
+    """Headers of an event in binary mode; the value of the record is `event.data`."""
+    values = [
+        b"1.0",
+        event.id.encode(),
+        event.source.encode(),
+        event.type.encode(),
+        (event.time or rfc3339(event.at_ms)).encode(),
+        event.content_type.encode(),
+        event.run_id.encode(),
+        event.kind.encode(),
+    ]
+    add, has = values.append, 0
+    if event.cause_id:
+        has |= _CAUSE
+        add(event.cause_id.encode())
+    if event.task_id:
+        has |= _TASK
+        values += (
+            event.task_id.encode(),
+            event.agent.encode(),
+            b"%d" % event.depth,
+            ",".join(event.path).encode(),
+            b"%d" % event.attempt,
+        )
+    if (expiry_ms := event.expiry_ms) is not None:
+        has |= _EXPIRY if expiry_ms >= 0 else _LIFETIME
+        add(rfc3339(expiry_ms).encode() if expiry_ms >= 0 else b"%d" % -expiry_ms)
+    if event.subject:
+        has |= _SUBJECT
+        add(event.subject.encode())
+    if event.usage is not NO_USAGE:
+        has |= _add_usage(event.usage, values)
+    if event.origin:
+        has |= _ORIGIN
+        add(event.origin.encode())
+    if event.fault:
+        fault = fault_headers(event.fault)
+        has |= _FAULT if len(fault) == len(_WRITTEN[_FAULT]) else _FAULT | _RETRY_AFTER
+        values += [value for _, value in fault]
+    if event.traceparent:
+        has |= _TRACEPARENT
+        add(event.traceparent.encode())
+        if event.tracestate:
+            has |= _TRACESTATE
+            add(event.tracestate.encode())
+    if event.topology:
+        has |= _TOPOLOGY
+        add(event.topology.encode())
+    if event.waited_ms:
+        has |= _WAITED
+        add(b"%d" % event.waited_ms)
+    if event.extensions:
+        return _with_extensions(has, values, event)
+    return PackedHeaders(_written(has), values)
+
+
+def _add_usage(usage: Usage | None, values: list[bytes]) -> int:
+    """Append the values of a usage; answers the groups that they are of."""
+    if usage is None:
+        values.append(b"invalid")
+        return _USD
+    has = 0
+    if usage.usd_micros:
+        has |= _USD
+        values.append(b"%d" % usage.usd_micros)
+    if usage.tokens:
+        has |= _TOKENS
+        values.append(b"%d" % usage.tokens)
+    return has
+
+
+@lru_cache(maxsize=256)
+def _written(has: int) -> tuple[str, ...]:
+    """Names of the headers of an event that has these groups of them."""
+    return tuple(name for group, names in _WRITTEN.items() if group & has == group for name in names)
+
+
+def _with_extensions(has: int, values: list[bytes], event: Event) -> PackedHeaders:
+    names, listed = event.extensions[::2], event.kind != EGRESS
+    more = [",".join(names).encode()] if listed else []
+    more += [value.encode() for value in event.extensions[1::2]]
+    return PackedHeaders(_extended(has, names, listed), values + more)
+
+
+@lru_cache(maxsize=256)
+def _extended(has: int, names: tuple[str, ...], listed: bool) -> tuple[str, ...]:
+    """As `_written`, with extension attributes; what leaves the mesh does not list them, since it is not read here."""
+    return (*_written(has), *((EXTENSIONS,) if listed else ()), *(f"ce_{name}" for name in names))
+
+
+def fault_headers(fault: Fault) -> Headers:
+    """A failure as plain headers."""
+    headers: list[tuple[str, bytes]] = [
+        ("mesh-error-code", fault.code.encode()),
+        ("mesh-error-class", fault.cls.encode("utf-8", "replace")),
+        ("mesh-error-message", fault.message.encode("utf-8", "replace")),
+        ("mesh-error-retryable", _TRUE if fault.retryable else b"false"),
+        ("mesh-error-stack", fault.stack.encode("utf-8", "replace")),
+    ]
+    if fault.retry_after_ms:
+        headers.append(("mesh-error-retry-after-ms", b"%d" % fault.retry_after_ms))
+    return headers
+
+
+def _expiry_ms(h: dict[str, bytes], stored_ms: int) -> int:
+    """The deadline of an event that was stored at `stored_ms`. Raises ValueError."""
+    if "mesh-lifetime-ms" not in h:
+        return parse_time(h["ce_expirytime"].decode())
+    lifetime = h["mesh-lifetime-ms"]
+    if not lifetime.isdigit() or len(lifetime) > LIFETIME_DIGITS_MAX:
+        raise ValueError(f"mesh-lifetime-ms is {lifetime[:32]!r}, expected 1 to {LIFETIME_DIGITS_MAX} digits")
+    return stored_ms + int(lifetime)
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a payload of this media type is one JSON document."""
+    if content_type == JSON:
+        return True
+    bare = content_type.partition(";")[0].strip().lower()
+    return bare in ("", JSON, "text/json") or (bare.endswith("+json") and bare != BATCH)
+
+
+def _repeated(headers: Headers) -> str | None:
+    """The attribute that stands twice, so that two readers may see two events."""
+    names = [name for name, _ in headers if name.startswith("ce_")]
+    return next((name for n, name in enumerate(names) if name in names[:n]), None)
+
+
+def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
+    """A record that is not in binary mode: a structured event is read as if its attributes were headers."""
+    if isinstance(record.value, Unread):
+        return Unreadable(record.value.code, record.value.message)
+    content_type = (h.get("content-type") or b"").decode("utf-8", "replace")
+    if "ce_specversion" in h or not is_structured(content_type):
+        return Unreadable("not_cloudevents", f"ce_specversion is {h.get('ce_specversion')!r:.64}; expected b'1.0'")
+    found = unwrap(record.value or b"", content_type)
+    if isinstance(found, Flaw):
+        return Unreadable(found.code, found.message)
+    headers = [(name, value) for name, value in record.headers if name.startswith(("mesh-", "trace"))]
+    headers += [(f"ce_{name}", text.encode()) for name, text in found.attributes.items()]
+    headers.append(("content-type", found.content_type.encode()))
+    return read(
+        StoredRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, found.data, headers)
+    )
+
+
+def _extensions(h: dict[str, bytes]) -> tuple[str, ...]:
+    names = h[EXTENSIONS].decode().split(",")
+    return tuple(text for name in names for text in (name, h[f"ce_{name}"].decode()))
+
+
+@lru_cache(maxsize=4_096)  # as `dispatch.path_to`: runs go the same ways
+def _path(value: bytes) -> tuple[str, ...]:
+    return () if value == b"" else tuple(value.decode().split(","))
+
+
+def _usage(h: dict[str, bytes]) -> Usage | None:
+    try:
+        usage = Usage(int(h.get("ce_meshusd", b"0")), int(h.get("ce_meshtokens", b"0")))
+    except ValueError:
+        return None
+    return usage if 0 <= usage.usd_micros < 10**15 and 0 <= usage.tokens < 10**15 else None
+
+
+def _fault(h: dict[str, bytes]) -> Fault:
+    def text(name: str, bytes_max: int = FAULT_TEXT_BYTES_MAX) -> str:
+        return h.get(name, b"")[:bytes_max].decode("utf-8", "replace")
+
+    return Fault(
+        text("mesh-error-code"),
+        text("mesh-error-message"),
+        text("mesh-error-class"),
+        h.get("mesh-error-retryable") == _TRUE,
+        text("mesh-error-stack", STACK_BYTES_MAX),
+        _milliseconds(h.get("mesh-error-retry-after-ms", b"")),
+    )
+
+
+def _milliseconds(digits: bytes) -> int:
+    """A time on a result. One that cannot be understood is none: a result must not be lost for it."""
+    if not digits.isdigit() or len(digits) > 15:
+        return 0
+    return min(int(digits), RETRY_AFTER_MS_MAX)

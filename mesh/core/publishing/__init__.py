@@ -1,0 +1,1 @@
+"""Records to append: effects, replacements of refused records, rejections of requests."""

@@ -1,0 +1,87 @@
+"""Answers on mesh.outcomes to requests that were not taken in. Pure.
+
+They are of the type `mesh.request.rejected`. A request that opened no run is answered with a reason code. So is one for
+a run that ended so long ago that retention may have removed its outcome; the answer then names the ending. Without it
+the sender would wait, and lists would show the run as open. Where the outcome is kept, it is the answer.
+"""
+
+from typing import Final, NamedTuple
+
+import orjson
+
+from mesh.core.ingress.admission import REJECTED_TYPE
+from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.event import OUTCOME, Event, derive
+from mesh.core.protocol.record import NewRecord, Record
+from mesh.core.run.effects import DeadLetter, Effect, Note
+from mesh.core.state.partition_state import Partition
+from mesh.core.topology.model import Retention, Topology
+
+DUPLICATE: Final = "duplicate_request"
+LATE_LETTERS: Final = frozenset({"idempotency_conflict", "already_terminal"})
+"""As what else a request for a run that had ended is refused, which then is a dead letter."""
+
+
+class Late(NamedTuple):
+    """The answer to a request for a run that had ended."""
+
+    run_id: str
+    code: str
+    message: str
+    ending: str
+
+
+def rejection_record(run_id: str, code: str, message: str, topology: Topology, *, ending: str = "") -> NewRecord:
+    """The answer for those who wait under this run id. `ending`: that of the run, where it had ended; without it there
+    is no run, and the id may be used again, corrected."""
+    body = {"run": run_id, "code": code, "message": message} | ({"ending": ending} if ending else {})
+    event = Event(
+        derive(run_id, "rejected", code),
+        f"/mesh/{topology.name}",
+        REJECTED_TYPE,
+        OUTCOME,
+        run_id,
+        orjson.dumps(body),
+    )
+    return NewRecord(topology.outcomes, run_id.encode(), event.data, write(event))
+
+
+def late_answers(effect: Effect, state: Partition, topology: Topology) -> list[NewRecord]:
+    """The answer to a request for a run whose outcome may be removed; nothing for every other effect."""
+    match effect:
+        case Note(code=code, run_id=run_id) if code == DUPLICATE:
+            ended = state.ended.get(run_id)
+        case DeadLetter(code=code, run_id=run_id) if code in LATE_LETTERS:
+            ended = state.ended.get(run_id)
+        case _:
+            return []
+    if ended is None or not _removed(ended.at_ms, state.at_ms, topology.retention):
+        return []
+    message = f"{effect.message}; its run had ended {ended.ending}"
+    return [rejection_record(run_id, code, message, topology, ending=ended.ending)]
+
+
+def _removed(ended_ms: int, now_ms: int, kept: Retention) -> bool:
+    """Whether retention may have removed the outcome, or the records by which `mesh run list` knows the ending."""
+    return any(0 <= limit_ms <= now_ms - ended_ms for limit_ms in (kept.outcomes_ms, kept.inbox_ms))
+
+
+def late_of(event: Event) -> Late | None:
+    """The same, read back; None for anything else on mesh.outcomes."""
+    if event.type != REJECTED_TYPE:
+        return None
+    try:
+        body = orjson.loads(event.data)
+    except orjson.JSONDecodeError:
+        return None
+    texts = [body.get(name) for name in ("code", "message", "ending")] if isinstance(body, dict) else []
+    code, message, ending = texts or ("", "", "")
+    if not (isinstance(code, str) and isinstance(message, str) and isinstance(ending, str) and ending):
+        return None
+    return Late(event.run_id, code, message, ending)
+
+
+def late_in(record: Record) -> Late | None:
+    """The same, in a record of mesh.outcomes."""
+    event = read(record)
+    return None if isinstance(event, Unreadable) else late_of(event)

@@ -1,0 +1,1 @@
+"""The state of a run and `decide`, which answers an event with the next state and effects."""

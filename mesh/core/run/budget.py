@@ -1,0 +1,110 @@
+"""Money and tokens: reserved before an attempt is dispatched, settled when it ended.
+
+An attempt whose use is unknown (its report is no usage) is charged its whole reservation. One that claims more than it
+might spend is charged what it might spend: the budget of the run less what was spent and what other attempts have
+reserved. So no claim, forged or mistaken, takes the money of another task. Amounts are whole
+millionths of a dollar and whole tokens, so sums are exact and a refusal depends only on the order of the log.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from mesh.core.protocol.event import NO_USAGE, Usage
+from mesh.core.run.effects import Note
+from mesh.core.run.lineage import Refusal, way
+from mesh.core.topology.model import AgentSpec, Limits
+
+if TYPE_CHECKING:
+    from mesh.core.run.state import Run
+
+AMOUNT_MAX: Final = 10**15
+"""Beyond what a usage may say."""
+
+
+def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Limits) -> Refusal | None:
+    """Why the run cannot afford one more attempt by `spec`, or None.
+
+    What was spent and reserved plus the new reservation must stay within the budget; an agent that reserves nothing
+    is refused once the budget is used up.
+    """
+    if limits.usd_micros_max is not None:
+        spent = run.usd_micros + run.reserved_usd_micros
+        if spent >= limits.usd_micros_max or spent + spec.reserve_usd_micros > limits.usd_micros_max:
+            unit = "millionths of a dollar"
+            return _refusal("budget_usd", spec, path, limits.usd_micros_max, spent, spec.reserve_usd_micros, unit)
+    if limits.tokens_max is not None:
+        spent = run.tokens + run.reserved_tokens
+        if spent >= limits.tokens_max or spent + spec.reserve_tokens > limits.tokens_max:
+            return _refusal("budget_tokens", spec, path, limits.tokens_max, spent, spec.reserve_tokens, "tokens")
+    return None
+
+
+def overspent(run: "Run", limits: Limits) -> tuple[str, ...]:
+    """Sentences for the budgets of which more was used than the run might, what was not charged included."""
+    if limits.usd_micros_max is None and limits.tokens_max is None:
+        return ()
+    found = []
+    beyond = run.beyond
+    usd_micros, tokens = run.usd_micros + beyond.usd_micros, run.tokens + beyond.tokens
+    if limits.usd_micros_max is not None and usd_micros > limits.usd_micros_max:
+        found.append(f"usd: {_usd(usd_micros)} used, at most {_usd(limits.usd_micros_max)}")
+    if limits.tokens_max is not None and tokens > limits.tokens_max:
+        found.append(f"tokens: {tokens} used, at most {limits.tokens_max}")
+    return tuple(found)
+
+
+def _usd(micros: int) -> str:
+    whole, rest = divmod(micros, 1_000_000)
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
+
+
+def reserve(run: "Run", spec: AgentSpec) -> None:
+    """Set the reservation of one attempt aside."""
+    run.reserved_usd_micros += spec.reserve_usd_micros
+    run.reserved_tokens += spec.reserve_tokens
+
+
+def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> Note | None:
+    """Settle an attempt that was answered, and name what it claims beyond what it might spend."""
+    if usage is NO_USAGE or usage is None:
+        settle(run, spec, usage)
+        return None
+    might = Usage(
+        _might(limits.usd_micros_max, run.usd_micros, run.reserved_usd_micros, spec.reserve_usd_micros),
+        _might(limits.tokens_max, run.tokens, run.reserved_tokens, spec.reserve_tokens),
+    )
+    charged = Usage(min(usage.usd_micros, might.usd_micros), min(usage.tokens, might.tokens))
+    settle(run, spec, charged)
+    if charged == usage:
+        return None
+    more = usage.usd_micros - charged.usd_micros, usage.tokens - charged.tokens
+    run.beyond = Usage(run.beyond.usd_micros + more[0], run.beyond.tokens + more[1])
+    text = (
+        f"{spec.name!r} claims {usage.usd_micros} millionths of a dollar and {usage.tokens} tokens;"
+        f" it is charged {charged.usd_micros} and {charged.tokens}, all that it might spend"
+    )
+    return Note("overspent", text, run.id, security=True)
+
+
+def _might(limit: int | None, spent: int, reserved: int, own: int) -> int:
+    """What an attempt might spend; its own reservation at least, since that was granted."""
+    return AMOUNT_MAX if limit is None else max(own, limit - spent - (reserved - own))
+
+
+def settle(run: "Run", spec: AgentSpec, usage: Usage | None) -> None:
+    """Charge what an attempt used (None: its whole reservation) and release the reservation."""
+    if usage is None:
+        usage = Usage(spec.reserve_usd_micros, spec.reserve_tokens)
+    run.usd_micros += usage.usd_micros
+    run.tokens += usage.tokens
+    run.reserved_usd_micros -= spec.reserve_usd_micros
+    run.reserved_tokens -= spec.reserve_tokens
+
+
+def _refusal(
+    code: str, spec: AgentSpec, path: tuple[str, ...], limit: int, spent: int, reservation: int, unit: str
+) -> Refusal:
+    text = (
+        f"{code}: {way(path, spec)} reserves {reservation} {unit} where {spent} are spent or reserved already,"
+        f" at most {limit}"
+    )
+    return Refusal(code, spec.name, path, limit, spent + reservation, text)

@@ -1,0 +1,131 @@
+"""Circuit breakers: an agent that fails again and again is left alone for a while. Pure values, folded from the log.
+
+closed      tasks go to the agent; failures in a row are counted, a success forgets them
+open        for `open_ms` nothing goes there: tasks go to its fallback, or wait within their deadline
+half-open   after that one event's tasks go there each `open_ms`; a success closes the breaker, a failure opens it again
+
+The state is part of the inbox partition and follows from its records, so whichever process owns the partition, it
+is the same. A partition sees only the failures of its own runs. The worker sees those of all partitions, and counts
+them for the agent (`services.worker.breaker_gate`): what it declines to call comes back as `left_alone`, which opens
+the breaker here. A partition that opens or closes one says so on mesh.control, which is relayed into all of them
+(`control`), so that all see the same a moment later. What an agent refuses to do or cannot understand (`rejected`,
+`schema`) says nothing about its health.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from mesh.core.protocol.event import FAILED, SUCCEEDED, Event, Fault
+from mesh.core.run.control import BREAKER, CLOSED, OPENED, Control
+from mesh.core.run.effects import Turn
+from mesh.core.run.state import Run
+from mesh.core.topology.model import BreakerRule, Topology
+
+SICK_CODES: Final = frozenset({"timed_out", "crash_loop"})
+"""Final faults that count against an agent, beside all that may be retried."""
+LEFT_ALONE: Final = "left_alone"
+"""The fault of a task with which the agent was not called, since its breaker is open."""
+CALM_CODES: Final = frozenset({"later", "expired"})
+"""Faults that say nothing about the agent, though they are not final."""
+
+
+class Breaker(NamedTuple):
+    """One agent's. Closed while `until_ms` is 0, open before it, half-open from then on."""
+
+    failures: int = 0
+    """In a row."""
+    until_ms: int = 0
+    shared: bool = False
+    """mesh.control has told of it: when that says no more that it is open, it is closed."""
+
+
+CALM: Final = Breaker()
+Breakers = Mapping[str, Breaker]
+"""Agent → its breaker, where it is not closed and calm."""
+NO_BREAKERS: Final[Breakers] = MappingProxyType({})
+
+
+def open_until(breakers: Breakers, agent: str, at_ms: int) -> int:
+    """Until when nothing goes to an agent (log time, ms); 0 when a task may go there now."""
+    if not breakers or (breaker := breakers.get(agent)) is None or at_ms >= breaker.until_ms:
+        return 0
+    return breaker.until_ms
+
+
+def stand_in(failed: tuple[str, ...], topology: Topology, breakers: Breakers, at_ms: int) -> str | None:
+    """Who is asked after these failed, the first of whom was meant: one whose breaker lets tasks through, if any."""
+    left = [name for name in topology.agents[failed[0]].fallback if name not in failed]
+    return next((name for name in left if not open_until(breakers, name, at_ms)), left[0] if left else None)
+
+
+def heard(breakers: dict[str, Breaker], run: Run | None, event: Event, topology: Topology) -> dict[str, Breaker]:
+    """The breakers after an answer, if it is the one that its task waits for."""
+    rule = None if event.agent not in topology.agents else topology.agents[event.agent].breaker
+    task = None if run is None else run.open.get(event.task_id)
+    if rule is None or task is None or (task.agent, task.attempt) != (event.agent, event.attempt) or task.held:
+        return breakers
+    before = breakers.get(event.agent, CALM)
+    now = after(before, rule, event, event.at_ms)
+    return breakers if now == before else _with(breakers, event.agent, now)
+
+
+def after(before: Breaker, rule: BreakerRule, answer: Event, at_ms: int) -> Breaker:
+    """A breaker after an answer of its agent."""
+    fault = answer.fault
+    if answer.kind == SUCCEEDED:
+        return CALM
+    if answer.kind == FAILED and fault is not None and fault.code == LEFT_ALONE:
+        until_ms = at_ms + max(1, min(fault.retry_after_ms, rule.open_ms))
+        return before._replace(failures=max(before.failures, rule.failures_max), until_ms=until_ms)
+    if answer.kind == FAILED and (fault is None or _is_sick(fault)):
+        return _failed_once_more(before, rule, at_ms)
+    return before
+
+
+def asked(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: int) -> dict[str, Breaker]:
+    """The breakers after a task was handed to an agent: one that is half-open waits `open_ms` for the answer."""
+    breaker, rule = breakers.get(agent, CALM), topology.agents[agent].breaker
+    if rule is None or not breaker.until_ms or at_ms < breaker.until_ms:
+        return breakers
+    return _with(breakers, agent, breaker._replace(until_ms=at_ms + rule.open_ms))
+
+
+def told(breakers: Breakers, said: Control, topology: Topology, at_ms: int) -> dict[str, Breaker]:
+    """The breakers after mesh.control was relayed at `at_ms`. One that was opened here and is not told yet stays as it
+    is. None stays open for longer than its rule says, whatever time the relay claims."""
+    kept = {
+        name: breaker for name, breaker in breakers.items() if not breaker.shared or said.breaker_of(name) is not None
+    }
+    for switch in said.switches.values():
+        spec = topology.agents.get(switch.agent)
+        if switch.what != BREAKER or spec is None or spec.breaker is None:
+            continue
+        before = kept.get(switch.agent, CALM)
+        until_ms = before.until_ms or min(switch.at_ms, at_ms) + spec.breaker.open_ms
+        kept[switch.agent] = Breaker(before.failures, until_ms, shared=True)
+    return kept
+
+
+def turn(before: Breakers, after: Breakers, event: Event) -> Turn | None:
+    """What mesh.control should say after an answer: that its agent's breaker was opened, or closed."""
+    was, now = before.get(event.agent, CALM), after.get(event.agent, CALM)
+    if bool(was.until_ms) == bool(now.until_ms):
+        return None
+    why = f"{now.failures} failures in a row" if now.until_ms else "it answered"
+    return Turn(event.agent, OPENED if now.until_ms else CLOSED, why, event.run_id, event.id, event.at_ms)
+
+
+def _failed_once_more(before: Breaker, rule: BreakerRule, at_ms: int) -> Breaker:
+    failures = before.failures + 1
+    opens = before.until_ms > 0 or failures >= rule.failures_max
+    return before._replace(failures=failures, until_ms=at_ms + rule.open_ms if opens else 0)
+
+
+def _is_sick(fault: Fault) -> bool:
+    return (fault.retryable and fault.code not in CALM_CODES) or fault.code in SICK_CODES
+
+
+def _with(breakers: Breakers, agent: str, breaker: Breaker) -> dict[str, Breaker]:
+    others = {name: other for name, other in breakers.items() if name != agent}
+    return others if breaker == CALM else {**others, agent: breaker}

@@ -1,0 +1,137 @@
+"""Joins: an agent that needs several types fires once per run (per branch, below a fan-out) when all are there.
+
+A branch is the list of fan-outs crossed. An input seen above a fan-out serves every branch below it, whenever it
+comes; inputs of sibling branches never meet. The first input of a type in a branch counts. A join does not take a
+later one, nor an input for a branch that has fired. So which branches fire does not depend on the order of arrival.
+Only a join on a cycle fires again, each time that all has come anew.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from mesh.core.expression.condition import Condition
+from mesh.core.expression.partial_evaluation import is_refuted
+from mesh.core.protocol.event import parsed
+from mesh.core.run.state import Arrival, Branch, Slot, Slots
+
+_NEW: Final = Slot({})
+Ready = tuple[Branch, list[Arrival]]
+"""A branch in which a join fires, with its inputs in the order in which they are declared."""
+Unwanted = tuple[Branch, Mapping[str, Arrival]]
+"""A branch that did not fire, with what it has got."""
+
+
+def accepts(slots: Slots, type: str, branch: Branch) -> bool:
+    """Whether an input of this type would be the first in its branch, which has not fired."""
+    slot = slots.get(branch)
+    return slot is None or not (slot.fired or type in slot.inputs)
+
+
+def arrive(
+    slots: Slots, needs: Sequence[str], type: str, branch: Branch, arrival: Arrival, *, again: bool = False
+) -> tuple[Slots, list[Ready]]:
+    """The slots with one more input, which they must accept, and the branches that fire now.
+
+    `again`: the join lies on a cycle, so a branch that fires gives its inputs away and may fire once more.
+    """
+    inputs, fired, declined = slots.get(branch, _NEW)
+    slots = {**slots, branch: Slot({**inputs, type: arrival}, fired, declined and fired)}
+    ready = []
+    for below, slot in slots.items():
+        if slot.inputs and not slot.fired and below[: len(branch)] == branch:
+            gathered = _gather(slots, needs, below)
+            if gathered is not None:
+                ready.append((below, gathered))
+    for below, _ in ready:
+        slots[below] = Slot({}) if again else Slot(slots[below].inputs, fired=True)
+    return slots, ready
+
+
+def starved(
+    name: str, slots: Slots, needs: Sequence[str], when: Condition | None = None
+) -> tuple[list[str], list[Unwanted]]:
+    """Sentences for the branches of join `name` that got something and can never fire, and those that are not wanted.
+
+    A branch is not wanted, and does not starve, when the condition of the join is false already, whatever the missing
+    events would hold.
+    """
+    found: Counter[str] = Counter()
+    unwanted = []
+    for branch, got in _left_over(slots, needs):
+        if when is not None and is_refuted(when, {type: parsed(arrival.data) for type, arrival in got.items()}):
+            unwanted.append((branch, got))
+            continue
+        missing = [type for type in needs if type not in got]
+        found[f"{name}: got {', '.join(got)}; missing {', '.join(missing)}"] += 1
+    return [text if times == 1 else f"{text} ({times} branches)" for text, times in found.items()], unwanted
+
+
+def _left_over(slots: Slots, needs: Sequence[str]) -> Iterator[Unwanted]:
+    """The branches that did not fire and hold an input that no branch below uses, each with all that it has got."""
+    for branch, slot in slots.items():
+        if slot.inputs and not slot.fired and not all(_serves_below(slots, type, branch) for type in slot.inputs):
+            nearest = ((type, _nearest(slots, type, branch)) for type in needs)
+            yield branch, {type: arrival for type, arrival in nearest if arrival is not None}
+
+
+def nearest(slots: Slots, needs: Sequence[str], branch: Branch) -> dict[str, tuple[Branch, Arrival]]:
+    """The inputs that a branch has got, its own and those of the branches above, each with the branch it lies in."""
+    found = {}
+    for type in needs:
+        for length in range(len(branch), -1, -1):
+            slot = slots.get(branch[:length])
+            if slot is not None and type in slot.inputs:
+                found[type] = branch[:length], slot.inputs[type]
+                break
+    return found
+
+
+def used_inputs(slots: Slots, needs: Sequence[str], *, cyclic: bool) -> set[tuple[str, Branch]]:
+    """The inputs of the branches that fired for a task or that wait for more, each as its type and its branch.
+
+    An input above a fan-out is used where a branch below uses it. A join on a cycle has given its inputs away: each
+    may have lain in its branch or in one above.
+    """
+    waiting = {branch for branch, _ in _left_over(slots, needs)}
+    found: set[tuple[str, Branch]] = set()
+    for branch, slot in slots.items():
+        if slot.declined or (slot.inputs and not slot.fired and branch not in waiting):
+            continue
+        if cyclic:
+            found.update((type, branch[:length]) for type in needs for length in range(len(branch) + 1))
+        else:
+            found.update((type, place) for type, (place, _) in nearest(slots, needs, branch).items())
+    return found
+
+
+def held_bytes(slots: Slots) -> int:
+    """Payload bytes that these slots hold."""
+    return sum(len(arrival.data) for slot in slots.values() for arrival in slot.inputs.values())
+
+
+def _gather(slots: Slots, needs: Sequence[str], branch: Branch) -> list[Arrival] | None:
+    inputs = []
+    for type in needs:
+        found = _nearest(slots, type, branch)
+        if found is None:
+            return None
+        inputs.append(found)
+    return inputs
+
+
+def _nearest(slots: Slots, type: str, branch: Branch) -> Arrival | None:
+    for length in range(len(branch), -1, -1):
+        slot = slots.get(branch[:length])
+        if slot is not None and type in slot.inputs:
+            return slot.inputs[type]
+    return None
+
+
+def _serves_below(slots: Slots, type: str, branch: Branch) -> bool:
+    """Whether a branch below would take this input, since it has no nearer one of the type."""
+    held = slots[branch].inputs[type]
+    return any(
+        len(other) > len(branch) and other[: len(branch)] == branch and _nearest(slots, type, other) is held
+        for other in slots
+    )

@@ -1,0 +1,71 @@
+"""Depth, path and cycles: why a hop is refused.
+
+All three come from the orchestrator's own task table, never from an agent's message (DESIGN §6). A refusal names
+the path and the numbers, so that whoever reads it needs no second look.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from mesh.core.protocol.event import fingerprint
+from mesh.core.topology.model import AgentSpec, Limits
+
+WAY_HOPS_MAX: Final = 16
+"""Longer ways are shown with their middle left out; `Refusal.path` has them whole."""
+
+
+class Refusal(NamedTuple):
+    """A hop, a result or a request that was not let through. `code` is in docs/protocol.md."""
+
+    code: str
+    agent: str
+    path: tuple[str, ...]
+    limit: int
+    actual: int
+    message: str
+
+
+def refuse_hop(
+    spec: AgentSpec, path: tuple[str, ...], visits: int, mark: str, inputs: Sequence[str], limits: Limits
+) -> Refusal | None:
+    """Why `spec` may not be the next hop after `path`, or None.
+
+    `visits` counts this hop already; `mark` is the `input_mark` of this hop, `inputs` are those of its ancestors
+    (both empty on graphs without cycles).
+    """
+    depth = len(path) + 1
+    if depth > limits.depth_max:
+        text = f"depth: {way(path, spec)} is {depth} hops deep, at most {limits.depth_max}"
+        return Refusal("depth", spec.name, path, limits.depth_max, depth, text)
+    if mark and mark in inputs:
+        text = f"cycle: {way(path, spec)} reaches {spec.name!r} again with the same input"
+        return Refusal("cycle", spec.name, path, 1, 2, text)
+    visits_max = visits_cap(spec, limits) if spec.cyclic or spec.visits_max is not None else None
+    if visits_max is not None and visits > visits_max:
+        text = f"visits: {way(path, spec)} reaches {spec.name!r} {visits} times in this run, at most {visits_max}"
+        return Refusal("visits", spec.name, path, visits_max, visits, text)
+    return None
+
+
+def visits_cap(spec: AgentSpec, limits: Limits) -> int | None:
+    """How often one run may visit an agent: as it declares, else as the mesh does for agents on a cycle.
+
+    An agent that lies on no cycle is capped by `fanout_max` and `tasks_max` alone: a fan-out is no loop.
+    """
+    if spec.visits_max is not None:
+        return spec.visits_max
+    return limits.visits_max if spec.cyclic else None
+
+
+def input_mark(spec: AgentSpec, type: str, data: bytes) -> str:
+    """What tells whether an agent on a cycle gets the same input again; empty for one that lies on none."""
+    return f"{spec.name}:{type}:{fingerprint(data)}" if spec.cyclic else ""
+
+
+def way(path: Sequence[str], last: AgentSpec | None = None) -> str:
+    """A path as people read it: `plan > write > critic`; that of a request is `the request`."""
+    hops = list(path) if last is None else [*path, last.name]
+    if len(hops) > WAY_HOPS_MAX:
+        left_out = len(hops) - WAY_HOPS_MAX
+        hops[2 : 2 + left_out] = [f"({left_out} more)"]
+    return " > ".join(hops) or "the request"

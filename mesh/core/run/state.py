@@ -1,0 +1,356 @@
+"""The Run: all that one correlation id caused, as far as it is still needed. And the tables of its states.
+
+A run is opened by its first `requested` event and ends exactly once. Its state is the fold of `decide` over its
+events; nothing of it is stored elsewhere but in checkpoints. `decide` works on a copy, so a Run that somebody holds
+does not change under them. Everything in it is a value, replaced and never changed in place, but for `open`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from mesh.core.protocol.event import NO_USAGE, Usage
+from mesh.core.run.lineage import Refusal
+
+COMPLETED: Final = "completed"
+PARTIAL: Final = "partial"
+STOPPED: Final = "stopped"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+
+ENDINGS: Final[dict[str, str]] = {
+    COMPLETED: "every task succeeded, every event was taken, nothing was refused, no join starved, the budget held",
+    PARTIAL: "there is a result but a hop was refused or an event unrouted; or a join starved, or the run overspent",
+    STOPPED: "a refusal or an unrouted event left no result, or the deadline passed",
+    FAILED: "a task failed for good",
+    CANCELLED: "a user cancelled it",
+}
+
+RUN_STATES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("(none)", "requested", "open"),
+    ("(none)", "requested, nothing to do", COMPLETED),
+    ("(none)", "requested, something refused but a result", PARTIAL),
+    ("(none)", "requested, starved join", PARTIAL),
+    ("(none)", "requested, refused", STOPPED),
+    ("(none)", "requested, unrouted", STOPPED),
+    ("open", "requested", "open"),
+    ("open", "succeeded, more to do", "open"),
+    ("open", "failed, attempts left", "open"),
+    ("open", "failed for good, more to do", "open"),
+    ("open", "failed, cut short by the deadline", "open"),
+    ("open", "due (retry)", "open"),
+    ("open", "due (deadline), early", "open"),
+    ("open", "succeeded, nothing open", COMPLETED),
+    ("open", "succeeded, nothing open, something refused but a result", PARTIAL),
+    ("open", "succeeded, nothing open, starved join", PARTIAL),
+    ("open", "succeeded, nothing open, something refused and no result", STOPPED),
+    ("open", "succeeded, nothing open, something unrouted but a result", PARTIAL),
+    ("open", "succeeded, nothing open, something unrouted and no result", STOPPED),
+    ("open", "succeeded, nothing open, overspent", PARTIAL),
+    ("open", "succeeded, nothing open, failed task", FAILED),
+    ("open", "failed for good, nothing open", FAILED),
+    ("open", "due (deadline)", STOPPED),
+    ("open", "cancelled", CANCELLED),
+    ("open", "failed for good, a fallback left", "open"),
+    ("open", "failed, tried later", "open"),
+    ("open", "redriven", "open"),
+    ("open", "paused", "paused"),
+    ("open", "failed for good, cascade", "paused"),
+    ("paused", "requested", "paused"),
+    ("paused", "succeeded, more to do", "paused"),
+    ("paused", "failed, attempts left", "paused"),
+    ("paused", "failed for good, more to do", "paused"),
+    ("paused", "failed for good, a fallback left", "paused"),
+    ("paused", "failed, tried later", "paused"),
+    ("paused", "failed, cut short by the deadline", "paused"),
+    ("paused", "due (retry)", "paused"),
+    ("paused", "redriven", "paused"),
+    ("paused", "succeeded, nothing open", COMPLETED),
+    ("paused", "succeeded, nothing open, something refused but a result", PARTIAL),
+    ("paused", "succeeded, nothing open, something refused and no result", STOPPED),
+    ("paused", "succeeded, nothing open, something unrouted but a result", PARTIAL),
+    ("paused", "succeeded, nothing open, something unrouted and no result", STOPPED),
+    ("paused", "succeeded, nothing open, starved join", PARTIAL),
+    ("paused", "succeeded, nothing open, overspent", PARTIAL),
+    ("paused", "succeeded, nothing open, failed task", FAILED),
+    ("paused", "failed for good, nothing open", FAILED),
+    ("paused", "resumed", "open"),
+    ("paused", "due (deadline), pause not over", "paused"),
+    ("paused", "due (deadline), pause over", STOPPED),
+    ("paused", "cancelled", CANCELLED),
+    (FAILED, "redriven", "open"),
+    (FAILED, "redriven, ended while it was paused", "paused"),
+    (PARTIAL, "redriven", "open"),
+    (STOPPED, "redriven", "open"),
+    (CANCELLED, "redriven", "open"),
+    (COMPLETED, "redriven, a refusal once more", "open"),
+)
+"""state, event, next state. docs/states.md is generated from it; tests/core/run/test_state.py walks it."""
+
+TASK_STATES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("(none)", "dispatched", "open"),
+    ("open", "succeeded", "done"),
+    ("open", "failed, attempts left", "waiting"),
+    ("waiting", "due", "open"),
+    ("open", "failed for good", "dead"),
+    ("open", "failed for good, a fallback left", "replaced"),
+    ("(none)", "dispatched, breaker open or run paused", "waiting"),
+    ("waiting", "resumed", "open"),
+    ("dead", "redriven, as a new task", "replaced"),
+    ("open", "run ended", "dropped"),
+    ("waiting", "run ended", "dropped"),
+)
+"""state, event, next state. `open` and `waiting` tasks are in `Run.open`; the others are forgotten."""
+
+
+class Held(NamedTuple):
+    """The input of a waiting task."""
+
+    type: str
+    content_type: str
+    data: bytes
+    due_ms: int
+    """When it is tried (again); 0: when the run is resumed."""
+
+
+class Past(NamedTuple):
+    """What went wrong before a task came to be or is tried again."""
+
+    failed: tuple[str, ...] = ()
+    """Agents that failed at this piece of work; this one stands in for the first."""
+    errors: int = 0
+    """Agents that failed one after another on the way here, without a success between."""
+    laters: int = 0
+    """How often the agent asked to be tried later."""
+
+
+NO_PAST: Final = Past()
+
+
+@dataclass(slots=True)
+class Task:
+    """One piece of work for one agent, open or waiting for its next attempt. Never changed, as all that is shared."""
+
+    id: str
+    agent: str
+    depth: int
+    path: tuple[str, ...]
+    branch: tuple[str, ...]
+    """Fan-outs crossed: joins fire once per branch."""
+    cause_id: str
+    attempt: int = 1
+    inputs: tuple[str, ...] = ()
+    """Marks (`lineage.input_mark`) of every task on the path that lies on a cycle of the graph."""
+    held: Held | None = None
+    """While waiting for the next attempt: what to send again."""
+    past: Past = NO_PAST
+
+
+class Arrival(NamedTuple):
+    """One input of a join that has come."""
+
+    data: bytes
+    depth: int
+    path: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+class Slot(NamedTuple):
+    """What a join has got in one branch: type → input. Kept after it fired, since branches below may need it."""
+
+    inputs: dict[str, Arrival]
+    fired: bool = False
+    declined: bool = False
+    """The `when` of the join was false: all was there, or the run ended and it was false whatever else would come."""
+
+
+Branch = tuple[str, ...]
+Slots = dict[Branch, Slot]
+
+
+@dataclass(slots=True)
+class Result:
+    """A payload that left the mesh; part of the outcome."""
+
+    id: str
+    type: str
+    agent: str
+    data: bytes
+
+
+class Failure(NamedTuple):
+    """A task that failed for good."""
+
+    agent: str
+    task_id: str
+    attempts: int
+    code: str
+    message: str
+    path: tuple[str, ...]
+
+
+class Draft(NamedTuple):
+    """The last input of an agent on a loop that a limit refused: what the loop had come to."""
+
+    type: str
+    agent: str
+    letter: str
+    """Id of the dead letter of the refusal, which holds it too."""
+    data: bytes
+    omitted: bool = False
+    """The run may hold no more bytes: only the dead letter has it."""
+
+
+class Unrouted(NamedTuple):
+    """An event that nothing took, or that a join had got already. `agent` emitted it; empty: it is the request."""
+
+    type: str
+    agent: str
+    message: str
+    times: int = 1
+    closing: bool = False
+    """It is known since the run ended: a run that is opened again drops it."""
+
+    def told(self) -> dict[str, Any]:
+        """As the outcome tells it."""
+        return {"type": self.type, "agent": self.agent, "message": self.message, "times": self.times}
+
+
+class Trouble(NamedTuple):
+    """What people and failures did to a run beside its ordinary course."""
+
+    dead: tuple[Task, ...] = ()
+    """Tasks that failed for good: a redrive goes on from there."""
+    redrives: tuple[str, ...] = ()
+    """Ids of the redrives that took something back; a repeated one is dropped."""
+    forgiven: int = 0
+    """Not used: rows of rules 1 have it. `dead.forgiven` names the refusals that redrives took back."""
+    generation: int = 0
+    """How often it was opened again after it had ended."""
+    paused: str = ""
+    """Why it waits; empty: it does not."""
+    paused_ms: int = 0
+    denied: tuple[str, ...] = ()
+    """Ids of the redrives that were refused; a repeated one is dropped."""
+
+
+NO_TROUBLE: Final = Trouble()
+
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, Any]:
+    """One empty mapping for all runs: most have neither joins nor loops, and there may be a million of them."""
+    return _NOTHING
+
+
+@dataclass(slots=True)
+class Run:
+    """State of a run. At most 1,000 bytes while one task is open, as a row half of it (bench/recovery.py)."""
+
+    id: str
+    type: str
+    topology: str
+    """Digest of the topology it was opened under."""
+    opened_ms: int
+    deadline_ms: int
+    subject: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+    ending: str = ""
+    """Empty while it is open."""
+    ended_ms: int = 0
+    requests: tuple[str, ...] = ()
+    """Of each request heard its id and the fingerprint of its payload, one behind the other; a repeated one is dropped.
+    One tuple and not two: there may be a million runs."""
+    open: dict[str, Task] = field(default_factory=dict)
+    visits: Mapping[str, int] = field(default_factory=_nothing)
+    """Tasks made for each agent that has a cap on visits."""
+    joins: Mapping[str, Slots] = field(default_factory=_nothing)
+    tasks: int = 0
+    usd_micros: int = 0
+    tokens: int = 0
+    reserved_usd_micros: int = 0
+    reserved_tokens: int = 0
+    state_bytes: int = 0
+    """Payload bytes held for joins, retries and the outcome."""
+    results: tuple[Result, ...] = ()
+    refused: int = 0
+    """How often something was refused; `refusals` keeps the first `REFUSALS_KEPT_MAX`."""
+    refusals: tuple[Refusal, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    starved: tuple[str, ...] = ()
+    trouble: Trouble = NO_TROUBLE
+    unrouted: tuple[Unrouted, ...] = ()
+    """Events that nothing took, or that a join had got already (`core.run.unrouted`)."""
+    beyond: Usage = NO_USAGE
+    """What attempts claimed beyond what they might spend, which is not charged."""
+    drafts: tuple[Draft, ...] = ()
+    """What loops had come to where a limit ended them; one for each agent."""
+    overspent: tuple[str, ...] = ()
+    """Sentences naming budgets of which more was used than the run might; known when it has ended."""
+    extensions: tuple[str, ...] = ()
+    """As in the event that opened it; what leaves the mesh bears them."""
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Ids of the requests heard."""
+        return self.requests[::2]
+
+    @property
+    def bodies(self) -> tuple[str, ...]:
+        """Fingerprints of their payloads, in the same order."""
+        return self.requests[1::2]
+
+    def copy(self) -> "Run":
+        """A run that can be worked on without changing this one. Written out, since it is made for every event."""
+        new = object.__new__(Run)
+        new.id = self.id
+        new.type = self.type
+        new.topology = self.topology
+        new.opened_ms = self.opened_ms
+        new.deadline_ms = self.deadline_ms
+        new.subject = self.subject
+        new.traceparent = self.traceparent
+        new.tracestate = self.tracestate
+        new.ending = self.ending
+        new.ended_ms = self.ended_ms
+        new.requests = self.requests
+        new.open = self.open.copy()
+        new.visits = self.visits
+        new.joins = self.joins
+        new.tasks = self.tasks
+        new.usd_micros = self.usd_micros
+        new.tokens = self.tokens
+        new.reserved_usd_micros = self.reserved_usd_micros
+        new.reserved_tokens = self.reserved_tokens
+        new.state_bytes = self.state_bytes
+        new.results = self.results
+        new.refused = self.refused
+        new.refusals = self.refusals
+        new.failures = self.failures
+        new.starved = self.starved
+        new.trouble = self.trouble
+        new.unrouted = self.unrouted
+        new.beyond = self.beyond
+        new.drafts = self.drafts
+        new.overspent = self.overspent
+        new.extensions = self.extensions
+        return new
+
+
+@dataclass(slots=True)
+class Ended:
+    """What is remembered of a finished run."""
+
+    ending: str
+    requests: tuple[str, ...]
+    """As in the run."""
+    offset: int
+    """Where it ended."""
+    run: Run | None = None
+    """The run itself, where something of it failed or was refused: a redrive may open it again."""
+    at_ms: int = 0
+    """Log time of its end; 0 where an earlier version wrote the checkpoint."""

@@ -1,0 +1,1 @@
+"""Lag of consumer groups, and how many workers it asks for."""

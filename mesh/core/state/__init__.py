@@ -1,0 +1,1 @@
+"""The state of an inbox partition: the fold, its checkpoints, timers and topologies."""

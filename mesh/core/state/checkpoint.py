@@ -1,0 +1,305 @@
+"""Checkpoints: the state of an inbox partition as bytes, and back. And the note that names one. Pure.
+
+    for chunk in Snapshot(state).chunks(): ...        # in slices, between batches, consistent as of one offset
+    for chunk in Snapshot(state, ids).chunks(): ...   # a piece: only these runs, what they are now
+    loading = Loading(); loading.feed(chunk); ...; state = loading.partition(topology, pinned)
+
+A checkpoint is a chain of pieces: the first is whole, each further one holds what was touched since the one before it
+(`core.state.compaction` says which pieces it takes the place of). The later row of a run is the one that counts; what
+is small, offset, switches and breakers, is whole in each piece. `load(dump(state))` folds on exactly as `state` does.
+
+A chunk is lines of text: a word that says what it is, with the ids of its rows, then a row a line. So rows are loaded
+without reading them, and those that nobody asked for since are written again as they came. That no row is damaged
+is for the log and the checksum of its compression to say (`runtime.checkpoint_store`): one that is not read is not
+looked at.
+
+A run is a value: decided on a copy and replaced, never changed. So a shallow copy of the table of runs is the state as
+of one offset, however long its writing takes. What lies still for longer than from one piece to the next is kept as the
+row that was written of it, from then on.
+
+The *note* is the text that goes with every commit of the orchestrator: which checkpoint stands, and under which
+topology and rules everything since was decided. Who reads the committed offset thus reads the name of a checkpoint
+that is durable, at or before that offset, and was named by the owner of the partition.
+"""
+
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+
+import orjson
+
+from mesh.core.run.state import Ended, Run
+from mesh.core.state.lazy_table import Table, number
+from mesh.core.state.partition_state import RULES, Partition
+from mesh.core.state.row_codec import NO_TOPOLOGY, forms, read_ended, read_run, readers, topology_of
+from mesh.core.topology.model import Topology
+from mesh.core.topology.shape import Shapes, ShapeUnknown
+
+__all__ = [
+    "CHUNK_ROWS",
+    "RULES",
+    "SCHEMA",
+    "CheckpointNewer",
+    "CheckpointUnreadable",
+    "Loading",
+    "Note",
+    "Place",
+    "Snapshot",
+    "note_of",
+]
+
+SCHEMA: Final = 2
+"""Version of the format: raised when fields that were added with a default are not enough. Nothing that was released
+wrote version 1."""
+CHUNK_ROWS: Final = 128
+"""Runs in one chunk, and eight times as many that ended: about 2 ms of work."""
+_STREAMED: Final = ("runs", "ended")
+Value = TypeVar("Value")
+
+
+class CheckpointUnreadable(ValueError):
+    """Bytes that are no checkpoint this version understands, or not all of one. Says which."""
+
+
+class CheckpointNewer(CheckpointUnreadable):
+    """It was written by a newer version of the mesh: what that decided is not for this one to decide again."""
+
+
+class Place(NamedTuple):
+    """Where a piece of a checkpoint lies in its partition of mesh.checkpoints."""
+
+    first: int
+    """Offset of its first record, which is its name: no other can have it."""
+    last: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the metadata of a commit says; see the module. `offset` is that of the checkpoint: the next to fold."""
+
+    topology: str
+    """Digest of the topology under which new runs were opened from `offset` on."""
+    offset: int
+    checkpoint: tuple[Place, ...] = ()
+    """Its pieces, in order; without any the state at `offset` is empty."""
+    rules: int = RULES
+
+    def text(self) -> str:
+        """About 100 bytes of JSON, and 20 for each piece."""
+        return orjson.dumps(
+            {
+                "v": SCHEMA,
+                "rules": self.rules,
+                "topology": self.topology,
+                "offset": self.offset,
+                "checkpoint": [tuple(place) for place in self.checkpoint],
+            }
+        ).decode()
+
+
+def note_of(metadata: str) -> Note:
+    """The note in a commit's metadata. Raises CheckpointUnreadable when it is none."""
+    try:
+        told = orjson.loads(metadata)
+        if told["v"] != SCHEMA:
+            raise _unknown(told["v"])(f"the note is of version {told['v']!r}, known is {SCHEMA}")
+        pieces = tuple(Place(int(first), int(last), int(records)) for first, last, records in told["checkpoint"])
+        return Note(str(told["topology"]), int(told["offset"]), pieces, int(told["rules"]))
+    except CheckpointUnreadable:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointUnreadable(f"{metadata[:100]!r} is no note of a checkpoint: {error}") from error
+
+
+def _unknown(version: object) -> type[CheckpointUnreadable]:
+    return CheckpointNewer if isinstance(version, int) and version > SCHEMA else CheckpointUnreadable
+
+
+def _facts() -> dict[str, Any]:
+    """What a partition's state is beside its runs: name → type."""
+    return {name: hint for name, hint in typing.get_type_hints(Partition).items() if name not in _STREAMED}
+
+
+class Snapshot:
+    """The state of a partition as of now, to be written at leisure: the partition may go on.
+
+    `ids`: only these runs, whatever has become of them, which makes a piece; None: all, which makes a whole one. When
+    it is written, the state takes the rows of what is not likely to be asked for: runs that ended, and open ones that
+    were not touched since the offset `since`.
+    """
+
+    def __init__(self, state: Partition, ids: Collection[str] | None = None, since: int = 0) -> None:
+        self._state = state
+        self._since = since
+        self.offset = state.offset
+        self.topology = state.topology.digest
+        self.ids = ids
+        self.runs: dict[str, Run | bytes] = {}
+        self.ended: dict[str, Ended | bytes] = {}
+        self.gone: list[str] = []
+        """Neither open nor remembered any more."""
+        if ids is None:
+            self.runs, self.ended = state.runs.rows(), state.ended.rows()
+        for id in ids or ():
+            if (run := state.runs.raw(id)) is not None:
+                self.runs[id] = run
+            elif (ended := state.ended.raw(id)) is not None:
+                self.ended[id] = ended
+            else:
+                self.gone.append(id)
+        shapes = Shapes()
+        facts = {name: shapes.plain(hint)(getattr(state, name)) for name, hint in _facts().items()}
+        self._head = {
+            "schema": SCHEMA,
+            "rules": RULES,
+            "number": state.number,
+            "partitions": state.partitions,
+            "topology": self.topology,
+            "facts": facts,
+            "whole": ids is None,
+            "runs": len(self.runs),
+            "ended": len(self.ended),
+            "gone": len(self.gone),
+            "fields": shapes.fields | forms().fields,
+        }
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+        return len(self.runs) + len(self.ended) + len(self.gone)
+
+    def chunks(self, rows_max: int = CHUNK_ROWS) -> Iterator[bytes]:
+        """The piece in order. Each chunk is made when it is asked for."""
+        yield b"state " + orjson.dumps(self._head)
+        yield from _chunks(b"runs", self.runs, self._run, rows_max)
+        yield from _chunks(b"ended", self.ended, self._ended, rows_max * 8)
+        for at in range(0, len(self.gone), rows_max * 8):
+            yield _line(b"gone", self.gone[at : at + rows_max * 8])
+
+    def _run(self, id: str, run: Run) -> bytes:
+        row = forms().write_run(run)
+        if self._state.touched is not None and self._state.touched.get(id, -1) < self._since:
+            self._state.runs.cool(id, run, row)
+        return row
+
+    def _ended(self, id: str, ended: Ended) -> bytes:
+        row = forms().write_ended(ended)
+        self._state.ended.cool(id, ended, row)
+        return row
+
+
+def _chunks(
+    word: bytes, rows: Mapping[str, Value | bytes], write: Callable[[str, Value], bytes], rows_max: int
+) -> Iterator[bytes]:
+    ids = list(rows)
+    for at in range(0, len(ids), rows_max):
+        some = ids[at : at + rows_max]
+        lines = (one if isinstance(one := rows[id], bytes) else write(id, one) for id in some)
+        yield b"\n".join([_line(word, some), *lines])
+
+
+def _line(word: bytes, ids: Sequence[str]) -> bytes:
+    return word + b" " + " ".join(ids).encode()
+
+
+class Loading:
+    """A checkpoint on its way back: feed its chunks in order, piece after piece, then ask for the partition."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, list[str]]] = []
+        """Of each piece how many rows it has, and their ids; of one that is whole the ids are left out."""
+        self.digests: set[str] = set()
+        """Of the topologies that its runs pin; perhaps of some that ended since."""
+        self._head: Mapping[str, Any] = {}
+        self._facts: dict[str, Any] = {}
+        self._found: dict[str, int] = {}
+        self._eager: tuple[Callable[[bytes], Run], Callable[[bytes], Ended]] | None = None
+        """How the rows of this piece are read: at once, since another version of the code wrote them."""
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._runs: Table[Run] = Table(read_run)
+        self._ended: Table[Ended] = Table(read_ended)
+        self._ends: list[tuple[int, str]] = []
+
+    def feed(self, chunk: bytes) -> None:
+        """The next chunk. Raises CheckpointUnreadable."""
+        try:
+            line, _, rest = chunk.partition(b"\n")
+            word, _, told = line.partition(b" ")
+            if word == b"state":
+                self._begin(orjson.loads(told))
+            elif word in (b"runs", b"ended", b"gone") and self._head:
+                self._take(word.decode(), told.decode().split(" "), rest.split(b"\n") if rest else [])
+            else:
+                raise CheckpointUnreadable(f"a chunk of an unknown kind, {word[:20]!r}")
+        except CheckpointUnreadable:
+            raise
+        except ShapeUnknown as error:
+            raise CheckpointNewer(f"{type(error).__name__}: {error}") from error
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CheckpointUnreadable(f"{type(error).__name__}: {error}") from error
+
+    def _begin(self, head: Mapping[str, Any]) -> None:
+        """The next piece."""
+        if head["schema"] != SCHEMA:
+            raise _unknown(head["schema"])(f"it is of schema {head['schema']!r}, known is {SCHEMA}")
+        if self._head:
+            self._be_whole()
+        elif not head["whole"]:
+            raise CheckpointUnreadable("its first piece is missing")
+        hints = _facts()
+        unknown = sorted(head["facts"].keys() - hints.keys())
+        if unknown:
+            raise CheckpointNewer(f"it says {', '.join(unknown)} of the partition, which is not known here")
+        fields, known = head["fields"], forms().fields
+        same = all(fields.get(name) == names for name, names in known.items())
+        self._eager = None if same else readers(fields)
+        shapes = Shapes(fields=fields)
+        self._facts = {name: shapes.value(hints[name])(plain) for name, plain in head["facts"].items()}
+        if head["whole"]:
+            self._begin_anew()
+        self.pieces.append((head["runs"] + head["ended"] + head["gone"], []))
+        self._head, self._found = head, {"runs": 0, "ended": 0, "gone": 0}
+
+    def _take(self, word: str, ids: list[str], rows: list[bytes]) -> None:
+        self._found[word] += len(ids)
+        if not self._head["whole"]:
+            self.pieces[-1][1].extend(ids)
+            for id in ids:
+                self._runs.discard(id)
+                self._ended.discard(id)
+        if word == "runs":
+            _put(self._runs, ids, rows, self._eager and self._eager[0])
+        elif word == "ended":
+            _put(self._ended, ids, rows, self._eager and self._eager[1])
+            self._ends.extend(zip(map(number, rows), ids, strict=True))
+        self.digests.update(map(topology_of, rows))
+        self.digests.discard(NO_TOPOLOGY)
+
+    def _be_whole(self) -> None:
+        """Raises CheckpointUnreadable when chunks of the last piece are missing."""
+        wanted = {word: self._head[word] for word in ("runs", "ended", "gone")} if self._head else "a head"
+        if wanted != self._found:
+            raise CheckpointUnreadable(f"it is not whole: {wanted} expected, {self._found or 'nothing'} found")
+
+    def partition(self, topology: Topology, pinned: Mapping[str, Topology] | None = None) -> Partition:
+        """The state, opening new runs under `topology`. Raises CheckpointUnreadable when chunks are missing."""
+        self._be_whole()
+        head = self._head
+        state = Partition(topology, number=head["number"], partitions=head["partitions"], pinned=pinned)
+        for name, value in self._facts.items():
+            setattr(state, name, value)
+        state.runs, state.ended = self._runs, self._ended
+        state.recall(self._ends)
+        return state
+
+
+def _put(table: Table[Value], ids: list[str], rows: list[bytes], read: Callable[[bytes], Value] | None) -> None:
+    """Rows into a table: as they are, or read at once since another version of the code wrote them."""
+    if read is None:
+        table.cold.update(zip(ids, rows, strict=True))
+    else:
+        table.warm.update(zip(ids, map(read, rows), strict=True))

@@ -1,0 +1,104 @@
+"""Paths of topics.yaml (`when`, `key`, `id`) against the payload classes of the agents: is there such a field?
+
+    wrong, open = paths_of(topology, agents)
+
+A path reads the JSON on the wire. Of an event that agents emit, that is what their result classes write: serialization
+aliases and computed fields, without excluded fields. Of an event from outside, and of one whose emitter declares no
+class, it is what the classes of its consumers accept: validation aliases, and names where the class takes them. Where
+several classes apply, a path is wrong if none of them has the field. A part that may hold any field cannot be checked
+(`extra="allow"`, `dict`, a validator that runs before pydantic's own, a serializer without a return annotation), nor
+a type without a class: `open` names those. The shape of a class is looked up by `core.payload.json_fields`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
+
+from mesh.core.errors import Problem
+from mesh.core.expression.condition import parse_path
+from mesh.core.expression.field_path import Path
+from mesh.core.payload.json_encode import Writer
+from mesh.core.payload.json_fields import Lacks, Side, lookup
+from mesh.core.suggest import nearest
+from mesh.core.task.agent import Agent
+from mesh.core.topology.model import Topology
+
+
+class Open(NamedTuple):
+    """A path that cannot be checked: `place` in topics.yaml, the path, the types that it may read."""
+
+    line: int
+    place: str
+    path: str
+    types: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.path} is not checked: a payload of {', '.join(self.types)} may have any field"
+
+
+def paths_of(topology: Topology, agents: Mapping[str, Agent]) -> tuple[list[Problem], list[Open]]:
+    """Paths that no payload class has, and those that cannot be checked."""
+    sides = _sides(topology, agents)
+    wrong: list[Problem] = []
+    unknown: list[Open] = []
+    for line, place, path, types in _declared(topology):
+        found = [lookup(side, path.segments) if side else None for type in types for side in sides.get(type, (None,))]
+        if True in found or not path.segments:
+            continue
+        if None in found:
+            unknown.append(Open(line, place, str(path), types))
+            continue
+        lacks = [one for one in found if isinstance(one, Lacks)]
+        names = [name for one in lacks for name in one.names]
+        lacking = lacks[0].name
+        near = next((one.instead for one in lacks if one.instead), None) or nearest(lacking, names)
+        remedy = f"Did you mean {near}?" if near else f"Fields there: {', '.join(dict.fromkeys(names)) or 'none'}"
+        what = f"{place}: {path} names no field of {', '.join(types)}: there is no {lacking!r}"
+        wrong.append(Problem(line, what, remedy))
+    return wrong, unknown
+
+
+def _declared(topology: Topology) -> Iterator[tuple[int, str, Path, tuple[str, ...]]]:
+    """Every path with its line, its place and the types that it may read."""
+    for name, spec in topology.agents.items():
+        for path in dict.fromkeys(spec.when.paths if spec.when is not None else ()):
+            yield spec.line, f"agents.{name}.when", path, spec.on if path.type is None else (path.type,)
+        if spec.key is not None:
+            yield spec.line, f"agents.{name}.key", parse_path(spec.key), topology.given(name)
+    for rule in topology.topics.values():
+        types = (*((rule.ingress,) if rule.ingress else ()), *rule.egress)
+        for word, text in (("key", rule.key), ("id", rule.id)):
+            if text is not None:
+                yield rule.line, f"topics.{rule.name}.{word}", parse_path(text), types
+
+
+def _sides(topology: Topology, agents: Mapping[str, Agent]) -> dict[str, list[Side]]:
+    """Event type → the classes whose JSON it has."""
+    sides: dict[str, list[Side]] = {}
+    from_outside = {rule.ingress for rule in topology.topics.values() if rule.ingress}
+    for spec in topology.agents.values():
+        for type in spec.emits:
+            writer = _writer(agents.get(spec.name), type, alone=len(spec.emits) == 1)
+            if writer is None:
+                from_outside.add(type)
+            else:
+                sides.setdefault(type, []).append(Side(writer.adapter.core_schema, written=True))
+    for name, agent in agents.items():
+        for type in topology.given(name) if name in topology.agents else ():
+            if type in from_outside:
+                sides.setdefault(type, []).extend(Side(adapter.core_schema) for adapter in _readers(agent, type))
+    return sides
+
+
+def _writer(agent: Agent | None, type: str, *, alone: bool) -> Writer | None:
+    """How an agent writes a type of event. `alone`: it emits no other type, so its unnamed results are of this one."""
+    types = agent.results.types if agent is not None else {}
+    return types.get(type) or (types.get("") if alone else None)
+
+
+def _readers(agent: Agent, type: str) -> list[TypeAdapter[Any]]:
+    """How the parameters of an agent read a type of event."""
+    named = [parameter.adapters[type] for parameter in agent.parameters if type in parameter.adapters]
+    alone = agent.parameters[0].adapters if len(agent.parameters) == 1 else {}
+    return named or ([alone[""]] if "" in alone else [])

@@ -1,0 +1,363 @@
+"""After an agent answered: its value or its error → one event for the inbox. And before: the payload → its arguments.
+
+One task, one record: several emitted events travel as a CloudEvents batch, so that a result is never torn. The id of
+the answer is that of the attempt, so a repeated attempt answers with the same id. A failure carries the task's input,
+so that the orchestrator need not hold the input of tasks that succeed.
+"""
+
+import math
+import re
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from mesh.core.errors import InvalidInput, MeshError, leaves
+from mesh.core.payload.json_encode import Writer, encode, mismatch
+from mesh.core.protocol.event import (
+    BATCH,
+    FAILED,
+    JSON,
+    NO_USAGE,
+    RETRY_AFTER_MS_MAX,
+    SUCCEEDED,
+    Event,
+    Fault,
+    Part,
+    Usage,
+    batch,
+)
+from mesh.core.protocol.json_check import Flaw
+from mesh.core.publishing.effect_records import capped
+from mesh.core.reason_codes import DEAD, REASONS
+from mesh.core.redaction import masked, masked_end
+from mesh.core.task.agent import Agent, Emit, Later, Payload, Reject, place
+from mesh.core.task.signature_check import allowed, emits_remedy
+from mesh.core.topology.model import AgentSpec
+
+BATCH_TYPE = "mesh.batch"
+MESSAGE_CHARS_MAX = 1_000
+GROUPED_CHARS_MAX = 200
+"""Of the text of each exception in a group."""
+GROUPED_CLASSES_MAX = 8
+"""A group with more classes of exceptions than that is named by its own class only."""
+STACK_LINE_CHARS_MAX = 1_500
+"""Of a message in a stack: a longer one would leave no frame in the part of the stack that is kept."""
+OWN_MODULES = re.compile(r"mesh\.(?!examples\b)")
+LIBRARIES = re.compile(r"<|.*[/\\](?:lib(?:64)?[/\\]python3(?:\.\d+)?t?|(?:site|dist)-packages)[/\\]")
+"""Files of the standard library and of installed packages."""
+TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
+"""What a header can carry as a type; which types an agent may emit is for `decide` to say."""
+
+
+def arguments(agent: Agent, task: Event) -> dict[str, Any]:
+    """Validated keyword arguments for the agent's function. Raises InvalidInput (`schema`, `bad_batch`)."""
+    alone = agent.alone
+    taker = alone[task.type] if task.type in alone else alone.get("")
+    if taker is not None and task.content_type != BATCH:
+        name, adapter = taker
+        try:
+            return {name: adapter.validator.validate_json(task.data)}
+        except ValidationError as error:  # not `from error`: its text quotes the payload
+            raise _schema(agent, task.type, error) from None
+    try:
+        parts = task.parts()
+    except ValueError as error:
+        raise InvalidInput(
+            f"the task's batch cannot be read: {error}",
+            code="bad_batch",
+            where=agent.where,
+            expected="a JSON array of structured CloudEvents",
+            remedy="The dead letter holds it as it came",
+        ) from None
+    given: dict[str, Any] = {}
+    for part in parts:
+        found = _taker(agent, part.type, given)
+        if found is None:
+            continue
+        name, adapter = found
+        given[name] = _read(agent, adapter, part.type, part.data)
+    missing = [p for p in agent.parameters if p.required and p.name not in given]
+    if missing or not given:
+        wanted = missing[0] if missing else agent.parameters[0]
+        raise InvalidInput(
+            f"no event for parameter {wanted.name!r}",
+            code="schema",
+            where=agent.where,
+            expected=" or ".join(wanted.types) or "an event",
+            got=", ".join(p.type for p in parts) or "nothing",
+            remedy="`mesh check` compares topics.yaml with the function",
+        )
+    return given
+
+
+def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
+    """What a function returned, as events. Raises InvalidInput (`bad_result`, `undeclared_type`)."""
+    declared = agent.classes.get(value.__class__)
+    if declared is not None:  # most
+        return (_declared(agent, spec, *declared, value),)
+    if value is None:
+        return ()
+    if value.__class__ is tuple or isinstance(value, list):
+        return [_part(agent, spec, item) for item in value if item is not None]
+    return (_part(agent, spec, value),)
+
+
+def declined(agent: Agent, value: Later | Reject) -> Fault:
+    """Why a function that answered `Later` or `Reject` did not do its task. Raises InvalidInput (`bad_result`)."""
+    reason = value.reason if isinstance(value.reason, str) else repr(value.reason)
+    if isinstance(value, Reject):
+        return Fault("rejected", _sentence(reason) or "the agent rejected the task without a reason", retryable=False)
+    seconds = value.seconds
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds <= RETRY_AFTER_MS_MAX / 1000:
+        raise InvalidInput(
+            "Later needs a time to wait",
+            code="bad_result",
+            where=agent.where,
+            expected=f"seconds from 0 to {RETRY_AFTER_MS_MAX // 1000}",
+            got=f"{seconds!r:.40}",
+        )
+    message = _sentence(reason) or f"the agent asked to be asked again in {seconds:g} s"
+    return Fault("later", message, retry_after_ms=math.ceil(seconds * 1000))
+
+
+def succeeded(task: Event, parts: Sequence[Part], usage: Usage | None) -> Event:
+    """The answer of a task that went well."""
+    if len(parts) == 1:
+        return _answer(task, SUCCEEDED, parts[0].type, JSON, parts[0].data, usage, None)
+    source = f"/agents/{task.agent}"
+    data = batch(parts, source=source, event_id=task.id)
+    return _answer(task, SUCCEEDED, BATCH_TYPE, BATCH, data, usage, None)
+
+
+def repeated(task: Event, type: str, content_type: str, data: bytes, usage: Usage) -> Event:
+    """The answer of a task that went well before, from what was kept of it."""
+    return _answer(task, SUCCEEDED, type, content_type, data, usage, None)
+
+
+def failed(task: Event, fault: Fault, usage: Usage | None) -> Event:
+    """The answer of a task that did not; its value is the task's input, untouched."""
+    return _answer(task, FAILED, task.type, task.content_type, task.data, usage, fault)
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Why a task failed. Errors of the mesh say themselves whether they may be retried; foreign ones may be. Total.
+
+    The code is one that `core.reason_codes` gives to dead letters; of any other error the class tells which it was. A
+    group of exceptions is told by those in it: one stands for the group, of several each is named with its place.
+    """
+    found = leaves(error)
+    told = found[0] if len(found) == 1 else error
+    codes = {_code(leaf) for leaf in found}
+    code = codes.pop() if len(codes) == 1 else "exception"
+    retryable = all(leaf.retriable for leaf in found if isinstance(leaf, MeshError))
+    text = _text(told) if len(found) == 1 else _texts(found)
+    cls = _class(told) if len(found) == 1 else _class_of_group(error, found)
+    return Fault(code, _sentence(text or cls), cls, retryable, capped(masked_end(_stack(error))))
+
+
+def _stack(error: BaseException) -> str:
+    lines = traceback.format_exception(error)
+    return "".join(
+        line if len(line) <= STACK_LINE_CHARS_MAX else f"{_cut(line, STACK_LINE_CHARS_MAX)}\n" for line in lines
+    )
+
+
+def _code(error: BaseException) -> str:
+    code = error.code if isinstance(error, MeshError) else "exception"
+    return code if code in REASONS and DEAD in REASONS[code].heard else "exception"
+
+
+def _class(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _class_of_group(group: BaseException, found: Sequence[BaseException]) -> str:
+    """The class of a group, with those of its exceptions in brackets: `retry.final` is compared with each of them."""
+    classes = sorted({_class(leaf) for leaf in found})
+    return f"{_class(group)}[{', '.join(classes)}]" if len(classes) <= GROUPED_CLASSES_MAX else _class(group)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException as broken:  # noqa: BLE001 - whatever its own __str__ raises, even SystemExit, is not the fault
+        text = f"{_class(error)}, whose text raised {type(broken).__name__}"
+    if text and (isinstance(error, KeyError) or not isinstance(error, Exception)):
+        text = f"{type(error).__name__}: {text}"  # `4` alone does not say that the agent called sys.exit(4)
+    return text
+
+
+def _texts(errors: Sequence[BaseException]) -> str:
+    """Of a group: each exception with its class, its text and where it was raised. Equal ones are counted."""
+    counted = Counter(map(_told, errors))
+    told = (text if count == 1 else f"{count} x {text}" for text, count in counted.items())
+    return f"{len(errors)} exceptions: " + "; ".join(told)
+
+
+def _told(error: BaseException) -> str:
+    name, text = type(error).__name__, masked(_text(error))
+    text = text if text.startswith(name) else f"{name}: {text}" if text else name
+    text = text if len(text) <= GROUPED_CHARS_MAX else f"{text[: GROUPED_CHARS_MAX - 1]}…"
+    place = _place(error)
+    return f"{text} ({place})" if place else text
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the last frame outside the mesh and libraries, else outside the mesh; empty if none is."""
+    found = last = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if not OWN_MODULES.match(str(frame.f_globals.get("__name__"))):
+            last = f"{frame.f_code.co_filename}:{line}"
+            found = found if LIBRARIES.match(last) else last
+    return found or last
+
+
+def _sentence(text: str) -> str:
+    """What an agent said, for people: masked and cut."""
+    return _cut(text, MESSAGE_CHARS_MAX)
+
+
+def _cut(text: str, chars_max: int) -> str:
+    shown = masked(text)
+    return shown if len(shown) <= chars_max else f"{shown[: chars_max - 1]}…"
+
+
+def usage_of(usd: Any, tokens: Any) -> Usage | None:
+    """Reported spending in whole millionths, rounded up; None when it is no usage (negative, NaN, not a number)."""
+    if not isinstance(usd, Decimal) or not isinstance(tokens, int) or isinstance(tokens, bool):
+        return None
+    if not usd and not tokens:
+        return NO_USAGE
+    if not usd.is_finite() or not 0 <= usd < 10**9 or not 0 <= tokens < 10**15:
+        return None
+    return Usage(int((usd * 1_000_000).to_integral_value(ROUND_CEILING)), tokens)
+
+
+def _taker(agent: Agent, type: str, given: dict[str, Any]) -> tuple[str, TypeAdapter[Any]] | None:
+    """The parameter that takes an event of this type: one that names the type, else the first that takes any."""
+    for key in (type, ""):
+        for parameter in agent.parameters:
+            if parameter.name not in given and key in parameter.adapters:
+                return parameter.name, parameter.adapters[key]
+    return None
+
+
+def _read(agent: Agent, adapter: TypeAdapter[Any], type: str, data: bytes) -> Any:
+    try:
+        return adapter.validator.validate_json(data)
+    except ValidationError as error:  # not `from error`: its text quotes the payload
+        raise _schema(agent, type, error) from None
+
+
+def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
+    declared = agent.classes.get(value.__class__)
+    if declared is not None:
+        return _declared(agent, spec, *declared, value)
+    if isinstance(value, Payload) and value.event_type:
+        return _checked(agent, spec, value.event_type, value)
+    if isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
+        return _checked(agent, spec, value.type, value.payload)
+    if len(spec.emits) == 1:
+        (event_type,) = spec.emits
+        untyped = agent.results.types.get("")
+        if untyped is not None and not isinstance(value, Emit):
+            return Part(event_type, _sendable(agent, event_type, untyped.checked(value)))
+        if isinstance(value, BaseModel | dict):
+            return _checked(agent, spec, event_type, value)
+    what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
+    raise InvalidInput(
+        f"{spec.name} returned {what}, whose type of event is not known",
+        code="bad_result",
+        where=agent.where,
+        expected="a Payload with a type, Emit(type, payload), a list of them, Later or Reject alone, or None",
+        remedy='Give the class its type: `class X(Payload, type="x.done")`',
+    )
+
+
+def _declared(agent: Agent, spec: AgentSpec, event_type: str, writer: Writer, value: Any) -> Part:
+    if event_type not in spec.emits:
+        raise _undeclared(agent, spec, event_type)
+    data = writer.checked(value)
+    return Part(event_type, data if isinstance(data, bytes) else _sendable(agent, event_type, data))
+
+
+def _checked(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Part:
+    """A payload that is not of a declared class; it must fit the class that the function declares for its type."""
+    if event_type not in spec.emits:
+        raise _undeclared(agent, spec, event_type)
+    declared = agent.results.classes.get(payload.__class__)
+    if declared is not None and declared[0] == event_type:
+        return _declared(agent, spec, *declared, payload)
+    data = _sendable(agent, event_type, encode(payload))
+    writer = agent.results.types.get(event_type)
+    if writer is None:
+        return Part(event_type, data)
+    is_declared = any(
+        isinstance(payload, cls) for cls, (type, _) in agent.results.classes.items() if type == event_type
+    )
+    flaw = writer.contradiction(payload) if is_declared else writer.misfit(data)
+    return Part(event_type, _sendable(agent, event_type, flaw or data))
+
+
+def _undeclared(agent: Agent, spec: AgentSpec, event_type: str) -> InvalidInput:
+    return InvalidInput(
+        f"agent {spec.name!r} emitted {event_type!r}, which it does not declare",
+        code="undeclared_type",
+        where=agent.declared_at or f"topics.yaml:{spec.line}",
+        expected=f"{allowed(spec)} (its `emits`)",
+        got=f"{event_type!r} from {place(agent.function)}",
+        remedy=emits_remedy(spec, event_type),
+    )
+
+
+def _sendable(agent: Agent, event_type: str, data: bytes | Flaw) -> bytes:
+    if not isinstance(data, Flaw):
+        return data
+    raise InvalidInput(
+        f"a returned {event_type} cannot be sent: {data.message}",
+        code="bad_result",
+        where=agent.where,
+        expected="a payload that JSON carries exactly",
+        remedy="Correct what the function returns, or the class that it declares",
+    )
+
+
+def _answer(
+    task: Event, kind: str, type: str, content_type: str, data: bytes, usage: Usage | None, fault: Fault | None
+) -> Event:
+    return Event(
+        f"{task.id}:{kind}",
+        f"/agents/{task.agent}",
+        type,
+        kind,
+        task.run_id,
+        data,
+        task.at_ms,
+        task.id,
+        task.agent,
+        task.task_id,
+        task.depth,
+        task.path,
+        task.attempt,
+        content_type,
+        traceparent=task.traceparent,
+        tracestate=task.tracestate,
+        usage=usage,
+        fault=fault,
+        origin=task.origin,
+    )
+
+
+def _schema(agent: Agent, type: str, error: ValidationError) -> InvalidInput:
+    return InvalidInput(
+        f"{type} does not fit: {mismatch(error)}",
+        code="schema",
+        where=agent.where,
+        got=f"{error.error_count()} mismatch{'es' if error.error_count() != 1 else ''}",
+        remedy="Mend the sender or the payload's model, then send the dead letter again",
+    )

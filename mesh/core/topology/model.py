@@ -1,0 +1,216 @@
+"""The mesh as proved at load: who hears what, within which limits. `decide` reads only this.
+
+`loader.load` makes a Topology from topics.yaml, `validation` refuses what cannot work. Every pattern of the language
+is compiled to rows: type of event → what may fire. `decide` sees rows, never the words of the language.
+Units stand in names; money is in whole millionths of a dollar, so that sums are exact.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.core.expression.condition import Condition
+
+DAY_MS: Final = 86_400_000
+TOPIC_RETENTION_MS: Final = 7 * DAY_MS
+"""Of ingress and egress topics, as Kafka has it by default."""
+OWN_TOPICS: Final = (
+    *("inbox", "outcomes", "dead", "control", "endings", "board"),
+    *("checkpoints", "clock", "topologies", "redrives"),
+)
+"""Names of the mesh's own topics, without the prefix and without the topics of tasks."""
+TASKS: Final = "tasks"
+"""Topics of tasks are named `<prefix>.tasks.<agent>`."""
+SERVICE_GROUPS: Final = ("intake", "orchestrator")
+"""Services that read as a consumer group of their own. No agent may have one of these names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of every run. None means: no limit of this kind."""
+
+    depth_max: int = 16
+    tasks_max: int = 256
+    fanout_max: int = 64
+    visits_max: int = 16
+    deadline_ms: int = 60_000
+    pause_ms: int = 86_400_000
+    """How long a run may stay paused; its deadline stands still meanwhile."""
+    cascade_max: int = 3
+    """Agents that may fail one after another on one path; one more pauses the run before the next is asked."""
+    payload_bytes_max: int = 262_144
+    state_bytes_max: int = 1_048_576
+    usd_micros_max: int | None = None
+    tokens_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and when a failed task is tried again. Delays: `first · factor^(n-1)`, capped, jitter from ids."""
+
+    attempts_max: int = 3
+    first_ms: int = 200
+    factor: float = 2.0
+    delay_ms_max: int = 10_000
+    jitter: float = 0.2
+    final: tuple[str, ...] = ()
+    """Reason codes and classes of exceptions (`ValueError`, `package.module.Broken`) that no attempt would change.
+    Compared by name: a subclass of a named class is not final. A group is, if all exceptions in it are."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRule:
+    """When an agent is left alone: after so many failures in a row, for so long; then one task tries it."""
+
+    failures_max: int = 5
+    open_ms: int = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """One agent as declared. `run` is `module:function`; `on` the types it hears; `join`: needs all of them."""
+
+    name: str
+    run: str
+    on: tuple[str, ...]
+    emits: tuple[str, ...]
+    join: bool = False
+    when: Condition | None = None
+    timeout_ms: int = 30_000
+    retry: Retry = field(default_factory=Retry)
+    fallback: tuple[str, ...] = ()
+    """Agents that are asked in its place, in this order, when it failed for good or its breaker is open."""
+    breaker: BreakerRule | None = None
+    visits_max: int | None = None
+    lanes: int = 64
+    cache_ms: int | None = None
+    """How long answers are kept on the board, for a task that is delivered again; None: not at all."""
+    key: str | None = None
+    """Path of the payload field that orders this agent's tasks; None: they have no order."""
+    reserve_usd_micros: int = 0
+    reserve_tokens: int = 0
+    cyclic: bool = False
+    """Derived: this agent lies on a cycle of the graph, so its inputs are remembered along the path."""
+    line: int = 0
+    ignores: bool = False
+    """`otherwise: ignore`: its `when` may be false for an event that nothing else takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that an event of a type may fire. `join` lists the types that must all be there; () fires at once."""
+
+    agent: AgentSpec
+    join: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long records are kept, by kind of topic, in Kafka's `retention.ms`: -1 keeps them forever."""
+
+    inbox_ms: int = 30 * DAY_MS
+    outcomes_ms: int = 30 * DAY_MS
+    dead_ms: int = 90 * DAY_MS
+    tasks_ms: int = 7 * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRule:
+    """A domain topic at the edge of the mesh."""
+
+    name: str
+    ingress: str | None = None
+    """Type given to records of this topic that bring none."""
+    egress: tuple[str, ...] = ()
+    key: str | None = None
+    """Path of the payload field that keys egress records. On an ingress topic: the ordering key, where `ordered`."""
+    id: str | None = None
+    """Path of the payload field that is the event id of an ingress record which brings none."""
+    partitions: int = 6
+    line: int = 0
+    join: bool = False
+    """Records of this ingress topic may name the run that they join, and may come from agents of another mesh."""
+    ordered: bool = False
+    """Events with equal ordering keys are begun in the order of their ingress partition."""
+    retention_ms: int = TOPIC_RETENTION_MS
+    """How long its records are kept; -1: forever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A proved mesh."""
+
+    name: str
+    digest: str
+    """First 16 hex digits of the SHA-256 of the canonical form: a run pins it."""
+    limits: Limits
+    agents: Mapping[str, AgentSpec]
+    topics: Mapping[str, TopicRule]
+    prefix: str = "mesh"
+    inbox_partitions: int = 6
+    rows: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+    """Derived: type → what may fire, in the order of declaration."""
+    egress: Mapping[str, TopicRule] = field(default_factory=dict)
+    """Derived: type → the topic it leaves by."""
+    ingress: Mapping[str, TopicRule] = field(default_factory=dict)
+    """Derived: entry type → the topic it comes in by."""
+    breaking: frozenset[str] = frozenset()
+    """Derived: agents that have a breaker."""
+    path: str = "topics.yaml"
+    chaos: bool = False
+    """Deliberate faults may be injected into this mesh."""
+    retention: Retention = field(default_factory=Retention)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether an ingress topic keeps the order of its events, so that no append may overtake one that failed."""
+        return any(rule.ordered for rule in self.topics.values())
+
+    @property
+    def inbox(self) -> str:
+        return f"{self.prefix}.inbox"
+
+    @property
+    def outcomes(self) -> str:
+        return f"{self.prefix}.outcomes"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.prefix}.dead"
+
+    @property
+    def control(self) -> str:
+        return f"{self.prefix}.control"
+
+    @property
+    def endings(self) -> str:
+        return f"{self.prefix}.endings"
+
+    @property
+    def board(self) -> str:
+        return f"{self.prefix}.board"
+
+    @property
+    def checkpoints(self) -> str:
+        return f"{self.prefix}.checkpoints"
+
+    @property
+    def clock(self) -> str:
+        return f"{self.prefix}.clock"
+
+    @property
+    def topologies(self) -> str:
+        return f"{self.prefix}.topologies"
+
+    def given(self, agent: str) -> tuple[str, ...]:
+        """Types of events that an agent gets: those it hears, and those of the agents for which it stands in."""
+        others = (spec.on for spec in self.agents.values() if agent in spec.fallback)
+        return tuple(dict.fromkeys([*self.agents[agent].on, *(type for types in others for type in types)]))
+
+    def tasks(self, agent: str) -> str:
+        """The topic of an agent's tasks."""
+        return f"{self.prefix}.{TASKS}.{agent}"
+
+    def group(self, reader: str) -> str:
+        """The consumer group of an agent's workers, or of one of SERVICE_GROUPS."""
+        return f"{self.prefix}.{reader}"

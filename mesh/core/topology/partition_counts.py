@@ -1,0 +1,75 @@
+"""Numbers of partitions: those that a topology declares, and topics on the log that have another one. Pure.
+
+The number of partitions of a topic is frozen. The partition of a run, of a task and of a key follows from it, so a
+change would separate what belongs together.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from mesh.core.errors import Problem
+from mesh.core.topology.model import OWN_TOPICS, Topology
+
+AS_THE_INBOX = ("inbox", "outcomes", "dead", "checkpoints")
+"""Own topics with as many partitions as the inbox, besides those of tasks. All others have one."""
+
+
+class Frozen(NamedTuple):
+    """A topic on the log with another number of partitions than topics.yaml declares."""
+
+    topic: str
+    found: int
+    declared: int
+    line: int
+    """Of what declares the topic in topics.yaml; 1 where that is the inbox or the mesh itself."""
+    remedy: str
+
+    @property
+    def text(self) -> str:
+        """What is wrong, as a sentence without its end."""
+        noun = "partition" if self.found == 1 else "partitions"
+        return f"{self.topic} has {self.found} {noun}, {self.declared} declared"
+
+
+def partitions_declared(topology: Topology) -> dict[str, int]:
+    """The number of partitions of every topic that the mesh needs, by name."""
+    inbox = topology.inbox_partitions
+    own = {f"{topology.prefix}.{name}": inbox if name in AS_THE_INBOX else 1 for name in OWN_TOPICS}
+    tasks = dict.fromkeys(map(topology.tasks, topology.agents), inbox)
+    return {**own, **tasks, **{rule.name: rule.partitions for rule in topology.topics.values()}}
+
+
+def frozen(topology: Topology, found: Mapping[str, int]) -> list[Frozen]:
+    """Topics among those on the log (name → number of partitions) whose number is not the declared one."""
+    return [
+        Frozen(name, found[name], declared, _line(topology, name), _remedy(topology, name, found))
+        for name, declared in partitions_declared(topology).items()
+        if found.get(name, declared) != declared
+    ]
+
+
+def remedies_for(topics: Iterable[Frozen]) -> list[str]:
+    """What to do about them, each remedy once."""
+    return list(dict.fromkeys(topic.remedy for topic in topics))
+
+
+def problems_of(topics: Iterable[Frozen]) -> list[Problem]:
+    """One problem of topics.yaml for each remedy."""
+    found: dict[str, list[Frozen]] = {}
+    for topic in topics:
+        found.setdefault(topic.remedy, []).append(topic)
+    return [Problem(same[0].line, "; ".join(t.text for t in same), remedy) for remedy, same in found.items()]
+
+
+def _line(topology: Topology, name: str) -> int:
+    return topology.topics[name].line if name in topology.topics else 1
+
+
+def _remedy(topology: Topology, name: str, found: Mapping[str, int]) -> str:
+    number = found[name]
+    if name in topology.topics:
+        place = f"{topology.path}:{_line(topology, name)}"
+        return f"Write `partitions: {number}` for topic {name} ({place}), or declare a topic of another name instead"
+    if number == found.get(topology.inbox) != topology.inbox_partitions:
+        return f"Write `inbox: {{partitions: {number}}}` below `mesh:`, or begin anew under another `prefix`"
+    return f"Remove topic {name} if it holds nothing that is needed, and run `mesh topics create`"

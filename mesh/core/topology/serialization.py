@@ -1,0 +1,46 @@
+"""A topology as bytes and back: runs go on under the one they were opened under, whatever topics.yaml says today. Pure.
+
+Kept whole, with all that is derived, so that reading it back needs no proof and no rule of the language. Its digest is
+the one it was kept under, even where today's code would count another.
+"""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from mesh.core.expression.condition import Condition, parse
+from mesh.core.topology.model import Topology
+from mesh.core.topology.shape import Shapes, ShapeUnknown, Special
+
+FORMAT: Final = 1
+
+
+def pinned_bytes(topology: Topology) -> bytes:
+    """A topology as JSON."""
+    shapes = Shapes(special=_SPECIAL)
+    plain = shapes.plain(Topology)(topology)
+    return orjson.dumps({"format": FORMAT, "topology": plain, "fields": shapes.fields})
+
+
+def pinned_topology(data: bytes, digest: str) -> Topology:
+    """The topology kept under a digest. Raises ValueError when this version cannot read it."""
+    try:
+        kept = orjson.loads(data)
+        if kept["format"] != FORMAT:
+            raise ValueError(f"it is of format {kept['format']!r}, known is {FORMAT}")
+        found: Topology = Shapes(fields=kept["fields"], special=_SPECIAL).value(Topology)(kept["topology"])
+    except (ShapeUnknown, KeyError, TypeError, IndexError, orjson.JSONDecodeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    return replace(found, digest=digest)
+
+
+def _condition_plain(condition: Condition) -> list[Any]:
+    return [condition.text, sorted({type for type in condition.bound if type is not None})]
+
+
+def _condition(plain: list[Any]) -> Condition:
+    return parse(plain[0], plain[1])
+
+
+_SPECIAL: Final[Special] = {Condition: (_condition_plain, _condition)}

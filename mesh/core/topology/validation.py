@@ -1,0 +1,392 @@
+"""What can be proved of a mesh before it runs: that every type is emitted, heard and bounded.
+
+Only what is sure is a problem: whether a type *can* occur is decided from the declarations alone, never from what a
+condition may let through. One mistake should be one problem, so what follows from a mistake already named is not
+repeated: a type that looks like a misspelt one counts as meant.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from mesh.core.errors import Problem
+from mesh.core.expression.condition import Path, parse_path
+from mesh.core.suggest import nearest
+from mesh.core.topology.graph import cycles, longest_way, shortest_cycle, without
+from mesh.core.topology.limit_conflicts import amounts
+from mesh.core.topology.model import OWN_TOPICS, SERVICE_GROUPS, TASKS, AgentSpec, Row, TopicRule, Topology
+
+TYPO_LIKENESS_MIN: Final = 0.85
+"""From this likeness on, a word is taken for a misspelling of another, not just for a relative."""
+GUESSES_MAX: Final = 200
+"""How often a word is compared with all others: that costs the product of both, and a report of 200 is long enough."""
+CYCLE_ROUNDS_MAX: Final = 20
+"""How many cycles through the same agents one report names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A topology as declared: nothing derived, conditions not bound yet."""
+
+    topology: Topology
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Place (`agents.fraud.timeout`, `agents.fraud.on[order.placed]`) → its line. Only what was written is there."""
+    unread: frozenset[str] = frozenset()
+    """Words of wiring that could not be understood: types that may be meant there are not reported as missing."""
+
+    def line(self, *places: str) -> int:
+        """The line of the first of these places that was written, else 1."""
+        return next((self.lines[place] for place in places if place in self.lines), 1)
+
+
+def prove(draft: Draft) -> tuple[Topology, list[Problem]]:
+    """The topology with all that is derived, and every problem. It may be used only when there are none."""
+    proof = _Proof(draft)
+    proof.names()
+    proof.doors()
+    proof.heard_types()
+    proof.emitted_types()
+    proof.conditions()
+    proof.keys()
+    proof.problems.extend(amounts(draft.topology, draft.line, draft.lines))
+    proof.fallbacks()
+    proof.starts()
+    cyclic = proof.caps()
+    proof.depth()
+    return _derive(draft.topology, cyclic), proof.problems
+
+
+def _derive(declared: Topology, cyclic: frozenset[str]) -> Topology:
+    agents = {
+        name: replace(spec, cyclic=name in cyclic, when=None if spec.when is None else spec.when.bind(spec.on))
+        for name, spec in declared.agents.items()
+    }
+    rows: dict[str, tuple[Row, ...]] = {}
+    for spec in agents.values():
+        row = Row(spec, spec.on if spec.join else ())
+        for type in spec.on:
+            rows[type] = (*rows.get(type, ()), row)
+    return replace(
+        declared,
+        agents=agents,
+        rows=rows,
+        ingress={rule.ingress: rule for rule in declared.topics.values() if rule.ingress is not None},
+        egress={type: rule for rule in declared.topics.values() for type in rule.egress},
+        breaking=frozenset(name for name, spec in agents.items() if spec.breaker is not None),
+    )
+
+
+class _Proof:
+    """The checks over one draft. Each method adds to `problems`; they need no order but `heard_types` first."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.declared = draft.topology
+        self.agents: Mapping[str, AgentSpec] = draft.topology.agents
+        self.problems: list[Problem] = []
+        rules = draft.topology.topics.values()
+        self.entries = {rule.ingress: None for rule in rules if rule.ingress is not None}
+        self.leaving = {type: None for rule in rules for type in rule.egress}
+        self.emitters = _by_type((spec.emits, spec.name) for spec in self.agents.values())
+        self.hearers = _by_type((spec.on, spec.name) for spec in self.agents.values())
+        self.occurring = {**self.entries, **dict.fromkeys(self.emitters)}
+        self.known = {**self.occurring, **dict.fromkeys(self.hearers), **self.leaving}
+        self.guesses = 0
+        self.meant: set[str] = set()
+        """Types that a misspelt word elsewhere probably means."""
+        self.graph = {
+            name: list(
+                dict.fromkeys(a for type in spec.emits for h in self.hearers.get(type, ()) for a in self.asked(h))
+            )
+            for name, spec in self.agents.items()
+        }
+
+    def asked(self, name: str) -> list[str]:
+        """An agent and all that may be asked in its place."""
+        return [name, *(other for other in self.agents[name].fallback if other in self.agents)]
+
+    def add(self, line: int, what: str, remedy: str) -> None:
+        self.problems.append(Problem(line, what, remedy))
+
+    def guess(self, word: str, known: Iterable[str], likeness_min: float = TYPO_LIKENESS_MIN) -> str | None:
+        self.guesses += 1
+        return nearest(word, known, likeness_min) if self.guesses <= GUESSES_MAX else None
+
+    # -------------------------------------------------------------------------------------------------------- names
+
+    def names(self) -> None:
+        """Agents must not share a consumer group with a service, nor two meshes a topic.
+
+        All other names differ: an agent's name holds no dot, so `<prefix>.tasks.<agent>` and `<prefix>.<agent>` are
+        names of one mesh only.
+        """
+        for name in SERVICE_GROUPS:
+            if name in self.agents:
+                place, group = f"agents.{name}", self.declared.group(name)
+                what = f"{place}: its consumer group {group} would be that of the mesh's own {name}"
+                self.add(self.draft.line(place), what, f"Choose another name, like {name}-agent")
+        prefix = self.declared.prefix
+        if prefix.endswith(f".{TASKS}"):
+            place, other = "mesh.prefix", prefix.removesuffix(f".{TASKS}")
+            what = f"{place}: {prefix} ends with .{TASKS}, so {prefix}.inbox may also be the topic of an agent of a "
+            what += f"mesh with the prefix {other}"
+            line = self.draft.line(place, "mesh.name", "mesh")
+            self.add(line, what, f"Write another `prefix` below `mesh:`, like {prefix.replace('.', '-')}")
+
+    # ------------------------------------------------------------------------------------------------------- topics
+
+    def doors(self) -> None:
+        """Topics: names that clash, roles that clash, types at two doors."""
+        own = self._own_topics()
+        plain: dict[str, str] = {}
+        doors: dict[str, dict[str, str]] = {"in": {}, "out": {}}
+        for rule in self.declared.topics.values():
+            place = f"topics.{rule.name}"
+            line = self.draft.line(place)
+            # Kafka refuses two topics that differ only by dot and underscore: its metrics cannot tell them apart.
+            same = rule.name.replace(".", "_")
+            kept = "mesh." if self.declared.prefix == "mesh" else self.declared.tasks("")  # else it is the user's name
+            if rule.name.startswith(kept) or same in own:
+                whose = own.get(same, f"{kept}*")
+                self.add(line, f"{place}: the name belongs to the mesh's own topic {whose}", "Choose another name")
+            elif same in plain:
+                self.add(line, f"{place}: Kafka does not tell it from topic {plain[same]}", "Choose another name")
+            plain.setdefault(same, rule.name)
+            if rule.ingress is not None and rule.egress:
+                what = f"{place}: both ingress and egress, so what leaves would come in again"
+                self.add(line, what, "Declare two topics")
+            if rule.id is not None and rule.ingress is None:
+                self.add(
+                    self.draft.line(f"{place}.id", place), f"{place}.id: only ingress records get an id", "Remove it"
+                )
+            if rule.join and rule.ingress is None:
+                what = f"{place}.join: only records of an ingress topic join runs"
+                self.add(self.draft.line(f"{place}.join", place), what, "Remove it")
+            if rule.ordered:
+                self._ordered(rule, place)
+            self._door(doors["in"], rule, "ingress", () if rule.ingress is None else (rule.ingress,))
+            self._door(doors["out"], rule, "egress", rule.egress)
+
+    def _ordered(self, rule: TopicRule, place: str) -> None:
+        """Order is kept only up to agents with a `key`."""
+        line, hearers = self.draft.line(f"{place}.order", place), self.hearers.get(rule.ingress or "", [])
+        if rule.ingress is None:
+            self.add(line, f"{place}.order: only records of an ingress topic have an order", "Remove it")
+        elif hearers and not any(self.agents[name].key for name in hearers):
+            what = f"{place}.order: no agent that hears {rule.ingress} has a `key`, so their tasks run at once"
+            self.add(line, what, f"Give {hearers[0]} the `key` whose order it needs, or remove `order`")
+
+    def _own_topics(self) -> dict[str, str]:
+        prefix = self.declared.prefix
+        names = [*(f"{prefix}.{name}" for name in OWN_TOPICS), *map(self.declared.tasks, self.agents)]
+        return {name.replace(".", "_"): name for name in names}
+
+    def _door(self, doors: dict[str, str], rule: TopicRule, way: str, types: Iterable[str]) -> None:
+        for type in types:
+            if type in doors:
+                place = f"topics.{rule.name}.{way}"
+                what = f"{place}: {type} is {way} of topic {doors[type]} already"
+                self.add(self.draft.line(f"{place}[{type}]", place), what, "A type has one topic: remove one of them")
+            doors.setdefault(type, rule.name)
+
+    # -------------------------------------------------------------------------------------------------------- types
+
+    def heard_types(self) -> None:
+        """Every type that an agent hears or a topic lets out must be able to occur."""
+        for name, spec in self.agents.items():
+            missing = [type for type in spec.on if type not in self.occurring]
+            for type in missing:
+                line = self.draft.line(f"agents.{name}.on[{type}]", f"agents.{name}.on", f"agents.{name}")
+                if self._misspelt(type, line, f"agents.{name}.on: unknown type {type}"):
+                    continue
+                what = f"agents.{name}.on: nobody emits {type} and it is no ingress"
+                if spec.join:
+                    what += f", so the join of {name} can never be met"
+                elif len(missing) == len(spec.on):
+                    what += f", so {name} is deaf"
+                remedy = f"Let an agent emit {type}, or declare a topic with `ingress: {type}`"
+                self.add(line, what, self._hint(type, self.occurring) + remedy)
+        for rule in self.declared.topics.values():
+            for type in rule.egress:
+                place = f"topics.{rule.name}.egress"
+                line = self.draft.line(f"{place}[{type}]", place)
+                if type in self.occurring or self._misspelt(type, line, f"{place}: unknown type {type}"):
+                    continue
+                hint = self._hint(type, self.occurring)
+                self.add(line, f"{place}: nobody emits {type}", f"{hint}Let an agent emit it, or remove it")
+
+    def emitted_types(self) -> None:
+        """Every type that occurs must be heard or leave the mesh."""
+        wanted = {**self.hearers, **self.leaving}
+        for name, spec in self.agents.items():
+            for type in spec.emits:
+                if type in wanted or self._is_meant(type):
+                    continue
+                line = self.draft.line(f"agents.{name}.emits[{type}]", f"agents.{name}.emits")
+                hint = self._hint(type, wanted)
+                remedy = f"{hint}Let an agent hear it, name it as `egress` of a topic, or remove it"
+                self.add(line, f"agents.{name}.emits: nobody hears {type} and it is no egress", remedy)
+        for rule in self.declared.topics.values():
+            if rule.ingress is None or rule.ingress in wanted or self._is_meant(rule.ingress):
+                continue
+            place = f"topics.{rule.name}.ingress"
+            hint = self._hint(rule.ingress, wanted)
+            self.add(self.draft.line(place), f"{place}: nobody hears {rule.ingress}", f"{hint}Let an agent hear it")
+
+    def _misspelt(self, type: str, line: int, what: str) -> bool:
+        """Whether `type` is taken for a misspelling of one that occurs; then that is the problem."""
+        if self._is_mumbled(type):
+            return True
+        guess = self.guess(type, self.occurring)
+        if guess is None:
+            return False
+        self.meant.add(guess)
+        self.add(
+            line, what, f"Did you mean {guess}? Else let an agent emit {type}, or a topic bring it in as `ingress`"
+        )
+        return True
+
+    def _is_meant(self, type: str) -> bool:
+        return type in self.meant or self._is_mumbled(type)
+
+    def _is_mumbled(self, type: str) -> bool:
+        return bool(self.draft.unread) and self.guess(type, self.draft.unread) is not None
+
+    def _hint(self, type: str, known: Iterable[str]) -> str:
+        guess = self.guess(type, known, 0.7)
+        return f"Did you mean {guess}? Else: " if guess is not None else ""
+
+    # --------------------------------------------------------------------------------------------------- conditions
+
+    def conditions(self) -> None:
+        """Every path of a condition must read an event that its agent hears."""
+        for name, spec in self.agents.items():
+            if spec.when is None or not spec.on:
+                continue
+            line = self.draft.line(f"agents.{name}.when", f"agents.{name}")
+            for path in dict.fromkeys(spec.when.bind(spec.on).paths):
+                if path.type is None:
+                    self._unbound(spec, path, line)
+
+    def _unbound(self, spec: AgentSpec, path: Path, line: int) -> None:
+        place, hears = f"agents.{spec.name}.when", ", ".join(spec.on)
+        field = f"write {spec.on[0]}.{path} if a field is meant"
+        other = path.bind(self.known).type
+        if other is not None:
+            what = f"{place}: {path} names type {other}, which {spec.name} does not hear (it hears {hears})"
+            self.add(line, what, f"Hear {other} too, or {field}")
+        elif (guess := self._guessed_type(path)) is not None:
+            self.add(line, f"{place}: {path} names an unknown type", f"Did you mean {guess}? Else {field}")
+        elif spec.join:
+            what = f"{place}: {path} does not say which event is meant (it hears {hears})"
+            self.add(line, what, f"Write the type first, like {spec.on[0]}.{path}")
+
+    def _guessed_type(self, path: Path) -> str | None:
+        """The type of several words that the path begins with, but for a typing error."""
+        for count in range(len(path.segments), 1, -1):
+            start = path.segments[:count]
+            if all(isinstance(segment, str) for segment in start):
+                guess = self.guess(".".join(map(str, start)), _dotted(self.known, count))
+                if guess is not None:
+                    return guess
+        return None
+
+    def keys(self) -> None:
+        """`key` and `id` are fields of a payload, whatever its type."""
+        declared = [(f"agents.{name}.key", spec.key) for name, spec in self.agents.items()]
+        for rule in self.declared.topics.values():
+            declared += [(f"topics.{rule.name}.key", rule.key), (f"topics.{rule.name}.id", rule.id)]
+        for place, text in declared:
+            if text is None:
+                continue
+            path = parse_path(text).bind(type for type in self.known if "." in type)
+            if path.type is not None:
+                what = f"{place}: {text} begins with a type of event, but a key is a field of every payload"
+                self.add(
+                    self.draft.line(place), what, f"Write {Path(path.segments)}" if path.segments else "Name a field"
+                )
+
+    # ------------------------------------------------------------------------------------------------------ numbers
+
+    def fallbacks(self) -> None:
+        """Who is asked in the place of another must exist and be somebody else."""
+        for name, spec in self.agents.items():
+            place = f"agents.{name}.fallback"
+            for other in spec.fallback:
+                line = self.draft.line(f"{place}[{other}]", place)
+                if other == name:
+                    self.add(line, f"{place}: {name} cannot stand in for itself", "Raise retry.attempts, or remove it")
+                elif other not in self.agents:
+                    hint = self._hint(other, self.agents)
+                    self.add(line, f"{place}: no agent is called {other}", f"{hint}Declare it, or remove it")
+
+    # -------------------------------------------------------------------------------------------------------- graph
+
+    def starts(self) -> None:
+        """Agents that wait for one another: none of them can ever be the first."""
+        # A type that nobody emits is a problem of its own and counts as occurring here.
+        occurring = set(self.entries) | (self.hearers.keys() - self.emitters.keys())
+        firing: set[str] = set()
+        fresh = True
+        while fresh:
+            fresh = False
+            for name, spec in self.agents.items():
+                met = all if spec.join else any
+                if name not in firing and (not spec.on or met(type in occurring for type in spec.on)):
+                    firing.add(name)
+                    occurring.update(spec.emits)
+                    fresh = True
+        silent = without(self.graph, firing)
+        for group in cycles(silent):
+            way = shortest_cycle(without(silent, set(silent) - set(group)), group[0])
+            line = self.draft.line(f"agents.{group[0]}.on", f"agents.{group[0]}")
+            joins = [name for name in group if self.agents[name].join]
+            if joins:
+                missing = [type for type in self.agents[joins[0]].on if type not in occurring]
+                what = f"agents.{joins[0]}.on: the join cannot be met, {missing[0]} occurs only after it ({_way(way)})"
+                line = self.draft.line(f"agents.{joins[0]}.on[{missing[0]}]", f"agents.{joins[0]}.on")
+                self.add(
+                    line, what, f"Let another agent or an ingress topic bring {missing[0]}, or hear it without `all`"
+                )
+            else:
+                what = f"agents.{group[0]}.on: nothing starts {_way(way)}, they wait only for one another"
+                self.add(line, what, "Let one of them hear an ingress type, or what another agent emits")
+
+    def caps(self) -> frozenset[str]:
+        """Every cycle must pass an agent with a cap of its own. Answers the agents that lie on cycles."""
+        capped = [name for name, spec in self.agents.items() if spec.visits_max is not None]
+        loose = without(self.graph, capped)
+        for _ in range(CYCLE_ROUNDS_MAX):
+            starts = [group[0] for group in cycles(loose)]
+            for start in starts:
+                line = self.draft.line(f"agents.{start}.on", f"agents.{start}")
+                what = f"cycle without a cap: {_way(shortest_cycle(loose, start))}"
+                remedy = f"Say how often a run may visit one of them, like `visits_max: 3` in agents.{start}"
+                self.add(line, what, remedy)
+            loose = without(loose, starts)
+        return frozenset(name for group in cycles(self.graph) for name in group)
+
+    def depth(self) -> None:
+        """The longest way through the mesh must be allowed."""
+        way, limit = longest_way(self.graph), self.declared.limits.depth_max
+        if len(way) > limit:
+            place = "mesh.limits.depth_max"
+            line = self.draft.line(place, f"agents.{way[0]}")
+            what = f"{place}: the longest way has {len(way)} agents, allowed are {limit}: {_way(way)}"
+            self.add(line, what, f"Raise it to {len(way)} or more")
+
+
+def _by_type(declared: Iterable[tuple[Iterable[str], str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for types, name in declared:
+        for type in types:
+            found.setdefault(type, []).append(name)
+    return found
+
+
+def _dotted(types: Iterable[str], count: int) -> list[str]:
+    return [type for type in types if type.count(".") == count - 1]
+
+
+def _way(names: Iterable[str]) -> str:
+    return " -> ".join(names)

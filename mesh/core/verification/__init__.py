@@ -1,0 +1,1 @@
+"""Invariants checked against the records of a log."""

@@ -1,0 +1,88 @@
+"""Two records that should be equal: where they differ, both sides in words. For people; nothing is decided by it."""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from mesh.core.protocol.record import Headers
+
+SHOWN_MAX: Final = 12
+"""Differences of one pair of records that are told."""
+CHARS_MAX: Final = 200
+"""Of one side of a difference."""
+MISSING: Final = "(nothing)"
+
+
+class Difference(NamedTuple):
+    """`place`: `key`, `header NAME`, `value`, or the way to a field of it such as `value.results[0].type`."""
+
+    place: str
+    expected: str
+    got: str
+
+
+def differences(
+    expected: tuple[bytes | None, bytes | None, Headers], got: tuple[bytes | None, bytes | None, Headers]
+) -> list[Difference]:
+    """What differs between two records, each as (key, value, headers); at most `SHOWN_MAX` of it."""
+    found: list[Difference] = []
+    for difference in _all(expected, got):
+        if len(found) == SHOWN_MAX:
+            break
+        found.append(difference)
+    return found
+
+
+def _all(
+    expected: tuple[bytes | None, bytes | None, Headers], got: tuple[bytes | None, bytes | None, Headers]
+) -> Iterator[Difference]:
+    if expected[0] != got[0]:
+        yield Difference("key", _text(expected[0]), _text(got[0]))
+    ours, theirs = dict(expected[2]), dict(got[2])
+    for name in dict.fromkeys((*ours, *theirs)):
+        if name not in ours or name not in theirs or ours[name] != theirs[name]:
+            sides = [_text(side[name]) if name in side else MISSING for side in (ours, theirs)]
+            yield Difference(f"header {name}", *sides)
+    if ours == theirs and list(expected[2]) != [tuple(header) for header in got[2]]:
+        names = [", ".join(name for name, _ in headers)[:CHARS_MAX] for headers in (expected[2], got[2])]
+        yield Difference("order of headers", *names)
+    if expected[1] != got[1]:
+        yield from _values(expected[1], got[1])
+
+
+def _values(expected: bytes | None, got: bytes | None) -> Iterator[Difference]:
+    try:
+        ours, theirs = orjson.loads(expected or b""), orjson.loads(got or b"")
+    except orjson.JSONDecodeError:
+        yield Difference("value", _text(expected), _text(got))
+        return
+    if ours == theirs:
+        yield Difference("value (as bytes)", _text(expected), _text(got))
+    todo: list[tuple[str, Any, Any]] = [("value", ours, theirs)]
+    while todo:
+        place, one, other = todo.pop(0)
+        if isinstance(one, dict) and isinstance(other, dict):
+            keys = dict.fromkeys((*one, *other))
+            todo += [(f"{place}.{key}", one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in keys]
+        elif isinstance(one, list) and isinstance(other, list):
+            pairs = zip_longest(one, other, fillvalue=_ABSENT)
+            todo += [(f"{place}[{n}]", *pair) for n, pair in enumerate(pairs)]
+        elif one != other or type(one) is not type(other):
+            yield Difference(place, *(MISSING if side is _ABSENT else _json(side) for side in (one, other)))
+
+
+_ABSENT: Final = object()
+
+
+def _json(value: Any) -> str:
+    return _cut(orjson.dumps(value).decode())
+
+
+def _text(value: bytes | None) -> str:
+    return "(none)" if value is None else _cut(value[: 4 * CHARS_MAX].decode("utf-8", "backslashreplace"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CHARS_MAX else f"{text[: CHARS_MAX - 1]}…"

@@ -1,0 +1,100 @@
+"""What a check of the log can find and what it is told: invariants, violations, a ledger of submissions, a report."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mesh.core.protocol.record import NewRecord
+
+INVARIANTS: Final[dict[str, str]] = {
+    "I1": "every acknowledged submission is on the log, and its run ended or its refusal is explained",
+    "I2": "a run ends once; each ending on mesh.outcomes follows from the inbox",
+    "I3": "copies are equal byte for byte, and one answer counts for each attempt",
+    "I4": "depth and path of a task follow from those of a task of its run, within the limit",
+    "I5": "what is used and reserved stays within the budget; the outcome says what was charged",
+    "I6": "deciding the inbox again gives what was published, byte for byte, and nothing else was published",
+    "I7": "committed places do not go back, and pass nothing whose effects or answer are missing",
+    "I8": "a dead letter has a known reason, and the bytes of the record it points at; one for each",
+    "I9": "what a run published on a partition lies there in the order of its decisions",
+    "I10": "versions on the board form one chain in each incarnation (`audit.chain`, from its history)",
+    "I11": "at rest no run is open and nothing is left to read",
+    "I13": "the checkpoint that stands holds what the records before it give",
+    "I14": "a submission that was answered as refused did not happen",
+    "I15": "a redrive takes back the refusal that its dead letter names, once; the outcome counts those that stand",
+    "I16": "a run ends as its facts say, and every event that nothing took is one of them",
+    "I17": "an outcome names a budget exactly where more was used than the run might",
+    "I18": "a join that is named as starved may still be wanted",
+    "I19": "the last input of each agent on a loop that a limit refused is in the outcome, until it is redriven",
+    "I20": "an input of a join is kept for it or named as unrouted; at the end it was used, or its join is named",
+}
+"""What is checked. Leaks of processes (I12) cannot be seen in records."""
+VIOLATIONS_KEPT: Final = 100
+ACKNOWLEDGED: Final = "acknowledged"
+REFUSED: Final = "refused"
+UNKNOWN: Final = "unknown"
+
+
+class Violation(NamedTuple):
+    """An invariant that does not hold. `where`: coordinates, or what else can be looked up."""
+
+    invariant: str
+    where: str
+    what: str
+    expected: str = ""
+    got: str = ""
+    run_id: str = ""
+    record: NewRecord | None = None
+    """What should have been published, where that is the point."""
+    published: str = ""
+    """Coordinates of what was published instead."""
+
+    def __str__(self) -> str:
+        text = f"{self.invariant} {self.where}: {self.what}"
+        if self.expected:
+            text += f"; expected {self.expected}"
+        return f"{text}; got {self.got}" if self.got else text
+
+
+class Asked(NamedTuple):
+    """One line of a submitter's ledger. `answer`: what it was told, ACKNOWLEDGED, REFUSED or UNKNOWN (a timeout).
+
+    `place`: `topic:partition:offset` of the record, for submissions to ingress topics.
+    """
+
+    run_id: str
+    event_id: str = ""
+    answer: str = ACKNOWLEDGED
+    place: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found, and what was looked at."""
+
+    violations: list[Violation] = field(default_factory=list)
+    found: Counter[str] = field(default_factory=Counter)
+    """Violations by invariant, those not kept too."""
+    checked: Counter[str] = field(default_factory=Counter)
+    """Things looked at, by invariant."""
+    unchecked: Counter[str] = field(default_factory=Counter)
+    """Things that could not be checked, by the reason why."""
+    records: Counter[str] = field(default_factory=Counter)
+    """Records read, by topic."""
+    endings: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+    open: int = 0
+    """Runs without an end."""
+    copies: int = 0
+    """Published records that came again, equal byte for byte."""
+
+    def add(self, violation: Violation) -> None:
+        """Count a violation, and keep it if it is among the first, or the first of its invariant."""
+        first = not self.found[violation.invariant]
+        self.found[violation.invariant] += 1
+        if first or len(self.violations) < VIOLATIONS_KEPT:
+            self.violations.append(violation)
+
+    @property
+    def good(self) -> bool:
+        """Whether no violation was found."""
+        return not self.found

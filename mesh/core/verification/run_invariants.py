@@ -1,0 +1,201 @@
+"""Laws of runs, checked beside `decide` and by other rules than its own: books on tasks, places, money and endings.
+
+    audit = Audit([topology])
+    for record in inbox:
+        before = state.runs.get(run_id)
+        effects = state.step(record)
+        violations += audit.follow(event, record, before, state.runs.get(run_id), effects)
+
+I2: a run ends once (per generation: each ending has its own id, and no id ends twice within the memory of the fold).
+I3: an answer counts once, for an attempt that was handed out. I4: depth and path of a task follow from those of a task
+of the same run, within the limits. I5: what was charged and is reserved stays within the budget when an attempt is
+begun, and an outcome says what was charged. Books of a run are kept while it is open. Laws of endings stand in
+`audit_endings`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mesh.core.protocol.event import FAILED, REQUESTED, SUCCEEDED, Event, Usage
+from mesh.core.protocol.record import Record, coordinates
+from mesh.core.run.effects import Effect, Finish, PublishTask
+from mesh.core.run.state import Run
+from mesh.core.state.partition_state import ENDED_OFFSETS_MAX
+from mesh.core.topology.model import Topology
+from mesh.core.verification.ending_invariants import Endings
+from mesh.core.verification.report import Violation
+
+
+@dataclass(slots=True)
+class Books:
+    """What is known of one open run. `topology` None: it was not seen from its first request on, or its topology is
+    not known."""
+
+    topology: Topology | None
+    usd_micros: int = 0
+    tokens: int = 0
+    reserved: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Task that is open → its attempt, and what that may use in micros and tokens."""
+    handed_out: dict[str, int] = field(default_factory=dict)
+    """Task → attempt that waits for its answer."""
+    paths: set[tuple[str, ...]] = field(default_factory=set)
+
+
+class Audit:
+    """See the module. `checked` counts what was looked at, by invariant."""
+
+    def __init__(self, topologies: Iterable[Topology]) -> None:
+        self._topologies = {topology.digest: topology for topology in topologies}
+        self._books: dict[str, Books] = {}
+        self._ended: dict[str, int] = {}
+        """Id of an outcome → offset at which it was decided, for as long as the fold remembers."""
+        self.checked: Counter[str] = Counter()
+        self._laws = Endings(self._topologies, ENDED_OFFSETS_MAX, self.checked)
+        self.runs = 0
+        self.endings: Counter[str] = Counter()
+
+    def follow(
+        self, event: Event, record: Record, before: Run | None, after: Run | None, effects: Sequence[Effect]
+    ) -> Iterator[Violation]:
+        """Keep the books on one record of the inbox; `before` and `after` are the states of its run, if it is open."""
+        where = coordinates(record)
+        finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
+        now = after if finish is None else finish.run
+        books = self._books.get(event.run_id)
+        if books is None and before is None and now is not None:
+            self.runs += event.kind == REQUESTED
+            topology = self._topologies.get(now.topology) if event.kind == REQUESTED else None
+            self._books[event.run_id] = books = Books(topology)
+        if books is not None and now is not None:
+            if before is not None and event.kind in (SUCCEEDED, FAILED):
+                yield from self._answered(event, where, before, now, books)
+            yield from self._reserved(event, where, now, books)
+        for effect in effects:
+            if isinstance(effect, PublishTask):
+                yield from self._handed_out(effect.event, event, where)
+        yield from self._laws.follow(event, where, record.offset, before, now, effects)
+        if finish is not None:
+            yield from self._finished(finish, record.offset, where)
+
+    def _answered(self, event: Event, where: str, before: Run, now: Run, books: Books) -> Iterator[Violation]:
+        was, still = before.open.get(event.task_id), now.open.get(event.task_id)
+        if was is None or (still is not None and still.attempt == was.attempt):
+            return  # it changed nothing
+        self.checked["I3"] += 1
+        attempt = books.handed_out.pop(was.id, None)
+        if books.topology is not None and attempt != event.attempt:
+            got = "none waits for an answer" if attempt is None else f"attempt {attempt} waits for its answer"
+            what = f"an answer of task {was.id} counted, for attempt {event.attempt}"
+            yield Violation("I3", where, what, "each attempt to be answered once", got, event.run_id)
+        _, usd_micros, tokens = books.reserved.pop(was.id, (0, 0, 0))
+        usage = Usage(usd_micros, tokens) if event.usage is None else event.usage
+        if books.topology is not None:
+            limits = books.topology.limits
+            if limits.usd_micros_max is not None:
+                others = sum(usd for _, usd, _ in books.reserved.values())
+                usd_micros = max(usd_micros, limits.usd_micros_max - books.usd_micros - others)
+                usage = usage._replace(usd_micros=min(usage.usd_micros, usd_micros))
+            if limits.tokens_max is not None:
+                others = sum(tokens for _, _, tokens in books.reserved.values())
+                tokens = max(tokens, limits.tokens_max - books.tokens - others)
+                usage = usage._replace(tokens=min(usage.tokens, tokens))
+        books.usd_micros += usage.usd_micros
+        books.tokens += usage.tokens
+
+    def _reserved(self, event: Event, where: str, now: Run, books: Books) -> Iterator[Violation]:
+        """Bring reservations up to the tasks that are open, and look whether the budget allows those that are new."""
+        if books.topology is None:
+            return
+        new = False
+        for task in now.open.values():
+            known = books.reserved.get(task.id)
+            if known is None or known[0] != task.attempt:
+                spec = books.topology.agents[task.agent]
+                books.reserved[task.id] = (task.attempt, spec.reserve_usd_micros, spec.reserve_tokens)
+                new = True
+        for id in books.reserved.keys() - now.open.keys():
+            del books.reserved[id]  # another agent stands in for it
+        if not new or (event.fault is not None and event.fault.code == "expired"):
+            return
+        self.checked["I5"] += 1
+        usd_micros = books.usd_micros + sum(usd for _, usd, _ in books.reserved.values())
+        tokens = books.tokens + sum(tokens for _, _, tokens in books.reserved.values())
+        limits = books.topology.limits
+        for unit, used, limit in (
+            ("millionths of a dollar", usd_micros, limits.usd_micros_max),
+            ("tokens", tokens, limits.tokens_max),
+        ):
+            if limit is not None and used > limit:
+                what = "a task was begun beyond the budget of its run"
+                expected = f"at most {limit} {unit} used and reserved"
+                yield Violation("I5", where, what, expected, str(used), event.run_id)
+
+    def _handed_out(self, task: Event, cause: Event, where: str) -> Iterator[Violation]:
+        books = self._books.setdefault(task.run_id, Books(None))
+        self.checked["I4"] += 1
+        depth_max = None if books.topology is None else books.topology.limits.depth_max
+        known = task.path[:-1]
+        if task.path in books.paths and task.attempt > 1:
+            pass
+        elif task.depth != len(task.path) or task.path[-1:] != (task.agent,) or (depth_max and task.depth > depth_max):
+            what = f"task {task.task_id} has depth {task.depth} and path {','.join(task.path)}"
+            expected = f"a path to {task.agent!r} of at most {depth_max}"
+            yield Violation("I4", where, what, expected, run_id=task.run_id)
+        elif books.topology is not None and known and known not in books.paths:
+            what = f"task {task.task_id} has path {','.join(task.path)}"
+            yield Violation("I4", where, what, "a parent in the same run", "none with that path", task.run_id)
+        elif cause.kind in (REQUESTED, SUCCEEDED) and task.attempt == 1 and task.cause_id != cause.id:
+            what = f"task {task.task_id} names another cause than what caused it"
+            yield Violation("I4", where, what, cause.id, task.cause_id, task.run_id)
+        books.paths.add(task.path)
+        books.handed_out[task.task_id] = task.attempt
+
+    def _finished(self, finish: Finish, offset: int, where: str) -> Iterator[Violation]:
+        run, id = finish.run, finish.event_id
+        self.checked["I2"] += 1
+        self.endings[run.ending] += 1
+        while self._ended and next(iter(self._ended.values())) < offset - ENDED_OFFSETS_MAX:
+            del self._ended[next(iter(self._ended))]
+        if id in self._ended:
+            what = "the run ended again under the same id"
+            yield Violation("I2", where, what, "one ending", f"one at offset {self._ended[id]} already", run.id)
+        self._ended[id] = offset
+        books = self._books.pop(run.id, None)
+        if books is None or books.topology is None:
+            return
+        self.checked["I5"] += 1
+        cut_off = [books.reserved.get(task.id, (0, 0, 0)) for task in run.open.values() if task.held is None]
+        usd_micros = books.usd_micros + sum(usd for _, usd, _ in cut_off)
+        tokens = books.tokens + sum(tokens for _, _, tokens in cut_off)
+        if (usd_micros, tokens) != (run.usd_micros, run.tokens):
+            what = "the outcome says something else than what was charged"
+            got = f"{run.usd_micros} millionths of a dollar and {run.tokens} tokens"
+            yield Violation("I5", where, what, f"{usd_micros} and {tokens}", got, run.id)
+
+
+def chain(
+    key: str, history: Sequence[tuple[str, bytes]], written: Iterable[str] = (), *, whole: bool = True
+) -> Iterator[Violation]:
+    """I10: versions and values of one board key, oldest first. In an incarnation (`incarnation:counter`) versions rise,
+    and none comes back. `written`: versions that writers were told; each stands there once, unless its incarnation was
+    lost with all it held. `whole`: the history was not cut at its beginning."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    current = ""
+    for version, _ in history:
+        incarnation, _, counter = version.rpartition(":")
+        number = int(counter)
+        before = last.get(incarnation)
+        if before is not None and (incarnation != current or number <= before):
+            yield Violation("I10", key, "versions do not rise", f"one beyond {incarnation}:{before}", version)
+        first.setdefault(incarnation, number)
+        last[incarnation] = number
+        current = incarnation
+    counted = Counter(version for version, _ in history)
+    for version in written:
+        incarnation, _, counter = version.rpartition(":")
+        kept = incarnation in last and (whole or int(counter) >= first[incarnation])
+        if kept and counted[version] != 1:
+            got = f"{counted[version]} times"
+            yield Violation("I10", key, f"a writer was told version {version}", "it once in the history", got)

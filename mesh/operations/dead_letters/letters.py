@@ -1,0 +1,372 @@
+"""The dead letters of a mesh and what can be done with them. See the package."""
+
+import getpass
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Appended, Bounds, Clock, Log, Refused
+from mesh.core.dead_letters.letter import REDRIVE, Letter, letter_of
+from mesh.core.dead_letters.redrive_log import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Ledger, Standing
+from mesh.core.dead_letters.redrive_plan import TOPIC, How, Kin, Obstacle, Sending, Settled, entry_for, plan, was_taken
+from mesh.core.errors import InvalidInput, NotFound
+from mesh.core.expression.condition import Condition
+from mesh.core.ingress.admission import Rejected, admit
+from mesh.core.protocol.record import StoredRecord, TopicPartition, Unread, coordinates
+from mesh.core.topology.model import Topology
+from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, Followed, nothing
+from mesh.operations.dead_letters.reading import between, ends, record_at, since
+from mesh.operations.dead_letters.redrive_journal import Journal
+from mesh.operations.dead_letters.run_context import histories_of, requests_of
+
+CHUNK_MAX: Final = 100
+"""Letters that are sent, and noted as sent, at once."""
+NAMES_SHOWN_MAX: Final = 5
+
+
+class Chosen(NamedTuple):
+    """Which letters. None and (): any."""
+
+    names: Sequence[str] = ()
+    """Ids or beginnings of ids, or `topic:partition:offset`."""
+    agent: str | None = None
+    reason: str | None = None
+    type: str | None = None
+    run: str | None = None
+    """Id of the run, or its beginning."""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    where: Condition | None = None
+    """About the payload."""
+
+    def fits(self, letter: Letter) -> bool:
+        """Whether a letter is one of these, by all but its name."""
+        return (
+            (self.agent is None or letter.agent == self.agent)
+            and (self.reason is None or letter.reason == self.reason)
+            and (self.type is None or letter.type == self.type)
+            and (self.run is None or letter.run_id.startswith(self.run))
+            and (self.since_ms is None or letter.at_ms >= self.since_ms)
+            and (self.until_ms is None or letter.at_ms < self.until_ms)
+            and (self.where is None or self.where.holds(letter.payloads()))
+        )
+
+
+ALL: Final = Chosen()
+AS_IT_IS: Final = How()
+
+
+class Case(NamedTuple):
+    """A letter, and where it stands."""
+
+    letter: Letter
+    standing: Standing
+    changed: bool = False
+    """Its payload is another one than that of the letter on the log (it came from a file)."""
+
+
+class Plan(NamedTuple):
+    """What a redrive would do, letter by letter."""
+
+    sendings: Sequence[Sending]
+    obstacles: Sequence[Obstacle]
+    settled: Sequence[Settled]
+    how: How
+    ledger_end: int
+    """Up to where the ledger was known when this was planned."""
+
+
+class Report(NamedTuple):
+    """What a redrive did."""
+
+    sent: Sequence[Entry]
+    refused: Sequence[Entry]
+    """The log did not take these."""
+    elsewhere: Sequence[Sending]
+    """Somebody else redrove these at the same moment."""
+    since: Mapping[TopicPartition, int]
+    """Where outcomes and dead letters ended before any of these was sent."""
+
+
+def whoami() -> str:
+    """Who does this, for the ledger: `user@host`."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"somebody@{socket.gethostname()}"
+
+
+class DeadLetters:
+    """The dead letters of one mesh. `topic`: another queue of them, of Connect, Streams, Spring or a share group."""
+
+    def __init__(self, log: Log, topology: Topology, *, topic: str = "", clock: Clock | None = None) -> None:
+        self._log = log
+        self._topology = topology
+        self._topic = topic or topology.dead
+        self._clock = clock or SystemClock()
+        self._journal = Journal(log, topology)
+        self._followed = Followed(log, topology, self._journal, self._clock)
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    async def choose(self, chosen: Chosen = ALL, *, dropped: bool = True) -> list[Case]:
+        """The letters that are chosen, oldest first, each once however often it was written; `dropped`: also those
+        that somebody dropped.
+
+        Raises NotFound for a name that no letter has, InvalidInput (`ambiguous`) for one that several have.
+        """
+        ledger, _ = await self._journal.read()
+        letters: dict[str, Letter] = {}
+        since_ms = 0 if chosen.names else chosen.since_ms or 0
+        async for record in between(self._log, self._topic, await since(self._log, self._topic, since_ms)):
+            letter = letter_of(record)
+            letters.setdefault(letter.id, letter)
+        if chosen.names:
+            letters = self._named(letters, chosen.names)
+        fitting = (Case(letter, ledger.standing(letter)) for letter in letters.values() if chosen.fits(letter))
+        found = [case for case in fitting if dropped or case.standing.state != DROPPED]
+        return sorted(found, key=lambda case: (case.letter.at_ms, case.letter.record.offset))
+
+    async def entries(self, letter_id: str) -> Sequence[Entry]:
+        """What the ledger says about a letter, in order."""
+        return (await self._journal.read())[0].of(letter_id)
+
+    async def given(self, letters: Sequence[tuple[Letter, bool]]) -> list[Case]:
+        """Letters that lie elsewhere (an export); the flag says whether their payload was changed there."""
+        ledger, _ = await self._journal.read()
+        return [Case(letter, ledger.standing(letter), changed) for letter, changed in letters]
+
+    def _named(self, letters: Mapping[str, Letter], names: Sequence[str]) -> dict[str, Letter]:
+        found: dict[str, Letter] = {}
+        for name in names:
+            fits = [one for one in letters.values() if one.id.startswith(name) or one.place == name]
+            if not fits:
+                raise NotFound(
+                    f"no dead letter {name[:128]!r}", where=self._topic, remedy="`mesh dead list` shows them"
+                )
+            if len(fits) > 1 and name not in letters:
+                shown = ", ".join(one.id for one in fits[:NAMES_SHOWN_MAX])
+                raise InvalidInput(
+                    f"{len(fits)} dead letters begin so",
+                    code="ambiguous",
+                    where=name[:128],
+                    got=shown,
+                    remedy="Give more of the id",
+                )
+            letter = letters.get(name, fits[0])
+            found[letter.id] = letter
+        return found
+
+    # ----------------------------------------------------------------------------------------------------- planning
+
+    async def plan(self, cases: Sequence[Case], how: How = AS_IT_IS) -> Plan:
+        """What sending these again would do. Sends nothing. Raises InvalidInput where a change fits no payload."""
+        ledger, end = await self._journal.read()
+        standings = [ledger.standing(case.letter) for case in cases]
+        anew = [c.letter.run_id for c, s in zip(cases, standings, strict=True) if how.as_new or _anew(s)]
+        requests = await requests_of(self._log, self._topology, {run_id for run_id in anew if run_id})
+        kin = await self._kin(cases, standings) if how.again and not how.as_new else {}
+        steps: list[Sending | Obstacle | Settled] = []
+        at_ms = self._log.now_ms()
+        for case, standing in zip(cases, standings, strict=True):
+            letter = await self._whole(case.letter)
+            own = how._replace(data=letter.value) if case.changed and how.data is None else how
+            heard = requests.get(letter.run_id, ())
+            steps.append(plan(letter, standing, own, self._topology, heard, at_ms, kin.get(letter.id)))
+        return Plan(
+            [step for step in steps if isinstance(step, Sending)],
+            [step for step in steps if isinstance(step, Obstacle)],
+            await self._with_results([step for step in steps if isinstance(step, Settled)], ledger),
+            how,
+            end,
+        )
+
+    async def _kin(self, cases: Sequence[Case], standings: Sequence[Standing]) -> dict[str, Kin]:
+        """For letters whose task was sent before: what their runs have made of it, by the letter's id."""
+        sent = [
+            Case(case.letter, standing)
+            for case, standing in zip(cases, standings, strict=True)
+            if standing.n and standing.state != PLANNED and case.letter.run_id and case.letter.task_id
+        ]
+        runs = {case.letter.run_id for case in sent}
+        if not runs:
+            return {}
+        letters: dict[str, dict[str, Letter]] = {}
+        async for record in between(self._log, self._topology.dead, await self._log.bounds(self._topology.dead)):
+            letter = letter_of(record)
+            if letter.run_id in runs and letter.task_id:
+                letters.setdefault(letter.run_id, {}).setdefault(letter.id, letter)
+        histories = await histories_of(self._log, self._topology, runs)
+        found: dict[str, Kin] = {}
+        for letter, standing, _ in await self.results(sent):
+            others = tuple(letters.get(letter.run_id, {}).values())
+            found[letter.id] = Kin(histories[letter.run_id].run, others, standing.last)
+        return found
+
+    async def _whole(self, letter: Letter) -> Letter:
+        """A letter that came without its bytes, with those that its origin still has."""
+        origin = letter.origin
+        if not letter.omitted or origin is None or (letter.run_id and not letter.task_id):
+            return letter  # of a refused hop the origin holds more than the hop
+        found = await record_at(self._log, origin.topic, origin.partition, origin.offset)
+        if found is None or found.value is None or isinstance(found.value, Unread):
+            return letter
+        headers = letter.headers if letter.task_id else found.headers
+        return replace(letter, value=found.value, key=found.key, headers=headers, omitted="")
+
+    async def _with_results(self, settled: Sequence[Settled], ledger: Ledger) -> list[Settled]:
+        """What became of letters that were sent before, as far as the log tells by now."""
+        cases = await self.results([Case(step.letter, ledger.standing(step.letter)) for step in settled])
+        told = [Settled(case.letter, str(case.standing)) for case in cases]
+        anew = "--again --as-new begins its run anew"
+        return [s._replace(remedy=anew) if was_taken(c.standing.last) else s for s, c in zip(told, cases, strict=True)]
+
+    # ------------------------------------------------------------------------------------------------------- acting
+
+    async def redrive(
+        self,
+        planned: Plan,
+        *,
+        by: str = "",
+        per_second: float | None = None,
+        told: Callable[[int], None] = nothing,
+    ) -> Report:
+        """Send what is planned. `per_second`: at most so many letters; `told` hears how many more are done.
+
+        Raises LogUnavailable when the log is gone: planned again, it goes on with the rest.
+        """
+        places = await self._before(planned)
+        sendings, elsewhere = await self._write_down(planned, by or whoami())
+        there = await self._there([sending for sending in sendings if sending[0].interrupted])
+        sent: list[Entry] = []
+        refused: list[Entry] = []
+        began_ms, size = self._clock.monotonic_ms(), CHUNK_MAX
+        if per_second is not None:
+            size = max(1, min(CHUNK_MAX, int(per_second / 4)))
+        for start in range(0, len(sendings), size):
+            entries = await self._send(sendings[start : start + size], there)
+            sent += [entry for entry in entries if entry.state == SENT]
+            refused += [entry for entry in entries if entry.state == REFUSED]
+            told(len(entries))
+            if per_second is not None and start + size < len(sendings):
+                due_ms = began_ms + (start + size) / per_second * 1_000
+                await self._clock.sleep_ms(due_ms - self._clock.monotonic_ms())
+        return Report(sent, refused, elsewhere, places)
+
+    async def drop(self, cases: Sequence[Case], *, by: str = "", reason: str = "") -> list[Entry]:
+        """Say that these need not be sent: they are left out of lists. They stay where they are."""
+        at_ms, who = self._log.now_ms(), by or whoami()
+        entries = [
+            Entry(case.letter.id, 0, DROPPED, who, at_ms, reason=reason)
+            for case in cases
+            if case.standing.state != DROPPED
+        ]
+        await self._journal.note(entries)
+        return entries
+
+    async def _before(self, planned: Plan) -> dict[TopicPartition, int]:
+        """Where what becomes of these begins to be told: now, or when one was planned that was interrupted."""
+        topics = (self._topology.outcomes, self._topology.dead)
+        interrupted = [sending.interrupted.at_ms for sending in planned.sendings if sending.interrupted]
+        if not interrupted:
+            return await ends(self._log, *topics)
+        since_ms = min(interrupted) - CLOCKS_APART_MS_MAX
+        spans = {topic: await since(self._log, topic, since_ms) for topic in topics}
+        return {TopicPartition(topic, n): b.start for topic, span in spans.items() for n, b in span.items()}
+
+    async def _write_down(self, planned: Plan, by: str) -> tuple[list[tuple[Sending, Entry]], list[Sending]]:
+        """The plan into the ledger; those left out that somebody else wrote there first."""
+        at_ms = self._log.now_ms()
+        bounds = {topic: await self._log.bounds(topic) for topic in {s.topic for s in planned.sendings}}
+        ours: list[tuple[Sending, Entry]] = []
+        for sending in planned.sendings:
+            after = bounds[sending.topic][sending.partition].end
+            entry = entry_for(sending, state=PLANNED, by=by, at_ms=at_ms, after=after, reason=planned.how.force)
+            ours.append((sending, sending.interrupted or entry))
+        fresh = [entry for sending, entry in ours if not sending.interrupted]
+        offsets = await self._journal.note(fresh)
+        taken = await self._journal.noted_before([entry.key for entry in fresh], planned.ledger_end, offsets)
+        mine = [pair for pair in ours if pair[1].key not in taken]
+        return mine, [sending for sending, entry in ours if entry.key in taken]
+
+    async def _there(self, interrupted: Sequence[tuple[Sending, Entry]]) -> dict[str, str]:
+        """What of redrives that were interrupted has come to the log all the same: id → where it lies."""
+        wanted = {id for sending, _ in interrupted for id in sending.ids}
+        firsts: dict[TopicPartition, int] = {}
+        for _, entry in interrupted:
+            place = TopicPartition(entry.topic, entry.partition)
+            firsts[place] = min(entry.after, firsts.get(place, entry.after))
+        found: dict[str, str] = {}
+        for place, first in firsts.items():
+            bounds = (await self._log.bounds(place.topic))[place.partition]
+            span = Bounds(max(first, bounds.start), bounds.end)
+            async for record in between(self._log, place.topic, {place.partition: span}):
+                for name, value in record.headers:
+                    if name in ("ce_id", REDRIVE) and (id := (value or b"").decode("utf-8", "replace")) in wanted:
+                        found[id] = coordinates(record)
+        return found
+
+    async def _send(self, pairs: Sequence[tuple[Sending, Entry]], there: Mapping[str, str]) -> list[Entry]:
+        """Send some, and note in the ledger what the log said to each."""
+        missing = [
+            (sending, record)
+            for sending, _ in pairs
+            for id, record in zip(sending.ids, sending.records, strict=True)
+            if id not in there
+        ]
+        verdicts = await self._log.append([record for _, record in missing]) if missing else []
+        heard: dict[str, list[Appended | Refused]] = {}
+        for (sending, _), verdict in zip(missing, verdicts, strict=True):
+            heard.setdefault(sending.ids[0], []).append(verdict)
+        at_ms = self._log.now_ms()
+        entries: list[Entry] = []
+        for sending, entry in pairs:
+            said = heard.get(sending.ids[0], [])
+            refused = next((verdict for verdict in said if isinstance(verdict, Refused)), None)
+            if refused is not None:
+                result = f"{refused.code}: {refused.message}"
+                entries.append(entry._replace(state=REFUSED, result=result, at_ms=at_ms))
+                continue
+            place = there.get(sending.ids[0], "")
+            if not place and isinstance(first := said[0], Appended):
+                place = f"{sending.topic}:{first.partition}:{first.offset}"
+            run_id = sending.run_id or self._run_at(sending, place)
+            entries.append(entry._replace(state=SENT, place=place, run_id=run_id, at_ms=at_ms))
+        await self._journal.note(entries)
+        return entries
+
+    def _run_at(self, sending: Sending, place: str) -> str:
+        """The run that a record opens which lies there, by what intake will make of it."""
+        record = sending.records[0]
+        topic, partition, offset = place.rsplit(":", 2)
+        stored = StoredRecord(topic, int(partition), int(offset), 0, record.key, record.value, record.headers)
+        event = admit(stored, self._topology) if sending.way == TOPIC else None
+        return "" if event is None or isinstance(event, Rejected) else event.run_id
+
+    # ------------------------------------------------------------------------------------------------ what followed
+
+    async def wait(
+        self, report: Report, *, timeout_s: float = 60.0, told: Callable[[int], None] = nothing
+    ) -> list[Entry]:
+        """Wait until it is known what became of all that was sent, and note it. Raises WaitTimeout."""
+        return await self._followed.wait(report.sent, report.since, timeout_s=timeout_s, told=told)
+
+    async def results(self, cases: Sequence[Case]) -> list[Case]:
+        """The same cases, with what became of those that were sent, where the log tells. Writes nothing."""
+        sent = [case.standing.last for case in cases if case.standing.last and case.standing.state == SENT]
+        results = await self._followed.results(sent)
+        told: list[Case] = []
+        for case in cases:
+            last = case.standing.last
+            if last is not None and last.key in results:
+                last = last._replace(state=DONE, result=results[last.key])
+                case = case._replace(standing=case.standing._replace(state=DONE, last=last))
+            told.append(case)
+        return told
+
+
+def _anew(standing: Standing) -> bool:
+    """Whether a redrive that was interrupted began a run anew."""
+    return standing.state == PLANNED and standing.last is not None and standing.last.way == "new"

@@ -1,0 +1,357 @@
+"""Kubernetes manifests of a mesh, made from its topology and settings: one Deployment a service, the workers one an
+agent, so that each can be scaled by the lag of its own group; and for KEDA one ScaledObject an agent.
+
+Nothing here asks a cluster or a broker. No process of the mesh serves HTTP, so no probe is written: a process that is
+no good any more ends by itself (exit code 7) and is started anew. Passwords never stand in a manifest: they are read
+from a Secret whose keys are the names of the settings in the environment.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from math import ceil
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from mesh.core.errors import ConfigInvalid
+from mesh.core.redaction import masked
+from mesh.core.topology.model import AgentSpec, Topology
+from mesh.settings import DEFAULT, ENV_PREFIX, Loaded, Settings
+
+Manifest = dict[str, Any]
+
+APP: Final = "agent-mesh"
+USER: Final = 10_001
+"""The user of the image (Dockerfile)."""
+NAME_CHARS_MAX: Final = 52
+"""Names of objects: room for what Deployments, Jobs and KEDA put behind them, within 63."""
+TLS_FOLDER: Final = "/etc/mesh/kafka"
+TLS_FILES: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+SECRETS: Final = ("sasl_plain_username", "sasl_plain_password", "ssl_password")
+"""Kafka settings that are read from the Secret. The user's name is one since KEDA takes it from nowhere else."""
+GRACE_MARGIN_S: Final = 15
+"""Between the end of draining and SIGKILL: a checkpoint is written, offsets are committed, groups are left."""
+STANDBY: Final = 2
+"""Processes of a service that must not be missing when one machine is lost."""
+LAG_OF_LANES: Final = 2
+"""Lag that a worker process may have for each of its lanes before another one is started. Lag counts what is in work
+too, since a task is committed when it is done: one for each lane is a busy worker, and as much again is a queue."""
+KAFKA_VERSION: Final = "2.8.0"
+"""Of the protocol that KEDA speaks; its default is older than what Kafka 4 answers."""
+SASL_OF: Final = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-512": "scram_sha512"}
+KEDA_TLS: Final = (
+    ("ssl_cafile", "ca"),
+    ("ssl_certfile", "cert"),
+    ("ssl_keyfile", "key"),
+    ("ssl_password", "keyPassword"),
+)
+_NO_NAME = re.compile(r"[^a-z0-9]+")
+
+
+class Wishes(NamedTuple):
+    """What the manifests cannot know by themselves."""
+
+    image: str = APP
+    namespace: str = ""
+    """Empty: whichever `kubectl` is told."""
+    secret: str = APP
+    """Name of the Secret with passwords and TLS files."""
+    replicas_min: int = 1
+    """Of each agent's workers; 0: none while there is nothing to do."""
+    replicas_max: int | None = None
+    """None: as many as its topic has partitions. More would be idle."""
+
+
+def k8s(topology: Topology, loaded: Loaded, wishes: Wishes, agents: Iterable[str] = ()) -> Iterator[Manifest]:
+    """The Job that creates topics, and the Deployments; with agents only those of their workers.
+
+    Workers say no number of replicas, so that applying them again does not undo what KEDA or you decided."""
+    _check(loaded.settings)
+    named = list(agents)
+    if not named:
+        yield _topics(topology, loaded, wishes)
+        standby = min(STANDBY, topology.inbox_partitions)
+        # One version after the other: a new one must not fold what an older one decided, so all of the old ones
+        # leave their checkpoints first.
+        yield _deployment(topology, loaded, wishes, "orchestrator", replicas=standby, strategy={"type": "Recreate"})
+        if topology.ingress:
+            yield _deployment(topology, loaded, wishes, "intake", replicas=STANDBY)
+    for agent in named or topology.agents:
+        yield _deployment(topology, loaded, wishes, "worker", agent=topology.agents[agent])
+
+
+def keda(topology: Topology, loaded: Loaded, wishes: Wishes, agents: Iterable[str] = ()) -> Iterator[Manifest]:
+    """One ScaledObject an agent, and how KEDA proves to the broker who it is. Raises ConfigInvalid for bounds that
+    cannot be kept."""
+    _check(loaded.settings)
+    partitions = topology.inbox_partitions
+    most = partitions if wishes.replicas_max is None else wishes.replicas_max
+    if most > partitions or most < max(1, wishes.replicas_min):
+        raise ConfigInvalid(
+            f"{most} workers of an agent at most cannot be",
+            where="mesh export keda",
+            expected=f"{max(1, wishes.replicas_min)} to {partitions}, since a task topic has {partitions} partitions",
+            remedy="Leave --max out; one partition is read by one worker, more would be idle",
+        )
+    protocol = loaded.settings.kafka.get("security_protocol", "PLAINTEXT")
+    if protocol != "PLAINTEXT":
+        yield _authentication(topology, loaded.settings, wishes, protocol)
+    for agent in list(agents) or topology.agents:
+        yield _scaled(topology, loaded.settings, wishes, topology.agents[agent], most)
+
+
+def secret_keys(settings: Settings) -> list[str]:
+    """Keys that the Secret must have: names of settings in the environment, and of TLS files."""
+    keys = [_variable("board")] if masked(settings.board) != settings.board else []
+    keys += [_variable("kafka", name) for name in SECRETS if name in settings.kafka]
+    return keys + [name for name in TLS_FILES if name in settings.kafka]
+
+
+def object_name(*words: str) -> str:
+    """A name that Kubernetes takes: small letters, digits and hyphens. Where more than `_` had to be replaced, or
+    something was cut off, a part of a hash keeps it apart from others."""
+    plain = "-".join(words)
+    name = _NO_NAME.sub("-", plain.lower()).strip("-")
+    return name if name == plain.replace("_", "-") and len(name) <= NAME_CHARS_MAX else _marked(name, plain)
+
+
+def _marked(name: str, plain: str) -> str:
+    return f"{name[: NAME_CHARS_MAX - 7].rstrip('-')}-{sha256(plain.encode()).hexdigest()[:6]}"
+
+
+def _mesh(topology: Topology) -> str:
+    """The mesh as part of names. A part of a hash keeps apart the meshes `a_b` and `a-b`, and the mesh `a-worker` with
+    an agent `b` from the mesh `a` with an agent `worker-b`."""
+    name = object_name(topology.name)
+    alike = "_" in topology.name or "-worker" in topology.name
+    return _marked(name, topology.name) if alike and name == topology.name.replace("_", "-") else name
+
+
+def _agent(topology: Topology, agent: str) -> str:
+    """The agent as part of names: `a_b` and `a-b` may both be agents."""
+    name = object_name(agent)
+    twins = [other for other in topology.agents if object_name(other) == name]
+    return name if len(twins) == 1 else _marked(name, agent)
+
+
+# ------------------------------------------------------------------------------------------------------------ parts
+
+
+def _check(settings: Settings) -> None:
+    if not settings.log.startswith("kafka:"):
+        raise ConfigInvalid(
+            "machines cannot share an embedded file",
+            where="mesh export",
+            expected="kafka://HOST:PORT",
+            got=settings.log,
+            remedy="Name the broker as the cluster knows it: --log kafka://kafka:9092 --board redis://redis:6379/0",
+        )
+    if not settings.board.startswith(("redis:", "rediss:")):
+        raise ConfigInvalid(
+            "no board is set that machines can share",
+            where="mesh export",
+            expected="redis://HOST:PORT",
+            got=settings.board or "nothing",
+            remedy="Name it as the cluster knows it: --board redis://redis:6379/0",
+        )
+    for name, remedy in (("ssl_capath", "Use ssl_cafile"), ("sasl_kerberos_service_name", "Use SCRAM or TLS")):
+        if name in settings.kafka:
+            raise ConfigInvalid(f"{name} cannot be put into a manifest", where="mesh export", remedy=remedy)
+    if settings.kafka.get("sasl_mechanism") == "GSSAPI":
+        raise ConfigInvalid("GSSAPI cannot be put into a manifest", where="mesh export", remedy="Use SCRAM or TLS")
+
+
+def _variable(*names: str) -> str:
+    return ENV_PREFIX + "__".join(names).upper()
+
+
+def _metadata(topology: Topology, wishes: Wishes, name: str, component: str, agent: str = "") -> Manifest:
+    namespace = {"namespace": wishes.namespace} if wishes.namespace else {}
+    return {"name": name, **namespace, "labels": _labels(topology, component, agent)}
+
+
+def _labels(topology: Topology, component: str, agent: str = "") -> dict[str, str]:
+    labels = {
+        "app.kubernetes.io/name": APP,
+        "app.kubernetes.io/instance": _mesh(topology),
+        "app.kubernetes.io/component": component,
+    }
+    return labels | ({f"{APP}/agent": _agent(topology, agent)} if agent else {})
+
+
+def _environment(loaded: Loaded, wishes: Wishes) -> list[Manifest]:
+    """Whatever was set anywhere, and what there is no default for; in the order of the settings."""
+    settings = loaded.settings
+    plain = {"log": settings.log, "board": settings.board, "topology": Path(settings.topology).name}
+    for name, value in settings:
+        if name not in plain and name != "kafka" and loaded.origins[name] != DEFAULT:
+            plain[name] = str(value)
+    values = {_variable(name): text for name, text in plain.items()}
+    for name, text in settings.kafka.items():
+        values[_variable("kafka", name)] = f"{TLS_FOLDER}/{name}" if name in TLS_FILES else text
+    secret = set(secret_keys(settings))
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": wishes.secret, "key": name}}}
+        if name in secret
+        else {"name": name, "value": text}
+        for name, text in values.items()
+    ]
+
+
+def _pod(loaded: Loaded, wishes: Wishes, arguments: list[str], memory_mib: int) -> Manifest:
+    """The specification of a pod with one container that does what `mesh ARGUMENTS` does."""
+    settings = loaded.settings
+    files = [name for name in TLS_FILES if name in settings.kafka]
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
+    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
+    if files:
+        mounts.append({"name": "kafka-tls", "mountPath": TLS_FOLDER, "readOnly": True})  # type: ignore[dict-item]
+        items = [{"key": name, "path": name} for name in files]
+        volumes.append({"name": "kafka-tls", "secret": {"secretName": wishes.secret, "items": items}})
+    return {
+        "terminationGracePeriodSeconds": grace_s(settings),
+        "automountServiceAccountToken": False,
+        # Else a Service called mesh would set variables that look like settings.
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "mesh",
+                "image": wishes.image,
+                "args": arguments,
+                "env": _environment(loaded, wishes),
+                "resources": {
+                    "requests": {"cpu": "100m", "memory": f"{memory_mib // 4}Mi"},
+                    "limits": {"memory": f"{memory_mib}Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+    }
+
+
+def grace_s(settings: Settings) -> int:
+    """How long a pod may take to end: a process drains, its agents are cancelled, then it says goodbye."""
+    return ceil((settings.drain_timeout_ms + settings.cancel_grace_ms) / 1_000) + GRACE_MARGIN_S
+
+
+def _topics(topology: Topology, loaded: Loaded, wishes: Wishes) -> Manifest:
+    """Another topology is another Job, since a Job cannot be changed."""
+    name = object_name(_mesh(topology), "topics", topology.digest[:8])
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(topology, wishes, name, "topics"),
+        "spec": {
+            "backoffLimit": 6,
+            "ttlSecondsAfterFinished": 300,
+            "template": {
+                "metadata": {"labels": _labels(topology, "topics")},
+                "spec": {"restartPolicy": "OnFailure", **_pod(loaded, wishes, ["topics", "create"], 256)},
+            },
+        },
+    }
+
+
+def _deployment(
+    topology: Topology,
+    loaded: Loaded,
+    wishes: Wishes,
+    service: str,
+    *,
+    agent: AgentSpec | None = None,
+    replicas: int | None = None,
+    strategy: Mapping[str, Any] | None = None,
+) -> Manifest:
+    name = "" if agent is None else agent.name
+    labels = _labels(topology, service, name)
+    pod = _pod(loaded, wishes, ["up", service, *(["--agent", name] if name else [])], 1_024 if not name else 512)
+    if replicas is not None:
+        spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+        pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": labels}}]
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(topology, wishes, _deployed(topology, service, name), service, name),
+        "spec": {
+            **({} if replicas is None else {"replicas": replicas}),
+            "strategy": dict(strategy or rolling),
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def _deployed(topology: Topology, service: str, agent: str = "") -> str:
+    """The name of a Deployment."""
+    return object_name(_mesh(topology), service, *([_agent(topology, agent)] if agent else []))
+
+
+def _authentication(topology: Topology, settings: Settings, wishes: Wishes, protocol: str) -> Manifest:
+    found = [("username", "sasl_plain_username"), ("password", "sasl_plain_password")] if "SASL" in protocol else []
+    keys = [(parameter, _variable("kafka", name)) for parameter, name in found]
+    for name, parameter in KEDA_TLS:
+        if name in settings.kafka:
+            keys.append((parameter, name if name in TLS_FILES else _variable("kafka", name)))
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": _metadata(topology, wishes, object_name(_mesh(topology), "kafka"), "keda"),
+        "spec": {"secretTargetRef": [{"parameter": p, "name": wishes.secret, "key": key} for p, key in keys]},
+    }
+
+
+def _scaled(topology: Topology, settings: Settings, wishes: Wishes, agent: AgentSpec, most: int) -> Manifest:
+    protocol = settings.kafka.get("security_protocol", "PLAINTEXT")
+    metadata = {
+        "bootstrapServers": settings.log.removeprefix("kafka:").removeprefix("//").rstrip("/"),
+        "consumerGroup": topology.group(agent.name),
+        "topic": topology.tasks(agent.name),
+        "lagThreshold": str(LAG_OF_LANES * agent.lanes),
+        "activationLagThreshold": "0",
+        "offsetResetPolicy": "earliest",
+        "allowIdleConsumers": "false",
+        # A task that takes longer than KEDA looks away would count as no lag at all; and a poisonous one does not
+        # persist here, it is given up after three starts.
+        "excludePersistentLag": "false",
+        "scaleToZeroOnInvalidOffset": "false",
+        "ensureEvenDistributionOfPartitions": "true",
+        "version": KAFKA_VERSION,
+    }
+    if "SASL" in protocol:
+        metadata["sasl"] = SASL_OF[settings.kafka.get("sasl_mechanism", "PLAIN")]
+    if protocol.endswith("SSL"):
+        metadata["tls"] = "enable"
+    trigger: Manifest = {"type": "kafka", "metadata": metadata}
+    if protocol != "PLAINTEXT":
+        trigger["authenticationRef"] = {"name": object_name(_mesh(topology), "kafka")}
+    # Every worker that comes or goes makes the others hand their partitions over: go slowly, above all downwards.
+    behavior = {"scaleUp": {"stabilizationWindowSeconds": 30}, "scaleDown": {"stabilizationWindowSeconds": 300}}
+    deployed = _deployed(topology, "worker", agent.name)
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": _metadata(topology, wishes, deployed, "keda", agent.name),
+        "spec": {
+            "scaleTargetRef": {"name": deployed},
+            "pollingInterval": 15,
+            "cooldownPeriod": 300,
+            "minReplicaCount": wishes.replicas_min,
+            "maxReplicaCount": most,
+            "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
+            "triggers": [trigger],
+        },
+    }

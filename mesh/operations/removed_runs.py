@@ -1,0 +1,92 @@
+"""Runs whose first records were removed by retention: what checkpoints know of them, and the records behind those.
+
+A run may be older than the records of the inbox: one that is paused, or that has a long deadline. Its history then
+begins with the checkpoint of its partition. A run that ended before the records that are left is known to checkpoints,
+too, so a request that came again for it is not taken for its first one.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Bounds, Log
+from mesh.core.history.timeline import History
+from mesh.core.protocol.record import Record
+from mesh.core.publishing.request_rejection import DUPLICATE, Late
+from mesh.core.state.partition_state import Partition
+from mesh.core.topology.model import Topology
+from mesh.runtime.checkpoint_store import read_checkpoints
+from mesh.runtime.topology_store import Known
+
+Read = Callable[[str, Mapping[int, Bounds]], AsyncIterator[Record]]
+"""Reads what lies between these bounds of a topic, by partition."""
+
+
+class Remembered:
+    """Histories that begin with a checkpoint."""
+
+    def __init__(self, log: Log, topology: Topology, known: Known, read: Read, *, payloads: bool = False) -> None:
+        self._log, self._topology, self._known = log, topology, known
+        self._read = read
+        self._payloads = payloads
+
+    async def tell_again(self, histories: Iterable[History], bounds: Mapping[int, Bounds]) -> dict[str, History]:
+        """Those of these histories without an ending that began before the records that are left, told again from
+        the checkpoints. `bounds`: of the inbox."""
+        doubtful = [one for one in histories if not one.ending and bounds[one.partition].start > 0]
+        states = await self._states({one.partition for one in doubtful})
+        lost = [one for one in doubtful if _began_before(one, states, bounds)]
+        return await self._told({one.run_id: one for one in lost}, states, bounds)
+
+    async def others(self, known: Collection[str], bounds: Mapping[int, Bounds]) -> dict[str, History]:
+        """Histories of all runs that are open in the checkpoints, but for the known ones. Only partitions of which
+        records were removed are looked at."""
+        states = await self._states({number for number, bound in bounds.items() if bound.start > 0})
+        found = {
+            id: self._history(id, number) for number, state in states.items() for id in state.runs if id not in known
+        }
+        return await self._told(found, states, bounds)
+
+    async def _states(self, numbers: Collection[int]) -> dict[int, Partition]:
+        """The checkpoints of these partitions."""
+        if not numbers:
+            return {}
+        await self._known.once()
+        known = list({self._topology.digest: self._topology, **self._known.kept.topologies}.values())
+        return (await read_checkpoints(self._log, self._topology, SystemClock(), known, only=numbers)).states
+
+    async def _told(
+        self, runs: Mapping[str, History], states: Mapping[int, Partition], bounds: Mapping[int, Bounds]
+    ) -> dict[str, History]:
+        """Histories of these runs: the checkpoint first, then the records behind it."""
+        found: dict[str, History] = {}
+        for id, before in runs.items():
+            found[id] = history = self._history(id, before.partition)
+            history.begin_with(states[before.partition], before.request)
+        behind = {number: states[number].offset for number in {one.partition for one in found.values()}}
+        places = {n: Bounds(max(offset, bounds[n].start), bounds[n].end) for n, offset in behind.items()}
+        async for record in self._read(self._topology.inbox, places):
+            history_of = found.get((record.key or b"").decode("utf-8", "replace"))
+            if history_of is not None:
+                history_of.take(record)
+        for id, history in found.items():
+            ended = states[history.partition].ended.get(id)
+            if history.run is None and ended is not None:
+                text = "the run had ended before the records that are left"
+                history.had_ended(Late(id, DUPLICATE, text, ended.ending))
+        return found
+
+    def _history(self, run_id: str, partition: int) -> History:
+        kept = self._known.kept
+        return History(self._topology, run_id, partition=partition, kept=kept, payloads=self._payloads)
+
+
+def _began_before(history: History, states: Mapping[int, Partition], bounds: Mapping[int, Bounds]) -> bool:
+    """Whether the first records of a run are no longer on the log, though its history seems to begin there."""
+    state = states.get(history.partition)
+    if state is None:
+        return False
+    run = state.runs.get(history.run_id)
+    if run is not None:
+        return history.run is None or history.run.opened_ms > run.opened_ms
+    ended = state.ended.get(history.run_id)
+    return ended is not None and ended.offset < bounds[history.partition].start

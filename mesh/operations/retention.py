@@ -1,0 +1,68 @@
+"""Records past their retention: find them on any log, and remove them.
+
+Kafka and the embedded log also remove such records by themselves, each by the settings that its topics were created
+with. This goes by topics.yaml as it is now. Records that no group has read yet are kept, whatever their age.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mesh.adapters.ports import Commit, Log, TopicSpec
+from mesh.core.protocol.record import TopicPartition
+from mesh.core.state.checkpoint import CheckpointUnreadable, note_of
+from mesh.core.topology.model import Topology
+
+
+class Expired(NamedTuple):
+    """Records of one partition that may go: those from `start` up to `until`, which is not one of them."""
+
+    partition: TopicPartition
+    retention_ms: int
+    start: int
+    until: int
+
+
+async def find_expired(log: Log, topology: Topology, specs: Sequence[TopicSpec], now_ms: int) -> list[Expired]:
+    """Partitions of these topics with records past their `retention.ms`. Topics that do not exist are passed over.
+
+    Raises LogUnavailable.
+    """
+    existing, found = await log.topics(), []
+    for spec in specs:
+        retention_ms = int(spec.config.get("retention.ms", "-1"))
+        if retention_ms < 0 or spec.name not in existing:
+            continue
+        bounds = await log.bounds(spec.name)
+        young = await log.offsets_at(spec.name, now_ms - retention_ms)
+        read = await _read_by_all(log, topology, spec.name)
+        for number, bound in sorted(bounds.items()):
+            until = min(young[number], bound.end if read is None else read.get(number, bound.start))
+            if until > bound.start:
+                found.append(Expired(TopicPartition(spec.name, number), retention_ms, bound.start, until))
+    return found
+
+
+async def remove(log: Log, expired: Expired) -> None:
+    """Remove these records; the embedded log may keep a few that share a batch with later ones. Raises
+    LogUnavailable, also when the removal is not allowed."""
+    await log.trim(expired.partition, expired.until)
+
+
+async def _read_by_all(log: Log, topology: Topology, topic: str) -> Mapping[int, int] | None:
+    """By partition, the offset before which the topic's group has read everything; None: no group must read it."""
+    groups = {topology.inbox: "orchestrator", **{topology.tasks(name): name for name in topology.agents}}
+    groups |= {rule.name: "intake" for rule in topology.topics.values() if rule.ingress}
+    if topic not in groups:
+        return None
+    committed = await log.committed(topology.group(groups[topic]), topic)
+    if topic != topology.inbox:
+        return {number: commit.offset for number, commit in committed.items()}
+    return {number: _checkpointed(commit) for number, commit in committed.items()}
+
+
+def _checkpointed(commit: Commit) -> int:
+    """The inbox offset from which a restore reads; 0 where the commit names no readable checkpoint."""
+    try:
+        return note_of(commit.metadata).offset if commit.metadata else 0
+    except CheckpointUnreadable:
+        return 0

@@ -1,0 +1,158 @@
+"""What a change of topics.yaml does to the runs that are open on the log.
+
+`mesh check`, `mesh up` and `mesh agents` tell it. Compared are the topology of topics.yaml and those under which open
+runs were opened: agents that it declares no more while tasks wait for them, types that it takes no more, limits that
+are lower, words from which run ids follow. Reads only.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from mesh.adapters.ports import Clock, Log
+from mesh.core.protocol.record import TopicPartition
+from mesh.core.run.state import Run
+from mesh.core.state.partition_state import Partition
+from mesh.core.state.topology_registry import Kept, step
+from mesh.core.topology.model import Limits, TopicRule, Topology
+from mesh.runtime.checkpoint_store import read_checkpoints
+from mesh.runtime.lag import places
+from mesh.runtime.log_reader import read_span
+from mesh.runtime.topology_store import read_kept
+
+AGENT = "agent_removed"
+TYPE = "type_removed"
+LIMIT = "limit_lowered"
+RUN_IDS = "run_ids_changed"
+
+
+class Change(NamedTuple):
+    """One difference. `kind` is one of the names above, `name` the agent, type, limit or topic."""
+
+    kind: str
+    name: str
+    text: str
+    facts: Mapping[str, Any]
+
+
+class Open(NamedTuple):
+    """What is open on the inbox."""
+
+    runs: Counter[str]
+    """Open runs by the digest of their topology."""
+    tasks: Counter[str]
+    """Their open tasks by agent."""
+
+
+async def changes(log: Log, topology: Topology, clock: Clock) -> list[Change]:
+    """What changed since the open runs were opened; nothing if the log has no other topology. Raises LogUnavailable."""
+    kept = await read_kept(log, topology, clock)
+    others = [one for digest, one in kept.topologies.items() if digest != topology.digest]
+    if not others:
+        return []
+    there = await log.topics()
+    opened = await open_now(log, topology, clock, kept) if topology.inbox in there else Open(Counter(), Counter())
+    at = _current(kept, there.get(topology.inbox, 0))
+    before = [one for one in others if opened.runs[one.digest] or one.digest in at]
+    found = [change async for change in _agents(log, topology, others, opened, there)]
+    return [
+        *found,
+        *_types(topology, before),
+        *_run_ids(topology, before),
+        *_limits(topology, before, opened),
+    ]
+
+
+async def adopted(log: Log, topology: Topology, clock: Clock) -> list[Topology]:
+    """Topologies under which orchestrators of this mesh ran last. Raises LogUnavailable."""
+    there = await log.topics()
+    if topology.topologies not in there:
+        return []
+    kept = await read_kept(log, topology, clock)
+    current = _current(kept, there.get(topology.inbox, 0))
+    return [one for digest, one in kept.topologies.items() if digest in current]
+
+
+async def open_now(log: Log, topology: Topology, clock: Clock, kept: Kept) -> Open:
+    """Count open runs and their tasks: fold the inbox behind the checkpoints that stand. Raises LogUnavailable."""
+    known = list({topology.digest: topology, **kept.topologies}.values())
+    standing = (await read_checkpoints(log, topology, clock, known)).states
+    found = Open(Counter(), Counter())
+    for number, bounds in (await log.bounds(topology.inbox)).items():
+        state = standing.get(number) or Partition(topology, number=number, partitions=topology.inbox_partitions)
+        start = max(state.offset, bounds.start)
+        kept.lead(state, start)
+        place = TopicPartition(topology.inbox, number)
+        async with aclosing(read_span(log, clock, place, start, bounds.end)) as span:
+            async for records in span:
+                for record in records:
+                    step(state, record)
+        for run in _runs(state):
+            found.runs[run.topology] += 1
+            found.tasks.update(task.agent for task in run.open.values())
+    return found
+
+
+def _runs(state: Partition) -> Iterator[Run]:
+    for id in state.runs:
+        yield state.runs[id]
+
+
+def _current(kept: Kept, partitions: int) -> set[str]:
+    """Digests of the topologies at which partitions of the inbox are."""
+    under = (kept.under(number, 2**63) for number in range(partitions))
+    return {topology.digest for topology in under if topology is not None}
+
+
+async def _agents(
+    log: Log, topology: Topology, others: Sequence[Topology], opened: Open, there: Mapping[str, int]
+) -> AsyncIterator[Change]:
+    names = dict.fromkeys(name for one in others for name in one.agents if name not in topology.agents)
+    for name in names:
+        waiting = await places(log, topology, name) if topology.tasks(name) in there else {}
+        unread = sum(place.lag for place in waiting.values())
+        tasks = opened.tasks[name]
+        if tasks:
+            what = f"agent {name!r} is declared no more, and its open tasks wait: {tasks}, of these {unread} unread"
+            text = f"{what}. Keep workers of the old topics.yaml until they are done, or let their runs end"
+            yield Change(AGENT, name, text, {"open_tasks": tasks, "unread_tasks": unread})
+
+
+def _types(topology: Topology, before: Sequence[Topology]) -> Iterator[Change]:
+    for type in dict.fromkeys(type for one in before for type in one.ingress if type not in topology.ingress):
+        text = f"type {type!r} is taken no more: requests of it are refused as `unknown_type`"
+        yield Change(TYPE, type, text, {})
+
+
+def _run_ids(topology: Topology, before: Sequence[Topology]) -> Iterator[Change]:
+    """Types whose events get other run ids than before, by what run ids follow from."""
+    told: set[tuple[str, str]] = set()
+    for one in before:
+        for type, rule in one.ingress.items():
+            now = topology.ingress.get(type, rule)
+            was, words = _words_of_run_ids(rule), _words_of_run_ids(now)
+            what = ", ".join(f"{word} was {was[word]}, is {words[word]}" for word in was if was[word] != words[word])
+            if what and (type, what) not in told:
+                told.add((type, what))
+                text = f"run ids of type {type!r} follow from other words: {what}. An event that came in before and is "
+                text += "sent again begins a new run"
+                yield Change(RUN_IDS, type, text, {"before": was, "now": words})
+
+
+def _words_of_run_ids(rule: TopicRule) -> dict[str, str]:
+    """What the run id of an ingress record follows from, besides its content."""
+    key = (rule.key or "the key of the record") if rule.ordered else "none"
+    return {"topic": rule.name, "`id`": rule.id or "none", "`order: key` by": key}
+
+
+def _limits(topology: Topology, before: Sequence[Topology], opened: Open) -> Iterator[Change]:
+    for field in fields(Limits):
+        now = getattr(topology.limits, field.name)
+        was = {getattr(one.limits, field.name): one for one in before}
+        for limit, one in was.items():
+            if now is not None and (limit is None or now < limit):
+                text = f"limit {field.name} is lowered from {limit} to {now}; open runs that keep the old one: "
+                text += f"{opened.runs[one.digest]}"
+                yield Change(LIMIT, field.name, text, {"before": limit, "now": now})

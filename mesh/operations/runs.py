@@ -1,0 +1,372 @@
+"""Runs as the log tells them: one in full, the latest ones, those that happen now. Reads only; there is no other store.
+
+A run's records lie in one partition of mesh.inbox and its outcome on mesh.outcomes; `core.history.timeline` folds them.
+"""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any, Final, NamedTuple
+
+from mesh.adapters.ports import Bounds, Log
+from mesh.core.errors import InvalidInput, NotFound
+from mesh.core.history.run_summary import OPEN, Summary, outcome_of, summary_of, summary_of_outcome
+from mesh.core.history.task_attempts import Moment
+from mesh.core.history.timeline import History
+from mesh.core.protocol.event import ID_PATTERN, REQUESTED, Event
+from mesh.core.protocol.partitioner import partition_of
+from mesh.core.protocol.record import Record, TopicPartition
+from mesh.core.publishing.request_rejection import Late, late_in
+from mesh.core.run.control import ALL
+from mesh.core.topology.model import Topology
+from mesh.operations.removed_runs import Remembered
+from mesh.runtime.topology_store import Known
+
+MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")  # ids of runs whose request named none
+POLL_WAIT_MS: Final = 500
+POLL_RECORDS_MAX: Final = 2_000
+WINDOW_RECORDS: Final = 5_000
+"""Records of each partition looked at first when the latest runs are wanted; each further window is four times that."""
+CANDIDATES_MAX: Final = 5
+BEGUN_MAX: Final = 50  # runs counted whose id begins with a name; more are as ambiguous
+TOLD_MAX: Final = 10_000
+"""Ended runs remembered by `watch`, so that a request that comes again does not look like another run."""
+NO_RUN: Final = ALL.encode()  # the key of what concerns all runs
+_REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
+
+
+class Change(NamedTuple):
+    """Something happened to a run: the moments that are new in its history. `ended`: it is over, and told in full."""
+
+    history: History
+    moments: tuple[Moment, ...]
+    ended: bool = False
+
+
+class _Over(NamedTuple):
+    """The outcome of a run, and up to where the inbox must have been read before it is told."""
+
+    outcome: Event
+    body: dict[str, Any]
+    place: TopicPartition = TopicPartition("", 0)
+    offset: int = -1
+
+
+class Runs:
+    """The runs of one mesh, read from its log."""
+
+    def __init__(
+        self, log: Log, topology: Topology, *, window_records: int = WINDOW_RECORDS, payloads: bool = False
+    ) -> None:
+        """`payloads`: histories that are looked for keep what tasks emitted."""
+        self._payloads = payloads
+        self.log, self.topology = log, topology
+        self._window_records, self._known = window_records, Known(log, topology)
+        self._remembered = Remembered(log, topology, self._known, self._read, payloads=payloads)
+
+    # ------------------------------------------------------------------------------------------------------ one run
+
+    async def find(self, name: str) -> History:
+        """The run called `name`: its id, a prefix of its id that no other has, its request's id or its subject.
+
+        Raises NotFound, and InvalidInput (`ambiguous`) with the candidates when several runs go by that name.
+        """
+        history = await self.history(name) if MADE_ID.fullmatch(name) else None
+        if history is not None:
+            return history
+        named = await self._named(name.encode())
+        if len(named) > 1:
+            shown = ", ".join(named[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
+            raise InvalidInput(
+                f"{len(named)}{' or more' if len(named) == BEGUN_MAX else ''} runs go by that name",
+                code="ambiguous",
+                where=name[:128],
+                expected="one run",
+                got=shown,
+                remedy="Give more of the run's id",
+            )
+        history = None
+        if named:
+            history = await self.history(named[0])  # whole: the request that has this name may have come later
+        elif ID_PATTERN.fullmatch(name):
+            history = await self.history(name)  # its outcome may be all that is left
+        if history is None:
+            raise NotFound(
+                f"no run goes by {name[:128]!r}",
+                where=f"{self.log.url} {self.topology.inbox}",
+                expected="a run's id or its beginning, its request's id, or its subject",
+                remedy="`mesh run list` shows the latest",
+            )
+        return history
+
+    async def history(self, run_id: str) -> History | None:
+        """All that the log holds of a run; None if that is nothing."""
+        key = run_id.encode()
+        inbox, home = await self._home(self.topology.inbox, key)
+        history = History(self.topology, run_id, partition=home, kept=self._known.kept, payloads=self._payloads)
+        seen = False
+        async for record in self._read(self.topology.inbox, {home: inbox}):
+            if record.key == key:
+                history.take(record)
+                seen = True
+        await self._add_outcome(history)
+        history = await self._whole(history)
+        return history if seen or history.outcome or history.run else None
+
+    async def _whole(self, history: History) -> History:
+        """The same, told from the checkpoint where the first records of the run are no longer on the log."""
+        again = await self._remembered.tell_again([history], await self.log.bounds(self.topology.inbox))
+        return again.get(history.run_id, history)
+
+    async def _add_outcome(self, history: History) -> None:
+        key = history.run_id.encode()
+        outcomes, number = await self._home(self.topology.outcomes, key)
+        async for record in self._read(self.topology.outcomes, {number: outcomes}):
+            found = outcome_of(record) if record.key == key else None
+            if found is not None:
+                history.ended(*found)
+            elif record.key == key and (late := late_in(record)) is not None:
+                history.had_ended(late)
+
+    async def _named(self, name: bytes) -> list[str]:
+        """Ids of the runs whose id is `name`; if there is none, those whose request has it as id or subject, else those
+        whose id begins so. In one pass over the inbox, since that is what takes the time."""
+        found: tuple[dict[bytes, str], ...] = ({}, {}, {})
+        marks = (("ce_id", name), ("ce_subject", name))
+        async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
+            key = record.key or b""
+            if key == NO_RUN:
+                continue
+            rank = 0 if key == name else 2 if key.startswith(name) else 3
+            if rank and any(mark in record.headers for mark in marks) and _is_request(record):
+                rank = 1
+            if rank < 2 or (rank == 2 and len(found[2]) < BEGUN_MAX):  # more are too many to mean one of them
+                found[rank][key] = _run_id(record)
+        named = found[0] or found[1] or found[2]
+        return list(named.values()) if named else await self._older(name.decode("utf-8", "replace"))
+
+    async def _older(self, name: str) -> list[str]:
+        """The same among runs that are older than the records of the inbox."""
+        runs = await self._remembered.others((), await self.log.bounds(self.topology.inbox))
+        found: tuple[list[str], ...] = ([], [])
+        for id, history in runs.items():
+            roots = () if history.run is None else history.run.roots
+            if id == name or history.subject == name or name in roots:
+                found[0].append(id)
+            elif id.startswith(name):
+                found[1].append(id)
+        return found[0] or found[1]
+
+    async def _home(self, topic: str, key: bytes) -> tuple[Bounds, int]:
+        bounds = await self.log.bounds(topic)
+        home = partition_of(key, len(bounds))
+        return bounds[home], home
+
+    # ------------------------------------------------------------------------------------------------- latest runs
+
+    async def latest(
+        self, *, limit: int, since_ms: int | None = None, where: Callable[[Summary], bool] = lambda _: True
+    ) -> list[Summary]:
+        """The latest runs for which `where` holds, newest first; with `since_ms` those requested at or after it.
+
+        Without it the log is read backwards, as far as is needed. A run that has been open for longer than what was
+        read is among them only where the whole log was read. Then runs of checkpoints are added, which may be older.
+        """
+        rows: dict[str, Summary] = {}
+        async with aclosing(self._windows(since_ms)) as windows:
+            async for window in windows:
+                await self._add(rows, window, since_ms)
+                if since_ms is None and sum(map(where, rows.values())) >= limit:
+                    break
+            else:
+                await self._add_older(rows)
+        wanted = [row for row in rows.values() if where(row) and (since_ms is None or row.opened_ms >= since_ms)]
+        return sorted(wanted, key=lambda row: -row.opened_ms)[:limit]
+
+    async def _add_older(self, rows: dict[str, Summary]) -> None:
+        """Add the runs that are open and older than the records of the inbox."""
+        for id, history in (await self._remembered.others(rows, await self.log.bounds(self.topology.inbox))).items():
+            await self._add_outcome(history)
+            rows[id] = summary_of(history)
+
+    async def _add(self, rows: dict[str, Summary], window: Mapping[int, Bounds], since_ms: int | None) -> None:
+        """Add the runs that were requested in a window of the inbox, and all whose outcome is not older than it."""
+        inbox, outcomes = self.topology.inbox, self.topology.outcomes
+        requests: dict[str, Record] = {}
+        late: set[str] = set()
+        first_ms = since_ms
+        async for record in self._read(inbox, window):
+            first_ms = record.timestamp if first_ms is None else min(first_ms, record.timestamp)
+            if _is_request(record):
+                requests.setdefault(_run_id(record), record)
+        if first_ms is None:
+            return
+        firsts = await self.log.offsets_at(outcomes, first_ms)
+        ends = await self.log.bounds(outcomes)
+        async for record in self._read(outcomes, {n: Bounds(firsts[n], b.end) for n, b in ends.items()}):
+            found = outcome_of(record)
+            if found is not None:
+                rows[found[0].run_id] = summary_of_outcome(*found)
+            elif (answer := late_in(record)) is not None:
+                late.add(answer.run_id)
+        for summary in await self._open({id: r for id, r in requests.items() if id not in rows}):
+            if summary.state != OPEN or summary.run_id not in late:  # else it had ended before this request of it
+                rows[summary.run_id] = summary
+
+    async def _open(self, requests: Mapping[str, Record]) -> list[Summary]:
+        """Runs without an outcome, folded as far as they are."""
+        firsts: dict[int, int] = {}
+        histories: dict[bytes, History] = {}
+        for run_id, record in requests.items():
+            firsts[record.partition] = min(record.offset, firsts.get(record.partition, record.offset))
+            histories[run_id.encode()] = History(
+                self.topology, run_id, partition=record.partition, kept=self._known.kept
+            )
+        bounds = await self.log.bounds(self.topology.inbox) if requests else {}
+        places = {number: Bounds(first, bounds[number].end) for number, first in firsts.items()}
+        async for record in self._read(self.topology.inbox, places):
+            history = histories.get(record.key or b"")
+            if history is not None:
+                history.take(record)
+        begun = [history for history in histories.values() if history.request is not None]
+        again = await self._remembered.tell_again(begun, bounds) if begun else {}
+        whole = [again.get(history.run_id, history) for history in begun]
+        return [summary_of(history) for history in whole if history.late is None]
+
+    async def _windows(self, since_ms: int | None) -> AsyncGenerator[Mapping[int, Bounds], None]:
+        """Parts of the inbox, from the end backwards."""
+        bounds = await self.log.bounds(self.topology.inbox)
+        if since_ms is not None:
+            firsts = await self.log.offsets_at(self.topology.inbox, since_ms)
+            yield {n: Bounds(firsts[n], b.end) for n, b in bounds.items()}
+            return
+        size, end = self._window_records, {n: b.end for n, b in bounds.items()}
+        while any(end[n] > b.start for n, b in bounds.items()):
+            yield {n: Bounds(max(b.start, end[n] - size), end[n]) for n, b in bounds.items()}
+            end = {n: max(b.start, end[n] - size) for n, b in bounds.items()}
+            size *= 4
+
+    # ---------------------------------------------------------------------------------------------------- live runs
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Where inbox and outcomes end now: hand it to `watch` to see all that comes after."""
+        found = {}
+        for topic in (self.topology.inbox, self.topology.outcomes):
+            for number, bounds in (await self.log.bounds(topic)).items():
+                found[TopicPartition(topic, number)] = bounds.end
+        return found
+
+    async def watch(self, places: Mapping[TopicPartition, int]) -> AsyncGenerator[Change, None]:
+        """Every change of every run from `places` on, for ever. Of runs that were open before, only the end.
+
+        The end is told after all else that happened to the run.
+        """
+        reader = self.log.reader(places)
+        histories: dict[str, History] = {}
+        over: dict[str, _Over] = {}
+        told: dict[str, None] = {}
+        try:
+            while True:
+                for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
+                    if record.topic == self.topology.inbox:
+                        await self._known.keep_up(record)
+                        if _run_id(record) not in told:
+                            for change in self._heard(record, histories, over):
+                                yield change
+                    elif (found := outcome_of(record)) is not None:
+                        over[found[0].run_id] = _Over(*found)
+                        histories.setdefault(found[0].run_id, self._history(found[0].run_id))
+                    elif (late := late_in(record)) is not None and not (late.run_id in told or late.run_id in over):
+                        history = histories.pop(late.run_id, None) or self._history(late.run_id)
+                        history.had_ended(late)
+                        told[late.run_id] = None
+                        yield Change(history, (), ended=True)
+                await self._say_how_far(over, histories)
+                for run_id, end in list(over.items()):
+                    history = histories[run_id]
+                    if history.folded_ending or reader.position(end.place) >= end.offset:
+                        del over[run_id], histories[run_id]
+                        told[run_id] = None
+                        if len(told) > TOLD_MAX:
+                            del told[next(iter(told))]
+                        yield Change(history, tuple(history.ended(end.outcome, end.body)), ended=True)
+        finally:
+            await reader.close()
+
+    async def _say_how_far(self, over: dict[str, "_Over"], histories: Mapping[str, History]) -> None:
+        """For runs whose outcome was read before the last of their records: how far the inbox must be read first."""
+        asked = [run_id for run_id, end in over.items() if end.offset < 0 and not histories[run_id].folded_ending]
+        if asked:
+            bounds = await self.log.bounds(self.topology.inbox)
+            for run_id in asked:
+                home = partition_of(run_id.encode(), len(bounds))
+                place = TopicPartition(self.topology.inbox, home)
+                over[run_id] = over[run_id]._replace(place=place, offset=bounds[home].end)
+
+    async def outcomes(
+        self, places: Mapping[TopicPartition, int]
+    ) -> AsyncGenerator[tuple[str, dict[str, Any] | Late], None]:
+        """Every outcome from `places` on, for ever: the run and the body, or the answer to a request that came for a
+        run that had ended."""
+        reader = self.log.reader({place: at for place, at in places.items() if place.topic == self.topology.outcomes})
+        try:
+            while True:
+                for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
+                    if (found := outcome_of(record)) is not None:
+                        yield found[0].run_id, found[1]
+                    elif (late := late_in(record)) is not None:
+                        yield late.run_id, late
+        finally:
+            await reader.close()
+
+    async def past_outcomes(self, run_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Bodies of the outcomes of these runs, of those that have one: one pass over the log for all."""
+        keys = {run_id.encode() for run_id in run_ids}
+        found = {}
+        async for record in self._read(self.topology.outcomes, await self.log.bounds(self.topology.outcomes)):
+            outcome = outcome_of(record) if record.key in keys else None
+            if outcome is not None:
+                found[outcome[0].run_id] = outcome[1]
+        return found
+
+    def _heard(self, record: Record, histories: dict[str, History], over: Mapping[str, "_Over"]) -> Iterable[Change]:
+        run_id = _run_id(record)
+        history = histories.get(run_id)
+        if history is None:
+            if not _is_request(record):
+                return
+            history = histories[run_id] = self._history(run_id)
+        moments = history.take(record)
+        if history.request is None and run_id not in over:
+            del histories[run_id]  # it asked for nothing that could be taken
+        elif moments:
+            yield Change(history, tuple(moments))
+
+    def _history(self, run_id: str) -> History:
+        home = partition_of(run_id.encode(), self.topology.inbox_partitions)
+        return History(self.topology, run_id, partition=home, kept=self._known.kept)
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    async def _read(self, topic: str, places: Mapping[int, Bounds]) -> AsyncIterator[Record]:
+        """What lies between these bounds, in order for each partition."""
+        await self._known.once()
+        wanted = {TopicPartition(topic, number): b for number, b in places.items() if b.start < b.end}
+        if not wanted:
+            return
+        reader = self.log.reader({place: b.start for place, b in wanted.items()})
+        try:
+            while any(reader.position(place) < b.end for place, b in wanted.items()):
+                for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
+                    if record.offset < wanted[TopicPartition(record.topic, record.partition)].end:
+                        yield record
+        finally:
+            await reader.close()
+
+
+def _run_id(record: Record) -> str:
+    return (record.key or b"").decode("utf-8", "replace")
+
+
+def _is_request(record: Record) -> bool:
+    return _REQUESTED_HEADER in record.headers

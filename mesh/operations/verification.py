@@ -1,0 +1,140 @@
+"""The log of a mesh, read for the checker of invariants (`core.verification.verifier`): the reading half of `mesh
+verify`.
+
+A mesh may be alive meanwhile. Hence the order: committed places, then the ends of the published topics, then those of
+the inbox; what was decided below a committed place must have been published by then, and what was published must
+follow from what lies on the inbox by then.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import aclosing
+from typing import NamedTuple
+
+from mesh.adapters.ports import Bounds, Clock, Log
+from mesh.core.protocol.record import Record, TopicPartition
+from mesh.core.run.control import ALL
+from mesh.core.topology.model import Topology
+from mesh.core.verification.record_diff import Difference, differences
+from mesh.core.verification.report import Report, Violation
+from mesh.core.verification.verifier import Verifier, published_topics
+from mesh.runtime.checkpoint_store import Standing, read_checkpoints
+from mesh.runtime.log_reader import read_span
+from mesh.runtime.topology_store import read_kept
+
+
+class Divergence(NamedTuple):
+    """The first violation, with both sides where there are two."""
+
+    violation: Violation
+    differences: list[Difference]
+    """Empty where one side is missing."""
+
+
+class Checked(NamedTuple):
+    """What `verify` answers. `topologies` counts those that were taken into account."""
+
+    report: Report
+    first: Divergence | None
+    topologies: int
+
+
+async def verify(
+    log: Log, topology: Topology, clock: Clock, *, run_id: str = "", read: Callable[[int], None] = lambda records: None
+) -> Checked:
+    """Check the whole log, or only what concerns one run. `read` is told how many records were read, lot by lot.
+
+    Raises LogUnavailable, and NotFound when the mesh's topics are not there.
+    """
+    there = await log.topics()
+    kept = await read_kept(log, topology, clock)
+    known = list({topology.digest: topology, **kept.topologies}.values())
+    published = [topic for topic in published_topics(*known) if topic in there]
+    incoming = {rule.name for one in known for rule in one.topics.values() if rule.ingress and rule.name in there}
+    committed = await _committed(log, topology, {name for one in known for name in one.agents}, incoming, there)
+    bounds = {topic: await log.bounds(topic) for topic in published}
+    bounds[topology.inbox] = await log.bounds(topology.inbox)
+    heads = {TopicPartition(topic, n): b.start for topic, places in bounds.items() for n, b in places.items()}
+    ends = {TopicPartition(topology.inbox, n): b.end for n, b in bounds[topology.inbox].items()}
+    standing = Standing({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
+    verifier = Verifier(topology, heads=heads, committed=committed, kept=kept, ends=ends, checkpoints=standing.states)
+    for topic in published:
+        async with aclosing(_read(log, clock, topic, bounds[topic])) as lots:
+            async for lot in lots:
+                read(len(lot))
+                for record in lot:
+                    if not run_id or _run_of(record) == run_id:
+                        verifier.sent(record)
+    for where in verifier.origins:
+        if (original := await _one(log, clock, where, there)) is not None:
+            verifier.original(original)
+    for topic in () if run_id else sorted(incoming):
+        async with aclosing(_read(log, clock, topic, await log.bounds(topic))) as lots:
+            async for lot in lots:
+                read(len(lot))
+                for record in lot:
+                    verifier.came(record)
+    keys = (run_id.encode(), ALL.encode())
+    async with aclosing(_read(log, clock, topology.inbox, bounds[topology.inbox])) as lots:
+        async for lot in lots:
+            read(len(lot))
+            for record in lot:
+                if not run_id or record.key in keys:
+                    verifier.inbox(record)
+    report = verifier.report()
+    for violation in standing.unreadable:
+        report.add(violation)
+    first = next(iter(report.violations), None)
+    return Checked(report, None if first is None else await _both_sides(log, clock, first, there), len(known))
+
+
+async def _committed(
+    log: Log, topology: Topology, agents: Collection[str], incoming: Collection[str], there: Mapping[str, int]
+) -> dict[TopicPartition, int]:
+    """Where the orchestrators' group stands in the inbox, each agent's in its tasks, and intake's in what comes in."""
+    groups = {topology.inbox: topology.group("orchestrator")}
+    groups |= dict.fromkeys(incoming, topology.group("intake"))
+    groups |= {topology.tasks(name): topology.group(name) for name in agents}
+    return {
+        TopicPartition(topic, number): commit.offset
+        for topic, group in groups.items()
+        if topic in there
+        for number, commit in (await log.committed(group, topic)).items()
+    }
+
+
+async def _read(log: Log, clock: Clock, topic: str, places: Mapping[int, Bounds]) -> AsyncGenerator[list[Record]]:
+    """All records of a topic, partition by partition."""
+    for number, bounds in sorted(places.items()):
+        async with aclosing(read_span(log, clock, TopicPartition(topic, number), bounds.start, bounds.end)) as span:
+            async for records in span:
+                yield list(records)
+
+
+async def _one(log: Log, clock: Clock, where: str, there: Mapping[str, int]) -> Record | None:
+    """The record at `topic:partition:offset`; None if it is not there (any more)."""
+    topic, partition, offset = where.rsplit(":", 2)
+    if topic not in there or not partition.isdecimal() or not offset.isdecimal():
+        return None
+    bounds = (await log.bounds(topic)).get(int(partition))
+    if bounds is None or not bounds.start <= int(offset) < bounds.end:
+        return None
+    place = TopicPartition(topic, int(partition))
+    async with aclosing(read_span(log, clock, place, int(offset), int(offset) + 1)) as span:
+        async for records in span:
+            return records[0]
+    return None
+
+
+async def _both_sides(log: Log, clock: Clock, violation: Violation, there: Mapping[str, int]) -> Divergence:
+    expected = violation.record
+    got = await _one(log, clock, violation.published, there) if violation.published and expected is not None else None
+    if expected is None or got is None:
+        return Divergence(violation, [])
+    sides = ((expected.key, expected.value, expected.headers), (got.key, got.value, got.headers))
+    return Divergence(violation, differences(*sides))
+
+
+def _run_of(record: Record) -> str:
+    """The run that a published record belongs to; "" if it says none."""
+    headers = dict(record.headers)
+    return (headers.get("mesh-dlq-run") or headers.get("ce_correlationid") or b"").decode("utf-8", "replace")

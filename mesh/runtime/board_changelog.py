@@ -1,0 +1,76 @@
+"""mesh.board: the changes of the board on the log. Read them, append them.
+
+Workers append the changes of agents (`services.worker.board_changes`). A board in the log's own file has no mirror: a
+rollback of the file rolls back both.
+"""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from mesh.adapters.diagnostics import diagnostics
+from mesh.adapters.ports import Appended, Board, Bounds, Clock, Log
+from mesh.core.board.changelog import Change, Mirror, change_record
+from mesh.core.errors import LogUnavailable
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.core.topology.model import Topology
+from mesh.runtime.log_reader import read_span
+
+TAIL_RECORDS = 200
+"""Latest records of mesh.board that say in which incarnation the board was last written."""
+_log = diagnostics("board")
+
+
+def is_mirrored(log: Log, board: Board) -> bool:
+    """Whether the board is somewhere else than the log."""
+    return log.url != board.url
+
+
+async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: bool = True) -> Mirror:
+    """All that mesh.board says now. Raises NotFound without the topic, LogUnavailable."""
+    mirror, known = Mirror(values=values), await board_bounds(log, topology)
+    position = known.start
+    while True:
+        await fold(mirror, log, clock, topology, Bounds(position, known.end))
+        position, now = known.end, await board_bounds(log, topology)
+        if now.start == known.start:
+            return mirror
+        known = now  # tidied meanwhile: what we could no longer read lies copied behind where we stopped
+
+
+async def read_tail(log: Log, clock: Clock, topology: Topology) -> Mirror:
+    """The last changes, without their values. Raises NotFound without the topic, LogUnavailable."""
+    bounds = await board_bounds(log, topology)
+    mirror = Mirror(values=False)
+    await fold(mirror, log, clock, topology, Bounds(max(bounds.start, bounds.end - TAIL_RECORDS), bounds.end))
+    return mirror
+
+
+async def mirror_changes(log: Log, topology: Topology, changes: Sequence[Change]) -> None:
+    """Say on mesh.board what was written by others than agents. Returns when it is durable; raises LogUnavailable."""
+    await append_records(log, [change_record(change, topology) for change in changes])
+
+
+async def append_records(log: Log, records: Sequence[NewRecord]) -> None:
+    """Append to mesh.board. Raises LogUnavailable, also when the log refuses a record."""
+    for verdict in await log.append(records) if records else ():
+        if not isinstance(verdict, Appended):
+            raise LogUnavailable(
+                f"the log refused a change of the board: {verdict.message}",
+                where=f"{log.url} {records[0].topic}",
+                remedy="Grant the right to write to it",
+            )
+
+
+async def board_bounds(log: Log, topology: Topology) -> Bounds:
+    """First and next offset of mesh.board. Raises NotFound without the topic, LogUnavailable."""
+    return (await log.bounds(topology.board))[0]
+
+
+async def fold(mirror: Mirror, log: Log, clock: Clock, topology: Topology, bounds: Bounds) -> None:
+    """Fold a span of mesh.board into `mirror`. Raises LogUnavailable."""
+    async with aclosing(read_span(log, clock, TopicPartition(topology.board, 0), *bounds)) as span:
+        async for records in span:
+            for record in records:
+                flaw = mirror.take(record)
+                if flaw is not None:
+                    _log.warning("a record of mesh.board was passed over", code=flaw.code, reason=flaw.message)

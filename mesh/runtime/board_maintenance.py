@@ -1,0 +1,171 @@
+"""Keep a mirrored board whole: notice a new incarnation, put lost values back, tidy mesh.board.
+
+A new incarnation (restart, failover, wipe) is incomplete until its values were compared with mesh.board: until then
+the store refuses the writes that depend on a value which may be lost. Nothing was lost where the incarnation before it
+was complete and the new one began at or behind the last mirrored version; else everything on mesh.board is compared
+and what is missing is put back (`runtime.board_rebuild`).
+
+mesh.board is not compacted, since two writers of a key may overtake each other between the board and the log, and
+compaction would keep the later record instead of the later change. Instead the holder of a lease copies the newest
+changes to the end from time to time and trims what lies before. The topic's size follows the number of keys.
+"""
+
+import asyncio
+from contextlib import aclosing
+from secrets import token_hex
+
+from mesh.adapters.diagnostics import diagnostics
+from mesh.adapters.ports import Board, Bounds, Clock, Log
+from mesh.core.board.changelog import Mirror, Restart, restart_record
+from mesh.core.errors import NotFound, Unavailable
+from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.core.topology.model import Topology
+from mesh.runtime.board_changelog import append_records, board_bounds, fold, read_tail
+from mesh.runtime.board_rebuild import Rebuild
+from mesh.runtime.log_reader import read_span
+
+LOOK_EVERY_MS = 1_000
+TIDY_EVERY_MS = 60_000
+TIDY_FROM_RECORDS = 20_000
+"""With fewer records nothing is tidied; with more, as soon as half of them are superseded."""
+TIDY_LEASE = "mesh.board/tidy"
+RESTORE_LEASE = "mesh.board/restore"
+RESTORE_LEASE_MS = 5_000
+"""After that another process begins too, because the holder may have died. Both may write: each write is a
+compare-and-set. Less than `context.COMPLETE_WAIT_MS`, so that a holder's death fails no call of an agent."""
+SETTLE_MS = 500
+COPIES_AT_ONCE = 200
+_log = diagnostics("board")
+
+
+class BoardKeeper:
+    """Keeps one board whole from one process. Any number of processes may do so."""
+
+    def __init__(
+        self,
+        log: Log,
+        board: Board,
+        topology: Topology,
+        clock: Clock,
+        *,
+        tidy_every_ms: int = TIDY_EVERY_MS,
+        tidy_from_records: int = TIDY_FROM_RECORDS,
+    ) -> None:
+        self._log, self._board, self._topology, self._clock = log, board, topology, clock
+        self._tidy_every_ms, self._tidy_from_records = tidy_every_ms, tidy_from_records
+        self._incarnation = ""
+        """The last one seen; "": none yet."""
+        self._complete = False
+        """Whether that one is known to be complete."""
+        self._keys = 0
+        """Keys with a value at the last count."""
+        self._available = True
+        self._holder = b'"%s"' % token_hex(8).encode()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look once a second and tidy once a minute, until `stop`. Log once that a store is unavailable, and wait."""
+        keeping = asyncio.get_running_loop().create_task(self._keep(), name="keep the board")
+        stopped = asyncio.get_running_loop().create_task(stop.wait(), name="board keeper stop")
+        try:
+            await asyncio.wait((keeping, stopped), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            keeping.cancel()
+            stopped.cancel()
+            await asyncio.wait((keeping, stopped))
+        if not (stop.is_set() and keeping.cancelled()):
+            keeping.result()
+
+    async def _keep(self) -> None:
+        tidied_ms = self._clock.monotonic_ms()
+        while True:
+            try:
+                await self.look()
+                await self.complete()
+                if self._clock.monotonic_ms() - tidied_ms >= self._tidy_every_ms:
+                    tidied_ms = self._clock.monotonic_ms()
+                    await self.tidy()
+            except (Unavailable, NotFound) as error:
+                if self._available:
+                    _log.warning("the board is not watched for now", reason=str(error))
+                self._available = False
+            else:
+                self._available = True
+            await self._clock.sleep_ms(LOOK_EVERY_MS)
+
+    async def look(self) -> Restart | None:
+        """Notice a new incarnation and say so on mesh.board, once for all processes. Raises Unavailable, NotFound."""
+        now = await self._board.incarnation()
+        if now == self._incarnation:
+            return None
+        lives = (await read_tail(self._log, self._clock, self._topology)).lives
+        old = self._incarnation or (lives[-1] if lives else now)
+        self._complete = False
+        if old == now:
+            self._incarnation = now
+            return None
+        restart = Restart(old, now, self._log.now_ms())
+        if lives[-1:] != [now]:  # else another process has said it
+            await append_records(self._log, [restart_record(restart, self._topology)])
+        self._incarnation = now
+        _log.warning("the board began a new incarnation", old=old, new=now, board=self._board.url)
+        return restart
+
+    async def complete(self) -> int | None:
+        """Compare an incomplete store with mesh.board, put back what is missing, and mark it complete.
+
+        Returns the number of values put back; None: the store was complete, or another process is at it. Waits
+        `SETTLE_MS` first: changes that workers were acknowledged before the loss are still on their way to mesh.board.
+        Raises Unavailable, NotFound.
+        """
+        if self._complete:
+            return None
+        found = await self._board.completeness()
+        if found.complete:
+            self._complete = True
+            return None
+        if await self._board.lease(RESTORE_LEASE, self._holder, ttl_ms=RESTORE_LEASE_MS) != self._holder:
+            return None
+        await self._clock.sleep_ms(SETTLE_MS)
+        written = 0
+        tail = await read_tail(self._log, self._clock, self._topology)
+        if not found.before or tail.counter_max(found.before) > found.since:
+            written = await Rebuild(self._log, self._board, self._topology, self._clock).restore()
+        self._complete = await self._board.mark_complete(self._incarnation)
+        if self._complete and written:
+            _log.warning("lost values of the board were put back", values=written, board=self._board.url)
+        return written
+
+    async def tidy(self) -> int:
+        """Copy the newest changes to the end and trim what lies before, where that pays and no other process does it.
+        Returns the number of records copied. Raises Unavailable, NotFound."""
+        bounds = await board_bounds(self._log, self._topology)
+        worth = max(self._tidy_from_records, 2 * self._keys)
+        if bounds.end - bounds.start < worth:
+            return 0
+        ttl_ms = max(self._tidy_every_ms // 2, 1)
+        if await self._board.lease(TIDY_LEASE, self._holder, ttl_ms=ttl_ms) != self._holder:
+            return 0
+        mirror = Mirror(values=False)
+        await fold(mirror, self._log, self._clock, self._topology, bounds)
+        newest = mirror.newest()
+        self._keys = len(newest)
+        if bounds.end - bounds.start < 2 * self._keys:
+            return 0
+        await append_records(self._log, [restart_record(restart, self._topology) for restart in mirror.restarts])
+        await self._copy({held.offset for held in newest.values()}, bounds)
+        await self._log.trim(TopicPartition(self._topology.board, 0), bounds.end)
+        _log.info("changes of the board were tidied up", before=bounds.end - bounds.start, left=self._keys)
+        return self._keys
+
+    async def _copy(self, offsets: set[int], bounds: Bounds) -> None:
+        lot: list[NewRecord] = []
+        place = TopicPartition(self._topology.board, 0)
+        async with aclosing(read_span(self._log, self._clock, place, *bounds)) as span:
+            async for records in span:
+                for record in records:
+                    if record.offset in offsets:
+                        lot.append(NewRecord(place.topic, record.key, record.value, record.headers, 0))
+                    if len(lot) == COPIES_AT_ONCE:
+                        await append_records(self._log, lot)
+                        lot = []
+        await append_records(self._log, lot)

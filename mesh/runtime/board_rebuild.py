@@ -1,0 +1,136 @@
+"""Filling a board again from mesh.board: what is missing there or older than what was mirrored, and nothing else.
+
+Every write is compare-and-set against what was looked at, so that nothing which came meanwhile is overwritten. What
+was written once counts as there, so that an interrupted rebuild is finished by another one, and a second one writes
+nothing. Histories and answers to op_ids are not brought back: a counter goes on from its value, but a task that is
+delivered again after the loss adds to it again.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple, TypeVar
+
+from mesh.adapters.ports import ABSENT, Board, Clock, Entry, Log
+from mesh.core.board.changelog import MISSING, Change, Restart, Standing, compared, counter_of
+from mesh.core.board.rules import BY_CHARS_MAX, RESTORE_OP, glob
+from mesh.core.errors import Conflict
+from mesh.core.topology.model import Topology
+from mesh.runtime.board_changelog import mirror_changes, read_mirror
+
+T = TypeVar("T")
+
+AT_ONCE = 12
+"""Keys looked at or written at the same time."""
+BY = RESTORE_OP
+"""Prefix of the writer's name in a value that was put back."""
+
+
+class Step(NamedTuple):
+    """A key, its newest change on the log, and how the board stands to it: `same`, `newer` or `missing`."""
+
+    change: Change
+    standing: Standing
+    verdict: str
+
+
+class Plan(NamedTuple):
+    """What a rebuild would do, sorted by key."""
+
+    steps: Sequence[Step]
+    restarts: Sequence[Restart]
+
+    @property
+    def missing(self) -> list[Step]:
+        """What would be written."""
+        return [step for step in self.steps if step.verdict == MISSING]
+
+    def count(self, verdict: str) -> int:
+        """Keys with this verdict."""
+        return sum(step.verdict == verdict for step in self.steps)
+
+
+class Written(NamedTuple):
+    """What became of a step. `entry` None: left alone, since somebody came between."""
+
+    step: Step
+    entry: Entry | None
+
+
+class Rebuild:
+    """Compares a board with its mirror, and writes what is missing."""
+
+    def __init__(self, log: Log, board: Board, topology: Topology, clock: Clock) -> None:
+        self._log, self._board, self._topology, self._clock = log, board, topology, clock
+
+    async def plan(self, pattern: str = "*", *, told: Callable[[int, int], None] = lambda *_: None) -> Plan:
+        """Look at every key that matches. `told` hears how many of how many were looked at.
+
+        Raises NotFound without mesh.board, InvalidInput for a bad pattern, LogUnavailable, BoardUnavailable.
+        """
+        matches = glob(pattern)
+        mirror = await read_mirror(self._log, self._clock, self._topology)
+        lives = mirror.lives
+        changes = [held.change for key, held in mirror.newest().items() if matches(key)]
+        steps: list[Step] = []
+        for lot in _lots(changes):
+            found = await asyncio.gather(*(self._standing(change.key) for change in lot))
+            pairs = zip(lot, found, strict=True)
+            steps += [Step(change, standing, compared(change, standing, lives)) for change, standing in pairs]
+            told(len(steps), len(changes))
+        return Plan(steps, mirror.restarts)
+
+    async def write(self, steps: Sequence[Step]) -> AsyncGenerator[Written, None]:
+        """Write what is missing, and mirror that too. Close it (`aclosing`); what was written until then stays.
+
+        Raises BoardUnavailable, LogUnavailable; then the same again does the rest.
+        """
+        for lot in _lots(steps):
+            done = await asyncio.gather(*(self._write(step) for step in lot), return_exceptions=True)
+            written = [one for one in done if isinstance(one, Written)]
+            await self._mirror([(one.step, one.entry) for one in written if one.entry is not None])
+            for one in written:
+                yield one
+            for error in done:
+                if isinstance(error, BaseException):
+                    raise error
+
+    async def restore(self) -> int:
+        """Write all that is missing; returns how many values were written. Raises as `plan` and `write` do."""
+        written = 0
+        async with aclosing(self.write((await self.plan()).missing)) as done:
+            async for one in done:
+                written += one.entry is not None
+        return written
+
+    async def _standing(self, key: str) -> Standing:
+        newest, entry = await self._board.history(key, limit=1), await self._board.get(key)
+        return Standing(None if entry is None else entry.value, newest[0].version if newest else "")
+
+    async def _write(self, step: Step) -> Written:
+        change = step.change
+        entry = await self._board.get(change.key)
+        newest = await self._board.history(change.key, limit=1)
+        version = newest[0].version if newest else ""
+        if version != step.standing.version or (entry and counter_of(entry.version) != counter_of(version)):
+            return Written(step, None)
+        try:
+            written = await self._board.put(
+                change.key,
+                change.value,
+                expect=ABSENT if entry is None else entry.version,
+                by=(BY + change.by.removeprefix(BY))[:BY_CHARS_MAX],
+                op_id=f"{BY}{change.version}",
+            )
+        except Conflict:
+            return Written(step, None)
+        return Written(step, written)
+
+    async def _mirror(self, written: Sequence[tuple[Step, Entry]]) -> None:
+        changes = [Change(e.key, e.value, e.version, e.by, f"{BY}{s.change.version}", e.at_ms) for s, e in written]
+        await mirror_changes(self._log, self._topology, changes)
+
+
+def _lots(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(items), AT_ONCE):
+        yield items[at : at + AT_ONCE]

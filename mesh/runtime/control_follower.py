@@ -1,0 +1,90 @@
+"""Follow a small topic from its first record on, for ever: how a process knows what mesh.control says.
+
+A `Follower` hands on every record in order. `ControlFollower` folds those of mesh.control; `control_now` does so once.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from mesh.adapters.diagnostics import diagnostics
+from mesh.adapters.ports import Log
+from mesh.core.protocol.codec import Unreadable
+from mesh.core.protocol.record import Record, TopicPartition
+from mesh.core.run.control import NOTHING, Control, folded
+from mesh.core.topology.model import Topology
+
+POLL_WAIT_MS = 500
+RECORDS_MAX = 1_000
+_log = diagnostics("follow")
+
+
+class Follower:
+    """Reads a topic outside any group. `take` gets each batch in order; it must not raise. `from_end`: only what is
+    written after `run` begins."""
+
+    def __init__(
+        self, log: Log, topic: str, take: Callable[[Sequence[Record]], None], *, from_end: bool = False
+    ) -> None:
+        self._log = log
+        self._topic = topic
+        self._take, self._from_end = take, from_end
+        self.caught_up = asyncio.Event()
+        """Set once everything was taken that lay there when `run` began."""
+
+    async def run(self) -> None:
+        """Until it is cancelled. Raises NotFound without the topic, LogUnavailable."""
+        bounds = await self._log.bounds(self._topic)
+        ends = {TopicPartition(self._topic, number): b.end for number, b in bounds.items()}
+        starts = {TopicPartition(self._topic, number): b.start for number, b in bounds.items()}
+        reader = self._log.reader(ends if self._from_end else starts)
+        try:
+            while True:
+                if not self.caught_up.is_set() and all(reader.position(tp) >= end for tp, end in ends.items()):
+                    self.caught_up.set()
+                records = await reader.poll(records_max=RECORDS_MAX, wait_ms=POLL_WAIT_MS)
+                if records:
+                    self._take(records)
+        finally:
+            await reader.close()
+
+
+class ControlFollower:
+    """What mesh.control says, kept up to date. `told` is called after each change, with what stands then."""
+
+    def __init__(self, log: Log, topology: Topology, told: Callable[[Control], None]) -> None:
+        self.control = NOTHING
+        self._told = told
+        self._follower = Follower(log, topology.control, self._take)
+        self.caught_up = self._follower.caught_up
+        """Set once `control` is what stood when `run` began."""
+
+    async def run(self) -> None:
+        """As `Follower.run`."""
+        await self._follower.run()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        self.control, flaws = folded(self.control, records)
+        _complain(flaws)
+        self._told(self.control)
+
+
+async def control_now(log: Log, topology: Topology) -> Control:
+    """What mesh.control says at this moment; nothing where the topic is not there. Raises LogUnavailable."""
+    if topology.control not in await log.topics():
+        return NOTHING
+    ends = {TopicPartition(topology.control, n): b for n, b in (await log.bounds(topology.control)).items()}
+    reader = log.reader({place: b.start for place, b in ends.items()})
+    found: list[Record] = []
+    try:
+        while any(reader.position(place) < b.end for place, b in ends.items()):
+            found += await reader.poll(records_max=RECORDS_MAX, wait_ms=POLL_WAIT_MS)
+    finally:
+        await reader.close()
+    control, flaws = folded(NOTHING, found)
+    _complain(flaws)
+    return control
+
+
+def _complain(flaws: Sequence[Unreadable]) -> None:
+    for flaw in flaws:
+        _log.warning("a record of mesh.control was passed over", code=flaw.code, reason=flaw.message)

@@ -1,0 +1,60 @@
+"""Decisions about failures in the log of the orchestrator: retries, fallbacks, pauses, dead letters and breakers."""
+
+from typing import Any, Final
+
+from mesh.adapters.diagnostics import LimitedLog
+from mesh.core.protocol.event import FAILED
+from mesh.core.protocol.record import Record
+from mesh.core.run.effects import DeadLetter, Note, Schedule, Turn
+
+MESSAGE_CHARS_MAX: Final = 200
+_NOTES: Final = {"fell_back": "a fallback was asked", "cascade": "a run was paused"}
+_FAILED: Final = ("ce_meshkind", FAILED.encode())
+
+
+class DecisionLog:
+    """Logs one line for each, limited."""
+
+    def __init__(self) -> None:
+        self._log = LimitedLog("tasks")
+
+    def retry(self, record: Record, timer: Schedule, at_ms: int) -> None:
+        """Log that a task is tried again. `record`: the failure. A task that asked for more time has not failed."""
+        if _FAILED not in record.headers:
+            return
+        headers = dict(record.headers)
+        agent, code = _text(headers, "ce_meshagent"), _text(headers, "mesh-error-code")
+        if code in ("later", "left_alone"):
+            return
+        fields = {"agent": agent, "run": timer.run_id, "task": timer.task_id, "attempt": timer.attempt}
+        in_ms = timer.due_ms - at_ms
+        self._log.warning("an attempt is repeated", (agent, code), **fields, in_ms=in_ms, code=code)
+
+    def note(self, note: Note) -> None:
+        """Log what was decided beside the effects."""
+        sentence = _NOTES.get(note.code)
+        if sentence is not None:
+            self._log.warning(sentence, (), run=note.run_id, reason=_cut(note.message))
+
+    def effect(self, effect: DeadLetter | Turn) -> None:
+        """Log a dead letter, or that a breaker was opened or closed."""
+        if isinstance(effect, Turn):
+            sentence = f"the breaker of {effect.agent} is {effect.state}"
+            self._log.warning(sentence, (), agent=effect.agent, run=effect.run_id, reason=_cut(effect.why))
+            return
+        fields: dict[str, Any] = {"run": effect.run_id, "agent": effect.agent, "task": effect.task_id}
+        fields = {name: value for name, value in fields.items() if value}
+        fields |= {"code": effect.code, "letter": effect.id, "origin": effect.origin, "reason": _cut(effect.message)}
+        self._log.warning("a dead letter was written", (effect.agent, effect.code), **fields)
+
+    def flush(self) -> None:
+        """Log what was counted and not said yet."""
+        self._log.flush()
+
+
+def _text(headers: dict[str, bytes], name: str) -> str:
+    return headers.get(name, b"").decode("utf-8", "replace")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MESSAGE_CHARS_MAX else f"{text[: MESSAGE_CHARS_MAX - 1]}…"

@@ -1,0 +1,1 @@
+"""Execution of agents' functions: lanes, threads, contexts, isolated processes, imports."""

@@ -1,0 +1,133 @@
+"""Threads for functions that block: like an executor, but whoever waits may go away.
+
+A thread cannot be cancelled. When its caller gives up, the thread is left alone with what it does: another one takes
+its place in the pool, what it answers one day is nobody's, and then it ends. All are daemons, so that none keeps a
+process from ending.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from mesh.runtime.execution.loop_guard import FORKED
+
+
+class _Job:
+    """A call, and who waits for it."""
+
+    __slots__ = ("answer", "begun", "call", "ended", "given_up", "loop")
+
+    def __init__(self, call: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.call = call
+        self.loop = loop
+        self.answer: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+        self.begun = self.ended = self.given_up = False
+
+
+class Threads:
+    """At most `threads_max` calls at once, begun when needed; more wait their turn. `abandoned` is told, in the loop,
+    of each thread that is left alone, `late` of each that ended after that."""
+
+    def __init__(self, threads_max: int, *, name: str, abandoned: Callable[[], None], late: Callable[[], None]) -> None:
+        self._threads_max = threads_max
+        self._name = name
+        self._abandoned = abandoned
+        self._late = late
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        self._strays = 0
+
+    @property
+    def strays(self) -> int:
+        """Threads that still run a call which its caller gave up."""
+        return self._strays
+
+    async def run(self, call: Callable[[], Any]) -> Any:
+        """What the call returns or raises, in a copy of the current context. Cancelled, it leaves the thread alone, at
+        once."""
+        job = _Job(partial(copy_context().run, call), asyncio.get_running_loop())
+        with self._lock:
+            waiting = self._jobs.qsize() + 1
+            more = waiting > self._idle and self._threads < self._threads_max
+            self._threads += more
+        self._jobs.put(job)
+        if more:
+            self._start()
+        try:
+            value, error = await job.answer
+        except asyncio.CancelledError:
+            self._give_up(job)
+            raise
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del job, error  # the traceback holds this frame: a reference back to the error would be a cycle
+        return value
+
+    def close(self) -> None:
+        """Let idle threads end. Calls under way go on, unheard."""
+        with self._lock:
+            for _ in range(self._threads):
+                self._jobs.put(None)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+
+    def _give_up(self, job: _Job) -> None:
+        with self._lock:
+            job.given_up = True
+            if job.ended or not job.begun:
+                return
+            self._strays += 1
+            # The pool is as large as before: a thread for whoever waits already, else when next one is needed.
+            more = self._jobs.qsize() > self._idle
+            self._threads -= not more
+        if more:
+            self._start()
+        self._abandoned()
+
+    def _work(self) -> None:
+        pid = os.getpid()
+        while True:
+            with self._lock:
+                self._idle += 1
+            job = self._jobs.get()
+            with self._lock:
+                self._idle -= 1
+                if job is None:
+                    self._threads -= 1
+                    return
+                if job.given_up:
+                    continue
+                job.begun = True
+            value, raised = None, None
+            try:
+                value = job.call()
+            except BaseException as error:  # noqa: BLE001  # handed to whoever waits, even SystemExit
+                raised = error
+            if os.getpid() != pid:
+                os._exit(FORKED)  # a copy of this process that the call made
+            with self._lock:
+                job.ended, stray = True, job.given_up
+                self._strays -= stray
+            try:
+                job.loop.call_soon_threadsafe(self._ended, job, value, raised, stray)
+            except RuntimeError:
+                return  # the loop is closed, and with it all who might have waited
+            if stray:
+                return
+            del job, value, raised  # so that an idle thread keeps nothing alive
+
+    def _ended(self, job: _Job, value: Any, raised: BaseException | None, stray: bool) -> None:
+        if stray:
+            self._late()
+        elif not job.answer.done():
+            job.answer.set_result((value, raised))

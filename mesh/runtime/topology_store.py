@@ -1,0 +1,228 @@
+"""mesh.topologies: every topology under which runs were opened, by digest, and where partitions of the inbox adopted
+which of them. One partition, compacted, never emptied.
+
+Its first record says to which mesh the topics of this prefix belong. A process of another mesh refuses to start.
+"""
+
+from collections.abc import Collection
+from contextlib import aclosing, suppress
+from typing import Final
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.diagnostics import diagnostics
+from mesh.adapters.ports import Appended, Clock, Log
+from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
+from mesh.core.protocol.event import ADOPTED
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from mesh.core.state.checkpoint import CheckpointUnreadable, note_of
+from mesh.core.state.partition_state import Partition, TopologyMissing
+from mesh.core.state.topology_registry import Kept
+from mesh.core.topology.model import OWN_TOPICS, TASKS, Topology
+from mesh.core.topology.serialization import pinned_bytes
+from mesh.runtime.log_reader import read_span
+
+FORMER_PREFIX: Final = "mesh"
+"""The default prefix before it became the name of the mesh."""
+_log = diagnostics("topologies")
+
+
+class Topologies:
+    """The topologies of one mesh. `current` is that of this process."""
+
+    def __init__(self, log: Log, current: Topology, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._topic = current.topologies
+        self._current = current
+        self._kept = Kept(current.inbox)
+        self._read = 0
+        """Offset up to which the topic was read."""
+
+    async def keep(self) -> None:
+        """Put the current one there, if it is not. Raises ForeignLog, LogUnavailable."""
+        await self._follow()
+        self._expect_owner()
+        if self._current.digest in self._kept.topologies.keys() - self._kept.doubtful:
+            return
+        record = NewRecord(self._topic, self._current.digest.encode(), pinned_bytes(self._current), (), 0)
+        (verdict,) = await self._log.append([record])
+        if not isinstance(verdict, Appended):
+            raise LogUnavailable(
+                f"the log refused the topology: {verdict.message}",
+                where=f"{self._log.url} {self._topic}",
+                remedy="Grant the right to write to it, or raise its max.message.bytes",
+            )
+        await self._follow()
+        self._expect_owner()  # of two meshes that start at the same time on an empty topic, the first record decides
+
+    async def find(self, digests: Collection[str]) -> dict[str, Topology]:
+        """Topologies by digest. Raises NotRestorable naming those that are not there, LogUnavailable."""
+        known = {self._current.digest: self._current}
+        if not (self._kept.topologies | known).keys() >= set(digests):
+            await self._follow()
+        known = self._kept.topologies | known
+        missing = sorted(set(digests) - known.keys())
+        if missing:
+            raise NotRestorable(
+                f"topology {', '.join(missing)} is not kept, and runs were opened under it",
+                where=f"{self._log.url} {self._topic}",
+                remedy="Start once with the topics.yaml that has this digest (`mesh check` prints it)",
+            )
+        return {digest: known[digest] for digest in sorted(digests)}
+
+    def first(self) -> Topology:
+        """The one that was kept first: partitions begin with it. Call `keep` before."""
+        return next(iter(self._kept.topologies.values()))
+
+    async def teach(self, state: Partition, missing: TopologyMissing) -> None:
+        """Let a partition know the topology that it misses, or that there is none to be had.
+
+        Raises NotRestorable if all that follows depends on one that this version cannot read, LogUnavailable.
+        """
+        await self._follow()
+        if missing.digest in self._kept.topologies:
+            state.topologies[missing.digest] = self._kept.topologies[missing.digest]
+            self.date(state)
+        elif missing.needed and missing.digest in self._kept.unreadable:
+            await self.find([missing.digest])
+        else:
+            state.unknown.add(missing.digest)
+
+    def date(self, state: Partition) -> None:
+        """Tell a partition when the topologies were kept."""
+        state.kept_ms.update(self._kept.since_ms)
+
+    async def newer(self) -> list[Topology]:
+        """Topologies that were kept later than the current one, the latest first. Raises LogUnavailable."""
+        await self._follow()
+        known = list(self._kept.topologies.values())
+        digests = list(self._kept.topologies)
+        return known[: digests.index(self._current.digest) : -1] if self._current.digest in digests else []
+
+    async def _follow(self) -> None:
+        """Read what was added since the last time."""
+        before, doubtful = set(self._kept.unreadable), set(self._kept.doubtful)
+        self._read = await _fold(self._log, self._clock, self._topic, self._kept, self._read)
+        for digest in self._kept.unreadable.keys() - before:
+            _log.warning("a kept topology cannot be read", digest=digest, reason=self._kept.unreadable[digest])
+        for digest in self._kept.doubtful - doubtful:
+            _log.warning("a kept topology has another content than its digest says", digest=digest)
+
+    def _expect_owner(self) -> None:
+        if self._kept.owner not in ("", self._current.name):
+            raise _foreign(self._log, self._current, self._kept.owner)
+
+
+async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
+    """Raise ForeignLog if the topics of this prefix belong to a mesh of another name, LogUnavailable.
+
+    Raise it also if the mesh has data under the former default prefix and none under its name: the line that keeps
+    using them is missing in topics.yaml then. And raise it if an ingress or egress topic is an own topic of another
+    mesh.
+    """
+    there = await log.topics()
+    for rule in topology.topics.values():
+        other = _mesh_of(rule.name, there)
+        if other not in ("", topology.prefix):
+            raise ForeignLog(
+                f"topic {rule.name!r} is an own topic of the mesh with the prefix {other!r}",
+                where=f"{topology.path}:{rule.line}",
+                expected="a topic that no mesh uses for itself",
+                remedy="Choose another name, or name another log (--log, MESH_LOG)",
+            )
+    owner = await _owner(log, topology.topologies, clock) if topology.topologies in there else ""
+    if owner not in ("", topology.name):
+        raise _foreign(log, topology, owner)
+    former = f"{FORMER_PREFIX}.topologies"
+    if owner or topology.prefix != topology.name or topology.topologies == former or former not in there:
+        return
+    if await _owner(log, former, clock) == topology.name:
+        raise ForeignLog(
+            f"the data of mesh {topology.name!r} lie under the prefix {FORMER_PREFIX!r}, which was the default before",
+            where=f"{log.url} {former}",
+            expected=f"`prefix: {FORMER_PREFIX}` below `mesh:` in {topology.path}",
+            got="no prefix, so that of the name",
+            remedy=f"Add that line to keep them; to begin anew, write a prefix other than {topology.name!r}",
+        )
+
+
+class Known:
+    """What mesh.topologies says, for who reads runs. `kept` is empty until it is read."""
+
+    def __init__(self, log: Log, topology: Topology, clock: Clock | None = None) -> None:
+        self._log = log
+        self._topology = topology
+        self._clock = clock or SystemClock()
+        self._read: int | None = None
+        """Offset up to which the topic was read; None: not at all."""
+        self.kept = Kept(topology.inbox)
+
+    async def once(self) -> None:
+        """Read it, if it was not. Raises LogUnavailable."""
+        if self._read is None:
+            await self._follow()
+
+    async def keep_up(self, record: Record) -> None:
+        """Read on if this record of the inbox names a topology, or a place of adoption, that is not there."""
+        await self.once()
+        digest = next((value.decode() for name, value in record.headers if name == "ce_meshtopology" and value), "")
+        if not digest:
+            return
+        adopted = dict(record.headers).get("ce_meshkind") == ADOPTED.encode()
+        there = {era.offset for era in self.kept.eras.get(record.partition, ())} if adopted else ()
+        missing = digest not in (self._topology.digest, *self.kept.topologies)
+        if missing or (adopted and record.offset not in there):
+            await self._follow()
+
+    async def _follow(self) -> None:
+        topic = self._topology.topologies
+        if self._read is None and topic not in await self._log.topics():
+            self._read = 0
+            return
+        self._read = await _fold(self._log, self._clock, topic, self.kept, self._read or 0)
+        if len(self.kept.topologies) > 1:
+            group = self._topology.group("orchestrator")
+            for number, commit in (await self._log.committed(group, self._topology.inbox)).items():
+                with suppress(CheckpointUnreadable):  # then the first topology is taken, as by an orchestrator
+                    self.kept.current[number] = note_of(commit.metadata).topology
+
+
+async def read_kept(log: Log, topology: Topology, clock: Clock) -> Kept:
+    """What mesh.topologies says now; nothing where the topic is not there. Raises LogUnavailable."""
+    known = Known(log, topology, clock)
+    await known.once()
+    return known.kept
+
+
+async def _owner(log: Log, topic: str, clock: Clock) -> str:
+    kept = Kept("")
+    await _fold(log, clock, topic, kept, 0)
+    return kept.owner
+
+
+async def _fold(log: Log, clock: Clock, topic: str, kept: Kept, start: int) -> int:
+    """Fold the records from an offset on; answers the offset up to which it was read."""
+    bounds = (await log.bounds(topic))[0]
+    place = TopicPartition(topic, 0)
+    async with aclosing(read_span(log, clock, place, max(start, bounds.start), bounds.end)) as span:
+        async for records in span:
+            for record in records:
+                kept.take(record)
+    return bounds.end
+
+
+def _mesh_of(topic: str, there: Collection[str]) -> str:
+    """The prefix of the mesh on the log whose own topic this is; "" if it belongs to no mesh."""
+    head, _, last = topic.rpartition(".")
+    prefix = head if last in OWN_TOPICS else head.removesuffix(f".{TASKS}") if head.endswith(f".{TASKS}") else ""
+    return prefix if prefix and f"{prefix}.topologies" in there else ""
+
+
+def _foreign(log: Log, topology: Topology, owner: str) -> ForeignLog:
+    return ForeignLog(
+        f"the topics with the prefix {topology.prefix!r} belong to mesh {owner!r}",
+        where=f"{log.url} {topology.topologies}",
+        expected=f"mesh {owner!r}",
+        got=f"mesh {topology.name!r} of {topology.path}",
+        remedy="Write another `prefix` below `mesh:`, or name another log (--log, MESH_LOG)",
+    )

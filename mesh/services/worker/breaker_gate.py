@@ -1,0 +1,88 @@
+"""The breaker of one agent as its worker counts: no call begins while the agent is to be left alone.
+
+A worker sees the answers of all partitions, so it counts failures in a row for the agent. With the last failure that is
+allowed it declines all further tasks for the time that is declared, without a call: they are answered as `left_alone`,
+from which each partition of the inbox learns that the breaker is open (`core.run.circuit_breaker`). Then one call tries
+the agent, and others wait for its answer. What another worker found out is told by mesh.control.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from mesh.adapters.ports import Clock
+from mesh.core.protocol.event import NO_USAGE, Event, Fault
+from mesh.core.run.circuit_breaker import CALM, LEFT_ALONE, Breaker, after
+from mesh.core.task import result
+from mesh.core.topology.model import AgentSpec
+from mesh.services.worker.attempt import Attempt
+from mesh.services.worker.counts import Counts
+
+Answer = Callable[[Event, Attempt], Awaitable[Event | None]]
+
+
+class Gate:
+    """See the module. Times are those of the monotonic clock."""
+
+    def __init__(self, spec: AgentSpec, clock: Clock, counts: Counts) -> None:
+        self._name, self._rule = spec.name, spec.breaker
+        self._clock, self._counts = clock, counts
+        self._breaker: Breaker = CALM
+        self._trial: Attempt | None = None
+        """The call that tries the agent."""
+        self._tried = asyncio.Event()
+
+    def around(self, answer: Answer) -> Answer:
+        """`answer`, where the breaker lets it begin; itself, where the agent has no breaker."""
+        if self._rule is None:
+            return answer
+
+        async def guarded(task: Event, attempt: Attempt) -> Event | None:
+            wait_ms = await self._enter(attempt)
+            if wait_ms:
+                return self._declined(task, wait_ms)
+            try:
+                event = await answer(task, attempt)
+                self.heard(attempt, event)
+            finally:
+                self._leave(attempt)
+            return event
+
+        return guarded
+
+    def heard(self, attempt: Attempt, answer: Event | None) -> None:
+        """What a call came to; None: it was interrupted, or its answer was heard before."""
+        if self._rule is not None and answer is not None:
+            self._breaker = after(self._breaker, self._rule, answer, self._now_ms())
+            self._leave(attempt)
+
+    def told(self, *, opened: bool) -> None:
+        """What mesh.control says of the breaker. One that was opened here and is not told yet stays as it is."""
+        if self._rule is not None and opened != self._breaker.shared:
+            until_ms = self._breaker.until_ms or self._now_ms() + self._rule.open_ms
+            self._breaker = Breaker(self._breaker.failures, until_ms, shared=True) if opened else CALM
+
+    async def _enter(self, attempt: Attempt) -> int:
+        """Wait while another call tries the agent. Answers 0 when this one may begin, else for how long none may."""
+        while self._breaker.until_ms:
+            left_ms = self._breaker.until_ms - self._now_ms()
+            if left_ms > 0:
+                return left_ms
+            if self._trial is None:
+                self._trial = attempt
+                self._tried.clear()
+                break
+            await self._tried.wait()
+        return 0
+
+    def _leave(self, attempt: Attempt) -> None:
+        if self._trial is attempt:
+            self._trial = None
+            self._tried.set()
+
+    def _declined(self, task: Event, wait_ms: int) -> Event:
+        self._counts.failure(LEFT_ALONE)
+        text = f"{self._name} was not called: its breaker is open"
+        return result.failed(task, Fault("left_alone", text, retry_after_ms=wait_ms), NO_USAGE)
+
+    def _now_ms(self) -> int:
+        return round(self._clock.monotonic_ms())

@@ -1,0 +1,54 @@
+"""Failed attempts in the log of the worker: one line each, limited."""
+
+import re
+from typing import Any, Final
+
+from mesh.adapters.diagnostics import LimitedLog
+from mesh.core.protocol.event import Event, Fault
+from mesh.runtime.execution.agent_modules import is_library, is_own
+
+ERROR_CHARS_MAX: Final = 500
+_FRAME: Final = re.compile(r'^[ |]+File "(.+)", line (\d+)', re.MULTILINE)
+"""In the stack of a group each line begins with `|`."""
+_FUNCTION: Final = frozenset({"bad_batch", "bad_result", "bad_usage", "schema", "undeclared_type"})
+"""What the mesh finds out beside a function: no line of it raised anything."""
+_QUIET: Final = frozenset({"later", "left_alone", "run_ended", "crash_loop"})
+"""The first two are no failures, the third has no effect on the run, and `crash_loop` is logged where it is found."""
+
+
+class FaultLog:
+    """Logs why attempts of tasks of one agent failed. `function`: file and line of its function, empty if not known."""
+
+    def __init__(self, function: str = "") -> None:
+        self._log, self._function = LimitedLog("tasks"), function
+
+    def failed(self, task: Event, fault: Fault) -> None:
+        """Log one failed attempt."""
+        if fault.code in _QUIET:
+            return
+        fields: dict[str, Any] = {"agent": task.agent, "run": task.run_id, "task": task.task_id}
+        fields |= {"attempt": task.attempt, "code": fault.code, **place_of(fault, self._function)}
+        fields["error"] = _error(fault)
+        self._log.warning("an attempt failed", (task.agent, fault.code, fault.cls), **fields)
+
+    def flush(self) -> None:
+        """Log what was counted and not said yet."""
+        self._log.flush()
+
+
+def place_of(fault: Fault, function: str = "") -> dict[str, str]:
+    """File and line where the exception was raised, under `where`: the last ones of the user's own code, else the
+    last ones outside the mesh. For a payload or a result that does not fit, the agent's `function`. Empty if none is
+    known."""
+    if fault.code in _FUNCTION and function:
+        return {"where": function}
+    frames = [(file, line) for file, line in _FRAME.findall(fault.stack) if not is_own(file)]
+    own = [(file, line) for file, line in frames if not is_library(file)]
+    return {"where": ":".join((own or frames)[-1])} if frames else {}
+
+
+def _error(fault: Fault) -> str:
+    name = fault.cls.removeprefix("builtins.")
+    own = name.startswith("mesh.core.errors.")  # `code` says which error it is
+    text = fault.message if not name or own or fault.message.startswith(name) else f"{name}: {fault.message}"
+    return text if len(text) <= ERROR_CHARS_MAX else f"{text[: ERROR_CHARS_MAX - 1]}…"

@@ -1,0 +1,97 @@
+"""One call of an agent's function: a task in, its answer out. No time, no thread and no process is watched here."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from functools import partial
+from types import CoroutineType
+
+from mesh.adapters.diagnostics import diagnostics, enter_call
+from mesh.adapters.ports import Board, Clock
+from mesh.context import Context
+from mesh.core.board.changelog import Change
+from mesh.core.protocol.event import NO_USAGE, Event, Fault, Usage
+from mesh.core.task import result
+from mesh.core.task.agent import Agent, Later, Reject
+from mesh.core.task.fault_injection import CRASH, ERROR, SLOW, Break, Broken
+from mesh.core.topology.model import AgentSpec
+from mesh.runtime.execution.loop_guard import FORKED
+from mesh.runtime.execution.threads import Threads
+
+CRASHED = 137
+"""Exit code of a process that was made to crash: that of one killed with -9."""
+_log = diagnostics("worker")
+
+
+class Function:
+    """Of one agent. `threads` for a function that blocks."""
+
+    def __init__(self, spec: AgentSpec, agent: Agent, clock: Clock, threads: Threads | None) -> None:
+        self._spec, self._agent = spec, agent
+        self._clock, self._threads = clock, threads
+        self._pid = os.getpid()
+
+    async def answer(self, task: Event, context: Context | None, broken: Break | None) -> Event:
+        """What the function says to a task, as an event; raises what it raises. `broken`: on purpose, just now."""
+        enter_call(task.run_id, task.task_id, task.agent)
+        arguments = result.arguments(self._agent, task)
+        if self._agent.context is not None:
+            arguments[self._agent.context] = context
+        if broken is not None:
+            await self._suffer(broken)
+        if self._threads is None:
+            value = await self._agent.function(**arguments)
+        else:
+            value = await self._threads.run(partial(self._agent.function, **arguments))
+            if isinstance(value, CoroutineType):  # of an `async def` behind a plain decorator
+                value = await value
+        if os.getpid() != self._pid:
+            os._exit(FORKED)  # a copy of this process that the function made
+        if isinstance(value, (Later, Reject)):
+            return failed(task, context, result.declined(self._agent, value))
+        parts = result.parts_of(self._agent, self._spec, value)
+        return result.succeeded(task, parts, _spent(context))
+
+    async def _suffer(self, fault: Break) -> None:
+        """Do what a fault does, before the function is called."""
+        if fault.kind == ERROR:
+            raise Broken(f"{fault.message} (broken on purpose)")
+        if fault.kind == SLOW:
+            await self._clock.sleep_ms(fault.delay_ms)
+        elif fault.kind == CRASH:
+            os._exit(CRASHED)
+        else:
+            await asyncio.Event().wait()
+
+
+def context_of(task: Event, board: Board, changed: Callable[[Change], None] | None) -> Context:
+    """What the function of a task gets beside its event."""
+    return Context(
+        agent=task.agent,
+        run_id=task.run_id,
+        task_id=task.task_id,
+        attempt=task.attempt,
+        depth=task.depth,
+        path=task.path,
+        deadline_ms=task.expiry_ms,
+        board=board,
+        changed=changed,
+        loop=asyncio.get_running_loop(),
+    )
+
+
+def failed(task: Event, context: Context | None, fault: Fault) -> Event:
+    """The answer of a task that did not go well, with what it spent all the same."""
+    return result.failed(task, fault, None if fault.code == "bad_usage" else _spent(context))
+
+
+def _spent(context: Context | None) -> Usage | None:
+    """What the function has reported; nothing, if it was given no context to report it to."""
+    return NO_USAGE if context is None else result.usage_of(context.usd, context.tokens)
+
+
+def crash_loop(task: Event, deaths: int) -> Event:
+    """The answer of a task that was in flight at so many deaths, the last one its own."""
+    _log.warning("a task kills its process; it is not begun again", agent=task.agent, run=task.run_id, task=task.id)
+    text = f"{deaths} processes of {task.agent} died when they had begun this or were about to"
+    return result.failed(task, Fault("crash_loop", text, retryable=False), None)

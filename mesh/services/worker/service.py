@@ -1,0 +1,166 @@
+"""All agents of one process, side by side."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
+from secrets import token_hex
+
+from mesh.adapters.diagnostics import diagnostics
+from mesh.adapters.log_time import ask_time
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Board, Clock, Log
+from mesh.core.errors import WorkerSpent
+from mesh.core.protocol.record import Record
+from mesh.core.run.control import Control
+from mesh.core.task.abandoned_calls import tasks_named
+from mesh.core.task.agent import Agent
+from mesh.core.task.fault_injection import Break, break_of, fault_of
+from mesh.core.topology.model import Topology
+from mesh.runtime.control_follower import ControlFollower, Follower
+from mesh.runtime.execution.isolation import Cells
+from mesh.services.worker.attempt import CANCEL_GRACE_MS
+from mesh.services.worker.consumer import AgentShift
+from mesh.services.worker.counts import Counts
+from mesh.services.worker.poison import Places
+
+ENDED_MAX = 10_000
+STRAYS_MAX = 32
+"""With more calls than this that were given up and go on all the same, a process ends and is started anew."""
+
+_log = diagnostics("worker")
+
+
+class Worker:
+    """Run one with `await Worker(...).run(stop)`. `agents`: name → function, as topics.yaml's `run:` names them."""
+
+    def __init__(
+        self,
+        log: Log,
+        board: Board,
+        topology: Topology,
+        agents: Mapping[str, Agent],
+        clock: Clock,
+        *,
+        records_max: int = 500,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        drain_timeout_ms: int = 10_000,
+        grace_ms: int = CANCEL_GRACE_MS,
+        strays_max: int = STRAYS_MAX,
+        holder: str = "",
+        away: bool = False,
+        cells: Cells | None = None,
+    ) -> None:
+        """`holder` names the process: work that was begun under the same name has not died with another one. `away`:
+        this is a new beginning, since the log was away: whoever was at work has not died of a task. `cells`: where a
+        task that may kill its process is called; None: here."""
+        holder = holder or token_hex(8)
+        places, self._cells = Places(), cells
+        self._strays_max = strays_max
+        self._spent = asyncio.Event()
+        self.shifts: Mapping[str, AgentShift] = {
+            name: AgentShift(
+                *(log, board, topology, topology.agents[name], agent, clock, places, cells),
+                records_max=records_max,
+                session_timeout_ms=session_timeout_ms,
+                drain_timeout_ms=drain_timeout_ms,
+                grace_ms=grace_ms,
+                holder=holder,
+                away=away,
+                strayed=self._strayed,
+            )
+            for name, agent in agents.items()
+        }
+        """Each agent at work here, by name."""
+        self._control = ControlFollower(log, topology, self._told)
+        self._endings = Follower(log, topology.endings, self._ended, from_end=True)
+        self._ended_ids: dict[str, None] = {}
+        """Tasks whose runs have ended, the last ones that were heard of: none of them is begun."""
+        for shift in self.shifts.values():
+            shift.caller.ended = self._ended_ids
+        self._log, self._topology = log, topology
+        if topology.chaos:
+            for name, shift in self.shifts.items():
+                shift.caller.fault = partial(self._fault, name)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then let running tasks end within the drain timeout.
+
+        Raises WorkerSpent, after the same end, when too many calls were given up and go on: the process should be
+        started anew.
+        """
+        try:
+            await self._run(stop)
+        finally:
+            if self._cells is not None:
+                await self._cells.close()
+        if self._spent.is_set():
+            raise WorkerSpent(
+                f"{self.strays} calls of agents were given up and go on all the same, at most {self._strays_max} may",
+                remedy="Start this process again; let the agents end when they are cancelled",
+            )
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        ending = asyncio.Event()
+        await ask_time(self._log, self._topology)
+        async with asyncio.TaskGroup() as group:
+            following = [
+                group.create_task(self._control.run(), name="follow control"),
+                group.create_task(self._endings.run(), name="follow endings"),
+            ]
+            await self._control.caught_up.wait()  # an agent that is stopped begins nothing, not even at first
+            shifts = [group.create_task(s.run(ending), name=f"worker {s.name}") for s in self.shifts.values()]
+            told = [group.create_task(event.wait()) for event in (stop, self._spent)]
+            await asyncio.wait((*told, *shifts), return_when=asyncio.FIRST_COMPLETED)
+            ending.set()
+            for each in (*told, *following):
+                each.cancel()
+
+    async def wait_ready(self) -> None:
+        """Returns when every agent here has joined its group and heard of its partitions."""
+        for shift in self.shifts.values():
+            await shift.ready.wait()
+
+    @property
+    def running(self) -> int:
+        """Tasks in work right now."""
+        return sum(shift.lanes.running for shift in self.shifts.values())
+
+    @property
+    def strays(self) -> int:
+        """Calls that were given up and have not ended; at the end of `run`, what will not let the loop be closed."""
+        return sum(shift.strays for shift in self.shifts.values())
+
+    @property
+    def counts(self) -> Mapping[str, Counts]:
+        """What each agent's tasks came to here."""
+        return {name: shift.counts for name, shift in self.shifts.items()}
+
+    def _told(self, control: Control) -> None:
+        """Agents were stopped or resumed, or their breakers opened or closed."""
+        for name, shift in self.shifts.items():
+            shift.gate.told(opened=control.breaker_of(name) is not None)
+            stop = control.stop_of(name)
+            if stop is not None and not shift.held:
+                _log.warning("an agent was stopped", agent=name, by=stop.by, why=stop.why)
+                shift.hold()
+            elif stop is None and shift.held:
+                _log.warning("an agent was resumed", agent=name)
+                shift.release()
+
+    def _ended(self, records: Sequence[Record]) -> None:
+        """Runs have ended while tasks of theirs were in work."""
+        ids = dict.fromkeys(id for record in records for id in tasks_named(record))
+        self._ended_ids.update(ids)
+        for id in list(islice(self._ended_ids, max(0, len(self._ended_ids) - ENDED_MAX))):
+            del self._ended_ids[id]
+        for shift in self.shifts.values():
+            shift.caller.stop(ids)
+
+    def _fault(self, name: str) -> Break | None:
+        """What an agent was broken with, if it is broken now."""
+        switch = fault_of(self._control.control, name, self._log.now_ms())
+        return None if switch is None else break_of(switch.how)
+
+    def _strayed(self) -> None:
+        if self.strays > self._strays_max:
+            self._spent.set()

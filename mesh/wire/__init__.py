@@ -1,1 +1,0 @@
-"""CARRIES. One outside system per file; only that file imports its library."""

@@ -1,5 +1,0 @@
-"""The log on Apache Kafka."""
-
-from mesh.wire.kafka.log import KafkaLog
-
-__all__ = ["KafkaLog"]

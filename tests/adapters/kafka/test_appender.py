@@ -1,0 +1,47 @@
+"""Appending where no broker is."""
+
+import asyncio
+import time
+
+import pytest
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.kafka.appender import Appender
+from mesh.adapters.kafka.connection import Connection
+from mesh.adapters.kafka.topics import Topics
+from mesh.adapters.log_time import LogTime
+from mesh.core.errors import LogUnavailable
+from mesh.core.protocol.record import NewRecord
+
+
+@pytest.fixture
+async def appender() -> Appender:
+    nobody = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=500)
+    return Appender(nobody, Topics(nobody), LogTime(SystemClock()), timeout_ms=500, record_bytes_max=1_000)
+
+
+async def test_an_appender_that_cannot_connect_says_so_and_leaves_nothing_behind(appender: Appender) -> None:
+    before = asyncio.all_tasks()
+    with pytest.raises(LogUnavailable, match="connect a producer"):
+        await appender.start()
+    await appender.close(100)
+    assert asyncio.all_tasks() == before
+
+
+async def test_an_appender_that_was_not_started_appends_nothing(appender: Appender) -> None:
+    assert await appender.append([]) == []
+    with pytest.raises(LogUnavailable, match="Call start first"):
+        await appender.append([NewRecord("t", b"k", b"v")])
+    await appender.close(100)
+
+
+async def test_a_broker_that_never_came_is_told_at_the_deadline(appender: Appender) -> None:
+    appender._start_pump()  # as if the broker had been there at the start
+    appender._counts["t"] = 1
+    began = time.monotonic()
+    with pytest.raises(
+        LogUnavailable, match=r"append did not end; expected an answer within 500 ms, got none \(last: "
+    ):
+        await appender.append([NewRecord("t", b"k", b"v")])
+    assert time.monotonic() - began < 5
+    await appender.close(100)

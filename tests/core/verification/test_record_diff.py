@@ -1,0 +1,49 @@
+"""Both sides of two records that should be equal."""
+
+from typing import Any
+
+import pytest
+
+from mesh.core.verification.record_diff import CHARS_MAX, SHOWN_MAX, Difference, differences
+
+Side = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
+GOOD: Side = (b"k", b'{"a":{"b":[1,2]}}', (("ce_id", b"x"), ("ce_type", b"t")))
+
+
+def side(**changes: Any) -> Side:
+    given = dict(zip(("key", "value", "headers"), GOOD, strict=True))
+    return tuple({**given, **changes}.values())
+
+
+def test_equal_records_do_not_differ() -> None:
+    assert differences(GOOD, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "expected", "got"),
+    [
+        ({"key": None}, "key", "k", "(none)"),
+        ({"key": b"\xff"}, "key", "k", "\\xff"),
+        ({"headers": (("ce_id", b"y"), ("ce_type", b"t"))}, "header ce_id", "x", "y"),
+        ({"headers": (("ce_id", b"x"),)}, "header ce_type", "t", "(nothing)"),
+        ({"headers": (*GOOD[2], ("more", b""))}, "header more", "(nothing)", ""),
+        ({"headers": GOOD[2][::-1]}, "order of headers", "ce_id, ce_type", "ce_type, ce_id"),
+        ({"value": None}, "value", '{"a":{"b":[1,2]}}', "(none)"),
+        ({"value": b"{"}, "value", '{"a":{"b":[1,2]}}', "{"),
+        ({"value": b'{"a":{"b":[1,3]}}'}, "value.a.b[1]", "2", "3"),
+        ({"value": b'{"a":{"b":[1]}}'}, "value.a.b[1]", "2", "(nothing)"),
+        ({"value": b'{"a":{"b":[1,2]},"c":null}'}, "value.c", "(nothing)", "null"),
+        ({"value": b'{"a":{"b":[1,2.0]}}'}, "value.a.b[1]", "2", "2.0"),
+        ({"value": b'{"a": {"b":[1,2]}}'}, "value (as bytes)", '{"a":{"b":[1,2]}}', '{"a": {"b":[1,2]}}'),
+    ],
+)
+def test_each_difference_is_told_with_both_sides(changes: dict[str, Any], place: str, expected: str, got: str) -> None:
+    found = differences(GOOD, side(**changes))
+    assert Difference(place, expected, got) in found
+
+
+def test_no_more_is_told_than_people_read() -> None:
+    many = side(headers=tuple((f"h{n}", b"x" * 1_000) for n in range(50)))
+    found = differences(GOOD, many)
+    assert len(found) == SHOWN_MAX
+    assert max(len(difference.got) for difference in found) == CHARS_MAX

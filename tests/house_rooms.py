@@ -1,0 +1,84 @@
+"""The tree as data: which layers and rooms there are, and what each may import. One table, read by tests/house.py.
+
+`mesh.core.*` stands for the files that lie directly in mesh/core, any other name for all below it. A place may import
+itself, too. What comes later in MAY_IMPORT stands on what comes before: no circle is possible.
+"""
+
+from typing import Final
+
+_BASIS: Final = ("mesh.core.*", "mesh.core.expression", "mesh.core.protocol", "mesh.core.topology")
+_RUN: Final = (*_BASIS, "mesh.core.run", "mesh.core.ingress", "mesh.core.state", "mesh.core.publishing")
+_BELOW_SERVICES: Final = ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.context", "mesh.settings")
+_BELOW_CLI: Final = (
+    *_BELOW_SERVICES,
+    "mesh.operations",
+    "mesh.services",
+    "mesh.app",
+    "mesh.client",
+    "mesh.cli.framework",
+)
+
+MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
+    "mesh.core.*": (),
+    "mesh.core.expression": ("mesh.core.*",),
+    "mesh.core.protocol": ("mesh.core.*",),
+    "mesh.core.topology": ("mesh.core.*", "mesh.core.expression"),
+    "mesh.core.payload": ("mesh.core.*", "mesh.core.protocol"),
+    "mesh.core.board": _BASIS,
+    "mesh.core.scaling": _BASIS,
+    "mesh.core.run": _BASIS,
+    "mesh.core.ingress": _BASIS,
+    "mesh.core.state": (*_BASIS, "mesh.core.run", "mesh.core.ingress"),
+    "mesh.core.publishing": (*_BASIS, "mesh.core.run", "mesh.core.ingress", "mesh.core.state"),
+    "mesh.core.task": (*_RUN, "mesh.core.payload"),
+    "mesh.core.dead_letters": _RUN,
+    "mesh.core.history": _RUN,
+    "mesh.core.verification": _RUN,
+    "mesh.adapters": ("mesh.core",),
+    "mesh.runtime": ("mesh.core", "mesh.adapters"),
+    "mesh.context": ("mesh.core", "mesh.adapters.ports"),
+    "mesh.settings": ("mesh.core",),
+    "mesh.operations": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings"),
+    "mesh.services": _BELOW_SERVICES,
+    "mesh.app.wiring": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings"),
+    "mesh.app": (*_BELOW_SERVICES, "mesh.services", "mesh.app.wiring"),
+    "mesh.client": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings", "mesh.app.wiring"),
+    "mesh.testing": ("mesh.core", "mesh.adapters", "mesh.settings", "mesh.app", "mesh.client"),
+    "mesh.cli.framework": _BELOW_CLI,
+    "mesh.cli.views": _BELOW_CLI,
+    "mesh.cli.supervision": _BELOW_CLI,
+    "mesh.cli.commands": (*_BELOW_CLI, "mesh.cli.views", "mesh.cli.supervision"),
+    "mesh.cli": ("mesh",),
+    "mesh.__main__": ("mesh.cli",),
+    "mesh": ("mesh.core", "mesh.context", "mesh.client"),
+}
+"""Place → what of the mesh it may import."""
+BACKENDS: Final = ("mesh.adapters.kafka", "mesh.adapters.redis", "mesh.adapters.sqlite")
+"""Outside systems: none of them imports another, and a stem may be there once for each of them."""
+TESTED_LAYERS: Final = ("core", "adapters", "runtime", "services")
+ROOM_FILES_MAX: Final = 15
+ROOM_FILES: Final = {"mesh/cli/commands": 24}
+"""Rooms that may have more: one file for each noun of the command line, found by its name."""
+
+HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "aiokafka": ("mesh/adapters/kafka",),
+    "fastapi": ("mesh/services/gateway",),
+    "faust": ("mesh/services/monitor.py",),
+    "opentelemetry": ("mesh/adapters/telemetry",),
+    "platformdirs": ("mesh/settings.py",),
+    "pydantic_core": (
+        "mesh/core/payload/json_encode.py",
+        "mesh/core/payload/exact_serializer.py",
+        "mesh/core/payload/revalidate.py",
+    ),
+    "pydantic_settings": ("mesh/settings.py",),
+    "redis": ("mesh/adapters/redis",),
+    "rich": ("mesh/cli",),
+    "sqlite3": ("mesh/adapters/sqlite",),
+    "structlog": ("mesh/adapters/diagnostics.py", "mesh/cli/framework/logs.py"),
+    "typer": ("mesh/cli",),
+    "click": ("mesh/cli",),
+    "uuid_utils": ("mesh/client.py",),
+    "yaml": ("mesh/core/topology/yaml_nodes.py",),
+}
+"""Library → its home. structlog has two: what the mesh says is written through one and rendered by the other."""

@@ -1,0 +1,51 @@
+"""Decisions about failures as the orchestrator's log tells them."""
+
+from typing import Any
+
+import pytest
+
+from mesh.core.protocol.codec import write
+from mesh.core.protocol.event import FAILED, Event, Fault
+from mesh.core.protocol.record import StoredRecord
+from mesh.core.run.effects import DeadLetter, Note, Schedule, Turn
+from mesh.runtime.decision_log import DecisionLog
+
+
+def failure(code: str) -> StoredRecord:
+    event = Event("t:failed", "/agents/work", "ask", FAILED, "r-1", b"{}", agent="work", task_id="t")
+    event.fault = Fault(code, "why")
+    return StoredRecord("mesh.inbox", 0, 7, 1_000, b"r-1", b"{}", write(event))
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
+    return [(record.__dict__["sentence"], record.__dict__["fields"]) for record in caplog.records]
+
+
+async def test_a_retry_is_told_with_its_failure_and_a_wait_that_was_asked_for_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log, timer = DecisionLog(), Schedule("r-1", "t:2:due", 1_200, "t", 2)
+    log.retry(failure("exception"), timer, 1_000)
+    log.retry(failure("later"), timer, 1_000)
+    (line,) = told(caplog)
+    assert line == (
+        "an attempt is repeated",
+        {"agent": "work", "run": "r-1", "task": "t", "attempt": 2, "in_ms": 200, "code": "exception"},
+    )
+
+
+async def test_fallbacks_pauses_dead_letters_and_breakers_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    log = DecisionLog()
+    log.note(Note("fell_back", "'b' is asked in the place of 'a'", "r-1"))
+    log.note(Note("late_result", "x", "r-1"))
+    log.note(Note("cascade", "the run is paused: cascade", "r-1"))
+    log.effect(DeadLetter("d-1", "exception", "boom", b"{}", None, (), "mesh.inbox:0:7", "r-1", "work", "t"))
+    log.effect(Turn("work", "opened", "5 failures in a row", "r-1", "c-1", 1_000))
+    assert [sentence for sentence, _ in told(caplog)] == [
+        "a fallback was asked",
+        "a run was paused",
+        "a dead letter was written",
+        "the breaker of work is opened",
+    ]
+    letter = told(caplog)[2][1]
+    assert (letter["letter"], letter["reason"], letter["origin"]) == ("d-1", "boom", "mesh.inbox:0:7")
