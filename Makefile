@@ -40,10 +40,10 @@ sim: .venv/.dev    ## the whole mesh simulated under faults: SEEDS=2000 worlds, 
 live: .venv/.dev   ## only the tests against real Kafka and Redis; fails if they cannot run
 	MESH_LIVE=required $(BIN)/pytest -m live tests/live
 
-chaos: .venv/.dev  ## every fault at full scale on real Kafka and Redis (two hours); writes docs/reliability.md
+chaos: .venv/.dev  ## every fault at full scale on real Kafka and Redis (two hours); writes docs/reference/reliability.md
 	$(BIN)/python -m tests.live.chaos
 
-bench: .venv/.dev  ## all of docs/benchmarks.md: workloads on both logs, growth, peers, plots (20 minutes)
+bench: .venv/.dev  ## all of docs/reference/benchmarks.md: workloads on both logs, growth, peers, plots (20 minutes)
 	$(BIN)/python -m bench.full $(BENCH)
 
 gates: .venv/.dev  ## a short measuring (a minute): nothing has fallen below the generous bounds of bench/gates.toml

@@ -170,14 +170,14 @@ def report(told: Told) -> int:
 
 
 def pages(results: Path, docs: Path) -> list[str]:
-    """Write docs/benchmarks.md with its plots, and the numbers of docs/scaling.md; what failed."""
-    scaling = docs / "scaling.md"
+    """Write docs/reference/benchmarks.md with its plots, and the numbers of docs/guide/scaling.md; what failed."""
+    scaling = docs / "guide" / "scaling.md"
     if not scaling.exists():
-        docs.mkdir(parents=True, exist_ok=True)
-        scaling.write_bytes((ROOT / "docs" / "scaling.md").read_bytes())
+        scaling.parent.mkdir(parents=True, exist_ok=True)
+        scaling.write_bytes((ROOT / "docs" / "guide" / "scaling.md").read_bytes())
     made = {
-        "docs/benchmarks.md": ["bench.report_page", "--docs", str(docs)],
-        "docs/scaling.md": ["bench.scaling_page", "--page", str(scaling)],
+        "docs/reference/benchmarks.md": ["bench.report_page", "--docs", str(docs / "reference")],
+        "docs/guide/scaling.md": ["bench.scaling_page", "--page", str(scaling)],
     }
     return [page for page, words in made.items() if not done([*words, "--results", str(results)], PAGES_S)]
 

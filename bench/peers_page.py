@@ -1,4 +1,4 @@
-"""The peers beside us, in one table: a chapter of docs/benchmarks.md."""
+"""The peers beside us, in one table: a chapter of docs/reference/benchmarks.md."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -14,7 +14,7 @@ Other people's frameworks on the same work, in the same run as ours: A B C A B C
 machine and broker. How many times as fast the mesh is was taken round by round: the median, with the lowest and the
 highest round. Safe is who lost nothing when it was killed with SIGKILL twice in the middle of its work: tested and
 counted here, for runs of the mesh in [reliability.md](reliability.md). Versions are pinned in
-[bench/peers/requirements.txt](../bench/peers/requirements.txt), settings stand in [bench/peers](../bench/peers).
+[bench/peers/requirements.txt](../../bench/peers/requirements.txt), settings stand in [bench/peers](../../bench/peers).
 
 Each side is asked as suits it: DBOS and Restate have 64 runs in flight, the mesh is handed its runs as fast as its log
 takes them. A side measures for a second or two a round, from a tenth of the work on; what the workloads below measure

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its plots, made from bench/results: `python -m bench.report_page`.
+"""docs/reference/benchmarks.md and its plots, made from bench/results: `python -m bench.report_page`.
 
 Nothing is measured here. Every number names the command that made it, with commit, machine and load.
 """
@@ -29,7 +29,7 @@ HEAD = """\
 `--log kafka://…` measure a part of it longer, and on your own broker. Every number names the command that made it.
 
 A value is the median of its samples, unless its name says otherwise; samples are shown from the lowest to the highest,
-and all of them are in [bench/results](../bench/results). Figures marked *limit* are ceilings beside what is measured:
+and all of them are in [bench/results](../../bench/results). Figures marked *limit* are ceilings beside what is measured:
 the log alone, Python alone, lanes that cost nothing. All processes of a measuring, the broker too, share one machine.
 """
 
@@ -94,9 +94,11 @@ def write(source: Path, docs: Path, *, plots: bool = True) -> list[Path]:
 
 def main() -> None:
     """Command line; exit status 1 when there is nothing to write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.report_page", description="docs/benchmarks.md from results")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.report_page", description="docs/reference/benchmarks.md from results"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "reference", help="folder of the page")
     parser.add_argument("--no-plots", action="store_true", help="without matplotlib")
     given = parser.parse_args()
     try:

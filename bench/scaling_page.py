@@ -1,4 +1,4 @@
-"""The numbers of docs/scaling.md, made from bench/results by the model: `python -m bench.scaling_page`.
+"""The numbers of docs/guide/scaling.md, made from bench/results by the model: `python -m bench.scaling_page`.
 
 The text of the page is written by hand. What stands between `<!-- begin NAME -->` and `<!-- end -->` is not: it is
 replaced. `--check` writes nothing and fails where the page says something else than the results do.
@@ -29,7 +29,7 @@ from bench.model import (
 from bench.report import RESULTS, results, significant
 from mesh.core.errors import ConfigInvalid, MeshError
 
-PAGE = ROOT / "docs" / "scaling.md"
+PAGE = ROOT / "docs" / "guide" / "scaling.md"
 PARTITIONS: Final = (10, 100, 1_000)
 MACHINES: Final = (1, 10, 100, 1_000)
 CORES: Final = 8
@@ -243,7 +243,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> None:
     """Command line; exit status 1 when the page cannot be made, or differs with --check."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scaling_page", description="numbers of docs/scaling.md")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scaling_page", description="numbers of docs/guide/scaling.md"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page whose blocks are made anew")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the page differs")

@@ -1,7 +1,7 @@
-"""The numbers to reach, line by line, beside what was measured: a chapter of docs/benchmarks.md.
+"""The numbers to reach, line by line, beside what was measured: a chapter of docs/reference/benchmarks.md.
 
 The lines are the gates of bench/gates-strict.toml. One that is not reached points at its chapter of
-docs/performance.md, which people write: what the profile says, and what was tried.
+docs/reference/performance.md, which people write: what the profile says, and what was tried.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ EXPLAINED: Final = "performance.md"
 HEAD: Final = """\
 ## Numbers to reach
 
-On two cores that share everything, the broker included; kept in [bench/gates-strict.toml](../bench/gates-strict.toml),
+On two cores that share everything, the broker included; kept in [bench/gates-strict.toml](../../bench/gates-strict.toml),
 judged by `python -m bench.gates bench/gates-strict.toml`.
 
 | what | wanted | measured | reached | made by |

@@ -55,7 +55,7 @@ class Result(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a run ended. `raw` is the whole record as documented in docs/protocol.md."""
+    """How a run ended. `raw` is the whole record as documented in docs/reference/protocol.md."""
 
     run_id: str
     ending: str

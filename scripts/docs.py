@@ -85,7 +85,7 @@ $task""")
 
 
 def protocol() -> str:
-    """docs/protocol.md"""
+    """docs/reference/protocol.md"""
     return PROTOCOL.substitute(
         generated=GENERATED,
         topics=_table(("topic", "key", "what lies there"), _topics()),
@@ -120,7 +120,7 @@ def protocol() -> str:
 
 
 def states() -> str:
-    """docs/states.md"""
+    """docs/reference/states.md"""
     return STATES.substitute(
         generated=GENERATED,
         run=_fenced("mermaid", _diagram(RUN_STATES, ENDINGS)),
@@ -147,7 +147,7 @@ $elsewhere
 
 
 def bad_input() -> str:
-    """docs/bad-input.md"""
+    """docs/reference/bad-input.md"""
     from tests import bad_inputs as bad
 
     sections = []
@@ -158,7 +158,7 @@ def bad_input() -> str:
         sections.append(f"## {door[0].upper()}{door[1:]}\n\n{answer[0].upper()}{answer[1:]}.\n")
         columns = ("", "input", "answer") if own else ("", "input")
         sections.append(_table(columns, [line[: len(columns)] for line in told]) + "\n")
-    elsewhere = [(number, *told[:2], f"[{told[2]}](../{told[2]})") for number, told in bad.ELSEWHERE.items()]
+    elsewhere = [(number, *told[:2], f"[{told[2]}](../../{told[2]})") for number, told in bad.ELSEWHERE.items()]
     return BAD_INPUT.substitute(
         generated=GENERATED.replace("mesh/core", "the code"),
         doors="\n".join(sections),
@@ -166,7 +166,11 @@ def bad_input() -> str:
     )
 
 
-PAGES = {"docs/protocol.md": protocol, "docs/states.md": states, "docs/bad-input.md": bad_input}
+PAGES = {
+    "docs/reference/protocol.md": protocol,
+    "docs/reference/states.md": states,
+    "docs/reference/bad-input.md": bad_input,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

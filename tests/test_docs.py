@@ -17,7 +17,7 @@ from mesh.core.topology.loader import load
 from tests.bad_inputs import ELSEWHERE, ROWS
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("docs/protocol.md", "docs/states.md", "docs/bad-input.md")
+PAGES = ("docs/reference/protocol.md", "docs/reference/states.md", "docs/reference/bad-input.md")
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -45,7 +45,7 @@ def test_a_page_that_differs_or_is_missing_is_noticed_and_mended(tmp_path: Path)
     (tmp_path / PAGES[0]).write_text("something else", "utf-8")
     done = run("--check", *root)
     assert done.returncode == 1
-    assert done.stderr == "docs/protocol.md differs from the code; run `make docs`\n"
+    assert done.stderr == "docs/reference/protocol.md differs from the code; run `make docs`\n"
 
 
 def test_every_table_of_the_code_is_in_the_pages_whole() -> None:

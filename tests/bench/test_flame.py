@@ -58,7 +58,9 @@ def test_a_workload_that_has_no_services_is_refused() -> None:
     assert "'state'" in done.stderr
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "flames").glob("*.svg")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "reference" / "flames").glob("*.svg")), ids=lambda path: path.stem
+)
 def test_graphs_that_are_kept_are_small_and_say_what_they_are_of(path: Path) -> None:
     text = path.read_text("utf-8")
     assert len(text) < 200_000

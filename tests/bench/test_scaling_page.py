@@ -1,4 +1,4 @@
-"""docs/scaling.md: its blocks are made from results, its text is left alone."""
+"""docs/guide/scaling.md: its blocks are made from results, its text is left alone."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ IO = body(
     figure("tasks_at_once", 1_000, unit="tasks", at={"tasks": 1_000}),
 )
 BODIES: list[dict[str, Any]] = [SQLITE, KAFKA, RUN3, GROWTH, STATE, RECOVERY, IO]
-PAGE = ROOT / "docs/scaling.md"
+PAGE = ROOT / "docs/guide/scaling.md"
 
 
 def block(name: str, bodies: list[dict[str, Any]]) -> str:

@@ -50,7 +50,9 @@ def test_a_line_about_several_logs_has_a_row_for_each() -> None:
 def test_every_strict_gate_is_a_line_about_a_workload_with_a_chapter_that_explains_it() -> None:
     gates = read(wanted.FILE)
     assert {gate.workload for gate in gates} <= set(NAMES)
-    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / wanted.EXPLAINED).read_text("utf-8"), re.MULTILINE)
+    headings = re.findall(
+        r"^## (.+)$", (ROOT / "docs" / "reference" / wanted.EXPLAINED).read_text("utf-8"), re.MULTILINE
+    )
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
     for gate in gates:
         assert gate.line

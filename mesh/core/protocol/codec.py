@@ -2,7 +2,7 @@
 
 Control data travels in headers, the value is the payload untouched. Attributes are headers named `ce_…`; only the
 content type is called `content-type` (binding §3.2.1). Facts about one delivery, not about the event, are plain
-headers `mesh-…`. `HEADERS` is the whole table; docs/protocol.md is generated from it.
+headers `mesh-…`. `HEADERS` is the whole table; docs/reference/protocol.md is generated from it.
 
 `read` is total: bytes that cannot be an event of the mesh become an `Unreadable`, a value that ends in mesh.dead.
 What foreign producers send is read by `ingress`, which is stricter about bodies and more lenient about form.
@@ -124,7 +124,7 @@ _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
 
 
 class Unreadable(NamedTuple):
-    """Why a record is no event: a reason code of docs/protocol.md and a sentence."""
+    """Why a record is no event: a reason code of docs/reference/protocol.md and a sentence."""
 
     code: str
     message: str

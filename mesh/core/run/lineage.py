@@ -15,7 +15,7 @@ WAY_HOPS_MAX: Final = 16
 
 
 class Refusal(NamedTuple):
-    """A hop, a result or a request that was not let through. `code` is in docs/protocol.md."""
+    """A hop, a result or a request that was not let through. `code` is in docs/reference/protocol.md."""
 
     code: str
     agent: str

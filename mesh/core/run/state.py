@@ -86,7 +86,7 @@ RUN_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     (CANCELLED, "redriven", "open"),
     (COMPLETED, "redriven, a refusal once more", "open"),
 )
-"""state, event, next state. docs/states.md is generated from it; tests/core/run/test_state.py walks it."""
+"""state, event, next state. docs/reference/states.md is generated from it; tests/core/run/test_state.py walks it."""
 
 TASK_STATES: Final[tuple[tuple[str, str, str], ...]] = (
     ("(none)", "dispatched", "open"),

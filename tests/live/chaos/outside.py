@@ -1,4 +1,4 @@
-"""A producer and a consumer that know nothing of the mesh but docs/protocol.md, and the judge of what they wrote down.
+"""A producer and a consumer that know nothing of the mesh but docs/reference/protocol.md, and the judge of what they wrote down.
 
 Both are processes of their own: `outside_kafka` with confluent-kafka, `outside_file` with the client of the embedded
 log. This module imports nothing of the mesh.
@@ -96,7 +96,7 @@ def _encoded(headers: dict[str, str]) -> tuple[tuple[str, bytes], ...]:
 
 
 def run_of(topic: str, sent: Sent) -> str:
-    """Compute the run id of a good record as docs/protocol.md says."""
+    """Compute the run id of a good record as docs/reference/protocol.md says."""
     own = f"/topics/{topic}"
     space = f"{own}\0{SOURCE}" if sent.headers else own
     return hashlib.blake2b(f"{space}\0{sent.id}".encode(), digest_size=12).hexdigest()

@@ -1,4 +1,4 @@
-"""What the faults came to: bench/results/chaos-*.json, and docs/reliability.md, which is made from them."""
+"""What the faults came to: bench/results/chaos-*.json, and docs/reference/reliability.md, which is made from them."""
 
 import shlex
 import sys
@@ -11,7 +11,7 @@ import orjson
 from bench.report import RESULTS, commit, machine
 from tests.live.chaos.fault import Scale
 
-PAGE = Path(__file__).parents[3] / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "reliability.md"
 NAME = "chaos.json"
 HEAD = (
     "| fault | on | asked (tasks) | kills | lost | ended twice | unexplained | repeated records | worst recovery "
@@ -38,7 +38,7 @@ def _command() -> str:
 
 
 def page(body: dict[str, Any]) -> str:
-    """docs/reliability.md from the results."""
+    """docs/reference/reliability.md from the results."""
     return TEXT.replace("$machine", _machine(body["machine"])).replace("$tables", _tables(body["rows"]))
 
 
@@ -98,7 +98,7 @@ any tree took from ask to outcome, so it holds the outage itself; a process that
 session is over.
 
 F37 is counted twice. A producer and a consumer in processes of their own (confluent-kafka on Kafka, the client on the
-embedded log) know docs/protocol.md and nothing else. They send plain JSON and CloudEvents, and every 100th record is
+embedded log) know docs/reference/protocol.md and nothing else. They send plain JSON and CloudEvents, and every 100th record is
 poison: undecodable bytes, a header name of 1 MB, the type of another topic, a payload over the limit. 60 processes are
 killed, and every third of them comes back with a wall clock that is wrong by an hour or a day. Each good record must
 have one ending, both effects and one id on the egress topic; each poison record one dead letter with its bytes and the
