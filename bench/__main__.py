@@ -7,8 +7,8 @@
     python -m bench decide wire_sqlite                  parts by themselves, each with its own report
 
 Each is a process of its own, `mesh bench NAME`, so that none pays for what another left in memory. Results go to
-bench/results; `python -m bench.report_page` writes docs/reference/benchmarks.md from them. Everything at once, growth, peers and
-pages too: `make bench`, which is `python -m bench.full`.
+bench/results; `python -m bench.report_page` writes docs/reference/benchmarks.md from them.
+Everything at once, with growth, peers and pages: `make bench`, which is `python -m bench.full`.
 """
 
 import argparse

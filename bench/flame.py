@@ -1,4 +1,4 @@
-"""Where the CPU time of a run goes, as flame graphs: `python -m bench.flame run1 --to docs/reference/flames --mark before`.
+"""Flame graphs of a run's CPU time: `python -m bench.flame run1 --to docs/reference/flames --mark before`.
 
     python -m bench.flame run1 --to FOLDER                  embedded
     python -m bench.flame run1 --to FOLDER --broker         on a broker that is started and stopped here

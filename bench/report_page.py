@@ -29,8 +29,9 @@ HEAD = """\
 `--log kafka://…` measure a part of it longer, and on your own broker. Every number names the command that made it.
 
 A value is the median of its samples, unless its name says otherwise; samples are shown from the lowest to the highest,
-and all of them are in [bench/results](../../bench/results). Figures marked *limit* are ceilings beside what is measured:
-the log alone, Python alone, lanes that cost nothing. All processes of a measuring, the broker too, share one machine.
+and all of them are in [bench/results](../../bench/results). Figures marked *limit* are ceilings beside the
+measurement: the log alone, Python alone, lanes that cost nothing. All processes of a measurement, the broker
+included, share one machine.
 """
 
 Body = Mapping[str, Any]

@@ -16,8 +16,8 @@ EXPLAINED: Final = "performance.md"
 HEAD: Final = """\
 ## Numbers to reach
 
-On two cores that share everything, the broker included; kept in [bench/gates-strict.toml](../../bench/gates-strict.toml),
-judged by `python -m bench.gates bench/gates-strict.toml`.
+On two cores that also run the broker. The bounds are in
+[bench/gates-strict.toml](../../bench/gates-strict.toml), judged by `python -m bench.gates bench/gates-strict.toml`.
 
 | what | wanted | measured | reached | made by |
 |---|---:|---:|---|---|

@@ -1,4 +1,4 @@
-"""Every bad input and the answer it gets, one table: test_bad_input.py tries each row, docs/reference/bad-input.md shows it.
+"""Every bad input and its answer, one table: test_bad_input.py tries each, docs/reference/bad-input.md shows it.
 
 A row has the number that its kind of input has in our list of bad inputs, and a door through which it comes. `given`
 is what comes: a record, or what makes one from an open task, or the argument of a call. `code` is the reason code that

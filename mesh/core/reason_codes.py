@@ -1,4 +1,4 @@
-"""Every reason code, in one table: what it means, who hears it, what to do. docs/reference/protocol.md is generated from it.
+"""Every reason code, in one table: meaning, receivers and remedy. docs/reference/protocol.md is generated from it.
 
 A code is for programs and never changes its meaning; the sentence that comes with it is for people and may.
 """

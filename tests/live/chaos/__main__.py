@@ -1,4 +1,4 @@
-"""`python -m tests.live.chaos`: faults at full scale, their results in bench/results/ and docs/reference/reliability.md."""
+"""`python -m tests.live.chaos`: faults at full scale; writes bench/results/ and docs/reference/reliability.md."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""A producer and a consumer that know nothing of the mesh but docs/reference/protocol.md, and the judge of what they wrote down.
+"""A producer and a consumer that know only docs/reference/protocol.md, and the judge of what they wrote down.
 
 Both are processes of their own: `outside_kafka` with confluent-kafka, `outside_file` with the client of the embedded
 log. This module imports nothing of the mesh.

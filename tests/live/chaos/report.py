@@ -98,7 +98,7 @@ any tree took from ask to outcome, so it holds the outage itself; a process that
 session is over.
 
 F37 is counted twice. A producer and a consumer in processes of their own (confluent-kafka on Kafka, the client on the
-embedded log) know docs/reference/protocol.md and nothing else. They send plain JSON and CloudEvents, and every 100th record is
+embedded log) know only docs/reference/protocol.md. They send plain JSON and CloudEvents, and every 100th record is
 poison: undecodable bytes, a header name of 1 MB, the type of another topic, a payload over the limit. 60 processes are
 killed, and every third of them comes back with a wall clock that is wrong by an hour or a day. Each good record must
 have one ending, both effects and one id on the egress topic; each poison record one dead letter with its bytes and the
