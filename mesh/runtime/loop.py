@@ -250,6 +250,8 @@ class Loop:
                 await self._commit(self._joined.result())
             for tp in partitions:
                 self._forget(tp)
+        if self._live and not self._restoring:  # the last restore under way was one of these
+            self.ready.set()
 
     def _forget(self, partition: TopicPartition) -> None:
         self._live.pop(partition, None)

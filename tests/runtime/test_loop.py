@@ -44,13 +44,16 @@ class Copy:
     def __init__(self) -> None:
         self.may_restore = asyncio.Event()
         self.may_restore.set()
+        self.slow: set[TopicPartition] = set()
+        """The partitions that wait for `may_restore`; empty: all of them."""
         self.places: dict[TopicPartition, int | None] = {}
         self.dropped: list[TopicPartition] = []
         self.fail: Exception | None = None
         self.copied = 0
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
-        await self.may_restore.wait()
+        if not self.slow or partition in self.slow:
+            await self.may_restore.wait()
         if self.fail is not None:
             raise self.fail
         self.places[partition] = commit and commit.offset
@@ -225,6 +228,21 @@ async def test_nothing_is_delivered_before_the_restore_is_done(log: Log) -> None
         assert not service.ready.is_set()
         stage.may_restore.set()
         await read_until(log, "out", 1)
+
+
+async def test_a_loop_is_ready_when_the_partition_it_still_restored_is_revoked(log: Log) -> None:
+    kept, moved = TopicPartition("in", 0), TopicPartition("in", 1)
+    stage = Copy()
+    stage.slow.add(moved)
+    stage.may_restore.clear()
+    service = loop(log, stage)
+    async with working(log, TOPOLOGY, service.run):
+        async with asyncio.timeout(20):
+            await append(log, NewRecord("in", b"k", b"1", (), kept.partition))
+            await read_until(log, "out", 1)
+        assert not service.ready.is_set()
+        await service.revoked([moved])
+        assert service.ready.is_set()
 
 
 async def test_a_restore_that_fails_ends_the_loop_with_its_reason(log: Log) -> None:
