@@ -33,7 +33,7 @@ from bench.mesh_processes import mesh_up
 from bench.report import save
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Appended, Commit, Log
-from mesh.app.process import calm_collector
+from mesh.app.process import tune_garbage_collector
 from mesh.app.wiring import load_topology, open_log, topic_specs
 from mesh.core.protocol.codec import write
 from mesh.core.protocol.event import CANCELLED, REQUESTED, Event, run_id_of
@@ -290,7 +290,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--no-save", action="store_true", help="only print")
     arguments = parser.parse_args()
-    calm_collector()
+    tune_garbage_collector()
     figures = asyncio.run(measure(arguments))
     print(json.dumps(figures, indent=2))
     if not arguments.no_save:

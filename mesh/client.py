@@ -72,13 +72,13 @@ class Outcome(NamedTuple):
 class Run:
     """A run that was asked for."""
 
-    def __init__(self, mesh: "Mesh", request: Event, place: Appended) -> None:
+    def __init__(self, mesh: "Mesh", request: Event, position: Appended) -> None:
         self._mesh = mesh
         self._fingerprint = fingerprint(request.data)
         self.id = request.run_id
         self.event_id = request.id
-        self.place = place
-        """Where the request lies on mesh.inbox."""
+        self.position = position
+        """Partition and offset of the request on mesh.inbox."""
 
     async def outcome(self, *, timeout_s: float = 60.0) -> Outcome:
         """Wait for the end. Raises WaitTimeout (the run goes on), and NotAccepted when the request was rejected: also
@@ -242,10 +242,12 @@ class Mesh:
         return await self._wish(RESUMED, run_id, by, why)
 
     async def _wish(self, kind: str, run_id: str, by: str, why: str) -> Appended:
-        return (await self.wish(kind, [run_id], by=by, why=why))[0]
+        return (await self.send_commands(kind, [run_id], by=by, why=why))[0]
 
-    async def wish(self, kind: str, run_ids: Sequence[str], *, by: str = "", why: str = "") -> Sequence[Appended]:
-        """The same wish about many runs in one append; `kind` is `cancelled`, `paused` or `resumed`."""
+    async def send_commands(
+        self, kind: str, run_ids: Sequence[str], *, by: str = "", why: str = ""
+    ) -> Sequence[Appended]:
+        """Send the same command to many runs in one append; `kind` is `cancelled`, `paused` or `resumed`."""
         for run_id in run_ids:
             if not ID_PATTERN.fullmatch(run_id):
                 text = f"run id {run_id[:64]!r} is none"
@@ -255,7 +257,7 @@ class Mesh:
             [wish(kind, id, self.topology, event_id=str(uuid7()), at_ms=at_ms, by=by, why=why) for id in run_ids]
         )
 
-    async def turn(self, switch: Switch, *, for_ms: int = 0) -> Appended:
+    async def send_switch(self, switch: Switch, *, for_ms: int = 0) -> Appended:
         """Stop or resume an agent, or all of them (`*`), everywhere within a second; see `core.run.control`. Answers
         where that lies on mesh.control. `for_ms`: of a fault, how long it lasts. Raises InvalidInput,
         LogUnavailable."""

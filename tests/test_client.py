@@ -105,7 +105,7 @@ async def test_those_who_publish_at_the_same_time_share_an_append(mesh: MeshTest
     refused = [n for n, answer in enumerate(answers) if isinstance(answer, InvalidInput)]
     assert refused == [TOGETHER_MAX - 1, TOGETHER_MAX + 19], "each hears of its own request"
     runs = [answer for answer in answers if isinstance(answer, Run)]
-    places = [run.place for run in runs if run.place.partition == runs[0].place.partition]
+    places = [run.position for run in runs if run.position.partition == runs[0].position.partition]
     assert places == sorted(places), "in the order in which they asked"
     assert all(await asyncio.gather(*(run.outcome(timeout_s=20) for run in runs[:50])))
     assert (await client.outcome(client.request("ask", {"id": "a0"}).run_id)).ending == "completed", (
@@ -301,8 +301,8 @@ async def test_who_comes_after_the_end_of_a_run_does_not_get_its_outcome(mesh: M
 async def test_a_cancelled_run_ends_cancelled_at_once(mesh: MeshTest) -> None:
     run = await mesh.publish("ask", {"id": "a", "n": 999})
     place = await mesh.client.cancel(run.id, by="ann", why="no longer wanted")
-    assert place.partition == run.place.partition
-    assert place.offset > run.place.offset
+    assert place.partition == run.position.partition
+    assert place.offset > run.position.offset
     assert (await run.outcome(timeout_s=10)).ending == "cancelled"
 
 

@@ -119,7 +119,7 @@ async def test_a_client_orders_by_the_field_that_the_topic_declares_or_by_the_ke
             runs = [await mesh.publish("moved", {"customer": "c-7", "n": n}, key=key) for n in range(5)]
             assert len({run.id for run in runs}) == 5
             assert len({run.id.partition(":")[2] for run in runs}) == 1
-            assert len({run.place.partition for run in runs}) == 1
+            assert len({run.position.partition for run in runs}) == 1
             assert [(await run.outcome(timeout_s=20)).ending for run in runs] == ["completed"] * 5
 
 

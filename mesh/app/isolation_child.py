@@ -41,7 +41,7 @@ LOOKS, LOOKS_S = 10, 0.005
 """How long a thread or a task that a call leaves may take to end."""
 
 
-class Desk:
+class RequestServer:
     """Answers orders, one after the other."""
 
     def __init__(self, board: Board, say: Callable[[object], None]) -> None:
@@ -148,7 +148,7 @@ async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None
     with suppress(BoardUnavailable):  # an agent's calls of it will fail, as they would in its worker
         await board.start()
     try:
-        await Desk(board, say).serve(orders)
+        await RequestServer(board, say).serve(orders)
     except asyncio.CancelledError:  # by an agent, with all that runs here
         _flush()
         os._exit(1)  # at once: nobody waits here for what does not let itself be cancelled

@@ -69,7 +69,7 @@ class Process:
                 clock,
                 drain_timeout_ms=settings.drain_timeout_ms,
                 grace_ms=settings.cancel_grace_ms,
-                strays_max=settings.strays_max,
+                abandoned_max=settings.strays_max,
                 holder=name,
                 away=away,
                 cells=cells or CellProcesses(_with_prefix(settings, topology)),
@@ -111,9 +111,9 @@ class Process:
             self.stop()
 
     @property
-    def strays(self) -> int:
+    def abandoned_calls(self) -> int:
         """Calls of agents that were given up and go on; at the end, they would keep the event loop from closing."""
-        return 0 if self.worker is None else self.worker.strays
+        return 0 if self.worker is None else self.worker.abandoned_calls
 
     async def wait_ready(self) -> None:
         """Returns when every service here has joined its group and restored what it was given."""
@@ -144,7 +144,7 @@ async def _told(run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.E
         ) from error
 
 
-def calm_collector() -> None:
+def tune_garbage_collector() -> None:
     """Make Python's cyclic collector rare and short, for a process that is a service and nothing else.
 
     Runs, tasks and events form no cycles and are freed by their counts; the collector only walks them, again and again

@@ -62,7 +62,7 @@ def _as_seen(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-class Proved(NamedTuple):
+class AgentValidation(NamedTuple):
     """The functions that topics.yaml names, as far as they can be imported. `problems`: what is wrong with them, by
     line. `unchecked`: paths of topics.yaml that cannot be checked."""
 
@@ -79,7 +79,7 @@ def load_agents(topology: Topology) -> Mapping[str, Agent]:
     return agents
 
 
-def prove_agents(topology: Topology) -> Proved:
+def validate_agents(topology: Topology) -> AgentValidation:
     """Import the functions that topics.yaml names, and compare both."""
     agents, problems = _imported(topology)
     for name, agent in agents.items():
@@ -88,7 +88,7 @@ def prove_agents(topology: Topology) -> Proved:
     if len(agents) == len(topology.agents):
         wrong, unchecked = paths_of(topology, agents)
         problems += wrong
-    return Proved(agents, sorted(problems), unchecked)
+    return AgentValidation(agents, sorted(problems), unchecked)
 
 
 def _imported(topology: Topology) -> tuple[dict[str, Agent], list[Problem]]:

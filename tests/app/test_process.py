@@ -10,7 +10,7 @@ import pytest
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import TopicSpec
 from mesh.adapters.sqlite import SqliteBoard
-from mesh.app.process import Process, calm_collector, running
+from mesh.app.process import Process, running, tune_garbage_collector
 from mesh.app.wiring import open_board, open_log, topic_specs
 from mesh.core.board.changelog import Change, change_record
 from mesh.core.errors import TopicsInvalid
@@ -85,7 +85,7 @@ def test_the_collector_is_calmed_and_still_collects(collector: None) -> None:
     gc.collect()
     kept = [[number] for number in range(1_000)]
     frozen = gc.get_freeze_count()
-    calm_collector()
+    tune_garbage_collector()
     assert gc.isenabled()
     assert gc.get_threshold()[0] == 100_000
     assert gc.get_freeze_count() >= frozen + len(kept)

@@ -38,7 +38,7 @@ class Desk:
     async def turn(self, state: str) -> float:
         """Turn the switch of all agents; when that began."""
         began_s = time.monotonic()
-        await self.mesh.turn(Switch("agent", "*", state, "ann@desk", "a test"))
+        await self.mesh.send_switch(Switch("agent", "*", state, "ann@desk", "a test"))
         return began_s
 
 

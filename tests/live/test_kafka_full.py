@@ -19,7 +19,7 @@ from mesh.core.protocol.event import CANCELLED
 from mesh.core.run.control import wish
 from mesh.core.task.agent import describe
 from mesh.core.topology.loader import load
-from mesh.services.worker import AgentShift
+from mesh.services.worker import AgentConsumer
 from mesh.settings import Settings
 from tests.adapters.log_kit import until
 
@@ -41,7 +41,7 @@ agents: {{slow: {{run: "x:y", on: ask, emits: answer, lanes: 1, timeout: 60s, re
         self.cancelled_s = 0.0
         self.gate = asyncio.Event()
         self.mesh = Mesh(log, self.topology)
-        self.shift: AgentShift
+        self.shift: AgentConsumer
 
     async def slow(self, ask: dict[str, Any]) -> Emit:
         self.begun.append(ask["n"])
@@ -65,7 +65,7 @@ async def desk(kafka_log: KafkaLog, tmp_path: Path) -> AsyncIterator[Desk]:
     process = Process(kafka_log, desk.topology, settings, agents={"slow": describe(slow)}, board=desk.board)
     async with running(process, ready_timeout_s=60):
         assert process.worker is not None
-        desk.shift = process.worker.shifts["slow"]
+        desk.shift = process.worker.consumers["slow"]
         yield desk
         await desk.mesh.close()
     await desk.board.close()

@@ -109,7 +109,7 @@ async def test_what_is_not_there_is_not_found(mesh: MeshTest, runs: Runs) -> Non
 
 
 async def test_what_is_told_to_every_partition_is_no_run(mesh: MeshTest, runs: Runs) -> None:
-    await mesh.client.turn(Switch("agent", "second", "stopped", "ann@desk"))
+    await mesh.client.send_switch(Switch("agent", "second", "stopped", "ann@desk"))
     await read_until(mesh.log, "mesh.inbox", 2)
     with pytest.raises(NotFound):
         await runs.find("*")

@@ -46,7 +46,7 @@ def bench(
 
     Every result is kept as JSON with machine, versions, commit and raw samples. Exit code 1 if a gate does not hold.
     """
-    from mesh.app.process import calm_collector
+    from mesh.app.process import tune_garbage_collector
 
     screen, wanted = session.screen, session.wanted
     measuring = _installed("bench.measuring")
@@ -55,7 +55,7 @@ def bench(
     )
     gates = None if gate is None else _installed("bench.gates").read(Path(gate))
     bodies: list[dict[str, Any]] = []
-    calm_collector()  # who asks shares the cores with the services, and measures what runs in them, where it is calm
+    tune_garbage_collector()  # the client shares the cores with the services, where the collector is tuned, too
     for workload in measuring.chosen(workloads or []):
         with screen.status(f"{workload.name}: {workload.what}"):
             body = asyncio.run(_ended_in_order(measuring.measure(workload, setup)))

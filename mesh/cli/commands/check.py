@@ -23,14 +23,14 @@ async def check(session: Session) -> int:
     log can be reached, topics with another number of partitions are problems, and the log is read for runs that were
     opened under another topics.yaml.
     """
-    from mesh.app.wiring import prove_agents
+    from mesh.app.wiring import validate_agents
 
     screen = session.screen
     try:
         topology = session.topology
     except TopologyInvalid as error:
         return _told(session, error.path, error.problems)
-    _, problems, unchecked = prove_agents(topology)
+    _, problems, unchecked = validate_agents(topology)
     if problems:
         return _told(session, topology.path, problems)
     ins, outs = len(topology.ingress), len(topology.egress)

@@ -90,7 +90,7 @@ async def _single(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
         return 0
     screen.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
     with screen.status(f"waiting for run {run_view.id_of(run.id)}"):
-        async with patience(session, mesh.log, run.place, run.id):
+        async with patience(session, mesh.log, run.position, run.id):
             outcome = await run.outcome(timeout_s=how.timeout_s)
     screen.emit(outcome.raw)
     _tell(session, outcome)
@@ -125,7 +125,7 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
     try:
         async with (
             asyncio.timeout(how.timeout_s),
-            patience(session, mesh.log, run.place, run.id),
+            patience(session, mesh.log, run.position, run.id),
             aclosing(runs.watch(places)) as changes,
         ):
             async for change in changes:

@@ -81,7 +81,7 @@ async def _one(session: Session, log: "Log", wish: Wish, name: str, why: str) ->
             where=f"run {found.run_id}",
         )
     _expect_change(wish, found)
-    (place,) = await Mesh(log, session.topology).wish(wish.kind, [found.run_id], by=who(), why=why)
+    (place,) = await Mesh(log, session.topology).send_commands(wish.kind, [found.run_id], by=who(), why=why)
     known = await heard(log, session.topology, place)
     now = await runs.history(found.run_id) if known else None
     ending = "" if now is None else now.ending
@@ -149,7 +149,7 @@ async def _several(session: Session, log: "Log", wish: Wish, type: str | None, w
     places: list[Appended] = []
     for start in range(0, len(rows), RUNS_A_BATCH):
         ids = [row.run_id for row in rows[start : start + RUNS_A_BATCH]]
-        places += await mesh.wish(wish.kind, ids, by=who(), why=why)
+        places += await mesh.send_commands(wish.kind, ids, by=who(), why=why)
     known = await _all_heard(session, log, places)
     for row in rows:
         screen.emit({"run": row.run_id, "wish": wish.kind, "heard": known})

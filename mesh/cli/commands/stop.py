@@ -76,7 +76,7 @@ async def turned(session: Session, *wanted: "Switch") -> "tuple[Control, bool]":
         before = await control_now(log, topology)
         due = [s for s in wanted if (s.key in before.switches) == s.at_rest]
         for switch in due:
-            await Mesh(log, topology).turn(switch)
+            await Mesh(log, topology).send_switch(switch)
         return (await control_now(log, topology) if due else before), bool(due)
 
 

@@ -84,7 +84,7 @@ async def up(
             code = stop.code
         except (MeshError, BaseExceptionGroup) as error:
             first = leaves(error)[0]
-            if not host.strays or not isinstance(first, MeshError):
+            if not host.abandoned_calls or not isinstance(first, MeshError):
                 raise
             code = report(session.screen, first)
         except asyncio.CancelledError as error:
@@ -94,7 +94,7 @@ async def up(
             ) from error
     if child is None:
         voice.info("stopped")
-    if host.strays:  # they would keep the loop from closing, for ever
+    if host.abandoned_calls:  # they would keep the loop from closing, for ever
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -154,9 +154,9 @@ class Host:
         """Set once the services of this very process are ready."""
 
     @property
-    def strays(self) -> int:
+    def abandoned_calls(self) -> int:
         """Calls of agents that do not end."""
-        return 0 if self._process is None else self._process.strays
+        return 0 if self._process is None else self._process.abandoned_calls
 
     async def run(self) -> None:
         """Until the signal; raises what no waiting can mend."""
@@ -269,10 +269,10 @@ class Host:
         process.stop()
 
     async def _tell_ready(self, process: "Process", well: asyncio.Event) -> None:
-        from mesh.app.process import calm_collector
+        from mesh.app.process import tune_garbage_collector
 
         await process.wait_ready()
-        calm_collector()
+        tune_garbage_collector()
         well.set()
         self._here.set()
         if not self._workers:
@@ -380,7 +380,7 @@ def _rule(session: Session, text: str, workers: int | None, services: tuple[str,
 
 
 def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":
-    from mesh.app.wiring import prove_agents
+    from mesh.app.wiring import validate_agents
 
     known = session.topology.agents
     for name in names:
@@ -388,7 +388,7 @@ def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":
             near = nearest(name, known)
             remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}"
             raise NotFound(f"no agent is called {name!r}", where=session.topology.path, remedy=remedy)
-    loaded, problems, _ = prove_agents(session.topology)
+    loaded, problems, _ = validate_agents(session.topology)
     if problems:
         raise TopologyInvalid(session.topology.path, problems)
     return {name: loaded[name] for name in known if not names or name in names}

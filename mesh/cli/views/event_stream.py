@@ -232,7 +232,7 @@ class Stream:
 
     async def _say_if_nobody_reads(self) -> None:
         if self._last is not None and not await heard(
-            self._mesh.log, self._mesh.topology, self._last.place, within_s=0
+            self._mesh.log, self._mesh.topology, self._last.position, within_s=0
         ):
             self._screen.note(("no answer yet: ", "yellow"), NOBODY)
 

@@ -49,7 +49,7 @@ async def turn(session: Session, *switches: "Switch", for_ms: int = 0) -> None:
         if for_ms and any(switch.agent not in STORES for switch in switches):
             await _expect_allowed(log, session)
         for switch in switches:
-            await Mesh(log, session.topology).turn(switch, for_ms=for_ms)
+            await Mesh(log, session.topology).send_switch(switch, for_ms=for_ms)
 
 
 async def _expect_allowed(log: "Log", session: Session) -> None:

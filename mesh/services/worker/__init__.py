@@ -11,8 +11,8 @@ is dropped by the orchestrator. Retries are the orchestrator's: here a task runs
 have killed its process, `outbox` the answers under way, `cache` what was answered before.
 """
 
-from mesh.services.worker.consumer import AgentShift
+from mesh.services.worker.consumer import AgentConsumer
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.service import Worker
 
-__all__ = ["AgentShift", "Counts", "Worker"]
+__all__ = ["AgentConsumer", "Counts", "Worker"]

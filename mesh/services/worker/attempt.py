@@ -104,7 +104,7 @@ class Caller:
         *,
         grace_ms: int,
         left: Callable[[Attempt, Event | None], None],
-        strayed: Callable[[], None],
+        call_abandoned: Callable[[], None],
     ) -> None:
         """`log_ms`: log time, by which the run's deadline is measured."""
         self._spec, self._where = spec, agent.where
@@ -113,7 +113,7 @@ class Caller:
         """Log time as it was last read, and when that was by the loop's clock."""
         self._counts, self._cache, self._faults = counts, cache, FaultLog(file_line(agent.function))
         self._grace_s, self._timeout_s = grace_ms / 1000, spec.timeout_ms / 1000
-        self._told, self._left, self._strayed = told, left, strayed
+        self._told, self._left, self._call_abandoned = told, left, call_abandoned
         self.fault: Callable[[], Break | None] = lambda: None
         """What somebody broke on purpose, if it is broken now."""
         self._running: dict[asyncio.Task[Any], Attempt] = {}
@@ -132,7 +132,7 @@ class Caller:
         self._function = Function(spec, agent, clock, self._threads)
 
     @property
-    def strays(self) -> int:
+    def abandoned_calls(self) -> int:
         """Threads that were abandoned and have not ended."""
         return 0 if self._threads is None else self._threads.strays
 
@@ -328,11 +328,11 @@ class Caller:
             self._counts.failure(fault.code)
             self._faults.failed(attempt.task, fault)
         self._left(attempt, answer)
-        self._strayed()
+        self._call_abandoned()
 
     def _thread_left(self) -> None:
         self._counts.abandoned += 1
-        self._strayed()
+        self._call_abandoned()
 
     def _late(self) -> None:
         self._counts.late += 1

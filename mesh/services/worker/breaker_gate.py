@@ -20,7 +20,7 @@ from mesh.services.worker.counts import Counts
 Answer = Callable[[Event, Attempt], Awaitable[Event | None]]
 
 
-class Gate:
+class BreakerGate:
     """See the module. Times are those of the monotonic clock."""
 
     def __init__(self, spec: AgentSpec, clock: Clock, counts: Counts) -> None:

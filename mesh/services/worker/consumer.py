@@ -19,12 +19,12 @@ from mesh.runtime.execution.isolation import Cells
 from mesh.runtime.execution.key_lanes import Lanes
 from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.attempt import Attempt, Caller
-from mesh.services.worker.breaker_gate import Gate
+from mesh.services.worker.breaker_gate import BreakerGate
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.invocation import crash_loop
 from mesh.services.worker.outbox import Outbox
-from mesh.services.worker.poison import Places, Suspects
+from mesh.services.worker.poison import MarkSlots, PoisonGuard
 from mesh.services.worker.undecodable import task_in
 
 POLL_WAIT_MS = 500
@@ -36,7 +36,7 @@ FLUSH_TIMEOUT_MS = 5_000
 _log = diagnostics("worker")
 
 
-class AgentShift:
+class AgentConsumer:
     """See the module. `hold` and `release` are the kill switch: they may be called at any time, again and again."""
 
     def __init__(
@@ -47,7 +47,7 @@ class AgentShift:
         spec: AgentSpec,
         agent: Agent,
         clock: Clock,
-        places: Places,
+        places: MarkSlots,
         cells: Cells | None,
         *,
         records_max: int,
@@ -56,7 +56,7 @@ class AgentShift:
         grace_ms: int,
         holder: str,
         away: bool,
-        strayed: Callable[[], None],
+        call_abandoned: Callable[[], None],
     ) -> None:
         self.name, self.counts = spec.name, Counts()
         self.lanes: Lanes[Work] = agent_context(self.name).run(Lanes, self._handle, lanes_max=spec.lanes)
@@ -75,12 +75,12 @@ class AgentShift:
             *(spec, agent, board, clock, log.now_ms, self.counts, self._cache, self._outbox.told),
             grace_ms=grace_ms,
             left=self._left,
-            strayed=strayed,
+            call_abandoned=call_abandoned,
         )
-        self.gate, topic = Gate(spec, clock, self.counts), topology.tasks(spec.name)
+        self.gate, topic = BreakerGate(spec, clock, self.counts), topology.tasks(spec.name)
         self._answer = Spans().around(self.gate.around(self.caller.answer), topic=topic, group=self._group)
         self._commits, self._news = asyncio.Lock(), asyncio.Event()
-        self._suspects = Suspects(
+        self._suspects = PoisonGuard(
             *(agent, places, cells),
             changes=self._outbox.changes,
             say=self._say,
@@ -99,9 +99,9 @@ class AgentShift:
         self._failed = False
 
     @property
-    def strays(self) -> int:
+    def abandoned_calls(self) -> int:
         """Calls of the function that were given up and have not ended: coroutines and threads."""
-        return self.lanes.strays + self.caller.strays
+        return self.lanes.strays + self.caller.abandoned_calls
 
     def _ending(self) -> bool:
         """Whether all of this ends, but not since it was told to stop."""

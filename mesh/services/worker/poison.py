@@ -15,7 +15,7 @@ from mesh.services.worker.board_changes import Changes
 _log = diagnostics("worker")
 
 
-class Places:
+class MarkSlots:
     """Who may be marked at once in a process: so many, or a single one who is suspected more. First come, first in."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Places:
         self._given.set()
 
 
-class Suspects:
+class PoisonGuard:
     """Those of one agent. `places` are shared by all agents of the process; `cells`: None, or where it begins who is
     suspected twice. `say` commits until it is taken, and is False when the partition is lost; `do` runs an attempt
     to its answer, `condemn` answers a record that is not begun again with the number of deaths, `news` hears that there
@@ -47,7 +47,7 @@ class Suspects:
     def __init__(
         self,
         agent: Agent,
-        places: Places,
+        places: MarkSlots,
         cells: Cells | None,
         *,
         changes: Callable[[], Changes | None],

@@ -19,12 +19,12 @@ from mesh.core.topology.model import Topology
 from mesh.runtime.control_follower import ControlFollower, Follower
 from mesh.runtime.execution.isolation import Cells
 from mesh.services.worker.attempt import CANCEL_GRACE_MS
-from mesh.services.worker.consumer import AgentShift
+from mesh.services.worker.consumer import AgentConsumer
 from mesh.services.worker.counts import Counts
-from mesh.services.worker.poison import Places
+from mesh.services.worker.poison import MarkSlots
 
 ENDED_MAX = 10_000
-STRAYS_MAX = 32
+ABANDONED_MAX = 32
 """With more calls than this that were given up and go on all the same, a process ends and is started anew."""
 
 _log = diagnostics("worker")
@@ -45,7 +45,7 @@ class Worker:
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
         drain_timeout_ms: int = 10_000,
         grace_ms: int = CANCEL_GRACE_MS,
-        strays_max: int = STRAYS_MAX,
+        abandoned_max: int = ABANDONED_MAX,
         holder: str = "",
         away: bool = False,
         cells: Cells | None = None,
@@ -54,11 +54,11 @@ class Worker:
         this is a new beginning, since the log was away: whoever was at work has not died of a task. `cells`: where a
         task that may kill its process is called; None: here."""
         holder = holder or token_hex(8)
-        places, self._cells = Places(), cells
-        self._strays_max = strays_max
+        places, self._cells = MarkSlots(), cells
+        self._abandoned_max = abandoned_max
         self._spent = asyncio.Event()
-        self.shifts: Mapping[str, AgentShift] = {
-            name: AgentShift(
+        self.consumers: Mapping[str, AgentConsumer] = {
+            name: AgentConsumer(
                 *(log, board, topology, topology.agents[name], agent, clock, places, cells),
                 records_max=records_max,
                 session_timeout_ms=session_timeout_ms,
@@ -66,7 +66,7 @@ class Worker:
                 grace_ms=grace_ms,
                 holder=holder,
                 away=away,
-                strayed=self._strayed,
+                call_abandoned=self._call_abandoned,
             )
             for name, agent in agents.items()
         }
@@ -75,12 +75,12 @@ class Worker:
         self._endings = Follower(log, topology.endings, self._ended, from_end=True)
         self._ended_ids: dict[str, None] = {}
         """Tasks whose runs have ended, the last ones that were heard of: none of them is begun."""
-        for shift in self.shifts.values():
-            shift.caller.ended = self._ended_ids
+        for consumer in self.consumers.values():
+            consumer.caller.ended = self._ended_ids
         self._log, self._topology = log, topology
         if topology.chaos:
-            for name, shift in self.shifts.items():
-                shift.caller.fault = partial(self._fault, name)
+            for name, consumer in self.consumers.items():
+                consumer.caller.fault = partial(self._fault, name)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then let running tasks end within the drain timeout.
@@ -95,7 +95,7 @@ class Worker:
                 await self._cells.close()
         if self._spent.is_set():
             raise WorkerSpent(
-                f"{self.strays} calls of agents were given up and go on all the same, at most {self._strays_max} may",
+                f"{self.abandoned_calls} abandoned calls of agents still run; the limit is {self._abandoned_max}",
                 remedy="Start this process again; let the agents end when they are cancelled",
             )
 
@@ -108,44 +108,44 @@ class Worker:
                 group.create_task(self._endings.run(), name="follow endings"),
             ]
             await self._control.caught_up.wait()  # an agent that is stopped begins nothing, not even at first
-            shifts = [group.create_task(s.run(ending), name=f"worker {s.name}") for s in self.shifts.values()]
+            consumers = [group.create_task(s.run(ending), name=f"worker {s.name}") for s in self.consumers.values()]
             told = [group.create_task(event.wait()) for event in (stop, self._spent)]
-            await asyncio.wait((*told, *shifts), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((*told, *consumers), return_when=asyncio.FIRST_COMPLETED)
             ending.set()
             for each in (*told, *following):
                 each.cancel()
 
     async def wait_ready(self) -> None:
         """Returns when every agent here has joined its group and heard of its partitions."""
-        for shift in self.shifts.values():
-            await shift.ready.wait()
+        for consumer in self.consumers.values():
+            await consumer.ready.wait()
 
     @property
     def running(self) -> int:
         """Tasks in work right now."""
-        return sum(shift.lanes.running for shift in self.shifts.values())
+        return sum(consumer.lanes.running for consumer in self.consumers.values())
 
     @property
-    def strays(self) -> int:
+    def abandoned_calls(self) -> int:
         """Calls that were given up and have not ended; at the end of `run`, what will not let the loop be closed."""
-        return sum(shift.strays for shift in self.shifts.values())
+        return sum(consumer.abandoned_calls for consumer in self.consumers.values())
 
     @property
     def counts(self) -> Mapping[str, Counts]:
         """What each agent's tasks came to here."""
-        return {name: shift.counts for name, shift in self.shifts.items()}
+        return {name: consumer.counts for name, consumer in self.consumers.items()}
 
     def _told(self, control: Control) -> None:
         """Agents were stopped or resumed, or their breakers opened or closed."""
-        for name, shift in self.shifts.items():
-            shift.gate.told(opened=control.breaker_of(name) is not None)
+        for name, consumer in self.consumers.items():
+            consumer.gate.told(opened=control.breaker_of(name) is not None)
             stop = control.stop_of(name)
-            if stop is not None and not shift.held:
+            if stop is not None and not consumer.held:
                 _log.warning("an agent was stopped", agent=name, by=stop.by, why=stop.why)
-                shift.hold()
-            elif stop is None and shift.held:
+                consumer.hold()
+            elif stop is None and consumer.held:
                 _log.warning("an agent was resumed", agent=name)
-                shift.release()
+                consumer.release()
 
     def _ended(self, records: Sequence[Record]) -> None:
         """Runs have ended while tasks of theirs were in work."""
@@ -153,14 +153,14 @@ class Worker:
         self._ended_ids.update(ids)
         for id in list(islice(self._ended_ids, max(0, len(self._ended_ids) - ENDED_MAX))):
             del self._ended_ids[id]
-        for shift in self.shifts.values():
-            shift.caller.stop(ids)
+        for consumer in self.consumers.values():
+            consumer.caller.stop(ids)
 
     def _fault(self, name: str) -> Break | None:
         """What an agent was broken with, if it is broken now."""
         switch = fault_of(self._control.control, name, self._log.now_ms())
         return None if switch is None else break_of(switch.how)
 
-    def _strayed(self) -> None:
-        if self.strays > self._strays_max:
+    def _call_abandoned(self) -> None:
+        if self.abandoned_calls > self._abandoned_max:
             self._spent.set()

@@ -59,7 +59,7 @@ async def _open_breaker(cli: Cli, agent: str) -> None:
     log = open_log(Settings(log=f"sqlite:{cli.folder / '.mesh' / 'mesh.db'}"))
     await log.start()
     switch = Switch("breaker", agent, "opened", "/mesh/desk", "5 failures in a row")
-    await Mesh(log, load_topology(str(cli.folder / "topics.yaml"))).turn(switch)
+    await Mesh(log, load_topology(str(cli.folder / "topics.yaml"))).send_switch(switch)
     await log.close()
 
 

@@ -28,7 +28,7 @@ class FileDoor:
     async def _one(self, topic: str, sent: Sent) -> Place:
         if not sent.poison and not sent.headers:
             run = await self._mesh.publish(TYPE, sent.value)
-            return (self._mesh.topology.inbox, run.place.partition, run.place.offset)
+            return (self._mesh.topology.inbox, run.position.partition, run.position.offset)
         (verdict,) = await self._mesh.log.append([NewRecord(topic, sent.key, sent.value, sent.headers)])
         assert isinstance(verdict, Appended), f"{sent.id} was not taken: {verdict}"
         return (topic, verdict.partition, verdict.offset)

@@ -48,7 +48,7 @@ def worker(
     mesh: Topology = TOPOLOGY,
     drain_ms: int = 2_000,
     grace_ms: int = 2_000,
-    strays_max: int = 32,
+    abandoned_max: int = 32,
     away: bool = False,
     records_max: int = 500,
 ) -> Worker:
@@ -58,7 +58,7 @@ def worker(
         session_timeout_ms=2_000,
         drain_timeout_ms=drain_ms,
         grace_ms=grace_ms,
-        strays_max=strays_max,
+        abandoned_max=abandoned_max,
         away=away,
         records_max=records_max,
     )

@@ -207,11 +207,11 @@ async def test_a_function_that_ignores_its_cancellation_is_abandoned_and_its_slo
         await append(log, task(-1, key="same"), task(1, key="same"), task(2))
         found = {a.task_id: a for a in await answers(log, 3)}
         await settled(log, "mesh.echo", mesh.tasks("echo"))
-        assert crew.strays == 1
+        assert crew.abandoned_calls == 1
         assert counts(crew).shown() == {"succeeded": 2, "timed_out": 1, "abandoned": 1}
         stubborn.gate.set()
         await until(lambda: counts(crew).late == 1)
-        assert crew.strays == 0
+        assert crew.abandoned_calls == 0
         assert len(await answers(log, 3)) == 3
     fault = found["t-1"].fault
     assert fault is not None
@@ -268,10 +268,10 @@ async def test_blocking_functions_that_hang_are_abandoned_and_their_threads_repl
     async with working(log, mesh, crew.run):
         await append(log, *(task(-n) for n in range(1, 11)), task(1), task(2))
         found = {a.task_id: a for a in await answers(log, 12)}
-        assert crew.strays == 10
+        assert crew.abandoned_calls == 10
         gate.set()
         await until(lambda: counts(crew).late == 10)
-        assert crew.strays == 0
+        assert crew.abandoned_calls == 0
     assert [a.kind for a in found.values()].count("succeeded") == 2
     assert {a.fault.code for a in found.values() if a.fault is not None} == {"timed_out"}
     assert counts(crew).shown() == {"succeeded": 2, "timed_out": 10, "abandoned": 10, "late": 10}

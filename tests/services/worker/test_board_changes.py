@@ -140,7 +140,7 @@ async def test_what_was_written_before_a_stop_is_told_though_there_is_no_answer(
     async with working(log, mesh, crew.run):
         await append(log, task(7))
         await wrote.wait()
-        crew.shifts["echo"].hold()
+        crew.consumers["echo"].hold()
         (told,) = await changes(log, 1)
         assert await read_all(log, mesh.inbox) == []
     assert (told.key, told.value) == ("k", b"7")

@@ -12,7 +12,7 @@ from mesh.core.task.result import failed
 from mesh.core.topology.model import AgentSpec, BreakerRule
 from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.attempt import Attempt
-from mesh.services.worker.breaker_gate import Gate
+from mesh.services.worker.breaker_gate import BreakerGate
 from mesh.services.worker.counts import Counts
 from tests.builders import event
 
@@ -48,7 +48,7 @@ class Agent:
 
     def __init__(self, rule: BreakerRule | None = RULE) -> None:
         self.time, self.counts = Time(), Counts()
-        self.gate = Gate(AgentSpec("a", "x:y", ("ask",), (), breaker=rule), self.time, self.counts)
+        self.gate = BreakerGate(AgentSpec("a", "x:y", ("ask",), (), breaker=rule), self.time, self.counts)
         self.calls = 0
         self.waiting: list[asyncio.Future[Fault | None]] = []
         self.waits = False

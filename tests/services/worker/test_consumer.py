@@ -267,7 +267,7 @@ async def test_a_short_session_does_not_cut_short_the_tasks_of_a_revoked_partiti
         await append(log, *(task(n) for n in range(20)))
         await until(lambda: len(begun) == 20)
         async with working(log, TOPOLOGY, second.run):
-            await until(lambda: len(first.shifts["echo"]._partitions) < 2)
+            await until(lambda: len(first.consumers["echo"]._partitions) < 2)
             asyncio.get_running_loop().call_later(0.8, gate.set)  # a third of the session is 0.67 s
             await answers(log, 20)
             await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
@@ -297,7 +297,7 @@ async def test_a_task_that_runs_on_while_its_partition_goes_and_comes_back_is_no
         await until(lambda: len(begun) == len(numbers))
         async with working(log, mesh, second.run):
             await elsewhere.wait()
-        await until(lambda: first.shifts["echo"].lanes.queued > 0)  # they came again, and wait for the first
+        await until(lambda: first.consumers["echo"].lanes.queued > 0)  # they came again, and wait for the first
         gate.set()
         await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
     assert begun == Counter(numbers)

@@ -16,7 +16,7 @@ from mesh.core.protocol.codec import read
 from mesh.core.protocol.event import CANCELLED, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.control import wish
-from mesh.services.worker.service import STRAYS_MAX
+from mesh.services.worker.service import ABANDONED_MAX
 from mesh.testing import MeshTest
 
 TOPOLOGY = """
@@ -148,7 +148,7 @@ async def test_a_task_that_waits_for_its_turn_is_not_begun_when_its_run_has_ende
     seen = Seen()
     async with MeshTest(TOPOLOGY.format(lanes=1), agents={"echo": waiting(seen)}) as mesh:
         assert mesh.process.worker is not None
-        shift = mesh.process.worker.shifts["echo"]
+        shift = mesh.process.worker.consumers["echo"]
         first = await mesh.publish("ask", {"word": "first"})
         await until(lambda: "first" in seen.begun)
         second = await mesh.publish("ask", {"word": "second"})
@@ -181,7 +181,7 @@ async def test_a_blocking_function_that_does_not_look_keeps_its_thread_and_its_p
         return Emit("answer", ask)
 
     async with MeshTest(TOPOLOGY.format(lanes=64), agents={"echo": function}) as mesh:
-        runs = [await mesh.publish("ask", {"n": n}) for n in range(STRAYS_MAX + 4)]
+        runs = [await mesh.publish("ask", {"n": n}) for n in range(ABANDONED_MAX + 4)]
         await until(lambda: begun["all"] == len(runs))
         for run in runs:
             await cancel(mesh, run)
@@ -189,6 +189,6 @@ async def test_a_blocking_function_that_does_not_look_keeps_its_thread_and_its_p
         worker = mesh.process.worker
         assert worker is not None
         await until(lambda: len(worker._ended_ids) == len(runs))
-        assert (worker.strays, worker.running) == (0, len(runs))
+        assert (worker.abandoned_calls, worker.running) == (0, len(runs))
         gate.set()
         assert {answer.kind for answer in await last_answers(mesh, len(runs))} == {"succeeded"}

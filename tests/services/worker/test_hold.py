@@ -25,7 +25,7 @@ async def test_while_held_nothing_is_begun_and_afterwards_all_is_done_in_order(l
 
     mesh = topology(timeout="60s", lanes=2)
     crew = worker(log, board, echo, mesh)
-    shift = crew.shifts["echo"]
+    shift = crew.consumers["echo"]
     async with working(log, mesh, crew.run):
         await append(log, *(task(n, key=f"k{n % 2}") for n in range(6)))
         await until(lambda: len(begun) == 2)
@@ -70,13 +70,13 @@ async def test_a_function_that_ignores_the_kill_switch_is_abandoned_and_its_task
 
     mesh = topology(timeout="60s", lanes=1)
     crew = worker(log, board, echo, mesh, grace_ms=30)
-    shift = crew.shifts["echo"]
+    shift = crew.consumers["echo"]
     async with working(log, mesh, crew.run):
         await append(log, task(1))
         await until(lambda: begun == 1)
         shift.hold()
         await until(lambda: crew.running == 0)
-        assert (crew.strays, counts(crew).abandoned) == (1, 1)
+        assert (crew.abandoned_calls, counts(crew).abandoned) == (1, 1)
         gate.set()
         await until(lambda: counts(crew).late == 1)
         assert await read_all(log, mesh.inbox) == []
@@ -97,7 +97,7 @@ async def test_a_blocking_function_is_left_alone_at_once_and_its_task_done_again
 
     mesh = topology(timeout="60s", lanes=1)
     crew = worker(log, board, echo, mesh)
-    shift = crew.shifts["echo"]
+    shift = crew.consumers["echo"]
     async with working(log, mesh, crew.run):
         await append(log, task(1))
         await until(lambda: begun == [1])
@@ -115,7 +115,7 @@ async def test_a_worker_that_begins_while_held_waits_and_goes_on(log: Log, board
         return Answer(n=ask.n)
 
     crew = worker(log, board, echo)
-    shift = crew.shifts["echo"]
+    shift = crew.consumers["echo"]
     shift.hold()
     async with working(log, TOPOLOGY, crew.run):
         await crew.wait_ready()
@@ -147,7 +147,7 @@ async def test_a_worker_that_is_stopped_while_held_ends_and_leaves_the_tasks_to_
     async with working(log, mesh, crew.run):
         await append(log, task(1), task(2))
         await begun.wait()
-        crew.shifts["echo"].hold()
+        crew.consumers["echo"].hold()
     assert time.monotonic() - before_s < 5
     async with working(log, TOPOLOGY, worker(log, board, echo).run):
         assert {a.kind for a in await answers(log, 2)} == {"succeeded"}

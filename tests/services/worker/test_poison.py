@@ -15,7 +15,7 @@ from mesh.core.task.poison import APART_DEATHS_MAX, MARKED_MAX, Marks, Watch, de
 from mesh.runtime.execution.isolation import NotLoaded, Order
 from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.attempt import Attempt
-from mesh.services.worker.poison import Places, Suspects
+from mesh.services.worker.poison import MarkSlots, PoisonGuard
 
 ENDS_ALL = 4
 PLACE = TopicPartition("mesh.tasks.echo", 0)
@@ -58,11 +58,11 @@ class Desk:
     def __init__(self, found: Marks, function: Callable[..., object] = echo) -> None:
         self.held = Held(PLACE)
         self.held.begin(Watch(found, place=0, end=10), 0)
-        self.marks = Places()
+        self.marks = MarkSlots()
         self.told: list[str] = []
         self.fenced = 0
         self.ending = self.kills = self.unloadable = False
-        self.suspects = Suspects(
+        self.suspects = PoisonGuard(
             *(describe(function), self.marks, Cells(self)),
             changes=lambda: None,
             say=self.say,
@@ -177,7 +177,7 @@ async def test_nothing_begins_of_a_partition_that_was_lost_meanwhile(offset: int
 
 
 async def test_only_so_many_are_marked_at_once_or_a_single_one() -> None:
-    places = Places()
+    places = MarkSlots()
     for _ in range(MARKED_MAX):
         await places.take(1)
     alone = asyncio.create_task(places.take(MARKED_MAX))
@@ -196,7 +196,7 @@ async def test_only_so_many_are_marked_at_once_or_a_single_one() -> None:
 
 
 async def test_who_gives_up_waiting_keeps_nobodys_place() -> None:
-    places = Places()
+    places = MarkSlots()
     await places.take(2)
     waiting = [asyncio.create_task(places.take(MARKED_MAX)) for _ in range(2)]
     await asyncio.sleep(0)

@@ -27,7 +27,7 @@ async def test_with_too_many_calls_that_do_not_end_a_worker_ends_in_good_order(l
 
     mesh = topology(timeout="300ms", lanes=8)
     await log.create_topics(topic_specs(mesh))
-    crew = worker(log, board, echo, mesh, strays_max=3)
+    crew = worker(log, board, echo, mesh, abandoned_max=3)
     running = asyncio.create_task(crew.run(asyncio.Event()))
     await append(log, *(task(-n) for n in range(1, 4)))
     await answers(log, 3)
@@ -38,14 +38,14 @@ async def test_with_too_many_calls_that_do_not_end_a_worker_ends_in_good_order(l
     with pytest.raises(WorkerSpent, match="4 calls of agents were given up"):
         async with asyncio.timeout(20):
             await running
-    assert (crew.strays, counts(crew).abandoned) == (4, 4)
+    assert (crew.abandoned_calls, counts(crew).abandoned) == (4, 4)
     kinds = {a.task_id: a.kind for a in await answers(log, 5)}
     assert kinds["t100"] == "succeeded"
     places = await log.committed("mesh.echo", TOPOLOGY.tasks("echo"))
     assert sum(place.offset for place in places.values()) == 5
     assert len(await read_all(log, TOPOLOGY.inbox)) == 5
     gate.set()
-    await until(lambda: crew.strays == 0)
+    await until(lambda: crew.abandoned_calls == 0)
 
 
 async def test_calls_that_end_after_all_do_not_count_for_ever(log: Log, board: Board) -> None:
@@ -58,7 +58,7 @@ async def test_calls_that_end_after_all_do_not_count_for_ever(log: Log, board: B
     mesh = topology(timeout="20ms", lanes=1)
     await log.create_topics(topic_specs(mesh))
     stop = asyncio.Event()
-    crew = worker(log, board, echo, mesh, strays_max=2)
+    crew = worker(log, board, echo, mesh, abandoned_max=2)
     running = asyncio.create_task(crew.run(stop))
     for n in gates:
         await append(log, task(-n))
@@ -94,11 +94,11 @@ async def test_a_function_that_ignores_even_the_end_does_not_keep_the_worker(log
     try:
         async with asyncio.timeout(10):
             await running
-        assert crew.strays == 1
+        assert crew.abandoned_calls == 1
         assert await read_all(log, TOPOLOGY.inbox) == []
     finally:
         gate.set()
-    await until(lambda: crew.strays == 0)
+    await until(lambda: crew.abandoned_calls == 0)
     assert await read_all(log, TOPOLOGY.inbox) == []
 
 
@@ -117,14 +117,14 @@ async def test_what_mesh_control_says_holds_from_the_beginning_until_it_is_taken
     await append(log, turned("stopped", who), task(1), task(2))
     running = asyncio.create_task(crew.run(stop))
     await crew.wait_ready()
-    assert crew.shifts["echo"].held
+    assert crew.consumers["echo"].held
     assert begun == []
     await append(log, turned("running", who))
     await answers(log, 2)
     await append(log, turned("stopped", "another"), task(3))
     await answers(log, 3)
     await append(log, turned("stopped", who))
-    await until(lambda: crew.shifts["echo"].held)
+    await until(lambda: crew.consumers["echo"].held)
     stop.set()
     async with asyncio.timeout(20):
         await running

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mesh.services.worker.breaker_gate import Answer, Gate
+from mesh.services.worker.breaker_gate import Answer, BreakerGate
 from tests.sim.planted.patching import swapped
 
 
@@ -11,8 +11,8 @@ from tests.sim.planted.patching import swapped
 def patch() -> Iterator[None]:
     """Plant it."""
 
-    def around(gate: Gate, answer: Answer) -> Answer:
+    def around(gate: BreakerGate, answer: Answer) -> Answer:
         return answer
 
-    with swapped(Gate, "around", around):
+    with swapped(BreakerGate, "around", around):
         yield
