@@ -1,53 +1,53 @@
-"""The names an agent's author or an upstream system imports. Nothing else is public.
+"""The names that an agent's author or an upstream system imports; the errors are in `mesh.errors`.
 
-Each is loaded when it is first used, so that `import mesh` and `mesh --version` cost next to nothing.
+Each name is loaded at its first use, so that `import mesh` and `mesh --version` stay fast.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mesh.client import Mesh, Outcome
-    from mesh.context import Context
-    from mesh.core.errors import (
-        BoardUnavailable,
-        Conflict,
-        InvalidInput,
-        LogUnavailable,
-        MeshError,
-        NotAccepted,
-        WaitTimeout,
-    )
+    from mesh.adapters.ports import Count
+    from mesh.client import Mesh, Outcome, Result, Run
+    from mesh.context import AgentBoard, Context, Item
+    from mesh.core.errors import BoardUnavailable as BoardUnavailable
+    from mesh.core.errors import Conflict as Conflict
+    from mesh.core.errors import InvalidInput as InvalidInput
+    from mesh.core.errors import LogUnavailable as LogUnavailable
+    from mesh.core.errors import MeshError
+    from mesh.core.errors import NotAccepted as NotAccepted
+    from mesh.core.errors import WaitTimeout as WaitTimeout
     from mesh.core.task.agent import Emit, Later, Payload, Reject, agent
 
 __all__ = [
-    "BoardUnavailable",
-    "Conflict",
+    "AgentBoard",
     "Context",
+    "Count",
     "Emit",
-    "InvalidInput",
+    "Item",
     "Later",
-    "LogUnavailable",
     "Mesh",
     "MeshError",
-    "NotAccepted",
     "Outcome",
     "Payload",
     "Reject",
-    "WaitTimeout",
+    "Result",
+    "Run",
     "agent",
 ]
 
 
 _HOMES = {
-    "mesh.client": ("Mesh", "Outcome"),
-    "mesh.context": ("Context",),
+    "mesh.adapters.ports": ("Count",),
+    "mesh.client": ("Mesh", "Outcome", "Result", "Run"),
+    "mesh.context": ("AgentBoard", "Context", "Item"),
     "mesh.core.task.agent": ("Emit", "Later", "Payload", "Reject", "agent"),
     "mesh.core.errors": (
-        *("BoardUnavailable", "Conflict", "InvalidInput", "LogUnavailable"),
-        *("MeshError", "NotAccepted", "WaitTimeout"),
+        "MeshError",
+        *("BoardUnavailable", "Conflict", "InvalidInput", "LogUnavailable", "NotAccepted", "WaitTimeout"),
     ),
 }
+"""Module → names; the errors besides MeshError are kept for code that imports them from here."""
 
 
 def __getattr__(name: str) -> Any:

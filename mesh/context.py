@@ -181,7 +181,7 @@ class Context:
     __mesh_context__ = True
     __slots__ = (
         *("_board", "_changed", "_loop", "_store", "agent", "cancelled", "attempt", "deadline_ms", "depth", "path"),
-        *("run_id", "task_id", "tokens", "usd"),
+        *("resources", "run_id", "task_id", "tokens", "usd"),
     )
 
     def __init__(
@@ -197,6 +197,7 @@ class Context:
         board: Board,
         changed: Callable[[Change], None] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        resources: Any = None,
     ) -> None:
         """`loop`: the event loop that the board belongs to; None: the one that runs at each operation."""
         self.agent = agent
@@ -206,6 +207,8 @@ class Context:
         self.depth = depth
         self.path = path
         self.deadline_ms = deadline_ms
+        self.resources = resources
+        """The value that the agent's `lifespan` yielded in this process; None without one."""
         self._store, self._changed, self._loop = board, changed, loop
         self._board: AgentBoard | None = None
         self.cancelled = False

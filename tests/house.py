@@ -14,11 +14,12 @@ from tests.house_rooms import BACKENDS, HOMES, MAY_IMPORT, ROOM_FILES, ROOM_FILE
 
 FILE_LINES_MAX: Final = 400
 FUNCTION_LINES_MAX: Final = 60
-PUBLIC_NAMES_MAX: Final = 15
+PUBLIC_NAMES_MAX: Final = 20
 
 PURE_STDLIB: Final = frozenset(
     {
-        *("__future__", "abc", "base64", "binascii", "bisect", "collections", "copy", "dataclasses", "datetime"),
+        *("__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses"),
+        "datetime",
         *("decimal", "difflib", "enum", "fractions", "functools", "graphlib", "hashlib", "heapq", "inspect"),
         *("itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "traceback", "types"),
         "typing",
@@ -328,9 +329,11 @@ def _agent_imports(module: Module, public: frozenset[str] | None) -> Iterator[Of
             if found.member and public is not None and found.member not in public:
                 what = f"{found.member} is no public name of mesh"
                 yield Offence(module.path, found.line, "agents apart", what, "import what mesh/__init__.py lists")
-        elif _within(found.target, ["mesh"]):
+        elif _within(found.target, ["mesh"]) and found.target != "mesh.errors":
             what = f"an agent imports {found.target}"
-            yield Offence(module.path, found.line, "agents apart", what, "import `mesh` and nothing below it")
+            yield Offence(
+                module.path, found.line, "agents apart", what, "import `mesh` and `mesh.errors`, nothing else of it"
+            )
         elif _within(found.target, ["agents"]) and found.target != f"{desk}.events":
             what = f"an agent imports {found.target}"
             yield Offence(

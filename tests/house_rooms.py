@@ -15,6 +15,7 @@ _BELOW_CLI: Final = (
     "mesh.services",
     "mesh.app",
     "mesh.client",
+    "mesh.examples",
     "mesh.cli.framework",
 )
 
@@ -38,19 +39,21 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.runtime": ("mesh.core", "mesh.adapters"),
     "mesh.context": ("mesh.core", "mesh.adapters.ports"),
     "mesh.settings": ("mesh.core",),
+    "mesh.errors": ("mesh.core.*",),
+    "mesh.examples": (),
     "mesh.operations": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings"),
     "mesh.services": _BELOW_SERVICES,
     "mesh.app.wiring": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings"),
     "mesh.app": (*_BELOW_SERVICES, "mesh.services", "mesh.app.wiring"),
     "mesh.client": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings", "mesh.app.wiring"),
-    "mesh.testing": ("mesh.core", "mesh.adapters", "mesh.settings", "mesh.app", "mesh.client"),
+    "mesh.testing": ("mesh.core", "mesh.adapters", "mesh.settings", "mesh.app", "mesh.client", "mesh.context"),
     "mesh.cli.framework": _BELOW_CLI,
     "mesh.cli.views": _BELOW_CLI,
     "mesh.cli.supervision": _BELOW_CLI,
     "mesh.cli.commands": (*_BELOW_CLI, "mesh.cli.views", "mesh.cli.supervision"),
     "mesh.cli": ("mesh",),
     "mesh.__main__": ("mesh.cli",),
-    "mesh": ("mesh.core", "mesh.context", "mesh.client"),
+    "mesh": ("mesh.core", "mesh.context", "mesh.client", "mesh.adapters.ports"),
 }
 """Place → what of the mesh it may import."""
 BACKENDS: Final = ("mesh.adapters.kafka", "mesh.adapters.redis", "mesh.adapters.sqlite")

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from mesh import Context, Emit
-from mesh.testing import MeshTest
+from mesh import Context, Emit, Payload
+from mesh.core.errors import Conflict, InvalidInput
+from mesh.testing import MemoryBoard, MeshTest, context, topology_of
 
 TOPOLOGY = """
 mesh: {name: t, prefix: mesh, inbox: {partitions: 2}}
@@ -92,3 +93,97 @@ async def test_a_blocking_agent_uses_the_board_in_a_loop_of_its_own() -> None:
     assert sorted(said) == list(range(1, 41))
     assert kept is not None
     assert sorted(orjson.loads(kept.value)) == sorted(said)
+
+
+class Placed(Payload, type="order.placed"):
+    n: int
+
+
+class Stock(Payload, type="stock.checked"):
+    left: int
+
+
+class Price(Payload, type="order.priced"):
+    cents: int
+
+
+class Shipped(Payload, type="order.shipped"):
+    cents: int
+
+
+async def check(order: Placed, ctx: Context) -> Stock:
+    sold = await ctx.board.add("sold", order.n)
+    return Stock(left=100 - sold.value)
+
+
+async def price(order: Placed) -> Price:
+    return Price(cents=order.n * 5)
+
+
+async def ship(stock: Stock, price: Price) -> Shipped | None:
+    return Shipped(cents=price.cents) if stock.left >= 0 else None
+
+
+async def test_functions_alone_are_a_mesh_and_their_signatures_its_routes() -> None:
+    async with MeshTest.of(check, price, ship, options={"price": {"timeout": "2s"}}) as mesh:
+        outcome = await (await mesh.publish("order.placed", {"n": 3})).outcome(timeout_s=20)
+    assert outcome.ending == "completed"
+    assert [(result.type, result.data) for result in outcome.results] == [("order.shipped", {"cents": 15})]
+
+
+def test_a_topology_from_signatures_has_joins_edges_and_what_options_add() -> None:
+    made = topology_of([check, price, ship], options={"ship": {"when": "order.priced.cents < 9"}}, mesh={"name": "x"})
+    assert made.name == "x"
+    assert {name: (spec.on, spec.join, spec.emits) for name, spec in made.agents.items()} == {
+        "check": (("order.placed",), False, ("stock.checked",)),
+        "price": (("order.placed",), False, ("order.priced",)),
+        "ship": (("stock.checked", "order.priced"), True, ("order.shipped",)),
+    }
+    assert made.agents["ship"].when is not None
+    assert {rule.name for rule in made.topics.values()} == {"in.order.placed", "out.order.shipped"}
+
+
+def test_signatures_that_name_no_types_are_refused_with_what_to_give() -> None:
+    with pytest.raises(ValueError, match=r"options=\{'double': \{'on'"):
+        topology_of([double])
+    with pytest.raises(ValueError, match=r"options=\{'double': \{'emits'"):
+        topology_of([double], options={"double": {"on": "ask"}})
+    with pytest.raises(ValueError, match="no function"):
+        topology_of([check], options={"chek": {}})
+    assert topology_of([double], options={"double": {"on": "ask", "emits": "answer"}}).agents["double"].on == ("ask",)
+
+
+async def test_one_function_is_tested_with_a_context_and_nothing_else() -> None:
+    ctx = context(agent="check", task_id="t1")
+    assert (await check(Placed(n=3), ctx)).left == 97
+    found = await ctx.board.get("sold")
+    assert found is not None
+    assert (found.value, found.by) == (3, "check/t1")
+    assert context(resources="pool").resources == "pool"
+
+
+async def test_a_repeated_task_counts_once_and_another_one_finds_what_the_first_left() -> None:
+    board = MemoryBoard()
+    for task_id, left in (("t1", 97), ("t1", 97), ("t2", 94)):
+        assert (await check(Placed(n=3), context(board=board, task_id=task_id))).left == left
+    ctx = context(board=board)
+    assert await ctx.board.keys("s*") == ["sold"]
+    assert [item.value for item in await ctx.board.history("sold")] == [6, 3]
+
+
+async def test_the_board_in_memory_keeps_the_rules_of_every_store() -> None:
+    ctx = context()
+    written = await ctx.board.put("a", {"n": 1}, expect="")
+    assert await ctx.board.get("a") == written
+    with pytest.raises(Conflict):
+        await ctx.board.put("a", 2, expect="")
+    assert (await ctx.board.update("a", lambda value: {"n": value["n"] + 1})).value == {"n": 2}
+    for n in range(4):
+        await ctx.board.append("list", n, items_max=3)
+    item = await ctx.board.get("list")
+    assert item is not None
+    assert item.value == [1, 2, 3]
+    assert not (await ctx.board.add("n", 5, value_max=4)).applied
+    for refused in (ctx.board.get("no key"), ctx.board.add("list"), ctx.board.append("n2", "x" * 70_000)):
+        with pytest.raises(InvalidInput):
+            await refused

@@ -5,9 +5,12 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from mesh.examples import FOLDER
 
 ROOT = Path(__file__).parents[1]
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
@@ -59,8 +62,13 @@ def test_the_demo_runs_beside_a_foreign_package_called_agents(bin: Path, tmp_pat
 
 
 def test_both_packages_are_imported_as_themselves(bin: Path, tmp_path: Path) -> None:
-    code = "import agents, mesh, mesh.examples.agents.orders.pricing as p; print(agents.Agent.__module__, p.__name__)"
-    assert run(bin / "python", "-c", code, cwd=tmp_path, home=tmp_path).split() == [
-        "agents",
-        "mesh.examples.agents.orders.pricing",
-    ]
+    code = "import agents, mesh.examples.orders.pricing as p; print(agents.Agent.__module__, p.__name__, p.__file__)"
+    foreign, name, file = run(bin / "python", "-c", code, cwd=tmp_path, home=tmp_path).split()
+    assert (foreign, name) == ("agents", "mesh.examples.orders.pricing")
+    assert Path(file).parts[-5:] == ("mesh", "examples", "agents", "orders", "pricing.py")
+
+
+def test_the_examples_are_imported_by_the_same_name_from_the_source_tree() -> None:
+    pricing = import_module("mesh.examples.orders.pricing")
+    assert (FOLDER, pricing.__name__) == (ROOT, "mesh.examples.orders.pricing")
+    assert pricing.__file__ == str(ROOT / "agents" / "orders" / "pricing.py")

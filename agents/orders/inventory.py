@@ -8,7 +8,8 @@ A repeated task (its worker died) adds with the same operation ids, which the bo
 reservation. An order that another run has reserved already is refused; what this run took is given back.
 """
 
-from mesh import Conflict, Context, agent
+from mesh import Context, agent
+from mesh.errors import Conflict
 
 from .events import CATALOGUE, OrderPlaced, StockChecked, reservation_key, sold_key
 

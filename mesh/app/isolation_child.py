@@ -30,6 +30,7 @@ from mesh.runtime.execution.contexts import Contexts, within
 from mesh.runtime.execution.isolation import Answered, Load, Order, Unloadable, find, frame, read_frame
 from mesh.runtime.execution.threads import Threads
 from mesh.services.worker.invocation import Function, context_of, failed
+from mesh.services.worker.lifespans import Lifespans
 from mesh.settings import Settings
 
 LOOK_EVERY_S = 1.0
@@ -37,6 +38,8 @@ LOOK_EVERY_S = 1.0
 was copied to: they hold them open."""
 
 
+CLOSE_TIMEOUT_S = 1.0
+"""Time for the resources of agents to close after the last order; the worker kills the process after twice of it."""
 LOOKS, LOOKS_S = 10, 0.005
 """How long a thread or a task that a call leaves may take to end."""
 
@@ -49,22 +52,28 @@ class RequestServer:
         self._agents: dict[str, Agent] = {}
         self._folders: dict[str, str] = {}
         """Function → the folder that it was loaded from."""
-        self._threads = 0
-        """That were there before the first task."""
+        self._threads, self._tasks = 0, 1
+        """Numbers of threads and asyncio tasks before the first task of the loaded agent."""
         self._contexts = Contexts()
+        self._lifespans = Lifespans()
+        self._resources: dict[str, object] = {}
+        """Value of the lifespan by function."""
+        self.closable = False
+        """No order is being served, and resources of agents are open."""
 
-    async def serve(self, orders: "asyncio.Queue[Order | Load]") -> None:
-        """Until the process ends."""
-        while True:
-            order = await orders.get()
+    async def serve(self, orders: "asyncio.Queue[Order | Load | None]") -> None:
+        """Serve orders until None comes, then close the resources of agents."""
+        while (order := await orders.get()) is not None:
             if isinstance(order, Load):
-                self._say(self._load(order))
-                continue
-            answer = await within(self._contexts.new(), self._answer(order))
-            _flush()
-            self._say(Answered(answer, clean=await self._clean()))
+                self._say(await self._load(order))
+            else:
+                answer = await within(self._contexts.new(), self._answer(order))
+                _flush()
+                self._say(Answered(answer, clean=await self._clean()))
+            self.closable = bool(self._lifespans)
+        await self._lifespans.close(timeout_s=CLOSE_TIMEOUT_S)
 
-    def _load(self, wanted: Load) -> Unloadable | None:
+    async def _load(self, wanted: Load) -> Unloadable | None:
         folder, where = wanted
         try:
             if self._folders.get(where) != folder:
@@ -72,8 +81,11 @@ class RequestServer:
                     agent_modules.use(folder)
                 agent_modules.load(where.partition(":")[0])
                 function: Any = find(where)
-                self._agents[where], self._folders[where] = agent_of(function), folder
-                self._threads, self._contexts = threading.active_count(), Contexts()
+                agent = agent_of(function)
+                self._resources[where] = await self._lifespans.enter(agent)
+                self._agents[where], self._folders[where] = agent, folder
+                self._threads, self._tasks = threading.active_count(), len(asyncio.all_tasks())
+                self._contexts = Contexts()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the author's code, which may raise anything
             return Unloadable(f"{type(error).__name__}: {error}")
         return None
@@ -81,7 +93,7 @@ class RequestServer:
     async def _clean(self) -> bool:
         """Whether the task has left nothing here that could end the process of the next one."""
         for _ in range(LOOKS):
-            if len(asyncio.all_tasks()) == 1 and threading.active_count() <= self._threads:
+            if len(asyncio.all_tasks()) <= self._tasks and threading.active_count() <= self._threads:
                 return True
             await asyncio.sleep(LOOKS_S)
         return False
@@ -89,7 +101,7 @@ class RequestServer:
     async def _answer(self, order: Order) -> Event:
         agent, task = self._agents[order.where], order.task
         threads = None if agent.is_async else Threads(1, name=order.spec.name, abandoned=_nothing, late=_nothing)
-        context = context_of(task, self._board, self._say)
+        context = context_of(task, self._board, self._say, self._resources[order.where])
         try:
             return await Function(order.spec, agent, SystemClock(), threads).answer(task, context, order.broken)
         except asyncio.CancelledError as error:
@@ -133,22 +145,30 @@ def _watch(worker: int) -> None:
 
 
 async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None]) -> None:
-    loop, orders = asyncio.get_running_loop(), asyncio.Queue[Order | Load]()
+    loop, orders = asyncio.get_running_loop(), asyncio.Queue[Order | Load | None]()
 
-    def hear() -> None:
+    def read_orders() -> None:
         while True:
             try:
                 order = read_frame(pipe)
             except EOFError:
+                if not server.closable:
+                    _end_all()
+                loop.call_soon_threadsafe(orders.put_nowait, None)
+                time.sleep(CLOSE_TIMEOUT_S)
                 _end_all()
+            server.closable = False
             loop.call_soon_threadsafe(orders.put_nowait, order)
 
-    threading.Thread(target=hear, name="orders", daemon=True).start()
     board = open_board(settings, settings.board_prefix)
     with suppress(BoardUnavailable):  # an agent's calls of it will fail, as they would in its worker
         await board.start()
+    server = RequestServer(board, say)
+    threading.Thread(target=read_orders, name="orders", daemon=True).start()
     try:
-        await RequestServer(board, say).serve(orders)
+        await server.serve(orders)
+        _flush()
+        _end_all()
     except asyncio.CancelledError:  # by an agent, with all that runs here
         _flush()
         os._exit(1)  # at once: nobody waits here for what does not let itself be cancelled

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -24,6 +23,7 @@ from mesh.cli.views import run_view
 from mesh.core.errors import ConfigInvalid, WaitTimeout
 from mesh.core.history.timeline import History
 from mesh.core.topology.model import Topology
+from mesh.examples import FOLDER
 from mesh.operations.runs import Change, Runs
 
 if TYPE_CHECKING:
@@ -51,24 +51,22 @@ async def demo(
     """
     began = time.monotonic()
     stays = session.screen.interactive and not once
-    with as_file(files("mesh")) as package:
-        examples = package / "examples" if (package / "examples").is_dir() else package.parent
-        session.override_topology(str(_topology_file(session, examples)), chaos=True)
-        samples = list(_samples(session.topology, examples / "agents" / "samples"))
-        if not samples:
-            raise ConfigInvalid(
-                "no sample event fits this mesh",
-                where=session.topology.path,
-                expected="topics called orders.… or github.webhooks…",
-                remedy="`mesh up` runs yours, `mesh publish` feeds it",
-            )
-        if session.screen.loudness < 1:  # the trees of the runs show failed attempts
-            logging.getLogger("mesh.tasks").setLevel(logging.ERROR)
-        with Stop(Voice(session.screen).info) as stop:
-            async with _mesh(session) as (folder, mesh):
-                show = Show(session, mesh, stop, folder)
-                await show.run(samples, began, stays=stays)
-            return stop.code
+    session.override_topology(str(_topology_file(session, FOLDER)), chaos=True)
+    samples = list(_samples(session.topology, FOLDER / "agents" / "samples"))
+    if not samples:
+        raise ConfigInvalid(
+            "no sample event fits this mesh",
+            where=session.topology.path,
+            expected="topics called orders.… or github.webhooks…",
+            remedy="`mesh up` runs yours, `mesh publish` feeds it",
+        )
+    if session.screen.loudness < 1:  # the trees of the runs show failed attempts
+        logging.getLogger("mesh.tasks").setLevel(logging.ERROR)
+    with Stop(Voice(session.screen).info) as stop:
+        async with _mesh(session) as (folder, mesh):
+            show = Show(session, mesh, stop, folder)
+            await show.run(samples, began, stays=stays)
+        return stop.code
 
 
 class Sample(NamedTuple):

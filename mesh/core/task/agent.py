@@ -14,9 +14,10 @@ why). Nothing here knows topics: topics.yaml wires, `mesh check` compares.
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from pydantic import PydanticUserError, TypeAdapter
 
@@ -56,6 +57,8 @@ class Reject(NamedTuple):
 
 
 NO_RESULTS: Final = Results({}, {}, None)
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+"""Opens the resources of an agent and closes them; what it yields is `ctx.resources`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Agent:
     """What the return annotation declares, by event type and by class."""
     declared_at: str = ""
     """File and line of the agent's declaration; empty where they are not known."""
+    lifespan: Lifespan | None = None
     classes: Mapping[type, tuple[str, Writer]] = field(init=False, repr=False, compare=False)
     """Of the results: class → its event type, and how it is written."""
     alone: Mapping[str, tuple[str, TypeAdapter[Any]] | None] = field(init=False, repr=False, compare=False)
@@ -105,9 +109,28 @@ class Agent:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def agent(function: F) -> F:
-    """Mark a function as an agent; problems with its signature are raised here, at import, as InvalidInput."""
-    function.__mesh_agent__ = describe(function)  # type: ignore[attr-defined]
+@overload
+def agent(function: F, /) -> F: ...
+@overload
+def agent(*, lifespan: Lifespan) -> Callable[[F], F]: ...
+def agent(function: F | None = None, /, *, lifespan: Lifespan | None = None) -> F | Callable[[F], F]:
+    """Mark a function as an agent: `@agent`, or `@agent(lifespan=clients)`.
+
+    `lifespan` is a function decorated with `contextlib.asynccontextmanager`. Each worker process enters it once before
+    the first task and closes it after the last one; the value it yields is `ctx.resources` in every call. Agents that
+    name the same lifespan share the value. Raises InvalidInput (`bad_agent`) for a signature that cannot be used.
+    """
+    if function is None:
+        return partial(_mark, lifespan=lifespan)
+    return _mark(function, None)
+
+
+def _mark(function: F, lifespan: Lifespan | None) -> F:
+    described = describe(function)
+    if lifespan is not None and (not callable(lifespan) or inspect.isasyncgenfunction(lifespan)):
+        what, fix = f"its lifespan {lifespan!r:.80} makes no context manager", "Decorate it with asynccontextmanager"
+        raise _bad(described.where, what, "a function decorated with contextlib.asynccontextmanager", fix)
+    function.__mesh_agent__ = replace(described, lifespan=lifespan)  # type: ignore[attr-defined]
     return function
 
 
@@ -117,7 +140,9 @@ def agent_of(function: Callable[..., Any]) -> Agent:
     What wraps a marked function looks marked (functools.wraps copies that), and is another function.
     """
     found = getattr(function, "__mesh_agent__", None)
-    return _complete(found if isinstance(found, Agent) and found.function is function else describe(function))
+    if not isinstance(found, Agent):
+        return _complete(describe(function))
+    return _complete(found if found.function is function else replace(describe(function), lifespan=found.lifespan))
 
 
 def describe(function: Callable[..., Any]) -> Agent:

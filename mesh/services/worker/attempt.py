@@ -125,6 +125,8 @@ class Caller:
         self._timer: asyncio.TimerHandle | None = None
         """Of the first that was running when it was set."""
         self._wants_context = agent.context is not None
+        self.resources: object = None
+        """The value of the agent's lifespan, for its context."""
         self._threads: Threads | None = None
         if not agent.is_async:
             threads_max = min(spec.lanes, THREADS_MAX)
@@ -157,7 +159,8 @@ class Caller:
             return result.failed(task, IN_VAIN, NO_USAGE)
         attempt.task, attempt.runner = task, runner
         if self._wants_context:
-            attempt.context = context_of(task, self._board, None if attempt.changes is None else attempt.changes.note)
+            note = None if attempt.changes is None else attempt.changes.note
+            attempt.context = context_of(task, self._board, note, self.resources)
         self._look_after(attempt, loop, now_s, left_ms)
         try:
             if self._cache is None:

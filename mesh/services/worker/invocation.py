@@ -64,7 +64,9 @@ class Function:
             await asyncio.Event().wait()
 
 
-def context_of(task: Event, board: Board, changed: Callable[[Change], None] | None) -> Context:
+def context_of(
+    task: Event, board: Board, changed: Callable[[Change], None] | None, resources: object = None
+) -> Context:
     """What the function of a task gets beside its event."""
     return Context(
         agent=task.agent,
@@ -77,6 +79,7 @@ def context_of(task: Event, board: Board, changed: Callable[[Change], None] | No
         board=board,
         changed=changed,
         loop=asyncio.get_running_loop(),
+        resources=resources,
     )
 
 

@@ -21,6 +21,7 @@ from mesh.runtime.execution.isolation import Cells
 from mesh.services.worker.attempt import CANCEL_GRACE_MS
 from mesh.services.worker.consumer import AgentConsumer
 from mesh.services.worker.counts import Counts
+from mesh.services.worker.lifespans import Lifespans
 from mesh.services.worker.poison import MarkSlots
 
 ENDED_MAX = 10_000
@@ -55,7 +56,7 @@ class Worker:
         task that may kill its process is called; None: here."""
         holder = holder or token_hex(8)
         places, self._cells = MarkSlots(), cells
-        self._abandoned_max = abandoned_max
+        self._abandoned_max, self._agents, self._lifespans = abandoned_max, agents, Lifespans()
         self._spent = asyncio.Event()
         self.consumers: Mapping[str, AgentConsumer] = {
             name: AgentConsumer(
@@ -83,14 +84,17 @@ class Worker:
                 consumer.caller.fault = partial(self._fault, name)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then let running tasks end within the drain timeout.
+        """Open the agents' resources, work until `stop` is set, let running tasks end within the drain timeout, close.
 
         Raises WorkerSpent, after the same end, when too many calls were given up and go on: the process should be
         started anew.
         """
         try:
+            for name, agent in self._agents.items():
+                self.consumers[name].caller.resources = await self._lifespans.enter(agent)
             await self._run(stop)
         finally:
+            await self._lifespans.close()
             if self._cells is not None:
                 await self._cells.close()
         if self._spent.is_set():
