@@ -6,29 +6,35 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from mesh.cli.framework.failure import BROKEN_PIPE, INTERRUPTED, report, report_bug, report_usage
-from mesh.cli.framework.options import PANEL, PLAIN, ReaderGone
-from mesh.cli.framework.screen import Screen
-from mesh.cli.framework.session import Wanted
+from mesh.cli.framework.options import PANEL, PLAIN, OutputClosed
+from mesh.cli.framework.output import Output
+from mesh.cli.framework.session import CommonOptions
 from mesh.cli.framework.standard_streams import wait_for_output
 from mesh.core.errors import ConfigInvalid, EnvironmentFault, InvalidInput, MeshError, leaves
 from mesh.core.suggest import nearest
 from mesh.core.text_encoding import text_flaw
 
-NOUNS = (
-    *("demo", "up", "publish", "run", "stop", "resume", "agents", "topics", "check", "dead", "board", "verify", "gc"),
-    *("break", "unbreak", "bench", "export", "config", "version"),
-)
-MODULES = {"break": "breaking"}
-"""Nouns that are words of Python, and the module of each."""
-
-
+COMMANDS: Final = {
+    **{name: f"{name}:app" for name in ("demo", "up")},
+    "publish": "runs.publish:app",
+    "run": "runs.run:app",
+    "stop": "switches.stop_resume:stop_app",
+    "resume": "switches.stop_resume:resume_app",
+    **{name: f"{name}:app" for name in ("agents", "topics", "check")},
+    "dead": "dead_letters.dead:app",
+    **{name: f"{name}:app" for name in ("board", "verify", "gc")},
+    "break": "switches.break_unbreak:break_app",
+    "unbreak": "switches.break_unbreak:unbreak_app",
+    **{name: f"{name}:app" for name in ("bench", "export", "config", "version")},
+}
+"""Command → its module below mesh.cli.commands and the Typer in it, in the order of `mesh --help`."""
 UNWRITABLE = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 UNUSABLE = (
     *(errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
@@ -46,20 +52,21 @@ class Nouns(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All nouns, in the order in which one meets them."""
-        return list(NOUNS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a noun; None if there is none."""
-        if cmd_name not in NOUNS:
+        if cmd_name not in COMMANDS:
             return None
-        command = get_command(importlib.import_module(f"mesh.cli.commands.{MODULES.get(cmd_name, cmd_name)}").app)
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = get_command(getattr(importlib.import_module(f"mesh.cli.commands.{module}"), name))
         command.name = cmd_name
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer does it, with a suggestion that needs no import."""
-        if args and not args[0].startswith("-") and args[0] not in NOUNS:
-            near = nearest(args[0], NOUNS, LIKENESS_MIN)
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = nearest(args[0], COMMANDS, LIKENESS_MIN)
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
@@ -98,7 +105,7 @@ def root(
     ] = False,
 ) -> None:
     """Options that may stand before the noun as well as behind it."""
-    context.obj = Wanted(log, board, topology, json, quiet, verbose, no_color)
+    context.obj = CommonOptions(log, board, topology, json, quiet, verbose, no_color)
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -114,7 +121,7 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = _execute(arguments)
         sys.stdout.flush()
-    except (ReaderGone, BrokenPipeError):
+    except (OutputClosed, BrokenPipeError):
         code = BROKEN_PIPE
     except OSError as error:
         sys.stderr.write(f"error: the output cannot be written: {error.strerror}\n")
@@ -135,8 +142,8 @@ def _completed(arguments: Sequence[str]) -> int:
 
 
 def _execute(arguments: Sequence[str]) -> int:
-    loudness = sum(a.count("v") for a in arguments if a.strip("v") == "-") + arguments.count("--verbose")
-    screen = Screen(json="--json" in arguments, loudness=loudness, colour="--no-color" not in arguments)
+    verbosity = sum(a.count("v") for a in arguments if a.strip("v") == "-") + arguments.count("--verbose")
+    output = Output(json="--json" in arguments, verbosity=verbosity, colour="--no-color" not in arguments)
     try:
         _expect_text(arguments)
         return int(get_command(app).main(list(arguments), prog_name="mesh", standalone_mode=False) or 0)
@@ -146,25 +153,25 @@ def _execute(arguments: Sequence[str]) -> int:
             sys.stderr.write(f"{error.format_message()}\n")
             return 2
         path = "mesh" if context is None else context.command_path
-        return report_usage(screen, error.format_message(), f"`{path} --help` shows how")
+        return report_usage(output, error.format_message(), f"`{path} --help` shows how")
     except MeshError as error:
-        return report(screen, error)
+        return report(output, error)
     except BaseExceptionGroup as group:
-        return _group(screen, group)
+        return _group(output, group)
     except (KeyboardInterrupt, typer.Abort):
-        screen.note("interrupted")
+        output.note("interrupted")
         return INTERRUPTED
-    except ReaderGone:
+    except OutputClosed:
         raise
     except OSError as error:
         if error.filename is None and error.errno in UNWRITABLE:
             raise
-        return _unforeseen(screen, error, traceback.format_exc())
+        return _unforeseen(output, error, traceback.format_exc())
     except Exception as error:  # noqa: BLE001  # the last resort: a bug becomes one line
-        return _unforeseen(screen, error, traceback.format_exc())
+        return _unforeseen(output, error, traceback.format_exc())
 
 
-def _unforeseen(screen: Screen, error: BaseException, stack: str) -> int:
+def _unforeseen(output: Output, error: BaseException, stack: str) -> int:
     """An error that is none of the mesh: of the machine, about a file, or a bug."""
     from mesh.adapters.machine_limits import environment_fault
 
@@ -172,7 +179,7 @@ def _unforeseen(screen: Screen, error: BaseException, stack: str) -> int:
     if isinstance(error, OSError) and error.filename is not None and not isinstance(told, EnvironmentFault):
         kind = ConfigInvalid if error.errno in UNUSABLE else MeshError
         told = kind(f"{error.strerror}", where=str(error.filename))
-    return report_bug(screen, error, stack) if told is None else report(screen, told)
+    return report_bug(output, error, stack) if told is None else report(output, told)
 
 
 def _expect_text(arguments: Sequence[str]) -> None:
@@ -182,15 +189,15 @@ def _expect_text(arguments: Sequence[str]) -> None:
             raise InvalidInput(f"an argument {flaw}", code="usage", where=ascii(argument[:ARGUMENT_CHARS_MAX]))
 
 
-def _group(screen: Screen, group: BaseExceptionGroup[BaseException]) -> int:
+def _group(output: Output, group: BaseExceptionGroup[BaseException]) -> int:
     """Errors of tasks that ran side by side: the first that says most."""
     found = leaves(group)
     told = next((leaf for leaf in found if isinstance(leaf, MeshError)), None)
     if told is not None:
-        return report(screen, told)
+        return report(output, told)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         return INTERRUPTED
-    return _unforeseen(screen, found[0], "".join(traceback.format_exception(group)))
+    return _unforeseen(output, found[0], "".join(traceback.format_exception(group)))
 
 
 def understood(arguments: Sequence[str]) -> bool:

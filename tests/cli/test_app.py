@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesh.cli import parses
-from mesh.cli.app import NOUNS
+from mesh.cli.app import COMMANDS
 from mesh.cli.framework.options import COMMON
 from tests.cli.conftest import COMMAND, Cli
 
@@ -23,7 +23,7 @@ GROUPS = {
     "export": ("k8s", "keda"),
 }
 LEAVES = [(noun, verb) for noun, verbs in GROUPS.items() for verb in verbs] + [
-    (noun,) for noun in NOUNS if noun not in GROUPS
+    (noun,) for noun in COMMANDS if noun not in GROUPS
 ]
 
 
@@ -41,7 +41,7 @@ def test_every_help_ends_with_an_example_that_parses(
 def test_the_help_of_the_whole_names_every_noun(cli: Cli) -> None:
     done = cli("--help")
     assert done.code == 0
-    assert all(f"\n  {noun} " in done.out for noun in NOUNS)
+    assert all(f"\n  {noun} " in done.out for noun in COMMANDS)
     assert "Example:  mesh demo" in done.out
     bare = cli()
     assert bare.code == 2

@@ -24,7 +24,7 @@ from rich.cells import get_character_cell_size
 
 from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import load_topology, topic_specs
-from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.output import Output
 from mesh.core.protocol.record import NewRecord
 from tests.cli import zygote
 from tests.cli.commands.test_gc import OldClock
@@ -228,7 +228,7 @@ def test_no_cell_of_a_table_is_cut(monkeypatch: pytest.MonkeyPatch, seed: int) -
     right = rng.random() < 0.5
     heads = [f"{'>' * right}H{n}" for n in range(rng.randint(1, 8))]
     table = [[_words(rng) for _ in heads] for _ in range(5)]
-    Screen(colour=False).table(heads, table)
+    Output(colour=False).table(heads, table)
     lines = out.getvalue().splitlines()
     kept = [n for n in range(len(heads)) if any(row[n] for row in table)]
     names = [heads[n].lstrip(">") for n in kept]
@@ -263,9 +263,9 @@ def test_results_go_to_a_coloured_pipe_while_the_terminal_shows_progress(monkeyp
     monkeypatch.setattr(sys, "stdout", out := io.StringIO())
     monkeypatch.setattr(sys, "stderr", Tty())
     monkeypatch.setenv("FORCE_COLOR", "1")
-    screen, line = Screen(), "a result that is longer than a screen " * 5
-    with screen.status("working"):
-        screen.say(line)
+    output, line = Output(), "a result that is longer than a screen " * 5
+    with output.status("working"):
+        output.print(line)
     assert out.getvalue().split() == line.split()
     assert "\n" not in out.getvalue().strip()
 
@@ -274,9 +274,9 @@ def test_results_go_to_a_coloured_pipe_while_the_terminal_shows_progress(monkeyp
 def test_no_control_codes_for_what_changes_either(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setattr(sys, "stderr", err := Tty())
     monkeypatch.setenv(name, value)
-    screen = Screen()
-    with screen.status("working"), screen.progress(10) as bar:
-        screen.update("still working")
+    output = Output()
+    with output.status("working"), output.progress(10) as bar:
+        output.update("still working")
         bar.advance(5, "half")
-        screen.note("a note")
+        output.note("a note")
     assert err.getvalue() == "a note\n"

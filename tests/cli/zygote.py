@@ -76,10 +76,10 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 if __name__ == "__main__":
     import importlib
 
-    from mesh.cli.app import MODULES, NOUNS
+    from mesh.cli.app import COMMANDS
 
-    for noun in NOUNS:
-        importlib.import_module(f"mesh.cli.commands.{MODULES.get(noun, noun)}")
+    for place in COMMANDS.values():
+        importlib.import_module(f"mesh.cli.commands.{place.partition(':')[0]}")
     for name in (
         "mesh.client",
         "mesh.app.process",

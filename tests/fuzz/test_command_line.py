@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.cli.app import NOUNS
+from mesh.cli.app import COMMANDS
 from tests.fuzz.material import bodies, fuzz
 from tests.fuzz.typed import expect_no_bug, project_in, typed
 
 RUNS_ON = {"up", "demo", "bench"}
 """What goes on, or measures for minutes and writes over the results that are kept."""
-QUICK = sorted(set(NOUNS) - RUNS_ON)
+QUICK = sorted(set(COMMANDS) - RUNS_ON)
 WORDS = st.one_of(
     st.sampled_from(QUICK),
     st.sampled_from(["list", "show", "check", "redrive", "drop", "export", "get", "put", "history", "cancel", "pause"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands.test_redrive import AGENTS, TOPICS, Shop
+from tests.cli.commands.dead_letters.test_redrive import AGENTS, TOPICS, Shop
 from tests.cli.conftest import Cli, until
 
 pytestmark = pytest.mark.live

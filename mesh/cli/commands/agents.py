@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesh.adapters.ports import Log
 from mesh.cli.framework.options import command, verb
-from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session, embedded_path
 from mesh.cli.framework.text import ago, span
 from mesh.core.errors import NotFound
@@ -41,12 +41,12 @@ async def agents(session: Session) -> None:
                 lags[name] = await _lag(log, topology, name)
             removed = [change for change in await changes(log, topology, SystemClock()) if change.kind == AGENT]
     else:
-        session.screen.note(("no mesh here yet, so no lag: `mesh up` starts one", "dim"))
+        session.output.note(("no mesh here yet, so no lag: `mesh up` starts one", "dim"))
     rows: list[list[Piece]] = []
     for name, spec in topology.agents.items():
         stop, breaker = control.stop_of(name), control.breaker_of(name)
         half_open = breaker is not None and _is_half_open(spec, breaker)
-        session.screen.emit(_json(spec, lags[name], stop, breaker, half_open=half_open))
+        session.output.emit(_json(spec, lags[name], stop, breaker, half_open=half_open))
         lag = lags[name]
         rows.append(
             [
@@ -62,10 +62,10 @@ async def agents(session: Session) -> None:
             ]
         )
     heads = ("AGENT", "STOPPED", "HEARS", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
-    session.screen.table(heads, rows)
+    session.output.table(heads, rows)
     for change in removed:
-        session.screen.emit({"agent": change.name, "removed": True, **change.facts})
-        session.screen.say(("removed ", "red"), change.text)
+        session.output.emit({"agent": change.name, "removed": True, **change.facts})
+        session.output.print(("removed ", "red"), change.text)
 
 
 async def _lag(log: Log, topology: Topology, name: str) -> int | None:
@@ -78,8 +78,8 @@ async def _lag(log: Log, topology: Topology, name: str) -> int | None:
 
 
 def _heard(spec: AgentSpec) -> str:
-    heard = " + ".join(spec.on) if spec.join else ", ".join(spec.on)
-    return f"{heard} when …" if spec.when is not None else heard
+    listed = " + ".join(spec.on) if spec.join else ", ".join(spec.on)
+    return f"{listed} when …" if spec.when is not None else listed
 
 
 def _is_half_open(spec: AgentSpec, breaker: Switch) -> bool:

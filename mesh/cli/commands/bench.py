@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from mesh.cli.framework.options import command, verb
-from mesh.cli.framework.screen import Piece, Screen
+from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
 from mesh.cli.framework.text import seconds
@@ -48,22 +48,22 @@ def bench(
     """
     from mesh.app.process import tune_garbage_collector
 
-    screen, wanted = session.screen, session.wanted
+    output, wanted = session.output, session.wanted
     measuring = _installed("bench.measuring")
     setup = _installed("bench.field").Setup(
-        log=wanted.log or "", board=wanted.board or "", seconds=_seconds(time), say=screen.update
+        log=wanted.log or "", board=wanted.board or "", seconds=_seconds(time), print=output.update
     )
     gates = None if gate is None else _installed("bench.gates").read(Path(gate))
     bodies: list[dict[str, Any]] = []
     tune_garbage_collector()  # the client shares the cores with the services, where the collector is tuned, too
     for workload in measuring.chosen(workloads or []):
-        with screen.status(f"{workload.name}: {workload.what}"):
+        with output.status(f"{workload.name}: {workload.what}"):
             body = asyncio.run(_ended_in_order(measuring.measure(workload, setup)))
         path = _installed("bench.report").save_result(body, Path(to))
         bodies.append(body)
-        screen.emit(body)
-        _show(screen, body, measuring.rows(body), path)
-    return 0 if gates is None else _judge(screen, _installed("bench.gates").judge(gates, bodies))
+        output.emit(body)
+        _show(output, body, measuring.rows(body), path)
+    return 0 if gates is None else _judge(output, _installed("bench.gates").judge(gates, bodies))
 
 
 async def _ended_in_order(measuring: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
@@ -95,16 +95,16 @@ def _seconds(text: str) -> float:
     return found
 
 
-def _show(screen: Screen, body: dict[str, Any], rows: Any, path: Path) -> None:
-    screen.say((body["workload"], "bold"), f"  {body['what']}", (f"  log: {body['log']}", "dim"))
+def _show(output: Output, body: dict[str, Any], rows: Any, path: Path) -> None:
+    output.print((body["workload"], "bold"), f"  {body['what']}", (f"  log: {body['log']}", "dim"))
     cells: list[list[Piece]] = [[f"  {row.name}", row.at, row.value, (row.spread, "dim")] for row in rows]
-    screen.table(("  FIGURE", "AT", ">VALUE", "SAMPLES"), cells)
-    screen.note((f"kept in {path}", "dim"))
+    output.table(("  FIGURE", "AT", ">VALUE", "SAMPLES"), cells)
+    output.note((f"kept in {path}", "dim"))
 
 
-def _judge(screen: Screen, verdicts: Any) -> int:
+def _judge(output: Output, verdicts: Any) -> int:
     for verdict in verdicts:
-        screen.emit({"gate": verdict.sentence, "holds": verdict.holds, "value": verdict.value})
+        output.emit({"gate": verdict.sentence, "holds": verdict.holds, "value": verdict.value})
         mark = {True: ("✓ ", "green"), False: ("✗ ", "red"), None: ("· ", "dim")}[verdict.holds]
-        screen.say(mark, verdict.sentence)
+        output.print(mark, verdict.sentence)
     return FELL if any(verdict.holds is False for verdict in verdicts) else 0

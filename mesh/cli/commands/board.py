@@ -9,7 +9,7 @@ import typer
 
 from mesh.adapters.ports import ABSENT, ANY, Board, Entry
 from mesh.cli.framework.options import command, noun
-from mesh.cli.framework.screen import Piece, Screen
+from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.session import Session, short
 from mesh.cli.framework.standard_streams import read_all_input
 from mesh.cli.framework.text import ago, clock, counted, moment, visible
@@ -34,10 +34,10 @@ async def keys(session: Session, pattern: Pattern = "*") -> None:
     async with session.board() as board:
         found = await board.keys(pattern)
     for key in found:
-        session.screen.emit({"key": key})
-        session.screen.say(key)
+        session.output.emit({"key": key})
+        session.output.print(key)
     if not found:
-        session.screen.note("No such keys.")
+        session.output.note("No such keys.")
 
 
 @command(app, "get", example="mesh board get orders/sold/sku-007")
@@ -51,10 +51,10 @@ async def get(session: Session, key: Key) -> None:
             where=short(session.settings.board or session.settings.log),
             remedy="`mesh board keys` lists all",
         )
-    session.screen.emit(_json(entry))
+    session.output.emit(_json(entry))
     value = orjson.dumps(orjson.loads(entry.value), option=orjson.OPT_INDENT_2).decode()
-    session.screen.document(value)
-    session.screen.note((f"version {entry.version}, {ago(entry.at_ms)}, by {entry.by or 'nobody named'}", "dim"))
+    session.output.document(value)
+    session.output.note((f"version {entry.version}, {ago(entry.at_ms)}, by {entry.by or 'nobody named'}", "dim"))
 
 
 @command(app, "put", example="mesh board put limits/orders '{\"per_minute\": 30}'")
@@ -77,8 +77,8 @@ async def put(
     async with session.board(create=True) as board:
         entry = await board.put(key, data, expect=ABSENT if absent else expect or ANY, by=f"cli/{_user()}")
         await _mirror(session, board, entry)
-    session.screen.emit(_json(entry))
-    session.screen.say(("written  ", "green"), entry.key, (f"  version {entry.version}", "dim"))
+    session.output.emit(_json(entry))
+    session.output.print(("written  ", "green"), entry.key, (f"  version {entry.version}", "dim"))
 
 
 @command(app, "history", example="mesh board history orders/sold/sku-007 --limit 10")
@@ -108,10 +108,10 @@ async def history(
         )
     rows: list[list[Piece]] = []
     for entry in entries:
-        session.screen.emit(_json(entry))
+        session.output.emit(_json(entry))
         value = entry.value.decode("utf-8", "replace")
         rows.append([entry.version, (ago(entry.at_ms), "dim"), entry.by, value])
-    session.screen.table(("VERSION", "AGE", "BY", "VALUE"), rows)
+    session.output.table(("VERSION", "AGE", "BY", "VALUE"), rows)
 
 
 async def _restarts(session: Session, limit: int) -> None:
@@ -125,13 +125,13 @@ async def _restarts(session: Session, limit: int) -> None:
         now = await board.incarnation()
     rows: list[list[Piece]] = []
     for restart in reversed(found[-limit:]):
-        session.screen.emit({"new": restart.new, "old": restart.old, "noticed": rfc3339(restart.at_ms)})
+        session.output.emit({"new": restart.new, "old": restart.old, "noticed": rfc3339(restart.at_ms)})
         rows.append([restart.new, (moment(restart.at_ms), "dim"), (f"after {restart.old}", "dim")])
     if rows:
-        session.screen.table(("LIFE", "NOTICED", "AFTER"), rows)
-        session.screen.note(("what may have been lost: ", "dim"), "mesh board rebuild")
+        session.output.table(("LIFE", "NOTICED", "AFTER"), rows)
+        session.output.note(("what may have been lost: ", "dim"), "mesh board rebuild")
     else:
-        session.screen.note(f"Nobody noticed that the board began anew; its life is {now}.")
+        session.output.note(f"Nobody noticed that the board began anew; its life is {now}.")
 
 
 @command(app, "rebuild", example="mesh board rebuild --yes")
@@ -153,13 +153,13 @@ async def rebuild(
 
     async with session.board(create=True) as board, session.log() as log:
         if not is_mirrored(log, board):
-            session.screen.note("The board lies in the log's own file and comes and goes with it: nothing to rebuild.")
+            session.output.note("The board lies in the log's own file and comes and goes with it: nothing to rebuild.")
             return
         incarnation = await board.incarnation()
         rebuild = Rebuild(log, board, session.topology, SystemClock())
-        with session.screen.status("reading the board's changes"):
+        with session.output.status("reading the board's changes"):
             plan = await rebuild.plan(
-                pattern, told=lambda done, of: session.screen.update(f"{done:,} of {counted(of, 'key')} compared")
+                pattern, told=lambda done, of: session.output.update(f"{done:,} of {counted(of, 'key')} compared")
             )
         if yes:
             await _write(session, rebuild, plan)
@@ -170,18 +170,18 @@ async def rebuild(
 
 
 def _show(session: Session, plan: "Plan") -> None:
-    screen, missing = session.screen, plan.missing
+    output, missing = session.output, plan.missing
     for step in missing:
-        screen.emit(_step_json(step, "write"))
+        output.emit(_step_json(step, "write"))
     if missing:
-        screen.say(("would be written", "bold"))
+        output.print(("would be written", "bold"))
         rows = [_row(step) for step in missing[:SHOWN_MAX]]
-        screen.table(("KEY", "VALUE", "INSTEAD OF", "WRITTEN", "BY"), rows)
+        output.table(("KEY", "VALUE", "INSTEAD OF", "WRITTEN", "BY"), rows)
         if len(missing) > SHOWN_MAX:
-            screen.say((f"  … and {len(missing) - SHOWN_MAX:,} more", "dim"))
+            output.print((f"  … and {len(missing) - SHOWN_MAX:,} more", "dim"))
     _newer(session, plan)
     if missing:
-        screen.note(f"{counted(len(missing), 'key')} of {len(plan.steps):,} would be written; --yes does it")
+        output.note(f"{counted(len(missing), 'key')} of {len(plan.steps):,} would be written; --yes does it")
     else:
         _nothing(session, plan)
 
@@ -196,39 +196,39 @@ def _newer(session: Session, plan: "Plan") -> None:
 
     for step in plan.steps:
         if step.verdict == NEWER:
-            session.screen.emit(_step_json(step, "newer"))
+            session.output.emit(_step_json(step, "newer"))
     if newer := plan.count(NEWER):
-        session.screen.note(f"{counted(newer, 'key')} left alone: what stands on the board is newer")
+        session.output.note(f"{counted(newer, 'key')} left alone: what stands on the board is newer")
 
 
 def _nothing(session: Session, plan: "Plan") -> None:
     what = (
         "Nothing on the log about the board" if not plan.steps else f"All {counted(len(plan.steps), 'key')} are there"
     )
-    session.screen.note(f"{what}: nothing to write.")
+    session.output.note(f"{what}: nothing to write.")
 
 
 async def _write(session: Session, rebuild: "Rebuild", plan: "Plan") -> None:
-    screen, missing, written, left = session.screen, plan.missing, 0, 0
+    output, missing, written, left = session.output, plan.missing, 0, 0
     _newer(session, plan)
     if not missing:
         _nothing(session, plan)
         return
     try:
-        with screen.progress(len(missing)) as bar:
+        with output.progress(len(missing)) as bar:
             async with aclosing(rebuild.write(missing)) as done:
                 async for one in done:
                     entry = one.entry
                     version = "" if entry is None else entry.version
-                    screen.emit({"key": one.step.change.key, "written": entry is not None, "version": version})
+                    output.emit({"key": one.step.change.key, "written": entry is not None, "version": version})
                     written, left = written + (entry is not None), left + (entry is None)
                     bar.advance(1, f"{written + left:,} of {len(missing):,} keys")
     except BaseException:
-        screen.note(f"{counted(written, 'key')} written of {len(missing):,}; the same command writes exactly the rest")
+        output.note(f"{counted(written, 'key')} written of {len(missing):,}; the same command writes exactly the rest")
         raise
-    screen.say(("✓ ", "green"), f"{counted(written, 'key')} written")
+    output.print(("✓ ", "green"), f"{counted(written, 'key')} written")
     if left:
-        screen.note(f"{counted(left, 'key')} left alone: somebody wrote them meanwhile")
+        output.note(f"{counted(left, 'key')} left alone: somebody wrote them meanwhile")
 
 
 async def _mirror(session: Session, board: Board, entry: Entry) -> None:
@@ -244,7 +244,7 @@ async def _mirror(session: Session, board: Board, entry: Entry) -> None:
                 change = Change(entry.key, entry.value, entry.version, entry.by, "", entry.at_ms)
                 await mirror_changes(log, session.topology, [change])
     except MeshError as error:
-        session.screen.note((f"the value is not mirrored on the log: {error}", "yellow"))
+        session.output.note((f"the value is not mirrored on the log: {error}", "yellow"))
 
 
 @command(app, "watch", example="mesh board watch 'risk/*' --json")
@@ -257,18 +257,18 @@ async def watch(
     """Show changes as they happen."""
     left = count
     async with session.board() as board, aclosing(await board.watch(pattern)) as changes:
-        session.screen.note(("watching the board; Ctrl-C ends", "dim"))
+        session.output.note(("watching the board; Ctrl-C ends", "dim"))
         async for entry in changes:
-            session.screen.emit(_json(entry))
-            _line(session.screen, entry)
+            session.output.emit(_json(entry))
+            _line(session.output, entry)
             left = None if left is None else left - 1
             if left == 0:
                 return
 
 
-def _line(screen: Screen, entry: Entry) -> None:
+def _line(output: Output, entry: Entry) -> None:
     value = entry.value.decode("utf-8", "replace")
-    screen.say((f"{clock(entry.at_ms)}  ", "dim"), (entry.key, "bold"), f"  {value}", (f"  {entry.by}", "dim"))
+    output.print((f"{clock(entry.at_ms)}  ", "dim"), (entry.key, "bold"), f"  {value}", (f"  {entry.by}", "dim"))
 
 
 def _json(entry: Entry) -> dict[str, Any]:

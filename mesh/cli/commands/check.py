@@ -25,7 +25,7 @@ async def check(session: Session) -> int:
     """
     from mesh.app.wiring import validate_agents
 
-    screen = session.screen
+    output = session.output
     try:
         topology = session.topology
     except TopologyInvalid as error:
@@ -37,7 +37,7 @@ async def check(session: Session) -> int:
     problems, changes = await _on_the_log(session)
     if problems:
         return _told(session, topology.path, problems)
-    screen.emit(
+    output.emit(
         {
             "ok": True,
             "mesh": topology.name,
@@ -48,15 +48,15 @@ async def check(session: Session) -> int:
             "unchecked": [{"line": path.line, "what": str(path)} for path in unchecked],
         }
     )
-    screen.say(
+    output.print(
         ("✓ ", "green"),
         f"{topology.path}: {counted(len(topology.agents), 'agent')}, {ins} types in, {outs} out",
         (f"  digest {topology.digest}", "dim"),
     )
     for path in unchecked:
-        screen.note(("note ", "dim"), f"{topology.path}:{path.line}: {path}")
+        output.note(("note ", "dim"), f"{topology.path}:{path.line}: {path}")
     for change in changes:
-        screen.say(("change ", "yellow"), change.text)
+        output.print(("change ", "yellow"), change.text)
     return 0
 
 
@@ -75,15 +75,15 @@ async def _on_the_log(session: Session) -> "tuple[list[Problem], list[Change]]":
             problems = problems_of(frozen(session.topology, await log.topics()))
             return problems, [] if problems else await changes(log, session.topology, SystemClock())
     except LogUnavailable as error:
-        session.screen.note(("note ", "yellow"), f"what it changes for open runs was not looked at: {error}")
+        session.output.note(("note ", "yellow"), f"what it changes for open runs was not looked at: {error}")
         return [], []
 
 
 def _told(session: Session, path: str, problems: Sequence[Problem]) -> int:
-    screen = session.screen
+    output = session.output
     problems = [problem._replace(what=masked(problem.what)) for problem in problems]  # it may quote an exception
-    screen.emit({"ok": False, "problems": [{"file": path, **problem._asdict()} for problem in problems]})
+    output.emit({"ok": False, "problems": [{"file": path, **problem._asdict()} for problem in problems]})
     for problem in problems:
-        screen.say((f"{path}:{problem.line}", "bold"), f": {problem.what}. ", (problem.remedy, "dim"))
-    screen.note(("✗ ", "red"), counted(len(problems), "problem"))
+        output.print((f"{path}:{problem.line}", "bold"), f": {problem.what}. ", (problem.remedy, "dim"))
+    output.note(("✗ ", "red"), counted(len(problems), "problem"))
     return 1

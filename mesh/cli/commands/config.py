@@ -27,8 +27,8 @@ def show(
     for name, value in shown(loaded.settings):
         source = loaded.origins.get(name) or loaded.origins[name.partition(".")[0]]
         described = Settings.model_fields[name.partition(".")[0]].description or ""
-        session.screen.emit({"name": name, "value": value, "origin": source, "description": described})
+        session.output.emit({"name": name, "value": value, "origin": source, "description": described})
         rows.append((name, value or "–", (source if origin else described, "dim")))
-    session.screen.table(("SETTING", "VALUE", "ORIGIN" if origin else "MEANING"), rows)
+    session.output.table(("SETTING", "VALUE", "ORIGIN" if origin else "MEANING"), rows)
     if loaded.ignored:
-        session.screen.note((f"ignored, since no setting is called so: {', '.join(loaded.ignored)}", "dim"))
+        session.output.note((f"ignored, since no setting is called so: {', '.join(loaded.ignored)}", "dim"))

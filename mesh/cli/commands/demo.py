@@ -13,9 +13,9 @@ import orjson
 import typer
 
 from mesh.adapters.private_files import FOLDER_MODE, close_off, make_folder
-from mesh.cli.framework.logs import Voice
+from mesh.cli.framework.logs import Reporter
 from mesh.cli.framework.options import command, verb
-from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.output import Output
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import Stop
 from mesh.cli.framework.text import counted, percentile, took
@@ -50,7 +50,7 @@ async def demo(
     terminal it stays up until Ctrl-C, so that you can look around and publish from another one.
     """
     began = time.monotonic()
-    stays = session.screen.interactive and not once
+    stays = session.output.interactive and not once
     session.override_topology(str(_topology_file(session, FOLDER)), chaos=True)
     samples = list(_samples(session.topology, FOLDER / "agents" / "samples"))
     if not samples:
@@ -60,9 +60,9 @@ async def demo(
             expected="topics called orders.… or github.webhooks…",
             remedy="`mesh up` runs yours, `mesh publish` feeds it",
         )
-    if session.screen.loudness < 1:  # the trees of the runs show failed attempts
+    if session.output.verbosity < 1:  # the trees of the runs show failed attempts
         logging.getLogger("mesh.tasks").setLevel(logging.ERROR)
-    with Stop(Voice(session.screen).info) as stop:
+    with Stop(Reporter(session.output).info) as stop:
         async with _mesh(session) as (folder, mesh):
             show = Show(session, mesh, stop, folder)
             await show.run(samples, began, stays=stays)
@@ -81,7 +81,7 @@ class Show:
     """Feeds the samples, prints what becomes of them, and sums up."""
 
     def __init__(self, session: Session, mesh: "Mesh", stop: Stop, folder: Path) -> None:
-        self._screen: Screen = session.screen
+        self._screen: Output = session.output
         self._mesh = mesh
         self._stop = stop
         self._folder = folder
@@ -103,8 +103,8 @@ class Show:
             await asyncio.wait((feeding,))
             self._summary(events)
             if stays and not self._stop.event.is_set():
-                self._screen.say()
-                self._screen.say("Still running: publish from another terminal. ", ("Ctrl-C stops it.", "dim"))
+                self._screen.print()
+                self._screen.print("Still running: publish from another terminal. ", ("Ctrl-C stops it.", "dim"))
                 await self._go_on(changes)
 
     async def _feed(self, events: "list[Event]") -> None:
@@ -166,15 +166,15 @@ class Show:
         run_view.headline(self._screen, history)
         run_view.tree(self._screen, history)
         run_view.reasons(self._screen, history)
-        self._screen.say()
+        self._screen.print()
 
     def _summary(self, events: "list[Event]") -> None:
         endings = Counter(history.ending for history in self._ended)
         times = sorted(float((h.ended_ms or 0) - h.opened_ms) for h in self._ended)
         p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
         tasks = sum(len(history.tasks) for history in self._ended)
-        screen = self._screen
-        screen.emit(
+        output = self._screen
+        output.emit(
             {
                 "event": "summary",
                 "runs": len(self._ended),
@@ -187,26 +187,28 @@ class Show:
             }
         )
         shown = ", ".join(f"{number} {ending}" for ending, number in endings.most_common())
-        screen.say(("summary", "bold"))
-        screen.say(("  runs   ", "dim"), f"{len(self._ended)} of {counted(len(events), 'event')}: {shown}")
-        screen.say(("  tasks  ", "dim"), f"{tasks}")
-        screen.say(("  time   ", "dim"), f"p50 {took(p50)}, p99 {took(p99)}; first outcome after {self._first_s:.2f} s")
-        screen.say(("  data   ", "dim"), str(self._folder))
-        screen.say()
+        output.print(("summary", "bold"))
+        output.print(("  runs   ", "dim"), f"{len(self._ended)} of {counted(len(events), 'event')}: {shown}")
+        output.print(("  tasks  ", "dim"), f"{tasks}")
+        output.print(
+            ("  time   ", "dim"), f"p50 {took(p50)}, p99 {took(p99)}; first outcome after {self._first_s:.2f} s"
+        )
+        output.print(("  data   ", "dim"), str(self._folder))
+        output.print()
         if self._ended:
             self._next(self._ended[-1])
 
     def _next(self, last: History) -> None:
-        screen = self._screen
-        screen.say(("look around", "bold"))
-        screen.say(f"  cd {self._folder}")
+        output = self._screen
+        output.print(("look around", "bold"))
+        output.print(f"  cd {self._folder}")
         for typed, meaning in (
             ("mesh run list", "all runs (mesh.toml in that folder names the log)"),
             (f"mesh run show {run_view.id_of(last.run_id)}", "one run: tree, results, timeline"),
             ("mesh board keys", "what the agents wrote down"),
             ("mesh up", "the agents again, for your own events"),
         ):
-            screen.say(f"  {typed:<28}", (f"  {meaning}", "dim"))
+            output.print(f"  {typed:<28}", (f"  {meaning}", "dim"))
 
 
 @asynccontextmanager

@@ -91,7 +91,7 @@ def acl(
     """
     from mesh.operations.deployment.acl import SERVICES, lines, rights
 
-    topology, screen = session.topology, session.screen
+    topology, output = session.topology, session.output
     for name in services or ():
         if name not in SERVICES:
             near = nearest(name, SERVICES)
@@ -100,23 +100,23 @@ def acl(
     wanted = list(rights(topology, [name for name in SERVICES if not services or name in services]))
     principals = {name: principal.format(service=name, mesh=topology.name) for name in SERVICES}
     for right in wanted:
-        screen.emit({**right._asdict(), "principal": principals[right.service]})
+        output.emit({**right._asdict(), "principal": principals[right.service]})
     scheme, _, rest = session.settings.log.partition(":")
     bootstrap = rest.removeprefix("//").rpartition("@")[2] if scheme == "kafka" else "BROKER:9092"
-    screen.file(f"# mesh export acl: made from {topology.name}, topology {topology.digest}\n")
-    screen.file("".join(f"{line}\n" for line in lines(wanted, principals, bootstrap)))
+    output.print_raw(f"# mesh export acl: made from {topology.name}, topology {topology.digest}\n")
+    output.print_raw("".join(f"{line}\n" for line in lines(wanted, principals, bootstrap)))
 
 
 def _print(session: Session, what: str, wishes: "Wishes", manifests: "list[Manifest]") -> None:
     from mesh.operations.deployment.manifests import secret_keys
 
-    screen = session.screen
+    output = session.output
     for manifest in manifests:
-        screen.emit(manifest)
-    screen.file(f"# mesh export {what}: made from {session.topology.name}, topology {session.topology.digest}\n")
-    screen.file(written(manifests))
+        output.emit(manifest)
+    output.print_raw(f"# mesh export {what}: made from {session.topology.name}, topology {session.topology.digest}\n")
+    output.print_raw(written(manifests))
     if keys := secret_keys(session.settings):
-        screen.note(f"the Secret {wishes.secret!r} must have the keys {', '.join(keys)}")
+        output.note(f"the Secret {wishes.secret!r} must have the keys {', '.join(keys)}")
 
 
 def _known(session: Session, names: list[str]) -> list[str]:

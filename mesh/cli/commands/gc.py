@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesh.cli.framework.options import command, verb
-from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import counted, span
 
@@ -32,11 +32,11 @@ async def gc(
     from mesh.app.wiring import topic_specs
     from mesh.operations.retention import find_expired, remove
 
-    screen, topology = session.screen, session.topology
+    output, topology = session.output, session.topology
     async with session.log() as log:
         expired = await find_expired(log, topology, topic_specs(topology), SystemClock().now_ms())
         if yes:
-            with screen.progress(len(expired)) as bar:
+            with output.progress(len(expired)) as bar:
                 for one in expired:
                     await remove(log, one)
                     bar.advance(1, one.partition.topic)
@@ -44,11 +44,11 @@ async def gc(
     _show(session, expired, removed=yes)
     total = sum(one.until - one.start for one in expired)
     if not expired:
-        screen.note("No record is past its retention.")
+        output.note("No record is past its retention.")
     elif yes:
-        screen.say(("✓ ", "green"), f"{counted(total, 'record')} removed", (f"  {size}", "dim"))
+        output.print(("✓ ", "green"), f"{counted(total, 'record')} removed", (f"  {size}", "dim"))
     else:
-        screen.note(f"{counted(total, 'record')} would be removed; --yes removes them")
+        output.note(f"{counted(total, 'record')} would be removed; --yes removes them")
 
 
 def _show(session: Session, expired: "list[Expired]", *, removed: bool) -> None:
@@ -60,10 +60,10 @@ def _show(session: Session, expired: "list[Expired]", *, removed: bool) -> None:
     rows: list[list[Piece]] = []
     for topic, count in counts.items():
         fields = {"topic": topic, "records": count, "retention_ms": retentions[topic], "removed": removed}
-        session.screen.emit(fields)
+        session.output.emit(fields)
         rows.append([topic, f"{count:,}", span(retentions[topic])])
     if rows:
-        session.screen.table(("TOPIC", ">RECORDS", ">KEPT FOR"), rows)
+        session.output.table(("TOPIC", ">RECORDS", ">KEPT FOR"), rows)
 
 
 def _file_bytes(url: str) -> str:

@@ -1,7 +1,7 @@
 """`mesh topics`: what the mesh needs on the log, what is there, and making what is missing."""
 
 from mesh.cli.framework.options import command, noun
-from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session, short
 from mesh.cli.framework.text import counted
 from mesh.core.dead_letters.redrive_log import ledger_topic
@@ -22,7 +22,7 @@ async def list_topics(session: Session) -> None:
             records = sum(b.end - b.start for b in bounds.values())
             use = _use(session, spec.name)
             there = spec.name in found
-            session.screen.emit(
+            session.output.emit(
                 {
                     "topic": spec.name,
                     "use": use,
@@ -33,7 +33,7 @@ async def list_topics(session: Session) -> None:
             )
             shown: Piece = f"{found[spec.name]}" if there else ("missing", "red")
             rows.append([spec.name, shown, f"{records:,}" if there else "", (use, "dim")])
-    session.screen.table(("TOPIC", ">PARTITIONS", ">RECORDS", "USE"), rows)
+    session.output.table(("TOPIC", ">PARTITIONS", ">RECORDS", "USE"), rows)
 
 
 @command(app, "check", example="mesh topics check --log kafka://broker:9092")
@@ -49,8 +49,8 @@ async def check(session: Session) -> None:
     async with session.log() as log:
         await check_topics(log, session.topology)
     number = len(topic_specs(session.topology))
-    session.screen.emit({"ok": True, "topics": number})
-    session.screen.say(("✓ ", "green"), f"{counted(number, 'topic')} as declared", (f"  {short(log.url)}", "dim"))
+    session.output.emit({"ok": True, "topics": number})
+    session.output.print(("✓ ", "green"), f"{counted(number, 'topic')} as declared", (f"  {short(log.url)}", "dim"))
 
 
 @command(app, "create", example="mesh topics create --log kafka://broker:9092")
@@ -65,11 +65,11 @@ async def create(session: Session) -> None:
     async with session.log(create=True) as log:
         made = await log.create_topics(specs)
         for name in made:
-            session.screen.emit({"topic": name, "created": True})
-            session.screen.say(("+ ", "green"), name)
+            session.output.emit({"topic": name, "created": True})
+            session.output.print(("+ ", "green"), name)
         await check_topics(log, session.topology)
     there = len(specs) - len(made)
-    session.screen.note(f"{len(made)} created, {there} there already", (f"  {short(session.settings.log)}", "dim"))
+    session.output.note(f"{len(made)} created, {there} there already", (f"  {short(session.settings.log)}", "dim"))
 
 
 def _use(session: Session, name: str) -> str:

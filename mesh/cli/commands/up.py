@@ -14,7 +14,7 @@ import typer
 from mesh.adapters.machine_limits import environment_fault, raise_file_limit
 from mesh.cli.framework.completion import agents as agent_names
 from mesh.cli.framework.failure import report
-from mesh.cli.framework.logs import Voice, configure
+from mesh.cli.framework.logs import Reporter, configure
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.session import Session, embedded_path, short
 from mesh.cli.framework.signals import Stop, Stopped
@@ -70,15 +70,15 @@ async def up(
     """
     from mesh.settings import working_folder
 
-    configure(session.screen, service=True)
+    configure(session.output, service=True)
     chosen, folder = _chosen(services or []), str(working_folder())
     agents = _agents(session, agent or [])
     rule = None if autoscale is None else _rule(session, autoscale, workers, chosen)
-    voice = Voice(session.screen)
-    _expect_files(voice, len(session.topology.agents))
-    with Stop(voice.info if child is None else _silent) as stop:
+    reporter = Reporter(session.output)
+    _expect_files(reporter, len(session.topology.agents))
+    with Stop(reporter.info if child is None else _silent) as stop:
         options: dict[str, Any] = {"workers": workers or 1, "rule": rule, "create_topics": create_topics}
-        host = Host(session, voice, chosen, agents, stop, **options, child=child, folder=folder)
+        host = Host(session, reporter, chosen, agents, stop, **options, child=child, folder=folder)
         try:
             await host.run()
             code = stop.code
@@ -86,14 +86,14 @@ async def up(
             first = leaves(error)[0]
             if not host.abandoned_calls or not isinstance(first, MeshError):
                 raise
-            code = report(session.screen, first)
+            code = report(session.output, first)
         except asyncio.CancelledError as error:
             raise MeshError(
                 "everything in this process was cancelled from within, which only an agent can do",
                 remedy="Let agents cancel only what they began. Start it again: a task that does so is found out",
             ) from error
     if child is None:
-        voice.info("stopped")
+        reporter.info("stopped")
     if host.abandoned_calls:  # they would keep the loop from closing, for ever
         sys.stdout.flush()
         sys.stderr.flush()
@@ -101,10 +101,10 @@ async def up(
     return code
 
 
-def _expect_files(voice: Voice, agents: int) -> None:
+def _expect_files(reporter: Reporter, agents: int) -> None:
     limit = raise_file_limit(agents)
     if limit.files_max < limit.files_needed:
-        voice.warning(
+        reporter.warning(
             f"this process may open {limit.files_max:,} files, and {agents} agents may need {limit.files_needed:,}:"
             " raise the hard limit (`ulimit -Hn`; systemd: LimitNOFILE=)",
             files_max=limit.files_max,
@@ -118,7 +118,7 @@ class Host:
     def __init__(
         self,
         session: Session,
-        voice: Voice,
+        reporter: Reporter,
         services: tuple[str, ...],
         agents: "Mapping[str, Agent]",
         stop: Stop,
@@ -131,7 +131,7 @@ class Host:
     ) -> None:
         """`folder`: the working directory before any module of an agent was imported."""
         self._session, self._folder = session, folder
-        self._voice = voice
+        self._reporter = reporter
         self._stop = stop
         self._rule = rule
         self._workers = workers if "worker" in services and workers > 1 else 0
@@ -162,7 +162,7 @@ class Host:
         """Until the signal; raises what no waiting can mend."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, SteadyLoop):  # as every command is run in
-            loop.told = self._voice.warning
+            loop.told = self._reporter.warning
         if self._child is not None:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._parent_gone)
         else:
@@ -197,7 +197,7 @@ class Host:
                 if self._embedded and not self._here.is_set():
                     raise  # a file that cannot be opened will not come by waiting
                 backoff_s = 1.0 if well.is_set() else backoff_s
-                self._voice.warning(f"{found[0]}; tried again in {backoff_s:g} s", again_in_s=backoff_s)
+                self._reporter.warning(f"{found[0]}; tried again in {backoff_s:g} s", again_in_s=backoff_s)
                 await self._stop.within(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
             else:
@@ -217,11 +217,11 @@ class Host:
             if self._create_topics:
                 made = await log.create_topics(topic_specs(self._session.topology))
                 if made and not self._embedded:
-                    self._voice.info(f"created {counted(len(made), 'topic')}", topics=list(made))
+                    self._reporter.info(f"created {counted(len(made), 'topic')}", topics=list(made))
             await check_topics(log, self._session.topology)
             if self._child is None and not self._told and "orchestrator" in self._services:  # others may not read it
                 for change in await changes(log, self._session.topology, SystemClock()):
-                    self._voice.warning(change.text, change=change.kind, name=change.name, **change.facts)
+                    self._reporter.warning(change.text, change=change.kind, name=change.name, **change.facts)
                 self._told = True
 
     async def _once(self, well: asyncio.Event) -> None:
@@ -261,7 +261,7 @@ class Host:
         except BoardUnavailable as error:
             if embedded_path(board.url) is not None:
                 raise
-            self._voice.warning(f"{error}. Agents go on without it; their board calls fail", board=board.url)
+            self._reporter.warning(f"{error}. Agents go on without it; their board calls fail", board=board.url)
         return board
 
     async def _pass_on(self, process: "Process") -> None:
@@ -288,14 +288,14 @@ class Host:
         environ = {"MESH_LOG": settings.log, "MESH_BOARD": settings.board, "MESH_TOPOLOGY": settings.topology}
         drain_ms = settings.drain_timeout_ms
         options: dict[str, Any] = {"number": self._workers, "drain_timeout_ms": drain_ms, "folder": self._folder}
-        children = Children(self._voice, arguments, environ, **options)
+        children = Children(self._reporter, arguments, environ, **options)
         self._stop.last_acts.append(children.kill)
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(self._tell_all_ready(children))
             if self._rule is not None:
                 from mesh.cli.supervision.autoscale import Autoscaling
 
-                scaling = Autoscaling(self._session, self._voice, self._rule, self._agents, children)
+                scaling = Autoscaling(self._session, self._reporter, self._rule, self._agents, children)
                 group.create_task(scaling.run(self._stop))
             await children.run(self._stop.event)
             telling.cancel()
@@ -307,31 +307,33 @@ class Host:
         self._ready([os.getpid(), *children.pids])
 
     def _announce(self) -> None:
-        settings, topology, screen = self._session.settings, self._session.topology, self._session.screen
+        settings, topology, output = self._session.settings, self._session.topology, self._session.output
         board = short(settings.board) if settings.board else "in the same file"
-        if not screen.err_is_terminal:
-            self._voice.info("starting", mesh=topology.name, services=self._shown, log=short(settings.log), board=board)
+        if not output.err_is_terminal:
+            self._reporter.info(
+                "starting", mesh=topology.name, services=self._shown, log=short(settings.log), board=board
+            )
             return
-        screen.note(("mesh ", "bold"), (topology.name, "bold"), f"  {', '.join(self._shown)}")
-        screen.note(("  log      ", "dim"), short(settings.log))
+        output.note(("mesh ", "bold"), (topology.name, "bold"), f"  {', '.join(self._shown)}")
+        output.note(("  log      ", "dim"), short(settings.log))
         if "worker" in self._shown:
-            screen.note(("  board    ", "dim"), board)
+            output.note(("  board    ", "dim"), board)
             many = f" in {self._workers} processes" if self._workers else ""
             if self._rule is not None:
                 many = f" in {self._rule.workers_min} to {self._rule.workers_max} processes"
-            screen.note(("  agents   ", "dim"), f"{len(self._agents)}{many}: {' '.join(self._agents)}")
+            output.note(("  agents   ", "dim"), f"{len(self._agents)}{many}: {' '.join(self._agents)}")
 
     def _ready(self, pids: list[int]) -> None:
         if self._child is not None:
             os.write(self._child, b"1")
             return
-        screen = self._session.screen
-        screen.emit({"event": "ready", "services": list(self._shown), "pids": pids})
+        output = self._session.output
+        output.emit({"event": "ready", "services": list(self._shown), "pids": pids})
         spent = (time.monotonic() - self._began) * 1_000
-        if screen.err_is_terminal:
-            screen.note(("ready", "green"), f" in {took(spent)}", ("   Ctrl-C drains and stops", "dim"))
+        if output.err_is_terminal:
+            output.note(("ready", "green"), f" in {took(spent)}", ("   Ctrl-C drains and stops", "dim"))
         else:
-            self._voice.info("ready", services=self._shown, pids=pids, took_ms=round(spent))
+            self._reporter.info("ready", services=self._shown, pids=pids, took_ms=round(spent))
 
     def _parent_gone(self) -> None:
         if not os.read(sys.stdin.fileno(), 1_024):

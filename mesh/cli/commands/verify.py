@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesh.cli.framework.options import command, verb
-from mesh.cli.framework.screen import Piece, Screen
+from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.session import Session, short
 from mesh.cli.framework.text import counted
 from mesh.cli.views.run_view import id_of
@@ -34,73 +34,73 @@ async def verify(
     from mesh.operations.runs import Runs
     from mesh.operations.verification import verify as check
 
-    screen = session.screen
+    output = session.output
     began = time.monotonic()
     total = 0
 
     def read(records: int) -> None:
         nonlocal total
         total += records
-        screen.update(f"{total:,} records")
+        output.update(f"{total:,} records")
 
     async with session.log() as log:
         run_id = "" if run is None else (await Runs(log, session.topology).find(run)).run_id
-        with screen.status("reading"):
+        with output.status("reading"):
             checked = await check(log, session.topology, SystemClock(), run_id=run_id, read=read)
         where = short(log.url)
     took_s = max(time.monotonic() - began, 0.001)
-    _emit(screen, checked, run_id, round(total / took_s))
+    _emit(output, checked, run_id, round(total / took_s))
     report = checked.report
     records = sum(report.records.values())
     about = f"run {id_of(run_id)}" if run_id else counted(report.runs, "run")
     what = f"{counted(records, 'record')}, {about}"
     if checked.first is None:
-        screen.say(("✓ ", "green"), f"{what}: nothing diverges", (f"  {where}", "dim"))
+        output.print(("✓ ", "green"), f"{what}: nothing diverges", (f"  {where}", "dim"))
     else:
         diverging = ", ".join(f"{code} {number:,}" for code, number in sorted(report.found.items()))
-        screen.say(("✗ ", "red"), f"{what}: {diverging}", (f"  {where}", "dim"))
-        _show(screen, checked.first)
-    _tell_what_was_checked(screen, report)
-    screen.note((f"{total:,} records read, {total / took_s:,.0f} a second", "dim"))
+        output.print(("✗ ", "red"), f"{what}: {diverging}", (f"  {where}", "dim"))
+        _show(output, checked.first)
+    _print_checked(output, report)
+    output.note((f"{total:,} records read, {total / took_s:,.0f} a second", "dim"))
     return 0 if checked.first is None else DIVERGED
 
 
-def _show(screen: Screen, first: "Divergence") -> None:
+def _show(output: Output, first: "Divergence") -> None:
     """The first violation, with both sides."""
     violation = first.violation
-    screen.say()
-    screen.say((violation.invariant, "bold red"), f"  {violation.what}")
+    output.print()
+    output.print((violation.invariant, "bold red"), f"  {violation.what}")
     for name, text in (("at", violation.where), ("published", violation.published), ("run", id_of(violation.run_id))):
         if (text and text != violation.where) or name == "at":
-            screen.say((f"  {name:<10}", "dim"), text)
+            output.print((f"  {name:<10}", "dim"), text)
     sides = [(d.place, d.expected, d.got) for d in first.differences]
     if not sides and (violation.expected or violation.got):
         sides = [("", violation.expected, violation.got)]
     for place, expected, got in sides:
         if place:
-            screen.say(f"  {place}")
+            output.print(f"  {place}")
         for name, text in (("expected", expected), ("got", got)):
             if text or place:
-                screen.say((f"    {name:<9}", "dim"), text)
-    screen.say()
+                output.print((f"    {name:<9}", "dim"), text)
+    output.print()
 
 
-def _tell_what_was_checked(screen: Screen, report: Report) -> None:
+def _print_checked(output: Output, report: Report) -> None:
     rows: list[list[Piece]] = []
     for code, meaning in INVARIANTS.items():
         if report.checked[code] or report.found[code]:
             found: Piece = (f"{report.found[code]:,}", "red") if report.found[code] else ("0", "dim")
             rows.append([code, f"{report.checked[code]:,}", found, (meaning, "dim")])
-    screen.table(("", ">CHECKED", ">DIVERGE", "WHAT HOLDS"), rows)
+    output.table(("", ">CHECKED", ">DIVERGE", "WHAT HOLDS"), rows)
     for reason, number in sorted(report.unchecked.items()):
-        screen.note((f"not checked: {number:,} {reason}", "dim"))
+        output.note((f"not checked: {number:,} {reason}", "dim"))
 
 
-def _emit(screen: Screen, checked: "Checked", run_id: str, records_per_s: int) -> None:
+def _emit(output: Output, checked: "Checked", run_id: str, records_per_s: int) -> None:
     report = checked.report
     for n, violation in enumerate(report.violations):
         sides = checked.first.differences if n == 0 and checked.first is not None else []
-        screen.emit(
+        output.emit(
             {
                 "invariant": violation.invariant,
                 "where": violation.where,
@@ -112,7 +112,7 @@ def _emit(screen: Screen, checked: "Checked", run_id: str, records_per_s: int) -
                 "differences": [difference._asdict() for difference in sides],
             }
         )
-    screen.emit(
+    output.emit(
         {
             "ok": report.good,
             "run": run_id or None,

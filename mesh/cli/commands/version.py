@@ -24,10 +24,10 @@ def text() -> str:
 def show(session: Session) -> None:
     """Say which version this is."""
     used = {name: _version(name) for name in LIBRARIES}
-    session.screen.emit({"mesh": number(), "python": platform.python_version(), "libraries": used})
-    session.screen.say(text())
+    session.output.emit({"mesh": number(), "python": platform.python_version(), "libraries": used})
+    session.output.print(text())
     found = "  ".join(f"{name} {value}" for name, value in used.items() if value)
-    session.screen.say((f"Python {platform.python_version()}  {found}", "dim"))
+    session.output.print((f"Python {platform.python_version()}  {found}", "dim"))
 
 
 def _version(package: str) -> str | None:

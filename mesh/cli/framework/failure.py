@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mesh.cli.framework.screen import Piece, Screen
+from mesh.cli.framework.output import Output, Piece
 from mesh.core.errors import MeshError, TopicsInvalid, TopologyInvalid
 from mesh.core.redaction import masked, masked_value
 
@@ -14,47 +14,47 @@ ERROR_CHARS_MAX = 16_000_000
 BUG_REMEDY = "This is a bug: please report it with the output of the same command with -vv"
 
 
-def report(screen: Screen, error: MeshError) -> int:
+def report(output: Output, error: MeshError) -> int:
     """Print an error of the mesh and answer its exit code."""
-    if screen.json:
-        screen.complain(masked_value("", described(error), ERROR_CHARS_MAX))
+    if output.json:
+        output.emit_error(masked_value("", described(error), ERROR_CHARS_MAX))
         return error.exit_code
     if isinstance(error, TopologyInvalid):
-        screen.warn(("error: ", "bold red"), f"{error.path}: {error.what}")
+        output.warn(("error: ", "bold red"), f"{error.path}: {error.what}")
         for problem in error.problems:
-            screen.warn(
+            output.warn(
                 "  ", (f"{error.path}:{problem.line}", "bold"), f": {masked(problem.what)}. ", (problem.remedy, "dim")
             )
     elif isinstance(error, TopicsInvalid) and len(error.problems) > 1:
-        screen.warn(("error: ", "bold red"), f"{masked(error.where)}: {len(error.problems)} problems")
+        output.warn(("error: ", "bold red"), f"{masked(error.where)}: {len(error.problems)} problems")
         for text in error.problems:
-            screen.warn("  ", masked(text))
-        screen.warn("  ", (error.remedy, "dim"))
+            output.warn("  ", masked(text))
+        output.warn("  ", (error.remedy, "dim"))
     else:
-        screen.warn(("error: ", "bold red"), *_sentence(error))
+        output.warn(("error: ", "bold red"), *_sentence(error))
     return error.exit_code
 
 
-def report_usage(screen: Screen, message: str, hint: str) -> int:
+def report_usage(output: Output, message: str, hint: str) -> int:
     """Print what was wrong with the command line."""
     message = masked(message)
-    if screen.json:
-        screen.complain({"code": "usage", "what": message, "remedy": hint, "exit_code": 2})
+    if output.json:
+        output.emit_error({"code": "usage", "what": message, "remedy": hint, "exit_code": 2})
     else:
-        screen.warn(("error: ", "bold red"), f"{message} ", (hint, "dim"))
+        output.warn(("error: ", "bold red"), f"{message} ", (hint, "dim"))
     return 2
 
 
-def report_bug(screen: Screen, error: BaseException, stack: str) -> int:
+def report_bug(output: Output, error: BaseException, stack: str) -> int:
     """Print an error that nobody foresaw; the stack only with -vv."""
     what = masked(f"{type(error).__name__}: {error}")
-    if screen.json:
-        screen.complain({"code": "bug", "what": what, "remedy": BUG_REMEDY, "exit_code": 1})
+    if output.json:
+        output.emit_error({"code": "bug", "what": what, "remedy": BUG_REMEDY, "exit_code": 1})
     else:
-        screen.warn(("error: ", "bold red"), f"{what}. ", (BUG_REMEDY, "dim"))
-    if screen.loudness >= 2:
+        output.warn(("error: ", "bold red"), f"{what}. ", (BUG_REMEDY, "dim"))
+    if output.verbosity >= 2:
         for line in masked(stack).splitlines():
-            screen.warn(line)
+            output.warn(line)
     return 1
 
 

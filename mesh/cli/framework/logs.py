@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.output import Output
 from mesh.cli.framework.text import clock, escaped_json, visible
 from mesh.core.redaction import masked_value
 
@@ -17,13 +17,13 @@ LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyn
 """Our own errors say what happened; the libraries would say it again and again. Told with -v."""
 
 
-class Voice:
+class Reporter:
     """How a service tells what it does: a sentence on a terminal, a log line where stderr is collected."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, output: Output) -> None:
         from mesh.adapters.diagnostics import diagnostics
 
-        self._screen = screen
+        self._screen = output
         self._log = diagnostics("up")
 
     def info(self, sentence: str, **fields: Any) -> None:
@@ -41,23 +41,23 @@ class Voice:
             self._log.warning(sentence, **fields)
 
 
-def configure(screen: Screen, *, service: bool = False) -> None:
+def configure(output: Output, *, service: bool = False) -> None:
     """Decide what is told: warnings; for a service whose stderr is collected also what it does; all with -v, -vv."""
     level = logging.WARNING
-    if screen.loudness < 0:
+    if output.verbosity < 0:
         level = logging.ERROR
-    elif screen.loudness > 1:
+    elif output.verbosity > 1:
         level = logging.DEBUG
-    elif screen.loudness == 1 or (service and not screen.err_is_terminal):
+    elif output.verbosity == 1 or (service and not output.err_is_terminal):
         level = logging.INFO
-    people = screen.err_is_terminal and not screen.json
+    people = output.err_is_terminal and not output.json
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(people))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name, quietest in LIBRARY_LEVELS.items():
-        logging.getLogger(name).setLevel(level if screen.loudness > 0 else max(level, quietest))
+        logging.getLogger(name).setLevel(level if output.verbosity > 0 else max(level, quietest))
 
 
 class _Formatter(logging.Formatter):

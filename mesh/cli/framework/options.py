@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh.cli.framework.session import Session, Wanted
+from mesh.cli.framework.session import CommonOptions, Session
 from mesh.core.errors import leaves
 from mesh.runtime.execution import loop_guard
 
@@ -81,7 +81,7 @@ COMMON = (
 )
 
 
-class ReaderGone(Exception):
+class OutputClosed(Exception):
     """Whoever read our output has gone. No OSError, since typer has an exit code of its own for those."""
 
 
@@ -115,9 +115,9 @@ PLAIN: Any = {"context_settings": {"help_option_names": ["-h", "--help"]}, "rich
 """Help as plain text: calm, quick, the same in a pipe."""
 
 
-def wanted_of(given: dict[str, Any]) -> Wanted:
+def take_common_options(given: dict[str, Any]) -> CommonOptions:
     """Take the common options out of what typer handed over."""
-    return Wanted(**{name: given.pop(name) for name in Wanted._fields})
+    return CommonOptions(**{name: given.pop(name) for name in CommonOptions._fields})
 
 
 def _with_session(function: Function) -> Callable[..., None]:
@@ -127,16 +127,16 @@ def _with_session(function: Function) -> Callable[..., None]:
     def run(context: typer.Context, **given: Any) -> None:
         from mesh.cli.framework.logs import configure
 
-        session = Session(wanted_of(given).over(context.obj))
+        session = Session(take_common_options(given).over(context.obj))
         context.find_root().obj = session.wanted
-        configure(session.screen)
+        configure(session.output)
         try:
             answer = function(session, **given)
             if isinstance(answer, Coroutine):
                 answer = loop_guard.run(answer)
         except (BrokenPipeError, BaseExceptionGroup) as error:
             if any(isinstance(leaf, BrokenPipeError) for leaf in leaves(error)):
-                raise ReaderGone from error
+                raise OutputClosed from error
             raise
         raise typer.Exit(answer or 0)
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.output import Output
 from mesh.core.errors import ConfigInvalid, NotFound
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mesh.settings import Loaded, Settings
 
 
-class Wanted(NamedTuple):
+class CommonOptions(NamedTuple):
     """The options that every command takes. None and 0: not given."""
 
     log: str | None = None
@@ -27,11 +27,11 @@ class Wanted(NamedTuple):
     verbose: int = 0
     no_color: bool = False
 
-    def over(self, before: "Wanted | None") -> "Wanted":
+    def over(self, before: "CommonOptions | None") -> "CommonOptions":
         """These, where not given those that stood before the noun."""
         if before is None:
             return self
-        return Wanted(
+        return CommonOptions(
             self.log or before.log,
             self.board or before.board,
             self.topology or before.topology,
@@ -45,10 +45,10 @@ class Wanted(NamedTuple):
 class Session:
     """One command being run."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: CommonOptions) -> None:
         self.wanted, self._chaos = wanted, False
-        loudness = -1 if wanted.quiet else wanted.verbose
-        self.screen = Screen(json=wanted.json, loudness=loudness, colour=not wanted.no_color)
+        verbosity = -1 if wanted.quiet else wanted.verbose
+        self.output = Output(json=wanted.json, verbosity=verbosity, colour=not wanted.no_color)
 
     @cached_property
     def loaded(self) -> "Loaded":

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from mesh.cli.framework.logs import Voice
+from mesh.cli.framework.logs import Reporter
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import Stop
 from mesh.cli.framework.text import counted
@@ -108,9 +108,9 @@ class Autoscaling:
     """Watches the backlog of `agents` and scales `workers`, and tells of it."""
 
     def __init__(
-        self, session: Session, voice: Voice, rule: ScalingRule, agents: Iterable[str], workers: "Workers"
+        self, session: Session, reporter: Reporter, rule: ScalingRule, agents: Iterable[str], workers: "Workers"
     ) -> None:
-        self._session, self._voice, self._rule, self._workers = session, voice, rule, workers
+        self._session, self._reporter, self._rule, self._workers = session, reporter, rule, workers
         self._agents = tuple(agents)
         self._scaler = Scaler(rule, [session.topology.agents[name] for name in self._agents])
         self._limited = False
@@ -151,7 +151,7 @@ class Autoscaling:
                 if not all(isinstance(leaf, MeshError) and leaf.retriable for leaf in found):
                     raise
                 many = counted(self._workers.number, "worker")
-                self._voice.warning(f"the backlog cannot be seen, so it stays at {many}: {found[0]}")
+                self._reporter.warning(f"the backlog cannot be seen, so it stays at {many}: {found[0]}")
                 await stop.within(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
 
@@ -161,15 +161,15 @@ class Autoscaling:
         began, self._limited = bool(decision.limit) and not self._limited, bool(decision.limit)
         if began and sample.at_ms - self._said_ms >= LIMIT_SAID_EVERY_MS:
             self._said_ms = sample.at_ms
-            self._voice.info(f"more workers are wanted: {decision.limit}", workers=decision.workers)
+            self._reporter.info(f"more workers are wanted: {decision.limit}", workers=decision.workers)
 
     def _scaled(self, sample: Sample, decision: Decision) -> None:
         before, after = sample.workers, decision.workers
         way = "up" if after > before else "down"
         lags = {name: load.lag for name, load in decision.loads.items()}
         text = f"scaled {way} from {before} to {counted(after, 'worker')}: {decision.why}"
-        self._voice.info(text, workers=after, before=before, lag=sum(lags.values()))
-        self._session.screen.emit(
+        self._reporter.info(text, workers=after, before=before, lag=sum(lags.values()))
+        self._session.output.emit(
             {"event": "scaled", "from": before, "workers": after, "why": decision.why, "lag": lags}
         )
 

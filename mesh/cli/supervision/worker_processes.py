@@ -14,7 +14,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from itertools import count
 
-from mesh.cli.framework.logs import Voice
+from mesh.cli.framework.logs import Reporter
 from mesh.core.errors import ConfigInvalid, WorkerSpent
 
 BACKOFF_S_MAX = 30.0
@@ -30,7 +30,7 @@ class Children:
 
     def __init__(
         self,
-        voice: Voice,
+        reporter: Reporter,
         arguments: Sequence[str],
         environ: Mapping[str, str],
         *,
@@ -39,7 +39,7 @@ class Children:
         folder: str,
     ) -> None:
         """`folder`: the working directory of the children."""
-        self._voice = voice
+        self._reporter = reporter
         self._arguments = arguments
         self._environ, self._folder = {**os.environ, **environ}, folder
         self.number = number
@@ -140,9 +140,9 @@ class Children:
                 backoff_s = 1.0
             if code == WorkerSpent.exit_code:
                 text = f"worker {number} (pid {child.pid}) ended for calls that do not end; started anew"
-                self._voice.info(text, worker=number, pid=child.pid, code=code)
+                self._reporter.info(text, worker=number, pid=child.pid, code=code)
                 continue
-            self._voice.warning(
+            self._reporter.warning(
                 f"worker {number} (pid {child.pid}) {_end(code)}; started again in {backoff_s:g} s",
                 worker=number,
                 pid=child.pid,
@@ -165,7 +165,7 @@ class Children:
                 child.stdin.close()
                 await asyncio.wait((ending,), timeout=self._drain_s)
             if not ending.done():
-                self._voice.warning(
+                self._reporter.warning(
                     f"worker {number} (pid {child.pid}) did not drain in time and is killed",
                     worker=number,
                     pid=child.pid,

@@ -1,10 +1,10 @@
-"""What was broken on purpose, told by the commands that show why something does not work; and who may break things."""
+"""Faults made with `mesh break`: permission to make them, and how other commands show them."""
 
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session, embedded_path
 from mesh.cli.framework.text import ago, took
 from mesh.core.errors import NotAccepted
@@ -17,29 +17,31 @@ if TYPE_CHECKING:
     from mesh.core.run.control import Control, Switch
 
 REMEDY: Final = (
-    "Write `chaos: true` below `mesh:` in topics.yaml, or set MESH_CHAOS=true for both, and start the mesh anew"
+    "Write `chaos: true` below `mesh:` in topics.yaml, or set MESH_CHAOS=true for both, and restart the mesh"
 )
 
 
 def now_ms() -> int:
-    """Wall time of this machine: what people see is told by it."""
+    """The wall time of this machine, in ms since the epoch. Times in output are relative to it."""
     return time.time_ns() // 1_000_000
 
 
-def allow(session: Session) -> None:
+def require_chaos(session: Session) -> None:
     """Raise NotAccepted unless topics.yaml allows faults."""
     if not session.topology.chaos:
         raise NotAccepted(
-            "nothing of this mesh may be broken on purpose",
+            "this mesh does not allow faults on purpose",
             where=session.topology.path,
             expected="mesh: {chaos: true}",
             remedy=REMEDY,
         )
 
 
-async def turn(session: Session, *switches: "Switch", for_ms: int = 0) -> None:
-    """Write switches to mesh.control, whatever stood there. `for_ms`: how long a fault lasts. Raises NotAccepted for a
-    fault of an agent that the running mesh would ignore."""
+async def write_switches(session: Session, *switches: "Switch", for_ms: int = 0) -> None:
+    """Write switches to mesh.control, whatever its state was. `for_ms`: how long a fault lasts.
+
+    Raises NotAccepted for a fault of an agent that the running mesh would ignore.
+    """
     from mesh.app.wiring import topic_specs
     from mesh.client import Mesh
 
@@ -47,12 +49,12 @@ async def turn(session: Session, *switches: "Switch", for_ms: int = 0) -> None:
         if embedded_path(session.settings.log) is not None:
             await log.create_topics(topic_specs(session.topology))
         if for_ms and any(switch.agent not in STORES for switch in switches):
-            await _expect_allowed(log, session)
+            await _require_running_chaos(log, session)
         for switch in switches:
             await Mesh(log, session.topology).send_switch(switch, for_ms=for_ms)
 
 
-async def _expect_allowed(log: "Log", session: Session) -> None:
+async def _require_running_chaos(log: "Log", session: Session) -> None:
     from mesh.adapters.clock import SystemClock
     from mesh.operations.rollout import adopted
 
@@ -68,7 +70,7 @@ async def _expect_allowed(log: "Log", session: Session) -> None:
 
 
 def faults_of(history: History, control: "Control") -> "list[Switch]":
-    """The faults that an open run meets: those of its agents that are not done, and of log and board."""
+    """The faults that an open run meets: those of its agents, and those of log and board."""
     if history.ending:
         return []
     agents = dict.fromkeys(task.agent for task in history.tasks.values())
@@ -76,28 +78,30 @@ def faults_of(history: History, control: "Control") -> "list[Switch]":
     return [switch for switch in found if switch is not None]
 
 
-def told(switch: "Switch") -> list[Piece]:
-    """A fault for people: what it does, until when, since when and by whom."""
+def describe_fault(switch: "Switch") -> list[Piece]:
+    """A fault as a line: what it does, until when, since when and by whom."""
     fault = break_of(switch.how)
     does = "" if fault is None else fault.words
     left = took(max(0, switch.until_ms - now_ms()))
-    since = f", for {left} more; broken {ago(switch.at_ms)} by {switch.by or 'somebody'}"
-    return [(named(switch), "bold"), f" {does}", (since, "dim")]
+    since = f", for {left} more; broken {ago(switch.at_ms)} by {switch.by or 'unknown'}"
+    return [(broken_name(switch), "bold"), f" {does}", (since, "dim")]
 
 
-def named(switch: "Switch") -> str:
+def broken_name(switch: "Switch") -> str:
     """What is broken: `agent pricing`, `the log`."""
     return f"the {switch.agent}" if switch.agent in STORES else f"agent {switch.agent}"
 
 
-def tell(session: Session, faults: "Sequence[Switch]") -> None:
-    """Lines beside the results, with the command that ends each."""
+def note_faults(session: Session, faults: "Sequence[Switch]") -> None:
+    """Write one note for each fault, with the command that ends it."""
     for switch in faults:
-        session.screen.note(("broken on purpose: ", "yellow"), *told(switch), (f"  mesh unbreak {switch.agent}", "dim"))
+        session.output.note(
+            ("broken on purpose: ", "yellow"), *describe_fault(switch), (f"  mesh unbreak {switch.agent}", "dim")
+        )
 
 
 def faults_json(faults: "Sequence[Switch]") -> list[dict[str, Any]]:
-    """Faults in a JSON line."""
+    """Faults as JSON-able values."""
     return [
         {"broken": switch.agent, "how": switch.how, "by": switch.by, "until": rfc3339(switch.until_ms)}
         for switch in faults

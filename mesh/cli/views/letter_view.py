@@ -9,7 +9,7 @@ import typer
 
 from mesh.cli.framework.completion import agents
 from mesh.cli.framework.options import Function
-from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import ago, seconds, visible
 from mesh.cli.views.run_view import MOMENT_CHARS_MAX, id_of
@@ -54,7 +54,7 @@ NAMES: Final = inspect.Parameter(
 )
 
 
-def choosing(*, names: bool) -> Callable[[Function], Function]:
+def letter_filters(*, names: bool) -> Callable[[Function], Function]:
     """Give a command the options that choose letters; it gets `chosen`, a Chosen, and `queue`, a topic or ""."""
 
     def register(function: Function) -> Function:
@@ -117,7 +117,7 @@ def _condition(text: str, topology: "Topology") -> Any:
         ) from error
 
 
-async def tell_unknown(session: Session, dead: "DeadLetters", chosen: "Chosen") -> None:
+async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Chosen") -> None:
     """No letter was found: note which of the names in the filters nobody knows, since a typo looks like good news.
 
     A name that any letter has is known, as that of an agent that the mesh had once.
@@ -139,7 +139,7 @@ async def tell_unknown(session: Session, dead: "DeadLetters", chosen: "Chosen") 
             continue
         near = nearest(name, known | had)
         remedy = f"Did you mean {near!r}?" if near else f"`mesh dead list` without --{option} shows what there is"
-        session.screen.note(("note ", "yellow"), f"{what} {name[:128]!r}. ", (remedy, "dim"))
+        session.output.note(("note ", "yellow"), f"{what} {name[:128]!r}. ", (remedy, "dim"))
 
 
 # --------------------------------------------------------------------------------------------------- how they look

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.cli.framework.screen import Piece, Screen
+from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, moment, took, visible
 from mesh.core.history.run_summary import Summary
 from mesh.core.history.task_attempts import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Moment, TaskStory
@@ -56,13 +56,13 @@ def state(name: str) -> Piece:
     return (f"{MARKS.get(name, '·')} {name}", STYLES.get(name, ""))
 
 
-def headline(screen: Screen, history: History, *, with_id: bool = True) -> None:
+def headline(output: Output, history: History, *, with_id: bool = True) -> None:
     """One line: mark, subject, type, ending, time, id."""
     name = "paused" if _is_paused(history) else history.state
     ended_ms = history.ended_ms
     duration = "" if ended_ms is None else took(ended_ms - history.opened_ms)
     about = history.subject or history.run_id
-    screen.say(
+    output.print(
         (f"{MARKS.get(name, '·')} ", STYLES.get(name, "")),
         (about, "bold"),
         "  ",
@@ -79,9 +79,9 @@ def _is_paused(history: History) -> bool:
     return not history.ending and history.run is not None and bool(history.run.trouble.paused)
 
 
-def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
+def tree(output: Output, history: History, *, indent: str = "  ") -> None:
     """Who worked for the run: each task below the one whose answer caused it."""
-    depth_max = DEPTH_SHOWN_MAX if screen.width is None else min(DEPTH_SHOWN_MAX, screen.width // 6)
+    depth_max = DEPTH_SHOWN_MAX if output.width is None else min(DEPTH_SHOWN_MAX, output.width // 6)
     rows = list(_rows(history, indent, depth_max))
     width = max((len(guide) + len(task.agent) for guide, task in rows), default=0)
     emitted = max((len(_emitted(task)) for _, task in rows), default=0)
@@ -93,45 +93,45 @@ def tree(screen: Screen, history: History, *, indent: str = "  ") -> None:
         pieces += _remarks(task)
         if history.removed(task):
             pieces.append(("  no worker runs this agent any more", "red"))
-        screen.say(*pieces)
+        output.print(*pieces)
     if not rows:
-        screen.say(
+        output.print(
             (f"{indent}no agent worked on it" if history.late is None else "its records are no longer kept", "dim")
         )
 
 
-def reasons(screen: Screen, history: History, *, indent: str = "  ") -> None:
+def reasons(output: Output, history: History, *, indent: str = "  ") -> None:
     """Why the run did not complete: refusals with path and numbers, failures with attempts, and the other facts."""
     for refusal in history.refusals:
-        screen.say(f"{indent}", ("refused ", "yellow"), visible(refusal.message, MESSAGE_CHARS_MAX))
+        output.print(f"{indent}", ("refused ", "yellow"), visible(refusal.message, MESSAGE_CHARS_MAX))
     for failure in history.failures:
         way = " > ".join(failure.path)
         tries, said = counted(failure.attempts, "attempt"), visible(failure.message, MESSAGE_CHARS_MAX)
-        screen.say(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: ", said)
+        output.print(f"{indent}", ("failed ", "red"), f"{way} after {tries}: {failure.code}: ", said)
     for text in history.starved:
-        screen.say(f"{indent}", ("starved ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
+        output.print(f"{indent}", ("starved ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
     for fact in history.unrouted:
         times = f" ({fact.times} times)" if fact.times > 1 else ""
-        screen.say(f"{indent}", ("unrouted ", "yellow"), visible(fact.message, MESSAGE_CHARS_MAX), times)
+        output.print(f"{indent}", ("unrouted ", "yellow"), visible(fact.message, MESSAGE_CHARS_MAX), times)
     for text in history.overspent:
-        screen.say(f"{indent}", ("overspent ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
+        output.print(f"{indent}", ("overspent ", "yellow"), visible(text, MESSAGE_CHARS_MAX))
 
 
-def skips(screen: Screen, history: History, *, indent: str = "  ") -> None:
+def skips(output: Output, history: History, *, indent: str = "  ") -> None:
     """Agents that got no task, since their `when` was false."""
     for found in history.skipped:
         reason = visible(found.reason, MESSAGE_CHARS_MAX)
-        screen.say(f"{indent}", ("skipped ", "dim"), f"{found.agent}: ", (f"{found.type}: ", "dim"), reason)
+        output.print(f"{indent}", ("skipped ", "dim"), f"{found.agent}: ", (f"{found.type}: ", "dim"), reason)
 
 
-def payloads(screen: Screen, history: History) -> None:
+def payloads(output: Output, history: History) -> None:
     """The request, and what each task emitted, in the order of dispatch."""
     if history.request is not None:
         request = history.request
-        result_lines(screen, Result(request.id, request.type, "the request", request.data), whole=True)
+        result_lines(output, Result(request.id, request.type, "the request", request.data), whole=True)
     for task in history.tasks.values():
         for part in task.parts:
-            result_lines(screen, Result(task.id, part.type, task.agent, part.data), whole=True)
+            result_lines(output, Result(task.id, part.type, task.agent, part.data), whole=True)
 
 
 def request_json(history: History) -> dict[str, Any] | None:
@@ -147,19 +147,19 @@ def trace_of(history: History) -> str:
     return given.split("-")[1] if given.count("-") >= 3 else derive("trace", history.run_id)
 
 
-def timeline(screen: Screen, history: History) -> None:
+def timeline(output: Output, history: History) -> None:
     """Every moment with its time since the one before."""
     before_ms = history.opened_ms
     for happened in history.moments:
-        moment_line(screen, happened, before_ms)
+        moment_line(output, happened, before_ms)
         before_ms = happened.at_ms
 
 
-def moment_line(screen: Screen, happened: Moment, before_ms: int) -> None:
+def moment_line(output: Output, happened: Moment, before_ms: int) -> None:
     """One line of a timeline."""
     since = f"+{took(max(0, happened.at_ms - before_ms))}"
     style = MOMENT_STYLES.get(happened.kind, STYLES.get(happened.text, "") if happened.kind == "ended" else "")
-    screen.say(
+    output.print(
         (f"  {clock(happened.at_ms)}", "dim"),
         (f"{since:>10}  ", "dim"),
         f"{happened.agent or '·':<12} ",
@@ -168,18 +168,18 @@ def moment_line(screen: Screen, happened: Moment, before_ms: int) -> None:
     )
 
 
-def result_lines(screen: Screen, result: Result, *, whole: bool, indent: str = "  ") -> None:
+def result_lines(output: Output, result: Result, *, whole: bool, indent: str = "  ") -> None:
     """A payload that left the mesh: in one line, or whole."""
     try:
         value: Any = orjson.loads(result.data)
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if whole else 0).decode()
     except orjson.JSONDecodeError:
         text = result.data.decode("utf-8", "backslashreplace")
-    screen.say(f"{indent}{result.type}", (f"  by {result.agent}" if result.agent else "", "dim"))
+    output.print(f"{indent}{result.type}", (f"  by {result.agent}" if result.agent else "", "dim"))
     if whole:
-        screen.document(text, indent=f"{indent}  ")
+        output.document(text, indent=f"{indent}  ")
     else:
-        screen.say(f"{indent}  ", text if len(text) <= RESULT_CHARS_MAX else text[: RESULT_CHARS_MAX - 1] + "…")
+        output.print(f"{indent}  ", text if len(text) <= RESULT_CHARS_MAX else text[: RESULT_CHARS_MAX - 1] + "…")
 
 
 def facts(history: History) -> str:

@@ -1,4 +1,4 @@
-"""What commands share that tell the mesh to stop, to wait or to go on: who wants it, and whether it is heard."""
+"""What the commands that stop, pause and resume share: who typed them, and whether the orchestrator consumed them."""
 
 import asyncio
 import getpass
@@ -6,7 +6,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
-from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.text import ago
 
 if TYPE_CHECKING:
@@ -14,41 +14,47 @@ if TYPE_CHECKING:
     from mesh.core.run.control import Switch
     from mesh.core.topology.model import Topology
 
-LOOK_EVERY_S: Final = 0.02
-HEARD_WITHIN_S: Final = 3.0
-"""For so long a command waits to see that somebody has heard it."""
-NOBODY: Final = "nobody has read it yet: is `mesh up` running?"
+POLL_S: Final = 0.02
+CONSUMED_WITHIN_S: Final = 3.0
+"""How long a command waits for the orchestrator to consume its record."""
+NOT_CONSUMED: Final = "no orchestrator has read it yet: is `mesh up` running?"
 
 
-def who() -> str:
-    """Who types this: `ann@desk`."""
+def user_name() -> str:
+    """The name of the user who typed this command; `unknown` if this machine does not know the user id."""
     try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no such user on this machine, as in many containers
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+        return getpass.getuser()
+    except (OSError, KeyError):  # as in many containers
+        return "unknown"
 
 
-async def heard(log: "Log", topology: "Topology", place: "Appended", *, within_s: float = HEARD_WITHIN_S) -> bool:
-    """Whether an orchestrator has folded a record of mesh.inbox and all that followed from it is durable."""
+def current_user() -> str:
+    """User and machine: `ann@desk`."""
+    return f"{user_name()}@{socket.gethostname()}"
+
+
+async def wait_until_consumed(
+    log: "Log", topology: "Topology", record: "Appended", *, within_s: float = CONSUMED_WITHIN_S
+) -> bool:
+    """Whether an orchestrator has folded a record of mesh.inbox, and all that followed from it is durable."""
     until = time.monotonic() + within_s
     while True:
         commits = await log.committed(topology.group("orchestrator"), topology.inbox)
-        commit = commits.get(place.partition)
-        if commit is not None and commit.offset > place.offset:
+        commit = commits.get(record.partition)
+        if commit is not None and commit.offset > record.offset:
             return True
         if time.monotonic() >= until:
             return False
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_S)
 
 
-def described(stop: "Switch") -> list[Piece]:
-    """A stop for people: since when, by whom, why."""
-    pieces: list[Piece] = [named(stop), (f" stopped {ago(stop.at_ms)} by ", "dim"), stop.by or "somebody"]
+def describe_stop(stop: "Switch") -> list[Piece]:
+    """A stop as a line: what is stopped, since when, by whom, why."""
+    pieces: list[Piece] = [stopped_name(stop), (f" stopped {ago(stop.at_ms)} by ", "dim"), stop.by or "unknown"]
     return [*pieces, (f": {stop.why}", "dim")] if stop.why else pieces
 
 
-def named(stop: "Switch") -> str:
+def stopped_name(stop: "Switch") -> str:
     """What is stopped: `agent pricing`, `all agents`."""
     return "all agents" if stop.agent == "*" else f"agent {stop.agent}"
 

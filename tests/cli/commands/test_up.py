@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from mesh.cli.commands.up import Host
-from mesh.cli.framework.logs import Voice, configure
-from mesh.cli.framework.session import Session, Wanted
+from mesh.cli.framework.logs import Reporter, configure
+from mesh.cli.framework.session import CommonOptions, Session
 from mesh.cli.framework.signals import Stop
 from tests.cli.conftest import Cli, until
 from tests.collector import collector
@@ -294,7 +294,7 @@ async def test_a_lack_of_open_files_is_waited_for_as_an_outage_is(
     """It ended the process with `This is a bug`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "topics.yaml").write_text("mesh: {name: m}\ntopics: {a: {ingress: a}}\nagents: {}\n")
-    session = Session(Wanted(log="kafka://127.0.0.1:1"))
+    session = Session(CommonOptions(log="kafka://127.0.0.1:1"))
     tries: list[OSError | None] = []
 
     async def open_a_file(well: asyncio.Event) -> None:
@@ -313,11 +313,11 @@ async def test_a_lack_of_open_files_is_waited_for_as_an_outage_is(
 
     with Stop(lambda _: None) as stop:
         options: dict[str, Any] = {"workers": 1, "rule": None, "create_topics": False, "child": None, "folder": "."}
-        host = Host(session, Voice(session.screen), ("worker",), {}, stop, **options)
+        host = Host(session, Reporter(session.output), ("worker",), {}, stop, **options)
         root = logging.getLogger()
         before, level = root.handlers[:], root.level
         try:
-            configure(session.screen, service=True)
+            configure(session.output, service=True)
             assert await host._patiently(open_a_file)
         finally:
             root.handlers[:] = before

@@ -10,7 +10,7 @@ import structlog
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.cli.framework.logs import _Formatter, configure
-from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.output import Output
 from tests.cli.conftest import Cli, Terminal, plain
 
 
@@ -23,9 +23,9 @@ def loggers() -> object:
     root.handlers[:], root.level = before
 
 
-def told(capsys: pytest.CaptureFixture[str], *, loudness: int = 0, service: bool = False) -> list[dict[str, object]]:
+def told(capsys: pytest.CaptureFixture[str], *, verbosity: int = 0, service: bool = False) -> list[dict[str, object]]:
     """What is logged where nobody looks."""
-    configure(Screen(loudness=loudness), service=service)
+    configure(Output(verbosity=verbosity), service=service)
     log = diagnostics("orchestrator")
     log.info("partition is live", partition=3)
     log.warning("a claim was \x1b[31mrefused", run="r-1")
@@ -46,13 +46,13 @@ def test_a_service_logs_json_lines_with_time_level_and_fields(capsys: pytest.Cap
 @pytest.mark.usefixtures("loggers")
 def test_how_much_is_told_is_for_the_caller_to_say(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["level"] for line in told(capsys)] == ["warning", "error"]
-    assert [line["level"] for line in told(capsys, loudness=-1, service=True)] == ["error"]
-    assert [line["event"] for line in told(capsys, loudness=1)][-2:] == ["Unable to connect", "no"]
+    assert [line["level"] for line in told(capsys, verbosity=-1, service=True)] == ["error"]
+    assert [line["event"] for line in told(capsys, verbosity=1)][-2:] == ["Unable to connect", "no"]
 
 
 @pytest.mark.usefixtures("loggers")
 def test_an_exception_goes_with_its_stack(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Screen())
+    configure(Output())
     try:
         raise ValueError("boom")
     except ValueError:
@@ -76,7 +76,7 @@ def test_at_a_terminal_a_service_tells_in_sentences(project: Cli) -> None:
 
 @pytest.mark.usefixtures("loggers")
 def test_what_libraries_and_stacks_say_is_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Screen(), service=True)
+    configure(Output(), service=True)
     try:
         raise ValueError("cannot log in with password=hunter2")
     except ValueError:
@@ -92,7 +92,7 @@ def test_a_line_of_any_length_is_cut_before_it_is_searched_for_secrets(
     capsys: pytest.CaptureFixture[str], people: bool
 ) -> None:
     """6 MB blocked the loop for 29 seconds, so that the worker lost its lease and the task was done twice."""
-    configure(Screen(), service=True)
+    configure(Output(), service=True)
     (handler,) = logging.getLogger().handlers
     handler.setFormatter(_Formatter(people))
     logging.getLogger("desk").warning("first")  # imports what renders
@@ -271,7 +271,7 @@ def test_lines_that_a_function_logs_bear_run_task_and_agent(lines: Cli) -> None:
 def test_lines_that_a_structlog_of_the_agents_hands_over_are_shown(
     capsys: pytest.CaptureFixture[str], people: bool
 ) -> None:
-    configure(Screen())
+    configure(Output())
     (handler,) = logging.getLogger().handlers
     handler.setFormatter(_Formatter(people))
     wrap = structlog.stdlib.ProcessorFormatter.wrap_for_formatter

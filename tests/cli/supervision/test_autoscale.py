@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.cli.framework.logs import Voice
-from mesh.cli.framework.session import Session, Wanted
+from mesh.cli.framework.logs import Reporter
+from mesh.cli.framework.session import CommonOptions, Session
 from mesh.cli.framework.signals import Stop
 from mesh.cli.supervision.autoscale import Autoscaling, check_partitions, rule_of
 from mesh.core.errors import InvalidInput
@@ -234,8 +234,8 @@ async def test_while_the_backlog_cannot_be_seen_the_workers_stay(
 ) -> None:
     file = tmp_path / "topics.yaml"
     file.write_text(TOPICS)
-    session = Session(Wanted(log="kafka://127.0.0.1:1", topology=str(file)))
-    scaling = Autoscaling(session, Voice(session.screen), ScalingRule(1, 4), ["napper"], Crew())
+    session = Session(CommonOptions(log="kafka://127.0.0.1:1", topology=str(file)))
+    scaling = Autoscaling(session, Reporter(session.output), ScalingRule(1, 4), ["napper"], Crew())
     with Stop(print) as stop:
         running = asyncio.create_task(scaling.run(stop))
         sentence = "the backlog cannot be seen, so it stays at 2 workers: kafka://127.0.0.1:1"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.output import Output
 from mesh.cli.views.run_view import id_of, trace_of, tree
 from mesh.core.history.task_attempts import DONE, Attempt, TaskStory
 from mesh.core.history.timeline import History
@@ -17,7 +17,7 @@ def drawn(capsys: pytest.CaptureFixture[str], *tasks: tuple[str, str]) -> list[s
     history = History(topology(a="ask -> answer"), "run-1", partition=0)
     for name, parent in tasks:
         history.tasks[name] = TaskStory(name, name, "ask", 1, (name,), parent, "", AT_MS, DONE, AT_MS + 1)
-    tree(Screen(), history, indent="")
+    tree(Output(), history, indent="")
     return [line.partition("  –")[0].rstrip() for line in capsys.readouterr().out.splitlines()]
 
 
@@ -49,7 +49,7 @@ def test_the_time_beside_an_agent_is_that_of_its_function(capsys: pytest.Capture
     task = TaskStory("t", "a", "ask", 1, ("a",), "", "", AT_MS, DONE, AT_MS + 18_480)
     task.attempts.append(Attempt(1, AT_MS, AT_MS + 18_480, waited_ms=18_400))
     history.tasks["t"] = task
-    tree(Screen(), history, indent="")
+    tree(Output(), history, indent="")
     assert capsys.readouterr().out.split() == ["└─", "a", "–", "80", "ms", "waited", "18.40", "s"]
 
 

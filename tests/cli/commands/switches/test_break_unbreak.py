@@ -41,7 +41,7 @@ def test_an_agent_fails_in_the_way_it_was_broken_until_it_is_mended(brittle: Cli
         shown = brittle("run", "show", run)
         if "open" in shown.out.splitlines()[0]:
             assert "broken on purpose: agent echo raises" in shown.err
-        assert brittle("unbreak").out == "▸ mended  agent echo\n"
+        assert brittle("unbreak").out == "▸ fixed  agent echo\n"
         assert brittle("unbreak", "echo").err == "echo is not broken on purpose.\n"
         assert brittle("publish", "word.said", '{"word": "good"}', "--wait").code == 0
 
@@ -83,7 +83,7 @@ def test_a_slow_board_is_mended_by_itself(brittle: Cli) -> None:
     brittle("topics", "create")
     done = brittle("break", "board", "--slow", "50ms", "--for", "300ms")
     assert done.code == 0
-    assert done.out.endswith("▸ mended  the board\n")
+    assert done.out.endswith("▸ fixed  the board\n")
     assert brittle("board", "put", "k", "1").code == 0
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh.cli.commands.run_commands import (
+from mesh.cli.commands.runs.cancel_pause_resume import (
     CANCEL,
     PAUSE,
     RESUME,
@@ -16,14 +16,14 @@ from mesh.cli.commands.run_commands import (
     TypeOption,
     WhyOption,
     YesOption,
-    act,
-    standstill,
+    note_standstill,
+    run_command,
     stops_json,
     stops_of,
 )
 from mesh.cli.framework.completion import types
 from mesh.cli.framework.options import command, noun
-from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import ago, seconds, took
 from mesh.cli.views import fault_view, run_view
@@ -62,14 +62,14 @@ async def list_runs(
         since_ms = None if since_s is None else log.now_ms() - round(since_s * 1_000)
         rows = await Runs(log, session.topology).latest(limit=limit, since_ms=since_ms, where=wanted)
     for row in rows:
-        session.screen.emit(run_view.summary_json(row))
+        session.output.emit(run_view.summary_json(row))
     if not rows:
         filtered = any(given is not None for given in (state, type, since))
         hint = "`mesh run list` shows all." if filtered else "`mesh publish TYPE JSON --follow` makes one."
-        session.screen.note(f"No such runs. {hint}" if filtered else f"No runs yet. {hint}")
+        session.output.note(f"No such runs. {hint}" if filtered else f"No runs yet. {hint}")
         return
     now_ms = time.time_ns() // 1_000_000
-    session.screen.table(
+    session.output.table(
         ("RUN", "STATE", "TYPE", "SUBJECT", ">TOOK", ">TASKS", "STARTED", "WHY"),
         [_row(row, now_ms) for row in rows],
     )
@@ -89,8 +89,8 @@ async def show(
     """
     from mesh.runtime.control_follower import control_now
 
-    screen = session.screen
-    payload = payload or screen.loudness > 0
+    output = session.output
+    payload = payload or output.verbosity > 0
     async with session.log() as log:
         history = await Runs(log, session.topology, payloads=payload).find(run)
         control = await control_now(log, session.topology)
@@ -98,42 +98,42 @@ async def show(
     beside: dict[str, Any] = {"stops": stops_json(stops)} if stops else {}
     beside |= {"broken": fault_view.faults_json(broken)} if broken else {}
     beside |= {"request": run_view.request_json(history)} if payload else {}
-    screen.emit({**run_view.history_json(history), **beside})
-    run_view.headline(screen, history, with_id=False)
-    screen.say("  ", (run_view.facts(history), "dim"))
-    screen.say("  ", (f"trace {run_view.trace_of(history)}", "dim"))
-    screen.say()
-    run_view.tree(screen, history)
+    output.emit({**run_view.history_json(history), **beside})
+    run_view.headline(output, history, with_id=False)
+    output.print("  ", (run_view.facts(history), "dim"))
+    output.print("  ", (f"trace {run_view.trace_of(history)}", "dim"))
+    output.print()
+    run_view.tree(output, history)
     if history.skipped:
-        screen.say()
-        run_view.skips(screen, history)
+        output.print()
+        run_view.skips(output, history)
     if any((history.refusals, history.failures, history.starved, history.unrouted, history.overspent)):
-        screen.say()
-        run_view.reasons(screen, history)
+        output.print()
+        run_view.reasons(output, history)
     if history.results:
-        screen.say()
-        screen.say(("results", "bold"))
+        output.print()
+        output.print(("results", "bold"))
         for result in history.results:
-            run_view.result_lines(screen, result, whole=screen.loudness > 0)
+            run_view.result_lines(output, result, whole=output.verbosity > 0)
     if history.drafts:
-        screen.say()
-        screen.say(("drafts", "bold"), ("  what loops had come to where a limit ended them", "dim"))
+        output.print()
+        output.print(("drafts", "bold"), ("  what loops had come to where a limit ended them", "dim"))
         for draft in history.drafts:
-            run_view.result_lines(screen, draft, whole=screen.loudness > 0)
+            run_view.result_lines(output, draft, whole=output.verbosity > 0)
     if payload:
-        screen.say()
-        screen.say(("payloads", "bold"))
-        run_view.payloads(screen, history)
-    screen.say()
-    screen.say(("timeline", "bold"))
-    run_view.timeline(screen, history)
+        output.print()
+        output.print(("payloads", "bold"))
+        run_view.payloads(output, history)
+    output.print()
+    output.print(("timeline", "bold"))
+    run_view.timeline(output, history)
     if history.differs:
         told = f"it was decided under another topology; by today's it would end {history.folded_ending}"
-        screen.note(("note ", "yellow"), told)
-    standstill(session, history, stops)
-    fault_view.tell(session, broken)
+        output.note(("note ", "yellow"), told)
+    note_standstill(session, history, stops)
+    fault_view.note_faults(session, broken)
     if history.failures or history.refusals:
-        screen.note(("its dead letters: ", "dim"), f"mesh dead list --run {run_view.id_of(history.run_id)}")
+        output.note(("its dead letters: ", "dim"), f"mesh dead list --run {run_view.id_of(history.run_id)}")
 
 
 @command(app, "watch", example="mesh run watch --json | jq .ending")
@@ -146,26 +146,26 @@ async def watch(
 
     A tree for each that ends; with --json two lines a run, opened and ended.
     """
-    screen, left = session.screen, count
+    output, left = session.output, count
     async with session.log() as log:
         runs = Runs(log, session.topology)
         places = await runs.ends()
-        screen.note(("watching for runs; Ctrl-C ends", "dim"))
+        output.note(("watching for runs; Ctrl-C ends", "dim"))
         opened: set[str] = set()
-        with screen.status("no open runs"):
+        with output.status("no open runs"):
             async with aclosing(runs.watch(places)) as changes:
                 async for change in changes:
                     history = change.history
                     if history.run_id not in opened and not change.ended:
                         opened.add(history.run_id)
-                        screen.emit({"event": "opened", "run": history.run_id, "type": history.type})
+                        output.emit({"event": "opened", "run": history.run_id, "type": history.type})
                     if change.ended:
                         opened.discard(history.run_id)
                         _ended(session, history)
                         left = None if left is None else left - 1
                         if left == 0:
                             return
-                    screen.update(f"{len(opened)} open" if opened else "no open runs")
+                    output.update(f"{len(opened)} open" if opened else "no open runs")
 
 
 @command(app, "cancel", example='mesh run cancel 3f2a --why "sent twice"')
@@ -182,7 +182,7 @@ async def cancel(
 
     What its agents do then is no longer waited for. Several runs (--type, --all) are only shown without --yes.
     """
-    return await act(session, CANCEL, run, type=type, every=every, why=why, yes=yes)
+    return await run_command(session, CANCEL, run, type=type, every=every, why=why, yes=yes)
 
 
 @command(app, "pause", example='mesh run pause 3f2a --why "the supplier is down"')
@@ -199,7 +199,7 @@ async def pause(
 
     Its deadline stands still meanwhile. Several runs (--type, --all) are only shown without --yes.
     """
-    return await act(session, PAUSE, run, type=type, every=every, why=why, yes=yes)
+    return await run_command(session, PAUSE, run, type=type, every=every, why=why, yes=yes)
 
 
 @command(app, "resume", example="mesh run resume 3f2a")
@@ -216,15 +216,15 @@ async def resume(
 
     Several runs (--type, --all: those that are paused) are only shown without --yes.
     """
-    return await act(session, RESUME, run, type=type, every=every, why=why, yes=yes)
+    return await run_command(session, RESUME, run, type=type, every=every, why=why, yes=yes)
 
 
 def _ended(session: Session, history: History) -> None:
-    screen = session.screen
-    screen.emit({"event": "ended", **run_view.history_json(history)})
-    run_view.headline(screen, history)
-    run_view.tree(screen, history)
-    run_view.reasons(screen, history)
+    output = session.output
+    output.emit({"event": "ended", **run_view.history_json(history)})
+    run_view.headline(output, history)
+    run_view.tree(output, history)
+    run_view.reasons(output, history)
 
 
 def _row(row: Summary, now_ms: int) -> list[Piece]:

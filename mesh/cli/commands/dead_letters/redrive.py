@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 
-from mesh.cli.framework.screen import Piece
+from mesh.cli.commands.runs.publish_lines import opened
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session, embedded_path
 from mesh.cli.framework.signals import terminable
 from mesh.cli.framework.standard_streams import document, read_all_input
 from mesh.cli.framework.text import counted, seconds
-from mesh.cli.views.event_stream import opened
-from mesh.cli.views.letter_view import ID_CHARS, choosing, entry_facts, is_any, tell_unknown
+from mesh.cli.views.letter_view import ID_CHARS, entry_facts, is_any, letter_filters, note_unknown_names
 from mesh.cli.views.run_view import id_of
 from mesh.core.dead_letters.redrive_log import IN_VAIN
 from mesh.core.errors import InvalidInput, NotAccepted
@@ -34,7 +34,7 @@ _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(s|m|h))?", re.ASCII)
 _PER: Final = {None: 1, "s": 1, "m": 60, "h": 3_600}
 
 
-@choosing(names=True)
+@letter_filters(names=True)
 async def redrive(
     session: Session,
     *,
@@ -73,7 +73,7 @@ async def redrive(
         if edit:
             how = how._replace(data=_edited(session, cases, how), amendments=())
         if not cases:
-            await tell_unknown(session, dead, chosen)
+            await note_unknown_names(session, dead, chosen)
         plan = await dead.plan(cases, how)
         if not yes:
             return _show(session, plan)
@@ -105,23 +105,23 @@ def _how(changes: list[str], as_new: bool, again: bool, force: bool, why: str) -
 
 
 def _show(session: Session, plan: "Plan") -> int:
-    screen = session.screen
+    output = session.output
     for sending in plan.sendings:
-        screen.emit({**_step_json(sending.letter, "send"), **_sending_json(sending)})
+        output.emit({**_step_json(sending.letter, "send"), **_sending_json(sending)})
     for obstacle in plan.obstacles:
         told = {"message": obstacle.message, "remedy": obstacle.remedy}
-        screen.emit({**_step_json(obstacle.letter, "cannot"), **told})
+        output.emit({**_step_json(obstacle.letter, "cannot"), **told})
     for settled in plan.settled:
-        screen.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
+        output.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
     if plan.sendings:
-        screen.say(("would be sent", "bold"))
+        output.print(("would be sent", "bold"))
         rows = [_row(sending) for sending in plan.sendings[:SHOWN_MAX]]
-        screen.table(("ID", "WAY", "TO", "RUN", "AGENT", ">REDRIVE", ">BYTES", "NOTE"), rows)
+        output.table(("ID", "WAY", "TO", "RUN", "AGENT", ">REDRIVE", ">BYTES", "NOTE"), rows)
         _more(session, len(plan.sendings))
     _cannot(session, plan)
     _settled(session, plan)
     if plan.sendings:
-        screen.note(f"{counted(len(plan.sendings), 'letter')} would be sent; --yes does it")
+        output.note(f"{counted(len(plan.sendings), 'letter')} would be sent; --yes does it")
     return 0
 
 
@@ -143,29 +143,29 @@ def _row(sending: Any) -> list[Piece]:
 
 
 def _cannot(session: Session, plan: "Plan") -> None:
-    screen = session.screen
+    output = session.output
     if plan.obstacles:
-        screen.say(("cannot be sent", "bold"))
+        output.print(("cannot be sent", "bold"))
     for obstacle in plan.obstacles[:SHOWN_MAX]:
         about = f"{obstacle.letter.id[:ID_CHARS]}  {obstacle.letter.reason}: {obstacle.message}. "
-        screen.say("  ", about, (obstacle.remedy, "dim"))
+        output.print("  ", about, (obstacle.remedy, "dim"))
     _more(session, len(plan.obstacles))
 
 
 def _settled(session: Session, plan: "Plan") -> None:
     if not plan.settled:
         if not plan.sendings and not plan.obstacles:
-            session.screen.note("No such dead letters: nothing to send.")
+            session.output.note("No such dead letters: nothing to send.")
         return
     told = Counter((settled.message, settled.remedy) for settled in plan.settled)
     for (message, remedy), number in told.most_common(SHOWN_MAX):
         about = plan.settled[0].letter.id[:ID_CHARS] if len(plan.settled) == 1 else counted(number, "letter")
-        session.screen.note(f"nothing to do for {about}: {message}", (f"; {remedy}", "dim"))
+        session.output.note(f"nothing to do for {about}: {message}", (f"; {remedy}", "dim"))
 
 
 def _more(session: Session, number: int) -> None:
     if number > SHOWN_MAX:
-        session.screen.say((f"  … and {number - SHOWN_MAX:,} more", "dim"))
+        session.output.print((f"  … and {number - SHOWN_MAX:,} more", "dim"))
 
 
 def _step_json(letter: "Letter", step: str) -> dict[str, Any]:
@@ -192,17 +192,17 @@ def _sending_json(sending: Any) -> dict[str, Any]:
 async def _act(
     session: Session, dead: "DeadLetters", plan: "Plan", per_second: float | None, wait_s: float | None
 ) -> int:
-    screen, total, done = session.screen, len(plan.sendings), 0
+    output, total, done = session.output, len(plan.sendings), 0
     if plan.obstacles and not plan.sendings:
         first = plan.obstacles[0]
         what = f"{counted(len(plan.obstacles), 'letter')} cannot be sent, none was; {first.letter.id[:ID_CHARS]}"
         raise NotAccepted(f"{what}: {first.message}", where="mesh dead redrive", remedy=first.remedy)
     if not plan.sendings:
         for settled in plan.settled:
-            screen.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
+            output.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
         _settled(session, plan)
         return 0
-    with terminable(), screen.progress(total) as bar:
+    with terminable(), output.progress(total) as bar:
 
         def told(more: int) -> None:
             nonlocal done
@@ -212,52 +212,52 @@ async def _act(
         try:
             report = await dead.redrive(plan, per_second=per_second, told=told)
         except asyncio.CancelledError:
-            screen.note(f"{done:,} of {total:,} sent; the same command sends exactly the rest")
+            output.note(f"{done:,} of {total:,} sent; the same command sends exactly the rest")
             raise
     bad = _told(session, plan, report)
     if wait_s is not None and report.sent:
         bad = await _wait(session, dead, report, wait_s) or bad
     elif len(report.sent) == 1 and report.sent[0].run_id:
-        screen.note(("follow it: ", "dim"), f"mesh run show {id_of(report.sent[0].run_id)}")
+        output.note(("follow it: ", "dim"), f"mesh run show {id_of(report.sent[0].run_id)}")
     return 1 if bad or plan.obstacles else 0
 
 
 def _told(session: Session, plan: "Plan", report: "Report") -> bool:
     """Say what was sent; answers whether the log refused something."""
-    screen = session.screen
+    output = session.output
     for entry in (*report.sent, *report.refused):
-        screen.emit(entry_facts(entry))
+        output.emit(entry_facts(entry))
     for obstacle in plan.obstacles:
         told = {"message": obstacle.message, "remedy": obstacle.remedy}
-        screen.emit({**_step_json(obstacle.letter, "cannot"), **told})
-    screen.say(("✓ ", "green"), f"{counted(len(report.sent), 'letter')} sent")
+        output.emit({**_step_json(obstacle.letter, "cannot"), **told})
+    output.print(("✓ ", "green"), f"{counted(len(report.sent), 'letter')} sent")
     for entry in report.refused[:SHOWN_MAX]:
-        screen.say(("✗ ", "red"), f"{entry.letter[:ID_CHARS]}  the log refused it: {entry.result}")
+        output.print(("✗ ", "red"), f"{entry.letter[:ID_CHARS]}  the log refused it: {entry.result}")
     if report.elsewhere:
-        screen.note(f"{counted(len(report.elsewhere), 'letter')} left out: somebody else sends them at this moment")
+        output.note(f"{counted(len(report.elsewhere), 'letter')} left out: somebody else sends them at this moment")
     _cannot(session, plan)
     return bool(report.refused)
 
 
 async def _wait(session: Session, dead: "DeadLetters", report: "Report", wait_s: float) -> bool:
     """Wait for the ends; answers whether one is not `completed`."""
-    screen, known = session.screen, 0
+    output, known = session.output, 0
 
-    with screen.status(f"waiting for {counted(len(report.sent), 'letter')}"):
+    with output.status(f"waiting for {counted(len(report.sent), 'letter')}"):
 
         def told(more: int) -> None:
             nonlocal known
             known += more
-            screen.update(f"{known:,} of {len(report.sent):,} have ended")
+            output.update(f"{known:,} of {len(report.sent):,} have ended")
 
         done = await dead.wait(report, timeout_s=wait_s, told=told)
     for entry in done:
-        screen.emit(entry_facts(entry))
+        output.emit(entry_facts(entry))
     for result, number in Counter(entry.result for entry in done).most_common():
         style = "green" if result == "completed" else "red"
-        screen.say((f"  {result}", style), f"  {counted(number, 'letter')}")
+        output.print((f"  {result}", style), f"  {counted(number, 'letter')}")
         if result == IN_VAIN:
-            screen.note("the run did nothing with it: its task had been sent again before and is none of its failures")
+            output.note("the run did nothing with it: its task had been sent again before and is none of its failures")
     return any(entry.result != "completed" for entry in done)
 
 

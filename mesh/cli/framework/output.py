@@ -39,12 +39,12 @@ _PLAIN: Final = str.maketrans(dict(zip("├└│─┬✓✗…–‖×·●○
 """What a stream that is not UTF-8 gets for our own marks."""
 
 
-class Screen:
+class Output:
     """Prints. `json`: results are JSON Lines and nothing is told in prose on stdout. `loudness`: -1 quiet … 2."""
 
-    def __init__(self, *, json: bool = False, loudness: int = 0, colour: bool = True) -> None:
+    def __init__(self, *, json: bool = False, verbosity: int = 0, colour: bool = True) -> None:
         self.json = json
-        self.loudness = loudness
+        self.verbosity = verbosity
         self._out, self.out_is_terminal = _console(sys.stdout, colour)
         self._err, self.err_is_terminal = _console(sys.stderr, colour)
         self._host: Console | None = None
@@ -58,7 +58,7 @@ class Screen:
 
     # ------------------------------------------------------------------------------------------------- results
 
-    def say(self, *pieces: Piece) -> None:
+    def print(self, *pieces: Piece) -> None:
         """One line of results, for people; folded at the edge of a terminal."""
         if not self.json:
             self._print(self._out, pieces)
@@ -69,13 +69,13 @@ class Screen:
             text = escaped_json(orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode())
             _write(sys.stdout, text + "\n")
 
-    def file(self, text: str) -> None:
+    def print_raw(self, text: str) -> None:
         """A whole file for programs, uncut and without colour; nothing with `--json`. For what was written by us and
         holds no control character, such as YAML."""
         if not self.json:
             _write(sys.stdout, text)
 
-    def complain(self, value: Any) -> None:
+    def emit_error(self, value: Any) -> None:
         """An error as a JSON line on stderr."""
         _write(sys.stderr, escaped_json(orjson.dumps({"error": value}, default=_plain).decode()) + "\n")
 
@@ -83,9 +83,9 @@ class Screen:
         """Several lines of foreign text, each made visible; at most 400 of them, each cut to a sane length."""
         lines = text.splitlines()
         for line in lines[:DOCUMENT_LINES_MAX]:
-            self.say(indent, line)
+            self.print(indent, line)
         if len(lines) > DOCUMENT_LINES_MAX:
-            self.say((f"{indent}… {len(lines) - DOCUMENT_LINES_MAX:,} more lines", "dim"))
+            self.print((f"{indent}… {len(lines) - DOCUMENT_LINES_MAX:,} more lines", "dim"))
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[Piece]]) -> None:
         """Columns, as wide as their content; empty ones are left out. A leading `>` of a head aligns right.
@@ -121,9 +121,9 @@ class Screen:
 
     # ------------------------------------------------------------------------------------------ everything else
 
-    def note(self, *pieces: Piece, loudness: int = 0) -> None:
+    def note(self, *pieces: Piece, verbosity: int = 0) -> None:
         """A line beside the results; silent with `--quiet`."""
-        if self.loudness >= loudness:
+        if self.verbosity >= verbosity:
             self._print(self._err, pieces)
 
     def warn(self, *pieces: Piece) -> None:
@@ -133,7 +133,7 @@ class Screen:
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
         """A last line that changes while something goes on; only on a terminal. It does not move by itself."""
-        host = self._host_of_life()
+        host = self._live_console()
         if host is None:
             yield
             return
@@ -158,7 +158,7 @@ class Screen:
     @contextmanager
     def progress(self, total_bytes: int | None) -> Iterator["Advance"]:
         """A bar for something that is read from a file, or a counter where its size is not known."""
-        host = self._host_of_life()
+        host = self._live_console()
         if host is None:
             yield Advance(None, None)
             return
@@ -177,10 +177,10 @@ class Screen:
         """How many cells a line of results has; None without a terminal."""
         return _width(self._out)
 
-    def _host_of_life(self) -> "Console | None":
+    def _live_console(self) -> "Console | None":
         """The console for something that changes. None without a terminal, where the terminal gets no control codes
         (`NO_COLOR`, `TERM=dumb`), and where the change would tear JSON apart."""
-        if self.loudness < 0 or self._err.no_color or (self.json and self.out_is_terminal):
+        if self.verbosity < 0 or self._err.no_color or (self.json and self.out_is_terminal):
             return None
         return self._err if self.err_is_terminal else None
 

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from mesh.cli.commands.redrive import ledger_there, redrive
+from mesh.cli.commands.dead_letters.redrive import ledger_there, redrive
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, moment, visible
 from mesh.cli.views.letter_view import (
     HEADS,
     ID_CHARS,
-    choosing,
     entry_facts,
     letter_facts,
+    letter_filters,
     letter_row,
+    note_unknown_names,
     state_of,
-    tell_unknown,
 )
 from mesh.cli.views.run_view import id_of
 from mesh.core.protocol.event import rfc3339
@@ -38,7 +38,7 @@ def _dead(log: "Log", session: Session, queue: str) -> "DeadLetters":
 
 
 @command(app, "list", example="mesh dead list --agent pricing --since 1h")
-@choosing(names=False)
+@letter_filters(names=False)
 async def list_dead(
     session: Session,
     *,
@@ -52,17 +52,17 @@ async def list_dead(
         dead = _dead(log, session, queue)
         found = await dead.choose(chosen, dropped=all)
         if not found:
-            await tell_unknown(session, dead, chosen)
+            await note_unknown_names(session, dead, chosen)
         found.sort(key=lambda case: (-case.letter.at_ms, -case.letter.record.offset))
         shown = await dead.results(found[:limit])
     for case in shown:
-        session.screen.emit(letter_facts(case))
+        session.output.emit(letter_facts(case))
     if shown:
-        session.screen.table(HEADS, [letter_row(case) for case in shown])
+        session.output.table(HEADS, [letter_row(case) for case in shown])
     else:
-        session.screen.note("No dead letters.")
+        session.output.note("No dead letters.")
     if len(found) > limit:
-        session.screen.note((f"… and {len(found) - limit:,} older ones: --limit {len(found)}", "dim"))
+        session.output.note((f"… and {len(found) - limit:,} older ones: --limit {len(found)}", "dim"))
 
 
 @command(app, "show", example="mesh dead show 3f2a")
@@ -87,19 +87,19 @@ async def show(
         history = await Runs(log, session.topology).history(letter.run_id) if letter.task_id else None
     task = None if history is None else history.tasks.get(letter.task_id)
     attempts = [] if task is None else task.attempts
-    session.screen.emit(_shown_json(case, attempts, entries, _next_text(plan, topic)))
+    session.output.emit(_shown_json(case, attempts, entries, _next_text(plan, topic)))
     _facts(session, case)
     _attempts(session, attempts)
     _ledger(session, entries)
     _contents(session, letter)
     if letter.run_id:
-        session.screen.note(("its run: ", "dim"), f"mesh run show {id_of(letter.run_id)}")
+        session.output.note(("its run: ", "dim"), f"mesh run show {id_of(letter.run_id)}")
     label = "send it again: " if plan.sendings else "next: "
-    session.screen.note((label, "dim"), _next_text(plan, topic))
+    session.output.note((label, "dim"), _next_text(plan, topic))
 
 
 @command(app, "export", example="mesh dead export --agent pricing > letters.jsonl")
-@choosing(names=True)
+@letter_filters(names=True)
 async def export(
     session: Session,
     *,
@@ -118,14 +118,14 @@ async def export(
         dead = _dead(log, session, queue)
         cases = await dead.choose(chosen, dropped=all)
         if not cases:
-            await tell_unknown(session, dead, chosen)
+            await note_unknown_names(session, dead, chosen)
     for case in cases:
         sys.stdout.write(escaped_json(orjson.dumps(letter_json(case.letter)).decode()) + "\n")
-    session.screen.note((f"{counted(len(cases), 'letter')} exported", "dim"))
+    session.output.note((f"{counted(len(cases), 'letter')} exported", "dim"))
 
 
 @command(app, "drop", example="mesh dead drop --agent pricing --until 7d --why 'test data' --yes")
-@choosing(names=True)
+@letter_filters(names=True)
 async def drop(
     session: Session,
     *,
@@ -139,12 +139,12 @@ async def drop(
     The ledger says so; the letters stay where they are. Without --yes it shows which letters are meant and changes
     nothing.
     """
-    screen = session.screen
+    output = session.output
     async with session.log() as log:
         dead = _dead(log, session, queue)
         cases = await dead.choose(chosen, dropped=False)
         if not cases:
-            await tell_unknown(session, dead, chosen)
+            await note_unknown_names(session, dead, chosen)
         if cases and yes:
             await ledger_there(session, log)
             entries = await dead.drop(cases, reason=why)
@@ -153,14 +153,14 @@ async def drop(
                 for case, entry in zip(cases, entries, strict=True)
             ]
     for case in cases:
-        screen.emit(letter_facts(case))
+        output.emit(letter_facts(case))
     if not cases:
-        screen.note("Nothing to drop: no such letters, or they are dropped already.")
+        output.note("Nothing to drop: no such letters, or they are dropped already.")
     elif yes:
-        screen.say(("✓ ", "green"), f"{counted(len(cases), 'letter')} dropped")
+        output.print(("✓ ", "green"), f"{counted(len(cases), 'letter')} dropped")
     else:
-        screen.table(HEADS, [letter_row(case) for case in cases])
-        screen.note(f"{counted(len(cases), 'letter')} would be dropped; --yes does it")
+        output.table(HEADS, [letter_row(case) for case in cases])
+        output.note(f"{counted(len(cases), 'letter')} would be dropped; --yes does it")
 
 
 command(app, "redrive", example="mesh dead redrive --agent pricing --since 1h --rate 10/s --yes")(redrive)
@@ -195,8 +195,8 @@ def _attempt_json(attempt: "Attempt") -> dict[str, Any]:
 
 
 def _facts(session: Session, case: "Case") -> None:
-    letter, say = case.letter, session.screen.say
-    say((letter.reason or letter.dialect, "bold red"), f"  {visible(letter.message, MESSAGE_CHARS_MAX)}")
+    letter, print = case.letter, session.output.print
+    print((letter.reason or letter.dialect, "bold red"), f"  {visible(letter.message, MESSAGE_CHARS_MAX)}")
     facts = {
         "id": letter.id,
         "agent": letter.agent,
@@ -210,31 +210,31 @@ def _facts(session: Session, case: "Case") -> None:
     }
     for name, text in facts.items():
         if text:
-            say((f"  {name:<10}", "dim"), text)
-    say(("  at        ", "dim"), moment(letter.at_ms), (f"  {letter.place}", "dim"))
-    say(("  state     ", "dim"), state_of(case))
+            print((f"  {name:<10}", "dim"), text)
+    print(("  at        ", "dim"), moment(letter.at_ms), (f"  {letter.place}", "dim"))
+    print(("  state     ", "dim"), state_of(case))
 
 
 def _attempts(session: Session, attempts: "list[Attempt]") -> None:
     if not attempts:
         return
-    session.screen.say()
-    session.screen.say(("attempts", "bold"))
+    session.output.print()
+    session.output.print(("attempts", "bold"))
     for attempt in attempts:
         fault = attempt.fault
         told = ("still at it", "dim") if attempt.ended_ms is None else ("succeeded", "green")
         if fault is not None:
             told = (f"{fault.code}: {visible(fault.message, MESSAGE_CHARS_MAX)}", "")
-        session.screen.say((f"  {attempt.number}  {clock(attempt.ended_ms or attempt.began_ms)}  ", "dim"), told)
+        session.output.print((f"  {attempt.number}  {clock(attempt.ended_ms or attempt.began_ms)}  ", "dim"), told)
 
 
 def _ledger(session: Session, entries: "Any") -> None:
     if not entries:
         return
-    session.screen.say()
-    session.screen.say(("ledger", "bold"))
+    session.output.print()
+    session.output.print(("ledger", "bold"))
     for entry in entries:
-        session.screen.say((f"  {moment(entry.at_ms)}  {entry.by}  ", "dim"), _entry_text(entry))
+        session.output.print((f"  {moment(entry.at_ms)}  {entry.by}  ", "dim"), _entry_text(entry))
 
 
 def _entry_text(entry: "Entry") -> str:
@@ -251,19 +251,19 @@ def _entry_text(entry: "Entry") -> str:
 
 
 def _contents(session: Session, letter: "Letter") -> None:
-    screen = session.screen
+    output = session.output
     if letter.stack:
-        screen.say()
-        screen.say(("stack", "bold"))
-        screen.document(letter.stack, indent="  ")
+        output.print()
+        output.print(("stack", "bold"))
+        output.document(letter.stack, indent="  ")
     if letter.headers:
-        screen.say()
-        screen.say(("headers", "bold"))
+        output.print()
+        output.print(("headers", "bold"))
         for name, value in letter.headers:
-            screen.say((f"  {name}  ", "dim"), (value or b"").decode("utf-8", "backslashreplace"))
-    screen.say()
-    screen.say(("value", "bold"), (f"  {len(letter.value or b''):,} bytes", "dim"))
-    screen.document(_pretty(letter.value), indent="  ")
+            output.print((f"  {name}  ", "dim"), (value or b"").decode("utf-8", "backslashreplace"))
+    output.print()
+    output.print(("value", "bold"), (f"  {len(letter.value or b''):,} bytes", "dim"))
+    output.document(_pretty(letter.value), indent="  ")
 
 
 def _next_text(plan: "Plan", topic: str | None) -> str:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mesh.cli.commands.runs.outcome_wait import patience
+from mesh.cli.commands.runs.publish_lines import How, Stream, opened
 from mesh.cli.framework.completion import types
 from mesh.cli.framework.options import command, verb
-from mesh.cli.framework.screen import Screen
+from mesh.cli.framework.output import Output
 from mesh.cli.framework.session import Session, embedded_path
 from mesh.cli.framework.standard_streams import document, read_all_input
 from mesh.cli.framework.text import seconds, took
 from mesh.cli.views import run_view
-from mesh.cli.views.event_stream import How, Stream, opened
-from mesh.cli.views.outcome_wait import patience
 from mesh.core.errors import InvalidInput, WaitTimeout
 from mesh.core.history.request_match import not_accepted, told_by, unheard
 from mesh.core.history.timeline import History
@@ -81,46 +81,46 @@ async def publish(
 
 
 async def _single(session: Session, mesh: "Mesh", how: How, document: bytes) -> int:
-    screen = session.screen
+    output = session.output
     run = (await mesh.send([how.request(mesh, document)]))[0]
     if not how.wait:
-        screen.emit({"run": run.id, "id": run.event_id, "type": how.type})
-        screen.say("published  ", (how.type, "bold"), ("  run ", "dim"), run_view.id_of(run.id))
-        screen.note(("follow it: ", "dim"), f"mesh run show {run_view.id_of(run.id)}")
+        output.emit({"run": run.id, "id": run.event_id, "type": how.type})
+        output.print("published  ", (how.type, "bold"), ("  run ", "dim"), run_view.id_of(run.id))
+        output.note(("follow it: ", "dim"), f"mesh run show {run_view.id_of(run.id)}")
         return 0
-    screen.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
-    with screen.status(f"waiting for run {run_view.id_of(run.id)}"):
+    output.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
+    with output.status(f"waiting for run {run_view.id_of(run.id)}"):
         async with patience(session, mesh.log, run.position, run.id):
             outcome = await run.outcome(timeout_s=how.timeout_s)
-    screen.emit(outcome.raw)
+    output.emit(outcome.raw)
     _tell(session, outcome)
     return 0 if outcome else 1
 
 
 def _tell(session: Session, outcome: "Outcome") -> None:
-    screen, body = session.screen, outcome.raw
-    screen.say(run_view.state(outcome.ending), f" in {took(body['took_ms'])}", (f"  run {outcome.run_id}", "dim"))
+    output, body = session.output, outcome.raw
+    output.print(run_view.state(outcome.ending), f" in {took(body['took_ms'])}", (f"  run {outcome.run_id}", "dim"))
     history = History(session.topology, outcome.run_id, partition=0)
     history.outcome = body
-    run_view.reasons(screen, history)
+    run_view.reasons(output, history)
     for result in history.results:
-        run_view.result_lines(screen, result, whole=screen.loudness > 0)
+        run_view.result_lines(output, result, whole=output.verbosity > 0)
 
 
 async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> int:
     from mesh.operations.runs import Runs
 
-    screen, runs = session.screen, Runs(mesh.log, mesh.topology)
+    output, runs = session.output, Runs(mesh.log, mesh.topology)
     event = how.request(mesh, document)
     places = await runs.ends()  # first: an end that the history does not tell yet lies behind them
     before = await runs.history(event.run_id)
     if before is not None and before.ending and before.late is None:
         _expect_heard(before, event)
-        screen.note(("note ", "yellow"), f"request {event.id} was published before; this is how its run ended")
-        screen.emit({"event": "ended", **run_view.history_json(before)})
-        return _ended(screen, before)
+        output.note(("note ", "yellow"), f"request {event.id} was published before; this is how its run ended")
+        output.emit({"event": "ended", **run_view.history_json(before)})
+        return _ended(output, before)
     run = (await mesh.send([event]))[0]
-    screen.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
+    output.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
     before_ms = 0
     try:
         async with (
@@ -132,14 +132,14 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
                 if change.history.run_id != run.id:
                     continue
                 for moment in change.moments:
-                    screen.emit({"run": run.id, **run_view.moment_json(moment)})
-                    run_view.moment_line(screen, moment, before_ms or moment.at_ms)
+                    output.emit({"run": run.id, **run_view.moment_json(moment)})
+                    run_view.moment_line(output, moment, before_ms or moment.at_ms)
                     before_ms = moment.at_ms
                 if change.ended:
                     _expect_heard(change.history, event)
-                    screen.emit({"event": "ended", **run_view.history_json(change.history)})
-                    screen.say()
-                    return _ended(screen, change.history)
+                    output.emit({"event": "ended", **run_view.history_json(change.history)})
+                    output.print()
+                    return _ended(output, change.history)
     except TimeoutError as error:
         raise WaitTimeout(
             f"run {run.id} has not ended within {how.timeout_s:g} s; it goes on",
@@ -159,10 +159,10 @@ def _expect_heard(history: History, event: "Event") -> None:
         raise not_accepted(history.run_id, *why)
 
 
-def _ended(screen: Screen, history: History) -> int:
-    run_view.headline(screen, history)
-    run_view.tree(screen, history)
-    run_view.reasons(screen, history)
+def _ended(output: Output, history: History) -> int:
+    run_view.headline(output, history)
+    run_view.tree(output, history)
+    run_view.reasons(output, history)
     return 0 if history.ending == COMPLETED else 1
 
 

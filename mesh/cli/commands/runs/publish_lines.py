@@ -11,13 +11,13 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from mesh.cli.framework.screen import Advance
+from mesh.cli.commands.runs.outcome_wait import NOTE_AFTER_S
+from mesh.cli.framework.output import Advance
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.standard_streams import CHUNK_BYTES, Utf8, read_input, unreadable
 from mesh.cli.framework.text import counted, took
 from mesh.cli.views import run_view
-from mesh.cli.views.outcome_wait import NOTE_AFTER_S
-from mesh.cli.views.switch_view import NOBODY, heard
+from mesh.cli.views.switch_view import NOT_CONSUMED, wait_until_consumed
 from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
 from mesh.core.history.request_match import unheard
 from mesh.core.protocol.event import fingerprint
@@ -102,7 +102,7 @@ class Stream:
     """Sends lines, waits for outcomes if wanted, and says what went wrong, line by line."""
 
     def __init__(self, session: Session, mesh: "Mesh", how: How, *, strict: bool) -> None:
-        self._screen = session.screen
+        self._screen = session.output
         self._mesh = mesh
         self._how = how
         self._strict = strict
@@ -231,33 +231,33 @@ class Stream:
                         self._flaw(number, self._late[run_id].code, self._late[run_id].message)
 
     async def _say_if_nobody_reads(self) -> None:
-        if self._last is not None and not await heard(
+        if self._last is not None and not await wait_until_consumed(
             self._mesh.log, self._mesh.topology, self._last.position, within_s=0
         ):
-            self._screen.note(("no answer yet: ", "yellow"), NOBODY)
+            self._screen.note(("no answer yet: ", "yellow"), NOT_CONSUMED)
 
     # ------------------------------------------------------------------------------------------------------ the end
 
     def _flaw(self, number: int, code: str, what: str) -> None:
         self._flaws += 1
         if self._screen.json:
-            self._screen.complain({"line": number, "code": code, "what": what, "exit_code": 1})
+            self._screen.emit_error({"line": number, "code": code, "what": what, "exit_code": 1})
         elif self._flaws <= FLAWS_SHOWN_MAX:
             self._screen.warn((f"line {number}", "yellow"), f": {code}: {what}")
 
     def _conclude(self, spent_s: float) -> int:
-        screen = self._screen
-        if self._flaws > FLAWS_SHOWN_MAX and not screen.json:
-            screen.warn((f"… and {self._flaws - FLAWS_SHOWN_MAX:,} more bad lines", "dim"))
+        output = self._screen
+        if self._flaws > FLAWS_SHOWN_MAX and not output.json:
+            output.warn((f"… and {self._flaws - FLAWS_SHOWN_MAX:,} more bad lines", "dim"))
         flaws = f", {counted(self._flaws, 'bad line')}" if self._flaws else ""
-        screen.note(
+        output.note(
             f"{self._sent:,} sent{flaws} in {took(spent_s * 1_000)}", (f"  {self._sent / spent_s:,.0f}/s", "dim")
         )
         for ending, number in self._endings.items():
             if number:
-                screen.say("  ", run_view.state(ending), f" {number:,}")
+                output.print("  ", run_view.state(ending), f" {number:,}")
         if self._open:
-            screen.say(
+            output.print(
                 "  ", run_view.state("open"), f" {len(self._open):,}", ("  not ended in time; they go on", "dim")
             )
         failed = sum(number for ending, number in self._endings.items() if ending != COMPLETED)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from mesh.cli.framework.completion import types
-from mesh.cli.framework.screen import Piece
+from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import ago, counted, visible
 from mesh.cli.views import run_view
-from mesh.cli.views.switch_view import NOBODY, described, heard, resume_command, who
+from mesh.cli.views.switch_view import NOT_CONSUMED, current_user, describe_stop, resume_command, wait_until_consumed
 from mesh.core.errors import InvalidInput, NotAccepted
 from mesh.core.history.run_summary import Summary
 from mesh.core.history.task_attempts import WAITING, WORKING
@@ -37,7 +37,7 @@ WhyOption = Annotated[str, typer.Option(metavar="TEXT", help="goes into the hist
 YesOption = Annotated[bool, typer.Option("--yes", help="with --type and --all: do it")]
 
 
-class Wish(NamedTuple):
+class RunCommand(NamedTuple):
     """`kind` of the event, the word of the command, its mark, and the command that undoes it (empty: none does)."""
 
     kind: str
@@ -46,13 +46,13 @@ class Wish(NamedTuple):
     undo: str = ""
 
 
-CANCEL: Final = Wish(CANCELLED, "cancel", ("○ ", "magenta"))
-PAUSE: Final = Wish(PAUSED, "pause", ("‖ ", "yellow"), "resume")
-RESUME: Final = Wish(RESUMED, "resume", ("▸ ", "green"), "pause")
+CANCEL: Final = RunCommand(CANCELLED, "cancel", ("○ ", "magenta"))
+PAUSE: Final = RunCommand(PAUSED, "pause", ("‖ ", "yellow"), "resume")
+RESUME: Final = RunCommand(RESUMED, "resume", ("▸ ", "green"), "pause")
 
 
-async def act(
-    session: Session, wish: Wish, run: str | None, *, type: str | None, every: bool, why: str, yes: bool
+async def run_command(
+    session: Session, wish: RunCommand, run: str | None, *, type: str | None, every: bool, why: str, yes: bool
 ) -> int:
     """Do what one of the commands wants; answers its exit code."""
     chosen = [run is not None, type is not None, every]
@@ -69,10 +69,10 @@ async def act(
         return await _several(session, log, wish, type, why, yes=yes)
 
 
-async def _one(session: Session, log: "Log", wish: Wish, name: str, why: str) -> int:
+async def _one(session: Session, log: "Log", wish: RunCommand, name: str, why: str) -> int:
     from mesh.client import Mesh
 
-    screen, runs = session.screen, Runs(log, session.topology)
+    output, runs = session.output, Runs(log, session.topology)
     found = await runs.find(name)
     if found.ending:
         raise NotAccepted(
@@ -81,26 +81,28 @@ async def _one(session: Session, log: "Log", wish: Wish, name: str, why: str) ->
             where=f"run {found.run_id}",
         )
     _expect_change(wish, found)
-    (place,) = await Mesh(log, session.topology).send_commands(wish.kind, [found.run_id], by=who(), why=why)
-    known = await heard(log, session.topology, place)
+    (place,) = await Mesh(log, session.topology).send_commands(wish.kind, [found.run_id], by=current_user(), why=why)
+    known = await wait_until_consumed(log, session.topology, place)
     now = await runs.history(found.run_id) if known else None
     ending = "" if now is None else now.ending
     undo = f"mesh run {wish.undo} {run_view.id_of(found.run_id)}" if wish.undo and not ending else ""
-    screen.emit(
+    output.emit(
         {"run": found.run_id, "wish": wish.kind, "heard": known, "ending": ending or None, "undo": undo or None}
     )
     if ending and wish.kind != ending:
-        screen.say(run_view.state(ending), (f"  run {run_view.id_of(found.run_id)}: it was quicker", "dim"))
+        output.print(run_view.state(ending), (f"  run {run_view.id_of(found.run_id)}: it was quicker", "dim"))
         return 1
-    screen.say(wish.mark, wish.kind if known else f"to be {wish.kind}", ("  run ", "dim"), run_view.id_of(found.run_id))
+    output.print(
+        wish.mark, wish.kind if known else f"to be {wish.kind}", ("  run ", "dim"), run_view.id_of(found.run_id)
+    )
     if not known:
-        screen.note(("note ", "yellow"), NOBODY)
+        output.note(("note ", "yellow"), NOT_CONSUMED)
     if undo:
-        screen.note(("undo it: ", "dim"), undo)
+        output.note(("undo it: ", "dim"), undo)
     return 0
 
 
-def _expect_change(wish: Wish, found: History) -> None:
+def _expect_change(wish: RunCommand, found: History) -> None:
     """Raises NotAccepted where an open run is already as it is wanted. One that the log no longer has whole may be."""
     if found.run is None or wish is CANCEL:
         return
@@ -121,48 +123,48 @@ def _expect_change(wish: Wish, found: History) -> None:
         )
 
 
-async def _several(session: Session, log: "Log", wish: Wish, type: str | None, why: str, *, yes: bool) -> int:
+async def _several(session: Session, log: "Log", wish: RunCommand, type: str | None, why: str, *, yes: bool) -> int:
     from mesh.client import Mesh
 
     def wanted(row: Summary) -> bool:
         changes = row.paused if wish is RESUME else not row.paused if wish is PAUSE else True
         return row.state == "open" and changes and (type is None or row.type == type)
 
-    screen = session.screen
+    output = session.output
     rows = await Runs(log, session.topology).latest(limit=RUNS_MAX, since_ms=0, where=wanted)
     if not rows:
-        screen.note("No such runs are paused." if wish is RESUME else "No such runs are open.")
+        output.note("No such runs are paused." if wish is RESUME else "No such runs are open.")
         return 0
     if not yes:
         for row in rows:
-            screen.emit(run_view.summary_json(row))
+            output.emit(run_view.summary_json(row))
         shown: list[list[Piece]] = [
             [run_view.id_of(row.run_id), row.type, row.subject, (ago(row.opened_ms), "dim")] for row in rows[:SHOWN_MAX]
         ]
-        screen.table(("RUN", "TYPE", "SUBJECT", "STARTED"), shown)
+        output.table(("RUN", "TYPE", "SUBJECT", "STARTED"), shown)
         if len(rows) > SHOWN_MAX:
-            screen.note((f"… and {len(rows) - SHOWN_MAX:,} more", "dim"))
+            output.note((f"… and {len(rows) - SHOWN_MAX:,} more", "dim"))
         told = counted(len(rows), "paused run" if wish is RESUME else "open run")
-        screen.note(f"{told} would be {wish.kind}; nothing was changed. ", ("--yes does it", "dim"))
+        output.note(f"{told} would be {wish.kind}; nothing was changed. ", ("--yes does it", "dim"))
         return 0
     mesh = Mesh(log, session.topology)
     places: list[Appended] = []
     for start in range(0, len(rows), RUNS_A_BATCH):
         ids = [row.run_id for row in rows[start : start + RUNS_A_BATCH]]
-        places += await mesh.send_commands(wish.kind, ids, by=who(), why=why)
+        places += await mesh.send_commands(wish.kind, ids, by=current_user(), why=why)
     known = await _all_heard(session, log, places)
     for row in rows:
-        screen.emit({"run": row.run_id, "wish": wish.kind, "heard": known})
-    screen.say(wish.mark, wish.kind if known else f"to be {wish.kind}", f"  {counted(len(rows), 'run')}")
+        output.emit({"run": row.run_id, "wish": wish.kind, "heard": known})
+    output.print(wish.mark, wish.kind if known else f"to be {wish.kind}", f"  {counted(len(rows), 'run')}")
     if not known:
-        screen.note(("note ", "yellow"), NOBODY)
+        output.note(("note ", "yellow"), NOT_CONSUMED)
     return 0
 
 
 async def _all_heard(session: Session, log: "Log", places: "Sequence[Appended]") -> bool:
     last = {place.partition: place for place in places}
     for place in last.values():
-        if not await heard(log, session.topology, place):
+        if not await wait_until_consumed(log, session.topology, place):
             return False
     return True
 
@@ -176,15 +178,15 @@ def stops_of(history: History, control: "Control") -> "list[Switch]":
     return list(dict.fromkeys(stop for stop in stops if stop is not None))
 
 
-def standstill(session: Session, history: History, stops: "Sequence[Switch]") -> None:
+def note_standstill(session: Session, history: History, stops: "Sequence[Switch]") -> None:
     """Why an open run does not go on, and the commands that let it."""
     for stop in stops:
-        session.screen.note(("stands still: ", "yellow"), *described(stop), (f"  {resume_command(stop)}", "dim"))
+        session.output.note(("stands still: ", "yellow"), *describe_stop(stop), (f"  {resume_command(stop)}", "dim"))
     trouble = None if history.run is None or history.ending else history.run.trouble
     if trouble is not None and trouble.paused:
         command = f"  mesh run resume {run_view.id_of(history.run_id)}"
         since = f"paused {ago(trouble.paused_ms)}: "
-        session.screen.note(("stands still: ", "yellow"), since, trouble.paused, (command, "dim"))
+        session.output.note(("stands still: ", "yellow"), since, trouble.paused, (command, "dim"))
 
 
 def stops_json(stops: "Sequence[Switch]") -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mesh.cli.framework.session import Session
 from mesh.cli.views import run_view
-from mesh.cli.views.switch_view import NOBODY, described, heard, resume_command
+from mesh.cli.views.switch_view import NOT_CONSUMED, describe_stop, resume_command, wait_until_consumed
 from mesh.core.errors import LogUnavailable
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ async def _tell(session: Session, log: "Log", place: "Appended", run_id: str) ->
     from mesh.runtime.control_follower import control_now
 
     await asyncio.sleep(NOTE_AFTER_S)
-    screen, topology = session.screen, session.topology
+    output, topology = session.output, session.topology
     try:
-        if not await heard(log, topology, place, within_s=0):
-            screen.note(("no answer yet: ", "yellow"), NOBODY)
+        if not await wait_until_consumed(log, topology, place, within_s=0):
+            output.note(("no answer yet: ", "yellow"), NOT_CONSUMED)
             return
         stops = (await control_now(log, topology)).stops
     except LogUnavailable:
         return  # whoever awaits the outcome meets it too, and says so
     for stop in stops:
-        screen.note(("no answer yet: ", "yellow"), *described(stop), (f"  {resume_command(stop)}", "dim"))
+        output.note(("no answer yet: ", "yellow"), *describe_stop(stop), (f"  {resume_command(stop)}", "dim"))
     if not stops:
-        screen.note(
+        output.note(
             ("no answer yet; ", "dim"), f"mesh run show {run_view.id_of(run_id)}", (" tells where it stands", "dim")
         )

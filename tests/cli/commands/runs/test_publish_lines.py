@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mesh.cli.views.event_stream import LINE_BYTES_MAX, Lines
+from mesh.cli.commands.runs.publish_lines import LINE_BYTES_MAX, Lines
 from mesh.core.errors import InvalidInput
 
 

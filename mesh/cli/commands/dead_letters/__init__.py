@@ -1,0 +1,1 @@
+"""Commands about dead letters: list, show, export, drop and redrive them."""

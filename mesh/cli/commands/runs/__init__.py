@@ -1,0 +1,1 @@
+"""Commands about runs: publish events, show runs, and cancel, pause and resume them."""
