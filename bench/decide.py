@@ -29,7 +29,7 @@ from mesh.core.protocol.record import StoredRecord
 from mesh.core.publishing.effect_records import record_of
 from mesh.core.run.effects import Effect, Note, PublishTask, Schedule
 from mesh.core.state.partition_state import Partition
-from mesh.core.task.result import succeeded
+from mesh.core.task.result import success_event
 from mesh.core.topology.model import AgentSpec, Limits, Row, TopicRule, Topology
 
 PARTITIONS = 6
@@ -131,7 +131,7 @@ def answer(effect: PublishTask, mesh: Topology) -> Event:
     task = read(StoredRecord(sent.topic, 0, 4_711, AT_MS, sent.key, sent.value, sent.headers))
     assert isinstance(task, Event)
     emits = mesh.agents[task.agent].emits[0]
-    return succeeded(task, [Part(emits, PAYLOAD)], NO_USAGE)
+    return success_event(task, [Part(emits, PAYLOAD)], NO_USAGE)
 
 
 def best_us(rounds: int, events: int, work: Callable[[], object]) -> float:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mesh.core.errors import MeshError
     from mesh.core.errors import NotAccepted as NotAccepted
     from mesh.core.errors import WaitTimeout as WaitTimeout
-    from mesh.core.task.agent import Emit, Later, Payload, Reject, agent
+    from mesh.core.task.agent import Emit, Payload, Reject, RetryLater, agent
+    from mesh.core.task.agent import Later as Later
 
 __all__ = [
     "AgentBoard",
@@ -25,13 +26,13 @@ __all__ = [
     "Count",
     "Emit",
     "Item",
-    "Later",
     "Mesh",
     "MeshError",
     "Outcome",
     "Payload",
     "Reject",
     "Result",
+    "RetryLater",
     "Run",
     "agent",
 ]
@@ -41,13 +42,13 @@ _HOMES = {
     "mesh.adapters.ports": ("Count",),
     "mesh.client": ("Mesh", "Outcome", "Result", "Run"),
     "mesh.context": ("AgentBoard", "Context", "Item"),
-    "mesh.core.task.agent": ("Emit", "Later", "Payload", "Reject", "agent"),
+    "mesh.core.task.agent": ("Emit", "Later", "Payload", "Reject", "RetryLater", "agent"),
     "mesh.core.errors": (
         "MeshError",
         *("BoardUnavailable", "Conflict", "InvalidInput", "LogUnavailable", "NotAccepted", "WaitTimeout"),
     ),
 }
-"""Module → names; the errors besides MeshError are kept for code that imports them from here."""
+"""Module → names. `Later`, the old name of RetryLater, and the errors besides MeshError stay importable from here."""
 
 
 def __getattr__(name: str) -> Any:

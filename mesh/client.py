@@ -24,7 +24,7 @@ from mesh.adapters.log_time import ask_time
 from mesh.adapters.ports import Appended, Log, Reader, Refused
 from mesh.app.wiring import load_topology, open_log
 from mesh.core.errors import InvalidInput, LogUnavailable, WaitTimeout
-from mesh.core.history.request_match import not_accepted, unheard
+from mesh.core.history.request_match import not_accepted, why_not_answered
 from mesh.core.ingress.admission import REJECTED_TYPE, Rejected, Request, open_request
 from mesh.core.payload.json_encode import encode
 from mesh.core.protocol.codec import Unreadable, read
@@ -84,7 +84,7 @@ class Run:
         """Wait for the end. Raises WaitTimeout (the run goes on), and NotAccepted when the request was rejected: also
         when the run heard it with another body (`idempotency_conflict`), or had ended before (`already_terminal`)."""
         outcome = await self._mesh.outcome(self.id, timeout_s=timeout_s)
-        why = unheard(outcome.raw, self.event_id, self._fingerprint)
+        why = why_not_answered(outcome.raw, self.event_id, self._fingerprint)
         if why is not None:
             raise not_accepted(self.id, *why)
         return outcome

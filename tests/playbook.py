@@ -20,8 +20,8 @@ from mesh.core.run.dead_letter import failure_id, letter_id
 from mesh.core.run.decide import decide
 from mesh.core.run.effects import Adopt, DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule, Turn
 from mesh.core.run.state import Run
-from mesh.core.task.result import failed as failure
-from mesh.core.task.result import succeeded as success
+from mesh.core.task.result import failure_event as failure
+from mesh.core.task.result import success_event as success
 from mesh.core.topology.model import Topology
 from tests.builders import AT_MS, event, json
 

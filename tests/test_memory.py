@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mesh import Context, Emit, Later
+from mesh import Context, Emit, RetryLater
 from mesh.testing import MeshTest
 
 TOPOLOGY = """
@@ -52,10 +52,10 @@ async def exceeds_its_timeout(ask: dict[str, Any]) -> Emit:
     return Emit("answer", {})
 
 
-async def asks_for_a_later_attempt(ask: dict[str, Any], ctx: Context) -> Emit | Later:
+async def asks_for_a_later_attempt(ask: dict[str, Any], ctx: Context) -> Emit | RetryLater:
     if await ctx.board.get(f"seen/{ask['n']}") is None:
         await ctx.board.put(f"seen/{ask['n']}", True)
-        return Later(0.01)
+        return RetryLater(0.01)
     return Emit("answer", {"n": ask["n"]})
 
 

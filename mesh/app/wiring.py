@@ -13,8 +13,8 @@ from mesh.core.dead_letters.redrive_log import ledger_topic
 from mesh.core.errors import ConfigInvalid, InvalidInput, Problem, TopicsInvalid, TopologyInvalid
 from mesh.core.redaction import masked_address
 from mesh.core.task.agent import Agent, agent_of
-from mesh.core.task.path_check import Open, paths_of
-from mesh.core.task.signature_check import differences
+from mesh.core.task.path_check import UncheckedPath, check_paths
+from mesh.core.task.signature_check import signature_problems
 from mesh.core.text_encoding import decoded
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import AgentSpec, Topology
@@ -68,7 +68,7 @@ class AgentValidation(NamedTuple):
 
     agents: Mapping[str, Agent]
     problems: Sequence[Problem]
-    unchecked: Sequence[Open]
+    unchecked: Sequence[UncheckedPath]
 
 
 def load_agents(topology: Topology) -> Mapping[str, Agent]:
@@ -83,10 +83,10 @@ def validate_agents(topology: Topology) -> AgentValidation:
     """Import the functions that topics.yaml names, and compare both."""
     agents, problems = _imported(topology)
     for name, agent in agents.items():
-        problems += differences(topology.agents[name], topology.given(name), agent)
-    unchecked: list[Open] = []
+        problems += signature_problems(topology.agents[name], topology.given(name), agent)
+    unchecked: list[UncheckedPath] = []
     if len(agents) == len(topology.agents):
-        wrong, unchecked = paths_of(topology, agents)
+        wrong, unchecked = check_paths(topology, agents)
         problems += wrong
     return AgentValidation(agents, sorted(problems), unchecked)
 

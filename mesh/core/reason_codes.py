@@ -133,7 +133,7 @@ REASONS: Final[dict[str, Reason]] = {
     "bad_result": Reason(
         "the function returned what is no event, contradicts its declared type, or what JSON does not carry exactly",
         _TASK,
-        "return a Payload, a list of them, Emit, Later, Reject or None; declare how the field named is written",
+        "return a Payload, a list of them, Emit, RetryLater, Reject or None; declare how the field named is written",
     ),
     "later": Reason("the agent asked to be asked again later, too late for the run", _TASK, "allow more time"),
     "left_alone": Reason(

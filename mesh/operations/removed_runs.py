@@ -21,7 +21,7 @@ Read = Callable[[str, Mapping[int, Bounds]], AsyncIterator[Record]]
 """Reads what lies between these bounds of a topic, by partition."""
 
 
-class Remembered:
+class RemovedRuns:
     """Histories that begin with a checkpoint."""
 
     def __init__(self, log: Log, topology: Topology, known: Known, read: Read, *, payloads: bool = False) -> None:
@@ -29,22 +29,22 @@ class Remembered:
         self._read = read
         self._payloads = payloads
 
-    async def tell_again(self, histories: Iterable[History], bounds: Mapping[int, Bounds]) -> dict[str, History]:
+    async def restore(self, histories: Iterable[History], bounds: Mapping[int, Bounds]) -> dict[str, History]:
         """Those of these histories without an ending that began before the records that are left, told again from
         the checkpoints. `bounds`: of the inbox."""
         doubtful = [one for one in histories if not one.ending and bounds[one.partition].start > 0]
         states = await self._states({one.partition for one in doubtful})
         lost = [one for one in doubtful if _began_before(one, states, bounds)]
-        return await self._told({one.run_id: one for one in lost}, states, bounds)
+        return await self._from_checkpoints({one.run_id: one for one in lost}, states, bounds)
 
-    async def others(self, known: Collection[str], bounds: Mapping[int, Bounds]) -> dict[str, History]:
+    async def open_runs(self, known: Collection[str], bounds: Mapping[int, Bounds]) -> dict[str, History]:
         """Histories of all runs that are open in the checkpoints, but for the known ones. Only partitions of which
         records were removed are looked at."""
         states = await self._states({number for number, bound in bounds.items() if bound.start > 0})
         found = {
             id: self._history(id, number) for number, state in states.items() for id in state.runs if id not in known
         }
-        return await self._told(found, states, bounds)
+        return await self._from_checkpoints(found, states, bounds)
 
     async def _states(self, numbers: Collection[int]) -> dict[int, Partition]:
         """The checkpoints of these partitions."""
@@ -54,7 +54,7 @@ class Remembered:
         known = list({self._topology.digest: self._topology, **self._known.kept.topologies}.values())
         return (await read_checkpoints(self._log, self._topology, SystemClock(), known, only=numbers)).states
 
-    async def _told(
+    async def _from_checkpoints(
         self, runs: Mapping[str, History], states: Mapping[int, Partition], bounds: Mapping[int, Bounds]
     ) -> dict[str, History]:
         """Histories of these runs: the checkpoint first, then the records behind it."""
@@ -72,7 +72,7 @@ class Remembered:
             ended = states[history.partition].ended.get(id)
             if history.run is None and ended is not None:
                 text = "the run had ended before the records that are left"
-                history.had_ended(Late(id, DUPLICATE, text, ended.ending))
+                history.take_late_answer(Late(id, DUPLICATE, text, ended.ending))
         return found
 
     def _history(self, run_id: str, partition: int) -> History:

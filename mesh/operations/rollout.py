@@ -28,7 +28,7 @@ LIMIT = "limit_lowered"
 RUN_IDS = "run_ids_changed"
 
 
-class Change(NamedTuple):
+class TopologyChange(NamedTuple):
     """One difference. `kind` is one of the names above, `name` the agent, type, limit or topic."""
 
     kind: str
@@ -37,7 +37,7 @@ class Change(NamedTuple):
     facts: Mapping[str, Any]
 
 
-class Open(NamedTuple):
+class OpenWork(NamedTuple):
     """What is open on the inbox."""
 
     runs: Counter[str]
@@ -46,14 +46,14 @@ class Open(NamedTuple):
     """Their open tasks by agent."""
 
 
-async def changes(log: Log, topology: Topology, clock: Clock) -> list[Change]:
+async def topology_changes(log: Log, topology: Topology, clock: Clock) -> list[TopologyChange]:
     """What changed since the open runs were opened; nothing if the log has no other topology. Raises LogUnavailable."""
     kept = await read_kept(log, topology, clock)
     others = [one for digest, one in kept.topologies.items() if digest != topology.digest]
     if not others:
         return []
     there = await log.topics()
-    opened = await open_now(log, topology, clock, kept) if topology.inbox in there else Open(Counter(), Counter())
+    opened = await open_work(log, topology, clock, kept) if topology.inbox in there else OpenWork(Counter(), Counter())
     at = _current(kept, there.get(topology.inbox, 0))
     before = [one for one in others if opened.runs[one.digest] or one.digest in at]
     found = [change async for change in _agents(log, topology, others, opened, there)]
@@ -65,7 +65,7 @@ async def changes(log: Log, topology: Topology, clock: Clock) -> list[Change]:
     ]
 
 
-async def adopted(log: Log, topology: Topology, clock: Clock) -> list[Topology]:
+async def adopted_topologies(log: Log, topology: Topology, clock: Clock) -> list[Topology]:
     """Topologies under which orchestrators of this mesh ran last. Raises LogUnavailable."""
     there = await log.topics()
     if topology.topologies not in there:
@@ -75,11 +75,11 @@ async def adopted(log: Log, topology: Topology, clock: Clock) -> list[Topology]:
     return [one for digest, one in kept.topologies.items() if digest in current]
 
 
-async def open_now(log: Log, topology: Topology, clock: Clock, kept: Kept) -> Open:
+async def open_work(log: Log, topology: Topology, clock: Clock, kept: Kept) -> OpenWork:
     """Count open runs and their tasks: fold the inbox behind the checkpoints that stand. Raises LogUnavailable."""
     known = list({topology.digest: topology, **kept.topologies}.values())
     standing = (await read_checkpoints(log, topology, clock, known)).states
-    found = Open(Counter(), Counter())
+    found = OpenWork(Counter(), Counter())
     for number, bounds in (await log.bounds(topology.inbox)).items():
         state = standing.get(number) or Partition(topology, number=number, partitions=topology.inbox_partitions)
         start = max(state.offset, bounds.start)
@@ -107,8 +107,8 @@ def _current(kept: Kept, partitions: int) -> set[str]:
 
 
 async def _agents(
-    log: Log, topology: Topology, others: Sequence[Topology], opened: Open, there: Mapping[str, int]
-) -> AsyncIterator[Change]:
+    log: Log, topology: Topology, others: Sequence[Topology], opened: OpenWork, there: Mapping[str, int]
+) -> AsyncIterator[TopologyChange]:
     names = dict.fromkeys(name for one in others for name in one.agents if name not in topology.agents)
     for name in names:
         waiting = await places(log, topology, name) if topology.tasks(name) in there else {}
@@ -117,16 +117,16 @@ async def _agents(
         if tasks:
             what = f"agent {name!r} is declared no more, and its open tasks wait: {tasks}, of these {unread} unread"
             text = f"{what}. Keep workers of the old topics.yaml until they are done, or let their runs end"
-            yield Change(AGENT, name, text, {"open_tasks": tasks, "unread_tasks": unread})
+            yield TopologyChange(AGENT, name, text, {"open_tasks": tasks, "unread_tasks": unread})
 
 
-def _types(topology: Topology, before: Sequence[Topology]) -> Iterator[Change]:
+def _types(topology: Topology, before: Sequence[Topology]) -> Iterator[TopologyChange]:
     for type in dict.fromkeys(type for one in before for type in one.ingress if type not in topology.ingress):
         text = f"type {type!r} is taken no more: requests of it are refused as `unknown_type`"
-        yield Change(TYPE, type, text, {})
+        yield TopologyChange(TYPE, type, text, {})
 
 
-def _run_ids(topology: Topology, before: Sequence[Topology]) -> Iterator[Change]:
+def _run_ids(topology: Topology, before: Sequence[Topology]) -> Iterator[TopologyChange]:
     """Types whose events get other run ids than before, by what run ids follow from."""
     told: set[tuple[str, str]] = set()
     for one in before:
@@ -138,7 +138,7 @@ def _run_ids(topology: Topology, before: Sequence[Topology]) -> Iterator[Change]
                 told.add((type, what))
                 text = f"run ids of type {type!r} follow from other words: {what}. An event that came in before and is "
                 text += "sent again begins a new run"
-                yield Change(RUN_IDS, type, text, {"before": was, "now": words})
+                yield TopologyChange(RUN_IDS, type, text, {"before": was, "now": words})
 
 
 def _words_of_run_ids(rule: TopicRule) -> dict[str, str]:
@@ -147,7 +147,7 @@ def _words_of_run_ids(rule: TopicRule) -> dict[str, str]:
     return {"topic": rule.name, "`id`": rule.id or "none", "`order: key` by": key}
 
 
-def _limits(topology: Topology, before: Sequence[Topology], opened: Open) -> Iterator[Change]:
+def _limits(topology: Topology, before: Sequence[Topology], opened: OpenWork) -> Iterator[TopologyChange]:
     for field in fields(Limits):
         now = getattr(topology.limits, field.name)
         was = {getattr(one.limits, field.name): one for one in before}
@@ -155,4 +155,4 @@ def _limits(topology: Topology, before: Sequence[Topology], opened: Open) -> Ite
             if now is not None and (limit is None or now < limit):
                 text = f"limit {field.name} is lowered from {limit} to {now}; open runs that keep the old one: "
                 text += f"{opened.runs[one.digest]}"
-                yield Change(LIMIT, field.name, text, {"before": limit, "now": now})
+                yield TopologyChange(LIMIT, field.name, text, {"before": limit, "now": now})

@@ -19,7 +19,7 @@ from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.publishing.request_rejection import Late, late_in
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
-from mesh.operations.removed_runs import Remembered
+from mesh.operations.removed_runs import RemovedRuns
 from mesh.runtime.topology_store import Known
 
 MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")  # ids of runs whose request named none
@@ -35,7 +35,7 @@ NO_RUN: Final = ALL.encode()  # the key of what concerns all runs
 _REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
 
 
-class Change(NamedTuple):
+class RunChange(NamedTuple):
     """Something happened to a run: the moments that are new in its history. `ended`: it is over, and told in full."""
 
     history: History
@@ -62,7 +62,7 @@ class Runs:
         self._payloads = payloads
         self.log, self.topology = log, topology
         self._window_records, self._known = window_records, Known(log, topology)
-        self._remembered = Remembered(log, topology, self._known, self._read, payloads=payloads)
+        self._removed = RemovedRuns(log, topology, self._known, self._read, payloads=payloads)
 
     # ------------------------------------------------------------------------------------------------------ one run
 
@@ -115,7 +115,7 @@ class Runs:
 
     async def _whole(self, history: History) -> History:
         """The same, told from the checkpoint where the first records of the run are no longer on the log."""
-        again = await self._remembered.tell_again([history], await self.log.bounds(self.topology.inbox))
+        again = await self._removed.restore([history], await self.log.bounds(self.topology.inbox))
         return again.get(history.run_id, history)
 
     async def _add_outcome(self, history: History) -> None:
@@ -124,9 +124,9 @@ class Runs:
         async for record in self._read(self.topology.outcomes, {number: outcomes}):
             found = outcome_of(record) if record.key == key else None
             if found is not None:
-                history.ended(*found)
+                history.take_outcome(*found)
             elif record.key == key and (late := late_in(record)) is not None:
-                history.had_ended(late)
+                history.take_late_answer(late)
 
     async def _named(self, name: bytes) -> list[str]:
         """Ids of the runs whose id is `name`; if there is none, those whose request has it as id or subject, else those
@@ -147,7 +147,7 @@ class Runs:
 
     async def _older(self, name: str) -> list[str]:
         """The same among runs that are older than the records of the inbox."""
-        runs = await self._remembered.others((), await self.log.bounds(self.topology.inbox))
+        runs = await self._removed.open_runs((), await self.log.bounds(self.topology.inbox))
         found: tuple[list[str], ...] = ([], [])
         for id, history in runs.items():
             roots = () if history.run is None else history.run.roots
@@ -185,7 +185,7 @@ class Runs:
 
     async def _add_older(self, rows: dict[str, Summary]) -> None:
         """Add the runs that are open and older than the records of the inbox."""
-        for id, history in (await self._remembered.others(rows, await self.log.bounds(self.topology.inbox))).items():
+        for id, history in (await self._removed.open_runs(rows, await self.log.bounds(self.topology.inbox))).items():
             await self._add_outcome(history)
             rows[id] = summary_of(history)
 
@@ -229,7 +229,7 @@ class Runs:
             if history is not None:
                 history.take(record)
         begun = [history for history in histories.values() if history.request is not None]
-        again = await self._remembered.tell_again(begun, bounds) if begun else {}
+        again = await self._removed.restore(begun, bounds) if begun else {}
         whole = [again.get(history.run_id, history) for history in begun]
         return [summary_of(history) for history in whole if history.late is None]
 
@@ -256,7 +256,7 @@ class Runs:
                 found[TopicPartition(topic, number)] = bounds.end
         return found
 
-    async def watch(self, places: Mapping[TopicPartition, int]) -> AsyncGenerator[Change, None]:
+    async def watch(self, places: Mapping[TopicPartition, int]) -> AsyncGenerator[RunChange, None]:
         """Every change of every run from `places` on, for ever. Of runs that were open before, only the end.
 
         The end is told after all else that happened to the run.
@@ -278,9 +278,9 @@ class Runs:
                         histories.setdefault(found[0].run_id, self._history(found[0].run_id))
                     elif (late := late_in(record)) is not None and not (late.run_id in told or late.run_id in over):
                         history = histories.pop(late.run_id, None) or self._history(late.run_id)
-                        history.had_ended(late)
+                        history.take_late_answer(late)
                         told[late.run_id] = None
-                        yield Change(history, (), ended=True)
+                        yield RunChange(history, (), ended=True)
                 await self._say_how_far(over, histories)
                 for run_id, end in list(over.items()):
                     history = histories[run_id]
@@ -289,7 +289,7 @@ class Runs:
                         told[run_id] = None
                         if len(told) > TOLD_MAX:
                             del told[next(iter(told))]
-                        yield Change(history, tuple(history.ended(end.outcome, end.body)), ended=True)
+                        yield RunChange(history, tuple(history.take_outcome(end.outcome, end.body)), ended=True)
         finally:
             await reader.close()
 
@@ -329,7 +329,7 @@ class Runs:
                 found[outcome[0].run_id] = outcome[1]
         return found
 
-    def _heard(self, record: Record, histories: dict[str, History], over: Mapping[str, "_Over"]) -> Iterable[Change]:
+    def _heard(self, record: Record, histories: dict[str, History], over: Mapping[str, "_Over"]) -> Iterable[RunChange]:
         run_id = _run_id(record)
         history = histories.get(run_id)
         if history is None:
@@ -340,7 +340,7 @@ class Runs:
         if history.request is None and run_id not in over:
             del histories[run_id]  # it asked for nothing that could be taken
         elif moments:
-            yield Change(history, tuple(moments))
+            yield RunChange(history, tuple(moments))
 
     def _history(self, run_id: str) -> History:
         home = partition_of(run_id.encode(), self.topology.inbox_partitions)

@@ -14,15 +14,15 @@ from mesh.adapters.ports import Bounds, Clock, Log
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
-from mesh.core.verification.record_diff import Difference, differences
-from mesh.core.verification.report import Report, Violation
+from mesh.core.verification.record_diff import Difference, record_differences
+from mesh.core.verification.report import VerificationReport, Violation
 from mesh.core.verification.verifier import Verifier, published_topics
 from mesh.runtime.checkpoint_store import Standing, read_checkpoints
 from mesh.runtime.log_reader import read_span
 from mesh.runtime.topology_store import read_kept
 
 
-class Divergence(NamedTuple):
+class FirstViolation(NamedTuple):
     """The first violation, with both sides where there are two."""
 
     violation: Violation
@@ -30,17 +30,17 @@ class Divergence(NamedTuple):
     """Empty where one side is missing."""
 
 
-class Checked(NamedTuple):
+class VerifyResult(NamedTuple):
     """What `verify` answers. `topologies` counts those that were taken into account."""
 
-    report: Report
-    first: Divergence | None
+    report: VerificationReport
+    first: FirstViolation | None
     topologies: int
 
 
 async def verify(
     log: Log, topology: Topology, clock: Clock, *, run_id: str = "", read: Callable[[int], None] = lambda records: None
-) -> Checked:
+) -> VerifyResult:
     """Check the whole log, or only what concerns one run. `read` is told how many records were read, lot by lot.
 
     Raises LogUnavailable, and NotFound when the mesh's topics are not there.
@@ -63,28 +63,28 @@ async def verify(
                 read(len(lot))
                 for record in lot:
                     if not run_id or _run_of(record) == run_id:
-                        verifier.sent(record)
+                        verifier.take_published(record)
     for where in verifier.origins:
         if (original := await _one(log, clock, where, there)) is not None:
-            verifier.original(original)
+            verifier.take_original(original)
     for topic in () if run_id else sorted(incoming):
         async with aclosing(_read(log, clock, topic, await log.bounds(topic))) as lots:
             async for lot in lots:
                 read(len(lot))
                 for record in lot:
-                    verifier.came(record)
+                    verifier.take_ingress(record)
     keys = (run_id.encode(), ALL.encode())
     async with aclosing(_read(log, clock, topology.inbox, bounds[topology.inbox])) as lots:
         async for lot in lots:
             read(len(lot))
             for record in lot:
                 if not run_id or record.key in keys:
-                    verifier.inbox(record)
+                    verifier.take_inbox(record)
     report = verifier.report()
     for violation in standing.unreadable:
         report.add(violation)
     first = next(iter(report.violations), None)
-    return Checked(report, None if first is None else await _both_sides(log, clock, first, there), len(known))
+    return VerifyResult(report, None if first is None else await _both_sides(log, clock, first, there), len(known))
 
 
 async def _committed(
@@ -125,13 +125,13 @@ async def _one(log: Log, clock: Clock, where: str, there: Mapping[str, int]) -> 
     return None
 
 
-async def _both_sides(log: Log, clock: Clock, violation: Violation, there: Mapping[str, int]) -> Divergence:
+async def _both_sides(log: Log, clock: Clock, violation: Violation, there: Mapping[str, int]) -> FirstViolation:
     expected = violation.record
     got = await _one(log, clock, violation.published, there) if violation.published and expected is not None else None
     if expected is None or got is None:
-        return Divergence(violation, [])
+        return FirstViolation(violation, [])
     sides = ((expected.key, expected.value, expected.headers), (got.key, got.value, got.headers))
-    return Divergence(violation, differences(*sides))
+    return FirstViolation(violation, record_differences(*sides))
 
 
 def _run_of(record: Record) -> str:

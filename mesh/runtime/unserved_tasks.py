@@ -126,12 +126,12 @@ class Unattended:
             behind[tp] = Commit(place, poison.encode(marks, place) if before.metadata else "")
         return answers, behind
 
-    def _failed(self, spec: AgentSpec, task: Event, marks: poison.Marks, offset: int) -> Event:
+    def _failed(self, spec: AgentSpec, task: Event, marks: poison.CommitMarks, offset: int) -> Event:
         """The answer to one. What a worker that died may have spent on it is charged as reserved."""
         begun = marks.working and offset < marks.claimed
         waited_ms = spec.timeout_ms + self._grace_ms
         text = f"no worker of {spec.name!r} was there for {waited_ms} ms: its timeout and {self._grace_ms} ms of grace"
-        return result.failed(task, Fault("timed_out", text), None if begun else NO_USAGE)
+        return result.failure_event(task, Fault("timed_out", text), None if begun else NO_USAGE)
 
     def _tell(self, spec: AgentSpec, number: int) -> None:
         waited_s = (self._clock.uptime_ms() - self._since_ms[spec.name]) / 1_000

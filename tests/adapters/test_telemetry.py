@@ -98,7 +98,7 @@ def test_a_setting_of_the_sdk_that_makes_no_sense_is_refused_by_name(
 
 def test_the_answer_goes_on_from_the_span(spans: Spans, exporter: InMemorySpanExporter) -> None:
     with spans.process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo") as span:
-        answer = result.succeeded(span.task, [], NO_USAGE)
+        answer = result.success_event(span.task, [], NO_USAGE)
         span.answered(answer)
     (made,) = exporter.get_finished_spans()
     assert made.context is not None
@@ -108,7 +108,7 @@ def test_the_answer_goes_on_from_the_span(spans: Spans, exporter: InMemorySpanEx
 
 def test_a_failure_marks_its_span(spans: Spans, exporter: InMemorySpanExporter) -> None:
     with spans.process(TASK_EVENT, topic="mesh.tasks.echo", group="mesh.echo") as span:
-        span.answered(result.failed(span.task, Fault("exception", "boom", "builtins.ValueError"), NO_USAGE))
+        span.answered(result.failure_event(span.task, Fault("exception", "boom", "builtins.ValueError"), NO_USAGE))
     (made,) = exporter.get_finished_spans()
     assert made.status.status_code is StatusCode.ERROR
     assert made.attributes is not None
@@ -122,7 +122,7 @@ async def test_what_answers_tasks_has_a_span_around_each(spans: Spans, exporter:
         seen.append((task, attempt))
         if attempt == "given up":
             return None
-        return result.failed(task, Fault("exception", "boom", "builtins.ValueError"), NO_USAGE)
+        return result.failure_event(task, Fault("exception", "boom", "builtins.ValueError"), NO_USAGE)
 
     traced = spans.around(answer, topic="mesh.tasks.echo", group="mesh.echo")
     answered = await traced(TASK_EVENT, "first")

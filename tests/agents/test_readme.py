@@ -39,4 +39,4 @@ def test_the_example_declares_only_what_its_function_does(tmp_path: Path) -> Non
         (tmp_path / name).write_text(text, encoding="utf-8")
     topology = load_topology(str(tmp_path / "topics.yaml"))
     kettle = load_agents(topology)["kettle"]
-    assert (kettle.hears, kettle.emits) == (topology.agents["kettle"].on, topology.agents["kettle"].emits)
+    assert (kettle.consumes, kettle.emits) == (topology.agents["kettle"].on, topology.agents["kettle"].emits)

@@ -10,7 +10,7 @@ TOPOLOGY, AGENTS = desk()
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGY.agents))
 def test_a_function_hears_what_topics_yaml_sends_it(name: str) -> None:
-    assert sorted(AGENTS[name].hears) == sorted(TOPOLOGY.given(name))
+    assert sorted(AGENTS[name].consumes) == sorted(TOPOLOGY.given(name))
 
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGY.agents))

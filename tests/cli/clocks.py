@@ -40,7 +40,7 @@ agents:
 """
 AGENTS = """
 import asyncio
-from mesh import Context, Later, Payload, agent
+from mesh import Context, Payload, RetryLater, agent
 
 class Asked(Payload, type="asked"):
     id: str
@@ -62,9 +62,9 @@ async def flaky(asked: Asked, ctx: Context) -> Answered:
     return Answered(attempt=ctx.attempt)
 
 @agent
-async def later(asked: Asked) -> Answered | Later:
+async def later(asked: Asked) -> Answered | RetryLater:
     begun[asked.id] = begun.get(asked.id, 0) + 1
-    return Later(0.2) if begun[asked.id] < 3 else Answered(attempt=begun[asked.id])
+    return RetryLater(0.2) if begun[asked.id] < 3 else Answered(attempt=begun[asked.id])
 
 @agent
 async def hang(asked: Asked) -> Answered:

@@ -15,9 +15,9 @@ from mesh.core.publishing.effect_records import dead_letter, due_record, record_
 from mesh.core.run.dead_letter import dead_record
 from mesh.core.run.effects import DeadLetter, Effect, Finish, PublishEvent, PublishTask, Schedule
 from mesh.core.state.partition_state import Partition
-from mesh.core.task.result import failed, succeeded
+from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import Limits, Retry, Topology
-from mesh.core.verification.report import Asked, Report
+from mesh.core.verification.report import Submission, VerificationReport
 from mesh.core.verification.verifier import check
 from tests.builders import AT_MS, agent, event, topology
 
@@ -34,10 +34,10 @@ class Lived:
     committed: dict[TopicPartition, int] | None = None
     heads: dict[TopicPartition, int] | None = None
     commits: list[tuple[TopicPartition, int]] = field(default_factory=list)
-    ledger: list[Asked] = field(default_factory=list)
+    ledger: list[Submission] = field(default_factory=list)
     quiescent: bool = True
 
-    def check(self) -> Report:
+    def check(self) -> VerificationReport:
         """What the checker says of it."""
         return check(
             self.topology,
@@ -124,7 +124,7 @@ def task_in(record: Record) -> Event:
 
 def answered(task: Event) -> Event:
     """One event of each type that the agents of these tests emit: `<agent>.done`, for a dollar's thousandth."""
-    return succeeded(task, [Part(f"{task.agent}.done", task.data)], Usage(1_000, 10))
+    return success_event(task, [Part(f"{task.agent}.done", task.data)], Usage(1_000, 10))
 
 
 def failing(times: int) -> Answer:
@@ -133,7 +133,7 @@ def failing(times: int) -> Answer:
     def answer(task: Event) -> Event:
         if task.attempt > times:
             return answered(task)
-        return failed(task, Fault("exception", "it broke"), Usage(500, 5))
+        return failure_event(task, Fault("exception", "it broke"), Usage(500, 5))
 
     return answer
 
@@ -175,7 +175,7 @@ def requests(n: int) -> list[Event]:
 def good(n: int = 3) -> Lived:
     """Runs that completed, with their ledger and what was committed."""
     lived = live(MESH, requests(n))
-    lived.ledger = [Asked(f"run-{i}", f"r{i}") for i in range(n)]
+    lived.ledger = [Submission(f"run-{i}", f"r{i}") for i in range(n)]
     ends = {TopicPartition(topic, 0): len(records) for topic, records in lived.records.items()}
     lived.committed = {place: end for place, end in ends.items() if place.topic in (INBOX.topic, PLAN, SHIP)}
     return lived
@@ -186,7 +186,7 @@ def gone_wrong(n: int = 2) -> Lived:
 
     def answer(task: Event) -> Event:
         if task.run_id == "run-0" and task.agent == "plan":
-            return failed(task, Fault("exception", "it broke for good"), NO_USAGE)
+            return failure_event(task, Fault("exception", "it broke for good"), NO_USAGE)
         return failing(1)(task) if task.agent == "plan" else answered(task)
 
     return live(MESH, requests(n), answer)

@@ -20,7 +20,7 @@ from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask,
 from mesh.core.run.retry import EXPIRY_SLACK_MS
 from mesh.core.run.state import Run, Task
 from mesh.core.state.partition_state import Partition
-from mesh.core.task.result import failed, succeeded
+from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import BreakerRule, Limits, Retry, Topology
 from tests.builders import AT_MS, agent, event, json, topology
 from tests.core.states import run_state, task_state
@@ -177,12 +177,12 @@ class World:
         if chance < 0.25:
             code = self.random.choice(["boom", "boom", "boom", "later", "expired", "rejected"])
             fault = Fault(code, "it broke", retryable=self.random.random() < 0.8, retry_after_ms=300)
-            answer = failed(task, fault, usage)
+            answer = failure_event(task, fault, usage)
         else:
             emits = self.topology.agents[task.agent].emits or TYPES[:1]
             declared = [self.random.choice(emits) for _ in range(self.random.randint(0, 3))]
             parts = [Part(type, json("x" * self.random.randint(0, 25))) for type in declared]
-            answer = succeeded(task, parts, usage)
+            answer = success_event(task, parts, usage)
         answers = [answer] * self.random.choice([1, 1, 1, 2])
         if self.random.random() < 0.2:
             forgery = {"agent": "mallory", "attempt": 9, "task_id": "f" * 32, "kind": CANCELLED, "depth": 0}

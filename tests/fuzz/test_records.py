@@ -137,9 +137,9 @@ def test_a_check_of_the_log_says_what_is_wrong_with_it(
 ) -> None:
     verifier = Verifier(MESH, states=lambda number: Partition(MESH, number=number, partitions=1), quiescent=True)
     for offset, record in enumerate([*tasks, *dead]):
-        verifier.sent(record._replace(offset=offset))
+        verifier.take_published(record._replace(offset=offset))
     for offset, record in enumerate(inbox):
-        verifier.inbox(record._replace(offset=offset))
+        verifier.take_inbox(record._replace(offset=offset))
     for violation in verifier.report().violations:
         assert violation.what
         assert violation.where

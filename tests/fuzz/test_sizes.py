@@ -20,7 +20,7 @@ from mesh.core.publishing.replacement_records import replacements
 from mesh.core.run.effects import Note, Schedule
 from mesh.core.state.partition_state import Partition
 from mesh.core.state.topology_registry import step
-from mesh.core.task.result import failed, succeeded
+from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import Limits
 from mesh.services.intake import Intake
 from mesh.services.worker.undecodable import task_in
@@ -82,8 +82,8 @@ def answers(draw: st.DrawFn) -> Any:
             parts = [Part("again", b"%d" % draw(st.integers(0, 9)))]
         case _:
             fault = Fault("exception", text, draw(st.sampled_from(["E", text])), draw(st.booleans()), text[:9_000])
-            return lambda task: failed(task, fault, NO_USAGE)
-    return lambda task: succeeded(task, parts, Usage(1, 1))
+            return lambda task: failure_event(task, fault, NO_USAGE)
+    return lambda task: success_event(task, parts, Usage(1, 1))
 
 
 class Lived:
@@ -148,7 +148,7 @@ def test_whatever_lies_on_a_topic_the_mesh_appends_what_the_log_takes_and_goes_o
         attributes = {"specversion": "1.0", "id": "good", "source": "/s", "type": "ask"}
         headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
         stored = StoredRecord(INGRESS, 0, 0, AT_MS, None, b"{}", headers)
-    lived.act = lambda task: succeeded(task, [Part("checked", b"1")], NO_USAGE)
+    lived.act = lambda task: success_event(task, [Part("checked", b"1")], NO_USAGE)
     lived.put(stored)
     lived.go_on()
     assert lived.state.offset == lived.offsets[MESH.inbox] - len([r for r in lived.todo if r.topic == MESH.inbox])

@@ -244,7 +244,7 @@ def carried(hint: Any, value: Any) -> tuple[bytes, Any, Any]:
     """The JSON of a result, and what the next agent is given: alone, and in a batch."""
     one, two = agents_of(hint)
     (part,) = result.parts_of(one, SPEC, value)
-    answer = again(result.succeeded(task(), [part], NO_USAGE))
+    answer = again(result.success_event(task(), [part], NO_USAGE))
     assert answer.data == part.data
     handed = task()
     handed.type, handed.data = answer.type, answer.data

@@ -57,7 +57,9 @@ class LiveMesh:
             task = read(record)
             assert isinstance(task, Event)
             tasks[task.task_id] = task
-        await self._append([result.succeeded(task, [Part("bench.answer", b"1")], NO_USAGE) for task in tasks.values()])
+        await self._append(
+            [result.success_event(task, [Part("bench.answer", b"1")], NO_USAGE) for task in tasks.values()]
+        )
 
     async def places(self) -> dict[int, tuple[int, Note]]:
         """Where the orchestrators stand, and what their commits say."""

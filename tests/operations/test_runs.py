@@ -13,7 +13,7 @@ from mesh.core.errors import NotFound
 from mesh.core.history.run_summary import outcome_of
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.run.control import Switch
-from mesh.operations.runs import Change, Runs
+from mesh.operations.runs import RunChange, Runs
 from mesh.testing import MeshTest
 from tests.services.conftest import read_until
 
@@ -187,7 +187,7 @@ async def test_an_empty_log_has_no_runs(mesh: MeshTest, runs: Runs) -> None:
 # ----------------------------------------------------------------------------------------------------------- live runs
 
 
-async def watched(runs: Runs, places: Mapping[TopicPartition, int], *run_ids: str) -> list[Change]:
+async def watched(runs: Runs, places: Mapping[TopicPartition, int], *run_ids: str) -> list[RunChange]:
     """All changes until these runs have ended."""
     left, found = set(run_ids), []
     async with asyncio.timeout(DEADLINE_S), aclosing(runs.watch(places)) as changes:

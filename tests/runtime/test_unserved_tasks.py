@@ -14,7 +14,7 @@ from mesh.core.protocol.codec import Unreadable, read, write
 from mesh.core.protocol.event import NO_USAGE, TASK, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.control import NOTHING, Control, Switch
-from mesh.core.task.poison import Marks, decode, encode
+from mesh.core.task.poison import CommitMarks, decode, encode
 from mesh.core.topology.loader import load
 from mesh.runtime.unserved_tasks import Unattended
 from tests.adapters.log_kit import Recorder
@@ -173,7 +173,7 @@ async def test_what_is_no_task_is_left_to_a_worker_and_so_is_what_lies_behind_it
 
 async def test_what_a_dead_worker_had_begun_is_charged_and_stays_suspected(world: World) -> None:
     await append(world.log, task(1), task(2))
-    marks = Marks(True, 1, 0, frozenset(), {1: 2}, "w")
+    marks = CommitMarks(True, 1, 0, frozenset(), {1: 2}, "w")
     await world.log.commit_idle(GROUP, {TOPIC: Commit(0, encode(marks, 0))})
     await world.unattended.look()
     world.clock.at_ms += LIMIT_MS

@@ -59,7 +59,7 @@ async def test_a_request_becomes_a_task_and_its_answer_an_outcome(log: Log) -> N
         await append(log, request("r1"))
         (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
         assert (task.run_id, task.agent, task.depth, task.path, task.data) == ("r1", "echo", 1, ("echo",), b'{"q":1}')
-        await append(log, to_inbox(result.succeeded(task, [Part("answer", b'{"a":2}')], NO_USAGE)))
+        await append(log, to_inbox(result.success_event(task, [Part("answer", b'{"a":2}')], NO_USAGE)))
         (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
         (egress,) = await read_until(log, "answers", 1)
     body = orjson.loads(outcome.value or b"")
@@ -73,7 +73,7 @@ async def test_a_new_owner_goes_on_where_the_last_one_committed(log: Log) -> Non
         tasks = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 3)]
         await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
     async with working(log, TOPOLOGY, orchestrator(log).run):
-        await append(log, *(to_inbox(result.succeeded(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks))
+        await append(log, *(to_inbox(result.success_event(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks))
         outcomes = await read_until(log, TOPOLOGY.outcomes, 3)
         await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
     assert {o.key for o in outcomes} == {b"r1", b"r2", b"r3"}
@@ -84,11 +84,11 @@ async def test_a_failed_attempt_is_due_again_after_its_delay_even_for_a_new_owne
     async with working(log, TOPOLOGY, orchestrator(log).run):
         await append(log, request("r1"))
         (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
-    await append(log, to_inbox(result.failed(task, Fault("exception", "boom"), NO_USAGE)))
+    await append(log, to_inbox(result.failure_event(task, Fault("exception", "boom"), NO_USAGE)))
     async with working(log, TOPOLOGY, orchestrator(log).run):
         again = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 2)][1]
         assert (again.task_id, again.attempt, again.data) == (task.task_id, 2, task.data)
-        await append(log, to_inbox(result.failed(again, Fault("exception", "boom again"), NO_USAGE)))
+        await append(log, to_inbox(result.failure_event(again, Fault("exception", "boom again"), NO_USAGE)))
         (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
         (dead,) = await read_until(log, TOPOLOGY.dead, 1)
     assert orjson.loads(outcome.value or b"")["ending"] == "failed"
@@ -178,7 +178,7 @@ async def test_a_late_answer_is_counted_and_changes_nothing(log: Log) -> None:
     async with working(log, TOPOLOGY, service.run):
         await append(log, request("r1"))
         (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
-        answer = to_inbox(result.succeeded(task, [Part("answer", b"1")], NO_USAGE))
+        answer = to_inbox(result.success_event(task, [Part("answer", b"1")], NO_USAGE))
         await append(log, answer, answer, answer)
         await read_until(log, TOPOLOGY.outcomes, 1)
         await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
@@ -195,8 +195,10 @@ async def test_two_orchestrators_share_the_partitions_and_every_run_ends_once(lo
             await second.ready.wait()
             await append(log, *(request(run) for run in runs[20:]))
             tasks = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 40)]
-            await append(log, *(to_inbox(result.succeeded(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks[:20]))
-        await append(log, *(to_inbox(result.succeeded(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks[20:]))
+            await append(
+                log, *(to_inbox(result.success_event(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks[:20])
+            )
+        await append(log, *(to_inbox(result.success_event(t, [Part("answer", b"1")], NO_USAGE)) for t in tasks[20:]))
         await read_until(log, TOPOLOGY.outcomes, 40)
         await settled(log, "mesh.orchestrator", TOPOLOGY.inbox)
     outcomes = await read_all(log, TOPOLOGY.outcomes)
@@ -222,7 +224,7 @@ async def cut(log: Log) -> None:
 
 
 def answers(tasks: list[Event]) -> list[NewRecord]:
-    return [to_inbox(result.succeeded(task, [Part("answer", b"1")], NO_USAGE)) for task in tasks]
+    return [to_inbox(result.success_event(task, [Part("answer", b"1")], NO_USAGE)) for task in tasks]
 
 
 async def test_who_stops_gracefully_leaves_a_checkpoint_of_the_last_record_and_the_next_one_needs_no_other(
@@ -273,7 +275,7 @@ async def test_timers_are_there_again_after_a_checkpoint(log: Log) -> None:
     async with working(log, TOPOLOGY, orchestrator(log).run):
         await append(log, request("r1"), request("r2", expiry_ms=SystemClock().now_ms() + 900))
         tasks = {t.run_id: t for t in map(event, await read_until(log, TOPOLOGY.tasks("echo"), 2))}
-        await append(log, to_inbox(result.failed(tasks["r1"], Fault("exception", "boom"), NO_USAGE)))
+        await append(log, to_inbox(result.failure_event(tasks["r1"], Fault("exception", "boom"), NO_USAGE)))
         await settled(log, GROUP, TOPOLOGY.inbox)
     await cut(log)
     async with working(log, TOPOLOGY, orchestrator(log).run):
@@ -310,7 +312,7 @@ async def test_a_run_goes_on_under_the_topology_it_was_opened_under(log: Log) ->
         await heir.ready.wait()  # what lies in the inbox before is decided under the topology of before
         await append(log, request("r2"))
         first, second = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 2)]
-        reply = result.succeeded(second if second.run_id == "r2" else first, [Part("reply", b"2")], NO_USAGE)
+        reply = result.success_event(second if second.run_id == "r2" else first, [Part("reply", b"2")], NO_USAGE)
         await append(log, *answers([task]), to_inbox(reply))
         outcomes = await read_until(log, TOPOLOGY.outcomes, 2)
     found = {(o.key or b"").decode(): orjson.loads(o.value or b"") for o in outcomes}

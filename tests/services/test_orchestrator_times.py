@@ -54,7 +54,7 @@ async def test_timers_follow_the_log_whatever_the_clock_of_this_machine_says(
         begun_s = time.monotonic()
         await append(log, request("r1", expiry_ms=-600))
         (task,) = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 1)]
-        await append(log, to_inbox(result.failed(task, Fault("exception", "boom"), NO_USAGE)))
+        await append(log, to_inbox(result.failure_event(task, Fault("exception", "boom"), NO_USAGE)))
         again = [event(r) for r in await read_until(log, TOPOLOGY.tasks("echo"), 2, deadline_s=5)][1]
         (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1, deadline_s=5)
         took_s = time.monotonic() - begun_s

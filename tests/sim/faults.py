@@ -25,8 +25,8 @@ from dataclasses import replace
 from functools import partial
 
 from mesh.core.dead_letters.letter import letter_of
-from mesh.core.dead_letters.redrive_log import NEW, Standing
-from mesh.core.dead_letters.redrive_plan import How, Sending, plan
+from mesh.core.dead_letters.redrive_log import NEW, LetterStatus
+from mesh.core.dead_letters.redrive_plan import RedriveOptions, Sending, plan_redrive
 from mesh.core.protocol.codec import read, write
 from mesh.core.protocol.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition, record_bytes
@@ -257,9 +257,9 @@ def _redrive(stage: Stage, fault: Fault) -> None:
     found = _some(stage, stage.topology.dead)
     if found is None:
         return
-    letter, how = letter_of(found), How(as_new=fault.arg % 4 == 3)
+    letter, how = letter_of(found), RedriveOptions(as_new=fault.arg % 4 == 3)
     for before in range(1 + fault.arg % 3 % 2):  # the second time is a redrive of its own
-        step = plan(letter, Standing(NEW, before), how, stage.topology, (), stage.world.now_ms)
+        step = plan_redrive(letter, LetterStatus(NEW, before), how, stage.topology, (), stage.world.now_ms)
         if isinstance(step, Sending):
             for record in step.records:
                 for _ in range(1 + fault.arg % 2):

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from mesh.context import Context
 from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput
-from mesh.core.task.agent import Agent, Emit, Later, Parameter, Reject
+from mesh.core.task.agent import Agent, Emit, Parameter, Reject, RetryLater
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import AgentSpec, Topology
 from tests.sim.breakers import SICK, UNKNOWN, WELL, Call
@@ -194,7 +194,7 @@ class Moods:
         began_s, how = clock(), SICK
         try:
             answer = await self._act(spec, events, context)
-            how = UNKNOWN if isinstance(answer, Later | Reject) else WELL
+            how = UNKNOWN if isinstance(answer, RetryLater | Reject) else WELL
         except (RuntimeError, SystemExit):
             raise
         except asyncio.CancelledError:
@@ -261,7 +261,7 @@ class Moods:
             return [Emit(emitted[0].type, {"n": n}) for n in range(random.randint(5, 39))]
         return emitted
 
-    async def _go_wrong(self, spec: AgentSpec) -> Later | Reject | None:
+    async def _go_wrong(self, spec: AgentSpec) -> RetryLater | Reject | None:
         match self._random.randint(0, 9):
             case 0 | 1 | 2 | 3:
                 raise RuntimeError("by chance".ljust(self._random.choice((0, 900, 5_000)) if self._bytes_max else 0))
@@ -274,7 +274,7 @@ class Moods:
             case 7:
                 await asyncio.sleep(spec.timeout_ms / 1000 * 0.9)
             case 8:
-                return Later(self._random.random() * 0.5, "not now, by chance")
+                return RetryLater(self._random.random() * 0.5, "not now, by chance")
             case 9:
                 return Reject("never, by chance")
         return None

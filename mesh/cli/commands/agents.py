@@ -14,7 +14,7 @@ from mesh.core.run.control import NOTHING, Switch
 from mesh.core.topology.model import AgentSpec, Topology
 
 if TYPE_CHECKING:
-    from mesh.operations.rollout import Change
+    from mesh.operations.rollout import TopologyChange
 
 app = verb()
 
@@ -28,18 +28,20 @@ async def agents(session: Session) -> None:
     topology = session.topology
     lags: dict[str, int | None] = dict.fromkeys(topology.agents)
     control = NOTHING
-    removed: list[Change] = []
+    removed: list[TopologyChange] = []
     path = embedded_path(session.settings.log)
     if path is None or path.is_file():
         from mesh.adapters.clock import SystemClock
-        from mesh.operations.rollout import AGENT, changes
+        from mesh.operations.rollout import AGENT, topology_changes
         from mesh.runtime.control_follower import control_now
 
         async with session.log() as log:
             control = await control_now(log, topology)
             for name in topology.agents:
                 lags[name] = await _lag(log, topology, name)
-            removed = [change for change in await changes(log, topology, SystemClock()) if change.kind == AGENT]
+            removed = [
+                change for change in await topology_changes(log, topology, SystemClock()) if change.kind == AGENT
+            ]
     else:
         session.output.note(("no mesh here yet, so no lag: `mesh up` starts one", "dim"))
     rows: list[list[Piece]] = []

@@ -10,7 +10,7 @@ from mesh.core.errors import LogUnavailable, Problem, TopologyInvalid
 from mesh.core.redaction import masked
 
 if TYPE_CHECKING:
-    from mesh.operations.rollout import Change
+    from mesh.operations.rollout import TopologyChange
 
 app = verb()
 
@@ -34,7 +34,7 @@ async def check(session: Session) -> int:
     if problems:
         return _told(session, topology.path, problems)
     ins, outs = len(topology.ingress), len(topology.egress)
-    problems, changes = await _on_the_log(session)
+    problems, topology_changes = await _on_the_log(session)
     if problems:
         return _told(session, topology.path, problems)
     output.emit(
@@ -44,7 +44,7 @@ async def check(session: Session) -> int:
             "digest": topology.digest,
             "agents": len(topology.agents),
             "problems": [],
-            "changes": [change._asdict() for change in changes],
+            "changes": [change._asdict() for change in topology_changes],
             "unchecked": [{"line": path.line, "what": str(path)} for path in unchecked],
         }
     )
@@ -55,17 +55,17 @@ async def check(session: Session) -> int:
     )
     for path in unchecked:
         output.note(("note ", "dim"), f"{topology.path}:{path.line}: {path}")
-    for change in changes:
+    for change in topology_changes:
         output.print(("change ", "yellow"), change.text)
     return 0
 
 
-async def _on_the_log(session: Session) -> "tuple[list[Problem], list[Change]]":
+async def _on_the_log(session: Session) -> "tuple[list[Problem], list[TopologyChange]]":
     """What keeps topics.yaml from being used on the log, and what it changes there. Nothing if the log cannot be
     read."""
     from mesh.adapters.clock import SystemClock
     from mesh.core.topology.partition_counts import frozen, problems_of
-    from mesh.operations.rollout import changes
+    from mesh.operations.rollout import topology_changes
 
     path = embedded_path(session.settings.log)
     if path is not None and not path.is_file():
@@ -73,7 +73,7 @@ async def _on_the_log(session: Session) -> "tuple[list[Problem], list[Change]]":
     try:
         async with session.log() as log:
             problems = problems_of(frozen(session.topology, await log.topics()))
-            return problems, [] if problems else await changes(log, session.topology, SystemClock())
+            return problems, [] if problems else await topology_changes(log, session.topology, SystemClock())
     except LogUnavailable as error:
         session.output.note(("note ", "yellow"), f"what it changes for open runs was not looked at: {error}")
         return [], []

@@ -24,7 +24,7 @@ from mesh.core.errors import ConfigInvalid, WaitTimeout
 from mesh.core.history.timeline import History
 from mesh.core.topology.model import Topology
 from mesh.examples import FOLDER
-from mesh.operations.runs import Change, Runs
+from mesh.operations.runs import RunChange, Runs
 
 if TYPE_CHECKING:
     from mesh.client import Mesh
@@ -114,7 +114,7 @@ class Show:
             await asyncio.sleep(PACE_TERMINAL_S if self._screen.interactive else PACE_S)
 
     async def _all_end(
-        self, changes: AsyncIterator[Change], events: "list[Event]", began: float, deadline_s: float
+        self, changes: AsyncIterator[RunChange], events: "list[Event]", began: float, deadline_s: float
     ) -> None:
         left = {event.run_id for event in events}
         stopping = asyncio.get_running_loop().create_task(self._stop.event.wait())
@@ -138,7 +138,7 @@ class Show:
         finally:
             stopping.cancel()
 
-    async def _go_on(self, changes: AsyncIterator[Change]) -> None:
+    async def _go_on(self, changes: AsyncIterator[RunChange]) -> None:
         """Print what comes from elsewhere, until Ctrl-C."""
         telling = asyncio.ensure_future(self._tell_all(changes))
         stopping = asyncio.ensure_future(self._stop.event.wait())
@@ -147,7 +147,7 @@ class Show:
             task.cancel()
         await asyncio.gather(telling, stopping, return_exceptions=True)
 
-    async def _tell_all(self, changes: AsyncIterator[Change]) -> None:
+    async def _tell_all(self, changes: AsyncIterator[RunChange]) -> None:
         async for change in changes:
             if change.ended:
                 self._tell(change.history)

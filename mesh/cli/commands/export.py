@@ -12,7 +12,7 @@ from mesh.core.suggest import nearest
 from mesh.core.topology.yaml_nodes import written
 
 if TYPE_CHECKING:
-    from mesh.operations.deployment.manifests import Manifest, Wishes
+    from mesh.operations.deployment.manifests import Manifest, ManifestOptions
 
 app = noun("Print manifests for Kubernetes and KEDA, and the rights on Kafka, made from topics.yaml and the settings.")
 
@@ -40,11 +40,11 @@ def k8s(
     --log and --board are addresses as the cluster knows them. Whatever else is set goes along as environment.
     Passwords are read from a Secret, which is not printed; which keys it needs is said on stderr.
     """
-    from mesh.operations.deployment.manifests import Wishes
+    from mesh.operations.deployment.manifests import ManifestOptions
     from mesh.operations.deployment.manifests import k8s as made
 
     named = _known(session, agents or [])
-    wishes = Wishes(image=image, namespace=namespace, secret=secret)
+    wishes = ManifestOptions(image=image, namespace=namespace, secret=secret)
     _print(session, "k8s", wishes, list(made(session.topology, session.loaded, wishes, named)))
 
 
@@ -64,11 +64,11 @@ def keda(
 
     They scale the Deployments of `mesh export k8s`. An agent has at most as many workers as its topic has partitions.
     """
-    from mesh.operations.deployment.manifests import Wishes
+    from mesh.operations.deployment.manifests import ManifestOptions
     from mesh.operations.deployment.manifests import keda as made
 
     named = _known(session, agents or [])
-    wishes = Wishes(namespace=namespace, secret=secret, replicas_min=least, replicas_max=most)
+    wishes = ManifestOptions(namespace=namespace, secret=secret, replicas_min=least, replicas_max=most)
     _print(session, "keda", wishes, list(made(session.topology, session.loaded, wishes, named)))
 
 
@@ -89,7 +89,7 @@ def acl(
     orchestrator, worker, client (Mesh.connect, mesh publish), operator (all other commands), sender and receiver
     (systems outside). docs/guide/security.md says what each of them could do with its rights.
     """
-    from mesh.operations.deployment.acl import SERVICES, lines, rights
+    from mesh.operations.deployment.acl import SERVICES, acl_commands, rights
 
     topology, output = session.topology, session.output
     for name in services or ():
@@ -104,10 +104,10 @@ def acl(
     scheme, _, rest = session.settings.log.partition(":")
     bootstrap = rest.removeprefix("//").rpartition("@")[2] if scheme == "kafka" else "BROKER:9092"
     output.print_raw(f"# mesh export acl: made from {topology.name}, topology {topology.digest}\n")
-    output.print_raw("".join(f"{line}\n" for line in lines(wanted, principals, bootstrap)))
+    output.print_raw("".join(f"{line}\n" for line in acl_commands(wanted, principals, bootstrap)))
 
 
-def _print(session: Session, what: str, wishes: "Wishes", manifests: "list[Manifest]") -> None:
+def _print(session: Session, what: str, wishes: "ManifestOptions", manifests: "list[Manifest]") -> None:
     from mesh.operations.deployment.manifests import secret_keys
 
     output = session.output

@@ -211,7 +211,7 @@ class Host:
     async def _expect_topics(self) -> None:
         from mesh.adapters.clock import SystemClock
         from mesh.app.wiring import check_topics, topic_specs
-        from mesh.operations.rollout import changes
+        from mesh.operations.rollout import topology_changes
 
         async with self._session.log(create=True) as log:
             if self._create_topics:
@@ -220,7 +220,7 @@ class Host:
                     self._reporter.info(f"created {counted(len(made), 'topic')}", topics=list(made))
             await check_topics(log, self._session.topology)
             if self._child is None and not self._told and "orchestrator" in self._services:  # others may not read it
-                for change in await changes(log, self._session.topology, SystemClock()):
+                for change in await topology_changes(log, self._session.topology, SystemClock()):
                     self._reporter.warning(change.text, change=change.kind, name=change.name, **change.facts)
                 self._told = True
 

@@ -10,10 +10,10 @@ from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.session import Session, short
 from mesh.cli.framework.text import counted
 from mesh.cli.views.run_view import id_of
-from mesh.core.verification.report import INVARIANTS, Report
+from mesh.core.verification.report import INVARIANTS, VerificationReport
 
 if TYPE_CHECKING:
-    from mesh.operations.verification import Checked, Divergence
+    from mesh.operations.verification import FirstViolation, VerifyResult
 
 DIVERGED = 1
 app = verb()
@@ -65,7 +65,7 @@ async def verify(
     return 0 if checked.first is None else DIVERGED
 
 
-def _show(output: Output, first: "Divergence") -> None:
+def _show(output: Output, first: "FirstViolation") -> None:
     """The first violation, with both sides."""
     violation = first.violation
     output.print()
@@ -85,7 +85,7 @@ def _show(output: Output, first: "Divergence") -> None:
     output.print()
 
 
-def _print_checked(output: Output, report: Report) -> None:
+def _print_checked(output: Output, report: VerificationReport) -> None:
     rows: list[list[Piece]] = []
     for code, meaning in INVARIANTS.items():
         if report.checked[code] or report.found[code]:
@@ -96,7 +96,7 @@ def _print_checked(output: Output, report: Report) -> None:
         output.note((f"not checked: {number:,} {reason}", "dim"))
 
 
-def _emit(output: Output, checked: "Checked", run_id: str, records_per_s: int) -> None:
+def _emit(output: Output, checked: "VerifyResult", run_id: str, records_per_s: int) -> None:
     report = checked.report
     for n, violation in enumerate(report.violations):
         sides = checked.first.differences if n == 0 and checked.first is not None else []

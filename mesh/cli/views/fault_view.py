@@ -10,7 +10,7 @@ from mesh.cli.framework.text import ago, took
 from mesh.core.errors import NotAccepted
 from mesh.core.history.timeline import History
 from mesh.core.protocol.event import rfc3339
-from mesh.core.task.fault_injection import STORES, break_of, fault_of
+from mesh.core.task.fault_injection import STORES, active_fault, parse_fault
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import Log
@@ -56,9 +56,9 @@ async def write_switches(session: Session, *switches: "Switch", for_ms: int = 0)
 
 async def _require_running_chaos(log: "Log", session: Session) -> None:
     from mesh.adapters.clock import SystemClock
-    from mesh.operations.rollout import adopted
+    from mesh.operations.rollout import adopted_topologies
 
-    found = await adopted(log, session.topology, SystemClock())
+    found = await adopted_topologies(log, session.topology, SystemClock())
     if found and not any(topology.chaos for topology in found):
         raise NotAccepted(
             "the mesh was started without chaos, so a fault would have no effect",
@@ -74,13 +74,13 @@ def faults_of(history: History, control: "Control") -> "list[Switch]":
     if history.ending:
         return []
     agents = dict.fromkeys(task.agent for task in history.tasks.values())
-    found = (fault_of(control, name, now_ms()) for name in (*agents, *STORES))
+    found = (active_fault(control, name, now_ms()) for name in (*agents, *STORES))
     return [switch for switch in found if switch is not None]
 
 
 def describe_fault(switch: "Switch") -> list[Piece]:
     """A fault as a line: what it does, until when, since when and by whom."""
-    fault = break_of(switch.how)
+    fault = parse_fault(switch.how)
     does = "" if fault is None else fault.words
     left = took(max(0, switch.until_ms - now_ms()))
     since = f", for {left} more; broken {ago(switch.at_ms)} by {switch.by or 'unknown'}"

@@ -19,7 +19,7 @@ from mesh.core.suggest import nearest
 
 if TYPE_CHECKING:
     from mesh.core.topology.model import Topology
-    from mesh.operations.dead_letters import Case, Chosen, DeadLetters, Entry
+    from mesh.operations.dead_letters import Case, DeadLetters, RedriveEntry, Selection
 
 ID_CHARS: Final = 12
 _PANEL: Final = "Which letters"
@@ -55,17 +55,17 @@ NAMES: Final = inspect.Parameter(
 
 
 def letter_filters(*, names: bool) -> Callable[[Function], Function]:
-    """Give a command the options that choose letters; it gets `chosen`, a Chosen, and `queue`, a topic or ""."""
+    """Give a command the options that choose letters; it gets `chosen`, a Selection, and `queue`, a topic or ""."""
 
     def register(function: Function) -> Function:
         own = list(inspect.signature(function).parameters.values())
         mine = [parameter for parameter in own[1:] if parameter.name not in ("chosen", "queue")]
 
         def run(session: Session, **given: Any) -> Any:
-            from mesh.operations.dead_letters import Chosen
+            from mesh.operations.dead_letters import Selection
 
             found: dict[str, Any] = {parameter.name: given.pop(parameter.name) for parameter in FILTERS}
-            chosen = Chosen(
+            chosen = Selection(
                 tuple(given.pop("names", None) or ()),
                 agent=found["agent"],
                 reason=found["reason"],
@@ -85,7 +85,7 @@ def letter_filters(*, names: bool) -> Callable[[Function], Function]:
     return register
 
 
-def is_any(chosen: "Chosen") -> bool:
+def is_any(chosen: "Selection") -> bool:
     """Whether nothing was chosen, so that all letters are meant."""
     return not any(value not in (None, ()) for value in chosen)
 
@@ -117,7 +117,7 @@ def _condition(text: str, topology: "Topology") -> Any:
         ) from error
 
 
-async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Chosen") -> None:
+async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Selection") -> None:
     """No letter was found: note which of the names in the filters nobody knows, since a typo looks like good news.
 
     A name that any letter has is known, as that of an agent that the mesh had once.
@@ -132,7 +132,7 @@ async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Cho
         ("type", "there is no type", chosen.type, types),
     )
     doubtful = [(option, what, name, known) for option, what, name, known in asked if name and name not in known]
-    letters = [case.letter for case in await dead.choose()] if doubtful else []
+    letters = [case.letter for case in await dead.select()] if doubtful else []
     for option, what, name, known in doubtful:
         had = {getattr(letter, option) for letter in letters} - {""}
         if name in had:
@@ -147,12 +147,12 @@ async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Cho
 
 def letter_facts(case: "Case") -> dict[str, Any]:
     """A letter and where it stands, for --json."""
-    letter, standing = case.letter, case.standing
+    letter, status = case.letter, case.status
     return {
         "id": letter.id,
-        "state": standing.state,
-        "redriven": standing.before + standing.n,
-        "result": "" if standing.last is None else standing.last.result,
+        "state": status.state,
+        "redriven": status.before + status.n,
+        "result": "" if status.last is None else status.last.result,
         "reason": letter.reason,
         "message": letter.message,
         "agent": letter.agent,
@@ -164,12 +164,12 @@ def letter_facts(case: "Case") -> dict[str, Any]:
         "origin": str(letter.origin or ""),
         "written_by": letter.dialect,
         "at": rfc3339(letter.at_ms),
-        "place": letter.place,
+        "place": letter.position,
         "bytes": len(letter.value or b""),
     }
 
 
-def entry_facts(entry: "Entry") -> dict[str, Any]:
+def entry_facts(entry: "RedriveEntry") -> dict[str, Any]:
     """An entry of the ledger, for --json."""
     hidden = ("letter", "run_id", "data", "at_ms", "after", "partition")
     facts = {name: value for name, value in entry._asdict().items() if name not in hidden}
@@ -179,10 +179,10 @@ def entry_facts(entry: "Entry") -> dict[str, Any]:
 
 def state_of(case: "Case") -> Piece:
     """Where a letter stands, in a few words."""
-    standing = case.standing
-    result = "" if standing.last is None else standing.last.result
-    style = {"completed": "green", "failed": "red"}.get(result, "yellow") if standing.state == "done" else ""
-    return (str(standing), style or _STYLES.get(standing.state, ""))
+    status = case.status
+    result = "" if status.last is None else status.last.result
+    style = {"completed": "green", "failed": "red"}.get(result, "yellow") if status.state == "done" else ""
+    return (str(status), style or _STYLES.get(status.state, ""))
 
 
 def letter_row(case: "Case") -> Sequence[Piece]:

@@ -8,7 +8,7 @@ import orjson
 from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, moment, took, visible
 from mesh.core.history.run_summary import Summary
-from mesh.core.history.task_attempts import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Moment, TaskStory
+from mesh.core.history.task_attempts import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Moment, TaskHistory
 from mesh.core.history.timeline import History
 from mesh.core.protocol.event import Part, Usage, derive, rfc3339
 from mesh.core.run.routing import JOIN_TYPE
@@ -91,7 +91,7 @@ def tree(output: Output, history: History, *, indent: str = "  ") -> None:
         pieces.append((_emitted(task).ljust(min(emitted, EMITTED_CHARS_PADDED_MAX)), "" if task.emitted else "dim"))
         pieces.append(f"  {took(task.worked_ms):>8}" if task.worked_ms is not None else "          ")
         pieces += _remarks(task)
-        if history.removed(task):
+        if history.is_removed(task):
             pieces.append(("  no worker runs this agent any more", "red"))
         output.print(*pieces)
     if not rows:
@@ -233,7 +233,7 @@ def history_json(history: History) -> dict[str, Any]:
         "opened": rfc3339(history.opened_ms),
         "ended": None if ended_ms is None else rfc3339(ended_ms),
         "took_ms": None if ended_ms is None else ended_ms - history.opened_ms,
-        "tasks": [{**_task_json(task), "removed": history.removed(task)} for task in history.tasks.values()],
+        "tasks": [{**_task_json(task), "removed": history.is_removed(task)} for task in history.tasks.values()],
         "skipped": [found._asdict() for found in history.skipped],
         "refusals": [refusal._asdict() for refusal in history.refusals],
         "failures": [failure._asdict() for failure in history.failures],
@@ -260,9 +260,9 @@ def moment_json(happened: Moment) -> dict[str, Any]:
     }
 
 
-def _rows(history: History, indent: str, depth_max: int) -> Iterator[tuple[str, TaskStory]]:
+def _rows(history: History, indent: str, depth_max: int) -> Iterator[tuple[str, TaskHistory]]:
     """Each task with the lines that lead to it. Without recursion: a run may be a thousand hops deep."""
-    below: dict[str, list[TaskStory]] = {}
+    below: dict[str, list[TaskHistory]] = {}
     for task in history.tasks.values():
         below.setdefault(task.parent, []).append(task)
     waiting = [(task, indent, 1, n == 0) for n, task in enumerate(reversed(below.get("", ())))]
@@ -276,13 +276,13 @@ def _rows(history: History, indent: str, depth_max: int) -> Iterator[tuple[str, 
         waiting += [(child, guide, depth + 1, n == 0) for n, child in enumerate(reversed(below.get(task.id, ())))]
 
 
-def _emitted(task: TaskStory) -> str:
+def _emitted(task: TaskHistory) -> str:
     names = list(dict.fromkeys(task.emitted))
     shown = ", ".join(f"{n} ×{task.emitted.count(n)}" if task.emitted.count(n) > 1 else n for n in names)
     return shown or ("–" if task.state == DONE else "")
 
 
-def _remarks(task: TaskStory) -> list[Piece]:
+def _remarks(task: TaskHistory) -> list[Piece]:
     found: list[Piece] = []
     if task.type == JOIN_TYPE:
         found.append(("  join", "dim"))
@@ -300,7 +300,7 @@ def _remarks(task: TaskStory) -> list[Piece]:
     return found
 
 
-def _task_json(task: TaskStory) -> dict[str, Any]:
+def _task_json(task: TaskHistory) -> dict[str, Any]:
     return {
         "task": task.id,
         "agent": task.agent,

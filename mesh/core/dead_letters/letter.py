@@ -107,7 +107,7 @@ class Letter:
     """As it lies on the dead letters' topic."""
 
     @property
-    def place(self) -> str:
+    def position(self) -> str:
         """Where it lies itself: `topic:partition:offset`."""
         return coordinates(self.record)
 

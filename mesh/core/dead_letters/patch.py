@@ -11,7 +11,7 @@ from mesh.core.protocol.event import BATCH
 from mesh.core.protocol.json_check import has_long_digits
 
 
-class Amendment(NamedTuple):
+class Patch(NamedTuple):
     """One change: the field, and the JSON value that it gets."""
 
     path: Path
@@ -21,7 +21,7 @@ class Amendment(NamedTuple):
         return f"{self.path}={orjson.dumps(self.value).decode()}"
 
 
-def parse_amendment(text: str) -> Amendment:
+def parse_patch(text: str) -> Patch:
     """Read `path=value`; a value that is no JSON is a text. Raises InvalidInput."""
     found = -1
     while (found := text.find("=", found + 1)) >= 0:
@@ -29,7 +29,7 @@ def parse_amendment(text: str) -> Amendment:
             path = parse_path(text[:found])
         except ConditionInvalid:
             continue  # an `=` inside a quoted name
-        return Amendment(path, _value(text[found + 1 :]))
+        return Patch(path, _value(text[found + 1 :]))
     raise InvalidInput(
         "this is no change of a field",
         code="bad_value",
@@ -39,12 +39,12 @@ def parse_amendment(text: str) -> Amendment:
     )
 
 
-def amended(data: bytes, content_type: str, amendments: Sequence[Amendment]) -> bytes:
+def apply_patches(data: bytes, content_type: str, patches: Sequence[Patch]) -> bytes:
     """The payload with these fields set, in order; objects on the way are made where they are missing.
 
     In a batch (the input of a join) a path begins with the type of the event it is for. Raises InvalidInput.
     """
-    if not amendments:
+    if not patches:
         return data
     if has_long_digits(data):
         raise InvalidInput(
@@ -62,45 +62,45 @@ def amended(data: bytes, content_type: str, amendments: Sequence[Amendment]) -> 
             where="--set",
             remedy="Write another one with --edit",
         ) from error
-    for amendment in amendments:
+    for patch in patches:
         if content_type == BATCH:
-            _in_batch(payload, amendment)
+            _in_batch(payload, patch)
         else:
-            payload = _with(payload, amendment.path.segments, amendment)
+            payload = _with(payload, patch.path.segments, patch)
     try:
         return orjson.dumps(payload)
     except TypeError as error:
         raise InvalidInput(f"the payload cannot be written: {error}", code="bad_value", where="--set") from error
 
 
-def _in_batch(items: Any, amendment: Amendment) -> None:
+def _in_batch(items: Any, patch: Patch) -> None:
     found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     types = [item["type"] for item in found if isinstance(item.get("type"), str)]
-    path = amendment.path.bind(types)
+    path = patch.path.bind(types)
     if path.type is None:
-        raise _impossible(amendment, f"the payload holds several events; begin with a type: {', '.join(types)}")
+        raise _impossible(patch, f"the payload holds several events; begin with a type: {', '.join(types)}")
     for item in found:
         if item.get("type") == path.type:
-            item["data"] = _with(item.get("data"), path.segments, amendment)
+            item["data"] = _with(item.get("data"), path.segments, patch)
             item.pop("data_base64", None)
             return
 
 
-def _with(payload: Any, segments: Sequence[str | int], amendment: Amendment) -> Any:
+def _with(payload: Any, segments: Sequence[str | int], patch: Patch) -> Any:
     if not segments:
-        return amendment.value
+        return patch.value
     step, rest = segments[0], segments[1:]
     if isinstance(step, str):
         if payload is None:
             payload = {}
         if not isinstance(payload, dict):
-            raise _impossible(amendment, f"{step!r} is to be a field of a {type(payload).__name__}, not of an object")
-        return {**payload, step: _with(payload.get(step), rest, amendment)}
+            raise _impossible(patch, f"{step!r} is to be a field of a {type(payload).__name__}, not of an object")
+        return {**payload, step: _with(payload.get(step), rest, patch)}
     if not isinstance(payload, list) or step > len(payload):
         there = f"an array of {len(payload)}" if isinstance(payload, list) else type(payload).__name__
-        raise _impossible(amendment, f"[{step}] needs an array of at least {step}, there is {there}")
+        raise _impossible(patch, f"[{step}] needs an array of at least {step}, there is {there}")
     below = payload[step] if step < len(payload) else None
-    return [*payload[:step], _with(below, rest, amendment), *payload[step + 1 :]]
+    return [*payload[:step], _with(below, rest, patch), *payload[step + 1 :]]
 
 
 def _value(text: str) -> Any:
@@ -110,5 +110,5 @@ def _value(text: str) -> Any:
         return text
 
 
-def _impossible(amendment: Amendment, what: str) -> InvalidInput:
-    return InvalidInput(what, code="bad_value", where=f"--set {amendment.path}")
+def _impossible(patch: Patch, what: str) -> InvalidInput:
+    return InvalidInput(what, code="bad_value", where=f"--set {patch.path}")

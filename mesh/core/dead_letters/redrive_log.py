@@ -65,7 +65,7 @@ def ledger_topic(topology: Topology) -> str:
     return f"{topology.prefix}.redrives"
 
 
-def heirs(run_id: str, key: str) -> list[str]:
+def successor_ids(run_id: str, key: str) -> list[str]:
     """Ids of the task that a redrive makes and of its fallbacks, as `intervene` and `failure` make them."""
     found = [derive(run_id, key)]
     while len(found) <= FALLBACKS_MAX:
@@ -73,7 +73,7 @@ def heirs(run_id: str, key: str) -> list[str]:
     return found
 
 
-class Entry(NamedTuple):
+class RedriveEntry(NamedTuple):
     """One redrive of one letter, as far as it has come; or that it was dropped."""
 
     letter: str
@@ -108,14 +108,14 @@ class Entry(NamedTuple):
         return f"{self.letter}:r{self.n}" if self.n else f"{self.letter}:drop"
 
 
-class Standing(NamedTuple):
+class LetterStatus(NamedTuple):
     """Where a letter stands. `state` is NEW or that of the last entry, `n` how often it was sent."""
 
     state: str
     n: int
     before: int = 0
     """How often what it holds was sent before, as other letters: what is redriven and fails is a letter again."""
-    last: Entry | None = None
+    last: RedriveEntry | None = None
     vain: int = 0
     """How many of `n` its run did nothing with: they do not count as tries."""
 
@@ -134,19 +134,19 @@ class Standing(NamedTuple):
         return f"redriven {self.n}×, {self.last.result or self.state}"
 
 
-class Ledger:
+class RedriveLedger:
     """All entries, by letter. Give it the records in order."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._entries: dict[str, dict[str, Entry]] = {}
-        self._heirs: dict[str, Entry] = {}
+        self._entries: dict[str, dict[str, RedriveEntry]] = {}
+        self._heirs: dict[str, RedriveEntry] = {}
         """Tasks that a redrive made, and those that stand in for them."""
         self.unreadable = 0
         """Records that are no entries: somebody else wrote there."""
         for record in records:
             self.take(record)
 
-    def take(self, record: Record) -> Entry | None:
+    def take(self, record: Record) -> RedriveEntry | None:
         """One more record; answers its entry."""
         entry = entry_of(record)
         if entry is None:
@@ -155,24 +155,24 @@ class Ledger:
         self.add(entry)
         return entry
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: RedriveEntry) -> None:
         """One more entry: the last one of a key stands, and stands last."""
         entries = self._entries.setdefault(entry.letter, {})
         if entries.pop(entry.key, None) is None and entry.run_id and entry.n:
-            self._heirs.update(dict.fromkeys(heirs(entry.run_id, entry.key), entry))
+            self._heirs.update(dict.fromkeys(successor_ids(entry.run_id, entry.key), entry))
         entries[entry.key] = entry
 
-    def of(self, letter_id: str) -> Sequence[Entry]:
+    def of(self, letter_id: str) -> Sequence[RedriveEntry]:
         """What was done about a letter, in the order in which it was last touched."""
         return tuple(self._entries.get(letter_id, {}).values())
 
-    def standing(self, letter: Letter) -> Standing:
+    def status_of(self, letter: Letter) -> LetterStatus:
         """Where a letter stands."""
         entries, before = self.of(letter.id), max(letter.redrives, self._before(letter))
         if not entries:
-            return Standing(NEW, 0, before)
+            return LetterStatus(NEW, 0, before)
         vain = sum(entry.result == IN_VAIN for entry in entries)
-        return Standing(entries[-1].state, max(entry.n for entry in entries), before, entries[-1], vain)
+        return LetterStatus(entries[-1].state, max(entry.n for entry in entries), before, entries[-1], vain)
 
     def _before(self, letter: Letter) -> int:
         """Redrives of the letter from which this one came: a task that it made failed, or what it sent was refused."""
@@ -183,7 +183,7 @@ class Ledger:
         return 0 if parent is None else parent.before + parent.n
 
 
-def entry_record(entry: Entry, topology: Topology) -> NewRecord:
+def entry_record(entry: RedriveEntry, topology: Topology) -> NewRecord:
     """The record of an entry."""
     body: dict[str, Any] = {"v": 1, **entry._asdict(), "at": rfc3339(entry.at_ms)}
     body["data"] = None if entry.data is None else b64encode(entry.data).decode()
@@ -191,7 +191,7 @@ def entry_record(entry: Entry, topology: Topology) -> NewRecord:
     return NewRecord(ledger_topic(topology), entry.key.encode(), orjson.dumps(kept), partition=0)
 
 
-def entry_of(record: Record) -> Entry | None:
+def entry_of(record: Record) -> RedriveEntry | None:
     """The entry in a record; None if it holds none."""
     try:
         body = orjson.loads(record.value or b"")
@@ -209,11 +209,11 @@ def entry_of(record: Record) -> Entry | None:
         fields["data"] = None if fields["data"] is None else b64decode(fields["data"], validate=True)
     except (ValueError, TypeError):
         return None
-    return Entry(**fields)
+    return RedriveEntry(**fields)
 
 
 _DEFAULTS: Final[dict[str, Any]] = {
     **dict.fromkeys(("letter", "state", "by"), ""),
     **dict.fromkeys(("n", "at_ms"), 0),
-    **Entry._field_defaults,
+    **RedriveEntry._field_defaults,
 }

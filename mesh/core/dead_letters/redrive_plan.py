@@ -17,8 +17,16 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from mesh.core.dead_letters.letter import REDRIVE, REDRIVES, Letter
-from mesh.core.dead_letters.patch import Amendment, amended
-from mesh.core.dead_letters.redrive_log import DONE, PLANNED, REDRIVES_MAX, SENT, Entry, Standing, heirs
+from mesh.core.dead_letters.patch import Patch, apply_patches
+from mesh.core.dead_letters.redrive_log import (
+    DONE,
+    PLANNED,
+    REDRIVES_MAX,
+    SENT,
+    LetterStatus,
+    RedriveEntry,
+    successor_ids,
+)
 from mesh.core.ingress.admission import Rejected, Request, admit, open_request
 from mesh.core.protocol.codec import write
 from mesh.core.protocol.event import BATCH, REDRIVEN, REQUESTED, Event, derive
@@ -45,21 +53,21 @@ _REDRIVE: Final = re.compile(r"[0-9a-f]{32}:r[0-9]+")
 """Id of a redrive."""
 
 
-class How(NamedTuple):
-    """What somebody wants done with letters. `data` replaces the payload, `amendments` change fields of it."""
+class RedriveOptions(NamedTuple):
+    """What somebody wants done with letters. `data` replaces the payload, `patches` change fields of it."""
 
     as_new: bool = False
     again: bool = False
     """Also what was sent before and has not failed since."""
     force: str = ""
     """Why a letter that was redriven often is sent once more."""
-    amendments: Sequence[Amendment] = ()
+    patches: Sequence[Patch] = ()
     data: bytes | None = None
 
     @property
     def changes(self) -> bool:
         """Whether another payload is wanted."""
-        return bool(self.amendments) or self.data is not None
+        return bool(self.patches) or self.data is not None
 
 
 class Sending(NamedTuple):
@@ -77,7 +85,7 @@ class Sending(NamedTuple):
     """The payload, where another one was asked for than the letter's."""
     before: int = 0
     """How often what it holds was sent before, as other letters."""
-    interrupted: Entry | None = None
+    interrupted: RedriveEntry | None = None
     """What an earlier call wrote down and may have sent."""
     once_more: bool = False
     """The hop was sent before, so its refusal is taken back already: it is done again and takes nothing else back."""
@@ -101,7 +109,7 @@ class Obstacle(NamedTuple):
     remedy: str = ""
 
 
-class Settled(NamedTuple):
+class AlreadyDone(NamedTuple):
     """A letter with which nothing is to be done, since that was done; and what does it all the same."""
 
     letter: Letter
@@ -109,56 +117,56 @@ class Settled(NamedTuple):
     remedy: str = "--again sends it once more"
 
 
-Step = Sending | Obstacle | Settled
+Step = Sending | Obstacle | AlreadyDone
 
 
-class Kin(NamedTuple):
+class RunContext(NamedTuple):
     """What is known of a letter's run when its task was sent before."""
 
     run: Run | None
     """The run as its records tell it; None where the log no longer has them all."""
     letters: Sequence[Letter] = ()
     """Every letter of the run that holds a failed task."""
-    last: Entry | None = None
+    last: RedriveEntry | None = None
     """The letter's last entry, with its result where that is known."""
 
 
-def plan(
+def plan_redrive(
     letter: Letter,
-    standing: Standing,
-    how: How,
+    status: LetterStatus,
+    how: RedriveOptions,
     topology: Topology,
     requests: Sequence[Event],
     at_ms: int,
-    kin: Kin | None = None,
+    kin: RunContext | None = None,
 ) -> Step:
     """What is to be done with a letter. `requests`: those that its run heard, needed for a run that begins anew;
     `kin`: what is known of its run, needed where its task was sent before.
 
-    Raises InvalidInput where an amendment does not fit the payload.
+    Raises InvalidInput where an patch does not fit the payload.
     """
-    last = standing.last
-    if standing.state == PLANNED and last is not None:
+    last = status.last
+    if status.state == PLANNED and last is not None:
         return _rest(letter, last, how, topology, requests, at_ms)
-    if not standing.open and not how.again:
-        return Settled(letter, str(standing))
+    if not status.open and not how.again:
+        return AlreadyDone(letter, str(status))
     spent = None if kin is None or how.as_new else _spent(letter, kin)
     if spent is not None:
         return spent
-    done = standing.before + standing.n - standing.vain
+    done = status.before + status.n - status.vain
     if done >= REDRIVES_MAX and not how.force:
         remedy = "Mend the cause; then `--force --why TEXT`, or `mesh dead drop`"
         return Obstacle(letter, f"it was redriven {done} times", remedy)
-    step = _step(letter, standing.n + 1, how, topology, requests, at_ms)
+    step = _step(letter, status.n + 1, how, topology, requests, at_ms)
     if not isinstance(step, Sending):
         return step
     taken = (
         last is not None and last.way == HOP and last.state in (SENT, DONE) and not last.result.startswith("refused")
     )
-    return step._replace(before=standing.before, once_more=taken and step.way == HOP)
+    return step._replace(before=status.before, once_more=taken and step.way == HOP)
 
 
-def _spent(letter: Letter, kin: Kin) -> Obstacle | None:
+def _spent(letter: Letter, kin: RunContext) -> Obstacle | None:
     """Why a run would do nothing with a letter: its task was sent before, and is none of its failures since.
 
     A task is taken back once; what is sent in its place has another id, and its own letter where it fails. So one
@@ -171,11 +179,11 @@ def _spent(letter: Letter, kin: Kin) -> Obstacle | None:
     tasks, letters = set[str](), [letter]
     for one in letters:  # grows: whoever failed in its place, and whoever in theirs
         if run is not None:
-            tasks |= {id for key in _redrives_of(one, run) for id in heirs(run.id, key)}
+            tasks |= {id for key in _redrives_of(one, run) for id in successor_ids(run.id, key)}
         letters += [other for other in kin.letters if other.task_id in tasks and other not in letters]
-    standing = next((other for other in letters if other.task_id in dead), None)
-    if standing is not None:
-        name = standing.id[:ID_CHARS]
+    status = next((other for other in letters if other.task_id in dead), None)
+    if status is not None:
+        name = status.id[:ID_CHARS]
         what = f"its task was sent again and failed again: letter {name} stands for it now"
         return Obstacle(letter, what, f"`mesh dead redrive {name}`, or begin the run anew with --as-new")
     if run is not None and not run.ending and tasks & set(run.open):
@@ -187,7 +195,7 @@ def _spent(letter: Letter, kin: Kin) -> Obstacle | None:
     return Obstacle(letter, what + since, "Begin the run anew with --as-new")
 
 
-def was_taken(last: Entry | None) -> bool:
+def was_taken(last: RedriveEntry | None) -> bool:
     """Whether the ledger tells that a run has taken a task back that failed: a letter of it can do nothing more."""
     return last is not None and last.way == TASK and last.state == DONE and last.result in ENDINGS
 
@@ -198,10 +206,10 @@ def _redrives_of(letter: Letter, run: Run) -> list[str]:
 
 
 def _rest(
-    letter: Letter, last: Entry, how: How, topology: Topology, requests: Sequence[Event], at_ms: int
+    letter: Letter, last: RedriveEntry, how: RedriveOptions, topology: Topology, requests: Sequence[Event], at_ms: int
 ) -> Sending | Obstacle:
     """What a redrive that was interrupted had in hand, once more."""
-    as_planned = How(as_new=last.way == NEW, data=last.data)
+    as_planned = RedriveOptions(as_new=last.way == NEW, data=last.data)
     step = _step(letter, last.n, as_planned, topology, requests, at_ms)
     if isinstance(step, Obstacle):
         return step
@@ -213,7 +221,7 @@ def _rest(
 
 
 def _step(
-    letter: Letter, n: int, how: How, topology: Topology, requests: Sequence[Event], at_ms: int
+    letter: Letter, n: int, how: RedriveOptions, topology: Topology, requests: Sequence[Event], at_ms: int
 ) -> Sending | Obstacle:
     if how.as_new:
         step = _new(letter, n, how, topology, requests, at_ms)
@@ -222,15 +230,15 @@ def _step(
     return step._replace(data=step.payload) if isinstance(step, Sending) and how.changes else step
 
 
-def _payload(letter: Letter, how: How) -> bytes | None:
+def _payload(letter: Letter, how: RedriveOptions) -> bytes | None:
     data = letter.value if how.data is None else how.data
-    return data if data is None else amended(data, letter.content_type, how.amendments)
+    return data if data is None else apply_patches(data, letter.content_type, how.patches)
 
 
-def entry_for(sending: Sending, *, state: str, by: str, at_ms: int, after: int = 0, reason: str = "") -> Entry:
+def entry_for(sending: Sending, *, state: str, by: str, at_ms: int, after: int = 0, reason: str = "") -> RedriveEntry:
     """The ledger's entry of a letter that is to be sent."""
     letter = sending.letter
-    return Entry(
+    return RedriveEntry(
         letter.id,
         sending.n,
         state,
@@ -283,7 +291,7 @@ def _on(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: i
         letter.task_id,
         attempt=letter.attempts,
         content_type=letter.content_type,
-        origin=letter.place,
+        origin=letter.position,
     )
     headers = [*write(event), (REDRIVES, b"%d" % n)]
     if not letter.task_id:  # the codec names an agent only with its task
@@ -317,7 +325,7 @@ def _topic(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms
 
 
 def _new(
-    letter: Letter, n: int, how: How, topology: Topology, heard: Sequence[Event], at_ms: int
+    letter: Letter, n: int, how: RedriveOptions, topology: Topology, heard: Sequence[Event], at_ms: int
 ) -> Sending | Obstacle:
     """Begin a run anew: from the requests that the letter's run heard, or from the letter where it is a request."""
     is_request = letter.kind == REQUESTED or not (letter.agent or letter.kind)
@@ -344,7 +352,7 @@ def _home_part(run_id: str) -> str:
     return "" if home == run_id else f":{home}"
 
 
-def _heard(letter: Letter, how: How, heard: Sequence[Event]) -> list[Request] | Obstacle:
+def _heard(letter: Letter, how: RedriveOptions, heard: Sequence[Event]) -> list[Request] | Obstacle:
     """The requests of the letter's run; changes are for its request, where it heard only one."""
     if how.changes and len(heard) > 1:
         what = f"its run heard {len(heard)} requests, and it is not known which one to change"
@@ -353,11 +361,11 @@ def _heard(letter: Letter, how: How, heard: Sequence[Event]) -> list[Request] | 
     if how.changes:
         first = requests[0]
         data = first.data if how.data is None else how.data
-        requests[0] = first._replace(data=amended(data, first.content_type, how.amendments))
+        requests[0] = first._replace(data=apply_patches(data, first.content_type, how.patches))
     return requests
 
 
-def _own_request(letter: Letter, how: How, topology: Topology, at_ms: int) -> list[Request] | Obstacle:
+def _own_request(letter: Letter, how: RedriveOptions, topology: Topology, at_ms: int) -> list[Request] | Obstacle:
     data = _payload(letter, how)
     if data is None:
         return Obstacle(letter, "it holds no payload", "Give it one with --edit")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import orjson
 
 from mesh.core.dead_letters.letter import REDRIVE, letter_of
-from mesh.core.dead_letters.redrive_log import Entry
+from mesh.core.dead_letters.redrive_log import RedriveEntry
 from mesh.core.dead_letters.redrive_plan import HOP, TASK
 from mesh.core.ingress.admission import REJECTED_TYPE
 from mesh.core.protocol.codec import Unreadable, read
@@ -15,12 +15,12 @@ from mesh.core.publishing.request_rejection import late_of
 from mesh.core.topology.model import Topology
 
 
-class Aftermath:
+class RedriveResults:
     """Waits for the ends of what these entries sent. Give it what came on mesh.outcomes and mesh.dead since."""
 
-    def __init__(self, entries: Iterable[Entry], topology: Topology) -> None:
+    def __init__(self, entries: Iterable[RedriveEntry], topology: Topology) -> None:
         self._topology = topology
-        self.waiting: dict[str, Entry] = {entry.key: entry for entry in entries}
+        self.waiting: dict[str, RedriveEntry] = {entry.key: entry for entry in entries}
         """What is not known yet, by the key of the entry, which is also the id of what was sent."""
         self._of_run: dict[str, list[str]] = {}
         for key, entry in self.waiting.items():

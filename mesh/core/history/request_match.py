@@ -8,14 +8,14 @@ from mesh.core.reason_codes import REASONS
 from mesh.core.run.state import Run
 
 
-class Unheard(NamedTuple):
+class NotAnswered(NamedTuple):
     """Why a request was not taken into the run whose outcome is there: a reason code and a sentence."""
 
     code: str
     message: str
 
 
-def unheard(outcome: Mapping[str, Any], event_id: str, fingerprint: str) -> Unheard | None:
+def why_not_answered(outcome: Mapping[str, Any], event_id: str, fingerprint: str) -> NotAnswered | None:
     """Why the body of an outcome is no answer to a request, by its id and its body's fingerprint; None if it is one.
 
     Outcomes that do not tell what they heard are taken as answers.
@@ -32,13 +32,13 @@ def unheard(outcome: Mapping[str, Any], event_id: str, fingerprint: str) -> Unhe
         if first == fingerprint:
             return None
         text = f"request {event_id!r} was heard before with another body ({first}, now {fingerprint}); the first stands"
-        return Unheard("idempotency_conflict", text)
+        return NotAnswered("idempotency_conflict", text)
     if outcome.get("requests_omitted"):
         return None  # it may be one of those that the log had no room for
     if any(refusal.get("code") == "requests" for refusal in outcome.get("refusals", ())):
         return None  # the run had heard as many as it may, and says so itself
     ending = outcome.get("ending", "")
-    return Unheard("already_terminal", f"the run had ended {ending} before request {event_id!r} came")
+    return NotAnswered("already_terminal", f"the run had ended {ending} before request {event_id!r} came")
 
 
 def not_accepted(run_id: str, code: str, message: str) -> NotAccepted:
@@ -48,7 +48,7 @@ def not_accepted(run_id: str, code: str, message: str) -> NotAccepted:
     return NotAccepted(f"{code}: {message}", code=code, where=f"run {run_id}", remedy=remedy)
 
 
-def told_by(run: Run) -> Mapping[str, Any]:
+def outcome_so_far(run: Run) -> Mapping[str, Any]:
     """As much of an outcome as `unheard` needs, from the state of a run."""
     return {
         "request": {"ids": run.roots, "fingerprints": run.bodies},

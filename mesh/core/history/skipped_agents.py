@@ -13,7 +13,7 @@ from mesh.core.topology.model import Topology
 VALUE_CHARS_MAX: Final = 80
 
 
-class Skipped(NamedTuple):
+class SkippedAgent(NamedTuple):
     """`type`: of the event; `reason`: the condition, and the values that it read."""
 
     agent: str
@@ -21,7 +21,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def skipped(event: Event, before: Run | None, after: Run, topology: Topology) -> Iterator[Skipped]:
+def skipped_agents(event: Event, before: Run | None, after: Run, topology: Topology) -> Iterator[SkippedAgent]:
     """What one request or result, which the run has taken in, did not reach."""
     if not _is_taken(event, before, after):
         return
@@ -33,7 +33,7 @@ def skipped(event: Event, before: Run | None, after: Run, topology: Topology) ->
         for row in topology.rows.get(type, ()):
             when, payloads = row.agent.when, {type: parsed(data)}
             if not row.join and when is not None and not when.holds(payloads):
-                yield Skipped(row.agent.name, type, _reason(when, payloads))
+                yield SkippedAgent(row.agent.name, type, _reason(when, payloads))
     for name, slots in after.joins.items():
         when = topology.agents[name].when
         if when is not None:
@@ -44,7 +44,7 @@ def skipped(event: Event, before: Run | None, after: Run, topology: Topology) ->
                         t: got.data for at, s in slots.items() if _covers(at, branch) for t, got in s.inputs.items()
                     }
                     payloads = {type: parsed(data) for type, data in inputs.items()}
-                    yield Skipped(name, " + ".join(topology.agents[name].on), _reason(when, payloads))
+                    yield SkippedAgent(name, " + ".join(topology.agents[name].on), _reason(when, payloads))
 
 
 def _is_taken(event: Event, before: Run | None, after: Run) -> bool:

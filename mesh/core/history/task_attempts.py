@@ -45,7 +45,7 @@ MOMENTS: Final[dict[str, str]] = {
 }
 
 
-class Attempt(NamedTuple):
+class TaskAttempt(NamedTuple):
     """One try of a task. `fault` None and `ended_ms` set: it succeeded. `waited_ms`: of its time, how long the task lay
     on its topic before the function was called, if the worker said so."""
 
@@ -57,7 +57,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass(slots=True)
-class TaskStory:
+class TaskHistory:
     """One task. `parent` is the id of the task whose answer caused it, "" for the request. Times: log time."""
 
     id: str
@@ -70,7 +70,7 @@ class TaskStory:
     began_ms: int
     state: str = WORKING
     ended_ms: int | None = None
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[TaskAttempt] = field(default_factory=list)
     emitted: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     """What it emitted, with payloads; empty where the history does not keep them."""
@@ -96,13 +96,13 @@ class TaskStory:
         return max(0, (self.took_ms or 0) - (self.worked_ms or 0))
 
 
-def story_of(task: Task, began_ms: int) -> TaskStory:
+def task_history_of(task: Task, began_ms: int) -> TaskHistory:
     """The story of a task that is open in a run of a checkpoint. Its beginning is not known: `began_ms` stands in."""
     type, state = ("", WORKING) if task.held is None else (task.held.type, WAITING)
-    return TaskStory(task.id, task.agent, type, task.depth, task.path, "", task.cause_id, began_ms, state)
+    return TaskHistory(task.id, task.agent, type, task.depth, task.path, "", task.cause_id, began_ms, state)
 
 
-class LateUsage:
+class UnchargedUsage:
     """What the answers of a run report that came too late to be charged: after its end, or for an older attempt."""
 
     def __init__(self) -> None:

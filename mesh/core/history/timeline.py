@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mesh.core.history.outcome_body import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of
-from mesh.core.history.skipped_agents import Skipped, skipped
+from mesh.core.history.skipped_agents import SkippedAgent, skipped_agents
 from mesh.core.history.task_attempts import (
     DEAD,
     DONE,
@@ -22,11 +22,11 @@ from mesh.core.history.task_attempts import (
     REPLACED,
     WAITING,
     WORKING,
-    Attempt,
-    LateUsage,
     Moment,
-    TaskStory,
-    story_of,
+    TaskAttempt,
+    TaskHistory,
+    UnchargedUsage,
+    task_history_of,
 )
 from mesh.core.protocol.codec import Unreadable, read
 from mesh.core.protocol.event import (
@@ -69,12 +69,12 @@ class History:
         """The event that opened the run; None until it was seen."""
         self.run: Run | None = None
         """State of the run as folded, at its end the last one."""
-        self.tasks: dict[str, TaskStory] = {}
+        self.tasks: dict[str, TaskHistory] = {}
         """By task id, in the order of dispatch."""
         self.moments: list[Moment] = []
-        self.skipped: list[Skipped] = []
+        self.skipped: list[SkippedAgent] = []
         """Agents that heard an event of the run and got no task, since their `when` was false."""
-        self.uncharged = LateUsage()
+        self.uncharged = UnchargedUsage()
         self._payloads = payloads
         self.outcome: dict[str, Any] | None = None
         """The body of the outcome record, once `ended` was told."""
@@ -189,7 +189,7 @@ class History:
             return [result_of(found) for found in self.outcome.get("results", ())]
         return self.run.results if self.run else ()
 
-    def children(self, parent: str) -> list[TaskStory]:
+    def children(self, parent: str) -> list[TaskHistory]:
         """Tasks that the answer of `parent` ("" for the request) caused, in the order of dispatch."""
         return [task for task in self.tasks.values() if task.parent == parent]
 
@@ -208,9 +208,9 @@ class History:
             return
         self.run = self._fold.runs[self.run_id] = run
         self.subject = run.subject
-        self.tasks = {task.id: story_of(task, run.opened_ms) for task in run.open.values()}
+        self.tasks = {task.id: task_history_of(task, run.opened_ms) for task in run.open.values()}
         if run.trouble.paused:
-            self._tell(run.trouble.paused_ms, PAUSED, "", run.trouble.paused)
+            self._add_moment(run.trouble.paused_ms, PAUSED, "", run.trouble.paused)
 
     def take(self, record: Record) -> Sequence[Moment]:
         """Fold one record of mesh.inbox; answers what happened. Records of other runs change nothing."""
@@ -218,7 +218,7 @@ class History:
             return ()
         event = read(record)
         if isinstance(event, Unreadable):
-            return self._tell(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
+            return self._add_moment(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
         told = len(self.moments)
         before = self.run
         if self.run is None and event.kind == REQUESTED:
@@ -227,28 +227,28 @@ class History:
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         after = self._fold.runs.get(self.run_id) if finish is None else finish.run
         self.run = after or self.run
-        self._happened(event, before, after)
+        self._record_event(event, before, after)
         if after is not None:
-            self._turned(event, before, after)
+            self._record_transitions(event, before, after)
             if event.kind in (REQUESTED, SUCCEEDED):
-                self.skipped += skipped(event, before, after, self._fold.topologies[after.topology])
+                self.skipped += skipped_agents(event, before, after, self._fold.topologies[after.topology])
         for refusal in () if after is None else after.refusals[len(before.refusals) if before else 0 :]:
-            self._tell(event.at_ms, "refused", refusal.agent, refusal.message)
+            self._add_moment(event.at_ms, "refused", refusal.agent, refusal.message)
         lost = () if before is None else before.unrouted
         for fact in () if after is None else after.unrouted:
             if fact not in lost:
-                self._tell(event.at_ms, "unrouted", fact.agent, fact.message)
+                self._add_moment(event.at_ms, "unrouted", fact.agent, fact.message)
         for effect in effects:
-            self._followed(event, effect)
+            self._record_effect(event, effect)
             if isinstance(effect, DeadLetter) and not any(effect.message in m.text for m in self.moments[told:]):
-                self._tell(event.at_ms, "refused", effect.agent, f"{effect.code}: {effect.message}")
+                self._add_moment(event.at_ms, "refused", effect.agent, f"{effect.code}: {effect.message}")
         return self.moments[told:]
 
-    def removed(self, task: TaskStory) -> bool:
+    def is_removed(self, task: TaskHistory) -> bool:
         """Whether a task waits for an agent that the topology of the mesh declares no more."""
         return task.state in (WORKING, WAITING) and task.agent not in self.topology.agents
 
-    def ended(self, outcome: Event, body: dict[str, Any]) -> Sequence[Moment]:
+    def take_outcome(self, outcome: Event, body: dict[str, Any]) -> Sequence[Moment]:
         """Hand over the run's record on mesh.outcomes with its parsed body: from now on it says how the run ended.
 
         One from before the run was opened again changes nothing.
@@ -259,32 +259,32 @@ class History:
             return ()
         begun = self.run is not None and time_ms(body["opened"]) < self.run.opened_ms
         if begun:
-            self._came_late(Late(self.run_id, DUPLICATE, "the run had begun before the records that are left", ""))
+            self._note_late(Late(self.run_id, DUPLICATE, "the run had begun before the records that are left", ""))
         self.outcome = body
         self.subject = self.subject or outcome.subject
         if begun or self.folded_ending == self.ending:
             return ()
-        self._close(outcome.at_ms)
-        return self._tell(outcome.at_ms, "ended", "", self.ending)
+        self._drop_open_tasks(outcome.at_ms)
+        return self._add_moment(outcome.at_ms, "ended", "", self.ending)
 
-    def had_ended(self, late: Late) -> None:
+    def take_late_answer(self, late: Late) -> None:
         """Hand over the answer to a request that came when the run had ended. A known end stands."""
         if not self.ending:
-            self._came_late(late)
+            self._note_late(late)
 
-    def _came_late(self, late: Late) -> None:
+    def _note_late(self, late: Late) -> None:
         self.late, self.run = late, None
         self.tasks, self.skipped = {}, []
         self.moments = [moment for moment in self.moments if moment.kind == REQUESTED]
-        self._tell(self.opened_ms, "noted", "", f"{late.code}: {late.message}")
+        self._add_moment(self.opened_ms, "noted", "", f"{late.code}: {late.message}")
 
-    def _happened(self, event: Event, before: Run | None, after: Run | None) -> None:
+    def _record_event(self, event: Event, before: Run | None, after: Run | None) -> None:
         if event.kind == REQUESTED and after is not None and (before is None or event.id not in before.roots):
             self.request = self.request or event
             self.subject = self.subject or event.subject
-            self._tell(event.at_ms, REQUESTED, "", event.type)
+            self._add_moment(event.at_ms, REQUESTED, "", event.type)
         elif event.kind == CANCELLED and after is not None:
-            self._tell(event.at_ms, CANCELLED, "", event.subject or "the run was cancelled")
+            self._add_moment(event.at_ms, CANCELLED, "", event.subject or "the run was cancelled")
         elif event.kind in (SUCCEEDED, FAILED):
             was = None if before is None else before.open.get(event.task_id)
             now = None if after is None else after.open.get(event.task_id)
@@ -292,48 +292,48 @@ class History:
                 ended = before is not None and bool(before.ending)
                 self.uncharged.take(event, charged=was != now and not ended)
             if was != now:
-                self._answered(self.tasks[event.task_id], event)
+                self._record_answer(self.tasks[event.task_id], event)
             elif event.task_id and event.task_id not in self.tasks:
-                self._claimed(event)
+                self._add_unknown_task(event)
 
-    def _turned(self, event: Event, before: Run | None, after: Run) -> None:
+    def _record_transitions(self, event: Event, before: Run | None, after: Run) -> None:
         """Pauses, redrives, and tasks that wait from the beginning."""
         was, now = (NO_TROUBLE if before is None else before.trouble), after.trouble
         if now.generation > was.generation:
             self.outcome = None  # it told an end that was none
         if now.redrives != was.redrives:
             text = f"sent again: {event.id}" if after.ending or now.generation == was.generation else "opened again"
-            self._tell(event.at_ms, REDRIVEN, event.agent, text)
+            self._add_moment(event.at_ms, REDRIVEN, event.agent, text)
         if now.paused and not was.paused:
-            self._tell(event.at_ms, PAUSED, "", now.paused)
+            self._add_moment(event.at_ms, PAUSED, "", now.paused)
         elif was.paused and not now.paused:
-            self._tell(event.at_ms, RESUMED, "", f"after {event.at_ms - was.paused_ms} ms")
+            self._add_moment(event.at_ms, RESUMED, "", f"after {event.at_ms - was.paused_ms} ms")
         for task in after.open.values():
             if task.held is not None and task.id not in self.tasks:
-                self._begun(event, task.id, task.agent, task.held.type, task.path, task.cause_id, WAITING)
+                self._begin_task(event, task.id, task.agent, task.held.type, task.path, task.cause_id, WAITING)
 
-    def _begun(
+    def _begin_task(
         self, cause: Event, id: str, agent: str, type: str, path: tuple[str, ...], cause_id: str, state: str
-    ) -> TaskStory:
+    ) -> TaskHistory:
         """A task that was not there before; a fallback lies below the task that it replaces."""
         parent = cause.task_id if cause.kind in (SUCCEEDED, FAILED, DUE) else ""
         before = self.tasks.get(cause.task_id)
         if before is not None and cause.kind in (FAILED, DUE, REDRIVEN):
             before.state = REPLACED
             parent = before.parent if cause.kind == REDRIVEN else parent
-        task = TaskStory(id, agent, type, len(path), path, parent, cause_id, cause.at_ms, state)
+        task = TaskHistory(id, agent, type, len(path), path, parent, cause_id, cause.at_ms, state)
         self.tasks[id] = task
         return task
 
-    def _claimed(self, event: Event) -> None:
+    def _add_unknown_task(self, event: Event) -> None:
         """A task that was dispatched under another topology: told as its answer tells it."""
         above = [task for task in self.tasks.values() if task.path == event.path[:-1]]
         parent = above[-1].id if above else ""
-        task = TaskStory(event.task_id, event.agent, "", event.depth, event.path, parent, event.cause_id, event.at_ms)
+        task = TaskHistory(event.task_id, event.agent, "", event.depth, event.path, parent, event.cause_id, event.at_ms)
         self.tasks[task.id] = task
-        self._answered(task, event)
+        self._record_answer(task, event)
 
-    def _answered(self, task: TaskStory, event: Event) -> None:
+    def _record_answer(self, task: TaskHistory, event: Event) -> None:
         began_ms = task.attempts[-1].began_ms if task.attempts else task.began_ms
         task.ended_ms = event.at_ms
         if event.usage is not None:
@@ -341,7 +341,7 @@ class History:
             task.tokens += event.usage.tokens
         if task.attempts and task.attempts[-1].number == event.attempt:
             task.attempts.pop()
-        task.attempts.append(Attempt(event.attempt, began_ms, event.at_ms, event.fault, event.waited_ms))
+        task.attempts.append(TaskAttempt(event.attempt, began_ms, event.at_ms, event.fault, event.waited_ms))
         if event.kind == SUCCEEDED:
             task.state = DONE
             try:
@@ -350,51 +350,51 @@ class History:
                 parts = ()
             task.emitted = tuple(part.type for part in parts)
             task.parts = parts if self._payloads else ()
-            self._tell(event.at_ms, SUCCEEDED, task.agent, ", ".join(task.emitted) or "nothing emitted", task.id)
+            self._add_moment(event.at_ms, SUCCEEDED, task.agent, ", ".join(task.emitted) or "nothing emitted", task.id)
         else:
             task.state = DEAD
             fault = event.fault or Fault("unknown", "no reason was given")
-            self._tell(event.at_ms, FAILED, task.agent, f"{fault.code}: {fault.message}", task.id)
+            self._add_moment(event.at_ms, FAILED, task.agent, f"{fault.code}: {fault.message}", task.id)
 
-    def _followed(self, event: Event, effect: Effect) -> None:
+    def _record_effect(self, event: Event, effect: Effect) -> None:
         match effect:
             case PublishTask():
-                self._dispatched(event, effect.event)
+                self._record_dispatch(event, effect.event)
             case PublishEvent():
-                self._tell(event.at_ms, "left", event.agent, f"{effect.event.type} → {effect.topic}")
+                self._add_moment(event.at_ms, "left", event.agent, f"{effect.event.type} → {effect.topic}")
             case Schedule() if effect.task_id:
                 task = self.tasks[effect.task_id]
                 task.state = WAITING
                 text = f"attempt {effect.attempt} in {effect.due_ms - event.at_ms} ms"
-                self._tell(event.at_ms, "retry", task.agent, text, task.id)
+                self._add_moment(event.at_ms, "retry", task.agent, text, task.id)
             case DeadLetter() if effect.task_id:
-                self._tell(event.at_ms, "dead", effect.agent, f"{effect.code}: {effect.message}", effect.task_id)
+                self._add_moment(event.at_ms, "dead", effect.agent, f"{effect.code}: {effect.message}", effect.task_id)
             case Note():
-                self._tell(event.at_ms, "noted", event.agent, f"{effect.code}: {effect.message}", event.task_id)
+                self._add_moment(event.at_ms, "noted", event.agent, f"{effect.code}: {effect.message}", event.task_id)
             case Finish():
-                self._close(event.at_ms)
-                self._tell(event.at_ms, "ended", "", effect.run.ending)
+                self._drop_open_tasks(event.at_ms)
+                self._add_moment(event.at_ms, "ended", "", effect.run.ending)
 
-    def _dispatched(self, cause: Event, sent: Event) -> None:
+    def _record_dispatch(self, cause: Event, sent: Event) -> None:
         task = self.tasks.get(sent.task_id)
         if task is None:
-            task = self._begun(cause, sent.task_id, sent.agent, sent.type, sent.path, sent.cause_id, WORKING)
+            task = self._begin_task(cause, sent.task_id, sent.agent, sent.type, sent.path, sent.cause_id, WORKING)
         task.state = WORKING
         task.ended_ms = None
-        task.attempts.append(Attempt(sent.attempt, cause.at_ms))
+        task.attempts.append(TaskAttempt(sent.attempt, cause.at_ms))
         heard = sent.type
         if sent.type == JOIN_TYPE and self.run is not None:
             heard = " + ".join(self._fold.topologies[self.run.topology].agents[sent.agent].on)
         text = heard if sent.attempt == 1 else f"{heard}, attempt {sent.attempt}"
-        self._tell(cause.at_ms, "dispatched", sent.agent, text, sent.task_id)
+        self._add_moment(cause.at_ms, "dispatched", sent.agent, text, sent.task_id)
 
-    def _close(self, at_ms: int) -> None:
+    def _drop_open_tasks(self, at_ms: int) -> None:
         for task in self.tasks.values():
             if task.state in (WORKING, WAITING):
                 task.state = DROPPED
                 task.ended_ms = at_ms
 
-    def _tell(self, at_ms: int, kind: str, agent: str, text: str, task_id: str = "") -> Sequence[Moment]:
+    def _add_moment(self, at_ms: int, kind: str, agent: str, text: str, task_id: str = "") -> Sequence[Moment]:
         moment = Moment(at_ms, kind, agent, text, task_id)
         self.moments.append(moment)
         return (moment,)

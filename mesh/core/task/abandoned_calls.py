@@ -27,7 +27,7 @@ def ending_records(run: Run, topology: Topology) -> list[NewRecord]:
     ]
 
 
-def tasks_named(record: Record) -> Sequence[str]:
+def tasks_in(record: Record) -> Sequence[str]:
     """The ids of tasks in a record of mesh.endings; none in one that holds something else."""
     try:
         body = orjson.loads(record.value or b"")

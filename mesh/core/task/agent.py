@@ -6,9 +6,9 @@
     async def check(order: OrderPlaced, ctx: Context) -> StockReserved | OrderRejected: ...
 
 Parameters annotated with payload types receive events; one annotated `Context` receives the context. The return
-annotation says what may be emitted. Returned values: a payload, a list of payloads (fan-out), `Emit` to name the
-type explicitly, None (this branch ends), `Later(seconds)` (not now, ask again), or `Reject(reason)` (never, and here is
-why). Nothing here knows topics: topics.yaml wires, `mesh check` compares.
+annotation lists what may be emitted. A function may return a payload, a list of payloads (fan-out), `Emit` to name the
+type explicitly, None (this branch ends), `RetryLater(seconds)` (not now, ask again) or `Reject(reason)` (never).
+Topics are not known here: topics.yaml connects agents, `mesh check` compares it with the functions.
 """
 
 import inspect
@@ -36,8 +36,8 @@ class Emit(NamedTuple):
     payload: Any
 
 
-class Later(NamedTuple):
-    """Returned by an agent that cannot answer now: `return Later(30, "rate limited")`.
+class RetryLater(NamedTuple):
+    """Returned by an agent that cannot answer now: `return RetryLater(30, "rate limited")`.
 
     The task comes again after so many `seconds` (up to 366 days), as long as the run's deadline allows it. This is no
     failure and uses up no attempt.
@@ -45,6 +45,10 @@ class Later(NamedTuple):
 
     seconds: float
     reason: str = ""
+
+
+Later = RetryLater
+"""Old name of `RetryLater`, kept importable."""
 
 
 class Reject(NamedTuple):
@@ -101,7 +105,7 @@ class Agent:
         object.__setattr__(self, "alone", _alone(self.parameters))
 
     @property
-    def hears(self) -> tuple[str, ...]:
+    def consumes(self) -> tuple[str, ...]:
         """Types of events the parameters name, in order."""
         return tuple(t for p in self.parameters for t in p.types)
 
@@ -147,7 +151,7 @@ def agent_of(function: Callable[..., Any]) -> Agent:
 
 def describe(function: Callable[..., Any]) -> Agent:
     """Read a function's signature. Raises InvalidInput (`bad_agent`) when it cannot be understood."""
-    where = place(function)
+    where = location(function)
     if not inspect.isfunction(function):
         fix = "Write a function that calls it, with annotations of its own"
         raise _bad(where, f"{type(function).__name__} is not a function", "`def` or `async def` at module level", fix)
@@ -187,7 +191,7 @@ def describe(function: Callable[..., Any]) -> Agent:
         raise _bad(where, f"{names} both take {twice!r}", "one parameter a type", "Give each its own payload type")
     declared_results = NO_RESULTS
     if returns is not None:
-        declared_results = results_of(returns, partial(_bad, where), silent=(Later, Reject), unnamed=(Emit,))
+        declared_results = results_of(returns, partial(_bad, where), silent=(RetryLater, Reject), unnamed=(Emit,))
     named = _where(function)
     is_async = inspect.iscoroutinefunction(function)
     return Agent(function, tuple(parameters), context, declared_results.emits, is_async, named, declared_results)
@@ -204,10 +208,10 @@ def _complete(agent: Agent) -> Agent:
             writer.prepare()
     except WrittenTwice as error:
         fix = "Give one of them another serialization alias"
-        raise _bad(place(agent.function), str(error), "one field for each name", fix) from error
+        raise _bad(location(agent.function), str(error), "one field for each name", fix) from error
     except (NameError, PydanticUserError) as error:
         text = f"an annotation of a payload type cannot be resolved: {str(error).splitlines()[0]}"
-        where = place(agent.function)
+        where = location(agent.function)
         raise _bad(where, text, "a name of the module", "Define or import it, or correct its name") from error
     return agent
 
@@ -216,7 +220,7 @@ def _bad(where: str, what: str, expected: str, remedy: str) -> InvalidInput:
     return InvalidInput(what, code="bad_agent", where=where, expected=expected, remedy=remedy)
 
 
-def place(function: Any) -> str:
+def location(function: Any) -> str:
     """Where a function is defined: `module:name (file:line)`."""
     where, line = _where(function), file_line(function)
     return f"{where} ({line})" if line else where

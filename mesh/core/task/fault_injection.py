@@ -24,7 +24,7 @@ class Broken(Exception):
     __module__ = "mesh.core.chaos"  # the name in dead letters, which `final` may hold: it outlives moves
 
 
-class Break(NamedTuple):
+class InjectedFault(NamedTuple):
     """What a fault does: `error` raises `message`, `slow` adds `delay_ms`, `crash` ends its process, `hang` waits."""
 
     kind: str
@@ -44,28 +44,28 @@ class Break(NamedTuple):
         return {ERROR: f"raises {self.message!r}", CRASH: "kills its process", HANG: "hangs"}[self.kind]
 
 
-def break_of(text: str) -> Break | None:
+def parse_fault(text: str) -> InjectedFault | None:
     """What the text of a switch says; None if that is nothing known."""
     kind, _, rest = text.partition(" ")
     if kind == ERROR and rest:
-        return Break(kind, rest)
+        return InjectedFault(kind, rest)
     if kind == SLOW and rest.isdecimal() and rest.isascii() and len(rest) < 10:
-        return Break(kind, delay_ms=int(rest))
-    return Break(kind) if kind in (CRASH, HANG) and not rest else None
+        return InjectedFault(kind, delay_ms=int(rest))
+    return InjectedFault(kind) if kind in (CRASH, HANG) and not rest else None
 
 
-def fault_of(control: Control, name: str, at_ms: int) -> Switch | None:
+def active_fault(control: Control, name: str, at_ms: int) -> Switch | None:
     """The fault that an agent (or `log`, `board`) has at this time, if it has one."""
     switch = control.switches.get(f"{FAULT}:{name}")
-    return switch if switch is not None and at_ms < switch.until_ms and break_of(switch.how) is not None else None
+    return switch if switch is not None and at_ms < switch.until_ms and parse_fault(switch.how) is not None else None
 
 
-def faults(control: Control, at_ms: int) -> list[Switch]:
+def active_faults(control: Control, at_ms: int) -> list[Switch]:
     """All faults that stand at this time, the earliest first."""
     known = [switch for switch in control.switches.values() if switch.what == FAULT]
-    return [switch for switch in known if fault_of(control, switch.agent, at_ms) is not None]
+    return [switch for switch in known if active_fault(control, switch.agent, at_ms) is not None]
 
 
-def broken(name: str, fault: Break, *, by: str, until_ms: int) -> Switch:
+def fault_switch(name: str, fault: InjectedFault, *, by: str, until_ms: int) -> Switch:
     """The switch that breaks something until a time (ms since the epoch)."""
     return Switch(FAULT, name, BROKEN, by, "", how=fault.text, until_ms=until_ms)

@@ -46,14 +46,14 @@ class OffsetTracker:
         while self._taken and self._taken[0] not in self._working:
             self._taken.popleft()
 
-    def finished(self, offset: int) -> bool:
+    def is_finished(self, offset: int) -> bool:
         """Whether this record was taken and is finished, committed or not."""
         return self._next is not None and self._first <= offset < self._next and offset not in self._working
 
-    def reaches(self, place: int) -> bool:
+    def reaches(self, offset: int) -> bool:
         """Whether anything at or behind this place was taken."""
-        return self._next is not None and self._next > place
+        return self._next is not None and self._next > offset
 
-    def place(self) -> int | None:
+    def commit_offset(self) -> int | None:
         """The offset to commit: everything below it is finished. None when nothing was taken."""
         return self._taken[0] if self._taken else self._next

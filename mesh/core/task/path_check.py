@@ -1,6 +1,6 @@
 """Paths of topics.yaml (`when`, `key`, `id`) against the payload classes of the agents: is there such a field?
 
-    wrong, open = paths_of(topology, agents)
+    wrong, unchecked = check_paths(topology, agents)
 
 A path reads the JSON on the wire. Of an event that agents emit, that is what their result classes write: serialization
 aliases and computed fields, without excluded fields. Of an event from outside, and of one whose emitter declares no
@@ -25,7 +25,7 @@ from mesh.core.task.agent import Agent
 from mesh.core.topology.model import Topology
 
 
-class Open(NamedTuple):
+class UncheckedPath(NamedTuple):
     """A path that cannot be checked: `place` in topics.yaml, the path, the types that it may read."""
 
     line: int
@@ -37,17 +37,17 @@ class Open(NamedTuple):
         return f"{self.place}: {self.path} is not checked: a payload of {', '.join(self.types)} may have any field"
 
 
-def paths_of(topology: Topology, agents: Mapping[str, Agent]) -> tuple[list[Problem], list[Open]]:
+def check_paths(topology: Topology, agents: Mapping[str, Agent]) -> tuple[list[Problem], list[UncheckedPath]]:
     """Paths that no payload class has, and those that cannot be checked."""
     sides = _sides(topology, agents)
     wrong: list[Problem] = []
-    unknown: list[Open] = []
+    unknown: list[UncheckedPath] = []
     for line, place, path, types in _declared(topology):
         found = [lookup(side, path.segments) if side else None for type in types for side in sides.get(type, (None,))]
         if True in found or not path.segments:
             continue
         if None in found:
-            unknown.append(Open(line, place, str(path), types))
+            unknown.append(UncheckedPath(line, place, str(path), types))
             continue
         lacks = [one for one in found if isinstance(one, Lacks)]
         names = [name for one in lacks for name in one.names]

@@ -47,13 +47,13 @@ _VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class CommitMarks:
     """What the metadata of a commit says."""
 
     working: bool = False
     claimed: int = 0
     """Records below may have been begun."""
-    careful: int = 0
+    suspected_below: int = 0
     """Records below may have been in flight at a death."""
     marked: frozenset[int] = frozenset()
     """Begun with a mark, and not ended."""
@@ -63,7 +63,7 @@ class Marks:
     """Who is at work: the process, for as long as it lives."""
 
 
-def encode(marks: Marks, place: int) -> str:
+def encode(marks: CommitMarks, place: int) -> str:
     """As metadata of a commit of `place`: at most 4,096 bytes. What is below `place` is left out."""
     marked = sorted(offset - place for offset in marks.marked if offset >= place)
     deaths = sorted((-count, offset - place) for offset, count in marks.deaths.items() if offset >= place)
@@ -73,8 +73,8 @@ def encode(marks: Marks, place: int) -> str:
             body |= {"working": True, "claimed": marks.claimed}
         if marks.by:
             body["by"] = marks.by
-        if marks.careful > place:
-            body["careful"] = marks.careful
+        if marks.suspected_below > place:
+            body["careful"] = marks.suspected_below
         if marked:
             body["marked"] = marked
         if deaths:
@@ -86,13 +86,13 @@ def encode(marks: Marks, place: int) -> str:
         marked, deaths = (marked, deaths[: len(deaths) // 2]) if deaths else (marked[: len(marked) // 2], deaths)
 
 
-def decode(text: str, place: int) -> Marks:
+def decode(text: str, place: int) -> CommitMarks:
     """The marks in the metadata of a commit of `place`. Total: what is not ours says nothing."""
     try:
         body = orjson.loads(text)
         if not isinstance(body, dict) or body.get("v") != _VERSION:
-            return Marks()
-        return Marks(
+            return CommitMarks()
+        return CommitMarks(
             body.get("working") is True,
             int(body.get("claimed", 0)),
             int(body.get("careful", 0)),
@@ -101,31 +101,31 @@ def decode(text: str, place: int) -> Marks:
             str(body.get("by", "")),
         )
     except (orjson.JSONDecodeError, TypeError, ValueError):
-        return Marks()
+        return CommitMarks()
 
 
-class Watch:
+class PoisonDetector:
     """What one worker knows and says about one partition while it has it. Offsets rise; nothing here waits."""
 
     __slots__ = (
         *("_ahead", "_by", "_claimed_ms", "_deaths", "_marked"),
-        *("careful", "claim_from", "claimed", "died", "version"),
+        *("suspected_below", "claim_from", "claimed", "predecessor_died", "version"),
     )
 
-    def __init__(self, found: Marks, *, place: int, end: int, by: str = "", away: bool = False) -> None:
+    def __init__(self, found: CommitMarks, *, place: int, end: int, by: str = "", away: bool = False) -> None:
         """`found`: what stood at `place`, where this worker begins. `end`: of the partition, at that time. `by`: who
         takes over; if it is who was at work, the log was away and nobody died. `away`: it was away for who takes over,
         so most likely for who was at work, too."""
-        self.died = found.working and not away and not (by and found.by == by)
+        self.predecessor_died = found.working and not away and not (by and found.by == by)
         """The one before died."""
         self._by = by
-        self.careful = found.careful
+        self.suspected_below = found.suspected_below
         """Records below are asked for by `suspicion` before they begin."""
         self._deaths = {offset: count for offset, count in found.deaths.items() if offset >= place}
-        if self.died:
+        if self.predecessor_died:
             for offset in found.marked:
-                self._deaths[offset] = self.suspicion(offset) + 1
-            self.careful = max(self.careful, min(found.claimed, end))
+                self._deaths[offset] = self.death_count(offset) + 1
+            self.suspected_below = max(self.suspected_below, min(found.claimed, end))
         self._marked: set[int] = set()
         self._ahead = CLAIM_MIN
         self._claimed_ms = 0.0
@@ -136,12 +136,12 @@ class Watch:
         self.version = 0
         """Rises when there is something new to say."""
 
-    def suspicion(self, offset: int) -> int:
+    def death_count(self, offset: int) -> int:
         """Deaths at which this record may have been in flight."""
-        return self._deaths.get(offset, 1 if offset < self.careful else 0)
+        return self._deaths.get(offset, 1 if offset < self.suspected_below else 0)
 
     @property
-    def suspected(self) -> int:
+    def suspects(self) -> int:
         """How many records were in flight at two deaths or more."""
         return len(self._deaths)
 
@@ -159,12 +159,12 @@ class Watch:
         self._marked.add(offset)
         self.version += 1
 
-    def ended(self, offset: int) -> None:
+    def clear(self, offset: int) -> None:
         """A marked record has run to its end, however it did: it has killed nobody."""
         self._deaths.pop(offset, None)
         self.unmark(offset)
 
-    def convict(self, offset: int) -> None:
+    def condemn(self, offset: int) -> None:
         """A record has killed the process that it had to itself. Whoever comes before its answer is known does not
         begin it again."""
         self._deaths[offset] = APART_DEATHS_MAX
@@ -177,7 +177,9 @@ class Watch:
 
     def metadata(self, place: int, *, working: bool = True) -> str:
         """What a commit of `place` says. `working` False: the partition is handed over."""
-        marks = Marks(careful=self.careful, deaths=self._deaths)
+        marks = CommitMarks(suspected_below=self.suspected_below, deaths=self._deaths)
         if working:
-            marks = Marks(True, self.claimed, self.careful, frozenset(self._marked), self._deaths, self._by)
+            marks = CommitMarks(
+                True, self.claimed, self.suspected_below, frozenset(self._marked), self._deaths, self._by
+            )
         return encode(marks, place)

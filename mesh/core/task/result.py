@@ -34,7 +34,7 @@ from mesh.core.protocol.json_check import Flaw
 from mesh.core.publishing.effect_records import capped
 from mesh.core.reason_codes import DEAD, REASONS
 from mesh.core.redaction import masked, masked_end
-from mesh.core.task.agent import Agent, Emit, Later, Payload, Reject, place
+from mesh.core.task.agent import Agent, Emit, Payload, Reject, RetryLater, location
 from mesh.core.task.signature_check import allowed, emits_remedy
 from mesh.core.topology.model import AgentSpec
 
@@ -106,8 +106,8 @@ def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
     return (_part(agent, spec, value),)
 
 
-def declined(agent: Agent, value: Later | Reject) -> Fault:
-    """Why a function that answered `Later` or `Reject` did not do its task. Raises InvalidInput (`bad_result`)."""
+def decline_fault(agent: Agent, value: RetryLater | Reject) -> Fault:
+    """Why a function that answered `RetryLater` or `Reject` did not do its task. Raises InvalidInput (`bad_result`)."""
     reason = value.reason if isinstance(value.reason, str) else repr(value.reason)
     if isinstance(value, Reject):
         return Fault("rejected", _sentence(reason) or "the agent rejected the task without a reason", retryable=False)
@@ -115,7 +115,7 @@ def declined(agent: Agent, value: Later | Reject) -> Fault:
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not number or not 0 <= seconds <= RETRY_AFTER_MS_MAX / 1000:
         raise InvalidInput(
-            "Later needs a time to wait",
+            "RetryLater needs a time to wait",
             code="bad_result",
             where=agent.where,
             expected=f"seconds from 0 to {RETRY_AFTER_MS_MAX // 1000}",
@@ -125,7 +125,7 @@ def declined(agent: Agent, value: Later | Reject) -> Fault:
     return Fault("later", message, retry_after_ms=math.ceil(seconds * 1000))
 
 
-def succeeded(task: Event, parts: Sequence[Part], usage: Usage | None) -> Event:
+def success_event(task: Event, parts: Sequence[Part], usage: Usage | None) -> Event:
     """The answer of a task that went well."""
     if len(parts) == 1:
         return _answer(task, SUCCEEDED, parts[0].type, JSON, parts[0].data, usage, None)
@@ -134,12 +134,12 @@ def succeeded(task: Event, parts: Sequence[Part], usage: Usage | None) -> Event:
     return _answer(task, SUCCEEDED, BATCH_TYPE, BATCH, data, usage, None)
 
 
-def repeated(task: Event, type: str, content_type: str, data: bytes, usage: Usage) -> Event:
+def cached_event(task: Event, type: str, content_type: str, data: bytes, usage: Usage) -> Event:
     """The answer of a task that went well before, from what was kept of it."""
     return _answer(task, SUCCEEDED, type, content_type, data, usage, None)
 
 
-def failed(task: Event, fault: Fault, usage: Usage | None) -> Event:
+def failure_event(task: Event, fault: Fault, usage: Usage | None) -> Event:
     """The answer of a task that did not; its value is the task's input, untouched."""
     return _answer(task, FAILED, task.type, task.content_type, task.data, usage, fault)
 
@@ -274,7 +274,7 @@ def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
         f"{spec.name} returned {what}, whose type of event is not known",
         code="bad_result",
         where=agent.where,
-        expected="a Payload with a type, Emit(type, payload), a list of them, Later or Reject alone, or None",
+        expected="a Payload with a type, Emit(type, payload), a list of them, RetryLater or Reject alone, or None",
         remedy='Give the class its type: `class X(Payload, type="x.done")`',
     )
 
@@ -310,7 +310,7 @@ def _undeclared(agent: Agent, spec: AgentSpec, event_type: str) -> InvalidInput:
         code="undeclared_type",
         where=agent.declared_at or f"topics.yaml:{spec.line}",
         expected=f"{allowed(spec)} (its `emits`)",
-        got=f"{event_type!r} from {place(agent.function)}",
+        got=f"{event_type!r} from {location(agent.function)}",
         remedy=emits_remedy(spec, event_type),
     )
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from mesh.core.errors import Problem
 from mesh.core.suggest import nearest
-from mesh.core.task.agent import Agent, place
+from mesh.core.task.agent import Agent, location
 from mesh.core.topology.model import AgentSpec
 
 
-def differences(spec: AgentSpec, given: Sequence[str], agent: Agent) -> Iterator[Problem]:
+def signature_problems(spec: AgentSpec, given: Sequence[str], agent: Agent) -> Iterator[Problem]:
     """Problems between a declaration and its function. `given`: the types of events that reach the agent."""
     yield from _inputs(spec, given, agent)
     yield from _results(spec, agent)
@@ -16,17 +16,17 @@ def differences(spec: AgentSpec, given: Sequence[str], agent: Agent) -> Iterator
 
 def _inputs(spec: AgentSpec, given: Sequence[str], agent: Agent) -> Iterator[Problem]:
     untyped = any("" in parameter.adapters for parameter in agent.parameters)
-    deaf = [type for type in given if type not in agent.hears]
+    deaf = [type for type in given if type not in agent.consumes]
     if deaf and not untyped:
-        near = nearest(deaf[0], agent.hears)
-        what = f"{spec.name}: its function takes no {', '.join(map(repr, deaf))}; {place(agent.function)} takes "
-        what += ", ".join(map(repr, agent.hears)) or "nothing"
+        near = nearest(deaf[0], agent.consumes)
+        what = f"{spec.name}: its function takes no {', '.join(map(repr, deaf))}; {location(agent.function)} takes "
+        what += ", ".join(map(repr, agent.consumes)) or "nothing"
         remedy = f"Did you mean {near!r}?" if near else f"Add a parameter for {deaf[0]!r} to {spec.run}"
         yield Problem(spec.line, what, remedy)
     unheard = [type for p in agent.parameters if p.required for type in p.types if not set(p.types) & set(given)]
     if unheard:
         what = f"{spec.name}: its function takes {', '.join(map(repr, unheard))}, which it does not hear; "
-        what += f"see {place(agent.function)}"
+        what += f"see {location(agent.function)}"
         yield Problem(spec.line, what, f"Add it to `on`, or remove the parameter from {spec.run}")
 
 
@@ -34,17 +34,17 @@ def _results(spec: AgentSpec, agent: Agent) -> Iterator[Problem]:
     undeclared = [type for type in agent.results.types if type and type not in spec.emits]
     if undeclared:
         what = f"{spec.name}: its function emits {', '.join(map(repr, undeclared))}, which is not declared; "
-        what += f"`emits` allows {allowed(spec)}, {place(agent.function)} returns it"
+        what += f"`emits` allows {allowed(spec)}, {location(agent.function)} returns it"
         yield Problem(spec.line, what, emits_remedy(spec, undeclared[0]))
     if agent.emits is not None:
         silent = [type for type in spec.emits if type not in agent.emits]
         if silent:
             what = f"{spec.name}: declares {', '.join(map(repr, silent))}, which its function never emits; "
-            what += f"see {place(agent.function)}"
+            what += f"see {location(agent.function)}"
             yield Problem(spec.line, what, f"Remove it from `emits`, or add it to what {spec.run} returns")
     if "" in agent.results.types and len(spec.emits) != 1:
         what = f"{spec.name}: its function returns a payload whose class names no event type, and `emits` lists "
-        what += f"{len(spec.emits)} types, so its type is not known; see {place(agent.function)}"
+        what += f"{len(spec.emits)} types, so its type is not known; see {location(agent.function)}"
         yield Problem(spec.line, what, f'Give the class that {spec.run} returns its type: `class X(Payload, type="x")`')
 
 

@@ -39,7 +39,7 @@ _FACTS: Final = ("failures", "refused", "unrouted", "starved", "overspent")
 
 
 @dataclass(slots=True)
-class Refused:
+class Refusals:
     """What is known of the refusals of one run."""
 
     letters: set[str] = field(default_factory=set)
@@ -53,7 +53,7 @@ class Refused:
     offset: int = 0
 
 
-class Endings:
+class EndingInvariants:
     """See the module."""
 
     def __init__(self, topologies: Mapping[str, Topology], remembered_offsets: int, checked: Counter[str]) -> None:
@@ -62,7 +62,7 @@ class Endings:
         self._topologies = topologies
         self._remembered = remembered_offsets
         self._checked = checked
-        self._refused: dict[str, Refused] = {}
+        self._refused: dict[str, Refusals] = {}
 
     def follow(
         self, event: Event, where: str, offset: int, before: Run | None, now: Run | None, effects: Sequence[Effect]
@@ -70,7 +70,7 @@ class Endings:
         """Keep the books on one record of a run. `now`: its state after the record, or as it ended then."""
         refused = self._refused.pop(event.run_id, None)
         if refused is None and now is not None and now.refused and event.kind != REDRIVEN:
-            refused = Refused() if before is None or not before.refused else None
+            refused = Refusals() if before is None or not before.refused else None
         if refused is not None:
             refused.offset = offset
             self._refused[event.run_id] = refused
@@ -87,14 +87,14 @@ class Endings:
             yield from self._joins(finish.run, where, topology)
             yield from self._declined(finish.run, where, topology)
         if finish is not None and (refused is not None or not finish.run.refused):
-            yield from self._finished(finish.run, where, refused or Refused())
+            yield from self._finished(finish.run, where, refused or Refusals())
         while self._refused and self._is_forgotten(next(iter(self._refused)), offset):
             del self._refused[next(iter(self._refused))]
 
     def _is_forgotten(self, run_id: str, offset: int) -> bool:
         return self._refused[run_id].offset < offset - self._remembered
 
-    def _finished(self, run: Run, where: str, refused: Refused) -> Iterator[Violation]:
+    def _finished(self, run: Run, where: str, refused: Refusals) -> Iterator[Violation]:
         self._checked["I15"] += 1
         self._checked["I19"] += len(refused.last)
         kept = {draft.letter for draft in run.drafts}
@@ -313,7 +313,7 @@ def _counted(event: Event, before: Run | None, now: Run) -> bool:
     return before is not None and event.task_id in before.open and event.task_id not in now.open
 
 
-def _note_loops(refused: Refused, effects: Sequence[Effect], topology: Topology) -> None:
+def _note_loops(refused: Refusals, effects: Sequence[Effect], topology: Topology) -> None:
     """The inputs of agents on loops that one record brought and that were refused."""
     for effect in effects:
         if not isinstance(effect, DeadLetter) or effect.id not in refused.letters:
@@ -324,7 +324,7 @@ def _note_loops(refused: Refused, effects: Sequence[Effect], topology: Topology)
             refused.last[effect.agent] = effect.id
 
 
-def _note(refused: Refused, event: Event, now: Run | None, effects: Sequence[Effect]) -> None:
+def _note(refused: Refusals, event: Event, now: Run | None, effects: Sequence[Effect]) -> None:
     """Refusals that one record brought, and the one that it took back. A redrive of a paused run has no effect yet: its
     task is open and waits."""
     sent = event.id.rpartition(":r")[0] if event.kind == REDRIVEN else ""

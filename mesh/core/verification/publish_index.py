@@ -30,7 +30,7 @@ _PLACE = Struct("<8s8sHHQQqIB")
 _REPLACED_LETTER: Final = ("mesh-dlq-id", "mesh-dlq-reason", "mesh-dlq-run", "mesh-dlq-agent", "mesh-dlq-task")
 
 
-class Sent(NamedTuple):
+class PublishedRecord(NamedTuple):
     """One variant of a published record. `first` and `last` are the offsets of its first and last copy."""
 
     digest: bytes
@@ -51,7 +51,7 @@ class Sent(NamedTuple):
         return f"{self.topic}:{self.partition}:{self.first}"
 
 
-class Published:
+class PublishIndex:
     """See the module. Records of one partition are added in offset order; partitions and topics in any order."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Published:
         self.copies = 0
         """Copies beyond the first, equal byte for byte."""
 
-    def add(self, record: Record, id: str, run_id: str) -> Sequence[Sent]:
+    def add(self, record: Record, id: str, run_id: str) -> Sequence[PublishedRecord]:
         """Take one record in. Answers the variants that its id has, if there is more than one now."""
         digest, flags = digest_of(record.key, record.value, record.headers)
         key = _key(record.topic, id)
@@ -85,18 +85,18 @@ class Published:
         self._places[key] = packed if known is None else known + packed
         return () if known is None else tuple(self._variants(known + packed))
 
-    def find(self, topic: str, id: str) -> Sequence[Sent]:
+    def find(self, topic: str, id: str) -> Sequence[PublishedRecord]:
         """All variants under an id."""
         return tuple(self._variants(self._places.get(_key(topic, id), b"")))
 
-    def match(self, expected: NewRecord, id: str) -> tuple[Sent | None, Sequence[Sent]]:
+    def match(self, expected: NewRecord, id: str) -> tuple[PublishedRecord | None, Sequence[PublishedRecord]]:
         """The variant that is as expected, which counts as explained from now on; and all others under that id."""
         key = _key(expected.topic, id)
         known = self._places.get(key)
         if known is None:
             return None, ()
         digest, _ = digest_of(expected.key, expected.value, expected.headers)
-        found: Sent | None = None
+        found: PublishedRecord | None = None
         others = []
         for n, sent in enumerate(self._variants(known)):
             wanted = digest if not sent.flags & REPLACED else reduced_digest(expected.value, expected.headers)
@@ -118,7 +118,7 @@ class Published:
         self._places[key] = known
         return True
 
-    def __iter__(self) -> Iterator[Sequence[Sent]]:
+    def __iter__(self) -> Iterator[Sequence[PublishedRecord]]:
         """The variants of each id."""
         for known in self._places.values():
             yield tuple(self._variants(known))
@@ -126,11 +126,11 @@ class Published:
     def __len__(self) -> int:
         return len(self._places)
 
-    def _variants(self, known: bytes) -> Iterator[Sent]:
+    def _variants(self, known: bytes) -> Iterator[PublishedRecord]:
         for digest, run, number, partition, first, last, at_ms, copies, flags in _PLACE.iter_unpack(known):
-            yield Sent(digest, run, self._topics[number], partition, first, last, at_ms, copies, flags)
+            yield PublishedRecord(digest, run, self._topics[number], partition, first, last, at_ms, copies, flags)
 
-    def _with(self, known: bytes, n: int, sent: Sent) -> bytes:
+    def _with(self, known: bytes, n: int, sent: PublishedRecord) -> bytes:
         packed = _PLACE.pack(
             sent.digest,
             sent.run,

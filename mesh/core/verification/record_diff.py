@@ -23,7 +23,7 @@ class Difference(NamedTuple):
     got: str
 
 
-def differences(
+def record_differences(
     expected: tuple[bytes | None, bytes | None, Headers], got: tuple[bytes | None, bytes | None, Headers]
 ) -> list[Difference]:
     """What differs between two records, each as (key, value, headers); at most `SHOWN_MAX` of it."""

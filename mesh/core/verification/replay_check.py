@@ -16,11 +16,11 @@ from mesh.core.run.effects import DeadLetter, Effect, Finish, PublishEvent, Publ
 from mesh.core.state.partition_state import Partition, TopologyMissing
 from mesh.core.state.topology_registry import Kept
 from mesh.core.topology.model import Topology
-from mesh.core.verification.publish_index import ANSWERED, MATCHED, Published, Sent, digest_of, mark
-from mesh.core.verification.report import Report, Violation
-from mesh.core.verification.run_invariants import Audit
-from mesh.core.verification.state_diff import difference
-from mesh.core.verification.submissions import Ledger
+from mesh.core.verification.publish_index import ANSWERED, MATCHED, PublishedRecord, PublishIndex, digest_of, mark
+from mesh.core.verification.report import VerificationReport, Violation
+from mesh.core.verification.run_invariants import RunInvariants
+from mesh.core.verification.state_diff import state_difference
+from mesh.core.verification.submissions import SubmissionLedger
 
 MISSING_KEPT: Final = 1_000
 """Published records that are missing, kept in full until the end shows whether something explains them."""
@@ -29,18 +29,18 @@ NEVER_MS: Final = 2**63 - 1
 
 
 @dataclass(slots=True)
-class Box:
+class PartitionReplay:
     """One partition of the inbox on its way through the fold."""
 
     state: Partition
-    audit: Audit
+    audit: RunInvariants
     warm_ms: int = -1
     """Runs first seen up to this time may have begun before the head; -1 where the head is there."""
     since_ms: int = -1
     """What was published up to this time may follow from records before the head; -1 where the head is there."""
     unseen: set[str] = field(default_factory=set)
     """Runs that began before the head."""
-    last: dict[str, dict[tuple[str, int], Sent]] = field(default_factory=dict)
+    last: dict[str, dict[tuple[str, int], PublishedRecord]] = field(default_factory=dict)
     """Open run → what it published last, on each partition."""
     caught_up: bool = False
     next: int = 0
@@ -51,15 +51,15 @@ class Box:
     """A topology was chosen by what followed from a request."""
 
 
-class Redecided:
+class ReplayCheck:
     """All partitions of the inbox. `take` each record, then `judge`; see `verifier` for the arguments."""
 
     def __init__(
         self,
         topology: Topology,
-        published: Published,
-        ledger: Ledger,
-        report: Report,
+        published: PublishIndex,
+        ledger: SubmissionLedger,
+        report: VerificationReport,
         *,
         states: Callable[[int], Partition] | None = None,
         heads: Mapping[TopicPartition, int] | None = None,
@@ -68,7 +68,7 @@ class Redecided:
         ends: Mapping[TopicPartition, int] | None = None,
         checkpoints: Mapping[int, Partition] | None = None,
     ) -> None:
-        self.boxes: dict[int, Box] = {}
+        self.boxes: dict[int, PartitionReplay] = {}
         self._topology = topology
         self._kept = kept or Kept(topology.inbox)
         self._digests = {**self._kept.topologies, topology.digest: topology}
@@ -123,7 +123,7 @@ class Redecided:
                 self._report.add(violation)
         self._compare(effects, box, record)
 
-    def _step(self, record: Record, box: Box) -> list[Effect]:
+    def _step(self, record: Record, box: PartitionReplay) -> list[Effect]:
         try:
             return box.state.step(record)
         except TopologyMissing as missing:
@@ -142,17 +142,17 @@ class Redecided:
         state.kept_ms.update(self._kept.since_ms)
         return state
 
-    def _open(self, record: Record) -> Box:
+    def _open(self, record: Record) -> PartitionReplay:
         head = self._heads.get(TopicPartition(record.topic, record.partition), 0)
         state = self._states(record.partition)
-        box = Box(state, Audit(self._digests.values()), told=self._kept.told(record.partition))
+        box = PartitionReplay(state, RunInvariants(self._digests.values()), told=self._kept.told(record.partition))
         if head > state.offset:
             box.warm_ms = box.since_ms = record.timestamp + self._topology.limits.deadline_ms
         elif state.offset > 0:  # restored: runs are known, but not what they had published
             box.since_ms = record.timestamp
         return box
 
-    def _choose_topology(self, event: Event, box: Box) -> None:
+    def _choose_topology(self, event: Event, box: PartitionReplay) -> None:
         """Where the inbox does not say under which topology a run was opened, it is one under which what followed was
         published: the one in use before if it will do, else the one that was kept last by then, else any."""
         about = [digest for digest, since_ms in self._kept.since_ms.items() if since_ms <= event.at_ms]
@@ -181,7 +181,7 @@ class Redecided:
             if event.fault is not None and event.fault.code.startswith("refused_"):
                 self._missing.pop((self._topology.tasks(event.agent), attempt), None)
 
-    def _compare(self, effects: Sequence[Effect], box: Box, record: Record) -> None:
+    def _compare(self, effects: Sequence[Effect], box: PartitionReplay, record: Record) -> None:
         """I6, I9: what follows from a record of the inbox against what was published."""
         for effect in effects:
             if not isinstance(effect, PublishTask | PublishEvent | DeadLetter | Finish):
@@ -208,7 +208,13 @@ class Redecided:
                 self._report.add(violation)
 
     def _differs(
-        self, id: str, run_id: str, record: Record, expected: NewRecord, others: Sequence[Sent], box: Box
+        self,
+        id: str,
+        run_id: str,
+        record: Record,
+        expected: NewRecord,
+        others: Sequence[PublishedRecord],
+        box: PartitionReplay,
     ) -> Violation | None:
         """Why what was decided is not there as it was decided, or None if that is as it should be."""
         where, place = coordinates(record), TopicPartition(record.topic, record.partition)
@@ -239,7 +245,7 @@ class Redecided:
         number = expected.partition if expected.partition is not None else partition_of(expected.key or b"", width)
         return self._heads.get(TopicPartition(expected.topic, number), 0) > 0
 
-    def _look_at_order(self, found: Sent, run_id: str, box: Box) -> None:
+    def _look_at_order(self, found: PublishedRecord, run_id: str, box: PartitionReplay) -> None:
         """I9. Batches may be repeated, so a copy of what was decided later may lie before one of what was earlier."""
         if run_id not in box.state.runs:
             return
@@ -256,7 +262,7 @@ class Redecided:
         if before is None or found.first > before.first:
             lasts[place] = found
 
-    def _look_at_checkpoint(self, box: Box, number: int, place: int) -> None:
+    def _look_at_checkpoint(self, box: PartitionReplay, number: int, place: int) -> None:
         """I13: it holds the state as of its offset, which is reached when a record at `place` comes, or the end."""
         checkpoint = self._checkpoints.get(number)
         if checkpoint is None or place < checkpoint.offset:
@@ -267,7 +273,7 @@ class Redecided:
             self._report.unchecked[f"checkpoints, {why}"] += 1
             return
         self._report.checked["I13"] += 1
-        if told := difference(box.state, checkpoint):
+        if told := state_difference(box.state, checkpoint):
             where = f"{self._topology.checkpoints}:{number}"
             what = f"the checkpoint as of offset {checkpoint.offset} is not what the inbox gives: {told}"
             self._report.add(Violation("I13", where, what))
@@ -280,13 +286,15 @@ class Redecided:
             self._report.add(violation)
         for place, head in self._heads.items():
             if place.topic == self._topology.inbox and head > 0 and place.partition not in self.boxes:
-                box = self.boxes[place.partition] = Box(self._states(place.partition), Audit(self._digests.values()))
+                box = self.boxes[place.partition] = PartitionReplay(
+                    self._states(place.partition), RunInvariants(self._digests.values())
+                )
                 box.warm_ms = box.since_ms = NEVER_MS
                 box.next = head
         for number, box in self.boxes.items():
             self._judge(TopicPartition(self._topology.inbox, number), box, quiescent=quiescent)
 
-    def _judge(self, place: TopicPartition, box: Box, *, quiescent: bool) -> None:
+    def _judge(self, place: TopicPartition, box: PartitionReplay, *, quiescent: bool) -> None:
         report, where = self._report, f"{place.topic}:{place.partition}"
         self._look_at_checkpoint(box, place.partition, box.next)
         report.runs += box.audit.runs

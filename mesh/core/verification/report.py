@@ -55,7 +55,7 @@ class Violation(NamedTuple):
         return f"{text}; got {self.got}" if self.got else text
 
 
-class Asked(NamedTuple):
+class Submission(NamedTuple):
     """One line of a submitter's ledger. `answer`: what it was told, ACKNOWLEDGED, REFUSED or UNKNOWN (a timeout).
 
     `place`: `topic:partition:offset` of the record, for submissions to ingress topics.
@@ -68,7 +68,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(slots=True)
-class Report:
+class VerificationReport:
     """What was found, and what was looked at."""
 
     violations: list[Violation] = field(default_factory=list)

@@ -23,12 +23,12 @@ from mesh.core.run.effects import Effect, Finish, PublishTask
 from mesh.core.run.state import Run
 from mesh.core.state.partition_state import ENDED_OFFSETS_MAX
 from mesh.core.topology.model import Topology
-from mesh.core.verification.ending_invariants import Endings
+from mesh.core.verification.ending_invariants import EndingInvariants
 from mesh.core.verification.report import Violation
 
 
 @dataclass(slots=True)
-class Books:
+class RunAccounts:
     """What is known of one open run. `topology` None: it was not seen from its first request on, or its topology is
     not known."""
 
@@ -42,16 +42,16 @@ class Books:
     paths: set[tuple[str, ...]] = field(default_factory=set)
 
 
-class Audit:
+class RunInvariants:
     """See the module. `checked` counts what was looked at, by invariant."""
 
     def __init__(self, topologies: Iterable[Topology]) -> None:
         self._topologies = {topology.digest: topology for topology in topologies}
-        self._books: dict[str, Books] = {}
+        self._books: dict[str, RunAccounts] = {}
         self._ended: dict[str, int] = {}
         """Id of an outcome → offset at which it was decided, for as long as the fold remembers."""
         self.checked: Counter[str] = Counter()
-        self._laws = Endings(self._topologies, ENDED_OFFSETS_MAX, self.checked)
+        self._laws = EndingInvariants(self._topologies, ENDED_OFFSETS_MAX, self.checked)
         self.runs = 0
         self.endings: Counter[str] = Counter()
 
@@ -66,7 +66,7 @@ class Audit:
         if books is None and before is None and now is not None:
             self.runs += event.kind == REQUESTED
             topology = self._topologies.get(now.topology) if event.kind == REQUESTED else None
-            self._books[event.run_id] = books = Books(topology)
+            self._books[event.run_id] = books = RunAccounts(topology)
         if books is not None and now is not None:
             if before is not None and event.kind in (SUCCEEDED, FAILED):
                 yield from self._answered(event, where, before, now, books)
@@ -78,7 +78,7 @@ class Audit:
         if finish is not None:
             yield from self._finished(finish, record.offset, where)
 
-    def _answered(self, event: Event, where: str, before: Run, now: Run, books: Books) -> Iterator[Violation]:
+    def _answered(self, event: Event, where: str, before: Run, now: Run, books: RunAccounts) -> Iterator[Violation]:
         was, still = before.open.get(event.task_id), now.open.get(event.task_id)
         if was is None or (still is not None and still.attempt == was.attempt):
             return  # it changed nothing
@@ -103,7 +103,7 @@ class Audit:
         books.usd_micros += usage.usd_micros
         books.tokens += usage.tokens
 
-    def _reserved(self, event: Event, where: str, now: Run, books: Books) -> Iterator[Violation]:
+    def _reserved(self, event: Event, where: str, now: Run, books: RunAccounts) -> Iterator[Violation]:
         """Bring reservations up to the tasks that are open, and look whether the budget allows those that are new."""
         if books.topology is None:
             return
@@ -132,7 +132,7 @@ class Audit:
                 yield Violation("I5", where, what, expected, str(used), event.run_id)
 
     def _handed_out(self, task: Event, cause: Event, where: str) -> Iterator[Violation]:
-        books = self._books.setdefault(task.run_id, Books(None))
+        books = self._books.setdefault(task.run_id, RunAccounts(None))
         self.checked["I4"] += 1
         depth_max = None if books.topology is None else books.topology.limits.depth_max
         known = task.path[:-1]

@@ -5,7 +5,7 @@ from mesh.core.state.partition_state import Partition
 from mesh.core.state.row_codec import forms
 
 
-def difference(expected: Partition, got: Partition) -> str:
+def state_difference(expected: Partition, got: Partition) -> str:
     """The first thing in which they differ, as a sentence; "" when they would fold on alike."""
     if expected.offset != got.offset:
         return f"it stands at offset {got.offset} instead of {expected.offset}"

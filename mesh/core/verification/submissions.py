@@ -7,14 +7,14 @@ A submission is *heard* when its request lies on the inbox, *ended* when the out
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from mesh.core.verification.report import ACKNOWLEDGED, REFUSED, Asked, Violation
+from mesh.core.verification.report import ACKNOWLEDGED, REFUSED, Submission, Violation
 
 
 @dataclass(slots=True)
-class Claim:
+class RunSubmissions:
     """One run of the ledger."""
 
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[Submission] = field(default_factory=list)
     heard: set[str] = field(default_factory=set)
     """Ids and places of its requests on the inbox."""
     ended: bool = False
@@ -22,19 +22,19 @@ class Claim:
     """Ids and places of requests that were answered by a dead letter or a rejection; "" stands for any."""
 
 
-class Ledger:
+class SubmissionLedger:
     """What was asked, by run id and by place."""
 
     def __init__(self) -> None:
-        self._claims: dict[str, Claim] = {}
-        self._places: dict[str, Claim] = {}
+        self._claims: dict[str, RunSubmissions] = {}
+        self._places: dict[str, RunSubmissions] = {}
 
     def __len__(self) -> int:
         return sum(len(claim.asked) for claim in self._claims.values())
 
-    def asked(self, entry: Asked) -> None:
+    def asked(self, entry: Submission) -> None:
         """Take one line."""
-        claim = self._claims.setdefault(entry.run_id or entry.place, Claim())
+        claim = self._claims.setdefault(entry.run_id or entry.place, RunSubmissions())
         claim.asked.append(entry)
         if entry.place:
             self._places[entry.place] = claim
@@ -70,7 +70,9 @@ class Ledger:
             for entry in claim.asked:
                 yield from self._judge(entry, claim, run_id, under_way)
 
-    def _judge(self, entry: Asked, claim: Claim, run_id: str, under_way: Callable[[str], bool]) -> Iterator[Violation]:
+    def _judge(
+        self, entry: Submission, claim: RunSubmissions, run_id: str, under_way: Callable[[str], bool]
+    ) -> Iterator[Violation]:
         names = {entry.event_id, entry.place} - {""}
         heard = bool(names & claim.heard if names else claim.heard)
         explained = "" in claim.explained or bool(names & claim.explained if names else claim.explained)

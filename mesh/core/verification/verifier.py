@@ -1,12 +1,12 @@
 """`Verifier`: do the records on the log say what the invariants promise? Pure, streaming, for three users.
 
     verifier = Verifier(topology, heads=…, committed=…, quiescent=True)
-    verifier.asked(Asked("run-1", "order-17"))     # 1. the ledger of submissions, if there is one
-    verifier.sent(record)                          # 2. task, egress, outcome and dead letter topics
-    verifier.original(record)                      # 3. records that dead letters point at (`origins` names them)
-    verifier.came(record)                          #    and those of ingress topics, all of them or none
-    verifier.inbox(record)                         # 4. mesh.inbox, re-decided by `fold.Partition`
-    verifier.committed_at(place, offset)           #    whenever: commits in the order in which they were accepted
+    verifier.take_submission(Asked("run-1", "order-17"))     # 1. the ledger of submissions, if there is one
+    verifier.take_published(record)                          # 2. task, egress, outcome and dead letter topics
+    verifier.take_original(record)                      # 3. records that dead letters point at (`origins` names them)
+    verifier.take_ingress(record)                          #    and those of ingress topics, all of them or none
+    verifier.take_inbox(record)                         # 4. mesh.inbox, re-decided by `fold.Partition`
+    verifier.take_commit(place, offset)           #    whenever: commits in the order in which they were accepted
     report = verifier.report()                     # 5. what remains open is judged here
 
 The steps in this order, since the log is read once; within a step partitions in any order, each in offset order.
@@ -44,12 +44,12 @@ from mesh.core.reason_codes import DEAD, REASONS
 from mesh.core.state.partition_state import RULES, Partition
 from mesh.core.state.topology_registry import Kept
 from mesh.core.topology.model import Topology
-from mesh.core.verification.publish_index import ANSWERED, MATCHED, Published, Sent, digest_of, mark
-from mesh.core.verification.replay_check import Redecided
-from mesh.core.verification.report import INVARIANTS, Asked, Report, Violation
-from mesh.core.verification.submissions import Ledger
+from mesh.core.verification.publish_index import ANSWERED, MATCHED, PublishedRecord, PublishIndex, digest_of, mark
+from mesh.core.verification.replay_check import ReplayCheck
+from mesh.core.verification.report import INVARIANTS, Submission, VerificationReport, Violation
+from mesh.core.verification.submissions import SubmissionLedger
 
-__all__ = ["INVARIANTS", "Asked", "Report", "Verifier", "Violation", "check", "published_topics"]
+__all__ = ["INVARIANTS", "Submission", "VerificationReport", "Verifier", "Violation", "check", "published_topics"]
 
 
 class Verifier:
@@ -72,10 +72,10 @@ class Verifier:
         self._depth_max = max(one.limits.depth_max for one in (topology, *known))
         self._committed = committed or {}
         self._quiescent = quiescent
-        self._published = Published()
-        self._ledger = Ledger()
-        self._report = Report()
-        self._again = Redecided(
+        self._published = PublishIndex()
+        self._ledger = SubmissionLedger()
+        self._report = VerificationReport()
+        self._again = ReplayCheck(
             topology,
             self._published,
             self._ledger,
@@ -101,11 +101,11 @@ class Verifier:
 
     # ------------------------------------------------------------------------------------------------------ the steps
 
-    def asked(self, entry: Asked) -> None:
+    def take_submission(self, entry: Submission) -> None:
         """Step 1: a line of the ledger."""
         self._ledger.asked(entry)
 
-    def sent(self, record: Record) -> None:
+    def take_published(self, record: Record) -> None:
         """Step 2: a record of a task topic, an egress topic, mesh.outcomes or mesh.dead."""
         if self._again.boxes:
             raise ValueError("published records come before those of the inbox")
@@ -130,10 +130,10 @@ class Verifier:
 
     @property
     def origins(self) -> Sequence[str]:
-        """Coordinates outside the inbox that dead letters point at and that were not handed to `original` yet."""
+        """Coordinates outside the inbox that dead letters point at and that were not handed to `take_original` yet."""
         return tuple(self._pointing)
 
-    def original(self, record: Record) -> None:
+    def take_original(self, record: Record) -> None:
         """Step 3: a record that a dead letter may point at."""
         where = coordinates(record)
         letter, digest = self._pointing.pop(where, ("", b""))
@@ -144,7 +144,7 @@ class Verifier:
             what = f"the dead letter differs from the record at {where}, which it points at"
             self._report.add(Violation("I8", letter, what, published=letter))
 
-    def came(self, record: Record) -> None:
+    def take_ingress(self, record: Record) -> None:
         """Step 3: a record of an ingress topic. Below intake's committed place it is a request or a dead letter."""
         self._report.records[record.topic] += 1
         if record.offset < self._committed.get(TopicPartition(record.topic, record.partition), 0):
@@ -153,14 +153,14 @@ class Verifier:
             if where not in self._buried:
                 self._came[where] = record.timestamp
 
-    def inbox(self, record: Record) -> None:
+    def take_inbox(self, record: Record) -> None:
         """Step 4: a record of mesh.inbox, decided again. Raises ValueError when it comes out of order."""
         if self._came:
             origin = next((value for name, value in record.headers if name == "mesh-origin"), None)
             self._came.pop((origin or b"").decode("utf-8", "replace"), None)
         self._again.take(record)
 
-    def committed_at(self, place: TopicPartition, offset: int) -> None:
+    def take_commit(self, place: TopicPartition, offset: int) -> None:
         """A commit that was accepted, in the order of acceptance."""
         self._report.checked["I7"] += 1
         before = self._commits.get(place, 0)
@@ -171,7 +171,7 @@ class Verifier:
             )
         self._commits[place] = max(before, offset)
 
-    def report(self) -> Report:
+    def report(self) -> VerificationReport:
         """Step 5: what was found. Call it once."""
         report = self._report
         self._again.judge(quiescent=self._quiescent)
@@ -245,7 +245,7 @@ class Verifier:
         if whole or headers.get("ce_meshkind") == REQUESTED:
             self._ledger.explained(run_id, headers.get("ce_id", ""), origin)
 
-    def _judge_published(self, variants: Sequence[Sent]) -> None:
+    def _judge_published(self, variants: Sequence[PublishedRecord]) -> None:
         explained = any(sent.flags & MATCHED for sent in variants)
         for sent in variants:
             self._report.checked["I3"] += 1
@@ -265,7 +265,7 @@ class Verifier:
                 invariant = "I2" if sent.topic == self._topology.outcomes else "I6"
                 self._report.add(Violation(invariant, sent.where, what, "nothing", published=sent.where))
 
-    def _judge_unanswered(self, sent: Sent) -> None:
+    def _judge_unanswered(self, sent: PublishedRecord) -> None:
         """I7 of workers: a task below the committed place has an answer on the inbox, or is a dead letter."""
         place = TopicPartition(sent.topic, sent.partition)
         committed = max(self._commits.get(place, 0), self._committed.get(place, 0))
@@ -293,7 +293,7 @@ def check(
     topology: Topology,
     records: Mapping[str, Iterable[Record]],
     *,
-    ledger: Iterable[Asked] = (),
+    ledger: Iterable[Submission] = (),
     commits: Iterable[tuple[TopicPartition, int]] = (),
     states: Callable[[int], Partition] | None = None,
     heads: Mapping[TopicPartition, int] | None = None,
@@ -301,7 +301,7 @@ def check(
     checkpoints: Mapping[int, Partition] | None = None,
     quiescent: bool = True,
     kept: Kept | None = None,
-) -> Report:
+) -> VerificationReport:
     """Check records held in memory: topic → its records, each partition in offset order. By default all is at rest."""
     verifier = Verifier(
         topology,
@@ -314,25 +314,25 @@ def check(
     )
     known = (topology,) if kept is None else (topology, *kept.topologies.values())
     for entry in ledger:
-        verifier.asked(entry)
+        verifier.take_submission(entry)
     for topic in published_topics(*known):
         for record in records.get(topic, ()):
-            verifier.sent(record)
+            verifier.take_published(record)
     for topic in sorted({origin.rsplit(":", 2)[0] for origin in verifier.origins}):
         for record in records.get(topic, ()):
-            verifier.original(record)
+            verifier.take_original(record)
     for topic in sorted({rule.name for one in known for rule in one.topics.values() if rule.ingress}):
         for record in records.get(topic, ()):
-            verifier.came(record)
+            verifier.take_ingress(record)
     for record in records.get(topology.inbox, ()):
-        verifier.inbox(record)
+        verifier.take_inbox(record)
     for place, offset in commits:
-        verifier.committed_at(place, offset)
+        verifier.take_commit(place, offset)
     return verifier.report()
 
 
 def published_topics(*topologies: Topology) -> Sequence[str]:
-    """The topics on which the orchestrator publishes: what `Verifier.sent` takes."""
+    """The topics on which the orchestrator publishes: what `Verifier.take_published` takes."""
     found: dict[str, None] = {}
     for topology in topologies:
         egress = [rule.name for rule in topology.topics.values() if rule.egress]

@@ -2,7 +2,7 @@
 
     async with Mesh.connect() as mesh:
         dead = DeadLetters(mesh.log, mesh.topology)
-        cases = await dead.choose(Chosen(agent="pricing", since_ms=yesterday_ms))
+        cases = await dead.select(Selection(agent="pricing", since_ms=yesterday_ms))
         plan = await dead.plan(cases)                       # nothing is sent; look at plan.sendings, plan.obstacles
         report = await dead.redrive(plan, by="ann")         # the ledger says who, when, what
         entries = await dead.wait(report, timeout_s=60)     # and then what became of each
@@ -12,23 +12,23 @@ exactly the rest when it is planned and done again; and one that is done has not
 """
 
 from mesh.core.dead_letters.letter import Letter, letter_from, letter_json
-from mesh.core.dead_letters.redrive_log import Entry, Standing
-from mesh.core.dead_letters.redrive_plan import How, Obstacle, Sending, Settled
-from mesh.operations.dead_letters.letters import Case, Chosen, DeadLetters, Plan, Report, whoami
+from mesh.core.dead_letters.redrive_log import LetterStatus, RedriveEntry
+from mesh.core.dead_letters.redrive_plan import AlreadyDone, Obstacle, RedriveOptions, Sending
+from mesh.operations.dead_letters.letters import Case, DeadLetters, RedrivePlan, RedriveReport, Selection, whoami
 
 __all__ = [
+    "AlreadyDone",
     "Case",
-    "Chosen",
     "DeadLetters",
-    "Entry",
-    "How",
     "Letter",
+    "LetterStatus",
     "Obstacle",
-    "Plan",
-    "Report",
+    "RedriveEntry",
+    "RedriveOptions",
+    "RedrivePlan",
+    "RedriveReport",
+    "Selection",
     "Sending",
-    "Settled",
-    "Standing",
     "letter_from",
     "letter_json",
     "whoami",

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mesh.adapters.ports import Clock, Log
-from mesh.core.dead_letters.redrive_log import DONE, IN_VAIN, Entry
+from mesh.core.dead_letters.redrive_log import DONE, IN_VAIN, RedriveEntry
 from mesh.core.dead_letters.redrive_plan import TASK
-from mesh.core.dead_letters.redrive_result import Aftermath
+from mesh.core.dead_letters.redrive_result import RedriveResults
 from mesh.core.errors import WaitTimeout
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.topology.model import Topology
@@ -26,7 +26,7 @@ def nothing(_: int) -> None:
     """Nobody wants to know how far it is."""
 
 
-class Followed:
+class FollowUp:
     """What followed from redrives of one mesh."""
 
     def __init__(self, log: Log, topology: Topology, journal: Journal, clock: Clock) -> None:
@@ -37,18 +37,18 @@ class Followed:
 
     async def wait(
         self,
-        sent: Sequence[Entry],
+        sent: Sequence[RedriveEntry],
         begin: Mapping[TopicPartition, int],
         *,
         timeout_s: float,
         told: Callable[[int], None] = nothing,
-    ) -> list[Entry]:
+    ) -> list[RedriveEntry]:
         """Wait until it is known what became of all of these, and note it. Raises WaitTimeout.
 
         `begin`: where outcomes and dead letters ended before any of them was sent.
         """
-        aftermath = Aftermath(sent, self._topology)
-        done: list[Entry] = []
+        aftermath = RedriveResults(sent, self._topology)
+        done: list[RedriveEntry] = []
         now_ms = self._clock.monotonic_ms
         deadline_ms, pause_ms, open_keys = now_ms() + timeout_s * 1_000, LOOK_AFTER_MS, {e.key for e in sent}
         look_ms = now_ms() + pause_ms
@@ -76,11 +76,11 @@ class Followed:
             await reader.close()
         return done
 
-    async def results(self, sent: Sequence[Entry]) -> dict[str, str]:
+    async def results(self, sent: Sequence[RedriveEntry]) -> dict[str, str]:
         """What became of these, where the log tells, by their keys. Writes nothing."""
         if not sent:
             return {}
-        aftermath, results = Aftermath(sent, self._topology), dict[str, str]()
+        aftermath, results = RedriveResults(sent, self._topology), dict[str, str]()
         since_ms = min(entry.at_ms for entry in sent) - CLOCKS_APART_MS_MAX
         for topic in (self._topology.outcomes, self._topology.dead):
             async for record in between(self._log, topic, await since(self._log, topic, since_ms)):
@@ -88,7 +88,7 @@ class Followed:
         repeated = {key for key, entry in aftermath.waiting.items() if entry.n > 1}  # a first one finds its task
         return results | await self._look(aftermath, repeated)
 
-    async def _look(self, aftermath: Aftermath, keys: set[str]) -> dict[str, str]:
+    async def _look(self, aftermath: RedriveResults, keys: set[str]) -> dict[str, str]:
         """Which of these a run heard and did nothing with: no outcome will tell it. Each is looked at once, when it
         was heard, and leaves `keys`."""
         asked = [e for key, e in aftermath.waiting.items() if key in keys and e.way == TASK]
@@ -97,13 +97,13 @@ class Followed:
         vain = await in_vain(self._log, self._topology, known)
         return aftermath.told(dict.fromkeys(vain, IN_VAIN))
 
-    async def _note(self, sent: Sequence[Entry], results: Mapping[str, str]) -> list[Entry]:
+    async def _note(self, sent: Sequence[RedriveEntry], results: Mapping[str, str]) -> list[RedriveEntry]:
         at_ms = self._log.now_ms()
         ended = [e._replace(state=DONE, result=results[e.key], at_ms=at_ms) for e in sent if e.key in results]
         await self._journal.note(ended)
         return ended
 
-    async def _timeout(self, number: int, left: Sequence[Entry], timeout_s: float) -> WaitTimeout:
+    async def _timeout(self, number: int, left: Sequence[RedriveEntry], timeout_s: float) -> WaitTimeout:
         inbox = [entry for entry in left if entry.topic == self._topology.inbox]
         unheard = len(inbox) - len(await heard(self._log, self._topology, inbox))
         if unheard:

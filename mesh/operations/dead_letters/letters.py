@@ -9,14 +9,33 @@ from typing import Final, NamedTuple
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Appended, Bounds, Clock, Log, Refused
 from mesh.core.dead_letters.letter import REDRIVE, Letter, letter_of
-from mesh.core.dead_letters.redrive_log import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Ledger, Standing
-from mesh.core.dead_letters.redrive_plan import TOPIC, How, Kin, Obstacle, Sending, Settled, entry_for, plan, was_taken
+from mesh.core.dead_letters.redrive_log import (
+    DONE,
+    DROPPED,
+    PLANNED,
+    REFUSED,
+    SENT,
+    LetterStatus,
+    RedriveEntry,
+    RedriveLedger,
+)
+from mesh.core.dead_letters.redrive_plan import (
+    TOPIC,
+    AlreadyDone,
+    Obstacle,
+    RedriveOptions,
+    RunContext,
+    Sending,
+    entry_for,
+    plan_redrive,
+    was_taken,
+)
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.expression.condition import Condition
 from mesh.core.ingress.admission import Rejected, admit
 from mesh.core.protocol.record import StoredRecord, TopicPartition, Unread, coordinates
 from mesh.core.topology.model import Topology
-from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, Followed, nothing
+from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp, nothing
 from mesh.operations.dead_letters.reading import between, ends, record_at, since
 from mesh.operations.dead_letters.redrive_journal import Journal
 from mesh.operations.dead_letters.run_context import histories_of, requests_of
@@ -26,7 +45,7 @@ CHUNK_MAX: Final = 100
 NAMES_SHOWN_MAX: Final = 5
 
 
-class Chosen(NamedTuple):
+class Selection(NamedTuple):
     """Which letters. None and (): any."""
 
     names: Sequence[str] = ()
@@ -54,35 +73,35 @@ class Chosen(NamedTuple):
         )
 
 
-ALL: Final = Chosen()
-AS_IT_IS: Final = How()
+ALL: Final = Selection()
+AS_IT_IS: Final = RedriveOptions()
 
 
 class Case(NamedTuple):
     """A letter, and where it stands."""
 
     letter: Letter
-    standing: Standing
+    status: LetterStatus
     changed: bool = False
     """Its payload is another one than that of the letter on the log (it came from a file)."""
 
 
-class Plan(NamedTuple):
+class RedrivePlan(NamedTuple):
     """What a redrive would do, letter by letter."""
 
     sendings: Sequence[Sending]
     obstacles: Sequence[Obstacle]
-    settled: Sequence[Settled]
-    how: How
+    already_done: Sequence[AlreadyDone]
+    how: RedriveOptions
     ledger_end: int
     """Up to where the ledger was known when this was planned."""
 
 
-class Report(NamedTuple):
+class RedriveReport(NamedTuple):
     """What a redrive did."""
 
-    sent: Sequence[Entry]
-    refused: Sequence[Entry]
+    sent: Sequence[RedriveEntry]
+    refused: Sequence[RedriveEntry]
     """The log did not take these."""
     elsewhere: Sequence[Sending]
     """Somebody else redrove these at the same moment."""
@@ -107,11 +126,11 @@ class DeadLetters:
         self._topic = topic or topology.dead
         self._clock = clock or SystemClock()
         self._journal = Journal(log, topology)
-        self._followed = Followed(log, topology, self._journal, self._clock)
+        self._followed = FollowUp(log, topology, self._journal, self._clock)
 
     # ------------------------------------------------------------------------------------------------------ reading
 
-    async def choose(self, chosen: Chosen = ALL, *, dropped: bool = True) -> list[Case]:
+    async def select(self, chosen: Selection = ALL, *, dropped: bool = True) -> list[Case]:
         """The letters that are chosen, oldest first, each once however often it was written; `dropped`: also those
         that somebody dropped.
 
@@ -125,23 +144,23 @@ class DeadLetters:
             letters.setdefault(letter.id, letter)
         if chosen.names:
             letters = self._named(letters, chosen.names)
-        fitting = (Case(letter, ledger.standing(letter)) for letter in letters.values() if chosen.fits(letter))
-        found = [case for case in fitting if dropped or case.standing.state != DROPPED]
+        fitting = (Case(letter, ledger.status_of(letter)) for letter in letters.values() if chosen.fits(letter))
+        found = [case for case in fitting if dropped or case.status.state != DROPPED]
         return sorted(found, key=lambda case: (case.letter.at_ms, case.letter.record.offset))
 
-    async def entries(self, letter_id: str) -> Sequence[Entry]:
+    async def entries(self, letter_id: str) -> Sequence[RedriveEntry]:
         """What the ledger says about a letter, in order."""
         return (await self._journal.read())[0].of(letter_id)
 
-    async def given(self, letters: Sequence[tuple[Letter, bool]]) -> list[Case]:
+    async def with_statuses(self, letters: Sequence[tuple[Letter, bool]]) -> list[Case]:
         """Letters that lie elsewhere (an export); the flag says whether their payload was changed there."""
         ledger, _ = await self._journal.read()
-        return [Case(letter, ledger.standing(letter), changed) for letter, changed in letters]
+        return [Case(letter, ledger.status_of(letter), changed) for letter, changed in letters]
 
     def _named(self, letters: Mapping[str, Letter], names: Sequence[str]) -> dict[str, Letter]:
         found: dict[str, Letter] = {}
         for name in names:
-            fits = [one for one in letters.values() if one.id.startswith(name) or one.place == name]
+            fits = [one for one in letters.values() if one.id.startswith(name) or one.position == name]
             if not fits:
                 raise NotFound(
                     f"no dead letter {name[:128]!r}", where=self._topic, remedy="`mesh dead list` shows them"
@@ -161,34 +180,34 @@ class DeadLetters:
 
     # ----------------------------------------------------------------------------------------------------- planning
 
-    async def plan(self, cases: Sequence[Case], how: How = AS_IT_IS) -> Plan:
+    async def plan(self, cases: Sequence[Case], how: RedriveOptions = AS_IT_IS) -> RedrivePlan:
         """What sending these again would do. Sends nothing. Raises InvalidInput where a change fits no payload."""
         ledger, end = await self._journal.read()
-        standings = [ledger.standing(case.letter) for case in cases]
-        anew = [c.letter.run_id for c, s in zip(cases, standings, strict=True) if how.as_new or _anew(s)]
+        statuses = [ledger.status_of(case.letter) for case in cases]
+        anew = [c.letter.run_id for c, s in zip(cases, statuses, strict=True) if how.as_new or _anew(s)]
         requests = await requests_of(self._log, self._topology, {run_id for run_id in anew if run_id})
-        kin = await self._kin(cases, standings) if how.again and not how.as_new else {}
-        steps: list[Sending | Obstacle | Settled] = []
+        kin = await self._kin(cases, statuses) if how.again and not how.as_new else {}
+        steps: list[Sending | Obstacle | AlreadyDone] = []
         at_ms = self._log.now_ms()
-        for case, standing in zip(cases, standings, strict=True):
+        for case, status in zip(cases, statuses, strict=True):
             letter = await self._whole(case.letter)
             own = how._replace(data=letter.value) if case.changed and how.data is None else how
             heard = requests.get(letter.run_id, ())
-            steps.append(plan(letter, standing, own, self._topology, heard, at_ms, kin.get(letter.id)))
-        return Plan(
+            steps.append(plan_redrive(letter, status, own, self._topology, heard, at_ms, kin.get(letter.id)))
+        return RedrivePlan(
             [step for step in steps if isinstance(step, Sending)],
             [step for step in steps if isinstance(step, Obstacle)],
-            await self._with_results([step for step in steps if isinstance(step, Settled)], ledger),
+            await self._with_results([step for step in steps if isinstance(step, AlreadyDone)], ledger),
             how,
             end,
         )
 
-    async def _kin(self, cases: Sequence[Case], standings: Sequence[Standing]) -> dict[str, Kin]:
+    async def _kin(self, cases: Sequence[Case], statuses: Sequence[LetterStatus]) -> dict[str, RunContext]:
         """For letters whose task was sent before: what their runs have made of it, by the letter's id."""
         sent = [
-            Case(case.letter, standing)
-            for case, standing in zip(cases, standings, strict=True)
-            if standing.n and standing.state != PLANNED and case.letter.run_id and case.letter.task_id
+            Case(case.letter, status)
+            for case, status in zip(cases, statuses, strict=True)
+            if status.n and status.state != PLANNED and case.letter.run_id and case.letter.task_id
         ]
         runs = {case.letter.run_id for case in sent}
         if not runs:
@@ -199,10 +218,10 @@ class DeadLetters:
             if letter.run_id in runs and letter.task_id:
                 letters.setdefault(letter.run_id, {}).setdefault(letter.id, letter)
         histories = await histories_of(self._log, self._topology, runs)
-        found: dict[str, Kin] = {}
-        for letter, standing, _ in await self.results(sent):
+        found: dict[str, RunContext] = {}
+        for letter, status, _ in await self.results(sent):
             others = tuple(letters.get(letter.run_id, {}).values())
-            found[letter.id] = Kin(histories[letter.run_id].run, others, standing.last)
+            found[letter.id] = RunContext(histories[letter.run_id].run, others, status.last)
         return found
 
     async def _whole(self, letter: Letter) -> Letter:
@@ -216,23 +235,23 @@ class DeadLetters:
         headers = letter.headers if letter.task_id else found.headers
         return replace(letter, value=found.value, key=found.key, headers=headers, omitted="")
 
-    async def _with_results(self, settled: Sequence[Settled], ledger: Ledger) -> list[Settled]:
+    async def _with_results(self, settled: Sequence[AlreadyDone], ledger: RedriveLedger) -> list[AlreadyDone]:
         """What became of letters that were sent before, as far as the log tells by now."""
-        cases = await self.results([Case(step.letter, ledger.standing(step.letter)) for step in settled])
-        told = [Settled(case.letter, str(case.standing)) for case in cases]
+        cases = await self.results([Case(step.letter, ledger.status_of(step.letter)) for step in settled])
+        told = [AlreadyDone(case.letter, str(case.status)) for case in cases]
         anew = "--again --as-new begins its run anew"
-        return [s._replace(remedy=anew) if was_taken(c.standing.last) else s for s, c in zip(told, cases, strict=True)]
+        return [s._replace(remedy=anew) if was_taken(c.status.last) else s for s, c in zip(told, cases, strict=True)]
 
     # ------------------------------------------------------------------------------------------------------- acting
 
     async def redrive(
         self,
-        planned: Plan,
+        planned: RedrivePlan,
         *,
         by: str = "",
         per_second: float | None = None,
         told: Callable[[int], None] = nothing,
-    ) -> Report:
+    ) -> RedriveReport:
         """Send what is planned. `per_second`: at most so many letters; `told` hears how many more are done.
 
         Raises LogUnavailable when the log is gone: planned again, it goes on with the rest.
@@ -240,8 +259,8 @@ class DeadLetters:
         places = await self._before(planned)
         sendings, elsewhere = await self._write_down(planned, by or whoami())
         there = await self._there([sending for sending in sendings if sending[0].interrupted])
-        sent: list[Entry] = []
-        refused: list[Entry] = []
+        sent: list[RedriveEntry] = []
+        refused: list[RedriveEntry] = []
         began_ms, size = self._clock.monotonic_ms(), CHUNK_MAX
         if per_second is not None:
             size = max(1, min(CHUNK_MAX, int(per_second / 4)))
@@ -253,20 +272,20 @@ class DeadLetters:
             if per_second is not None and start + size < len(sendings):
                 due_ms = began_ms + (start + size) / per_second * 1_000
                 await self._clock.sleep_ms(due_ms - self._clock.monotonic_ms())
-        return Report(sent, refused, elsewhere, places)
+        return RedriveReport(sent, refused, elsewhere, places)
 
-    async def drop(self, cases: Sequence[Case], *, by: str = "", reason: str = "") -> list[Entry]:
+    async def drop(self, cases: Sequence[Case], *, by: str = "", reason: str = "") -> list[RedriveEntry]:
         """Say that these need not be sent: they are left out of lists. They stay where they are."""
         at_ms, who = self._log.now_ms(), by or whoami()
         entries = [
-            Entry(case.letter.id, 0, DROPPED, who, at_ms, reason=reason)
+            RedriveEntry(case.letter.id, 0, DROPPED, who, at_ms, reason=reason)
             for case in cases
-            if case.standing.state != DROPPED
+            if case.status.state != DROPPED
         ]
         await self._journal.note(entries)
         return entries
 
-    async def _before(self, planned: Plan) -> dict[TopicPartition, int]:
+    async def _before(self, planned: RedrivePlan) -> dict[TopicPartition, int]:
         """Where what becomes of these begins to be told: now, or when one was planned that was interrupted."""
         topics = (self._topology.outcomes, self._topology.dead)
         interrupted = [sending.interrupted.at_ms for sending in planned.sendings if sending.interrupted]
@@ -276,11 +295,13 @@ class DeadLetters:
         spans = {topic: await since(self._log, topic, since_ms) for topic in topics}
         return {TopicPartition(topic, n): b.start for topic, span in spans.items() for n, b in span.items()}
 
-    async def _write_down(self, planned: Plan, by: str) -> tuple[list[tuple[Sending, Entry]], list[Sending]]:
+    async def _write_down(
+        self, planned: RedrivePlan, by: str
+    ) -> tuple[list[tuple[Sending, RedriveEntry]], list[Sending]]:
         """The plan into the ledger; those left out that somebody else wrote there first."""
         at_ms = self._log.now_ms()
         bounds = {topic: await self._log.bounds(topic) for topic in {s.topic for s in planned.sendings}}
-        ours: list[tuple[Sending, Entry]] = []
+        ours: list[tuple[Sending, RedriveEntry]] = []
         for sending in planned.sendings:
             after = bounds[sending.topic][sending.partition].end
             entry = entry_for(sending, state=PLANNED, by=by, at_ms=at_ms, after=after, reason=planned.how.force)
@@ -291,7 +312,7 @@ class DeadLetters:
         mine = [pair for pair in ours if pair[1].key not in taken]
         return mine, [sending for sending, entry in ours if entry.key in taken]
 
-    async def _there(self, interrupted: Sequence[tuple[Sending, Entry]]) -> dict[str, str]:
+    async def _there(self, interrupted: Sequence[tuple[Sending, RedriveEntry]]) -> dict[str, str]:
         """What of redrives that were interrupted has come to the log all the same: id → where it lies."""
         wanted = {id for sending, _ in interrupted for id in sending.ids}
         firsts: dict[TopicPartition, int] = {}
@@ -308,7 +329,9 @@ class DeadLetters:
                         found[id] = coordinates(record)
         return found
 
-    async def _send(self, pairs: Sequence[tuple[Sending, Entry]], there: Mapping[str, str]) -> list[Entry]:
+    async def _send(
+        self, pairs: Sequence[tuple[Sending, RedriveEntry]], there: Mapping[str, str]
+    ) -> list[RedriveEntry]:
         """Send some, and note in the ledger what the log said to each."""
         missing = [
             (sending, record)
@@ -321,7 +344,7 @@ class DeadLetters:
         for (sending, _), verdict in zip(missing, verdicts, strict=True):
             heard.setdefault(sending.ids[0], []).append(verdict)
         at_ms = self._log.now_ms()
-        entries: list[Entry] = []
+        entries: list[RedriveEntry] = []
         for sending, entry in pairs:
             said = heard.get(sending.ids[0], [])
             refused = next((verdict for verdict in said if isinstance(verdict, Refused)), None)
@@ -348,25 +371,25 @@ class DeadLetters:
     # ------------------------------------------------------------------------------------------------ what followed
 
     async def wait(
-        self, report: Report, *, timeout_s: float = 60.0, told: Callable[[int], None] = nothing
-    ) -> list[Entry]:
+        self, report: RedriveReport, *, timeout_s: float = 60.0, told: Callable[[int], None] = nothing
+    ) -> list[RedriveEntry]:
         """Wait until it is known what became of all that was sent, and note it. Raises WaitTimeout."""
         return await self._followed.wait(report.sent, report.since, timeout_s=timeout_s, told=told)
 
     async def results(self, cases: Sequence[Case]) -> list[Case]:
         """The same cases, with what became of those that were sent, where the log tells. Writes nothing."""
-        sent = [case.standing.last for case in cases if case.standing.last and case.standing.state == SENT]
+        sent = [case.status.last for case in cases if case.status.last and case.status.state == SENT]
         results = await self._followed.results(sent)
         told: list[Case] = []
         for case in cases:
-            last = case.standing.last
+            last = case.status.last
             if last is not None and last.key in results:
                 last = last._replace(state=DONE, result=results[last.key])
-                case = case._replace(standing=case.standing._replace(state=DONE, last=last))
+                case = case._replace(status=case.status._replace(state=DONE, last=last))
             told.append(case)
         return told
 
 
-def _anew(standing: Standing) -> bool:
+def _anew(status: LetterStatus) -> bool:
     """Whether a redrive that was interrupted began a run anew."""
-    return standing.state == PLANNED and standing.last is not None and standing.last.way == "new"
+    return status.state == PLANNED and status.last is not None and status.last.way == "new"

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from mesh.adapters.ports import Bounds, Log, Refused
-from mesh.core.dead_letters.redrive_log import Entry, Ledger, entry_record, ledger_topic
+from mesh.core.dead_letters.redrive_log import RedriveEntry, RedriveLedger, entry_record, ledger_topic
 from mesh.core.errors import InvalidInput
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.reading import between
@@ -20,9 +20,9 @@ class Journal:
         self._topology = topology
         self._topic = ledger_topic(topology)
 
-    async def read(self) -> tuple[Ledger, int]:
+    async def read(self) -> tuple[RedriveLedger, int]:
         """The ledger, and up to where it was read. One that was never written is empty."""
-        ledger = Ledger()
+        ledger = RedriveLedger()
         if self._topic not in await self._log.topics():
             return ledger, 0
         places = await self._log.bounds(self._topic)
@@ -30,7 +30,7 @@ class Journal:
             ledger.take(record)
         return ledger, places[0].end
 
-    async def note(self, entries: Sequence[Entry]) -> list[int]:
+    async def note(self, entries: Sequence[RedriveEntry]) -> list[int]:
         """Write entries; answers their offsets. Raises InvalidInput when the log refuses one."""
         offsets: list[int] = []
         for start in range(0, len(entries), ENTRIES_AT_ONCE_MAX):

@@ -5,7 +5,7 @@ from typing import Final
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Bounds, Log
-from mesh.core.dead_letters.redrive_log import Entry
+from mesh.core.dead_letters.redrive_log import RedriveEntry
 from mesh.core.dead_letters.redrive_plan import TASK
 from mesh.core.history.task_attempts import Moment
 from mesh.core.history.timeline import History
@@ -40,11 +40,11 @@ async def histories_of(log: Log, topology: Topology, run_ids: Collection[str]) -
     return found
 
 
-async def heard(log: Log, topology: Topology, entries: Iterable[Entry]) -> list[Entry]:
+async def heard(log: Log, topology: Topology, entries: Iterable[RedriveEntry]) -> list[RedriveEntry]:
     """Those of which the mesh has read what was sent, so that all that followed from it at once is on the log."""
     group = topology.group("orchestrator")
     commits = {(topology.inbox, n): c.offset for n, c in (await log.committed(group, topology.inbox)).items()}
-    found: list[Entry] = []
+    found: list[RedriveEntry] = []
     for entry in entries:
         topic, partition, offset = entry.place.rsplit(":", 2) if entry.place else ("", "0", "0")
         if commits.get((topic, int(partition)), 0) > int(offset):
@@ -52,7 +52,7 @@ async def heard(log: Log, topology: Topology, entries: Iterable[Entry]) -> list[
     return found
 
 
-async def in_vain(log: Log, topology: Topology, entries: Sequence[Entry]) -> list[str]:
+async def in_vain(log: Log, topology: Topology, entries: Sequence[RedriveEntry]) -> list[str]:
     """Keys of redrives that their runs heard and did nothing with, since the task had been sent before.
 
     Only what the log shows twice counts: a run that is told by another topology than it was decided by may miss a

@@ -101,7 +101,7 @@ def _wanted(topology: Topology, service: str) -> _Wanted:
             yield TOPIC, [topology.outcomes, *egress], (READ,)
 
 
-def lines(rights: Iterable[Right], principals: Mapping[str, str], bootstrap: str) -> Iterator[str]:
+def acl_commands(rights: Iterable[Right], principals: Mapping[str, str], bootstrap: str) -> Iterator[str]:
     """Commands of kafka-acls.sh that grant these rights. `principals`: service → `User:name`. What differs only in the
     name of the topic or group shares a command."""
     grouped: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}

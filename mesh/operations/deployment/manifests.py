@@ -48,7 +48,7 @@ KEDA_TLS: Final = (
 _NO_NAME = re.compile(r"[^a-z0-9]+")
 
 
-class Wishes(NamedTuple):
+class ManifestOptions(NamedTuple):
     """What the manifests cannot know by themselves."""
 
     image: str = APP
@@ -62,7 +62,7 @@ class Wishes(NamedTuple):
     """None: as many as its topic has partitions. More would be idle."""
 
 
-def k8s(topology: Topology, loaded: Loaded, wishes: Wishes, agents: Iterable[str] = ()) -> Iterator[Manifest]:
+def k8s(topology: Topology, loaded: Loaded, wishes: ManifestOptions, agents: Iterable[str] = ()) -> Iterator[Manifest]:
     """The Job that creates topics, and the Deployments; with agents only those of their workers.
 
     Workers say no number of replicas, so that applying them again does not undo what KEDA or you decided."""
@@ -80,7 +80,7 @@ def k8s(topology: Topology, loaded: Loaded, wishes: Wishes, agents: Iterable[str
         yield _deployment(topology, loaded, wishes, "worker", agent=topology.agents[agent])
 
 
-def keda(topology: Topology, loaded: Loaded, wishes: Wishes, agents: Iterable[str] = ()) -> Iterator[Manifest]:
+def keda(topology: Topology, loaded: Loaded, wishes: ManifestOptions, agents: Iterable[str] = ()) -> Iterator[Manifest]:
     """One ScaledObject an agent, and how KEDA proves to the broker who it is. Raises ConfigInvalid for bounds that
     cannot be kept."""
     _check(loaded.settings)
@@ -165,7 +165,7 @@ def _variable(*names: str) -> str:
     return ENV_PREFIX + "__".join(names).upper()
 
 
-def _metadata(topology: Topology, wishes: Wishes, name: str, component: str, agent: str = "") -> Manifest:
+def _metadata(topology: Topology, wishes: ManifestOptions, name: str, component: str, agent: str = "") -> Manifest:
     namespace = {"namespace": wishes.namespace} if wishes.namespace else {}
     return {"name": name, **namespace, "labels": _labels(topology, component, agent)}
 
@@ -179,7 +179,7 @@ def _labels(topology: Topology, component: str, agent: str = "") -> dict[str, st
     return labels | ({f"{APP}/agent": _agent(topology, agent)} if agent else {})
 
 
-def _environment(loaded: Loaded, wishes: Wishes) -> list[Manifest]:
+def _environment(loaded: Loaded, wishes: ManifestOptions) -> list[Manifest]:
     """Whatever was set anywhere, and what there is no default for; in the order of the settings."""
     settings = loaded.settings
     plain = {"log": settings.log, "board": settings.board, "topology": Path(settings.topology).name}
@@ -198,7 +198,7 @@ def _environment(loaded: Loaded, wishes: Wishes) -> list[Manifest]:
     ]
 
 
-def _pod(loaded: Loaded, wishes: Wishes, arguments: list[str], memory_mib: int) -> Manifest:
+def _pod(loaded: Loaded, wishes: ManifestOptions, arguments: list[str], memory_mib: int) -> Manifest:
     """The specification of a pod with one container that does what `mesh ARGUMENTS` does."""
     settings = loaded.settings
     files = [name for name in TLS_FILES if name in settings.kafka]
@@ -247,7 +247,7 @@ def grace_s(settings: Settings) -> int:
     return ceil((settings.drain_timeout_ms + settings.cancel_grace_ms) / 1_000) + GRACE_MARGIN_S
 
 
-def _topics(topology: Topology, loaded: Loaded, wishes: Wishes) -> Manifest:
+def _topics(topology: Topology, loaded: Loaded, wishes: ManifestOptions) -> Manifest:
     """Another topology is another Job, since a Job cannot be changed."""
     name = object_name(_mesh(topology), "topics", topology.digest[:8])
     return {
@@ -268,7 +268,7 @@ def _topics(topology: Topology, loaded: Loaded, wishes: Wishes) -> Manifest:
 def _deployment(
     topology: Topology,
     loaded: Loaded,
-    wishes: Wishes,
+    wishes: ManifestOptions,
     service: str,
     *,
     agent: AgentSpec | None = None,
@@ -300,7 +300,7 @@ def _deployed(topology: Topology, service: str, agent: str = "") -> str:
     return object_name(_mesh(topology), service, *([_agent(topology, agent)] if agent else []))
 
 
-def _authentication(topology: Topology, settings: Settings, wishes: Wishes, protocol: str) -> Manifest:
+def _authentication(topology: Topology, settings: Settings, wishes: ManifestOptions, protocol: str) -> Manifest:
     found = [("username", "sasl_plain_username"), ("password", "sasl_plain_password")] if "SASL" in protocol else []
     keys = [(parameter, _variable("kafka", name)) for parameter, name in found]
     for name, parameter in KEDA_TLS:
@@ -314,7 +314,7 @@ def _authentication(topology: Topology, settings: Settings, wishes: Wishes, prot
     }
 
 
-def _scaled(topology: Topology, settings: Settings, wishes: Wishes, agent: AgentSpec, most: int) -> Manifest:
+def _scaled(topology: Topology, settings: Settings, wishes: ManifestOptions, agent: AgentSpec, most: int) -> Manifest:
     protocol = settings.kafka.get("security_protocol", "PLAINTEXT")
     metadata = {
         "bootstrapServers": settings.log.removeprefix("kafka:").removeprefix("//").rstrip("/"),

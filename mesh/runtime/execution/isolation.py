@@ -21,7 +21,7 @@ from mesh.adapters.diagnostics import diagnostics
 from mesh.core.board.changelog import Change
 from mesh.core.protocol.event import Event
 from mesh.core.task.agent import Agent
-from mesh.core.task.fault_injection import Break
+from mesh.core.task.fault_injection import InjectedFault
 from mesh.core.topology.model import AgentSpec
 from mesh.runtime.execution import agent_modules
 
@@ -44,7 +44,7 @@ class Order(NamedTuple):
     spec: AgentSpec
     where: str
     task: Event
-    broken: Break | None
+    broken: InjectedFault | None
 
 
 class Load(NamedTuple):

@@ -5,7 +5,7 @@ import asyncio
 from mesh.adapters.ports import Commit
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.task.offsets import OffsetTracker
-from mesh.core.task.poison import Watch
+from mesh.core.task.poison import PoisonDetector
 
 
 class Held:
@@ -34,7 +34,7 @@ class Held:
         self.open = 0
         """Records begun and not answered for good."""
         self.tracker = OffsetTracker()
-        self.watch: Watch
+        self.watch: PoisonDetector
         self.place = 0
         """Where this assignment began."""
         self.claimed = 0
@@ -46,7 +46,7 @@ class Held:
         """Answered when it was not ours any more."""
         self._news = asyncio.Event()
 
-    def begin(self, watch: Watch, place: int) -> None:
+    def begin(self, watch: PoisonDetector, place: int) -> None:
         """What the one before left, and where."""
         self.watch, self.place, self.begun = watch, place, True
         held = self
@@ -59,7 +59,7 @@ class Held:
     def free(self, offset: int) -> bool:
         """This record may begin now, and nothing need be known or said before."""
         watch = self.watch
-        told = watch.careful <= offset < self.claimed and offset < watch.claim_from
+        told = watch.suspected_below <= offset < self.claimed and offset < watch.claim_from
         return told and self.live and self.before is None
 
     def on_its_way(self, offset: int) -> None:
@@ -77,17 +77,17 @@ class Held:
         """Whether an earlier assignment to this process has answered this record; once that is durable."""
         held = self.before
         while held is not None:
-            while offset in held._sent and not held.tracker.finished(offset):
+            while offset in held._sent and not held.tracker.is_finished(offset):
                 held._news.clear()
                 await held._news.wait()
-            if held.tracker.finished(offset):
+            if held.tracker.is_finished(offset):
                 return True
             held = held.before
         return False
 
     def saying(self, *, working: bool) -> "Saying | None":
         """What a commit would say now; None when that was said."""
-        place = self.tracker.place()
+        place = self.tracker.commit_offset()
         if place is None:
             place = self.place
         said = (place, self.watch.version, working)
@@ -123,6 +123,6 @@ class Work:
         self.record, self.held = record, held
 
     @property
-    def suspicion(self) -> int:
+    def death_count(self) -> int:
         """Deaths at which it may have been in flight."""
-        return self.held.watch.suspicion(self.record.offset)
+        return self.held.watch.death_count(self.record.offset)

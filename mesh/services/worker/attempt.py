@@ -18,7 +18,7 @@ from mesh.core.board.changelog import Change
 from mesh.core.protocol.event import NO_USAGE, SUCCEEDED, Event, Fault
 from mesh.core.task import result
 from mesh.core.task.agent import Agent, file_line
-from mesh.core.task.fault_injection import Break
+from mesh.core.task.fault_injection import InjectedFault
 from mesh.core.topology.model import AgentSpec
 from mesh.runtime.execution.isolation import Cell, CellDied, Order
 from mesh.runtime.execution.threads import Threads
@@ -114,7 +114,7 @@ class Caller:
         self._counts, self._cache, self._faults = counts, cache, FaultLog(file_line(agent.function))
         self._grace_s, self._timeout_s = grace_ms / 1000, spec.timeout_ms / 1000
         self._told, self._left, self._call_abandoned = told, left, call_abandoned
-        self.fault: Callable[[], Break | None] = lambda: None
+        self.fault: Callable[[], InjectedFault | None] = lambda: None
         """What somebody broke on purpose, if it is broken now."""
         self._running: dict[asyncio.Task[Any], Attempt] = {}
         """In the order in which they began, and so in that in which they will have taken too long."""
@@ -154,9 +154,9 @@ class Caller:
             self._counts.expired += 1
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
             self._faults.failed(task, fault)
-            return result.failed(task, fault, NO_USAGE)
+            return result.failure_event(task, fault, NO_USAGE)
         if self.ended and task.task_id in self.ended:
-            return result.failed(task, IN_VAIN, NO_USAGE)
+            return result.failure_event(task, IN_VAIN, NO_USAGE)
         attempt.task, attempt.runner = task, runner
         if self._wants_context:
             note = None if attempt.changes is None else attempt.changes.note
@@ -234,7 +234,7 @@ class Caller:
             return await cell.answer(order, None if attempt.changes is None else attempt.changes.note)
         except CellDied:
             attempt.killed = True
-            return crash_loop(attempt.task, attempt.work.suspicion + 1)
+            return crash_loop(attempt.task, attempt.work.death_count + 1)
 
     async def _call_mirrored(self, attempt: Attempt) -> Event:
         """A call whose answer is about to be kept: whoever repeats it will not repeat what it wrote on the board."""
@@ -260,7 +260,7 @@ class Caller:
         elif attempt.expired:
             fault = self._slow(attempt, "was cancelled")._replace(cls=fault.cls, stack=fault.stack)
         if attempt.cell is not None:
-            return result.failed(attempt.task, fault, None)  # what it spent there is not known
+            return result.failure_event(attempt.task, fault, None)  # what it spent there is not known
         return failed(attempt.task, attempt.context, fault)
 
     def _slow(self, attempt: Attempt, what: str) -> Fault:

@@ -82,7 +82,7 @@ class BreakerGate:
     def _declined(self, task: Event, wait_ms: int) -> Event:
         self._counts.failure(LEFT_ALONE)
         text = f"{self._name} was not called: its breaker is open"
-        return result.failed(task, Fault("left_alone", text, retry_after_ms=wait_ms), NO_USAGE)
+        return result.failure_event(task, Fault("left_alone", text, retry_after_ms=wait_ms), NO_USAGE)
 
     def _now_ms(self) -> int:
         return round(self._clock.monotonic_ms())

@@ -17,7 +17,7 @@ from mesh.adapters.ports import Board, Clock
 from mesh.core.board import rules
 from mesh.core.errors import BoardUnavailable
 from mesh.core.protocol.event import SUCCEEDED, Event, Usage
-from mesh.core.task.result import repeated
+from mesh.core.task.result import cached_event
 from mesh.services.worker.counts import Counts
 
 LEASE_MS: Final = 6_000
@@ -60,7 +60,7 @@ class ResultCache:
             kept = await self._claim(key, lease)
             if kept is not None:
                 self._counts.cached += 1
-                return repeated(task, *kept)
+                return cached_event(task, *kept)
             held = key in self._running
             if not held:
                 self._counts.uncached += 1

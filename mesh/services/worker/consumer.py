@@ -12,7 +12,7 @@ from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.publishing.effect_records import inbox_record
 from mesh.core.task.agent import Agent
-from mesh.core.task.poison import DEATHS_MAX, Watch, decode
+from mesh.core.task.poison import DEATHS_MAX, PoisonDetector, decode
 from mesh.core.topology.model import AgentSpec, Topology
 from mesh.runtime.board_changelog import is_mirrored
 from mesh.runtime.execution.isolation import Cells
@@ -202,8 +202,8 @@ class AgentConsumer:
                 bounds = await self._log.bounds(topic)
             place = bounds[number].start if commit is None and bounds is not None else commit.offset if commit else 0
             end = place if bounds is None else bounds[number].end
-            held.begin(Watch(marks, place=place, end=end, by=self._holder, away=away), place)
-        if suspected := [held.watch.suspected for held in partitions if held.begun and held.watch.died]:
+            held.begin(PoisonDetector(marks, place=place, end=end, by=self._holder, away=away), place)
+        if suspected := [held.watch.suspects for held in partitions if held.begun and held.watch.predecessor_died]:
             self.counts.deaths += 1
             apart = sum(suspected)
             _log.warning("a worker died", agent=self.name, partitions=len(suspected), begun_apart_now=apart)
@@ -268,7 +268,7 @@ class AgentConsumer:
             held.finish(offset)
             self._news.set()
             return
-        if held.live and offset < held.watch.careful:
+        if held.live and offset < held.watch.suspected_below:
             await self._suspects.handle(work)
             return
         if offset >= held.claimed or offset >= held.watch.claim_from:
@@ -309,7 +309,7 @@ class AgentConsumer:
                 event = await self._answer(task, attempt)
                 if attempt.killed:  # said before anybody hears: whatever ends us then, nobody begins it again
                     self._killers.add(attempt.task.id)
-                    held.watch.convict(work.record.offset)
+                    held.watch.condemn(work.record.offset)
                     await self._say(held)
                 if event is not None:
                     answer = inbox_record(event, self._topology)

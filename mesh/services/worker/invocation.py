@@ -12,8 +12,8 @@ from mesh.context import Context
 from mesh.core.board.changelog import Change
 from mesh.core.protocol.event import NO_USAGE, Event, Fault, Usage
 from mesh.core.task import result
-from mesh.core.task.agent import Agent, Later, Reject
-from mesh.core.task.fault_injection import CRASH, ERROR, SLOW, Break, Broken
+from mesh.core.task.agent import Agent, Reject, RetryLater
+from mesh.core.task.fault_injection import CRASH, ERROR, SLOW, Broken, InjectedFault
 from mesh.core.topology.model import AgentSpec
 from mesh.runtime.execution.loop_guard import FORKED
 from mesh.runtime.execution.threads import Threads
@@ -31,7 +31,7 @@ class Function:
         self._clock, self._threads = clock, threads
         self._pid = os.getpid()
 
-    async def answer(self, task: Event, context: Context | None, broken: Break | None) -> Event:
+    async def answer(self, task: Event, context: Context | None, broken: InjectedFault | None) -> Event:
         """What the function says to a task, as an event; raises what it raises. `broken`: on purpose, just now."""
         enter_call(task.run_id, task.task_id, task.agent)
         arguments = result.arguments(self._agent, task)
@@ -47,12 +47,12 @@ class Function:
                 value = await value
         if os.getpid() != self._pid:
             os._exit(FORKED)  # a copy of this process that the function made
-        if isinstance(value, (Later, Reject)):
-            return failed(task, context, result.declined(self._agent, value))
+        if isinstance(value, (RetryLater, Reject)):
+            return failed(task, context, result.decline_fault(self._agent, value))
         parts = result.parts_of(self._agent, self._spec, value)
-        return result.succeeded(task, parts, _spent(context))
+        return result.success_event(task, parts, _spent(context))
 
-    async def _suffer(self, fault: Break) -> None:
+    async def _suffer(self, fault: InjectedFault) -> None:
         """Do what a fault does, before the function is called."""
         if fault.kind == ERROR:
             raise Broken(f"{fault.message} (broken on purpose)")
@@ -85,7 +85,7 @@ def context_of(
 
 def failed(task: Event, context: Context | None, fault: Fault) -> Event:
     """The answer of a task that did not go well, with what it spent all the same."""
-    return result.failed(task, fault, None if fault.code == "bad_usage" else _spent(context))
+    return result.failure_event(task, fault, None if fault.code == "bad_usage" else _spent(context))
 
 
 def _spent(context: Context | None) -> Usage | None:
@@ -97,4 +97,4 @@ def crash_loop(task: Event, deaths: int) -> Event:
     """The answer of a task that was in flight at so many deaths, the last one its own."""
     _log.warning("a task kills its process; it is not begun again", agent=task.agent, run=task.run_id, task=task.id)
     text = f"{deaths} processes of {task.agent} died when they had begun this or were about to"
-    return result.failed(task, Fault("crash_loop", text, retryable=False), None)
+    return result.failure_event(task, Fault("crash_loop", text, retryable=False), None)

@@ -64,7 +64,7 @@ class PoisonGuard:
 
     async def handle(self, work: Work) -> None:
         """Run one of them to an answer."""
-        suspicion, cells = work.suspicion, self._cells
+        suspicion, cells = work.death_count, self._cells
         if cells is not None and APART_FROM <= suspicion < APART_DEATHS_MAX and await self._apart(work, cells):
             return
         if suspicion >= DEATHS_MAX:
@@ -104,7 +104,7 @@ class PoisonGuard:
             if await self._say(held):
                 await self._do(attempt)
                 if not attempt.abandoned and not attempt.killed and not self._ending():
-                    watch.ended(offset)
+                    watch.clear(offset)
         finally:
             if not attempt.abandoned:
                 leave()

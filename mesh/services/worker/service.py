@@ -12,9 +12,9 @@ from mesh.adapters.ports import SESSION_TIMEOUT_MS, Board, Clock, Log
 from mesh.core.errors import WorkerSpent
 from mesh.core.protocol.record import Record
 from mesh.core.run.control import Control
-from mesh.core.task.abandoned_calls import tasks_named
+from mesh.core.task.abandoned_calls import tasks_in
 from mesh.core.task.agent import Agent
-from mesh.core.task.fault_injection import Break, break_of, fault_of
+from mesh.core.task.fault_injection import InjectedFault, active_fault, parse_fault
 from mesh.core.topology.model import Topology
 from mesh.runtime.control_follower import ControlFollower, Follower
 from mesh.runtime.execution.isolation import Cells
@@ -153,17 +153,17 @@ class Worker:
 
     def _ended(self, records: Sequence[Record]) -> None:
         """Runs have ended while tasks of theirs were in work."""
-        ids = dict.fromkeys(id for record in records for id in tasks_named(record))
+        ids = dict.fromkeys(id for record in records for id in tasks_in(record))
         self._ended_ids.update(ids)
         for id in list(islice(self._ended_ids, max(0, len(self._ended_ids) - ENDED_MAX))):
             del self._ended_ids[id]
         for consumer in self.consumers.values():
             consumer.caller.stop(ids)
 
-    def _fault(self, name: str) -> Break | None:
+    def _fault(self, name: str) -> InjectedFault | None:
         """What an agent was broken with, if it is broken now."""
-        switch = fault_of(self._control.control, name, self._log.now_ms())
-        return None if switch is None else break_of(switch.how)
+        switch = active_fault(self._control.control, name, self._log.now_ms())
+        return None if switch is None else parse_fault(switch.how)
 
     def _call_abandoned(self) -> None:
         if self.abandoned_calls > self._abandoned_max:

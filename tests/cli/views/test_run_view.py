@@ -6,7 +6,7 @@ import pytest
 
 from mesh.cli.framework.output import Output
 from mesh.cli.views.run_view import id_of, trace_of, tree
-from mesh.core.history.task_attempts import DONE, Attempt, TaskStory
+from mesh.core.history.task_attempts import DONE, TaskAttempt, TaskHistory
 from mesh.core.history.timeline import History
 from mesh.core.protocol.event import REQUESTED, derive
 from tests.builders import AT_MS, event, topology
@@ -16,7 +16,7 @@ def drawn(capsys: pytest.CaptureFixture[str], *tasks: tuple[str, str]) -> list[s
     """The lines for tasks given as (name, parent), without times."""
     history = History(topology(a="ask -> answer"), "run-1", partition=0)
     for name, parent in tasks:
-        history.tasks[name] = TaskStory(name, name, "ask", 1, (name,), parent, "", AT_MS, DONE, AT_MS + 1)
+        history.tasks[name] = TaskHistory(name, name, "ask", 1, (name,), parent, "", AT_MS, DONE, AT_MS + 1)
     tree(Output(), history, indent="")
     return [line.partition("  –")[0].rstrip() for line in capsys.readouterr().out.splitlines()]
 
@@ -46,8 +46,8 @@ def test_ids_that_were_made_are_shortened_and_given_ones_are_not() -> None:
 
 def test_the_time_beside_an_agent_is_that_of_its_function(capsys: pytest.CaptureFixture[str]) -> None:
     history = History(topology(a="ask -> answer"), "run-1", partition=0)
-    task = TaskStory("t", "a", "ask", 1, ("a",), "", "", AT_MS, DONE, AT_MS + 18_480)
-    task.attempts.append(Attempt(1, AT_MS, AT_MS + 18_480, waited_ms=18_400))
+    task = TaskHistory("t", "a", "ask", 1, ("a",), "", "", AT_MS, DONE, AT_MS + 18_480)
+    task.attempts.append(TaskAttempt(1, AT_MS, AT_MS + 18_480, waited_ms=18_400))
     history.tasks["t"] = task
     tree(Output(), history, indent="")
     assert capsys.readouterr().out.split() == ["└─", "a", "–", "80", "ms", "waited", "18.40", "s"]

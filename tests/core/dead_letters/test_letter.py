@@ -50,7 +50,7 @@ def test_a_letter_of_the_mesh_says_everything() -> None:
         "Traceback",
         Origin("mesh.tasks.plan", 2, 9),
     )
-    assert (letter.type, letter.kind, letter.header("mine"), letter.place) == ("ask", "", "1", "mesh.dead:1:7")
+    assert (letter.type, letter.kind, letter.header("mine"), letter.position) == ("ask", "", "1", "mesh.dead:1:7")
     assert str(letter.origin) == "mesh.tasks.plan:2:9"
 
 
@@ -137,7 +137,7 @@ def test_an_export_comes_back_byte_for_byte(key: bytes | None, value: bytes | No
     again, changed = letter_from(orjson.loads(orjson.dumps(letter_json(letter))))
     assert not changed
     assert (again.key, again.value, list(again.record.headers)) == (key, value, headers)
-    assert (again.id, again.place, again.at_ms) == (letter.id, letter.place, letter.at_ms)
+    assert (again.id, again.position, again.at_ms) == (letter.id, letter.position, letter.at_ms)
 
 
 def test_an_export_reads_as_kcat_writes_and_tells_when_it_was_changed() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.core.dead_letters.patch import amended, parse_amendment
+from mesh.core.dead_letters.patch import apply_patches, parse_patch
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import BATCH, JSON, Part, batch, batch_parts
 
@@ -24,28 +24,28 @@ from mesh.core.protocol.event import BATCH, JSON, Part, batch, batch_parts
 )
 def test_a_field_is_set(text: str, before: bytes, after: bytes | None) -> None:
     wanted = after or b'{"order":{"lines":[{"sku":"x-1","n":1}]}}'
-    assert amended(before, JSON, [parse_amendment(text)]) == wanted
+    assert apply_patches(before, JSON, [parse_patch(text)]) == wanted
 
 
 def test_changes_are_made_in_order_and_none_keeps_the_bytes() -> None:
-    changes = [parse_amendment("a={}"), parse_amendment("a.b=1")]
-    assert amended(b'{ "a" : 7 }', JSON, changes) == b'{"a":{"b":1}}'
-    assert amended(b'{ "a" : 7 }', JSON, []) == b'{ "a" : 7 }'
+    changes = [parse_patch("a={}"), parse_patch("a.b=1")]
+    assert apply_patches(b'{ "a" : 7 }', JSON, changes) == b'{"a":{"b":1}}'
+    assert apply_patches(b'{ "a" : 7 }', JSON, []) == b'{ "a" : 7 }'
     assert str(changes[1]) == "a.b=1"
 
 
 def test_in_the_input_of_a_join_the_path_begins_with_a_type() -> None:
     data = batch([Part("stock.ok", b'{"n":1}'), Part("price", b'{"n":2}')], source="/s", event_id="e")
-    found = batch_parts(amended(data, BATCH, [parse_amendment("stock.ok.n=5")]))
+    found = batch_parts(apply_patches(data, BATCH, [parse_patch("stock.ok.n=5")]))
     assert [(part.type, part.data) for part in found] == [("stock.ok", b'{"n":5}'), ("price", b'{"n":2}')]
     with pytest.raises(InvalidInput, match=r"begin with a type: stock\.ok, price"):
-        amended(data, BATCH, [parse_amendment("n=5")])
+        apply_patches(data, BATCH, [parse_patch("n=5")])
 
 
 @pytest.mark.parametrize("text", ["total", "=1", "a b=1", "[0]=1"])
 def test_what_is_no_change_says_what_one_looks_like(text: str) -> None:
     with pytest.raises(InvalidInput, match="path=value") as raised:
-        parse_amendment(text)
+        parse_patch(text)
     assert (raised.value.code, raised.value.exit_code) == ("bad_value", 2)
 
 
@@ -62,5 +62,5 @@ def test_what_is_no_change_says_what_one_looks_like(text: str) -> None:
 )
 def test_a_change_that_does_not_fit_is_refused(data: bytes, text: str, code: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        amended(data, JSON, [parse_amendment(text)])
+        apply_patches(data, JSON, [parse_patch(text)])
     assert raised.value.code == code

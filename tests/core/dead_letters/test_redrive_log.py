@@ -15,12 +15,12 @@ from mesh.core.dead_letters.redrive_log import (
     PLANNED,
     REFUSED,
     SENT,
-    Entry,
-    Ledger,
+    RedriveEntry,
+    RedriveLedger,
     entry_of,
     entry_record,
-    heirs,
     ledger_topic,
+    successor_ids,
 )
 from mesh.core.protocol.event import derive
 from mesh.core.protocol.record import StoredRecord
@@ -29,7 +29,9 @@ from mesh.core.run.effects import DeadLetter
 from tests.builders import topology
 
 MESH = topology(plan="ask -> plan.ready")
-ENTRY = Entry("d1", 1, SENT, "ann@host", 1_000, "task", 0, "mesh.inbox", 3, 17, "run-1", "mesh.inbox:3:18", b"\xff{")
+ENTRY = RedriveEntry(
+    "d1", 1, SENT, "ann@host", 1_000, "task", 0, "mesh.inbox", 3, 17, "run-1", "mesh.inbox:3:18", b"\xff{"
+)
 
 
 def letter(id: str = "d1", task_id: str = "t1", cause: str = "e1", headers: Any = ()) -> Letter:
@@ -39,7 +41,7 @@ def letter(id: str = "d1", task_id: str = "t1", cause: str = "e1", headers: Any 
     return letter_of(StoredRecord("mesh.dead", 0, 0, 0, record.key, record.value, record.headers))
 
 
-def record_of(entry: Entry, offset: int = 0) -> StoredRecord:
+def record_of(entry: RedriveEntry, offset: int = 0) -> StoredRecord:
     new = entry_record(entry, MESH)
     return StoredRecord(new.topic, 0, offset, 0, new.key, new.value, new.headers)
 
@@ -49,7 +51,7 @@ def test_an_entry_comes_back_from_its_record() -> None:
     assert (new.topic, new.partition, new.key) == ("mesh.redrives", 0, b"d1:r1")
     assert ledger_topic(MESH) == "mesh.redrives"
     assert entry_of(record_of(ENTRY)) == ENTRY
-    assert entry_of(record_of(Entry("d1", 0, DROPPED, "ann", 5, reason="test data"))) is not None
+    assert entry_of(record_of(RedriveEntry("d1", 0, DROPPED, "ann", 5, reason="test data"))) is not None
     body = orjson.loads(new.value or b"")
     assert (body["by"], body["at"], body["state"]) == ("ann@host", "1970-01-01T00:00:01.000Z", "sent")
 
@@ -70,14 +72,14 @@ def test_the_table_of_fields_names_what_is_written() -> None:
     ],
 )
 def test_what_is_no_entry_is_counted_and_passed_over(value: bytes | None) -> None:
-    ledger = Ledger([StoredRecord("mesh.redrives", 0, 0, 0, b"k", value, ()), record_of(ENTRY)])
+    ledger = RedriveLedger([StoredRecord("mesh.redrives", 0, 0, 0, b"k", value, ()), record_of(ENTRY)])
     assert ledger.unreadable == (value is not None)
     assert ledger.of("d1") == (ENTRY,)
 
 
 def test_a_letter_of_which_the_ledger_knows_nothing_is_new() -> None:
-    standing = Ledger().standing(letter())
-    assert (standing.state, standing.n, standing.before, standing.open, str(standing)) == ("new", 0, 0, True, "new")
+    status = RedriveLedger().status_of(letter())
+    assert (status.state, status.n, status.before, status.open, str(status)) == ("new", 0, 0, True, "new")
 
 
 @pytest.mark.parametrize(
@@ -93,45 +95,45 @@ def test_the_last_entry_of_a_key_tells_where_the_letter_stands(
     state: str, result: str, is_open: bool, text: str
 ) -> None:
     last = ENTRY._replace(state=state, result=result)
-    standing = Ledger(map(record_of, [ENTRY._replace(state=PLANNED), last])).standing(letter())
-    assert (standing.state, standing.n, standing.last, standing.open, str(standing)) == (state, 1, last, is_open, text)
+    status = RedriveLedger(map(record_of, [ENTRY._replace(state=PLANNED), last])).status_of(letter())
+    assert (status.state, status.n, status.last, status.open, str(status)) == (state, 1, last, is_open, text)
 
 
 def test_a_dropped_letter_is_dropped_until_it_is_sent_again() -> None:
-    drop = Entry("d1", 0, DROPPED, "ann", 5)
-    ledger = Ledger(map(record_of, [ENTRY, drop]))
-    assert (ledger.standing(letter()).state, ledger.standing(letter()).n) == (DROPPED, 1)
-    assert str(ledger.standing(letter())) == "dropped"
+    drop = RedriveEntry("d1", 0, DROPPED, "ann", 5)
+    ledger = RedriveLedger(map(record_of, [ENTRY, drop]))
+    assert (ledger.status_of(letter()).state, ledger.status_of(letter()).n) == (DROPPED, 1)
+    assert str(ledger.status_of(letter())) == "dropped"
     ledger.add(ENTRY._replace(n=2))
-    assert (ledger.standing(letter()).state, ledger.standing(letter()).n) == (SENT, 2)
+    assert (ledger.status_of(letter()).state, ledger.status_of(letter()).n) == (SENT, 2)
 
 
 def test_a_task_that_a_redrive_made_and_that_failed_counts_the_redrives_before_it() -> None:
-    ledger = Ledger([record_of(ENTRY)])
+    ledger = RedriveLedger([record_of(ENTRY)])
     second = derive("run-1", "d1:r1")
-    assert ledger.standing(letter("d2", second)).before == 1
-    assert str(ledger.standing(letter("d2", second))) == "new, redriven 1× before"
+    assert ledger.status_of(letter("d2", second)).before == 1
+    assert str(ledger.status_of(letter("d2", second))) == "new, redriven 1× before"
     stand_in = derive("run-1", second, "fallback")
-    assert ledger.standing(letter("d2", stand_in)).before == 1, "nor does a fallback begin the count anew"
+    assert ledger.status_of(letter("d2", stand_in)).before == 1, "nor does a fallback begin the count anew"
     ledger.add(ENTRY._replace(letter="d2", n=2, before=1))
-    assert ledger.standing(letter("d3", derive("run-1", "d2:r2"))).before == 3
+    assert ledger.status_of(letter("d3", derive("run-1", "d2:r2"))).before == 3
 
 
 def test_what_a_redrive_caused_counts_it_by_its_cause_or_its_header() -> None:
-    ledger = Ledger([record_of(ENTRY)])
-    assert ledger.standing(letter("d2", "t9", cause="d1:r1")).before == 1
-    assert ledger.standing(letter("d2", "t9", cause="d1:r2")).before == 0
-    assert ledger.standing(letter("d2", "t9", headers=[("ce_id", b"d1:r1")])).before == 1, "nobody could take it"
-    assert ledger.standing(letter("d2", "t9", headers=[("mesh-redrives", b"2")])).before == 2
+    ledger = RedriveLedger([record_of(ENTRY)])
+    assert ledger.status_of(letter("d2", "t9", cause="d1:r1")).before == 1
+    assert ledger.status_of(letter("d2", "t9", cause="d1:r2")).before == 0
+    assert ledger.status_of(letter("d2", "t9", headers=[("ce_id", b"d1:r1")])).before == 1, "nobody could take it"
+    assert ledger.status_of(letter("d2", "t9", headers=[("mesh-redrives", b"2")])).before == 2
 
 
 def test_what_a_run_did_nothing_with_is_counted_apart() -> None:
     vain = ENTRY._replace(n=2, state=DONE, result=IN_VAIN)
-    standing = Ledger(map(record_of, [ENTRY, vain])).standing(letter())
-    assert (standing.n, standing.vain, standing.last) == (2, 1, vain)
+    status = RedriveLedger(map(record_of, [ENTRY, vain])).status_of(letter())
+    assert (status.n, status.vain, status.last) == (2, 1, vain)
 
 
 def test_the_heirs_of_a_redrive_are_its_task_and_the_fallbacks_of_it() -> None:
-    found = heirs("run-1", "d1:r1")
+    found = successor_ids("run-1", "d1:r1")
     assert found[:2] == [derive("run-1", "d1:r1"), derive("run-1", found[0], "fallback")]
     assert len(set(found)) == FALLBACKS_MAX + 1

@@ -7,22 +7,31 @@ from typing import Any
 import pytest
 
 from mesh.core.dead_letters.letter import Letter, letter_of
-from mesh.core.dead_letters.patch import parse_amendment
-from mesh.core.dead_letters.redrive_log import DONE, DROPPED, PLANNED, REFUSED, SENT, Entry, Standing, heirs
+from mesh.core.dead_letters.patch import parse_patch
+from mesh.core.dead_letters.redrive_log import (
+    DONE,
+    DROPPED,
+    PLANNED,
+    REFUSED,
+    SENT,
+    LetterStatus,
+    RedriveEntry,
+    successor_ids,
+)
 from mesh.core.dead_letters.redrive_log import NEW as FRESH
 from mesh.core.dead_letters.redrive_plan import (
     HOP,
     NEW,
     TASK,
     TOPIC,
-    How,
-    Kin,
+    AlreadyDone,
     Obstacle,
+    RedriveOptions,
+    RunContext,
     Sending,
-    Settled,
     Step,
     entry_for,
-    plan,
+    plan_redrive,
 )
 from mesh.core.ingress.admission import admit
 from mesh.core.protocol.codec import read
@@ -36,7 +45,7 @@ from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Task, Trouble
 from tests.builders import RUN_ID, event, run, topology
 
-MESH = topology(plan="ask -> plan.ready", write="plan.ready -> text")
+MESH = topology(plan_redrive="ask -> plan.ready", write="plan.ready -> text")
 AT_MS = 2_000
 TASK_ID = "t" * 32
 
@@ -64,8 +73,10 @@ def rejected(value: bytes | None = b"{", code: str = "unparseable", **fields: An
     return lying(dead_record(record, code, "no"))
 
 
-def step(letter: Letter, how: How | None = None, standing: Standing | None = None, heard: Sequence[Event] = ()) -> Step:
-    return plan(letter, standing or Standing(FRESH, 0), how or How(), MESH, heard, AT_MS)
+def step(
+    letter: Letter, how: RedriveOptions | None = None, status: LetterStatus | None = None, heard: Sequence[Event] = ()
+) -> Step:
+    return plan_redrive(letter, status or LetterStatus(FRESH, 0), how or RedriveOptions(), MESH, heard, AT_MS)
 
 
 def sending(*given: Any, **named: Any) -> Sending:
@@ -86,8 +97,8 @@ def as_read(record: NewRecord, partition: int = 0) -> Event:
     return found
 
 
-def changed(text: str) -> How:
-    return How(amendments=(parse_amendment(text),))
+def changed(text: str) -> RedriveOptions:
+    return RedriveOptions(patches=(parse_patch(text),))
 
 
 # --------------------------------------------------------------------------------------------------------------- tasks
@@ -130,9 +141,9 @@ def test_a_task_of_an_agent_that_is_gone_is_an_obstacle() -> None:
 def test_a_payload_can_be_changed_but_not_beyond_the_limit() -> None:
     found = sending(failed(), changed("n=2"))
     assert (found.payload, found.data) == (b'{"n":2}', b'{"n":2}')
-    assert sending(failed(), How(data=b"[]")).data == b"[]"
+    assert sending(failed(), RedriveOptions(data=b"[]")).data == b"[]"
     limit = MESH.limits.payload_bytes_max
-    assert f"at most {limit}" in obstacle(failed(), How(data=b" " * (limit + 1))).message
+    assert f"at most {limit}" in obstacle(failed(), RedriveOptions(data=b" " * (limit + 1))).message
     assert sending(failed(data=b" " * (limit + 1))).payload is not None, "what it was before is not asked about"
 
 
@@ -147,7 +158,7 @@ def test_a_letter_without_its_bytes_says_where_they_are() -> None:
 
 def test_a_rejected_record_goes_to_its_topic_again_once_it_would_be_taken() -> None:
     assert "intake would reject it again: unparseable" in obstacle(rejected()).message
-    found = sending(rejected(), How(data=b'{"n":1}'))
+    found = sending(rejected(), RedriveOptions(data=b'{"n":1}'))
     (record,) = found.records
     assert (found.way, record.topic, record.partition, record.key) == (TOPIC, "in.ask", 2, b"k")
     assert record.headers == [
@@ -163,7 +174,7 @@ def test_a_rejected_record_goes_to_its_topic_again_once_it_would_be_taken() -> N
 def test_a_record_that_is_rejected_once_more_counts_on() -> None:
     headers = [("mesh-redrive", b"old:r1"), ("mesh-redrives", b"1"), ("mine", b"1")]
     letter = rejected(b"{}", headers=headers)
-    found = sending(letter, standing=Standing(FRESH, 0, letter.redrives))
+    found = sending(letter, status=LetterStatus(FRESH, 0, letter.redrives))
     assert found.records[0].headers == [
         ("mine", b"1"),
         ("mesh-redrive", f"{letter.id}:r1".encode()),
@@ -196,113 +207,117 @@ def test_a_letter_of_another_system_goes_to_the_ingress_topic_whence_it_came() -
 def test_a_run_begins_anew_from_its_request() -> None:
     heard = event(data=b'{"why":1}', subject="s", expiry_ms=5)
     letter = failed()
-    found = sending(letter, How(as_new=True), heard=[heard])
+    found = sending(letter, RedriveOptions(as_new=True), heard=[heard])
     request = as_read(found.records[0])
     assert (found.way, request.kind, request.id, request.type) == (NEW, "requested", f"{letter.id}:r1", "ask")
     assert (request.data, request.subject, request.expiry_ms, request.cause_id) == (b'{"why":1}', "s", None, "r1")
     assert found.run_id == request.run_id != RUN_ID
     assert len(found.run_id) == 24
-    other = sending(letter, How(as_new=True, again=True), Standing(SENT, 1), [heard])
+    other = sending(letter, RedriveOptions(as_new=True, again=True), LetterStatus(SENT, 1), [heard])
     assert other.run_id != found.run_id, "each time another run"
 
 
 def test_all_requests_of_a_run_are_heard_by_the_new_one() -> None:
     heard = [event(id="r1"), event(id="r2")]
-    found = sending(failed(), How(as_new=True), heard=heard)
+    found = sending(failed(), RedriveOptions(as_new=True), heard=heard)
     assert found.ids == (f"{failed().id}:r1", f"{failed().id}:r1.1")
     assert {as_read(record).run_id for record in found.records} == {found.run_id}
-    assert "2 requests" in obstacle(failed(), How(as_new=True, data=b"{}"), heard=heard).message
+    assert "2 requests" in obstacle(failed(), RedriveOptions(as_new=True, data=b"{}"), heard=heard).message
 
 
 def test_changes_of_a_run_that_begins_anew_are_for_its_request() -> None:
     how = changed("n=2")._replace(as_new=True)
     assert sending(failed(), how, heard=[event(data=b'{"why":1}')]).data == b'{"why":1,"n":2}'
-    how = How(as_new=True, data=b"[]")
+    how = RedriveOptions(as_new=True, data=b"[]")
     assert sending(failed(), how, heard=[event(data=b"{}")]).payload == b"[]"
 
 
 def test_without_its_request_only_what_an_ingress_topic_takes_begins_a_run() -> None:
-    assert "no longer on the log" in obstacle(failed(), How(as_new=True)).message
-    assert as_read(sending(failed("plan", "ask"), How(as_new=True)).records[0]).type == "ask"
+    assert "no longer on the log" in obstacle(failed(), RedriveOptions(as_new=True)).message
+    assert as_read(sending(failed("plan", "ask"), RedriveOptions(as_new=True)).records[0]).type == "ask"
 
 
 def test_a_request_that_its_run_could_not_hear_begins_another_run() -> None:
     late = lying(dead_request(event(data=b'{"n":1}', subject="s"), "already_terminal", "it had ended"))
     assert "--as-new" in obstacle(late).remedy
-    request = as_read(sending(late, How(as_new=True), heard=[event()]).records[0])
+    request = as_read(sending(late, RedriveOptions(as_new=True), heard=[event()]).records[0])
     assert (request.data, request.subject, request.kind) == (b'{"n":1}', "s", "requested")
     nothing = lying(dead_request(event(type="odd"), "already_terminal", "it had ended"))
-    assert "no longer on the log" in obstacle(nothing, How(as_new=True)).message
+    assert "no longer on the log" in obstacle(nothing, RedriveOptions(as_new=True)).message
 
 
 def test_a_rejected_record_may_begin_a_run_of_its_own() -> None:
-    assert "intake would reject" in obstacle(rejected(), How(as_new=True)).message
-    request = as_read(sending(rejected(), How(as_new=True, data=b'{"n":1}')).records[0])
+    assert "intake would reject" in obstacle(rejected(), RedriveOptions(as_new=True)).message
+    request = as_read(sending(rejected(), RedriveOptions(as_new=True, data=b'{"n":1}')).records[0])
     assert (request.type, request.data) == ("ask", b'{"n":1}')
-    assert "no payload" in obstacle(rejected(None, "empty_value"), How(as_new=True)).message
+    assert "no payload" in obstacle(rejected(None, "empty_value"), RedriveOptions(as_new=True)).message
 
 
 def test_a_redrive_that_its_run_did_not_remember_begins_anew() -> None:
     gone = lying(dead_request(event("redriven", id="d0:r1", task_id="t", agent="plan"), "unknown_run", "gone"))
     assert "--as-new" in obstacle(gone).remedy
-    assert sending(gone, How(as_new=True), heard=[event(data=b"[1]")]).payload == b"[1]"
+    assert sending(gone, RedriveOptions(as_new=True), heard=[event(data=b"[1]")]).payload == b"[1]"
 
 
-# ----------------------------------------------------------------------------------------------------------- standings
+# ----------------------------------------------------------------------------------------------------------- statuses
 
 
-def entry(state: str, **fields: Any) -> Entry:
-    return Entry(failed().id, 1, state, "ann", 0, **{"way": TASK, **fields})
+def entry(state: str, **fields: Any) -> RedriveEntry:
+    return RedriveEntry(failed().id, 1, state, "ann", 0, **{"way": TASK, **fields})
 
 
 @pytest.mark.parametrize("state", [SENT, DONE, DROPPED])
 def test_what_is_done_is_done_unless_it_is_wanted_again(state: str) -> None:
-    standing = Standing(state, 1, 0, entry(state))
-    assert isinstance(step(failed(), standing=standing), Settled)
-    assert sending(failed(), How(again=True), standing).ids == (f"{failed().id}:r2",)
+    status = LetterStatus(state, 1, 0, entry(state))
+    assert isinstance(step(failed(), status=status), AlreadyDone)
+    assert sending(failed(), RedriveOptions(again=True), status).ids == (f"{failed().id}:r2",)
 
 
 def test_what_the_log_refused_may_be_sent_again() -> None:
-    assert sending(failed(), standing=Standing(REFUSED, 1, 0, entry(REFUSED))).n == 2
+    assert sending(failed(), status=LetterStatus(REFUSED, 1, 0, entry(REFUSED))).n == 2
 
 
 def test_a_fourth_redrive_needs_a_reason() -> None:
-    for standing in (Standing(FRESH, 0, 3), Standing(SENT, 3, 0, entry(SENT)), Standing(SENT, 1, 2, entry(SENT))):
-        found = obstacle(failed(), How(again=True), standing)
+    for status in (
+        LetterStatus(FRESH, 0, 3),
+        LetterStatus(SENT, 3, 0, entry(SENT)),
+        LetterStatus(SENT, 1, 2, entry(SENT)),
+    ):
+        found = obstacle(failed(), RedriveOptions(again=True), status)
         assert (found.message, "--force --why TEXT" in found.remedy) == ("it was redriven 3 times", True)
-        forced = sending(failed(), How(again=True, force="the model is back"), standing)
-        assert (forced.n, forced.before) == (standing.n + 1, standing.before)
-    assert sending(failed(), standing=Standing(FRESH, 0, 2)).n == 1
+        forced = sending(failed(), RedriveOptions(again=True, force="the model is back"), status)
+        assert (forced.n, forced.before) == (status.n + 1, status.before)
+    assert sending(failed(), status=LetterStatus(FRESH, 0, 2)).n == 1
 
 
 def test_what_its_run_did_nothing_with_is_no_try() -> None:
-    assert sending(failed(), How(again=True), Standing(DONE, 3, 0, entry(DONE), vain=1)).n == 4
+    assert sending(failed(), RedriveOptions(again=True), LetterStatus(DONE, 3, 0, entry(DONE), vain=1)).n == 4
 
 
 def test_a_task_that_was_taken_back_is_not_sent_again() -> None:
     """Whatever the reason: its run would do nothing."""
-    letter, how = failed(), How(again=True, force="why")
+    letter, how = failed(), RedriveOptions(again=True, force="why")
     key = f"{letter.id}:r1"
-    heir, other = (replace(letter, id=f"d{task}", task_id=task) for task in (heirs(RUN_ID, key)[1], "t7"))
-    standing = Standing(SENT, 1, 0, entry(SENT))
+    heir, other = (replace(letter, id=f"d{task}", task_id=task) for task in (successor_ids(RUN_ID, key)[1], "t7"))
+    status = LetterStatus(SENT, 1, 0, entry(SENT))
 
-    def met(trouble: Trouble, *letters: Letter, open: Sequence[str] = (), last: Entry | None = None) -> Step:
+    def met(trouble: Trouble, *letters: Letter, open: Sequence[str] = (), last: RedriveEntry | None = None) -> Step:
         told = run()
         told.trouble = trouble
         told.open = {id: Task(id, "write", 2, (), (), "e7") for id in open}
-        return plan(letter, standing, how, MESH, (), AT_MS, Kin(told, letters, last))
+        return plan_redrive(letter, status, how, MESH, (), AT_MS, RunContext(told, letters, last))
 
     taken = Trouble(redrives=(key,))
     stands = met(taken._replace(dead=(Task(heir.task_id, "write", 2, (), (), key),)), letter, heir)
     assert isinstance(stands, Obstacle)
     assert f"letter {heir.id[:12]} stands for it now" in stands.message
-    working = met(taken, letter, open=[heirs(RUN_ID, key)[0]])
+    working = met(taken, letter, open=[successor_ids(RUN_ID, key)[0]])
     assert isinstance(working, Obstacle)
     assert working.message == "its task was sent again and is under way"
     newer = met(taken._replace(dead=(Task("t7", "write", 2, (), (), "e8"),)), letter, other)
     assert isinstance(newer, Obstacle)
     assert newer.message == "its task was sent again and is no failure of its run any more; letter dt7 is"
-    gone = plan(letter, standing, how, MESH, (), AT_MS, Kin(None, (), entry(DONE, result="failed")))
+    gone = plan_redrive(letter, status, how, MESH, (), AT_MS, RunContext(None, (), entry(DONE, result="failed")))
     assert isinstance(gone, Obstacle), "of a run that the log has no more, the ledger tells"
     for last in (None, entry(SENT), entry(DONE, result="refused: unknown_run")):
         assert isinstance(met(Trouble(redrives=("d0:r1",)), letter, last=last), Sending)
@@ -310,23 +325,23 @@ def test_a_task_that_was_taken_back_is_not_sent_again() -> None:
 
 def test_what_was_interrupted_goes_on_as_it_was_planned() -> None:
     last = entry(PLANNED, data=b'{"n":9}', before=3)
-    standing = Standing(PLANNED, 1, 3, last)
-    found = sending(failed(), standing=standing)
+    status = LetterStatus(PLANNED, 1, 3, last)
+    found = sending(failed(), status=status)
     assert (found.n, found.payload, found.interrupted, found.before) == (1, b'{"n":9}', last, 3)
-    assert sending(failed(), changed("n=9"), standing).ids == found.ids, "the same command once more"
-    for how in (changed("n=8"), How(as_new=True)):
-        assert "was interrupted" in obstacle(failed(), how, standing).message
+    assert sending(failed(), changed("n=9"), status).ids == found.ids, "the same command once more"
+    for how in (changed("n=8"), RedriveOptions(as_new=True)):
+        assert "was interrupted" in obstacle(failed(), how, status).message
 
 
 def test_a_run_that_was_about_to_begin_anew_still_does() -> None:
-    standing = Standing(PLANNED, 1, 0, entry(PLANNED, way=NEW))
-    assert sending(failed(), standing=standing, heard=[event()], how=How(as_new=True)).way == NEW
+    status = LetterStatus(PLANNED, 1, 0, entry(PLANNED, way=NEW))
+    assert sending(failed(), status=status, heard=[event()], how=RedriveOptions(as_new=True)).way == NEW
 
 
 def test_the_ledger_gets_all_that_is_needed_to_go_on() -> None:
     found = sending(failed(), changed("n=2"))
     noted = entry_for(found, state=PLANNED, by="ann", at_ms=5, after=17, reason="why")
-    assert noted == Entry(
+    assert noted == RedriveEntry(
         *(failed().id, 1, PLANNED, "ann", 5, TASK, 0, "mesh.inbox", found.partition, 17, RUN_ID, ""),
         *(b'{"n":2}', "why"),
     )

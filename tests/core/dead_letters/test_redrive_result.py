@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from mesh.core.dead_letters.redrive_log import SENT, Entry
-from mesh.core.dead_letters.redrive_result import Aftermath
+from mesh.core.dead_letters.redrive_log import SENT, RedriveEntry
+from mesh.core.dead_letters.redrive_result import RedriveResults
 from mesh.core.ingress.admission import REJECTED_TYPE
 from mesh.core.protocol.codec import write
 from mesh.core.protocol.event import OUTCOME, Event, Fault
@@ -19,7 +19,7 @@ from mesh.core.run.state import Task
 from tests.builders import event, run, topology
 
 MESH = topology(plan="ask -> plan.ready")
-ENTRY = Entry("d1", 1, SENT, "ann", 0, "task", run_id="run-1")
+ENTRY = RedriveEntry("d1", 1, SENT, "ann", 0, "task", run_id="run-1")
 
 
 def outcome(type: str = "mesh.run.completed", body: Any = None, run_id: str = "run-1") -> StoredRecord:
@@ -34,7 +34,7 @@ def dead(letter: DeadLetter) -> StoredRecord:
 
 def test_the_outcome_of_its_run_is_the_end_of_a_redrive() -> None:
     other = ENTRY._replace(letter="d2", run_id="run-2")
-    aftermath = Aftermath([ENTRY, other], MESH)
+    aftermath = RedriveResults([ENTRY, other], MESH)
     assert aftermath.take(outcome(run_id="run-3")) == {}
     assert aftermath.take(outcome()) == {"d1:r1": "completed"}
     assert aftermath.take(outcome()) == {}, "an outcome that is read twice tells nothing more"
@@ -42,7 +42,7 @@ def test_the_outcome_of_its_run_is_the_end_of_a_redrive() -> None:
 
 
 def test_an_outcome_from_before_the_redrive_was_heard_is_not_its_end() -> None:
-    aftermath = Aftermath([ENTRY, ENTRY._replace(n=2)], MESH)
+    aftermath = RedriveResults([ENTRY, ENTRY._replace(n=2)], MESH)
     assert aftermath.take(outcome(body={"redrives": []})) == {}
     assert aftermath.take(outcome("mesh.run.failed", {"redrives": ["d1:r1"]})) == {"d1:r1": "failed"}
     assert aftermath.take(outcome(body={"redrives": ["d1:r1", "d1:r2"]})) == {"d1:r2": "completed"}
@@ -50,40 +50,40 @@ def test_an_outcome_from_before_the_redrive_was_heard_is_not_its_end() -> None:
 
 @pytest.mark.parametrize("way", ["new", "topic"])
 def test_a_run_that_began_anew_hears_no_redrives(way: str) -> None:
-    aftermath = Aftermath([ENTRY._replace(way=way)], MESH)
+    aftermath = RedriveResults([ENTRY._replace(way=way)], MESH)
     assert aftermath.take(outcome(body={"redrives": []})) == {"d1:r1": "completed"}
 
 
 def test_a_request_that_is_rejected_again_is_an_end() -> None:
-    assert Aftermath([ENTRY], MESH).take(outcome(REJECTED_TYPE)) == {"d1:r1": "rejected"}
+    assert RedriveResults([ENTRY], MESH).take(outcome(REJECTED_TYPE)) == {"d1:r1": "rejected"}
 
 
 def test_an_answer_to_another_request_for_the_run_is_no_end() -> None:
     body = {"code": "duplicate_request", "message": "it came again", "ending": "failed"}
-    assert Aftermath([ENTRY], MESH).take(outcome(REJECTED_TYPE, body)) == {}
+    assert RedriveResults([ENTRY], MESH).take(outcome(REJECTED_TYPE, body)) == {}
 
 
 def test_what_nobody_could_take_is_an_end_and_says_why() -> None:
     sent = event("redriven", id="d1:r1", task_id="t1", agent="plan")
-    assert Aftermath([ENTRY], MESH).take(dead(dead_request(sent, "unknown_run", "gone"))) == {
+    assert RedriveResults([ENTRY], MESH).take(dead(dead_request(sent, "unknown_run", "gone"))) == {
         "d1:r1": "refused: unknown_run"
     }
     refusal = Refusal("payload", "plan", (), 1, 2, "payload: too much")
     again = refuse(run(), sent, refusal, "ask", "application/json", b"{}")
-    assert Aftermath([ENTRY], MESH).take(dead(again)) == {"d1:r1": "refused: payload"}
+    assert RedriveResults([ENTRY], MESH).take(dead(again)) == {"d1:r1": "refused: payload"}
     record = StoredRecord("asks", 0, 3, 0, None, b"{", [("mesh-redrive", b"d1:r1")])
     rejected = dead_record(record, "unparseable", "no JSON")
-    assert Aftermath([ENTRY], MESH).take(dead(rejected)) == {"d1:r1": "refused: unparseable"}
+    assert RedriveResults([ENTRY], MESH).take(dead(rejected)) == {"d1:r1": "refused: unparseable"}
 
 
 def test_a_task_that_failed_once_more_is_told_by_the_outcome_of_its_run() -> None:
     task = Task("t2", "plan", 1, ("plan",), (), "d1:r1")
     letter = give_up(run(), task, event("failed"), Fault("exception", "why"))
-    assert Aftermath([ENTRY], MESH).take(dead(letter)) == {}
+    assert RedriveResults([ENTRY], MESH).take(dead(letter)) == {}
 
 
 def test_what_is_no_outcome_tells_nothing() -> None:
-    aftermath = Aftermath([ENTRY], MESH)
+    aftermath = RedriveResults([ENTRY], MESH)
     good = outcome()
     assert aftermath.take(good._replace(headers=())) == {}
     assert aftermath.take(good._replace(value=b"{")) == {}
@@ -93,7 +93,7 @@ def test_what_is_no_outcome_tells_nothing() -> None:
 
 
 def test_what_is_known_from_elsewhere_is_waited_for_no_longer() -> None:
-    aftermath = Aftermath([ENTRY], MESH)
+    aftermath = RedriveResults([ENTRY], MESH)
     assert aftermath.told({"d1:r1": "why", "d9:r1": "other"}) == {"d1:r1": "why"}
     assert aftermath.waiting == {}
     assert aftermath.told({"d1:r1": "why"}) == {}

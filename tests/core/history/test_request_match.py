@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.history.request_match import told_by, unheard
+from mesh.core.history.request_match import outcome_so_far, why_not_answered
 from mesh.core.protocol.event import fingerprint
 from mesh.core.publishing.effect_records import outcome_body
 from mesh.core.run.lineage import Refusal
@@ -20,33 +20,33 @@ def ended(**fields: Any) -> Run:
     return replace(run(), requests=("r1", ONE, "r2", OTHER), ending="completed", **fields)
 
 
-@pytest.mark.parametrize("tell", [outcome_body, told_by])
+@pytest.mark.parametrize("tell", [outcome_body, outcome_so_far])
 def test_the_outcome_of_a_run_answers_each_request_that_it_heard(tell: Any) -> None:
-    assert unheard(tell(ended()), "r1", ONE) is None
-    assert unheard(tell(ended()), "r2", OTHER) is None
+    assert why_not_answered(tell(ended()), "r1", ONE) is None
+    assert why_not_answered(tell(ended()), "r2", OTHER) is None
 
 
-@pytest.mark.parametrize("tell", [outcome_body, told_by])
+@pytest.mark.parametrize("tell", [outcome_body, outcome_so_far])
 def test_a_request_that_came_with_another_body_has_no_answer_in_it(tell: Any) -> None:
-    why = unheard(tell(ended()), "r1", OTHER)
+    why = why_not_answered(tell(ended()), "r1", OTHER)
     assert why is not None
     assert why.code == "idempotency_conflict"
     assert ONE in why.message
     assert OTHER in why.message
 
 
-@pytest.mark.parametrize("tell", [outcome_body, told_by])
+@pytest.mark.parametrize("tell", [outcome_body, outcome_so_far])
 def test_a_request_that_came_after_the_end_has_no_answer_in_it(tell: Any) -> None:
-    why = unheard(tell(ended()), "r3", ONE)
+    why = why_not_answered(tell(ended()), "r3", ONE)
     assert why is not None
     assert why.code == "already_terminal"
     assert "ended completed" in why.message
 
 
 def test_a_run_that_had_heard_enough_says_so_itself() -> None:
-    assert unheard(outcome_body(ended(refused=1, refusals=(FULL,))), "r3", ONE) is None
+    assert why_not_answered(outcome_body(ended(refused=1, refusals=(FULL,))), "r3", ONE) is None
 
 
 @pytest.mark.parametrize("request_", [None, {}, {"ids": ["r1"]}, {"ids": ["r1"], "fingerprints": []}, "r1"])
 def test_outcomes_that_do_not_tell_what_they_heard_are_answers(request_: Any) -> None:
-    assert unheard({"request": request_, "ending": "completed"}, "r1", ONE) is None
+    assert why_not_answered({"request": request_, "ending": "completed"}, "r1", ONE) is None

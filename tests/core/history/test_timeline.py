@@ -3,7 +3,7 @@
 from typing import Any
 
 from mesh.core.history.outcome_body import time_ms
-from mesh.core.history.task_attempts import DEAD, DONE, DROPPED, MOMENTS, WAITING, WORKING, TaskStory
+from mesh.core.history.task_attempts import DEAD, DONE, DROPPED, MOMENTS, WAITING, WORKING, TaskHistory
 from mesh.core.history.timeline import History
 from mesh.core.protocol.event import NO_USAGE, OUTCOME, Usage
 from mesh.core.protocol.partitioner import partition_of
@@ -47,7 +47,7 @@ class Told:
         (finish,) = (effect for effect in self.play.effects if isinstance(effect, Finish))
         return outcome_body(finish.run)
 
-    def task(self, agent: str) -> TaskStory:
+    def task(self, agent: str) -> TaskHistory:
         (task,) = (task for task in self.history.tasks.values() if task.agent == agent)
         return task
 
@@ -218,7 +218,7 @@ def test_the_outcome_says_the_same_as_the_fold() -> None:
     told = shipped()
     history, body = told.history, told.body()
     folded = (history.ending, history.ended_ms, [r.type for r in history.results], history.type)
-    assert list(history.ended(event(OUTCOME, at_ms=AT_MS + 11), body)) == []
+    assert list(history.take_outcome(event(OUTCOME, at_ms=AT_MS + 11), body)) == []
     assert (history.ending, history.ended_ms, [r.type for r in history.results], history.type) == folded
     assert not history.differs
 
@@ -238,7 +238,7 @@ def test_where_the_topology_has_changed_the_outcome_stands_and_it_is_said() -> N
     ]
     assert [task.agent for task in history.children(told.task("price").id)] == ["ship"]
     body = {**told.body(), "ending": "partial", "refusals": [_refusal()], "starved": ["ship: got priced"]}
-    moments = history.ended(event(OUTCOME), body)
+    moments = history.take_outcome(event(OUTCOME), body)
     assert [(m.kind, m.text) for m in moments] == [("ended", "partial")]
     assert (history.state, history.differs) == ("partial", True)
     assert [(r.code, r.path) for r in history.refusals] == [("depth", ("plan",))]
@@ -248,7 +248,7 @@ def test_where_the_topology_has_changed_the_outcome_stands_and_it_is_said() -> N
 def test_an_outcome_whose_request_is_no_longer_there_is_told_alone() -> None:
     body = shipped().body()
     history = Told().history
-    moments = history.ended(event(OUTCOME, subject="order 7", at_ms=AT_MS + 11), body)
+    moments = history.take_outcome(event(OUTCOME, subject="order 7", at_ms=AT_MS + 11), body)
     assert [(m.kind, m.text) for m in moments] == [("ended", "completed")]
     assert (history.type, history.subject, history.opened_ms - AT_MS, history.state) == (
         "ask",
@@ -264,7 +264,7 @@ def test_an_outcome_whose_request_is_no_longer_there_is_told_alone() -> None:
 def test_an_outcome_with_fields_left_out_is_read_as_far_as_it_goes() -> None:
     body = {"ending": "failed", "opened": "2026-11-20T12:00:00.000Z", "ended": "2026-11-20T12:00:01.500Z"}
     history = Told().history
-    history.ended(event(OUTCOME), {**body, "refusals": [{}], "failures": [{}], "results": [{"text": "hm"}]})
+    history.take_outcome(event(OUTCOME), {**body, "refusals": [{}], "failures": [{}], "results": [{"text": "hm"}]})
     assert (history.refusals[0].code, history.failures[0].agent, history.results[0].data) == ("", "", b"hm")
     assert history.ended_ms is not None
     assert history.ended_ms - history.opened_ms == 1_500
@@ -315,9 +315,9 @@ def test_a_redrive_opens_the_run_again_and_stands_in_the_place_of_what_failed() 
     history = told_of(requested(), failed("a"), failed("b"))
     assert history.ending == "failed"
     outcome = {"ending": "failed", "generation": 0, "opened": "2026-11-20T12:00:00Z", "ended": "2026-11-20T12:00:00Z"}
-    history.ended(event("outcome"), outcome)
+    history.take_outcome(event("outcome"), outcome)
     again = told_of(requested(), failed("a"), failed("b"), redriven("b"), succeeded("a", "x"))
-    again.ended(event("outcome"), outcome)
+    again.take_outcome(event("outcome"), outcome)
     assert again.ending == "completed", "the outcome of an earlier generation is none"
     assert [(task.agent, task.state) for task in again.tasks.values()] == [
         ("a", "replaced"),

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from mesh.core.payload.json_fields import Lacks, Side, lookup
 from mesh.core.task.agent import Payload, describe
-from mesh.core.task.path_check import paths_of
+from mesh.core.task.path_check import check_paths
 from mesh.core.topology.loader import load
 
 
@@ -119,7 +119,7 @@ def between(path: str, made: Any, heard: Any, *, from_outside: bool = False) -> 
     one.__annotations__["return"] = made
     two.__annotations__["event"] = heard
     text = BETWEEN.format(path=path, more="more: {ingress: made}\n  " if from_outside else "")
-    wrong, unknown = paths_of(load(text), {"one": describe(one), "two": describe(two)})
+    wrong, unknown = check_paths(load(text), {"one": describe(one), "two": describe(two)})
     return "; ".join([f"{each.what.rpartition(': ')[2]}. {each.remedy}" for each in wrong] + [*map(str, unknown)])
 
 

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from mesh.core.errors import InvalidInput
 from mesh.core.payload.return_types import Results, results_of
-from mesh.core.task.agent import Emit, Later, Payload, Reject, agent_of, describe
+from mesh.core.task.agent import Emit, Payload, Reject, RetryLater, agent_of, describe
 from mesh.core.task.result import parts_of
 from mesh.core.topology.model import AgentSpec
 
@@ -72,7 +72,7 @@ def read(hint: Any) -> Results:
     def refuse(what: str, expected: str, remedy: str) -> InvalidInput:
         return InvalidInput(what, code="bad_agent", where="here", expected=expected, remedy=remedy)
 
-    return results_of(hint, refuse, silent=(Later, Reject), unnamed=(Emit,))
+    return results_of(hint, refuse, silent=(RetryLater, Reject), unnamed=(Emit,))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def read(hint: Any) -> Results:
     [
         (Priced, ("priced",)),
         (Priced | Rejected | None, ("priced", "rejected")),
-        (Priced | Later | Reject | None, ("priced",)),
+        (Priced | RetryLater | Reject | None, ("priced",)),
         (list[Priced | Rejected], ("priced", "rejected")),
         (tuple[Priced, Rejected], ("priced", "rejected")),
         (tuple[Priced, ...] | Rejected, ("rejected", "priced")),
@@ -218,7 +218,7 @@ def test_a_model_that_names_what_is_not_defined_is_refused_when_it_is_loaded() -
 
     for function in (argument, result):
         described = describe(function)  # the name may be defined further down
-        assert described.hears == ("in",)
+        assert described.consumes == ("in",)
         with pytest.raises(InvalidInput, match="'Chlid' is not defined") as caught:
             agent_of(function)
         assert "test_return_types.py:" in caught.value.where

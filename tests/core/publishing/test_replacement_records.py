@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mesh.core.history.request_match import unheard
+from mesh.core.history.request_match import why_not_answered
 from mesh.core.protocol.codec import read, write
 from mesh.core.protocol.event import EGRESS, FAILED, NO_USAGE, OUTCOME, REQUESTED, Event, Fault, Part, Usage
 from mesh.core.protocol.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN, NewRecord, StoredRecord, record_bytes
@@ -51,7 +51,7 @@ def test_a_refused_task_becomes_its_final_failure() -> None:
 
 def test_a_refused_answer_is_the_final_failure_of_its_task() -> None:
     asked = replace(task(), origin="mesh.tasks.pricing:3:7")
-    done = result.succeeded(asked, [Part("order.priced", b"{}" * 99)], Usage(1_000, 7))
+    done = result.success_event(asked, [Part("order.priced", b"{}" * 99)], Usage(1_000, 7))
     record = NewRecord(TOPOLOGY.inbox, b"r1", done.data, write(done))
     event = again(instead_of(record, "too_large", "2 MB", TOPOLOGY))
     assert (event.kind, event.id, event.task_id, event.agent) == (FAILED, "t1:1:failed", "t1", "pricing")
@@ -62,7 +62,7 @@ def test_a_refused_answer_is_the_final_failure_of_its_task() -> None:
 
 
 def failure(*, data: bytes = b"{}", message: str = "no such shop", stack: str = "", **changes: Any) -> NewRecord:
-    failed = result.failed(task(), Fault("exception", message, stack=stack), NO_USAGE)
+    failed = result.failure_event(task(), Fault("exception", message, stack=stack), NO_USAGE)
     failed = replace(failed, data=data, **changes)
     return NewRecord(TOPOLOGY.inbox, b"r1", failed.data, write(failed))
 
@@ -196,9 +196,9 @@ def test_a_request_that_has_no_room_in_an_outcome_is_not_taken_for_one_that_was_
     requests = tuple(text for n in range(2_000) for text in (f"request-{n}", "0123456789abcdef"))
     body = orjson.loads(small_enough(outcome(requests=requests), 20 * KIB).value or b"")
     assert "request-1999" not in body["request"]["ids"]
-    assert unheard(body, "request-1999", "0123456789abcdef") is None
-    assert unheard(body, "request-0", "another") is not None
-    assert unheard(orjson.loads(outcome(requests=requests).value or b""), "request-2000", "x") is not None
+    assert why_not_answered(body, "request-1999", "0123456789abcdef") is None
+    assert why_not_answered(body, "request-0", "another") is not None
+    assert why_not_answered(orjson.loads(outcome(requests=requests).value or b""), "request-2000", "x") is not None
 
 
 def test_a_second_cut_counts_what_the_first_one_left_out() -> None:

@@ -15,7 +15,7 @@ from mesh.core.state.checkpoint import CHUNK_ROWS, Loading, Note, Place, Snapsho
 from mesh.core.state.compaction import PIECES_MAX, RECORDS_FREE, Piece, extended
 from mesh.core.state.partition_state import Partition
 from mesh.core.state.row_codec import forms
-from mesh.core.task.result import failed, succeeded
+from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import Retry, Topology
 from tests.builders import agent, event, record, topology
 from tests.core.state.test_checkpoint import content
@@ -84,7 +84,9 @@ def busy(seed: int, records: int, runs: int) -> list[StoredRecord]:
             task = tasks.pop(random.randrange(len(tasks)))
             parts = [Part("planned" if task.agent == "plan" else "shipped", b"1")]
             fault = Fault("boom", "it broke", retryable=random.random() < 0.7)
-            sent = failed(task, fault, NO_USAGE) if random.random() < 0.3 else succeeded(task, parts, NO_USAGE)
+            sent = (
+                failure_event(task, fault, NO_USAGE) if random.random() < 0.3 else success_event(task, parts, NO_USAGE)
+            )
         elif chance < 0.6:
             sent = event("cancelled", id=f"c{n}", run_id=run_id)
         elif chance < 0.75 and (

@@ -14,7 +14,7 @@ from mesh.core.protocol.record import Record, StoredRecord
 from mesh.core.publishing.effect_records import due_record, record_of
 from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
 from mesh.core.state.partition_state import ENDED_OFFSETS_MAX, Partition, finished
-from mesh.core.task.result import succeeded
+from mesh.core.task.result import success_event
 from tests.builders import AT_MS, event, record, topology
 from tests.playbook import shown
 
@@ -35,7 +35,7 @@ def answer_to(effects: list[Effect]) -> Event:
     sent = record_of(task, ECHO)
     got = read(StoredRecord(sent.topic, 0, 0, AT_MS, sent.key, sent.value, sent.headers))
     assert isinstance(got, Event)
-    return succeeded(got, [Part("answer", b"1")], NO_USAGE)
+    return success_event(got, [Part("answer", b"1")], NO_USAGE)
 
 
 def run_one(state: Partition, run_id: str, offset: int) -> None:

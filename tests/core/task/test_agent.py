@@ -9,10 +9,11 @@ from typing import Annotated, Any, Optional, Union
 import pytest
 from pydantic import AfterValidator, BaseModel, ValidationError
 
+import mesh
 import mesh.core.task.agent as agent_module
 from mesh.context import Context
 from mesh.core.errors import InvalidInput
-from mesh.core.task.agent import Agent, Emit, Later, Payload, Reject, agent, agent_of, describe
+from mesh.core.task.agent import Agent, Emit, Payload, Reject, RetryLater, agent, agent_of, describe
 
 
 class Placed(Payload, type="order.placed"):
@@ -72,7 +73,7 @@ def test_the_decorator_leaves_the_function_as_it_is_and_describes_it() -> None:
 
     described: Agent = price.__mesh_agent__  # type: ignore[attr-defined]
     assert described.function is price
-    assert described.hears == ("order.placed",)
+    assert described.consumes == ("order.placed",)
     assert described.context == "ctx"
     assert described.emits == ("order.priced", "order.rejected")
     assert described.is_async
@@ -123,7 +124,7 @@ def untyped(event: Untyped) -> Untyped:
     raise NotImplementedError
 
 
-def declining(order: Placed) -> Priced | Later | Reject | None: ...
+def declining(order: Placed) -> Priced | RetryLater | Reject | None: ...
 
 
 @functools.wraps(one)
@@ -153,7 +154,7 @@ def test_a_signature_says_what_is_heard_and_emitted(
     function: Callable[..., Any], hears: tuple[str, ...], emits: tuple[str, ...] | None
 ) -> None:
     described = describe(function)
-    assert (described.hears, described.emits) == (hears, emits)
+    assert (described.consumes, described.emits) == (hears, emits)
     assert not described.is_async
 
 
@@ -360,4 +361,8 @@ def test_what_wraps_an_agent_is_another_function() -> None:
 
     assert agent_of(inner).function is inner
     assert agent_of(outer).function is outer
-    assert agent_of(outer).hears == agent_of(inner).hears
+    assert agent_of(outer).consumes == agent_of(inner).consumes
+
+
+def test_the_old_name_of_retry_later_stays_importable() -> None:
+    assert mesh.Later is mesh.RetryLater

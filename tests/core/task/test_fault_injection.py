@@ -4,11 +4,26 @@ import pytest
 
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.run.control import MENDED, NOTHING, Control, control_record, folded
-from mesh.core.task.fault_injection import CRASH, ERROR, HANG, SLOW, Break, break_of, broken, fault_of, faults
+from mesh.core.task.fault_injection import (
+    CRASH,
+    ERROR,
+    HANG,
+    SLOW,
+    InjectedFault,
+    active_fault,
+    active_faults,
+    fault_switch,
+    parse_fault,
+)
 from tests.builders import AT_MS, topology
 
 MESH = topology(plan="ask -> done")
-BREAKS = [Break(ERROR, "no such table: prices"), Break(SLOW, delay_ms=5_000), Break(CRASH), Break(HANG)]
+BREAKS = [
+    InjectedFault(ERROR, "no such table: prices"),
+    InjectedFault(SLOW, delay_ms=5_000),
+    InjectedFault(CRASH),
+    InjectedFault(HANG),
+]
 
 
 def said(*switches: object) -> Control:
@@ -23,25 +38,25 @@ def said(*switches: object) -> Control:
 
 
 @pytest.mark.parametrize("fault", BREAKS)
-def test_a_fault_is_found_until_it_ends_by_itself(fault: Break) -> None:
-    control = said(broken("plan", fault, by="ann@desk", until_ms=AT_MS + 100))
-    found = fault_of(control, "plan", AT_MS + 99)
+def test_a_fault_is_found_until_it_ends_by_itself(fault: InjectedFault) -> None:
+    control = said(fault_switch("plan", fault, by="ann@desk", until_ms=AT_MS + 100))
+    found = active_fault(control, "plan", AT_MS + 99)
     assert found is not None
-    assert (break_of(found.how), found.by) == (fault, "ann@desk")
-    assert fault_of(control, "plan", AT_MS + 100) is None
-    assert fault_of(control, "ship", AT_MS) is None
-    assert faults(control, AT_MS) == [found]
-    assert faults(control, AT_MS + 100) == []
+    assert (parse_fault(found.how), found.by) == (fault, "ann@desk")
+    assert active_fault(control, "plan", AT_MS + 100) is None
+    assert active_fault(control, "ship", AT_MS) is None
+    assert active_faults(control, AT_MS) == [found]
+    assert active_faults(control, AT_MS + 100) == []
 
 
 def test_a_fault_is_taken_back_and_replaced_by_the_next() -> None:
-    first, second = (broken("plan", fault, by="a", until_ms=AT_MS + 100) for fault in BREAKS[:2])
-    assert faults(said(first, second), AT_MS)[0].how == "slow 5000"
-    assert faults(said(first, second._replace(state=MENDED)), AT_MS) == []
+    first, second = (fault_switch("plan", fault, by="a", until_ms=AT_MS + 100) for fault in BREAKS[:2])
+    assert active_faults(said(first, second), AT_MS)[0].how == "slow 5000"
+    assert active_faults(said(first, second._replace(state=MENDED)), AT_MS) == []
 
 
 def test_a_fault_stops_no_agent() -> None:
-    control = said(broken("plan", Break(HANG), by="a", until_ms=AT_MS + 100))
+    control = said(fault_switch("plan", InjectedFault(HANG), by="a", until_ms=AT_MS + 100))
     assert control.stop_of("plan") is None
     assert control.breaker_of("plan") is None
     assert control.stops == []
@@ -49,9 +64,9 @@ def test_a_fault_stops_no_agent() -> None:
 
 @pytest.mark.parametrize("text", ["", "error", "error ", "slow", "slow x", "slow -1", "slow ²", "crash now", "burn"])
 def test_what_is_no_fault_breaks_nothing(text: str) -> None:
-    assert break_of(text) is None
-    switch = broken("plan", Break(HANG), by="a", until_ms=AT_MS + 100)._replace(how=text)
-    assert fault_of(said(switch), "plan", AT_MS) is None
+    assert parse_fault(text) is None
+    switch = fault_switch("plan", InjectedFault(HANG), by="a", until_ms=AT_MS + 100)._replace(how=text)
+    assert active_fault(said(switch), "plan", AT_MS) is None
 
 
 @pytest.mark.parametrize(
@@ -60,6 +75,6 @@ def test_what_is_no_fault_breaks_nothing(text: str) -> None:
         zip(BREAKS, ["raises 'no such table: prices'", "takes 5 s longer", "kills its process", "hangs"], strict=True)
     ),
 )
-def test_a_fault_is_told_in_words(fault: Break, words: str) -> None:
+def test_a_fault_is_told_in_words(fault: InjectedFault, words: str) -> None:
     assert fault.words == words
-    assert break_of(fault.text) == fault
+    assert parse_fault(fault.text) == fault

@@ -16,25 +16,25 @@ def taken(*offsets: int) -> OffsetTracker:
 
 
 def test_nothing_taken_is_nothing_to_commit() -> None:
-    assert OffsetTracker().place() is None
+    assert OffsetTracker().commit_offset() is None
 
 
 def test_only_the_contiguous_prefix_may_be_committed() -> None:
     tracker = taken(10, 11, 12)
     tracker.finish(12)
     tracker.finish(11)
-    assert tracker.place() == 10
+    assert tracker.commit_offset() == 10
     tracker.finish(10)
-    assert tracker.place() == 13
+    assert tracker.commit_offset() == 13
 
 
 def test_gaps_in_the_log_are_stepped_over() -> None:
     tracker = taken(5, 9, 40)
     tracker.finish(5)
-    assert tracker.place() == 9
+    assert tracker.commit_offset() == 9
     tracker.finish(40)
     tracker.finish(9)
-    assert tracker.place() == 41
+    assert tracker.commit_offset() == 41
 
 
 def test_the_span_that_a_crash_would_repeat_counts_what_is_finished_behind_a_gap() -> None:
@@ -98,10 +98,10 @@ class Tracked(RuleBasedStateMachine):
     def the_place_is_that_of_the_model(self) -> None:
         working = [offset for offset in self.taken if offset not in self.finished]
         place = working[0] if working else self.taken[-1] + 1 if self.taken else None
-        assert self.tracker.place() == place
+        assert self.tracker.commit_offset() == place
         assert all(offset in self.finished for offset in self.taken if place is not None and offset < place)
-        assert all(self.tracker.finished(offset) == (offset in self.finished) for offset in self.taken)
-        assert not self.tracker.finished(-1)
+        assert all(self.tracker.is_finished(offset) == (offset in self.finished) for offset in self.taken)
+        assert not self.tracker.is_finished(-1)
         assert self.tracker.reaches(6) == (bool(self.taken) and self.taken[-1] >= 6)
         assert len(self.tracker) == sum(place is not None and offset >= place for offset in self.taken)
 

@@ -8,7 +8,7 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field, model_validator
 
 from mesh.core.errors import Problem
 from mesh.core.task.agent import Payload, describe
-from mesh.core.task.path_check import Open, paths_of
+from mesh.core.task.path_check import UncheckedPath, check_paths
 from mesh.core.topology.loader import load
 
 
@@ -66,7 +66,7 @@ async def raw(event: Raw) -> Done:
 
 def found(
     words: str = "", topic: str = "", function: Callable[..., Any] = work, type: str = "ask"
-) -> tuple[list[Problem], list[Open]]:
+) -> tuple[list[Problem], list[UncheckedPath]]:
     mesh = load(f"""
 topics:
   asks:
@@ -80,7 +80,7 @@ agents:
     emits: done
     {words}
 """)
-    return paths_of(mesh, {"one": describe(function)})
+    return check_paths(mesh, {"one": describe(function)})
 
 
 @pytest.mark.parametrize(
@@ -192,5 +192,5 @@ def test_a_class_that_allows_more_fields_cannot_be_checked() -> None:
 topics: {asks: {ingress: ask}, ends: {egress: done, key: order}}
 agents: {one: {run: "tests:none", on: ask, emits: done}}
 """)
-    wrong, unknown = paths_of(mesh, {"one": describe(work)})
+    wrong, unknown = check_paths(mesh, {"one": describe(work)})
     assert (wrong, [open.place for open in unknown]) == ([], ["topics.ends.key"])

@@ -15,8 +15,8 @@ from mesh.core.task.poison import (
     CLAIM_QUICK_MS,
     DEATHS_MAX,
     METADATA_BYTES_MAX,
-    Marks,
-    Watch,
+    CommitMarks,
+    PoisonDetector,
     decode,
     encode,
 )
@@ -24,12 +24,12 @@ from mesh.core.task.poison import (
 END = 600
 
 
-def heir(text: str, place: int = 0, end: int = END) -> Watch:
+def heir(text: str, place: int = 0, end: int = END) -> PoisonDetector:
     """Who takes over what was left with this metadata."""
-    return Watch(decode(text, place), place=place, end=end)
+    return PoisonDetector(decode(text, place), place=place, end=end)
 
 
-FRESH = Watch(Marks(), place=0, end=END)
+FRESH = PoisonDetector(CommitMarks(), place=0, end=END)
 BUSY = '{"v":1,"working":true,"claimed":4096}'
 """Of a worker that begins very many records."""
 
@@ -38,7 +38,7 @@ BUSY = '{"v":1,"working":true,"claimed":4096}'
 
 OFFSETS = st.integers(0, 10**12)
 MARKS = st.builds(
-    Marks,
+    CommitMarks,
     st.booleans(),
     OFFSETS,
     OFFSETS,
@@ -48,7 +48,7 @@ MARKS = st.builds(
 
 
 @given(MARKS, OFFSETS)
-def test_metadata_is_read_as_it_was_written_or_suspects_less_and_always_fits(marks: Marks, place: int) -> None:
+def test_metadata_is_read_as_it_was_written_or_suspects_less_and_always_fits(marks: CommitMarks, place: int) -> None:
     text = encode(marks, place)
     found = decode(text, place)
     assert len(text.encode()) <= METADATA_BYTES_MAX
@@ -58,12 +58,12 @@ def test_metadata_is_read_as_it_was_written_or_suspects_less_and_always_fits(mar
     if len(marks.marked) + len(marks.deaths) < 100:
         assert found.marked == {offset for offset in marks.marked if offset >= place}
         assert len(found.deaths) == sum(offset >= place for offset in marks.deaths)
-        assert found.careful == (marks.careful if marks.careful > place else 0)
+        assert found.suspected_below == (marks.suspected_below if marks.suspected_below > place else 0)
 
 
 def test_of_too_many_the_most_suspected_are_kept() -> None:
     deaths = {n * 10**6: 2 + (n % 50 == 0) for n in range(1_000)}
-    kept = decode(encode(Marks(True, deaths=deaths), 0), 0).deaths
+    kept = decode(encode(CommitMarks(True, deaths=deaths), 0), 0).deaths
     assert {offset for offset, count in deaths.items() if count == 3} <= set(kept)
     assert len(kept) < len(deaths)
 
@@ -76,7 +76,7 @@ def test_of_too_many_the_most_suspected_are_kept() -> None:
     ],
 )
 def test_what_is_not_ours_says_nothing(text: str) -> None:
-    assert decode(text, 5) == Marks()
+    assert decode(text, 5) == CommitMarks()
 
 
 def test_everyday_metadata_is_short() -> None:
@@ -89,20 +89,20 @@ def test_everyday_metadata_is_short() -> None:
 
 def test_a_clean_hand_over_suspects_nobody() -> None:
     after = heir(FRESH.metadata(10, working=False), 10)
-    assert not after.died
-    assert (after.careful, after.suspicion(10)) == (0, 0)
+    assert not after.predecessor_died
+    assert (after.suspected_below, after.death_count(10)) == (0, 0)
 
 
 def test_a_first_death_suspects_what_may_have_been_begun_and_no_more() -> None:
     after = heir(BUSY, 10, end=500)
-    assert after.died
-    assert (after.suspicion(10), after.suspicion(499), after.suspicion(500)) == (1, 1, 0)
+    assert after.predecessor_died
+    assert (after.death_count(10), after.death_count(499), after.death_count(500)) == (1, 1, 0)
     claimed = heir(FRESH.metadata(10), 10, end=10**9)
-    assert (claimed.suspicion(CLAIM_MIN - 1), claimed.suspicion(CLAIM_MIN)) == (1, 0)
+    assert (claimed.death_count(CLAIM_MIN - 1), claimed.death_count(CLAIM_MIN)) == (1, 0)
 
 
 def test_a_death_without_work_suspects_nobody() -> None:
-    assert heir(FRESH.metadata(END), END).careful <= END
+    assert heir(FRESH.metadata(END), END).suspected_below <= END
 
 
 def test_a_second_death_suspects_twice_what_was_marked() -> None:
@@ -111,48 +111,48 @@ def test_a_second_death_suspects_twice_what_was_marked() -> None:
     second.mark(12)
     second.mark(15)
     second.mark(17)
-    second.ended(15)
+    second.clear(15)
     third = heir(second.metadata(10), 10, end=200)
-    assert [third.suspicion(offset) for offset in (10, 12, 15, 17, 150, 200)] == [1, 2, 1, 2, 1, 0]
+    assert [third.death_count(offset) for offset in (10, 12, 15, 17, 150, 200)] == [1, 2, 1, 2, 1, 0]
 
 
 def test_a_third_death_condemns_who_was_marked_again_and_suspects_nobody_else_more() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12, 17}), {}), 10), 10, end=100)
+    third = heir(encode(CommitMarks(True, CLAIM_MAX, 100, frozenset({12, 17}), {}), 10), 10, end=100)
     third.mark(12)
     fourth = heir(third.metadata(10), 10, end=200)
-    assert [fourth.suspicion(offset) for offset in (12, 17, 150)] == [DEATHS_MAX, 2, 0]
+    assert [fourth.death_count(offset) for offset in (12, 17, 150)] == [DEATHS_MAX, 2, 0]
 
 
 def test_who_was_suspected_and_lived_is_suspected_no_longer() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
+    third = heir(encode(CommitMarks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
     third.mark(12)
-    third.ended(12)
-    assert third.suspicion(12) == 1
+    third.clear(12)
+    assert third.death_count(12) == 1
     fourth = heir(third.metadata(10), 10, end=100)
-    assert fourth.suspicion(12) == 1
+    assert fourth.death_count(12) == 1
 
 
 def test_who_was_interrupted_is_suspected_as_before() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
+    third = heir(encode(CommitMarks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
     third.mark(12)
     third.unmark(12)
-    assert heir(third.metadata(10), 10, end=100).suspicion(12) == 2
+    assert heir(third.metadata(10), 10, end=100).death_count(12) == 2
 
 
 def test_a_clean_hand_over_keeps_what_is_known() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
+    third = heir(encode(CommitMarks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
     after = heir(third.metadata(10, working=False), 10)
-    assert not after.died
-    assert [after.suspicion(offset) for offset in (11, 12)] == [1, 2]
+    assert not after.predecessor_died
+    assert [after.death_count(offset) for offset in (11, 12)] == [1, 2]
 
 
 def test_what_has_been_passed_is_forgotten() -> None:
-    third = heir(encode(Marks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
+    third = heir(encode(CommitMarks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
     assert third.metadata(100, working=False) == '{"v":1}'
 
 
 def test_a_claim_is_raised_long_before_it_is_needed_by_more_the_quicker_records_begin() -> None:
-    watch = Watch(Marks(), place=0, end=0)
+    watch = PoisonDetector(CommitMarks(), place=0, end=0)
     assert (watch.claimed, watch.claim_from) == (CLAIM_MIN, CLAIM_MIN // 2)
     at, now_ms, claims = 0, 1_000.0, []
     for _ in range(8):
@@ -169,7 +169,7 @@ def test_a_claim_is_raised_long_before_it_is_needed_by_more_the_quicker_records_
 
 
 def test_a_claim_never_shrinks() -> None:
-    watch = Watch(Marks(), place=0, end=0)
+    watch = PoisonDetector(CommitMarks(), place=0, end=0)
     for now_ms in range(10):
         watch.claim(watch.claim_from, now_ms)
     claimed = watch.claimed
@@ -199,9 +199,9 @@ class Life:
         self.text = watch.metadata(self.place)
         inside: list[int] = []
         for offset in [offset for offset in range(self.place, END) if offset not in self.done]:
-            assert watch.suspicion(offset) < APART_DEATHS_MAX  # only its own process speaks against it
-            apart = watch.suspicion(offset) >= APART_FROM
-            if watch.suspicion(offset):
+            assert watch.death_count(offset) < APART_DEATHS_MAX  # only its own process speaks against it
+            apart = watch.death_count(offset) >= APART_FROM
+            if watch.death_count(offset):
                 watch.mark(offset)
                 self.text = watch.metadata(self.place)
             elif offset >= watch.claim_from:
@@ -216,7 +216,7 @@ class Life:
             inside.append(offset)
             if apart or len(inside) == self.lanes:
                 ended = inside.pop(-1 if apart else self.chance.randrange(len(inside)))
-                watch.ended(ended)
+                watch.clear(ended)
                 self.done.add(ended)
                 if apart or self.chance.random() < 0.3:
                     self.place = next((o for o in range(self.place, END) if o not in self.done), END)
@@ -266,18 +266,18 @@ def test_processes_that_are_killed_again_and_again_while_they_get_on_condemn_nob
 
 
 def test_who_comes_back_to_its_own_work_has_not_died() -> None:
-    first = Watch(Marks(), place=0, end=END, by="one")
+    first = PoisonDetector(CommitMarks(), place=0, end=END, by="one")
     first.mark(3)
     said = decode(first.metadata(0), 0)
     assert said.by == "one"
-    again, other = Watch(said, place=0, end=END, by="one"), Watch(said, place=0, end=END, by="two")
-    assert (again.died, again.suspicion(3)) == (False, 0)
-    assert (other.died, other.suspicion(3)) == (True, 1)
+    again, other = PoisonDetector(said, place=0, end=END, by="one"), PoisonDetector(said, place=0, end=END, by="two")
+    assert (again.predecessor_died, again.death_count(3)) == (False, 0)
+    assert (other.predecessor_died, other.death_count(3)) == (True, 1)
 
 
 def test_who_comes_back_after_the_log_was_away_blames_nobody_and_forgets_nothing() -> None:
-    left = Watch(Marks(careful=50, deaths={7: 2}), place=0, end=END, by="other").metadata(0)
-    back = Watch(decode(left, 0), place=0, end=END, by="one", away=True)
-    assert not back.died
-    assert [back.suspicion(offset) for offset in (7, 49, 50)] == [2, 1, 0]
-    assert heir(left).died
+    left = PoisonDetector(CommitMarks(suspected_below=50, deaths={7: 2}), place=0, end=END, by="other").metadata(0)
+    back = PoisonDetector(decode(left, 0), place=0, end=END, by="one", away=True)
+    assert not back.predecessor_died
+    assert [back.death_count(offset) for offset in (7, 49, 50)] == [2, 1, 0]
+    assert heir(left).predecessor_died

@@ -12,7 +12,7 @@ from mesh.context import Context
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import BATCH, FAILED, NO_USAGE, SUCCEEDED, Event, Fault, Part, Usage, batch
 from mesh.core.task.agent import Emit, Payload, describe
-from mesh.core.task.result import arguments, failed, fault_of, parts_of, succeeded
+from mesh.core.task.result import arguments, failure_event, fault_of, parts_of, success_event
 from mesh.core.topology.model import AgentSpec
 from tests.core.samples import AT_MS, again, task
 
@@ -301,7 +301,7 @@ def test_a_number_that_is_none_is_refused_instead_of_becoming_null(payload: Any)
 
 
 def test_one_event_is_the_answer_itself() -> None:
-    event = again(succeeded(task(), [Part("order.priced", b'{"total": 5}')], Usage(5, 6)))
+    event = again(success_event(task(), [Part("order.priced", b'{"total": 5}')], Usage(5, 6)))
     assert (event.id, event.kind, event.type) == ("t1:1:succeeded", SUCCEEDED, "order.priced")
     assert (event.data, event.content_type) == (b'{"total": 5}', "application/json")
     assert (event.run_id, event.cause_id, event.source) == ("r1", "t1:1", "/agents/pricing")
@@ -314,7 +314,7 @@ def test_one_event_is_the_answer_itself() -> None:
 @pytest.mark.parametrize("count", [0, 2, 5])
 def test_none_or_several_events_travel_in_one_record(count: int) -> None:
     parts = [Part(f"t{n}", b"%d" % n) for n in range(count)]
-    event = again(succeeded(task(), parts, NO_USAGE))
+    event = again(success_event(task(), parts, NO_USAGE))
     assert (event.type, event.content_type) == ("mesh.batch", BATCH)
     assert list(event.parts()) == parts
 
@@ -322,20 +322,20 @@ def test_none_or_several_events_travel_in_one_record(count: int) -> None:
 def test_the_same_attempt_answers_with_the_same_id_and_the_next_with_another() -> None:
     second = task()
     second.id, second.attempt = "t1:2", 2
-    assert succeeded(task(), [], None).id == succeeded(task(), [], None).id
-    assert succeeded(task(), [], None).id != succeeded(second, [], None).id
-    assert succeeded(task(), [], None).id != failed(task(), Fault("x", "y"), None).id
+    assert success_event(task(), [], None).id == success_event(task(), [], None).id
+    assert success_event(task(), [], None).id != success_event(second, [], None).id
+    assert success_event(task(), [], None).id != failure_event(task(), Fault("x", "y"), None).id
 
 
 def test_a_failure_carries_the_input_of_its_task_untouched() -> None:
     given_task = holding(PLACED, PRICED)
     fault = Fault("exception", "no", "builtins.ValueError", True, "stack")
-    event = again(failed(given_task, fault, None))
+    event = again(failure_event(given_task, fault, None))
     assert (event.id, event.kind, event.fault) == ("t1:1:failed", FAILED, fault)
     assert (event.data, event.content_type, event.type) == (given_task.data, BATCH, given_task.type)
     assert event.usage is None
 
 
 def test_answers_are_json_when_their_payloads_are() -> None:
-    event = succeeded(task(), parts_of(AGENT, SPEC, [Priced(total=1), Priced(total=2)]), NO_USAGE)
+    event = success_event(task(), parts_of(AGENT, SPEC, [Priced(total=1), Priced(total=2)]), NO_USAGE)
     assert [item["data"] for item in orjson.loads(event.data)] == [{"total": 1.0}, {"total": 2.0}]

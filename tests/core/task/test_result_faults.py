@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput, MeshError, WaitTimeout
 from mesh.core.protocol.codec import STACK_BYTES_MAX
 from mesh.core.protocol.event import RETRY_AFTER_MS_MAX, Usage
-from mesh.core.task.agent import Later, Reject, describe
+from mesh.core.task.agent import Reject, RetryLater, describe
 from mesh.core.task.result import (
     GROUPED_CHARS_MAX,
     GROUPED_CLASSES_MAX,
     MESSAGE_CHARS_MAX,
-    declined,
-    failed,
+    decline_fault,
+    failure_event,
     fault_of,
     parts_of,
-    succeeded,
+    success_event,
     usage_of,
 )
 from mesh.core.topology.model import AgentSpec
@@ -106,7 +106,7 @@ def test_of_several_exceptions_in_a_group_each_is_told_with_its_place() -> None:
 
 def test_the_place_of_an_exception_in_a_group_is_outside_of_the_mesh() -> None:
     with pytest.raises(InvalidInput) as caught:
-        declined(AGENT, Later(-1))
+        decline_fault(AGENT, RetryLater(-1))
     message = fault_of(BaseExceptionGroup("g", [caught.value, ValueError("x")])).message
     assert f"({__file__}:" in message
     assert "settle.py" not in message
@@ -174,7 +174,7 @@ def test_an_exception_whose_text_raises_is_still_a_fault(error: BaseException) -
 
 def test_a_fault_with_any_text_can_be_written() -> None:
     fault = fault_of(raised(ValueError("lone \udcff")))
-    assert again(failed(task(), fault, None)).fault is not None
+    assert again(failure_event(task(), fault, None)).fault is not None
 
 
 # ------------------------------------------------------------------------------------------------------------- usage
@@ -221,49 +221,49 @@ def test_what_is_no_usage_is_told_from_none_at_all(usd: Any, tokens: Any) -> Non
 @given(st.decimals(allow_nan=True, allow_infinity=True) | st.floats() | st.text(max_size=3), st.integers())
 def test_any_report_is_a_usage_that_the_codec_carries_or_none(usd: Any, tokens: int) -> None:
     usage = usage_of(usd, tokens)
-    assert again(succeeded(task(), [], usage)).usage == usage
+    assert again(success_event(task(), [], usage)).usage == usage
 
 
-# ------------------------------------------------------------------------------------------------- Later and Reject
+# ------------------------------------------------------------------------------------------ RetryLater and Reject
 
 
 @pytest.mark.parametrize(
     ("seconds", "after_ms"), [(0, 0), (1.5, 1_500), (0.0001, 1), (366 * 86_400, RETRY_AFTER_MS_MAX)]
 )
 def test_later_says_when_to_ask_again_and_may_be_tried_again(seconds: float, after_ms: int) -> None:
-    fault = declined(AGENT, Later(seconds, "rate limited"))
+    fault = decline_fault(AGENT, RetryLater(seconds, "rate limited"))
     assert (fault.code, fault.retryable, fault.retry_after_ms, fault.message) == (
         "later",
         True,
         after_ms,
         "rate limited",
     )
-    assert again(failed(task(), fault, None)).fault == fault
+    assert again(failure_event(task(), fault, None)).fault == fault
 
 
 def test_later_without_a_reason_says_how_long() -> None:
-    assert declined(AGENT, Later(30)).message == "the agent asked to be asked again in 30 s"
+    assert decline_fault(AGENT, RetryLater(30)).message == "the agent asked to be asked again in 30 s"
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), True, "5", None, 366 * 86_400 + 1, 10**400])
 def test_later_without_a_usable_time_is_a_bad_result(seconds: Any) -> None:
     with pytest.raises(InvalidInput, match="seconds from 0 to") as caught:
-        declined(AGENT, Later(seconds))
+        decline_fault(AGENT, RetryLater(seconds))
     assert caught.value.code == "bad_result"
 
 
 def test_reject_is_final_and_its_reason_is_masked_and_cut() -> None:
-    fault = declined(AGENT, Reject("password=hunter2 " + "x" * 5_000))
+    fault = decline_fault(AGENT, Reject("password=hunter2 " + "x" * 5_000))
     assert (fault.code, fault.retryable, fault.retry_after_ms, fault.stack) == ("rejected", False, 0, "")
     assert "hunter2" not in fault.message
     assert len(fault.message) == MESSAGE_CHARS_MAX
-    assert declined(AGENT, Reject("")).message == "the agent rejected the task without a reason"
-    assert declined(AGENT, Reject(5)).message == "5"  # type: ignore[arg-type]
+    assert decline_fault(AGENT, Reject("")).message == "the agent rejected the task without a reason"
+    assert decline_fault(AGENT, Reject(5)).message == "5"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [[Later(1)], [Reject("no"), {}]])
+@pytest.mark.parametrize("value", [[RetryLater(1)], [Reject("no"), {}]])
 def test_in_a_list_later_and_reject_are_no_events(value: Any) -> None:
-    with pytest.raises(InvalidInput, match="Later or Reject alone"):
+    with pytest.raises(InvalidInput, match="RetryLater or Reject alone"):
         parts_of(AGENT, AgentSpec("a", "x:y", ("ask",), ("answer",)), value)
 
 

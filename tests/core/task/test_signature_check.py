@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mesh.core.task.agent import Payload, describe
-from mesh.core.task.signature_check import differences
+from mesh.core.task.signature_check import signature_problems
 from mesh.core.topology.model import AgentSpec
 
 
@@ -35,7 +35,7 @@ def anything(ask: dict[str, Any]) -> None: ...
 
 def found(function: Callable[..., Any], given: str, *emits: str) -> list[tuple[str, str]]:
     spec = AgentSpec("one", "m:f", (given,), emits, line=7)
-    return [(problem.what, problem.remedy) for problem in differences(spec, (given,), describe(function))]
+    return [(problem.what, problem.remedy) for problem in signature_problems(spec, (given,), describe(function))]
 
 
 def at(function: Callable[..., Any]) -> str:

@@ -26,7 +26,7 @@ from mesh.core.run.state import (
     Unrouted,
 )
 from mesh.core.topology.model import Limits, Topology
-from mesh.core.verification.ending_invariants import Endings
+from mesh.core.verification.ending_invariants import EndingInvariants
 from tests.builders import agent, event, run, topology
 from tests.playbook import Playbook, requested, succeeded
 
@@ -36,7 +36,7 @@ class Told:
 
     def __init__(self, mesh: Topology | None = None) -> None:
         self.checked: Counter[str] = Counter()
-        self.laws = Endings({MESH.digest: mesh or MESH}, 100, self.checked)
+        self.laws = EndingInvariants({MESH.digest: mesh or MESH}, 100, self.checked)
         self.state: Run | None = None
         self.offset = -1
 

@@ -8,7 +8,7 @@ import pytest
 
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.core.publishing.replacement_records import instead_of
-from mesh.core.verification.publish_index import ANSWERED, MATCHED, REPLACED, Published, digest_of, mark
+from mesh.core.verification.publish_index import ANSWERED, MATCHED, REPLACED, PublishIndex, digest_of, mark
 from tests.builders import AT_MS, topology
 
 MESH = topology(a="ask -> out")
@@ -23,7 +23,7 @@ NEW = NewRecord("t", b"k", b"v", (("ce_id", b"x"),))
 
 
 def test_copies_are_one_entry_with_its_first_and_last_place() -> None:
-    published = Published()
+    published = PublishIndex()
     for offset in (3, 8, 9):
         assert published.add(at(offset), "x", "run-1") == ()
     (sent,) = published.find("t", "x")
@@ -38,7 +38,7 @@ def test_copies_are_one_entry_with_its_first_and_last_place() -> None:
     [{"value": b"w"}, {"value": None}, {"key": None}, {"key": b""}, {"headers": ()}, {"headers": (("ce_id", None),)}],
 )
 def test_what_differs_in_any_byte_is_a_variant(other: dict[str, Any]) -> None:
-    published = Published()
+    published = PublishIndex()
     published.add(at(1), "x", "")
     first, second = published.add(at(2, **other), "x", "")
     assert first.digest != second.digest
@@ -54,7 +54,7 @@ def test_no_value_and_an_empty_value_differ() -> None:
 
 
 def test_what_is_not_there_matches_nothing() -> None:
-    published = Published()
+    published = PublishIndex()
     published.add(at(1, value=b"w"), "x", "")
     found, others = published.match(NEW, "x")
     assert found is None
@@ -63,7 +63,7 @@ def test_what_is_not_there_matches_nothing() -> None:
 
 
 def test_flags_stay_on_all_variants() -> None:
-    published = Published()
+    published = PublishIndex()
     published.add(at(1), "x", "")
     published.add(at(2, value=b"w"), "x", "")
     assert published.flag("t", "x", ANSWERED)
@@ -90,7 +90,7 @@ def letter(**changes: bytes) -> NewRecord:
 )
 def test_what_stands_for_a_refused_record_matches_it_and_no_other(first: NewRecord, other: NewRecord) -> None:
     placed = instead_of(first, "too_large", "at most 5 bytes", MESH)
-    published = Published()
+    published = PublishIndex()
     published.add(StoredRecord(placed.topic, 0, 0, 0, placed.key, placed.value, tuple(placed.headers)), "x", "")
     assert published.find(first.topic, "x")[0].flags == REPLACED
     assert published.match(other, "x")[0] is None
@@ -104,7 +104,7 @@ def test_an_agent_may_say_omitted_without_being_taken_for_that() -> None:
 
 
 def test_a_record_costs_less_than_three_hundred_bytes() -> None:
-    published = Published()
+    published = PublishIndex()
     tracemalloc.start()
     try:
         for n in range(20_000):

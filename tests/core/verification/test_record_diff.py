@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.verification.record_diff import CHARS_MAX, SHOWN_MAX, Difference, differences
+from mesh.core.verification.record_diff import CHARS_MAX, SHOWN_MAX, Difference, record_differences
 
 Side = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
 GOOD: Side = (b"k", b'{"a":{"b":[1,2]}}', (("ce_id", b"x"), ("ce_type", b"t")))
@@ -16,7 +16,7 @@ def side(**changes: Any) -> Side:
 
 
 def test_equal_records_do_not_differ() -> None:
-    assert differences(GOOD, GOOD) == []
+    assert record_differences(GOOD, GOOD) == []
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_equal_records_do_not_differ() -> None:
     ],
 )
 def test_each_difference_is_told_with_both_sides(changes: dict[str, Any], place: str, expected: str, got: str) -> None:
-    found = differences(GOOD, side(**changes))
+    found = record_differences(GOOD, side(**changes))
     assert Difference(place, expected, got) in found
 
 
 def test_no_more_is_told_than_people_read() -> None:
     many = side(headers=tuple((f"h{n}", b"x" * 1_000) for n in range(50)))
-    found = differences(GOOD, many)
+    found = record_differences(GOOD, many)
     assert len(found) == SHOWN_MAX
     assert max(len(difference.got) for difference in found) == CHARS_MAX

@@ -1,6 +1,6 @@
 """Violations are shown in one line, all are counted, the first of each kind are kept."""
 
-from mesh.core.verification.report import VIOLATIONS_KEPT, Report, Violation
+from mesh.core.verification.report import VIOLATIONS_KEPT, VerificationReport, Violation
 
 
 def test_a_violation_reads_as_a_line() -> None:
@@ -10,7 +10,7 @@ def test_a_violation_reads_as_a_line() -> None:
 
 
 def test_a_report_counts_all_and_keeps_the_first_of_each_invariant() -> None:
-    report = Report()
+    report = VerificationReport()
     assert report.good
     for n in range(3 * VIOLATIONS_KEPT):
         report.add(Violation("I6", f"mesh.inbox:0:{n}", "it differs"))

@@ -10,7 +10,7 @@ from mesh.core.run.effects import Effect, Finish, PublishTask, Schedule
 from mesh.core.run.state import Held, Run, Task
 from mesh.core.topology.model import Limits
 from mesh.core.verification.report import Violation
-from mesh.core.verification.run_invariants import Audit, chain
+from mesh.core.verification.run_invariants import RunInvariants, chain
 from tests.builders import agent, event, record, run, topology
 
 MESH = topology(
@@ -41,7 +41,7 @@ class Desk:
     """An audit with one run, step by step."""
 
     def __init__(self) -> None:
-        self.audit = Audit([MESH])
+        self.audit = RunInvariants([MESH])
         self.state: Run | None = None
         self.offset = -1
 

@@ -8,7 +8,7 @@ import pytest
 from mesh.core.run.control import Control
 from mesh.core.state.checkpoint import Loading, Snapshot
 from mesh.core.state.partition_state import Partition
-from mesh.core.verification.state_diff import difference
+from mesh.core.verification.state_diff import state_difference
 from tests.core.lived import INBOX, MESH, good, open_run
 
 
@@ -30,10 +30,10 @@ def loaded(given: Partition) -> Partition:
 
 
 def test_a_state_and_what_was_loaded_of_it_are_alike_whatever_lies_still() -> None:
-    assert difference(state(), loaded(state())) == ""
+    assert state_difference(state(), loaded(state())) == ""
     thawed = loaded(state())
     assert [thawed.runs.get(id) for id in thawed.runs.rows()] != []
-    assert difference(thawed, loaded(state())) == ""
+    assert state_difference(thawed, loaded(state())) == ""
 
 
 def lose_open(other: Partition) -> None:
@@ -80,4 +80,4 @@ def move(other: Partition) -> None:
 def test_what_differs_is_named(spoil: Callable[[Partition], None], told: str) -> None:
     other = loaded(state())
     spoil(other)
-    assert told in difference(state(), other)
+    assert told in state_difference(state(), other)

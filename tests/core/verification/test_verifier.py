@@ -14,8 +14,8 @@ from mesh.core.publishing.effect_records import dead_letter
 from mesh.core.publishing.replacement_records import instead_of
 from mesh.core.run.dead_letter import dead_record
 from mesh.core.state.partition_state import RULES
-from mesh.core.task.result import failed
-from mesh.core.verification.report import REFUSED, Asked
+from mesh.core.task.result import failure_event
+from mesh.core.verification.report import REFUSED, Submission
 from mesh.core.verification.verifier import published_topics
 from tests.builders import AT_MS, event
 from tests.core.lived import (
@@ -132,7 +132,7 @@ def two_requests() -> Lived:
 
 VIOLATED: dict[str, tuple[Callable[[Lived], Any], list[str]]] = {
     "an outcome is missing": (lose(OUTCOMES), ["I1", "I7"]),
-    "a submission is not on the inbox": (lambda lived: lived.ledger.append(Asked("run-9", "r9")), ["I1"]),
+    "a submission is not on the inbox": (lambda lived: lived.ledger.append(Submission("run-9", "r9")), ["I1"]),
     "a run ended twice": (forge(OUTCOMES), ["I2"]),
     "a run ended twice under the same id": (repeat(OUTCOMES, value=b"{}"), ["I2"]),
     "a run nobody asked for ended": (forge(OUTCOMES, ce_correlationid=b"run-9"), ["I2"]),
@@ -156,7 +156,7 @@ VIOLATED: dict[str, tuple[Callable[[Lived], Any], list[str]]] = {
     "a commit went back": (lambda lived: lived.commits.extend([(INBOX, 5), (INBOX, 6), (INBOX, 5)]), ["I7"]),
     "a run is still open": (open_run, ["I1", "I11"]),
     "the last records were not decided": (commit(8), ["I11"]),
-    "a refused submission happened": (lambda lived: lived.ledger.append(Asked("run-1", "r1", REFUSED)), ["I14"]),
+    "a refused submission happened": (lambda lived: lived.ledger.append(Submission("run-1", "r1", REFUSED)), ["I14"]),
 }
 
 
@@ -325,7 +325,7 @@ def test_a_refused_task_is_known_by_its_failure() -> None:
     def answer(task: Any) -> Any:
         if task.agent == "ship":
             fault = Fault("refused_too_large", "the log refused it", retryable=False)
-            return replace(failed(task, fault, NO_USAGE), data=b"null", cause_id=task.cause_id, origin="")
+            return replace(failure_event(task, fault, NO_USAGE), data=b"null", cause_id=task.cause_id, origin="")
         return answered(task)
 
     lived = live(MESH, requests(1), answer)

@@ -14,7 +14,7 @@ from mesh.core.run.dead_letter import dead_record
 from mesh.core.state.partition_state import ENDED_OFFSETS_MAX, Partition
 from mesh.core.state.topology_registry import Kept
 from mesh.core.topology.model import Limits
-from mesh.core.verification.report import REFUSED, UNKNOWN, Asked
+from mesh.core.verification.report import REFUSED, UNKNOWN, Submission
 from mesh.core.verification.verifier import Verifier, check, published_topics
 from tests.builders import AT_MS, event
 from tests.core.lived import (
@@ -58,8 +58,8 @@ def test_a_submission_whose_run_is_open_is_neither_lost_nor_ended() -> None:
     assert report.unchecked == {"submissions whose run is still open": 1}
 
 
-@pytest.mark.parametrize("entry", [Asked("run-9", "r9", UNKNOWN), Asked("run-9", "r9", REFUSED)])
-def test_a_submission_without_an_answer_may_have_happened_or_not(entry: Asked) -> None:
+@pytest.mark.parametrize("entry", [Submission("run-9", "r9", UNKNOWN), Submission("run-9", "r9", REFUSED)])
+def test_a_submission_without_an_answer_may_have_happened_or_not(entry: Submission) -> None:
     lived = good()
     lived.ledger.append(entry)
     assert lived.found() == []
@@ -67,14 +67,14 @@ def test_a_submission_without_an_answer_may_have_happened_or_not(entry: Asked) -
 
 def test_a_rejected_submission_is_explained() -> None:
     lived = good()
-    lived.ledger.append(Asked("run-9", "r9"))
+    lived.ledger.append(Submission("run-9", "r9"))
     said = event("outcome", id="x", type=REJECTED_TYPE, run_id="run-9", data=b"{}")
     lived.append(NewRecord(OUTCOMES, b"run-9", said.data, write(said)), AT_MS)
     assert lived.found() == []
     placed = rejected_request()
-    placed.ledger.append(Asked("", place="in.ask:0:5"))
+    placed.ledger.append(Submission("", place="in.ask:0:5"))
     assert placed.found() == []
-    placed.ledger.append(Asked("", place="in.ask:0:6"))
+    placed.ledger.append(Submission("", place="in.ask:0:6"))
     assert placed.found() == ["I1"]
 
 
@@ -85,7 +85,7 @@ def test_a_request_that_came_too_late_is_explained_by_its_dead_letter() -> None:
     for new in last_effects(lived):
         lived.append(new, AT_MS + 100)
     lived.committed = None
-    lived.ledger.append(Asked("run-0", "r-late"))
+    lived.ledger.append(Submission("run-0", "r-late"))
     assert lived.found() == []
 
 
@@ -153,9 +153,9 @@ def test_a_check_may_begin_with_a_restored_state() -> None:
     verifier = Verifier(MESH, states=restored, heads={INBOX: 4}, quiescent=True)
     for topic in published_topics(MESH):
         for record in lived.records.get(topic, ()):
-            verifier.sent(record)
+            verifier.take_published(record)
     for record in inbox[4:]:
-        verifier.inbox(record)
+        verifier.take_inbox(record)
     report = verifier.report()
     assert report.violations == []
     assert report.endings == {"completed": 3}
@@ -167,17 +167,17 @@ def test_a_check_may_begin_with_a_restored_state() -> None:
 def test_published_records_come_before_those_of_the_inbox() -> None:
     lived = good()
     verifier = Verifier(MESH, states=lived.fresh)
-    verifier.inbox(lived.records[INBOX.topic][0])
+    verifier.take_inbox(lived.records[INBOX.topic][0])
     with pytest.raises(ValueError, match="before"):
-        verifier.sent(lived.records[PLAN][0])
+        verifier.take_published(lived.records[PLAN][0])
 
 
 def test_records_of_the_inbox_come_in_order() -> None:
     lived = good()
     verifier = Verifier(MESH, states=lived.fresh)
-    verifier.inbox(lived.records[INBOX.topic][1])
+    verifier.take_inbox(lived.records[INBOX.topic][1])
     with pytest.raises(ValueError, match="after offset 1"):
-        verifier.inbox(lived.records[INBOX.topic][0])
+        verifier.take_inbox(lived.records[INBOX.topic][0])
 
 
 def test_a_request_repeated_after_the_memory_has_passed_is_a_run_of_its_own() -> None:
@@ -223,11 +223,11 @@ def came_in(lived: Lived, committed: int) -> list[str]:
     verifier = Verifier(MESH, states=lived.fresh, committed={TopicPartition("in.ask", 0): committed, INBOX: 99})
     for topic in published_topics(MESH):
         for record in lived.records.get(topic, ()):
-            verifier.sent(record)
+            verifier.take_published(record)
     for offset in range(3):
-        verifier.came(StoredRecord("in.ask", 0, offset, AT_MS, None, b"x", ()))
+        verifier.take_ingress(StoredRecord("in.ask", 0, offset, AT_MS, None, b"x", ()))
     for record in lived.records[INBOX.topic]:
-        verifier.inbox(record)
+        verifier.take_inbox(record)
     return [v.where for v in verifier.report().violations if v.where.startswith("in.")]
 
 
@@ -265,10 +265,10 @@ def test_each_run_is_decided_under_the_topology_that_explains_it(until_ms: int) 
     verifier = Verifier(MESH, kept=kept, quiescent=True)
     for topic in published_topics(MESH, OLD):
         for record in lived.records.get(topic, ()):
-            verifier.sent(record)
+            verifier.take_published(record)
     for record in lived.records[INBOX.topic]:
         home = partition_of(record.key or b"", MESH.inbox_partitions)
-        verifier.inbox(record._replace(partition=home))
+        verifier.take_inbox(record._replace(partition=home))
     report = verifier.report()
     assert report.violations == []
     assert report.endings == {"completed": 3}

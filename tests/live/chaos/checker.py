@@ -25,7 +25,7 @@ from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.state import COMPLETED
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Topology
-from mesh.core.verification.report import ACKNOWLEDGED, UNKNOWN, Asked, Report
+from mesh.core.verification.report import ACKNOWLEDGED, UNKNOWN, Submission, VerificationReport
 from mesh.core.verification.verifier import check as verify
 from mesh.runtime.checkpoint_store import read_checkpoints
 from mesh.settings import Settings
@@ -283,12 +283,12 @@ def decided_again(
     acked: set[str],
     committed: dict[TopicPartition, int] | None,
     checkpoints: dict[int, Partition] | None = None,
-) -> Report:
+) -> VerificationReport:
     """The invariants of `mesh verify`: the inbox is decided again and compared with what was published."""
     records: dict[str, list[Record]] = defaultdict(list)
     for record in (record for records in evidence for record in records):
         records[record.topic].append(record)
-    ledger = [Asked(run, answer=ACKNOWLEDGED if run in acked else UNKNOWN) for run in asked]
+    ledger = [Submission(run, answer=ACKNOWLEDGED if run in acked else UNKNOWN) for run in asked]
     return verify(topology, records, ledger=ledger, committed=committed, checkpoints=checkpoints)
 
 

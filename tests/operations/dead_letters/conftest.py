@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from mesh import Emit, Outcome, Payload
-from mesh.operations.dead_letters import Case, Chosen, DeadLetters
+from mesh.operations.dead_letters import Case, DeadLetters, Selection
 from mesh.testing import MeshTest
 
 TOPOLOGY = """
@@ -92,7 +92,7 @@ class Shop:
 
     async def letters(self, **chosen: Any) -> list[Case]:
         """The letters that fit."""
-        return await self.dead.choose(Chosen(**chosen))
+        return await self.dead.select(Selection(**chosen))
 
     async def sent(self, **chosen: Any) -> list[str]:
         """Redrive what fits and wait; answers the results."""

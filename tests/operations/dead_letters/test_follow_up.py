@@ -7,7 +7,7 @@ import pytest
 from mesh.core.dead_letters.redrive_log import DONE, SENT
 from mesh.core.errors import WaitTimeout
 from mesh.core.protocol.record import Headers
-from mesh.operations.dead_letters import How
+from mesh.operations.dead_letters import RedriveOptions
 from tests.operations.dead_letters.conftest import DEADLINE_S, Shop
 
 
@@ -19,7 +19,7 @@ async def test_waiting_has_an_end(shop: Shop) -> None:
         await shop.working.wait()
     with pytest.raises(WaitTimeout, match=r"1 have not come to an end .*`mesh run show ID` tells what they wait for"):
         await shop.dead.wait(report, timeout_s=0.2)
-    plan = await shop.dead.plan(await shop.letters(), How(again=True))
+    plan = await shop.dead.plan(await shop.letters(), RedriveOptions(again=True))
     assert [(o.message, plan.sendings) for o in plan.obstacles] == [("its task was sent again and is under way", [])]
     shop.slow.clear()
 
@@ -39,21 +39,21 @@ async def test_a_letter_whose_task_failed_again_names_the_one_that_stands_for_it
     await shop.failed("a")
     (first,) = await shop.letters()
     for _ in range(2):
-        (newest,) = [case for case in await shop.letters() if case.standing.open]
+        (newest,) = [case for case in await shop.letters() if case.status.open]
         assert await shop.sent(names=(newest.letter.id,)) == ["failed"]
-    (newest,) = [case for case in await shop.letters() if case.standing.open]
-    for how in (How(again=True), How(again=True, force="I want it")):
+    (newest,) = [case for case in await shop.letters() if case.status.open]
+    for how in (RedriveOptions(again=True), RedriveOptions(again=True, force="I want it")):
         plan = await shop.dead.plan([first], how)
         (obstacle,) = plan.obstacles
         name = newest.letter.id[:12]
         assert obstacle.message == f"its task was sent again and failed again: letter {name} stands for it now"
         assert obstacle.remedy == f"`mesh dead redrive {name}`, or begin the run anew with --as-new"
         assert plan.sendings == []
-    assert len((await shop.dead.plan([first], How(again=True, as_new=True))).sendings) == 1
+    assert len((await shop.dead.plan([first], RedriveOptions(again=True, as_new=True))).sendings) == 1
     shop.broken = False
     assert await shop.sent(names=(newest.letter.id,)) == ["completed"]
     for case in (first, newest):
-        (obstacle,) = (await shop.dead.plan([case], How(again=True))).obstacles
+        (obstacle,) = (await shop.dead.plan([case], RedriveOptions(again=True))).obstacles
         assert obstacle.message == "its task was sent again and is no failure of its run any more"
         assert obstacle.remedy == "Begin the run anew with --as-new"
 
@@ -71,13 +71,13 @@ async def test_a_redrive_that_its_run_did_nothing_with_is_told_and_does_not_coun
     assert [entry.key[-3:] for entry in report.sent] == [":r2"]
     (listed,) = await shop.dead.results(await shop.letters(names=(case.letter.id,)))
     async with asyncio.timeout(DEADLINE_S):
-        while listed.standing.state == SENT:
+        while listed.status.state == SENT:
             (listed,) = await shop.dead.results(await shop.letters(names=(case.letter.id,)))
-    assert str(listed.standing) == "redriven 2×, refused: nothing_to_redrive"
+    assert str(listed.status) == "redriven 2×, refused: nothing_to_redrive"
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert (entry.state, entry.result) == (DONE, "refused: nothing_to_redrive")
     (after,) = await shop.letters(names=(case.letter.id,))
-    assert (after.standing.n, after.standing.vain) == (2, 1)
+    assert (after.status.n, after.status.vain) == (2, 1)
 
 
 def _renamed(headers: Headers, old: str, new: str) -> Headers:

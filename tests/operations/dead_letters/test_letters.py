@@ -8,12 +8,12 @@ import pytest
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Appended, Log, Refused
-from mesh.core.dead_letters.patch import parse_amendment
+from mesh.core.dead_letters.patch import parse_patch
 from mesh.core.dead_letters.redrive_log import DONE, DROPPED, REFUSED, SENT
 from mesh.core.errors import InvalidInput, LogUnavailable, NotFound
 from mesh.core.expression.condition import parse
 from mesh.core.protocol.record import Headers, NewRecord
-from mesh.operations.dead_letters import Chosen, DeadLetters, How, letter_from, letter_json
+from mesh.operations.dead_letters import DeadLetters, RedriveOptions, Selection, letter_from, letter_json
 from tests.operations.dead_letters.conftest import DEADLINE_S, Shop
 
 
@@ -27,7 +27,7 @@ async def test_a_run_goes_on_where_it_stood_and_ends_once_more_completed(shop: S
     assert (after.ending, after.failures) == ("completed", ())
     assert [(r.type, r.data) for r in after.results] == [("noted", {"id": "a"}), ("answer", {"id": "a", "n": 7})]
     (case,) = await shop.letters()
-    assert (case.standing.state, str(case.standing)) == (DONE, "redriven 1×, completed")
+    assert (case.status.state, str(case.status)) == (DONE, "redriven 1×, completed")
     (entry,) = await shop.dead.entries(case.letter.id)
     assert (entry.by, entry.run_id, entry.way, entry.n) == ("ann", run_id, "task", 1)
     assert entry.place.startswith("mesh.inbox:")
@@ -38,7 +38,7 @@ async def test_the_same_redrive_twice_sends_nothing_the_second_time(shop: Shop) 
     shop.broken = False
     assert await shop.sent() == ["completed"] * 2
     plan = await shop.dead.plan(await shop.letters())
-    assert (plan.sendings, [settled.message for settled in plan.settled]) == ([], ["redriven 1×, completed"] * 2)
+    assert (plan.sendings, [settled.message for settled in plan.already_done]) == ([], ["redriven 1×, completed"] * 2)
     await shop.dead.redrive(plan, by="bob")
     assert len(await shop.on_inbox("redriven")) == 2
 
@@ -48,20 +48,20 @@ async def test_a_plan_changes_nothing(shop: Shop) -> None:
     plan = await shop.dead.plan(await shop.letters())
     assert len(plan.sendings) == 1
     assert await shop.on_inbox("redriven") == []
-    assert (await shop.letters())[0].standing.state == "new"
+    assert (await shop.letters())[0].status.state == "new"
 
 
 async def test_what_fails_again_is_a_new_letter_that_knows_how_often(shop: Shop) -> None:
     (run_id,) = await shop.failed("a")
     for before in range(3):
-        newest = [case for case in await shop.letters() if case.standing.open]
-        assert [case.standing.before for case in newest] == [before]
+        newest = [case for case in await shop.letters() if case.status.open]
+        assert [case.status.before for case in newest] == [before]
         assert await shop.sent(names=(newest[0].letter.id,)) == ["failed"]
-    (fourth,) = [case for case in await shop.letters() if case.standing.open]
+    (fourth,) = [case for case in await shop.letters() if case.status.open]
     plan = await shop.dead.plan([fourth])
     assert [obstacle.message for obstacle in plan.obstacles] == ["it was redriven 3 times"]
     shop.broken = False
-    report = await shop.dead.redrive(await shop.dead.plan([fourth], How(force="mended")), by="ann")
+    report = await shop.dead.redrive(await shop.dead.plan([fourth], RedriveOptions(force="mended")), by="ann")
     assert [entry.result for entry in await shop.dead.wait(report)] == ["completed"]
     assert (await shop.dead.entries(fourth.letter.id))[0].reason == "mended"
     assert [outcome.ending for outcome in await shop.outcomes(run_id)] == ["failed"] * 4 + ["completed"]
@@ -69,7 +69,7 @@ async def test_what_fails_again_is_a_new_letter_that_knows_how_often(shop: Shop)
 
 async def test_a_payload_is_changed_on_the_way_and_kept_in_the_ledger(shop: Shop) -> None:
     (run_id,) = await shop.failed("a", n=1)
-    how = How(amendments=(parse_amendment("n=100"),))
+    how = RedriveOptions(patches=(parse_patch("n=100"),))
     report = await shop.dead.redrive(await shop.dead.plan(await shop.letters(), how))
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert (entry.result, entry.data) == ("completed", b'{"id":"a","n":100}')
@@ -79,7 +79,7 @@ async def test_a_payload_is_changed_on_the_way_and_kept_in_the_ledger(shop: Shop
 async def test_a_run_begins_anew_as_another_one(shop: Shop) -> None:
     (run_id,) = await shop.failed("a")
     shop.broken = False
-    report = await shop.dead.redrive(await shop.dead.plan(await shop.letters(), How(as_new=True)))
+    report = await shop.dead.redrive(await shop.dead.plan(await shop.letters(), RedriveOptions(as_new=True)))
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert (entry.result, entry.way, entry.run_id != run_id) == ("completed", "new", True)
     assert shop.asked[-2:] == [("first", "a"), ("second", "a")]
@@ -108,13 +108,13 @@ async def test_a_record_that_intake_rejected_is_mended_and_goes_to_its_topic(sho
     assert {obstacle.remedy for obstacle in plan.obstacles} == {"Mend it with --set PATH=VALUE or --edit"}
     shop.broken = False
     (bad_id,) = await shop.letters(reason="bad_id")
-    how = How(amendments=(parse_amendment("id=mended"),))
+    how = RedriveOptions(patches=(parse_patch("id=mended"),))
     report = await shop.dead.redrive(await shop.dead.plan([bad_id], how))
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert (entry.result, entry.topic, entry.way) == ("completed", "asks", "topic")
     assert (await shop.outcomes(entry.run_id))[0].raw["request"]["ids"] == ["mended"]
     (unparseable,) = await shop.letters(reason="unparseable")
-    report = await shop.dead.redrive(await shop.dead.plan([unparseable], How(data=b'{"n":3}')))
+    report = await shop.dead.redrive(await shop.dead.plan([unparseable], RedriveOptions(data=b'{"n":3}')))
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert (entry.result, shop.asked[-1]) == ("completed", ("third", 3)), "whose id is its new place"
 
@@ -127,7 +127,7 @@ async def test_a_run_that_is_not_remembered_is_told_as_the_result(shop: Shop) ->
         if header["name"] == "mesh-dlq-run":
             header["value"] = "forgotten"
     letter, _ = letter_from(line)
-    report = await shop.dead.redrive(await shop.dead.plan(await shop.dead.given([(letter, False)])))
+    report = await shop.dead.redrive(await shop.dead.plan(await shop.dead.with_statuses([(letter, False)])))
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert entry.result == "refused: unknown_run"
 
@@ -140,13 +140,13 @@ async def test_results_are_told_later_to_whoever_did_not_wait(shop: Shop) -> Non
     async with asyncio.timeout(DEADLINE_S):
         while True:
             cases = await shop.dead.results(await shop.letters())
-            if all(case.standing.state == DONE for case in cases):
+            if all(case.status.state == DONE for case in cases):
                 break
             await asyncio.sleep(0.005)
-    assert {str(case.standing) for case in cases} == {"redriven 1×, completed"}
+    assert {str(case.status) for case in cases} == {"redriven 1×, completed"}
     plan = await shop.dead.plan(await shop.letters())
-    assert {settled.message for settled in plan.settled} == {"redriven 1×, completed"}
-    assert {case.standing.state for case in await shop.letters()} == {SENT}, "looking writes nothing"
+    assert {settled.message for settled in plan.already_done} == {"redriven 1×, completed"}
+    assert {case.status.state for case in await shop.letters()} == {SENT}, "looking writes nothing"
 
 
 # --------------------------------------------------------------------------------------------------- interruptions
@@ -187,13 +187,13 @@ async def test_a_redrive_that_died_anywhere_goes_on_with_exactly_the_rest(
     await shop.failed("a", "b", "c")
     shop.broken = False
     dying = DeadLetters(Broken(shop.mesh.log, appends, after=after), shop.mesh.topology, clock=Hasty())
-    plan = await dying.plan(await dying.choose())
+    plan = await dying.plan(await dying.select())
     with pytest.raises(LogUnavailable):
         await dying.redrive(plan, by="ann", per_second=4.0)
     report = await shop.dead.redrive(await shop.dead.plan(await shop.letters()), by="bob")
     assert len(await shop.on_inbox("redriven")) == len(set(await shop.on_inbox("redriven"))) == 3
     rest = await shop.dead.plan(await shop.letters())
-    assert (rest.sendings, rest.obstacles, len(rest.settled)) == ([], [], 3)
+    assert (rest.sendings, rest.obstacles, len(rest.already_done)) == ([], [], 3)
     for entry in report.sent:
         assert entry.place.startswith("mesh.inbox:"), "also of those that had been sent"
     assert {entry.result for entry in await shop.dead.wait(report, timeout_s=DEADLINE_S)} <= {"completed"}
@@ -208,7 +208,7 @@ async def test_whoever_waits_hears_also_of_what_ended_before_the_redrive_was_res
     shop.broken = False
     dying = DeadLetters(Broken(shop.mesh.log, 2, after=True), shop.mesh.topology)
     with pytest.raises(LogUnavailable):
-        await dying.redrive(await dying.plan(await dying.choose()))
+        await dying.redrive(await dying.plan(await dying.select()))
     async with asyncio.timeout(DEADLINE_S):
         while len(await shop.outcomes(run_id)) < 2:  # noqa: ASYNC110  # polls the log
             await asyncio.sleep(0.005)
@@ -245,10 +245,10 @@ async def test_what_the_log_refuses_is_told_and_may_be_sent_again(shop: Shop) ->
             return await self._log.append(records)
 
     refusing = DeadLetters(Refusing(shop.mesh.log, 0, after=False), shop.mesh.topology)
-    report = await refusing.redrive(await refusing.plan(await refusing.choose()))
+    report = await refusing.redrive(await refusing.plan(await refusing.select()))
     assert [(e.state, e.result) for e in report.refused] == [(REFUSED, "unauthorized: no")]
     (case,) = await shop.letters()
-    assert (case.standing.open, str(case.standing)) == (True, "redriven 1×, unauthorized: no")
+    assert (case.status.open, str(case.status)) == (True, "redriven 1×, unauthorized: no")
     shop.broken = False
     assert await shop.sent() == ["completed"]
 
@@ -266,7 +266,7 @@ async def test_letters_are_chosen_by_all_that_is_known_of_them(shop: Shop) -> No
         {"where": parse("n > 1")},
         {"where": parse('half.id == "b"', ["half"])},
         {"names": (second.letter.id[:9],)},
-        {"names": (second.letter.place,)},
+        {"names": (second.letter.position,)},
     ]
     for chosen in only_second:
         assert await shop.letters(**chosen) == [second], chosen
@@ -276,7 +276,9 @@ async def test_letters_are_chosen_by_all_that_is_known_of_them(shop: Shop) -> No
     none: list[dict[str, Any]] = [{"agent": "first"}, {"until_ms": first.letter.at_ms}, {"where": parse("n > 2")}]
     for chosen in none:
         assert await shop.letters(**chosen) == [], chosen
-    assert [case.letter for case in await shop.letters(names=(first.letter.id, first.letter.place))] == [first.letter]
+    assert [case.letter for case in await shop.letters(names=(first.letter.id, first.letter.position))] == [
+        first.letter
+    ]
 
 
 async def test_a_letter_that_was_written_twice_is_there_once(shop: Shop) -> None:
@@ -300,10 +302,10 @@ async def test_dropped_letters_are_left_alone_until_wanted_again(shop: Shop) -> 
     (entry,) = await shop.dead.drop(await shop.letters(), by="ann", reason="test data")
     assert (entry.state, entry.reason) == (DROPPED, "test data")
     cases = await shop.letters()
-    assert [str(case.standing) for case in cases] == ["dropped"]
+    assert [str(case.status) for case in cases] == ["dropped"]
     assert await shop.dead.drop(cases) == []
-    assert len((await shop.dead.plan(cases)).settled) == 1
-    assert len((await shop.dead.plan(cases, How(again=True))).sendings) == 1
+    assert len((await shop.dead.plan(cases)).already_done) == 1
+    assert len((await shop.dead.plan(cases, RedriveOptions(again=True))).sendings) == 1
 
 
 async def test_letters_come_back_from_an_export_changed_or_not(shop: Shop) -> None:
@@ -311,7 +313,7 @@ async def test_letters_come_back_from_an_export_changed_or_not(shop: Shop) -> No
     (case,) = await shop.letters()
     line = letter_json(case.letter)
     line["payload"] = line["payload"].replace('"n":1', '"n":100')
-    cases = await shop.dead.given([letter_from(line)])
+    cases = await shop.dead.with_statuses([letter_from(line)])
     report = await shop.dead.redrive(await shop.dead.plan(cases))
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert (entry.result, entry.data) == ("completed", b'{"id":"a","n":100}')
@@ -349,7 +351,7 @@ async def test_letters_of_another_system_go_to_the_topic_whence_they_came(shop: 
     headers = [("kafka_dlt-original-topic", b"loose"), ("kafka_dlt-original-partition", b"\0\0\0\1")]
     await shop.mesh.log.append([NewRecord("loose.DLT", b"k", b'{"n":8}', headers)])
     spring = DeadLetters(shop.mesh.log, shop.mesh.topology, topic="loose.DLT")
-    report = await spring.redrive(await spring.plan(await spring.choose()))
+    report = await spring.redrive(await spring.plan(await spring.select()))
     (entry,) = await spring.wait(report, timeout_s=DEADLINE_S)
     assert (entry.result, entry.place[:8], shop.asked) == ("completed", "loose:1:", [("third", 8)])
-    assert [str(case.standing) for case in await spring.choose(Chosen())] == ["redriven 1×, completed"]
+    assert [str(case.status) for case in await spring.select(Selection())] == ["redriven 1×, completed"]

@@ -6,15 +6,15 @@ import pytest
 
 from mesh.adapters.ports import Refused
 from mesh.app.wiring import topic_specs
-from mesh.core.dead_letters.redrive_log import DROPPED, PLANNED, Entry
+from mesh.core.dead_letters.redrive_log import DROPPED, PLANNED, RedriveEntry
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.record import NewRecord
 from mesh.operations.dead_letters.redrive_journal import Journal
 from tests.operations.dead_letters.conftest import Shop
 
 
-def entries(*letters: str) -> list[Entry]:
-    return [Entry(letter, 1, PLANNED, "ann", 0) for letter in letters]
+def entries(*letters: str) -> list[RedriveEntry]:
+    return [RedriveEntry(letter, 1, PLANNED, "ann", 0) for letter in letters]
 
 
 async def test_what_was_noted_is_read_and_a_ledger_that_was_never_written_is_empty(shop: Shop) -> None:
@@ -45,7 +45,7 @@ async def test_a_refused_entry_is_an_error_that_says_what_to_do(shop: Shop) -> N
             return [Refused("unknown_topic", "no such topic") for _ in records]
 
     with pytest.raises(InvalidInput, match="`mesh topics create`") as raised:
-        await Journal(Refusing(), shop.mesh.topology).note([Entry("d", 0, DROPPED, "ann", 0)])  # type: ignore[arg-type]
+        await Journal(Refusing(), shop.mesh.topology).note([RedriveEntry("d", 0, DROPPED, "ann", 0)])  # type: ignore[arg-type]
     assert raised.value.code == "unknown_topic"
 
 

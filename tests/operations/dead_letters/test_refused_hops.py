@@ -7,7 +7,7 @@ import pytest
 
 from mesh import Emit, Outcome, Payload
 from mesh.adapters.clock import SystemClock
-from mesh.operations.dead_letters import Case, Chosen, DeadLetters, How
+from mesh.operations.dead_letters import Case, DeadLetters, RedriveOptions, Selection
 from mesh.operations.verification import verify
 from mesh.testing import MeshTest
 from tests.operations.dead_letters.conftest import DEADLINE_S
@@ -42,11 +42,11 @@ class Desk:
         self.run_id = ""
 
     async def letter(self, agent: str) -> Case:
-        (case,) = await self.dead.choose(Chosen(agent=agent))
+        (case,) = await self.dead.select(Selection(agent=agent))
         return case
 
     async def redriven(self, agent: str) -> str:
-        plan = await self.dead.plan([await self.letter(agent)], How(again=True))
+        plan = await self.dead.plan([await self.letter(agent)], RedriveOptions(again=True))
         (entry,) = await self.dead.wait(await self.dead.redrive(plan), timeout_s=DEADLINE_S)
         return entry.result
 
@@ -95,5 +95,5 @@ async def test_a_hop_that_is_redriven_again_and_again_never_takes_another_refusa
 async def test_a_plan_says_whether_a_redrive_takes_a_refusal_back(desk: Desk) -> None:
     (fresh,) = (await desk.dead.plan([await desk.letter("second")])).sendings
     await desk.redriven("second")
-    (again,) = (await desk.dead.plan([await desk.letter("second")], How(again=True))).sendings
+    (again,) = (await desk.dead.plan([await desk.letter("second")], RedriveOptions(again=True))).sendings
     assert [(sending.way, sending.once_more) for sending in (fresh, again)] == [("hop", False), ("hop", True)]

@@ -2,7 +2,7 @@
 
 from mesh.app.wiring import topic_specs
 from mesh.core.topology.loader import load
-from mesh.operations.deployment.acl import SERVICES, Right, lines, rights
+from mesh.operations.deployment.acl import SERVICES, Right, acl_commands, rights
 
 MESH = load("""
 mesh: {name: desk}
@@ -55,7 +55,7 @@ def test_groups_are_read_by_their_members_alone() -> None:
 def test_rights_are_commands_one_for_all_topics_with_the_same_operations() -> None:
     given = [Right("s", "topic", "a", ("Read", "Write")), Right("s", "topic", "b", ("Read", "Write"))]
     given.append(Right("s", "group", "g", ("Read",)))
-    assert [*lines(given, {"s": "User:desk-s"}, "h:1")] == [
+    assert [*acl_commands(given, {"s": "User:desk-s"}, "h:1")] == [
         "kafka-acls.sh --bootstrap-server h:1 --add --allow-principal 'User:desk-s'"
         " --operation Read --operation Write --topic a --topic b",
         "kafka-acls.sh --bootstrap-server h:1 --add --allow-principal 'User:desk-s' --operation Read --group g",

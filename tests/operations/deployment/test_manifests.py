@@ -20,7 +20,7 @@ from mesh.operations.deployment.manifests import (
     NAME_CHARS_MAX,
     TLS_FILES,
     Manifest,
-    Wishes,
+    ManifestOptions,
     k8s,
     keda,
     object_name,
@@ -54,7 +54,7 @@ def loaded(environ: dict[str, str]) -> Loaded:
     return load({}, environ=environ, directory=Path("/"))
 
 
-def every(environ: dict[str, str], wishes: Wishes = Wishes()) -> list[Manifest]:  # noqa: B008 - a constant
+def every(environ: dict[str, str], wishes: ManifestOptions = ManifestOptions()) -> list[Manifest]:  # noqa: B008 - a constant
     return [*k8s(TOPOLOGY, loaded(environ), wishes), *keda(TOPOLOGY, loaded(environ), wishes)]
 
 
@@ -91,7 +91,7 @@ def check(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("environ", [PLAIN, SASL], ids=["plain", "sasl"])
 def test_every_manifest_fits_the_schema_of_its_kind(environ: dict[str, str]) -> None:
-    manifests = every(environ, Wishes(namespace="desks"))
+    manifests = every(environ, ManifestOptions(namespace="desks"))
     assert {one["kind"] for one in manifests} >= {"Job", "Deployment", "ScaledObject"}
     for manifest in manifests:
         check(manifest)
@@ -212,7 +212,7 @@ def test_keda_knows_every_parameter_of_the_trigger(environ: dict[str, str]) -> N
 async def test_the_group_and_topic_are_those_that_the_worker_commits_for() -> None:
     path = str(ROOT / "tests/cli/project/topics.yaml")
     topology = load_topology(path)
-    (scaled,) = keda(topology, loaded(PLAIN), Wishes(), ["greeter"])
+    (scaled,) = keda(topology, loaded(PLAIN), ManifestOptions(), ["greeter"])
     told = scaled["spec"]["triggers"][0]["metadata"]
     async with MeshTest(path) as mesh:
         await (await mesh.publish("hello", {"name": "Ann"})).outcome()
@@ -223,7 +223,7 @@ async def test_the_group_and_topic_are_those_that_the_worker_commits_for() -> No
 
 @pytest.mark.parametrize(("least", "most", "right"), [(0, 6, True), (1, 7, False), (3, 2, False), (2, 2, True)])
 def test_bounds_that_cannot_be_kept_are_refused(least: int, most: int, right: bool) -> None:
-    made = keda(TOPOLOGY, loaded(PLAIN), Wishes(replicas_min=least, replicas_max=most), ["fraud"])
+    made = keda(TOPOLOGY, loaded(PLAIN), ManifestOptions(replicas_min=least, replicas_max=most), ["fraud"])
     if right:
         (one,) = made
         assert (one["spec"]["minReplicaCount"], one["spec"]["maxReplicaCount"]) == (least, most)
@@ -244,7 +244,7 @@ def test_bounds_that_cannot_be_kept_are_refused(least: int, most: int, right: bo
 def test_what_no_cluster_could_run_is_refused(environ: dict[str, str], told: str) -> None:
     for make in (k8s, keda):
         with pytest.raises(ConfigInvalid, match=told):
-            list(make(TOPOLOGY, loaded(environ), Wishes()))
+            list(make(TOPOLOGY, loaded(environ), ManifestOptions()))
 
 
 def test_names_are_such_as_kubernetes_takes_and_different_agents_have_different_ones() -> None:
@@ -255,7 +255,7 @@ def test_names_are_such_as_kubernetes_takes_and_different_agents_have_different_
     twins = "mesh: {name: m, prefix: mesh}\ntopics: {in: {ingress: a.b}}\nagents:\n" + "".join(
         f'  {name}: {{run: "x:y", on: a.b}}\n' for name in ("a_b", "a-b", "c")
     )
-    manifests = list(k8s(topology_of(twins), loaded(PLAIN), Wishes()))
+    manifests = list(k8s(topology_of(twins), loaded(PLAIN), ManifestOptions()))
     names = [one["metadata"]["name"] for one in manifests]
     assert len(set(names)) == len(names)
     labels = [str(one["spec"]["selector"]["matchLabels"]) for one in of_kind("Deployment", manifests)]
@@ -272,7 +272,7 @@ def test_two_meshes_in_one_namespace_have_no_object_in_common(one: tuple[str, st
             f"mesh: {{name: {mesh}}}\ntopics: {{in: {{ingress: a.b}}}}\nagents: {{{agent}: {{run: 'x:y', on: a.b}}}}\n"
         )
         topology = topology_of(text)
-        found = [*k8s(topology, loaded(PLAIN), Wishes()), *keda(topology, loaded(PLAIN), Wishes())]
+        found = [*k8s(topology, loaded(PLAIN), ManifestOptions()), *keda(topology, loaded(PLAIN), ManifestOptions())]
         of_mesh = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in found}
         assert len(of_mesh) == len(found)
         assert not names & of_mesh

@@ -15,7 +15,7 @@ from mesh.app.wiring import open_board
 from mesh.core.board.changelog import Change
 from mesh.core.protocol.event import TASK, Event
 from mesh.core.task.agent import Agent, describe
-from mesh.core.task.fault_injection import CRASH, Break
+from mesh.core.task.fault_injection import CRASH, InjectedFault
 from mesh.core.topology.loader import load
 from mesh.runtime.execution.isolation import CellDied, CellProcesses, NotLoaded, Order, frame, read_frame
 from mesh.settings import Settings
@@ -33,7 +33,7 @@ agents:
 WILD, BLOCKING = describe(wild).where, describe(blocking).where
 
 
-def order(what: str, where: str = WILD, broken: Break | None = None) -> Order:
+def order(what: str, where: str = WILD, broken: InjectedFault | None = None) -> Order:
     data = orjson.dumps({"what": what})
     return Order(SPEC, where, Event("t:1", "/m", "ask", TASK, "r", data, agent="wild", task_id="t"), broken)
 
@@ -120,7 +120,7 @@ async def test_the_death_of_its_process_is_told_and_the_next_task_gets_another(
 async def test_an_agent_that_is_broken_on_purpose_crashes_its_cell(cells: CellProcesses) -> None:
     async with cells.one(WILD) as cell:
         with pytest.raises(CellDied):
-            await cell.answer(order("hello", broken=Break(CRASH)), None)
+            await cell.answer(order("hello", broken=InjectedFault(CRASH)), None)
 
 
 async def test_what_an_agent_raises_is_its_answer(cells: CellProcesses) -> None:

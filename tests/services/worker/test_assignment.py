@@ -3,13 +3,13 @@
 import asyncio
 
 from mesh.core.protocol.record import TopicPartition
-from mesh.core.task.poison import CLAIM_MIN, Marks, Watch, decode
+from mesh.core.task.poison import CLAIM_MIN, CommitMarks, PoisonDetector, decode
 from mesh.services.worker.assignment import Held
 
 
 def held(place: int = 5) -> Held:
     made = Held(TopicPartition("mesh.tasks.echo", 1))
-    made.begin(Watch(Marks(), place=place, end=100), place)
+    made.begin(PoisonDetector(CommitMarks(), place=place, end=100), place)
     return made
 
 
@@ -18,7 +18,7 @@ def test_the_first_commit_says_where_it_began_and_that_somebody_is_at_work() -> 
     saying = partition.saying(working=True)
     assert saying is not None
     assert saying.commit.offset == 5
-    assert decode(saying.commit.metadata, 5) == Marks(working=True, claimed=5 + CLAIM_MIN)
+    assert decode(saying.commit.metadata, 5) == CommitMarks(working=True, claimed=5 + CLAIM_MIN)
     assert partition.claimed == 0
     partition.was_said(saying)
     assert partition.claimed == 5 + CLAIM_MIN
@@ -51,14 +51,14 @@ def test_a_hand_over_is_said_even_when_nothing_else_is_new() -> None:
     partition.was_said(first)
     last = partition.saying(working=False)
     assert last is not None
-    assert decode(last.commit.metadata, 5) == Marks()
+    assert decode(last.commit.metadata, 5) == CommitMarks()
 
 
 def again(before: Held, place: int) -> Held:
     """The partition, back in the process."""
     before.live = False
     made = Held(before.partition, before)
-    made.begin(Watch(Marks(), place=place, end=100), place)
+    made.begin(PoisonDetector(CommitMarks(), place=place, end=100), place)
     return made
 
 

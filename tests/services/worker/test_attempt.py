@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesh import Context, Emit, Later, Reject
+from mesh import Context, Emit, Reject, RetryLater
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Board, Log
 from mesh.adapters.sqlite import SqliteLog
@@ -136,13 +136,13 @@ async def test_a_plain_function_runs_in_a_thread_and_blocks_nobody(log: Log, boa
         assert {a.kind for a in await answers(log, 2)} == {"succeeded"}
 
 
-# ------------------------------------------------------------------------------------------------- Later and Reject
+# ------------------------------------------------------------------------------------------ RetryLater and Reject
 
 
 async def test_later_and_reject_are_answers_that_are_no_events(log: Log, board: Board) -> None:
-    async def echo(ask: Ask, ctx: Context) -> Answer | Later | Reject:
+    async def echo(ask: Ask, ctx: Context) -> Answer | RetryLater | Reject:
         ctx.spend(tokens=7)
-        return Later(1.5, "rate limited") if ask.n == 1 else Reject("there is no 2")
+        return RetryLater(1.5, "rate limited") if ask.n == 1 else Reject("there is no 2")
 
     crew = worker(log, board, echo)
     async with working(log, TOPOLOGY, crew.run):

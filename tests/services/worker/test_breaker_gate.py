@@ -8,7 +8,7 @@ import pytest
 from mesh.core.protocol.event import NO_USAGE, SUCCEEDED, Event, Fault
 from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.run.circuit_breaker import LEFT_ALONE
-from mesh.core.task.result import failed
+from mesh.core.task.result import failure_event
 from mesh.core.topology.model import AgentSpec, BreakerRule
 from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.attempt import Attempt
@@ -61,7 +61,7 @@ class Agent:
         if self.waits:
             self.waiting.append(asyncio.get_running_loop().create_future())
             fault = await self.waiting[-1]
-        return event(SUCCEEDED, agent="a") if fault is None else failed(task, fault, NO_USAGE)
+        return event(SUCCEEDED, agent="a") if fault is None else failure_event(task, fault, NO_USAGE)
 
     async def ask(self) -> Any:
         """The code of its fault, None when it went well."""
@@ -137,7 +137,7 @@ async def test_a_call_that_was_abandoned_counts_when_its_answer_was_given_for_it
     agent.gate.heard(slow, None)
     assert await agent.ask() == "exception"
     agent = Agent(BreakerRule(1, 500))
-    agent.gate.heard(slow, failed(event("task", agent="a", task_id="t"), Fault("timed_out", "x"), NO_USAGE))
+    agent.gate.heard(slow, failure_event(event("task", agent="a", task_id="t"), Fault("timed_out", "x"), NO_USAGE))
     assert await agent.ask() == LEFT_ALONE
 
 

@@ -9,7 +9,7 @@ from mesh.adapters.ports import Board, Log
 from mesh.core.errors import BoardUnavailable
 from mesh.core.protocol.event import FAILED, NO_USAGE, SUCCEEDED, TASK, Event, Fault, Part, Usage
 from mesh.core.protocol.record import NewRecord
-from mesh.core.task.result import failed, succeeded
+from mesh.core.task.result import failure_event, success_event
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
 from tests.services.conftest import append, read_all, settled, working
@@ -26,7 +26,7 @@ class Model:
         self.calls = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self.answer = succeeded(TASK_1, [Part("answer", '{"text":"grüße"}'.encode())], Usage(5, 6))
+        self.answer = success_event(TASK_1, [Part("answer", '{"text":"grüße"}'.encode())], Usage(5, 6))
 
     async def __call__(self) -> Event:
         self.calls += 1
@@ -125,7 +125,7 @@ async def test_a_call_that_this_process_gave_up_is_not_waited_for(board: Board) 
 
 async def test_failures_are_not_kept(board: Board) -> None:
     model = Model()
-    model.answer = failed(TASK_1, Fault("exception", "no"), NO_USAGE)
+    model.answer = failure_event(TASK_1, Fault("exception", "no"), NO_USAGE)
     results, counted = cache(board)
     assert (await results.through(TASK_1, model)).kind == FAILED
     assert (await results.through(TASK_1, model)).kind == FAILED
@@ -134,7 +134,7 @@ async def test_failures_are_not_kept(board: Board) -> None:
 
 async def test_an_answer_too_large_for_the_board_is_given_and_counted(board: Board) -> None:
     model = Model()
-    model.answer = succeeded(TASK_1, [Part("answer", b'"%s"' % (b"x" * 70_000))], NO_USAGE)
+    model.answer = success_event(TASK_1, [Part("answer", b'"%s"' % (b"x" * 70_000))], NO_USAGE)
     results, counted = cache(board)
     assert len((await results.through(TASK_1, model)).data) == 70_002
     assert counted.shown() == {"uncached": 1}

@@ -16,7 +16,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.protocol.codec import write
 from mesh.core.protocol.event import BATCH, TASK, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
-from mesh.core.task.poison import Marks, Watch
+from mesh.core.task.poison import CommitMarks, PoisonDetector
 from mesh.services.worker import outbox as module
 from mesh.settings import Settings
 from tests.services.conftest import append, read_all, read_until, settled, working
@@ -328,7 +328,7 @@ async def test_who_comes_back_after_the_log_was_away_takes_nobody_for_dead(log: 
     async with asyncio.timeout(10):
         while not bystander.told.is_set():
             await member.poll(records_max=1, wait_ms=10)
-    working_on = Watch(Marks(), place=0, end=0, by="another").metadata(0)
+    working_on = PoisonDetector(CommitMarks(), place=0, end=0, by="another").metadata(0)
     await member.commit({TopicPartition(topic, 0): Commit(0, working_on)})
     await member.close()
     crew = worker(log, board, echo, away=away)

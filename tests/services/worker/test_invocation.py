@@ -9,8 +9,8 @@ from mesh import Context, Payload
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.sqlite import SqliteBoard
 from mesh.core.protocol.event import TASK, Event
-from mesh.core.task.agent import Later, Reject, describe
-from mesh.core.task.fault_injection import ERROR, SLOW, Break, Broken
+from mesh.core.task.agent import Reject, RetryLater, describe
+from mesh.core.task.fault_injection import ERROR, SLOW, Broken, InjectedFault
 from mesh.services.worker.invocation import Function, context_of, crash_loop, failed
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask
 
@@ -21,17 +21,17 @@ class Facts(Payload, type="facts"):
     text: str
 
 
-async def echo(ask: Ask, ctx: Context) -> Answer | Later | Reject:
+async def echo(ask: Ask, ctx: Context) -> Answer | RetryLater | Reject:
     """Says what it was told by its number."""
     ctx.spend(usd="0.5", tokens=7)
     if ask.n == 1:
-        return Later(2)
+        return RetryLater(2)
     if ask.n == 2:
         return Reject("no")
     return Answer(n=ask.n * ctx.depth)
 
 
-async def answered(n: int, broken: Break | None, folder: Path) -> Event:
+async def answered(n: int, broken: InjectedFault | None, folder: Path) -> Event:
     task = Event(*("t:1", "/m", "ask", TASK, "r", b'{"n":%d}' % n), agent="echo", task_id="t", depth=2)
     context = context_of(task, SqliteBoard(folder / "board.db"), None)
     return await Function(TOPOLOGY.agents["echo"], describe(echo), SystemClock(), None).answer(task, context, broken)
@@ -56,8 +56,8 @@ async def test_what_the_function_says_becomes_its_answer(
 
 async def test_what_is_broken_on_purpose_happens_before_the_call(tmp_path: Path) -> None:
     with pytest.raises(Broken, match="no such table"):
-        await answered(6, Break(ERROR, "no such table"), tmp_path)
-    assert (await answered(6, Break(SLOW, delay_ms=1), tmp_path)).kind == "succeeded"
+        await answered(6, InjectedFault(ERROR, "no such table"), tmp_path)
+    assert (await answered(6, InjectedFault(SLOW, delay_ms=1), tmp_path)).kind == "succeeded"
 
 
 async def test_what_a_task_spent_before_it_failed_is_charged_and_what_is_no_amount_is_not_guessed(

@@ -11,7 +11,7 @@ from mesh.core.board.changelog import Change
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.task.agent import Agent, describe
-from mesh.core.task.poison import APART_DEATHS_MAX, MARKED_MAX, Marks, Watch, decode
+from mesh.core.task.poison import APART_DEATHS_MAX, MARKED_MAX, CommitMarks, PoisonDetector, decode
 from mesh.runtime.execution.isolation import NotLoaded, Order
 from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.attempt import Attempt
@@ -55,9 +55,9 @@ class Cells:
 class Desk:
     """One partition with suspects, and everything that happened to them, in order."""
 
-    def __init__(self, found: Marks, function: Callable[..., object] = echo) -> None:
+    def __init__(self, found: CommitMarks, function: Callable[..., object] = echo) -> None:
         self.held = Held(PLACE)
-        self.held.begin(Watch(found, place=0, end=10), 0)
+        self.held.begin(PoisonDetector(found, place=0, end=10), 0)
         self.marks = MarkSlots()
         self.told: list[str] = []
         self.fenced = 0
@@ -94,7 +94,7 @@ class Desk:
         self.ending = attempt.work.record.offset == ENDS_ALL
         if self.kills and attempt.cell is not None:
             attempt.killed = True
-            self.held.watch.convict(attempt.work.record.offset)
+            self.held.watch.condemn(attempt.work.record.offset)
 
     async def handle(self, offset: int) -> list[str]:
         self.told.clear()
@@ -103,7 +103,7 @@ class Desk:
         return self.told
 
 
-FOUND = Marks(True, 8, 8, frozenset({3}), {5: 3})
+FOUND = CommitMarks(True, 8, 8, frozenset({3}), {5: 3})
 """All below 8 may have been begun; 3 was marked at a second death; 5 was there at three."""
 
 
@@ -116,7 +116,7 @@ async def test_a_suspect_is_marked_in_the_log_before_it_begins() -> None:
 async def test_what_was_marked_at_a_death_is_begun_apart_and_cleared() -> None:
     desk = Desk(FOUND)
     assert await desk.handle(3) == ["cell for echo", "marked [3]", "do 3 apart", "news", "cell free"]
-    assert desk.held.watch.suspicion(3) == 1
+    assert desk.held.watch.death_count(3) == 1
 
 
 async def test_who_kills_its_cell_is_not_begun_again_though_its_answer_was_lost() -> None:
@@ -129,8 +129,8 @@ async def test_who_kills_its_cell_is_not_begun_again_though_its_answer_was_lost(
 
 async def test_deaths_of_the_worker_around_a_cell_condemn_in_the_end() -> None:
     for deaths in range(2, APART_DEATHS_MAX):
-        assert "do 5 apart" in await Desk(Marks(True, 8, 8, frozenset(), {5: deaths})).handle(5)
-    assert await Desk(Marks(True, 8, 8, frozenset(), {5: APART_DEATHS_MAX})).handle(5) == [
+        assert "do 5 apart" in await Desk(CommitMarks(True, 8, 8, frozenset(), {5: deaths})).handle(5)
+    assert await Desk(CommitMarks(True, 8, 8, frozenset(), {5: APART_DEATHS_MAX})).handle(5) == [
         f"condemn 5 {APART_DEATHS_MAX}"
     ]
 
@@ -164,8 +164,8 @@ async def test_nothing_begins_until_the_log_has_said_so() -> None:
 async def test_who_is_at_work_when_all_ends_for_an_error_is_suspected_by_who_comes_next() -> None:
     desk = Desk(FOUND)
     assert await desk.handle(ENDS_ALL) == ["marked [4]", "do 4"]
-    heir = Watch(decode(desk.held.watch.metadata(0), 0), place=0, end=10)
-    assert heir.suspicion(ENDS_ALL) == 2
+    heir = PoisonDetector(decode(desk.held.watch.metadata(0), 0), place=0, end=10)
+    assert heir.death_count(ENDS_ALL) == 2
 
 
 @pytest.mark.parametrize("offset", [1, 3])

@@ -12,9 +12,9 @@ from tests.sim.planted.patching import swapped
 def patch() -> Iterator[None]:
     """Plant it."""
 
-    def place(self: Any) -> int | None:
+    def commit_offset(self: Any) -> int | None:
         highest: int | None = self._next
         return highest
 
-    with swapped(OffsetTracker, "place", place):
+    with swapped(OffsetTracker, "commit_offset", commit_offset):
         yield

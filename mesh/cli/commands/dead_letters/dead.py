@@ -25,8 +25,8 @@ from mesh.core.protocol.event import rfc3339
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import Log
-    from mesh.core.history.task_attempts import Attempt
-    from mesh.operations.dead_letters import Case, Chosen, DeadLetters, Entry, Letter, Plan
+    from mesh.core.history.task_attempts import TaskAttempt
+    from mesh.operations.dead_letters import Case, DeadLetters, Letter, RedriveEntry, RedrivePlan, Selection
 
 app = noun("Show dead letters, send them again, or let them be.")
 
@@ -42,7 +42,7 @@ def _dead(log: "Log", session: Session, queue: str) -> "DeadLetters":
 async def list_dead(
     session: Session,
     *,
-    chosen: "Chosen",
+    chosen: "Selection",
     queue: str,
     all: Annotated[bool, typer.Option("--all", help="those that were dropped too")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="at most so many")] = 50,
@@ -50,7 +50,7 @@ async def list_dead(
     """List dead letters, newest first, with what was done about them."""
     async with session.log() as log:
         dead = _dead(log, session, queue)
-        found = await dead.choose(chosen, dropped=all)
+        found = await dead.select(chosen, dropped=all)
         if not found:
             await note_unknown_names(session, dead, chosen)
         found.sort(key=lambda case: (-case.letter.at_ms, -case.letter.record.offset))
@@ -76,12 +76,12 @@ async def show(
 
     Why, whence, every attempt, what was done about it, headers and bytes.
     """
-    from mesh.operations.dead_letters import Chosen
+    from mesh.operations.dead_letters import Selection
     from mesh.operations.runs import Runs
 
     async with session.log() as log:
         dead = _dead(log, session, topic or "")
-        (case,) = await dead.results(await dead.choose(Chosen((id,))))
+        (case,) = await dead.results(await dead.select(Selection((id,))))
         letter = case.letter
         entries, plan = await dead.entries(letter.id), await dead.plan([case])
         history = await Runs(log, session.topology).history(letter.run_id) if letter.task_id else None
@@ -103,7 +103,7 @@ async def show(
 async def export(
     session: Session,
     *,
-    chosen: "Chosen",
+    chosen: "Selection",
     queue: str,
     all: Annotated[bool, typer.Option("--all", help="those that were dropped too")] = False,
 ) -> None:
@@ -116,7 +116,7 @@ async def export(
 
     async with session.log() as log:
         dead = _dead(log, session, queue)
-        cases = await dead.choose(chosen, dropped=all)
+        cases = await dead.select(chosen, dropped=all)
         if not cases:
             await note_unknown_names(session, dead, chosen)
     for case in cases:
@@ -129,7 +129,7 @@ async def export(
 async def drop(
     session: Session,
     *,
-    chosen: "Chosen",
+    chosen: "Selection",
     queue: str,
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="for the ledger")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="do it; without it only shows which")] = False,
@@ -142,14 +142,14 @@ async def drop(
     output = session.output
     async with session.log() as log:
         dead = _dead(log, session, queue)
-        cases = await dead.choose(chosen, dropped=False)
+        cases = await dead.select(chosen, dropped=False)
         if not cases:
             await note_unknown_names(session, dead, chosen)
         if cases and yes:
             await ledger_there(session, log)
             entries = await dead.drop(cases, reason=why)
             cases = [
-                case._replace(standing=case.standing._replace(state=entry.state, last=entry))
+                case._replace(status=case.status._replace(state=entry.state, last=entry))
                 for case, entry in zip(cases, entries, strict=True)
             ]
     for case in cases:
@@ -169,7 +169,7 @@ command(app, "redrive", example="mesh dead redrive --agent pricing --since 1h --
 # ------------------------------------------------------------------------------------------------ one letter in full
 
 
-def _shown_json(case: "Case", attempts: "list[Attempt]", entries: "Any", next: str) -> dict[str, Any]:
+def _shown_json(case: "Case", attempts: "list[TaskAttempt]", entries: "Any", next: str) -> dict[str, Any]:
     letter = case.letter
     return {
         **letter_facts(case),
@@ -183,7 +183,7 @@ def _shown_json(case: "Case", attempts: "list[Attempt]", entries: "Any", next: s
     }
 
 
-def _attempt_json(attempt: "Attempt") -> dict[str, Any]:
+def _attempt_json(attempt: "TaskAttempt") -> dict[str, Any]:
     fault = attempt.fault
     return {
         "attempt": attempt.number,
@@ -211,11 +211,11 @@ def _facts(session: Session, case: "Case") -> None:
     for name, text in facts.items():
         if text:
             print((f"  {name:<10}", "dim"), text)
-    print(("  at        ", "dim"), moment(letter.at_ms), (f"  {letter.place}", "dim"))
+    print(("  at        ", "dim"), moment(letter.at_ms), (f"  {letter.position}", "dim"))
     print(("  state     ", "dim"), state_of(case))
 
 
-def _attempts(session: Session, attempts: "list[Attempt]") -> None:
+def _attempts(session: Session, attempts: "list[TaskAttempt]") -> None:
     if not attempts:
         return
     session.output.print()
@@ -237,7 +237,7 @@ def _ledger(session: Session, entries: "Any") -> None:
         session.output.print((f"  {moment(entry.at_ms)}  {entry.by}  ", "dim"), _entry_text(entry))
 
 
-def _entry_text(entry: "Entry") -> str:
+def _entry_text(entry: "RedriveEntry") -> str:
     said = [f"redrive {entry.n}: {entry.result or entry.state}" if entry.n else entry.state]
     if entry.way == "new":
         said.append(f"as run {id_of(entry.run_id)}")
@@ -266,14 +266,14 @@ def _contents(session: Session, letter: "Letter") -> None:
     output.document(_pretty(letter.value), indent="  ")
 
 
-def _next_text(plan: "Plan", topic: str | None) -> str:
+def _next_text(plan: "RedrivePlan", topic: str | None) -> str:
     """The exact command that comes next, or why there is none."""
     for sending in plan.sendings:
         queue = f" --topic {topic}" if topic else ""
         return f"mesh dead redrive {sending.letter.id[:ID_CHARS]}{queue} --yes"
     for obstacle in plan.obstacles:
         return f"it cannot be sent: {obstacle.message}. {obstacle.remedy}"
-    return f"nothing to do: {plan.settled[0].message}"
+    return f"nothing to do: {plan.already_done[0].message}"
 
 
 def _pretty(value: bytes | None) -> str:

@@ -26,7 +26,15 @@ from mesh.core.errors import InvalidInput, NotAccepted
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import Log
-    from mesh.operations.dead_letters import Case, Chosen, DeadLetters, How, Letter, Plan, Report
+    from mesh.operations.dead_letters import (
+        Case,
+        DeadLetters,
+        Letter,
+        RedriveOptions,
+        RedrivePlan,
+        RedriveReport,
+        Selection,
+    )
 
 SHOWN_MAX: Final = 50
 EVERYTHING: Final = "How it is sent"
@@ -38,7 +46,7 @@ _PER: Final = {None: 1, "s": 1, "m": 60, "h": 3_600}
 async def redrive(
     session: Session,
     *,
-    chosen: "Chosen",
+    chosen: "Selection",
     queue: str,
     yes: Annotated[bool, typer.Option("--yes", help="send; without it only shows what would be sent")] = False,
     rate: Annotated[str | None, typer.Option(metavar="N/s", help="at most so many letters a second")] = None,
@@ -69,9 +77,9 @@ async def redrive(
         raise _usage("--from names the letters; no others can be chosen beside it")
     async with session.log() as log:
         dead = DeadLetters(log, session.topology, topic=queue)
-        cases = await dead.choose(chosen) if source is None else await dead.given(_given(source))
+        cases = await dead.select(chosen) if source is None else await dead.with_statuses(_given(source))
         if edit:
-            how = how._replace(data=_edited(session, cases, how), amendments=())
+            how = how._replace(data=_edited(session, cases, how), patches=())
         if not cases:
             await note_unknown_names(session, dead, chosen)
         plan = await dead.plan(cases, how)
@@ -90,36 +98,36 @@ async def ledger_there(session: Session, log: "Log") -> None:
         await log.create_topics(topic_specs(session.topology))
 
 
-def _how(changes: list[str], as_new: bool, again: bool, force: bool, why: str) -> "How":
-    from mesh.core.dead_letters.patch import parse_amendment
-    from mesh.operations.dead_letters import How
+def _how(changes: list[str], as_new: bool, again: bool, force: bool, why: str) -> "RedriveOptions":
+    from mesh.core.dead_letters.patch import parse_patch
+    from mesh.operations.dead_letters import RedriveOptions
 
     if force and not why.strip():
         raise _usage("--force needs a reason", "Say it with --why TEXT; the ledger keeps it")
     if why and not force:
         raise _usage("--why goes with --force")
-    return How(as_new, again, why if force else "", tuple(parse_amendment(text) for text in changes))
+    return RedriveOptions(as_new, again, why if force else "", tuple(parse_patch(text) for text in changes))
 
 
 # ------------------------------------------------------------------------------------------------------- the plan
 
 
-def _show(session: Session, plan: "Plan") -> int:
+def _show(session: Session, plan: "RedrivePlan") -> int:
     output = session.output
     for sending in plan.sendings:
         output.emit({**_step_json(sending.letter, "send"), **_sending_json(sending)})
     for obstacle in plan.obstacles:
         told = {"message": obstacle.message, "remedy": obstacle.remedy}
         output.emit({**_step_json(obstacle.letter, "cannot"), **told})
-    for settled in plan.settled:
-        output.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
+    for step in plan.already_done:
+        output.emit({**_step_json(step.letter, "nothing"), "message": step.message})
     if plan.sendings:
         output.print(("would be sent", "bold"))
         rows = [_row(sending) for sending in plan.sendings[:SHOWN_MAX]]
         output.table(("ID", "WAY", "TO", "RUN", "AGENT", ">REDRIVE", ">BYTES", "NOTE"), rows)
         _more(session, len(plan.sendings))
     _cannot(session, plan)
-    _settled(session, plan)
+    _show_already_done(session, plan)
     if plan.sendings:
         output.note(f"{counted(len(plan.sendings), 'letter')} would be sent; --yes does it")
     return 0
@@ -142,7 +150,7 @@ def _row(sending: Any) -> list[Piece]:
     ]
 
 
-def _cannot(session: Session, plan: "Plan") -> None:
+def _cannot(session: Session, plan: "RedrivePlan") -> None:
     output = session.output
     if plan.obstacles:
         output.print(("cannot be sent", "bold"))
@@ -152,14 +160,14 @@ def _cannot(session: Session, plan: "Plan") -> None:
     _more(session, len(plan.obstacles))
 
 
-def _settled(session: Session, plan: "Plan") -> None:
-    if not plan.settled:
+def _show_already_done(session: Session, plan: "RedrivePlan") -> None:
+    if not plan.already_done:
         if not plan.sendings and not plan.obstacles:
             session.output.note("No such dead letters: nothing to send.")
         return
-    told = Counter((settled.message, settled.remedy) for settled in plan.settled)
+    told = Counter((step.message, step.remedy) for step in plan.already_done)
     for (message, remedy), number in told.most_common(SHOWN_MAX):
-        about = plan.settled[0].letter.id[:ID_CHARS] if len(plan.settled) == 1 else counted(number, "letter")
+        about = plan.already_done[0].letter.id[:ID_CHARS] if len(plan.already_done) == 1 else counted(number, "letter")
         session.output.note(f"nothing to do for {about}: {message}", (f"; {remedy}", "dim"))
 
 
@@ -190,7 +198,7 @@ def _sending_json(sending: Any) -> dict[str, Any]:
 
 
 async def _act(
-    session: Session, dead: "DeadLetters", plan: "Plan", per_second: float | None, wait_s: float | None
+    session: Session, dead: "DeadLetters", plan: "RedrivePlan", per_second: float | None, wait_s: float | None
 ) -> int:
     output, total, done = session.output, len(plan.sendings), 0
     if plan.obstacles and not plan.sendings:
@@ -198,9 +206,9 @@ async def _act(
         what = f"{counted(len(plan.obstacles), 'letter')} cannot be sent, none was; {first.letter.id[:ID_CHARS]}"
         raise NotAccepted(f"{what}: {first.message}", where="mesh dead redrive", remedy=first.remedy)
     if not plan.sendings:
-        for settled in plan.settled:
-            output.emit({**_step_json(settled.letter, "nothing"), "message": settled.message})
-        _settled(session, plan)
+        for step in plan.already_done:
+            output.emit({**_step_json(step.letter, "nothing"), "message": step.message})
+        _show_already_done(session, plan)
         return 0
     with terminable(), output.progress(total) as bar:
 
@@ -222,7 +230,7 @@ async def _act(
     return 1 if bad or plan.obstacles else 0
 
 
-def _told(session: Session, plan: "Plan", report: "Report") -> bool:
+def _told(session: Session, plan: "RedrivePlan", report: "RedriveReport") -> bool:
     """Say what was sent; answers whether the log refused something."""
     output = session.output
     for entry in (*report.sent, *report.refused):
@@ -239,7 +247,7 @@ def _told(session: Session, plan: "Plan", report: "Report") -> bool:
     return bool(report.refused)
 
 
-async def _wait(session: Session, dead: "DeadLetters", report: "Report", wait_s: float) -> bool:
+async def _wait(session: Session, dead: "DeadLetters", report: "RedriveReport", wait_s: float) -> bool:
     """Wait for the ends; answers whether one is not `completed`."""
     output, known = session.output, 0
 
@@ -289,15 +297,15 @@ def _given(path: str) -> "list[tuple[Letter, bool]]":
     return found
 
 
-def _edited(session: Session, cases: "list[Case]", how: "How") -> bytes:
+def _edited(session: Session, cases: "list[Case]", how: "RedriveOptions") -> bytes:
     """The payload as somebody leaves it in their editor."""
-    from mesh.core.dead_letters.patch import amended
+    from mesh.core.dead_letters.patch import apply_patches
     from mesh.core.protocol.json_check import Flaw, check, has_long_digits
 
     if len(cases) != 1:
         raise _usage(f"--edit is for one letter, {len(cases)} are chosen", "Name it by its id")
     letter = cases[0].letter
-    data = amended(letter.value or b"", letter.content_type, how.amendments)
+    data = apply_patches(letter.value or b"", letter.content_type, how.patches)
     shown = data
     if not has_long_digits(data) and not isinstance(check(data), Flaw):
         shown = orjson.dumps(orjson.loads(data), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -16,7 +16,7 @@ from mesh.cli.framework.standard_streams import document, read_all_input
 from mesh.cli.framework.text import seconds, took
 from mesh.cli.views import run_view
 from mesh.core.errors import InvalidInput, WaitTimeout
-from mesh.core.history.request_match import not_accepted, told_by, unheard
+from mesh.core.history.request_match import not_accepted, outcome_so_far, why_not_answered
 from mesh.core.history.timeline import History
 from mesh.core.protocol.event import fingerprint
 from mesh.core.run.state import COMPLETED
@@ -151,10 +151,10 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
 
 def _expect_heard(history: History, event: "Event") -> None:
     """Raise NotAccepted when the run that has ended did not take this request in."""
-    told = history.outcome or (None if history.run is None else told_by(history.run))
+    told = history.outcome or (None if history.run is None else outcome_so_far(history.run))
     if told is None and history.late is not None:
         raise not_accepted(history.run_id, history.late.code, history.late.message)
-    why = None if told is None else unheard(told, event.id, fingerprint(event.data))
+    why = None if told is None else why_not_answered(told, event.id, fingerprint(event.data))
     if why is not None:
         raise not_accepted(history.run_id, *why)
 

@@ -19,7 +19,7 @@ from mesh.cli.framework.text import counted, took
 from mesh.cli.views import run_view
 from mesh.cli.views.switch_view import NOT_CONSUMED, wait_until_consumed
 from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
-from mesh.core.history.request_match import unheard
+from mesh.core.history.request_match import why_not_answered
 from mesh.core.protocol.event import fingerprint
 from mesh.core.publishing.request_rejection import Late
 from mesh.core.run.state import COMPLETED, ENDINGS
@@ -199,7 +199,7 @@ class Stream:
     def _ended(self, run_id: str, body: dict[str, Any]) -> None:
         for number, event_id, body_print in self._open.pop(run_id, ()):
             self._heard.set()
-            why = unheard(body, event_id, body_print)
+            why = why_not_answered(body, event_id, body_print)
             if why is not None:
                 self._flaw(number, *why)
                 continue

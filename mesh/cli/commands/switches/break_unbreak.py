@@ -15,7 +15,18 @@ from mesh.cli.views import fault_view
 from mesh.cli.views.switch_view import current_user
 from mesh.core.errors import InvalidInput, NotAccepted
 from mesh.core.run.control import MENDED
-from mesh.core.task.fault_injection import CRASH, ERROR, HANG, LOG, SLOW, STORES, Break, break_of, broken, faults
+from mesh.core.task.fault_injection import (
+    CRASH,
+    ERROR,
+    HANG,
+    LOG,
+    SLOW,
+    STORES,
+    InjectedFault,
+    active_faults,
+    fault_switch,
+    parse_fault,
+)
 
 if TYPE_CHECKING:
     from mesh.core.run.control import Switch
@@ -48,7 +59,7 @@ async def break_(
         raise InvalidInput("invalid duration", code="usage", where="--for", expected="at most 1h", got=lasting)
     fault_view.require_chaos(session)
     for_ms = round(for_s * 1_000)
-    switch = broken(name, fault, by=current_user(), until_ms=fault_view.now_ms() + for_ms)
+    switch = fault_switch(name, fault, by=current_user(), until_ms=fault_view.now_ms() + for_ms)
     path = _embedded_file(session, name) if name in STORES else None
     if path is None:
         choose_agent(session, "agent", name)
@@ -82,7 +93,7 @@ async def unbreak(
         control = await control_now(log, session.topology)
         await ask_time(log, session.topology)
         at_ms = log.now_ms()
-    found = [switch for switch in faults(control, at_ms) if name in (None, switch.agent)]
+    found = [switch for switch in active_faults(control, at_ms) if name in (None, switch.agent)]
     if not found:
         session.output.note("Nothing is broken on purpose." if name is None else f"{name} is not broken on purpose.")
         return
@@ -92,20 +103,20 @@ async def unbreak(
         session.output.print(("▸ fixed  ", "green"), (fault_view.broken_name(switch), "bold"))
 
 
-def _chosen_fault(name: str, error: str | None, slow: str | None, *, crash: bool, hang: bool) -> Break:
+def _chosen_fault(name: str, error: str | None, slow: str | None, *, crash: bool, hang: bool) -> InjectedFault:
     """The fault that the options name. Raises InvalidInput."""
-    given: list[Break] = []
+    given: list[InjectedFault] = []
     if error is not None:
         if not error.strip() or len(error) > ERROR_CHARS_MAX:
             expected = f"1 to {ERROR_CHARS_MAX} characters"
             raise InvalidInput("invalid message", code="usage", where="--error", expected=expected)
-        given.append(Break(ERROR, error))
+        given.append(InjectedFault(ERROR, error))
     if slow is not None:
         delay_ms = round(seconds("--slow", slow) * 1_000)
         if not 0 < delay_ms <= FOR_S_MAX * 1_000:
             raise InvalidInput("invalid delay", code="usage", where="--slow", expected="at most 1h", got=slow)
-        given.append(Break(SLOW, delay_ms=delay_ms))
-    given += [Break(kind) for kind, wanted in ((CRASH, crash), (HANG, hang)) if wanted]
+        given.append(InjectedFault(SLOW, delay_ms=delay_ms))
+    given += [InjectedFault(kind) for kind, wanted in ((CRASH, crash), (HANG, hang)) if wanted]
     allowed = "--slow or --hang" if name in STORES else "--error, --slow, --crash or --hang"
     if len(given) != 1 or (name in STORES and given[0].kind not in (SLOW, HANG)):
         where = f"mesh break {name}"
@@ -124,7 +135,7 @@ def _embedded_file(session: Session, name: str) -> Path:
     return path
 
 
-async def _lock(session: Session, path: Path, for_s: float, fault: Break) -> None:
+async def _lock(session: Session, path: Path, for_s: float, fault: InjectedFault) -> None:
     from mesh.adapters.sqlite.storage.hold import hold
 
     turn_s = fault.delay_ms / 1_000 if fault.kind == SLOW else None
@@ -135,5 +146,5 @@ async def _lock(session: Session, path: Path, for_s: float, fault: Break) -> Non
 def _print_broken(session: Session, switch: "Switch", for_s: float) -> None:
     session.output.emit({"changed": True, **fault_view.faults_json([switch])[0]})
     pieces: list[Piece] = [("✗ broken  ", "red"), (fault_view.broken_name(switch), "bold")]
-    fault = break_of(switch.how)
+    fault = parse_fault(switch.how)
     session.output.print(*pieces, f" {fault.words if fault else ''}", (f"  for {span(round(for_s * 1_000))}", "dim"))
