@@ -41,7 +41,7 @@ from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.state.checkpoint import Loading, Note, Snapshot, note_of
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Topology
-from mesh.runtime.checkpoint_coordinator import COSTS
+from mesh.runtime.checkpoint_manager import COSTS
 from mesh.services.orchestrator import Orchestrator
 from mesh.settings import Settings
 

@@ -37,7 +37,7 @@ from mesh.core.publishing.request_rejection import late_of
 from mesh.core.run.control import Switch, control_record, wish
 from mesh.core.topology.model import Topology
 from mesh.runtime.topology_store import expect_own_log
-from mesh.runtime.waiters import Answer, Waits
+from mesh.runtime.waiters import Answer, RunWaiters
 from mesh.settings import Settings
 from mesh.settings import load as load_settings
 
@@ -103,7 +103,7 @@ class Mesh:
     def __init__(self, log: Log, topology: Topology) -> None:
         self.log = log
         self.topology = topology
-        self._waits = Waits(self._look_back)
+        self._waits = RunWaiters(self._look_back)
         self._group: _Group | None = None
         self._recent: OrderedDict[str, Event] = OrderedDict()
         """Answers seen since we watch, the latest of them: most runs end before anybody asks."""

@@ -34,6 +34,8 @@ CORE_LIBRARIES: Final = FREE_LIBRARIES | {"pydantic_core", "yaml"}
 VAGUE_NAMES: Final = frozenset(
     {"base", "common", "helper", "helpers", "manager", "managers", "misc", "shared", "util", "utils", "utilities"}
 )
+NAMED_MANAGER: Final = "checkpoint_manager"
+"""A term of the vocabulary, though it holds a vague word."""
 CLOCKS: Final = frozenset({"now", "utcnow", "today"})
 IMPURE_CALLS: Final = frozenset({"hash", "open", "input", "print", "eval", "exec"})
 """I/O, code from text, and what differs between processes: the hash of a text does."""
@@ -123,7 +125,7 @@ def _size(place: str, text: str) -> Iterator[Offence]:
 
 def _names(place: str) -> Iterator[Offence]:
     for part in place.split("/")[1:]:
-        for word in part.partition(".")[0].lower().split("_"):
+        for word in part.partition(".")[0].lower().replace(NAMED_MANAGER, "").split("_"):
             if word in VAGUE_NAMES:
                 yield Offence(place, 1, "vague name", f"{word!r} names nothing", "name it for what it is or does")
 

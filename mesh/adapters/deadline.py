@@ -18,14 +18,14 @@ class Deadline:
     one that comes late.
     """
 
-    __slots__ = ("_began_s", "_heard_s", "_loop", "_passed", "_timeout_s", "_timer")
+    __slots__ = ("_began_s", "_last_answer_s", "_loop", "_passed", "_timeout_s", "_timer")
 
     def __init__(
-        self, timeout_ms: float, passed: Callable[[], None], *, heard_s: Callable[[], float] | None = None
+        self, timeout_ms: float, passed: Callable[[], None], *, last_answer_s: Callable[[], float] | None = None
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
-        self._heard_s = heard_s
+        self._last_answer_s = last_answer_s
         self._timeout_s = timeout_ms / 1000
         self._passed = passed
         self._look_in(self._timeout_s, 1)
@@ -42,7 +42,7 @@ class Deadline:
     def _look(self, due_s: float, number: int) -> None:
         """`number`: which look it is since the time was up."""
         now_s = self._loop.time()
-        since_s = self._began_s if self._heard_s is None else max(self._began_s, self._heard_s())
+        since_s = self._began_s if self._last_answer_s is None else max(self._began_s, self._last_answer_s())
         left_s = since_s + self._timeout_s - now_s
         if left_s > 0:
             self._look_in(left_s, 1)
@@ -59,11 +59,13 @@ def _nothing() -> None:
 
 
 @asynccontextmanager
-async def patience(timeout_ms: float, *, heard_s: Callable[[], float] | None = None) -> AsyncIterator[asyncio.Timeout]:
+async def tolerant_timeout(
+    timeout_ms: float, *, last_answer_s: Callable[[], float] | None = None
+) -> AsyncIterator[asyncio.Timeout]:
     """`asyncio.timeout` with such a deadline: a block that lasts longer is cancelled and raises TimeoutError."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        deadline = Deadline(timeout_ms, lambda: limit.reschedule(loop.time()), heard_s=heard_s)
+        deadline = Deadline(timeout_ms, lambda: limit.reschedule(loop.time()), last_answer_s=last_answer_s)
         try:
             yield limit
         finally:

@@ -27,7 +27,7 @@ from mesh.core.task import result
 from mesh.core.task.agent import Agent, agent_of
 from mesh.runtime.execution import agent_modules, loop_guard
 from mesh.runtime.execution.contexts import Contexts, within
-from mesh.runtime.execution.isolation import Answered, Load, Order, Unloadable, find, frame, read_frame
+from mesh.runtime.execution.isolation import CallAnswer, CallRequest, LoadFailure, LoadRequest, find, frame, read_frame
 from mesh.runtime.execution.threads import Threads
 from mesh.services.worker.invocation import Function, context_of, failed
 from mesh.services.worker.lifespans import Lifespans
@@ -61,19 +61,19 @@ class RequestServer:
         self.closable = False
         """No order is being served, and resources of agents are open."""
 
-    async def serve(self, orders: "asyncio.Queue[Order | Load | None]") -> None:
+    async def serve(self, orders: "asyncio.Queue[CallRequest | LoadRequest | None]") -> None:
         """Serve orders until None comes, then close the resources of agents."""
         while (order := await orders.get()) is not None:
-            if isinstance(order, Load):
+            if isinstance(order, LoadRequest):
                 self._say(await self._load(order))
             else:
                 answer = await within(self._contexts.new(), self._answer(order))
                 _flush()
-                self._say(Answered(answer, clean=await self._clean()))
+                self._say(CallAnswer(answer, clean=await self._clean()))
             self.closable = bool(self._lifespans)
         await self._lifespans.close(timeout_s=CLOSE_TIMEOUT_S)
 
-    async def _load(self, wanted: Load) -> Unloadable | None:
+    async def _load(self, wanted: LoadRequest) -> LoadFailure | None:
         folder, where = wanted
         try:
             if self._folders.get(where) != folder:
@@ -87,7 +87,7 @@ class RequestServer:
                 self._threads, self._tasks = threading.active_count(), len(asyncio.all_tasks())
                 self._contexts = Contexts()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the author's code, which may raise anything
-            return Unloadable(f"{type(error).__name__}: {error}")
+            return LoadFailure(f"{type(error).__name__}: {error}")
         return None
 
     async def _clean(self) -> bool:
@@ -98,9 +98,9 @@ class RequestServer:
             await asyncio.sleep(LOOKS_S)
         return False
 
-    async def _answer(self, order: Order) -> Event:
+    async def _answer(self, order: CallRequest) -> Event:
         agent, task = self._agents[order.where], order.task
-        threads = None if agent.is_async else Threads(1, name=order.spec.name, abandoned=_nothing, late=_nothing)
+        threads = None if agent.is_async else Threads(1, name=order.spec.name, on_abandon=_nothing, on_late=_nothing)
         context = context_of(task, self._board, self._say, self._resources[order.where])
         try:
             return await Function(order.spec, agent, SystemClock(), threads).answer(task, context, order.broken)
@@ -145,7 +145,7 @@ def _watch(worker: int) -> None:
 
 
 async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None]) -> None:
-    loop, orders = asyncio.get_running_loop(), asyncio.Queue[Order | Load | None]()
+    loop, orders = asyncio.get_running_loop(), asyncio.Queue[CallRequest | LoadRequest | None]()
 
     def read_orders() -> None:
         while True:

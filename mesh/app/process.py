@@ -18,9 +18,9 @@ from mesh.core.errors import MeshError, WorkerSpent
 from mesh.core.task.agent import Agent
 from mesh.core.topology.model import Topology
 from mesh.runtime.board_changelog import is_mirrored
-from mesh.runtime.board_maintenance import BoardKeeper
-from mesh.runtime.execution.isolation import CellProcesses, Cells
-from mesh.runtime.topology_store import Topologies
+from mesh.runtime.board_maintenance import BoardMaintainer
+from mesh.runtime.execution.isolation import ChildProcesses, IsolatedProcesses
+from mesh.runtime.topology_store import TopologyStore
 from mesh.services.intake import Intake
 from mesh.services.orchestrator import Orchestrator
 from mesh.services.worker import Worker
@@ -44,7 +44,7 @@ class Process:
         clock: Clock | None = None,
         name: str = "",
         away: bool = False,
-        cells: Cells | None = None,
+        cells: IsolatedProcesses | None = None,
     ) -> None:
         """`name`: of this process in what it leaves on the log, another one for each; by default made by chance.
         `away`: it begins anew under that name, since the log was away. `cells`: where the worker calls a task that may
@@ -72,12 +72,12 @@ class Process:
                 abandoned_max=settings.strays_max,
                 holder=name,
                 away=away,
-                cells=cells or CellProcesses(_with_prefix(settings, topology)),
+                cells=cells or ChildProcesses(_with_prefix(settings, topology)),
                 **options,
             )
             if is_mirrored(log, board):
-                self.keeper = BoardKeeper(log, board, topology, clock)
-        self._topologies = Topologies(log, topology, clock)
+                self.keeper = BoardMaintainer(log, board, topology, clock)
+        self._topologies = TopologyStore(log, topology, clock)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from mesh.core.publishing.request_rejection import DUPLICATE, Late
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Topology
 from mesh.runtime.checkpoint_store import read_checkpoints
-from mesh.runtime.topology_store import Known
+from mesh.runtime.topology_store import TopologyReader
 
 Read = Callable[[str, Mapping[int, Bounds]], AsyncIterator[Record]]
 """Reads what lies between these bounds of a topic, by partition."""
@@ -24,7 +24,9 @@ Read = Callable[[str, Mapping[int, Bounds]], AsyncIterator[Record]]
 class RemovedRuns:
     """Histories that begin with a checkpoint."""
 
-    def __init__(self, log: Log, topology: Topology, known: Known, read: Read, *, payloads: bool = False) -> None:
+    def __init__(
+        self, log: Log, topology: Topology, known: TopologyReader, read: Read, *, payloads: bool = False
+    ) -> None:
         self._log, self._topology, self._known = log, topology, known
         self._read = read
         self._payloads = payloads

@@ -20,7 +20,7 @@ from mesh.core.publishing.request_rejection import Late, late_in
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
 from mesh.operations.removed_runs import RemovedRuns
-from mesh.runtime.topology_store import Known
+from mesh.runtime.topology_store import TopologyReader
 
 MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")  # ids of runs whose request named none
 POLL_WAIT_MS: Final = 500
@@ -61,7 +61,7 @@ class Runs:
         """`payloads`: histories that are looked for keep what tasks emitted."""
         self._payloads = payloads
         self.log, self.topology = log, topology
-        self._window_records, self._known = window_records, Known(log, topology)
+        self._window_records, self._known = window_records, TopologyReader(log, topology)
         self._removed = RemovedRuns(log, topology, self._known, self._read, payloads=payloads)
 
     # ------------------------------------------------------------------------------------------------------ one run

@@ -17,7 +17,7 @@ from mesh.core.topology.model import Topology
 from mesh.core.verification.record_diff import Difference, record_differences
 from mesh.core.verification.report import VerificationReport, Violation
 from mesh.core.verification.verifier import Verifier, published_topics
-from mesh.runtime.checkpoint_store import Standing, read_checkpoints
+from mesh.runtime.checkpoint_store import CheckpointStates, read_checkpoints
 from mesh.runtime.log_reader import read_span
 from mesh.runtime.topology_store import read_kept
 
@@ -55,7 +55,7 @@ async def verify(
     bounds[topology.inbox] = await log.bounds(topology.inbox)
     heads = {TopicPartition(topic, n): b.start for topic, places in bounds.items() for n, b in places.items()}
     ends = {TopicPartition(topology.inbox, n): b.end for n, b in bounds[topology.inbox].items()}
-    standing = Standing({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
+    standing = CheckpointStates({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
     verifier = Verifier(topology, heads=heads, committed=committed, kept=kept, ends=ends, checkpoints=standing.states)
     for topic in published:
         async with aclosing(_read(log, clock, topic, bounds[topic])) as lots:

@@ -38,7 +38,7 @@ COPIES_AT_ONCE = 200
 _log = diagnostics("board")
 
 
-class BoardKeeper:
+class BoardMaintainer:
     """Keeps one board whole from one process. Any number of processes may do so."""
 
     def __init__(

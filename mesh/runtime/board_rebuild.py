@@ -26,7 +26,7 @@ BY = RESTORE_OP
 """Prefix of the writer's name in a value that was put back."""
 
 
-class Step(NamedTuple):
+class RebuildStep(NamedTuple):
     """A key, its newest change on the log, and how the board stands to it: `same`, `newer` or `missing`."""
 
     change: Change
@@ -34,14 +34,14 @@ class Step(NamedTuple):
     verdict: str
 
 
-class Plan(NamedTuple):
+class RebuildPlan(NamedTuple):
     """What a rebuild would do, sorted by key."""
 
-    steps: Sequence[Step]
+    steps: Sequence[RebuildStep]
     restarts: Sequence[Restart]
 
     @property
-    def missing(self) -> list[Step]:
+    def missing(self) -> list[RebuildStep]:
         """What would be written."""
         return [step for step in self.steps if step.verdict == MISSING]
 
@@ -50,10 +50,10 @@ class Plan(NamedTuple):
         return sum(step.verdict == verdict for step in self.steps)
 
 
-class Written(NamedTuple):
+class StepResult(NamedTuple):
     """What became of a step. `entry` None: left alone, since somebody came between."""
 
-    step: Step
+    step: RebuildStep
     entry: Entry | None
 
 
@@ -63,7 +63,7 @@ class Rebuild:
     def __init__(self, log: Log, board: Board, topology: Topology, clock: Clock) -> None:
         self._log, self._board, self._topology, self._clock = log, board, topology, clock
 
-    async def plan(self, pattern: str = "*", *, told: Callable[[int, int], None] = lambda *_: None) -> Plan:
+    async def plan(self, pattern: str = "*", *, told: Callable[[int, int], None] = lambda *_: None) -> RebuildPlan:
         """Look at every key that matches. `told` hears how many of how many were looked at.
 
         Raises NotFound without mesh.board, InvalidInput for a bad pattern, LogUnavailable, BoardUnavailable.
@@ -72,22 +72,22 @@ class Rebuild:
         mirror = await read_mirror(self._log, self._clock, self._topology)
         lives = mirror.lives
         changes = [held.change for key, held in mirror.newest().items() if matches(key)]
-        steps: list[Step] = []
+        steps: list[RebuildStep] = []
         for lot in _lots(changes):
             found = await asyncio.gather(*(self._standing(change.key) for change in lot))
             pairs = zip(lot, found, strict=True)
-            steps += [Step(change, standing, compared(change, standing, lives)) for change, standing in pairs]
+            steps += [RebuildStep(change, standing, compared(change, standing, lives)) for change, standing in pairs]
             told(len(steps), len(changes))
-        return Plan(steps, mirror.restarts)
+        return RebuildPlan(steps, mirror.restarts)
 
-    async def write(self, steps: Sequence[Step]) -> AsyncGenerator[Written, None]:
+    async def write(self, steps: Sequence[RebuildStep]) -> AsyncGenerator[StepResult, None]:
         """Write what is missing, and mirror that too. Close it (`aclosing`); what was written until then stays.
 
         Raises BoardUnavailable, LogUnavailable; then the same again does the rest.
         """
         for lot in _lots(steps):
             done = await asyncio.gather(*(self._write(step) for step in lot), return_exceptions=True)
-            written = [one for one in done if isinstance(one, Written)]
+            written = [one for one in done if isinstance(one, StepResult)]
             await self._mirror([(one.step, one.entry) for one in written if one.entry is not None])
             for one in written:
                 yield one
@@ -107,13 +107,13 @@ class Rebuild:
         newest, entry = await self._board.history(key, limit=1), await self._board.get(key)
         return Standing(None if entry is None else entry.value, newest[0].version if newest else "")
 
-    async def _write(self, step: Step) -> Written:
+    async def _write(self, step: RebuildStep) -> StepResult:
         change = step.change
         entry = await self._board.get(change.key)
         newest = await self._board.history(change.key, limit=1)
         version = newest[0].version if newest else ""
         if version != step.standing.version or (entry and counter_of(entry.version) != counter_of(version)):
-            return Written(step, None)
+            return StepResult(step, None)
         try:
             written = await self._board.put(
                 change.key,
@@ -123,10 +123,10 @@ class Rebuild:
                 op_id=f"{BY}{change.version}",
             )
         except Conflict:
-            return Written(step, None)
-        return Written(step, written)
+            return StepResult(step, None)
+        return StepResult(step, written)
 
-    async def _mirror(self, written: Sequence[tuple[Step, Entry]]) -> None:
+    async def _mirror(self, written: Sequence[tuple[RebuildStep, Entry]]) -> None:
         changes = [Change(e.key, e.value, e.version, e.by, f"{BY}{s.change.version}", e.at_ms) for s, e in written]
         await mirror_changes(self._log, self._topology, changes)
 

@@ -39,14 +39,14 @@ FRAME_BYTES = 1_024
 """Left free in a record for its headers and the log's own framing."""
 
 
-class Standing(NamedTuple):
+class CheckpointStates(NamedTuple):
     """Checkpoints that stand: as states, by number of the inbox partition, and those that cannot be read."""
 
     states: dict[int, Partition]
     unreadable: list[Violation]
 
 
-class Checkpoints:
+class CheckpointStore:
     """Writes, reads and trims checkpoints. Compressed at about 75 bytes a simple run."""
 
     def __init__(self, log: Log, topology: Topology, clock: Clock) -> None:
@@ -135,12 +135,12 @@ class Checkpoints:
 
 async def read_checkpoints(
     log: Log, topology: Topology, clock: Clock, known: Sequence[Topology], *, only: Collection[int] | None = None
-) -> Standing:
+) -> CheckpointStates:
     """The checkpoints that the last commits name, of `only` these partitions. `known`: topologies that runs may pin.
     Raises LogUnavailable."""
-    group, checkpoints = topology.group("orchestrator"), Checkpoints(log, topology, clock)
+    group, checkpoints = topology.group("orchestrator"), CheckpointStore(log, topology, clock)
     pinned = {one.digest: one for one in known}
-    standing = Standing({}, [])
+    standing = CheckpointStates({}, [])
     for number, commit in (await log.committed(group, topology.inbox)).items():
         try:
             note = note_of(commit.metadata) if commit.metadata else None

@@ -1,6 +1,7 @@
 """Follow a small topic from its first record on, for ever: how a process knows what mesh.control says.
 
-A `Follower` hands on every record in order. `ControlFollower` folds those of mesh.control; `control_now` does so once.
+A `TopicFollower` passes on every record in order. `ControlFollower` folds those of mesh.control; `control_now` reads
+them once.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ RECORDS_MAX = 1_000
 _log = diagnostics("follow")
 
 
-class Follower:
+class TopicFollower:
     """Reads a topic outside any group. `take` gets each batch in order; it must not raise. `from_end`: only what is
     written after `run` begins."""
 
@@ -54,12 +55,12 @@ class ControlFollower:
     def __init__(self, log: Log, topology: Topology, told: Callable[[Control], None]) -> None:
         self.control = NOTHING
         self._told = told
-        self._follower = Follower(log, topology.control, self._take)
+        self._follower = TopicFollower(log, topology.control, self._take)
         self.caught_up = self._follower.caught_up
         """Set once `control` is what stood when `run` began."""
 
     async def run(self) -> None:
-        """As `Follower.run`."""
+        """As `TopicFollower.run`."""
         await self._follower.run()
 
     def _take(self, records: Sequence[Record]) -> None:

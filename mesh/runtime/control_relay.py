@@ -20,7 +20,7 @@ from mesh.runtime.loop import append_all
 _log = diagnostics("relay")
 
 
-class Relay:
+class ControlRelay:
     """Told by the orchestrator which partitions are live here. `run` does the rest."""
 
     def __init__(self, log: Log, topology: Topology) -> None:

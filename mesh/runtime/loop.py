@@ -47,7 +47,7 @@ class Stage(Protocol):
 
 class Notes(Protocol):
     """What commits say beside the place, and who wants to know that they were stored: see
-    `runtime.checkpoint_coordinator`."""
+    `runtime.checkpoint_manager`."""
 
     def note(self, partition: TopicPartition, place: int) -> str:
         """The metadata of a commit of this place."""

@@ -26,7 +26,7 @@ FORMER_PREFIX: Final = "mesh"
 _log = diagnostics("topologies")
 
 
-class Topologies:
+class TopologyStore:
     """The topologies of one mesh. `current` is that of this process."""
 
     def __init__(self, log: Log, current: Topology, clock: Clock) -> None:
@@ -146,7 +146,7 @@ async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
         )
 
 
-class Known:
+class TopologyReader:
     """What mesh.topologies says, for who reads runs. `kept` is empty until it is read."""
 
     def __init__(self, log: Log, topology: Topology, clock: Clock | None = None) -> None:
@@ -189,7 +189,7 @@ class Known:
 
 async def read_kept(log: Log, topology: Topology, clock: Clock) -> Kept:
     """What mesh.topologies says now; nothing where the topic is not there. Raises LogUnavailable."""
-    known = Known(log, topology, clock)
+    known = TopologyReader(log, topology, clock)
     await known.once()
     return known.kept
 

@@ -32,7 +32,7 @@ READ_WAIT_MS = 1_000
 _log = diagnostics("unattended")
 
 
-class Unattended:
+class UnservedTasks:
     """See the module. Each orchestrator answers for the partitions of tasks whose numbers it has of the inbox."""
 
     def __init__(

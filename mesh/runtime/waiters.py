@@ -38,7 +38,7 @@ class _Wait:
             self.timer.cancel()
 
 
-class Waits:
+class RunWaiters:
     """Waits by run. `look_back` is given a run and its answer, which it sets if it finds one."""
 
     def __init__(self, look_back: Callable[[str, Answer], Coroutine[Any, Any, None]]) -> None:

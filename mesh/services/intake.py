@@ -19,7 +19,7 @@ from mesh.core.publishing.request_rejection import rejection_record
 from mesh.core.state.partition_state import dead_record
 from mesh.core.topology.model import Topology
 from mesh.runtime.loop import Loop
-from mesh.runtime.topology_store import Topologies
+from mesh.runtime.topology_store import TopologyStore
 
 
 class Intake:
@@ -35,7 +35,7 @@ class Intake:
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> None:
         self._topology, self._log = topology, LimitedLog("intake")
-        self._topologies = Topologies(log, topology, clock)
+        self._topologies = TopologyStore(log, topology, clock)
         self._topics = [rule.name for rule in topology.topics.values() if rule.ingress]
         self.rejected: Counter[str] = Counter()
         """Refused requests by reason code since the start of this process."""

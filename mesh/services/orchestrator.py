@@ -1,7 +1,7 @@
 """The orchestrator: folds mesh.inbox, performs what `decide` wants, keeps the timers.
 
 One process is one member of a group; each inbox partition it owns is a `Partition` (the state) and `Timers`. Restore
-is the checkpoint that the commit names (`runtime.checkpoint_coordinator`) and the silent fold of the inbox from there
+is the checkpoint that the commit names (`runtime.checkpoint_manager`) and the silent fold of the inbox from there
 up to the committed offset: the effects were acknowledged before that commit.
 """
 
@@ -24,11 +24,11 @@ from mesh.core.state.timers import Timers
 from mesh.core.task.abandoned_calls import ending_records
 from mesh.core.topology.model import Topology
 from mesh.core.topology.partition_counts import frozen, remedies_for
-from mesh.runtime.checkpoint_coordinator import COSTS, Costs, Keeper
-from mesh.runtime.control_relay import Relay
+from mesh.runtime.checkpoint_manager import COSTS, CheckpointManager, Costs
+from mesh.runtime.control_relay import ControlRelay
 from mesh.runtime.decision_log import DecisionLog
 from mesh.runtime.loop import Loop, append_all
-from mesh.runtime.unserved_tasks import GRACE_MS, Unattended
+from mesh.runtime.unserved_tasks import GRACE_MS, UnservedTasks
 
 TIMER_IDLE_MS = 1_000
 TIMERS_A_TURN = 10_000
@@ -55,7 +55,7 @@ class Orchestrator:
         absence_ms: int = GRACE_MS,
         costs: Costs = COSTS,
     ) -> None:
-        """`costs` decide when checkpoints are written; `absence_ms`: see `Unattended`."""
+        """`costs` decide when checkpoints are written; `absence_ms`: see `UnservedTasks`."""
         self._log = log
         self._topology = topology
         self._clock = clock
@@ -64,9 +64,9 @@ class Orchestrator:
         """By the uptime of this machine: each waits for a time, and no clock that is set moves its end."""
         self._timer_set = asyncio.Event()
         self._told = DecisionLog()
-        self._relay = Relay(log, topology)
-        self._unattended = Unattended(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
-        self._keeper = Keeper(log, topology, clock, costs=costs)
+        self._relay = ControlRelay(log, topology)
+        self._unattended = UnservedTasks(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
+        self._keeper = CheckpointManager(log, topology, clock, costs=costs)
         self.notes: Counter[str] = Counter()
         """Drops by reason code since the start of this process."""
         self._loop = Loop(

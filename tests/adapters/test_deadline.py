@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mesh.adapters.deadline import LOOKS_MAX, SECOND_LOOK_MS, Deadline, patience
+from mesh.adapters.deadline import LOOKS_MAX, SECOND_LOOK_MS, Deadline, tolerant_timeout
 from tests.adapters.loop_kit import stand_still, turns
 
 
@@ -44,18 +44,18 @@ async def test_a_cancelled_one_does_not_pass() -> None:
 
 async def test_it_moves_on_while_others_are_heard() -> None:
     loop = asyncio.get_running_loop()
-    heard_s = [loop.time()]
+    last_answer_s = [loop.time()]
     over = asyncio.Event()
-    Deadline(100, over.set, heard_s=lambda: heard_s[0])
+    Deadline(100, over.set, last_answer_s=lambda: last_answer_s[0])
     until_s = loop.time() + 0.5
     while loop.time() < until_s:
-        heard_s[0] = loop.time()
+        last_answer_s[0] = loop.time()
         await asyncio.sleep(0.01)
-        if loop.time() - heard_s[0] < 0.1:
+        if loop.time() - last_answer_s[0] < 0.1:
             assert not over.is_set()
     async with asyncio.timeout(10):
         await over.wait()
-    assert loop.time() - heard_s[0] >= 0.1
+    assert loop.time() - last_answer_s[0] >= 0.1
 
 
 async def test_a_loop_that_is_held_up_again_and_again_reads_what_waits_for_it_first() -> None:
@@ -89,13 +89,13 @@ async def test_a_loop_that_is_always_late_gives_up_all_the_same() -> None:
 
 async def test_a_block_that_lasts_longer_is_cancelled_and_raises() -> None:
     with pytest.raises(TimeoutError):
-        async with patience(10) as limit:
+        async with tolerant_timeout(10) as limit:
             await asyncio.Event().wait()
     assert limit.expired()
 
 
 async def test_a_block_whose_loop_stands_still_ends_as_it_would_have() -> None:
-    async with patience(30) as limit:
+    async with tolerant_timeout(30) as limit:
         for _ in range(5):
             stand_still(0.05)
             await asyncio.sleep(0)

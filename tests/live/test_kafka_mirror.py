@@ -14,7 +14,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.board.changelog import Change, Restart, change_record, restart_record
 from mesh.core.topology.loader import load
 from mesh.runtime.board_changelog import read_mirror
-from mesh.runtime.board_maintenance import BoardKeeper
+from mesh.runtime.board_maintenance import BoardMaintainer
 
 pytestmark = pytest.mark.live
 
@@ -37,7 +37,7 @@ agents: {{echo: {{run: "x:y", on: ask, emits: answer}}}}
     assert all(isinstance(verdict, Appended) for verdict in await kafka_log.append(records))
     board = SqliteBoard(tmp_path / "board.db", timeout_ms=10_000)
     await board.start()
-    keeper = BoardKeeper(kafka_log, board, mesh, CLOCK, tidy_from_records=100)
+    keeper = BoardMaintainer(kafka_log, board, mesh, CLOCK, tidy_from_records=100)
     async with asyncio.timeout(60):
         mirrors = asyncio.gather(*(read_mirror(kafka_log, CLOCK, mesh) for _ in range(4)))
         copied = await keeper.tidy()

@@ -24,7 +24,7 @@ from mesh.core.errors import Conflict
 from mesh.core.task.agent import describe
 from mesh.core.topology.loader import load
 from mesh.runtime.board_changelog import read_mirror
-from mesh.runtime.board_rebuild import Plan, Rebuild
+from mesh.runtime.board_rebuild import Rebuild, RebuildPlan
 from mesh.settings import Settings
 from tests.cli.conftest import PROJECT, Cli
 from tests.live.redis_server import (
@@ -98,7 +98,7 @@ async def noticed(log: Log, new: str) -> list[Restart]:
             await asyncio.sleep(0.005)
 
 
-async def rebuilt(log: Log, board: RedisBoard) -> Plan:
+async def rebuilt(log: Log, board: RedisBoard) -> RebuildPlan:
     rebuild = Rebuild(log, board, DESK, CLOCK)
     plan = await rebuild.plan()
     assert [done async for done in rebuild.write(plan.missing) if done.entry is None] == []

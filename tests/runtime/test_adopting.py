@@ -2,16 +2,16 @@
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Commit, Log
-from mesh.runtime.topology_store import Topologies
+from mesh.runtime.topology_store import TopologyStore
 from tests.runtime.checkpoint_kit import INBOX, NEW, OLD, log, requested
-from tests.runtime.test_checkpoint_coordinator import keeper, note_at
+from tests.runtime.test_checkpoint_manager import keeper, note_at
 from tests.services.conftest import read_all
 
 __all__ = ["log"]
 
 
 async def test_a_new_topology_begins_where_the_inbox_says_so_and_open_runs_keep_theirs(log: Log) -> None:
-    await Topologies(log, OLD, SystemClock()).keep()
+    await TopologyStore(log, OLD, SystemClock()).keep()
     await requested(log, "r1", "r2", "r3")
     note = await note_at(log, 1)
     made, _ = await keeper(log, topology=NEW)
@@ -31,7 +31,7 @@ async def test_a_new_topology_begins_where_the_inbox_says_so_and_open_runs_keep_
 
 
 async def test_an_owner_with_another_topology_says_so_in_the_inbox_and_the_same_one_says_nothing(log: Log) -> None:
-    await Topologies(log, OLD, SystemClock()).keep()
+    await TopologyStore(log, OLD, SystemClock()).keep()
     note = await note_at(log, 0)
     for mesh, said in ((OLD, []), (NEW, [NEW.digest])):
         await (await keeper(log, topology=mesh))[0].restore(INBOX, Commit(0, note.text()))

@@ -12,7 +12,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.board.changelog import Restart
 from mesh.core.protocol.record import NewRecord
 from mesh.runtime.board_changelog import read_mirror
-from mesh.runtime.board_maintenance import BoardKeeper
+from mesh.runtime.board_maintenance import BoardMaintainer
 from tests.builders import AT_MS
 from tests.runtime.changelog_kit import CLOCK, ECHO, Reborn, board, change, log, size, tell, versions
 
@@ -20,7 +20,7 @@ __all__ = ["board", "log"]  # fixtures
 
 
 async def test_a_new_life_is_told_once_with_the_old_one(log: Log, board: Reborn) -> None:
-    keeper, other = (BoardKeeper(log, board, ECHO, CLOCK) for _ in range(2))
+    keeper, other = (BoardMaintainer(log, board, ECHO, CLOCK) for _ in range(2))
     for each in (keeper, other):
         assert await each.look() is None
     board.life = "second"
@@ -41,10 +41,10 @@ async def test_a_life_that_ended_while_nobody_looked_is_noticed_by_what_was_writ
 ) -> None:
     await tell(log, *(change("k", f"aa:{n}") for n in range(300)))
     board.life = "bb"
-    noticed = await BoardKeeper(log, board, ECHO, CLOCK).look()
+    noticed = await BoardMaintainer(log, board, ECHO, CLOCK).look()
     assert noticed is not None
     assert (noticed.old, noticed.new) == ("aa", "bb")
-    assert await BoardKeeper(log, board, ECHO, CLOCK).look() is None, "it stands in the log now"
+    assert await BoardMaintainer(log, board, ECHO, CLOCK).look() is None, "it stands in the log now"
 
 
 async def test_it_looks_until_it_is_stopped_and_outlives_a_store_that_is_gone(
@@ -54,7 +54,7 @@ async def test_it_looks_until_it_is_stopped_and_outlives_a_store_that_is_gone(
     await tell(log, change("k", "aa:1"))
     stop = asyncio.Event()
     board.gone = True
-    running = asyncio.create_task(BoardKeeper(log, board, ECHO, CLOCK).run(stop))
+    running = asyncio.create_task(BoardMaintainer(log, board, ECHO, CLOCK).run(stop))
     async with asyncio.timeout(20):
         while board.refusals < 3:  # noqa: ASYNC110  # it has no event to set
             await asyncio.sleep(0.002)
@@ -69,7 +69,7 @@ async def test_tidied_up_it_holds_the_newest_of_each_key_and_all_restarts(log: L
     await tell(log, *(change(f"k{n % 7}", f"aa:{n}", b"%d" % n) for n in range(200)))
     await tell(log, Restart("aa", "bb", AT_MS), change("k0", "bb:1"), change("k0", "aa:900"))
     before = await read_mirror(log, CLOCK, ECHO)
-    keeper = BoardKeeper(log, board, ECHO, CLOCK, tidy_from_records=100)
+    keeper = BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100)
     assert await keeper.tidy() == 7
     after = await read_mirror(log, CLOCK, ECHO)
     assert await size(log) == 8
@@ -83,7 +83,7 @@ async def test_tidied_up_it_holds_the_newest_of_each_key_and_all_restarts(log: L
 
 async def test_nothing_is_tidied_where_most_is_of_use_or_somebody_else_does_it(log: Log, board: Reborn) -> None:
     await tell(log, *(change(f"k{n}", f"aa:{n}") for n in range(150)))
-    first, second = (BoardKeeper(log, board, ECHO, CLOCK, tidy_from_records=100) for _ in range(2))
+    first, second = (BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100) for _ in range(2))
     assert await first.tidy() == 0
     await tell(log, *(change(f"k{n}", f"aa:{n}") for n in range(150)))
     assert await second.tidy() == 0, "the first one holds the lease"
@@ -94,7 +94,7 @@ async def test_nothing_is_tidied_where_most_is_of_use_or_somebody_else_does_it(l
 
 async def test_more_keys_than_fit_one_append_are_all_copied(log: Log, board: Reborn) -> None:
     await tell(log, *(change(f"k{n % 450}", f"aa:{n}") for n in range(1_000)))
-    assert await BoardKeeper(log, board, ECHO, CLOCK, tidy_from_records=100).tidy() == 450
+    assert await BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100).tidy() == 450
     assert len(versions(await read_mirror(log, CLOCK, ECHO))) == await size(log) == 450
 
 
@@ -110,7 +110,7 @@ async def test_who_reads_while_others_tidy_up_misses_nothing(tmp_path: Path, log
             found = await super().bounds(topic)
             if not self.tidied:
                 self.tidied = True
-                assert await BoardKeeper(log, board, ECHO, CLOCK, tidy_from_records=100).tidy() == 40
+                assert await BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100).tidy() == 40
             return found
 
     slow = Slow(tmp_path / "mesh.db")
@@ -138,7 +138,7 @@ async def test_nothing_is_trimmed_when_a_copy_was_refused(tmp_path: Path, board:
         await tell(log, *(change(f"k{n % 4}", f"aa:{n}") for n in range(200)))
         log.refuse = True
         with pytest.raises(Exception, match="refused a change of the board"):
-            await BoardKeeper(log, board, ECHO, CLOCK, tidy_from_records=100).tidy()
+            await BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100).tidy()
         assert await size(log) == 200
     finally:
         await log.close()

@@ -16,7 +16,7 @@ from mesh.core.board.changelog import MISSING, NEWER, SAME, Change, Restart, res
 from mesh.core.errors import BoardUnavailable, NotFound
 from mesh.runtime import board_maintenance
 from mesh.runtime.board_changelog import mirror_changes, read_mirror
-from mesh.runtime.board_maintenance import RESTORE_LEASE, BoardKeeper
+from mesh.runtime.board_maintenance import RESTORE_LEASE, BoardMaintainer
 from mesh.runtime.board_rebuild import AT_ONCE, Rebuild
 from tests.builders import topology
 
@@ -91,7 +91,7 @@ async def test_an_empty_board_is_filled_with_the_newest_values_and_a_second_time
 async def test_what_was_brought_back_is_mirrored_and_survives_the_next_loss(log: Log, new_board: NewBoard) -> None:
     old, new, newest = [await new_board() for _ in range(3)]
     await put(log, old, "k", b"1")
-    await BoardKeeper(log, new, ECHO, CLOCK).look()
+    await BoardMaintainer(log, new, ECHO, CLOCK).look()
     await rebuilt(log, new)
     held = (await read_mirror(log, CLOCK, ECHO)).newest()["k"].change
     entry = await new.get("k")
@@ -229,7 +229,7 @@ async def test_an_incomplete_board_is_filled_and_marked_complete(log: Log, new_b
     new = SqliteBoard(tmp_path / "new.db", timeout_ms=10_000, mirrored=True)
     await new.start()
     try:
-        keeper, other = (BoardKeeper(log, new, ECHO, CLOCK) for _ in range(2))
+        keeper, other = (BoardMaintainer(log, new, ECHO, CLOCK) for _ in range(2))
         await keeper.look()
         assert await keeper.complete() == 3
         assert await values(new) == await values(old)
@@ -246,7 +246,7 @@ async def test_one_process_at_a_time_puts_values_back(log: Log, new_board: NewBo
     new = SqliteBoard(tmp_path / "new.db", timeout_ms=10_000, mirrored=True)
     await new.start()
     try:
-        keepers = [BoardKeeper(log, new, ECHO, CLOCK) for _ in range(3)]
+        keepers = [BoardMaintainer(log, new, ECHO, CLOCK) for _ in range(3)]
         for keeper in keepers:
             await keeper.look()
         written = await asyncio.gather(*(keeper.complete() for keeper in keepers))
@@ -265,7 +265,7 @@ async def test_the_death_of_the_process_that_puts_values_back_fails_no_call(
     new = SqliteBoard(tmp_path / "new.db", timeout_ms=10_000, mirrored=True)
     await new.start()
     try:
-        dead, other = (BoardKeeper(log, new, ECHO, CLOCK) for _ in range(2))
+        dead, other = (BoardMaintainer(log, new, ECHO, CLOCK) for _ in range(2))
         await dead.look()
         await other.look()
         assert await new.lease(RESTORE_LEASE, dead._holder, ttl_ms=board_maintenance.RESTORE_LEASE_MS) == dead._holder

@@ -15,7 +15,7 @@ from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.state import Held
 from mesh.core.state.checkpoint import CheckpointUnreadable, Loading, Place, Snapshot
 from mesh.core.state.partition_state import Ended, Partition
-from mesh.runtime.checkpoint_store import NAME, TURN_CHUNKS, Checkpoints
+from mesh.runtime.checkpoint_store import NAME, TURN_CHUNKS, CheckpointStore
 from tests.runtime.checkpoint_kit import OLD, folded, log, requested
 from tests.services.conftest import append, read_all
 
@@ -24,8 +24,8 @@ CHECKPOINTS = TopicPartition(OLD.checkpoints, 0)
 
 
 @pytest.fixture
-def checkpoints(log: Log) -> Checkpoints:
-    return Checkpoints(log, OLD, SystemClock())
+def checkpoints(log: Log) -> CheckpointStore:
+    return CheckpointStore(log, OLD, SystemClock())
 
 
 def content(loading: Loading) -> tuple[object, ...]:
@@ -44,7 +44,7 @@ async def big(log: Log, *run_ids: str) -> Partition:
 
 
 async def test_what_was_written_is_read_though_a_run_is_larger_than_a_record(
-    log: Log, checkpoints: Checkpoints
+    log: Log, checkpoints: CheckpointStore
 ) -> None:
     state = await big(log, "r1", "r2")
     place = await checkpoints.write(Snapshot(state), 0)
@@ -52,7 +52,7 @@ async def test_what_was_written_is_read_though_a_run_is_larger_than_a_record(
     assert content(await checkpoints.read(0, [place])) == (state.runs, state.ended, state.offset, state.control)
 
 
-async def test_two_that_write_at_once_do_not_mix(log: Log, checkpoints: Checkpoints) -> None:
+async def test_two_that_write_at_once_do_not_mix(log: Log, checkpoints: CheckpointStore) -> None:
     first, second = await big(log, "r1", "r2"), await big(log, "r3")
     places = await asyncio.gather(*(checkpoints.write(Snapshot(state), 0) for state in (first, second)))
     spans = [range(place.first, place.last) for place in places]
@@ -61,7 +61,7 @@ async def test_two_that_write_at_once_do_not_mix(log: Log, checkpoints: Checkpoi
         assert (await checkpoints.read(0, [place])).partition(OLD).runs == state.runs
 
 
-async def test_a_place_where_something_is_missing_is_refused(log: Log, checkpoints: Checkpoints) -> None:
+async def test_a_place_where_something_is_missing_is_refused(log: Log, checkpoints: CheckpointStore) -> None:
     place = await checkpoints.write(Snapshot(await big(log, "r1")), 0)
     count = place.records
     with pytest.raises(CheckpointUnreadable, match=rf"{count} of the {count + 1} records at 0 are there"):
@@ -75,7 +75,7 @@ async def test_a_place_where_something_is_missing_is_refused(log: Log, checkpoin
         await checkpoints.read(0, [place])
 
 
-async def test_bytes_that_are_damaged_are_refused(log: Log, checkpoints: Checkpoints) -> None:
+async def test_bytes_that_are_damaged_are_refused(log: Log, checkpoints: CheckpointStore) -> None:
     for value in (b"no zlib", zlib.compress(b"no json"), zlib.compress(b'state {"schema":99}')):
         (at,) = [one.end for one in (await log.bounds(OLD.checkpoints)).values()]
         await append(log, NewRecord(OLD.checkpoints, b"0", value, [(NAME, b"")], 0))
@@ -84,7 +84,7 @@ async def test_bytes_that_are_damaged_are_refused(log: Log, checkpoints: Checkpo
 
 
 async def test_trimming_leaves_the_one_that_stands_and_takes_what_was_never_named(
-    log: Log, checkpoints: Checkpoints
+    log: Log, checkpoints: CheckpointStore
 ) -> None:
     state = await big(log, "r1")
     await checkpoints.write(Snapshot(state), 0)
@@ -110,12 +110,12 @@ async def test_trimming_leaves_the_one_that_stands_and_takes_what_was_never_name
 
 
 async def test_a_log_that_refuses_a_part_is_unavailable(log: Log) -> None:
-    nowhere = Checkpoints(log, replace(OLD, prefix="other"), SystemClock())
+    nowhere = CheckpointStore(log, replace(OLD, prefix="other"), SystemClock())
     with pytest.raises(LogUnavailable, match="the log refused a part of a checkpoint"):
         await nowhere.write(Snapshot(await folded(log)), 0)
 
 
-async def test_writing_and_reading_let_others_run(log: Log, checkpoints: Checkpoints) -> None:
+async def test_writing_and_reading_let_others_run(log: Log, checkpoints: CheckpointStore) -> None:
     await requested(log, *(f"r{n}" for n in range(40)))
     state = await folded(log)
     for n in range(20_000):

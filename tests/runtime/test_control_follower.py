@@ -14,7 +14,7 @@ from mesh.core.errors import NotFound
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.run.control import ALL, NOTHING, Control, Switch, control_record
 from mesh.core.topology.loader import load
-from mesh.runtime.control_follower import ControlFollower, Follower, control_now
+from mesh.runtime.control_follower import ControlFollower, TopicFollower, control_now
 from mesh.settings import Settings
 from tests.adapters.log_kit import until
 from tests.services.conftest import append
@@ -40,7 +40,7 @@ async def log(tmp_path: Path) -> AsyncIterator[Log]:
 
 
 @asynccontextmanager
-async def running(follower: Follower | ControlFollower) -> AsyncIterator[None]:
+async def running(follower: TopicFollower | ControlFollower) -> AsyncIterator[None]:
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(follower.run())
         yield
@@ -55,7 +55,7 @@ async def test_all_that_lies_there_and_all_that_comes_is_handed_on_in_order(log:
     await log.create_topics([TopicSpec("t", 1)])
     await append(log, *(NewRecord("t", b"k", b"%d" % n) for n in range(3)))
     found: list[Record] = []
-    follower = Follower(log, "t", found.extend)
+    follower = TopicFollower(log, "t", found.extend)
     async with running(follower):
         await follower.caught_up.wait()
         assert values(found) == [b"0", b"1", b"2"]
@@ -66,14 +66,14 @@ async def test_all_that_lies_there_and_all_that_comes_is_handed_on_in_order(log:
 
 async def test_an_empty_topic_is_caught_up_with_at_once(log: Log) -> None:
     await log.create_topics([TopicSpec("t", 1)])
-    follower = Follower(log, "t", lambda records: pytest.fail(f"there is nothing: {records}"))
+    follower = TopicFollower(log, "t", lambda records: pytest.fail(f"there is nothing: {records}"))
     async with running(follower):
         await follower.caught_up.wait()
 
 
 async def test_a_topic_that_is_not_there_is_not_found(log: Log) -> None:
     with pytest.raises(NotFound, match="nowhere"):
-        await Follower(log, "nowhere", lambda records: None).run()
+        await TopicFollower(log, "nowhere", lambda records: None).run()
 
 
 async def test_a_stop_is_heard_by_who_follows_and_so_is_its_end(log: Log) -> None:

@@ -13,7 +13,7 @@ from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.control import NOTHING, Control, Switch, control_record, folded
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.loader import load
-from mesh.runtime.control_relay import Relay
+from mesh.runtime.control_relay import ControlRelay
 from mesh.settings import Settings
 from tests.services.conftest import append, read_all, read_until
 
@@ -36,7 +36,7 @@ async def log(tmp_path: Path) -> AsyncIterator[Log]:
 
 
 @asynccontextmanager
-async def relaying(relay: Relay) -> AsyncIterator[None]:
+async def relaying(relay: ControlRelay) -> AsyncIterator[None]:
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(relay.run())
         yield
@@ -57,7 +57,7 @@ def known(records: list[Record], number: int) -> Control:
 
 
 async def test_each_partition_that_lives_here_is_told_and_no_other(log: Log) -> None:
-    relay = Relay(log, TOPOLOGY)
+    relay = ControlRelay(log, TOPOLOGY)
     relay.opened(PLACES[0], NOTHING)
     relay.opened(PLACES[2], NOTHING)
     async with relaying(relay):
@@ -71,7 +71,7 @@ async def test_each_partition_that_lives_here_is_told_and_no_other(log: Log) -> 
 
 
 async def test_a_partition_that_comes_later_is_told_what_it_does_not_know(log: Log) -> None:
-    relay = Relay(log, TOPOLOGY)
+    relay = ControlRelay(log, TOPOLOGY)
     await turn(log, STOP)
     async with relaying(relay):
         relay.opened(PLACES[1], NOTHING)
@@ -82,7 +82,7 @@ async def test_a_partition_that_comes_later_is_told_what_it_does_not_know(log: L
 async def test_a_partition_whose_fold_knows_all_is_told_nothing_until_there_is_news(log: Log) -> None:
     await turn(log, STOP)
     (said,) = await read_all(log, TOPOLOGY.control)
-    relay = Relay(log, TOPOLOGY)
+    relay = ControlRelay(log, TOPOLOGY)
     relay.opened(PLACES[0], folded(NOTHING, [said])[0])
     async with relaying(relay):
         await turn(log, STOP._replace(state="running"))
@@ -92,7 +92,7 @@ async def test_a_partition_whose_fold_knows_all_is_told_nothing_until_there_is_n
 
 
 async def test_a_partition_that_was_lost_is_told_nothing(log: Log) -> None:
-    relay = Relay(log, TOPOLOGY)
+    relay = ControlRelay(log, TOPOLOGY)
     relay.opened(PLACES[0], NOTHING)
     relay.opened(PLACES[1], NOTHING)
     relay.closed(PLACES[0])
@@ -105,7 +105,7 @@ async def test_a_partition_that_was_lost_is_told_nothing(log: Log) -> None:
 async def test_many_turns_at_once_are_one_record_that_says_what_stands(log: Log) -> None:
     for state in ("stopped", "running", "stopped"):
         await turn(log, STOP._replace(state=state))
-    relay = Relay(log, TOPOLOGY)
+    relay = ControlRelay(log, TOPOLOGY)
     relay.opened(PLACES[0], NOTHING)
     async with relaying(relay):
         (record,) = await read_until(log, TOPOLOGY.inbox, 1)

@@ -14,7 +14,7 @@ from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
 from mesh.core.protocol.record import NewRecord
 from mesh.core.topology.loader import load
 from mesh.core.topology.serialization import pinned_bytes
-from mesh.runtime.topology_store import Topologies, expect_own_log
+from mesh.runtime.topology_store import TopologyStore, expect_own_log
 from tests.runtime.checkpoint_kit import NEW, OLD, log
 from tests.services.conftest import append, read_all
 
@@ -23,19 +23,19 @@ __all__ = ["log"]
 
 async def test_a_topology_is_kept_once_however_often_it_starts(log: Log) -> None:
     for mesh in (OLD, NEW, OLD, NEW):
-        await Topologies(log, mesh, SystemClock()).keep()
+        await TopologyStore(log, mesh, SystemClock()).keep()
     assert [record.key for record in await read_all(log, OLD.topologies)] == [OLD.digest.encode(), NEW.digest.encode()]
 
 
 async def test_an_earlier_topology_is_found_also_when_it_was_kept_after_we_began(log: Log) -> None:
-    mine = Topologies(log, NEW, SystemClock())
+    mine = TopologyStore(log, NEW, SystemClock())
     await mine.keep()
-    await Topologies(log, OLD, SystemClock()).keep()
+    await TopologyStore(log, OLD, SystemClock()).keep()
     assert await mine.find([OLD.digest, NEW.digest]) == {OLD.digest: OLD, NEW.digest: NEW}
 
 
 async def test_one_that_was_never_kept_is_named(log: Log) -> None:
-    mine = Topologies(log, NEW, SystemClock())
+    mine = TopologyStore(log, NEW, SystemClock())
     await mine.keep()
     with pytest.raises(NotRestorable, match=f"topology {OLD.digest} is not kept"):
         await mine.find([NEW.digest, OLD.digest])
@@ -43,7 +43,7 @@ async def test_one_that_was_never_kept_is_named(log: Log) -> None:
 
 async def test_a_record_that_is_no_topology_hurts_only_those_who_need_it(log: Log) -> None:
     await append(log, NewRecord(OLD.topologies, OLD.digest.encode(), b"{}", (), 0))
-    mine = Topologies(log, NEW, SystemClock())
+    mine = TopologyStore(log, NEW, SystemClock())
     await mine.keep()
     assert (await mine.find([NEW.digest]))[NEW.digest] == NEW
     with pytest.raises(NotRestorable):
@@ -52,8 +52,8 @@ async def test_a_record_that_is_no_topology_hurts_only_those_who_need_it(log: Lo
 
 async def test_our_own_topology_is_kept_anew_where_what_was_kept_cannot_be_read(log: Log) -> None:
     await append(log, NewRecord(OLD.topologies, NEW.digest.encode(), b"{}", (), 0))
-    await Topologies(log, NEW, SystemClock()).keep()
-    assert await Topologies(log, OLD, SystemClock()).find([NEW.digest]) == {NEW.digest: NEW}
+    await TopologyStore(log, NEW, SystemClock()).keep()
+    assert await TopologyStore(log, OLD, SystemClock()).find([NEW.digest]) == {NEW.digest: NEW}
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -61,20 +61,20 @@ async def test_what_is_forged_under_a_digest_takes_no_place_of_the_topology_that
     true = NewRecord(OLD.topologies, OLD.digest.encode(), pinned_bytes(OLD), (), 0)
     false = true._replace(value=pinned_bytes(NEW))
     await append(log, *((false, true) if first else (true, false)))
-    assert await Topologies(log, NEW, SystemClock()).find([OLD.digest]) == {OLD.digest: OLD}
+    assert await TopologyStore(log, NEW, SystemClock()).find([OLD.digest]) == {OLD.digest: OLD}
 
 
 async def test_our_own_topology_is_kept_anew_where_another_lies_under_its_digest(log: Log) -> None:
     await append(log, NewRecord(OLD.topologies, NEW.digest.encode(), pinned_bytes(OLD), (), 0))
-    await Topologies(log, NEW, SystemClock()).keep()
-    assert await Topologies(log, OLD, SystemClock()).find([NEW.digest]) == {NEW.digest: NEW}
+    await TopologyStore(log, NEW, SystemClock()).keep()
+    assert await TopologyStore(log, OLD, SystemClock()).find([NEW.digest]) == {NEW.digest: NEW}
 
 
 async def test_a_log_that_refuses_the_topology_is_unavailable(log: Log) -> None:
     large = NEW.agents["other"]
     mesh = replace(NEW, agents={f"a{n}": large for n in range(500)})
     with pytest.raises(LogUnavailable, match="the log refused the topology"):
-        await Topologies(log, mesh, SystemClock()).keep()
+        await TopologyStore(log, mesh, SystemClock()).keep()
 
 
 NAMED = """
@@ -86,8 +86,8 @@ OTHER = load(NAMED.format(mesh="{name: other, prefix: mesh, inbox: {partitions: 
 
 
 async def test_a_mesh_of_another_name_is_told_whose_topics_these_are(log: Log) -> None:
-    await Topologies(log, OLD, SystemClock()).keep()
-    for refused in (Topologies(log, OTHER, SystemClock()).keep(), expect_own_log(log, OTHER, SystemClock())):
+    await TopologyStore(log, OLD, SystemClock()).keep()
+    for refused in (TopologyStore(log, OTHER, SystemClock()).keep(), expect_own_log(log, OTHER, SystemClock())):
         with pytest.raises(
             ForeignLog, match=r"prefix 'mesh' belong to mesh 't'.*got mesh 'other' of .*`prefix`"
         ) as told:
@@ -98,7 +98,7 @@ async def test_a_mesh_of_another_name_is_told_whose_topics_these_are(log: Log) -
 
 @pytest.mark.parametrize("name", ["mesh.inbox", "mesh.tasks.echo", "mesh.redrives"])
 async def test_an_own_topic_of_another_mesh_is_no_ingress_topic(log: Log, name: str) -> None:
-    await Topologies(log, OLD, SystemClock()).keep()
+    await TopologyStore(log, OLD, SystemClock()).keep()
     with pytest.raises(ForeignLog, match=f"topic '{name}' is an own topic of the mesh with the prefix 'mesh'") as told:
         await expect_own_log(log, load(NAMED.format(mesh="{name: other}").replace("asks:", f"{name}:")), SystemClock())
     assert told.value.where == "topics.yaml:3"
@@ -120,15 +120,15 @@ async def test_of_two_meshes_that_start_at_once_on_one_prefix_the_first_record_d
     overtaken = Overtaken(tmp_path / "mesh.db")
     await overtaken.start()
     with pytest.raises(ForeignLog, match="belong to mesh 't'"):
-        await Topologies(overtaken, OTHER, SystemClock()).keep()
+        await TopologyStore(overtaken, OTHER, SystemClock()).keep()
     await overtaken.close()
-    await Topologies(log, OLD, SystemClock()).keep()
+    await TopologyStore(log, OLD, SystemClock()).keep()
     with pytest.raises(ForeignLog):
-        await Topologies(log, OTHER, SystemClock()).keep()
+        await TopologyStore(log, OTHER, SystemClock()).keep()
 
 
 async def test_data_under_the_former_default_prefix_are_not_forgotten(log: Log) -> None:
-    await Topologies(log, OLD, SystemClock()).keep()
+    await TopologyStore(log, OLD, SystemClock()).keep()
     nameless = load(NAMED.format(mesh="{name: t, inbox: {partitions: 1}}"))
     assert nameless.prefix == "t"
     with pytest.raises(ForeignLog, match=r"lie under the prefix 'mesh'.*Add that line"):
@@ -136,5 +136,5 @@ async def test_data_under_the_former_default_prefix_are_not_forgotten(log: Log) 
     for begun_anew in ("{name: t, prefix: t2}", "{name: other}"):
         await expect_own_log(log, load(NAMED.format(mesh=begun_anew)), SystemClock())
     await log.create_topics(topic_specs(nameless))
-    await Topologies(log, nameless, SystemClock()).keep()
+    await TopologyStore(log, nameless, SystemClock()).keep()
     await expect_own_log(log, nameless, SystemClock())  # it has topics of its own by now

@@ -16,7 +16,7 @@ from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.control import NOTHING, Control, Switch
 from mesh.core.task.poison import CommitMarks, decode, encode
 from mesh.core.topology.loader import load
-from mesh.runtime.unserved_tasks import Unattended
+from mesh.runtime.unserved_tasks import UnservedTasks
 from tests.adapters.log_kit import Recorder
 from tests.services.conftest import append, read_all
 
@@ -56,7 +56,7 @@ class World:
 
     def __init__(self, log: SqliteLog, clock: HandClock) -> None:
         self.log, self.clock, self.control = log, clock, NOTHING
-        self.unattended = Unattended(log, MESH, clock, lambda: self.control, grace_ms=GRACE_MS)
+        self.unattended = UnservedTasks(log, MESH, clock, lambda: self.control, grace_ms=GRACE_MS)
         self.unattended.partitions.add(0)
 
     async def answers(self) -> list[Event]:

@@ -9,7 +9,7 @@ import pytest
 
 import mesh.runtime.waiters
 from mesh.core.protocol.event import OUTCOME, Event
-from mesh.runtime.waiters import Answer, Waits
+from mesh.runtime.waiters import Answer, RunWaiters
 
 
 class Told(Event):
@@ -24,7 +24,7 @@ async def nowhere(run_id: str, answer: Answer) -> None:
     raise AssertionError(f"{run_id} has no reason to look back")
 
 
-async def waiting(waits: Waits, *run_ids: str, timeout_s: float = 60) -> "list[asyncio.Task[Event]]":
+async def waiting(waits: RunWaiters, *run_ids: str, timeout_s: float = 60) -> "list[asyncio.Task[Event]]":
     tasks = [asyncio.create_task(waits.answer(run_id, timeout_s)) for run_id in run_ids]
     await asyncio.sleep(0)
     return tasks
@@ -38,7 +38,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_everybody_who_waits_for_a_run_hears_of_it_and_nobody_else() -> None:
-    waits = Waits(nowhere)
+    waits = RunWaiters(nowhere)
     first, second, other = await waiting(waits, "a", "a", "b")
     event = told("a")
     waits.tell(event)
@@ -56,7 +56,7 @@ async def test_a_thousand_waits_take_one_timer(monkeypatch: pytest.MonkeyPatch) 
         return call_at(when, callback, *args)
 
     monkeypatch.setattr(loop, "call_at", counted)
-    waits = Waits(nowhere)
+    waits = RunWaiters(nowhere)
     names = [f"r{n}" for n in range(1_000)]
     tasks = await waiting(waits, *names)
     for name in names:
@@ -69,7 +69,7 @@ async def test_who_still_waits_after_a_while_looks_back(soon: None) -> None:
     async def found(run_id: str, answer: Answer) -> None:
         answer.set_result(told(run_id))
 
-    waits = Waits(found)
+    waits = RunWaiters(found)
     for _ in range(2):  # the timer begins anew for those who come later
         tasks = await waiting(waits, "a", "b")
         assert [(await task).run_id for task in tasks] == ["a", "b"]
@@ -86,13 +86,13 @@ async def test_a_wait_has_its_end_before_and_after_it_looked_back(soon: None, ti
             ended.set()
 
     with pytest.raises(TimeoutError):
-        await Waits(in_vain).answer("a", timeout_s)
+        await RunWaiters(in_vain).answer("a", timeout_s)
     if timeout_s == 0.01:
         await ended.wait()  # nobody goes on looking for an answer that nobody wants
 
 
 async def test_a_failure_reaches_everybody_who_waits() -> None:
-    waits = Waits(nowhere)
+    waits = RunWaiters(nowhere)
     tasks = await waiting(waits, "a", "b")
     waits.fail(ValueError("gone"))
     for task in tasks:
@@ -101,7 +101,7 @@ async def test_a_failure_reaches_everybody_who_waits() -> None:
 
 
 async def test_who_goes_away_is_forgotten_and_the_others_wait_on() -> None:
-    waits = Waits(nowhere)
+    waits = RunWaiters(nowhere)
     first, second = await waiting(waits, "a", "a")
     first.cancel()
     await asyncio.wait([first])
@@ -110,7 +110,7 @@ async def test_who_goes_away_is_forgotten_and_the_others_wait_on() -> None:
 
 
 async def test_an_answer_is_not_kept_when_it_was_heard() -> None:
-    waits = Waits(nowhere)
+    waits = RunWaiters(nowhere)
     (task,) = await waiting(waits, "a")
     event = told("a")
     waits.tell(event)

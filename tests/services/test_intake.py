@@ -10,7 +10,7 @@ from mesh.core.protocol.codec import Unreadable, read
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord, Record, StoredRecord, TopicPartition
 from mesh.core.topology.loader import load
-from mesh.runtime.topology_store import Topologies
+from mesh.runtime.topology_store import TopologyStore
 from mesh.services.intake import Intake
 from tests.services.conftest import append, read_all, read_until, settled, working
 
@@ -124,10 +124,10 @@ async def test_a_type_that_only_a_newer_topology_declares_is_admitted_under_that
     headers = [("ce_specversion", b"1.0"), ("ce_id", b"e1"), ("ce_source", b"/s"), ("ce_type", b"order.placed.v2")]
     record = StoredRecord("orders", 0, 0, 7, None, b"{}", headers)
     await log.create_topics(topic_specs(TOPOLOGY))
-    await Topologies(log, TOPOLOGY, SystemClock()).keep()
+    await TopologyStore(log, TOPOLOGY, SystemClock()).keep()
     letter, _ = await intake.step(TopicPartition("orders", 0), [record])
     assert dict(letter.headers)["mesh-dlq-reason"] == b"unknown_type"
-    await Topologies(log, newer, SystemClock()).keep()
+    await TopologyStore(log, newer, SystemClock()).keep()
     (request,) = await intake.step(TopicPartition("orders", 0), [record])
     assert request.topic == TOPOLOGY.inbox
     assert dict(request.headers)["ce_meshtopology"] == newer.digest.encode()

@@ -19,7 +19,7 @@ from mesh.core.state.partition_state import Partition
 from mesh.core.task import result
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import Topology
-from mesh.runtime.checkpoint_coordinator import COSTS, Costs
+from mesh.runtime.checkpoint_manager import COSTS, Costs
 from mesh.services.orchestrator import Orchestrator
 from tests.services.conftest import append, read_all, read_until, settled, working
 

@@ -8,7 +8,7 @@ from mesh.core.board.changelog import Change
 from mesh.core.protocol.event import Event
 from mesh.core.task.agent import Agent
 from mesh.core.task.result import fault_of
-from mesh.runtime.execution.isolation import CellDied, Order
+from mesh.runtime.execution.isolation import CallRequest, IsolatedProcessDied
 from mesh.services.worker.invocation import CRASHED, Function, context_of, failed
 from tests.sim.board import SimBoard, Store
 from tests.sim.clock import SimClock
@@ -60,7 +60,7 @@ class SimCells:
         for cell in self._begun:
             cell.dead = True
 
-    async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
+    async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
         name = f"{self._worker.name}.cell{len(self._begun) + 1}"
         cell = CellHost(name, self._world.loop.create_future(), skew_ms=self._worker.skew_ms)
         self._begun.append(cell)
@@ -70,15 +70,17 @@ class SimCells:
         try:
             await asyncio.wait((calling, cell.died), return_when=asyncio.FIRST_COMPLETED)
             if not calling.done():
-                raise CellDied(CRASHED)
+                raise IsolatedProcessDied(CRASHED)
             return calling.result()
         finally:
             cell.dead = True
 
-    def _begin(self, cell: CellHost, order: Order, changed: Callable[[Change], None] | None) -> "asyncio.Task[Event]":
+    def _begin(
+        self, cell: CellHost, order: CallRequest, changed: Callable[[Change], None] | None
+    ) -> "asyncio.Task[Event]":
         return self._world.loop.create_task(self._call(cell, order, changed), name=cell.name)
 
-    async def _call(self, cell: CellHost, order: Order, changed: Callable[[Change], None] | None) -> Event:
+    async def _call(self, cell: CellHost, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
         task, clock = order.task, SimClock(self._world, cell)
         context = context_of(task, SimBoard(self._store, cell), changed)
         try:

@@ -13,7 +13,7 @@ from mesh.app.wiring import topic_specs
 from mesh.client import Mesh
 from mesh.core.errors import LogUnavailable, NotAccepted, Unavailable, WaitTimeout
 from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, record_bytes
-from mesh.runtime.checkpoint_coordinator import COSTS
+from mesh.runtime.checkpoint_manager import COSTS
 from mesh.settings import Settings
 from tests.sim.board import SimBoard, Store
 from tests.sim.broker import Broker

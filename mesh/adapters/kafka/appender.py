@@ -13,8 +13,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
 
+from mesh.adapters.kafka.append_queue import AppendCall, PartitionQueue, QueuedRecord, Verdict
 from mesh.adapters.kafka.connection import RETRY_BACKOFF_MS, Connection, ended_within
-from mesh.adapters.kafka.lanes import Call, Entry, Lane, Verdict
 from mesh.adapters.kafka.producer import kill, make, refusal, sift
 from mesh.adapters.kafka.topics import Topics
 from mesh.adapters.log_time import LogTime
@@ -44,11 +44,11 @@ class Appender:
         self._timeout_ms = timeout_ms
         self._record_bytes_max = record_bytes_max
         self._counts: dict[str, int] = {}
-        self._lanes: dict[tuple[str, int], Lane] = {}
-        self._ready: deque[Lane] = deque()
+        self._lanes: dict[tuple[str, int], PartitionQueue] = {}
+        self._ready: deque[PartitionQueue] = deque()
         """Lanes with records that wait and no batch under way."""
         self._flying = 0
-        self._refused: list[tuple[Lane, list[Entry], Refused]] = []
+        self._refused: list[tuple[PartitionQueue, list[QueuedRecord], Refused]] = []
         self._producer: AIOKafkaProducer | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._failure: LogUnavailable | None = None
@@ -98,7 +98,7 @@ class Appender:
             return []
         if self._pump is None or self._pump.done():
             raise LogUnavailable("the log is not open", where=self._connection.url, remedy="Call start first")
-        call = Call(len(records))
+        call = AppendCall(len(records))
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):
                 # While one call asks about topics, later ones queue up behind it: order is kept.
@@ -121,7 +121,7 @@ class Appender:
         counts = self._counts
         return {r.topic for r in records if r.topic not in counts or (r.partition or 0) >= counts[r.topic]}
 
-    async def _ask_first(self, call: Call, records: Sequence[NewRecord]) -> None:
+    async def _ask_first(self, call: AppendCall, records: Sequence[NewRecord]) -> None:
         self._asking += 1
         try:
             async with self._learning:
@@ -154,7 +154,7 @@ class Appender:
                 return unusable
             await asyncio.sleep(RETRY_BACKOFF_MS / 1000)
 
-    def _enqueue(self, call: Call, records: Sequence[NewRecord], unusable: Mapping[str, Refused]) -> None:
+    def _enqueue(self, call: AppendCall, records: Sequence[NewRecord], unusable: Mapping[str, Refused]) -> None:
         """Put records into their lanes. Nothing awaits in here: two calls never mix their order."""
         counts, lanes = self._counts, self._lanes
         for index, record in enumerate(records):
@@ -171,10 +171,10 @@ class Appender:
                 continue
             lane = lanes.get((topic, partition))
             if lane is None:
-                lane = lanes[topic, partition] = Lane(topic, partition, self._record_bytes_max)
+                lane = lanes[topic, partition] = PartitionQueue(topic, partition, self._record_bytes_max)
             if not lane.waiting and not lane.flying:
                 self._ready.append(lane)
-            lane.waiting.append(_new_tuple(Entry, (record, call, index)))
+            lane.waiting.append(_new_tuple(QueuedRecord, (record, call, index)))
         if self._ready:
             self._idle.clear()
             self._wake.set()
@@ -225,7 +225,9 @@ class Appender:
             future = await producer.send_batch(batch.builder, lane.topic, partition=lane.partition)
             future.add_done_callback(partial(self._landed, lane, producer, sent_ms))
 
-    def _landed(self, lane: Lane, producer: AIOKafkaProducer, sent_ms: float, future: "asyncio.Future[Any]") -> None:
+    def _landed(
+        self, lane: PartitionQueue, producer: AIOKafkaProducer, sent_ms: float, future: "asyncio.Future[Any]"
+    ) -> None:
         """The broker has spoken about a batch."""
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if producer is not self._producer:
@@ -262,7 +264,7 @@ class Appender:
         while self._refused:
             lane, entries, refused = self._refused[0]
             if refused.code == "unauthorized" or len(entries) == 1:
-                fates: list[tuple[Entry, Refused | int]] = [(entry, refused) for entry in entries]
+                fates: list[tuple[QueuedRecord, Refused | int]] = [(entry, refused) for entry in entries]
             else:
                 fates = await sift(self._connection, self._record_bytes_max, lane.topic, lane.partition, entries)
                 if not any(isinstance(fate, Refused) for _, fate in fates):

@@ -31,7 +31,7 @@ FETCH_WAIT_MS = 250
 """How long the broker may hold an empty fetch. A resumed partition waits that long at most for its turn."""
 
 
-class Tenure(NamedTuple):
+class Assignment(NamedTuple):
     """One assignment: what is ours, and the names under which the broker takes our commits for it."""
 
     generation: int
@@ -57,7 +57,7 @@ class KafkaMember:
         self._topics = list(topics)
         self._listener = listener
         self._session_timeout_ms = session_timeout_ms
-        self._tenure: Tenure | None = None
+        self._tenure: Assignment | None = None
         self._told: frozenset[TopicPartition] = frozenset()
         """What the listener holds: it hears of a loss once, be it by a rebalance or by `close`."""
         self._commit_lock = asyncio.Lock()
@@ -109,7 +109,7 @@ class KafkaMember:
         if self.closed:
             return
         mine = frozenset(TopicPartition(*tp) for tp in partitions)
-        self._tenure = Tenure(self._coordinator.generation, self._coordinator.member_id, mine)
+        self._tenure = Assignment(self._coordinator.generation, self._coordinator.member_id, mine)
         self._told = mine
         try:
             self._listener.assigned(sorted(mine))
@@ -134,12 +134,12 @@ class KafkaMember:
                 pass
 
     async def _let_go(self, partitions: list[TopicPartition]) -> None:
-        patience = asyncio.timeout(REVOKE_MS_MAX / 1000)
+        tolerant_timeout = asyncio.timeout(REVOKE_MS_MAX / 1000)
         try:
-            async with patience:
+            async with tolerant_timeout:
                 await self._listener.revoked(partitions)
         except TimeoutError as error:
-            if not patience.expired():
+            if not tolerant_timeout.expired():
                 raise
             raise MeshError(
                 "letting go of revoked partitions took too long and was cut short",
@@ -228,7 +228,7 @@ class KafkaMember:
         except TimeoutError as error:
             raise self._connection.late(f"commit of group {self._group}", timeout_ms) from error
 
-    async def _store(self, tenure: Tenure, commits: Mapping[TopicPartition, Commit]) -> None:
+    async def _store(self, tenure: Assignment, commits: Mapping[TopicPartition, Commit]) -> None:
         try:
             await places.store(self._send, self._group, tenure.generation, tenure.member_id, commits)
         except places.COORDINATOR_MOVED:
@@ -263,7 +263,7 @@ class KafkaMember:
         await self._coordinator.ensure_coordinator_known()
         return await self._coordinator._send_req(request)
 
-    def _require(self, *partitions: TopicPartition) -> Tenure:
+    def _require(self, *partitions: TopicPartition) -> Assignment:
         """The tenure under which all of these are ours. Raises Fenced."""
         tenure = self._tenure
         if tenure is None or not tenure.partitions.issuperset(partitions):

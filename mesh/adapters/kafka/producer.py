@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer, errors
 
+from mesh.adapters.kafka.append_queue import QueuedRecord, fill
 from mesh.adapters.kafka.codes import InvalidRecordError
 from mesh.adapters.kafka.connection import Connection, ended_within
-from mesh.adapters.kafka.lanes import Entry, fill
 from mesh.adapters.ports import Refused
 
 _CODES: dict[type[errors.KafkaError], str] = {
@@ -69,15 +69,15 @@ async def kill(producer: AIOKafkaProducer) -> None:
 
 
 async def sift(
-    connection: Connection, record_bytes_max: int, topic: str, partition: int, entries: Sequence[Entry]
-) -> list[tuple[Entry, Refused | int]]:
+    connection: Connection, record_bytes_max: int, topic: str, partition: int, entries: Sequence[QueuedRecord]
+) -> list[tuple[QueuedRecord, Refused | int]]:
     """Append what the broker takes of a refused batch, in order, and find the records at fault, by halving.
 
     Answers the offset or the refusal of each. Raises KafkaError when the fate of a record stays open. Not idempotent:
     every refusal would cost a producer, since the broker misses the sequence numbers of what it refused.
     """
     producer = make(connection, record_bytes_max, idempotent=False)
-    fates: list[tuple[Entry, Refused | int]] = []
+    fates: list[tuple[QueuedRecord, Refused | int]] = []
     todo = [list(entries)]
     try:
         await connection.start("connect a producer", producer.start())

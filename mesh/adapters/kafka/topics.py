@@ -29,7 +29,7 @@ _READ_UNCOMMITTED = 0
 _NOT_FOR_US = (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError)
 
 
-class Described(NamedTuple):
+class TopicDescription(NamedTuple):
     """A topic as the broker knows it: the leader of each partition (-1 while there is none), or why it is not told."""
 
     leaders: Mapping[int, int]
@@ -55,7 +55,7 @@ class Topics:
 
     async def describe(
         self, names: Collection[str] | None = None, *, timeout_ms: int | None = None
-    ) -> dict[str, Described]:
+    ) -> dict[str, TopicDescription]:
         """These topics, or all. Unknown ones are there with their error. Raises LogUnavailable."""
         asked = None if names is None else sorted(names)
         # Not the client's own question: that one makes a broker with auto.create.topics.enable create what is missing.
@@ -278,7 +278,7 @@ class Topics:
         )
 
 
-def _described(answer: Mapping[str, Any]) -> Described:
+def _described(answer: Mapping[str, Any]) -> TopicDescription:
     code = answer["error_code"]
     leaders = {item["partition"]: item["leader"] for item in answer["partitions"]}
-    return Described(leaders, errors.for_code(code) if code else None, bool(answer.get("is_internal")))
+    return TopicDescription(leaders, errors.for_code(code) if code else None, bool(answer.get("is_internal")))

@@ -23,26 +23,26 @@ POLL_BYTES_MAX = 8 * 1_048_576
 """Of one partition in one poll, apart from the rest of a batch that was begun in it."""
 
 
-class _Forgiving(bytearray):
+class _LenientBytes(bytearray):
     """Bytes that are text in any case."""
 
     def __getitem__(self, index: Any) -> Any:
         found = super().__getitem__(index)
-        return _Forgiving(found) if isinstance(index, slice) else found
+        return _LenientBytes(found) if isinstance(index, slice) else found
 
     def decode(self, encoding: str = "utf-8", errors: str = "") -> str:
         return bytes(self).decode(encoding, "backslashreplace")
 
 
-class _ForgivingBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka is not typed
+class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka is not typed
     """The library's own reader in Python, over forgiving bytes: slow, and needed only when the fast one gives up."""
 
     _buffer: bytearray
 
     def _maybe_uncompress(self) -> None:
         super()._maybe_uncompress()
-        if not isinstance(self._buffer, _Forgiving):
-            self._buffer = _Forgiving(self._buffer)
+        if not isinstance(self._buffer, _LenientBytes):
+            self._buffer = _LenientBytes(self._buffer)
 
 
 class _Batch:
@@ -74,10 +74,10 @@ class _Batch:
                 yield record
                 read += 1
         except UnicodeDecodeError:
-            yield from islice(_ForgivingBatch(data), read, None)
+            yield from islice(_LenientBatch(data), read, None)
 
 
-class ForgivingRecords(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is not typed
+class LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is not typed
     """The batches of one fetched partition."""
 
     bytes_begun = 0
@@ -117,5 +117,5 @@ class BoundedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is n
 
 def install() -> None:
     """Give the library's fetcher these classes, which it looks up when a fetch is answered."""
-    fetcher.MemoryRecords = ForgivingRecords
+    fetcher.MemoryRecords = LenientRecords
     fetcher.FetchResult = BoundedResult

@@ -30,7 +30,7 @@ from redis import exceptions
 from redis.asyncio import BlockingConnectionPool
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.deadline import patience
+from mesh.adapters.deadline import tolerant_timeout
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import ABSENT, ANY, Clock, Completeness, Count, Entry, Limit
 from mesh.core.board import rules
@@ -44,7 +44,7 @@ CONNECTIONS_MAX: Final = 16
 QUEUE_MS_MAX: Final = 2_000
 """How long a call waits at most while the server answers others."""
 WATCHERS_MAX: Final = 256
-WATCH_PATIENCE_MS: Final = 30_000
+WATCH_TIMEOUT_MS: Final = 30_000
 """How long a watcher tries to reach a server that is gone before it raises."""
 _WATCH_BLOCK_MS: Final = 1_000
 _WATCH_PAUSE_MS: Final = 100
@@ -80,7 +80,7 @@ _ANSWER = tuple[bytes, ...]
 _log = diagnostics("board")
 
 
-class _Life(NamedTuple):
+class _Incarnation(NamedTuple):
     """The store's incarnation, the counter it began at, the counter now, whether it is complete, and the incarnation
     before it if that one was complete, else ""."""
 
@@ -119,7 +119,7 @@ class RedisBoard:
         self._url = _public(url)
         self._tag = f"{{{prefix}}}:board:"
         self._timeout_ms = timeout_ms
-        self._heard_s = 0.0
+        self._last_answer_s = 0.0
         """When the server last answered anybody here, by the loop's clock."""
         self._clock = clock or SystemClock()
         self._calls = self._connections(url, CONNECTIONS_MAX)
@@ -242,14 +242,14 @@ class RedisBoard:
         matches = rules.glob(pattern)
         return self._follow(matches, await self._life("watch"))
 
-    async def _follow(self, matches: Callable[[str], bool], life: _Life) -> AsyncGenerator[Entry, None]:
+    async def _follow(self, matches: Callable[[str], bool], life: _Incarnation) -> AsyncGenerator[Entry, None]:
         position = life.seq
         answered_ms = self._clock.monotonic_ms()
         while True:
             try:
                 position_next, entries, now = await self._changes(position, matches)
             except BoardUnavailable:
-                if self._clock.monotonic_ms() - answered_ms > WATCH_PATIENCE_MS:
+                if self._clock.monotonic_ms() - answered_ms > WATCH_TIMEOUT_MS:
                     raise
                 await self._clock.sleep_ms(_WATCH_PAUSE_MS)
                 continue
@@ -262,7 +262,7 @@ class RedisBoard:
                 yield entry
             position = position_next
 
-    async def _changes(self, position: int, matches: Callable[[str], bool]) -> tuple[int, list[Entry], _Life]:
+    async def _changes(self, position: int, matches: Callable[[str], bool]) -> tuple[int, list[Entry], _Incarnation]:
         """The changes after `position`, waiting a moment for some: the position behind them, and the life that stood
         *after* they were read, for they may belong to another than the position does."""
         stream = self._tag + "changes"
@@ -275,7 +275,7 @@ class RedisBoard:
         entries = [_past(key, *value[0]) for (_, key), value in zip(ours, values, strict=True) if value]
         return changed[-1][0] if changed else position, entries, _life(life)
 
-    async def _life(self, operation: str) -> _Life:
+    async def _life(self, operation: str) -> _Incarnation:
         return _life((await self._talk(operation, self._calls, [self._script("life", "")]))[0])
 
     async def _run(self, operation: str, key: str, op_id: str = "", by: str = "", *args: bytes | str | int) -> _ANSWER:
@@ -303,13 +303,13 @@ class RedisBoard:
             timeout_ms = self._timeout_ms + wait_ms
             async with (
                 asyncio.timeout((QUEUE_MS_MAX + timeout_ms) / 1000),
-                patience(timeout_ms, heard_s=lambda: self._heard_s),
+                tolerant_timeout(timeout_ms, last_answer_s=lambda: self._last_answer_s),
             ):
                 our_turn = await connections.turns.acquire()
                 connection = await connections.pool.get_connection()  # type: ignore[no-untyped-call]
                 for command in commands:
                     replies.append(await _ask(connection, command))
-                    self._heard_s = asyncio.get_running_loop().time()
+                    self._last_answer_s = asyncio.get_running_loop().time()
                 return replies
         except TimeoutError:
             raise BoardUnavailable(
@@ -365,8 +365,8 @@ def _past(key: str, stream_id: bytes, fields: Sequence[bytes]) -> Entry:
     return Entry(key, fields[1], version, int(fields[5]), fields[7].decode())
 
 
-def _life(answer: Sequence[bytes]) -> _Life:
-    return _Life(answer[1].decode(), int(answer[2]), int(answer[3]), answer[4] == b"1", answer[5].decode())
+def _life(answer: Sequence[bytes]) -> _Incarnation:
+    return _Incarnation(answer[1].decode(), int(answer[2]), int(answer[3]), answer[4] == b"1", answer[5].decode())
 
 
 def _invalid(key: str, op_id: str, reason: str, detail: str = "") -> MeshError:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from mesh.adapters.ports import ABSENT, ANY, Clock, Completeness, Count, Entry, Limit
-from mesh.adapters.sqlite import board_rows as rows
+from mesh.adapters.sqlite import board_tables as rows
 from mesh.adapters.sqlite.storage.file import BOARD_CHANNEL, SqliteFile
 from mesh.core.board import rules
 from mesh.core.errors import BoardUnavailable
@@ -249,8 +249,8 @@ class SqliteBoard:
         if not self._complete(connection):
             raise rules.incomplete(key, self.url)
 
-    def _named(self, kind: str, key: str, by: str, op_id: str) -> rows.Write:
-        return rows.Write(kind, key, self._tag + key, by, op_id, self._clock.now_ms())
+    def _named(self, kind: str, key: str, by: str, op_id: str) -> rows.BoardWrite:
+        return rows.BoardWrite(kind, key, self._tag + key, by, op_id, self._clock.now_ms())
 
     def _own(self, stored: str) -> str | None:
         """The key that is stored so; None if it is another board's."""

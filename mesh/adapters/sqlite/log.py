@@ -11,7 +11,7 @@ from mesh.adapters.sqlite.groups import roster
 from mesh.adapters.sqlite.groups.group import SqliteMember
 from mesh.adapters.sqlite.groups.heartbeat import Heartbeat
 from mesh.adapters.sqlite.partitions import batch, catalog, retention
-from mesh.adapters.sqlite.partitions.batch import Batch
+from mesh.adapters.sqlite.partitions.batch import StoredBatch
 from mesh.adapters.sqlite.partitions.catalog import OFFSET_BITS, Catalog, Topic
 from mesh.adapters.sqlite.partitions.fetch import SqliteReader
 from mesh.adapters.sqlite.storage.file import SqliteFile
@@ -24,13 +24,13 @@ _WRITE_BYTES_MAX = 4 * 1_048_576
 _INSERT = "INSERT INTO batches (id, records, at_ms, keys, bodies, shapes, headers) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-class _Parcel(NamedTuple):
+class _PendingBatch(NamedTuple):
     """A batch on its way: the partition's number, where its verdicts go, and the batch."""
 
     number: int
     partition: int
     indexes: Sequence[int]
-    batch: Batch
+    batch: StoredBatch
 
 
 class SqliteLog:
@@ -254,7 +254,7 @@ class SqliteLog:
 
     def _pack(
         self, records: Sequence[NewRecord], verdicts: list[Any], number: int, partition: int, indexes: Sequence[int]
-    ) -> list[_Parcel]:
+    ) -> list[_PendingBatch]:
         """Batches of the records at `indexes`; verdicts for those that no batch can take."""
         try:
             packed = batch.encode([records[index] for index in indexes])
@@ -265,11 +265,11 @@ class SqliteLog:
         else:
             fits = packed.record_bytes_bound <= self._record_bytes_max
             if fits and packed.size_bytes <= _BATCH_BYTES_MAX:
-                return [_Parcel(number, partition, indexes, packed)]
+                return [_PendingBatch(number, partition, indexes, packed)]
             if len(indexes) == 1:
                 size = record_bytes(records[indexes[0]])
                 if size <= self._record_bytes_max:
-                    return [_Parcel(number, partition, indexes, packed)]
+                    return [_PendingBatch(number, partition, indexes, packed)]
                 verdicts[indexes[0]] = Refused("too_large", over_limit(size, self._record_bytes_max))
                 return []
         # Something in it is wrong, or all together is too much: halves, until the culprit stands alone.
@@ -278,7 +278,7 @@ class SqliteLog:
             records, verdicts, number, partition, indexes[half:]
         )
 
-    def _ship(self, parcels: Sequence[_Parcel]) -> asyncio.Future[list[int]]:
+    def _ship(self, parcels: Sequence[_PendingBatch]) -> asyncio.Future[list[int]]:
         """Write batches in one job; answers the offset of each one's first record."""
         numbers = sorted({parcel.number for parcel in parcels})
 
@@ -302,9 +302,9 @@ class SqliteLog:
         return self.file.read(lambda connection: self._catalog.topic(connection, name), operation="look up the topic")
 
 
-def _shipments(parcels: Sequence[_Parcel]) -> list[list[_Parcel]]:
+def _shipments(parcels: Sequence[_PendingBatch]) -> list[list[_PendingBatch]]:
     """Parcels in order, in lots of about `_WRITE_BYTES_MAX`."""
-    lots: list[list[_Parcel]] = []
+    lots: list[list[_PendingBatch]] = []
     size = _WRITE_BYTES_MAX
     for parcel in parcels:
         if size >= _WRITE_BYTES_MAX:

@@ -18,7 +18,7 @@ from mesh.core.protocol.event import rfc3339
 
 if TYPE_CHECKING:
     from mesh.core.board.changelog import Restart
-    from mesh.runtime.board_rebuild import Plan, Rebuild, Step
+    from mesh.runtime.board_rebuild import Rebuild, RebuildPlan, RebuildStep
 
 SHOWN_MAX: Final = 50
 VALUE_CHARS_MAX: Final = 40
@@ -169,7 +169,7 @@ async def rebuild(
             _show(session, plan)
 
 
-def _show(session: Session, plan: "Plan") -> None:
+def _show(session: Session, plan: "RebuildPlan") -> None:
     output, missing = session.output, plan.missing
     for step in missing:
         output.emit(_step_json(step, "write"))
@@ -186,12 +186,12 @@ def _show(session: Session, plan: "Plan") -> None:
         _nothing(session, plan)
 
 
-def _row(step: "Step") -> list[Piece]:
+def _row(step: "RebuildStep") -> list[Piece]:
     stands = "nothing" if step.standing.value is None else _shown(step.standing.value)
     return [step.change.key, _shown(step.change.value), (stands, "dim"), ago(step.change.at_ms), step.change.by]
 
 
-def _newer(session: Session, plan: "Plan") -> None:
+def _newer(session: Session, plan: "RebuildPlan") -> None:
     from mesh.core.board.changelog import NEWER
 
     for step in plan.steps:
@@ -201,14 +201,14 @@ def _newer(session: Session, plan: "Plan") -> None:
         session.output.note(f"{counted(newer, 'key')} left alone: what stands on the board is newer")
 
 
-def _nothing(session: Session, plan: "Plan") -> None:
+def _nothing(session: Session, plan: "RebuildPlan") -> None:
     what = (
         "Nothing on the log about the board" if not plan.steps else f"All {counted(len(plan.steps), 'key')} are there"
     )
     session.output.note(f"{what}: nothing to write.")
 
 
-async def _write(session: Session, rebuild: "Rebuild", plan: "Plan") -> None:
+async def _write(session: Session, rebuild: "Rebuild", plan: "RebuildPlan") -> None:
     output, missing, written, left = session.output, plan.missing, 0, 0
     _newer(session, plan)
     if not missing:
@@ -281,7 +281,7 @@ def _json(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _step_json(step: "Step", plan: str) -> dict[str, Any]:
+def _step_json(step: "RebuildStep", plan: str) -> dict[str, Any]:
     stands = step.standing.value
     return {
         "key": step.change.key,

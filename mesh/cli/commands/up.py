@@ -22,7 +22,7 @@ from mesh.cli.framework.text import counted, took
 from mesh.cli.supervision.watchdog import Watchdog
 from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound, TopologyInvalid, leaves
 from mesh.core.suggest import nearest
-from mesh.runtime.execution.loop_guard import SteadyLoop
+from mesh.runtime.execution.loop_guard import GuardedLoop
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import Board, Log
@@ -161,7 +161,7 @@ class Host:
     async def run(self) -> None:
         """Until the signal; raises what no waiting can mend."""
         loop = asyncio.get_running_loop()
-        if isinstance(loop, SteadyLoop):  # as every command is run in
+        if isinstance(loop, GuardedLoop):  # as every command is run in
             loop.told = self._reporter.warning
         if self._child is not None:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._parent_gone)

@@ -38,7 +38,7 @@ _LENGTH = struct.Struct(">I")
 _log = diagnostics("worker")
 
 
-class Order(NamedTuple):
+class CallRequest(NamedTuple):
     """A task for a cell. `where`: its function, as `module:name`; `broken`: on purpose, just now."""
 
     spec: AgentSpec
@@ -47,7 +47,7 @@ class Order(NamedTuple):
     broken: InjectedFault | None
 
 
-class Load(NamedTuple):
+class LoadRequest(NamedTuple):
     """The function that a cell is to load next. `folder`: of its module, if `mesh.runtime.execution.agent_modules`
     loaded that here."""
 
@@ -55,7 +55,7 @@ class Load(NamedTuple):
     where: str
 
 
-class CellDied(Exception):
+class IsolatedProcessDied(Exception):
     """The process ended with the task in it. `code` is its exit code, negative for a signal."""
 
     def __init__(self, code: int) -> None:
@@ -63,13 +63,13 @@ class CellDied(Exception):
         self.code = code
 
 
-class Unloadable(NamedTuple):
+class LoadFailure(NamedTuple):
     """What a cell says of a function that it cannot load. It ends then."""
 
     reason: str
 
 
-class Answered(NamedTuple):
+class CallAnswer(NamedTuple):
     """What a cell says of a task. `clean`: nothing of it is left there."""
 
     event: Event
@@ -80,23 +80,23 @@ class NotLoaded(Exception):
     """No other process can load the function, though this one has."""
 
 
-class Cell(Protocol):
+class IsolatedProcess(Protocol):
     """A place where a task may die."""
 
-    async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
+    async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
         """What the function says. `changed` is told of what it writes on the board. Cancelled, the call is killed.
-        Raises CellDied."""
+        Raises IsolatedProcessDied."""
         ...
 
 
-class Cells(Protocol):
+class IsolatedProcesses(Protocol):
     """All that a worker may have."""
 
     def takes(self, agent: Agent) -> bool:
         """Whether another process could find this function."""
         ...
 
-    def one(self, where: str) -> AbstractAsyncContextManager[Cell]:
+    def one(self, where: str) -> AbstractAsyncContextManager[IsolatedProcess]:
         """A cell that has loaded the function `where`, once one is free. Raises NotLoaded."""
         ...
 
@@ -130,13 +130,13 @@ def find(where: str) -> object:
     return found
 
 
-class CellProcesses:
+class ChildProcesses:
     """Cells as processes of their own. `facts` are what `mesh.app.isolation_child` is told at first."""
 
     def __init__(self, *facts: Any, number: int = CELLS_MAX, idle_s: float = IDLE_S) -> None:
         self._facts, self._idle_s = facts, idle_s
         self._places = asyncio.Semaphore(number)
-        self._idle: list[_CellProcess] = []
+        self._idle: list[_ChildProcess] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
         self._folder = os.getcwd()
@@ -148,13 +148,13 @@ class CellProcesses:
         return [cell.pid for cell in self._idle]
 
     def takes(self, agent: Agent) -> bool:
-        """See Cells. A function within another one, or of the program that was started itself, is not found again."""
+        """See IsolatedProcesses. False for a function within another one, and for one of the started program."""
         return not agent.where.startswith("__main__:") and find(agent.where) is agent.function
 
     @asynccontextmanager
-    async def one(self, where: str) -> AsyncIterator["_CellProcess"]:
-        """See Cells. Begins it again and again while it cannot be begun: that says nothing of any task. Whoever waits
-        for that keeps nobody from beginning another one."""
+    async def one(self, where: str) -> AsyncIterator["_ChildProcess"]:
+        """See IsolatedProcesses. Tries again until a process can be started, since a failed start says nothing about
+        the task. A caller that waits between two tries does not count against the limit of processes."""
         while True:
             async with self._places:
                 cell = await self._ready(where)
@@ -167,36 +167,36 @@ class CellProcesses:
             await asyncio.sleep(BEGIN_AGAIN_S)
 
     async def close(self) -> None:
-        """See Cells."""
+        """See IsolatedProcesses."""
         self._closed = True
         for cell in list(self._idle):
             self._end(cell)
         if self._ending:
             await asyncio.gather(*self._ending)
 
-    async def _ready(self, where: str) -> "_CellProcess | None":
+    async def _ready(self, where: str) -> "_ChildProcess | None":
         """None: it cannot be begun."""
         try:
             async with asyncio.timeout(BEGIN_TIMEOUT_S):
                 return await self._rested(where) or await self._loaded(where, await self._begun())
-        except (OSError, CellDied, TimeoutError) as error:
+        except (OSError, IsolatedProcessDied, TimeoutError) as error:
             reason = str(error) or f"it was not ready in {BEGIN_TIMEOUT_S:g} s"
             what = "a process for a suspected task cannot be begun"
             _log.warning(what, function=where, reason=reason, again_in_s=BEGIN_AGAIN_S)
             return None
 
-    async def _begun(self) -> "_CellProcess":
-        return await _CellProcess.begin(self._facts, self._folder)
+    async def _begun(self) -> "_ChildProcess":
+        return await _ChildProcess.begin(self._facts, self._folder)
 
-    async def _rested(self, where: str) -> "_CellProcess | None":
+    async def _rested(self, where: str) -> "_ChildProcess | None":
         while self._idle:
             cell = self._idle.pop()
             cell.closing.cancel()
-            with suppress(CellDied, NotLoaded):  # somebody has killed it; or a new one can load it
+            with suppress(IsolatedProcessDied, NotLoaded):  # somebody has killed it; or a new one can load it
                 return await self._loaded(where, cell)
         return None
 
-    async def _loaded(self, where: str, cell: "_CellProcess") -> "_CellProcess":
+    async def _loaded(self, where: str, cell: "_ChildProcess") -> "_ChildProcess":
         try:
             await cell.load(where)
         except BaseException:
@@ -204,7 +204,7 @@ class CellProcesses:
             raise
         return cell
 
-    def _put_back(self, cell: "_CellProcess") -> None:
+    def _put_back(self, cell: "_ChildProcess") -> None:
         """It may rest; or it died or has something to do that nobody waits for, and is killed."""
         if cell.fit and not self._closed:
             self._idle.append(cell)
@@ -213,18 +213,18 @@ class CellProcesses:
             cell.kill()
             self._see_off(cell)
 
-    def _end(self, cell: "_CellProcess") -> None:
+    def _end(self, cell: "_ChildProcess") -> None:
         cell.closing.cancel()
         self._idle.remove(cell)
         self._see_off(cell)
 
-    def _see_off(self, cell: "_CellProcess") -> None:
+    def _see_off(self, cell: "_ChildProcess") -> None:
         task = asyncio.get_running_loop().create_task(cell.end(), name="end a cell")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
 
-class _CellProcess:
+class _ChildProcess:
     """One of them."""
 
     def __init__(self, process: Process, answers: asyncio.StreamReader, transport: asyncio.BaseTransport) -> None:
@@ -236,7 +236,7 @@ class _CellProcess:
         self.closing: asyncio.TimerHandle
 
     @classmethod
-    async def begin(cls, facts: Sequence[Any], folder: str) -> "_CellProcess":
+    async def begin(cls, facts: Sequence[Any], folder: str) -> "_ChildProcess":
         """A new process. Raises OSError."""
         answers = asyncio.StreamReader()
         reads, writes = os.pipe()
@@ -263,16 +263,16 @@ class _CellProcess:
         return cell
 
     async def load(self, where: str) -> None:
-        """Returns when the function can be called there. Raises CellDied, NotLoaded."""
-        answer = await self._ask(Load(agent_modules.home(where.partition(":")[0]), where), None)
-        if isinstance(answer, Unloadable):
+        """Returns when the function can be called there. Raises IsolatedProcessDied, NotLoaded."""
+        answer = await self._ask(LoadRequest(agent_modules.home(where.partition(":")[0]), where), None)
+        if isinstance(answer, LoadFailure):
             self.fit = False  # it ends
             raise NotLoaded(answer.reason)
 
-    async def answer(self, order: Order, changed: Callable[[Change], None] | None) -> Event:
-        """See Cell."""
+    async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
+        """See IsolatedProcess."""
         answer = await self._ask(order, changed)
-        assert isinstance(answer, Answered)  # as an order is
+        assert isinstance(answer, CallAnswer)  # as an order is
         self.fit = answer.clean
         return answer.event
 
@@ -301,7 +301,7 @@ class _CellProcess:
                 if changed is not None:
                     changed(told)
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise CellDied(await self._gone()) from None
+            raise IsolatedProcessDied(await self._gone()) from None
 
     async def _tell(self, what: object) -> None:
         assert self._process.stdin is not None  # a pipe

@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 BUSY_MS_MAX = 5.0
 """After this long without a pause a runner lets the loop breathe: heartbeats and polls run on it."""
-COMING_MIN = 8
+STARTING_MIN = 8
 """So many runners may be about to take something, however few items are in work."""
 
 
-class Lanes(Generic[T]):
+class KeyLanes(Generic[T]):
     """`put` work under a key; `handle` is awaited for each item, in order per key and in a fresh context, as the
     context is when this is made. `handle` must not raise."""
 
@@ -34,10 +34,10 @@ class Lanes(Generic[T]):
         """Keys with items of which none is in work; empty while held."""
         self._runners: dict[asyncio.Task[None], bytes | None] = {}
         """Each with the key it works on."""
-        self._coming: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
         """Runners that have not begun yet, or let the loop breathe: each looks for a ready key soon."""
-        self._strays: set[asyncio.Task[None]] = set()
-        self._held = False
+        self._abandoned: set[asyncio.Task[None]] = set()
+        self._paused = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self.queued = 0
@@ -46,9 +46,9 @@ class Lanes(Generic[T]):
         """Items begun and not ended; without the abandoned ones."""
 
     @property
-    def strays(self) -> int:
+    def abandoned_calls(self) -> int:
         """Abandoned runners that still live."""
-        return len(self._strays)
+        return len(self._abandoned)
 
     def put(self, key: bytes, item: T) -> None:
         """Queue an item. Raises what a handler raised, if one did so against its promise."""
@@ -57,9 +57,9 @@ class Lanes(Generic[T]):
         lane = self._waiting.get(key)
         if lane is None:
             self._waiting[key] = deque((item,))
-            if not self._held:
+            if not self._paused:
                 self._ready.append(key)
-                if len(self._coming) < COMING_MIN:
+                if len(self._starting) < STARTING_MIN:
                     self._spawn()
         else:
             lane.append(item)
@@ -70,7 +70,7 @@ class Lanes(Generic[T]):
         self._error = self._error or error
         self._changed.set()
 
-    async def below(self, items_max: int) -> None:
+    async def wait_below(self, items_max: int) -> None:
         """Wait until fewer than `items_max` items are queued or running. Raises as `put` does."""
         while self._error is None and self.queued + self.running >= items_max:
             self._changed.clear()
@@ -78,7 +78,7 @@ class Lanes(Generic[T]):
         if self._error is not None:
             raise self._error
 
-    async def idle(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until nothing is running. Raises as `put` does."""
         while self._error is None and self.running:
             self._changed.clear()
@@ -86,14 +86,14 @@ class Lanes(Generic[T]):
         if self._error is not None:
             raise self._error
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         """Begin nothing new. What runs may end; what is put waits for `release`."""
-        self._held = True
+        self._paused = True
         self._ready.clear()
 
-    def release(self) -> None:
+    def resume(self) -> None:
         """Go on after `hold`, each key with the item it stood at."""
-        self._held = False
+        self._paused = False
         busy = set(self._runners.values())
         self._ready.extend(key for key in self._waiting if key not in busy and key not in self._ready)
         self._spawn()
@@ -110,10 +110,10 @@ class Lanes(Generic[T]):
         `keep`: the item was not done and is the first of its key again. What the handler answers later is nobody's.
         """
         key = self._runners.pop(runner)
-        self._strays.add(runner)
+        self._abandoned.add(runner)
         self.running -= 1
         if key is not None and (lane := self._waiting.get(key)) is not None:
-            self._leave(key, lane, done=not keep)
+            self._advance(key, lane, done=not keep)
         self._spawn()
         self._changed.set()
 
@@ -121,29 +121,29 @@ class Lanes(Generic[T]):
         """End all runners; items in work are cancelled, queued ones dropped. Those that do not end are strays."""
         self._waiting.clear()
         self._ready.clear()
-        self._strays.update(self._runners)
+        self._abandoned.update(self._runners)
         self._runners.clear()
-        self._coming.clear()
+        self._starting.clear()
         self.queued = self.running = 0
-        for runner in self._strays:
+        for runner in self._abandoned:
             runner.cancel()
         self._changed.set()
 
-    async def gone(self, within_ms: float) -> None:
+    async def wait_abandoned(self, within_ms: float) -> None:
         """Wait so long for strays to end."""
-        if self._strays:
-            await asyncio.wait(self._strays, timeout=within_ms / 1000)
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=within_ms / 1000)
 
     def _spawn(self) -> None:
         """See to it that somebody comes for what is ready."""
         while (
-            len(self._coming) < len(self._ready)
-            and len(self._coming) < max(self.running, COMING_MIN)
+            len(self._starting) < len(self._ready)
+            and len(self._starting) < max(self.running, STARTING_MIN)
             and len(self._runners) < self._lanes_max
         ):
             runner = asyncio.get_running_loop().create_task(self._run())
             self._runners[runner] = None
-            self._coming.add(runner)
+            self._starting.add(runner)
             runner.add_done_callback(self._ended)
 
     async def _run(self) -> None:
@@ -151,14 +151,14 @@ class Lanes(Generic[T]):
         assert runner is not None  # this is one
         clock = asyncio.get_running_loop().time  # never the machine's: a simulation owns this one
         since = clock()
-        self._coming.discard(runner)
+        self._starting.discard(runner)
         while self._ready:
             key = self._ready.popleft()
             lane = self._waiting[key]
             self.queued -= 1
             self.running += 1
             self._runners[runner] = key
-            if self._ready and not self._coming:
+            if self._ready and not self._starting:
                 self._spawn()  # this item may wait for long
             done = False
             try:
@@ -178,18 +178,18 @@ class Lanes(Generic[T]):
                     self._runners[runner] = None
                     self.running -= 1
                     if self._waiting.get(key) is lane:
-                        self._leave(key, lane, done=done)
+                        self._advance(key, lane, done=done)
                     self._changed.set()
             if runner not in self._runners:
                 return  # abandoned: another one runs in its place
             if (clock() - since) * 1000 > BUSY_MS_MAX:
-                self._coming.add(runner)
+                self._starting.add(runner)
                 await asyncio.sleep(0)
-                self._coming.discard(runner)
+                self._starting.discard(runner)
                 since = clock()
         del self._runners[runner]  # at once, so that whoever puts something now does not count on it
 
-    def _leave(self, key: bytes, lane: deque[T], *, done: bool) -> None:
+    def _advance(self, key: bytes, lane: deque[T], *, done: bool) -> None:
         """The head of a lane is not in work any more."""
         if done:
             lane.popleft()
@@ -198,16 +198,16 @@ class Lanes(Generic[T]):
                 return
         else:
             self.queued += 1
-        if not self._held:
+        if not self._paused:
             self._ready.append(key)
 
     def _ended(self, runner: "asyncio.Task[None]") -> None:
         self._runners.pop(runner, None)
-        self._strays.discard(runner)
-        self._coming.discard(runner)
+        self._abandoned.discard(runner)
+        self._starting.discard(runner)
         self._changed.set()
         if not runner.cancelled():
             error = runner.exception()
             self._error = self._error or error
-        elif not self._held:
+        elif not self._paused:
             self._spawn()  # it was interrupted, and meanwhile all was released

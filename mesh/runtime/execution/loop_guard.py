@@ -18,7 +18,7 @@ FORKED = 70
 """Exit code of a forked copy of a worker that returns into the worker's loop."""
 
 
-class SteadyLoop(asyncio.SelectorEventLoop):
+class GuardedLoop(asyncio.SelectorEventLoop):
     """Like any other, until `told` is set: then it goes on after such an exit or stop, and `told` gets a sentence."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class SteadyLoop(asyncio.SelectorEventLoop):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`, in such a loop."""
-    with asyncio.Runner(loop_factory=SteadyLoop) as runner:
+    with asyncio.Runner(loop_factory=GuardedLoop) as runner:
         return runner.run(main)
 
 
@@ -58,7 +58,7 @@ def _described(error: BaseException) -> str:
     return f"{what} was raised in a background task or callback, at {where}; the process goes on"
 
 
-_loops: WeakSet[SteadyLoop] = WeakSet()
+_loops: WeakSet[GuardedLoop] = WeakSet()
 
 
 def _in_child() -> None:

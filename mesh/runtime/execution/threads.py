@@ -30,24 +30,28 @@ class _Job:
 
 
 class Threads:
-    """At most `threads_max` calls at once, begun when needed; more wait their turn. `abandoned` is told, in the loop,
-    of each thread that is left alone, `late` of each that ended after that."""
+    """A pool that runs at most `threads_max` calls at once. Further calls wait. Threads are started when needed.
 
-    def __init__(self, threads_max: int, *, name: str, abandoned: Callable[[], None], late: Callable[[], None]) -> None:
+    `on_abandon` is called in the loop for each thread that is abandoned, and `on_late` when such a thread has ended.
+    """
+
+    def __init__(
+        self, threads_max: int, *, name: str, on_abandon: Callable[[], None], on_late: Callable[[], None]
+    ) -> None:
         self._threads_max = threads_max
         self._name = name
-        self._abandoned = abandoned
-        self._late = late
+        self._on_abandon = on_abandon
+        self._on_late = on_late
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
-        self._strays = 0
+        self._abandoned = 0
 
     @property
-    def strays(self) -> int:
+    def abandoned_calls(self) -> int:
         """Threads that still run a call which its caller gave up."""
-        return self._strays
+        return self._abandoned
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """What the call returns or raises, in a copy of the current context. Cancelled, it leaves the thread alone, at
@@ -86,13 +90,13 @@ class Threads:
             job.given_up = True
             if job.ended or not job.begun:
                 return
-            self._strays += 1
+            self._abandoned += 1
             # The pool is as large as before: a thread for whoever waits already, else when next one is needed.
             more = self._jobs.qsize() > self._idle
             self._threads -= not more
         if more:
             self._start()
-        self._abandoned()
+        self._on_abandon()
 
     def _work(self) -> None:
         pid = os.getpid()
@@ -117,7 +121,7 @@ class Threads:
                 os._exit(FORKED)  # a copy of this process that the call made
             with self._lock:
                 job.ended, stray = True, job.given_up
-                self._strays -= stray
+                self._abandoned -= stray
             try:
                 job.loop.call_soon_threadsafe(self._ended, job, value, raised, stray)
             except RuntimeError:
@@ -128,6 +132,6 @@ class Threads:
 
     def _ended(self, job: _Job, value: Any, raised: BaseException | None, stray: bool) -> None:
         if stray:
-            self._late()
+            self._on_late()
         elif not job.answer.done():
             job.answer.set_result((value, raised))

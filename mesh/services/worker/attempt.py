@@ -20,7 +20,7 @@ from mesh.core.task import result
 from mesh.core.task.agent import Agent, file_line
 from mesh.core.task.fault_injection import InjectedFault
 from mesh.core.topology.model import AgentSpec
-from mesh.runtime.execution.isolation import Cell, CellDied, Order
+from mesh.runtime.execution.isolation import CallRequest, IsolatedProcess, IsolatedProcessDied
 from mesh.runtime.execution.threads import Threads
 from mesh.services.worker.assignment import Work
 from mesh.services.worker.board_changes import Changes
@@ -52,7 +52,7 @@ class Attempt:
         changes: Changes | None,
         *,
         leave: Callable[[], None] | None = None,
-        cell: Cell | None = None,
+        cell: IsolatedProcess | None = None,
     ) -> None:
         self.work = work
         self.cell = cell
@@ -130,13 +130,13 @@ class Caller:
         self._threads: Threads | None = None
         if not agent.is_async:
             threads_max = min(spec.lanes, THREADS_MAX)
-            self._threads = Threads(threads_max, name=spec.name, abandoned=self._thread_left, late=self._late)
+            self._threads = Threads(threads_max, name=spec.name, on_abandon=self._thread_left, on_late=self._late)
         self._function = Function(spec, agent, clock, self._threads)
 
     @property
     def abandoned_calls(self) -> int:
         """Threads that were abandoned and have not ended."""
-        return 0 if self._threads is None else self._threads.strays
+        return 0 if self._threads is None else self._threads.abandoned_calls
 
     async def answer(self, task: Event, attempt: Attempt) -> Event | None:
         """The answer to a task, whatever its function does; None when the attempt was abandoned meanwhile.
@@ -228,11 +228,11 @@ class Caller:
             return self._call_in_cell(attempt, attempt.cell)
         return self._function.answer(attempt.task, attempt.context, self.fault())
 
-    async def _call_in_cell(self, attempt: Attempt, cell: Cell) -> Event:
-        order = Order(self._spec, self._where, attempt.task, self.fault())
+    async def _call_in_cell(self, attempt: Attempt, cell: IsolatedProcess) -> Event:
+        order = CallRequest(self._spec, self._where, attempt.task, self.fault())
         try:
             return await cell.answer(order, None if attempt.changes is None else attempt.changes.note)
-        except CellDied:
+        except IsolatedProcessDied:
             attempt.killed = True
             return crash_loop(attempt.task, attempt.work.death_count + 1)
 

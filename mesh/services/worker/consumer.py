@@ -15,8 +15,8 @@ from mesh.core.task.agent import Agent
 from mesh.core.task.poison import DEATHS_MAX, PoisonDetector, decode
 from mesh.core.topology.model import AgentSpec, Topology
 from mesh.runtime.board_changelog import is_mirrored
-from mesh.runtime.execution.isolation import Cells
-from mesh.runtime.execution.key_lanes import Lanes
+from mesh.runtime.execution.isolation import IsolatedProcesses
+from mesh.runtime.execution.key_lanes import KeyLanes
 from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.attempt import Attempt, Caller
 from mesh.services.worker.breaker_gate import BreakerGate
@@ -48,7 +48,7 @@ class AgentConsumer:
         agent: Agent,
         clock: Clock,
         places: MarkSlots,
-        cells: Cells | None,
+        cells: IsolatedProcesses | None,
         *,
         records_max: int,
         session_timeout_ms: int,
@@ -59,7 +59,7 @@ class AgentConsumer:
         call_abandoned: Callable[[], None],
     ) -> None:
         self.name, self.counts = spec.name, Counts()
-        self.lanes: Lanes[Work] = agent_context(self.name).run(Lanes, self._handle, lanes_max=spec.lanes)
+        self.lanes: KeyLanes[Work] = agent_context(self.name).run(KeyLanes, self._handle, lanes_max=spec.lanes)
         self.ready, self.held = asyncio.Event(), False  # held by somebody: nothing is begun
         self._log, self._topology, self._clock = log, topology, clock
         self._spec, self._holder, self._away = spec, holder, away
@@ -101,7 +101,7 @@ class AgentConsumer:
     @property
     def abandoned_calls(self) -> int:
         """Calls of the function that were given up and have not ended: coroutines and threads."""
-        return self.lanes.strays + self.caller.abandoned_calls
+        return self.lanes.abandoned_calls + self.caller.abandoned_calls
 
     def _ending(self) -> bool:
         """Whether all of this ends, but not since it was told to stop."""
@@ -155,7 +155,7 @@ class AgentConsumer:
         """
         if not self.held:
             self.held = True
-            self.lanes.hold()
+            self.lanes.pause()
             for held in self._partitions.values():
                 self._flow(held)
             self.caller.interrupt(abandon=True)
@@ -165,7 +165,7 @@ class AgentConsumer:
         """Go on after `hold`."""
         if self.held:
             self.held = False
-            self.lanes.release()
+            self.lanes.resume()
             for held in self._partitions.values():
                 self._flow(held)
 
@@ -239,7 +239,7 @@ class AgentConsumer:
     async def _poll(self, member: Member) -> None:
         window = self._spec.lanes + self._records_max
         while True:
-            await self.lanes.below(window)
+            await self.lanes.wait_below(window)
             await self._outbox.room()
             batches = await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS)
             mine = [(held, new) for tp, new in batches.items() if (held := self._partitions.get(tp)) is not None]
@@ -382,16 +382,16 @@ class AgentConsumer:
 
     async def _drain(self) -> None:
         """Begin nothing new, let what runs end, send the last answers; all within deadlines."""
-        self.lanes.hold()
+        self.lanes.pause()
         self._outbox.last()
         try:
             async with asyncio.timeout(self._drain_timeout_ms / 1000):
-                await self.lanes.idle()
+                await self.lanes.wait_idle()
         except TimeoutError:
             _log.warning("tasks are left to the next owner", agent=self.name, running=self.lanes.running)
         self.caller.interrupt(abandon=False)
         self.lanes.cancel()
-        await self.lanes.gone(self._grace_ms)
+        await self.lanes.wait_abandoned(self._grace_ms)
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT_MS / 1000):
                 await self._outbox.flushed()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from mesh.adapters.diagnostics import diagnostics
 from mesh.core.task.agent import Agent
 from mesh.core.task.poison import APART_DEATHS_MAX, APART_FROM, DEATHS_MAX, MARKED_MAX
-from mesh.runtime.execution.isolation import Cell, Cells, NotLoaded
+from mesh.runtime.execution.isolation import IsolatedProcess, IsolatedProcesses, NotLoaded
 from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.board_changes import Changes
@@ -48,7 +48,7 @@ class PoisonGuard:
         self,
         agent: Agent,
         places: MarkSlots,
-        cells: Cells | None,
+        cells: IsolatedProcesses | None,
         *,
         changes: Callable[[], Changes | None],
         say: Callable[[Held], Awaitable[bool]],
@@ -72,7 +72,7 @@ class PoisonGuard:
         else:
             await self._here(work, 1 if suspicion < APART_FROM else MARKED_MAX)
 
-    async def _apart(self, work: Work, cells: Cells) -> bool:
+    async def _apart(self, work: Work, cells: IsolatedProcesses) -> bool:
         """In a process of its own. False: there the function cannot be loaded."""
         try:
             async with cells.one(self._where) as cell:
@@ -88,7 +88,7 @@ class PoisonGuard:
         await self._places.take(places)
         await self._run(work, places, None)
 
-    async def _run(self, work: Work, places: int, cell: Cell | None) -> None:
+    async def _run(self, work: Work, places: int, cell: IsolatedProcess | None) -> None:
         """Once the log says that it begins."""
         held, watch, offset = work.held, work.held.watch, work.record.offset
 

@@ -16,8 +16,8 @@ from mesh.core.task.abandoned_calls import tasks_in
 from mesh.core.task.agent import Agent
 from mesh.core.task.fault_injection import InjectedFault, active_fault, parse_fault
 from mesh.core.topology.model import Topology
-from mesh.runtime.control_follower import ControlFollower, Follower
-from mesh.runtime.execution.isolation import Cells
+from mesh.runtime.control_follower import ControlFollower, TopicFollower
+from mesh.runtime.execution.isolation import IsolatedProcesses
 from mesh.services.worker.attempt import CANCEL_GRACE_MS
 from mesh.services.worker.consumer import AgentConsumer
 from mesh.services.worker.counts import Counts
@@ -49,7 +49,7 @@ class Worker:
         abandoned_max: int = ABANDONED_MAX,
         holder: str = "",
         away: bool = False,
-        cells: Cells | None = None,
+        cells: IsolatedProcesses | None = None,
     ) -> None:
         """`holder` names the process: work that was begun under the same name has not died with another one. `away`:
         this is a new beginning, since the log was away: whoever was at work has not died of a task. `cells`: where a
@@ -73,7 +73,7 @@ class Worker:
         }
         """Each agent at work here, by name."""
         self._control = ControlFollower(log, topology, self._told)
-        self._endings = Follower(log, topology.endings, self._ended, from_end=True)
+        self._endings = TopicFollower(log, topology.endings, self._ended, from_end=True)
         self._ended_ids: dict[str, None] = {}
         """Tasks whose runs have ended, the last ones that were heard of: none of them is begun."""
         for consumer in self.consumers.values():

@@ -39,7 +39,7 @@ def batch(records: Sequence[tuple[bytes | None, Sequence[Header]]], codec: int =
 
 
 def read(data: bytes) -> list[tuple[int, bytes | None, list[tuple[str, bytes | None]]]]:
-    found, records = [], undecodable.ForgivingRecords(data)
+    found, records = [], undecodable.LenientRecords(data)
     while records.has_next():
         one = records.next_batch()
         assert one.validate_crc()
@@ -85,4 +85,4 @@ def test_an_unfinished_batch_at_the_end_is_left_for_the_next_fetch() -> None:
 
 def test_the_library_uses_these_records_once_installed() -> None:
     undecodable.install()
-    assert fetcher.MemoryRecords is undecodable.ForgivingRecords
+    assert fetcher.MemoryRecords is undecodable.LenientRecords

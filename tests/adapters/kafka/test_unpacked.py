@@ -12,7 +12,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from mesh.adapters.kafka.undecodable import POLL_BYTES_MAX, BoundedResult, ForgivingRecords
+from mesh.adapters.kafka.undecodable import POLL_BYTES_MAX, BoundedResult, LenientRecords
 from mesh.adapters.kafka.unpacked import UNPACKED_BYTES_MAX
 from mesh.core.ingress.admission import Rejected, admit
 from mesh.core.protocol.codec import Unreadable, read
@@ -44,7 +44,7 @@ def batch(
 
 def fetched(*batches: bytes, at: int = 0) -> PartitionRecords:
     tp = TopicPartition("in.ask", 0)
-    return PartitionRecords(tp, ForgivingRecords(b"".join(batches)), [], at, None, None, True, 1)
+    return PartitionRecords(tp, LenientRecords(b"".join(batches)), [], at, None, None, True, 1)
 
 
 def good(n: int) -> list[Record]:

@@ -9,7 +9,7 @@ import pytest
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Board
-from mesh.adapters.redis.board import WATCH_PATIENCE_MS, RedisBoard
+from mesh.adapters.redis.board import WATCH_TIMEOUT_MS, RedisBoard
 from mesh.core.errors import BoardUnavailable, ConfigInvalid, InvalidInput
 from tests.adapters.board_kit import within
 from tests.adapters.loop_kit import stand_still, turns
@@ -238,7 +238,7 @@ async def test_a_watch_loses_patience_with_a_server_that_stays_away() -> None:
         changes = await board.watch()
     with pytest.raises(BoardUnavailable, match="board watch"):
         await anext(changes)
-    assert clock.slept_ms > WATCH_PATIENCE_MS
+    assert clock.slept_ms > WATCH_TIMEOUT_MS
     await board.close()
 
 

@@ -17,9 +17,16 @@ from mesh.core.protocol.event import TASK, Event
 from mesh.core.task.agent import Agent, describe
 from mesh.core.task.fault_injection import CRASH, InjectedFault
 from mesh.core.topology.loader import load
-from mesh.runtime.execution.isolation import CellDied, CellProcesses, NotLoaded, Order, frame, read_frame
+from mesh.runtime.execution.isolation import (
+    CallRequest,
+    ChildProcesses,
+    IsolatedProcessDied,
+    NotLoaded,
+    frame,
+    read_frame,
+)
 from mesh.settings import Settings
-from tests.runtime.execution.cell_agents import Ask, Told, blocking, wild
+from tests.runtime.execution.isolated_agents import Ask, Told, blocking, wild
 
 ROOT = Path(__file__).parents[3]
 SPEC = load("""
@@ -33,14 +40,14 @@ agents:
 WILD, BLOCKING = describe(wild).where, describe(blocking).where
 
 
-def order(what: str, where: str = WILD, broken: InjectedFault | None = None) -> Order:
+def order(what: str, where: str = WILD, broken: InjectedFault | None = None) -> CallRequest:
     data = orjson.dumps({"what": what})
-    return Order(SPEC, where, Event("t:1", "/m", "ask", TASK, "r", data, agent="wild", task_id="t"), broken)
+    return CallRequest(SPEC, where, Event("t:1", "/m", "ask", TASK, "r", data, agent="wild", task_id="t"), broken)
 
 
 @pytest.fixture
-async def cells(tmp_path: Path) -> AsyncIterator[CellProcesses]:
-    made = CellProcesses(settings_in(tmp_path), number=2)
+async def cells(tmp_path: Path) -> AsyncIterator[ChildProcesses]:
+    made = ChildProcesses(settings_in(tmp_path), number=2)
     async with asyncio.timeout(60):
         yield made
         await made.close()
@@ -50,7 +57,7 @@ def settings_in(folder: Path) -> Settings:
     return Settings(log=f"sqlite:{folder / 'mesh.db'}", board_prefix="mesh")
 
 
-async def ask(cells: CellProcesses, what: str, where: str = WILD) -> Event:
+async def ask(cells: ChildProcesses, what: str, where: str = WILD) -> Event:
     async with cells.one(where) as cell:
         return await cell.answer(order(what, where), None)
 
@@ -80,7 +87,7 @@ def children() -> list[str]:
     return [pid for pid in found if lives(int(pid))]
 
 
-async def test_a_task_is_answered_in_another_process_that_serves_the_next_one_too(cells: CellProcesses) -> None:
+async def test_a_task_is_answered_in_another_process_that_serves_the_next_one_too(cells: ChildProcesses) -> None:
     first = pid_in(await ask(cells, "hello"))
     assert first != os.getpid()
     assert pid_in(await ask(cells, "hello", BLOCKING)) == first
@@ -88,7 +95,7 @@ async def test_a_task_is_answered_in_another_process_that_serves_the_next_one_to
 
 
 async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_spent_is_charged(
-    cells: CellProcesses, tmp_path: Path
+    cells: ChildProcesses, tmp_path: Path
 ) -> None:
     changes: list[Change] = []
     async with cells.one(WILD) as cell:
@@ -107,36 +114,38 @@ async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_
     ("what", "code"), [("exit", 9), ("kill", -9), ("cancel", 1), ("close", 1), ("child", 9), ("fork", 9)]
 )
 async def test_the_death_of_its_process_is_told_and_the_next_task_gets_another(
-    cells: CellProcesses, what: str, code: int
+    cells: ChildProcesses, what: str, code: int
 ) -> None:
     first = pid_in(await ask(cells, "hello"))
-    with pytest.raises(CellDied) as died:
+    with pytest.raises(IsolatedProcessDied) as died:
         await ask(cells, what)
     assert died.value.code == code
     await gone(first)
     assert pid_in(await ask(cells, "hello")) != first
 
 
-async def test_an_agent_that_is_broken_on_purpose_crashes_its_cell(cells: CellProcesses) -> None:
+async def test_an_agent_that_is_broken_on_purpose_crashes_its_cell(cells: ChildProcesses) -> None:
     async with cells.one(WILD) as cell:
-        with pytest.raises(CellDied):
+        with pytest.raises(IsolatedProcessDied):
             await cell.answer(order("hello", broken=InjectedFault(CRASH)), None)
 
 
-async def test_what_an_agent_raises_is_its_answer(cells: CellProcesses) -> None:
+async def test_what_an_agent_raises_is_its_answer(cells: ChildProcesses) -> None:
     answer = await ask(cells, "raise")
     assert answer.fault is not None
     assert (answer.fault.code, answer.fault.message) == ("exception", "SystemExit: 4")
     assert answer.usage is not None
 
 
-async def test_an_agent_that_reads_its_input_reads_none_of_our_orders(cells: CellProcesses) -> None:
+async def test_an_agent_that_reads_its_input_reads_none_of_our_orders(cells: ChildProcesses) -> None:
     answer = await ask(cells, "read")
     assert orjson.loads(answer.data)["text"] == ""
 
 
 @pytest.mark.parametrize(("what", "where"), [("hang", WILD), ("block", WILD), ("hang", BLOCKING)])
-async def test_a_call_that_is_cancelled_is_killed_whatever_it_does(cells: CellProcesses, what: str, where: str) -> None:
+async def test_a_call_that_is_cancelled_is_killed_whatever_it_does(
+    cells: ChildProcesses, what: str, where: str
+) -> None:
     pid = pid_in(await ask(cells, "hello", where))
     asking = asyncio.create_task(ask(cells, what, where))
     while cells.pids:  # noqa: ASYNC110  # until it has been taken
@@ -149,7 +158,7 @@ async def test_a_call_that_is_cancelled_is_killed_whatever_it_does(cells: CellPr
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 13])
 async def test_one_that_nobody_waits_for_any_more_while_it_begins_is_not_left_behind(
-    cells: CellProcesses, turns: int
+    cells: ChildProcesses, turns: int
 ) -> None:
     before = set(children())  # of other tests: servers
     asking = asyncio.create_task(ask(cells, "hello"))
@@ -163,21 +172,21 @@ async def test_one_that_nobody_waits_for_any_more_while_it_begins_is_not_left_be
             await asyncio.sleep(0.01)
 
 
-async def test_what_an_agent_began_in_it_ends_with_it(cells: CellProcesses) -> None:
+async def test_what_an_agent_began_in_it_ends_with_it(cells: ChildProcesses) -> None:
     begun = pid_in(await ask(cells, "begin"))
     assert lives(begun)
     await cells.close()
     await gone(begun)
 
 
-async def test_what_an_agent_begins_can_be_asked_to_end(cells: CellProcesses) -> None:
+async def test_what_an_agent_begins_can_be_asked_to_end(cells: ChildProcesses) -> None:
     async with asyncio.timeout(20):
         answer = await ask(cells, "terminate")
     assert orjson.loads(answer.data)["text"] == str(-signal.SIGTERM)
 
 
 async def test_what_an_agent_prints_stands_there_before_its_answer(
-    cells: CellProcesses, capfd: pytest.CaptureFixture[str]
+    cells: ChildProcesses, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await ask(cells, "print")
     assert capfd.readouterr().out == "printed\n"
@@ -185,21 +194,21 @@ async def test_what_an_agent_prints_stands_there_before_its_answer(
 
 async def test_relative_paths_mean_what_they_meant_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    cells = CellProcesses(Settings(log="sqlite:mesh.db"))
+    cells = ChildProcesses(Settings(log="sqlite:mesh.db"))
     monkeypatch.chdir(tmp_path.parent)
     assert (await ask(cells, "board")).kind == "succeeded"
     await cells.close()
     assert (tmp_path / "mesh.db").exists()
 
 
-async def test_one_that_is_at_work_when_all_are_ended_ends_afterwards(cells: CellProcesses) -> None:
+async def test_one_that_is_at_work_when_all_are_ended_ends_afterwards(cells: ChildProcesses) -> None:
     async with cells.one(WILD) as cell:
         pid = pid_in(await cell.answer(order("hello"), None))
         await cells.close()
     await gone(pid)
 
 
-async def test_only_so_many_at_once(cells: CellProcesses) -> None:
+async def test_only_so_many_at_once(cells: ChildProcesses) -> None:
     async with cells.one(WILD), cells.one(WILD):
         waiting = asyncio.create_task(ask(cells, "hello"))
         done, _ = await asyncio.wait((waiting,), timeout=0.2)
@@ -208,7 +217,7 @@ async def test_only_so_many_at_once(cells: CellProcesses) -> None:
 
 
 async def test_it_ends_when_nobody_wanted_it_for_a_while(tmp_path: Path) -> None:
-    cells = CellProcesses(settings_in(tmp_path), idle_s=0.05)
+    cells = ChildProcesses(settings_in(tmp_path), idle_s=0.05)
     pid = pid_in(await ask(cells, "hello"))
     await gone(pid)
     assert not cells.pids
@@ -216,13 +225,13 @@ async def test_it_ends_when_nobody_wanted_it_for_a_while(tmp_path: Path) -> None
     await cells.close()
 
 
-async def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced(cells: CellProcesses) -> None:
+async def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced(cells: ChildProcesses) -> None:
     pid = pid_in(await ask(cells, "hello"))
     os.kill(pid, signal.SIGKILL)
     assert pid_in(await ask(cells, "hello")) != pid
 
 
-async def test_it_is_not_for_the_system_to_end_it_in_good_order(cells: CellProcesses) -> None:
+async def test_it_is_not_for_the_system_to_end_it_in_good_order(cells: ChildProcesses) -> None:
     pid = pid_in(await ask(cells, "hello"))
     for asks in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(pid, asks)
@@ -234,9 +243,9 @@ async def test_it_ends_with_its_worker_whatever_it_does(tmp_path: Path, what: st
     text = f"""
 import asyncio, os, sys
 from pathlib import Path
-from tests.runtime.execution.test_isolation import WILD, CellProcesses, ask, order, pid_in, settings_in
+from tests.runtime.execution.test_isolation import WILD, ChildProcesses, ask, order, pid_in, settings_in
 async def main():
-    cells = CellProcesses(settings_in(Path({str(tmp_path)!r})))
+    cells = ChildProcesses(settings_in(Path({str(tmp_path)!r})))
     print(pid_in(await ask(cells, "hello")), flush=True)
     if {what!r} != "hello":
         await ask(cells, {what!r})
@@ -258,9 +267,9 @@ async def test_it_ends_with_its_worker_though_a_copy_of_that_holds_its_orders_op
     text = f"""
 import asyncio, os, time
 from pathlib import Path
-from tests.runtime.execution.test_isolation import CellProcesses, ask, pid_in, settings_in
+from tests.runtime.execution.test_isolation import ChildProcesses, ask, pid_in, settings_in
 async def main():
-    cells = CellProcesses(settings_in(Path({str(tmp_path)!r})))
+    cells = ChildProcesses(settings_in(Path({str(tmp_path)!r})))
     cell = pid_in(await ask(cells, "hello"))
     copy = os.fork()
     if copy:
@@ -292,7 +301,7 @@ def test_an_order_that_breaks_off_is_the_end() -> None:
 
 
 async def test_a_function_that_cannot_be_loaded_there_is_told_and_keeps_no_cell_from_others(tmp_path: Path) -> None:
-    cells = CellProcesses(settings_in(tmp_path), number=1)
+    cells = ChildProcesses(settings_in(tmp_path), number=1)
     with pytest.raises(NotLoaded, match=r"No module named .tests\.adapters\.nowhere."):
         await ask(cells, "hello", "tests.adapters.nowhere:agent")
     assert (await ask(cells, "hello")).kind == "succeeded"
@@ -300,14 +309,14 @@ async def test_a_function_that_cannot_be_loaded_there_is_told_and_keeps_no_cell_
 
 
 @pytest.mark.parametrize("what", ["leave thread", "leave task"])
-async def test_a_cell_in_which_a_task_left_something_serves_no_other_task(cells: CellProcesses, what: str) -> None:
+async def test_a_cell_in_which_a_task_left_something_serves_no_other_task(cells: ChildProcesses, what: str) -> None:
     first = pid_in(await ask(cells, what))
     assert not cells.pids
     assert pid_in(await ask(cells, "hello")) != first
     await gone(first)
 
 
-def test_a_function_is_taken_if_another_process_finds_the_same_one(cells: CellProcesses) -> None:
+def test_a_function_is_taken_if_another_process_finds_the_same_one(cells: ChildProcesses) -> None:
     async def hidden(ask: Ask) -> Told | None: ...
 
     def named(where: str) -> Agent:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mesh.runtime.execution import key_lanes as module
-from mesh.runtime.execution.key_lanes import COMING_MIN, Lanes
+from mesh.runtime.execution.key_lanes import STARTING_MIN, KeyLanes
 
 
 async def test_the_same_key_runs_in_order_and_never_twice_at_once() -> None:
@@ -20,11 +20,11 @@ async def test_the_same_key_runs_in_order_and_never_twice_at_once() -> None:
         seen.append(n)
         inside -= 1
 
-    lanes = Lanes(handle, lanes_max=8)
+    lanes = KeyLanes(handle, lanes_max=8)
     for n in range(100):
         lanes.put(b"one", n)
     async with asyncio.timeout(5):
-        await lanes.below(1)
+        await lanes.wait_below(1)
     assert seen == list(range(100))
 
 
@@ -36,14 +36,14 @@ async def test_a_thousand_keys_wait_at_the_same_time() -> None:
             all_in.set()
         await gate.wait()
 
-    lanes = Lanes(handle, lanes_max=1_000)
+    lanes = KeyLanes(handle, lanes_max=1_000)
     for n in range(1_500):
         lanes.put(b"%d" % n, n)
     async with asyncio.timeout(5):
         await all_in.wait()
         assert (lanes.running, lanes.queued) == (1_000, 500)
         gate.set()
-        await lanes.below(1)
+        await lanes.wait_below(1)
 
 
 async def test_few_begin_and_soon_there_are_as_many_as_wait() -> None:
@@ -52,11 +52,11 @@ async def test_few_begin_and_soon_there_are_as_many_as_wait() -> None:
     async def handle(_: int) -> None:
         await gate.wait()
 
-    lanes = Lanes(handle, lanes_max=2_000)
+    lanes = KeyLanes(handle, lanes_max=2_000)
     others = len(asyncio.all_tasks())
     for n in range(1_000):
         lanes.put(b"%d" % n, n)
-    assert len(asyncio.all_tasks()) - others <= COMING_MIN
+    assert len(asyncio.all_tasks()) - others <= STARTING_MIN
     turns = 0
     while lanes.running < 1_000 and turns < 12:
         await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def test_few_begin_and_soon_there_are_as_many_as_wait() -> None:
     assert (lanes.running, lanes.queued) == (1_000, 0)
     gate.set()
     async with asyncio.timeout(5):
-        await lanes.below(1)
+        await lanes.wait_below(1)
 
 
 async def test_who_lets_the_loop_breathe_is_not_replaced_by_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +74,12 @@ async def test_who_lets_the_loop_breathe_is_not_replaced_by_another_one(monkeypa
     async def handle(_: int) -> None:
         runners.add(asyncio.current_task())
 
-    lanes = Lanes(handle, lanes_max=2_000)
+    lanes = KeyLanes(handle, lanes_max=2_000)
     for n in range(1_000):
         lanes.put(b"%d" % n, n)
     async with asyncio.timeout(5):
-        await lanes.below(1)
-    assert len(runners) <= COMING_MIN + 1
+        await lanes.wait_below(1)
+    assert len(runners) <= STARTING_MIN + 1
 
 
 async def test_a_blocked_key_does_not_hold_up_the_others() -> None:
@@ -91,15 +91,15 @@ async def test_a_blocked_key_does_not_hold_up_the_others() -> None:
             await gate.wait()
         done.append(key)
 
-    lanes = Lanes(handle, lanes_max=2)
+    lanes = KeyLanes(handle, lanes_max=2)
     for key in (b"slow", b"slow", b"a", b"b", b"c"):
         lanes.put(key, key)
     async with asyncio.timeout(5):
-        await lanes.below(3)
+        await lanes.wait_below(3)
     assert done == [b"a", b"b", b"c"]
     gate.set()
     async with asyncio.timeout(5):
-        await lanes.below(1)
+        await lanes.wait_below(1)
     assert done[3:] == [b"slow", b"slow"]
 
 
@@ -112,7 +112,7 @@ async def test_what_is_put_while_a_runner_ends_is_not_forgotten() -> None:
             # Comes when the runner has ended and nobody has noticed yet, the runner itself least of all.
             asyncio.get_running_loop().call_soon(lanes.put, b"%d" % (n + 1), n + 1)
 
-    lanes = Lanes(handle, lanes_max=1)
+    lanes = KeyLanes(handle, lanes_max=1)
     lanes.put(b"0", 0)
     async with asyncio.timeout(5):
         while len(done) < 51:  # noqa: ASYNC110  # a turn of the loop each
@@ -131,12 +131,12 @@ async def test_a_long_row_of_instant_work_lets_the_loop_breathe() -> None:
     async def handle(_: int) -> None:
         sum(range(2_000))
 
-    lanes = Lanes(handle, lanes_max=1)
+    lanes = KeyLanes(handle, lanes_max=1)
     ticker = asyncio.create_task(tick())
     for n in range(5_000):
         lanes.put(b"%d" % n, n)
     async with asyncio.timeout(20):
-        await lanes.below(1)
+        await lanes.wait_below(1)
     ticker.cancel()
     assert ticks > 3
 
@@ -145,10 +145,10 @@ async def test_a_handler_that_breaks_its_promise_is_heard() -> None:
     async def handle(_: int) -> None:
         raise RuntimeError("broken")
 
-    lanes = Lanes(handle, lanes_max=1)
+    lanes = KeyLanes(handle, lanes_max=1)
     lanes.put(b"k", 1)
     with pytest.raises(RuntimeError, match="broken"):
-        await lanes.below(1)
+        await lanes.wait_below(1)
     with pytest.raises(RuntimeError, match="broken"):
         lanes.put(b"k", 2)
 
@@ -163,14 +163,14 @@ async def test_cancel_ends_what_runs_and_drops_what_waits() -> None:
             cancelled.set()
             raise
 
-    lanes = Lanes(handle, lanes_max=1)
+    lanes = KeyLanes(handle, lanes_max=1)
     lanes.put(b"k", 1)
     lanes.put(b"k", 2)
     await asyncio.sleep(0)
     lanes.cancel()
     async with asyncio.timeout(5):
         await cancelled.wait()
-        await lanes.below(1)
+        await lanes.wait_below(1)
     assert lanes.queued == 0
 
 
@@ -185,23 +185,23 @@ async def test_while_held_nothing_new_begins_and_release_goes_on_in_order() -> N
         await gate.wait()
         seen.append(item)
 
-    lanes = Lanes(handle, lanes_max=4)
+    lanes = KeyLanes(handle, lanes_max=4)
     for n in range(3):
         for key in (b"a", b"b"):
             lanes.put(key, (key, n))
     await asyncio.sleep(0)
     assert lanes.running == 2
-    lanes.hold()
+    lanes.pause()
     gate.set()
     async with asyncio.timeout(5):
-        await lanes.idle()
+        await lanes.wait_idle()
     lanes.put(b"c", (b"c", 0))
     for _ in range(5):
         await asyncio.sleep(0)
     assert (sorted(seen), lanes.queued, lanes.running) == ([(b"a", 0), (b"b", 0)], 5, 0)
-    lanes.release()
+    lanes.resume()
     async with asyncio.timeout(5):
-        await lanes.below(1)
+        await lanes.wait_below(1)
     for key in (b"a", b"b"):
         assert [n for k, n in seen if k == key] == [0, 1, 2]
     assert (b"c", 0) in seen
@@ -218,20 +218,20 @@ async def test_an_interrupted_item_is_the_first_of_its_key_again(at_once: bool) 
         await gate.wait()
         done.append(n)
 
-    lanes = Lanes(handle, lanes_max=4)
+    lanes = KeyLanes(handle, lanes_max=4)
     lanes.put(b"k", 1)
     lanes.put(b"k", 2)
     await asyncio.sleep(0)
-    lanes.hold()
+    lanes.pause()
     lanes.interrupt()
     if not at_once:
         async with asyncio.timeout(5):
-            await lanes.idle()
+            await lanes.wait_idle()
         assert (lanes.queued, lanes.running) == (2, 0)
     gate.set()
-    lanes.release()
+    lanes.resume()
     async with asyncio.timeout(5):
-        await lanes.below(1)
+        await lanes.wait_below(1)
     assert begun == [1, 1, 2]
     assert done == [1, 2]
     assert (lanes.queued, lanes.running) == (0, 0)
@@ -262,53 +262,53 @@ class Stubborn:
 
 async def test_an_abandoned_item_frees_its_slot_and_its_key() -> None:
     handle = Stubborn()
-    lanes = Lanes(handle, lanes_max=1)
+    lanes = KeyLanes(handle, lanes_max=1)
     for n in (-1, 1, 2):
         lanes.put(b"k", n)
     lanes.put(b"other", 3)
     await asyncio.sleep(0)
     lanes.abandon(handle.runners[-1])
-    assert (lanes.running, lanes.strays) == (0, 1)
+    assert (lanes.running, lanes.abandoned_calls) == (0, 1)
     async with asyncio.timeout(5):
-        await lanes.below(1)
+        await lanes.wait_below(1)
     assert sorted(handle.done) == [1, 2, 3]
     handle.gate.set()
     async with asyncio.timeout(5):
-        await lanes.gone(5_000)
-    assert (handle.done[-1], lanes.running, lanes.queued, lanes.strays) == (-1, 0, 0, 0)
+        await lanes.wait_abandoned(5_000)
+    assert (handle.done[-1], lanes.running, lanes.queued, lanes.abandoned_calls) == (-1, 0, 0, 0)
 
 
 async def test_an_abandoned_item_may_be_kept_for_later() -> None:
     handle = Stubborn()
-    lanes = Lanes(handle, lanes_max=1)
+    lanes = KeyLanes(handle, lanes_max=1)
     lanes.put(b"k", -1)
     lanes.put(b"k", 1)
     await asyncio.sleep(0)
-    lanes.hold()
+    lanes.pause()
     lanes.abandon(handle.runners.pop(-1), keep=True)
     assert (lanes.queued, lanes.running) == (2, 0)
-    lanes.release()
+    lanes.resume()
     async with asyncio.timeout(5):
         while -1 not in handle.runners:  # noqa: ASYNC110  # two turns of the loop
             await asyncio.sleep(0)
         handle.gate.set()
-        await lanes.below(1)
+        await lanes.wait_below(1)
     assert handle.done == [-1, -1, 1]
 
 
 async def test_who_ignores_even_the_end_is_counted() -> None:
     handle = Stubborn()
-    lanes = Lanes(handle, lanes_max=2)
+    lanes = KeyLanes(handle, lanes_max=2)
     lanes.put(b"k", -1)
     lanes.put(b"l", -2)
     await asyncio.sleep(0)
     lanes.abandon(handle.runners[-1])
     lanes.cancel()
-    await lanes.gone(20)
-    assert lanes.strays == 2
+    await lanes.wait_abandoned(20)
+    assert lanes.abandoned_calls == 2
     handle.gate.set()
-    await lanes.gone(5_000)
-    assert lanes.strays == 0
+    await lanes.wait_abandoned(5_000)
+    assert lanes.abandoned_calls == 0
 
 
 async def test_an_error_from_elsewhere_ends_the_wait_for_room_as_one_of_a_handler_does() -> None:
@@ -318,9 +318,9 @@ async def test_an_error_from_elsewhere_ends_the_wait_for_room_as_one_of_a_handle
         begun.set()
         await asyncio.Event().wait()
 
-    lanes = Lanes(handle, lanes_max=1)
+    lanes = KeyLanes(handle, lanes_max=1)
     lanes.put(b"k", 1)
-    waiting = asyncio.ensure_future(lanes.below(1))
+    waiting = asyncio.ensure_future(lanes.wait_below(1))
     async with asyncio.timeout(5):
         await begun.wait()
         lanes.fail(OSError("elsewhere"))
@@ -330,4 +330,4 @@ async def test_an_error_from_elsewhere_ends_the_wait_for_room_as_one_of_a_handle
     with pytest.raises(OSError, match="elsewhere"):
         lanes.put(b"k", 2)
     lanes.cancel()
-    await lanes.gone(1_000)
+    await lanes.wait_abandoned(1_000)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mesh.runtime.execution.loop_guard import FORKED, SteadyLoop, run
+from mesh.runtime.execution.loop_guard import FORKED, GuardedLoop, run
 
 
 def leave(error: BaseException) -> None:
@@ -33,7 +33,7 @@ _kept: list[asyncio.Task[None]] = []
 
 async def story(act: Callable[[], None], told: list[str] | None) -> int:
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, SteadyLoop)
+    assert isinstance(loop, GuardedLoop)
     loop.told = None if told is None else told.append
     act()
     for _ in range(5):

@@ -34,7 +34,7 @@ class Heard:
 
 def pool(threads_max: int) -> tuple[Threads, Heard]:
     heard = Heard()
-    return Threads(threads_max, name=heard.name, abandoned=heard.on_abandoned, late=heard.on_late), heard
+    return Threads(threads_max, name=heard.name, on_abandon=heard.on_abandoned, on_late=heard.on_late), heard
 
 
 def alive(heard: Heard) -> int:
@@ -122,12 +122,12 @@ async def test_an_abandoned_thread_is_replaced_and_its_answer_is_late() -> None:
     first.cancel()
     async with asyncio.timeout(5):
         assert await waits == "next"
-    assert (first.cancelled(), threads.strays, heard.abandoned, heard.late) == (True, 1, 1, 0)
+    assert (first.cancelled(), threads.abandoned_calls, heard.abandoned, heard.late) == (True, 1, 1, 0)
     assert await threads.run(lambda: "and another") == "and another"
     gate.set()
     async with asyncio.timeout(5):
         await heard.changed.wait()
-    assert (threads.strays, heard.abandoned, heard.late) == (0, 1, 1)
+    assert (threads.abandoned_calls, heard.abandoned, heard.late) == (0, 1, 1)
     threads.close()
     await until(lambda: not alive(heard))
 
@@ -146,12 +146,12 @@ async def test_a_hundred_abandoned_threads_leave_the_pool_as_large_as_before() -
         await until(begun.is_set)
         call.cancel()
         await asyncio.wait([call])
-    assert threads.strays == 50
+    assert threads.abandoned_calls == 50
     both = threading.Barrier(2, timeout=5)
     await asyncio.gather(threads.run(both.wait), threads.run(both.wait))
     gate.set()
     await until(lambda: heard.late == 50)
-    assert threads.strays == 0
+    assert threads.abandoned_calls == 0
     threads.close()
     await until(lambda: not alive(heard))
 
@@ -168,7 +168,7 @@ async def test_a_call_that_had_not_begun_is_simply_not_made() -> None:
     gate.set()
     await first
     await threads.run(lambda: made.append(2))
-    assert (made, heard.abandoned, threads.strays) == ([2], 0, 0)
+    assert (made, heard.abandoned, threads.abandoned_calls) == ([2], 0, 0)
     threads.close()
 
 
@@ -181,7 +181,7 @@ async def test_a_call_runs_in_a_copy_of_the_context_of_its_caller() -> None:
         word.set("inner")
         return found, trace.get_current_span().get_span_context().span_id
 
-    threads = Threads(1, name="t", abandoned=lambda: None, late=lambda: None)
+    threads = Threads(1, name="t", on_abandon=lambda: None, on_late=lambda: None)
     assert await threads.run(call) == ("nothing", 0)
     word.set("outer")
     with tracer.start_as_current_span("task") as span:

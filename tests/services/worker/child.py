@@ -10,7 +10,7 @@ import sys
 from mesh.adapters.clock import SystemClock
 from mesh.app.wiring import open_board, open_log
 from mesh.core.task.agent import describe
-from mesh.runtime.execution.isolation import CellProcesses
+from mesh.runtime.execution.isolation import ChildProcesses
 from mesh.services.worker import Worker
 from mesh.settings import Settings
 from tests.services.worker.desk import topology
@@ -25,7 +25,7 @@ async def main(file: str, where: str) -> None:
     await board.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    cells = CellProcesses(settings) if where == "apart" else None
+    cells = ChildProcesses(settings) if where == "apart" else None
     mesh = topology(timeout="60s", lanes=16)
     worker = Worker(*(log, board, mesh, {"echo": describe(echo)}, SystemClock()), session_timeout_ms=5_000, cells=cells)
     await worker.run(stop)

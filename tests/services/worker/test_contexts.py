@@ -13,7 +13,7 @@ import pytest
 from mesh import Emit
 from mesh.core.task.agent import describe
 from mesh.core.topology.loader import load
-from mesh.runtime.execution.isolation import CellProcesses
+from mesh.runtime.execution.isolation import ChildProcesses
 from mesh.testing import MeshTest
 from tests.runtime.execution.test_isolation import order, settings_in
 
@@ -56,7 +56,7 @@ async def test_no_call_finds_what_another_has_left(function: Callable[..., Any])
 
 @pytest.mark.parametrize("function", [leave, leave_and_wait])
 async def test_nor_in_a_cell(function: Callable[..., Any], tmp_path: Path) -> None:
-    cells, where = CellProcesses(settings_in(tmp_path)), describe(function).where
+    cells, where = ChildProcesses(settings_in(tmp_path)), describe(function).where
     async with asyncio.timeout(60):
         for _ in range(3):
             async with cells.one(where) as cell:

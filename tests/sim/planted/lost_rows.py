@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mesh.core.state.compaction import Piece, extended
-from mesh.runtime import checkpoint_coordinator
+from mesh.runtime import checkpoint_manager
 from tests.sim.planted.patching import swapped
 
 
@@ -18,5 +18,5 @@ def patch() -> Iterator[None]:
         stays, rows = extended(chain, ids, live, **how)
         return stays, None if rows is None else ids
 
-    with swapped(checkpoint_coordinator, "extended", less):
+    with swapped(checkpoint_manager, "extended", less):
         yield

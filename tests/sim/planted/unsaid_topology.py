@@ -7,14 +7,14 @@ from typing import Any
 from mesh.adapters.ports import Commit
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.state.partition_state import Partition
-from mesh.runtime.checkpoint_coordinator import Keeper
+from mesh.runtime.checkpoint_manager import CheckpointManager
 from tests.sim.planted.patching import swapped
 
 
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    real: Any = Keeper.restore
+    real: Any = CheckpointManager.restore
 
     async def restore(self: Any, partition: TopicPartition, commit: Commit | None) -> tuple[Partition, int]:
         state, place = await real(self, partition, commit)
@@ -24,5 +24,5 @@ def patch() -> Iterator[None]:
     async def adopt(self: Any, partition: TopicPartition) -> None:
         """Nothing is said."""
 
-    with swapped(Keeper, "restore", restore), swapped(Keeper, "adopt", adopt):
+    with swapped(CheckpointManager, "restore", restore), swapped(CheckpointManager, "adopt", adopt):
         yield

@@ -8,7 +8,7 @@ from typing import Any
 from mesh.adapters.ports import Commit
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.state.checkpoint import Note, Place, note_of
-from mesh.runtime.checkpoint_coordinator import Keeper
+from mesh.runtime.checkpoint_manager import CheckpointManager
 from mesh.runtime.checkpoint_store import NAME
 from tests.sim.planted.patching import swapped
 
@@ -16,7 +16,7 @@ from tests.sim.planted.patching import swapped
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    real: Any = Keeper.restore
+    real: Any = CheckpointManager.restore
 
     async def restore(self: Any, partition: TopicPartition, commit: Commit | None) -> Any:
         if commit is not None and commit.metadata:
@@ -31,5 +31,5 @@ def patch() -> Iterator[None]:
                 commit = Commit(commit.offset, replace(note, checkpoint=(*chain, latest)).text())
         return await real(self, partition, commit)
 
-    with swapped(Keeper, "restore", restore):
+    with swapped(CheckpointManager, "restore", restore):
         yield

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from mesh.adapters.deadline import patience
+from mesh.adapters.deadline import tolerant_timeout
 from mesh.adapters.ports import REVOKE_MS_MAX, Clock, Commit, Listener
 from mesh.adapters.sqlite.groups import roster
 from mesh.adapters.sqlite.groups.heartbeat import Heartbeat
@@ -287,7 +287,7 @@ class SqliteMember:
             self._fetcher.pause(partition)
         caught: Exception | None = None
         try:
-            async with patience(REVOKE_MS_MAX) as limit:
+            async with tolerant_timeout(REVOKE_MS_MAX) as limit:
                 await self._listener.revoked(partitions)
         except Exception as error:  # noqa: BLE001  # the listener's errors are raised by `poll`
             caught = error

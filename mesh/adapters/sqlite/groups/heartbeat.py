@@ -12,7 +12,7 @@ from mesh.core.errors import LogUnavailable
 _BEATS_A_SESSION = 5
 
 
-class Living(Protocol):
+class SessionMember(Protocol):
     """A member, as far as its heartbeat is concerned."""
 
     member_id: str
@@ -33,11 +33,11 @@ class Heartbeat:
     def __init__(self, file: SqliteFile, clock: Clock) -> None:
         self._file = file
         self._clock = clock
-        self._members: set[Living] = set()
+        self._members: set[SessionMember] = set()
         self._task: asyncio.Task[None] | None = None
         self._change = asyncio.Event()
 
-    def add(self, member: Living) -> None:
+    def add(self, member: SessionMember) -> None:
         """Beat for `member`, which has just joined. It may change its `member_id` when it joins again."""
         self._members.add(member)
         self._change.set()
@@ -45,7 +45,7 @@ class Heartbeat:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="heartbeat")
             self._task.add_done_callback(self._ended)
 
-    def discard(self, member: Living) -> None:
+    def discard(self, member: SessionMember) -> None:
         self._members.discard(member)
         if not self._members:
             self.stop()

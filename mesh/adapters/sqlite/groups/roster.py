@@ -26,7 +26,7 @@ IsDead = Callable[[str], bool]
 """Whether the opener of that name (`SqliteFile.opener`) was killed."""
 
 
-class View(NamedTuple):
+class MemberView(NamedTuple):
     """What the file says about a member."""
 
     alive: bool
@@ -135,13 +135,13 @@ def rebalance(connection: sqlite3.Connection, group: int) -> None:
     connection.execute("UPDATE groups SET generation = generation + 1 WHERE number = ?", (group,))
 
 
-def view(connection: sqlite3.Connection, group: int, member: str) -> View:
+def view(connection: sqlite3.Connection, group: int, member: str) -> MemberView:
     """What belongs to a member now, and what is meant to."""
     alive = connection.execute("SELECT 1 FROM members WHERE member = ?", (member,)).fetchone() is not None
     rows = connection.execute(
         "SELECT partition, target FROM owners WHERE grp = ? AND owner = ?", (group, member)
     ).fetchall()
-    return View(alive, frozenset(p for p, _ in rows), frozenset(p for p, target in rows if target == member))
+    return MemberView(alive, frozenset(p for p, _ in rows), frozenset(p for p, target in rows if target == member))
 
 
 def commit(connection: sqlite3.Connection, group: int, member: str, commits: Mapping[int, Commit]) -> None:

@@ -25,7 +25,7 @@ _shape_bytes: dict[tuple[str, ...], bytes] = {(): b""}
 _shape_names: dict[bytes, tuple[str, ...]] = {b"": ()}
 
 
-class Batch(NamedTuple):
+class StoredBatch(NamedTuple):
     """The columns of up to RECORDS_MAX records."""
 
     records: int
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
         return self.size_bytes + self.size_bytes // 64 + BATCH_BYTES + _FRAME_BYTES
 
 
-def encode(records: Sequence[NewRecord]) -> Batch:
+def encode(records: Sequence[NewRecord]) -> StoredBatch:
     """Pack 1 to RECORDS_MAX records. Raises TypeError, ValueError or AttributeError if one is no record at all."""
     values: list[bytes] = [b""]
     table: dict[tuple[str, ...], int] = {}
@@ -72,10 +72,10 @@ def encode(records: Sequence[NewRecord]) -> Batch:
         packed = bytes((1, len(shapes) - 1)) + lengths + bytes(indexes) + b"".join(shapes)
     keys = encode_column([b"", *(r.key for r in records)])
     bodies = encode_column([b"", *(r.value for r in records)])
-    return Batch(len(records), keys, bodies, packed, encode_column(values))
+    return StoredBatch(len(records), keys, bodies, packed, encode_column(values))
 
 
-def decode(topic: str, partition: int, offset: int, at_ms: int, batch: Batch) -> list[Record]:
+def decode(topic: str, partition: int, offset: int, at_ms: int, batch: StoredBatch) -> list[Record]:
     """Unpack the records of a batch whose first one has `offset`."""
     values = decode_column(batch.headers)
     headers: Iterable[Headers]
@@ -154,7 +154,7 @@ def _decode_shape(shape: bytes) -> tuple[str, ...]:
     return names
 
 
-def _decode_mixed(batch: Batch, values: list[bytes | None]) -> list[Headers]:
+def _decode_mixed(batch: StoredBatch, values: list[bytes | None]) -> list[Headers]:
     """Headers of a batch whose records have different names."""
     packed = batch.shapes
     count = packed[1] + 1

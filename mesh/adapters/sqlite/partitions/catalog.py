@@ -56,7 +56,7 @@ class Topic(NamedTuple):
     retention_ms: int | None
 
 
-class End(NamedTuple):
+class PartitionEnd(NamedTuple):
     """Where a partition begins and ends, and the time of its last record (0: never had one)."""
 
     start: int
@@ -142,16 +142,16 @@ def check(spec: TopicSpec) -> None:
     _retention_ms(spec.name, spec.config)
 
 
-def ends(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, End]:
+def ends(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, PartitionEnd]:
     """Where the partitions of these numbers begin and end."""
     found = {}
     for number, start, last_ms, last_id, records, at_ms in connection.execute(
         _ENDS, (json.dumps(list(numbers)),)
     ).fetchall():
         if last_id is None:
-            found[number] = End(start, start, last_ms)
+            found[number] = PartitionEnd(start, start, last_ms)
         else:
-            found[number] = End(start, (last_id & OFFSET_MASK) + records, at_ms)
+            found[number] = PartitionEnd(start, (last_id & OFFSET_MASK) + records, at_ms)
     return found
 
 
@@ -173,7 +173,7 @@ def offsets_at(connection: sqlite3.Connection, topic: Topic, at_ms: int) -> dict
     return {number - topic.first: first_at(connection, number, end, at_ms) for number, end in sorted(found.items())}
 
 
-def first_at(connection: sqlite3.Connection, number: int, end: End, at_ms: int) -> int:
+def first_at(connection: sqlite3.Connection, number: int, end: PartitionEnd, at_ms: int) -> int:
     """First offset of the partition whose time is at or after `at_ms`; its end if there is none."""
     low, high = end.start, end.end
     while low < high:

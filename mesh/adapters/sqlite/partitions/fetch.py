@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 
-from mesh.adapters.sqlite.partitions.batch import Batch, decode
+from mesh.adapters.sqlite.partitions.batch import StoredBatch, decode
 from mesh.adapters.sqlite.partitions.catalog import OFFSET_BITS, OFFSET_MASK
 from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.core.errors import InvalidInput, NotFound
@@ -135,7 +135,7 @@ def _fetch(connection: sqlite3.Connection, cursor: _Cursor, records_max: int) ->
         ended = True
         for row_id, at_ms, *columns in rows:
             offset = row_id & OFFSET_MASK
-            records = decode(*cursor.partition, offset, at_ms, Batch._make(columns))
+            records = decode(*cursor.partition, offset, at_ms, StoredBatch._make(columns))
             if offset < position:
                 records = records[position - offset :]
             found = found + records if found else records

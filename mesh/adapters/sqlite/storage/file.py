@@ -24,9 +24,9 @@ from mesh.adapters.sqlite.storage.connection import (
     restart_wal,
 )
 from mesh.adapters.sqlite.storage.failure import unavailable
-from mesh.adapters.sqlite.storage.wake import Bell, Wakeup
+from mesh.adapters.sqlite.storage.wake import WakePipe, Wakeup
 from mesh.adapters.sqlite.storage.wal_checkpoint import Checkpointer
-from mesh.adapters.sqlite.storage.writer import Job, Settled, Writer
+from mesh.adapters.sqlite.storage.writer import JobResults, WriteJob, WriterThread
 from mesh.core.errors import ConfigInvalid, EnvironmentFault, LogUnavailable, Unavailable
 
 T = TypeVar("T")
@@ -61,10 +61,10 @@ class SqliteFile:
         self._synchronous = synchronous
         self._users = 0
         self._opening = asyncio.Lock()
-        self._writer: Writer | None = None
+        self._writer: WriterThread | None = None
         self._reads: sqlite3.Connection | None = None
         self._checkpointer: Checkpointer | None = None
-        self._bell = Bell(Path(f"{self.path}.wake"))
+        self._bell = WakePipe(Path(f"{self.path}.wake"))
         self._bell_fd = -1
         self._wakeups: list[Wakeup] = []
         self._version = -1
@@ -115,7 +115,7 @@ class SqliteFile:
                 wakeup.set()
 
     async def _open(self, kind: type[Unavailable]) -> None:
-        writer = Writer(
+        writer = WriterThread(
             connect=lambda: open_writing(self.path, self._synchronous),
             committed=self._after_commit,
             settle=self._settle,
@@ -217,7 +217,7 @@ class SqliteFile:
         if writer is None or writer.failure is not None:
             raise self._closed(kind, operation, writer)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        writer.put(Job(job, future, operation, timeout_ms, wakes, kind, str(self.path)))
+        writer.put(WriteJob(job, future, operation, timeout_ms, wakes, kind, str(self.path)))
         return future
 
     def read(
@@ -239,14 +239,14 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise unavailable(kind, error, operation=operation, where=str(self.path)) from error
 
-    def _closed(self, kind: type[Unavailable], operation: str, writer: Writer | None) -> Unavailable:
+    def _closed(self, kind: type[Unavailable], operation: str, writer: WriterThread | None) -> Unavailable:
         if writer is not None and writer.failure is not None:
             error = kind(f"{operation} failed: the writer thread ended: {writer.failure!r}", where=str(self.path))
             error.__cause__ = writer.failure
             return error
         return kind(f"{operation} failed: the file is not open", where=str(self.path), remedy="Call start() first")
 
-    def _settle(self, settled: Settled, touched: frozenset[int]) -> None:
+    def _settle(self, settled: JobResults, touched: frozenset[int]) -> None:
         """On the loop, after a group: answer its callers, then wake who listens here."""
         for job, result, error in settled:
             job.deadline.cancel()

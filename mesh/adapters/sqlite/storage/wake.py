@@ -98,7 +98,7 @@ def _release(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-class Bell:
+class WakePipe:
     """The pipe of this opener of the file, and the way to everybody else's."""
 
     def __init__(self, directory: Path) -> None:

@@ -24,11 +24,11 @@ _LOCK_PAUSE_S = 0.0002
 _LOCK_PAUSE_S_MAX = 0.005
 
 JobFunction = Callable[[sqlite3.Connection], Any]
-Settled = Sequence[tuple["Job", Any, BaseException | None]]
+JobResults = Sequence[tuple["WriteJob", Any, BaseException | None]]
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class WriteJob:
     """One write that waits for its commit."""
 
     function: JobFunction
@@ -51,7 +51,7 @@ class Job:
             )
 
 
-class Writer:
+class WriterThread:
     """Owns the writing connection. All callbacks run in the thread, but `settle`: on the loop, after each group."""
 
     def __init__(
@@ -59,15 +59,15 @@ class Writer:
         *,
         connect: Callable[[], sqlite3.Connection],
         committed: Callable[[frozenset[int]], None],
-        settle: Callable[[Settled, frozenset[int]], None],
+        settle: Callable[[JobResults, frozenset[int]], None],
         tidy: Callable[[sqlite3.Connection], None],
     ) -> None:
         self._connect = connect
         self._committed = committed
         self._settle = settle
         self._tidy = tidy
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._left: list[Job] = []
+        self._queue: queue.SimpleQueue[WriteJob | None] = queue.SimpleQueue()
+        self._left: list[WriteJob] = []
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -84,7 +84,7 @@ class Writer:
             self._queue.put(None)  # should it come back after all, it has nothing to do
             raise
 
-    def put(self, job: Job) -> None:
+    def put(self, job: WriteJob) -> None:
         self._queue.put(job)
 
     async def stop(self, timeout_s: float) -> bool:
@@ -109,7 +109,7 @@ class Writer:
             connection.close()
             self._tell(_resolve, self._ended, None)
 
-    def _next_group(self) -> list[Job]:
+    def _next_group(self) -> list[WriteJob]:
         """Everything that waits; blocks until there is something. Empty: stop."""
         group, self._left = self._left, []
         if not group:
@@ -128,8 +128,8 @@ class Writer:
             group.append(job)
         return group
 
-    def _commit(self, connection: sqlite3.Connection, group: list[Job]) -> None:
-        settled: list[tuple[Job, Any, BaseException | None]] = []
+    def _commit(self, connection: sqlite3.Connection, group: list[WriteJob]) -> None:
+        settled: list[tuple[WriteJob, Any, BaseException | None]] = []
         touched: set[int] = set()
         try:
             group = self._begin(connection, group)
@@ -157,7 +157,7 @@ class Writer:
         self._tell(self._settle, settled, channels)
         self._tidy(connection)
 
-    def _begin(self, connection: sqlite3.Connection, group: list[Job]) -> list[Job]:
+    def _begin(self, connection: sqlite3.Connection, group: list[WriteJob]) -> list[WriteJob]:
         """Take the write lock; answers the jobs that somebody still waits for."""
         pause_s = _LOCK_PAUSE_S
         while group := [job for job in group if not (job.future.done() or self._loop.is_closed())]:
@@ -182,12 +182,14 @@ class Writer:
                 raise
 
 
-def _run_freely(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[Job, Any, BaseException | None]]:
+def _run_freely(
+    connection: sqlite3.Connection, group: list[WriteJob]
+) -> list[tuple[WriteJob, Any, BaseException | None]]:
     """Run jobs without savepoints, which nearly always goes well. Answers nothing if one failed after it had written.
 
     Stops after a while; what is left goes into the next transaction.
     """
-    settled: list[tuple[Job, Any, BaseException | None]] = []
+    settled: list[tuple[WriteJob, Any, BaseException | None]] = []
     until = time.monotonic() + _GROUP_S
     for job in group:
         if time.monotonic() > until:
@@ -204,9 +206,11 @@ def _run_freely(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[
     return settled
 
 
-def _run_apart(connection: sqlite3.Connection, group: list[Job]) -> list[tuple[Job, Any, BaseException | None]]:
+def _run_apart(
+    connection: sqlite3.Connection, group: list[WriteJob]
+) -> list[tuple[WriteJob, Any, BaseException | None]]:
     """Run each job in a savepoint of its own, so that one which fails leaves no trace in the others' commit."""
-    settled: list[tuple[Job, Any, BaseException | None]] = []
+    settled: list[tuple[WriteJob, Any, BaseException | None]] = []
     for job in group:
         connection.execute("SAVEPOINT job")
         try:

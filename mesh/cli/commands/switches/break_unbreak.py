@@ -136,11 +136,11 @@ def _embedded_file(session: Session, name: str) -> Path:
 
 
 async def _lock(session: Session, path: Path, for_s: float, fault: InjectedFault) -> None:
-    from mesh.adapters.sqlite.storage.hold import hold
+    from mesh.adapters.sqlite.storage.write_lock import hold_lock
 
     turn_s = fault.delay_ms / 1_000 if fault.kind == SLOW else None
     with session.output.status(f"{path.name} is locked for {took(for_s * 1_000)}; Ctrl-C ends it"):
-        await hold(path, for_s=for_s, turn_s=turn_s)
+        await hold_lock(path, for_s=for_s, turn_s=turn_s)
 
 
 def _print_broken(session: Session, switch: "Switch", for_s: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mesh.adapters.ports import Bounds, TopicSpec
 from mesh.adapters.sqlite.partitions import catalog
-from mesh.adapters.sqlite.partitions.catalog import Catalog, End, Topic
+from mesh.adapters.sqlite.partitions.catalog import Catalog, PartitionEnd, Topic
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.protocol.record import TopicPartition
 
@@ -66,7 +66,11 @@ def test_the_end_is_after_the_last_record_and_stays_when_all_are_gone(db: sqlite
     put(db, 1, 0, 10, 100)
     put(db, 1, 10, 5, 200)
     db.execute("UPDATE partitions SET start = 44, last_ms = 300 WHERE number = 3")
-    assert catalog.ends(db, [1, 2, 3]) == {1: End(0, 15, 200), 2: End(0, 0, 0), 3: End(44, 44, 300)}
+    assert catalog.ends(db, [1, 2, 3]) == {
+        1: PartitionEnd(0, 15, 200),
+        2: PartitionEnd(0, 0, 0),
+        3: PartitionEnd(44, 44, 300),
+    }
     topic = Catalog().topic(db, "t")
     assert catalog.bounds(db, topic) == {0: Bounds(0, 15), 1: Bounds(0, 0), 2: Bounds(44, 44)}
 
@@ -80,13 +84,13 @@ def test_a_time_is_found_by_bisection_whatever_the_batches(db: sqlite3.Connectio
         firsts.append(offset)
         offset += 1 + number % 4
     put(db, 2, 0, 1, 5)
-    end = End(7, offset, 590)
+    end = PartitionEnd(7, offset, 590)
     for number, first in enumerate(firsts):
         assert catalog.first_at(db, 1, end, 100 + 10 * number) == first
         assert catalog.first_at(db, 1, end, 91 + 10 * number) == first
     assert catalog.first_at(db, 1, end, 0) == 7
     assert catalog.first_at(db, 1, end, 591) == offset
-    assert catalog.first_at(db, 1, End(0, offset, 590), 0) == 7
+    assert catalog.first_at(db, 1, PartitionEnd(0, offset, 590), 0) == 7
 
 
 def test_a_place_takes_forty_bits_so_a_partition_lasts() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.adapters.sqlite.storage.wake import Bell, Wakeup
+from mesh.adapters.sqlite.storage.wake import WakePipe, Wakeup
 
 
 def readable(fd: int) -> bool:
@@ -37,8 +37,8 @@ def wakeup() -> Wakeup:
 
 
 @pytest.fixture
-def bells(tmp_path: Path) -> Iterator[list[Bell]]:
-    bells = [Bell(tmp_path / "mesh.db.wake") for _ in range(3)]
+def bells(tmp_path: Path) -> Iterator[list[WakePipe]]:
+    bells = [WakePipe(tmp_path / "mesh.db.wake") for _ in range(3)]
     yield bells
     for bell in bells:
         bell.close()
@@ -94,7 +94,7 @@ def test_who_named_no_channels_hears_all() -> None:
     assert wakeup.fired == {-7}
 
 
-def test_a_ring_reaches_every_other_opener_and_not_the_ringer(bells: list[Bell]) -> None:
+def test_a_ring_reaches_every_other_opener_and_not_the_ringer(bells: list[WakePipe]) -> None:
     fds = [bell.open() for bell in bells]
     bells[0].ring([5, -3])
     bells[0].ring([7])
@@ -105,11 +105,11 @@ def test_a_ring_reaches_every_other_opener_and_not_the_ringer(bells: list[Bell])
     assert not readable(fds[1])
 
 
-def test_a_lack_of_open_files_fails_no_ring_and_makes_no_opener_dead(bells: list[Bell]) -> None:
+def test_a_lack_of_open_files_fails_no_ring_and_makes_no_opener_dead(bells: list[WakePipe]) -> None:
     for bell in bells:
         bell.open()
     bells[0].ring([1])
-    late = Bell(bells[0]._directory)
+    late = WakePipe(bells[0]._directory)
     late.open()
     with no_more_files():
         bells[0].ring([2])
@@ -123,7 +123,7 @@ def test_a_lack_of_open_files_fails_no_ring_and_makes_no_opener_dead(bells: list
     late.close()
 
 
-def test_openers_that_come_later_are_found_and_those_that_go_are_forgotten(bells: list[Bell]) -> None:
+def test_openers_that_come_later_are_found_and_those_that_go_are_forgotten(bells: list[WakePipe]) -> None:
     bells[0].open()
     bells[0].ring([1])
     bells[1].open()
@@ -135,7 +135,7 @@ def test_openers_that_come_later_are_found_and_those_that_go_are_forgotten(bells
     assert bells[2].drain() == frozenset({3})
 
 
-def test_too_many_channels_or_a_full_pipe_mean_everything(bells: list[Bell]) -> None:
+def test_too_many_channels_or_a_full_pipe_mean_everything(bells: list[WakePipe]) -> None:
     bells[0].open()
     bells[1].open()
     bells[0].ring(range(10_000))
@@ -145,14 +145,14 @@ def test_too_many_channels_or_a_full_pipe_mean_everything(bells: list[Bell]) -> 
     assert bells[1].drain() is None
 
 
-def die(bell: Bell) -> None:
+def die(bell: WakePipe) -> None:
     """Leave the pipe behind, as a killed process does."""
     os.close(bell._read_fd)
     os.close(bell._keep_fd)
     bell._read_fd = -1
 
 
-def test_who_was_killed_is_known_to_be_dead_and_harms_nobody(bells: list[Bell]) -> None:
+def test_who_was_killed_is_known_to_be_dead_and_harms_nobody(bells: list[WakePipe]) -> None:
     for bell in bells:
         bell.open()
     bells[0].ring([1])
@@ -168,7 +168,7 @@ def test_who_was_killed_is_known_to_be_dead_and_harms_nobody(bells: list[Bell]) 
     assert not bells[0].is_dead(bells[2].name)
 
 
-def test_pipes_of_the_long_dead_are_removed(bells: list[Bell], tmp_path: Path) -> None:
+def test_pipes_of_the_long_dead_are_removed(bells: list[WakePipe], tmp_path: Path) -> None:
     directory = tmp_path / "mesh.db.wake"
     directory.mkdir()
     for name, age_s in ((".old", 1_000), ("old", 1_000), (".new", 0), ("new", 0)):
@@ -182,7 +182,7 @@ def test_pipes_of_the_long_dead_are_removed(bells: list[Bell], tmp_path: Path) -
     assert bells[0].name in os.listdir(directory)
 
 
-def test_a_directory_that_was_cleaned_away_fails_nobody(bells: list[Bell], tmp_path: Path) -> None:
+def test_a_directory_that_was_cleaned_away_fails_nobody(bells: list[WakePipe], tmp_path: Path) -> None:
     directory = tmp_path / "mesh.db.wake"
     bells[0].open()
     for name in os.listdir(directory):
@@ -192,7 +192,7 @@ def test_a_directory_that_was_cleaned_away_fails_nobody(bells: list[Bell], tmp_p
 
 
 def test_a_path_may_be_long(tmp_path: Path) -> None:
-    bells = [Bell(tmp_path / ("d" * 200) / "mesh.db.wake") for _ in range(2)]
+    bells = [WakePipe(tmp_path / ("d" * 200) / "mesh.db.wake") for _ in range(2)]
     for bell in bells:
         bell.open()
     bells[0].ring([1])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mesh.adapters.sqlite import SqliteFile
-from mesh.adapters.sqlite.storage.writer import Writer
+from mesh.adapters.sqlite.storage.writer import WriterThread
 from mesh.core.errors import LogUnavailable
 from tests.adapters.log_kit import until
 from tests.adapters.sqlite.conftest import OpenFile
@@ -121,7 +121,7 @@ async def test_a_connection_that_comes_too_late_is_closed_again() -> None:
         may_come.wait(30)
         return sqlite3.connect(":memory:", factory=Watched)
 
-    writer = Writer(connect=connect, committed=print, settle=print, tidy=print)
+    writer = WriterThread(connect=connect, committed=print, settle=print, tidy=print)
     with pytest.raises(TimeoutError):
         await writer.start("late", 0.05)
     may_come.set()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mesh.adapters.ports import Log, TopicSpec
-from mesh.adapters.sqlite.storage.hold import hold
+from mesh.adapters.sqlite.storage.write_lock import hold_lock
 from mesh.app.wiring import open_log
 from mesh.core.errors import LogUnavailable, Unavailable
 from mesh.core.protocol.record import NewRecord, TopicPartition
@@ -24,7 +24,7 @@ async def opened(path: Path, append_timeout_ms: int = 10_000) -> Log:
 
 async def held(path: Path, log: Log, *, for_s: float, turn_s: float | None = None) -> "asyncio.Task[float]":
     """A hold that has begun."""
-    task = asyncio.get_running_loop().create_task(hold(path, for_s=for_s, turn_s=turn_s))
+    task = asyncio.get_running_loop().create_task(hold_lock(path, for_s=for_s, turn_s=turn_s))
     with sqlite3.connect(path, isolation_level=None, timeout=0) as probe:
         for _ in range(2_000):
             try:
@@ -80,4 +80,4 @@ async def test_a_slow_file_lets_writes_through_between_its_turns(tmp_path: Path)
 async def test_what_is_no_database_cannot_be_held(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"no database at all, but long enough to be told apart" * 30)
     with pytest.raises(Unavailable):
-        await hold(tmp_path / "x.db", for_s=0.5)
+        await hold_lock(tmp_path / "x.db", for_s=0.5)

@@ -23,10 +23,10 @@ from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, No
 from mesh.core.state.compaction import Piece, extended
 from mesh.core.state.partition_state import RULES, Partition, TopologyMissing
 from mesh.core.topology.model import Topology
-from mesh.runtime.checkpoint_store import Checkpoints
+from mesh.runtime.checkpoint_store import CheckpointStore
 from mesh.runtime.log_reader import read_span
 from mesh.runtime.loop import append_all
-from mesh.runtime.topology_store import Topologies
+from mesh.runtime.topology_store import TopologyStore
 
 _log = diagnostics("keeper")
 
@@ -90,7 +90,7 @@ class _Draft(NamedTuple):
     snapshot: Snapshot
 
 
-class Keeper:
+class CheckpointManager:
     """Used by the orchestrator; `Loop` asks it what to say in commits. From one event loop."""
 
     def __init__(self, log: Log, topology: Topology, clock: Clock, *, costs: Costs = COSTS) -> None:
@@ -98,8 +98,8 @@ class Keeper:
         self._topology = topology
         self._clock = clock
         self._costs = costs
-        self._checkpoints = Checkpoints(log, topology, clock)
-        self._topologies = Topologies(log, topology, clock)
+        self._checkpoints = CheckpointStore(log, topology, clock)
+        self._topologies = TopologyStore(log, topology, clock)
         self._kept: dict[TopicPartition, _Kept] = {}
         self._parked: dict[TopicPartition, _Kept] = {}
         """States of partitions that went: most come back when the group has settled."""
@@ -177,7 +177,7 @@ class Keeper:
         await append_all(self._log, [record], self._topology)
 
     async def teach(self, state: Partition, missing: TopologyMissing) -> None:
-        """As `Topologies.teach`."""
+        """As `TopologyStore.teach`."""
         await self._topologies.teach(state, missing)
 
     async def _exact(

@@ -16,7 +16,7 @@ Verdict = Appended | Refused
 BATCH_BYTES_MIN = 16_384
 
 
-class Call:
+class AppendCall:
     """One call of `append`: collects a verdict for each of its records."""
 
     __slots__ = ("_missing", "_verdicts", "done")
@@ -42,22 +42,22 @@ class Call:
             self.done.exception()
 
 
-class Entry(NamedTuple):
+class QueuedRecord(NamedTuple):
     """A record, and where its verdict belongs."""
 
     record: NewRecord
-    call: Call
+    call: AppendCall
     place: int
 
 
-class Batch(NamedTuple):
+class PackedBatch(NamedTuple):
     """Records of one lane, packed for the broker."""
 
     builder: BatchBuilder
-    entries: list[Entry]
+    entries: list[QueuedRecord]
 
 
-class Lane:
+class PartitionQueue:
     """Records for one partition, in order: those that wait, and those of the one batch that is under way."""
 
     __slots__ = ("bytes_max", "flying", "partition", "topic", "waiting")
@@ -66,12 +66,12 @@ class Lane:
         self.topic = topic
         self.partition = partition
         self.bytes_max = bytes_max
-        self.waiting: deque[Entry] = deque()
-        self.flying: list[Entry] = []
+        self.waiting: deque[QueuedRecord] = deque()
+        self.flying: list[QueuedRecord] = []
 
-    def pack(self, empty: Callable[[], BatchBuilder], record_bytes_max: int) -> Batch | None:
+    def pack(self, empty: Callable[[], BatchBuilder], record_bytes_max: int) -> PackedBatch | None:
         """The next batch; None when nothing is left. Records that no batch could carry are refused on the way."""
-        builder, entries = empty(), list[Entry]()
+        builder, entries = empty(), list[QueuedRecord]()
         watched = self.bytes_max < record_bytes_max  # else the builder says itself when it is full
         while self.waiting:
             entry = self.waiting[0]
@@ -87,7 +87,7 @@ class Lane:
             entries.append(entry)
             if watched and builder.size() >= self.bytes_max:
                 break
-        return Batch(builder, entries) if entries else None
+        return PackedBatch(builder, entries) if entries else None
 
     def smaller(self) -> None:
         """The broker found a batch too large although no record of it is: this topic's limit is below ours."""

@@ -13,9 +13,9 @@ from mesh.core.protocol.record import TopicPartition
 from mesh.core.state.checkpoint import Note, Snapshot, note_of
 from mesh.core.state.partition_state import RULES, Partition
 from mesh.core.topology.model import Topology
-from mesh.runtime.checkpoint_coordinator import Costs, Keeper
-from mesh.runtime.checkpoint_store import Checkpoints
-from mesh.runtime.topology_store import Topologies
+from mesh.runtime.checkpoint_manager import CheckpointManager, Costs
+from mesh.runtime.checkpoint_store import CheckpointStore
+from mesh.runtime.topology_store import TopologyStore
 from tests.runtime.checkpoint_kit import INBOX, NEW, OLD, cancel, folded, log, requested
 from tests.services.conftest import append
 
@@ -33,8 +33,8 @@ class Recommits:
         self.tasks: list[asyncio.Task[None]] = []
 
 
-async def keeper(log: Log, *, topology: Topology = OLD, costs: Costs = CHEAP) -> tuple[Keeper, Recommits]:
-    made, told = Keeper(log, topology, SystemClock(), costs=costs), Recommits()
+async def keeper(log: Log, *, topology: Topology = OLD, costs: Costs = CHEAP) -> tuple[CheckpointManager, Recommits]:
+    made, told = CheckpointManager(log, topology, SystemClock(), costs=costs), Recommits()
     made.attach(told.asked.append, told.tasks.append)
     await made.start()
     return made, told
@@ -42,9 +42,9 @@ async def keeper(log: Log, *, topology: Topology = OLD, costs: Costs = CHEAP) ->
 
 async def note_at(log: Log, until: int, *, rules: int = RULES) -> Note:
     """A checkpoint of the first records, durable, as its note."""
-    await Topologies(log, OLD, SystemClock()).keep()
+    await TopologyStore(log, OLD, SystemClock()).keep()
     state = await folded(log, until=until)
-    place = await Checkpoints(log, OLD, SystemClock()).write(Snapshot(state), 0)
+    place = await CheckpointStore(log, OLD, SystemClock()).write(Snapshot(state), 0)
     return Note(OLD.digest, until, (place,), rules)
 
 
@@ -84,7 +84,7 @@ async def test_a_partition_that_somebody_had_meanwhile_is_restored_anew(log: Log
 async def test_the_state_of_a_partition_that_went_is_not_kept_for_ever(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.runtime.checkpoint_coordinator.PARKED_S_MAX", 0.0)
+    monkeypatch.setattr("mesh.runtime.checkpoint_manager.PARKED_S_MAX", 0.0)
     made, _ = await keeper(log)
     await made.restore(INBOX, None)
     made.committed(INBOX, Commit(0, made.note(INBOX, 0)))
@@ -280,7 +280,7 @@ async def test_what_a_stored_commit_names_stands_and_older_ones_are_trimmed(log:
     assert (await log.bounds(OLD.checkpoints))[0].start == named.checkpoint[0].first
 
 
-async def fold_on(log: Log, made: Keeper, state: Partition, until: int) -> None:
+async def fold_on(log: Log, made: CheckpointManager, state: Partition, until: int) -> None:
     """What the orchestrator does with each record."""
     reader = log.reader({INBOX: state.offset})
     while state.offset < until:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from mesh.adapters.ports import ANY
-from mesh.adapters.sqlite import board_rows as rows
+from mesh.adapters.sqlite import board_tables as rows
 from mesh.core.board.rules import HISTORY_MAX, OPS_TTL_MS
 from mesh.core.errors import Conflict, InvalidInput
 
@@ -23,8 +23,8 @@ def connection() -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-def write(key: str = "k", op_id: str = "", kind: str = "put", at_ms: int = AT_MS) -> rows.Write:
-    return rows.Write(kind, key, key, "pricing/t1", op_id, at_ms)
+def write(key: str = "k", op_id: str = "", kind: str = "put", at_ms: int = AT_MS) -> rows.BoardWrite:
+    return rows.BoardWrite(kind, key, key, "pricing/t1", op_id, at_ms)
 
 
 def test_another_file_begins_another_incarnation_and_the_same_one_does_not(connection: sqlite3.Connection) -> None:

@@ -7,9 +7,9 @@ import pytest
 from mesh.adapters.ports import Commit, Log
 from mesh.core.state.checkpoint import note_of
 from mesh.core.state.partition_state import Partition
-from mesh.runtime.checkpoint_coordinator import Costs, Keeper
+from mesh.runtime.checkpoint_manager import CheckpointManager, Costs
 from tests.runtime.checkpoint_kit import INBOX, OLD, cancel, folded, log, request, requested
-from tests.runtime.test_checkpoint_coordinator import fold_on, keeper
+from tests.runtime.test_checkpoint_manager import fold_on, keeper
 from tests.services.conftest import append
 
 __all__ = ["log"]
@@ -33,7 +33,7 @@ def everything(state: Partition) -> object:
     return state.runs, state.ended, state.offset, state.control, state.breakers, state.forgotten, order
 
 
-async def chained(log: Log, made: Keeper, state: Partition, until: int) -> Commit:
+async def chained(log: Log, made: CheckpointManager, state: Partition, until: int) -> Commit:
     """Leave a piece of what was folded until there, and name it."""
     await fold_on(log, made, state, until)
     await made.rest([INBOX], within_ms=5_000, last=True)
@@ -186,7 +186,7 @@ async def test_runs_that_were_loaded_lie_still_until_something_comes_for_them(lo
 
 
 async def test_a_short_tail_is_checkpointed_after_a_while(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.runtime.checkpoint_coordinator.AGED_EVERY_MS", 10)
+    monkeypatch.setattr("mesh.runtime.checkpoint_manager.AGED_EVERY_MS", 10)
     await requested(log, "r1")
     made, told = await keeper(log, costs=Costs())
     state, _ = await made.restore(INBOX, None)

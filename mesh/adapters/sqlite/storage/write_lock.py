@@ -15,7 +15,7 @@ BREATH_S = 0.02
 _TRY_EVERY_S = 0.002
 
 
-async def hold(path: Path, *, for_s: float, turn_s: float | None = None) -> float:
+async def hold_lock(path: Path, *, for_s: float, turn_s: float | None = None) -> float:
     """Hold the lock for `for_s` seconds, in turns of `turn_s` if it is only to be slow; answers for how long it did.
 
     May be cancelled; the lock is then free. Raises Unavailable when the file cannot be locked at all.

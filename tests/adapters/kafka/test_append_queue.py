@@ -9,7 +9,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.adapters.kafka.lanes import BATCH_BYTES_MIN, Call, Entry, Lane, fill
+from mesh.adapters.kafka.append_queue import BATCH_BYTES_MIN, AppendCall, PartitionQueue, QueuedRecord, fill
 from mesh.adapters.ports import Appended, Refused
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord, PackedHeaders, record_bytes
@@ -18,9 +18,9 @@ LIMIT = 10_000
 empty = functools.partial(BatchBuilder, LIMIT, 0)
 
 
-def lane_of(call: Call, records: list[NewRecord], bytes_max: int = LIMIT) -> Lane:
-    lane = Lane("t", 0, bytes_max)
-    lane.waiting.extend(Entry(record, call, n) for n, record in enumerate(records))
+def lane_of(call: AppendCall, records: list[NewRecord], bytes_max: int = LIMIT) -> PartitionQueue:
+    lane = PartitionQueue("t", 0, bytes_max)
+    lane.waiting.extend(QueuedRecord(record, call, n) for n, record in enumerate(records))
     return lane
 
 
@@ -29,7 +29,7 @@ def value(size: int) -> NewRecord:
 
 
 async def test_what_waits_travels_together_in_order() -> None:
-    call = Call(5)
+    call = AppendCall(5)
     lane = lane_of(call, [value(n) for n in range(5)])
     batch = lane.pack(empty, LIMIT)
     assert batch is not None
@@ -40,7 +40,7 @@ async def test_what_waits_travels_together_in_order() -> None:
 
 
 async def test_what_does_not_fit_waits_for_the_next_batch() -> None:
-    lane = lane_of(Call(5), [value(3_000) for _ in range(5)])
+    lane = lane_of(AppendCall(5), [value(3_000) for _ in range(5)])
     sizes = []
     while batch := lane.pack(empty, LIMIT):
         sizes.append(batch.builder.record_count())
@@ -49,7 +49,7 @@ async def test_what_does_not_fit_waits_for_the_next_batch() -> None:
 
 
 async def test_a_record_over_the_limit_is_refused_wherever_it_stands() -> None:
-    call = Call(4)
+    call = AppendCall(4)
     lane = lane_of(call, [value(LIMIT), value(10), value(LIMIT), value(10)])
     places = []
     while batch := lane.pack(empty, LIMIT):
@@ -65,14 +65,14 @@ async def test_a_record_over_the_limit_is_refused_wherever_it_stands() -> None:
 
 
 async def test_a_record_just_below_the_limit_is_packed() -> None:
-    lane = lane_of(Call(1), [value(LIMIT - 100)])
+    lane = lane_of(AppendCall(1), [value(LIMIT - 100)])
     batch = lane.pack(empty, LIMIT)
     assert batch is not None
     assert LIMIT - 100 < batch.builder.size() <= LIMIT
 
 
 async def test_what_is_no_record_spoils_nothing() -> None:
-    call = Call(3)
+    call = AppendCall(3)
     strange = NewRecord("t", b"k", b"v", (("ok", b"v"), ("bad", 7)))  # type: ignore[arg-type]
     lane = lane_of(call, [value(1), strange, value(1)])
     batch = lane.pack(empty, LIMIT)
@@ -95,7 +95,7 @@ async def test_headers_are_sent_alike_whatever_sequence_they_are() -> None:
 
 
 async def test_a_lane_whose_batches_are_too_large_packs_smaller_ones() -> None:
-    lane = lane_of(Call(400), [value(500) for _ in range(400)], bytes_max=65_536)
+    lane = lane_of(AppendCall(400), [value(500) for _ in range(400)], bytes_max=65_536)
     large = functools.partial(BatchBuilder, 1_000_000, 0)
     sizes = []
     while batch := lane.pack(large, 1_000_000):
@@ -107,7 +107,7 @@ async def test_a_lane_whose_batches_are_too_large_packs_smaller_ones() -> None:
 
 
 async def test_a_call_ends_with_its_last_verdict() -> None:
-    call = Call(2)
+    call = AppendCall(2)
     call.settle(1, Appended(0, 1))
     assert not call.done.done()
     call.settle(0, Appended(0, 0))
@@ -118,7 +118,7 @@ async def test_a_call_ends_with_its_last_verdict() -> None:
 
 async def test_a_call_that_failed_stays_failed_and_each_caller_has_its_own_error() -> None:
     error = LogUnavailable("gone", where="kafka://x")
-    calls = [Call(1), Call(1)]
+    calls = [AppendCall(1), AppendCall(1)]
     for call in calls:
         call.fail(error)
         call.settle(0, Appended(0, 0))

@@ -33,7 +33,7 @@ SWEEP: Final = 4
 """Remembered answers looked at for their age with each new one: more than one, so that old ones become fewer."""
 
 
-class Newest(NamedTuple):
+class NewestRow(NamedTuple):
     """The newest row of a key. `version` is "" when it was deleted; `total` counts the bytes of all values so far."""
 
     nth: int
@@ -43,7 +43,7 @@ class Newest(NamedTuple):
     items: int | None
 
 
-class Write(NamedTuple):
+class BoardWrite(NamedTuple):
     """Who writes what kind of thing when, and the name by which its repetition is known."""
 
     kind: str
@@ -74,17 +74,17 @@ def position(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM board_past").fetchone()[0])
 
 
-def newest(connection: sqlite3.Connection, key: str) -> Newest:
+def newest(connection: sqlite3.Connection, key: str) -> NewestRow:
     """The newest row of a stored key."""
     row = connection.execute(
         "SELECT nth, total, iif(gone, NULL, value), iif(gone, '', (SELECT incarnation FROM board_life) || ':' || seq),"
         " items FROM board_past WHERE key = ? ORDER BY nth DESC LIMIT 1",
         (key,),
     ).fetchone()
-    return Newest(0, 0, None, "", None) if row is None else Newest(*row)
+    return NewestRow(0, 0, None, "", None) if row is None else NewestRow(*row)
 
 
-def expected(connection: sqlite3.Connection, write: Write, expect: str) -> Newest:
+def expected(connection: sqlite3.Connection, write: BoardWrite, expect: str) -> NewestRow:
     """The newest value, if its version is the expected one; else Conflict."""
     before = newest(connection, write.stored)
     if expect not in (ANY, before.version):
@@ -94,8 +94,8 @@ def expected(connection: sqlite3.Connection, write: Write, expect: str) -> Newes
 
 def store(
     connection: sqlite3.Connection,
-    write: Write,
-    before: Newest,
+    write: BoardWrite,
+    before: NewestRow,
     value: bytes,
     *,
     gone: bool = False,
@@ -125,7 +125,7 @@ def _trim(connection: sqlite3.Connection, key: str, newest: int, total: int) -> 
         connection.execute("DELETE FROM board_past WHERE key = ? AND nth = ?", (key, nth))
 
 
-def repeated(connection: sqlite3.Connection, write: Write) -> list[Any] | None:
+def repeated(connection: sqlite3.Connection, write: BoardWrite) -> list[Any] | None:
     """What was answered to this op_id the first time. Raises InvalidInput if that was another kind of write."""
     if not write.op_id:
         return None
@@ -140,7 +140,7 @@ def repeated(connection: sqlite3.Connection, write: Write) -> list[Any] | None:
     return answer
 
 
-def remember(connection: sqlite3.Connection, write: Write, answer: list[Any]) -> None:
+def remember(connection: sqlite3.Connection, write: BoardWrite, answer: list[Any]) -> None:
     if not write.op_id:
         return
     (nth,) = connection.execute(_NEXT_OP, (write.stored,)).fetchone()
@@ -155,12 +155,12 @@ def remember(connection: sqlite3.Connection, write: Write, answer: list[Any]) ->
     )
 
 
-def remembered_entry(connection: sqlite3.Connection, write: Write, entry: Entry) -> Entry:
+def remembered_entry(connection: sqlite3.Connection, write: BoardWrite, entry: Entry) -> Entry:
     remember(connection, write, [entry.version, entry.at_ms, entry.by])
     return entry
 
 
-def first_entry(connection: sqlite3.Connection, write: Write, first: list[Any]) -> Entry:
+def first_entry(connection: sqlite3.Connection, write: BoardWrite, first: list[Any]) -> Entry:
     """The entry answered the first time. A value that history has dropped meanwhile is answered as it stands now."""
     version, at_ms, by = first
     row = connection.execute(
