@@ -36,6 +36,7 @@ from mesh.core.publishing.effect_records import inbox_record, too_large
 from mesh.core.publishing.request_rejection import late_of
 from mesh.core.run.control import Switch, control_record, wish
 from mesh.core.topology.model import Topology
+from mesh.runtime.log_reader import read_records
 from mesh.runtime.topology_store import expect_own_log
 from mesh.runtime.waiters import Answer, RunWaiters
 from mesh.settings import Settings
@@ -355,19 +356,13 @@ class Mesh:
         """What the log answers about a run: its last outcome if it holds one. Reads one partition of the outcomes."""
         bounds = await self.log.bounds(self.topology.outcomes)
         key = run_id.encode()
-        tp = TopicPartition(self.topology.outcomes, partition_of(key, len(bounds)))
-        start, end = bounds[tp.partition]
-        reader = self.log.reader({tp: start})
+        home = partition_of(key, len(bounds))
         last: Event | None = None
-        try:
-            while reader.position(tp) < end:
-                for record in await reader.poll(records_max=1_000, wait_ms=500):
-                    if record.key != key or isinstance(event := read(record), Unreadable):
-                        continue
-                    if last is None or late_of(event) is None or late_of(last) is not None:
-                        last = event  # a run that was opened again has several
-        finally:
-            await reader.close()
+        async for record in read_records(self.log, self.topology.outcomes, {home: bounds[home]}):
+            if record.key != key or isinstance(event := read(record), Unreadable):
+                continue
+            if last is None or late_of(event) is None or late_of(last) is not None:
+                last = event  # a run that was opened again has several
         return last
 
 

@@ -7,19 +7,17 @@ are lower, words from which run ids follow. Reads only.
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from mesh.adapters.ports import Clock, Log
-from mesh.core.protocol.record import TopicPartition
+from mesh.adapters.ports import Bounds, Clock, Log
 from mesh.core.run.state import Run
 from mesh.core.state.partition_state import Partition
 from mesh.core.state.topology_registry import Kept, step
 from mesh.core.topology.model import Limits, TopicRule, Topology
 from mesh.runtime.checkpoint_store import read_checkpoints
 from mesh.runtime.lag import places
-from mesh.runtime.log_reader import read_span
+from mesh.runtime.log_reader import read_records
 from mesh.runtime.topology_store import read_kept
 
 AGENT = "agent_removed"
@@ -84,11 +82,8 @@ async def open_work(log: Log, topology: Topology, clock: Clock, kept: Kept) -> O
         state = standing.get(number) or Partition(topology, number=number, partitions=topology.inbox_partitions)
         start = max(state.offset, bounds.start)
         kept.lead(state, start)
-        place = TopicPartition(topology.inbox, number)
-        async with aclosing(read_span(log, clock, place, start, bounds.end)) as span:
-            async for records in span:
-                for record in records:
-                    step(state, record)
+        async for record in read_records(log, topology.inbox, {number: Bounds(start, bounds.end)}, clock):
+            step(state, record)
         for run in _runs(state):
             found.runs[run.topology] += 1
             found.tasks.update(task.agent for task in run.open.values())

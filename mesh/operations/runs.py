@@ -20,6 +20,7 @@ from mesh.core.publishing.request_rejection import Late, late_in
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
 from mesh.operations.removed_runs import RemovedRuns
+from mesh.runtime.log_reader import end_offsets, read_records
 from mesh.runtime.topology_store import TopologyReader
 
 MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")  # ids of runs whose request named none
@@ -250,11 +251,7 @@ class Runs:
 
     async def ends(self) -> dict[TopicPartition, int]:
         """Where inbox and outcomes end now: hand it to `watch` to see all that comes after."""
-        found = {}
-        for topic in (self.topology.inbox, self.topology.outcomes):
-            for number, bounds in (await self.log.bounds(topic)).items():
-                found[TopicPartition(topic, number)] = bounds.end
-        return found
+        return await end_offsets(self.log, self.topology.inbox, self.topology.outcomes)
 
     async def watch(self, places: Mapping[TopicPartition, int]) -> AsyncGenerator[RunChange, None]:
         """Every change of every run from `places` on, for ever. Of runs that were open before, only the end.
@@ -351,17 +348,8 @@ class Runs:
     async def _read(self, topic: str, places: Mapping[int, Bounds]) -> AsyncIterator[Record]:
         """What lies between these bounds, in order for each partition."""
         await self._known.once()
-        wanted = {TopicPartition(topic, number): b for number, b in places.items() if b.start < b.end}
-        if not wanted:
-            return
-        reader = self.log.reader({place: b.start for place, b in wanted.items()})
-        try:
-            while any(reader.position(place) < b.end for place, b in wanted.items()):
-                for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
-                    if record.offset < wanted[TopicPartition(record.topic, record.partition)].end:
-                        yield record
-        finally:
-            await reader.close()
+        async for record in read_records(self.log, topic, places):
+            yield record
 
 
 def _run_id(record: Record) -> str:

@@ -18,7 +18,7 @@ from mesh.core.verification.record_diff import Difference, record_differences
 from mesh.core.verification.report import VerificationReport, Violation
 from mesh.core.verification.verifier import Verifier, published_topics
 from mesh.runtime.checkpoint_store import CheckpointStates, read_checkpoints
-from mesh.runtime.log_reader import read_span
+from mesh.runtime.log_reader import read_batches, record_at
 from mesh.runtime.topology_store import read_kept
 
 
@@ -65,7 +65,7 @@ async def verify(
                     if not run_id or _run_of(record) == run_id:
                         verifier.take_published(record)
     for where in verifier.origins:
-        if (original := await _one(log, clock, where, there)) is not None:
+        if (original := await _record_at(log, where)) is not None:
             verifier.take_original(original)
     for topic in () if run_id else sorted(incoming):
         async with aclosing(_read(log, clock, topic, await log.bounds(topic))) as lots:
@@ -84,7 +84,7 @@ async def verify(
     for violation in standing.unreadable:
         report.add(violation)
     first = next(iter(report.violations), None)
-    return VerifyResult(report, None if first is None else await _both_sides(log, clock, first, there), len(known))
+    return VerifyResult(report, None if first is None else await _both_sides(log, first), len(known))
 
 
 async def _committed(
@@ -105,29 +105,22 @@ async def _committed(
 async def _read(log: Log, clock: Clock, topic: str, places: Mapping[int, Bounds]) -> AsyncGenerator[list[Record]]:
     """All records of a topic, partition by partition."""
     for number, bounds in sorted(places.items()):
-        async with aclosing(read_span(log, clock, TopicPartition(topic, number), bounds.start, bounds.end)) as span:
-            async for records in span:
+        async with aclosing(read_batches(log, topic, {number: bounds}, clock)) as batches:
+            async for records in batches:
                 yield list(records)
 
 
-async def _one(log: Log, clock: Clock, where: str, there: Mapping[str, int]) -> Record | None:
-    """The record at `topic:partition:offset`; None if it is not there (any more)."""
+async def _record_at(log: Log, where: str) -> Record | None:
+    """Return the record at `topic:partition:offset`, or None if the log does not hold it."""
     topic, partition, offset = where.rsplit(":", 2)
-    if topic not in there or not partition.isdecimal() or not offset.isdecimal():
+    if not partition.isdecimal() or not offset.isdecimal():
         return None
-    bounds = (await log.bounds(topic)).get(int(partition))
-    if bounds is None or not bounds.start <= int(offset) < bounds.end:
-        return None
-    place = TopicPartition(topic, int(partition))
-    async with aclosing(read_span(log, clock, place, int(offset), int(offset) + 1)) as span:
-        async for records in span:
-            return records[0]
-    return None
+    return await record_at(log, topic, int(partition), int(offset))
 
 
 async def _both_sides(log: Log, clock: Clock, violation: Violation, there: Mapping[str, int]) -> FirstViolation:
     expected = violation.record
-    got = await _one(log, clock, violation.published, there) if violation.published and expected is not None else None
+    got = await _record_at(log, violation.published) if violation.published and expected is not None else None
     if expected is None or got is None:
         return FirstViolation(violation, [])
     sides = ((expected.key, expected.value, expected.headers), (got.key, got.value, got.headers))

@@ -5,15 +5,14 @@ rollback of the file rolls back both.
 """
 
 from collections.abc import Sequence
-from contextlib import aclosing
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Appended, Board, Bounds, Clock, Log
 from mesh.core.board.changelog import Change, Mirror, change_record
 from mesh.core.errors import LogUnavailable
-from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.core.protocol.record import NewRecord
 from mesh.core.topology.model import Topology
-from mesh.runtime.log_reader import read_span
+from mesh.runtime.log_reader import read_records
 
 TAIL_RECORDS = 200
 """Latest records of mesh.board that say in which incarnation the board was last written."""
@@ -68,9 +67,7 @@ async def board_bounds(log: Log, topology: Topology) -> Bounds:
 
 async def fold(mirror: Mirror, log: Log, clock: Clock, topology: Topology, bounds: Bounds) -> None:
     """Fold a span of mesh.board into `mirror`. Raises LogUnavailable."""
-    async with aclosing(read_span(log, clock, TopicPartition(topology.board, 0), *bounds)) as span:
-        async for records in span:
-            for record in records:
-                flaw = mirror.take(record)
-                if flaw is not None:
-                    _log.warning("a record of mesh.board was passed over", code=flaw.code, reason=flaw.message)
+    async for record in read_records(log, topology.board, {0: bounds}, clock):
+        flaw = mirror.take(record)
+        if flaw is not None:
+            _log.warning("a record of mesh.board was passed over", code=flaw.code, reason=flaw.message)

@@ -11,7 +11,6 @@ changes to the end from time to time and trims what lies before. The topic's siz
 """
 
 import asyncio
-from contextlib import aclosing
 from secrets import token_hex
 
 from mesh.adapters.diagnostics import diagnostics
@@ -22,7 +21,7 @@ from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.topology.model import Topology
 from mesh.runtime.board_changelog import append_records, board_bounds, fold, read_tail
 from mesh.runtime.board_rebuild import Rebuild
-from mesh.runtime.log_reader import read_span
+from mesh.runtime.log_reader import read_records
 
 LOOK_EVERY_MS = 1_000
 TIDY_EVERY_MS = 60_000
@@ -158,14 +157,12 @@ class BoardMaintainer:
         return self._keys
 
     async def _copy(self, offsets: set[int], bounds: Bounds) -> None:
-        lot: list[NewRecord] = []
-        place = TopicPartition(self._topology.board, 0)
-        async with aclosing(read_span(self._log, self._clock, place, *bounds)) as span:
-            async for records in span:
-                for record in records:
-                    if record.offset in offsets:
-                        lot.append(NewRecord(place.topic, record.key, record.value, record.headers, 0))
-                    if len(lot) == COPIES_AT_ONCE:
-                        await append_records(self._log, lot)
-                        lot = []
-        await append_records(self._log, lot)
+        batch: list[NewRecord] = []
+        topic = self._topology.board
+        async for record in read_records(self._log, topic, {0: bounds}, self._clock):
+            if record.offset in offsets:
+                batch.append(NewRecord(topic, record.key, record.value, record.headers, 0))
+            if len(batch) == COPIES_AT_ONCE:
+                await append_records(self._log, batch)
+                batch = []
+        await append_records(self._log, batch)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from mesh.adapters.diagnostics import diagnostics
-from mesh.adapters.ports import Clock, Commit, Log
+from mesh.adapters.ports import Bounds, Clock, Commit, Log
 from mesh.core.errors import LogUnavailable, NotRestorable
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.publishing.effect_records import adopted_record
@@ -24,7 +24,7 @@ from mesh.core.state.compaction import Piece, extended
 from mesh.core.state.partition_state import RULES, Partition, TopologyMissing
 from mesh.core.topology.model import Topology
 from mesh.runtime.checkpoint_store import CheckpointStore
-from mesh.runtime.log_reader import read_span
+from mesh.runtime.log_reader import read_batches
 from mesh.runtime.loop import append_all
 from mesh.runtime.topology_store import TopologyStore
 
@@ -244,8 +244,9 @@ class CheckpointManager:
 
     async def _fold(self, partition: TopicPartition, state: Partition, start: int, end: int) -> None:
         """Silently: the effects were acknowledged before the commit."""
-        async with aclosing(read_span(self._log, self._clock, partition, start, end)) as span:
-            async for records in span:
+        bounds = {partition.partition: Bounds(start, end)}
+        async with aclosing(read_batches(self._log, partition.topic, bounds, self._clock)) as batches:
+            async for records in batches:
                 for record in records:
                     try:
                         state.step(record)

@@ -13,18 +13,17 @@ Each chunk is compressed by itself; the checksum that zlib keeps with it is what
 import asyncio
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import aclosing
 from itertools import pairwise
 from typing import NamedTuple
 
-from mesh.adapters.ports import Appended, Clock, Log
+from mesh.adapters.ports import Appended, Bounds, Clock, Log
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.state.checkpoint import CheckpointUnreadable, Loading, Place, Snapshot, note_of
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Topology
 from mesh.core.verification.report import Violation
-from mesh.runtime.log_reader import read_span
+from mesh.runtime.log_reader import read_records
 
 NAME = "mesh-checkpoint"
 """Header: offset of the first record of the piece; empty in that one itself."""
@@ -109,20 +108,17 @@ class CheckpointStore:
             raise CheckpointUnreadable(f"its pieces are not in order: {chain}")
         loading, parts = Loading(), b""
         found = {b"%d" % place.first: 0 for place in chain}
-        partition = TopicPartition(self._topic, number)
-        async with aclosing(read_span(self._log, self._clock, partition, first, last + 1)) as span:
-            async for records in span:
-                for record in records:
-                    headers = dict(record.headers)
-                    name = headers.get(NAME) or b"%d" % record.offset
-                    if name not in found:
-                        continue  # of one that was taken in, or that somebody wrote at the same time
-                    found[name] += 1
-                    parts += record.value or b""
-                    if MORE not in headers:
-                        loading.feed(_unpacked(parts))
-                        parts = b""
-                        await asyncio.sleep(0)
+        async for record in read_records(self._log, self._topic, {number: Bounds(first, last + 1)}, self._clock):
+            headers = dict(record.headers)
+            name = headers.get(NAME) or b"%d" % record.offset
+            if name not in found:
+                continue  # a piece that was compacted away, or that another process wrote at the same time
+            found[name] += 1
+            parts += record.value or b""
+            if MORE not in headers:
+                loading.feed(_unpacked(parts))
+                parts = b""
+                await asyncio.sleep(0)
         for place, there in zip(chain, found.values(), strict=True):
             if there != place.records or parts:
                 raise CheckpointUnreadable(f"{there} of the {place.records} records at {place.first} are there")

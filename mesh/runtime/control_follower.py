@@ -13,6 +13,7 @@ from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.control import NOTHING, Control, folded
 from mesh.core.topology.model import Topology
+from mesh.runtime.log_reader import read_records
 
 POLL_WAIT_MS = 500
 RECORDS_MAX = 1_000
@@ -73,15 +74,8 @@ async def control_now(log: Log, topology: Topology) -> Control:
     """What mesh.control says at this moment; nothing where the topic is not there. Raises LogUnavailable."""
     if topology.control not in await log.topics():
         return NOTHING
-    ends = {TopicPartition(topology.control, n): b for n, b in (await log.bounds(topology.control)).items()}
-    reader = log.reader({place: b.start for place, b in ends.items()})
-    found: list[Record] = []
-    try:
-        while any(reader.position(place) < b.end for place, b in ends.items()):
-            found += await reader.poll(records_max=RECORDS_MAX, wait_ms=POLL_WAIT_MS)
-    finally:
-        await reader.close()
-    control, flaws = folded(NOTHING, found)
+    bounds = await log.bounds(topology.control)
+    control, flaws = folded(NOTHING, [record async for record in read_records(log, topology.control, bounds)])
     _complain(flaws)
     return control
 

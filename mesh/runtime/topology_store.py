@@ -5,21 +5,21 @@ Its first record says to which mesh the topics of this prefix belong. A process 
 """
 
 from collections.abc import Collection
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Final
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.diagnostics import diagnostics
-from mesh.adapters.ports import Appended, Clock, Log
+from mesh.adapters.ports import Appended, Bounds, Clock, Log
 from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
 from mesh.core.protocol.event import ADOPTED
-from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.state.checkpoint import CheckpointUnreadable, note_of
 from mesh.core.state.partition_state import Partition, TopologyMissing
 from mesh.core.state.topology_registry import Kept
 from mesh.core.topology.model import OWN_TOPICS, TASKS, Topology
 from mesh.core.topology.serialization import pinned_bytes
-from mesh.runtime.log_reader import read_span
+from mesh.runtime.log_reader import read_records
 
 FORMER_PREFIX: Final = "mesh"
 """The default prefix before it became the name of the mesh."""
@@ -202,13 +202,10 @@ async def _owner(log: Log, topic: str, clock: Clock) -> str:
 
 async def _fold(log: Log, clock: Clock, topic: str, kept: Kept, start: int) -> int:
     """Fold the records from an offset on; answers the offset up to which it was read."""
-    bounds = (await log.bounds(topic))[0]
-    place = TopicPartition(topic, 0)
-    async with aclosing(read_span(log, clock, place, max(start, bounds.start), bounds.end)) as span:
-        async for records in span:
-            for record in records:
-                kept.take(record)
-    return bounds.end
+    first, end = (await log.bounds(topic))[0]
+    async for record in read_records(log, topic, {0: Bounds(max(start, first), end)}, clock):
+        kept.take(record)
+    return end
 
 
 def _mesh_of(topic: str, there: Collection[str]) -> str:

@@ -5,9 +5,10 @@ from contextlib import aclosing
 import pytest
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import Clock, Log
+from mesh.adapters.ports import Bounds, Clock, Log, TopicSpec
 from mesh.core.errors import LogUnavailable
-from mesh.runtime.log_reader import RECORDS_MAX, SILENCE_MS_MAX, read_span
+from mesh.core.protocol.record import NewRecord
+from mesh.runtime.log_reader import RECORDS_MAX, SILENCE_MS_MAX, read_batches, read_records, record_at
 from tests.runtime.checkpoint_kit import INBOX, log, request
 from tests.services.conftest import append
 
@@ -25,15 +26,24 @@ class Hasty(SystemClock):
 
 
 async def offsets(log: Log, start: int, end: int, clock: Clock | None = None) -> list[list[int]]:
-    async with aclosing(read_span(log, clock or SystemClock(), INBOX, start, end)) as span:
-        return [[record.offset for record in records] async for records in span]
+    bounds = {INBOX.partition: Bounds(start, end)}
+    async with aclosing(read_batches(log, INBOX.topic, bounds, clock)) as batches:
+        return [[record.offset for record in records] async for records in batches]
 
 
-async def test_exactly_the_span_is_read_in_small_lots(log: Log) -> None:
+async def test_exactly_the_span_is_read_in_small_batches(log: Log) -> None:
     await append(log, *(request(f"r{n}") for n in range(RECORDS_MAX + 10)))
     found = await offsets(log, 3, RECORDS_MAX + 7)
-    assert [offset for lot in found for offset in lot] == list(range(3, RECORDS_MAX + 7))
+    assert [offset for batch in found for offset in batch] == list(range(3, RECORDS_MAX + 7))
     assert max(map(len, found)) <= RECORDS_MAX
+
+
+async def test_each_partition_is_read_within_its_own_bounds(log: Log) -> None:
+    await log.create_topics([TopicSpec("t", 3)])
+    await log.append([NewRecord("t", None, b"", (), n % 3) for n in range(30)])
+    bounds = {0: Bounds(2, 4), 1: Bounds(0, 10), 2: Bounds(5, 5)}
+    found = [(record.partition, record.offset) async for record in read_records(log, "t", bounds)]
+    assert sorted(found) == [(0, 2), (0, 3), *((1, n) for n in range(10))]
 
 
 async def test_an_empty_span_reads_nothing(log: Log) -> None:
@@ -45,3 +55,12 @@ async def test_a_log_that_stays_silent_before_the_end_is_unavailable(log: Log) -
     await append(log, request("r1"))
     with pytest.raises(LogUnavailable, match="records up to offset 9, got nothing after 1 for 30000 ms"):
         await offsets(log, 0, 9, Hasty())
+
+
+async def test_one_record_is_found_by_its_offset(log: Log) -> None:
+    await append(log, request("r1"), request("r2"))
+    found = await record_at(log, INBOX.topic, INBOX.partition, 1)
+    assert found is not None
+    assert found.offset == 1
+    for topic, partition, offset in ((INBOX.topic, INBOX.partition, 2), (INBOX.topic, 999, 0), ("nowhere", 0, 0)):
+        assert await record_at(log, topic, partition, offset) is None

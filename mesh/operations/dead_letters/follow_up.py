@@ -10,12 +10,14 @@ from mesh.core.dead_letters.redrive_result import RedriveResults
 from mesh.core.errors import WaitTimeout
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.topology.model import Topology
-from mesh.operations.dead_letters.reading import POLL_RECORDS_MAX, POLL_WAIT_MS, between, since
 from mesh.operations.dead_letters.redrive_journal import Journal
 from mesh.operations.dead_letters.run_context import heard, in_vain
+from mesh.runtime.log_reader import bounds_since, read_records
 
 CLOCKS_APART_MS_MAX: Final = 60_000
 """Between the clocks of the brokers; and the ledger's first entry may bear the time of this machine."""
+POLL_RECORDS_MAX: Final = 2_000
+POLL_WAIT_MS: Final = 200
 LOOK_AFTER_MS: Final = 300
 """So long after the last news it is asked whether a run did nothing with what it heard; twice as long each time that
 the inbox was read for it."""
@@ -83,7 +85,7 @@ class FollowUp:
         aftermath, results = RedriveResults(sent, self._topology), dict[str, str]()
         since_ms = min(entry.at_ms for entry in sent) - CLOCKS_APART_MS_MAX
         for topic in (self._topology.outcomes, self._topology.dead):
-            async for record in between(self._log, topic, await since(self._log, topic, since_ms)):
+            async for record in read_records(self._log, topic, await bounds_since(self._log, topic, since_ms)):
                 results |= aftermath.take(record)
         repeated = {key for key, entry in aftermath.waiting.items() if entry.n > 1}  # a first one finds its task
         return results | await self._look(aftermath, repeated)

@@ -36,9 +36,9 @@ from mesh.core.ingress.admission import Rejected, admit
 from mesh.core.protocol.record import StoredRecord, TopicPartition, Unread, coordinates
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp, nothing
-from mesh.operations.dead_letters.reading import between, ends, record_at, since
 from mesh.operations.dead_letters.redrive_journal import Journal
 from mesh.operations.dead_letters.run_context import histories_of, requests_of
+from mesh.runtime.log_reader import bounds_since, end_offsets, read_records, record_at
 
 CHUNK_MAX: Final = 100
 """Letters that are sent, and noted as sent, at once."""
@@ -139,7 +139,7 @@ class DeadLetters:
         ledger, _ = await self._journal.read()
         letters: dict[str, Letter] = {}
         since_ms = 0 if chosen.names else chosen.since_ms or 0
-        async for record in between(self._log, self._topic, await since(self._log, self._topic, since_ms)):
+        async for record in read_records(self._log, self._topic, await bounds_since(self._log, self._topic, since_ms)):
             letter = letter_of(record)
             letters.setdefault(letter.id, letter)
         if chosen.names:
@@ -213,7 +213,7 @@ class DeadLetters:
         if not runs:
             return {}
         letters: dict[str, dict[str, Letter]] = {}
-        async for record in between(self._log, self._topology.dead, await self._log.bounds(self._topology.dead)):
+        async for record in read_records(self._log, self._topology.dead, await self._log.bounds(self._topology.dead)):
             letter = letter_of(record)
             if letter.run_id in runs and letter.task_id:
                 letters.setdefault(letter.run_id, {}).setdefault(letter.id, letter)
@@ -290,9 +290,9 @@ class DeadLetters:
         topics = (self._topology.outcomes, self._topology.dead)
         interrupted = [sending.interrupted.at_ms for sending in planned.sendings if sending.interrupted]
         if not interrupted:
-            return await ends(self._log, *topics)
+            return await end_offsets(self._log, *topics)
         since_ms = min(interrupted) - CLOCKS_APART_MS_MAX
-        spans = {topic: await since(self._log, topic, since_ms) for topic in topics}
+        spans = {topic: await bounds_since(self._log, topic, since_ms) for topic in topics}
         return {TopicPartition(topic, n): b.start for topic, span in spans.items() for n, b in span.items()}
 
     async def _write_down(
@@ -323,7 +323,7 @@ class DeadLetters:
         for place, first in firsts.items():
             bounds = (await self._log.bounds(place.topic))[place.partition]
             span = Bounds(max(first, bounds.start), bounds.end)
-            async for record in between(self._log, place.topic, {place.partition: span}):
+            async for record in read_records(self._log, place.topic, {place.partition: span}):
                 for name, value in record.headers:
                     if name in ("ce_id", REDRIVE) and (id := (value or b"").decode("utf-8", "replace")) in wanted:
                         found[id] = coordinates(record)

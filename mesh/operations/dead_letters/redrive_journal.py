@@ -7,7 +7,7 @@ from mesh.adapters.ports import Bounds, Log, Refused
 from mesh.core.dead_letters.redrive_log import RedriveEntry, RedriveLedger, entry_record, ledger_topic
 from mesh.core.errors import InvalidInput
 from mesh.core.topology.model import Topology
-from mesh.operations.dead_letters.reading import between
+from mesh.runtime.log_reader import read_records
 
 ENTRIES_AT_ONCE_MAX: Final = 100
 
@@ -26,7 +26,7 @@ class Journal:
         if self._topic not in await self._log.topics():
             return ledger, 0
         places = await self._log.bounds(self._topic)
-        async for record in between(self._log, self._topic, places):
+        async for record in read_records(self._log, self._topic, places):
             ledger.take(record)
         return ledger, places[0].end
 
@@ -51,7 +51,7 @@ class Journal:
         first = dict(zip(keys, offsets, strict=True))
         found: set[str] = set()
         if first:
-            async for record in between(self._log, self._topic, {0: Bounds(begin, max(offsets))}):
+            async for record in read_records(self._log, self._topic, {0: Bounds(begin, max(offsets))}):
                 key = (record.key or b"").decode("utf-8", "replace")
                 if record.offset < first.get(key, 0):
                     found.add(key)

@@ -15,7 +15,7 @@ from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record, coordinates
 from mesh.core.state.topology_registry import Kept
 from mesh.core.topology.model import Topology
-from mesh.operations.dead_letters.reading import between
+from mesh.runtime.log_reader import read_records
 from mesh.runtime.topology_store import read_kept
 
 NOTHING: Final = "nothing_to_redrive"
@@ -93,6 +93,6 @@ async def _records(log: Log, topology: Topology, run_ids: Collection[str]) -> As
     keys = {run_id.encode() for run_id in run_ids}
     homes = {partition_of(key, topology.inbox_partitions) for key in keys}
     places: Mapping[int, Bounds] = await log.bounds(topology.inbox) if keys else {}
-    async for record in between(log, topology.inbox, {n: b for n, b in places.items() if n in homes}):
+    async for record in read_records(log, topology.inbox, {n: b for n, b in places.items() if n in homes}):
         if record.key in keys:
             yield record

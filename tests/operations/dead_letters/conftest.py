@@ -102,18 +102,18 @@ class Shop:
     async def outcomes(self, run_id: str) -> list[Outcome]:
         """Every outcome of a run, in order."""
         from mesh.client import outcome_of
-        from mesh.operations.dead_letters.reading import between
+        from mesh.runtime.log_reader import read_records
 
         bounds = await self.mesh.log.bounds(self.mesh.topology.outcomes)
-        found = between(self.mesh.log, self.mesh.topology.outcomes, bounds)
+        found = read_records(self.mesh.log, self.mesh.topology.outcomes, bounds)
         return [outcome_of(orjson.loads(r.value or b"")) async for r in found if r.key == run_id.encode()]
 
     async def on_inbox(self, kind: str) -> list[str]:
         """Ids of the records of a kind on the inbox."""
-        from mesh.operations.dead_letters.reading import between
+        from mesh.runtime.log_reader import read_records
 
         bounds = await self.mesh.log.bounds(self.mesh.topology.inbox)
-        found = [dict(record.headers) async for record in between(self.mesh.log, self.mesh.topology.inbox, bounds)]
+        found = [dict(record.headers) async for record in read_records(self.mesh.log, self.mesh.topology.inbox, bounds)]
         return [headers["ce_id"].decode() for headers in found if headers["ce_meshkind"] == kind.encode()]
 
 
