@@ -1,11 +1,13 @@
-"""Which checkpoint stands for each inbox partition: restores from it, writes the next, and tells commits its name.
+"""The checkpoints of inbox partitions: restores from them, writes the next, and supplies the metadata that names them.
 
-A partition is live again after load + fold of the tail, so a new piece of the checkpoint is worth its writing when
-folding the tail costs more than loading the state. It holds what was touched since the piece before
-(`core.state.compaction`), is written in slices beside the work, and is named by the next commit whose offset has
-reached it: state and acknowledged effects then agree. On a graceful stop one is written of the last record, so that the
-next owner folds nothing and another version of the rules finds a boundary. Under which topology a partition opens runs
-is said in the inbox: an owner that has another one than the partition is at appends an `adopted` record.
+A partition is live again after load + fold of the tail. So a new piece of the checkpoint is written when folding the
+tail costs more than loading the state. The piece holds what changed since the piece before (`core.state.compaction`)
+and is written in slices beside the work. The next commit whose offset has reached it names it: state and acknowledged
+effects then agree.
+
+On a graceful stop a checkpoint of the last record is written. The next owner then folds nothing, and another version
+of the rules finds a boundary. The inbox says under which topology a partition opens runs: an owner with another
+topology than the partition's appends an `adopted` record.
 """
 
 import asyncio
@@ -28,27 +30,25 @@ from mesh.runtime.log_reader import read_batches
 from mesh.runtime.loop import append_all
 from mesh.runtime.topology_store import TopologyStore
 
-_log = diagnostics("keeper")
+_log = diagnostics("checkpoints")
 
 PARKED_S_MAX: Final = 60.0
-"""How long the state of a partition that went is kept. On Kafka each rebalance takes all partitions from everybody."""
-
-
+"""How long the state of a revoked partition is kept. On Kafka each rebalance revokes all partitions of all members."""
 AGED_EVERY_MS: Final = 600_000
 """Well below the shortest retention of an inbox, `units.RETENTION_MS_MIN`."""
 
 
 class Costs(NamedTuple):
-    """What recovery costs on an ordinary core (bench/recovery.py), in microseconds; and when a checkpoint pays."""
+    """Costs of recovery on an ordinary core in microseconds, measured by bench/recovery.py."""
 
     record_us: int = 25
-    """Folding a record of the tail."""
+    """Time to fold a record of the tail."""
     row_us: int = 3
-    """Loading a run, open or remembered."""
+    """Time to load a run, open or remembered."""
     write_us: int = 12
-    """Writing one that was touched, and the log's part in it."""
+    """Time to write a run that changed, with the log's share."""
     tail_us_min: int = 500_000
-    """A tail that takes less is never worth a checkpoint while the work goes on."""
+    """Time to fold the shortest tail that is worth a checkpoint during normal work."""
 
 
 COSTS: Final = Costs()
@@ -56,86 +56,94 @@ COSTS: Final = Costs()
 
 @dataclass(slots=True)
 class _Kept:
-    """A live partition. `note` is what its commits say, `next` a checkpoint that is durable and not named yet."""
+    """A live partition. `note` is in the metadata of its commits; `next` is durable and in no commit yet."""
 
     state: Partition
     note: Note
     pieces: dict[Place, Piece]
-    """Of which the two of them consist."""
+    """The pieces of both checkpoints."""
     next: Note | None = None
     writing: asyncio.Task[None] | None = None
     tried: int = 0
-    """Offset of the last attempt to write one. A tail that was restored counts: a crash does not lengthen the next."""
+    """Offset of the last attempt to write a checkpoint; 0 after a restore, so that a restored tail counts as well."""
     stored: Commit | None = None
-    """The last commit of ours."""
+    """The last commit of this process."""
 
     @property
     def latest(self) -> Note:
         """The checkpoint on which the next one builds."""
         return self.next or self.note
 
-    def stands_at(self, commit: Commit) -> bool:
-        """Whether this is what a commit of ours says, and nothing was folded since."""
+    def matches(self, commit: Commit) -> bool:
+        """Whether the state is exactly that of this commit."""
         return self.stored == commit == Commit(self.state.offset, self.note.text())
 
     def touched(self, since: int) -> list[str]:
-        """Runs that changed at this offset or later."""
+        """Return the runs that changed at this offset or later."""
         return [id for id, at in (self.state.touched or {}).items() if at >= since]
 
 
 class _Draft(NamedTuple):
-    """A piece to be written, and what of the chain stays before it."""
+    """A piece to be written, and the pieces of the chain that stay before it."""
 
     stays: Sequence[Piece]
     snapshot: Snapshot
 
 
 class CheckpointManager:
-    """Used by the orchestrator; `Loop` asks it what to say in commits. From one event loop."""
+    """Manages the checkpoints of the partitions of one orchestrator, and the metadata of its commits.
 
-    def __init__(self, log: Log, topology: Topology, clock: Clock, *, costs: Costs = COSTS) -> None:
+    Use it from one event loop. `recommit` commits the offset of a partition again, `watch` raises the error of a
+    background task.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        topology: Topology,
+        clock: Clock,
+        *,
+        recommit: Callable[[TopicPartition], None],
+        watch: Callable[[asyncio.Task[None]], None],
+        costs: Costs = COSTS,
+    ) -> None:
         self._log = log
         self._topology = topology
         self._clock = clock
+        self._recommit, self._watch = recommit, watch
         self._costs = costs
         self._checkpoints = CheckpointStore(log, topology, clock)
         self._topologies = TopologyStore(log, topology, clock)
         self._kept: dict[TopicPartition, _Kept] = {}
         self._parked: dict[TopicPartition, _Kept] = {}
-        """States of partitions that went: most come back when the group has settled."""
+        """States of revoked partitions. Most of them are assigned again at the end of the rebalance."""
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._recommit: Callable[[TopicPartition], None] = lambda _: None
-        self._watch: Callable[[asyncio.Task[None]], None] = lambda _: None
-
-    def attach(self, recommit: Callable[[TopicPartition], None], watch: Callable[[asyncio.Task[None]], None]) -> None:
-        """`recommit` commits a partition's place once more, `watch` raises what a task of ours raised."""
-        self._recommit, self._watch = recommit, watch
 
     async def start(self) -> None:
-        """Keep the topology of this process. Raises LogUnavailable, NotFound without the topics."""
+        """Store the topology of this process. Raises LogUnavailable, NotFound without the topics."""
         await self._topologies.keep()
 
     async def close(self) -> None:
-        """End what is still being written."""
+        """Cancel the writing of checkpoints."""
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)  # `watch` has told what they raised
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # `watch` has reported their errors
 
     # -------------------------------------------------------------------------------------------------------- restore
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> tuple[Partition, int]:
-        """The state as of a committed place, and the offset to go on from. Interruptible; runs in slices.
+        """Return the state as of a commit, and the offset to go on from. May be cancelled; runs in slices.
 
-        Raises NotRestorable when neither checkpoint nor inbox suffice, LogUnavailable.
+        Raises NotRestorable when neither checkpoint nor inbox suffices, LogUnavailable.
         """
         parked = self._parked.pop(partition, None)
-        if parked is not None and commit is not None and parked.stands_at(commit):
-            # Nobody committed since: another fold of the same records could only make the same state.
+        if parked is not None and commit is not None and parked.matches(commit):
+            # No other process has committed since: a fold of the same records would make the same state.
             self._kept[partition] = _Kept(parked.state, parked.note, parked.pieces, stored=commit)
             return parked.state, commit.offset
         start = (await self._log.bounds(partition.topic))[partition.partition].start
         if commit is None or (not commit.metadata and commit.offset <= start):
-            # Nobody committed here yet, or somebody sent the group back to the beginning: all is decided (again).
+            # The group never committed here, or was reset to the beginning: all is decided (again).
             state = self._fresh(partition, self._topologies.first(), start)
             self._kept[partition] = _Kept(state, Note(state.topology.digest, start), {})
             if state.topology.digest != self._topology.digest:
@@ -162,14 +170,14 @@ class CheckpointManager:
         if not boundary:
             kept.stored = commit
         else:
-            # What follows is decided otherwise than the tail was: nobody may fold both together.
+            # What follows is decided by other rules than the tail was: no process may fold both together.
             await self._write(partition, kept)
         if boundary or state.topology.digest != self._topology.digest:
             await self.adopt(partition)
         return state, place
 
     async def adopt(self, partition: TopicPartition) -> None:
-        """Let the partition open runs under the topology of this process, from the end of the inbox on.
+        """Make the partition open runs under the topology of this process, from the end of the inbox on.
 
         Raises LogUnavailable.
         """
@@ -183,7 +191,7 @@ class CheckpointManager:
     async def _exact(
         self, partition: TopicPartition, note: Note, place: int, start: int, pieces: dict[Place, Piece]
     ) -> Partition:
-        """From the checkpoint that the note names, whose pieces are put into `pieces`.
+        """Restore from the checkpoint that the note names, and put its pieces into `pieces`.
 
         Raises CheckpointUnreadable, NotRestorable, LogUnavailable.
         """
@@ -213,13 +221,13 @@ class CheckpointManager:
         return state
 
     async def _whole(self, partition: TopicPartition, place: int, start: int, why: str) -> Partition:
-        """From the first record, which must still be there. Raises NotRestorable, LogUnavailable."""
+        """Fold all records, the first of which must still be there. Raises NotRestorable, LogUnavailable."""
         where = f"{self._log.url} {partition.topic}:{partition.partition}"
         if start > 0:
             raise NotRestorable(
                 f"there is no checkpoint to begin from ({why}), and the first {start} records are removed",
                 where=where,
-                remedy=f"Commit offset {start} for the group without metadata: what is left is then decided anew",
+                remedy=f"Commit offset {start} for the group without metadata: what is left is then decided again",
             )
         _log.warning(
             "no checkpoint to begin from: the whole inbox is folded",
@@ -237,13 +245,13 @@ class CheckpointManager:
         return self._dated(state)
 
     def _dated(self, state: Partition) -> Partition:
-        """The state, which now knows the topology of this process, and when each was kept."""
+        """Add the topology of this process and the times at which topologies were stored; return the state."""
         state.topologies.setdefault(self._topology.digest, self._topology)
         self._topologies.date(state)
         return state
 
     async def _fold(self, partition: TopicPartition, state: Partition, start: int, end: int) -> None:
-        """Silently: the effects were acknowledged before the commit."""
+        """Fold records without their effects, which were acknowledged before the commit."""
         bounds = {partition.partition: Bounds(start, end)}
         async with aclosing(read_batches(self._log, partition.topic, bounds, self._clock)) as batches:
             async for records in batches:
@@ -256,13 +264,13 @@ class CheckpointManager:
 
     # --------------------------------------------------------------------------------------------------------- naming
 
-    def note(self, partition: TopicPartition, place: int) -> str:
-        """What a commit of this place says: the latest checkpoint that is durable and not beyond it."""
+    def metadata(self, partition: TopicPartition, offset: int) -> str:
+        """Return the metadata for a commit: it names the latest durable checkpoint that is not beyond the offset."""
         kept = self._kept[partition]
-        return (kept.next if kept.next is not None and kept.next.offset <= place else kept.note).text()
+        return (kept.next if kept.next is not None and kept.next.offset <= offset else kept.note).text()
 
     def committed(self, partition: TopicPartition, commit: Commit) -> None:
-        """A commit was stored. The checkpoint it names stands; what lies before it may go."""
+        """Note that a commit was stored: its checkpoint counts from now on, and what lies before it is removed."""
         kept = self._kept.get(partition)
         if kept is None:
             return
@@ -283,7 +291,7 @@ class CheckpointManager:
     # -------------------------------------------------------------------------------------------------------- writing
 
     def folded(self, partition: TopicPartition) -> None:
-        """Records of the partition were folded: begin to write a checkpoint, if it pays."""
+        """Begin to write a checkpoint after records were folded, if it saves more time than it costs."""
         kept = self._kept[partition]
         if kept.writing is not None:
             return
@@ -297,8 +305,8 @@ class CheckpointManager:
         kept.writing = self._begin(self._write_beside(partition, kept, draft), f"checkpoint {partition}")
 
     async def run(self) -> None:
-        """Begin a checkpoint every `AGED_EVERY_MS` where a tail is left, however short: records of the inbox are
-        removed when they are old, and a restore needs the whole tail."""
+        """Begin a checkpoint every `AGED_EVERY_MS` wherever a tail is left, however short. Old records of the inbox are
+        removed, and a restore needs the whole tail."""
         while True:
             await self._clock.sleep_ms(AGED_EVERY_MS)
             for partition, kept in self._kept.items():
@@ -309,7 +317,7 @@ class CheckpointManager:
         return (len(state.runs) + len(state.ended)) * self._costs.row_us
 
     def _draft(self, kept: _Kept, *, hurry: bool = False) -> _Draft:
-        """What the next piece holds, as of now."""
+        """Return the content of the next piece, as of now."""
         state, latest = kept.state, kept.latest
         chain = [kept.pieces[place] for place in latest.checkpoint]
         live = len(state.runs) + len(state.ended)
@@ -328,7 +336,7 @@ class CheckpointManager:
             kept.writing = None
 
     async def _write(self, partition: TopicPartition, kept: _Kept, draft: _Draft | None = None) -> Note:
-        """Write what was drafted, or what changed until now: the next to be named. Raises LogUnavailable."""
+        """Write a draft, or what changed until now. The next commit names it. Raises LogUnavailable."""
         began_ms = self._clock.monotonic_ms()
         stays, snapshot = draft or self._draft(kept)
         place = await self._checkpoints.write(snapshot, partition.partition)
@@ -345,22 +353,22 @@ class CheckpointManager:
         )
         return kept.next
 
-    async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
-        """Nothing is folded any more: leave checkpoints of the last record behind, so that nobody needs to fold a tail.
+    async def prepare_release(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+        """Write checkpoints of the last record of these partitions, of which no record is folded any more.
 
-        `last`: this process ends, so each partition gets one. Otherwise only where it saves the next owner time.
-        Returns in time; what was not written then is folded by the next owner.
+        `last`: the process ends, so each partition gets one; otherwise only where it saves the next owner time. Returns
+        in time. The next owner folds what is not written by then.
         """
         try:
             async with asyncio.timeout(within_ms / 1000):
                 for partition in partitions:
-                    await self._rest(partition, within_ms, last)
+                    await self._write_last(partition, within_ms, last)
         except TimeoutError:
             _log.warning("no checkpoint was written before the end", within_ms=round(within_ms))
         except LogUnavailable as error:
             _log.warning("no checkpoint could be written before the end", reason=str(error))
 
-    async def _rest(self, partition: TopicPartition, within_ms: float, last: bool) -> None:
+    async def _write_last(self, partition: TopicPartition, within_ms: float, last: bool) -> None:
         kept = self._kept.get(partition)
         if kept is None or kept.state.offset == kept.latest.offset:
             return
@@ -374,7 +382,7 @@ class CheckpointManager:
         self._recommit(partition)
 
     def drop(self, partition: TopicPartition) -> None:
-        """The partition is somebody else's now; its state is kept for a while, in case it comes back untouched."""
+        """Release a partition. Its state is kept for a while, in case the partition is assigned again unchanged."""
         kept = self._kept.pop(partition, None)
         if kept is None:
             return
@@ -382,9 +390,9 @@ class CheckpointManager:
             kept.writing.cancel()
         if kept.stored is not None:
             self._parked[partition] = kept
-            asyncio.get_running_loop().call_later(PARKED_S_MAX, self._leave, partition, kept)
+            asyncio.get_running_loop().call_later(PARKED_S_MAX, self._unpark, partition, kept)
 
-    def _leave(self, partition: TopicPartition, parked: _Kept) -> None:
+    def _unpark(self, partition: TopicPartition, parked: _Kept) -> None:
         if self._parked.get(partition) is parked:
             del self._parked[partition]
 

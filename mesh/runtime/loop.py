@@ -1,9 +1,9 @@
-"""The one loop of intake and orchestrator: read → step → perform → commit.
+"""The read loop of intake and orchestrator: read → step → append → commit.
 
     acknowledged by the log  →  offset committed          (never the other way round)
 
-A `Stage` says what a process does with records; the loop owns membership, restore, order and commits. Whatever was
-not committed is read again by the next owner and decided again: with the same ids, so nothing happens twice.
+A `Stage` says what a process does with records. The loop owns membership, restore, order and commits. The next owner
+of a partition reads again what was not committed, and decides it again with the same ids, so nothing happens twice.
 A record that the log refuses is replaced by one that says so (`core.publishing.replacement_records`), never dropped.
 """
 
@@ -20,55 +20,64 @@ from mesh.core.publishing.replacement_records import replacements
 from mesh.core.topology.model import Topology
 
 POLL_WAIT_MS = 100
-"""Also how long an idle loop takes to notice that it is to stop: it is part of every hand-over."""
+"""How long one poll waits for records. It is also how long an idle loop takes to notice a stop, hence part of every
+hand-over."""
 COMMIT_EVERY_MS = 20
 APPENDS_MAX = 4
-REST_MS_MAX = 5_000
+STOP_MS_MAX = 5_000
 """How long a process that was asked to stop may write checkpoints."""
 _log = diagnostics("loop")
 
 
 class Stage(Protocol):
-    """What one process does with the records of its partitions."""
+    """The work of one process on the records of its partitions."""
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
-        """Make the state as of a committed place (None if there is none) ready. Answers the offset to go on from, None
-        for the default. May be cancelled at any await; nothing of the partition is delivered before."""
+        """Restore the state as of a commit, None if the group never committed.
+
+        Returns the offset to go on from, or None for the default. May be cancelled at any await. Nothing of the
+        partition is delivered before this returns.
+        """
         ...
 
     async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
-        """Fold records, answer what to append. Without I/O but for a topology that is not known yet."""
+        """Fold records and return the records to append. Does no I/O, except to look up an unknown topology."""
         ...
 
     def drop(self, partition: TopicPartition) -> None:
-        """The partition is somebody else's now; forget it. Called also for one whose restore did not end."""
+        """Forget a partition that another process owns now. Also called for one whose restore did not end."""
         ...
 
 
-class Notes(Protocol):
-    """What commits say beside the place, and who wants to know that they were stored: see
-    `runtime.checkpoint_manager`."""
+class CommitMetadata(Protocol):
+    """Source of the metadata of commits, notified when they are stored: see `runtime.checkpoint_manager`."""
 
-    def note(self, partition: TopicPartition, place: int) -> str:
-        """The metadata of a commit of this place."""
+    def metadata(self, partition: TopicPartition, offset: int) -> str:
+        """Return the metadata for a commit of this offset."""
         ...
 
     def committed(self, partition: TopicPartition, commit: Commit) -> None:
-        """It is stored, under the fence of the group."""
+        """Note that a commit was stored, under the fence of the group."""
         ...
 
-    async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
-        """Nothing of these is folded any more, they are about to go; `last`: for good. Returns in time."""
+    async def prepare_release(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+        """Prepare for the loss of partitions of which no record is folded any more. Returns in time.
+
+        `last`: the process is about to end.
+        """
         ...
 
 
 class Loop:
-    """Runs a stage as one member of `group`. The next batches are read and folded while the last ones are being
-    appended, at most `APPENDS_MAX` at once, each partition's in order. Places are committed beside that, at most every
-    `COMMIT_EVERY_MS`, and only when everything before them is acknowledged.
+    """Runs a stage as one member of `group`.
 
-    Where the topology orders events, an append begins only after the one before it was acknowledged. Else a later one
-    might be stored although an earlier one failed, and the next owner would append the earlier one behind it."""
+    The next batches are read and folded while the last ones are being appended: at most `APPENDS_MAX` appends at once,
+    each partition's in order. Commits are made beside that, at most every `COMMIT_EVERY_MS`. An offset is committed
+    only when all appends that follow from the records before it are acknowledged.
+
+    Where the topology orders events, an append begins only after the one before it was acknowledged. Otherwise a later
+    one might be stored although an earlier one failed, and the next owner would append the earlier one behind it.
+    """
 
     def __init__(
         self,
@@ -78,7 +87,7 @@ class Loop:
         *,
         group: str,
         topics: Sequence[str],
-        notes: Notes | None = None,
+        metadata: CommitMetadata | None = None,
         records_max: int = 500,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> None:
@@ -87,20 +96,21 @@ class Loop:
         self._topology = topology
         self._group = group
         self._topics = topics
-        self._notes = notes
+        self._metadata = metadata
         self._records_max = records_max
         self._session_timeout_ms = session_timeout_ms
         self._ordered = topology.ordered
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
+        """Held while a batch is folded, and while partitions are released."""
         self._live: dict[TopicPartition, object] = {}
         """Restored partitions, each with a token of this assignment."""
         self._restoring: dict[TopicPartition, asyncio.Task[None]] = {}
         self._appending: deque[asyncio.Task[None]] = deque()
         """Appends under way, oldest first."""
-        self._places: dict[TopicPartition, int] = {}
-        """Where live partitions stand: everything before is acknowledged."""
+        self._offsets: dict[TopicPartition, int] = {}
+        """Offsets of live partitions before which everything is acknowledged."""
         self._uncommitted: dict[TopicPartition, None] = {}
-        """Those of them of which there is something to commit, in the order in which it came."""
+        """Partitions with something to commit, in the order in which it came."""
         self._acknowledged = asyncio.Event()
         self._commits = asyncio.Lock()
         self._error: BaseException | None = None
@@ -109,16 +119,16 @@ class Loop:
         """Set once every assigned partition is live, at least once."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set. Raises what made going on impossible; the caller decides about a restart."""
+        """Work until `stop` is set. Raises the error that made further work impossible; the caller may restart."""
         self._joined = asyncio.get_running_loop().create_future()
         member = await self._log.join(self._group, self._topics, self, session_timeout_ms=self._session_timeout_ms)
         self._joined.set_result(member)
         commits = asyncio.get_running_loop().create_task(self._commit_often(member), name=f"commits {self._group}")
-        commits.add_done_callback(self._ended)
+        self.watch(commits)
         try:
             while not stop.is_set():
-                await self._turn_over(await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS))
-            await self._rest(member)
+                await self._process(await member.poll(records_max=self._records_max, wait_ms=POLL_WAIT_MS))
+            await self._finish(member)
         finally:
             for task in (commits, *self._restoring.values()):
                 task.cancel()
@@ -128,60 +138,60 @@ class Loop:
                 for append in self._appending:
                     append.cancel()
 
-    async def _rest(self, member: Member) -> None:
-        """Stopped: let the appends end, then leave checkpoints behind while the partitions are still ours."""
+    async def _finish(self, member: Member) -> None:
+        """Wait for the appends, then write checkpoints while the partitions are still ours."""
         try:
-            async with asyncio.timeout(REST_MS_MAX / 1000):
-                async with self._turn:
-                    await self._appended(0)
-                if self._notes is not None:  # without the turn: what is revoked meanwhile must not wait for it
-                    await self._notes.rest(list(self._live), within_ms=REST_MS_MAX * 0.8, last=True)
+            async with asyncio.timeout(STOP_MS_MAX / 1000):
+                async with self._lock:
+                    await self._wait_for_appends(0)
+                if self._metadata is not None:  # outside the lock: a revocation meanwhile must not wait for it
+                    await self._metadata.prepare_release(list(self._live), within_ms=STOP_MS_MAX * 0.8, last=True)
                     await self._commit(member)
         except TimeoutError:
-            _log.warning("stopped in the middle: the next owner does the rest", group=self._group, after_ms=REST_MS_MAX)
+            _log.warning("stopped in the middle: the next owner does the rest", group=self._group, after_ms=STOP_MS_MAX)
 
-    async def _turn_over(self, batches: Mapping[TopicPartition, Sequence[Record]]) -> None:
-        """Fold one batch and begin to append what follows from it."""
+    async def _process(self, batches: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        """Fold one batch and begin to append the resulting records."""
         if self._error is not None:
             raise self._error
         tokens = {tp: self._live.get(tp) for tp in batches}
-        async with self._turn:
+        async with self._lock:
             mine = {tp: records for tp, records in batches.items() if self._is_live(tp, tokens[tp])}
             if not mine:
                 return
             out: list[NewRecord] = []
             for tp, records in mine.items():
                 out.extend(await self._stage.step(tp, records))
-            await self._appended(APPENDS_MAX - 1)
-            places = {tp: (tokens[tp], records[-1].offset + 1) for tp, records in mine.items()}
+            await self._wait_for_appends(APPENDS_MAX - 1)
+            offsets = {tp: (tokens[tp], records[-1].offset + 1) for tp, records in mine.items()}
             before = self._appending[-1] if self._appending else None
-            append = asyncio.get_running_loop().create_task(self._append(out, places, before))
-            append.add_done_callback(self._ended)
+            append = asyncio.get_running_loop().create_task(self._append(out, offsets, before))
+            self.watch(append)
             self._appending.append(append)
 
     async def _append(
         self,
         out: Sequence[NewRecord],
-        places: Mapping[TopicPartition, tuple[object | None, int]],
+        offsets: Mapping[TopicPartition, tuple[object | None, int]],
         before: asyncio.Task[None] | None,
     ) -> None:
         if before is not None and self._ordered:
             await before
         await append_all(self._log, out, self._topology)
         if before is not None:
-            await before  # what failed there must not be committed around
-        for tp, (token, place) in places.items():
+            await before  # nothing may be committed behind an append that failed
+        for tp, (token, offset) in offsets.items():
             if self._is_live(tp, token):
-                self._places[tp] = place
+                self._offsets[tp] = offset
                 self._uncommitted[tp] = None
         self._acknowledged.set()
 
-    async def _appended(self, left_max: int) -> None:
-        """Wait until at most `left_max` appends are under way. Raises why one failed."""
+    async def _wait_for_appends(self, left_max: int) -> None:
+        """Wait until at most `left_max` appends are under way. Raises the error of one that failed."""
         while self._appending and (len(self._appending) > left_max or self._appending[0].done()):
             first = self._appending[0]
             if not first.done():
-                await asyncio.wait((first,))  # not awaited itself: who gives up waiting must not end the append
+                await asyncio.wait((first,))  # not awaited itself: the append goes on when this wait is cancelled
             first.result()
             self._appending.popleft()
 
@@ -193,59 +203,59 @@ class Loop:
             await asyncio.sleep(COMMIT_EVERY_MS / 1000)
 
     def recommit(self, partition: TopicPartition) -> None:
-        """Commit the place of a partition once more, since there is something new to say with it."""
-        if partition in self._places:
+        """Commit the offset of a partition again, because its metadata has changed."""
+        if partition in self._offsets:
             self._uncommitted[partition] = None
             self._acknowledged.set()
 
     def watch(self, task: asyncio.Task[None]) -> None:
-        """End the loop with what this task raises."""
+        """End the loop with the error of this task, if it raises one."""
         task.add_done_callback(self._ended)
 
     async def _commit(self, member: Member) -> None:
         async with self._commits:
-            places = {tp: self._noted(tp, self._places[tp]) for tp in self._uncommitted}
+            commits = {tp: self._commit_of(tp, self._offsets[tp]) for tp in self._uncommitted}
             self._uncommitted.clear()
             try:
-                await member.commit(places)
+                await member.commit(commits)
             except Fenced as fenced:
-                # Whoever owns them now decides these records again, with the same ids. If we still do, so do we.
+                # The present owner decides these records again, with the same ids, even if that is this process.
                 _log.info("commit came too late", group=self._group, reason=str(fenced))
-                ours = [tp for tp in places if tp in member.assignment]
-                for tp in places:
+                ours = [tp for tp in commits if tp in member.assignment]
+                for tp in commits:
                     self._forget(tp)
                 member.pause(*ours)
                 self.assigned(ours)
             else:
-                self._stored(places)
+                self._note_stored(commits)
 
-    def _noted(self, partition: TopicPartition, place: int) -> Commit:
-        return Commit(place, "" if self._notes is None else self._notes.note(partition, place))
+    def _commit_of(self, partition: TopicPartition, offset: int) -> Commit:
+        return Commit(offset, "" if self._metadata is None else self._metadata.metadata(partition, offset))
 
-    def _stored(self, commits: Mapping[TopicPartition, Commit]) -> None:
-        if self._notes is not None:
+    def _note_stored(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        if self._metadata is not None:
             for tp, commit in commits.items():
-                self._notes.committed(tp, commit)
+                self._metadata.committed(tp, commit)
 
     def _is_live(self, partition: TopicPartition, token: object | None) -> bool:
         return token is not None and self._live.get(partition) is token
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Listener: restore each in a task of its own, then let records come."""
+        """Listener: restore each in a task of its own, then resume its delivery."""
         for tp in partitions:
             self._forget(tp)
             task = asyncio.get_running_loop().create_task(self._restore(tp), name=f"restore {tp.topic}/{tp.partition}")
-            task.add_done_callback(self._ended)
+            self.watch(task)
             self._restoring[tp] = task
         if not partitions:
             self.ready.set()
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Listener: let the appends under way end, commit once more, then forget."""
-        async with self._turn:
-            await self._appended(0)
-            if self._notes is not None:
-                await self._notes.rest(partitions, within_ms=REVOKE_MS_MAX / 2, last=False)
+        """Listener: wait for the appends under way, commit once more, then forget the partitions."""
+        async with self._lock:
+            await self._wait_for_appends(0)
+            if self._metadata is not None:
+                await self._metadata.prepare_release(partitions, within_ms=REVOKE_MS_MAX / 2, last=False)
             if self._joined is not None and self._joined.done():
                 await self._commit(self._joined.result())
             for tp in partitions:
@@ -255,7 +265,7 @@ class Loop:
 
     def _forget(self, partition: TopicPartition) -> None:
         self._live.pop(partition, None)
-        self._places.pop(partition, None)
+        self._offsets.pop(partition, None)
         self._uncommitted.pop(partition, None)
         task = self._restoring.pop(partition, None)
         if task is not None:
@@ -267,23 +277,23 @@ class Loop:
         member = await self._joined
         commit = await member.committed(partition)
         start = await self._stage.restore(partition, commit)
-        if start is None and commit is not None:  # the stage does not mind: where the group stands
+        if start is None and commit is not None:
             start = commit.offset
         if start is None:
             start = (await self._log.bounds(partition.topic))[partition.partition].start
         try:
-            if self._notes is not None and (told := self._noted(partition, start)) != commit:
-                await member.commit({partition: told})
-                self._stored({partition: told})
+            if self._metadata is not None and (first := self._commit_of(partition, start)) != commit:
+                await member.commit({partition: first})
+                self._note_stored({partition: first})
             self._restoring.pop(partition)
             member.seek(partition, start)
             member.resume(partition)
         except Fenced:
             self._restoring.pop(partition, None)
-            self._stage.drop(partition)  # lost while it was restored; `assigned` will come for what is ours then
+            self._stage.drop(partition)  # lost during the restore; `assigned` is called for what is ours then
         else:
             self._live[partition] = object()
-            self._places[partition] = start
+            self._offsets[partition] = start
         if not self._restoring:
             self.ready.set()
 
@@ -293,7 +303,7 @@ class Loop:
 
 
 async def append_all(log: Log, records: Sequence[NewRecord], topology: Topology) -> None:
-    """Append everything; a record that the log refuses is replaced by one that says so. Returns when all is durable.
+    """Append all records, and a replacement for each that the log refuses. Returns when all is durable.
 
     Raises LogUnavailable when the log does not answer, and when it refuses a replacement for another reason than its
     size.
@@ -314,7 +324,7 @@ async def append_all(log: Log, records: Sequence[NewRecord], topology: Topology)
 async def _append_replacements(
     log: Log, tried: Sequence[tuple[NewRecord, Iterator[NewRecord]]]
 ) -> list[tuple[NewRecord, Iterator[NewRecord]]]:
-    """Append a replacement of each refused record; answers the next ones of those that are too large, too."""
+    """Append one replacement for each refused record. Returns smaller ones for those that are too large as well."""
     again: list[tuple[NewRecord, Iterator[NewRecord]]] = []
     verdicts = await log.append([record for record, _ in tried])
     for (record, ladder), verdict in zip(tried, verdicts, strict=True):

@@ -66,7 +66,14 @@ class Orchestrator:
         self._told = DecisionLog()
         self._relay = ControlRelay(log, topology)
         self._unattended = UnservedTasks(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
-        self._keeper = CheckpointManager(log, topology, clock, costs=costs)
+        self._checkpoints = CheckpointManager(
+            log,
+            topology,
+            clock,
+            recommit=lambda partition: self._loop.recommit(partition),
+            watch=lambda task: self._loop.watch(task),
+            costs=costs,
+        )
         self.notes: Counter[str] = Counter()
         """Drops by reason code since the start of this process."""
         self._loop = Loop(
@@ -75,22 +82,21 @@ class Orchestrator:
             topology,
             group=topology.group("orchestrator"),
             topics=[topology.inbox],
-            notes=self._keeper,
+            metadata=self._checkpoints,
             records_max=records_max,
             session_timeout_ms=session_timeout_ms,
         )
-        self._keeper.attach(self._loop.recommit, self._loop.watch)
         self.ready = self._loop.ready
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises TopicsInvalid when the inbox is not as it was created."""
         await self._check_topics()
         await ask_time(self._log, self._topology)
-        await self._keeper.start()
+        await self._checkpoints.start()
         async with asyncio.TaskGroup() as group:
             timers = group.create_task(self._fire_timers(), name="timers")
             relay = group.create_task(self._relay.run(), name="relay control")
-            aged = group.create_task(self._keeper.run(), name="checkpoints of old tails")
+            aged = group.create_task(self._checkpoints.run(), name="checkpoints of old tails")
             unattended = group.create_task(self._unattended.run(), name="unattended tasks")
             try:
                 await self._loop.run(stop)
@@ -100,12 +106,12 @@ class Orchestrator:
                 aged.cancel()
                 unattended.cancel()
                 self._told.flush()
-                await self._keeper.close()
+                await self._checkpoints.close()
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
         """Stage: from the checkpoint that the commit names and the records since, silently."""
         began_ms = self._clock.monotonic_ms()
-        state, start = await self._keeper.restore(partition, commit)
+        state, start = await self._checkpoints.restore(partition, commit)
         timers, ahead_ms = Timers(), state.time_at(self._log.now_ms()) - round(self._clock.uptime_ms())
         for n, timer in enumerate(waiting(state.runs)):
             if n % TIMERS_A_TURN == 0:
@@ -131,7 +137,7 @@ class Orchestrator:
             try:
                 effects = fold(record)
             except TopologyMissing as missing:
-                await self._keeper.teach(state, missing)
+                await self._checkpoints.teach(state, missing)
                 effects = fold(record)
             for effect in effects:
                 if isinstance(effect, Schedule):
@@ -151,8 +157,8 @@ class Orchestrator:
         if state.control is not control:
             self._relay.folded(partition, state.control)
         if state.topology is not before and state.topology.digest != topology.digest:
-            await self._keeper.adopt(partition)  # a former owner was late
-        self._keeper.folded(partition)
+            await self._checkpoints.adopt(partition)  # a former owner was late
+        self._checkpoints.folded(partition)
         return out
 
     def drop(self, partition: TopicPartition) -> None:
@@ -161,7 +167,7 @@ class Orchestrator:
         self._timers.pop(partition, None)
         self._relay.closed(partition)
         self._unattended.partitions.discard(partition.partition)
-        self._keeper.drop(partition)
+        self._checkpoints.drop(partition)
 
     def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule, log_ms: int) -> None:
         """Begin to wait: for the time from the record until the timer is due, less what has passed since the record."""

@@ -4,7 +4,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Commit, Log
 from mesh.runtime.topology_store import TopologyStore
 from tests.runtime.checkpoint_kit import INBOX, NEW, OLD, log, requested
-from tests.runtime.test_checkpoint_manager import keeper, note_at
+from tests.runtime.test_checkpoint_manager import manager, note_at
 from tests.services.conftest import read_all
 
 __all__ = ["log"]
@@ -14,14 +14,14 @@ async def test_a_new_topology_begins_where_the_inbox_says_so_and_open_runs_keep_
     await TopologyStore(log, OLD, SystemClock()).keep()
     await requested(log, "r1", "r2", "r3")
     note = await note_at(log, 1)
-    made, _ = await keeper(log, topology=NEW)
+    made, _ = await manager(log, topology=NEW)
     state, _ = await made.restore(INBOX, Commit(2, note.text()))
     assert {run.topology for run in state.runs.values()} == {OLD.digest}, "the tail was decided under the old one"
     assert state.topology == OLD, "what lies in the inbox before the change is decided under it, too"
     await requested(log, "r4")
-    for commit in (Commit(2, note.text()), Commit(5, made.note(INBOX, 2)), None):  # None: all is decided again
+    for commit in (Commit(2, note.text()), Commit(5, made.metadata(INBOX, 2)), None):  # None: all is decided again
         for mesh in (OLD, NEW):  # whoever folds it
-            again, start = await (await keeper(log, topology=mesh))[0].restore(INBOX, commit)
+            again, start = await (await manager(log, topology=mesh))[0].restore(INBOX, commit)
             again.adopt(NEW)
             again.adopt(OLD)
             for record in (await read_all(log, OLD.inbox))[start:5]:
@@ -34,6 +34,6 @@ async def test_an_owner_with_another_topology_says_so_in_the_inbox_and_the_same_
     await TopologyStore(log, OLD, SystemClock()).keep()
     note = await note_at(log, 0)
     for mesh, said in ((OLD, []), (NEW, [NEW.digest])):
-        await (await keeper(log, topology=mesh))[0].restore(INBOX, Commit(0, note.text()))
+        await (await manager(log, topology=mesh))[0].restore(INBOX, Commit(0, note.text()))
         adopted = [dict(record.headers)["ce_meshtopology"].decode() for record in await read_all(log, OLD.inbox)]
         assert adopted == said

@@ -81,19 +81,19 @@ class Says:
         self.stored: list[tuple[TopicPartition, Commit]] = []
         self.rested: list[tuple[list[TopicPartition], bool]] = []
 
-    def note(self, partition: TopicPartition, place: int) -> str:
+    def metadata(self, partition: TopicPartition, place: int) -> str:
         return f"{self.word}{place}"
 
     def committed(self, partition: TopicPartition, commit: Commit) -> None:
         self.stored.append((partition, commit))
 
-    async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+    async def prepare_release(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
         assert within_ms == REVOKE_MS_MAX / 2 or last, "the session timeout, 2 s here, does not shorten it"
         self.rested.append((sorted(partitions), last))
 
 
 def noting(log: Log, stage: Copy, says: Says) -> Loop:
-    return Loop(log, stage, TOPOLOGY, group="copy", topics=["in"], notes=says, session_timeout_ms=2_000)
+    return Loop(log, stage, TOPOLOGY, group="copy", topics=["in"], metadata=says, session_timeout_ms=2_000)
 
 
 async def until_committed(log: Log, wanted: dict[int, Commit]) -> None:
@@ -143,8 +143,8 @@ async def test_what_a_restore_has_to_say_is_stored_before_anything_is_delivered(
 
 async def test_before_the_end_there_is_time_for_last_words_and_they_are_committed(log: Log) -> None:
     class Talks(Says):
-        async def rest(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
-            await super().rest(partitions, within_ms=within_ms, last=last)
+        async def prepare_release(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+            await super().prepare_release(partitions, within_ms=within_ms, last=last)
             if last:
                 self.word = "last"
                 for partition in partitions:
@@ -169,7 +169,7 @@ async def test_a_log_that_does_not_answer_keeps_nobody_from_stopping(
             await asyncio.Event().wait()
             return []
 
-    monkeypatch.setattr("mesh.runtime.loop.REST_MS_MAX", 50)
+    monkeypatch.setattr("mesh.runtime.loop.STOP_MS_MAX", 50)
     asked = asyncio.Event()
     silent = Silent(tmp_path / "mesh.db")
     await silent.start()

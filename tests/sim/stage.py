@@ -88,7 +88,7 @@ class Machine:
         )
         if self.process.orchestrator is not None and plan.checkpoint_us >= 0:
             costs = COSTS._replace(tail_us_min=plan.checkpoint_us, row_us=0)
-            self.process.orchestrator._keeper._costs = costs
+            self.process.orchestrator._checkpoints._costs = costs
         return stage.world.loop.create_task(self.process.run(), name=self.host.name)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

@@ -12,14 +12,14 @@ from tests.sim.planted.patching import swapped
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    real: Any = Loop._noted
+    real: Any = Loop._commit_of
 
-    def _noted(self: Any, partition: Any, place: int) -> Commit:
-        kept = None if self._notes is None else self._notes._kept.get(partition)
+    def _commit_of(self: Any, partition: Any, place: int) -> Commit:
+        kept = None if self._metadata is None else self._metadata._kept.get(partition)
         if kept is not None and kept.next is not None and kept.next.offset > place:
             return Commit(kept.next.offset, kept.next.text())
         commit: Commit = real(self, partition, place)
         return commit
 
-    with swapped(Loop, "_noted", _noted):
+    with swapped(Loop, "_commit_of", _commit_of):
         yield

@@ -19,7 +19,7 @@ def patch() -> Iterator[None]:
     ) -> None:
         for tp, (token, place) in places.items():
             if self._is_live(tp, token):
-                self._places[tp] = place
+                self._offsets[tp] = place
                 self._uncommitted[tp] = None
         self._acknowledged.set()
         await real(self, out, places, before)
