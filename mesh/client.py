@@ -329,7 +329,7 @@ class Mesh:
                     event = read(record)
                     if not isinstance(event, Unreadable):
                         self._remember(event)
-                        self._waits.tell(event)
+                        self._waits.notify(event)
         except LogUnavailable as error:
             self._waits.fail(error)
             raise

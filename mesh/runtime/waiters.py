@@ -1,7 +1,7 @@
-"""Who waits for the end of which run: one timer for all of them, since most runs end before it comes.
+"""Callers that wait for the end of a run. One timer serves all of them, since most runs end before it fires.
 
-A wait costs a future and a place in a queue. Those that are still open after `LOOK_BACK_AFTER_S` look back through the
-log, for a run that ended before anybody watched, and get a timer of their own for the time when they give up.
+A wait costs a future and an entry of a queue. Waits that are open for longer than `LOOK_BACK_AFTER_S` search the log
+for a run that ended before the wait began, and get a timer of their own for their timeout.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from mesh.core.protocol.event import Event
 
 LOOK_BACK_AFTER_S: Final = 1.0
 TICK_S: Final = 0.05
-"""So much later than that a wait may look back."""
+"""Greatest delay of that search."""
 
 Answer = asyncio.Future[Event]
 
 
 class _Wait:
-    """One of them. `answer` is None as soon as nobody waits: its place in the queue keeps nothing alive."""
+    """One wait. `answer` is None once its caller has gone, so that the queue keeps nothing alive."""
 
     __slots__ = ("answer", "began", "ends", "look_back", "timer")
 
@@ -39,17 +39,17 @@ class _Wait:
 
 
 class RunWaiters:
-    """Waits by run. `look_back` is given a run and its answer, which it sets if it finds one."""
+    """Waits by run. `look_back` gets a run and a future, which it completes if it finds the outcome."""
 
     def __init__(self, look_back: Callable[[str, Answer], Coroutine[Any, Any, None]]) -> None:
         self._look_back = look_back
         self._answers: dict[str, list[Answer]] = {}
         self._young: deque[tuple[str, _Wait]] = deque()
-        """In the order in which they began, those too that have ended since."""
+        """Waits in the order in which they began, with those that have ended since."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def answer(self, run_id: str, timeout_s: float) -> Event:
-        """What `tell` brings for this run from now on. Raises TimeoutError, and what `fail` was given."""
+        """Wait for the event that `notify` gets for this run. Raises TimeoutError, and the error given to `fail`."""
         loop = asyncio.get_running_loop()
         answer: Answer = loop.create_future()
         now = loop.time()
@@ -67,14 +67,14 @@ class RunWaiters:
             wait.end()
             self._forget(run_id, answer)
 
-    def tell(self, event: Event) -> None:
-        """Everybody who waits for this run hears it."""
+    def notify(self, event: Event) -> None:
+        """Complete all waits for the run of this event."""
         for answer in self._answers.pop(event.run_id, ()):
             if not answer.done():
                 answer.set_result(event)
 
     def fail(self, error: Exception) -> None:
-        """Everybody hears that there will be no answer."""
+        """Fail all waits."""
         for answers in self._answers.values():
             for answer in answers:
                 if not answer.done():

@@ -41,7 +41,7 @@ async def test_everybody_who_waits_for_a_run_hears_of_it_and_nobody_else() -> No
     waits = RunWaiters(nowhere)
     first, second, other = await waiting(waits, "a", "a", "b")
     event = told("a")
-    waits.tell(event)
+    waits.notify(event)
     assert (await first, await second) == (event, event)
     assert not other.done()
     other.cancel()
@@ -60,7 +60,7 @@ async def test_a_thousand_waits_take_one_timer(monkeypatch: pytest.MonkeyPatch) 
     names = [f"r{n}" for n in range(1_000)]
     tasks = await waiting(waits, *names)
     for name in names:
-        waits.tell(told(name))
+        waits.notify(told(name))
     await asyncio.gather(*tasks)
     assert len(timers) == 1
 
@@ -105,7 +105,7 @@ async def test_who_goes_away_is_forgotten_and_the_others_wait_on() -> None:
     first, second = await waiting(waits, "a", "a")
     first.cancel()
     await asyncio.wait([first])
-    waits.tell(told("a"))
+    waits.notify(told("a"))
     assert (await second).run_id == "a"
 
 
@@ -113,7 +113,7 @@ async def test_an_answer_is_not_kept_when_it_was_heard() -> None:
     waits = RunWaiters(nowhere)
     (task,) = await waiting(waits, "a")
     event = told("a")
-    waits.tell(event)
+    waits.notify(event)
     await task
     kept = weakref.ref(event)
     del event, task

@@ -43,11 +43,11 @@ class SimCells:
         self._hosts = hosts
         self._begun: list[CellHost] = []
 
-    def takes(self, agent: Agent) -> bool:
+    def can_run(self, agent: Agent) -> bool:
         return True
 
     @asynccontextmanager
-    async def one(self, where: str) -> AsyncIterator["SimCells"]:
+    async def acquire(self, where: str) -> AsyncIterator["SimCells"]:
         async with self._places:
             await SimClock(self._world, self._worker).sleep_ms(BEGIN_MS)
             yield self

@@ -162,7 +162,7 @@ class Host:
         """Until the signal; raises what no waiting can mend."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, GuardedLoop):  # as every command is run in
-            loop.told = self._reporter.warning
+            loop.report = self._reporter.warning
         if self._child is not None:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._parent_gone)
         else:

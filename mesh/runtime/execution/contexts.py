@@ -1,6 +1,7 @@
-"""A fresh context for each call: context variables, with them the span of OpenTelemetry and the decimal context.
+"""A fresh context for each call: its context variables, with them the OpenTelemetry span, and its decimal context.
 
-A coroutine runs in the context of its task, so what one call sets there the next call of the same task would find.
+A coroutine runs in the context of its task. Without a fresh one, the next call of the same task would find what this
+call has set.
 """
 
 import decimal
@@ -14,16 +15,16 @@ T = TypeVar("T")
 
 
 class Contexts:
-    """Makes contexts that hold what the current one holds now.
+    """A factory of contexts that hold what the current one holds now.
 
-    A decimal context can be changed, so it is copied for each call, if a module has changed it at all. Else it is left
-    out: Python makes a default one when it is first needed.
+    A decimal context is mutable, so it is copied for each call if any module has changed it. Otherwise it is left out:
+    Python makes a default one when it is first needed.
     """
 
     def __init__(self) -> None:
         base = Context()
         self.new: Callable[[], Context] = base.copy
-        """Makes one for the next call."""
+        """Factory of the context for the next call."""
         for variable, value in copy_context().items():
             if variable is not _DECIMAL:
                 base.run(variable.set, value)
@@ -49,7 +50,7 @@ async def within(context: Context, call: Coroutine[Any, Any, T]) -> T:
 
 @coroutine
 def resumed(run: Callable[..., Any], call: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """The rest of a coroutine that was begun by `run(call.send, None)`, `run` being that of its context."""
+    """Await the rest of a coroutine that was begun by `run(call.send, None)`. `run`: the method of its context."""
     go_on: Callable[[Any], Any]
     while True:
         try:
@@ -70,12 +71,12 @@ def resumed(run: Callable[..., Any], call: Coroutine[Any, Any, T], waits_for: An
 
 
 def _settings(context: decimal.Context) -> tuple[Any, ...]:
-    """All of it but the flags, which any calculation sets."""
+    """Return all settings but the flags, which any calculation sets."""
     return (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp, context.traps)
 
 
 def _decimal_variable() -> Any:
-    """The context variable in which the decimal module keeps its context. It has no public name."""
+    """Return the context variable of the decimal module, which has no public name."""
     scratch = Context()
     scratch.run(decimal.getcontext)
     return next(iter(scratch))

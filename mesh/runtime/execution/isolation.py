@@ -1,9 +1,9 @@
-"""Cells: child processes in which a task that may kill its process is called, one at a time.
+"""Isolated processes: child processes that call a suspected task, one at a time.
 
-The death of a cell with one task in it is certain evidence, and nothing else dies with it. A cell is begun when one is
-needed, serves one task after another, and ends when nobody wanted it for a while, or with its worker: its orders come
-by its standard input, and at their end it goes (`mesh.app.isolation_child`). What it is told and what it says is
-pickled: both ends are this program, and nobody else holds the pipes.
+The death of an isolated process with one task in it is certain evidence, and nothing else dies with it. The process is
+started when one is needed and serves one task after another. It ends when it was idle for a while, or with its worker:
+its requests come by its standard input, and it ends with them (`mesh.app.isolation_child`). Requests and answers are
+pickled: both ends are this program, and no other process has the pipes.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ from mesh.core.task.fault_injection import InjectedFault
 from mesh.core.topology.model import AgentSpec
 from mesh.runtime.execution import agent_modules
 
-CELLS_MAX = 8
-"""Cells of a worker at once. Each costs as much memory as a worker does that has done nothing."""
+PROCESSES_MAX = 8
+"""Isolated processes of a worker at once. Each takes as much memory as a worker that has done nothing."""
 IDLE_S = 10.0
-BEGIN_TIMEOUT_S = 60.0
-"""A cell must have loaded its agent within this."""
-BEGIN_AGAIN_S = 5.0
-GONE_TIMEOUT_S = 2.0
+START_TIMEOUT_S = 60.0
+"""Time in which an isolated process must have loaded its agent."""
+RETRY_S = 5.0
+EXIT_TIMEOUT_S = 2.0
 MAIN = "import sys; sys.path[:] = sys.argv[3:]; from mesh.app.isolation_child import main; main()"
-"""Not `-m`, which looks for everything in the working directory first."""
+"""The program of the child. `-m` would search the working directory first for every import."""
 _LENGTH = struct.Struct(">I")
 _log = diagnostics("worker")
 
 
 class CallRequest(NamedTuple):
-    """A task for a cell. `where`: its function, as `module:name`; `broken`: on purpose, just now."""
+    """A request to call a task. `where`: its function as `module:name`; `broken`: a fault that `mesh break` injects."""
 
     spec: AgentSpec
     where: str
@@ -48,15 +48,15 @@ class CallRequest(NamedTuple):
 
 
 class LoadRequest(NamedTuple):
-    """The function that a cell is to load next. `folder`: of its module, if `mesh.runtime.execution.agent_modules`
-    loaded that here."""
+    """A request to load a function. `folder`: the folder of its module, if
+    `mesh.runtime.execution.agent_modules` loaded it in this process."""
 
     folder: str
     where: str
 
 
 class IsolatedProcessDied(Exception):
-    """The process ended with the task in it. `code` is its exit code, negative for a signal."""
+    """Raised when the process ended with the task in it. `code`: its exit code, negative for a signal."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"exit code {code}")
@@ -64,65 +64,67 @@ class IsolatedProcessDied(Exception):
 
 
 class LoadFailure(NamedTuple):
-    """What a cell says of a function that it cannot load. It ends then."""
+    """The answer of a process that cannot load a function. It ends then."""
 
     reason: str
 
 
 class CallAnswer(NamedTuple):
-    """What a cell says of a task. `clean`: nothing of it is left there."""
+    """The answer to a task. `clean`: no thread or coroutine of the call is left in the process."""
 
     event: Event
     clean: bool
 
 
 class NotLoaded(Exception):
-    """No other process can load the function, though this one has."""
+    """Raised when no other process can load the function, although this one has."""
 
 
 class IsolatedProcess(Protocol):
-    """A place where a task may die."""
+    """A process in which a task may die."""
 
     async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
-        """What the function says. `changed` is told of what it writes on the board. Cancelled, the call is killed.
-        Raises IsolatedProcessDied."""
+        """Call the function and return its event. `changed` gets each change that it writes to the board.
+
+        Cancellation kills the call. Raises IsolatedProcessDied.
+        """
         ...
 
 
 class IsolatedProcesses(Protocol):
-    """All that a worker may have."""
+    """The isolated processes of a worker."""
 
-    def takes(self, agent: Agent) -> bool:
-        """Whether another process could find this function."""
+    def can_run(self, agent: Agent) -> bool:
+        """Return whether another process could find this function."""
         ...
 
-    def one(self, where: str) -> AbstractAsyncContextManager[IsolatedProcess]:
-        """A cell that has loaded the function `where`, once one is free. Raises NotLoaded."""
+    def acquire(self, where: str) -> AbstractAsyncContextManager[IsolatedProcess]:
+        """Wait for a process that has loaded the function `where`. Raises NotLoaded."""
         ...
 
     async def close(self) -> None:
-        """End them."""
+        """End all processes."""
         ...
 
 
-def frame(told: Any) -> bytes:
-    """As it goes through a pipe."""
-    body = pickle.dumps(told)
+def frame(message: Any) -> bytes:
+    """Encode a message for a pipe: its length and its pickle."""
+    body = pickle.dumps(message)
     return _LENGTH.pack(len(body)) + body
 
 
 def read_frame(pipe: BinaryIO) -> Any:
-    """The next thing told. Raises EOFError at the end."""
+    """Read the next message. Raises EOFError at the end."""
     head = pipe.read(_LENGTH.size)
     number = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else -1
     body = pipe.read(max(number, 0))
     if len(body) != number:
-        raise EOFError  # in the middle, too: who told it was killed
-    return pickle.loads(body)  # from the process that began this one
+        raise EOFError  # also within a message, when the sender was killed
+    return pickle.loads(body)  # from the parent process
 
 
 def find(where: str) -> object:
-    """What stands under `module:name` among the modules that are loaded, or None."""
+    """Return the object at `module:name` among the loaded modules, or None."""
     module, _, name = where.partition(":")
     found: object = sys.modules.get(module)
     for part in name.split("."):
@@ -131,120 +133,114 @@ def find(where: str) -> object:
 
 
 class ChildProcesses:
-    """Cells as processes of their own. `facts` are what `mesh.app.isolation_child` is told at first."""
+    """Isolated processes as child processes. `setup`: the first message to each, see `mesh.app.isolation_child`."""
 
-    def __init__(self, *facts: Any, number: int = CELLS_MAX, idle_s: float = IDLE_S) -> None:
-        self._facts, self._idle_s = facts, idle_s
-        self._places = asyncio.Semaphore(number)
+    def __init__(self, *setup: Any, processes_max: int = PROCESSES_MAX, idle_s: float = IDLE_S) -> None:
+        self._setup, self._idle_s = setup, idle_s
+        self._slots = asyncio.Semaphore(processes_max)
         self._idle: list[_ChildProcess] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
         self._folder = os.getcwd()
-        """What relative paths in the facts mean; an agent may have gone elsewhere since."""
+        """The folder of relative paths in `setup`. An agent may have changed the working directory since."""
 
     @property
     def pids(self) -> Sequence[int]:
-        """Processes that wait for a task."""
-        return [cell.pid for cell in self._idle]
+        """Ids of the processes that wait for a task."""
+        return [child.pid for child in self._idle]
 
-    def takes(self, agent: Agent) -> bool:
+    def can_run(self, agent: Agent) -> bool:
         """See IsolatedProcesses. False for a function within another one, and for one of the started program."""
         return not agent.where.startswith("__main__:") and find(agent.where) is agent.function
 
     @asynccontextmanager
-    async def one(self, where: str) -> AsyncIterator["_ChildProcess"]:
+    async def acquire(self, where: str) -> AsyncIterator["_ChildProcess"]:
         """See IsolatedProcesses. Tries again until a process can be started, since a failed start says nothing about
         the task. A caller that waits between two tries does not count against the limit of processes."""
         while True:
-            async with self._places:
-                cell = await self._ready(where)
-                if cell is not None:
+            async with self._slots:
+                child = await self._ready(where)
+                if child is not None:
                     try:
-                        yield cell
+                        yield child
                     finally:
-                        self._put_back(cell)
+                        self._release(child)
                     return
-            await asyncio.sleep(BEGIN_AGAIN_S)
+            await asyncio.sleep(RETRY_S)
 
     async def close(self) -> None:
         """See IsolatedProcesses."""
         self._closed = True
-        for cell in list(self._idle):
-            self._end(cell)
+        for child in list(self._idle):
+            self._end_idle(child)
         if self._ending:
             await asyncio.gather(*self._ending)
 
     async def _ready(self, where: str) -> "_ChildProcess | None":
-        """None: it cannot be begun."""
+        """Return a process that has loaded the function, or None if none can be started."""
         try:
-            async with asyncio.timeout(BEGIN_TIMEOUT_S):
-                return await self._rested(where) or await self._loaded(where, await self._begun())
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while self._idle:
+                    child = self._idle.pop()
+                    child.idle_timer.cancel()
+                    with suppress(IsolatedProcessDied, NotLoaded):  # it was killed, or a new one can load the function
+                        return await self._load(where, child)
+                return await self._load(where, await _ChildProcess.start(self._setup, self._folder))
         except (OSError, IsolatedProcessDied, TimeoutError) as error:
-            reason = str(error) or f"it was not ready in {BEGIN_TIMEOUT_S:g} s"
-            what = "a process for a suspected task cannot be begun"
-            _log.warning(what, function=where, reason=reason, again_in_s=BEGIN_AGAIN_S)
+            reason = str(error) or f"it was not ready in {START_TIMEOUT_S:g} s"
+            sentence = "a process for a suspected task cannot be started"
+            _log.warning(sentence, function=where, reason=reason, again_in_s=RETRY_S)
             return None
 
-    async def _begun(self) -> "_ChildProcess":
-        return await _ChildProcess.begin(self._facts, self._folder)
-
-    async def _rested(self, where: str) -> "_ChildProcess | None":
-        while self._idle:
-            cell = self._idle.pop()
-            cell.closing.cancel()
-            with suppress(IsolatedProcessDied, NotLoaded):  # somebody has killed it; or a new one can load it
-                return await self._loaded(where, cell)
-        return None
-
-    async def _loaded(self, where: str, cell: "_ChildProcess") -> "_ChildProcess":
+    async def _load(self, where: str, child: "_ChildProcess") -> "_ChildProcess":
         try:
-            await cell.load(where)
+            await child.load(where)
         except BaseException:
-            self._put_back(cell)
+            self._release(child)
             raise
-        return cell
+        return child
 
-    def _put_back(self, cell: "_ChildProcess") -> None:
-        """It may rest; or it died or has something to do that nobody waits for, and is killed."""
-        if cell.fit and not self._closed:
-            self._idle.append(cell)
-            cell.closing = asyncio.get_running_loop().call_later(self._idle_s, self._end, cell)
+    def _release(self, child: "_ChildProcess") -> None:
+        """Keep a process for the next task; kill it if it died or still runs an abandoned call."""
+        if child.reusable and not self._closed:
+            self._idle.append(child)
+            child.idle_timer = asyncio.get_running_loop().call_later(self._idle_s, self._end_idle, child)
         else:
-            cell.kill()
-            self._see_off(cell)
+            child.kill()
+            self._end(child)
 
-    def _end(self, cell: "_ChildProcess") -> None:
-        cell.closing.cancel()
-        self._idle.remove(cell)
-        self._see_off(cell)
+    def _end_idle(self, child: "_ChildProcess") -> None:
+        child.idle_timer.cancel()
+        self._idle.remove(child)
+        self._end(child)
 
-    def _see_off(self, cell: "_ChildProcess") -> None:
-        task = asyncio.get_running_loop().create_task(cell.end(), name="end a cell")
+    def _end(self, child: "_ChildProcess") -> None:
+        task = asyncio.get_running_loop().create_task(child.end(), name="end an isolated process")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
 
 class _ChildProcess:
-    """One of them."""
+    """One child process."""
 
     def __init__(self, process: Process, answers: asyncio.StreamReader, transport: asyncio.BaseTransport) -> None:
         self._process, self._answers, self._transport = process, answers, transport
         self.pid = process.pid
-        self.fit = True
-        """It lives and has nothing to do."""
-        self._buried = False
-        self.closing: asyncio.TimerHandle
+        self.reusable = True
+        """Whether it lives and has nothing to do."""
+        self._reaped = False
+        self.idle_timer: asyncio.TimerHandle
 
     @classmethod
-    async def begin(cls, facts: Sequence[Any], folder: str) -> "_ChildProcess":
-        """A new process. Raises OSError."""
+    async def start(cls, setup: Sequence[Any], folder: str) -> "_ChildProcess":
+        """Start a process. Raises OSError."""
         answers = asyncio.StreamReader()
         reads, writes = os.pipe()
         try:
             transport, _ = await asyncio.get_running_loop().connect_read_pipe(
                 lambda: asyncio.StreamReaderProtocol(answers), os.fdopen(reads, "rb", buffering=0)
             )
-            try:  # the last that waits: cancelled, it leaves no process behind
+            try:  # the last await in here: a cancelled start leaves no process behind
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-c", MAIN, str(writes), str(os.getpid()), *sys.path),
                     stdin=PIPE,
@@ -258,65 +254,62 @@ class _ChildProcess:
         finally:
             os.close(writes)
         assert process.stdin is not None  # a pipe
-        cell = cls(process, answers, transport)
-        process.stdin.write(frame(facts))
-        return cell
+        child = cls(process, answers, transport)
+        process.stdin.write(frame(setup))
+        return child
 
     async def load(self, where: str) -> None:
-        """Returns when the function can be called there. Raises IsolatedProcessDied, NotLoaded."""
+        """Return when the process has loaded the function. Raises IsolatedProcessDied, NotLoaded."""
         answer = await self._ask(LoadRequest(agent_modules.home(where.partition(":")[0]), where), None)
         if isinstance(answer, LoadFailure):
-            self.fit = False  # it ends
+            self.reusable = False  # it ends
             raise NotLoaded(answer.reason)
 
     async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
         """See IsolatedProcess."""
         answer = await self._ask(order, changed)
-        assert isinstance(answer, CallAnswer)  # as an order is
-        self.fit = answer.clean
+        assert isinstance(answer, CallAnswer)  # the answer to a CallRequest
+        self.reusable = answer.clean
         return answer.event
 
     async def end(self) -> None:
-        """Close its orders, and see that it goes."""
+        """Close its standard input and wait for its exit."""
         assert self._process.stdin is not None  # a pipe
         self._process.stdin.close()
-        await self._gone()
+        await self._exit_code()
 
     def kill(self) -> None:
-        """At once, with all that was begun in it."""
-        if not self._buried:
+        """Kill the process and all that it has started, at once."""
+        if not self._reaped:
             with suppress(ProcessLookupError):  # it leads a session of its own
                 os.killpg(self.pid, signal.SIGKILL)
 
-    async def _ask(self, what: object, changed: Callable[[Change], None] | None) -> object:
-        self.fit = False
+    async def _ask(self, request: object, changed: Callable[[Change], None] | None) -> object:
+        self.reusable = False
+        assert self._process.stdin is not None  # a pipe
         try:
-            await self._tell(what)
+            self._process.stdin.write(frame(request))
+            await self._process.stdin.drain()
             while True:
                 head = await self._answers.readexactly(_LENGTH.size)
-                told = pickle.loads(await self._answers.readexactly(_LENGTH.unpack(head)[0]))  # our child
-                if not isinstance(told, Change):
-                    self.fit = True
-                    return told
+                message = pickle.loads(await self._answers.readexactly(_LENGTH.unpack(head)[0]))  # our child
+                if not isinstance(message, Change):
+                    self.reusable = True
+                    return message
                 if changed is not None:
-                    changed(told)
+                    changed(message)
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise IsolatedProcessDied(await self._gone()) from None
+            raise IsolatedProcessDied(await self._exit_code()) from None
 
-    async def _tell(self, what: object) -> None:
-        assert self._process.stdin is not None  # a pipe
-        self._process.stdin.write(frame(what))
-        await self._process.stdin.drain()
-
-    async def _gone(self) -> int:
-        """Its exit code, soon."""
+    async def _exit_code(self) -> int:
+        """Wait for the exit, kill the process if it takes too long, and return its exit code."""
         try:
-            async with asyncio.timeout(GONE_TIMEOUT_S):
+            async with asyncio.timeout(EXIT_TIMEOUT_S):
                 return await self._process.wait()
         except TimeoutError:
             self.kill()
             return await self._process.wait()
         finally:
             self.kill()
-            self._buried = self._process.returncode is not None  # its number may be another one's from now on
+            self._reaped = self._process.returncode is not None  # the id may be another process's from now on
             self._transport.close()

@@ -1,9 +1,10 @@
-"""Lanes: work items with the same key one after the other, different keys in parallel, far above the partition count.
+"""Key lanes: items with the same key run one after the other, items with different keys in parallel.
 
-A lane exists while its key has work. Up to `lanes_max` runners take ready lanes in turn; a runner that finds nothing
-ends. So ten thousand waiting tasks are ten thousand runners, and none when nothing is to do. Of items that never wait
-one runner does all, so they begin few at first, and as many again as there are items in work. An item stays at the head
-of its lane until it is done, so that one which was interrupted is the next of its key again.
+The number of lanes is far above that of partitions. A lane exists while its key has items. Up to `lanes_max` runners
+take ready lanes in turn, and a runner that finds none ends. So ten thousand waiting items are ten thousand runners, and
+none when nothing is to do. One runner handles all items that never wait. Hence few runners start at first, and later as
+many as there are items in work. An item stays at the head of its lane until it is done, so that an interrupted item is
+the next of its key again.
 """
 
 import asyncio
@@ -16,14 +17,16 @@ from mesh.runtime.execution.contexts import Contexts, resumed
 T = TypeVar("T")
 
 BUSY_MS_MAX = 5.0
-"""After this long without a pause a runner lets the loop breathe: heartbeats and polls run on it."""
+"""How long a runner works without a pause. Heartbeats and polls run on the same event loop."""
 STARTING_MIN = 8
-"""So many runners may be about to take something, however few items are in work."""
+"""Number of runners that may be starting, however few items are in work."""
 
 
 class KeyLanes(Generic[T]):
-    """`put` work under a key; `handle` is awaited for each item, in order per key and in a fresh context, as the
-    context is when this is made. `handle` must not raise."""
+    """Runs `handle` for each item that is `put` under a key, in order per key.
+
+    Each call has a fresh context, a copy of the one in which this was made. `handle` must not raise.
+    """
 
     def __init__(self, handle: Callable[[T], Coroutine[Any, Any, None]], *, lanes_max: int) -> None:
         self._handle, self._contexts = handle, Contexts()
@@ -31,27 +34,27 @@ class KeyLanes(Generic[T]):
         self._waiting: dict[bytes, deque[T]] = {}
         """Key → its items, the one in work first."""
         self._ready: deque[bytes] = deque()
-        """Keys with items of which none is in work; empty while held."""
+        """Keys with items of which none is in work; empty while paused."""
         self._runners: dict[asyncio.Task[None], bytes | None] = {}
-        """Each with the key it works on."""
+        """Runner → the key it works on."""
         self._starting: set[asyncio.Task[None]] = set()
-        """Runners that have not begun yet, or let the loop breathe: each looks for a ready key soon."""
+        """Runners that have not begun or are in a pause: each takes a ready key soon."""
         self._abandoned: set[asyncio.Task[None]] = set()
         self._paused = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self.queued = 0
-        """Items put and not begun."""
+        """Number of items put and not begun."""
         self.running = 0
-        """Items begun and not ended; without the abandoned ones."""
+        """Number of items begun and not ended, without the abandoned ones."""
 
     @property
     def abandoned_calls(self) -> int:
-        """Abandoned runners that still live."""
+        """The number of abandoned runners that have not ended."""
         return len(self._abandoned)
 
     def put(self, key: bytes, item: T) -> None:
-        """Queue an item. Raises what a handler raised, if one did so against its promise."""
+        """Queue an item. Raises the error of a handler, if one raised."""
         if self._error is not None:
             raise self._error
         lane = self._waiting.get(key)
@@ -66,7 +69,7 @@ class KeyLanes(Generic[T]):
         self.queued += 1
 
     def fail(self, error: BaseException) -> None:
-        """Let `put` and whatever waits here raise this, as if a handler had raised it."""
+        """Make `put` and all waits raise this error, as if a handler had raised it."""
         self._error = self._error or error
         self._changed.set()
 
@@ -87,27 +90,27 @@ class KeyLanes(Generic[T]):
             raise self._error
 
     def pause(self) -> None:
-        """Begin nothing new. What runs may end; what is put waits for `release`."""
+        """Begin no further item. Running items go on, new ones wait for `resume`."""
         self._paused = True
         self._ready.clear()
 
     def resume(self) -> None:
-        """Go on after `hold`, each key with the item it stood at."""
+        """Go on after `pause`, each key with the item at its head."""
         self._paused = False
         busy = set(self._runners.values())
         self._ready.extend(key for key in self._waiting if key not in busy and key not in self._ready)
         self._spawn()
 
     def interrupt(self) -> None:
-        """Cancel what is in work, while held: each item is the first of its key again."""
+        """Cancel the items in work, while paused: each is the first of its key again."""
         for runner, key in self._runners.items():
             if key is not None:
                 runner.cancel()
 
     def abandon(self, runner: "asyncio.Task[None]", *, keep: bool = False) -> None:
-        """Leave a runner alone whose handler does not end: its slot and its key are free from now on.
+        """Abandon a runner whose handler does not end: its slot and its key are free from now on.
 
-        `keep`: the item was not done and is the first of its key again. What the handler answers later is nobody's.
+        `keep`: the item was not done and is the first of its key again. A later result of the handler is ignored.
         """
         key = self._runners.pop(runner)
         self._abandoned.add(runner)
@@ -118,7 +121,7 @@ class KeyLanes(Generic[T]):
         self._changed.set()
 
     def cancel(self) -> None:
-        """End all runners; items in work are cancelled, queued ones dropped. Those that do not end are strays."""
+        """Cancel all runners and drop the queued items. Runners that do not end count as abandoned."""
         self._waiting.clear()
         self._ready.clear()
         self._abandoned.update(self._runners)
@@ -130,12 +133,12 @@ class KeyLanes(Generic[T]):
         self._changed.set()
 
     async def wait_abandoned(self, within_ms: float) -> None:
-        """Wait so long for strays to end."""
+        """Wait at most this long for abandoned runners to end."""
         if self._abandoned:
             await asyncio.wait(self._abandoned, timeout=within_ms / 1000)
 
     def _spawn(self) -> None:
-        """See to it that somebody comes for what is ready."""
+        """Start runners for ready keys."""
         while (
             len(self._starting) < len(self._ready)
             and len(self._starting) < max(self.running, STARTING_MIN)
@@ -149,7 +152,7 @@ class KeyLanes(Generic[T]):
     async def _run(self) -> None:
         runner = asyncio.current_task()
         assert runner is not None  # this is one
-        clock = asyncio.get_running_loop().time  # never the machine's: a simulation owns this one
+        clock = asyncio.get_running_loop().time  # the loop's clock, which a simulation controls
         since = clock()
         self._starting.discard(runner)
         while self._ready:
@@ -159,7 +162,7 @@ class KeyLanes(Generic[T]):
             self.running += 1
             self._runners[runner] = key
             if self._ready and not self._starting:
-                self._spawn()  # this item may wait for long
+                self._spawn()  # this item may wait long
             done = False
             try:
                 call, in_context = self._handle(lane[0]), self._contexts.new().run
@@ -181,16 +184,16 @@ class KeyLanes(Generic[T]):
                         self._advance(key, lane, done=done)
                     self._changed.set()
             if runner not in self._runners:
-                return  # abandoned: another one runs in its place
+                return  # abandoned: another runner has its slot
             if (clock() - since) * 1000 > BUSY_MS_MAX:
                 self._starting.add(runner)
                 await asyncio.sleep(0)
                 self._starting.discard(runner)
                 since = clock()
-        del self._runners[runner]  # at once, so that whoever puts something now does not count on it
+        del self._runners[runner]  # at once, so that a `put` from now on starts another runner
 
     def _advance(self, key: bytes, lane: deque[T], *, done: bool) -> None:
-        """The head of a lane is not in work any more."""
+        """Go on to the next item of a lane after its head was done or interrupted."""
         if done:
             lane.popleft()
             if not lane:
@@ -210,4 +213,4 @@ class KeyLanes(Generic[T]):
             error = runner.exception()
             self._error = self._error or error
         elif not self._paused:
-            self._spawn()  # it was interrupted, and meanwhile all was released
+            self._spawn()  # interrupted, and resumed meanwhile

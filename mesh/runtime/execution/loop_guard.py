@@ -1,8 +1,8 @@
-"""An event loop that code of agents cannot end: neither by an exit in a task or callback that a call left, nor by a
-stop of the loop. A copy of the process that an agent forked does not go on in it.
+"""An event loop that the code of agents cannot end, neither by an exit in a task or callback nor by stopping the loop.
 
-asyncio passes SystemExit and KeyboardInterrupt out of the loop, wherever in it they are raised, so one `sys.exit(0)`
-in a background task would end the process as if all was well.
+asyncio passes SystemExit and KeyboardInterrupt out of the loop, wherever in it they are raised. So one `sys.exit(0)` in
+a background task would end the process with success. A copy of the process that an agent forked does not go on in the
+loop.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ FORKED = 70
 
 
 class GuardedLoop(asyncio.SelectorEventLoop):
-    """Like any other, until `told` is set: then it goes on after such an exit or stop, and `told` gets a sentence."""
+    """An event loop that goes on after such an exit or stop, once `report` is set. `report` gets a sentence."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: Callable[[str], None] | None = None
+        self.report: Callable[[str], None] | None = None
         _loops.add(self)
 
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
@@ -33,19 +33,19 @@ class GuardedLoop(asyncio.SelectorEventLoop):
             try:
                 return super().run_until_complete(main)
             except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
-                if self.told is None or main.done() or self.is_closed() or _is_ctrl_c(error):
+                if self.report is None or main.done() or self.is_closed() or _is_ctrl_c(error):
                     raise
-                self.told(_described(error))
+                self.report(_described(error))
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, in such a loop."""
+    """Run a coroutine as `asyncio.run` does, in a `GuardedLoop`."""
     with asyncio.Runner(loop_factory=GuardedLoop) as runner:
         return runner.run(main)
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
-    """While the loop handles SIGINT itself, a KeyboardInterrupt comes from code that raises it."""
+    """Return whether a KeyboardInterrupt comes from SIGINT: not while the loop handles that signal itself."""
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -63,7 +63,7 @@ _loops: WeakSet[GuardedLoop] = WeakSet()
 
 def _in_child() -> None:
     for loop in _loops:
-        if loop.is_running():  # whatever comes first there must be the end: the copy shares sockets and files
+        if loop.is_running():  # end the copy with its first callback: it shares sockets and files
             loop.call_soon(os._exit, FORKED)
             loop._ready.rotate(1)  # type: ignore[attr-defined]  # of BaseEventLoop, in every version
 

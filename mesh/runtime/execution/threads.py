@@ -1,8 +1,7 @@
-"""Threads for functions that block: like an executor, but whoever waits may go away.
+"""A thread pool for blocking functions, whose callers may give up.
 
-A thread cannot be cancelled. When its caller gives up, the thread is left alone with what it does: another one takes
-its place in the pool, what it answers one day is nobody's, and then it ends. All are daemons, so that none keeps a
-process from ending.
+A thread cannot be cancelled. When its caller gives up, the thread is abandoned: another one takes its place in the
+pool, its result is ignored, and it ends after its call. All threads are daemons, so that none keeps the process alive.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from mesh.runtime.execution.loop_guard import FORKED
 
 
 class _Job:
-    """A call, and who waits for it."""
+    """A call and the future of its caller."""
 
     __slots__ = ("answer", "begun", "call", "ended", "given_up", "loop")
 
@@ -50,12 +49,14 @@ class Threads:
 
     @property
     def abandoned_calls(self) -> int:
-        """Threads that still run a call which its caller gave up."""
+        """The number of threads that still run a call which its caller gave up."""
         return self._abandoned
 
     async def run(self, call: Callable[[], Any]) -> Any:
-        """What the call returns or raises, in a copy of the current context. Cancelled, it leaves the thread alone, at
-        once."""
+        """Run a call in a thread, in a copy of the current context; return its value or raise its error.
+
+        When cancelled, it abandons the thread at once.
+        """
         job = _Job(partial(copy_context().run, call), asyncio.get_running_loop())
         with self._lock:
             waiting = self._jobs.qsize() + 1
@@ -77,7 +78,7 @@ class Threads:
         return value
 
     def close(self) -> None:
-        """Let idle threads end. Calls under way go on, unheard."""
+        """End the idle threads. Calls under way go on, and their results are ignored."""
         with self._lock:
             for _ in range(self._threads):
                 self._jobs.put(None)
@@ -91,7 +92,7 @@ class Threads:
             if job.ended or not job.begun:
                 return
             self._abandoned += 1
-            # The pool is as large as before: a thread for whoever waits already, else when next one is needed.
+            # The pool keeps its size: a thread starts now if a call waits, else when one is needed.
             more = self._jobs.qsize() > self._idle
             self._threads -= not more
         if more:
@@ -115,23 +116,23 @@ class Threads:
             value, raised = None, None
             try:
                 value = job.call()
-            except BaseException as error:  # noqa: BLE001  # handed to whoever waits, even SystemExit
+            except BaseException as error:  # noqa: BLE001  # passed to the caller, even SystemExit
                 raised = error
             if os.getpid() != pid:
-                os._exit(FORKED)  # a copy of this process that the call made
+                os._exit(FORKED)  # a forked copy of this process that the call made
             with self._lock:
-                job.ended, stray = True, job.given_up
-                self._abandoned -= stray
+                job.ended, late = True, job.given_up
+                self._abandoned -= late
             try:
-                job.loop.call_soon_threadsafe(self._ended, job, value, raised, stray)
+                job.loop.call_soon_threadsafe(self._ended, job, value, raised, late)
             except RuntimeError:
-                return  # the loop is closed, and with it all who might have waited
-            if stray:
+                return  # the loop is closed, so no caller waits
+            if late:
                 return
             del job, value, raised  # so that an idle thread keeps nothing alive
 
-    def _ended(self, job: _Job, value: Any, raised: BaseException | None, stray: bool) -> None:
-        if stray:
+    def _ended(self, job: _Job, value: Any, raised: BaseException | None, late: bool) -> None:
+        if late:
             self._on_late()
         elif not job.answer.done():
             job.answer.set_result((value, raised))

@@ -58,7 +58,7 @@ class PoisonGuard:
         ending: Callable[[], bool],
     ) -> None:
         self._where, self._places = agent.where, places
-        self._cells = cells if cells is not None and cells.takes(agent) else None
+        self._cells = cells if cells is not None and cells.can_run(agent) else None
         self._changes, self._say = changes, say
         self._do, self._condemn, self._news, self._ending = do, condemn, news, ending
 
@@ -75,7 +75,7 @@ class PoisonGuard:
     async def _apart(self, work: Work, cells: IsolatedProcesses) -> bool:
         """In a process of its own. False: there the function cannot be loaded."""
         try:
-            async with cells.one(self._where) as cell:
+            async with cells.acquire(self._where) as cell:
                 if work.held.live:  # else it was lost while it waited
                     await self._run(work, 0, cell)
                 return True

@@ -47,7 +47,7 @@ def order(what: str, where: str = WILD, broken: InjectedFault | None = None) -> 
 
 @pytest.fixture
 async def cells(tmp_path: Path) -> AsyncIterator[ChildProcesses]:
-    made = ChildProcesses(settings_in(tmp_path), number=2)
+    made = ChildProcesses(settings_in(tmp_path), processes_max=2)
     async with asyncio.timeout(60):
         yield made
         await made.close()
@@ -58,7 +58,7 @@ def settings_in(folder: Path) -> Settings:
 
 
 async def ask(cells: ChildProcesses, what: str, where: str = WILD) -> Event:
-    async with cells.one(where) as cell:
+    async with cells.acquire(where) as cell:
         return await cell.answer(order(what, where), None)
 
 
@@ -98,7 +98,7 @@ async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_
     cells: ChildProcesses, tmp_path: Path
 ) -> None:
     changes: list[Change] = []
-    async with cells.one(WILD) as cell:
+    async with cells.acquire(WILD) as cell:
         answer = await cell.answer(order("board"), changes.append)
     board = open_board(settings_in(tmp_path), "mesh")
     await board.start()
@@ -125,7 +125,7 @@ async def test_the_death_of_its_process_is_told_and_the_next_task_gets_another(
 
 
 async def test_an_agent_that_is_broken_on_purpose_crashes_its_cell(cells: ChildProcesses) -> None:
-    async with cells.one(WILD) as cell:
+    async with cells.acquire(WILD) as cell:
         with pytest.raises(IsolatedProcessDied):
             await cell.answer(order("hello", broken=InjectedFault(CRASH)), None)
 
@@ -202,14 +202,14 @@ async def test_relative_paths_mean_what_they_meant_at_first(tmp_path: Path, monk
 
 
 async def test_one_that_is_at_work_when_all_are_ended_ends_afterwards(cells: ChildProcesses) -> None:
-    async with cells.one(WILD) as cell:
+    async with cells.acquire(WILD) as cell:
         pid = pid_in(await cell.answer(order("hello"), None))
         await cells.close()
     await gone(pid)
 
 
 async def test_only_so_many_at_once(cells: ChildProcesses) -> None:
-    async with cells.one(WILD), cells.one(WILD):
+    async with cells.acquire(WILD), cells.acquire(WILD):
         waiting = asyncio.create_task(ask(cells, "hello"))
         done, _ = await asyncio.wait((waiting,), timeout=0.2)
         assert not done
@@ -301,7 +301,7 @@ def test_an_order_that_breaks_off_is_the_end() -> None:
 
 
 async def test_a_function_that_cannot_be_loaded_there_is_told_and_keeps_no_cell_from_others(tmp_path: Path) -> None:
-    cells = ChildProcesses(settings_in(tmp_path), number=1)
+    cells = ChildProcesses(settings_in(tmp_path), processes_max=1)
     with pytest.raises(NotLoaded, match=r"No module named .tests\.adapters\.nowhere."):
         await ask(cells, "hello", "tests.adapters.nowhere:agent")
     assert (await ask(cells, "hello")).kind == "succeeded"
@@ -323,7 +323,7 @@ def test_a_function_is_taken_if_another_process_finds_the_same_one(cells: ChildP
         agent = describe(wild)
         return Agent(agent.function, agent.parameters, agent.context, agent.emits, agent.is_async, where)
 
-    assert cells.takes(describe(wild))
-    assert not cells.takes(describe(hidden))
-    assert not cells.takes(named("__main__:wild"))
-    assert not cells.takes(named(BLOCKING))
+    assert cells.can_run(describe(wild))
+    assert not cells.can_run(describe(hidden))
+    assert not cells.can_run(named("__main__:wild"))
+    assert not cells.can_run(named(BLOCKING))

@@ -34,7 +34,7 @@ _kept: list[asyncio.Task[None]] = []
 async def story(act: Callable[[], None], told: list[str] | None) -> int:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, GuardedLoop)
-    loop.told = None if told is None else told.append
+    loop.report = None if told is None else told.append
     act()
     for _ in range(5):
         await asyncio.sleep(0)
@@ -76,7 +76,7 @@ def test_until_it_is_asked_to_it_is_like_any_other(
 
 def test_an_exit_of_the_main_task_is_an_exit() -> None:
     async def main() -> None:
-        asyncio.get_running_loop().told = lambda _: None  # type: ignore[attr-defined]
+        asyncio.get_running_loop().report = lambda _: None  # type: ignore[attr-defined]
         raise SystemExit(4)
 
     with pytest.raises(SystemExit) as caught:

@@ -59,7 +59,7 @@ async def test_nor_in_a_cell(function: Callable[..., Any], tmp_path: Path) -> No
     cells, where = ChildProcesses(settings_in(tmp_path)), describe(function).where
     async with asyncio.timeout(60):
         for _ in range(3):
-            async with cells.one(where) as cell:
+            async with cells.acquire(where) as cell:
                 answer = await cell.answer(order("x", where)._replace(spec=SPEC), None)
             assert orjson.loads(answer.data) == CLEAN, answer.fault
         await cells.close()

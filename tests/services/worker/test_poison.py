@@ -34,11 +34,11 @@ class Cells:
     def __init__(self, desk: "Desk") -> None:
         self.desk = desk
 
-    def takes(self, agent: Agent) -> bool:
+    def can_run(self, agent: Agent) -> bool:
         return agent.function is echo
 
     @asynccontextmanager
-    async def one(self, where: str) -> AsyncIterator["Cells"]:
+    async def acquire(self, where: str) -> AsyncIterator["Cells"]:
         self.desk.told.append(f"cell for {where.partition(':')[2]}")
         if self.desk.unloadable:
             raise NotLoaded("no such module")
