@@ -118,7 +118,7 @@ async def _record_at(log: Log, where: str) -> Record | None:
     return await record_at(log, topic, int(partition), int(offset))
 
 
-async def _both_sides(log: Log, clock: Clock, violation: Violation, there: Mapping[str, int]) -> FirstViolation:
+async def _both_sides(log: Log, violation: Violation) -> FirstViolation:
     expected = violation.record
     got = await _record_at(log, violation.published) if violation.published and expected is not None else None
     if expected is None or got is None:

@@ -1,1 +1,1 @@
-"""What services are made of: the read loop, stores on the log, followers and relays."""
+"""Parts of services: the read loop, stores on the log, followers and relays."""

@@ -1,4 +1,4 @@
-"""mesh.board: the changes of the board on the log. Read them, append them.
+"""Reads and appends of mesh.board, the changes of the board on the log.
 
 Workers append the changes of agents (`services.worker.board_changes`). A board in the log's own file has no mirror: a
 rollback of the file rolls back both.
@@ -15,17 +15,17 @@ from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
 
 TAIL_RECORDS = 200
-"""Latest records of mesh.board that say in which incarnation the board was last written."""
+"""Number of latest records that tell in which incarnation the board was last written."""
 _log = diagnostics("board")
 
 
 def is_mirrored(log: Log, board: Board) -> bool:
-    """Whether the board is somewhere else than the log."""
+    """Return whether the board is stored apart from the log."""
     return log.url != board.url
 
 
 async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: bool = True) -> Mirror:
-    """All that mesh.board says now. Raises NotFound without the topic, LogUnavailable."""
+    """Read all of mesh.board. Raises NotFound without the topic, LogUnavailable."""
     mirror, known = Mirror(values=values), await board_bounds(log, topology)
     position = known.start
     while True:
@@ -33,11 +33,11 @@ async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: boo
         position, now = known.end, await board_bounds(log, topology)
         if now.start == known.start:
             return mirror
-        known = now  # tidied meanwhile: what we could no longer read lies copied behind where we stopped
+        known = now  # compacted meanwhile: the removed records were copied behind the last offset read
 
 
 async def read_tail(log: Log, clock: Clock, topology: Topology) -> Mirror:
-    """The last changes, without their values. Raises NotFound without the topic, LogUnavailable."""
+    """Read the last changes, without their values. Raises NotFound without the topic, LogUnavailable."""
     bounds = await board_bounds(log, topology)
     mirror = Mirror(values=False)
     await fold(mirror, log, clock, topology, Bounds(max(bounds.start, bounds.end - TAIL_RECORDS), bounds.end))
@@ -45,7 +45,7 @@ async def read_tail(log: Log, clock: Clock, topology: Topology) -> Mirror:
 
 
 async def mirror_changes(log: Log, topology: Topology, changes: Sequence[Change]) -> None:
-    """Say on mesh.board what was written by others than agents. Returns when it is durable; raises LogUnavailable."""
+    """Append changes that no agent made. Returns when they are durable; raises LogUnavailable."""
     await append_records(log, [change_record(change, topology) for change in changes])
 
 
@@ -61,7 +61,7 @@ async def append_records(log: Log, records: Sequence[NewRecord]) -> None:
 
 
 async def board_bounds(log: Log, topology: Topology) -> Bounds:
-    """First and next offset of mesh.board. Raises NotFound without the topic, LogUnavailable."""
+    """Return the first and next offset of mesh.board. Raises NotFound without the topic, LogUnavailable."""
     return (await log.bounds(topology.board))[0]
 
 
@@ -70,4 +70,4 @@ async def fold(mirror: Mirror, log: Log, clock: Clock, topology: Topology, bound
     async for record in read_records(log, topology.board, {0: bounds}, clock):
         flaw = mirror.take(record)
         if flaw is not None:
-            _log.warning("a record of mesh.board was passed over", code=flaw.code, reason=flaw.message)
+            _log.warning("a record of mesh.board was skipped", code=flaw.code, reason=flaw.message)

@@ -1,11 +1,11 @@
-"""Keep a mirrored board whole: notice a new incarnation, put lost values back, tidy mesh.board.
+"""Maintenance of a mirrored board: notices a new incarnation, restores lost values, compacts mesh.board.
 
-A new incarnation (restart, failover, wipe) is incomplete until its values were compared with mesh.board: until then
-the store refuses the writes that depend on a value which may be lost. Nothing was lost where the incarnation before it
-was complete and the new one began at or behind the last mirrored version; else everything on mesh.board is compared
-and what is missing is put back (`runtime.board_rebuild`).
+A new incarnation (after a restart, failover or wipe) is incomplete until it was compared with mesh.board. Until then
+the store refuses writes that depend on a value which may be lost. No value was lost if the incarnation before it was
+complete and the new one began at or behind the last mirrored version. Otherwise everything on mesh.board is compared,
+and missing values are restored (`runtime.board_rebuild`).
 
-mesh.board is not compacted, since two writers of a key may overtake each other between the board and the log, and
+mesh.board has no log compaction. Two writers of a key may overtake each other between the board and the log, and
 compaction would keep the later record instead of the later change. Instead the holder of a lease copies the newest
 changes to the end from time to time and trims what lies before. The topic's size follows the number of keys.
 """
@@ -26,19 +26,19 @@ from mesh.runtime.log_reader import read_records
 LOOK_EVERY_MS = 1_000
 TIDY_EVERY_MS = 60_000
 TIDY_FROM_RECORDS = 20_000
-"""With fewer records nothing is tidied; with more, as soon as half of them are superseded."""
+"""Number of records from which mesh.board is compacted, as soon as half of them are superseded."""
 TIDY_LEASE = "mesh.board/tidy"
 RESTORE_LEASE = "mesh.board/restore"
 RESTORE_LEASE_MS = 5_000
-"""After that another process begins too, because the holder may have died. Both may write: each write is a
-compare-and-set. Less than `context.COMPLETE_WAIT_MS`, so that a holder's death fails no call of an agent."""
+"""Time after which another process restores too, because the holder may have died. Both may write: each write is a
+compare-and-set. It is less than `context.COMPLETE_WAIT_MS`, so that a holder's death fails no call of an agent."""
 SETTLE_MS = 500
 COPIES_AT_ONCE = 200
 _log = diagnostics("board")
 
 
 class BoardMaintainer:
-    """Keeps one board whole from one process. Any number of processes may do so."""
+    """Maintains one board from one process. Any number of processes may do so."""
 
     def __init__(
         self,
@@ -53,28 +53,28 @@ class BoardMaintainer:
         self._log, self._board, self._topology, self._clock = log, board, topology, clock
         self._tidy_every_ms, self._tidy_from_records = tidy_every_ms, tidy_from_records
         self._incarnation = ""
-        """The last one seen; "": none yet."""
+        """The last incarnation seen; "": none yet."""
         self._complete = False
-        """Whether that one is known to be complete."""
+        """Whether that incarnation is known to be complete."""
         self._keys = 0
-        """Keys with a value at the last count."""
+        """Number of keys with a value at the last count."""
         self._available = True
         self._holder = b'"%s"' % token_hex(8).encode()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look once a second and tidy once a minute, until `stop`. Log once that a store is unavailable, and wait."""
-        keeping = asyncio.get_running_loop().create_task(self._keep(), name="keep the board")
-        stopped = asyncio.get_running_loop().create_task(stop.wait(), name="board keeper stop")
+        """Check once a second and compact once a minute, until `stop`. Logs once that a store is unavailable."""
+        maintaining = asyncio.get_running_loop().create_task(self._maintain(), name="maintain the board")
+        stopped = asyncio.get_running_loop().create_task(stop.wait(), name="stop of board maintenance")
         try:
-            await asyncio.wait((keeping, stopped), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((maintaining, stopped), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            keeping.cancel()
+            maintaining.cancel()
             stopped.cancel()
-            await asyncio.wait((keeping, stopped))
-        if not (stop.is_set() and keeping.cancelled()):
-            keeping.result()
+            await asyncio.wait((maintaining, stopped))
+        if not (stop.is_set() and maintaining.cancelled()):
+            maintaining.result()
 
-    async def _keep(self) -> None:
+    async def _maintain(self) -> None:
         tidied_ms = self._clock.monotonic_ms()
         while True:
             try:
@@ -85,14 +85,14 @@ class BoardMaintainer:
                     await self.tidy()
             except (Unavailable, NotFound) as error:
                 if self._available:
-                    _log.warning("the board is not watched for now", reason=str(error))
+                    _log.warning("the board is not maintained for now", reason=str(error))
                 self._available = False
             else:
                 self._available = True
             await self._clock.sleep_ms(LOOK_EVERY_MS)
 
     async def look(self) -> Restart | None:
-        """Notice a new incarnation and say so on mesh.board, once for all processes. Raises Unavailable, NotFound."""
+        """Record a new incarnation on mesh.board, once for all processes. Raises Unavailable, NotFound."""
         now = await self._board.incarnation()
         if now == self._incarnation:
             return None
@@ -103,17 +103,17 @@ class BoardMaintainer:
             self._incarnation = now
             return None
         restart = Restart(old, now, self._log.now_ms())
-        if lives[-1:] != [now]:  # else another process has said it
+        if lives[-1:] != [now]:  # otherwise another process has recorded it
             await append_records(self._log, [restart_record(restart, self._topology)])
         self._incarnation = now
         _log.warning("the board began a new incarnation", old=old, new=now, board=self._board.url)
         return restart
 
     async def complete(self) -> int | None:
-        """Compare an incomplete store with mesh.board, put back what is missing, and mark it complete.
+        """Compare an incomplete store with mesh.board, restore what is missing, and mark it complete.
 
-        Returns the number of values put back; None: the store was complete, or another process is at it. Waits
-        `SETTLE_MS` first: changes that workers were acknowledged before the loss are still on their way to mesh.board.
+        Returns the number of values restored; None: the store was complete, or another process restores it. Waits
+        `SETTLE_MS` first, for changes that were acknowledged before the loss and are not on mesh.board yet.
         Raises Unavailable, NotFound.
         """
         if self._complete:
@@ -131,12 +131,14 @@ class BoardMaintainer:
             written = await Rebuild(self._log, self._board, self._topology, self._clock).restore()
         self._complete = await self._board.mark_complete(self._incarnation)
         if self._complete and written:
-            _log.warning("lost values of the board were put back", values=written, board=self._board.url)
+            _log.warning("lost values of the board were restored", values=written, board=self._board.url)
         return written
 
     async def tidy(self) -> int:
-        """Copy the newest changes to the end and trim what lies before, where that pays and no other process does it.
-        Returns the number of records copied. Raises Unavailable, NotFound."""
+        """Copy the newest changes to the end and trim the rest, if that saves space and no other process does it.
+
+        Returns the number of records copied. Raises Unavailable, NotFound.
+        """
         bounds = await board_bounds(self._log, self._topology)
         worth = max(self._tidy_from_records, 2 * self._keys)
         if bounds.end - bounds.start < worth:
@@ -153,7 +155,7 @@ class BoardMaintainer:
         await append_records(self._log, [restart_record(restart, self._topology) for restart in mirror.restarts])
         await self._copy({held.offset for held in newest.values()}, bounds)
         await self._log.trim(TopicPartition(self._topology.board, 0), bounds.end)
-        _log.info("changes of the board were tidied up", before=bounds.end - bounds.start, left=self._keys)
+        _log.info("changes of the board were compacted", before=bounds.end - bounds.start, left=self._keys)
         return self._keys
 
     async def _copy(self, offsets: set[int], bounds: Bounds) -> None:

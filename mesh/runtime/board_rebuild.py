@@ -1,9 +1,9 @@
-"""Filling a board again from mesh.board: what is missing there or older than what was mirrored, and nothing else.
+"""The rebuild of a board from mesh.board: writes what is missing or older there, and nothing else.
 
-Every write is compare-and-set against what was looked at, so that nothing which came meanwhile is overwritten. What
-was written once counts as there, so that an interrupted rebuild is finished by another one, and a second one writes
-nothing. Histories and answers to op_ids are not brought back: a counter goes on from its value, but a task that is
-delivered again after the loss adds to it again.
+Every write is a compare-and-set against the version read before, so that no later write is overwritten. A value once
+written counts as present, so another rebuild finishes an interrupted one, and a second rebuild writes nothing.
+Histories and answers to op_ids are not restored. A counter goes on from its value, but a task that is delivered again
+after the loss adds to it again.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from mesh.runtime.board_changelog import mirror_changes, read_mirror
 T = TypeVar("T")
 
 AT_ONCE = 12
-"""Keys looked at or written at the same time."""
+"""Number of keys read or written at the same time."""
 BY = RESTORE_OP
 """Prefix of the writer's name in a value that was put back."""
 
 
 class RebuildStep(NamedTuple):
-    """A key, its newest change on the log, and how the board stands to it: `same`, `newer` or `missing`."""
+    """A key: its newest change on the log, its state on the board, and the verdict `same`, `newer` or `missing`."""
 
     change: Change
     standing: Standing
@@ -35,36 +35,38 @@ class RebuildStep(NamedTuple):
 
 
 class RebuildPlan(NamedTuple):
-    """What a rebuild would do, sorted by key."""
+    """The comparison of all keys, sorted by key."""
 
     steps: Sequence[RebuildStep]
     restarts: Sequence[Restart]
 
     @property
     def missing(self) -> list[RebuildStep]:
-        """What would be written."""
+        """The steps that would write."""
         return [step for step in self.steps if step.verdict == MISSING]
 
     def count(self, verdict: str) -> int:
-        """Keys with this verdict."""
+        """Return the number of keys with this verdict."""
         return sum(step.verdict == verdict for step in self.steps)
 
 
 class StepResult(NamedTuple):
-    """What became of a step. `entry` None: left alone, since somebody came between."""
+    """The result of a step. `entry` None: not written, since another write came between."""
 
     step: RebuildStep
     entry: Entry | None
 
 
 class Rebuild:
-    """Compares a board with its mirror, and writes what is missing."""
+    """A comparison of a board with its mirror, which can write what is missing."""
 
     def __init__(self, log: Log, board: Board, topology: Topology, clock: Clock) -> None:
         self._log, self._board, self._topology, self._clock = log, board, topology, clock
 
-    async def plan(self, pattern: str = "*", *, told: Callable[[int, int], None] = lambda *_: None) -> RebuildPlan:
-        """Look at every key that matches. `told` hears how many of how many were looked at.
+    async def plan(
+        self, pattern: str = "*", *, on_progress: Callable[[int, int], None] = lambda *_: None
+    ) -> RebuildPlan:
+        """Compare every key that matches. `on_progress` gets the numbers of keys compared and of all keys.
 
         Raises NotFound without mesh.board, InvalidInput for a bad pattern, LogUnavailable, BoardUnavailable.
         """
@@ -73,20 +75,20 @@ class Rebuild:
         lives = mirror.lives
         changes = [held.change for key, held in mirror.newest().items() if matches(key)]
         steps: list[RebuildStep] = []
-        for lot in _lots(changes):
-            found = await asyncio.gather(*(self._standing(change.key) for change in lot))
-            pairs = zip(lot, found, strict=True)
+        for batch in _batches(changes):
+            found = await asyncio.gather(*(self._standing(change.key) for change in batch))
+            pairs = zip(batch, found, strict=True)
             steps += [RebuildStep(change, standing, compared(change, standing, lives)) for change, standing in pairs]
-            told(len(steps), len(changes))
+            on_progress(len(steps), len(changes))
         return RebuildPlan(steps, mirror.restarts)
 
     async def write(self, steps: Sequence[RebuildStep]) -> AsyncGenerator[StepResult, None]:
-        """Write what is missing, and mirror that too. Close it (`aclosing`); what was written until then stays.
+        """Write these steps and mirror them. Close the generator (`aclosing`); completed writes stay.
 
-        Raises BoardUnavailable, LogUnavailable; then the same again does the rest.
+        Raises BoardUnavailable, LogUnavailable; then another call does the rest.
         """
-        for lot in _lots(steps):
-            done = await asyncio.gather(*(self._write(step) for step in lot), return_exceptions=True)
+        for batch in _batches(steps):
+            done = await asyncio.gather(*(self._write(step) for step in batch), return_exceptions=True)
             written = [one for one in done if isinstance(one, StepResult)]
             await self._mirror([(one.step, one.entry) for one in written if one.entry is not None])
             for one in written:
@@ -96,7 +98,7 @@ class Rebuild:
                     raise error
 
     async def restore(self) -> int:
-        """Write all that is missing; returns how many values were written. Raises as `plan` and `write` do."""
+        """Write all that is missing and return the number of values written. Raises as `plan` and `write` do."""
         written = 0
         async with aclosing(self.write((await self.plan()).missing)) as done:
             async for one in done:
@@ -131,6 +133,6 @@ class Rebuild:
         await mirror_changes(self._log, self._topology, changes)
 
 
-def _lots(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for at in range(0, len(items), AT_ONCE):
         yield items[at : at + AT_ONCE]

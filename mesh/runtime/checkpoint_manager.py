@@ -33,7 +33,8 @@ from mesh.runtime.topology_store import TopologyStore
 _log = diagnostics("checkpoints")
 
 PARKED_S_MAX: Final = 60.0
-"""How long the state of a revoked partition is kept. On Kafka each rebalance revokes all partitions of all members."""
+"""Longest time that the state of a revoked partition is kept. On Kafka each rebalance revokes all partitions of all
+members."""
 AGED_EVERY_MS: Final = 600_000
 """Well below the shortest retention of an inbox, `units.RETENTION_MS_MIN`."""
 

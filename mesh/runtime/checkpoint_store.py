@@ -1,13 +1,13 @@
-"""mesh.checkpoints: where the state of inbox partitions is written, one partition there for each of the inbox.
+"""The checkpoints of inbox partitions on mesh.checkpoints, which has one partition for each of the inbox.
 
-A checkpoint is a chain of pieces, and a piece several records; the offset of the first one is its name, which no other
-can have, so that what a zombie writes beside it is never taken for a part of it. A piece counts for nothing until the
-owner of the inbox partition names the chain that ends with it in a fenced commit. Then everything before the first
-piece of that chain is trimmed away: older checkpoints, pieces that nobody named, and those that were broken off. What
-is named is never trimmed, since whoever trims later names a later one: hence no compaction and no retention by time.
-The room needed is a few times that of the state (`core.state.compaction` sees to that).
+A checkpoint is a chain of pieces, and a piece is several records. The offset of its first record is the name of a
+piece, and is unique: what a zombie writes beside it is never taken for a part of it. A piece counts for nothing until
+the owner of the inbox partition names the chain that ends with it in a fenced commit. Then all records before the first
+piece of that chain are trimmed: older checkpoints, pieces in no commit, and incomplete pieces. A piece in a commit is
+never trimmed, since a later trim follows a later commit. Hence the topic has no compaction and no retention by time. It
+takes a few times the room of the state (see `core.state.compaction`).
 
-Each chunk is compressed by itself; the checksum that zlib keeps with it is what tells damaged bytes from good ones.
+Each chunk is compressed by itself, and zlib's checksum reveals damaged bytes.
 """
 
 import asyncio
@@ -26,27 +26,28 @@ from mesh.core.verification.report import Violation
 from mesh.runtime.log_reader import read_records
 
 NAME = "mesh-checkpoint"
-"""Header: offset of the first record of the piece; empty in that one itself."""
+"""Header with the offset of the first record of the piece; empty in that record itself."""
 MORE = "mesh-more"
-"""Header: 1 where the next record goes on with the same chunk."""
+"""Header with value 1 if the next record continues the chunk."""
 PART_BYTES_MAX = 262_144
 APPEND_BYTES = 262_144
 APPEND_RECORDS = 16
-TURN_CHUNKS = 8
-"""Made before others run: about 12 ms of work. Fewer, and a busy loop would take too long to write a large state."""
+SLICE_CHUNKS = 8
+"""Number of chunks made before other tasks run: about 12 ms of work. With fewer chunks, a large state would take too
+long to write beside a busy loop."""
 FRAME_BYTES = 1_024
-"""Left free in a record for its headers and the log's own framing."""
+"""Room in a record for its headers and the log's own framing."""
 
 
 class CheckpointStates(NamedTuple):
-    """Checkpoints that stand: as states, by number of the inbox partition, and those that cannot be read."""
+    """The current checkpoints: states by number of the inbox partition, and violations where one cannot be read."""
 
     states: dict[int, Partition]
     unreadable: list[Violation]
 
 
 class CheckpointStore:
-    """Writes, reads and trims checkpoints. Compressed at about 75 bytes a simple run."""
+    """A store that writes, reads and trims checkpoints. A simple run takes about 75 bytes."""
 
     def __init__(self, log: Log, topology: Topology, clock: Clock) -> None:
         self._log = log
@@ -55,38 +56,38 @@ class CheckpointStore:
         self._part_bytes_max = min(PART_BYTES_MAX, log.record_bytes_max - FRAME_BYTES)
 
     async def write(self, snapshot: Snapshot, number: int) -> Place:
-        """Write a piece; answers its place when it is durable. In slices, between which others run.
+        """Write a piece in slices; return its position when it is durable. Other tasks run between two slices.
 
         Raises LogUnavailable, also when the log refuses a part.
         """
         first = last = records = 0
-        lot: list[NewRecord] = []
+        batch: list[NewRecord] = []
         size = 0
         for n, (more, part) in enumerate(self._parts(snapshot)):
-            headers = [(NAME, b"%d" % first if records or lot else b"")] + [(MORE, b"1")] * more
-            lot.append(NewRecord(self._topic, b"%d" % number, part, headers, number))
+            headers = [(NAME, b"%d" % first if records or batch else b"")] + [(MORE, b"1")] * more
+            batch.append(NewRecord(self._topic, b"%d" % number, part, headers, number))
             size += len(part)
-            if not records or size >= APPEND_BYTES or len(lot) >= APPEND_RECORDS:
-                placed = await self._append(lot)
+            if not records or size >= APPEND_BYTES or len(batch) >= APPEND_RECORDS:
+                placed = await self._append(batch)
                 first = first if records else placed[0]
-                last, records, lot, size = placed[-1], records + len(lot), [], 0
-            if n % TURN_CHUNKS == 0:
+                last, records, batch, size = placed[-1], records + len(batch), [], 0
+            if n % SLICE_CHUNKS == 0:
                 await asyncio.sleep(0)
-        if lot:
-            last, records = (await self._append(lot))[-1], records + len(lot)
+        if batch:
+            last, records = (await self._append(batch))[-1], records + len(batch)
         return Place(first, last, records)
 
     def _parts(self, snapshot: Snapshot) -> Iterator[tuple[bool, bytes]]:
-        """What fits a record each; whether the next one belongs to the same chunk."""
+        """Yield the parts of a piece, one for each record, and whether the next part continues the same chunk."""
         for chunk in snapshot.chunks():
             packed = zlib.compress(chunk, 1)
             step = self._part_bytes_max
             for at in range(0, len(packed), step):
                 yield at + step < len(packed), packed[at : at + step]
 
-    async def _append(self, lot: list[NewRecord]) -> list[int]:
+    async def _append(self, batch: list[NewRecord]) -> list[int]:
         offsets = []
-        for verdict in await self._log.append(lot):
+        for verdict in await self._log.append(batch):
             if not isinstance(verdict, Appended):
                 raise LogUnavailable(
                     f"the log refused a part of a checkpoint: {verdict.message}",
@@ -97,8 +98,10 @@ class CheckpointStore:
         return offsets
 
     async def read(self, number: int, chain: Sequence[Place]) -> Loading:
-        """Read the pieces of a checkpoint, in slices. Raises CheckpointUnreadable when it is not whole or not
-        understood, and LogUnavailable."""
+        """Read the pieces of a checkpoint, in slices.
+
+        Raises CheckpointUnreadable when a part is missing or invalid, and LogUnavailable.
+        """
         first, last = chain[0].first, chain[-1].last
         bounds = (await self._log.bounds(self._topic))[number]
         if first < bounds.start or last >= bounds.end:
@@ -116,7 +119,7 @@ class CheckpointStore:
             found[name] += 1
             parts += record.value or b""
             if MORE not in headers:
-                loading.feed(_unpacked(parts))
+                loading.feed(_decompress(parts))
                 parts = b""
                 await asyncio.sleep(0)
         for place, there in zip(chain, found.values(), strict=True):
@@ -125,34 +128,34 @@ class CheckpointStore:
         return loading
 
     async def trim(self, number: int, chain: Sequence[Place]) -> None:
-        """Remove what lies before a checkpoint that is named. Raises LogUnavailable."""
+        """Remove all records before a checkpoint that a commit names. Raises LogUnavailable."""
         await self._log.trim(TopicPartition(self._topic, number), chain[0].first)
 
 
 async def read_checkpoints(
     log: Log, topology: Topology, clock: Clock, known: Sequence[Topology], *, only: Collection[int] | None = None
 ) -> CheckpointStates:
-    """The checkpoints that the last commits name, of `only` these partitions. `known`: topologies that runs may pin.
-    Raises LogUnavailable."""
+    """Read the checkpoints that the last commits name, of `only` these partitions.
+
+    `known`: topologies that runs may be pinned to. Raises LogUnavailable.
+    """
     group, checkpoints = topology.group("orchestrator"), CheckpointStore(log, topology, clock)
     pinned = {one.digest: one for one in known}
-    standing = CheckpointStates({}, [])
+    found = CheckpointStates({}, [])
     for number, commit in (await log.committed(group, topology.inbox)).items():
         try:
             note = note_of(commit.metadata) if commit.metadata else None
             if note is not None and note.checkpoint and (only is None or number in only):
                 loading = await checkpoints.read(number, note.checkpoint)
-                standing.states[number] = loading.partition(topology, pinned)
+                found.states[number] = loading.partition(topology, pinned)
         except CheckpointUnreadable as error:
-            if (await log.committed(group, topology.inbox)).get(number) == commit:  # else another one stands now
+            if (await log.committed(group, topology.inbox)).get(number) == commit:  # otherwise a new one is current
                 where = f"{topology.checkpoints}:{number}"
-                standing.unreadable.append(
-                    Violation("I13", where, f"the checkpoint that stands cannot be read: {error}")
-                )
-    return standing
+                found.unreadable.append(Violation("I13", where, f"the checkpoint that stands cannot be read: {error}"))
+    return found
 
 
-def _unpacked(packed: bytes) -> bytes:
+def _decompress(packed: bytes) -> bytes:
     try:
         return zlib.decompress(packed)
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""Follow a small topic from its first record on, for ever: how a process knows what mesh.control says.
+"""Followers of small topics, which are read from their first record on without end.
 
 A `TopicFollower` passes on every record in order. `ControlFollower` folds those of mesh.control; `control_now` reads
 them once.
@@ -21,8 +21,10 @@ _log = diagnostics("follow")
 
 
 class TopicFollower:
-    """Reads a topic outside any group. `take` gets each batch in order; it must not raise. `from_end`: only what is
-    written after `run` begins."""
+    """A reader of a topic outside any group. `take` gets each batch in order; it must not raise.
+
+    `from_end`: read only records that are written after `run` begins.
+    """
 
     def __init__(
         self, log: Log, topic: str, take: Callable[[Sequence[Record]], None], *, from_end: bool = False
@@ -31,10 +33,10 @@ class TopicFollower:
         self._topic = topic
         self._take, self._from_end = take, from_end
         self.caught_up = asyncio.Event()
-        """Set once everything was taken that lay there when `run` began."""
+        """Set once all records were taken that the topic held when `run` began."""
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises NotFound without the topic, LogUnavailable."""
+        """Read until cancelled. Raises NotFound without the topic, LogUnavailable."""
         bounds = await self._log.bounds(self._topic)
         ends = {TopicPartition(self._topic, number): b.end for number, b in bounds.items()}
         starts = {TopicPartition(self._topic, number): b.start for number, b in bounds.items()}
@@ -51,35 +53,35 @@ class TopicFollower:
 
 
 class ControlFollower:
-    """What mesh.control says, kept up to date. `told` is called after each change, with what stands then."""
+    """The state of mesh.control, kept up to date. `on_change` gets the new state after each change."""
 
-    def __init__(self, log: Log, topology: Topology, told: Callable[[Control], None]) -> None:
+    def __init__(self, log: Log, topology: Topology, on_change: Callable[[Control], None]) -> None:
         self.control = NOTHING
-        self._told = told
+        self._on_change = on_change
         self._follower = TopicFollower(log, topology.control, self._take)
         self.caught_up = self._follower.caught_up
-        """Set once `control` is what stood when `run` began."""
+        """Set once `control` is up to the moment when `run` began."""
 
     async def run(self) -> None:
-        """As `TopicFollower.run`."""
+        """Read as `TopicFollower.run` does."""
         await self._follower.run()
 
     def _take(self, records: Sequence[Record]) -> None:
         self.control, flaws = folded(self.control, records)
-        _complain(flaws)
-        self._told(self.control)
+        _log_flaws(flaws)
+        self._on_change(self.control)
 
 
 async def control_now(log: Log, topology: Topology) -> Control:
-    """What mesh.control says at this moment; nothing where the topic is not there. Raises LogUnavailable."""
+    """Read the state of mesh.control; empty if the topic does not exist. Raises LogUnavailable."""
     if topology.control not in await log.topics():
         return NOTHING
     bounds = await log.bounds(topology.control)
     control, flaws = folded(NOTHING, [record async for record in read_records(log, topology.control, bounds)])
-    _complain(flaws)
+    _log_flaws(flaws)
     return control
 
 
-def _complain(flaws: Sequence[Unreadable]) -> None:
+def _log_flaws(flaws: Sequence[Unreadable]) -> None:
     for flaw in flaws:
-        _log.warning("a record of mesh.control was passed over", code=flaw.code, reason=flaw.message)
+        _log.warning("a record of mesh.control was skipped", code=flaw.code, reason=flaw.message)

@@ -1,10 +1,10 @@
-"""mesh.control → the partitions of mesh.inbox that live in this process, so that what `decide` knows lies in the inbox.
+"""A relay from mesh.control to the partitions of mesh.inbox in this process: `decide` knows only what is in the inbox.
 
-Each partition is told everything as of one offset of mesh.control, in one record. The fold remembers that offset, so
-a repetition changes nothing; what a crash lost is told again by the next owner, who begins where the fold stands.
+One record tells a partition the whole state as of one offset of mesh.control. The fold keeps that offset, so a
+repetition changes nothing. After a crash the next owner relays again from the offset of the fold.
 
-The inbox may hold false statements: one of another writer, or one from before mesh.control was made anew. A statement
-whose offset mesh.control has not reached, or that differs from what mesh.control says at its offset, is corrected.
+The inbox may hold false statements, from another writer or from before mesh.control was created again. A statement is
+corrected if mesh.control has not reached its offset, or says something else at that offset.
 """
 
 import asyncio
@@ -21,56 +21,56 @@ _log = diagnostics("relay")
 
 
 class ControlRelay:
-    """Told by the orchestrator which partitions are live here. `run` does the rest."""
+    """The relay of one orchestrator, which reports its live partitions here. `run` does the rest."""
 
     def __init__(self, log: Log, topology: Topology) -> None:
         self._log = log
         self._topology = topology
         self._known: dict[TopicPartition, Control] = {}
-        """Partition → what it knows: what was folded there last, or what was sent to it since."""
+        """Partition → the state it knows: the last one folded there, or sent to it since."""
         self._due = asyncio.Event()
-        self._follower = ControlFollower(log, topology, self._told)
+        self._follower = ControlFollower(log, topology, self._wake)
 
     @property
     def control(self) -> Control:
-        """What mesh.control says, as far as this process has read it."""
+        """The state of mesh.control, as far as this process has read it."""
         return self._follower.control
 
     def opened(self, partition: TopicPartition, known: Control) -> None:
-        """The partition is live here; `known` is what its fold knows."""
+        """Add a live partition. `known`: the state in its fold."""
         self._known[partition] = known
         self._due.set()
 
     def folded(self, partition: TopicPartition, known: Control) -> None:
-        """The fold of a partition knows something else now, whoever said so."""
+        """Note the state in the fold of a partition after it has changed."""
         if self._known.get(partition) != known:
             self.opened(partition, known)
 
     def closed(self, partition: TopicPartition) -> None:
-        """Another process owns the partition now."""
+        """Remove a partition that another process owns now."""
         self._known.pop(partition, None)
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises LogUnavailable, NotFound without mesh.control."""
+        """Relay until cancelled. Raises LogUnavailable, NotFound without mesh.control."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follower.run(), name="follow control")
             await self._follower.caught_up.wait()
             while True:
                 await self._due.wait()
                 self._due.clear()
-                await self._tell()
+                await self._relay()
 
-    def _told(self, control: Control) -> None:
+    def _wake(self, _: Control) -> None:
         self._due.set()
 
-    async def _tell(self) -> None:
+    async def _relay(self) -> None:
         end = None
         if any(known.offset > self._follower.control.offset for known in self._known.values()):
             end = (await self._log.bounds(self._topology.control))[0].end
         control, records = self._follower.control, list[NewRecord]()
         for partition, known in self._known.items():
             if known.offset > control.offset and (end is None or known.offset < end):
-                continue  # the follower has yet to read it
+                continue  # the follower has not read it yet
             replaces = None if known.offset < control.offset else known.offset
             if replaces is not None:
                 if known == control:

@@ -1,4 +1,4 @@
-"""Decisions about failures in the log of the orchestrator: retries, fallbacks, pauses, dead letters and breakers."""
+"""The orchestrator's diagnostics about failures: retries, fallbacks, pauses, dead letters and breakers."""
 
 from typing import Any, Final
 
@@ -13,13 +13,13 @@ _FAILED: Final = ("ce_meshkind", FAILED.encode())
 
 
 class DecisionLog:
-    """Logs one line for each, limited."""
+    """A log of decisions, one line each, limited in number."""
 
     def __init__(self) -> None:
         self._log = LimitedLog("tasks")
 
     def retry(self, record: Record, timer: Schedule, at_ms: int) -> None:
-        """Log that a task is tried again. `record`: the failure. A task that asked for more time has not failed."""
+        """Log that a task is tried again. `record`: its answer. A task that asked for more time has not failed."""
         if _FAILED not in record.headers:
             return
         headers = dict(record.headers)
@@ -31,7 +31,7 @@ class DecisionLog:
         self._log.warning("an attempt is repeated", (agent, code), **fields, in_ms=in_ms, code=code)
 
     def note(self, note: Note) -> None:
-        """Log what was decided beside the effects."""
+        """Log a note that calls for attention."""
         sentence = _NOTES.get(note.code)
         if sentence is not None:
             self._log.warning(sentence, (), run=note.run_id, reason=_cut(note.message))
@@ -48,7 +48,7 @@ class DecisionLog:
         self._log.warning("a dead letter was written", (effect.agent, effect.code), **fields)
 
     def flush(self) -> None:
-        """Log what was counted and not said yet."""
+        """Log the counts of lines that were suppressed."""
         self._log.flush()
 
 

@@ -1,4 +1,4 @@
-"""Where an agent's group stands in its tasks: what `mesh agents` shows and the autoscaler decides by."""
+"""The lag of an agent's group on its tasks: what `mesh agents` shows and the autoscaler decides by."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from mesh.core.topology.model import Topology
 
 
 async def places(log: Log, topology: Topology, agent: str) -> Mapping[int, Place]:
-    """Partition → place. A group that never committed stands at the first record.
+    """Return the position of the group in each partition. A group that never committed is at the first record.
 
-    The places are read before the ends, so what is committed meanwhile is no negative lag. Raises NotFound without the
-    topic, LogUnavailable.
+    Commits are read before ends, so that a commit meanwhile makes no negative lag. Raises NotFound without the topic,
+    LogUnavailable.
     """
     topic = topology.tasks(agent)
     commits = await log.committed(topology.group(agent), topic)

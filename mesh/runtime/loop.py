@@ -20,12 +20,11 @@ from mesh.core.publishing.replacement_records import replacements
 from mesh.core.topology.model import Topology
 
 POLL_WAIT_MS = 100
-"""How long one poll waits for records. It is also how long an idle loop takes to notice a stop, hence part of every
-hand-over."""
+"""Longest wait of one poll. An idle loop takes that long to notice a stop, hence it is part of every hand-over."""
 COMMIT_EVERY_MS = 20
 APPENDS_MAX = 4
 STOP_MS_MAX = 5_000
-"""How long a process that was asked to stop may write checkpoints."""
+"""Time in which a process that was asked to stop may write checkpoints."""
 _log = diagnostics("loop")
 
 
@@ -35,8 +34,8 @@ class Stage(Protocol):
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
         """Restore the state as of a commit, None if the group never committed.
 
-        Returns the offset to go on from, or None for the default. May be cancelled at any await. Nothing of the
-        partition is delivered before this returns.
+        Returns the offset to go on from, or None for the default. May be cancelled at any await. No record of
+        the partition is delivered before this returns.
         """
         ...
 
@@ -75,7 +74,7 @@ class Loop:
     each partition's in order. Commits are made beside that, at most every `COMMIT_EVERY_MS`. An offset is committed
     only when all appends that follow from the records before it are acknowledged.
 
-    Where the topology orders events, an append begins only after the one before it was acknowledged. Otherwise a later
+    If the topology orders events, an append begins only after the one before it was acknowledged. Otherwise a later
     one might be stored although an earlier one failed, and the next owner would append the earlier one behind it.
     """
 

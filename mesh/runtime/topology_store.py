@@ -1,7 +1,7 @@
-"""mesh.topologies: every topology under which runs were opened, by digest, and where partitions of the inbox adopted
-which of them. One partition, compacted, never emptied.
+"""The topologies on mesh.topologies by digest, and the offsets at which inbox partitions adopted which of them.
 
-Its first record says to which mesh the topics of this prefix belong. A process of another mesh refuses to start.
+The topic has one compacted partition and is never emptied. Its first record says to which mesh the topics of this
+prefix belong. A process of another mesh refuses to start.
 """
 
 from collections.abc import Collection
@@ -22,12 +22,12 @@ from mesh.core.topology.serialization import pinned_bytes
 from mesh.runtime.log_reader import read_records
 
 FORMER_PREFIX: Final = "mesh"
-"""The default prefix before it became the name of the mesh."""
+"""The default prefix before the name of the mesh became the default."""
 _log = diagnostics("topologies")
 
 
 class TopologyStore:
-    """The topologies of one mesh. `current` is that of this process."""
+    """The stored topologies of one mesh. `current`: the topology of this process."""
 
     def __init__(self, log: Log, current: Topology, clock: Clock) -> None:
         self._log = log
@@ -39,7 +39,7 @@ class TopologyStore:
         """Offset up to which the topic was read."""
 
     async def keep(self) -> None:
-        """Put the current one there, if it is not. Raises ForeignLog, LogUnavailable."""
+        """Store the current topology, unless it is stored. Raises ForeignLog, LogUnavailable."""
         await self._follow()
         self._expect_owner()
         if self._current.digest in self._kept.topologies.keys() - self._kept.doubtful:
@@ -53,10 +53,10 @@ class TopologyStore:
                 remedy="Grant the right to write to it, or raise its max.message.bytes",
             )
         await self._follow()
-        self._expect_owner()  # of two meshes that start at the same time on an empty topic, the first record decides
+        self._expect_owner()  # two meshes may start at once on an empty topic: the first record decides
 
     async def find(self, digests: Collection[str]) -> dict[str, Topology]:
-        """Topologies by digest. Raises NotRestorable naming those that are not there, LogUnavailable."""
+        """Return topologies by digest. Raises NotRestorable with the digests that are not stored, LogUnavailable."""
         known = {self._current.digest: self._current}
         if not (self._kept.topologies | known).keys() >= set(digests):
             await self._follow()
@@ -71,13 +71,13 @@ class TopologyStore:
         return {digest: known[digest] for digest in sorted(digests)}
 
     def first(self) -> Topology:
-        """The one that was kept first: partitions begin with it. Call `keep` before."""
+        """Return the topology that was stored first: partitions begin with it. Call `keep` before."""
         return next(iter(self._kept.topologies.values()))
 
     async def teach(self, state: Partition, missing: TopologyMissing) -> None:
-        """Let a partition know the topology that it misses, or that there is none to be had.
+        """Give a partition the topology that it misses, or mark that topology as unknown.
 
-        Raises NotRestorable if all that follows depends on one that this version cannot read, LogUnavailable.
+        Raises NotRestorable if the state depends on a topology that this version cannot read, LogUnavailable.
         """
         await self._follow()
         if missing.digest in self._kept.topologies:
@@ -89,18 +89,18 @@ class TopologyStore:
             state.unknown.add(missing.digest)
 
     def date(self, state: Partition) -> None:
-        """Tell a partition when the topologies were kept."""
+        """Give a partition the times at which the topologies were stored."""
         state.kept_ms.update(self._kept.since_ms)
 
     async def newer(self) -> list[Topology]:
-        """Topologies that were kept later than the current one, the latest first. Raises LogUnavailable."""
+        """Return topologies that were stored after the current one, the latest first. Raises LogUnavailable."""
         await self._follow()
         known = list(self._kept.topologies.values())
         digests = list(self._kept.topologies)
         return known[: digests.index(self._current.digest) : -1] if self._current.digest in digests else []
 
     async def _follow(self) -> None:
-        """Read what was added since the last time."""
+        """Read the records since the last read."""
         before, doubtful = set(self._kept.unreadable), set(self._kept.doubtful)
         self._read = await _fold(self._log, self._clock, self._topic, self._kept, self._read)
         for digest in self._kept.unreadable.keys() - before:
@@ -114,11 +114,11 @@ class TopologyStore:
 
 
 async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
-    """Raise ForeignLog if the topics of this prefix belong to a mesh of another name, LogUnavailable.
+    """Raise ForeignLog if this mesh may not use this log under its prefix. Raises LogUnavailable.
 
-    Raise it also if the mesh has data under the former default prefix and none under its name: the line that keeps
-    using them is missing in topics.yaml then. And raise it if an ingress or egress topic is an own topic of another
-    mesh.
+    There are three reasons. The topics of the prefix belong to a mesh of another name. An ingress or egress topic is an
+    own topic of another mesh. The mesh has data under the former default prefix and none under its name: then the line
+    that keeps using them is missing in topics.yaml.
     """
     there = await log.topics()
     for rule in topology.topics.values():
@@ -142,28 +142,28 @@ async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
             where=f"{log.url} {former}",
             expected=f"`prefix: {FORMER_PREFIX}` below `mesh:` in {topology.path}",
             got="no prefix, so that of the name",
-            remedy=f"Add that line to keep them; to begin anew, write a prefix other than {topology.name!r}",
+            remedy=f"Add that line to keep them; to start without them, write a prefix other than {topology.name!r}",
         )
 
 
 class TopologyReader:
-    """What mesh.topologies says, for who reads runs. `kept` is empty until it is read."""
+    """A reader of mesh.topologies for readers of runs. `kept` is empty until the first read."""
 
     def __init__(self, log: Log, topology: Topology, clock: Clock | None = None) -> None:
         self._log = log
         self._topology = topology
         self._clock = clock or SystemClock()
         self._read: int | None = None
-        """Offset up to which the topic was read; None: not at all."""
+        """Offset up to which the topic was read; None before the first read."""
         self.kept = Kept(topology.inbox)
 
     async def once(self) -> None:
-        """Read it, if it was not. Raises LogUnavailable."""
+        """Read the topic, unless it was read before. Raises LogUnavailable."""
         if self._read is None:
             await self._follow()
 
     async def keep_up(self, record: Record) -> None:
-        """Read on if this record of the inbox names a topology, or a place of adoption, that is not there."""
+        """Read on if this record of the inbox names an unknown topology or is an unknown adoption."""
         await self.once()
         digest = next((value.decode() for name, value in record.headers if name == "ce_meshtopology" and value), "")
         if not digest:
@@ -183,12 +183,12 @@ class TopologyReader:
         if len(self.kept.topologies) > 1:
             group = self._topology.group("orchestrator")
             for number, commit in (await self._log.committed(group, self._topology.inbox)).items():
-                with suppress(CheckpointUnreadable):  # then the first topology is taken, as by an orchestrator
+                with suppress(CheckpointUnreadable):  # the first topology applies then, as in an orchestrator
                     self.kept.current[number] = note_of(commit.metadata).topology
 
 
 async def read_kept(log: Log, topology: Topology, clock: Clock) -> Kept:
-    """What mesh.topologies says now; nothing where the topic is not there. Raises LogUnavailable."""
+    """Read mesh.topologies; the result is empty if the topic does not exist. Raises LogUnavailable."""
     known = TopologyReader(log, topology, clock)
     await known.once()
     return known.kept
@@ -201,7 +201,7 @@ async def _owner(log: Log, topic: str, clock: Clock) -> str:
 
 
 async def _fold(log: Log, clock: Clock, topic: str, kept: Kept, start: int) -> int:
-    """Fold the records from an offset on; answers the offset up to which it was read."""
+    """Fold the records from an offset on; return the offset behind the last one."""
     first, end = (await log.bounds(topic))[0]
     async for record in read_records(log, topic, {0: Bounds(max(start, first), end)}, clock):
         kept.take(record)
@@ -209,7 +209,7 @@ async def _fold(log: Log, clock: Clock, topic: str, kept: Kept, start: int) -> i
 
 
 def _mesh_of(topic: str, there: Collection[str]) -> str:
-    """The prefix of the mesh on the log whose own topic this is; "" if it belongs to no mesh."""
+    """Return the prefix of the mesh that owns this topic; "" if no mesh owns it."""
     head, _, last = topic.rpartition(".")
     prefix = head if last in OWN_TOPICS else head.removesuffix(f".{TASKS}") if head.endswith(f".{TASKS}") else ""
     return prefix if prefix and f"{prefix}.topologies" in there else ""

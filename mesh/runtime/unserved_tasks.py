@@ -1,13 +1,13 @@
-"""Tasks of agents that no worker serves: they fail as they would if a worker had waited out their timeout.
+"""Tasks of agents without a worker: they fail as they would if a worker had waited for their timeout.
 
-A timeout is a worker's to tell; while none lives, nobody would. So each orchestrator looks once a second which agents
-have no worker, that is no member in their consumer group. A task that lay so for the agent's timeout and a grace is
-answered with `timed_out`: then `decide` does what it does after any timeout (retry, fallback, dead letter). The place
-of the group moves behind it, so a worker that comes later does not begin what was answered for it. The log refuses that
-once a worker has joined: from then on the tasks are the worker's again.
+Workers report timeouts; without one, no process would. So each orchestrator checks once a second which agents have no
+worker, that is no member in their consumer group. It answers a task with `timed_out` once the task has lain there for
+the agent's timeout and a grace. Then `decide` does what it does after any timeout (retry, fallback, dead letter). The
+group's offset is committed behind the task, so that a later worker does not begin it. The log refuses that commit once
+a worker has joined: from then on the tasks are the worker's again.
 
-While a worker lives, a task may wait in its queue for any time: no timeout is told, since that would send the tasks of
-a mesh that is only busy once more. An agent that people stopped (`mesh stop`) waits, too.
+While a worker lives, a task may wait in its queue without limit and no timeout is reported: otherwise the tasks of a
+busy mesh would be sent again. Tasks of a stopped agent (`mesh stop`) wait, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from mesh.core.topology.model import AgentSpec, Topology
 from mesh.runtime.loop import append_all
 
 GRACE_MS = 5_000
-"""Longer than it takes to put a new worker in the place of one that ended."""
+"""Time that is longer than the replacement of a worker takes."""
 LOOK_EVERY_MS, AGAIN_AFTER_MS = 1_000, 5_000
 RECORDS_MAX = 500
 READ_WAIT_MS = 1_000
@@ -33,24 +33,24 @@ _log = diagnostics("unattended")
 
 
 class UnservedTasks:
-    """See the module. Each orchestrator answers for the partitions of tasks whose numbers it has of the inbox."""
+    """The answers of one orchestrator to unserved tasks, in partitions with the numbers of its inbox partitions."""
 
     def __init__(
         self, log: Log, topology: Topology, clock: Clock, control: Callable[[], Control], *, grace_ms: int = GRACE_MS
     ) -> None:
-        """`control`: what mesh.control says now."""
+        """`control` returns the present state of mesh.control."""
         self._log, self._topology, self._clock, self._control = log, topology, clock, control
         self._grace_ms = grace_ms
         self._since_ms: dict[str, float] = {}
-        """Agent → since when it was seen without a worker, by the machine's uptime."""
+        """Agent → the uptime of the machine at which it was first seen without a worker."""
         self.partitions: set[int] = set()
-        """Those that this process answers for."""
+        """Numbers of the partitions that this process answers for."""
 
     async def run(self) -> None:
-        """Look once a second, until cancelled. Raises NotFound without a topic of tasks.
+        """Check once a second, until cancelled. Raises NotFound without a topic of tasks.
 
-        A look that the log does not answer is told and repeated, since the runs do not depend on it. Whether agents had
-        workers meanwhile is unknown, so their time begins again.
+        A check that the log does not answer is logged and repeated, since the runs do not depend on it. Whether agents
+        had workers meanwhile is unknown, so their time begins again.
         """
         while True:
             pause_ms = LOOK_EVERY_MS
@@ -63,7 +63,7 @@ class UnservedTasks:
             await self._clock.sleep_ms(pause_ms)
 
     async def look(self) -> int:
-        """Look once. Answers how many tasks were answered."""
+        """Check once; return the number of tasks answered."""
         agents = self._topology.agents
         groups = {self._topology.group(name): name for name in agents}
         idle = {groups[group] for group in await self._log.idle_groups(list(groups))}
@@ -76,7 +76,7 @@ class UnservedTasks:
         return done
 
     async def _answer(self, spec: AgentSpec) -> int:
-        """Answer the tasks of an agent that have lain for long enough."""
+        """Answer the tasks of an agent that have waited long enough."""
         topic, group = self._topology.tasks(spec.name), self._topology.group(spec.name)
         commits = await self._log.committed(group, topic)
         places: dict[TopicPartition, Commit] = {}
@@ -94,7 +94,7 @@ class UnservedTasks:
             await self._log.commit_idle(group, behind)
         except Fenced as fenced:
             _log.info("a worker has come", agent=spec.name, reason=str(fenced))
-        self._tell(spec, len(answers))
+        self._report(spec, len(answers))
         return len(answers)
 
     async def _read(self, places: dict[TopicPartition, Commit]) -> Sequence[Record]:
@@ -107,17 +107,19 @@ class UnservedTasks:
     def _answers(
         self, spec: AgentSpec, places: dict[TopicPartition, Commit], records: Sequence[Record]
     ) -> tuple[list[NewRecord], dict[TopicPartition, Commit]]:
-        """Answers to the first tasks of each partition, and where the group stands behind them. What is no task is left
-        to a worker, and what lies behind it."""
+        """Make answers to the first tasks of each partition, and the commits behind them.
+
+        A record that is no task is left to a worker, with all records behind it.
+        """
         answers: list[NewRecord] = []
         behind: dict[TopicPartition, Commit] = {}
-        limit_ms, log_ms, held = spec.timeout_ms + self._grace_ms, self._log.now_ms(), set[TopicPartition]()
+        limit_ms, log_ms, blocked = spec.timeout_ms + self._grace_ms, self._log.now_ms(), set[TopicPartition]()
         for record in records:
             tp = TopicPartition(record.topic, record.partition)
             # A record from so far ahead was written before the log's clock was set back.
-            task = None if tp in held or abs(log_ms - record.timestamp) < limit_ms else read(record)
+            task = None if tp in blocked or abs(log_ms - record.timestamp) < limit_ms else read(record)
             if task is None or isinstance(task, Unreadable) or task.kind != TASK or task.agent != spec.name:
-                held.add(tp)
+                blocked.add(tp)
                 continue
             before = places[tp]
             marks = poison.decode(before.metadata, before.offset)
@@ -127,13 +129,13 @@ class UnservedTasks:
         return answers, behind
 
     def _failed(self, spec: AgentSpec, task: Event, marks: poison.CommitMarks, offset: int) -> Event:
-        """The answer to one. What a worker that died may have spent on it is charged as reserved."""
+        """Make the answer to a task. If a dead worker may have begun it, its use is charged as reserved."""
         begun = marks.working and offset < marks.claimed
         waited_ms = spec.timeout_ms + self._grace_ms
         text = f"no worker of {spec.name!r} was there for {waited_ms} ms: its timeout and {self._grace_ms} ms of grace"
         return result.failure_event(task, Fault("timed_out", text), None if begun else NO_USAGE)
 
-    def _tell(self, spec: AgentSpec, number: int) -> None:
+    def _report(self, spec: AgentSpec, number: int) -> None:
         waited_s = (self._clock.uptime_ms() - self._since_ms[spec.name]) / 1_000
         _log.warning(
             "no worker lives, so tasks have timed out",

@@ -194,7 +194,7 @@ async def test_up_puts_lost_values_back_and_says_so(server: Server, tmp_path: Pa
         assert time.monotonic() - began_s < 10
         await server.start()
         running.err_until("began a new incarnation")
-        running.err_until("lost values of the board were put back")
+        running.err_until("lost values of the board were restored")
         assert cli("board", "get", "greetings/ada", "--json").rows[0]["value"] == {"name": "ada"}
         assert len(cli("board", "history", "--json").rows) == 1
         running.signal(signal.SIGTERM)

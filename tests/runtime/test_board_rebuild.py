@@ -217,7 +217,7 @@ async def test_it_tells_how_far_it_has_looked_and_of_restarts(log: Log, new_boar
     for n in range(AT_ONCE + 1):
         await put(log, board, f"k{n}", b"1")
     await log.append([restart_record(Restart("a", "b"), ECHO)])
-    plan = await Rebuild(log, board, ECHO, CLOCK).plan(told=lambda done, of: told.append((done, of)))
+    plan = await Rebuild(log, board, ECHO, CLOCK).plan(on_progress=lambda done, of: told.append((done, of)))
     assert told == [(AT_ONCE, AT_ONCE + 1), (AT_ONCE + 1, AT_ONCE + 1)]
     assert [(r.old, r.new) for r in plan.restarts] == [("a", "b")]
 

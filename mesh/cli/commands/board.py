@@ -159,7 +159,8 @@ async def rebuild(
         rebuild = Rebuild(log, board, session.topology, SystemClock())
         with session.output.status("reading the board's changes"):
             plan = await rebuild.plan(
-                pattern, told=lambda done, of: session.output.update(f"{done:,} of {counted(of, 'key')} compared")
+                pattern,
+                on_progress=lambda done, of: session.output.update(f"{done:,} of {counted(of, 'key')} compared"),
             )
         if yes:
             await _write(session, rebuild, plan)

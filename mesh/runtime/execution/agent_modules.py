@@ -1,7 +1,7 @@
 """Import the modules of agents from the folder of topics.yaml, beside all other modules of the process.
 
 The folder is not first on `sys.path`, because a file in it may have the name of a module that the mesh imports
-(`queue.py`, `redis.py`). A finder looks for top-level modules in the folder, and leaves out the names of the standard
+(`queue.py`, `redis.py`). A finder looks for top-level modules in the folder. It leaves out the names of the standard
 library, of the mesh and of the libraries that the mesh requires. Any other name in the folder comes before installed
 packages, as it does for a script. The folder is also the last entry of `sys.path`, for child processes that get a copy
 of that list.
@@ -82,7 +82,7 @@ def use(folder: str) -> None:
 
 
 def home(module: str) -> str:
-    """The folder that a module was loaded from by `use`; empty for a module from elsewhere."""
+    """Return the folder that a module was loaded from after `use`; empty for any other module."""
     return _folder.owners.get(module.partition(".")[0], "")
 
 
@@ -101,12 +101,12 @@ def load(module: str) -> ModuleType:
 
 
 def is_own(file: str) -> bool:
-    """Whether a file is code of the mesh, and not of an agent; the examples that come with the mesh are agents."""
+    """Return whether a file is code of the mesh, not of an agent. The examples of the mesh are agents."""
     return file.startswith(PACKAGE + os.sep) and not file.startswith(_EXAMPLES + os.sep)
 
 
 def is_library(file: str) -> bool:
-    """Whether a file is code of the standard library or of an installed package, or no file at all."""
+    """Return whether a file is code of the standard library or of an installed package, or no file at all."""
     return file.startswith((*_LIBRARIES, "<")) and not file.startswith(_EXAMPLES + os.sep)
 
 
@@ -123,7 +123,7 @@ def _refuse_other(module: str) -> None:
 
 
 def _wins(folder: str, spec: ModuleSpec) -> str | None:
-    """The module that comes before one of the folder with the same name; None: there is none."""
+    """Return the module that takes precedence over one of the folder with the same name, or None."""
     name = spec.name
     if name in sys.stdlib_module_names:
         return f"{name!r} of the standard library"
@@ -134,7 +134,7 @@ def _wins(folder: str, spec: ModuleSpec) -> str | None:
 
 
 def _spec_in(folder: str, name: str) -> ModuleSpec | None:
-    """A top-level module or package of a folder; a folder without `__init__.py` counts if it holds modules."""
+    """Find a top-level module or package of a folder. A folder without `__init__.py` counts if it holds modules."""
     if not folder:
         return None
     spec = PathFinder.find_spec(name, [folder])
@@ -168,13 +168,13 @@ def _modules_of(name: str) -> list[str]:
 
 
 def _own() -> list[ModuleType]:
-    """What is loaded from the folder in use."""
+    """Return the modules loaded from the folder in use."""
     tops = [name for name, owner in _folder.owners.items() if owner == _folder.path]
     return [sys.modules[full] for name in tops for full in _modules_of(name)]
 
 
 def _imported(module: ModuleType) -> Iterator[str]:
-    """Top-level names of modules that a module has imported as such."""
+    """Yield the top-level names of the modules that a module has imported."""
     for value in list(vars(module).values()):
         if isinstance(value, ModuleType):
             yield value.__name__.partition(".")[0]
@@ -182,7 +182,7 @@ def _imported(module: ModuleType) -> Iterator[str]:
 
 @cache
 def _libraries() -> frozenset[str]:
-    """Top-level modules of the mesh and of the installed libraries that it requires, also optionally."""
+    """Return the top-level modules of the mesh and of its installed libraries, optional ones included."""
     homes = packages_distributions()
     found: set[str] = set()
     coming = [DISTRIBUTION]

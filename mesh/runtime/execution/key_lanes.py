@@ -17,7 +17,7 @@ from mesh.runtime.execution.contexts import Contexts, resumed
 T = TypeVar("T")
 
 BUSY_MS_MAX = 5.0
-"""How long a runner works without a pause. Heartbeats and polls run on the same event loop."""
+"""Longest time that a runner works without a pause. Heartbeats and polls run on the same event loop."""
 STARTING_MIN = 8
 """Number of runners that may be starting, however few items are in work."""
 

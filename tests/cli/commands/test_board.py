@@ -139,7 +139,7 @@ def test_a_lost_board_is_told_by_up_put_back_and_shown_afterwards(apart: Cli) ->
     lose(apart)
     with apart.up(*ELSEWHERE) as running:
         running.err_until("began a new incarnation")
-        running.err_until("lost values of the board were put back")
+        running.err_until("lost values of the board were restored")
         running.signal(signal.SIGTERM)
         running.end()
     (restart,) = apart("board", "history", "--json", *ELSEWHERE).rows
