@@ -230,12 +230,8 @@ class CheckpointManager:
                 where=where,
                 remedy=f"Commit offset {start} for the group without metadata: what is left is then decided again",
             )
-        _log.warning(
-            "no checkpoint to begin from: the whole inbox is folded",
-            partition=partition.partition,
-            records=place,
-            reason=why,
-        )
+        sentence = "no checkpoint to begin from: the whole inbox is folded"
+        _log.warning(sentence, partition=partition.partition, records=place, reason=why)
         state = self._fresh(partition, self._topologies.first(), start)
         await self._fold(partition, state, start, place)
         return state
@@ -297,7 +293,8 @@ class CheckpointManager:
         if kept.writing is not None:
             return
         tail_us = (kept.state.offset - max(kept.tried, kept.note.offset)) * self._costs.record_us
-        if tail_us >= self._costs.tail_us_min and tail_us >= self._load_us(kept.state):
+        load_us = (len(kept.state.runs) + len(kept.state.ended)) * self._costs.row_us
+        if tail_us >= max(load_us, self._costs.tail_us_min):
             self._begin_writing(partition, kept)
 
     def _begin_writing(self, partition: TopicPartition, kept: _Kept) -> None:
@@ -313,9 +310,6 @@ class CheckpointManager:
             for partition, kept in self._kept.items():
                 if kept.writing is None and kept.state.offset > kept.latest.offset:
                     self._begin_writing(partition, kept)
-
-    def _load_us(self, state: Partition) -> int:
-        return (len(state.runs) + len(state.ended)) * self._costs.row_us
 
     def _draft(self, kept: _Kept, *, hurry: bool = False) -> _Draft:
         """Return the content of the next piece, as of now."""

@@ -15,7 +15,7 @@ from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.state import Held
 from mesh.core.state.checkpoint import CheckpointUnreadable, Loading, Place, Snapshot
 from mesh.core.state.partition_state import Ended, Partition
-from mesh.runtime.checkpoint_store import NAME, TURN_CHUNKS, CheckpointStore
+from mesh.runtime.checkpoint_store import NAME, SLICE_CHUNKS, CheckpointStore
 from tests.runtime.checkpoint_kit import OLD, folded, log, requested
 from tests.services.conftest import append, read_all
 
@@ -134,5 +134,5 @@ async def test_writing_and_reading_let_others_run(log: Log, checkpoints: Checkpo
     await checkpoints.read(0, [place])
     beside.cancel()
     chunks = len(list(Snapshot(state).chunks()))
-    assert writing >= chunks // TURN_CHUNKS > 1
+    assert writing >= chunks // SLICE_CHUNKS > 1
     assert turns >= chunks

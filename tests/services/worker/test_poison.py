@@ -12,7 +12,7 @@ from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.task.agent import Agent, describe
 from mesh.core.task.poison import APART_DEATHS_MAX, MARKED_MAX, CommitMarks, PoisonDetector, decode
-from mesh.runtime.execution.isolation import NotLoaded, CallRequest
+from mesh.runtime.execution.isolation import CallRequest, NotLoaded
 from mesh.services.worker.assignment import Held, Work
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.poison import MarkSlots, PoisonGuard
