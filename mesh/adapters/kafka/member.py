@@ -27,6 +27,9 @@ POLL_GAP_MS_MAX = 2**31 - 1
 """aiokafka leaves the group when nothing was polled for so long, 5 minutes by default. A worker whose lanes are full
 does not poll until a task has ended, and that may last longer. Heartbeats tell whether a member lives: they come from
 the same event loop, and a loop that does not turn misses them."""
+CLOSE_TIMEOUT_MS = 3_000
+"""How long aiokafka may take to leave the group; then the member leaves without its help. With a broker that hangs, a
+worker ends within 25 s: drain, last answers, this, and the close of the log."""
 FETCH_WAIT_MS = 250
 """How long the broker may hold an empty fetch. A resumed partition waits that long at most for its turn."""
 
@@ -295,7 +298,7 @@ class KafkaMember:
 
     async def _close(self) -> None:
         await self._release()
-        await self._end(min(5_000, self._connection.request_timeout_ms))
+        await self._end(min(CLOSE_TIMEOUT_MS, self._connection.request_timeout_ms))
 
     async def _end(self, timeout_ms: int) -> None:
         consumer = self._consumer
