@@ -8,8 +8,10 @@ headers `mesh-…`. `HEADERS` is the whole table; docs/reference/protocol.md is 
 What foreign producers send is read by `ingress`, which is stricter about bodies and more lenient about form.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from mesh.core.protocol.cloudevents_json import is_structured, unwrap
 from mesh.core.protocol.event import (
@@ -84,6 +86,8 @@ EXTENSIONS: Final = "mesh-extensions"
 _TRUE: Final = b"true"
 _JSON: Final = JSON.encode()
 _KINDS: Final = {kind.encode(): kind for kind in KINDS}
+_KIND_TEXTS: Final = {kind: kind for kind in KINDS}
+"""The one string of each kind that all events share."""
 (_CAUSE, _TASK, _EXPIRY, _LIFETIME, _SUBJECT, _USD, _TOKENS, _ORIGIN, _FAULT, _RETRY_AFTER, _TRACEPARENT) = (
     1 << n for n in range(11)
 )
@@ -123,6 +127,16 @@ _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
 """Names in the order in which `write` adds their values. Few lists of names are many records': see `PackedHeaders`."""
 
 
+_NEEDED: Final = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_meshkind", "ce_correlationid")
+_READ: Final = (
+    *(*_NEEDED, "ce_causationid", "ce_meshagent", "ce_meshtask", "ce_meshdepth", "ce_meshpath", "mesh-attempt"),
+    *("content-type", "ce_time", "ce_subject", "ce_expirytime", "traceparent", "tracestate", "ce_meshusd"),
+    *("ce_meshtokens", "mesh-origin", "ce_meshtopology", "mesh-waited-ms"),
+)
+"""Names in the order in which `_read_packed` takes their values. Records with others that mean something are rare."""
+_RARE: Final = frozenset(name for name, _ in HEADERS).difference(_READ)
+
+
 class Unreadable(NamedTuple):
     """Why a record is no event: a reason code of docs/reference/protocol.md and a sentence."""
 
@@ -133,6 +147,10 @@ class Unreadable(NamedTuple):
 def read(record: Record) -> Event | Unreadable:
     """The event in a record of the mesh's own topics (inbox, tasks, outcomes)."""
     headers, value = record.headers, record.value
+    if headers.__class__ is PackedHeaders and value is not None:
+        event = _read_packed(record, headers, value)
+        if event is not None:
+            return event
     h = dict(headers)
     if value is None:
         return Unreadable("empty_value", "the record has no value; expected an event's payload")
@@ -153,7 +171,7 @@ def read(record: Record) -> Event | Unreadable:
             h["ce_meshagent"].decode() if "ce_meshagent" in h else "",
             h["ce_meshtask"].decode() if "ce_meshtask" in h else "",
             int(h["ce_meshdepth"]) if "ce_meshdepth" in h else 0,
-            _path(h["ce_meshpath"]) if "ce_meshpath" in h else (),
+            _path(h["ce_meshpath"].decode()) if "ce_meshpath" in h else (),
             int(h["mesh-attempt"]) if "mesh-attempt" in h else 1,
             JSON if h.get("content-type", _JSON) == _JSON else h["content-type"].decode(),
             h["ce_time"].decode() if "ce_time" in h else "",
@@ -161,7 +179,9 @@ def read(record: Record) -> Event | Unreadable:
             _expiry_ms(h, record.timestamp) if "ce_expirytime" in h or "mesh-lifetime-ms" in h else None,
             h["traceparent"].decode() if "traceparent" in h else "",
             h["tracestate"].decode() if "tracestate" in h else "",
-            _usage(h) if "ce_meshusd" in h or "ce_meshtokens" in h else NO_USAGE,
+            _usage(h.get("ce_meshusd", 0), h.get("ce_meshtokens", 0))
+            if "ce_meshusd" in h or "ce_meshtokens" in h
+            else NO_USAGE,
             _fault(h) if "mesh-error-code" in h else None,
             h["mesh-origin"].decode() if "mesh-origin" in h else coordinates(record),
             h["ce_meshtopology"].decode() if "ce_meshtopology" in h else "",
@@ -179,6 +199,60 @@ def read(record: Record) -> Event | Unreadable:
         if null is None:
             raise
         return Unreadable("bad_header", f"header {null!r} has no value")
+
+
+def _read_packed(record: Record, headers: PackedHeaders, value: bytes) -> Event | None:
+    """The event in a record, all headers decoded at once; None where `read` has to look at each of them."""
+    take = _places(headers.names)
+    if take is None:
+        return None
+    try:
+        texts: list[str | None] = [*b"\0".join(headers.values).decode("ascii").split("\0"), None]
+        if len(texts) != len(headers.names) + 1:
+            return None  # a value holds a NUL
+        version, id, source, type, kind, run_id, cause, agent, task, depth, path, attempt, *rest = take(texts)
+        content_type, time, subject, expiry, traceparent, tracestate, usd, tokens, origin, topology, waited = rest
+        if version != "1.0":
+            return None
+        return Event(
+            id,
+            source,
+            type,
+            _KIND_TEXTS.get(kind, kind),
+            run_id,
+            value,
+            record.timestamp,
+            cause or "",
+            agent or "",
+            task or "",
+            0 if depth is None else int(depth),
+            _path(path) if path else (),
+            1 if attempt is None else int(attempt),
+            JSON if content_type is None or content_type == JSON else content_type,
+            time or "",
+            subject or "",
+            None if expiry is None else parse_time(expiry),
+            traceparent or "",
+            tracestate or "",
+            NO_USAGE if usd is tokens is None else _usage(0 if usd is None else usd, 0 if tokens is None else tokens),
+            None,
+            coordinates(record) if origin is None else origin,
+            topology or "",
+            (),
+            0 if waited is None else _milliseconds(waited),
+        )
+    except (TypeError, ValueError):  # a header without a value, or one that does not parse
+        return None
+
+
+@lru_cache(maxsize=256)
+def _places(names: tuple[str, ...]) -> Callable[[Any], Any] | None:
+    """What takes the values of `_READ` from those of these headers and a None behind them; None where one is missing,
+    stands twice, or needs more than a look."""
+    at = {name: place for place, name in enumerate(names)}
+    if len(at) != len(names) or not at.keys() >= set(_NEEDED) or not _RARE.isdisjoint(at):
+        return None
+    return itemgetter(*(at.get(name, len(names)) for name in _READ))
 
 
 def write(event: Event) -> PackedHeaders:
@@ -334,13 +408,13 @@ def _extensions(h: dict[str, bytes]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4_096)  # as `dispatch.path_to`: runs go the same ways
-def _path(value: bytes) -> tuple[str, ...]:
-    return () if value == b"" else tuple(value.decode().split(","))
+def _path(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
 
 
-def _usage(h: dict[str, bytes]) -> Usage | None:
+def _usage(usd: bytes | str | int, tokens: bytes | str | int) -> Usage | None:
     try:
-        usage = Usage(int(h.get("ce_meshusd", b"0")), int(h.get("ce_meshtokens", b"0")))
+        usage = Usage(int(usd), int(tokens))
     except ValueError:
         return None
     return usage if 0 <= usage.usd_micros < 10**15 and 0 <= usage.tokens < 10**15 else None
@@ -360,7 +434,7 @@ def _fault(h: dict[str, bytes]) -> Fault:
     )
 
 
-def _milliseconds(digits: bytes) -> int:
+def _milliseconds(digits: bytes | str) -> int:
     """A time on a result. One that cannot be understood is none: a result must not be lost for it."""
     if not digits.isdigit() or len(digits) > 15:
         return 0

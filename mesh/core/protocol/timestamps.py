@@ -21,6 +21,11 @@ _SIGNS: Final = ("-", "-", "T", ":", ":", "Z")
 
 def parse_time(text: str) -> int:
     """Milliseconds since the epoch. Raises ValueError. A leap second is the second after it, as in POSIX time."""
+    return _short(text) if len(text) <= _USUAL[-1] else _parsed(text)
+
+
+@lru_cache(maxsize=4_096)  # runs that were opened in one millisecond expire in one, and so do their tasks
+def _short(text: str) -> int:
     if len(text) in _USUAL and (text[4], text[7], text[10], text[13], text[16], text[-1]) == _SIGNS:
         try:
             return _usual(text)
@@ -29,7 +34,6 @@ def parse_time(text: str) -> int:
     return _parsed(text)
 
 
-@lru_cache(maxsize=4_096)  # runs that were opened in one millisecond expire in one, and so do their tasks
 def _usual(text: str) -> int:
     """`2026-11-20T12:00:00.123Z`, as the mesh writes it, or without fraction: what Python reads faster."""
     if text[19] not in ".Z" or text[11:13] == "24":

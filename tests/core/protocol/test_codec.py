@@ -17,7 +17,7 @@ from mesh.core.protocol.codec import (
     write,
 )
 from mesh.core.protocol.event import BATCH, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage
-from mesh.core.protocol.record import Headers, Record
+from mesh.core.protocol.record import Headers, PackedHeaders, Record
 from tests.core.samples import AT_MS, events, stored, task
 
 
@@ -42,6 +42,34 @@ def test_a_waiting_time_is_read_again_and_a_broken_one_is_none() -> None:
         found = read(stored(list(headers.items()), event.data, event.at_ms))
         assert isinstance(found, Event)
         assert found.waited_ms == waited_ms
+
+
+PLACES = st.sampled_from([name for name, _ in HEADERS])
+ODD = st.sampled_from(
+    (
+        b"",
+        b"\0",
+        b"1.0",
+        b"7",
+        b" 7\n",
+        b"1_0",
+        b"-1",
+        b"x",
+        b"a,b",
+        b"2026-11-20T12:00:00.000Z",
+        "é".encode(),
+        b"\xff",
+        None,
+    )
+)
+
+
+@given(events(), st.dictionaries(PLACES, ODD | st.binary(max_size=8), max_size=3), st.sets(PLACES, max_size=3))
+def test_packed_headers_are_read_as_pairs_are(event: Event, odd: dict[str, Any], missing: set[str]) -> None:
+    headers = {name: value for name, value in (dict(write(event)) | odd).items() if name not in missing}
+    packed: Any = PackedHeaders(tuple(headers), [*headers.values()])
+    pairs: Any = tuple(headers.items())
+    assert read(stored(packed, event.data, event.at_ms)) == read(stored(pairs, event.data, event.at_ms))
 
 
 @given(events())
