@@ -12,8 +12,9 @@ import orjson
 from mesh.core.board.changelog import Change, Restart, change_record, restart_record
 from mesh.core.dead_letters.redrive_log import LEDGER_FIELDS, ledger_topic
 from mesh.core.ingress.admission import REJECTED_TYPE, TEXT_CHARS_MAX
-from mesh.core.protocol.codec import HEADERS, STACK_BYTES_MAX, write
+from mesh.core.protocol.codec import STACK_BYTES_MAX, write
 from mesh.core.protocol.event import ID_PATTERN, INBOX_KINDS, KINDS, TASK, Event
+from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.json_check import DEPTH_MAX
 from mesh.core.protocol.record import NewRecord
 from mesh.core.publishing.effect_records import DEAD_LETTER_HEADERS, OUTCOME_CUTS, OUTCOME_FIELDS, record_of

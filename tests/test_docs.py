@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mesh.app.wiring import topic_specs
-from mesh.core.protocol.codec import HEADERS
 from mesh.core.protocol.event import EGRESS, INBOX_KINDS, KINDS, OUTCOME, TASK
+from mesh.core.protocol.headers import HEADERS
 from mesh.core.publishing.effect_records import DEAD_LETTER_HEADERS, OUTCOME_FIELDS
 from mesh.core.reason_codes import REASONS
 from mesh.core.run.state import ENDINGS, RUN_STATES, TASK_STATES

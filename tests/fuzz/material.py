@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from mesh.core.protocol.cloudevents_json import STRUCTURED
-from mesh.core.protocol.codec import HEADERS, write
+from mesh.core.protocol.codec import write
 from mesh.core.protocol.event import BATCH, KINDS, Event, Fault
+from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.record import StoredRecord
 from tests.bad_records import answer
 from tests.builders import AT_MS, event

@@ -345,11 +345,14 @@ def _answer(
         task.path,
         task.attempt,
         content_type,
-        traceparent=task.traceparent,
-        tracestate=task.tracestate,
-        usage=usage,
-        fault=fault,
-        origin=task.origin,
+        "",
+        "",
+        None,
+        task.traceparent,
+        task.tracestate,
+        usage,
+        fault,
+        task.origin,
     )
 
 

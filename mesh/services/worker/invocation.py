@@ -28,6 +28,7 @@ class Function:
 
     def __init__(self, spec: AgentSpec, agent: Agent, clock: Clock, threads: Threads | None) -> None:
         self._spec, self._agent = spec, agent
+        self._function, self._context_name = agent.function, agent.context
         self._clock, self._threads = clock, threads
         self._pid = os.getpid()
 
@@ -35,14 +36,14 @@ class Function:
         """What the function says to a task, as an event; raises what it raises. `broken`: on purpose, just now."""
         enter_call(task.run_id, task.task_id, task.agent)
         arguments = result.arguments(self._agent, task)
-        if self._agent.context is not None:
-            arguments[self._agent.context] = context
+        if self._context_name is not None:
+            arguments[self._context_name] = context
         if broken is not None:
             await self._suffer(broken)
         if self._threads is None:
-            value = await self._agent.function(**arguments)
+            value = await self._function(**arguments)
         else:
-            value = await self._threads.run(partial(self._agent.function, **arguments))
+            value = await self._threads.run(partial(self._function, **arguments))
             if isinstance(value, CoroutineType):  # of an `async def` behind a plain decorator
                 value = await value
         if os.getpid() != self._pid:

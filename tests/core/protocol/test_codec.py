@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mesh.core.protocol.codec import (
     FAULT_TEXT_BYTES_MAX,
-    HEADERS,
     STACK_BYTES_MAX,
     Unreadable,
     is_json,
@@ -17,6 +16,7 @@ from mesh.core.protocol.codec import (
     write,
 )
 from mesh.core.protocol.event import BATCH, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage
+from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.record import Headers, PackedHeaders, Record
 from tests.core.samples import AT_MS, events, stored, task
 
