@@ -38,7 +38,7 @@ from mesh.app.wiring import load_topology, open_log, topic_specs
 from mesh.core.protocol.codec import write
 from mesh.core.protocol.event import CANCELLED, REQUESTED, Event, run_id_of
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
-from mesh.core.state.checkpoint import Loading, Note, Snapshot, note_of
+from mesh.core.state.checkpoint import CheckpointLoader, CommitNote, Snapshot, read_note
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Topology
 from mesh.runtime.checkpoint_manager import COSTS
@@ -130,15 +130,15 @@ async def append(log: Log, topology: Topology, runs: range, kind: str, mark: str
             await asyncio.sleep(0.05)
 
 
-async def place(log: Log, topology: Topology) -> tuple[int, Note]:
+async def place(log: Log, topology: Topology) -> tuple[int, CommitNote]:
     """Where the orchestrators stand, and what their commit says."""
     commits = await log.committed(f"{topology.prefix}.orchestrator", topology.inbox)
     if 0 not in commits:
-        return -1, Note("", 0)
-    return commits[0].offset, note_of(commits[0].metadata)
+        return -1, CommitNote("", 0)
+    return commits[0].offset, read_note(commits[0].metadata)
 
 
-async def checkpoint_bytes(log: Log, topology: Topology, note: Note) -> int:
+async def checkpoint_bytes(log: Log, topology: Topology, note: CommitNote) -> int:
     """What the records of a checkpoint hold."""
     size = 0
     for piece in note.checkpoint:
@@ -173,7 +173,7 @@ def _folded(topology: Topology, inbox: list[StoredRecord]) -> Partition:
 
 
 def _loaded(topology: Topology, chunks: list[bytes]) -> Partition:
-    loading = Loading()
+    loading = CheckpointLoader()
     for chunk in chunks:
         loading.feed(chunk)
     return loading.partition(topology)

@@ -34,7 +34,7 @@ from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.publishing.effect_records import inbox_record, too_large
 from mesh.core.publishing.request_rejection import late_of
-from mesh.core.run.control import Switch, control_record, wish
+from mesh.core.run.control import Switch, command_record, control_record
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
 from mesh.runtime.topology_store import expect_own_log
@@ -253,9 +253,9 @@ class Mesh:
             if not ID_PATTERN.fullmatch(run_id):
                 text = f"run id {run_id[:64]!r} is none"
                 raise InvalidInput(text, code="bad_id", where="run", expected=ID_PATTERN.pattern)
-        at_ms = self.log.now_ms()
+        at_ms, who = self.log.now_ms(), {"by": by, "why": why}
         return await self._append(
-            [wish(kind, id, self.topology, event_id=str(uuid7()), at_ms=at_ms, by=by, why=why) for id in run_ids]
+            [command_record(kind, id, self.topology, event_id=str(uuid7()), at_ms=at_ms, **who) for id in run_ids]
         )
 
     async def send_switch(self, switch: Switch, *, for_ms: int = 0) -> Appended:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import orjson
 
 from mesh.adapters.ports import ABSENT, ANY, Board, Count, Entry
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 from mesh.core.errors import BoardIncomplete, Conflict, InvalidInput
 from mesh.core.payload.json_encode import encode
 from mesh.core.protocol.json_check import Flaw
@@ -74,7 +74,7 @@ class AgentBoard:
         *,
         by: str,
         op_prefix: str,
-        changed: Callable[[Change], None] | None = None,
+        changed: Callable[[BoardChange], None] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._board = board
@@ -140,7 +140,7 @@ class AgentBoard:
             lambda: self._board.add(key, amount, value_max=value_max, value_min=value_min, by=self._by, op_id=op_id)
         )
         if self._changed is not None and count.version:
-            self._changed(Change(key, b"%d" % count.value, count.version, self._by, op_id, count.at_ms))
+            self._changed(BoardChange(key, b"%d" % count.value, count.version, self._by, op_id, count.at_ms))
         return count
 
     @_in_its_loop
@@ -159,7 +159,7 @@ class AgentBoard:
     def _item(self, entry: Entry, op_id: str = "") -> Item:
         """What was written, after it was told."""
         if self._changed is not None:
-            self._changed(Change(entry.key, entry.value, entry.version, entry.by, op_id, entry.at_ms))
+            self._changed(BoardChange(entry.key, entry.value, entry.version, entry.by, op_id, entry.at_ms))
         return _item(entry)
 
     def _op_id(self, key: str) -> str:
@@ -195,7 +195,7 @@ class Context:
         path: tuple[str, ...],
         deadline_ms: int | None,
         board: Board,
-        changed: Callable[[Change], None] | None = None,
+        changed: Callable[[BoardChange], None] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         resources: Any = None,
     ) -> None:

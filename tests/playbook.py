@@ -15,10 +15,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mesh.core.protocol.event import CANCELLED, DUE, NO_USAGE, REDRIVEN, REQUESTED, RESUMED, Event, Fault, Part, Usage
-from mesh.core.run.circuit_breaker import Breaker, asked, heard
+from mesh.core.run.circuit_breaker import Breaker, after_answer, after_dispatch
 from mesh.core.run.dead_letter import failure_id, letter_id
 from mesh.core.run.decide import decide
-from mesh.core.run.effects import Adopt, DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule, Turn
+from mesh.core.run.effects import (
+    Adopt,
+    BreakerTransition,
+    DeadLetter,
+    Effect,
+    Finish,
+    Note,
+    PublishEvent,
+    PublishTask,
+    Schedule,
+)
 from mesh.core.run.state import Run
 from mesh.core.task.result import failure_event as failure
 from mesh.core.task.result import success_event as success
@@ -86,7 +96,7 @@ class Playbook:
 
     def _decide(self, happened: Event) -> None:
         before = repr(self.run)
-        breakers = heard(self.breakers, self.run, happened, self.topology)
+        breakers = after_answer(self.breakers, self.run, happened, self.topology)
         run, effects = decide(self.run, happened, self.topology, breakers)
         assert repr(self.run) == before, f"decide changed the run it was given, on {happened}"
         again = decide(self.run, happened, self.topology, breakers)
@@ -97,7 +107,7 @@ class Playbook:
         sent = [effect.event for effect in effects if isinstance(effect, PublishTask)]
         self.unanswered.extend(sent)
         for task in sent:
-            self.breakers = asked(self.breakers, task.agent, self.topology, happened.at_ms)
+            self.breakers = after_dispatch(self.breakers, task.agent, self.topology, happened.at_ms)
 
     @property
     def state(self) -> Run:
@@ -301,7 +311,7 @@ def shown(effect: Effect) -> str:
             return f"ended {effect.run.ending}"
         case Adopt():
             return f"adopted {effect.topology}"
-        case Turn():
+        case BreakerTransition():
             return f"turn {effect.agent} {effect.state}"
         case Note():
             return f"note {effect.code}"
@@ -331,6 +341,6 @@ def seen(effect: Effect, name: str) -> Any:
 
 def told(effect: Effect, wanted: Wanted | None = None) -> str:
     """An effect as a failed comparison tells it: with what its line asks for, and the sentence that it brings."""
-    asked = wanted.holds if wanted and wanted.line == shown(effect) else {}
-    line = str(Wanted(shown(effect), {name: seen(effect, name) for name in asked}))
+    expected = wanted.holds if wanted and wanted.line == shown(effect) else {}
+    line = str(Wanted(shown(effect), {name: seen(effect, name) for name in expected}))
     return f"{line}   ({effect.message})" if isinstance(effect, DeadLetter | Note) else line

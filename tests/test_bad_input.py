@@ -26,7 +26,7 @@ from mesh.core.publishing.effect_records import dead_letter, record_of
 from mesh.core.publishing.replacement_records import instead_of
 from mesh.core.reason_codes import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask
-from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, note_of
+from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, read_note
 from mesh.core.state.partition_state import Partition, dead_record
 from mesh.core.task.agent import Payload, describe
 from mesh.core.task.result import arguments
@@ -181,7 +181,7 @@ def in_settings(row: Row, folder: Path) -> None:
 
 def in_a_commit(row: Row) -> None:
     with pytest.raises(CheckpointUnreadable) as caught:
-        note_of(row.given)
+        read_note(row.given)
     assert (row.code == NotRestorable.code) == isinstance(caught.value, CheckpointNewer)
 
 

@@ -13,7 +13,7 @@ from mesh.adapters.ports import Board, Count, Entry
 from mesh.adapters.sqlite.board import SqliteBoard
 from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.context import AgentBoard, Context
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 from mesh.core.errors import BoardIncomplete, Conflict, InvalidInput
 
 
@@ -242,7 +242,7 @@ async def test_what_is_no_amount_cannot_be_spent(store: SqliteBoard, spent: dict
 
 
 async def test_every_write_that_was_acknowledged_is_told_with_its_version(store: SqliteBoard) -> None:
-    told: list[Change] = []
+    told: list[BoardChange] = []
     mine = AgentBoard(store, by="pricing/t1", op_prefix="t1", changed=told.append)
     put = await mine.put("a", {"n": 1})
     updated = await mine.update("a", lambda value: {"n": value["n"] + 1})
@@ -252,16 +252,16 @@ async def test_every_write_that_was_acknowledged_is_told_with_its_version(store:
     with pytest.raises(Conflict):
         await mine.put("a", 0, expect=put.version)
     assert told == [
-        Change("a", b'{"n":1}', put.version, "pricing/t1", "", put.at_ms),
-        Change("a", b'{"n":2}', updated.version, "pricing/t1", "", updated.at_ms),
-        Change("b", b"[7]", appended.version, "pricing/t1", "t1:1", appended.at_ms),
-        Change("c", b"5", added.version, "pricing/t1", "t1:1", added.at_ms),
+        BoardChange("a", b'{"n":1}', put.version, "pricing/t1", "", put.at_ms),
+        BoardChange("a", b'{"n":2}', updated.version, "pricing/t1", "", updated.at_ms),
+        BoardChange("b", b"[7]", appended.version, "pricing/t1", "t1:1", appended.at_ms),
+        BoardChange("c", b"5", added.version, "pricing/t1", "t1:1", added.at_ms),
     ]
     assert {(await store.history(key))[0].by for key in "abc"} == {"pricing/t1"}, "as the store has it too"
 
 
 async def test_a_repeated_task_tells_its_writes_again_under_their_versions(store: SqliteBoard) -> None:
-    lives: list[list[Change]] = [[], []]
+    lives: list[list[BoardChange]] = [[], []]
     for told in lives:
         mine = AgentBoard(store, by="pricing/t1", op_prefix="t1", changed=told.append)
         await mine.append("b", 7)

@@ -7,7 +7,7 @@ import pytest
 
 from mesh.core.dead_letters.letter import letter_from, letter_json
 from mesh.core.errors import Conflict
-from mesh.core.state.checkpoint import Loading
+from mesh.core.state.checkpoint import CheckpointLoader
 from mesh.core.state.partition_state import Partition
 from mesh.core.task.fault_injection import Broken
 from mesh.core.task.result import fault_of
@@ -31,7 +31,7 @@ def test_a_pinned_topology_loads() -> None:
 
 def restored() -> Partition:
     mesh = pinned_topology((GOLDEN / "checkpoint-topology.json").read_bytes(), "0" * 16)
-    loading = Loading()
+    loading = CheckpointLoader()
     for chunk in orjson.loads((GOLDEN / "checkpoint.json").read_bytes()):
         loading.feed(chunk.encode())
     return loading.partition(mesh)

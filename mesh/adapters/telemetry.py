@@ -25,7 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from mesh.core.errors import ConfigInvalid
 from mesh.core.protocol.event import FAILED, Event, derive
-from mesh.core.scaling.policy import Decision, Sample
+from mesh.core.scaling.policy import Decision, ScalingSample
 from mesh.core.topology.model import Topology
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class BacklogMeter:
         self._age = meter.create_gauge("mesh.oldest.unread.age", "s", "how long the oldest of them has waited")
         self._desired = meter.create_gauge("mesh.workers.desired", "{worker}", "worker processes that there should be")
 
-    def record(self, sample: Sample, decision: Decision) -> None:
+    def record(self, sample: ScalingSample, decision: Decision) -> None:
         """These are the values from now on."""
         for agent, places in sample.places.items():
             topic = self._topology.tasks(agent)

@@ -18,7 +18,7 @@ from mesh.core.task.signature_check import signature_problems
 from mesh.core.text_encoding import decoded
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import AgentSpec, Topology
-from mesh.core.topology.partition_counts import frozen, partitions_declared, remedies_for
+from mesh.core.topology.partition_counts import find_mismatches, partitions_declared, remedies_for
 from mesh.runtime.execution import agent_modules
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def validate_agents(topology: Topology) -> AgentValidation:
     """Import the functions that topics.yaml names, and compare both."""
     agents, problems = _imported(topology)
     for name, agent in agents.items():
-        problems += signature_problems(topology.agents[name], topology.given(name), agent)
+        problems += signature_problems(topology.agents[name], topology.input_types(name), agent)
     unchecked: list[UncheckedPath] = []
     if len(agents) == len(topology.agents):
         wrong, unchecked = check_paths(topology, agents)
@@ -240,7 +240,7 @@ async def check_topics(log: Log, topology: Topology) -> None:
     choose the times of its records: Kafka's retention deletes old ones before they are read."""
     found, specs = await log.topics(), topic_specs(topology)
     missing = [f"{spec.name} is missing" for spec in specs if spec.name not in found]
-    other = frozen(topology, found)
+    other = find_mismatches(topology, found)
     stamped = await log.stamped_by_producers([spec.name for spec in specs if spec.name in found])
     timed = [f"{name} has message.timestamp.type=CreateTime, expected LogAppendTime" for name in stamped]
     kafka = log.url.startswith("kafka:")

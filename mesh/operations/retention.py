@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mesh.adapters.ports import Commit, Log, TopicSpec
 from mesh.core.protocol.record import TopicPartition
-from mesh.core.state.checkpoint import CheckpointUnreadable, note_of
+from mesh.core.state.checkpoint import CheckpointUnreadable, read_note
 from mesh.core.topology.model import Topology
 
 
@@ -63,6 +63,6 @@ async def _read_by_all(log: Log, topology: Topology, topic: str) -> Mapping[int,
 def _checkpointed(commit: Commit) -> int:
     """The inbox offset from which a restore reads; 0 where the commit names no readable checkpoint."""
     try:
-        return note_of(commit.metadata).offset if commit.metadata else 0
+        return read_note(commit.metadata).offset if commit.metadata else 0
     except CheckpointUnreadable:
         return 0

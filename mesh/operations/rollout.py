@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from mesh.adapters.ports import Bounds, Clock, Log
 from mesh.core.run.state import Run
 from mesh.core.state.partition_state import Partition
-from mesh.core.state.topology_registry import Kept, step
+from mesh.core.state.topology_registry import Registry, step
 from mesh.core.topology.model import Limits, TopicRule, Topology
 from mesh.runtime.checkpoint_store import read_checkpoints
 from mesh.runtime.lag import places
@@ -73,7 +73,7 @@ async def adopted_topologies(log: Log, topology: Topology, clock: Clock) -> list
     return [one for digest, one in kept.topologies.items() if digest in current]
 
 
-async def open_work(log: Log, topology: Topology, clock: Clock, kept: Kept) -> OpenWork:
+async def open_work(log: Log, topology: Topology, clock: Clock, kept: Registry) -> OpenWork:
     """Count open runs and their tasks: fold the inbox behind the checkpoints that stand. Raises LogUnavailable."""
     known = list({topology.digest: topology, **kept.topologies}.values())
     standing = (await read_checkpoints(log, topology, clock, known)).states
@@ -81,7 +81,7 @@ async def open_work(log: Log, topology: Topology, clock: Clock, kept: Kept) -> O
     for number, bounds in (await log.bounds(topology.inbox)).items():
         state = standing.get(number) or Partition(topology, number=number, partitions=topology.inbox_partitions)
         start = max(state.offset, bounds.start)
-        kept.lead(state, start)
+        kept.prepare(state, start)
         async for record in read_records(log, topology.inbox, {number: Bounds(start, bounds.end)}, clock):
             step(state, record)
         for run in _runs(state):
@@ -95,9 +95,9 @@ def _runs(state: Partition) -> Iterator[Run]:
         yield state.runs[id]
 
 
-def _current(kept: Kept, partitions: int) -> set[str]:
+def _current(kept: Registry, partitions: int) -> set[str]:
     """Digests of the topologies at which partitions of the inbox are."""
-    under = (kept.under(number, 2**63) for number in range(partitions))
+    under = (kept.topology_at(number, 2**63) for number in range(partitions))
     return {topology.digest for topology in under if topology is not None}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Appended, Board, Bounds, Clock, Log
-from mesh.core.board.changelog import Change, Mirror, change_record
+from mesh.core.board.changelog import BoardChange, BoardChangelog, change_record
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord
 from mesh.core.topology.model import Topology
@@ -24,9 +24,9 @@ def is_mirrored(log: Log, board: Board) -> bool:
     return log.url != board.url
 
 
-async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: bool = True) -> Mirror:
+async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: bool = True) -> BoardChangelog:
     """Read all of mesh.board. Raises NotFound without the topic, LogUnavailable."""
-    mirror, known = Mirror(values=values), await board_bounds(log, topology)
+    mirror, known = BoardChangelog(values=values), await board_bounds(log, topology)
     position = known.start
     while True:
         await fold(mirror, log, clock, topology, Bounds(position, known.end))
@@ -36,15 +36,15 @@ async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: boo
         known = now  # compacted meanwhile: the removed records were copied behind the last offset read
 
 
-async def read_tail(log: Log, clock: Clock, topology: Topology) -> Mirror:
+async def read_tail(log: Log, clock: Clock, topology: Topology) -> BoardChangelog:
     """Read the last changes, without their values. Raises NotFound without the topic, LogUnavailable."""
     bounds = await board_bounds(log, topology)
-    mirror = Mirror(values=False)
+    mirror = BoardChangelog(values=False)
     await fold(mirror, log, clock, topology, Bounds(max(bounds.start, bounds.end - TAIL_RECORDS), bounds.end))
     return mirror
 
 
-async def mirror_changes(log: Log, topology: Topology, changes: Sequence[Change]) -> None:
+async def mirror_changes(log: Log, topology: Topology, changes: Sequence[BoardChange]) -> None:
     """Append changes that no agent made. Returns when they are durable; raises LogUnavailable."""
     await append_records(log, [change_record(change, topology) for change in changes])
 
@@ -65,9 +65,9 @@ async def board_bounds(log: Log, topology: Topology) -> Bounds:
     return (await log.bounds(topology.board))[0]
 
 
-async def fold(mirror: Mirror, log: Log, clock: Clock, topology: Topology, bounds: Bounds) -> None:
+async def fold(mirror: BoardChangelog, log: Log, clock: Clock, topology: Topology, bounds: Bounds) -> None:
     """Fold a span of mesh.board into `mirror`. Raises LogUnavailable."""
     async for record in read_records(log, topology.board, {0: bounds}, clock):
-        flaw = mirror.take(record)
+        flaw = mirror.fold(record)
         if flaw is not None:
             _log.warning("a record of mesh.board was skipped", code=flaw.code, reason=flaw.message)

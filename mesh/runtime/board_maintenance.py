@@ -15,7 +15,7 @@ from secrets import token_hex
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Board, Bounds, Clock, Log
-from mesh.core.board.changelog import Mirror, Restart, restart_record
+from mesh.core.board.changelog import BoardChangelog, BoardRestart, restart_record
 from mesh.core.errors import NotFound, Unavailable
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.topology.model import Topology
@@ -91,18 +91,18 @@ class BoardMaintainer:
                 self._available = True
             await self._clock.sleep_ms(LOOK_EVERY_MS)
 
-    async def look(self) -> Restart | None:
+    async def look(self) -> BoardRestart | None:
         """Record a new incarnation on mesh.board, once for all processes. Raises Unavailable, NotFound."""
         now = await self._board.incarnation()
         if now == self._incarnation:
             return None
-        lives = (await read_tail(self._log, self._clock, self._topology)).lives
+        lives = (await read_tail(self._log, self._clock, self._topology)).incarnations
         old = self._incarnation or (lives[-1] if lives else now)
         self._complete = False
         if old == now:
             self._incarnation = now
             return None
-        restart = Restart(old, now, self._log.now_ms())
+        restart = BoardRestart(old, now, self._log.now_ms())
         if lives[-1:] != [now]:  # otherwise another process has recorded it
             await append_records(self._log, [restart_record(restart, self._topology)])
         self._incarnation = now
@@ -146,7 +146,7 @@ class BoardMaintainer:
         ttl_ms = max(self._tidy_every_ms // 2, 1)
         if await self._board.lease(TIDY_LEASE, self._holder, ttl_ms=ttl_ms) != self._holder:
             return 0
-        mirror = Mirror(values=False)
+        mirror = BoardChangelog(values=False)
         await fold(mirror, self._log, self._clock, self._topology, bounds)
         newest = mirror.newest()
         self._keys = len(newest)

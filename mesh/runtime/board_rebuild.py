@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import NamedTuple, TypeVar
 
 from mesh.adapters.ports import ABSENT, Board, Clock, Entry, Log
-from mesh.core.board.changelog import MISSING, Change, Restart, Standing, compared, counter_of
+from mesh.core.board.changelog import MISSING, BoardChange, BoardRestart, StoredValue, compare, counter_of
 from mesh.core.board.rules import BY_CHARS_MAX, RESTORE_OP, glob
 from mesh.core.errors import Conflict
 from mesh.core.topology.model import Topology
@@ -29,8 +29,8 @@ BY = RESTORE_OP
 class RebuildStep(NamedTuple):
     """A key: its newest change on the log, its state on the board, and the verdict `same`, `newer` or `missing`."""
 
-    change: Change
-    standing: Standing
+    change: BoardChange
+    standing: StoredValue
     verdict: str
 
 
@@ -38,7 +38,7 @@ class RebuildPlan(NamedTuple):
     """The comparison of all keys, sorted by key."""
 
     steps: Sequence[RebuildStep]
-    restarts: Sequence[Restart]
+    restarts: Sequence[BoardRestart]
 
     @property
     def missing(self) -> list[RebuildStep]:
@@ -72,13 +72,13 @@ class Rebuild:
         """
         matches = glob(pattern)
         mirror = await read_mirror(self._log, self._clock, self._topology)
-        lives = mirror.lives
+        lives = mirror.incarnations
         changes = [held.change for key, held in mirror.newest().items() if matches(key)]
         steps: list[RebuildStep] = []
         for batch in _batches(changes):
             found = await asyncio.gather(*(self._standing(change.key) for change in batch))
             pairs = zip(batch, found, strict=True)
-            steps += [RebuildStep(change, standing, compared(change, standing, lives)) for change, standing in pairs]
+            steps += [RebuildStep(change, standing, compare(change, standing, lives)) for change, standing in pairs]
             on_progress(len(steps), len(changes))
         return RebuildPlan(steps, mirror.restarts)
 
@@ -105,9 +105,9 @@ class Rebuild:
                 written += one.entry is not None
         return written
 
-    async def _standing(self, key: str) -> Standing:
+    async def _standing(self, key: str) -> StoredValue:
         newest, entry = await self._board.history(key, limit=1), await self._board.get(key)
-        return Standing(None if entry is None else entry.value, newest[0].version if newest else "")
+        return StoredValue(None if entry is None else entry.value, newest[0].version if newest else "")
 
     async def _write(self, step: RebuildStep) -> StepResult:
         change = step.change
@@ -129,7 +129,7 @@ class Rebuild:
         return StepResult(step, written)
 
     async def _mirror(self, written: Sequence[tuple[RebuildStep, Entry]]) -> None:
-        changes = [Change(e.key, e.value, e.version, e.by, f"{BY}{s.change.version}", e.at_ms) for s, e in written]
+        changes = [BoardChange(e.key, e.value, e.version, e.by, f"{BY}{s.change.version}", e.at_ms) for s, e in written]
         await mirror_changes(self._log, self._topology, changes)
 
 

@@ -21,8 +21,8 @@ from mesh.adapters.ports import Bounds, Clock, Commit, Log
 from mesh.core.errors import LogUnavailable, NotRestorable
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.publishing.effect_records import adopted_record
-from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, Note, Place, Snapshot, note_of
-from mesh.core.state.compaction import Piece, extended
+from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, CommitNote, Extent, Snapshot, read_note
+from mesh.core.state.compaction import Piece, extend_chain
 from mesh.core.state.partition_state import RULES, Partition, TopologyMissing
 from mesh.core.topology.model import Topology
 from mesh.runtime.checkpoint_store import CheckpointStore
@@ -60,10 +60,10 @@ class _Kept:
     """A live partition. `note` is in the metadata of its commits; `next` is durable and in no commit yet."""
 
     state: Partition
-    note: Note
-    pieces: dict[Place, Piece]
+    note: CommitNote
+    pieces: dict[Extent, Piece]
     """The pieces of both checkpoints."""
-    next: Note | None = None
+    next: CommitNote | None = None
     writing: asyncio.Task[None] | None = None
     tried: int = 0
     """Offset of the last attempt to write a checkpoint; 0 after a restore, so that a restored tail counts as well."""
@@ -71,7 +71,7 @@ class _Kept:
     """The last commit of this process."""
 
     @property
-    def latest(self) -> Note:
+    def latest(self) -> CommitNote:
         """The checkpoint on which the next one builds."""
         return self.next or self.note
 
@@ -146,13 +146,13 @@ class CheckpointManager:
         if commit is None or (not commit.metadata and commit.offset <= start):
             # The group never committed here, or was reset to the beginning: all is decided (again).
             state = self._fresh(partition, self._topologies.first(), start)
-            self._kept[partition] = _Kept(state, Note(state.topology.digest, start), {})
+            self._kept[partition] = _Kept(state, CommitNote(state.topology.digest, start), {})
             if state.topology.digest != self._topology.digest:
                 await self.adopt(partition)
             return state, start
-        pieces: dict[Place, Piece] = {}
+        pieces: dict[Extent, Piece] = {}
         try:
-            note = note_of(commit.metadata)
+            note = read_note(commit.metadata)
             state = await self._exact(partition, note, commit.offset, start, pieces)
         except CheckpointNewer as error:
             raise NotRestorable(
@@ -167,7 +167,7 @@ class CheckpointManager:
             _log.error("records were removed before they were read", partition=partition.partition, lost_until=start)
         state.offset = place = max(commit.offset, start)
         boundary = note is None or note.rules != RULES
-        self._kept[partition] = kept = _Kept(state, note or Note(self._topology.digest, place), pieces)
+        self._kept[partition] = kept = _Kept(state, note or CommitNote(self._topology.digest, place), pieces)
         if not boundary:
             kept.stored = commit
         else:
@@ -190,7 +190,7 @@ class CheckpointManager:
         await self._topologies.teach(state, missing)
 
     async def _exact(
-        self, partition: TopicPartition, note: Note, place: int, start: int, pieces: dict[Place, Piece]
+        self, partition: TopicPartition, note: CommitNote, place: int, start: int, pieces: dict[Extent, Piece]
     ) -> Partition:
         """Restore from the checkpoint that the note names, and put its pieces into `pieces`.
 
@@ -279,7 +279,7 @@ class CheckpointManager:
         kept.state.touched = {id: at for id, at in (kept.state.touched or {}).items() if at >= kept.note.offset}
         self._begin(self._trim(partition.partition, kept.note), f"trim {partition.partition}")
 
-    async def _trim(self, number: int, note: Note) -> None:
+    async def _trim(self, number: int, note: CommitNote) -> None:
         try:
             await self._checkpoints.trim(number, note.checkpoint)
         except LogUnavailable as error:  # the next one trims more
@@ -316,7 +316,7 @@ class CheckpointManager:
         state, latest = kept.state, kept.latest
         chain = [kept.pieces[place] for place in latest.checkpoint]
         live = len(state.runs) + len(state.ended)
-        stays, ids = extended(chain, kept.touched(latest.offset), live, hurry=hurry)
+        stays, ids = extend_chain(chain, kept.touched(latest.offset), live, hurry=hurry)
         return _Draft(stays, Snapshot(state, ids, latest.offset))
 
     async def _write_beside(self, partition: TopicPartition, kept: _Kept, draft: _Draft) -> None:
@@ -330,14 +330,14 @@ class CheckpointManager:
         finally:
             kept.writing = None
 
-    async def _write(self, partition: TopicPartition, kept: _Kept, draft: _Draft | None = None) -> Note:
+    async def _write(self, partition: TopicPartition, kept: _Kept, draft: _Draft | None = None) -> CommitNote:
         """Write a draft, or what changed until now. The next commit names it. Raises LogUnavailable."""
         began_ms = self._clock.monotonic_ms()
         stays, snapshot = draft or self._draft(kept)
         place = await self._checkpoints.write(snapshot, partition.partition)
         chain = (*stays, Piece(place, snapshot.rows, list(snapshot.ids or ())))
         kept.pieces.update((piece.place, piece) for piece in chain)
-        kept.next = Note(snapshot.topology, snapshot.offset, tuple(piece.place for piece in chain))
+        kept.next = CommitNote(snapshot.topology, snapshot.offset, tuple(piece.place for piece in chain))
         _log.info(
             "checkpoint written",
             partition=partition.partition,

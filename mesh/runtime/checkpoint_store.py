@@ -19,7 +19,7 @@ from typing import NamedTuple
 from mesh.adapters.ports import Appended, Bounds, Clock, Log
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord, TopicPartition
-from mesh.core.state.checkpoint import CheckpointUnreadable, Loading, Place, Snapshot, note_of
+from mesh.core.state.checkpoint import CheckpointLoader, CheckpointUnreadable, Extent, Snapshot, read_note
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Topology
 from mesh.core.verification.report import Violation
@@ -55,7 +55,7 @@ class CheckpointStore:
         self._clock = clock
         self._part_bytes_max = min(PART_BYTES_MAX, log.record_bytes_max - FRAME_BYTES)
 
-    async def write(self, snapshot: Snapshot, number: int) -> Place:
+    async def write(self, snapshot: Snapshot, number: int) -> Extent:
         """Write a piece in slices; return its position when it is durable. Other tasks run between two slices.
 
         Raises LogUnavailable, also when the log refuses a part.
@@ -75,7 +75,7 @@ class CheckpointStore:
                 await asyncio.sleep(0)
         if batch:
             last, records = (await self._append(batch))[-1], records + len(batch)
-        return Place(first, last, records)
+        return Extent(first, last, records)
 
     def _parts(self, snapshot: Snapshot) -> Iterator[tuple[bool, bytes]]:
         """Yield the parts of a piece, one for each record, and whether the next part continues the same chunk."""
@@ -97,7 +97,7 @@ class CheckpointStore:
             offsets.append(verdict.offset)
         return offsets
 
-    async def read(self, number: int, chain: Sequence[Place]) -> Loading:
+    async def read(self, number: int, chain: Sequence[Extent]) -> CheckpointLoader:
         """Read the pieces of a checkpoint, in slices.
 
         Raises CheckpointUnreadable when a part is missing or invalid, and LogUnavailable.
@@ -109,7 +109,7 @@ class CheckpointStore:
             raise CheckpointUnreadable(f"its records {first} to {last} are gone: {lie}")
         if any(before.last >= after.first for before, after in pairwise(chain)):
             raise CheckpointUnreadable(f"its pieces are not in order: {chain}")
-        loading, parts = Loading(), b""
+        loading, parts = CheckpointLoader(), b""
         found = {b"%d" % place.first: 0 for place in chain}
         async for record in read_records(self._log, self._topic, {number: Bounds(first, last + 1)}, self._clock):
             headers = dict(record.headers)
@@ -127,7 +127,7 @@ class CheckpointStore:
                 raise CheckpointUnreadable(f"{there} of the {place.records} records at {place.first} are there")
         return loading
 
-    async def trim(self, number: int, chain: Sequence[Place]) -> None:
+    async def trim(self, number: int, chain: Sequence[Extent]) -> None:
         """Remove all records before a checkpoint that a commit names. Raises LogUnavailable."""
         await self._log.trim(TopicPartition(self._topic, number), chain[0].first)
 
@@ -144,7 +144,7 @@ async def read_checkpoints(
     found = CheckpointStates({}, [])
     for number, commit in (await log.committed(group, topology.inbox)).items():
         try:
-            note = note_of(commit.metadata) if commit.metadata else None
+            note = read_note(commit.metadata) if commit.metadata else None
             if note is not None and note.checkpoint and (only is None or number in only):
                 loading = await checkpoints.read(number, note.checkpoint)
                 found.states[number] = loading.partition(topology, pinned)

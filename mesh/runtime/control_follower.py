@@ -11,7 +11,7 @@ from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Log
 from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.record import Record, TopicPartition
-from mesh.core.run.control import NOTHING, Control, folded
+from mesh.core.run.control import NOTHING, Control, fold_control
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
 
@@ -67,7 +67,7 @@ class ControlFollower:
         await self._follower.run()
 
     def _take(self, records: Sequence[Record]) -> None:
-        self.control, flaws = folded(self.control, records)
+        self.control, flaws = fold_control(self.control, records)
         _log_flaws(flaws)
         self._on_change(self.control)
 
@@ -77,7 +77,7 @@ async def control_now(log: Log, topology: Topology) -> Control:
     if topology.control not in await log.topics():
         return NOTHING
     bounds = await log.bounds(topology.control)
-    control, flaws = folded(NOTHING, [record async for record in read_records(log, topology.control, bounds)])
+    control, flaws = fold_control(NOTHING, [record async for record in read_records(log, topology.control, bounds)])
     _log_flaws(flaws)
     return control
 

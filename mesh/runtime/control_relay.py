@@ -12,7 +12,7 @@ import asyncio
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Log
 from mesh.core.protocol.record import NewRecord, TopicPartition
-from mesh.core.run.control import Control, relayed
+from mesh.core.run.control import Control, relay_record
 from mesh.core.topology.model import Topology
 from mesh.runtime.control_follower import ControlFollower
 from mesh.runtime.loop import append_all
@@ -79,5 +79,5 @@ class ControlRelay:
                     "a false statement about switches is corrected", partition=partition.partition, said=replaces
                 )
             self._known[partition] = control
-            records.append(relayed(control, self._topology, partition.partition, replaces=replaces))
+            records.append(relay_record(control, self._topology, partition.partition, replaces=replaces))
         await append_all(self._log, records, self._topology)

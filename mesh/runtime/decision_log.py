@@ -5,7 +5,7 @@ from typing import Any, Final
 from mesh.adapters.diagnostics import LimitedLog
 from mesh.core.protocol.event import FAILED
 from mesh.core.protocol.record import Record
-from mesh.core.run.effects import DeadLetter, Note, Schedule, Turn
+from mesh.core.run.effects import BreakerTransition, DeadLetter, Note, Schedule
 
 MESSAGE_CHARS_MAX: Final = 200
 _NOTES: Final = {"fell_back": "a fallback was asked", "cascade": "a run was paused"}
@@ -36,9 +36,9 @@ class DecisionLog:
         if sentence is not None:
             self._log.warning(sentence, (), run=note.run_id, reason=_cut(note.message))
 
-    def effect(self, effect: DeadLetter | Turn) -> None:
+    def effect(self, effect: DeadLetter | BreakerTransition) -> None:
         """Log a dead letter, or that a breaker was opened or closed."""
-        if isinstance(effect, Turn):
+        if isinstance(effect, BreakerTransition):
             sentence = f"the breaker of {effect.agent} is {effect.state}"
             self._log.warning(sentence, (), agent=effect.agent, run=effect.run_id, reason=_cut(effect.why))
             return

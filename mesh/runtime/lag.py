@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from mesh.adapters.ports import Log
-from mesh.core.scaling.lag import Place
+from mesh.core.scaling.lag import GroupOffsets
 from mesh.core.topology.model import Topology
 
 
-async def places(log: Log, topology: Topology, agent: str) -> Mapping[int, Place]:
+async def places(log: Log, topology: Topology, agent: str) -> Mapping[int, GroupOffsets]:
     """Return the position of the group in each partition. A group that never committed is at the first record.
 
     Commits are read before ends, so that a commit meanwhile makes no negative lag. Raises NotFound without the topic,
@@ -17,6 +17,6 @@ async def places(log: Log, topology: Topology, agent: str) -> Mapping[int, Place
     commits = await log.committed(topology.group(agent), topic)
     bounds = await log.bounds(topic)
     return {
-        number: Place(max(each.start, commits[number].offset if number in commits else each.start), each.end)
+        number: GroupOffsets(max(each.start, commits[number].offset if number in commits else each.start), each.end)
         for number, each in sorted(bounds.items())
     }

@@ -14,9 +14,9 @@ from mesh.adapters.ports import Appended, Bounds, Clock, Log
 from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
 from mesh.core.protocol.event import ADOPTED
 from mesh.core.protocol.record import NewRecord, Record
-from mesh.core.state.checkpoint import CheckpointUnreadable, note_of
+from mesh.core.state.checkpoint import CheckpointUnreadable, read_note
 from mesh.core.state.partition_state import Partition, TopologyMissing
-from mesh.core.state.topology_registry import Kept
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import OWN_TOPICS, TASKS, Topology
 from mesh.core.topology.serialization import pinned_bytes
 from mesh.runtime.log_reader import read_records
@@ -34,7 +34,7 @@ class TopologyStore:
         self._clock = clock
         self._topic = current.topologies
         self._current = current
-        self._kept = Kept(current.inbox)
+        self._kept = Registry(current.inbox)
         self._read = 0
         """Offset up to which the topic was read."""
 
@@ -155,7 +155,7 @@ class TopologyReader:
         self._clock = clock or SystemClock()
         self._read: int | None = None
         """Offset up to which the topic was read; None before the first read."""
-        self.kept = Kept(topology.inbox)
+        self.kept = Registry(topology.inbox)
 
     async def once(self) -> None:
         """Read the topic, unless it was read before. Raises LogUnavailable."""
@@ -184,10 +184,10 @@ class TopologyReader:
             group = self._topology.group("orchestrator")
             for number, commit in (await self._log.committed(group, self._topology.inbox)).items():
                 with suppress(CheckpointUnreadable):  # the first topology applies then, as in an orchestrator
-                    self.kept.current[number] = note_of(commit.metadata).topology
+                    self.kept.current[number] = read_note(commit.metadata).topology
 
 
-async def read_kept(log: Log, topology: Topology, clock: Clock) -> Kept:
+async def read_kept(log: Log, topology: Topology, clock: Clock) -> Registry:
     """Read mesh.topologies; the result is empty if the topic does not exist. Raises LogUnavailable."""
     known = TopologyReader(log, topology, clock)
     await known.once()
@@ -195,16 +195,16 @@ async def read_kept(log: Log, topology: Topology, clock: Clock) -> Kept:
 
 
 async def _owner(log: Log, topic: str, clock: Clock) -> str:
-    kept = Kept("")
+    kept = Registry("")
     await _fold(log, clock, topic, kept, 0)
     return kept.owner
 
 
-async def _fold(log: Log, clock: Clock, topic: str, kept: Kept, start: int) -> int:
+async def _fold(log: Log, clock: Clock, topic: str, kept: Registry, start: int) -> int:
     """Fold the records from an offset on; return the offset behind the last one."""
     first, end = (await log.bounds(topic))[0]
     async for record in read_records(log, topic, {0: Bounds(max(start, first), end)}, clock):
-        kept.take(record)
+        kept.fold(record)
     return end
 
 

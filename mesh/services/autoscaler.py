@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mesh.adapters.ports import Clock, Log
-from mesh.core.scaling.policy import Decision, Sample, Scaler
+from mesh.core.scaling.policy import Decision, Scaler, ScalingSample
 from mesh.core.topology.model import Topology
 from mesh.runtime.control_follower import ControlFollower
 from mesh.runtime.lag import places
@@ -41,7 +41,7 @@ class Autoscaler:
         scaler: Scaler,
         clock: Clock,
         workers: Workers,
-        told: Callable[[Sample, Decision], None],
+        told: Callable[[ScalingSample, Decision], None],
     ) -> None:
         """`told` hears of every decision after it was carried out; it must not raise."""
         self._log, self._topology, self._agents = log, topology, agents
@@ -72,8 +72,8 @@ class Autoscaler:
             self.ready.set()
             await self._clock.sleep_ms(self._scaler.rule.polling_ms)
 
-    async def _sample(self) -> Sample:
+    async def _sample(self) -> ScalingSample:
         found = {name: await places(self._log, self._topology, name) for name in self._agents}
         control = self._control.control
         stopped = frozenset(name for name in self._agents if control.stop_of(name) is not None)
-        return Sample(self._clock.monotonic_ms(), self._workers.number, self._workers.settled, found, stopped)
+        return ScalingSample(self._clock.monotonic_ms(), self._workers.number, self._workers.settled, found, stopped)

@@ -17,13 +17,13 @@ from mesh.core.protocol.event import DUE
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.publishing.effect_records import due_record, record_of
 from mesh.core.publishing.request_rejection import late_answers
-from mesh.core.run.effects import DeadLetter, Finish, Note, Schedule, Turn
+from mesh.core.run.effects import BreakerTransition, DeadLetter, Finish, Note, Schedule
 from mesh.core.state.partition_state import Partition, TopologyMissing
-from mesh.core.state.row_codec import waiting
+from mesh.core.state.row_codec import pending_timers
 from mesh.core.state.timers import Timers
 from mesh.core.task.abandoned_calls import ending_records
 from mesh.core.topology.model import Topology
-from mesh.core.topology.partition_counts import frozen, remedies_for
+from mesh.core.topology.partition_counts import find_mismatches, remedies_for
 from mesh.runtime.checkpoint_manager import COSTS, CheckpointManager, Costs
 from mesh.runtime.control_relay import ControlRelay
 from mesh.runtime.decision_log import DecisionLog
@@ -113,7 +113,7 @@ class Orchestrator:
         began_ms = self._clock.monotonic_ms()
         state, start = await self._checkpoints.restore(partition, commit)
         timers, ahead_ms = Timers(), state.time_at(self._log.now_ms()) - round(self._clock.uptime_ms())
-        for n, timer in enumerate(waiting(state.runs)):
+        for n, timer in enumerate(pending_timers(state.runs)):
             if n % TIMERS_A_TURN == 0:
                 await asyncio.sleep(0)
             timers.add(timer, timer.due_ms - ahead_ms)
@@ -151,7 +151,7 @@ class Orchestrator:
                     out.append(record_of(effect, topology))
                     if isinstance(effect, Finish):
                         out += ending_records(effect.run, topology)
-                    elif isinstance(effect, DeadLetter | Turn):
+                    elif isinstance(effect, DeadLetter | BreakerTransition):
                         self._told.effect(effect)
                         out += late_answers(effect, state, topology)
         if state.control is not control:
@@ -215,7 +215,7 @@ class Orchestrator:
     async def _check_topics(self) -> None:
         found, needed = await self._log.topics(), (self._topology.inbox, self._topology.checkpoints)
         missing = [f"{name} is missing" for name in needed if name not in found]
-        other = frozen(self._topology, {name: found[name] for name in needed if name in found})
+        other = find_mismatches(self._topology, {name: found[name] for name in needed if name in found})
         if missing or other:
             remedies = ["`mesh topics create` makes the missing ones"] * bool(missing) + remedies_for(other)
             problems = [*missing, *(topic.text for topic in other)]

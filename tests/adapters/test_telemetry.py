@@ -15,8 +15,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from mesh.adapters.telemetry import BacklogMeter, Spans, configure, configure_metrics
 from mesh.core.errors import ConfigInvalid
 from mesh.core.protocol.event import NO_USAGE, TASK, Event, Fault
-from mesh.core.scaling.lag import Load, Place
-from mesh.core.scaling.policy import Decision, Sample
+from mesh.core.scaling.lag import Backlog, GroupOffsets
+from mesh.core.scaling.policy import Decision, ScalingSample
 from mesh.core.task import result
 from mesh.core.topology.loader import load
 from tests.collector import collector
@@ -172,8 +172,8 @@ mesh: {name: t, prefix: mesh}
 topics: {asks: {ingress: ask}, answers: {egress: answer}}
 agents: {echo: {run: "x:y", on: ask, emits: answer}}
 """)
-SAMPLE = Sample(5_000, 2, True, {"echo": {0: Place(3, 10), 1: Place(4, 4)}})
-DECISION = Decision(4, "7 tasks wait", loads={"echo": Load(lag=7, age_ms=1_500)})
+SAMPLE = ScalingSample(5_000, 2, True, {"echo": {0: GroupOffsets(3, 10), 1: GroupOffsets(4, 4)}})
+DECISION = Decision(4, "7 tasks wait", loads={"echo": Backlog(lag=7, age_ms=1_500)})
 
 
 def test_the_backlog_is_a_metric_by_group_topic_and_partition() -> None:

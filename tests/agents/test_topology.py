@@ -10,7 +10,7 @@ TOPOLOGY, AGENTS = desk()
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGY.agents))
 def test_a_function_hears_what_topics_yaml_sends_it(name: str) -> None:
-    assert sorted(AGENTS[name].consumes) == sorted(TOPOLOGY.given(name))
+    assert sorted(AGENTS[name].consumes) == sorted(TOPOLOGY.input_types(name))
 
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGY.agents))

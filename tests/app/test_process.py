@@ -12,7 +12,7 @@ from mesh.adapters.ports import TopicSpec
 from mesh.adapters.sqlite import SqliteBoard
 from mesh.app.process import Process, running, tune_garbage_collector
 from mesh.app.wiring import open_board, open_log, topic_specs
-from mesh.core.board.changelog import Change, change_record
+from mesh.core.board.changelog import BoardChange, change_record
 from mesh.core.errors import TopicsInvalid
 from mesh.core.task.agent import describe
 from mesh.core.topology.loader import load
@@ -106,11 +106,11 @@ async def test_a_board_elsewhere_is_watched_over_where_agents_run(tmp_path: Path
     await log.start()
     await elsewhere.start()
     await log.create_topics([TopicSpec("mesh.board", 1)])
-    told = Change("k", b"1", "before:1", "echo/t1")
+    told = BoardChange("k", b"1", "before:1", "echo/t1")
     await log.append([change_record(told, TOPOLOGY)])
     async with running(process), asyncio.timeout(10):
         while (await log.bounds("mesh.board"))[0].end < 2:  # noqa: ASYNC110  # another process would write it
             await asyncio.sleep(0.005)
-    assert (await read_mirror(log, SystemClock(), TOPOLOGY)).lives == ["before", await elsewhere.incarnation()]
+    assert (await read_mirror(log, SystemClock(), TOPOLOGY)).incarnations == ["before", await elsewhere.incarnation()]
     await elsewhere.close()
     await log.close()

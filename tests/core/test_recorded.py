@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.state.checkpoint import Loading
+from mesh.core.state.checkpoint import CheckpointLoader
 from mesh.core.state.partition_state import RULES, Partition
 from tests.core.recorded import OLDER, Recorded, line, load
 
@@ -16,7 +16,7 @@ def decided(state: Partition, world: Recorded, begin: int) -> list[list[str]]:
 
 
 def restored(world: Recorded) -> Partition:
-    loading = Loading()
+    loading = CheckpointLoader()
     for chunk in world.checkpoint:
         loading.feed(chunk)
     return loading.partition(world.topology)

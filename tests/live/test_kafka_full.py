@@ -16,7 +16,7 @@ from mesh.adapters.sqlite import SqliteBoard
 from mesh.app.process import Process, running
 from mesh.client import Mesh
 from mesh.core.protocol.event import CANCELLED
-from mesh.core.run.control import wish
+from mesh.core.run.control import command_record
 from mesh.core.task.agent import describe
 from mesh.core.topology.loader import load
 from mesh.services.worker import AgentConsumer
@@ -94,7 +94,7 @@ async def test_a_cancelled_run_reaches_its_function_within_a_second(desk: Desk) 
     run = await desk.mesh.publish("ask", {"n": 1})
     await until(lambda: desk.begun == [1], "the function")
     at = {"event_id": "c-1", "at_ms": 0, "by": "test", "why": ""}
-    await desk.log.append([wish(CANCELLED, run.id, desk.topology, **at)])  # type: ignore[arg-type]
+    await desk.log.append([command_record(CANCELLED, run.id, desk.topology, **at)])  # type: ignore[arg-type]
     began = time.monotonic()
     await until(lambda: desk.cancelled_s > 0, "the cancellation")
     assert desk.cancelled_s - began < 1

@@ -11,7 +11,7 @@ from mesh.adapters.kafka import KafkaLog
 from mesh.adapters.ports import Appended, TopicSpec
 from mesh.adapters.sqlite import SqliteBoard
 from mesh.app.wiring import topic_specs
-from mesh.core.board.changelog import Change, Restart, change_record, restart_record
+from mesh.core.board.changelog import BoardChange, BoardRestart, change_record, restart_record
 from mesh.core.topology.loader import load
 from mesh.runtime.board_changelog import read_mirror
 from mesh.runtime.board_maintenance import BoardMaintainer
@@ -31,9 +31,9 @@ agents: {{echo: {{run: "x:y", on: ask, emits: answer}}}}
 """)
     specs: list[TopicSpec] = [spec for spec in topic_specs(mesh) if spec.name == mesh.board]
     await kafka_log.create_topics(specs)
-    told = [Change(f"k{n % 50}", b"%d" % n, f"aa:{n}", "echo/t1", "", 1_000 + n) for n in range(2_000)]
+    told = [BoardChange(f"k{n % 50}", b"%d" % n, f"aa:{n}", "echo/t1", "", 1_000 + n) for n in range(2_000)]
     records = [change_record(change, mesh) for change in told]
-    records[1_000:1_000] = [restart_record(Restart("0", "aa"), mesh)]
+    records[1_000:1_000] = [restart_record(BoardRestart("0", "aa"), mesh)]
     assert all(isinstance(verdict, Appended) for verdict in await kafka_log.append(records))
     board = SqliteBoard(tmp_path / "board.db", timeout_ms=10_000)
     await board.start()
@@ -46,6 +46,6 @@ agents: {{echo: {{run: "x:y", on: ask, emits: answer}}}}
     assert copied == 50
     for mirror in (*await mirrors, after):
         assert {k: h.change for k, h in mirror.newest().items()} == {c.key: c for c in told[-50:]}
-        assert mirror.lives == ["0", "aa"]
+        assert mirror.incarnations == ["0", "aa"]
     bounds = (await kafka_log.bounds(mesh.board))[0]
     assert (bounds.start, bounds.end - bounds.start) == (2_001, 51)

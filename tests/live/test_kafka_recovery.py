@@ -16,7 +16,7 @@ from mesh.app.wiring import load_topology, open_log, topic_specs
 from mesh.core.protocol.codec import read, write
 from mesh.core.protocol.event import NO_USAGE, REQUESTED, Event, Part
 from mesh.core.protocol.record import NewRecord, TopicPartition
-from mesh.core.state.checkpoint import Note, note_of
+from mesh.core.state.checkpoint import CommitNote, read_note
 from mesh.core.task import result
 from mesh.core.topology.model import Topology
 from mesh.settings import Settings
@@ -61,11 +61,11 @@ class LiveMesh:
             [result.success_event(task, [Part("bench.answer", b"1")], NO_USAGE) for task in tasks.values()]
         )
 
-    async def places(self) -> dict[int, tuple[int, Note]]:
+    async def places(self) -> dict[int, tuple[int, CommitNote]]:
         """Where the orchestrators stand, and what their commits say."""
-        nothing = {p: (-1, Note("", 0)) for p in range(2)}
+        nothing = {p: (-1, CommitNote("", 0)) for p in range(2)}
         commits = await self.log.committed(self.group, self.topology.inbox)
-        return nothing | {p: (c.offset, note_of(c.metadata)) for p, c in commits.items()}
+        return nothing | {p: (c.offset, read_note(c.metadata)) for p, c in commits.items()}
 
     async def endings(self, count: int) -> dict[str, str]:
         """Run → how it ended, once so many have."""

@@ -19,7 +19,7 @@ from mesh.adapters.redis.board import RedisBoard
 from mesh.app.process import Process, running
 from mesh.app.wiring import open_log
 from mesh.client import Mesh
-from mesh.core.board.changelog import Restart
+from mesh.core.board.changelog import BoardRestart
 from mesh.core.errors import Conflict
 from mesh.core.task.agent import describe
 from mesh.core.topology.loader import load
@@ -88,12 +88,12 @@ async def held(board: RedisBoard) -> dict[str, Any]:
     return {entry.key: json.loads(entry.value) for entry in entries if entry is not None}
 
 
-async def noticed(log: Log, new: str) -> list[Restart]:
+async def noticed(log: Log, new: str) -> list[BoardRestart]:
     """What the log says of restarts, once it knows of this life."""
     async with asyncio.timeout(20):
         while True:
             mirror = await read_mirror(log, CLOCK, DESK)
-            if new in mirror.lives:
+            if new in mirror.incarnations:
                 return mirror.restarts
             await asyncio.sleep(0.005)
 

@@ -11,7 +11,7 @@ from mesh.adapters.ports import Bounds, Commit
 from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import topic_specs
 from mesh.core.protocol.record import NewRecord, TopicPartition
-from mesh.core.state.checkpoint import Note, Place
+from mesh.core.state.checkpoint import CommitNote, Extent
 from mesh.core.topology.model import DAY_MS, Topology
 from mesh.operations.retention import Expired, find_expired, remove
 from tests.adapters.log_kit import Recorder, resumed
@@ -77,7 +77,7 @@ async def test_the_inbox_is_kept_from_the_checkpoint_on(log: SqliteLog) -> None:
     place = await filled(log, MESH.inbox)
     await committed(log, "orchestrator", place, Commit(5))
     assert await expired(log, place.topic, days=31) == [], "no checkpoint: a restore reads from the first record"
-    note = Note(MESH.digest, 2, (Place(0, 1, 1),))
+    note = CommitNote(MESH.digest, 2, (Extent(0, 1, 1),))
     await committed(log, "orchestrator", place, Commit(5, note.text()))
     assert [one.until for one in await expired(log, place.topic, days=31)] == [2]
     await committed(log, "orchestrator", place, Commit(5, "damaged"))

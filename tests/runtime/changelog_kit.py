@@ -9,7 +9,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Appended, Log
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.app.wiring import topic_specs
-from mesh.core.board.changelog import Change, Mirror, Restart, change_record, restart_record
+from mesh.core.board.changelog import BoardChange, BoardChangelog, BoardRestart, change_record, restart_record
 from mesh.core.errors import BoardUnavailable
 from tests.builders import AT_MS, topology
 
@@ -48,12 +48,12 @@ class Reborn(SqliteBoard):
         return self.life or await super().incarnation()
 
 
-def change(key: str, version: str, value: bytes = b"1") -> Change:
-    return Change(key, value, version, "pricing/t1", "", AT_MS)
+def change(key: str, version: str, value: bytes = b"1") -> BoardChange:
+    return BoardChange(key, value, version, "pricing/t1", "", AT_MS)
 
 
-async def tell(log: Log, *told: Change | Restart) -> None:
-    records = [change_record(t, ECHO) if isinstance(t, Change) else restart_record(t, ECHO) for t in told]
+async def tell(log: Log, *told: BoardChange | BoardRestart) -> None:
+    records = [change_record(t, ECHO) if isinstance(t, BoardChange) else restart_record(t, ECHO) for t in told]
     for at in range(0, len(records), 500):
         assert all(isinstance(verdict, Appended) for verdict in await log.append(records[at : at + 500]))
 
@@ -63,5 +63,5 @@ async def size(log: Log) -> int:
     return bounds.end - bounds.start
 
 
-def versions(mirror: Mirror) -> dict[str, str]:
+def versions(mirror: BoardChangelog) -> dict[str, str]:
     return {key: held.change.version for key, held in mirror.newest().items()}

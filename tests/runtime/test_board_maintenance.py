@@ -9,7 +9,7 @@ import pytest
 from mesh.adapters.ports import Appended, Bounds, Log, Refused
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.app.wiring import topic_specs
-from mesh.core.board.changelog import Restart
+from mesh.core.board.changelog import BoardRestart
 from mesh.core.protocol.record import NewRecord
 from mesh.runtime.board_changelog import read_mirror
 from mesh.runtime.board_maintenance import BoardMaintainer
@@ -67,7 +67,7 @@ async def test_it_looks_until_it_is_stopped_and_outlives_a_store_that_is_gone(
 
 async def test_tidied_up_it_holds_the_newest_of_each_key_and_all_restarts(log: Log, board: Reborn) -> None:
     await tell(log, *(change(f"k{n % 7}", f"aa:{n}", b"%d" % n) for n in range(200)))
-    await tell(log, Restart("aa", "bb", AT_MS), change("k0", "bb:1"), change("k0", "aa:900"))
+    await tell(log, BoardRestart("aa", "bb", AT_MS), change("k0", "bb:1"), change("k0", "aa:900"))
     before = await read_mirror(log, CLOCK, ECHO)
     keeper = BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100)
     assert await keeper.tidy() == 7
@@ -75,7 +75,7 @@ async def test_tidied_up_it_holds_the_newest_of_each_key_and_all_restarts(log: L
     assert await size(log) == 8
     assert {k: h.change for k, h in after.newest().items()} == {k: h.change for k, h in before.newest().items()}
     assert versions(after)["k0"] == "bb:1"
-    assert (after.restarts, after.lives) == (before.restarts, before.lives)
+    assert (after.restarts, after.incarnations) == (before.restarts, before.incarnations)
     assert await keeper.tidy() == 0, "nothing to do"
     await tell(log, change("k1", "bb:2"))
     assert versions(await read_mirror(log, CLOCK, ECHO))["k1"] == "bb:2"

@@ -12,7 +12,7 @@ from mesh.adapters.ports import Board, Entry, Log
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.app.wiring import topic_specs
 from mesh.context import COMPLETE_WAIT_MS
-from mesh.core.board.changelog import MISSING, NEWER, SAME, Change, Restart, restart_record
+from mesh.core.board.changelog import MISSING, NEWER, SAME, BoardChange, BoardRestart, restart_record
 from mesh.core.errors import BoardUnavailable, NotFound
 from mesh.runtime import board_maintenance
 from mesh.runtime.board_changelog import mirror_changes, read_mirror
@@ -52,7 +52,7 @@ async def new_board(tmp_path: Path) -> AsyncIterator[NewBoard]:
 async def put(log: Log, board: Board, key: str, value: bytes) -> Entry:
     """As an agent does."""
     entry = await board.put(key, value, by="pricing/t1")
-    await mirror_changes(log, ECHO, [Change(key, value, entry.version, entry.by, "", entry.at_ms)])
+    await mirror_changes(log, ECHO, [BoardChange(key, value, entry.version, entry.by, "", entry.at_ms)])
     return entry
 
 
@@ -128,7 +128,7 @@ async def test_a_store_that_went_back_in_time_is_brought_forward(log: Log, new_b
     board = await new_board()
     first = await put(log, board, "k", b"1")
     life, _, counter = first.version.partition(":")
-    await mirror_changes(log, ECHO, [Change("k", b"2", f"{life}:{int(counter) + 5}", "pricing/t2")])
+    await mirror_changes(log, ECHO, [BoardChange("k", b"2", f"{life}:{int(counter) + 5}", "pricing/t2")])
     assert await rebuilt(log, board) == (1, 0)
     assert await values(board) == {"k": b"2"}
     assert len((await read_mirror(log, CLOCK, ECHO)).newest()) == 1
@@ -216,7 +216,7 @@ async def test_it_tells_how_far_it_has_looked_and_of_restarts(log: Log, new_boar
     board, told = await new_board(), list[tuple[int, int]]()
     for n in range(AT_ONCE + 1):
         await put(log, board, f"k{n}", b"1")
-    await log.append([restart_record(Restart("a", "b"), ECHO)])
+    await log.append([restart_record(BoardRestart("a", "b"), ECHO)])
     plan = await Rebuild(log, board, ECHO, CLOCK).plan(on_progress=lambda done, of: told.append((done, of)))
     assert told == [(AT_ONCE, AT_ONCE + 1), (AT_ONCE + 1, AT_ONCE + 1)]
     assert [(r.old, r.new) for r in plan.restarts] == [("a", "b")]

@@ -10,7 +10,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Commit, Log
 from mesh.core.errors import NotRestorable
 from mesh.core.protocol.record import TopicPartition
-from mesh.core.state.checkpoint import Note, Snapshot, note_of
+from mesh.core.state.checkpoint import CommitNote, Snapshot, read_note
 from mesh.core.state.partition_state import RULES, Partition
 from mesh.core.topology.model import Topology
 from mesh.runtime.checkpoint_manager import CheckpointManager, Costs
@@ -42,12 +42,12 @@ async def manager(log: Log, *, topology: Topology = OLD, costs: Costs = CHEAP) -
     return made, calls
 
 
-async def note_at(log: Log, until: int, *, rules: int = RULES) -> Note:
+async def note_at(log: Log, until: int, *, rules: int = RULES) -> CommitNote:
     """A checkpoint of the first records, durable, as its note."""
     await TopologyStore(log, OLD, SystemClock()).keep()
     state = await folded(log, until=until)
     place = await CheckpointStore(log, OLD, SystemClock()).write(Snapshot(state), 0)
-    return Note(OLD.digest, until, (place,), rules)
+    return CommitNote(OLD.digest, until, (place,), rules)
 
 
 def same(state: Partition, other: Partition) -> bool:
@@ -105,13 +105,13 @@ async def test_a_group_that_never_committed_begins_at_the_first_record_with_noth
     made, _ = await manager(log)
     state, start = await made.restore(INBOX, None)
     assert (list(state.runs), state.offset, start) == ([], 1, 1)
-    assert note_of(made.metadata(INBOX, 1)) == Note(OLD.digest, 1)
+    assert read_note(made.metadata(INBOX, 1)) == CommitNote(OLD.digest, 1)
 
 
 async def test_what_was_begun_without_a_checkpoint_is_folded_from_where_it_began(log: Log) -> None:
     await requested(log, "r1", "r2", "r3")
     made, _ = await manager(log)
-    state, start = await made.restore(INBOX, Commit(2, Note(OLD.digest, 0).text()))
+    state, start = await made.restore(INBOX, Commit(2, CommitNote(OLD.digest, 0).text()))
     assert (list(state.runs), state.offset, start) == (["r1", "r2"], 2, 2)
 
 
@@ -124,7 +124,7 @@ async def test_a_checkpoint_and_the_tail_are_the_state_though_the_head_of_the_in
     made, _ = await manager(log)
     state, start = await made.restore(INBOX, Commit(5, note.text()))
     assert same(state, whole)
-    assert (start, note_of(made.metadata(INBOX, 5))) == (5, note)
+    assert (start, read_note(made.metadata(INBOX, 5))) == (5, note)
 
 
 async def test_an_idle_inbox_that_was_emptied_is_restored_from_the_checkpoint_alone(log: Log) -> None:
@@ -176,7 +176,7 @@ async def test_without_its_checkpoint_a_whole_inbox_is_folded_and_that_is_said_l
     assert same(state, whole)
     assert start == 2
     assert "no checkpoint to begin from: the whole inbox is folded" in caplog.text
-    stands = note_of(made.metadata(INBOX, 2))
+    stands = read_note(made.metadata(INBOX, 2))
     assert stands.checkpoint, "the next owner finds one again"
     assert stands.offset == 2
 
@@ -241,7 +241,7 @@ async def test_other_rules_never_fold_what_these_decided(log: Log) -> None:
         await made.restore(INBOX, Commit(2, note.text()))
     state, _ = await made.restore(INBOX, Commit(1, note.text()))
     assert list(state.runs) == ["r1"]
-    stands = note_of(made.metadata(INBOX, 1))
+    stands = read_note(made.metadata(INBOX, 1))
     assert (stands.rules, stands.checkpoint == note.checkpoint) == (RULES, False)
 
 
@@ -265,7 +265,7 @@ async def test_a_checkpoint_is_named_only_by_a_place_that_has_reached_it(log: Lo
     await asyncio.wait(calls.tasks)
     assert calls.asked == [INBOX]
     assert [made.metadata(INBOX, place) for place in (0, 1)] == [first] * 2
-    assert [note_of(made.metadata(INBOX, place)).offset for place in (2, 3)] == [2, 2]
+    assert [read_note(made.metadata(INBOX, place)).offset for place in (2, 3)] == [2, 2]
 
 
 async def test_what_a_stored_commit_names_stands_and_older_ones_are_trimmed(log: Log) -> None:
@@ -276,7 +276,7 @@ async def test_what_a_stored_commit_names_stands_and_older_ones_are_trimmed(log:
     await made.prepare_release([INBOX], within_ms=5_000, last=True)
     made.committed(INBOX, Commit(2, note.text()))
     assert calls.tasks == [], "a commit that names the old one changes nothing"
-    named = note_of(made.metadata(INBOX, 2))
+    named = read_note(made.metadata(INBOX, 2))
     made.committed(INBOX, Commit(2, named.text()))
     await asyncio.wait(calls.tasks)
     assert (await log.bounds(OLD.checkpoints))[0].start == named.checkpoint[0].first
@@ -302,7 +302,7 @@ async def test_a_checkpoint_is_written_when_the_tail_costs_more_than_the_state(l
     await fold_on(log, made, state, 3)
     assert len(calls.tasks) == 1, "one is open, one is remembered: three records"
     await asyncio.wait(calls.tasks)
-    assert note_of(made.metadata(INBOX, 3)).offset == 3
+    assert read_note(made.metadata(INBOX, 3)).offset == 3
     await append(log, cancel("r1"))
     await fold_on(log, made, state, 4)
     assert len(calls.tasks) == 1, "the tail begins anew"
@@ -311,10 +311,10 @@ async def test_a_checkpoint_is_written_when_the_tail_costs_more_than_the_state(l
 async def test_a_tail_that_was_long_at_the_restore_is_shortened_soon(log: Log) -> None:
     await requested(log, "r1", "r2", "r3")
     made, calls = await manager(log, costs=CHEAP._replace(row_us=0, write_us=0, tail_us_min=3_000))
-    state, _ = await made.restore(INBOX, Commit(2, Note(OLD.digest, 0).text()))
+    state, _ = await made.restore(INBOX, Commit(2, CommitNote(OLD.digest, 0).text()))
     await fold_on(log, made, state, 3)
     await asyncio.wait(calls.tasks)
-    assert note_of(made.metadata(INBOX, 3)).offset == 3
+    assert read_note(made.metadata(INBOX, 3)).offset == 3
 
 
 async def test_a_checkpoint_that_cannot_be_written_is_reported_and_nothing_else_happens(
@@ -327,7 +327,7 @@ async def test_a_checkpoint_that_cannot_be_written_is_reported_and_nothing_else_
     await fold_on(log, made, state, 2)
     await asyncio.wait(calls.tasks)
     assert "no checkpoint could be written" in caplog.text
-    assert (calls.asked, note_of(made.metadata(INBOX, 2))) == ([], Note(OLD.digest, 0))
+    assert (calls.asked, read_note(made.metadata(INBOX, 2))) == ([], CommitNote(OLD.digest, 0))
 
 
 # ------------------------------------------------------------------------------------------------------- the last words
@@ -339,7 +339,7 @@ async def test_the_last_words_are_a_checkpoint_of_the_last_record(log: Log) -> N
     state, _ = await made.restore(INBOX, None)
     await fold_on(log, made, state, 1)
     await made.prepare_release([INBOX], within_ms=5_000, last=True)
-    assert note_of(made.metadata(INBOX, 1)).offset == 1
+    assert read_note(made.metadata(INBOX, 1)).offset == 1
     assert calls.asked == [INBOX]
     await made.prepare_release([INBOX], within_ms=5_000, last=True)
     assert calls.asked == [INBOX], "it is there already"
@@ -352,16 +352,16 @@ async def test_a_partition_that_only_moves_is_written_where_that_saves_the_next_
         state, _ = await made.restore(INBOX, None)
         await fold_on(log, made, state, 2)
         await made.prepare_release([INBOX], within_ms=5_000, last=False)
-        assert (note_of(made.metadata(INBOX, 2)).checkpoint != ()) is written
+        assert (read_note(made.metadata(INBOX, 2)).checkpoint != ()) is written
 
 
 async def test_the_last_words_are_cut_short_at_the_deadline(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     await requested(log, "r1")
     made, _ = await manager(log)
-    await made.restore(INBOX, Commit(1, Note(OLD.digest, 0).text()))
+    await made.restore(INBOX, Commit(1, CommitNote(OLD.digest, 0).text()))
     await made.prepare_release([INBOX], within_ms=0, last=True)
     assert "no checkpoint was written before the end" in caplog.text
-    assert note_of(made.metadata(INBOX, 1)) == Note(OLD.digest, 0)
+    assert read_note(made.metadata(INBOX, 1)) == CommitNote(OLD.digest, 0)
 
 
 async def test_a_partition_that_was_lost_is_not_written_any_further(log: Log) -> None:

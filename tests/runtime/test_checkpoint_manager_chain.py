@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mesh.adapters.ports import Commit, Log
-from mesh.core.state.checkpoint import note_of
+from mesh.core.state.checkpoint import read_note
 from mesh.core.state.partition_state import Partition
 from mesh.runtime.checkpoint_manager import CheckpointManager, Costs
 from tests.runtime.checkpoint_kit import INBOX, OLD, cancel, folded, log, request, requested
@@ -61,7 +61,7 @@ async def test_every_commit_ever_made_is_a_place_to_begin_from(log: Log) -> None
         if calls.tasks:
             await asyncio.wait(calls.tasks)
         commit = Commit(place, made.metadata(INBOX, place))
-        lengths.add(len(note_of(commit.metadata).checkpoint))
+        lengths.add(len(read_note(commit.metadata).checkpoint))
         assert everything(await restored(log, commit)) == everything(await folded(log, until=place))
         if place % 2:
             made.committed(INBOX, commit)
@@ -90,7 +90,7 @@ async def test_a_piece_that_is_broken_off_anywhere_is_as_if_it_had_never_been_be
         if done:
             break
         broken_off += 1
-    assert len(note_of(made.metadata(INBOX, RUNS + 5)).checkpoint) == 2
+    assert len(read_note(made.metadata(INBOX, RUNS + 5)).checkpoint) == 2
     assert broken_off > 3
 
 
@@ -106,7 +106,7 @@ async def test_what_a_zombie_adds_to_the_same_chain_is_no_part_of_it(log: Log) -
         first.prepare_release([INBOX], within_ms=5_000, last=True), chained(log, heir, state_of_heir, RUNS + 6)
     )
     now = await chained(log, heir, state_of_heir, RUNS + 12)
-    mine, theirs = note_of(first.metadata(INBOX, RUNS + 9)).checkpoint, note_of(now.metadata).checkpoint
+    mine, theirs = read_note(first.metadata(INBOX, RUNS + 9)).checkpoint, read_note(now.metadata).checkpoint
     assert set(mine) & set(theirs) == {mine[0]}
     assert everything(await restored(log, now)) == everything(await folded(log, until=RUNS + 12))
 
@@ -118,7 +118,7 @@ async def test_only_what_lies_before_the_first_piece_is_trimmed(log: Log) -> Non
     state, _ = await made.restore(INBOX, None)
     starts = []
     for place in (RUNS, RUNS + 2, RUNS + 4, end):
-        chain = note_of((await chained(log, made, state, place)).metadata).checkpoint
+        chain = read_note((await chained(log, made, state, place)).metadata).checkpoint
         await asyncio.wait(calls.tasks)
         assert (await log.bounds(OLD.checkpoints))[0].start == chain[0].first
         starts.append(chain[0].first)
@@ -134,14 +134,14 @@ async def test_what_changed_before_a_piece_that_nobody_named_is_in_the_next_one(
     state, _ = await made.restore(INBOX, commit)
     await fold_on(log, made, state, RUNS + 3)
     await made.prepare_release([INBOX], within_ms=5_000, last=True)
-    unnamed = note_of(made.metadata(INBOX, RUNS + 3)).checkpoint
+    unnamed = read_note(made.metadata(INBOX, RUNS + 3)).checkpoint
     behind = Commit(RUNS + 3, commit.metadata)  # its commit went out before the piece was durable
     made.committed(INBOX, behind)
     made.drop(INBOX)
     state_again, _ = await made.restore(INBOX, behind)
     assert state_again is state
     now = await chained(log, made, state, RUNS + 4)
-    assert set(note_of(now.metadata).checkpoint).isdisjoint(unnamed[1:])
+    assert set(read_note(now.metadata).checkpoint).isdisjoint(unnamed[1:])
     assert everything(await restored(log, now)) == everything(await folded(log, until=RUNS + 4))
 
 
@@ -198,7 +198,7 @@ async def test_a_short_tail_is_checkpointed_after_a_while(log: Log, monkeypatch:
     async with asyncio.timeout(10):
         while not calls.asked:  # noqa: ASYNC110  # the loop would commit then
             await asyncio.sleep(0.005)
-        note = note_of(made.metadata(INBOX, 1))
+        note = read_note(made.metadata(INBOX, 1))
         made.committed(INBOX, Commit(1, note.text()))
         assert (note.offset, len(note.checkpoint)) == (1, 1)
         written = len(calls.tasks)

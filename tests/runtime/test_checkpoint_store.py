@@ -13,7 +13,7 @@ from mesh.adapters.ports import Log
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.state import Held
-from mesh.core.state.checkpoint import CheckpointUnreadable, Loading, Place, Snapshot
+from mesh.core.state.checkpoint import CheckpointLoader, CheckpointUnreadable, Extent, Snapshot
 from mesh.core.state.partition_state import Ended, Partition
 from mesh.runtime.checkpoint_store import NAME, SLICE_CHUNKS, CheckpointStore
 from tests.runtime.checkpoint_kit import OLD, folded, log, requested
@@ -28,7 +28,7 @@ def checkpoints(log: Log) -> CheckpointStore:
     return CheckpointStore(log, OLD, SystemClock())
 
 
-def content(loading: Loading) -> tuple[object, ...]:
+def content(loading: CheckpointLoader) -> tuple[object, ...]:
     state = loading.partition(OLD)
     return state.runs, state.ended, state.offset, state.control
 
@@ -80,7 +80,7 @@ async def test_bytes_that_are_damaged_are_refused(log: Log, checkpoints: Checkpo
         (at,) = [one.end for one in (await log.bounds(OLD.checkpoints)).values()]
         await append(log, NewRecord(OLD.checkpoints, b"0", value, [(NAME, b"")], 0))
         with pytest.raises(CheckpointUnreadable):
-            await checkpoints.read(0, [Place(at, at, 1)])
+            await checkpoints.read(0, [Extent(at, at, 1)])
 
 
 async def test_trimming_leaves_the_one_that_stands_and_takes_what_was_never_named(

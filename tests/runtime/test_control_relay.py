@@ -10,7 +10,7 @@ import pytest
 from mesh.adapters.ports import Log
 from mesh.app.wiring import open_log, topic_specs
 from mesh.core.protocol.record import Record, TopicPartition
-from mesh.core.run.control import NOTHING, Control, Switch, control_record, folded
+from mesh.core.run.control import NOTHING, Control, Switch, control_record, fold_control
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.loader import load
 from mesh.runtime.control_relay import ControlRelay
@@ -83,7 +83,7 @@ async def test_a_partition_whose_fold_knows_all_is_told_nothing_until_there_is_n
     await turn(log, STOP)
     (said,) = await read_all(log, TOPOLOGY.control)
     relay = ControlRelay(log, TOPOLOGY)
-    relay.opened(PLACES[0], folded(NOTHING, [said])[0])
+    relay.opened(PLACES[0], fold_control(NOTHING, [said])[0])
     async with relaying(relay):
         await turn(log, STOP._replace(state="running"))
         (record,) = await read_until(log, TOPOLOGY.inbox, 1)

@@ -7,7 +7,7 @@ import pytest
 from mesh.core.protocol.codec import write
 from mesh.core.protocol.event import FAILED, Event, Fault
 from mesh.core.protocol.record import StoredRecord
-from mesh.core.run.effects import DeadLetter, Note, Schedule, Turn
+from mesh.core.run.effects import BreakerTransition, DeadLetter, Note, Schedule
 from mesh.runtime.decision_log import DecisionLog
 
 
@@ -40,7 +40,7 @@ async def test_fallbacks_pauses_dead_letters_and_breakers_are_told(caplog: pytes
     log.note(Note("late_result", "x", "r-1"))
     log.note(Note("cascade", "the run is paused: cascade", "r-1"))
     log.effect(DeadLetter("d-1", "exception", "boom", b"{}", None, (), "mesh.inbox:0:7", "r-1", "work", "t"))
-    log.effect(Turn("work", "opened", "5 failures in a row", "r-1", "c-1", 1_000))
+    log.effect(BreakerTransition("work", "opened", "5 failures in a row", "r-1", "c-1", 1_000))
     assert [sentence for sentence, _ in told(caplog)] == [
         "a fallback was asked",
         "a run was paused",

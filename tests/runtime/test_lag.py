@@ -10,7 +10,7 @@ from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import topic_specs
 from mesh.core.errors import NotFound
 from mesh.core.protocol.record import NewRecord, TopicPartition
-from mesh.core.scaling.lag import Place
+from mesh.core.scaling.lag import GroupOffsets
 from mesh.core.topology.loader import load
 from mesh.runtime.lag import places
 from tests.adapters.log_kit import Recorder, resumed
@@ -38,9 +38,9 @@ def records(counts: Sequence[int]) -> list[NewRecord]:
 
 
 async def test_a_group_that_never_committed_stands_at_the_first_record(log: Log) -> None:
-    assert await places(log, TOPOLOGY, "echo") == {0: Place(0, 0), 1: Place(0, 0)}
+    assert await places(log, TOPOLOGY, "echo") == {0: GroupOffsets(0, 0), 1: GroupOffsets(0, 0)}
     await log.append(records([3, 5]))
-    assert await places(log, TOPOLOGY, "echo") == {0: Place(0, 3), 1: Place(0, 5)}
+    assert await places(log, TOPOLOGY, "echo") == {0: GroupOffsets(0, 3), 1: GroupOffsets(0, 5)}
 
 
 async def test_what_is_committed_does_not_wait(log: Log) -> None:
@@ -50,7 +50,7 @@ async def test_what_is_committed_does_not_wait(log: Log) -> None:
     await resumed(member, listener, PARTITIONS)
     await member.commit({PARTITIONS[1]: Commit(4, "mine")})
     await member.close()
-    assert await places(log, TOPOLOGY, "echo") == {0: Place(0, 3), 1: Place(4, 5)}
+    assert await places(log, TOPOLOGY, "echo") == {0: GroupOffsets(0, 3), 1: GroupOffsets(4, 5)}
 
 
 async def test_what_was_removed_does_not_wait(log: Log) -> None:

@@ -13,7 +13,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.errors import LogUnavailable, NotFound
 from mesh.core.protocol.record import NewRecord
 from mesh.core.run.control import AGENT, Switch, control_record
-from mesh.core.scaling.policy import Decision, Sample, Scaler, ScalingRule
+from mesh.core.scaling.policy import Decision, Scaler, ScalingRule, ScalingSample
 from mesh.core.topology.loader import load
 from mesh.services.autoscaler import Autoscaler
 from tests.adapters.log_kit import until
@@ -44,9 +44,9 @@ class Told:
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
-        self.samples: list[Sample] = []
+        self.samples: list[ScalingSample] = []
 
-    def __call__(self, sample: Sample, decision: Decision) -> None:
+    def __call__(self, sample: ScalingSample, decision: Decision) -> None:
         self.samples.append(sample)
         self.decisions.append(decision)
 

@@ -13,8 +13,8 @@ from mesh.core.errors import TopicsInvalid
 from mesh.core.protocol.codec import Unreadable, read, write
 from mesh.core.protocol.event import NO_USAGE, REQUESTED, SWITCHED, Event, Fault, Part
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
-from mesh.core.run.control import Control, Switch, control_record, relayed
-from mesh.core.state.checkpoint import Note, note_of
+from mesh.core.run.control import Control, Switch, control_record, relay_record
+from mesh.core.state.checkpoint import CommitNote, read_note
 from mesh.core.state.partition_state import Partition
 from mesh.core.task import result
 from mesh.core.topology.loader import load
@@ -152,7 +152,7 @@ async def test_a_false_statement_about_switches_on_the_inbox_is_corrected(log: L
     async with working(log, TOPOLOGY, orchestrator(log).run):
         await append(log, control_record(stop, TOPOLOGY, event_id="c1"))
         await stands(0, {"agent:echo"})
-        await append(log, *(relayed(lie, TOPOLOGY, number) for number in (0, 1)))
+        await append(log, *(relay_record(lie, TOPOLOGY, number) for number in (0, 1)))
         await append(log, control_record(stop._replace(state="running"), TOPOLOGY, event_id="c2"))
         await stands(1, set())
         await append(log, control_record(stop, TOPOLOGY, event_id="c3"))
@@ -212,9 +212,9 @@ EAGER = Costs(tail_us_min=100)
 """A checkpoint whenever a few records cost more than the state."""
 
 
-async def notes(log: Log) -> dict[int, tuple[int, Note]]:
+async def notes(log: Log) -> dict[int, tuple[int, CommitNote]]:
     """Where each partition stands, and what its last commit says."""
-    return {p: (c.offset, note_of(c.metadata)) for p, c in (await log.committed(GROUP, TOPOLOGY.inbox)).items()}
+    return {p: (c.offset, read_note(c.metadata)) for p, c in (await log.committed(GROUP, TOPOLOGY.inbox)).items()}
 
 
 async def cut(log: Log) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import Event
 from mesh.core.task.agent import Agent
 from mesh.core.task.result import fault_of
@@ -60,7 +60,7 @@ class SimCells:
         for cell in self._begun:
             cell.dead = True
 
-    async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
+    async def answer(self, order: CallRequest, changed: Callable[[BoardChange], None] | None) -> Event:
         name = f"{self._worker.name}.cell{len(self._begun) + 1}"
         cell = CellHost(name, self._world.loop.create_future(), skew_ms=self._worker.skew_ms)
         self._begun.append(cell)
@@ -76,11 +76,11 @@ class SimCells:
             cell.dead = True
 
     def _begin(
-        self, cell: CellHost, order: CallRequest, changed: Callable[[Change], None] | None
+        self, cell: CellHost, order: CallRequest, changed: Callable[[BoardChange], None] | None
     ) -> "asyncio.Task[Event]":
         return self._world.loop.create_task(self._call(cell, order, changed), name=cell.name)
 
-    async def _call(self, cell: CellHost, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
+    async def _call(self, cell: CellHost, order: CallRequest, changed: Callable[[BoardChange], None] | None) -> Event:
         task, clock = order.task, SimClock(self._world, cell)
         context = context_of(task, SimBoard(self._store, cell), changed)
         try:

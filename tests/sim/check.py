@@ -15,7 +15,7 @@ from mesh.core.publishing.effect_records import record_of
 from mesh.core.publishing.replacement_records import replacements
 from mesh.core.run.effects import Adopt, Finish, Note, Schedule
 from mesh.core.state.partition_state import Partition
-from mesh.core.state.topology_registry import Kept, step
+from mesh.core.state.topology_registry import Registry, step
 from mesh.core.verification.verifier import check
 from tests.sim.breakers import broken
 from tests.sim.laws import breaches
@@ -109,11 +109,11 @@ def _verified(stage: Stage) -> Iterator[str]:
     yield from map(str, report.violations)
 
 
-def _kept(stage: Stage) -> Kept:
+def _kept(stage: Stage) -> Registry:
     """What the simulated mesh.topologies says."""
-    kept = Kept(stage.topology.inbox)
+    kept = Registry(stage.topology.inbox)
     for record in stage.broker.topics[stage.topology.topologies][0].records:
-        kept.take(record)
+        kept.fold(record)
     return kept
 
 
@@ -149,7 +149,7 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
     ended: set[str] = set()
     for number, partition in enumerate(stage.broker.topics[topology.inbox]):
         state = Partition(topology, number=number, partitions=topology.inbox_partitions)
-        kept.lead(state, 0)
+        kept.prepare(state, 0)
         history = stage.broker.group(f"{topology.prefix}.orchestrator").history.get(
             TopicPartition(topology.inbox, number), []
         )

@@ -30,8 +30,8 @@ from mesh.core.dead_letters.redrive_plan import RedriveOptions, Sending, plan_re
 from mesh.core.protocol.codec import read, write
 from mesh.core.protocol.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition, record_bytes
-from mesh.core.run.control import AGENT, RUNNING, STOPPED, Switch, control_record, wish
-from mesh.core.state.checkpoint import note_of
+from mesh.core.run.control import AGENT, RUNNING, STOPPED, Switch, command_record, control_record
+from mesh.core.state.checkpoint import read_note
 from tests.sim.board import Life
 from tests.sim.plan import STEP, Fault, Shape
 from tests.sim.stage import Machine, Stage
@@ -184,7 +184,7 @@ def _retain(stage: Stage, fault: Fault) -> None:
     topology = stage.topology
     group = stage.broker.group(f"{topology.prefix}.orchestrator")
     for place, commit in group.commits.items():
-        note = note_of(commit.metadata) if commit.metadata else None
+        note = read_note(commit.metadata) if commit.metadata else None
         if note is not None and note.checkpoint:
             stage.broker.trim(place, note.offset)
 
@@ -238,7 +238,10 @@ def _wish(stage: Stage, fault: Fault) -> None:
 
 def _wished(stage: Stage, kind: str, run_id: str, event_id: str) -> None:
     at_ms = stage.world.now_ms
-    _put(stage, wish(kind, run_id, stage.topology, event_id=event_id, at_ms=at_ms, by="sim", why="by chance"))
+    _put(
+        stage,
+        command_record(kind, run_id, stage.topology, event_id=event_id, at_ms=at_ms, by="sim", why="by chance"),
+    )
 
 
 def _switch(stage: Stage, fault: Fault) -> None:

@@ -17,7 +17,7 @@ from mesh.core.errors import InvalidInput, MeshError, NotFound
 from mesh.core.protocol.event import rfc3339
 
 if TYPE_CHECKING:
-    from mesh.core.board.changelog import Restart
+    from mesh.core.board.changelog import BoardRestart
     from mesh.runtime.board_rebuild import Rebuild, RebuildPlan, RebuildStep
 
 SHOWN_MAX: Final = 50
@@ -119,7 +119,7 @@ async def _restarts(session: Session, limit: int) -> None:
     from mesh.runtime.board_changelog import is_mirrored, read_mirror
 
     async with session.board() as board, session.log() as log:
-        found: list[Restart] = []
+        found: list[BoardRestart] = []
         if is_mirrored(log, board):
             found = (await read_mirror(log, SystemClock(), session.topology, values=False)).restarts
         now = await board.incarnation()
@@ -234,7 +234,7 @@ async def _write(session: Session, rebuild: "Rebuild", plan: "RebuildPlan") -> N
 
 async def _mirror(session: Session, board: Board, entry: Entry) -> None:
     """Say on the log what was written. The value stands already, so what goes wrong here is only told."""
-    from mesh.core.board.changelog import Change
+    from mesh.core.board.changelog import BoardChange
     from mesh.runtime.board_changelog import is_mirrored, mirror_changes
 
     if not session.settings.board:
@@ -242,7 +242,7 @@ async def _mirror(session: Session, board: Board, entry: Entry) -> None:
     try:
         async with session.log() as log:
             if is_mirrored(log, board):
-                change = Change(entry.key, entry.value, entry.version, entry.by, "", entry.at_ms)
+                change = BoardChange(entry.key, entry.value, entry.version, entry.by, "", entry.at_ms)
                 await mirror_changes(log, session.topology, [change])
     except MeshError as error:
         session.output.note((f"the value is not mirrored on the log: {error}", "yellow"))

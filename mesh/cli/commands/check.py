@@ -64,7 +64,7 @@ async def _on_the_log(session: Session) -> "tuple[list[Problem], list[TopologyCh
     """What keeps topics.yaml from being used on the log, and what it changes there. Nothing if the log cannot be
     read."""
     from mesh.adapters.clock import SystemClock
-    from mesh.core.topology.partition_counts import frozen, problems_of
+    from mesh.core.topology.partition_counts import find_mismatches, problems_of
     from mesh.operations.rollout import topology_changes
 
     path = embedded_path(session.settings.log)
@@ -72,7 +72,7 @@ async def _on_the_log(session: Session) -> "tuple[list[Problem], list[TopologyCh
         return [], []
     try:
         async with session.log() as log:
-            problems = problems_of(frozen(session.topology, await log.topics()))
+            problems = problems_of(find_mismatches(session.topology, await log.topics()))
             return problems, [] if problems else await topology_changes(log, session.topology, SystemClock())
     except LogUnavailable as error:
         session.output.note(("note ", "yellow"), f"what it changes for open runs was not looked at: {error}")

@@ -9,7 +9,7 @@ from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.session import Session
 from mesh.core.errors import NotFound
 from mesh.core.suggest import nearest
-from mesh.core.topology.yaml_nodes import written
+from mesh.core.topology.yaml_nodes import to_yaml
 
 if TYPE_CHECKING:
     from mesh.operations.deployment.manifests import Manifest, ManifestOptions
@@ -114,7 +114,7 @@ def _print(session: Session, what: str, wishes: "ManifestOptions", manifests: "l
     for manifest in manifests:
         output.emit(manifest)
     output.print_raw(f"# mesh export {what}: made from {session.topology.name}, topology {session.topology.digest}\n")
-    output.print_raw(written(manifests))
+    output.print_raw(to_yaml(manifests))
     if keys := secret_keys(session.settings):
         output.note(f"the Secret {wishes.secret!r} must have the keys {', '.join(keys)}")
 

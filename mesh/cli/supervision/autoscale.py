@@ -12,7 +12,7 @@ from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import Stop
 from mesh.cli.framework.text import counted
 from mesh.core.errors import InvalidInput, MeshError, leaves
-from mesh.core.scaling.policy import Decision, Sample, Scaler, ScalingRule
+from mesh.core.scaling.policy import Decision, Scaler, ScalingRule, ScalingSample
 from mesh.core.suggest import nearest
 from mesh.core.topology.model import Topology
 from mesh.core.topology.units import duration_ms, whole
@@ -128,13 +128,13 @@ class Autoscaling:
             if meter is not None:
                 await asyncio.to_thread(meter.close)
 
-    async def _patiently(self, stop: Stop, measure: Callable[[Sample, Decision], None]) -> None:
+    async def _patiently(self, stop: Stop, measure: Callable[[ScalingSample, Decision], None]) -> None:
         from mesh.adapters.clock import SystemClock
         from mesh.services.autoscaler import Autoscaler
 
         backoff_s = 1.0
 
-        def told(sample: Sample, decision: Decision) -> None:
+        def told(sample: ScalingSample, decision: Decision) -> None:
             nonlocal backoff_s
             backoff_s = 1.0
             measure(sample, decision)
@@ -155,7 +155,7 @@ class Autoscaling:
                 await stop.within(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
 
-    def _told(self, sample: Sample, decision: Decision) -> None:
+    def _told(self, sample: ScalingSample, decision: Decision) -> None:
         if decision.why:
             self._scaled(sample, decision)
         began, self._limited = bool(decision.limit) and not self._limited, bool(decision.limit)
@@ -163,7 +163,7 @@ class Autoscaling:
             self._said_ms = sample.at_ms
             self._reporter.info(f"more workers are wanted: {decision.limit}", workers=decision.workers)
 
-    def _scaled(self, sample: Sample, decision: Decision) -> None:
+    def _scaled(self, sample: ScalingSample, decision: Decision) -> None:
         before, after = sample.workers, decision.workers
         way = "up" if after > before else "down"
         lags = {name: load.lag for name, load in decision.loads.items()}
@@ -174,5 +174,5 @@ class Autoscaling:
         )
 
 
-def _unheard(sample: Sample, decision: Decision) -> None:
+def _unheard(sample: ScalingSample, decision: Decision) -> None:
     """Nobody asked for metrics."""

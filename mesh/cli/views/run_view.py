@@ -238,7 +238,7 @@ def history_json(history: History) -> dict[str, Any]:
         "refusals": [refusal._asdict() for refusal in history.refusals],
         "failures": [failure._asdict() for failure in history.failures],
         "starved": list(history.starved),
-        "unrouted": [fact.told() for fact in history.unrouted],
+        "unrouted": [fact.as_dict() for fact in history.unrouted],
         "drafts": [_result_json(draft) for draft in history.drafts],
         "overspent": list(history.overspent),
         "used": _usage_json(history.used),

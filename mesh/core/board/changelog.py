@@ -29,7 +29,7 @@ NEWER: Final = "newer"
 MISSING: Final = "missing"
 
 
-class Change(NamedTuple):
+class BoardChange(NamedTuple):
     """A value that was written, as the board acknowledged it."""
 
     key: str
@@ -40,7 +40,7 @@ class Change(NamedTuple):
     at_ms: int = 0
 
 
-class Restart(NamedTuple):
+class BoardRestart(NamedTuple):
     """A new life of the board, in which some of what was written before may be missing."""
 
     old: str
@@ -49,7 +49,7 @@ class Restart(NamedTuple):
     """When it was noticed."""
 
 
-class Standing(NamedTuple):
+class StoredValue(NamedTuple):
     """What the board holds at a key. `value` None: nothing; `version`: under which the newest value, or its deletion,
     was written, "" where nothing ever was."""
 
@@ -57,14 +57,14 @@ class Standing(NamedTuple):
     version: str
 
 
-class Held(NamedTuple):
+class LoggedChange(NamedTuple):
     """A change and where it lies."""
 
-    change: Change
+    change: BoardChange
     offset: int
 
 
-def change_record(change: Change, topology: Topology) -> NewRecord:
+def change_record(change: BoardChange, topology: Topology) -> NewRecord:
     """The record for mesh.board that says a value was written."""
     headers = _headers(CHANGED, change.version, change.at_ms, topology)
     headers += [("ce_subject", change.key.encode()), ("mesh-by", change.by.encode("utf-8", "replace"))]
@@ -73,14 +73,14 @@ def change_record(change: Change, topology: Topology) -> NewRecord:
     return NewRecord(topology.board, change.key.encode(), change.value, headers, 0)
 
 
-def restart_record(restart: Restart, topology: Topology) -> NewRecord:
+def restart_record(restart: BoardRestart, topology: Topology) -> NewRecord:
     """The record for mesh.board that says the board began a new life. The same for everybody who noticed it."""
     headers = _headers(RESTARTED, f"{restart.old}:{restart.new}", restart.at_ms, topology)
     body = orjson.dumps({"old": restart.old, "new": restart.new})
     return NewRecord(topology.board, None, body, headers, 0)
 
 
-def mirrored(record: Record) -> Change | Restart | Unreadable:
+def read_board_record(record: Record) -> BoardChange | BoardRestart | Unreadable:
     """What a record of mesh.board says."""
     headers = dict(record.headers)
     try:
@@ -103,10 +103,10 @@ def mirrored(record: Record) -> Change | Restart | Unreadable:
         check_op(texts["mesh-op"], texts["mesh-by"])
     except InvalidInput as error:
         return Unreadable(error.code, str(error))
-    return Change(key, value, texts["ce_id"], texts["mesh-by"], texts["mesh-op"], at_ms)
+    return BoardChange(key, value, texts["ce_id"], texts["mesh-by"], texts["mesh-op"], at_ms)
 
 
-def life_of(version: str) -> str:
+def incarnation_of(version: str) -> str:
     """The life of the store in which a version was written."""
     return version.partition(":")[0]
 
@@ -117,22 +117,22 @@ def counter_of(version: str) -> int:
     return int(digits) if life and digits.isascii() and digits.isdigit() and len(digits) <= 19 else -1
 
 
-class Mirror:
+class BoardChangelog:
     """The fold of mesh.board. `values` False: without the values, for whoever only wants to know what lies where."""
 
     def __init__(self, *, values: bool = True) -> None:
         self._values = values
-        self._held: dict[str, dict[str, Held]] = {}
+        self._held: dict[str, dict[str, LoggedChange]] = {}
         """Key → life → the newest change of it in that life."""
         self._mentioned: dict[str, None] = {}
-        self._restarts: dict[tuple[str, str], Restart] = {}
+        self._restarts: dict[tuple[str, str], BoardRestart] = {}
 
-    def take(self, record: Record) -> Unreadable | None:
+    def fold(self, record: Record) -> Unreadable | None:
         """Fold one record; answers what is wrong with one that says nothing."""
-        said = mirrored(record)
+        said = read_board_record(record)
         if isinstance(said, Unreadable):
             return said
-        if isinstance(said, Restart):
+        if isinstance(said, BoardRestart):
             self._mentioned.setdefault(said.old)
             self._mentioned.setdefault(said.new)
             self._restarts.setdefault((said.old, said.new), said)
@@ -142,21 +142,21 @@ class Mirror:
                 check_value(said.key, said.value)
             except InvalidInput as error:
                 return Unreadable(error.code, str(error))
-        life = life_of(said.version)
+        life = incarnation_of(said.version)
         self._mentioned.setdefault(life)
         lives = self._held.setdefault(said.key, {})
         before = lives.get(life)
         if before is None or counter_of(before.change.version) <= counter_of(said.version):
-            lives[life] = Held(said if self._values else said._replace(value=b""), record.offset)
+            lives[life] = LoggedChange(said if self._values else said._replace(value=b""), record.offset)
         return None
 
     @property
-    def restarts(self) -> list[Restart]:
+    def restarts(self) -> list[BoardRestart]:
         """Of the board, the earliest first; each once, however many noticed it."""
         return list(self._restarts.values())[-RESTARTS_MAX:]
 
     @property
-    def lives(self) -> list[str]:
+    def incarnations(self) -> list[str]:
         """Lives of the board, the earliest first: as they were mentioned, corrected by what is said about restarts."""
         lives = list(self._mentioned)
         for old, new in self._restarts:
@@ -170,9 +170,9 @@ class Mirror:
         counters = (counter_of(lives[life].change.version) for lives in self._held.values() if life in lives)
         return max(counters, default=-1)
 
-    def newest(self) -> dict[str, Held]:
+    def newest(self) -> dict[str, LoggedChange]:
         """Key → its newest change, sorted by key."""
-        lives = self.lives
+        lives = self.incarnations
         return {
             key: max(held.values(), key=lambda one: rank(one.change.version, lives))
             for key, held in sorted(self._held.items())
@@ -182,11 +182,11 @@ class Mirror:
 def rank(version: str, lives: Sequence[str]) -> tuple[int, int]:
     """Sorts versions by when they were written. A life that nobody has told of is taken for the latest, so that what
     was written in it counts as newer than anything known."""
-    life = life_of(version)
+    life = incarnation_of(version)
     return lives.index(life) if life in lives else len(lives), counter_of(version)
 
 
-def compared(change: Change, standing: Standing, lives: Sequence[str]) -> str:
+def compare(change: BoardChange, standing: StoredValue, lives: Sequence[str]) -> str:
     """How the board stands to the newest change known of a key: `same`, `newer` (leave it alone) or `missing`."""
     if standing.value == change.value:
         return SAME
@@ -209,7 +209,7 @@ def _headers(kind: str, id: str, at_ms: int, topology: Topology) -> list[tuple[s
     ]
 
 
-def _restart(value: bytes, at_ms: int) -> Restart | Unreadable:
+def _restart(value: bytes, at_ms: int) -> BoardRestart | Unreadable:
     try:
         body = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -217,4 +217,4 @@ def _restart(value: bytes, at_ms: int) -> Restart | Unreadable:
     lives = (body.get("old"), body.get("new")) if isinstance(body, Mapping) else (None, None)
     if not all(isinstance(life, str) and life for life in lives) or lives[0] == lives[1]:
         return Unreadable("unparseable", f"this names no two lives of the board: {value[:80]!r}")
-    return Restart(str(lives[0]), str(lives[1]), at_ms)
+    return BoardRestart(str(lives[0]), str(lives[1]), at_ms)

@@ -50,7 +50,7 @@ from mesh.core.run.lineage import Refusal
 from mesh.core.run.routing import JOIN_TYPE
 from mesh.core.run.state import NO_TROUBLE, Failure, Result, Run, Unrouted
 from mesh.core.state.partition_state import Partition
-from mesh.core.state.topology_registry import Kept, step
+from mesh.core.state.topology_registry import Registry, step
 from mesh.core.topology.model import Topology
 
 
@@ -58,11 +58,11 @@ class History:
     """The story so far. Give it the records of one run's partition in order; those of other runs are passed over."""
 
     def __init__(
-        self, topology: Topology, run_id: str, *, partition: int, kept: Kept | None = None, payloads: bool = False
+        self, topology: Topology, run_id: str, *, partition: int, kept: Registry | None = None, payloads: bool = False
     ) -> None:
         """`topology`: that of the mesh now. `kept`: what mesh.topologies says. `payloads`: keep what tasks emitted."""
         self.topology = topology
-        self._kept = kept or Kept(topology.inbox)
+        self._kept = kept or Registry(topology.inbox)
         self.run_id = run_id
         self.partition = partition
         self.request: Event | None = None
@@ -222,7 +222,7 @@ class History:
         told = len(self.moments)
         before = self.run
         if self.run is None and event.kind == REQUESTED:
-            self._kept.lead(self._fold, record.offset)
+            self._kept.prepare(self._fold, record.offset)
         effects = step(self._fold, record)
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         after = self._fold.runs.get(self.run_id) if finish is None else finish.run

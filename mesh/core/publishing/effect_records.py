@@ -13,8 +13,8 @@ from mesh.core.protocol.codec import STACK_BYTES_MAX, write
 from mesh.core.protocol.event import ADOPTED, DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive, rfc3339
 from mesh.core.protocol.record import RECORD_BYTES_MIN, NewRecord, Unread, over_limit, record_bytes
 from mesh.core.run.control import ALL, BREAKER, Switch, control_record
-from mesh.core.run.dead_letter import forgiven
-from mesh.core.run.effects import Adopt, DeadLetter, Finish, PublishEvent, PublishTask, Schedule, Turn
+from mesh.core.run.dead_letter import redriven_refusals
+from mesh.core.run.effects import Adopt, BreakerTransition, DeadLetter, Finish, PublishEvent, PublishTask, Schedule
 from mesh.core.run.state import Draft, Result, Run
 from mesh.core.state.partition_state import RULES
 from mesh.core.state.topology_registry import era_record
@@ -107,7 +107,9 @@ def too_large(event: Event, topology: Topology, bytes_max: int) -> str:
     return over_limit(size, bytes_max) if size > bytes_max else ""
 
 
-def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish | Turn | Adopt, topology: Topology) -> NewRecord:
+def record_of(
+    effect: PublishTask | PublishEvent | DeadLetter | Finish | BreakerTransition | Adopt, topology: Topology
+) -> NewRecord:
     """The record that performs an effect."""
     match effect:
         case PublishTask():
@@ -121,7 +123,7 @@ def record_of(effect: PublishTask | PublishEvent | DeadLetter | Finish | Turn | 
             return dead_letter(effect, topology)
         case Adopt():
             return era_record(effect, topology)
-        case Turn():
+        case BreakerTransition():
             id = derive(effect.run_id, effect.cause_id, BREAKER, effect.agent, effect.state)
             by = f"run {effect.run_id}"
             switch = Switch(BREAKER, effect.agent, effect.state, by, effect.why, effect.at_ms)
@@ -201,7 +203,7 @@ def capped(stack: str) -> str:
 
 def outcome_body(run: Run) -> dict[str, Any]:
     """The outcome as JSON-able values; `OUTCOME_FIELDS` says what they mean."""
-    gone = forgiven(run)
+    gone = redriven_refusals(run)
     return {
         "run": run.id,
         "request": {"ids": run.requests[::2], "type": run.type, "fingerprints": run.requests[1::2]},
@@ -212,7 +214,7 @@ def outcome_body(run: Run) -> dict[str, Any]:
         "failures": [failure._asdict() for failure in run.failures] if run.failures else (),
         "drafts": [*map(_draft, run.drafts)] if run.drafts else (),
         "starved": run.starved,
-        "unrouted": [fact.told() for fact in run.unrouted] if run.unrouted else (),
+        "unrouted": [fact.as_dict() for fact in run.unrouted] if run.unrouted else (),
         "overspent": run.overspent,
         "tasks": run.tasks,
         "used": {"usd": run.usd_micros / 1_000_000, "tokens": run.tokens},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from mesh.core.protocol.event import NO_USAGE, Usage
 from mesh.core.run.effects import Note
-from mesh.core.run.lineage import Refusal, way
+from mesh.core.run.lineage import Refusal, format_path
 from mesh.core.topology.model import AgentSpec, Limits
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Lim
     return None
 
 
-def overspent(run: "Run", limits: Limits) -> tuple[str, ...]:
+def find_overspent(run: "Run", limits: Limits) -> tuple[str, ...]:
     """Sentences for the budgets of which more was used than the run might, what was not charged included."""
     if limits.usd_micros_max is None and limits.tokens_max is None:
         return ()
@@ -66,14 +66,14 @@ def reserve(run: "Run", spec: AgentSpec) -> None:
 def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> Note | None:
     """Settle an attempt that was answered, and name what it claims beyond what it might spend."""
     if usage is NO_USAGE or usage is None:
-        settle(run, spec, usage)
+        close_reservation(run, spec, usage)
         return None
     might = Usage(
         _might(limits.usd_micros_max, run.usd_micros, run.reserved_usd_micros, spec.reserve_usd_micros),
         _might(limits.tokens_max, run.tokens, run.reserved_tokens, spec.reserve_tokens),
     )
     charged = Usage(min(usage.usd_micros, might.usd_micros), min(usage.tokens, might.tokens))
-    settle(run, spec, charged)
+    close_reservation(run, spec, charged)
     if charged == usage:
         return None
     more = usage.usd_micros - charged.usd_micros, usage.tokens - charged.tokens
@@ -90,7 +90,7 @@ def _might(limit: int | None, spent: int, reserved: int, own: int) -> int:
     return AMOUNT_MAX if limit is None else max(own, limit - spent - (reserved - own))
 
 
-def settle(run: "Run", spec: AgentSpec, usage: Usage | None) -> None:
+def close_reservation(run: "Run", spec: AgentSpec, usage: Usage | None) -> None:
     """Charge what an attempt used (None: its whole reservation) and release the reservation."""
     if usage is None:
         usage = Usage(spec.reserve_usd_micros, spec.reserve_tokens)
@@ -104,7 +104,7 @@ def _refusal(
     code: str, spec: AgentSpec, path: tuple[str, ...], limit: int, spent: int, reservation: int, unit: str
 ) -> Refusal:
     text = (
-        f"{code}: {way(path, spec)} reserves {reservation} {unit} where {spent} are spent or reserved already,"
+        f"{code}: {format_path(path, spec)} reserves {reservation} {unit} where {spent} are spent or reserved already,"
         f" at most {limit}"
     )
     return Refusal(code, spec.name, path, limit, spent + reservation, text)

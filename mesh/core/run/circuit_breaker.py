@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from mesh.core.protocol.event import FAILED, SUCCEEDED, Event, Fault
 from mesh.core.run.control import BREAKER, CLOSED, OPENED, Control
-from mesh.core.run.effects import Turn
+from mesh.core.run.effects import BreakerTransition
 from mesh.core.run.state import Run
 from mesh.core.topology.model import BreakerRule, Topology
 
@@ -53,24 +53,24 @@ def open_until(breakers: Breakers, agent: str, at_ms: int) -> int:
     return breaker.until_ms
 
 
-def stand_in(failed: tuple[str, ...], topology: Topology, breakers: Breakers, at_ms: int) -> str | None:
+def next_fallback(failed: tuple[str, ...], topology: Topology, breakers: Breakers, at_ms: int) -> str | None:
     """Who is asked after these failed, the first of whom was meant: one whose breaker lets tasks through, if any."""
     left = [name for name in topology.agents[failed[0]].fallback if name not in failed]
     return next((name for name in left if not open_until(breakers, name, at_ms)), left[0] if left else None)
 
 
-def heard(breakers: dict[str, Breaker], run: Run | None, event: Event, topology: Topology) -> dict[str, Breaker]:
+def after_answer(breakers: dict[str, Breaker], run: Run | None, event: Event, topology: Topology) -> dict[str, Breaker]:
     """The breakers after an answer, if it is the one that its task waits for."""
     rule = None if event.agent not in topology.agents else topology.agents[event.agent].breaker
     task = None if run is None else run.open.get(event.task_id)
     if rule is None or task is None or (task.agent, task.attempt) != (event.agent, event.attempt) or task.held:
         return breakers
     before = breakers.get(event.agent, CALM)
-    now = after(before, rule, event, event.at_ms)
+    now = next_breaker(before, rule, event, event.at_ms)
     return breakers if now == before else _with(breakers, event.agent, now)
 
 
-def after(before: Breaker, rule: BreakerRule, answer: Event, at_ms: int) -> Breaker:
+def next_breaker(before: Breaker, rule: BreakerRule, answer: Event, at_ms: int) -> Breaker:
     """A breaker after an answer of its agent."""
     fault = answer.fault
     if answer.kind == SUCCEEDED:
@@ -83,7 +83,7 @@ def after(before: Breaker, rule: BreakerRule, answer: Event, at_ms: int) -> Brea
     return before
 
 
-def asked(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: int) -> dict[str, Breaker]:
+def after_dispatch(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: int) -> dict[str, Breaker]:
     """The breakers after a task was handed to an agent: one that is half-open waits `open_ms` for the answer."""
     breaker, rule = breakers.get(agent, CALM), topology.agents[agent].breaker
     if rule is None or not breaker.until_ms or at_ms < breaker.until_ms:
@@ -91,7 +91,7 @@ def asked(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: i
     return _with(breakers, agent, breaker._replace(until_ms=at_ms + rule.open_ms))
 
 
-def told(breakers: Breakers, said: Control, topology: Topology, at_ms: int) -> dict[str, Breaker]:
+def after_control(breakers: Breakers, said: Control, topology: Topology, at_ms: int) -> dict[str, Breaker]:
     """The breakers after mesh.control was relayed at `at_ms`. One that was opened here and is not told yet stays as it
     is. None stays open for longer than its rule says, whatever time the relay claims."""
     kept = {
@@ -107,13 +107,13 @@ def told(breakers: Breakers, said: Control, topology: Topology, at_ms: int) -> d
     return kept
 
 
-def turn(before: Breakers, after: Breakers, event: Event) -> Turn | None:
+def find_transition(before: Breakers, after: Breakers, event: Event) -> BreakerTransition | None:
     """What mesh.control should say after an answer: that its agent's breaker was opened, or closed."""
     was, now = before.get(event.agent, CALM), after.get(event.agent, CALM)
     if bool(was.until_ms) == bool(now.until_ms):
         return None
     why = f"{now.failures} failures in a row" if now.until_ms else "it answered"
-    return Turn(event.agent, OPENED if now.until_ms else CLOSED, why, event.run_id, event.id, event.at_ms)
+    return BreakerTransition(event.agent, OPENED if now.until_ms else CLOSED, why, event.run_id, event.id, event.at_ms)
 
 
 def _failed_once_more(before: Breaker, rule: BreakerRule, at_ms: int) -> Breaker:

@@ -82,7 +82,7 @@ class Control:
     switches: Mapping[str, Switch] = field(default_factory=dict)
     """By `Switch.key`, in the order in which they were turned."""
 
-    def turned(self, switch: Switch) -> "Control":
+    def with_switch(self, switch: Switch) -> "Control":
         """This, after one more record."""
         switches = {key: other for key, other in self.switches.items() if key != switch.key}
         if not switch.at_rest:
@@ -125,7 +125,7 @@ def control_record(switch: Switch, topology: Topology, *, event_id: str) -> NewR
     return NewRecord(topology.control, switch.key.encode(), event.data, write(event))
 
 
-def switch_of(record: Record) -> Switch | Unreadable:
+def read_switch(record: Record) -> Switch | Unreadable:
     """The switch that a record of mesh.control turned, or why it turns none."""
     event = read(record)
     if isinstance(event, Unreadable):
@@ -135,20 +135,20 @@ def switch_of(record: Record) -> Switch | Unreadable:
     return switch or _unreadable(event)
 
 
-def folded(control: Control, records: Iterable[Record]) -> tuple[Control, list[Unreadable]]:
+def fold_control(control: Control, records: Iterable[Record]) -> tuple[Control, list[Unreadable]]:
     """What stands after these records of mesh.control, and what was wrong with those that turn nothing."""
     flaws = []
     for record in records:
-        switch = switch_of(record)
+        switch = read_switch(record)
         if isinstance(switch, Unreadable):
             flaws.append(switch)
             control = replace(control, offset=record.offset, at_ms=record.timestamp)
         else:
-            control = control.turned(switch)
+            control = control.with_switch(switch)
     return control, flaws
 
 
-def relayed(control: Control, topology: Topology, partition: int, *, replaces: int | None = None) -> NewRecord:
+def relay_record(control: Control, topology: Topology, partition: int, *, replaces: int | None = None) -> NewRecord:
     """The record that tells one partition of the inbox what mesh.control says. `replaces`: the offset of a false
     statement that was folded there, which this one corrects though its own offset may be lower."""
     body: dict[str, Any] = {
@@ -164,7 +164,7 @@ def relayed(control: Control, topology: Topology, partition: int, *, replaces: i
     return NewRecord(topology.inbox, ALL.encode(), data, write(event), partition)
 
 
-def control_of(event: Event) -> Control | Unreadable:
+def read_control(event: Event) -> Control | Unreadable:
     """What a `switched` event on the inbox holds."""
     body = _document(event)
     if body is None or not _whole(body.get("offset")) or not _whole(body.get("at_ms")):
@@ -181,13 +181,15 @@ def control_of(event: Event) -> Control | Unreadable:
     return Control(body["offset"], body["at_ms"], switches)
 
 
-def replaced_by(event: Event) -> int | None:
+def replaced_offset(event: Event) -> int | None:
     """The offset of the statement that a `switched` event corrects; None: it corrects none."""
     offset = (_document(event) or {}).get("replaces")
     return offset if _whole(offset) else None
 
 
-def wish(kind: str, run_id: str, topology: Topology, *, event_id: str, at_ms: int, by: str, why: str) -> NewRecord:
+def command_record(
+    kind: str, run_id: str, topology: Topology, *, event_id: str, at_ms: int, by: str, why: str
+) -> NewRecord:
     """The record for mesh.inbox by which somebody cancels, pauses or resumes a run. `kind`: the event's; its subject
     says who and why in one line."""
     by, why = by[:TEXT_CHARS_MAX], why[:TEXT_CHARS_MAX]

@@ -20,7 +20,7 @@ def refuse(run: Run, event: Event, refusal: Refusal, type: str, content_type: st
     `event` is the one that was being decided; type, content type and data are those of what was refused: all that
     it carried, or one hop of it.
     """
-    remember(run, refusal)
+    record_refusal(run, refusal)
     return _refused(letter_id(run.id, run.refused), run, event, refusal, type, content_type, data)
 
 
@@ -43,7 +43,7 @@ def drop_drafts(run: Run, gone: Callable[[Draft], bool]) -> None:
     run.drafts = kept
 
 
-def deny(run: Run, redrive: Event, refusal: Refusal) -> DeadLetter:
+def refuse_redrive(run: Run, redrive: Event, refusal: Refusal) -> DeadLetter:
     """Refuse a redrive: what it was to take back stands, so the run counts nothing more."""
     run.trouble = run.trouble._replace(denied=(*run.trouble.denied, redrive.id))
     id = derive(run.id, redrive.id, "refused")
@@ -67,7 +67,7 @@ def letter_redriven(run: Run, redrive_id: str) -> str:
     return letter
 
 
-def forgiven(run: Run) -> frozenset[int]:
+def redriven_refusals(run: Run) -> frozenset[int]:
     """Numbers of the refusals that redrives took back: each by the id of its dead letter, so each once."""
     if not run.trouble.redrives:
         return frozenset()
@@ -95,7 +95,7 @@ def _refused(
     )
 
 
-def remember(run: Run, refusal: Refusal) -> None:
+def record_refusal(run: Run, refusal: Refusal) -> None:
     """Keep a refusal for the outcome of the run, or at least count it."""
     run.refused += 1
     if len(run.refusals) < REFUSALS_KEPT_MAX:

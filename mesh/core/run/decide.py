@@ -26,15 +26,15 @@ Pure: same run, event and topology, same answer; the run that was handed in is n
 from sys import intern
 
 from mesh.core.protocol.event import BATCH, NO_USAGE, REDRIVEN, REQUESTED, Event, fingerprint
-from mesh.core.run.budget import charge, overspent, reserve, settle
+from mesh.core.run.budget import charge, close_reservation, find_overspent, reserve
 from mesh.core.run.circuit_breaker import NO_BREAKERS, Breakers, open_until
-from mesh.core.run.dead_letter import dead_request, forgiven, refuse, remember
+from mesh.core.run.dead_letter import dead_request, record_refusal, redriven_refusals, refuse
 from mesh.core.run.effects import Effect, Finish, Note, Schedule
-from mesh.core.run.lineage import Refusal, way
+from mesh.core.run.lineage import Refusal, format_path
 from mesh.core.run.operator import pause, redrive, resume
 from mesh.core.run.outputs import emissions, refuse_emissions
-from mesh.core.run.retry import failed, fall_back, notes_of
-from mesh.core.run.routing import deadline_timer, dispatch, firings, leave, retry_timer, start
+from mesh.core.run.retry import fall_back, handle_failure, refusal_notes
+from mesh.core.run.routing import deadline_timer, dispatch, find_firings, publish_egress, retry_timer, start_attempt
 from mesh.core.run.state import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Run, Task
 from mesh.core.run.unrouted import close_joins
 from mesh.core.topology.model import Topology
@@ -48,10 +48,10 @@ def decide(
     opened = run is None
     if run is None:
         if event.kind != REQUESTED:
-            return None, [unknown(event)]
+            return None, [answer_unknown(event)]
         run = _open(event, topology)
     elif run.ending and event.kind != REDRIVEN:
-        return run, [late(event, run.ending, run.requests)]
+        return run, [answer_late(event, run.ending, run.requests)]
     else:
         run = run.copy()
     match event.kind:
@@ -61,7 +61,7 @@ def decide(
             _succeeded(run, event, topology, breakers, effects)
         case "failed":
             if (task := _task_of(run, event, effects)) is not None:
-                failed(run, task, event, topology, breakers, effects)
+                handle_failure(run, task, event, topology, breakers, effects)
         case "due":
             _due(run, event, topology, breakers, effects)
         case "cancelled":
@@ -82,7 +82,7 @@ def decide(
     return run, effects
 
 
-def unknown(event: Event) -> Effect:
+def answer_unknown(event: Event) -> Effect:
     """The answer to what comes for a run that nobody opened, or that was forgotten."""
     if event.kind == REDRIVEN:
         text = "a redrive of a run that nobody opened, or that is not remembered any more; send it as a new one"
@@ -90,10 +90,10 @@ def unknown(event: Event) -> Effect:
     return Note("unknown_run", f"{event.kind} for a run that nobody opened", event.run_id)
 
 
-def late(event: Event, ending: str, requests: tuple[str, ...]) -> Effect:
+def answer_late(event: Event, ending: str, requests: tuple[str, ...]) -> Effect:
     """The answer to what comes for a run that ended; `requests` are those of the run."""
     if event.kind == REDRIVEN:
-        return unknown(event)
+        return answer_unknown(event)
     if event.kind != REQUESTED:
         code = {"due": "late_timer", "cancelled": "already_terminal"}.get(event.kind, "late_result")
         return Note(code, f"{event.kind} for a run that ended {ending}", event.run_id)
@@ -178,13 +178,13 @@ def _release(
         refusal = refuse_emissions(run, emitted, origin, topology)
     except ValueError as error:
         emitted = []
-        text = f"bad_batch: {way(origin.path)} answered with a batch that is none: {error}"
+        text = f"bad_batch: {format_path(origin.path)} answered with a batch that is none: {error}"
         refusal = Refusal("bad_batch", origin.agent, origin.path, 0, 0, text)
     if refusal is not None:
         effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
         return
-    leave(run, event, emitted, origin, topology, effects)
-    wanted = firings(run, emitted, origin, topology, effects)
+    publish_egress(run, event, emitted, origin, topology, effects)
+    wanted = find_firings(run, emitted, origin, topology, effects)
     if wanted:
         dispatch(run, event, wanted, origin, topology, breakers, effects)
 
@@ -200,16 +200,16 @@ def _due(run: Run, event: Event, topology: Topology, breakers: Breakers, effects
     elif event.at_ms < held.due_ms:
         effects.append(retry_timer(run, task, held.due_ms))
     elif open_until(breakers, task.agent, event.at_ms) and topology.agents[task.agent].fallback:
-        settle(run, topology.agents[task.agent], NO_USAGE)
+        close_reservation(run, topology.agents[task.agent], NO_USAGE)
         refused: list[Refusal] = []
         if fall_back(run, task, held, event, topology, breakers, effects, refused):
             run.state_bytes -= len(held.data)
         else:
-            effects += notes_of(run, refused)
+            effects += refusal_notes(run, refused)
             reserve(run, topology.agents[task.agent])
-            start(run, task, held, event, topology, breakers, effects)
+            start_attempt(run, task, held, event, topology, breakers, effects)
     else:
-        start(run, task, held, event, topology, breakers, effects)
+        start_attempt(run, task, held, event, topology, breakers, effects)
 
 
 def _deadline(run: Run, event: Event, topology: Topology, effects: list[Effect]) -> None:
@@ -225,7 +225,7 @@ def _deadline(run: Run, event: Event, topology: Topology, effects: list[Effect])
     if run.trouble.paused:
         paused, allowed = event.at_ms - run.trouble.paused_ms, topology.limits.pause_ms
         text = f"deadline: the run was paused for {paused} ms ({run.trouble.paused}); at most {allowed}"
-    remember(run, Refusal("deadline", "", (), allowed, took, text))
+    record_refusal(run, Refusal("deadline", "", (), allowed, took, text))
     _end(run, event, STOPPED, topology, effects)
 
 
@@ -244,8 +244,8 @@ def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
         effects.append(Note("late_result", text, run.id))
         return None
     if event.depth != task.depth or event.path != task.path:
-        claim = f"depth {event.depth} and path {way(event.path)}"
-        text = f"{task.agent!r} claims {claim}; depth {task.depth} and path {way(task.path)} stand"
+        claim = f"depth {event.depth} and path {format_path(event.path)}"
+        text = f"{task.agent!r} claims {claim}; depth {task.depth} and path {format_path(task.path)} stand"
         effects.append(Note("claimed_lineage", text, run.id, security=True))
     return task
 
@@ -254,7 +254,7 @@ def _ending(run: Run) -> str:
     """The ending of a run in which nothing is open."""
     if run.failures:
         return FAILED
-    lost = run.unrouted or (run.refused and run.refused > len(forgiven(run)))
+    lost = run.unrouted or (run.refused and run.refused > len(redriven_refusals(run)))
     if lost and not run.results:
         return STOPPED
     return PARTIAL if lost or run.starved or run.overspent else COMPLETED
@@ -263,9 +263,9 @@ def _ending(run: Run) -> str:
 def _end(run: Run, event: Event, ending: str, topology: Topology, effects: list[Effect]) -> None:
     """End the run, whatever is open; `ending` is empty where it follows from the run."""
     for task in run.open.values():
-        settle(run, topology.agents[task.agent], NO_USAGE if task.held else None)
+        close_reservation(run, topology.agents[task.agent], NO_USAGE if task.held else None)
     if run.usd_micros or run.tokens or run.beyond is not NO_USAGE:
-        run.overspent = overspent(run, topology.limits)
+        run.overspent = find_overspent(run, topology.limits)
     if run.joins:
         close_joins(run, topology, cut_short=bool(ending))
     run.ending = ending or _ending(run)

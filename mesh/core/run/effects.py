@@ -1,13 +1,13 @@
-"""Effects: what `decide` wants done. Values; only a service performs them.
+"""Effects: what `decide` wants done. They are values; a service performs them.
 
-PublishTask   an event for one agent, on its task topic
-PublishEvent  a domain event leaving the mesh, on its egress topic
-Schedule      a `due` event is to enter the inbox at a time
-DeadLetter    something failed for good: its bytes go to mesh.dead, explained
-Finish        the run ended: its outcome goes to mesh.outcomes
-Turn          a breaker was opened or closed: mesh.control says so to all
-Adopt         a partition of the inbox took another topology for new runs: mesh.topologies says where
-Note          nothing happens, and why: counted, so that no drop is silent
+PublishTask         an event for one agent, on its task topic
+PublishEvent        a domain event leaving the mesh, on its egress topic
+Schedule            a `due` event is to enter the inbox at a given time
+DeadLetter          something failed for good: its bytes go to mesh.dead with the reason
+Finish              the run ended: its outcome goes to mesh.outcomes
+BreakerTransition   a breaker opened or closed: mesh.control notifies all processes
+Adopt               an inbox partition took another topology for new runs: mesh.topologies records the offset
+Note                nothing is done, and why: notes are counted, so that no drop is silent
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class PublishEvent:
 
 @dataclass(slots=True)
 class Schedule:
-    """At `due_ms` (log time) a `due` event with id `timer_id` shall enter the inbox for this run and task."""
+    """A `due` event with id `timer_id` that is to enter the inbox for this run and task at `due_ms` (log time)."""
 
     run_id: str
     timer_id: str
@@ -50,7 +50,7 @@ class Schedule:
 
 @dataclass(slots=True)
 class DeadLetter:
-    """Original bytes with where they came from and why they are here. `id` is the same whenever decided again."""
+    """Original bytes, their origin, and why they are dead. `id` is the same each time the event is decided."""
 
     id: str
     code: str
@@ -77,14 +77,14 @@ class Finish:
 
     @property
     def event_id(self) -> str:
-        """Id of the outcome, the same however the run ends; another one each time that it was opened again."""
+        """Id of the outcome: one for each generation of the run, whatever the ending."""
         generation = self.run.trouble.generation
         return derive(self.run.id, "outcome", generation) if generation else derive(self.run.id, "outcome")
 
 
 @dataclass(slots=True)
 class Note:
-    """A drop, by reason code; `security` when somebody claimed what was not theirs."""
+    """A drop, by reason code; `security`: a message claimed something that the run state contradicts."""
 
     code: str
     message: str
@@ -93,8 +93,8 @@ class Note:
 
 
 @dataclass(slots=True)
-class Turn:
-    """The breaker of an agent goes to a `state` of `control.STATES`; `run_id` and `cause_id` name the answer."""
+class BreakerTransition:
+    """A change of an agent's breaker to a `state` of `control.STATES`; `run_id` and `cause_id` name the answer."""
 
     agent: str
     state: str
@@ -106,7 +106,7 @@ class Turn:
 
 @dataclass(slots=True)
 class Adopt:
-    """After this offset runs of an inbox partition are opened under `topology` (a digest), up to it under `before`."""
+    """A change of topology (digests): new runs of the partition use `topology` after `offset`, `before` up to it."""
 
     partition: int
     offset: int
@@ -114,4 +114,4 @@ class Adopt:
     before: str
 
 
-Effect = PublishTask | PublishEvent | Schedule | DeadLetter | Finish | Turn | Adopt | Note
+Effect = PublishTask | PublishEvent | Schedule | DeadLetter | Finish | BreakerTransition | Adopt | Note

@@ -48,7 +48,7 @@ def arrive(
     return slots, ready
 
 
-def starved(
+def find_starved(
     name: str, slots: Slots, needs: Sequence[str], when: Condition | None = None
 ) -> tuple[list[str], list[Unwanted]]:
     """Sentences for the branches of join `name` that got something and can never fire, and those that are not wanted.
@@ -71,11 +71,11 @@ def _left_over(slots: Slots, needs: Sequence[str]) -> Iterator[Unwanted]:
     """The branches that did not fire and hold an input that no branch below uses, each with all that it has got."""
     for branch, slot in slots.items():
         if slot.inputs and not slot.fired and not all(_serves_below(slots, type, branch) for type in slot.inputs):
-            nearest = ((type, _nearest(slots, type, branch)) for type in needs)
-            yield branch, {type: arrival for type, arrival in nearest if arrival is not None}
+            found = ((type, _nearest(slots, type, branch)) for type in needs)
+            yield branch, {type: arrival for type, arrival in found if arrival is not None}
 
 
-def nearest(slots: Slots, needs: Sequence[str], branch: Branch) -> dict[str, tuple[Branch, Arrival]]:
+def nearest_inputs(slots: Slots, needs: Sequence[str], branch: Branch) -> dict[str, tuple[Branch, Arrival]]:
     """The inputs that a branch has got, its own and those of the branches above, each with the branch it lies in."""
     found = {}
     for type in needs:
@@ -101,11 +101,11 @@ def used_inputs(slots: Slots, needs: Sequence[str], *, cyclic: bool) -> set[tupl
         if cyclic:
             found.update((type, branch[:length]) for type in needs for length in range(len(branch) + 1))
         else:
-            found.update((type, place) for type, (place, _) in nearest(slots, needs, branch).items())
+            found.update((type, place) for type, (place, _) in nearest_inputs(slots, needs, branch).items())
     return found
 
 
-def held_bytes(slots: Slots) -> int:
+def slot_bytes(slots: Slots) -> int:
     """Payload bytes that these slots hold."""
     return sum(len(arrival.data) for slot in slots.values() for arrival in slot.inputs.values())
 

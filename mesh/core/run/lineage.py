@@ -35,14 +35,16 @@ def refuse_hop(
     """
     depth = len(path) + 1
     if depth > limits.depth_max:
-        text = f"depth: {way(path, spec)} is {depth} hops deep, at most {limits.depth_max}"
+        text = f"depth: {format_path(path, spec)} is {depth} hops deep, at most {limits.depth_max}"
         return Refusal("depth", spec.name, path, limits.depth_max, depth, text)
     if mark and mark in inputs:
-        text = f"cycle: {way(path, spec)} reaches {spec.name!r} again with the same input"
+        text = f"cycle: {format_path(path, spec)} reaches {spec.name!r} again with the same input"
         return Refusal("cycle", spec.name, path, 1, 2, text)
     visits_max = visits_cap(spec, limits) if spec.cyclic or spec.visits_max is not None else None
     if visits_max is not None and visits > visits_max:
-        text = f"visits: {way(path, spec)} reaches {spec.name!r} {visits} times in this run, at most {visits_max}"
+        text = (
+            f"visits: {format_path(path, spec)} reaches {spec.name!r} {visits} times in this run, at most {visits_max}"
+        )
         return Refusal("visits", spec.name, path, visits_max, visits, text)
     return None
 
@@ -62,7 +64,7 @@ def input_mark(spec: AgentSpec, type: str, data: bytes) -> str:
     return f"{spec.name}:{type}:{fingerprint(data)}" if spec.cyclic else ""
 
 
-def way(path: Sequence[str], last: AgentSpec | None = None) -> str:
+def format_path(path: Sequence[str], last: AgentSpec | None = None) -> str:
     """A path as people read it: `plan > write > critic`; that of a request is `the request`."""
     hops = list(path) if last is None else [*path, last.name]
     if len(hops) > WAY_HOPS_MAX:

@@ -10,11 +10,11 @@ nothing else back.
 from mesh.core.protocol.event import Event, derive
 from mesh.core.run.budget import refuse_spend
 from mesh.core.run.circuit_breaker import Breakers, open_until
-from mesh.core.run.dead_letter import dead_request, deny, drop_drafts, failure_id, letter_id, letter_redriven
+from mesh.core.run.dead_letter import dead_request, drop_drafts, failure_id, letter_id, letter_redriven, refuse_redrive
 from mesh.core.run.effects import Effect, Note
 from mesh.core.run.lineage import Refusal, input_mark
 from mesh.core.run.outputs import refuse_state
-from mesh.core.run.routing import begin, deadline_timer, path_to, start
+from mesh.core.run.routing import begin_task, deadline_timer, path_to, start_attempt
 from mesh.core.run.state import Held, Run, Task
 from mesh.core.topology.model import AgentSpec, Limits, Topology
 
@@ -40,7 +40,7 @@ def resume(run: Run, event: Event, topology: Topology, breakers: Breakers, effec
     effects.append(deadline_timer(run))
     for task in list(run.open.values()):
         if task.held is not None and not task.held.due_ms:
-            start(run, task, task.held, event, topology, breakers, effects)
+            start_attempt(run, task, task.held, event, topology, breakers, effects)
 
 
 def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
@@ -70,13 +70,13 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
         more_bytes = len(event.data) - _freed(run, letter)
         refusal = refuse_state(run, more_bytes, task, topology.limits)
     if refusal is not None:
-        effects.append(deny(run, event, refusal))
+        effects.append(refuse_redrive(run, event, refusal))
         return
     _take_back(run, event, dead)
     drop_drafts(run, lambda draft: draft.letter == letter)
     if run.ending:
         _open_again(run, event, topology, effects)
-    begin(run, task, Held(event.type, event.content_type, event.data, 0), event, topology, breakers, effects)
+    begin_task(run, task, Held(event.type, event.content_type, event.data, 0), event, topology, breakers, effects)
 
 
 def _task_of(run: Run, event: Event, spec: AgentSpec, dead: Task | None) -> Task:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mesh.core.protocol.event import BATCH, JSON, Event
 from mesh.core.run.join import accepts
-from mesh.core.run.lineage import Refusal, way
+from mesh.core.run.lineage import Refusal, format_path
 from mesh.core.run.state import Branch, Run, Task
 from mesh.core.topology.model import Limits, Topology
 
@@ -38,18 +38,19 @@ def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topolo
     """Why nothing of this is let through, or None."""
     limits = topology.limits
     if len(emitted) > limits.fanout_max:
-        text = f"fanout: {way(origin.path)} emitted {len(emitted)} events at once, at most {limits.fanout_max}"
+        text = f"fanout: {format_path(origin.path)} emitted {len(emitted)} events at once, at most {limits.fanout_max}"
         return Refusal("fanout", origin.agent, origin.path, limits.fanout_max, len(emitted), text)
     declared = topology.agents[origin.agent].emits if origin.agent else None
     more_bytes = 0
     for type, _, data, branch in emitted:
         if declared is not None and type not in declared:
             names = ", ".join(declared) or "nothing"
-            text = f"undeclared_type: {way(origin.path)} emitted {type!r}, but declares {names}"
+            text = f"undeclared_type: {format_path(origin.path)} emitted {type!r}, but declares {names}"
             return Refusal("undeclared_type", origin.agent, origin.path, 0, 1, text)
         size = len(data)
         if size > limits.payload_bytes_max:
-            text = f"payload: {way(origin.path)} emitted a payload of {size} bytes, at most {limits.payload_bytes_max}"
+            text = f"{format_path(origin.path)} emitted a payload of {size} bytes, at most {limits.payload_bytes_max}"
+            text = f"payload: {text}"
             return Refusal("payload", origin.agent, origin.path, limits.payload_bytes_max, size, text)
         if type in topology.egress:  # held for the outcome
             more_bytes += size
@@ -65,5 +66,7 @@ def refuse_state(run: Run, more_bytes: int, origin: Task, limits: Limits) -> Ref
     held = run.state_bytes + more_bytes
     if held <= limits.state_bytes_max:
         return None
-    text = f"state: {way(origin.path)} would bring the run to {held} bytes held, at most {limits.state_bytes_max}"
+    text = (
+        f"state: {format_path(origin.path)} would bring the run to {held} bytes held, at most {limits.state_bytes_max}"
+    )
     return Refusal("state", origin.agent, origin.path, limits.state_bytes_max, held, text)

@@ -17,12 +17,12 @@ from dataclasses import replace
 from mesh.core.protocol.event import Event, Fault, derive
 from mesh.core.run.backoff import delay_ms
 from mesh.core.run.budget import charge, refuse_spend, reserve
-from mesh.core.run.circuit_breaker import LEFT_ALONE, Breakers, stand_in
-from mesh.core.run.dead_letter import give_up, remember
+from mesh.core.run.circuit_breaker import LEFT_ALONE, Breakers, next_fallback
+from mesh.core.run.dead_letter import give_up, record_refusal
 from mesh.core.run.effects import Effect, Note
-from mesh.core.run.lineage import Refusal, input_mark, refuse_hop, visits_cap, way
+from mesh.core.run.lineage import Refusal, format_path, input_mark, refuse_hop, visits_cap
 from mesh.core.run.outputs import refuse_state
-from mesh.core.run.routing import begin, path_to, wait
+from mesh.core.run.routing import begin_task, path_to, schedule_retry
 from mesh.core.run.state import Failure, Held, Past, Run, Task
 from mesh.core.topology.model import Retry, Topology
 
@@ -34,7 +34,9 @@ EXPIRY_SLACK_MS = 1_000
 """A task that expired so long before the deadline is tried again after this time."""
 
 
-def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
+def handle_failure(
+    run: Run, task: Task, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
+) -> None:
     """See the module. `task` is the one that `event` answers; it is open."""
     spec = topology.agents[task.agent]
     fault = event.fault or Fault("unknown", "the failure came without a reason", retryable=False)
@@ -59,16 +61,16 @@ def failed(run: Run, task: Task, event: Event, topology: Topology, breakers: Bre
         if refusal is None:
             reserve(run, spec)
             laters = task.past.laters + (fault.code in _UNTRIED)
-            effects.append(wait(run, replace(task, past=task.past._replace(laters=laters)), event, due_ms))
-            effects += notes_of(run, refused)
+            effects.append(schedule_retry(run, replace(task, past=task.past._replace(laters=laters)), event, due_ms))
+            effects += refusal_notes(run, refused)
             return
         refused.append(refusal)
     replaces = not left_alone and fault.code not in INPUT_AT_FAULT
     if replaces and fall_back(run, task, given, event, topology, breakers, effects, refused):
-        effects += notes_of(run, refused)
+        effects += refusal_notes(run, refused)
         return
     for refusal in refused:
-        remember(run, refusal)
+        record_refusal(run, refusal)
     del run.open[task.id]
     run.failures = (*run.failures, Failure(task.agent, task.id, task.attempt, fault.code, fault.message, task.path))
     run.trouble = run.trouble._replace(dead=(*run.trouble.dead, task))
@@ -87,7 +89,7 @@ def fall_back(
 ) -> bool:
     """Put the next agent of the chain in the place of `task`, which has been settled. False if there is none, or if it
     may not be asked: then `refused` gets the reason."""
-    name = stand_in((*task.past.failed, task.agent), topology, breakers, event.at_ms)
+    name = next_fallback((*task.past.failed, task.agent), topology, breakers, event.at_ms)
     if name is None:
         return False
     spec, above, limits = topology.agents[name], task.path[:-1], topology.limits
@@ -95,7 +97,7 @@ def fall_back(
     visits = run.visits.get(name, 0) + 1
     refusal = refuse_hop(spec, above, visits, mark, task.inputs, limits) or refuse_spend(run, spec, above, limits)
     if refusal is None and run.tasks >= limits.tasks_max:
-        text = f"tasks: falling back on {way(above, spec)} would bring the run to {run.tasks + 1} tasks"
+        text = f"tasks: falling back on {format_path(above, spec)} would bring the run to {run.tasks + 1} tasks"
         refusal = Refusal("tasks", name, above, limits.tasks_max, run.tasks + 1, f"{text}, at most {limits.tasks_max}")
     if refusal is not None:
         refused.append(refusal)
@@ -112,11 +114,11 @@ def fall_back(
         why = f"cascade: {', '.join(past.failed)} failed one after another, at most {limits.cascade_max} may"
         run.trouble = run.trouble._replace(paused=why, paused_ms=event.at_ms)
         effects.append(Note("cascade", f"the run is paused: {why}", run.id))
-    begin(run, new, given, event, topology, breakers, effects)
+    begin_task(run, new, given, event, topology, breakers, effects)
     return True
 
 
-def notes_of(run: Run, refused: list[Refusal]) -> list[Effect]:
+def refusal_notes(run: Run, refused: list[Refusal]) -> list[Effect]:
     """Tell of refusals that stopped nothing."""
     return [Note(refusal.code, refusal.message, run.id) for refusal in refused]
 
@@ -150,7 +152,7 @@ def _named(cls: str, retry: Retry) -> bool:
 def _refuse_retry(run: Run, task: Task, event: Event, due_ms: int, topology: Topology) -> Refusal | None:
     if due_ms >= run.deadline_ms and not run.trouble.paused:
         took, allowed = due_ms - run.opened_ms, run.deadline_ms - run.opened_ms
-        text = f"deadline: {way(task.path)} could be tried again {took} ms after the request, at most {allowed}"
+        text = f"deadline: {format_path(task.path)} could be tried again {took} ms after the request, at most {allowed}"
         return Refusal("deadline", task.agent, task.path, allowed, took, text)
     refusal = refuse_spend(run, topology.agents[task.agent], task.path[:-1], topology.limits)
     return refusal or refuse_state(run, len(event.data), task, topology.limits)

@@ -11,15 +11,15 @@ from functools import lru_cache
 from mesh.core.expression.condition import Path, parse_path
 from mesh.core.protocol.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, batch, derive, parsed
 from mesh.core.protocol.partitioner import key_of
-from mesh.core.run.budget import refuse_spend, reserve, settle
-from mesh.core.run.circuit_breaker import Breakers, open_until, stand_in
+from mesh.core.run.budget import close_reservation, refuse_spend, reserve
+from mesh.core.run.circuit_breaker import Breakers, next_fallback, open_until
 from mesh.core.run.dead_letter import keep_draft, refuse
 from mesh.core.run.effects import Effect, Note, PublishEvent, PublishTask, Schedule
-from mesh.core.run.join import accepts, arrive, held_bytes
-from mesh.core.run.lineage import Refusal, input_mark, refuse_hop, way
+from mesh.core.run.join import accepts, arrive, slot_bytes
+from mesh.core.run.lineage import Refusal, format_path, input_mark, refuse_hop
 from mesh.core.run.outputs import Emission, refuse_state
 from mesh.core.run.state import NO_PAST, Arrival, Branch, Held, Past, Result, Run, Task
-from mesh.core.run.unrouted import declined, repeated, untaken
+from mesh.core.run.unrouted import note_declined, note_repeated, note_untaken
 from mesh.core.topology.model import AgentSpec, Row, Topology
 
 JOIN_TYPE = "mesh.join"
@@ -46,7 +46,7 @@ def path_to(path: tuple[str, ...], agent: str) -> tuple[str, ...]:
     return (*path, agent)
 
 
-def leave(
+def publish_egress(
     run: Run, event: Event, emitted: Sequence[Emission], origin: Task, topology: Topology, effects: list[Effect]
 ) -> None:
     """Let events of egress types out, and keep them for the outcome. Their ids name the task and their place in it."""
@@ -87,7 +87,7 @@ def leave(
         run.state_bytes += len(data)
 
 
-def firings(
+def find_firings(
     run: Run, emitted: Sequence[Emission], origin: Task, topology: Topology, effects: list[Effect]
 ) -> list[Firing]:
     """Every hop that the emissions ask for; arrivals at joins, and events that nothing took, are kept in `run`."""
@@ -97,7 +97,7 @@ def firings(
         rows, taken = topology.rows.get(type), type in topology.egress
         if rows is None:
             if not taken:
-                untaken(run, emission, origin.agent, ())
+                note_untaken(run, emission, origin.agent, ())
             continue
         refused: list[Refusing] = []
         for row in rows:
@@ -108,9 +108,9 @@ def firings(
                 found.append((row.agent, emission, origin.path, origin.inputs))
                 taken = True
         if not taken:
-            untaken(run, emission, origin.agent, rows)
+            note_untaken(run, emission, origin.agent, rows)
         for spec, gathered, branch in refused:
-            declined(run, spec, gathered, branch, topology)
+            note_declined(run, spec, gathered, branch, topology)
     return found
 
 
@@ -121,14 +121,14 @@ def _joined(
     type, _, data, branch = emission
     slots = run.joins.get(spec.name, {})
     if not accepts(slots, type, branch):
-        text = f"{way(origin.path)} emitted {type!r}, which {spec.name!r} has got already and joins once"
+        text = f"{format_path(origin.path)} emitted {type!r}, which {spec.name!r} has got already and joins once"
         effects.append(Note("join_repeated", text, run.id))
-        repeated(run, spec, type, origin.agent)
+        note_repeated(run, spec, type, origin.agent)
         return
     arrival = Arrival(data, origin.depth, origin.path, origin.inputs)
     after, ready = arrive(slots, needs, type, branch, arrival, again=spec.cyclic)
     run.joins = {**run.joins, spec.name: after}
-    run.state_bytes += held_bytes(after) - held_bytes(slots) if spec.cyclic else len(data)
+    run.state_bytes += slot_bytes(after) - slot_bytes(slots) if spec.cyclic else len(data)
     for below, inputs in ready:
         gathered = dict(zip(needs, inputs, strict=True))
         if spec.when is None or spec.when.holds({need: parsed(got.data) for need, got in gathered.items()}):
@@ -156,7 +156,7 @@ def dispatch(
     limits = topology.limits
     tasks = run.tasks + len(wanted)
     if tasks > limits.tasks_max:
-        text = f"tasks: {way(origin.path)} would bring the run to {tasks} tasks, at most {limits.tasks_max}"
+        text = f"tasks: {format_path(origin.path)} would bring the run to {tasks} tasks, at most {limits.tasks_max}"
         refusal = Refusal("tasks", origin.agent, origin.path, limits.tasks_max, tasks, text)
         effects.append(refuse(run, event, refusal, event.type, event.content_type, event.data))
         for spec, given, _, _ in wanted:
@@ -168,7 +168,7 @@ def dispatch(
         past = NO_PAST
         if breakers and spec.fallback and open_until(breakers, spec.name, event.at_ms):
             past = Past((spec.name,))
-            spec = topology.agents[stand_in(past.failed, topology, breakers, event.at_ms) or spec.name]
+            spec = topology.agents[next_fallback(past.failed, topology, breakers, event.at_ms) or spec.name]
         mark = input_mark(spec, type, data) if spec.cyclic else ""
         visits = run.visits.get(spec.name, 0) + 1
         hop_refusal = refuse_hop(spec, path, visits, mark, inputs, limits) or refuse_spend(run, spec, path, limits)
@@ -183,20 +183,20 @@ def dispatch(
         task = Task(id, spec.name, len(path) + 1, path_to(path, spec.name), branch, event.id, 1, inputs, None, past)
         if spec.visits_max is not None or spec.cyclic:
             run.visits = {**run.visits, spec.name: visits}
-        begin(run, task, given, event, topology, breakers, effects)
+        begin_task(run, task, given, event, topology, breakers, effects)
 
 
-def begin(
+def begin_task(
     run: Run, task: Task, given: Given, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
     """One more task of the run, with its first attempt paid for; that it may be made has been checked."""
     run.open[task.id] = task
     run.tasks += 1
     reserve(run, topology.agents[task.agent])
-    start(run, task, given, event, topology, breakers, effects)
+    start_attempt(run, task, given, event, topology, breakers, effects)
 
 
-def start(
+def start_attempt(
     run: Run, task: Task, given: Given, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
     """Hand one attempt to its agent; or keep it, while the run is paused or the breaker of the agent is open.
@@ -213,7 +213,7 @@ def start(
         return
     refusal = refuse_state(run, len(data), task, topology.limits)
     if refusal is not None:
-        settle(run, topology.agents[task.agent], NO_USAGE)
+        close_reservation(run, topology.agents[task.agent], NO_USAGE)
         run.open.pop(task.id, None)
         run.tasks -= task.attempt == 1  # nobody has ever got it
         effects.append(refuse(run, event, refusal, type, content_type, data))
@@ -254,7 +254,7 @@ def publish(
     return PublishTask(event, task.id.encode() if path is None else _ordering_key(path, event))
 
 
-def wait(run: Run, task: Task, event: Event, due_ms: int) -> Schedule:
+def schedule_retry(run: Run, task: Task, event: Event, due_ms: int) -> Schedule:
     """Keep a failed task's input, which the failure brought with it, until the next attempt is due."""
     attempt = task.attempt + 1
     held = Held(event.type, event.content_type, event.data, due_ms)

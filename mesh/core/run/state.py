@@ -212,7 +212,7 @@ class Unrouted(NamedTuple):
     closing: bool = False
     """It is known since the run ended: a run that is opened again drops it."""
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """As the outcome tells it."""
         return {"type": self.type, "agent": self.agent, "message": self.message, "times": self.times}
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from mesh.core.expression.partial_evaluation import missing
 from mesh.core.protocol.event import parsed
-from mesh.core.run.join import nearest, starved, used_inputs
+from mesh.core.run.join import find_starved, nearest_inputs, used_inputs
 from mesh.core.run.outputs import Emission
 from mesh.core.run.state import Arrival, Branch, Run, Unrouted
 from mesh.core.topology.model import AgentSpec, Row, Topology
@@ -31,7 +31,7 @@ Used = dict[str, Set[tuple[str, Branch]]]
 """Name of a join → the inputs that it used or waits with, each by its type and the branch in which it lies."""
 
 
-def untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]) -> None:
+def note_untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]) -> None:
     """Note an event that has no egress topic and became no task; `rows` are those of its type."""
     type, _, data, _ = emission
     if not rows:
@@ -41,7 +41,7 @@ def untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]) -> 
     _refused(run, type, emitter, [(row.agent, payloads) for row in rows])
 
 
-def repeated(run: Run, spec: AgentSpec, type: str, emitter: str) -> None:
+def note_repeated(run: Run, spec: AgentSpec, type: str, emitter: str) -> None:
     """Note an input that a join has got already, unless the join ignores it."""
     if not spec.ignores:
         _note(run, type, emitter, f"{spec.name} has got one already")
@@ -62,7 +62,7 @@ def close_joins(run: Run, topology: Topology, *, cut_short: bool = False) -> Non
         spec = topology.agents[name]
         branches = [branch for branch, slot in slots.items() if slot.fired and slot.declined]
         if not cut_short:
-            sentences, waiting = starved(name, slots, spec.on, spec.when)
+            sentences, waiting = find_starved(name, slots, spec.on, spec.when)
             run.starved = (*run.starved, *sentences)
             if waiting:
                 marked = {branch: slots[branch]._replace(declined=True) for branch, _ in waiting}
@@ -71,13 +71,15 @@ def close_joins(run: Run, topology: Topology, *, cut_short: bool = False) -> Non
         unwanted += [(spec, branch) for branch in branches]
     used: Used = {}
     for spec, branch in unwanted:
-        found = nearest(run.joins[spec.name], spec.on, branch)
+        found = nearest_inputs(run.joins[spec.name], spec.on, branch)
         gathered = {type: arrival for type, (_, arrival) in found.items()}
         places = {type: (place,) for type, (place, _) in found.items()}
         _judge(run, spec, gathered, places, topology, used, closing=True)
 
 
-def declined(run: Run, spec: AgentSpec, gathered: Mapping[str, Arrival], branch: Branch, topology: Topology) -> None:
+def note_declined(
+    run: Run, spec: AgentSpec, gathered: Mapping[str, Arrival], branch: Branch, topology: Topology
+) -> None:
     """Note the events of a join on a cycle that is complete and whose `when` is false.
 
     The join has given its inputs away. Each of them lay in this branch or in one above.

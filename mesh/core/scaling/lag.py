@@ -18,7 +18,7 @@ MARKS_MAX: Final = 256
 """How many ends are remembered for each partition; of more, every second is forgotten, the oldest never."""
 
 
-class Place(NamedTuple):
+class GroupOffsets(NamedTuple):
     """Where a group stands in a partition: the next offset to read, and the offset the next record will get."""
 
     committed: int
@@ -30,7 +30,7 @@ class Place(NamedTuple):
         return max(0, self.end - self.committed)
 
 
-class Load(NamedTuple):
+class Backlog(NamedTuple):
     """An agent's backlog at one moment."""
 
     lag: int = 0
@@ -63,7 +63,7 @@ class _Seen(NamedTuple):
     age_ms: float
 
 
-class Backlog:
+class BacklogSampler:
     """One agent's, sample after sample. Times are those of any steady clock, rising."""
 
     __slots__ = ("_marks", "_seen")
@@ -73,7 +73,7 @@ class Backlog:
         """Partition → ends as they were seen, with the time; the first lies beyond what is committed."""
         self._seen: deque[_Seen] = deque()
 
-    def sample(self, at_ms: float, places: Mapping[int, Place], *, anew: bool = False) -> Load:
+    def sample(self, at_ms: float, places: Mapping[int, GroupOffsets], *, anew: bool = False) -> Backlog:
         """What waits now. `anew`: what answers it has changed, so rates begin here."""
         age_ms = max((self._age(at_ms, number, place) for number, place in places.items()), default=0.0)
         now = _Seen(at_ms, sum(p.committed for p in places.values()), sum(p.end for p in places.values()), age_ms)
@@ -85,7 +85,7 @@ class Backlog:
         first = self._seen[0]
         seconds = (at_ms - first.at_ms) / 1_000
         fullest = max(places, key=lambda number: (places[number].lag, -number), default=0)
-        return Load(
+        return Backlog(
             lag=sum(place.lag for place in places.values()),
             age_ms=age_ms,
             arriving=max(0, now.end - first.end) / seconds if seconds > 0 else 0.0,
@@ -97,7 +97,7 @@ class Backlog:
             ages_ms=(first.age_ms, age_ms),
         )
 
-    def _age(self, at_ms: float, number: int, place: Place) -> float:
+    def _age(self, at_ms: float, number: int, place: GroupOffsets) -> float:
         marks = self._marks.setdefault(number, deque())
         if marks and marks[-1][0] > place.end:
             marks.clear()  # the topic was made anew

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
-from mesh.core.scaling.lag import WINDOW_MS, Backlog, Load, Place
+from mesh.core.scaling.lag import WINDOW_MS, Backlog, BacklogSampler, GroupOffsets
 from mesh.core.topology.model import AgentSpec
 
 OVER_SAMPLES: Final = 3
@@ -59,7 +59,7 @@ class ScalingRule:
     polling_ms: int = 1_000
 
 
-class Sample(NamedTuple):
+class ScalingSample(NamedTuple):
     """What is known at one moment. Times of any steady clock, rising."""
 
     at_ms: float
@@ -67,7 +67,7 @@ class Sample(NamedTuple):
     """So many there should be."""
     settled: bool
     """All of them are at work, and nobody else."""
-    places: Mapping[str, Mapping[int, Place]]
+    places: Mapping[str, Mapping[int, GroupOffsets]]
     """Agent → partition → place of its group."""
     stopped: frozenset[str] = frozenset()
     """Agents that somebody has stopped: what waits for them is no reason for anything."""
@@ -81,7 +81,7 @@ class Decision(NamedTuple):
     """Why they are other than before; empty: they are not."""
     limit: str = ""
     """What stands in the way of more, where more are wanted; empty: nothing does."""
-    loads: Mapping[str, Load] = {}
+    loads: Mapping[str, Backlog] = {}
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class _Watched:
 
     lag_target: int
     age_target_ms: int
-    backlog: Backlog = field(default_factory=Backlog)
+    backlog: BacklogSampler = field(default_factory=BacklogSampler)
     over: int = 0
     """Samples in a row."""
     crowded: int = 0
@@ -119,7 +119,7 @@ class Scaler:
         self._calm_ms: float | None = None
         """Since when nobody has waited."""
 
-    def decide(self, sample: Sample) -> Decision:
+    def decide(self, sample: ScalingSample) -> Decision:
         """How many there should be from this sample on."""
         anew = not (self._settled and sample.settled and sample.workers == self._workers)
         if sample.at_ms - self._at_ms > max(WINDOW_MS, GAP_POLLS * self.rule.polling_ms):
@@ -146,7 +146,7 @@ class Scaler:
             self._forget_run()
         return Decision(wanted, why, limit, loads)
 
-    def _bounds(self, loads: Mapping[str, Load]) -> tuple[int, int]:
+    def _bounds(self, loads: Mapping[str, Backlog]) -> tuple[int, int]:
         partitions = max((load.partitions for load in loads.values()), default=0)
         ceiling = min(self.rule.workers_max, partitions) if partitions else self.rule.workers_max
         return min(self.rule.workers_min, ceiling), ceiling
@@ -157,7 +157,7 @@ class Scaler:
         for watched in self._watched.values():
             watched.over = watched.crowded = 0
 
-    def _learn(self, sample: Sample, live: Mapping[str, Load]) -> None:
+    def _learn(self, sample: ScalingSample, live: Mapping[str, Backlog]) -> None:
         """How much one worker can do: known while there is more than enough to do."""
         for name, watched in self._watched.items():
             load = live.get(name)
@@ -180,7 +180,7 @@ class Scaler:
 
     # ------------------------------------------------------------------------------------------------------------ up
 
-    def _more(self, workers: int, ceiling: int, live: Mapping[str, Load]) -> tuple[int, str, str]:
+    def _more(self, workers: int, ceiling: int, live: Mapping[str, Backlog]) -> tuple[int, str, str]:
         """So many; why; what stands in the way of more."""
         over = {name: load for name, load in live.items() if self._watched[name].over >= OVER_SAMPLES}
         if not over:
@@ -197,7 +197,7 @@ class Scaler:
         why = self._why_more(name, spread[name], workers)
         return (wanted, why, limit) if wanted > workers else (workers, "", f"{why}; {limit}")
 
-    def _by_lag(self, name: str, load: Load) -> int:
+    def _by_lag(self, name: str, load: Backlog) -> int:
         return ceil(load.lag / self._watched[name].lag_target)
 
     def _limit(self, ceiling: int) -> str:
@@ -205,7 +205,7 @@ class Scaler:
             return f"more than {ceiling} would find no partition"
         return f"max={ceiling} allows no more"
 
-    def _why_more(self, name: str, load: Load, workers: int) -> str:
+    def _why_more(self, name: str, load: Backlog, workers: int) -> str:
         watched = self._watched[name]
         target = watched.lag_target * workers
         age = f"the oldest for {load.age_ms / 1_000:.1f} s"
@@ -215,7 +215,7 @@ class Scaler:
 
     # ---------------------------------------------------------------------------------------------------------- down
 
-    def _calm(self, sample: Sample, live: Mapping[str, Load]) -> bool:
+    def _calm(self, sample: ScalingSample, live: Mapping[str, Backlog]) -> bool:
         """Whether it has been calm for long enough, and one worker fewer can do what comes."""
         fewer = sample.workers - 1
         for name, load in live.items():
@@ -238,25 +238,25 @@ class Scaler:
         self._calm_ms = sample.at_ms
         return enough
 
-    def _why_fewer(self, sample: Sample, live: Mapping[str, Load]) -> str:
+    def _why_fewer(self, sample: ScalingSample, live: Mapping[str, Backlog]) -> str:
         waiting = sum(load.lag for load in live.values())
         rate = sum(load.arriving for load in live.values())
         lag = "nothing waits" if not waiting else f"only {_tasks(waiting)} {_wait(waiting)}"
         return f"{lag}, {rate:,.1f} a second come in; calm for {self.rule.cooldown_ms / 1_000:g} s"
 
 
-def _crowded(load: Load, watched: _Watched, workers: int) -> bool:
+def _crowded(load: Backlog, watched: _Watched, workers: int) -> bool:
     """More waits than these workers should have lying there."""
     return load.lag > max(watched.lag_target * workers, load.answered * AT_ONCE_S)
 
 
-def _relieved(load: Load, watched: _Watched, sample: Sample) -> bool:
+def _relieved(load: Backlog, watched: _Watched, sample: ScalingSample) -> bool:
     """The backlog shrinks, and soon enough."""
     excess = load.lag - watched.lag_target * sample.workers
     return load.samples >= OVER_SAMPLES and load.gaining > 0 and excess <= load.gaining * RELIEF_S
 
 
-def _hot(load: Load) -> bool:
+def _hot(load: Backlog) -> bool:
     return load.partitions > 1 and load.fullest_lag >= load.lag * HOT_SHARE
 
 

@@ -32,7 +32,7 @@ import orjson
 from mesh.core.run.state import Ended, Run
 from mesh.core.state.lazy_table import Table, number
 from mesh.core.state.partition_state import RULES, Partition
-from mesh.core.state.row_codec import NO_TOPOLOGY, forms, read_ended, read_run, readers, topology_of
+from mesh.core.state.row_codec import NO_TOPOLOGY, current_codec, read_ended, read_run, readers, topology_of
 from mesh.core.topology.model import Topology
 from mesh.core.topology.shape import Shapes, ShapeUnknown
 
@@ -40,13 +40,13 @@ __all__ = [
     "CHUNK_ROWS",
     "RULES",
     "SCHEMA",
+    "CheckpointLoader",
     "CheckpointNewer",
     "CheckpointUnreadable",
-    "Loading",
-    "Note",
-    "Place",
+    "CommitNote",
+    "Extent",
     "Snapshot",
-    "note_of",
+    "read_note",
 ]
 
 SCHEMA: Final = 2
@@ -66,7 +66,7 @@ class CheckpointNewer(CheckpointUnreadable):
     """It was written by a newer version of the mesh: what that decided is not for this one to decide again."""
 
 
-class Place(NamedTuple):
+class Extent(NamedTuple):
     """Where a piece of a checkpoint lies in its partition of mesh.checkpoints."""
 
     first: int
@@ -76,13 +76,13 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class CommitNote:
     """What the metadata of a commit says; see the module. `offset` is that of the checkpoint: the next to fold."""
 
     topology: str
     """Digest of the topology under which new runs were opened from `offset` on."""
     offset: int
-    checkpoint: tuple[Place, ...] = ()
+    checkpoint: tuple[Extent, ...] = ()
     """Its pieces, in order; without any the state at `offset` is empty."""
     rules: int = RULES
 
@@ -99,14 +99,14 @@ class Note:
         ).decode()
 
 
-def note_of(metadata: str) -> Note:
+def read_note(metadata: str) -> CommitNote:
     """The note in a commit's metadata. Raises CheckpointUnreadable when it is none."""
     try:
         told = orjson.loads(metadata)
         if told["v"] != SCHEMA:
             raise _unknown(told["v"])(f"the note is of version {told['v']!r}, known is {SCHEMA}")
-        pieces = tuple(Place(int(first), int(last), int(records)) for first, last, records in told["checkpoint"])
-        return Note(str(told["topology"]), int(told["offset"]), pieces, int(told["rules"]))
+        pieces = tuple(Extent(int(first), int(last), int(records)) for first, last, records in told["checkpoint"])
+        return CommitNote(str(told["topology"]), int(told["offset"]), pieces, int(told["rules"]))
     except CheckpointUnreadable:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -162,7 +162,7 @@ class Snapshot:
             "runs": len(self.runs),
             "ended": len(self.ended),
             "gone": len(self.gone),
-            "fields": shapes.fields | forms().fields,
+            "fields": shapes.fields | current_codec().fields,
         }
 
     @property
@@ -179,13 +179,13 @@ class Snapshot:
             yield _line(b"gone", self.gone[at : at + rows_max * 8])
 
     def _run(self, id: str, run: Run) -> bytes:
-        row = forms().write_run(run)
+        row = current_codec().write_run(run)
         if self._state.touched is not None and self._state.touched.get(id, -1) < self._since:
             self._state.runs.cool(id, run, row)
         return row
 
     def _ended(self, id: str, ended: Ended) -> bytes:
-        row = forms().write_ended(ended)
+        row = current_codec().write_ended(ended)
         self._state.ended.cool(id, ended, row)
         return row
 
@@ -204,7 +204,7 @@ def _line(word: bytes, ids: Sequence[str]) -> bytes:
     return word + b" " + " ".join(ids).encode()
 
 
-class Loading:
+class CheckpointLoader:
     """A checkpoint on its way back: feed its chunks in order, piece after piece, then ask for the partition."""
 
     def __init__(self) -> None:
@@ -254,7 +254,7 @@ class Loading:
         unknown = sorted(head["facts"].keys() - hints.keys())
         if unknown:
             raise CheckpointNewer(f"it says {', '.join(unknown)} of the partition, which is not known here")
-        fields, known = head["fields"], forms().fields
+        fields, known = head["fields"], current_codec().fields
         same = all(fields.get(name) == names for name, names in known.items())
         self._eager = None if same else readers(fields)
         shapes = Shapes(fields=fields)

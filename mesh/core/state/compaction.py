@@ -11,7 +11,7 @@ one is written anew when most of what lies there, or most of what is read, is of
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from mesh.core.state.checkpoint import CHUNK_ROWS, Place
+from mesh.core.state.checkpoint import CHUNK_ROWS, Extent
 
 TAKEN_IN: Final = 2
 """How much larger than the new piece one may be that goes into it."""
@@ -26,12 +26,12 @@ RECORDS_FREE: Final = 16
 class Piece(NamedTuple):
     """One piece of a chain. `ids` are those of its rows; of the first piece nobody asks for them."""
 
-    place: Place
+    place: Extent
     rows: int
     ids: Sequence[str] = ()
 
 
-def extended(
+def extend_chain(
     chain: Sequence[Piece], touched: Iterable[str], live: int, *, hurry: bool = False
 ) -> tuple[Sequence[Piece], Sequence[str] | None]:
     """What stays of a chain, and whose rows the next piece has; None: all, it begins a new chain.

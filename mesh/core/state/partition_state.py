@@ -22,18 +22,18 @@ from mesh.core.protocol.codec import Unreadable, read
 from mesh.core.protocol.event import ADOPTED, ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
 from mesh.core.protocol.partitioner import home_of, partition_of
 from mesh.core.protocol.record import Record
-from mesh.core.run.circuit_breaker import Breaker, asked, heard, told, turn
-from mesh.core.run.control import ALL, NOTHING, Control, control_of, replaced_by
+from mesh.core.run.circuit_breaker import Breaker, after_answer, after_control, after_dispatch, find_transition
+from mesh.core.run.control import ALL, NOTHING, Control, read_control, replaced_offset
 from mesh.core.run.dead_letter import dead_record
-from mesh.core.run.decide import decide, late
-from mesh.core.run.effects import Adopt, Effect, Finish, Note, PublishTask, Turn
+from mesh.core.run.decide import answer_late, decide
+from mesh.core.run.effects import Adopt, BreakerTransition, Effect, Finish, Note, PublishTask
 from mesh.core.run.state import Ended, Run
 from mesh.core.state.lazy_table import Table, number
 from mesh.core.state.row_codec import read_ended, read_run
 from mesh.core.state.topology_registry import TopologyMissing
 from mesh.core.topology.model import Topology
 
-__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "TopologyMissing", "dead_record", "finished"]
+__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "TopologyMissing", "dead_record", "find_finish"]
 
 RULES: Final = 2
 """Version of what a fold answers. Raise it with every change of `decide` that gives another state or other effects for
@@ -140,7 +140,7 @@ class Partition:
             run, ended = self.runs.get(event.run_id), self.ended.get(event.run_id)
             if ended is not None:
                 if ended.run is None or event.kind != REDRIVEN:
-                    return [late(event, ended.ending, ended.requests)]
+                    return [answer_late(event, ended.ending, ended.requests)]
                 run = ended.run
         topology = self.topology
         if run is None:
@@ -148,10 +148,10 @@ class Partition:
                 topology = self._admitting(event, offset)
         elif run.topology != topology.digest:
             topology = self.topologies[run.topology]
-        turned: Turn | None = None
+        turned: BreakerTransition | None = None
         if topology.breaking:
-            before, self.breakers = self.breakers, heard(self.breakers, run, event, topology)
-            turned = turn(before, self.breakers, event) if before is not self.breakers else None
+            before, self.breakers = self.breakers, after_answer(self.breakers, run, event, topology)
+            turned = find_transition(before, self.breakers, event) if before is not self.breakers else None
         run, effects = decide(run, event, topology, self.breakers)
         if turned is not None:
             effects.append(turned)
@@ -179,19 +179,19 @@ class Partition:
         """An agent whose breaker is half-open and that gets a task now gets no other for a while."""
         for effect in effects:
             if isinstance(effect, PublishTask):
-                self.breakers = asked(self.breakers, effect.event.agent, topology, event.at_ms)
+                self.breakers = after_dispatch(self.breakers, effect.event.agent, topology, event.at_ms)
 
     def _switched(self, event: Event) -> list[Effect]:
         """What mesh.control says, as of one of its offsets: the highest one counts, however often they are relayed,
         unless it is corrected by name."""
-        control = control_of(event)
+        control = read_control(event)
         if isinstance(control, Unreadable):
             return [Note(control.code, control.message, security=True)]
         known = self.control.offset
-        if control.offset <= known and (replaced_by(event) != known or control == self.control):
+        if control.offset <= known and (replaced_offset(event) != known or control == self.control):
             return [Note("late_switch", f"mesh.control as of offset {control.offset} came when {known} was known")]
         self.control = control
-        self.breakers = told(self.breakers, control, self.topology, event.at_ms)
+        self.breakers = after_control(self.breakers, control, self.topology, event.at_ms)
         return []
 
     def _adopted(self, event: Event, offset: int) -> list[Effect]:
@@ -270,7 +270,7 @@ def _misplaced_for_all(event: Event, record: Record) -> Unreadable | None:
         return Unreadable("key_mismatch", text)
     if event.kind == ADOPTED:
         return None if event.topology else Unreadable("missing_header", "header 'ce_meshtopology' is missing")
-    control = control_of(event)
+    control = read_control(event)
     return control if isinstance(control, Unreadable) else None
 
 
@@ -278,6 +278,6 @@ def _bad_id(what: str, id: str) -> Unreadable:
     return Unreadable("bad_id", f"{what} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
 
 
-def finished(effects: list[Effect]) -> Finish | None:
+def find_finish(effects: list[Effect]) -> Finish | None:
     """The end of a run among effects, if it is there."""
     return next((effect for effect in effects if isinstance(effect, Finish)), None)

@@ -24,7 +24,7 @@ from mesh.core.topology.shape import Convert, Shapes
 NO_TOPOLOGY: Final = "-"
 
 
-class Forms(NamedTuple):
+class RowCodec(NamedTuple):
     """How rows are written and read."""
 
     fields: dict[str, list[str]]
@@ -36,7 +36,7 @@ class Forms(NamedTuple):
 
 
 @cache
-def forms() -> Forms:
+def current_codec() -> RowCodec:
     """Those of the code at hand."""
     shapes = Shapes()
     run, ended = shapes.plain(Run), shapes.plain(Ended)
@@ -49,7 +49,7 @@ def forms() -> Forms:
         digest = NO_TOPOLOGY if value.run is None else value.run.topology
         return b"%d %b %b" % (value.offset, digest.encode(), orjson.dumps(ended(value)))
 
-    return Forms(shapes.fields, write_run, write_ended, *readers(shapes.fields))
+    return RowCodec(shapes.fields, write_run, write_ended, *readers(shapes.fields))
 
 
 def readers(fields: dict[str, list[str]]) -> tuple[Callable[[bytes], Run], Callable[[bytes], Ended]]:
@@ -70,12 +70,12 @@ def readers(fields: dict[str, list[str]]) -> tuple[Callable[[bytes], Run], Calla
 
 def read_run(row: bytes) -> Run:
     """An open run from its row. Raises ValueError for what is none."""
-    return forms().read_run(row)
+    return current_codec().read_run(row)
 
 
 def read_ended(row: bytes) -> Ended:
     """The memory of a run from its row. Raises ValueError for what is none."""
-    return forms().read_ended(row)
+    return current_codec().read_ended(row)
 
 
 def _rest(row: bytes, words: int, convert: Convert) -> Any:
@@ -90,7 +90,7 @@ def topology_of(row: bytes) -> str:
     return row.split(b" ", 2)[1].decode()
 
 
-def waiting(runs: Table[Run]) -> Iterator[Schedule]:
+def pending_timers(runs: Table[Run]) -> Iterator[Schedule]:
     """What open runs wait for: each its deadline, and every task that is tried again. Reads no run that is cold."""
     for run in list(runs.warm.values()):
         yield _deadline(run.id, run.deadline_ms)

@@ -12,7 +12,7 @@ import orjson
 
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.run.effects import Adopt, Effect
-from mesh.core.topology.digest import fits
+from mesh.core.topology.digest import matches_digest
 from mesh.core.topology.model import Topology
 from mesh.core.topology.serialization import pinned_topology
 
@@ -38,7 +38,7 @@ class Era(NamedTuple):
     before: str
 
 
-class Kept:
+class Registry:
     """The fold of mesh.topologies. Give it the records in order."""
 
     def __init__(self, inbox: str) -> None:
@@ -62,7 +62,7 @@ class Kept:
         """Name of the mesh to which the topics belong; "" if nothing readable was kept."""
         return next((topology.name for topology in self.topologies.values()), "")
 
-    def take(self, record: Record) -> None:
+    def fold(self, record: Record) -> None:
         """Fold one record."""
         key = (record.key or b"").decode("utf-8", "replace")
         if key in self.topologies and key not in self.doubtful:
@@ -77,7 +77,7 @@ class Kept:
 
     def _take_topology(self, digest: str, record: Record) -> None:
         found = pinned_topology(record.value or b"", digest)
-        if fits(found, digest):
+        if matches_digest(found, digest):
             self.topologies[digest] = found
             self.doubtful.discard(digest)
         elif digest not in self.topologies:
@@ -93,7 +93,7 @@ class Kept:
         if topic == self._inbox and era not in eras:
             insort(eras, era)
 
-    def under(self, partition: int, offset: int) -> Topology | None:
+    def topology_at(self, partition: int, offset: int) -> Topology | None:
         """The topology under which a request at this place of the inbox opens a run; None: it is not known."""
         eras = self.eras.get(partition, ())
         digest = self.current.get(partition) or next(iter(self.topologies), "")
@@ -104,16 +104,16 @@ class Kept:
                 break
         return self.topologies.get(digest)
 
-    def told(self, partition: int) -> bool:
+    def covers(self, partition: int) -> bool:
         """Whether a partition opened its first runs under the first topology. Otherwise it changed to another one when
         the inbox did not say so yet: an older version of the mesh worked there."""
-        return self.under(partition, -1) is next(iter(self.topologies.values()), None)
+        return self.topology_at(partition, -1) is next(iter(self.topologies.values()), None)
 
-    def lead(self, state: "Partition", offset: int) -> None:
+    def prepare(self, state: "Partition", offset: int) -> None:
         """Let a partition know all that is kept, and open runs as the inbox does at this offset."""
         state.topologies.update(self.topologies)
         state.kept_ms.update(self.since_ms)
-        under = self.under(state.number, offset)
+        under = self.topology_at(state.number, offset)
         if under is not None:
             state.adopt(under)
 

@@ -65,7 +65,7 @@ def _declared(topology: Topology) -> Iterator[tuple[int, str, Path, tuple[str, .
         for path in dict.fromkeys(spec.when.paths if spec.when is not None else ()):
             yield spec.line, f"agents.{name}.when", path, spec.on if path.type is None else (path.type,)
         if spec.key is not None:
-            yield spec.line, f"agents.{name}.key", parse_path(spec.key), topology.given(name)
+            yield spec.line, f"agents.{name}.key", parse_path(spec.key), topology.input_types(name)
     for rule in topology.topics.values():
         types = (*((rule.ingress,) if rule.ingress else ()), *rule.egress)
         for word, text in (("key", rule.key), ("id", rule.id)):
@@ -85,7 +85,7 @@ def _sides(topology: Topology, agents: Mapping[str, Agent]) -> dict[str, list[Si
             else:
                 sides.setdefault(type, []).append(Side(writer.adapter.core_schema, written=True))
     for name, agent in agents.items():
-        for type in topology.given(name) if name in topology.agents else ():
+        for type in topology.input_types(name) if name in topology.agents else ():
             if type in from_outside:
                 sides.setdefault(type, []).extend(Side(adapter.core_schema) for adapter in _readers(agent, type))
     return sides

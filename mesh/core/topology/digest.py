@@ -42,7 +42,7 @@ def digest_of(topology: Topology) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def fits(topology: Topology, digest: str) -> bool:
+def matches_digest(topology: Topology, digest: str) -> bool:
     """Whether a topology has this digest, as counted now or before `order` was part of it."""
     if digest_of(topology) == digest:
         return True

@@ -18,7 +18,7 @@ Fields = Mapping[str, Node]
 LATER = "Leave it out; it is part of the design and will come"
 
 
-class Reader:
+class FieldReader:
     """Reads nodes; `problems` and `lines` (place → line, only what was written) grow with every call."""
 
     def __init__(self, problems: Collection[Problem] = ()) -> None:

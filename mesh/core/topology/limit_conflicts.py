@@ -9,7 +9,7 @@ LineOf = Callable[..., int]
 """The line of the first of these places that was written."""
 
 
-def amounts(declared: Topology, line: LineOf, written: Container[str]) -> Iterator[Problem]:
+def find_conflicts(declared: Topology, line: LineOf, written: Container[str]) -> Iterator[Problem]:
     """Amounts of agents must fit into those of a run, and records must be kept as long as a run may take.
 
     `written`: the places that topics.yaml names, such as `agents.fraud.timeout`.

@@ -14,7 +14,7 @@ from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
 from mesh.core.expression.condition import parse, parse_path
 from mesh.core.expression.field_path import shown
 from mesh.core.topology.digest import digest_of
-from mesh.core.topology.fields import LATER, Fields, Reader
+from mesh.core.topology.fields import LATER, FieldReader, Fields
 from mesh.core.topology.model import (
     TOPIC_RETENTION_MS,
     AgentSpec,
@@ -26,8 +26,8 @@ from mesh.core.topology.model import (
     Topology,
 )
 from mesh.core.topology.units import decimal, duration_ms, flag, retention_ms, size_bytes, usd_micros, whole
-from mesh.core.topology.validation import Draft, prove
-from mesh.core.topology.yaml_nodes import Entries, Items, Node, Scalar, read, words
+from mesh.core.topology.validation import DeclaredTopology, validate
+from mesh.core.topology.yaml_nodes import Entries, Items, Node, Scalar, read, texts_in
 
 TOP_WORDS: Final = ("mesh", "topics", "agents")
 MESH_WORDS: Final = ("name", "prefix", "inbox", "limits", "retention", "chaos")
@@ -62,7 +62,7 @@ def load(text: str | bytes, *, path: str = "topics.yaml") -> Topology:
         nothing = Problem(1, "the file declares nothing", "Write `mesh:`, `topics:` and `agents:`")
         raise TopologyInvalid(path, sorted(set(problems)) or [nothing])
     draft, problems = _declared(root, path, problems)
-    topology, contradictions = prove(draft)
+    topology, contradictions = validate(draft)
     if problems or contradictions:
         raise TopologyInvalid(path, sorted({*problems, *contradictions}))
     return replace(topology, digest=digest_of(topology))
@@ -82,7 +82,7 @@ def _decoded(text: str | bytes, path: str) -> str:
 # --------------------------------------------------------------------------------------------------------- sections
 
 
-def _declared(root: Node, path: str, problems: list[Problem]) -> tuple[Draft, list[Problem]]:
+def _declared(root: Node, path: str, problems: list[Problem]) -> tuple[DeclaredTopology, list[Problem]]:
     reader = _Declarations(problems)
     top = reader.fields("", root, TOP_WORDS)
     topology = reader.mesh(top.get("mesh"))
@@ -91,10 +91,10 @@ def _declared(root: Node, path: str, problems: list[Problem]) -> tuple[Draft, li
     if not agents and not reader.problems:
         reader.add(reader.lines.get("agents", root.line), "agents: there is none", "Declare one under `agents:`")
     topology = replace(topology, topics=topics, agents=agents, path=path)
-    return Draft(topology, reader.lines, frozenset(reader.unread)), reader.problems
+    return DeclaredTopology(topology, reader.lines, frozenset(reader.unread)), reader.problems
 
 
-class _Declarations(Reader):
+class _Declarations(FieldReader):
     """Reads the three sections."""
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -160,7 +160,7 @@ class _Declarations(Reader):
         for name, value in self.entries("topics", node, "a mapping of topic names").items():
             place, line = f"topics.{name}", self.lines[f"topics.{name}"]
             if not self.named("topics", name, line, topic_name):
-                self.unread.update(words(value))
+                self.unread.update(texts_in(value))
                 continue
             fields = self.fields(place, value, TOPIC_WORDS)
             if not fields.keys() & {"ingress", "egress"}:
@@ -192,12 +192,12 @@ class _Declarations(Reader):
             return {}
         for value in declared.values():
             chain = value.entries.get("fallback") if isinstance(value, Entries) else None
-            self.stand_ins.update(() if chain is None else words(chain))
+            self.stand_ins.update(() if chain is None else texts_in(chain))
         for name, value in declared.items():
             if self.named("agents", name, self.lines[f"agents.{name}"], agent_name):
                 found[name] = self.agent(name, value)
             else:
-                self.unread.update(words(value))
+                self.unread.update(texts_in(value))
         return found
 
     def agent(self, name: str, node: Node) -> AgentSpec:
@@ -299,7 +299,7 @@ class _Declarations(Reader):
     def mumbled(self, node: Node | None) -> None:
         """Remember words that may have meant types, so that no problem follows from them."""
         if node is not None:
-            self.unread.update(part for text in words(node) for part in re.split(r"[^A-Za-z0-9._-]+", text) if part)
+            self.unread.update(part for text in texts_in(node) for part in re.split(r"[^A-Za-z0-9._-]+", text) if part)
 
 
 # ------------------------------------------------------------------------------------------------------------ names

@@ -202,7 +202,7 @@ class Topology:
     def topologies(self) -> str:
         return f"{self.prefix}.topologies"
 
-    def given(self, agent: str) -> tuple[str, ...]:
+    def input_types(self, agent: str) -> tuple[str, ...]:
         """Types of events that an agent gets: those it hears, and those of the agents for which it stands in."""
         others = (spec.on for spec in self.agents.values() if agent in spec.fallback)
         return tuple(dict.fromkeys([*self.agents[agent].on, *(type for types in others for type in types)]))

@@ -14,7 +14,7 @@ AS_THE_INBOX = ("inbox", "outcomes", "dead", "checkpoints")
 """Own topics with as many partitions as the inbox, besides those of tasks. All others have one."""
 
 
-class Frozen(NamedTuple):
+class PartitionMismatch(NamedTuple):
     """A topic on the log with another number of partitions than topics.yaml declares."""
 
     topic: str
@@ -39,23 +39,23 @@ def partitions_declared(topology: Topology) -> dict[str, int]:
     return {**own, **tasks, **{rule.name: rule.partitions for rule in topology.topics.values()}}
 
 
-def frozen(topology: Topology, found: Mapping[str, int]) -> list[Frozen]:
+def find_mismatches(topology: Topology, found: Mapping[str, int]) -> list[PartitionMismatch]:
     """Topics among those on the log (name → number of partitions) whose number is not the declared one."""
     return [
-        Frozen(name, found[name], declared, _line(topology, name), _remedy(topology, name, found))
+        PartitionMismatch(name, found[name], declared, _line(topology, name), _remedy(topology, name, found))
         for name, declared in partitions_declared(topology).items()
         if found.get(name, declared) != declared
     ]
 
 
-def remedies_for(topics: Iterable[Frozen]) -> list[str]:
+def remedies_for(topics: Iterable[PartitionMismatch]) -> list[str]:
     """What to do about them, each remedy once."""
     return list(dict.fromkeys(topic.remedy for topic in topics))
 
 
-def problems_of(topics: Iterable[Frozen]) -> list[Problem]:
+def problems_of(topics: Iterable[PartitionMismatch]) -> list[Problem]:
     """One problem of topics.yaml for each remedy."""
-    found: dict[str, list[Frozen]] = {}
+    found: dict[str, list[PartitionMismatch]] = {}
     for topic in topics:
         found.setdefault(topic.remedy, []).append(topic)
     return [Problem(same[0].line, "; ".join(t.text for t in same), remedy) for remedy, same in found.items()]

@@ -13,7 +13,7 @@ from mesh.core.errors import Problem
 from mesh.core.expression.condition import Path, parse_path
 from mesh.core.suggest import nearest
 from mesh.core.topology.graph import cycles, longest_way, shortest_cycle, without
-from mesh.core.topology.limit_conflicts import amounts
+from mesh.core.topology.limit_conflicts import find_conflicts
 from mesh.core.topology.model import OWN_TOPICS, SERVICE_GROUPS, TASKS, AgentSpec, Row, TopicRule, Topology
 
 TYPO_LIKENESS_MIN: Final = 0.85
@@ -25,7 +25,7 @@ CYCLE_ROUNDS_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class DeclaredTopology:
     """A topology as declared: nothing derived, conditions not bound yet."""
 
     topology: Topology
@@ -39,7 +39,7 @@ class Draft:
         return next((self.lines[place] for place in places if place in self.lines), 1)
 
 
-def prove(draft: Draft) -> tuple[Topology, list[Problem]]:
+def validate(draft: DeclaredTopology) -> tuple[Topology, list[Problem]]:
     """The topology with all that is derived, and every problem. It may be used only when there are none."""
     proof = _Proof(draft)
     proof.names()
@@ -48,7 +48,7 @@ def prove(draft: Draft) -> tuple[Topology, list[Problem]]:
     proof.emitted_types()
     proof.conditions()
     proof.keys()
-    proof.problems.extend(amounts(draft.topology, draft.line, draft.lines))
+    proof.problems.extend(find_conflicts(draft.topology, draft.line, draft.lines))
     proof.fallbacks()
     proof.starts()
     cyclic = proof.caps()
@@ -79,7 +79,7 @@ def _derive(declared: Topology, cyclic: frozenset[str]) -> Topology:
 class _Proof:
     """The checks over one draft. Each method adds to `problems`; they need no order but `heard_types` first."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: DeclaredTopology) -> None:
         self.draft = draft
         self.declared = draft.topology
         self.agents: Mapping[str, AgentSpec] = draft.topology.agents

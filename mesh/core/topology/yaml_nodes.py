@@ -188,7 +188,7 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
     return Problem(line, f"not YAML: {what}", remedy)
 
 
-def written(documents: Iterable[object]) -> str:
+def to_yaml(documents: Iterable[object]) -> str:
     """Plain values (dicts, lists, texts, numbers) as YAML documents, in their order, each after a `---`.
 
     Texts stand in quotes wherever YAML 1.1 or 1.2 might read a number, a date or a word of its own."""
@@ -218,7 +218,7 @@ def _text_node(writer: _Writer, text: str) -> yaml.Node:
 _Writer.add_representer(str, _text_node)
 
 
-def words(node: Node) -> Iterator[str]:
+def texts_in(node: Node) -> Iterator[str]:
     """Every scalar at or below a node, and every key; what stands under several aliases once."""
     seen: set[int] = set()
     waiting: list[Node] = [node]

@@ -14,7 +14,7 @@ from mesh.core.run.control import ALL
 from mesh.core.run.decide import decide
 from mesh.core.run.effects import DeadLetter, Effect, Finish, PublishEvent, PublishTask
 from mesh.core.state.partition_state import Partition, TopologyMissing
-from mesh.core.state.topology_registry import Kept
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
 from mesh.core.verification.publish_index import ANSWERED, MATCHED, PublishedRecord, PublishIndex, digest_of, mark
 from mesh.core.verification.report import VerificationReport, Violation
@@ -64,13 +64,13 @@ class ReplayCheck:
         states: Callable[[int], Partition] | None = None,
         heads: Mapping[TopicPartition, int] | None = None,
         committed: Mapping[TopicPartition, int] | None = None,
-        kept: Kept | None = None,
+        kept: Registry | None = None,
         ends: Mapping[TopicPartition, int] | None = None,
         checkpoints: Mapping[int, Partition] | None = None,
     ) -> None:
         self.boxes: dict[int, PartitionReplay] = {}
         self._topology = topology
-        self._kept = kept or Kept(topology.inbox)
+        self._kept = kept or Registry(topology.inbox)
         self._digests = {**self._kept.topologies, topology.digest: topology}
         """Topologies under which runs may have been opened, in the order in which they were kept."""
         self._published = published
@@ -136,7 +136,7 @@ class ReplayCheck:
     def _fresh(self, number: int) -> Partition:
         head = self._heads.get(TopicPartition(self._topology.inbox, number), 0)
         first = next(iter(self._digests.values()))
-        topology = (self._kept.under(number, head) if self._kept.told(number) else first) or self._topology
+        topology = (self._kept.topology_at(number, head) if self._kept.covers(number) else first) or self._topology
         partitions = self._topology.inbox_partitions
         state = Partition(topology, number=number, partitions=partitions, pinned=self._digests)
         state.kept_ms.update(self._kept.since_ms)
@@ -145,7 +145,7 @@ class ReplayCheck:
     def _open(self, record: Record) -> PartitionReplay:
         head = self._heads.get(TopicPartition(record.topic, record.partition), 0)
         state = self._states(record.partition)
-        box = PartitionReplay(state, RunInvariants(self._digests.values()), told=self._kept.told(record.partition))
+        box = PartitionReplay(state, RunInvariants(self._digests.values()), told=self._kept.covers(record.partition))
         if head > state.offset:
             box.warm_ms = box.since_ms = record.timestamp + self._topology.limits.deadline_ms
         elif state.offset > 0:  # restored: runs are known, but not what they had published

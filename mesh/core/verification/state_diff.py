@@ -2,7 +2,7 @@
 
 from mesh.core.state.checkpoint import Snapshot
 from mesh.core.state.partition_state import Partition
-from mesh.core.state.row_codec import forms
+from mesh.core.state.row_codec import current_codec
 
 
 def state_difference(expected: Partition, got: Partition) -> str:
@@ -22,7 +22,7 @@ def state_difference(expected: Partition, got: Partition) -> str:
 
 def _rows(state: Partition) -> tuple[dict[str, bytes], dict[str, bytes]]:
     whole = Snapshot(state)
-    write_run, write_ended = forms().write_run, forms().write_ended
+    write_run, write_ended = current_codec().write_run, current_codec().write_ended
     runs = {id: run if isinstance(run, bytes) else write_run(run) for id, run in whole.runs.items()}
     ended = {id: one if isinstance(one, bytes) else write_ended(one) for id, one in whole.ended.items()}
     return runs, ended

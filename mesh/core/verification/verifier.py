@@ -42,7 +42,7 @@ from mesh.core.protocol.record import Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import OUTCOME_FIELDS_1
 from mesh.core.reason_codes import DEAD, REASONS
 from mesh.core.state.partition_state import RULES, Partition
-from mesh.core.state.topology_registry import Kept
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
 from mesh.core.verification.publish_index import ANSWERED, MATCHED, PublishedRecord, PublishIndex, digest_of, mark
 from mesh.core.verification.replay_check import ReplayCheck
@@ -63,7 +63,7 @@ class Verifier:
         heads: Mapping[TopicPartition, int] | None = None,
         committed: Mapping[TopicPartition, int] | None = None,
         quiescent: bool = False,
-        kept: Kept | None = None,
+        kept: Registry | None = None,
         ends: Mapping[TopicPartition, int] | None = None,
         checkpoints: Mapping[int, Partition] | None = None,
     ) -> None:
@@ -300,7 +300,7 @@ def check(
     committed: Mapping[TopicPartition, int] | None = None,
     checkpoints: Mapping[int, Partition] | None = None,
     quiescent: bool = True,
-    kept: Kept | None = None,
+    kept: Registry | None = None,
 ) -> VerificationReport:
     """Check records held in memory: topic → its records, each partition in offset order. By default all is at rest."""
     verifier = Verifier(

@@ -13,7 +13,7 @@ from mesh.core.protocol.codec import Unreadable, read
 from mesh.core.protocol.event import REDRIVEN, REQUESTED, Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record, coordinates
-from mesh.core.state.topology_registry import Kept
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
 from mesh.runtime.topology_store import read_kept
@@ -79,7 +79,7 @@ def _says_nothing(moment: Moment) -> bool:
     return moment.kind == "noted" and moment.text.startswith(NOTHING)
 
 
-def _untold(topology: Topology, run_ids: Collection[str], kept: Kept) -> dict[str, History]:
+def _untold(topology: Topology, run_ids: Collection[str], kept: Registry) -> dict[str, History]:
     homes = {id: partition_of(id.encode(), topology.inbox_partitions) for id in run_ids}
     return {id: History(topology, id, partition=home, kept=kept) for id, home in homes.items()}
 

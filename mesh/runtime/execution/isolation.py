@@ -18,7 +18,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from mesh.adapters.diagnostics import diagnostics
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import Event
 from mesh.core.task.agent import Agent
 from mesh.core.task.fault_injection import InjectedFault
@@ -83,7 +83,7 @@ class NotLoaded(Exception):
 class IsolatedProcess(Protocol):
     """A process in which a task may die."""
 
-    async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
+    async def answer(self, order: CallRequest, changed: Callable[[BoardChange], None] | None) -> Event:
         """Call the function and return its event. `changed` gets each change that it writes to the board.
 
         Cancellation kills the call. Raises IsolatedProcessDied.
@@ -265,7 +265,7 @@ class _ChildProcess:
             self.reusable = False  # it ends
             raise NotLoaded(answer.reason)
 
-    async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
+    async def answer(self, order: CallRequest, changed: Callable[[BoardChange], None] | None) -> Event:
         """See IsolatedProcess."""
         answer = await self._ask(order, changed)
         assert isinstance(answer, CallAnswer)  # the answer to a CallRequest
@@ -284,7 +284,7 @@ class _ChildProcess:
             with suppress(ProcessLookupError):  # it leads a session of its own
                 os.killpg(self.pid, signal.SIGKILL)
 
-    async def _ask(self, request: object, changed: Callable[[Change], None] | None) -> object:
+    async def _ask(self, request: object, changed: Callable[[BoardChange], None] | None) -> object:
         self.reusable = False
         assert self._process.stdin is not None  # a pipe
         try:
@@ -293,7 +293,7 @@ class _ChildProcess:
             while True:
                 head = await self._answers.readexactly(_LENGTH.size)
                 message = pickle.loads(await self._answers.readexactly(_LENGTH.unpack(head)[0]))  # our child
-                if not isinstance(message, Change):
+                if not isinstance(message, BoardChange):
                     self.reusable = True
                     return message
                 if changed is not None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mesh.adapters.ports import Board, Clock
 from mesh.context import Context
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import NO_USAGE, SUCCEEDED, Event, Fault
 from mesh.core.task import result
 from mesh.core.task.agent import Agent, file_line
@@ -82,7 +82,7 @@ class Attempt:
         self.task: Event
         self.runner: asyncio.Task[Any]
 
-    def written(self) -> Sequence[Change]:
+    def written(self) -> Sequence[BoardChange]:
         """What it has written on the board, once it has ended or was left alone."""
         return () if self.changes is None else self.changes.close()
 
@@ -100,7 +100,7 @@ class Caller:
         log_ms: Callable[[], int],
         counts: Counts,
         cache: ResultCache | None,
-        told: Callable[[Sequence[Change]], Awaitable[None]],
+        told: Callable[[Sequence[BoardChange]], Awaitable[None]],
         *,
         grace_ms: int,
         left: Callable[[Attempt, Event | None], None],

@@ -6,7 +6,7 @@ itself. What comes without an answer (an attempt that was interrupted), or after
 
 from collections.abc import Callable, Sequence
 
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 
 
 class Changes:
@@ -14,24 +14,24 @@ class Changes:
 
     __slots__ = ("_alone", "_closed", "_noted")
 
-    def __init__(self, alone: Callable[[Sequence[Change]], None]) -> None:
+    def __init__(self, alone: Callable[[Sequence[BoardChange]], None]) -> None:
         self._alone = alone
-        self._noted: list[Change] = []
+        self._noted: list[BoardChange] = []
         self._closed = False
 
-    def note(self, change: Change) -> None:
+    def note(self, change: BoardChange) -> None:
         """The board acknowledged a write."""
         if self._closed:
             self._alone([change])
         else:
             self._noted.append(change)
 
-    def take(self) -> Sequence[Change]:
+    def take(self) -> Sequence[BoardChange]:
         """What was noted since the last time."""
         noted, self._noted = self._noted, []
         return noted
 
-    def close(self) -> Sequence[Change]:
+    def close(self) -> Sequence[BoardChange]:
         """The rest: there is an answer now, or there will be none."""
         self._closed = True
         return self.take()

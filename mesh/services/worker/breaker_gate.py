@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from mesh.adapters.ports import Clock
 from mesh.core.protocol.event import NO_USAGE, Event, Fault
-from mesh.core.run.circuit_breaker import CALM, LEFT_ALONE, Breaker, after
+from mesh.core.run.circuit_breaker import CALM, LEFT_ALONE, Breaker, next_breaker
 from mesh.core.task import result
 from mesh.core.topology.model import AgentSpec
 from mesh.services.worker.attempt import Attempt
@@ -52,7 +52,7 @@ class BreakerGate:
     def heard(self, attempt: Attempt, answer: Event | None) -> None:
         """What a call came to; None: it was interrupted, or its answer was heard before."""
         if self._rule is not None and answer is not None:
-            self._breaker = after(self._breaker, self._rule, answer, self._now_ms())
+            self._breaker = next_breaker(self._breaker, self._rule, answer, self._now_ms())
             self._leave(attempt)
 
     def told(self, *, opened: bool) -> None:

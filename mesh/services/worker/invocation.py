@@ -9,7 +9,7 @@ from types import CoroutineType
 from mesh.adapters.diagnostics import diagnostics, enter_call
 from mesh.adapters.ports import Board, Clock
 from mesh.context import Context
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import NO_USAGE, Event, Fault, Usage
 from mesh.core.task import result
 from mesh.core.task.agent import Agent, Reject, RetryLater
@@ -66,7 +66,7 @@ class Function:
 
 
 def context_of(
-    task: Event, board: Board, changed: Callable[[Change], None] | None, resources: object = None
+    task: Event, board: Board, changed: Callable[[BoardChange], None] | None, resources: object = None
 ) -> Context:
     """What the function of a task gets beside its event."""
     return Context(

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from mesh.adapters.ports import Log
-from mesh.core.board.changelog import Change, change_record
+from mesh.core.board.changelog import BoardChange, change_record
 from mesh.core.protocol.record import NewRecord
 from mesh.core.topology.model import Topology
 from mesh.runtime.loop import append_all
@@ -66,7 +66,7 @@ class Outbox:
         """For one more attempt; None: nobody wants to know."""
         return Changes(self.tell) if self._mirrors else None
 
-    def put(self, record: NewRecord, work: Work, changes: Sequence[Change] = ()) -> None:
+    def put(self, record: NewRecord, work: Work, changes: Sequence[BoardChange] = ()) -> None:
         """To be appended soon. The work is finished when its answer and its changes are durable."""
         if changes:
             self._records += self._as_records(changes)
@@ -75,17 +75,17 @@ class Outbox:
         self._unheard += 1
         self._some.set()
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: Sequence[BoardChange]) -> None:
         """Changes of the board that have no answer to travel with; to be appended soon."""
         if changes:
             self._records += self._as_records(changes)
             self._some.set()
 
-    async def told(self, changes: Sequence[Change]) -> None:
+    async def told(self, changes: Sequence[BoardChange]) -> None:
         """Returns when these changes of the board are durable. Raises LogUnavailable."""
         await append_all(self._log, self._as_records(changes), self._topology)
 
-    def _as_records(self, changes: Sequence[Change]) -> list[NewRecord]:
+    def _as_records(self, changes: Sequence[BoardChange]) -> list[NewRecord]:
         return [change_record(change, self._topology) for change in changes]
 
     async def run(self) -> None:

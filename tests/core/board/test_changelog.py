@@ -11,15 +11,15 @@ from mesh.core.board.changelog import (
     RESTARTED,
     RESTARTS_MAX,
     SAME,
-    Change,
-    Mirror,
-    Restart,
-    Standing,
+    BoardChange,
+    BoardChangelog,
+    BoardRestart,
+    StoredValue,
     change_record,
-    compared,
+    compare,
     counter_of,
-    mirrored,
     rank,
+    read_board_record,
     restart_record,
 )
 from mesh.core.protocol.codec import Unreadable
@@ -27,37 +27,37 @@ from mesh.core.protocol.record import NewRecord, StoredRecord
 from tests.builders import AT_MS, topology
 
 ECHO = topology(echo="ask -> answer")
-WIPED = Restart("aa", "bb", AT_MS)
+WIPED = BoardRestart("aa", "bb", AT_MS)
 
 
-def change(key: str, version: str, value: bytes = b"1") -> Change:
-    return Change(key, value, version, "pricing/t1", "t1:1", AT_MS)
+def change(key: str, version: str, value: bytes = b"1") -> BoardChange:
+    return BoardChange(key, value, version, "pricing/t1", "t1:1", AT_MS)
 
 
 def stored(new: NewRecord, offset: int = 0) -> StoredRecord:
     return StoredRecord(new.topic, new.partition or 0, offset, AT_MS, new.key, new.value, new.headers)
 
 
-def said(*told: Change | Restart, values: bool = True) -> Mirror:
-    mirror = Mirror(values=values)
+def said(*told: BoardChange | BoardRestart, values: bool = True) -> BoardChangelog:
+    mirror = BoardChangelog(values=values)
     for offset, one in enumerate(told):
-        new = change_record(one, ECHO) if isinstance(one, Change) else restart_record(one, ECHO)
-        assert mirror.take(stored(new, offset)) is None
+        new = change_record(one, ECHO) if isinstance(one, BoardChange) else restart_record(one, ECHO)
+        assert mirror.fold(stored(new, offset)) is None
     return mirror
 
 
-def newest(mirror: Mirror) -> dict[str, str]:
+def newest(mirror: BoardChangelog) -> dict[str, str]:
     return {key: held.change.version for key, held in mirror.newest().items()}
 
 
 @pytest.mark.parametrize("told", [change("risk/7", "aa:7", b' {"n": 1}'), change("k", "aa:1")._replace(op_id="")])
-def test_a_change_comes_back_as_it_was_told(told: Change) -> None:
-    assert mirrored(stored(change_record(told, ECHO))) == told
+def test_a_change_comes_back_as_it_was_told(told: BoardChange) -> None:
+    assert read_board_record(stored(change_record(told, ECHO))) == told
 
 
 def test_a_restart_comes_back_and_is_the_same_record_for_everybody() -> None:
-    assert mirrored(stored(restart_record(WIPED, ECHO))) == WIPED
-    assert restart_record(WIPED, ECHO) == restart_record(Restart("aa", "bb", AT_MS), ECHO)
+    assert read_board_record(stored(restart_record(WIPED, ECHO))) == WIPED
+    assert restart_record(WIPED, ECHO) == restart_record(BoardRestart("aa", "bb", AT_MS), ECHO)
 
 
 def test_records_are_cloudevents_with_the_value_untouched() -> None:
@@ -97,11 +97,11 @@ def test_what_says_nothing_is_told_and_changes_nothing(
     headers: dict[str, bytes], key: bytes | None, value: bytes | None, code: str
 ) -> None:
     whole = dict(change_record(change("k", "aa:1"), ECHO).headers) | headers
-    mirror = Mirror()
-    flaw = mirror.take(StoredRecord("mesh.board", 0, 0, AT_MS, key, value, list(whole.items())))
+    mirror = BoardChangelog()
+    flaw = mirror.fold(StoredRecord("mesh.board", 0, 0, AT_MS, key, value, list(whole.items())))
     assert isinstance(flaw, Unreadable)
     assert flaw.code == code
-    assert (mirror.newest(), mirror.lives, mirror.restarts) == ({}, [], [])
+    assert (mirror.newest(), mirror.incarnations, mirror.restarts) == ({}, [], [])
 
 
 def test_versions_are_compared_as_numbers() -> None:
@@ -112,7 +112,7 @@ def test_versions_are_compared_as_numbers() -> None:
 def test_the_later_life_wins_though_it_counts_from_the_beginning() -> None:
     mirror = said(change("k", "aa:90"), change("old", "aa:91"), WIPED, change("k", "bb:1"))
     assert newest(mirror) == {"k": "bb:1", "old": "aa:91"}
-    assert mirror.lives == ["aa", "bb"]
+    assert mirror.incarnations == ["aa", "bb"]
 
 
 def test_a_straggler_of_an_earlier_life_changes_nothing() -> None:
@@ -120,16 +120,16 @@ def test_a_straggler_of_an_earlier_life_changes_nothing() -> None:
 
 
 def test_a_restart_puts_lives_in_order_that_were_mentioned_the_other_way_round() -> None:
-    mirror = said(change("k", "bb:1"), change("k", "aa:99"), WIPED, Restart("bb", "cc", AT_MS))
-    assert mirror.lives == ["aa", "bb", "cc"]
+    mirror = said(change("k", "bb:1"), change("k", "aa:99"), WIPED, BoardRestart("bb", "cc", AT_MS))
+    assert mirror.incarnations == ["aa", "bb", "cc"]
     assert newest(mirror) == {"k": "bb:1"}
 
 
 def test_a_restart_that_many_noticed_is_one() -> None:
-    mirror = said(WIPED, WIPED._replace(at_ms=AT_MS + 9), Restart("bb", "cc"), WIPED)
-    assert mirror.restarts == [WIPED, Restart("bb", "cc")]
-    many = said(*(Restart(f"l{n}", f"l{n + 1}") for n in range(RESTARTS_MAX + 5)))
-    assert many.restarts[0] == Restart("l5", "l6")
+    mirror = said(WIPED, WIPED._replace(at_ms=AT_MS + 9), BoardRestart("bb", "cc"), WIPED)
+    assert mirror.restarts == [WIPED, BoardRestart("bb", "cc")]
+    many = said(*(BoardRestart(f"l{n}", f"l{n + 1}") for n in range(RESTARTS_MAX + 5)))
+    assert many.restarts[0] == BoardRestart("l5", "l6")
     assert len(many.restarts) == RESTARTS_MAX
 
 
@@ -154,20 +154,20 @@ def test_without_values_it_knows_what_lies_where() -> None:
 @pytest.mark.parametrize(
     ("standing", "verdict"),
     [
-        (Standing(None, ""), MISSING),
-        (Standing(b"7", "aa:3"), SAME),
-        (Standing(b"7", "bb:9"), SAME),
-        (Standing(b"5", "aa:2"), MISSING),
-        (Standing(b"9", "aa:4"), NEWER),
-        (Standing(b"9", "bb:1"), NEWER),
-        (Standing(b"9", "unheard:1"), NEWER),
-        (Standing(None, "aa:2"), MISSING),
-        (Standing(None, "aa:4"), NEWER),
-        (Standing(b"8", "aa:3"), NEWER),
+        (StoredValue(None, ""), MISSING),
+        (StoredValue(b"7", "aa:3"), SAME),
+        (StoredValue(b"7", "bb:9"), SAME),
+        (StoredValue(b"5", "aa:2"), MISSING),
+        (StoredValue(b"9", "aa:4"), NEWER),
+        (StoredValue(b"9", "bb:1"), NEWER),
+        (StoredValue(b"9", "unheard:1"), NEWER),
+        (StoredValue(None, "aa:2"), MISSING),
+        (StoredValue(None, "aa:4"), NEWER),
+        (StoredValue(b"8", "aa:3"), NEWER),
     ],
 )
-def test_nothing_newer_than_what_is_known_counts_as_missing(standing: Standing, verdict: str) -> None:
-    assert compared(change("k", "aa:3", b"7"), standing, ["aa", "bb"]) == verdict
+def test_nothing_newer_than_what_is_known_counts_as_missing(standing: StoredValue, verdict: str) -> None:
+    assert compare(change("k", "aa:3", b"7"), standing, ["aa", "bb"]) == verdict
 
 
 def test_a_life_that_nobody_told_of_is_the_latest() -> None:

@@ -17,14 +17,14 @@ from mesh.core.run.control import (
     TEXT_CHARS_MAX,
     Control,
     Switch,
-    control_of,
+    command_record,
     control_record,
-    folded,
-    relayed,
-    switch_of,
-    wish,
+    fold_control,
+    read_control,
+    read_switch,
+    relay_record,
 )
-from mesh.core.state.checkpoint import Loading, Snapshot
+from mesh.core.state.checkpoint import CheckpointLoader, Snapshot
 from mesh.core.state.partition_state import Partition
 from tests.builders import AT_MS, RUN_ID, event, json, record, topology
 
@@ -54,14 +54,14 @@ def stored(new: NewRecord, offset: int = 0) -> StoredRecord:
 def said(*switches: Switch) -> Control:
     """What mesh.control says after these, the first at offset 0."""
     records = [stored(control_record(s, ECHO, event_id=f"c{n}"), n) for n, s in enumerate(switches)]
-    control, flaws = folded(NOTHING, records)
+    control, flaws = fold_control(NOTHING, records)
     assert flaws == []
     return control
 
 
 def told(control: Control) -> Event:
     """The event that a partition reads."""
-    found = read(stored(relayed(control, ECHO, 3)))
+    found = read(stored(relay_record(control, ECHO, 3)))
     assert isinstance(found, Event)
     return found
 
@@ -103,14 +103,14 @@ def test_a_compacted_topic_says_the_same() -> None:
     history = [STOP_PRICING, STOP_ALL, RESUME_PRICING, RESUME_ALL, STOP_PRICING]
     records = [stored(control_record(s, ECHO, event_id=f"c{n}"), n) for n, s in enumerate(history)]
     compacted = {r.key: r for r in records}
-    whole, _ = folded(NOTHING, records)
-    assert folded(NOTHING, sorted(compacted.values(), key=lambda r: r.offset)) == (whole, [])
+    whole, _ = fold_control(NOTHING, records)
+    assert fold_control(NOTHING, sorted(compacted.values(), key=lambda r: r.offset)) == (whole, [])
 
 
 def test_the_fold_does_not_change_what_somebody_holds() -> None:
     before = said(STOP_PRICING)
     held = repr(before)
-    before.turned(RESUME_PRICING._replace(offset=1))
+    before.with_switch(RESUME_PRICING._replace(offset=1))
     assert repr(before) == held
 
 
@@ -129,20 +129,20 @@ def test_the_fold_does_not_change_what_somebody_holds() -> None:
 )
 def test_a_record_that_turns_nothing_is_told_and_passed_over(body: bytes) -> None:
     good = stored(control_record(STOP_PRICING, ECHO, event_id="c0"))
-    control, flaws = folded(NOTHING, [good, good._replace(value=body, offset=1)])
+    control, flaws = fold_control(NOTHING, [good, good._replace(value=body, offset=1)])
     assert [flaw.code for flaw in flaws] == ["bad_switch"]
     assert (control.stop_of("pricing") is not None, control.offset) == (True, 1)
 
 
 def test_bytes_that_are_no_event_are_told_with_their_own_reason() -> None:
-    flaw = switch_of(StoredRecord("mesh.control", 0, 0, AT_MS, None, b"{}", []))
+    flaw = read_switch(StoredRecord("mesh.control", 0, 0, AT_MS, None, b"{}", []))
     assert isinstance(flaw, Unreadable)
     assert flaw.code == "not_cloudevents"
 
 
 def test_texts_are_cut_before_they_are_written() -> None:
     long = "x" * (TEXT_CHARS_MAX + 1)
-    switch = switch_of(stored(control_record(STOP_PRICING._replace(by=long, why=long), ECHO, event_id="c0")))
+    switch = read_switch(stored(control_record(STOP_PRICING._replace(by=long, why=long), ECHO, event_id="c0")))
     assert isinstance(switch, Switch)
     assert (len(switch.by), len(switch.why)) == (TEXT_CHARS_MAX, TEXT_CHARS_MAX)
 
@@ -154,11 +154,11 @@ def test_texts_are_cut_before_they_are_written() -> None:
 def test_what_is_relayed_says_what_mesh_control_says(switches: list[Switch]) -> None:
     control = said(*switches)
     if control.offset >= 0:
-        assert control_of(told(control)) == control
+        assert read_control(told(control)) == control
 
 
 def test_a_relay_lies_in_its_partition_and_its_id_follows_from_what_it_tells() -> None:
-    new = relayed(said(STOP_PRICING, STOP_ALL), ECHO, 3)
+    new = relay_record(said(STOP_PRICING, STOP_ALL), ECHO, 3)
     assert (new.topic, new.key, new.partition) == ("mesh.inbox", b"*", 3)
     found = told(said(STOP_PRICING, STOP_ALL))
     assert (found.id, found.kind, found.run_id) == ("control:1", SWITCHED, ALL)
@@ -170,37 +170,37 @@ def test_a_relay_lies_in_its_partition_and_its_id_follows_from_what_it_tells() -
 )
 def test_a_relay_that_says_nothing_of_switches_is_refused(change: dict[str, Any]) -> None:
     body = {"offset": 1, "at_ms": 1, "switches": [], **change}
-    flaw = control_of(replace(told(said(STOP_PRICING)), data=json(body)))
+    flaw = read_control(replace(told(said(STOP_PRICING)), data=json(body)))
     assert isinstance(flaw, Unreadable)
     assert flaw.code == "bad_switch"
 
 
 def test_a_partition_knows_what_was_relayed_last() -> None:
     state = Partition(ECHO, number=3, partitions=6)
-    assert state.step(stored(relayed(said(STOP_PRICING), ECHO, 3), 40)) == []
+    assert state.step(stored(relay_record(said(STOP_PRICING), ECHO, 3), 40)) == []
     assert (state.control, state.offset) == (said(STOP_PRICING), 41)
-    assert state.step(stored(relayed(said(STOP_PRICING, RESUME_PRICING), ECHO, 3), 41)) == []
+    assert state.step(stored(relay_record(said(STOP_PRICING, RESUME_PRICING), ECHO, 3), 41)) == []
     assert state.control.stop_of("pricing") is None
 
 
 def test_a_checkpoint_holds_who_is_stopped() -> None:
     state = Partition(ECHO, number=0, partitions=1)
-    state.step(stored(relayed(said(STOP_PRICING, STOP_ALL), ECHO, 0)))
-    loading = Loading()
+    state.step(stored(relay_record(said(STOP_PRICING, STOP_ALL), ECHO, 0)))
+    loading = CheckpointLoader()
     for chunk in Snapshot(state).chunks():
         loading.feed(chunk)
     again = loading.partition(ECHO)
     assert again.control == said(STOP_PRICING, STOP_ALL)
-    (note,) = again.step(stored(relayed(said(STOP_PRICING), ECHO, 0), 1))
+    (note,) = again.step(stored(relay_record(said(STOP_PRICING), ECHO, 0), 1))
     assert getattr(note, "code", "") == "late_switch"
 
 
 def test_a_relay_that_comes_again_or_late_changes_nothing_and_is_counted() -> None:
     state = Partition(ECHO, number=0, partitions=1)
     now, older = said(STOP_PRICING, RESUME_PRICING), said(STOP_PRICING)
-    state.step(stored(relayed(now, ECHO, 0)))
+    state.step(stored(relay_record(now, ECHO, 0)))
     for control in (now, older):
-        (note,) = state.step(stored(relayed(control, ECHO, 0)))
+        (note,) = state.step(stored(relay_record(control, ECHO, 0)))
         assert getattr(note, "code", "") == "late_switch"
     assert state.control == now
 
@@ -211,7 +211,7 @@ def test_a_relay_that_comes_again_or_late_changes_nothing_and_is_counted() -> No
 )
 def test_a_forged_relay_is_a_dead_letter(fields: dict[str, Any], code: str) -> None:
     state = Partition(ECHO, number=0, partitions=1)
-    (letter,) = state.step(stored(relayed(said(STOP_ALL), ECHO, 0))._replace(**fields))
+    (letter,) = state.step(stored(relay_record(said(STOP_ALL), ECHO, 0))._replace(**fields))
     assert getattr(letter, "code", "") == code
     assert state.control == NOTHING
 
@@ -235,7 +235,7 @@ def test_no_run_goes_by_the_name_of_all() -> None:
     ("kind", "type"), [(CANCELLED, "mesh.cancel"), (PAUSED, "mesh.pause"), (RESUMED, "mesh.resume")]
 )
 def test_a_wish_about_a_run_lies_with_its_run_and_says_who_and_why(kind: str, type: str) -> None:
-    new = wish(kind, RUN_ID, ECHO, event_id="w1", at_ms=AT_MS, by="ann", why="x" * 600)
+    new = command_record(kind, RUN_ID, ECHO, event_id="w1", at_ms=AT_MS, by="ann", why="x" * 600)
     found = read(stored(new))
     assert isinstance(found, Event)
     assert (new.topic, new.key) == ("mesh.inbox", RUN_ID.encode())
@@ -251,18 +251,18 @@ def forged(offset: int) -> Control:
 
 def test_a_false_relay_with_a_high_offset_keeps_no_true_one_out_that_corrects_it() -> None:
     state, truth = Partition(ECHO, number=0, partitions=1), said(STOP_PRICING)
-    state.step(stored(relayed(forged(10**15), ECHO, 0)))
-    (note,) = state.step(stored(relayed(truth, ECHO, 0), 1))
+    state.step(stored(relay_record(forged(10**15), ECHO, 0)))
+    (note,) = state.step(stored(relay_record(truth, ECHO, 0), 1))
     assert getattr(note, "code", "") == "late_switch"
-    assert state.step(stored(relayed(truth, ECHO, 0, replaces=10**15), 2)) == []
+    assert state.step(stored(relay_record(truth, ECHO, 0, replaces=10**15), 2)) == []
     assert state.control == truth
-    assert state.step(stored(relayed(said(STOP_PRICING, RESUME_PRICING), ECHO, 0), 3)) == []
+    assert state.step(stored(relay_record(said(STOP_PRICING, RESUME_PRICING), ECHO, 0), 3)) == []
 
 
 def test_a_correction_of_something_else_is_late() -> None:
     state, truth = Partition(ECHO, number=0, partitions=1), said(STOP_PRICING, RESUME_PRICING)
-    state.step(stored(relayed(truth, ECHO, 0)))
-    for again in (relayed(said(STOP_PRICING), ECHO, 0, replaces=10**15), relayed(truth, ECHO, 0, replaces=1)):
+    state.step(stored(relay_record(truth, ECHO, 0)))
+    for again in (relay_record(said(STOP_PRICING), ECHO, 0, replaces=10**15), relay_record(truth, ECHO, 0, replaces=1)):
         (note,) = state.step(stored(again, 1))
         assert getattr(note, "code", "") == "late_switch"
     assert state.control == truth
@@ -270,6 +270,6 @@ def test_a_correction_of_something_else_is_late() -> None:
 
 def test_a_false_relay_with_a_true_offset_is_corrected() -> None:
     state, truth = Partition(ECHO, number=0, partitions=1), said(STOP_PRICING)
-    state.step(stored(relayed(forged(truth.offset), ECHO, 0)))
-    assert state.step(stored(relayed(truth, ECHO, 0, replaces=truth.offset), 1)) == []
+    state.step(stored(relay_record(forged(truth.offset), ECHO, 0)))
+    assert state.step(stored(relay_record(truth, ECHO, 0, replaces=truth.offset), 1)) == []
     assert state.control == truth

@@ -6,7 +6,7 @@ from mesh.core.protocol.codec import read
 from mesh.core.protocol.event import Event, Fault
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.publishing.effect_records import outcome_body
-from mesh.core.run.dead_letter import dead_record, dead_request, give_up, letter_id, refuse, remember
+from mesh.core.run.dead_letter import dead_record, dead_request, give_up, letter_id, record_refusal, refuse
 from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Task
 from mesh.core.topology.model import Limits, Topology
@@ -40,7 +40,7 @@ def test_every_refusal_of_a_run_has_an_id_of_its_own_that_is_made_again() -> Non
 def test_a_run_remembers_the_first_refusals_and_counts_all() -> None:
     state = run()
     for n in range(100):
-        remember(state, REFUSAL._replace(actual=n))
+        record_refusal(state, REFUSAL._replace(actual=n))
     assert (state.refused, len(state.refusals), state.refusals[-1].actual) == (100, 64, 63)
 
 

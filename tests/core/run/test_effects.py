@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from mesh.core.run import effects
-from mesh.core.run.effects import Adopt, Effect, Note, Schedule, Turn
+from mesh.core.run.effects import Adopt, BreakerTransition, Effect, Note, Schedule
 from tests.builders import topology
 from tests.playbook import Playbook, due, failed, requested, succeeded
 
@@ -34,4 +34,4 @@ def test_decide_makes_every_effect() -> None:
         play = Playbook(mesh)
         for move in moves:
             made |= {type(wanted) for wanted in play.let(move).effects}
-    assert made == set(get_args(Effect)) - {Turn, Adopt}, "the fold turns and adopts"
+    assert made == set(get_args(Effect)) - {BreakerTransition, Adopt}, "the fold turns and adopts"

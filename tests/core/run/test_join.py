@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mesh.core.protocol.event import BATCH
 from mesh.core.run.dead_letter import REFUSALS_KEPT_MAX
-from mesh.core.run.join import accepts, arrive, held_bytes, starved
+from mesh.core.run.join import accepts, arrive, find_starved, slot_bytes
 from mesh.core.run.state import Arrival, Branch, Slot, Slots, Unrouted
 from mesh.core.topology.model import Limits, Retry, Topology
 from tests.builders import agent, topology
@@ -170,7 +170,7 @@ def test_what_only_a_join_hears_that_is_not_wanted_is_named_as_if_all_had_come()
     run = alone({"n": 7}).state
     assert (run.ending, run.starved) == ("stopped", ())
     assert run.unrouted == (Unrouted("x", "a", "x from a: j takes it when x.n < 5 and y.n > 0", closing=True),)
-    assert "closing" not in run.unrouted[0].told()
+    assert "closing" not in run.unrouted[0].as_dict()
 
 
 def test_of_two_joins_that_are_not_wanted_neither_takes_the_event() -> None:
@@ -310,7 +310,7 @@ def fired(order: list[tuple[str, Branch]]) -> set[Branch]:
             assert [g.data[:1].decode() for g in got] == list("xyz")
             assert all(at[: len(g.path)] == g.path for g in got), "an input came from a sibling"
     assert len(found) == len(set(found)), "a branch fired twice"
-    assert held_bytes(slots) == sum(len(f"{type} {branch}") for type, branch in taken)
+    assert slot_bytes(slots) == sum(len(f"{type} {branch}") for type, branch in taken)
     assert not any(accepts(slots, type, branch) for type, branch in order)
     return set(found)
 
@@ -334,4 +334,4 @@ def test_a_branch_fires_exactly_when_all_types_are_in_it_or_above_and_one_of_the
 
 def test_sentences_of_starvation_are_few_though_branches_are_many() -> None:
     slots: Slots = {(str(n),): Slot({"x": Arrival(b"", 1, (), ())}) for n in range(REFUSALS_KEPT_MAX * 2)}
-    assert starved("j", slots, ["x", "y"])[0] == [f"j: got x; missing y ({len(slots)} branches)"]
+    assert find_starved("j", slots, ["x", "y"])[0] == [f"j: got x; missing y ({len(slots)} branches)"]

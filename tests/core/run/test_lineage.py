@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.core.run.lineage import WAY_HOPS_MAX, input_mark, refuse_hop, visits_cap, way
+from mesh.core.run.lineage import WAY_HOPS_MAX, format_path, input_mark, refuse_hop, visits_cap
 from mesh.core.topology.model import Limits
 from tests.builders import agent, topology
 from tests.playbook import Playbook, dead, ended, leaves, requested, succeeded, task
@@ -122,9 +122,9 @@ def test_a_very_long_path_is_shown_short_and_kept_whole() -> None:
 
 
 def test_a_path_of_ordinary_length_is_shown_whole() -> None:
-    assert way(()) == "the request"
-    assert way(("plan", "write")) == "plan > write"
-    assert way(tuple("x" * WAY_HOPS_MAX)) == " > ".join("x" * WAY_HOPS_MAX)
+    assert format_path(()) == "the request"
+    assert format_path(("plan", "write")) == "plan > write"
+    assert format_path(tuple("x" * WAY_HOPS_MAX)) == " > ".join("x" * WAY_HOPS_MAX)
 
 
 def test_a_long_chain_goes_as_deep_as_it_may() -> None:

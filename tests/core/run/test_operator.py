@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mesh.core.publishing.effect_records import outcome_body
-from mesh.core.run.dead_letter import forgiven
+from mesh.core.run.dead_letter import redriven_refusals
 from mesh.core.run.effects import DeadLetter, Finish
 from mesh.core.topology.model import Limits, Retry
 from tests.builders import AT_MS, agent, topology
@@ -257,4 +257,4 @@ def test_a_redrive_that_would_wait_takes_nothing_back_where_the_run_may_not_hold
     play.on(redriven("write", refusal=1, payload="12345678901"), dead("state", agent="write"))
     assert (play.state.refused, play.state.trouble.redrives, play.state.state_bytes) == (1, (), 0)
     play.on(redriven("write", refusal=1, payload="123456789", n=2))
-    assert (play.state.refused, set(forgiven(play.state)), play.state.state_bytes) == (1, {1}, 11)
+    assert (play.state.refused, set(redriven_refusals(play.state)), play.state.state_bytes) == (1, {1}, 11)

@@ -5,60 +5,62 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.scaling.lag import MARKS_MAX, WINDOW_MS, Backlog, Place
+from mesh.core.scaling.lag import MARKS_MAX, WINDOW_MS, BacklogSampler, GroupOffsets
 
 
 def test_lag_is_what_is_not_committed_in_all_partitions() -> None:
-    load = Backlog().sample(0, {0: Place(10, 13), 1: Place(5, 5), 2: Place(0, 40)})
+    load = BacklogSampler().sample(0, {0: GroupOffsets(10, 13), 1: GroupOffsets(5, 5), 2: GroupOffsets(0, 40)})
     assert (load.lag, load.partitions) == (43, 3)
     assert (load.fullest, load.fullest_lag) == (2, 40)
 
 
 def test_a_place_beyond_the_end_is_no_negative_lag() -> None:
-    assert Place(7, 3).lag == 0
+    assert GroupOffsets(7, 3).lag == 0
 
 
 def test_rates_are_those_since_the_first_sample_of_the_window() -> None:
-    backlog = Backlog()
-    assert backlog.sample(0, {0: Place(0, 100)}).answered == 0
-    load = backlog.sample(2_000, {0: Place(50, 400)})
+    backlog = BacklogSampler()
+    assert backlog.sample(0, {0: GroupOffsets(0, 100)}).answered == 0
+    load = backlog.sample(2_000, {0: GroupOffsets(50, 400)})
     assert (load.arriving, load.answered, load.gaining, load.samples) == (150, 25, -125, 2)
-    load = backlog.sample(2_000 + WINDOW_MS, {0: Place(50 + 5 * 7, 400)})
+    load = backlog.sample(2_000 + WINDOW_MS, {0: GroupOffsets(50 + 5 * 7, 400)})
     assert (load.arriving, load.answered) == (0, 7)
 
 
 def test_rates_begin_anew_when_what_answers_has_changed() -> None:
-    backlog = Backlog()
-    backlog.sample(0, {0: Place(0, 100)})
-    assert backlog.sample(1_000, {0: Place(10, 100)}, anew=True).samples == 1
-    assert backlog.sample(2_000, {0: Place(90, 100)}).answered == 80
+    backlog = BacklogSampler()
+    backlog.sample(0, {0: GroupOffsets(0, 100)})
+    assert backlog.sample(1_000, {0: GroupOffsets(10, 100)}, anew=True).samples == 1
+    assert backlog.sample(2_000, {0: GroupOffsets(90, 100)}).answered == 80
 
 
 def test_the_oldest_task_ages_until_it_is_committed() -> None:
-    backlog = Backlog()
-    assert backlog.sample(0, {0: Place(0, 0)}).age_ms == 0
-    assert backlog.sample(1_000, {0: Place(0, 3)}).age_ms == 0
-    assert backlog.sample(2_000, {0: Place(1, 9)}).age_ms == 1_000
-    assert backlog.sample(3_000, {0: Place(3, 9)}).age_ms == 1_000  # those of the second sample are the oldest now
-    assert backlog.sample(4_000, {0: Place(9, 9)}).age_ms == 0
-    assert backlog.sample(5_000, {0: Place(9, 10)}).age_ms == 0
+    backlog = BacklogSampler()
+    assert backlog.sample(0, {0: GroupOffsets(0, 0)}).age_ms == 0
+    assert backlog.sample(1_000, {0: GroupOffsets(0, 3)}).age_ms == 0
+    assert backlog.sample(2_000, {0: GroupOffsets(1, 9)}).age_ms == 1_000
+    assert (
+        backlog.sample(3_000, {0: GroupOffsets(3, 9)}).age_ms == 1_000
+    )  # those of the second sample are the oldest now
+    assert backlog.sample(4_000, {0: GroupOffsets(9, 9)}).age_ms == 0
+    assert backlog.sample(5_000, {0: GroupOffsets(9, 10)}).age_ms == 0
 
 
 def test_the_age_is_that_of_the_worst_partition() -> None:
-    backlog = Backlog()
-    backlog.sample(0, {0: Place(0, 1), 1: Place(0, 0)})
-    assert backlog.sample(500, {0: Place(0, 1), 1: Place(0, 5)}).age_ms == 500
+    backlog = BacklogSampler()
+    backlog.sample(0, {0: GroupOffsets(0, 1), 1: GroupOffsets(0, 0)})
+    assert backlog.sample(500, {0: GroupOffsets(0, 1), 1: GroupOffsets(0, 5)}).age_ms == 500
 
 
 def test_a_topic_that_was_made_anew_begins_anew() -> None:
-    backlog = Backlog()
-    backlog.sample(0, {0: Place(0, 100)})
-    load = backlog.sample(9_000, {0: Place(0, 2)})
+    backlog = BacklogSampler()
+    backlog.sample(0, {0: GroupOffsets(0, 100)})
+    load = backlog.sample(9_000, {0: GroupOffsets(0, 2)})
     assert (load.lag, load.age_ms, load.arriving) == (2, 0, 0)
 
 
 def test_nothing_to_read_is_nothing() -> None:
-    assert Backlog().sample(0, {}) == (0, 0, 0, 0, 0, 0, 0, 1, (0, 0))
+    assert BacklogSampler().sample(0, {}) == (0, 0, 0, 0, 0, 0, 0, 1, (0, 0))
 
 
 STEPS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=2 * MARKS_MAX)
@@ -66,12 +68,12 @@ STEPS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, 
 
 @given(STEPS)
 def test_the_age_is_never_more_than_true_and_at_most_a_sample_less(steps: list[tuple[int, int]]) -> None:
-    backlog, arrived, committed = Backlog(), [], 0  # arrived: when each record was appended
+    backlog, arrived, committed = BacklogSampler(), [], 0  # arrived: when each record was appended
     for number, (more, done) in enumerate(steps):
         at_ms = number * 1_000
         arrived += [at_ms - 400] * more
         committed = min(len(arrived), committed + done)
-        load = backlog.sample(at_ms, {0: Place(committed, len(arrived))})
+        load = backlog.sample(at_ms, {0: GroupOffsets(committed, len(arrived))})
         true = at_ms - arrived[committed] if committed < len(arrived) else 0
         assert 0 <= load.age_ms <= true
         if number < MARKS_MAX:
@@ -79,7 +81,7 @@ def test_the_age_is_never_more_than_true_and_at_most_a_sample_less(steps: list[t
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_is_kept() -> None:
-    backlog = Backlog()
-    ages = [backlog.sample(n * 1_000, {0: Place(0, n + 1)}).age_ms for n in range(5_000)]
+    backlog = BacklogSampler()
+    ages = [backlog.sample(n * 1_000, {0: GroupOffsets(0, n + 1)}).age_ms for n in range(5_000)]
     assert all(later - earlier == 1_000 for earlier, later in pairwise(ages))
     assert len(backlog._marks[0]) <= MARKS_MAX

@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.core.scaling.lag import Place
-from mesh.core.scaling.policy import OVER_SAMPLES, TRUST_MS, Decision, Sample, Scaler, ScalingRule
+from mesh.core.scaling.lag import GroupOffsets
+from mesh.core.scaling.policy import OVER_SAMPLES, TRUST_MS, Decision, Scaler, ScalingRule, ScalingSample
 from mesh.core.topology.model import AgentSpec
 
 AGENT = AgentSpec("echo", "x:y", ("ask",), (), lanes=10)
@@ -33,10 +33,10 @@ class Plant:
         self.arrived += arriving
         self.done = min(self.arrived, self.done + self.each * min(self.workers, self.cores))
         places = {
-            number: Place(self.share(self.done, number), self.share(self.arrived, number))
+            number: GroupOffsets(self.share(self.done, number), self.share(self.arrived, number))
             for number in range(self.partitions)
         }
-        decision = self.scaler.decide(Sample(self.at_s * 1_000, self.workers, settled, {"echo": places}))
+        decision = self.scaler.decide(ScalingSample(self.at_s * 1_000, self.workers, settled, {"echo": places}))
         if decision.workers != self.workers:
             self.workers, self.changed_s = decision.workers, self.at_s
         self.at_s += 1
@@ -56,11 +56,13 @@ def moves(history: list[int]) -> list[int]:
     return [later - earlier for earlier, later in pairwise(history) if later != earlier]
 
 
-def sample(lag: int, at_s: float, workers: int, *, partitions: int = 12, done: int = 0, settled: bool = True) -> Sample:
+def sample(
+    lag: int, at_s: float, workers: int, *, partitions: int = 12, done: int = 0, settled: bool = True
+) -> ScalingSample:
     """`lag` tasks wait, spread evenly, and `done` were answered before."""
     numbers = range(partitions)
-    places = {n: Place(done, done + lag // partitions + (n < lag % partitions)) for n in numbers}
-    return Sample(at_s * 1_000, workers, settled, {"echo": places})
+    places = {n: GroupOffsets(done, done + lag // partitions + (n < lag % partitions)) for n in numbers}
+    return ScalingSample(at_s * 1_000, workers, settled, {"echo": places})
 
 
 def test_more_only_when_three_samples_in_a_row_say_so() -> None:
@@ -90,8 +92,8 @@ def test_many_tasks_on_their_way_are_no_backlog() -> None:
     for _ in range(60):
         plant.done = plant.arrived - 500
         plant.arrived += 5_000
-        places = {n: Place(plant.share(plant.done, n), plant.share(plant.arrived - 5_000, n)) for n in range(12)}
-        assert plant.scaler.decide(Sample(plant.at_s * 1_000, 1, True, {"echo": places})).workers == 1
+        places = {n: GroupOffsets(plant.share(plant.done, n), plant.share(plant.arrived - 5_000, n)) for n in range(12)}
+        assert plant.scaler.decide(ScalingSample(plant.at_s * 1_000, 1, True, {"echo": places})).workers == 1
         plant.at_s += 1
 
 
@@ -112,8 +114,8 @@ def test_what_is_old_and_gets_younger_needs_nobody() -> None:
     scaler, agent = Scaler(ScalingRule(1, 8, lag_threshold=500, age_threshold_ms=5_000), [AGENT]), "echo"
     ages = []
     for n in range(40):  # for ten seconds nobody is at work, then two tasks a second are done for each that comes
-        places = dict.fromkeys(range(12), Place(max(0, n - 10) * 2, n))
-        decision = scaler.decide(Sample(n * 1_000, 1, n > 10, {agent: places}))
+        places = dict.fromkeys(range(12), GroupOffsets(max(0, n - 10) * 2, n))
+        decision = scaler.decide(ScalingSample(n * 1_000, 1, n > 10, {agent: places}))
         assert decision.workers == 1
         ages.append(decision.loads[agent].age_ms)
     assert sum(age > 5_000 for age in ages[11:]) >= 3
@@ -135,8 +137,8 @@ def test_without_thresholds_an_agent_s_own_limits_count() -> None:
 
 def test_one_full_partition_is_no_reason_and_is_named() -> None:
     scaler = Scaler(RULE, [AGENT])
-    places = {n: Place(0, 500 if n == 3 else 1) for n in range(12)}
-    *_, last = [scaler.decide(Sample(n * 1_000, 1, True, {"echo": places})) for n in range(9)]
+    places = {n: GroupOffsets(0, 500 if n == 3 else 1) for n in range(12)}
+    *_, last = [scaler.decide(ScalingSample(n * 1_000, 1, True, {"echo": places})) for n in range(9)]
     assert (last.workers, last.why) == (1, "")
     assert last.limit == "500 of 511 tasks of echo lie in partition 3, which only one worker at a time can read"
 
@@ -219,7 +221,7 @@ def test_the_agent_that_wants_most_decides() -> None:
     scaler = Scaler(RULE, [AGENT, other])
     for n in range(3):
         places = {"echo": sample(12, n, 2).places["echo"], "slow": sample(4, n, 2).places["echo"]}
-        last = scaler.decide(Sample(n * 1_000, 2, True, places))
+        last = scaler.decide(ScalingSample(n * 1_000, 2, True, places))
     assert last.workers == 4
     assert last.why.startswith("4 tasks of slow wait (threshold 2)")
 
@@ -236,8 +238,8 @@ def test_what_was_measured_long_ago_is_tried_again_and_then_trusted_longer() -> 
 
 def test_one_task_that_never_ends_adds_nobody() -> None:
     scaler = Scaler(RULE, [AGENT])
-    places = {n: Place(0, 1 if n == 3 else 0) for n in range(12)}
-    assert {scaler.decide(Sample(n * 1_000, 1, True, {"echo": places})).workers for n in range(200)} == {1}
+    places = {n: GroupOffsets(0, 1 if n == 3 else 0) for n in range(12)}
+    assert {scaler.decide(ScalingSample(n * 1_000, 1, True, {"echo": places})).workers for n in range(200)} == {1}
 
 
 RATES = st.floats(0, 5_000)
@@ -276,12 +278,17 @@ def test_steady_input_comes_to_rest(
     assert set(history) <= set(range(1, min(most, partitions) + 1))
 
 
-def held(steps: list[tuple[int, int, bool]]) -> Iterator[Sample]:
+def held(steps: list[tuple[int, int, bool]]) -> Iterator[ScalingSample]:
     end = done = 0
     for n, (more, answered, settled) in enumerate(steps):
         end += more
         done = min(end, done + answered)
-        yield Sample(n * 1_000, 0, settled, {"echo": {0: Place(done // 2, end // 2), 1: Place(done // 2, end // 2)}})
+        yield ScalingSample(
+            n * 1_000,
+            0,
+            settled,
+            {"echo": {0: GroupOffsets(done // 2, end // 2), 1: GroupOffsets(done // 2, end // 2)}},
+        )
 
 
 @given(

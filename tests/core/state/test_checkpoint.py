@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.state import checkpoint
-from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, Loading, Note, Place, Snapshot, note_of
+from mesh.core.state.checkpoint import (
+    CheckpointLoader,
+    CheckpointNewer,
+    CheckpointUnreadable,
+    CommitNote,
+    Extent,
+    Snapshot,
+    read_note,
+)
 from mesh.core.state.partition_state import ENDED_OFFSETS_MAX, Partition
-from mesh.core.state.row_codec import forms
+from mesh.core.state.row_codec import current_codec
 from mesh.core.topology.model import Topology
 from tests.builders import event, record, topology
 from tests.core.world import World
@@ -25,7 +33,7 @@ WORLDS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthC
 
 
 def loaded(chunks: list[bytes], mesh: Topology = ECHO) -> Partition:
-    loading = Loading()
+    loading = CheckpointLoader()
     for chunk in chunks:
         loading.feed(chunk)
     return loading.partition(mesh)
@@ -109,7 +117,7 @@ def test_a_piece_says_what_has_become_of_each_run() -> None:
     assert (list(piece.ended), piece.gone, list(piece.runs), piece.rows) == (["run-0"], ["run-1"], ["run-2"], 3)
     again = loaded([*first, *piece.chunks(1)])
     assert (list(again.runs), list(again.ended)) == (["run-2"], ["run-0"])
-    loading = Loading()
+    loading = CheckpointLoader()
     for chunk in (*first, *piece.chunks(1)):
         loading.feed(chunk)
     assert loading.pieces == [(3, []), (3, ["run-2", "run-0", "run-1"])]
@@ -158,7 +166,7 @@ def test_runs_are_decided_under_the_topology_they_were_opened_under() -> None:
     old = replace(topology(echo="ask -> part", more="part -> answer"), digest="a" * 16)
     state = Partition(old, number=0, partitions=1)
     state.step(record(event(), 0))
-    loading = Loading()
+    loading = CheckpointLoader()
     for chunk in Snapshot(state).chunks():
         loading.feed(chunk)
     assert loading.digests == {old.digest}
@@ -246,7 +254,7 @@ def test_a_checkpoint_of_an_older_version_loads_with_the_defaults_of_what_was_ad
     assert content(again) == content(partition_with(3))
     for chunk in older(chunks_of())[1:]:
         with pytest.raises(ValueError, match="damaged"):
-            forms().read_run(chunk.partition(b"\n")[2])
+            current_codec().read_run(chunk.partition(b"\n")[2])
 
 
 def test_each_piece_is_read_as_the_version_wrote_it_that_wrote_it() -> None:
@@ -260,9 +268,11 @@ def test_each_piece_is_read_as_the_version_wrote_it_that_wrote_it() -> None:
 # ------------------------------------------------------------------------------------------------------------- the note
 
 
-@pytest.mark.parametrize("note", [Note("d" * 16, 0), Note("d" * 16, 2**40, (Place(2**40, 2**40, 10**6),) * 40, 7)])
-def test_a_note_is_read_as_it_was_written_and_fits_a_commit(note: Note) -> None:
-    assert note_of(note.text()) == note
+@pytest.mark.parametrize(
+    "note", [CommitNote("d" * 16, 0), CommitNote("d" * 16, 2**40, (Extent(2**40, 2**40, 10**6),) * 40, 7)]
+)
+def test_a_note_is_read_as_it_was_written_and_fits_a_commit(note: CommitNote) -> None:
+    assert read_note(note.text()) == note
     assert len(note.text().encode()) < METADATA_BYTES_MAX
 
 
@@ -272,9 +282,9 @@ def test_a_note_is_read_as_it_was_written_and_fits_a_commit(note: Note) -> None:
 )
 def test_a_text_that_is_no_note_is_refused(text: str) -> None:
     with pytest.raises(CheckpointUnreadable):
-        note_of(text)
+        read_note(text)
 
 
 def test_the_version_of_the_format_is_said() -> None:
-    assert orjson.loads(Note("d", 1).text())["v"] == checkpoint.SCHEMA
+    assert orjson.loads(CommitNote("d", 1).text())["v"] == checkpoint.SCHEMA
     assert partition_of(b"run-1", 1) == 0

@@ -11,10 +11,10 @@ from mesh.core.protocol.event import NO_USAGE, Event, Fault, Part
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.run.effects import Effect, PublishTask
 from mesh.core.state import partition_state
-from mesh.core.state.checkpoint import CHUNK_ROWS, Loading, Note, Place, Snapshot
-from mesh.core.state.compaction import PIECES_MAX, RECORDS_FREE, Piece, extended
+from mesh.core.state.checkpoint import CHUNK_ROWS, CheckpointLoader, CommitNote, Extent, Snapshot
+from mesh.core.state.compaction import PIECES_MAX, RECORDS_FREE, Piece, extend_chain
 from mesh.core.state.partition_state import Partition
-from mesh.core.state.row_codec import forms
+from mesh.core.state.row_codec import current_codec
 from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import Retry, Topology
 from tests.builders import agent, event, record, topology
@@ -30,7 +30,7 @@ class Paper:
     """Pieces on a log that only grows, and the chain that stands: (place, chunks) and what a keeper knows of them."""
 
     topology: Topology
-    chunks: dict[Place, list[bytes]] = field(default_factory=dict)
+    chunks: dict[Extent, list[bytes]] = field(default_factory=dict)
     chain: list[Piece] = field(default_factory=list)
     offset: int = 0
     end: int = 0
@@ -41,10 +41,10 @@ class Paper:
         """The next piece. `lost`: nobody ever named it."""
         touched = [id for id, at in (state.touched or {}).items() if at >= self.offset]
         live = len(state.runs) + len(state.ended)
-        stays, ids = extended(self.chain, touched, live, hurry=hurry)
+        stays, ids = extend_chain(self.chain, touched, live, hurry=hurry)
         snapshot = Snapshot(state, ids, self.offset)
         chunks = list(snapshot.chunks())
-        place = Place(self.end, self.end + len(chunks) - 1, len(chunks))
+        place = Extent(self.end, self.end + len(chunks) - 1, len(chunks))
         self.end += len(chunks)
         self.written += snapshot.rows
         if not lost:
@@ -54,7 +54,7 @@ class Paper:
 
     def load(self) -> Partition:
         """The state as of the last piece; what is known of the chain afterwards is what was known before."""
-        loading = Loading()
+        loading = CheckpointLoader()
         for piece in self.chain:
             for chunk in self.chunks[piece.place]:
                 loading.feed(chunk)
@@ -124,9 +124,9 @@ def stopping(inbox: list[StoredRecord], mesh: Topology, random: Random, often: f
             cold = cold or bool(state.runs.cold)
             done = sum(one.offset < paper.offset for one in inbox)
     assert content(state) == content(whole)
-    assert {id: row if isinstance(row, bytes) else forms().write_run(row) for id, row in state.runs.rows().items()} == {
-        id: forms().write_run(run) for id, run in whole.runs.items()
-    }
+    assert {
+        id: row if isinstance(row, bytes) else current_codec().write_run(row) for id, row in state.runs.rows().items()
+    } == {id: current_codec().write_run(run) for id, run in whole.runs.items()}
     return state, paper, cold
 
 
@@ -181,7 +181,9 @@ def pieces(*rows: int, records: int = 2) -> list[Piece]:
     """A chain of pieces of so many rows, one behind the other."""
     return [
         Piece(
-            Place(records * n, records * n + records - 1, records), size, [f"{n}-{i}" for i in range(size if n else 0)]
+            Extent(records * n, records * n + records - 1, records),
+            size,
+            [f"{n}-{i}" for i in range(size if n else 0)],
         )
         for n, size in enumerate(rows)
     ]
@@ -205,31 +207,31 @@ def pieces(*rows: int, records: int = 2) -> list[Piece]:
 def test_a_piece_takes_in_those_before_it_that_are_at_most_twice_as_large(
     rows: list[int], touched: int, stays: int, ids: int | None
 ) -> None:
-    left, found = extended(pieces(*rows), [f"t{n}" for n in range(touched)], sum(rows))
+    left, found = extend_chain(pieces(*rows), [f"t{n}" for n in range(touched)], sum(rows))
     assert (len(left), found if found is None else len(found)) == (stays, ids)
 
 
 def test_in_a_hurry_only_little_is_taken_in_unless_there_are_too_many_pieces() -> None:
     small = [f"t{n}" for n in range(600)]
-    left, ids = extended(pieces(100_000, 1_100, 10), small, 100_000, hurry=True)
+    left, ids = extend_chain(pieces(100_000, 1_100, 10), small, 100_000, hurry=True)
     assert (len(left), len(ids or ())) == (2, 610)
-    left, ids = extended(pieces(1_200), small, 1_200, hurry=True)
+    left, ids = extend_chain(pieces(1_200), small, 1_200, hurry=True)
     assert (len(left), len(ids or ())) == (1, 600)
     long = pieces(*(100_000 for _ in range(PIECES_MAX)))
-    assert len(extended(long, small, 10**7, hurry=True)[0]) == PIECES_MAX
-    assert extended(long, ["t"] * 1 + [f"u{n}" for n in range(50_000)], 10**6, hurry=True)[1] is None
-    assert len(extended(pieces(1_200), small, 1_200)[0]) == 0
+    assert len(extend_chain(long, small, 10**7, hurry=True)[0]) == PIECES_MAX
+    assert extend_chain(long, ["t"] * 1 + [f"u{n}" for n in range(50_000)], 10**6, hurry=True)[1] is None
+    assert len(extend_chain(pieces(1_200), small, 1_200)[0]) == 0
 
 
 def test_when_most_of_what_lies_there_is_of_no_use_all_is_written_anew() -> None:
     chain = pieces(1_000, 10, records=20)
     far = 2 * 40 + RECORDS_FREE
     for last, anew in ((far - 1, False), (far, True)):
-        late = [chain[0], chain[1]._replace(place=Place(last - 19, last, 20))]
-        assert (extended(late, ["x"], 1_000)[1] is None) is anew
-        assert extended(late, ["x"], 1_000, hurry=True)[1] is not None
+        late = [chain[0], chain[1]._replace(place=Extent(last - 19, last, 20))]
+        assert (extend_chain(late, ["x"], 1_000)[1] is None) is anew
+        assert extend_chain(late, ["x"], 1_000, hurry=True)[1] is not None
     for live, anew in ((1_011 // 2, False), ((1_011 - CHUNK_ROWS) // 2, True)):
-        assert (extended(chain, ["x"], live)[1] is None) is anew
+        assert (extend_chain(chain, ["x"], live)[1] is None) is anew
 
 
 def test_a_row_is_written_about_as_often_as_their_number_can_be_halved_and_a_chain_is_as_long() -> None:
@@ -239,25 +241,28 @@ def test_a_row_is_written_about_as_often_as_their_number_can_be_halved_and_a_cha
     for _ in range(1_000):
         touched = {f"run-{random.randrange(20_000)}" for _ in range(200)}
         live = min(20_000, live + 200)
-        stays, ids = extended(chain, touched, live)
+        stays, ids = extend_chain(chain, touched, live)
         rows = live if ids is None else len(ids)
         records = 1 + -(-rows // CHUNK_ROWS)
         written, end = written + rows, end + records
-        chain = [*stays, Piece(Place(end - records, end - 1, records), rows, ids or ())]
+        chain = [*stays, Piece(Extent(end - records, end - 1, records), rows, ids or ())]
         lengths.append(len(chain))
         lying = max(lying, end - chain[0].place.first)
     assert max(lengths) <= 8
     assert written / 200_000 < 8, "rows written for each that was touched"
     assert lying < 4 * 20_000 / CHUNK_ROWS, "the room is a few times that of the state"
-    assert len(Note("d" * 16, 2**40, tuple(piece.place for piece in chain)).text()) < 500
+    assert len(CommitNote("d" * 16, 2**40, tuple(piece.place for piece in chain)).text()) < 500
 
 
 def test_small_pieces_for_ever_do_not_pile_up() -> None:
     chain, end, lying = pieces(50_000, records=400), 400, 0
     for n in range(5_000):
-        stays, ids = extended(chain, [f"run-{n % 3}"], 50_000, hurry=n % 2 == 0)
+        stays, ids = extend_chain(chain, [f"run-{n % 3}"], 50_000, hurry=n % 2 == 0)
         records = 400 if ids is None else 2
-        chain = [*stays, Piece(Place(end, end + records - 1, records), 50_000 if ids is None else len(ids), ids or ())]
+        chain = [
+            *stays,
+            Piece(Extent(end, end + records - 1, records), 50_000 if ids is None else len(ids), ids or ()),
+        ]
         end += records
         lying = max(lying, end - chain[0].place.first)
         assert len(chain) <= 4

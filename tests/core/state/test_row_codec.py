@@ -8,7 +8,7 @@ import pytest
 from mesh.core.run.effects import Schedule
 from mesh.core.run.state import Ended, Held, Run, Task
 from mesh.core.state.lazy_table import Table, number
-from mesh.core.state.row_codec import NO_TOPOLOGY, forms, topology_of, waiting
+from mesh.core.state.row_codec import NO_TOPOLOGY, current_codec, pending_timers, topology_of
 from tests.builders import run
 
 TASK = Task("t1", "echo", 1, ("echo",), (), "r1", attempt=2)
@@ -18,8 +18,8 @@ RUN = run(
 
 
 def test_a_run_comes_back_from_its_row() -> None:
-    row = forms().write_run(RUN)
-    assert forms().read_run(row) == RUN
+    row = current_codec().write_run(RUN)
+    assert current_codec().read_run(row) == RUN
     assert (number(row), topology_of(row)) == (RUN.deadline_ms, RUN.topology)
     assert b"\n" not in row
 
@@ -27,19 +27,19 @@ def test_a_run_comes_back_from_its_row() -> None:
 @pytest.mark.parametrize("kept", [None, RUN])
 def test_the_memory_of_a_run_comes_back_from_its_row(kept: Run | None) -> None:
     ended = Ended("failed", ("r1", "f1"), 4_711, kept)
-    row = forms().write_ended(ended)
-    assert forms().read_ended(row) == ended
+    row = current_codec().write_ended(ended)
+    assert current_codec().read_ended(row) == ended
     assert (number(row), topology_of(row)) == (4_711, kept.topology if kept else NO_TOPOLOGY)
 
 
 def test_what_runs_wait_for_is_told_without_reading_them() -> None:
     paused = replace(RUN, id="run-2", open={"t3": replace(TASK, id="t3", held=Held("ask", "", b"", 0))})
-    warm: Table[Run] = Table(forms().read_run)
+    warm: Table[Run] = Table(current_codec().read_run)
     warm["run-1"], warm["run-2"] = RUN, paused
-    cold: Table[Run] = Table(forms().read_run)
-    cold.cold.update((id, forms().write_run(one)) for id, one in warm.items())
-    told = list(waiting(cold))
-    assert told == list(waiting(warm))
+    cold: Table[Run] = Table(current_codec().read_run)
+    cold.cold.update((id, current_codec().write_run(one)) for id, one in warm.items())
+    told = list(pending_timers(cold))
+    assert told == list(pending_timers(warm))
     assert not cold.warm
     assert told == [
         Schedule("run-1", "run-1:deadline", RUN.deadline_ms),
@@ -51,9 +51,9 @@ def test_what_runs_wait_for_is_told_without_reading_them() -> None:
 @pytest.mark.parametrize("row", [b"", b"1", b"1 x []", b"1 x [] {}", b"1 x [] [", b"1 x [] [1]"])
 def test_a_row_that_is_none_is_told_from_one(row: bytes) -> None:
     with pytest.raises(ValueError, match="a row is damaged"):
-        forms().read_run(row)
+        current_codec().read_run(row)
 
 
 def test_the_fields_of_all_that_is_in_a_row_are_kept() -> None:
-    assert {"Run", "Task", "Held", "Past", "Slot", "Arrival", "Trouble", "Ended"} <= forms().fields.keys()
-    assert orjson.loads(forms().write_run(RUN).split(b" ", 3)[3])[0] == RUN.id
+    assert {"Run", "Task", "Held", "Past", "Slot", "Arrival", "Trouble", "Ended"} <= current_codec().fields.keys()
+    assert orjson.loads(current_codec().write_run(RUN).split(b" ", 3)[3])[0] == RUN.id

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mesh.core.protocol.record import StoredRecord
-from mesh.core.state.topology_registry import Kept
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
 from mesh.core.topology.serialization import pinned_bytes
 from tests.builders import topology
@@ -21,16 +21,16 @@ def record(offset: int, key: bytes | None, value: bytes | None) -> StoredRecord:
 
 
 def test_the_first_topology_names_the_owner_and_the_order_is_that_of_the_records() -> None:
-    kept = Kept("mesh.inbox")
+    kept = Registry("mesh.inbox")
     assert kept.owner == ""
     for offset, one in enumerate((SECOND, FIRST, SECOND)):
-        kept.take(record(offset, one.digest.encode(), pinned_bytes(one)))
+        kept.fold(record(offset, one.digest.encode(), pinned_bytes(one)))
     assert list(kept.topologies) == [SECOND.digest, FIRST.digest]
     assert kept.owner == SECOND.name
 
 
 def test_what_cannot_be_read_is_named_and_owns_nothing() -> None:
-    kept = Kept("mesh.inbox")
-    kept.take(record(0, b"d", b"{}"))
-    kept.take(record(1, None, None))
+    kept = Registry("mesh.inbox")
+    kept.fold(record(0, b"d", b"{}"))
+    kept.fold(record(1, None, None))
     assert (kept.owner, kept.topologies, sorted(kept.unreadable)) == ("", {}, ["", "d"])

@@ -10,7 +10,7 @@ from mesh.core.publishing.effect_records import adopted_record, inbox_record
 from mesh.core.run.control import ALL
 from mesh.core.run.effects import Adopt, DeadLetter, PublishTask
 from mesh.core.state.partition_state import Partition, TopologyMissing
-from mesh.core.state.topology_registry import Era, Kept, era_record, step
+from mesh.core.state.topology_registry import Era, Registry, era_record, step
 from mesh.core.topology.model import Topology
 from mesh.core.topology.serialization import pinned_bytes
 from tests.builders import AT_MS, event, topology
@@ -97,18 +97,18 @@ def test_an_adoption_that_is_misplaced_or_names_nothing_is_a_dead_letter() -> No
 
 
 def test_where_partitions_adopted_which_topology_is_told_by_what_is_kept() -> None:
-    kept = Kept(ONE.inbox)
+    kept = Registry(ONE.inbox)
     for n, one in enumerate((ONE, TWO)):
-        kept.take(StoredRecord("t", 0, n, AT_MS, one.digest.encode(), pinned_bytes(one), ()))
+        kept.fold(StoredRecord("t", 0, n, AT_MS, one.digest.encode(), pinned_bytes(one), ()))
     told = [Adopt(0, 7, TWO.digest, ONE.digest), Adopt(0, 3, ONE.digest, TWO.digest)]
     for adoption in (*told, told[0]):  # in any order, and more than once
         made = era_record(adoption, ONE)
-        kept.take(StoredRecord("t", 0, 2, AT_MS, made.key, made.value, ()))
+        kept.fold(StoredRecord("t", 0, 2, AT_MS, made.key, made.value, ()))
     assert kept.eras == {0: [Era(3, ONE.digest, TWO.digest), Era(7, TWO.digest, ONE.digest)]}
-    assert [kept.under(0, offset) for offset in (0, 3, 4, 7, 8)] == [TWO, TWO, ONE, ONE, TWO]
-    assert kept.under(1, 5) == ONE, "a partition that adopted nothing is at the first one"
+    assert [kept.topology_at(0, offset) for offset in (0, 3, 4, 7, 8)] == [TWO, TWO, ONE, ONE, TWO]
+    assert kept.topology_at(1, 5) == ONE, "a partition that adopted nothing is at the first one"
     kept.current[1] = TWO.digest
-    assert kept.under(1, 5) == TWO
-    assert Kept(ONE.inbox).under(0, 0) is None
-    kept.take(StoredRecord("t", 0, 3, AT_MS, b"mesh.inbox:0:x", b"{}", ()))
+    assert kept.topology_at(1, 5) == TWO
+    assert Registry(ONE.inbox).topology_at(0, 0) is None
+    kept.fold(StoredRecord("t", 0, 3, AT_MS, b"mesh.inbox:0:x", b"{}", ()))
     assert "mesh.inbox:0:x" in kept.unreadable

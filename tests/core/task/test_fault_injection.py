@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.core.protocol.record import StoredRecord
-from mesh.core.run.control import MENDED, NOTHING, Control, control_record, folded
+from mesh.core.run.control import MENDED, NOTHING, Control, control_record, fold_control
 from mesh.core.task.fault_injection import (
     CRASH,
     ERROR,
@@ -32,7 +32,7 @@ def said(*switches: object) -> Control:
     for n, switch in enumerate(switches):
         new = control_record(switch, MESH, event_id=f"c{n}")  # type: ignore[arg-type]
         records.append(StoredRecord(new.topic, 0, n, AT_MS, new.key, new.value, new.headers))
-    control, flaws = folded(NOTHING, records)
+    control, flaws = fold_control(NOTHING, records)
     assert flaws == []
     return control
 

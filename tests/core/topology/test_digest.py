@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mesh.core.protocol.record import StoredRecord
-from mesh.core.state.topology_registry import Kept
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.digest import digest_of
 from mesh.core.topology.loader import load
 from mesh.core.topology.serialization import pinned_bytes
@@ -85,9 +85,9 @@ def test_the_words_that_run_ids_follow_from_change_the_digest(word: str) -> None
 
 def test_a_topology_kept_before_order_was_part_of_the_digest_still_fits() -> None:
     ordered = load(KEYED.replace("partitions: 6}", "partitions: 6, order: key}"))
-    kept = Kept(ordered.inbox)
+    kept = Registry(ordered.inbox)
     for n, digest_kept in enumerate([digest(KEYED), ordered.digest, "0" * 16]):
-        kept.take(StoredRecord(ordered.topologies, 0, n, 5, digest_kept.encode(), pinned_bytes(ordered), []))
+        kept.fold(StoredRecord(ordered.topologies, 0, n, 5, digest_kept.encode(), pinned_bytes(ordered), []))
     assert kept.doubtful == {"0" * 16}
     assert kept.topologies[digest(KEYED)].ordered
 

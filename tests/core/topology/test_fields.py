@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.core.errors import InvalidInput, Problem
-from mesh.core.topology.fields import Reader
+from mesh.core.topology.fields import FieldReader
 from mesh.core.topology.units import whole
 from mesh.core.topology.yaml_nodes import Node, Scalar, read
 
@@ -22,7 +22,7 @@ def plain(text: str) -> str:
 
 
 def test_known_words_are_found_with_their_lines() -> None:
-    reader = Reader()
+    reader = FieldReader()
     fields = reader.fields("mesh", parsed("a: 1\nb: 2"), ("a", "b", "c"))
     assert set(fields) == {"a", "b"}
     assert reader.lines == {"mesh.a": 1, "mesh.b": 2}
@@ -32,7 +32,7 @@ def test_known_words_are_found_with_their_lines() -> None:
 
 
 def test_a_misspelt_word_is_a_problem_and_its_value_still_counts() -> None:
-    reader = Reader()
+    reader = FieldReader()
     fields = reader.fields("mesh", parsed("x: 1\ntimout: 5"), ("timeout", "retry"))
     assert reader.problems == [
         Problem(1, 'mesh: unknown key "x"', "Known here: timeout, retry"),
@@ -44,27 +44,27 @@ def test_a_misspelt_word_is_a_problem_and_its_value_still_counts() -> None:
 
 @pytest.mark.parametrize(("text", "line"), [("timout: 5\ntimeout: 6", 2), ("timeout: 6\ntimout: 5", 1)])
 def test_a_misspelt_word_does_not_replace_the_right_one(text: str, line: int) -> None:
-    reader = Reader()
+    reader = FieldReader()
     fields = reader.fields("", parsed(text), ("timeout",))
     assert reader.value(fields, "", "timeout", whole(0, 9), 0) == 6
     assert reader.lines["timeout"] == line
 
 
 def test_a_word_of_later_is_told_from_an_unknown_one() -> None:
-    reader = Reader()
+    reader = FieldReader()
     assert reader.fields("a", parsed("vote: 1"), ("on",), ("vote",)) == {}
     assert [p.what for p in reader.problems] == ["a.vote: not supported yet in this version"]
 
 
 @pytest.mark.parametrize(("text", "got"), [("[a]", "a list"), ("word", '"word"')])
 def test_another_shape_than_a_mapping_is_a_problem(text: str, got: str) -> None:
-    reader = Reader()
+    reader = FieldReader()
     assert reader.fields("a", parsed(text), ("on",)) == {}
     assert [p.what for p in reader.problems] == [f"a: expected a mapping of on, got {got}"]
 
 
 def test_no_mapping_at_all_is_an_empty_one() -> None:
-    reader = Reader()
+    reader = FieldReader()
     assert reader.fields("a", None, ("on",)) == {}
     assert reader.fields("a", Scalar(1, ""), ("on",)) == {}
     assert reader.problems == []
@@ -80,14 +80,14 @@ def test_no_mapping_at_all_is_an_empty_one() -> None:
     ],
 )
 def test_a_value_that_cannot_be_read_is_a_problem_and_its_default_counts(text: str, what: str) -> None:
-    reader = Reader()
+    reader = FieldReader()
     assert reader.value(reader.fields("a", parsed(text), ("n",)), "a", "n", whole(0, 9), 3) == 3
     assert [p.what for p in reader.problems] == [what]
     assert all(p.remedy for p in reader.problems)
 
 
 def test_names_are_one_or_a_list_each_once() -> None:
-    reader = Reader()
+    reader = FieldReader()
     assert reader.names("on", parsed("a"), plain) == ("a",)
     assert reader.names("on", parsed("[a, b]"), plain) == ("a", "b")
     assert reader.problems == []
@@ -102,6 +102,6 @@ def test_names_are_one_or_a_list_each_once() -> None:
 
 
 def test_each_name_knows_its_line() -> None:
-    reader = Reader()
+    reader = FieldReader()
     reader.names("x.on", parsed("- a\n- b"), plain)
     assert reader.lines == {"x.on[a]": 1, "x.on[b]": 2}

@@ -41,5 +41,5 @@ def test_an_agent_gets_what_it_hears_and_what_those_hear_for_whom_it_stands_in()
     mesh = builders.topology(
         a=agent("x | y -> z", fallback=("c",)), b=agent("y -> z", fallback=("c",)), c=agent("w ->")
     )
-    assert mesh.given("c") == ("w", "x", "y")
-    assert mesh.given("b") == ("y",)
+    assert mesh.input_types("c") == ("w", "x", "y")
+    assert mesh.input_types("b") == ("y",)

@@ -7,7 +7,7 @@ import pytest
 from mesh.core.errors import Problem, TopologyInvalid
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import SERVICE_GROUPS, AgentSpec, Limits, TopicRule, Topology
-from mesh.core.topology.validation import Draft, prove
+from mesh.core.topology.validation import DeclaredTopology, validate
 
 
 def mesh(
@@ -84,7 +84,7 @@ def test_a_condition_is_bound_to_the_types_its_agent_hears() -> None:
 
 def test_a_draft_without_lines_can_be_proved() -> None:
     spec = AgentSpec("a", "m:f", ("in",), ("x",))
-    topology, found = prove(Draft(Topology("m", "", Limits(), {"a": spec}, {"t": TopicRule("t", "in")})))
+    topology, found = validate(DeclaredTopology(Topology("m", "", Limits(), {"a": spec}, {"t": TopicRule("t", "in")})))
     assert topology.rows["in"][0].agent == spec
     assert [(p.line, p.what) for p in found] == [(1, "agents.a.emits: nobody hears x and it is no egress")]
 

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh.core.topology.yaml_nodes import DEPTH_MAX, TEXT_CHARS_MAX, Entries, Items, Scalar, read, words, written
+from mesh.core.topology.yaml_nodes import DEPTH_MAX, TEXT_CHARS_MAX, Entries, Items, Scalar, read, texts_in, to_yaml
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no mistake of ours."""
@@ -51,14 +51,14 @@ def test_aliases_of_aliases_cost_nothing() -> None:
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 40)]
     root = entries("\n".join(lines))
-    assert sorted(set(words(root))) == sorted(["x", *(f"a{n}" for n in range(40))])
+    assert sorted(set(texts_in(root))) == sorted(["x", *(f"a{n}" for n in range(40))])
 
 
 def test_an_alias_of_itself_ends() -> None:
     root, problems = read("a: &x [*x, y]")
     assert not problems
     assert root is not None
-    assert set(words(root)) == {"a", "y"}
+    assert set(texts_in(root)) == {"a", "y"}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_byte_order_mark_is_no_character() -> None:
 def test_any_text_is_a_document_or_problems(text: str) -> None:
     root, problems = read(text)
     if root is not None:
-        list(words(root))
+        list(texts_in(root))
     assert all(1 <= p.line <= len(text) + 2 and p.what and p.remedy for p in problems)
 
 
@@ -139,7 +139,7 @@ def test_what_was_written_reads_as_the_same_and_texts_stay_texts() -> None:
         "x" * 300,
     ]
     documents = [{"texts": texts, "number": 7, "nothing": None, "deep": [{"a": [1, {"b": True}]}]}, ["second"]]
-    text = written(documents)
+    text = to_yaml(documents)
     assert list(yaml.safe_load_all(text)) == documents
     for word in ("1e3", "0o17"):
         assert f'- "{word}"\n' in text, "a number to YAML 1.2"
@@ -148,4 +148,4 @@ def test_what_was_written_reads_as_the_same_and_texts_stay_texts() -> None:
 
 def test_the_same_value_twice_is_written_twice() -> None:
     shared = {"a": "b"}
-    assert written([{"one": shared, "two": shared}]) == "---\none:\n  a: b\ntwo:\n  a: b\n"
+    assert to_yaml([{"one": shared, "two": shared}]) == "---\none:\n  a: b\ntwo:\n  a: b\n"

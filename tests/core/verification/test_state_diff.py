@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mesh.core.run.control import Control
-from mesh.core.state.checkpoint import Loading, Snapshot
+from mesh.core.state.checkpoint import CheckpointLoader, Snapshot
 from mesh.core.state.partition_state import Partition
 from mesh.core.verification.state_diff import state_difference
 from tests.core.lived import INBOX, MESH, good, open_run
@@ -23,7 +23,7 @@ def state(*, records: int | None = None) -> Partition:
 
 
 def loaded(given: Partition) -> Partition:
-    loading = Loading()
+    loading = CheckpointLoader()
     for chunk in Snapshot(given).chunks():
         loading.feed(chunk)
     return loading.partition(MESH)

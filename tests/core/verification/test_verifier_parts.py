@@ -12,7 +12,7 @@ from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.publishing.effect_records import dead_letter
 from mesh.core.run.dead_letter import dead_record
 from mesh.core.state.partition_state import ENDED_OFFSETS_MAX, Partition
-from mesh.core.state.topology_registry import Kept
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Limits
 from mesh.core.verification.report import REFUSED, UNKNOWN, Submission
 from mesh.core.verification.verifier import Verifier, check, published_topics
@@ -259,7 +259,7 @@ def test_runs_opened_under_another_topology_diverge_from_todays() -> None:
 @pytest.mark.parametrize("until_ms", [AT_MS + 1_500, AT_MS - 1, AT_MS + 10**9], ids=["right", "too early", "too late"])
 def test_each_run_is_decided_under_the_topology_that_explains_it(until_ms: int) -> None:
     lived = changed()
-    kept = Kept(INBOX.topic)
+    kept = Registry(INBOX.topic)
     kept.topologies, kept.since_ms = {OLD.digest: OLD, MESH.digest: MESH}, {OLD.digest: 0, MESH.digest: until_ms}
     kept.current = dict.fromkeys(range(MESH.inbox_partitions), MESH.digest)  # an older version of the mesh changed it
     verifier = Verifier(MESH, kept=kept, quiescent=True)

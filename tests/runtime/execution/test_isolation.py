@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from mesh.app.wiring import open_board
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import TASK, Event
 from mesh.core.task.agent import Agent, describe
 from mesh.core.task.fault_injection import CRASH, InjectedFault
@@ -97,7 +97,7 @@ async def test_a_task_is_answered_in_another_process_that_serves_the_next_one_to
 async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_spent_is_charged(
     cells: ChildProcesses, tmp_path: Path
 ) -> None:
-    changes: list[Change] = []
+    changes: list[BoardChange] = []
     async with cells.acquire(WILD) as cell:
         answer = await cell.answer(order("board"), changes.append)
     board = open_board(settings_in(tmp_path), "mesh")

@@ -10,7 +10,7 @@ from mesh import Context
 from mesh.adapters.ports import Appended, Board, Log, Refused
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.app.wiring import topic_specs
-from mesh.core.board.changelog import Change, mirrored
+from mesh.core.board.changelog import BoardChange, read_board_record
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord
 from mesh.services.worker import outbox as module
@@ -28,19 +28,19 @@ async def elsewhere(tmp_path: Path) -> AsyncIterator[Board]:
     await board.close()
 
 
-async def changes(log: Log, count: int) -> list[Change]:
+async def changes(log: Log, count: int) -> list[BoardChange]:
     """The first so many on mesh.board."""
-    found = [mirrored(record) for record in await read_until(log, TOPOLOGY.board, count)]
-    assert all(isinstance(change, Change) for change in found), found
-    return [change for change in found if isinstance(change, Change)]
+    found = [read_board_record(record) for record in await read_until(log, TOPOLOGY.board, count)]
+    assert all(isinstance(change, BoardChange) for change in found), found
+    return [change for change in found if isinstance(change, BoardChange)]
 
 
-def change(n: int) -> Change:
-    return Change("k", b"%d" % n, f"aa:{n}", "echo/t1")
+def change(n: int) -> BoardChange:
+    return BoardChange("k", b"%d" % n, f"aa:{n}", "echo/t1")
 
 
 def test_what_is_noted_before_the_end_is_taken_and_what_comes_after_goes_alone() -> None:
-    alone: list[Sequence[Change]] = []
+    alone: list[Sequence[BoardChange]] = []
     noted = Changes(alone.append)
     noted.note(change(1))
     assert list(noted.take()) == [change(1)]

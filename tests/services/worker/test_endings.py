@@ -15,7 +15,7 @@ from mesh.client import Run
 from mesh.core.protocol.codec import read
 from mesh.core.protocol.event import CANCELLED, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
-from mesh.core.run.control import wish
+from mesh.core.run.control import command_record
 from mesh.services.worker.service import ABANDONED_MAX
 from mesh.testing import MeshTest
 
@@ -81,7 +81,7 @@ def using_the_board(seen: Seen) -> Callable[..., Any]:
 
 
 async def cancel(mesh: MeshTest, run: Run) -> float:
-    record = wish(CANCELLED, run.id, mesh.topology, event_id=f"c-{run.id}", at_ms=0, by="test", why="")
+    record = command_record(CANCELLED, run.id, mesh.topology, event_id=f"c-{run.id}", at_ms=0, by="test", why="")
     await mesh.log.append([record])
     return time.monotonic()
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mesh import Payload
-from mesh.core.board.changelog import Change
+from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.task.agent import Agent, describe
@@ -46,7 +46,7 @@ class Cells:
         yield self
         self.desk.told.append("cell free")
 
-    async def answer(self, order: CallRequest, changed: Callable[[Change], None] | None) -> Event:
+    async def answer(self, order: CallRequest, changed: Callable[[BoardChange], None] | None) -> Event:
         raise NotImplementedError
 
     async def close(self) -> None: ...

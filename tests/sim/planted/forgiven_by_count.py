@@ -13,13 +13,13 @@ from tests.sim.planted.patching import swapped
 def patch() -> Iterator[None]:
     """Plant it."""
     place: Any = decide
-    real = place.forgiven
+    real = place.redriven_refusals
 
-    def forgiven(run: Any) -> frozenset[int]:
+    def redriven_refusals(run: Any) -> frozenset[int]:
         named = real(run)
         return frozenset(range(1, 1 + len(run.trouble.redrives))) if named else named
 
     with ExitStack() as exits:
         for module in (decide, effect_records):
-            exits.enter_context(swapped(module, "forgiven", forgiven))
+            exits.enter_context(swapped(module, "redriven_refusals", redriven_refusals))
         yield

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core.state.checkpoint import Loading
+from mesh.core.state.checkpoint import CheckpointLoader
 from tests.sim.planted.patching import swapped
 
 
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    real: Any = Loading.partition
+    real: Any = CheckpointLoader.partition
 
     def partition(self: Any, *given: Any) -> Any:
         state = real(self, *given)
@@ -19,5 +19,5 @@ def patch() -> Iterator[None]:
             run.joins = {}
         return state
 
-    with swapped(Loading, "partition", partition):
+    with swapped(CheckpointLoader, "partition", partition):
         yield

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.core.state.compaction import Piece, extended
+from mesh.core.state.compaction import Piece, extend_chain
 from mesh.runtime import checkpoint_manager
 from tests.sim.planted.patching import swapped
 
@@ -15,7 +15,7 @@ def patch() -> Iterator[None]:
 
     def less(chain: Sequence[Piece], touched: Iterable[str], live: int, **how: Any) -> Any:
         ids = list(touched)
-        stays, rows = extended(chain, ids, live, **how)
+        stays, rows = extend_chain(chain, ids, live, **how)
         return stays, None if rows is None else ids
 
     with swapped(checkpoint_manager, "extended", less):

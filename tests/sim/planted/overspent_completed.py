@@ -10,5 +10,5 @@ from tests.sim.planted.patching import swapped
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    with swapped(decide, "overspent", lambda *_: ()):
+    with swapped(decide, "find_overspent", lambda *_: ()):
         yield

@@ -10,5 +10,5 @@ from tests.sim.planted.patching import swapped
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    with swapped(routing, "repeated", lambda *_: None):
+    with swapped(routing, "note_repeated", lambda *_: None):
         yield

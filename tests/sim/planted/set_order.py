@@ -13,11 +13,11 @@ from tests.sim.planted.patching import process_name, swapped
 def patch() -> Iterator[None]:
     """Plant it."""
     place: Any = decide
-    real = place.firings
+    real = place.find_firings
 
-    def firings(*given: Any) -> Sequence[Any]:
+    def find_firings(*given: Any) -> Sequence[Any]:
         salt = process_name()
         return sorted(real(*given), key=lambda hop: blake2b(f"{salt} {hop[0].name} {hop[1][2]!r}".encode()).digest())
 
-    with swapped(decide, "firings", firings):
+    with swapped(decide, "find_firings", find_firings):
         yield

@@ -12,10 +12,10 @@ from tests.sim.planted.patching import swapped
 def patch() -> Iterator[None]:
     """Plant it."""
     place: Any = unrouted
-    real = place.starved
+    real = place.find_starved
 
-    def starved(name: str, slots: Any, needs: Any, _: Any) -> Any:
+    def find_starved(name: str, slots: Any, needs: Any, _: Any) -> Any:
         return real(name, slots, needs)
 
-    with swapped(unrouted, "starved", starved):
+    with swapped(unrouted, "find_starved", find_starved):
         yield

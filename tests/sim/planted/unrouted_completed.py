@@ -11,6 +11,6 @@ from tests.sim.planted.patching import swapped
 def patch() -> Iterator[None]:
     """Plant it."""
     with ExitStack() as exits:
-        for name in ("untaken", "declined"):
+        for name in ("note_untaken", "note_declined"):
             exits.enter_context(swapped(routing, name, lambda *_: None))
         yield
