@@ -1,23 +1,35 @@
 # The words of this project. CI uses the same ones.
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := mesh agents bench tests scripts/docs.py
+CODE := mesh agents bench tests scripts/docs.py scripts/reference_pages.py scripts/topics_yaml_keys.py scripts/release
 SEEDS ?= 2000
+COVERED := tests/core
+COVERAGE_MIN := 95
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 GATED := hop run1 run3 latency io hotkey state fold coldstart memory
 
-.PHONY: help setup demo check test sim live chaos bench gates docs clean
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+# pip is silent for half a minute or says too much: one line for each package that it fetches.
+PROGRESS := | awk '/^Collecting /{printf "  %2d %s\n", ++n, $$2; fflush()} /^Installing /{print "  installing", n, "packages"; fflush()}'
+
+.PHONY: help setup demo check style lint types laws test coverage sim live chaos bench gates docs release clean
 
 help:            ## show the words
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
 
 $(BIN)/mesh: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed (PYTHON=...)"; exit 1; }
+	@test -x $(BIN)/python || echo "making .venv"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "no venv module: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@echo "fetching packages (half a minute, once)"
+	@$(PIP) -e . $(PROGRESS)
 	@touch $(BIN)/mesh
 
 .venv/.dev: $(BIN)/mesh
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "fetching packages for developers (a minute, once)"
+	@$(PIP) -e '.[dev]' $(PROGRESS)
 	@touch .venv/.dev
 
 setup: .venv/.dev  ## make .venv with everything developers need
@@ -25,14 +37,26 @@ setup: .venv/.dev  ## make .venv with everything developers need
 demo: $(BIN)/mesh  ## see real events handled by real agents (Ctrl-C ends)
 	@$(BIN)/mesh demo
 
-check: .venv/.dev  ## format, lint, types, laws of the house
+check: style lint types laws  ## format, lint, types, laws of the house (the hooks of pre-commit run the same)
+
+style: .venv/.dev  ## is the code formatted?
 	$(BIN)/ruff format --check $(CODE)
+
+lint: .venv/.dev   ## ruff's rules, those of pyproject.toml
 	$(BIN)/ruff check $(CODE)
+
+types: .venv/.dev  ## mypy, strict
 	$(BIN)/mypy
+
+laws: .venv/.dev   ## layers, sizes, pages that are generated, paths and links of docs
 	$(BIN)/pytest -q tests/test_house.py tests/test_docs.py tests/test_readme.py
 
 test: .venv/.dev   ## every test; those against real servers if Java 17, Maven and redis-server are there
-	$(BIN)/pytest
+	$(BIN)/pytest $(TESTS)
+
+coverage: .venv/.dev  ## branch coverage of mesh/core by its own tests; fails below the floor (COVERAGE_MIN)
+	$(BIN)/coverage run -m pytest -q $(COVERED)
+	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE_MIN)
 
 sim: .venv/.dev    ## the whole mesh simulated under faults: SEEDS=2000 worlds, 100000 before a release
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
@@ -52,5 +76,8 @@ gates: .venv/.dev  ## a short measuring (a minute): nothing has fallen below the
 docs: .venv/.dev   ## write docs/ that are generated from the code
 	$(BIN)/python scripts/docs.py
 
+release: .venv/.dev  ## try a release: version, changelog, wheel, the wheel in a fresh venv (VERSION=0.2.0; GO=--yes commits and tags)
+	$(BIN)/python scripts/release $(VERSION) $(GO)
+
 clean:           ## remove what was built and the demo's data
-	rm -rf .venv .mesh .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .mesh .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build .coverage
