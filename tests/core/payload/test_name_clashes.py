@@ -131,7 +131,7 @@ def test_an_agent_that_returns_such_a_class_is_refused_when_it_is_loaded(functio
     error = caught.value
     assert error.code == "bad_agent"
     assert what in str(error)
-    assert "test_clashes.py" in str(error)
+    assert "test_name_clashes.py" in str(error)
     assert "alias" in str(error)
 
 
