@@ -1,8 +1,8 @@
 """Every bad input and its answer, one table: test_bad_input.py tries each, docs/reference/bad-input.md shows it.
 
-A row has the number that its kind of input has in our list of bad inputs, and a door through which it comes. `given`
-is what comes: a record, or what makes one from an open task, or the argument of a call. `code` is the reason code that
-is answered; "" where the input is taken and does no harm, as `remark` says.
+A row has the number of its kind of input in our list of bad inputs, and the entry by which it arrives. `given` is the
+input: a record, a function that makes one from an open task, or the argument of a call. `code` is the reason code of
+the answer, or "" where the input is accepted and does no harm, as `remark` says.
 """
 
 from typing import Any, Final, NamedTuple
@@ -21,10 +21,10 @@ BOARD: Final = "the board"
 FILE: Final = "topics.yaml"
 SETTINGS: Final = "settings"
 COMMIT: Final = "a commit's metadata"
-SCREEN: Final = "the screen"
+CONSOLE: Final = "the console"
 TOPICS: Final = "the topics at start"
 
-DOORS: Final[dict[str, str]] = {
+ENTRIES: Final[dict[str, str]] = {
     INGRESS: "a dead letter with the bytes as they came; where its run id is known, also an answer on mesh.outcomes",
     INBOX: "a dead letter with the bytes as they came, or counted; no run is changed",
     ANSWER: "a refusal in the outcome of the run, and a dead letter; refused whole, never in part",
@@ -32,11 +32,11 @@ DOORS: Final[dict[str, str]] = {
     BOARD: "raised to the caller",
     FILE: "all problems at once, each with its line; nothing starts",
     SETTINGS: "an error that names the key and where it came from; nothing starts",
-    COMMIT: "the place counts, the note does not: the state is made from the records. A newer version keeps us out",
-    SCREEN: "shown as what it is, obeyed by nothing",
-    TOPICS: "all problems at once; nothing starts, nothing hangs",
+    COMMIT: "the offset counts, the note does not: state is made from the records. A newer note is refused",
+    CONSOLE: "shown as text, never obeyed",
+    TOPICS: "all problems at once; no service starts, none hangs",
 }
-"""Door → how it answers."""
+"""Entry → its answer."""
 
 
 class Row(NamedTuple):
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
     number: str
     what: str
-    door: str
+    entry: str
     given: Any
     code: str
     remark: str = ""
@@ -105,14 +105,14 @@ INGRESS_ROWS: Final = [
     Row("B10", "an older CloudEvents", INGRESS, incoming(specversion="0.3"), "not_cloudevents"),
     Row("B10", "a newer CloudEvents", INGRESS, incoming(specversion="2.0"), "not_cloudevents"),
     Row("B11", "no source", INGRESS, incoming(source=None), "missing_header"),
-    Row("B11", "a time that is none", INGRESS, incoming(time="yesterday"), "bad_time"),
+    Row("B11", "an invalid time", INGRESS, incoming(time="yesterday"), "bad_time"),
     Row(
         "B17",
         "headers that claim a place in a run",
         INGRESS,
         incoming(meshkind="succeeded", meshagent="check", meshdepth="-3", meshtask="t", meshpath="x,y"),
         "",
-        "a plain request: headers of the mesh are not read at the door",
+        "a plain request: headers of the mesh are not read at the entry",
     ),
     Row(
         "B22",
@@ -157,7 +157,7 @@ INBOX_ROWS: Final = [
         "not_cloudevents",
     ),
     Row("B08", "a request with a header of 100 KB", INBOX, asked(run_id="run-2", subject="x" * 100_000), "too_large"),
-    Row("B10", "a kind that nobody knows", INBOX, spoilt(ce_meshkind=b"promoted"), "unknown_kind"),
+    Row("B10", "an unknown kind", INBOX, spoilt(ce_meshkind=b"promoted"), "unknown_kind"),
     Row("B10", "a task on the inbox", INBOX, lambda t: record(t, 1), "unknown_kind"),
     Row("B11", "a header missing", INBOX, spoilt(ce_type=None), "missing_header"),
     Row("B11", "a header that is no text", INBOX, spoilt(ce_source=b"\xff"), "bad_header"),
@@ -179,7 +179,7 @@ INBOX_ROWS: Final = [
     Row("B12", "the wrong key", INBOX, lambda t: record(answer(t), 1, key=b"run-2"), "key_mismatch"),
     Row("B12", "no key", INBOX, lambda t: record(answer(t), 1, key=None), "key_mismatch"),
     Row("B13", "the wrong partition for its key", INBOX, asked(run_id="run-7"), "misrouted"),
-    Row("B14", "a result for an unknown task", INBOX, said(task_id="nobody"), "unknown_task"),
+    Row("B14", "a result for an unknown task", INBOX, said(task_id="absent"), "unknown_task"),
     Row("B14", "a result for an unknown run", INBOX, said(run_id="run-2"), "unknown_run"),
     Row("B14", "a timer for nothing", INBOX, asked(kind="due", id="x", task_id="x", type="mesh.timer"), "late_timer"),
     Row("B15", "a result of an older attempt", INBOX, said(attempt=0), "late_result"),
@@ -196,13 +196,13 @@ ANSWER_ROWS: Final = [
     Row("B10", "a request of an unknown type", ANSWER, asked(id="r2", type="axk", run_id="run-2"), "unknown_type"),
     Row(
         "B11",
-        "a request that is a batch",
+        "a batch as a request",
         ANSWER,
         asked(id="r2", run_id="run-2", content_type=BATCH, data=many(2)),
         "bad_batch",
     ),
     Row("B04", "a batch nested 100,000 deep", ANSWER, said(content_type=BATCH, data=b"[" * DEEP), "bad_batch"),
-    Row("B11", "a batch that is none", ANSWER, said(content_type=BATCH, data=b'[{"type":'), "bad_batch"),
+    Row("B11", "an invalid batch", ANSWER, said(content_type=BATCH, data=b'[{"type":'), "bad_batch"),
     Row("B23", "an answer of an undeclared type", ANSWER, said(type="shipped"), "undeclared_type"),
     Row("B23", "an answer for a target of its own choice", ANSWER, said(type="mesh.tasks.ship"), "undeclared_type"),
     Row("B24", "10,000 events in one answer", ANSWER, said(content_type=BATCH, data=many(10_000)), "fanout"),
@@ -242,8 +242,8 @@ BOARD_ROWS: Final = [
     Row("B33", "a value of 1 MB", BOARD, ("k", b'"' + b"x" * 10**6 + b'"', "*"), "too_large"),
     Row("B33", "a value that is no JSON", BOARD, ("k", b"\xff", "*"), "unparseable"),
     Row("B33", "text that looks like Lua", BOARD, ("k", b"\"]] redis.call('FLUSHALL') --\"", "*"), "", "kept as data"),
-    Row("B33", "a version of another life of the store", BOARD, ("k", b"1", "bcdefgh:1"), "stale_version"),
-    Row("B33", "a version that is none", BOARD, ("k", b"1", "latest"), "bad_version"),
+    Row("B33", "a version of another incarnation of the store", BOARD, ("k", b"1", "bcdefgh:1"), "stale_version"),
+    Row("B33", "an invalid version", BOARD, ("k", b"1", "latest"), "bad_version"),
 ]
 
 GOOD_FILE: Final = """
@@ -251,7 +251,7 @@ mesh: {name: desk}
 topics: {asks: {ingress: ask}, ends: {egress: done}}
 agents: {a: {run: "m:f", on: ask, emits: done}}
 """
-"""What a file is that has one fault: a text of this in the place of another, and words of the problem that is told."""
+"""A valid file. A row replaces one text in it by another, and names words of the reported problem."""
 
 FILE_ROWS: Final = [
     Row("B04", "lists nested 10,000 deep", FILE, ("{name: desk}", "[" * 10_000, "nested"), "topology_invalid"),
@@ -259,7 +259,7 @@ FILE_ROWS: Final = [
     Row("B22", "a topic of Kafka's own", FILE, ("asks:", "__consumer_offsets:", "topic's name"), "topology_invalid"),
     Row("B22", "a topic of the mesh's own", FILE, ("asks:", "desk.inbox:", "mesh's own"), "topology_invalid"),
     Row("B22", "a topic that is a pattern", FILE, ("asks:", "'in.*':", "topic's name"), "topology_invalid"),
-    Row("B25", "a loop that nobody ends", FILE, ("emits: done", "emits: [done, ask]", "cycle"), "topology_invalid"),
+    Row("B25", "a loop without an end", FILE, ("emits: done", "emits: [done, ask]", "cycle"), "topology_invalid"),
     Row("B27", "a negative timeout", FILE, ("on: ask", "on: ask, timeout: -1s", "duration"), "topology_invalid"),
     Row(
         "B27", "a timeout of 10^12 s", FILE, ("on: ask", f"on: ask, timeout: {10**12}s", "too much"), "topology_invalid"
@@ -271,7 +271,7 @@ FILE_ROWS: Final = [
     Row("B01", "nothing", FILE, (GOOD_FILE, "", "declares nothing"), "topology_invalid"),
 ]
 
-"""Where a setting comes from, its name, its text, and words of the problem that is told. The key of mesh.toml or the
+"""Source of a setting, its name, its text, and words of the reported problem. The key of mesh.toml or the
 name of the variable."""
 SETTINGS_ROWS: Final = [
     Row("B42", "an unknown key in mesh.toml", SETTINGS, ("toml", "nope", "1", "unknown setting"), "config_invalid"),
@@ -288,7 +288,7 @@ SETTINGS_ROWS: Final = [
         SETTINGS,
         ("environ", "nope", "1", "MESH_NOPE"),
         "",
-        "left alone, since other programs may have such variables; `mesh config show` names it",
+        "ignored, since other programs may have such variables; `mesh config show` names it",
     ),
     Row(
         "B42",
@@ -321,7 +321,7 @@ SETTINGS_ROWS: Final = [
 ]
 
 COMMIT_ROWS: Final = [
-    Row("B38", "text of somebody else", COMMIT, "0AQB:lz4", "", "no note; said loudly in the log of the process"),
+    Row("B38", "text of another program", COMMIT, "0AQB:lz4", "", "no note; a warning in the log of the process"),
     Row("B38", "JSON of another application", COMMIT, '{"leader":"kafka-2"}', "", "the same"),
     Row("B40", "a note of an older version", COMMIT, '{"v":1}', "", "the same"),
     Row(
@@ -333,11 +333,11 @@ COMMIT_ROWS: Final = [
     ),
 ]
 
-SCREEN_ROWS: Final = [
-    Row("B36", "a terminal escape", SCREEN, "\x1b[2J\x1b]0;owned\x07", "\\x1b[2J\\x1b]0;owned\\x07"),
-    Row("B36", "one line of 1 MB", SCREEN, "x" * 10**6, "(1,000,000 characters)"),
-    Row("B36", "text that turns its direction", SCREEN, "\u202egpj.exe", "\\u202egpj.exe"),
-    Row("B36", "a second line", SCREEN, "ok\nerror: all is lost", "ok\\nerror: all is lost"),
+CONSOLE_ROWS: Final = [
+    Row("B36", "a terminal escape", CONSOLE, "\x1b[2J\x1b]0;owned\x07", "\\x1b[2J\\x1b]0;owned\\x07"),
+    Row("B36", "one line of 1 MB", CONSOLE, "x" * 10**6, "(1,000,000 characters)"),
+    Row("B36", "text that turns its direction", CONSOLE, "\u202egpj.exe", "\\u202egpj.exe"),
+    Row("B36", "a second line", CONSOLE, "ok\nerror: all is lost", "ok\\nerror: all is lost"),
 ]
 
 TOPICS_ROWS: Final = [
@@ -347,7 +347,7 @@ TOPICS_ROWS: Final = [
 
 ROWS: Final = [
     *(*INGRESS_ROWS, *INBOX_ROWS, *ANSWER_ROWS, *TASK_ROWS, *BOARD_ROWS),
-    *(*FILE_ROWS, *SETTINGS_ROWS, *COMMIT_ROWS, *SCREEN_ROWS, *TOPICS_ROWS),
+    *(*FILE_ROWS, *SETTINGS_ROWS, *COMMIT_ROWS, *CONSOLE_ROWS, *TOPICS_ROWS),
 ]
 
 ELSEWHERE: Final[dict[str, tuple[str, str, str]]] = {

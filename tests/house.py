@@ -1,7 +1,7 @@
 """The laws of the house (ARCHITECTURE.md), read from the source. `offences(root)` finds every breach.
 
-Nothing is imported from the tree that is judged, so a broken tree can be judged too. A law that turns out wrong is
-changed here or in house_rooms.py, in one of the tables, in a commit that says why.
+No module of the tree is imported, so a broken tree can be checked too. Change a wrong law in one of the tables here or
+in house_rooms.py, in a commit that says why.
 """
 
 import ast
@@ -26,7 +26,7 @@ PURE_STDLIB: Final = frozenset(
     }
 )
 PURE_MEMBERS: Final = frozenset({("sys", "intern")})
-"""What is pure in modules that are not."""
+"""Pure members of modules that are not pure."""
 FREE_LIBRARIES: Final = frozenset({"orjson", "pydantic"})
 """The vocabulary of payloads: any file may import them."""
 CORE_LIBRARIES: Final = FREE_LIBRARIES | {"pydantic_core", "yaml"}
@@ -38,12 +38,12 @@ NAMED_MANAGER: Final = "checkpoint_manager"
 """A term of the vocabulary, though it holds a vague word."""
 CLOCKS: Final = frozenset({"now", "utcnow", "today"})
 IMPURE_CALLS: Final = frozenset({"hash", "open", "input", "print", "eval", "exec"})
-"""I/O, code from text, and what differs between processes: the hash of a text does."""
+"""I/O, code from text, and values that differ between processes: the hash of a text does."""
 DROPPABLE: Final = frozenset({"create_task", "ensure_future", "run_coroutine_threadsafe", "run_in_executor"})
 
 
 class Offence(NamedTuple):
-    """A law broken at a place. `law` is a short name, `remedy` says what to do instead."""
+    """A breach of a law at a line. `law` is a short name, `remedy` says what to do instead."""
 
     path: str
     line: int
@@ -72,7 +72,7 @@ class Import(NamedTuple):
 
 
 def offences(root: Path) -> list[Offence]:
-    """Every breach in the tree at `root`, sorted by place."""
+    """Find every breach in the tree at `root`, sorted by path and line."""
     found: list[Offence] = []
     modules: list[Module] = []
     for path in _files(root):
@@ -161,7 +161,7 @@ def _within(name: str, places: Sequence[str]) -> bool:
 
 
 def _place_of(name: str) -> str | None:
-    """The entry of MAY_IMPORT that a module belongs to, the closest one; None: it stands in no room."""
+    """Return the closest entry of MAY_IMPORT for a module, or None if it is in no room."""
     found = [place for place in MAY_IMPORT if place != "mesh" and _within(name, [place.removesuffix(".*")])]
     return max(found, key=len) if found else ("mesh" if name == "mesh" else None)
 
@@ -195,7 +195,7 @@ def _directions(module: Module) -> Iterator[Offence]:
 
 
 def _rooms(modules: Sequence[Module]) -> Iterator[Offence]:
-    """Rooms of a size that is seen at once, and files that are known by their names."""
+    """Find rooms with too many files, and file names that a layer has twice."""
     rooms: dict[str, list[str]] = {}
     named: dict[tuple[str, str], str] = {}
     for module in modules:
@@ -307,7 +307,7 @@ def _dropped_tasks(module: Module) -> Iterator[Offence]:
 
 
 def _public(modules: Sequence[Module], found: list[Offence]) -> frozenset[str] | None:
-    """What mesh/__init__.py lists; None where it lists nothing, so that agents are not blamed for it."""
+    """Return the names that mesh/__init__.py lists, or None if it lists none."""
     for module in modules:
         if module.path != "mesh/__init__.py":
             continue
@@ -357,7 +357,7 @@ def _untested(module: Module, root: Path) -> Iterator[Offence]:
 
 
 def _does_something(tree: ast.Module) -> bool:
-    """Whether a function has a body: declarations alone (protocols, tables, re-exports) are tested by their users."""
+    """Tell whether a function has a body: declarations (protocols, tables, re-exports) are tested by their users."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for statement in node.body:

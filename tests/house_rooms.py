@@ -1,7 +1,7 @@
-"""The tree as data: which layers and rooms there are, and what each may import. One table, read by tests/house.py.
+"""The tree as data: which layers and rooms there are, and what each may import. tests/house.py reads it.
 
 `mesh.core.*` stands for the files that lie directly in mesh/core, any other name for all below it. A place may import
-itself, too. What comes later in MAY_IMPORT stands on what comes before: no circle is possible.
+itself, too. An entry of MAY_IMPORT imports only earlier ones, so no circle is possible.
 """
 
 from typing import Final
@@ -55,7 +55,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.__main__": ("mesh.cli",),
     "mesh": ("mesh.core", "mesh.context", "mesh.client", "mesh.adapters.ports"),
 }
-"""Place → what of the mesh it may import."""
+"""Place → modules of the mesh that it may import."""
 BACKENDS: Final = ("mesh.adapters.kafka", "mesh.adapters.redis", "mesh.adapters.sqlite")
 """Outside systems: none of them imports another, and a stem may be there once for each of them."""
 TESTED_LAYERS: Final = ("core", "adapters", "runtime", "services")
@@ -84,4 +84,4 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "uuid_utils": ("mesh/client.py",),
     "yaml": ("mesh/core/topology/yaml_nodes.py",),
 }
-"""Library → its home. structlog has two: what the mesh says is written through one and rendered by the other."""
+"""Library → its home. structlog has two: one writes log lines, the other renders them."""

@@ -1,4 +1,4 @@
-"""Bad input and the answer it gets: every row of tests/bad_inputs.py through its door. Nothing else is changed by it.
+"""Bad input and the answer it gets: every row of tests/bad_inputs.py through its entry. No other state is changed.
 
 The same rows of the inbox and the ingress topics, all at once through a mesh that is up: tests/test_bad_input_live.py.
 """
@@ -68,7 +68,7 @@ def is_explained(effect: DeadLetter | Note, code: str) -> None:
     assert effect.message.isprintable()
 
 
-# --------------------------------------------------------------------------------------------------------- the doors
+# --------------------------------------------------------------------------------------------------------- the entries
 
 
 def ingress(row: Row) -> None:
@@ -185,7 +185,7 @@ def in_a_commit(row: Row) -> None:
     assert (row.code == NotRestorable.code) == isinstance(caught.value, CheckpointNewer)
 
 
-def on_the_screen(row: Row) -> None:
+def on_the_console(row: Row) -> None:
     shown = visible(row.given)
     assert row.code in shown
     assert shown.isprintable()
@@ -237,18 +237,18 @@ SIMPLE: dict[str, Callable[[Row], None]] = {
     bad.TASK: on_a_task_topic,
     bad.FILE: in_a_file,
     bad.COMMIT: in_a_commit,
-    bad.SCREEN: on_the_screen,
+    bad.CONSOLE: on_the_console,
 }
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[f"{row.number} {row.door}: {row.what}" for row in ROWS])
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.number} {row.entry}: {row.what}" for row in ROWS])
 async def test_a_bad_input_gets_its_answer(row: Row, tmp_path: Path) -> None:
-    if row.door in SIMPLE:
-        SIMPLE[row.door](row)
-    elif row.door == bad.SETTINGS:
+    if row.entry in SIMPLE:
+        SIMPLE[row.entry](row)
+    elif row.entry == bad.SETTINGS:
         in_settings(row, tmp_path)
     else:
-        await (on_the_board if row.door == bad.BOARD else at_start)(row, tmp_path)
+        await (on_the_board if row.entry == bad.BOARD else at_start)(row, tmp_path)
 
 
 def test_every_kind_of_bad_input_is_tried_or_said_to_be_open() -> None:
@@ -257,7 +257,7 @@ def test_every_kind_of_bad_input_is_tried_or_said_to_be_open() -> None:
     assert told == {f"B{n:02}" for n in numbers}
     for _, _, place in bad.ELSEWHERE.values():
         assert Path(place).is_file()
-    assert {row.door for row in ROWS} == bad.DOORS.keys()
+    assert {row.entry for row in ROWS} == bad.ENTRIES.keys()
 
 
 # ------------------------------------------------------------------------------------------- what takes more than a row

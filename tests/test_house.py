@@ -1,4 +1,4 @@
-"""The laws of the house hold here; and each law, broken on purpose in a small tree, is noticed."""
+"""The laws of the house hold here, and each law that is broken on purpose in a small tree is found."""
 
 from pathlib import Path
 
@@ -180,7 +180,7 @@ def test_every_law_holds_in_this_tree() -> None:
     assert not found, "\n" + "\n".join(map(str, found))
 
 
-def test_a_clean_tree_offends_nobody(tmp_path: Path) -> None:
+def test_a_clean_tree_has_no_offences(tmp_path: Path) -> None:
     build(tmp_path, CLEAN)
     assert offences(tmp_path) == []
 
