@@ -46,7 +46,7 @@ def test_the_sample_of_topics_create_counts_those_of_the_example() -> None:
 def test_the_sample_of_a_scaled_object_is_what_export_prints() -> None:
     typed = next(line for line in SERVERS.split("\n") if line.startswith("$ mesh export keda"))
     command = [sys.executable, "-m", "mesh", *typed.removeprefix("$ mesh ").split()]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True).stdout
     shown = [line for line in sample(SERVERS, typed.removeprefix("$ ")).split("\n") if line not in ("", "…")]
     assert shown
     assert [line for line in shown if line not in printed.split("\n")] == []
@@ -107,7 +107,7 @@ def test_the_agent_of_the_readme_fits_its_topology(tmp_path: Path) -> None:
     (tmp_path / "fraud.py").write_text(code, "utf-8")
     (tmp_path / "topics.yaml").write_text(next(text for language, text in blocks if language == "yaml"), "utf-8")
     command = [sys.executable, "-m", "mesh", "check", "--topology", str(tmp_path / "topics.yaml")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("✓")
 
@@ -116,7 +116,7 @@ def test_the_wrong_type_of_the_readme_is_answered_as_shown(tmp_path: Path) -> No
     typed = next(line for line in README.split("\n") if line.startswith("$ mesh publish order.placd"))
     command = [sys.executable, "-m", "mesh", *shlex.split(typed.removeprefix("$ mesh "))]
     log = ["--log", f"sqlite:{tmp_path / 'mesh.db'}"]
-    done = subprocess.run([*command, *log], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*command, *log], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stderr.strip() == sample(README, typed.removeprefix("$ ")).strip()
 
 
