@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from bench.report import save
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import NO_USAGE, REQUESTED, Event, Part, run_id_of
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import StoredRecord
@@ -110,7 +110,7 @@ def played(mesh: Topology, runs: int) -> list[StoredRecord]:
     def fold(event: Event) -> None:
         at_ms = AT_MS + len(inbox)
         key = event.run_id.encode()
-        inbox.append(StoredRecord(mesh.inbox, 0, len(inbox), at_ms, key, event.data, tuple(write(event))))
+        inbox.append(StoredRecord(mesh.inbox, 0, len(inbox), at_ms, key, event.data, tuple(event_headers(event))))
         for effect in state.step(inbox[-1]):
             if isinstance(effect, PublishTask):
                 answers.append(answer(effect, mesh))
@@ -128,7 +128,7 @@ def played(mesh: Topology, runs: int) -> list[StoredRecord]:
 def answer(effect: PublishTask, mesh: Topology) -> Event:
     """What the agent of a task answers, the task having crossed the wire."""
     sent = record_of(effect, mesh)
-    task = read(StoredRecord(sent.topic, 0, 4_711, AT_MS, sent.key, sent.value, sent.headers))
+    task = read_event(StoredRecord(sent.topic, 0, 4_711, AT_MS, sent.key, sent.value, sent.headers))
     assert isinstance(task, Event)
     emits = mesh.agents[task.agent].emits[0]
     return success_event(task, [Part(emits, PAYLOAD)], NO_USAGE)
@@ -148,7 +148,7 @@ def best_us(rounds: int, events: int, work: Callable[[], object]) -> float:
 def read_all(inbox: list[StoredRecord]) -> None:
     """Only the codec."""
     for record in inbox:
-        read(record)
+        read_event(record)
 
 
 def apply_all(mesh: Topology, events: list[Event]) -> None:
@@ -177,7 +177,7 @@ def perform_all(mesh: Topology, inbox: list[StoredRecord]) -> None:
 def speed(mesh: Topology, runs: int, rounds: int) -> dict[str, Any]:
     """The figures of one mesh."""
     inbox = played(mesh, runs)
-    events = [event for event in map(read, inbox) if isinstance(event, Event)]
+    events = [event for event in map(read_event, inbox) if isinstance(event, Event)]
     gc.collect()
     gc.freeze()  # what was prepared for measuring is no part of what is measured
     us = partial(best_us, rounds, len(inbox))

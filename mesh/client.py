@@ -25,15 +25,15 @@ from mesh.adapters.ports import Appended, Log, Reader, Refused
 from mesh.app.wiring import load_topology, open_log
 from mesh.core.errors import InvalidInput, LogUnavailable, WaitTimeout
 from mesh.core.history.request_match import not_accepted, why_not_answered
-from mesh.core.ingress.admission import REJECTED_TYPE, Rejected, Request, open_request
+from mesh.core.ingress.admission import REJECTED_TYPE, Rejection, Request, open_request
 from mesh.core.payload.json_encode import encode
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, expiry_in, fingerprint
 from mesh.core.protocol.json_check import Flaw
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.publishing.effect_records import inbox_record, too_large
-from mesh.core.publishing.request_rejection import late_of
+from mesh.core.publishing.request_rejection import parse_late_request
 from mesh.core.run.control import Switch, command_record, control_record
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
@@ -172,7 +172,7 @@ class Mesh:
         given = (type, _json(payload), id, "", run_id, subject)
         request = Request(*given, traceparent=traceparent, key=ordering_key)
         event = open_request(request, self.topology, fallback_id=str(uuid7()))
-        if isinstance(event, Rejected):
+        if isinstance(event, Rejection):
             raise InvalidInput(event.message, code=event.code, where=f"publish {type}")
         if problem := too_large(event, self.topology, self.log.record_bytes_max):
             remedy = "Send less, or raise `record_bytes_max` and the topic's max.message.bytes"
@@ -285,7 +285,7 @@ class Mesh:
         await self._watch()
         try:
             answer = self._recent.get(run_id) or await self._waits.answer(run_id, timeout_s)
-            if late_of(answer) is not None:  # to a request that came again: what the run ended with counts
+            if parse_late_request(answer) is not None:  # to a request that came again: what the run ended with counts
                 answer = await self._last_answer(run_id) or answer
             return _answered(answer)
         except TimeoutError as error:
@@ -326,7 +326,7 @@ class Mesh:
         try:
             while True:
                 for record in await reader.poll(records_max=1_000, wait_ms=500):
-                    event = read(record)
+                    event = read_event(record)
                     if not isinstance(event, Unreadable):
                         self._remember(event)
                         self._waits.notify(event)
@@ -359,9 +359,9 @@ class Mesh:
         home = partition_of(key, len(bounds))
         last: Event | None = None
         async for record in read_records(self.log, self.topology.outcomes, {home: bounds[home]}):
-            if record.key != key or isinstance(event := read(record), Unreadable):
+            if record.key != key or isinstance(event := read_event(record), Unreadable):
                 continue
-            if last is None or late_of(event) is None or late_of(last) is not None:
+            if last is None or parse_late_request(event) is None or parse_late_request(last) is not None:
                 last = event  # a run that was opened again has several
         return last
 

@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mesh.core.errors import ConfigInvalid
 from mesh.core.protocol.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN
-from mesh.core.redaction import masked, masked_address
+from mesh.core.redaction import mask, mask_address
 from mesh.core.suggest import nearest
-from mesh.core.text_encoding import decoded, text_flaw
+from mesh.core.text_encoding import decode_text, text_flaw
 from mesh.core.topology.units import SIZE_BYTES_MAX
 
 ENV_PREFIX = "MESH_"
@@ -185,10 +185,10 @@ def shown(settings: Settings) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
             for inner, text in sorted(value.items()):
                 secret = any(word in f"_{inner}".lower() for word in _SECRET_WORDS)
-                yield f"{name}.{inner}", "***" if secret and text else masked(text)
+                yield f"{name}.{inner}", "***" if secret and text else mask(text)
         else:
             text = "" if value is None else str(value)
-            yield name, masked_address(text) if name in ("log", "board") else masked(text)
+            yield name, mask_address(text) if name in ("log", "board") else mask(text)
 
 
 def _validated(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
@@ -238,7 +238,7 @@ def _from_file(file: Path | None) -> _Source:
     if file is None:
         return _Source({}, {})
     try:
-        values = tomllib.loads(decoded(file.read_bytes()))
+        values = tomllib.loads(decode_text(file.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return _Source({}, {})
     except ValueError as error:  # also an integer of thousands of digits
@@ -288,7 +288,7 @@ def _secret(variable: str, path: str, base: "_Base") -> str:
         raise ConfigInvalid(f"{plain} is set too", where=variable, remedy=f"Set {variable} or {plain}, not both")
     try:
         with open(base.path(variable, path), "rb") as file:
-            return decoded(file.read(SECRET_CHARS_MAX)).strip()
+            return decode_text(file.read(SECRET_CHARS_MAX)).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigInvalid(f"the file cannot be read: {reason}", where=variable, got=path) from error
@@ -351,7 +351,7 @@ class _Base(NamedTuple):
             text = unquote(url["path"])
         elif "://" in text or url is not None:
             what = "this is a URL" if url is None else f"a file on {url['host']!r} cannot be read"
-            raise ConfigInvalid(what, where=where, expected="the path of a file", got=masked_address(text))
+            raise ConfigInvalid(what, where=where, expected="the path of a file", got=mask_address(text))
         else:
             text = _VARIABLE.sub(lambda found: self._variable(where, text, found[1] or found[2]), text)
         try:

@@ -13,7 +13,7 @@ from reference_pages import page, table
 from mesh.core.board.changelog import BoardChange, BoardRestart, change_record, restart_record
 from mesh.core.dead_letters.redrive_log import LEDGER_FIELDS, ledger_topic
 from mesh.core.ingress.admission import REJECTED_TYPE, TEXT_CHARS_MAX
-from mesh.core.protocol.codec import STACK_BYTES_MAX, write
+from mesh.core.protocol.codec import STACK_BYTES_MAX, event_headers
 from mesh.core.protocol.event import ID_PATTERN, INBOX_KINDS, KINDS, TASK, Event
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.json_check import DEPTH_MAX
@@ -199,7 +199,7 @@ def _task() -> str:
         subject="o-1",
         expiry_ms=AT_MS + 60_000,
     )
-    lines = [f"{name}: {value.decode()}" for name, value in write(event)]
+    lines = [f"{name}: {value.decode()}" for name, value in event_headers(event)]
     return "\n".join([*lines, "", event.data.decode()])
 
 

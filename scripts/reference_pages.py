@@ -162,7 +162,7 @@ def metrics() -> str:
 def reason_codes() -> str:
     """docs/reference/reason-codes.md"""
     rows = [
-        (f"`{code}`", reason.meaning, ", ".join(RECEIVERS[place] for place in reason.heard), reason.remedy)
+        (f"`{code}`", reason.meaning, ", ".join(RECEIVERS[place] for place in reason.seen_at), reason.remedy)
         for code, reason in REASONS.items()
     ]
     return page("reason-codes", reasons=table(("code", "meaning", "where it appears", "what to do"), rows))

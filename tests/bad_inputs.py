@@ -7,7 +7,7 @@ the answer, or "" where the input is accepted and does no harm, as `remark` says
 
 from typing import Any, Final, NamedTuple
 
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import BATCH
 from mesh.core.protocol.record import StoredRecord
 from tests.bad_records import DEEP, OTHER_RUN, answer, asked, incoming, many, said, spoilt
@@ -165,14 +165,14 @@ INBOX_ROWS: Final = [
         "B11",
         "a header without a value",
         INBOX,
-        lambda t: record(answer(t), 1, headers=[*write(answer(t)), ("ce_subject", None)]),
+        lambda t: record(answer(t), 1, headers=[*event_headers(answer(t)), ("ce_subject", None)]),
         "bad_header",
     ),
     Row(
         "B11",
         "a header twice",
         INBOX,
-        lambda t: record(answer(t), 1, headers=[*write(answer(t)), ("ce_meshdepth", b"0")]),
+        lambda t: record(answer(t), 1, headers=[*event_headers(answer(t)), ("ce_meshdepth", b"0")]),
         "bad_header",
     ),
     Row("B11", "a depth that is no number", INBOX, spoilt(ce_meshdepth=b"deep"), "bad_header"),

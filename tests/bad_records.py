@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from mesh.core.protocol.codec import write
-from mesh.core.protocol.event import SUCCEEDED, Event, Part, batch
+from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.event import SUCCEEDED, Event, Part, encode_batch
 from mesh.core.protocol.record import Record, StoredRecord
 from tests.builders import AT_MS, event, record
 
@@ -40,7 +40,7 @@ def answer(task: Event, **changes: Any) -> Event:
 
 def headers(event: Event, **changes: bytes | None) -> Record:
     """The record of an event with headers changed (None: without it); `_` stands for `-` in plain ones."""
-    merged = dict(write(event))
+    merged = dict(event_headers(event))
     for name, value in changes.items():
         known = name if name.startswith("ce_") else name.replace("_", "-")
         if value is None:
@@ -52,7 +52,7 @@ def headers(event: Event, **changes: bytes | None) -> Record:
 
 def many(n: int, bytes_each: int = 1) -> bytes:
     """A batch of events."""
-    return batch(
+    return encode_batch(
         [Part("checked", b'"%s"' % (b"x" * bytes_each)) for _ in range(n)], source="/agents/check", event_id="t"
     )
 

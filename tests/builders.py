@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from mesh.core.expression.condition import parse
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import REQUESTED, Event
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.run.state import Run
@@ -89,7 +89,7 @@ def run(**fields: Any) -> Run:
 
 def record(event: Event, offset: int = 0, **fields: Any) -> StoredRecord:
     """The record of mesh.inbox that holds an event."""
-    stored = StoredRecord("mesh.inbox", 0, offset, event.at_ms, event.run_id.encode(), event.data, write(event))
+    stored = StoredRecord("mesh.inbox", 0, offset, event.at_ms, event.run_id.encode(), event.data, event_headers(event))
     return stored._replace(**fields)
 
 

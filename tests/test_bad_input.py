@@ -18,12 +18,12 @@ from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.app.wiring import check_topics, open_log, topic_specs
 from mesh.cli.framework.text import visible
 from mesh.core.errors import InvalidInput, MeshError, NotRestorable, TopicsInvalid, TopologyInvalid
-from mesh.core.ingress.admission import Rejected, admit
-from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import BATCH, FAILED, TASK, Event, Fault, Usage
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.publishing.effect_records import dead_letter, record_of
-from mesh.core.publishing.replacement_records import instead_of
+from mesh.core.publishing.replacement_records import replacement_of
 from mesh.core.reason_codes import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask
 from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, read_note
@@ -63,7 +63,7 @@ def opened() -> tuple[Partition, Event]:
 
 def is_explained(effect: DeadLetter | Note, code: str) -> None:
     assert effect.code == code
-    assert (DEAD if isinstance(effect, DeadLetter) else COUNTED) in REASONS[code].heard
+    assert (DEAD if isinstance(effect, DeadLetter) else COUNTED) in REASONS[code].seen_at
     assert 0 < len(effect.message) < 500
     assert effect.message.isprintable()
 
@@ -83,7 +83,7 @@ def ingress(row: Row) -> None:
         assert task.topic == MESH.tasks("check")
         assert state.runs[found.run_id].opened_ms == AT_MS, "the time of the inbox"
         return
-    assert isinstance(found, Rejected)
+    assert isinstance(found, Rejection)
     letter = dead_letter(dead_record(row.given, found.code, found.message), MESH)
     assert (letter.value, letter.key) == (row.given.value, b"\x00key")
     assert list(letter.headers[: len(row.given.headers)]) == list(row.given.headers)
@@ -120,7 +120,7 @@ def answered(row: Row) -> None:
     assert finish.run.ending == "stopped"
     assert [refusal.code for refusal in finish.run.refusals] == [row.code]
     assert not [effect for effect in effects if isinstance(effect, PublishTask)], "refused whole, not in part"
-    assert OUTCOME in REASONS[row.code].heard
+    assert OUTCOME in REASONS[row.code].seen_at
 
 
 class Ask(Payload, type="ask"):
@@ -137,10 +137,10 @@ def on_a_task_topic(row: Row) -> None:
         (found,) = arguments(describe(take), replace(task, data=row.given)).values()
         assert (type(found), found.model_dump()) == (Ask, {"id": "o", "lines": ()})
         return
-    assert {DEAD} <= set(REASONS[row.code].heard)
+    assert {DEAD} <= set(REASONS[row.code].seen_at)
     if isinstance(row.given, dict):
         spoilt = record(task, value=None) if "value" in row.given else headers(task, **row.given)
-        found = read(spoilt)
+        found = read_event(spoilt)
         assert isinstance(found, Unreadable)
         assert found.code == row.code
         return
@@ -148,7 +148,7 @@ def on_a_task_topic(row: Row) -> None:
         arguments(describe(take), replace(task, data=row.given))
     assert (caught.value.code, caught.value.retriable) == (row.code, False)
     assert f"ask does not fit: {row.remark}: " in str(caught.value)
-    assert OUTCOME in REASONS[row.code].heard
+    assert OUTCOME in REASONS[row.code].seen_at
 
 
 def in_a_file(row: Row) -> None:
@@ -206,7 +206,7 @@ async def on_the_board(row: Row, folder: Path) -> None:
         with pytest.raises(MeshError) as caught:
             await board.put(key, value, expect=expect)
         assert caught.value.code == row.code
-        assert CALLER in REASONS[row.code].heard
+        assert CALLER in REASONS[row.code].seen_at
         assert [found.value for found in await board.history("k")] == [b"0"]
     finally:
         await board.close()
@@ -273,7 +273,7 @@ def test_a_body_nested_a_hundred_thousand_deep_costs_less_than_five_milliseconds
         start = time.perf_counter()
         rejected = admit(incoming(body), roomy)
         best = min(best, time.perf_counter() - start)
-        assert isinstance(rejected, Rejected)
+        assert isinstance(rejected, Rejection)
         assert rejected.code == "too_deep"
     assert best < 0.005
 
@@ -340,9 +340,9 @@ def test_a_payload_that_does_not_fit_ends_the_run_and_keeps_the_input() -> None:
 @pytest.mark.parametrize("kind", [b"outcome", b"succeeded", b"failed", b"task", None])
 def test_a_dead_letter_that_is_too_large_is_not_taken_for_what_it_holds(kind: bytes | None) -> None:
     _, task = opened()
-    claims = [(name, kind if name == "ce_meshkind" else value) for name, value in write(answer(task))]
+    claims = [(name, kind if name == "ce_meshkind" else value) for name, value in event_headers(answer(task))]
     letter = record_of(dead_record(record(answer(task), headers=claims, value=b"x" * 999), "key_mismatch", "no"), MESH)
-    instead = instead_of(letter, "too_large", "at most 500 bytes", MESH)
+    instead = replacement_of(letter, "too_large", "at most 500 bytes", MESH)
     assert (instead.topic, instead.value) == (MESH.dead, None)
     assert dict(instead.headers)["mesh-dlq-reason"] == b"key_mismatch"
 

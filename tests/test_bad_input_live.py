@@ -6,7 +6,7 @@ from typing import Any
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Appended
-from mesh.core.protocol.codec import read
+from mesh.core.protocol.codec import read_event
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.task.agent import Payload
@@ -152,7 +152,7 @@ async def test_what_a_run_refuses_leaves_other_runs_alone() -> None:
 async def _task_of(mesh: MeshTest, run_id: str) -> Event:
     while True:
         for record in await records(mesh, "mesh.tasks.check"):
-            task = read(record)
+            task = read_event(record)
             if isinstance(task, Event) and task.run_id == run_id:
                 return task
         await asyncio.sleep(0.005)

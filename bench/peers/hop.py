@@ -23,7 +23,7 @@ from bench.peers.kills import Process, Verdict, kill_and_count, warm
 from bench.peers.setup import python
 from bench.peers.topics import Topics, opened
 from mesh.app.wiring import load_topology, open_log, topic_specs
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import TASK, Event
 from mesh.settings import Settings
 
@@ -84,7 +84,7 @@ def tasks(count: int, *, ours: bool) -> Iterator[Task]:
                 path=("echo",),
                 cause_id=id,
             )
-            headers = write(event)
+            headers = event_headers(event)
         yield Task(id, id.encode(), value, headers)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import structlog
 
-from mesh.core.redaction import masked, masked_value
+from mesh.core.redaction import mask, mask_value
 
 LINES_MAX: Final = 5
 WINDOW_S: Final = 10.0
@@ -115,7 +115,7 @@ class _Window:
 def _fields(logger: Any, method: str, event: structlog.typing.EventDict) -> tuple[tuple[str], dict[str, Any]]:
     """As `logging` wants it: the sentence with its fields as message, the fields once more for structured handlers.
     Secrets are masked in both."""
-    sentence = masked(str(event.pop("event")))
-    event = masked_value("", event)
+    sentence = mask(str(event.pop("event")))
+    event = mask_value("", event)
     shown = "".join(f" {key}={value}" for key, value in event.items())
     return (sentence + shown,), {"extra": {"fields": dict(event), "sentence": sentence}}

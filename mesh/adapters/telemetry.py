@@ -24,7 +24,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mesh.core.errors import ConfigInvalid
-from mesh.core.protocol.event import FAILED, Event, derive
+from mesh.core.protocol.event import FAILED, Event, derive_id
 from mesh.core.scaling.policy import Decision, ScalingSample
 from mesh.core.topology.model import Topology
 
@@ -100,11 +100,11 @@ class Spans:
     def _untraced(self, run_id: str) -> str:
         """The trace of a run whose request came without one: the same for all of its tasks, wherever they run. Whether
         it is sampled is for the sampler to say, as for any other trace that begins here."""
-        trace_id = derive("trace", run_id)
+        trace_id = derive_id("trace", run_id)
         sampler = getattr(self._tracer, "sampler", None)  # of the SDK's tracers; the interface has none
         begun = None if sampler is None else sampler.should_sample(Context(), int(trace_id, 16), "request")
         sampled = begun is None or begun.decision.is_sampled()
-        return f"00-{trace_id}-{derive('request', run_id)[:16]}-{sampled:02x}"
+        return f"00-{trace_id}-{derive_id('request', run_id)[:16]}-{sampled:02x}"
 
 
 class Span:

@@ -11,11 +11,11 @@ from mesh.adapters.ports import Board, Log, TopicSpec
 from mesh.core.address import brokers_flaw, redis_flaw
 from mesh.core.dead_letters.redrive_log import ledger_topic
 from mesh.core.errors import ConfigInvalid, InvalidInput, Problem, TopicsInvalid, TopologyInvalid
-from mesh.core.redaction import masked_address
+from mesh.core.redaction import mask_address
 from mesh.core.task.agent import Agent, agent_of
 from mesh.core.task.path_check import UncheckedPath, check_paths
 from mesh.core.task.signature_check import signature_problems
-from mesh.core.text_encoding import decoded
+from mesh.core.text_encoding import decode_text
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import AgentSpec, Topology
 from mesh.core.topology.partition_counts import find_mismatches, partitions_declared, remedies_for
@@ -38,7 +38,7 @@ def load_topology(path: str) -> Topology:
     """
     file, path = path, _as_seen(path)
     try:
-        text = decoded(Path(file).read_bytes())
+        text = decode_text(Path(file).read_bytes())
     except FileNotFoundError as error:
         raise ConfigInvalid(
             "there is no such file", where=path, expected="the mesh's topology", remedy="Name it with --topology"
@@ -155,7 +155,7 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
         f"no log is known by {scheme!r}",
         where="setting 'log'",
         expected="sqlite:PATH or kafka://HOST:PORT",
-        got=masked_address(settings.log),
+        got=mask_address(settings.log),
     )
 
 
@@ -198,7 +198,7 @@ def _refuse(setting: str, url: str, flaw: str, expected: str) -> None:
     """Raise ConfigInvalid if an address has a flaw."""
     if flaw:
         remedy = "Set it in mesh.toml, by environment or by an option; `mesh config show --origin` says where it is set"
-        got = masked_address(url)
+        got = mask_address(url)
         raise ConfigInvalid(flaw, where=f"setting {setting!r}", expected=expected, got=got, remedy=remedy)
 
 

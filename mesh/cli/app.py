@@ -17,7 +17,7 @@ from mesh.cli.framework.options import PANEL, PLAIN, OutputClosed
 from mesh.cli.framework.output import Output
 from mesh.cli.framework.session import CommonOptions
 from mesh.cli.framework.standard_streams import wait_for_output
-from mesh.core.errors import ConfigInvalid, EnvironmentFault, InvalidInput, MeshError, leaves
+from mesh.core.errors import ConfigInvalid, EnvironmentFault, InvalidInput, MeshError, leaf_errors
 from mesh.core.suggest import nearest
 from mesh.core.text_encoding import text_flaw
 
@@ -191,7 +191,7 @@ def _expect_text(arguments: Sequence[str]) -> None:
 
 def _group(output: Output, group: BaseExceptionGroup[BaseException]) -> int:
     """Errors of tasks that ran side by side: the first that says most."""
-    found = leaves(group)
+    found = leaf_errors(group)
     told = next((leaf for leaf in found if isinstance(leaf, MeshError)), None)
     if told is not None:
         return report(output, told)

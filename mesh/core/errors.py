@@ -8,7 +8,7 @@ An error here is a surprise to the caller. `retriable` tells whether the same ca
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from mesh.core.redaction import masked
+from mesh.core.redaction import mask
 
 
 class MeshError(Exception):
@@ -27,7 +27,7 @@ class MeshError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return masked(self._sentence())
+        return mask(self._sentence())
 
     def _sentence(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
@@ -195,8 +195,8 @@ class WaitTimeout(MeshError):
     exit_code = 6
 
 
-def leaves(error: BaseException) -> list[BaseException]:
+def leaf_errors(error: BaseException) -> list[BaseException]:
     """The errors in a group of groups; of a plain error, that."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+        return [leaf for inner in error.exceptions for leaf in leaf_errors(inner)]
     return [error]

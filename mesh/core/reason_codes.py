@@ -16,10 +16,10 @@ COUNTED: Final = "counted"
 
 
 class Reason(NamedTuple):
-    """`heard`: the places where the code is met. `remedy`: what to do about it."""
+    """`seen_at`: the places where the code appears. `remedy`: what to do about it."""
 
     meaning: str
-    heard: tuple[str, ...]
+    seen_at: tuple[str, ...]
     remedy: str
 
 

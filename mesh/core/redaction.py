@@ -28,13 +28,13 @@ _KEY_END = re.compile(r"\A(?:(?!-----BEGIN ).)*?(-----END [A-Z0-9 ]{0,40}PRIVATE
 """A key in PEM whose beginning was cut away."""
 
 
-def masked(text: str) -> str:
+def mask(text: str) -> str:
     """`text` with what looks like a secret replaced by `***`. A text over CHARS_MAX is cut, and says so."""
     return text if not text else _start(text, CHARS_MAX)
 
 
-def masked_end(text: str) -> str:
-    """As `masked`, but of a text over CHARS_MAX the end is kept."""
+def mask_end(text: str) -> str:
+    """As `mask`, but of a text over CHARS_MAX the end is kept."""
     if len(text) <= CHARS_MAX:
         return _searched(text)
     kept = text[-CHARS_MAX:]
@@ -43,23 +43,23 @@ def masked_end(text: str) -> str:
     return f"[cut: the end of {len(text):,} characters]\n{shown}"
 
 
-def masked_address(url: str) -> str:
+def mask_address(url: str) -> str:
     """The address of a log or a board, without its password whatever signs that has."""
     scheme, colon, rest = url.partition(":")
     if scheme == "sqlite" or "@" not in rest:
-        return masked(url)
+        return mask(url)
     slashes = "//" if rest.startswith("//") else ""
     secret, _, host = rest[len(slashes) :].rpartition("@")
     user, named, _ = secret.partition(":")
-    return f"{scheme}{colon}{slashes}{user if named else ''}{named}{HIDDEN}@{masked(host)}"
+    return f"{scheme}{colon}{slashes}{user if named else ''}{named}{HIDDEN}@{mask(host)}"
 
 
-def masked_value(name: str, value: Any, chars_max: int = CHARS_MAX) -> Any:
+def mask_value(name: str, value: Any, chars_max: int = CHARS_MAX) -> Any:
     """A field for people: texts are masked, also those inside; all of it where its name says that it is secret.
 
     Values that JSON does not know become text. When `chars_max` characters are used up, the rest is left out.
     """
-    return _Value(chars_max).masked(name, value)
+    return _Value(chars_max).mask(name, value)
 
 
 class _Value:
@@ -68,7 +68,7 @@ class _Value:
     def __init__(self, chars_max: int) -> None:
         self.left = chars_max
 
-    def masked(self, name: str, value: Any, depth: int = 0) -> Any:
+    def mask(self, name: str, value: Any, depth: int = 0) -> Any:
         self.left -= ITEM_CHARS
         if value is None or isinstance(value, int | float):
             return HIDDEN if _is_secret_number(name, value) else value
@@ -92,7 +92,7 @@ class _Value:
             label = str(key)
             chars_max = max(0, self.left)
             self.left -= len(label)
-            found[_start(label, chars_max)] = self.masked(name if secret else label, inner, depth)
+            found[_start(label, chars_max)] = self.mask(name if secret else label, inner, depth)
         return found
 
     def _items(self, name: str, value: "list[Any] | tuple[Any, ...] | Set[Any]", depth: int) -> list[Any]:
@@ -101,7 +101,7 @@ class _Value:
         for count, inner in enumerate(value):
             if self.left <= 0:
                 return [*found, f"[cut: {len(value) - count:,} more]"]
-            found.append(self.masked(before if _names_next(before, value) else name, inner, depth))
+            found.append(self.mask(before if _names_next(before, value) else name, inner, depth))
             before = inner if isinstance(inner, str) else ""
         return found
 

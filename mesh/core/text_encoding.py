@@ -12,14 +12,14 @@ MARKS: Final = (
 """Byte order marks, and the codec that reads what follows."""
 
 
-def codec_of(data: bytes) -> str:
+def codec_for(data: bytes) -> str:
     """The codec that the byte order mark of a document names; empty without a mark."""
     return next((name for mark, name in MARKS if data.startswith(mark)), "")
 
 
-def decoded(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
     """The text of a file, line ends as `\\n`. Raises UnicodeDecodeError."""
-    return data.decode(codec_of(data) or "utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    return data.decode(codec_for(data) or "utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def text_flaw(text: str) -> str:

@@ -11,7 +11,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Bounds, Log
 from mesh.core.history.timeline import History
 from mesh.core.protocol.record import Record
-from mesh.core.publishing.request_rejection import DUPLICATE, Late
+from mesh.core.publishing.request_rejection import DUPLICATE, LateRequest
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Topology
 from mesh.runtime.checkpoint_store import read_checkpoints
@@ -74,7 +74,7 @@ class RemovedRuns:
             ended = states[history.partition].ended.get(id)
             if history.run is None and ended is not None:
                 text = "the run had ended before the records that are left"
-                history.take_late_answer(Late(id, DUPLICATE, text, ended.ending))
+                history.take_late_answer(LateRequest(id, DUPLICATE, text, ended.ending))
         return found
 
     def _history(self, run_id: str, partition: int) -> History:

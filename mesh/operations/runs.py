@@ -16,7 +16,7 @@ from mesh.core.history.timeline import History
 from mesh.core.protocol.event import ID_PATTERN, REQUESTED, Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record, TopicPartition
-from mesh.core.publishing.request_rejection import Late, late_in
+from mesh.core.publishing.request_rejection import LateRequest, late_request_in
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
 from mesh.operations.removed_runs import RemovedRuns
@@ -126,7 +126,7 @@ class Runs:
             found = outcome_of(record) if record.key == key else None
             if found is not None:
                 history.take_outcome(*found)
-            elif record.key == key and (late := late_in(record)) is not None:
+            elif record.key == key and (late := late_request_in(record)) is not None:
                 history.take_late_answer(late)
 
     async def _named(self, name: bytes) -> list[str]:
@@ -208,7 +208,7 @@ class Runs:
             found = outcome_of(record)
             if found is not None:
                 rows[found[0].run_id] = summary_of_outcome(*found)
-            elif (answer := late_in(record)) is not None:
+            elif (answer := late_request_in(record)) is not None:
                 late.add(answer.run_id)
         for summary in await self._open({id: r for id, r in requests.items() if id not in rows}):
             if summary.state != OPEN or summary.run_id not in late:  # else it had ended before this request of it
@@ -273,7 +273,9 @@ class Runs:
                     elif (found := outcome_of(record)) is not None:
                         over[found[0].run_id] = _Over(*found)
                         histories.setdefault(found[0].run_id, self._history(found[0].run_id))
-                    elif (late := late_in(record)) is not None and not (late.run_id in told or late.run_id in over):
+                    elif (late := late_request_in(record)) is not None and not (
+                        late.run_id in told or late.run_id in over
+                    ):
                         history = histories.pop(late.run_id, None) or self._history(late.run_id)
                         history.take_late_answer(late)
                         told[late.run_id] = None
@@ -302,7 +304,7 @@ class Runs:
 
     async def outcomes(
         self, places: Mapping[TopicPartition, int]
-    ) -> AsyncGenerator[tuple[str, dict[str, Any] | Late], None]:
+    ) -> AsyncGenerator[tuple[str, dict[str, Any] | LateRequest], None]:
         """Every outcome from `places` on, for ever: the run and the body, or the answer to a request that came for a
         run that had ended."""
         reader = self.log.reader({place: at for place, at in places.items() if place.topic == self.topology.outcomes})
@@ -311,7 +313,7 @@ class Runs:
                 for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
                     if (found := outcome_of(record)) is not None:
                         yield found[0].run_id, found[1]
-                    elif (late := late_in(record)) is not None:
+                    elif (late := late_request_in(record)) is not None:
                         yield late.run_id, late
         finally:
             await reader.close()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Clock, Commit, Log
 from mesh.core.errors import Fenced, LogUnavailable
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import NO_USAGE, TASK, Event, Fault
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.publishing.effect_records import inbox_record
@@ -117,7 +117,7 @@ class UnservedTasks:
         for record in records:
             tp = TopicPartition(record.topic, record.partition)
             # A record from so far ahead was written before the log's clock was set back.
-            task = None if tp in blocked or abs(log_ms - record.timestamp) < limit_ms else read(record)
+            task = None if tp in blocked or abs(log_ms - record.timestamp) < limit_ms else read_event(record)
             if task is None or isinstance(task, Unreadable) or task.kind != TASK or task.agent != spec.name:
                 blocked.add(tp)
                 continue

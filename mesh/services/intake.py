@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from mesh.adapters.diagnostics import LimitedLog
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
-from mesh.core.ingress.admission import Rejected, admit
+from mesh.core.ingress.admission import Rejection, admit
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import dead_letter, inbox_record
@@ -71,16 +71,16 @@ class Intake:
         newer: list[Topology] | None = None
         for record in records:
             request = admit(record, self._topology)
-            if isinstance(request, Rejected) and request.code == "unknown_type":
+            if isinstance(request, Rejection) and request.code == "unknown_type":
                 newer = await self._topologies.newer() if newer is None else newer
                 request = next((one for one in _admitted(record, newer)), request)
-            if isinstance(request, Rejected):
+            if isinstance(request, Rejection):
                 kind, place = (record.topic, request.code), coordinates(record)
                 self._log.warning("a request was rejected", kind, code=request.code, at=place, reason=request.message)
             out += self.answer(record, request)
         return out
 
-    def answer(self, record: Record, request: Event | Rejected) -> Sequence[NewRecord]:
+    def answer(self, record: Record, request: Event | Rejection) -> Sequence[NewRecord]:
         """What follows from a record of an ingress topic that the gate has looked at."""
         if isinstance(request, Event):
             request.at_ms = record.timestamp

@@ -16,7 +16,7 @@ from mesh.core.errors import TopicsInvalid
 from mesh.core.protocol.event import DUE
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.publishing.effect_records import due_record, record_of
-from mesh.core.publishing.request_rejection import late_answers
+from mesh.core.publishing.request_rejection import late_rejections
 from mesh.core.run.effects import BreakerTransition, DeadLetter, Finish, Note, Schedule
 from mesh.core.state.partition_state import Partition, TopologyMissing
 from mesh.core.state.row_codec import pending_timers
@@ -146,14 +146,14 @@ class Orchestrator:
                         self._told.retry(record, effect, state.at_ms)
                 elif isinstance(effect, Note):
                     self._count(effect)
-                    out += late_answers(effect, state, topology)
+                    out += late_rejections(effect, state, topology)
                 else:
                     out.append(record_of(effect, topology))
                     if isinstance(effect, Finish):
                         out += ending_records(effect.run, topology)
                     elif isinstance(effect, DeadLetter | BreakerTransition):
                         self._told.effect(effect)
-                        out += late_answers(effect, state, topology)
+                        out += late_rejections(effect, state, topology)
         if state.control is not control:
             self._relay.folded(partition, state.control)
         if state.topology is not before and state.topology.digest != topology.digest:

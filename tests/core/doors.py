@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from mesh.core.ingress.admission import Rejected, Request, admit, open_request
+from mesh.core.ingress.admission import Rejection, Request, admit, open_request
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.topology.model import Limits, TopicRule, Topology
@@ -49,9 +49,9 @@ def taken(given: StoredRecord) -> Event:
     return found
 
 
-def refused(given: StoredRecord | Request) -> Rejected:
+def refused(given: StoredRecord | Request) -> Rejection:
     found = open_request(given, TOPOLOGY, fallback_id="f-1") if isinstance(given, Request) else admit(given, TOPOLOGY)
-    assert isinstance(found, Rejected), found
+    assert isinstance(found, Rejection), found
     assert found.message.isprintable()
     assert len(found.message) < 500
     return found

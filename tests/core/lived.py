@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import NO_USAGE, Event, Fault, Part, Usage
 from mesh.core.protocol.record import NewRecord, Record, StoredRecord, TopicPartition
 from mesh.core.publishing.effect_records import dead_letter, due_record, record_of
@@ -86,7 +86,7 @@ def live(topology: Topology, requests: Iterable[Event], answer: Answer | None = 
     """Let these requests run until nothing is left to do. `answer` is what agents say, by default `answered`."""
     lived = Lived(topology)
     state = lived.fresh(0)
-    waiting = [NewRecord(topology.inbox, e.run_id.encode(), e.data, write(e)) for e in requests]
+    waiting = [NewRecord(topology.inbox, e.run_id.encode(), e.data, event_headers(e)) for e in requests]
     timers: list[Schedule] = []
     while waiting or timers:
         if waiting:
@@ -112,12 +112,12 @@ def _perform(effect: Effect, lived: Lived, at_ms: int, answer: Answer) -> Sequen
     if not isinstance(effect, PublishTask):
         return ()
     said = answer(task_in(stored))
-    return [NewRecord(lived.topology.inbox, said.run_id.encode(), said.data, write(said))]
+    return [NewRecord(lived.topology.inbox, said.run_id.encode(), said.data, event_headers(said))]
 
 
 def task_in(record: Record) -> Event:
     """The task in a record of a task topic."""
-    task = read(record)
+    task = read_event(record)
     assert isinstance(task, Event)
     return task
 

@@ -4,7 +4,7 @@ import string
 
 from hypothesis import strategies as st
 
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import (
     BATCH,
     INBOX_KINDS,
@@ -88,6 +88,6 @@ def task() -> Event:
 
 def again(event: Event) -> Event:
     """What a reader makes of an event that was written."""
-    found = read(StoredRecord("mesh.inbox", 0, 0, event.at_ms, b"r1", event.data, write(event)))
+    found = read_event(StoredRecord("mesh.inbox", 0, 0, event.at_ms, b"r1", event.data, event_headers(event)))
     assert isinstance(found, Event)
     return found

@@ -1,6 +1,6 @@
 """In which state of the tables a run or a task is."""
 
-from mesh.core.protocol.event import derive
+from mesh.core.protocol.event import derive_id
 from mesh.core.run.state import Run
 
 
@@ -16,7 +16,7 @@ def task_state(run: Run | None, id: str) -> str:
     if run is None:
         return "(none)"
     task = run.open.get(id)
-    if task is None and derive(run.id, id, "fallback") in run.open:
+    if task is None and derive_id(run.id, id, "fallback") in run.open:
         return "replaced"
     if task is None:
         return "dead" if any(failure.task_id == id for failure in run.failures) else "done"

@@ -11,7 +11,7 @@ import pytest
 from mesh.core.reason_codes import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 
 SOURCE = Path(__file__).parent.parent.parent / "mesh"
-HEARD = {
+SEEN_AT = {
     "Note": {COUNTED},
     "Refusal": {OUTCOME},
     "Fault": {OUTCOME, DEAD},
@@ -19,12 +19,12 @@ HEARD = {
     "DeadLetter": {DEAD},
     "dead_record": {DEAD},
     "dead_request": {DEAD},
-    "Rejected": {DEAD, CALLER},
+    "Rejection": {DEAD, CALLER},
     "InvalidInput": {CALLER},
     "class": {CALLER},
 }
-"""Who makes it → where it is heard. What `settle` raises is caught by the worker and becomes a failure."""
-NOT_HEARD_AS_FAILURE = {"expired", "run_ended"}
+"""Maker of a code → where the code appears. The worker catches what `settle` raises, and makes a failure of it."""
+NOT_A_FAILURE = {"expired", "run_ended"}
 """Faults that `decide` answers with a note, since the end of the run speaks for them."""
 
 
@@ -124,15 +124,15 @@ def test_every_code_in_the_table_is_in_the_source() -> None:
     assert not set(REASONS) - used
 
 
-def test_every_code_is_heard_where_the_table_says() -> None:
+def test_every_code_appears_where_the_table_says() -> None:
     wrong = []
     for use in uses():
         for code in _covered(use):
-            missing = HEARD.get(use.maker, set()) - set(REASONS[code].heard)
-            if use.maker == "InvalidInput" and set(REASONS[code].heard) >= {OUTCOME, DEAD}:
+            missing = SEEN_AT.get(use.maker, set()) - set(REASONS[code].seen_at)
+            if use.maker == "InvalidInput" and set(REASONS[code].seen_at) >= {OUTCOME, DEAD}:
                 missing -= {CALLER}  # raised inside a task
-            if missing and not (use.maker == "Fault" and code in NOT_HEARD_AS_FAILURE):
-                wrong.append(f"{use.where}: {code} is made by {use.maker}, so it is heard as {sorted(missing)} too")
+            if missing and not (use.maker == "Fault" and code in NOT_A_FAILURE):
+                wrong.append(f"{use.where}: {code} is made by {use.maker}, so it appears as {sorted(missing)} too")
     assert not wrong, "\n" + "\n".join(wrong)
 
 
@@ -146,9 +146,9 @@ def test_a_reason_reads_well(code: str) -> None:
     reason = REASONS[code]
     assert code.isidentifier()
     assert code == code.lower()
-    assert reason.heard
-    assert set(reason.heard) <= {CALLER, DEAD, OUTCOME, COUNTED}
-    assert len(reason.heard) == len(set(reason.heard))
+    assert reason.seen_at
+    assert set(reason.seen_at) <= {CALLER, DEAD, OUTCOME, COUNTED}
+    assert len(reason.seen_at) == len(set(reason.seen_at))
     for text in (reason.meaning, reason.remedy):
         assert text
         assert not text.endswith(".")
@@ -158,6 +158,16 @@ def test_a_reason_reads_well(code: str) -> None:
 def test_the_search_sees_every_way_in_which_a_code_is_handed_on() -> None:
     """A search that finds nothing would agree with any table."""
     makers = {use.maker for use in uses()}
-    assert makers >= {"Note", "Refusal", "Unreadable", "Rejected", "Flaw", "Fault", "InvalidInput", "class", "_refusal"}
+    assert makers >= {
+        "Note",
+        "Refusal",
+        "Unreadable",
+        "Rejection",
+        "Flaw",
+        "Fault",
+        "InvalidInput",
+        "class",
+        "_refusal",
+    }
     assert any(use.code == "refused_*" for use in uses())
     assert len(uses()) > 80

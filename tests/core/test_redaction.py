@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.redaction import CHARS_MAX, DEPTH_MAX, HEAD_CHARS_MAX, masked, masked_address, masked_end, masked_value
+from mesh.core.redaction import CHARS_MAX, DEPTH_MAX, HEAD_CHARS_MAX, mask, mask_address, mask_end, mask_value
 from tests.core.test_secret_formats import NAMED_SAMPLES, SHAPE_SAMPLES
 
 HEX = "0123456789abcdef" * 3
@@ -104,10 +104,10 @@ WORD = "Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4z"
     ],
 )
 def test_a_secret_does_not_survive(text: str, secret: str) -> None:
-    shown = masked(text)
+    shown = mask(text)
     assert secret not in shown
     assert "***" in shown
-    assert masked(shown) == shown
+    assert mask(shown) == shown
 
 
 @pytest.mark.parametrize(
@@ -146,14 +146,14 @@ def test_a_secret_does_not_survive(text: str, secret: str) -> None:
     ],
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
-    assert masked(text) == text
+    assert mask(text) == text
 
 
 def test_what_surrounds_a_secret_stays() -> None:
-    assert masked("connect postgres://u:p4ss@h/db as u, password=x; retry") == (
+    assert mask("connect postgres://u:p4ss@h/db as u, password=x; retry") == (
         "connect postgres://u:***@h/db as u, password=***; retry"
     )
-    assert masked("Authorization: Bearer abc.def, then go on") == "Authorization: Bearer ***, then go on"
+    assert mask("Authorization: Bearer abc.def, then go on") == "Authorization: Bearer ***, then go on"
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ def test_what_surrounds_a_secret_stays() -> None:
     ],
 )
 def test_an_address_is_shown_without_its_password_whatever_that_is_like(url: str, shown: str) -> None:
-    assert masked_address(url) == shown
+    assert mask_address(url) == shown
 
 
 def test_fields_are_masked_by_their_names_and_their_texts() -> None:
     fields = {"board": "redis://:pw@h", "sasl_password": "x", "n": 5, "api_key": "", "why": ["token=x", {"token": "y"}]}
-    assert masked_value("", fields) == {
+    assert mask_value("", fields) == {
         "board": "redis://:***@h",
         "sasl_password": "***",
         "n": 5,
@@ -190,15 +190,15 @@ def test_values_that_json_does_not_know_are_masked_too() -> None:
             return "Shown(password='hunter2')"
 
     fields = {"error": ValueError("token=t0p"), "raw": b"password=x1", "shown": Shown(), "set": {"token=t0p"}, "n": 1.5}
-    assert masked_value("", fields) == {
+    assert mask_value("", fields) == {
         "error": "token=***",
         "raw": "b'password=***'",
         "shown": "Shown(password=***)",
         "set": ["token=***"],
         "n": 1.5,
     }
-    assert masked_value("", {"sk-abcdefghijklmnop": Decimal(1)}) == {"***": "1"}
-    assert masked_value("pwd", Decimal(1)) == "***"
+    assert mask_value("", {"sk-abcdefghijklmnop": Decimal(1)}) == {"***": "1"}
+    assert mask_value("pwd", Decimal(1)) == "***"
 
 
 @pytest.mark.parametrize(
@@ -214,18 +214,18 @@ def test_values_that_json_does_not_know_are_masked_too() -> None:
     ],
 )
 def test_a_field_with_the_name_of_a_secret_is_masked_whatever_its_type(name: str, value: Any) -> None:
-    shown = repr(masked_value(name, value))
+    shown = repr(mask_value(name, value))
     assert "hunter2" not in shown
     assert "12345" not in shown
-    assert masked_value("tokens", 4096) == 4096
+    assert mask_value("tokens", 4096) == 4096
 
 
 def test_a_long_text_is_cut_and_says_so() -> None:
     words = "lorem " * 1_000_000
     kept = CHARS_MAX // 6 * 6
-    assert masked(words) == f"{words[:kept]}… [cut: {6_000_000 - kept:,} characters]"
-    assert masked_end(words) == f"[cut: the end of 6,000,000 characters]\n{words[-CHARS_MAX + HEAD_CHARS_MAX :]}"
-    assert masked("x" * CHARS_MAX) == masked_end("x" * CHARS_MAX) == "x" * CHARS_MAX
+    assert mask(words) == f"{words[:kept]}… [cut: {6_000_000 - kept:,} characters]"
+    assert mask_end(words) == f"[cut: the end of 6,000,000 characters]\n{words[-CHARS_MAX + HEAD_CHARS_MAX :]}"
+    assert mask("x" * CHARS_MAX) == mask_end("x" * CHARS_MAX) == "x" * CHARS_MAX
 
 
 SHORT = 6_000
@@ -241,7 +241,7 @@ def test_a_secret_at_a_cut_is_masked(sample: str, monkeypatch: pytest.MonkeyPatc
     for shown in range(first + 4, len(sample)):
         text = ("lorem " * 20_000)[-(SHORT - shown - 1) :] + "\n" + sample + " lorem" * 100
         assert text[:SHORT].endswith(sample[:shown])
-        assert secret[:4] not in masked(text)
+        assert secret[:4] not in mask(text)
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -252,22 +252,22 @@ def test_a_secret_behind_a_cut_is_masked(sample: str, monkeypatch: pytest.Monkey
     for hidden in range(1, sample.index(secret) + len(secret) - 4):
         text = "lorem " * 100 + sample + "\n" + ("lorem " * 20_000)[: SHORT - len(sample) + hidden - 1]
         assert text[-SHORT:].startswith(sample[hidden:])
-        assert secret[-4:] not in masked_end(text)
+        assert secret[-4:] not in mask_end(text)
 
 
 def test_a_key_without_its_beginning_is_masked_in_the_end_of_a_text() -> None:
     key = "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQIBADANBg\n" * 6_000 + "-----END PRIVATE KEY-----\n"
-    assert "MIIE" not in masked_end(key + "ValueError: bad key")
-    assert masked_end(key + "ValueError: bad key").endswith("***-----END PRIVATE KEY-----\nValueError: bad key")
+    assert "MIIE" not in mask_end(key + "ValueError: bad key")
+    assert mask_end(key + "ValueError: bad key").endswith("***-----END PRIVATE KEY-----\nValueError: bad key")
 
 
 def test_a_value_is_cut_as_a_whole() -> None:
-    many = masked_value("", {"rows": ["x" * 1_000] * 10_000, "after": "y"})
+    many = mask_value("", {"rows": ["x" * 1_000] * 10_000, "after": "y"})
     assert len(many["rows"]) == 66
     assert many["rows"][-1] == "[cut: 9,935 more]"
     assert many["…"] == "[cut: 1 more]"
-    assert masked_value("", [*range(10_000)])[-1] == "[cut: 5,905 more]"
-    assert masked_value("", {"k" * 6_000_000: 1, "a": 2}) == {
+    assert mask_value("", [*range(10_000)])[-1] == "[cut: 5,905 more]"
+    assert mask_value("", {"k" * 6_000_000: 1, "a": 2}) == {
         f"{'k' * (CHARS_MAX - 16 - 1_024)}… [cut: 5,935,504 characters]": 1,
         "…": "[cut: 1 more]",
     }
@@ -276,7 +276,7 @@ def test_a_value_is_cut_as_a_whole() -> None:
 def test_a_value_that_contains_itself_is_shown() -> None:
     inner: list[Any] = ["token=x"]
     inner.append(inner)
-    shown = masked_value("", inner)
+    shown = mask_value("", inner)
     for _ in range(DEPTH_MAX):
         assert shown[0] == "token=***"
         shown = shown[-1]
@@ -345,7 +345,7 @@ def test_no_text_makes_it_slow(unit: str) -> None:
     def seconds(chars: int) -> float:
         text = unit * (chars // len(unit))
         start = time.process_time()
-        masked(text)
+        mask(text)
         return time.process_time() - start
 
     seconds(1_000)  # compiles

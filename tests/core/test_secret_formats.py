@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mesh.core.redaction import masked
+from mesh.core.redaction import mask
 from mesh.core.secret_formats import FORMATS, HIDDEN, SHAPES
 
 HEX = "0123456789abcdef" * 4
@@ -137,13 +137,13 @@ def test_a_row_masks_its_sample_without_the_others(row: object) -> None:
         assert PW not in shown
         assert HEX not in shown
         assert any(hint in sample.lower() for hint in found.hints)
-        assert masked(masked(sample)) == masked(sample)
+        assert mask(mask(sample)) == mask(sample)
 
 
 @pytest.mark.parametrize("sample", [sample for samples in SHAPE_SAMPLES.values() for sample in samples])
 @pytest.mark.parametrize("around", ["{}", "with {} it fails", "'{}'", "x={}&y=1", "https://h/{}?x", "a_{}"])
 def test_a_key_is_masked_whole_wherever_it_stands(around: str, sample: str) -> None:
-    shown = masked(around.format(sample))
+    shown = mask(around.format(sample))
     assert shown.replace(HIDDEN, "", 1) == around.format("")
 
 
@@ -246,28 +246,28 @@ def test_a_key_does_not_begin_in_a_word(row: object) -> None:
     ],
 )
 def test_a_secret_behind_its_name_is_masked(text: str) -> None:
-    shown = masked(text)
+    shown = mask(text)
     assert PW not in shown
     assert (HIDDEN in shown) or "|2" in text
-    assert masked(shown) == shown
+    assert mask(shown) == shown
 
 
 @pytest.mark.parametrize(
     "text", ["the password is swordfish", "password is swordfish.", "password is swordfish; go on"]
 )
 def test_a_secret_of_letters_at_the_end_of_a_sentence_is_masked(text: str) -> None:
-    assert "swordfish" not in masked(text)
+    assert "swordfish" not in mask(text)
 
 
 def test_what_surrounds_a_secret_stays() -> None:
-    assert masked("a:\n  password: |\n    x\n    y\n  user: u\n") == "a:\n  password: |\n    ***\n  user: u\n"
-    assert masked("<a><password>x</password><user>u</user></a>") == "<a><password>***</password><user>u</user></a>"
-    assert masked("UID=u;PWD={a};Encrypt=yes") == "UID=u;PWD=***;Encrypt=yes"
-    assert masked("curl -u user:pw https://h") == "curl -u user:*** https://h"
-    assert masked("machine h login u password p") == "machine h login u password ***"
-    assert masked("https://api.telegram.org/bot1:x/getMe") == "https://api.telegram.org/bot***/getMe"
-    assert masked("password is x") == "password is ***"
-    assert masked(':password => "x", :user => "u"') == ':password => ***, :user => "u"'
+    assert mask("a:\n  password: |\n    x\n    y\n  user: u\n") == "a:\n  password: |\n    ***\n  user: u\n"
+    assert mask("<a><password>x</password><user>u</user></a>") == "<a><password>***</password><user>u</user></a>"
+    assert mask("UID=u;PWD={a};Encrypt=yes") == "UID=u;PWD=***;Encrypt=yes"
+    assert mask("curl -u user:pw https://h") == "curl -u user:*** https://h"
+    assert mask("machine h login u password p") == "machine h login u password ***"
+    assert mask("https://api.telegram.org/bot1:x/getMe") == "https://api.telegram.org/bot***/getMe"
+    assert mask("password is x") == "password is ***"
+    assert mask(':password => "x", :user => "u"') == ':password => ***, :user => "u"'
 
 
 @pytest.mark.parametrize(
@@ -333,4 +333,4 @@ def test_what_surrounds_a_secret_stays() -> None:
     ],
 )
 def test_text_without_a_secret_stays_as_it_is(text: str) -> None:
-    assert masked(text) == text
+    assert mask(text) == text

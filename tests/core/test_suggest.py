@@ -39,4 +39,4 @@ def test_the_answer_does_not_depend_on_the_order_of_what_is_known() -> None:
 
 
 def test_more_likeness_may_be_demanded() -> None:
-    assert nearest("order.plac", ["order.placed"], likeness_min=0.99) is None
+    assert nearest("order.plac", ["order.placed"], similarity_min=0.99) is None

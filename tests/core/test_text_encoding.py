@@ -2,18 +2,18 @@
 
 import pytest
 
-from mesh.core.text_encoding import decoded
+from mesh.core.text_encoding import decode_text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_a_file_in_this_encoding_is_read(encoding: str) -> None:
-    assert decoded("name: Müller\r\nnext\n".encode(encoding)) == "name: Müller\nnext\n"
+    assert decode_text("name: Müller\r\nnext\n".encode(encoding)) == "name: Müller\nnext\n"
 
 
 def test_the_order_of_bytes_is_told_by_the_mark() -> None:
-    assert decoded("\ufeffö".encode("utf-16-be")) == decoded("\ufeffö".encode("utf-32-be")) == "ö"
+    assert decode_text("\ufeffö".encode("utf-16-be")) == decode_text("\ufeffö".encode("utf-32-be")) == "ö"
 
 
 def test_other_encodings_are_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
-        decoded("Müller".encode("latin-1"))
+        decode_text("Müller".encode("latin-1"))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import CANCELLED, DUE, NO_USAGE, PAUSED, REDRIVEN, RESUMED, Event, Fault, Part, Usage
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.run.dead_letter import failure_id, letter_id
@@ -116,7 +116,7 @@ class World:
         self.at_ms += self.random.choice([0, 1, 30])
         offset = len(self.inbox)
         sent = replace(sent, at_ms=self.at_ms)
-        record = StoredRecord("mesh.inbox", 0, offset, self.at_ms, sent.run_id.encode(), sent.data, write(sent))
+        record = StoredRecord("mesh.inbox", 0, offset, self.at_ms, sent.run_id.encode(), sent.data, event_headers(sent))
         ended = self.state.ended.get(sent.run_id)
         before = self.state.runs.get(sent.run_id) if ended is None else ended.run
         self._charge(sent, before)
@@ -249,4 +249,4 @@ class World:
 
 def read_all(inbox: list[StoredRecord]) -> list[Event]:
     """The events of the inbox."""
-    return [found for found in map(read, inbox) if isinstance(found, Event)]
+    return [found for found in map(read_event, inbox) if isinstance(found, Event)]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from mesh.core.protocol.cloudevents_json import STRUCTURED
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import BATCH, KINDS, Event, Fault
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.record import StoredRecord
@@ -77,7 +77,7 @@ headers: Final = st.lists(st.tuples(names, texts), max_size=6)
 def records(draw: st.DrawFn, topic: str = "mesh.inbox", offset: int = 0) -> StoredRecord:
     """A good record with some of it changed, or one made of nothing but noise."""
     good = draw(st.sampled_from(GOOD) | st.none())
-    base = [] if good is None else list(write(good))
+    base = [] if good is None else list(event_headers(good))
     for name, value in draw(headers):
         at = next((n for n, (known, _) in enumerate(base) if known == name), None)
         if at is None or draw(st.integers(0, 5)) == 0:

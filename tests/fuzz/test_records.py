@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import InvalidInput
-from mesh.core.ingress.admission import Rejected, admit
+from mesh.core.ingress.admission import Rejection, admit
 from mesh.core.protocol.cloudevents_json import STRUCTURED, unwrap
-from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import Event
-from mesh.core.protocol.json_check import Flaw, check
+from mesh.core.protocol.json_check import Flaw, parse_strict
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.core.publishing.effect_records import dead_letter, record_of
-from mesh.core.publishing.replacement_records import instead_of
+from mesh.core.publishing.replacement_records import replacement_of
 from mesh.core.reason_codes import REASONS
 from mesh.core.run.dead_letter import dead_record
 from mesh.core.run.effects import DeadLetter, Finish, Note, PublishEvent, PublishTask
@@ -41,11 +41,11 @@ def is_explained(code: str, message: str) -> None:
 @fuzz
 @given(records())
 def test_a_record_is_an_event_or_unreadable_for_a_reason(record: StoredRecord) -> None:
-    found = read(record)
+    found = read_event(record)
     if isinstance(found, Unreadable):
         is_explained(found.code, found.message)
         return
-    again = read(record._replace(headers=tuple(write(found))))
+    again = read_event(record._replace(headers=tuple(event_headers(found))))
     assert isinstance(again, Event)
     assert (again.id, again.kind, again.run_id, again.type) == (found.id, found.kind, found.run_id, found.type)
 
@@ -54,12 +54,12 @@ def test_a_record_is_an_event_or_unreadable_for_a_reason(record: StoredRecord) -
 @given(records(topic="in.ask"))
 def test_what_comes_in_is_a_request_or_rejected_for_a_reason(record: StoredRecord) -> None:
     found = admit(record, MESH)
-    if isinstance(found, Rejected):
+    if isinstance(found, Rejection):
         is_explained(found.code, found.message)
         letter = dead_letter(dead_record(record, found.code, found.message), MESH)
         assert letter.value == record.value
     else:
-        assert isinstance(read(record._replace(headers=tuple(write(found)), value=found.data)), Event)
+        assert isinstance(read_event(record._replace(headers=tuple(event_headers(found)), value=found.data)), Event)
 
 
 @fuzz
@@ -76,7 +76,7 @@ def test_a_structured_event_is_taken_apart_or_flawed_for_a_reason(noise: bytes |
 @fuzz
 @given(bodies)
 def test_a_body_is_a_document_or_flawed_for_a_reason(body: bytes | None) -> None:
-    found = check(body or b"")
+    found = parse_strict(body or b"")
     if isinstance(found, Flaw):
         is_explained(found.code, found.message)
 
@@ -91,7 +91,7 @@ def test_a_partition_answers_every_record_and_goes_on(inbox: list[StoredRecord])
                 assert effect.code
             if isinstance(effect, DeadLetter | Finish | PublishEvent | PublishTask):
                 new = record_of(effect, MESH)
-                assert instead_of(new, "too_large", "at most 5 bytes", MESH).topic in (
+                assert replacement_of(new, "too_large", "at most 5 bytes", MESH).topic in (
                     MESH.inbox,
                     MESH.dead,
                     MESH.outcomes,
@@ -109,7 +109,7 @@ def test_a_partition_answers_every_record_and_goes_on(inbox: list[StoredRecord])
 def test_what_stands_for_a_refused_record_can_be_made_of_any(
     given_headers: list[tuple[str, bytes]], key: bytes | None, value: bytes | None, topic: str
 ) -> None:
-    instead = instead_of(NewRecord(topic, key, value, tuple(given_headers)), "too_large", "at most 5 bytes", MESH)
+    instead = replacement_of(NewRecord(topic, key, value, tuple(given_headers)), "too_large", "at most 5 bytes", MESH)
     assert dict(instead.headers)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.sqlite import SqliteLog
 from mesh.core.ingress.admission import admit
-from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import NO_USAGE, TASK, Fault, Part, Usage
 from mesh.core.protocol.record import RECORD_BYTES_MIN, NewRecord, StoredRecord, record_bytes
 from mesh.core.publishing.effect_records import inbox_record, record_of
@@ -143,7 +143,7 @@ def test_whatever_lies_on_a_topic_the_mesh_appends_what_the_log_takes_and_goes_o
     lived.todo.clear()
     good = event(id="good", run_id="good-run", subject="s" * 900)
     if direct:
-        stored = StoredRecord(MESH.inbox, 0, 0, AT_MS, good.run_id.encode(), good.data, write(good))
+        stored = StoredRecord(MESH.inbox, 0, 0, AT_MS, good.run_id.encode(), good.data, event_headers(good))
     else:
         attributes = {"specversion": "1.0", "id": "good", "source": "/s", "type": "ask"}
         headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
@@ -160,7 +160,7 @@ def test_whatever_lies_on_a_topic_the_mesh_appends_what_the_log_takes_and_goes_o
 @fuzz
 @given(large(MESH.tasks("check")), answers(), st.sampled_from(["too_large", "unauthorized", "invalid"]))
 def test_each_replacement_is_smaller_and_the_last_one_always_fits(record: StoredRecord, act: Any, code: str) -> None:
-    task = read(record)
+    task = read_event(record)
     news = [NewRecord(record.topic, record.key, record.value, record.headers)]
     if not isinstance(task, Unreadable):
         news.append(inbox_record(act(replace(task, kind=TASK)), MESH))

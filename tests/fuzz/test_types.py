@@ -46,9 +46,9 @@ from typing_extensions import TypedDict
 
 from mesh.core.errors import InvalidInput
 from mesh.core.payload.json_encode import encode
-from mesh.core.payload.json_fields import Lacks, Side, lookup
+from mesh.core.payload.json_fields import JsonSide, MissingField, lookup
 from mesh.core.protocol import json_check
-from mesh.core.protocol.event import BATCH, NO_USAGE, Part, batch
+from mesh.core.protocol.event import BATCH, NO_USAGE, Part, encode_batch
 from mesh.core.task import result
 from mesh.core.task.agent import Agent, Payload, agent_of
 from mesh.core.topology.model import AgentSpec
@@ -250,7 +250,7 @@ def carried(hint: Any, value: Any) -> tuple[bytes, Any, Any]:
     handed.type, handed.data = answer.type, answer.data
     (alone,) = result.arguments(two, handed).values()
     handed.content_type = BATCH
-    handed.data = batch([Part("other", b"{}"), part], source="/runs/r", event_id="e")
+    handed.data = encode_batch([Part("other", b"{}"), part], source="/runs/r", event_id="e")
     (batched,) = result.arguments(two, handed).values()
     return part.data, alone, batched
 
@@ -268,7 +268,9 @@ def test_the_next_agent_is_given_what_the_first_returned(name: str) -> None:
         assert alone == payload
         assert batched == payload
         assert type(alone.value) is type(payload.value)  # type: ignore[attr-defined]
-        assert not isinstance(json_check.check(data), json_check.Flaw) or "too_deep" in str(json_check.check(data))
+        assert not isinstance(json_check.parse_strict(data), json_check.Flaw) or "too_deep" in str(
+            json_check.parse_strict(data)
+        )
         assert json.loads(data) == orjson.loads(data)
         pydantics = payload.model_dump_json(by_alias=True).encode()
         assert data == pydantics or (sets_in(hint) and len(data) == len(pydantics))
@@ -330,8 +332,8 @@ def test_every_path_into_what_is_written_is_known_to_the_check_of_topics(name: s
     def holds(value: Any) -> None:
         data = orjson.loads(encoded(made(value=value)))
         for path in paths_into(data):
-            assert not isinstance(lookup(Side(adapter.core_schema, written=True), path), Lacks)
-        assert isinstance(lookup(Side(adapter.core_schema, written=True), ("valuee",)), Lacks)
+            assert not isinstance(lookup(JsonSide(adapter.core_schema, written=True), path), MissingField)
+        assert isinstance(lookup(JsonSide(adapter.core_schema, written=True), ("valuee",)), MissingField)
 
     holds()
 
@@ -373,7 +375,7 @@ def test_what_json_does_not_carry_is_refused_and_the_rest_arrives(name: str) -> 
         except InvalidInput as error:
             refusals.append((error.code, "value" in error.what))
             return
-        assert not isinstance(json_check.check(data), json_check.Flaw)
+        assert not isinstance(json_check.parse_strict(data), json_check.Flaw)
         assert alone == payload or isinstance(value, SecretStr | dict)  # `int | str` reads keys as texts
         if isinstance(value, SecretStr):
             assert orjson.loads(data)["value"] == value.get_secret_value()

@@ -13,7 +13,7 @@ from bench.kills import ended, records_of
 from bench.mesh_processes import Child, mesh_up
 from mesh.adapters.ports import Appended, Log
 from mesh.app.wiring import load_topology, open_log, topic_specs
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import NO_USAGE, REQUESTED, Event, Part
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.state.checkpoint import CommitNote, read_note
@@ -54,7 +54,7 @@ class LiveMesh:
         """Every task there is, once."""
         tasks = {}
         for record in await records_of(self.log, self.topology.tasks("echo")):
-            task = read(record)
+            task = read_event(record)
             assert isinstance(task, Event)
             tasks[task.task_id] = task
         await self._append(
@@ -75,7 +75,7 @@ class LiveMesh:
         return {o["run"]: o["ending"] for o in outcomes}
 
     async def _append(self, events: list[Event]) -> None:
-        new = [NewRecord(self.topology.inbox, e.run_id.encode(), e.data, write(e)) for e in events]
+        new = [NewRecord(self.topology.inbox, e.run_id.encode(), e.data, event_headers(e)) for e in events]
         assert all(isinstance(verdict, Appended) for verdict in await self.log.append(new))
 
 

@@ -64,4 +64,4 @@ async def test_a_request_that_came_when_the_records_of_its_run_were_removed_open
     await mesh.publish("ask", {"id": "second"}, run_id="R1")
     history = await Runs(mesh.log, mesh.topology).find("second")
     assert told(history) == ("R1", "completed", False, True, [])
-    assert "had begun before the records that are left" in history.moments[-1].text
+    assert "began before the records that are left" in history.moments[-1].text

@@ -7,7 +7,7 @@ import pytest
 
 from mesh.adapters.ports import Log
 from mesh.app.wiring import open_log, topic_specs
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import CANCELLED, REQUESTED, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.state.partition_state import Partition
@@ -40,12 +40,12 @@ async def log(tmp_path: Path) -> AsyncIterator[Log]:
 
 def request(run_id: str, data: bytes = b"{}") -> NewRecord:
     asked = Event(f"e-{run_id}", "/test", "ask", REQUESTED, run_id, data)
-    return NewRecord(OLD.inbox, run_id.encode(), asked.data, write(asked))
+    return NewRecord(OLD.inbox, run_id.encode(), asked.data, event_headers(asked))
 
 
 def cancel(run_id: str) -> NewRecord:
     asked = Event(f"c-{run_id}", "/test", "mesh.cancel", CANCELLED, run_id, b"{}")
-    return NewRecord(OLD.inbox, run_id.encode(), asked.data, write(asked))
+    return NewRecord(OLD.inbox, run_id.encode(), asked.data, event_headers(asked))
 
 
 async def requested(log: Log, *run_ids: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import FAILED, Event, Fault
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.run.effects import BreakerTransition, DeadLetter, Note, Schedule
@@ -14,7 +14,7 @@ from mesh.runtime.decision_log import DecisionLog
 def failure(code: str) -> StoredRecord:
     event = Event("t:failed", "/agents/work", "ask", FAILED, "r-1", b"{}", agent="work", task_id="t")
     event.fault = Fault(code, "why")
-    return StoredRecord("mesh.inbox", 0, 7, 1_000, b"r-1", b"{}", write(event))
+    return StoredRecord("mesh.inbox", 0, 7, 1_000, b"r-1", b"{}", event_headers(event))
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:

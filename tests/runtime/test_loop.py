@@ -14,7 +14,7 @@ from mesh.adapters.ports import REVOKE_MS_MAX, Appended, Commit, Log, Refused, T
 from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import open_log, topic_specs
 from mesh.core.errors import LogUnavailable, WaitTimeout
-from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import OUTCOME, TASK, Event
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.topology.loader import load
@@ -341,9 +341,9 @@ def _event(kind: str, data: bytes) -> Event:
 async def test_a_refused_task_becomes_a_failure_of_that_task(log: Log) -> None:
     task = _event(TASK, b'"' + b"x" * 30_000 + b'"')
     small = NewRecord("out", b"k", b"1")
-    await append_all(log, [NewRecord(TOPOLOGY.tasks("echo"), b"r1", task.data, write(task)), small], TOPOLOGY)
+    await append_all(log, [NewRecord(TOPOLOGY.tasks("echo"), b"r1", task.data, event_headers(task)), small], TOPOLOGY)
     (record,) = await read_all(log, TOPOLOGY.inbox)
-    answer = read(record)
+    answer = read_event(record)
     assert not isinstance(answer, Unreadable)
     assert (answer.kind, answer.task_id, answer.attempt, record.key) == ("failed", "t1", 2, b"r1")
     assert answer.fault is not None
@@ -354,7 +354,7 @@ async def test_a_refused_task_becomes_a_failure_of_that_task(log: Log) -> None:
 async def test_a_refused_outcome_is_sent_without_its_payloads(log: Log) -> None:
     result = {"type": "answer", "id": "i", "agent": "echo", "data": "x" * 30_000}
     outcome = _event(OUTCOME, orjson.dumps({"run": "r1", "ending": "completed", "results": [result]}))
-    await append_all(log, [NewRecord(TOPOLOGY.outcomes, b"r1", outcome.data, write(outcome))], TOPOLOGY)
+    await append_all(log, [NewRecord(TOPOLOGY.outcomes, b"r1", outcome.data, event_headers(outcome))], TOPOLOGY)
     (record,) = await read_all(log, TOPOLOGY.outcomes)
     body = orjson.loads(record.value or b"")
     assert body["ending"] == "completed"

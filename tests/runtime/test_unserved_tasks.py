@@ -10,7 +10,7 @@ from mesh.adapters.ports import Commit, Log
 from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import topic_specs
 from mesh.core.errors import Fenced, LogUnavailable
-from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import NO_USAGE, TASK, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.control import NOTHING, Control, Switch
@@ -60,7 +60,7 @@ class World:
         self.unattended.partitions.add(0)
 
     async def answers(self) -> list[Event]:
-        found = [read(record) for record in await read_all(self.log, MESH.inbox)]
+        found = [read_event(record) for record in await read_all(self.log, MESH.inbox)]
         assert not any(isinstance(event, Unreadable) for event in found)
         return [event for event in found if isinstance(event, Event)]
 
@@ -80,7 +80,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 def task(n: int) -> NewRecord:
     event = Event(f"t{n}:1", "/mesh/t", "ask", TASK, f"r{n}", b'{"n":1}', agent="echo", task_id=f"t{n}", path=("echo",))
-    return NewRecord(TOPIC.topic, b"k", event.data, write(event))
+    return NewRecord(TOPIC.topic, b"k", event.data, event_headers(event))
 
 
 async def joined(log: Log) -> Recorder:

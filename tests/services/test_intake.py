@@ -6,7 +6,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Log
 from mesh.app.wiring import topic_specs
 from mesh.core.ingress.admission import REJECTED_TYPE
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord, Record, StoredRecord, TopicPartition
 from mesh.core.topology.loader import load
@@ -26,7 +26,7 @@ TOPOLOGY = load(TEXT)
 
 
 def event(record: Record) -> Event:
-    found = read(record)
+    found = read_event(record)
     assert not isinstance(found, Unreadable), found
     return found
 

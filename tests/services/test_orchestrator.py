@@ -10,7 +10,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Log, TopicSpec
 from mesh.app.wiring import topic_specs
 from mesh.core.errors import TopicsInvalid
-from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import NO_USAGE, REQUESTED, SWITCHED, Event, Fault, Part
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.run.control import Control, Switch, control_record, relay_record
@@ -41,17 +41,17 @@ def orchestrator(log: Log, topology: Topology = TOPOLOGY, *, costs: Costs = COST
 
 def request(run_id: str, *, expiry_ms: int | None = None, type: str = "ask") -> NewRecord:
     asked = Event(f"e-{run_id}", "/test", type, REQUESTED, run_id, b'{"q":1}', expiry_ms=expiry_ms)
-    return NewRecord(TOPOLOGY.inbox, run_id.encode(), asked.data, write(asked))
+    return NewRecord(TOPOLOGY.inbox, run_id.encode(), asked.data, event_headers(asked))
 
 
 def event(record: Record) -> Event:
-    found = read(record)
+    found = read_event(record)
     assert not isinstance(found, Unreadable), found
     return found
 
 
 def to_inbox(answer: Event) -> NewRecord:
-    return NewRecord(TOPOLOGY.inbox, answer.run_id.encode(), answer.data, write(answer))
+    return NewRecord(TOPOLOGY.inbox, answer.run_id.encode(), answer.data, event_headers(answer))
 
 
 async def test_a_request_becomes_a_task_and_its_answer_an_outcome(log: Log) -> None:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from mesh.adapters.ports import Appended, Bounds, Refused, TopicSpec
 from mesh.core.errors import NotFound
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import (
@@ -18,8 +18,8 @@ from mesh.core.protocol.record import (
     NewRecord,
     StoredRecord,
     TopicPartition,
-    over_limit,
     record_bytes,
+    too_large_message,
 )
 from tests.sim.clocks import BROKERS, BrokerClocks
 from tests.sim.group import Group
@@ -46,7 +46,7 @@ class Partition:
         """All records, with their moments and what is in them: for the checks, which look at each several times."""
         done = len(self._read)
         for record, moment in zip(self.records[done:], self.moments[done:], strict=True):
-            self._read.append((record, moment, read(record)))
+            self._read.append((record, moment, read_event(record)))
         return self._read
 
     def index(self, offset: int) -> int:
@@ -140,7 +140,7 @@ class Broker:
         """Why a record is never taken. The same record is refused again."""
         size = record_bytes(record)
         if size > self.record_bytes_max:
-            return Refused("too_large", over_limit(size, self.record_bytes_max))
+            return Refused("too_large", too_large_message(size, self.record_bytes_max))
         if self._refuse and "mesh-dlq-id" not in (
             headers := dict(record.headers)
         ):  # what replaces a refused record is taken

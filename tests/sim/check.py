@@ -7,7 +7,7 @@ is checked for each commit that was ever made.
 
 from collections.abc import Iterator
 
-from mesh.core.ingress.admission import Rejected, admit
+from mesh.core.ingress.admission import Rejection, admit
 from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.event import FAILED, SUCCEEDED, TASK, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition, coordinates
@@ -277,7 +277,7 @@ def _committed_work(stage: Stage, published: Published) -> Iterator[str]:
             for record, _, committed in _passed(stage, f"{topology.prefix}.intake", rule.name):
                 request = admit(record, topology)
                 there: int | None = dead.get(_origin(record))
-                if not isinstance(request, Rejected):
+                if not isinstance(request, Rejection):
                     there = published.moments.get((topology.inbox, request.id.encode()), there)  # else refused
                 if there is None or there > committed[0]:
                     yield f"{coordinates(record)} was passed by a commit of {committed[1]}, and is not in the inbox"

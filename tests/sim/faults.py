@@ -27,7 +27,7 @@ from functools import partial
 from mesh.core.dead_letters.letter import letter_of
 from mesh.core.dead_letters.redrive_log import NEW, LetterStatus
 from mesh.core.dead_letters.redrive_plan import RedriveOptions, Sending, plan_redrive
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition, record_bytes
 from mesh.core.run.control import AGENT, RUNNING, STOPPED, Switch, command_record, control_record
@@ -202,12 +202,12 @@ def _copy(stage: Stage, fault: Fault) -> None:
 def _stale(stage: Stage, fault: Fault) -> None:
     for _ in range(1 + fault.arg % 4):
         found = _some(stage, stage.topology.inbox)
-        event = None if found is None else read(found)
+        event = None if found is None else read_event(found)
         if found is None or not isinstance(event, Event) or not event.task_id:
             continue
         claimed = max(1, event.attempt + (fault.arg % 3) - 1)
         again = replace(event, attempt=claimed, id=f"{event.task_id}:{claimed}:{event.kind}", path=("liar",))
-        _append(stage, found._replace(headers=write(again)))
+        _append(stage, found._replace(headers=event_headers(again)))
 
 
 def _junk(stage: Stage, fault: Fault) -> None:
@@ -228,7 +228,7 @@ def _junk(stage: Stage, fault: Fault) -> None:
 
 def _wish(stage: Stage, fault: Fault) -> None:
     found = _some(stage, stage.topology.inbox)
-    event = None if found is None else read(found)
+    event = None if found is None else read_event(found)
     if isinstance(event, Event) and event.kind != SWITCHED:
         kind = (CANCELLED, PAUSED, RESUMED)[fault.arg % 3]
         _wished(stage, kind, event.run_id, f"w{fault.at_ms}")

@@ -10,7 +10,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from mesh.adapters.ports import Appended, Refused
 from mesh.core.errors import LogUnavailable
-from mesh.core.protocol.record import NewRecord, PackedHeaders, over_limit
+from mesh.core.protocol.record import NewRecord, PackedHeaders, too_large_message
 
 Verdict = Appended | Refused
 BATCH_BYTES_MIN = 16_384
@@ -77,7 +77,7 @@ class PartitionQueue:
             entry = self.waiting[0]
             problem = fill(builder, entry.record)
             if problem is None and not entries and builder.size() > record_bytes_max:
-                problem, builder = Refused("too_large", over_limit(builder.size(), record_bytes_max)), empty()
+                problem, builder = Refused("too_large", too_large_message(builder.size(), record_bytes_max)), empty()
             if problem is FULL:
                 break
             self.waiting.popleft()

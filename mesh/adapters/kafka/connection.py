@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from mesh.core.errors import ConfigInvalid, LogUnavailable
-from mesh.core.redaction import masked_address
+from mesh.core.redaction import mask_address
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Connection:
     @property
     def url(self) -> str:
         """The addresses, for people; holds no secret."""
-        return masked_address(f"kafka://{self.bootstrap}")
+        return mask_address(f"kafka://{self.bootstrap}")
 
     def arguments(self, role: str) -> dict[str, Any]:
         """Keyword arguments of an aiokafka client that acts as `role`."""

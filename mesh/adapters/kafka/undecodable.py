@@ -17,7 +17,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBa
 from aiokafka.record.memory_records import _MemoryRecordsPy
 
 from mesh.adapters.kafka.unpacked import is_packed, stand_in, unpacked
-from mesh.core.protocol.record import Unread
+from mesh.core.protocol.record import UnreadValue
 
 POLL_BYTES_MAX = 8 * 1_048_576
 """Of one partition in one poll, apart from the rest of a batch that was begun in it."""
@@ -64,7 +64,7 @@ class _Batch:
         data: bytes | memoryview = self._data
         if is_packed(self._data):
             data = unpacked(self._data)
-            if isinstance(data, Unread):
+            if isinstance(data, UnreadValue):
                 yield stand_in(self._data, data)
                 return
         self._begun(len(data))

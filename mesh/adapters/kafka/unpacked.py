@@ -2,7 +2,7 @@
 
 Ten kilobytes of zstd may hold gigabytes, and a broker that keeps batches as their producers compressed them stores
 that. A batch that takes more than `UNPACKED_BYTES_MAX` bytes, or that cannot be unpacked, is not read: one record with
-an `Unread` value stands for it, at its last offset, so that it becomes a dead letter and what lies behind it is read.
+an `UnreadValue` stands for it, at its last offset, so that it becomes a dead letter and what lies behind it is read.
 """
 
 import struct
@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiokafka import codec
 from aiokafka.record.default_records import DefaultRecordBase, _DefaultRecordPy
 
-from mesh.core.protocol.record import Unread
+from mesh.core.protocol.record import UnreadValue
 
 UNPACKED_BYTES_MAX: Final = 16 * 1_048_576
 """Size of all records of a batch together. Producers limit a batch to about a megabyte before they compress it."""
@@ -31,19 +31,19 @@ def is_packed(data: memoryview) -> bool:
     return bool(data[_CODEC_AT] & _CODECS)
 
 
-def unpacked(data: memoryview) -> bytes | Unread:
+def unpacked(data: memoryview) -> bytes | UnreadValue:
     """The same batch with records that are not compressed, or why it is not read."""
     kind = data[_CODEC_AT] & _CODECS
     try:
         batch = _unpacked(data, kind, _buffer) or _unpacked(data, kind, bytearray(_HEADER_BYTES + UNPACKED_BYTES_MAX))
     except (ValueError, OSError, struct.error, codec.cramjam.DecompressionError) as error:
-        return Unread("unparseable", f"{_named(data)} cannot be unpacked: {error}")
+        return UnreadValue("unparseable", f"{_named(data)} cannot be unpacked: {error}")
     if batch is None:
-        return Unread("too_large", f"{_named(data)} takes more than {UNPACKED_BYTES_MAX} bytes unpacked")
+        return UnreadValue("too_large", f"{_named(data)} takes more than {UNPACKED_BYTES_MAX} bytes unpacked")
     return batch
 
 
-def stand_in(data: memoryview, value: Unread) -> Any:
+def stand_in(data: memoryview, value: UnreadValue) -> Any:
     """The record that stands for a batch that is not read."""
     header = DefaultRecordBase.HEADER_STRUCT.unpack_from(data)
     base_offset, last_offset_delta, max_timestamp = header[0], header[6], header[8]

@@ -17,7 +17,7 @@ from mesh.adapters.sqlite.partitions.fetch import SqliteReader
 from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.core.errors import NotFound
 from mesh.core.protocol.partitioner import partition_of
-from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, TopicPartition, over_limit, record_bytes
+from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, TopicPartition, record_bytes, too_large_message
 
 _BATCH_BYTES_MAX = 1_048_576
 _WRITE_BYTES_MAX = 4 * 1_048_576
@@ -270,7 +270,7 @@ class SqliteLog:
                 size = record_bytes(records[indexes[0]])
                 if size <= self._record_bytes_max:
                     return [_PendingBatch(number, partition, indexes, packed)]
-                verdicts[indexes[0]] = Refused("too_large", over_limit(size, self._record_bytes_max))
+                verdicts[indexes[0]] = Refused("too_large", too_large_message(size, self._record_bytes_max))
                 return []
         # Something in it is wrong, or all together is too much: halves, until the culprit stands alone.
         half = len(indexes) // 2

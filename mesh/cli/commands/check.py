@@ -7,7 +7,7 @@ from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.session import Session, embedded_path
 from mesh.cli.framework.text import counted
 from mesh.core.errors import LogUnavailable, Problem, TopologyInvalid
-from mesh.core.redaction import masked
+from mesh.core.redaction import mask
 
 if TYPE_CHECKING:
     from mesh.operations.rollout import TopologyChange
@@ -81,7 +81,7 @@ async def _on_the_log(session: Session) -> "tuple[list[Problem], list[TopologyCh
 
 def _told(session: Session, path: str, problems: Sequence[Problem]) -> int:
     output = session.output
-    problems = [problem._replace(what=masked(problem.what)) for problem in problems]  # it may quote an exception
+    problems = [problem._replace(what=mask(problem.what)) for problem in problems]  # it may quote an exception
     output.emit({"ok": False, "problems": [{"file": path, **problem._asdict()} for problem in problems]})
     for problem in problems:
         output.print((f"{path}:{problem.line}", "bold"), f": {problem.what}. ", (problem.remedy, "dim"))

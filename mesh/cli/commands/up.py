@@ -20,7 +20,7 @@ from mesh.cli.framework.session import Session, embedded_path, short
 from mesh.cli.framework.signals import Stop, Stopped
 from mesh.cli.framework.text import counted, took
 from mesh.cli.supervision.watchdog import Watchdog
-from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound, TopologyInvalid, leaves
+from mesh.core.errors import BoardUnavailable, InvalidInput, MeshError, NotFound, TopologyInvalid, leaf_errors
 from mesh.core.suggest import nearest
 from mesh.runtime.execution.loop_guard import GuardedLoop
 
@@ -83,7 +83,7 @@ async def up(
             await host.run()
             code = stop.code
         except (MeshError, BaseExceptionGroup) as error:
-            first = leaves(error)[0]
+            first = leaf_errors(error)[0]
             if not host.abandoned_calls or not isinstance(first, MeshError):
                 raise
             code = report(session.output, first)
@@ -191,7 +191,7 @@ class Host:
             except Stopped:
                 return False
             except (MeshError, OSError, MemoryError, BaseExceptionGroup) as error:
-                found = [environment_fault(leaf) or leaf for leaf in leaves(error)]
+                found = [environment_fault(leaf) or leaf for leaf in leaf_errors(error)]
                 if not all(isinstance(leaf, MeshError) and leaf.retriable for leaf in found):
                     raise
                 if self._embedded and not self._here.is_set():

@@ -4,7 +4,7 @@ from typing import Any
 
 from mesh.cli.framework.output import Output, Piece
 from mesh.core.errors import MeshError, TopicsInvalid, TopologyInvalid
-from mesh.core.redaction import masked, masked_value
+from mesh.core.redaction import mask, mask_value
 
 BROKEN_PIPE = 141
 INTERRUPTED = 130
@@ -17,18 +17,18 @@ BUG_REMEDY = "This is a bug: please report it with the output of the same comman
 def report(output: Output, error: MeshError) -> int:
     """Print an error of the mesh and answer its exit code."""
     if output.json:
-        output.emit_error(masked_value("", described(error), ERROR_CHARS_MAX))
+        output.emit_error(mask_value("", described(error), ERROR_CHARS_MAX))
         return error.exit_code
     if isinstance(error, TopologyInvalid):
         output.warn(("error: ", "bold red"), f"{error.path}: {error.what}")
         for problem in error.problems:
             output.warn(
-                "  ", (f"{error.path}:{problem.line}", "bold"), f": {masked(problem.what)}. ", (problem.remedy, "dim")
+                "  ", (f"{error.path}:{problem.line}", "bold"), f": {mask(problem.what)}. ", (problem.remedy, "dim")
             )
     elif isinstance(error, TopicsInvalid) and len(error.problems) > 1:
-        output.warn(("error: ", "bold red"), f"{masked(error.where)}: {len(error.problems)} problems")
+        output.warn(("error: ", "bold red"), f"{mask(error.where)}: {len(error.problems)} problems")
         for text in error.problems:
-            output.warn("  ", masked(text))
+            output.warn("  ", mask(text))
         output.warn("  ", (error.remedy, "dim"))
     else:
         output.warn(("error: ", "bold red"), *_sentence(error))
@@ -37,7 +37,7 @@ def report(output: Output, error: MeshError) -> int:
 
 def report_usage(output: Output, message: str, hint: str) -> int:
     """Print what was wrong with the command line."""
-    message = masked(message)
+    message = mask(message)
     if output.json:
         output.emit_error({"code": "usage", "what": message, "remedy": hint, "exit_code": 2})
     else:
@@ -47,13 +47,13 @@ def report_usage(output: Output, message: str, hint: str) -> int:
 
 def report_bug(output: Output, error: BaseException, stack: str) -> int:
     """Print an error that nobody foresaw; the stack only with -vv."""
-    what = masked(f"{type(error).__name__}: {error}")
+    what = mask(f"{type(error).__name__}: {error}")
     if output.json:
         output.emit_error({"code": "bug", "what": what, "remedy": BUG_REMEDY, "exit_code": 1})
     else:
         output.warn(("error: ", "bold red"), f"{what}. ", (BUG_REMEDY, "dim"))
     if output.verbosity >= 2:
-        for line in masked(stack).splitlines():
+        for line in mask(stack).splitlines():
             output.warn(line)
     return 1
 

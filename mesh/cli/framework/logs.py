@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesh.cli.framework.output import Output
 from mesh.cli.framework.text import clock, escaped_json, visible
-from mesh.core.redaction import masked_value
+from mesh.core.redaction import mask_value
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict
@@ -101,7 +101,7 @@ def _origin(logger: Any, method: str, event: "EventDict") -> "EventDict":
 def _masked(logger: Any, method: str, event: "EventDict") -> "EventDict":
     """What libraries say passes no other redaction, and neither do stacks."""
     hidden = {name: event[name] for name in ("_record", "_from_structlog") if name in event}
-    return {**masked_value("", {name: value for name, value in event.items() if name not in hidden}), **hidden}
+    return {**mask_value("", {name: value for name, value in event.items() if name not in hidden}), **hidden}
 
 
 def _sentence(logger: Any, method: str, event: "EventDict") -> str:

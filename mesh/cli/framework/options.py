@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mesh.cli.framework.session import CommonOptions, Session
-from mesh.core.errors import leaves
+from mesh.core.errors import leaf_errors
 from mesh.runtime.execution import loop_guard
 
 PANEL = "Everywhere"
@@ -135,7 +135,7 @@ def _with_session(function: Function) -> Callable[..., None]:
             if isinstance(answer, Coroutine):
                 answer = loop_guard.run(answer)
         except (BrokenPipeError, BaseExceptionGroup) as error:
-            if any(isinstance(leaf, BrokenPipeError) for leaf in leaves(error)):
+            if any(isinstance(leaf, BrokenPipeError) for leaf in leaf_errors(error)):
                 raise OutputClosed from error
             raise
         raise typer.Exit(answer or 0)

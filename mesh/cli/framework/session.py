@@ -123,11 +123,11 @@ def embedded_path(url: str) -> Path | None:
 
 def short(url: str) -> str:
     """An address for people: an embedded file as seen from here, secrets masked."""
-    from mesh.core.redaction import masked_address
+    from mesh.core.redaction import mask_address
 
     path = embedded_path(url)
     if path is None:
-        return masked_address(url)
+        return mask_address(url)
     try:
         return f"sqlite:{path.absolute().relative_to(Path.cwd())}"
     except ValueError:

@@ -12,7 +12,7 @@ import sys
 from typing import Any, Final
 
 from mesh.core.errors import InvalidInput
-from mesh.core.text_encoding import MARKS, codec_of
+from mesh.core.text_encoding import MARKS, codec_for
 
 CHUNK_BYTES: Final = 262_144
 
@@ -56,7 +56,7 @@ class Utf8:
             if not last and len(part) < 4 and any(mark.startswith(part) for mark, _ in MARKS):
                 self._begun = part
                 return b""
-            self._known, self._codec = True, codec_of(part)
+            self._known, self._codec = True, codec_for(part)
             if self._codec == "utf-8-sig":
                 return part[3:]
             if self._codec:

@@ -11,7 +11,7 @@ from mesh.cli.framework.logs import Reporter
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import Stop
 from mesh.cli.framework.text import counted
-from mesh.core.errors import InvalidInput, MeshError, leaves
+from mesh.core.errors import InvalidInput, MeshError, leaf_errors
 from mesh.core.scaling.policy import Decision, Scaler, ScalingRule, ScalingSample
 from mesh.core.suggest import nearest
 from mesh.core.topology.model import Topology
@@ -147,7 +147,7 @@ class Autoscaling:
                     scaler = Autoscaler(log, topology, self._agents, self._scaler, SystemClock(), self._workers, told)
                     await scaler.run(stop.event)
             except (MeshError, BaseExceptionGroup) as error:
-                found = leaves(error)
+                found = leaf_errors(error)
                 if not all(isinstance(leaf, MeshError) and leaf.retriable for leaf in found):
                     raise
                 many = counted(self._workers.number, "worker")

@@ -10,7 +10,7 @@ from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, moment, t
 from mesh.core.history.run_summary import Summary
 from mesh.core.history.task_attempts import DEAD, DONE, DROPPED, REPLACED, WAITING, WORKING, Moment, TaskHistory
 from mesh.core.history.timeline import History
-from mesh.core.protocol.event import Part, Usage, derive, rfc3339
+from mesh.core.protocol.event import Part, Usage, derive_id, rfc3339
 from mesh.core.run.routing import JOIN_TYPE
 from mesh.core.run.state import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
 
@@ -144,7 +144,7 @@ def trace_of(history: History) -> str:
     """The id of the trace in which the spans of the run lie: that of its request, or one made of the run's id."""
     told = history.request or history.run
     given = "" if told is None else told.traceparent
-    return given.split("-")[1] if given.count("-") >= 3 else derive("trace", history.run_id)
+    return given.split("-")[1] if given.count("-") >= 3 else derive_id("trace", history.run_id)
 
 
 def timeline(output: Output, history: History) -> None:

@@ -66,7 +66,7 @@ def check_value(key: str, value: bytes) -> None:
         )
     if len(value) > VALUE_BYTES_MAX:
         raise too_large(key, len(value))
-    found = json_check.check(value)
+    found = json_check.parse_strict(value)
     if isinstance(found, json_check.Flaw):
         raise InvalidInput(
             f"board value refused: {found.message}",

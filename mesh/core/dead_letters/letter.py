@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from mesh.core.protocol.event import BATCH, JSON, batch_parts, derive, fingerprint, parsed
+from mesh.core.protocol.event import BATCH, JSON, decode_batch, derive_id, fingerprint, parse_json
 from mesh.core.protocol.record import Headers, Record, StoredRecord, coordinates
-from mesh.core.redaction import masked
+from mesh.core.redaction import mask
 
 MESH: Final = "mesh"
 DIALECTS: Final[dict[str, str]] = {
@@ -126,10 +126,10 @@ class Letter:
             return {self.type: None}
         if self.content_type == BATCH:
             try:
-                return {part.type: parsed(part.data) for part in batch_parts(self.value)}
+                return {part.type: parse_json(part.data) for part in decode_batch(self.value)}
             except ValueError:
                 return {self.type: None}
-        return {self.type: parsed(self.value)}
+        return {self.type: parse_json(self.value)}
 
 
 def letter_of(record: Record) -> Letter:
@@ -139,13 +139,13 @@ def letter_of(record: Record) -> Letter:
     own, added = _split(record.headers, dialect)
     headers = dict(own)
     told = {fact: _first(added, names) for fact, names in _NAMES.items()}
-    shown = str if dialect == MESH else masked  # what the mesh writes is masked already
+    shown = str if dialect == MESH else mask  # what the mesh writes is masked already
     reason = _text(added.get("mesh-dlq-reason"))
     origin = None
     if told["topic"]:
         origin = Origin(told["topic"], _whole(told["partition"], -1), _whole(told["offset"], -1))
     return Letter(
-        id=_text(added.get("mesh-dlq-id")) or derive("dead", coordinates(record)),
+        id=_text(added.get("mesh-dlq-id")) or derive_id("dead", coordinates(record)),
         dialect=dialect,
         reason=reason or told["class"].rpartition(".")[2],
         message=shown(told["message"]).removeprefix(f"{reason}: "),

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mesh.core.dead_letters.letter import Letter
-from mesh.core.protocol.event import derive, rfc3339
+from mesh.core.protocol.event import derive_id, rfc3339
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.topology.model import Topology
 
@@ -67,9 +67,9 @@ def ledger_topic(topology: Topology) -> str:
 
 def successor_ids(run_id: str, key: str) -> list[str]:
     """Ids of the task that a redrive makes and of its fallbacks, as `intervene` and `failure` make them."""
-    found = [derive(run_id, key)]
+    found = [derive_id(run_id, key)]
     while len(found) <= FALLBACKS_MAX:
-        found.append(derive(run_id, found[-1], "fallback"))
+        found.append(derive_id(run_id, found[-1], "fallback"))
     return found
 
 

@@ -27,9 +27,9 @@ from mesh.core.dead_letters.redrive_log import (
     RedriveEntry,
     successor_ids,
 )
-from mesh.core.ingress.admission import Rejected, Request, admit, open_request
-from mesh.core.protocol.codec import write
-from mesh.core.protocol.event import BATCH, REDRIVEN, REQUESTED, Event, derive
+from mesh.core.ingress.admission import Rejection, Request, admit, open_request
+from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.event import BATCH, REDRIVEN, REQUESTED, Event, derive_id
 from mesh.core.protocol.partitioner import home_of, partition_of
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.core.run.state import ENDINGS, Run
@@ -293,7 +293,7 @@ def _on(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: i
         content_type=letter.content_type,
         origin=letter.position,
     )
-    headers = [*write(event), (REDRIVES, b"%d" % n)]
+    headers = [*event_headers(event), (REDRIVES, b"%d" % n)]
     if not letter.task_id:  # the codec names an agent only with its task
         headers.append(("ce_meshagent", letter.agent.encode()))
     key = letter.run_id.encode()
@@ -319,7 +319,7 @@ def _topic(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms
         home = partition_of(letter.key, rule.partitions)
     record = NewRecord(rule.name, letter.key, data, headers, home)
     found = admit(StoredRecord(rule.name, home, 0, at_ms, letter.key, data, headers), topology)
-    if isinstance(found, Rejected):
+    if isinstance(found, Rejection):
         return _rejected(letter, found)
     return Sending(letter, n, TOPIC, home, (record,), (id,), "")
 
@@ -332,14 +332,14 @@ def _new(
     made = _heard(letter, how, heard) if heard and not is_request else _own_request(letter, how, topology, at_ms)
     if isinstance(made, Obstacle):
         return made
-    run_id = derive(letter.id, "redrive", n)[:24] + _home_part(letter.run_id)
+    run_id = derive_id(letter.id, "redrive", n)[:24] + _home_part(letter.run_id)
     records, ids = [], []
     for ordinal, request in enumerate(made):
         id = f"{letter.id}:r{n}" + (f".{ordinal}" if ordinal else "")
         event = open_request(request._replace(id=id, run_id=run_id), topology, fallback_id=id)
-        if isinstance(event, Rejected):
+        if isinstance(event, Rejection):
             return _rejected(letter, event)
-        headers = [*write(replace(event, at_ms=at_ms)), (REDRIVES, b"%d" % n)]
+        headers = [*event_headers(replace(event, at_ms=at_ms)), (REDRIVES, b"%d" % n)]
         records.append(NewRecord(topology.inbox, run_id.encode(), event.data, headers))
         ids.append(id)
     home = partition_of(run_id.encode(), topology.inbox_partitions)
@@ -372,7 +372,7 @@ def _own_request(letter: Letter, how: RedriveOptions, topology: Topology, at_ms:
     if not letter.run_id:
         origin = "" if letter.origin is None else letter.origin.topic
         found = admit(StoredRecord(origin, 0, 0, at_ms, letter.key, data, letter.headers), topology)
-        return _rejected(letter, found) if isinstance(found, Rejected) else [_request_of(found)]
+        return _rejected(letter, found) if isinstance(found, Rejection) else [_request_of(found)]
     if letter.content_type == BATCH or letter.type not in topology.ingress:
         what = "the request that its run began with is no longer on the log"
         return Obstacle(letter, what, "Publish it yourself")
@@ -393,6 +393,6 @@ def _request_of(event: Event) -> Request:
     )
 
 
-def _rejected(letter: Letter, rejected: Rejected) -> Obstacle:
+def _rejected(letter: Letter, rejected: Rejection) -> Obstacle:
     what = f"intake would reject it again: {rejected.code}: {rejected.message}"
     return Obstacle(letter, what, "Mend it with --set PATH=VALUE or --edit")

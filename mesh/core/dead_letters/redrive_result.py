@@ -8,10 +8,10 @@ from mesh.core.dead_letters.letter import REDRIVE, letter_of
 from mesh.core.dead_letters.redrive_log import RedriveEntry
 from mesh.core.dead_letters.redrive_plan import HOP, TASK
 from mesh.core.ingress.admission import REJECTED_TYPE
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.record import Record
 from mesh.core.publishing.effect_records import OUTCOME_TYPE
-from mesh.core.publishing.request_rejection import late_of
+from mesh.core.publishing.request_rejection import parse_late_request
 from mesh.core.topology.model import Topology
 
 
@@ -51,11 +51,11 @@ class RedriveResults:
         concerned = [key for key in self._of_run.get(run_id, ()) if key in self.waiting] if run_id else []
         if not concerned:
             return {}
-        event = read(record)
+        event = read_event(record)
         if isinstance(event, Unreadable):
             return {}
         if event.type == REJECTED_TYPE:
-            if late_of(event) is not None:  # it answers another request for the run
+            if parse_late_request(event) is not None:  # it answers another request for the run
                 return {}
             return dict.fromkeys(concerned, "rejected")
         if not event.type.startswith(OUTCOME_TYPE):

@@ -120,7 +120,7 @@ def _bound_value(node: Path | Literal, types: frozenset[str]) -> Path | Literal:
 # -------------------------------------------------------------------------------------------------- what it all means
 
 
-def same(a: Any, b: Any) -> bool:
+def are_equal(a: Any, b: Any) -> bool:
     """`a == b` of the language: like equal JSON, except that numbers are compared by value. Any depth, no recursion."""
     pairs = [(a, b)]
     while pairs:
@@ -143,10 +143,10 @@ def same(a: Any, b: Any) -> bool:
     return True
 
 
-def contains(a: Any, b: Any) -> bool:
+def is_in(a: Any, b: Any) -> bool:
     """`a in b` of the language."""
     if b.__class__ is list:
-        return any(same(a, item) for item in b)
+        return any(are_equal(a, item) for item in b)
     return b.__class__ is str and a.__class__ is str and a in b
 
 
@@ -186,7 +186,7 @@ def _compared(node: Comparison) -> _Test:
         atom, kind = node.right.value, node.right.value.__class__
         test = lambda payloads: (value := left(payloads)).__class__ is kind and value == atom  # noqa: E731
     else:
-        test = lambda payloads: same(left(payloads), right(payloads))  # noqa: E731
+        test = lambda payloads: are_equal(left(payloads), right(payloads))  # noqa: E731
     if node.operator in ("!=", "not in"):
         return lambda payloads: not test(payloads)
     return test
@@ -210,7 +210,7 @@ def _membership(left: _Getter, among: Path | Literal, right: _Getter) -> _Test:
     if isinstance(among, Literal) and all(item.__class__ is str for item in among.value):
         texts = frozenset(among.value)
         return lambda payloads: (value := left(payloads)).__class__ is str and value in texts
-    return lambda payloads: contains(left(payloads), right(payloads))
+    return lambda payloads: is_in(left(payloads), right(payloads))
 
 
 def _getter(node: Path | Literal) -> _Getter:

@@ -52,10 +52,10 @@ class Path:
             if isinstance(segment, int):
                 text += f"[{segment}]"
             elif text:
-                text += f".{segment if _PLAIN.fullmatch(segment) else quoted(segment)}"
+                text += f".{segment if _PLAIN.fullmatch(segment) else quote(segment)}"
             else:
                 plain = _PLAIN_FIRST.fullmatch(segment) and segment not in WORDS
-                text = segment if plain else quoted(segment)
+                text = segment if plain else quote(segment)
         return text
 
     def _whole(self) -> tuple[str | int, ...]:
@@ -87,7 +87,7 @@ class Path:
                 return None
         return payload
 
-    def is_there(self, payload: Any) -> bool:
+    def exists_in(self, payload: Any) -> bool:
         """Whether the field is there, be it null. The type is not looked at."""
         if not self.segments:
             return True
@@ -116,7 +116,7 @@ def parse_path(text: str) -> Path:
     match = _PATH.match(text)
     if match is None or match.end() != len(text):
         raise ConditionInvalid(
-            f"{shown(text)} is not the path of a field",
+            f"{excerpt(text)} is not the path of a field",
             column=(match.end() if match else 0) + 1,
             remedy='Write it like `order.id`, `items[0].sku` or `order."odd name"`',
         )
@@ -132,7 +132,7 @@ def split_path(text: str, column: int) -> Path:
         elif match["name"] is not None:
             segments.append(match["name"])
         else:
-            segments.append(unquoted(match["quoted"], column + match.start("quoted")))
+            segments.append(unquote(match["quoted"], column + match.start("quoted")))
     if len(segments) > SEGMENTS_MAX:
         raise ConditionInvalid(
             f"a path of more than {SEGMENTS_MAX} steps",
@@ -156,23 +156,23 @@ def check_text(text: str, what: str) -> None:
             remedy="Let the agent before emit a field that says it",
         )
     if match := _SURROGATE.search(text):
-        raise ConditionInvalid(f"unexpected {shown(match[0])}", column=match.start() + 1, remedy="Remove it")
+        raise ConditionInvalid(f"unexpected {excerpt(match[0])}", column=match.start() + 1, remedy="Remove it")
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A string as the language writes it."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
         text = text.replace(plain, escaped)
     return f'"{text}"'
 
 
-def unquoted(text: str, column: int) -> str:
+def unquote(text: str, column: int) -> str:
     """The string that a quoted one stands for."""
 
     def plain(match: re.Match[str]) -> str:
         if match[1] not in _ESCAPED:
             raise ConditionInvalid(
-                f"unknown escape {shown(match[0])}",
+                f"unknown escape {excerpt(match[0])}",
                 column=column + 1 + match.start(),
                 expected="\\\\ \\\" \\' \\n \\t or \\r",
                 remedy="Write the character itself, or two backslashes for one",
@@ -182,7 +182,7 @@ def unquoted(text: str, column: int) -> str:
     return _ESCAPE.sub(plain, text[1:-1])
 
 
-def shown(text: str, chars_max: int = 40) -> str:
+def excerpt(text: str, chars_max: int = 40) -> str:
     """A text from outside as an error may show it: quoted, without control characters, cut to size."""
     return json.dumps(
         text if len(text) <= chars_max else text[: chars_max - 1] + "…", ensure_ascii=not text.isprintable()

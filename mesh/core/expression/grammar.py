@@ -18,10 +18,10 @@ from mesh.core.expression.field_path import (
     ConditionInvalid,
     Path,
     check_text,
-    quoted,
-    shown,
+    excerpt,
+    quote,
     split_path,
-    unquoted,
+    unquote,
 )
 
 DEPTH_MAX = 20
@@ -111,7 +111,7 @@ def _literal_text(value: Any) -> str:
         return f"[{', '.join(_literal_text(item) for item in value)}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return quoted(value) if isinstance(value, str) else repr(value)
+    return quote(value) if isinstance(value, str) else repr(value)
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -131,7 +131,7 @@ def _tokens(text: str) -> list[_Token]:
         if match is None:
             rest = text[position:]
             raise ConditionInvalid(
-                f"unexpected {shown(rest[:1])}",
+                f"unexpected {excerpt(rest[:1])}",
                 column=position + 1,
                 remedy=next((hint for sign, hint in _HINTS if rest.startswith(sign)), "Remove it, or quote it"),
             )
@@ -244,7 +244,7 @@ class _Parser:
         meant = _MISTAKEN.get(token.text.lower())
         if meant is not None:
             raise ConditionInvalid(
-                f"{shown(token.text)} is not a word of conditions",
+                f"{excerpt(token.text)} is not a word of conditions",
                 column=token.column,
                 remedy=f"Write `{meant}`, or put the type of event before it if a field is meant",
             )
@@ -269,7 +269,7 @@ class _Parser:
         token = self.next
         value: Any
         if token.kind == "string":
-            value = unquoted(token.text, token.column)
+            value = unquote(token.text, token.column)
         elif token.kind == "number":
             value = _number(token)
         elif token.kind == "word" and token.text in _CONSTANTS:
@@ -287,7 +287,7 @@ class _Parser:
             )
 
     def unexpected(self, expected: str, remedy: str) -> ConditionInvalid:
-        what = "it ends too early" if self.next is self.end else f"unexpected {shown(self.next.text)}"
+        what = "it ends too early" if self.next is self.end else f"unexpected {excerpt(self.next.text)}"
         return ConditionInvalid(what, column=self.next.column, expected=expected, remedy=remedy)
 
 

@@ -14,7 +14,7 @@ from mesh.core.expression.grammar import Comparison, Junction, Literal, Node, No
 Payloads = Mapping[str, Any]
 
 
-def missing(condition: Condition, payloads: Payloads) -> list[str]:
+def missing_paths(condition: Condition, payloads: Payloads) -> list[str]:
     """The paths of a condition that name no field of these payloads; those of events that are not there are left out.
 
     A path that the condition compares with `null` may be missing: its author has thought of that.
@@ -26,13 +26,13 @@ def missing(condition: Condition, payloads: Payloads) -> list[str]:
 
 def is_refuted(condition: Condition, payloads: Payloads) -> bool:
     """Whether a condition is false whatever the events hold that are not there, and the others lack no field."""
-    return _verdict(condition.tree, payloads) is False and not missing(condition, payloads)
+    return _verdict(condition.tree, payloads) is False and not missing_paths(condition, payloads)
 
 
 def _is_there(path: Path, payloads: Payloads) -> bool:
     if path.type is not None:
-        return path.type not in payloads or path.is_there(payloads[path.type])
-    return len(payloads) == 1 and path.is_there(next(iter(payloads.values())))
+        return path.type not in payloads or path.exists_in(payloads[path.type])
+    return len(payloads) == 1 and path.exists_in(next(iter(payloads.values())))
 
 
 def _compared_with_null(node: Node) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import orjson
 
 from mesh.core.history.outcome_body import time_ms
 from mesh.core.history.timeline import History
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import Record
 from mesh.core.publishing.effect_records import OUTCOME_TYPE
@@ -47,7 +47,7 @@ class Summary(NamedTuple):
 
 def outcome_of(record: Record) -> tuple[Event, dict[str, Any]] | None:
     """The outcome in a record of mesh.outcomes with its body; None for anything else there."""
-    event = read(record)
+    event = read_event(record)
     if isinstance(event, Unreadable) or not event.type.startswith(OUTCOME_TYPE):
         return None
     try:

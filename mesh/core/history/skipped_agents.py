@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mesh.core.expression.condition import Condition
-from mesh.core.protocol.event import Event, parsed
+from mesh.core.protocol.event import Event, parse_json
 from mesh.core.run.state import Run, Slots
 from mesh.core.topology.model import Topology
 
@@ -31,7 +31,7 @@ def skipped_agents(event: Event, before: Run | None, after: Run, topology: Topol
         return
     for type, data in parts:
         for row in topology.rows.get(type, ()):
-            when, payloads = row.agent.when, {type: parsed(data)}
+            when, payloads = row.agent.when, {type: parse_json(data)}
             if not row.join and when is not None and not when.holds(payloads):
                 yield SkippedAgent(row.agent.name, type, _reason(when, payloads))
     for name, slots in after.joins.items():
@@ -43,7 +43,7 @@ def skipped_agents(event: Event, before: Run | None, after: Run, topology: Topol
                     inputs = {
                         t: got.data for at, s in slots.items() if _covers(at, branch) for t, got in s.inputs.items()
                     }
-                    payloads = {type: parsed(data) for type, data in inputs.items()}
+                    payloads = {type: parse_json(data) for type, data in inputs.items()}
                     yield SkippedAgent(name, " + ".join(topology.agents[name].on), _reason(when, payloads))
 
 

@@ -28,7 +28,7 @@ from mesh.core.history.task_attempts import (
     UnchargedUsage,
     task_history_of,
 )
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import (
     CANCELLED,
     DUE,
@@ -44,7 +44,7 @@ from mesh.core.protocol.event import (
     Usage,
 )
 from mesh.core.protocol.record import Record
-from mesh.core.publishing.request_rejection import DUPLICATE, Late
+from mesh.core.publishing.request_rejection import DUPLICATE, LateRequest
 from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishEvent, PublishTask, Schedule
 from mesh.core.run.lineage import Refusal
 from mesh.core.run.routing import JOIN_TYPE
@@ -78,7 +78,7 @@ class History:
         self._payloads = payloads
         self.outcome: dict[str, Any] | None = None
         """The body of the outcome record, once `ended` was told."""
-        self.late: Late | None = None
+        self.late: LateRequest | None = None
         """What a request was answered with that came when the run had ended and nothing else of it was left."""
         self.subject = ""
         self._fold = Partition(topology, number=partition, partitions=topology.inbox_partitions)
@@ -216,7 +216,7 @@ class History:
         """Fold one record of mesh.inbox; answers what happened. Records of other runs change nothing."""
         if record.key != self.run_id.encode():
             return ()
-        event = read(record)
+        event = read_event(record)
         if isinstance(event, Unreadable):
             return self._add_moment(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
         told = len(self.moments)
@@ -259,7 +259,7 @@ class History:
             return ()
         begun = self.run is not None and time_ms(body["opened"]) < self.run.opened_ms
         if begun:
-            self._note_late(Late(self.run_id, DUPLICATE, "the run had begun before the records that are left", ""))
+            self._note_late(LateRequest(self.run_id, DUPLICATE, "the run began before the records that are left", ""))
         self.outcome = body
         self.subject = self.subject or outcome.subject
         if begun or self.folded_ending == self.ending:
@@ -267,12 +267,12 @@ class History:
         self._drop_open_tasks(outcome.at_ms)
         return self._add_moment(outcome.at_ms, "ended", "", self.ending)
 
-    def take_late_answer(self, late: Late) -> None:
+    def take_late_answer(self, late: LateRequest) -> None:
         """Hand over the answer to a request that came when the run had ended. A known end stands."""
         if not self.ending:
             self._note_late(late)
 
-    def _note_late(self, late: Late) -> None:
+    def _note_late(self, late: LateRequest) -> None:
         self.late, self.run = late, None
         self.tasks, self.skipped = {}, []
         self.moments = [moment for moment in self.moments if moment.kind == REQUESTED]

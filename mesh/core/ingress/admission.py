@@ -20,11 +20,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 from mesh.core.expression.condition import Path, parse_path
-from mesh.core.ingress.request_formats import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejected, Request, request_of
+from mesh.core.ingress.request_formats import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejection, Request, request_of
 from mesh.core.ingress.trace_context import trace_of
 from mesh.core.protocol.codec import is_json
 from mesh.core.protocol.event import BATCH, ID_PATTERN, JSON, REQUESTED, Event, run_id_of
-from mesh.core.protocol.json_check import Flaw, check
+from mesh.core.protocol.json_check import Flaw, parse_strict
 from mesh.core.protocol.partitioner import key_of
 from mesh.core.protocol.record import Record, coordinates
 from mesh.core.protocol.timestamps import parse_time
@@ -35,10 +35,10 @@ __all__ = [
     "ENVELOPE_BYTES_MAX",
     "REJECTED_TYPE",
     "TEXT_CHARS_MAX",
-    "Rejected",
+    "Rejection",
     "Request",
     "admit",
-    "misfit",
+    "find_flaw",
     "open_request",
 ]
 
@@ -54,38 +54,38 @@ _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udf
 """What CloudEvents forbids in a text, and marks that turn the direction of what people read."""
 
 
-def admit(record: Record, topology: Topology) -> Event | Rejected:
+def admit(record: Record, topology: Topology) -> Event | Rejection:
     """The event in a record of an ingress topic."""
     request = request_of(record, topology)
-    if isinstance(request, Rejected):
+    if isinstance(request, Rejection):
         return request
     return open_request(request, topology, fallback_id=coordinates(record))
 
 
-def open_request(request: Request, topology: Topology, *, fallback_id: str) -> Event | Rejected:
+def open_request(request: Request, topology: Topology, *, fallback_id: str) -> Event | Rejection:
     """The one gate that every request passes. `fallback_id` names it where neither sender nor topic does."""
     door = topology.topics.get(request.topic)
     rejected = _form(request, topology) or (None if door is None else _trespass(request, door, topology))
     if rejected is not None:
         return rejected._replace(run_id=_known_run(request, door, topology))
     rule = topology.ingress[request.type]
-    value = check(request.data)
+    value = parse_strict(request.data)
     if isinstance(value, Flaw):
-        return Rejected(value.code, value.message, _known_run(request, door, topology))
+        return Rejection(value.code, value.message, _known_run(request, door, topology))
     id = _id(request, rule, value, fallback_id)
-    if isinstance(id, Rejected):
+    if isinstance(id, Rejection):
         return id._replace(run_id=_known_run(request, door, topology))
     source = request.source or f"/topics/{rule.name}"
     run_id = _run_of(source, id, door, _ordering_key(request, rule, value))
     if request.run_id is not None and request.run_id != run_id:
         if door is not None and not door.join:
             text = f"ce_correlationid names run {request.run_id!r}, and topic {door.name} does not say `join: true`"
-            return Rejected("foreign_run", text, run_id)
+            return Rejection("foreign_run", text, run_id)
         run_id = request.run_id
     try:
         expiry_ms = None if request.expiry is None else max(0, parse_time(request.expiry))  # 1969 is as past as 1970
     except ValueError as error:
-        return Rejected("bad_deadline", f"expirytime: {error}", run_id)
+        return Rejection("bad_deadline", f"expirytime: {error}", run_id)
     traceparent, tracestate = request.traceparent, request.tracestate
     if traceparent and door is None:  # it is not checked yet
         traceparent, tracestate = trace_of([traceparent], [tracestate])
@@ -109,7 +109,7 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
     )
 
 
-def misfit(event: Event) -> Flaw | None:
+def find_flaw(event: Event) -> Flaw | None:
     """What the gate would refuse of a request that a client wrote to the inbox itself, as far as that can be told
     without reading its payload."""
     texts = f"{event.id}{event.source}{event.subject}"
@@ -133,15 +133,15 @@ def _length_flaw(event: Event) -> Flaw | None:
     return None
 
 
-def _form(request: Request, topology: Topology) -> Rejected | None:
+def _form(request: Request, topology: Topology) -> Rejection | None:
     """What speaks against a request before anybody reads its payload."""
     if request.type not in topology.ingress:
-        return Rejected("unknown_type", _unknown_type(request.type, topology))
+        return Rejection("unknown_type", _unknown_type(request.type, topology))
     if request.run_id is not None and not ID_PATTERN.fullmatch(request.run_id):
-        return Rejected(*_bad_id("correlation id", request.run_id))
+        return Rejection(*_bad_id("correlation id", request.run_id))
     flaw = _id_flaw("causation id", request.cause_id) if request.cause_id else _extensions_flaw(request.extensions)
     if flaw is not None:
-        return Rejected(*flaw)
+        return Rejection(*flaw)
     texts = request.source + request.subject
     if request.content_type != JSON or len(texts) > TEXT_CHARS_MAX or not texts.isprintable():
         for name, text in (
@@ -151,24 +151,24 @@ def _form(request: Request, topology: Topology) -> Rejected | None:
         ):
             flaw = _text_flaw(name, text)
             if flaw is not None:
-                return Rejected(*flaw)
+                return Rejection(*flaw)
         if not is_json(request.content_type):
-            return Rejected(*_no_json(request.content_type))
+            return Rejection(*_no_json(request.content_type))
     if request.time:
         flaw = _text_flaw("time", request.time)
         if flaw is not None:
-            return Rejected(*flaw)
+            return Rejection(*flaw)
         try:
             parse_time(request.time)
         except ValueError as error:
-            return Rejected("bad_time", f"time: {error}")
+            return Rejection("bad_time", f"time: {error}")
     limit = topology.limits.payload_bytes_max
     if len(request.data) > limit:
-        return Rejected("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
+        return Rejection("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
     return None
 
 
-def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str | Rejected:
+def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str | Rejection:
     """The event's id: given, from the field that the topic declares, or the fallback."""
     id = request.id
     if id is None and rule.id is not None:
@@ -176,12 +176,12 @@ def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str 
         if isinstance(found, bool) or not isinstance(found, str | int):
             what = "nothing" if found is None else f"a {type(found).__name__}"
             text = f"the payload has {what} at {rule.id!r}, where topic {rule.name} declares the event's id"
-            return Rejected("bad_id", text)
+            return Rejection("bad_id", text)
         id = str(found)
     elif id is None:
         id = fallback_id
     flaw = _id_flaw("event id", id)
-    return id if flaw is None else Rejected(*flaw)
+    return id if flaw is None else Rejection(*flaw)
 
 
 def _id_flaw(name: str, id: str) -> Flaw | None:
@@ -240,15 +240,15 @@ def _bad_id(name: str, id: str) -> Flaw:
     return Flaw("bad_id", f"{name} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
 
 
-def _trespass(request: Request, door: TopicRule, topology: Topology) -> Rejected | None:
+def _trespass(request: Request, door: TopicRule, topology: Topology) -> Rejection | None:
     """Why the right to write to `door` does not cover a request."""
     if request.type != door.ingress:
         home = topology.ingress[request.type].name
         text = f"type {request.type!r} comes in by topic {home}, not by {door.name}, which takes {door.ingress!r}"
-        return Rejected("wrong_topic", text)
+        return Rejection("wrong_topic", text)
     if _is_forged(request.source, door):
         text = f"source {request.source[:64]!r} is one that only the mesh itself uses; send the URI of your own system"
-        return Rejected("forged_source", text)
+        return Rejection("forged_source", text)
     return None
 
 

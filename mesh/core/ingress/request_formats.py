@@ -11,8 +11,8 @@ import orjson
 from mesh.core.ingress.trace_context import NO_TRACE, Trace, trace_of
 from mesh.core.protocol.cloudevents_json import is_structured, unwrap
 from mesh.core.protocol.event import JSON
-from mesh.core.protocol.json_check import Flaw, check
-from mesh.core.protocol.record import Record, Unread, coordinates
+from mesh.core.protocol.json_check import Flaw, parse_strict
+from mesh.core.protocol.record import Record, UnreadValue, coordinates
 from mesh.core.topology.model import Topology
 
 TEXT_CHARS_MAX: Final = 1_024
@@ -36,7 +36,7 @@ _KNOWN: Final = {
 _TRACES: Final = frozenset({"traceparent", "tracestate"})
 
 
-class Rejected(NamedTuple):
+class Rejection(NamedTuple):
     """A request that opens no run. `run_id` is set where somebody may be waiting for an answer under it."""
 
     code: str
@@ -68,14 +68,14 @@ class Request(NamedTuple):
     """The record's key: the ordering key, where the topic orders its events and declares no field for it."""
 
 
-def request_of(record: Record, topology: Topology) -> Request | Rejected:
+def request_of(record: Record, topology: Topology) -> Request | Rejection:
     """What the sender of a record asks for."""
     if record.value is None:
-        return Rejected("empty_value", "the record has no value; expected JSON or a CloudEvent")
-    if isinstance(record.value, Unread):
-        return Rejected(record.value.code, record.value.message)
+        return Rejection("empty_value", "the record has no value; expected JSON or a CloudEvent")
+    if isinstance(record.value, UnreadValue):
+        return Rejection(record.value.code, record.value.message)
     headers = _headers(record) if record.headers else _NO_HEADERS
-    if isinstance(headers, Rejected):
+    if isinstance(headers, Rejection):
         return headers
     found = headers.found
     if not found:
@@ -101,7 +101,7 @@ class _Headers(NamedTuple):
 _NO_HEADERS: Final = _Headers({}, [], [], False)
 
 
-def _headers(record: Record) -> _Headers | Rejected:
+def _headers(record: Record) -> _Headers | Rejection:
     """Other headers may hold any bytes. A broken trace must not stop an order."""
     found: dict[str, str] = {}
     parents: list[str] = []
@@ -123,12 +123,12 @@ def _headers(record: Record) -> _Headers | Rejected:
                     continue
                 extended = True
         if known in found:
-            return Rejected("bad_header", f"header {name.lower()[:64]!r} stands twice")
+            return Rejection("bad_header", f"header {name.lower()[:64]!r} stands twice")
         try:
             found[known] = value.decode()
         except UnicodeDecodeError as error:
             text = f"header {name.lower()[:64]!r} is not UTF-8: {error.reason} at byte {error.start}"
-            return Rejected("bad_header", text)
+            return Rejection("bad_header", text)
     return _Headers(found, parents, states, extended)
 
 
@@ -151,10 +151,10 @@ def _extensions(attributes: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(text for name in names for text in (name, attributes[name]))
 
 
-def _plain(record: Record, headers: _Headers, topology: Topology) -> Request | Rejected:
+def _plain(record: Record, headers: _Headers, topology: Topology) -> Request | Rejection:
     rule = topology.topics.get(record.topic)
     if rule is None or rule.ingress is None:
-        return Rejected("unknown_type", f"topic {record.topic} declares no ingress type for records that bring none")
+        return Rejection("unknown_type", f"topic {record.topic} declares no ingress type for records that bring none")
     found, value = headers.found, record.value or b""
     if not found:
         trace = _trace(headers, found) if headers.parents else NO_TRACE
@@ -179,7 +179,7 @@ def _plain(record: Record, headers: _Headers, topology: Topology) -> Request | R
     if "x-github-event" in found:
         delivery = _delivery(found, value)
         if isinstance(delivery, Flaw):
-            return Rejected(*delivery)
+            return Rejection(*delivery)
         id, about, value = delivery
         subject = subject or about
     return Request(
@@ -204,7 +204,7 @@ def _plain(record: Record, headers: _Headers, topology: Topology) -> Request | R
 def _delivery(headers: Mapping[str, str], body: bytes) -> tuple[str | None, str, bytes] | Flaw:
     """A webhook as GitHub sends it, whose headers say what its body does not: id, subject and payload. The payload is
     `{"event": …, "payload": …}`, in which the body stands byte for byte."""
-    document = check(body)
+    document = parse_strict(body)
     if isinstance(document, Flaw):
         return document
     event = headers["x-github-event"]
@@ -214,26 +214,26 @@ def _delivery(headers: Mapping[str, str], body: bytes) -> tuple[str | None, str,
     return headers.get("x-github-delivery"), subject[:TEXT_CHARS_MAX], payload
 
 
-def _structured(record: Record, headers: _Headers, topology: Topology) -> Request | Rejected:
+def _structured(record: Record, headers: _Headers, topology: Topology) -> Request | Rejection:
     value = record.value or b""
     limit = topology.limits.payload_bytes_max + ENVELOPE_BYTES_MAX
     if len(value) > limit:
-        return Rejected("too_large", f"the structured event has {len(value)} bytes; at most {limit}")
+        return Rejection("too_large", f"the structured event has {len(value)} bytes; at most {limit}")
     found = unwrap(value, headers.found["content-type"])
     if isinstance(found, Flaw):
-        return Rejected(found.code, found.message)
+        return Rejection(found.code, found.message)
     return _attributes(record, found.attributes, found.data or b"", found.content_type, headers, True)
 
 
 def _attributes(
     record: Record, attributes: Mapping[str, str], data: bytes, content_type: str, headers: _Headers, extended: bool
-) -> Request | Rejected:
+) -> Request | Rejection:
     if attributes.get("specversion") != "1.0":
-        return Rejected("not_cloudevents", f"specversion is {attributes.get('specversion')!r:.64}; expected '1.0'")
+        return Rejection("not_cloudevents", f"specversion is {attributes.get('specversion')!r:.64}; expected '1.0'")
     missing = [name for name in ("id", "source", "type") if not attributes.get(name)]
     if missing:
         code = "bad_id" if missing[0] == "id" else "missing_header"
-        return Rejected(code, f"CloudEvents attribute {missing[0]!r} is missing or empty")
+        return Rejection(code, f"CloudEvents attribute {missing[0]!r} is missing or empty")
     return Request(
         attributes["type"],
         data,

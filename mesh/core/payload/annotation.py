@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from mesh.core.errors import InvalidInput
 
-Refuse = Callable[[str, str, str], InvalidInput]
+MakeError = Callable[[str, str, str], InvalidInput]
 """Makes the error from what is wrong, what is expected, and the fix; it knows the place."""
 
 
@@ -39,7 +39,7 @@ class Payload(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
 
 
-def plain(hint: Any) -> Any:
+def unwrap_alias(hint: Any) -> Any:
     """The class behind a NewType or a type alias; any other hint itself."""
     while True:
         if isinstance(hint, typing.NewType):
@@ -50,31 +50,33 @@ def plain(hint: Any) -> Any:
             return hint
 
 
-def leaves(hint: Any) -> Sequence[Any]:
+def union_members(hint: Any) -> Sequence[Any]:
     """The members of a union, through annotations and aliases; of any other hint the hint itself."""
-    hint = plain(hint)
+    hint = unwrap_alias(hint)
     origin = typing.get_origin(hint)
     if origin is Annotated:
-        return leaves(typing.get_args(hint)[0])
+        return union_members(typing.get_args(hint)[0])
     if origin in (typing.Union, UnionType):
-        return [leaf for member in typing.get_args(hint) for leaf in leaves(member)]
+        return [leaf for member in typing.get_args(hint) for leaf in union_members(member)]
     return (hint,)
 
 
-def type_of(leaf: Any) -> str:
+def event_type_of(leaf: Any) -> str:
     """The event type that a class names; "" when it names none."""
     return leaf.event_type if isinstance(leaf, type) and issubclass(leaf, Payload) else ""
 
 
-def adapters(hint: Any, name: str, refuse: Refuse, *, only: Sequence[Any] | None = None) -> dict[str, TypeAdapter[Any]]:
+def adapters(
+    hint: Any, name: str, refuse: MakeError, *, only: Sequence[Any] | None = None
+) -> dict[str, TypeAdapter[Any]]:
     """Event type → adapter, in the order of the annotation. The key "" takes any type. `name` is for errors.
 
     `only`: the members of the union that count.
     """
-    found = [leaf for leaf in leaves(hint) if leaf is not NoneType] if only is None else only
+    found = [leaf for leaf in union_members(hint) if leaf is not NoneType] if only is None else only
     classes: dict[str, list[Any]] = {}
     for leaf in found:
-        classes.setdefault(type_of(leaf), []).append(leaf)
+        classes.setdefault(event_type_of(leaf), []).append(leaf)
     for event_type, several in classes.items():
         if event_type and len(several) > 1 and not any(_discriminators(hint)):
             names = " and ".join(each.__name__ for each in several)
@@ -89,29 +91,29 @@ def adapters(hint: Any, name: str, refuse: Refuse, *, only: Sequence[Any] | None
     return {each: _adapter(_narrowed(hint, each, classes[each]), name, refuse) for each in in_order}
 
 
-def declares(annotation: Any) -> bool:
+def has_metadata(annotation: Any) -> bool:
     """Whether an annotation carries more than words for readers: a validator, a serializer, a constraint."""
     if typing.get_origin(annotation) is not Annotated:
         return False
-    return any(not isinstance(each, str) for each in annotation.__metadata__) or declares(annotation.__origin__)
+    return any(not isinstance(each, str) for each in annotation.__metadata__) or has_metadata(annotation.__origin__)
 
 
 def _narrowed(hint: Any, event_type: str, members: Sequence[Any]) -> Any:
     """The hint without the other members of its union."""
     kept = _kept(hint, members)
-    if all(leaf is NoneType or leaf in members for leaf in leaves(kept)):
+    if all(leaf is NoneType or leaf in members for leaf in union_members(kept)):
         return kept
     return Annotated[kept, AfterValidator(partial(_agreeing, event_type))]
 
 
 def _kept(hint: Any, members: Sequence[Any]) -> Any:
     """None when nothing remains. A hint that loses nothing, or has a discriminator, is returned as it is."""
-    if all(leaf is NoneType or leaf in members for leaf in leaves(hint)):
+    if all(leaf is NoneType or leaf in members for leaf in union_members(hint)):
         return hint
-    hint = plain(hint)
+    hint = unwrap_alias(hint)
     if typing.get_origin(hint) is Annotated:
         if any(_is_discriminator(each) for each in hint.__metadata__):
-            return hint if any(leaf in members for leaf in leaves(hint)) else None
+            return hint if any(leaf in members for leaf in union_members(hint)) else None
         kept = _kept(hint.__origin__, members)
         return None if kept is None else Annotated[kept, *hint.__metadata__]
     if typing.get_origin(hint) not in (typing.Union, UnionType):
@@ -127,7 +129,7 @@ def _agreeing(event_type: str, value: Any) -> Any:
 
 
 def _discriminators(hint: Any) -> Iterator[Any]:
-    hint = plain(hint)
+    hint = unwrap_alias(hint)
     if typing.get_origin(hint) is Annotated:
         yield from (each for each in hint.__metadata__ if _is_discriminator(each))
         yield from _discriminators(hint.__origin__)
@@ -142,7 +144,7 @@ def _is_discriminator(metadata: Any) -> bool:
     )
 
 
-def _adapter(hint: Any, name: str, refuse: Refuse) -> TypeAdapter[Any]:
+def _adapter(hint: Any, name: str, refuse: MakeError) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(hint)
     except (PydanticUserError, TypeError) as error:

@@ -1,8 +1,8 @@
-"""Compare a value with the JSON that was written for it: is everything carried, and is it the same each time?
+"""Compare a value with its JSON: does the JSON carry everything, and is it the same each time?
 
 Serializers write `null` for NaN, asterisks for secrets, integers that common parsers round, and sets in an order that
-differs between processes. `compared` walks value and JSON side by side. Where a model writes something else by a
-serializer of its own, that stands: only known losses are refused.
+differs between processes. `compare_with_json` walks value and JSON side by side. Only known losses are refused: a model
+may write something else by a serializer of its own.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
-from mesh.core.payload.exact_serializer import is_uncarried
+from mesh.core.payload.exact_serializer import is_lossy
 from mesh.core.protocol.json_check import INTEGER_MAX, INTEGER_MIN, Flaw
 
 DEPTH_MAX: Final = 255
@@ -68,7 +68,7 @@ class _Lost(Exception):
 _parser = json.JSONDecoder(object_pairs_hook=_Object, parse_int=_Number, parse_float=_Number, strict=False)
 
 
-def compared(value: Any, data: bytes) -> bytes | Flaw:
+def compare_with_json(value: Any, data: bytes) -> bytes | Flaw:
     """The JSON of a value with its sets sorted; or a flaw, `bad_number`, `bad_value` or `duplicate_key`."""
     try:
         written = _parser.decode(data.decode())
@@ -80,7 +80,7 @@ def compared(value: Any, data: bytes) -> bytes | Flaw:
         return Flaw("too_deep", "the value is nested too deep to be compared with its JSON")
 
 
-def is_doubtful(value: Any) -> bool:
+def needs_comparison(value: Any) -> bool:
     """Whether something in a value may not be carried exactly, so that it has to be compared."""
     below = [value]
     for item in below:  # grows
@@ -124,7 +124,7 @@ def _names_of(cls: type[BaseModel]) -> frozenset[str] | None:
     return None if len(set(written.values())) < len(written) else frozenset((*written, *written.values()))
 
 
-def unwritable(value: Any, *, strictly: bool = False) -> Flaw | None:
+def find_unwritable(value: Any, *, strictly: bool = False) -> Flaw | None:
     """The first part of a value that cannot be written. `strictly`: by a serializer that knows no pydantic."""
     try:
         _search(value, strictly, set(), utf8=True)
@@ -135,10 +135,10 @@ def unwritable(value: Any, *, strictly: bool = False) -> Flaw | None:
     return None
 
 
-def place_of(value: Any, what: str, wanted: int) -> str:
+def path_of(value: Any, what: str, wanted: int) -> str:
     """Where an object lies in a value that cannot be written because of it (`exact_serializer`): the object with this
     id, else the first of this kind, else what can be read once only and may have held it."""
-    for is_it in (lambda each: id(each) == wanted, lambda each: is_uncarried(what, each), _is_spent):
+    for is_it in (lambda each: id(each) == wanted, lambda each: is_lossy(what, each), _is_spent):
         try:
             steps = _way(value, is_it, set())
         except RecursionError:

@@ -4,14 +4,14 @@
 
 It is made from the same schema with these differences:
 
-- secrets are not written as asterisks: `Uncarried` is raised. A serializer of the class's own may write anything;
+- secrets are not written as asterisks: `LossyValue` is raised. A serializer of the class's own may write anything;
 - NaN and infinity are written as `NaN` and `Infinity`, which are no JSON and are found in the bytes, not as `null`;
-- a UTC offset with seconds is not cut to minutes: `Uncarried` is raised;
+- a UTC offset with seconds is not cut to minutes: `LossyValue` is raised;
 - values of no declared type (`Any`, extra fields, what serializers without a return annotation return) are looked
   through for the same.
 
 pydantic hands on only the text of an exception. It names the object by its id, from which its place follows. Unions of
-pydantic's try their next member after an exception: a `Lost` that is given as context notes it, too.
+pydantic's try their next member after an exception: a `RecordedLosses` that is given as context notes it, too.
 """
 
 import re
@@ -39,7 +39,7 @@ _WRITES: Final = frozenset({"function-plain", "function-wrap"})
 _TEMPORAL: Final = frozenset({"datetime", "time"})
 _CONSTANTS: Final = {"ser_json_inf_nan": "constants"}
 _MASK: Final = "**********"
-_TOKEN: Final = re.compile(r"Uncarried: (secret|offset) (\d+)")
+_TOKEN: Final = re.compile(r"LossyValue: (secret|offset) (\d+)")
 _LEAVES: Final = frozenset({str, int, float, bool, type(None), bytes})
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 
@@ -62,14 +62,14 @@ def parts(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield word, value
 
 
-class Uncarried(Exception):
+class LossyValue(Exception):
     """An object that would be written as something else."""
 
     def __init__(self, what: str, value: Any) -> None:
-        super().__init__(f"Uncarried: {what} {id(value)}")
+        super().__init__(f"LossyValue: {what} {id(value)}")
 
 
-class Lost(dict[str, Uncarried]):
+class RecordedLosses(dict[str, LossyValue]):
     """Exceptions of one call, by kind."""
 
 
@@ -78,13 +78,13 @@ def exact_serializer(schema: Any) -> SchemaSerializer:
     return SchemaSerializer(_exact(schema, {}), _CONSTANTS, _use_prebuilt=False)  # type: ignore[arg-type]
 
 
-def uncarried(error: BaseException) -> tuple[str, int] | None:
+def parse_loss(error: BaseException) -> tuple[str, int] | None:
     """What an exception of such a serializer is about, a key of `WHY`, and the id of the object."""
     found = _TOKEN.search(str(error))
     return None if found is None else (found[1], int(found[2]))
 
 
-def is_uncarried(what: str, value: Any) -> bool:
+def is_lossy(what: str, value: Any) -> bool:
     """Whether a value is of this kind."""
     return _is_hidden(value) if what == "secret" else _is_cut(value)
 
@@ -106,8 +106,8 @@ def _is_cut(value: Any) -> bool:
 
 
 def _refuse(what: str, value: Any, context: Any) -> NoReturn:
-    error = Uncarried(what, value)
-    if isinstance(context, Lost):
+    error = LossyValue(what, value)
+    if isinstance(context, RecordedLosses):
         context[what] = error
     raise error
 

@@ -1,8 +1,8 @@
 """Values → JSON bytes as pydantic declares them, by alias. What JSON would not carry exactly is refused, with its path.
 
-A `Writer` is made once for a declared type. It writes by a serializer that raises where pydantic's would lose something
-(`core.payload.exact_serializer`). It reads from the type's schema what else could go wrong, looks for the marks of that
-in the bytes, and compares bytes and value only where it finds one (`core.payload.exact`).
+A `PayloadWriter` is made once for a declared type. Its serializer raises where pydantic's would lose something
+(`core.payload.exact_serializer`). The type's schema says what else could go wrong. The writer looks for the marks of
+that in the bytes, and compares bytes and value only where it finds one (`core.payload.exact`).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,9 +14,9 @@ import orjson
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
 
-from mesh.core.payload.exact import compared, is_doubtful, place_of, unwritable
-from mesh.core.payload.exact_serializer import WHY, Lost, Uncarried, exact_serializer, parts, uncarried
-from mesh.core.payload.name_clashes import WrittenTwice, clashes
+from mesh.core.payload.exact import compare_with_json, find_unwritable, needs_comparison, path_of
+from mesh.core.payload.exact_serializer import WHY, LossyValue, RecordedLosses, exact_serializer, parse_loss, parts
+from mesh.core.payload.name_clashes import DuplicateJsonName, find_clashes
 from mesh.core.payload.revalidate import is_of_pydantic, revalidator
 from mesh.core.protocol.json_check import Flaw, has_long_number
 
@@ -37,7 +37,7 @@ _PLAIN: Final = frozenset({dict, list, str, int, float, bool, type(None)})
 _ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS
 
 
-class Writer:
+class PayloadWriter:
     """Writes values of one declared type."""
 
     __slots__ = (
@@ -57,10 +57,10 @@ class Writer:
         """
         if not self.adapter.pydantic_complete:
             self.adapter.rebuild(raise_errors=True)
-        clashing = list(clashes(self.adapter.core_schema))
+        clashing = list(find_clashes(self.adapter.core_schema))
         for clash in clashing:
             if clash.certain:
-                raise WrittenTwice(clash)
+                raise DuplicateJsonName(clash)
         kinds = frozenset(_kinds(self.adapter.core_schema))
         self._integers = bool(kinds & _INTEGERS)
         self._compares = bool(clashing) or bool(kinds & _COMPARED)
@@ -84,19 +84,19 @@ class Writer:
             assert self._to_json is not None
         try:
             data = self._to_json(value, warnings=False) if self._simple else self._heard(self._to_json, value)
-        except (TypeError, ValueError, RecursionError, Uncarried) as error:  # pydantic's is a ValueError
+        except (TypeError, ValueError, RecursionError, LossyValue) as error:  # pydantic's is a ValueError
             return self._refused(value, error)
         if self._compares or data.find(b"NaN") >= 0 or data.find(b"Infinity") >= 0:
-            return compared(value, data)
+            return compare_with_json(value, data)
         if self._any or (self._integers and has_long_number(data)):
-            return compared(value, data) if self._computes or is_doubtful(value) else data
+            return compare_with_json(value, data) if self._computes or needs_comparison(value) else data
         return data
 
     def _heard(self, to_json: Callable[..., bytes], value: Any) -> bytes:
         """Write with options. Raises what a union of pydantic's passed over."""
         if not self._listens:
             return to_json(value, **self._options)
-        lost = Lost()
+        lost = RecordedLosses()
         data = to_json(value, context=lost, **self._options)
         for error in lost.values():
             raise error
@@ -105,14 +105,14 @@ class Writer:
     def checked(self, value: Any) -> bytes | Flaw:
         """As `write`, and validated against the type.
 
-        Where the type reads what it writes (`symmetric`), its JSON is validated, else the value (`contradiction`).
+        Where the type reads what it writes (`symmetric`), its JSON is validated, else the value (`value_mismatch`).
         """
         data = self.write(value)
         if isinstance(data, Flaw):
             return data
-        return (self.misfit(data) if self.symmetric else self.contradiction(value)) or data
+        return (self.json_mismatch(data) if self.symmetric else self.value_mismatch(value)) or data
 
-    def contradiction(self, value: Any) -> Flaw | None:
+    def value_mismatch(self, value: Any) -> Flaw | None:
         """Why an instance of the declared type contradicts it, or None."""
         if self._revalidator is None:
             self._revalidator = revalidator(self.adapter.core_schema)
@@ -122,7 +122,7 @@ class Writer:
             return _mismatched(error)
         return None
 
-    def misfit(self, data: bytes) -> Flaw | None:
+    def json_mismatch(self, data: bytes) -> Flaw | None:
         """Why JSON is not of the declared type, or None."""
         try:
             self.adapter.validator.validate_json(data)
@@ -132,25 +132,25 @@ class Writer:
 
     def _refused(self, value: Any, error: Exception) -> Flaw:
         """Why pydantic did not write it. Its own sentence may quote the payload, so it is not passed on."""
-        found = uncarried(error)
+        found = parse_loss(error)
         if found is not None:
-            what, place = found[0], place_of(value, *found)
+            what, place = found[0], path_of(value, *found)
             why, fix = WHY[what]
             return Flaw("bad_value", f"a {what} {why} at {place!r}; {fix}")
-        flaw = unwritable(value)
+        flaw = find_unwritable(value)
         if flaw is not None:
             return flaw
         try:
             data = self.adapter.serializer.to_json(value, warnings="none", by_alias=True)
         except (TypeError, ValueError, RecursionError):
             return Flaw("unparseable", f"not JSON-able: a serializer raised {_cause(error)}")
-        return self.misfit(data) or Flaw("unparseable", "not of its declared type: a field holds another type")
+        return self.json_mismatch(data) or Flaw("unparseable", "not of its declared type: a field holds another type")
 
 
 @lru_cache(maxsize=4_096)
-def writer_of(cls: type) -> Writer:
+def writer_of(cls: type) -> PayloadWriter:
     """The writer of a class, made once."""
-    return Writer(TypeAdapter(cls))
+    return PayloadWriter(TypeAdapter(cls))
 
 
 def encode(value: Any) -> bytes | Flaw:
@@ -161,7 +161,7 @@ def encode(value: Any) -> bytes | Flaw:
         data = orjson.dumps(value, _nested, _ORJSON_OPTIONS)
     except (TypeError, ValueError, RecursionError) as error:
         return _flaw_of(value, error)
-    return compared(value, data) if b"null" in data and is_doubtful(value) else data
+    return compare_with_json(value, data) if b"null" in data and needs_comparison(value) else data
 
 
 def mismatch(error: ValidationError) -> str:
@@ -178,7 +178,7 @@ def _mismatched(error: Exception) -> Flaw:
 def _written(value: Any) -> bytes | Flaw:
     try:
         return writer_of(value.__class__).write(value)
-    except WrittenTwice as error:
+    except DuplicateJsonName as error:
         return Flaw("duplicate_key", f"{error}; give one of them another serialization alias")
     except PydanticUserError as error:
         return Flaw("unparseable", f"not JSON-able: {str(error).splitlines()[0]}")
@@ -203,7 +203,7 @@ def _nested(value: Any) -> orjson.Fragment:
 def _flaw_of(value: Any, error: BaseException) -> Flaw:
     if isinstance(error.__cause__, _Flawed):
         return error.__cause__.flaw
-    return unwritable(value, strictly=True) or Flaw("unparseable", f"not JSON-able: {error}")
+    return find_unwritable(value, strictly=True) or Flaw("unparseable", f"not JSON-able: {error}")
 
 
 def _is_data(value: Any) -> bool:

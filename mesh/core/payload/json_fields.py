@@ -25,7 +25,7 @@ _BEFORE: Final = frozenset({"function-before", "function-wrap", "function-plain"
 _INNER: Final = ("schema", "lax_schema", "json_schema")
 
 
-class Side(NamedTuple):
+class JsonSide(NamedTuple):
     """A class and one side of it."""
 
     schema: Schema
@@ -33,7 +33,7 @@ class Side(NamedTuple):
     """True: the JSON that it writes; False: the JSON that it accepts."""
 
 
-class Lacks(NamedTuple):
+class MissingField(NamedTuple):
     """There is no field of this name; these are there."""
 
     name: str
@@ -59,11 +59,11 @@ class _Field(NamedTuple):
     schema: Schema
 
 
-def lookup(side: Side, segments: Sequence[str | int]) -> bool | Lacks | None:
+def lookup(side: JsonSide, segments: Sequence[str | int]) -> bool | MissingField | None:
     """Whether a class has what a path names; None: it cannot be told."""
     definitions: dict[str, Schema] = {}
     todo = [_Part(side.schema, {}, tuple(segments), 0)]
-    lacks: list[Lacks] = []
+    lacks: list[MissingField] = []
     unknown = False
     while todo:
         part = todo.pop()
@@ -76,7 +76,7 @@ def lookup(side: Side, segments: Sequence[str | int]) -> bool | Lacks | None:
         if inner is None:
             found = _step(part, side.written)
             unknown |= found is None
-            lacks += [found] if isinstance(found, Lacks) else []
+            lacks += [found] if isinstance(found, MissingField) else []
             inner = (found,) if isinstance(found, _Part) else ()
         todo += inner
     if unknown or not lacks:
@@ -84,7 +84,7 @@ def lookup(side: Side, segments: Sequence[str | int]) -> bool | Lacks | None:
     deepest = max(lacks, key=lambda lack: len(lack.names))
     alike = [lack for lack in lacks if lack.name == deepest.name]
     instead = next((lack.instead for lack in alike if lack.instead), None)
-    return Lacks(deepest.name, tuple(name for lack in alike for name in lack.names), instead)
+    return MissingField(deepest.name, tuple(name for lack in alike for name in lack.names), instead)
 
 
 def _same(part: _Part, written: bool, definitions: dict[str, Schema]) -> Sequence[_Part] | None:
@@ -134,7 +134,7 @@ def _as_accepted(schema: Schema) -> Schema | None:
     return found
 
 
-def _step(part: _Part, written: bool) -> "_Part | Lacks | None":
+def _step(part: _Part, written: bool) -> "_Part | MissingField | None":
     """What one step of a path leads to."""
     kind, segment = part.schema["type"], part.rest[0]
     if kind in _SCALARS:
@@ -156,11 +156,11 @@ def _any_key(part: _Part, word: str) -> _Part | None:
     return None if values["type"] == "any" else _inside(part, values)
 
 
-def _lacks(segment: str | int) -> Lacks:
-    return Lacks(segment if isinstance(segment, str) else f"[{segment}]")
+def _lacks(segment: str | int) -> MissingField:
+    return MissingField(segment if isinstance(segment, str) else f"[{segment}]")
 
 
-def _item(part: _Part) -> "_Part | Lacks":
+def _item(part: _Part) -> "_Part | MissingField":
     """An item of a tuple."""
     items, index = part.schema["items_schema"], part.rest[0]
     assert isinstance(index, int)
@@ -170,7 +170,7 @@ def _item(part: _Part) -> "_Part | Lacks":
     return _inside(part, items[min(index, variadic)] if variadic == len(items) - 1 or index < variadic else _OPEN)
 
 
-def _field(part: _Part, written: bool) -> "_Part | Lacks | None":
+def _field(part: _Part, written: bool) -> "_Part | MissingField | None":
     """A field by its name on the wire."""
     key = part.rest[0]
     fields = list(_written_fields(part) if written else _accepted_fields(part))
@@ -181,7 +181,7 @@ def _field(part: _Part, written: bool) -> "_Part | Lacks | None":
         return _any_key(part, "extras_schema")
     names = tuple(name for field in fields for name in field.keys)
     instead = next((field.keys[0] for field in fields if field.name == key and field.keys), None)
-    return Lacks(str(key), names, instead)
+    return MissingField(str(key), names, instead)
 
 
 def _takes_more(part: _Part) -> bool:

@@ -25,7 +25,7 @@ class Clash(NamedTuple):
     certain: bool
 
 
-class WrittenTwice(PydanticUserError):
+class DuplicateJsonName(PydanticUserError):
     """A class writes two of its fields under one name, whatever its values are."""
 
     def __init__(self, clash: Clash) -> None:
@@ -33,7 +33,7 @@ class WrittenTwice(PydanticUserError):
         super().__init__(f"{clash.owner} writes its fields {names} under one name, {clash.key!r}", code=None)
 
 
-def clashes(schema: Schema) -> Iterator[Clash]:
+def find_clashes(schema: Schema) -> Iterator[Clash]:
     """The clashes of every class that a schema writes. What a serializer of a class replaces is not written."""
     definitions: dict[str, Schema] = {}
     below: list[Any] = [schema]

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mesh.core.protocol.event import JSON
-from mesh.core.protocol.json_check import Flaw, check
+from mesh.core.protocol.json_check import Flaw, parse_strict
 
 STRUCTURED: Final = "application/cloudevents+json"
 
@@ -16,7 +16,7 @@ _NOT_ATTRIBUTES: Final = frozenset({"data", "data_base64", "datacontenttype"})
 _TEXTS: Final = frozenset({"specversion", "id", "source", "type", "time", "subject", "dataschema"})
 
 
-class Structured(NamedTuple):
+class StructuredEvent(NamedTuple):
     """A structured event taken apart. `attributes` are texts, as headers would hold them; `data` None: it has none."""
 
     attributes: dict[str, str]
@@ -29,12 +29,12 @@ def is_structured(content_type: str) -> bool:
     return content_type.lower().startswith("application/cloudevents")
 
 
-def unwrap(value: bytes, content_type: str) -> Structured | Flaw:
+def unwrap(value: bytes, content_type: str) -> StructuredEvent | Flaw:
     """The parts of a structured event, or the flaw that speaks against it. Total."""
     bare = content_type.partition(";")[0].strip().lower()
     if bare != STRUCTURED:
         return Flaw("unparseable", f"content type {bare[:64]!r}; structured mode is read as {STRUCTURED}")
-    document = check(value)
+    document = parse_strict(value)
     if isinstance(document, Flaw):
         return document
     if not isinstance(document, dict):
@@ -54,7 +54,7 @@ def unwrap(value: bytes, content_type: str) -> Structured | Flaw:
     if not isinstance(inner, str):
         return Flaw("bad_header", f"CloudEvents attribute 'datacontenttype' is {_shown(inner)}; expected text")
     data = _data(document)
-    return data if isinstance(data, Flaw) else Structured(attributes, data, inner)
+    return data if isinstance(data, Flaw) else StructuredEvent(attributes, data, inner)
 
 
 def _text(name: str, value: Any) -> str | None:

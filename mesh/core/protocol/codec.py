@@ -28,7 +28,7 @@ from mesh.core.protocol.event import (
 )
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.json_check import Flaw
-from mesh.core.protocol.record import Headers, PackedHeaders, Record, StoredRecord, Unread, coordinates
+from mesh.core.protocol.record import Headers, PackedHeaders, Record, StoredRecord, UnreadValue, coordinates
 from mesh.core.protocol.timestamps import parse_time
 
 FAULT_TEXT_BYTES_MAX: Final = 4_000
@@ -99,7 +99,7 @@ class Unreadable(NamedTuple):
     message: str
 
 
-def read(record: Record) -> Event | Unreadable:
+def read_event(record: Record) -> Event | Unreadable:
     """The event in a record of the mesh's own topics (inbox, tasks, outcomes)."""
     headers, value = record.headers, record.value
     if headers.__class__ is PackedHeaders and value is not None:
@@ -210,7 +210,7 @@ def _places(names: tuple[str, ...]) -> Callable[[Any], Any] | None:
     return itemgetter(*(at.get(name, len(names)) for name in _READ))
 
 
-def write(event: Event) -> PackedHeaders:
+def event_headers(event: Event) -> PackedHeaders:
     """Headers of an event in binary mode; the value of the record is `event.data`."""
     values = [
         b"1.0",
@@ -341,7 +341,7 @@ def _repeated(headers: Headers) -> str | None:
 
 def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
     """A record that is not in binary mode: a structured event is read as if its attributes were headers."""
-    if isinstance(record.value, Unread):
+    if isinstance(record.value, UnreadValue):
         return Unreadable(record.value.code, record.value.message)
     content_type = (h.get("content-type") or b"").decode("utf-8", "replace")
     if "ce_specversion" in h or not is_structured(content_type):
@@ -352,7 +352,7 @@ def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
     headers = [(name, value) for name, value in record.headers if name.startswith(("mesh-", "trace"))]
     headers += [(f"ce_{name}", text.encode()) for name, text in found.attributes.items()]
     headers.append(("content-type", found.content_type.encode()))
-    return read(
+    return read_event(
         StoredRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, found.data, headers)
     )
 

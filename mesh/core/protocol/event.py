@@ -135,7 +135,7 @@ class Event:
 
     def parts(self) -> Sequence[Part]:
         """The events in the value. Raises ValueError when a batch is not one."""
-        return batch_parts(self.data) if self.content_type == BATCH else (Part(self.type, self.data),)
+        return decode_batch(self.data) if self.content_type == BATCH else (Part(self.type, self.data),)
 
 
 _IDS: Final = blake2b(b"v1", digest_size=16)
@@ -148,7 +148,7 @@ def expiry_in(seconds: float) -> int:
     return -max(1, round(min(seconds, DEADLINE_S_MAX) * 1_000)) if seconds > 0 else 0
 
 
-def derive(*parts: str | int) -> str:
+def derive_id(*parts: str | int) -> str:
     """A deterministic id: 32 hex digits of BLAKE2b over the parts, kept apart by NUL, which no id holds."""
     hash = _IDS.copy()
     hash.update(("\0%s" * len(parts) % parts).encode())
@@ -173,7 +173,7 @@ def fingerprint(data: bytes) -> str:
     return hash.hexdigest()
 
 
-def batch(parts: Sequence[Part], *, source: str, event_id: str) -> bytes:
+def encode_batch(parts: Sequence[Part], *, source: str, event_id: str) -> bytes:
     """Several events as one CloudEvents batch (a JSON array). Total: payloads that JSON cannot carry go as base64."""
     items = []
     for n, part in enumerate(parts):
@@ -187,7 +187,7 @@ def batch(parts: Sequence[Part], *, source: str, event_id: str) -> bytes:
     return orjson.dumps(items)
 
 
-def batch_parts(data: bytes) -> list[Part]:
+def decode_batch(data: bytes) -> list[Part]:
     """The events of a batch. Raises ValueError when it is not a list of structured events with JSON data."""
     items = orjson.loads(data)
     if not isinstance(items, list):
@@ -230,7 +230,7 @@ def rfc3339(at_ms: int) -> str:
     return f"{_second(seconds)}.{ms:03d}Z"
 
 
-def parsed(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
     """A payload as Python values, None where it is no JSON: a condition then finds every field missing."""
     try:
         return orjson.loads(data)

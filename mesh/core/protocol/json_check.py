@@ -31,7 +31,7 @@ class Flaw(NamedTuple):
     message: str
 
 
-def check(data: bytes) -> Any | Flaw:
+def parse_strict(data: bytes) -> Any | Flaw:
     """The parsed document, or the flaw that speaks against it. Total: no bytes make it raise."""
     try:
         value = orjson.loads(data)

@@ -57,7 +57,7 @@ class PackedHeaders(Sequence[tuple[str, bytes]]):
         return repr(tuple(self))
 
 
-class Unread(bytes):
+class UnreadValue(bytes):
     """The value of a record that the wire did not read. It is empty, and says why by a reason code and a sentence."""
 
     code: str
@@ -136,7 +136,7 @@ def record_bytes(record: NewRecord) -> int:
     return BATCH_BYTES + _varint_bytes(size) + size
 
 
-def over_limit(size: int, limit: int) -> str:
+def too_large_message(size: int, limit: int) -> str:
     """The sentence that says by how much a record is too large."""
     return f"the record takes {size} bytes with key, headers and framing, the limit is {limit}"
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.core.protocol.codec import STACK_BYTES_MAX, write
-from mesh.core.protocol.event import ADOPTED, DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive, rfc3339
-from mesh.core.protocol.record import RECORD_BYTES_MIN, NewRecord, Unread, over_limit, record_bytes
+from mesh.core.protocol.codec import STACK_BYTES_MAX, event_headers
+from mesh.core.protocol.event import ADOPTED, DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive_id, rfc3339
+from mesh.core.protocol.record import RECORD_BYTES_MIN, NewRecord, UnreadValue, record_bytes, too_large_message
 from mesh.core.run.control import ALL, BREAKER, Switch, control_record
 from mesh.core.run.dead_letter import redriven_refusals
 from mesh.core.run.effects import Adopt, BreakerTransition, DeadLetter, Finish, PublishEvent, PublishTask, Schedule
@@ -96,7 +96,7 @@ OUTCOME_CUTS: Final[tuple[tuple[str, str], ...]] = (
 
 def inbox_record(event: Event, topology: Topology) -> NewRecord:
     """A request, an answer or a signal on its way to its run."""
-    return NewRecord(topology.inbox, event.run_id.encode(), event.data, write(event))
+    return NewRecord(topology.inbox, event.run_id.encode(), event.data, event_headers(event))
 
 
 def too_large(event: Event, topology: Topology, bytes_max: int) -> str:
@@ -104,7 +104,7 @@ def too_large(event: Event, topology: Topology, bytes_max: int) -> str:
     if len(event.data) + RECORD_BYTES_MIN <= bytes_max:
         return ""
     size = record_bytes(inbox_record(event, topology))
-    return over_limit(size, bytes_max) if size > bytes_max else ""
+    return too_large_message(size, bytes_max) if size > bytes_max else ""
 
 
 def record_of(
@@ -113,10 +113,12 @@ def record_of(
     """The record that performs an effect."""
     match effect:
         case PublishTask():
-            return NewRecord(topology.tasks(effect.event.agent), effect.key, effect.event.data, write(effect.event))
+            return NewRecord(
+                topology.tasks(effect.event.agent), effect.key, effect.event.data, event_headers(effect.event)
+            )
         case PublishEvent():
             key = effect.event.run_id.encode() if effect.key is None else effect.key
-            return NewRecord(effect.topic, key, effect.event.data, write(effect.event))
+            return NewRecord(effect.topic, key, effect.event.data, event_headers(effect.event))
         case Finish():
             return _outcome(effect, topology)
         case DeadLetter():
@@ -124,7 +126,7 @@ def record_of(
         case Adopt():
             return era_record(effect, topology)
         case BreakerTransition():
-            id = derive(effect.run_id, effect.cause_id, BREAKER, effect.agent, effect.state)
+            id = derive_id(effect.run_id, effect.cause_id, BREAKER, effect.agent, effect.state)
             by = f"run {effect.run_id}"
             switch = Switch(BREAKER, effect.agent, effect.state, by, effect.why, effect.at_ms)
             return control_record(switch, topology, event_id=id)
@@ -133,7 +135,7 @@ def record_of(
 def adopted_record(digest: str, partition: int, at_ms: int, topology: Topology) -> NewRecord:
     """The record by which a partition of the inbox opens runs under the topology of this digest from there on."""
     event = Event(
-        derive("adopted", partition, digest),
+        derive_id("adopted", partition, digest),
         f"/mesh/{topology.name}",
         "mesh.topology.adopted",
         ADOPTED,
@@ -142,7 +144,7 @@ def adopted_record(digest: str, partition: int, at_ms: int, topology: Topology) 
         at_ms,
         topology=digest,
     )
-    return NewRecord(topology.inbox, ALL.encode(), event.data, write(event), partition)
+    return NewRecord(topology.inbox, ALL.encode(), event.data, event_headers(event), partition)
 
 
 def due_record(timer: Schedule, at_ms: int, topology: Topology) -> NewRecord:
@@ -185,14 +187,14 @@ def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
     if dead.cls:
         headers.append(("__connect.errors.exception.class.name", dead.cls.encode("utf-8", "replace")))
     if dead.stack:
-        headers.append(("__connect.errors.exception.stacktrace", capped(dead.stack).encode("utf-8", "replace")))
-    if isinstance(dead.value, Unread):
+        headers.append(("__connect.errors.exception.stacktrace", cap_stack(dead.stack).encode("utf-8", "replace")))
+    if isinstance(dead.value, UnreadValue):
         headers.append(("mesh-dlq-omitted", dead.value.message.encode("utf-8", "replace")))
         return NewRecord(topology.dead, dead.key, None, headers)
     return NewRecord(topology.dead, dead.key, dead.value, headers)
 
 
-def capped(stack: str) -> str:
+def cap_stack(stack: str) -> str:
     """The end of a stack, at most 8 KiB as UTF-8, saying so when it was cut."""
     raw = stack.encode("utf-8", "replace")
     if len(raw) <= STACK_BYTES_MAX:
@@ -251,7 +253,7 @@ def _outcome(finish: Finish, topology: Topology) -> NewRecord:
         run.tracestate,
         Usage(run.usd_micros, run.tokens) if run.usd_micros or run.tokens else NO_USAGE,
     )
-    return NewRecord(topology.outcomes, run.id.encode(), event.data, write(event))
+    return NewRecord(topology.outcomes, run.id.encode(), event.data, event_headers(event))
 
 
 def _standing(run: Run, gone: Set[int]) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.core.protocol.codec import STACK_BYTES_MAX, read
-from mesh.core.protocol.event import FAILED, JSON, OUTCOME, SUCCEEDED, TASK, Event, Fault, derive
+from mesh.core.protocol.codec import STACK_BYTES_MAX, read_event
+from mesh.core.protocol.event import FAILED, JSON, OUTCOME, SUCCEEDED, TASK, Event, Fault, derive_id
 from mesh.core.protocol.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN, Headers, NewRecord, StoredRecord, record_bytes
 from mesh.core.publishing.effect_records import DEAD_LETTER_HEADERS, dead_letter, inbox_record
 from mesh.core.run.effects import DeadLetter
@@ -51,13 +51,13 @@ def replacements(record: NewRecord, code: str, message: str, topology: Topology,
     if code == "too_large":
         limit = min(limit, record_bytes(record) // 2) if record_bytes(record) <= bytes_max else limit
     while True:
-        yield instead_of(record, code, message, topology, bytes_max=limit)
+        yield replacement_of(record, code, message, topology, bytes_max=limit)
         if limit <= RECORD_BYTES_MIN:
             return
         limit //= 2
 
 
-def instead_of(
+def replacement_of(
     record: NewRecord, code: str, message: str, topology: Topology, *, bytes_max: int = RECORD_BYTES_MAX
 ) -> NewRecord:
     """What to append in place of a refused record, of at most `bytes_max` or `RECORD_BYTES_MIN` bytes."""
@@ -80,7 +80,7 @@ def instead_of(
 
 def _failure(record: NewRecord, fault: Fault, topology: Topology, limit: int) -> NewRecord | None:
     """The failure of the task that could not be sent, or whose answer could not; None if none is small enough."""
-    refused = read(StoredRecord(record.topic, 0, 0, 0, record.key, record.value, record.headers))
+    refused = read_event(StoredRecord(record.topic, 0, 0, 0, record.key, record.value, record.headers))
     if not isinstance(refused, Event):
         return None
     tried = (inbox_record(event, topology) for event in _failures(refused, fault))
@@ -134,11 +134,11 @@ def _outcome(record: NewRecord, text: str, limit: int) -> NewRecord | None:
         small = record._replace(value=orjson.dumps(body), headers=headers)
     else:
         room = limit - record_bytes(record._replace(value=b"", headers=headers)) - _COUNTER_BYTES
-        small = record._replace(value=orjson.dumps(shortened(body, text, room)), headers=headers)
+        small = record._replace(value=orjson.dumps(shorten_outcome(body, text, room)), headers=headers)
     return small if record_bytes(small) <= limit else None
 
 
-def shortened(body: Mapping[str, Any], why: str, room: int) -> dict[str, Any]:
+def shorten_outcome(body: Mapping[str, Any], why: str, room: int) -> dict[str, Any]:
     """The body of an outcome without payloads, of at most `room` bytes; lists are cut at their end, and counted."""
     request = body.get("request") or {}
     short = {name: value for name, value in body.items() if name not in LISTS}
@@ -212,7 +212,7 @@ def _letter(
         # What was to go to the inbox says which record it answers, where the bytes may still be.
         origin = headers.get("mesh-origin", b"").decode("utf-8", "replace") if record.topic == topology.inbox else ""
         made = DeadLetter(
-            derive("refused", record.topic, headers.get("ce_id", b"").decode("utf-8", "replace")),
+            derive_id("refused", record.topic, headers.get("ce_id", b"").decode("utf-8", "replace")),
             f"refused_{code}",
             text,
             None,

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from mesh.core.ingress.admission import REJECTED_TYPE
-from mesh.core.protocol.codec import Unreadable, read, write
-from mesh.core.protocol.event import OUTCOME, Event, derive
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
+from mesh.core.protocol.event import OUTCOME, Event, derive_id
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.run.effects import DeadLetter, Effect, Note
 from mesh.core.state.partition_state import Partition
@@ -22,7 +22,7 @@ LATE_LETTERS: Final = frozenset({"idempotency_conflict", "already_terminal"})
 """As what else a request for a run that had ended is refused, which then is a dead letter."""
 
 
-class Late(NamedTuple):
+class LateRequest(NamedTuple):
     """The answer to a request for a run that had ended."""
 
     run_id: str
@@ -36,17 +36,17 @@ def rejection_record(run_id: str, code: str, message: str, topology: Topology, *
     is no run, and the id may be used again, corrected."""
     body = {"run": run_id, "code": code, "message": message} | ({"ending": ending} if ending else {})
     event = Event(
-        derive(run_id, "rejected", code),
+        derive_id(run_id, "rejected", code),
         f"/mesh/{topology.name}",
         REJECTED_TYPE,
         OUTCOME,
         run_id,
         orjson.dumps(body),
     )
-    return NewRecord(topology.outcomes, run_id.encode(), event.data, write(event))
+    return NewRecord(topology.outcomes, run_id.encode(), event.data, event_headers(event))
 
 
-def late_answers(effect: Effect, state: Partition, topology: Topology) -> list[NewRecord]:
+def late_rejections(effect: Effect, state: Partition, topology: Topology) -> list[NewRecord]:
     """The answer to a request for a run whose outcome may be removed; nothing for every other effect."""
     match effect:
         case Note(code=code, run_id=run_id) if code == DUPLICATE:
@@ -66,7 +66,7 @@ def _removed(ended_ms: int, now_ms: int, kept: Retention) -> bool:
     return any(0 <= limit_ms <= now_ms - ended_ms for limit_ms in (kept.outcomes_ms, kept.inbox_ms))
 
 
-def late_of(event: Event) -> Late | None:
+def parse_late_request(event: Event) -> LateRequest | None:
     """The same, read back; None for anything else on mesh.outcomes."""
     if event.type != REJECTED_TYPE:
         return None
@@ -78,10 +78,10 @@ def late_of(event: Event) -> Late | None:
     code, message, ending = texts or ("", "", "")
     if not (isinstance(code, str) and isinstance(message, str) and isinstance(ending, str) and ending):
         return None
-    return Late(event.run_id, code, message, ending)
+    return LateRequest(event.run_id, code, message, ending)
 
 
-def late_in(record: Record) -> Late | None:
+def late_request_in(record: Record) -> LateRequest | None:
     """The same, in a record of mesh.outcomes."""
-    event = read(record)
-    return None if isinstance(event, Unreadable) else late_of(event)
+    event = read_event(record)
+    return None if isinstance(event, Unreadable) else parse_late_request(event)

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.topology.model import Topology
@@ -122,12 +122,12 @@ def control_record(switch: Switch, topology: Topology, *, event_id: str) -> NewR
         switch.at_ms,
         subject="" if switch.agent == ALL else switch.agent,
     )
-    return NewRecord(topology.control, switch.key.encode(), event.data, write(event))
+    return NewRecord(topology.control, switch.key.encode(), event.data, event_headers(event))
 
 
 def read_switch(record: Record) -> Switch | Unreadable:
     """The switch that a record of mesh.control turned, or why it turns none."""
-    event = read(record)
+    event = read_event(record)
     if isinstance(event, Unreadable):
         return event
     body = _document(event)
@@ -161,7 +161,7 @@ def relay_record(control: Control, topology: Topology, partition: int, *, replac
         body["replaces"], id = replaces, f"{id}:{replaces}"
     data = orjson.dumps(body)
     event = Event(id, f"/mesh/{topology.name}", "mesh.switched", SWITCHED, ALL, data, control.at_ms)
-    return NewRecord(topology.inbox, ALL.encode(), data, write(event), partition)
+    return NewRecord(topology.inbox, ALL.encode(), data, event_headers(event), partition)
 
 
 def read_control(event: Event) -> Control | Unreadable:
@@ -203,7 +203,7 @@ def command_record(
         at_ms,
         subject=": ".join(filter(None, (by, why))),
     )
-    return NewRecord(topology.inbox, run_id.encode(), event.data, write(event))
+    return NewRecord(topology.inbox, run_id.encode(), event.data, event_headers(event))
 
 
 def _document(event: Event) -> dict[str, Any] | None:

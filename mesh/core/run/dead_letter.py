@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
-from mesh.core.protocol.codec import write
-from mesh.core.protocol.event import Event, Fault, derive, fingerprint
+from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.event import Event, Fault, derive_id, fingerprint
 from mesh.core.protocol.record import Headers, Record, coordinates
 from mesh.core.run.effects import DeadLetter
 from mesh.core.run.lineage import Refusal
@@ -46,13 +46,13 @@ def drop_drafts(run: Run, gone: Callable[[Draft], bool]) -> None:
 def refuse_redrive(run: Run, redrive: Event, refusal: Refusal) -> DeadLetter:
     """Refuse a redrive: what it was to take back stands, so the run counts nothing more."""
     run.trouble = run.trouble._replace(denied=(*run.trouble.denied, redrive.id))
-    id = derive(run.id, redrive.id, "refused")
+    id = derive_id(run.id, redrive.id, "refused")
     return _refused(id, run, redrive, refusal, redrive.type, redrive.content_type, redrive.data)
 
 
 def letter_id(run_id: str, number: int) -> str:
     """Id of the dead letter of a run's refusal; `number` counts its refusals from 1."""
-    return derive(run_id, "refused", number)
+    return derive_id(run_id, "refused", number)
 
 
 def letter_redriven(run: Run, redrive_id: str) -> str:
@@ -60,7 +60,7 @@ def letter_redriven(run: Run, redrive_id: str) -> str:
 
     The letter of a redrive that was refused stands for the letter which that redrive sent.
     """
-    heirs = {derive(run.id, id, "refused"): _letter_of(id) for id in run.trouble.denied}
+    heirs = {derive_id(run.id, id, "refused"): _letter_of(id) for id in run.trouble.denied}
     letter = _letter_of(redrive_id)
     while letter in heirs:
         letter = heirs.pop(letter)
@@ -104,7 +104,7 @@ def record_refusal(run: Run, refusal: Refusal) -> None:
 
 def failure_id(run: Run, task: Task) -> str:
     """Id of the dead letter of a task that failed for good."""
-    return derive(run.id, task.id, "failed")
+    return derive_id(run.id, task.id, "failed")
 
 
 def give_up(run: Run, task: Task, event: Event, fault: Fault) -> DeadLetter:
@@ -128,9 +128,9 @@ def give_up(run: Run, task: Task, event: Event, fault: Fault) -> DeadLetter:
 
 def dead_request(event: Event, code: str, message: str) -> DeadLetter:
     """A request that no run can take up."""
-    id = derive(event.run_id, event.id, code, fingerprint(event.data))
+    id = derive_id(event.run_id, event.id, code, fingerprint(event.data))
     return DeadLetter(
-        id, code, message, event.data, event.run_id.encode(), write(event), event.origin, run_id=event.run_id
+        id, code, message, event.data, event.run_id.encode(), event_headers(event), event.origin, run_id=event.run_id
     )
 
 
@@ -138,7 +138,7 @@ def dead_record(record: Record, code: str, message: str, event: Event | None = N
     """A record that cannot be used; `event` is what could be read of it."""
     where = coordinates(record)
     return DeadLetter(
-        derive("dead", where),
+        derive_id("dead", where),
         code,
         message,
         record.value,

@@ -13,7 +13,7 @@ Note                nothing is done, and why: notes are counted, so that no drop
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh.core.protocol.event import Event, derive
+from mesh.core.protocol.event import Event, derive_id
 from mesh.core.protocol.record import Headers
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Finish:
     def event_id(self) -> str:
         """Id of the outcome: one for each generation of the run, whatever the ending."""
         generation = self.run.trouble.generation
-        return derive(self.run.id, "outcome", generation) if generation else derive(self.run.id, "outcome")
+        return derive_id(self.run.id, "outcome", generation) if generation else derive_id(self.run.id, "outcome")
 
 
 @dataclass(slots=True)

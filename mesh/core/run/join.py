@@ -12,7 +12,7 @@ from typing import Final
 
 from mesh.core.expression.condition import Condition
 from mesh.core.expression.partial_evaluation import is_refuted
-from mesh.core.protocol.event import parsed
+from mesh.core.protocol.event import parse_json
 from mesh.core.run.state import Arrival, Branch, Slot, Slots
 
 _NEW: Final = Slot({})
@@ -59,7 +59,7 @@ def find_starved(
     found: Counter[str] = Counter()
     unwanted = []
     for branch, got in _left_over(slots, needs):
-        if when is not None and is_refuted(when, {type: parsed(arrival.data) for type, arrival in got.items()}):
+        if when is not None and is_refuted(when, {type: parse_json(arrival.data) for type, arrival in got.items()}):
             unwanted.append((branch, got))
             continue
         missing = [type for type in needs if type not in got]

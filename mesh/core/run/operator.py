@@ -7,7 +7,7 @@ of a refused hop takes that refusal back, by the id of its dead letter: sent aga
 nothing else back.
 """
 
-from mesh.core.protocol.event import Event, derive
+from mesh.core.protocol.event import Event, derive_id
 from mesh.core.run.budget import refuse_spend
 from mesh.core.run.circuit_breaker import Breakers, open_until
 from mesh.core.run.dead_letter import dead_request, drop_drafts, failure_id, letter_id, letter_redriven, refuse_redrive
@@ -86,7 +86,7 @@ def _task_of(run: Run, event: Event, spec: AgentSpec, dead: Task | None) -> Task
     if mark and mark not in inputs:
         inputs = (*inputs, mark)
     path = path_to(above, spec.name)
-    return Task(derive(run.id, event.id), spec.name, len(path), path, branch, event.id, inputs=inputs)
+    return Task(derive_id(run.id, event.id), spec.name, len(path), path, branch, event.id, inputs=inputs)
 
 
 def _refuse(run: Run, event: Event, spec: AgentSpec, task: Task, limits: Limits) -> Refusal | None:

@@ -14,7 +14,7 @@ Elsewhere the work goes on, nothing is lost, and it is noted.
 
 from dataclasses import replace
 
-from mesh.core.protocol.event import Event, Fault, derive
+from mesh.core.protocol.event import Event, Fault, derive_id
 from mesh.core.run.backoff import delay_ms
 from mesh.core.run.budget import charge, refuse_spend, reserve
 from mesh.core.run.circuit_breaker import LEFT_ALONE, Breakers, next_fallback
@@ -104,7 +104,7 @@ def fall_back(
         return False
     past = Past((*task.past.failed, task.agent), task.past.errors + 1)
     inputs = (*task.inputs, mark) if mark else task.inputs
-    id = derive(run.id, task.id, "fallback")
+    id = derive_id(run.id, task.id, "fallback")
     del run.open[task.id]
     new = Task(id, name, task.depth, path_to(above, name), task.branch, event.id, inputs=inputs, past=past)
     if visits_cap(spec, limits) is not None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from mesh.core.expression.condition import Path, parse_path
-from mesh.core.protocol.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, batch, derive, parsed
+from mesh.core.protocol.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, derive_id, encode_batch, parse_json
 from mesh.core.protocol.partitioner import key_of
 from mesh.core.run.budget import close_reservation, refuse_spend, reserve
 from mesh.core.run.circuit_breaker import Breakers, next_fallback, open_until
@@ -54,7 +54,7 @@ def publish_egress(
         rule = topology.egress.get(type)
         if rule is None:
             continue
-        id = f"{origin.id}.{n}" if origin.agent else derive(run.id, origin.id, "egress", n)
+        id = f"{origin.id}.{n}" if origin.agent else derive_id(run.id, origin.id, "egress", n)
         out = Event(
             id,
             f"/agents/{origin.agent}" if origin.agent else event.source,
@@ -104,7 +104,7 @@ def find_firings(
             if row.join:
                 found.extend(_joined(run, row, emission, origin, effects, refused))
                 taken = True
-            elif row.agent.when is None or row.agent.when.holds({type: parsed(data)}):
+            elif row.agent.when is None or row.agent.when.holds({type: parse_json(data)}):
                 found.append((row.agent, emission, origin.path, origin.inputs))
                 taken = True
         if not taken:
@@ -131,9 +131,9 @@ def _joined(
     run.state_bytes += slot_bytes(after) - slot_bytes(slots) if spec.cyclic else len(data)
     for below, inputs in ready:
         gathered = dict(zip(needs, inputs, strict=True))
-        if spec.when is None or spec.when.holds({need: parsed(got.data) for need, got in gathered.items()}):
+        if spec.when is None or spec.when.holds({need: parse_json(got.data) for need, got in gathered.items()}):
             parts = [Part(need, got.data) for need, got in gathered.items()]
-            value = batch(parts, source=f"/runs/{run.id}", event_id=spec.name)
+            value = encode_batch(parts, source=f"/runs/{run.id}", event_id=spec.name)
             deepest = max(inputs, key=lambda got: got.depth)
             marks = tuple(dict.fromkeys(mark for got in inputs for mark in got.inputs))
             yield spec, (JOIN_TYPE, BATCH, value, below), deepest.path, marks
@@ -179,7 +179,7 @@ def dispatch(
             continue
         if mark:
             inputs = (*inputs, mark)
-        id = derive(run.id, origin.id, ordinal)
+        id = derive_id(run.id, origin.id, ordinal)
         task = Task(id, spec.name, len(path) + 1, path_to(path, spec.name), branch, event.id, 1, inputs, None, past)
         if spec.visits_max is not None or spec.cyclic:
             run.visits = {**run.visits, spec.name: visits}
@@ -284,4 +284,4 @@ def _ordering_key(path: str, task: Event) -> bytes:
 
 def _key_in(data: bytes, path: str) -> bytes | None:
     """The declared field of a payload as the key of a record."""
-    return key_of(field(path).value(parsed(data)))
+    return key_of(field(path).value(parse_json(data)))

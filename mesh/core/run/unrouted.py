@@ -17,8 +17,8 @@ compared with `null` may be missing (`expression.partial_evaluation`).
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final
 
-from mesh.core.expression.partial_evaluation import missing
-from mesh.core.protocol.event import parsed
+from mesh.core.expression.partial_evaluation import missing_paths
+from mesh.core.protocol.event import parse_json
 from mesh.core.run.join import find_starved, nearest_inputs, used_inputs
 from mesh.core.run.outputs import Emission
 from mesh.core.run.state import Arrival, Branch, Run, Unrouted
@@ -37,7 +37,7 @@ def note_untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]
     if not rows:
         _note(run, type, emitter, "no agent hears it, and no topic lets it out")
         return
-    payloads = {type: parsed(data)}
+    payloads = {type: parse_json(data)}
     _refused(run, type, emitter, [(row.agent, payloads) for row in rows])
 
 
@@ -106,7 +106,7 @@ def _judge(
     types = [type for type in gathered if type in spec.when.bound] or list(gathered)
     if any(_taken_elsewhere(run, spec, type, gathered[type].data, places[type], topology, used) for type in types):
         return
-    payloads = {type: parsed(arrival.data) for type, arrival in gathered.items()}
+    payloads = {type: parse_json(arrival.data) for type, arrival in gathered.items()}
     emitter = gathered[types[0]].path[-1:]
     _refused(run, types[0], emitter[0] if emitter else "", [(spec, payloads)], closing=closing)
 
@@ -126,7 +126,7 @@ def _taken_elsewhere(
                 used[other.name] = used_inputs(slots, other.on, cyclic=other.cyclic)
             if any((type, place) in used[other.name] for place in places):
                 return True
-        elif other.when is None or other.when.holds({type: parsed(data)}):
+        elif other.when is None or other.when.holds({type: parse_json(data)}):
             return True
     return False
 
@@ -138,7 +138,7 @@ def _refused(
     told, ignored, lacking = [], False, False
     for spec, payloads in asked:
         assert spec.when is not None, "an agent without `when` takes the event"
-        paths = missing(spec.when, payloads)
+        paths = missing_paths(spec.when, payloads)
         lacking, ignored = lacking or bool(paths), ignored or spec.ignores
         lack = f"; {', '.join(paths)} is missing" if paths else ""
         told.append(f"{spec.name} takes it when {spec.when}{lack}")

@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from mesh.core.ingress.admission import misfit
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.ingress.admission import find_flaw
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import ADOPTED, ID_PATTERN, INBOX_KINDS, REDRIVEN, REQUESTED, SWITCHED, Event
 from mesh.core.protocol.partitioner import home_of, partition_of
 from mesh.core.protocol.record import Record
@@ -106,7 +106,7 @@ class Partition:
     def step(self, record: Record) -> list[Effect]:
         """Fold one record and answer what it causes. Total: a record that is no event becomes a dead letter."""
         self.offset = record.offset + 1
-        event = read(record)
+        event = read_event(record)
         if isinstance(event, Unreadable):
             return [dead_record(record, event.code, event.message)]
         if event.at_ms >= self.at_ms:
@@ -243,7 +243,7 @@ class Partition:
             shown = None if record.key is None else record.key[:128].decode("utf-8", "replace")
             return Unreadable("key_mismatch", f"the record's key is {shown!r}; expected the run id {run_id[:128]!r}")
         if event.kind == REQUESTED:
-            unfit = misfit(event)
+            unfit = find_flaw(event)
             if unfit is not None:
                 return Unreadable(*unfit)
         elif not MESH_ID_PATTERN.fullmatch(event.id):

@@ -23,9 +23,9 @@ from pydantic import PydanticUserError, TypeAdapter
 
 from mesh.core.errors import InvalidInput
 from mesh.core.payload.annotation import Payload as Payload
-from mesh.core.payload.annotation import adapters, leaves
-from mesh.core.payload.json_encode import Writer
-from mesh.core.payload.name_clashes import WrittenTwice
+from mesh.core.payload.annotation import adapters, union_members
+from mesh.core.payload.json_encode import PayloadWriter
+from mesh.core.payload.name_clashes import DuplicateJsonName
 from mesh.core.payload.return_types import Results, results_of
 
 
@@ -94,7 +94,7 @@ class Agent:
     declared_at: str = ""
     """File and line of the agent's declaration; empty where they are not known."""
     lifespan: Lifespan | None = None
-    classes: Mapping[type, tuple[str, Writer]] = field(init=False, repr=False, compare=False)
+    classes: Mapping[type, tuple[str, PayloadWriter]] = field(init=False, repr=False, compare=False)
     """Of the results: class → its event type, and how it is written."""
     alone: Mapping[str, tuple[str, TypeAdapter[Any]] | None] = field(init=False, repr=False, compare=False)
     """Event type → the parameter that takes a single event of it and its validator; None: the function needs more than
@@ -206,7 +206,7 @@ def _complete(agent: Agent) -> Agent:
                     adapter.rebuild(raise_errors=True)
         for writer in (*agent.results.types.values(), *(writer for _, writer in agent.results.classes.values())):
             writer.prepare()
-    except WrittenTwice as error:
+    except DuplicateJsonName as error:
         fix = "Give one of them another serialization alias"
         raise _bad(location(agent.function), str(error), "one field for each name", fix) from error
     except (NameError, PydanticUserError) as error:
@@ -243,7 +243,7 @@ def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
         raise _bad(where, f"an annotation cannot be resolved: {error}", "", "Import the name at run time") from error
     for name, hint in hints.items():
         variable = next(
-            (each for each in (hint, *leaves(hint), *typing.get_args(hint)) if isinstance(each, TypeVar)), None
+            (each for each in (hint, *union_members(hint), *typing.get_args(hint)) if isinstance(each, TypeVar)), None
         )
         if variable is not None:
             what = f"{_named(name)} is annotated with the type variable {variable.__name__}"
@@ -266,7 +266,7 @@ def _check_kind(where: str, declared: inspect.Parameter) -> None:
 
 
 def _parameter(where: str, declared: inspect.Parameter, hint: Any) -> Parameter:
-    if any(getattr(leaf, "__mesh_context__", False) for leaf in leaves(hint)):
+    if any(getattr(leaf, "__mesh_context__", False) for leaf in union_members(hint)):
         what = f"parameter {declared.name!r} is a Context or something else"
         raise _bad(where, what, "Context alone", f"Annotate it: `{declared.name}: Context`")
     found = adapters(hint, f"parameter {declared.name!r}", partial(_bad, where))

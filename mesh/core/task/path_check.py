@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 from mesh.core.errors import Problem
 from mesh.core.expression.condition import parse_path
 from mesh.core.expression.field_path import Path
-from mesh.core.payload.json_encode import Writer
-from mesh.core.payload.json_fields import Lacks, Side, lookup
+from mesh.core.payload.json_encode import PayloadWriter
+from mesh.core.payload.json_fields import JsonSide, MissingField, lookup
 from mesh.core.suggest import nearest
 from mesh.core.task.agent import Agent
 from mesh.core.topology.model import Topology
@@ -49,7 +49,7 @@ def check_paths(topology: Topology, agents: Mapping[str, Agent]) -> tuple[list[P
         if None in found:
             unknown.append(UncheckedPath(line, place, str(path), types))
             continue
-        lacks = [one for one in found if isinstance(one, Lacks)]
+        lacks = [one for one in found if isinstance(one, MissingField)]
         names = [name for one in lacks for name in one.names]
         lacking = lacks[0].name
         near = next((one.instead for one in lacks if one.instead), None) or nearest(lacking, names)
@@ -73,9 +73,9 @@ def _declared(topology: Topology) -> Iterator[tuple[int, str, Path, tuple[str, .
                 yield rule.line, f"topics.{rule.name}.{word}", parse_path(text), types
 
 
-def _sides(topology: Topology, agents: Mapping[str, Agent]) -> dict[str, list[Side]]:
+def _sides(topology: Topology, agents: Mapping[str, Agent]) -> dict[str, list[JsonSide]]:
     """Event type → the classes whose JSON it has."""
-    sides: dict[str, list[Side]] = {}
+    sides: dict[str, list[JsonSide]] = {}
     from_outside = {rule.ingress for rule in topology.topics.values() if rule.ingress}
     for spec in topology.agents.values():
         for type in spec.emits:
@@ -83,15 +83,15 @@ def _sides(topology: Topology, agents: Mapping[str, Agent]) -> dict[str, list[Si
             if writer is None:
                 from_outside.add(type)
             else:
-                sides.setdefault(type, []).append(Side(writer.adapter.core_schema, written=True))
+                sides.setdefault(type, []).append(JsonSide(writer.adapter.core_schema, written=True))
     for name, agent in agents.items():
         for type in topology.input_types(name) if name in topology.agents else ():
             if type in from_outside:
-                sides.setdefault(type, []).extend(Side(adapter.core_schema) for adapter in _readers(agent, type))
+                sides.setdefault(type, []).extend(JsonSide(adapter.core_schema) for adapter in _readers(agent, type))
     return sides
 
 
-def _writer(agent: Agent | None, type: str, *, alone: bool) -> Writer | None:
+def _writer(agent: Agent | None, type: str, *, alone: bool) -> PayloadWriter | None:
     """How an agent writes a type of event. `alone`: it emits no other type, so its unnamed results are of this one."""
     types = agent.results.types if agent is not None else {}
     return types.get(type) or (types.get("") if alone else None)

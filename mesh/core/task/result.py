@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mesh.core.errors import InvalidInput, MeshError, leaves
-from mesh.core.payload.json_encode import Writer, encode, mismatch
+from mesh.core.errors import InvalidInput, MeshError, leaf_errors
+from mesh.core.payload.json_encode import PayloadWriter, encode, mismatch
 from mesh.core.protocol.event import (
     BATCH,
     FAILED,
@@ -28,12 +28,12 @@ from mesh.core.protocol.event import (
     Fault,
     Part,
     Usage,
-    batch,
+    encode_batch,
 )
 from mesh.core.protocol.json_check import Flaw
-from mesh.core.publishing.effect_records import capped
+from mesh.core.publishing.effect_records import cap_stack
 from mesh.core.reason_codes import DEAD, REASONS
-from mesh.core.redaction import masked, masked_end
+from mesh.core.redaction import mask, mask_end
 from mesh.core.task.agent import Agent, Emit, Payload, Reject, RetryLater, location
 from mesh.core.task.signature_check import allowed, emits_remedy
 from mesh.core.topology.model import AgentSpec
@@ -130,7 +130,7 @@ def success_event(task: Event, parts: Sequence[Part], usage: Usage | None) -> Ev
     if len(parts) == 1:
         return _answer(task, SUCCEEDED, parts[0].type, JSON, parts[0].data, usage, None)
     source = f"/agents/{task.agent}"
-    data = batch(parts, source=source, event_id=task.id)
+    data = encode_batch(parts, source=source, event_id=task.id)
     return _answer(task, SUCCEEDED, BATCH_TYPE, BATCH, data, usage, None)
 
 
@@ -150,14 +150,14 @@ def fault_of(error: BaseException) -> Fault:
     The code is one that `core.reason_codes` gives to dead letters; of any other error the class tells which it was. A
     group of exceptions is told by those in it: one stands for the group, of several each is named with its place.
     """
-    found = leaves(error)
+    found = leaf_errors(error)
     told = found[0] if len(found) == 1 else error
     codes = {_code(leaf) for leaf in found}
     code = codes.pop() if len(codes) == 1 else "exception"
     retryable = all(leaf.retriable for leaf in found if isinstance(leaf, MeshError))
     text = _text(told) if len(found) == 1 else _texts(found)
     cls = _class(told) if len(found) == 1 else _class_of_group(error, found)
-    return Fault(code, _sentence(text or cls), cls, retryable, capped(masked_end(_stack(error))))
+    return Fault(code, _sentence(text or cls), cls, retryable, cap_stack(mask_end(_stack(error))))
 
 
 def _stack(error: BaseException) -> str:
@@ -169,7 +169,7 @@ def _stack(error: BaseException) -> str:
 
 def _code(error: BaseException) -> str:
     code = error.code if isinstance(error, MeshError) else "exception"
-    return code if code in REASONS and DEAD in REASONS[code].heard else "exception"
+    return code if code in REASONS and DEAD in REASONS[code].seen_at else "exception"
 
 
 def _class(error: BaseException) -> str:
@@ -200,7 +200,7 @@ def _texts(errors: Sequence[BaseException]) -> str:
 
 
 def _told(error: BaseException) -> str:
-    name, text = type(error).__name__, masked(_text(error))
+    name, text = type(error).__name__, mask(_text(error))
     text = text if text.startswith(name) else f"{name}: {text}" if text else name
     text = text if len(text) <= GROUPED_CHARS_MAX else f"{text[: GROUPED_CHARS_MAX - 1]}…"
     place = _place(error)
@@ -223,7 +223,7 @@ def _sentence(text: str) -> str:
 
 
 def _cut(text: str, chars_max: int) -> str:
-    shown = masked(text)
+    shown = mask(text)
     return shown if len(shown) <= chars_max else f"{shown[: chars_max - 1]}…"
 
 
@@ -279,7 +279,7 @@ def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
     )
 
 
-def _declared(agent: Agent, spec: AgentSpec, event_type: str, writer: Writer, value: Any) -> Part:
+def _declared(agent: Agent, spec: AgentSpec, event_type: str, writer: PayloadWriter, value: Any) -> Part:
     if event_type not in spec.emits:
         raise _undeclared(agent, spec, event_type)
     data = writer.checked(value)
@@ -300,7 +300,7 @@ def _checked(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Pa
     is_declared = any(
         isinstance(payload, cls) for cls, (type, _) in agent.results.classes.items() if type == event_type
     )
-    flaw = writer.contradiction(payload) if is_declared else writer.misfit(data)
+    flaw = writer.value_mismatch(payload) if is_declared else writer.json_mismatch(data)
     return Part(event_type, _sendable(agent, event_type, flaw or data))
 
 

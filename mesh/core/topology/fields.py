@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from mesh.core.errors import InvalidInput, Problem
-from mesh.core.expression.field_path import shown
+from mesh.core.expression.field_path import excerpt
 from mesh.core.suggest import nearest
 from mesh.core.topology.yaml_nodes import Entries, Items, Node, Scalar
 
@@ -44,7 +44,7 @@ class FieldReader:
             else:
                 guess = nearest(key, words)
                 remedy = f"Did you mean {guess}?" if guess else f"Known here: {', '.join(words)}"
-                self.add(line, f"{place or 'top level'}: unknown key {shown(key)}", remedy)
+                self.add(line, f"{place or 'top level'}: unknown key {excerpt(key)}", remedy)
                 if guess is not None:
                     self.lines.setdefault(_join(place, guess), line)
                     found.setdefault(guess, value)
@@ -104,7 +104,7 @@ class FieldReader:
 
     def mismatch(self, place: str, node: Node, expected: str) -> None:
         """Note that something of another shape was expected."""
-        got = "a list" if isinstance(node, Items) else "a mapping" if isinstance(node, Entries) else shown(node.text)
+        got = "a list" if isinstance(node, Items) else "a mapping" if isinstance(node, Entries) else excerpt(node.text)
         self.add(node.line, f"{place or 'top level'}: expected {expected}, got {got}", "Write it in this shape")
 
 

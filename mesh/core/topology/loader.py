@@ -12,7 +12,7 @@ from typing import Final
 
 from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
 from mesh.core.expression.condition import parse, parse_path
-from mesh.core.expression.field_path import shown
+from mesh.core.expression.field_path import excerpt
 from mesh.core.topology.digest import digest_of
 from mesh.core.topology.fields import LATER, FieldReader, Fields
 from mesh.core.topology.model import (
@@ -248,7 +248,7 @@ class _Declarations(FieldReader):
             elif key in (*ON_WORDS_LATER, *ON_WORDS_BELOW_LATER):
                 self.add(line, f"{place}.{key}: not supported yet in this version", LATER)
             elif key != "all":
-                self.add(line, f"{place}: unknown key {shown(key)}", "Write a type, a list of types or `{all: [a, b]}`")
+                self.add(line, f"{place}: unknown key {excerpt(key)}", "Write a type, a list or `{all: [a, b]}`")
         needed = node.entries.get("all")
         if needed is None or len(node.entries) > 1:
             self.mumbled(node)
@@ -310,7 +310,7 @@ def _name(pattern: str, expected: str, remedy: str) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if not compiled.fullmatch(text):
-            raise InvalidInput("wrong name", code="bad_name", expected=expected, got=shown(text), remedy=remedy)
+            raise InvalidInput("wrong name", code="bad_name", expected=expected, got=excerpt(text), remedy=remedy)
         return text
 
     return read
@@ -357,7 +357,7 @@ def type_name(text: str) -> str:
     """A type of event that may be declared."""
     if text.startswith("mesh."):
         what, remedy = "types that begin with `mesh.` are the mesh's own", "Choose another name"
-        raise InvalidInput(what, code="bad_name", got=shown(text), remedy=remedy)
+        raise InvalidInput(what, code="bad_name", got=excerpt(text), remedy=remedy)
     return _type(text)
 
 
@@ -365,7 +365,7 @@ def order_word(text: str) -> bool:
     """What an ingress topic keeps in order: the events of one key."""
     if text != "key":
         expected, remedy = "the word key", "Write `order: key`, or remove it"
-        raise InvalidInput("unknown order", code="bad_value", expected=expected, got=shown(text), remedy=remedy)
+        raise InvalidInput("unknown order", code="bad_value", expected=expected, got=excerpt(text), remedy=remedy)
     return True
 
 
@@ -381,7 +381,7 @@ def ignore(text: str) -> bool:
             "only `ignore` may follow",
             code="bad_value",
             expected="otherwise: ignore",
-            got=shown(text),
+            got=excerpt(text),
             remedy="Write `ignore`, or let another agent hear the type with the opposite `when`",
         )
     return True
@@ -393,7 +393,7 @@ def at_least(low: int, read: Callable[[str], int]) -> Callable[[str], int]:
     def checked(text: str) -> int:
         value = read(text)
         if value < low:
-            raise InvalidInput("too little", code="bad_value", got=shown(text), remedy="Write more than nothing")
+            raise InvalidInput("too little", code="bad_value", got=excerpt(text), remedy="Write more than nothing")
         return value
 
     return checked

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Final
 
 from mesh.core.errors import InvalidInput
-from mesh.core.expression.field_path import shown
+from mesh.core.expression.field_path import excerpt
 
 _NUMBER = r"(?P<number>[0-9][0-9_]*(?:\.[0-9]+)?)"
 _QUANTITY = re.compile(rf"{_NUMBER}\s*(?P<unit>[A-Za-zµ$€]*)", re.ASCII)
@@ -135,4 +135,4 @@ def _in_range(text: str, expected: str, value: Decimal, low: float, high: float)
 
 
 def _refused(text: str, expected: str, remedy: str, what: str = "wrong value") -> InvalidInput:
-    return InvalidInput(what, code="bad_value", expected=expected, got=shown(text), remedy=remedy)
+    return InvalidInput(what, code="bad_value", expected=expected, got=excerpt(text), remedy=remedy)

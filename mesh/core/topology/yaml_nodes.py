@@ -12,7 +12,7 @@ from typing import Final
 import yaml
 
 from mesh.core.errors import Problem
-from mesh.core.expression.field_path import shown
+from mesh.core.expression.field_path import excerpt
 
 TEXT_CHARS_MAX: Final = 262_144
 DEPTH_MAX: Final = 20
@@ -75,7 +75,7 @@ def read(text: str) -> tuple[Node | None, list[Problem]]:
         return None, [*builder.problems, _syntax_problem(error, text)]
     except (ValueError, OverflowError) as error:
         # PyYAML converts \U escapes and %YAML versions without looking at their size.
-        return None, [*builder.problems, Problem(line, f"not YAML: {shown(str(error))}", "Remove the number")]
+        return None, [*builder.problems, Problem(line, f"not YAML: {excerpt(str(error))}", "Remove the number")]
     return builder.root, builder.problems
 
 
@@ -115,7 +115,9 @@ class _Builder:
     def node(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, line: int) -> bool:
         if event.tag not in _TAGS:
             self.add(
-                line, f"tag {shown(str(event.tag))} is not taken", "Remove it: values are plain text, lists and maps"
+                line,
+                f"tag {excerpt(str(event.tag))} is not taken",
+                "Remove it: values are plain text, lists and maps",
             )
         made: Node
         if isinstance(event, yaml.ScalarEvent):
@@ -155,7 +157,11 @@ class _Builder:
             self.add(key.line, "merge keys (<<) are not taken", "Repeat the keys, or give an alias for a whole value")
         elif key.text in parent.entries:
             first = parent.key_lines[key.text]
-            self.add(key.line, f"{shown(key.text)} stands twice, first on line {first}", "Remove or rename one of them")
+            self.add(
+                key.line,
+                f"{excerpt(key.text)} stands twice, first on line {first}",
+                "Remove or rename one of them",
+            )
         else:
             parent.entries[key.text] = node
             parent.key_lines[key.text] = key.line

@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mesh.core.expression.partial_evaluation import is_refuted, missing
-from mesh.core.protocol.event import REDRIVEN, REQUESTED, SUCCEEDED, Event, parsed
+from mesh.core.expression.partial_evaluation import is_refuted, missing_paths
+from mesh.core.protocol.event import REDRIVEN, REQUESTED, SUCCEEDED, Event, parse_json
 from mesh.core.publishing.effect_records import outcome_body
 from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
 from mesh.core.run.state import COMPLETED, FAILED, PARTIAL, STOPPED, Branch, Run, Slots
@@ -234,7 +234,7 @@ def _seen(slots: Slots, branch: Branch) -> dict[str, tuple[Branch, Any]]:
     for length in range(len(branch) + 1):  # what is nearer stands
         at = branch[:length]
         inputs = slots[at].inputs if at in slots else {}
-        found |= {type: (at, parsed(arrival.data)) for type, arrival in inputs.items()}
+        found |= {type: (at, parse_json(arrival.data)) for type, arrival in inputs.items()}
     return found
 
 
@@ -269,7 +269,7 @@ def _lost(
         return ""
     seen = _seen(slots, branch)
     payloads = {type: payload for type, (_, payload) in seen.items()}
-    if spec.ignores and not missing(spec.when, payloads):
+    if spec.ignores and not missing_paths(spec.when, payloads):
         return ""
     got = [type for type in spec.on if type in seen]
     read = [type for type in got if type in spec.when.bound] or got
@@ -290,7 +290,7 @@ def _halves(slots: Slots) -> Iterator[tuple[Branch, dict[str, Any]]]:
     for branch, slot in slots.items():
         if slot.inputs and not slot.fired:
             above = [other for at, other in slots.items() if branch[: len(at)] == at]
-            yield branch, {type: parsed(arrival.data) for one in above for type, arrival in one.inputs.items()}
+            yield branch, {type: parse_json(arrival.data) for one in above for type, arrival in one.inputs.items()}
 
 
 def _serves_others(branch: Branch, slots: Slots) -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mesh.core.protocol.codec import Unreadable, read
-from mesh.core.protocol.event import ADOPTED, FAILED, REQUESTED, SUCCEEDED, Event, derive
+from mesh.core.protocol.codec import Unreadable, read_event
+from mesh.core.protocol.event import ADOPTED, FAILED, REQUESTED, SUCCEEDED, Event, derive_id
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import record_of
@@ -97,7 +97,7 @@ class ReplayCheck:
         self._look_at_checkpoint(box, record.partition, record.offset)
         box.next = record.offset + 1
         self._report.records[record.topic] += 1
-        event = read(record)
+        event = read_event(record)
         if isinstance(event, Unreadable):
             self._compare(box.state.step(record), box, record)
             return
@@ -231,7 +231,7 @@ class ReplayCheck:
             self._report.unchecked["decided, but not committed yet"] += 1
         elif self._head_is_lost(expected):
             self._report.unchecked[lost] += 1
-        elif not self._published.flag(self._topology.dead, derive("refused", expected.topic, id), MATCHED):
+        elif not self._published.flag(self._topology.dead, derive_id("refused", expected.topic, id), MATCHED):
             invariant = "I6" if self._committed is None else "I7"
             what = f"{id} was decided, and is not on {expected.topic}"
             got = "" if self._committed is None else "the committed place is beyond it"

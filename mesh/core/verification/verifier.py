@@ -36,8 +36,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import orjson
 
 from mesh.core.ingress.admission import REJECTED_TYPE
-from mesh.core.protocol.codec import Unreadable, read
-from mesh.core.protocol.event import EGRESS, OUTCOME, REQUESTED, TASK, Event, derive
+from mesh.core.protocol.codec import Unreadable, read_event
+from mesh.core.protocol.event import EGRESS, OUTCOME, REQUESTED, TASK, Event, derive_id
 from mesh.core.protocol.record import Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import OUTCOME_FIELDS_1
 from mesh.core.reason_codes import DEAD, REASONS
@@ -113,7 +113,7 @@ class Verifier:
         if record.topic == self._topology.dead:
             self._take_letter(record)
             return
-        event = read(record)
+        event = read_event(record)
         if isinstance(event, Unreadable):
             self._report.unchecked[f"not an event, on {record.topic}"] += 1
         elif event.kind == OUTCOME and event.type == REJECTED_TYPE:
@@ -224,13 +224,13 @@ class Verifier:
         if not id or not headers.get("__dlq.errors.message"):
             what = "a dead letter has no id, or no reason as a sentence"
             self._report.add(Violation("I8", where, what, "mesh-dlq-id and __dlq.errors.message", published=where))
-        elif code not in REASONS or DEAD not in REASONS[code].heard:
+        elif code not in REASONS or DEAD not in REASONS[code].seen_at:
             what = "a dead letter has a reason code that the table does not give to dead letters"
             self._report.add(Violation("I8", where, what, "one of core.reason_codes", code, run_id, published=where))
         topic = headers.get("__dlq.errors.topic", "")
         origin = ":".join((topic, headers.get("__dlq.errors.partition", ""), headers.get("__dlq.errors.offset", "")))
         self._published.add(record, id, run_id)
-        whole = id == derive("dead", origin)
+        whole = id == derive_id("dead", origin)
         if whole:
             self._buried.add(origin)
         if whole and topic != self._topology.inbox:

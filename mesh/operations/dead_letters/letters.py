@@ -32,8 +32,8 @@ from mesh.core.dead_letters.redrive_plan import (
 )
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.expression.condition import Condition
-from mesh.core.ingress.admission import Rejected, admit
-from mesh.core.protocol.record import StoredRecord, TopicPartition, Unread, coordinates
+from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.protocol.record import StoredRecord, TopicPartition, UnreadValue, coordinates
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp, nothing
 from mesh.operations.dead_letters.redrive_journal import Journal
@@ -230,7 +230,7 @@ class DeadLetters:
         if not letter.omitted or origin is None or (letter.run_id and not letter.task_id):
             return letter  # of a refused hop the origin holds more than the hop
         found = await record_at(self._log, origin.topic, origin.partition, origin.offset)
-        if found is None or found.value is None or isinstance(found.value, Unread):
+        if found is None or found.value is None or isinstance(found.value, UnreadValue):
             return letter
         headers = letter.headers if letter.task_id else found.headers
         return replace(letter, value=found.value, key=found.key, headers=headers, omitted="")
@@ -366,7 +366,7 @@ class DeadLetters:
         topic, partition, offset = place.rsplit(":", 2)
         stored = StoredRecord(topic, int(partition), int(offset), 0, record.key, record.value, record.headers)
         event = admit(stored, self._topology) if sending.way == TOPIC else None
-        return "" if event is None or isinstance(event, Rejected) else event.run_id
+        return "" if event is None or isinstance(event, Rejection) else event.run_id
 
     # ------------------------------------------------------------------------------------------------ what followed
 

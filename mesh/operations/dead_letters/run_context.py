@@ -9,7 +9,7 @@ from mesh.core.dead_letters.redrive_log import RedriveEntry
 from mesh.core.dead_letters.redrive_plan import TASK
 from mesh.core.history.task_attempts import Moment
 from mesh.core.history.timeline import History
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import REDRIVEN, REQUESTED, Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record, coordinates
@@ -26,7 +26,7 @@ async def requests_of(log: Log, topology: Topology, run_ids: Collection[str]) ->
     """The requests that these runs heard, as far as the inbox still has them, each once."""
     found: dict[str, dict[str, Event]] = {}
     async for record in _records(log, topology, run_ids):
-        event = read(record)
+        event = read_event(record)
         if not isinstance(event, Unreadable) and event.kind == REQUESTED:
             found.setdefault(event.run_id, {}).setdefault(event.id, event)
     return {run_id: list(events.values()) for run_id, events in found.items()}
@@ -65,7 +65,7 @@ async def in_vain(log: Log, topology: Topology, entries: Sequence[RedriveEntry])
     found: list[str] = []
     async for record in _records(log, topology, run_ids):
         moments = histories[_run_id(record)].take(record)
-        event = read(record)
+        event = read_event(record)
         if isinstance(event, Unreadable) or event.kind != REDRIVEN:
             continue
         key = places.get(coordinates(record))

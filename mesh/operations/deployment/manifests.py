@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mesh.core.errors import ConfigInvalid
-from mesh.core.redaction import masked
+from mesh.core.redaction import mask
 from mesh.core.topology.model import AgentSpec, Topology
 from mesh.settings import DEFAULT, ENV_PREFIX, Loaded, Settings
 
@@ -102,7 +102,7 @@ def keda(topology: Topology, loaded: Loaded, wishes: ManifestOptions, agents: It
 
 def secret_keys(settings: Settings) -> list[str]:
     """Keys that the Secret must have: names of settings in the environment, and of TLS files."""
-    keys = [_variable("board")] if masked(settings.board) != settings.board else []
+    keys = [_variable("board")] if mask(settings.board) != settings.board else []
     keys += [_variable("kafka", name) for name in SECRETS if name in settings.kafka]
     return keys + [name for name in TLS_FILES if name in settings.kafka]
 

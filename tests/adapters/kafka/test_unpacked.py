@@ -14,9 +14,9 @@ from aiokafka.structs import TopicPartition
 
 from mesh.adapters.kafka.undecodable import POLL_BYTES_MAX, BoundedResult, LenientRecords
 from mesh.adapters.kafka.unpacked import UNPACKED_BYTES_MAX
-from mesh.core.ingress.admission import Rejected, admit
-from mesh.core.protocol.codec import Unreadable, read
-from mesh.core.protocol.record import StoredRecord, Unread
+from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.protocol.codec import Unreadable, read_event
+from mesh.core.protocol.record import StoredRecord, UnreadValue
 from tests.builders import topology
 
 MIB = 1_048_576
@@ -80,7 +80,7 @@ def test_a_batch_over_the_limit_is_one_record_and_costs_bounded_memory(kind: int
         tracemalloc.stop()
     assert peak < UNPACKED_BYTES_MAX + 4 * MIB
     assert (first.offset, first.key, first.value, first.headers, first.timestamp) == (5, None, b"", (), 1_000)
-    assert isinstance(first.value, Unread)
+    assert isinstance(first.value, UnreadValue)
     assert (first.value.code, second.offset) == ("too_large", 6)
 
 
@@ -111,7 +111,7 @@ CUT: dict[str, tuple[int, Callable[[bytes], bytes], str]] = {
 @pytest.mark.parametrize(("kind", "body", "code"), CUT.values(), ids=CUT)
 def test_a_batch_that_cannot_be_unpacked_is_one_record(kind: int, body: Callable[[bytes], bytes], code: str) -> None:
     first, second = fetched(batch(good(50), kind, body=body), batch(good(1), 0, 50))
-    assert isinstance(first.value, Unread)
+    assert isinstance(first.value, UnreadValue)
     assert (first.offset, first.value.code, second.offset) == (49, code, 50)
 
 
@@ -119,13 +119,13 @@ def test_a_frame_of_zstd_that_wants_a_huge_window_costs_no_memory() -> None:
     """Its header claims 64 GB of content."""
     frame = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 36) + b"\x01\x00\x00"
     first, _ = fetched(batch(good(1), 4, body=lambda _: frame), batch(good(1), 0, 1))
-    assert isinstance(first.value, Unread)
+    assert isinstance(first.value, UnreadValue)
 
 
 def test_what_is_not_read_is_a_dead_letter_on_every_topic() -> None:
-    record = StoredRecord("in.ask", 0, 5, 0, None, Unread("too_large", "too much"), ())
-    assert admit(record, MESH) == Rejected("too_large", "too much")
-    assert read(record) == Unreadable("too_large", "too much")
+    record = StoredRecord("in.ask", 0, 5, 0, None, UnreadValue("too_large", "too much"), ())
+    assert admit(record, MESH) == Rejection("too_large", "too much")
+    assert read_event(record) == Unreadable("too_large", "too much")
 
 
 # ---------------------------------------------------------------------------------------------------------------- lots

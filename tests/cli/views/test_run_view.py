@@ -8,7 +8,7 @@ from mesh.cli.framework.output import Output
 from mesh.cli.views.run_view import id_of, trace_of, tree
 from mesh.core.history.task_attempts import DONE, TaskAttempt, TaskHistory
 from mesh.core.history.timeline import History
-from mesh.core.protocol.event import REQUESTED, derive
+from mesh.core.protocol.event import REQUESTED, derive_id
 from tests.builders import AT_MS, event, topology
 
 
@@ -55,6 +55,6 @@ def test_the_time_beside_an_agent_is_that_of_its_function(capsys: pytest.Capture
 
 def test_the_trace_is_that_of_the_request_or_one_made_of_the_run() -> None:
     history = History(topology(a="ask -> answer"), "run-1", partition=0)
-    assert trace_of(history) == derive("trace", "run-1")
+    assert trace_of(history) == derive_id("trace", "run-1")
     history.request = event(REQUESTED, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     assert trace_of(history) == "0af7651916cd43dd8448eb211c80319c"

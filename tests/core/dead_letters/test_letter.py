@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.dead_letters.letter import Origin, letter_from, letter_json, letter_of
-from mesh.core.protocol.event import BATCH, Part, batch
+from mesh.core.protocol.event import BATCH, Part, encode_batch
 from mesh.core.protocol.record import Headers, StoredRecord
 from mesh.core.publishing.effect_records import dead_letter
 from mesh.core.run.effects import DeadLetter
@@ -167,7 +167,7 @@ def test_what_is_no_exported_letter_says_why(found: Any, text: str) -> None:
 
 
 def test_payloads_are_found_by_type_those_of_a_join_too() -> None:
-    parts = batch([Part("stock", b'{"n":1}'), Part("price", b'{"n":2}')], source="/s", event_id="e")
+    parts = encode_batch([Part("stock", b'{"n":1}'), Part("price", b'{"n":2}')], source="/s", event_id="e")
     joined = letter_of(of_the_mesh([("ce_type", b"mesh.join"), ("content-type", BATCH.encode())], value=parts))
     assert joined.payloads() == {"stock": {"n": 1}, "price": {"n": 2}}
     assert letter_of(of_the_mesh([("ce_type", b"ask")], value=b'{"n":3}')).payloads() == {"ask": {"n": 3}}

@@ -4,7 +4,7 @@ import pytest
 
 from mesh.core.dead_letters.patch import apply_patches, parse_patch
 from mesh.core.errors import InvalidInput
-from mesh.core.protocol.event import BATCH, JSON, Part, batch, batch_parts
+from mesh.core.protocol.event import BATCH, JSON, Part, decode_batch, encode_batch
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_changes_are_made_in_order_and_none_keeps_the_bytes() -> None:
 
 
 def test_in_the_input_of_a_join_the_path_begins_with_a_type() -> None:
-    data = batch([Part("stock.ok", b'{"n":1}'), Part("price", b'{"n":2}')], source="/s", event_id="e")
-    found = batch_parts(apply_patches(data, BATCH, [parse_patch("stock.ok.n=5")]))
+    data = encode_batch([Part("stock.ok", b'{"n":1}'), Part("price", b'{"n":2}')], source="/s", event_id="e")
+    found = decode_batch(apply_patches(data, BATCH, [parse_patch("stock.ok.n=5")]))
     assert [(part.type, part.data) for part in found] == [("stock.ok", b'{"n":5}'), ("price", b'{"n":2}')]
     with pytest.raises(InvalidInput, match=r"begin with a type: stock\.ok, price"):
         apply_patches(data, BATCH, [parse_patch("n=5")])

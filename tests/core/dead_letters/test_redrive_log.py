@@ -22,7 +22,7 @@ from mesh.core.dead_letters.redrive_log import (
     ledger_topic,
     successor_ids,
 )
-from mesh.core.protocol.event import derive
+from mesh.core.protocol.event import derive_id
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.publishing.effect_records import dead_letter
 from mesh.core.run.effects import DeadLetter
@@ -110,13 +110,13 @@ def test_a_dropped_letter_is_dropped_until_it_is_sent_again() -> None:
 
 def test_a_task_that_a_redrive_made_and_that_failed_counts_the_redrives_before_it() -> None:
     ledger = RedriveLedger([record_of(ENTRY)])
-    second = derive("run-1", "d1:r1")
+    second = derive_id("run-1", "d1:r1")
     assert ledger.status_of(letter("d2", second)).before == 1
     assert str(ledger.status_of(letter("d2", second))) == "new, redriven 1× before"
-    stand_in = derive("run-1", second, "fallback")
+    stand_in = derive_id("run-1", second, "fallback")
     assert ledger.status_of(letter("d2", stand_in)).before == 1, "nor does a fallback begin the count anew"
     ledger.add(ENTRY._replace(letter="d2", n=2, before=1))
-    assert ledger.status_of(letter("d3", derive("run-1", "d2:r2"))).before == 3
+    assert ledger.status_of(letter("d3", derive_id("run-1", "d2:r2"))).before == 3
 
 
 def test_what_a_redrive_caused_counts_it_by_its_cause_or_its_header() -> None:
@@ -135,5 +135,5 @@ def test_what_a_run_did_nothing_with_is_counted_apart() -> None:
 
 def test_the_heirs_of_a_redrive_are_its_task_and_the_fallbacks_of_it() -> None:
     found = successor_ids("run-1", "d1:r1")
-    assert found[:2] == [derive("run-1", "d1:r1"), derive("run-1", found[0], "fallback")]
+    assert found[:2] == [derive_id("run-1", "d1:r1"), derive_id("run-1", found[0], "fallback")]
     assert len(set(found)) == FALLBACKS_MAX + 1

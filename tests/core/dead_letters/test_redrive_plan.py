@@ -34,7 +34,7 @@ from mesh.core.dead_letters.redrive_plan import (
     plan_redrive,
 )
 from mesh.core.ingress.admission import admit
-from mesh.core.protocol.codec import read
+from mesh.core.protocol.codec import read_event
 from mesh.core.protocol.event import Event, Fault
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import NewRecord, StoredRecord
@@ -92,7 +92,7 @@ def obstacle(*given: Any, **named: Any) -> Obstacle:
 
 
 def as_read(record: NewRecord, partition: int = 0) -> Event:
-    found = read(StoredRecord(record.topic, partition, 0, 0, record.key, record.value, record.headers))
+    found = read_event(StoredRecord(record.topic, partition, 0, 0, record.key, record.value, record.headers))
     assert isinstance(found, Event), found
     return found
 

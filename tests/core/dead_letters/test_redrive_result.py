@@ -8,7 +8,7 @@ import pytest
 from mesh.core.dead_letters.redrive_log import SENT, RedriveEntry
 from mesh.core.dead_letters.redrive_result import RedriveResults
 from mesh.core.ingress.admission import REJECTED_TYPE
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import OUTCOME, Event, Fault
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.publishing.effect_records import dead_letter
@@ -24,7 +24,7 @@ ENTRY = RedriveEntry("d1", 1, SENT, "ann", 0, "task", run_id="run-1")
 
 def outcome(type: str = "mesh.run.completed", body: Any = None, run_id: str = "run-1") -> StoredRecord:
     told = Event("o1", "/mesh/test", type, OUTCOME, run_id, orjson.dumps({"ending": "completed"} | (body or {})))
-    return StoredRecord("mesh.outcomes", 0, 0, 0, run_id.encode(), told.data, write(told))
+    return StoredRecord("mesh.outcomes", 0, 0, 0, run_id.encode(), told.data, event_headers(told))
 
 
 def dead(letter: DeadLetter) -> StoredRecord:

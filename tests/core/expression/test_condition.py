@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh.core.expression.condition import Condition, ConditionInvalid, contains, parse, parse_path, same
+from mesh.core.expression.condition import Condition, ConditionInvalid, are_equal, is_in, parse, parse_path
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no mistake of ours."""
@@ -213,9 +213,9 @@ def test_deep_payloads_are_compared_without_recursion() -> None:
             bottom = [bottom]
         return bottom
 
-    assert same(nest(1), nest(1.0))
-    assert not same(nest(1), nest(True))
-    assert not contains(nest(1), nest(2))
+    assert are_equal(nest(1), nest(1.0))
+    assert not are_equal(nest(1), nest(True))
+    assert not is_in(nest(1), nest(2))
 
 
 @PATIENT
@@ -240,4 +240,4 @@ def test_any_text_is_a_condition_or_a_typed_refusal(text: str, payload: Any) -> 
 @PATIENT
 @given(JSON, JSON)
 def test_equality_is_symmetric(a: Any, b: Any) -> None:
-    assert same(a, b) is same(b, a)
+    assert are_equal(a, b) is are_equal(b, a)

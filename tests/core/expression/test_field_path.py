@@ -7,7 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.errors import InvalidInput
-from mesh.core.expression.field_path import SEGMENTS_MAX, TEXT_CHARS_MAX, ConditionInvalid, Path, parse_path, shown
+from mesh.core.expression.field_path import (
+    SEGMENTS_MAX,
+    TEXT_CHARS_MAX,
+    ConditionInvalid,
+    Path,
+    excerpt,
+    parse_path,
+)
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no mistake of ours."""
@@ -113,10 +120,10 @@ def test_the_longest_path_is_taken() -> None:
 
 
 def test_texts_from_outside_are_shown_cut_and_without_control_characters() -> None:
-    assert shown("größe") == '"größe"'
-    assert shown("a\x1b[0m") == '"a\\u001b[0m"'
-    assert shown("x" * 40) == f'"{"x" * 40}"'
-    assert shown("x" * 41) == f'"{"x" * 39}…"'
+    assert excerpt("größe") == '"größe"'
+    assert excerpt("a\x1b[0m") == '"a\\u001b[0m"'
+    assert excerpt("x" * 40) == f'"{"x" * 40}"'
+    assert excerpt("x" * 41) == f'"{"x" * 39}…"'
 
 
 @PATIENT

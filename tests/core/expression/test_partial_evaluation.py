@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mesh.core.expression.condition import parse
-from mesh.core.expression.partial_evaluation import is_refuted, missing
+from mesh.core.expression.partial_evaluation import is_refuted, missing_paths
 
 TYPES = ("a", "b")
 
@@ -27,11 +27,11 @@ TYPES = ("a", "b")
     ],
 )
 def test_a_field_is_missing_unless_it_is_compared_with_null(text: str, payload: Any, names: list[str]) -> None:
-    assert missing(parse(text), {"a": payload}) == names
+    assert missing_paths(parse(text), {"a": payload}) == names
 
 
 def test_fields_of_events_that_are_not_there_are_not_missing() -> None:
-    assert missing(parse("a.n > 3 and b.n > 3", TYPES), {"a": {"n": 1}}) == []
+    assert missing_paths(parse("a.n > 3 and b.n > 3", TYPES), {"a": {"n": 1}}) == []
 
 
 @pytest.mark.parametrize(

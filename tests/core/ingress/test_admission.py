@@ -10,8 +10,8 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mesh.core.ingress.admission import Rejected, Request, admit, misfit, open_request
-from mesh.core.protocol.codec import read, write
+from mesh.core.ingress.admission import Rejection, Request, admit, find_flaw, open_request
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import ID_PATTERN, REQUESTED, Event, run_id_of
 from mesh.core.protocol.record import StoredRecord
 from tests.core.doors import BODY, TOPOLOGY, binary, record, structured, taken
@@ -155,7 +155,7 @@ def test_of_two_traces_none_is_known_to_be_the_right_one() -> None:
     other = TRACE.replace("b7", "c8")
     found = taken(record([("traceparent", TRACE.encode()), ("traceparent", other.encode()), ("tracestate", b"a=b")]))
     assert (found.traceparent, found.tracestate) == ("", "")
-    assert not [name for name, _ in write(found) if name.startswith("trace")]
+    assert not [name for name, _ in event_headers(found) if name.startswith("trace")]
 
 
 def test_lists_of_a_tracestate_are_one() -> None:
@@ -198,9 +198,9 @@ def test_the_trace_of_the_headers_comes_before_that_of_the_attributes(door: Any)
 def test_every_id_that_cloudevents_allows_stays_as_it_is(id: str) -> None:
     for door in (binary(id=id), structured(id=id), record(value=json.dumps({"order_id": id}).encode())):
         found = taken(door)
-        assert (found.id, dict(write(found))["ce_id"].decode()) == (id, id)
+        assert (found.id, dict(event_headers(found))["ce_id"].decode()) == (id, id)
         assert ID_PATTERN.fullmatch(found.run_id)
-        assert misfit(found) is None
+        assert find_flaw(found) is None
     assert taken(binary(id=id)).run_id != taken(binary(id=f"y{id[1:]}")).run_id
 
 
@@ -254,7 +254,7 @@ def test_a_webhook_without_an_action_or_a_delivery_is_taken_too() -> None:
 
 @pytest.mark.parametrize("body", [b'{}, "event": "forged"', b'{}, "other": 1', b"", b"{", b'{"a":1,"a":2}'])
 def test_a_webhook_whose_body_is_no_document_is_refused(body: bytes) -> None:
-    assert isinstance(admit(record([("x-github-event", b"push")], body, "github.webhooks"), TOPOLOGY), Rejected)
+    assert isinstance(admit(record([("x-github-event", b"push")], body, "github.webhooks"), TOPOLOGY), Rejection)
 
 
 # ----------------------------------------------------------------------------------------------------------- totality
@@ -277,7 +277,7 @@ BODIES = (
 def test_any_record_is_a_request_or_rejected(headers: list[tuple[str, Any]], body: bytes | None, topic: str) -> None:
     found = admit(record(headers, body, topic), TOPOLOGY)
     if isinstance(found, Event):
-        again = read(StoredRecord("mesh.inbox", 0, 0, found.at_ms, b"", found.data, write(found)))
+        again = read_event(StoredRecord("mesh.inbox", 0, 0, found.at_ms, b"", found.data, event_headers(found)))
         assert isinstance(again, Event)
         found.time = again.time
         assert again == found
@@ -309,4 +309,4 @@ ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=10)
 def test_any_request_is_an_event_that_can_be_written_or_rejected(request_: Request) -> None:
     found = open_request(request_, TOPOLOGY, fallback_id="f-1")
     if isinstance(found, Event):
-        write(found)
+        event_headers(found)

@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.core.errors import TopologyInvalid
-from mesh.core.ingress.admission import Rejected, Request, admit, open_request
+from mesh.core.ingress.admission import Rejection, Request, admit, open_request
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.partitioner import home_of, partition_of
 from mesh.core.protocol.record import StoredRecord
@@ -90,7 +90,7 @@ def test_a_record_cannot_claim_the_home_of_another_key() -> None:
     victim = run_of(BY_RECORD, b"c-7", b'{"id":"1"}')
     record = StoredRecord("moves", 1, 7, 0, b"c-8", b'{"id":"2"}', [("ce_correlationid", victim.encode())])
     found = admit(record, BY_RECORD)
-    assert isinstance(found, Rejected)
+    assert isinstance(found, Rejection)
     assert found.code == "foreign_run"
 
 
@@ -98,7 +98,7 @@ def test_who_waits_for_a_rejected_request_is_answered_where_its_run_is_known() -
     def rejected(topology: Topology) -> str:
         request = Request("moved", b"{broken", id="1", source="/shop", topic="moves", key=b"c-7")
         found = open_request(request, topology, fallback_id="f")
-        assert isinstance(found, Rejected)
+        assert isinstance(found, Rejection)
         return found.run_id
 
     asked = run_of(BY_RECORD, b"c-7", b"{}", specversion="1.0", id="1", source="/shop", type="moved")

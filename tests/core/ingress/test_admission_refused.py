@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.ingress.admission import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejected, Request, admit, open_request
+from mesh.core.ingress.admission import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejection, Request, admit, open_request
 from mesh.core.protocol.event import Event, run_id_of
 from mesh.core.topology.model import Limits, TopicRule, Topology
 from tests.core.doors import BODY, LIMIT, TOPOLOGY, binary, record, refused, structured, taken
@@ -69,7 +69,7 @@ def test_one_attribute_makes_a_cloudevent_so_that_the_others_are_missed() -> Non
 
 def test_an_unknown_type_is_answered_with_the_nearest_one() -> None:
     found = refused(binary(type="order.placd"))
-    assert found == Rejected(
+    assert found == Rejection(
         "unknown_type",
         "no ingress topic declares type 'order.placd'; did you mean 'order.placed'?",
         run_id_of("/topics/orders.placed\0/shop", "o-1"),
@@ -84,7 +84,7 @@ def test_of_many_known_types_some_are_shown() -> None:
     rules = {f"t{n:02}": TopicRule(f"t{n:02}", ingress=f"t{n:02}") for n in range(20)}
     wide = Topology("desk", "0" * 16, Limits(), {}, rules, ingress=rules)
     found = open_request(Request("zzz", b"{}"), wide, fallback_id="f")
-    assert isinstance(found, Rejected)
+    assert isinstance(found, Rejection)
     assert found.message.endswith("known: t00, t01, t02, t03, t04, t05, t06, t07 and 12 more")
 
 

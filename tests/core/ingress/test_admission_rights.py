@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.core.errors import TopologyInvalid
-from mesh.core.ingress.admission import Rejected, Request, admit, open_request
+from mesh.core.ingress.admission import Rejection, Request, admit, open_request
 from mesh.core.protocol.event import Event, run_id_of
 from mesh.core.topology.loader import load
 from tests.core.doors import TOPOLOGY, binary, record, refused, structured, taken
@@ -11,15 +11,15 @@ from tests.core.doors import TOPOLOGY, binary, record, refused, structured, take
 VICTIM = run_id_of("/topics/orders.placed", "o-1")
 
 
-def hook(**attributes: str) -> Event | Rejected:
+def hook(**attributes: str) -> Event | Rejection:
     """A CloudEvent on the topic of webhooks, which does not say `join: true`."""
     given = {"id": "e-1", "source": "/evil", "type": "github.webhook", **attributes}
     return admit(binary(b"{}", **given)._replace(topic="github.webhooks"), TOPOLOGY)
 
 
-def rejected(**attributes: str) -> Rejected:
+def rejected(**attributes: str) -> Rejection:
     found = hook(**attributes)
-    assert isinstance(found, Rejected), found
+    assert isinstance(found, Rejection), found
     return found
 
 
@@ -53,7 +53,7 @@ def test_a_run_that_a_record_names_is_not_joined_and_not_answered(run: str) -> N
         hook(correlationid=run, expirytime="tomorrow"),
         hook(correlationid=run, type="order.placed"),
     ):
-        assert isinstance(found, Rejected)
+        assert isinstance(found, Rejection)
         assert found.run_id != run
     assert rejected(correlationid=run).code == "foreign_run"
     assert "join: true" in rejected(correlationid=run).message

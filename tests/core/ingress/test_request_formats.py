@@ -1,6 +1,6 @@
 """What is read of a record before anybody asks whether it may be taken; the forms themselves stand in test_ingress."""
 
-from mesh.core.ingress.request_formats import Rejected, Request, request_of
+from mesh.core.ingress.request_formats import Rejection, Request, request_of
 from tests.core.doors import BODY, TOPOLOGY, binary, record, structured
 
 
@@ -26,5 +26,5 @@ def test_what_cannot_be_read_is_told() -> None:
         (record(topic="elsewhere"), "unknown_type"),
     ):
         found = request_of(given, TOPOLOGY)
-        assert isinstance(found, Rejected)
+        assert isinstance(found, Rejection)
         assert found.code == code

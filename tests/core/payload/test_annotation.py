@@ -6,7 +6,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, ValidationError
 
 from mesh.core.errors import InvalidInput
-from mesh.core.payload.annotation import Payload, adapters, declares, leaves
+from mesh.core.payload.annotation import Payload, adapters, has_metadata, union_members
 
 
 class Placed(Payload, type="order.placed"):
@@ -102,7 +102,7 @@ def test_none_is_taken_where_it_is_declared() -> None:
 
 
 def test_new_types_and_nested_annotations_are_seen_through() -> None:
-    assert list(leaves(Annotated[Annotated[Order | int, "a"] | None, "b"])) == [Placed, int, type(None)]
+    assert list(union_members(Annotated[Annotated[Order | int, "a"] | None, "b"])) == [Placed, int, type(None)]
     assert read(Order, "order.placed", b'{"order_id":"o"}') == Placed(order_id="o")
     inner = Annotated[Placed | Changed, AfterValidator(upper)]
     assert read(inner | Refund, "order.changed", b'{"order_id":"o"}') == Changed(order_id="O")
@@ -116,6 +116,6 @@ def test_two_classes_of_one_type_need_a_discriminator() -> None:
 
 
 def test_words_for_readers_declare_nothing() -> None:
-    assert not declares(Annotated[Placed, "a note"])
-    assert not declares(Placed)
-    assert declares(Annotated[Annotated[Placed, AfterValidator(upper)], "a note"])
+    assert not has_metadata(Annotated[Placed, "a note"])
+    assert not has_metadata(Placed)
+    assert has_metadata(Annotated[Annotated[Placed, AfterValidator(upper)], "a note"])

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from mesh.core.payload.exact import is_doubtful, unwritable
+from mesh.core.payload.exact import find_unwritable, needs_comparison
 from mesh.core.payload.json_encode import encode
 from mesh.core.protocol.json_check import Flaw
 
@@ -180,13 +180,13 @@ def test_sets_are_written_alike_in_every_process() -> None:
 
 
 def test_what_can_be_written_has_no_flaw() -> None:
-    assert unwritable({"a": [1, None, "x", 1.5]}, strictly=True) is None
+    assert find_unwritable({"a": [1, None, "x", 1.5]}, strictly=True) is None
 
 
 def test_what_holds_itself_is_named() -> None:
     value: dict[str, Any] = {"a": []}
     value["a"].append(value)
-    flaw = unwritable(value)
+    flaw = find_unwritable(value)
     assert flaw is not None
     assert "holds itself at 'a.0'" in flaw.message
 
@@ -203,9 +203,11 @@ def test_a_value_nested_as_deep_as_serializers_write_is_compared() -> None:
 @pytest.mark.parametrize("value", [{1}, float("inf"), 2**64, SecretStr("x"), {1: 2}, Decimal(1), object()])
 def test_what_may_not_be_carried_is_doubtful_wherever_it_stands(value: Any) -> None:
     for wrapped in (value, [value], {"a": ({"b": value},)}, wrap(value), wrap({"a": [value]})):
-        assert is_doubtful(wrapped)
+        assert needs_comparison(wrapped)
 
 
 def test_json_values_models_and_times_are_not_doubtful() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    assert not is_doubtful([None, True, 1, 1.5, "x", {"a": [wrap({"b": at})]}, (at.date(), at.time(), timedelta())])
+    assert not needs_comparison(
+        [None, True, 1, 1.5, "x", {"a": [wrap({"b": at})]}, (at.date(), at.time(), timedelta())]
+    )

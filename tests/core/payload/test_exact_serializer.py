@@ -29,7 +29,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from mesh.core.payload.exact_serializer import exact_serializer
-from mesh.core.payload.json_encode import Writer, encode
+from mesh.core.payload.json_encode import PayloadWriter, encode
 from mesh.core.protocol.json_check import Flaw
 
 ODD = timezone(timedelta(hours=1, minutes=2, seconds=33))
@@ -294,6 +294,6 @@ def test_a_recursive_class_is_written() -> None:
         Tree(children=[Tree()]).model_dump_json().encode()
     )
     wrong = Tree(children=[Tree(), Tree(at=datetime(2026, 1, 1, tzinfo=ODD))])
-    flaw = Writer(TypeAdapter(Tree)).write(wrong)
+    flaw = PayloadWriter(TypeAdapter(Tree)).write(wrong)
     assert isinstance(flaw, Flaw)
     assert "at 'children.1.at'" in flaw.message

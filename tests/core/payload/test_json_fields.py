@@ -20,7 +20,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from mesh.core.payload.json_fields import Lacks, Side, lookup
+from mesh.core.payload.json_fields import JsonSide, MissingField, lookup
 from mesh.core.task.agent import Payload, describe
 from mesh.core.task.path_check import check_paths
 from mesh.core.topology.loader import load
@@ -213,5 +213,5 @@ def test_a_plain_class_of_a_single_parameter_is_checked() -> None:
 )
 def test_steps_into_containers_are_looked_up(hint: Any, path: tuple[str | int, ...], is_there: bool | None) -> None:
     for written in (True, False):
-        found = lookup(Side(TypeAdapter(hint).core_schema, written=written), path)
-        assert (False if isinstance(found, Lacks) else found) is is_there
+        found = lookup(JsonSide(TypeAdapter(hint).core_schema, written=written), path)
+        assert (False if isinstance(found, MissingField) else found) is is_there

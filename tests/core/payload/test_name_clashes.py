@@ -21,8 +21,8 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from mesh.core.errors import InvalidInput
-from mesh.core.payload.json_encode import Writer, encode
-from mesh.core.payload.name_clashes import WrittenTwice
+from mesh.core.payload.json_encode import PayloadWriter, encode
+from mesh.core.payload.name_clashes import DuplicateJsonName
 from mesh.core.protocol.json_check import Flaw
 from mesh.core.task.agent import Payload, agent_of
 
@@ -83,15 +83,15 @@ CLASSES = [FieldAndAlias, TwoAliases, Generated, FieldAndComputed, Row, Data, Wr
 @pytest.mark.parametrize("wrap", [lambda cls: cls, lambda cls: dict[str, list[cls]]])  # type: ignore[valid-type]
 def test_a_class_with_two_fields_of_one_name_is_refused_before_it_writes(cls: Any, wrap: Callable[[Any], Any]) -> None:
     with pytest.raises(
-        WrittenTwice, match=f"^{cls.__name__} writes its fields '[kK]' and '[jK]' under one name"
+        DuplicateJsonName, match=f"^{cls.__name__} writes its fields '[kK]' and '[jK]' under one name"
     ) as caught:
-        Writer(TypeAdapter(wrap(cls))).prepare()
+        PayloadWriter(TypeAdapter(wrap(cls))).prepare()
     assert "errors.pydantic.dev" not in str(caught.value)
 
 
 def test_a_class_is_found_below_one_that_refers_to_itself() -> None:
-    with pytest.raises(WrittenTwice, match="FieldAndAlias writes"):
-        Writer(TypeAdapter(Tree)).prepare()
+    with pytest.raises(DuplicateJsonName, match="FieldAndAlias writes"):
+        PayloadWriter(TypeAdapter(Tree)).prepare()
 
 
 class Order(Payload, type="order"):
@@ -208,7 +208,7 @@ class ExtraRow(TypedDict):
     ],
 )
 def test_two_fields_of_one_name_are_refused_at_the_write_with_their_place(declared: Any, value: Any, path: str) -> None:
-    data = Writer(TypeAdapter(declared)).checked(value)
+    data = PayloadWriter(TypeAdapter(declared)).checked(value)
     if path is None:  # it is written by its names
         assert data == b'{"held":{"k":1,"x":2}}'
         return
@@ -257,12 +257,12 @@ class NamedAsSchemas(BaseModel):
     ],
 )
 def test_what_is_written_once_is_written(declared: Any, value: Any, data: bytes) -> None:
-    assert Writer(TypeAdapter(declared)).checked(value) == data
+    assert PayloadWriter(TypeAdapter(declared)).checked(value) == data
 
 
 def test_a_field_may_have_the_name_of_a_word_of_schemas() -> None:
     value = NamedAsSchemas()
-    assert Writer(TypeAdapter(NamedAsSchemas)).checked(value) == value.model_dump_json().encode()
+    assert PayloadWriter(TypeAdapter(NamedAsSchemas)).checked(value) == value.model_dump_json().encode()
 
 
 # --------------------------------------------------------------------------------------------------------------- keys
@@ -282,7 +282,7 @@ class Number(Enum):
     ],
 )
 def test_nan_and_infinity_are_refused_as_keys(declared: Any, value: Any, path: str) -> None:
-    data = Writer(TypeAdapter(declared)).checked(value)
+    data = PayloadWriter(TypeAdapter(declared)).checked(value)
     assert isinstance(data, Flaw)
     assert data.code == "bad_number"
     assert f"at {path!r}" in data.message
@@ -294,9 +294,9 @@ class Price(BaseModel):
 
 def test_what_a_class_writes_as_the_text_nan_is_written() -> None:
     none = Annotated[float, PlainSerializer(lambda number: "none")]
-    assert Writer(TypeAdapter(dict[none, int])).write({math.nan: 1}) == b'{"none":1}'
-    assert Writer(TypeAdapter(dict[str, int])).checked({"nan": 1}) == b'{"nan":1}'
-    assert Writer(TypeAdapter(dict[str | float, int])).checked({"nan": 1, 1.5: 2}) == b'{"nan":1,"1.5":2}'
-    data = Writer(TypeAdapter(Price)).checked(Price(net=Decimal("NaN")))
+    assert PayloadWriter(TypeAdapter(dict[none, int])).write({math.nan: 1}) == b'{"none":1}'
+    assert PayloadWriter(TypeAdapter(dict[str, int])).checked({"nan": 1}) == b'{"nan":1}'
+    assert PayloadWriter(TypeAdapter(dict[str | float, int])).checked({"nan": 1, 1.5: 2}) == b'{"nan":1,"1.5":2}'
+    data = PayloadWriter(TypeAdapter(Price)).checked(Price(net=Decimal("NaN")))
     assert data == b'{"net":"NaN"}'
     assert Price.model_validate_json(data).net.is_nan()

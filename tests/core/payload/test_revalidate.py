@@ -36,7 +36,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
-from mesh.core.payload.json_encode import Writer
+from mesh.core.payload.json_encode import PayloadWriter
 from mesh.core.protocol.json_check import Flaw
 
 
@@ -178,7 +178,7 @@ class Zoo(BaseModel):
 
 def said(value: BaseModel) -> str:
     """Why it is refused; "" when it is not."""
-    found = Writer(TypeAdapter(type(value))).checked(value)
+    found = PayloadWriter(TypeAdapter(type(value))).checked(value)
     return found.message if isinstance(found, Flaw) else ""
 
 
@@ -280,4 +280,4 @@ CONTRADICTIONS: list[tuple[Any, Callable[[], Any]]] = [
 
 @pytest.mark.parametrize(("hint", "value"), CONTRADICTIONS)
 def test_annotations_and_containers_are_validated(hint: Any, value: Callable[[], Any]) -> None:
-    assert isinstance(Writer(TypeAdapter(hint)).checked(value()), Flaw)
+    assert isinstance(PayloadWriter(TypeAdapter(hint)).checked(value()), Flaw)

@@ -14,7 +14,7 @@ from cloudevents.core.bindings.kafka import (
 from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import Event
 from tests.core.samples import AT_MS, events, stored, task
 
@@ -23,7 +23,7 @@ from tests.core.samples import AT_MS, events, stored, task
 def test_the_sdk_reads_what_the_mesh_writes(event: Event) -> None:
     event.data = orjson.dumps({"id": event.id})
     event.content_type = "application/json"
-    found = from_binary_event(KafkaMessage(dict(write(event)), event.run_id.encode(), event.data))
+    found = from_binary_event(KafkaMessage(dict(event_headers(event)), event.run_id.encode(), event.data))
     assert found.get_id() == event.id
     assert found.get_source() == event.source
     assert found.get_type() == event.type
@@ -80,7 +80,7 @@ def expected() -> Event:
 
 def test_what_the_sdk_writes_in_binary_mode_is_read() -> None:
     message = to_binary_event(CloudEvent(attributes(), {"total": 5}))
-    found = read(stored(list(message.headers.items()), message.value))
+    found = read_event(stored(list(message.headers.items()), message.value))
     assert isinstance(found, Event)
     assert orjson.loads(found.data) == {"total": 5}
     found.data = b'{"total":5}'
@@ -89,12 +89,12 @@ def test_what_the_sdk_writes_in_binary_mode_is_read() -> None:
 
 def test_what_the_sdk_writes_in_structured_mode_is_read() -> None:
     message = to_structured_event(CloudEvent(attributes(), {"total": 5}))
-    assert read(stored(list(message.headers.items()), message.value)) == expected()
+    assert read_event(stored(list(message.headers.items()), message.value)) == expected()
 
 
 def test_the_content_type_of_a_structured_event_is_that_of_its_data() -> None:
     message = to_structured_event(CloudEvent(attributes(datacontenttype="application/vnd.x+json"), {"total": 5}))
-    found = read(stored(list(message.headers.items()), message.value))
+    found = read_event(stored(list(message.headers.items()), message.value))
     assert isinstance(found, Event)
     assert found.content_type == "application/vnd.x+json"
 
@@ -103,9 +103,9 @@ def test_both_modes_of_the_sdk_say_the_same_of_what_the_mesh_wrote() -> None:
     """Binary from the mesh → the SDK → structured → the mesh: the same event."""
     event = task()
     event.traceparent = event.tracestate = ""  # plain headers, which the SDK does not carry on
-    message = to_structured_event(from_binary_event(KafkaMessage(dict(write(event)), None, event.data)))
+    message = to_structured_event(from_binary_event(KafkaMessage(dict(event_headers(event)), None, event.data)))
     assert from_structured_event(message).get_extension("meshtask") == "t1"
-    found = read(stored(list(message.headers.items()), message.value))
+    found = read_event(stored(list(message.headers.items()), message.value))
     assert isinstance(found, Event)
     found.time = ""
     event.origin = "mesh.inbox:2:7"

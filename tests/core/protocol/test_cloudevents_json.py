@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.protocol.cloudevents_json import STRUCTURED, Structured, is_structured, unwrap
+from mesh.core.protocol.cloudevents_json import STRUCTURED, StructuredEvent, is_structured, unwrap
 from mesh.core.protocol.json_check import Flaw
 
 EVENT: dict[str, Any] = {"specversion": "1.0", "id": "e-1", "source": "/s", "type": "t", "data": {"a": 1}}
 
 
-def taken(**changes: Any) -> Structured:
+def taken(**changes: Any) -> StructuredEvent:
     found = unwrap(json.dumps({**EVENT, **changes}).encode(), STRUCTURED)
-    assert isinstance(found, Structured)
+    assert isinstance(found, StructuredEvent)
     return found
 
 
@@ -36,7 +36,7 @@ def test_the_content_type_tells_the_mode(content_type: str, structured: bool) ->
 
 def test_attributes_become_texts_and_data_becomes_bytes() -> None:
     found = taken(meshdepth=3, flag=True, note=None, time="2026-11-20T12:00:00Z")
-    assert found == Structured(
+    assert found == StructuredEvent(
         {
             "specversion": "1.0",
             "id": "e-1",

@@ -11,9 +11,9 @@ from mesh.core.protocol.codec import (
     FAULT_TEXT_BYTES_MAX,
     STACK_BYTES_MAX,
     Unreadable,
+    event_headers,
     is_json,
-    read,
-    write,
+    read_event,
 )
 from mesh.core.protocol.event import BATCH, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage
 from mesh.core.protocol.headers import HEADERS
@@ -22,7 +22,7 @@ from tests.core.samples import AT_MS, events, stored, task
 
 
 def good() -> dict[str, bytes]:
-    return dict(write(task()))
+    return dict(event_headers(task()))
 
 
 # ------------------------------------------------------------------------------------------------- write, then read
@@ -30,16 +30,16 @@ def good() -> dict[str, bytes]:
 
 @given(events())
 def test_what_was_written_is_read_again(event: Event) -> None:
-    assert read(stored(write(event), event.data, event.at_ms)) == event
+    assert read_event(stored(event_headers(event), event.data, event.at_ms)) == event
 
 
 def test_a_waiting_time_is_read_again_and_a_broken_one_is_none() -> None:
     event = task()
     event.waited_ms = 18_400
-    headers = dict(write(event))
+    headers = dict(event_headers(event))
     for digits, waited_ms in ((b"18400", 18_400), (b"-1", 0), (b"x", 0), (b"9" * 40, 0)):
         headers["mesh-waited-ms"] = digits
-        found = read(stored(list(headers.items()), event.data, event.at_ms))
+        found = read_event(stored(list(headers.items()), event.data, event.at_ms))
         assert isinstance(found, Event)
         assert found.waited_ms == waited_ms
 
@@ -66,22 +66,22 @@ ODD = st.sampled_from(
 
 @given(events(), st.dictionaries(PLACES, ODD | st.binary(max_size=8), max_size=3), st.sets(PLACES, max_size=3))
 def test_packed_headers_are_read_as_pairs_are(event: Event, odd: dict[str, Any], missing: set[str]) -> None:
-    headers = {name: value for name, value in (dict(write(event)) | odd).items() if name not in missing}
+    headers = {name: value for name, value in (dict(event_headers(event)) | odd).items() if name not in missing}
     packed: Any = PackedHeaders(tuple(headers), [*headers.values()])
     pairs: Any = tuple(headers.items())
-    assert read(stored(packed, event.data, event.at_ms)) == read(stored(pairs, event.data, event.at_ms))
+    assert read_event(stored(packed, event.data, event.at_ms)) == read_event(stored(pairs, event.data, event.at_ms))
 
 
 @given(events())
 def test_each_name_has_a_value_of_its_own(event: Event) -> None:
-    written = write(event)
+    written = event_headers(event)
     assert len(written.names) == len(written.values) == len(list(written))
 
 
 def test_events_of_one_form_share_their_names() -> None:
     first, second = task(), task()
     second.id, second.path, second.data = "t1:2", ("a", "b"), b"[]"
-    assert write(first).names is write(second).names
+    assert event_headers(first).names is event_headers(second).names
 
 
 def test_only_listed_headers_are_written_and_all_are_listed() -> None:
@@ -89,19 +89,19 @@ def test_only_listed_headers_are_written_and_all_are_listed() -> None:
     event.usage, event.fault, event.origin = Usage(5, 6), Fault("later", "no", "E", True, "stack", 5), "t:0:1"
     event.topology, event.waited_ms = "0" * 16, 18_400
     event.extensions = ("tenant", "eu")
-    written = {name for name, _ in write(event)}
+    written = {name for name, _ in event_headers(event)}
     event.expiry_ms = -30_000
-    assert written | {name for name, _ in write(event)} == {*(name for name, _ in HEADERS), "ce_tenant"}
+    assert written | {name for name, _ in event_headers(event)} == {*(name for name, _ in HEADERS), "ce_tenant"}
 
 
 def test_a_deadline_that_counts_from_its_record_is_absolute_once_it_is_read() -> None:
     event = task()
     event.expiry_ms = -30_000
-    headers = dict(write(event))
+    headers = dict(event_headers(event))
     assert headers["mesh-lifetime-ms"] == b"30000"
     assert "ce_expirytime" not in headers
     record = stored(list(headers.items()))
-    found = read(record)
+    found = read_event(record)
     assert isinstance(found, Event)
     assert found.expiry_ms == record.timestamp + 30_000
 
@@ -109,7 +109,7 @@ def test_a_deadline_that_counts_from_its_record_is_absolute_once_it_is_read() ->
 def test_each_header_is_written_once() -> None:
     event = task()
     event.usage, event.fault = None, Fault("exception", "no")
-    names = [name for name, _ in write(event)]
+    names = [name for name, _ in event_headers(event)]
     assert len(names) == len(set(names))
     assert names.count("traceparent") == names.count("tracestate") == 1
 
@@ -117,15 +117,15 @@ def test_each_header_is_written_once() -> None:
 def test_a_tracestate_never_travels_without_its_traceparent() -> None:
     event = task()
     event.traceparent = ""
-    assert not [name for name, _ in write(event) if name.startswith("trace")]
+    assert not [name for name, _ in event_headers(event) if name.startswith("trace")]
 
 
 def test_an_event_without_a_time_bears_the_time_of_its_cause() -> None:
-    assert dict(write(task()))["ce_time"] == b"2026-11-20T12:00:00.123Z"
+    assert dict(event_headers(task()))["ce_time"] == b"2026-11-20T12:00:00.123Z"
 
 
 def test_the_log_says_when_and_where() -> None:
-    found = read(stored(write(task())))
+    found = read_event(stored(event_headers(task())))
     assert isinstance(found, Event)
     assert found.at_ms == AT_MS
     assert found.origin == "mesh.inbox:2:7"
@@ -138,7 +138,7 @@ def test_the_log_says_when_and_where() -> None:
 def test_a_missing_header_is_named(name: str) -> None:
     headers = good()
     del headers[name]
-    assert read(stored(list(headers.items()))) == Unreadable("missing_header", f"header '{name}' is missing")
+    assert read_event(stored(list(headers.items()))) == Unreadable("missing_header", f"header '{name}' is missing")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_missing_header_is_named(name: str) -> None:
     ],
 )
 def test_a_header_that_does_not_parse_is_a_bad_header(name: str, value: bytes) -> None:
-    found = read(stored(list({**good(), name: value}.items())))
+    found = read_event(stored(list({**good(), name: value}.items())))
     assert isinstance(found, Unreadable)
     assert found.code == "bad_header"
     assert len(found.message) < 400
@@ -174,8 +174,8 @@ def test_a_header_without_a_value_is_a_bad_header(name: str) -> None:
     """Kafka allows it, and clients hand it over as None."""
     event = task()
     event.usage, event.fault = Usage(5, 6), Fault("exception", "no", "E", True, "stack")
-    headers: dict[str, Any] = {**dict(write(event)), "mesh-origin": b"t:0:1", name: None}
-    found = read(stored(list(headers.items())))
+    headers: dict[str, Any] = {**dict(event_headers(event)), "mesh-origin": b"t:0:1", name: None}
+    found = read_event(stored(list(headers.items())))
     if name == "ce_specversion":
         assert found == Unreadable("not_cloudevents", "ce_specversion is None; expected b'1.0'")
     elif name == "mesh-error-retryable":
@@ -188,20 +188,20 @@ def test_a_header_without_a_value_is_a_bad_header(name: str) -> None:
 
 def test_an_attribute_that_stands_twice_is_refused_even_with_one_value() -> None:
     for again in (b"t1:1", b"other"):
-        found = read(stored([*good().items(), ("ce_id", again)]))
+        found = read_event(stored([*good().items(), ("ce_id", again)]))
         assert found == Unreadable("bad_header", "header 'ce_id' stands twice")
 
 
 def test_of_two_plain_headers_the_last_counts() -> None:
     """An instrumented client appends its traceparent to ours."""
-    found = read(stored([*good().items(), ("traceparent", b"00-second")]))
+    found = read_event(stored([*good().items(), ("traceparent", b"00-second")]))
     assert isinstance(found, Event)
     assert found.traceparent == "00-second"
-    assert [name for name, _ in write(found)].count("traceparent") == 1
+    assert [name for name, _ in event_headers(found)].count("traceparent") == 1
 
 
 def test_a_record_without_a_value_is_no_event() -> None:
-    found = read(stored(write(task()), None))
+    found = read_event(stored(event_headers(task()), None))
     assert isinstance(found, Unreadable)
     assert found.code == "empty_value"
 
@@ -218,7 +218,7 @@ def test_a_record_without_a_value_is_no_event() -> None:
     ],
 )
 def test_a_record_that_is_no_cloudevent_says_so(headers: Headers) -> None:
-    found = read(stored(headers))
+    found = read_event(stored(headers))
     assert isinstance(found, Unreadable)
     assert found.code == "not_cloudevents"
 
@@ -236,7 +236,7 @@ def test_a_record_that_is_no_cloudevent_says_so(headers: Headers) -> None:
     ],
 )
 def test_a_structured_event_that_is_none_says_why(body: bytes, code: str) -> None:
-    found = read(stored([("content-type", b"application/cloudevents+json")], body))
+    found = read_event(stored([("content-type", b"application/cloudevents+json")], body))
     assert isinstance(found, Unreadable)
     assert found.code == code
 
@@ -254,14 +254,14 @@ def test_any_record_is_an_event_or_unreadable(headers: Any, value: bytes | None,
     base = list(good().items()) if on_top else []
     merged = list({**dict(base), **dict(headers)}.items()) if on_top else headers
     record: Record = stored(merged, value)
-    found = read(record)
+    found = read_event(record)
     assert isinstance(found, Event | Unreadable)
 
 
 def test_ten_thousand_headers_cost_milliseconds() -> None:
     headers = [*good().items(), *((f"x{n}", b"y") for n in range(10_000)), *((f"ce_{n}", b"y") for n in range(99))]
     start = time.perf_counter()
-    found = read(stored([*headers, ("x1", b"z")]))
+    found = read_event(stored([*headers, ("x1", b"z")]))
     assert isinstance(found, Event)
     assert time.perf_counter() - start < 0.2
 
@@ -293,14 +293,14 @@ def test_usage_that_is_none_is_told_from_no_usage(usd: bytes | None, tokens: byt
         headers["ce_meshusd"] = usd
     if tokens is not None:
         headers["ce_meshtokens"] = tokens
-    found = read(stored(list(headers.items())))
+    found = read_event(stored(list(headers.items())))
     assert isinstance(found, Event)
     assert found.usage == usage
 
 
 def test_a_failure_from_outside_is_cut_to_size() -> None:
     headers = {**good(), "mesh-error-code": b"x", "mesh-error-message": b"m" * 10**6, "mesh-error-stack": b"s" * 10**6}
-    found = read(stored(list(headers.items())))
+    found = read_event(stored(list(headers.items())))
     assert isinstance(found, Event)
     assert found.fault is not None
     assert len(found.fault.message) == FAULT_TEXT_BYTES_MAX
@@ -323,8 +323,8 @@ def test_a_failure_from_outside_is_cut_to_size() -> None:
 def test_a_wish_for_later_is_read_and_one_that_is_none_does_not_lose_the_failure(digits: bytes, after_ms: int) -> None:
     event = task()
     event.fault = Fault("later", "busy")
-    headers = [*write(event), ("mesh-error-retry-after-ms", digits)]
-    found = read(stored(headers))
+    headers = [*event_headers(event), ("mesh-error-retry-after-ms", digits)]
+    found = read_event(stored(headers))
     assert isinstance(found, Event)
     assert found.fault == Fault("later", "busy", retry_after_ms=after_ms)
 
@@ -332,7 +332,7 @@ def test_a_wish_for_later_is_read_and_one_that_is_none_does_not_lose_the_failure
 def test_a_failure_with_odd_text_is_written_and_read() -> None:
     event = task()
     event.fault = Fault("exception", "lone \ud800", "cls \udfff", True, "stack \udc00")
-    found = read(stored(write(event)))
+    found = read_event(stored(event_headers(event)))
     assert isinstance(found, Event)
     assert found.fault == Fault("exception", "lone ?", "cls ?", True, "stack ?")
 

@@ -15,11 +15,11 @@ from mesh.core.protocol.event import (
     Fault,
     Part,
     Usage,
-    batch,
-    batch_parts,
-    derive,
+    decode_batch,
+    derive_id,
+    encode_batch,
     fingerprint,
-    parsed,
+    parse_json,
     rfc3339,
     run_id_of,
 )
@@ -40,7 +40,7 @@ def test_anything_else_is_no_id(id: str) -> None:
 
 def test_a_derived_id_is_the_same_for_ever() -> None:
     """Known answers of `b2sum`: a change here would make duplicates of everything that was ever sent."""
-    assert derive("run", "event", 0) == "2aa51dacfd716219ab0f68bc591b1b04"
+    assert derive_id("run", "event", 0) == "2aa51dacfd716219ab0f68bc591b1b04"
     assert run_id_of("/topics/orders.placed", "o-1") == "17592f4319c2264b91673ff5"
     assert fingerprint(b"{}") == "01e7b720ff566d53"
 
@@ -48,13 +48,13 @@ def test_a_derived_id_is_the_same_for_ever() -> None:
 @given(st.lists(IDS | st.integers(0, 99), min_size=1, max_size=4), st.lists(IDS | st.integers(0, 99), max_size=4))
 def test_different_parts_make_different_ids(left: list[str | int], right: list[str | int]) -> None:
     same = [str(p) for p in left] == [str(p) for p in right]
-    assert (derive(*left) == derive(*right)) == same
+    assert (derive_id(*left) == derive_id(*right)) == same
 
 
 def test_neighbouring_parts_do_not_run_into_one_another() -> None:
-    assert derive("ab", "c") != derive("a", "bc")
+    assert derive_id("ab", "c") != derive_id("a", "bc")
     assert run_id_of("/ab", "c") != run_id_of("/a", "bc")
-    assert ID_PATTERN.fullmatch(derive("x"))
+    assert ID_PATTERN.fullmatch(derive_id("x"))
     assert ID_PATTERN.fullmatch(run_id_of("/any source\u2028", "x"))
 
 
@@ -62,14 +62,14 @@ def test_neighbouring_parts_do_not_run_into_one_another() -> None:
 @example([("a", b"not json"), ("b", b'{"n":123456789012345678901234567890}'), ("c", b" null"), ("d", b"[NaN]")])
 def test_a_batch_gives_back_every_type_and_payload(given_parts: list[tuple[str, bytes]]) -> None:
     parts = [Part(type, data) for type, data in given_parts]
-    found = batch_parts(batch(parts, source="/agents/a", event_id="t:1"))
+    found = decode_batch(encode_batch(parts, source="/agents/a", event_id="t:1"))
     assert [p.type for p in found] == [p.type for p in parts]
     for was, is_now in zip(parts, found, strict=True):
         assert is_now.data == was.data or json.loads(is_now.data) == json.loads(was.data)
 
 
 def test_a_batch_is_a_json_array_of_structured_cloudevents() -> None:
-    data = batch([Part("a", b'{"x":1}'), Part("b", b"\xff")], source="/agents/a", event_id="t:1")
+    data = encode_batch([Part("a", b'{"x":1}'), Part("b", b"\xff")], source="/agents/a", event_id="t:1")
     assert orjson.loads(data) == [
         {
             "specversion": "1.0",
@@ -105,7 +105,7 @@ def test_a_batch_is_a_json_array_of_structured_cloudevents() -> None:
 )
 def test_what_is_no_batch_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        batch_parts(data)
+        decode_batch(data)
 
 
 @given(st.binary(max_size=40))
@@ -144,6 +144,6 @@ def test_times_are_written_in_utc_to_the_millisecond(at_ms: int, text: str) -> N
 
 
 def test_a_payload_that_is_no_json_reads_as_nothing() -> None:
-    assert parsed(b'{"a":1}') == {"a": 1}
-    assert parsed(b"{") is None
-    assert parsed(b"\xff") is None
+    assert parse_json(b'{"a":1}') == {"a": 1}
+    assert parse_json(b"{") is None
+    assert parse_json(b"\xff") is None

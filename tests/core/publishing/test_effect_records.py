@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.protocol.codec import STACK_BYTES_MAX, read, write
-from mesh.core.protocol.event import DUE, EGRESS, OUTCOME, Event, derive
+from mesh.core.protocol.codec import STACK_BYTES_MAX, event_headers, read_event
+from mesh.core.protocol.event import DUE, EGRESS, OUTCOME, Event, derive_id
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.core.publishing.effect_records import (
     DEAD_LETTER_HEADERS,
     OUTCOME_FIELDS,
-    capped,
+    cap_stack,
     dead_letter,
     due_record,
     outcome_body,
@@ -31,7 +31,7 @@ TOPOLOGY = Topology("desk", "0" * 16, Limits(), {}, {})
 
 def again(record: NewRecord) -> Event:
     """What a reader makes of a new record."""
-    found = read(StoredRecord(record.topic, 0, 0, AT_MS, record.key, record.value, record.headers))
+    found = read_event(StoredRecord(record.topic, 0, 0, AT_MS, record.key, record.value, record.headers))
     assert isinstance(found, Event)
     return found
 
@@ -57,7 +57,7 @@ def ended_run() -> Run:
 def test_a_task_goes_to_its_agents_topic_under_its_ordering_key() -> None:
     record = record_of(PublishTask(task(), b"o-1"), TOPOLOGY)
     assert (record.topic, record.key, record.value) == ("mesh.tasks.pricing", b"o-1", task().data)
-    assert record.headers == write(task())
+    assert record.headers == event_headers(task())
 
 
 @pytest.mark.parametrize(("key", "expected"), [(None, b"r1"), (b"o-1", b"o-1"), (b"", b"")])
@@ -71,7 +71,7 @@ def test_an_outcome_tells_everything_about_its_run() -> None:
     record = record_of(Finish(ended_run(), "t9:3", AT_MS + 1_500), TOPOLOGY)
     assert (record.topic, record.key) == ("mesh.outcomes", b"r1")
     event = again(record)
-    assert (event.id, event.type, event.kind) == (derive("r1", "outcome"), "mesh.run.partial", OUTCOME)
+    assert (event.id, event.type, event.kind) == (derive_id("r1", "outcome"), "mesh.run.partial", OUTCOME)
     assert (event.run_id, event.cause_id, event.subject) == ("r1", "t9:3", "o-1")
     assert (event.usage, event.traceparent) == ((1_500_000, 42), ended_run().traceparent)
     assert orjson.loads(event.data) == {
@@ -160,7 +160,7 @@ def test_a_dead_letter_keeps_value_key_and_headers_byte_for_byte(
         "__dlq.errors.offset": b"17",
         "__dlq.errors.delivery.count": b"1",
         "__dlq.errors.message": b"not JSON",
-        "mesh-dlq-id": derive("dead", "orders.placed:3:17").encode(),
+        "mesh-dlq-id": derive_id("dead", "orders.placed:3:17").encode(),
         "mesh-dlq-reason": b"unparseable",
     }
     assert len(letter.headers) == len(headers) + len(added), "each header once, so that the last of a name is ours"
@@ -210,13 +210,13 @@ def test_coordinates_that_are_not_known_are_left_out(origin: str, expected: dict
 
 @pytest.mark.parametrize("stack", ["x" * 20_000, "ä" * 20_000, "🙂" * 20_000, "x" * (STACK_BYTES_MAX + 1)])
 def test_a_stack_is_cut_to_its_end_and_says_so(stack: str) -> None:
-    cut = capped(stack)
+    cut = cap_stack(stack)
     raw = cut.encode()
     assert STACK_BYTES_MAX - 4 < len(raw) <= STACK_BYTES_MAX
     assert cut.startswith(f"[cut: the end of {len(stack.encode())} bytes]\n")
     assert cut.endswith(stack[-100:])
-    assert capped(cut) == cut
+    assert cap_stack(cut) == cut
 
 
 def test_a_short_stack_stays_as_it_is() -> None:
-    assert capped("x" * STACK_BYTES_MAX) == "x" * STACK_BYTES_MAX
+    assert cap_stack("x" * STACK_BYTES_MAX) == "x" * STACK_BYTES_MAX

@@ -8,11 +8,11 @@ import orjson
 import pytest
 
 from mesh.core.history.request_match import why_not_answered
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import EGRESS, FAILED, NO_USAGE, OUTCOME, REQUESTED, Event, Fault, Part, Usage
 from mesh.core.protocol.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN, NewRecord, StoredRecord, record_bytes
 from mesh.core.publishing.effect_records import OUTCOME_CUTS, dead_letter, outcome_body, record_of
-from mesh.core.publishing.replacement_records import HEADERS_KEPT_MAX, instead_of, replacements, shortened
+from mesh.core.publishing.replacement_records import HEADERS_KEPT_MAX, replacement_of, replacements, shorten_outcome
 from mesh.core.publishing.request_rejection import rejection_record
 from mesh.core.run.effects import Finish, PublishEvent, PublishTask
 from mesh.core.run.lineage import Refusal
@@ -41,7 +41,7 @@ def small_enough(record: NewRecord, bytes_max: int) -> NewRecord:
 
 
 def test_a_refused_task_becomes_its_final_failure() -> None:
-    event = again(instead_of(record_of(PublishTask(task(), b"k"), TOPOLOGY), "too_large", "2 MB", TOPOLOGY))
+    event = again(replacement_of(record_of(PublishTask(task(), b"k"), TOPOLOGY), "too_large", "2 MB", TOPOLOGY))
     assert (event.kind, event.task_id, event.agent, event.attempt) == (FAILED, "t1", "pricing", 1)
     assert event.data == b"null"
     assert event.fault is not None
@@ -52,8 +52,8 @@ def test_a_refused_task_becomes_its_final_failure() -> None:
 def test_a_refused_answer_is_the_final_failure_of_its_task() -> None:
     asked = replace(task(), origin="mesh.tasks.pricing:3:7")
     done = result.success_event(asked, [Part("order.priced", b"{}" * 99)], Usage(1_000, 7))
-    record = NewRecord(TOPOLOGY.inbox, b"r1", done.data, write(done))
-    event = again(instead_of(record, "too_large", "2 MB", TOPOLOGY))
+    record = NewRecord(TOPOLOGY.inbox, b"r1", done.data, event_headers(done))
+    event = again(replacement_of(record, "too_large", "2 MB", TOPOLOGY))
     assert (event.kind, event.id, event.task_id, event.agent) == (FAILED, "t1:1:failed", "t1", "pricing")
     assert (event.data, event.usage, event.origin) == (b"null", Usage(1_000, 7), asked.origin)
     assert event.fault is not None
@@ -64,11 +64,11 @@ def test_a_refused_answer_is_the_final_failure_of_its_task() -> None:
 def failure(*, data: bytes = b"{}", message: str = "no such shop", stack: str = "", **changes: Any) -> NewRecord:
     failed = result.failure_event(task(), Fault("exception", message, stack=stack), NO_USAGE)
     failed = replace(failed, data=data, **changes)
-    return NewRecord(TOPOLOGY.inbox, b"r1", failed.data, write(failed))
+    return NewRecord(TOPOLOGY.inbox, b"r1", failed.data, event_headers(failed))
 
 
 def test_a_refused_failure_is_a_final_one_that_tells_what_it_said() -> None:
-    event = again(instead_of(failure(), "too_large", "2 MB", TOPOLOGY))
+    event = again(replacement_of(failure(), "too_large", "2 MB", TOPOLOGY))
     assert (event.kind, event.data) == (FAILED, b"null")
     assert event.fault is not None
     assert (event.fault.code, event.fault.retryable) == ("refused_too_large", False)
@@ -104,7 +104,7 @@ def test_a_failure_sheds_a_path_of_any_length() -> None:
 def test_a_task_whose_ids_are_too_large_for_a_failure_becomes_a_dead_letter(name: str) -> None:
     changes: dict[str, Any] = {name: "x" * 50 * KIB}
     event = replace(task(), **changes)
-    letter = small_enough(NewRecord("mesh.tasks.pricing", b"k", event.data, write(event)), 20 * KIB)
+    letter = small_enough(NewRecord("mesh.tasks.pricing", b"k", event.data, event_headers(event)), 20 * KIB)
     assert letter.topic == TOPOLOGY.dead
     assert dict(letter.headers)["mesh-dlq-reason"] == b"refused_too_large"
 
@@ -126,7 +126,7 @@ def results(count: int, size: int = 2) -> tuple[Result, ...]:
 
 
 def test_a_refused_outcome_is_sent_without_its_payloads() -> None:
-    body = orjson.loads(again(instead_of(outcome(), "too_large", "2 MB", TOPOLOGY)).data)
+    body = orjson.loads(again(replacement_of(outcome(), "too_large", "2 MB", TOPOLOGY)).data)
     assert body["results"] == [{"type": "order.rejected", "id": "x1", "agent": "fraud", "omitted": "refused_too_large"}]
     assert "2 MB" in body["omitted"]
     whole = outcome_body(ended_run())
@@ -202,8 +202,8 @@ def test_a_request_that_has_no_room_in_an_outcome_is_not_taken_for_one_that_was_
 
 
 def test_a_second_cut_counts_what_the_first_one_left_out() -> None:
-    once = shortened(outcome_body(ended_run()) | {"failures": [f._asdict() for f in FAILURES]}, "why", 60_000)
-    twice = shortened(once, "why", 20_000)
+    once = shorten_outcome(outcome_body(ended_run()) | {"failures": [f._asdict() for f in FAILURES]}, "why", 60_000)
+    twice = shorten_outcome(once, "why", 20_000)
     assert len(twice["failures"]) + twice["failures_omitted"] == 400
 
 
@@ -216,7 +216,7 @@ def test_a_refused_answer_to_a_request_that_opened_no_run_is_sent_with_less_text
 def test_what_only_claims_to_be_an_outcome_becomes_a_dead_letter() -> None:
     event = Event("x", "/a", "t", OUTCOME, "r1", b"[]")
     assert (
-        instead_of(NewRecord(TOPOLOGY.outcomes, b"r1", b"[]", write(event)), "invalid", "", TOPOLOGY).topic
+        replacement_of(NewRecord(TOPOLOGY.outcomes, b"r1", b"[]", event_headers(event)), "invalid", "", TOPOLOGY).topic
         == "mesh.dead"
     )
 
@@ -226,7 +226,7 @@ def test_what_only_claims_to_be_an_outcome_becomes_a_dead_letter() -> None:
 
 def test_a_refused_egress_event_becomes_a_dead_letter_that_points_at_it() -> None:
     event = Event("x1", "/agents/fraud", "order.rejected", EGRESS, "r1", b"{}" * 99, AT_MS)
-    letter = instead_of(
+    letter = replacement_of(
         record_of(PublishEvent(event, "orders.decided", None), TOPOLOGY), "unauthorized", "no", TOPOLOGY
     )
     headers = dict(letter.headers)
@@ -249,7 +249,7 @@ def test_what_stands_for_a_dead_letter_keeps_its_key_so_that_copies_lie_in_one_p
 
 def test_a_request_that_the_inbox_refuses_becomes_a_dead_letter_that_points_at_the_ingress_topic() -> None:
     event = Event("x1", "/shop", "ask", REQUESTED, "r1", b"1" * 50_000, AT_MS, origin="in.ask:3:17")
-    headers = dict(small_enough(NewRecord(TOPOLOGY.inbox, b"r1", event.data, write(event)), 20 * KIB).headers)
+    headers = dict(small_enough(NewRecord(TOPOLOGY.inbox, b"r1", event.data, event_headers(event)), 20 * KIB).headers)
     places = [headers[f"__dlq.errors.{name}"] for name in ("topic", "partition", "offset")]
     assert places == [b"in.ask", b"3", b"17"]
 
@@ -264,7 +264,7 @@ def poison(headers: Odd = (), *, key: bytes = b"k", value: bytes = b"not json") 
 
 def test_a_refused_dead_letter_keeps_its_reason_and_coordinates() -> None:
     odd: Odd = [*((f"h{n}", b"x") for n in range(10_000)), ("big", b"x" * 9_000), ("none", None)]
-    letter = instead_of(poison(odd, key=b"k" * 10**6, value=b"x" * 10**6), "too_large", "2 MB", TOPOLOGY)
+    letter = replacement_of(poison(odd, key=b"k" * 10**6, value=b"x" * 10**6), "too_large", "2 MB", TOPOLOGY)
     headers = dict(letter.headers)
     assert (letter.topic, letter.key, letter.value) == ("mesh.dead", headers["mesh-dlq-id"], None)
     assert headers["mesh-dlq-reason"] == b"unparseable"
@@ -310,7 +310,7 @@ def test_a_topic_with_a_lower_limit_than_the_log_is_met_by_halves() -> None:
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] <= RECORD_BYTES_MIN
     assert len(sizes) <= 8
-    assert read(StoredRecord("t", 0, 0, 0, b"", b"{}", outcome().headers))
+    assert read_event(StoredRecord("t", 0, 0, 0, b"", b"{}", outcome().headers))
 
 
 def test_a_dead_letter_sheds_its_large_headers_and_keeps_the_small_ones() -> None:

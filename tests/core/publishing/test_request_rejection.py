@@ -8,10 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.ingress.admission import REJECTED_TYPE
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import CANCELLED, REDRIVEN, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord
-from mesh.core.publishing.request_rejection import late_answers, late_in, late_of, rejection_record
+from mesh.core.publishing.request_rejection import (
+    late_rejections,
+    late_request_in,
+    parse_late_request,
+    rejection_record,
+)
 from mesh.core.run.effects import DeadLetter, Note
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Retention, Topology
@@ -33,7 +38,7 @@ def state(*, ended: bool) -> Partition:
 def answers(found: Partition, came: Event, *, after_ms: int = ECHO.retention.outcomes_ms) -> list[NewRecord]:
     """The answers to a request that comes so long after the last record."""
     found.at_ms += after_ms
-    return [record for effect in found.apply(came, 2) for record in late_answers(effect, found, ECHO)]
+    return [record for effect in found.apply(came, 2) for record in late_rejections(effect, found, ECHO)]
 
 
 def stored(record: NewRecord) -> StoredRecord:
@@ -51,7 +56,7 @@ def stored(record: NewRecord) -> StoredRecord:
 def test_a_request_for_a_run_that_had_ended_is_answered_with_the_ending(came: Event, code: str) -> None:
     (answer,) = answers(state(ended=True), came)
     assert (answer.topic, answer.key) == (ECHO.outcomes, b"run-1")
-    late = late_in(stored(answer))
+    late = late_request_in(stored(answer))
     assert late is not None
     assert (late.run_id, late.code, late.ending) == ("run-1", code, "cancelled")
     assert late.message.endswith("; its run had ended cancelled")
@@ -66,7 +71,7 @@ def test_a_request_is_not_answered_while_the_outcome_is_kept(kind: str) -> None:
     def count(after_ms: int, mesh: Topology) -> int:
         found = state(ended=True)
         found.at_ms += after_ms
-        return sum(len(late_answers(effect, found, mesh)) for effect in found.apply(event(), 2))
+        return sum(len(late_rejections(effect, found, mesh)) for effect in found.apply(event(), 2))
 
     assert [count(after_ms, mesh) for after_ms in (0, 4_999, 5_000, 9_000)] == [0, 0, 1, 1]
     assert count(10**12, replace(ECHO, retention=Retention(-1, -1))) == 0, "kept forever"
@@ -76,17 +81,17 @@ def test_what_is_no_request_is_not_answered() -> None:
     for kind in (CANCELLED, REDRIVEN, "due", "succeeded"):
         assert answers(state(ended=True), event(kind, id="x", task_id="t", agent="echo")) == []
     other = state(ended=True)
-    assert late_answers(Note("duplicate_request", "again", "run-2"), other, ECHO) == []
-    assert late_answers(DeadLetter("d", "schema", "no", b"", b"", (), "", run_id="run-1"), other, ECHO) == []
+    assert late_rejections(Note("duplicate_request", "again", "run-2"), other, ECHO) == []
+    assert late_rejections(DeadLetter("d", "schema", "no", b"", b"", (), "", run_id="run-1"), other, ECHO) == []
 
 
 def test_the_answer_to_a_request_that_opened_no_run_tells_no_ending() -> None:
     record = rejection_record("run-9", "bad_deadline", "it is no time", ECHO)
-    found = read(stored(record))
+    found = read_event(stored(record))
     assert not isinstance(found, Unreadable)
     assert found.type == REJECTED_TYPE
     assert orjson.loads(found.data) == {"run": "run-9", "code": "bad_deadline", "message": "it is no time"}
-    assert late_in(stored(record)) is None
+    assert late_request_in(stored(record)) is None
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=3), st.lists, max_leaves=4)
@@ -94,6 +99,6 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers(0, 9) | st.text(max_
 
 @given(st.binary(max_size=20) | st.dictionaries(st.sampled_from(["code", "message", "ending"]), JSON).map(orjson.dumps))
 def test_reading_is_total(data: bytes) -> None:
-    late = late_of(event("outcome", type=REJECTED_TYPE, data=data))
+    late = parse_late_request(event("outcome", type=REJECTED_TYPE, data=data))
     assert late is None or (late.ending and isinstance(late.code, str) and isinstance(late.message, str))
-    assert late_of(event("outcome", type="mesh.run.completed", data=data)) is None
+    assert parse_late_request(event("outcome", type="mesh.run.completed", data=data)) is None

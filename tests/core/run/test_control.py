@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.protocol.codec import Unreadable, read
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.core.run.control import (
@@ -61,7 +61,7 @@ def said(*switches: Switch) -> Control:
 
 def told(control: Control) -> Event:
     """The event that a partition reads."""
-    found = read(stored(relay_record(control, ECHO, 3)))
+    found = read_event(stored(relay_record(control, ECHO, 3)))
     assert isinstance(found, Event)
     return found
 
@@ -236,7 +236,7 @@ def test_no_run_goes_by_the_name_of_all() -> None:
 )
 def test_a_wish_about_a_run_lies_with_its_run_and_says_who_and_why(kind: str, type: str) -> None:
     new = command_record(kind, RUN_ID, ECHO, event_id="w1", at_ms=AT_MS, by="ann", why="x" * 600)
-    found = read(stored(new))
+    found = read_event(stored(new))
     assert isinstance(found, Event)
     assert (new.topic, new.key) == ("mesh.inbox", RUN_ID.encode())
     assert (found.kind, found.type, found.run_id, found.id) == (kind, type, RUN_ID, "w1")

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mesh.core.protocol.codec import read
+from mesh.core.protocol.codec import read_event
 from mesh.core.protocol.event import Event, Fault
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.publishing.effect_records import outcome_body
@@ -62,7 +62,7 @@ def test_a_task_that_failed_for_good_brings_its_input_its_attempts_and_its_fault
 def test_a_request_that_nobody_can_take_up_can_be_read_again() -> None:
     request = event(id="r9", data=b'{"n":1}', subject="o-1", expiry_ms=5_000)
     letter = dead_request(request, "already_terminal", "too late")
-    again = read(StoredRecord("mesh.inbox", 0, 0, request.at_ms, letter.key, letter.value, letter.headers))
+    again = read_event(StoredRecord("mesh.inbox", 0, 0, request.at_ms, letter.key, letter.value, letter.headers))
     assert isinstance(again, Event)
     again.time = ""
     assert again == request

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.core.protocol.event import BATCH, Part, batch
+from mesh.core.protocol.event import BATCH, Part, encode_batch
 from mesh.core.run.effects import DeadLetter
 from mesh.core.run.outputs import emissions
 from mesh.core.run.state import Task
@@ -125,7 +125,7 @@ def test_a_run_that_is_full_still_lets_through_what_it_need_not_hold() -> None:
 
 def test_several_of_one_type_go_on_in_branches_and_a_single_one_does_not() -> None:
     parts = [Part("x", b"1"), Part("y", b"2"), Part("x", b"3")]
-    value = batch(parts, source="/agents/a", event_id="t")
+    value = encode_batch(parts, source="/agents/a", event_id="t")
     result = event("succeeded", data=value, content_type=BATCH)
     found = emissions(result, Task("0123456789abcdef" * 2, "a", 1, ("a",), ("above",), "c"))
     assert [(type, data, branch) for type, _, data, branch in found] == [

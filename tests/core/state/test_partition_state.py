@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.protocol.codec import read, write
+from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import CANCELLED, NO_USAGE, REQUESTED, Event, Part
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record, StoredRecord
@@ -33,7 +33,7 @@ def answer_to(effects: list[Effect]) -> Event:
     """The answer of the agent whose task is among the effects, over the wire and back."""
     (task,) = (effect for effect in effects if isinstance(effect, PublishTask))
     sent = record_of(task, ECHO)
-    got = read(StoredRecord(sent.topic, 0, 0, AT_MS, sent.key, sent.value, sent.headers))
+    got = read_event(StoredRecord(sent.topic, 0, 0, AT_MS, sent.key, sent.value, sent.headers))
     assert isinstance(got, Event)
     return success_event(got, [Part("answer", b"1")], NO_USAGE)
 
@@ -280,7 +280,7 @@ def test_a_dead_letter_names_the_place_where_its_record_lies() -> None:
     assert (letter.origin, letter.run_id) == ("mesh.inbox:3:17", "run-1")
 
 
-HEADERS = [name for name, _ in write(replace(event("succeeded"), task_id="t", cause_id="c"))]
+HEADERS = [name for name, _ in event_headers(replace(event("succeeded"), task_id="t", cause_id="c"))]
 
 
 @given(
@@ -294,7 +294,7 @@ def test_no_bytes_whatever_stop_a_partition(
 ) -> None:
     state = partition()
     state.step(record(event()))
-    good = dict(write(event("succeeded", agent="echo", task_id=next(iter(state.runs["run-1"].open)))))
+    good = dict(event_headers(event("succeeded", agent="echo", task_id=next(iter(state.runs["run-1"].open)))))
     mixed = {**good, **dict(headers)} if begun else dict(headers)
     effects = state.step(
         StoredRecord("mesh.inbox", 0, 1, AT_MS, b"run-1" if begun else key, value, list(mixed.items()))

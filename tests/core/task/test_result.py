@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from mesh.context import Context
 from mesh.core.errors import InvalidInput
-from mesh.core.protocol.event import BATCH, FAILED, NO_USAGE, SUCCEEDED, Event, Fault, Part, Usage, batch
+from mesh.core.protocol.event import BATCH, FAILED, NO_USAGE, SUCCEEDED, Event, Fault, Part, Usage, encode_batch
 from mesh.core.task.agent import Emit, Payload, describe
 from mesh.core.task.result import arguments, failure_event, fault_of, parts_of, success_event
 from mesh.core.topology.model import AgentSpec
@@ -63,7 +63,7 @@ def holding(*parts: tuple[str, bytes]) -> Event:
         given_task.type, given_task.data = parts[0]
     else:
         given_task.content_type = BATCH
-        given_task.data = batch([Part(*p) for p in parts], source="/runs/r1", event_id="join")
+        given_task.data = encode_batch([Part(*p) for p in parts], source="/runs/r1", event_id="join")
     return given_task
 
 

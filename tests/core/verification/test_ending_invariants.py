@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.protocol.event import JSON, REDRIVEN, SUCCEEDED, TASK, Event, derive
+from mesh.core.protocol.event import JSON, REDRIVEN, SUCCEEDED, TASK, Event, derive_id
 from mesh.core.run import unrouted
 from mesh.core.run.dead_letter import letter_id
 from mesh.core.run.effects import DeadLetter, Effect, Finish, PublishTask
@@ -101,7 +101,7 @@ def test_a_redrive_of_a_paused_run_takes_a_refusal_back_without_an_effect() -> N
 
 def test_a_redrive_that_is_refused_takes_nothing_back_and_its_letter_stands_for_the_first() -> None:
     told, ended = refused_twice()
-    heir = derive("run-1", redrive(1, 1).id, "refused")
+    heir = derive_id("run-1", redrive(1, 1).id, "refused")
     assert told.step(redrive(1, 1), ended, letter(heir)) == []
     again = replace(ended, trouble=Trouble(redrives=(f"{heir}:r1",), denied=(redrive(1, 1).id,)))
     assert told.step(event(REDRIVEN, id=f"{heir}:r1"), again, SENT, Finish(again, "x", 1)) == []

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from mesh.core.protocol.record import NewRecord, StoredRecord
-from mesh.core.publishing.replacement_records import instead_of
+from mesh.core.publishing.replacement_records import replacement_of
 from mesh.core.verification.publish_index import ANSWERED, MATCHED, REPLACED, PublishIndex, digest_of, mark
 from tests.builders import AT_MS, topology
 
@@ -89,7 +89,7 @@ def letter(**changes: bytes) -> NewRecord:
     [(outcome(), outcome(run="run-2")), (letter(), letter(**{"mesh-dlq-reason": b"exception"}))],
 )
 def test_what_stands_for_a_refused_record_matches_it_and_no_other(first: NewRecord, other: NewRecord) -> None:
-    placed = instead_of(first, "too_large", "at most 5 bytes", MESH)
+    placed = replacement_of(first, "too_large", "at most 5 bytes", MESH)
     published = PublishIndex()
     published.add(StoredRecord(placed.topic, 0, 0, 0, placed.key, placed.value, tuple(placed.headers)), "x", "")
     assert published.find(first.topic, "x")[0].flags == REPLACED

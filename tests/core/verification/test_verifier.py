@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import CANCELLED, NO_USAGE, Fault
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.publishing.effect_records import dead_letter
-from mesh.core.publishing.replacement_records import instead_of
+from mesh.core.publishing.replacement_records import replacement_of
 from mesh.core.run.dead_letter import dead_record
 from mesh.core.state.partition_state import RULES
 from mesh.core.task.result import failure_event
@@ -243,7 +243,7 @@ def test_a_place_that_passed_an_unanswered_task_is_found_though_its_run_ended() 
     lived.records[OUTCOMES].clear()
     lived.records[OUT].clear()
     stopped = event(CANCELLED, id="c1", run_id="run-0")
-    stored = lived.append(NewRecord(INBOX.topic, b"run-0", stopped.data, write(stopped)), forged.timestamp)
+    stored = lived.append(NewRecord(INBOX.topic, b"run-0", stopped.data, event_headers(stopped)), forged.timestamp)
     for effect in last_effects(lived):
         lived.append(effect, stored.timestamp)
     assert lived.found() == []
@@ -314,7 +314,7 @@ def test_what_the_log_refused_is_known_by_what_stands_for_it() -> None:
     (task, event_out, outcome) = (lived.records[topic][0] for topic in (SHIP, OUT, OUTCOMES))
     lived.records[OUTCOMES][0] = stands_for(outcome)
     lived.records[OUT].pop(0)
-    lived.append(instead_of(as_new(event_out), "too_large", "at most 10", MESH), AT_MS)
+    lived.append(replacement_of(as_new(event_out), "too_large", "at most 10", MESH), AT_MS)
     assert lived.found() == []
     lived.change(OUTCOMES, 0, value=(lived.records[OUTCOMES][0].value or b"").replace(b"completed", b"cancelled"))
     assert lived.found() == ["I1", "I6"]
@@ -336,5 +336,5 @@ def test_a_refused_task_is_known_by_its_failure() -> None:
 
 
 def stands_for(record: StoredRecord) -> StoredRecord:
-    new = instead_of(as_new(record), "too_large", "at most 10", MESH)
+    new = replacement_of(as_new(record), "too_large", "at most 10", MESH)
     return record._replace(key=new.key, value=new.value, headers=tuple(new.headers))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mesh.core.ingress.admission import REJECTED_TYPE
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.publishing.effect_records import dead_letter
@@ -69,7 +69,7 @@ def test_a_rejected_submission_is_explained() -> None:
     lived = good()
     lived.ledger.append(Submission("run-9", "r9"))
     said = event("outcome", id="x", type=REJECTED_TYPE, run_id="run-9", data=b"{}")
-    lived.append(NewRecord(OUTCOMES, b"run-9", said.data, write(said)), AT_MS)
+    lived.append(NewRecord(OUTCOMES, b"run-9", said.data, event_headers(said)), AT_MS)
     assert lived.found() == []
     placed = rejected_request()
     placed.ledger.append(Submission("", place="in.ask:0:5"))
@@ -81,7 +81,7 @@ def test_a_rejected_submission_is_explained() -> None:
 def test_a_request_that_came_too_late_is_explained_by_its_dead_letter() -> None:
     lived = good()
     late = event(id="r-late", run_id="run-0", data=b"{}")
-    lived.append(NewRecord(INBOX.topic, b"run-0", late.data, write(late)), AT_MS + 100)
+    lived.append(NewRecord(INBOX.topic, b"run-0", late.data, event_headers(late)), AT_MS + 100)
     for new in last_effects(lived):
         lived.append(new, AT_MS + 100)
     lived.committed = None
@@ -215,7 +215,7 @@ def test_a_log_without_records_is_well() -> None:
 def came_in(lived: Lived, committed: int) -> list[str]:
     """What is found when these records lie on an ingress topic: a request, a rejected one, and one that was lost."""
     request = event(id="r9", run_id="run-9", origin="in.ask:0:0")
-    lived.append(NewRecord(INBOX.topic, b"run-9", request.data, write(request)), AT_MS + 50)
+    lived.append(NewRecord(INBOX.topic, b"run-9", request.data, event_headers(request)), AT_MS + 50)
     for new in last_effects(lived):
         lived.append(new, AT_MS + 50)
     letter = dead_record(StoredRecord("in.ask", 0, 1, AT_MS, None, b"x", ()), "unparseable", "no JSON")

@@ -9,7 +9,7 @@ import orjson
 from mesh import Payload
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Board, Log
-from mesh.core.protocol.codec import Unreadable, read, write
+from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import TASK, Event
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.task.agent import describe
@@ -91,11 +91,11 @@ def task(n: int, *, key: str | None = None, data: bytes | None = None, expiry_ms
         path=("echo",),
         expiry_ms=expiry_ms,
     )
-    return NewRecord(TOPOLOGY.tasks("echo"), (key or f"r{n}").encode(), body, write(made))
+    return NewRecord(TOPOLOGY.tasks("echo"), (key or f"r{n}").encode(), body, event_headers(made))
 
 
 def event(record: Record) -> Event:
-    found = read(record)
+    found = read_event(record)
     assert not isinstance(found, Unreadable), found
     return found
 

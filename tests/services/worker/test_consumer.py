@@ -13,7 +13,7 @@ from mesh import Context
 from mesh.adapters.ports import Appended, Board, Commit, Log, Member, Refused
 from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import topic_specs
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import BATCH, TASK, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.task.poison import CommitMarks, PoisonDetector
@@ -181,7 +181,9 @@ async def test_records_that_are_no_task_of_this_agent_are_dead_letters(log: Log,
     foreign = Event("t9:1", "/mesh/t", "ask", TASK, "r9", b"{}", agent="other", task_id="t9", depth=1, path=("other",))
     topic = TOPOLOGY.tasks("echo")
     async with working(log, TOPOLOGY, worker(log, board, echo).run):
-        await append(log, NewRecord(topic, b"k", b"junk"), NewRecord(topic, b"k", b"{}", write(foreign)), task(1))
+        await append(
+            log, NewRecord(topic, b"k", b"junk"), NewRecord(topic, b"k", b"{}", event_headers(foreign)), task(1)
+        )
         await answers(log, 1)
         dead = await read_until(log, TOPOLOGY.dead, 2)
         await settled(log, "mesh.echo", topic)

@@ -12,7 +12,7 @@ import pytest
 
 from mesh import Context, Emit
 from mesh.client import Run
-from mesh.core.protocol.codec import read
+from mesh.core.protocol.codec import read_event
 from mesh.core.protocol.event import CANCELLED, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.control import command_record
@@ -98,7 +98,7 @@ async def last_answers(mesh: MeshTest, count: int) -> list[Event]:
     reader, found = mesh.log.reader(places), list[Event]()
     async with asyncio.timeout(20):
         while len(found) < count:
-            events = [read(record) for record in await reader.poll(records_max=100, wait_ms=100)]
+            events = [read_event(record) for record in await reader.poll(records_max=100, wait_ms=100)]
             found += [event for event in events if isinstance(event, Event) and event.kind in ("failed", "succeeded")]
     await reader.close()
     return found

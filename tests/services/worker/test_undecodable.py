@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.core.protocol.codec import write
+from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import REQUESTED, TASK, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.services.worker.undecodable import task_in
@@ -17,7 +17,7 @@ def stored(record: NewRecord) -> StoredRecord:
 
 def foreign(kind: str, agent: str) -> NewRecord:
     made = Event("t9:1", "/mesh/t", "ask", kind, "r9", b"{}", agent=agent, task_id="t9", depth=1, path=("other",))
-    return NewRecord(TOPIC, b"r9", b"{}", write(made))
+    return NewRecord(TOPIC, b"r9", b"{}", event_headers(made))
 
 
 def test_a_task_of_the_agent_is_read() -> None:

@@ -12,11 +12,11 @@ from tests.sim.planted.patching import process_name, swapped
 def patch() -> Iterator[None]:
     """Plant it."""
     place: Any = routing
-    real = place.derive
+    real = place.derive_id
 
-    def derive(*parts: str | int) -> str:
+    def derive_id(*parts: str | int) -> str:
         id: str = real(*parts, process_name())
         return id
 
-    with swapped(routing, "derive", derive):
+    with swapped(routing, "derive_id", derive_id):
         yield

@@ -11,10 +11,10 @@ from tests.sim.planted.patching import swapped
 @contextmanager
 def patch() -> Iterator[None]:
     """Plant it."""
-    real = replacement_records.shortened
+    real = replacement_records.shorten_outcome
 
-    def shortened(body: Mapping[str, Any], why: str, room: int) -> dict[str, Any]:
+    def shorten_outcome(body: Mapping[str, Any], why: str, room: int) -> dict[str, Any]:
         return {name: value for name, value in real(body, why, room).items() if name != "results_omitted"}
 
-    with swapped(replacement_records, "shortened", shortened):
+    with swapped(replacement_records, "shorten_outcome", shorten_outcome):
         yield

@@ -300,14 +300,14 @@ def _given(path: str) -> "list[tuple[Letter, bool]]":
 def _edited(session: Session, cases: "list[Case]", how: "RedriveOptions") -> bytes:
     """The payload as somebody leaves it in their editor."""
     from mesh.core.dead_letters.patch import apply_patches
-    from mesh.core.protocol.json_check import Flaw, check, has_long_digits
+    from mesh.core.protocol.json_check import Flaw, has_long_digits, parse_strict
 
     if len(cases) != 1:
         raise _usage(f"--edit is for one letter, {len(cases)} are chosen", "Name it by its id")
     letter = cases[0].letter
     data = apply_patches(letter.value or b"", letter.content_type, how.patches)
     shown = data
-    if not has_long_digits(data) and not isinstance(check(data), Flaw):
+    if not has_long_digits(data) and not isinstance(parse_strict(data), Flaw):
         shown = orjson.dumps(orjson.loads(data), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     handle, name = tempfile.mkstemp(prefix=f"dead-{letter.id[:ID_CHARS]}-", suffix=".json")
     path = Path(name)
@@ -329,7 +329,7 @@ def _edited(session: Session, cases: "list[Case]", how: "RedriveOptions") -> byt
     if written == shown:
         path.unlink()
         return data
-    flaw = check(written)
+    flaw = parse_strict(written)
     if isinstance(flaw, Flaw):
         raise InvalidInput(
             f"what you wrote is no payload: {flaw.message}",

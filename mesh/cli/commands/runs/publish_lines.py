@@ -21,7 +21,7 @@ from mesh.cli.views.switch_view import NOT_CONSUMED, wait_until_consumed
 from mesh.core.errors import InvalidInput, NotFound, WaitTimeout
 from mesh.core.history.request_match import why_not_answered
 from mesh.core.protocol.event import fingerprint
-from mesh.core.publishing.request_rejection import Late
+from mesh.core.publishing.request_rejection import LateRequest
 from mesh.core.run.state import COMPLETED, ENDINGS
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Stream:
         self._endings = dict.fromkeys(ENDINGS, 0)
         self._open: dict[str, list[Sent]] = {}
         """Run → the lines that wait for it."""
-        self._late: dict[str, Late] = {}
+        self._late: dict[str, LateRequest] = {}
         """Runs that had ended before, of which the log may hold no outcome."""
         self._last: Run | None = None
         self._heard = asyncio.Event()
@@ -191,7 +191,7 @@ class Stream:
     async def _listen(self, runs: "Runs", places: "Mapping[TopicPartition, int]") -> None:
         async with aclosing(runs.outcomes(places)) as outcomes:
             async for run_id, answer in outcomes:
-                if isinstance(answer, Late):
+                if isinstance(answer, LateRequest):
                     self._late |= {run_id: answer} if run_id in self._open else {}
                 else:
                     self._ended(run_id, answer)
