@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.house_rooms import BACKENDS, HOMES, MAY_IMPORT, ROOM_FILES, ROOM_FILES_MAX, TESTED_LAYERS
+from tests.house_rooms import BACKENDS, HOMES, MAY_IMPORT, ROOM_FILES, ROOM_FILES_MAX, SHARED_CLASSES, TESTED_LAYERS
 
 FILE_LINES_MAX: Final = 400
 FUNCTION_LINES_MAX: Final = 60
@@ -92,6 +92,7 @@ def offences(root: Path) -> list[Offence]:
             found += _dropped_tasks(module)
             found += _homes(module)
     found += _rooms(modules)
+    found += _classes(modules)
     public = _public(modules, found)
     for module in modules:
         if module.path.startswith("agents/"):
@@ -214,6 +215,19 @@ def _rooms(modules: Sequence[Module]) -> Iterator[Offence]:
         if other != module.path and folder != "mesh":
             what = f"{layer} has this name twice, also {other}"
             yield Offence(module.path, 1, "one stem", what, "name both for what they are")
+
+
+def _classes(modules: Sequence[Module]) -> Iterator[Offence]:
+    """A name of a public class means one class in the whole package."""
+    defined: dict[str, str] = {}
+    for module in modules:
+        for node in module.tree.body if module.path.startswith("mesh/") else ():
+            if not isinstance(node, ast.ClassDef) or node.name.startswith("_") or node.name in SHARED_CLASSES:
+                continue
+            other = defined.setdefault(node.name, module.path)
+            if other != module.path:
+                what = f"class {node.name} is defined in {other}, too"
+                yield Offence(module.path, node.lineno, "one class name", what, "name each for what it is")
 
 
 def _homes(module: Module) -> Iterator[Offence]:

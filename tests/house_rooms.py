@@ -63,6 +63,13 @@ ROOM_FILES_MAX: Final = 15
 ROOM_FILES: Final[dict[str, int]] = {}
 """Rooms that may have more files, each with its reason."""
 
+SHARED_CLASSES: Final[dict[str, str]] = {
+    "Held": "core/run/state.py stores its name; services/worker/assignment.py",
+    "Result": "core/run/state.py stores its name; client.py, a public name",
+    "Run": "core/run/state.py stores its name; client.py, a public name",
+}
+"""Public classes that share a name, each with the files that define it. No further one may."""
+
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "aiokafka": ("mesh/adapters/kafka",),
     "fastapi": ("mesh/services/gateway",),

@@ -79,6 +79,7 @@ BREACHES = [
     ("direction", "mesh/runtime/loop.py", "from mesh.services import intake\n"),
     ("direction", "mesh/operations/runs.py", "from mesh.app.wiring import open_log\n"),
     ("one stem", "mesh/core/run/event.py", "X = 1\n"),
+    ("one class name", "mesh/services/intake.py", at_end("class Log: ...\n")),
     ("direction", "mesh/core/protocol/event.py", at_end("from mesh.adapters.ports import Log\n")),
     ("direction", "mesh/core/protocol/event.py", at_end("import mesh.services.intake\n")),
     ("direction", "mesh/core/protocol/event.py", at_end("from mesh import settings\n")),

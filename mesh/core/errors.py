@@ -1,8 +1,8 @@
-"""The tree of errors. Each says what, where, expected, got, and what to do now.
+"""The tree of errors. Each names what is wrong, where, what was expected, what was found, and the fix.
 
 Expected outcomes (a refused hop, a failed task) are values, not errors: see `run.lineage.Refusal` and `task.result`.
-An error here is a surprise to the caller. `retriable` tells whether the same call may succeed later;
-`exit_code` is the class the command line answers with (README, "Exit codes"). As text, secrets are masked.
+`retriable`: whether the same call may succeed later. `exit_code`: the exit code of the command line. `str()` masks
+secrets.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class MeshError(Exception):
 
 
 class InvalidInput(MeshError):
-    """What the caller handed in is wrong: an id, a payload, an argument. `code` is one of `reasons.REASONS`."""
+    """An argument of the caller is invalid: an id, a payload, an option. `code` is one of `reason_codes.REASONS`."""
 
     exit_code = 2
 
@@ -64,7 +64,7 @@ class ForeignLog(ConfigInvalid):
 
 
 class Problem(NamedTuple):
-    """One finding in a file: where it is, what is wrong, what to do."""
+    """One finding in a file: its line, what is wrong, and the fix."""
 
     line: int
     what: str
@@ -72,7 +72,7 @@ class Problem(NamedTuple):
 
 
 class TopologyInvalid(MeshError):
-    """topics.yaml was refused; `problems` holds all findings at once, ordered by line."""
+    """topics.yaml was refused; `problems` lists all findings, ordered by line."""
 
     code = "topology_invalid"
     exit_code = 2
@@ -94,7 +94,7 @@ class NotFound(MeshError):
 
 
 class Unavailable(MeshError):
-    """An outside system did not answer within our deadline, or answered that it cannot."""
+    """An outside system did not answer before the deadline, or answered that it cannot."""
 
     code = "unavailable"
     retriable = True
@@ -114,19 +114,19 @@ class LogUnavailable(Unavailable):
 
 
 class BoardUnavailable(Unavailable):
-    """The blackboard (Redis or the embedded file) could not be reached or did not answer in time."""
+    """The board (Redis or the embedded file) could not be reached or did not answer in time."""
 
     code = "board_unavailable"
 
 
 class BoardIncomplete(BoardUnavailable):
-    """The blackboard began a new incarnation, and values that were lost are not put back yet."""
+    """The board began a new incarnation, and lost values are not restored yet."""
 
     code = "board_incomplete"
 
 
 class TopicsInvalid(MeshError):
-    """Topics are missing or differ from what was declared; `problems` names all of them at once."""
+    """Topics are missing or differ from their declaration; `problems` names all of them."""
 
     code = "topics_invalid"
     exit_code = 1
@@ -137,26 +137,26 @@ class TopicsInvalid(MeshError):
 
 
 class Fenced(MeshError):
-    """A commit came from a member whose generation is over; its partitions belong to somebody else now."""
+    """A commit came from a member of a past generation; its partitions belong to another member now."""
 
     code = "fenced"
 
 
 class NotRestorable(MeshError):
-    """The state of an inbox partition can be had neither from its checkpoint nor from the records that are left."""
+    """Neither its checkpoint nor the remaining records give the state of an inbox partition."""
 
     code = "not_restorable"
 
 
 class WorkerSpent(MeshError):
-    """A worker has ended in good order, since too many calls of agents went on after they were given up."""
+    """A worker ended in good order because too many calls of agents continued after they were cancelled."""
 
     code = "worker_spent"
     exit_code = 7
 
 
 class NotAccepted(MeshError):
-    """The mesh refused: a limit, a policy, or a change that needs `--yes`. `code` may be the reason's own."""
+    """The mesh refused: a limit, a policy, or a change that needs `--yes`. `code` may be that of the reason."""
 
     code = "refused"
     exit_code = 5
@@ -170,7 +170,7 @@ class NotAccepted(MeshError):
 
 
 class Conflict(MeshError):
-    """A compare-and-set found another version than expected; `current` is the version that stands."""
+    """A compare-and-set found another version than expected; `current` is the present version."""
 
     code = "stale_version"
     retriable = True
@@ -178,7 +178,7 @@ class Conflict(MeshError):
 
     def __init__(self, key: str, *, expected: str, current: str) -> None:
         super().__init__(
-            f"board key {key!r} was changed by somebody else",
+            f"another writer changed board key {key!r}",
             expected=f"version {expected or '(absent)'}",
             got=current or "(absent)",
             remedy="Read it again and repeat the change on the new value",
@@ -188,7 +188,7 @@ class Conflict(MeshError):
 
 
 class WaitTimeout(MeshError):
-    """The awaited thing did not happen before the caller's deadline. Nothing was cancelled by that."""
+    """The awaited event did not happen before the caller's deadline. The wait cancelled nothing."""
 
     code = "wait_timeout"
     retriable = True
@@ -196,7 +196,7 @@ class WaitTimeout(MeshError):
 
 
 def leaf_errors(error: BaseException) -> list[BaseException]:
-    """The errors in a group of groups; of a plain error, that."""
+    """Return the errors in a group of groups; for a plain error, a list of it."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in leaf_errors(inner)]
     return [error]

@@ -1,7 +1,7 @@
-"""Secrets in text that people will read: masked before it leaves the process.
+"""Mask secrets in text that people read, before it leaves the process.
 
-This is the only redaction of the mesh: errors, log lines, stacks of dead letters, spans and settings go through it.
-`secret_formats.FORMATS` says what is masked. Time is bounded for any input: a text is cut to CHARS_MAX before it is
+This is the only redaction of the mesh: errors, log lines, stacks of dead letters, spans and settings pass through it.
+`secret_formats.FORMATS` lists what is masked. Time is bounded for any input: a text is cut to CHARS_MAX before it is
 searched, and each format is linear in the length of the text.
 """
 
@@ -14,27 +14,27 @@ from typing import Any, Final
 from mesh.core.secret_formats import FORMATS, HIDDEN, SECRET_NAME
 
 CHARS_MAX: Final = 65_536
-"""Of one text, and of all texts in one value. Characters behind it are neither searched nor shown."""
+"""Limit for one text, and for all texts in one value. Characters beyond it are neither searched nor shown."""
 TAIL_CHARS_MAX: Final = 1_024
-"""Before a cut, the characters without a space that are dropped: a part of a secret that no format matches."""
+"""Characters without a space that are dropped before a cut: they may be a part of a secret that no format matches."""
 HEAD_CHARS_MAX: Final = 4_096
-"""Behind a cut, the characters that are dropped: the name that stood before a secret may be cut away."""
+"""Characters that are dropped after a cut: the name before a secret may be cut away."""
 ITEM_CHARS: Final = 16
-"""What an item of a value counts besides its text."""
+"""Characters that an item of a value counts besides its text."""
 DEPTH_MAX: Final = 32
 """Deeper values are shown as one text."""
 
 _KEY_END = re.compile(r"\A(?:(?!-----BEGIN ).)*?(-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)", re.DOTALL)
-"""A key in PEM whose beginning was cut away."""
+"""The rest of a PEM key whose beginning was cut away."""
 
 
 def mask(text: str) -> str:
-    """`text` with what looks like a secret replaced by `***`. A text over CHARS_MAX is cut, and says so."""
+    """Replace everything that looks like a secret by `***`. A text over CHARS_MAX is cut, with a note."""
     return text if not text else _start(text, CHARS_MAX)
 
 
 def mask_end(text: str) -> str:
-    """As `mask`, but of a text over CHARS_MAX the end is kept."""
+    """As `mask`, but keep the end of a text over CHARS_MAX."""
     if len(text) <= CHARS_MAX:
         return _searched(text)
     kept = text[-CHARS_MAX:]
@@ -44,7 +44,7 @@ def mask_end(text: str) -> str:
 
 
 def mask_address(url: str) -> str:
-    """The address of a log or a board, without its password whatever signs that has."""
+    """Mask the password in the address of a log or a board, whatever characters it has."""
     scheme, colon, rest = url.partition(":")
     if scheme == "sqlite" or "@" not in rest:
         return mask(url)
@@ -55,15 +55,15 @@ def mask_address(url: str) -> str:
 
 
 def mask_value(name: str, value: Any, chars_max: int = CHARS_MAX) -> Any:
-    """A field for people: texts are masked, also those inside; all of it where its name says that it is secret.
+    """Mask the texts in a field; the whole field where its name denotes a secret.
 
-    Values that JSON does not know become text. When `chars_max` characters are used up, the rest is left out.
+    Values that JSON does not know become text. After `chars_max` characters, the rest is omitted.
     """
     return _Value(chars_max).mask(name, value)
 
 
 class _Value:
-    """One value that is being masked. `left`: how many characters may still be shown."""
+    """One value that is being masked. `left`: the characters that may still be shown."""
 
     def __init__(self, chars_max: int) -> None:
         self.left = chars_max
@@ -107,13 +107,13 @@ class _Value:
 
 
 def _is_secret_number(name: str, value: float | None) -> bool:
-    """Numbers of tokens and numbers below 100 are no secrets."""
+    """Whether a number is a secret: counts of tokens and numbers below 100 are not."""
     number = value is not None and not isinstance(value, bool) and not -100 < value < 100
     return number and SECRET_NAME.search(name) is not None and not name.lower().endswith(("token", "tokens"))
 
 
 def _names_next(text: str, items: Sized) -> bool:
-    """Whether an item is an option of a command, or the first of two, and names a secret: the next one is that."""
+    """Whether an item names a secret that the next item holds: an option of a command, or the first of a pair."""
     return (text.startswith("-") or len(items) == 2) and SECRET_NAME.search(text) is not None
 
 
@@ -139,7 +139,7 @@ def _searched(text: str) -> str:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """At the first text with a hint: to compile all of them takes longer than most commands."""
+    """Compile a pattern when its hint first appears: compiling all takes longer than most commands."""
     return re.compile(pattern)
 
 

@@ -1,9 +1,8 @@
 """The formats of secrets that the redaction knows, as one table of rows.
 
-Rows of NAMED say where a secret stands: behind a name, in a header, in a URL. Rows of SHAPES say what a key of one
-issuer looks like. A row is searched only where one of its hints, in lower case, is in the text: each text that the
-format matches contains a hint. Each pattern is linear in the length of the text: what it repeats is bounded, or it
-consumes what it has scanned.
+Rows of NAMED describe the context of a secret: behind a name, in a header, in a URL. Rows of SHAPES describe the keys
+of one issuer. A row is searched only where the text contains one of its hints, in lower case; so every match contains
+one. Each pattern is linear in the length of the text: its repetitions are bounded, or consume what they scanned.
 """
 
 import re
@@ -13,7 +12,7 @@ HIDDEN: Final = "***"
 
 
 class Format(NamedTuple):
-    """One format. `shown` is what replaces a match, with the groups of `pattern` that are no secret."""
+    """One format. `shown` replaces a match; it may repeat groups of `pattern` that are not secret."""
 
     name: str
     hints: tuple[str, ...]
@@ -33,14 +32,14 @@ _NAME: Final = (
     rf"|(?:api|access|secret|encryption)[ ]keys?|api[_-]?keys?|(?:{_KEY_KINDS})[_-]?(?:access[_-]?)?keys?"
     r"|shared[_-]?access[_-]?signature)(?:_?\d{1,2}|[_-](?:base|hash|new|old|pem|prev|previous|value))?"
 )
-"""The lookahead at its start only saves time: most characters begin no name."""
+"""The lookahead at the start only saves time: most characters begin no name."""
 _NAME_HINTS: Final = ("pass", "pw", "psk", "secret", "credential", "token", "key", "signature", "sess", "_auth")
 _WORDS: Final = (
     r"(?!(?:str|bytes|int|string|SecretStr|Optional|None|null|nil|true|false|Field|Input|Value|String|Extra|is|was|are"
     r"|must|should|not|no|missing|required|expected|got|and|or|for|the|a|an|invalid|wrong|incorrect|expired|unset|empty)"
     r"(?![\w@!#$%^&*+-]))"
 )
-"""What follows a name where no secret does: kinds of values, and the beginnings of sentences about one."""
+"""Words behind a name that are not a secret: kinds of values, and beginnings of sentences about one."""
 _NO_VALUE: Final = (
     r"(?:at|as|in|on|to|from|of|by|for|with|not|no|the|a|an|too|only|still|now|never|always|probably|also|both|empty|null"
     r"|none|unset|set|invalid|valid|wrong|correct|incorrect|right|bad|good|weak|strong|short|long|unknown|known|secret"
@@ -48,7 +47,7 @@ _NO_VALUE: Final = (
     r"|blank|gone|lost|kept|sent|held|read|written|shown|hidden|stale|fresh|unique|default|same|equal|different"
     r"|out|over|ok|fine|ready|reset|up|down|off|available|unavailable|unusable|undefined|[a-z-]+(?:ed|ing))"
 )
-"""What follows `password is` where the sentence tells about it instead of telling it."""
+"""Words behind `password is` in a sentence that describes a password without containing it."""
 _SCHEMES: Final = r"(?:bearer|basic|digest|token|apikey|api-key|negotiate|ntlm|oauth|aws4-hmac-sha256|hmac)"
 _TEXT: Final = r"\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?"
 _QUOTED: Final = rf"(?:[bfru]{{1,2}}(?=[\"']))?(?:{_TEXT})"
@@ -56,13 +55,13 @@ _BRACKETS: Final = rf"[\[({{]\s{{0,8}}(?=[bfru]{{0,2}}[\"'])(?:{_TEXT}|[^\])}}\"
 """A list or a table whose first item is quoted."""
 _BARE: Final = r"[^\s,;&)}\]\"'<]{0,4096}[^\s,;&)}\]\"'.<]"
 _GOES_ON: Final = r"[,)\]&<](?=\w)(?![\w-]{1,64}\s?[=:]|(?<=<)[\w:.-]{1,64}\s?/?>)"
-"""A sign in a value without quotes, where neither another name nor a tag begins."""
+"""A punctuation mark in an unquoted value, where neither another name nor a tag begins."""
 _VALUE: Final = (
     r"(?:\\\"(?:(?!\\\").)*(?:\\\")?"  # in JSON in JSON
     rf"|{_QUOTED}|{_BRACKETS}|(?:{_SCHEMES}\s{{1,8}})?{_BARE}(?:{_GOES_ON}{_BARE})*)"
 )
 _MASKED: Final = r"(?!\*{3}(?!\w)|[|>][+-]?\d?[ \t]{0,8}\n|'[^\w']{0,3}'|\"[^\w\"]{0,3}\"|\d{1,2}(?:[\s,;)}\]&]|\.?$))"
-"""What another row has replaced already, the beginning of a block of YAML, signs in quotes and small numbers."""
+"""Not a secret: a masked value, the beginning of a block of YAML, punctuation in quotes, small numbers."""
 _SEPARATOR: Final = r"[ \t]{0,8}(?:=>|:=|=(?![=>])|:(?![:=])|%3[ad]|\\u003d)[ \t]{0,8}"
 _ELEMENT: Final = rf"<(?:[\w.-]{{0,64}}:)?[\w.-]{{0,64}}(?:{_NAME})(?:\s[^<>]{{0,256}})?>\s{{0,8}}"
 _PORT: Final = r"(?!\d{1,5}(?:[/?#\s]|$))"
@@ -70,7 +69,7 @@ _TYPE: Final = r"[a-z][\w.]{0,63}(?:\[[\w., |\[\]]{0,64}\])?(?:[ \t]?\|[ \t]?\w{
 _PEM: Final = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 
 SECRET_NAME: Final = re.compile(rf"(?i)(?:{_NAME}|(?<![a-z])(?:pass|pwd)|authorization|cookies?)$")
-"""The name of a field whose text is a secret."""
+"""Matches the name of a field whose text is a secret."""
 
 
 def _row(name: str, hints: str, pattern: str, shown: str = rf"\1{HIDDEN}") -> Format:
@@ -293,7 +292,7 @@ _SHAPES: Final = (
 
 
 def _shape(issuer: str, hints: str, pattern: str) -> Format:
-    """No letter and no digit stands before a key. But for Telegram's, whose URLs have one there."""
+    """Make the format of an issuer. No letter or digit precedes a key, except in Telegram's URLs."""
     before = r"(?<!\d)" if issuer == "Telegram" else "(?<![A-Za-z0-9])"
     return Format(issuer, tuple(hints.split()), rf"{before}(?:{pattern})", HIDDEN)
 

@@ -1,16 +1,16 @@
-"""Did you mean …? The known word nearest to one that nobody knows."""
+"""Suggestions for unknown words: the most similar known word."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 WORD_CHARS_MAX = 128
-"""Longer words are not compared: likeness costs the product of both lengths."""
+"""Length of the longest word that is compared: the cost is the product of both lengths."""
 
 
 def nearest(word: str, known: Iterable[str], similarity_min: float = 0.7) -> str | None:
-    """The word of `known` most like `word`, or None when none is like it. `word` itself counts when it is known.
+    """Return the word of `known` that is most similar to `word`, or None. A known `word` is its own suggestion.
 
-    Likeness is difflib's ratio, 0 to 1. A word that differs only in capitals is always like.
+    Similarity is difflib's ratio, 0 to 1. A word that differs only in capitals has similarity 1.
     """
     if len(word) > WORD_CHARS_MAX:
         return None

@@ -1,4 +1,4 @@
-"""Text files as people's editors write them: UTF-8 with and without a mark, UTF-16 and UTF-32 with one."""
+"""Encodings of text files as editors write them: UTF-8 with or without a mark, UTF-16 and UTF-32 with one."""
 
 from typing import Final
 
@@ -9,21 +9,21 @@ MARKS: Final = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-"""Byte order marks, and the codec that reads what follows."""
+"""Byte order marks, and the codec of the text behind them."""
 
 
 def codec_for(data: bytes) -> str:
-    """The codec that the byte order mark of a document names; empty without a mark."""
+    """Return the codec for the byte order mark of a document; "" without a mark."""
     return next((name for mark, name in MARKS if data.startswith(mark)), "")
 
 
 def decode_text(data: bytes) -> str:
-    """The text of a file, line ends as `\\n`. Raises UnicodeDecodeError."""
+    """Return the text of a file, with line ends as `\\n`. Raises UnicodeDecodeError."""
     return data.decode(codec_for(data) or "utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def text_flaw(text: str) -> str:
-    """Why text that came from the operating system cannot be used, as the end of a sentence; empty if it can."""
+    """Return the flaw of a text from the operating system, as the end of a sentence; "" for none."""
     if "\0" in text:
         return "holds a NUL character"
     try:

@@ -1,4 +1,4 @@
-"""Addresses that are none are told before anything connects."""
+"""Invalid addresses are reported before a connection is tried."""
 
 import pytest
 

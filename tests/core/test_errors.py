@@ -1,4 +1,4 @@
-"""Every error says what, where, expected, got and what to do; its class says how the command line ends."""
+"""Errors name what, where, expected, got and the fix; their class determines the exit code."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The table of reason codes is the whole truth: every code in the source is in it, and every one in it is used."""
+"""The table of reason codes is complete: every code of the source is in it, and every code in it is used."""
 
 import ast
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def _trees() -> Iterator[tuple[str, ast.Module]]:
 
 
 def _places_of_code() -> dict[str, int]:
-    """What takes a `code` by position: functions with such a parameter, classes with such a field."""
+    """Find functions with a positional parameter `code`, and classes with such a field: name → position."""
     found: dict[str, int] = {}
     for _, tree in _trees():
         for node in ast.walk(tree):

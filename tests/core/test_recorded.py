@@ -1,4 +1,4 @@
-"""What was decided once is decided the same for ever, or the rules have another number."""
+"""Recorded decisions are repeated exactly, or the rules have another number."""
 
 from pathlib import Path
 

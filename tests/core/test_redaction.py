@@ -1,4 +1,4 @@
-"""What is masked in text for people, what is left alone, and that no text makes masking slow. No value here is real."""
+"""Masked and unmasked texts, and the time that masking takes. No secret here is real."""
 
 import time
 from decimal import Decimal
@@ -246,7 +246,7 @@ def test_a_secret_at_a_cut_is_masked(sample: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_a_secret_behind_a_cut_is_masked(sample: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the end of a text: the cut lies behind each of the characters in turn."""
+    """The end of a text is kept, with the cut after each of its characters in turn."""
     monkeypatch.setattr("mesh.core.redaction.CHARS_MAX", SHORT)
     secret = "hunter2" if "hunter2" in sample else HEX[:24] if HEX[:24] in sample else sample
     for hidden in range(1, sample.index(secret) + len(secret) - 4):

@@ -1,4 +1,4 @@
-"""Each format of the table finds its sample by itself, and text without a secret is left alone. No value is real."""
+"""Each format finds its sample alone, and text without a secret is unchanged. No secret here is real."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Files with any common mark of their encoding are read."""
+"""Files with any common byte order mark are read."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def test_a_file_in_this_encoding_is_read(encoding: str) -> None:
     assert decode_text("name: Müller\r\nnext\n".encode(encoding)) == "name: Müller\nnext\n"
 
 
-def test_the_order_of_bytes_is_told_by_the_mark() -> None:
+def test_the_mark_determines_the_byte_order() -> None:
     assert decode_text("\ufeffö".encode("utf-16-be")) == decode_text("\ufeffö".encode("utf-32-be")) == "ö"
 
 

@@ -1,23 +1,23 @@
-"""The closed expression of `when:`, parsed once at load, decided in about a microsecond, never run as code.
+"""Conditions of `when:`, parsed once at load, evaluated in about a microsecond, never run as code.
 
     fraud.scored.score < 0.7 and not (order.country in ["KP", "IR"] or vip)
 
 A path is `field.sub`; `[0]` takes an element of an array, `."odd name"` quotes a field. A path that begins with a known
-type of event (`fraud.scored.score`) reads that event's payload, any other the payload of the only event at hand.
+event type (`fraud.scored.score`) reads that event's payload. Any other path reads the payload of the only event.
 
-Every condition is total: it is true or false for any JSON whatever, and never raises.
+A condition is true or false for any JSON, and never raises.
 
 | operator | true when |
 |---|---|
 | `a == b` | both null, both booleans, both numbers (`1 == 1.0`), both strings, both arrays or both objects, and equal |
-| `a != b` | `a == b` is false, so values of different kinds differ |
+| `a != b` | `a == b` is false; values of different kinds differ |
 | `a < b` `<=` `>` `>=` | two numbers, or two strings (by code point), in that order; any other kinds: false |
 | `a in b` | b is an array with an element equal to a, or both are strings and a is a part of b; otherwise false |
 | `a not in b` | `a in b` is false |
 | a path alone, or under `and`, `or`, `not` | the value is exactly `true` |
 
-A field that is missing, an index past the end and an event that is not at hand are all `null`. Booleans are no numbers.
-The grammar stands in `grammar`, paths in `field_path`.
+A missing field, an index past the end and a missing event are all `null`. Booleans are not numbers. The grammar is in
+`grammar`, paths are in `field_path`.
 """
 
 import operator
@@ -47,14 +47,14 @@ _ORDER: Final[dict[str, _Relation]] = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A parsed condition; `str()` is its canonical text. Equal when text and bound types are. Made by `parse`."""
+    """A parsed condition. `str()` is its canonical text. Equal when text and bound types are. Made by `parse`."""
 
     text: str
     bound: tuple[str | None, ...]
-    """The type each path is bound to, in the order of the text."""
+    """The type that each path is bound to, in the order of the text."""
     tree: Node = field(compare=False, repr=False)
     test: Callable[[Payloads], bool] = field(compare=False, repr=False)
-    """The tree, compiled to closures: what `holds` calls."""
+    """The tree compiled to closures, which `holds` calls."""
 
     def __str__(self) -> str:
         return self.text
@@ -68,14 +68,13 @@ class Condition:
         return tuple(_paths(self.tree))
 
     def bind(self, types: Iterable[str]) -> "Condition":
-        """The same condition, whose paths read the payload of the longest of `types` they begin with."""
-        known = frozenset(types)
-        return condition_of(_bound(self.tree, known))
+        """Return the condition with each path bound to the longest of `types` that it begins with."""
+        return condition_of(_bound(self.tree, frozenset(types)))
 
     def holds(self, payloads: Payloads) -> bool:
-        """Whether it is true of these payloads: type → parsed JSON (dict, list, str, int, float, bool, None).
+        """Whether the condition is true for these payloads: type → parsed JSON.
 
-        A path without a type reads the only payload; when there are several, it is `null`. Never raises.
+        A path without a type reads the only payload; with several payloads it is `null`. Never raises.
         """
         return self.test(payloads)
 
@@ -86,7 +85,7 @@ def parse(text: str, types: Iterable[str] = ()) -> Condition:
 
 
 def condition_of(tree: Node) -> Condition:
-    """The condition of a tree whose paths are bound already."""
+    """Make the condition of a tree whose paths are bound."""
     return Condition(text_of(tree), tuple(path.type for path in _paths(tree)), tree, _compiled(tree))
 
 
@@ -117,11 +116,11 @@ def _bound_value(node: Path | Literal, types: frozenset[str]) -> Path | Literal:
     return node.bind(types) if isinstance(node, Path) else node
 
 
-# -------------------------------------------------------------------------------------------------- what it all means
+# ---------------------------------------------------------------------------------------------------------- evaluation
 
 
 def are_equal(a: Any, b: Any) -> bool:
-    """`a == b` of the language: like equal JSON, except that numbers are compared by value. Any depth, no recursion."""
+    """Evaluate `a == b` of the language: JSON equality, with numbers compared by value. Not recursive."""
     pairs = [(a, b)]
     while pairs:
         a, b = pairs.pop()
@@ -144,14 +143,14 @@ def are_equal(a: Any, b: Any) -> bool:
 
 
 def is_in(a: Any, b: Any) -> bool:
-    """`a in b` of the language."""
+    """Evaluate `a in b` of the language."""
     if b.__class__ is list:
         return any(are_equal(a, item) for item in b)
     return b.__class__ is str and a.__class__ is str and a in b
 
 
 def _compiled(node: Node) -> _Test:
-    """The tree as closures: a fourth of the cost of walking it."""
+    """Compile a tree to closures, at a fourth of the cost of walking it."""
     if isinstance(node, Comparison):
         return _compared(node)
     if isinstance(node, Not):
@@ -182,7 +181,7 @@ def _compared(node: Comparison) -> _Test:
     if node.operator.endswith("in"):
         test = _membership(left, node.right, right)
     elif isinstance(node.right, Literal) and node.right.value.__class__ in _ATOMS:
-        # An atom equals only a value of its own class, where Python's == says the same as ours.
+        # An atom equals only values of its own class, for which Python's == is the same.
         atom, kind = node.right.value, node.right.value.__class__
         test = lambda payloads: (value := left(payloads)).__class__ is kind and value == atom  # noqa: E731
     else:

@@ -16,9 +16,9 @@ Scalar = str | int | float | bool
 STRING = r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'"
 """Regular expression of a quoted string."""
 STEP = rf"\.(?:[A-Za-z0-9_-]+|{STRING})|\[[0-9]{{1,9}}\]"
-"""Regular expression of what follows the first name of a path."""
+"""Regular expression of one step after the first name of a path."""
 WORDS = frozenset({"and", "or", "not", "in", "true", "false", "null"})
-"""Words of the expression language, which no path in a condition begins with unquoted."""
+"""Words of the expression language. No path in a condition begins with one of them unquoted."""
 
 _PATH = re.compile(rf"(?:[A-Za-z0-9_-]+|{STRING})(?:{STEP})*", re.DOTALL)
 _SEGMENT = re.compile(rf"\.?(?:(?P<quoted>{STRING})|(?P<name>[A-Za-z0-9_-]+))|\[(?P<index>[0-9]+)\]", re.DOTALL)
@@ -41,7 +41,7 @@ class ConditionInvalid(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A way into a payload: field names and array indexes. `type` is the event it begins with, once bound."""
+    """A path into a payload: field names and array indexes. `type`: the event type that it begins with, once bound."""
 
     segments: tuple[str | int, ...]
     type: str | None = None
@@ -62,7 +62,7 @@ class Path:
         return self.segments if self.type is None else (*self.type.split("."), *self.segments)
 
     def bind(self, types: Iterable[str]) -> "Path":
-        """The same path, with the longest of `types` that it begins with taken as its type."""
+        """Return the path with the longest of `types` that it begins with as its type."""
         known = frozenset(types)
         whole = self._whole()
         found, prefix = Path(whole), ""
@@ -75,7 +75,7 @@ class Path:
         return found
 
     def lookup(self, payload: Any) -> Any:
-        """What lies there in one parsed payload, None when nothing does. The type is not looked at."""
+        """Return the value at the path in one parsed payload, None if it is missing. Ignores the type."""
         for segment in self.segments:
             if isinstance(segment, str):
                 if payload.__class__ is not dict:
@@ -88,7 +88,7 @@ class Path:
         return payload
 
     def exists_in(self, payload: Any) -> bool:
-        """Whether the field is there, be it null. The type is not looked at."""
+        """Whether the payload has the field, even if it is null. Ignores the type."""
         if not self.segments:
             return True
         found, last = Path(self.segments[:-1]).lookup(payload), self.segments[-1]
@@ -97,12 +97,12 @@ class Path:
         return found.__class__ is dict and last in found
 
     def value(self, payload: Any) -> Scalar | None:
-        """The string, number or boolean that lies there; None when there is none (missing, null, array, object)."""
+        """Return the string, number or boolean at the path; None for any other value or none."""
         found = self.lookup(payload)
         return found if isinstance(found, str | int | float) else None
 
     def find(self, payloads: Mapping[str, Any]) -> Any:
-        """What lies there among payloads by type: in that of its own type, or without one in the only payload."""
+        """Return the value in the payload of the path's type; without a type, in the only payload."""
         if self.type is not None:
             return self.lookup(payloads.get(self.type))
         if len(payloads) != 1:
@@ -124,7 +124,7 @@ def parse_path(text: str) -> Path:
 
 
 def split_path(text: str, column: int) -> Path:
-    """The path of a text that has the form of one already. `column` is where it stands, for errors."""
+    """Split a text that has the form of a path. `column`: its position, for errors."""
     segments: list[str | int] = []
     for match in _SEGMENT.finditer(text):
         if match["index"] is not None:
@@ -160,14 +160,14 @@ def check_text(text: str, what: str) -> None:
 
 
 def quote(text: str) -> str:
-    """A string as the language writes it."""
+    """Write a string as a literal of the language."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
         text = text.replace(plain, escaped)
     return f'"{text}"'
 
 
 def unquote(text: str, column: int) -> str:
-    """The string that a quoted one stands for."""
+    """Read a string literal of the language."""
 
     def plain(match: re.Match[str]) -> str:
         if match[1] not in _ESCAPED:
@@ -183,7 +183,7 @@ def unquote(text: str, column: int) -> str:
 
 
 def excerpt(text: str, chars_max: int = 40) -> str:
-    """A text from outside as an error may show it: quoted, without control characters, cut to size."""
+    """Quote a foreign text for an error message, without control characters, cut to size."""
     return json.dumps(
         text if len(text) <= chars_max else text[: chars_max - 1] + "…", ensure_ascii=not text.isprintable()
     )

@@ -1,4 +1,4 @@
-"""The grammar of conditions: text → tree. What the trees mean stands in `condition`.
+"""The grammar of conditions: text → tree. `condition` evaluates the trees.
 
 or         = and ("or" and)*
 and        = not ("and" not)*
@@ -70,7 +70,7 @@ class Comparison(NamedTuple):
 
 
 class Not(NamedTuple):
-    """True when its part is not."""
+    """The negation of its part."""
 
     part: "Node"
 
@@ -92,7 +92,7 @@ def parse_tree(text: str) -> Node:
 
 
 def text_of(node: Node, *, within: str = "") -> str:
-    """The canonical text of a tree; `within` is the word it stands under, which decides about parentheses."""
+    """Return the canonical text of a tree. `within`: the word above it, which decides about parentheses."""
     if isinstance(node, Path):
         return str(node)
     if isinstance(node, Literal):
@@ -143,7 +143,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """Recursive descent over tokens. `depth` counts open parentheses and `not`s, so that recursion is bounded."""
+    """A recursive-descent parser. `depth` counts open parentheses and `not`s, so that recursion is bounded."""
 
     def __init__(self, tokens: list[_Token], length: int) -> None:
         self.tokens = tokens
@@ -162,7 +162,7 @@ class _Parser:
         return False
 
     def whole(self) -> Node:
-        node, column = self.junction("or"), 1
+        node = self.junction("or")
         if self.next is not self.end:
             remedy = "Join conditions with `and` or `or`"
             if self.next.text == "(":
@@ -170,7 +170,7 @@ class _Parser:
             elif self.next.kind == "number":
                 remedy = _ARITHMETIC
             raise self.unexpected("an operator, `and`, `or` or the end", remedy)
-        return _must_decide(node, column)
+        return _must_decide(node, 1)
 
     def junction(self, word: str) -> Node:
         parts: list[Node] = []
@@ -301,7 +301,7 @@ def _number(token: _Token) -> int | float:
 
 
 def _must_decide(node: Node, column: int) -> Node:
-    """Refuse a value where only true or false makes sense: `a and 1`."""
+    """Refuse a value where a condition is required: `a and 1`."""
     if isinstance(node, Literal) and not isinstance(node.value, bool):
         raise ConditionInvalid(
             f"{_literal_text(node.value)} is neither true nor false",

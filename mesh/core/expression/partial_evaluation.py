@@ -1,7 +1,7 @@
-"""What a condition can say of payloads that are not all there: of fields that are missing, of events still to come.
+"""Conditions on incomplete payloads: with missing fields, or with events that have not arrived yet.
 
-`Condition.holds` takes what is missing as null. Whether a run may end as completed needs more: a field that is missing
-may be a misspelt one, and a join whose condition is false already waits for nothing.
+`Condition.holds` treats missing values as null. Deciding whether a run completed needs more: a missing field may be a
+misspelt one, and a join whose condition is already false waits in vain.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,9 @@ Payloads = Mapping[str, Any]
 
 
 def missing_paths(condition: Condition, payloads: Payloads) -> list[str]:
-    """The paths of a condition that name no field of these payloads; those of events that are not there are left out.
+    """Return the paths of a condition that name no field of these payloads. Paths of missing events are omitted.
 
-    A path that the condition compares with `null` may be missing: its author has thought of that.
+    A path that the condition compares with `null` may be missing: its author expects that.
     """
     optional = set(_compared_with_null(condition.tree))
     found = [path for path in condition.paths if path not in optional and not _is_there(path, payloads)]
@@ -25,7 +25,7 @@ def missing_paths(condition: Condition, payloads: Payloads) -> list[str]:
 
 
 def is_refuted(condition: Condition, payloads: Payloads) -> bool:
-    """Whether a condition is false whatever the events hold that are not there, and the others lack no field."""
+    """Whether a condition is false whatever the missing events contain, and the present ones lack no field."""
     return _verdict(condition.tree, payloads) is False and not missing_paths(condition, payloads)
 
 
@@ -52,12 +52,12 @@ def _holds_null(value: Any) -> bool:
 
 
 def _verdict(node: Node, payloads: Payloads) -> bool | None:
-    """True or false where that is sure; None where it depends on events that are not there."""
+    """Evaluate a tree; None where the result depends on missing events."""
     if isinstance(node, Not):
         part = _verdict(node.part, payloads)
         return None if part is None else not part
     if isinstance(node, Junction):
-        ending = node.word == "or"  # a part with this answer decides
+        ending = node.word == "or"  # a part with this value decides
         parts = [_verdict(part, payloads) for part in node.parts]
         if ending in parts:
             return ending

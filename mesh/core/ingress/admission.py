@@ -1,18 +1,18 @@
-"""What upstream systems send → a `requested` event, or the reason why not. Nothing is guessed, nothing invented.
+"""The one gate for requests: records of ingress topics → `requested` events, or rejections with a reason.
 
-Taken are plain JSON (its type is that of the ingress topic), CloudEvents in binary mode and in structured mode.
-The id of the event is, in this order: the CloudEvent's, the payload field that the topic declares, and the record's
-coordinates. The run follows from (topic, source, id), so the same request sent twice is one run. Mesh headers
-(`ce_mesh…`) of foreign producers are not read.
+The gate accepts plain JSON (its type is that of the ingress topic) and CloudEvents in binary and in structured mode.
+The id of the event is the first of: the CloudEvent's id, the payload field that the topic declares, the record's
+coordinates. The run id is derived from (topic, source, id), so a request sent twice is one run. Mesh headers
+(`ce_mesh…`) of foreign producers are ignored.
 
-The right to write to an ingress topic is the right to send events of its type, and nothing else. A record of another
-topic's type is refused. So is a source that only the mesh itself uses, and a correlation id, unless the topic says
-`join: true`. A client that writes to the inbox itself (`Mesh.publish`) has the right to join any run.
+The right to write to an ingress topic is the right to send events of its type, and no other right. A record of another
+topic's type is rejected. So is a source that only the mesh itself uses, and a correlation id, unless the topic has
+`join: true`. A client that writes to the inbox itself (`Mesh.publish`) may join any run.
 
-Where the topic says `order: key`, the id of the run tells its home, which follows from the ordering key: the payload
-field that the topic declares as `key`, else the key of the record. A request without one has no order.
+On a topic with `order: key`, the id of the run contains its home, which is derived from the ordering key. That is the
+payload field that the topic declares as `key`, else the key of the record. A request without either has no order.
 
-All functions are total: no bytes, headers or texts make them raise.
+No function here raises, whatever the bytes, headers or texts are.
 """
 
 import re
@@ -45,17 +45,17 @@ __all__ = [
 REJECTED_TYPE = "mesh.request.rejected"
 EXTENSIONS_MAX: Final = 64
 EXTENSIONS_BYTES_MAX: Final = 4_096
-"""Of the names and values of extension attributes, since every run keeps those of its request."""
+"""Limit for the names and values of extension attributes together: every run keeps those of its request."""
 TYPES_SHOWN_MAX: Final = 8
 
 _OWN_SOURCES: Final = ("/topics/", "/agents/", "/mesh/", "/runs/")
-"""Sources of events that the mesh itself makes."""
+"""Prefixes of the sources that only the mesh itself uses."""
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-"""What CloudEvents forbids in a text, and marks that turn the direction of what people read."""
+"""Characters that CloudEvents forbids in a text, and marks that change the direction of displayed text."""
 
 
 def admit(record: Record, topology: Topology) -> Event | Rejection:
-    """The event in a record of an ingress topic."""
+    """Return the event in a record of an ingress topic, or its rejection."""
     request = request_of(record, topology)
     if isinstance(request, Rejection):
         return request
@@ -63,39 +63,42 @@ def admit(record: Record, topology: Topology) -> Event | Rejection:
 
 
 def open_request(request: Request, topology: Topology, *, fallback_id: str) -> Event | Rejection:
-    """The one gate that every request passes. `fallback_id` names it where neither sender nor topic does."""
-    door = topology.topics.get(request.topic)
-    rejected = _form(request, topology) or (None if door is None else _trespass(request, door, topology))
+    """Admit a request, or reject it. Every request passes here.
+
+    `fallback_id`: the event's id where neither sender nor topic gives one.
+    """
+    entry = topology.topics.get(request.topic)
+    rejected = _form_flaw(request, topology) or (None if entry is None else _rights_flaw(request, entry, topology))
     if rejected is not None:
-        return rejected._replace(run_id=_known_run(request, door, topology))
+        return Rejection(*rejected, _known_run(request, entry, topology))
     rule = topology.ingress[request.type]
     value = parse_strict(request.data)
-    if isinstance(value, Flaw):
-        return Rejection(value.code, value.message, _known_run(request, door, topology))
-    id = _id(request, rule, value, fallback_id)
-    if isinstance(id, Rejection):
-        return id._replace(run_id=_known_run(request, door, topology))
+    id = value if isinstance(value, Flaw) else _event_id(request, rule, value, fallback_id)
+    if isinstance(id, Flaw):
+        return Rejection(*id, _known_run(request, entry, topology))
     source = request.source or f"/topics/{rule.name}"
-    run_id = _run_of(source, id, door, _ordering_key(request, rule, value))
+    run_id = _run_of(source, id, entry, _ordering_key(request, rule, value))
     if request.run_id is not None and request.run_id != run_id:
-        if door is not None and not door.join:
-            text = f"ce_correlationid names run {request.run_id!r}, and topic {door.name} does not say `join: true`"
+        if entry is not None and not entry.join:
+            text = f"ce_correlationid names run {request.run_id!r}, and topic {entry.name} does not say `join: true`"
             return Rejection("foreign_run", text, run_id)
         run_id = request.run_id
     try:
-        expiry_ms = None if request.expiry is None else max(0, parse_time(request.expiry))  # 1969 is as past as 1970
+        expiry_ms = (
+            None if request.expiry is None else max(0, parse_time(request.expiry))
+        )  # times before 1970 count as 1970
     except ValueError as error:
         return Rejection("bad_deadline", f"expirytime: {error}", run_id)
     traceparent, tracestate = request.traceparent, request.tracestate
-    if traceparent and door is None:  # it is not checked yet
+    if traceparent and entry is None:  # not validated yet
         traceparent, tracestate = trace_of([traceparent], [tracestate])
     return Event(
-        id,
-        source,
-        request.type,
-        REQUESTED,
-        run_id,
-        request.data,
+        id=id,
+        source=source,
+        type=request.type,
+        kind=REQUESTED,
+        run_id=run_id,
+        data=request.data,
         cause_id=request.cause_id,
         content_type=request.content_type,
         time=request.time,
@@ -110,13 +113,12 @@ def open_request(request: Request, topology: Topology, *, fallback_id: str) -> E
 
 
 def find_flaw(event: Event) -> Flaw | None:
-    """What the gate would refuse of a request that a client wrote to the inbox itself, as far as that can be told
-    without reading its payload."""
+    """Return what the gate would reject in a request that a client wrote to the inbox itself. Ignores the payload."""
     texts = f"{event.id}{event.source}{event.subject}"
     rest = f"{event.type}{event.cause_id}{event.origin}{event.time}{event.traceparent}{event.tracestate}"
     short = len(texts) + len(rest) <= TEXT_CHARS_MAX
     if short and event.content_type == JSON and not event.extensions and event.id and texts.isprintable():
-        return None  # nearly all are: the same checks at once
+        return None  # the fast path for nearly all requests
     flaw = _id_flaw("event id", event.id) or _text_flaw("source", event.source) or _text_flaw("subject", event.subject)
     if flaw is None and event.content_type not in (JSON, BATCH) and not is_json(event.content_type):
         return _no_json(event.content_type)
@@ -124,7 +126,7 @@ def find_flaw(event: Event) -> Flaw | None:
 
 
 def _length_flaw(event: Event) -> Flaw | None:
-    """Which of the other attributes is too long: every record of the run would repeat it."""
+    """Return the flaw of another attribute that is too long: every record of the run would repeat it."""
     texts = (event.type, event.content_type, event.time, event.cause_id, event.origin)
     for text in (*texts, event.traceparent, event.tracestate):
         if len(text) > TEXT_CHARS_MAX:
@@ -133,59 +135,53 @@ def _length_flaw(event: Event) -> Flaw | None:
     return None
 
 
-def _form(request: Request, topology: Topology) -> Rejection | None:
-    """What speaks against a request before anybody reads its payload."""
+def _form_flaw(request: Request, topology: Topology) -> Flaw | None:
+    """Return the flaw of a request that shows without parsing its payload."""
     if request.type not in topology.ingress:
-        return Rejection("unknown_type", _unknown_type(request.type, topology))
+        return Flaw("unknown_type", _unknown_type(request.type, topology))
     if request.run_id is not None and not ID_PATTERN.fullmatch(request.run_id):
-        return Rejection(*_bad_id("correlation id", request.run_id))
+        return _bad_id("correlation id", request.run_id)
     flaw = _id_flaw("causation id", request.cause_id) if request.cause_id else _extensions_flaw(request.extensions)
     if flaw is not None:
-        return Rejection(*flaw)
+        return flaw
     texts = request.source + request.subject
     if request.content_type != JSON or len(texts) > TEXT_CHARS_MAX or not texts.isprintable():
-        for name, text in (
-            ("source", request.source),
-            ("subject", request.subject),
-            ("content type", request.content_type),
-        ):
-            flaw = _text_flaw(name, text)
-            if flaw is not None:
-                return Rejection(*flaw)
-        if not is_json(request.content_type):
-            return Rejection(*_no_json(request.content_type))
+        flaw = _text_flaw("source", request.source) or _text_flaw("subject", request.subject)
+        flaw = flaw or _text_flaw("content type", request.content_type)
+        if flaw is not None or not is_json(request.content_type):
+            return flaw or _no_json(request.content_type)
     if request.time:
         flaw = _text_flaw("time", request.time)
         if flaw is not None:
-            return Rejection(*flaw)
+            return flaw
         try:
             parse_time(request.time)
         except ValueError as error:
-            return Rejection("bad_time", f"time: {error}")
+            return Flaw("bad_time", f"time: {error}")
     limit = topology.limits.payload_bytes_max
     if len(request.data) > limit:
-        return Rejection("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
+        return Flaw("too_large", f"the payload has {len(request.data)} bytes; at most {limit}")
     return None
 
 
-def _id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str | Rejection:
-    """The event's id: given, from the field that the topic declares, or the fallback."""
+def _event_id(request: Request, rule: TopicRule, value: Any, fallback_id: str) -> str | Flaw:
+    """Return the event's id: the given one, the payload field that the topic declares, or the fallback."""
     id = request.id
     if id is None and rule.id is not None:
         found = _path(rule.id).value(value)
         if isinstance(found, bool) or not isinstance(found, str | int):
             what = "nothing" if found is None else f"a {type(found).__name__}"
             text = f"the payload has {what} at {rule.id!r}, where topic {rule.name} declares the event's id"
-            return Rejection("bad_id", text)
+            return Flaw("bad_id", text)
         id = str(found)
     elif id is None:
         id = fallback_id
     flaw = _id_flaw("event id", id)
-    return id if flaw is None else Rejection(*flaw)
+    return flaw or id
 
 
 def _id_flaw(name: str, id: str) -> Flaw | None:
-    """What speaks against an id that a sender gave. CloudEvents allows every text that is not empty."""
+    """Return the flaw of an id that a sender gave. CloudEvents allows every text that is not empty."""
     if ID_PATTERN.fullmatch(id):
         return None
     if not id:
@@ -224,7 +220,7 @@ def _no_json(content_type: str) -> Flaw:
 
 
 def _ordering_key(request: Request, rule: TopicRule, value: Any) -> bytes | None:
-    """What orders a request among others of its topic; None: it has no order. `value` is its payload."""
+    """Return the ordering key of a request; None: it has no order. `value` is its payload."""
     if not rule.ordered or rule.key is None:
         return request.key if rule.ordered else None
     return key_of(_path(rule.key).value(value))
@@ -232,7 +228,7 @@ def _ordering_key(request: Request, rule: TopicRule, value: Any) -> bytes | None
 
 @lru_cache(maxsize=256)
 def _path(text: str) -> Path:
-    """A declared field path, parsed once."""
+    """Parse a declared field path, once."""
     return parse_path(text)
 
 
@@ -240,30 +236,35 @@ def _bad_id(name: str, id: str) -> Flaw:
     return Flaw("bad_id", f"{name} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
 
 
-def _trespass(request: Request, door: TopicRule, topology: Topology) -> Rejection | None:
-    """Why the right to write to `door` does not cover a request."""
-    if request.type != door.ingress:
+def _rights_flaw(request: Request, entry: TopicRule, topology: Topology) -> Flaw | None:
+    """Return the flaw of a request that the right to write to this ingress topic does not cover."""
+    if request.type != entry.ingress:
         home = topology.ingress[request.type].name
-        text = f"type {request.type!r} comes in by topic {home}, not by {door.name}, which takes {door.ingress!r}"
-        return Rejection("wrong_topic", text)
-    if _is_forged(request.source, door):
+        text = f"type {request.type!r} comes in by topic {home}, not by {entry.name}, which takes {entry.ingress!r}"
+        return Flaw("wrong_topic", text)
+    if _is_forged(request.source, entry):
         text = f"source {request.source[:64]!r} is one that only the mesh itself uses; send the URI of your own system"
-        return Rejection("forged_source", text)
+        return Flaw("forged_source", text)
     return None
 
 
-def _is_forged(source: str, door: TopicRule) -> bool:
-    """Whether a sender claims a source that is the mesh's own. Events of another mesh's agents may come where a topic
-    says `join: true`."""
-    if not source.startswith(_OWN_SOURCES) or source == f"/topics/{door.name}":
+def _is_forged(source: str, entry: TopicRule) -> bool:
+    """Whether a sender claims a source of the mesh itself.
+
+    Events of another mesh's agents are allowed where a topic has `join: true`.
+    """
+    if not source.startswith(_OWN_SOURCES) or source == f"/topics/{entry.name}":
         return False
-    return not (door.join and source.startswith("/agents/"))
+    return not (entry.join and source.startswith("/agents/"))
 
 
-def _run_of(source: str, id: str, door: TopicRule | None, ordering_key: bytes | None) -> str:
-    """The run that a request opens. A source is what its sender says, a topic is where it has the right to write: so
-    whoever claims another system's source on another topic does not get at that system's runs."""
-    return run_id_of(source if door is None else _space(door.name, source), id, ordering_key)
+def _run_of(source: str, id: str, entry: TopicRule | None, ordering_key: bytes | None) -> str:
+    """Return the run that a request opens.
+
+    Its id is derived from the topic, too. A sender chooses its source freely, but may write to certain topics only. So
+    claiming another system's source on another topic gives no access to that system's runs.
+    """
+    return run_id_of(source if entry is None else _space(entry.name, source), id, ordering_key)
 
 
 @lru_cache(maxsize=1_024)
@@ -272,17 +273,17 @@ def _space(topic: str, source: str) -> str:
     return source if source == own else f"{own}\0{source}"
 
 
-def _known_run(request: Request, door: TopicRule | None, topology: Topology) -> str:
-    """The run under which a sender may wait although its request is rejected, "" when that cannot be known."""
-    if request.run_id is not None and (door is None or door.join):
+def _known_run(request: Request, entry: TopicRule | None, topology: Topology) -> str:
+    """Return the run under which the sender of a rejected request may wait; "" when it is unknown."""
+    if request.run_id is not None and (entry is None or entry.join):
         return request.run_id if ID_PATTERN.fullmatch(request.run_id) else ""
     if request.id is None or not request.source or _id_flaw("event id", request.id):
         return ""
     rule = topology.ingress.get(request.type)
     ordered = rule is not None and rule.ordered
     if _NO_TEXT.search(request.source) or (ordered and rule is not None and rule.key is not None):
-        return ""  # the payload would have to be read
-    return _run_of(request.source, request.id, door, request.key if ordered else None)
+        return ""  # it depends on the payload
+    return _run_of(request.source, request.id, entry, request.key if ordered else None)
 
 
 def _unknown_type(type: str, topology: Topology) -> str:

@@ -1,5 +1,6 @@
-"""Records of ingress topics → requests as their senders put them: plain JSON, GitHub's webhooks, CloudEvents in binary
-and in structured mode. Pure and total; whether a request may be taken is for `ingress` to say.
+"""Records of ingress topics → requests as sent: plain JSON, GitHub's webhooks, CloudEvents in both modes.
+
+No function here raises. `admission` decides whether a request is accepted.
 """
 
 import re
@@ -16,18 +17,18 @@ from mesh.core.protocol.record import Record, UnreadValue, coordinates
 from mesh.core.topology.model import Topology
 
 TEXT_CHARS_MAX: Final = 1_024
-"""Of `source`, `subject` and every other attribute that is text."""
+"""Limit for `source`, `subject` and every other attribute that is text."""
 ENVELOPE_BYTES_MAX: Final = 65_536
-"""What a structured event may need beside its payload."""
+"""Limit for a structured event beyond its payload."""
 _REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
-"""Whoever sends one of these means a CloudEvent, so the others are missed by name."""
+"""A record with one of these attributes is a CloudEvent, so the others are required."""
 _READ: Final = frozenset(
     {
         *("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data"),
         *("correlationid", "causationid", "expirytime", "traceparent", "tracestate"),
     }
 )
-"""Attributes that have a place of their own in an event."""
+"""Attributes that have a field of their own in an event."""
 _NAME: Final = re.compile(r"[a-z0-9]{1,64}", re.ASCII)
 _KNOWN: Final = {
     **{f"ce_{name}": name for name in _READ},
@@ -37,7 +38,7 @@ _TRACES: Final = frozenset({"traceparent", "tracestate"})
 
 
 class Rejection(NamedTuple):
-    """A request that opens no run. `run_id` is set where somebody may be waiting for an answer under it."""
+    """A request that opens no run. `run_id`: the run under which a client may be waiting for an answer."""
 
     code: str
     message: str
@@ -45,7 +46,7 @@ class Rejection(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request as its sender put it; None and "" stand for not given."""
+    """A request as sent; None and "" mean that a value is missing."""
 
     type: str
     data: bytes
@@ -61,15 +62,15 @@ class Request(NamedTuple):
     tracestate: str = ""
     origin: str = ""
     extensions: tuple[str, ...] = ()
-    """As in the event."""
+    """As `Event.extensions`."""
     topic: str = ""
-    """The ingress topic by which it came; "": from a client that writes to the inbox itself."""
+    """The ingress topic of the record; "" for a client that writes to the inbox itself."""
     key: bytes | None = None
-    """The record's key: the ordering key, where the topic orders its events and declares no field for it."""
+    """The record's key. It is the ordering key where the topic orders its events and declares no field for it."""
 
 
 def request_of(record: Record, topology: Topology) -> Request | Rejection:
-    """What the sender of a record asks for."""
+    """Read the request in a record of an ingress topic."""
     if record.value is None:
         return Rejection("empty_value", "the record has no value; expected JSON or a CloudEvent")
     if isinstance(record.value, UnreadValue):
@@ -88,8 +89,10 @@ def request_of(record: Record, topology: Topology) -> Request | Rejection:
 
 
 class _Headers(NamedTuple):
-    """The headers of a record that mean something here: attributes by their names, others by theirs in lower case,
-    which hold a hyphen. And those of its trace, in their order."""
+    """The headers of a record that are read here. `found`: CloudEvents attributes by name, and others in lower case.
+
+    Only the others contain a hyphen. `parents`, `states`: headers of the trace, in order.
+    """
 
     found: dict[str, str]
     parents: list[str]
@@ -102,7 +105,7 @@ _NO_HEADERS: Final = _Headers({}, [], [], False)
 
 
 def _headers(record: Record) -> _Headers | Rejection:
-    """Other headers may hold any bytes. A broken trace must not stop an order."""
+    """Collect the headers that are read. Other headers may contain any bytes. An invalid trace does not reject."""
     found: dict[str, str] = {}
     parents: list[str] = []
     states: list[str] = []
@@ -133,7 +136,7 @@ def _headers(record: Record) -> _Headers | Rejection:
 
 
 def _trace(headers: _Headers, attributes: Mapping[str, str]) -> Trace:
-    """The trace that the headers tell of, else the one that the CloudEvent's attributes do."""
+    """Return the trace in the headers, else the one in the CloudEvent's attributes."""
     if headers.parents:
         trace = trace_of(headers.parents, headers.states)
         if trace.traceparent:
@@ -146,7 +149,7 @@ def _trace(headers: _Headers, attributes: Mapping[str, str]) -> Trace:
 
 
 def _extensions(attributes: Mapping[str, str]) -> tuple[str, ...]:
-    """The attributes that mean nothing here and go on to what leaves the mesh: the extensions, and `dataschema`."""
+    """Return the attributes that are passed on to events that leave the mesh: extensions, and `dataschema`."""
     names = sorted(name for name in attributes.keys() - _READ if "-" not in name and not name.startswith("mesh"))
     return tuple(text for name in names for text in (name, attributes[name]))
 
@@ -156,25 +159,10 @@ def _plain(record: Record, headers: _Headers, topology: Topology) -> Request | R
     if rule is None or rule.ingress is None:
         return Rejection("unknown_type", f"topic {record.topic} declares no ingress type for records that bring none")
     found, value = headers.found, record.value or b""
+    trace = _trace(headers, found) if found or headers.parents else NO_TRACE
     if not found:
-        trace = _trace(headers, found) if headers.parents else NO_TRACE
-        return Request(
-            rule.ingress,
-            value,
-            None,
-            "",
-            None,
-            "",
-            "",
-            None,
-            "",
-            JSON,
-            *trace,
-            coordinates(record),
-            (),
-            record.topic,
-            record.key,
-        )
+        request = Request(rule.ingress, value, origin=coordinates(record), topic=record.topic, key=record.key)
+        return request if trace is NO_TRACE else request._replace(**trace._asdict())
     id, subject = None, found.get("subject", "")
     if "x-github-event" in found:
         delivery = _delivery(found, value)
@@ -183,27 +171,29 @@ def _plain(record: Record, headers: _Headers, topology: Topology) -> Request | R
         id, about, value = delivery
         subject = subject or about
     return Request(
-        rule.ingress,
-        value,
-        id,
-        "",
-        found.get("correlationid"),
-        subject,
-        found.get("time", ""),
-        found.get("expirytime"),
-        found.get("causationid", ""),
-        found.get("content-type", JSON),
-        *_trace(headers, found),
-        coordinates(record),
-        _extensions(found) if headers.extended else (),
-        record.topic,
-        record.key,
+        type=rule.ingress,
+        data=value,
+        id=id,
+        run_id=found.get("correlationid"),
+        subject=subject,
+        time=found.get("time", ""),
+        expiry=found.get("expirytime"),
+        cause_id=found.get("causationid", ""),
+        content_type=found.get("content-type", JSON),
+        traceparent=trace.traceparent,
+        tracestate=trace.tracestate,
+        origin=coordinates(record),
+        extensions=_extensions(found) if headers.extended else (),
+        topic=record.topic,
+        key=record.key,
     )
 
 
 def _delivery(headers: Mapping[str, str], body: bytes) -> tuple[str | None, str, bytes] | Flaw:
-    """A webhook as GitHub sends it, whose headers say what its body does not: id, subject and payload. The payload is
-    `{"event": …, "payload": …}`, in which the body stands byte for byte."""
+    """Return id, subject and payload of a webhook of GitHub, whose headers name its event and its delivery.
+
+    The payload is `{"event": …, "payload": …}`, which contains the body byte for byte.
+    """
     document = parse_strict(body)
     if isinstance(document, Flaw):
         return document
@@ -234,20 +224,22 @@ def _attributes(
     if missing:
         code = "bad_id" if missing[0] == "id" else "missing_header"
         return Rejection(code, f"CloudEvents attribute {missing[0]!r} is missing or empty")
+    trace = _trace(headers, attributes)
     return Request(
-        attributes["type"],
-        data,
-        attributes["id"],
-        attributes["source"],
-        attributes.get("correlationid"),
-        attributes.get("subject", ""),
-        attributes.get("time", ""),
-        attributes.get("expirytime"),
-        attributes.get("causationid", ""),
-        content_type,
-        *_trace(headers, attributes),
-        coordinates(record),
-        _extensions(attributes) if extended else (),
-        record.topic,
-        record.key,
+        type=attributes["type"],
+        data=data,
+        id=attributes["id"],
+        source=attributes["source"],
+        run_id=attributes.get("correlationid"),
+        subject=attributes.get("subject", ""),
+        time=attributes.get("time", ""),
+        expiry=attributes.get("expirytime"),
+        cause_id=attributes.get("causationid", ""),
+        content_type=content_type,
+        traceparent=trace.traceparent,
+        tracestate=trace.tracestate,
+        origin=coordinates(record),
+        extensions=_extensions(attributes) if extended else (),
+        topic=record.topic,
+        key=record.key,
     )

@@ -1,8 +1,8 @@
-"""W3C Trace Context (level 2): what of the trace that a request came with goes on. Pure and total.
+"""W3C Trace Context (level 2): the part of a request's trace that is passed on. No function here raises.
 
-A broken trace must not stop an order: what is not well formed is left out, and a new trace begins. `tracestate` counts
-only beside a valid `traceparent` of the same carrier. Headers of the record come before attributes of the CloudEvent
-(Distributed Tracing extension), since they name the last hop.
+An invalid trace does not reject a request: malformed headers are dropped, and a new trace begins. `tracestate` counts
+only beside a valid `traceparent` of the same carrier. Headers of the record take precedence over attributes of the
+CloudEvent (Distributed Tracing extension), since they name the last hop.
 """
 
 import re
@@ -11,17 +11,17 @@ from typing import Final, NamedTuple
 
 MEMBERS_MAX: Final = 32
 STATE_CHARS_MAX: Final = 512
-"""Of a tracestate that goes on. Of a longer one whole members are left out: the long ones first, then the last ones."""
+"""Limit for a tracestate that is passed on. A longer one loses whole members: long ones first, then the last ones."""
 MEMBER_CHARS_LONG: Final = 128
 READ_CHARS_MAX: Final = 16_384
-"""Of a tracestate that is read at all."""
+"""Limit for a tracestate that is read at all."""
 VERSION: Final = "00"
 _FLAGS_KNOWN: Final = 0x03
-"""sampled, and random trace id. All others go on as zero."""
+"""Flags that are passed on: sampled, and random trace id. All other flags become zero."""
 
 _PARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _OURS: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-0[0-3]")
-"""A traceparent that goes on as it is: nearly all do."""
+"""A traceparent that is passed on unchanged, as nearly all are."""
 _MEMBER: Final = re.compile(
     r"([a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13}|[a-z][a-z0-9_*/-]{0,255})"
     r"=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
@@ -29,7 +29,7 @@ _MEMBER: Final = re.compile(
 
 
 class Trace(NamedTuple):
-    """Both headers as they go on; "" where there is none."""
+    """Both headers as they are passed on; "" where there is none."""
 
     traceparent: str = ""
     tracestate: str = ""
@@ -39,15 +39,15 @@ NO_TRACE: Final = Trace()
 
 
 def trace_of(parents: Sequence[str], states: Sequence[str]) -> Trace:
-    """The trace in what one carrier says: every `traceparent` and every `tracestate` of it, in their order."""
+    """Return the trace of one carrier from all its `traceparent` and `tracestate` values, in order."""
     if len(parents) != 1:
-        return NO_TRACE  # of several, none is known to be the right one
+        return NO_TRACE  # several contradict each other
     parent = _traceparent(parents[0].strip(" \t"))
     return Trace(parent, _tracestate(states)) if parent else NO_TRACE
 
 
 def _traceparent(text: str) -> str:
-    """As version 00: of a later version, what it shares with that. "" where it is none."""
+    """Return a traceparent as version 00, which later versions extend; "" for an invalid one."""
     if _OURS.fullmatch(text):
         return text
     match = _PARENT.fullmatch(text)
@@ -60,7 +60,7 @@ def _traceparent(text: str) -> str:
 
 
 def _tracestate(states: Sequence[str]) -> str:
-    """All lists as one, or "" where a member is not well formed, a key stands twice, or there are too many."""
+    """Join all lists into one; "" where a member is malformed, a key appears twice, or there are too many."""
     if not states:
         return ""
     text = ",".join(states)

@@ -1,8 +1,8 @@
-"""Read annotations: which event types a payload annotation takes, and one pydantic TypeAdapter for each of them.
+"""Read payload annotations: the event types that one accepts, and a pydantic TypeAdapter for each of them.
 
-Nothing of an annotation is dropped. The event's type selects among the members of a union; validators, discriminators
-and serializers that stand around the union apply to what remains. A discriminated union stays whole: pydantic decides,
-and a value of another event type is refused.
+No part of an annotation is dropped. The event's type selects among the members of a union; validators, discriminators
+and serializers around the union apply to the selected members. A discriminated union stays whole: pydantic selects, and
+a value of another event type is refused.
 """
 
 import typing
@@ -17,13 +17,13 @@ from pydantic.fields import FieldInfo
 from mesh.core.errors import InvalidInput
 
 MakeError = Callable[[str, str, str], InvalidInput]
-"""Makes the error from what is wrong, what is expected, and the fix; it knows the place."""
+"""Makes the error from what is wrong, what is expected, and the fix; it adds the location."""
 
 
 class Payload(BaseModel):
-    """A pydantic model that knows its type of event: `class OrderPlaced(Payload, type="order.placed")`.
+    """A pydantic model with an event type: `class OrderPlaced(Payload, type="order.placed")`.
 
-    Frozen. Fields that are not declared are ignored, so that upstream may add some.
+    Instances are frozen. Undeclared fields are ignored, so that senders may add fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -40,7 +40,7 @@ class Payload(BaseModel):
 
 
 def unwrap_alias(hint: Any) -> Any:
-    """The class behind a NewType or a type alias; any other hint itself."""
+    """Return the class behind a NewType or a type alias; any other hint unchanged."""
     while True:
         if isinstance(hint, typing.NewType):
             hint = hint.__supertype__
@@ -51,7 +51,7 @@ def unwrap_alias(hint: Any) -> Any:
 
 
 def union_members(hint: Any) -> Sequence[Any]:
-    """The members of a union, through annotations and aliases; of any other hint the hint itself."""
+    """Return the members of a union, through annotations and aliases; for any other hint, the hint itself."""
     hint = unwrap_alias(hint)
     origin = typing.get_origin(hint)
     if origin is Annotated:
@@ -62,16 +62,16 @@ def union_members(hint: Any) -> Sequence[Any]:
 
 
 def event_type_of(leaf: Any) -> str:
-    """The event type that a class names; "" when it names none."""
+    """Return the event type of a class; "" when it has none."""
     return leaf.event_type if isinstance(leaf, type) and issubclass(leaf, Payload) else ""
 
 
 def adapters(
     hint: Any, name: str, refuse: MakeError, *, only: Sequence[Any] | None = None
 ) -> dict[str, TypeAdapter[Any]]:
-    """Event type → adapter, in the order of the annotation. The key "" takes any type. `name` is for errors.
+    """Return event type → adapter, in the order of the annotation. The key "" accepts any type.
 
-    `only`: the members of the union that count.
+    `name` is for errors. `only`: the members of the union to consider.
     """
     found = [leaf for leaf in union_members(hint) if leaf is not NoneType] if only is None else only
     classes: dict[str, list[Any]] = {}
@@ -92,14 +92,14 @@ def adapters(
 
 
 def has_metadata(annotation: Any) -> bool:
-    """Whether an annotation carries more than words for readers: a validator, a serializer, a constraint."""
+    """Whether an annotation has metadata other than text: a validator, a serializer, a constraint."""
     if typing.get_origin(annotation) is not Annotated:
         return False
     return any(not isinstance(each, str) for each in annotation.__metadata__) or has_metadata(annotation.__origin__)
 
 
 def _narrowed(hint: Any, event_type: str, members: Sequence[Any]) -> Any:
-    """The hint without the other members of its union."""
+    """Return the hint without the other members of its union."""
     kept = _kept(hint, members)
     if all(leaf is NoneType or leaf in members for leaf in union_members(kept)):
         return kept
@@ -107,7 +107,7 @@ def _narrowed(hint: Any, event_type: str, members: Sequence[Any]) -> Any:
 
 
 def _kept(hint: Any, members: Sequence[Any]) -> Any:
-    """None when nothing remains. A hint that loses nothing, or has a discriminator, is returned as it is."""
+    """Return the hint with these members only, None if none remains. A hint with a discriminator is unchanged."""
     if all(leaf is NoneType or leaf in members for leaf in union_members(hint)):
         return hint
     hint = unwrap_alias(hint)

@@ -23,36 +23,36 @@ from mesh.core.payload.exact_serializer import is_lossy
 from mesh.core.protocol.json_check import INTEGER_MAX, INTEGER_MIN, Flaw
 
 DEPTH_MAX: Final = 255
-"""Of what serializers write."""
+"""Limit for the nesting of what serializers write."""
 _SETS: Final = (set, frozenset)
 _LISTS: Final = (list, tuple, set, frozenset, Sequence)
 _TEXTS: Final = (str, bytes, bytearray)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 _CARRIED: Final = frozenset({str, bool, type(None), bytes, datetime, date, time, timedelta})
-"""Classes whose values are written exactly, or not at all."""
+"""Classes whose values are written exactly, or refused by the serializer."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Unknown:
-    """What was written is not a part of the value as it is: only the JSON can be looked at."""
+    """The value of a JSON part that has no counterpart in the original value: only the JSON can be checked."""
 
 
 _UNKNOWN: Final = _Unknown()
 
 
 class _Number(NamedTuple):
-    """A JSON number as it is written."""
+    """A JSON number as written."""
 
     text: str
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object, every key as often as it is written."""
+    """A JSON object as pairs, so that a repeated key is kept."""
 
 
 class _Lost(Exception):
-    """Something is not carried."""
+    """A loss, found in a part of the value. `steps`: its path, innermost step first."""
 
     def __init__(self, code: str, message: str, fix: str) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class _Lost(Exception):
         self.steps: list[str] = []
 
     def flaw(self) -> Flaw:
-        """With the path, outermost field first."""
+        """Return the loss as a flaw that names the path."""
         path = ".".join(step for step in reversed(self.steps) if step) or "(document)"
         return Flaw(self.code, f"{self.message} at {path!r}; {self.fix}")
 
@@ -69,7 +69,7 @@ _parser = json.JSONDecoder(object_pairs_hook=_Object, parse_int=_Number, parse_f
 
 
 def compare_with_json(value: Any, data: bytes) -> bytes | Flaw:
-    """The JSON of a value with its sets sorted; or a flaw, `bad_number`, `bad_value` or `duplicate_key`."""
+    """Return the JSON of a value with its sets sorted; or a flaw: `bad_number`, `bad_value` or `duplicate_key`."""
     try:
         written = _parser.decode(data.decode())
         moved = _at("", value, written)
@@ -81,7 +81,7 @@ def compare_with_json(value: Any, data: bytes) -> bytes | Flaw:
 
 
 def needs_comparison(value: Any) -> bool:
-    """Whether something in a value may not be carried exactly, so that it has to be compared."""
+    """Whether a part of a value may be written inexactly, so that it has to be compared."""
     below = [value]
     for item in below:  # grows
         kind = item.__class__
@@ -111,21 +111,21 @@ def needs_comparison(value: Any) -> bool:
 
 
 def _may_repeat(cls: type[BaseModel], extra: Mapping[str, Any]) -> bool:
-    """Whether two fields of a model, extra fields included, may be written under one name."""
+    """Whether two fields of a model, including extra fields, may be written under one name."""
     names = _names_of(cls)
     return names is None or (bool(extra) and not names.isdisjoint(extra))
 
 
 @lru_cache(maxsize=4_096)
 def _names_of(cls: type[BaseModel]) -> frozenset[str] | None:
-    """Names under which a class writes its fields, by alias or not; None: two of them under one."""
+    """Return the names under which a class writes its fields, by alias or not; None if two share one."""
     written = {name: each.serialization_alias or name for name, each in cls.model_fields.items() if not each.exclude}
     written |= {name: each.alias or name for name, each in cls.model_computed_fields.items()}
     return None if len(set(written.values())) < len(written) else frozenset((*written, *written.values()))
 
 
 def find_unwritable(value: Any, *, strictly: bool = False) -> Flaw | None:
-    """The first part of a value that cannot be written. `strictly`: by a serializer that knows no pydantic."""
+    """Return the flaw of the first part that cannot be written. `strictly`: by a serializer without pydantic."""
     try:
         _search(value, strictly, set(), utf8=True)
     except _Lost as lost:
@@ -136,8 +136,10 @@ def find_unwritable(value: Any, *, strictly: bool = False) -> Flaw | None:
 
 
 def path_of(value: Any, what: str, wanted: int) -> str:
-    """Where an object lies in a value that cannot be written because of it (`exact_serializer`): the object with this
-    id, else the first of this kind, else what can be read once only and may have held it."""
+    """Return the path of the object because of which a value cannot be written (`exact_serializer`).
+
+    It is the object with this id, else the first with this loss, else an iterator, which may have yielded it.
+    """
     for is_it in (lambda each: id(each) == wanted, lambda each: is_lossy(what, each), _is_spent):
         try:
             steps = _way(value, is_it, set())
@@ -153,7 +155,7 @@ def _is_spent(value: Any) -> bool:
 
 
 def _way(value: Any, is_it: Callable[[Any], bool], above: set[int]) -> list[str] | None:
-    """The steps to the first part of a value that is it."""
+    """Return the steps to the first part of a value for which `is_it` is true."""
     value = value.root if _is_root(value) else value
     if is_it(value):
         return []
@@ -169,11 +171,11 @@ def _way(value: Any, is_it: Callable[[Any], bool], above: set[int]) -> list[str]
     return None
 
 
-# ------------------------------------------------------------------------------------------------------ what is written
+# ---------------------------------------------------------------------------------------------------------- comparison
 
 
 def _compare(value: Any, written: Any) -> bool:
-    """Whether sets were put in order in `written`. Raises _Lost."""
+    """Compare, and sort sets in `written`. Returns whether their order changed. Raises _Lost."""
     if written.__class__ is _Number:
         _compare_number(value, written.text)
     elif written.__class__ is str:
@@ -206,7 +208,7 @@ def _compare_number(value: Any, text: str) -> None:
 
 
 def _is_time(value: timedelta | datetime, number: Decimal) -> bool:
-    """Whether a number of seconds or milliseconds is this time to the microsecond."""
+    """Whether a number of seconds or milliseconds equals this time to the microsecond."""
     if isinstance(value, datetime):
         value = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH
     return value // _MICROSECOND in (number * 1_000_000, number * 1_000)
@@ -241,7 +243,7 @@ def _compare_object(value: Any, written: _Object) -> bool:
 
 
 def _repeated(value: Any, key: str) -> _Lost:
-    """A key that is written twice: of a mapping, or the name of two fields."""
+    """Return the loss for a key that is written twice: of a mapping, or the name of two fields."""
     what = f"key {key[:64]!r} would be written twice"
     if isinstance(value, Mapping) and not all(isinstance(each, str) for each in value):
         return _Lost("duplicate_key", what, "keep keys apart as texts")
@@ -273,7 +275,7 @@ def _at(name: str, value: Any, written: Any) -> bool:
 
 
 def _members(value: Any, written: _Object) -> Iterator[tuple[str, str, Any]]:
-    """Key as it is written, name for the reader of an error, value."""
+    """Yield the members of a value: key as written, name for error messages, value."""
     value = value.root if _is_root(value) else value
     if isinstance(value, Mapping):
         if len(value) == len(written):
@@ -301,7 +303,7 @@ def _is_root(value: Any) -> bool:
 
 
 def _text(written: Any) -> str:
-    """JSON as it was written: numbers keep their digits."""
+    """Return JSON as it was written: numbers keep their digits."""
     if written.__class__ is _Number:
         return str(written.text)
     if written.__class__ is _Object:
@@ -311,11 +313,11 @@ def _text(written: Any) -> str:
     return orjson.dumps(written).decode()
 
 
-# --------------------------------------------------------------------------------------------------- what cannot be
+# ------------------------------------------------------------------------------------------------- unwritable values
 
 
 def _search(value: Any, strictly: bool, above: set[int], *, utf8: bool) -> None:
-    """Raises _Lost at the first part that cannot be written."""
+    """Raise _Lost at the first part that cannot be written."""
     if isinstance(value, str):
         _check_text(value)
     elif isinstance(value, bytes | bytearray):
@@ -386,7 +388,7 @@ def _check_leaf(value: Any, strictly: bool) -> None:
 
 
 def _dump(value: Any) -> None:
-    """Write a value as its class or as what it looks like. Raises where neither is possible."""
+    """Write a value as its class or by inspection. Raises where neither is possible."""
     try:
         _ANYTHING.dump_json(value)
     except (TypeError, ValueError):

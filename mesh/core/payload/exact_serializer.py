@@ -1,17 +1,17 @@
-"""A serializer that refuses what pydantic's own would lose: it raises where that is written, whatever stands around it.
+"""A serializer that raises wherever pydantic's own would lose a part of a value.
 
     exact_serializer(adapter.core_schema).to_json(value, by_alias=True)
 
 It is made from the same schema with these differences:
 
 - secrets are not written as asterisks: `LossyValue` is raised. A serializer of the class's own may write anything;
-- NaN and infinity are written as `NaN` and `Infinity`, which are no JSON and are found in the bytes, not as `null`;
+- NaN and infinity are written as `NaN` and `Infinity` instead of `null`. Both are invalid JSON, which a caller finds;
 - a UTC offset with seconds is not cut to minutes: `LossyValue` is raised;
-- values of no declared type (`Any`, extra fields, what serializers without a return annotation return) are looked
-  through for the same.
+- values without a declared type (`Any`, extra fields, results of serializers without a return annotation) are searched
+  for both.
 
-pydantic hands on only the text of an exception. It names the object by its id, from which its place follows. Unions of
-pydantic's try their next member after an exception: a `RecordedLosses` that is given as context notes it, too.
+pydantic passes on only the text of an exception. The text names the object by its id, from which its path follows. A
+union of pydantic tries its next member after an exception. So a `RecordedLosses`, passed as context, records it, too.
 """
 
 import re
@@ -30,9 +30,9 @@ from mesh.core.payload.revalidate import is_of_pydantic
 Schema = dict[str, Any]
 _SECRETS: Final = (SecretStr, SecretBytes, Secret)
 _OPAQUE: Final = frozenset({"cls", "metadata", "default", "function"})
-"""Words of a schema that hold no schema that writes."""
+"""Keys of a schema below which no schema writes."""
 _NAMED: Final = frozenset({"fields", "choices"})
-"""Words of a schema that may hold schemas by name."""
+"""Keys of a schema that may hold schemas by name."""
 _CONFIGURED: Final = frozenset({"model", "dataclass", "typed-dict"})
 _FIELDS: Final = frozenset({"model-fields", "typed-dict"})
 _WRITES: Final = frozenset({"function-plain", "function-wrap"})
@@ -50,11 +50,11 @@ WHY: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "offset": ("has a UTC offset with seconds, which would be cut", "convert it to UTC"),
 }
-"""What is not carried → why, and the fix."""
+"""Kind of loss → its reason and its fix."""
 
 
 def parts(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What stands in a schema, each with its word. The names of fields and choices are no words of it."""
+    """Yield the parts of a schema, each with its key. Names of fields and choices are not keys of it."""
     for word, value in schema.items():
         if word in _NAMED and isinstance(value, dict):
             yield from ((word, each) for each in value.values())
@@ -63,34 +63,34 @@ def parts(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 class LossyValue(Exception):
-    """An object that would be written as something else."""
+    """A value that would be written as another one."""
 
     def __init__(self, what: str, value: Any) -> None:
         super().__init__(f"LossyValue: {what} {id(value)}")
 
 
 class RecordedLosses(dict[str, LossyValue]):
-    """Exceptions of one call, by kind."""
+    """The exceptions of one call, by kind."""
 
 
 def exact_serializer(schema: Any) -> SchemaSerializer:
-    """See the module."""
+    """Make a serializer that raises `LossyValue` from a schema of pydantic. See the module."""
     return SchemaSerializer(_exact(schema, {}), _CONSTANTS, _use_prebuilt=False)  # type: ignore[arg-type]
 
 
 def parse_loss(error: BaseException) -> tuple[str, int] | None:
-    """What an exception of such a serializer is about, a key of `WHY`, and the id of the object."""
+    """Read the kind of loss (a key of `WHY`) and the id of the object from an exception of such a serializer."""
     found = _TOKEN.search(str(error))
     return None if found is None else (found[1], int(found[2]))
 
 
 def is_lossy(what: str, value: Any) -> bool:
-    """Whether a value is of this kind."""
+    """Whether a value has this kind of loss."""
     return _is_hidden(value) if what == "secret" else _is_cut(value)
 
 
 def _is_hidden(value: Any) -> bool:
-    """Whether a secret is written as something else than it is."""
+    """Whether a secret would be written as asterisks."""
     if not isinstance(value, _SECRETS):
         return False
     secret = value.get_secret_value()
@@ -98,7 +98,7 @@ def _is_hidden(value: Any) -> bool:
 
 
 def _is_cut(value: Any) -> bool:
-    """Whether a time has a UTC offset that is written without its seconds."""
+    """Whether a time has a UTC offset that would be written without its seconds."""
     if not isinstance(value, datetime | time) or value.tzinfo is None:
         return False
     offset = value.utcoffset()
@@ -125,7 +125,7 @@ def _write_time(value: Any, info: SerializationInfo) -> Any:
 
 
 def _write_any(value: Any, info: SerializationInfo) -> Any:
-    """Look through a value of no declared type. What can be read once only is read into a list."""
+    """Search a value without a declared type. An iterator is read into a list."""
     if isinstance(value, Iterator):
         value = list(value)
     _look(value, info.context)
@@ -133,7 +133,7 @@ def _write_any(value: Any, info: SerializationInfo) -> Any:
 
 
 def _look(value: Any, context: Any) -> None:
-    """Raise Uncarried at the first part that is not carried. What has a schema of its own is written for that."""
+    """Raise LossyValue at the first lossy part. A part with a schema of its own is written to find out."""
     kind = value.__class__
     if kind in _LEAVES:
         return
@@ -157,7 +157,7 @@ def _look(value: Any, context: Any) -> None:
 
 @lru_cache(maxsize=4_096)
 def _serializer_of(cls: Any) -> SchemaSerializer:
-    """The serializer of a class whose instances are held by values of no declared type."""
+    """Return the serializer of a class whose instances appear in values without a declared type."""
     return exact_serializer(cls.__pydantic_core_schema__)
 
 
@@ -173,7 +173,7 @@ _ANYTHING: Final[Schema] = {
 
 
 def _exact(node: Any, config: Mapping[str, Any]) -> Any:
-    """A schema, or a part of one, whose serializer refuses what is not carried. `config`: of the class around it."""
+    """Convert a schema, or a part of one, to one whose serializer raises. `config`: that of the class around it."""
     if isinstance(node, list | tuple):
         return node.__class__(_exact(each, config) for each in node)
     if not isinstance(node, dict):
@@ -196,7 +196,7 @@ def _exact(node: Any, config: Mapping[str, Any]) -> Any:
 
 
 def _writing(kind: Any) -> Schema:
-    """The serialization that a schema without one gets."""
+    """Return the serialization that a schema without one gets."""
     if kind == "any":
         return {"serialization": _ANYTHING["serialization"]}
     if kind not in _TEMPORAL:
@@ -206,7 +206,7 @@ def _writing(kind: Any) -> Schema:
 
 
 def _serialization(writes: Schema) -> Schema:
-    """A serializer function: pydantic's of secrets refuses, and what one of the class returns is looked through."""
+    """Convert a serializer function: pydantic's for secrets raises, and results of other ones are searched."""
     function = writes["function"]
     if is_of_pydantic(function) and "_serialize_secret" in getattr(function, "__name__", ""):
         return {**writes, "function": _write_secret}
@@ -216,7 +216,7 @@ def _serialization(writes: Schema) -> Schema:
 
 
 def _inner(word: str, value: Any, config: Mapping[str, Any]) -> Any:
-    """What stands in a schema under a word."""
+    """Convert the value of one key of a schema."""
     if word in _NAMED and isinstance(value, dict):
         return {name: _exact(schema, config) for name, schema in value.items()}
     if word in _OPAQUE or word == "config":

@@ -1,4 +1,4 @@
-"""Values → JSON bytes as pydantic declares them, by alias. What JSON would not carry exactly is refused, with its path.
+"""Values → JSON bytes as pydantic declares them, by alias. A value that JSON cannot carry exactly is refused.
 
 A `PayloadWriter` is made once for a declared type. Its serializer raises where pydantic's would lose something
 (`core.payload.exact_serializer`). The type's schema says what else could go wrong. The writer looks for the marks of
@@ -26,13 +26,13 @@ _INTEGERS: Final = _OPEN | {"int", "decimal", "enum", "literal", "counter"}
 _LOSABLE: Final = _OPEN | {"datetime", "time", "secret"}
 _UNIONS: Final = frozenset({"union", "tagged-union"})
 _COMPARED: Final = frozenset({"set", "frozenset", "keys", "temporal", "pattern", "function"})
-"""Kinds of schemas that leave no mark in the bytes."""
+"""Kinds of schemas whose losses leave no mark in the bytes."""
 _ASYMMETRIC: Final = frozenset({"json", "computed-field", "is-instance", "call"})
 _ASYMMETRIC_CONFIG: Final = (
     *("validate_by_alias", "validate_by_name", "populate_by_name", "ser_json_inf_nan", "ser_json_timedelta"),
     *("ser_json_temporal", "val_temporal_unit", "ser_json_bytes", "val_json_bytes", "polymorphic_serialization"),
 )
-"""What makes a type read something else than it writes."""
+"""Settings that make a type read other JSON than it writes."""
 _PLAIN: Final = frozenset({dict, list, str, int, float, bool, type(None)})
 _ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -51,9 +51,9 @@ class PayloadWriter:
         self._revalidator: SchemaValidator | None = None
 
     def prepare(self) -> None:
-        """Read the type's schema, at the first `write` at the latest.
+        """Read the type's schema. The first `write` calls this, too.
 
-        Raises NameError, PydanticUserError: WrittenTwice where a class writes two fields under one name.
+        Raises NameError, PydanticUserError: DuplicateJsonName where a class writes two fields under one name.
         """
         if not self.adapter.pydantic_complete:
             self.adapter.rebuild(raise_errors=True)
@@ -75,7 +75,7 @@ class PayloadWriter:
         self._to_json = exact_serializer(self.adapter.core_schema).to_json
 
     def write(self, value: Any) -> bytes | Flaw:
-        """The JSON of a value, or why it cannot be written: `unparseable`, `bad_number`, `bad_value`.
+        """Return the JSON of a value, or its flaw: `unparseable`, `bad_number`, `bad_value`.
 
         A value that was made without validation may contradict its type; `checked` finds that.
         """
@@ -93,7 +93,7 @@ class PayloadWriter:
         return data
 
     def _heard(self, to_json: Callable[..., bytes], value: Any) -> bytes:
-        """Write with options. Raises what a union of pydantic's passed over."""
+        """Write with options. Raises a loss that a union of pydantic ignored."""
         if not self._listens:
             return to_json(value, **self._options)
         lost = RecordedLosses()
@@ -103,9 +103,9 @@ class PayloadWriter:
         return data
 
     def checked(self, value: Any) -> bytes | Flaw:
-        """As `write`, and validated against the type.
+        """Return the JSON of a value as `write`, validated against the type.
 
-        Where the type reads what it writes (`symmetric`), its JSON is validated, else the value (`value_mismatch`).
+        A type that reads what it writes (`symmetric`) validates its JSON, any other the value (`value_mismatch`).
         """
         data = self.write(value)
         if isinstance(data, Flaw):
@@ -113,7 +113,7 @@ class PayloadWriter:
         return (self.json_mismatch(data) if self.symmetric else self.value_mismatch(value)) or data
 
     def value_mismatch(self, value: Any) -> Flaw | None:
-        """Why an instance of the declared type contradicts it, or None."""
+        """Return the flaw of an instance that contradicts its declared type, or None."""
         if self._revalidator is None:
             self._revalidator = revalidator(self.adapter.core_schema)
         try:
@@ -123,7 +123,7 @@ class PayloadWriter:
         return None
 
     def json_mismatch(self, data: bytes) -> Flaw | None:
-        """Why JSON is not of the declared type, or None."""
+        """Return the flaw of JSON that does not fit the declared type, or None."""
         try:
             self.adapter.validator.validate_json(data)
         except Exception as error:  # noqa: BLE001 - whatever a validator of the class raises
@@ -131,7 +131,7 @@ class PayloadWriter:
         return None
 
     def _refused(self, value: Any, error: Exception) -> Flaw:
-        """Why pydantic did not write it. Its own sentence may quote the payload, so it is not passed on."""
+        """Explain why pydantic did not write a value. Its own message may quote the payload, so it is not used."""
         found = parse_loss(error)
         if found is not None:
             what, place = found[0], path_of(value, *found)
@@ -149,12 +149,12 @@ class PayloadWriter:
 
 @lru_cache(maxsize=4_096)
 def writer_of(cls: type) -> PayloadWriter:
-    """The writer of a class, made once."""
+    """Return the writer of a class, made once."""
     return PayloadWriter(TypeAdapter(cls))
 
 
 def encode(value: Any) -> bytes | Flaw:
-    """A pydantic model, a dataclass or JSON-able values (which may hold models) as JSON; else the flaw."""
+    """Return a pydantic model, a dataclass or JSON-able values (which may contain models) as JSON; else the flaw."""
     if value.__class__ not in _PLAIN and (isinstance(value, BaseModel) or _is_data(value)):
         return _written(value)
     try:
@@ -165,7 +165,7 @@ def encode(value: Any) -> bytes | Flaw:
 
 
 def mismatch(error: ValidationError) -> str:
-    """The first field that does not fit, without its value."""
+    """Describe the first field that does not fit, without its value."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(step) for step in first['loc']) or '(document)'}: {first['msg']}"
 
@@ -191,7 +191,7 @@ class _Flawed(TypeError):
 
 
 def _nested(value: Any) -> orjson.Fragment:
-    """A model among JSON-able values, as it writes itself."""
+    """Write a model among JSON-able values."""
     if not isinstance(value, BaseModel) and not _is_data(value):
         raise TypeError
     data = _written(value)
@@ -215,7 +215,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _kinds(schema: Any) -> Iterator[str]:
-    """What stands in a schema that bears on writing: names of schemas, and words of ours for the rest."""
+    """Yield what matters for writing in a schema: names of schemas, and own words for other features."""
     below, seen = [schema], set[int]()
     while below:
         node = below.pop()

@@ -1,4 +1,4 @@
-"""Look a path up in the JSON of a class, as pydantic's core schema describes it.
+"""Look up a path in the JSON of a class, as pydantic's core schema describes it.
 
 A class has two sides: the JSON that it writes, and the JSON that it accepts. They differ in aliases, computed and
 excluded fields, validators and serializers.
@@ -21,7 +21,7 @@ _SCALARS: Final = frozenset(
 )
 _FIELDS: Final = frozenset({"model-fields", "dataclass-args", "typed-dict"})
 _BEFORE: Final = frozenset({"function-before", "function-wrap", "function-plain"})
-"""Kinds of validators that may accept other JSON than the type that they stand around."""
+"""Kinds of validators that may accept other JSON than the type inside them."""
 _INNER: Final = ("schema", "lax_schema", "json_schema")
 
 
@@ -34,16 +34,16 @@ class JsonSide(NamedTuple):
 
 
 class MissingField(NamedTuple):
-    """There is no field of this name; these are there."""
+    """The answer for a field that does not exist. `names`: the existing fields."""
 
     name: str
     names: tuple[str, ...] = ()
     instead: str | None = None
-    """What a field of this name is called on the wire."""
+    """The JSON name of the field that has this name in the class."""
 
 
 class _Part(NamedTuple):
-    """A part of a class. `config`: of the model that it belongs to."""
+    """A part of a class. `config`: that of its model."""
 
     schema: Schema
     config: Schema
@@ -52,7 +52,7 @@ class _Part(NamedTuple):
 
 
 class _Field(NamedTuple):
-    """A field: its name in the class, its names on the wire, and its schema."""
+    """A field: its name in the class, its JSON names, and its schema."""
 
     name: str
     keys: tuple[str, ...]
@@ -60,7 +60,7 @@ class _Field(NamedTuple):
 
 
 def lookup(side: JsonSide, segments: Sequence[str | int]) -> bool | MissingField | None:
-    """Whether a class has what a path names; None: it cannot be told."""
+    """Whether a class has a field at a path; None when that is unknown."""
     definitions: dict[str, Schema] = {}
     todo = [_Part(side.schema, {}, tuple(segments), 0)]
     lacks: list[MissingField] = []
@@ -69,7 +69,7 @@ def lookup(side: JsonSide, segments: Sequence[str | int]) -> bool | MissingField
         part = todo.pop()
         if not part.rest:
             return True
-        if part.depth > DEPTH_MAX:  # a type that refers to nothing but itself
+        if part.depth > DEPTH_MAX:  # a type that refers only to itself
             unknown = True
             continue
         inner = _same(part, side.written, definitions)
@@ -88,7 +88,7 @@ def lookup(side: JsonSide, segments: Sequence[str | int]) -> bool | MissingField
 
 
 def _same(part: _Part, written: bool, definitions: dict[str, Schema]) -> Sequence[_Part] | None:
-    """Schemas that stand for the same JSON as this one; None when it is described by the schema itself."""
+    """Return the schemas that describe the JSON instead of this one; None when this one describes it."""
     schema = part.schema
     kind = schema["type"]
     if kind == "definitions":
@@ -111,7 +111,7 @@ def _same(part: _Part, written: bool, definitions: dict[str, Schema]) -> Sequenc
 
 
 def _as_written(schema: Schema) -> Schema | None:
-    """What a serializer writes instead of the type that it stands at."""
+    """Return the schema of what a serializer writes instead of its type."""
     writes = schema.get("serialization")
     if schema["type"] == "json" and writes is None:
         found: Schema = schema.get("schema", _OPEN)
@@ -125,7 +125,7 @@ def _as_written(schema: Schema) -> Schema | None:
 
 
 def _as_accepted(schema: Schema) -> Schema | None:
-    """What a validator accepts instead of the type that it stands around."""
+    """Return the schema of what a validator accepts instead of the type inside it."""
     if schema["type"] == "json":
         return _SCALAR
     if schema["type"] not in _BEFORE or is_of_pydantic(schema["function"]["function"]):
@@ -135,7 +135,7 @@ def _as_accepted(schema: Schema) -> Schema | None:
 
 
 def _step(part: _Part, written: bool) -> "_Part | MissingField | None":
-    """What one step of a path leads to."""
+    """Follow one step of a path."""
     kind, segment = part.schema["type"], part.rest[0]
     if kind in _SCALARS:
         return _lacks(segment)
@@ -151,7 +151,7 @@ def _step(part: _Part, written: bool) -> "_Part | MissingField | None":
 
 
 def _any_key(part: _Part, word: str) -> _Part | None:
-    """The value of a key that the class does not name; None when it may be any value."""
+    """Return the value of a key that the class does not name; None when it may be any value."""
     values = part.schema.get(word, _OPEN)
     return None if values["type"] == "any" else _inside(part, values)
 
@@ -161,7 +161,7 @@ def _lacks(segment: str | int) -> MissingField:
 
 
 def _item(part: _Part) -> "_Part | MissingField":
-    """An item of a tuple."""
+    """Follow an index into a tuple."""
     items, index = part.schema["items_schema"], part.rest[0]
     assert isinstance(index, int)
     variadic = part.schema.get("variadic_item_index")
@@ -171,7 +171,7 @@ def _item(part: _Part) -> "_Part | MissingField":
 
 
 def _field(part: _Part, written: bool) -> "_Part | MissingField | None":
-    """A field by its name on the wire."""
+    """Follow the JSON name of a field."""
     key = part.rest[0]
     fields = list(_written_fields(part) if written else _accepted_fields(part))
     found = [field.schema for field in fields if key in field.keys]
@@ -185,12 +185,12 @@ def _field(part: _Part, written: bool) -> "_Part | MissingField | None":
 
 
 def _takes_more(part: _Part) -> bool:
-    """Whether a class has fields that it does not name."""
+    """Whether a class accepts undeclared fields."""
     return (part.schema.get("extra_behavior") or part.config.get("extra_fields_behavior")) == "allow"
 
 
 def _deeper(path: Sequence[str | int], schema: Schema) -> Schema:
-    """A schema of objects in objects that has one field, at a path."""
+    """Make a schema of nested objects with one field, at a path."""
     if not path:
         return schema
     if not isinstance(path[0], str):  # an item, which may be counted from the end
@@ -199,7 +199,7 @@ def _deeper(path: Sequence[str | int], schema: Schema) -> Schema:
 
 
 def _merged(schemas: Sequence[Schema]) -> Schema:
-    """One schema for several that stand for the same JSON: those of `_deeper` become one with all their fields."""
+    """Merge schemas of the same JSON: those of `_deeper` become one with all their fields."""
     if len(schemas) == 1:
         return schemas[0]
     if not all(each.get("is_of_path") for each in schemas):
@@ -232,7 +232,7 @@ def _accepted_fields(part: _Part) -> Iterator[_Field]:
         paths = [[alias]] if isinstance(alias, str) else [alias] if isinstance(alias[0], str) else alias
         yield _Field(name, tuple(path[0] for path in paths if len(path) == 1), field["schema"])
         for path in paths:
-            if len(path) > 1:  # the value lies deeper
+            if len(path) > 1:  # the value is nested
                 yield _Field("", (path[0],), _OPEN if _takes_more(part) else _deeper(path[1:], field["schema"]))
         if by_name:
             yield _Field(name, (name,), field["schema"])

@@ -1,6 +1,6 @@
-"""Find fields of one class that are written under one JSON name, in pydantic's core schema.
+"""Find fields of one class that are written under the same JSON name, in pydantic's core schema.
 
-Pydantic writes both, and a reader of JSON keeps one. Names are compared as they are written by alias.
+Pydantic writes both, and a reader of JSON keeps one. Names are compared as written by alias.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from mesh.core.payload.exact_serializer import parts
 Schema = Mapping[str, Any]
 _FIELDS: Final = frozenset({"model-fields", "dataclass-args", "typed-dict"})
 _UNWRITTEN: Final = frozenset({"config", "serialization", "json_schema_input_schema", "arguments_schema"})
-"""Words of a schema that hold no schema that is written."""
+"""Keys of a schema below which no schema is written."""
 
 
 class Clash(NamedTuple):
@@ -26,7 +26,7 @@ class Clash(NamedTuple):
 
 
 class DuplicateJsonName(PydanticUserError):
-    """A class writes two of its fields under one name, whatever its values are."""
+    """A class that always writes two of its fields under one JSON name."""
 
     def __init__(self, clash: Clash) -> None:
         names = " and ".join(repr(name) for name in clash.names)
@@ -34,7 +34,7 @@ class DuplicateJsonName(PydanticUserError):
 
 
 def find_clashes(schema: Schema) -> Iterator[Clash]:
-    """The clashes of every class that a schema writes. What a serializer of a class replaces is not written."""
+    """Yield the clashes of every class that a schema writes. A schema that a serializer replaces is not written."""
     definitions: dict[str, Schema] = {}
     below: list[Any] = [schema]
     seen: set[int] = set()
@@ -73,7 +73,7 @@ def _of_class(node: Schema) -> Iterator[Clash]:
 
 
 def _written(node: Schema) -> Iterator[tuple[str, str, bool]]:
-    """Every field that is written: its name, its JSON name, and whether it is written always."""
+    """Yield every written field: its name, its JSON name, and whether it is always written."""
     fields = node["fields"]
     several = ((each["name"], each) for each in fields) if isinstance(fields, Sequence) else fields.items()
     for name, field in several:
@@ -90,6 +90,6 @@ def _is_unwritten(field: Schema) -> bool:
 
 
 def _takes_more(node: Schema) -> bool:
-    """Whether a TypedDict has fields that it does not name. Those of a model are known from the value."""
+    """Whether a TypedDict accepts undeclared fields. The value shows those of a model."""
     behavior = node.get("extra_behavior") or (node.get("config") or {}).get("extra_fields_behavior")
     return node["type"] == "typed-dict" and behavior == "allow"

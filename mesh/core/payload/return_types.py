@@ -1,4 +1,4 @@
-"""Read a return annotation: which event types a function may emit, and how each declared class is written."""
+"""Read return annotations: the event types that a function may emit, and a writer for each declared class."""
 
 import typing
 from collections import deque
@@ -10,21 +10,21 @@ from mesh.core.payload.annotation import MakeError, adapters, event_type_of, has
 from mesh.core.payload.json_encode import PayloadWriter, writer_of
 
 _ONCE: Final = (Iterator, AsyncIterable, Awaitable)
-"""What can be read once only."""
+"""Types whose values can be read only once."""
 _SILENT: Final = (NoneType, typing.NoReturn, typing.Never)
 _FREE: Final = (*_SILENT, Any, object, dict, list, tuple, Mapping, Sequence)
 """Annotations that say nothing about a payload."""
 
 
 class Results(NamedTuple):
-    """What a return annotation declares."""
+    """The content of a return annotation."""
 
     types: Mapping[str, PayloadWriter]
-    """Event type → how it is written. The key "": a payload whose class names no type."""
+    """Event type → its writer. The key "" is for a payload whose class has no event type."""
     classes: Mapping[type, tuple[str, PayloadWriter]]
-    """Class → its event type, and how it is written."""
+    """Class → its event type and its writer."""
     emits: tuple[str, ...] | None
-    """Event types that may be emitted; None when the annotation does not name them all."""
+    """Event types that may be emitted; None when the annotation does not name all of them."""
 
 
 def results_of(hint: Any, refuse: MakeError, *, silent: Sequence[Any], unnamed: Sequence[Any]) -> Results:
@@ -47,7 +47,7 @@ def results_of(hint: Any, refuse: MakeError, *, silent: Sequence[Any], unnamed: 
 
 
 def _payloads(hint: Any, refuse: MakeError, *, inside: bool) -> list[Any]:
-    """The hint, and those of the items of every list in it."""
+    """Return the hint, and the hints of the items of every list in it."""
     found = [hint]
     for leaf in union_members(hint):
         _refuse_other_containers(leaf, refuse)
@@ -65,7 +65,7 @@ def _payloads(hint: Any, refuse: MakeError, *, inside: bool) -> list[Any]:
 
 
 def _is_annotated(hint: Any) -> bool:
-    """Whether a hint, or a member of it that is a union, carries more than words for readers."""
+    """Whether a hint, or a member of its union, has metadata other than text."""
     hint = unwrap_alias(hint)
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else ()
     return has_metadata(hint) or any(map(_is_annotated, members))
@@ -76,7 +76,7 @@ def _is_list(leaf: Any) -> bool:
 
 
 def _is_free(leaf: Any) -> bool:
-    """Whether it is a mapping whose values may be anything."""
+    """Whether a hint is a mapping to any values."""
     return typing.get_origin(leaf) in (dict, Mapping) and typing.get_args(leaf)[1] in (Any, object)
 
 

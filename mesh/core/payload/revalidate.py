@@ -1,15 +1,15 @@
-"""Validate a value that is an instance of its type already: its fields by name, and again, whatever made them.
+"""Validate a value that is an instance of its type already: all its fields again, by name.
 
     revalidator(adapter.core_schema).validate_python(value, by_alias=False, by_name=True)
 
-A validator of pydantic's reads raw input, and takes an instance of a class as it is. This one is made from the same
+A validator of pydantic reads raw input, and accepts an instance of a class unseen. This one is made from the same
 schema with these differences:
 
 - instances of models and dataclasses are validated field by field, and so are their computed fields;
 - validators that run before or around pydantic's own (`mode="before"`, `"wrap"`, `"plain"`), `Json` and encoders
-  (`Base64Bytes`) are left out, since they read raw input;
-- validators that run after pydantic's own (`mode="after"`) apply, so they have to accept what they returned. Where one
-  returned an object of another class than its type, that object stands;
+  (`Base64Bytes`) are omitted, since they read raw input;
+- validators that run after pydantic's own (`mode="after"`) apply, so they have to accept their own results. An object
+  of another class than its type, returned by such a validator, is accepted;
 - a subclass may have more fields.
 """
 
@@ -23,9 +23,9 @@ from pydantic_core import SchemaValidator
 
 Schema = dict[str, Any]
 _OPAQUE: Final = frozenset({"function", "cls", "metadata", "serialization", "default", "config"})
-"""Words of a schema that hold no schema that validates."""
+"""Keys of a schema below which no schema validates."""
 _NAMED: Final = frozenset({"fields", "choices"})
-"""Words of a schema that may hold schemas by name."""
+"""Keys of a schema that may hold schemas by name."""
 _RAW: Final = frozenset({"function-before", "function-wrap", "function-plain"})
 _INSTANCES: Final = frozenset({"model", "dataclass"})
 _PLAIN: Final = frozenset({dict, list, tuple, set, frozenset, str, bytes, int, float, bool, type(None)})
@@ -33,8 +33,8 @@ _INNER: Final = ("schema", "lax_schema")
 
 
 def revalidator(schema: Any) -> SchemaValidator:
-    """See the module."""
-    return SchemaValidator(_settled(schema), _use_prebuilt=False)
+    """Make a validator of instances from a schema of pydantic. See the module."""
+    return SchemaValidator(_for_instances(schema), _use_prebuilt=False)
 
 
 def is_of_pydantic(function: Any) -> bool:
@@ -42,15 +42,15 @@ def is_of_pydantic(function: Any) -> bool:
     return str(getattr(function, "__module__", "")).startswith("pydantic")
 
 
-def _settled(node: Any) -> Any:
-    """A schema, or a part of one, for values that are validated already."""
+def _for_instances(node: Any) -> Any:
+    """Convert a schema, or a part of one, to one that validates instances."""
     if isinstance(node, list | tuple):
-        return node.__class__(map(_settled, node))
+        return node.__class__(map(_for_instances, node))
     if not isinstance(node, dict):
         return node
     replaced = _without_raw(node)
     if replaced is not node:
-        return _settled({**replaced, "ref": node["ref"]} if "ref" in node else replaced)
+        return _for_instances({**replaced, "ref": node["ref"]} if "ref" in node else replaced)
     found = {word: _inner(word, value) for word, value in node.items()}
     kind = node.get("type")
     if kind in _INSTANCES:
@@ -70,14 +70,14 @@ def _settled(node: Any) -> Any:
 
 
 def _inner(word: str, value: Any) -> Any:
-    """What stands in a schema under a word."""
+    """Convert the value of one key of a schema."""
     if word in _NAMED and isinstance(value, dict):
-        return {name: _settled(schema) for name, schema in value.items()}
-    return value if word in _OPAQUE else _settled(value)
+        return {name: _for_instances(schema) for name, schema in value.items()}
+    return value if word in _OPAQUE else _for_instances(value)
 
 
 def _without_raw(node: Schema) -> Schema:
-    """What stands inside a validator that reads raw input; any other schema itself."""
+    """Return the schema inside a validator that reads raw input; any other schema unchanged."""
     kind = node.get("type")
     if kind == "json":
         return _plain(node.get("schema"))
@@ -97,7 +97,7 @@ def _plain(schema: Any) -> Schema:
 
 
 def _instance(node: Schema, found: Schema) -> Schema:
-    """The schema of a class: instances are looked into."""
+    """Convert the schema of a class, so that it validates the fields of instances."""
     fields = _fields(node)
     declared = fields.get("fields", ())
     several = declared if isinstance(declared, list | tuple) else list(declared.values())
@@ -106,10 +106,10 @@ def _instance(node: Schema, found: Schema) -> Schema:
     config = node.get("config") or {}
     found["config"] = {**config, "extra_fields_behavior": "ignore"} if _forbids(config) else config
     steps: list[Schema] = [found]
-    if any("serialization_alias" in field for field in several):  # a dict in its place would be written without them
+    if any("serialization_alias" in field for field in several):  # a dict would be written without aliases
         steps.insert(0, {"type": "is-instance", "cls": node["cls"]})
     if any(field.get("init_only") for field in several):
-        found["post_init"] = False  # it cannot be called without them
+        found["post_init"] = False  # it needs them
     computed = fields.get("computed_fields")
     if computed:
         steps.insert(0, _computed(node["cls"], computed))
@@ -120,9 +120,9 @@ def _instance(node: Schema, found: Schema) -> Schema:
 
 
 def _computed(cls: type, computed: Any) -> Schema:
-    """The schema of a step that validates the computed fields of an instance."""
+    """Return the schema of a step that validates the computed fields of an instance."""
     members = {
-        each["property_name"]: {"type": "typed-dict-field", "schema": _settled(each["return_schema"])}
+        each["property_name"]: {"type": "typed-dict-field", "schema": _for_instances(each["return_schema"])}
         for each in computed
     }
     look: Callable[..., Any] = partial(_compute, cls, tuple(members))
@@ -135,7 +135,7 @@ def _forbids(config: Mapping[str, Any]) -> bool:
 
 
 def _fields(node: Schema) -> Schema:
-    """The fields of a class, behind the validators that stand around them."""
+    """Return the schema of a class's fields, inside the validators around them."""
     inner = node
     while inner is node or "fields" not in inner:
         found = next((inner[word] for word in _INNER if word in inner), None)
@@ -146,7 +146,7 @@ def _fields(node: Schema) -> Schema:
 
 
 def _apply(function: Callable[..., Any], value: Any, validate: Callable[[Any], Any], *info: Any) -> Any:
-    """Validate what a validator returned, and call the validator with it."""
+    """Validate the result of a validator, and call the validator with it again."""
     try:
         valid = validate(value)
     except ValidationError:
@@ -157,7 +157,7 @@ def _apply(function: Callable[..., Any], value: Any, validate: Callable[[Any], A
 
 
 def _is_known(value: Any) -> bool:
-    """Whether it is a plain value or an instance of a model: what types in front of validators describe."""
+    """Whether a value is plain or an instance of a model, which the types before validators describe."""
     return value.__class__ in _PLAIN or isinstance(value, BaseModel) or is_dataclass(value)
 
 

@@ -17,7 +17,7 @@ _TEXTS: Final = frozenset({"specversion", "id", "source", "type", "time", "subje
 
 
 class StructuredEvent(NamedTuple):
-    """A structured event taken apart. `attributes` are texts, as headers would hold them; `data` None: it has none."""
+    """The parts of a structured event. `attributes` are texts, as in headers; `data` is None when there is none."""
 
     attributes: dict[str, str]
     data: bytes | None
@@ -25,12 +25,12 @@ class StructuredEvent(NamedTuple):
 
 
 def is_structured(content_type: str) -> bool:
-    """Whether a value of this media type is a structured event or a batch of them, in whatever format."""
+    """Whether a value of this media type is a structured event or a batch of them, in any format."""
     return content_type.lower().startswith("application/cloudevents")
 
 
 def unwrap(value: bytes, content_type: str) -> StructuredEvent | Flaw:
-    """The parts of a structured event, or the flaw that speaks against it. Total."""
+    """Return the parts of a structured event, or its flaw. Never raises."""
     bare = content_type.partition(";")[0].strip().lower()
     if bare != STRUCTURED:
         return Flaw("unparseable", f"content type {bare[:64]!r}; structured mode is read as {STRUCTURED}")
@@ -58,7 +58,7 @@ def unwrap(value: bytes, content_type: str) -> StructuredEvent | Flaw:
 
 
 def _text(name: str, value: Any) -> str | None:
-    """A JSON value as the header would hold it; None where CloudEvents allows no such value."""
+    """Return a JSON value as header text; None for a value that CloudEvents does not allow."""
     if isinstance(value, str):
         return value
     if name in _TEXTS or not isinstance(value, int):

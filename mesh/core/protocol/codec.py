@@ -1,11 +1,10 @@
 """Records ⇄ events on the mesh's own topics: CloudEvents 1.0, Kafka protocol binding, binary mode.
 
-Control data travels in headers, the value is the payload untouched. Attributes are headers named `ce_…`; only the
-content type is called `content-type` (binding §3.2.1). Facts about one delivery, not about the event, are plain
-headers `mesh-…`.
+Headers carry all control data; the value is the payload, unchanged. Attributes are headers named `ce_…`, except
+`content-type` (binding §3.2.1). Facts about one delivery, not about the event, are plain headers `mesh-…`.
 
-`read` is total: bytes that cannot be an event of the mesh become an `Unreadable`, a value that ends in mesh.dead.
-What foreign producers send is read by `ingress`, which is stricter about bodies and more lenient about form.
+`read_event` never raises: bytes that are not an event of the mesh become an `Unreadable`, which ends on mesh.dead.
+Records of foreign producers are read by `core.ingress`, which is stricter about bodies and more lenient about form.
 """
 
 from collections.abc import Callable
@@ -32,10 +31,10 @@ from mesh.core.protocol.record import Headers, PackedHeaders, Record, StoredReco
 from mesh.core.protocol.timestamps import parse_time
 
 FAULT_TEXT_BYTES_MAX: Final = 4_000
-"""Of a failure's code, class and message, as read; the worker writes 1,000 characters at most."""
+"""Limit for a failure's code, class and message when they are read; a worker writes at most 1,000 characters."""
 STACK_BYTES_MAX: Final = 8_192
 LIFETIME_DIGITS_MAX: Final = 12
-"""Of `mesh-lifetime-ms`: 31 years."""
+"""Limit for `mesh-lifetime-ms`: 31 years."""
 
 EXTENSIONS: Final = "mesh-extensions"
 _TRUE: Final = b"true"
@@ -49,13 +48,7 @@ _KIND_TEXTS: Final = {kind: kind for kind in KINDS}
 _TRACESTATE, _TOPOLOGY, _WAITED = 1 << 11, 1 << 12, 1 << 13
 _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     0: (
-        "ce_specversion",
-        "ce_id",
-        "ce_source",
-        "ce_type",
-        "ce_time",
-        "content-type",
-        "ce_correlationid",
+        *("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type", "ce_correlationid"),
         "ce_meshkind",
     ),
     _CAUSE: ("ce_causationid",),
@@ -66,20 +59,14 @@ _WRITTEN: Final[dict[int, tuple[str, ...]]] = {
     _USD: ("ce_meshusd",),
     _TOKENS: ("ce_meshtokens",),
     _ORIGIN: ("mesh-origin",),
-    _FAULT: (
-        "mesh-error-code",
-        "mesh-error-class",
-        "mesh-error-message",
-        "mesh-error-retryable",
-        "mesh-error-stack",
-    ),
+    _FAULT: tuple(f"mesh-error-{name}" for name in ("code", "class", "message", "retryable", "stack")),
     _RETRY_AFTER: ("mesh-error-retry-after-ms",),
     _TRACEPARENT: ("traceparent",),
     _TRACESTATE: ("tracestate",),
     _TOPOLOGY: ("ce_meshtopology",),
     _WAITED: ("mesh-waited-ms",),
 }
-"""Names in the order in which `write` adds their values. Few lists of names are many records': see `PackedHeaders`."""
+"""Names in the order in which `event_headers` adds their values. Many records share few lists: see `PackedHeaders`."""
 
 
 _NEEDED: Final = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_meshkind", "ce_correlationid")
@@ -88,19 +75,19 @@ _READ: Final = (
     *("content-type", "ce_time", "ce_subject", "ce_expirytime", "traceparent", "tracestate", "ce_meshusd"),
     *("ce_meshtokens", "mesh-origin", "ce_meshtopology", "mesh-waited-ms"),
 )
-"""Names in the order in which `_read_packed` takes their values. Records with others that mean something are rare."""
+"""Names in the order in which `_read_packed` takes their values. Records with further relevant headers are rare."""
 _RARE: Final = frozenset(name for name, _ in HEADERS).difference(_READ)
 
 
 class Unreadable(NamedTuple):
-    """Why a record is no event: a reason code of docs/reference/protocol.md and a sentence."""
+    """The reason why a record is not an event: a reason code and a sentence."""
 
     code: str
     message: str
 
 
 def read_event(record: Record) -> Event | Unreadable:
-    """The event in a record of the mesh's own topics (inbox, tasks, outcomes)."""
+    """Read the event in a record of the mesh's own topics (inbox, tasks, outcomes)."""
     headers, value = record.headers, record.value
     if headers.__class__ is PackedHeaders and value is not None:
         event = _read_packed(record, headers, value)
@@ -114,7 +101,7 @@ def read_event(record: Record) -> Event | Unreadable:
     if len(h) != len(headers) and (name := _repeated(headers)):
         return Unreadable("bad_header", f"header {name!r} stands twice")
     try:
-        return Event(
+        return Event(  # positional: keywords take 1.4 µs more, 40 % of this function
             h["ce_id"].decode(),
             h["ce_source"].decode(),
             h["ce_type"].decode(),
@@ -150,26 +137,26 @@ def read_event(record: Record) -> Event | Unreadable:
     except ValueError as error:
         return Unreadable("bad_header", f"a header does not parse: {str(error)[:200]}")
     except (AttributeError, TypeError):
-        null = next((name for name in h if h[name] is None), None)  # Kafka allows headers without a value
+        null = next((name for name in h if h[name] is None), None)  # Kafka allows null headers
         if null is None:
             raise
         return Unreadable("bad_header", f"header {null!r} has no value")
 
 
 def _read_packed(record: Record, headers: PackedHeaders, value: bytes) -> Event | None:
-    """The event in a record, all headers decoded at once; None where `read` has to look at each of them."""
-    take = _places(headers.names)
+    """Read an event with all headers decoded at once; None where `read_event` has to check each of them."""
+    take = _getter_for(headers.names)
     if take is None:
         return None
     try:
         texts: list[str | None] = [*b"\0".join(headers.values).decode("ascii").split("\0"), None]
         if len(texts) != len(headers.names) + 1:
-            return None  # a value holds a NUL
+            return None  # a value contains a NUL
         version, id, source, type, kind, run_id, cause, agent, task, depth, path, attempt, *rest = take(texts)
         content_type, time, subject, expiry, traceparent, tracestate, usd, tokens, origin, topology, waited = rest
         if version != "1.0":
             return None
-        return Event(
+        return Event(  # positional, as below
             id,
             source,
             type,
@@ -201,9 +188,11 @@ def _read_packed(record: Record, headers: PackedHeaders, value: bytes) -> Event 
 
 
 @lru_cache(maxsize=256)
-def _places(names: tuple[str, ...]) -> Callable[[Any], Any] | None:
-    """What takes the values of `_READ` from those of these headers and a None behind them; None where one is missing,
-    stands twice, or needs more than a look."""
+def _getter_for(names: tuple[str, ...]) -> Callable[[Any], Any] | None:
+    """Return a getter of the values of `_READ` from those of these headers, followed by None.
+
+    Returns None where a header is missing, appears twice, or needs a check of its own.
+    """
     at = {name: place for place, name in enumerate(names)}
     if len(at) != len(names) or not at.keys() >= set(_NEEDED) or not _RARE.isdisjoint(at):
         return None
@@ -211,7 +200,7 @@ def _places(names: tuple[str, ...]) -> Callable[[Any], Any] | None:
 
 
 def event_headers(event: Event) -> PackedHeaders:
-    """Headers of an event in binary mode; the value of the record is `event.data`."""
+    """Return the headers of an event in binary mode; the value of the record is `event.data`."""
     values = [
         b"1.0",
         event.id.encode(),
@@ -268,7 +257,7 @@ def event_headers(event: Event) -> PackedHeaders:
 
 
 def _add_usage(usage: Usage | None, values: list[bytes]) -> int:
-    """Append the values of a usage; answers the groups that they are of."""
+    """Append the values of a usage and return their header groups."""
     if usage is None:
         values.append(b"invalid")
         return _USD
@@ -284,7 +273,7 @@ def _add_usage(usage: Usage | None, values: list[bytes]) -> int:
 
 @lru_cache(maxsize=256)
 def _written(has: int) -> tuple[str, ...]:
-    """Names of the headers of an event that has these groups of them."""
+    """Return the header names of an event that has these header groups."""
     return tuple(name for group, names in _WRITTEN.items() if group & has == group for name in names)
 
 
@@ -297,12 +286,12 @@ def _with_extensions(has: int, values: list[bytes], event: Event) -> PackedHeade
 
 @lru_cache(maxsize=256)
 def _extended(has: int, names: tuple[str, ...], listed: bool) -> tuple[str, ...]:
-    """As `_written`, with extension attributes; what leaves the mesh does not list them, since it is not read here."""
+    """As `_written`, plus extension attributes. Events that leave the mesh do not list them: no mesh reads those."""
     return (*_written(has), *((EXTENSIONS,) if listed else ()), *(f"ce_{name}" for name in names))
 
 
 def fault_headers(fault: Fault) -> Headers:
-    """A failure as plain headers."""
+    """Return a failure as plain headers."""
     headers: list[tuple[str, bytes]] = [
         ("mesh-error-code", fault.code.encode()),
         ("mesh-error-class", fault.cls.encode("utf-8", "replace")),
@@ -316,7 +305,7 @@ def fault_headers(fault: Fault) -> Headers:
 
 
 def _expiry_ms(h: dict[str, bytes], stored_ms: int) -> int:
-    """The deadline of an event that was stored at `stored_ms`. Raises ValueError."""
+    """Read the deadline of an event that was stored at `stored_ms`. Raises ValueError."""
     if "mesh-lifetime-ms" not in h:
         return parse_time(h["ce_expirytime"].decode())
     lifetime = h["mesh-lifetime-ms"]
@@ -334,13 +323,13 @@ def is_json(content_type: str) -> bool:
 
 
 def _repeated(headers: Headers) -> str | None:
-    """The attribute that stands twice, so that two readers may see two events."""
+    """Return an attribute that appears twice: two readers could see two different events."""
     names = [name for name, _ in headers if name.startswith("ce_")]
     return next((name for n, name in enumerate(names) if name in names[:n]), None)
 
 
 def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
-    """A record that is not in binary mode: a structured event is read as if its attributes were headers."""
+    """Read a record that is not in binary mode: the attributes of a structured event count as headers."""
     if isinstance(record.value, UnreadValue):
         return Unreadable(record.value.code, record.value.message)
     content_type = (h.get("content-type") or b"").decode("utf-8", "replace")
@@ -362,7 +351,7 @@ def _extensions(h: dict[str, bytes]) -> tuple[str, ...]:
     return tuple(text for name in names for text in (name, h[f"ce_{name}"].decode()))
 
 
-@lru_cache(maxsize=4_096)  # as `dispatch.path_to`: runs go the same ways
+@lru_cache(maxsize=4_096)  # runs share few paths
 def _path(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
 
@@ -390,7 +379,7 @@ def _fault(h: dict[str, bytes]) -> Fault:
 
 
 def _milliseconds(digits: bytes | str) -> int:
-    """A time on a result. One that cannot be understood is none: a result must not be lost for it."""
+    """Read a duration on a result. An invalid one counts as 0, so that the result is not lost."""
     if not digits.isdigit() or len(digits) > 15:
         return 0
     return min(int(digits), RETRY_AFTER_MS_MAX)

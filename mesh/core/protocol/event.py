@@ -1,8 +1,8 @@
 """The Event: a fact, with its lineage. One class for everything on the mesh's own topics.
 
-An event is never changed once made. Times are milliseconds since the epoch; `at_ms` is the time at which the log
-took the record, the only time that decisions know. Ids are deterministic (DESIGN §4): deciding twice makes the
-same ids, so a duplicate is recognisable for ever.
+Events are immutable by convention. Times are milliseconds since the epoch. `at_ms` is the time at which the log stored
+the record; decisions know no other time. Ids are deterministic: deciding the same record again derives the same ids, so
+every duplicate can be recognised.
 """
 
 import re
@@ -35,16 +35,16 @@ EGRESS: Final = "egress"
 OUTCOME: Final = "outcome"
 
 KINDS: Final[dict[str, str]] = {
-    REQUESTED: "somebody asks for a run, or for more of one",
-    SUCCEEDED: "a task went well; the value is what its agent emitted",
-    FAILED: "an attempt of a task failed; the value is the task's input, `mesh-error-…` say why",
-    DUE: "a timer has come: a retry, or the deadline of the run",
-    CANCELLED: "somebody wants the run to end",
-    PAUSED: "somebody wants the run to wait: nothing more of it is begun",
-    RESUMED: "somebody wants the run to go on",
-    SWITCHED: "who is stopped has changed: what mesh.control says, told to every partition under the run id `*`",
-    REDRIVEN: "somebody sends a dead letter of the run again; the value is the input for its agent",
-    ADOPTED: "from here on this partition opens runs under the topology of `ce_meshtopology`; under the run id `*`",
+    REQUESTED: "a client requests a run, or adds to one",
+    SUCCEEDED: "a task succeeded; the value is what its agent emitted",
+    FAILED: "an attempt of a task failed; the value is the task's input, `mesh-error-…` give the reason",
+    DUE: "a timer is due: a retry, or the deadline of the run",
+    CANCELLED: "an operator cancels the run",
+    PAUSED: "an operator pauses the run: it starts no further tasks",
+    RESUMED: "an operator resumes the run",
+    SWITCHED: "a switch of mesh.control changed; relayed to every partition under the run id `*`",
+    REDRIVEN: "an operator redrives a dead letter of the run; the value is the input for its agent",
+    ADOPTED: "this partition opens further runs under the topology of `ce_meshtopology`; under the run id `*`",
     TASK: "one attempt of a task, for an agent",
     EGRESS: "an event that leaves the mesh",
     OUTCOME: "how a run ended, or why a request opened none",
@@ -54,11 +54,11 @@ KINDS: Final[dict[str, str]] = {
 INBOX_KINDS: Final = frozenset(
     {REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED, PAUSED, RESUMED, SWITCHED, REDRIVEN, ADOPTED}
 )
-"""What may happen to a run; anything else on the inbox is refused as `unknown_kind`."""
+"""Kinds of events that a run consumes; any other kind on the inbox is refused as `unknown_kind`."""
 
 JSON: Final = "application/json"
 BATCH: Final = "application/cloudevents-batch+json"
-"""Content type of a value that holds several events, so that a result is never torn."""
+"""Content type of a value that holds several events: all events of a result are stored together or not at all."""
 
 
 class Part(NamedTuple):
@@ -69,14 +69,14 @@ class Part(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a task used. Money in millionths of a dollar."""
+    """Money and tokens that a task used. Money is in millionths of a dollar."""
 
     usd_micros: int = 0
     tokens: int = 0
 
 
 class Fault(NamedTuple):
-    """Why a task failed. `code` is a reason code, `cls` the exception's class, `stack` capped text, secrets masked."""
+    """The reason of a failure. `code`: a reason code; `cls`: the exception's class; `stack`: capped, secrets masked."""
 
     code: str
     message: str
@@ -88,17 +88,15 @@ class Fault(NamedTuple):
 
 
 RETRY_AFTER_MS_MAX: Final = 366 * 86_400_000
-"""The longest time that an agent may want to wait."""
-
-
+"""The longest wait that an agent may ask for."""
 NO_USAGE: Final = Usage()
 DEADLINE_S_MAX: Final = 366 * 86_400
-"""The longest deadline that a request may ask for; the mesh's own limit comes first."""
+"""The longest deadline that a request may ask for; the mesh's own limit may be shorter."""
 
 
 @dataclass(slots=True)
 class Event:
-    """See the module. `path` lists the agents crossed so far, the running one last."""
+    """A fact, with its lineage. `path` lists the agents crossed so far, the running one last."""
 
     id: str
     source: str
@@ -117,48 +115,48 @@ class Event:
     time: str = ""
     subject: str = ""
     expiry_ms: int | None = None
-    """Absolute deadline. Negative, on a request that is to be written: that many milliseconds after it is stored, so
-    that the clock of its sender does not matter; the reader of the record gets the absolute time."""
+    """Absolute deadline. A negative value, on a request to be written, counts milliseconds from when the log stores it.
+    So the clock of its sender does not matter. A reader of the record gets the absolute time."""
     traceparent: str = ""
     tracestate: str = ""
     usage: Usage | None = NO_USAGE
-    """None when what the agent reported is not a usage (negative, NaN, text): the reservation is charged."""
+    """None when the agent reported an invalid usage (negative, NaN, text): the reservation is charged."""
     fault: Fault | None = None
     origin: str = ""
-    """Coordinates of the record this one answers or was read from: `topic:partition:offset`."""
+    """Coordinates (`topic:partition:offset`) of the record that this event answers or was read from."""
     topology: str = ""
     """Digest of the topology by which a request was admitted, or which a partition adopts."""
     extensions: tuple[str, ...] = ()
-    """Of a request and of what leaves the mesh: names and values of further CloudEvents attributes, by turns."""
+    """On requests and on events that leave the mesh: further CloudEvents attributes, name and value alternating."""
     waited_ms: int = 0
-    """Of a result: how long the task lay on its topic before its function was called. 0 for short times."""
+    """On results: how long the task waited on its topic before its function was called. 0 for short times."""
 
     def parts(self) -> Sequence[Part]:
-        """The events in the value. Raises ValueError when a batch is not one."""
+        """Return the events in the value. Raises ValueError for an invalid batch."""
         return decode_batch(self.data) if self.content_type == BATCH else (Part(self.type, self.data),)
 
 
 _IDS: Final = blake2b(b"v1", digest_size=16)
 _FINGERPRINTS: Final = blake2b(digest_size=8)
-"""Begun once and copied, which takes a third of the time of beginning."""
+"""Copying a hash takes a third of the time of making one."""
 
 
 def expiry_in(seconds: float) -> int:
-    """A deadline that counts from when the log takes the request, as `Event.expiry_ms`; one that is over is in 1970."""
+    """Return `Event.expiry_ms` for a deadline that counts from when the log stores the request; 0 if it has passed."""
     return -max(1, round(min(seconds, DEADLINE_S_MAX) * 1_000)) if seconds > 0 else 0
 
 
 def derive_id(*parts: str | int) -> str:
-    """A deterministic id: 32 hex digits of BLAKE2b over the parts, kept apart by NUL, which no id holds."""
+    """Derive a deterministic id: 32 hex digits of BLAKE2b over the parts, separated by NUL, which no id contains."""
     hash = _IDS.copy()
     hash.update(("\0%s" * len(parts) % parts).encode())
     return hash.hexdigest()
 
 
 def run_id_of(source: str, event_id: str, ordering_key: bytes | None = None) -> str:
-    """The run that a request opens when it names none: CloudEvents makes (source, id) unique.
+    """Return the id of the run that a request opens when it names none: CloudEvents makes (source, id) unique.
 
-    With an ordering key the id ends with the home of the run, which decides about its partition (`partition.home_of`).
+    With an ordering key the id ends with the home of the run, which determines its partition (`partitioner.home_of`).
     """
     run_id = blake2b(f"{source}\0{event_id}".encode(), digest_size=12).hexdigest()
     if ordering_key is None:
@@ -167,14 +165,14 @@ def run_id_of(source: str, event_id: str, ordering_key: bytes | None = None) -> 
 
 
 def fingerprint(data: bytes) -> str:
-    """Short hash of a body, to tell a repeated request from another one under the same id."""
+    """Return a short hash of a body. It separates a repeated request from another one under the same id."""
     hash = _FINGERPRINTS.copy()
     hash.update(data)
     return hash.hexdigest()
 
 
 def encode_batch(parts: Sequence[Part], *, source: str, event_id: str) -> bytes:
-    """Several events as one CloudEvents batch (a JSON array). Total: payloads that JSON cannot carry go as base64."""
+    """Write several events as one CloudEvents batch, a JSON array. Payloads that JSON cannot carry become base64."""
     items = []
     for n, part in enumerate(parts):
         item: dict[str, Any] = {"specversion": "1.0", "id": f"{event_id}:{n}", "source": source, "type": part.type}
@@ -188,7 +186,7 @@ def encode_batch(parts: Sequence[Part], *, source: str, event_id: str) -> bytes:
 
 
 def decode_batch(data: bytes) -> list[Part]:
-    """The events of a batch. Raises ValueError when it is not a list of structured events with JSON data."""
+    """Read the events of a batch. Raises ValueError when it is not a list of structured events with data."""
     items = orjson.loads(data)
     if not isinstance(items, list):
         raise ValueError(f"a CloudEvents batch is a JSON array, got {type(items).__name__}")
@@ -210,10 +208,10 @@ def decode_batch(data: bytes) -> list[Part]:
 
 
 def _embeddable(data: bytes) -> bool:
-    """Whether reading and writing it as JSON keeps its meaning: integers beyond 64 bits would become floats."""
+    """Whether the payload survives reading and writing as JSON: integers beyond 64 bits would become floats."""
     try:
         orjson.dumps(orjson.loads(data))
-    except (orjson.JSONDecodeError, TypeError):  # no JSON, or nested deeper than orjson writes
+    except (orjson.JSONDecodeError, TypeError):  # invalid, or nested deeper than orjson writes
         return False
     return not has_long_digits(data)
 
@@ -223,15 +221,15 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-@lru_cache(maxsize=4_096)  # several records of many runs bear the same millisecond
+@lru_cache(maxsize=4_096)  # many records share a millisecond
 def rfc3339(at_ms: int) -> str:
-    """`2026-11-20T12:00:00.123Z`; years beyond 9999 are shown as the last one that exists."""
+    """Format a time like `2026-11-20T12:00:00.123Z`. Times after the year 9999 become its last millisecond."""
     seconds, ms = divmod(min(max(at_ms, 0), 253_402_300_799_999), 1000)
     return f"{_second(seconds)}.{ms:03d}Z"
 
 
 def parse_json(data: bytes) -> Any:
-    """A payload as Python values, None where it is no JSON: a condition then finds every field missing."""
+    """Parse a payload; None when it is invalid JSON, so that a condition finds every field missing."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:

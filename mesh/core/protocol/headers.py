@@ -5,7 +5,7 @@ from typing import Final
 HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_specversion", "always `1.0`"),
     ("ce_id", "id of the event; the same decision makes the same id again"),
-    ("ce_source", "who says it: `/mesh/<name>`, `/agents/<agent>`, or the upstream's own URI"),
+    ("ce_source", "the sender: `/mesh/<name>`, `/agents/<agent>`, or the upstream's own URI"),
     ("ce_type", "type of the event"),
     (
         "ce_time",
@@ -19,7 +19,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_correlationid", "run id (CloudEvents Correlation extension); equals the record's key on mesh.inbox"),
     ("ce_causationid", "id of the event that caused this one (Correlation extension)"),
     ("ce_expirytime", "absolute deadline, RFC 3339 (Expiry Time extension)"),
-    ("mesh-lifetime-ms", "how long the run may take from the time of the record, on requests; in place of expirytime"),
+    ("mesh-lifetime-ms", "on requests, in place of expirytime: how long the run may take from the time of the record"),
     ("ce_meshkind", "what happened, see Kinds"),
     ("ce_meshagent", "agent that the task is for or that answered"),
     ("ce_meshtask", "task id; the same for every attempt"),
@@ -30,7 +30,10 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_meshtopology", "digest of the topology by which a request was admitted, or which a partition adopts"),
     ("mesh-attempt", "which attempt of the task, from 1"),
     ("mesh-origin", "`topic:partition:offset` of the record that this one answers"),
-    ("mesh-waited-ms", "how long the task lay on its topic before its function was called, on results; from 100 ms on"),
+    (
+        "mesh-waited-ms",
+        "on results, from 100 ms on: how long the task waited on its topic before its function was called",
+    ),
     ("mesh-error-code", "reason code, on failures"),
     ("mesh-error-class", "class of the exception, on failures; of a group `group[member, member]`"),
     ("mesh-error-message", "message of the exception, on failures"),
@@ -38,7 +41,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("mesh-error-stack", "stack as text, at most 8 KiB, secrets masked"),
     (
         "mesh-error-retry-after-ms",
-        "when the agent may be asked again, in milliseconds; with code `later` or `left_alone`",
+        "milliseconds until the agent may be called again; with code `later` or `left_alone`",
     ),
     (
         "mesh-extensions",

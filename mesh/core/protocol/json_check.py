@@ -1,8 +1,8 @@
-"""Is this body good JSON? One parser everywhere (orjson), and the checks that no common parser makes.
+"""Strict JSON: orjson as the only parser, plus the checks that no common parser makes.
 
-orjson refuses NaN, Infinity, lone surrogates, a BOM and trailing bytes, but like all of them takes duplicate keys
-(the last one wins) and integers beyond 64 bits (as floats, which lose digits), so two readers may see two documents.
-Nesting is limited for readers that recurse.
+orjson refuses NaN, Infinity, lone surrogates, a BOM and trailing bytes. Like all common parsers it accepts duplicate
+keys (the last one wins) and integers beyond 64 bits (as floats, which lose digits). Two readers could then see two
+different documents, so both are refused here. Nesting is limited for readers that recurse.
 """
 
 import json
@@ -17,7 +17,7 @@ _LONG_DIGITS: Final = b"0" * 19
 _DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")
 _BEGINS_LONG: Final = b":" + _LONG_DIGITS
 _SIGNS_ALIKE: Final = bytes.maketrans(b"123456789-+.eE[, \t\n\r", b"0" * 14 + b":" * 6)
-"""Every sign of a number as `0`, and every sign that may stand before one as `:`."""
+"""Maps every character of a number to `0`, and every character that may precede one to `:`."""
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**64 - 1
 _NESTS: Final = frozenset({dict, list})
@@ -25,14 +25,14 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 class Flaw(NamedTuple):
-    """What is wrong with a body: reason code and sentence."""
+    """A defect of a body: reason code and sentence."""
 
     code: str
     message: str
 
 
 def parse_strict(data: bytes) -> Any | Flaw:
-    """The parsed document, or the flaw that speaks against it. Total: no bytes make it raise."""
+    """Return the parsed document, or its flaw. Never raises."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -40,7 +40,7 @@ def parse_strict(data: bytes) -> Any | Flaw:
     depth, keys = _measure(value)
     if depth > DEPTH_MAX:
         return Flaw("too_deep", f"the document is nested {depth} deep; at most {DEPTH_MAX}")
-    # A key has a colon of its own: with as many colons as keys, none stands twice, and no text holds one.
+    # Every key has a colon. With as many colons as keys, no key is repeated and no text contains a colon.
     if (data.count(b":") != keys and _keys_written(data) != keys) or has_long_number(data):
         flaw = _second_look(data)
         if flaw is not None:
@@ -49,7 +49,7 @@ def parse_strict(data: bytes) -> Any | Flaw:
 
 
 def _measure(value: Any) -> tuple[int, int]:
-    """Nesting and number of keys, without recursion."""
+    """Return nesting and number of keys, without recursion."""
     depth = keys = 0
     level: list[Any] = [value] if value.__class__ in _NESTS else []
     while level:
@@ -68,7 +68,7 @@ def _measure(value: Any) -> tuple[int, int]:
 
 
 def _keys_written(data: bytes) -> int:
-    """Keys that stand in the text; -1 where a quick look cannot tell (a string that ends in a backslash)."""
+    """Count the keys in the text; -1 where a quick scan cannot tell (a string that ends in a backslash)."""
     if b'\\\\"' in data:
         return -1
     if b" :" in data or b"\n:" in data or b"\r:" in data or b"\t:" in data:
@@ -77,12 +77,12 @@ def _keys_written(data: bytes) -> int:
 
 
 def has_long_digits(data: bytes) -> bool:
-    """Whether digits stand in a row that may be an integer beyond 64 bits."""
+    """Whether the text contains a run of digits that may be an integer beyond 64 bits."""
     return data.translate(_DIGITS_ALIKE).find(_LONG_DIGITS) >= 0
 
 
 def has_long_number(data: bytes) -> bool:
-    """Whether a number may be there that `has_long_digits` is about; of digits inside a text, few look like one."""
+    """As `has_long_digits`, but ignores most digits inside strings."""
     alike = data.translate(_SIGNS_ALIKE)
     return alike.find(_BEGINS_LONG) >= 0 or alike.startswith(_LONG_DIGITS)
 
@@ -124,7 +124,7 @@ _parser = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer, parse_f
 
 
 def _second_look(data: bytes) -> Flaw | None:
-    """What a slower parser with hooks finds in a document that orjson took."""
+    """Return the flaw that a slower parser with hooks finds in a document that orjson accepted."""
     try:
         _parser.decode(data.decode())
     except _Flawed as found:
@@ -133,7 +133,7 @@ def _second_look(data: bytes) -> Flaw | None:
 
 
 def _classify(data: bytes, error: orjson.JSONDecodeError) -> Flaw:
-    """Why orjson refused. Its own sentence differs between releases, so the code never follows from that."""
+    """Explain why orjson refused. Its message differs between releases, so the code never depends on it."""
     if not data.strip():
         return Flaw("empty_value", "the body is empty; expected a JSON document")
     if data.startswith(_BOM):
@@ -148,6 +148,6 @@ def _classify(data: bytes, error: orjson.JSONDecodeError) -> Flaw:
         return Flaw("unparseable", f"the body is not UTF-8: {bad.reason} at byte {bad.start}")
     except json.JSONDecodeError as bad:
         return Flaw("unparseable", f"the body is not JSON: {bad.msg} at character {bad.pos}")
-    if b"\\u" in data:  # the slower parser takes lone surrogates
+    if b"\\u" in data:  # the slower parser accepts lone surrogates
         return Flaw("bad_string", f"a string is not valid Unicode: {error.msg}")
     return Flaw("unparseable", f"the body is not JSON: {error.msg}")

@@ -1,10 +1,10 @@
-"""Which partition a key belongs to: murmur2, as in Kafka's Java client (`Utils.murmur2`, `BuiltInPartitioner`).
+"""The partition of a key: murmur2, as in Kafka's Java client (`Utils.murmur2`, `BuiltInPartitioner`).
 
-Every producer of the mesh must agree on it, else one run would lie in two partitions and lose its order.
+Every producer of the mesh must agree on it, else one run would spread over two partitions and lose its order.
 
-The id of a run whose ingress topic says `order: key` ends with its *home*, `k` and a hash of the ordering key. The
-partition of such an id is that of its home, so runs with equal ordering keys share a partition, and the id alone tells
-which one it is.
+The id of a run whose ingress topic has `order: key` ends with its *home*: `k` and a hash of the ordering key. The home
+alone determines the partition of such an id. So runs with equal ordering keys share a partition, and every reader finds
+it from the id.
 """
 
 import re
@@ -19,10 +19,10 @@ _MASK: Final = 0xFFFFFFFF
 _SEED: Final = 0x9747B28C
 
 _HOME: Final = re.compile(rb"[0-9a-f]{24}:(k[0-9a-f]{16})")
-"""A run id that tells its home."""
+"""A run id that contains its home."""
 
-# A run id that the mesh makes has 24 hex digits: six words. A task id has 32: eight words. Every second word is mixed
-# at a time, each in 64 bits of one number, so that no product reaches its neighbour.
+# A run id made by the mesh has 24 hex digits, six words. A task id has 32, eight words. Even and odd words are mixed
+# together, each in 64 bits of one number, so that no product reaches its neighbour.
 _RUN_ID_BYTES: Final = 24
 _LANES: Final = _MASK << 128 | _MASK << 64 | _MASK
 _LOW_BYTES: Final = 0xFF << 128 | 0xFF << 64 | 0xFF
@@ -32,7 +32,7 @@ _TASK_LOW_BYTES: Final = 0xFF << 192 | _LOW_BYTES
 
 
 def murmur2(data: bytes) -> int:
-    """The 32-bit murmur2 hash of `data` with Kafka's seed."""
+    """Return the 32-bit murmur2 hash of `data` with Kafka's seed."""
     length = len(data)
     blocks = length >> 2
     h = _SEED ^ length
@@ -47,7 +47,7 @@ def murmur2(data: bytes) -> int:
 
 
 def murmur2_of_run_id(data: bytes) -> int:
-    """The same for 24 bytes, in two thirds of the time."""
+    """Return `murmur2` of 24 bytes, in two thirds of the time."""
     words = int.from_bytes(data, "little")
     even = (words & _LANES) * _M & _LANES
     even = (even ^ even >> 24 & _LOW_BYTES) * _M
@@ -64,7 +64,7 @@ def murmur2_of_run_id(data: bytes) -> int:
 
 
 def murmur2_of_task_id(data: bytes) -> int:
-    """The same for 32 bytes, in half of the time."""
+    """Return `murmur2` of 32 bytes, in half of the time."""
     words = int.from_bytes(data, "little")
     even = (words & _TASK_LANES) * _M & _TASK_LANES
     even = (even ^ even >> 24 & _TASK_LOW_BYTES) * _M
@@ -83,22 +83,22 @@ def murmur2_of_task_id(data: bytes) -> int:
 
 
 def key_of(value: Any) -> bytes | None:
-    """The field of a payload as the key of a record: a text as it is, anything else as JSON has it; None for null."""
+    """Return a payload's field as a record key: text unchanged, any other value as JSON; None for null."""
     if value is None:
         return None
     return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 
 def home_of(key: bytes) -> bytes:
-    """The part of a record's key that decides about the partition: the home of a run id that tells one, else all."""
+    """Return the part of a key that determines its partition: the home in a run id, else the whole key."""
     found = _HOME.fullmatch(key)
     return key if found is None else found[1]
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of `key` in a topic of `partitions` partitions (`toPositive(murmur2) % n` of its home)."""
+    """Return the partition of `key` among `partitions` (`toPositive(murmur2) % n` of its home)."""
     length = len(key)
-    if length == _TASK_ID_BYTES:  # a task's id comes once
+    if length == _TASK_ID_BYTES:  # a task id is needed once, so it is not cached
         hashed = murmur2_of_task_id(key)
     else:
         hashed = _remembered(key) if length <= _REMEMBERED_BYTES_MAX else murmur2(key)
@@ -108,6 +108,6 @@ def partition_of(key: bytes, partitions: int) -> int:
 _REMEMBERED_BYTES_MAX: Final = 128
 
 
-@lru_cache(maxsize=16_384)  # a run's key is asked for with each of its records; none is kept that no run id may be
+@lru_cache(maxsize=16_384)  # every record of a run needs the partition of its id
 def _remembered(key: bytes) -> int:
     return murmur2_of_run_id(key) if len(key) == _RUN_ID_BYTES else murmur2(home_of(key))

@@ -1,7 +1,7 @@
-"""A record on the log, as every wire hands it over and takes it.
+"""Records on the log, as every adapter reads and appends them.
 
-`Record` is a protocol with the attribute names of aiokafka's `ConsumerRecord`, so that a record
-from Kafka is used as it comes, without a copy. Other wires hand out `StoredRecord`.
+`Record` is a protocol with the attribute names of aiokafka's `ConsumerRecord`, so that records from Kafka need no copy.
+Other adapters return `StoredRecord`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,19 +9,18 @@ from typing import Final, NamedTuple, Protocol, Self, overload
 
 Headers = Sequence[tuple[str, bytes]]
 RECORD_BYTES_MAX: Final = 1_048_576
-"""Size of the largest record that a log takes, where nothing else is set."""
+"""Default size limit of a log for one record."""
 RECORD_BYTES_MIN: Final = 8_192
-"""Least value of that limit: the last replacement of a refused record (`core.publishing.replacement_records`) is never
-larger than this."""
+"""Lowest size limit: the last replacement of a refused record (`core.publishing.replacement_records`) fits into it."""
 BATCH_BYTES: Final = 61
 """Bytes that Kafka puts before the records of a batch."""
 
 
 class PackedHeaders(Sequence[tuple[str, bytes]]):
-    """Headers with names and values apart, one value for each name. Pairs are made as they are looked at.
+    """Headers as a tuple of names and a sequence of values. Pairs are made on access.
 
-    Records have few different lists of names, which are shared. Making twelve pairs a record takes longer than all the
-    rest of reading it from a file, and keeps the garbage collector busy.
+    Records share few different tuples of names. Making twelve pairs for each record would take longer than all other
+    work of reading it from a file, and would keep the garbage collector busy.
     """
 
     __slots__ = ("names", "values")
@@ -51,14 +50,14 @@ class PackedHeaders(Sequence[tuple[str, bytes]]):
         return tuple(self) == tuple(other)
 
     def __hash__(self) -> int:
-        return tuple(self).__hash__()  # equal to that of the same pairs in a tuple; no decision knows it
+        return tuple(self).__hash__()  # as that of the same pairs in a tuple
 
     def __repr__(self) -> str:
         return repr(tuple(self))
 
 
 class UnreadValue(bytes):
-    """The value of a record that the wire did not read. It is empty, and says why by a reason code and a sentence."""
+    """The empty value of a record that the adapter did not unpack, with the reason as a code and a sentence."""
 
     code: str
     message: str
@@ -111,7 +110,7 @@ class StoredRecord(NamedTuple):
 
 
 class NewRecord(NamedTuple):
-    """A record to append. `partition` None means: murmur2 of the key, as every Kafka client does."""
+    """A record to append. Without `partition`, murmur2 of the key selects it, as in every Kafka client."""
 
     topic: str
     key: bytes | None
@@ -121,14 +120,14 @@ class NewRecord(NamedTuple):
 
 
 def coordinates(record: Record) -> str:
-    """`topic:partition:offset`, the name of a record that has no other."""
+    """Return `topic:partition:offset`, the name of a record without an id."""
     return f"{record.topic}:{record.partition}:{record.offset}"
 
 
 def record_bytes(record: NewRecord) -> int:
-    """The size of a record, as every log counts it against its limit.
+    """Return the size of a record, as every log compares it with its limit.
 
-    It is the size of a Kafka batch that holds this record alone: key, value, names and values of headers, framing.
+    It is the size of a Kafka batch with this record alone: key, value, names and values of headers, framing.
     """
     size = 3 + _field_bytes(record.key) + _field_bytes(record.value) + _varint_bytes(len(record.headers))
     for name, value in record.headers:
@@ -137,7 +136,7 @@ def record_bytes(record: NewRecord) -> int:
 
 
 def too_large_message(size: int, limit: int) -> str:
-    """The sentence that says by how much a record is too large."""
+    """Say by how much a record is too large."""
     return f"the record takes {size} bytes with key, headers and framing, the limit is {limit}"
 
 
@@ -146,5 +145,5 @@ def _field_bytes(field: bytes | None) -> int:
 
 
 def _varint_bytes(number: int) -> int:
-    """Bytes of a length as a zigzag varint, whose bytes hold seven bits each."""
+    """Return the bytes of a length as a zigzag varint, seven bits in each byte."""
     return max(1, ((number << 1).bit_length() + 6) // 7)

@@ -12,7 +12,7 @@ _RFC3339: Final = re.compile(
 )
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _CYCLE_DAYS: Final = 146_097
-"""Days of 400 years: the calendar repeats after them. Python's begins with the year 1, that of RFC 3339 with 0."""
+"""Days of 400 years, after which the calendar repeats. Python's begins with the year 1, that of RFC 3339 with 0."""
 _DAY_S: Final = 86_400
 _USUAL: Final = (20, 24)
 """Lengths of times without a fraction, and with one of three digits."""
@@ -20,22 +20,22 @@ _SIGNS: Final = ("-", "-", "T", ":", ":", "Z")
 
 
 def parse_time(text: str) -> int:
-    """Milliseconds since the epoch. Raises ValueError. A leap second is the second after it, as in POSIX time."""
+    """Return milliseconds since the epoch. Raises ValueError. A leap second counts as the next one, as in POSIX."""
     return _short(text) if len(text) <= _USUAL[-1] else _parsed(text)
 
 
-@lru_cache(maxsize=4_096)  # runs that were opened in one millisecond expire in one, and so do their tasks
+@lru_cache(maxsize=4_096)  # runs that open in one millisecond expire in one
 def _short(text: str) -> int:
     if len(text) in _USUAL and (text[4], text[7], text[10], text[13], text[16], text[-1]) == _SIGNS:
         try:
             return _usual(text)
         except ValueError:
-            pass  # a leap second, or no time at all
+            pass  # a leap second, or an invalid time
     return _parsed(text)
 
 
 def _usual(text: str) -> int:
-    """`2026-11-20T12:00:00.123Z`, as the mesh writes it, or without fraction: what Python reads faster."""
+    """Read `2026-11-20T12:00:00.123Z`, as the mesh writes it, or the same without fraction: Python reads it faster."""
     if text[19] not in ".Z" or text[11:13] == "24":
         raise ValueError(text)
     return round(datetime.fromisoformat(text).timestamp() * 1000)
@@ -62,7 +62,7 @@ def _parsed(text: str) -> int:
 
 
 def _begins_month(seconds: int) -> bool:
-    """Whether a month begins at this second: the one before may be a leap second."""
+    """Whether a month begins at this second, so that the second before may be a leap second."""
     days, rest = divmod(seconds, _DAY_S)
     return not rest and date.fromordinal((days + _EPOCH_DAY - 1) % _CYCLE_DAYS + 1).day == 1
 

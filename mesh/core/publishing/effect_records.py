@@ -1,7 +1,7 @@
-"""Effects → records to append: the only place that knows how each effect looks on the wire. Pure.
+"""Effects → records to append: the only place that knows the form of each effect on the log.
 
-`Schedule` and `Note` are no records: a service keeps timers and counts notes. `due_record` makes the record of a timer
-that has become due.
+`Schedule` and `Note` become no records: a service keeps timers and counts notes. `due_record` makes the record of a
+timer that is due.
 """
 
 from collections.abc import Set
@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from mesh.core.protocol.codec import STACK_BYTES_MAX, event_headers
-from mesh.core.protocol.event import ADOPTED, DUE, JSON, NO_USAGE, OUTCOME, Event, Usage, derive_id, rfc3339
+from mesh.core.protocol.event import ADOPTED, DUE, NO_USAGE, OUTCOME, Event, Usage, derive_id, rfc3339
 from mesh.core.protocol.record import RECORD_BYTES_MIN, NewRecord, UnreadValue, record_bytes, too_large_message
 from mesh.core.run.control import ALL, BREAKER, Switch, control_record
 from mesh.core.run.dead_letter import redriven_refusals
@@ -24,39 +24,39 @@ OUTCOME_TYPE = "mesh.run."
 """`mesh.run.completed` and so on: the type of an outcome names the ending."""
 OUTCOME_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("run", "run id"),
-    ("request", "`ids` of the requests heard and `fingerprints` of their bodies, in order; `type` of the first"),
+    ("request", "`ids` of the requests and `fingerprints` of their bodies, in order; `type` of the first"),
     ("ending", "completed, partial, stopped, failed or cancelled; also in the type: `mesh.run.<ending>`"),
-    ("results", "payloads that left the mesh: `type`, `id`, `agent`, and `data` (`text` where it is no JSON)"),
-    ("refused", "how often something was refused and not sent again"),
+    ("results", "payloads that left the mesh: `type`, `id`, `agent`, and `data` (`text` where it is not JSON)"),
+    ("refused", "number of refusals that no redrive took back"),
     ("refusals", "the first of them: `code`, `agent`, `path`, `limit`, `actual`, `message`"),
     ("failures", "tasks that failed for good: `agent`, `task_id`, `attempts`, `code`, `message`, `path`"),
     (
         "drafts",
-        "what loops had come to where a limit ended them, one for each agent: `type`, `agent`, `letter` (its dead "
-        "letter), and `data` (`text` where it is no JSON, `omitted` where the run might hold no more)",
+        "last results of loops that a limit ended, one for each agent: `type`, `agent`, `letter` (its dead letter), "
+        "and `data` (`text` where it is not JSON, `omitted` where the run was at its limit of bytes)",
     ),
-    ("starved", "sentences naming joins that got some of their inputs, could never fire, and were still wanted"),
+    ("starved", "sentences naming joins that got some of their inputs, could never fire, and were still needed"),
     (
         "unrouted",
-        "events that nothing took, or that a join had got already: `type`, `agent` of the emitter, `message`, `times`",
+        "events without a consumer, or repeated inputs of a join: `type`, `agent` of the emitter, `message`, `times`",
     ),
-    ("overspent", "sentences naming budgets of which more was used than the run might"),
+    ("overspent", "sentences naming budgets that were exceeded"),
     ("tasks", "number of tasks made"),
     (
         "used",
-        "`usd` and `tokens` that the tasks reported until the run ended; for a task in work then, what it had reserved."
-        " What comes later is told by `mesh run show`",
+        "`usd` and `tokens` that the tasks reported until the run ended; for an unfinished task, its reservation."
+        " `mesh run show` adds later reports",
     ),
     ("opened", "log time of the first request, RFC 3339"),
     ("ended", "log time of the event that ended it, RFC 3339"),
     ("took_ms", "the difference in milliseconds"),
-    ("generation", "how often the run was opened again by a redrive; the outcome with the highest one counts"),
-    ("redrives", "ids of the redrives that took something back: `<dead letter>:r<n>`"),
-    ("rules", "version of the decisions that made this ending; 1 where it is not told"),
+    ("generation", "how often a redrive opened the run again; the outcome with the highest number counts"),
+    ("redrives", "ids of the redrives that took a failure or refusal back: `<dead letter>:r<n>`"),
+    ("rules", "version of the decision rules that made this ending; 1 where it is missing"),
 )
 """Every field of an outcome's body, with its meaning."""
 OUTCOME_FIELDS_1: Final = frozenset(name for name, _ in OUTCOME_FIELDS) - {"drafts", "unrouted", "overspent", "rules"}
-"""Those that outcomes of rules 1 have."""
+"""Fields of outcomes under version 1 of the rules."""
 DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("__dlq.errors.topic", "topic of the record that failed (KIP-1191)"),
     ("__dlq.errors.partition", "its partition (KIP-1191)"),
@@ -70,37 +70,31 @@ DEAD_LETTER_HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("mesh-dlq-task", "task id, where there is one"),
     ("__connect.errors.exception.class.name", "class of the exception, where there was one (Kafka Connect)"),
     ("__connect.errors.exception.stacktrace", "its stack, at most 8 KiB, secrets masked (Kafka Connect)"),
-    (
-        "mesh-dlq-omitted",
-        "why the value is not here: the log refused the dead letter, or the record was not unpacked",
-    ),
+    ("mesh-dlq-omitted", "why the value is missing: the log refused the dead letter, or the record was not unpacked"),
 )
-"""Headers that a dead letter has beside those of the record that failed."""
+"""Headers that a dead letter has besides those of the failed record."""
 OUTCOME_CUTS: Final[tuple[tuple[str, str], ...]] = (
-    ("omitted", "why; each of `results` that is still listed has `omitted` in the place of `data`"),
+    ("omitted", "the reason; each remaining one of `results` has `omitted` instead of `data`"),
     ("requests_omitted", "number of requests that `request` does not list"),
     ("failures_omitted", "number of failures that are not listed"),
-    ("refusals_omitted", "number of refusals that are not listed, of those that the run had kept"),
+    ("refusals_omitted", "number of refusals that are not listed, of those that the run kept"),
     ("redrives_omitted", "number of redrives that are not listed"),
     ("starved_omitted", "number of joins that are not listed"),
     ("unrouted_omitted", "number of different unrouted events that are not listed"),
     ("overspent_omitted", "number of budgets that are not listed"),
-    (
-        "drafts_omitted",
-        "number of drafts that are not listed; each that is listed has `omitted` in the place of `data`",
-    ),
+    ("drafts_omitted", "number of drafts that are not listed; each listed one has `omitted` instead of `data`"),
     ("results_omitted", "number of results that are not listed"),
 )
-"""Fields of an outcome that the log refused as a whole: see `core.publishing.replacement_records`."""
+"""Further fields of a shortened outcome: see `core.publishing.replacement_records`."""
 
 
 def inbox_record(event: Event, topology: Topology) -> NewRecord:
-    """A request, an answer or a signal on its way to its run."""
+    """Return the inbox record of a request, an answer or a signal."""
     return NewRecord(topology.inbox, event.run_id.encode(), event.data, event_headers(event))
 
 
 def too_large(event: Event, topology: Topology, bytes_max: int) -> str:
-    """By how much the record of a request is over the limit of the log, "" if it is not."""
+    """Say by how much the record of a request is over the limit of the log; "" if it is not."""
     if len(event.data) + RECORD_BYTES_MIN <= bytes_max:
         return ""
     size = record_bytes(inbox_record(event, topology))
@@ -110,7 +104,7 @@ def too_large(event: Event, topology: Topology, bytes_max: int) -> str:
 def record_of(
     effect: PublishTask | PublishEvent | DeadLetter | Finish | BreakerTransition | Adopt, topology: Topology
 ) -> NewRecord:
-    """The record that performs an effect."""
+    """Return the record that performs an effect."""
     match effect:
         case PublishTask():
             return NewRecord(
@@ -133,48 +127,37 @@ def record_of(
 
 
 def adopted_record(digest: str, partition: int, at_ms: int, topology: Topology) -> NewRecord:
-    """The record by which a partition of the inbox opens runs under the topology of this digest from there on."""
-    event = Event(
-        derive_id("adopted", partition, digest),
-        f"/mesh/{topology.name}",
-        "mesh.topology.adopted",
-        ADOPTED,
-        ALL,
-        b"{}",
-        at_ms,
-        topology=digest,
-    )
+    """Return the inbox record by which a partition opens further runs under the topology of this digest."""
+    id = derive_id("adopted", partition, digest)
+    event = _event(topology, id=id, type="mesh.topology.adopted", kind=ADOPTED, run_id=ALL, at_ms=at_ms)
+    event.topology = digest
     return NewRecord(topology.inbox, ALL.encode(), event.data, event_headers(event), partition)
 
 
 def due_record(timer: Schedule, at_ms: int, topology: Topology) -> NewRecord:
-    """A timer that is due, for the inbox. Firing it twice does no harm: only its consumption changes state."""
-    event = Event(
-        timer.timer_id,
-        f"/mesh/{topology.name}",
-        "mesh.timer",
-        DUE,
-        timer.run_id,
-        b"{}",
-        at_ms,
-        task_id=timer.task_id,
-        attempt=timer.attempt or 1,
-    )
+    """Return the inbox record of a timer that is due. Firing it twice is harmless: only consuming it changes state."""
+    event = _event(topology, id=timer.timer_id, type="mesh.timer", kind=DUE, run_id=timer.run_id, at_ms=at_ms)
+    event.task_id, event.attempt = timer.task_id, timer.attempt or 1
     return inbox_record(event, topology)
 
 
-def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
-    """Value, key and headers byte for byte, then why: names of KIP-1191 (`__dlq.errors.*`) and Kafka Connect.
+def _event(topology: Topology, *, id: str, type: str, kind: str, run_id: str, at_ms: int) -> Event:
+    """Make an event of the mesh itself, with an empty payload."""
+    source = f"/mesh/{topology.name}"
+    return Event(id=id, source=source, type=type, kind=kind, run_id=run_id, data=b"{}", at_ms=at_ms)
 
-    A header of ours may stand there already, from another dead letter queue: the last one of a name counts.
+
+def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
+    """Return value, key and headers unchanged, followed by the reason: names of KIP-1191 and Kafka Connect.
+
+    The record may have such headers from another dead letter queue already: the last one of a name counts.
     """
     headers: list[tuple[str, bytes]] = list(dead.headers)
     if dead.origin:
         topic, partition, offset = dead.origin.rsplit(":", 2) if dead.origin.count(":") >= 2 else (dead.origin, "", "")
         headers.append(("__dlq.errors.topic", topic.encode()))
         if partition:
-            headers.append(("__dlq.errors.partition", partition.encode()))
-            headers.append(("__dlq.errors.offset", offset.encode()))
+            headers += [("__dlq.errors.partition", partition.encode()), ("__dlq.errors.offset", offset.encode())]
     headers += [
         ("__dlq.errors.delivery.count", b"%d" % dead.attempts),
         ("__dlq.errors.message", dead.message.encode("utf-8", "replace")),
@@ -195,7 +178,7 @@ def dead_letter(dead: DeadLetter, topology: Topology) -> NewRecord:
 
 
 def cap_stack(stack: str) -> str:
-    """The end of a stack, at most 8 KiB as UTF-8, saying so when it was cut."""
+    """Return the end of a stack, at most 8 KiB as UTF-8. A cut stack begins with a note."""
     raw = stack.encode("utf-8", "replace")
     if len(raw) <= STACK_BYTES_MAX:
         return stack
@@ -204,7 +187,7 @@ def cap_stack(stack: str) -> str:
 
 
 def outcome_body(run: Run) -> dict[str, Any]:
-    """The outcome as JSON-able values; `OUTCOME_FIELDS` says what they mean."""
+    """Return the outcome as JSON-able values; `OUTCOME_FIELDS` explains them."""
     gone = redriven_refusals(run)
     return {
         "run": run.id,
@@ -232,32 +215,24 @@ def outcome_body(run: Run) -> dict[str, Any]:
 def _outcome(finish: Finish, topology: Topology) -> NewRecord:
     run = finish.run
     event = Event(
-        finish.event_id,
-        f"/mesh/{topology.name}",
-        OUTCOME_TYPE + run.ending,
-        OUTCOME,
-        run.id,
-        orjson.dumps(outcome_body(run)),
-        finish.at_ms,
-        finish.cause_id,
-        "",
-        "",
-        0,
-        (),
-        1,
-        JSON,
-        "",
-        run.subject,
-        None,
-        run.traceparent,
-        run.tracestate,
-        Usage(run.usd_micros, run.tokens) if run.usd_micros or run.tokens else NO_USAGE,
+        id=finish.event_id,
+        source=f"/mesh/{topology.name}",
+        type=OUTCOME_TYPE + run.ending,
+        kind=OUTCOME,
+        run_id=run.id,
+        data=orjson.dumps(outcome_body(run)),
+        at_ms=finish.at_ms,
+        cause_id=finish.cause_id,
+        subject=run.subject,
+        traceparent=run.traceparent,
+        tracestate=run.tracestate,
+        usage=Usage(run.usd_micros, run.tokens) if run.usd_micros or run.tokens else NO_USAGE,
     )
     return NewRecord(topology.outcomes, run.id.encode(), event.data, event_headers(event))
 
 
 def _standing(run: Run, gone: Set[int]) -> list[dict[str, Any]]:
-    """The refusals that are kept and that no redrive took back."""
+    """Return the refusals that are kept and that no redrive took back."""
     numbered = enumerate(run.refusals, start=1)
     return [refusal._asdict() for number, refusal in numbered if number not in gone]
 
@@ -273,7 +248,7 @@ def _draft(draft: Draft) -> dict[str, Any]:
 
 
 def _payload(data: bytes) -> tuple[str, Any]:
-    """The field of a payload, which is `text` where it is no JSON, and its value."""
+    """Return the field of a payload and its value: `data`, or `text` for a payload that is not JSON."""
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -1,14 +1,14 @@
-"""Records to append in place of one that the log refused. Pure.
+"""Records to append in place of a record that the log refused.
 
-A refused record must not stop its partition, so something else is appended that says what happened. `replacements`
-answers what to try, each record smaller than the one before; the last one takes at most `RECORD_BYTES_MIN` bytes:
+A refused record must not stop its partition, so a record that reports the refusal is appended instead. `replacements`
+yields what to try, each record smaller than the one before; the last one takes at most `RECORD_BYTES_MIN` bytes:
 
     a task or an answer   a failure of that task: first without its stack, then without the input, then without texts
     an outcome            the same outcome without payloads; lists are cut at their end, and what is missing is counted
     anything else         a dead letter that points at the record: first without its value and its large headers,
                           then without all headers that are not the mesh's own
 
-A task or an answer whose ids alone are too large is not the mesh's own; it becomes a dead letter, too.
+A task or an answer whose ids alone are too large was not made by the mesh; it becomes a dead letter, too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,27 +25,29 @@ from mesh.core.run.effects import DeadLetter
 from mesh.core.topology.model import Topology
 
 HEADERS_KEPT_MAX: Final = 64
-"""Headers of a refused record that a dead letter keeps, the last ones."""
+"""Number of headers of a refused record that a dead letter keeps; the last ones."""
 NAME_BYTES_MAX: Final = 256
-"""Size of the name of a header that a dead letter keeps."""
+"""Size of the longest header name that a dead letter keeps."""
 TEXT_CHARS_MAX: Final = 256
-"""What is left of a text that was cut."""
+"""Length to which texts are cut."""
 ID_BYTES_MAX: Final = 256
-"""An id is never cut, since it would be another one: a longer one is left out."""
+"""Size of the longest id that is kept. A longer one is omitted, since a cut id would be another id."""
 HEADERS_SHED: Final = frozenset({"ce_subject", "traceparent", "tracestate"})
-"""Headers of an outcome that it may lack where it stands for a refused one."""
+"""Headers that the replacement of an outcome may lack."""
 LISTS: Final = ("requests", "failures", "refusals", "redrives", "starved", "unrouted", "overspent", "drafts", "results")
-"""Lists of an outcome that may be cut, those that are kept longest first; `<name>_omitted` counts what is missing."""
+"""Lists of an outcome that may be cut, the most important first; `<name>_omitted` counts the missing entries."""
 _LETTER_NAMES: Final = frozenset(name for name, _ in DEAD_LETTER_HEADERS)
 _LETTER_TEXTS: Final = frozenset({"__dlq.errors.message", "__connect.errors.exception.class.name", "mesh-dlq-omitted"})
 _STACK: Final = "__connect.errors.exception.stacktrace"
 _COUNTER_BYTES: Final = 256
-"""More than what the names of all counters, their digits and the commas of lists take."""
+"""Upper bound for the names of all counters, their digits and the commas of lists."""
 
 
 def replacements(record: NewRecord, code: str, message: str, topology: Topology, bytes_max: int) -> Iterator[NewRecord]:
-    """What to append in place of a record that the log refused with this code, each to be tried when the one before was
-    refused as too large. `bytes_max`: the limit of the log; a topic may have a lower one, which nobody tells.
+    """Yield records to append in place of one that the log refused with this code.
+
+    Each is to be tried when the log refused the one before as too large. `bytes_max`: the limit of the log. A topic may
+    have a lower limit that the mesh cannot know.
     """
     limit = bytes_max
     if code == "too_large":
@@ -60,10 +62,10 @@ def replacements(record: NewRecord, code: str, message: str, topology: Topology,
 def replacement_of(
     record: NewRecord, code: str, message: str, topology: Topology, *, bytes_max: int = RECORD_BYTES_MAX
 ) -> NewRecord:
-    """What to append in place of a refused record, of at most `bytes_max` or `RECORD_BYTES_MIN` bytes."""
+    """Return the replacement of a refused record, of at most `bytes_max` or `RECORD_BYTES_MIN` bytes."""
     limit = max(bytes_max, RECORD_BYTES_MIN)
     headers = {name: value for name, value in record.headers if value is not None}
-    # A dead letter has the headers of what it holds, which may claim to be anything.
+    # A dead letter repeats the headers of a failed record, which may claim to be any kind.
     kind = "" if "mesh-dlq-id" in headers else headers.get("ce_meshkind", b"").decode("ascii", "replace")
     size = len(record.value or b"")
     text = _cut(f"the log refused a record for {record.topic} ({size} bytes): {message}")
@@ -79,7 +81,7 @@ def replacement_of(
 
 
 def _failure(record: NewRecord, fault: Fault, topology: Topology, limit: int) -> NewRecord | None:
-    """The failure of the task that could not be sent, or whose answer could not; None if none is small enough."""
+    """Return a failure of the task that was refused, or whose answer was; None if none is small enough."""
     refused = read_event(StoredRecord(record.topic, 0, 0, 0, record.key, record.value, record.headers))
     if not isinstance(refused, Event):
         return None
@@ -88,9 +90,9 @@ def _failure(record: NewRecord, fault: Fault, topology: Topology, limit: int) ->
 
 
 def _failures(refused: Event, fault: Fault) -> Iterator[Event]:
-    """Failures of one task, the largest first."""
+    """Yield failures of one task, the largest first."""
     said = refused.fault
-    if said is not None and said.stack:  # its input may be there all the same, so that it can be tried again
+    if said is not None and said.stack:  # without the stack the input may fit, which a retry needs
         short = said._replace(message=_cut(said.message), cls=_cut(said.cls), stack="")
         yield replace(refused, fault=short)
     if said is not None:
@@ -119,7 +121,7 @@ def _failures(refused: Event, fault: Fault) -> Iterator[Event]:
 
 
 def _outcome(record: NewRecord, text: str, limit: int) -> NewRecord | None:
-    """The outcome with as much as has room; None if it is none."""
+    """Return the outcome with as much content as fits; None if the value is not an outcome."""
     try:
         body = orjson.loads(record.value or b"")
     except orjson.JSONDecodeError:
@@ -139,7 +141,7 @@ def _outcome(record: NewRecord, text: str, limit: int) -> NewRecord | None:
 
 
 def shorten_outcome(body: Mapping[str, Any], why: str, room: int) -> dict[str, Any]:
-    """The body of an outcome without payloads, of at most `room` bytes; lists are cut at their end, and counted."""
+    """Return an outcome's body without payloads, of at most `room` bytes. Lists are cut at their end, and counted."""
     request = body.get("request") or {}
     short = {name: value for name, value in body.items() if name not in LISTS}
     short["request"] = {"ids": [], "type": _cut(str(request.get("type", ""))), "fingerprints": []}
@@ -162,7 +164,7 @@ def shorten_outcome(body: Mapping[str, Any], why: str, room: int) -> dict[str, A
 
 
 def lists_of(body: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
-    """The lists of an outcome's body that may be cut. A request is its id and the fingerprint of its body."""
+    """Return the lists of an outcome's body that may be cut. A request is a pair of its id and its fingerprint."""
     request = body.get("request") or {}
     found: dict[str, Sequence[Any]] = {name: body.get(name) or () for name in LISTS}
     found["requests"] = list(zip(request.get("ids", ()), request.get("fingerprints", ()), strict=False))
@@ -170,21 +172,18 @@ def lists_of(body: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
 
 
 def _entry(name: str, item: Any) -> Any:
-    """One entry of a list, shortened."""
-    if name == "results":
-        return {**{key: item.get(key) for key in ("type", "id", "agent")}, "omitted": "refused_too_large"}
-    if name in ("failures", "refusals"):
-        path = item.get("path") or ()
-        return {**item, "message": _cut(str(item.get("message", ""))), "path": path[-8:]}
-    if name == "drafts":
-        return {**{key: item.get(key) for key in ("type", "agent", "letter")}, "omitted": "refused_too_large"}
-    if name == "unrouted":
-        return {**item, "message": _cut(str(item.get("message", "")))}
+    """Return one entry of a list, shortened."""
+    if name in ("results", "drafts"):
+        keys = ("type", "id", "agent") if name == "results" else ("type", "agent", "letter")
+        return {**{key: item.get(key) for key in keys}, "omitted": "refused_too_large"}
+    if name in ("failures", "refusals", "unrouted"):
+        path = {} if name == "unrouted" else {"path": (item.get("path") or ())[-8:]}
+        return {**item, "message": _cut(str(item.get("message", ""))), **path}
     return _cut(item) if name == "starved" else item
 
 
 def _fitting(items: Sequence[Any], room: int) -> list[Any]:
-    """As many of the first items as have room together."""
+    """Return as many of the first items as fit."""
     kept: list[Any] = []
     for item in items:
         room -= _list_bytes([item])
@@ -195,7 +194,7 @@ def _fitting(items: Sequence[Any], room: int) -> list[Any]:
 
 
 def _list_bytes(items: Sequence[Any]) -> int:
-    """Bytes of items within a list; an item that is a pair lies in two lists."""
+    """Return the bytes of items within a list."""
     return sum(len(orjson.dumps(item)) + 2 for item in items)
 
 
@@ -205,25 +204,25 @@ def _list_bytes(items: Sequence[Any]) -> int:
 def _letter(
     record: NewRecord, headers: Mapping[str, bytes], code: str, text: str, topology: Topology, limit: int
 ) -> NewRecord:
-    """A dead letter without the value. One in place of a dead letter keeps its reason and coordinates."""
+    """Return a dead letter without the value. A replaced dead letter keeps its reason and coordinates."""
     if "mesh-dlq-id" in headers:
         dead = record
     else:
-        # What was to go to the inbox says which record it answers, where the bytes may still be.
+        # A record for the inbox names the record that it answers, which may still have the bytes.
         origin = headers.get("mesh-origin", b"").decode("utf-8", "replace") if record.topic == topology.inbox else ""
         made = DeadLetter(
-            derive_id("refused", record.topic, headers.get("ce_id", b"").decode("utf-8", "replace")),
-            f"refused_{code}",
-            text,
-            None,
-            record.key,
-            record.headers,
-            origin or record.topic,
+            id=derive_id("refused", record.topic, headers.get("ce_id", b"").decode("utf-8", "replace")),
+            code=f"refused_{code}",
+            message=text,
+            value=None,
+            key=record.key,
+            headers=record.headers,
+            origin=origin or record.topic,
             run_id=headers.get("ce_correlationid", b"").decode("utf-8", "replace")[:128],
         )
         dead = dead_letter(made, topology)
     kept = _kept([*dead.headers, ("mesh-dlq-omitted", text.encode("utf-8", "replace"))])
-    # A copy lies in the same partition: under its own key, or under its id.
+    # A copy goes to the same partition: under its own key, or under its id.
     key = dead.key if dead.key is not None and len(dead.key) <= ID_BYTES_MAX else dict(kept).get("mesh-dlq-id")
     letter = NewRecord(topology.dead, key, None, kept)
     if record_bytes(letter) <= limit:
@@ -234,7 +233,7 @@ def _letter(
 
 
 def _kept(headers: Headers) -> list[tuple[str, bytes]]:
-    """The last headers of a dead letter, without those that are large; the mesh's own texts are cut."""
+    """Return the last headers of a dead letter, without large ones; the mesh's own texts are cut."""
     kept = []
     for name, value in headers:
         if value is None or len(name.encode()) > NAME_BYTES_MAX:

@@ -1,8 +1,8 @@
-"""Answers on mesh.outcomes to requests that were not taken in. Pure.
+"""Answers on mesh.outcomes to requests that were rejected, of the type `mesh.request.rejected`.
 
-They are of the type `mesh.request.rejected`. A request that opened no run is answered with a reason code. So is one for
-a run that ended so long ago that retention may have removed its outcome; the answer then names the ending. Without it
-the sender would wait, and lists would show the run as open. Where the outcome is kept, it is the answer.
+A request that opened no run is answered with a reason code. A request for an ended run whose outcome may be removed by
+retention is answered, too, and the answer names the ending. Without it the sender would wait, and lists would show the
+run as open. While the outcome is kept, it is the answer.
 """
 
 from typing import Final, NamedTuple
@@ -19,7 +19,7 @@ from mesh.core.topology.model import Retention, Topology
 
 DUPLICATE: Final = "duplicate_request"
 LATE_LETTERS: Final = frozenset({"idempotency_conflict", "already_terminal"})
-"""As what else a request for a run that had ended is refused, which then is a dead letter."""
+"""Other codes for a request for an ended run; the request then becomes a dead letter."""
 
 
 class LateRequest(NamedTuple):
@@ -32,22 +32,18 @@ class LateRequest(NamedTuple):
 
 
 def rejection_record(run_id: str, code: str, message: str, topology: Topology, *, ending: str = "") -> NewRecord:
-    """The answer for those who wait under this run id. `ending`: that of the run, where it had ended; without it there
-    is no run, and the id may be used again, corrected."""
+    """Return the answer for clients that wait under this run id.
+
+    `ending`: how the run had ended. Without it there is no run, and a corrected request may use the id again.
+    """
     body = {"run": run_id, "code": code, "message": message} | ({"ending": ending} if ending else {})
-    event = Event(
-        derive_id(run_id, "rejected", code),
-        f"/mesh/{topology.name}",
-        REJECTED_TYPE,
-        OUTCOME,
-        run_id,
-        orjson.dumps(body),
-    )
+    id, source, data = derive_id(run_id, "rejected", code), f"/mesh/{topology.name}", orjson.dumps(body)
+    event = Event(id=id, source=source, type=REJECTED_TYPE, kind=OUTCOME, run_id=run_id, data=data)
     return NewRecord(topology.outcomes, run_id.encode(), event.data, event_headers(event))
 
 
 def late_rejections(effect: Effect, state: Partition, topology: Topology) -> list[NewRecord]:
-    """The answer to a request for a run whose outcome may be removed; nothing for every other effect."""
+    """Return the answer to a request for a run whose outcome may be removed; nothing for any other effect."""
     match effect:
         case Note(code=code, run_id=run_id) if code == DUPLICATE:
             ended = state.ended.get(run_id)
@@ -62,12 +58,12 @@ def late_rejections(effect: Effect, state: Partition, topology: Topology) -> lis
 
 
 def _removed(ended_ms: int, now_ms: int, kept: Retention) -> bool:
-    """Whether retention may have removed the outcome, or the records by which `mesh run list` knows the ending."""
+    """Whether retention may have removed the outcome, or the records from which `mesh run list` reads the ending."""
     return any(0 <= limit_ms <= now_ms - ended_ms for limit_ms in (kept.outcomes_ms, kept.inbox_ms))
 
 
 def parse_late_request(event: Event) -> LateRequest | None:
-    """The same, read back; None for anything else on mesh.outcomes."""
+    """Read the answer to a request for an ended run; None for any other event of mesh.outcomes."""
     if event.type != REJECTED_TYPE:
         return None
     try:
@@ -82,6 +78,6 @@ def parse_late_request(event: Event) -> LateRequest | None:
 
 
 def late_request_in(record: Record) -> LateRequest | None:
-    """The same, in a record of mesh.outcomes."""
+    """As `parse_late_request`, from a record of mesh.outcomes."""
     event = read_event(record)
     return None if isinstance(event, Unreadable) else parse_late_request(event)

@@ -24,7 +24,7 @@ def test_a_version_that_no_longer_stands_is_exit_code_5(desk: Cli) -> None:
     desk("board", "put", "notes/b", "1")
     stale = desk("board", "put", "notes/b", "2", "--absent")
     assert stale.code == 5
-    assert "board key 'notes/b' was changed by somebody else" in stale.err
+    assert "another writer changed board key 'notes/b'" in stale.err
     assert desk("board", "get", "notes/b").out == "1\n"
 
 

@@ -1,4 +1,4 @@
-"""Conditions: the table of what compares with what, binding to types, totality."""
+"""Conditions: the table of comparisons, binding to types, no exceptions."""
 
 import pickle
 from typing import Any

@@ -1,4 +1,4 @@
-"""Paths: what they may look like, where they lead, what they answer when nothing is there."""
+"""Paths: their forms, the values they find, and missing fields."""
 
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_a_bound_path_finds_its_own_payload_and_an_unbound_one_the_only_payload(
     payloads = {"a.b": {"x": 1}, "c": {"x": 2}}
     assert parse_path("c.x").bind(payloads).find(payloads) == 2
     assert parse_path("x").find({"a.b": {"x": 1}}) == 1
-    assert parse_path("x").find(payloads) is None, "with two payloads nobody knows which is meant"
+    assert parse_path("x").find(payloads) is None, "two payloads are ambiguous"
     assert parse_path("x").find({}) is None
     assert parse_path("d.x").bind(["d"]).find(payloads) is None
 

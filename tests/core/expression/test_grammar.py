@@ -1,4 +1,4 @@
-"""The grammar of conditions: what is refused, where, and with which advice; canonical text."""
+"""The grammar of conditions: refused texts with column and remedy; canonical text."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -1,4 +1,4 @@
-"""What conditions say of fields that are missing and of events that are still to come."""
+"""Conditions with missing fields and missing events."""
 
 from typing import Any
 

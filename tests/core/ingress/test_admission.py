@@ -1,4 +1,4 @@
-"""What foreign producers send and how it becomes a request; test_ingress_refused has what does not."""
+"""Records of foreign producers become requests; test_admission_refused has the rejected ones."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`order: key` of an ingress topic: what the run id tells of the ordering key."""
+"""`order: key` of an ingress topic: the home in the run id."""
 
 import pytest
 

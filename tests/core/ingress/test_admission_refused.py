@@ -1,4 +1,4 @@
-"""Requests that open no run: each is told why, by a reason code and a sentence fit to be shown."""
+"""Rejected requests: each has a reason code and a readable message."""
 
 import json
 from typing import Any
@@ -210,7 +210,7 @@ def test_an_attribute_that_is_not_utf_8_is_refused() -> None:
         (Request("order.placed", b"{}", run_id="run-7"), "run-7"),
     ],
 )
-def test_a_refusal_names_the_run_that_somebody_may_wait_for(request_: Request, run_id: str) -> None:
+def test_a_rejection_names_the_run_that_a_client_may_wait_for(request_: Request, run_id: str) -> None:
     assert refused(request_).run_id == run_id
 
 

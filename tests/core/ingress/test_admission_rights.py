@@ -1,4 +1,4 @@
-"""The right to write to an ingress topic is the right to send events of its type: what else its writers try."""
+"""The right to write to an ingress topic covers events of its type: other attempts are rejected."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_the_type_of_another_topic_is_refused_in_both_modes() -> None:
 
 
 @pytest.mark.parametrize("source", ["/topics/orders.placed", "/agents/pricing", "/mesh/desk", "/runs/r-1"])
-def test_a_source_of_the_mesh_is_refused_and_nobody_is_answered_under_the_run_that_it_would_open(source: str) -> None:
+def test_a_source_of_the_mesh_is_rejected_without_an_answer_under_its_run(source: str) -> None:
     found = rejected(source=source)
     assert found.code == "forged_source"
     assert found.run_id != run_id_of(source, "e-1")
@@ -86,7 +86,7 @@ def test_a_client_that_writes_to_the_inbox_itself_may_join_any_run() -> None:
 
 
 def test_the_request_of_a_plain_record_cannot_be_begun_from_another_topic() -> None:
-    """What squatted the run of an order before: the id and the source of plain JSON are predictable."""
+    """The id and the source of plain JSON are predictable, which once allowed taking over the run of an order."""
     assert taken(record()).run_id == VICTIM
     forged = binary(source="/topics/orders.placed", type="github.webhook")._replace(topic="github.webhooks")
     assert refused(forged).run_id != VICTIM

@@ -1,4 +1,4 @@
-"""What is read of a record before anybody asks whether it may be taken; the forms themselves stand in test_ingress."""
+"""Requests as read from records, before admission; test_admission has the formats."""
 
 from mesh.core.ingress.request_formats import Rejection, Request, request_of
 from tests.core.doors import BODY, TOPOLOGY, binary, record, structured
@@ -18,7 +18,7 @@ def test_a_request_is_what_its_sender_put_there_and_no_gate_was_passed() -> None
     )
 
 
-def test_what_cannot_be_read_is_told() -> None:
+def test_an_unreadable_record_is_rejected() -> None:
     for given, code in (
         (record(value=None), "empty_value"),
         (record([("ce_id", b"\xff")]), "bad_header"),

@@ -1,4 +1,4 @@
-"""The trace that a request came with: what the W3C says of it, one row each."""
+"""The trace of a request: one row for each rule of the W3C."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""An annotation is honoured whole: unions by the event's type, discriminators and validators around them."""
+"""Annotations are applied whole: unions by the event's type, discriminators and validators around them."""
 
 from typing import Annotated, Any, Literal, NewType
 

@@ -1,4 +1,4 @@
-"""Values against their JSON: each known loss is refused with its path; sets are written in one order."""
+"""Values compared with their JSON: each known loss is refused with its path; sets are sorted."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What pydantic would lose is refused wherever it stands, with its place; what a class writes on purpose is written."""
+"""A loss by pydantic is refused at any depth, with its path; deliberate serializers of a class are accepted."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator

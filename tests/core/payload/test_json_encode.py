@@ -1,4 +1,4 @@
-"""Values as JSON: what serialisers would write as `null` is refused."""
+"""Values as JSON: values that serializers would write as `null` are refused."""
 
 import math
 from dataclasses import dataclass

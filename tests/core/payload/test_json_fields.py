@@ -1,4 +1,4 @@
-"""What a class writes and what it accepts, field by field: aliases, computed and excluded fields, serializers."""
+"""Fields that a class writes and accepts: aliases, computed and excluded fields, serializers."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,7 +110,7 @@ agents:
 
 
 def between(path: str, made: Any, heard: Any, *, from_outside: bool = False) -> str:
-    """What is said of a condition on `made`, which one agent emits and another hears."""
+    """Return the findings for a condition on `made`, which one agent emits and another consumes."""
 
     async def one(event: Ask) -> None: ...
 

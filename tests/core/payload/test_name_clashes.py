@@ -1,4 +1,4 @@
-"""Two fields with one JSON name are refused: of a class when it is loaded, with an extra field at the write."""
+"""Two fields with one JSON name are refused: in a class when it is loaded, with an extra field when it is written."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A return annotation: what it names, and every form of it that cannot be kept."""
+"""Return annotations: the types they name, and every form that is refused."""
 
 import dataclasses
 from collections import deque

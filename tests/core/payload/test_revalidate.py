@@ -1,4 +1,4 @@
-"""Values that are instances already: what contradicts the declared type is found, and nothing else is refused."""
+"""Instances that contradict their declared type are found, and no others are refused."""
 
 import re
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Structured CloudEvents taken apart."""
+"""The parts of structured CloudEvents."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def taken(**changes: Any) -> StructuredEvent:
         ("", False),
     ],
 )
-def test_the_content_type_tells_the_mode(content_type: str, structured: bool) -> None:
+def test_the_content_type_determines_the_mode(content_type: str, structured: bool) -> None:
     assert is_structured(content_type) is structured
 
 

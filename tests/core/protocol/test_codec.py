@@ -287,7 +287,7 @@ def test_ten_thousand_headers_cost_milliseconds() -> None:
         (None, str(10**15).encode(), None),
     ],
 )
-def test_usage_that_is_none_is_told_from_no_usage(usd: bytes | None, tokens: bytes | None, usage: Usage | None) -> None:
+def test_invalid_usage_differs_from_no_usage(usd: bytes | None, tokens: bytes | None, usage: Usage | None) -> None:
     headers = good()
     if usd is not None:
         headers["ce_meshusd"] = usd

@@ -1,4 +1,4 @@
-"""Events: ids that follow from what happened, batches that carry any payload, times."""
+"""Events: deterministic ids, batches of any payloads, times."""
 
 import json
 import string
@@ -122,7 +122,7 @@ def test_an_event_that_is_no_batch_is_its_own_only_part() -> None:
     assert Event("i", "/s", "t", "requested", "r", b"[1,2]").parts() == (Part("t", b"[1,2]"),)
 
 
-def test_an_event_is_at_first_the_first_attempt_of_nobodys_task() -> None:
+def test_an_event_defaults_to_a_first_attempt_without_a_task() -> None:
     event = Event("i", "/s", "t", "requested", "r", b"")
     assert (event.attempt, event.depth, event.path, event.task_id, event.agent) == (1, 0, (), "", "")
     assert (event.usage, event.fault, event.expiry_ms, event.at_ms) == (Usage(0, 0), None, None, 0)

@@ -1,4 +1,4 @@
-"""Which bodies are good JSON, and what is said of the others."""
+"""Strict JSON: accepted bodies, and the flaw of every other one."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The hash must be Kafka's to the bit, else one run would lie in two partitions."""
+"""The hash equals Kafka's, else one run would spread over two partitions."""
 
 import pytest
 from aiokafka.partitioner import murmur2 as kafka_murmur2
@@ -62,7 +62,7 @@ def test_keys_spread_over_partitions() -> None:
 HOME = b"k0123456789abcdef"
 
 
-def test_a_run_id_that_tells_its_home_lies_where_the_home_does() -> None:
+def test_a_run_id_with_a_home_is_in_the_partition_of_its_home() -> None:
     for n in range(50):
         run_id = b"%024x:%s" % (n, HOME)
         assert home_of(run_id) == HOME

@@ -1,4 +1,4 @@
-"""Records as plain values, and the name of a record that has no other."""
+"""Records as plain values, and their coordinates."""
 
 import pytest
 from aiokafka.structs import ConsumerRecord

@@ -1,4 +1,4 @@
-"""Times of foreign producers: everything that RFC 3339 allows, and nothing else."""
+"""Times of foreign producers: exactly what RFC 3339 allows."""
 
 import pytest
 from hypothesis import given

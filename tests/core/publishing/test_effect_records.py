@@ -1,4 +1,4 @@
-"""How each effect looks on the wire: tasks, egress, outcomes, timers, dead letters, and what replaces a refused one."""
+"""The records of effects: tasks, egress, outcomes, timers, dead letters, and replacements of refused records."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ TOPOLOGY = Topology("desk", "0" * 16, Limits(), {}, {})
 
 
 def again(record: NewRecord) -> Event:
-    """What a reader makes of a new record."""
+    """Read a new record back."""
     found = read_event(StoredRecord(record.topic, 0, 0, AT_MS, record.key, record.value, record.headers))
     assert isinstance(found, Event)
     return found
@@ -67,7 +67,7 @@ def test_an_egress_event_goes_to_its_topic_under_its_key_or_its_run(key: bytes |
     assert (record.topic, record.key, record.value) == ("orders.decided", expected, b"{}")
 
 
-def test_an_outcome_tells_everything_about_its_run() -> None:
+def test_an_outcome_reports_everything_about_its_run() -> None:
     record = record_of(Finish(ended_run(), "t9:3", AT_MS + 1_500), TOPOLOGY)
     assert (record.topic, record.key) == ("mesh.outcomes", b"r1")
     event = again(record)

@@ -1,4 +1,4 @@
-"""What is appended in place of a record that the log refused: smaller each time, and small enough in the end."""
+"""Replacements of a refused record: each is smaller, and the last one is small enough."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ KIB = 1_024
 
 
 def small_enough(record: NewRecord, bytes_max: int) -> NewRecord:
-    """What the log takes in the end in place of a record that is over its limit."""
+    """Return the replacement that a log accepts for a record over its limit."""
     assert record_bytes(record) > bytes_max, "the case is about a record that is too large"
     for new in replacements(record, "too_large", f"the limit is {bytes_max}", TOPOLOGY, bytes_max):
         assert record_bytes(new) < record_bytes(record)
@@ -67,7 +67,7 @@ def failure(*, data: bytes = b"{}", message: str = "no such shop", stack: str = 
     return NewRecord(TOPOLOGY.inbox, b"r1", failed.data, event_headers(failed))
 
 
-def test_a_refused_failure_is_a_final_one_that_tells_what_it_said() -> None:
+def test_a_refused_failure_becomes_a_final_one_with_its_message() -> None:
     event = again(replacement_of(failure(), "too_large", "2 MB", TOPOLOGY))
     assert (event.kind, event.data) == (FAILED, b"null")
     assert event.fault is not None
@@ -192,7 +192,7 @@ def test_an_outcome_sheds_the_end_of_each_list(name: str) -> None:
     assert 0 < body[counter] < 1_000
 
 
-def test_a_request_that_has_no_room_in_an_outcome_is_not_taken_for_one_that_was_not_heard() -> None:
+def test_a_request_omitted_from_an_outcome_does_not_count_as_unconsumed() -> None:
     requests = tuple(text for n in range(2_000) for text in (f"request-{n}", "0123456789abcdef"))
     body = orjson.loads(small_enough(outcome(requests=requests), 20 * KIB).value or b"")
     assert "request-1999" not in body["request"]["ids"]

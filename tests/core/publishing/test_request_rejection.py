@@ -1,4 +1,4 @@
-"""Answers to requests that were not taken in: what a request for a run that had ended is answered with."""
+"""Answers to rejected requests and to requests for ended runs."""
 
 from dataclasses import replace
 
@@ -85,7 +85,7 @@ def test_what_is_no_request_is_not_answered() -> None:
     assert late_rejections(DeadLetter("d", "schema", "no", b"", b"", (), "", run_id="run-1"), other, ECHO) == []
 
 
-def test_the_answer_to_a_request_that_opened_no_run_tells_no_ending() -> None:
+def test_the_answer_to_a_request_that_opened_no_run_has_no_ending() -> None:
     record = rejection_record("run-9", "bad_deadline", "it is no time", ECHO)
     found = read_event(stored(record))
     assert not isinstance(found, Unreadable)
