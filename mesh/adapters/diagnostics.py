@@ -1,7 +1,7 @@
 """Diagnostics for operators: structured events on the standard library's loggers, named `mesh.…`.
 
-A program that embeds the mesh decides with `logging` what it sees; unconfigured, that is warnings on stderr. The
-command line renders them with structlog (mesh/cli). The only importer of structlog outside the command line.
+A program that embeds the mesh configures `logging` to its needs. By default, warnings go to stderr. The command line
+renders events with structlog (mesh/cli). This is the only importer of structlog outside the command line.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ _RUN: ContextVar[str] = ContextVar("structlog_run")
 _TASK: ContextVar[str] = ContextVar("structlog_task")
 _AGENT: ContextVar[str] = ContextVar("structlog_agent")
 _IDS: Final = (("run", _RUN), ("task", _TASK), ("agent", _AGENT))
-"""The call of an agent that is under way in this context. The names are those that structlog's `merge_contextvars`
-looks for, which its default configuration calls."""
+"""Ids of the agent's call in this context. The variables have the names that structlog's `merge_contextvars` reads,
+which is part of its default configuration."""
 
 
 def diagnostics(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger whose keyword arguments become fields: `log.info("partition is live", partition=3)`."""
+    """Return a logger whose keyword arguments become fields: `log.info("partition is live", partition=3)`."""
     return cast(
         structlog.stdlib.BoundLogger,
         structlog.wrap_logger(
@@ -38,28 +38,30 @@ def diagnostics(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def enter_call(run: str, task: str, agent: str) -> None:
-    """Put these ids on every line that is logged in the current context from now on."""
+    """Add these ids to all further lines that are logged in the current context."""
     _RUN.set(run)
     _TASK.set(task)
-    if _AGENT.get("") != agent:  # to look is cheaper than to set
+    if _AGENT.get("") != agent:  # a read is cheaper than a write
         _AGENT.set(agent)
 
 
 def agent_context(agent: str) -> Context:
-    """A copy of the current context in which every line that is logged bears this name."""
+    """Return a copy of the current context in which every logged line has this agent's name."""
     made = copy_context()
     made.run(_AGENT.set, agent)
     return made
 
 
 def call_ids() -> Mapping[str, str]:
-    """Ids of the call that is under way in the current context; empty outside of calls."""
+    """Return the ids of the call in the current context; empty outside of calls."""
     return {name: found for name, variable in _IDS if (found := variable.get(""))}
 
 
 class LimitedLog:
-    """Warnings that may be very many: at most LINES_MAX of one kind are logged in WINDOW_S seconds. The rest of a
-    window is counted, and logged as one line when the window ends, or on `flush`. For use inside an event loop."""
+    """A log for frequent warnings: at most LINES_MAX of one kind are logged in WINDOW_S seconds.
+
+    Further ones are counted, and logged as one line when the window ends, or on `flush`. Use it inside an event loop.
+    """
 
     def __init__(self, name: str) -> None:
         self._log, self._logger = diagnostics(name), logging.getLogger(f"mesh.{name}")
@@ -85,7 +87,7 @@ class LimitedLog:
             window.timer = loop.call_at(window.end_s, self._end, kind, window)
 
     def flush(self) -> None:
-        """Log what was counted and not said yet."""
+        """Log the counts of suppressed lines."""
         for kind, window in list(self._windows.items()):
             self._end(kind, window)
 
@@ -101,7 +103,7 @@ class LimitedLog:
 
 
 class _Window:
-    """Lines of one kind since its first one. `fields`: of the last line that was counted only."""
+    """A window of lines of one kind. `fields`: of the last line that was counted only."""
 
     __slots__ = ("end_s", "fields", "lines", "timer")
 
@@ -113,8 +115,10 @@ class _Window:
 
 
 def _fields(logger: Any, method: str, event: structlog.typing.EventDict) -> tuple[tuple[str], dict[str, Any]]:
-    """As `logging` wants it: the sentence with its fields as message, the fields once more for structured handlers.
-    Secrets are masked in both."""
+    """Return the arguments for `logging`: a message with all fields, and the fields again for structured handlers.
+
+    Secrets are masked in both.
+    """
     sentence = mask(str(event.pop("event")))
     event = mask_value("", event)
     shown = "".join(f" {key}={value}" for key, value in event.items())

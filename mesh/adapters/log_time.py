@@ -1,8 +1,8 @@
-"""Log time, as one process knows it; and how far the clock of this machine is from it.
+"""Log time, as far as one process knows it, and its difference from the clock of this machine.
 
-Decisions compare times of records, which the log stamps. So timers, deadlines and whatever else is compared with a
-record follow the clock of the log: its last acknowledgement, and the time that has passed here since. The wall clock of
-this machine decides nothing, may be wrong by any time and may be set while the process runs.
+Decisions compare times of records, which the log stamps. So timers, deadlines and all other times that are compared
+with a record follow the clock of the log: its last acknowledgement, plus the time that has passed here since. The wall
+clock of this machine decides nothing. It may be wrong, and may be set while the process runs.
 """
 
 import orjson
@@ -14,14 +14,17 @@ from mesh.core.protocol.record import NewRecord
 from mesh.core.topology.model import Topology
 
 SKEW_MS_MAX = 2_000
-"""A difference between this machine's clock and the log's is told from here on. A smaller one may be the network's."""
+"""Smallest difference of the two clocks that is reported. A smaller one may come from the network."""
 LOOK_EVERY_MS = 5_000
 _log = diagnostics("clock")
 
 
 class LogTime:
-    """An estimate from acknowledgements. An append that was sent at one moment and is acknowledged at another was
-    stamped between them: so the log's clock says now at least the stamp, and at most that plus the round trip."""
+    """An estimate of log time from acknowledgements.
+
+    An append is stamped between its sending and its acknowledgement. So the log's clock shows at least the stamp now,
+    and at most the stamp plus the round trip.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -30,7 +33,7 @@ class LogTime:
 
     @property
     def known(self) -> bool:
-        """Whether there was an acknowledgement."""
+        """Whether an append was acknowledged."""
         return self._ahead_ms is not None
 
     def now_ms(self) -> int:
@@ -38,20 +41,24 @@ class LogTime:
         return self._clock.now_ms() if self._ahead_ms is None else int(self._clock.uptime_ms() + self._ahead_ms)
 
     def sent_ms(self) -> float:
-        """To be kept when an append is sent, for `stamped`."""
+        """Return the time at which an append is sent, as an argument for `stamped`."""
         return self._clock.uptime_ms()
 
     def stamped(self, at_ms: int, sent_ms: float) -> None:
-        """An append that was sent at `sent_ms` is acknowledged now, and was stamped with `at_ms`. The estimate follows
-        the log's clock forward and back: what waits for a time counts its wait itself, and is not moved by that."""
+        """Adjust the estimate: an append sent at `sent_ms` and stamped with `at_ms` is acknowledged now.
+
+        The estimate follows the log's clock forward and back. Timers count their wait themselves and do not move.
+        """
         now_ms = self._clock.uptime_ms()
         least, most = at_ms - now_ms, at_ms - sent_ms
         self._ahead_ms = least if self._ahead_ms is None else min(max(self._ahead_ms, least), most)
 
 
 async def ask_time(log: Log, topology: Topology) -> None:
-    """Make sure that the log has told its time: append one record to mesh.clock, unless it has. A process needs this
-    when it starts, since a log in which nothing happens tells nothing. Raises LogUnavailable."""
+    """Append one record to mesh.clock, unless log time is known. Raises LogUnavailable.
+
+    A starting process needs this, since an idle log acknowledges nothing.
+    """
     if log.knows_time:
         return
     (verdict,) = await log.append([NewRecord(topology.clock, None, orjson.dumps({"asked": rfc3339(log.now_ms())}))])
@@ -66,27 +73,27 @@ async def ask_time(log: Log, topology: Topology) -> None:
 
 
 class SkewWatch:
-    """Says in one line that the clock of this machine and that of the log differ, and when that changes."""
+    """A watch that logs when the clocks of this machine and of the log begin or cease to differ."""
 
     def __init__(self, log: Log, clock: Clock) -> None:
-        self._source, self._clock = log, clock
-        self._told_ms = 0
+        self._time_log, self._clock = log, clock
+        self._reported_ms = 0
 
     async def run(self) -> None:
-        """Look every few seconds, until cancelled."""
+        """Check every few seconds, until cancelled."""
         while True:
             self.look()
             await self._clock.sleep_ms(LOOK_EVERY_MS)
 
     def look(self) -> None:
-        """Look once."""
-        if not self._source.knows_time:
+        """Check once."""
+        if not self._time_log.knows_time:
             return
-        ahead_ms = self._clock.now_ms() - self._source.now_ms()
-        if abs(ahead_ms - self._told_ms) <= SKEW_MS_MAX:
+        ahead_ms = self._clock.now_ms() - self._time_log.now_ms()
+        if abs(ahead_ms - self._reported_ms) <= SKEW_MS_MAX:
             return
         if abs(ahead_ms) > SKEW_MS_MAX:
-            self._told_ms = ahead_ms
+            self._reported_ms = ahead_ms
             _log.warning(
                 "this machine's clock differs from the log's; the mesh follows the log's, only times in logs differ",
                 machine_ahead_s=round(ahead_ms / 1_000, 1),
@@ -94,5 +101,5 @@ class SkewWatch:
                 fix="set the clock of whichever is wrong, for example by NTP",
             )
         else:
-            self._told_ms = 0
+            self._reported_ms = 0
             _log.info("this machine's clock agrees with the log's again", machine_ahead_s=round(ahead_ms / 1_000, 1))

@@ -1,4 +1,4 @@
-"""What the machine gives to a process: open files, memory, disk, threads. A lack of these is no fault of the mesh."""
+"""Limits of the machine and the process: open files, memory, disk, threads. Exceeding them is no fault of the mesh."""
 
 import errno
 import os
@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 from mesh.core.errors import ConfigInvalid, EnvironmentFault, MeshError
 
 FILES_WANTED: Final = 65_536
-"""To this the soft limit of open files is raised, where the hard limit allows it."""
+"""Soft limit of open files that the process sets, as far as the hard limit allows."""
 FILES_BASE: Final = 128
 FILES_PER_AGENT: Final = 8
-"""The number of open files that a process needs, and that for each agent: connections, threads, cells. Measured: 37 for
+"""Open files that a process needs, and those for each agent: connections, threads, isolated processes. Measured: 37 for
 six agents on one broker."""
 
 _NO_THREAD: Final = "can't start new thread"
@@ -39,7 +39,7 @@ _FORBIDDEN: Final = {
 
 
 class FileLimit(NamedTuple):
-    """How many files this process may open, and how many it needs."""
+    """The number of files that this process may open, and the number that it needs."""
 
     files_max: int
     files_needed: int
@@ -52,16 +52,17 @@ def raise_file_limit(agents: int) -> FileLimit:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):  # a system with a lower limit of its own: what was given stays
+        except (OSError, ValueError):  # a system with a lower limit of its own: the old limit stays
             wanted = soft
         soft = wanted
     return FileLimit(FILES_WANTED if soft == resource.RLIM_INFINITY else soft, FILES_BASE + FILES_PER_AGENT * agents)
 
 
 def environment_fault(error: BaseException) -> MeshError | None:
-    """The error to tell instead of one that the machine is the cause of; None for any other.
+    """Return the error to report in place of one that the machine has caused, or None.
 
-    EAGAIN is taken as that of `fork`: reads and writes that would block are handled where they are done."""
+    EAGAIN is taken as the error of `fork`: code that reads or writes handles its own.
+    """
     if isinstance(error, MemoryError):
         what, remedy = _LACKS[errno.ENOMEM]
         return EnvironmentFault(what, remedy=remedy)

@@ -1,15 +1,15 @@
-"""What a wire must promise. `tests/adapters/` holds one contract suite a port, run against every implementation.
+"""Promises of the adapters. `tests/adapters/` has one contract suite for each port, run against every implementation.
 
 Log
-    Topics of numbered partitions of records. Within a partition, offsets rise by at least one a record and
-    readers see records in offset order, without gaps in what was acknowledged. Between partitions: no order.
+    Topics of numbered partitions of records. Within a partition, offsets rise by at least one for each record.
+    Readers see records in offset order, without gaps in what was acknowledged. Between partitions there is no order.
 Board
-    Small shared values with versions. Nothing that the orchestrator needs for progress may live here.
+    Small shared values with versions. The progress of the orchestrator never depends on it.
 Clock
-    Wall time for comparing with stored times, monotonic waiting.
+    Wall time for comparison with stored times, and monotonic waits.
 
-Every call that touches an outside system has a deadline of our own and raises `LogUnavailable` or
-`BoardUnavailable` when it passes. Nothing here hangs, nothing is retried in silence for ever.
+Every call to an outside system has its own deadline, and raises `LogUnavailable` or `BoardUnavailable` when that
+passes. No call hangs, and none is retried silently without end.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -30,52 +30,52 @@ class TopicSpec(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """The record is durable at this place."""
+    """The verdict for a record that is durable at this position."""
 
     partition: int
     offset: int
 
 
 class Refused(NamedTuple):
-    """The log will never take this record: `too_large`, `unauthorized`, `unknown_topic` or `invalid`."""
+    """The verdict for a record that the log never takes: `too_large`, `unauthorized`, `unknown_topic` or `invalid`."""
 
     code: str
     message: str
 
 
 class Bounds(NamedTuple):
-    """First offset still held, and the offset the next record will get."""
+    """The first offset that is still stored, and the offset of the next record."""
 
     start: int
     end: int
 
 
 class Commit(NamedTuple):
-    """A group's place in a partition: the next offset to read, and up to 4,096 bytes of text with it."""
+    """A group's offset in a partition: the next one to read, with up to 4,096 bytes of metadata as text."""
 
     offset: int
     metadata: str = ""
 
 
 SESSION_TIMEOUT_MS: Final = 6_000
-"""The default. Kafka's brokers accept no less unless `group.min.session.timeout.ms` (default 6000) is lowered."""
+"""Default session timeout. Kafka's brokers accept no less by default (`group.min.session.timeout.ms` is 6000)."""
 REVOKE_MS_MAX: Final = 3_000
-"""How long `Listener.revoked` may take. The whole group waits for it. Heartbeats go on meanwhile, so that it does not
-depend on the session timeout."""
+"""Longest time that `Listener.revoked` may take. The whole group waits for it. Heartbeats go on meanwhile, so it does
+not depend on the session timeout."""
 
 
 class Listener(Protocol):
-    """Told about partitions by a `Member`."""
+    """A receiver of assignments from a `Member`."""
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """These are ours now, and *paused*: nothing of them is delivered until `Member.resume`.
+        """Take over partitions. They are *paused*: no record of them is delivered before `Member.resume`.
 
-        Must return at once (no heartbeat runs meanwhile); restore in a task, then `seek` and `resume`.
+        Must return at once, since no heartbeat is sent meanwhile. Restore in a task, then `seek` and `resume`.
         """
         ...
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """These are about to go. Commits still work in here, and are closed when it returns.
+        """Give up partitions. Commits for them are accepted until this returns.
 
         Must return within REVOKE_MS_MAX, or it is cancelled.
         """
@@ -83,57 +83,59 @@ class Listener(Protocol):
 
 
 class Member(Protocol):
-    """One member of a consumer group. Used from one event loop."""
+    """A member of a consumer group. Use it from one event loop."""
 
     @property
     def assignment(self) -> frozenset[TopicPartition]: ...
 
     async def poll(self, *, records_max: int, wait_ms: int) -> Mapping[TopicPartition, Sequence[Record]]:
-        """Records of resumed partitions, in order per partition; empty after `wait_ms` without any.
+        """Return records of resumed partitions, in order per partition; empty after `wait_ms` without any.
 
-        Delivers each record once per position. May take longer than `wait_ms` while the group rebalances: no
-        timer of the caller may depend on it. Raises LogUnavailable when the log is gone for longer than its
-        deadline, and any error that a listener raised.
+        Delivers each record once per position. May take longer than `wait_ms` during a rebalance: no timer of the
+        caller may depend on it. Raises LogUnavailable when the log is unavailable for longer than its deadline, and any
+        error that a listener raised.
         """
         ...
 
     async def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Store the group's places. Fenced: raises `Fenced` (and stores nothing) if any of these partitions is no
-        longer ours in this generation."""
+        """Store the group's offsets.
+
+        Raises `Fenced`, and stores nothing, if another member owns any of these partitions in this generation.
+        """
         ...
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
-        """The stored place with its metadata; None if the group never committed here."""
+        """Return the stored commit; None if the group never committed here."""
         ...
 
     def position(self, partition: TopicPartition) -> int | None:
-        """Offset of the next record `poll` will deliver; None before the first is known."""
+        """Return the offset of the next record of `poll`; None before the first is known."""
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Deliver from `offset` on. Like `pause` and `resume`, raises Fenced for a partition that is not ours."""
+        """Deliver from `offset` on. Like `pause` and `resume`, raises Fenced for a partition that is not assigned."""
         ...
 
     def pause(self, *partitions: TopicPartition) -> None: ...
 
     def resume(self, *partitions: TopicPartition) -> None:
-        """Deliver from the position: where `seek` put it, else the committed offset, else the first record."""
+        """Deliver from the position: the offset of `seek`, else the committed offset, else the first record."""
         ...
 
     async def close(self) -> None:
-        """Leave the group. Calls `revoked` for what was held. Returns within its deadline even if the log is gone."""
+        """Leave the group, after `revoked` for the assigned partitions. Returns within its deadline even without a log."""
         ...
 
 
 class Reader(Protocol):
-    """Reads chosen partitions from chosen offsets, outside any group. Cannot publish, cannot commit."""
+    """A reader of chosen partitions from chosen offsets, outside any group. It cannot append or commit."""
 
     async def poll(self, *, records_max: int, wait_ms: int) -> Sequence[Record]:
-        """Next records, in order per partition; empty after `wait_ms` without any."""
+        """Return the next records, in order per partition; empty after `wait_ms` without any."""
         ...
 
     def position(self, partition: TopicPartition) -> int:
-        """Next offset to read. Reaches the partition's end even where the last offsets hold no record."""
+        """Return the next offset to read. It reaches the partition's end even if the last offsets hold no record."""
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
@@ -145,76 +147,80 @@ class Log(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it is, for people; never with a secret."""
+        """The address, without secrets."""
         ...
 
     @property
     def record_bytes_max(self) -> int:
-        """Size of the largest record that is taken, as `core.protocol.record.record_bytes` counts; at least
-        `RECORD_BYTES_MIN`. A topic may have a lower limit."""
+        """Size of the largest record that the log takes, as `core.protocol.record.record_bytes` counts.
+
+        At least `RECORD_BYTES_MIN`. A topic may have a lower limit.
+        """
         ...
 
     async def start(self) -> None: ...
 
     async def close(self) -> None:
-        """Flush and stop; returns within its deadline even if the log is gone."""
+        """Flush and stop; returns within its deadline even without a log."""
         ...
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
-        """Create those that do not exist and answer their names. Existing topics are left as they are."""
+        """Create the topics that do not exist and return their names. Existing topics are left as they are."""
         ...
 
     async def topics(self) -> Mapping[str, int]:
-        """Every topic with its number of partitions."""
+        """Return every topic with its number of partitions."""
         ...
 
     def now_ms(self) -> int:
-        """Log time: the time that the log would stamp a record with now, as well as this process knows. The wall time
-        of this machine, as long as it knows nothing."""
+        """Return log time: the stamp that a record would get now, as far as this process knows.
+
+        It is the wall time of this machine until the first acknowledgement.
+        """
         ...
 
     @property
     def knows_time(self) -> bool:
-        """Whether this process has heard the log's time, so that `now_ms` is more than a guess."""
+        """Whether this process knows the log's time, so that `now_ms` is not the wall time of this machine."""
         ...
 
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
-        """Those of these topics whose records bear the time that their producer names, not that of the append."""
+        """Return the topics of these whose records have the time of their producer, not that of the append."""
         ...
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
-        """Append all, answer one verdict a record in the same order, when all verdicts are known.
+        """Append all records; return one verdict for each, in the same order, when all verdicts are known.
 
-        Records for the same partition keep their order. A refused record does not hold up the others. Raises
+        Records for the same partition keep their order. A refused record does not delay the others. Raises
         LogUnavailable when verdicts are unknown after the deadline: then any subset may have been appended.
         """
         ...
 
     async def bounds(self, topic: str) -> Mapping[int, Bounds]:
-        """First and next offset of each partition. Raises NotFound for an unknown topic."""
+        """Return the first and the next offset of each partition. Raises NotFound for an unknown topic."""
         ...
 
     async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
-        """For each partition the first offset whose timestamp is at or after `at_ms`; the end if there is none."""
+        """Return for each partition the first offset stamped at or after `at_ms`; the end if there is none."""
         ...
 
     async def trim(self, partition: TopicPartition, before: int) -> None:
-        """Remove records before an offset, for ever; some of them may stay for a while (`bounds` tells).
+        """Remove records before an offset. Some of them may stay for a while, as `bounds` shows.
 
         Raises NotFound for an unknown partition, LogUnavailable when the log does not answer or does not allow it.
         """
         ...
 
     async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
-        """Places of a group in a topic, read from outside the group; partitions without one are left out."""
+        """Read the commits of a group in a topic, from outside the group. Partitions without one are left out."""
         ...
 
     async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
-        """Those of these groups that have no member now. One of which that cannot be told is not among them."""
+        """Return the groups of these that have no member now. A group of unknown state is left out."""
         ...
 
     async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Store places of a group that has no member. Raises Fenced (and stores nothing) if it has one."""
+        """Store offsets of a group that has no member. Raises Fenced, and stores nothing, if it has one."""
         ...
 
     def reader(self, positions: Mapping[TopicPartition, int]) -> Reader: ...
@@ -232,11 +238,11 @@ class Log(Protocol):
 ANY = "*"
 ABSENT = ""
 Limit = int | None
-"""A bound of a counter; None: there is none."""
+"""A bound of a counter; None: no bound."""
 
 
 class Entry(NamedTuple):
-    """A value on the board. `value` is JSON; `version` is `incarnation:counter`; `by` names who wrote it."""
+    """A value on the board. `value` is JSON; `version` is `incarnation:counter`; `by` names the writer."""
 
     key: str
     value: bytes
@@ -252,7 +258,7 @@ class Count:
     value: int
     applied: bool
     version: str = field(default="", compare=False)
-    """The version that the sum stands under, as in an Entry; "" when the amount was not taken."""
+    """Version of the sum, as in an Entry; "" when the amount was not taken."""
     at_ms: int = field(default=0, compare=False)
 
 
@@ -261,21 +267,22 @@ class Completeness(NamedTuple):
 
     complete: bool
     before: str = ""
-    """The incarnation before this one, if that one was complete; "" if not, or if it is not known."""
+    """The incarnation before this one, if it was complete; "" if it was not, or if that is unknown."""
     since: int = 0
-    """The counter at which this incarnation began: later versions of `before` were lost."""
+    """Counter at which this incarnation began: later versions of `before` were lost."""
 
 
 class Board(Protocol):
     """Shared values for agents. Keys are `[A-Za-z0-9._:/-]{1,256}`; values at most 64 KiB of JSON.
 
-    Every write may carry `op_id` (spelled like a key): repeating a write with the same `op_id` on the same key
-    answers as the first time did and changes nothing, so that a client which lost the reply may simply ask again.
-    Answers are remembered for a day, the latest 10,000 a key; an error is not an answer (after a Conflict the same
-    `op_id` may be tried with another version). Another kind of write under the same `op_id` is InvalidInput.
-    The *incarnation* names one life of the store: after a rollback (failover, restore) it differs, so no version
-    from before passes compare-and-set. Raises BoardUnavailable within 250 ms by default when the store is gone,
-    `Conflict` when a version differs, InvalidInput for a bad key or value.
+    Every write may carry `op_id` (spelled like a key). A second write with the same `op_id` on the same key returns the
+    first answer and changes nothing, so that a client which lost the reply may repeat it. The latest 10,000 answers of
+    a key are kept, for a day. An error is not an answer: after a Conflict the same `op_id` may be tried with another
+    version. Another kind of write under the same `op_id` is InvalidInput.
+
+    The *incarnation* of the store changes with every rollback (failover, restore), so that no version from before
+    passes compare-and-set. Raises BoardUnavailable within 250 ms by default when the store does not answer, `Conflict`
+    when a version differs, InvalidInput for an invalid key or value.
     """
 
     @property
@@ -285,22 +292,25 @@ class Board(Protocol):
     async def incarnation(self) -> str: ...
 
     async def completeness(self) -> Completeness:
-        """While a store is incomplete, `add`, `append` and `put(expect=ABSENT)` raise BoardIncomplete: they depend on
-        a value that may have been lost. Writes with an `op_id` that begins with `rebuild/` are let through."""
+        """Return whether the store is complete.
+
+        In an incomplete store, `add`, `append` and `put(expect=ABSENT)` raise BoardIncomplete: they depend on a value
+        that may have been lost. Writes with an `op_id` that begins with `rebuild/` are accepted.
+        """
         ...
 
     async def mark_complete(self, incarnation: str) -> bool:
-        """Say that this incarnation holds all that earlier ones acknowledged. False: another one began meanwhile."""
+        """Mark this incarnation as complete. Returns False if another incarnation began meanwhile."""
         ...
 
     async def get(self, key: str) -> Entry | None: ...
 
     async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
-        """Write; `expect` is the version that must stand: ANY, ABSENT (no value yet), or one from an Entry."""
+        """Write a value. `expect`: the version that must be current, ANY, or ABSENT (no value yet)."""
         ...
 
     async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
-        """Remove the value (its history stays, ended by an entry whose value is `null`). False if there was none."""
+        """Remove the value; False if there was none. Its history stays, and ends with an entry whose value is `null`."""
         ...
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
@@ -317,26 +327,28 @@ class Board(Protocol):
         ...
 
     async def lease(self, key: str, value: bytes, *, ttl_ms: int, expect: bytes = b"") -> bytes:
-        """Write a value that passes by itself after `ttl_ms`, if `expect` stands there (b"": nothing does). Answers
-        the value that stands then: `value`, or another one and nothing was written.
+        """Write a value that expires after `ttl_ms`, if the current one is `expect` (b"": there is none).
 
-        A world of its own beside the values: no versions, no history, not among `keys`, not watched. For leases and
-        caches, whose loss costs time or money and nothing else.
+        Returns the value that is current then: `value`, or another one if nothing was written. Leases are separate from
+        values: without versions and history, not among `keys`, not watched. They serve for leases and caches, whose
+        loss costs only time or money.
         """
         ...
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
-        """Past values of `key`, newest first (the value that stands is the first); at most 1,000 and 1 MiB are kept."""
+        """Return the values of `key`, the current one first. At most 1,000 values and 1 MiB are kept."""
         ...
 
     async def keys(self, pattern: str = "*") -> Sequence[str]:
-        """Keys with a value that match a glob (`*` any run of characters, `?` one), sorted."""
+        """Return the keys with a value that match a glob (`*` any run of characters, `?` one), sorted."""
         ...
 
     async def watch(self, pattern: str = "*") -> AsyncGenerator[Entry, None]:
-        """Changes of matching keys in the order they happened for each key: all that begin after this has returned
-        (`async for entry in await board.watch("risk/*")`). A deletion is an entry whose value is `null`. Outlives a
-        store that is gone for a moment; `aclose` it when done."""
+        """Follow the changes of matching keys that begin after this has returned, in order for each key.
+
+        Use it as `async for entry in await board.watch("risk/*")`, and `aclose` it when done. A deletion is an entry
+        whose value is `null`. It survives a short outage of the store.
+        """
         ...
 
 
@@ -344,19 +356,22 @@ class Board(Protocol):
 
 
 class Clock(Protocol):
-    """Time, so that a simulation can own it."""
+    """A source of time that a simulation can replace."""
 
     def now_ms(self) -> int:
-        """Wall time of this machine, milliseconds since the epoch: for people, and to say how far it is from log time
-        (`Log.now_ms`). Nothing is decided by it, since machines disagree and people set clocks."""
+        """Return the wall time of this machine in milliseconds since the epoch.
+
+        It is for display, and for its difference from log time (`Log.now_ms`). It decides nothing, since clocks of
+        machines differ and may be set.
+        """
         ...
 
     def monotonic_ms(self) -> float:
-        """For durations within this process. Stands still while the machine sleeps."""
+        """Return a time for durations within this process. It stands still while the machine sleeps."""
         ...
 
     def uptime_ms(self) -> float:
-        """For durations in the world. Goes on while the machine sleeps, and is the same for all its processes."""
+        """Return a time for real durations, the same in all processes. It goes on while the machine sleeps."""
         ...
 
     async def sleep_ms(self, delay_ms: float) -> None: ...

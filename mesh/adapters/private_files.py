@@ -1,4 +1,4 @@
-"""Folders and files that nobody but their owner may read, whatever the umask says."""
+"""Folders and files that only their owner may read, whatever the umask."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ _OTHERS: Final = 0o077
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing; one that is there stays as it is. Raises OSError."""
+    """Make a folder and its missing parents. An existing one stays as it is. Raises OSError."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -26,7 +26,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file, if there is none. Raises OSError."""
+    """Make an empty file, unless it exists. Raises OSError."""
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE)
     except FileExistsError:
@@ -36,8 +36,10 @@ def make_file(path: Path) -> None:
 
 
 def close_off(paths: Iterable[Path]) -> list[str]:
-    """Take from other users what rights they have to these, as far as they exist and are ours. Answers which had any,
-    as `mesh.db (0644)`. Raises nothing: files of another user are that user's to care for."""
+    """Remove all rights of other users from these paths, if they exist and belong to this user.
+
+    Returns those that were open, as `mesh.db (0644)`. Raises nothing: files of another user are left alone.
+    """
     found = []
     for path in paths:
         try:

@@ -1,11 +1,12 @@
-"""Traces: one span a task, in the trace that the request came with; and metrics of what waits. The only importer of
-opentelemetry.
+"""Traces with one span for each task, in the trace of its request, and metrics of waiting tasks.
+
+This is the only importer of opentelemetry.
 
 Names follow the OpenTelemetry semantic conventions for messaging, v1.44.0: span `process <topic>`, kind CONSUMER,
 parent = the context the record carries (a run is one trace). W3C `traceparent` and `tracestate` travel as plain
-headers, exactly one each. Without a provider nothing is made and nothing is paid, and only who exports imports the SDK.
+headers, exactly one each. Without a provider no span is made, and only a process that exports imports the SDK.
 
-Metrics are named so that Prometheus, to which a collector hands them, knows them by its own conventions:
+Metric names follow the conventions of Prometheus once a collector has passed them on:
 `mesh_consumer_lag_records{group, topic, partition}`, `mesh_oldest_unread_age_seconds{group, topic}`,
 `mesh_workers_desired`.
 """
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
 _CARRIER = TraceContextTextMapPropagator()
 _OTLP: Final = "opentelemetry.exporter.otlp.proto.http"
 SHUTDOWN_MS: Final = 2_000
-"""How long the end of a process waits for a collector."""
+"""Longest wait for a collector at the end of a process."""
 
 P = ParamSpec("P")
 Answers: TypeAlias = Callable[Concatenate[Event, P], Awaitable[Event | None]]
-"""What answers a task, or gives it up."""
+"""A function that answers a task, or returns None when it gives up."""
 
 
 class Spans:
-    """Makes spans with `provider`, or with the program's own one, if it has set one up."""
+    """A factory of spans from `provider`, or from the program's own provider if it has set one up."""
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         provider = provider or trace.get_tracer_provider()
@@ -52,7 +53,7 @@ class Spans:
         self._tracer = provider.get_tracer("mesh", _version()) if real else None
 
     def around(self, answer: Answers[P], *, topic: str, group: str) -> Answers[P]:
-        """`answer` with a span around each task; itself, when nobody wants spans."""
+        """Return `answer` with a span around each task, or `answer` itself without a provider."""
         if self._tracer is None:
             return answer
 
@@ -67,7 +68,7 @@ class Spans:
 
     @contextmanager
     def process(self, task: Event, *, topic: str, group: str) -> Iterator["Span"]:
-        """The span of one attempt of a task. Its answer continues the trace from here."""
+        """Open the span of one attempt of a task. Its answer continues the trace from this span."""
         if self._tracer is None:
             yield Span(task, None)
             return
@@ -98,8 +99,10 @@ class Spans:
             yield Span(onward, span)
 
     def _untraced(self, run_id: str) -> str:
-        """The trace of a run whose request came without one: the same for all of its tasks, wherever they run. Whether
-        it is sampled is for the sampler to say, as for any other trace that begins here."""
+        """Return the trace of a run whose request had none. All tasks of the run get the same trace, in any process.
+
+        The sampler decides whether it is sampled, as for any other trace that begins here.
+        """
         trace_id = derive_id("trace", run_id)
         sampler = getattr(self._tracer, "sampler", None)  # of the SDK's tracers; the interface has none
         begun = None if sampler is None else sampler.should_sample(Context(), int(trace_id, 16), "request")
@@ -108,7 +111,7 @@ class Spans:
 
 
 class Span:
-    """An open span and the task as it goes on from it."""
+    """An open span, and the task with the trace context of that span."""
 
     __slots__ = ("_span", "task")
 
@@ -117,7 +120,7 @@ class Span:
         self._span = span
 
     def answered(self, answer: Event) -> None:
-        """Note how the task went."""
+        """Record the result of the task in the span."""
         if self._span is not None and answer.kind == FAILED and answer.fault is not None:
             self._span.set_attribute("error.type", answer.fault.cls or answer.fault.code)
             self._span.set_status(trace.StatusCode.ERROR, answer.fault.message)
@@ -142,17 +145,17 @@ def configure(service: str, environ: Mapping[str, str] | None = None) -> "Tracer
         provider.add_span_processor(BatchSpanProcessor(exporter))
     except ValueError as error:  # the SDK's own reading of its variables
         raise ConfigInvalid(
-            f"tracing cannot be set up: {error}", where="OTEL_…", remedy="Mend or unset the variable of OpenTelemetry"
+            f"tracing cannot be set up: {error}", where="OTEL_…", remedy="Fix or unset the variable of OpenTelemetry"
         ) from error
     return provider
 
 
 @asynccontextmanager
 async def exported(service: str) -> AsyncIterator[None]:
-    """Spans of this process go where the standard variables say (see `configure`), the last ones when the block ends;
-    unless the program has set up a provider of its own.
+    """Export the spans of this process as the standard variables say (see `configure`), the last ones at the end.
 
-    That takes two seconds at most: a collector that is away keeps nobody from ending. Raises ConfigInvalid.
+    Does nothing if the program has set up a provider of its own. The end of the block takes two seconds at most, even
+    without a collector. Raises ConfigInvalid.
     """
     own = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
     provider = None if own else configure(service)
@@ -163,8 +166,8 @@ async def exported(service: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # In a thread, since the SDK's own deadline for this does not hold while it tries again; and looked after from
-        # the loop, which hears of a second Ctrl-C meanwhile.
+        # In a thread, since the SDK exceeds its own deadline while it retries. The loop polls the thread, so that it
+        # can handle a second Ctrl-C meanwhile.
         last = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
         last.start()
         with suppress(TimeoutError):
@@ -174,7 +177,7 @@ async def exported(service: str) -> AsyncIterator[None]:
 
 
 class BacklogMeter:
-    """What waits for each agent and how many workers that wants, as gauges of `provider`."""
+    """Gauges of `provider`: the waiting tasks of each agent, and the number of workers that they call for."""
 
     def __init__(self, provider: "MeterProvider", topology: Topology) -> None:
         meter = provider.get_meter("mesh", _version())
@@ -184,7 +187,7 @@ class BacklogMeter:
         self._desired = meter.create_gauge("mesh.workers.desired", "{worker}", "worker processes that there should be")
 
     def record(self, sample: ScalingSample, decision: Decision) -> None:
-        """These are the values from now on."""
+        """Set the gauges."""
         for agent, places in sample.places.items():
             topic = self._topology.tasks(agent)
             group = {"group": self._topology.group(agent), "topic": topic}
@@ -194,7 +197,7 @@ class BacklogMeter:
         self._desired.set(decision.workers)
 
     def close(self) -> None:
-        """Export the last values; blocks for at most two seconds when nobody takes them."""
+        """Export the last values. Blocks for at most two seconds without a collector."""
         self._provider.shutdown(timeout_millis=SHUTDOWN_MS)
 
 
@@ -215,7 +218,7 @@ def configure_metrics(service: str, environ: Mapping[str, str] | None = None) ->
 
 
 def _exporter(signal: str, module: str, name: str, environ: Mapping[str, str]) -> Any:
-    """What exports a signal; None when nobody asked for it. Raises ConfigInvalid when it is not installed."""
+    """Return the exporter of a signal, or None if no variable asks for it. Raises ConfigInvalid if it is missing."""
     endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if environ.get(f"OTEL_{signal}_EXPORTER", "").lower() == "none":
         return None

@@ -1,4 +1,4 @@
-"""Records on their way to the broker: a lane for each partition, and the calls that wait for verdicts."""
+"""Records on their way to the broker: a queue for each partition, and the calls that wait for verdicts."""
 
 import asyncio
 import copy
@@ -17,7 +17,7 @@ BATCH_BYTES_MIN = 16_384
 
 
 class AppendCall:
-    """One call of `append`: collects a verdict for each of its records."""
+    """One call of `append`, which collects a verdict for each of its records."""
 
     __slots__ = ("_missing", "_verdicts", "done")
 
@@ -26,53 +26,53 @@ class AppendCall:
         self._verdicts: list[Any] = [None] * size
         self._missing = size
 
-    def settle(self, index: int, verdict: Verdict) -> None:
-        """The fate of one record is known."""
+    def complete(self, index: int, verdict: Verdict) -> None:
+        """Set the verdict of one record."""
         self._verdicts[index] = verdict
         self._missing -= 1
         if not self._missing and not self.done.done():
             self.done.set_result(self._verdicts)
 
     def fail(self, error: LogUnavailable) -> None:
-        """The fate of at least one record will not be known."""
+        """Fail the call: the verdict of at least one record is unknown."""
         if not self.done.done():
-            # A copy: each caller's traceback is its own.
+            # A copy, since each caller adds its own traceback.
             self.done.set_exception(copy.copy(error))
-            # Read here, since the caller may have gone (its own deadline, cancelled): that is no lost error.
+            # Read here, since the caller may have gone (timeout, cancellation): asyncio would log a lost error.
             self.done.exception()
 
 
 class QueuedRecord(NamedTuple):
-    """A record, and where its verdict belongs."""
+    """A record, and the call and index of its verdict."""
 
     record: NewRecord
     call: AppendCall
-    place: int
+    index: int
 
 
 class PackedBatch(NamedTuple):
-    """Records of one lane, packed for the broker."""
+    """Records of one partition, packed for the broker."""
 
     builder: BatchBuilder
     entries: list[QueuedRecord]
 
 
 class PartitionQueue:
-    """Records for one partition, in order: those that wait, and those of the one batch that is under way."""
+    """Records for one partition, in order: the waiting ones, and those of the batch under way."""
 
-    __slots__ = ("bytes_max", "flying", "partition", "topic", "waiting")
+    __slots__ = ("bytes_max", "partition", "topic", "under_way", "waiting")
 
     def __init__(self, topic: str, partition: int, bytes_max: int) -> None:
         self.topic = topic
         self.partition = partition
         self.bytes_max = bytes_max
         self.waiting: deque[QueuedRecord] = deque()
-        self.flying: list[QueuedRecord] = []
+        self.under_way: list[QueuedRecord] = []
 
     def pack(self, empty: Callable[[], BatchBuilder], record_bytes_max: int) -> PackedBatch | None:
-        """The next batch; None when nothing is left. Records that no batch could carry are refused on the way."""
+        """Pack the next batch; None when no record is left. Records that fit no batch are refused."""
         builder, entries = empty(), list[QueuedRecord]()
-        watched = self.bytes_max < record_bytes_max  # else the builder says itself when it is full
+        limited = self.bytes_max < record_bytes_max  # otherwise the builder itself reports that it is full
         while self.waiting:
             entry = self.waiting[0]
             problem = fill(builder, entry.record)
@@ -82,15 +82,15 @@ class PartitionQueue:
                 break
             self.waiting.popleft()
             if isinstance(problem, Refused):
-                entry.call.settle(entry.place, problem)
+                entry.call.complete(entry.index, problem)
                 continue
             entries.append(entry)
-            if watched and builder.size() >= self.bytes_max:
+            if limited and builder.size() >= self.bytes_max:
                 break
         return PackedBatch(builder, entries) if entries else None
 
-    def smaller(self) -> None:
-        """The broker found a batch too large although no record of it is: this topic's limit is below ours."""
+    def reduce_batches(self) -> None:
+        """Halve the batch size: the broker refused a batch as too large, but none of its records."""
         self.bytes_max = max(BATCH_BYTES_MIN, self.bytes_max // 2)
 
 
@@ -98,12 +98,12 @@ FULL = object()
 
 
 def fill(builder: BatchBuilder, record: NewRecord) -> Refused | object | None:
-    """Put one record into a batch. Answers FULL when it has no room, Refused when it is no record at all."""
+    """Add a record to a batch. Returns FULL when it has no room, Refused when the record is invalid."""
     headers = record.headers
     if type(headers) is PackedHeaders:
         headers = list(zip(headers.names, headers.values))  # noqa: B905  # equal in length
     elif type(headers) is not list:
-        headers = list(headers)  # The library's compiled part takes nothing else.
+        headers = list(headers)  # The compiled part of the library takes lists only.
     try:
         added = builder.append(timestamp=None, key=record.key, value=record.value, headers=headers)
     except (TypeError, ValueError, AttributeError) as error:

@@ -1,8 +1,8 @@
-"""Appending: many calls at once, one batch under way in each partition, verdicts when the broker has spoken.
+"""Appends to Kafka: many calls at once, one batch under way in each partition, verdicts from the broker.
 
-Records that wait while a batch of their partition is under way travel together in the next one: no delay when idle,
-large batches under load. A batch the broker refuses is sifted record by record; any error that leaves open what was
-appended fails every waiting call and replaces the producer, for its sequence numbers are worth nothing any more.
+Records that wait while a batch of their partition is under way share the next one: no delay when idle, large batches
+under load. A refused batch is bisected to find the records at fault. Any error that leaves open what was appended fails
+every waiting call and replaces the producer, whose sequence numbers are invalid then.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer, errors
 
 from mesh.adapters.kafka.append_queue import AppendCall, PartitionQueue, QueuedRecord, Verdict
 from mesh.adapters.kafka.connection import RETRY_BACKOFF_MS, Connection, ended_within
-from mesh.adapters.kafka.producer import kill, make, refusal, sift
+from mesh.adapters.kafka.producer import bisect, kill, make, refusal
 from mesh.adapters.kafka.topics import Topics
 from mesh.adapters.log_time import LogTime
 from mesh.adapters.ports import Appended, Refused
@@ -23,42 +23,42 @@ from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import NewRecord
 
-_new_tuple: Callable[..., Any] = tuple.__new__  # twice as fast as calling a NamedTuple
+_new_tuple: Callable[..., Any] = tuple.__new__  # twice as fast as a call of the NamedTuple
 
 LOG_APPEND_TIME = 1
-"""Type of a timestamp in an acknowledgement: the broker's own, not one that we sent."""
+"""Type of a timestamp in an acknowledgement that the broker has set."""
 NEW_TOPIC_WAIT_MS = 300
-"""How long an unknown topic may stay unknown: brokers hear of a new one at different times."""
+"""Longest wait for an unknown topic: brokers learn of a new one at different times."""
 
 
 class Appender:
-    """Appends through one idempotent producer, which it replaces when it has to."""
+    """An appender with one idempotent producer, which it replaces after certain errors."""
 
     def __init__(
         self, connection: Connection, topics: Topics, time: LogTime, *, timeout_ms: int, record_bytes_max: int
     ) -> None:
-        """`time` hears of every acknowledgement."""
+        """`time` gets every acknowledgement."""
         self._connection = connection
         self._topics = topics
         self._time = time
         self._timeout_ms = timeout_ms
         self._record_bytes_max = record_bytes_max
         self._counts: dict[str, int] = {}
-        self._lanes: dict[tuple[str, int], PartitionQueue] = {}
+        self._queues: dict[tuple[str, int], PartitionQueue] = {}
         self._ready: deque[PartitionQueue] = deque()
-        """Lanes with records that wait and no batch under way."""
-        self._flying = 0
+        """Queues with waiting records and no batch under way."""
+        self._under_way = 0
         self._refused: list[tuple[PartitionQueue, list[QueuedRecord], Refused]] = []
         self._producer: AIOKafkaProducer | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._failure: LogUnavailable | None = None
         self._reason: LogUnavailable | None = None
-        """Why the producer could not be replaced, the last time."""
-        self._turn = 0
-        """Partition of the next record that has neither key nor partition."""
+        """Error of the last failed replacement of the producer."""
+        self._round_robin = 0
+        """Counter that spreads records without key and partition over the partitions."""
         self._learning = asyncio.Lock()
         self._asking = 0
-        """Calls that hold the lock or wait for it; it looks free for a moment while it is handed on."""
+        """Number of calls that hold the lock or wait for it. The lock is free for a moment between two holders."""
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -76,17 +76,17 @@ class Appender:
         self._pump = asyncio.get_running_loop().create_task(self._run(), name="kafka appender")
 
     async def close(self, timeout_ms: int) -> None:
-        """Let what waits be appended, then stop; what is not done within the timeout fails."""
+        """Append what waits, then stop. Calls that are not done within the timeout fail."""
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 await self._idle.wait()
         except TimeoutError:
-            pass  # Its callers are told below.
+            pass  # The callers get an error below.
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait([self._pump])
         producer, self._producer = self._producer, None
-        self._break(LogUnavailable("the log was closed", where=self._connection.url))
+        self._fail_all(LogUnavailable("the log was closed", where=self._connection.url))
         if producer is not None and not await ended_within(timeout_ms, producer.stop()):
             await kill(producer)
         if self._ending:
@@ -101,7 +101,7 @@ class Appender:
         call = AppendCall(len(records))
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):
-                # While one call asks about topics, later ones queue up behind it: order is kept.
+                # While one call asks about topics, later ones wait behind it, so that order is kept.
                 if self._asking or self._unknown(records):
                     await self._ask_first(call, records)
                 else:
@@ -109,15 +109,15 @@ class Appender:
                 return await call.done
         except TimeoutError as error:
             late = self._connection.late("append", self._timeout_ms, self._reason)
-            self._break(late)
-            # The pump may hang in the library with the producer that was just given up.
+            self._fail_all(late)
+            # The pump may hang in the library with the abandoned producer.
             self._start_pump()
             raise late from error
 
-    # ------------------------------------------------------------------------------------------ where records belong
+    # ------------------------------------------------------------------------------------------------- partitions
 
     def _unknown(self, records: Sequence[NewRecord]) -> set[str]:
-        """Topics whose number of partitions is not known, or not any more."""
+        """Return the topics whose number of partitions is unknown or out of date."""
         counts = self._counts
         return {r.topic for r in records if r.topic not in counts or (r.partition or 0) >= counts[r.topic]}
 
@@ -130,12 +130,12 @@ class Appender:
             self._asking -= 1
 
     def forget(self, names: Collection[str]) -> None:
-        """Ask again about these topics."""
+        """Forget the partition counts of these topics, so that they are read again."""
         for name in names:
             self._counts.pop(name, None)
 
     async def _learn(self, names: set[str]) -> Mapping[str, Refused]:
-        """Ask the broker for partition counts; answers the topics that take no record, and why."""
+        """Read partition counts from the broker. Returns the topics that take no record, with the reason."""
         if not names:
             return {}
         deadline = asyncio.get_running_loop().time() + NEW_TOPIC_WAIT_MS / 1000
@@ -155,136 +155,138 @@ class Appender:
             await asyncio.sleep(RETRY_BACKOFF_MS / 1000)
 
     def _enqueue(self, call: AppendCall, records: Sequence[NewRecord], unusable: Mapping[str, Refused]) -> None:
-        """Put records into their lanes. Nothing awaits in here: two calls never mix their order."""
-        counts, lanes = self._counts, self._lanes
+        """Put records into the queues of their partitions. Contains no await, so the order of two calls never mixes."""
+        counts, queues = self._counts, self._queues
         for index, record in enumerate(records):
             topic = record.topic
             if topic in unusable:
-                call.settle(index, unusable[topic])
+                call.complete(index, unusable[topic])
                 continue
             partition = record.partition
             if partition is None:
                 partition = self._next(counts[topic]) if record.key is None else partition_of(record.key, counts[topic])
             elif not 0 <= partition < counts[topic]:
                 message = f"{topic} has no partition {partition}, only 0 to {counts[topic] - 1}"
-                call.settle(index, Refused("invalid", message))
+                call.complete(index, Refused("invalid", message))
                 continue
-            lane = lanes.get((topic, partition))
-            if lane is None:
-                lane = lanes[topic, partition] = PartitionQueue(topic, partition, self._record_bytes_max)
-            if not lane.waiting and not lane.flying:
-                self._ready.append(lane)
-            lane.waiting.append(_new_tuple(QueuedRecord, (record, call, index)))
+            queue = queues.get((topic, partition))
+            if queue is None:
+                queue = queues[topic, partition] = PartitionQueue(topic, partition, self._record_bytes_max)
+            if not queue.waiting and not queue.under_way:
+                self._ready.append(queue)
+            queue.waiting.append(_new_tuple(QueuedRecord, (record, call, index)))
         if self._ready:
             self._idle.clear()
             self._wake.set()
 
     def _next(self, count: int) -> int:
-        self._turn += 1
-        return self._turn % count
+        self._round_robin += 1
+        return self._round_robin % count
 
     # -------------------------------------------------------------------------------------------------- on the way
 
     async def _run(self) -> None:
-        """Send what waits, until cancelled. The only place that touches the producer."""
+        """Send waiting records until cancelled. No other code uses the producer."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             try:
                 await self._advance()
             except LogUnavailable as error:
-                self._break(error)
+                self._fail_all(error)
             except (errors.KafkaError, AssertionError) as error:
-                # AssertionError: aiokafka's way of saying that its metadata lost the partition.
-                self._break(self._connection.unavailable("append", repr(error)))
-            if not self._flying and not self._ready and not self._refused:
+                # AssertionError: aiokafka raises it when its metadata has lost the partition.
+                self._fail_all(self._connection.unavailable("append", repr(error)))
+            if not self._under_way and not self._ready and not self._refused:
                 self._idle.set()
 
     async def _advance(self) -> None:
         if self._failure is not None:
             raise self._failure
         if self._refused:
-            if self._flying:
-                return  # The batches of other partitions land first; each landing wakes us.
-            await self._sift()
+            if self._under_way:
+                return  # Wait for the batches of other partitions; each acknowledgement wakes the pump.
+            await self._bisect_refused()
         while self._ready and not self._refused:
             producer = self._producer or await self._reconnect()
             if not self._ready:
-                return  # Every caller gave up meanwhile.
-            lane = self._ready.popleft()
-            batch = lane.pack(producer.create_batch, self._record_bytes_max)
+                return  # All callers have given up meanwhile.
+            queue = self._ready.popleft()
+            batch = queue.pack(producer.create_batch, self._record_bytes_max)
             if batch is None:
                 continue
-            lane.flying = batch.entries
-            self._flying += 1
-            while lane.partition not in await producer.partitions_for(lane.topic):
-                # The topic has grown since the producer asked.
+            queue.under_way = batch.entries
+            self._under_way += 1
+            while queue.partition not in await producer.partitions_for(queue.topic):
+                # The topic has more partitions than the producer knows.
                 await producer.client.force_metadata_update()
                 await asyncio.sleep(RETRY_BACKOFF_MS / 1000)
             sent_ms = self._time.sent_ms()
-            future = await producer.send_batch(batch.builder, lane.topic, partition=lane.partition)
-            future.add_done_callback(partial(self._landed, lane, producer, sent_ms))
+            future = await producer.send_batch(batch.builder, queue.topic, partition=queue.partition)
+            future.add_done_callback(partial(self._on_answer, queue, producer, sent_ms))
 
-    def _landed(
-        self, lane: PartitionQueue, producer: AIOKafkaProducer, sent_ms: float, future: "asyncio.Future[Any]"
+    def _on_answer(
+        self, queue: PartitionQueue, producer: AIOKafkaProducer, sent_ms: float, future: "asyncio.Future[Any]"
     ) -> None:
-        """The broker has spoken about a batch."""
+        """Handle the broker's answer to a batch."""
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if producer is not self._producer:
-            return  # Its callers were told already.
-        entries, lane.flying = lane.flying, []
-        self._flying -= 1
+            return  # Its callers have got an error already.
+        entries, queue.under_way = queue.under_way, []
+        self._under_way -= 1
         self._wake.set()
         if error is not None:
             refused = refusal(error)
             if refused is None:
-                lane.flying = entries
+                queue.under_way = entries
                 self._failure = self._connection.unavailable("append", str(error) or repr(error))
             else:
-                self._refused.append((lane, entries, refused))
+                self._refused.append((queue, entries, refused))
             return
-        placed = future.result()
-        if placed.offset < 0:
-            lane.flying = entries
+        stored = future.result()
+        if stored.offset < 0:
+            queue.under_way = entries
             self._failure = self._connection.unavailable("append", "an acknowledgement without an offset")
             return
-        if placed.timestamp_type == LOG_APPEND_TIME:
-            self._time.stamped(placed.timestamp, sent_ms)
-        partition = lane.partition
-        for offset, (_, call, place) in enumerate(entries, start=placed.offset):
-            call.settle(place, _new_tuple(Appended, (partition, offset)))
-        if lane.waiting:
-            self._ready.append(lane)
+        if stored.timestamp_type == LOG_APPEND_TIME:
+            self._time.stamped(stored.timestamp, sent_ms)
+        partition = queue.partition
+        for offset, (_, call, index) in enumerate(entries, start=stored.offset):
+            call.complete(index, _new_tuple(Appended, (partition, offset)))
+        if queue.waiting:
+            self._ready.append(queue)
 
     # ------------------------------------------------------------------------------------------------ when it fails
 
-    async def _sift(self) -> None:
-        """Give every record of the refused batches its verdict, then go on with a new producer."""
+    async def _bisect_refused(self) -> None:
+        """Find the verdict of each record of the refused batches, then go on with a new producer."""
         self._retire()
         while self._refused:
-            lane, entries, refused = self._refused[0]
+            queue, entries, refused = self._refused[0]
             if refused.code == "unauthorized" or len(entries) == 1:
-                fates: list[tuple[QueuedRecord, Refused | int]] = [(entry, refused) for entry in entries]
+                verdicts: list[tuple[QueuedRecord, Refused | int]] = [(entry, refused) for entry in entries]
             else:
-                fates = await sift(self._connection, self._record_bytes_max, lane.topic, lane.partition, entries)
-                if not any(isinstance(fate, Refused) for _, fate in fates):
-                    lane.smaller()
-            for entry, fate in fates:
-                entry.call.settle(entry.place, fate if isinstance(fate, Refused) else Appended(lane.partition, fate))
+                verdicts = await bisect(self._connection, self._record_bytes_max, queue.topic, queue.partition, entries)
+                if not any(isinstance(verdict, Refused) for _, verdict in verdicts):
+                    queue.reduce_batches()
+            for entry, verdict in verdicts:
+                entry.call.complete(
+                    entry.index, verdict if isinstance(verdict, Refused) else Appended(queue.partition, verdict)
+                )
             if self._refused:
                 del self._refused[0]
-            if lane.waiting and lane is self._lanes.get((lane.topic, lane.partition)):
-                self._ready.append(lane)
+            if queue.waiting and queue is self._queues.get((queue.topic, queue.partition)):
+                self._ready.append(queue)
 
-    def _break(self, error: LogUnavailable) -> None:
-        """Nobody can know what was appended: tell every caller, drop what waits, replace the producer."""
-        for lane in self._lanes.values():
-            for entry in (*lane.flying, *lane.waiting):
+    def _fail_all(self, error: LogUnavailable) -> None:
+        """Fail every call, drop the waiting records and replace the producer: what was appended is unknown."""
+        for queue in self._queues.values():
+            for entry in (*queue.under_way, *queue.waiting):
                 entry.call.fail(error)
         for _, entries, _ in self._refused:
             for entry in entries:
                 entry.call.fail(error)
-        self._lanes, self._flying, self._failure = {}, 0, None
+        self._queues, self._under_way, self._failure = {}, 0, None
         self._counts.clear()
         self._ready.clear()
         self._refused.clear()
@@ -301,9 +303,9 @@ class Appender:
         task.add_done_callback(self._ending.discard)
 
     async def _reconnect(self) -> AIOKafkaProducer:
-        """A new producer, when there is one; tries for as long as somebody waits."""
+        """Connect a new producer; try again as long as a call waits."""
         while True:
-            # The old one's requests end first, else one of its records might overtake a new one.
+            # The requests of the old producer end first, or one of its records might overtake a new one.
             if self._ending:
                 await asyncio.wait(self._ending)
             try:

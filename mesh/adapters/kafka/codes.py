@@ -1,11 +1,11 @@
-"""Corrections to aiokafka 0.14: error codes that it calls "unknown error", and an answer that it reads wrongly."""
+"""Corrections to aiokafka 0.14: error codes that it calls "unknown error", and a response that it misreads."""
 
 from aiokafka import errors
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 
 
 class FencedLeaderEpochError(errors.BrokerResponseError):  # type: ignore[misc]  # aiokafka is not typed
-    """The question went to a leader of yesterday."""
+    """The request went to a former leader."""
 
     errno = 74
     message = "FENCED_LEADER_EPOCH"
@@ -15,7 +15,7 @@ class FencedLeaderEpochError(errors.BrokerResponseError):  # type: ignore[misc] 
 
 
 class UnknownLeaderEpochError(errors.BrokerResponseError):  # type: ignore[misc]
-    """The broker has not heard of its own election yet."""
+    """The broker does not know yet that it was elected."""
 
     errno = 75
     message = "UNKNOWN_LEADER_EPOCH"
@@ -24,7 +24,7 @@ class UnknownLeaderEpochError(errors.BrokerResponseError):  # type: ignore[misc]
 
 
 class OffsetNotAvailableError(errors.BrokerResponseError):  # type: ignore[misc]
-    """A new leader does not know yet how far its followers are."""
+    """A new leader does not know the offsets of its followers yet."""
 
     errno = 78
     message = "OFFSET_NOT_AVAILABLE"
@@ -33,7 +33,7 @@ class OffsetNotAvailableError(errors.BrokerResponseError):  # type: ignore[misc]
 
 
 class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
-    """A record will never be taken."""
+    """The broker never takes this record."""
 
     errno = 87
     message = "INVALID_RECORD"
@@ -41,7 +41,7 @@ class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Correct the library. Without the second correction it misreads each group after the first of an answer."""
+    """Correct the library. Without the second correction it misreads each group after the first of a response."""
     for error in (FencedLeaderEpochError, UnknownLeaderEpochError, OffsetNotAvailableError, InvalidRecordError):
         errors.kafka_errors.setdefault(error.errno, error)
     DescribeGroupsRequest_v3.RESPONSE_TYPE = DescribeGroupsResponse_v3

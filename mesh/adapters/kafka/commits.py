@@ -1,12 +1,12 @@
-"""A group's places on the broker: how they are stored under one generation, and read with nothing mistaken.
+"""Commits of a group: stored under one generation, and read without mistaking an error for a missing commit.
 
-Own requests, because aiokafka's are unsafe in two ways. Its commit takes the generation of the moment at which it is
-sent: after an eviction that is -1, which the broker accepts from anybody once the group is empty, so that a zombie
-moves the offset back. And its reading ignores the error of the whole answer (coordinator is loading, or moved, or not
-authorised): "try again" reads as "never committed", and the group would begin at its first record.
+The module sends its own requests, because aiokafka's are unsafe in two ways. Its commit uses the generation at the
+moment of sending. After an eviction that is -1, which the broker accepts from any client once the group is empty: so a
+zombie moves the offset back. And its read ignores the error of the whole response (coordinator is loading, or moved, or
+not authorised). "Try again" then reads as "never committed", and the group would begin at its first record.
 
-The broker has a hole of its own: a coordinator that was just elected answers from before the last commits, or "never
-committed", until it knows how far its followers are (Kafka 4.3, some 100 ms after each failover). `read` waits.
+The broker has a gap of its own. A coordinator that was just elected answers from before the last commits, or "never
+committed", until it knows the offsets of its followers (Kafka 4.3, some 100 ms after each failover). `read` waits.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ from mesh.adapters.ports import Commit
 from mesh.core.protocol.record import TopicPartition
 
 Send = Callable[[Any], Awaitable[Any]]
-"""Sends a request to the group's coordinator, answers its response."""
+"""A function that sends a request to the group's coordinator and returns its response."""
 
 OFFSETS_TOPIC = "__consumer_offsets"
 STALE_MEMBER = (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError)
@@ -34,7 +34,7 @@ COORDINATOR_MOVED = (errors.GroupCoordinatorNotAvailableError, errors.NotCoordin
 async def store(
     send: Send, group: str, generation: int, member_id: str, commits: Mapping[TopicPartition, Commit]
 ) -> None:
-    """Store places as one member of one generation. Raises the first KafkaError of any partition."""
+    """Store commits as one member of one generation. Raises the first KafkaError of any partition."""
     topics: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for tp, commit in commits.items():
         topics[tp.topic].append((tp.partition, commit.offset, commit.metadata))
@@ -46,7 +46,7 @@ async def store(
 
 
 async def fetch(send: Send, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Commit]:
-    """Stored places; partitions without one are left out. Raises KafkaError."""
+    """Fetch stored commits. Partitions without one are left out. Raises KafkaError."""
     topics: defaultdict[str, list[int]] = defaultdict(list)
     for tp in partitions:
         topics[tp.topic].append(tp.partition)
@@ -66,18 +66,18 @@ async def fetch(send: Send, group: str, partitions: Iterable[TopicPartition]) ->
 async def read(
     client: AIOKafkaClient, group: str, partitions: Iterable[TopicPartition]
 ) -> dict[TopicPartition, Commit]:
-    """`fetch` from a coordinator that knows all that was ever acknowledged. Raises KafkaError."""
-    node = await _settled_coordinator(client, group)
+    """Fetch commits from a coordinator that knows all acknowledged ones. Raises KafkaError."""
+    node = await _caught_up_coordinator(client, group)
     return await fetch(partial(_send, client, node), group, partitions)
 
 
-async def _settled_coordinator(client: AIOKafkaClient, group: str) -> int:
-    """The leader of the group's partition of the offsets topic, once its high watermark is sure."""
+async def _caught_up_coordinator(client: AIOKafkaClient, group: str) -> int:
+    """Return the leader of the group's partition of the offsets topic, once its high watermark is known."""
     response = await _send(client, client.get_random_node(), MetadataRequest([OFFSETS_TOPIC], False))
     (answer,) = response.to_object()["topics"]
     leaders = {item["partition"]: item["leader"] for item in answer["partitions"]}
     if not leaders:
-        # Not there yet, or not for our eyes: then the one that is said to coordinate has to do.
+        # The topic does not exist or is not visible: the coordinator that the broker names must do.
         return int(await client.coordinator_lookup(CoordinationType.GROUP, group))
     partition = offsets_partition(group, len(leaders))
     if leaders[partition] < 0:
@@ -91,7 +91,7 @@ async def _settled_coordinator(client: AIOKafkaClient, group: str) -> int:
 
 
 def offsets_partition(group: str, count: int) -> int:
-    """Which partition of the offsets topic holds a group: Java's hash of its name."""
+    """Return the partition of the offsets topic that holds a group, by Java's hash of its name."""
     units = group.encode("utf-16-be")
     code = 0
     for high, low in zip(units[::2], units[1::2], strict=True):
@@ -101,7 +101,7 @@ def offsets_partition(group: str, count: int) -> int:
 
 
 async def _send(client: AIOKafkaClient, node: int | None, request: Any) -> Any:
-    # Not on the connection for fetches, where an answer waits behind a fetch that waits for records.
+    # Not on the connection for fetches, where a response waits behind a fetch that waits for records.
     return await client.send(node, request, group=ConnectionGroup.COORDINATION)
 
 

@@ -1,4 +1,4 @@
-"""How clients of the broker are made: addresses, TLS and SASL, and the deadline that every question has.
+"""Clients of the brokers: their addresses, TLS and SASL settings, and the deadline of every request.
 
 Settings have the names of aiokafka and Kafka's clients (`security_protocol`, `sasl_mechanism`, `ssl_cafile`, …).
 """
@@ -33,12 +33,12 @@ NAMES: Final = ("security_protocol", *SASL_NAMES, *SSL_NAMES)
 
 RETRY_BACKOFF_MS: Final = 50
 MEMBER_ROLE: Final = "member"
-"""How the client ids of members of our groups end: so they know one another."""
+"""End of the client ids of all members of our groups, by which they recognise one another."""
 _REMEDY: Final = "Check that the broker runs and that the address and security settings are right"
 
 
 _RIGHTS: Final = {"read": "Read", "poll": "Read", "append": "Write", "trim": "Delete", "create": "Create"}
-"""First word of an operation → the right that it needs, where that is not Describe."""
+"""First word of an operation → the right that it needs, if that is not Describe."""
 
 
 def _denied(operation: str) -> str:
@@ -47,7 +47,7 @@ def _denied(operation: str) -> str:
 
 
 class Connection:
-    """Where the brokers are and how to talk to them; makes keyword arguments for any aiokafka client."""
+    """The addresses and settings of the brokers, as keyword arguments for any aiokafka client."""
 
     def __init__(self, bootstrap: str, *, client_id: str, security: Mapping[str, str], request_timeout_ms: int) -> None:
         """Raises ConfigInvalid for an unknown or contradictory setting, or a file that cannot be read."""
@@ -58,11 +58,11 @@ class Connection:
 
     @property
     def url(self) -> str:
-        """The addresses, for people; holds no secret."""
+        """The addresses, without secrets."""
         return mask_address(f"kafka://{self.bootstrap}")
 
     def arguments(self, role: str) -> dict[str, Any]:
-        """Keyword arguments of an aiokafka client that acts as `role`."""
+        """Return the keyword arguments of an aiokafka client in this role."""
         return {
             "bootstrap_servers": self.bootstrap,
             "client_id": f"{self.client_id}-{role}",
@@ -80,13 +80,13 @@ class Connection:
         except TimeoutError as error:
             raise self.late(operation, self.request_timeout_ms) from error
         except (KafkaError, OSError) as error:
-            reason = await self._why() or str(error)
+            reason = await self._reasons() or str(error)
             raise self.unavailable(operation, reason) from error
 
     async def ask(self, operation: str, question: Callable[[], Awaitable[T]], *, timeout_ms: int | None = None) -> T:
-        """The answer to a question that may be repeated; repeats it while the broker says "not now".
+        """Send a repeatable request and return its response. Repeats it while the broker's error is retriable.
 
-        Raises LogUnavailable when there is no answer within the timeout, or a final refusal.
+        Raises LogUnavailable when there is no response within the timeout, or for a final error.
         """
         limit_ms = self.request_timeout_ms if timeout_ms is None else timeout_ms
         last: KafkaError | None = None
@@ -104,7 +104,7 @@ class Connection:
             raise self.late(operation, limit_ms, last) from error
 
     def late(self, operation: str, timeout_ms: int, last: Exception | None = None) -> LogUnavailable:
-        """The error of an operation that did not end in time. `last`: what went wrong meanwhile."""
+        """Make the error of an operation that did not end in time. `last`: the last error meanwhile."""
         got = f"none (last: {last})" if last else "none"
         return LogUnavailable(
             f"{operation} did not end",
@@ -115,12 +115,12 @@ class Connection:
         )
 
     def unavailable(self, operation: str, reason: str) -> LogUnavailable:
-        """The error of an operation that the broker answered with an error, or not at all."""
+        """Make the error of an operation that failed."""
         remedy = _denied(operation) if "AuthorizationFailed" in reason else _REMEDY
         return LogUnavailable(f"{operation} failed", where=self.url, got=reason, remedy=remedy)
 
-    async def _why(self) -> str:
-        """Why no broker can be reached: aiokafka keeps that to its log."""
+    async def _reasons(self) -> str:
+        """Find out why no broker can be reached, since aiokafka only logs that."""
         reasons = []
         arguments = self.arguments("probe")
         for name in ("bootstrap_servers", "retry_backoff_ms", "metadata_max_age_ms"):
@@ -138,10 +138,10 @@ class Connection:
 
 
 async def ended_within(timeout_ms: int, ending: Coroutine[Any, Any, object]) -> bool:
-    """Await the end of a client; False when it hangs, fails or is cut short, in which case it is abandoned half ended.
+    """Await the end of a client. Returns False when it hangs, fails or is cancelled; then it is abandoned.
 
-    aiokafka's `stop` may hang with the broker down, and lets a CancelledError of its own tasks out before it has closed
-    its connections (its client would then connect again whenever the broker is back, for ever): hence a task.
+    It runs in a task, because aiokafka's `stop` may hang without a broker. It also passes on a CancelledError of its
+    own tasks before it has closed its connections: its client would then reconnect whenever the broker is back.
     """
     task = asyncio.get_running_loop().create_task(ending)
     try:
@@ -156,13 +156,13 @@ async def ended_within(timeout_ms: int, ending: Coroutine[Any, Any, object]) -> 
 
 
 async def end_consumer(timeout_ms: int, consumer: AIOKafkaConsumer) -> None:
-    """Stop one that is in no group, whatever state it is in."""
+    """Stop a consumer that is in no group, whatever its state."""
     if not await ended_within(timeout_ms, consumer.stop()):
         await ended_within(1_000, consumer._client.close())
 
 
 def _checked(security: Mapping[str, str]) -> dict[str, Any]:
-    """aiokafka's keyword arguments for these settings."""
+    """Return aiokafka's keyword arguments for these settings. Raises ConfigInvalid."""
     for name in security:
         if name not in NAMES:
             close = difflib.get_close_matches(name, NAMES, n=1)
@@ -214,5 +214,5 @@ def _ssl_context(security: Mapping[str, str]) -> ssl.SSLContext:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise ConfigInvalid(f"{name} is wrong", expected=" or ".join(allowed), got=value)
+        raise ConfigInvalid(f"invalid {name}", expected=" or ".join(allowed), got=value)
     return value

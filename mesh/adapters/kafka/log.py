@@ -1,7 +1,7 @@
 """The log on Apache Kafka, through aiokafka 0.14: this folder is the only place that imports it.
 
-At least once, acknowledged by all in-sync replicas, no transactions: aiokafka speaks only their old protocol, which
-commits around lost records. Each trap of the library that is stepped around is named where it is.
+Records are appended at least once, acknowledged by all in-sync replicas, without transactions: aiokafka supports only
+their old protocol, which commits around lost records. Each workaround for the library says so in a comment.
 """
 
 import asyncio
@@ -71,10 +71,10 @@ class KafkaLog:
         """See `Log.record_bytes_max`."""
         return self._record_bytes_max
 
-    # ---------------------------------------------------------------------------------------------------- life cycle
+    # ---------------------------------------------------------------------------------------------------- start, close
 
     async def start(self) -> None:
-        """See `Log.start`. Raises LogUnavailable with what each address answered."""
+        """See `Log.start`. Raises LogUnavailable with the result for each address."""
         if self._topics is not None:
             return
         topics = Topics(self._connection)
@@ -126,7 +126,7 @@ class KafkaLog:
         return {name: len(topic.leaders) for name, topic in sorted(described.items()) if not topic.internal}
 
     def now_ms(self) -> int:
-        """See `Log.now_ms`: the clock of the brokers, as their acknowledgements told it."""
+        """See `Log.now_ms`: the clock of the brokers, estimated from their acknowledgements."""
         return self._time.now_ms()
 
     @property
@@ -150,7 +150,7 @@ class KafkaLog:
         return await topics.offsets_at(topic, at_ms)
 
     async def trim(self, partition: TopicPartition, before: int) -> None:
-        """See `Log.trim`. The broker frees the room when a segment lies before the offset as a whole."""
+        """See `Log.trim`. The broker deletes a segment when all of it lies before the offset."""
         topics, _ = self._started()
         count = (await self._partitions([partition.topic]))[partition.topic]
         if not 0 <= partition.partition < count:
@@ -169,7 +169,7 @@ class KafkaLog:
         return {tp.partition: commit for tp, commit in sorted(stored.items())}
 
     async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
-        """See `Log.idle_groups`. A group that this client may not look into is left out."""
+        """See `Log.idle_groups`. A group that this client may not describe is left out."""
         topics, _ = self._started()
         return await topics.idle_groups(groups)
 
@@ -179,7 +179,7 @@ class KafkaLog:
         await topics.commit_idle(group, commits)
 
     async def _partitions(self, names: Sequence[str]) -> dict[str, int]:
-        """How many partitions these topics have. Raises NotFound, naming all that are missing."""
+        """Return the partition counts of these topics. Raises NotFound, naming all that are missing."""
         topics, _ = self._started()
         described = await topics.describe(names)
         missing = [name for name in names if not described[name].leaders]
@@ -202,15 +202,18 @@ class KafkaLog:
     async def join(
         self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
     ) -> KafkaMember:
-        """See `Log.join`. Raises NotFound for a topic that does not exist: the library would wait for it; and
-        ConfigInvalid when another application is in the group: what it is assigned would stand still."""
+        """See `Log.join`.
+
+        Raises NotFound for an unknown topic, for which the library would wait. Raises ConfigInvalid when another
+        application is in the group: the mesh would not process the partitions of that application.
+        """
         await self._partitions(topics)
-        if strangers := await self._started()[0].strangers(group):
+        if foreign_members := await self._started()[0].foreign_members(group):
             raise ConfigInvalid(
                 f"group {group!r} has members that are no part of this mesh",
                 where=self.url,
                 expected="members of this mesh only",
-                got=", ".join(strangers[:3]) + (" …" if len(strangers) > 3 else ""),
+                got=", ".join(foreign_members[:3]) + (" …" if len(foreign_members) > 3 else ""),
                 remedy="Give that application a group.id of its own, or this mesh another `prefix`",
             )
         member = KafkaMember(

@@ -1,8 +1,9 @@
-"""A member of a consumer group: whose partitions are whose, and whose commits count.
+"""Members of a consumer group: the assignment of partitions, and the commits that count.
 
-aiokafka rebalances eagerly: each time, everything is revoked and assigned anew. What its callbacks raise is swallowed,
-no heartbeat runs until `on_partitions_assigned` returns, and records come while it runs: hence all is paused there
-first, and the listener is told at once. Every commit carries the generation and the member id of *this* assignment.
+aiokafka rebalances eagerly: each time, all partitions are revoked and assigned again. It swallows errors of its
+callbacks, sends no heartbeat until `on_partitions_assigned` returns, and delivers records meanwhile. Hence all
+partitions are paused there first, and the listener is called at once. Every commit has the generation and the member id
+of *this* assignment.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.structs import OffsetAndMetadata
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from mesh.adapters.kafka import commits as places
+from mesh.adapters.kafka import commits as group_commits
 from mesh.adapters.kafka.connection import MEMBER_ROLE, Connection, ended_within
 from mesh.adapters.ports import REVOKE_MS_MAX, Commit, Listener
 from mesh.core.errors import ConfigInvalid, Fenced, InvalidInput, LogUnavailable, MeshError
@@ -22,20 +23,20 @@ from mesh.core.protocol.record import Record, TopicPartition
 
 METADATA_BYTES_MAX = 4_096
 HEARTBEAT_MS = 500
-"""By its answer a member learns that another one left: no hand-over is quicker."""
+"""Interval of heartbeats. Their responses report that another member has left, so no hand-over is quicker."""
 POLL_GAP_MS_MAX = 2**31 - 1
-"""aiokafka leaves the group when nothing was polled for so long, 5 minutes by default. A worker whose lanes are full
-does not poll until a task has ended, and that may last longer. Heartbeats tell whether a member lives: they come from
-the same event loop, and a loop that does not turn misses them."""
+"""Time without a poll after which aiokafka leaves the group, 5 minutes by default. A worker whose lanes are full does
+not poll until a task has ended, which may take longer. Heartbeats prove that a member lives: they come from the same
+event loop, and a blocked loop misses them."""
 CLOSE_TIMEOUT_MS = 3_000
-"""How long aiokafka may take to leave the group; then the member leaves without its help. With a broker that hangs, a
+"""Time in which aiokafka must leave the group; then the member leaves without its help. With a broker that hangs, a
 worker ends within 25 s: drain, last answers, this, and the close of the log."""
 FETCH_WAIT_MS = 250
-"""How long the broker may hold an empty fetch. A resumed partition waits that long at most for its turn."""
+"""Longest time that the broker delays an empty fetch, and that a resumed partition waits for its first one."""
 
 
 class Assignment(NamedTuple):
-    """One assignment: what is ours, and the names under which the broker takes our commits for it."""
+    """One assignment: its partitions, and the generation and member id with which the broker accepts commits."""
 
     generation: int
     member_id: str
@@ -60,16 +61,16 @@ class KafkaMember:
         self._topics = list(topics)
         self._listener = listener
         self._session_timeout_ms = session_timeout_ms
-        self._tenure: Assignment | None = None
-        self._told: frozenset[TopicPartition] = frozenset()
-        """What the listener holds: it hears of a loss once, be it by a rebalance or by `close`."""
+        self._assignment: Assignment | None = None
+        self._notified: frozenset[TopicPartition] = frozenset()
+        """Partitions of the listener, which is notified of a loss once, either by a rebalance or by `close`."""
         self._commit_lock = asyncio.Lock()
         self._release_lock = asyncio.Lock()
         self._failure: BaseException | None = None
         self._spent: LogUnavailable | None = None
         self.closed = False
         self._closing: asyncio.Task[None] | None = None
-        # A class of its own: the assignor keeps what was assigned in the class, shared by all members of the process.
+        # A class for each member: the assignor keeps the assignment in its class, which all members would share.
         assignor = type("Sticky", (StickyPartitionAssignor,), {"member_assignment": None})
         self._consumer = AIOKafkaConsumer(
             **connection.arguments(MEMBER_ROLE),
@@ -105,15 +106,15 @@ class KafkaMember:
     @property
     def assignment(self) -> frozenset[TopicPartition]:
         """See `Member.assignment`."""
-        return self._tenure.partitions if self._tenure else frozenset()
+        return self._assignment.partitions if self._assignment else frozenset()
 
     async def _gain(self, partitions: Iterable[KafkaPartition]) -> None:
         self._consumer.pause(*partitions)
         if self.closed:
             return
         mine = frozenset(TopicPartition(*tp) for tp in partitions)
-        self._tenure = Assignment(self._coordinator.generation, self._coordinator.member_id, mine)
-        self._told = mine
+        self._assignment = Assignment(self._coordinator.generation, self._coordinator.member_id, mine)
+        self._notified = mine
         try:
             self._listener.assigned(sorted(mine))
         except Exception as error:  # noqa: BLE001  # aiokafka would only log it; `poll` raises it
@@ -123,29 +124,29 @@ class KafkaMember:
         await self._release()
 
     async def _release(self) -> None:
-        """Tell the listener, then close the gate: a commit after this would belong to the next generation."""
-        async with self._release_lock:  # A `close` during a rebalance waits for the last commits of the other.
-            told, self._told = self._told, frozenset()
-            if told:
+        """Notify the listener, then refuse commits: a later one would belong to the next generation."""
+        async with self._release_lock:  # A `close` during a rebalance waits for the last commits of that.
+            notified, self._notified = self._notified, frozenset()
+            if notified:
                 try:
-                    await self._let_go(sorted(told))
+                    await self._call_revoked(sorted(notified))
                 except Exception as error:  # noqa: BLE001  # aiokafka would only log it; `poll` raises it
                     self._failure = error
-            self._tenure = None
+            self._assignment = None
             # A commit under way ends first (it has a deadline), so that none is sent while we join again.
             async with self._commit_lock:
                 pass
 
-    async def _let_go(self, partitions: list[TopicPartition]) -> None:
-        tolerant_timeout = asyncio.timeout(REVOKE_MS_MAX / 1000)
+    async def _call_revoked(self, partitions: list[TopicPartition]) -> None:
+        limit = asyncio.timeout(REVOKE_MS_MAX / 1000)
         try:
-            async with tolerant_timeout:
+            async with limit:
                 await self._listener.revoked(partitions)
         except TimeoutError as error:
-            if not tolerant_timeout.expired():
+            if not limit.expired():
                 raise
             raise MeshError(
-                "letting go of revoked partitions took too long and was cut short",
+                "the release of revoked partitions took too long and was cancelled",
                 where=self._where,
                 expected=f"at most {REVOKE_MS_MAX} ms",
                 remedy="Drain for less long, or find what makes the log slow",
@@ -169,7 +170,7 @@ class KafkaMember:
                 remedy="Set another session_timeout_ms, or change group.min.session.timeout.ms on every broker",
             ) from error
         except errors.KafkaError as error:
-            # The library may have dropped what it had already taken from other partitions: never go on after this.
+            # The library may have dropped fetched records of other partitions: this member must not go on.
             self._spent = self._connection.unavailable(f"poll of group {self._group}", str(error))
             self._spent.remedy += ", then close this member and join again"
             raise self._spent from error
@@ -177,7 +178,7 @@ class KafkaMember:
             raise LogUnavailable("the member is closed", where=self._where) from error
         self._raise_failure()
         if not wait_ms:
-            # Without a wait the library never lets go of the loop: heartbeats and fetches would starve.
+            # Without a wait the library does not yield to the loop: heartbeats and fetches would starve.
             await asyncio.sleep(0)
         return {TopicPartition(*tp): records for tp, records in fetched.items()}
 
@@ -207,7 +208,7 @@ class KafkaMember:
         self._require(*partitions)
         self._consumer.resume(*(KafkaPartition(*tp) for tp in partitions))
 
-    # ------------------------------------------------------------------------------------------------------- places
+    # ------------------------------------------------------------------------------------------------------ commits
 
     async def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
         """See `Member.commit`. Raises Fenced, LogUnavailable, and InvalidInput for metadata that is too long."""
@@ -226,21 +227,21 @@ class KafkaMember:
         timeout_ms = self._connection.request_timeout_ms
         try:
             async with asyncio.timeout(timeout_ms / 1000), self._commit_lock:
-                tenure = self._require(*commits)
-                await self._connection.ask(f"commit of group {self._group}", lambda: self._store(tenure, commits))
+                assignment = self._require(*commits)
+                await self._connection.ask(f"commit of group {self._group}", lambda: self._store(assignment, commits))
         except TimeoutError as error:
             raise self._connection.late(f"commit of group {self._group}", timeout_ms) from error
 
-    async def _store(self, tenure: Assignment, commits: Mapping[TopicPartition, Commit]) -> None:
+    async def _store(self, assignment: Assignment, commits: Mapping[TopicPartition, Commit]) -> None:
         try:
-            await places.store(self._send, self._group, tenure.generation, tenure.member_id, commits)
-        except places.COORDINATOR_MOVED:
+            await group_commits.store(self._send, self._group, assignment.generation, assignment.member_id, commits)
+        except group_commits.COORDINATOR_MOVED:
             self._coordinator.coordinator_dead()
             raise
-        except places.STALE_MEMBER as error:
-            # Rejoin now instead of at the next heartbeat, unless that has happened already: to leave a generation that
+        except group_commits.STALE_MEMBER as error:
+            # Rejoin now instead of at the next heartbeat, unless that has happened already: leaving a generation that
             # was just joined would cost the whole group another rebalance.
-            if self._coordinator.generation == tenure.generation:
+            if self._coordinator.generation == assignment.generation:
                 if isinstance(error, errors.RebalanceInProgressError):
                     self._coordinator.request_rejoin()
                 else:
@@ -250,28 +251,30 @@ class KafkaMember:
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """See `Member.committed`."""
         stored = await self._connection.ask(
-            f"read the places of group {self._group}", lambda: self._fetch([KafkaPartition(*partition)])
+            f"read the commits of group {self._group}", lambda: self._fetch([KafkaPartition(*partition)])
         )
         found = stored.get(KafkaPartition(*partition))
         return Commit(*found) if found else None
 
     async def _fetch(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, OffsetAndMetadata]:
-        """In the place of aiokafka's own reading, which takes "try again" for "never committed" (see `commits`)."""
+        """Replace aiokafka's own fetch, which reads "try again" as "never committed" (see `commits`)."""
         mine = [TopicPartition(*tp) for tp in partitions]
-        stored = await places.read(self._consumer._client, self._group, mine)
+        stored = await group_commits.read(self._consumer._client, self._group, mine)
         return {KafkaPartition(*tp): OffsetAndMetadata(*commit) for tp, commit in stored.items()}
 
     async def _send(self, request: Any) -> Any:
-        """Ask the group's coordinator."""
+        """Send a request to the group's coordinator."""
         await self._coordinator.ensure_coordinator_known()
         return await self._coordinator._send_req(request)
 
     def _require(self, *partitions: TopicPartition) -> Assignment:
-        """The tenure under which all of these are ours. Raises Fenced."""
-        tenure = self._tenure
-        if tenure is None or not tenure.partitions.issuperset(partitions):
-            raise self._fenced(partitions, "they were revoked" if tenure is None else "not assigned in this generation")
-        return tenure
+        """Return the assignment that has all of these partitions. Raises Fenced."""
+        assignment = self._assignment
+        if assignment is None or not assignment.partitions.issuperset(partitions):
+            raise self._fenced(
+                partitions, "they were revoked" if assignment is None else "not assigned in this generation"
+            )
+        return assignment
 
     def _fenced(self, partitions: Iterable[TopicPartition], why: str) -> Fenced:
         names = ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(partitions))
@@ -289,8 +292,10 @@ class KafkaMember:
     # ------------------------------------------------------------------------------------------------------- leaving
 
     async def close(self) -> None:
-        """See `Member.close`. Once begun it goes on to its end, even if who waits for it is cancelled: a member left
-        half closed would keep its partitions, heartbeat by heartbeat, and read nothing of them."""
+        """See `Member.close`. Once begun it ends, even if its caller is cancelled.
+
+        A member that is only half closed would keep its partitions by heartbeats, without reading them.
+        """
         if self._closing is None:
             self.closed = True
             self._closing = asyncio.get_running_loop().create_task(self._close(), name=f"close {self._group}")
@@ -303,7 +308,7 @@ class KafkaMember:
     async def _end(self, timeout_ms: int) -> None:
         consumer = self._consumer
         if not await ended_within(timeout_ms, consumer.stop()):
-            # It hung, for example in a join that waits for other members: leave without its help.
+            # It hung, for example in a join that waits for other members: leave the group directly.
             for task in self._tasks():
                 task.cancel()
             if consumer._coordinator is not None:
@@ -311,7 +316,7 @@ class KafkaMember:
             await ended_within(1_000, consumer._client.close())
         for task in self._tasks():
             if task.done() and not task.cancelled():
-                task.exception()  # Read, so that Python does not call it lost: `poll` has told it.
+                task.exception()  # Read, so that asyncio does not log a lost error: `poll` has raised it.
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         coordinator, fetcher = self._consumer._coordinator, self._consumer._fetcher
@@ -320,13 +325,13 @@ class KafkaMember:
         return [task for task in found if task is not None]
 
 
-Told = Callable[[Iterable[KafkaPartition]], Coroutine[Any, Any, None]]
+OnChange = Callable[[Iterable[KafkaPartition]], Coroutine[Any, Any, None]]
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed
-    """Passes aiokafka's callbacks on."""
+    """A listener that passes aiokafka's callbacks on."""
 
-    def __init__(self, lose: Told, gain: Told) -> None:
+    def __init__(self, lose: OnChange, gain: OnChange) -> None:
         self._lose, self._gain = lose, gain
 
     async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:

@@ -1,4 +1,4 @@
-"""The library's producer: made as we need it, ended without hanging, and its errors put in order."""
+"""Producers of aiokafka: their settings, an end that cannot hang, and the meaning of their errors."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _CODES: dict[type[errors.KafkaError], str] = {
 
 
 def refusal(error: BaseException | type[BaseException]) -> Refused | None:
-    """The verdict that an error means; None when it leaves open whether the records were appended."""
+    """Return the verdict that an error implies; None when it leaves open whether the records were appended."""
     kind = error if isinstance(error, type) else type(error)
     code = _CODES.get(kind) if issubclass(kind, errors.KafkaError) else None
     if code == "unauthorized":
@@ -34,7 +34,7 @@ def refusal(error: BaseException | type[BaseException]) -> Refused | None:
 
 
 def make(connection: Connection, record_bytes_max: int, *, idempotent: bool = True) -> AIOKafkaProducer:
-    """A producer, not yet started. One that is not idempotent survives a refused batch, but may write twice."""
+    """Make a producer without starting it. One that is not idempotent survives a refused batch, but may write twice."""
     return AIOKafkaProducer(
         **connection.arguments("producer"),
         enable_idempotence=idempotent,
@@ -46,7 +46,7 @@ def make(connection: Connection, record_bytes_max: int, *, idempotent: bool = Tr
 
 
 async def kill(producer: AIOKafkaProducer) -> None:
-    """End a producer at once, without flushing: its `stop` would wait for a broker that is gone, for ever."""
+    """End a producer at once, without flushing: its `stop` would wait for a lost broker without end."""
     producer._closed = True
     sender = producer._sender.sender_task
     if sender is not None:
@@ -54,30 +54,30 @@ async def kill(producer: AIOKafkaProducer) -> None:
     await ended_within(1_000, producer.client.close())
     if sender is not None:
         await asyncio.wait([sender], timeout=0.2)
-        # It may still wait for the requests that were under way: they end only by a second blow.
+        # It may still wait for the requests that were under way: only a second cancellation ends them.
         sender.cancel()
         await asyncio.wait([sender], timeout=0.2)
     accumulator = producer._message_accumulator
     batches = {batch for queue in accumulator._batches.values() for batch in queue} | accumulator._pending_batches
-    # One that was to be sent again waits in a queue, and the library looks for it among those under way when it ends.
+    # A batch to be repeated waits in a queue, but the library expects it among those under way when it ends.
     accumulator._pending_batches |= batches
     accumulator.fail_all(errors.ProducerClosed())
     for batch in batches:
         for future in (batch.future, batch._drain_waiter):
             if future.done() and not future.cancelled():
-                future.exception()  # Read, so that Python does not call it lost: every caller is told by us.
+                future.exception()  # Read, so that asyncio does not log a lost error: the appender fails every call.
 
 
-async def sift(
+async def bisect(
     connection: Connection, record_bytes_max: int, topic: str, partition: int, entries: Sequence[QueuedRecord]
 ) -> list[tuple[QueuedRecord, Refused | int]]:
-    """Append what the broker takes of a refused batch, in order, and find the records at fault, by halving.
+    """Append a refused batch in ever smaller parts, in order, to find the records at fault.
 
-    Answers the offset or the refusal of each. Raises KafkaError when the fate of a record stays open. Not idempotent:
-    every refusal would cost a producer, since the broker misses the sequence numbers of what it refused.
+    Returns the offset or the refusal of each. Raises KafkaError when a verdict stays unknown. The producer is not
+    idempotent: otherwise every refusal would cost a producer, since the broker misses the refused sequence numbers.
     """
     producer = make(connection, record_bytes_max, idempotent=False)
-    fates: list[tuple[QueuedRecord, Refused | int]] = []
+    verdicts: list[tuple[QueuedRecord, Refused | int]] = []
     todo = [list(entries)]
     try:
         await connection.start("connect a producer", producer.start())
@@ -93,12 +93,12 @@ async def sift(
                 if refused is None:
                     raise
                 if len(some) == 1:
-                    fates.append((some[0], refused))
+                    verdicts.append((some[0], refused))
                 else:
                     middle = len(some) // 2
                     todo += [some[middle:], some[:middle]]
             else:
-                fates.extend((entry, placed.offset + i) for i, entry in enumerate(some))
+                verdicts.extend((entry, placed.offset + i) for i, entry in enumerate(some))
     finally:
         await kill(producer)
-    return fates
+    return verdicts

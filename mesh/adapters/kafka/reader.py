@@ -1,4 +1,4 @@
-"""Reading chosen partitions from chosen offsets, outside any group."""
+"""A reader of chosen partitions from chosen offsets, outside any group."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class KafkaReader:
         self._connection = connection
         self._topics = topics
         self._positions = dict(positions)
-        """Where to begin; the consumer's own state counts once it is connected."""
+        """Offsets to begin with. The consumer has its own positions once it is connected."""
         self._record_bytes_max = record_bytes_max
         self._consumer: AIOKafkaConsumer | None = None
         self._spent: LogUnavailable | None = None
@@ -45,12 +45,12 @@ class KafkaReader:
             await self._into_range(consumer, error.args[0])
             return []
         except errors.KafkaError as error:
-            # The library may have dropped what it had already taken from other partitions: never go on after this.
+            # The library may have dropped fetched records of other partitions: this reader must not go on.
             self._spent = self._connection.unavailable("read", str(error))
             self._spent.remedy += ", then open another reader"
             raise self._spent from error
         if not wait_ms:
-            # Without a wait the library never lets go of the loop, and nothing would ever arrive.
+            # Without a wait the library does not yield to the loop, and no record would arrive.
             await asyncio.sleep(0)
         return [record for records in fetched.values() for record in records]
 
@@ -81,7 +81,7 @@ class KafkaReader:
         return consumer
 
     async def _into_range(self, consumer: AIOKafkaConsumer, asked: Mapping[KafkaPartition, int]) -> None:
-        """What was asked for is gone by retention: go on with the first record that is left. Ahead of the end: wait."""
+        """Go on with the first record that is left, where retention has removed the wanted one. Ahead of the end: wait."""
         for tp, offset in asked.items():
             bounds = (await self._topics.bounds(tp.topic))[tp.partition]
             if offset < bounds.start:

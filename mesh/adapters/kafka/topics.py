@@ -1,6 +1,6 @@
-"""Questions about topics and groups, and the creation of topics: the broker's administration.
+"""Administration of the brokers: descriptions of topics and groups, and the creation of topics.
 
-Everything here may be asked again, so each question is repeated while the broker says "not now", up to a deadline.
+Every request may be repeated, and is repeated up to a deadline while the broker's error is retriable.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from mesh.adapters.kafka import commits as places
+from mesh.adapters.kafka import commits as group_commits
 from mesh.adapters.kafka.connection import MEMBER_ROLE, Connection, ended_within
 from mesh.adapters.ports import Bounds, Commit, TopicSpec
 from mesh.core.errors import Fenced, LogUnavailable, NotFound, TopicsInvalid
@@ -26,11 +26,11 @@ TIMESTAMP_TYPE = "message.timestamp.type"
 LOG_TIME = "LogAppendTime"
 _IDLE = ("Empty", "Dead")
 _READ_UNCOMMITTED = 0
-_NOT_FOR_US = (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError)
+_DENIED = (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError)
 
 
 class TopicDescription(NamedTuple):
-    """A topic as the broker knows it: the leader of each partition (-1 while there is none), or why it is not told."""
+    """A topic as the broker describes it: the leader of each partition (-1: none yet), or an error."""
 
     leaders: Mapping[int, int]
     error: type[errors.BrokerResponseError] | None = None
@@ -38,16 +38,16 @@ class TopicDescription(NamedTuple):
 
 
 class Topics:
-    """One administrative client."""
+    """An administrative client."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._admin = AIOKafkaAdminClient(**connection.arguments("admin"))
         self._coordinators: dict[str, int] = {}
-        """Group → the broker that coordinates it, as last found."""
+        """Group → its coordinating broker, as last found."""
 
     async def start(self) -> None:
-        """Raises LogUnavailable."""
+        """Connect. Raises LogUnavailable."""
         await self._connection.start("connect", self._admin.start())
 
     async def close(self, timeout_ms: int) -> None:
@@ -56,21 +56,21 @@ class Topics:
     async def describe(
         self, names: Collection[str] | None = None, *, timeout_ms: int | None = None
     ) -> dict[str, TopicDescription]:
-        """These topics, or all. Unknown ones are there with their error. Raises LogUnavailable."""
+        """Describe these topics, or all. Unknown topics are described by their error. Raises LogUnavailable."""
         asked = None if names is None else sorted(names)
-        # Not the client's own question: that one makes a broker with auto.create.topics.enable create what is missing.
+        # Not the client's own request, which makes a broker with auto.create.topics.enable create missing topics.
         response = await self._connection.ask(
             "describe topics", lambda: self._send(MetadataRequest(asked, False)), timeout_ms=timeout_ms
         )
         return {answer["topic"]: _described(answer) for answer in response.to_object()["topics"]}
 
     async def _send(self, request: Any, node: int | None = None) -> Any:
-        """Any broker's answer, or that of one of them."""
+        """Send a request to one broker, or to any."""
         client = self._admin._client
         return await client.send(client.get_random_node() if node is None else node, request)
 
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Create those that are missing; answer their names when every partition has a leader.
+        """Create the missing topics; return their names when every partition has a leader.
 
         Raises TopicsInvalid (all refusals at once) and LogUnavailable.
         """
@@ -90,7 +90,7 @@ class Topics:
             raise TopicsInvalid(
                 self._connection.url, problems, remedy="Correct the declaration, or grant the right to create topics"
             )
-        await self._until_led({spec.name: spec.partitions for spec in missing})
+        await self._wait_for_leaders({spec.name: spec.partitions for spec in missing})
         return created
 
     async def _replicas(self) -> int:
@@ -118,8 +118,8 @@ class Topics:
                 problems.append(f"{name}: {message or error.description}")
         return created, problems
 
-    async def _until_led(self, partitions: Mapping[str, int]) -> None:
-        """Until every broker knows the leaders: one that lags would call a topic unknown that was just created."""
+    async def _wait_for_leaders(self, partitions: Mapping[str, int]) -> None:
+        """Wait until every broker knows the leaders. A broker that lags would call a new topic unknown."""
 
         async def known_to(node: int) -> None:
             answer = await self._send(MetadataRequest(sorted(partitions), False), node)
@@ -134,21 +134,21 @@ class Topics:
                     async with asyncio.timeout(1):
                         await known_to(broker.nodeId)
                 except (TimeoutError, errors.NodeNotReadyError, errors.KafkaConnectionError):
-                    continue  # A broker that is down misleads nobody.
+                    continue  # A broker that is down gives no wrong answer.
 
         await self._connection.ask("wait for the leaders of new topics", known)
 
     async def stamped_by_producers(self, names: Collection[str]) -> list[str]:
-        """Topics with `message.timestamp.type=CreateTime`. Those whose settings we may not read are left out."""
+        """Return the topics with `message.timestamp.type=CreateTime`, without those whose settings are not readable."""
         wanted = {TIMESTAMP_TYPE: ""}
         asked = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in sorted(names)]
 
-        async def look() -> list[str]:
+        async def request() -> list[str]:
             found = []
             for answer in await self._admin.describe_configs(asked):
                 for code, message, _type, name, entries, *_ in answer.resources:
                     error = errors.for_code(code)
-                    if error in _NOT_FOR_US:
+                    if error in _DENIED:
                         continue
                     if error is not errors.NoError:
                         raise error(message)
@@ -156,17 +156,17 @@ class Topics:
                         found.append(name)
             return found
 
-        return await self._connection.ask("read the settings of topics", look) if asked else []
+        return await self._connection.ask("read the settings of topics", request) if asked else []
 
     async def bounds(self, topic: str) -> dict[int, Bounds]:
-        """Raises NotFound and LogUnavailable."""
+        """See `Log`. Raises NotFound and LogUnavailable."""
         starts = await self._offsets(topic, OffsetResetStrategy.EARLIEST)
         ends = await self._offsets(topic, OffsetResetStrategy.LATEST)
         return {partition: Bounds(starts[partition], ends[partition]) for partition in sorted(ends)}
 
     async def offsets_at(self, topic: str, at_ms: int) -> dict[int, int]:
-        """Raises NotFound and LogUnavailable."""
-        # Asked first: a record appended between the questions is at or after the end that stands for "none".
+        """See `Log`. Raises NotFound and LogUnavailable."""
+        # Read first: a record appended between the requests is at or after the end that means "none".
         ends = await self._offsets(topic, OffsetResetStrategy.LATEST)
         found = await self._offsets(topic, max(0, at_ms))
         return {partition: ends[partition] if at < 0 else at for partition, at in sorted(found.items())}
@@ -199,24 +199,24 @@ class Topics:
         return found
 
     async def trim(self, partition: TopicPartition, before: int) -> None:
-        """Remove records before an offset; beyond the end: all. Raises LogUnavailable, also when it is not allowed."""
+        """Remove records before an offset, or all if it is beyond the end. Raises LogUnavailable, also without the right."""
         end = (await self.bounds(partition.topic))[partition.partition].end
         wanted = {KafkaPartition(*partition): RecordsToDelete(min(before, end))}
         await self._connection.ask(f"trim {partition.topic}", lambda: self._admin.delete_records(wanted))
 
     async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
-        """Places of a group, with metadata. Raises LogUnavailable."""
+        """Read the commits of a group. Raises LogUnavailable."""
         return await self._connection.ask(
-            f"read the places of group {group}", lambda: places.read(self._admin._client, group, partitions)
+            f"read the commits of group {group}", lambda: group_commits.read(self._admin._client, group, partitions)
         )
 
     async def idle_groups(self, groups: Collection[str]) -> list[str]:
-        """Groups without a member, as their coordinators say. Raises LogUnavailable.
+        """Return the groups without a member. Raises LogUnavailable.
 
-        One question a coordinator: which broker that is, is remembered until it says that it is not.
+        Sends one request to each coordinator. A group's coordinator is cached until it denies that role.
         """
 
-        async def look() -> list[str]:
+        async def request() -> list[str]:
             try:
                 answers = await self._describe_groups(groups)
             except errors.GroupAuthorizationFailedError:
@@ -229,7 +229,7 @@ class Topics:
                     self._coordinators.pop(group["group"], None)
             return [g["group"] for g in answers if not g["error_code"] and g["state"] in _IDLE and not g["members"]]
 
-        return await self._connection.ask("look into the groups of workers", look) if groups else []
+        return await self._connection.ask("describe the groups of workers", request) if groups else []
 
     async def _describe_groups(self, groups: Collection[str]) -> list[dict[str, Any]]:
         by_node: defaultdict[int, list[str]] = defaultdict(list)
@@ -241,35 +241,37 @@ class Topics:
         return [group for answers in await asyncio.gather(*asked) for a in answers for group in a.to_object()["groups"]]
 
     async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Commit without a member, which the coordinator takes only while the group has none. Raises Fenced,
-        LogUnavailable."""
+        """Commit without a member, which the coordinator accepts only while the group has none.
+
+        Raises Fenced, LogUnavailable.
+        """
         client = self._admin._client
 
         async def store() -> None:
             node = await self._admin.find_coordinator(group)
-            await places.store(lambda request: client.send(node, request), group, -1, "", commits)
+            await group_commits.store(lambda request: client.send(node, request), group, -1, "", commits)
 
         try:
             await self._connection.ask(f"commit of group {group}", store)
         except LogUnavailable as error:
-            if isinstance(error.__cause__, places.STALE_MEMBER):
+            if isinstance(error.__cause__, group_commits.STALE_MEMBER):
                 raise Fenced(
-                    f"group {group} has members, who commit for themselves",
+                    f"group {group} has members, which commit for themselves",
                     where=self._connection.url,
                     got=type(error.__cause__).__name__,
                 ) from error
             raise
 
-    async def strangers(self, group: str) -> list[str]:
-        """Members of a group that are none of ours, as `client id at host`. Empty if we may not look."""
+    async def foreign_members(self, group: str) -> list[str]:
+        """Return the foreign members of a group, as `client id at host`. Empty without the right to describe it."""
 
-        async def look() -> list[Any]:
+        async def request() -> list[Any]:
             try:
                 return list(await self._admin.describe_consumer_groups([group]))
             except errors.GroupAuthorizationFailedError:
                 return []
 
-        found = await self._connection.ask(f"look into group {group}", look)
+        found = await self._connection.ask(f"describe group {group}", request)
         members = [member for answer in found for one in answer.to_object()["groups"] for member in one["members"]]
         return sorted(
             f"{member['client_id']} at {member['client_host']}"

@@ -1,10 +1,10 @@
-"""Records whose header names are no UTF-8: producers other than Java's can write them, and aiokafka chokes for ever.
+"""Records whose header names are not UTF-8. Producers other than Java's can write them, and aiokafka cannot read them.
 
-One such record would stop its partition for good; worse, `getmany` then drops what it had already taken from other
-partitions. So the fetcher is given batches that never choke: what is no UTF-8 in a header's name is read as `\\xff`.
-Key, value and all other headers are untouched.
+One such record would stop its partition for good. Worse, `getmany` then drops the fetched records of other partitions.
+So the fetcher gets batches that read every header name: invalid bytes in it are read as `\\xff`. Key, value and all
+other headers are unchanged.
 
-For the same reason compressed batches are unpacked by `unpacked`, and records are handed out in lots of bounded size,
+For the same reason compressed batches are decompressed by `unpacked`. Records are delivered in batches of bounded size,
 however small they were on the broker.
 """
 
@@ -20,11 +20,11 @@ from mesh.adapters.kafka.unpacked import is_packed, stand_in, unpacked
 from mesh.core.protocol.record import UnreadValue
 
 POLL_BYTES_MAX = 8 * 1_048_576
-"""Of one partition in one poll, apart from the rest of a batch that was begun in it."""
+"""Bytes of one partition in one poll, apart from the rest of a batch that was begun in it."""
 
 
 class _LenientBytes(bytearray):
-    """Bytes that are text in any case."""
+    """Bytes that any encoding error leaves readable as text."""
 
     def __getitem__(self, index: Any) -> Any:
         found = super().__getitem__(index)
@@ -35,7 +35,7 @@ class _LenientBytes(bytearray):
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka is not typed
-    """The library's own reader in Python, over forgiving bytes: slow, and needed only when the fast one gives up."""
+    """The library's reader in Python, over lenient bytes. It is slow, and used only after the fast one fails."""
 
     _buffer: bytearray
 
@@ -46,10 +46,10 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka is
 
 
 class _Batch:
-    """A batch read by the fast reader, and by the forgiving one from where that gives up."""
+    """A batch read by the fast reader, and from its first error on by the lenient one."""
 
     def __init__(self, data: memoryview, begun: Callable[[int], None]) -> None:
-        """`begun` is told the size of the batch, unpacked, when its first record is about to be read."""
+        """`begun` gets the decompressed size of the batch before its first record is read."""
         self._data = data
         self._begun = begun
         self._fast = DefaultRecordBatch(data)
@@ -81,10 +81,10 @@ class LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is not
     """The batches of one fetched partition."""
 
     bytes_begun = 0
-    """Size of the batches of which records were handed out since this was set to 0."""
+    """Size of the batches of which records were delivered since this was set to 0."""
 
     def next_batch(self) -> Any:
-        """The next batch; None when there is none. Formats before Kafka 0.11 are left to the library."""
+        """Return the next batch or None. Formats before Kafka 0.11 are left to the library."""
         data = self._next_slice
         if data is None or len(data) < self.MIN_SLICE or data[self.MAGIC_OFFSET] < 2:
             return super().next_batch()
@@ -96,10 +96,10 @@ class LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is not
 
 
 class BoundedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is not typed
-    """What was fetched of one partition, handed out in lots of bounded size."""
+    """The fetched records of one partition, delivered in batches of bounded size."""
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        """At most `max_records`, and none of a further batch once the batches begun have `POLL_BYTES_MAX` bytes."""
+        """Return at most `max_records`, and begin no batch once the batches begun have `POLL_BYTES_MAX` bytes."""
         if not self.check_assignment(self._topic_partition) or not self.has_more():
             return []
         batches = self._partition_records._records
@@ -116,6 +116,6 @@ class BoundedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is n
 
 
 def install() -> None:
-    """Give the library's fetcher these classes, which it looks up when a fetch is answered."""
+    """Replace classes of the library's fetcher, which it looks up for each response."""
     fetcher.MemoryRecords = LenientRecords
     fetcher.FetchResult = BoundedResult

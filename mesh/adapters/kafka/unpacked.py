@@ -1,8 +1,8 @@
-"""Compressed batches: unpacked into a buffer of bounded size, never as large as their producer likes.
+"""Decompression of batches into a buffer of bounded size, whatever their producer compressed.
 
-Ten kilobytes of zstd may hold gigabytes, and a broker that keeps batches as their producers compressed them stores
-that. A batch that takes more than `UNPACKED_BYTES_MAX` bytes, or that cannot be unpacked, is not read: one record with
-an `UnreadValue` stands for it, at its last offset, so that it becomes a dead letter and what lies behind it is read.
+Ten kilobytes of zstd may hold gigabytes, and a broker that keeps the compression of producers stores them. A batch that
+takes more than `UNPACKED_BYTES_MAX` bytes, or that cannot be decompressed, is not read. One record with an `UnreadValue`
+value replaces it, at its last offset. So it becomes a dead letter, and the records behind it are read.
 """
 
 import struct
@@ -15,9 +15,9 @@ from aiokafka.record.default_records import DefaultRecordBase, _DefaultRecordPy
 from mesh.core.protocol.record import UnreadValue
 
 UNPACKED_BYTES_MAX: Final = 16 * 1_048_576
-"""Size of all records of a batch together. Producers limit a batch to about a megabyte before they compress it."""
+"""Greatest size of all records of a batch together. Producers limit a batch to about a megabyte before they compress it."""
 _BUFFER_BYTES: Final = 1_048_576
-"""Most batches are smaller than this, and share one buffer."""
+"""Size of the buffer that is shared by batches up to this size, as most are."""
 _HEADER_BYTES: Final = DefaultRecordBase.HEADER_STRUCT.size
 _CODEC_AT: Final = DefaultRecordBase.ATTRIBUTES_OFFSET + 1
 _CODECS: Final = DefaultRecordBase.CODEC_MASK
@@ -27,12 +27,12 @@ _buffer = bytearray(_HEADER_BYTES + _BUFFER_BYTES)
 
 
 def is_packed(data: memoryview) -> bool:
-    """Whether the records of a batch are compressed."""
+    """Return whether the records of a batch are compressed."""
     return bool(data[_CODEC_AT] & _CODECS)
 
 
 def unpacked(data: memoryview) -> bytes | UnreadValue:
-    """The same batch with records that are not compressed, or why it is not read."""
+    """Decompress a batch, or return why it is not read."""
     kind = data[_CODEC_AT] & _CODECS
     try:
         batch = _unpacked(data, kind, _buffer) or _unpacked(data, kind, bytearray(_HEADER_BYTES + UNPACKED_BYTES_MAX))
@@ -44,7 +44,7 @@ def unpacked(data: memoryview) -> bytes | UnreadValue:
 
 
 def stand_in(data: memoryview, value: UnreadValue) -> Any:
-    """The record that stands for a batch that is not read."""
+    """Make the record that replaces a batch that is not read."""
     header = DefaultRecordBase.HEADER_STRUCT.unpack_from(data)
     base_offset, last_offset_delta, max_timestamp = header[0], header[6], header[8]
     append_time = bool(header[5] & DefaultRecordBase.TIMESTAMP_TYPE_MASK)
@@ -52,12 +52,12 @@ def stand_in(data: memoryview, value: UnreadValue) -> Any:
 
 
 def _unpacked(data: memoryview, kind: int, buffer: bytearray) -> bytes | None:
-    """The batch in the buffer; None if it has no room there."""
+    """Decompress a batch into a buffer; None if it does not fit."""
     packed, room = bytes(data[_HEADER_BYTES:]), memoryview(buffer)[_HEADER_BYTES:]
     try:
         size = _xerial(packed, room) if _is_xerial(packed, kind) else _into(kind)(packed, room)
     except codec.cramjam.DecompressionError as error:
-        # The library tells the reasons apart by their texts alone.
+        # Only the text of the error distinguishes the reasons.
         if "failed to write whole buffer" in str(error) or "is smaller than required" in str(error):
             return None
         raise
@@ -77,12 +77,12 @@ def _into(kind: int) -> Callable[[bytes, memoryview], int]:
         DefaultRecordBase.CODEC_ZSTD: cramjam.zstd.decompress_into,
     }
     if kind not in known:
-        raise ValueError(f"nothing is known of compression {kind}")
+        raise ValueError(f"unknown compression {kind}")
     return known[kind]
 
 
 def _is_xerial(packed: bytes, kind: int) -> bool:
-    """Whether these are blocks of snappy, each behind its length, as Java's clients write it."""
+    """Return whether these are blocks of snappy with their lengths, the format of Java's clients."""
     return kind == DefaultRecordBase.CODEC_SNAPPY and bool(codec._detect_xerial_stream(packed))
 
 

@@ -33,7 +33,7 @@ async def test_what_waits_travels_together_in_order() -> None:
     lane = lane_of(call, [value(n) for n in range(5)])
     batch = lane.pack(empty, LIMIT)
     assert batch is not None
-    assert [entry.place for entry in batch.entries] == [0, 1, 2, 3, 4]
+    assert [entry.index for entry in batch.entries] == [0, 1, 2, 3, 4]
     assert batch.builder.record_count() == 5
     assert not lane.waiting
     assert lane.pack(empty, LIMIT) is None
@@ -54,8 +54,8 @@ async def test_a_record_over_the_limit_is_refused_wherever_it_stands() -> None:
     places = []
     while batch := lane.pack(empty, LIMIT):
         for entry in batch.entries:
-            places.append(entry.place)
-            entry.call.settle(entry.place, Appended(0, entry.place))
+            places.append(entry.index)
+            entry.call.complete(entry.index, Appended(0, entry.index))
     assert places == [1, 3]
     verdicts = await call.done
     for refused in verdicts[::2]:
@@ -77,9 +77,9 @@ async def test_what_is_no_record_spoils_nothing() -> None:
     lane = lane_of(call, [value(1), strange, value(1)])
     batch = lane.pack(empty, LIMIT)
     assert batch is not None
-    assert [entry.place for entry in batch.entries] == [0, 2]
+    assert [entry.index for entry in batch.entries] == [0, 2]
     for entry in batch.entries:
-        call.settle(entry.place, Appended(0, 0))
+        call.complete(entry.index, Appended(0, 0))
     refused = (await call.done)[1]
     assert isinstance(refused, Refused)
     assert refused.code == "invalid"
@@ -100,7 +100,7 @@ async def test_a_lane_whose_batches_are_too_large_packs_smaller_ones() -> None:
     sizes = []
     while batch := lane.pack(large, 1_000_000):
         sizes.append(batch.builder.size())
-        lane.smaller()
+        lane.reduce_batches()
     assert sizes == sorted(sizes, reverse=True)
     assert 32_768 > sizes[2] >= BATCH_BYTES_MIN
     assert lane.bytes_max == BATCH_BYTES_MIN
@@ -108,9 +108,9 @@ async def test_a_lane_whose_batches_are_too_large_packs_smaller_ones() -> None:
 
 async def test_a_call_ends_with_its_last_verdict() -> None:
     call = AppendCall(2)
-    call.settle(1, Appended(0, 1))
+    call.complete(1, Appended(0, 1))
     assert not call.done.done()
-    call.settle(0, Appended(0, 0))
+    call.complete(0, Appended(0, 0))
     assert await call.done == [Appended(0, 0), Appended(0, 1)]
     call.fail(LogUnavailable("too late to matter"))
     assert await call.done == [Appended(0, 0), Appended(0, 1)]
@@ -121,7 +121,7 @@ async def test_a_call_that_failed_stays_failed_and_each_caller_has_its_own_error
     calls = [AppendCall(1), AppendCall(1)]
     for call in calls:
         call.fail(error)
-        call.settle(0, Appended(0, 0))
+        call.complete(0, Appended(0, 0))
     raised = await asyncio.gather(*(call.done for call in calls), return_exceptions=True)
     assert [str(e) for e in raised] == [str(error)] * 2
     assert len({id(e) for e in (*raised, error)}) == 3

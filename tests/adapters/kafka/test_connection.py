@@ -54,7 +54,7 @@ def test_tls_checks_the_name_of_the_broker_unless_told_otherwise() -> None:
         ({"sasl_mechanisms": "PLAIN"}, "Did you mean sasl_mechanism?"),
         ({"colour": "blue"}, "unknown Kafka setting 'colour'"),
         ({"security_protocol": "TLS"}, "PLAINTEXT or SSL or SASL_PLAINTEXT or SASL_SSL"),
-        ({**SASL, "sasl_mechanism": "plain"}, "sasl_mechanism is wrong"),
+        ({**SASL, "sasl_mechanism": "plain"}, "invalid sasl_mechanism"),
         ({"security_protocol": "SASL_SSL", "sasl_plain_username": "alice"}, "sasl_plain_password is missing"),
         ({"security_protocol": "SASL_SSL", "sasl_plain_password": "secret"}, "sasl_plain_username is missing"),
         ({"sasl_plain_username": "alice"}, "has no effect with security_protocol PLAINTEXT"),
