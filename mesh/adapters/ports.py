@@ -123,7 +123,7 @@ class Member(Protocol):
         ...
 
     async def close(self) -> None:
-        """Leave the group, after `revoked` for the assigned partitions. Returns within its deadline even without a log."""
+        """Leave the group, after `revoked` for all partitions. Returns within its deadline even without a log."""
         ...
 
 
@@ -310,7 +310,7 @@ class Board(Protocol):
         ...
 
     async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
-        """Remove the value; False if there was none. Its history stays, and ends with an entry whose value is `null`."""
+        """Remove the value; False if there was none. Its history stays, and ends with an entry of value `null`."""
         ...
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:

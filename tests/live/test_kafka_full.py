@@ -78,11 +78,11 @@ async def test_a_full_worker_stays_in_its_group_and_no_task_is_begun_twice(desk:
     assert shift._joined is not None
     member = shift._joined.result()
     assert isinstance(member, KafkaMember)
-    before = member._tenure
+    before = member._assignment
     member._consumer._subscription._last_fetch_ended -= FIVE_MINUTES_S + 1  # as if it was full for so long
     heartbeats = time.monotonic() + 4 * HEARTBEAT_MS / 1000
     await until(lambda: time.monotonic() > heartbeats, "heartbeats")
-    assert member._tenure == before
+    assert member._assignment == before
     desk.gate.set()
     outcomes = [await run.outcome(timeout_s=30) for run in runs]
     assert [outcome.ending for outcome in outcomes] == ["completed"] * 6

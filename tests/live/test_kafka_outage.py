@@ -132,7 +132,7 @@ async def test_every_question_to_a_broker_that_hangs_fails_in_time(server: Kafka
     async with hanging(server):
         questions: dict[str, Callable[[], Awaitable[object]]] = {
             "commit": lambda: member.commit({place: Commit(1)}),
-            "read the places": lambda: member.committed(place),
+            "read the commits": lambda: member.committed(place),
             "describe topics": log.topics,
             "list offsets": lambda: log.bounds(topic),
             f"list offsets of {topic}": lambda: log.offsets_at(topic, 0),

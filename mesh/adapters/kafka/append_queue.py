@@ -43,11 +43,11 @@ class AppendCall:
 
 
 class QueuedRecord(NamedTuple):
-    """A record, and the call and index of its verdict."""
+    """A record, its call, and the index of its verdict in that call."""
 
     record: NewRecord
     call: AppendCall
-    index: int
+    at: int
 
 
 class PackedBatch(NamedTuple):
@@ -82,7 +82,7 @@ class PartitionQueue:
                 break
             self.waiting.popleft()
             if isinstance(problem, Refused):
-                entry.call.complete(entry.index, problem)
+                entry.call.complete(entry.at, problem)
                 continue
             entries.append(entry)
             if limited and builder.size() >= self.bytes_max:

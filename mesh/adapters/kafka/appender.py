@@ -271,7 +271,7 @@ class Appender:
                     queue.reduce_batches()
             for entry, verdict in verdicts:
                 entry.call.complete(
-                    entry.index, verdict if isinstance(verdict, Refused) else Appended(queue.partition, verdict)
+                    entry.at, verdict if isinstance(verdict, Refused) else Appended(queue.partition, verdict)
                 )
             if self._refused:
                 del self._refused[0]

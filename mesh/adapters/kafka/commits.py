@@ -5,8 +5,8 @@ moment of sending. After an eviction that is -1, which the broker accepts from a
 zombie moves the offset back. And its read ignores the error of the whole response (coordinator is loading, or moved, or
 not authorised). "Try again" then reads as "never committed", and the group would begin at its first record.
 
-The broker has a gap of its own. A coordinator that was just elected answers from before the last commits, or "never
-committed", until it knows the offsets of its followers (Kafka 4.3, some 100 ms after each failover). `read` waits.
+The broker has a gap of its own (Kafka 4.3, some 100 ms after each failover). A coordinator that was just elected
+answers from before the last commits, or "never committed", until it knows the offsets of its followers. `read` waits.
 """
 
 from collections import defaultdict

@@ -81,7 +81,7 @@ class KafkaReader:
         return consumer
 
     async def _into_range(self, consumer: AIOKafkaConsumer, asked: Mapping[KafkaPartition, int]) -> None:
-        """Go on with the first record that is left, where retention has removed the wanted one. Ahead of the end: wait."""
+        """Go on with the first record left if retention has removed the wanted one. Ahead of the end: wait."""
         for tp, offset in asked.items():
             bounds = (await self._topics.bounds(tp.topic))[tp.partition]
             if offset < bounds.start:

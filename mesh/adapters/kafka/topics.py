@@ -199,7 +199,7 @@ class Topics:
         return found
 
     async def trim(self, partition: TopicPartition, before: int) -> None:
-        """Remove records before an offset, or all if it is beyond the end. Raises LogUnavailable, also without the right."""
+        """Remove records before an offset, or all. Raises LogUnavailable, also without the right."""
         end = (await self.bounds(partition.topic))[partition.partition].end
         wanted = {KafkaPartition(*partition): RecordsToDelete(min(before, end))}
         await self._connection.ask(f"trim {partition.topic}", lambda: self._admin.delete_records(wanted))

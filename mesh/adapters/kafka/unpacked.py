@@ -15,7 +15,7 @@ from aiokafka.record.default_records import DefaultRecordBase, _DefaultRecordPy
 from mesh.core.protocol.record import UnreadValue
 
 UNPACKED_BYTES_MAX: Final = 16 * 1_048_576
-"""Greatest size of all records of a batch together. Producers limit a batch to about a megabyte before they compress it."""
+"""Greatest size of all records of a batch. Producers limit a batch to about a megabyte before compression."""
 _BUFFER_BYTES: Final = 1_048_576
 """Size of the buffer that is shared by batches up to this size, as most are."""
 _HEADER_BYTES: Final = DefaultRecordBase.HEADER_STRUCT.size

@@ -1,28 +1,28 @@
 -- The board on Redis: one script, so that every operation is one atomic step and one round trip.
--- Whatever a caller hands in arrives in ARGV and stays data. All keys share one hash tag, hence one cluster slot.
+-- All input of a caller is in ARGV and stays data. All keys have one hash tag, hence one cluster slot.
 --
--- KEYS  1 life     hash    the incarnation, the server it was seen on, the counter all versions come from, and the
---                          incarnation that is known to hold all that earlier ones acknowledged (`complete`)
---       2 changes  stream  id = counter: which key changed; what `watch` follows
---       3 index    zset    keys that have a value
+-- KEYS  1 life     hash    the incarnation, its server, the counter of all versions, and the incarnation that holds
+--                          all values that earlier ones acknowledged (`complete`)
+--       2 changes  stream  id = counter: the changed key, for `watch`
+--       3 index    zset    keys with a value
 --       4 past     stream  id = counter: every value of this key, the newest last; the newest is the value
---       5 answers  hash    op_id -> what the first call answered
+--       5 answers  hash    op_id -> the answer to the first call
 --       6 order    list    the op_ids in `answers`, newest first
--- ARGV  1 operation  2 key  3 op_id  4 who writes  5… what the operation needs
+-- ARGV  1 operation  2 key  3 op_id  4 writer  5… arguments of the operation
 --
--- The limits (HISTORY_MAX and so on) are set above this text by adapters/redis/board.py, from the shared rules in core/board/rules.py.
+-- adapters/redis/board.py puts the limits (HISTORY_MAX and so on) before this text, from core/board/rules.py.
 --
--- Answers {'entry', value, version, at_ms, by}, {'answer', …}, {'absent'}, {'conflict', version that stands},
--- {'incomplete'} or {'invalid', reason, …}. Whatever changes something is remembered under its op_id; a refusal to
--- begin is not.
+-- Returns {'entry', value, version, at_ms, by}, {'answer', …}, {'absent'}, {'conflict', current version},
+-- {'incomplete'} or {'invalid', reason, …}. The answer of each write is kept under its op_id; that of a refused write
+-- is not.
 
 local life, changes, index, past, answers, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local key, op_id, by = ARGV[2], ARGV[3], ARGV[4]
 
 local function whole(number) return string.format('%.0f', number) end
 
--- One life of the store ends where the server's replication id does: at a restart, a failover, a wipe. What the life
--- before it wrote and this one forgot must not be mistaken for what this one writes, so the incarnation changes too.
+-- The incarnation changes with the server's replication id: at a restart, a failover, a wipe. So a version that the
+-- store has lost is never mistaken for one that it writes later.
 local function incarnation()
   local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
   local known = redis.call('HMGET', life, 'server', 'incarnation', 'since', 'complete')
@@ -90,7 +90,7 @@ local function wrote(id, before, value, gone, items)
   return entry
 end
 
--- The first answer to this op_id. A value that history has dropped meanwhile is answered as it stands now.
+-- Returns the first answer to this op_id, with the current value if the history has dropped the old one.
 local function repeated()
   local packed = op_id ~= '' and redis.call('HGET', answers, op_id)
   if not packed then return nil end
@@ -102,7 +102,7 @@ local function repeated()
   return {'entry', entry and entry.value or 'null', first[2], first[3], first[4]}
 end
 
--- Where the first `count` items of the text between an array's brackets end (count 0: how many commas there are).
+-- Returns the end of the first `count` items of the text between an array's brackets (count 0: the number of commas).
 local function comma(body, count)
   local depth, seen, from = 0, 0, 1
   while true do
@@ -110,7 +110,7 @@ local function comma(body, count)
     if not at then return seen end
     local char = string.byte(body, at)
     from = at + 1
-    if char == 34 then -- a string: on to its closing quote
+    if char == 34 then -- a string: skip to its closing quote
       local quote = string.find(body, '["\\]', from)
       while string.byte(body, quote) == 92 do quote = string.find(body, '["\\]', quote + 2) end
       from = quote + 1
@@ -171,7 +171,7 @@ end
 function act.put()
   local id, _, complete = incarnation()
   local before, value, expect = latest(), ARGV[5], ARGV[6]
-  -- "No value yet" is not known before the store is complete. Putting back what is missing is how it becomes so.
+  -- "No value yet" is unknown before the store is complete. Writes that restore missing values make it complete.
   if expect == '' and not complete and string.sub(op_id, 1, #RESTORE_OP) ~= RESTORE_OP then return {'incomplete'} end
   if expect ~= '*' and expect ~= version_of(before, id) then return {'conflict', version_of(before, id)} end
   return wrote(id, before, value)

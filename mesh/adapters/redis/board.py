@@ -1,21 +1,20 @@
 """The board on Redis 7 or later. The only file that imports redis.
 
 Every operation is one Lua script (`board.lua`), called by its digest, so it is atomic and costs one round trip. All
-keys of a mesh carry one hash tag, `{prefix}`, and so live in one cluster slot; the server needs the policy
-`noeviction` and a user that may run INFO. Times are the server's own: one clock for all writers keeps `at_ms` in the
-order of versions, however wrong the clock of a client is.
+keys of a mesh have one hash tag, `{prefix}`, and so are in one cluster slot. The server needs the policy `noeviction`
+and a user that may run INFO. Times are the server's own: one clock for all writers keeps `at_ms` in the order of
+versions, even if the clock of a client is wrong.
 
-The incarnation changes whenever the server's replication id does (restart, failover, restore) and when the keys were
-wiped. A clean restart therefore costs every holder of a version one conflict and one more read; in return no version
-from before a rollback ever passes, even where the counter comes by the same number again.
+The incarnation changes with the server's replication id (restart, failover, restore), and when the keys were wiped. A
+clean restart therefore costs every holder of a version one conflict and one more read. In return no version from before
+a rollback ever passes, even if the counter reaches the same number again.
 
-A new incarnation is *incomplete* until `mark_complete`: `add`, `append` and `put(expect=ABSENT)` depend on a value
-that may have been lost, so they raise BoardIncomplete until the lost values were put back
-(`runtime.board_maintenance`).
+A new incarnation is *incomplete* until `mark_complete`: `add`, `append` and `put(expect=ABSENT)` depend on a value that
+may have been lost. So they raise BoardIncomplete until the lost values were restored (`runtime.board_maintenance`).
 
-When the server has answered nobody for `timeout_ms`, calls raise BoardUnavailable; so does a call that has waited two
+Calls raise BoardUnavailable when the server has answered no call for `timeout_ms`. So does a call that has waited two
 seconds although others were answered. Its write may or may not have happened. Repeat it with the same `op_id` to learn
-which, without doing it twice. Nothing is repeated in here.
+which, without doing it twice. This module repeats no call.
 """
 
 import asyncio
@@ -38,14 +37,14 @@ from mesh.core.errors import BoardUnavailable, ConfigInvalid, Conflict, MeshErro
 
 NOEVICTION: Final = "noeviction"
 CHANGES_MAX: Final = 100_000
-"""Changes that a watcher may lag behind (of the whole mesh, about) before it misses the oldest."""
+"""Changes (of the whole mesh, approximately) that a watcher may lag behind before it misses the oldest."""
 CONNECTIONS_MAX: Final = 16
-"""Calls on their way at once; more wait their turn within their deadline."""
+"""Calls under way at once. Further calls wait within their deadline."""
 QUEUE_MS_MAX: Final = 2_000
-"""How long a call waits at most while the server answers others."""
+"""Longest wait of a call while the server answers others."""
 WATCHERS_MAX: Final = 256
 WATCH_TIMEOUT_MS: Final = 30_000
-"""How long a watcher tries to reach a server that is gone before it raises."""
+"""Longest time that a watcher tries to reach the server before it raises."""
 _WATCH_BLOCK_MS: Final = 1_000
 _WATCH_PAUSE_MS: Final = 100
 _WATCH_BATCH: Final = 100
@@ -81,8 +80,8 @@ _log = diagnostics("board")
 
 
 class _Incarnation(NamedTuple):
-    """The store's incarnation, the counter it began at, the counter now, whether it is complete, and the incarnation
-    before it if that one was complete, else ""."""
+    """The store's incarnation, the counter at its begin, the counter now, whether it is complete, and the incarnation
+    before it if that was complete, else ""."""
 
     incarnation: str
     since: int
@@ -92,18 +91,21 @@ class _Incarnation(NamedTuple):
 
 
 class _Connections(NamedTuple):
-    """A pool, and turns in the order callers came. The pool's own waiting is not fair: a caller who just gave a
-    connection back takes it again before those who wait, until their deadlines pass."""
+    """A pool, and a fair semaphore for its callers.
+
+    The pool's own wait is not fair: a caller that has returned a connection takes it again before waiting callers,
+    until their deadlines pass.
+    """
 
     pool: BlockingConnectionPool
-    turns: asyncio.Semaphore
+    slots: asyncio.Semaphore
 
 
 class RedisBoard:
     """`Board` on Redis. `url` is `redis://[user:password@]host:port/db`, `rediss://…` for TLS, or `unix://path`.
 
-    Connects when first used and again whenever needed; `start` only proves that it can. Raises ConfigInvalid for a
-    URL or prefix that cannot be meant.
+    Connects at the first use and again whenever needed; `start` only checks that it can. Raises ConfigInvalid for an
+    invalid URL or prefix.
     """
 
     def __init__(
@@ -120,14 +122,14 @@ class RedisBoard:
         self._tag = f"{{{prefix}}}:board:"
         self._timeout_ms = timeout_ms
         self._last_answer_s = 0.0
-        """When the server last answered anybody here, by the loop's clock."""
+        """Time of the server's last answer to this process, by the loop's clock."""
         self._clock = clock or SystemClock()
         self._calls = self._connections(url, CONNECTIONS_MAX)
-        self._watches = self._connections(url, WATCHERS_MAX)  # apart, so that watchers never keep writers waiting
+        self._watches = self._connections(url, WATCHERS_MAX)  # a separate pool, so that watchers never delay writers
 
     def _connections(self, url: str, connections_max: int) -> _Connections:
-        # The deadline around each call is ours; the library's own timeouts would only blur it, but for this one, with
-        # which it also takes leave of a server that is gone: long enough never to end a call. Pools never retry.
+        # Each call has our own deadline, so the library's timeouts are off. Only the connect timeout is set, which
+        # the library also uses to close connections: it is long enough never to end a call. Pools never retry.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections_max,
@@ -143,8 +145,10 @@ class RedisBoard:
         return self._url
 
     async def start(self) -> None:
-        """Raises BoardUnavailable if Redis does not answer now; the board may be used all the same, later. Warns of a
-        server that may evict keys."""
+        """Check that Redis answers, and warn if it may evict keys.
+
+        Raises BoardUnavailable if it does not answer now; the board can still be used later.
+        """
         _, memory = await self._talk("start", self._calls, [self._script("life", ""), ("INFO", "memory")])
         found = dict(line.split(":", 1) for line in memory.decode().splitlines() if ":" in line)
         policy, maxmemory = found.get("maxmemory_policy", NOEVICTION), found.get("maxmemory", "0")
@@ -159,18 +163,18 @@ class RedisBoard:
             )
 
     async def close(self) -> None:
-        # Not under our deadline, which would leave sockets open: the library gives each connection `timeout_ms`.
+        # Without our deadline, which would leave sockets open: the library has one for each connection.
         closing = (self._calls.pool.aclose(), self._watches.pool.aclose())
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(error, BaseException) and not isinstance(error, exceptions.RedisError | OSError):
-                raise error  # the others say that the server is gone: nobody left to take leave of
+                raise error  # the others mean that the server is unavailable
 
     async def incarnation(self) -> str:
-        return (await self._life("incarnation")).incarnation
+        return (await self._incarnation("incarnation")).incarnation
 
     async def completeness(self) -> Completeness:
-        life = await self._life("completeness")
-        return Completeness(life.complete, life.before, life.since)
+        current = await self._incarnation("completeness")
+        return Completeness(current.complete, current.before, current.since)
 
     async def mark_complete(self, incarnation: str) -> bool:
         return (await self._run("complete", "", "", "", incarnation))[1] == b"1"
@@ -185,20 +189,20 @@ class RedisBoard:
         rules.check_op(op_id, by)
         rules.check_value(key, value)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
-        return _entry(key, self._settled(key, op_id, expect, await self._run("put", key, op_id, by, value, expect)))
+        return _entry(key, self._checked(key, op_id, expect, await self._run("put", key, op_id, by, value, expect)))
 
     async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
         rules.check_key(key)
         rules.check_op(op_id, by)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
-        answer = self._settled(key, op_id, expect, await self._run("delete", key, op_id, by, expect))
+        answer = self._checked(key, op_id, expect, await self._run("delete", key, op_id, by, expect))
         return answer[1] == b"1"
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
         rules.check_key(key)
         rules.check_op(op_id, by)
         text = rules.check_item(key, item, items_max)
-        return _entry(key, self._settled(key, op_id, ANY, await self._run("append", key, op_id, by, text, items_max)))
+        return _entry(key, self._checked(key, op_id, ANY, await self._run("append", key, op_id, by, text, items_max)))
 
     async def add(
         self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
@@ -206,14 +210,14 @@ class RedisBoard:
         rules.check_key(key)
         rules.check_op(op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
-        _, value, applied, *made = self._settled(
+        _, value, applied, *made = self._checked(
             key, op_id, ANY, await self._run("add", key, op_id, by, amount, low, high)
         )
         version, at_ms = (made[0].decode(), int(made[1] or 0)) if made else ("", 0)
         return Count(int(value), applied == b"1", version, at_ms)
 
     async def lease(self, key: str, value: bytes, *, ttl_ms: int, expect: bytes = b"") -> bytes:
-        rules.check_lease(key, value, ttl_ms)  # `~` is in no key, so it lies apart from the values
+        rules.check_lease(key, value, ttl_ms)  # no key contains `~`, so leases are separate from values
         return (await self._run("lease", f"~{key}", "", "", expect, value, ttl_ms))[1]
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
@@ -236,14 +240,16 @@ class RedisBoard:
             low = f"({page[-1].decode()}"
 
     async def watch(self, pattern: str = "*") -> AsyncGenerator[Entry, None]:
-        """Follows ids in a stream, so a lost connection loses nothing. A change is missed only when the watcher is
-        more than CHANGES_MAX changes late, or later than the history of that key reaches. Raises BoardUnavailable
-        when the server was gone for WATCH_PATIENCE_MS."""
-        matches = rules.glob(pattern)
-        return self._follow(matches, await self._life("watch"))
+        """Follow ids in a stream, so that a lost connection loses no change.
 
-    async def _follow(self, matches: Callable[[str], bool], life: _Incarnation) -> AsyncGenerator[Entry, None]:
-        position = life.seq
+        A change is missed only when the watcher is more than CHANGES_MAX changes late, or later than the history of
+        that key reaches. Raises BoardUnavailable when the server was unavailable for WATCH_TIMEOUT_MS.
+        """
+        matches = rules.glob(pattern)
+        return self._follow(matches, await self._incarnation("watch"))
+
+    async def _follow(self, matches: Callable[[str], bool], current: _Incarnation) -> AsyncGenerator[Entry, None]:
+        position = current.seq
         answered_ms = self._clock.monotonic_ms()
         while True:
             try:
@@ -254,29 +260,31 @@ class RedisBoard:
                 await self._clock.sleep_ms(_WATCH_PAUSE_MS)
                 continue
             answered_ms = self._clock.monotonic_ms()
-            if now.incarnation != life.incarnation:
-                # What we followed was rolled back or wiped: on from where the new life began.
-                life, position = now, now.since
+            if now.incarnation != current.incarnation:
+                # The store was rolled back or wiped: go on from the begin of the new incarnation.
+                current, position = now, now.since
                 continue
             for entry in entries:
                 yield entry
             position = position_next
 
     async def _changes(self, position: int, matches: Callable[[str], bool]) -> tuple[int, list[Entry], _Incarnation]:
-        """The changes after `position`, waiting a moment for some: the position behind them, and the life that stood
-        *after* they were read, for they may belong to another than the position does."""
+        """Wait a moment for changes after `position`; return the next position, the changes and the incarnation.
+
+        The incarnation is read *after* the changes, which may belong to another one than the position does.
+        """
         stream = self._tag + "changes"
         read = ("XREAD", "COUNT", _WATCH_BATCH, "BLOCK", _WATCH_BLOCK_MS, "STREAMS", stream, f"{position}-0")
         [found] = await self._talk("watch", self._watches, [read], wait_ms=_WATCH_BLOCK_MS)
         changed = [(int(at.partition(b"-")[0]), fields[1].decode()) for at, fields in found[0][1]] if found else []
         ours = [(seq, key) for seq, key in changed if matches(key)]
         reads = [("XRANGE", self._tag + "past:" + key, seq, seq) for seq, key in ours]
-        *values, life = await self._talk("watch", self._calls, [*reads, self._script("life", "")])
+        *values, current = await self._talk("watch", self._calls, [*reads, self._script("life", "")])
         entries = [_past(key, *value[0]) for (_, key), value in zip(ours, values, strict=True) if value]
-        return changed[-1][0] if changed else position, entries, _life(life)
+        return changed[-1][0] if changed else position, entries, _incarnation(current)
 
-    async def _life(self, operation: str) -> _Incarnation:
-        return _life((await self._talk(operation, self._calls, [self._script("life", "")]))[0])
+    async def _incarnation(self, operation: str) -> _Incarnation:
+        return _incarnation((await self._talk(operation, self._calls, [self._script("life", "")]))[0])
 
     async def _run(self, operation: str, key: str, op_id: str = "", by: str = "", *args: bytes | str | int) -> _ANSWER:
         [answer] = await self._talk(operation, self._calls, [self._script(operation, key, op_id, by, *args)])
@@ -295,17 +303,17 @@ class RedisBoard:
         *,
         wait_ms: float = 0.0,
     ) -> list[Any]:
-        """One reply a command, over one connection, all within one deadline."""
-        connection, our_turn = None, False
+        """Send commands over one connection, within one deadline; return one reply for each."""
+        connection, has_slot = None, False
         replies: list[Any] = []
         try:
-            # Silence is an outage, a queue is not: while the server answers other calls, this one may wait its turn.
+            # While the server answers other calls, this one may wait: silence is an outage, a queue is not.
             timeout_ms = self._timeout_ms + wait_ms
             async with (
                 asyncio.timeout((QUEUE_MS_MAX + timeout_ms) / 1000),
                 tolerant_timeout(timeout_ms, last_answer_s=lambda: self._last_answer_s),
             ):
-                our_turn = await connections.turns.acquire()
+                has_slot = await connections.slots.acquire()
                 connection = await connections.pool.get_connection()  # type: ignore[no-untyped-call]
                 for command in commands:
                     replies.append(await _ask(connection, command))
@@ -319,23 +327,23 @@ class RedisBoard:
             ) from None
         except (exceptions.RedisError, OSError) as error:
             raise self._unavailable(operation, error) from error
-        finally:  # outside the deadline, which must not cut the handing back short
+        finally:  # outside the deadline, which must not interrupt the release
             try:
                 if connection is not None:
                     await connections.pool.release(connection)
             finally:
-                if our_turn:
-                    connections.turns.release()
+                if has_slot:
+                    connections.slots.release()
 
     def _unavailable(self, operation: str, error: Exception) -> BoardUnavailable:
-        code = getattr(error, "status_code", None)  # the first word of Redis' answer, which the library takes off
+        code = getattr(error, "status_code", None)  # the first word of Redis' reply, which the library removes
         text = f"{code or ''} {error}".strip().rstrip(".") or type(error).__name__
-        word = "NOPERM" if "can't run this command" in text else text.partition(" ")[0]  # so it says within a script
+        word = "NOPERM" if "can't run this command" in text else text.partition(" ")[0]  # its text within a script
         remedy = _REMEDIES.get(word, "See whether Redis runs there")
         return BoardUnavailable(f"board {operation} failed: {text}", where=self._url, remedy=remedy)
 
-    def _settled(self, key: str, op_id: str, expect: str, answer: _ANSWER) -> _ANSWER:
-        """The answer of a write, or the error it means."""
+    def _checked(self, key: str, op_id: str, expect: str, answer: _ANSWER) -> _ANSWER:
+        """Return the answer of a write, or raise the error that it means."""
         if answer[0] == b"conflict":
             raise Conflict(key, expected=expect, current=answer[1].decode())
         if answer[0] == b"incomplete":
@@ -350,7 +358,7 @@ async def _ask(connection: Any, command: tuple[bytes | str | int, ...]) -> Any:
     try:
         return await connection.read_response()
     except exceptions.NoScriptError:
-        await connection.send_command("EVAL", _SCRIPT, *command[2:])  # loads it too
+        await connection.send_command("EVAL", _SCRIPT, *command[2:])  # also loads the script
         return await connection.read_response()
 
 
@@ -360,12 +368,12 @@ def _entry(key: str, answer: _ANSWER) -> Entry:
 
 
 def _past(key: str, stream_id: bytes, fields: Sequence[bytes]) -> Entry:
-    """An item of a key's stream: value, incarnation, at, by, … as `write` in the script lays them down."""
+    """Make an entry from an item of a key's stream, whose fields are in the order of `write` in the script."""
     version = f"{fields[3].decode()}:{stream_id.partition(b'-')[0].decode()}"
     return Entry(key, fields[1], version, int(fields[5]), fields[7].decode())
 
 
-def _life(answer: Sequence[bytes]) -> _Incarnation:
+def _incarnation(answer: Sequence[bytes]) -> _Incarnation:
     return _Incarnation(answer[1].decode(), int(answer[2]), int(answer[3]), answer[4] == b"1", answer[5].decode())
 
 
@@ -381,7 +389,7 @@ def _invalid(key: str, op_id: str, reason: str, detail: str = "") -> MeshError:
 
 
 def _public(url: str) -> str:
-    """The URL without user, password and options."""
+    """Return the URL without user, password and options. Raises ConfigInvalid."""
     try:
         parts = urlsplit(url)
         port = parts.port or 6379

@@ -1,12 +1,11 @@
-"""The board in the embedded file: same promises as on Redis, for several processes on one machine.
+"""The board in the embedded file: the promises of the board on Redis, for several processes on one machine.
 
-The counter of a version is the row number of the value in `board_past`, where every value stands once: the newest of
-a key is its value, the older ones are its history, all of them in order are what `watch` follows. A watcher misses a
-change only when it is later than the history of that key reaches.
+The counter of a version is the row number of the value in `board_past`, which has every value once. The newest row of a
+key is its value, the older ones are its history, and `watch` follows all rows in order. A watcher misses a change only
+when it is later than the history of that key reaches.
 
-The incarnation stands in the file together with the file's inode: a file that was copied or put back from a copy is
-another life. Only a copy written *over* the file in place is not noticed; move it there instead. Times are the
-machine's, which all processes share.
+The incarnation is stored with the file's inode: a copied or restored file is another incarnation. Only a copy written
+*over* the file in place is not noticed; move it there instead. Times are the machine's, which all processes share.
 
 Several meshes may keep boards in one file: keys are stored behind a tag made of the prefix (those of `mesh` are not).
 """
@@ -31,15 +30,17 @@ T = TypeVar("T")
 _PAST: Final = "SELECT key, value, incarnation || ':' || seq, at_ms, by FROM board_past"
 _WATCH_BATCH: Final = 500
 UNTAGGED: Final = "mesh"
-"""The prefix whose keys are stored as they are."""
-TAG: Final = "\x7f"  # around the prefix, before a stored key; no key holds it, and it sorts behind all that keys hold
+"""The prefix whose keys are stored without a tag."""
+TAG: Final = "\x7f"  # encloses the prefix of a stored key; no key holds it, and it sorts behind all characters of keys
 _KEYS_BATCH: Final = 1_000
 
 
 class SqliteBoard:
-    """`Board` in an embedded file, beside whatever else it holds: given as the `SqliteFile` that a log of this
-    process uses too, or as a path. Call `start` first. `mirrored`: the log lies elsewhere and mirrors this board, so
-    that a new incarnation is incomplete until `mark_complete`; in the log's own file a board is always complete."""
+    """`Board` in an embedded file, given as a path or as the `SqliteFile` of this process's log. Call `start` first.
+
+    `mirrored`: a log elsewhere mirrors this board, so that a new incarnation is incomplete until `mark_complete`. In
+    the log's own file a board is always complete.
+    """
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class SqliteBoard:
         clock: Clock | None = None,
         mirrored: bool = False,
     ) -> None:
-        """`prefix`: of the mesh whose board this is; boards of other prefixes in the same file have other keys."""
+        """`prefix`: the prefix of the mesh. Boards of other prefixes in the same file have other keys."""
         self._mirrored = mirrored
         self._tag = "" if prefix == UNTAGGED else f"{TAG}{prefix}{TAG}"
         self._file = file if isinstance(file, SqliteFile) else SqliteFile(file, synchronous=synchronous)
@@ -63,13 +64,15 @@ class SqliteBoard:
         return f"sqlite:{self._file.path}"
 
     async def start(self) -> None:
-        """Make the tables and know this life of the file. Raises BoardUnavailable, or ConfigInvalid for a file of a
-        later version."""
+        """Make the tables and read or begin the incarnation.
+
+        Raises BoardUnavailable, or ConfigInvalid for a file of a later version.
+        """
         await self._file.start(rows.SCHEMA, kind=BoardUnavailable)
         try:
             await self._file.agree_on_time(lambda _: 0, kind=BoardUnavailable)
             inode, fresh = str(os.stat(self._file.path).st_ino), secrets.token_hex(6)
-            await self._write("start", lambda connection: rows.settle_life(connection, inode, fresh), wakes=())
+            await self._write("start", lambda connection: rows.begin_incarnation(connection, inode, fresh), wakes=())
         except BaseException:
             await self._file.close()
             raise
@@ -216,7 +219,7 @@ class SqliteBoard:
             if len(page) < _KEYS_BATCH:
                 return found
             low = page[-1] + "\0"
-            await asyncio.sleep(0)  # reading happens on this thread: let others have their turn
+            await asyncio.sleep(0)  # reads run on this thread: let other tasks run
 
     async def watch(self, pattern: str = "*") -> AsyncGenerator[Entry, None]:
         matches = rules.glob(pattern)
@@ -253,7 +256,7 @@ class SqliteBoard:
         return rows.BoardWrite(kind, key, self._tag + key, by, op_id, self._clock.now_ms())
 
     def _own(self, stored: str) -> str | None:
-        """The key that is stored so; None if it is another board's."""
+        """Return the key of a stored key; None if it is another board's."""
         key = stored.removeprefix(self._tag)
         return None if key.startswith(TAG) or (self._tag and key == stored) else key
 

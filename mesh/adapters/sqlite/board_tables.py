@@ -1,4 +1,4 @@
-"""The rows of the board in the embedded file: its tables, and what its operations do inside a transaction."""
+"""The tables of the board in the embedded file, and the transactions of its operations."""
 
 import sqlite3
 from typing import Any, Final, NamedTuple
@@ -30,7 +30,7 @@ SCHEMA: Final = (
 )
 _NEXT_OP: Final = "SELECT 1 + coalesce(max(nth), 0) FROM board_op WHERE key = ?"
 SWEEP: Final = 4
-"""Remembered answers looked at for their age with each new one: more than one, so that old ones become fewer."""
+"""Number of stored answers checked for their age with each new one: above 1, so that old ones become fewer."""
 
 
 class NewestRow(NamedTuple):
@@ -44,19 +44,19 @@ class NewestRow(NamedTuple):
 
 
 class BoardWrite(NamedTuple):
-    """Who writes what kind of thing when, and the name by which its repetition is known."""
+    """A write: its kind, key, writer and time, and the op_id that identifies a repetition."""
 
     kind: str
     key: str
     stored: str
-    """The key as it stands in the tables."""
+    """The key in the tables, with its tag."""
     by: str
     op_id: str
     at_ms: int
 
 
-def settle_life(connection: sqlite3.Connection, inode: str, fresh: str) -> None:
-    """Begin a new incarnation where the file is not the one that the last incarnation was seen on."""
+def begin_incarnation(connection: sqlite3.Connection, inode: str, fresh: str) -> None:
+    """Begin a new incarnation if the inode is not that of the last incarnation."""
     connection.execute(
         "INSERT INTO board_life VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE"
         " SET incarnation = excluded.incarnation, inode = excluded.inode WHERE inode <> excluded.inode",
@@ -65,17 +65,17 @@ def settle_life(connection: sqlite3.Connection, inode: str, fresh: str) -> None:
 
 
 def incarnation(connection: sqlite3.Connection) -> str:
-    """The incarnation of the store."""
+    """Return the incarnation of the store."""
     return str(connection.execute("SELECT incarnation FROM board_life").fetchone()[0])
 
 
 def position(connection: sqlite3.Connection) -> int:
-    """The version counter of the last change."""
+    """Return the version counter of the last change."""
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM board_past").fetchone()[0])
 
 
 def newest(connection: sqlite3.Connection, key: str) -> NewestRow:
-    """The newest row of a stored key."""
+    """Return the newest row of a stored key."""
     row = connection.execute(
         "SELECT nth, total, iif(gone, NULL, value), iif(gone, '', (SELECT incarnation FROM board_life) || ':' || seq),"
         " items FROM board_past WHERE key = ? ORDER BY nth DESC LIMIT 1",
@@ -85,7 +85,7 @@ def newest(connection: sqlite3.Connection, key: str) -> NewestRow:
 
 
 def expected(connection: sqlite3.Connection, write: BoardWrite, expect: str) -> NewestRow:
-    """The newest value, if its version is the expected one; else Conflict."""
+    """Return the newest row if its version is the expected one. Raises Conflict."""
     before = newest(connection, write.stored)
     if expect not in (ANY, before.version):
         raise Conflict(write.key, expected=expect, current=before.version)
@@ -101,18 +101,18 @@ def store(
     gone: bool = False,
     items: int | None = None,
 ) -> Entry:
-    life, nth, total = incarnation(connection), before.nth + 1, before.total + len(value)
+    current, nth, total = incarnation(connection), before.nth + 1, before.total + len(value)
     seq = connection.execute(
         "INSERT INTO board_past (key, nth, value, incarnation, at_ms, by, gone, items, total)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (write.stored, nth, value, life, write.at_ms, write.by, gone, items, total),
+        (write.stored, nth, value, current, write.at_ms, write.by, gone, items, total),
     ).lastrowid
     if gone:
         connection.execute("DELETE FROM board_key WHERE key = ?", (write.stored,))
     elif not before.version:
         connection.execute("INSERT INTO board_key VALUES (?)", (write.stored,))
     _trim(connection, write.stored, nth, total)
-    return Entry(write.key, value, f"{life}:{seq}", write.at_ms, write.by)
+    return Entry(write.key, value, f"{current}:{seq}", write.at_ms, write.by)
 
 
 def _trim(connection: sqlite3.Connection, key: str, newest: int, total: int) -> None:
@@ -126,7 +126,7 @@ def _trim(connection: sqlite3.Connection, key: str, newest: int, total: int) -> 
 
 
 def repeated(connection: sqlite3.Connection, write: BoardWrite) -> list[Any] | None:
-    """What was answered to this op_id the first time. Raises InvalidInput if that was another kind of write."""
+    """Return the first answer to this op_id. Raises InvalidInput if that was another kind of write."""
     if not write.op_id:
         return None
     row = connection.execute(
@@ -161,7 +161,7 @@ def remembered_entry(connection: sqlite3.Connection, write: BoardWrite, entry: E
 
 
 def first_entry(connection: sqlite3.Connection, write: BoardWrite, first: list[Any]) -> Entry:
-    """The entry answered the first time. A value that history has dropped meanwhile is answered as it stands now."""
+    """Return the entry of the first answer. If the history has dropped its value, the entry has the current one."""
     version, at_ms, by = first
     row = connection.execute(
         "SELECT value FROM board_past WHERE seq = ? AND key = ?", (int(version.partition(":")[2]), write.stored)

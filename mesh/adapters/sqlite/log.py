@@ -25,7 +25,7 @@ _INSERT = "INSERT INTO batches (id, records, at_ms, keys, bodies, shapes, header
 
 
 class _PendingBatch(NamedTuple):
-    """A batch on its way: the partition's number, where its verdicts go, and the batch."""
+    """A batch to be written: its partition, the indexes of its verdicts, and the batch."""
 
     number: int
     partition: int
@@ -36,9 +36,9 @@ class _PendingBatch(NamedTuple):
 class SqliteLog:
     """`ports.Log` in a SQLite file (`SqliteFile` says what survives what).
 
-    Times are append times, never falling within a partition. `retention.ms` of a topic is kept by a sweep every
-    `retention_check_ms`. Freed room in the file is used again; the file shrinks where more than a quarter of it is
-    free. Other settings of topics (`cleanup.policy` too) are stored and have no effect.
+    Times are append times, which never fall within a partition. A sweep every `retention_check_ms` applies
+    `retention.ms` of the topics. Freed room in the file is used again, and the file shrinks when more than a quarter of
+    it is free. Other settings of topics, `cleanup.policy` included, are stored without effect.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SqliteLog:
         self._heartbeat = Heartbeat(self.file, self._clock)
         self._members: list[SqliteMember] = []
         self._sweeper: asyncio.Task[None] | None = None
-        self._turn = 0
+        self._round_robin = 0
 
     @property
     def url(self) -> str:
@@ -74,7 +74,7 @@ class SqliteLog:
     # ------------------------------------------------------------------------------------------------- open, close
 
     async def start(self) -> None:
-        """Open the file, making it if need be. Raises LogUnavailable, ConfigInvalid for a file of a later version."""
+        """Open the file, or make it. Raises LogUnavailable, ConfigInvalid for a file of a later version."""
         await self.file.start(catalog.SCHEMA)
         await self.file.agree_on_time(catalog.newest_ms)
         self._sweeper = asyncio.get_running_loop().create_task(
@@ -82,7 +82,7 @@ class SqliteLog:
         )
 
     async def close(self) -> None:
-        """Close its members, write what waits, let go of the file. Raises what a listener's `revoked` raised."""
+        """Close the members, write what waits, release the file. Raises the error of a listener's `revoked`."""
         if self._sweeper is None:
             return
         sweeper, self._sweeper = self._sweeper, None
@@ -98,8 +98,10 @@ class SqliteLog:
     # ------------------------------------------------------------------------------------------------------ topics
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
-        """Create those that do not exist; those that do take the settings of their spec. Raises InvalidInput for a bad
-        spec (then nothing is done), LogUnavailable."""
+        """Create the topics that do not exist; existing ones take the settings of their spec.
+
+        Raises InvalidInput for an invalid spec, before anything is done, and LogUnavailable.
+        """
         for spec in specs:
             catalog.check(spec)
         return await self.file.write(
@@ -116,32 +118,34 @@ class SqliteLog:
 
     @property
     def knows_time(self) -> bool:
-        """Always: the processes that share the file have agreed on it when they opened it."""
+        """Always true: the processes that share the file have agreed on its time when they opened it."""
         return True
 
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
-        """None: this log stamps every record itself."""
+        """Return no topic: this log stamps every record itself."""
         return ()
 
     async def bounds(self, topic: str) -> Mapping[int, Bounds]:
-        """First and next offset of each partition. Raises NotFound, LogUnavailable."""
+        """Return the first and next offset of each partition. Raises NotFound, LogUnavailable."""
         found = self._topic(topic)
         return self.file.read(lambda connection: catalog.bounds(connection, found), operation="bounds")
 
     async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
-        """First offset of each partition at or after a time. Raises NotFound, LogUnavailable."""
+        """Return the first offset of each partition at or after a time. Raises NotFound, LogUnavailable."""
         found = self._topic(topic)
         return self.file.read(lambda connection: catalog.offsets_at(connection, found, at_ms), operation="offsets at")
 
     async def trim(self, partition: TopicPartition, before: int) -> None:
-        """Remove records before an offset, but for those that lie in one batch with later ones. Raises NotFound,
-        LogUnavailable."""
+        """Remove records before an offset, except those that share a batch with later ones.
+
+        Raises NotFound, LogUnavailable.
+        """
         number = self.file.read(lambda connection: self._catalog.number(connection, partition), operation="trim")
         while await retention.remove_some(self.file, number, before):
-            pass  # a little at a time, so that nobody waits long for the lock
+            pass  # in small steps, so that no process waits long for the lock
 
     async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
-        """Places of a group. Raises NotFound for an unknown topic, LogUnavailable."""
+        """Return the commits of a group. Raises NotFound for an unknown topic, LogUnavailable."""
         found = self._topic(topic)
         places = self.file.read(
             lambda connection: roster.committed(connection, group, found.first, found.partitions),
@@ -167,7 +171,7 @@ class SqliteLog:
         )
 
     async def sweep_retention(self) -> int:
-        """Remove now what `retention.ms` no longer keeps; answers how many records went."""
+        """Remove expired records now; return their number."""
         return await retention.sweep(self.file, self._clock)
 
     # -------------------------------------------------------------------------------------------------- read, join
@@ -201,26 +205,26 @@ class SqliteLog:
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
         """Append all; see `ports.Log`. Raises LogUnavailable when there is no verdict after `append_timeout_ms`."""
         verdicts: list[Any] = [None] * len(records)
-        parcels = [
-            parcel
+        packed = [
+            one
             for (number, partition), indexes in self._sort(records, verdicts).items()
             for at in range(0, len(indexes), batch.RECORDS_MAX)
-            for parcel in self._pack(records, verdicts, number, partition, indexes[at : at + batch.RECORDS_MAX])
+            for one in self._pack(records, verdicts, number, partition, indexes[at : at + batch.RECORDS_MAX])
         ]
         # All are queued before any is awaited, so that a partition's records keep their order.
-        shipments = [(shipment, self._ship(shipment)) for shipment in _shipments(parcels)]
-        if len(shipments) > 1:
-            await asyncio.wait([answer for _, answer in shipments])
-        for shipment, answer in shipments:
-            for parcel, offset in zip(shipment, await answer, strict=True):
-                offsets = range(offset, offset + len(parcel.indexes))
-                for index, own in zip(parcel.indexes, offsets, strict=True):
-                    verdicts[index] = Appended(parcel.partition, own)
+        jobs = [(job, self._write(job)) for job in _write_jobs(packed)]
+        if len(jobs) > 1:
+            await asyncio.wait([answer for _, answer in jobs])
+        for job, answer in jobs:
+            for one, offset in zip(job, await answer, strict=True):
+                offsets = range(offset, offset + len(one.indexes))
+                for index, own in zip(one.indexes, offsets, strict=True):
+                    verdicts[index] = Appended(one.partition, own)
         return verdicts
 
     def _sort(self, records: Sequence[NewRecord], verdicts: list[Any]) -> dict[tuple[int, int], list[int]]:
-        """Indexes of the records by (number, partition); verdicts for those that belong to none."""
-        lots: dict[tuple[int, int], list[int]] = {}
+        """Group the records' indexes by (number, partition); set the verdicts of records without a partition."""
+        groups: dict[tuple[int, int], list[int]] = {}
         topics = self._catalog.topics
         for index, record in enumerate(records):
             topic = topics.get(record.topic)
@@ -233,7 +237,7 @@ class SqliteLog:
             partition = record.partition
             if partition is None:
                 if record.key is None:
-                    partition = self._turn = (self._turn + 1) % topic.partitions
+                    partition = self._round_robin = (self._round_robin + 1) % topic.partitions
                 elif type(record.key) is bytes:
                     partition = partition_of(record.key, topic.partitions)
                 else:
@@ -245,17 +249,17 @@ class SqliteLog:
                 )
                 continue
             place = (topic.first + partition, partition)
-            lot = lots.get(place)
-            if lot is None:
-                lots[place] = [index]
+            group = groups.get(place)
+            if group is None:
+                groups[place] = [index]
             else:
-                lot.append(index)
-        return lots
+                group.append(index)
+        return groups
 
     def _pack(
         self, records: Sequence[NewRecord], verdicts: list[Any], number: int, partition: int, indexes: Sequence[int]
     ) -> list[_PendingBatch]:
-        """Batches of the records at `indexes`; verdicts for those that no batch can take."""
+        """Pack the records at `indexes`; set the verdicts of those that fit no batch."""
         try:
             packed = batch.encode([records[index] for index in indexes])
         except (TypeError, ValueError, AttributeError) as error:
@@ -272,15 +276,15 @@ class SqliteLog:
                     return [_PendingBatch(number, partition, indexes, packed)]
                 verdicts[indexes[0]] = Refused("too_large", too_large_message(size, self._record_bytes_max))
                 return []
-        # Something in it is wrong, or all together is too much: halves, until the culprit stands alone.
+        # A record is invalid, or the batch is too large: halve it until the record at fault is alone.
         half = len(indexes) // 2
         return self._pack(records, verdicts, number, partition, indexes[:half]) + self._pack(
             records, verdicts, number, partition, indexes[half:]
         )
 
-    def _ship(self, parcels: Sequence[_PendingBatch]) -> asyncio.Future[list[int]]:
-        """Write batches in one job; answers the offset of each one's first record."""
-        numbers = sorted({parcel.number for parcel in parcels})
+    def _write(self, batches: Sequence[_PendingBatch]) -> asyncio.Future[list[int]]:
+        """Write batches in one job; return the offset of the first record of each."""
+        numbers = sorted({pending.number for pending in batches})
 
         def job(connection: sqlite3.Connection) -> list[int]:
             now_ms = self._clock.now_ms()
@@ -288,7 +292,7 @@ class SqliteLog:
             nexts = {number: end.end for number, end in ends.items()}
             rows = []
             offsets = []
-            for number, _, _, packed in parcels:
+            for number, _, _, packed in batches:
                 offset = nexts[number]
                 rows.append((number << OFFSET_BITS | offset, packed[0], max(now_ms, ends[number].last_ms), *packed[1:]))
                 offsets.append(offset)
@@ -302,14 +306,14 @@ class SqliteLog:
         return self.file.read(lambda connection: self._catalog.topic(connection, name), operation="look up the topic")
 
 
-def _shipments(parcels: Sequence[_PendingBatch]) -> list[list[_PendingBatch]]:
-    """Parcels in order, in lots of about `_WRITE_BYTES_MAX`."""
-    lots: list[list[_PendingBatch]] = []
+def _write_jobs(batches: Sequence[_PendingBatch]) -> list[list[_PendingBatch]]:
+    """Group batches in order, with about `_WRITE_BYTES_MAX` bytes in each group."""
+    groups: list[list[_PendingBatch]] = []
     size = _WRITE_BYTES_MAX
-    for parcel in parcels:
+    for pending in batches:
         if size >= _WRITE_BYTES_MAX:
-            lots.append([])
+            groups.append([])
             size = 0
-        lots[-1].append(parcel)
-        size += parcel.batch.size_bytes
-    return lots
+        groups[-1].append(pending)
+        size += pending.batch.size_bytes
+    return groups

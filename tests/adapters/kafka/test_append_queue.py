@@ -33,7 +33,7 @@ async def test_what_waits_travels_together_in_order() -> None:
     lane = lane_of(call, [value(n) for n in range(5)])
     batch = lane.pack(empty, LIMIT)
     assert batch is not None
-    assert [entry.index for entry in batch.entries] == [0, 1, 2, 3, 4]
+    assert [entry.at for entry in batch.entries] == [0, 1, 2, 3, 4]
     assert batch.builder.record_count() == 5
     assert not lane.waiting
     assert lane.pack(empty, LIMIT) is None
@@ -54,8 +54,8 @@ async def test_a_record_over_the_limit_is_refused_wherever_it_stands() -> None:
     places = []
     while batch := lane.pack(empty, LIMIT):
         for entry in batch.entries:
-            places.append(entry.index)
-            entry.call.complete(entry.index, Appended(0, entry.index))
+            places.append(entry.at)
+            entry.call.complete(entry.at, Appended(0, entry.at))
     assert places == [1, 3]
     verdicts = await call.done
     for refused in verdicts[::2]:
@@ -77,9 +77,9 @@ async def test_what_is_no_record_spoils_nothing() -> None:
     lane = lane_of(call, [value(1), strange, value(1)])
     batch = lane.pack(empty, LIMIT)
     assert batch is not None
-    assert [entry.index for entry in batch.entries] == [0, 2]
+    assert [entry.at for entry in batch.entries] == [0, 2]
     for entry in batch.entries:
-        call.complete(entry.index, Appended(0, 0))
+        call.complete(entry.at, Appended(0, 0))
     refused = (await call.done)[1]
     assert isinstance(refused, Refused)
     assert refused.code == "invalid"

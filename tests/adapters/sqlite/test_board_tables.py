@@ -18,7 +18,7 @@ def connection() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:")
     for statement in rows.SCHEMA:
         connection.execute(statement)
-    rows.settle_life(connection, "inode-1", "first")
+    rows.begin_incarnation(connection, "inode-1", "first")
     yield connection
     connection.close()
 
@@ -28,9 +28,9 @@ def write(key: str = "k", op_id: str = "", kind: str = "put", at_ms: int = AT_MS
 
 
 def test_another_file_begins_another_incarnation_and_the_same_one_does_not(connection: sqlite3.Connection) -> None:
-    rows.settle_life(connection, "inode-1", "second")
+    rows.begin_incarnation(connection, "inode-1", "second")
     assert rows.incarnation(connection) == "first"
-    rows.settle_life(connection, "inode-2", "second")
+    rows.begin_incarnation(connection, "inode-2", "second")
     assert rows.incarnation(connection) == "second"
 
 

@@ -1,42 +1,42 @@
-"""Who gets which partition: as even as it can be, and everybody keeps what he has where that is possible."""
+"""The assignment of partitions to members: as even as possible, with as few moves as possible."""
 
 from collections.abc import Collection, Mapping
 
 
 def assign(eligible: Mapping[str, Collection[int]], current: Mapping[int, str]) -> dict[int, str]:
-    """Partition → member. `eligible`: what each member listens to, in the order they joined; `current`: who has what.
+    """Map partitions to members. `eligible`: partitions by member, in order of joining; `current`: the owners now.
 
-    Members with the same subscription differ by at most one partition. A partition moves only when its member is
-    gone or has at least two more than somebody else who could take it.
+    Members with the same subscription differ by at most one partition. A partition moves only when its member has left,
+    or has at least two more than another eligible member.
     """
-    held: dict[str, list[int]] = {member: [] for member in eligible}
+    assigned: dict[str, list[int]] = {member: [] for member in eligible}
     free = []
     for partition in sorted({p for partitions in eligible.values() for p in partitions}):
-        keeper = current.get(partition)
-        if keeper in held and partition in eligible[keeper]:
-            held[keeper].append(partition)
+        owner = current.get(partition)
+        if owner in assigned and partition in eligible[owner]:
+            assigned[owner].append(partition)
         else:
             free.append(partition)
     for partition in free:
-        takers = [member for member in held if partition in eligible[member]]
-        held[min(takers, key=lambda member: len(held[member]))].append(partition)
-    while move := _next_move(held, eligible):
+        takers = [member for member in assigned if partition in eligible[member]]
+        assigned[min(takers, key=lambda member: len(assigned[member]))].append(partition)
+    while move := _next_move(assigned, eligible):
         giver, taker, partition = move
-        held[giver].remove(partition)
-        held[taker].append(partition)
-    return {partition: member for member, partitions in held.items() for partition in partitions}
+        assigned[giver].remove(partition)
+        assigned[taker].append(partition)
+    return {partition: member for member, partitions in assigned.items() for partition in partitions}
 
 
 def _next_move(
-    held: Mapping[str, Collection[int]], eligible: Mapping[str, Collection[int]]
+    assigned: Mapping[str, Collection[int]], eligible: Mapping[str, Collection[int]]
 ) -> tuple[str, str, int] | None:
-    """A partition whose move from a fuller to an emptier member makes things more even."""
-    by_load = sorted(held, key=lambda member: len(held[member]))
+    """Find a move of a partition from a fuller to an emptier member that makes the assignment more even."""
+    by_load = sorted(assigned, key=lambda member: len(assigned[member]))
     for giver in reversed(by_load):
         for taker in by_load:
-            if len(held[giver]) - len(held[taker]) < 2:
+            if len(assigned[giver]) - len(assigned[taker]) < 2:
                 break
-            for partition in reversed([*held[giver]]):
+            for partition in reversed([*assigned[giver]]):
                 if partition in eligible[taker]:
                     return giver, taker, partition
     return None

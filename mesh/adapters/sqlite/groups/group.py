@@ -1,7 +1,7 @@
-"""A member of a consumer group. A task of its own follows the group and calls the listener, as a Kafka client does.
+"""A member of a consumer group. Its own task follows the group and calls the listener, as a Kafka client does.
 
-Hand-over is incremental: only partitions that move are revoked. Who is expelled (its process was stopped for longer
-than its session timeout) loses all and joins again under a new name.
+Hand-over is incremental: only partitions that move are revoked. An expelled member (its process was stopped for longer
+than its session timeout) loses all partitions and joins again under a new name.
 """
 
 import asyncio
@@ -55,12 +55,12 @@ class SqliteMember:
         self._group = 0
         self._fetcher = Fetcher(file)
         self._changed = file.subscribe(())
-        self._held: dict[TopicPartition, int] = {}
-        """Ours, by number, until `revoked` has returned."""
+        self._assigned: dict[TopicPartition, int] = {}
+        """Partitions of this member with their numbers, until `revoked` has returned."""
         self._going: set[TopicPartition] = set()
-        """Those of them `revoked` is being called for."""
+        """Partitions for which `revoked` is running."""
         self._unreleased: set[int] = set()
-        """Let go of, but the file does not know yet."""
+        """Numbers of partitions that are given up, but not in the file yet."""
         self._announced = False
         self._failure: Exception | None = None
         self._broken: Exception | None = None
@@ -75,10 +75,10 @@ class SqliteMember:
 
     @property
     def assignment(self) -> frozenset[TopicPartition]:
-        return frozenset(self._held)
+        return frozenset(self._assigned)
 
     async def poll(self, *, records_max: int, wait_ms: int) -> Mapping[TopicPartition, Sequence[Record]]:
-        """Records of resumed partitions; see `ports.Member`. Raises what a listener raised, LogUnavailable."""
+        """Return records of resumed partitions; see `ports.Member`. Raises what a listener raised, LogUnavailable."""
         until = time.monotonic() + wait_ms / 1000
         while True:
             self._raise_failure()
@@ -90,8 +90,11 @@ class SqliteMember:
                 return {}
 
     async def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Store places. Raises Fenced (nothing is stored), InvalidInput for metadata over 4,096 bytes or a bad
-        offset, LogUnavailable."""
+        """Store commits.
+
+        Raises Fenced, in which case nothing is stored, LogUnavailable, and InvalidInput for metadata over 4,096 bytes
+        or an invalid offset.
+        """
         numbers = {}
         for partition, place in commits.items():
             _check(partition, place)
@@ -111,7 +114,7 @@ class SqliteMember:
             raise
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
-        """The group's place. Raises NotFound for an unknown partition, LogUnavailable."""
+        """Return the group's commit. Raises NotFound for an unknown partition, LogUnavailable."""
 
         def job(connection: sqlite3.Connection) -> Commit | None:
             number = self._catalog.number(connection, partition)
@@ -123,26 +126,28 @@ class SqliteMember:
         return self._fetcher.position(partition)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Raises Fenced if the partition is not ours (any more)."""
+        """See `ports.Member`. Raises Fenced if the partition is not assigned."""
         self._number(partition, "seek")
         self._fetcher.seek(partition, offset)
 
     def pause(self, *partitions: TopicPartition) -> None:
-        """Raises Fenced if one is not ours (any more)."""
+        """See `ports.Member`. Raises Fenced if one is not assigned."""
         for partition in partitions:
             self._number(partition, "pause")
             self._fetcher.pause(partition)
 
     def resume(self, *partitions: TopicPartition) -> None:
-        """Raises Fenced if one is not ours (any more)."""
+        """See `ports.Member`. Raises Fenced if one is not assigned."""
         for partition in partitions:
             self._number(partition, "resume")
             if partition not in self._going:
                 self._fetcher.resume(partition)
 
     async def close(self) -> None:
-        """Leave the group, after `revoked` for what was held. Raises what that raised. If the log is gone the group
-        notices by itself, a session timeout later."""
+        """Leave the group, after `revoked` for the assigned partitions. Raises the error of that call.
+
+        Without a log, the group notices after a session timeout.
+        """
         if self._closing:
             return
         self._closing = True
@@ -153,10 +158,10 @@ class SqliteMember:
                 await asyncio.wait([self._task], timeout=self.session_timeout_ms / 1000)
                 self._task.cancel()
                 await asyncio.wait([self._task], timeout=1)
-            if self._held:
-                error = await self._call_revoked(list(self._held))
+            if self._assigned:
+                error = await self._call_revoked(list(self._assigned))
         finally:
-            # Whatever happened: a heartbeat for a member that does nothing would keep its partitions from others.
+            # In any case: heartbeats of an inactive member would keep its partitions from others.
             self._heartbeat.discard(self)
             self._fetcher.close()
             self._changed.close()
@@ -176,12 +181,12 @@ class SqliteMember:
                 wakes=(roster.channel(group),),
             )
         except LogUnavailable:
-            return  # the missing heartbeat says the same, only later
+            return  # the missing heartbeat has the same effect, only later
 
-    # -------------------------------------------------------------------------------------------- told by others
+    # -------------------------------------------------------------------------------------------------- callbacks
 
     def fail(self, error: Exception, *, for_good: bool = False) -> None:
-        """`poll` raises this: once, or for ever."""
+        """Make `poll` raise this error, once or always."""
         if for_good:
             self._broken = error
         else:
@@ -189,13 +194,13 @@ class SqliteMember:
         self._fetcher.wakeup.set(())
 
     def expelled(self) -> None:
-        """The heartbeat found that the group took us for dead."""
+        """Note that the group has removed this member; called by the heartbeat."""
         self._changed.set()
 
     # ------------------------------------------------------------------------------------------ following the group
 
     async def open(self) -> None:
-        """Join and begin to follow. Raises LogUnavailable."""
+        """Join the group and begin to follow it. Raises LogUnavailable."""
         await self._join()
         self._heartbeat.add(self)
         self._task = asyncio.get_running_loop().create_task(self._follow(), name=f"group {self._name}")
@@ -229,7 +234,7 @@ class SqliteMember:
                 await self._changed.wait()
                 self._changed.clear()
                 try:
-                    await self._keep_up()
+                    await self._synchronize()
                 except LogUnavailable as error:
                     self.fail(error)
                     self._changed.set()
@@ -237,28 +242,28 @@ class SqliteMember:
         except Exception as error:  # noqa: BLE001  # raised by `poll`, from now on
             self.fail(error, for_good=True)
 
-    async def _keep_up(self) -> None:
-        """Bring what we hold into line with what the file says; repeated until both agree."""
+    async def _synchronize(self) -> None:
+        """Give up and take over partitions until the assignment is that of the file."""
         while not self._closing:
             if self._unreleased:
                 await self._release()
             view = self._file.read(
                 lambda connection: roster.view(connection, self._group, self.member_id), operation="follow the group"
             )
-            held = self._held.values()
-            going = [tp for tp, number in self._held.items() if number not in view.kept]
-            # Given to us and meant for somebody else before we had looked: nobody was told, so nobody need be.
-            self._unreleased |= view.owned.difference(view.kept, held)
+            assigned = self._assigned.values()
+            going = [tp for tp, number in self._assigned.items() if number not in view.kept]
+            # Assigned and taken away again between two looks: the listener was not notified, and need not be.
+            self._unreleased |= view.owned.difference(view.kept, assigned)
             if self._unreleased:
                 continue
             if not view.alive:
                 await self._lose()
             elif going:
                 await self._give_up(going)
-            elif gained := view.kept.difference(held):
+            elif gained := view.kept.difference(assigned):
                 self._gain(gained)
             else:
-                if not self._announced:  # so that a member without partitions knows that it is one
+                if not self._announced:  # so that the listener learns that there are no partitions
                     self._gain(())
                 return
 
@@ -267,21 +272,21 @@ class SqliteMember:
         if error is not None:
             self.fail(error)
         if isinstance(error, WaitTimeout):
-            # The batch it waited for may cover partitions that we keep: leave and lose them all, so that whatever is
-            # still under way is fenced, and all are handed out anew.
+            # The batch it waited for may hold records of partitions that stay: leave and lose them all, so that
+            # commits still under way are fenced, and all partitions are assigned again.
             await self._leave()
 
     async def _lose(self) -> None:
-        """We were expelled: tell the listener (its commits are fenced by now), then join again."""
-        if self._held:
-            error = await self._call_revoked(list(self._held))
+        """Notify the listener of the expulsion (its commits are fenced by now), then join again."""
+        if self._assigned:
+            error = await self._call_revoked(list(self._assigned))
             if error is not None:
                 self.fail(error)
         self._unreleased.clear()
         await self._join()
 
     async def _call_revoked(self, partitions: Sequence[TopicPartition]) -> Exception | None:
-        """Call the listener within its deadline. Afterwards the partitions are not ours, whatever it did."""
+        """Call the listener within its deadline, then give up the partitions in any case."""
         self._going.update(partitions)
         for partition in partitions:
             self._fetcher.pause(partition)
@@ -299,7 +304,7 @@ class SqliteMember:
                 )
         finally:
             for partition in partitions:
-                self._unreleased.add(self._held.pop(partition))
+                self._unreleased.add(self._assigned.pop(partition))
                 self._fetcher.remove(partition)
             self._going.difference_update(partitions)
         return caught
@@ -315,7 +320,7 @@ class SqliteMember:
         self._unreleased.difference_update(numbers)
 
     def _gain(self, numbers: Iterable[int]) -> None:
-        """Take over: paused, at the committed offset or at the first record."""
+        """Take over partitions: paused, at the committed offset or at the first record."""
 
         def places(connection: sqlite3.Connection) -> dict[TopicPartition, tuple[int, int]]:
             wanted = sorted(numbers)
@@ -329,7 +334,7 @@ class SqliteMember:
 
         gained = self._file.read(places, operation="take over partitions")
         for partition, (number, offset) in gained.items():
-            self._held[partition] = number
+            self._assigned[partition] = number
             self._fetcher.add(partition, number, offset, paused=True)
         self._announced = True
         try:
@@ -338,12 +343,12 @@ class SqliteMember:
             self.fail(error)
 
     def _number(self, partition: TopicPartition, action: str) -> int:
-        number = self._held.get(partition)
+        number = self._assigned.get(partition)
         if number is None:
             raise Fenced(
-                f"{action} of {partition[0]}:{partition[1]}, which is not ours",
+                f"{action} of {partition[0]}:{partition[1]}, which is not assigned here",
                 where=f"group {self._name}",
-                expected=f"one of {len(self._held)} assigned partitions",
+                expected=f"one of {len(self._assigned)} assigned partitions",
                 remedy="Drop what was read of it; its new owner reads it again",
             )
         return number
@@ -369,7 +374,7 @@ def _check(partition: TopicPartition, place: Commit) -> None:
         )
     if not 0 <= place.offset <= catalog.OFFSET_MASK:
         raise InvalidInput(
-            f"bad offset in a commit of {partition[0]}:{partition[1]}",
+            f"invalid offset in a commit of {partition[0]}:{partition[1]}",
             code="invalid",
             expected=f"0 to {catalog.OFFSET_MASK}",
             got=str(place.offset),

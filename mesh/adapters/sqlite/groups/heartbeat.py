@@ -19,16 +19,16 @@ class SessionMember(Protocol):
     session_timeout_ms: int
 
     def expelled(self) -> None:
-        """The group took us for dead."""
+        """Note that the group has removed the member."""
         ...
 
     def fail(self, error: Exception, *, for_good: bool = False) -> None:
-        """`poll` must raise this."""
+        """Make `poll` raise this error."""
         ...
 
 
 class Heartbeat:
-    """Beats while there are members. Whatever ends it reaches every member's `poll`."""
+    """The heartbeat of all members. Its errors are raised by every member's `poll`."""
 
     def __init__(self, file: SqliteFile, clock: Clock) -> None:
         self._file = file
@@ -38,7 +38,7 @@ class Heartbeat:
         self._change = asyncio.Event()
 
     def add(self, member: SessionMember) -> None:
-        """Beat for `member`, which has just joined. It may change its `member_id` when it joins again."""
+        """Add a member that has just joined. Its `member_id` may change when it joins again."""
         self._members.add(member)
         self._change.set()
         if self._task is None or self._task.done():
@@ -59,7 +59,7 @@ class Heartbeat:
         acknowledged_ms = self._clock.monotonic_ms()
         while self._members:
             session_ms = min(member.session_timeout_ms for member in self._members)
-            # A member that joins with a shorter session must not wait out the longer one's pause.
+            # A member that joins with a shorter session ends the pause of a longer one.
             await self._pause(session_ms / _BEATS_A_SESSION)
             if not self._members:
                 return
@@ -93,7 +93,7 @@ class Heartbeat:
             return expelled
 
         for member_id in await self._file.write(job, operation="heartbeat", timeout_ms=timeout_ms, wakes=wakes):
-            if members[member_id].member_id == member_id:  # else it has joined again meanwhile
+            if members[member_id].member_id == member_id:  # otherwise it has joined again meanwhile
                 members[member_id].expelled()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

@@ -1,11 +1,12 @@
-"""Consumer groups in the file: members, who owns which partition, who is to own it, and the groups' commits.
+"""Consumer groups in the file: members, owners of partitions, future owners (targets), and commits.
 
-Every function is a job of the writer thread or a short read. A change of membership sets new *targets* at once; a
-partition changes its *owner* only when the old one has released it, left, or missed its session timeout. So at most
-one living member owns a partition, and only its owner can commit.
+Every function is a job of the writer thread or a short read. A change of membership sets new *targets* at once. A
+partition changes its *owner* only when the old one has released it, left, or missed its session timeout. So at most one
+living member owns a partition, and only its owner can commit.
 
-Heartbeats are compared in milliseconds of the machine's monotonic clock, which all its processes share. Whoever was
-killed is expelled as soon as somebody looks; the session timeout is for who was stopped or lost the disk.
+Heartbeats are compared in milliseconds of the machine's monotonic clock, which all its processes share. A killed member
+is expelled at the next heartbeat of any other. The session timeout serves for processes that were stopped or lost the
+disk.
 """
 
 import json
@@ -19,25 +20,25 @@ from mesh.adapters.sqlite.partitions.catalog import Topic
 from mesh.core.errors import Fenced
 
 _REBOOTED_MS = 1_000
-"""A heartbeat this far in the future is from before the machine was started."""
+"""Lead of a heartbeat from which it dates from before the machine was started."""
 
 
 IsDead = Callable[[str], bool]
-"""Whether the opener of that name (`SqliteFile.opener`) was killed."""
+"""Predicate: the opener of that name (`SqliteFile.opener`) was killed."""
 
 
 class MemberView(NamedTuple):
-    """What the file says about a member."""
+    """A member as the file has it."""
 
     alive: bool
     owned: frozenset[int]
-    """Partition numbers that are ours, also those we are to give away."""
+    """Numbers of its partitions, with those that it is to give up."""
     kept: frozenset[int]
-    """Those that are meant to be ours."""
+    """Numbers of the partitions that it is to have."""
 
 
 def channel(group: int) -> int:
-    """The wake-up channel of a group (`SqliteFile.subscribe`)."""
+    """Return the wake-up channel of a group (`SqliteFile.subscribe`)."""
     return -group
 
 
@@ -52,7 +53,7 @@ def join(
     session_timeout_ms: int,
     now_ms: float,
 ) -> int:
-    """Add a member and share the partitions anew. Answers the group's number."""
+    """Add a member, assign the partitions again, and return the group's number."""
     connection.execute("INSERT OR IGNORE INTO groups (name) VALUES (?)", (group,))
     number = int(connection.execute("SELECT number FROM groups WHERE name = ?", (group,)).fetchone()[0])
     _expel(connection, is_dead, now_ms, number)
@@ -71,13 +72,13 @@ def join(
 
 
 def leave(connection: sqlite3.Connection, group: int, member: str) -> None:
-    """Remove a member; what it owned goes to its new owners at once."""
+    """Remove a member; its partitions go to their new owners at once."""
     connection.execute("DELETE FROM members WHERE member = ?", (member,))
     rebalance(connection, group)
 
 
 def release(connection: sqlite3.Connection, group: int, member: str, partitions: Iterable[int]) -> None:
-    """The member has let go of these: hand them over."""
+    """Hand over partitions that the member has given up."""
     connection.execute(
         "UPDATE owners SET owner = target WHERE grp = ? AND owner = ?"
         " AND partition IN (SELECT value FROM json_each(?))",
@@ -88,10 +89,10 @@ def release(connection: sqlite3.Connection, group: int, member: str, partitions:
 def beat(
     connection: sqlite3.Connection, members: Sequence[str], now_ms: float, *, is_dead: IsDead, judge: bool
 ) -> tuple[list[str], list[int]]:
-    """These members live. Answers those of them that were expelled before, and the groups that changed just now.
+    """Record heartbeats. Returns the members of these that were expelled before, and the groups that change now.
 
-    `judge`: expel whoever is dead or late, in any group. A process that was stopped itself must not: its peers may
-    have been stopped with it and only need a moment to say so.
+    `judge`: expel members that are dead or late, in any group. A process that was stopped itself must not judge: its
+    peers may have been stopped with it, and their heartbeats may be about to come.
     """
     listed = json.dumps(list(members))
     connection.execute(
@@ -110,7 +111,7 @@ def beat(
 
 
 def rebalance(connection: sqlite3.Connection, group: int) -> None:
-    """Set who is to own what. What nobody owns, or a member that is gone, changes hands at once."""
+    """Set the targets. A partition without a present owner changes its owner at once."""
     topics = {
         name: range(first, first + partitions)
         for name, first, partitions in connection.execute("SELECT name, first, partitions FROM topics").fetchall()
@@ -136,7 +137,7 @@ def rebalance(connection: sqlite3.Connection, group: int) -> None:
 
 
 def view(connection: sqlite3.Connection, group: int, member: str) -> MemberView:
-    """What belongs to a member now, and what is meant to."""
+    """Return the partitions that a member owns and those that it is to have."""
     alive = connection.execute("SELECT 1 FROM members WHERE member = ?", (member,)).fetchone() is not None
     rows = connection.execute(
         "SELECT partition, target FROM owners WHERE grp = ? AND owner = ?", (group, member)
@@ -145,7 +146,7 @@ def view(connection: sqlite3.Connection, group: int, member: str) -> MemberView:
 
 
 def commit(connection: sqlite3.Connection, group: int, member: str, commits: Mapping[int, Commit]) -> None:
-    """Store places by partition number. Raises Fenced, and stores nothing, unless the member owns them all."""
+    """Store commits by partition number. Raises Fenced, and stores nothing, unless the member owns them all."""
     owned = {
         row[0]
         for row in connection.execute(
@@ -158,8 +159,8 @@ def commit(connection: sqlite3.Connection, group: int, member: str, commits: Map
         generation = connection.execute("SELECT generation FROM groups WHERE number = ?", (group,)).fetchone()[0]
         raise Fenced(
             f"commit of {len(commits)} partitions by member {member}, of which {len(commits) - len(owned)} belong to "
-            f"somebody else since generation {generation} or before",
-            remedy="Drop what was read; `poll` hands out the partitions anew",
+            f"another member since generation {generation} or before",
+            remedy="Drop what was read; `poll` delivers it again to the new owner",
         )
     _store(connection, group, commits)
 
@@ -173,7 +174,7 @@ def _store(connection: sqlite3.Connection, group: int, commits: Mapping[int, Com
 
 
 def committed(connection: sqlite3.Connection, group: str, first: int, partitions: int) -> dict[int, Commit]:
-    """Places of a group by partition number, for `partitions` numbers from `first` on."""
+    """Return the commits of a group by partition number, for `partitions` numbers from `first` on."""
     rows = connection.execute(
         "SELECT partition, offset, metadata FROM commits WHERE grp = (SELECT number FROM groups WHERE name = ?)"
         " AND partition >= ? AND partition < ? ORDER BY partition",
@@ -183,7 +184,7 @@ def committed(connection: sqlite3.Connection, group: str, first: int, partitions
 
 
 def idle(connection: sqlite3.Connection, names: Sequence[str], is_dead: IsDead) -> list[str]:
-    """Those of these groups that have no member, or only such whose process was killed."""
+    """Return the groups of these without a member, or only with members whose process was killed."""
     rows = connection.execute(
         "SELECT g.name, m.opener FROM members AS m JOIN groups AS g ON g.number = m.grp"
         " WHERE g.name IN (SELECT value FROM json_each(?))",
@@ -194,16 +195,16 @@ def idle(connection: sqlite3.Connection, names: Sequence[str], is_dead: IsDead) 
 
 
 def commit_idle(connection: sqlite3.Connection, name: str, commits: Mapping[int, Commit], is_dead: IsDead) -> None:
-    """Store places of a group that has no member. Raises Fenced."""
+    """Store commits of a group that has no member. Raises Fenced."""
     if not idle(connection, [name], is_dead):
-        raise Fenced(f"group {name} has members, who commit for themselves")
+        raise Fenced(f"group {name} has members, which commit for themselves")
     connection.execute("INSERT OR IGNORE INTO groups (name) VALUES (?)", (name,))
     (number,) = connection.execute("SELECT number FROM groups WHERE name = ?", (name,)).fetchone()
     _store(connection, number, commits)
 
 
 def _expel(connection: sqlite3.Connection, is_dead: IsDead, now_ms: float, group: int | None = None) -> list[int]:
-    """Remove members that were killed or missed their session timeout; answers their groups, to be rebalanced."""
+    """Remove members that were killed or missed their session timeout; return their groups."""
     rows = connection.execute(
         "SELECT member, grp, opener, beat_ms, session_timeout_ms FROM members WHERE ?1 IS NULL OR grp = ?1", (group,)
     ).fetchall()

@@ -1,9 +1,9 @@
-"""How records lie in the file: one row holds a batch of one partition, column by column.
+"""The format of records in the file: one row holds a batch of one partition, column by column.
 
-A row costs SQLite about 5 µs however small it is, so records that were appended together share one. A column is
-usually its items joined by zero bytes, which one C call writes and one reads; items that hold a zero byte or are
-None go with their lengths instead. Header names repeat from record to record: each distinct list of names (a *shape*)
-is written once a batch.
+A row costs SQLite about 5 µs however small it is, so records that were appended together share one. A column is usually
+its items joined by zero bytes, which one C call writes and one reads. Items that contain a zero byte or are None are
+written with their lengths instead. Header names repeat from record to record: each distinct list of names (a *shape*)
+is written once in each batch.
 """
 
 import struct
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from mesh.core.protocol.record import BATCH_BYTES, Headers, NewRecord, PackedHeaders, Record, StoredRecord
 
 RECORDS_MAX = 256
-"""Records a batch; the number of a shape within its batch then fits one byte."""
+"""Greatest number of records in a batch: the number of a shape within its batch then fits one byte."""
 
 _CACHED_MAX = 4_096
 _FRAME_BYTES = 32
-"""More than what Kafka writes once for a record: its length, attributes, time, offset, number of headers."""
+"""Upper bound of what Kafka adds to a record: its length, attributes, time, offset, number of headers."""
 _JOINED, _MEASURED = 0, 1
 _new_tuple: Callable[..., StoredRecord] = tuple.__new__  # twice as fast as `StoredRecord._make`
 _shape_bytes: dict[tuple[str, ...], bytes] = {(): b""}
@@ -36,19 +36,21 @@ class StoredBatch(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """About what all records of the batch take together; never less."""
+        """Approximate size of all records together, never too low."""
         return len(self.keys) + len(self.bodies) + len(self.shapes) + len(self.headers)
 
     @property
     def record_bytes_bound(self) -> int:
-        """No record of the batch is larger than this, as `core.protocol.record.record_bytes` counts. Where a separator
-        of one byte stands here, Kafka has the length of the field, which takes one byte more for each 64 bytes at
-        most."""
+        """Upper bound of the size of a record, as `core.protocol.record.record_bytes` counts.
+
+        Kafka has the length of a field in place of the one-byte separator here. It takes one byte more for each 64
+        bytes at most.
+        """
         return self.size_bytes + self.size_bytes // 64 + BATCH_BYTES + _FRAME_BYTES
 
 
 def encode(records: Sequence[NewRecord]) -> StoredBatch:
-    """Pack 1 to RECORDS_MAX records. Raises TypeError, ValueError or AttributeError if one is no record at all."""
+    """Pack 1 to RECORDS_MAX records. Raises TypeError, ValueError or AttributeError for an invalid record."""
     values: list[bytes] = [b""]
     table: dict[tuple[str, ...], int] = {}
     indexes: list[int] = []
@@ -76,7 +78,7 @@ def encode(records: Sequence[NewRecord]) -> StoredBatch:
 
 
 def decode(topic: str, partition: int, offset: int, at_ms: int, batch: StoredBatch) -> list[Record]:
-    """Unpack the records of a batch whose first one has `offset`."""
+    """Unpack the records of a batch. `offset`: the offset of the first record."""
     values = decode_column(batch.headers)
     headers: Iterable[Headers]
     if batch.shapes[0] == 0:
@@ -101,9 +103,9 @@ def decode(topic: str, partition: int, offset: int, at_ms: int, batch: StoredBat
 
 
 def encode_column(items: Sequence[bytes | None]) -> bytes:
-    """Join `items`, whose first is an empty one that stands for none."""
+    """Join `items`. The first must be empty, so that no item and one empty item differ."""
     try:
-        joined = b"\0".join(items)  # type: ignore[arg-type]  # None raises TypeError, which is the question
+        joined = b"\0".join(items)  # type: ignore[arg-type]  # None raises TypeError
     except TypeError:
         return _encode_measured(items[1:])
     if joined.count(0) == len(items) - 1:
@@ -112,7 +114,7 @@ def encode_column(items: Sequence[bytes | None]) -> bytes:
 
 
 def decode_column(column: bytes) -> list[bytes | None]:
-    """The items again, without the one that stood for none."""
+    """Split a column into its items, without the first empty one."""
     if not column:
         return []
     if column[0] == _JOINED:
@@ -155,7 +157,7 @@ def _decode_shape(shape: bytes) -> tuple[str, ...]:
 
 
 def _decode_mixed(batch: StoredBatch, values: list[bytes | None]) -> list[Headers]:
-    """Headers of a batch whose records have different names."""
+    """Return the headers of a batch whose records have different names."""
     packed = batch.shapes
     count = packed[1] + 1
     at = 2 + 4 * count

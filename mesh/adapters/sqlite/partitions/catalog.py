@@ -1,7 +1,7 @@
-"""The log's tables, its topics, and where their partitions begin and end.
+"""The log's tables, its topics, and the bounds of their partitions.
 
-Every partition of every topic has a number; a batch's row id is `number << 40 | offset of its first record`, so that
-appending to and reading from a partition both walk the table in the order it is stored in.
+Every partition of every topic has a number. A batch's row id is `number << 40 | offset of its first record`, so that
+appends to and reads of a partition walk the table in its stored order.
 """
 
 import json
@@ -35,7 +35,7 @@ SCHEMA = (
     " metadata TEXT NOT NULL, PRIMARY KEY (grp, partition)) WITHOUT ROWID",
 )
 
-# The last batch of each partition in the JSON list; the floor where all batches are gone.
+# The last batch of each partition in the JSON list, or its start if all batches were removed.
 _ENDS = """
 SELECT p.number, p.start, p.last_ms, b.id, b.records, b.at_ms
 FROM json_each(?) AS wanted
@@ -57,7 +57,7 @@ class Topic(NamedTuple):
 
 
 class PartitionEnd(NamedTuple):
-    """Where a partition begins and ends, and the time of its last record (0: never had one)."""
+    """The bounds of a partition, and the time of its last record (0: never had one)."""
 
     start: int
     end: int
@@ -65,7 +65,7 @@ class PartitionEnd(NamedTuple):
 
 
 class Catalog:
-    """The topics as last read. They are never changed or removed, so only an unknown one is worth a look."""
+    """A cache of the topics. They are never changed or removed, so only an unknown one is read again."""
 
     def __init__(self) -> None:
         self.topics: dict[str, Topic] = {}
@@ -79,7 +79,7 @@ class Catalog:
                     self._partitions[first + partition] = TopicPartition(name, partition)
 
     def topic(self, connection: sqlite3.Connection, name: str) -> Topic:
-        """Raises NotFound."""
+        """Return a topic. Raises NotFound."""
         if name not in self.topics:
             self.load(connection)
         if name not in self.topics:
@@ -91,7 +91,7 @@ class Catalog:
         return self.topics[name]
 
     def number(self, connection: sqlite3.Connection, partition: TopicPartition) -> int:
-        """Raises NotFound for an unknown topic or partition."""
+        """Return the number of a partition. Raises NotFound for an unknown topic or partition."""
         topic = self.topic(connection, partition.topic)
         if not 0 <= partition.partition < topic.partitions:
             raise NotFound(
@@ -107,7 +107,7 @@ class Catalog:
 
 
 def create(connection: sqlite3.Connection, specs: Sequence[TopicSpec]) -> list[str]:
-    """Create the topics that do not exist; answers their names. Those that exist take the settings of their spec."""
+    """Create the topics that do not exist and return their names. Existing ones take the settings of their spec."""
     created = []
     for spec in specs:
         known = connection.execute("SELECT config FROM topics WHERE name = ?", (spec.name,)).fetchone()
@@ -127,14 +127,14 @@ def create(connection: sqlite3.Connection, specs: Sequence[TopicSpec]) -> list[s
 
 
 def check(spec: TopicSpec) -> None:
-    """Raises InvalidInput for a name, a count or a setting that cannot be."""
+    """Raise InvalidInput for an invalid name, partition count or setting."""
     if not _NAME.fullmatch(spec.name) or spec.name in (".", ".."):
         raise InvalidInput(
-            f"bad topic name {spec.name!r}", code="invalid", expected="1 to 249 letters, digits, `.`, `_` or `-`"
+            f"invalid topic name {spec.name!r}", code="invalid", expected="1 to 249 letters, digits, `.`, `_` or `-`"
         )
     if not 1 <= spec.partitions <= 10_000:
         raise InvalidInput(
-            f"topic {spec.name!r}: bad number of partitions",
+            f"topic {spec.name!r}: invalid number of partitions",
             code="invalid",
             expected="1 to 10000",
             got=str(spec.partitions),
@@ -143,7 +143,7 @@ def check(spec: TopicSpec) -> None:
 
 
 def ends(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, PartitionEnd]:
-    """Where the partitions of these numbers begin and end."""
+    """Return the bounds of the partitions with these numbers."""
     found = {}
     for number, start, last_ms, last_id, records, at_ms in connection.execute(
         _ENDS, (json.dumps(list(numbers)),)
@@ -156,25 +156,25 @@ def ends(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, Pa
 
 
 def newest_ms(connection: sqlite3.Connection) -> int:
-    """The time of the newest record of all; 0 without any."""
+    """Return the time of the newest record of all; 0 without any."""
     numbers = [number for (number,) in connection.execute("SELECT number FROM partitions").fetchall()]
     return max((end.last_ms for end in ends(connection, numbers).values()), default=0)
 
 
 def bounds(connection: sqlite3.Connection, topic: Topic) -> dict[int, Bounds]:
-    """Bounds by partition."""
+    """Return the bounds by partition."""
     found = ends(connection, range(topic.first, topic.first + topic.partitions))
     return {number - topic.first: Bounds(end.start, end.end) for number, end in sorted(found.items())}
 
 
 def offsets_at(connection: sqlite3.Connection, topic: Topic, at_ms: int) -> dict[int, int]:
-    """By partition, the first offset at or after `at_ms`. Times never fall within a partition, so it is bisected."""
+    """Return by partition the first offset at or after `at_ms`, by bisection: times never fall in a partition."""
     found = ends(connection, range(topic.first, topic.first + topic.partitions))
     return {number - topic.first: first_at(connection, number, end, at_ms) for number, end in sorted(found.items())}
 
 
 def first_at(connection: sqlite3.Connection, number: int, end: PartitionEnd, at_ms: int) -> int:
-    """First offset of the partition whose time is at or after `at_ms`; its end if there is none."""
+    """Return the first offset of a partition at or after `at_ms`; its end if there is none."""
     low, high = end.start, end.end
     while low < high:
         middle = (low + high) // 2
@@ -183,7 +183,7 @@ def first_at(connection: sqlite3.Connection, number: int, end: PartitionEnd, at_
             (number << OFFSET_BITS | middle,),
         ).fetchone()
         if row is None or row[0] >> OFFSET_BITS != number:
-            low = middle + 1  # retention took it meanwhile
+            low = middle + 1  # retention has removed it meanwhile
         elif row[2] >= at_ms:
             high = row[0] & OFFSET_MASK
         else:
@@ -192,7 +192,7 @@ def first_at(connection: sqlite3.Connection, number: int, end: PartitionEnd, at_
 
 
 def _retention_ms(name: str, config: Mapping[str, str]) -> int | None:
-    """`retention.ms` of a topic; None: kept for ever."""
+    """Return `retention.ms` of a topic; None: no limit."""
     text = config.get("retention.ms", "-1")
     try:
         retention_ms = int(text)
@@ -200,9 +200,9 @@ def _retention_ms(name: str, config: Mapping[str, str]) -> int | None:
         retention_ms = -2
     if retention_ms < -1:
         raise InvalidInput(
-            f"topic {name!r}: bad retention.ms",
+            f"topic {name!r}: invalid retention.ms",
             code="invalid",
-            expected="milliseconds, or -1 to keep for ever",
+            expected="milliseconds, or -1 for no limit",
             got=repr(text),
         )
     return None if retention_ms == -1 else retention_ms

@@ -1,4 +1,4 @@
-"""Reading: positions in several partitions, and the records from there on."""
+"""Reads from the file: positions in several partitions, and the records from there on."""
 
 import asyncio
 import sqlite3
@@ -11,7 +11,7 @@ from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.protocol.record import Record, TopicPartition
 
-# Begins with the batch that holds the wanted offset, which need not be its first.
+# Begins with the batch that holds the wanted offset, which need not be the first of the batch.
 _FETCH = """
 SELECT id, at_ms, records, keys, bodies, shapes, headers FROM batches
 WHERE id >= coalesce((SELECT max(id) FROM batches WHERE id >= ?1 AND id <= ?2), ?2) AND id < ?3 ORDER BY id
@@ -19,7 +19,7 @@ WHERE id >= coalesce((SELECT max(id) FROM batches WHERE id >= ?1 AND id <= ?2), 
 
 
 class _Cursor:
-    """One partition: the next offset, and records of a batch that was read but not handed out whole."""
+    """The next offset of one partition, and records of a batch that was read but not delivered whole."""
 
     __slots__ = ("number", "partition", "paused", "position", "read_ahead", "unread")
 
@@ -29,18 +29,18 @@ class _Cursor:
         self.position = position
         self.paused = paused
         self.unread = True
-        """False once the end was seen; a wake-up makes it True again."""
+        """False once the end was reached, until a wake-up."""
         self.read_ahead: list[Record] = []
 
 
 class Fetcher:
-    """Positions of several partitions of one reader or member. Knows from wake-ups which ones are worth a look."""
+    """The positions of one reader or member. Wake-ups tell which partitions to read."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
         self._cursors: dict[TopicPartition, _Cursor] = {}
         self._by_number: dict[int, _Cursor] = {}
-        self._turn = 0
+        self._first = 0
         self.wakeup = file.subscribe(())
 
     def add(self, partition: TopicPartition, number: int, position: int, *, paused: bool) -> None:
@@ -48,12 +48,12 @@ class Fetcher:
         cursor = _Cursor(partition, number, position, paused)
         self._cursors[partition] = cursor
         self._by_number[number] = cursor
-        self._hear()
+        self._update_channels()
 
     def remove(self, partition: TopicPartition) -> None:
         cursor = self._cursors.pop(partition)
         del self._by_number[cursor.number]
-        self._hear()
+        self._update_channels()
 
     def __contains__(self, partition: TopicPartition) -> bool:
         return partition in self._cursors
@@ -84,13 +84,13 @@ class Fetcher:
         self._by_number.clear()
 
     def take(self, records_max: int) -> dict[TopicPartition, list[Record]]:
-        """What is there now, at most `records_max` in all. Raises LogUnavailable."""
+        """Take the records that are there now, at most `records_max` in all. Raises LogUnavailable."""
         self._note_wakeup()
         taken: dict[TopicPartition, list[Record]] = {}
         cursors = list(self._cursors.values())
         # Each call begins with another partition, so that a full one does not starve the others.
-        self._turn = turn = (self._turn + 1) % len(cursors) if cursors else 0
-        for cursor in cursors[turn:] + cursors[:turn]:
+        self._first = first = (self._first + 1) % len(cursors) if cursors else 0
+        for cursor in cursors[first:] + cursors[:first]:
             if cursor.paused or records_max <= 0 or not (cursor.unread or cursor.read_ahead):
                 continue
             records = self._file.read(lambda connection: _fetch(connection, cursor, records_max), operation="fetch")  # noqa: B023
@@ -100,9 +100,11 @@ class Fetcher:
         return taken
 
     async def poll(self, records_max: int, wait_ms: float) -> dict[TopicPartition, list[Record]]:
-        """`take`, waiting up to `wait_ms` for a wake-up, whatever it brings. Nothing is awaited after the taking, so
-        what is answered was still wanted."""
-        # Whoever polls a full log in a loop must not keep everybody else on the event loop from running.
+        """Take records, after a wait for a wake-up of up to `wait_ms` if there are none.
+
+        There is no await after `take`, so that the caller still owns the partitions of the records.
+        """
+        # A caller that polls a full log in a loop must let other tasks run.
         await asyncio.sleep(0)
         taken = self.take(records_max)
         if taken or wait_ms <= 0:
@@ -110,7 +112,7 @@ class Fetcher:
         await self.wakeup.wait(wait_ms)
         return self.take(records_max)
 
-    def _hear(self) -> None:
+    def _update_channels(self) -> None:
         self.wakeup.channels = set(self._by_number)
         self.wakeup.set(())
 
@@ -126,7 +128,7 @@ class Fetcher:
 
 
 def _fetch(connection: sqlite3.Connection, cursor: _Cursor, records_max: int) -> list[Record]:
-    """Up to `records_max` records from the cursor's position, which moves on."""
+    """Read up to `records_max` records from the cursor's position, and advance it."""
     found = cursor.read_ahead
     position = cursor.position + len(found)
     if len(found) < records_max:
@@ -157,7 +159,7 @@ def _start(connection: sqlite3.Connection, number: int) -> int:
 
 
 class SqliteReader:
-    """Reads chosen partitions outside any group; see `ports.Reader`."""
+    """A reader of chosen partitions outside any group; see `ports.Reader`."""
 
     def __init__(self, file: SqliteFile, positions: Mapping[TopicPartition, int], numbers: Sequence[int]) -> None:
         self._fetcher = Fetcher(file)
@@ -165,7 +167,7 @@ class SqliteReader:
             self._fetcher.add(TopicPartition(*partition), number, position, paused=False)
 
     async def poll(self, *, records_max: int, wait_ms: int) -> Sequence[Record]:
-        """Next records, in order per partition; empty after `wait_ms` without any. Raises LogUnavailable."""
+        """Return the next records, in order per partition; empty after `wait_ms` without any. Raises LogUnavailable."""
         until = time.monotonic() + wait_ms / 1000
         while True:
             taken = await self._fetcher.poll(records_max, (until - time.monotonic()) * 1000)
@@ -173,7 +175,7 @@ class SqliteReader:
                 return [record for records in taken.values() for record in records]
 
     def position(self, partition: TopicPartition) -> int:
-        """Next offset to read. Raises NotFound for a partition that is not read here."""
+        """Return the next offset to read. Raises NotFound for a partition that is not read here."""
         position = self._fetcher.position(partition)
         if position is None:
             raise _foreign(partition)
@@ -192,7 +194,7 @@ class SqliteReader:
 def _check(partition: TopicPartition, offset: int) -> None:
     if not 0 <= offset <= OFFSET_MASK:
         raise InvalidInput(
-            f"bad offset in {partition[0]}:{partition[1]}",
+            f"invalid offset in {partition[0]}:{partition[1]}",
             code="invalid",
             expected=f"0 to {OFFSET_MASK}",
             got=str(offset),

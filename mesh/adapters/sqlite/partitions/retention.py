@@ -1,11 +1,11 @@
-"""Removal of records: those older than their topic's `retention.ms`, and those before a given offset."""
+"""Removal of records: those older than their topic's `retention.ms`, and those before an offset."""
 
 import sqlite3
 
 from mesh.adapters.ports import Clock
 from mesh.adapters.sqlite.partitions import catalog
 from mesh.adapters.sqlite.partitions.catalog import OFFSET_BITS, OFFSET_MASK, Catalog
-from mesh.adapters.sqlite.storage.connection import give_back, is_mostly_free
+from mesh.adapters.sqlite.storage.connection import is_mostly_free, shrink
 from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.core.errors import LogUnavailable
 
@@ -13,17 +13,17 @@ _BATCHES_A_WRITE = 100
 
 
 async def sweep_often(file: SqliteFile, clock: Clock, pause_ms: int) -> None:
-    """Sweep for ever. Every process on the file may do so: what one has removed, the others find gone."""
+    """Sweep until cancelled. Every process on the file may do so."""
     while True:
         await clock.sleep_ms(pause_ms)
         try:
             await sweep(file, clock)
         except LogUnavailable:
-            continue  # whoever appends meets it too and is told; old records can wait
+            continue  # appends fail as well and report it; old records can wait
 
 
 async def sweep(file: SqliteFile, clock: Clock) -> int:
-    """Remove records past their retention and shorten the file, in small steps, since each holds the write lock.
+    """Remove expired records and shorten the file, in small steps, since each holds the write lock.
 
     Returns the number of records removed."""
     topics = Catalog()
@@ -37,7 +37,7 @@ async def sweep(file: SqliteFile, clock: Clock) -> int:
             while gone := await _remove_some(file, number, horizon_ms):
                 removed += gone
     while file.read(is_mostly_free, operation="retention"):
-        await file.write(give_back, operation="retention", wakes=())
+        await file.write(shrink, operation="retention", wakes=())
     return removed
 
 
@@ -52,7 +52,7 @@ async def _remove_some(file: SqliteFile, number: int, horizon_ms: int) -> int:
 
 
 async def remove_some(file: SqliteFile, number: int, until: int) -> int:
-    """Remove the first batches that lie before an offset as a whole. Answers how many records went; 0: none is left."""
+    """Remove the first batches that lie entirely before an offset. Returns the number of records removed."""
     base = number << OFFSET_BITS
 
     def job(connection: sqlite3.Connection) -> int:
@@ -71,7 +71,7 @@ async def remove_some(file: SqliteFile, number: int, until: int) -> int:
             "SELECT min(id) FROM batches WHERE id >= ? AND id < ?", (base, (number + 1) << OFFSET_BITS)
         ).fetchone()[0]
         start = before.end if first is None else first & OFFSET_MASK
-        # The times must not fall behind what was removed, nor the offsets begin anew, when nothing is left.
+        # Times and offsets must not fall back when no record is left.
         connection.execute(
             "UPDATE partitions SET start = ?, last_ms = ? WHERE number = ?", (start, before.last_ms, number)
         )

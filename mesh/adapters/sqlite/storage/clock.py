@@ -1,8 +1,8 @@
-"""The clock of one file: the same time in all processes that share it, whatever their wall clocks say; never set back.
+"""The clock of one file, which shows the same time in all processes that share the file and is never set back.
 
-It is the wall clock of the process that opened the file first, and goes on by the machine's uptime. So it does not
-follow when somebody sets the wall clock, in either direction; it does when the file is opened while nobody has it open,
-and then only forward: a record is never stamped earlier than one before it.
+It starts as the wall clock of the process that opened the file first, and goes on with the machine's uptime. So a
+change of the wall clock does not affect it. When the file is opened while no other process has it open, the clock may
+be set forward to the wall clock. So no record is stamped earlier than one before it.
 """
 
 import sqlite3
@@ -13,12 +13,12 @@ from mesh.adapters.ports import Clock
 
 SCHEMA = ("CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, ahead_ms INTEGER)",)
 BEHIND_MS_MAX = 1_000
-"""Of the wall clock, when the file is opened by its only user: beyond that the file's clock is set forward."""
+"""Delay behind the wall clock from which the only user of the file sets its clock forward at the start."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class FileClock(SystemClock):
-    """`Clock` whose `now_ms` is the file's. Until `settle` it is the machine's."""
+    """`Clock` whose `now_ms` is the file's, or the machine's until `synchronize`."""
 
     def __init__(self, machine: Clock | None = None) -> None:
         self._machine = machine or SystemClock()
@@ -31,9 +31,11 @@ class FileClock(SystemClock):
             return self._machine.now_ms()
         return round(self._machine.uptime_ms()) + self._ahead_ms
 
-    def settle(self, connection: sqlite3.Connection, *, newest_ms: int, alone: bool) -> None:
-        """Agree with the other processes about the time, in a transaction. `newest_ms`: of all records in the file.
-        `alone`: nobody else has the file open."""
+    def synchronize(self, connection: sqlite3.Connection, *, newest_ms: int, alone: bool) -> None:
+        """Agree with the other processes about the time, in a transaction.
+
+        `newest_ms`: time of the newest record in the file. `alone`: no other process has the file open.
+        """
         for statement in SCHEMA:
             connection.execute(statement)
         found = connection.execute("SELECT boot, ahead_ms FROM clock").fetchone()
@@ -48,7 +50,7 @@ class FileClock(SystemClock):
 
 
 def _boot() -> str:
-    """The life of the machine from which its uptime counts; empty where it has no name."""
+    """Return the id of the machine's boot, from which its uptime counts; empty if it has none."""
     try:
         return _BOOT.read_text().strip()
     except OSError:

@@ -1,8 +1,8 @@
 """One SQLite file, shared by the log, the board and several processes on one machine.
 
-Durability: with `NORMAL` what was acknowledged survives `kill -9` of any process at any time; after a loss of power
-the last commits may be missing (the file stays sound). With `FULL` every commit is flushed to disk first.
-Never open the file itself by other means in a process that uses it: closing such a descriptor drops SQLite's locks.
+Durability: with `NORMAL`, acknowledged writes survive `kill -9` of any process at any time. After a loss of power the
+last commits may be missing, but the file stays sound. With `FULL`, every commit is flushed to disk first. A process
+that uses the file must not open it by other means: closing such a descriptor drops SQLite's locks.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from mesh.core.errors import ConfigInvalid, EnvironmentFault, LogUnavailable, Un
 T = TypeVar("T")
 
 BOARD_CHANNEL = 0
-"""Touched by every write that does not say otherwise; the log uses positive (partitions) and negative (groups) ones."""
+"""Default channel of a write. The log uses positive channels for partitions and negative ones for groups."""
 
 FORMAT = 2
 """Version of the tables, in the file's `user_version`. A file of another version is refused."""
 
 FOLDER_NAME = ".mesh"
-"""The folder that the default address of the file names: whatever lies in it is the mesh's."""
+"""Folder of the default address of the file. All files in it belong to the mesh."""
 
 _log = diagnostics("sqlite")
 _OPEN_TIMEOUT_S = 15.0
@@ -51,21 +51,21 @@ _WAL_CHECK_S = 0.25
 class SqliteFile:
     """Connections, the writer thread and wake-ups of one file. Used from one event loop.
 
-    Every user (log, board) calls `start` and `close`; the last `close` lets go of the file.
+    Every user (log, board) calls `start` and `close`; the last `close` releases the file.
     """
 
     def __init__(self, path: str | Path, *, synchronous: Literal["NORMAL", "FULL"] = "NORMAL") -> None:
         self.path = Path(path)
         self.clock = FileClock()
-        """The time of what is written here, once `agree_on_time` has been called."""
+        """The clock of all writes, once `agree_on_time` has been called."""
         self._synchronous = synchronous
         self._users = 0
         self._opening = asyncio.Lock()
         self._writer: WriterThread | None = None
         self._reads: sqlite3.Connection | None = None
         self._checkpointer: Checkpointer | None = None
-        self._bell = WakePipe(Path(f"{self.path}.wake"))
-        self._bell_fd = -1
+        self._pipe = WakePipe(Path(f"{self.path}.wake"))
+        self._pipe_fd = -1
         self._wakeups: list[Wakeup] = []
         self._version = -1
         self._timer: asyncio.TimerHandle | None = None
@@ -74,7 +74,7 @@ class SqliteFile:
     # ------------------------------------------------------------------------------------------------- open, close
 
     async def start(self, schema: Sequence[str] = (), *, kind: type[Unavailable] = LogUnavailable) -> None:
-        """Open the file, making it and its directory if need be, and run `schema` (`CREATE … IF NOT EXISTS`).
+        """Open the file, or make it and its directory, and run `schema` (`CREATE … IF NOT EXISTS`).
 
         Safe when several processes do it at once. Raises `kind` when the file cannot be opened or is no database,
         ConfigInvalid when another version of this package wrote it.
@@ -92,7 +92,7 @@ class SqliteFile:
             raise
 
     async def close(self) -> None:
-        """Let go of the file when the last user closes: what waits is written first. Returns within 10 s, always."""
+        """Release the file when the last user closes, after all waiting writes. Always returns within 10 s."""
         async with self._opening:
             self._users -= 1
             if self._users > 0 or self._writer is None:
@@ -101,8 +101,8 @@ class SqliteFile:
             writer, self._writer = self._writer, None
             if self._timer is not None:
                 self._timer.cancel()
-            asyncio.get_running_loop().remove_reader(self._bell_fd)
-            # Ours first: the last connection to close writes the WAL back, and the thread's may take its time.
+            asyncio.get_running_loop().remove_reader(self._pipe_fd)
+            # The reading connection first: the last one to close writes the WAL back, which takes time.
             if self._reads is not None:
                 self._reads.close()
                 self._reads = None
@@ -110,7 +110,7 @@ class SqliteFile:
             if checkpointer is not None:
                 await checkpointer.stop(_CLOSE_TIMEOUT_S)
             if await writer.stop(_CLOSE_TIMEOUT_S):
-                self._bell.close()
+                self._pipe.close()
             for wakeup in tuple(self._wakeups):
                 wakeup.set()
 
@@ -118,28 +118,28 @@ class SqliteFile:
         writer = WriterThread(
             connect=lambda: open_writing(self.path, self._synchronous),
             committed=self._after_commit,
-            settle=self._settle,
+            complete=self._complete,
             tidy=self._shorten_wal,
         )
         started = False
         try:
             make_folder(self.path.parent)
-            make_file(self.path)  # SQLite gives its other files the rights of this one
+            make_file(self.path)  # SQLite copies the rights of this file to its other files
             await writer.start(f"sqlite {self.path.name}", _OPEN_TIMEOUT_S)
             started = True
             self._close_off()
-            self._bell_fd = self._bell.open()
+            self._pipe_fd = self._pipe.open()
             self._reads = open_reading(self.path)
             self._version = self._reads.execute("PRAGMA data_version").fetchone()[0]
         except BaseException as error:
             if started:
                 await writer.stop(_CLOSE_TIMEOUT_S)
-            self._bell.close()
+            self._pipe.close()
             if isinstance(error, sqlite3.Error):
                 raise unavailable(kind, error, operation="open", where=str(self.path)) from error
             if isinstance(error, OSError):  # TimeoutError is one
-                lack = environment_fault(error)
-                remedy = lack.remedy if isinstance(lack, EnvironmentFault) else _OPEN_REMEDY
+                fault = environment_fault(error)
+                remedy = fault.remedy if isinstance(fault, EnvironmentFault) else _OPEN_REMEDY
                 raise kind(
                     f"open failed: {error.strerror or error or 'no answer from the disk'}",
                     where=str(error.filename or self.path),
@@ -149,38 +149,38 @@ class SqliteFile:
         self._writer = writer
         self._checkpointer = Checkpointer(lambda: open_checkpointing(self.path), f"checkpoint {self.path.name}")
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._bell_fd, self._on_bell)
-        self._timer = loop.call_later(_SAFETY_POLL_S, self._look)
+        loop.add_reader(self._pipe_fd, self._on_wake)
+        self._timer = loop.call_later(_SAFETY_POLL_S, self._poll)
 
     def _close_off(self) -> None:
-        """Other users may read nothing here. A folder of any other name than ours may hold what is none of ours."""
+        """Remove the rights of other users. A folder with another name than the default may hold foreign files."""
         ours = [self.path, *(Path(f"{self.path}{end}") for end in ("-wal", "-shm", ".wake"))]
         if self.path.absolute().parent.name == FOLDER_NAME:
             ours.append(self.path.absolute().parent)
         closed = close_off(ours)
         if closed:
-            _log.warning("other users could read this data; they cannot any more", path=str(self.path), was=closed)
+            _log.warning("other users could read this data; their rights were removed", path=str(self.path), was=closed)
 
     @property
     def opener(self) -> str:
-        """Name of this opener of the file, other than any other's, in this or another process."""
-        return self._bell.name
+        """Name of this opener of the file, unique in all processes."""
+        return self._pipe.name
 
     async def agree_on_time(
         self, newest_ms: Callable[[sqlite3.Connection], int], *, kind: type[Unavailable] = LogUnavailable
     ) -> None:
-        """Let `clock` say what it says in all processes that have the file open, and nothing before `newest_ms`."""
-        alone = self._bell.alone()
+        """Synchronize `clock` with all processes that have the file open, and set it to `newest_ms` at least."""
+        alone = self._pipe.alone()
         await self.write(
-            lambda connection: self.clock.settle(connection, newest_ms=newest_ms(connection), alone=alone),
+            lambda connection: self.clock.synchronize(connection, newest_ms=newest_ms(connection), alone=alone),
             operation="agree on the time",
             kind=kind,
             wakes=(),
         )
 
     def is_dead(self, opener: str) -> bool:
-        """Whether the process of that opener was killed. False also when that cannot be told. Any thread may ask."""
-        return self._bell.is_dead(opener)
+        """Return whether the process of that opener was killed; False if unknown. Callable from any thread."""
+        return self._pipe.is_dead(opener)
 
     # ------------------------------------------------------------------------------------------------ write, read
 
@@ -195,10 +195,10 @@ class SqliteFile:
     ) -> T:
         """Run `job` in the writer thread within a transaction; returns its result after COMMIT.
 
-        Jobs of all callers run in the order of their calls, many to a transaction. What a job raises comes out here
-        and undoes only what that job wrote. A job must not begin or end transactions, and must be repeatable: it
-        runs again when another one of its transaction failed. `wakes`: the channels whose subscribers are woken,
-        read after the job ran, so that the job may fill it. Raises `kind` when there is no verdict after
+        Jobs of all callers run in the order of their calls, many in one transaction. An error of a job is raised here
+        and undoes only the writes of that job. A job must not begin or end transactions. It must be repeatable: it runs
+        again when another job of its transaction failed. `wakes`: the channels whose subscribers are woken; it is read
+        after the job, which may fill it. Raises `kind` when there is no verdict after
         `timeout_ms` (the write may or may not happen then), and for whatever SQLite refuses.
         """
         return await self.submit(job, timeout_ms=timeout_ms, operation=operation, kind=kind, wakes=wakes)
@@ -212,7 +212,7 @@ class SqliteFile:
         kind: type[Unavailable] = LogUnavailable,
         wakes: Iterable[int] = (BOARD_CHANNEL,),
     ) -> "asyncio.Future[T]":
-        """Like `write`, but takes its place in the queue at once; await the answer for the result."""
+        """Queue a job at once; the returned future has the result. Otherwise like `write`."""
         writer = self._writer
         if writer is None or writer.failure is not None:
             raise self._closed(kind, operation, writer)
@@ -246,9 +246,9 @@ class SqliteFile:
             return error
         return kind(f"{operation} failed: the file is not open", where=str(self.path), remedy="Call start() first")
 
-    def _settle(self, settled: JobResults, touched: frozenset[int]) -> None:
-        """On the loop, after a group: answer its callers, then wake who listens here."""
-        for job, result, error in settled:
+    def _complete(self, results: JobResults, touched: frozenset[int]) -> None:
+        """Complete the futures of a group of jobs, then wake the subscribers of this process. Runs on the loop."""
+        for job, result, error in results:
             job.deadline.cancel()
             if job.future.done():
                 continue
@@ -260,17 +260,17 @@ class SqliteFile:
             self._offer(touched)
 
     def _after_commit(self, touched: frozenset[int]) -> None:
-        """In the writer thread, before its callers are answered: others have the longer way."""
+        """Wake other processes, which takes longer, before the callers get their results. Runs in the writer thread."""
         if touched:
-            self._bell.ring(touched)
+            self._pipe.notify(touched)
         if self._checkpointer is not None:
             self._checkpointer.want(urgent=bool(touched))
 
     def _shorten_wal(self, connection: sqlite3.Connection) -> None:
-        """In the writer thread, after its callers were answered.
+        """Shorten the WAL if it is beyond its limit. Runs in the writer thread, after the callers got their results.
 
-        Checkpoints beside the writing never wait, so that under steady load none may ever reach the end of the WAL,
-        which then grows without end. Past its limit one waits for the others.
+        Checkpoints beside the writing never wait. Under steady load none may reach the end of the WAL, which would grow
+        without limit. Beyond the limit, this checkpoint waits for the readers.
         """
         now = time.monotonic()
         if now - self._wal_checked_at < _WAL_CHECK_S:
@@ -280,15 +280,15 @@ class SqliteFile:
             if Path(f"{self.path}-wal").stat().st_size > WAL_BYTES_MAX:
                 restart_wal(connection)
         except (sqlite3.Error, FileNotFoundError):
-            # Nobody asked for this. If the disk is full or gone, the next write meets it and tells its caller.
+            # No caller waits for this. If the disk is full or lost, the next write reports it to its caller.
             return
 
     # --------------------------------------------------------------------------------------------------- wake-ups
 
     def subscribe(self, channels: Iterable[int] | None = None) -> Wakeup:
-        """An event that is set after each commit on `channels` (None: on any), by this or any other process.
+        """Return an event that is set after each commit on `channels` (None: on any), by any process.
 
-        Within 2 ms as a rule, within 100 ms always. `clear` it, look, then `wait`. `close` it when done.
+        It is set within 2 ms as a rule, and within 100 ms always. `clear` it, read, then `wait`. `close` it when done.
         """
         wakeup = Wakeup(channels, self._forget)
         self._wakeups.append(wakeup)
@@ -302,20 +302,20 @@ class SqliteFile:
         for wakeup in self._wakeups:
             wakeup.offer(touched)
 
-    def _on_bell(self) -> None:
-        touched = self._bell.drain()
+    def _on_wake(self) -> None:
+        touched = self._pipe.drain()
         if touched is None or touched:
             self._offer(touched)
 
-    def _look(self) -> None:
-        """The safety poll: has anybody committed since we last looked?"""
-        self._timer = asyncio.get_running_loop().call_later(_SAFETY_POLL_S, self._look)
+    def _poll(self) -> None:
+        """Wake all subscribers if any process has committed since the last call. This is the safety poll."""
+        self._timer = asyncio.get_running_loop().call_later(_SAFETY_POLL_S, self._poll)
         if not self._wakeups:
             return
         try:
             version = self.read(lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0]))
         except Unavailable:
-            version = -1  # whoever is woken now reads for himself, and has somebody to tell
+            version = -1  # the subscribers read for themselves, and report the error
         if version != self._version or version == -1:
             self._version = version
             self._offer(None)

@@ -1,8 +1,8 @@
-"""Wake-up between processes: one named pipe a process, in a directory beside the file.
+"""Wake-ups between processes: one named pipe for each process, in a directory beside the file.
 
-Whoever commits writes the numbers of the touched channels into every other pipe. A pipe needs no daemon, has no
-limit on the length of its path, and tells at once when its reader is dead: opening it then fails with ENXIO.
-A lost byte costs at most one round of the safety poll (`SqliteFile`), never a lost record.
+A process that commits writes the numbers of the touched channels into all other pipes. A pipe needs no daemon, has no
+limit on the length of its path, and shows at once that its reader is dead: opening it then fails with ENXIO. A lost
+byte costs at most one round of the safety poll (`SqliteFile`), never a record.
 """
 
 import asyncio
@@ -28,8 +28,9 @@ _serial = itertools.count()
 class Wakeup:
     """Like `asyncio.Event`: set after every commit on one of its channels, by this or any other process.
 
-    `fired` holds the channels touched since the last `clear`; `everything` is True when they are not known (a wake-up
-    was lost, or too many at once): then look at all. May be set without need, never misses for longer than 100 ms.
+    `fired` holds the channels touched since the last `clear`. `everything` is True when they are unknown (a wake-up was
+    lost, or there were too many at once): then read all. It may be set without need, and is never late by more than
+    100 ms.
     """
 
     __slots__ = ("_forget", "_set", "_waiters", "channels", "everything", "fired")
@@ -46,7 +47,7 @@ class Wakeup:
         return self._set
 
     def set(self, fired: Iterable[int] | None = None) -> None:
-        """Wake the waiters; without `fired`, everything counts as touched."""
+        """Wake the waiters. Without `fired`, all channels count as touched."""
         if fired is None:
             self.everything = True
         else:
@@ -58,7 +59,7 @@ class Wakeup:
         self._waiters.clear()
 
     def offer(self, touched: frozenset[int] | None) -> None:
-        """Set, if one of our channels was touched (None: any may have been)."""
+        """Set the event if one of its channels was touched (None: any may have been)."""
         if touched is None:
             self.set()
         elif self.channels is None:
@@ -72,13 +73,13 @@ class Wakeup:
         self.fired.clear()
 
     async def wait(self, timeout_ms: float | None = None) -> bool:
-        """True once set (and left set); False when `timeout_ms` passed before that."""
+        """Wait until the event is set, and leave it set. Returns False after `timeout_ms`."""
         if self._set:
             return True
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiters.append(waiter)
-        timer = None if timeout_ms is None else loop.call_later(max(0.0, timeout_ms) / 1000, _release, waiter)
+        timer = None if timeout_ms is None else loop.call_later(max(0.0, timeout_ms) / 1000, _wake, waiter)
         try:
             await waiter
         finally:
@@ -89,17 +90,17 @@ class Wakeup:
         return self._set
 
     def close(self) -> None:
-        """Hear nothing more."""
+        """End the subscription."""
         self._forget(self)
 
 
-def _release(waiter: "asyncio.Future[None]") -> None:
+def _wake(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_result(None)
 
 
 class WakePipe:
-    """The pipe of this opener of the file, and the way to everybody else's."""
+    """The pipe of this opener of the file, and connections to those of all others."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -112,21 +113,21 @@ class WakePipe:
         self._listed_at_ns = 0
 
     def open(self) -> int:
-        """Make the pipe known to everybody and answer the descriptor to watch. Raises OSError."""
+        """Publish the pipe and return the descriptor to watch. Raises OSError."""
         make_folder(self._directory)
         self._remove_leftovers()
-        # Under a hidden name first: who finds a pipe without a reader takes its owner for dead.
+        # Under a hidden name first: a visible pipe without a reader means a dead owner.
         hidden = self._directory / f".{self.name}"
         os.mkfifo(hidden, FILE_MODE)
         hidden.chmod(FILE_MODE)
         self._read_fd = os.open(hidden, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        # Our own writing end keeps the pipe from ending (and the loop from spinning on that) when a peer closes his.
+        # Our own writing end keeps the pipe open when a peer closes its end; the loop would spin on a closed one.
         self._keep_fd = os.open(hidden, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         hidden.rename(self._directory / self.name)
         return self._read_fd
 
-    def ring(self, channels: Iterable[int]) -> None:
-        """Tell every other opener. Called by the writer thread; never blocks."""
+    def notify(self, channels: Iterable[int]) -> None:
+        """Send the channels to every other opener. Called by the writer thread; never blocks."""
         numbers = tuple(channels)
         if len(numbers) > _CHANNELS_MAX:
             numbers = (_EVERYTHING,)
@@ -136,13 +137,13 @@ class WakePipe:
             try:
                 os.write(fd, message)
             except BlockingIOError:
-                continue  # full: its owner has more than enough to wake up to, and a full pipe means "everything"
+                continue  # full: its owner is woken anyway, and a full pipe means "everything"
             except OSError:
                 os.close(self._peers.pop(name))
                 self._dead.add(name)
 
     def drain(self) -> frozenset[int] | None:
-        """The channels others touched since the last call; None if there were too many to tell."""
+        """Read the channels that others touched since the last call; None if there were too many."""
         try:
             data = os.read(self._read_fd, _READ_BYTES)
         except BlockingIOError:
@@ -153,7 +154,7 @@ class WakePipe:
         return None if _EVERYTHING in touched else touched
 
     def close(self) -> None:
-        """Remove the pipe and let go of the others'."""
+        """Remove the pipe and close the others."""
         if self._read_fd >= 0:
             self._remove(self.name)
             os.close(self._read_fd)
@@ -164,11 +165,11 @@ class WakePipe:
         self._peers.clear()
 
     def _find_peers(self) -> None:
-        """Read the directory again if it may have changed since it was last read."""
+        """Read the directory again if it may have changed since the last read."""
         try:
             mtime_ns = os.stat(self._directory).st_mtime_ns
         except FileNotFoundError:
-            return  # somebody cleaned up; the commit stands all the same, and the safety poll finds it
+            return  # the directory was removed; the commit is valid, and the safety poll finds it
         # A change within one tick of the file system's clock leaves the time stamp as it was.
         if mtime_ns == self._listed_mtime_ns and self._listed_at_ns - mtime_ns > _RACY_NS:
             return
@@ -176,7 +177,7 @@ class WakePipe:
         self._listed_at_ns = time.time_ns()
         try:
             names = {n for n in os.listdir(self._directory) if not n.startswith(".") and n != self.name}
-        except OSError:  # too many open files: the commit stands all the same, and the next ring looks again
+        except OSError:  # too many open files: the commit is valid, and the next call reads again
             self._listed_mtime_ns = -1
             return
         for name in self._peers.keys() - names:
@@ -192,12 +193,12 @@ class WakePipe:
                     self._dead.add(name)
 
     def alone(self) -> bool:
-        """Whether nobody else has the file open."""
+        """Return whether no other opener has the file open."""
         others = (name for name in os.listdir(self._directory) if name.lstrip(".") != self.name)
         return all(self.is_dead(name) for name in others)
 
     def is_dead(self, name: str) -> bool:
-        """Whether the opener with this `name` was killed: its pipe is there and nobody reads it. False if unknown."""
+        """Return whether the opener with this `name` was killed: its pipe has no reader. False if unknown."""
         try:
             os.close(self._open_to_write(name))
         except OSError as error:
@@ -208,7 +209,7 @@ class WakePipe:
         return os.open(self._directory / name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _remove_leftovers(self) -> None:
-        """Pipes of processes that were killed some time ago: until then they prove that these are dead."""
+        """Remove the pipes of processes that were killed some time ago. Until then they show that these are dead."""
         for name in os.listdir(self._directory):
             path = self._directory / name
             try:

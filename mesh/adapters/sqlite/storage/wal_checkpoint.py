@@ -1,7 +1,7 @@
-"""Moves what was committed from the write-ahead log into the file, beside the writing instead of within it.
+"""Checkpoints of the WAL: moves commits from the write-ahead log into the file, beside the writing.
 
-SQLite itself does this in whatever commit happens to come along when the log has grown, and that commit then waits
-for the disk (20 to 100 ms). A thread of its own lets no commit wait.
+SQLite itself does this within some commit once the log has grown, and that commit waits for the disk (20 to 100 ms). A
+separate thread delays no commit.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ _MINOR_COMMITS = 64
 
 
 class Checkpointer:
-    """A thread with a connection of its own. Works at most once a second, and only after commits."""
+    """A thread with its own connection, which works at most once a second, and only after commits."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
-        """Starts the thread. Used from one event loop, but for `want`."""
+        """Start the thread. Use it from one event loop, except for `want`."""
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -30,14 +30,14 @@ class Checkpointer:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def want(self, *, urgent: bool) -> None:
-        """Something was committed. What nobody waits for (a heartbeat) is moved together with others like it."""
+        """Ask for a checkpoint after a commit. Commits that are not urgent (heartbeats) are moved together."""
         self._minor += 1
         if (urgent or self._minor >= _MINOR_COMMITS) and not self._wanted.is_set():
             self._minor = 0
             self._wanted.set()
 
     async def stop(self, timeout_s: float) -> bool:
-        """End soon; what is left is moved by the last connection that closes. False if the thread is stuck."""
+        """End soon. The last connection that closes moves the rest. Returns False if the thread is stuck."""
         self._stopping.set()
         self._wanted.set()
         await asyncio.wait([self._ended], timeout=timeout_s)
@@ -48,13 +48,13 @@ class Checkpointer:
             try:
                 self._work()
             except sqlite3.Error:
-                # Nobody asked for this. A full or failing disk is met by the next write, which has a caller to tell;
-                # and when the log has passed its limit the writer shortens it itself.
+                # No caller waits for this. The next write reports a full or failing disk to its caller, and the writer
+                # itself shortens a log beyond its limit.
                 self._stopping.wait(_RETRY_S)
         try:
             self._loop.call_soon_threadsafe(self._end)
         except RuntimeError:
-            # The loop is closed: nobody waits for us any more.
+            # The loop is closed, so no caller waits.
             if not self._loop.is_closed():
                 raise
 

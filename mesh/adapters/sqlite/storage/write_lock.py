@@ -1,5 +1,6 @@
-"""Holding the write lock of an embedded file, so that nobody can write to it: a log, or a board, that is broken on
-purpose. The lock is the operating system's: it ends with the process, whatever happens to that.
+"""The write lock of an embedded file, locked on purpose so that no process can write to it (`mesh break`).
+
+It is a lock of the operating system, which ends with the process in any case.
 """
 
 import asyncio
@@ -10,15 +11,15 @@ from pathlib import Path
 from mesh.adapters.sqlite.storage.failure import is_busy, unavailable
 from mesh.core.errors import Unavailable
 
-BREATH_S = 0.02
-"""Between two turns of a slow file: long enough for those who wait to write."""
+FREE_S = 0.02
+"""Time between two locks of a slow file: enough for waiting processes to write."""
 _TRY_EVERY_S = 0.002
 
 
 async def hold_lock(path: Path, *, for_s: float, turn_s: float | None = None) -> float:
-    """Hold the lock for `for_s` seconds, in turns of `turn_s` if it is only to be slow; answers for how long it did.
+    """Lock the file for `for_s` seconds, in intervals of `turn_s` for a slow file. Returns the seconds of being locked.
 
-    May be cancelled; the lock is then free. Raises Unavailable when the file cannot be locked at all.
+    May be cancelled, which frees the lock. Raises Unavailable when the file cannot be locked at all.
     """
     try:
         return await _hold(path, for_s, turn_s)
@@ -39,14 +40,14 @@ async def _hold(path: Path, for_s: float, turn_s: float | None) -> float:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
                 held_s += time.monotonic() - since
-            await asyncio.sleep(BREATH_S if turn_s is not None else 0)
+            await asyncio.sleep(FREE_S if turn_s is not None else 0)
     finally:
         connection.close()
     return held_s
 
 
 async def _begin(connection: sqlite3.Connection, end: float) -> None:
-    """Take the lock between the writes of others; give up at `end`."""
+    """Take the lock between the writes of other processes; give up at `end`."""
     while time.monotonic() < end:
         try:
             connection.execute("BEGIN IMMEDIATE")

@@ -1,7 +1,7 @@
 """The one writing thread of a process, with group commit.
 
-All writes that wait when a transaction begins go into that transaction and are acknowledged together, so that the
-cost of a commit (and with `FULL` of a disk flush) is shared.
+All writes that wait when a transaction begins share that transaction and are acknowledged together. So they share the
+cost of a commit, and with `FULL` of a disk flush.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from mesh.core.errors import Unavailable
 
 _GROUP_MAX = 256
 _GROUP_S = 0.05
-"""No more jobs are begun in a transaction that has lasted this long: other processes wait for the lock."""
+"""Duration of a transaction after which it begins no further job, since other processes wait for the lock."""
 _LOCK_PAUSE_S = 0.0002
 _LOCK_PAUSE_S_MAX = 0.005
 
@@ -29,7 +29,7 @@ JobResults = Sequence[tuple["WriteJob", Any, BaseException | None]]
 
 @dataclass(slots=True, eq=False)
 class WriteJob:
-    """One write that waits for its commit."""
+    """A write that waits for its commit."""
 
     function: JobFunction
     future: asyncio.Future[Any]
@@ -44,7 +44,7 @@ class WriteJob:
         self.deadline = Deadline(self.timeout_ms, self.expire)
 
     def expire(self) -> None:
-        """Called on the loop when the deadline has passed: the caller is told, the writer leaves the job out."""
+        """Fail the job after its deadline, so that the writer leaves it out. Called on the loop."""
         if not self.future.done():
             self.future.set_exception(
                 late(self.kind, operation=self.operation, where=self.where, timeout_ms=self.timeout_ms)
@@ -52,19 +52,19 @@ class WriteJob:
 
 
 class WriterThread:
-    """Owns the writing connection. All callbacks run in the thread, but `settle`: on the loop, after each group."""
+    """The thread with the writing connection. Callbacks run in it, except `complete`: on the loop, after a group."""
 
     def __init__(
         self,
         *,
         connect: Callable[[], sqlite3.Connection],
         committed: Callable[[frozenset[int]], None],
-        settle: Callable[[JobResults, frozenset[int]], None],
+        complete: Callable[[JobResults, frozenset[int]], None],
         tidy: Callable[[sqlite3.Connection], None],
     ) -> None:
         self._connect = connect
         self._committed = committed
-        self._settle = settle
+        self._complete = complete
         self._tidy = tidy
         self._queue: queue.SimpleQueue[WriteJob | None] = queue.SimpleQueue()
         self._left: list[WriteJob] = []
@@ -74,21 +74,21 @@ class WriterThread:
         self.failure: BaseException | None = None
 
     async def start(self, name: str, timeout_s: float) -> None:
-        """Start the thread; raises what `connect` raises, TimeoutError when it does not come back."""
+        """Start the thread. Raises the error of `connect`, or TimeoutError when that does not return."""
         # A daemon: a thread stuck in a dead disk must not keep the process from ending.
         threading.Thread(target=self._run, name=name, daemon=True).start()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._opened
         except BaseException:
-            self._queue.put(None)  # should it come back after all, it has nothing to do
+            self._queue.put(None)  # if it returns later, it ends at once
             raise
 
     def put(self, job: WriteJob) -> None:
         self._queue.put(job)
 
     async def stop(self, timeout_s: float) -> bool:
-        """Let what waits be written, then end. False if the thread is stuck and was left behind."""
+        """Write what waits, then end. Returns False if the thread is stuck and was abandoned."""
         self._queue.put(None)
         await asyncio.wait([self._ended], timeout=timeout_s)
         return self._ended.done()
@@ -96,10 +96,10 @@ class WriterThread:
     def _run(self) -> None:
         try:
             connection = self._connect()
-        except BaseException as error:  # noqa: BLE001  # handed over to whoever awaits `start`
-            self._tell(_resolve, self._opened, error)
+        except BaseException as error:  # noqa: BLE001  # raised by `start`
+            self._call_on_loop(_resolve, self._opened, error)
             return
-        self._tell(_resolve, self._opened, None)
+        self._call_on_loop(_resolve, self._opened, None)
         try:
             while group := self._next_group():
                 self._commit(connection, group)
@@ -107,10 +107,10 @@ class WriterThread:
             self.failure = error
         finally:
             connection.close()
-            self._tell(_resolve, self._ended, None)
+            self._call_on_loop(_resolve, self._ended, None)
 
     def _next_group(self) -> list[WriteJob]:
-        """Everything that waits; blocks until there is something. Empty: stop."""
+        """Take all waiting jobs, after a wait for the first. Returns an empty list to stop."""
         group, self._left = self._left, []
         if not group:
             first = self._queue.get()
@@ -129,36 +129,36 @@ class WriterThread:
         return group
 
     def _commit(self, connection: sqlite3.Connection, group: list[WriteJob]) -> None:
-        settled: list[tuple[WriteJob, Any, BaseException | None]] = []
+        results: list[tuple[WriteJob, Any, BaseException | None]] = []
         touched: set[int] = set()
         try:
             group = self._begin(connection, group)
             if not group:
                 return
-            settled = _run_freely(connection, group)
-            if not settled:
+            results = _run_freely(connection, group)
+            if not results:
                 _rollback(connection)
                 group = self._begin(connection, group)
                 if not group:
                     return
-                settled = _run_apart(connection, group)
-            self._left = group[len(settled) :]
-            for job, _, error in settled:
+                results = _run_apart(connection, group)
+            self._left = group[len(results) :]
+            for job, _, error in results:
                 if error is None:
                     touched.update(job.wakes)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             _rollback(connection)
             touched.clear()
-            settled = [(j, None, unavailable(j.kind, error, operation=j.operation, where=j.where)) for j in group]
+            results = [(j, None, unavailable(j.kind, error, operation=j.operation, where=j.where)) for j in group]
         channels = frozenset(touched)
-        if any(error is None for _, _, error in settled):
+        if any(error is None for _, _, error in results):
             self._committed(channels)
-        self._tell(self._settle, settled, channels)
+        self._call_on_loop(self._complete, results, channels)
         self._tidy(connection)
 
     def _begin(self, connection: sqlite3.Connection, group: list[WriteJob]) -> list[WriteJob]:
-        """Take the write lock; answers the jobs that somebody still waits for."""
+        """Take the write lock; return the jobs whose callers still wait."""
         pause_s = _LOCK_PAUSE_S
         while group := [job for job in group if not (job.future.done() or self._loop.is_closed())]:
             try:
@@ -166,14 +166,14 @@ class WriterThread:
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
                     raise
-                # SQLite's own way of waiting soon sleeps for 20 to 100 ms, while most transactions last less than one.
+                # SQLite's own wait soon sleeps for 20 to 100 ms, while most transactions last less than one.
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, _LOCK_PAUSE_S_MAX)
             else:
                 break
         return group
 
-    def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
+    def _call_on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
@@ -185,51 +185,51 @@ class WriterThread:
 def _run_freely(
     connection: sqlite3.Connection, group: list[WriteJob]
 ) -> list[tuple[WriteJob, Any, BaseException | None]]:
-    """Run jobs without savepoints, which nearly always goes well. Answers nothing if one failed after it had written.
+    """Run jobs without savepoints. Returns an empty list in the rare case that one failed after it had written.
 
-    Stops after a while; what is left goes into the next transaction.
+    Stops after a while. The remaining jobs go into the next transaction.
     """
-    settled: list[tuple[WriteJob, Any, BaseException | None]] = []
+    results: list[tuple[WriteJob, Any, BaseException | None]] = []
     until = time.monotonic() + _GROUP_S
     for job in group:
         if time.monotonic() > until:
             break
         before = connection.total_changes
         try:
-            settled.append((job, job.function(connection), None))
+            results.append((job, job.function(connection), None))
         except sqlite3.Error:
             return []
-        except BaseException as error:  # noqa: BLE001  # belongs to the job's caller
+        except BaseException as error:  # noqa: BLE001  # raised at the job's caller
             if connection.total_changes != before:
                 return []
-            settled.append((job, None, error))
-    return settled
+            results.append((job, None, error))
+    return results
 
 
 def _run_apart(
     connection: sqlite3.Connection, group: list[WriteJob]
 ) -> list[tuple[WriteJob, Any, BaseException | None]]:
-    """Run each job in a savepoint of its own, so that one which fails leaves no trace in the others' commit."""
-    settled: list[tuple[WriteJob, Any, BaseException | None]] = []
+    """Run each job in its own savepoint, so that a failed one leaves no trace in the commit of the others."""
+    results: list[tuple[WriteJob, Any, BaseException | None]] = []
     for job in group:
         connection.execute("SAVEPOINT job")
         try:
             result = job.function(connection)
-        except BaseException as error:  # belongs to the job's caller
+        except BaseException as error:  # raised at the job's caller
             if not connection.in_transaction:
-                raise  # SQLite gave up the whole transaction: disk full, I/O error
+                raise  # SQLite has rolled back the whole transaction: disk full, I/O error
             connection.execute("ROLLBACK TO job")
             if isinstance(error, sqlite3.Error):
                 error = unavailable(job.kind, error, operation=job.operation, where=job.where)
-            settled.append((job, None, error))
+            results.append((job, None, error))
         else:
-            settled.append((job, result, None))
+            results.append((job, result, None))
         connection.execute("RELEASE job")
-    return settled
+    return results
 
 
 def _rollback(connection: sqlite3.Connection) -> None:
-    """SQLite has rolled back by itself after some errors."""
+    """Roll back, unless SQLite has done so after an error."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")
 

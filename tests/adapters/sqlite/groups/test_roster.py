@@ -122,7 +122,7 @@ def test_only_the_owner_commits_all_or_nothing(db: sqlite3.Connection) -> None:
     roster.commit(db, group, "a", {number: Commit(5, "m") for number in held})
     lost = held - kept
     roster.release(db, group, "a", lost)
-    with pytest.raises(Fenced, match=r"4 partitions.*2 belong to somebody else"):
+    with pytest.raises(Fenced, match=r"4 partitions.*2 belong to another member"):
         roster.commit(db, group, "a", {number: Commit(6) for number in held})
     roster.commit(db, group, "b", {number: Commit(7) for number in lost})
     assert roster.committed(db, "g", 1, 4) == {n: Commit(7) if n in lost else Commit(5, "m") for n in range(1, 5)}

@@ -96,8 +96,8 @@ def test_who_named_no_channels_hears_all() -> None:
 
 def test_a_ring_reaches_every_other_opener_and_not_the_ringer(bells: list[WakePipe]) -> None:
     fds = [bell.open() for bell in bells]
-    bells[0].ring([5, -3])
-    bells[0].ring([7])
+    bells[0].notify([5, -3])
+    bells[0].notify([7])
     assert [readable(fd) for fd in fds] == [False, True, True]
     assert bells[1].drain() == frozenset({5, -3, 7})
     assert bells[2].drain() == frozenset({5, -3, 7})
@@ -108,14 +108,14 @@ def test_a_ring_reaches_every_other_opener_and_not_the_ringer(bells: list[WakePi
 def test_a_lack_of_open_files_fails_no_ring_and_makes_no_opener_dead(bells: list[WakePipe]) -> None:
     for bell in bells:
         bell.open()
-    bells[0].ring([1])
+    bells[0].notify([1])
     late = WakePipe(bells[0]._directory)
     late.open()
     with no_more_files():
-        bells[0].ring([2])
+        bells[0].notify([2])
     with no_more_files(but=1):  # enough to read the directory, with its descriptor closed again to open one pipe
-        bells[0].ring([3])
-    bells[0].ring([4])
+        bells[0].notify([3])
+    bells[0].notify([4])
     assert bells[1].drain() == frozenset({1, 2, 3, 4})
     heard = late.drain()
     assert heard is not None
@@ -125,23 +125,23 @@ def test_a_lack_of_open_files_fails_no_ring_and_makes_no_opener_dead(bells: list
 
 def test_openers_that_come_later_are_found_and_those_that_go_are_forgotten(bells: list[WakePipe]) -> None:
     bells[0].open()
-    bells[0].ring([1])
+    bells[0].notify([1])
     bells[1].open()
-    bells[0].ring([2])
+    bells[0].notify([2])
     assert bells[1].drain() == frozenset({2})
     bells[1].close()
     bells[2].open()
-    bells[0].ring([3])
+    bells[0].notify([3])
     assert bells[2].drain() == frozenset({3})
 
 
 def test_too_many_channels_or_a_full_pipe_mean_everything(bells: list[WakePipe]) -> None:
     bells[0].open()
     bells[1].open()
-    bells[0].ring(range(10_000))
+    bells[0].notify(range(10_000))
     assert bells[1].drain() is None
     for _ in range(20_000):
-        bells[0].ring([1])
+        bells[0].notify([1])
     assert bells[1].drain() is None
 
 
@@ -155,16 +155,16 @@ def die(bell: WakePipe) -> None:
 def test_who_was_killed_is_known_to_be_dead_and_harms_nobody(bells: list[WakePipe]) -> None:
     for bell in bells:
         bell.open()
-    bells[0].ring([1])
+    bells[0].notify([1])
     assert not bells[0].is_dead(bells[1].name)
     assert not bells[0].is_dead("nobody")
     die(bells[1])
     assert bells[0].is_dead(bells[1].name)
     for _ in range(3):
-        bells[0].ring([2])
+        bells[0].notify([2])
     assert bells[2].drain() == frozenset({1, 2})
     bells[2].close()
-    bells[0].ring([3])
+    bells[0].notify([3])
     assert not bells[0].is_dead(bells[2].name)
 
 
@@ -188,14 +188,14 @@ def test_a_directory_that_was_cleaned_away_fails_nobody(bells: list[WakePipe], t
     for name in os.listdir(directory):
         (directory / name).unlink()
     directory.rmdir()
-    bells[0].ring([1])
+    bells[0].notify([1])
 
 
 def test_a_path_may_be_long(tmp_path: Path) -> None:
     bells = [WakePipe(tmp_path / ("d" * 200) / "mesh.db.wake") for _ in range(2)]
     for bell in bells:
         bell.open()
-    bells[0].ring([1])
+    bells[0].notify([1])
     assert bells[1].drain() == frozenset({1})
     for bell in bells:
         bell.close()

@@ -121,7 +121,7 @@ async def test_a_connection_that_comes_too_late_is_closed_again() -> None:
         may_come.wait(30)
         return sqlite3.connect(":memory:", factory=Watched)
 
-    writer = WriterThread(connect=connect, committed=print, settle=print, tidy=print)
+    writer = WriterThread(connect=connect, committed=print, complete=print, tidy=print)
     with pytest.raises(TimeoutError):
         await writer.start("late", 0.05)
     may_come.set()
