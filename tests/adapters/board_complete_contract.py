@@ -1,4 +1,4 @@
-"""What every Board that is mirrored must do until its lost values are back. Fixtures as in `board_contract`."""
+"""The contract of every mirrored Board until its lost values are back. Fixtures as in `board_contract`."""
 
 from collections.abc import Awaitable, Callable
 

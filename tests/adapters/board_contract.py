@@ -1,4 +1,4 @@
-"""What every Board must do. A test class for one store inherits `BoardContract` and gives two fixtures.
+"""The contract of every Board. A test class for one store inherits `BoardContract` and gives two fixtures.
 
 `open_board`
     Opens one more board on the same, at first empty store; closes all of them after the test.

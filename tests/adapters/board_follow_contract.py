@@ -1,4 +1,4 @@
-"""What every Board must do: its history, its keys, and telling of changes."""
+"""The contract of every Board for its history, its keys, and the report of changes."""
 
 import asyncio
 from contextlib import aclosing

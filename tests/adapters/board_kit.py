@@ -1,4 +1,4 @@
-"""What the tests of boards share: fixtures, ways to wait and to measure."""
+"""Shared parts of the tests of boards: fixtures, ways to wait and to measure."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ Wipe = Callable[[], Awaitable[Board]]
 
 MARGIN_MS = 1_000.0
 PATIENCE_S = 20.0
-"""How long a test waits for what must happen; no test waits for time to pass."""
+"""Longest wait of a test for an expected event; no test waits for time to pass."""
 
 
 def values(entries: Iterable[Entry]) -> list[Any]:

@@ -14,7 +14,7 @@ LONG_MS = 600_000
 async def passed(board: Board, key: str) -> None:
     """Until no lease stands there."""
     async with asyncio.timeout(PATIENCE_S):
-        while await board.lease(key, b"1", ttl_ms=1, expect=b"0"):  # noqa: ASYNC110  # the store tells nobody
+        while await board.lease(key, b"1", ttl_ms=1, expect=b"0"):  # noqa: ASYNC110  # the store sends no event
             await asyncio.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""What every Board must do: arrays and counters that commute, and writes that are asked for twice."""
+"""The contract of every Board for writes: arrays and counters that commute, and writes that are asked for twice."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ class BoardOpsContract(BoardFixtures):
         ],
     )
     @pytest.mark.parametrize("items_max", [1, 2, 4, 100])
-    async def test_appending_to_an_array_somebody_put_reads_it_as_json(
+    async def test_appending_to_an_array_put_before_reads_it_as_json(
         self, board: Board, array: bytes, items_max: int
     ) -> None:
         await board.put("list", array)

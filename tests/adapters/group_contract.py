@@ -1,4 +1,4 @@
-"""What every Log must do for consumer groups: part of `LogContract`."""
+"""The contract of every Log for consumer groups: part of `LogContract`."""
 
 import asyncio
 import time
@@ -267,7 +267,7 @@ class GroupContract(LogFixtures):
         old.revoking = None
         await member.close()
 
-    async def test_a_commit_for_what_is_somebody_elses_is_fenced_and_stores_nothing(
+    async def test_a_commit_for_another_members_partition_is_fenced_and_stores_nothing(
         self, log: Log, make: Make, open_log: OpenLog
     ) -> None:
         topic = await make(2)
@@ -363,7 +363,7 @@ def _never_told_twice(listener: Recorder) -> bool:
 
 
 async def _index(log: Log, place: TopicPartition, offset: int) -> int:
-    """How many records of the partition lie before `offset`."""
+    """Count the records of the partition before `offset`."""
     reader = log.reader({place: 0})
     count = 0
     async with asyncio.timeout(PATIENCE_S):

@@ -1,4 +1,4 @@
-"""What every Log must do. A test class for one log inherits `LogContract` and gives:
+"""The contract of every Log. A test class for one log inherits `LogContract` and gives:
 
 `open_log` (fixture)
     Opens one more connection to the same log; closes all of them after the test.

@@ -1,4 +1,4 @@
-"""What the tests of logs share: a listener that takes notes, ways to wait, and the fixtures."""
+"""Shared parts of the tests of logs: a listener that takes notes, ways to wait, and the fixtures."""
 
 import asyncio
 import secrets
@@ -14,10 +14,10 @@ OpenLog = Callable[[], Awaitable[Log]]
 Make = Callable[[int], Awaitable[str]]
 
 PATIENCE_S = 30.0
-"""How long a test waits for what must happen; no test waits for time to pass."""
+"""Longest wait of a test for an expected event; no test waits for time to pass."""
 
 QUIET_MS = 300
-"""How long a poll is given in which nothing may come."""
+"""Duration of a poll that must return no record."""
 
 
 class Recorder:
@@ -92,7 +92,7 @@ async def resumed(member: Member, listener: Recorder, partitions: Collection[Top
 
 
 class LogFixtures:
-    """What a subclass for one log must give is said in `log_contract`."""
+    """`log_contract` says what a subclass for one log must define."""
 
     session_timeout_ms = 1_500
 

@@ -1,4 +1,4 @@
-"""What operators read."""
+"""Diagnostics for operators."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What other users may do with the folders and files of the mesh: nothing, whatever the umask was or is."""
+"""Other users have no rights to the folders and files of the mesh, whatever the umask was or is."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""What tests of mesh.board share: a log, a board that may begin anew, and ways to tell and to look."""
+"""Shared parts of the tests of mesh.board: a log, a board that may begin anew, and ways to tell and to look."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What tests of checkpoints share: a mesh with one inbox partition on an embedded log, and its records."""
+"""Shared parts of the tests of checkpoints: a mesh with one inbox partition on an embedded log, and its records."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -36,9 +36,7 @@ async def test_a_new_life_is_told_once_with_the_old_one(log: Log, board: Reborn)
     assert await size(log) == 1
 
 
-async def test_a_life_that_ended_while_nobody_looked_is_noticed_by_what_was_written_last(
-    log: Log, board: Reborn
-) -> None:
+async def test_an_incarnation_that_ended_unseen_is_noticed_by_what_was_written_last(log: Log, board: Reborn) -> None:
     await tell(log, *(change("k", f"aa:{n}") for n in range(300)))
     board.life = "bb"
     noticed = await BoardMaintainer(log, board, ECHO, CLOCK).look()
@@ -81,7 +79,7 @@ async def test_tidied_up_it_holds_the_newest_of_each_key_and_all_restarts(log: L
     assert versions(await read_mirror(log, CLOCK, ECHO))["k1"] == "bb:2"
 
 
-async def test_nothing_is_tidied_where_most_is_of_use_or_somebody_else_does_it(log: Log, board: Reborn) -> None:
+async def test_nothing_is_compacted_if_most_is_current_or_another_process_does_it(log: Log, board: Reborn) -> None:
     await tell(log, *(change(f"k{n}", f"aa:{n}") for n in range(150)))
     first, second = (BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100) for _ in range(2))
     assert await first.tidy() == 0

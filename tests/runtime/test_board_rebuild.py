@@ -57,7 +57,7 @@ async def put(log: Log, board: Board, key: str, value: bytes) -> Entry:
 
 
 async def rebuilt(log: Log, board: Board, pattern: str = "*") -> tuple[int, int]:
-    """How many were written, and how many left alone."""
+    """The numbers of values written and left alone."""
     rebuild = Rebuild(log, board, ECHO, CLOCK)
     plan = await rebuild.plan(pattern)
     async with aclosing(rebuild.write(plan.missing)) as done:
@@ -159,11 +159,11 @@ async def test_who_came_between_plan_and_write_is_not_overwritten(log: Log, new_
 
 async def test_a_write_that_meets_another_one_is_left_alone(log: Log, new_board: NewBoard, tmp_path: Path) -> None:
     class Contended(SqliteBoard):
-        """Somebody writes between the look and the put."""
+        """Another process writes between the look and the put."""
 
         async def put(self, key: str, value: bytes, *, expect: str = "*", by: str = "", op_id: str = "") -> Entry:
             if op_id:
-                await super().put(key, b"9", by="somebody")
+                await super().put(key, b"9", by="another")
             return await super().put(key, value, expect=expect, by=by, op_id=op_id)
 
     await put(log, await new_board(), "k", b"1")

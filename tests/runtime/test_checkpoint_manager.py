@@ -1,4 +1,4 @@
-"""Where a partition begins again: at the checkpoint that stands, exactly; loudly at the first record; else nowhere."""
+"""The restore of a partition: from the checkpoint that stands, exactly; loudly at the first record; else nowhere."""
 
 import asyncio
 import logging
@@ -69,7 +69,7 @@ async def test_a_partition_that_comes_back_untouched_goes_on_with_the_state_it_h
 
 
 @pytest.mark.parametrize("touched", ["place", "note", "ahead"])
-async def test_a_partition_that_somebody_had_meanwhile_is_restored_anew(log: Log, touched: str) -> None:
+async def test_a_partition_that_another_process_owned_meanwhile_is_restored_again(log: Log, touched: str) -> None:
     await requested(log, "r1", "r2", "r3")
     made, _ = await manager(log)
     state, _ = await made.restore(INBOX, None)
@@ -92,7 +92,7 @@ async def test_the_state_of_a_partition_that_went_is_not_kept_for_ever(
     made.committed(INBOX, Commit(0, made.metadata(INBOX, 0)))
     made.drop(INBOX)
     async with asyncio.timeout(20):
-        while made._parked:  # noqa: ASYNC110  # a timer of the event loop tells nobody
+        while made._parked:  # noqa: ASYNC110  # a timer of the event loop sets no event
             await asyncio.sleep(0)
 
 
@@ -160,7 +160,7 @@ async def test_a_restore_may_be_broken_off_anywhere_and_begun_again(log: Log) ->
     assert broken_off > 5
 
 
-@pytest.mark.parametrize("metadata", ["", "calls by somebody else", "gone", "beyond"])
+@pytest.mark.parametrize("metadata", ["", "written by another program", "gone", "beyond"])
 async def test_without_its_checkpoint_a_whole_inbox_is_folded_and_that_is_said_loudly(
     log: Log, metadata: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -245,7 +245,7 @@ async def test_other_rules_never_fold_what_these_decided(log: Log) -> None:
     assert (stands.rules, stands.checkpoint == note.checkpoint) == (RULES, False)
 
 
-async def test_a_topology_that_nobody_kept_stops_a_restore_that_needs_it(log: Log) -> None:
+async def test_a_topology_that_is_not_stored_stops_a_restore_that_needs_it(log: Log) -> None:
     await requested(log, "r1", "r2")
     note = replace(await note_at(log, 1), topology="f" * 16)
     made, _ = await manager(log)
@@ -283,7 +283,7 @@ async def test_what_a_stored_commit_names_stands_and_older_ones_are_trimmed(log:
 
 
 async def fold_on(log: Log, made: CheckpointManager, state: Partition, until: int) -> None:
-    """What the orchestrator does with each record."""
+    """Do what the orchestrator does with each record."""
     reader = log.reader({INBOX: state.offset})
     while state.offset < until:
         for record in await reader.poll(records_max=1, wait_ms=100):

@@ -43,7 +43,7 @@ async def chained(log: Log, made: CheckpointManager, state: Partition, until: in
 
 
 async def restored(log: Log, commit: Commit) -> Partition:
-    """As somebody else restores it."""
+    """Restore as another process does."""
     made, _ = await manager(log)
     state, start = await made.restore(INBOX, commit)
     assert start == commit.offset
@@ -125,7 +125,7 @@ async def test_only_what_lies_before_the_first_piece_is_trimmed(log: Log) -> Non
     assert starts[0] == starts[1] == starts[2] < starts[3], "the last one was written whole"
 
 
-async def test_what_changed_before_a_piece_that_nobody_named_is_in_the_next_one(log: Log) -> None:
+async def test_what_changed_before_a_piece_in_no_commit_is_in_the_next_one(log: Log) -> None:
     await lived(log)
     made, _ = await manager(log, costs=NEVER)
     state, _ = await made.restore(INBOX, None)

@@ -104,7 +104,7 @@ async def test_a_stop_from_before_stands_when_it_has_caught_up(log: Log) -> None
 
 
 @pytest.mark.parametrize("look", [True, False])
-async def test_bytes_that_turn_nothing_are_told_and_stop_nobody(
+async def test_invalid_records_are_logged_and_stop_no_follower(
     log: Log, look: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))

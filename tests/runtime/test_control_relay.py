@@ -1,4 +1,4 @@
-"""What mesh.control says reaches every partition of the inbox that lives here, once."""
+"""The state of mesh.control reaches every partition of the inbox that lives here, once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def turn(log: Log, switch: Switch) -> None:
 
 
 def known(records: list[Record], number: int) -> Control:
-    """What the fold of a partition knows after its records."""
+    """The state in the fold of a partition after its records."""
     state = Partition(TOPOLOGY, number=number, partitions=3)
     for record in records:
         if record.partition == number:

@@ -1,4 +1,4 @@
-"""Where an agent's group stands, on the embedded log."""
+"""The lag of an agent's group on the embedded log."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path

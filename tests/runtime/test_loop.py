@@ -98,7 +98,7 @@ def noting(log: Log, stage: Copy, says: Says) -> Loop:
 
 async def until_committed(log: Log, wanted: dict[int, Commit]) -> None:
     async with asyncio.timeout(20):
-        while dict(await log.committed("copy", "in")) != wanted:  # noqa: ASYNC110  # nobody tells
+        while dict(await log.committed("copy", "in")) != wanted:  # noqa: ASYNC110  # the log sends no event
             await asyncio.sleep(0.005)
 
 
@@ -160,7 +160,7 @@ async def test_before_the_end_there_is_time_for_last_words_and_they_are_committe
     assert await log.committed("copy", "in") == {0: Commit(1, "last1"), 1: Commit(0, "last0")}
 
 
-async def test_a_log_that_does_not_answer_keeps_nobody_from_stopping(
+async def test_a_log_that_does_not_answer_does_not_prevent_a_stop(
     log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Silent(SqliteLog):

@@ -1,4 +1,4 @@
-"""Where events are ordered, the loop has one append under way: none overtakes one that fails."""
+"""With ordered events, the loop has one append under way: none overtakes one that fails."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Tasks of an agent that no worker serves: when they time out, and that they are then nobody's."""
+"""Tasks of an agent that no worker serves: when they time out, and that no worker begins them later."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path

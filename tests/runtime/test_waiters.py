@@ -37,7 +37,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh.runtime.waiters, "TICK_S", 0.001)
 
 
-async def test_everybody_who_waits_for_a_run_hears_of_it_and_nobody_else() -> None:
+async def test_all_waits_for_a_run_get_its_outcome_and_no_others() -> None:
     waits = RunWaiters(nowhere)
     first, second, other = await waiting(waits, "a", "a", "b")
     event = told("a")
@@ -88,10 +88,10 @@ async def test_a_wait_has_its_end_before_and_after_it_looked_back(soon: None, ti
     with pytest.raises(TimeoutError):
         await RunWaiters(in_vain).answer("a", timeout_s)
     if timeout_s == 0.01:
-        await ended.wait()  # nobody goes on looking for an answer that nobody wants
+        await ended.wait()  # the search ends with its wait
 
 
-async def test_a_failure_reaches_everybody_who_waits() -> None:
+async def test_a_failure_reaches_all_waits() -> None:
     waits = RunWaiters(nowhere)
     tasks = await waiting(waits, "a", "b")
     waits.fail(ValueError("gone"))

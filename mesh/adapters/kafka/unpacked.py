@@ -1,8 +1,8 @@
 """Decompression of batches into a buffer of bounded size, whatever their producer compressed.
 
 Ten kilobytes of zstd may hold gigabytes, and a broker that keeps the compression of producers stores them. A batch that
-takes more than `UNPACKED_BYTES_MAX` bytes, or that cannot be decompressed, is not read. One record with an `UnreadValue`
-value replaces it, at its last offset. So it becomes a dead letter, and the records behind it are read.
+takes more than `UNPACKED_BYTES_MAX` bytes, or that cannot be decompressed, is not read. One record with an
+`UnreadValue` replaces it, at its last offset. So it becomes a dead letter, and the records behind it are read.
 """
 
 import struct

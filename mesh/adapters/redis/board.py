@@ -91,11 +91,8 @@ class _Incarnation(NamedTuple):
 
 
 class _Connections(NamedTuple):
-    """A pool, and a fair semaphore for its callers.
-
-    The pool's own wait is not fair: a caller that has returned a connection takes it again before waiting callers,
-    until their deadlines pass.
-    """
+    """A pool, and a fair semaphore for its callers. The pool's own wait is not fair: a caller that has returned a
+    connection takes it again before waiting callers, until their deadlines pass."""
 
     pool: BlockingConnectionPool
     slots: asyncio.Semaphore
@@ -145,10 +142,7 @@ class RedisBoard:
         return self._url
 
     async def start(self) -> None:
-        """Check that Redis answers, and warn if it may evict keys.
-
-        Raises BoardUnavailable if it does not answer now; the board can still be used later.
-        """
+        """Check that Redis answers, and warn if it may evict keys. Raises BoardUnavailable: later use may succeed."""
         _, memory = await self._talk("start", self._calls, [self._script("life", ""), ("INFO", "memory")])
         found = dict(line.split(":", 1) for line in memory.decode().splitlines() if ":" in line)
         policy, maxmemory = found.get("maxmemory_policy", NOEVICTION), found.get("maxmemory", "0")
@@ -269,10 +263,8 @@ class RedisBoard:
             position = position_next
 
     async def _changes(self, position: int, matches: Callable[[str], bool]) -> tuple[int, list[Entry], _Incarnation]:
-        """Wait a moment for changes after `position`; return the next position, the changes and the incarnation.
-
-        The incarnation is read *after* the changes, which may belong to another one than the position does.
-        """
+        """Wait a moment for changes after `position`; return the next position, the changes and the incarnation. That
+        is read *after* the changes, which may belong to another one than the position does."""
         stream = self._tag + "changes"
         read = ("XREAD", "COUNT", _WATCH_BATCH, "BLOCK", _WATCH_BLOCK_MS, "STREAMS", stream, f"{position}-0")
         [found] = await self._talk("watch", self._watches, [read], wait_ms=_WATCH_BLOCK_MS)

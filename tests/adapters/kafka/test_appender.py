@@ -16,8 +16,8 @@ from mesh.core.protocol.record import NewRecord
 
 @pytest.fixture
 async def appender() -> Appender:
-    nobody = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=500)
-    return Appender(nobody, Topics(nobody), LogTime(SystemClock()), timeout_ms=500, record_bytes_max=1_000)
+    closed_port = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=500)
+    return Appender(closed_port, Topics(closed_port), LogTime(SystemClock()), timeout_ms=500, record_bytes_max=1_000)
 
 
 async def test_an_appender_that_cannot_connect_says_so_and_leaves_nothing_behind(appender: Appender) -> None:

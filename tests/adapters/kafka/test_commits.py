@@ -1,4 +1,4 @@
-"""How answers of the coordinator are read: nothing is taken for "never committed" that is not."""
+"""Responses of the coordinator: nothing is taken for "never committed" that is not."""
 
 from typing import Any
 

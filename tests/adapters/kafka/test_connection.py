@@ -169,10 +169,10 @@ async def test_an_end_that_ignores_its_cancellation_is_left_behind() -> None:
     await asyncio.sleep(0)
 
 
-async def test_why_nobody_answers_is_part_of_the_error() -> None:
+async def test_the_reason_for_no_answer_is_part_of_the_error() -> None:
     async def start() -> None:
         raise KafkaConnectionError("Unable to bootstrap from [...]")
 
-    nobody = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=5_000)
+    closed_port = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=5_000)
     with pytest.raises(LogUnavailable, match=r"127\.0\.0\.1:1: .*Connect call failed"):
-        await nobody.start("connect", start())
+        await closed_port.start("connect", start())

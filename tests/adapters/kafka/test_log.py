@@ -1,4 +1,4 @@
-"""The log where no broker is: refused settings, nobody there, not open."""
+"""The log without a broker: refused settings, no answer, not open."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_python_without_assertions_is_refused() -> None:
     assert "Kafka cannot be used with python -O" in done.stderr
 
 
-async def test_nobody_there_is_said_soon() -> None:
+async def test_a_missing_broker_is_reported_soon() -> None:
     log = KafkaLog("127.0.0.1:1", client_id="test")
     began = time.monotonic()
     for _ in range(2):

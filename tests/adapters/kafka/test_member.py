@@ -11,12 +11,12 @@ from mesh.core.errors import Fenced, InvalidInput, LogUnavailable
 from mesh.core.protocol.record import TopicPartition
 from tests.adapters.log_kit import Recorder
 
-NOBODY = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=500)
+CLOSED_PORT = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=500)
 PLACE = TopicPartition("t", 0)
 
 
 def member() -> KafkaMember:
-    return KafkaMember(NOBODY, "g", ["t"], Recorder(), session_timeout_ms=6_000, record_bytes_max=2_000_000)
+    return KafkaMember(CLOSED_PORT, "g", ["t"], Recorder(), session_timeout_ms=6_000, record_bytes_max=2_000_000)
 
 
 async def test_a_member_that_cannot_connect_says_so_and_leaves_nothing_behind() -> None:

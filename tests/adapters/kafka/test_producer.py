@@ -1,4 +1,4 @@
-"""What needs no broker: how a producer is ended."""
+"""The end of a producer, without a broker."""
 
 import asyncio
 from typing import Any

@@ -8,13 +8,13 @@ from mesh.adapters.kafka.topics import Topics
 from mesh.core.errors import LogUnavailable, NotFound
 from mesh.core.protocol.record import TopicPartition
 
-NOBODY = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=300)
+CLOSED_PORT = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=300)
 PLACE = TopicPartition("t", 0)
 
 
 @pytest.fixture
 async def reader() -> KafkaReader:
-    return KafkaReader(NOBODY, Topics(NOBODY), {PLACE: 7}, record_bytes_max=1_000)
+    return KafkaReader(CLOSED_PORT, Topics(CLOSED_PORT), {PLACE: 7}, record_bytes_max=1_000)
 
 
 async def test_a_reader_knows_its_places_before_it_connects(reader: KafkaReader) -> None:

@@ -7,11 +7,11 @@ from mesh.adapters.kafka.connection import Connection
 from mesh.adapters.kafka.topics import TopicDescription, Topics, _described
 from mesh.core.errors import LogUnavailable
 
-NOBODY = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=300)
+CLOSED_PORT = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=300)
 
 
 async def test_an_administrator_that_cannot_connect_says_so() -> None:
-    topics = Topics(NOBODY)
+    topics = Topics(CLOSED_PORT)
     with pytest.raises(LogUnavailable, match=r"connect failed.*127\.0\.0\.1:1"):
         await topics.start()
     with pytest.raises(LogUnavailable, match=r"describe topics did not end.*300 ms"):

@@ -236,7 +236,7 @@ async def close_all(boards: list[SqliteBoard]) -> None:
 
 
 def _count_up(path: Path, name: str) -> None:
-    """What another process does: ten increments by compare-and-set, ten appends."""
+    """Run in another process: ten increments by compare-and-set, ten appends."""
 
     async def run() -> None:
         board = SqliteBoard(path, timeout_ms=TIMEOUT_MS)

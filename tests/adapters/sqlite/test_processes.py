@@ -78,7 +78,7 @@ async def test_the_partitions_of_a_killed_process_go_to_the_others(log: SqliteLo
     member = await log.join("group", ["t"], listener, session_timeout_ms=SESSION_TIMEOUT_MS)
     await until(lambda: len(listener.held) == 2, "hand-over")
     child.signal(signal.SIGKILL)
-    # The next heartbeat sees that the process is gone; nobody waits out its session.
+    # The next heartbeat sees that the process is gone; no process waits for its session timeout.
     await until(lambda: listener.held == partitions_of("t", 4), "all of them")
     assert await member.committed(TopicPartition("t", 2)) == Commit(17)
 

@@ -157,7 +157,7 @@ async def test_a_call_that_is_cancelled_is_killed_whatever_it_does(
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 13])
-async def test_one_that_nobody_waits_for_any_more_while_it_begins_is_not_left_behind(
+async def test_a_process_whose_caller_gave_up_at_its_start_is_not_left_behind(
     cells: ChildProcesses, turns: int
 ) -> None:
     before = set(children())  # of other tests: servers
@@ -168,7 +168,7 @@ async def test_one_that_nobody_waits_for_any_more_while_it_begins_is_not_left_be
     await asyncio.wait((asking,))
     await cells.close()
     async with asyncio.timeout(20):
-        while set(children()) - before:  # noqa: ASYNC110  # those that nobody knows are not to be waited for
+        while set(children()) - before:  # noqa: ASYNC110  # processes without a handle cannot be awaited
             await asyncio.sleep(0.01)
 
 
@@ -216,7 +216,7 @@ async def test_only_so_many_at_once(cells: ChildProcesses) -> None:
     assert (await waiting).kind == "succeeded"
 
 
-async def test_it_ends_when_nobody_wanted_it_for_a_while(tmp_path: Path) -> None:
+async def test_it_ends_after_an_idle_time(tmp_path: Path) -> None:
     cells = ChildProcesses(settings_in(tmp_path), idle_s=0.05)
     pid = pid_in(await ask(cells, "hello"))
     await gone(pid)

@@ -109,7 +109,7 @@ async def test_what_is_put_while_a_runner_ends_is_not_forgotten() -> None:
     async def handle(n: int) -> None:
         done.append(n)
         if n < 50:
-            # Comes when the runner has ended and nobody has noticed yet, the runner itself least of all.
+            # Runs when the runner has ended, before its callback.
             asyncio.get_running_loop().call_soon(lanes.put, b"%d" % (n + 1), n + 1)
 
     lanes = KeyLanes(handle, lanes_max=1)

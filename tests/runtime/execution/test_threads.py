@@ -61,7 +61,7 @@ async def test_a_call_is_answered_or_raises_as_it_did() -> None:
     await until(lambda: not alive(heard))
 
 
-async def test_a_stop_iteration_is_an_error_and_nobody_waits_for_ever() -> None:
+async def test_a_stop_iteration_is_an_error_and_ends_the_wait() -> None:
     threads, _ = pool(1)
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""Who gets which partition."""
+"""The assignment of partitions to members."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,13 +39,13 @@ def test_no_more_moves_than_must(names: list[str], wanted: set[int]) -> None:
 
 
 @given(st.dictionaries(st.sampled_from("abcdefg"), st.sets(st.integers(0, 12), max_size=8), min_size=1))
-def test_nobody_gets_what_he_does_not_listen_to(eligible: dict[str, set[int]]) -> None:
+def test_no_member_gets_a_topic_that_it_does_not_subscribe_to(eligible: dict[str, set[int]]) -> None:
     assigned = assign(eligible, {})
     assert set(assigned) == set().union(*eligible.values())
     assert all(partition in eligible[member] for partition, member in assigned.items())
 
 
-def test_nobody_there_nobody_gets() -> None:
+def test_without_members_no_partition_is_assigned() -> None:
     assert assign({}, {1: "a"}) == {}
 
 

@@ -45,12 +45,12 @@ async def test_a_member_without_partitions_is_told_so(log: SqliteLog) -> None:
     listeners = [Recorder() for _ in range(3)]
     for listener in listeners:
         await join(log, listener)
-    await until(lambda: all(listener.told for listener in listeners), "everybody is told")
+    await until(lambda: all(listener.told for listener in listeners), "all listeners are notified")
     assert ("assigned", ()) in [told for listener in listeners for told in listener.told]
     await until(lambda: sorted(len(one.held) for one in listeners) == [0, 1, 1], "shares")
 
 
-async def test_members_that_join_in_one_commit_share_and_nobody_hears_of_what_he_never_had(log: SqliteLog) -> None:
+async def test_members_that_join_in_one_commit_share_and_no_listener_loses_what_it_never_had(log: SqliteLog) -> None:
     listeners = [Recorder(), Recorder()]
     log.file.submit(lambda _: time.sleep(0.05))  # meanwhile both wait, so that one transaction takes them
     await asyncio.gather(*(join(log, listener) for listener in listeners))

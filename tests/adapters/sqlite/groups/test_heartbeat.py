@@ -49,7 +49,7 @@ async def test_ten_members_cost_one_write_a_beat_and_no_wake_up(log: SqliteLog) 
 
 
 async def test_a_member_that_is_not_in_the_file_is_told(heartbeat: Heartbeat) -> None:
-    pulse = Pulse("nobody", 100)
+    pulse = Pulse("unknown", 100)
     heartbeat.add(pulse)
     await until(lambda: pulse.gone, "told")
     heartbeat.discard(pulse)

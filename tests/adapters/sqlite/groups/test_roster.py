@@ -66,7 +66,7 @@ def test_a_partition_changes_hands_only_when_it_is_released(db: sqlite3.Connecti
     assert owned(db, group, "a") == (kept, kept)
 
 
-def test_what_a_member_releases_that_was_meant_for_nobody_else_stays(db: sqlite3.Connection) -> None:
+def test_what_a_member_releases_that_has_no_other_target_stays(db: sqlite3.Connection) -> None:
     group = join(db, "a")
     join(db, "b")
     roster.leave(db, group, "b")
@@ -91,7 +91,7 @@ def test_who_misses_the_session_timeout_is_expelled_and_told(db: sqlite3.Connect
     assert beat(db, ["a", "b"], 1_002) == (["a"], [])
 
 
-def test_who_was_killed_is_expelled_as_soon_as_somebody_looks(db: sqlite3.Connection) -> None:
+def test_a_killed_member_is_expelled_at_the_next_heartbeat(db: sqlite3.Connection) -> None:
     group = join(db, "a")
     join(db, "b")
     KILLED.add("process of a")
@@ -102,7 +102,7 @@ def test_who_was_killed_is_expelled_as_soon_as_somebody_looks(db: sqlite3.Connec
     assert owned(db, group, "c")[0] == {1, 2, 3, 4}
 
 
-def test_who_was_stopped_himself_judges_nobody(db: sqlite3.Connection) -> None:
+def test_a_process_that_was_stopped_itself_expels_no_member(db: sqlite3.Connection) -> None:
     group = join(db, "a", now_ms=0)
     join(db, "b", now_ms=0)
     assert beat(db, ["b"], 5_000, judge=False) == ([], [])

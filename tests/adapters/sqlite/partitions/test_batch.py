@@ -1,4 +1,4 @@
-"""How records lie in the file: whatever goes in comes out."""
+"""The format of records in the file: decoding returns what was encoded."""
 
 import pytest
 from hypothesis import given

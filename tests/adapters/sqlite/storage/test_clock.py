@@ -84,7 +84,7 @@ async def test_whoever_opens_it_later_takes_the_time_of_those_who_have_it(path: 
     await other.close()
 
 
-async def test_a_file_that_nobody_has_open_is_set_forward_to_the_wall_clock_and_never_back(path: Path) -> None:
+async def test_a_file_that_no_process_has_open_is_set_forward_to_the_wall_clock_and_never_back(path: Path) -> None:
     log = await opened(path, Machine())
     before_ms = await stamped(log)
     await log.close()

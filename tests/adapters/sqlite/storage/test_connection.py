@@ -1,4 +1,4 @@
-"""How the connections to the file are set up."""
+"""The settings of connections to the file."""
 
 import os
 import sqlite3

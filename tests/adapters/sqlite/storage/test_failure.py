@@ -1,4 +1,4 @@
-"""What SQLite's errors mean to a caller."""
+"""The meaning of SQLite's errors to a caller."""
 
 import sqlite3
 

@@ -1,4 +1,4 @@
-"""The shared file: writing, reading, waking, and what happens when the disk or somebody else is in the way."""
+"""The shared file: writing, reading, waking, and the effect of a bad disk and of other processes."""
 
 import asyncio
 import os
@@ -51,7 +51,7 @@ def held(file: SqliteFile) -> list[object]:
 # ------------------------------------------------------------------------------------------------------- writing
 
 
-async def test_a_write_is_there_for_everybody_when_it_returns(file: SqliteFile, open_file: OpenFile) -> None:
+async def test_a_write_is_visible_to_all_when_it_returns(file: SqliteFile, open_file: OpenFile) -> None:
     other = await open_file()
     assert await file.write(insert("x")) == 1
     assert held(file) == held(other) == ["x"]
@@ -256,7 +256,7 @@ async def test_a_commit_wakes_who_listens_to_its_channels_here_and_elsewhere(
     for wakeup in (own, theirs, all_of_it):
         assert await wakeup.wait(5_000)
         wakeup.clear()
-    # What nobody needs to hear of wakes nobody; a wake-up that is sent later and does come shows that it did not.
+    # A write without channels wakes no subscriber; a wake-up that is sent later and does come shows that it did not.
     await file.write(insert(2), wakes=())
     await file.write(insert(3), wakes=(5,))
     assert await theirs.wait(5_000)
@@ -283,7 +283,7 @@ async def test_a_job_may_say_in_the_end_whom_it_wakes(file: SqliteFile) -> None:
     assert wakeup.is_set()
 
 
-async def test_a_failed_job_wakes_nobody(file: SqliteFile) -> None:
+async def test_a_failed_job_wakes_no_subscriber(file: SqliteFile) -> None:
     wakeup = file.subscribe([4])
 
     def fail(_: sqlite3.Connection) -> None:
@@ -314,7 +314,7 @@ async def test_a_closed_wakeup_hears_nothing(file: SqliteFile) -> None:
     assert not wakeup.is_set()
 
 
-async def test_closing_the_file_wakes_everybody(path: Path) -> None:
+async def test_closing_the_file_wakes_all_subscribers(path: Path) -> None:
     file = SqliteFile(path)
     await file.start()
     waiting = asyncio.ensure_future(file.subscribe([4]).wait())
@@ -344,7 +344,7 @@ def modes(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-async def test_nobody_else_may_read_the_data_whatever_the_umask_says(tmp_path: Path, umask: int) -> None:
+async def test_no_other_user_may_read_the_data_whatever_the_umask_says(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         file = SqliteFile(tmp_path / ".mesh" / "mesh.db")

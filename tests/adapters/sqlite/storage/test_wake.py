@@ -152,12 +152,12 @@ def die(bell: WakePipe) -> None:
     bell._read_fd = -1
 
 
-def test_who_was_killed_is_known_to_be_dead_and_harms_nobody(bells: list[WakePipe]) -> None:
+def test_a_killed_opener_is_known_to_be_dead_and_does_no_harm(bells: list[WakePipe]) -> None:
     for bell in bells:
         bell.open()
     bells[0].notify([1])
     assert not bells[0].is_dead(bells[1].name)
-    assert not bells[0].is_dead("nobody")
+    assert not bells[0].is_dead("unknown")
     die(bells[1])
     assert bells[0].is_dead(bells[1].name)
     for _ in range(3):
@@ -182,7 +182,7 @@ def test_pipes_of_the_long_dead_are_removed(bells: list[WakePipe], tmp_path: Pat
     assert bells[0].name in os.listdir(directory)
 
 
-def test_a_directory_that_was_cleaned_away_fails_nobody(bells: list[WakePipe], tmp_path: Path) -> None:
+def test_a_removed_directory_fails_no_opener(bells: list[WakePipe], tmp_path: Path) -> None:
     directory = tmp_path / "mesh.db.wake"
     bells[0].open()
     for name in os.listdir(directory):

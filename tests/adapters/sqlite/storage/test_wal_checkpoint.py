@@ -21,7 +21,7 @@ async def test_commits_reach_the_file_without_waiting_for_it(path: Path) -> None
         assert await checkpointer.stop(10)
 
 
-async def test_what_nobody_waits_for_is_moved_together_with_others_like_it(path: Path) -> None:
+async def test_commits_that_are_not_urgent_are_moved_together(path: Path) -> None:
     with closing(open_writing(path, "NORMAL")) as writing:
         checkpointer = Checkpointer(lambda: open_checkpointing(path), "checkpoint")
         writing.execute("CREATE TABLE t (a)")
@@ -34,7 +34,7 @@ async def test_what_nobody_waits_for_is_moved_together_with_others_like_it(path:
         assert await checkpointer.stop(10)
 
 
-async def test_a_checkpointer_that_cannot_work_harms_nobody_and_ends_when_told() -> None:
+async def test_a_checkpointer_that_cannot_work_does_no_harm_and_ends_when_stopped() -> None:
     tried = []
 
     def connect() -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""An embedded file that nobody can write to for a while."""
+"""An embedded file that is locked for a while."""
 
 import asyncio
 import sqlite3
@@ -23,7 +23,7 @@ async def opened(path: Path, append_timeout_ms: int = 10_000) -> Log:
 
 
 async def held(path: Path, log: Log, *, for_s: float, turn_s: float | None = None) -> "asyncio.Task[float]":
-    """A hold that has begun."""
+    """Start to lock the file, and wait until it is locked."""
     task = asyncio.get_running_loop().create_task(hold_lock(path, for_s=for_s, turn_s=turn_s))
     with sqlite3.connect(path, isolation_level=None, timeout=0) as probe:
         for _ in range(2_000):
