@@ -89,6 +89,6 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "typer": ("mesh/cli",),
     "click": ("mesh/cli",),
     "uuid_utils": ("mesh/client.py",),
-    "yaml": ("mesh/core/topology/yaml_nodes.py",),
+    "yaml": ("mesh/core/topology/yaml_nodes.py", "mesh/core/topology/yaml_spans.py"),
 }
 """Library → its home. structlog has two: one writes log lines, the other renders them."""

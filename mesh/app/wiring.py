@@ -73,7 +73,7 @@ class AgentValidation(NamedTuple):
 
 def load_agents(topology: Topology) -> Mapping[str, Agent]:
     """Import the functions that topics.yaml names. Raises TopologyInvalid with every one that cannot be imported."""
-    agents, problems = _imported(topology)
+    agents, problems = import_agents(topology)
     if problems:
         raise TopologyInvalid(topology.path, sorted(problems))
     return agents
@@ -81,7 +81,7 @@ def load_agents(topology: Topology) -> Mapping[str, Agent]:
 
 def validate_agents(topology: Topology) -> AgentValidation:
     """Import the functions that topics.yaml names, and compare both."""
-    agents, problems = _imported(topology)
+    agents, problems = import_agents(topology)
     for name, agent in agents.items():
         problems += signature_problems(topology.agents[name], topology.input_types(name), agent)
     unchecked: list[UncheckedPath] = []
@@ -91,8 +91,11 @@ def validate_agents(topology: Topology) -> AgentValidation:
     return AgentValidation(agents, sorted(problems), unchecked)
 
 
-def _imported(topology: Topology) -> tuple[dict[str, Agent], list[Problem]]:
-    """Functions by agent, and one problem for each cause that keeps functions from being imported."""
+def import_agents(topology: Topology) -> tuple[dict[str, Agent], list[Problem]]:
+    """Import the functions that topics.yaml names.
+
+    Return the functions that could be imported, by agent, and one problem for each cause of failed imports.
+    """
     # Found once, before any import, since a module that is imported may change the working directory.
     agent_modules.use(str(Path(topology.path).resolve().parent))
     agents: dict[str, Agent] = {}

@@ -22,7 +22,7 @@ from mesh.core.suggest import nearest
 from mesh.core.text_encoding import text_flaw
 
 COMMANDS: Final = {
-    **{name: f"{name}:app" for name in ("demo", "up")},
+    **{name: f"{name}:app" for name in ("demo", "init", "up")},
     "publish": "runs.publish:app",
     "run": "runs.run:app",
     "stop": "switches.stop_resume:stop_app",
