@@ -1,8 +1,10 @@
-"""The command line: `mesh`. One file per noun the user types; importing this package costs nothing.
+"""The command line: `mesh`. Commands are imported when they are typed, so importing this package is cheap.
 
-Manners of all commands: results on stdout, everything else on stderr; `--json` everywhere; exit codes by class (0 done,
-1 the thing failed, 2 usage or configuration, 3 not found, 4 cannot reach, 5 refused, 6 timed out, 130 Ctrl-C, 143
-SIGTERM); text that came with events never reaches the terminal unescaped; no request leaves the machine.
+All commands write results to stdout and everything else to stderr, and take `--json`. Text that came with events is
+escaped before it reaches the terminal. No command sends anything to a third party. Exit codes by class:
+
+0 done, 1 failed, 2 usage or configuration, 3 not found, 4 not reachable, 5 refused, 6 timed out,
+130 Ctrl-C, 143 SIGTERM.
 """
 
 import sys
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 
 
 def main() -> None:
-    """The entry point of the command. Ctrl-C while Python still imports ends it as quietly as later."""
+    """Run the command line. Ctrl-C during imports ends it without a traceback, as it does later."""
     try:
         from mesh.cli.app import execute
 
@@ -21,7 +23,7 @@ def main() -> None:
 
 
 def parses(arguments: Sequence[str]) -> bool:
-    """Whether the command line understands these arguments. Nothing is run."""
-    from mesh.cli.app import understood
+    """Whether the command line accepts these arguments. No command is run."""
+    from mesh.cli.app import can_parse
 
-    return understood(arguments)
+    return can_parse(arguments)

@@ -1,4 +1,4 @@
-"""The root of the command line: nouns are imported when they are typed, errors become exit codes."""
+"""The root of the command line: commands are imported when they are typed, errors become exit codes."""
 
 import errno
 import importlib
@@ -40,22 +40,22 @@ UNUSABLE = (
     *(errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS),
 )
-"""A path that the command was given cannot be used by this user."""
+"""Errors of a path that this user cannot use."""
 ARGUMENT_CHARS_MAX = 80
-"""Of an argument in an error."""
-LIKENESS_MIN = 0.6
-"""Words of three letters: one that is wrong leaves two thirds."""
+"""Longer arguments are cut in errors."""
+SIMILARITY_MIN = 0.6
+"""One wrong letter in a word of three leaves a similarity of two thirds."""
 
 
-class Nouns(TyperGroup):
-    """Commands by noun: `mesh.cli.commands.<noun>` holds `app`, imported when it is needed."""
+class LazyCommands(TyperGroup):
+    """The commands of COMMANDS, each imported when it is needed."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """All nouns, in the order in which one meets them."""
+        """All commands, in the order of COMMANDS."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a noun; None if there is none."""
+        """The command of this name; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
@@ -64,15 +64,15 @@ class Nouns(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer does it, with a suggestion that needs no import."""
+        """Resolve a command as typer does, with a suggestion that needs no import."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            near = nearest(args[0], COMMANDS, LIKENESS_MIN)
+            near = nearest(args[0], COMMANDS, SIMILARITY_MIN)
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
-    cls=Nouns,
+    cls=LazyCommands,
     name="mesh",
     no_args_is_help=True,
     **PLAIN,
@@ -81,8 +81,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from mesh.cli.commands.version import text
 
         sys.stdout.write(text() + "\n")
@@ -101,15 +101,17 @@ def root(
     no_color: Annotated[bool, typer.Option("--no-color", help="no colour", rich_help_panel=PANEL)] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="print the version", rich_help_panel=PANEL),
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="print the version", rich_help_panel=PANEL
+        ),
     ] = False,
 ) -> None:
-    """Options that may stand before the noun as well as behind it."""
+    """Take the options that may stand before the command as well as behind it."""
     context.obj = CommonOptions(log, board, topology, json, quiet, verbose, no_color)
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Run one command line and answer its exit code."""
+    """Run one command line and return its exit code."""
     if "--no-color" in arguments:
         os.environ["NO_COLOR"] = "1"
     for name in ("stdin", "stdout", "stderr"):
@@ -117,7 +119,7 @@ def execute(arguments: Sequence[str]) -> int:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
     wait_for_output()
     if "_MESH_COMPLETE" in os.environ:
-        return _completed(arguments)
+        return _complete(arguments)
     try:
         code = _execute(arguments)
         sys.stdout.flush()
@@ -128,24 +130,24 @@ def execute(arguments: Sequence[str]) -> int:
         code = 1
     else:
         return code
-    # What is still in the buffer can go nowhere; Python would complain once more when it flushes at exit.
+    # The rest of the buffer cannot be written. Without this, Python reports that once more when it flushes at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
-def _completed(arguments: Sequence[str]) -> int:
-    """Answer the shell, which asks by the environment; without what commands need to show results."""
+def _complete(arguments: Sequence[str]) -> int:
+    """Answer a completion request of the shell, which comes in the environment."""
     try:
         return int(get_command(app).main(list(arguments), prog_name="mesh", standalone_mode=False) or 0)
     except (typer.TyperException, MeshError, OSError):
-        return 1  # silent: whatever is written here lands in the user's prompt
+        return 1  # silent: output would land in the user's prompt
 
 
 def _execute(arguments: Sequence[str]) -> int:
     verbosity = sum(a.count("v") for a in arguments if a.strip("v") == "-") + arguments.count("--verbose")
     output = Output(json="--json" in arguments, verbosity=verbosity, colour="--no-color" not in arguments)
     try:
-        _expect_text(arguments)
+        _require_text(arguments)
         return int(get_command(app).main(list(arguments), prog_name="mesh", standalone_mode=False) or 0)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
@@ -157,7 +159,7 @@ def _execute(arguments: Sequence[str]) -> int:
     except MeshError as error:
         return report(output, error)
     except BaseExceptionGroup as group:
-        return _group(output, group)
+        return _report_group(output, group)
     except (KeyboardInterrupt, typer.Abort):
         output.note("interrupted")
         return INTERRUPTED
@@ -166,42 +168,42 @@ def _execute(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.filename is None and error.errno in UNWRITABLE:
             raise
-        return _unforeseen(output, error, traceback.format_exc())
+        return _report_unexpected(output, error, traceback.format_exc())
     except Exception as error:  # noqa: BLE001  # the last resort: a bug becomes one line
-        return _unforeseen(output, error, traceback.format_exc())
+        return _report_unexpected(output, error, traceback.format_exc())
 
 
-def _unforeseen(output: Output, error: BaseException, stack: str) -> int:
-    """An error that is none of the mesh: of the machine, about a file, or a bug."""
+def _report_unexpected(output: Output, error: BaseException, stack: str) -> int:
+    """Report an error that is not a MeshError: of the machine, about a file, or a bug."""
     from mesh.adapters.machine_limits import environment_fault
 
-    told = environment_fault(error)
-    if isinstance(error, OSError) and error.filename is not None and not isinstance(told, EnvironmentFault):
+    known = environment_fault(error)
+    if isinstance(error, OSError) and error.filename is not None and not isinstance(known, EnvironmentFault):
         kind = ConfigInvalid if error.errno in UNUSABLE else MeshError
-        told = kind(f"{error.strerror}", where=str(error.filename))
-    return report_bug(output, error, stack) if told is None else report(output, told)
+        known = kind(f"{error.strerror}", where=str(error.filename))
+    return report_bug(output, error, stack) if known is None else report(output, known)
 
 
-def _expect_text(arguments: Sequence[str]) -> None:
+def _require_text(arguments: Sequence[str]) -> None:
     for argument in arguments:
         flaw = text_flaw(argument)
         if flaw:
             raise InvalidInput(f"an argument {flaw}", code="usage", where=ascii(argument[:ARGUMENT_CHARS_MAX]))
 
 
-def _group(output: Output, group: BaseExceptionGroup[BaseException]) -> int:
-    """Errors of tasks that ran side by side: the first that says most."""
+def _report_group(output: Output, group: BaseExceptionGroup[BaseException]) -> int:
+    """Report one error of several concurrent tasks: the first MeshError, if there is one."""
     found = leaf_errors(group)
-    told = next((leaf for leaf in found if isinstance(leaf, MeshError)), None)
-    if told is not None:
-        return report(output, told)
+    known = next((leaf for leaf in found if isinstance(leaf, MeshError)), None)
+    if known is not None:
+        return report(output, known)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         return INTERRUPTED
-    return _unforeseen(output, found[0], "".join(traceback.format_exception(group)))
+    return _report_unexpected(output, found[0], "".join(traceback.format_exception(group)))
 
 
-def understood(arguments: Sequence[str]) -> bool:
-    """Whether these arguments parse. Nothing is run."""
+def can_parse(arguments: Sequence[str]) -> bool:
+    """Whether these arguments parse. No command is run."""
     command: Any = get_command(app)
     rest, name, parent = list(arguments), "mesh", None
     try:

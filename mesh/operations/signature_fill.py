@@ -100,7 +100,7 @@ def fill(text: str, agents: Mapping[str, Agent]) -> Filled:
 
 def _inputs(agent: Agent, have: list[str], written: bool) -> _Wanted | str:
     """What `on` should list, why the signature does not tell it, or "" where nothing is to be added."""
-    types, required = list(agent.hears), [p for p in agent.parameters if p.required]
+    types, required = list(agent.consumes), [p for p in agent.parameters if p.required]
     if not types or any("" in parameter.adapters for parameter in agent.parameters):
         return "" if written else "its parameters name no event type"
     missing = [p for p in required if not set(p.types) & set(have)]

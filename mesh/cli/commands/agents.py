@@ -1,4 +1,4 @@
-"""`mesh agents`: who hears what, within which limits, and how much waits for them."""
+"""`mesh agents`: the types, limits, lag and stops of each agent."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,9 @@ app = verb()
 
 @command(app, "agents", example="mesh agents --json | jq 'select(.lag > 0)'")
 async def agents(session: Session) -> None:
-    """List the agents: what they hear, their limits, their lag, who stopped them.
+    """List the agents: their types, limits, lag and stops.
 
-    Lag is the number of records that its group has not committed yet. Without a mesh it is left out.
+    Lag is the number of records that the agent's group has not committed yet. Without a mesh it is left out.
     """
     topology = session.topology
     lags: dict[str, int | None] = dict.fromkeys(topology.agents)
@@ -53,8 +53,8 @@ async def agents(session: Session) -> None:
         rows.append(
             [
                 (name, "bold"),
-                _standing(stop, breaker, half_open=half_open),
-                _heard(spec),
+                _state(stop, breaker, half_open=half_open),
+                _subscribed(spec),
                 ", ".join(spec.emits) or ("–", "dim"),
                 "–" if lag is None else (f"{lag:,}", "yellow" if lag else ""),
                 span(spec.timeout_ms),
@@ -79,20 +79,20 @@ async def _lag(log: Log, topology: Topology, name: str) -> int | None:
         return None
 
 
-def _heard(spec: AgentSpec) -> str:
+def _subscribed(spec: AgentSpec) -> str:
     listed = " + ".join(spec.on) if spec.join else ", ".join(spec.on)
     return f"{listed} when …" if spec.when is not None else listed
 
 
 def _is_half_open(spec: AgentSpec, breaker: Switch) -> bool:
-    """Whether an open breaker lets a task through now and then. Nobody says so on mesh.control: it follows from time.
+    """Whether an open breaker lets a task through now and then. This follows from time; mesh.control does not say it.
 
-    A try that fails shuts it for `open` once more; that is not told apart here.
+    A failed try shuts the breaker for `open` once more; this function does not see that.
     """
     return spec.breaker is not None and time.time_ns() // 1_000_000 >= breaker.at_ms + spec.breaker.open_ms
 
 
-def _standing(stop: Switch | None, breaker: Switch | None, *, half_open: bool) -> Piece:
+def _state(stop: Switch | None, breaker: Switch | None, *, half_open: bool) -> Piece:
     if stop is not None:
         return (f"{ago(stop.at_ms)} by {stop.by}", "red")
     if breaker is None:

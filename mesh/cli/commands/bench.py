@@ -1,4 +1,4 @@
-"""`mesh bench`: how fast is the mesh here, on this log?"""
+"""`mesh bench`: measure the mesh on this machine and log."""
 
 import asyncio
 import importlib
@@ -15,7 +15,7 @@ from mesh.cli.framework.signals import terminable
 from mesh.cli.framework.text import seconds
 from mesh.core.errors import InvalidInput, NotFound
 
-FELL: Final = 1
+GATE_FAILED: Final = 1
 FOR_S_MAX: Final = 3_600.0
 KEPT: Final = ".mesh/bench"
 app = verb()
@@ -33,32 +33,32 @@ def bench(
         ),
     ] = None,
     *,
-    time: Annotated[str, typer.Option("--for", metavar="TIME", help="about how long each one measures")] = "5s",
+    time: Annotated[str, typer.Option("--for", metavar="TIME", help="about how long each workload measures")] = "5s",
     gate: Annotated[str | None, typer.Option(metavar="FILE", help="fail if one of these bounds does not hold")] = None,
     to: Annotated[
-        str, typer.Option(metavar="FOLDER", help="where results are kept; those of docs/ lie in bench/results")
+        str, typer.Option(metavar="FOLDER", help="where results are kept; those of docs/ are in bench/results")
     ] = KEPT,
 ) -> int:
     """Measure the mesh, on this machine and on the log that --log names.
 
-    Without --log it is an embedded one in a temporary folder, whatever is set elsewhere, so that no mesh of yours is
-    put under load by accident. On a broker the topics have names of their own; they stay behind.
+    Without --log the log is an embedded one in a temporary folder, whatever the settings say, so that no mesh of yours
+    gets load by accident. On a broker the topics have names of their own; they are not deleted.
 
     Every result is kept as JSON with machine, versions, commit and raw samples. Exit code 1 if a gate does not hold.
     """
     from mesh.app.process import tune_garbage_collector
 
-    output, wanted = session.output, session.wanted
+    output, options = session.output, session.options
     measuring = _installed("bench.measuring")
     setup = _installed("bench.field").Setup(
-        log=wanted.log or "", board=wanted.board or "", seconds=_seconds(time), print=output.update
+        log=options.log or "", board=options.board or "", seconds=_seconds(time), say=output.update
     )
     gates = None if gate is None else _installed("bench.gates").read(Path(gate))
     bodies: list[dict[str, Any]] = []
     tune_garbage_collector()  # the client shares the cores with the services, where the collector is tuned, too
     for workload in measuring.chosen(workloads or []):
         with output.status(f"{workload.name}: {workload.what}"):
-            body = asyncio.run(_ended_in_order(measuring.measure(workload, setup)))
+            body = asyncio.run(_with_signals(measuring.measure(workload, setup)))
         path = _installed("bench.report").save_result(body, Path(to))
         bodies.append(body)
         output.emit(body)
@@ -66,14 +66,14 @@ def bench(
     return 0 if gates is None else _judge(output, _installed("bench.gates").judge(gates, bodies))
 
 
-async def _ended_in_order(measuring: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """The services that it started end with it, also at SIGTERM."""
+async def _with_signals(measuring: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """End the started services with the measurement, also at SIGTERM."""
     with terminable():
         return await measuring
 
 
 def _installed(module: str) -> Any:
-    """A module of the folder bench, which is part of the source tree and not of the package."""
+    """Import a module of the folder bench, which is part of the source tree and not of the package."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -89,9 +89,7 @@ def _installed(module: str) -> Any:
 def _seconds(text: str) -> float:
     found = seconds("--for", text)
     if not 0 < found <= FOR_S_MAX:
-        raise InvalidInput(
-            "nothing is measured so long", code="usage", where="--for", expected="more than 0s, up to 1h", got=text
-        )
+        raise InvalidInput("invalid duration", code="usage", where="--for", expected="more than 0s, up to 1h", got=text)
     return found
 
 
@@ -107,4 +105,4 @@ def _judge(output: Output, verdicts: Any) -> int:
         output.emit({"gate": verdict.sentence, "holds": verdict.holds, "value": verdict.value})
         mark = {True: ("✓ ", "green"), False: ("✗ ", "red"), None: ("· ", "dim")}[verdict.holds]
         output.print(mark, verdict.sentence)
-    return FELL if any(verdict.holds is False for verdict in verdicts) else 0
+    return GATE_FAILED if any(verdict.holds is False for verdict in verdicts) else 0

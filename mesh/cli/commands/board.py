@@ -1,6 +1,5 @@
-"""`mesh board`: the blackboard: read it, write it, watch it, fill it again after it lost what it held."""
+"""`mesh board`: read, write and watch the blackboard; rebuild it after data loss."""
 
-import getpass
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,6 +12,7 @@ from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.session import Session, short
 from mesh.cli.framework.standard_streams import read_all_input
 from mesh.cli.framework.text import ago, clock, counted, moment, visible
+from mesh.cli.views.switch_view import user_name
 from mesh.core.errors import InvalidInput, MeshError, NotFound
 from mesh.core.protocol.event import rfc3339
 
@@ -47,14 +47,14 @@ async def get(session: Session, key: Key) -> None:
         entry = await board.get(key)
     if entry is None:
         raise NotFound(
-            f"nothing stands at {key!r}",
+            f"the key {key!r} has no value",
             where=short(session.settings.board or session.settings.log),
             remedy="`mesh board keys` lists all",
         )
     session.output.emit(_json(entry))
     value = orjson.dumps(orjson.loads(entry.value), option=orjson.OPT_INDENT_2).decode()
     session.output.document(value)
-    session.output.note((f"version {entry.version}, {ago(entry.at_ms)}, by {entry.by or 'nobody named'}", "dim"))
+    session.output.note((f"version {entry.version}, {ago(entry.at_ms)}, by {entry.by or 'unknown'}", "dim"))
 
 
 @command(app, "put", example="mesh board put limits/orders '{\"per_minute\": 30}'")
@@ -63,19 +63,19 @@ async def put(
     key: Key,
     value: Annotated[str, typer.Argument(metavar="JSON|-", help="a JSON document, or - for standard input")],
     *,
-    expect: Annotated[str | None, typer.Option(metavar="VERSION", help="only if this version stands")] = None,
-    absent: Annotated[bool, typer.Option("--absent", help="only if nothing stands there")] = False,
+    expect: Annotated[str | None, typer.Option(metavar="VERSION", help="only if the key has this version")] = None,
+    absent: Annotated[bool, typer.Option("--absent", help="only if the key has no value")] = False,
 ) -> None:
     """Write a value.
 
-    With --expect or --absent only if nobody came between; else exit code 5. A board that is not in the log's own file
-    is mirrored on the log, so that `mesh board rebuild` knows of the value.
+    With --expect or --absent, a concurrent write makes the command fail with exit code 5. The value of a board outside
+    the log's own file is also written to the log, for `mesh board rebuild`.
     """
     if expect is not None and absent:
         raise InvalidInput("--expect and --absent exclude each other", code="usage", where="mesh board put")
     data = read_all_input() if value == "-" else value.encode("utf-8", "surrogateescape")
     async with session.board(create=True) as board:
-        entry = await board.put(key, data, expect=ABSENT if absent else expect or ANY, by=f"cli/{_user()}")
+        entry = await board.put(key, data, expect=ABSENT if absent else expect or ANY, by=f"cli/{user_name()}")
         await _mirror(session, board, entry)
     session.output.emit(_json(entry))
     session.output.print(("written  ", "green"), entry.key, (f"  version {entry.version}", "dim"))
@@ -85,15 +85,15 @@ async def put(
 async def history(
     session: Session,
     key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="like orders/sold/sku-007; none: of the board")
+        str | None, typer.Argument(metavar="KEY", help="like orders/sold/sku-007; none: restarts of the board")
     ] = None,
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="at most so many")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="the largest number")] = 20,
 ) -> None:
-    """Show past values of a key, newest first; without a key, when the board itself began anew.
+    """Show past values of a key, newest first; without a key, the restarts of the board.
 
-    It does so when its store is restarted, fails over, or is put back from a copy. What was written shortly before may
-    then be missing, which `mesh board rebuild` shows.
+    The board restarts when its store restarts, fails over, or is restored from a copy. Writes from shortly before may
+    then be missing; `mesh board rebuild` shows them.
     """
     if key is None:
         await _restarts(session, limit)
@@ -102,7 +102,7 @@ async def history(
         entries = await board.history(key, limit=limit)
     if not entries:
         raise NotFound(
-            f"nothing ever stood at {key!r}",
+            f"the key {key!r} never had a value",
             where=short(session.settings.board or session.settings.log),
             remedy="`mesh board keys` lists all",
         )
@@ -128,10 +128,10 @@ async def _restarts(session: Session, limit: int) -> None:
         session.output.emit({"new": restart.new, "old": restart.old, "noticed": rfc3339(restart.at_ms)})
         rows.append([restart.new, (moment(restart.at_ms), "dim"), (f"after {restart.old}", "dim")])
     if rows:
-        session.output.table(("LIFE", "NOTICED", "AFTER"), rows)
-        session.output.note(("what may have been lost: ", "dim"), "mesh board rebuild")
+        session.output.table(("EPOCH", "NOTICED", "AFTER"), rows)
+        session.output.note(("writes that may be lost: ", "dim"), "mesh board rebuild")
     else:
-        session.output.note(f"Nobody noticed that the board began anew; its life is {now}.")
+        session.output.note(f"No restart of the board is known; its epoch is {now}.")
 
 
 @command(app, "rebuild", example="mesh board rebuild --yes")
@@ -141,11 +141,11 @@ async def rebuild(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="write; without it only shows what would be written")] = False,
 ) -> None:
-    """Put back what the board lost, from its changes on the log.
+    """Restore lost values of the board from its changes on the log.
 
-    Without --yes it shows what is missing or older than on the log; nothing is changed. What is newer on the board is
-    never overwritten. Interrupted at whatever point, the same command writes exactly the rest. A running worker does
-    the same by itself when the board comes back empty or older; counters and lists are refused until it is done.
+    Without --yes the command shows the keys that are missing or older than on the log, and changes nothing. Newer
+    values on the board are never overwritten. After an interruption, the same command writes exactly the rest. A
+    running worker does the same when the board comes back empty or older; until then, counters and lists are refused.
     """
     from mesh.adapters.clock import SystemClock
     from mesh.runtime.board_changelog import is_mirrored
@@ -153,7 +153,7 @@ async def rebuild(
 
     async with session.board(create=True) as board, session.log() as log:
         if not is_mirrored(log, board):
-            session.output.note("The board lies in the log's own file and comes and goes with it: nothing to rebuild.")
+            session.output.note("The board lies in the log's own file and is lost only with it: nothing to rebuild.")
             return
         incarnation = await board.incarnation()
         rebuild = Rebuild(log, board, session.topology, SystemClock())
@@ -180,11 +180,11 @@ def _show(session: Session, plan: "RebuildPlan") -> None:
         output.table(("KEY", "VALUE", "INSTEAD OF", "WRITTEN", "BY"), rows)
         if len(missing) > SHOWN_MAX:
             output.print((f"  … and {len(missing) - SHOWN_MAX:,} more", "dim"))
-    _newer(session, plan)
+    _note_newer(session, plan)
     if missing:
         output.note(f"{counted(len(missing), 'key')} of {len(plan.steps):,} would be written; --yes does it")
     else:
-        _nothing(session, plan)
+        _note_complete(session, plan)
 
 
 def _row(step: "RebuildStep") -> list[Piece]:
@@ -192,17 +192,17 @@ def _row(step: "RebuildStep") -> list[Piece]:
     return [step.change.key, _shown(step.change.value), (stands, "dim"), ago(step.change.at_ms), step.change.by]
 
 
-def _newer(session: Session, plan: "RebuildPlan") -> None:
+def _note_newer(session: Session, plan: "RebuildPlan") -> None:
     from mesh.core.board.changelog import NEWER
 
     for step in plan.steps:
         if step.verdict == NEWER:
             session.output.emit(_step_json(step, "newer"))
     if newer := plan.count(NEWER):
-        session.output.note(f"{counted(newer, 'key')} left alone: what stands on the board is newer")
+        session.output.note(f"{counted(newer, 'key')} left alone: the board has newer values")
 
 
-def _nothing(session: Session, plan: "RebuildPlan") -> None:
+def _note_complete(session: Session, plan: "RebuildPlan") -> None:
     what = (
         "Nothing on the log about the board" if not plan.steps else f"All {counted(len(plan.steps), 'key')} are there"
     )
@@ -211,9 +211,9 @@ def _nothing(session: Session, plan: "RebuildPlan") -> None:
 
 async def _write(session: Session, rebuild: "Rebuild", plan: "RebuildPlan") -> None:
     output, missing, written, left = session.output, plan.missing, 0, 0
-    _newer(session, plan)
+    _note_newer(session, plan)
     if not missing:
-        _nothing(session, plan)
+        _note_complete(session, plan)
         return
     try:
         with output.progress(len(missing)) as bar:
@@ -229,16 +229,16 @@ async def _write(session: Session, rebuild: "Rebuild", plan: "RebuildPlan") -> N
         raise
     output.print(("✓ ", "green"), f"{counted(written, 'key')} written")
     if left:
-        output.note(f"{counted(left, 'key')} left alone: somebody wrote them meanwhile")
+        output.note(f"{counted(left, 'key')} left alone: they were written meanwhile")
 
 
 async def _mirror(session: Session, board: Board, entry: Entry) -> None:
-    """Say on the log what was written. The value stands already, so what goes wrong here is only told."""
+    """Write the change to the log. The board has the value already, so an error here is only noted."""
     from mesh.core.board.changelog import BoardChange
     from mesh.runtime.board_changelog import is_mirrored, mirror_changes
 
     if not session.settings.board:
-        return  # it lies in the log's own file
+        return  # the board is in the log's own file
     try:
         async with session.log() as log:
             if is_mirrored(log, board):
@@ -297,10 +297,3 @@ def _step_json(step: "RebuildStep", plan: str) -> dict[str, Any]:
 
 def _shown(value: bytes) -> str:
     return visible(value.decode("utf-8", "replace"), VALUE_CHARS_MAX)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"

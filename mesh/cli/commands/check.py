@@ -77,14 +77,14 @@ async def check(
 def _fix(session: Session) -> "Filled | None":
     """Write into topics.yaml what the signatures say, and print it. None if the file cannot be read as YAML."""
     from mesh.app.wiring import import_agents
-    from mesh.core.text_encoding import codec_of
+    from mesh.core.text_encoding import codec_for
     from mesh.core.topology.model import AgentSpec, Limits, Topology
     from mesh.operations.signature_fill import fill, runs_of
 
     path = Path(session.settings.topology)
     try:
         data = path.read_bytes()
-        codec = codec_of(data) or "utf-8"
+        codec = codec_for(data) or "utf-8"
         written = data.decode(codec)
     except (OSError, ValueError):
         return None  # reading it as a topology says why

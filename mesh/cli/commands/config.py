@@ -1,4 +1,4 @@
-"""`mesh config`: what is set, and where it was set."""
+"""`mesh config`: the settings, and their origin."""
 
 from typing import Annotated
 
@@ -7,18 +7,18 @@ import typer
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.session import Session
 
-app = noun("Show what is set, and where it was set.")
+app = noun("Show the settings, and their origin.")
 
 
 @command(app, "show", example="MESH_LOG=kafka://broker:9092 mesh config show --origin")
 def show(
     session: Session,
     *,
-    origin: Annotated[bool, typer.Option("--origin", help="tell where each value came from")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="show where each value comes from")] = False,
 ) -> None:
     """Show every setting.
 
-    Flags win over the environment, over mesh.toml, over your own file, over defaults. Secrets are never shown.
+    Precedence: flags, environment, mesh.toml, your own file, defaults. Secrets are never shown.
     """
     from mesh.settings import Settings, shown
 
@@ -31,4 +31,4 @@ def show(
         rows.append((name, value or "–", (source if origin else described, "dim")))
     session.output.table(("SETTING", "VALUE", "ORIGIN" if origin else "MEANING"), rows)
     if loaded.ignored:
-        session.output.note((f"ignored, since no setting is called so: {', '.join(loaded.ignored)}", "dim"))
+        session.output.note((f"ignored, unknown settings: {', '.join(loaded.ignored)}", "dim"))

@@ -1,4 +1,4 @@
-"""`mesh demo`: real events handled by real agents, with nothing installed but the package."""
+"""`mesh demo`: runs the example agents on sample events; it needs nothing but the package."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mesh.settings import Settings
 
 EXTRA_WAIT_S: Final = 30.0
-"""How long past their deadline runs may take to be told as ended."""
+"""Runs may be reported as ended this long after their deadline."""
 PACE_S: Final = 0.01
 PACE_TERMINAL_S: Final = 0.12
 app = verb()
@@ -46,8 +46,8 @@ async def demo(
 ) -> int:
     """Show the example agents at work on sample events.
 
-    They run on a fresh embedded log, every run is shown as it happens, and the data stays for you to look at. On a
-    terminal it stays up until Ctrl-C, so that you can look around and publish from another one.
+    They run on a new embedded log, and every run is shown when it ends. The data is kept. On a terminal the mesh stays
+    up until Ctrl-C, so that you can publish from another terminal.
     """
     began = time.monotonic()
     stays = session.output.interactive and not once
@@ -70,7 +70,7 @@ async def demo(
 
 
 class Sample(NamedTuple):
-    """A request that goes with the package."""
+    """A sample request of the package."""
 
     type: str
     document: bytes
@@ -78,7 +78,7 @@ class Sample(NamedTuple):
 
 
 class Show:
-    """Feeds the samples, prints what becomes of them, and sums up."""
+    """Publishes the samples, prints their runs, and a summary."""
 
     def __init__(self, session: Session, mesh: "Mesh", stop: Stop, folder: Path) -> None:
         self._screen: Output = session.output
@@ -89,31 +89,31 @@ class Show:
         self._first_s = 0.0
 
     async def run(self, samples: list[Sample], began: float, *, stays: bool) -> None:
-        """Until all have ended; with `stays` until Ctrl-C."""
+        """Run until all runs have ended; with `stays`, until Ctrl-C."""
         runs = Runs(self._mesh.log, self._mesh.topology)
-        places = await runs.ends()
+        ends = await runs.ends()
         self._banner(began)
         events = [self._mesh.request(s.type, s.document, subject=s.subject) for s in samples]
-        async with aclosing(runs.watch(places)) as changes:
+        async with aclosing(runs.watch(ends)) as changes:
             deadline_s = self._mesh.topology.limits.deadline_ms / 1_000 + EXTRA_WAIT_S
             feeding = asyncio.ensure_future(self._feed(events))
             with self._screen.status("working"):
-                await self._all_end(changes, events, began, deadline_s)
+                await self._wait_for_ends(changes, events, began, deadline_s)
             feeding.cancel()
             await asyncio.wait((feeding,))
             self._summary(events)
             if stays and not self._stop.event.is_set():
                 self._screen.print()
                 self._screen.print("Still running: publish from another terminal. ", ("Ctrl-C stops it.", "dim"))
-                await self._go_on(changes)
+                await self._keep_printing(changes)
 
     async def _feed(self, events: "list[Event]") -> None:
-        """One after the other, as they would come in life, and so that eyes can follow."""
+        """Publish one event after another, at a pace that can be followed on a terminal."""
         for event in events:
             await self._mesh.send([event])
             await asyncio.sleep(PACE_TERMINAL_S if self._screen.interactive else PACE_S)
 
-    async def _all_end(
+    async def _wait_for_ends(
         self, changes: AsyncIterator[RunChange], events: "list[Event]", began: float, deadline_s: float
     ) -> None:
         left = {event.run_id for event in events}
@@ -131,26 +131,26 @@ class Show:
                     if change.ended:
                         left.discard(change.history.run_id)
                         self._first_s = self._first_s or time.monotonic() - began
-                        self._tell(change.history)
+                        self._print_run(change.history)
                     self._screen.update(f"{len(self._ended)} of {len(events)} runs have ended")
         except TimeoutError as error:
             raise WaitTimeout(f"{len(left)} runs have not ended", where=str(self._folder)) from error
         finally:
             stopping.cancel()
 
-    async def _go_on(self, changes: AsyncIterator[RunChange]) -> None:
-        """Print what comes from elsewhere, until Ctrl-C."""
-        telling = asyncio.ensure_future(self._tell_all(changes))
+    async def _keep_printing(self, changes: AsyncIterator[RunChange]) -> None:
+        """Print runs of other publishers until Ctrl-C."""
+        printing = asyncio.ensure_future(self._print_runs(changes))
         stopping = asyncio.ensure_future(self._stop.event.wait())
-        await asyncio.wait((telling, stopping), return_when=asyncio.FIRST_COMPLETED)
-        for task in (telling, stopping):
+        await asyncio.wait((printing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        for task in (printing, stopping):
             task.cancel()
-        await asyncio.gather(telling, stopping, return_exceptions=True)
+        await asyncio.gather(printing, stopping, return_exceptions=True)
 
-    async def _tell_all(self, changes: AsyncIterator[RunChange]) -> None:
+    async def _print_runs(self, changes: AsyncIterator[RunChange]) -> None:
         async for change in changes:
             if change.ended:
-                self._tell(change.history)
+                self._print_run(change.history)
 
     def _banner(self, began: float) -> None:
         topology = self._mesh.topology
@@ -160,7 +160,7 @@ class Show:
         self._screen.note(("  data  ", "dim"), str(self._folder))
         self._screen.note()
 
-    def _tell(self, history: History) -> None:
+    def _print_run(self, history: History) -> None:
         self._ended.append(history)
         self._screen.emit({"event": "ended", **run_view.history_json(history)})
         run_view.headline(self._screen, history)
@@ -205,7 +205,7 @@ class Show:
         for typed, meaning in (
             ("mesh run list", "all runs (mesh.toml in that folder names the log)"),
             (f"mesh run show {run_view.id_of(last.run_id)}", "one run: tree, results, timeline"),
-            ("mesh board keys", "what the agents wrote down"),
+            ("mesh board keys", "values that the agents wrote"),
             ("mesh up", "the agents again, for your own events"),
         ):
             output.print(f"  {typed:<28}", (f"  {meaning}", "dim"))
@@ -213,16 +213,16 @@ class Show:
 
 @asynccontextmanager
 async def _mesh(session: Session) -> "AsyncIterator[tuple[Path, Mesh]]":
-    """Everything of a mesh in this process, on a fresh file below the user's data folder."""
+    """Run a mesh in this process, on a new file below the user's data folder."""
     from mesh.app.process import Process, running
     from mesh.app.wiring import load_agents, open_board, open_log
     from mesh.client import Mesh
     from mesh.settings import data_folder
 
     agents = load_agents(session.topology)
-    folder = _fresh(data_folder())
+    folder = _new_folder(data_folder())
     settings: Settings = session.settings.model_copy(update={"log": f"sqlite:{folder / 'mesh.db'}", "board": ""})
-    _leave_settings(folder, session.topology.path)
+    _write_settings(folder, session.topology.path)
     async with AsyncExitStack() as exits:
         log = open_log(settings)
         board = open_board(settings, session.topology.prefix, beside=log)
@@ -237,8 +237,8 @@ async def _mesh(session: Session) -> "AsyncIterator[tuple[Path, Mesh]]":
         yield folder, mesh
 
 
-def _fresh(parent: Path) -> Path:
-    """A folder that was not there before, named by the time."""
+def _new_folder(parent: Path) -> Path:
+    """Make a new folder, named by the time."""
     name = time.strftime("demo-%Y%m%d-%H%M%S")
     for number in range(1_000):
         folder = parent / (name if not number else f"{name}-{number}")
@@ -259,8 +259,8 @@ def _fresh(parent: Path) -> Path:
     raise ConfigInvalid("no name is left for the data", where=str(parent))
 
 
-def _leave_settings(folder: Path, topology: str) -> None:
-    """So that every command typed in that folder means this mesh."""
+def _write_settings(folder: Path, topology: str) -> None:
+    """Write mesh.toml, so that commands in that folder use this mesh."""
     path = str(Path(topology).resolve()).replace("\\", "\\\\").replace('"', '\\"')
     text = f'# made by `mesh demo`; commands typed in this folder use it\nlog = "sqlite:mesh.db"\ntopology = "{path}"\n'
     text += "chaos = true\n"
@@ -269,8 +269,8 @@ def _leave_settings(folder: Path, topology: str) -> None:
 
 def _topology_file(session: Session, examples: Path) -> Path:
     """The topology that was named, else that of the examples: in the installed package, or in the source tree."""
-    if session.wanted.topology is not None:
-        return Path(session.wanted.topology)
+    if session.options.topology is not None:
+        return Path(session.options.topology)
     found = examples / "topics.yaml"
     if found.is_file():
         return found
@@ -289,6 +289,6 @@ def _samples(topology: Topology, folder: Path) -> Iterator[Sample]:
 
 
 def _subject(line: bytes) -> str:
-    """What a person would call it, where it says so: samples of webhooks have a name."""
+    """The name of a sample; those of webhooks have one."""
     value = orjson.loads(line)
     return str(value.get("name", "")) if isinstance(value, dict) else ""

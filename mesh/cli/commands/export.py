@@ -1,4 +1,4 @@
-"""`mesh export`: what other systems need to run and scale this mesh, made from topics.yaml."""
+"""`mesh export`: manifests and rights for the systems that run this mesh, made from topics.yaml."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,7 @@ Agents = Annotated[
     list[str] | None,
     typer.Argument(metavar="AGENT", autocompletion=agent_names, help="only the workers of these; default: everything"),
 ]
-Namespace = Annotated[str, typer.Option(metavar="NAME", help="default: the one that kubectl is told")]
+Namespace = Annotated[str, typer.Option(metavar="NAME", help="default: that of kubectl")]
 SecretName = Annotated[str, typer.Option("--secret", metavar="NAME", help="the Secret with passwords and TLS files")]
 
 
@@ -37,15 +37,15 @@ def k8s(
 ) -> None:
     """Print Deployments: orchestrator, intake, and the workers of each agent; and the Job that creates topics.
 
-    --log and --board are addresses as the cluster knows them. Whatever else is set goes along as environment.
-    Passwords are read from a Secret, which is not printed; which keys it needs is said on stderr.
+    --log and --board are addresses inside the cluster. Other settings become environment variables. Passwords are read
+    from a Secret, which is not printed; the keys that it needs are listed on stderr.
     """
     from mesh.operations.deployment.manifests import ManifestOptions
     from mesh.operations.deployment.manifests import k8s as made
 
-    named = _known(session, agents or [])
-    wishes = ManifestOptions(image=image, namespace=namespace, secret=secret)
-    _print(session, "k8s", wishes, list(made(session.topology, session.loaded, wishes, named)))
+    named = _agents_in_order(session, agents or [])
+    options = ManifestOptions(image=image, namespace=namespace, secret=secret)
+    _print(session, "k8s", options, list(made(session.topology, session.loaded, options, named)))
 
 
 @command(app, "keda", example="mesh export keda --min 0 --log kafka://kafka:9092 --board redis://redis:6379/0")
@@ -67,9 +67,9 @@ def keda(
     from mesh.operations.deployment.manifests import ManifestOptions
     from mesh.operations.deployment.manifests import keda as made
 
-    named = _known(session, agents or [])
-    wishes = ManifestOptions(namespace=namespace, secret=secret, replicas_min=least, replicas_max=most)
-    _print(session, "keda", wishes, list(made(session.topology, session.loaded, wishes, named)))
+    named = _agents_in_order(session, agents or [])
+    options = ManifestOptions(namespace=namespace, secret=secret, replicas_min=least, replicas_max=most)
+    _print(session, "keda", options, list(made(session.topology, session.loaded, options, named)))
 
 
 @command(app, "acl", example="mesh export acl --log kafka://kafka:9092 intake orchestrator worker | sh")
@@ -80,12 +80,12 @@ def acl(
     ] = None,
     *,
     principal: Annotated[
-        str, typer.Option(metavar="PATTERN", help="of a service; {service} and {mesh} are replaced")
+        str, typer.Option(metavar="PATTERN", help="principal of a service; {service} and {mesh} are replaced")
     ] = "User:{mesh}-{service}",
 ) -> None:
     """Print the rights that each service needs on Kafka, as commands of kafka-acls.sh.
 
-    With exactly these rights, and no others, the mesh runs. --json prints a right a line. Services are intake,
+    The mesh needs exactly these rights. --json prints one right a line. Services are intake,
     orchestrator, worker, client (Mesh.connect, mesh publish), operator (all other commands), sender and receiver
     (systems outside). docs/guide/security.md says what each of them could do with its rights.
     """
@@ -107,7 +107,7 @@ def acl(
     output.print_raw("".join(f"{line}\n" for line in acl_commands(wanted, principals, bootstrap)))
 
 
-def _print(session: Session, what: str, wishes: "ManifestOptions", manifests: "list[Manifest]") -> None:
+def _print(session: Session, what: str, options: "ManifestOptions", manifests: "list[Manifest]") -> None:
     from mesh.operations.deployment.manifests import secret_keys
 
     output = session.output
@@ -116,15 +116,10 @@ def _print(session: Session, what: str, wishes: "ManifestOptions", manifests: "l
     output.print_raw(f"# mesh export {what}: made from {session.topology.name}, topology {session.topology.digest}\n")
     output.print_raw(to_yaml(manifests))
     if keys := secret_keys(session.settings):
-        output.note(f"the Secret {wishes.secret!r} must have the keys {', '.join(keys)}")
+        output.note(f"the Secret {options.secret!r} must have the keys {', '.join(keys)}")
 
 
-def _known(session: Session, names: list[str]) -> list[str]:
-    """The names, each of which must be an agent's. Raises NotFound with the one that was probably meant."""
-    known = session.topology.agents
-    for name in names:
-        if name not in known:
-            near = nearest(name, known)
-            remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}"
-            raise NotFound(f"no agent is called {name!r}", where=session.topology.path, remedy=remedy)
-    return [name for name in known if name in names]
+def _agents_in_order(session: Session, names: list[str]) -> list[str]:
+    """The named agents in the order of topics.yaml. Raises NotFound for a name that is no agent."""
+    session.require_agents(names)
+    return [name for name in session.topology.agents if name in names]

@@ -25,8 +25,8 @@ async def gc(
 ) -> None:
     """Remove records that are older than topics.yaml keeps them.
 
-    `mesh.retention` names the times for inbox, outcomes, dead letters and tasks, `topics.NAME.retention` that of a
-    topic. Records that were not read yet are kept, and so is what a restore of the inbox needs.
+    `mesh.retention` has the times for inbox, outcomes, dead letters and tasks, `topics.NAME.retention` that of a topic.
+    Unread records are kept, and so are records that a restore of the inbox needs.
     """
     from mesh.adapters.clock import SystemClock
     from mesh.app.wiring import topic_specs

@@ -1,4 +1,4 @@
-"""`mesh topics`: what the mesh needs on the log, what is there, and making what is missing."""
+"""`mesh topics`: list, check and create the topics of the mesh."""
 
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.output import Piece
@@ -11,7 +11,7 @@ app = noun("Show, check and create the topics that topics.yaml declares.")
 
 @command(app, "list", example="mesh topics list --json")
 async def list_topics(session: Session) -> None:
-    """List the topics, what each is for and what it holds."""
+    """List the topics with their use and their number of records."""
     from mesh.app.wiring import topic_specs
 
     rows: list[list[Piece]] = []
@@ -38,11 +38,11 @@ async def list_topics(session: Session) -> None:
 
 @command(app, "check", example="mesh topics check --log kafka://broker:9092")
 async def check(session: Session) -> None:
-    """Check the topics: are they there, as declared?
+    """Check that all topics exist as declared.
 
     Every topic must have the declared number of partitions and, on Kafka, message.timestamp.type=LogAppendTime.
 
-    All problems are told at once.
+    All problems are reported at once.
     """
     from mesh.app.wiring import check_topics, topic_specs
 
@@ -55,9 +55,9 @@ async def check(session: Session) -> None:
 
 @command(app, "create", example="mesh topics create --log kafka://broker:9092")
 async def create(session: Session) -> None:
-    """Create the topics that are missing.
+    """Create the missing topics.
 
-    Those that exist are left as they are, and checked.
+    Existing topics are only checked.
     """
     from mesh.app.wiring import check_topics, topic_specs
 
@@ -79,16 +79,16 @@ def _use(session: Session, name: str) -> str:
         comes = [f"ingress {rule.ingress}"] if rule.ingress else []
         return ", ".join([*comes, *([f"egress {', '.join(rule.egress)}"] if rule.egress else [])])
     known = {
-        topology.inbox: "everything that happens to runs",
-        topology.outcomes: "how runs ended",
+        topology.inbox: "all events of runs",
+        topology.outcomes: "outcomes of runs",
         topology.dead: "dead letters",
-        topology.control: "who is stopped",
-        topology.endings: "tasks that were in work when their run ended",
-        topology.clock: "asked for the log's time by each process that starts",
-        topology.board: "changes of the board, to fill it again from",
-        topology.checkpoints: "the state of the inbox, to begin from",
-        topology.topologies: "every topology that runs were opened under",
-        ledger_topic(topology): "what became of dead letters that were redriven",
+        topology.control: "stops and faults",
+        topology.endings: "running tasks of runs that ended",
+        topology.clock: "the time of the log, for processes that start",
+        topology.board: "changes of the board, to rebuild it",
+        topology.checkpoints: "checkpoints of the inbox",
+        topology.topologies: "topologies of runs",
+        ledger_topic(topology): "ledger of redriven dead letters",
     }
     agent = name.removeprefix(topology.tasks(""))
     return known.get(name, f"tasks of {agent}")

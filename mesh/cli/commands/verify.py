@@ -1,4 +1,4 @@
-"""`mesh verify`: does the log say what the invariants promise?"""
+"""`mesh verify`: check the log against the invariants."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from mesh.core.verification.report import INVARIANTS, VerificationReport
 if TYPE_CHECKING:
     from mesh.operations.verification import FirstViolation, VerifyResult
 
-DIVERGED = 1
+DIFFERS = 1
 app = verb()
 
 
@@ -25,10 +25,10 @@ async def verify(
     *,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="only this run")] = None,
 ) -> int:
-    """Check the log: decide all of the inbox again, and compare that with what was published.
+    """Check the log: decide the inbox again, and compare the result with the published records.
 
-    Nothing is changed. The mesh may be up meanwhile. Exit code 1 if something diverges; the first of it is shown with
-    both sides.
+    The command changes nothing, and the mesh may be up meanwhile. Exit code 1 if something differs; the first
+    difference is shown with both sides.
     """
     from mesh.adapters.clock import SystemClock
     from mesh.operations.runs import Runs
@@ -62,11 +62,11 @@ async def verify(
         _show(output, checked.first)
     _print_checked(output, report)
     output.note((f"{total:,} records read, {total / took_s:,.0f} a second", "dim"))
-    return 0 if checked.first is None else DIVERGED
+    return 0 if checked.first is None else DIFFERS
 
 
 def _show(output: Output, first: "FirstViolation") -> None:
-    """The first violation, with both sides."""
+    """Print the first violation, with both sides."""
     violation = first.violation
     output.print()
     output.print((violation.invariant, "bold red"), f"  {violation.what}")

@@ -1,4 +1,4 @@
-"""`mesh version`: which mesh this is, on what it runs."""
+"""`mesh version`: the versions of the mesh, of Python and of the libraries."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -11,18 +11,18 @@ LIBRARIES = ("aiokafka", "redis", "pydantic", "orjson", "typer", "rich")
 
 
 def number() -> str:
-    """The version of the installed package; of a bare source tree `0+source`."""
+    """The version of the installed package; `0+source` for a source tree without installation."""
     return _version("agent-mesh") or "0+source"
 
 
 def text() -> str:
-    """What `mesh --version` prints."""
+    """The line of `mesh --version`."""
     return f"mesh {number()}"
 
 
 @command(app, "version", example="mesh version --json")
 def show(session: Session) -> None:
-    """Say which version this is."""
+    """Show the version of the mesh, of Python and of the libraries."""
     used = {name: _version(name) for name in LIBRARIES}
     session.output.emit({"mesh": number(), "python": platform.python_version(), "libraries": used})
     session.output.print(text())

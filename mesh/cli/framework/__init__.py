@@ -1,1 +1,1 @@
-"""What every command stands on: options, session, screen, signals, streams."""
+"""The basis of every command: options, session, output, signals, standard streams."""

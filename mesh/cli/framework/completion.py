@@ -1,4 +1,4 @@
-"""Names for the shell's completion, from topics.yaml. Whatever goes wrong, completion stays silent."""
+"""Names for the shell's completion, from topics.yaml. Errors are ignored: completion prints nothing else."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
 
 
 def agents(incomplete: str) -> list[tuple[str, str]]:
-    """Names of agents, with what they hear."""
-    return _names(lambda mesh: {name: f"hears {', '.join(spec.on)}" for name, spec in mesh.agents.items()})
+    """Names of agents, with the types that they subscribe to."""
+    return _names(lambda mesh: {name: f"subscribes to {', '.join(spec.on)}" for name, spec in mesh.agents.items()})
 
 
 def types(incomplete: str) -> list[tuple[str, str]]:
-    """Types that may be published, with their topic."""
+    """Ingress types, with their topic."""
     return _names(lambda mesh: {name: rule.name for name, rule in mesh.ingress.items()})
 
 

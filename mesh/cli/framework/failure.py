@@ -1,4 +1,4 @@
-"""Errors → one line on stderr (or one JSON object), and the exit code of their class. Never a traceback."""
+"""Prints errors as one line on stderr (or one JSON object), and gives the exit code of their class."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ BROKEN_PIPE = 141
 INTERRUPTED = 130
 TERMINATED = 143
 ERROR_CHARS_MAX = 16_000_000
-"""Of an error that may name very many problems; a command shows one and ends."""
+"""The longest error in JSON: it may list very many problems."""
 BUG_REMEDY = "This is a bug: please report it with the output of the same command with -vv"
 
 
 def report(output: Output, error: MeshError) -> int:
-    """Print an error of the mesh and answer its exit code."""
+    """Print a MeshError and return its exit code."""
     if output.json:
-        output.emit_error(mask_value("", described(error), ERROR_CHARS_MAX))
+        output.emit_error(mask_value("", error_json(error), ERROR_CHARS_MAX))
         return error.exit_code
     if isinstance(error, TopologyInvalid):
         output.warn(("error: ", "bold red"), f"{error.path}: {error.what}")
@@ -36,7 +36,7 @@ def report(output: Output, error: MeshError) -> int:
 
 
 def report_usage(output: Output, message: str, hint: str) -> int:
-    """Print what was wrong with the command line."""
+    """Print an error of the command line; return exit code 2."""
     message = mask(message)
     if output.json:
         output.emit_error({"code": "usage", "what": message, "remedy": hint, "exit_code": 2})
@@ -46,7 +46,7 @@ def report_usage(output: Output, message: str, hint: str) -> int:
 
 
 def report_bug(output: Output, error: BaseException, stack: str) -> int:
-    """Print an error that nobody foresaw; the stack only with -vv."""
+    """Print an unexpected error, with its stack if -vv was given; return exit code 1."""
     what = mask(f"{type(error).__name__}: {error}")
     if output.json:
         output.emit_error({"code": "bug", "what": what, "remedy": BUG_REMEDY, "exit_code": 1})
@@ -58,7 +58,7 @@ def report_bug(output: Output, error: BaseException, stack: str) -> int:
     return 1
 
 
-def described(error: MeshError) -> dict[str, Any]:
+def error_json(error: MeshError) -> dict[str, Any]:
     """An error as `--json` shows it on stderr, under the key `error`."""
     found: dict[str, Any] = {
         "code": error.code,

@@ -1,4 +1,4 @@
-"""Diagnostics of the running mesh on stderr: sentences for a terminal, JSON Lines for a collector."""
+"""Diagnostics of a running mesh on stderr: sentences for a terminal, JSON Lines for a collector."""
 
 import logging
 import sys
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict
 
 LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyncio": logging.ERROR}
-"""Our own errors say what happened; the libraries would say it again and again. Told with -v."""
+"""The mesh reports these errors itself; the libraries would repeat them. -v shows them."""
 
 
 class Reporter:
-    """How a service tells what it does: a sentence on a terminal, a log line where stderr is collected."""
+    """Reports what a service does: a sentence on a terminal, a log line where stderr is collected."""
 
     def __init__(self, output: Output) -> None:
         from mesh.adapters.diagnostics import diagnostics
@@ -27,14 +27,14 @@ class Reporter:
         self._log = diagnostics("up")
 
     def info(self, sentence: str, **fields: Any) -> None:
-        """Something went as it should."""
+        """Report normal progress."""
         if self._screen.err_is_terminal:
             self._screen.note(sentence)
         else:
             self._log.info(sentence, **fields)
 
     def warning(self, sentence: str, **fields: Any) -> None:
-        """Something did not, and is being mended."""
+        """Report a fault that the service recovers from."""
         if self._screen.err_is_terminal:
             self._screen.warn(("warning ", "yellow"), sentence)
         else:
@@ -42,7 +42,7 @@ class Reporter:
 
 
 def configure(output: Output, *, service: bool = False) -> None:
-    """Decide what is told: warnings; for a service whose stderr is collected also what it does; all with -v, -vv."""
+    """Set the level: warnings; also progress for a service whose stderr is collected; more with -v and -vv."""
     level = logging.WARNING
     if output.verbosity < 0:
         level = logging.ERROR
@@ -50,9 +50,9 @@ def configure(output: Output, *, service: bool = False) -> None:
         level = logging.DEBUG
     elif output.verbosity == 1 or (service and not output.err_is_terminal):
         level = logging.INFO
-    people = output.err_is_terminal and not output.json
+    readable = output.err_is_terminal and not output.json
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(people))
+    handler.setFormatter(_Formatter(readable))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -61,25 +61,25 @@ def configure(output: Output, *, service: bool = False) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """structlog's, made for the first line: most commands have nothing to tell, and importing it takes its time."""
+    """A formatter of structlog, made at the first line: most commands log nothing, and importing it is slow."""
 
-    def __init__(self, people: bool) -> None:
+    def __init__(self, readable: bool) -> None:
         super().__init__()
-        self._people = people
+        self._readable = readable
 
     @cached_property
     def _made(self) -> logging.Formatter:
         from structlog import processors, stdlib
 
         before: list[Any] = [_fields, stdlib.add_log_level, stdlib.add_logger_name, processors.format_exc_info]
-        line = _sentence if self._people else _line(processors.JSONRenderer(default=str))
-        stamp = processors.TimeStamper(fmt=None if self._people else "iso")
+        line = _sentence if self._readable else _line(processors.JSONRenderer(default=str))
+        stamp = processors.TimeStamper(fmt=None if self._readable else "iso")
         drop = stdlib.ProcessorFormatter.remove_processors_meta
         chain: list[Any] = [_origin, _masked, stamp, drop, line]
         return stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=chain)
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Format one record."""
         return self._made.format(record)
 
 
@@ -89,8 +89,10 @@ def _fields(logger: Any, method: str, event: "EventDict") -> "EventDict":
 
 
 def _origin(logger: Any, method: str, event: "EventDict") -> "EventDict":
-    """The logger, the level, and the call of an agent in which the line was logged. Lines that an agent logs by its own
-    structlog come without the first two."""
+    """Add the logger, the level, and the ids of the agent's call in which the line was logged.
+
+    Lines that an agent logs with its own structlog come without logger and level.
+    """
     from mesh.adapters.diagnostics import call_ids
 
     record = event["_record"]
@@ -99,7 +101,7 @@ def _origin(logger: Any, method: str, event: "EventDict") -> "EventDict":
 
 
 def _masked(logger: Any, method: str, event: "EventDict") -> "EventDict":
-    """What libraries say passes no other redaction, and neither do stacks."""
+    """Mask secrets. Lines of libraries and stacks pass no other redaction."""
     hidden = {name: event[name] for name in ("_record", "_from_structlog") if name in event}
     return {**mask_value("", {name: value for name, value in event.items() if name not in hidden}), **hidden}
 

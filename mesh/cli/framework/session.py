@@ -1,6 +1,6 @@
-"""What every command has at hand: the screen, the settings, the topology, an open log and board."""
+"""The session of a command: output, settings, topology, and access to log and board."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class CommonOptions(NamedTuple):
-    """The options that every command takes. None and 0: not given."""
+    """The values of the options that every command takes. None, False and 0: not given."""
 
     log: str | None = None
     board: str | None = None
@@ -27,35 +27,28 @@ class CommonOptions(NamedTuple):
     verbose: int = 0
     no_color: bool = False
 
-    def over(self, before: "CommonOptions | None") -> "CommonOptions":
-        """These, where not given those that stood before the noun."""
+    def merged_over(self, before: "CommonOptions | None") -> "CommonOptions":
+        """These values; options that were not given have the values from before the command's name."""
         if before is None:
             return self
-        return CommonOptions(
-            self.log or before.log,
-            self.board or before.board,
-            self.topology or before.topology,
-            self.json or before.json,
-            self.quiet or before.quiet,
-            self.verbose or before.verbose,
-            self.no_color or before.no_color,
-        )
+        values = zip(self, before, strict=True)
+        return CommonOptions._make(own or earlier for own, earlier in values)
 
 
 class Session:
-    """One command being run."""
+    """The run of one command."""
 
-    def __init__(self, wanted: CommonOptions) -> None:
-        self.wanted, self._chaos = wanted, False
-        verbosity = -1 if wanted.quiet else wanted.verbose
-        self.output = Output(json=wanted.json, verbosity=verbosity, colour=not wanted.no_color)
+    def __init__(self, options: CommonOptions) -> None:
+        self.options, self._chaos = options, False
+        verbosity = -1 if options.quiet else options.verbose
+        self.output = Output(json=options.json, verbosity=verbosity, colour=not options.no_color)
 
     @cached_property
     def loaded(self) -> "Loaded":
         """Settings with their origins. Raises ConfigInvalid."""
         from mesh.settings import load
 
-        return load({"log": self.wanted.log, "board": self.wanted.board, "topology": self.wanted.topology})
+        return load({"log": self.options.log, "board": self.options.board, "topology": self.options.topology})
 
     @property
     def settings(self) -> "Settings":
@@ -75,23 +68,25 @@ class Session:
         return replace(topology, digest=digest_of(topology))
 
     def override_topology(self, path: str, *, chaos: bool = False) -> None:
-        """Use this file, whatever is set; with `chaos` its agents may be broken on purpose. Call it before the topology
-        is first read."""
+        """Use this file instead of the setting. With `chaos`, its agents may be broken on purpose.
+
+        Call it before the topology is first read.
+        """
         self._chaos = chaos
-        self.wanted = self.wanted._replace(topology=path)
+        self.options = self.options._replace(topology=path)
 
     @asynccontextmanager
     async def log(self, *, create: bool = False) -> AsyncIterator["Log"]:
-        """The log, started, and closed afterwards. An embedded file that is not there is made only with `create`.
+        """Open the log, and close it afterwards. A missing embedded file is made only with `create`.
 
-        Raises ForeignLog if it is another mesh's.
+        Raises NotFound for a missing file, ForeignLog if the log belongs to another mesh.
         """
         from mesh.adapters.clock import SystemClock
         from mesh.app.wiring import open_log
         from mesh.runtime.topology_store import expect_own_log
 
         if not create:
-            _expect_file(self.settings.log)
+            _require_file(self.settings.log)
         log = open_log(self.settings, client="mesh-cli")
         await log.start()
         try:
@@ -102,11 +97,11 @@ class Session:
 
     @asynccontextmanager
     async def board(self, *, create: bool = False) -> AsyncIterator["Board"]:
-        """The board, started, and closed afterwards."""
+        """Open the board, and close it afterwards. Raises NotFound as `log` does."""
         from mesh.app.wiring import open_board
 
         if not create:
-            _expect_file(self.settings.board or self.settings.log)
+            _require_file(self.settings.board or self.settings.log)
         board = open_board(self.settings, self.topology.prefix)
         await board.start()
         try:
@@ -114,15 +109,26 @@ class Session:
         finally:
             await board.close()
 
+    def require_agents(self, names: Iterable[str]) -> None:
+        """Raise NotFound for the first of these names that is no agent of the topology, with a suggestion."""
+        from mesh.core.suggest import nearest
+
+        known = self.topology.agents
+        for name in names:
+            if name not in known:
+                near = nearest(name, known)
+                remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}"
+                raise NotFound(f"no agent is called {name[:128]!r}", where=self.topology.path, remedy=remedy)
+
 
 def embedded_path(url: str) -> Path | None:
-    """The file of an embedded log or board; None for one that is elsewhere."""
+    """The file of an embedded log or board; None for others."""
     scheme, _, rest = url.partition(":")
     return Path(rest.removeprefix("//")) if scheme == "sqlite" else None
 
 
 def short(url: str) -> str:
-    """An address for people: an embedded file as seen from here, secrets masked."""
+    """An address for output: an embedded file relative to the working directory, secrets masked."""
     from mesh.core.redaction import mask_address
 
     path = embedded_path(url)
@@ -134,10 +140,10 @@ def short(url: str) -> str:
         return f"sqlite:{path}"
 
 
-def _expect_file(url: str) -> None:
+def _require_file(url: str) -> None:
     path = embedded_path(url)
     if path is None or path.is_file():
         return
     if path.exists():
-        raise ConfigInvalid("this is no file", where=short(url), expected="the mesh's embedded file")
+        raise ConfigInvalid("this is not a file", where=short(url), expected="the mesh's embedded file")
     raise NotFound("no mesh here yet", where=short(url), remedy="`mesh demo` shows one, `mesh up` starts yours")

@@ -14,18 +14,20 @@ import typer
 from mesh.cli.framework.failure import INTERRUPTED, TERMINATED
 
 T = TypeVar("T")
-DRAINING = "draining: what runs may end; Ctrl-C again stops at once"
+DRAINING = "draining: running tasks may end; Ctrl-C again stops at once"
 CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 class Stopped(Exception):
-    """Somebody asked to stop while something was being waited for."""
+    """A signal asked to stop while the caller waited."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """While it is entered SIGTERM cancels what runs, as Ctrl-C does everywhere, so that it can say how far it came.
-    The command ends with the exit code of SIGTERM then. In a task."""
+    """Make SIGTERM cancel the current task inside the block, as Ctrl-C does, so that it can report its progress.
+
+    The command then ends with the exit code of SIGTERM.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     terminated = False
 
@@ -47,14 +49,14 @@ def terminable() -> Iterator[None]:
 
 
 class Stop:
-    """Listens while it is entered. `event` is set by the first signal, `code` is then the exit code."""
+    """Handles Ctrl-C and SIGTERM while it is entered. The first signal sets `event` and `code`, the exit code."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], None]) -> None:
         self.event = asyncio.Event()
         self.code = 0
         self.last_acts: list[Callable[[], None]] = []
-        """Done when the second signal ends this process: what must not outlive it."""
-        self._tell = tell
+        """Called when the second signal ends this process, for what must not outlive it."""
+        self._report = report
 
     def __enter__(self) -> Self:
         for number in CODES:
@@ -68,7 +70,7 @@ class Stop:
             asyncio.get_running_loop().remove_signal_handler(number)
 
     async def unless(self, doing: Coroutine[Any, Any, T]) -> T:
-        """Do something that may be given up. Raises Stopped when the signal comes first."""
+        """Await a coroutine; cancel it and raise Stopped if a signal comes first."""
         task = asyncio.get_running_loop().create_task(doing)
         stopping = asyncio.get_running_loop().create_task(self.event.wait())
         try:
@@ -82,7 +84,7 @@ class Stop:
             await asyncio.gather(task, stopping, return_exceptions=True)
 
     async def within(self, seconds: float) -> bool:
-        """Wait for the signal for so long; whether it came."""
+        """Wait at most this long for a signal. Return whether it came."""
         try:
             async with asyncio.timeout(seconds):
                 await self.event.wait()
@@ -98,4 +100,4 @@ class Stop:
             os._exit(CODES[number])
         self.code = CODES[number]
         self.event.set()
-        self._tell(DRAINING)
+        self._report(DRAINING)

@@ -1,7 +1,7 @@
-"""Standard input and output that block, though the pipe or the terminal behind them may not.
+"""Reads and writes on standard streams that wait, even where the pipe or terminal is non-blocking.
 
-Whether reads and writes block is a property of the open file, which all processes that inherited it share: any of them
-may have changed it. So it is not changed back here; a read or a write that would have to wait waits in `select`.
+All processes that inherited an open file share its blocking mode, and any of them may change it. This module leaves the
+mode alone: a read or a write that would block waits in `select`.
 """
 
 import codecs
@@ -18,7 +18,7 @@ CHUNK_BYTES: Final = 262_144
 
 
 def read_input(bytes_max: int = CHUNK_BYTES) -> bytes:
-    """What comes next on standard input, at most so many bytes; empty at its end. Raises OSError."""
+    """Read at most this many bytes of standard input; empty at its end. Raises OSError."""
     number = sys.stdin.fileno()
     while True:
         try:
@@ -28,7 +28,7 @@ def read_input(bytes_max: int = CHUNK_BYTES) -> bytes:
 
 
 def read_all_input() -> bytes:
-    """Standard input up to its end, in UTF-8. Raises InvalidInput."""
+    """Read standard input to its end, as UTF-8. Raises InvalidInput."""
     try:
         return document(b"".join(iter(read_input, b"")), "-")
     except OSError as error:
@@ -36,12 +36,12 @@ def read_all_input() -> bytes:
 
 
 def document(data: bytes, where: str) -> bytes:
-    """A document that was read, in UTF-8 without a mark; as it is, if it has none. Raises InvalidInput."""
+    """Convert a document to UTF-8 without a byte order mark. Without a mark it is unchanged. Raises InvalidInput."""
     return Utf8(where).feed(data, last=True)
 
 
 class Utf8:
-    """A document in parts → the same in UTF-8, without a mark. Bytes without a mark are left as they are."""
+    """Converts a document in parts to UTF-8 without a byte order mark. Bytes without a mark are unchanged."""
 
     def __init__(self, where: str = "-") -> None:
         """`where`: the file, for errors."""
@@ -50,7 +50,7 @@ class Utf8:
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, part: bytes, *, last: bool = False) -> bytes:
-        """The next part; empty while it may be the beginning of a mark. Raises InvalidInput."""
+        """Convert the next part; empty while it may be the beginning of a mark. Raises InvalidInput."""
         if not self._known:
             part = self._begun + part
             if not last and len(part) < 4 and any(mark.startswith(part) for mark, _ in MARKS):
@@ -75,28 +75,28 @@ class Utf8:
 
 
 def unreadable(error: OSError) -> InvalidInput:
-    """Why standard input cannot be read."""
+    """The error for a failed read of standard input."""
     text = f"standard input cannot be read: {error.strerror}"
     return InvalidInput(text, code="usage", where="-", expected="a pipe or a file that is open for reading")
 
 
 def wait_for_output() -> None:
-    """Make sys.stdout and sys.stderr wait where what is behind them takes nothing at the moment."""
+    """Make sys.stdout and sys.stderr wait where the reader behind them is slower."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         try:
             number = stream.fileno()
             blocks = os.get_blocking(number)
         except (OSError, ValueError):
-            continue  # no file is behind it
+            continue  # it is not a file
         if not blocks:
-            raw: Any = io.BufferedWriter(_Patient(number))
+            raw: Any = io.BufferedWriter(_WaitingFile(number))
             line = name == "stderr" or stream.isatty()
             setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=line))
 
 
-class _Patient(io.RawIOBase):
-    """Writes to a file of which it is not the owner."""
+class _WaitingFile(io.RawIOBase):
+    """Writes to a non-blocking file that it does not own, and waits in `select`."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class _Patient(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: "memoryview") -> int:  # type: ignore[override]  # what a BufferedWriter hands over
+    def write(self, data: "memoryview") -> int:  # type: ignore[override]  # a BufferedWriter passes a memoryview
         while True:
             try:
                 return os.write(self._number, data)

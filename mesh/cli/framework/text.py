@@ -1,4 +1,4 @@
-"""Words and numbers for people. Whatever came with an event passes `visible` before it is shown."""
+"""Formats text, numbers and times for people. Text that came with an event passes `visible` before it is shown."""
 
 import re
 import time
@@ -11,27 +11,27 @@ from mesh.core.topology.units import duration_ms
 
 LINE_CHARS_MAX: Final = 450
 MESSAGE_CHARS_MAX: Final = 400
-"""Of what an agent or an error said, so that a line has room for what stands beside it; --json has all of it."""
+"""The longest message of an agent or an error in a line; `--json` has all of it."""
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-"""What could command a terminal or turn the order of its letters: C0, C1, bidirectional controls, invisible tags."""
+"""Characters that could control a terminal or reorder its text: C0, C1, bidirectional controls, invisible tags."""
 
 
 def visible(text: str, chars_max: int = LINE_CHARS_MAX) -> str:
-    """One line that shows what is there: control characters as `\\x1b`, a line's end as `\\n`, long text cut."""
+    """Format text as one line: control characters as `\\x1b`, line ends as `\\n`, long text cut."""
     if len(text) > chars_max:
         return f"{_UNSAFE.sub(_escaped, text[: max(chars_max - 1, 0)])}… ({len(text):,} characters)"
     return _UNSAFE.sub(_escaped, text)
 
 
 def escaped_json(document: str) -> str:
-    """A JSON document whose strings hold no character that a terminal would obey. Means the same."""
+    """Escape the characters in a JSON document that a terminal would obey. The document means the same."""
     return _UNSAFE.sub(lambda found: "".join(f"\\u{unit:04x}" for unit in _utf16(found[0])), document)
 
 
 def took(ms: float) -> str:
-    """A duration: `3 ms`, `1.24 s`, `2 m 05 s`, `3 h 12 m`."""
+    """Format a duration: `3 ms`, `1.24 s`, `2 m 05 s`, `3 h 12 m`."""
     if ms < 1_000:
         return f"{ms:.0f} ms"
     seconds = ms / 1_000
@@ -44,7 +44,7 @@ def took(ms: float) -> str:
 
 
 def span(ms: int) -> str:
-    """A limit in its largest whole unit: `200 ms`, `10 s`, `5 m`, `30 d`."""
+    """Format a limit in its largest whole unit: `200 ms`, `10 s`, `5 m`, `30 d`."""
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
         if ms >= size and ms % size == 0:
             return f"{ms // size} {unit}"
@@ -52,7 +52,7 @@ def span(ms: int) -> str:
 
 
 def ago(at_ms: int, now_ms: int | None = None) -> str:
-    """Age of a moment: `9 s ago`, `3 m ago`, `2 d ago`."""
+    """Format the age of a moment: `9 s ago`, `3 m ago`, `2 d ago`."""
     seconds = max(0, (time.time_ns() // 1_000_000 if now_ms is None else now_ms) - at_ms) // 1_000
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds >= size:
@@ -61,36 +61,46 @@ def ago(at_ms: int, now_ms: int | None = None) -> str:
 
 
 def clock(at_ms: int) -> str:
-    """Local time of day with milliseconds: `12:01:07.114`."""
+    """Format the local time of day with milliseconds: `12:01:07.114`."""
     moment = datetime.fromtimestamp(at_ms / 1_000)
     return f"{moment:%H:%M:%S}.{at_ms % 1_000:03d}"
 
 
 def moment(at_ms: int) -> str:
-    """Local date and time: `2026-11-20 12:01:07`."""
+    """Format the local date and time: `2026-11-20 12:01:07`."""
     return f"{datetime.fromtimestamp(at_ms / 1_000):%Y-%m-%d %H:%M:%S}"
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 run`, `1,240 runs`."""
+    """Format a number with its noun: `1 run`, `1,240 runs`."""
     return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
 def percentile(sorted_values: list[float], share: float) -> float:
-    """The value below which `share` of the values lie (nearest rank); 0 of nothing."""
+    """The value below which `share` of the values lie (nearest rank); 0 for an empty list."""
     if not sorted_values:
         return 0.0
     return sorted_values[max(0, ceil(share * len(sorted_values) - 1e-9) - 1)]
 
 
 def seconds(option: str, text: str) -> float:
-    """A duration given as an option, in seconds. Raises InvalidInput that names the option."""
+    """Read a duration given as an option, in seconds. Raises InvalidInput that names the option."""
     try:
         return duration_ms(text) / 1_000
     except InvalidInput as error:
-        raise InvalidInput(
-            error.what, code=error.code, where=option, expected=error.expected, got=error.got, remedy=error.remedy
-        ) from error
+        raise relocated(error, option) from error
+
+
+def relocated(error: InvalidInput, where: str, code: str = "") -> InvalidInput:
+    """The same error at another place, such as an option."""
+    return InvalidInput(
+        error.what,
+        code=code or error.code,
+        where=where,
+        expected=error.expected,
+        got=error.got,
+        remedy=error.remedy,
+    )
 
 
 def _escaped(found: re.Match[str]) -> str:

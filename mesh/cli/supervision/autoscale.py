@@ -1,6 +1,6 @@
-"""`mesh up worker --autoscale min=1,max=8`: as many worker processes as the backlog wants.
+"""`mesh up worker --autoscale min=1,max=8`: scales the number of worker processes with the backlog.
 
-Names are those of a KEDA ScaledObject, so that what was found out here can be written there.
+Names are those of a KEDA ScaledObject, so that values that were tried here can be used there.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mesh.cli.framework.logs import Reporter
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import Stop
-from mesh.cli.framework.text import counted
+from mesh.cli.framework.text import counted, relocated
 from mesh.core.errors import InvalidInput, MeshError, leaf_errors
 from mesh.core.scaling.policy import Decision, Scaler, ScalingRule, ScalingSample
 from mesh.core.suggest import nearest
@@ -24,7 +24,7 @@ OPTION: Final = "--autoscale"
 WORKERS_MAX: Final = 256
 POLLING_MS_MIN: Final = 50
 BACKOFF_S_MAX: Final = 5.0
-LIMIT_SAID_EVERY_MS: Final = 60_000.0
+LIMIT_REPORT_EVERY_MS: Final = 60_000.0
 EXAMPLE: Final = "min=1,max=8"
 
 _READERS: Final[Mapping[str, tuple[str, Callable[[str], int]]]] = {
@@ -37,10 +37,10 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str], int]]]] = {
 }
 
 
-def rule_of(text: str) -> ScalingRule:
-    """`min=1,max=8,lagThreshold=50,ageThreshold=5s,cooldownPeriod=30s,pollingInterval=1s`; only max must be there.
+def parse_rule(text: str) -> ScalingRule:
+    """Read `min=1,max=8,lagThreshold=50,ageThreshold=5s,cooldownPeriod=30s,pollingInterval=1s`; only max is required.
 
-    Raises InvalidInput that says which part is wrong and what was expected.
+    Raises InvalidInput that names the invalid part and the expected form.
     """
     values: dict[str, int] = {}
     for part in text.split(","):
@@ -48,24 +48,21 @@ def rule_of(text: str) -> ScalingRule:
         known = _READERS.get(name)
         if known is None:
             near = nearest(name, _READERS)
-            raise _refused(f"nothing is called {name!r}" if name else "a part is empty", text, _meant(near))
+            raise _invalid(f"unknown part {name!r}" if name else "a part is empty", text, _suggestion(near))
         if not equals or not value:
-            raise _refused(f"{name} has no value", text, f"Write {OPTION} {EXAMPLE}")
+            raise _invalid(f"{name} has no value", text, f"Write {OPTION} {EXAMPLE}")
         field, read = known
         if field in values:
-            raise _refused(f"{name} is given twice", text, f"Leave one {name} out")
+            raise _invalid(f"{name} is given twice", text, f"Leave one {name} out")
         try:
             values[field] = read(value)
         except InvalidInput as error:
-            where = f"{OPTION} {name}"
-            raise InvalidInput(
-                error.what, code="usage", where=where, expected=error.expected, got=error.got, remedy=error.remedy
-            ) from error
-    return _proved(values, text)
+            raise relocated(error, f"{OPTION} {name}", "usage") from error
+    return _validate(values, text)
 
 
 def check_partitions(rule: ScalingRule, topology: Topology) -> None:
-    """Raise InvalidInput when even the fewest workers would be more than there are partitions of tasks."""
+    """Raise InvalidInput if the least number of workers exceeds the number of task partitions."""
     partitions = topology.inbox_partitions
     if rule.workers_min > partitions:
         raise InvalidInput(
@@ -78,34 +75,34 @@ def check_partitions(rule: ScalingRule, topology: Topology) -> None:
         )
 
 
-def _proved(values: Mapping[str, int], text: str) -> ScalingRule:
+def _validate(values: Mapping[str, int], text: str) -> ScalingRule:
     if "workers_max" not in values:
-        raise _refused("max is missing", text, f"Write {OPTION} {EXAMPLE}")
+        raise _invalid("max is missing", text, f"Write {OPTION} {EXAMPLE}")
     rule = ScalingRule(**values)
     if rule.workers_max < rule.workers_min:
-        raise _refused("max is less than min", text, f"Write max={rule.workers_min} or more")
+        raise _invalid("max is less than min", text, f"Write max={rule.workers_min} or more")
     if rule.polling_ms < POLLING_MS_MIN:
-        raise _refused("pollingInterval is too short", text, f"Write pollingInterval={POLLING_MS_MIN}ms or more")
+        raise _invalid("pollingInterval is too short", text, f"Write pollingInterval={POLLING_MS_MIN}ms or more")
     if rule.age_threshold_ms == 0:
-        raise _refused("ageThreshold is nothing", text, "Write ageThreshold=1s or more, or leave it out")
+        raise _invalid("ageThreshold is zero", text, "Write ageThreshold=1s or more, or leave it out")
     if rule.cooldown_ms < rule.polling_ms:
-        raise _refused(
+        raise _invalid(
             "cooldownPeriod is shorter than pollingInterval", text, f"Write cooldownPeriod={rule.polling_ms}ms or more"
         )
     return rule
 
 
-def _meant(near: str | None) -> str:
+def _suggestion(near: str | None) -> str:
     return f"Did you mean {near!r}?" if near else f"Write {OPTION} {EXAMPLE}"
 
 
-def _refused(what: str, text: str, remedy: str) -> InvalidInput:
-    expected = f"{EXAMPLE} and, if you like, lagThreshold=N, ageThreshold=5s, cooldownPeriod=30s, pollingInterval=1s"
+def _invalid(what: str, text: str, remedy: str) -> InvalidInput:
+    expected = f"{EXAMPLE} and optionally lagThreshold=N, ageThreshold=5s, cooldownPeriod=30s, pollingInterval=1s"
     return InvalidInput(what, code="usage", where=OPTION, expected=expected, got=repr(text), remedy=remedy)
 
 
 class Autoscaling:
-    """Watches the backlog of `agents` and scales `workers`, and tells of it."""
+    """Watches the backlog of `agents`, scales `workers`, and reports it."""
 
     def __init__(
         self, session: Session, reporter: Reporter, rule: ScalingRule, agents: Iterable[str], workers: "Workers"
@@ -114,37 +111,37 @@ class Autoscaling:
         self._agents = tuple(agents)
         self._scaler = Scaler(rule, [session.topology.agents[name] for name in self._agents])
         self._limited = False
-        self._said_ms = -LIMIT_SAID_EVERY_MS
+        self._reported_ms = -LIMIT_REPORT_EVERY_MS
 
     async def run(self, stop: Stop) -> None:
-        """Until the signal. While the log is gone the workers stay as they are. Raises what no waiting can mend."""
+        """Run until the signal. While the log is unreachable, the number of workers stays. Raises permanent errors."""
         from mesh.adapters.telemetry import BacklogMeter, configure_metrics
 
         provider = configure_metrics("mesh-autoscaler")
         meter = None if provider is None else BacklogMeter(provider, self._session.topology)
         try:
-            await self._patiently(stop, meter.record if meter else _unheard)
+            await self._retry_while_unreachable(stop, meter.record if meter else _no_metrics)
         finally:
             if meter is not None:
                 await asyncio.to_thread(meter.close)
 
-    async def _patiently(self, stop: Stop, measure: Callable[[ScalingSample, Decision], None]) -> None:
+    async def _retry_while_unreachable(self, stop: Stop, measure: Callable[[ScalingSample, Decision], None]) -> None:
         from mesh.adapters.clock import SystemClock
         from mesh.services.autoscaler import Autoscaler
 
         backoff_s = 1.0
 
-        def told(sample: ScalingSample, decision: Decision) -> None:
+        def handle(sample: ScalingSample, decision: Decision) -> None:
             nonlocal backoff_s
             backoff_s = 1.0
             measure(sample, decision)
-            self._told(sample, decision)
+            self._report(sample, decision)
 
         while not stop.event.is_set():
             try:
                 async with self._session.log() as log:
                     topology = self._session.topology
-                    scaler = Autoscaler(log, topology, self._agents, self._scaler, SystemClock(), self._workers, told)
+                    scaler = Autoscaler(log, topology, self._agents, self._scaler, SystemClock(), self._workers, handle)
                     await scaler.run(stop.event)
             except (MeshError, BaseExceptionGroup) as error:
                 found = leaf_errors(error)
@@ -155,15 +152,15 @@ class Autoscaling:
                 await stop.within(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
 
-    def _told(self, sample: ScalingSample, decision: Decision) -> None:
+    def _report(self, sample: ScalingSample, decision: Decision) -> None:
         if decision.why:
-            self._scaled(sample, decision)
+            self._report_change(sample, decision)
         began, self._limited = bool(decision.limit) and not self._limited, bool(decision.limit)
-        if began and sample.at_ms - self._said_ms >= LIMIT_SAID_EVERY_MS:
-            self._said_ms = sample.at_ms
+        if began and sample.at_ms - self._reported_ms >= LIMIT_REPORT_EVERY_MS:
+            self._reported_ms = sample.at_ms
             self._reporter.info(f"more workers are wanted: {decision.limit}", workers=decision.workers)
 
-    def _scaled(self, sample: ScalingSample, decision: Decision) -> None:
+    def _report_change(self, sample: ScalingSample, decision: Decision) -> None:
         before, after = sample.workers, decision.workers
         way = "up" if after > before else "down"
         lags = {name: load.lag for name, load in decision.loads.items()}
@@ -174,5 +171,5 @@ class Autoscaling:
         )
 
 
-def _unheard(sample: ScalingSample, decision: Decision) -> None:
-    """Nobody asked for metrics."""
+def _no_metrics(sample: ScalingSample, decision: Decision) -> None:
+    """Replaces the meter where no metrics are exported."""

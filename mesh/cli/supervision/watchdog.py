@@ -1,9 +1,8 @@
-"""Tells of an event loop that does not turn: a function blocks it. After long it ends the process, as nothing in the
-loop can help.
+"""Reports an event loop that a function blocks, and in the end exits the process.
 
-Meanwhile no heartbeat goes out, so the partitions go to somebody else after the session timeout, and what blocks is
-begun there; whoever blocks three processes in a row is found (`core.task.poison`). Without this each of them would stay
-behind, alive and useless. A process that is merely stopped for a while (SIGSTOP, a laptop that sleeps) is not meant.
+A blocked loop sends no heartbeats. After the session timeout another worker gets its partitions and calls the same
+function. A task that blocks three processes in a row is detected as poison (`core.task.poison`). Without the exit, each
+blocked process would stay, alive and useless. A process that was stopped (SIGSTOP, a sleeping laptop) is not blocked.
 """
 
 import asyncio
@@ -21,8 +20,8 @@ from mesh.core.errors import WorkerSpent
 from mesh.runtime.execution.agent_modules import PACKAGE, is_library, is_own
 
 LOOK_EVERY_S = 0.2
-TELL_FROM_S = 1.0
-"""A loop that stands still for so long is told of: the next heartbeats, timers and answers are late by as much."""
+REPORT_FROM_S = 1.0
+"""A loop blocked for this long is reported: its heartbeats, timers and answers are late by as much."""
 STACK_FRAMES_MAX = 12
 REMEDY = "Await what takes long, or write the agent as a plain `def`: it then gets a thread"
 OWN_REMEDY = "Look for a slow disk or a machine without memory or processor time; else this is a fault of the mesh"
@@ -31,8 +30,8 @@ _log = diagnostics("worker")
 
 
 def blocks_by_agent(stack: Sequence[traceback.FrameSummary]) -> bool:
-    """Whether the code of an agent is at work: the worker called it, or it is neither the mesh's nor a library's, as in
-    tasks that agents begin."""
+    """Whether code of an agent runs: the worker called it, or it is neither code of the mesh nor of a library, as in
+    tasks that agents create."""
     turns = [n for n, frame in enumerate(stack) if frame.name in ("run_forever", "_run_once")]
     stack = stack[turns[-1] + 1 if turns else 1 :]  # before it comes what began the process
     called = [after for before, after in pairwise(stack) if before.filename == _CALLER and before.name == "answer"]
@@ -42,7 +41,7 @@ def blocks_by_agent(stack: Sequence[traceback.FrameSummary]) -> bool:
 
 
 class Watchdog:
-    """On duty while it is entered, in a thread of its own. `blocked_ms_max`: how long the loop may stand still."""
+    """Watches the loop in a thread while it is entered. `blocked_ms_max`: how long the loop may be blocked."""
 
     def __init__(self, blocked_ms_max: int) -> None:
         self._looks_max = max(1, round(blocked_ms_max / 1000 / LOOK_EVERY_S))
@@ -69,15 +68,15 @@ class Watchdog:
 
     def _watch(self) -> None:
         seen, looks = 0, 0
-        # Counts its own looks instead of asking a clock: it was stopped whenever the loop was.
+        # Counts its own looks instead of reading a clock: when the process was stopped, this thread was stopped, too.
         while not self._over.wait(LOOK_EVERY_S):
             seen, looks = (seen, looks + 1) if seen == self._turns else (self._turns, 0)
-            if looks == round(TELL_FROM_S / LOOK_EVERY_S):
+            if looks == round(REPORT_FROM_S / LOOK_EVERY_S):
                 stack = self._stack()
                 at, blamed = stack[-1], blocks_by_agent(stack)
                 what = "an agent blocks the event loop" if blamed else "the event loop is blocked, not by an agent"
                 where, remedy = f"{at.filename}:{at.lineno} {at.name}", REMEDY if blamed else OWN_REMEDY
-                _log.warning(what, for_s=TELL_FROM_S, where=where, remedy=remedy)
+                _log.warning(what, for_s=REPORT_FROM_S, where=where, remedy=remedy)
             if looks >= self._looks_max:
                 self._end(looks * LOOK_EVERY_S)
 

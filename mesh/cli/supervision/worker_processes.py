@@ -1,8 +1,8 @@
-"""Worker processes as children: started, watched, started again when they die, drained when we stop or want fewer.
+"""Worker processes as children: starts, watches, restarts and drains them.
 
-A child lives as long as its standard input is open: if we are killed, it drains by itself. It says by a pipe that it is
-ready; its output is ours, since agents may print. It leads a session of its own, so that Ctrl-C at the terminal reaches
-only us.
+A child drains when its standard input closes, so also when its parent is killed. It reports by a pipe that it is ready.
+It inherits the parent's output, since agents may print. It has a session of its own, so that Ctrl-C at the terminal
+reaches only the parent.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from mesh.core.errors import ConfigInvalid, WorkerSpent
 
 BACKOFF_S_MAX = 30.0
 LIVED_S = 30.0
-"""A child that lived this long failed for a new reason: its backoff begins anew."""
+"""A child that lived this long failed for a new reason, so its backoff starts again."""
 DRAIN_EXTRA_S = 10.0
 MAIN = "import os, sys; sys.path[:] = sys.argv.pop(1).split(os.pathsep); from mesh.cli import main; main()"
-"""Not `-m`, which looks for every module in the working directory first. That may hold a file of the same name."""
+"""Not `-m`, which searches the working directory first: it may hold a file with the name of a module."""
 
 
 class Children:
@@ -43,50 +43,52 @@ class Children:
         self._arguments = arguments
         self._environ, self._folder = {**os.environ, **environ}, folder
         self.number = number
-        """So many there should be."""
+        """The wanted number of children."""
         self._drain_s = drain_timeout_ms / 1_000 + DRAIN_EXTRA_S
         self._pids: dict[int, int] = {}
         self._ready: set[int] = set()
-        """Those that have been ready at least once."""
+        """Children that have been ready at least once."""
         self._at_work: set[int] = set()
-        """Those that are."""
+        """Children that are ready now."""
         self._endings: dict[int, asyncio.Event] = {}
-        """Children by number, those too that drain: their event is set."""
+        """Children by number, also draining ones, whose event is set."""
         self._group: asyncio.TaskGroup | None = None
         self.ready = asyncio.Event()
-        """Set when as many as there should be have been ready at least once."""
+        """Set when the wanted number of children have been ready at least once."""
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the children that live, by number."""
+        """Process ids of the living children, by number."""
         return [self._pids[number] for number in sorted(self._pids)]
 
     @property
     def settled(self) -> bool:
-        """Every child is at work, and none drains."""
+        """Whether every child is ready, and none drains."""
         return len(self._at_work) == len(self._endings) == self.number
 
     def kill(self) -> None:
-        """End them at once."""
+        """Kill all children."""
         for pid in self._pids.values():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
-                continue  # it has just ended by itself
+                continue  # it has ended
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep them running until `stop`, then drain them. Raises ConfigInvalid if one cannot start at all."""
+        """Keep the children running until `stop`, then drain them. Raises ConfigInvalid if one cannot start."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             self.scale(self.number)
             await stop.wait()
-            self._group = None  # from here on nobody is started
+            self._group = None  # no child is started from here on
             for ending in self._endings.values():
                 ending.set()
 
     def scale(self, number: int) -> None:
-        """Have so many from now on: start the missing ones, drain those with the highest numbers. Returns at once.
-        While none run, only the number is noted; when they are being stopped, nothing happens."""
+        """Change the number of children: start missing ones, drain those with the highest numbers. Return at once.
+
+        Before `run`, this only sets the number; while the children are stopped, it does nothing.
+        """
         self.number = number
         staying = [child for child, ending in sorted(self._endings.items()) if not ending.is_set()]
         for child in staying[number:]:
@@ -101,37 +103,37 @@ class Children:
 
     async def _keep(self, number: int, stop: asyncio.Event) -> None:
         try:
-            await self._again_and_again(number, stop)
+            await self._restart_loop(number, stop)
         finally:
             del self._endings[number]
             self._ready.discard(number)
 
-    async def _again_and_again(self, number: int, stop: asyncio.Event) -> None:
+    async def _restart_loop(self, number: int, stop: asyncio.Event) -> None:
         backoff_s = 1.0
         while not stop.is_set():
             began = time.monotonic()
-            told, tells = os.pipe()
+            ready_in, ready_out = os.pipe()
             try:
                 child = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-c", MAIN, os.pathsep.join(sys.path)),
-                    *("up", "worker", "--child", f"{tells}", *self._arguments),
+                    *("up", "worker", "--child", f"{ready_out}", *self._arguments),
                     stdin=PIPE,
                     env=self._environ,
                     cwd=self._folder,
-                    pass_fds=[tells],
+                    pass_fds=[ready_out],
                     start_new_session=True,
                 )
             finally:
-                os.close(tells)
+                os.close(ready_out)
             self._pids[number] = child.pid
-            asyncio.get_running_loop().add_reader(told, self._heard, number, told)
+            asyncio.get_running_loop().add_reader(ready_in, self._read_ready, number, ready_in)
             try:
                 code = await self._watch(number, child, stop)
             finally:
                 self._pids.pop(number)
                 self._at_work.discard(number)
-                asyncio.get_running_loop().remove_reader(told)
-                os.close(told)
+                asyncio.get_running_loop().remove_reader(ready_in)
+                os.close(ready_in)
             if stop.is_set():
                 return
             if code in (1, 2) and number not in self._ready:
@@ -139,11 +141,11 @@ class Children:
             if time.monotonic() - began > LIVED_S:
                 backoff_s = 1.0
             if code == WorkerSpent.exit_code:
-                text = f"worker {number} (pid {child.pid}) ended for calls that do not end; started anew"
+                text = f"worker {number} (pid {child.pid}) ended since it had too many abandoned calls; restarting it"
                 self._reporter.info(text, worker=number, pid=child.pid, code=code)
                 continue
             self._reporter.warning(
-                f"worker {number} (pid {child.pid}) {_end(code)}; started again in {backoff_s:g} s",
+                f"worker {number} (pid {child.pid}) {_end(code)}; restarting it in {backoff_s:g} s",
                 worker=number,
                 pid=child.pid,
                 code=code,
@@ -155,7 +157,7 @@ class Children:
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
 
     async def _watch(self, number: int, child: Process, stop: asyncio.Event) -> int:
-        """Until the child has ended; asks it to when we stop, and ends it when it does not."""
+        """Wait for the child's end. On `stop`, ask it to drain, and kill it if it does not in time."""
         assert child.stdin is not None  # it is a pipe
         ending = asyncio.get_running_loop().create_task(child.wait())
         stopping = asyncio.get_running_loop().create_task(stop.wait())
@@ -178,10 +180,10 @@ class Children:
             stopping.cancel()
             await asyncio.gather(stopping, return_exceptions=True)
 
-    def _heard(self, number: int, told: int) -> None:
-        """A child writes one byte when it is ready; at its end there is nothing more to read."""
-        asyncio.get_running_loop().remove_reader(told)
-        if os.read(told, 1):
+    def _read_ready(self, number: int, ready_in: int) -> None:
+        """Read the byte that a child writes when it is ready; nothing comes if it ended before."""
+        asyncio.get_running_loop().remove_reader(ready_in)
+        if os.read(ready_in, 1):
             self._ready.add(number)
             self._at_work.add(number)
             if len(self._ready) >= self.number:

@@ -1,1 +1,1 @@
-"""What commands show: runs, dead letters, faults, outcomes."""
+"""Views: how commands show runs, dead letters, faults and stops."""

@@ -1,4 +1,4 @@
-"""What the commands of `mesh dead` share: which letters are meant, and how one looks."""
+"""Dead letters in output, and the options by which the commands of `mesh dead` choose them."""
 
 import inspect
 import time
@@ -11,7 +11,7 @@ from mesh.cli.framework.completion import agents
 from mesh.cli.framework.options import Function
 from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session
-from mesh.cli.framework.text import ago, seconds, visible
+from mesh.cli.framework.text import ago, relocated, seconds, visible
 from mesh.cli.views.run_view import MOMENT_CHARS_MAX, id_of
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import rfc3339
@@ -37,10 +37,10 @@ FILTERS: Final = (
     _option("reason", "CODE", "only with this reason code"),
     _option("agent", "NAME", "only of this agent", autocompletion=agents),
     _option("type", "TYPE", "only with an event of this type"),
-    _option("run", "ID", "only of runs whose id begins so"),
-    _option("since", "TIME", "only from then on: an age (10m, 2h, 1d) or 2026-11-20T12:00:00Z"),
+    _option("run", "ID", "only of runs whose id begins with this"),
+    _option("since", "TIME", "only since then: an age (10m, 2h, 1d) or 2026-11-20T12:00:00Z"),
     _option("until", "TIME", "only before then, in the same form"),
-    _option("where", "EXPRESSION", "only where this holds of the payload, as in `when:` of topics.yaml"),
+    _option("where", "EXPRESSION", "only where this condition on the payload holds, as in `when:` of topics.yaml"),
     _option("topic", "NAME", "another dead letter queue: of Connect, Streams, Spring or a share group"),
 )
 """The options by which every command of `mesh dead` chooses letters."""
@@ -49,13 +49,13 @@ NAMES: Final = inspect.Parameter(
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
     default=None,
     annotation=Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="ids, or beginnings of ids; none: all that fit")
+        list[str] | None, typer.Argument(metavar="ID", help="ids, or beginnings of ids; none: all that match")
     ],
 )
 
 
 def letter_filters(*, names: bool) -> Callable[[Function], Function]:
-    """Give a command the options that choose letters; it gets `chosen`, a Selection, and `queue`, a topic or ""."""
+    """Add the options that choose letters to a command. It gets `chosen`, a Selection, and `queue`, a topic or ""."""
 
     def register(function: Function) -> Function:
         own = list(inspect.signature(function).parameters.values())
@@ -86,7 +86,7 @@ def letter_filters(*, names: bool) -> Callable[[Function], Function]:
 
 
 def is_any(chosen: "Selection") -> bool:
-    """Whether nothing was chosen, so that all letters are meant."""
+    """Whether no option chooses letters, so that all are meant."""
     return not any(value not in (None, ()) for value in chosen)
 
 
@@ -111,16 +111,13 @@ def _condition(text: str, topology: "Topology") -> Any:
     try:
         return parse(text, {*topology.rows, *topology.ingress, *topology.egress})
     except ConditionInvalid as error:
-        where = f"--where, {error.where}"
-        raise InvalidInput(
-            error.what, code=error.code, where=where, expected=error.expected, got=error.got, remedy=error.remedy
-        ) from error
+        raise relocated(error, f"--where, {error.where}") from error
 
 
 async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Selection") -> None:
-    """No letter was found: note which of the names in the filters nobody knows, since a typo looks like good news.
+    """Note the unknown names in filters that found no letter, since a typo looks like good news.
 
-    A name that any letter has is known, as that of an agent that the mesh had once.
+    A name that any letter has is known, such as that of a removed agent.
     """
     from mesh.core.reason_codes import REASONS
 
@@ -146,7 +143,7 @@ async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Sel
 
 
 def letter_facts(case: "Case") -> dict[str, Any]:
-    """A letter and where it stands, for --json."""
+    """A letter and its state as JSON-able values."""
     letter, status = case.letter, case.status
     return {
         "id": letter.id,
@@ -170,7 +167,7 @@ def letter_facts(case: "Case") -> dict[str, Any]:
 
 
 def entry_facts(entry: "RedriveEntry") -> dict[str, Any]:
-    """An entry of the ledger, for --json."""
+    """An entry of the ledger as JSON-able values."""
     hidden = ("letter", "run_id", "data", "at_ms", "after", "partition")
     facts = {name: value for name, value in entry._asdict().items() if name not in hidden}
     about = {"id": entry.letter, "run": entry.run_id, "at": rfc3339(entry.at_ms), "changed": entry.data is not None}
@@ -178,7 +175,7 @@ def entry_facts(entry: "RedriveEntry") -> dict[str, Any]:
 
 
 def state_of(case: "Case") -> Piece:
-    """Where a letter stands, in a few words."""
+    """The state of a letter in a few words."""
     status = case.status
     result = "" if status.last is None else status.last.result
     style = {"completed": "green", "failed": "red"}.get(result, "yellow") if status.state == "done" else ""

@@ -1,4 +1,4 @@
-"""A run's history as people see it: the tree of agents, the timeline, why something was refused."""
+"""A run in output: the tree of its tasks, its timeline, and the reasons of failures and refusals."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -35,18 +35,18 @@ MOMENT_STYLES: Final = {
 }
 RESULT_CHARS_MAX: Final = 160
 MOMENT_CHARS_MAX: Final = 200
-"""Of a line of a timeline, where each attempt says it once more."""
+"""The longest message in a line of a timeline, where each attempt repeats it."""
 ID_CHARS: Final = 12
 WAITED_MS_MIN: Final = 100
-"""Shorter waits are not told."""
+"""Shorter waits are not shown."""
 DEPTH_SHOWN_MAX: Final = 24
-"""Deeper tasks are no longer moved to the right; their depth is told. Less on a narrow terminal."""
+"""Deeper tasks are not indented further; their depth is shown. Less on a narrow terminal."""
 EMITTED_CHARS_PADDED_MAX: Final = 48
-"""Longer lists of emitted types do not move the times beside the other tasks to the right."""
+"""Longer lists of emitted types do not move the times of other tasks to the right."""
 
 
 def id_of(run_id: str) -> str:
-    """A run's id as lists show it: the beginning of a made one, which is enough to name it."""
+    """A run's id in lists: the first 12 characters of a generated id, which are enough to name it."""
     made = len(run_id) == 24 and all(c in "0123456789abcdef" for c in run_id)
     return run_id[:ID_CHARS] if made else run_id
 
@@ -57,7 +57,7 @@ def state(name: str) -> Piece:
 
 
 def headline(output: Output, history: History, *, with_id: bool = True) -> None:
-    """One line: mark, subject, type, ending, time, id."""
+    """Print one line: mark, subject, type, ending, time, id."""
     name = "paused" if _is_paused(history) else history.state
     ended_ms = history.ended_ms
     duration = "" if ended_ms is None else took(ended_ms - history.opened_ms)
@@ -80,7 +80,7 @@ def _is_paused(history: History) -> bool:
 
 
 def tree(output: Output, history: History, *, indent: str = "  ") -> None:
-    """Who worked for the run: each task below the one whose answer caused it."""
+    """Print the tasks of the run, each below the task whose result caused it."""
     depth_max = DEPTH_SHOWN_MAX if output.width is None else min(DEPTH_SHOWN_MAX, output.width // 6)
     rows = list(_rows(history, indent, depth_max))
     width = max((len(guide) + len(task.agent) for guide, task in rows), default=0)
@@ -92,7 +92,7 @@ def tree(output: Output, history: History, *, indent: str = "  ") -> None:
         pieces.append(f"  {took(task.worked_ms):>8}" if task.worked_ms is not None else "          ")
         pieces += _remarks(task)
         if history.is_removed(task):
-            pieces.append(("  no worker runs this agent any more", "red"))
+            pieces.append(("  no worker has this agent any more", "red"))
         output.print(*pieces)
     if not rows:
         output.print(
@@ -101,7 +101,7 @@ def tree(output: Output, history: History, *, indent: str = "  ") -> None:
 
 
 def reasons(output: Output, history: History, *, indent: str = "  ") -> None:
-    """Why the run did not complete: refusals with path and numbers, failures with attempts, and the other facts."""
+    """Print why the run did not complete: refusals, failures with attempts, and the other facts."""
     for refusal in history.refusals:
         output.print(f"{indent}", ("refused ", "yellow"), visible(refusal.message, MESSAGE_CHARS_MAX))
     for failure in history.failures:
@@ -118,14 +118,14 @@ def reasons(output: Output, history: History, *, indent: str = "  ") -> None:
 
 
 def skips(output: Output, history: History, *, indent: str = "  ") -> None:
-    """Agents that got no task, since their `when` was false."""
+    """Print the agents that got no task, since their `when` was false."""
     for found in history.skipped:
         reason = visible(found.reason, MESSAGE_CHARS_MAX)
         output.print(f"{indent}", ("skipped ", "dim"), f"{found.agent}: ", (f"{found.type}: ", "dim"), reason)
 
 
 def payloads(output: Output, history: History) -> None:
-    """The request, and what each task emitted, in the order of dispatch."""
+    """Print the request and the events of each task, in the order of dispatch."""
     if history.request is not None:
         request = history.request
         result_lines(output, Result(request.id, request.type, "the request", request.data), whole=True)
@@ -141,14 +141,14 @@ def request_json(history: History) -> dict[str, Any] | None:
 
 
 def trace_of(history: History) -> str:
-    """The id of the trace in which the spans of the run lie: that of its request, or one made of the run's id."""
-    told = history.request or history.run
-    given = "" if told is None else told.traceparent
+    """The trace id of the run's spans: that of its request, or one derived from the run's id."""
+    source = history.request or history.run
+    given = "" if source is None else source.traceparent
     return given.split("-")[1] if given.count("-") >= 3 else derive_id("trace", history.run_id)
 
 
 def timeline(output: Output, history: History) -> None:
-    """Every moment with its time since the one before."""
+    """Print every moment with its time since the one before."""
     before_ms = history.opened_ms
     for happened in history.moments:
         moment_line(output, happened, before_ms)
@@ -156,7 +156,7 @@ def timeline(output: Output, history: History) -> None:
 
 
 def moment_line(output: Output, happened: Moment, before_ms: int) -> None:
-    """One line of a timeline."""
+    """Print one line of a timeline."""
     since = f"+{took(max(0, happened.at_ms - before_ms))}"
     style = MOMENT_STYLES.get(happened.kind, STYLES.get(happened.text, "") if happened.kind == "ended" else "")
     output.print(
@@ -169,7 +169,7 @@ def moment_line(output: Output, happened: Moment, before_ms: int) -> None:
 
 
 def result_lines(output: Output, result: Result, *, whole: bool, indent: str = "  ") -> None:
-    """A payload that left the mesh: in one line, or whole."""
+    """Print a payload in one line, or whole."""
     try:
         value: Any = orjson.loads(result.data)
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if whole else 0).decode()
@@ -183,7 +183,7 @@ def result_lines(output: Output, result: Result, *, whole: bool, indent: str = "
 
 
 def facts(history: History) -> str:
-    """When, how many, how much."""
+    """When the run was requested, its number of tasks, and its usage."""
     began = f"requested {moment(history.opened_ms)}" if history.opened_ms else "its request is no longer on the log"
     spent = "".join(f" · {part}" for part in _amounts(history.used))
     late = ", ".join(_amounts(history.uncharged.total))
@@ -201,7 +201,7 @@ def _usage_json(usage: Usage) -> dict[str, Any]:
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """A run in one JSON line."""
+    """A run of a list as JSON-able values."""
     return {
         "run": summary.run_id,
         "type": summary.type,
@@ -221,7 +221,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 
 
 def history_json(history: History) -> dict[str, Any]:
-    """All that is known of a run, as JSON-able values."""
+    """A run in full as JSON-able values."""
     ended_ms = history.ended_ms
     return {
         "run": history.run_id,
@@ -261,7 +261,7 @@ def moment_json(happened: Moment) -> dict[str, Any]:
 
 
 def _rows(history: History, indent: str, depth_max: int) -> Iterator[tuple[str, TaskHistory]]:
-    """Each task with the lines that lead to it. Without recursion: a run may be a thousand hops deep."""
+    """Yield each task with its guide lines. Without recursion: a run may be a thousand hops deep."""
     below: dict[str, list[TaskHistory]] = {}
     for task in history.tasks.values():
         below.setdefault(task.parent, []).append(task)
@@ -289,12 +289,12 @@ def _remarks(task: TaskHistory) -> list[Piece]:
     if len(task.attempts) > 1 or task.state in (WAITING, DEAD, REPLACED):
         found.append((f"  {counted(len(task.attempts), 'attempt')}", "dim"))
     if task.state == WORKING:
-        found.append(("  handed out, not answered yet", TASK_STYLES[WORKING]))
+        found.append(("  dispatched, no result yet", TASK_STYLES[WORKING]))
     elif task.state != DONE:
         found.append((f"  {task.state}", TASK_STYLES[task.state]))
     fault = task.attempts[-1].fault if task.attempts else None
     if fault is not None:
-        found.append((f"  {fault.code}", "red"))  # the message stands below, among the reasons
+        found.append((f"  {fault.code}", "red"))  # `reasons` prints the message
     if task.waited_ms >= WAITED_MS_MIN:
         found.append((f"  waited {took(task.waited_ms)}", "dim"))
     return found

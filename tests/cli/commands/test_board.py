@@ -119,8 +119,8 @@ def test_a_value_that_could_not_be_mirrored_stands_and_says_so(apart: Cli) -> No
 def test_a_board_in_the_logs_own_file_needs_no_rebuilding(desk: Cli) -> None:
     done = desk("board", "rebuild")
     assert (done.code, done.out) == (0, "")
-    assert "comes and goes with it" in done.err
-    assert "Nobody noticed that the board began anew" in desk("board", "history").err
+    assert "is lost only with it" in done.err
+    assert "No restart of the board is known" in desk("board", "history").err
 
 
 def test_without_the_topic_rebuild_says_what_is_missing(project: Cli) -> None:

@@ -13,7 +13,7 @@ def test_topics_are_created_once_and_listed_with_their_use(project: Cli) -> None
     assert rows["mesh.tasks.greeter"]["use"] == "tasks of greeter"
     assert rows["hellos"]["use"] == "ingress hello"
     assert rows["mesh.inbox"] == {**rows["mesh.inbox"], "partitions": 2, "declared_partitions": 2, "records": 0}
-    assert rows["mesh.control"] == {**rows["mesh.control"], "use": "who is stopped", "partitions": 1}
+    assert rows["mesh.control"] == {**rows["mesh.control"], "use": "stops and faults", "partitions": 1}
     assert project("topics", "check").out.startswith(f"✓ {len(rows)} topics as declared")
 
 

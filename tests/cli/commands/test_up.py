@@ -8,14 +8,13 @@ import resource
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mesh.cli.commands.up import Host
 from mesh.cli.framework.logs import Reporter, configure
 from mesh.cli.framework.session import CommonOptions, Session
 from mesh.cli.framework.signals import Stop
+from mesh.cli.supervision.host import Host, Plan
 from tests.cli.conftest import Cli, until
 from tests.collector import collector
 
@@ -132,7 +131,7 @@ def test_a_worker_process_that_dies_is_started_again(project: Cli) -> None:
         assert parent == running.process.pid
         assert len(set(children)) == 2
         os.kill(children[0], signal.SIGKILL)
-        err = running.err_until("started again in 1 s")
+        err = running.err_until("restarting it in 1 s")
         assert f"worker 1 (pid {children[0]}) was killed by signal 9" in err
         assert project("publish", "hello", '{"name": "kim"}', "--wait", "--json").rows[0]["ending"] == "completed"
         running.signal(signal.SIGINT)
@@ -169,7 +168,7 @@ def test_a_process_with_too_many_calls_that_do_not_end_ends_with_a_code_of_its_o
         run = project("publish", "word.said", '{"word": "hang"}', "--json").rows[0]["run"]
         done = running.end()
     assert done.code == 7
-    assert "1 calls of agents were given up" in done.err
+    assert "1 abandoned calls of agents still run" in done.err
     with project.up():
         assert project("publish", "word.said", '{"word": "fine"}', "--wait", "--json").rows[0]["ending"] == "completed"
     assert state_of(project, run) == "failed"
@@ -180,7 +179,7 @@ def test_a_worker_process_with_too_many_calls_that_do_not_end_is_started_anew_at
     with project.up("--workers", "2", env=SPENT) as running:
         done = project("publish", "word.said", '{"word": "hang"}', "--wait", "--json")
         assert done.rows[0]["ending"] == "failed"
-        running.err_until("ended for calls that do not end; started anew")
+        running.err_until("ended since it had too many abandoned calls; restarting it")
         assert project("publish", "word.said", '{"word": "fine"}', "--wait", "--json").rows[0]["ending"] == "completed"
         running.signal(signal.SIGINT)
         assert running.end().code == 130
@@ -277,7 +276,7 @@ def test_a_board_that_is_gone_stops_only_what_needs_it(project: Cli) -> None:
         assert project("publish", "word.said", '{"word": "a"}', "--wait", "--json").rows[0]["ending"] == "completed"
         needs_it = project("publish", "hello", '{"name": "a"}', "--wait", "--json").rows[0]
         assert (needs_it["ending"], needs_it["failures"][0]["code"]) == ("failed", "board_unavailable")
-        assert "Agents go on without it" in running.err_until("Agents go on")
+        assert "Agents run without it" in running.err_until("Agents run without it")
 
 
 def test_a_log_that_is_gone_is_waited_for(project: Cli) -> None:
@@ -312,13 +311,12 @@ async def test_a_lack_of_open_files_is_waited_for_as_an_outage_is(
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     with Stop(lambda _: None) as stop:
-        options: dict[str, Any] = {"workers": 1, "rule": None, "create_topics": False, "child": None, "folder": "."}
-        host = Host(session, Reporter(session.output), ("worker",), {}, stop, **options)
+        host = Host(session, Reporter(session.output), stop, Plan(("worker",), {}))
         root = logging.getLogger()
         before, level = root.handlers[:], root.level
         try:
             configure(session.output, service=True)
-            assert await host._patiently(open_a_file)
+            assert await host._retry_while_unreachable(open_a_file)
         finally:
             root.handlers[:] = before
             root.setLevel(level)

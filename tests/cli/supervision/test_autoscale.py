@@ -11,7 +11,7 @@ import pytest
 from mesh.cli.framework.logs import Reporter
 from mesh.cli.framework.session import CommonOptions, Session
 from mesh.cli.framework.signals import Stop
-from mesh.cli.supervision.autoscale import Autoscaling, check_partitions, rule_of
+from mesh.cli.supervision.autoscale import Autoscaling, check_partitions, parse_rule
 from mesh.core.errors import InvalidInput
 from mesh.core.scaling.policy import ScalingRule
 from mesh.core.topology.loader import load
@@ -133,7 +133,7 @@ def test_a_worker_that_dies_is_replaced_and_the_number_stays(naps: Cli) -> None:
     with naps.up("--autoscale", "min=2,max=2") as running:
         parent, *first = running.ready["pids"]
         os.kill(first[0], signal.SIGKILL)
-        running.err_until("started again in 1 s")
+        running.err_until("restarting it in 1 s")
         until(lambda: len(children(parent)) == 2 and first[0] not in children(parent))
         running.signal(signal.SIGINT)
         assert running.end().code == 130
@@ -149,9 +149,9 @@ def test_more_than_the_partitions_is_not_tried(naps: Cli) -> None:
 
 
 def test_what_is_given_is_read() -> None:
-    assert rule_of("max=8") == ScalingRule(1, 8)
-    assert rule_of("min=2, max=8") == ScalingRule(2, 8)
-    rule = rule_of("min=1,max=4,lagThreshold=50,ageThreshold=2s,cooldownPeriod=5m,pollingInterval=500ms")
+    assert parse_rule("max=8") == ScalingRule(1, 8)
+    assert parse_rule("min=2, max=8") == ScalingRule(2, 8)
+    rule = parse_rule("min=1,max=4,lagThreshold=50,ageThreshold=2s,cooldownPeriod=5m,pollingInterval=500ms")
     assert rule == ScalingRule(1, 4, 50, 2_000, 300_000, 500)
 
 
@@ -165,20 +165,20 @@ def test_what_is_given_is_read() -> None:
         ("min=4,max=2", "max is less than min; .*Write max=4 or more"),
         ("max=4,max=5", "max is given twice"),
         ("max=4,", "a part is empty"),
-        ("mx=4", "nothing is called 'mx'; .*Did you mean 'max'"),
+        ("mx=4", "unknown part 'mx'; .*Did you mean 'max'"),
         ("max=4,lagTreshold=5", "Did you mean 'lagThreshold'"),
         ("max=many", "--autoscale max: wrong value; expected a whole number from 1 to 256"),
         ("min=0,max=4", "--autoscale min: wrong value; expected a whole number from 1 to 256"),
         ("max=257", "from 1 to 256"),
         ("max=4,cooldownPeriod=30", "--autoscale cooldownPeriod: wrong unit; .*write 30s"),
-        ("max=4,ageThreshold=0s", "ageThreshold is nothing"),
+        ("max=4,ageThreshold=0s", "ageThreshold is zero"),
         ("max=4,pollingInterval=1ms", "pollingInterval is too short"),
         ("max=4,pollingInterval=1m", "cooldownPeriod is shorter than pollingInterval"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_what_was_expected(text: str, told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
-        rule_of(text)
+        parse_rule(text)
 
 
 def test_fewer_partitions_than_workers_are_told() -> None:

@@ -1,4 +1,4 @@
-"""`mesh dead`: what could not be processed, byte for byte, and why; and what is to be done about it."""
+"""`mesh dead`: list and show dead letters with their reasons; export, drop and redrive them."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from mesh.cli.commands.dead_letters.redrive import ledger_there, redrive
+from mesh.cli.commands.dead_letters.redrive import create_ledger, redrive
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, moment, visible
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mesh.core.history.task_attempts import TaskAttempt
     from mesh.operations.dead_letters import Case, DeadLetters, Letter, RedriveEntry, RedrivePlan, Selection
 
-app = noun("Show dead letters, send them again, or let them be.")
+app = noun("Show dead letters, send them again, export or drop them.")
 
 
 def _dead(log: "Log", session: Session, queue: str) -> "DeadLetters":
@@ -44,10 +44,10 @@ async def list_dead(
     *,
     chosen: "Selection",
     queue: str,
-    all: Annotated[bool, typer.Option("--all", help="those that were dropped too")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="at most so many")] = 50,
+    all: Annotated[bool, typer.Option("--all", help="also dropped letters")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="the largest number")] = 50,
 ) -> None:
-    """List dead letters, newest first, with what was done about them."""
+    """List dead letters with their state, newest first."""
     async with session.log() as log:
         dead = _dead(log, session, queue)
         found = await dead.select(chosen, dropped=all)
@@ -72,9 +72,9 @@ async def show(
     *,
     topic: Annotated[str | None, typer.Option("--topic", metavar="NAME", help="another dead letter queue")] = None,
 ) -> None:
-    """Show one dead letter in full, and what to do next.
+    """Show one dead letter in full, and the next command.
 
-    Why, whence, every attempt, what was done about it, headers and bytes.
+    It shows reason, origin, every attempt, the ledger, headers and bytes.
     """
     from mesh.operations.dead_letters import Selection
     from mesh.operations.runs import Runs
@@ -105,12 +105,12 @@ async def export(
     *,
     chosen: "Selection",
     queue: str,
-    all: Annotated[bool, typer.Option("--all", help="those that were dropped too")] = False,
+    all: Annotated[bool, typer.Option("--all", help="also dropped letters")] = False,
 ) -> None:
     """Write dead letters as JSON Lines, byte for byte.
 
-    Oldest first. Fields are named as `kcat -J` names them; what is no text goes as `…_base64`. `mesh dead redrive
-    --from FILE` takes the lines back, changed or not; `jq -r .payload FILE` has the payloads for kcat -P.
+    Oldest first. Fields have the names of `kcat -J`; bytes that are not text are in `…_base64`. `mesh dead redrive
+    --from FILE` reads the lines, changed or not; `jq -r .payload FILE` prints the payloads for kcat -P.
     """
     from mesh.operations.dead_letters import letter_json
 
@@ -131,12 +131,12 @@ async def drop(
     *,
     chosen: "Selection",
     queue: str,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="for the ledger")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="do it; without it only shows which")] = False,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="reason in the ledger")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="drop; without it only lists them")] = False,
 ) -> None:
     """Leave dead letters out of lists from now on.
 
-    The ledger says so; the letters stay where they are. Without --yes it shows which letters are meant and changes
+    The ledger records it; the letters stay in their topic. Without --yes the command lists the letters and changes
     nothing.
     """
     output = session.output
@@ -146,7 +146,7 @@ async def drop(
         if not cases:
             await note_unknown_names(session, dead, chosen)
         if cases and yes:
-            await ledger_there(session, log)
+            await create_ledger(session, log)
             entries = await dead.drop(cases, reason=why)
             cases = [
                 case._replace(status=case.status._replace(state=entry.state, last=entry))
@@ -222,10 +222,10 @@ def _attempts(session: Session, attempts: "list[TaskAttempt]") -> None:
     session.output.print(("attempts", "bold"))
     for attempt in attempts:
         fault = attempt.fault
-        told = ("still at it", "dim") if attempt.ended_ms is None else ("succeeded", "green")
+        outcome = ("running", "dim") if attempt.ended_ms is None else ("succeeded", "green")
         if fault is not None:
-            told = (f"{fault.code}: {visible(fault.message, MESSAGE_CHARS_MAX)}", "")
-        session.output.print((f"  {attempt.number}  {clock(attempt.ended_ms or attempt.began_ms)}  ", "dim"), told)
+            outcome = (f"{fault.code}: {visible(fault.message, MESSAGE_CHARS_MAX)}", "")
+        session.output.print((f"  {attempt.number}  {clock(attempt.ended_ms or attempt.began_ms)}  ", "dim"), outcome)
 
 
 def _ledger(session: Session, entries: "Any") -> None:
@@ -267,7 +267,7 @@ def _contents(session: Session, letter: "Letter") -> None:
 
 
 def _next_text(plan: "RedrivePlan", topic: str | None) -> str:
-    """The exact command that comes next, or why there is none."""
+    """The next command, or why there is none."""
     for sending in plan.sendings:
         queue = f" --topic {topic}" if topic else ""
         return f"mesh dead redrive {sending.letter.id[:ID_CHARS]}{queue} --yes"

@@ -1,4 +1,4 @@
-"""`mesh dead redrive`: shows what sending dead letters again would do, and with --yes does it."""
+"""`mesh dead redrive`: plan to send dead letters again, and with --yes send them."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
 
 SHOWN_MAX: Final = 50
-EVERYTHING: Final = "How it is sent"
+EVERYTHING: Final = "RedriveOptions it is sent"
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(s|m|h))?", re.ASCII)
 _PER: Final = {None: 1, "s": 1, "m": 60, "h": 3_600}
 
@@ -54,44 +54,44 @@ async def redrive(
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="change a field of the payload first")
     ] = None,
     edit: Annotated[bool, typer.Option("--edit", help="change the payload of one letter in $EDITOR first")] = False,
-    as_new: Annotated[bool, typer.Option("--as-new", help="begin the run anew instead of going on")] = False,
-    again: Annotated[bool, typer.Option("--again", help="also what was sent before, or dropped")] = False,
-    force: Annotated[bool, typer.Option("--force", help="a fourth time; needs --why")] = False,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="for the ledger, with --force")] = "",
+    as_new: Annotated[bool, typer.Option("--as-new", help="start a new run instead of continuing")] = False,
+    again: Annotated[bool, typer.Option("--again", help="also letters that were sent before, or dropped")] = False,
+    force: Annotated[bool, typer.Option("--force", help="send a letter a fourth time; needs --why")] = False,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="reason in the ledger, with --force")] = "",
     source: Annotated[
         str | None, typer.Option("--from", metavar="FILE", help="letters of `mesh dead export`; - is standard input")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="wait for what becomes of them; the exit code tells it")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="wait for the results, which decide the exit code")] = False,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="how long --wait waits")] = "60s",
 ) -> int:
-    """Send dead letters again; their runs go on.
+    """Send dead letters again; their runs continue.
 
-    Without --yes it shows what would be sent where, and what cannot and why; nothing is changed. What was sent once is
-    not sent again. Interrupted at whatever point, the same command sends exactly the rest.
+    Without --yes the command shows where each letter would be sent, or why not, and changes nothing. A letter that was
+    sent is not sent again. After an interruption, the same command sends exactly the rest.
     """
     from mesh.operations.dead_letters import DeadLetters
 
     per_second, timeout_s = None if rate is None else _per_second(rate), seconds("--timeout", timeout)
     how = _how(set or [], as_new, again, force, why)
     if source is not None and not is_any(chosen):
-        raise _usage("--from names the letters; no others can be chosen beside it")
+        raise _usage("--from names the letters; other filters cannot be combined with it")
     async with session.log() as log:
         dead = DeadLetters(log, session.topology, topic=queue)
-        cases = await dead.select(chosen) if source is None else await dead.with_statuses(_given(source))
+        cases = await dead.select(chosen) if source is None else await dead.with_statuses(_read_letters(source))
         if edit:
-            how = how._replace(data=_edited(session, cases, how), patches=())
+            how = how._replace(data=_edit(session, cases, how), patches=())
         if not cases:
             await note_unknown_names(session, dead, chosen)
         plan = await dead.plan(cases, how)
         if not yes:
             return _show(session, plan)
         if plan.sendings:
-            await ledger_there(session, log)
+            await create_ledger(session, log)
         return await _act(session, dead, plan, per_second, timeout_s if wait else None)
 
 
-async def ledger_there(session: Session, log: "Log") -> None:
-    """An embedded file that was made by an older mesh gets its ledger; on Kafka that is for `mesh topics create`."""
+async def create_ledger(session: Session, log: "Log") -> None:
+    """Create the ledger in an embedded file of an older version; on Kafka `mesh topics create` does that."""
     if embedded_path(session.settings.log) is not None:
         from mesh.app.wiring import topic_specs
 
@@ -117,8 +117,8 @@ def _show(session: Session, plan: "RedrivePlan") -> int:
     for sending in plan.sendings:
         output.emit({**_step_json(sending.letter, "send"), **_sending_json(sending)})
     for obstacle in plan.obstacles:
-        told = {"message": obstacle.message, "remedy": obstacle.remedy}
-        output.emit({**_step_json(obstacle.letter, "cannot"), **told})
+        why = {"message": obstacle.message, "remedy": obstacle.remedy}
+        output.emit({**_step_json(obstacle.letter, "cannot"), **why})
     for step in plan.already_done:
         output.emit({**_step_json(step.letter, "nothing"), "message": step.message})
     if plan.sendings:
@@ -165,8 +165,8 @@ def _show_already_done(session: Session, plan: "RedrivePlan") -> None:
         if not plan.sendings and not plan.obstacles:
             session.output.note("No such dead letters: nothing to send.")
         return
-    told = Counter((step.message, step.remedy) for step in plan.already_done)
-    for (message, remedy), number in told.most_common(SHOWN_MAX):
+    reasons = Counter((step.message, step.remedy) for step in plan.already_done)
+    for (message, remedy), number in reasons.most_common(SHOWN_MAX):
         about = plan.already_done[0].letter.id[:ID_CHARS] if len(plan.already_done) == 1 else counted(number, "letter")
         session.output.note(f"nothing to do for {about}: {message}", (f"; {remedy}", "dim"))
 
@@ -212,17 +212,17 @@ async def _act(
         return 0
     with terminable(), output.progress(total) as bar:
 
-        def told(more: int) -> None:
+        def count(more: int) -> None:
             nonlocal done
             done += more
             bar.advance(more, f"{done:,} of {total:,} sent")
 
         try:
-            report = await dead.redrive(plan, per_second=per_second, told=told)
+            report = await dead.redrive(plan, per_second=per_second, told=count)
         except asyncio.CancelledError:
             output.note(f"{done:,} of {total:,} sent; the same command sends exactly the rest")
             raise
-    bad = _told(session, plan, report)
+    bad = _report_sent(session, plan, report)
     if wait_s is not None and report.sent:
         bad = await _wait(session, dead, report, wait_s) or bad
     elif len(report.sent) == 1 and report.sent[0].run_id:
@@ -230,49 +230,49 @@ async def _act(
     return 1 if bad or plan.obstacles else 0
 
 
-def _told(session: Session, plan: "RedrivePlan", report: "RedriveReport") -> bool:
-    """Say what was sent; answers whether the log refused something."""
+def _report_sent(session: Session, plan: "RedrivePlan", report: "RedriveReport") -> bool:
+    """Print what was sent. Return whether the log refused something."""
     output = session.output
     for entry in (*report.sent, *report.refused):
         output.emit(entry_facts(entry))
     for obstacle in plan.obstacles:
-        told = {"message": obstacle.message, "remedy": obstacle.remedy}
-        output.emit({**_step_json(obstacle.letter, "cannot"), **told})
+        why = {"message": obstacle.message, "remedy": obstacle.remedy}
+        output.emit({**_step_json(obstacle.letter, "cannot"), **why})
     output.print(("✓ ", "green"), f"{counted(len(report.sent), 'letter')} sent")
     for entry in report.refused[:SHOWN_MAX]:
         output.print(("✗ ", "red"), f"{entry.letter[:ID_CHARS]}  the log refused it: {entry.result}")
     if report.elsewhere:
-        output.note(f"{counted(len(report.elsewhere), 'letter')} left out: somebody else sends them at this moment")
+        output.note(f"{counted(len(report.elsewhere), 'letter')} left out: another process sends them at this moment")
     _cannot(session, plan)
     return bool(report.refused)
 
 
 async def _wait(session: Session, dead: "DeadLetters", report: "RedriveReport", wait_s: float) -> bool:
-    """Wait for the ends; answers whether one is not `completed`."""
+    """Wait for the results. Return whether one is not `completed`."""
     output, known = session.output, 0
 
     with output.status(f"waiting for {counted(len(report.sent), 'letter')}"):
 
-        def told(more: int) -> None:
+        def count(more: int) -> None:
             nonlocal known
             known += more
             output.update(f"{known:,} of {len(report.sent):,} have ended")
 
-        done = await dead.wait(report, timeout_s=wait_s, told=told)
+        done = await dead.wait(report, timeout_s=wait_s, told=count)
     for entry in done:
         output.emit(entry_facts(entry))
     for result, number in Counter(entry.result for entry in done).most_common():
         style = "green" if result == "completed" else "red"
         output.print((f"  {result}", style), f"  {counted(number, 'letter')}")
         if result == IN_VAIN:
-            output.note("the run did nothing with it: its task had been sent again before and is none of its failures")
+            output.note("the run ignored it: its task was sent again before, and is no failure of the run any more")
     return any(entry.result != "completed" for entry in done)
 
 
 # --------------------------------------------------------------------------------------------------- what comes in
 
 
-def _given(path: str) -> "list[tuple[Letter, bool]]":
+def _read_letters(path: str) -> "list[tuple[Letter, bool]]":
     from mesh.operations.dead_letters import letter_from
 
     found: list[tuple[Letter, bool]] = []
@@ -289,7 +289,7 @@ def _given(path: str) -> "list[tuple[Letter, bool]]":
             found.append(letter_from(orjson.loads(line)))
         except ValueError as error:  # orjson's error is one
             raise InvalidInput(
-                f"this line is no letter: {error}",
+                f"invalid letter: {error}",
                 code="unparseable",
                 where=f"{path}:{number}",
                 expected="a line of `mesh dead export`",
@@ -297,8 +297,8 @@ def _given(path: str) -> "list[tuple[Letter, bool]]":
     return found
 
 
-def _edited(session: Session, cases: "list[Case]", how: "RedriveOptions") -> bytes:
-    """The payload as somebody leaves it in their editor."""
+def _edit(session: Session, cases: "list[Case]", how: "RedriveOptions") -> bytes:
+    """Let the user edit the payload of the only letter. Return it as edited."""
     from mesh.core.dead_letters.patch import apply_patches
     from mesh.core.protocol.json_check import Flaw, has_long_digits, parse_strict
 
@@ -332,7 +332,7 @@ def _edited(session: Session, cases: "list[Case]", how: "RedriveOptions") -> byt
     flaw = parse_strict(written)
     if isinstance(flaw, Flaw):
         raise InvalidInput(
-            f"what you wrote is no payload: {flaw.message}",
+            f"invalid payload: {flaw.message}",
             code=flaw.code,
             where=name,
             remedy="It is kept there",
@@ -345,7 +345,7 @@ def _per_second(text: str) -> float:
     found = _RATE.fullmatch(text.strip())
     if found is None or float(found[1]) <= 0:
         raise InvalidInput(
-            "this is no rate", code="bad_value", where="--rate", expected="letters a second such as 10/s", got=text[:64]
+            "invalid rate", code="bad_value", where="--rate", expected="letters a second such as 10/s", got=text[:64]
         )
     return float(found[1]) / _PER[found[2]]
 

@@ -1,4 +1,4 @@
-"""What people want of runs: end them, hold them, let them go on. One named run at once; several only with --yes."""
+"""`mesh run cancel`, `pause` and `resume`: one named run at once; several runs only with --yes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from mesh.cli.framework.completion import types
+from mesh.cli.framework.options import command
 from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import ago, counted, visible
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mesh.core.run.control import Control, Switch
 
 RUNS_MAX: Final = 1_000_000
-RUNS_A_BATCH: Final = 500
+BATCH_RUNS: Final = 500
 SHOWN_MAX: Final = 20
 
 RunName = Annotated[
@@ -38,62 +39,102 @@ YesOption = Annotated[bool, typer.Option("--yes", help="with --type and --all: d
 
 
 class RunCommand(NamedTuple):
-    """`kind` of the event, the word of the command, its mark, and the command that undoes it (empty: none does)."""
+    """A command on runs: the kind of its event, its word, its mark, and the command that undoes it, if there is one."""
 
     kind: str
     word: str
     mark: Piece
-    undo: str = ""
+    undo: str
+    example: str
+    help: str
 
 
-CANCEL: Final = RunCommand(CANCELLED, "cancel", ("○ ", "magenta"))
-PAUSE: Final = RunCommand(PAUSED, "pause", ("‖ ", "yellow"), "resume")
-RESUME: Final = RunCommand(RESUMED, "resume", ("▸ ", "green"), "pause")
+CANCEL: Final = RunCommand(
+    CANCELLED,
+    "cancel",
+    ("○ ", "magenta"),
+    "",
+    'mesh run cancel 3f2a --why "sent twice"',
+    """Cancel a run: it ends at once, with the results that it has.
+
+    Its running calls are cancelled. Several runs (--type, --all) are only listed without --yes.""",
+)
+PAUSE: Final = RunCommand(
+    PAUSED,
+    "pause",
+    ("‖ ", "yellow"),
+    "resume",
+    'mesh run pause 3f2a --why "the supplier is down"',
+    """Pause a run: running calls may end, and no new one begins.
+
+    Its deadline stands still meanwhile. Several runs (--type, --all) are only listed without --yes.""",
+)
+RESUME: Final = RunCommand(
+    RESUMED,
+    "resume",
+    ("▸ ", "green"),
+    "pause",
+    "mesh run resume 3f2a",
+    """Resume a paused run.
+
+    Several runs (--type, --all: the paused ones) are only listed without --yes.""",
+)
 
 
-async def run_command(
-    session: Session, wish: RunCommand, run: str | None, *, type: str | None, every: bool, why: str, yes: bool
-) -> int:
-    """Do what one of the commands wants; answers its exit code."""
-    chosen = [run is not None, type is not None, every]
-    if sum(chosen) != 1:
-        raise InvalidInput(
-            "name one run, or say which ones",
-            code="usage",
-            where=f"mesh run {wish.word}",
-            expected="ID, --type TYPE, or --all",
-        )
-    async with session.log() as log:
-        if run is not None:
-            return await _one(session, log, wish, run, why)
-        return await _several(session, log, wish, type, why, yes=yes)
+def add_commands(app: typer.Typer) -> None:
+    """Register `cancel`, `pause` and `resume`."""
+    for which in (CANCEL, PAUSE, RESUME):
+        _add(app, which)
 
 
-async def _one(session: Session, log: "Log", wish: RunCommand, name: str, why: str) -> int:
+def _add(app: typer.Typer, which: RunCommand) -> None:
+    async def change(
+        session: Session,
+        run: RunName = None,
+        *,
+        type: TypeOption = None,
+        every: AllOption = False,
+        why: WhyOption = "",
+        yes: YesOption = False,
+    ) -> int:
+        if sum((run is not None, type is not None, every)) != 1:
+            where, expected = f"mesh run {which.word}", "ID, --type TYPE, or --all"
+            raise InvalidInput("name one run, or several", code="usage", where=where, expected=expected)
+        async with session.log() as log:
+            if run is not None:
+                return await _change_one(session, log, which, run, why)
+            return await _change_several(session, log, which, type, why, yes=yes)
+
+    change.__doc__ = which.help
+    command(app, which.word, example=which.example)(change)
+
+
+async def _change_one(session: Session, log: "Log", which: RunCommand, name: str, why: str) -> int:
     from mesh.client import Mesh
 
     output, runs = session.output, Runs(log, session.topology)
     found = await runs.find(name)
     if found.ending:
         raise NotAccepted(
-            f"it had ended {found.ending}: there is nothing to {wish.word}",
+            f"it had ended {found.ending}: there is nothing to {which.word}",
             code="already_terminal",
             where=f"run {found.run_id}",
         )
-    _expect_change(wish, found)
-    (place,) = await Mesh(log, session.topology).send_commands(wish.kind, [found.run_id], by=current_user(), why=why)
-    known = await wait_until_consumed(log, session.topology, place)
+    _require_change(which, found)
+    mesh, by = Mesh(log, session.topology), current_user()
+    (position,) = await mesh.send_commands(which.kind, [found.run_id], by=by, why=why)
+    known = await wait_until_consumed(log, session.topology, position)
     now = await runs.history(found.run_id) if known else None
     ending = "" if now is None else now.ending
-    undo = f"mesh run {wish.undo} {run_view.id_of(found.run_id)}" if wish.undo and not ending else ""
+    undo = f"mesh run {which.undo} {run_view.id_of(found.run_id)}" if which.undo and not ending else ""
     output.emit(
-        {"run": found.run_id, "wish": wish.kind, "heard": known, "ending": ending or None, "undo": undo or None}
+        {"run": found.run_id, "wish": which.kind, "heard": known, "ending": ending or None, "undo": undo or None}
     )
-    if ending and wish.kind != ending:
-        output.print(run_view.state(ending), (f"  run {run_view.id_of(found.run_id)}: it was quicker", "dim"))
+    if ending and which.kind != ending:
+        output.print(run_view.state(ending), (f"  run {run_view.id_of(found.run_id)}: it ended before", "dim"))
         return 1
     output.print(
-        wish.mark, wish.kind if known else f"to be {wish.kind}", ("  run ", "dim"), run_view.id_of(found.run_id)
+        which.mark, which.kind if known else f"to be {which.kind}", ("  run ", "dim"), run_view.id_of(found.run_id)
     )
     if not known:
         output.note(("note ", "yellow"), NOT_CONSUMED)
@@ -102,38 +143,40 @@ async def _one(session: Session, log: "Log", wish: RunCommand, name: str, why: s
     return 0
 
 
-def _expect_change(wish: RunCommand, found: History) -> None:
-    """Raises NotAccepted where an open run is already as it is wanted. One that the log no longer has whole may be."""
-    if found.run is None or wish is CANCEL:
+def _require_change(which: RunCommand, found: History) -> None:
+    """Raise NotAccepted if an open run is in the wanted state already. Runs that the log has in part may be."""
+    if found.run is None or which is CANCEL:
         return
     paused, id = found.run.trouble.paused, run_view.id_of(found.run_id)
-    if wish is PAUSE and paused:
+    if which is PAUSE and paused:
         raise NotAccepted(
             f"it is paused already, {ago(found.run.trouble.paused_ms)}: {visible(paused)}",
             code="already_paused",
             where=f"run {found.run_id}",
-            remedy=f"`mesh run resume {id}` lets it go on",
+            remedy=f"`mesh run resume {id}` resumes it",
         )
-    if wish is RESUME and not paused:
+    if which is RESUME and not paused:
         raise NotAccepted(
             "it is not paused: there is nothing to resume",
             code="not_paused",
             where=f"run {found.run_id}",
-            remedy=f"`mesh run show {id}` tells what it waits for",
+            remedy=f"`mesh run show {id}` shows what it waits for",
         )
 
 
-async def _several(session: Session, log: "Log", wish: RunCommand, type: str | None, why: str, *, yes: bool) -> int:
+async def _change_several(
+    session: Session, log: "Log", which: RunCommand, type: str | None, why: str, *, yes: bool
+) -> int:
     from mesh.client import Mesh
 
-    def wanted(row: Summary) -> bool:
-        changes = row.paused if wish is RESUME else not row.paused if wish is PAUSE else True
+    def matches(row: Summary) -> bool:
+        changes = row.paused if which is RESUME else not row.paused if which is PAUSE else True
         return row.state == "open" and changes and (type is None or row.type == type)
 
     output = session.output
-    rows = await Runs(log, session.topology).latest(limit=RUNS_MAX, since_ms=0, where=wanted)
+    rows = await Runs(log, session.topology).latest(limit=RUNS_MAX, since_ms=0, where=matches)
     if not rows:
-        output.note("No such runs are paused." if wish is RESUME else "No such runs are open.")
+        output.note("No such runs are paused." if which is RESUME else "No such runs are open.")
         return 0
     if not yes:
         for row in rows:
@@ -144,33 +187,33 @@ async def _several(session: Session, log: "Log", wish: RunCommand, type: str | N
         output.table(("RUN", "TYPE", "SUBJECT", "STARTED"), shown)
         if len(rows) > SHOWN_MAX:
             output.note((f"… and {len(rows) - SHOWN_MAX:,} more", "dim"))
-        told = counted(len(rows), "paused run" if wish is RESUME else "open run")
-        output.note(f"{told} would be {wish.kind}; nothing was changed. ", ("--yes does it", "dim"))
+        runs = counted(len(rows), "paused run" if which is RESUME else "open run")
+        output.note(f"{runs} would be {which.kind}; nothing was changed. ", ("--yes does it", "dim"))
         return 0
     mesh = Mesh(log, session.topology)
-    places: list[Appended] = []
-    for start in range(0, len(rows), RUNS_A_BATCH):
-        ids = [row.run_id for row in rows[start : start + RUNS_A_BATCH]]
-        places += await mesh.send_commands(wish.kind, ids, by=current_user(), why=why)
-    known = await _all_heard(session, log, places)
+    positions: list[Appended] = []
+    for start in range(0, len(rows), BATCH_RUNS):
+        ids = [row.run_id for row in rows[start : start + BATCH_RUNS]]
+        positions += await mesh.send_commands(which.kind, ids, by=current_user(), why=why)
+    known = await _all_consumed(session, log, positions)
     for row in rows:
-        output.emit({"run": row.run_id, "wish": wish.kind, "heard": known})
-    output.print(wish.mark, wish.kind if known else f"to be {wish.kind}", f"  {counted(len(rows), 'run')}")
+        output.emit({"run": row.run_id, "wish": which.kind, "heard": known})
+    output.print(which.mark, which.kind if known else f"to be {which.kind}", f"  {counted(len(rows), 'run')}")
     if not known:
         output.note(("note ", "yellow"), NOT_CONSUMED)
     return 0
 
 
-async def _all_heard(session: Session, log: "Log", places: "Sequence[Appended]") -> bool:
-    last = {place.partition: place for place in places}
-    for place in last.values():
-        if not await wait_until_consumed(log, session.topology, place):
+async def _all_consumed(session: Session, log: "Log", positions: "Sequence[Appended]") -> bool:
+    last = {position.partition: position for position in positions}
+    for position in last.values():
+        if not await wait_until_consumed(log, session.topology, position):
             return False
     return True
 
 
 def stops_of(history: History, control: "Control") -> "list[Switch]":
-    """The stops that keep an open run from going on."""
+    """The stops of the agents whose tasks an open run waits for."""
     if history.ending:
         return []
     agents = dict.fromkeys(task.agent for task in history.tasks.values() if task.state in (WORKING, WAITING))
@@ -179,7 +222,7 @@ def stops_of(history: History, control: "Control") -> "list[Switch]":
 
 
 def note_standstill(session: Session, history: History, stops: "Sequence[Switch]") -> None:
-    """Why an open run does not go on, and the commands that let it."""
+    """Note why an open run does not go on, and the commands that resume it."""
     for stop in stops:
         session.output.note(("stands still: ", "yellow"), *describe_stop(stop), (f"  {resume_command(stop)}", "dim"))
     trouble = None if history.run is None or history.ending else history.run.trouble
@@ -190,5 +233,5 @@ def note_standstill(session: Session, history: History, stops: "Sequence[Switch]
 
 
 def stops_json(stops: "Sequence[Switch]") -> list[dict[str, Any]]:
-    """Stops in a JSON line."""
+    """Stops as JSON-able values."""
     return [{"switch": stop.key, "by": stop.by, "why": stop.why, "at_ms": stop.at_ms} for stop in stops]

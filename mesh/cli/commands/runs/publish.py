@@ -1,4 +1,4 @@
-"""`mesh publish`: one event from the command line, or a stream of them from a file or a pipe."""
+"""`mesh publish`: publish one event, or JSON Lines of events from a file or a pipe."""
 
 import asyncio
 from contextlib import aclosing
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesh.cli.commands.runs.outcome_wait import patience
-from mesh.cli.commands.runs.publish_lines import How, Stream, opened
+from mesh.cli.commands.runs.outcome_wait import explained_wait
+from mesh.cli.commands.runs.publish_lines import LinePublisher, PublishOptions, opened
 from mesh.cli.framework.completion import types
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.output import Output
@@ -34,12 +34,12 @@ async def publish(
     type: Annotated[str, typer.Argument(metavar="TYPE", help="an ingress type of topics.yaml", autocompletion=types)],
     payload: Annotated[str, typer.Argument(metavar="JSON|@FILE|-", help="a document, @FILE, or - for JSON Lines")],
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="wait for the outcome; the exit code tells it")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="wait for the outcome, which decides the exit code")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="print the timeline as it happens, and wait")] = False,
-    id: Annotated[str | None, typer.Option(metavar="ID", help="of the request; the same one again is one run")] = None,
+    id: Annotated[str | None, typer.Option(metavar="ID", help="id of the request; the same id is the same run")] = None,
     run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="the correlation id")] = None,
     key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="its ordering key, where the topic has `order: key` and no `key`")
+        str | None, typer.Option(metavar="KEY", help="ordering key, where the topic has `order: key` and no `key`")
     ] = None,
     deadline: Annotated[str | None, typer.Option(metavar="TIME", help="the run must have ended by then: 30s")] = None,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="how long --wait and --follow wait")] = "60s",
@@ -47,10 +47,10 @@ async def publish(
 ) -> int:
     """Publish an event, or one for every line of a stream.
 
-    `-` and @FILE.jsonl are JSON Lines; any other @FILE is one document, @- is one from standard input. A bad line
-    does not hold up the others: it is reported with its number, and the exit code is 1.
+    `-` and @FILE.jsonl are JSON Lines; any other @FILE is one document, @- is one from standard input. A bad line is
+    reported with its number; the other lines are sent, and the exit code is 1.
     """
-    how = How(
+    options = PublishOptions(
         type,
         id,
         run_id,
@@ -74,30 +74,31 @@ async def publish(
         mesh = Mesh(log, topology)
         try:
             if lines:
-                return await Stream(session, mesh, how, strict=strict).run(None if payload == "-" else payload[1:])
-            return await (_follow if follow else _single)(session, mesh, how, document)
+                publisher = LinePublisher(session, mesh, options, strict=strict)
+                return await publisher.run(None if payload == "-" else payload[1:])
+            return await (_follow if follow else _single)(session, mesh, options, document)
         finally:
             await mesh.close()
 
 
-async def _single(session: Session, mesh: "Mesh", how: How, document: bytes) -> int:
+async def _single(session: Session, mesh: "Mesh", options: PublishOptions, document: bytes) -> int:
     output = session.output
-    run = (await mesh.send([how.request(mesh, document)]))[0]
-    if not how.wait:
-        output.emit({"run": run.id, "id": run.event_id, "type": how.type})
-        output.print("published  ", (how.type, "bold"), ("  run ", "dim"), run_view.id_of(run.id))
+    run = (await mesh.send([options.request(mesh, document)]))[0]
+    if not options.wait:
+        output.emit({"run": run.id, "id": run.event_id, "type": options.type})
+        output.print("published  ", (options.type, "bold"), ("  run ", "dim"), run_view.id_of(run.id))
         output.note(("follow it: ", "dim"), f"mesh run show {run_view.id_of(run.id)}")
         return 0
-    output.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
+    output.note(("published  ", "dim"), options.type, (f"  run {run_view.id_of(run.id)}", "dim"))
     with output.status(f"waiting for run {run_view.id_of(run.id)}"):
-        async with patience(session, mesh.log, run.position, run.id):
-            outcome = await run.outcome(timeout_s=how.timeout_s)
+        async with explained_wait(session, mesh.log, run.position, run.id):
+            outcome = await run.outcome(timeout_s=options.timeout_s)
     output.emit(outcome.raw)
-    _tell(session, outcome)
+    _print_outcome(session, outcome)
     return 0 if outcome else 1
 
 
-def _tell(session: Session, outcome: "Outcome") -> None:
+def _print_outcome(session: Session, outcome: "Outcome") -> None:
     output, body = session.output, outcome.raw
     output.print(run_view.state(outcome.ending), f" in {took(body['took_ms'])}", (f"  run {outcome.run_id}", "dim"))
     history = History(session.topology, outcome.run_id, partition=0)
@@ -107,26 +108,26 @@ def _tell(session: Session, outcome: "Outcome") -> None:
         run_view.result_lines(output, result, whole=output.verbosity > 0)
 
 
-async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> int:
+async def _follow(session: Session, mesh: "Mesh", options: PublishOptions, document: bytes) -> int:
     from mesh.operations.runs import Runs
 
     output, runs = session.output, Runs(mesh.log, mesh.topology)
-    event = how.request(mesh, document)
-    places = await runs.ends()  # first: an end that the history does not tell yet lies behind them
+    event = options.request(mesh, document)
+    ends = await runs.ends()  # first: an outcome that the history does not have yet lies behind them
     before = await runs.history(event.run_id)
     if before is not None and before.ending and before.late is None:
-        _expect_heard(before, event)
+        _require_accepted(before, event)
         output.note(("note ", "yellow"), f"request {event.id} was published before; this is how its run ended")
         output.emit({"event": "ended", **run_view.history_json(before)})
-        return _ended(output, before)
+        return _print_ended(output, before)
     run = (await mesh.send([event]))[0]
-    output.note(("published  ", "dim"), how.type, (f"  run {run_view.id_of(run.id)}", "dim"))
+    output.note(("published  ", "dim"), options.type, (f"  run {run_view.id_of(run.id)}", "dim"))
     before_ms = 0
     try:
         async with (
-            asyncio.timeout(how.timeout_s),
-            patience(session, mesh.log, run.position, run.id),
-            aclosing(runs.watch(places)) as changes,
+            asyncio.timeout(options.timeout_s),
+            explained_wait(session, mesh.log, run.position, run.id),
+            aclosing(runs.watch(ends)) as changes,
         ):
             async for change in changes:
                 if change.history.run_id != run.id:
@@ -136,30 +137,30 @@ async def _follow(session: Session, mesh: "Mesh", how: How, document: bytes) -> 
                     run_view.moment_line(output, moment, before_ms or moment.at_ms)
                     before_ms = moment.at_ms
                 if change.ended:
-                    _expect_heard(change.history, event)
+                    _require_accepted(change.history, event)
                     output.emit({"event": "ended", **run_view.history_json(change.history)})
                     output.print()
-                    return _ended(output, change.history)
+                    return _print_ended(output, change.history)
     except TimeoutError as error:
         raise WaitTimeout(
-            f"run {run.id} has not ended within {how.timeout_s:g} s; it goes on",
+            f"run {run.id} has not ended within {options.timeout_s:g} s; it goes on",
             where=mesh.topology.inbox,
-            remedy=f"`mesh run show {run_view.id_of(run.id)}` tells where it stands; is a worker up (`mesh up`)?",
+            remedy=f"`mesh run show {run_view.id_of(run.id)}` shows its state; is a worker up (`mesh up`)?",
         ) from error
     return 1
 
 
-def _expect_heard(history: History, event: "Event") -> None:
-    """Raise NotAccepted when the run that has ended did not take this request in."""
-    told = history.outcome or (None if history.run is None else outcome_so_far(history.run))
-    if told is None and history.late is not None:
+def _require_accepted(history: History, event: "Event") -> None:
+    """Raise NotAccepted if the run ended without this request."""
+    outcome = history.outcome or (None if history.run is None else outcome_so_far(history.run))
+    if outcome is None and history.late is not None:
         raise not_accepted(history.run_id, history.late.code, history.late.message)
-    why = None if told is None else why_not_answered(told, event.id, fingerprint(event.data))
+    why = None if outcome is None else why_not_answered(outcome, event.id, fingerprint(event.data))
     if why is not None:
         raise not_accepted(history.run_id, *why)
 
 
-def _ended(output: Output, history: History) -> int:
+def _print_ended(output: Output, history: History) -> int:
     run_view.headline(output, history)
     run_view.tree(output, history)
     run_view.reasons(output, history)

@@ -1,6 +1,6 @@
-"""JSON Lines → events, in batches: from a file or a pipe, with a progress bar, outcomes awaited if wanted.
+"""Publishes JSON Lines of a file or a pipe in batches, with a progress bar; awaits their outcomes if wanted.
 
-A bad line does not hold up the others. Events of a slow pipe are sent when nothing more has come for a moment.
+A bad line is reported, and the others are sent. A pause in a slow pipe sends the events at hand.
 """
 
 import asyncio
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 
 BATCH: Final = 500
 IDLE_S: Final = 0.05
-"""After so long without input the events at hand are sent."""
+"""After this long without input, the events at hand are sent."""
 LOOK_BACK_AFTER_S: Final = 1.5
-"""Without an outcome for so long, the log is searched once for runs that had ended before."""
+"""After this long without an outcome, the log is searched once for runs that had ended before."""
 CHUNKS_AHEAD: Final = 4
-"""Read from a pipe and not yet sent."""
+"""The largest number of chunks that are read from a pipe and not yet sent."""
 LINE_BYTES_MAX: Final = 16_777_216
 FLAWS_SHOWN_MAX: Final = 20
 
 
 class Sent(NamedTuple):
-    """A line whose outcome is awaited: its number, its request's id, the fingerprint of its body."""
+    """A line whose outcome is awaited: its number, the id of its request, and the fingerprint of its body."""
 
     line: int
     event_id: str
     fingerprint: str
 
 
-class How(NamedTuple):
-    """What the options say about every event of this command."""
+class PublishOptions(NamedTuple):
+    """The options that hold for every event of this command."""
 
     type: str
     id: str | None
@@ -61,14 +61,14 @@ class How(NamedTuple):
     key: str | None
 
     def request(self, mesh: "Mesh", document: bytes) -> "Event":
-        """The event for a document. Raises InvalidInput."""
+        """Make the event for a document. Raises InvalidInput."""
         return mesh.request(
             self.type, document, id=self.id, run_id=self.run_id, deadline_s=self.deadline_s, key=self.key
         )
 
 
 class Lines:
-    """Bytes as they come → numbered lines in UTF-8. Of one that is over-long None is told, and its rest passed over."""
+    """Splits bytes into numbered lines in UTF-8. An over-long line is None, and its rest is skipped."""
 
     def __init__(self, where: str = "-") -> None:
         """`where`: the file, for errors."""
@@ -78,7 +78,10 @@ class Lines:
         self._skipping = False
 
     def feed(self, chunk: bytes, *, last: bool = False) -> Sequence[tuple[int, bytes | None]]:
-        """Lines that are complete now; with `last` also one without an end. Raises InvalidInput."""
+        """Take the next bytes; return the lines that are complete now, with `last` also one without an end.
+
+        Raises InvalidInput.
+        """
         found: list[tuple[int, bytes | None]] = []
         *complete, self._rest = (self._rest + self._text.feed(chunk, last=last)).split(b"\n")
         if last and self._rest:
@@ -86,7 +89,7 @@ class Lines:
             self._rest = b""
         for line in complete:
             if self._skipping:
-                self._skipping = False  # the end of an over-long line, which was told
+                self._skipping = False  # the end of an over-long line, which was reported
                 continue
             self.number += 1
             found.append((self.number, line if len(line) <= LINE_BYTES_MAX else None))
@@ -98,39 +101,39 @@ class Lines:
         return found
 
 
-class Stream:
-    """Sends lines, waits for outcomes if wanted, and says what went wrong, line by line."""
+class LinePublisher:
+    """Sends lines, waits for outcomes if wanted, and reports bad lines by their number."""
 
-    def __init__(self, session: Session, mesh: "Mesh", how: How, *, strict: bool) -> None:
-        self._screen = session.output
+    def __init__(self, session: Session, mesh: "Mesh", options: PublishOptions, *, strict: bool) -> None:
+        self._output = session.output
         self._mesh = mesh
-        self._how = how
+        self._options = options
         self._strict = strict
         self._batch: list[tuple[int, Event]] = []
         self._sent = 0
         self._flaws = 0
         self._endings = dict.fromkeys(ENDINGS, 0)
         self._open: dict[str, list[Sent]] = {}
-        """Run → the lines that wait for it."""
+        """Run id → the lines that wait for its outcome."""
         self._late: dict[str, LateRequest] = {}
-        """Runs that had ended before, of which the log may hold no outcome."""
+        """Runs that had ended before; the log may hold no outcome of them."""
         self._last: Run | None = None
-        self._heard = asyncio.Event()
+        self._answered = asyncio.Event()
 
     async def run(self, path: str | None) -> int:
-        """Send everything from a file, or from standard input; answers the exit code."""
+        """Send everything from a file or from standard input; return the exit code."""
         from mesh.operations.runs import Runs
 
         began = time.monotonic()
         runs = Runs(self._mesh.log, self._mesh.topology)
-        places = await runs.ends()
+        ends = await runs.ends()
         async with asyncio.TaskGroup() as group:
-            listening = group.create_task(self._listen(runs, places)) if self._how.wait else None
-            with self._screen.progress(_size(path)) as progress:
+            listening = group.create_task(self._listen(runs, ends)) if self._options.wait else None
+            with self._output.progress(_size(path)) as progress:
                 async with aclosing(_chunks(path)) as chunks:
                     await self._send_all(chunks, progress, Lines(path or "-"))
                 if listening is not None:
-                    await self._all_ended(runs, progress)
+                    await self._wait_for_ends(runs, progress)
                     listening.cancel()
         return self._conclude(time.monotonic() - began)
 
@@ -140,11 +143,11 @@ class Stream:
                 await self._send_whole_batches(1)
                 continue
             for number, line in lines.feed(chunk):
-                self._take(number, line)
+                self._queue(number, line)
             await self._send_whole_batches(BATCH)
             progress.advance(len(chunk), f"{self._sent:,} sent")
         for number, line in lines.feed(b"", last=True):
-            self._take(number, line)
+            self._queue(number, line)
         if not (self._strict and self._flaws):
             self._strict = False
             await self._send_whole_batches(1)
@@ -154,18 +157,18 @@ class Stream:
             part, self._batch = self._batch[:BATCH], self._batch[BATCH:]
             await self._send(part)
 
-    def _take(self, number: int, line: bytes | None) -> None:
+    def _queue(self, number: int, line: bytes | None) -> None:
         if line is None:
             self._flaw(number, "too_large", f"the line is longer than {LINE_BYTES_MAX:,} bytes")
         elif line.strip():
             try:
-                self._batch.append((number, self._how.request(self._mesh, line.strip())))
+                self._batch.append((number, self._options.request(self._mesh, line.strip())))
             except InvalidInput as error:
                 self._flaw(number, error.code, error.what)
 
     async def _send(self, part: "list[tuple[int, Event]]") -> None:
-        """Send some events; what the log refuses is the flaw of its line."""
-        if self._how.wait:
+        """Send some events. An event that the log refuses makes its line a bad line."""
+        if self._options.wait:
             for number, event in part:
                 self._open.setdefault(event.run_id, []).append(_sent(number, event))
         try:
@@ -175,21 +178,21 @@ class Stream:
                 self._open.pop(part[0][1].run_id, None)
                 self._flaw(part[0][0], error.code, error.what)
                 return
-            for each in part:  # one of them is refused; the ids are the same, so nothing happens twice
-                if self._how.wait:
+            for each in part:  # one of them is refused; equal ids keep the others from running twice
+                if self._options.wait:
                     self._open[each[1].run_id].remove(_sent(*each))
                 await self._send([each])
             return
         self._sent += len(part)
         self._last = runs[-1]
-        if not self._how.wait:
+        if not self._options.wait:
             for (number, _), run in zip(part, runs, strict=True):
-                self._screen.emit({"line": number, "run": run.id, "id": run.event_id})
+                self._output.emit({"line": number, "run": run.id, "id": run.event_id})
 
     # ----------------------------------------------------------------------------------------------------- outcomes
 
-    async def _listen(self, runs: "Runs", places: "Mapping[TopicPartition, int]") -> None:
-        async with aclosing(runs.outcomes(places)) as outcomes:
+    async def _listen(self, runs: "Runs", ends: "Mapping[TopicPartition, int]") -> None:
+        async with aclosing(runs.outcomes(ends)) as outcomes:
             async for run_id, answer in outcomes:
                 if isinstance(answer, LateRequest):
                     self._late |= {run_id: answer} if run_id in self._open else {}
@@ -198,30 +201,30 @@ class Stream:
 
     def _ended(self, run_id: str, body: dict[str, Any]) -> None:
         for number, event_id, body_print in self._open.pop(run_id, ()):
-            self._heard.set()
+            self._answered.set()
             why = why_not_answered(body, event_id, body_print)
             if why is not None:
                 self._flaw(number, *why)
                 continue
             self._endings[body["ending"]] = self._endings.get(body["ending"], 0) + 1
-            self._screen.emit({"line": number, **body})
+            self._output.emit({"line": number, **body})
 
-    async def _all_ended(self, runs: "Runs", progress: Advance) -> None:
-        """Until every run has ended, or for as long as we were to wait."""
+    async def _wait_for_ends(self, runs: "Runs", progress: Advance) -> None:
+        """Wait until every run has ended, at most for the timeout."""
         began = time.monotonic()
-        deadline = began + self._how.timeout_s
-        looked_back = told = False
+        deadline = began + self._options.timeout_s
+        looked_back = noted = False
         while self._open and (left_s := deadline - time.monotonic()) > 0:
             progress.advance(0, f"{self._sent:,} sent, {len(self._open):,} running")
-            self._heard.clear()
+            self._answered.clear()
             try:
                 async with asyncio.timeout(min(left_s, LOOK_BACK_AFTER_S)):
-                    await self._heard.wait()
+                    await self._answered.wait()
                     await asyncio.sleep(IDLE_S)
             except TimeoutError:
-                if not told and time.monotonic() - began >= NOTE_AFTER_S and not any(self._endings.values()):
-                    told = True
-                    await self._say_if_nobody_reads()
+                if not noted and time.monotonic() - began >= NOTE_AFTER_S and not any(self._endings.values()):
+                    noted = True
+                    await self._note_if_not_consumed()
                 if not looked_back:
                     looked_back = True
                     for run_id, body in (await runs.past_outcomes(set(self._open))).items():
@@ -230,23 +233,23 @@ class Stream:
                     for number, _, _ in self._open.pop(run_id):
                         self._flaw(number, self._late[run_id].code, self._late[run_id].message)
 
-    async def _say_if_nobody_reads(self) -> None:
+    async def _note_if_not_consumed(self) -> None:
         if self._last is not None and not await wait_until_consumed(
             self._mesh.log, self._mesh.topology, self._last.position, within_s=0
         ):
-            self._screen.note(("no answer yet: ", "yellow"), NOT_CONSUMED)
+            self._output.note(("no answer yet: ", "yellow"), NOT_CONSUMED)
 
     # ------------------------------------------------------------------------------------------------------ the end
 
     def _flaw(self, number: int, code: str, what: str) -> None:
         self._flaws += 1
-        if self._screen.json:
-            self._screen.emit_error({"line": number, "code": code, "what": what, "exit_code": 1})
+        if self._output.json:
+            self._output.emit_error({"line": number, "code": code, "what": what, "exit_code": 1})
         elif self._flaws <= FLAWS_SHOWN_MAX:
-            self._screen.warn((f"line {number}", "yellow"), f": {code}: {what}")
+            self._output.warn((f"line {number}", "yellow"), f": {code}: {what}")
 
     def _conclude(self, spent_s: float) -> int:
-        output = self._screen
+        output = self._output
         if self._flaws > FLAWS_SHOWN_MAX and not output.json:
             output.warn((f"… and {self._flaws - FLAWS_SHOWN_MAX:,} more bad lines", "dim"))
         flaws = f", {counted(self._flaws, 'bad line')}" if self._flaws else ""
@@ -272,7 +275,7 @@ def _sent(number: int, event: "Event") -> Sent:
 
 @contextmanager
 def opened(path: str, *, remedy: str = "Name one with @FILE, or give JSON") -> Iterator[IO[bytes]]:
-    """A file for reading. Raises NotFound with this remedy, InvalidInput, also from the reads in the block."""
+    """Open a file for reading. Raises NotFound with this remedy, and InvalidInput also for reads in the block."""
     try:
         with Path(path).open("rb") as file:
             yield file
@@ -283,7 +286,7 @@ def opened(path: str, *, remedy: str = "Name one with @FILE, or give JSON") -> I
 
 
 async def _chunks(path: str | None) -> AsyncGenerator[bytes | None, None]:
-    """The bytes of a file or of standard input as they come; None when nothing came for a moment."""
+    """Yield the bytes of a file or of standard input as they come; None after a pause."""
     if path is not None:
         with opened(path) as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -309,8 +312,11 @@ async def _chunks(path: str | None) -> AsyncGenerator[bytes | None, None]:
 
 
 def _pump(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes | OSError], room: threading.Semaphore) -> None:
-    """Standard input → queue, in a thread of its own: asyncio would make the terminal non-blocking, also for the
-    shell that we came from. Not through sys.stdin, whose lock a thread must not hold when Python ends."""
+    """Read standard input into the queue, in a thread of its own.
+
+    asyncio would make the terminal non-blocking, also for the calling shell. sys.stdin is not used: a thread must not
+    hold its lock when Python ends.
+    """
     while room.acquire():
         chunk: bytes | OSError
         try:
@@ -320,7 +326,7 @@ def _pump(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes | OSError]
         try:
             loop.call_soon_threadsafe(queue.put_nowait, chunk)
         except RuntimeError:
-            return  # the loop has ended: nobody waits for more
+            return  # the loop has ended
         if not chunk or isinstance(chunk, OSError):
             return
 
@@ -329,4 +335,4 @@ def _size(path: str | None) -> int | None:
     try:
         return None if path is None else Path(path).stat().st_size or None
     except OSError:
-        return None  # opening it says what is wrong
+        return None  # opening it raises the error

@@ -1,5 +1,4 @@
-"""`mesh run`: what became of the events: the latest runs, one in full, those that happen now; and ways to end, hold and
-continue them."""
+"""`mesh run`: list runs, show one, watch them; cancel, pause and resume them."""
 
 import time
 from contextlib import aclosing
@@ -7,20 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh.cli.commands.runs.cancel_pause_resume import (
-    CANCEL,
-    PAUSE,
-    RESUME,
-    AllOption,
-    RunName,
-    TypeOption,
-    WhyOption,
-    YesOption,
-    note_standstill,
-    run_command,
-    stops_json,
-    stops_of,
-)
+from mesh.cli.commands.runs.cancel_pause_resume import add_commands, note_standstill, stops_json, stops_of
 from mesh.cli.framework.completion import types
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.output import Piece
@@ -34,7 +20,7 @@ from mesh.core.run.state import ENDINGS
 from mesh.operations.runs import Runs
 
 STATES = ("open", *ENDINGS)
-app = noun("Show runs: the latest, one in full, those that happen now. Cancel, pause and resume them.")
+app = noun("List runs, show one, watch them as they happen; cancel, pause and resume them.")
 
 
 @command(app, "list", example="mesh run list --state failed --since 1h")
@@ -45,22 +31,22 @@ async def list_runs(
         str | None, typer.Option(metavar="STATE", help=", ".join(STATES), autocompletion=lambda: list(STATES))
     ] = None,
     type: Annotated[str | None, typer.Option(metavar="TYPE", help="type of the request", autocompletion=types)] = None,
-    since: Annotated[str | None, typer.Option(metavar="AGE", help="requested at most so long ago: 10m, 2h, 1d")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="at most so many")] = 20,
+    since: Annotated[str | None, typer.Option(metavar="AGE", help="not older than this: 10m, 2h, 1d")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="the largest number")] = 20,
 ) -> None:
     """List the latest runs, newest first."""
     if state is not None and state not in STATES:
         raise InvalidInput(
-            f"no run is ever {state!r}", code="usage", where="--state", expected=", ".join(STATES), remedy=""
+            f"no run has the state {state!r}", code="usage", where="--state", expected=", ".join(STATES), remedy=""
         )
     since_s = None if since is None else seconds("--since", since)
 
-    def wanted(row: Summary) -> bool:
+    def matches(row: Summary) -> bool:
         return (state is None or row.state == state) and (type is None or row.type == type)
 
     async with session.log() as log:
         since_ms = None if since_s is None else log.now_ms() - round(since_s * 1_000)
-        rows = await Runs(log, session.topology).latest(limit=limit, since_ms=since_ms, where=wanted)
+        rows = await Runs(log, session.topology).latest(limit=limit, since_ms=since_ms, where=matches)
     for row in rows:
         session.output.emit(run_view.summary_json(row))
     if not rows:
@@ -84,8 +70,8 @@ async def show(
 ) -> None:
     """Show one run: tree, reasons, results, timeline.
 
-    The time beside an agent is that of its function; `waited` is the time on its topic and between attempts. With -v
-    payloads are shown, too.
+    The time beside an agent is that of its function; `waited` is the time on its topic and between attempts. -v shows
+    payloads, too.
     """
     from mesh.runtime.control_follower import control_now
 
@@ -117,7 +103,7 @@ async def show(
             run_view.result_lines(output, result, whole=output.verbosity > 0)
     if history.drafts:
         output.print()
-        output.print(("drafts", "bold"), ("  what loops had come to where a limit ended them", "dim"))
+        output.print(("drafts", "bold"), ("  results of loops that a limit ended", "dim"))
         for draft in history.drafts:
             run_view.result_lines(output, draft, whole=output.verbosity > 0)
     if payload:
@@ -128,8 +114,8 @@ async def show(
     output.print(("timeline", "bold"))
     run_view.timeline(output, history)
     if history.differs:
-        told = f"it was decided under another topology; by today's it would end {history.folded_ending}"
-        output.note(("note ", "yellow"), told)
+        text = f"it was decided under another topology; by today's it would end {history.folded_ending}"
+        output.note(("note ", "yellow"), text)
     note_standstill(session, history, stops)
     fault_view.note_faults(session, broken)
     if history.failures or history.refusals:
@@ -144,7 +130,7 @@ async def watch(
 ) -> None:
     """Show runs as they happen.
 
-    A tree for each that ends; with --json two lines a run, opened and ended.
+    Each run that ends is shown as a tree. With --json, each run has two lines: opened and ended.
     """
     output, left = session.output, count
     async with session.log() as log:
@@ -161,65 +147,17 @@ async def watch(
                         output.emit({"event": "opened", "run": history.run_id, "type": history.type})
                     if change.ended:
                         opened.discard(history.run_id)
-                        _ended(session, history)
+                        _print_ended(session, history)
                         left = None if left is None else left - 1
                         if left == 0:
                             return
                     output.update(f"{len(opened)} open" if opened else "no open runs")
 
 
-@command(app, "cancel", example='mesh run cancel 3f2a --why "sent twice"')
-async def cancel(
-    session: Session,
-    run: RunName = None,
-    *,
-    type: TypeOption = None,
-    every: AllOption = False,
-    why: WhyOption = "",
-    yes: YesOption = False,
-) -> int:
-    """Cancel a run: it ends at once, with what it has.
-
-    What its agents do then is no longer waited for. Several runs (--type, --all) are only shown without --yes.
-    """
-    return await run_command(session, CANCEL, run, type=type, every=every, why=why, yes=yes)
+add_commands(app)
 
 
-@command(app, "pause", example='mesh run pause 3f2a --why "the supplier is down"')
-async def pause(
-    session: Session,
-    run: RunName = None,
-    *,
-    type: TypeOption = None,
-    every: AllOption = False,
-    why: WhyOption = "",
-    yes: YesOption = False,
-) -> int:
-    """Pause a run: what runs may end, nothing more is begun.
-
-    Its deadline stands still meanwhile. Several runs (--type, --all) are only shown without --yes.
-    """
-    return await run_command(session, PAUSE, run, type=type, every=every, why=why, yes=yes)
-
-
-@command(app, "resume", example="mesh run resume 3f2a")
-async def resume(
-    session: Session,
-    run: RunName = None,
-    *,
-    type: TypeOption = None,
-    every: AllOption = False,
-    why: WhyOption = "",
-    yes: YesOption = False,
-) -> int:
-    """Let a paused run go on.
-
-    Several runs (--type, --all: those that are paused) are only shown without --yes.
-    """
-    return await run_command(session, RESUME, run, type=type, every=every, why=why, yes=yes)
-
-
-def _ended(session: Session, history: History) -> None:
+def _print_ended(session: Session, history: History) -> None:
     output = session.output
     output.emit({"event": "ended", **run_view.history_json(history)})
     run_view.headline(output, history)

@@ -10,10 +10,9 @@ from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session, embedded_path
 from mesh.cli.framework.text import ago, counted
 from mesh.cli.views.switch_view import current_user, describe_stop, resume_command, stopped_name
-from mesh.core.errors import InvalidInput, NotFound
+from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import rfc3339
 from mesh.core.run.control import AGENT, ALL, RUNNING, STOPPED, Switch
-from mesh.core.suggest import nearest
 
 if TYPE_CHECKING:
     from mesh.core.run.control import Control
@@ -108,10 +107,7 @@ def choose_agent(session: Session, what: str, name: str | None) -> str:
     if what != "agent" or name is None:
         got = " ".join(filter(None, (what, name)))
         raise InvalidInput("invalid target", code="usage", where="mesh", expected="agent NAME, or all", got=got)
-    if name not in session.topology.agents:
-        near = nearest(name, session.topology.agents)
-        remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(session.topology.agents)}"
-        raise NotFound(f"no agent is called {name[:128]!r}", where=session.topology.path, remedy=remedy)
+    session.require_agents([name])
     return name
 
 

@@ -239,7 +239,7 @@ def test_what_is_exported_comes_back_from_a_file_or_a_pipe(shop: Shop) -> None:
     assert shop("redrive", "--from", "-", "--yes", "--wait", input=json.dumps(lines[1])).code == 0
     assert shop.answered == ["a", "b"]
     bad = shop("redrive", "--from", "-", input=json.dumps(lines[1]) + "\n{}")
-    assert (bad.code, "-:2: this line is no letter" in bad.err) == (2, True)
+    assert (bad.code, "-:2: invalid letter" in bad.err) == (2, True)
     assert shop("redrive", "x", "--from", "-").code == 2
 
 
@@ -281,9 +281,9 @@ def test_letters_of_another_system_are_shown_and_sent(shop: Shop) -> None:
 def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
     shop.failed("a")
     for arguments, text in (
-        (["redrive", "--rate", "fast"], "--rate: this is no rate"),
-        (["redrive", "--rate", "0/s"], "--rate: this is no rate"),
-        (["redrive", "--rate", "9" * 400], "--rate: this is no rate"),
+        (["redrive", "--rate", "fast"], "--rate: invalid rate"),
+        (["redrive", "--rate", "0/s"], "--rate: invalid rate"),
+        (["redrive", "--rate", "9" * 400], "--rate: invalid rate"),
         (["redrive", "--set", "n"], "--set: this is no change of a field"),
         (["redrive", "--set", "id.x=1"], "--set id.x"),
         (["list", "--since", "soon"], "--since"),

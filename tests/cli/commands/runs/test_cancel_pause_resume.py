@@ -113,7 +113,7 @@ def test_a_wish_that_nobody_has_read_is_kept_and_says_so(project: Cli) -> None:
     run = napping(project, "early", wait=False)
     done = project("run", "cancel", run)
     assert (done.code, plain(done.out)) == (0, "○ to be cancelled  run RUN\n")
-    assert "nobody has read it yet: is `mesh up` running?" in done.err
+    assert "no orchestrator has read it yet: is `mesh up` running?" in done.err
     with project.up():
         until(lambda: state_of(project, run) == "cancelled")
 

@@ -246,7 +246,7 @@ def test_waiting_where_nobody_reads_says_so_once_after_a_moment(
 ) -> None:
     done = project("publish", "hello", *arguments, "--timeout", "5s", input=input)
     assert done.code == 6
-    assert done.err.count("no answer yet: nobody has read it yet: is `mesh up` running?") == 1
+    assert done.err.count("no answer yet: no orchestrator has read it yet: is `mesh up` running?") == 1
 
 
 def test_waiting_for_a_stopped_agent_says_who_stopped_it(project: Cli) -> None:

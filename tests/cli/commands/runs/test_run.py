@@ -31,7 +31,7 @@ def test_a_refused_run_is_shown_with_its_tree_and_why(desk: Cli) -> None:
 
   refused visits: runner > runner > runner > runner reaches 'runner' 4 times in this run, at most 3
 
-drafts  what loops had come to where a limit ended them
+drafts  results of loops that a limit ended
   round.go  by runner
     {"lap":3}
 """
@@ -91,7 +91,7 @@ def test_an_open_run_is_listed_and_shown_as_open(desk: Cli) -> None:
     assert row["ended"] is None
     shown = desk("run", "show", run)
     assert "… " in shown.out
-    assert "handed out, not answered yet" in shown.out
+    assert "dispatched, no result yet" in shown.out
 
 
 def test_the_list_is_newest_first_and_can_be_filtered(desk: Cli) -> None:

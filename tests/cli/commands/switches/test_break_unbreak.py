@@ -90,12 +90,12 @@ def test_a_slow_board_is_mended_by_itself(brittle: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("echo",), "say how it breaks, in one way"),
-        (("echo", "--crash", "--hang"), "say how it breaks, in one way"),
+        (("echo",), "exactly one fault must be chosen"),
+        (("echo", "--crash", "--hang"), "exactly one fault must be chosen"),
         (("log", "--error", "x"), "expected --slow or --hang"),
         (("board", "--crash"), "expected --slow or --hang"),
-        (("echo", "--error", ""), "that is no message"),
-        (("echo", "--slow", "0s"), "that is no delay"),
+        (("echo", "--error", ""), "invalid message"),
+        (("echo", "--slow", "0s"), "invalid delay"),
         (("echo", "--crash", "--for", "2h"), "at most 1h"),
         (("ecko", "--crash"), "Did you mean 'echo'?"),
     ],
