@@ -108,9 +108,9 @@ class RequestServer:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 raise  # it has cancelled all that runs here: this process ends
-            return failed(task, context, result.fault_of(error))
+            return failed(task, context, result.fault_of(error, agent_modules.user_frame))
         except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit: its answer
-            return failed(task, context, result.fault_of(error))
+            return failed(task, context, result.fault_of(error, agent_modules.user_frame))
         finally:
             if threads is not None:
                 threads.close()

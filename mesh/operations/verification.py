@@ -15,6 +15,7 @@ from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
 from mesh.core.verification.record_diff import Difference, record_differences
+from mesh.core.verification.replay_check import CheckScope
 from mesh.core.verification.report import VerificationReport, Violation
 from mesh.core.verification.verifier import Verifier, published_topics
 from mesh.runtime.checkpoint_store import CheckpointStates, read_checkpoints
@@ -41,47 +42,53 @@ class VerifyResult(NamedTuple):
 async def verify(
     log: Log, topology: Topology, clock: Clock, *, run_id: str = "", read: Callable[[int], None] = lambda records: None
 ) -> VerifyResult:
-    """Check the whole log, or only what concerns one run. `read` is told how many records were read, lot by lot.
+    """Check the whole log, or only what concerns one run. `read` receives the number of records of each batch read.
 
-    Raises LogUnavailable, and NotFound when the mesh's topics are not there.
+    Raises LogUnavailable, and NotFound when the mesh's topics do not exist.
     """
-    there = await log.topics()
+    existing = await log.topics()
     kept = await read_kept(log, topology, clock)
     known = list({topology.digest: topology, **kept.topologies}.values())
-    published = [topic for topic in published_topics(*known) if topic in there]
-    incoming = {rule.name for one in known for rule in one.topics.values() if rule.ingress and rule.name in there}
-    committed = await _committed(log, topology, {name for one in known for name in one.agents}, incoming, there)
-    bounds = {topic: await log.bounds(topic) for topic in published}
-    bounds[topology.inbox] = await log.bounds(topology.inbox)
-    heads = {TopicPartition(topic, n): b.start for topic, places in bounds.items() for n, b in places.items()}
-    ends = {TopicPartition(topology.inbox, n): b.end for n, b in bounds[topology.inbox].items()}
-    standing = CheckpointStates({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
-    verifier = Verifier(topology, heads=heads, committed=committed, kept=kept, ends=ends, checkpoints=standing.states)
+    published = [topic for topic in published_topics(*known) if topic in existing]
+    incoming = {rule.name for one in known for rule in one.topics.values() if rule.ingress and rule.name in existing}
+    committed = await _committed(log, topology, {name for one in known for name in one.agents}, incoming, existing)
+    bounds = {topic: await log.bounds(topic) for topic in (*published, topology.inbox)}
+    checkpoints = CheckpointStates({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
+    scope = CheckScope(
+        topology,
+        kept=kept,
+        heads={TopicPartition(topic, n): b.start for topic, spans in bounds.items() for n, b in spans.items()},
+        ends={TopicPartition(topology.inbox, n): b.end for n, b in bounds[topology.inbox].items()},
+        committed=committed,
+        checkpoints=checkpoints.states,
+    )
+    verifier = Verifier(scope)
+
+    async def feed(topic: str, spans: Mapping[int, Bounds], take: Callable[[Record], None]) -> None:
+        async with aclosing(_read(log, clock, topic, spans)) as batches:
+            async for batch in batches:
+                read(len(batch))
+                for record in batch:
+                    take(record)
+
+    def take_published(record: Record) -> None:
+        if not run_id or _run_of(record) == run_id:
+            verifier.take_published(record)
+
+    def take_inbox(record: Record) -> None:
+        if not run_id or record.key in (run_id.encode(), ALL.encode()):
+            verifier.take_inbox(record)
+
     for topic in published:
-        async with aclosing(_read(log, clock, topic, bounds[topic])) as lots:
-            async for lot in lots:
-                read(len(lot))
-                for record in lot:
-                    if not run_id or _run_of(record) == run_id:
-                        verifier.take_published(record)
-    for where in verifier.origins:
-        if (original := await _record_at(log, where)) is not None:
+        await feed(topic, bounds[topic], take_published)
+    for position in verifier.origins:
+        if (original := await _record_at(log, position)) is not None:
             verifier.take_original(original)
     for topic in () if run_id else sorted(incoming):
-        async with aclosing(_read(log, clock, topic, await log.bounds(topic))) as lots:
-            async for lot in lots:
-                read(len(lot))
-                for record in lot:
-                    verifier.take_ingress(record)
-    keys = (run_id.encode(), ALL.encode())
-    async with aclosing(_read(log, clock, topology.inbox, bounds[topology.inbox])) as lots:
-        async for lot in lots:
-            read(len(lot))
-            for record in lot:
-                if not run_id or record.key in keys:
-                    verifier.take_inbox(record)
+        await feed(topic, await log.bounds(topic), verifier.take_ingress)
+    await feed(topology.inbox, bounds[topology.inbox], take_inbox)
     report = verifier.report()
-    for violation in standing.unreadable:
+    for violation in checkpoints.unreadable:
         report.add(violation)
     first = next(iter(report.violations), None)
     return VerifyResult(report, None if first is None else await _both_sides(log, first), len(known))

@@ -17,9 +17,9 @@ from mesh.core.run.effects import DeadLetter, Effect, Finish, PublishEvent, Publ
 from mesh.core.state.partition_state import Partition
 from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import Limits, Retry, Topology
-from mesh.core.verification.report import Submission, VerificationReport
-from mesh.core.verification.verifier import check
+from mesh.core.verification.report import VerificationReport
 from tests.builders import AT_MS, agent, event, topology
+from tests.log_check import Submission, check
 
 Answer = Callable[[Event], Event]
 INBOX = TopicPartition("mesh.inbox", 0)
@@ -45,7 +45,7 @@ class Lived:
             ledger=self.ledger,
             commits=self.commits,
             states=self.fresh,
-            heads=self.heads,
+            heads=self.heads or {},
             committed=self.committed,
             quiescent=self.quiescent,
         )

@@ -21,6 +21,7 @@ from mesh.core.run.effects import DeadLetter, Finish, Note, PublishEvent, Publis
 from mesh.core.state.partition_state import Partition
 from mesh.core.task.agent import Payload, describe
 from mesh.core.task.result import arguments
+from mesh.core.verification.replay_check import CheckScope
 from mesh.core.verification.verifier import Verifier
 from tests.builders import topology
 from tests.fuzz.material import TASK, bodies, document, fuzz, headers, json_values, records
@@ -135,7 +136,7 @@ def test_a_payload_fits_or_fails_for_a_reason(body: bytes | None) -> None:
 def test_a_check_of_the_log_says_what_is_wrong_with_it(
     tasks: list[StoredRecord], dead: list[StoredRecord], inbox: list[StoredRecord]
 ) -> None:
-    verifier = Verifier(MESH, states=lambda number: Partition(MESH, number=number, partitions=1), quiescent=True)
+    verifier = Verifier(CheckScope(MESH, states=lambda number: Partition(MESH, number=number, partitions=1)))
     for offset, record in enumerate([*tasks, *dead]):
         verifier.take_published(record._replace(offset=offset))
     for offset, record in enumerate(inbox):

@@ -16,7 +16,7 @@ from mesh.core.publishing.replacement_records import replacements
 from mesh.core.run.effects import Adopt, Finish, Note, Schedule
 from mesh.core.state.partition_state import Partition
 from mesh.core.state.topology_registry import Registry, step
-from mesh.core.verification.verifier import check
+from tests.log_check import check
 from tests.sim.breakers import broken
 from tests.sim.laws import breaches
 from tests.sim.order import disorder

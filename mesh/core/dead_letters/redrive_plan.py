@@ -134,30 +134,30 @@ class RunContext(NamedTuple):
 def plan_redrive(
     letter: Letter,
     status: LetterStatus,
-    how: RedriveOptions,
+    options: RedriveOptions,
     topology: Topology,
     requests: Sequence[Event],
     at_ms: int,
-    kin: RunContext | None = None,
+    context: RunContext | None = None,
 ) -> Step:
     """What is to be done with a letter. `requests`: those that its run heard, needed for a run that begins anew;
-    `kin`: what is known of its run, needed where its task was sent before.
+    `context`: what is known of its run, needed where its task was sent before.
 
     Raises InvalidInput where an patch does not fit the payload.
     """
     last = status.last
     if status.state == PLANNED and last is not None:
-        return _rest(letter, last, how, topology, requests, at_ms)
-    if not status.open and not how.again:
+        return _rest(letter, last, options, topology, requests, at_ms)
+    if not status.open and not options.again:
         return AlreadyDone(letter, str(status))
-    spent = None if kin is None or how.as_new else _spent(letter, kin)
-    if spent is not None:
-        return spent
+    obsolete = None if context is None or options.as_new else _already_redriven(letter, context)
+    if obsolete is not None:
+        return obsolete
     done = status.before + status.n - status.vain
-    if done >= REDRIVES_MAX and not how.force:
+    if done >= REDRIVES_MAX and not options.force:
         remedy = "Mend the cause; then `--force --why TEXT`, or `mesh dead drop`"
         return Obstacle(letter, f"it was redriven {done} times", remedy)
-    step = _step(letter, status.n + 1, how, topology, requests, at_ms)
+    step = _step(letter, status.n + 1, options, topology, requests, at_ms)
     if not isinstance(step, Sending):
         return step
     taken = (
@@ -166,33 +166,43 @@ def plan_redrive(
     return step._replace(before=status.before, once_more=taken and step.way == HOP)
 
 
-def _spent(letter: Letter, kin: RunContext) -> Obstacle | None:
-    """Why a run would do nothing with a letter: its task was sent before, and is none of its failures since.
+def _already_redriven(letter: Letter, context: RunContext) -> Obstacle | None:
+    """Return why a run would ignore a letter whose task was sent before, or None if it would not.
 
-    A task is taken back once; what is sent in its place has another id, and its own letter where it fails. So one
-    redrive that the run took is proof, whatever happened later and by whatever topology the run is told here.
+    A run takes a task back once. The task sent in its place has another id, and its own letter if it fails. So one
+    redrive that the run took settles it, whatever happened later and whatever topology this history is read under.
     """
-    run = kin.run
-    if not was_taken(kin.last) and not (run is not None and _redrives_of(letter, run)):
+    run = context.run
+    if run is None:
+        return _obsolete(letter, "") if was_taken(context.last) else None
+    if not was_taken(context.last) and not _redrives_of(letter, run):
         return None
-    dead = set() if run is None else {task.id for task in run.trouble.dead}
-    tasks, letters = set[str](), [letter]
-    for one in letters:  # grows: whoever failed in its place, and whoever in theirs
-        if run is not None:
-            tasks |= {id for key in _redrives_of(one, run) for id in successor_ids(run.id, key)}
-        letters += [other for other in kin.letters if other.task_id in tasks and other not in letters]
-    status = next((other for other in letters if other.task_id in dead), None)
-    if status is not None:
-        name = status.id[:ID_CHARS]
+    dead = {task.id for task in run.trouble.dead}
+    successors, letters = _successors(letter, context.letters, run)
+    current = next((other for other in letters if other.task_id in dead), None)
+    if current is not None:
+        name = current.id[:ID_CHARS]
         what = f"its task was sent again and failed again: letter {name} stands for it now"
-        return Obstacle(letter, what, f"`mesh dead redrive {name}`, or begin the run anew with --as-new")
-    if run is not None and not run.ending and tasks & set(run.open):
+        return Obstacle(letter, what, f"`mesh dead redrive {name}`, or begin a new run with --as-new")
+    if not run.ending and successors & set(run.open):
         what = "its task was sent again and is under way"
-        return Obstacle(letter, what, f"`mesh run show {letter.run_id[:ID_CHARS]}` tells how far it is")
-    newer = next((other for other in reversed(kin.letters) if other.task_id in dead), None)
-    what = "its task was sent again and is no failure of its run any more"
-    since = "" if newer is None else f"; letter {newer.id[:ID_CHARS]} is"
-    return Obstacle(letter, what + since, "Begin the run anew with --as-new")
+        return Obstacle(letter, what, f"`mesh run show {letter.run_id[:ID_CHARS]}` shows its progress")
+    newer = next((other for other in reversed(context.letters) if other.task_id in dead), None)
+    return _obsolete(letter, "" if newer is None else f"; letter {newer.id[:ID_CHARS]} is")
+
+
+def _obsolete(letter: Letter, newer: str) -> Obstacle:
+    what = f"its task was sent again and is no failure of its run any more{newer}"
+    return Obstacle(letter, what, "Begin a new run with --as-new")
+
+
+def _successors(letter: Letter, others: Sequence[Letter], run: Run) -> tuple[set[str], list[Letter]]:
+    """Tasks that redrives of this letter created, directly or through letters of such tasks, and all these letters."""
+    tasks, letters = set[str](), [letter]
+    for one in letters:  # grows while it is read
+        tasks |= {id for key in _redrives_of(one, run) for id in successor_ids(run.id, key)}
+        letters += [other for other in others if other.task_id in tasks and other not in letters]
+    return tasks, letters
 
 
 def was_taken(last: RedriveEntry | None) -> bool:
@@ -206,33 +216,38 @@ def _redrives_of(letter: Letter, run: Run) -> list[str]:
 
 
 def _rest(
-    letter: Letter, last: RedriveEntry, how: RedriveOptions, topology: Topology, requests: Sequence[Event], at_ms: int
+    letter: Letter,
+    last: RedriveEntry,
+    options: RedriveOptions,
+    topology: Topology,
+    requests: Sequence[Event],
+    at_ms: int,
 ) -> Sending | Obstacle:
     """What a redrive that was interrupted had in hand, once more."""
     as_planned = RedriveOptions(as_new=last.way == NEW, data=last.data)
     step = _step(letter, last.n, as_planned, topology, requests, at_ms)
     if isinstance(step, Obstacle):
         return step
-    asked = _step(letter, last.n, how, topology, requests, at_ms) if how.changes else step
-    if how.as_new != as_planned.as_new or isinstance(asked, Obstacle) or asked.payload != step.payload:
+    asked = _step(letter, last.n, options, topology, requests, at_ms) if options.changes else step
+    if options.as_new != as_planned.as_new or isinstance(asked, Obstacle) or asked.payload != step.payload:
         remedy = "Finish it by the same command as then, or put it off with `mesh dead drop`"
         return Obstacle(letter, f"redrive {last.n} of it was interrupted, and may have been sent as it was", remedy)
     return step._replace(before=last.before, interrupted=last)
 
 
 def _step(
-    letter: Letter, n: int, how: RedriveOptions, topology: Topology, requests: Sequence[Event], at_ms: int
+    letter: Letter, n: int, options: RedriveOptions, topology: Topology, requests: Sequence[Event], at_ms: int
 ) -> Sending | Obstacle:
-    if how.as_new:
-        step = _new(letter, n, how, topology, requests, at_ms)
+    if options.as_new:
+        step = _new(letter, n, options, topology, requests, at_ms)
     else:
-        step = _on(letter, n, _payload(letter, how), topology, at_ms)
-    return step._replace(data=step.payload) if isinstance(step, Sending) and how.changes else step
+        step = _on(letter, n, _payload(letter, options), topology, at_ms)
+    return step._replace(data=step.payload) if isinstance(step, Sending) and options.changes else step
 
 
-def _payload(letter: Letter, how: RedriveOptions) -> bytes | None:
-    data = letter.value if how.data is None else how.data
-    return data if data is None else apply_patches(data, letter.content_type, how.patches)
+def _payload(letter: Letter, options: RedriveOptions) -> bytes | None:
+    data = letter.value if options.data is None else options.data
+    return data if data is None else apply_patches(data, letter.content_type, options.patches)
 
 
 def entry_for(sending: Sending, *, state: str, by: str, at_ms: int, after: int = 0, reason: str = "") -> RedriveEntry:
@@ -266,13 +281,13 @@ def _on(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: i
         return Obstacle(letter, "the run that it is for cannot hear it", "Begin another one with --as-new")
     if letter.kind:
         what = f"it is a record of kind {letter.kind!r} that nobody could use"
-        return Obstacle(letter, what, "Begin the run anew with --as-new")
+        return Obstacle(letter, what, "Begin a new run with --as-new")
     if letter.agent not in topology.agents:
-        return Obstacle(letter, f"the mesh has no agent {letter.agent!r} any more", "Begin the run anew with --as-new")
+        return Obstacle(letter, f"the mesh has no agent {letter.agent!r} any more", "Begin a new run with --as-new")
     refused_redrive = _REDRIVE.fullmatch(letter.header("ce_causationid"))  # then the letter holds what that one sent
     if not letter.task_id and letter.reason not in _HOP_REASONS and not refused_redrive:
         what = f"it is all that {letter.agent!r} answered, and that task is done"
-        return Obstacle(letter, what, "Begin the run anew with --as-new")
+        return Obstacle(letter, what, "Begin a new run with --as-new")
     if data is None:
         return Obstacle(letter, "it holds no payload", "Give it one with --edit")
     limit = topology.limits.payload_bytes_max
@@ -325,11 +340,13 @@ def _topic(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms
 
 
 def _new(
-    letter: Letter, n: int, how: RedriveOptions, topology: Topology, heard: Sequence[Event], at_ms: int
+    letter: Letter, n: int, options: RedriveOptions, topology: Topology, heard: Sequence[Event], at_ms: int
 ) -> Sending | Obstacle:
     """Begin a run anew: from the requests that the letter's run heard, or from the letter where it is a request."""
     is_request = letter.kind == REQUESTED or not (letter.agent or letter.kind)
-    made = _heard(letter, how, heard) if heard and not is_request else _own_request(letter, how, topology, at_ms)
+    made = (
+        _heard(letter, options, heard) if heard and not is_request else _own_request(letter, options, topology, at_ms)
+    )
     if isinstance(made, Obstacle):
         return made
     run_id = derive_id(letter.id, "redrive", n)[:24] + _home_part(letter.run_id)
@@ -352,21 +369,21 @@ def _home_part(run_id: str) -> str:
     return "" if home == run_id else f":{home}"
 
 
-def _heard(letter: Letter, how: RedriveOptions, heard: Sequence[Event]) -> list[Request] | Obstacle:
+def _heard(letter: Letter, options: RedriveOptions, heard: Sequence[Event]) -> list[Request] | Obstacle:
     """The requests of the letter's run; changes are for its request, where it heard only one."""
-    if how.changes and len(heard) > 1:
+    if options.changes and len(heard) > 1:
         what = f"its run heard {len(heard)} requests, and it is not known which one to change"
         return Obstacle(letter, what, "Begin it anew without changes, or publish the requests yourself")
     requests = [_request_of(event) for event in heard]
-    if how.changes:
+    if options.changes:
         first = requests[0]
-        data = first.data if how.data is None else how.data
-        requests[0] = first._replace(data=apply_patches(data, first.content_type, how.patches))
+        data = first.data if options.data is None else options.data
+        requests[0] = first._replace(data=apply_patches(data, first.content_type, options.patches))
     return requests
 
 
-def _own_request(letter: Letter, how: RedriveOptions, topology: Topology, at_ms: int) -> list[Request] | Obstacle:
-    data = _payload(letter, how)
+def _own_request(letter: Letter, options: RedriveOptions, topology: Topology, at_ms: int) -> list[Request] | Obstacle:
+    data = _payload(letter, options)
     if data is None:
         return Obstacle(letter, "it holds no payload", "Give it one with --edit")
     if not letter.run_id:

@@ -9,7 +9,7 @@ import math
 import re
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -46,9 +46,8 @@ GROUPED_CLASSES_MAX = 8
 """A group with more classes of exceptions than that is named by its own class only."""
 STACK_LINE_CHARS_MAX = 1_500
 """Of a message in a stack: a longer one would leave no frame in the part of the stack that is kept."""
-OWN_MODULES = re.compile(r"mesh\.(?!examples\b)")
-LIBRARIES = re.compile(r"<|.*[/\\](?:lib(?:64)?[/\\]python3(?:\.\d+)?t?|(?:site|dist)-packages)[/\\]")
-"""Files of the standard library and of installed packages."""
+FrameRule = Callable[[Iterable[tuple[str, int]]], str]
+"""Chooses from the frames of a traceback, each a file and a line, the `file:line` to show; "" for none."""
 TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
 """What a header can carry as a type; which types an agent may emit is for `decide` to say."""
 
@@ -144,7 +143,7 @@ def failure_event(task: Event, fault: Fault, usage: Usage | None) -> Event:
     return _answer(task, FAILED, task.type, task.content_type, task.data, usage, fault)
 
 
-def fault_of(error: BaseException) -> Fault:
+def fault_of(error: BaseException, frame: FrameRule = lambda frames: "") -> Fault:
     """Why a task failed. Errors of the mesh say themselves whether they may be retried; foreign ones may be. Total.
 
     The code is one that `core.reason_codes` gives to dead letters; of any other error the class tells which it was. A
@@ -155,7 +154,7 @@ def fault_of(error: BaseException) -> Fault:
     codes = {_code(leaf) for leaf in found}
     code = codes.pop() if len(codes) == 1 else "exception"
     retryable = all(leaf.retriable for leaf in found if isinstance(leaf, MeshError))
-    text = _text(told) if len(found) == 1 else _texts(found)
+    text = _text(told) if len(found) == 1 else _texts(found, frame)
     cls = _class(told) if len(found) == 1 else _class_of_group(error, found)
     return Fault(code, _sentence(text or cls), cls, retryable, cap_stack(mask_end(_stack(error))))
 
@@ -192,29 +191,19 @@ def _text(error: BaseException) -> str:
     return text
 
 
-def _texts(errors: Sequence[BaseException]) -> str:
+def _texts(errors: Sequence[BaseException], frame: FrameRule) -> str:
     """Of a group: each exception with its class, its text and where it was raised. Equal ones are counted."""
-    counted = Counter(map(_told, errors))
+    counted = Counter(_describe(error, frame) for error in errors)
     told = (text if count == 1 else f"{count} x {text}" for text, count in counted.items())
     return f"{len(errors)} exceptions: " + "; ".join(told)
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException, frame: FrameRule) -> str:
     name, text = type(error).__name__, mask(_text(error))
     text = text if text.startswith(name) else f"{name}: {text}" if text else name
     text = text if len(text) <= GROUPED_CHARS_MAX else f"{text[: GROUPED_CHARS_MAX - 1]}…"
-    place = _place(error)
+    place = frame((f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__))
     return f"{text} ({place})" if place else text
-
-
-def _place(error: BaseException) -> str:
-    """File and line of the last frame outside the mesh and libraries, else outside the mesh; empty if none is."""
-    found = last = ""
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        if not OWN_MODULES.match(str(frame.f_globals.get("__name__"))):
-            last = f"{frame.f_code.co_filename}:{line}"
-            found = found if LIBRARIES.match(last) else last
-    return found or last
 
 
 def _sentence(text: str) -> str:

@@ -29,9 +29,6 @@ INVARIANTS: Final[dict[str, str]] = {
 }
 """What is checked. Leaks of processes (I12) cannot be seen in records."""
 VIOLATIONS_KEPT: Final = 100
-ACKNOWLEDGED: Final = "acknowledged"
-REFUSED: Final = "refused"
-UNKNOWN: Final = "unknown"
 
 
 class Violation(NamedTuple):
@@ -55,16 +52,17 @@ class Violation(NamedTuple):
         return f"{text}; got {self.got}" if self.got else text
 
 
-class Submission(NamedTuple):
-    """One line of a submitter's ledger. `answer`: what it was told, ACKNOWLEDGED, REFUSED or UNKNOWN (a timeout).
+class Observer:
+    """Receives what a check sees of requests, and ignores it. The submission ledger of the tests derives from it."""
 
-    `place`: `topic:partition:offset` of the record, for submissions to ingress topics.
-    """
+    def see_request(self, run_id: str, event_id: str, origin: str) -> None:
+        """A request lies on the inbox; `origin`: its coordinates on an ingress topic."""
 
-    run_id: str
-    event_id: str = ""
-    answer: str = ACKNOWLEDGED
-    place: str = ""
+    def see_ending(self, run_id: str) -> None:
+        """The outcome of a run lies on mesh.outcomes, as far as can be checked."""
+
+    def see_refusal(self, run_id: str, event_id: str, origin: str) -> None:
+        """A request was answered by a dead letter or a rejection."""
 
 
 @dataclass(slots=True)

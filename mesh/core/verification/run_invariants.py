@@ -172,30 +172,3 @@ class RunInvariants:
             what = "the outcome says something else than what was charged"
             got = f"{run.usd_micros} millionths of a dollar and {run.tokens} tokens"
             yield Violation("I5", where, what, f"{usd_micros} and {tokens}", got, run.id)
-
-
-def chain(
-    key: str, history: Sequence[tuple[str, bytes]], written: Iterable[str] = (), *, whole: bool = True
-) -> Iterator[Violation]:
-    """I10: versions and values of one board key, oldest first. In an incarnation (`incarnation:counter`) versions rise,
-    and none comes back. `written`: versions that writers were told; each stands there once, unless its incarnation was
-    lost with all it held. `whole`: the history was not cut at its beginning."""
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    current = ""
-    for version, _ in history:
-        incarnation, _, counter = version.rpartition(":")
-        number = int(counter)
-        before = last.get(incarnation)
-        if before is not None and (incarnation != current or number <= before):
-            yield Violation("I10", key, "versions do not rise", f"one beyond {incarnation}:{before}", version)
-        first.setdefault(incarnation, number)
-        last[incarnation] = number
-        current = incarnation
-    counted = Counter(version for version, _ in history)
-    for version in written:
-        incarnation, _, counter = version.rpartition(":")
-        kept = incarnation in last and (whole or int(counter) >= first[incarnation])
-        if kept and counted[version] != 1:
-            got = f"{counted[version]} times"
-            yield Violation("I10", key, f"a writer was told version {version}", "it once in the history", got)

@@ -1,37 +1,26 @@
-"""`Verifier`: do the records on the log say what the invariants promise? Pure, streaming, for three users.
+"""`Verifier` checks the records on the log against the invariants. Pure and streaming.
 
-    verifier = Verifier(topology, heads=…, committed=…, quiescent=True)
-    verifier.take_submission(Asked("run-1", "order-17"))     # 1. the ledger of submissions, if there is one
-    verifier.take_published(record)                          # 2. task, egress, outcome and dead letter topics
-    verifier.take_original(record)                      # 3. records that dead letters point at (`origins` names them)
-    verifier.take_ingress(record)                          #    and those of ingress topics, all of them or none
-    verifier.take_inbox(record)                         # 4. mesh.inbox, re-decided by `fold.Partition`
-    verifier.take_commit(place, offset)           #    whenever: commits in the order in which they were accepted
-    report = verifier.report()                     # 5. what remains open is judged here
+    verifier = Verifier(CheckScope(topology, heads=…, committed=…))
+    verifier.take_published(record)     # 1. task, egress, outcome and dead letter topics
+    verifier.take_original(record)      # 2. records that dead letters point at (`origins` names them)
+    verifier.take_ingress(record)       #    and those of ingress topics, all of them or none
+    verifier.take_inbox(record)         # 3. mesh.inbox, decided again by `Partition`
+    report = verifier.report()          # 4. what remains open is judged here
 
-The steps in this order, since the log is read once; within a step partitions in any order, each in offset order.
-`check` does all of it for records held in memory, which is what the simulator and tests want. The chaos tests and
-`mesh verify` (mesh/operations/verification.py) stream. A *live* mesh is verified by reading first `committed`, then the
-ends of the published topics, then those of the inbox, and no further than these: what was decided at or beyond the
-committed offset need not be published yet, and is counted as `unchecked`.
+The steps keep this order, since the log is read once. Within a step partitions may come in any order, each in offset
+order. `mesh verify` streams (mesh/operations/verification.py), and so do the chaos tests. Tests that hold all records
+in memory use `tests.log_check`, which also checks submissions (I1, I14), board histories (I10), that nothing is left
+at rest (I11), and that commits do not go back (I7).
 
-    topology    of the mesh as it is now; `kept`: what mesh.topologies says. An `adopted` record of the inbox says under
-                which of them runs are opened from there on. Before the first of these, the one is taken under which the
-                first effects of a run are those that were published
-    states      makes the fold of a partition number, for one that was restored from a checkpoint
-    heads       first offset held, of every partition of every topic; default: all are whole. Where retention removed
-                the head of an inbox partition, runs that began before it cannot be decided again: they are counted in
-                `unchecked`, like records whose topic lost its head
-    ends        where the partitions of the inbox end, if not all of their records are handed in (those of one run)
-    committed   group places: of mesh.inbox, of task and ingress topics. None: all that was decided must be published
-    checkpoints the state that stands checkpointed for inbox partitions, by number: compared when the fold comes there
-    quiescent   nothing is under way any more: an open run is a violation (I11)
+For a *live* mesh, read first the committed offsets, then the ends of the published topics, then those of the inbox, and
+read no further than these. A decision at or beyond the committed offset need not be published yet: it is counted as
+`unchecked`.
 
-What is checked is in `INVARIANTS` (core/verification/report.py), with what cannot be seen in records. At most
+The invariants are listed in `INVARIANTS` (report.py), including those that records cannot show. At most
 `VIOLATIONS_KEPT` violations are kept, the first of each invariant among them; all are counted.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import orjson
 
@@ -41,73 +30,42 @@ from mesh.core.protocol.event import EGRESS, OUTCOME, REQUESTED, TASK, Event, de
 from mesh.core.protocol.record import Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import OUTCOME_FIELDS_1
 from mesh.core.reason_codes import DEAD, REASONS
-from mesh.core.state.partition_state import RULES, Partition
-from mesh.core.state.topology_registry import Registry
+from mesh.core.state.partition_state import RULES
 from mesh.core.topology.model import Topology
 from mesh.core.verification.publish_index import ANSWERED, MATCHED, PublishedRecord, PublishIndex, digest_of, mark
-from mesh.core.verification.replay_check import ReplayCheck
-from mesh.core.verification.report import INVARIANTS, Submission, VerificationReport, Violation
-from mesh.core.verification.submissions import SubmissionLedger
-
-__all__ = ["INVARIANTS", "Submission", "VerificationReport", "Verifier", "Violation", "check", "published_topics"]
+from mesh.core.verification.replay_check import CheckScope, ReplayCheck
+from mesh.core.verification.report import Observer, VerificationReport, Violation
 
 
 class Verifier:
     """See the module."""
 
-    def __init__(
-        self,
-        topology: Topology,
-        *,
-        states: Callable[[int], Partition] | None = None,
-        heads: Mapping[TopicPartition, int] | None = None,
-        committed: Mapping[TopicPartition, int] | None = None,
-        quiescent: bool = False,
-        kept: Registry | None = None,
-        ends: Mapping[TopicPartition, int] | None = None,
-        checkpoints: Mapping[int, Partition] | None = None,
-    ) -> None:
-        self._topology = topology
-        known = () if kept is None else kept.topologies.values()
-        self._depth_max = max(one.limits.depth_max for one in (topology, *known))
-        self._committed = committed or {}
-        self._quiescent = quiescent
+    def __init__(self, scope: CheckScope, observer: Observer | None = None) -> None:
+        self._topology = scope.topology
+        known = () if scope.kept is None else scope.kept.topologies.values()
+        self._depth_max = max(one.limits.depth_max for one in (scope.topology, *known))
+        self.committed = dict(scope.committed or {})
+        """Committed offsets of workers and intake; a caller may raise them until `report`."""
         self._published = PublishIndex()
-        self._ledger = SubmissionLedger()
+        self._observer = Observer() if observer is None else observer
         self._report = VerificationReport()
-        self._again = ReplayCheck(
-            topology,
-            self._published,
-            self._ledger,
-            self._report,
-            states=states,
-            heads=heads,
-            committed=committed,
-            kept=kept,
-            ends=ends,
-            checkpoints=checkpoints,
-        )
+        self.replay = ReplayCheck(scope, self._published, self._observer, self._report)
         self._pointing: dict[str, tuple[str, bytes]] = {}
-        """Coordinates → where the dead letter lies that points there, and the digest of what it says lay there."""
+        """Coordinates → position of the dead letter that points there, and the digest of the bytes it claims."""
         self._buried: set[str] = set()
         """Coordinates that dead letters point at."""
         self._came: dict[str, int] = {}
-        """Coordinates of ingress records that nothing came of so far → when they came."""
-        self._commits: dict[TopicPartition, int] = {}
+        """Coordinates of ingress records without a known effect so far → their time of arrival."""
         self._unseen: set[bytes] = set()
         """Marks of the runs that began before the head of their partition."""
         self._since_ms = -1
-        """What was published up to this time may follow from what is no longer on the inbox."""
+        """Records published up to this time may follow from inbox records that were removed."""
 
     # ------------------------------------------------------------------------------------------------------ the steps
 
-    def take_submission(self, entry: Submission) -> None:
-        """Step 1: a line of the ledger."""
-        self._ledger.asked(entry)
-
     def take_published(self, record: Record) -> None:
         """Step 2: a record of a task topic, an egress topic, mesh.outcomes or mesh.dead."""
-        if self._again.boxes:
+        if self.replay.partitions:
             raise ValueError("published records come before those of the inbox")
         self._report.records[record.topic] += 1
         if record.topic == self._topology.dead:
@@ -118,12 +76,12 @@ class Verifier:
             self._report.unchecked[f"not an event, on {record.topic}"] += 1
         elif event.kind == OUTCOME and event.type == REJECTED_TYPE:
             self._report.unchecked["answers to requests that opened no run"] += 1
-            self._ledger.explained(event.run_id, "", "")
+            self._observer.see_refusal(event.run_id, "", "")
         elif event.kind in (TASK, EGRESS, OUTCOME):
             if event.kind == TASK:
                 self._look_at_task(event, record)
             elif event.kind == OUTCOME and _rules_of(event) != RULES:
-                self._again.other_rules.add(mark(event.run_id))
+                self.replay.other_rules.add(mark(event.run_id))
             self._published.add(record, event.id, event.run_id)
         else:
             self._report.unchecked[f"from others, on {record.topic}"] += 1
@@ -147,7 +105,7 @@ class Verifier:
     def take_ingress(self, record: Record) -> None:
         """Step 3: a record of an ingress topic. Below intake's committed place it is a request or a dead letter."""
         self._report.records[record.topic] += 1
-        if record.offset < self._committed.get(TopicPartition(record.topic, record.partition), 0):
+        if record.offset < self.committed.get(TopicPartition(record.topic, record.partition), 0):
             self._report.checked["I7"] += 1
             where = coordinates(record)
             if where not in self._buried:
@@ -158,26 +116,15 @@ class Verifier:
         if self._came:
             origin = next((value for name, value in record.headers if name == "mesh-origin"), None)
             self._came.pop((origin or b"").decode("utf-8", "replace"), None)
-        self._again.take(record)
-
-    def take_commit(self, place: TopicPartition, offset: int) -> None:
-        """A commit that was accepted, in the order of acceptance."""
-        self._report.checked["I7"] += 1
-        before = self._commits.get(place, 0)
-        if offset < before:
-            what = "a committed place went back"
-            self._report.add(
-                Violation("I7", f"{place.topic}:{place.partition}", what, f"at least {before}", f"{offset}")
-            )
-        self._commits[place] = max(before, offset)
+        self.replay.take(record)
 
     def report(self) -> VerificationReport:
         """Step 5: what was found. Call it once."""
         report = self._report
-        self._again.judge(quiescent=self._quiescent)
-        boxes = self._again.boxes.values()
-        self._unseen = {mark(run_id) for box in boxes for run_id in box.unseen} | self._again.other_rules
-        self._since_ms = max((box.since_ms for box in boxes), default=-1)
+        self.replay.finish()
+        partitions = self.replay.partitions.values()
+        self._unseen = {mark(run_id) for part in partitions for run_id in part.unseen} | self.replay.other_rules
+        self._since_ms = max((part.since_ms for part in partitions), default=-1)
         for variants in self._published:
             self._judge_published(variants)
         for where, at_ms in self._came.items():
@@ -186,22 +133,11 @@ class Verifier:
             else:
                 what = "intake's committed place passed a record of which nothing came"
                 report.add(Violation("I7", where, what, "a request on the inbox, or a dead letter"))
-        report.checked["I1"] = report.checked["I14"] = len(self._ledger)
-        for violation in self._ledger.judge(self._may_end):
-            report.add(violation)
+        report.checked.update({"I1": 0, "I14": 0})  # keys of the output; `tests.log_check` counts them
         report.copies = self._published.copies
         if self._pointing:
             report.unchecked["records that dead letters point at"] += len(self._pointing)
         return report
-
-    def _may_end(self, run_id: str) -> bool:
-        if self._again.is_unseen(run_id):
-            self._report.unchecked["submissions whose run began before the head of the inbox"] += 1
-            return True
-        if not self._quiescent and self._again.is_open(run_id):
-            self._report.unchecked["submissions whose run is still open"] += 1
-            return True
-        return False
 
     # ----------------------------------------------------------------------------------------------- what was published
 
@@ -243,7 +179,7 @@ class Verifier:
         elif code.startswith("refused_"):  # the log refused what was to be published; what is missing looks for it
             self._published.flag(record.topic, id, MATCHED)
         if whole or headers.get("ce_meshkind") == REQUESTED:
-            self._ledger.explained(run_id, headers.get("ce_id", ""), origin)
+            self._observer.see_refusal(run_id, headers.get("ce_id", ""), origin)
 
     def _judge_published(self, variants: Sequence[PublishedRecord]) -> None:
         explained = any(sent.flags & MATCHED for sent in variants)
@@ -267,8 +203,7 @@ class Verifier:
 
     def _judge_unanswered(self, sent: PublishedRecord) -> None:
         """I7 of workers: a task below the committed place has an answer on the inbox, or is a dead letter."""
-        place = TopicPartition(sent.topic, sent.partition)
-        committed = max(self._commits.get(place, 0), self._committed.get(place, 0))
+        committed = self.committed.get(TopicPartition(sent.topic, sent.partition), 0)
         if sent.first >= committed or sent.where in self._buried:
             return
         if sent.at_ms <= self._since_ms:
@@ -287,48 +222,6 @@ def _rules_of(outcome: Event) -> int:
         return RULES
     whole = isinstance(body, dict) and body.keys() >= OUTCOME_FIELDS_1
     return int(body.get("rules", 1)) if whole else RULES
-
-
-def check(
-    topology: Topology,
-    records: Mapping[str, Iterable[Record]],
-    *,
-    ledger: Iterable[Submission] = (),
-    commits: Iterable[tuple[TopicPartition, int]] = (),
-    states: Callable[[int], Partition] | None = None,
-    heads: Mapping[TopicPartition, int] | None = None,
-    committed: Mapping[TopicPartition, int] | None = None,
-    checkpoints: Mapping[int, Partition] | None = None,
-    quiescent: bool = True,
-    kept: Registry | None = None,
-) -> VerificationReport:
-    """Check records held in memory: topic → its records, each partition in offset order. By default all is at rest."""
-    verifier = Verifier(
-        topology,
-        states=states,
-        heads=heads,
-        committed=committed,
-        quiescent=quiescent,
-        checkpoints=checkpoints,
-        kept=kept,
-    )
-    known = (topology,) if kept is None else (topology, *kept.topologies.values())
-    for entry in ledger:
-        verifier.take_submission(entry)
-    for topic in published_topics(*known):
-        for record in records.get(topic, ()):
-            verifier.take_published(record)
-    for topic in sorted({origin.rsplit(":", 2)[0] for origin in verifier.origins}):
-        for record in records.get(topic, ()):
-            verifier.take_original(record)
-    for topic in sorted({rule.name for one in known for rule in one.topics.values() if rule.ingress}):
-        for record in records.get(topic, ()):
-            verifier.take_ingress(record)
-    for record in records.get(topology.inbox, ()):
-        verifier.take_inbox(record)
-    for place, offset in commits:
-        verifier.take_commit(place, offset)
-    return verifier.report()
 
 
 def published_topics(*topologies: Topology) -> Sequence[str]:

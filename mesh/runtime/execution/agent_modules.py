@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
@@ -108,6 +108,16 @@ def is_own(file: str) -> bool:
 def is_library(file: str) -> bool:
     """Return whether a file is code of the standard library or of an installed package, or no file at all."""
     return file.startswith((*_LIBRARIES, "<")) and not file.startswith(_EXAMPLES + os.sep)
+
+
+def user_frame(frames: Iterable[tuple[str, int]]) -> str:
+    """Return `file:line` of the last frame in an agent's own code, else of the last one outside the mesh, else "".
+
+    `frames`: file and line, the outermost first.
+    """
+    outside = [(file, line) for file, line in frames if not is_own(file)]
+    own = [(file, line) for file, line in outside if not is_library(file)]
+    return "{}:{}".format(*(own or outside)[-1]) if outside else ""
 
 
 def _refuse_other(module: str) -> None:

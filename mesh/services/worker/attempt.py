@@ -20,6 +20,7 @@ from mesh.core.task import result
 from mesh.core.task.agent import Agent, file_line
 from mesh.core.task.fault_injection import InjectedFault
 from mesh.core.topology.model import AgentSpec
+from mesh.runtime.execution.agent_modules import user_frame
 from mesh.runtime.execution.isolation import CallRequest, IsolatedProcess, IsolatedProcessDied
 from mesh.runtime.execution.threads import Threads
 from mesh.services.worker.assignment import Work
@@ -254,7 +255,7 @@ class Caller:
         """What an error means: its own, or ours when we cancelled it."""
         if attempt.interrupted:
             raise asyncio.CancelledError from error
-        fault = result.fault_of(error)
+        fault = result.fault_of(error, user_frame)
         if attempt.in_vain:
             fault = IN_VAIN._replace(cls=fault.cls, stack=fault.stack)
         elif attempt.expired:

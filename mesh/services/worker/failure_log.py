@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from mesh.adapters.diagnostics import LimitedLog
 from mesh.core.protocol.event import Event, Fault
-from mesh.runtime.execution.agent_modules import is_library, is_own
+from mesh.runtime.execution.agent_modules import user_frame
 
 ERROR_CHARS_MAX: Final = 500
 _FRAME: Final = re.compile(r'^[ |]+File "(.+)", line (\d+)', re.MULTILINE)
@@ -42,9 +42,8 @@ def place_of(fault: Fault, function: str = "") -> dict[str, str]:
     known."""
     if fault.code in _FUNCTION and function:
         return {"where": function}
-    frames = [(file, line) for file, line in _FRAME.findall(fault.stack) if not is_own(file)]
-    own = [(file, line) for file, line in frames if not is_library(file)]
-    return {"where": ":".join((own or frames)[-1])} if frames else {}
+    where = user_frame((file, int(line)) for file, line in _FRAME.findall(fault.stack))
+    return {"where": where} if where else {}
 
 
 def _error(fault: Fault) -> str:

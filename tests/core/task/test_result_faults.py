@@ -24,6 +24,7 @@ from mesh.core.task.result import (
     usage_of,
 )
 from mesh.core.topology.model import AgentSpec
+from mesh.runtime.execution.agent_modules import user_frame
 from tests.core.samples import again, task
 
 
@@ -89,7 +90,9 @@ def test_one_exception_in_a_group_stands_for_the_group() -> None:
 def test_of_several_exceptions_in_a_group_each_is_told_with_its_place() -> None:
     first, second = raised(ValueError("no shelf, password=hunter2")), raised(KeyError("sku"))
     third = raised(InvalidInput("x" * 1_000, code="schema"))
-    fault = fault_of(raised(BaseExceptionGroup("tasks", [first, BaseExceptionGroup("more", [second, third])])))
+    fault = fault_of(
+        raised(BaseExceptionGroup("tasks", [first, BaseExceptionGroup("more", [second, third])])), user_frame
+    )
     assert fault.message == (
         f"3 exceptions: ValueError: no shelf, password=*** ({line_of(first)}); KeyError: 'sku' ({line_of(second)}); "
         f"InvalidInput: {'x' * (GROUPED_CHARS_MAX - 15)}… ({line_of(third)})"
@@ -107,9 +110,9 @@ def test_of_several_exceptions_in_a_group_each_is_told_with_its_place() -> None:
 def test_the_place_of_an_exception_in_a_group_is_outside_of_the_mesh() -> None:
     with pytest.raises(InvalidInput) as caught:
         decline_fault(AGENT, RetryLater(-1))
-    message = fault_of(BaseExceptionGroup("g", [caught.value, ValueError("x")])).message
+    message = fault_of(BaseExceptionGroup("g", [caught.value, ValueError("x")]), user_frame).message
     assert f"({__file__}:" in message
-    assert "settle.py" not in message
+    assert "result.py" not in message
 
 
 def test_an_error_without_a_text_is_named_by_its_class() -> None:
@@ -283,7 +286,7 @@ def test_a_group_names_the_classes_in_it_but_not_too_many() -> None:
 def test_the_place_of_an_exception_in_a_group_is_outside_of_libraries() -> None:
     with pytest.raises(ValueError, match="Expecting") as caught:
         json.loads("{")
-    assert f"({__file__}:" in fault_of(ExceptionGroup("g", [caught.value, ValueError("x")])).message
+    assert f"({__file__}:" in fault_of(ExceptionGroup("g", [caught.value, ValueError("x")]), user_frame).message
 
 
 @pytest.mark.parametrize("sign", ["y", "\N{EURO SIGN}", "\N{GRINNING FACE}", "y\n", "password=hunter2 "])

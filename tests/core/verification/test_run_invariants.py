@@ -10,7 +10,7 @@ from mesh.core.run.effects import Effect, Finish, PublishTask, Schedule
 from mesh.core.run.state import Held, Run, Task
 from mesh.core.topology.model import Limits
 from mesh.core.verification.report import Violation
-from mesh.core.verification.run_invariants import RunInvariants, chain
+from mesh.core.verification.run_invariants import RunInvariants
 from tests.builders import agent, event, record, run, topology
 
 MESH = topology(
@@ -190,32 +190,3 @@ def test_a_run_decided_under_another_topology_is_not_held_to_this_one() -> None:
     desk, first, second = Desk(), task(), task("t2")
     state = opened(first, second, topology="f" * 16)
     assert not desk.step(event(), state, [sent(first), sent(second)])
-
-
-# ---------------------------------------------------------------------------------------------------------- the board
-
-
-def history(*versions: str) -> list[tuple[str, bytes]]:
-    return [(version, b"1") for version in versions]
-
-
-@pytest.mark.parametrize(
-    ("versions", "written", "good"),
-    [
-        (("a:1", "a:2", "a:5"), ("a:2",), True),
-        (("a:1", "b:1", "b:2"), ("a:7",), False),
-        (("a:1", "b:1"), ("c:1",), True),
-        (("a:2", "a:1"), (), False),
-        (("a:1", "a:1"), (), False),
-        (("a:1", "b:2", "a:3"), (), False),
-        (("a:1", "a:3"), ("a:2",), False),
-    ],
-)
-def test_versions_of_a_board_key_form_a_chain(versions: tuple[str, ...], written: tuple[str, ...], good: bool) -> None:
-    violations = list(chain("k", history(*versions), written))
-    assert found(violations) == ([] if good else ["I10"])
-
-
-def test_what_a_history_has_forgotten_is_not_missed() -> None:
-    assert list(chain("k", history("a:5", "a:6"), ["a:1", "a:6"], whole=False)) == []
-    assert found(list(chain("k", history("a:5", "a:7"), ["a:6"], whole=False))) == ["I10"]

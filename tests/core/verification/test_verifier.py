@@ -15,7 +15,6 @@ from mesh.core.publishing.replacement_records import replacement_of
 from mesh.core.run.dead_letter import dead_record
 from mesh.core.state.partition_state import RULES
 from mesh.core.task.result import failure_event
-from mesh.core.verification.report import REFUSED, Submission
 from mesh.core.verification.verifier import published_topics
 from tests.builders import AT_MS, event
 from tests.core.lived import (
@@ -40,6 +39,7 @@ from tests.core.lived import (
     task_in,
 )
 from tests.core.world import World
+from tests.log_check import REFUSED, Submission
 
 # ------------------------------------------------------------------------------------------------------- what is well
 

@@ -14,8 +14,8 @@ from mesh.core.run.dead_letter import dead_record
 from mesh.core.state.partition_state import ENDED_OFFSETS_MAX, Partition
 from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Limits
-from mesh.core.verification.report import REFUSED, UNKNOWN, Submission
-from mesh.core.verification.verifier import Verifier, check, published_topics
+from mesh.core.verification.replay_check import CheckScope
+from mesh.core.verification.verifier import Verifier, published_topics
 from tests.builders import AT_MS, event
 from tests.core.lived import (
     INBOX,
@@ -33,6 +33,7 @@ from tests.core.lived import (
     rejected_request,
     requests,
 )
+from tests.log_check import REFUSED, UNKNOWN, Submission, check
 
 # ------------------------------------------------------------------------------------------------ a mesh that is alive
 
@@ -150,7 +151,7 @@ def test_a_check_may_begin_with_a_restored_state() -> None:
             state.step(record)
         return state
 
-    verifier = Verifier(MESH, states=restored, heads={INBOX: 4}, quiescent=True)
+    verifier = Verifier(CheckScope(MESH, states=restored, heads={INBOX: 4}))
     for topic in published_topics(MESH):
         for record in lived.records.get(topic, ()):
             verifier.take_published(record)
@@ -166,7 +167,7 @@ def test_a_check_may_begin_with_a_restored_state() -> None:
 
 def test_published_records_come_before_those_of_the_inbox() -> None:
     lived = good()
-    verifier = Verifier(MESH, states=lived.fresh)
+    verifier = Verifier(CheckScope(MESH, states=lived.fresh))
     verifier.take_inbox(lived.records[INBOX.topic][0])
     with pytest.raises(ValueError, match="before"):
         verifier.take_published(lived.records[PLAN][0])
@@ -174,7 +175,7 @@ def test_published_records_come_before_those_of_the_inbox() -> None:
 
 def test_records_of_the_inbox_come_in_order() -> None:
     lived = good()
-    verifier = Verifier(MESH, states=lived.fresh)
+    verifier = Verifier(CheckScope(MESH, states=lived.fresh))
     verifier.take_inbox(lived.records[INBOX.topic][1])
     with pytest.raises(ValueError, match="after offset 1"):
         verifier.take_inbox(lived.records[INBOX.topic][0])
@@ -220,7 +221,9 @@ def came_in(lived: Lived, committed: int) -> list[str]:
         lived.append(new, AT_MS + 50)
     letter = dead_record(StoredRecord("in.ask", 0, 1, AT_MS, None, b"x", ()), "unparseable", "no JSON")
     lived.append(dead_letter(letter, MESH), AT_MS)
-    verifier = Verifier(MESH, states=lived.fresh, committed={TopicPartition("in.ask", 0): committed, INBOX: 99})
+    verifier = Verifier(
+        CheckScope(MESH, states=lived.fresh, committed={TopicPartition("in.ask", 0): committed, INBOX: 99})
+    )
     for topic in published_topics(MESH):
         for record in lived.records.get(topic, ()):
             verifier.take_published(record)
@@ -262,7 +265,7 @@ def test_each_run_is_decided_under_the_topology_that_explains_it(until_ms: int) 
     kept = Registry(INBOX.topic)
     kept.topologies, kept.since_ms = {OLD.digest: OLD, MESH.digest: MESH}, {OLD.digest: 0, MESH.digest: until_ms}
     kept.current = dict.fromkeys(range(MESH.inbox_partitions), MESH.digest)  # an older version of the mesh changed it
-    verifier = Verifier(MESH, kept=kept, quiescent=True)
+    verifier = Verifier(CheckScope(MESH, kept=kept))
     for topic in published_topics(MESH, OLD):
         for record in lived.records.get(topic, ()):
             verifier.take_published(record)

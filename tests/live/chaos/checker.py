@@ -25,11 +25,12 @@ from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.state import COMPLETED
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.model import Topology
-from mesh.core.verification.report import ACKNOWLEDGED, UNKNOWN, Submission, VerificationReport
-from mesh.core.verification.verifier import check as verify
+from mesh.core.verification.report import VerificationReport
 from mesh.runtime.checkpoint_store import read_checkpoints
 from mesh.settings import Settings
 from tests.live.chaos.ledger import Entry, read
+from tests.log_check import ACKNOWLEDGED, UNKNOWN, Submission
+from tests.log_check import check as verify
 
 TREE_TASKS, TREE_RESULTS = 10, 6
 ODD = "!"
@@ -289,7 +290,7 @@ def decided_again(
     for record in (record for records in evidence for record in records):
         records[record.topic].append(record)
     ledger = [Submission(run, answer=ACKNOWLEDGED if run in acked else UNKNOWN) for run in asked]
-    return verify(topology, records, ledger=ledger, committed=committed, checkpoints=checkpoints)
+    return verify(topology, records, ledger=ledger, committed=committed, checkpoints=checkpoints or {})
 
 
 async def places(log: Log, topology: Topology) -> dict[TopicPartition, int]:

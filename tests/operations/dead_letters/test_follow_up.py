@@ -47,7 +47,7 @@ async def test_a_letter_whose_task_failed_again_names_the_one_that_stands_for_it
         (obstacle,) = plan.obstacles
         name = newest.letter.id[:12]
         assert obstacle.message == f"its task was sent again and failed again: letter {name} stands for it now"
-        assert obstacle.remedy == f"`mesh dead redrive {name}`, or begin the run anew with --as-new"
+        assert obstacle.remedy == f"`mesh dead redrive {name}`, or begin a new run with --as-new"
         assert plan.sendings == []
     assert len((await shop.dead.plan([first], RedriveOptions(again=True, as_new=True))).sendings) == 1
     shop.broken = False
@@ -55,7 +55,7 @@ async def test_a_letter_whose_task_failed_again_names_the_one_that_stands_for_it
     for case in (first, newest):
         (obstacle,) = (await shop.dead.plan([case], RedriveOptions(again=True))).obstacles
         assert obstacle.message == "its task was sent again and is no failure of its run any more"
-        assert obstacle.remedy == "Begin the run anew with --as-new"
+        assert obstacle.remedy == "Begin a new run with --as-new"
 
 
 async def test_a_redrive_that_its_run_did_nothing_with_is_told_and_does_not_count(shop: Shop) -> None:

@@ -112,7 +112,7 @@ def test_a_letter_that_another_stands_for_is_not_sent_to_no_effect(shop: Shop) -
     assert done.code == 5
     name = newest["id"][:12]
     assert f"its task was sent again and failed again: letter {name} stands for it now" in done.err
-    assert done.err.endswith(f"`mesh dead redrive {name}`, or begin the run anew with --as-new\n")
+    assert done.err.endswith(f"`mesh dead redrive {name}`, or begin a new run with --as-new\n")
     (dry,) = shop("redrive", row["id"], "--again", "--json").rows
     assert dry["plan"] == "cannot"
     assert [entry["n"] for entry in shop("show", row["id"], "--json").rows[0]["ledger"]] == [1]

@@ -2,8 +2,7 @@
 
 import pytest
 
-from mesh.core.verification.report import REFUSED, UNKNOWN, Submission
-from mesh.core.verification.submissions import SubmissionLedger
+from tests.log_check import REFUSED, UNKNOWN, Submission, SubmissionLedger, board_history_violations
 
 
 def judged(ledger: SubmissionLedger, *under_way: str) -> list[str]:
@@ -13,7 +12,7 @@ def judged(ledger: SubmissionLedger, *under_way: str) -> list[str]:
 def asked(*entries: Submission) -> SubmissionLedger:
     ledger = SubmissionLedger()
     for entry in entries:
-        ledger.asked(entry)
+        ledger.take(entry)
     return ledger
 
 
@@ -27,7 +26,7 @@ def test_an_acknowledged_submission_that_nobody_heard_is_lost() -> None:
 
 def test_one_that_was_heard_and_did_not_end_is_lost_too() -> None:
     ledger = asked(Submission("run-1", "r1"))
-    ledger.heard("run-1", "r1", "")
+    ledger.see_request("run-1", "r1", "")
     (violation,) = ledger.judge(lambda _: False)
     assert violation.got == "its run has no ending"
     assert judged(ledger, "run-1") == []
@@ -37,16 +36,16 @@ def test_an_ending_or_an_explanation_satisfies_it() -> None:
     for told in ("ended", "explained", "answered"):
         ledger = asked(Submission("run-1", "r1"))
         if told == "ended":
-            ledger.ended("run-1")
+            ledger.see_ending("run-1")
         else:
-            ledger.explained("run-1", "r1" if told == "explained" else "", "")
+            ledger.see_refusal("run-1", "r1" if told == "explained" else "", "")
         assert judged(ledger) == []
 
 
 def test_an_explanation_of_another_request_does_not() -> None:
     ledger = asked(Submission("run-1", "r1"), Submission("run-1", "r2"))
-    ledger.explained("run-1", "r2", "")
-    ledger.explained("run-2", "r1", "")
+    ledger.see_refusal("run-1", "r2", "")
+    ledger.see_refusal("run-2", "r1", "")
     assert judged(ledger) == ["I1"]
 
 
@@ -54,8 +53,8 @@ def test_an_explanation_of_another_request_does_not() -> None:
 def test_a_refused_submission_must_not_happen_and_an_unknown_one_may(answer: str, found: list[str]) -> None:
     ledger = asked(Submission("run-1", "r1", answer))
     assert judged(ledger) == []
-    ledger.heard("run-1", "r1", "")
-    ledger.ended("run-1")
+    ledger.see_request("run-1", "r1", "")
+    ledger.see_ending("run-1")
     assert judged(ledger) == found
 
 
@@ -63,7 +62,36 @@ def test_a_submission_by_place_is_known_by_the_place_that_its_request_names() ->
     ledger = asked(
         Submission("", place="in.ask:0:5"), Submission("", place="in.ask:0:6"), Submission("", place="in.ask:0:7")
     )
-    ledger.heard("run-1", "r1", "in.ask:0:5")
-    ledger.ended("run-1")
-    ledger.explained("", "", "in.ask:0:6")
+    ledger.see_request("run-1", "r1", "in.ask:0:5")
+    ledger.see_ending("run-1")
+    ledger.see_refusal("", "", "in.ask:0:6")
     assert judged(ledger) == ["I1"]
+
+
+# ---------------------------------------------------------------------------------------------------------- the board
+
+
+def history(*versions: str) -> list[tuple[str, bytes]]:
+    return [(version, b"1") for version in versions]
+
+
+@pytest.mark.parametrize(
+    ("versions", "written", "good"),
+    [
+        (("a:1", "a:2", "a:5"), ("a:2",), True),
+        (("a:1", "b:1", "b:2"), ("a:7",), False),
+        (("a:1", "b:1"), ("c:1",), True),
+        (("a:2", "a:1"), (), False),
+        (("a:1", "a:1"), (), False),
+        (("a:1", "b:2", "a:3"), (), False),
+        (("a:1", "a:3"), ("a:2",), False),
+    ],
+)
+def test_versions_of_a_board_key_form_a_chain(versions: tuple[str, ...], written: tuple[str, ...], good: bool) -> None:
+    violations = list(board_history_violations("k", history(*versions), written))
+    assert [violation.invariant for violation in violations] == ([] if good else ["I10"])
+
+
+def test_what_a_history_has_forgotten_is_not_missed() -> None:
+    assert list(board_history_violations("k", history("a:5", "a:6"), ["a:1", "a:6"], whole=False)) == []
+    assert len(list(board_history_violations("k", history("a:5", "a:7"), ["a:6"], whole=False))) == 1
