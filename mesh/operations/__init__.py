@@ -1,1 +1,1 @@
-"""What is done with a mesh from outside: runs, dead letters, verification, retention, deployment. Prints nothing."""
+"""Operations on a mesh from outside: runs, dead letters, verification, retention, deployment. Prints nothing."""

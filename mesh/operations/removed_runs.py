@@ -1,8 +1,8 @@
-"""Runs whose first records were removed by retention: what checkpoints know of them, and the records behind those.
+"""Read runs whose first records retention removed: from checkpoints and the records after them.
 
-A run may be older than the records of the inbox: one that is paused, or that has a long deadline. Its history then
-begins with the checkpoint of its partition. A run that ended before the records that are left is known to checkpoints,
-too, so a request that came again for it is not taken for its first one.
+A paused run, or one with a long deadline, may be older than the records of the inbox. Its history then begins with the
+checkpoint of its partition. Checkpoints also hold runs that ended before the first record left, so a repeated request
+of such a run is not taken for its first one.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -18,7 +18,7 @@ from mesh.runtime.checkpoint_store import read_checkpoints
 from mesh.runtime.topology_store import TopologyReader
 
 Read = Callable[[str, Mapping[int, Bounds]], AsyncIterator[Record]]
-"""Reads what lies between these bounds of a topic, by partition."""
+"""Reader of the records between bounds of a topic, by partition."""
 
 
 class RemovedRuns:
@@ -32,16 +32,18 @@ class RemovedRuns:
         self._payloads = payloads
 
     async def restore(self, histories: Iterable[History], bounds: Mapping[int, Bounds]) -> dict[str, History]:
-        """Those of these histories without an ending that began before the records that are left, told again from
-        the checkpoints. `bounds`: of the inbox."""
+        """Rebuild from checkpoints the histories without an ending that began before the first record left, by run id.
+
+        `bounds`: of the inbox.
+        """
         doubtful = [one for one in histories if not one.ending and bounds[one.partition].start > 0]
         states = await self._states({one.partition for one in doubtful})
         lost = [one for one in doubtful if _began_before(one, states, bounds)]
         return await self._from_checkpoints({one.run_id: one for one in lost}, states, bounds)
 
     async def open_runs(self, known: Collection[str], bounds: Mapping[int, Bounds]) -> dict[str, History]:
-        """Histories of all runs that are open in the checkpoints, but for the known ones. Only partitions of which
-        records were removed are looked at."""
+        """Return the histories of all runs that are open in checkpoints, except the known ones. Reads only partitions
+        with removed records."""
         states = await self._states({number for number, bound in bounds.items() if bound.start > 0})
         found = {
             id: self._history(id, number) for number, state in states.items() for id in state.runs if id not in known
@@ -49,7 +51,7 @@ class RemovedRuns:
         return await self._from_checkpoints(found, states, bounds)
 
     async def _states(self, numbers: Collection[int]) -> dict[int, Partition]:
-        """The checkpoints of these partitions."""
+        """Read the checkpoints of these partitions."""
         if not numbers:
             return {}
         await self._known.once()
@@ -59,7 +61,7 @@ class RemovedRuns:
     async def _from_checkpoints(
         self, runs: Mapping[str, History], states: Mapping[int, Partition], bounds: Mapping[int, Bounds]
     ) -> dict[str, History]:
-        """Histories of these runs: the checkpoint first, then the records behind it."""
+        """Fold the histories of these runs: the checkpoint first, then the records after it."""
         found: dict[str, History] = {}
         for id, before in runs.items():
             found[id] = history = self._history(id, before.partition)
@@ -83,7 +85,7 @@ class RemovedRuns:
 
 
 def _began_before(history: History, states: Mapping[int, Partition], bounds: Mapping[int, Bounds]) -> bool:
-    """Whether the first records of a run are no longer on the log, though its history seems to begin there."""
+    """Return whether the first records of a run were removed, although its history seems to begin there."""
     state = states.get(history.partition)
     if state is None:
         return False

@@ -1,7 +1,7 @@
 """Records past their retention: find them on any log, and remove them.
 
-Kafka and the embedded log also remove such records by themselves, each by the settings that its topics were created
-with. This goes by topics.yaml as it is now. Records that no group has read yet are kept, whatever their age.
+Kafka and the embedded log also remove such records themselves, by the settings with which the topics were created. This
+module uses the current topics.yaml. Records that a group has not read yet are kept at any age.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from mesh.core.topology.model import Topology
 
 
 class Expired(NamedTuple):
-    """Records of one partition that may go: those from `start` up to `until`, which is not one of them."""
+    """Removable records of one partition: from `start` up to `until`, exclusive."""
 
     partition: TopicPartition
     retention_ms: int
@@ -23,7 +23,7 @@ class Expired(NamedTuple):
 
 
 async def find_expired(log: Log, topology: Topology, specs: Sequence[TopicSpec], now_ms: int) -> list[Expired]:
-    """Partitions of these topics with records past their `retention.ms`. Topics that do not exist are passed over.
+    """Return the partitions of these topics with records past their `retention.ms`. Skips missing topics.
 
     Raises LogUnavailable.
     """
@@ -49,7 +49,7 @@ async def remove(log: Log, expired: Expired) -> None:
 
 
 async def _read_by_all(log: Log, topology: Topology, topic: str) -> Mapping[int, int] | None:
-    """By partition, the offset before which the topic's group has read everything; None: no group must read it."""
+    """Return by partition the offset below which the topic's group has read everything; None: no group reads it."""
     groups = {topology.inbox: "orchestrator", **{topology.tasks(name): name for name in topology.agents}}
     groups |= {rule.name: "intake" for rule in topology.topics.values() if rule.ingress}
     if topic not in groups:
@@ -61,7 +61,7 @@ async def _read_by_all(log: Log, topology: Topology, topic: str) -> Mapping[int,
 
 
 def _checkpointed(commit: Commit) -> int:
-    """The inbox offset from which a restore reads; 0 where the commit names no readable checkpoint."""
+    """Return the inbox offset from which a restore reads; 0 if the commit names no readable checkpoint."""
     try:
         return read_note(commit.metadata).offset if commit.metadata else 0
     except CheckpointUnreadable:

@@ -1,8 +1,7 @@
-"""What a change of topics.yaml does to the runs that are open on the log.
+"""Find the effects of a changed topics.yaml on open runs, for `mesh check`, `mesh up` and `mesh agents`. Reads only.
 
-`mesh check`, `mesh up` and `mesh agents` tell it. Compared are the topology of topics.yaml and those under which open
-runs were opened: agents that it declares no more while tasks wait for them, types that it takes no more, limits that
-are lower, words from which run ids follow. Reads only.
+The topology of topics.yaml is compared with those of open runs. Reported are removed agents with waiting tasks, removed
+types, lowered limits, and changed keys from which run ids follow.
 """
 
 from collections import Counter
@@ -36,7 +35,7 @@ class TopologyChange(NamedTuple):
 
 
 class OpenWork(NamedTuple):
-    """What is open on the inbox."""
+    """Open runs and tasks of the inbox."""
 
     runs: Counter[str]
     """Open runs by the digest of their topology."""
@@ -45,7 +44,10 @@ class OpenWork(NamedTuple):
 
 
 async def topology_changes(log: Log, topology: Topology, clock: Clock) -> list[TopologyChange]:
-    """What changed since the open runs were opened; nothing if the log has no other topology. Raises LogUnavailable."""
+    """Return the changes since the open runs were opened; empty if the log has no other topology.
+
+    Raises LogUnavailable.
+    """
     kept = await read_kept(log, topology, clock)
     others = [one for digest, one in kept.topologies.items() if digest != topology.digest]
     if not others:
@@ -64,7 +66,7 @@ async def topology_changes(log: Log, topology: Topology, clock: Clock) -> list[T
 
 
 async def adopted_topologies(log: Log, topology: Topology, clock: Clock) -> list[Topology]:
-    """Topologies under which orchestrators of this mesh ran last. Raises LogUnavailable."""
+    """Return the topologies under which orchestrators of this mesh ran last. Raises LogUnavailable."""
     there = await log.topics()
     if topology.topologies not in there:
         return []
@@ -74,7 +76,7 @@ async def adopted_topologies(log: Log, topology: Topology, clock: Clock) -> list
 
 
 async def open_work(log: Log, topology: Topology, clock: Clock, kept: Registry) -> OpenWork:
-    """Count open runs and their tasks: fold the inbox behind the checkpoints that stand. Raises LogUnavailable."""
+    """Count open runs and their tasks: fold the inbox after the latest checkpoints. Raises LogUnavailable."""
     known = list({topology.digest: topology, **kept.topologies}.values())
     standing = (await read_checkpoints(log, topology, clock, known)).states
     found = OpenWork(Counter(), Counter())
@@ -96,7 +98,7 @@ def _runs(state: Partition) -> Iterator[Run]:
 
 
 def _current(kept: Registry, partitions: int) -> set[str]:
-    """Digests of the topologies at which partitions of the inbox are."""
+    """Return the digests of the topologies that inbox partitions adopted last."""
     under = (kept.topology_at(number, 2**63) for number in range(partitions))
     return {topology.digest for topology in under if topology is not None}
 
@@ -110,34 +112,36 @@ async def _agents(
         unread = sum(place.lag for place in waiting.values())
         tasks = opened.tasks[name]
         if tasks:
-            what = f"agent {name!r} is declared no more, and its open tasks wait: {tasks}, of these {unread} unread"
+            what = f"agent {name!r} is no longer declared, and its open tasks wait: {tasks}, of these {unread} unread"
             text = f"{what}. Keep workers of the old topics.yaml until they are done, or let their runs end"
             yield TopologyChange(AGENT, name, text, {"open_tasks": tasks, "unread_tasks": unread})
 
 
 def _types(topology: Topology, before: Sequence[Topology]) -> Iterator[TopologyChange]:
     for type in dict.fromkeys(type for one in before for type in one.ingress if type not in topology.ingress):
-        text = f"type {type!r} is taken no more: requests of it are refused as `unknown_type`"
+        text = f"type {type!r} is no longer declared: its requests are refused as `unknown_type`"
         yield TopologyChange(TYPE, type, text, {})
 
 
 def _run_ids(topology: Topology, before: Sequence[Topology]) -> Iterator[TopologyChange]:
-    """Types whose events get other run ids than before, by what run ids follow from."""
-    told: set[tuple[str, str]] = set()
+    """Yield types whose events get other run ids than before."""
+    reported: set[tuple[str, str]] = set()
     for one in before:
         for type, rule in one.ingress.items():
             now = topology.ingress.get(type, rule)
-            was, words = _words_of_run_ids(rule), _words_of_run_ids(now)
-            what = ", ".join(f"{word} was {was[word]}, is {words[word]}" for word in was if was[word] != words[word])
-            if what and (type, what) not in told:
-                told.add((type, what))
-                text = f"run ids of type {type!r} follow from other words: {what}. An event that came in before and is "
+            was, sources = _run_id_sources(rule), _run_id_sources(now)
+            what = ", ".join(
+                f"{word} was {was[word]}, is {sources[word]}" for word in was if was[word] != sources[word]
+            )
+            if what and (type, what) not in reported:
+                reported.add((type, what))
+                text = f"run ids of type {type!r} follow from other keys: {what}. An earlier event that is "
                 text += "sent again begins a new run"
-                yield TopologyChange(RUN_IDS, type, text, {"before": was, "now": words})
+                yield TopologyChange(RUN_IDS, type, text, {"before": was, "now": sources})
 
 
-def _words_of_run_ids(rule: TopicRule) -> dict[str, str]:
-    """What the run id of an ingress record follows from, besides its content."""
+def _run_id_sources(rule: TopicRule) -> dict[str, str]:
+    """Return the declarations from which the run id of an ingress record follows, besides its content."""
     key = (rule.key or "the key of the record") if rule.ordered else "none"
     return {"topic": rule.name, "`id`": rule.id or "none", "`order: key` by": key}
 

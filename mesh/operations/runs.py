@@ -1,4 +1,4 @@
-"""Runs as the log tells them: one in full, the latest ones, those that happen now. Reads only; there is no other store.
+"""Read runs from the log: one in full, the latest, or live changes. There is no other store.
 
 A run's records lie in one partition of mesh.inbox and its outcome on mesh.outcomes; `core.history.timeline` folds them.
 """
@@ -27,25 +27,26 @@ MADE_ID: Final = re.compile(r"[0-9a-f]{24}(:k[0-9a-f]{16})?")  # ids of runs who
 POLL_WAIT_MS: Final = 500
 POLL_RECORDS_MAX: Final = 2_000
 WINDOW_RECORDS: Final = 5_000
-"""Records of each partition looked at first when the latest runs are wanted; each further window is four times that."""
+"""Records of each partition in the first window for the latest runs; each further window is four times as large."""
 CANDIDATES_MAX: Final = 5
-BEGUN_MAX: Final = 50  # runs counted whose id begins with a name; more are as ambiguous
-TOLD_MAX: Final = 10_000
-"""Ended runs remembered by `watch`, so that a request that comes again does not look like another run."""
+PREFIXED_MAX: Final = 50
+"""Runs counted whose id begins with a name; more are equally ambiguous."""
+REPORTED_MAX: Final = 10_000
+"""Ended runs remembered by `watch`, so that a repeated request does not look like another run."""
 NO_RUN: Final = ALL.encode()  # the key of what concerns all runs
 _REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
 
 
 class RunChange(NamedTuple):
-    """Something happened to a run: the moments that are new in its history. `ended`: it is over, and told in full."""
+    """New moments in the history of a run. `ended`: the run is over, and this is its last change."""
 
     history: History
     moments: tuple[Moment, ...]
     ended: bool = False
 
 
-class _Over(NamedTuple):
-    """The outcome of a run, and up to where the inbox must have been read before it is told."""
+class _PendingEnd(NamedTuple):
+    """The outcome of a run, and the offset up to which the inbox must be read before it is reported."""
 
     outcome: Event
     body: dict[str, Any]
@@ -59,7 +60,7 @@ class Runs:
     def __init__(
         self, log: Log, topology: Topology, *, window_records: int = WINDOW_RECORDS, payloads: bool = False
     ) -> None:
-        """`payloads`: histories that are looked for keep what tasks emitted."""
+        """`payloads`: whether histories of single runs keep emitted payloads."""
         self._payloads = payloads
         self.log, self.topology = log, topology
         self._window_records, self._known = window_records, TopologyReader(log, topology)
@@ -68,9 +69,9 @@ class Runs:
     # ------------------------------------------------------------------------------------------------------ one run
 
     async def find(self, name: str) -> History:
-        """The run called `name`: its id, a prefix of its id that no other has, its request's id or its subject.
+        """Find the run called `name`: its id, a unique prefix of it, its request's id or its subject.
 
-        Raises NotFound, and InvalidInput (`ambiguous`) with the candidates when several runs go by that name.
+        Raises NotFound, and InvalidInput (`ambiguous`) with the candidates if several runs match.
         """
         history = await self.history(name) if MADE_ID.fullmatch(name) else None
         if history is not None:
@@ -79,7 +80,7 @@ class Runs:
         if len(named) > 1:
             shown = ", ".join(named[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
             raise InvalidInput(
-                f"{len(named)}{' or more' if len(named) == BEGUN_MAX else ''} runs go by that name",
+                f"{len(named)}{' or more' if len(named) == PREFIXED_MAX else ''} runs go by that name",
                 code="ambiguous",
                 where=name[:128],
                 expected="one run",
@@ -101,7 +102,7 @@ class Runs:
         return history
 
     async def history(self, run_id: str) -> History | None:
-        """All that the log holds of a run; None if that is nothing."""
+        """Return the history of a run; None if the log has no record of it."""
         key = run_id.encode()
         inbox, home = await self._home(self.topology.inbox, key)
         history = History(self.topology, run_id, partition=home, kept=self._known.kept, payloads=self._payloads)
@@ -115,7 +116,7 @@ class Runs:
         return history if seen or history.outcome or history.run else None
 
     async def _whole(self, history: History) -> History:
-        """The same, told from the checkpoint where the first records of the run are no longer on the log."""
+        """Rebuild the history from the checkpoint if the first records of the run were removed."""
         again = await self._removed.restore([history], await self.log.bounds(self.topology.inbox))
         return again.get(history.run_id, history)
 
@@ -130,8 +131,10 @@ class Runs:
                 history.take_late_answer(late)
 
     async def _named(self, name: bytes) -> list[str]:
-        """Ids of the runs whose id is `name`; if there is none, those whose request has it as id or subject, else those
-        whose id begins so. In one pass over the inbox, since that is what takes the time."""
+        """Return the ids of the runs with id `name`, else with a request of this id or subject, else with this prefix.
+
+        Takes one pass over the inbox, which dominates the time.
+        """
         found: tuple[dict[bytes, str], ...] = ({}, {}, {})
         marks = (("ce_id", name), ("ce_subject", name))
         async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
@@ -141,13 +144,13 @@ class Runs:
             rank = 0 if key == name else 2 if key.startswith(name) else 3
             if rank and any(mark in record.headers for mark in marks) and _is_request(record):
                 rank = 1
-            if rank < 2 or (rank == 2 and len(found[2]) < BEGUN_MAX):  # more are too many to mean one of them
+            if rank < 2 or (rank == 2 and len(found[2]) < PREFIXED_MAX):  # more are ambiguous anyway
                 found[rank][key] = _run_id(record)
         named = found[0] or found[1] or found[2]
         return list(named.values()) if named else await self._older(name.decode("utf-8", "replace"))
 
     async def _older(self, name: str) -> list[str]:
-        """The same among runs that are older than the records of the inbox."""
+        """Return the same for runs that are older than the records of the inbox."""
         runs = await self._removed.open_runs((), await self.log.bounds(self.topology.inbox))
         found: tuple[list[str], ...] = ([], [])
         for id, history in runs.items():
@@ -168,10 +171,10 @@ class Runs:
     async def latest(
         self, *, limit: int, since_ms: int | None = None, where: Callable[[Summary], bool] = lambda _: True
     ) -> list[Summary]:
-        """The latest runs for which `where` holds, newest first; with `since_ms` those requested at or after it.
+        """Return the latest runs for which `where` holds, newest first; with `since_ms` those requested at or after it.
 
-        Without it the log is read backwards, as far as is needed. A run that has been open for longer than what was
-        read is among them only where the whole log was read. Then runs of checkpoints are added, which may be older.
+        Without it the log is read backwards, as far as needed. A run that was opened before the part read is included
+        only if the whole log was read. Then runs of checkpoints are added, which may be older.
         """
         rows: dict[str, Summary] = {}
         async with aclosing(self._windows(since_ms)) as windows:
@@ -215,7 +218,7 @@ class Runs:
                 rows[summary.run_id] = summary
 
     async def _open(self, requests: Mapping[str, Record]) -> list[Summary]:
-        """Runs without an outcome, folded as far as they are."""
+        """Fold and summarise runs without an outcome."""
         firsts: dict[int, int] = {}
         histories: dict[bytes, History] = {}
         for run_id, record in requests.items():
@@ -235,7 +238,7 @@ class Runs:
         return [summary_of(history) for history in whole if history.late is None]
 
     async def _windows(self, since_ms: int | None) -> AsyncGenerator[Mapping[int, Bounds], None]:
-        """Parts of the inbox, from the end backwards."""
+        """Yield parts of the inbox, from the end backwards."""
         bounds = await self.log.bounds(self.topology.inbox)
         if since_ms is not None:
             firsts = await self.log.offsets_at(self.topology.inbox, since_ms)
@@ -250,54 +253,54 @@ class Runs:
     # ---------------------------------------------------------------------------------------------------- live runs
 
     async def ends(self) -> dict[TopicPartition, int]:
-        """Where inbox and outcomes end now: hand it to `watch` to see all that comes after."""
+        """Return the ends of inbox and outcomes, for `watch` to begin with."""
         return await end_offsets(self.log, self.topology.inbox, self.topology.outcomes)
 
     async def watch(self, places: Mapping[TopicPartition, int]) -> AsyncGenerator[RunChange, None]:
-        """Every change of every run from `places` on, for ever. Of runs that were open before, only the end.
+        """Yield every change of every run from `places` on, without end; for runs opened before, only the end.
 
-        The end is told after all else that happened to the run.
+        The end comes after all other changes of the run.
         """
         reader = self.log.reader(places)
         histories: dict[str, History] = {}
-        over: dict[str, _Over] = {}
-        told: dict[str, None] = {}
+        over: dict[str, _PendingEnd] = {}
+        reported: dict[str, None] = {}
         try:
             while True:
                 for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
                     if record.topic == self.topology.inbox:
                         await self._known.keep_up(record)
-                        if _run_id(record) not in told:
-                            for change in self._heard(record, histories, over):
+                        if _run_id(record) not in reported:
+                            for change in self._take(record, histories, over):
                                 yield change
                     elif (found := outcome_of(record)) is not None:
-                        over[found[0].run_id] = _Over(*found)
+                        over[found[0].run_id] = _PendingEnd(*found)
                         histories.setdefault(found[0].run_id, self._history(found[0].run_id))
                     elif (late := late_request_in(record)) is not None and not (
-                        late.run_id in told or late.run_id in over
+                        late.run_id in reported or late.run_id in over
                     ):
                         history = histories.pop(late.run_id, None) or self._history(late.run_id)
                         history.take_late_answer(late)
-                        told[late.run_id] = None
+                        reported[late.run_id] = None
                         yield RunChange(history, (), ended=True)
-                await self._say_how_far(over, histories)
+                await self._set_inbox_ends(over, histories)
                 for run_id, end in list(over.items()):
                     history = histories[run_id]
                     if history.folded_ending or reader.position(end.place) >= end.offset:
                         del over[run_id], histories[run_id]
-                        told[run_id] = None
-                        if len(told) > TOLD_MAX:
-                            del told[next(iter(told))]
+                        reported[run_id] = None
+                        if len(reported) > REPORTED_MAX:
+                            del reported[next(iter(reported))]
                         yield RunChange(history, tuple(history.take_outcome(end.outcome, end.body)), ended=True)
         finally:
             await reader.close()
 
-    async def _say_how_far(self, over: dict[str, "_Over"], histories: Mapping[str, History]) -> None:
-        """For runs whose outcome was read before the last of their records: how far the inbox must be read first."""
-        asked = [run_id for run_id, end in over.items() if end.offset < 0 and not histories[run_id].folded_ending]
-        if asked:
+    async def _set_inbox_ends(self, over: dict[str, "_PendingEnd"], histories: Mapping[str, History]) -> None:
+        """Set the inbox offset to read first, for runs whose outcome was read before their last records."""
+        pending = [run_id for run_id, end in over.items() if end.offset < 0 and not histories[run_id].folded_ending]
+        if pending:
             bounds = await self.log.bounds(self.topology.inbox)
-            for run_id in asked:
+            for run_id in pending:
                 home = partition_of(run_id.encode(), len(bounds))
                 place = TopicPartition(self.topology.inbox, home)
                 over[run_id] = over[run_id]._replace(place=place, offset=bounds[home].end)
@@ -305,8 +308,7 @@ class Runs:
     async def outcomes(
         self, places: Mapping[TopicPartition, int]
     ) -> AsyncGenerator[tuple[str, dict[str, Any] | LateRequest], None]:
-        """Every outcome from `places` on, for ever: the run and the body, or the answer to a request that came for a
-        run that had ended."""
+        """Yield every outcome from `places` on, without end: run id, and body or answer to a late request."""
         reader = self.log.reader({place: at for place, at in places.items() if place.topic == self.topology.outcomes})
         try:
             while True:
@@ -319,7 +321,7 @@ class Runs:
             await reader.close()
 
     async def past_outcomes(self, run_ids: Collection[str]) -> dict[str, dict[str, Any]]:
-        """Bodies of the outcomes of these runs, of those that have one: one pass over the log for all."""
+        """Return the outcome bodies of these runs, by run id, in one pass over the log."""
         keys = {run_id.encode() for run_id in run_ids}
         found = {}
         async for record in self._read(self.topology.outcomes, await self.log.bounds(self.topology.outcomes)):
@@ -328,7 +330,9 @@ class Runs:
                 found[outcome[0].run_id] = outcome[1]
         return found
 
-    def _heard(self, record: Record, histories: dict[str, History], over: Mapping[str, "_Over"]) -> Iterable[RunChange]:
+    def _take(
+        self, record: Record, histories: dict[str, History], over: Mapping[str, "_PendingEnd"]
+    ) -> Iterable[RunChange]:
         run_id = _run_id(record)
         history = histories.get(run_id)
         if history is None:
@@ -337,7 +341,7 @@ class Runs:
             history = histories[run_id] = self._history(run_id)
         moments = history.take(record)
         if history.request is None and run_id not in over:
-            del histories[run_id]  # it asked for nothing that could be taken
+            del histories[run_id]  # its request was refused
         elif moments:
             yield RunChange(history, tuple(moments))
 
@@ -348,7 +352,7 @@ class Runs:
     # ------------------------------------------------------------------------------------------------------ reading
 
     async def _read(self, topic: str, places: Mapping[int, Bounds]) -> AsyncIterator[Record]:
-        """What lies between these bounds, in order for each partition."""
+        """Yield the records between these bounds, in order for each partition."""
         await self._known.once()
         async for record in read_records(self.log, topic, places):
             yield record

@@ -1,9 +1,8 @@
-"""The log of a mesh, read for the checker of invariants (`core.verification.verifier`): the reading half of `mesh
-verify`.
+"""Read the log of a mesh for the verifier (`core.verification.verifier`): the reading half of `mesh verify`.
 
-A mesh may be alive meanwhile. Hence the order: committed places, then the ends of the published topics, then those of
-the inbox; what was decided below a committed place must have been published by then, and what was published must
-follow from what lies on the inbox by then.
+The mesh may run meanwhile. So the order is: committed offsets, then the ends of the published topics, then those of the
+inbox. Decisions below a committed offset are published by then, and published records follow from the inbox up to its
+end.
 """
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
@@ -24,15 +23,15 @@ from mesh.runtime.topology_store import read_kept
 
 
 class FirstViolation(NamedTuple):
-    """The first violation, with both sides where there are two."""
+    """The first violation, with both sides if there are two."""
 
     violation: Violation
     differences: list[Difference]
-    """Empty where one side is missing."""
+    """Empty if one side is missing."""
 
 
 class VerifyResult(NamedTuple):
-    """What `verify` answers. `topologies` counts those that were taken into account."""
+    """Result of `verify`. `topologies`: number of topologies taken into account."""
 
     report: VerificationReport
     first: FirstViolation | None
@@ -97,7 +96,7 @@ async def verify(
 async def _committed(
     log: Log, topology: Topology, agents: Collection[str], incoming: Collection[str], there: Mapping[str, int]
 ) -> dict[TopicPartition, int]:
-    """Where the orchestrators' group stands in the inbox, each agent's in its tasks, and intake's in what comes in."""
+    """Return the committed offsets: orchestrators in the inbox, agents in their tasks, intake in ingress topics."""
     groups = {topology.inbox: topology.group("orchestrator")}
     groups |= dict.fromkeys(incoming, topology.group("intake"))
     groups |= {topology.tasks(name): topology.group(name) for name in agents}
@@ -110,7 +109,7 @@ async def _committed(
 
 
 async def _read(log: Log, clock: Clock, topic: str, places: Mapping[int, Bounds]) -> AsyncGenerator[list[Record]]:
-    """All records of a topic, partition by partition."""
+    """Yield all records of a topic, partition by partition."""
     for number, bounds in sorted(places.items()):
         async with aclosing(read_batches(log, topic, {number: bounds}, clock)) as batches:
             async for records in batches:
@@ -135,6 +134,6 @@ async def _both_sides(log: Log, violation: Violation) -> FirstViolation:
 
 
 def _run_of(record: Record) -> str:
-    """The run that a published record belongs to; "" if it says none."""
+    """Return the run that a published record belongs to; "" if it names none."""
     headers = dict(record.headers)
     return (headers.get("mesh-dlq-run") or headers.get("ce_correlationid") or b"").decode("utf-8", "replace")

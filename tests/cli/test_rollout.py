@@ -117,9 +117,9 @@ def test_a_task_of_a_removed_agent_is_told_of_and_is_done_when_its_agent_comes_b
     ]
     assert checked[0]["facts"]["open_tasks"] == 1
     assert checked[1]["text"].endswith("open runs that keep the old one: 1")
-    assert "agent 'two' is declared no more, and its open tasks wait: 1" in mesh("agents").out
+    assert "agent 'two' is no longer declared, and its open tasks wait: 1" in mesh("agents").out
     with mesh.up() as up:
-        up.err_until("agent 'two' is declared no more")
+        up.err_until("agent 'two' is no longer declared")
         until(lambda: "no worker has this agent any more" in mesh("run", "show", run).out)
         removed = [task["agent"] for task in show(mesh, run)["tasks"] if task["removed"]]
         assert removed == ["two"]

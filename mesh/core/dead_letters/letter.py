@@ -1,14 +1,13 @@
-"""A dead letter as it is read: what failed, byte for byte, and why. Of the mesh, and of its neighbours.
+"""Read dead letters: the failed record, byte for byte, and the reason. Letters of the mesh and of other systems.
 
-Understood are the mesh's own (`mesh-dlq-…` beside the names of KIP-1191), share groups (KIP-1191, `__dlq.errors.…`),
+Known formats: the mesh's own (`mesh-dlq-…` beside the names of KIP-1191), share groups (KIP-1191, `__dlq.errors.…`),
 Kafka Streams (KIP-1034, `__streams.errors.…`), Kafka Connect (`__connect.errors.…`) and Spring (`kafka_dlt-…`, whose
-numbers are big-endian bytes). A record without any of these is a letter all the same: somebody put it there.
+numbers are big-endian bytes). A record without any of these headers is read as a letter, too.
 
-What people read of it is masked, whoever wrote it; the bytes are as they were.
+Texts of other systems are masked for display; the bytes stay unchanged.
 
-`headers` are those of the record that failed, without what a dead letter queue added. In a letter of the mesh the
-added ones stand at the end in one piece (`records.dead_letter`), so even a record that had been a dead letter before
-keeps all of its own.
+`headers` are those of the failed record, without those that a dead letter queue added. The mesh adds its own in one
+piece at the end (`effect_records.dead_letter`), so a record that was a dead letter before keeps all of its headers.
 """
 
 from base64 import b64decode, b64encode
@@ -28,7 +27,7 @@ DIALECTS: Final[dict[str, str]] = {
     "connect": "__connect.errors.",
     "spring": "kafka_dlt-",
 }
-"""Who wrote it → how the names of its headers begin. The first that fits counts."""
+"""Writer of a letter → prefix of its headers. The first that fits counts."""
 _FOREIGN: Final = (*DIALECTS.values(),)
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "topic": ("__dlq.errors.topic", "__streams.errors.topic", "__connect.errors.topic", "kafka_dlt-original-topic"),
@@ -55,15 +54,15 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 _INTEGERS: Final = frozenset({"kafka_dlt-original-partition", "kafka_dlt-original-offset"})
-"""Spring writes a Java int and long, not text."""
+"""Headers that Spring writes as a Java int or long, not as text."""
 REDRIVE: Final = "mesh-redrive"
-"""On a record that a redrive put on an ingress topic: the id under which the ledger has it."""
+"""Header of a record that a redrive put on an ingress topic: its key in the ledger."""
 REDRIVES: Final = "mesh-redrives"
-"""On every record that a redrive sent: how often that was done with what it holds."""
+"""Header of every record that a redrive sent: the number of redrives of its content."""
 
 
 class Origin(NamedTuple):
-    """Where the record lay that failed. -1: not told."""
+    """Position of the failed record. -1: unknown."""
 
     topic: str
     partition: int = -1
@@ -76,10 +75,10 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """See the module. Texts are "" where they are not told."""
+    """A dead letter; see the module. Unknown texts are ""."""
 
     id: str
-    """The same whenever the same failure is written again; made from its place where the writer gave none."""
+    """Stable id of the failure; made from the letter's position if the writer gave none."""
     dialect: str
     """One of DIALECTS, or `plain`."""
     reason: str
@@ -90,38 +89,38 @@ class Letter:
     run_id: str
     task_id: str
     attempts: int
-    """How often it was tried. Grows when it was sent again and failed again."""
+    """Number of attempts, those after redrives included."""
     omitted: str
-    """Why the value is not here, where that is so."""
+    """Reason for a missing value; "" if the value is here."""
     origin: Origin | None
     type: str
     content_type: str
     kind: str
-    """`ce_meshkind` of a record of the mesh's own topics that could not be used; "" of everything else."""
+    """`ce_meshkind` of an unusable record of the mesh's own topics; "" for other letters."""
     redrives: int
-    """How often what it holds had been redriven before it came here."""
+    """Number of earlier redrives of its content."""
     key: bytes | None
     value: bytes | None
     headers: Headers
     record: Record
-    """As it lies on the dead letters' topic."""
+    """The record on the dead letters' topic."""
 
     @property
     def position(self) -> str:
-        """Where it lies itself: `topic:partition:offset`."""
+        """Position of the letter itself: `topic:partition:offset`."""
         return coordinates(self.record)
 
     @property
     def at_ms(self) -> int:
-        """When it got there."""
+        """Log time of the letter."""
         return self.record.timestamp
 
     def header(self, name: str) -> str:
-        """A header of the record that failed, as text; the last one of a name counts."""
+        """Return a header of the failed record as text; the last one of a name counts."""
         return _text(dict(self.headers).get(name))
 
     def payloads(self) -> Mapping[str, Any]:
-        """What a condition can be asked about: type → payload; several for the input of a join."""
+        """Return the payloads for a condition, by type; several for the input of a join."""
         if self.value is None:
             return {self.type: None}
         if self.content_type == BATCH:
@@ -133,28 +132,28 @@ class Letter:
 
 
 def letter_of(record: Record) -> Letter:
-    """Read a dead letter. Total: whatever cannot be understood is left empty."""
+    """Read a dead letter. Total: unreadable parts stay empty."""
     names = [name for name, _ in record.headers]
     dialect = next((d for d, mark in DIALECTS.items() if any(name.startswith(mark) for name in names)), "plain")
     own, added = _split(record.headers, dialect)
     headers = dict(own)
-    told = {fact: _first(added, names) for fact, names in _NAMES.items()}
+    facts = {fact: _first(added, names) for fact, names in _NAMES.items()}
     shown = str if dialect == MESH else mask  # what the mesh writes is masked already
     reason = _text(added.get("mesh-dlq-reason"))
     origin = None
-    if told["topic"]:
-        origin = Origin(told["topic"], _whole(told["partition"], -1), _whole(told["offset"], -1))
+    if facts["topic"]:
+        origin = Origin(facts["topic"], _whole(facts["partition"], -1), _whole(facts["offset"], -1))
     return Letter(
         id=_text(added.get("mesh-dlq-id")) or derive_id("dead", coordinates(record)),
         dialect=dialect,
-        reason=reason or told["class"].rpartition(".")[2],
-        message=shown(told["message"]).removeprefix(f"{reason}: "),
-        cls=told["class"],
-        stack=shown(told["stack"]),
+        reason=reason or facts["class"].rpartition(".")[2],
+        message=shown(facts["message"]).removeprefix(f"{reason}: "),
+        cls=facts["class"],
+        stack=shown(facts["stack"]),
         agent=_text(added.get("mesh-dlq-agent")),
         run_id=_text(added.get("mesh-dlq-run")),
         task_id=_text(added.get("mesh-dlq-task")),
-        attempts=_whole(told["attempts"], 1),
+        attempts=_whole(facts["attempts"], 1),
         omitted=_text(added.get("mesh-dlq-omitted")),
         origin=origin,
         type=_text(headers.get("ce_type")),
@@ -169,10 +168,10 @@ def letter_of(record: Record) -> Letter:
 
 
 def letter_json(letter: Letter) -> dict[str, Any]:
-    """All of a letter as JSON-able values, from which `letter_from` makes it again, byte for byte.
+    """Return a letter as JSON-able values, from which `letter_from` restores it, byte for byte.
 
-    Names are those of `kcat -J`. Bytes that are UTF-8 are text, others go as `…_base64`. `payload_was` tells
-    whether somebody changed the payload.
+    Names are those of `kcat -J`. UTF-8 bytes become text, others `…_base64`. `payload_was` is the fingerprint of the
+    payload, which reveals later changes.
     """
     record = letter.record
     return {
@@ -196,7 +195,7 @@ def letter_json(letter: Letter) -> dict[str, Any]:
 
 
 def letter_from(found: Any) -> tuple[Letter, bool]:
-    """The letter in such values, and whether its payload was changed since. Raises ValueError saying what is wrong."""
+    """Restore a letter from such values; also return whether its payload was changed. Raises ValueError."""
     if not isinstance(found, dict):
         raise ValueError(f"a letter is a JSON object, got {type(found).__name__}")
     place = [found.get(name) for name in ("partition", "offset", "ts")]
@@ -205,7 +204,7 @@ def letter_from(found: Any) -> tuple[Letter, bool]:
     listed = found.get("headers")
     if not isinstance(listed, list) or not all(isinstance(h, dict) and isinstance(h.get("name"), str) for h in listed):
         raise ValueError("`headers` is a list of objects with `name` and `value` or `value_base64`")
-    # Kafka allows headers without a value, and what came so goes so.
+    # Kafka allows headers without a value; they stay without one.
     headers: Any = [(header["name"], _bytes_from("value", header)) for header in listed]
     value = _bytes_from("payload", found)
     record = StoredRecord(
@@ -215,7 +214,7 @@ def letter_from(found: Any) -> tuple[Letter, bool]:
 
 
 def _split(headers: Headers, dialect: str) -> tuple[Headers, dict[str, bytes | None]]:
-    """Headers of the record that failed, and those that a dead letter queue added, the last one of a name."""
+    """Split headers into those of the failed record, and those that a dead letter queue added (the last of a name)."""
     if dialect != MESH:
         added: dict[str, bytes | None] = {name: value for name, value in headers if name.startswith(_FOREIGN)}
         return [(name, value) for name, value in headers if not name.startswith(_FOREIGN)], added

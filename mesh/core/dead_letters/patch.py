@@ -1,4 +1,4 @@
-"""Changes to a payload that was refused: `order.total=12` sets that field, all else stays as it was."""
+"""Patches of a refused payload: `order.total=12` sets that field and leaves the rest unchanged."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from mesh.core.protocol.json_check import has_long_digits
 
 
 class Patch(NamedTuple):
-    """One change: the field, and the JSON value that it gets."""
+    """One change: the field and its new JSON value."""
 
     path: Path
     value: Any
@@ -22,7 +22,7 @@ class Patch(NamedTuple):
 
 
 def parse_patch(text: str) -> Patch:
-    """Read `path=value`; a value that is no JSON is a text. Raises InvalidInput."""
+    """Parse `path=value`; a value that is no JSON is a text. Raises InvalidInput."""
     found = -1
     while (found := text.find("=", found + 1)) >= 0:
         try:
@@ -31,7 +31,7 @@ def parse_patch(text: str) -> Patch:
             continue  # an `=` inside a quoted name
         return Patch(path, _value(text[found + 1 :]))
     raise InvalidInput(
-        "this is no change of a field",
+        "invalid change of a field",
         code="bad_value",
         where="--set",
         expected="path=value, such as order.total=12 or note='\"a text\"'",
@@ -40,9 +40,9 @@ def parse_patch(text: str) -> Patch:
 
 
 def apply_patches(data: bytes, content_type: str, patches: Sequence[Patch]) -> bytes:
-    """The payload with these fields set, in order; objects on the way are made where they are missing.
+    """Return the payload with these fields set, in order; missing objects on the path are created.
 
-    In a batch (the input of a join) a path begins with the type of the event it is for. Raises InvalidInput.
+    In a batch (the input of a join) a path begins with the event type that it is for. Raises InvalidInput.
     """
     if not patches:
         return data

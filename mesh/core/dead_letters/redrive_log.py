@@ -1,9 +1,9 @@
-"""The ledger of redrives: who sent which dead letter again, when, whereto, and what became of it.
+"""The ledger of redrives: author, time, destination and result of each redrive of a dead letter.
 
-One topic, `mesh.redrives`, one partition. Each step of a redrive is a record whose key names it (`<letter>:r<n>`, or
-`<letter>:drop`) and whose value is the whole entry, so the last one of a key is enough and the topic may be compacted.
-A redrive that died in between leaves `planned` entries. Whether its records came to be is seen on the log: they bear
-the entry's key, and lie at or behind the offset that the entry names.
+It is the topic `mesh.redrives` with one partition. Each step of a redrive is a record. Its key names the redrive
+(`<letter>:r<n>`, or `<letter>:drop`), its value is the whole entry: the last record of a key is enough, and the topic
+may be compacted. An interrupted redrive leaves `planned` entries. The log shows whether its records were written: they
+carry the entry's key, at or after the offset in the entry.
 """
 
 from base64 import b64decode, b64encode
@@ -24,12 +24,12 @@ DONE: Final = "done"
 DROPPED: Final = "dropped"
 STATES: Final[dict[str, str]] = {
     PLANNED: "about to be sent; written before anything is, with the payload where it was changed",
-    SENT: "the log has taken it",
-    REFUSED: "the log will not take it",
-    DONE: "what became of it is known",
-    DROPPED: "somebody said that it need not be sent",
+    SENT: "the log has accepted it",
+    REFUSED: "the log refused it",
+    DONE: "its result is known",
+    DROPPED: "discarded with `mesh dead drop`: it is not to be sent",
 }
-"""Every state of an entry, with its meaning."""
+"""State of an entry → its meaning."""
 LEDGER_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("v", "1"),
     ("letter", "id of the dead letter"),
@@ -48,25 +48,24 @@ LEDGER_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("reason", "why it was forced, or dropped"),
     ("result", "ending of the run, or why it was refused"),
 )
-"""Every field of an entry as it is written, with its meaning; empty ones are left out."""
+"""Fields of an entry as it is written, with their meaning; empty ones are left out."""
 NEW: Final = "new"
-"""State of a letter about which nothing was done."""
+"""State of a letter that was neither redriven nor dropped."""
 IN_VAIN: Final = "refused: nothing_to_redrive"
-"""Result of a redrive that the run heard when its task was none of its failures any more."""
+"""Result of a redrive that the run consumed when its task was no longer one of its failures."""
 REDRIVES_MAX: Final = 3
-"""Times that a record is sent again without a word why; beyond that the cause is elsewhere."""
-
+"""Redrives of a record without `--force`; after more of them the cause is elsewhere."""
 FALLBACKS_MAX: Final = 8
-"""Agents after the first one that a redriven task is followed through."""
+"""Limit of fallback agents through which a redriven task is followed."""
 
 
 def ledger_topic(topology: Topology) -> str:
-    """Name of the ledger's topic."""
+    """Return the name of the ledger's topic."""
     return f"{topology.prefix}.redrives"
 
 
 def successor_ids(run_id: str, key: str) -> list[str]:
-    """Ids of the task that a redrive makes and of its fallbacks, as `intervene` and `failure` make them."""
+    """Return the ids of the task that a redrive creates and of its fallbacks, as `run.operator` and `run.retry` do."""
     found = [derive_id(run_id, key)]
     while len(found) <= FALLBACKS_MAX:
         found.append(derive_id(run_id, found[-1], "fallback"))
@@ -74,7 +73,7 @@ def successor_ids(run_id: str, key: str) -> list[str]:
 
 
 class RedriveEntry(NamedTuple):
-    """One redrive of one letter, as far as it has come; or that it was dropped."""
+    """One redrive of one letter with its state; or the drop of a letter."""
 
     letter: str
     """Id of the dead letter."""
@@ -84,44 +83,44 @@ class RedriveEntry(NamedTuple):
     by: str
     at_ms: int
     way: str = ""
-    """How it goes: see `redrive.WAYS`."""
+    """One of `redrive_plan.WAYS`."""
     before: int = 0
-    """How often what the letter holds had been redriven already, as other letters."""
+    """Earlier redrives of the letter's content, as other letters."""
     topic: str = ""
     partition: int = 0
     after: int = 0
-    """Where that partition ended before anything was sent: what was sent lies there or behind."""
+    """End of that partition before anything was sent: the sent records lie there or after."""
     run_id: str = ""
-    """The run that goes on or begins, where that is known."""
+    """The run that goes on or begins, if known."""
     place: str = ""
-    """Where the record lies that was sent: `topic:partition:offset`."""
+    """Position of the sent record: `topic:partition:offset`."""
     data: bytes | None = None
-    """The payload that was sent, where it is not that of the letter."""
+    """The payload that was sent, if it is not that of the letter."""
     reason: str = ""
-    """Why it was forced, or dropped."""
+    """Reason for a forced redrive or for a drop."""
     result: str = ""
-    """What became of it: the ending of the run, or why it was refused."""
+    """Ending of the run, or the reason of a refusal."""
 
     @property
     def key(self) -> str:
-        """Names the redrive, whatever its state; also the id of what is sent."""
+        """Name of the redrive in every state; also the id of the sent event."""
         return f"{self.letter}:r{self.n}" if self.n else f"{self.letter}:drop"
 
 
 class LetterStatus(NamedTuple):
-    """Where a letter stands. `state` is NEW or that of the last entry, `n` how often it was sent."""
+    """State of a letter: NEW or that of its last entry. `n`: number of its redrives."""
 
     state: str
     n: int
     before: int = 0
-    """How often what it holds was sent before, as other letters: what is redriven and fails is a letter again."""
+    """Earlier redrives of its content, as other letters: a redriven task that fails becomes a new letter."""
     last: RedriveEntry | None = None
     vain: int = 0
-    """How many of `n` its run did nothing with: they do not count as tries."""
+    """Redrives among `n` that its run ignored; they do not count as tries."""
 
     @property
     def open(self) -> bool:
-        """Whether it still waits for somebody to do something about it."""
+        """Whether it still waits for a redrive or a drop."""
         return self.state in (NEW, PLANNED, REFUSED)
 
     def __str__(self) -> str:
@@ -135,19 +134,19 @@ class LetterStatus(NamedTuple):
 
 
 class RedriveLedger:
-    """All entries, by letter. Give it the records in order."""
+    """All entries, by letter. Takes the records in order."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._entries: dict[str, dict[str, RedriveEntry]] = {}
-        self._heirs: dict[str, RedriveEntry] = {}
-        """Tasks that a redrive made, and those that stand in for them."""
+        self._successors: dict[str, RedriveEntry] = {}
+        """Tasks that a redrive created, and their fallbacks → the entry of the redrive."""
         self.unreadable = 0
-        """Records that are no entries: somebody else wrote there."""
+        """Number of foreign records, which are no entries."""
         for record in records:
             self.take(record)
 
     def take(self, record: Record) -> RedriveEntry | None:
-        """One more record; answers its entry."""
+        """Take one record; return its entry, or None."""
         entry = entry_of(record)
         if entry is None:
             self.unreadable += record.value is not None
@@ -156,18 +155,18 @@ class RedriveLedger:
         return entry
 
     def add(self, entry: RedriveEntry) -> None:
-        """One more entry: the last one of a key stands, and stands last."""
+        """Take one entry; it replaces an earlier one of the same key and is last."""
         entries = self._entries.setdefault(entry.letter, {})
         if entries.pop(entry.key, None) is None and entry.run_id and entry.n:
-            self._heirs.update(dict.fromkeys(successor_ids(entry.run_id, entry.key), entry))
+            self._successors.update(dict.fromkeys(successor_ids(entry.run_id, entry.key), entry))
         entries[entry.key] = entry
 
     def of(self, letter_id: str) -> Sequence[RedriveEntry]:
-        """What was done about a letter, in the order in which it was last touched."""
+        """Return the entries of a letter, the last changed one last."""
         return tuple(self._entries.get(letter_id, {}).values())
 
     def status_of(self, letter: Letter) -> LetterStatus:
-        """Where a letter stands."""
+        """Return the status of a letter."""
         entries, before = self.of(letter.id), max(letter.redrives, self._before(letter))
         if not entries:
             return LetterStatus(NEW, 0, before)
@@ -175,8 +174,8 @@ class RedriveLedger:
         return LetterStatus(entries[-1].state, max(entry.n for entry in entries), before, entries[-1], vain)
 
     def _before(self, letter: Letter) -> int:
-        """Redrives of the letter from which this one came: a task that it made failed, or what it sent was refused."""
-        parent = self._heirs.get(letter.task_id)
+        """Count the redrives of the letter from which this one came, by a failed task or by a refused event."""
+        parent = self._successors.get(letter.task_id)
         for name in ("ce_causationid", "ce_id"):
             key = letter.header(name)
             parent = parent or self._entries.get(key.rpartition(":r")[0], {}).get(key)
@@ -184,7 +183,7 @@ class RedriveLedger:
 
 
 def entry_record(entry: RedriveEntry, topology: Topology) -> NewRecord:
-    """The record of an entry."""
+    """Return the record of an entry."""
     body: dict[str, Any] = {"v": 1, **entry._asdict(), "at": rfc3339(entry.at_ms)}
     body["data"] = None if entry.data is None else b64encode(entry.data).decode()
     kept = {name: value for name, value in body.items() if value not in ("", None)}
@@ -192,7 +191,7 @@ def entry_record(entry: RedriveEntry, topology: Topology) -> NewRecord:
 
 
 def entry_of(record: Record) -> RedriveEntry | None:
-    """The entry in a record; None if it holds none."""
+    """Return the entry in a record; None if the record is invalid."""
     try:
         body = orjson.loads(record.value or b"")
     except orjson.JSONDecodeError:

@@ -1,14 +1,14 @@
-"""What a dead letter can be turned into: the records that send it again, or why that cannot be. Pure.
+"""Plan redrives: turn a dead letter into the records that send it again, or into an obstacle. Pure.
 
-| way | what died | what is sent |
+| way | dead letter | records sent |
 |---|---|---|
 | `task` | a task that failed for good | the run goes on where it stood: one more attempt of that task |
 | `hop` | a hop that a limit refused | the run goes on with that hop, and its refusal is taken back, once |
-| `topic` | a record that intake rejected | the record, on the topic whence it came |
-| `new` | any of these, with `as_new`; a request that its run could not hear | a new run, from its request |
+| `topic` | a record that intake rejected | the record, to its own topic |
+| `new` | any of these, with `as_new`; a request that its run could not consume | a new run, from its request |
 
-The id of what is sent follows from the letter and the number of the redrive, so a redrive that is repeated is
-recognised by whoever reads it.
+The ids of sent events follow from the letter and the number of the redrive, so their readers recognise a repeated
+redrive.
 """
 
 import re
@@ -46,32 +46,32 @@ WAYS: Final[dict[str, str]] = {
     NEW: "a new run begins",
 }
 ID_CHARS: Final = 12
-"""So much of an id is shown in a sentence."""
+"""Characters of an id that a sentence shows."""
 _HOP_REASONS: Final = frozenset({"depth", "cycle", "visits", "budget_usd", "budget_tokens"})
-"""Refusals of one hop: the letter holds what its agent would have got."""
+"""Refusals of one hop: the letter holds the input that its agent would have received."""
 _REDRIVE: Final = re.compile(r"[0-9a-f]{32}:r[0-9]+")
-"""Id of a redrive."""
+"""Form of the id of a redrive."""
 
 
 class RedriveOptions(NamedTuple):
-    """What somebody wants done with letters. `data` replaces the payload, `patches` change fields of it."""
+    """Options of a redrive. `data` replaces the payload, `patches` change fields of it."""
 
     as_new: bool = False
     again: bool = False
-    """Also what was sent before and has not failed since."""
+    """Whether letters are sent again that were sent before and have not failed since."""
     force: str = ""
-    """Why a letter that was redriven often is sent once more."""
+    """Reason for another redrive of a letter that was redriven often."""
     patches: Sequence[Patch] = ()
     data: bytes | None = None
 
     @property
     def changes(self) -> bool:
-        """Whether another payload is wanted."""
+        """Whether the payload is to be changed."""
         return bool(self.patches) or self.data is not None
 
 
 class Sending(NamedTuple):
-    """One letter, as it would be sent. `records` go to one partition, in this order."""
+    """One letter as it would be sent. `records` go to one partition, in this order."""
 
     letter: Letter
     n: int
@@ -79,30 +79,30 @@ class Sending(NamedTuple):
     partition: int
     records: tuple[NewRecord, ...]
     ids: tuple[str, ...]
-    """What tells each record on the log, in the same order."""
+    """Ids that identify the records on the log, in the same order."""
     run_id: str
     data: bytes | None = None
-    """The payload, where another one was asked for than the letter's."""
+    """The payload, if it is not that of the letter."""
     before: int = 0
-    """How often what it holds was sent before, as other letters."""
+    """Earlier redrives of its content, as other letters."""
     interrupted: RedriveEntry | None = None
-    """What an earlier call wrote down and may have sent."""
+    """Entry of an interrupted redrive, which may have been sent."""
     once_more: bool = False
-    """The hop was sent before, so its refusal is taken back already: it is done again and takes nothing else back."""
+    """Whether the hop was sent before: its refusal is taken back already, so this redrive takes back nothing more."""
 
     @property
     def topic(self) -> str:
-        """Where it goes."""
+        """Destination topic."""
         return self.records[0].topic
 
     @property
     def payload(self) -> bytes | None:
-        """What the first record holds."""
+        """Payload of the first record."""
         return self.records[0].value
 
 
 class Obstacle(NamedTuple):
-    """Why a letter cannot be sent, and what would help."""
+    """Reason why a letter cannot be sent, and the fix."""
 
     letter: Letter
     message: str
@@ -110,7 +110,7 @@ class Obstacle(NamedTuple):
 
 
 class AlreadyDone(NamedTuple):
-    """A letter with which nothing is to be done, since that was done; and what does it all the same."""
+    """A letter that needs no redrive, because one was done; `remedy` redrives it anyway."""
 
     letter: Letter
     message: str
@@ -121,14 +121,14 @@ Step = Sending | Obstacle | AlreadyDone
 
 
 class RunContext(NamedTuple):
-    """What is known of a letter's run when its task was sent before."""
+    """The run of a letter whose task was sent before."""
 
     run: Run | None
-    """The run as its records tell it; None where the log no longer has them all."""
+    """State of the run; None if its records are no longer complete."""
     letters: Sequence[Letter] = ()
-    """Every letter of the run that holds a failed task."""
+    """Letters of the run that hold a failed task."""
     last: RedriveEntry | None = None
-    """The letter's last entry, with its result where that is known."""
+    """Last entry of the letter, with its result if known."""
 
 
 def plan_redrive(
@@ -140,10 +140,10 @@ def plan_redrive(
     at_ms: int,
     context: RunContext | None = None,
 ) -> Step:
-    """What is to be done with a letter. `requests`: those that its run heard, needed for a run that begins anew;
-    `context`: what is known of its run, needed where its task was sent before.
+    """Plan the redrive of one letter. `requests`: those that its run consumed, needed to begin a new run; `context`:
+    its run, needed if its task was sent before.
 
-    Raises InvalidInput where an patch does not fit the payload.
+    Raises InvalidInput if a patch does not fit the payload.
     """
     last = status.last
     if status.state == PLANNED and last is not None:
@@ -155,7 +155,7 @@ def plan_redrive(
         return obsolete
     done = status.before + status.n - status.vain
     if done >= REDRIVES_MAX and not options.force:
-        remedy = "Mend the cause; then `--force --why TEXT`, or `mesh dead drop`"
+        remedy = "Fix the cause; then `--force --why TEXT`, or `mesh dead drop`"
         return Obstacle(letter, f"it was redriven {done} times", remedy)
     step = _step(letter, status.n + 1, options, topology, requests, at_ms)
     if not isinstance(step, Sending):
@@ -206,12 +206,12 @@ def _successors(letter: Letter, others: Sequence[Letter], run: Run) -> tuple[set
 
 
 def was_taken(last: RedriveEntry | None) -> bool:
-    """Whether the ledger tells that a run has taken a task back that failed: a letter of it can do nothing more."""
+    """Return whether the ledger shows that a run took its failed task back: the letter has no further effect."""
     return last is not None and last.way == TASK and last.state == DONE and last.result in ENDINGS
 
 
 def _redrives_of(letter: Letter, run: Run) -> list[str]:
-    """Redrives of a letter that its run took."""
+    """Return the redrives of a letter that its run took."""
     return [key for key in run.trouble.redrives if key.rpartition(":r")[0] == letter.id]
 
 
@@ -223,7 +223,7 @@ def _rest(
     requests: Sequence[Event],
     at_ms: int,
 ) -> Sending | Obstacle:
-    """What a redrive that was interrupted had in hand, once more."""
+    """Plan the rest of an interrupted redrive."""
     as_planned = RedriveOptions(as_new=last.way == NEW, data=last.data)
     step = _step(letter, last.n, as_planned, topology, requests, at_ms)
     if isinstance(step, Obstacle):
@@ -250,41 +250,23 @@ def _payload(letter: Letter, options: RedriveOptions) -> bytes | None:
     return data if data is None else apply_patches(data, letter.content_type, options.patches)
 
 
-def entry_for(sending: Sending, *, state: str, by: str, at_ms: int, after: int = 0, reason: str = "") -> RedriveEntry:
-    """The ledger's entry of a letter that is to be sent."""
-    letter = sending.letter
-    return RedriveEntry(
-        letter.id,
-        sending.n,
-        state,
-        by,
-        at_ms,
-        sending.way,
-        sending.before,
-        sending.topic,
-        sending.partition,
-        after,
-        sending.run_id,
-        data=sending.data,
-        reason=reason,
-    )
-
-
 def _on(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: int) -> Sending | Obstacle:
-    """Send it where it belongs."""
+    """Plan a redrive that lets the run go on, or that returns a record to its topic."""
     if letter.omitted:
         where = f"; it lies at {letter.origin}" if letter.origin and letter.origin.offset >= 0 else ""
         return Obstacle(letter, f"its bytes are not in it{where}: {letter.omitted}", "Send the request again")
     if not letter.run_id:
         return _topic(letter, n, data, topology, at_ms)
     if letter.kind == REQUESTED or (not letter.kind and not letter.agent):
-        return Obstacle(letter, "the run that it is for cannot hear it", "Begin another one with --as-new")
+        return Obstacle(letter, "its run cannot consume it", "Begin another run with --as-new")
     if letter.kind:
-        what = f"it is a record of kind {letter.kind!r} that nobody could use"
+        what = f"it is an unusable record of kind {letter.kind!r}"
         return Obstacle(letter, what, "Begin a new run with --as-new")
     if letter.agent not in topology.agents:
         return Obstacle(letter, f"the mesh has no agent {letter.agent!r} any more", "Begin a new run with --as-new")
-    refused_redrive = _REDRIVE.fullmatch(letter.header("ce_causationid"))  # then the letter holds what that one sent
+    refused_redrive = _REDRIVE.fullmatch(
+        letter.header("ce_causationid")
+    )  # then the letter holds the event of that redrive
     if not letter.task_id and letter.reason not in _HOP_REASONS and not refused_redrive:
         what = f"it is all that {letter.agent!r} answered, and that task is done"
         return Obstacle(letter, what, "Begin a new run with --as-new")
@@ -318,13 +300,11 @@ def _on(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: i
 
 
 def _topic(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms: int) -> Sending | Obstacle:
-    """Send a record that intake rejected, or that lies on somebody else's dead letter queue, to its topic."""
+    """Plan to return a record to its ingress topic, after intake rejected it or another system's queue took it."""
     origin = letter.origin
     rule = None if origin is None else topology.topics.get(origin.topic)
     if origin is None or rule is None or rule.ingress is None:
-        what = (
-            "it does not say whence it came" if origin is None else f"{origin.topic} is no ingress topic of this mesh"
-        )
+        what = "its original topic is unknown" if origin is None else f"{origin.topic} is no ingress topic of this mesh"
         return Obstacle(letter, what, "Export it, and put it where it belongs")
     id, times = f"{letter.id}:r{n}", max(n, letter.redrives + 1)
     headers = [header for header in letter.headers if header[0] not in (REDRIVE, REDRIVES)]
@@ -340,18 +320,19 @@ def _topic(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms
 
 
 def _new(
-    letter: Letter, n: int, options: RedriveOptions, topology: Topology, heard: Sequence[Event], at_ms: int
+    letter: Letter, n: int, options: RedriveOptions, topology: Topology, consumed: Sequence[Event], at_ms: int
 ) -> Sending | Obstacle:
-    """Begin a run anew: from the requests that the letter's run heard, or from the letter where it is a request."""
+    """Plan a new run from the requests that the letter's run consumed, or from the letter if it is a request."""
     is_request = letter.kind == REQUESTED or not (letter.agent or letter.kind)
-    made = (
-        _heard(letter, options, heard) if heard and not is_request else _own_request(letter, options, topology, at_ms)
-    )
-    if isinstance(made, Obstacle):
-        return made
+    if consumed and not is_request:
+        found = _requests_of(letter, options, consumed)
+    else:
+        found = _own_request(letter, options, topology, at_ms)
+    if isinstance(found, Obstacle):
+        return found
     run_id = derive_id(letter.id, "redrive", n)[:24] + _home_part(letter.run_id)
     records, ids = [], []
-    for ordinal, request in enumerate(made):
+    for ordinal, request in enumerate(found):
         id = f"{letter.id}:r{n}" + (f".{ordinal}" if ordinal else "")
         event = open_request(request._replace(id=id, run_id=run_id), topology, fallback_id=id)
         if isinstance(event, Rejection):
@@ -364,17 +345,17 @@ def _new(
 
 
 def _home_part(run_id: str) -> str:
-    """The end of a run id that tells its home, with the colon before it; "" where it tells none."""
+    """Return the end of a run id that names its partition key, with the colon before it; "" if it has none."""
     home = home_of(run_id.encode()).decode()
     return "" if home == run_id else f":{home}"
 
 
-def _heard(letter: Letter, options: RedriveOptions, heard: Sequence[Event]) -> list[Request] | Obstacle:
-    """The requests of the letter's run; changes are for its request, where it heard only one."""
-    if options.changes and len(heard) > 1:
-        what = f"its run heard {len(heard)} requests, and it is not known which one to change"
-        return Obstacle(letter, what, "Begin it anew without changes, or publish the requests yourself")
-    requests = [_request_of(event) for event in heard]
+def _requests_of(letter: Letter, options: RedriveOptions, consumed: Sequence[Event]) -> list[Request] | Obstacle:
+    """Return the requests of the letter's run; changes apply only if the run consumed a single one."""
+    if options.changes and len(consumed) > 1:
+        what = f"its run consumed {len(consumed)} requests, and it is not known which one to change"
+        return Obstacle(letter, what, "Begin a new run without changes, or publish the requests yourself")
+    requests = [_request_of(event) for event in consumed]
     if options.changes:
         first = requests[0]
         data = first.data if options.data is None else options.data
@@ -398,7 +379,7 @@ def _own_request(letter: Letter, options: RedriveOptions, topology: Topology, at
 
 
 def _request_of(event: Event) -> Request:
-    """A request that was heard, to be heard again; its deadline has likely passed, so it gets that of the mesh."""
+    """Copy a consumed request. Its deadline has probably passed, so the copy gets that of the mesh."""
     return Request(
         event.type,
         event.data,
@@ -412,4 +393,4 @@ def _request_of(event: Event) -> Request:
 
 def _rejected(letter: Letter, rejected: Rejection) -> Obstacle:
     what = f"intake would reject it again: {rejected.code}: {rejected.message}"
-    return Obstacle(letter, what, "Mend it with --set PATH=VALUE or --edit")
+    return Obstacle(letter, what, "Fix it with --set PATH=VALUE or --edit")

@@ -1,4 +1,4 @@
-"""What became of letters that were sent again, as the outcomes and the dead letters that follow tell it. Pure."""
+"""Results of redrives, derived from the outcomes and dead letters that follow them. Pure."""
 
 from collections.abc import Iterable
 
@@ -16,32 +16,32 @@ from mesh.core.topology.model import Topology
 
 
 class RedriveResults:
-    """Waits for the ends of what these entries sent. Give it what came on mesh.outcomes and mesh.dead since."""
+    """Collects the results of redrives from later records of mesh.outcomes and mesh.dead."""
 
     def __init__(self, entries: Iterable[RedriveEntry], topology: Topology) -> None:
         self._topology = topology
         self.waiting: dict[str, RedriveEntry] = {entry.key: entry for entry in entries}
-        """What is not known yet, by the key of the entry, which is also the id of what was sent."""
+        """Entries without a result, by key, which is also the id of the sent event."""
         self._of_run: dict[str, list[str]] = {}
         for key, entry in self.waiting.items():
             self._of_run.setdefault(entry.run_id, []).append(key)
 
     def take(self, record: Record) -> dict[str, str]:
-        """What this record tells: key of the entry → result. Those are waited for no longer."""
-        return self.told(self._dead(record) if record.topic == self._topology.dead else self._outcome(record))
+        """Return the results in this record, by key of the entry, and stop waiting for them."""
+        return self.resolve(self._dead(record) if record.topic == self._topology.dead else self._outcome(record))
 
-    def told(self, results: dict[str, str]) -> dict[str, str]:
-        """These are known, from here or from elsewhere; answers those that were waited for."""
+    def resolve(self, results: dict[str, str]) -> dict[str, str]:
+        """Stop waiting for entries with known results; return those that were waited for."""
         found = {key: result for key, result in results.items() if key in self.waiting}
         for key in found:
             del self.waiting[key]
         return found
 
     def _dead(self, record: Record) -> dict[str, str]:
-        """Nobody could take it: it lies among the dead letters once more, under the id it was sent with."""
+        """Return the refusal of a redriven event that is a dead letter again, under the id it was sent with."""
         letter = letter_of(record)
         if letter.task_id:
-            return {}  # it was taken, and failed: the outcome of the run tells
+            return {}  # it was taken and failed: the outcome of the run has the result
         names = [letter.header(name) for name in (REDRIVE, "ce_id", "ce_causationid")]
         key = next((name for name in names if name in self.waiting), "")
         return {key: f"refused: {letter.reason}"} if key else {}
@@ -64,7 +64,7 @@ class RedriveResults:
             body = orjson.loads(event.data)
         except orjson.JSONDecodeError:
             return {}
-        heard = body.get("redrives") if isinstance(body, dict) else None
-        if isinstance(heard, list):  # an outcome from before the redrive was heard is not its end
-            concerned = [key for key in concerned if key in heard or self.waiting[key].way not in (TASK, HOP)]
+        consumed = body.get("redrives") if isinstance(body, dict) else None
+        if isinstance(consumed, list):  # an outcome from before the redrive is not its result
+            concerned = [key for key in concerned if key in consumed or self.waiting[key].way not in (TASK, HOP)]
         return dict.fromkeys(concerned, event.type.removeprefix(OUTCOME_TYPE))

@@ -1,1 +1,1 @@
-"""A run told from its records: timeline, attempts, outcome, summary."""
+"""The history of a run from its records: timeline, attempts, outcome, summary."""

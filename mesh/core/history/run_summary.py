@@ -1,4 +1,4 @@
-"""One run in one line: from its outcome, or from its history where it has none yet."""
+"""Summarise a run in one line, from its outcome, or from its history if it has none yet."""
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -31,22 +31,22 @@ class Summary(NamedTuple):
     failures: tuple[str, ...]
     """Agents."""
     paused: bool = False
-    """It is open and stands still until somebody resumes it."""
+    """Whether it is open and waits to be resumed."""
     starved: tuple[str, ...] = ()
     """Joins."""
     unrouted: tuple[str, ...] = ()
-    """Types of events that nothing took."""
+    """Types of unrouted events."""
     overspent: tuple[str, ...] = ()
     """Budgets, `usd` or `tokens`."""
 
     @property
     def took_ms(self) -> int | None:
-        """From the request to the end; None while it is open."""
+        """Duration from the request to the end; None while it is open."""
         return None if self.ended_ms is None else self.ended_ms - self.opened_ms
 
 
 def outcome_of(record: Record) -> tuple[Event, dict[str, Any]] | None:
-    """The outcome in a record of mesh.outcomes with its body; None for anything else there."""
+    """Return the outcome in a record of mesh.outcomes with its body; None for other records."""
     event = read_event(record)
     if isinstance(event, Unreadable) or not event.type.startswith(OUTCOME_TYPE):
         return None
@@ -60,7 +60,7 @@ def outcome_of(record: Record) -> tuple[Event, dict[str, Any]] | None:
 
 
 def summary_of_outcome(event: Event, body: dict[str, Any]) -> Summary:
-    """A run that ended, from its outcome alone."""
+    """Summarise a run that ended, from its outcome alone."""
     request = body.get("request")
     return Summary(
         event.run_id,
@@ -79,7 +79,7 @@ def summary_of_outcome(event: Event, body: dict[str, Any]) -> Summary:
 
 
 def summary_of(history: History) -> Summary:
-    """A run as its history tells it."""
+    """Summarise a run from its history."""
     return Summary(
         history.run_id,
         history.type,
@@ -98,5 +98,5 @@ def summary_of(history: History) -> Summary:
 
 
 def _names(sentences: Iterable[str]) -> tuple[str, ...]:
-    """What sentences begin with, each once: the join that starved, the budget that was overspent."""
+    """Return the distinct subjects of sentences: the join that starved, the budget that was overspent."""
     return tuple(dict.fromkeys(str(text).partition(":")[0] for text in sentences))

@@ -1,4 +1,4 @@
-"""Agents that an event of a run did not reach, since their `when` was false, and why. For people; decides nothing."""
+"""Find agents that an event of a run did not trigger, because their `when` was false. For display only."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ VALUE_CHARS_MAX: Final = 80
 
 
 class SkippedAgent(NamedTuple):
-    """`type`: of the event; `reason`: the condition, and the values that it read."""
+    """An agent that was not triggered. `type`: of the event; `reason`: the condition and the values that it read."""
 
     agent: str
     type: str
@@ -22,7 +22,7 @@ class SkippedAgent(NamedTuple):
 
 
 def skipped_agents(event: Event, before: Run | None, after: Run, topology: Topology) -> Iterator[SkippedAgent]:
-    """What one request or result, which the run has taken in, did not reach."""
+    """Yield the agents that one request or result did not trigger, if the run consumed it."""
     if not _is_taken(event, before, after):
         return
     try:
@@ -60,8 +60,8 @@ def _covers(above: tuple[str, ...], branch: tuple[str, ...]) -> bool:
 def _reason(when: Condition, payloads: Mapping[str, Any]) -> str:
     """`fraud.scored.score < 0.7 is false: fraud.scored.score is 0.93`."""
     values = {str(path): path.find(payloads) for path in when.paths}
-    told = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
-    return f"{when} is false" + (f": {told}" if told else "")
+    shown = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
+    return f"{when} is false" + (f": {shown}" if shown else "")
 
 
 def _shown(value: Any) -> str:

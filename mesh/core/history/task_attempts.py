@@ -1,4 +1,4 @@
-"""Tasks of a run as people see them: each attempt, how long it waited and how long it was worked on."""
+"""Tasks of a run for display: each attempt, with its waiting and working time."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -12,11 +12,11 @@ DONE: Final = "done"
 DEAD: Final = "dead"
 DROPPED: Final = "dropped"
 REPLACED: Final = "replaced"
-"""It failed, and another agent or another attempt of the same piece of work went on in its place."""
+"""State of a failed task that a fallback agent or a redrive replaced."""
 
 
 class Moment(NamedTuple):
-    """Something that happened, for a timeline. `kind` is one of MOMENTS."""
+    """One line of a timeline. `kind` is one of MOMENTS."""
 
     at_ms: int
     kind: str
@@ -46,8 +46,8 @@ MOMENTS: Final[dict[str, str]] = {
 
 
 class TaskAttempt(NamedTuple):
-    """One try of a task. `fault` None and `ended_ms` set: it succeeded. `waited_ms`: of its time, how long the task lay
-    on its topic before the function was called, if the worker said so."""
+    """One attempt of a task. `fault` None and `ended_ms` set: it succeeded. `waited_ms`: time on the topic before the
+    function was called, if the worker reported it."""
 
     number: int
     began_ms: int
@@ -58,7 +58,7 @@ class TaskAttempt(NamedTuple):
 
 @dataclass(slots=True)
 class TaskHistory:
-    """One task. `parent` is the id of the task whose answer caused it, "" for the request. Times: log time."""
+    """One task. `parent`: id of the task whose answer caused it, "" for the request. Times are log time."""
 
     id: str
     agent: str
@@ -73,18 +73,18 @@ class TaskHistory:
     attempts: list[TaskAttempt] = field(default_factory=list)
     emitted: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
-    """What it emitted, with payloads; empty where the history does not keep them."""
+    """Emitted events with payloads; empty if the history does not keep them."""
     usd_micros: int = 0
     tokens: int = 0
 
     @property
     def took_ms(self) -> int | None:
-        """From its first dispatch to its last answer, waits between attempts included."""
+        """Time from its first dispatch to its last answer, waits between attempts included."""
         return None if self.ended_ms is None else self.ended_ms - self.began_ms
 
     @property
     def worked_ms(self) -> int | None:
-        """How long its function ran, all attempts together; None while none has ended."""
+        """Time that its function ran, in all attempts; None while none has ended."""
         ended = [a for a in self.attempts if a.ended_ms is not None]
         if self.ended_ms is None or not ended:
             return None
@@ -92,23 +92,23 @@ class TaskHistory:
 
     @property
     def waited_ms(self) -> int:
-        """How long it lay on its topic and waited between attempts."""
+        """Time that it lay on its topic and waited between attempts."""
         return max(0, (self.took_ms or 0) - (self.worked_ms or 0))
 
 
 def task_history_of(task: Task, began_ms: int) -> TaskHistory:
-    """The story of a task that is open in a run of a checkpoint. Its beginning is not known: `began_ms` stands in."""
+    """Return the history of an open task in a checkpoint; `began_ms` replaces its unknown beginning."""
     type, state = ("", WORKING) if task.held is None else (task.held.type, WAITING)
     return TaskHistory(task.id, task.agent, type, task.depth, task.path, "", task.cause_id, began_ms, state)
 
 
 class UnchargedUsage:
-    """What the answers of a run report that came too late to be charged: after its end, or for an older attempt."""
+    """Usage in answers that came too late to be charged: after the run's end, or for an older attempt."""
 
     def __init__(self) -> None:
         self.total = NO_USAGE
         self._answers: set[tuple[str, int]] = set()
-        """Tasks and attempts that answered already: an answer may come twice."""
+        """Tasks and attempts that answered already, because an answer may be repeated."""
 
     def take(self, event: Event, *, charged: bool) -> None:
         """Count the answer to a task of the run."""

@@ -1,13 +1,13 @@
-"""One run's records, folded into a story: who worked on what, from when to when, what was refused, how it ended.
+"""Fold one run's records into its history: tasks with agents and times, refusals, ending.
 
     history = History(topology, partition=3)
     for record in records_of_the_run: moments = history.take(record)
     history.tasks, history.ending, history.refusals, …
 
-The same fold of `decide` that the orchestrator lives on, watched from outside: the records of mesh.inbox say what
-happened, the effects that `decide` answers say what followed. Times are those of the log. `kept` says under which
-topology the run was opened. Where it cannot, and the topology has changed since, the fold may differ from what was
-decided then: the outcome on the log stands, and `differs` tells.
+This is the fold of the orchestrator: the records of mesh.inbox are what happened, and the effects that `decide` returns
+are what followed. Times are those of the log. `kept` names the topology under which the run was opened. If it does not,
+and the topology has changed since, the fold may differ from the decisions made then. The outcome on the log then has
+priority, and `differs` reports it.
 """
 
 from collections.abc import Sequence
@@ -55,12 +55,12 @@ from mesh.core.topology.model import Topology
 
 
 class History:
-    """The story so far. Give it the records of one run's partition in order; those of other runs are passed over."""
+    """The history of one run so far. Takes the records of its partition in order, and ignores those of other runs."""
 
     def __init__(
         self, topology: Topology, run_id: str, *, partition: int, kept: Registry | None = None, payloads: bool = False
     ) -> None:
-        """`topology`: that of the mesh now. `kept`: what mesh.topologies says. `payloads`: keep what tasks emitted."""
+        """`topology`: that of the mesh now. `kept`: contents of mesh.topologies. `payloads`: keep emitted payloads."""
         self.topology = topology
         self._kept = kept or Registry(topology.inbox)
         self.run_id = run_id
@@ -68,18 +68,18 @@ class History:
         self.request: Event | None = None
         """The event that opened the run; None until it was seen."""
         self.run: Run | None = None
-        """State of the run as folded, at its end the last one."""
+        """State of the run as folded; after its end the last one."""
         self.tasks: dict[str, TaskHistory] = {}
         """By task id, in the order of dispatch."""
         self.moments: list[Moment] = []
         self.skipped: list[SkippedAgent] = []
-        """Agents that heard an event of the run and got no task, since their `when` was false."""
+        """Agents that consume an event of the run and got no task, because their `when` was false."""
         self.uncharged = UnchargedUsage()
         self._payloads = payloads
         self.outcome: dict[str, Any] | None = None
-        """The body of the outcome record, once `ended` was told."""
+        """Body of the outcome record, after `take_outcome`."""
         self.late: LateRequest | None = None
-        """What a request was answered with that came when the run had ended and nothing else of it was left."""
+        """Answer to a request that came after the run had ended, when no other records of it were left."""
         self.subject = ""
         self._fold = Partition(topology, number=partition, partitions=topology.inbox_partitions)
 
@@ -92,24 +92,24 @@ class History:
 
     @property
     def ending(self) -> str:
-        """How the run ended; "" while it is open."""
+        """Ending of the run; "" while it is open."""
         if self.outcome:
             return str(self.outcome["ending"])
         return self.folded_ending or (self.late.ending if self.late else "")
 
     @property
     def folded_ending(self) -> str:
-        """How it ended by the topology that it is folded under."""
+        """Ending under the topology of this fold."""
         return self.run.ending if self.run else ""
 
     @property
     def differs(self) -> bool:
-        """Whether the outcome on the log is another one than the fold gives."""
+        """Whether the outcome on the log differs from that of the fold."""
         return self.outcome is not None and self.run is not None and self.outcome["ending"] != self.folded_ending
 
     @property
     def type(self) -> str:
-        """Type of the event that opened it; "" if neither that nor the outcome was seen."""
+        """Type of the request; "" if neither it nor the outcome was seen."""
         if self.request is not None:
             return self.request.type
         if self.outcome is not None:
@@ -118,7 +118,7 @@ class History:
 
     @property
     def opened_ms(self) -> int:
-        """Log time of the request; 0 if nothing was seen."""
+        """Log time of the request; 0 if unknown."""
         if self.run is None and self.outcome is not None:
             return time_ms(self.outcome["opened"])
         if self.run is None:
@@ -134,7 +134,7 @@ class History:
 
     @property
     def refusals(self) -> Sequence[Refusal]:
-        """Every hop, result or request that was not let through, with path and numbers."""
+        """Refused hops, results and requests, with path and numbers."""
         if self.outcome is not None:
             return [refusal_of(found) for found in self.outcome.get("refusals", ())]
         return self.run.refusals if self.run else ()
@@ -148,35 +148,35 @@ class History:
 
     @property
     def starved(self) -> Sequence[str]:
-        """Joins that got something and could not fire."""
+        """Joins that got an input and could not fire."""
         if self.outcome is not None:
             return [str(text) for text in self.outcome.get("starved", ())]
         return self.run.starved if self.run else ()
 
     @property
     def unrouted(self) -> Sequence[Unrouted]:
-        """Events that nothing took."""
+        """Events that had no consumer."""
         if self.outcome is not None:
             return [unrouted_of(found) for found in self.outcome.get("unrouted", ())]
         return self.run.unrouted if self.run else ()
 
     @property
     def drafts(self) -> Sequence[Result]:
-        """What loops had come to where a limit ended them; the id is that of the dead letter."""
+        """Last inputs of loops that a limit ended; the id is that of the dead letter."""
         if self.outcome is not None:
             return [draft_of(found) for found in self.outcome.get("drafts", ())]
         return [Result(d.letter, d.type, d.agent, d.data) for d in self.run.drafts] if self.run else ()
 
     @property
     def overspent(self) -> Sequence[str]:
-        """Budgets of which more was used than the run might."""
+        """Budgets that the run exceeded."""
         if self.outcome is not None:
             return [str(text) for text in self.outcome.get("overspent", ())]
         return self.run.overspent if self.run else ()
 
     @property
     def used(self) -> Usage:
-        """What the run was charged."""
+        """Usage that the run was charged."""
         if self.outcome is not None:
             used = self.outcome.get("used", {})
             return Usage(round(float(used.get("usd", 0)) * 1_000_000), int(used.get("tokens", 0)))
@@ -190,14 +190,14 @@ class History:
         return self.run.results if self.run else ()
 
     def children(self, parent: str) -> list[TaskHistory]:
-        """Tasks that the answer of `parent` ("" for the request) caused, in the order of dispatch."""
+        """Return the tasks that the answer of `parent` ("" for the request) caused, in the order of dispatch."""
         return [task for task in self.tasks.values() if task.parent == parent]
 
     # ------------------------------------------------------------------------------------------------------ folding
 
     def begin_with(self, state: Partition, request: Event | None = None) -> None:
-        """Begin with what a checkpoint knows of the run; hand over only records behind it then. `request`: one of the
-        run that is left on the log."""
+        """Begin with the run's state in a checkpoint; only later records may follow. `request`: one of the run's
+        requests that is left on the log."""
         self._fold.topologies.update(state.topologies)
         self._fold.adopt(state.topology)
         self.request, self.subject = request, "" if request is None else request.subject
@@ -213,13 +213,13 @@ class History:
             self._add_moment(run.trouble.paused_ms, PAUSED, "", run.trouble.paused)
 
     def take(self, record: Record) -> Sequence[Moment]:
-        """Fold one record of mesh.inbox; answers what happened. Records of other runs change nothing."""
+        """Fold one record of mesh.inbox and return the new moments. Ignores records of other runs."""
         if record.key != self.run_id.encode():
             return ()
         event = read_event(record)
         if isinstance(event, Unreadable):
             return self._add_moment(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
-        told = len(self.moments)
+        known = len(self.moments)
         before = self.run
         if self.run is None and event.kind == REQUESTED:
             self._kept.prepare(self._fold, record.offset)
@@ -240,18 +240,18 @@ class History:
                 self._add_moment(event.at_ms, "unrouted", fact.agent, fact.message)
         for effect in effects:
             self._record_effect(event, effect)
-            if isinstance(effect, DeadLetter) and not any(effect.message in m.text for m in self.moments[told:]):
+            if isinstance(effect, DeadLetter) and not any(effect.message in m.text for m in self.moments[known:]):
                 self._add_moment(event.at_ms, "refused", effect.agent, f"{effect.code}: {effect.message}")
-        return self.moments[told:]
+        return self.moments[known:]
 
     def is_removed(self, task: TaskHistory) -> bool:
-        """Whether a task waits for an agent that the topology of the mesh declares no more."""
+        """Return whether a task waits for an agent that the current topology no longer declares."""
         return task.state in (WORKING, WAITING) and task.agent not in self.topology.agents
 
     def take_outcome(self, outcome: Event, body: dict[str, Any]) -> Sequence[Moment]:
-        """Hand over the run's record on mesh.outcomes with its parsed body: from now on it says how the run ended.
+        """Take the run's record on mesh.outcomes with its parsed body, which then determines the ending.
 
-        One from before the run was opened again changes nothing.
+        Ignores an outcome from before the run was opened again.
         """
         known = -1 if self.outcome is None else int(self.outcome.get("generation", 0))
         reached = 0 if self.run is None else self.run.trouble.generation
@@ -268,7 +268,7 @@ class History:
         return self._add_moment(outcome.at_ms, "ended", "", self.ending)
 
     def take_late_answer(self, late: LateRequest) -> None:
-        """Hand over the answer to a request that came when the run had ended. A known end stands."""
+        """Take the answer to a request that came after the run had ended, unless its ending is known."""
         if not self.ending:
             self._note_late(late)
 
@@ -297,10 +297,10 @@ class History:
                 self._add_unknown_task(event)
 
     def _record_transitions(self, event: Event, before: Run | None, after: Run) -> None:
-        """Pauses, redrives, and tasks that wait from the beginning."""
+        """Add pauses, redrives, and tasks that wait from the beginning."""
         was, now = (NO_TROUBLE if before is None else before.trouble), after.trouble
         if now.generation > was.generation:
-            self.outcome = None  # it told an end that was none
+            self.outcome = None  # the run was opened again
         if now.redrives != was.redrives:
             text = f"sent again: {event.id}" if after.ending or now.generation == was.generation else "opened again"
             self._add_moment(event.at_ms, REDRIVEN, event.agent, text)
@@ -315,7 +315,7 @@ class History:
     def _begin_task(
         self, cause: Event, id: str, agent: str, type: str, path: tuple[str, ...], cause_id: str, state: str
     ) -> TaskHistory:
-        """A task that was not there before; a fallback lies below the task that it replaces."""
+        """Add a new task; a fallback lies below the task that it replaces."""
         parent = cause.task_id if cause.kind in (SUCCEEDED, FAILED, DUE) else ""
         before = self.tasks.get(cause.task_id)
         if before is not None and cause.kind in (FAILED, DUE, REDRIVEN):
@@ -326,7 +326,7 @@ class History:
         return task
 
     def _add_unknown_task(self, event: Event) -> None:
-        """A task that was dispatched under another topology: told as its answer tells it."""
+        """Add a task that was dispatched under another topology, from its answer."""
         above = [task for task in self.tasks.values() if task.path == event.path[:-1]]
         parent = above[-1].id if above else ""
         task = TaskHistory(event.task_id, event.agent, "", event.depth, event.path, parent, event.cause_id, event.at_ms)
@@ -382,10 +382,10 @@ class History:
         task.state = WORKING
         task.ended_ms = None
         task.attempts.append(TaskAttempt(sent.attempt, cause.at_ms))
-        heard = sent.type
+        inputs = sent.type
         if sent.type == JOIN_TYPE and self.run is not None:
-            heard = " + ".join(self._fold.topologies[self.run.topology].agents[sent.agent].on)
-        text = heard if sent.attempt == 1 else f"{heard}, attempt {sent.attempt}"
+            inputs = " + ".join(self._fold.topologies[self.run.topology].agents[sent.agent].on)
+        text = inputs if sent.attempt == 1 else f"{inputs}, attempt {sent.attempt}"
         self._add_moment(cause.at_ms, "dispatched", sent.agent, text, sent.task_id)
 
     def _drop_open_tasks(self, at_ms: int) -> None:

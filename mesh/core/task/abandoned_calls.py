@@ -1,7 +1,7 @@
-"""Which tasks were in work when their run ended: orchestrators say it on mesh.endings, workers stop these tasks. Pure.
+"""Records of mesh.endings: orchestrators name the tasks in work when a run ended, workers abandon those calls. Pure.
 
-No answer of such a task counts any more, whatever becomes of the run: a redrive makes new tasks. So a record that is
-lost, late or repeated changes no run. It spares what a function would do in vain.
+An answer of such a task no longer counts, even if the run is opened again, since a redrive makes new tasks. So a record
+that is lost, late or repeated changes no run; it only saves the rest of the call.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ TASKS_A_RECORD: Final = 1_000
 
 
 def ending_records(run: Run, topology: Topology) -> list[NewRecord]:
-    """The records that name the tasks a run has in work at its end; none if it has none."""
+    """Return the records that name the tasks in work at the end of a run; empty if it has none."""
     if not run.open:
         return []
     ids = [task.id for task in run.open.values() if task.held is None]
@@ -28,7 +28,7 @@ def ending_records(run: Run, topology: Topology) -> list[NewRecord]:
 
 
 def tasks_in(record: Record) -> Sequence[str]:
-    """The ids of tasks in a record of mesh.endings; none in one that holds something else."""
+    """Return the task ids in a record of mesh.endings; empty if the record holds something else."""
     try:
         body = orjson.loads(record.value or b"")
     except orjson.JSONDecodeError:

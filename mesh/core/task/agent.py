@@ -37,10 +37,10 @@ class Emit(NamedTuple):
 
 
 class RetryLater(NamedTuple):
-    """Returned by an agent that cannot answer now: `return RetryLater(30, "rate limited")`.
+    """Result of an agent that cannot answer now: `return RetryLater(30, "rate limited")`.
 
-    The task comes again after so many `seconds` (up to 366 days), as long as the run's deadline allows it. This is no
-    failure and uses up no attempt.
+    The task is delivered again after `seconds` (at most 366 days), as far as the run's deadline allows. This counts
+    neither as a failure nor as an attempt.
     """
 
     seconds: float
@@ -52,7 +52,7 @@ Later = RetryLater
 
 
 class Reject(NamedTuple):
-    """Returned by an agent that will never answer this: `return Reject("the order is empty")`.
+    """Result of an agent that will never answer this task: `return Reject("the order is empty")`.
 
     The task fails for good with code `rejected` and this reason, without another attempt.
     """
@@ -74,7 +74,7 @@ class Parameter:
     adapters: dict[str, TypeAdapter[Any]]
     """Event type → validator; the key "" serves any type (a plain model or `dict`)."""
     required: bool = True
-    """False: it has a default, which stands when no event for it came."""
+    """False: it has a default, which is used if no event for it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +84,18 @@ class Agent:
     function: Callable[..., Any]
     parameters: tuple[Parameter, ...]
     context: str | None
-    """Name of the parameter that takes the Context."""
+    """Name of the parameter that takes the Context; None: there is none."""
     emits: tuple[str, ...] | None
     """Types named by the return annotation; None when it names none (a plain model, `Emit`, or no annotation)."""
     is_async: bool
     where: str
     results: Results = NO_RESULTS
-    """What the return annotation declares, by event type and by class."""
+    """Declarations of the return annotation, by event type and by class."""
     declared_at: str = ""
-    """File and line of the agent's declaration; empty where they are not known."""
+    """File and line of the agent's declaration; empty if unknown."""
     lifespan: Lifespan | None = None
     classes: Mapping[type, tuple[str, PayloadWriter]] = field(init=False, repr=False, compare=False)
-    """Of the results: class → its event type, and how it is written."""
+    """Class of a result → its event type, and its writer."""
     alone: Mapping[str, tuple[str, TypeAdapter[Any]] | None] = field(init=False, repr=False, compare=False)
     """Event type → the parameter that takes a single event of it and its validator; None: the function needs more than
     that. The key "" serves any other type."""
@@ -106,7 +106,7 @@ class Agent:
 
     @property
     def consumes(self) -> tuple[str, ...]:
-        """Types of events the parameters name, in order."""
+        """Event types that the parameters name, in order."""
         return tuple(t for p in self.parameters for t in p.types)
 
 
@@ -139,9 +139,9 @@ def _mark(function: F, lifespan: Lifespan | None) -> F:
 
 
 def agent_of(function: Callable[..., Any]) -> Agent:
-    """As it was marked, or described now, with every annotation resolved. Raises InvalidInput (`bad_agent`).
+    """Return the description of a function, with every annotation resolved. Raises InvalidInput (`bad_agent`).
 
-    What wraps a marked function looks marked (functools.wraps copies that), and is another function.
+    The description made by `@agent` is used only if it is of this very function: functools.wraps copies it to wrappers.
     """
     found = getattr(function, "__mesh_agent__", None)
     if not isinstance(found, Agent):
@@ -150,7 +150,7 @@ def agent_of(function: Callable[..., Any]) -> Agent:
 
 
 def describe(function: Callable[..., Any]) -> Agent:
-    """Read a function's signature. Raises InvalidInput (`bad_agent`) when it cannot be understood."""
+    """Read a function's signature. Raises InvalidInput (`bad_agent`) if it is invalid."""
     where = location(function)
     if not inspect.isfunction(function):
         fix = "Write a function that calls it, with annotations of its own"
@@ -221,13 +221,13 @@ def _bad(where: str, what: str, expected: str, remedy: str) -> InvalidInput:
 
 
 def location(function: Any) -> str:
-    """Where a function is defined: `module:name (file:line)`."""
+    """Return where a function is defined: `module:name (file:line)`."""
     where, line = _where(function), file_line(function)
     return f"{where} ({line})" if line else where
 
 
 def file_line(function: Any) -> str:
-    """`file:line` of a function's definition; empty where it is not known."""
+    """Return `file:line` of a function's definition; empty if unknown."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
 

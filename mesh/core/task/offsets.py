@@ -1,11 +1,11 @@
-"""Contiguous commit above out-of-order completion, for one partition in one assignment.
+"""Contiguous commits despite out-of-order completion, for one partition in one assignment.
 
-Work on records finishes in any order; only the contiguous finished prefix may be committed, else a crash loses what
-was skipped. Rules, each from a real bug (reference: confluentinc/parallel-consumer #826, #894, #909):
+Work on records finishes in any order. Only the contiguous finished prefix may be committed, or a crash loses skipped
+records. Rules, each from a real bug (reference: confluentinc/parallel-consumer #826, #894, #909):
 
  1. Every record of a fetched batch is taken before anything is awaited.
  2. A completion names the tracker it belongs to; one from an earlier assignment has its own, discarded tracker.
- 3. The place to commit is read in one synchronous step: the lowest unfinished offset, else one past the highest taken.
+ 3. The offset to commit is read in one synchronous step: the lowest unfinished offset, else one past the highest taken.
  4. Offsets are those received; gaps (compaction, control records) are normal.
 """
 
@@ -13,7 +13,7 @@ from collections import deque
 
 
 class OffsetTracker:
-    """Which taken offsets are not finished. Offsets are taken in rising order. All calls are O(1) amortised."""
+    """Taken offsets and their completion. Offsets are taken in rising order. All calls are O(1) amortised."""
 
     __slots__ = ("_first", "_next", "_taken", "_working")
 
@@ -25,11 +25,11 @@ class OffsetTracker:
         self._next: int | None = None
 
     def __len__(self) -> int:
-        """Taken and not yet behind the committable place: the span that a crash would repeat."""
+        """Return how many taken records are not committable yet: the span that a crash would repeat."""
         return len(self._taken)
 
     def take(self, offset: int) -> None:
-        """A record was received. Raises ValueError when offsets do not rise."""
+        """Note that a record was received. Raises ValueError if offsets do not rise."""
         if self._next is not None and offset < self._next:
             raise ValueError(f"offset {offset} was taken after {self._next - 1}; offsets rise within an assignment")
         if self._next is None:
@@ -39,7 +39,7 @@ class OffsetTracker:
         self._next = offset + 1
 
     def finish(self, offset: int) -> None:
-        """The record's outcome is durable. Raises ValueError for an offset that is not in work."""
+        """Note that the record's outcome is durable. Raises ValueError for an offset that is not in work."""
         if offset not in self._working:
             raise ValueError(f"offset {offset} is not in work")
         self._working.remove(offset)
@@ -47,13 +47,13 @@ class OffsetTracker:
             self._taken.popleft()
 
     def is_finished(self, offset: int) -> bool:
-        """Whether this record was taken and is finished, committed or not."""
+        """Return whether this record was taken and is finished, committed or not."""
         return self._next is not None and self._first <= offset < self._next and offset not in self._working
 
     def reaches(self, offset: int) -> bool:
-        """Whether anything at or behind this place was taken."""
+        """Return whether a record at or after this offset was taken."""
         return self._next is not None and self._next > offset
 
     def commit_offset(self) -> int | None:
-        """The offset to commit: everything below it is finished. None when nothing was taken."""
+        """Return the offset to commit: everything below it is finished. None if nothing was taken."""
         return self._taken[0] if self._taken else self._next

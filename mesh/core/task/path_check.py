@@ -1,13 +1,18 @@
-"""Paths of topics.yaml (`when`, `key`, `id`) against the payload classes of the agents: is there such a field?
+"""Check the paths of topics.yaml (`when`, `key`, `id`) against the payload classes of the agents.
 
     wrong, unchecked = check_paths(topology, agents)
 
-A path reads the JSON on the wire. Of an event that agents emit, that is what their result classes write: serialization
-aliases and computed fields, without excluded fields. Of an event from outside, and of one whose emitter declares no
-class, it is what the classes of its consumers accept: validation aliases, and names where the class takes them. Where
-several classes apply, a path is wrong if none of them has the field. A part that may hold any field cannot be checked
-(`extra="allow"`, `dict`, a validator that runs before pydantic's own, a serializer without a return annotation), nor
-a type without a class: `open` names those. The shape of a class is looked up by `core.payload.json_fields`.
+A path reads the JSON on the wire:
+
+- An event that agents emit has the fields that their result classes write: serialization aliases and computed fields,
+  without excluded fields.
+- An event from outside, or one whose emitter declares no class, has the fields that its consumers accept: validation
+  aliases, and names if the class allows them.
+
+If several classes apply, a path is wrong only if none of them has the field. `unchecked` lists the paths that cannot be
+checked: their type has no class, or the part may hold any field. That is so for `extra="allow"`, `dict`, a validator
+that runs before pydantic's own, and a serializer without a return annotation. `core.payload.json_fields` knows the
+shape of a class.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +31,7 @@ from mesh.core.topology.model import Topology
 
 
 class UncheckedPath(NamedTuple):
-    """A path that cannot be checked: `place` in topics.yaml, the path, the types that it may read."""
+    """A path that cannot be checked: its place in topics.yaml, the path, the types that it may read."""
 
     line: int
     place: str
@@ -38,7 +43,7 @@ class UncheckedPath(NamedTuple):
 
 
 def check_paths(topology: Topology, agents: Mapping[str, Agent]) -> tuple[list[Problem], list[UncheckedPath]]:
-    """Paths that no payload class has, and those that cannot be checked."""
+    """Return the paths that no payload class has, and those that cannot be checked."""
     sides = _sides(topology, agents)
     wrong: list[Problem] = []
     unknown: list[UncheckedPath] = []
@@ -60,7 +65,7 @@ def check_paths(topology: Topology, agents: Mapping[str, Agent]) -> tuple[list[P
 
 
 def _declared(topology: Topology) -> Iterator[tuple[int, str, Path, tuple[str, ...]]]:
-    """Every path with its line, its place and the types that it may read."""
+    """Yield every path with its line, its place and the types that it may read."""
     for name, spec in topology.agents.items():
         for path in dict.fromkeys(spec.when.paths if spec.when is not None else ()):
             yield spec.line, f"agents.{name}.when", path, spec.on if path.type is None else (path.type,)
@@ -74,7 +79,7 @@ def _declared(topology: Topology) -> Iterator[tuple[int, str, Path, tuple[str, .
 
 
 def _sides(topology: Topology, agents: Mapping[str, Agent]) -> dict[str, list[JsonSide]]:
-    """Event type → the classes whose JSON it has."""
+    """Return event type → the classes whose JSON it has."""
     sides: dict[str, list[JsonSide]] = {}
     from_outside = {rule.ingress for rule in topology.topics.values() if rule.ingress}
     for spec in topology.agents.values():
@@ -92,13 +97,13 @@ def _sides(topology: Topology, agents: Mapping[str, Agent]) -> dict[str, list[Js
 
 
 def _writer(agent: Agent | None, type: str, *, alone: bool) -> PayloadWriter | None:
-    """How an agent writes a type of event. `alone`: it emits no other type, so its unnamed results are of this one."""
+    """Return an agent's writer for an event type. `alone`: it emits no other type; unnamed results have this one."""
     types = agent.results.types if agent is not None else {}
     return types.get(type) or (types.get("") if alone else None)
 
 
 def _readers(agent: Agent, type: str) -> list[TypeAdapter[Any]]:
-    """How the parameters of an agent read a type of event."""
+    """Return the adapters with which an agent's parameters read an event type."""
     named = [parameter.adapters[type] for parameter in agent.parameters if type in parameter.adapters]
     alone = agent.parameters[0].adapters if len(agent.parameters) == 1 else {}
     return named or ([alone[""]] if "" in alone else [])

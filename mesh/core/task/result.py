@@ -1,8 +1,8 @@
-"""After an agent answered: its value or its error → one event for the inbox. And before: the payload → its arguments.
+"""Convert a task's payload to arguments of the agent's function, and its result or error to one event for the inbox.
 
-One task, one record: several emitted events travel as a CloudEvents batch, so that a result is never torn. The id of
+One task gives one record: several emitted events travel as a CloudEvents batch, so a result is never torn. The id of
 the answer is that of the attempt, so a repeated attempt answers with the same id. A failure carries the task's input,
-so that the orchestrator need not hold the input of tasks that succeed.
+so the orchestrator need not keep the input of tasks that succeed.
 """
 
 import math
@@ -41,19 +41,19 @@ from mesh.core.topology.model import AgentSpec
 BATCH_TYPE = "mesh.batch"
 MESSAGE_CHARS_MAX = 1_000
 GROUPED_CHARS_MAX = 200
-"""Of the text of each exception in a group."""
+"""Limit for the text of each exception in a group."""
 GROUPED_CLASSES_MAX = 8
-"""A group with more classes of exceptions than that is named by its own class only."""
+"""Limit of exception classes with which a group is named; above it, only its own class is."""
 STACK_LINE_CHARS_MAX = 1_500
-"""Of a message in a stack: a longer one would leave no frame in the part of the stack that is kept."""
+"""Limit for a message in a stack: a longer one would leave no frame in the part of the stack that is kept."""
 FrameRule = Callable[[Iterable[tuple[str, int]]], str]
 """Chooses from the frames of a traceback, each a file and a line, the `file:line` to show; "" for none."""
 TYPE_PATTERN = re.compile(r"[!-~]{1,128}")
-"""What a header can carry as a type; which types an agent may emit is for `decide` to say."""
+"""Types that a header can carry. `decide` checks which of them an agent may emit."""
 
 
 def arguments(agent: Agent, task: Event) -> dict[str, Any]:
-    """Validated keyword arguments for the agent's function. Raises InvalidInput (`schema`, `bad_batch`)."""
+    """Return validated keyword arguments for the agent's function. Raises InvalidInput (`schema`, `bad_batch`)."""
     alone = agent.alone
     taker = alone[task.type] if task.type in alone else alone.get("")
     if taker is not None and task.content_type != BATCH:
@@ -94,7 +94,7 @@ def arguments(agent: Agent, task: Event) -> dict[str, Any]:
 
 
 def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
-    """What a function returned, as events. Raises InvalidInput (`bad_result`, `undeclared_type`)."""
+    """Convert the value that a function returned to events. Raises InvalidInput (`bad_result`, `undeclared_type`)."""
     declared = agent.classes.get(value.__class__)
     if declared is not None:  # most
         return (_declared(agent, spec, *declared, value),)
@@ -106,7 +106,7 @@ def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
 
 
 def decline_fault(agent: Agent, value: RetryLater | Reject) -> Fault:
-    """Why a function that answered `RetryLater` or `Reject` did not do its task. Raises InvalidInput (`bad_result`)."""
+    """Convert `RetryLater` or `Reject` to the fault of its task. Raises InvalidInput (`bad_result`)."""
     reason = value.reason if isinstance(value.reason, str) else repr(value.reason)
     if isinstance(value, Reject):
         return Fault("rejected", _sentence(reason) or "the agent rejected the task without a reason", retryable=False)
@@ -125,7 +125,7 @@ def decline_fault(agent: Agent, value: RetryLater | Reject) -> Fault:
 
 
 def success_event(task: Event, parts: Sequence[Part], usage: Usage | None) -> Event:
-    """The answer of a task that went well."""
+    """Return the answer of a task that succeeded."""
     if len(parts) == 1:
         return _answer(task, SUCCEEDED, parts[0].type, JSON, parts[0].data, usage, None)
     source = f"/agents/{task.agent}"
@@ -134,28 +134,28 @@ def success_event(task: Event, parts: Sequence[Part], usage: Usage | None) -> Ev
 
 
 def cached_event(task: Event, type: str, content_type: str, data: bytes, usage: Usage) -> Event:
-    """The answer of a task that went well before, from what was kept of it."""
+    """Return the answer of a task that succeeded before, from its cached result."""
     return _answer(task, SUCCEEDED, type, content_type, data, usage, None)
 
 
 def failure_event(task: Event, fault: Fault, usage: Usage | None) -> Event:
-    """The answer of a task that did not; its value is the task's input, untouched."""
+    """Return the answer of a task that failed; its value is the task's input, unchanged."""
     return _answer(task, FAILED, task.type, task.content_type, task.data, usage, fault)
 
 
 def fault_of(error: BaseException, frame: FrameRule = lambda frames: "") -> Fault:
-    """Why a task failed. Errors of the mesh say themselves whether they may be retried; foreign ones may be. Total.
+    """Convert an exception to the fault of its task. Total.
 
-    The code is one that `core.reason_codes` gives to dead letters; of any other error the class tells which it was. A
-    group of exceptions is told by those in it: one stands for the group, of several each is named with its place.
+    Errors of the mesh state whether they may be retried; other errors may be. The code is one that `core.reason_codes`
+    gives to dead letters, or `exception`: then `cls` names the class. A group with one exception is described by that
+    one; a group with several names each, with the `file:line` that `frame` chooses.
     """
     found = leaf_errors(error)
-    told = found[0] if len(found) == 1 else error
     codes = {_code(leaf) for leaf in found}
     code = codes.pop() if len(codes) == 1 else "exception"
     retryable = all(leaf.retriable for leaf in found if isinstance(leaf, MeshError))
-    text = _text(told) if len(found) == 1 else _texts(found, frame)
-    cls = _class(told) if len(found) == 1 else _class_of_group(error, found)
+    text = _text(found[0]) if len(found) == 1 else _texts(found, frame)
+    cls = _class(found[0]) if len(found) == 1 else _class_of_group(error, found)
     return Fault(code, _sentence(text or cls), cls, retryable, cap_stack(mask_end(_stack(error))))
 
 
@@ -176,7 +176,7 @@ def _class(error: BaseException) -> str:
 
 
 def _class_of_group(group: BaseException, found: Sequence[BaseException]) -> str:
-    """The class of a group, with those of its exceptions in brackets: `retry.final` is compared with each of them."""
+    """Return the class of a group, with those of its exceptions in brackets: `retry.final` is compared with each."""
     classes = sorted({_class(leaf) for leaf in found})
     return f"{_class(group)}[{', '.join(classes)}]" if len(classes) <= GROUPED_CLASSES_MAX else _class(group)
 
@@ -192,10 +192,10 @@ def _text(error: BaseException) -> str:
 
 
 def _texts(errors: Sequence[BaseException], frame: FrameRule) -> str:
-    """Of a group: each exception with its class, its text and where it was raised. Equal ones are counted."""
+    """Describe the exceptions of a group, each with class, text and `file:line`. Equal ones are counted."""
     counted = Counter(_describe(error, frame) for error in errors)
-    told = (text if count == 1 else f"{count} x {text}" for text, count in counted.items())
-    return f"{len(errors)} exceptions: " + "; ".join(told)
+    texts = (text if count == 1 else f"{count} x {text}" for text, count in counted.items())
+    return f"{len(errors)} exceptions: " + "; ".join(texts)
 
 
 def _describe(error: BaseException, frame: FrameRule) -> str:
@@ -207,7 +207,7 @@ def _describe(error: BaseException, frame: FrameRule) -> str:
 
 
 def _sentence(text: str) -> str:
-    """What an agent said, for people: masked and cut."""
+    """Mask and cut a text of an agent."""
     return _cut(text, MESSAGE_CHARS_MAX)
 
 
@@ -217,7 +217,7 @@ def _cut(text: str, chars_max: int) -> str:
 
 
 def usage_of(usd: Any, tokens: Any) -> Usage | None:
-    """Reported spending in whole millionths, rounded up; None when it is no usage (negative, NaN, not a number)."""
+    """Convert reported spending to whole millionths, rounded up; None if invalid (negative, NaN, not a number)."""
     if not isinstance(usd, Decimal) or not isinstance(tokens, int) or isinstance(tokens, bool):
         return None
     if not usd and not tokens:
@@ -228,7 +228,7 @@ def usage_of(usd: Any, tokens: Any) -> Usage | None:
 
 
 def _taker(agent: Agent, type: str, given: dict[str, Any]) -> tuple[str, TypeAdapter[Any]] | None:
-    """The parameter that takes an event of this type: one that names the type, else the first that takes any."""
+    """Return the parameter that takes an event of this type: one that names the type, else the first that takes any."""
     for key in (type, ""):
         for parameter in agent.parameters:
             if parameter.name not in given and key in parameter.adapters:
@@ -276,7 +276,7 @@ def _declared(agent: Agent, spec: AgentSpec, event_type: str, writer: PayloadWri
 
 
 def _checked(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Part:
-    """A payload that is not of a declared class; it must fit the class that the function declares for its type."""
+    """Write a payload of an undeclared class; it must fit the class that the function declares for its type."""
     if event_type not in spec.emits:
         raise _undeclared(agent, spec, event_type)
     declared = agent.results.classes.get(payload.__class__)
@@ -351,5 +351,5 @@ def _schema(agent: Agent, type: str, error: ValidationError) -> InvalidInput:
         code="schema",
         where=agent.where,
         got=f"{error.error_count()} mismatch{'es' if error.error_count() != 1 else ''}",
-        remedy="Mend the sender or the payload's model, then send the dead letter again",
+        remedy="Fix the sender or the payload's model, then send the dead letter again",
     )

@@ -1,4 +1,4 @@
-"""Does a function agree with what topics.yaml says about its agent? `mesh check` and `mesh up` ask this. Pure."""
+"""Compare a function with the declaration of its agent in topics.yaml, for `mesh check` and `mesh up`. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,23 +9,23 @@ from mesh.core.topology.model import AgentSpec
 
 
 def signature_problems(spec: AgentSpec, given: Sequence[str], agent: Agent) -> Iterator[Problem]:
-    """Problems between a declaration and its function. `given`: the types of events that reach the agent."""
+    """Yield contradictions between a declaration and its function. `given`: the event types that reach the agent."""
     yield from _inputs(spec, given, agent)
     yield from _results(spec, agent)
 
 
 def _inputs(spec: AgentSpec, given: Sequence[str], agent: Agent) -> Iterator[Problem]:
     untyped = any("" in parameter.adapters for parameter in agent.parameters)
-    deaf = [type for type in given if type not in agent.consumes]
-    if deaf and not untyped:
-        near = nearest(deaf[0], agent.consumes)
-        what = f"{spec.name}: its function takes no {', '.join(map(repr, deaf))}; {location(agent.function)} takes "
+    missing = [type for type in given if type not in agent.consumes]
+    if missing and not untyped:
+        suggestion = nearest(missing[0], agent.consumes)
+        what = f"{spec.name}: its function takes no {', '.join(map(repr, missing))}; {location(agent.function)} takes "
         what += ", ".join(map(repr, agent.consumes)) or "nothing"
-        remedy = f"Did you mean {near!r}?" if near else f"Add a parameter for {deaf[0]!r} to {spec.run}"
+        remedy = f"Did you mean {suggestion!r}?" if suggestion else f"Add a parameter for {missing[0]!r} to {spec.run}"
         yield Problem(spec.line, what, remedy)
-    unheard = [type for p in agent.parameters if p.required for type in p.types if not set(p.types) & set(given)]
-    if unheard:
-        what = f"{spec.name}: its function takes {', '.join(map(repr, unheard))}, which it does not hear; "
+    unrouted = [type for p in agent.parameters if p.required for type in p.types if not set(p.types) & set(given)]
+    if unrouted:
+        what = f"{spec.name}: its function takes {', '.join(map(repr, unrouted))}, which it does not hear; "
         what += f"see {location(agent.function)}"
         yield Problem(spec.line, what, f"Add it to `on`, or remove the parameter from {spec.run}")
 
@@ -49,12 +49,12 @@ def _results(spec: AgentSpec, agent: Agent) -> Iterator[Problem]:
 
 
 def allowed(spec: AgentSpec) -> str:
-    """The types that an agent may emit, as text."""
+    """Return the types that an agent may emit, as text."""
     return ", ".join(map(repr, spec.emits)) or "nothing"
 
 
 def emits_remedy(spec: AgentSpec, type: str) -> str:
-    """What to do about an event type that is missing in `emits`."""
-    near = nearest(type, spec.emits)
-    hint = f"Did you mean {near!r}? Otherwise add" if near else "Add"
+    """Return the fix for an event type that is missing in `emits`."""
+    suggestion = nearest(type, spec.emits)
+    hint = f"Did you mean {suggestion!r}? Otherwise add" if suggestion else "Add"
     return f"{hint} {type!r} to `emits` of {spec.name}, or change what {spec.run} returns"

@@ -1,13 +1,13 @@
-"""Laws of endings, checked by books of their own: what an outcome says of a run follows from the run's records.
+"""Check that the outcome of a run follows from the run's records, with accounts of refusals.
 
-    endings = Endings(topologies, remembered_offsets, checked)
+    endings = EndingInvariants(topologies, remembered_offsets, checked)
     violations += endings.follow(event, where, offset, before, now, effects)
 
 I15: a redrive takes back the refusal that its dead letter names, and each refusal is taken back once. So the outcome
 counts the refusals of the run without those whose letter was sent again.
 
-I16: a run ends as its facts say, and every event that nothing took is one of them. An event is taken when its type
-leaves the mesh or is heard by a join, when it is a task now, when it was refused, or when an agent ignores some.
+I16: a run ends as its facts say, and every unrouted event is one of them. An event is routed when its type
+leaves the mesh or a join consumes it, when it is a task now, when it was refused, or when an agent ignores some.
 I17: more was used than the run might exactly where the outcome says so, and such a run is not completed.
 I18: a join that is named as starved may still be wanted: its `when` is not false for the events that came.
 I19: the last input of an agent on a loop that a limit refused is in the outcome, until it is redriven.
@@ -15,7 +15,7 @@ I20: an input of a join is kept for it, or named as unrouted. At the end of a ru
 fire is named as starved, or its `when` is false. The inputs of each branch whose `when` is false went elsewhere, are
 named as unrouted, or are ignored; and no others are named at the end.
 
-Books are kept for runs that were refused something, also after their end: a redrive may open them again.
+Accounts are kept for runs with refusals, also after their end, because a redrive may open them again.
 """
 
 from collections import Counter
@@ -40,12 +40,12 @@ _FACTS: Final = ("failures", "refused", "unrouted", "starved", "overspent")
 
 @dataclass(slots=True)
 class Refusals:
-    """What is known of the refusals of one run."""
+    """Refusals of one run."""
 
     letters: set[str] = field(default_factory=set)
     """Ids of their dead letters."""
     taken_back: set[str] = field(default_factory=set)
-    """Those of them that a redrive sent again."""
+    """Letters among them that a redrive sent again."""
     last: dict[str, str] = field(default_factory=dict)
     """Agent on a loop → the letter of its input that was refused last."""
     stands_for: dict[str, str] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class Refusals:
 
 
 class EndingInvariants:
-    """See the module."""
+    """Checks endings; see the module."""
 
     def __init__(self, topologies: Mapping[str, Topology], remembered_offsets: int, checked: Counter[str]) -> None:
-        """`topologies`: by digest. `remembered_offsets`: for how long the fold remembers runs that ended. `checked`
-        counts what was looked at, by invariant."""
+        """`topologies`: by digest. `remembered_offsets`: span in which the fold remembers ended runs. `checked`: counts
+        checks, by invariant."""
         self._topologies = topologies
         self._remembered = remembered_offsets
         self._checked = checked
@@ -67,7 +67,7 @@ class EndingInvariants:
     def follow(
         self, event: Event, where: str, offset: int, before: Run | None, now: Run | None, effects: Sequence[Effect]
     ) -> Iterator[Violation]:
-        """Keep the books on one record of a run. `now`: its state after the record, or as it ended then."""
+        """Update the accounts with one record of a run; yield violations. `now`: state after it, or at the end."""
         refused = self._refused.pop(event.run_id, None)
         if refused is None and now is not None and now.refused and event.kind != REDRIVEN:
             refused = Refusals() if before is None or not before.refused else None
@@ -110,7 +110,7 @@ class EndingInvariants:
     def _taken(
         self, event: Event, where: str, before: Run | None, now: Run, effects: Sequence[Effect], topology: Topology
     ) -> Iterator[Violation]:
-        """I16 of one record: where nothing else followed, its events are named as unrouted."""
+        """I16 of one record: events without an effect are named as unrouted."""
         if any(isinstance(effect, Note | DeadLetter) for effect in effects) or not _counted(event, before, now):
             return
         try:
@@ -132,7 +132,7 @@ class EndingInvariants:
     def _kept(
         self, event: Event, where: str, before: Run | None, now: Run, effects: Sequence[Effect], topology: Topology
     ) -> Iterator[Violation]:
-        """I20 of one record: what came for joins, less what they hold more than before, is named.
+        """I20 of one record: inputs for joins that they do not hold now are named as unrouted.
 
         A join on a cycle gives its inputs away, so they cannot be counted.
         """
@@ -169,7 +169,7 @@ class EndingInvariants:
                     yield Violation("I20", where, what, run_id=run.id)
 
     def _declined(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
-        """I20 of an ending: what joins lost whose `when` is false. Not told where one lies on a cycle."""
+        """I20 of an ending: inputs lost by joins whose `when` is false. Not checked if a join lies on a cycle."""
         if run.open or any(topology.agents[name].cyclic for name in run.joins):
             return
         used = {name: set(_used(topology.agents[name], slots)) for name, slots in run.joins.items()}
@@ -219,7 +219,7 @@ class EndingInvariants:
 
 
 def _held(run: Run | None, name: str, type: str) -> int:
-    """How many inputs of a type a join holds."""
+    """Count the inputs of a type that a join holds."""
     slots = {} if run is None else run.joins.get(name, {})
     return sum(type in slot.inputs for slot in slots.values())
 
@@ -229,7 +229,7 @@ def _counts(times: Mapping[str, int]) -> str:
 
 
 def _seen(slots: Slots, branch: Branch) -> dict[str, tuple[Branch, Any]]:
-    """What a branch of a join has got: type → the branch that holds it, and the payload."""
+    """Return the inputs of a branch of a join: type → the branch that holds it, and the payload."""
     found: dict[str, tuple[Branch, Any]] = {}
     for length in range(len(branch) + 1):  # what is nearer stands
         at = branch[:length]
@@ -239,7 +239,7 @@ def _seen(slots: Slots, branch: Branch) -> dict[str, tuple[Branch, Any]]:
 
 
 def _is_refused(spec: AgentSpec, slots: Slots, branch: Branch) -> bool:
-    """Whether the `when` of a join is false in a branch: for good, where inputs are missing."""
+    """Return whether the `when` of a join is false in a branch; for good, if inputs are missing."""
     payloads = {type: payload for type, (_, payload) in _seen(slots, branch).items()}
     if spec.when is None:
         return False
@@ -247,7 +247,7 @@ def _is_refused(spec: AgentSpec, slots: Slots, branch: Branch) -> bool:
 
 
 def _is_idle(slots: Slots, branch: Branch) -> bool:
-    """Whether a branch did not fire, and branches below have got all that it holds."""
+    """Return whether a branch did not fire, and branches below have all its inputs."""
     if slots[branch].fired:
         return False
     below = [_seen(slots, other) for other in slots if len(other) > len(branch) and other[: len(branch)] == branch]
@@ -255,7 +255,7 @@ def _is_idle(slots: Slots, branch: Branch) -> bool:
 
 
 def _used(spec: AgentSpec, slots: Slots) -> Iterator[tuple[str, Branch]]:
-    """Inputs of a join, each as its type and the branch that holds it, that became a task or may still be wanted."""
+    """Yield the inputs of a join that became a task or may still be wanted: type and the branch that holds it."""
     for branch in slots:
         if not _is_refused(spec, slots, branch) and not _is_idle(slots, branch):
             yield from ((type, at) for type, (at, _) in _seen(slots, branch).items())
@@ -264,7 +264,7 @@ def _used(spec: AgentSpec, slots: Slots) -> Iterator[tuple[str, Branch]]:
 def _lost(
     spec: AgentSpec, slots: Slots, branch: Branch, used: Mapping[str, Set[tuple[str, Branch]]], topology: Topology
 ) -> str:
-    """Type of the event that must be named where the `when` of a join is false in a branch; empty: there is none."""
+    """Return the event type that must be named when the `when` of a join is false in a branch; "" if there is none."""
     if spec.when is None or not _is_refused(spec, slots, branch) or _is_idle(slots, branch):
         return ""
     seen = _seen(slots, branch)
@@ -277,16 +277,16 @@ def _lost(
         at, payload = seen[type]
         others = [row for row in topology.rows.get(type, ()) if row.agent.name != spec.name]
         joins = [used.get(row.agent.name, ()) for row in others if row.join]
-        heard = [row.agent.when for row in others if not row.join]
+        conditions = [row.agent.when for row in others if not row.join]
         if type in topology.egress or any((type, at) in inputs for inputs in joins):
             return ""
-        if any(when is None or when.holds({type: payload}) for when in heard):
+        if any(when is None or when.holds({type: payload}) for when in conditions):
             return ""
     return read[0]
 
 
 def _halves(slots: Slots) -> Iterator[tuple[Branch, dict[str, Any]]]:
-    """What each branch of a join has got that did not fire: its own inputs and those of the branches above."""
+    """Yield each branch of a join that did not fire, with its own inputs and those of the branches above."""
     for branch, slot in slots.items():
         if slot.inputs and not slot.fired:
             above = [other for at, other in slots.items() if branch[: len(at)] == at]
@@ -294,12 +294,12 @@ def _halves(slots: Slots) -> Iterator[tuple[Branch, dict[str, Any]]]:
 
 
 def _serves_others(branch: Branch, slots: Slots) -> bool:
-    """Whether there are branches below, which may have used the inputs of this one."""
+    """Return whether there are branches below, which may have used the inputs of this one."""
     return any(len(other) > len(branch) and other[: len(branch)] == branch for other in slots)
 
 
 def _times(run: Run | None) -> Counter[str]:
-    """How often events of each type are named as unrouted."""
+    """Count the unrouted events of a run, by type."""
     found: Counter[str] = Counter()
     for fact in () if run is None else run.unrouted:
         found[fact.type] += fact.times
@@ -307,14 +307,14 @@ def _times(run: Run | None) -> Counter[str]:
 
 
 def _counted(event: Event, before: Run | None, now: Run) -> bool:
-    """Whether the run took the event in: a request that is new, the answer of an open task."""
+    """Return whether the run consumed the event: a new request, or the answer of an open task."""
     if event.kind == REQUESTED:
         return before is None or event.id not in before.roots
     return before is not None and event.task_id in before.open and event.task_id not in now.open
 
 
 def _note_loops(refused: Refusals, effects: Sequence[Effect], topology: Topology) -> None:
-    """The inputs of agents on loops that one record brought and that were refused."""
+    """Note the refused inputs of agents on loops."""
     for effect in effects:
         if not isinstance(effect, DeadLetter) or effect.id not in refused.letters:
             continue
@@ -325,7 +325,7 @@ def _note_loops(refused: Refusals, effects: Sequence[Effect], topology: Topology
 
 
 def _note(refused: Refusals, event: Event, now: Run | None, effects: Sequence[Effect]) -> None:
-    """Refusals that one record brought, and the one that it took back. A redrive of a paused run has no effect yet: its
+    """Note the refusals by one record, and the one that it took back. A redrive of a paused run has no effect yet: its
     task is open and waits."""
     sent = event.id.rpartition(":r")[0] if event.kind == REDRIVEN else ""
     while sent in refused.stands_for:

@@ -1,11 +1,11 @@
-"""What was published, small enough that a million records fit in memory: digests and places, not bytes.
+"""Index of published records, with digests and positions instead of bytes: a million records fit in memory.
 
-    published = Published()
+    published = PublishIndex()
     for record in tasks, egress, outcomes, dead: published.add(record, id, run_id)
     published.match(expected, id)         # found as it should be, found with other bytes, or not found
 
-About 250 bytes a record. Copies of a record (the wire is at least once) are one entry as long as they are equal byte
-for byte; one that differs is a *variant*, an entry of its own under the same id.
+An entry takes about 250 bytes. Publishing is at least once, so a record may have copies. Copies that are equal byte for
+byte share an entry; a copy that differs is a *variant*, an entry of its own under the same id.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from mesh.core.protocol.record import Headers, NewRecord, Record
 from mesh.core.publishing.replacement_records import HEADERS_SHED, ID_BYTES_MAX, LISTS, lists_of
 
 MATCHED: Final = 1
-"""Something on the inbox explains it."""
+"""Flag: a record of the inbox explains it."""
 ANSWERED: Final = 2
-"""A task whose answer lies on the inbox."""
+"""Flag: the answer of the task lies on the inbox."""
 REPLACED: Final = 4
-"""It stands for what the log refused (`core.publishing.replacement_records`): the digest is that of what both have in
-common."""
+"""Flag: it replaces a record that the log refused (`core.publishing.replacement_records`). The digest covers the parts
+that both have in common."""
 _PLACE = Struct("<8s8sHHQQqIB")
 _REPLACED_LETTER: Final = ("mesh-dlq-id", "mesh-dlq-reason", "mesh-dlq-run", "mesh-dlq-agent", "mesh-dlq-task")
 
@@ -41,7 +41,7 @@ class PublishedRecord(NamedTuple):
     first: int
     last: int
     at_ms: int
-    """When the first copy was appended."""
+    """Log time of the first copy."""
     copies: int
     flags: int
 
@@ -52,17 +52,17 @@ class PublishedRecord(NamedTuple):
 
 
 class PublishIndex:
-    """See the module. Records of one partition are added in offset order; partitions and topics in any order."""
+    """Index of published records. Records of a partition are added in offset order, partitions in any order."""
 
     def __init__(self) -> None:
         self._places: dict[bytes, bytes] = {}
         self._topics: list[str] = []
         self._numbers: dict[str, int] = {}
         self.copies = 0
-        """Copies beyond the first, equal byte for byte."""
+        """Number of copies beyond the first, equal byte for byte."""
 
     def add(self, record: Record, id: str, run_id: str) -> Sequence[PublishedRecord]:
-        """Take one record in. Answers the variants that its id has, if there is more than one now."""
+        """Add a record. Return the variants of its id, if it has more than one now."""
         digest, flags = digest_of(record.key, record.value, record.headers)
         key = _key(record.topic, id)
         known = self._places.get(key)
@@ -86,11 +86,11 @@ class PublishIndex:
         return () if known is None else tuple(self._variants(known + packed))
 
     def find(self, topic: str, id: str) -> Sequence[PublishedRecord]:
-        """All variants under an id."""
+        """Return all variants under an id."""
         return tuple(self._variants(self._places.get(_key(topic, id), b"")))
 
     def match(self, expected: NewRecord, id: str) -> tuple[PublishedRecord | None, Sequence[PublishedRecord]]:
-        """The variant that is as expected, which counts as explained from now on; and all others under that id."""
+        """Find the variant that equals the expected record, and flag it as explained. Return it and all others."""
         key = _key(expected.topic, id)
         known = self._places.get(key)
         if known is None:
@@ -108,7 +108,7 @@ class PublishIndex:
         return found, others
 
     def flag(self, topic: str, id: str, flag: int) -> bool:
-        """Put a flag on all variants under an id. False if there are none."""
+        """Set a flag on all variants under an id. Return False if there are none."""
         key = _key(topic, id)
         known = self._places.get(key)
         if known is None:
@@ -119,7 +119,7 @@ class PublishIndex:
         return True
 
     def __iter__(self) -> Iterator[Sequence[PublishedRecord]]:
-        """The variants of each id."""
+        """Yield the variants of each id."""
         for known in self._places.values():
             yield tuple(self._variants(known))
 
@@ -146,12 +146,12 @@ class PublishIndex:
 
 
 def mark(run_id: str) -> bytes:
-    """Eight bytes that stand for a run id."""
+    """Return eight bytes that identify a run id."""
     return blake2b(run_id.encode("utf-8", "replace"), digest_size=8).digest()
 
 
 def digest_of(key: bytes | None, value: bytes | None, headers: Headers) -> tuple[bytes, int]:
-    """Digest of a record as it lies on the log, and `REPLACED` where it stands for one that the log refused."""
+    """Return the digest of a record, and the flag `REPLACED` if it replaces one that the log refused."""
     if _is_replacement(value, headers):
         return reduced_digest(value, headers), REPLACED
     hashed = blake2b(repr((key, [tuple(header) for header in headers], value is None)).encode(), digest_size=8)
@@ -160,8 +160,10 @@ def digest_of(key: bytes | None, value: bytes | None, headers: Headers) -> tuple
 
 
 def reduced_digest(value: bytes | None, headers: Headers) -> bytes:
-    """What a record and its replacement have in common: how a run ended and how long its lists are; why a letter is
-    dead."""
+    """Return the digest of the parts that a record and its replacement have in common.
+
+    These are the ending of a run and the lengths of its lists, or the reason of a dead letter.
+    """
     known = dict(headers)
     common: Any
     if "mesh-dlq-id" in known:
@@ -190,7 +192,7 @@ def _is_replacement(value: bytes | None, headers: Headers) -> bool:
         return False
     if isinstance(body.get("omitted"), str):
         return True
-    results = body.get("results")  # written before lists were cut: each result says it for itself
+    results = body.get("results")  # written before lists were cut: each result has the field itself
     return isinstance(results, list) and any(isinstance(item, dict) and "omitted" in item for item in results)
 
 

@@ -1,7 +1,7 @@
-"""Two records that should be equal: where they differ, both sides in words. For people; nothing is decided by it."""
+"""Diff two records that should be equal. For display only."""
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -9,14 +9,14 @@ import orjson
 from mesh.core.protocol.record import Headers
 
 SHOWN_MAX: Final = 12
-"""Differences of one pair of records that are told."""
+"""Limit of differences shown for a pair of records."""
 CHARS_MAX: Final = 200
-"""Of one side of a difference."""
+"""Limit for one side of a difference."""
 MISSING: Final = "(nothing)"
 
 
 class Difference(NamedTuple):
-    """`place`: `key`, `header NAME`, `value`, or the way to a field of it such as `value.results[0].type`."""
+    """One difference. `place`: `key`, `header NAME`, `value`, or a field such as `value.results[0].type`."""
 
     place: str
     expected: str
@@ -26,13 +26,8 @@ class Difference(NamedTuple):
 def record_differences(
     expected: tuple[bytes | None, bytes | None, Headers], got: tuple[bytes | None, bytes | None, Headers]
 ) -> list[Difference]:
-    """What differs between two records, each as (key, value, headers); at most `SHOWN_MAX` of it."""
-    found: list[Difference] = []
-    for difference in _all(expected, got):
-        if len(found) == SHOWN_MAX:
-            break
-        found.append(difference)
-    return found
+    """Return the differences of two records, each given as (key, value, headers); at most `SHOWN_MAX`."""
+    return list(islice(_all(expected, got), SHOWN_MAX))
 
 
 def _all(

@@ -1,4 +1,4 @@
-"""The inbox decided again, record by record, and compared with what was published: the second half of `verifier`."""
+"""Decide the inbox again, record by record, and compare the effects with the published records. Part of `verifier`."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,32 +22,32 @@ from mesh.core.verification.run_invariants import RunInvariants
 from mesh.core.verification.state_diff import state_difference
 
 MISSING_KEPT: Final = 1_000
-"""Published records that are missing, kept in full until the end shows whether something explains them."""
+"""Limit of missing records kept in full until the end, which may explain them."""
 
 NEVER_MS: Final = 2**63 - 1
 
 
 @dataclass(slots=True)
 class PartitionReplay:
-    """One partition of the inbox on its way through the fold."""
+    """State of the replay of one inbox partition."""
 
     state: Partition
     audit: RunInvariants
     warm_ms: int = -1
-    """Runs first seen up to this time may have begun before the head; -1 where the head is there."""
+    """Runs first seen up to this time may have begun before the head; -1 if the head is not removed."""
     since_ms: int = -1
-    """What was published up to this time may follow from records before the head; -1 where the head is there."""
+    """Records published up to this time may follow from records before the head; -1 if the head is not removed."""
     unseen: set[str] = field(default_factory=set)
     """Runs that began before the head."""
     last: dict[str, dict[tuple[str, int], PublishedRecord]] = field(default_factory=dict)
-    """Open run → what it published last, on each partition."""
+    """Open run → the record it published last, by topic and partition."""
     caught_up: bool = False
     next: int = 0
-    told: bool = True
-    """The inbox says under which topology runs are opened. Where an older version of the mesh worked, it does so from
+    names_topology: bool = True
+    """Whether the inbox names the topology of new runs. Older versions of the mesh did not; their inboxes name it from
     the first `adopted` record on."""
     guessed: bool = False
-    """A topology was chosen by what followed from a request."""
+    """Whether a topology was chosen by the effects of a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ class ReplayCheck:
             return
         before = part.state.runs.get(event.run_id)
         known = before is not None or event.run_id in part.state.ended or event.run_id == ALL
-        part.told = part.told or event.kind == ADOPTED
-        if not known and not part.told and event.kind == REQUESTED and len(self._digests) > 1:
+        part.names_topology = part.names_topology or event.kind == ADOPTED
+        if not known and not part.names_topology and event.kind == REQUESTED and len(self._digests) > 1:
             self._choose_topology(event, part)
         effects = self._step(record, part)
         if not known and part.warm_ms >= 0 and (event.kind != REQUESTED or record.timestamp <= part.warm_ms):
@@ -156,7 +156,9 @@ class ReplayCheck:
     def _open(self, record: Record) -> PartitionReplay:
         head = self._heads.get(TopicPartition(record.topic, record.partition), 0)
         state = self._states(record.partition)
-        part = PartitionReplay(state, RunInvariants(self._digests.values()), told=self._kept.covers(record.partition))
+        part = PartitionReplay(
+            state, RunInvariants(self._digests.values()), names_topology=self._kept.covers(record.partition)
+        )
         if head > state.offset:
             part.warm_ms = part.since_ms = record.timestamp + self._topology.limits.deadline_ms
         elif state.offset > 0:  # restored: runs are known, but not what they had published
@@ -164,8 +166,10 @@ class ReplayCheck:
         return part
 
     def _choose_topology(self, event: Event, part: PartitionReplay) -> None:
-        """Where the inbox does not say under which topology a run was opened, it is one under which what followed was
-        published: the one in use before if it will do, else the one that was kept last by then, else any."""
+        """Choose the topology of a run if the inbox does not name it: one whose effects were published.
+
+        The topology in use comes first, then the one kept last before the event, then the others.
+        """
         about = [digest for digest, since_ms in self._kept.since_ms.items() if since_ms <= event.at_ms]
         for digest in dict.fromkeys((part.state.topology.digest, *about[-1:], *self._digests)):
             candidate = self._digests[digest]
@@ -193,7 +197,7 @@ class ReplayCheck:
                 self._missing.pop((self._topology.tasks(event.agent), attempt), None)
 
     def _compare(self, effects: Sequence[Effect], part: PartitionReplay, record: Record) -> None:
-        """I6, I9: what follows from a record of the inbox against what was published."""
+        """I6, I9: compare the effects of an inbox record with the published records."""
         for effect in effects:
             if not isinstance(effect, PublishTask | PublishEvent | DeadLetter | Finish):
                 continue
@@ -227,13 +231,13 @@ class ReplayCheck:
         others: Sequence[PublishedRecord],
         part: PartitionReplay,
     ) -> Violation | None:
-        """Why what was decided is not there as it was decided, or None if that is as it should be."""
+        """Return a violation if a decided record is missing or differs; None if that is justified."""
         where, place = coordinates(record), TopicPartition(record.topic, record.partition)
         lost = f"records of {expected.topic}, whose head was removed"
         if run_id in part.unseen:
             self._report.unchecked["effects in runs that began before the head of the inbox"] += 1
         elif others and part.warm_ms >= 0 and others[0].at_ms < record.timestamp:
-            part.unseen.add(run_id)  # it was published before this run began: a run before the head had the same id
+            part.unseen.add(run_id)  # published before this run began: a run before the head had the same id
         elif others:
             what = f"{id} was published otherwise than it is decided"
             self._published.flag(expected.topic, id, MATCHED)
@@ -245,7 +249,7 @@ class ReplayCheck:
         elif not self._published.flag(self._topology.dead, derive_id("refused", expected.topic, id), MATCHED):
             invariant = "I6" if self._committed is None else "I7"
             what = f"{id} was decided, and is not on {expected.topic}"
-            got = "" if self._committed is None else "the committed place is beyond it"
+            got = "" if self._committed is None else "the committed offset is beyond it"
             return Violation(invariant, where, what, "it to be there", got, run_id, expected)
         return None
 
@@ -257,7 +261,7 @@ class ReplayCheck:
         return self._heads.get(TopicPartition(expected.topic, number), 0) > 0
 
     def _look_at_order(self, found: PublishedRecord, run_id: str, part: PartitionReplay) -> None:
-        """I9. Batches may be repeated, so a copy of what was decided later may lie before one of what was earlier."""
+        """I9. Batches may be repeated, so a copy of a later decision may lie before a copy of an earlier one."""
         if run_id not in part.state.runs:
             return
         lasts = part.last.setdefault(run_id, {})
@@ -274,7 +278,7 @@ class ReplayCheck:
             lasts[place] = found
 
     def _look_at_checkpoint(self, part: PartitionReplay, number: int, place: int) -> None:
-        """I13: it holds the state as of its offset, which is reached when a record at `place` comes, or the end."""
+        """I13: compare the checkpoint with the fold, when a record at or after its offset comes, or the end."""
         checkpoint = self._checkpoints.get(number)
         if checkpoint is None or place < checkpoint.offset:
             return
@@ -284,9 +288,9 @@ class ReplayCheck:
             self._report.unchecked[f"checkpoints, {why}"] += 1
             return
         self._report.checked["I13"] += 1
-        if told := state_difference(part.state, checkpoint):
+        if difference := state_difference(part.state, checkpoint):
             where = f"{self._topology.checkpoints}:{number}"
-            what = f"the checkpoint as of offset {checkpoint.offset} is not what the inbox gives: {told}"
+            what = f"the checkpoint as of offset {checkpoint.offset} is not what the inbox gives: {difference}"
             self._report.add(Violation("I13", where, what))
 
     # ------------------------------------------------------------------------------------------------------- the end
@@ -319,20 +323,20 @@ class ReplayCheck:
             report.checked["I7"] += 1
             end = self._ends.get(place, part.next)
             if committed > end:
-                what = "the committed place lies beyond the last record"
+                what = "the committed offset lies beyond the last record"
                 report.add(Violation("I7", where, what, f"at most {end}", f"{committed}"))
 
     def is_open(self, run_id: str) -> bool:
-        """Whether a run has not ended."""
+        """Return whether a run has not ended."""
         return any(run_id in part.state.runs for part in self.partitions.values())
 
     def is_unseen(self, run_id: str) -> bool:
-        """Whether a run began before the head of its partition."""
+        """Return whether a run began before the head of its partition."""
         return any(run_id in part.unseen for part in self.partitions.values())
 
 
 def _names(effect: PublishTask | PublishEvent | DeadLetter | Finish) -> tuple[str, str]:
-    """The id of the record that performs an effect, and its run."""
+    """Return the id of the record that performs an effect, and its run."""
     match effect:
         case DeadLetter():
             return effect.id, effect.run_id

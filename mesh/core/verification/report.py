@@ -1,4 +1,4 @@
-"""What a check of the log can find and what it is told: invariants, violations, a ledger of submissions, a report."""
+"""Invariants, violations and the report of a check of the log."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "I4": "depth and path of a task follow from those of a task of its run, within the limit",
     "I5": "what is used and reserved stays within the budget; the outcome says what was charged",
     "I6": "deciding the inbox again gives what was published, byte for byte, and nothing else was published",
-    "I7": "committed places do not go back, and pass nothing whose effects or answer are missing",
+    "I7": "committed offsets do not go back, and pass nothing whose effects or answer are missing",
     "I8": "a dead letter has a known reason, and the bytes of the record it points at; one for each",
     "I9": "what a run published on a partition lies there in the order of its decisions",
     "I10": "versions on the board form one chain in each incarnation (`audit.chain`, from its history)",
@@ -27,12 +27,12 @@ INVARIANTS: Final[dict[str, str]] = {
     "I19": "the last input of each agent on a loop that a limit refused is in the outcome, until it is redriven",
     "I20": "an input of a join is kept for it or named as unrouted; at the end it was used, or its join is named",
 }
-"""What is checked. Leaks of processes (I12) cannot be seen in records."""
+"""Invariant → its meaning. Tests check I1, I10, I11 and I14 (`tests.log_check`); records do not show I12, leaks."""
 VIOLATIONS_KEPT: Final = 100
 
 
 class Violation(NamedTuple):
-    """An invariant that does not hold. `where`: coordinates, or what else can be looked up."""
+    """A violated invariant. `where`: coordinates, or another name to look up."""
 
     invariant: str
     where: str
@@ -41,9 +41,9 @@ class Violation(NamedTuple):
     got: str = ""
     run_id: str = ""
     record: NewRecord | None = None
-    """What should have been published, where that is the point."""
+    """The record that should have been published, if one is missing or differs."""
     published: str = ""
-    """Coordinates of what was published instead."""
+    """Coordinates of the record published instead."""
 
     def __str__(self) -> str:
         text = f"{self.invariant} {self.where}: {self.what}"
@@ -67,15 +67,15 @@ class Observer:
 
 @dataclass(slots=True)
 class VerificationReport:
-    """What was found, and what was looked at."""
+    """Violations found, and counts of the things checked."""
 
     violations: list[Violation] = field(default_factory=list)
     found: Counter[str] = field(default_factory=Counter)
-    """Violations by invariant, those not kept too."""
+    """Violations by invariant, including those not kept."""
     checked: Counter[str] = field(default_factory=Counter)
-    """Things looked at, by invariant."""
+    """Things checked, by invariant."""
     unchecked: Counter[str] = field(default_factory=Counter)
-    """Things that could not be checked, by the reason why."""
+    """Things that could not be checked, by reason."""
     records: Counter[str] = field(default_factory=Counter)
     """Records read, by topic."""
     endings: Counter[str] = field(default_factory=Counter)
@@ -83,10 +83,10 @@ class VerificationReport:
     open: int = 0
     """Runs without an end."""
     copies: int = 0
-    """Published records that came again, equal byte for byte."""
+    """Repeated published records, equal byte for byte."""
 
     def add(self, violation: Violation) -> None:
-        """Count a violation, and keep it if it is among the first, or the first of its invariant."""
+        """Count a violation; keep it if it is among the first, or the first of its invariant."""
         first = not self.found[violation.invariant]
         self.found[violation.invariant] += 1
         if first or len(self.violations) < VIOLATIONS_KEPT:

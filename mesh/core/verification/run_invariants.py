@@ -1,16 +1,16 @@
-"""Laws of runs, checked beside `decide` and by other rules than its own: books on tasks, places, money and endings.
+"""Check invariants of runs independently of `decide`, with accounts of tasks, paths, usage and endings.
 
-    audit = Audit([topology])
+    invariants = RunInvariants([topology])
     for record in inbox:
         before = state.runs.get(run_id)
         effects = state.step(record)
-        violations += audit.follow(event, record, before, state.runs.get(run_id), effects)
+        violations += invariants.follow(event, record, before, state.runs.get(run_id), effects)
 
 I2: a run ends once (per generation: each ending has its own id, and no id ends twice within the memory of the fold).
 I3: an answer counts once, for an attempt that was handed out. I4: depth and path of a task follow from those of a task
 of the same run, within the limits. I5: what was charged and is reserved stays within the budget when an attempt is
-begun, and an outcome says what was charged. Books of a run are kept while it is open. Laws of endings stand in
-`audit_endings`.
+begun, and an outcome says what was charged. The accounts of a run are kept while it is open. `ending_invariants` checks
+endings.
 """
 
 from collections import Counter
@@ -29,27 +29,26 @@ from mesh.core.verification.report import Violation
 
 @dataclass(slots=True)
 class RunAccounts:
-    """What is known of one open run. `topology` None: it was not seen from its first request on, or its topology is
-    not known."""
+    """Accounts of one open run. `topology` None: its first request was not seen, or its topology is unknown."""
 
     topology: Topology | None
     usd_micros: int = 0
     tokens: int = 0
     reserved: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    """Task that is open → its attempt, and what that may use in micros and tokens."""
+    """Open task → its attempt, and the usage reserved for it in micros and tokens."""
     handed_out: dict[str, int] = field(default_factory=dict)
-    """Task → attempt that waits for its answer."""
+    """Task → attempt without an answer."""
     paths: set[tuple[str, ...]] = field(default_factory=set)
 
 
 class RunInvariants:
-    """See the module. `checked` counts what was looked at, by invariant."""
+    """Checks runs; see the module. `checked` counts checks, by invariant."""
 
     def __init__(self, topologies: Iterable[Topology]) -> None:
         self._topologies = {topology.digest: topology for topology in topologies}
         self._books: dict[str, RunAccounts] = {}
         self._ended: dict[str, int] = {}
-        """Id of an outcome → offset at which it was decided, for as long as the fold remembers."""
+        """Id of an outcome → offset of its decision, for as long as the fold remembers it."""
         self.checked: Counter[str] = Counter()
         self._laws = EndingInvariants(self._topologies, ENDED_OFFSETS_MAX, self.checked)
         self.runs = 0
@@ -58,7 +57,7 @@ class RunInvariants:
     def follow(
         self, event: Event, record: Record, before: Run | None, after: Run | None, effects: Sequence[Effect]
     ) -> Iterator[Violation]:
-        """Keep the books on one record of the inbox; `before` and `after` are the states of its run, if it is open."""
+        """Update the accounts with one inbox record; yield violations. `before`, `after`: states of its open run."""
         where = coordinates(record)
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         now = after if finish is None else finish.run
@@ -104,7 +103,7 @@ class RunInvariants:
         books.tokens += usage.tokens
 
     def _reserved(self, event: Event, where: str, now: Run, books: RunAccounts) -> Iterator[Violation]:
-        """Bring reservations up to the tasks that are open, and look whether the budget allows those that are new."""
+        """Update the reservations of open tasks, and check the budget for new ones."""
         if books.topology is None:
             return
         new = False
@@ -115,7 +114,7 @@ class RunInvariants:
                 books.reserved[task.id] = (task.attempt, spec.reserve_usd_micros, spec.reserve_tokens)
                 new = True
         for id in books.reserved.keys() - now.open.keys():
-            del books.reserved[id]  # another agent stands in for it
+            del books.reserved[id]  # a fallback replaced it
         if not new or (event.fault is not None and event.fault.code == "expired"):
             return
         self.checked["I5"] += 1

@@ -1,4 +1,4 @@
-"""Whether two states of an inbox partition are one: what a checkpoint holds against what the records give. Pure."""
+"""Compare two states of an inbox partition: the one in a checkpoint with the one that its records give. Pure."""
 
 from mesh.core.state.checkpoint import Snapshot
 from mesh.core.state.partition_state import Partition
@@ -6,7 +6,7 @@ from mesh.core.state.row_codec import current_codec
 
 
 def state_difference(expected: Partition, got: Partition) -> str:
-    """The first thing in which they differ, as a sentence; "" when they would fold on alike."""
+    """Return the first difference as a sentence; "" if there is none."""
     if expected.offset != got.offset:
         return f"it stands at offset {got.offset} instead of {expected.offset}"
     for what, ours, theirs in zip(("open", "ended"), _rows(expected), _rows(got), strict=True):

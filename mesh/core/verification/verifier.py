@@ -9,8 +9,8 @@
 
 The steps keep this order, since the log is read once. Within a step partitions may come in any order, each in offset
 order. `mesh verify` streams (mesh/operations/verification.py), and so do the chaos tests. Tests that hold all records
-in memory use `tests.log_check`, which also checks submissions (I1, I14), board histories (I10), that nothing is left
-at rest (I11), and that commits do not go back (I7).
+in memory use `tests.log_check`, which adds checks of submissions (I1, I14), commits (I7), board histories (I10) and of
+open runs at rest (I11).
 
 For a *live* mesh, read first the committed offsets, then the ends of the published topics, then those of the inbox, and
 read no further than these. A decision at or beyond the committed offset need not be published yet: it is counted as
@@ -38,7 +38,7 @@ from mesh.core.verification.report import Observer, VerificationReport, Violatio
 
 
 class Verifier:
-    """See the module."""
+    """Checks one mesh; see the module."""
 
     def __init__(self, scope: CheckScope, observer: Observer | None = None) -> None:
         self._topology = scope.topology
@@ -64,7 +64,7 @@ class Verifier:
     # ------------------------------------------------------------------------------------------------------ the steps
 
     def take_published(self, record: Record) -> None:
-        """Step 2: a record of a task topic, an egress topic, mesh.outcomes or mesh.dead."""
+        """Step 1: take a record of a task topic, an egress topic, mesh.outcomes or mesh.dead."""
         if self.replay.partitions:
             raise ValueError("published records come before those of the inbox")
         self._report.records[record.topic] += 1
@@ -79,7 +79,7 @@ class Verifier:
             self._observer.see_refusal(event.run_id, "", "")
         elif event.kind in (TASK, EGRESS, OUTCOME):
             if event.kind == TASK:
-                self._look_at_task(event, record)
+                self._check_task(event, record)
             elif event.kind == OUTCOME and _rules_of(event) != RULES:
                 self.replay.other_rules.add(mark(event.run_id))
             self._published.add(record, event.id, event.run_id)
@@ -88,11 +88,11 @@ class Verifier:
 
     @property
     def origins(self) -> Sequence[str]:
-        """Coordinates outside the inbox that dead letters point at and that were not handed to `take_original` yet."""
+        """Coordinates outside the inbox that dead letters point at, without those given to `take_original`."""
         return tuple(self._pointing)
 
     def take_original(self, record: Record) -> None:
-        """Step 3: a record that a dead letter may point at."""
+        """Step 2: take a record that a dead letter may point at."""
         where = coordinates(record)
         letter, digest = self._pointing.pop(where, ("", b""))
         if not letter:
@@ -103,7 +103,7 @@ class Verifier:
             self._report.add(Violation("I8", letter, what, published=letter))
 
     def take_ingress(self, record: Record) -> None:
-        """Step 3: a record of an ingress topic. Below intake's committed place it is a request or a dead letter."""
+        """Step 2: take a record of an ingress topic. Below intake's commit it is a request or a dead letter."""
         self._report.records[record.topic] += 1
         if record.offset < self.committed.get(TopicPartition(record.topic, record.partition), 0):
             self._report.checked["I7"] += 1
@@ -112,14 +112,14 @@ class Verifier:
                 self._came[where] = record.timestamp
 
     def take_inbox(self, record: Record) -> None:
-        """Step 4: a record of mesh.inbox, decided again. Raises ValueError when it comes out of order."""
+        """Step 3: take a record of mesh.inbox and decide it again. Raises ValueError if it is out of order."""
         if self._came:
             origin = next((value for name, value in record.headers if name == "mesh-origin"), None)
             self._came.pop((origin or b"").decode("utf-8", "replace"), None)
         self.replay.take(record)
 
     def report(self) -> VerificationReport:
-        """Step 5: what was found. Call it once."""
+        """Step 4: judge the rest and return the report. Call it once."""
         report = self._report
         self.replay.finish()
         partitions = self.replay.partitions.values()
@@ -131,7 +131,7 @@ class Verifier:
             if at_ms <= self._since_ms:
                 report.unchecked["requests that the inbox may have lost"] += 1
             else:
-                what = "intake's committed place passed a record of which nothing came"
+                what = "intake's committed offset passed a record that had no effect"
                 report.add(Violation("I7", where, what, "a request on the inbox, or a dead letter"))
         report.checked.update({"I1": 0, "I14": 0})  # keys of the output; `tests.log_check` counts them
         report.copies = self._published.copies
@@ -141,8 +141,8 @@ class Verifier:
 
     # ----------------------------------------------------------------------------------------------- what was published
 
-    def _look_at_task(self, task: Event, record: Record) -> None:
-        """I4, as far as a task tells it by itself."""
+    def _check_task(self, task: Event, record: Record) -> None:
+        """I4: check the depth and path of a task by themselves."""
         self._report.checked["I4"] += 1
         depth_max = self._depth_max
         if task.depth != len(task.path) or task.path[-1:] != (task.agent,) or not 1 <= task.depth <= depth_max:
@@ -176,7 +176,7 @@ class Verifier:
                 digest, _ = digest_of(record.key, record.value, record.headers[:ours])
                 self._pointing[origin] = (where, digest)
             self._published.flag(record.topic, id, MATCHED)
-        elif code.startswith("refused_"):  # the log refused what was to be published; what is missing looks for it
+        elif code.startswith("refused_"):  # it explains a record that the log refused
             self._published.flag(record.topic, id, MATCHED)
         if whole or headers.get("ce_meshkind") == REQUESTED:
             self._observer.see_refusal(run_id, headers.get("ce_id", ""), origin)
@@ -202,20 +202,20 @@ class Verifier:
                 self._report.add(Violation(invariant, sent.where, what, "nothing", published=sent.where))
 
     def _judge_unanswered(self, sent: PublishedRecord) -> None:
-        """I7 of workers: a task below the committed place has an answer on the inbox, or is a dead letter."""
+        """I7 of workers: a task below the committed offset has an answer on the inbox, or is a dead letter."""
         committed = self.committed.get(TopicPartition(sent.topic, sent.partition), 0)
         if sent.first >= committed or sent.where in self._buried:
             return
         if sent.at_ms <= self._since_ms:
             self._report.unchecked["tasks whose answers the inbox may have lost"] += 1
             return
-        what = "the committed place passed a task that nobody answered"
+        what = "the committed offset passed a task without an answer"
         self._report.add(Violation("I7", sent.where, what, "an answer on the inbox", f"committed at {committed}"))
 
 
 def _rules_of(outcome: Event) -> int:
-    """Version of the decisions that made an outcome; those of version 1 did not tell it. What has not the fields of an
-    outcome was made by no version."""
+    """Return the version of the rules that decided an outcome. Version 1 did not write it; an invalid outcome counts as
+    one of the current version."""
     try:
         body = orjson.loads(outcome.data)
     except orjson.JSONDecodeError:
@@ -225,7 +225,7 @@ def _rules_of(outcome: Event) -> int:
 
 
 def published_topics(*topologies: Topology) -> Sequence[str]:
-    """The topics on which the orchestrator publishes: what `Verifier.take_published` takes."""
+    """Return the topics on which the orchestrator publishes, for `Verifier.take_published`."""
     found: dict[str, None] = {}
     for topology in topologies:
         egress = [rule.name for rule in topology.topics.values() if rule.egress]

@@ -1,14 +1,14 @@
-"""Dead letters from Python: find them, see what sending one again would do, do it, know what became of it.
+"""Dead letters from Python: find them, plan a redrive, do it, and wait for its result.
 
     async with Mesh.connect() as mesh:
         dead = DeadLetters(mesh.log, mesh.topology)
         cases = await dead.select(Selection(agent="pricing", since_ms=yesterday_ms))
         plan = await dead.plan(cases)                       # nothing is sent; look at plan.sendings, plan.obstacles
-        report = await dead.redrive(plan, by="ann")         # the ledger says who, when, what
-        entries = await dead.wait(report, timeout_s=60)     # and then what became of each
+        report = await dead.redrive(plan, by="ann")         # the ledger notes author, time and content
+        entries = await dead.wait(report, timeout_s=60)     # the result of each
 
-A redrive is written down before anything is sent, so that one which was interrupted, at whatever point, goes on with
-exactly the rest when it is planned and done again; and one that is done has nothing left to do.
+A redrive is written to the ledger before anything is sent. An interrupted redrive, planned and done again, continues
+with exactly the rest; one that is complete does nothing.
 """
 
 from mesh.core.dead_letters.letter import Letter, letter_from, letter_json

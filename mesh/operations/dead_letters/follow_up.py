@@ -1,4 +1,4 @@
-"""What became of letters that were sent again: waited for, or looked up later."""
+"""Wait for the results of redrives, or look them up later."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -11,25 +11,24 @@ from mesh.core.errors import WaitTimeout
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.redrive_journal import Journal
-from mesh.operations.dead_letters.run_context import heard, in_vain
+from mesh.operations.dead_letters.run_context import consumed, in_vain
 from mesh.runtime.log_reader import bounds_since, read_records
 
 CLOCKS_APART_MS_MAX: Final = 60_000
-"""Between the clocks of the brokers; and the ledger's first entry may bear the time of this machine."""
+"""Limit of the difference between clocks of brokers and of this machine, which may date the ledger's first entry."""
 POLL_RECORDS_MAX: Final = 2_000
 POLL_WAIT_MS: Final = 200
 LOOK_AFTER_MS: Final = 300
-"""So long after the last news it is asked whether a run did nothing with what it heard; twice as long each time that
-the inbox was read for it."""
+"""Pause after the last result before the inbox is searched for ignored redrives; it doubles with each search."""
 LOOK_AFTER_MS_MAX: Final = 20_000
 
 
-def nothing(_: int) -> None:
-    """Nobody wants to know how far it is."""
+def no_progress(_: int) -> None:
+    """Ignore progress."""
 
 
 class FollowUp:
-    """What followed from redrives of one mesh."""
+    """Results of the redrives of one mesh."""
 
     def __init__(self, log: Log, topology: Topology, journal: Journal, clock: Clock) -> None:
         self._log = log
@@ -43,32 +42,32 @@ class FollowUp:
         begin: Mapping[TopicPartition, int],
         *,
         timeout_s: float,
-        told: Callable[[int], None] = nothing,
+        told: Callable[[int], None] = no_progress,
     ) -> list[RedriveEntry]:
-        """Wait until it is known what became of all of these, and note it. Raises WaitTimeout.
+        """Wait for the results of these redrives, and note them in the ledger. Raises WaitTimeout.
 
-        `begin`: where outcomes and dead letters ended before any of them was sent.
+        `begin`: ends of outcomes and dead letters before any redrive was sent. `told`: receives the number of results.
         """
-        aftermath = RedriveResults(sent, self._topology)
+        pending = RedriveResults(sent, self._topology)
         done: list[RedriveEntry] = []
         now_ms = self._clock.monotonic_ms
         deadline_ms, pause_ms, open_keys = now_ms() + timeout_s * 1_000, LOOK_AFTER_MS, {e.key for e in sent}
         look_ms = now_ms() + pause_ms
         reader = self._log.reader(begin)
         try:
-            while aftermath.waiting:
+            while pending.waiting:
                 left_ms = deadline_ms - now_ms()
                 if left_ms <= 0:
-                    raise await self._timeout(len(sent), list(aftermath.waiting.values()), timeout_s)
+                    raise await self._timeout(len(sent), list(pending.waiting.values()), timeout_s)
                 results: dict[str, str] = {}
                 wait_ms = max(1, min(POLL_WAIT_MS, int(left_ms)))
                 for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=wait_ms):
-                    results |= aftermath.take(record)
+                    results |= pending.take(record)
                 if results:
                     look_ms = now_ms() + pause_ms
                 elif now_ms() >= look_ms:
                     unknown = len(open_keys)
-                    results = await self._look(aftermath, open_keys)
+                    results = await self._look(pending, open_keys)
                     pause_ms = min(pause_ms * (1 + (len(open_keys) < unknown)), LOOK_AFTER_MS_MAX)
                     look_ms = now_ms() + pause_ms
                 if results:
@@ -79,25 +78,27 @@ class FollowUp:
         return done
 
     async def results(self, sent: Sequence[RedriveEntry]) -> dict[str, str]:
-        """What became of these, where the log tells, by their keys. Writes nothing."""
+        """Return the results of these redrives that are on the log, by key. Writes nothing."""
         if not sent:
             return {}
-        aftermath, results = RedriveResults(sent, self._topology), dict[str, str]()
+        pending, results = RedriveResults(sent, self._topology), dict[str, str]()
         since_ms = min(entry.at_ms for entry in sent) - CLOCKS_APART_MS_MAX
         for topic in (self._topology.outcomes, self._topology.dead):
             async for record in read_records(self._log, topic, await bounds_since(self._log, topic, since_ms)):
-                results |= aftermath.take(record)
-        repeated = {key for key, entry in aftermath.waiting.items() if entry.n > 1}  # a first one finds its task
-        return results | await self._look(aftermath, repeated)
+                results |= pending.take(record)
+        repeated = {
+            key for key, entry in pending.waiting.items() if entry.n > 1
+        }  # a first redrive always finds its task
+        return results | await self._look(pending, repeated)
 
-    async def _look(self, aftermath: RedriveResults, keys: set[str]) -> dict[str, str]:
-        """Which of these a run heard and did nothing with: no outcome will tell it. Each is looked at once, when it
-        was heard, and leaves `keys`."""
-        asked = [e for key, e in aftermath.waiting.items() if key in keys and e.way == TASK]
-        known = await heard(self._log, self._topology, asked) if asked else []
+    async def _look(self, pending: RedriveResults, keys: set[str]) -> dict[str, str]:
+        """Find redrives that their run consumed and ignored: no outcome reports them. Each is looked at once, after it
+        was consumed, and then removed from `keys`."""
+        candidates = [e for key, e in pending.waiting.items() if key in keys and e.way == TASK]
+        known = await consumed(self._log, self._topology, candidates) if candidates else []
         keys -= {entry.key for entry in known}
         vain = await in_vain(self._log, self._topology, known)
-        return aftermath.told(dict.fromkeys(vain, IN_VAIN))
+        return pending.resolve(dict.fromkeys(vain, IN_VAIN))
 
     async def _note(self, sent: Sequence[RedriveEntry], results: Mapping[str, str]) -> list[RedriveEntry]:
         at_ms = self._log.now_ms()
@@ -107,13 +108,13 @@ class FollowUp:
 
     async def _timeout(self, number: int, left: Sequence[RedriveEntry], timeout_s: float) -> WaitTimeout:
         inbox = [entry for entry in left if entry.topic == self._topology.inbox]
-        unheard = len(inbox) - len(await heard(self._log, self._topology, inbox))
-        if unheard:
-            remedy = f"nobody has read {unheard} of them: is `mesh up` running?"
+        unread = len(inbox) - len(await consumed(self._log, self._topology, inbox))
+        if unread:
+            remedy = f"{unread} of them are unread: is `mesh up` running?"
         else:
-            remedy = "`mesh run show ID` tells what they wait for"
+            remedy = "`mesh run show ID` shows what they wait for"
         return WaitTimeout(
-            f"of {number} letters {len(left)} have not come to an end within {timeout_s:g} s; they go on",
+            f"{len(left)} of {number} letters have no result after {timeout_s:g} s; they go on",
             where=self._topology.outcomes,
-            remedy=f"`mesh dead list` tells later what became of them; {remedy}",
+            remedy=f"`mesh dead list` shows their results later; {remedy}",
         )

@@ -1,4 +1,4 @@
-"""The dead letters of a mesh and what can be done with them. See the package."""
+"""The dead letters of a mesh, and the operations on them. See the package."""
 
 import getpass
 import socket
@@ -26,7 +26,6 @@ from mesh.core.dead_letters.redrive_plan import (
     RedriveOptions,
     RunContext,
     Sending,
-    entry_for,
     plan_redrive,
     was_taken,
 )
@@ -35,18 +34,18 @@ from mesh.core.expression.condition import Condition
 from mesh.core.ingress.admission import Rejection, admit
 from mesh.core.protocol.record import StoredRecord, TopicPartition, UnreadValue, coordinates
 from mesh.core.topology.model import Topology
-from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp, nothing
-from mesh.operations.dead_letters.redrive_journal import Journal
+from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp, no_progress
+from mesh.operations.dead_letters.redrive_journal import Journal, planned_entry
 from mesh.operations.dead_letters.run_context import histories_of, requests_of
 from mesh.runtime.log_reader import bounds_since, end_offsets, read_records, record_at
 
 CHUNK_MAX: Final = 100
-"""Letters that are sent, and noted as sent, at once."""
+"""Letters sent, and noted as sent, in one append."""
 NAMES_SHOWN_MAX: Final = 5
 
 
 class Selection(NamedTuple):
-    """Which letters. None and (): any."""
+    """A selection of letters. None and (): any."""
 
     names: Sequence[str] = ()
     """Ids or beginnings of ids, or `topic:partition:offset`."""
@@ -58,10 +57,10 @@ class Selection(NamedTuple):
     since_ms: int | None = None
     until_ms: int | None = None
     where: Condition | None = None
-    """About the payload."""
+    """Condition on the payload."""
 
     def fits(self, letter: Letter) -> bool:
-        """Whether a letter is one of these, by all but its name."""
+        """Return whether a letter matches all fields except `names`."""
         return (
             (self.agent is None or letter.agent == self.agent)
             and (self.reason is None or letter.reason == self.reason)
@@ -78,39 +77,39 @@ AS_IT_IS: Final = RedriveOptions()
 
 
 class Case(NamedTuple):
-    """A letter, and where it stands."""
+    """A letter and its status."""
 
     letter: Letter
     status: LetterStatus
     changed: bool = False
-    """Its payload is another one than that of the letter on the log (it came from a file)."""
+    """Whether its payload (from a file) differs from that of the letter on the log."""
 
 
 class RedrivePlan(NamedTuple):
-    """What a redrive would do, letter by letter."""
+    """The plan of a redrive, letter by letter."""
 
     sendings: Sequence[Sending]
     obstacles: Sequence[Obstacle]
     already_done: Sequence[AlreadyDone]
     how: RedriveOptions
     ledger_end: int
-    """Up to where the ledger was known when this was planned."""
+    """End of the ledger at the time of the plan."""
 
 
 class RedriveReport(NamedTuple):
-    """What a redrive did."""
+    """The report of a redrive."""
 
     sent: Sequence[RedriveEntry]
     refused: Sequence[RedriveEntry]
-    """The log did not take these."""
+    """Entries that the log refused."""
     elsewhere: Sequence[Sending]
-    """Somebody else redrove these at the same moment."""
+    """Letters that another process redrove at the same moment."""
     since: Mapping[TopicPartition, int]
-    """Where outcomes and dead letters ended before any of these was sent."""
+    """Ends of outcomes and dead letters before any of these was sent."""
 
 
 def whoami() -> str:
-    """Who does this, for the ledger: `user@host`."""
+    """Return `user@host` for the ledger."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):  # a container may run under a number that has no name
@@ -118,7 +117,7 @@ def whoami() -> str:
 
 
 class DeadLetters:
-    """The dead letters of one mesh. `topic`: another queue of them, of Connect, Streams, Spring or a share group."""
+    """The dead letters of one mesh. `topic`: another queue, of Connect, Streams, Spring or a share group."""
 
     def __init__(self, log: Log, topology: Topology, *, topic: str = "", clock: Clock | None = None) -> None:
         self._log = log
@@ -131,8 +130,7 @@ class DeadLetters:
     # ------------------------------------------------------------------------------------------------------ reading
 
     async def select(self, chosen: Selection = ALL, *, dropped: bool = True) -> list[Case]:
-        """The letters that are chosen, oldest first, each once however often it was written; `dropped`: also those
-        that somebody dropped.
+        """Return the selected letters, oldest first, each once. `dropped`: whether dropped letters are included.
 
         Raises NotFound for a name that no letter has, InvalidInput (`ambiguous`) for one that several have.
         """
@@ -149,11 +147,11 @@ class DeadLetters:
         return sorted(found, key=lambda case: (case.letter.at_ms, case.letter.record.offset))
 
     async def entries(self, letter_id: str) -> Sequence[RedriveEntry]:
-        """What the ledger says about a letter, in order."""
+        """Return the ledger's entries about a letter, in order."""
         return (await self._journal.read())[0].of(letter_id)
 
     async def with_statuses(self, letters: Sequence[tuple[Letter, bool]]) -> list[Case]:
-        """Letters that lie elsewhere (an export); the flag says whether their payload was changed there."""
+        """Add the status to letters of an export; each flag tells whether the payload was changed there."""
         ledger, _ = await self._journal.read()
         return [Case(letter, ledger.status_of(letter), changed) for letter, changed in letters]
 
@@ -181,19 +179,19 @@ class DeadLetters:
     # ----------------------------------------------------------------------------------------------------- planning
 
     async def plan(self, cases: Sequence[Case], how: RedriveOptions = AS_IT_IS) -> RedrivePlan:
-        """What sending these again would do. Sends nothing. Raises InvalidInput where a change fits no payload."""
+        """Plan a redrive of these letters. Sends nothing. Raises InvalidInput if a change does not fit a payload."""
         ledger, end = await self._journal.read()
         statuses = [ledger.status_of(case.letter) for case in cases]
-        anew = [c.letter.run_id for c, s in zip(cases, statuses, strict=True) if how.as_new or _anew(s)]
-        requests = await requests_of(self._log, self._topology, {run_id for run_id in anew if run_id})
+        new_runs = [c.letter.run_id for c, s in zip(cases, statuses, strict=True) if how.as_new or _began_run(s)]
+        requests = await requests_of(self._log, self._topology, {run_id for run_id in new_runs if run_id})
         kin = await self._kin(cases, statuses) if how.again and not how.as_new else {}
         steps: list[Sending | Obstacle | AlreadyDone] = []
         at_ms = self._log.now_ms()
         for case, status in zip(cases, statuses, strict=True):
             letter = await self._whole(case.letter)
             own = how._replace(data=letter.value) if case.changed and how.data is None else how
-            heard = requests.get(letter.run_id, ())
-            steps.append(plan_redrive(letter, status, own, self._topology, heard, at_ms, kin.get(letter.id)))
+            consumed = requests.get(letter.run_id, ())
+            steps.append(plan_redrive(letter, status, own, self._topology, consumed, at_ms, kin.get(letter.id)))
         return RedrivePlan(
             [step for step in steps if isinstance(step, Sending)],
             [step for step in steps if isinstance(step, Obstacle)],
@@ -203,7 +201,7 @@ class DeadLetters:
         )
 
     async def _kin(self, cases: Sequence[Case], statuses: Sequence[LetterStatus]) -> dict[str, RunContext]:
-        """For letters whose task was sent before: what their runs have made of it, by the letter's id."""
+        """Return the runs of letters whose task was sent before, by the letter's id."""
         sent = [
             Case(case.letter, status)
             for case, status in zip(cases, statuses, strict=True)
@@ -225,10 +223,10 @@ class DeadLetters:
         return found
 
     async def _whole(self, letter: Letter) -> Letter:
-        """A letter that came without its bytes, with those that its origin still has."""
+        """Add the missing bytes of a letter, if its original record still exists."""
         origin = letter.origin
         if not letter.omitted or origin is None or (letter.run_id and not letter.task_id):
-            return letter  # of a refused hop the origin holds more than the hop
+            return letter  # the original record of a refused hop holds more than the hop
         found = await record_at(self._log, origin.topic, origin.partition, origin.offset)
         if found is None or found.value is None or isinstance(found.value, UnreadValue):
             return letter
@@ -236,11 +234,11 @@ class DeadLetters:
         return replace(letter, value=found.value, key=found.key, headers=headers, omitted="")
 
     async def _with_results(self, settled: Sequence[AlreadyDone], ledger: RedriveLedger) -> list[AlreadyDone]:
-        """What became of letters that were sent before, as far as the log tells by now."""
+        """Add the results on the log to letters that were sent before."""
         cases = await self.results([Case(step.letter, ledger.status_of(step.letter)) for step in settled])
-        told = [AlreadyDone(case.letter, str(case.status)) for case in cases]
-        anew = "--again --as-new begins its run anew"
-        return [s._replace(remedy=anew) if was_taken(c.status.last) else s for s, c in zip(told, cases, strict=True)]
+        steps = [AlreadyDone(case.letter, str(case.status)) for case in cases]
+        as_new = "--again --as-new begins a new run"
+        return [s._replace(remedy=as_new) if was_taken(c.status.last) else s for s, c in zip(steps, cases, strict=True)]
 
     # ------------------------------------------------------------------------------------------------------- acting
 
@@ -250,11 +248,11 @@ class DeadLetters:
         *,
         by: str = "",
         per_second: float | None = None,
-        told: Callable[[int], None] = nothing,
+        told: Callable[[int], None] = no_progress,
     ) -> RedriveReport:
-        """Send what is planned. `per_second`: at most so many letters; `told` hears how many more are done.
+        """Send the planned letters. `per_second`: limit of letters; `told`: receives the number of letters sent.
 
-        Raises LogUnavailable when the log is gone: planned again, it goes on with the rest.
+        Raises LogUnavailable; planned and redriven again, it continues with the rest.
         """
         places = await self._before(planned)
         sendings, elsewhere = await self._write_down(planned, by or whoami())
@@ -275,7 +273,7 @@ class DeadLetters:
         return RedriveReport(sent, refused, elsewhere, places)
 
     async def drop(self, cases: Sequence[Case], *, by: str = "", reason: str = "") -> list[RedriveEntry]:
-        """Say that these need not be sent: they are left out of lists. They stay where they are."""
+        """Mark these letters as dropped: lists omit them. Their records stay on the log."""
         at_ms, who = self._log.now_ms(), by or whoami()
         entries = [
             RedriveEntry(case.letter.id, 0, DROPPED, who, at_ms, reason=reason)
@@ -286,7 +284,7 @@ class DeadLetters:
         return entries
 
     async def _before(self, planned: RedrivePlan) -> dict[TopicPartition, int]:
-        """Where what becomes of these begins to be told: now, or when one was planned that was interrupted."""
+        """Return the positions from which results are read: the ends now, or those before an interrupted redrive."""
         topics = (self._topology.outcomes, self._topology.dead)
         interrupted = [sending.interrupted.at_ms for sending in planned.sendings if sending.interrupted]
         if not interrupted:
@@ -298,13 +296,13 @@ class DeadLetters:
     async def _write_down(
         self, planned: RedrivePlan, by: str
     ) -> tuple[list[tuple[Sending, RedriveEntry]], list[Sending]]:
-        """The plan into the ledger; those left out that somebody else wrote there first."""
+        """Write the plan to the ledger. Return it, without the letters that another process wrote first, and those."""
         at_ms = self._log.now_ms()
         bounds = {topic: await self._log.bounds(topic) for topic in {s.topic for s in planned.sendings}}
         ours: list[tuple[Sending, RedriveEntry]] = []
         for sending in planned.sendings:
             after = bounds[sending.topic][sending.partition].end
-            entry = entry_for(sending, state=PLANNED, by=by, at_ms=at_ms, after=after, reason=planned.how.force)
+            entry = planned_entry(sending, by=by, at_ms=at_ms, after=after, reason=planned.how.force)
             ours.append((sending, sending.interrupted or entry))
         fresh = [entry for sending, entry in ours if not sending.interrupted]
         offsets = await self._journal.note(fresh)
@@ -313,7 +311,7 @@ class DeadLetters:
         return mine, [sending for sending, entry in ours if entry.key in taken]
 
     async def _there(self, interrupted: Sequence[tuple[Sending, RedriveEntry]]) -> dict[str, str]:
-        """What of redrives that were interrupted has come to the log all the same: id → where it lies."""
+        """Find the records of interrupted redrives that were written to the log: id → position."""
         wanted = {id for sending, _ in interrupted for id in sending.ids}
         firsts: dict[TopicPartition, int] = {}
         for _, entry in interrupted:
@@ -332,7 +330,7 @@ class DeadLetters:
     async def _send(
         self, pairs: Sequence[tuple[Sending, RedriveEntry]], there: Mapping[str, str]
     ) -> list[RedriveEntry]:
-        """Send some, and note in the ledger what the log said to each."""
+        """Send some letters, and note the log's verdict on each in the ledger."""
         missing = [
             (sending, record)
             for sending, _ in pairs
@@ -340,13 +338,13 @@ class DeadLetters:
             if id not in there
         ]
         verdicts = await self._log.append([record for _, record in missing]) if missing else []
-        heard: dict[str, list[Appended | Refused]] = {}
+        answers: dict[str, list[Appended | Refused]] = {}
         for (sending, _), verdict in zip(missing, verdicts, strict=True):
-            heard.setdefault(sending.ids[0], []).append(verdict)
+            answers.setdefault(sending.ids[0], []).append(verdict)
         at_ms = self._log.now_ms()
         entries: list[RedriveEntry] = []
         for sending, entry in pairs:
-            said = heard.get(sending.ids[0], [])
+            said = answers.get(sending.ids[0], [])
             refused = next((verdict for verdict in said if isinstance(verdict, Refused)), None)
             if refused is not None:
                 result = f"{refused.code}: {refused.message}"
@@ -361,7 +359,7 @@ class DeadLetters:
         return entries
 
     def _run_at(self, sending: Sending, place: str) -> str:
-        """The run that a record opens which lies there, by what intake will make of it."""
+        """Return the id of the run that intake opens for the record at this position; "" if none."""
         record = sending.records[0]
         topic, partition, offset = place.rsplit(":", 2)
         stored = StoredRecord(topic, int(partition), int(offset), 0, record.key, record.value, record.headers)
@@ -371,25 +369,25 @@ class DeadLetters:
     # ------------------------------------------------------------------------------------------------ what followed
 
     async def wait(
-        self, report: RedriveReport, *, timeout_s: float = 60.0, told: Callable[[int], None] = nothing
+        self, report: RedriveReport, *, timeout_s: float = 60.0, told: Callable[[int], None] = no_progress
     ) -> list[RedriveEntry]:
-        """Wait until it is known what became of all that was sent, and note it. Raises WaitTimeout."""
+        """Wait for the results of everything sent, and note them. Raises WaitTimeout."""
         return await self._followed.wait(report.sent, report.since, timeout_s=timeout_s, told=told)
 
     async def results(self, cases: Sequence[Case]) -> list[Case]:
-        """The same cases, with what became of those that were sent, where the log tells. Writes nothing."""
+        """Return the same cases with the results that are on the log. Writes nothing."""
         sent = [case.status.last for case in cases if case.status.last and case.status.state == SENT]
         results = await self._followed.results(sent)
-        told: list[Case] = []
+        found: list[Case] = []
         for case in cases:
             last = case.status.last
             if last is not None and last.key in results:
                 last = last._replace(state=DONE, result=results[last.key])
                 case = case._replace(status=case.status._replace(state=DONE, last=last))
-            told.append(case)
-        return told
+            found.append(case)
+        return found
 
 
-def _anew(status: LetterStatus) -> bool:
-    """Whether a redrive that was interrupted began a run anew."""
+def _began_run(status: LetterStatus) -> bool:
+    """Return whether an interrupted redrive began a new run."""
     return status.state == PLANNED and status.last is not None and status.last.way == "new"

@@ -1,10 +1,11 @@
-"""The ledger of redrives on the log: read whole, written entry by entry."""
+"""Read and write the ledger of redrives on the log."""
 
 from collections.abc import Collection, Sequence
 from typing import Final
 
 from mesh.adapters.ports import Bounds, Log, Refused
-from mesh.core.dead_letters.redrive_log import RedriveEntry, RedriveLedger, entry_record, ledger_topic
+from mesh.core.dead_letters.redrive_log import PLANNED, RedriveEntry, RedriveLedger, entry_record, ledger_topic
+from mesh.core.dead_letters.redrive_plan import Sending
 from mesh.core.errors import InvalidInput
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
@@ -21,7 +22,7 @@ class Journal:
         self._topic = ledger_topic(topology)
 
     async def read(self) -> tuple[RedriveLedger, int]:
-        """The ledger, and up to where it was read. One that was never written is empty."""
+        """Return the ledger and its end. A ledger without a topic is empty."""
         ledger = RedriveLedger()
         if self._topic not in await self._log.topics():
             return ledger, 0
@@ -31,7 +32,7 @@ class Journal:
         return ledger, places[0].end
 
     async def note(self, entries: Sequence[RedriveEntry]) -> list[int]:
-        """Write entries; answers their offsets. Raises InvalidInput when the log refuses one."""
+        """Write entries; return their offsets. Raises InvalidInput if the log refuses one."""
         offsets: list[int] = []
         for start in range(0, len(entries), ENTRIES_AT_ONCE_MAX):
             records = [entry_record(entry, self._topology) for entry in entries[start : start + ENTRIES_AT_ONCE_MAX]]
@@ -41,13 +42,13 @@ class Journal:
                         f"the log refused an entry of the ledger: {verdict.message}",
                         code=verdict.code,
                         where=f"{self._log.url} {self._topic}",
-                        remedy="`mesh topics create` makes the ledger where it is missing",
+                        remedy="`mesh topics create` creates a missing ledger",
                     )
                 offsets.append(verdict.offset)
         return offsets
 
     async def noted_before(self, keys: Collection[str], begin: int, offsets: Sequence[int]) -> set[str]:
-        """Of these keys, which were written from `begin` on by somebody else before we wrote them at these offsets."""
+        """Return the keys that another process wrote, from `begin` on, before this one wrote them at `offsets`."""
         first = dict(zip(keys, offsets, strict=True))
         found: set[str] = set()
         if first:
@@ -56,3 +57,22 @@ class Journal:
                 if record.offset < first.get(key, 0):
                     found.add(key)
         return found
+
+
+def planned_entry(sending: Sending, *, by: str, at_ms: int, after: int = 0, reason: str = "") -> RedriveEntry:
+    """Return the ledger's entry of a letter that is to be sent. `after`: end of the partition where it goes."""
+    return RedriveEntry(
+        letter=sending.letter.id,
+        n=sending.n,
+        state=PLANNED,
+        by=by,
+        at_ms=at_ms,
+        way=sending.way,
+        before=sending.before,
+        topic=sending.topic,
+        partition=sending.partition,
+        after=after,
+        run_id=sending.run_id,
+        data=sending.data,
+        reason=reason,
+    )

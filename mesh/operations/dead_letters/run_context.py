@@ -1,4 +1,4 @@
-"""What the inbox tells of runs that letters belong to."""
+"""Read the runs of dead letters from the inbox."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Final
@@ -19,11 +19,11 @@ from mesh.runtime.log_reader import read_records
 from mesh.runtime.topology_store import read_kept
 
 NOTHING: Final = "nothing_to_redrive"
-"""Code of the note that `intervene` leaves."""
+"""Code of the note for a redrive without effect (`run.operator`)."""
 
 
 async def requests_of(log: Log, topology: Topology, run_ids: Collection[str]) -> dict[str, list[Event]]:
-    """The requests that these runs heard, as far as the inbox still has them, each once."""
+    """Return the requests that these runs consumed, as far as the inbox still has them, each once."""
     found: dict[str, dict[str, Event]] = {}
     async for record in _records(log, topology, run_ids):
         event = read_event(record)
@@ -33,15 +33,15 @@ async def requests_of(log: Log, topology: Topology, run_ids: Collection[str]) ->
 
 
 async def histories_of(log: Log, topology: Topology, run_ids: Collection[str]) -> dict[str, History]:
-    """The stories of these runs, as far as the inbox still has them; one pass over it for all."""
-    found = _untold(topology, run_ids, await read_kept(log, topology, SystemClock()))
+    """Return the histories of these runs, as far as the inbox still has them, in one pass over it."""
+    found = _empty_histories(topology, run_ids, await read_kept(log, topology, SystemClock()))
     async for record in _records(log, topology, run_ids):
         found[_run_id(record)].take(record)
     return found
 
 
-async def heard(log: Log, topology: Topology, entries: Iterable[RedriveEntry]) -> list[RedriveEntry]:
-    """Those of which the mesh has read what was sent, so that all that followed from it at once is on the log."""
+async def consumed(log: Log, topology: Topology, entries: Iterable[RedriveEntry]) -> list[RedriveEntry]:
+    """Return the entries whose sent record the mesh has committed: its immediate effects are on the log."""
     group = topology.group("orchestrator")
     commits = {(topology.inbox, n): c.offset for n, c in (await log.committed(group, topology.inbox)).items()}
     found: list[RedriveEntry] = []
@@ -53,15 +53,15 @@ async def heard(log: Log, topology: Topology, entries: Iterable[RedriveEntry]) -
 
 
 async def in_vain(log: Log, topology: Topology, entries: Sequence[RedriveEntry]) -> list[str]:
-    """Keys of redrives that their runs heard and did nothing with, since the task had been sent before.
+    """Return the keys of redrives that their runs consumed and ignored, because the task had been sent before.
 
-    Only what the log shows twice counts: a run that is told by another topology than it was decided by may miss a
-    failure that it had.
+    Only a second redrive of a task on the log counts: a history that is read under another topology than its decisions
+    may miss a failure.
     """
     places = {entry.place: entry.key for entry in entries if entry.way == TASK and entry.place}
     run_ids = {entry.run_id for entry in entries if entry.place in places}
     kept = await read_kept(log, topology, SystemClock())
-    histories, before = _untold(topology, run_ids, kept), set[str]()
+    histories, before = _empty_histories(topology, run_ids, kept), set[str]()
     found: list[str] = []
     async for record in _records(log, topology, run_ids):
         moments = histories[_run_id(record)].take(record)
@@ -79,7 +79,7 @@ def _says_nothing(moment: Moment) -> bool:
     return moment.kind == "noted" and moment.text.startswith(NOTHING)
 
 
-def _untold(topology: Topology, run_ids: Collection[str], kept: Registry) -> dict[str, History]:
+def _empty_histories(topology: Topology, run_ids: Collection[str], kept: Registry) -> dict[str, History]:
     homes = {id: partition_of(id.encode(), topology.inbox_partitions) for id in run_ids}
     return {id: History(topology, id, partition=home, kept=kept) for id, home in homes.items()}
 
@@ -89,7 +89,7 @@ def _run_id(record: Record) -> str:
 
 
 async def _records(log: Log, topology: Topology, run_ids: Collection[str]) -> AsyncIterator[Record]:
-    """What the inbox holds of these runs, in order for each."""
+    """Yield the inbox records of these runs, in order for each."""
     keys = {run_id.encode() for run_id in run_ids}
     homes = {partition_of(key, topology.inbox_partitions) for key in keys}
     places: Mapping[int, Bounds] = await log.bounds(topology.inbox) if keys else {}

@@ -1,1 +1,1 @@
-"""What other systems need to run a mesh: Kafka's access rights, Kubernetes manifests."""
+"""Output for other systems that run a mesh: Kafka access rights, Kubernetes manifests."""

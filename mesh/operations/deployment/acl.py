@@ -1,7 +1,7 @@
-"""Who needs which right on Kafka: for each service of a mesh the topics and groups that it uses, and for what. Pure.
+"""Kafka access rights: for each service of a mesh its topics and groups, and the operations on them. Pure.
 
-With exactly these rights, and no others, the mesh runs. They are the trust boundary: who reads a topic of the mesh
-believes all who may write there (docs/guide/security.md).
+The mesh runs with exactly these rights. They are the trust boundary: a reader of a topic of the mesh trusts every
+principal that may write there (docs/guide/security.md).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +33,7 @@ SERVICES: Final[Mapping[str, str]] = {
 
 
 class Right(NamedTuple):
-    """What one service may do with one topic or group."""
+    """The operations of one service on one topic or group."""
 
     service: str
     kind: str
@@ -44,7 +44,7 @@ class Right(NamedTuple):
 
 
 def rights(topology: Topology, services: Iterable[str] = SERVICES) -> Iterator[Right]:
-    """The rights of these services, in a fixed order."""
+    """Yield the rights of these services, in a fixed order."""
     for service in services:
         wanted: dict[tuple[str, str], set[str]] = {}
         for kind, names, more in _wanted(topology, service):
@@ -102,8 +102,8 @@ def _wanted(topology: Topology, service: str) -> _Wanted:
 
 
 def acl_commands(rights: Iterable[Right], principals: Mapping[str, str], bootstrap: str) -> Iterator[str]:
-    """Commands of kafka-acls.sh that grant these rights. `principals`: service → `User:name`. What differs only in the
-    name of the topic or group shares a command."""
+    """Yield commands of kafka-acls.sh that grant these rights. `principals`: service → `User:name`. Rights that differ
+    only in the name of the topic or group share a command."""
     grouped: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for right in rights:
         grouped.setdefault((right.service, right.kind, right.operations), []).append(right.name)
@@ -115,8 +115,11 @@ def acl_commands(rights: Iterable[Right], principals: Mapping[str, str], bootstr
 
 
 def _process(topology: Topology, own: Iterable[str], domain: Iterable[str]) -> _Wanted:
-    """What every process of `mesh up` does before it works: it asks whether all topics are as they were declared and
-    whose log this is, keeps its topology, and asks for the log's time."""
+    """Yield the rights that every process of `mesh up` needs at its start.
+
+    It compares the topics with their declarations, checks the owner of the log, stores its topology, and reads the
+    log's time.
+    """
     yield TOPIC, [*own, *domain], (DESCRIBE, DESCRIBE_CONFIGS)
     yield TOPIC, [topology.topologies], (READ, WRITE)
     yield TOPIC, [topology.clock], (WRITE,)

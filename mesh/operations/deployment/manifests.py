@@ -1,9 +1,11 @@
-"""Kubernetes manifests of a mesh, made from its topology and settings: one Deployment a service, the workers one an
-agent, so that each can be scaled by the lag of its own group; and for KEDA one ScaledObject an agent.
+"""Kubernetes manifests of a mesh, from its topology and settings.
 
-Nothing here asks a cluster or a broker. No process of the mesh serves HTTP, so no probe is written: a process that is
-no good any more ends by itself (exit code 7) and is started anew. Passwords never stand in a manifest: they are read
-from a Secret whose keys are the names of the settings in the environment.
+There is one Deployment for each service, and one for the workers of each agent: the lag of their own group scales them.
+For KEDA there is one ScaledObject for each agent. No cluster or broker is asked.
+
+No process of the mesh serves HTTP, so the manifests have no probes: a defective process exits with code 7 and
+Kubernetes restarts it. Manifests contain no passwords: pods read them from a Secret whose keys are the names of the
+settings in the environment.
 """
 
 import re
@@ -24,20 +26,20 @@ APP: Final = "agent-mesh"
 USER: Final = 10_001
 """The user of the image (Dockerfile)."""
 NAME_CHARS_MAX: Final = 52
-"""Names of objects: room for what Deployments, Jobs and KEDA put behind them, within 63."""
+"""Limit of object names; Deployments, Jobs and KEDA append to them, up to 63 characters."""
 TLS_FOLDER: Final = "/etc/mesh/kafka"
 TLS_FILES: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
 SECRETS: Final = ("sasl_plain_username", "sasl_plain_password", "ssl_password")
-"""Kafka settings that are read from the Secret. The user's name is one since KEDA takes it from nowhere else."""
+"""Kafka settings in the Secret. The user name is one, because KEDA reads it from nowhere else."""
 GRACE_MARGIN_S: Final = 15
-"""Between the end of draining and SIGKILL: a checkpoint is written, offsets are committed, groups are left."""
+"""Time between draining and SIGKILL, to write a checkpoint, commit offsets and leave groups."""
 STANDBY: Final = 2
-"""Processes of a service that must not be missing when one machine is lost."""
+"""Processes of a service that has to survive the loss of a machine."""
 LAG_OF_LANES: Final = 2
-"""Lag that a worker process may have for each of its lanes before another one is started. Lag counts what is in work
-too, since a task is committed when it is done: one for each lane is a busy worker, and as much again is a queue."""
+"""Lag per lane of a worker process above which another one is started. Lag includes tasks in work, because a task is
+committed when it is done: one per lane is a busy worker, and one more is a queue."""
 KAFKA_VERSION: Final = "2.8.0"
-"""Of the protocol that KEDA speaks; its default is older than what Kafka 4 answers."""
+"""Protocol version for KEDA, whose default is too old for Kafka 4."""
 SASL_OF: Final = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-512": "scram_sha512"}
 KEDA_TLS: Final = (
     ("ssl_cafile", "ca"),
@@ -49,67 +51,70 @@ _NO_NAME = re.compile(r"[^a-z0-9]+")
 
 
 class ManifestOptions(NamedTuple):
-    """What the manifests cannot know by themselves."""
+    """Options of manifests that do not follow from the topology and settings."""
 
     image: str = APP
     namespace: str = ""
-    """Empty: whichever `kubectl` is told."""
+    """Empty: the namespace given to `kubectl`."""
     secret: str = APP
     """Name of the Secret with passwords and TLS files."""
     replicas_min: int = 1
-    """Of each agent's workers; 0: none while there is nothing to do."""
+    """Workers of each agent at least; 0: none while there are no tasks."""
     replicas_max: int | None = None
-    """None: as many as its topic has partitions. More would be idle."""
+    """Workers of each agent at most; None: the number of its partitions. More would be idle."""
 
 
-def k8s(topology: Topology, loaded: Loaded, wishes: ManifestOptions, agents: Iterable[str] = ()) -> Iterator[Manifest]:
-    """The Job that creates topics, and the Deployments; with agents only those of their workers.
+def k8s(topology: Topology, loaded: Loaded, options: ManifestOptions, agents: Iterable[str] = ()) -> Iterator[Manifest]:
+    """Yield the Job that creates topics, and the Deployments; with `agents` only those of their workers.
 
-    Workers say no number of replicas, so that applying them again does not undo what KEDA or you decided."""
+    Workers have no number of replicas, so applying them again does not undo scaling by KEDA or by hand.
+    """
     _check(loaded.settings)
     named = list(agents)
     if not named:
-        yield _topics(topology, loaded, wishes)
+        yield _topics(topology, loaded, options)
         standby = min(STANDBY, topology.inbox_partitions)
-        # One version after the other: a new one must not fold what an older one decided, so all of the old ones
-        # leave their checkpoints first.
-        yield _deployment(topology, loaded, wishes, "orchestrator", replicas=standby, strategy={"type": "Recreate"})
+        # One version after the other: a new one must not fold the decisions of an older one, so all old processes
+        # write their checkpoints first.
+        yield _deployment(topology, loaded, options, "orchestrator", replicas=standby, strategy={"type": "Recreate"})
         if topology.ingress:
-            yield _deployment(topology, loaded, wishes, "intake", replicas=STANDBY)
+            yield _deployment(topology, loaded, options, "intake", replicas=STANDBY)
     for agent in named or topology.agents:
-        yield _deployment(topology, loaded, wishes, "worker", agent=topology.agents[agent])
+        yield _deployment(topology, loaded, options, "worker", agent=topology.agents[agent])
 
 
-def keda(topology: Topology, loaded: Loaded, wishes: ManifestOptions, agents: Iterable[str] = ()) -> Iterator[Manifest]:
-    """One ScaledObject an agent, and how KEDA proves to the broker who it is. Raises ConfigInvalid for bounds that
-    cannot be kept."""
+def keda(
+    topology: Topology, loaded: Loaded, options: ManifestOptions, agents: Iterable[str] = ()
+) -> Iterator[Manifest]:
+    """Yield one ScaledObject for each agent, and KEDA's authentication at the broker. Raises ConfigInvalid for invalid
+    bounds."""
     _check(loaded.settings)
     partitions = topology.inbox_partitions
-    most = partitions if wishes.replicas_max is None else wishes.replicas_max
-    if most > partitions or most < max(1, wishes.replicas_min):
+    most = partitions if options.replicas_max is None else options.replicas_max
+    if most > partitions or most < max(1, options.replicas_min):
         raise ConfigInvalid(
-            f"{most} workers of an agent at most cannot be",
+            f"invalid maximum of {most} workers of an agent",
             where="mesh export keda",
-            expected=f"{max(1, wishes.replicas_min)} to {partitions}, since a task topic has {partitions} partitions",
+            expected=f"{max(1, options.replicas_min)} to {partitions}, since a task topic has {partitions} partitions",
             remedy="Leave --max out; one partition is read by one worker, more would be idle",
         )
     protocol = loaded.settings.kafka.get("security_protocol", "PLAINTEXT")
     if protocol != "PLAINTEXT":
-        yield _authentication(topology, loaded.settings, wishes, protocol)
+        yield _authentication(topology, loaded.settings, options, protocol)
     for agent in list(agents) or topology.agents:
-        yield _scaled(topology, loaded.settings, wishes, topology.agents[agent], most)
+        yield _scaled(topology, loaded.settings, options, topology.agents[agent], most)
 
 
 def secret_keys(settings: Settings) -> list[str]:
-    """Keys that the Secret must have: names of settings in the environment, and of TLS files."""
+    """Return the keys that the Secret must have: names of settings in the environment, and of TLS files."""
     keys = [_variable("board")] if mask(settings.board) != settings.board else []
     keys += [_variable("kafka", name) for name in SECRETS if name in settings.kafka]
     return keys + [name for name in TLS_FILES if name in settings.kafka]
 
 
 def object_name(*words: str) -> str:
-    """A name that Kubernetes takes: small letters, digits and hyphens. Where more than `_` had to be replaced, or
-    something was cut off, a part of a hash keeps it apart from others."""
+    """Return a valid Kubernetes name: small letters, digits and hyphens. If more than `_` was replaced, or the name was
+    cut, a part of a hash makes it unique."""
     plain = "-".join(words)
     name = _NO_NAME.sub("-", plain.lower()).strip("-")
     return name if name == plain.replace("_", "-") and len(name) <= NAME_CHARS_MAX else _marked(name, plain)
@@ -120,15 +125,15 @@ def _marked(name: str, plain: str) -> str:
 
 
 def _mesh(topology: Topology) -> str:
-    """The mesh as part of names. A part of a hash keeps apart the meshes `a_b` and `a-b`, and the mesh `a-worker` with
-    an agent `b` from the mesh `a` with an agent `worker-b`."""
+    """Return the mesh as part of names. A part of a hash distinguishes the meshes `a_b` and `a-b`, and `a-worker`
+    with an agent `b` from the mesh `a` with an agent `worker-b`."""
     name = object_name(topology.name)
     alike = "_" in topology.name or "-worker" in topology.name
     return _marked(name, topology.name) if alike and name == topology.name.replace("_", "-") else name
 
 
 def _agent(topology: Topology, agent: str) -> str:
-    """The agent as part of names: `a_b` and `a-b` may both be agents."""
+    """Return the agent as part of names, unique even if `a_b` and `a-b` are both agents."""
     name = object_name(agent)
     twins = [other for other in topology.agents if object_name(other) == name]
     return name if len(twins) == 1 else _marked(name, agent)
@@ -165,8 +170,8 @@ def _variable(*names: str) -> str:
     return ENV_PREFIX + "__".join(names).upper()
 
 
-def _metadata(topology: Topology, wishes: ManifestOptions, name: str, component: str, agent: str = "") -> Manifest:
-    namespace = {"namespace": wishes.namespace} if wishes.namespace else {}
+def _metadata(topology: Topology, options: ManifestOptions, name: str, component: str, agent: str = "") -> Manifest:
+    namespace = {"namespace": options.namespace} if options.namespace else {}
     return {"name": name, **namespace, "labels": _labels(topology, component, agent)}
 
 
@@ -179,8 +184,8 @@ def _labels(topology: Topology, component: str, agent: str = "") -> dict[str, st
     return labels | ({f"{APP}/agent": _agent(topology, agent)} if agent else {})
 
 
-def _environment(loaded: Loaded, wishes: ManifestOptions) -> list[Manifest]:
-    """Whatever was set anywhere, and what there is no default for; in the order of the settings."""
+def _environment(loaded: Loaded, options: ManifestOptions) -> list[Manifest]:
+    """Return the environment: settings that differ from their defaults or have none, in the order of the settings."""
     settings = loaded.settings
     plain = {"log": settings.log, "board": settings.board, "topology": Path(settings.topology).name}
     for name, value in settings:
@@ -191,15 +196,15 @@ def _environment(loaded: Loaded, wishes: ManifestOptions) -> list[Manifest]:
         values[_variable("kafka", name)] = f"{TLS_FOLDER}/{name}" if name in TLS_FILES else text
     secret = set(secret_keys(settings))
     return [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": wishes.secret, "key": name}}}
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": options.secret, "key": name}}}
         if name in secret
         else {"name": name, "value": text}
         for name, text in values.items()
     ]
 
 
-def _pod(loaded: Loaded, wishes: ManifestOptions, arguments: list[str], memory_mib: int) -> Manifest:
-    """The specification of a pod with one container that does what `mesh ARGUMENTS` does."""
+def _pod(loaded: Loaded, options: ManifestOptions, arguments: list[str], memory_mib: int) -> Manifest:
+    """Return the specification of a pod with one container that runs `mesh ARGUMENTS`."""
     settings = loaded.settings
     files = [name for name in TLS_FILES if name in settings.kafka]
     mounts = [{"name": "tmp", "mountPath": "/tmp"}]
@@ -207,7 +212,7 @@ def _pod(loaded: Loaded, wishes: ManifestOptions, arguments: list[str], memory_m
     if files:
         mounts.append({"name": "kafka-tls", "mountPath": TLS_FOLDER, "readOnly": True})  # type: ignore[dict-item]
         items = [{"key": name, "path": name} for name in files]
-        volumes.append({"name": "kafka-tls", "secret": {"secretName": wishes.secret, "items": items}})
+        volumes.append({"name": "kafka-tls", "secret": {"secretName": options.secret, "items": items}})
     return {
         "terminationGracePeriodSeconds": grace_s(settings),
         "automountServiceAccountToken": False,
@@ -223,9 +228,9 @@ def _pod(loaded: Loaded, wishes: ManifestOptions, arguments: list[str], memory_m
         "containers": [
             {
                 "name": "mesh",
-                "image": wishes.image,
+                "image": options.image,
                 "args": arguments,
-                "env": _environment(loaded, wishes),
+                "env": _environment(loaded, options),
                 "resources": {
                     "requests": {"cpu": "100m", "memory": f"{memory_mib // 4}Mi"},
                     "limits": {"memory": f"{memory_mib}Mi"},
@@ -243,23 +248,23 @@ def _pod(loaded: Loaded, wishes: ManifestOptions, arguments: list[str], memory_m
 
 
 def grace_s(settings: Settings) -> int:
-    """How long a pod may take to end: a process drains, its agents are cancelled, then it says goodbye."""
+    """Return the seconds that a pod may take to end: it drains, cancels its agents and leaves its groups."""
     return ceil((settings.drain_timeout_ms + settings.cancel_grace_ms) / 1_000) + GRACE_MARGIN_S
 
 
-def _topics(topology: Topology, loaded: Loaded, wishes: ManifestOptions) -> Manifest:
-    """Another topology is another Job, since a Job cannot be changed."""
+def _topics(topology: Topology, loaded: Loaded, options: ManifestOptions) -> Manifest:
+    """Return the Job that creates topics. Another topology needs another Job, because a Job cannot be changed."""
     name = object_name(_mesh(topology), "topics", topology.digest[:8])
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(topology, wishes, name, "topics"),
+        "metadata": _metadata(topology, options, name, "topics"),
         "spec": {
             "backoffLimit": 6,
             "ttlSecondsAfterFinished": 300,
             "template": {
                 "metadata": {"labels": _labels(topology, "topics")},
-                "spec": {"restartPolicy": "OnFailure", **_pod(loaded, wishes, ["topics", "create"], 256)},
+                "spec": {"restartPolicy": "OnFailure", **_pod(loaded, options, ["topics", "create"], 256)},
             },
         },
     }
@@ -268,7 +273,7 @@ def _topics(topology: Topology, loaded: Loaded, wishes: ManifestOptions) -> Mani
 def _deployment(
     topology: Topology,
     loaded: Loaded,
-    wishes: ManifestOptions,
+    options: ManifestOptions,
     service: str,
     *,
     agent: AgentSpec | None = None,
@@ -277,7 +282,7 @@ def _deployment(
 ) -> Manifest:
     name = "" if agent is None else agent.name
     labels = _labels(topology, service, name)
-    pod = _pod(loaded, wishes, ["up", service, *(["--agent", name] if name else [])], 1_024 if not name else 512)
+    pod = _pod(loaded, options, ["up", service, *(["--agent", name] if name else [])], 1_024 if not name else 512)
     if replicas is not None:
         spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
         pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": labels}}]
@@ -285,7 +290,7 @@ def _deployment(
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(topology, wishes, _deployed(topology, service, name), service, name),
+        "metadata": _metadata(topology, options, _deployed(topology, service, name), service, name),
         "spec": {
             **({} if replicas is None else {"replicas": replicas}),
             "strategy": dict(strategy or rolling),
@@ -296,11 +301,11 @@ def _deployment(
 
 
 def _deployed(topology: Topology, service: str, agent: str = "") -> str:
-    """The name of a Deployment."""
+    """Return the name of a Deployment."""
     return object_name(_mesh(topology), service, *([_agent(topology, agent)] if agent else []))
 
 
-def _authentication(topology: Topology, settings: Settings, wishes: ManifestOptions, protocol: str) -> Manifest:
+def _authentication(topology: Topology, settings: Settings, options: ManifestOptions, protocol: str) -> Manifest:
     found = [("username", "sasl_plain_username"), ("password", "sasl_plain_password")] if "SASL" in protocol else []
     keys = [(parameter, _variable("kafka", name)) for parameter, name in found]
     for name, parameter in KEDA_TLS:
@@ -309,12 +314,12 @@ def _authentication(topology: Topology, settings: Settings, wishes: ManifestOpti
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "TriggerAuthentication",
-        "metadata": _metadata(topology, wishes, object_name(_mesh(topology), "kafka"), "keda"),
-        "spec": {"secretTargetRef": [{"parameter": p, "name": wishes.secret, "key": key} for p, key in keys]},
+        "metadata": _metadata(topology, options, object_name(_mesh(topology), "kafka"), "keda"),
+        "spec": {"secretTargetRef": [{"parameter": p, "name": options.secret, "key": key} for p, key in keys]},
     }
 
 
-def _scaled(topology: Topology, settings: Settings, wishes: ManifestOptions, agent: AgentSpec, most: int) -> Manifest:
+def _scaled(topology: Topology, settings: Settings, options: ManifestOptions, agent: AgentSpec, most: int) -> Manifest:
     protocol = settings.kafka.get("security_protocol", "PLAINTEXT")
     metadata = {
         "bootstrapServers": settings.log.removeprefix("kafka:").removeprefix("//").rstrip("/"),
@@ -324,8 +329,8 @@ def _scaled(topology: Topology, settings: Settings, wishes: ManifestOptions, age
         "activationLagThreshold": "0",
         "offsetResetPolicy": "earliest",
         "allowIdleConsumers": "false",
-        # A task that takes longer than KEDA looks away would count as no lag at all; and a poisonous one does not
-        # persist here, it is given up after three starts.
+        # Otherwise a task longer than KEDA's polling interval would count as no lag. A poison task does not persist: it
+        # is given up after three starts.
         "excludePersistentLag": "false",
         "scaleToZeroOnInvalidOffset": "false",
         "ensureEvenDistributionOfPartitions": "true",
@@ -338,18 +343,18 @@ def _scaled(topology: Topology, settings: Settings, wishes: ManifestOptions, age
     trigger: Manifest = {"type": "kafka", "metadata": metadata}
     if protocol != "PLAINTEXT":
         trigger["authenticationRef"] = {"name": object_name(_mesh(topology), "kafka")}
-    # Every worker that comes or goes makes the others hand their partitions over: go slowly, above all downwards.
+    # Each started or stopped worker causes a rebalance: scale slowly, above all downwards.
     behavior = {"scaleUp": {"stabilizationWindowSeconds": 30}, "scaleDown": {"stabilizationWindowSeconds": 300}}
     deployed = _deployed(topology, "worker", agent.name)
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
-        "metadata": _metadata(topology, wishes, deployed, "keda", agent.name),
+        "metadata": _metadata(topology, options, deployed, "keda", agent.name),
         "spec": {
             "scaleTargetRef": {"name": deployed},
             "pollingInterval": 15,
             "cooldownPeriod": 300,
-            "minReplicaCount": wishes.replicas_min,
+            "minReplicaCount": options.replicas_min,
             "maxReplicaCount": most,
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
             "triggers": [trigger],

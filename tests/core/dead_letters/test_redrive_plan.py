@@ -30,7 +30,6 @@ from mesh.core.dead_letters.redrive_plan import (
     RunContext,
     Sending,
     Step,
-    entry_for,
     plan_redrive,
 )
 from mesh.core.ingress.admission import admit
@@ -43,6 +42,7 @@ from mesh.core.run.dead_letter import dead_record, dead_request, give_up, refuse
 from mesh.core.run.effects import DeadLetter
 from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Task, Trouble
+from mesh.operations.dead_letters.redrive_journal import planned_entry
 from tests.builders import RUN_ID, event, run, topology
 
 MESH = topology(plan_redrive="ask -> plan.ready", write="plan.ready -> text")
@@ -191,7 +191,7 @@ def test_a_record_of_a_partition_that_is_no_more_goes_where_its_key_says() -> No
 def test_a_record_of_a_foreign_topic_is_not_the_meshs_to_send() -> None:
     assert "orders is no ingress topic" in obstacle(rejected(b"{}", topic="orders")).message
     plain = letter_of(StoredRecord("some.dlq", 0, 1, 0, None, b"{}", ()))
-    assert "whence it came" in obstacle(plain).message
+    assert "original topic is unknown" in obstacle(plain).message
 
 
 def test_a_letter_of_another_system_goes_to_the_ingress_topic_whence_it_came() -> None:
@@ -340,7 +340,7 @@ def test_a_run_that_was_about_to_begin_anew_still_does() -> None:
 
 def test_the_ledger_gets_all_that_is_needed_to_go_on() -> None:
     found = sending(failed(), changed("n=2"))
-    noted = entry_for(found, state=PLANNED, by="ann", at_ms=5, after=17, reason="why")
+    noted = planned_entry(found, by="ann", at_ms=5, after=17, reason="why")
     assert noted == RedriveEntry(
         *(failed().id, 1, PLANNED, "ann", 5, TASK, 0, "mesh.inbox", found.partition, 17, RUN_ID, ""),
         *(b'{"n":2}', "why"),

@@ -34,24 +34,24 @@ def dead(letter: DeadLetter) -> StoredRecord:
 
 def test_the_outcome_of_its_run_is_the_end_of_a_redrive() -> None:
     other = ENTRY._replace(letter="d2", run_id="run-2")
-    aftermath = RedriveResults([ENTRY, other], MESH)
-    assert aftermath.take(outcome(run_id="run-3")) == {}
-    assert aftermath.take(outcome()) == {"d1:r1": "completed"}
-    assert aftermath.take(outcome()) == {}, "an outcome that is read twice tells nothing more"
-    assert list(aftermath.waiting) == ["d2:r1"]
+    results = RedriveResults([ENTRY, other], MESH)
+    assert results.take(outcome(run_id="run-3")) == {}
+    assert results.take(outcome()) == {"d1:r1": "completed"}
+    assert results.take(outcome()) == {}, "an outcome that is read twice tells nothing more"
+    assert list(results.waiting) == ["d2:r1"]
 
 
 def test_an_outcome_from_before_the_redrive_was_heard_is_not_its_end() -> None:
-    aftermath = RedriveResults([ENTRY, ENTRY._replace(n=2)], MESH)
-    assert aftermath.take(outcome(body={"redrives": []})) == {}
-    assert aftermath.take(outcome("mesh.run.failed", {"redrives": ["d1:r1"]})) == {"d1:r1": "failed"}
-    assert aftermath.take(outcome(body={"redrives": ["d1:r1", "d1:r2"]})) == {"d1:r2": "completed"}
+    results = RedriveResults([ENTRY, ENTRY._replace(n=2)], MESH)
+    assert results.take(outcome(body={"redrives": []})) == {}
+    assert results.take(outcome("mesh.run.failed", {"redrives": ["d1:r1"]})) == {"d1:r1": "failed"}
+    assert results.take(outcome(body={"redrives": ["d1:r1", "d1:r2"]})) == {"d1:r2": "completed"}
 
 
 @pytest.mark.parametrize("way", ["new", "topic"])
 def test_a_run_that_began_anew_hears_no_redrives(way: str) -> None:
-    aftermath = RedriveResults([ENTRY._replace(way=way)], MESH)
-    assert aftermath.take(outcome(body={"redrives": []})) == {"d1:r1": "completed"}
+    results = RedriveResults([ENTRY._replace(way=way)], MESH)
+    assert results.take(outcome(body={"redrives": []})) == {"d1:r1": "completed"}
 
 
 def test_a_request_that_is_rejected_again_is_an_end() -> None:
@@ -83,17 +83,17 @@ def test_a_task_that_failed_once_more_is_told_by_the_outcome_of_its_run() -> Non
 
 
 def test_what_is_no_outcome_tells_nothing() -> None:
-    aftermath = RedriveResults([ENTRY], MESH)
+    results = RedriveResults([ENTRY], MESH)
     good = outcome()
-    assert aftermath.take(good._replace(headers=())) == {}
-    assert aftermath.take(good._replace(value=b"{")) == {}
-    assert aftermath.take(outcome("other")) == {}
-    assert aftermath.take(good._replace(key=None)) == {}
-    assert aftermath.take(good._replace(value=b"[]")) == {"d1:r1": "completed"}
+    assert results.take(good._replace(headers=())) == {}
+    assert results.take(good._replace(value=b"{")) == {}
+    assert results.take(outcome("other")) == {}
+    assert results.take(good._replace(key=None)) == {}
+    assert results.take(good._replace(value=b"[]")) == {"d1:r1": "completed"}
 
 
 def test_what_is_known_from_elsewhere_is_waited_for_no_longer() -> None:
-    aftermath = RedriveResults([ENTRY], MESH)
-    assert aftermath.told({"d1:r1": "why", "d9:r1": "other"}) == {"d1:r1": "why"}
-    assert aftermath.waiting == {}
-    assert aftermath.told({"d1:r1": "why"}) == {}
+    results = RedriveResults([ENTRY], MESH)
+    assert results.resolve({"d1:r1": "why", "d9:r1": "other"}) == {"d1:r1": "why"}
+    assert results.waiting == {}
+    assert results.resolve({"d1:r1": "why"}) == {}

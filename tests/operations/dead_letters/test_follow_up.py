@@ -17,7 +17,7 @@ async def test_waiting_has_an_end(shop: Shop) -> None:
     report = await shop.dead.redrive(await shop.dead.plan(await shop.letters()))
     async with asyncio.timeout(DEADLINE_S):
         await shop.working.wait()
-    with pytest.raises(WaitTimeout, match=r"1 have not come to an end .*`mesh run show ID` tells what they wait for"):
+    with pytest.raises(WaitTimeout, match=r"1 of 1 letters have no result .*`mesh run show ID` shows what"):
         await shop.dead.wait(report, timeout_s=0.2)
     plan = await shop.dead.plan(await shop.letters(), RedriveOptions(again=True))
     assert [(o.message, plan.sendings) for o in plan.obstacles] == [("its task was sent again and is under way", [])]
@@ -28,7 +28,7 @@ async def test_waiting_for_a_mesh_that_is_down_says_that_nobody_reads(shop: Shop
     await shop.failed("a")
     report = await shop.dead.redrive(await shop.dead.plan(await shop.letters()))
     far = report._replace(sent=[report.sent[0]._replace(place="mesh.inbox:0:99999", letter="other")])
-    with pytest.raises(WaitTimeout, match="nobody has read 1 of them: is `mesh up` running"):
+    with pytest.raises(WaitTimeout, match="1 of them are unread: is `mesh up` running"):
         await shop.dead.wait(far, timeout_s=0.2)
 
 

@@ -105,7 +105,7 @@ async def test_a_record_that_intake_rejected_is_mended_and_goes_to_its_topic(sho
             await asyncio.sleep(0.005)
     plan = await shop.dead.plan(cases)
     assert (plan.sendings, len(plan.obstacles)) == ([], 2)
-    assert {obstacle.remedy for obstacle in plan.obstacles} == {"Mend it with --set PATH=VALUE or --edit"}
+    assert {obstacle.remedy for obstacle in plan.obstacles} == {"Fix it with --set PATH=VALUE or --edit"}
     shop.broken = False
     (bad_id,) = await shop.letters(reason="bad_id")
     how = RedriveOptions(patches=(parse_patch("id=mended"),))

@@ -97,7 +97,7 @@ def test_a_run_that_failed_goes_on_after_its_agent_was_mended(shop: Shop) -> Non
     again = shop("redrive", row["id"], "--yes")
     assert (again.code, again.out) == (0, "")
     about = f"nothing to do for {row['id'][:12]}: redriven 1×, completed"
-    assert again.err == f"{about}; --again --as-new begins its run anew\n"
+    assert again.err == f"{about}; --again --as-new begins a new run\n"
     assert shop.answered == ["a"]
     (told,) = shop.letters()
     assert (told["state"], told["redriven"], told["result"]) == ("done", 1, "completed")
@@ -145,7 +145,7 @@ def test_a_fourth_time_needs_a_reason(shop: Shop) -> None:
     refused = shop("redrive", "--yes")
     assert refused.code == 5
     assert "1 letter cannot be sent, none was" in refused.err
-    assert "it was redriven 3 times. Mend the cause; then `--force --why TEXT`" in refused.err
+    assert "it was redriven 3 times. Fix the cause; then `--force --why TEXT`" in refused.err
     assert shop("redrive", "--yes", "--force").code == 2
     assert shop("redrive", "--yes", "--why", "x").code == 2
     shop.mend()
@@ -284,7 +284,7 @@ def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
         (["redrive", "--rate", "fast"], "--rate: invalid rate"),
         (["redrive", "--rate", "0/s"], "--rate: invalid rate"),
         (["redrive", "--rate", "9" * 400], "--rate: invalid rate"),
-        (["redrive", "--set", "n"], "--set: this is no change of a field"),
+        (["redrive", "--set", "n"], "--set: invalid change of a field"),
         (["redrive", "--set", "id.x=1"], "--set id.x"),
         (["list", "--since", "soon"], "--since"),
         (["list", "--until", "2026-11-20T12:00"], "--until"),

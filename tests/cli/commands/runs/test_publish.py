@@ -206,7 +206,7 @@ def test_another_body_under_the_same_id_is_exit_code_5_and_not_the_first_ones_ou
     assert desk("publish", "word.said", '{"word": "a"}', "--id", id, "--wait").code == 0
     done = desk("publish", "word.said", '{"word": "b"}', "--id", id, how)
     assert (done.code, done.out) == (5, "")
-    assert f"idempotency_conflict: request '{id}' was heard before with another body" in done.err
+    assert f"idempotency_conflict: request '{id}' came before with another body" in done.err
     assert "Give a new request a new id" in done.err
 
 
@@ -229,7 +229,7 @@ def test_a_line_with_another_body_than_before_is_a_bad_line(desk: Cli) -> None:
     lines = '{"name": "dup-1"}\n{"name": "dup-1", "mood": "other"}\n{"name": "dup-2"}\n'
     done = desk("publish", "hello", "-", "--wait", input=lines)
     assert done.code == 1
-    assert "line 2: idempotency_conflict: request 'dup-1' was heard before with another body" in done.err
+    assert "line 2: idempotency_conflict: request 'dup-1' came before with another body" in done.err
     assert done.out == "  ✓ completed 2\n"
 
 
