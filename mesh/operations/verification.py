@@ -5,7 +5,7 @@ inbox. Decisions below a committed offset are published by then, and published r
 end.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ async def verify(
     kept = await read_kept(log, topology, clock)
     known = list({topology.digest: topology, **kept.topologies}.values())
     published = [topic for topic in published_topics(*known) if topic in existing]
-    incoming = {rule.name for one in known for rule in one.topics.values() if rule.ingress and rule.name in existing}
+    incoming = _ingress_topics(known) & existing.keys()
     committed = await _committed(log, topology, {name for one in known for name in one.agents}, incoming, existing)
     bounds = {topic: await log.bounds(topic) for topic in (*published, topology.inbox)}
     checkpoints = CheckpointStates({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
@@ -63,34 +63,35 @@ async def verify(
     )
     verifier = Verifier(scope)
 
-    async def feed(topic: str, spans: Mapping[int, Bounds], take: Callable[[Record], None]) -> None:
+    keys = (run_id.encode(), ALL.encode())
+
+    async def feed(
+        topic: str, spans: Mapping[int, Bounds], take: Callable[[Record], None], wanted: Callable[[Record], bool]
+    ) -> None:
         async with aclosing(_read(log, clock, topic, spans)) as batches:
             async for batch in batches:
                 read(len(batch))
                 for record in batch:
-                    take(record)
-
-    def take_published(record: Record) -> None:
-        if not run_id or _run_of(record) == run_id:
-            verifier.take_published(record)
-
-    def take_inbox(record: Record) -> None:
-        if not run_id or record.key in (run_id.encode(), ALL.encode()):
-            verifier.take_inbox(record)
+                    if not run_id or wanted(record):
+                        take(record)
 
     for topic in published:
-        await feed(topic, bounds[topic], take_published)
+        await feed(topic, bounds[topic], verifier.take_published, lambda record: _run_of(record) == run_id)
     for position in verifier.origins:
         if (original := await _record_at(log, position)) is not None:
             verifier.take_original(original)
     for topic in () if run_id else sorted(incoming):
-        await feed(topic, await log.bounds(topic), verifier.take_ingress)
-    await feed(topology.inbox, bounds[topology.inbox], take_inbox)
+        await feed(topic, await log.bounds(topic), verifier.take_ingress, lambda record: True)
+    await feed(topology.inbox, bounds[topology.inbox], verifier.take_inbox, lambda record: record.key in keys)
     report = verifier.report()
     for violation in checkpoints.unreadable:
         report.add(violation)
     first = next(iter(report.violations), None)
     return VerifyResult(report, None if first is None else await _both_sides(log, first), len(known))
+
+
+def _ingress_topics(topologies: Iterable[Topology]) -> set[str]:
+    return {rule.name for one in topologies for rule in one.topics.values() if rule.ingress}
 
 
 async def _committed(
