@@ -18,5 +18,5 @@ def patch() -> Iterator[None]:
         stays, rows = extend_chain(chain, ids, live, **how)
         return stays, None if rows is None else ids
 
-    with swapped(checkpoint_manager, "extended", less):
+    with swapped(checkpoint_manager, "extend_chain", less):
         yield
