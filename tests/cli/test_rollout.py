@@ -176,7 +176,7 @@ def test_check_and_up_refuse_another_number_of_partitions_with_the_same_words(me
     assert mesh("topics", "create").code == 0
     assert mesh("check").code == 0
     write(mesh, V1.replace("inbox: {partitions: 1}", "inbox: {partitions: 8}"))
-    remedy = "Write `inbox: {partitions: 1}` below `mesh:`, or begin anew under another `prefix`"
+    remedy = "Write `inbox: {partitions: 1}` below `mesh:`, or start again under a new `prefix`"
     found, up = mesh("check"), mesh("up")
     assert (found.code, up.code) == (1, 1)
     for told in (found.out, up.err):

@@ -1,4 +1,4 @@
-"""attempt → delay. Exponential with a hard cap; jitter is a hash of ids, so that a replay waits equally long."""
+"""Delays between attempts: exponential with a hard cap. Jitter is a hash of ids, so a replay waits equally long."""
 
 from hashlib import blake2b
 
@@ -6,8 +6,11 @@ from mesh.core.topology.model import Retry
 
 
 def delay_ms(retry: Retry, attempt: int, *, seed: str) -> int:
-    """Milliseconds to wait after failed attempt number `attempt` (from 1): `first · factor^(attempt-1)`, at most
-    `delay_ms_max`, of which up to the fraction `jitter` is taken off, decided by `seed` (a task id)."""
+    """Return the milliseconds to wait after failed attempt number `attempt` (from 1).
+
+    The delay is `first · factor^(attempt-1)`, at most `delay_ms_max`. Jitter shortens it by up to the fraction
+    `jitter`, derived from `seed` (a task id).
+    """
     try:
         raw = min(float(retry.delay_ms_max), retry.first_ms * float(retry.factor) ** (attempt - 1))
     except OverflowError:  # beyond any cap

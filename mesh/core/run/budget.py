@@ -1,8 +1,8 @@
-"""Money and tokens: reserved before an attempt is dispatched, settled when it ended.
+"""Money and tokens: reserved before an attempt is dispatched, charged when the attempt ends.
 
-An attempt whose use is unknown (its report is no usage) is charged its whole reservation. One that claims more than it
-might spend is charged what it might spend: the budget of the run less what was spent and what other attempts have
-reserved. So no claim, forged or mistaken, takes the money of another task. Amounts are whole
+An attempt whose usage is unknown (its report is invalid) is charged its whole reservation. An attempt that claims
+more than it may spend is charged what it may spend: the budget of the run, less what was spent and what other
+attempts have reserved. So no claim, forged or mistaken, takes the money of another task. Amounts are whole
 millionths of a dollar and whole tokens, so sums are exact and a refusal depends only on the order of the log.
 """
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from mesh.core.run.state import Run
 
 AMOUNT_MAX: Final = 10**15
-"""Beyond what a usage may say."""
+"""An amount larger than any usage may report."""
 
 
 def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Limits) -> Refusal | None:
-    """Why the run cannot afford one more attempt by `spec`, or None.
+    """Return why the run cannot afford one more attempt by `spec`, or None.
 
-    What was spent and reserved plus the new reservation must stay within the budget; an agent that reserves nothing
+    Spent and reserved amounts plus the new reservation must stay within the budget. An agent that reserves nothing
     is refused once the budget is used up.
     """
     if limits.usd_micros_max is not None:
@@ -39,7 +39,7 @@ def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Lim
 
 
 def find_overspent(run: "Run", limits: Limits) -> tuple[str, ...]:
-    """Sentences for the budgets of which more was used than the run might, what was not charged included."""
+    """Describe the budgets that the run exceeded. Usage that was claimed but not charged counts."""
     if limits.usd_micros_max is None and limits.tokens_max is None:
         return ()
     found = []
@@ -64,7 +64,7 @@ def reserve(run: "Run", spec: AgentSpec) -> None:
 
 
 def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> Note | None:
-    """Settle an attempt that was answered, and name what it claims beyond what it might spend."""
+    """Charge an attempt that was answered; returns a note if it claims more than it may spend."""
     if usage is NO_USAGE or usage is None:
         close_reservation(run, spec, usage)
         return None
@@ -86,12 +86,12 @@ def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> 
 
 
 def _might(limit: int | None, spent: int, reserved: int, own: int) -> int:
-    """What an attempt might spend; its own reservation at least, since that was granted."""
+    """Return what an attempt may spend: at least its own reservation, since that was granted."""
     return AMOUNT_MAX if limit is None else max(own, limit - spent - (reserved - own))
 
 
 def close_reservation(run: "Run", spec: AgentSpec, usage: Usage | None) -> None:
-    """Charge what an attempt used (None: its whole reservation) and release the reservation."""
+    """Charge the usage of an attempt (None: its whole reservation) and release its reservation."""
     if usage is None:
         usage = Usage(spec.reserve_usd_micros, spec.reserve_tokens)
     run.usd_micros += usage.usd_micros

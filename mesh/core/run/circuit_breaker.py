@@ -1,15 +1,14 @@
-"""Circuit breakers: an agent that fails again and again is left alone for a while. Pure values, folded from the log.
+"""Circuit breakers: no tasks go to an agent that keeps failing. Pure values, folded from the log.
 
-closed      tasks go to the agent; failures in a row are counted, a success forgets them
-open        for `open_ms` nothing goes there: tasks go to its fallback, or wait within their deadline
-half-open   after that one event's tasks go there each `open_ms`; a success closes the breaker, a failure opens it again
+closed      Tasks go to the agent. Consecutive failures are counted; a success resets the count.
+open        For `open_ms` no task goes to the agent: tasks go to its fallback, or wait within their deadline.
+half-open   Then one event's tasks go to the agent each `open_ms`. A success closes the breaker, a failure opens it.
 
-The state is part of the inbox partition and follows from its records, so whichever process owns the partition, it
-is the same. A partition sees only the failures of its own runs. The worker sees those of all partitions, and counts
-them for the agent (`services.worker.breaker_gate`): what it declines to call comes back as `left_alone`, which opens
-the breaker here. A partition that opens or closes one says so on mesh.control, which is relayed into all of them
-(`control`), so that all see the same a moment later. What an agent refuses to do or cannot understand (`rejected`,
-`schema`) says nothing about its health.
+The state is part of the inbox partition and follows from its records, so every owner of the partition computes the
+same. A partition sees only the failures of its own runs. The worker counts the failures of all partitions
+(`services.worker.breaker_gate`). It answers a task that it declines as `left_alone`, which opens the breaker here.
+A partition that opens or closes a breaker reports it on mesh.control, which is relayed to all partitions (`control`).
+So all partitions agree a moment later. The faults `rejected` and `schema` concern the input and are not counted.
 """
 
 from collections.abc import Mapping
@@ -23,44 +22,44 @@ from mesh.core.run.state import Run
 from mesh.core.topology.model import BreakerRule, Topology
 
 SICK_CODES: Final = frozenset({"timed_out", "crash_loop"})
-"""Final faults that count against an agent, beside all that may be retried."""
+"""Final faults that count against an agent, in addition to all retryable ones."""
 LEFT_ALONE: Final = "left_alone"
-"""The fault of a task with which the agent was not called, since its breaker is open."""
+"""Fault of a task whose agent was not called because its breaker is open."""
 CALM_CODES: Final = frozenset({"later", "expired"})
-"""Faults that say nothing about the agent, though they are not final."""
+"""Retryable faults that do not count against the agent."""
 
 
 class Breaker(NamedTuple):
-    """One agent's. Closed while `until_ms` is 0, open before it, half-open from then on."""
+    """The breaker of one agent: closed while `until_ms` is 0, open before that time, half-open from then on."""
 
     failures: int = 0
-    """In a row."""
+    """Number of consecutive failures."""
     until_ms: int = 0
     shared: bool = False
-    """mesh.control has told of it: when that says no more that it is open, it is closed."""
+    """Whether mesh.control lists the breaker as open. It closes when mesh.control no longer lists it."""
 
 
 CALM: Final = Breaker()
 Breakers = Mapping[str, Breaker]
-"""Agent → its breaker, where it is not closed and calm."""
+"""Agent → its breaker. Closed breakers without failures are left out."""
 NO_BREAKERS: Final[Breakers] = MappingProxyType({})
 
 
 def open_until(breakers: Breakers, agent: str, at_ms: int) -> int:
-    """Until when nothing goes to an agent (log time, ms); 0 when a task may go there now."""
+    """Return the log time (ms) until which no task goes to an agent; 0 if a task may go there now."""
     if not breakers or (breaker := breakers.get(agent)) is None or at_ms >= breaker.until_ms:
         return 0
     return breaker.until_ms
 
 
 def next_fallback(failed: tuple[str, ...], topology: Topology, breakers: Breakers, at_ms: int) -> str | None:
-    """Who is asked after these failed, the first of whom was meant: one whose breaker lets tasks through, if any."""
+    """Return the next agent of the fallback chain of `failed[0]`; agents with a closed breaker are preferred."""
     left = [name for name in topology.agents[failed[0]].fallback if name not in failed]
     return next((name for name in left if not open_until(breakers, name, at_ms)), left[0] if left else None)
 
 
 def after_answer(breakers: dict[str, Breaker], run: Run | None, event: Event, topology: Topology) -> dict[str, Breaker]:
-    """The breakers after an answer, if it is the one that its task waits for."""
+    """Return the breakers after an answer. An answer that no open task waits for changes nothing."""
     rule = None if event.agent not in topology.agents else topology.agents[event.agent].breaker
     task = None if run is None else run.open.get(event.task_id)
     if rule is None or task is None or (task.agent, task.attempt) != (event.agent, event.attempt) or task.held:
@@ -71,7 +70,7 @@ def after_answer(breakers: dict[str, Breaker], run: Run | None, event: Event, to
 
 
 def next_breaker(before: Breaker, rule: BreakerRule, answer: Event, at_ms: int) -> Breaker:
-    """A breaker after an answer of its agent."""
+    """Return a breaker after an answer of its agent."""
     fault = answer.fault
     if answer.kind == SUCCEEDED:
         return CALM
@@ -84,7 +83,7 @@ def next_breaker(before: Breaker, rule: BreakerRule, answer: Event, at_ms: int) 
 
 
 def after_dispatch(breakers: dict[str, Breaker], agent: str, topology: Topology, at_ms: int) -> dict[str, Breaker]:
-    """The breakers after a task was handed to an agent: one that is half-open waits `open_ms` for the answer."""
+    """Return the breakers after a dispatch to an agent: a half-open breaker waits `open_ms` for the answer."""
     breaker, rule = breakers.get(agent, CALM), topology.agents[agent].breaker
     if rule is None or not breaker.until_ms or at_ms < breaker.until_ms:
         return breakers
@@ -92,8 +91,11 @@ def after_dispatch(breakers: dict[str, Breaker], agent: str, topology: Topology,
 
 
 def after_control(breakers: Breakers, said: Control, topology: Topology, at_ms: int) -> dict[str, Breaker]:
-    """The breakers after mesh.control was relayed at `at_ms`. One that was opened here and is not told yet stays as it
-    is. None stays open for longer than its rule says, whatever time the relay claims."""
+    """Return the breakers after mesh.control was relayed at `at_ms`.
+
+    A breaker that opened here and is not reported yet stays as it is. Every breaker closes after the time of its
+    rule, whatever time the relay claims.
+    """
     kept = {
         name: breaker for name, breaker in breakers.items() if not breaker.shared or said.breaker_of(name) is not None
     }
@@ -108,7 +110,7 @@ def after_control(breakers: Breakers, said: Control, topology: Topology, at_ms: 
 
 
 def find_transition(before: Breakers, after: Breakers, event: Event) -> BreakerTransition | None:
-    """What mesh.control should say after an answer: that its agent's breaker was opened, or closed."""
+    """Return the transition to report on mesh.control after an answer; None if the breaker did not change."""
     was, now = before.get(event.agent, CALM), after.get(event.agent, CALM)
     if bool(was.until_ms) == bool(now.until_ms):
         return None

@@ -1,15 +1,15 @@
-"""Who is stopped, by whom, since when and why: what mesh.control says. Pure.
+"""Switches: stopped agents, open breakers and injected faults, as mesh.control records them. Pure.
 
-A *switch* is one thing that can be turned: an agent, all agents (by people), the breaker of an agent (by the mesh), or
-a fault that somebody puts in on purpose (`core.task.fault_injection`).
-The last record about a switch is its state, so the topic may be compacted (the key is the switch), and what nobody
-ever turned is at rest: agents run, breakers are closed. `Control` is the fold of the topic.
+A *switch* is one thing and its state. Operators switch an agent or all agents, the mesh switches the breaker of an
+agent, and `mesh break` switches a fault on (`core.task.fault_injection`). The record key is the switch and its last
+record is its state, so the topic may be compacted. A switch without a record is at rest: agents run, breakers are
+closed. `Control` is the fold of the topic.
 
-Workers follow the topic itself. Orchestrators relay it into each partition of mesh.inbox, as one `switched` event
-under the run id `*` that holds everything as of one offset of mesh.control: so what `decide` knows lies in the inbox,
-a repeated or late relay changes nothing, and one that was lost is made good by the next. A false one, which names an
-offset that mesh.control has not reached or says something else of one that it has, is corrected by the owner of the
-partition (`runtime.control_relay`): so nothing that is written to the inbox keeps true statements out.
+Workers follow the topic itself. Orchestrators relay it into each partition of mesh.inbox, so that everything that
+`decide` knows is in the inbox. A relay is one `switched` event under the run id `*`. It holds all switches as of one
+offset of mesh.control. A repeated or late relay changes nothing, and the next relay replaces a lost one.
+A relay is false if its offset is beyond the end of mesh.control, or if it contradicts the records up to its offset.
+The owner of the partition corrects it (`runtime.control_relay`), so a false relay cannot block true ones.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.topology.model import Topology
 
 ALL: Final = "*"
-"""In the place of an agent's name: all of them. Also the run id of `switched` events, which no run can have."""
+"""Placeholder for all agents. Also the run id of `switched` events; no run can have this id."""
 AGENT: Final = "agent"
 RUNNING: Final = "running"
 STOPPED: Final = "stopped"
@@ -39,14 +39,14 @@ BROKEN: Final = "broken"
 STATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {AGENT: (RUNNING, STOPPED), BREAKER: (CLOSED, OPENED), FAULT: (MENDED, BROKEN)}
 )
-"""What can be turned, and to which states; the first one is rest."""
+"""Kind of switch → its states. The first state is the state at rest."""
 TEXT_CHARS_MAX: Final = 500
-"""Of `by` and `why`, as they are written."""
-_WISHES: Final = {CANCELLED: "mesh.cancel", PAUSED: "mesh.pause", RESUMED: "mesh.resume"}
+"""Limit of `by` and `why`; longer texts are cut."""
+_COMMAND_TYPES: Final = {CANCELLED: "mesh.cancel", PAUSED: "mesh.pause", RESUMED: "mesh.resume"}
 
 
 class Switch(NamedTuple):
-    """One thing and the state it was turned to. `agent` may be `*`; `at_ms` is log time, `offset` on mesh.control."""
+    """One thing and its state. `agent` may be `*`; `at_ms` is log time, `offset` on mesh.control."""
 
     what: str
     agent: str
@@ -56,50 +56,50 @@ class Switch(NamedTuple):
     at_ms: int = 0
     offset: int = -1
     how: str = ""
-    """Of a fault: what it does (`chaos.Break.text`)."""
+    """Description of an injected fault (`fault_injection.Break.text`)."""
     until_ms: int = 0
-    """Of a fault: when it ends by itself, in ms since the epoch."""
+    """End of an injected fault, in ms since the epoch."""
 
     @property
     def key(self) -> str:
-        """What is turned, as one word: `agent:pricing`, `agent:*`, `breaker:pricing`."""
+        """Record key of the switch: `agent:pricing`, `agent:*`, `breaker:pricing`."""
         return f"{self.what}:{self.agent}"
 
     @property
     def at_rest(self) -> bool:
-        """Whether work goes on."""
+        """Whether the switch is in its state at rest."""
         return self.state == STATES[self.what][0]
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """All switches that are not at rest, as of one record of mesh.control. Never changed."""
+    """All switches that are not at rest, as of one record of mesh.control. Immutable."""
 
     offset: int = -1
-    """Of the last record of mesh.control that counts here; -1: none yet."""
+    """Offset of the last record of mesh.control that is included; -1: none yet."""
     at_ms: int = 0
-    """When that one was written."""
+    """Log time of that record."""
     switches: Mapping[str, Switch] = field(default_factory=dict)
-    """By `Switch.key`, in the order in which they were turned."""
+    """`Switch.key` → switch, in the order of their last records."""
 
     def with_switch(self, switch: Switch) -> "Control":
-        """This, after one more record."""
+        """Return the control after one more record."""
         switches = {key: other for key, other in self.switches.items() if key != switch.key}
         if not switch.at_rest:
             switches[switch.key] = switch
         return Control(switch.offset, switch.at_ms, switches)
 
     def breaker_of(self, agent: str) -> Switch | None:
-        """That the breaker of an agent is open; None: it is closed."""
+        """Return the switch of an agent's open breaker; None: the breaker is closed."""
         return self.switches.get(f"{BREAKER}:{agent}")
 
     def stop_of(self, agent: str) -> Switch | None:
-        """What keeps an agent from working: the stop of all agents, else its own; None: nothing does."""
+        """Return the switch that stops an agent: the stop of all agents, else its own; None: the agent runs."""
         return self.switches.get(f"{AGENT}:{ALL}") or self.switches.get(f"{AGENT}:{agent}")
 
     @property
     def stops(self) -> list[Switch]:
-        """Every stop that stands, the earliest first."""
+        """All current stops, the earliest first."""
         return [switch for switch in self.switches.values() if switch.what == AGENT]
 
 
@@ -107,7 +107,7 @@ NOTHING: Final = Control()
 
 
 def control_record(switch: Switch, topology: Topology, *, event_id: str) -> NewRecord:
-    """The record for mesh.control that turns a switch. Its time and offset are those that the log will give it."""
+    """Build the record for mesh.control that sets a switch. The log assigns its time and offset."""
     body = {"what": switch.what, "agent": switch.agent, "state": switch.state}
     texts: dict[str, Any] = {"by": switch.by[:TEXT_CHARS_MAX], "why": switch.why[:TEXT_CHARS_MAX]}
     if switch.how or switch.until_ms:
@@ -126,7 +126,7 @@ def control_record(switch: Switch, topology: Topology, *, event_id: str) -> NewR
 
 
 def read_switch(record: Record) -> Switch | Unreadable:
-    """The switch that a record of mesh.control turned, or why it turns none."""
+    """Read the switch that a record of mesh.control sets, or why the record is invalid."""
     event = read_event(record)
     if isinstance(event, Unreadable):
         return event
@@ -136,7 +136,7 @@ def read_switch(record: Record) -> Switch | Unreadable:
 
 
 def fold_control(control: Control, records: Iterable[Record]) -> tuple[Control, list[Unreadable]]:
-    """What stands after these records of mesh.control, and what was wrong with those that turn nothing."""
+    """Fold records of mesh.control. Returns the new control, and what is wrong with each invalid record."""
     flaws = []
     for record in records:
         switch = read_switch(record)
@@ -149,8 +149,10 @@ def fold_control(control: Control, records: Iterable[Record]) -> tuple[Control, 
 
 
 def relay_record(control: Control, topology: Topology, partition: int, *, replaces: int | None = None) -> NewRecord:
-    """The record that tells one partition of the inbox what mesh.control says. `replaces`: the offset of a false
-    statement that was folded there, which this one corrects though its own offset may be lower."""
+    """Build the record that relays mesh.control to one partition of the inbox.
+
+    `replaces`: the offset that a false relay claimed. This record corrects it although its own offset may be lower.
+    """
     body: dict[str, Any] = {
         "offset": control.offset,
         "at_ms": control.at_ms,
@@ -165,7 +167,7 @@ def relay_record(control: Control, topology: Topology, partition: int, *, replac
 
 
 def read_control(event: Event) -> Control | Unreadable:
-    """What a `switched` event on the inbox holds."""
+    """Read the control that a `switched` event of the inbox holds."""
     body = _document(event)
     if body is None or not _whole(body.get("offset")) or not _whole(body.get("at_ms")):
         return _unreadable(event)
@@ -182,7 +184,7 @@ def read_control(event: Event) -> Control | Unreadable:
 
 
 def replaced_offset(event: Event) -> int | None:
-    """The offset of the statement that a `switched` event corrects; None: it corrects none."""
+    """Return the offset that a `switched` event corrects; None: it corrects none."""
     offset = (_document(event) or {}).get("replaces")
     return offset if _whole(offset) else None
 
@@ -190,13 +192,15 @@ def replaced_offset(event: Event) -> int | None:
 def command_record(
     kind: str, run_id: str, topology: Topology, *, event_id: str, at_ms: int, by: str, why: str
 ) -> NewRecord:
-    """The record for mesh.inbox by which somebody cancels, pauses or resumes a run. `kind`: the event's; its subject
-    says who and why in one line."""
+    """Build the record for mesh.inbox that cancels, pauses or resumes a run.
+
+    `kind` is the kind of the event. Its subject holds `by` and `why` in one line.
+    """
     by, why = by[:TEXT_CHARS_MAX], why[:TEXT_CHARS_MAX]
     event = Event(
         event_id,
         f"/mesh/{topology.name}",
-        _WISHES[kind],
+        _COMMAND_TYPES[kind],
         kind,
         run_id,
         orjson.dumps({"by": by, "why": why}),
@@ -215,7 +219,7 @@ def _document(event: Event) -> dict[str, Any] | None:
 
 
 def _switch(body: Mapping[str, Any]) -> Switch | None:
-    """A switch from its fields; unknown ones are left for a later version of the mesh to read."""
+    """Build a switch from its fields. Unknown fields, from a later version, are ignored."""
     texts = [body.get(name, "") for name in ("what", "agent", "state", "by", "why")]
     numbers = [body.get(name) for name in ("at_ms", "offset")]
     if not all(isinstance(text, str) for text in texts) or not all(map(_whole, numbers)):

@@ -1,4 +1,4 @@
-"""What goes to the dead letters: bytes untouched, a reason code, a sentence, an id that is the same when made again."""
+"""Dead letters: the original bytes, a reason code, a sentence, and an id that is the same each time it is made."""
 
 from collections.abc import Callable
 from typing import Final
@@ -11,23 +11,23 @@ from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Draft, Run, Task
 
 REFUSALS_KEPT_MAX: Final = 64
-"""Refusals that a run remembers for its outcome. Each further one is counted, and is a dead letter like all."""
+"""Number of refusals that a run keeps for its outcome. Further ones are counted; each is a dead letter."""
 
 
 def refuse(run: Run, event: Event, refusal: Refusal, type: str, content_type: str, data: bytes) -> DeadLetter:
-    """Remember a refusal; the dead letter holds what was refused.
+    """Record a refusal in the run and return its dead letter.
 
-    `event` is the one that was being decided; type, content type and data are those of what was refused: all that
-    it carried, or one hop of it.
+    `event` is the event under decision. Type, content type and data describe the refused part: the whole payload
+    or one hop.
     """
     record_refusal(run, refusal)
     return _refused(letter_id(run.id, run.refused), run, event, refusal, type, content_type, data)
 
 
 def keep_draft(run: Run, agent: str, type: str, data: bytes, bytes_max: int) -> None:
-    """Keep the input of an agent on a loop that was refused just now, in place of the one before.
+    """Keep the refused input of an agent on a loop; it replaces the agent's earlier draft.
 
-    `bytes_max`: what the run may hold. Beyond that only the dead letter has the input.
+    `bytes_max` limits the payload bytes of the run. Beyond it only the dead letter has the input.
     """
     drop_drafts(run, lambda draft: draft.agent == agent)
     omitted = run.state_bytes + len(data) > bytes_max
@@ -37,28 +37,28 @@ def keep_draft(run: Run, agent: str, type: str, data: bytes, bytes_max: int) -> 
 
 
 def drop_drafts(run: Run, gone: Callable[[Draft], bool]) -> None:
-    """Keep no longer the drafts for which `gone` holds."""
+    """Drop the drafts for which `gone` returns true."""
     kept = tuple(draft for draft in run.drafts if not gone(draft))
     run.state_bytes -= sum(len(draft.data) for draft in run.drafts) - sum(len(draft.data) for draft in kept)
     run.drafts = kept
 
 
 def refuse_redrive(run: Run, redrive: Event, refusal: Refusal) -> DeadLetter:
-    """Refuse a redrive: what it was to take back stands, so the run counts nothing more."""
+    """Refuse a redrive. The original failure or refusal stays, so the run counts no further one."""
     run.trouble = run.trouble._replace(denied=(*run.trouble.denied, redrive.id))
     id = derive_id(run.id, redrive.id, "refused")
     return _refused(id, run, redrive, refusal, redrive.type, redrive.content_type, redrive.data)
 
 
 def letter_id(run_id: str, number: int) -> str:
-    """Id of the dead letter of a run's refusal; `number` counts its refusals from 1."""
+    """Return the id of the dead letter of a refusal; `number` counts the refusals of the run from 1."""
     return derive_id(run_id, "refused", number)
 
 
 def letter_redriven(run: Run, redrive_id: str) -> str:
-    """Id of the dead letter that a redrive (`<letter>:r<n>`) sends.
+    """Return the id of the dead letter that a redrive (`<letter>:r<n>`) sends.
 
-    The letter of a redrive that was refused stands for the letter which that redrive sent.
+    The letter of a refused redrive stands for the letter that this redrive sent.
     """
     heirs = {derive_id(run.id, id, "refused"): _letter_of(id) for id in run.trouble.denied}
     letter = _letter_of(redrive_id)
@@ -68,7 +68,7 @@ def letter_redriven(run: Run, redrive_id: str) -> str:
 
 
 def redriven_refusals(run: Run) -> frozenset[int]:
-    """Numbers of the refusals that redrives took back: each by the id of its dead letter, so each once."""
+    """Return the numbers of the refusals that redrives took back, found by the ids of their dead letters."""
     if not run.trouble.redrives:
         return frozenset()
     sent = {letter_redriven(run, id) for id in run.trouble.redrives}
@@ -96,19 +96,19 @@ def _refused(
 
 
 def record_refusal(run: Run, refusal: Refusal) -> None:
-    """Keep a refusal for the outcome of the run, or at least count it."""
+    """Count a refusal, and keep it for the outcome of the run if there is room."""
     run.refused += 1
     if len(run.refusals) < REFUSALS_KEPT_MAX:
         run.refusals = (*run.refusals, refusal)
 
 
 def failure_id(run: Run, task: Task) -> str:
-    """Id of the dead letter of a task that failed for good."""
+    """Return the id of the dead letter of a task that failed for good."""
     return derive_id(run.id, task.id, "failed")
 
 
 def give_up(run: Run, task: Task, event: Event, fault: Fault) -> DeadLetter:
-    """A task failed for good: its input, which the failure brought with it."""
+    """Build the dead letter of a task that failed for good, with the input that the failure carried."""
     return DeadLetter(
         failure_id(run, task),
         fault.code,
@@ -127,7 +127,7 @@ def give_up(run: Run, task: Task, event: Event, fault: Fault) -> DeadLetter:
 
 
 def dead_request(event: Event, code: str, message: str) -> DeadLetter:
-    """A request that no run can take up."""
+    """Build the dead letter of a request that no run accepts."""
     id = derive_id(event.run_id, event.id, code, fingerprint(event.data))
     return DeadLetter(
         id, code, message, event.data, event.run_id.encode(), event_headers(event), event.origin, run_id=event.run_id
@@ -135,7 +135,7 @@ def dead_request(event: Event, code: str, message: str) -> DeadLetter:
 
 
 def dead_record(record: Record, code: str, message: str, event: Event | None = None) -> DeadLetter:
-    """A record that cannot be used; `event` is what could be read of it."""
+    """Build the dead letter of an unusable record; `event` is the readable part of it."""
     where = coordinates(record)
     return DeadLetter(
         derive_id("dead", where),

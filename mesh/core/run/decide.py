@@ -1,26 +1,31 @@
 """decide(run, event, topology) → the next run, and what to do.
 
-Rules, in the order in which they are applied:
+The rules of the orchestrator, in the order in which they are applied:
 
- 1. A run is opened by its first request, which sets its deadline; others under the same correlation id join it. It
-    ends once. What comes for a run that ended, or that nobody opened, changes nothing: it is noted, or a dead letter
-    where it is a request, since its payload would be lost.
- 2. A result counts if its task is open, its attempt is the current one and its agent is the one that was asked.
-    Depth, path and parent are those of the task table, whatever the message says; a difference is noted.
- 3. What an attempt used is charged. A failure that may be repeated, within the budget and before the deadline, waits
-    for its next attempt; any other goes to the agent's fallback; where there is none it is a dead letter and a failure
-    of the run (`failure`). One that was cut short by the run's deadline is neither: the deadline itself ends the run.
- 4. A request or a success lets its events go: egress types leave the mesh, types that somebody hears become tasks.
-    Undeclared types, too many events or too many bytes refuse them all; too many tasks refuse all hops; depth, cycle,
-    visits and budget refuse one hop. A refusal is remembered with path and numbers, and is a dead letter.
- 5. When nothing is open the run ends: failed if a task failed for good; else stopped if something was refused and
-    there is no result; else partial if something was refused or a join starved; else completed. An event that nothing
-    took, or that a join had got already, counts as refused; a run that used more than its budget is partial. A passed
-    deadline stops it at once, a cancellation ends it at once. Tasks in flight are then charged what they had reserved.
- 6. A paused run takes in what comes and begins nothing; an agent whose breaker is open is asked nothing: its tasks go
-    to its fallback or wait. A redrive opens a run again where a task of it failed (`operator`).
+ 1. Opening. The first request of a correlation id opens a run and sets its deadline; later requests join the run.
+    A run ends once. An event for an unknown or ended run changes nothing: it becomes a note. A request for an ended
+    run becomes a dead letter, since its payload would be lost.
+ 2. Matching. A result counts if its task is open, its attempt is the current one, and its agent is the one that the
+    task was sent to. Depth, path and parent come from the task table. A message that claims others causes a note.
+ 3. Failures (`retry`). The usage of the attempt is charged. If the failure is retryable and the budget and the
+    deadline allow it, the task waits for its next attempt. Otherwise the agent's fallback gets the input. Without a
+    fallback the task becomes a dead letter and a failure of the run. An attempt that the run's deadline cut short is
+    neither, because the deadline itself ends the run.
+ 4. Emissions. A request or a success emits its events: egress types leave the mesh, and types that agents subscribe
+    to become tasks. An undeclared type, too many events or too many bytes refuse the whole emission. Too many tasks
+    refuse all of its hops. Depth, cycle, visits and budget refuse one hop. Each refusal is remembered with its path
+    and numbers, and is a dead letter.
+ 5. Ending. When nothing is open the run ends with the first ending that applies:
+      failed      a task failed for good
+      stopped     something was refused, and there is no result
+      partial     something was refused, a join starved, or more was used than the budget
+      completed   none of these
+    An unrouted event and a repeated input of a join count as refused. A passed deadline ends the run as stopped, a
+    cancellation as cancelled; both end it at once, and open tasks are charged their reservations.
+ 6. Pausing. A paused run takes in results and begins nothing. An agent whose breaker is open gets no task: its tasks
+    go to its fallback or wait. A redrive reopens a run where one of its tasks failed (`operator`).
 
-Pure: same run, event and topology, same answer; the run that was handed in is not changed. Time is `event.at_ms`.
+Pure: the same run, event and topology give the same answer. The given run is not changed. Time is `event.at_ms`.
 """
 
 from sys import intern
@@ -43,7 +48,7 @@ from mesh.core.topology.model import Topology
 def decide(
     run: Run | None, event: Event, topology: Topology, breakers: Breakers = NO_BREAKERS
 ) -> tuple[Run | None, list[Effect]]:
-    """See the module. `run` None: nobody opened it. Answers the run to keep and the effects, in order."""
+    """Apply the rules of this module. `run` None: unknown. Returns the run to keep and the effects, in order."""
     effects: list[Effect] = []
     opened = run is None
     if run is None:
@@ -83,15 +88,15 @@ def decide(
 
 
 def answer_unknown(event: Event) -> Effect:
-    """The answer to what comes for a run that nobody opened, or that was forgotten."""
+    """Handle an event for an unknown run: one that was never opened, or that was forgotten."""
     if event.kind == REDRIVEN:
         text = "a redrive of a run that nobody opened, or that is not remembered any more; send it as a new one"
         return dead_request(event, "unknown_run", text)
-    return Note("unknown_run", f"{event.kind} for a run that nobody opened", event.run_id)
+    return Note("unknown_run", f"{event.kind} for an unknown run", event.run_id)
 
 
 def answer_late(event: Event, ending: str, requests: tuple[str, ...]) -> Effect:
-    """The answer to what comes for a run that ended; `requests` are those of the run."""
+    """Handle an event for a run that ended; `requests` are those of the run."""
     if event.kind == REDRIVEN:
         return answer_unknown(event)
     if event.kind != REQUESTED:
@@ -171,7 +176,7 @@ def _succeeded(run: Run, event: Event, topology: Topology, breakers: Breakers, e
 def _release(
     run: Run, event: Event, origin: Task, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
-    """Let the events of a request or a result go, all of them or none."""
+    """Emit the events of a request or a result, all of them or none."""
     refusal: Refusal | None
     try:
         emitted = emissions(event, origin)
@@ -196,7 +201,7 @@ def _due(run: Run, event: Event, topology: Topology, breakers: Breakers, effects
     task = run.open.get(event.task_id)
     held = None if task is None else task.held
     if task is None or held is None or not held.due_ms or task.attempt != event.attempt:
-        effects.append(Note("late_timer", f"timer {event.id!r} has nothing left to wake", run.id))
+        effects.append(Note("late_timer", f"timer {event.id!r} has no task left to start", run.id))
     elif event.at_ms < held.due_ms:
         effects.append(retry_timer(run, task, held.due_ms))
     elif open_until(breakers, task.agent, event.at_ms) and topology.agents[task.agent].fallback:
@@ -230,7 +235,7 @@ def _deadline(run: Run, event: Event, topology: Topology, effects: list[Effect])
 
 
 def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
-    """The open task that a result answers, or None with a note why it counts for nothing."""
+    """Find the open task that a result answers; None, with a note that says why, if the result does not count."""
     task = run.open.get(event.task_id)
     if task is None:
         effects.append(Note("unknown_task", f"{event.kind} of task {event.task_id!r}, which is not open", run.id))
@@ -251,7 +256,7 @@ def _task_of(run: Run, event: Event, effects: list[Effect]) -> Task | None:
 
 
 def _ending(run: Run) -> str:
-    """The ending of a run in which nothing is open."""
+    """Determine the ending of a run in which nothing is open."""
     if run.failures:
         return FAILED
     lost = run.unrouted or (run.refused and run.refused > len(redriven_refusals(run)))
@@ -261,7 +266,7 @@ def _ending(run: Run) -> str:
 
 
 def _end(run: Run, event: Event, ending: str, topology: Topology, effects: list[Effect]) -> None:
-    """End the run, whatever is open; `ending` is empty where it follows from the run."""
+    """End the run with its open tasks; an empty `ending` is determined from the state of the run."""
     for task in run.open.values():
         close_reservation(run, topology.agents[task.agent], NO_USAGE if task.held else None)
     if run.usd_micros or run.tokens or run.beyond is not NO_USAGE:

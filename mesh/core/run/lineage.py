@@ -1,7 +1,7 @@
 """Depth, path and cycles: why a hop is refused.
 
 All three come from the orchestrator's own task table, never from an agent's message (DESIGN §6). A refusal names
-the path and the numbers, so that whoever reads it needs no second look.
+the path and the numbers.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from mesh.core.protocol.event import fingerprint
 from mesh.core.topology.model import AgentSpec, Limits
 
 WAY_HOPS_MAX: Final = 16
-"""Longer ways are shown with their middle left out; `Refusal.path` has them whole."""
+"""Number of hops shown of a path; the middle of a longer one is left out. `Refusal.path` is complete."""
 
 
 class Refusal(NamedTuple):
-    """A hop, a result or a request that was not let through. `code` is in docs/reference/protocol.md."""
+    """A refused hop, result or request. `code` is in docs/reference/protocol.md."""
 
     code: str
     agent: str
@@ -28,7 +28,7 @@ class Refusal(NamedTuple):
 def refuse_hop(
     spec: AgentSpec, path: tuple[str, ...], visits: int, mark: str, inputs: Sequence[str], limits: Limits
 ) -> Refusal | None:
-    """Why `spec` may not be the next hop after `path`, or None.
+    """Return why `spec` may not be the next hop after `path`, or None.
 
     `visits` counts this hop already; `mark` is the `input_mark` of this hop, `inputs` are those of its ancestors
     (both empty on graphs without cycles).
@@ -50,9 +50,9 @@ def refuse_hop(
 
 
 def visits_cap(spec: AgentSpec, limits: Limits) -> int | None:
-    """How often one run may visit an agent: as it declares, else as the mesh does for agents on a cycle.
+    """Return how often one run may visit an agent: its own cap, else that of the mesh for agents on a cycle.
 
-    An agent that lies on no cycle is capped by `fanout_max` and `tasks_max` alone: a fan-out is no loop.
+    Only `fanout_max` and `tasks_max` limit an agent that is not on a cycle: a fan-out is no loop.
     """
     if spec.visits_max is not None:
         return spec.visits_max
@@ -60,12 +60,12 @@ def visits_cap(spec: AgentSpec, limits: Limits) -> int | None:
 
 
 def input_mark(spec: AgentSpec, type: str, data: bytes) -> str:
-    """What tells whether an agent on a cycle gets the same input again; empty for one that lies on none."""
+    """Return a mark that is equal for equal inputs of an agent on a cycle; empty for other agents."""
     return f"{spec.name}:{type}:{fingerprint(data)}" if spec.cyclic else ""
 
 
 def format_path(path: Sequence[str], last: AgentSpec | None = None) -> str:
-    """A path as people read it: `plan > write > critic`; that of a request is `the request`."""
+    """Format a path: `plan > write > critic`; the empty path of a request is `the request`."""
     hops = list(path) if last is None else [*path, last.name]
     if len(hops) > WAY_HOPS_MAX:
         left_out = len(hops) - WAY_HOPS_MAX

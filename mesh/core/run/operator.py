@@ -1,10 +1,10 @@
-"""What people do to a run: pause it, resume it, send a dead letter of it again.
+"""Operator actions on a run: pause it, resume it, redrive one of its dead letters.
 
-A paused run takes in what was under way and begins nothing more; its deadline stands still, for at most
-`limits.pause`. A redrive goes on from where a task failed for good: the failure is taken back, the input (perhaps
-mended) goes to the agent that was meant first, and a run that had ended is open again, one generation later. A redrive
-of a refused hop takes that refusal back, by the id of its dead letter: sent again, the hop is done once more and takes
-nothing else back.
+A paused run takes in results of running tasks and begins nothing. Its deadline stands still, for at most
+`limits.pause`. A redrive continues where a task failed for good. The failure is taken back, and the input (perhaps
+edited) goes to the first agent of the fallback chain. A run that had ended is open again, one generation later.
+A redrive of a refused hop takes that refusal back, found by the id of its dead letter. A second redrive of it makes
+the hop again and takes nothing back.
 """
 
 from mesh.core.protocol.event import Event, derive_id
@@ -22,7 +22,7 @@ REASON_CHARS_MAX = 200
 
 
 def pause(run: Run, event: Event, effects: list[Effect]) -> None:
-    """Begin nothing more until `resume`. The subject of the event says why."""
+    """Pause the run until `resume`. The subject of the event is the reason."""
     if run.trouble.paused:
         effects.append(Note("already_paused", f"the run is paused already: {run.trouble.paused}", run.id))
         return
@@ -31,7 +31,7 @@ def pause(run: Run, event: Event, effects: list[Effect]) -> None:
 
 
 def resume(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
-    """Begin what waited; the deadline moves by the length of the pause."""
+    """Start the tasks that waited; the deadline moves by the length of the pause."""
     if not run.trouble.paused:
         effects.append(Note("not_paused", "the run is not paused", run.id))
         return
@@ -44,7 +44,7 @@ def resume(run: Run, event: Event, topology: Topology, breakers: Breakers, effec
 
 
 def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
-    """See the module. Raises nothing: what cannot be redriven is noted or becomes a dead letter again."""
+    """Redrive a dead letter of the run. An impossible redrive becomes a note or a dead letter again."""
     if event.id in run.trouble.redrives or event.id in run.trouble.denied:
         effects.append(Note("duplicate_redrive", f"redrive {event.id!r} came again", run.id))
         return
@@ -58,7 +58,7 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
         return
     name = dead.agent if dead is not None else event.agent
     if dead is not None and dead.past.failed:
-        name = dead.past.failed[0]  # who was meant first: the chain begins anew
+        name = dead.past.failed[0]  # the first agent of the fallback chain
     spec = topology.agents.get(name)
     if spec is None:
         text = f"no agent is called {name!r} in the topology of the run"
@@ -80,7 +80,7 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
 
 
 def _task_of(run: Run, event: Event, spec: AgentSpec, dead: Task | None) -> Task:
-    """The task that a redrive makes: where the dead one was, or at the beginning of a path."""
+    """Build the task of a redrive: at the place of the dead task, or at the beginning of a path."""
     above, branch, inputs = ((), (), ()) if dead is None else (dead.path[:-1], dead.branch, dead.inputs)
     mark = input_mark(spec, event.type, event.data)
     if mark and mark not in inputs:
@@ -90,7 +90,7 @@ def _task_of(run: Run, event: Event, spec: AgentSpec, dead: Task | None) -> Task
 
 
 def _refuse(run: Run, event: Event, spec: AgentSpec, task: Task, limits: Limits) -> Refusal | None:
-    """Why a redrive may not make its task, or None."""
+    """Return why a redrive may not make its task, or None."""
     above, size = task.path[:-1], len(event.data)
     refusal = refuse_spend(run, spec, above, limits)
     if refusal is not None:
@@ -105,7 +105,7 @@ def _refuse(run: Run, event: Event, spec: AgentSpec, task: Task, limits: Limits)
 
 
 def _freed(run: Run, letter: str) -> int:
-    """Payload bytes that the run holds no longer once this letter is redriven."""
+    """Return the payload bytes that the run releases when this letter is redriven."""
     held = sum(len(task.held.data) for task in run.open.values() if task.held) if run.ending else 0
     return held + sum(len(draft.data) for draft in run.drafts if draft.letter == letter)
 

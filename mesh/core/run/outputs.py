@@ -1,6 +1,6 @@
-"""What a request or a result lets out: its events, each in its branch; and why all of them are refused.
+"""Emissions of a request or a result, each with its branch; and why they are refused.
 
-A result is let through whole or refused whole, so that no limit cuts it at a place that nobody chose.
+A result is accepted whole or refused whole, so that no limit cuts it at an arbitrary place.
 """
 
 from collections import Counter
@@ -15,11 +15,11 @@ from mesh.core.topology.model import Limits, Topology
 MARK_CHARS = 16
 
 Emission = tuple[str, str, bytes, Branch]
-"""Type, content type and payload of one event that was let out, and the branch in which it goes on."""
+"""Type, content type and payload of one emitted event, and its branch."""
 
 
 def emissions(event: Event, origin: Task) -> list[Emission]:
-    """The events of a request or a result. Raises ValueError when a batch is none.
+    """Return the events of a request or a result. Raises ValueError for an invalid batch.
 
     Several of one type are a fan-out: each goes on in a branch of its own, named for the task and its position.
     """
@@ -35,7 +35,7 @@ def emissions(event: Event, origin: Task) -> list[Emission]:
 
 
 def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topology: Topology) -> Refusal | None:
-    """Why nothing of this is let through, or None."""
+    """Return why the whole emission is refused, or None."""
     limits = topology.limits
     if len(emitted) > limits.fanout_max:
         text = f"fanout: {format_path(origin.path)} emitted {len(emitted)} events at once, at most {limits.fanout_max}"
@@ -57,12 +57,12 @@ def refuse_emissions(run: Run, emitted: Sequence[Emission], origin: Task, topolo
         for row in topology.rows.get(type, ()):
             if row.join and accepts(run.joins.get(row.agent.name, {}), type, branch):
                 more_bytes += size
-    held = run.state_bytes + more_bytes  # nearly all fit: the call costs more than to look
+    held = run.state_bytes + more_bytes  # nearly all fit, and the check is cheaper than the call
     return refuse_state(run, more_bytes, origin, limits) if held > limits.state_bytes_max else None
 
 
 def refuse_state(run: Run, more_bytes: int, origin: Task, limits: Limits) -> Refusal | None:
-    """Why the run may not hold `more_bytes` of payload, or None."""
+    """Return why the run may not hold `more_bytes` of payload, or None."""
     held = run.state_bytes + more_bytes
     if held <= limits.state_bytes_max:
         return None

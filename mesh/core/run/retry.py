@@ -1,15 +1,15 @@
-"""What follows when an attempt failed. The first of these that applies:
+"""Failed attempts. The first rule that applies decides:
 
-later      the agent asked for it: the same attempt once more, after the time it named, before the deadline
-left alone the worker did not call the agent, whose breaker is open: as a fallback, else as later
-retry      it may be repeated, attempts are left, the budget and the deadline allow it: after a backoff
-fallback   the next agent of the chain gets the same input, as one more task of the run, under the same limits; not
-           when it is the input that is at fault
-pause      the same, but too many agents failed one after another: the run waits for somebody to look at it
-give up    a dead letter and a failure of the run; a redrive can take both back
+later        The agent asked for it: the same attempt is made again, after the time it named, before the deadline.
+left alone   The worker did not call the agent, whose breaker is open: as a fallback, else as later.
+retry        The failure is retryable and attempts, budget and deadline allow it: the next attempt follows a backoff.
+fallback     The next agent of the chain gets the same input, as one more task of the run, under the same limits.
+             It is not asked if the input itself is at fault.
+pause        As a fallback, but too many agents failed in a row: the run waits for an operator.
+give up      The task becomes a dead letter and a failure of the run. A redrive can take both back.
 
-Why the agent was not tried again, or its fallback not asked, is a refusal of the run only where the task is given up.
-Elsewhere the work goes on, nothing is lost, and it is noted.
+A refused retry or fallback is a refusal of the run only where the task is given up. Elsewhere the work goes on,
+nothing is lost, and the refusal is noted.
 """
 
 from dataclasses import replace
@@ -27,17 +27,17 @@ from mesh.core.run.state import Failure, Held, Past, Run, Task
 from mesh.core.topology.model import Retry, Topology
 
 INPUT_AT_FAULT = frozenset({"rejected", "schema", "bad_batch"})
-"""It is the input that no agent can use, so nobody else is asked."""
+"""Faults of the input: no other agent could use it, so the fallback is not asked."""
 _UNTRIED = frozenset({"later", LEFT_ALONE})
-"""Such an attempt is made up for."""
+"""Faults that do not use up an attempt."""
 EXPIRY_SLACK_MS = 1_000
-"""A task that expired so long before the deadline is tried again after this time."""
+"""Delay of the next try of a task that expired longer than this before the deadline of its run."""
 
 
 def handle_failure(
     run: Run, task: Task, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
-    """See the module. `task` is the one that `event` answers; it is open."""
+    """Apply the rules of this module. `task` is the open task that `event` answers."""
     spec = topology.agents[task.agent]
     fault = event.fault or Fault("unknown", "the failure came without a reason", retryable=False)
     given = Held(event.type, event.content_type, event.data, 0)
@@ -87,8 +87,10 @@ def fall_back(
     effects: list[Effect],
     refused: list[Refusal],
 ) -> bool:
-    """Put the next agent of the chain in the place of `task`, which has been settled. False if there is none, or if it
-    may not be asked: then `refused` gets the reason."""
+    """Replace `task`, whose attempt has been charged, by a task for the next agent of the chain.
+
+    Returns False if there is no such agent, or if a limit refuses it: then `refused` gets the reason.
+    """
     name = next_fallback((*task.past.failed, task.agent), topology, breakers, event.at_ms)
     if name is None:
         return False
@@ -119,12 +121,12 @@ def fall_back(
 
 
 def refusal_notes(run: Run, refused: list[Refusal]) -> list[Effect]:
-    """Tell of refusals that stopped nothing."""
+    """Return notes of refusals that stopped nothing."""
     return [Note(refusal.code, refusal.message, run.id) for refusal in refused]
 
 
 def _next_try_ms(task: Task, event: Event, fault: Fault, retry: Retry) -> int:
-    """When the agent gets it again (log time); 0: never."""
+    """Return the log time of the next try; 0: there is none."""
     if fault.code in _UNTRIED:
         return event.at_ms + max(1, fault.retry_after_ms)
     tries = task.attempt - task.past.laters
@@ -134,7 +136,7 @@ def _next_try_ms(task: Task, event: Event, fault: Fault, retry: Retry) -> int:
 
 
 def _is_final(fault: Fault, retry: Retry) -> bool:
-    """Whether `final` names the code or the class of a fault; of a group, its class or those of all its exceptions."""
+    """Whether `final` names the code or class of a fault, or the classes of all exceptions of a group."""
     if not retry.final:
         return False
     group, _, members = fault.cls.removesuffix("]").partition("[")

@@ -1,7 +1,7 @@
-"""From what was emitted to what may happen next: which agents fire, with what, and whether each hop is allowed.
+"""From emissions to tasks: which agents fire, with which input, and whether each hop is allowed.
 
-Two steps: `firings` looks everything up, then `dispatch` checks the tasks of the run and each hop and makes the
-tasks. Order is that of the emissions and of the rows, so ids made from positions are the same whenever decided again.
+There are two steps. `find_firings` looks up every hop; `dispatch` checks the limits and makes the tasks. The order
+is that of the emissions and of the routing rows, so ids made from positions are the same in every fold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +27,9 @@ JOIN_TYPE = "mesh.join"
 
 
 Given = Emission | Held
-"""What a task gets: of both, type, content type and payload come first."""
+"""Input of a task. Both forms begin with type, content type and payload."""
 Firing = tuple[AgentSpec, Emission, tuple[str, ...], tuple[str, ...]]
-"""A hop that is wanted: the agent, what it gets, and the path and the input marks of what comes before it."""
+"""A wanted hop: the agent, its input, and the path and input marks before it."""
 Refusing = tuple[AgentSpec, Mapping[str, Arrival], Branch]
 """A join on a cycle that is complete and whose `when` is false: the agent, its inputs, the branch."""
 
@@ -42,14 +42,14 @@ def field(path: str) -> Path:
 
 @lru_cache(maxsize=4_096)
 def path_to(path: tuple[str, ...], agent: str) -> tuple[str, ...]:
-    """A path with one more hop. Runs go the same ways, so they share them."""
+    """Return a path with one more hop. Equal paths are shared between runs."""
     return (*path, agent)
 
 
 def publish_egress(
     run: Run, event: Event, emitted: Sequence[Emission], origin: Task, topology: Topology, effects: list[Effect]
 ) -> None:
-    """Let events of egress types out, and keep them for the outcome. Their ids name the task and their place in it."""
+    """Publish events of egress types, and keep them for the outcome. Their ids are task id and position."""
     for n, (type, content_type, data, _) in enumerate(emitted):
         rule = topology.egress.get(type)
         if rule is None:
@@ -90,7 +90,7 @@ def publish_egress(
 def find_firings(
     run: Run, emitted: Sequence[Emission], origin: Task, topology: Topology, effects: list[Effect]
 ) -> list[Firing]:
-    """Every hop that the emissions ask for; arrivals at joins, and events that nothing took, are kept in `run`."""
+    """Find every hop of the emissions. Inputs of joins and unrouted events are kept in `run`."""
     found: list[Firing] = []
     for emission in emitted:
         type, _, data, _ = emission
@@ -152,7 +152,7 @@ def dispatch(
     breakers: Breakers,
     effects: list[Effect],
 ) -> None:
-    """Make a task of each allowed hop; refuse the others, each by name. Too many tasks for the run refuse all."""
+    """Make a task of each allowed hop and refuse the others. Too many tasks for the run refuse all hops."""
     limits = topology.limits
     tasks = run.tasks + len(wanted)
     if tasks > limits.tasks_max:
@@ -189,7 +189,7 @@ def dispatch(
 def begin_task(
     run: Run, task: Task, given: Given, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
-    """One more task of the run, with its first attempt paid for; that it may be made has been checked."""
+    """Add a task to the run, reserve its budget and start it. The caller has checked the limits."""
     run.open[task.id] = task
     run.tasks += 1
     reserve(run, topology.agents[task.agent])
@@ -199,9 +199,9 @@ def begin_task(
 def start_attempt(
     run: Run, task: Task, given: Given, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]
 ) -> None:
-    """Hand one attempt to its agent; or keep it, while the run is paused or the breaker of the agent is open.
+    """Send one attempt to its agent, or keep it while the run is paused or the agent's breaker is open.
 
-    What the run may not hold besides is refused. `event` is the one that is being decided.
+    An input that exceeds the state limit of the run is refused. `event` is the event under decision.
     """
     if task.held is not None:
         run.state_bytes -= len(task.held.data)
@@ -215,7 +215,7 @@ def start_attempt(
     if refusal is not None:
         close_reservation(run, topology.agents[task.agent], NO_USAGE)
         run.open.pop(task.id, None)
-        run.tasks -= task.attempt == 1  # nobody has ever got it
+        run.tasks -= task.attempt == 1  # it was never sent
         effects.append(refuse(run, event, refusal, type, content_type, data))
         return
     run.state_bytes += len(data)
@@ -228,7 +228,7 @@ def start_attempt(
 def publish(
     run: Run, task: Task, type: str, content_type: str, data: bytes, at_ms: int, topology: Topology
 ) -> PublishTask:
-    """The record that hands one attempt of a task to its agent."""
+    """Build the effect that sends one attempt of a task to its agent."""
     event = Event(
         f"{task.id}:{task.attempt}",
         f"/mesh/{topology.name}",
@@ -255,7 +255,7 @@ def publish(
 
 
 def schedule_retry(run: Run, task: Task, event: Event, due_ms: int) -> Schedule:
-    """Keep a failed task's input, which the failure brought with it, until the next attempt is due."""
+    """Keep the input of a failed task, which the failure carried, until the next attempt is due."""
     attempt = task.attempt + 1
     held = Held(event.type, event.content_type, event.data, due_ms)
     run.open[task.id] = replace(task, attempt=attempt, held=held)
@@ -264,12 +264,12 @@ def schedule_retry(run: Run, task: Task, event: Event, due_ms: int) -> Schedule:
 
 
 def retry_timer(run: Run, task: Task, due_ms: int) -> Schedule:
-    """The timer that wakes a waiting task."""
+    """Return the timer that starts a waiting task."""
     return Schedule(run.id, f"{task.id}:{task.attempt}:due", due_ms, task.id, task.attempt)
 
 
 def deadline_timer(run: Run) -> Schedule:
-    """The timer that ends a run."""
+    """Return the timer that ends a run."""
     return Schedule(run.id, f"{run.id}:deadline", run.deadline_ms)
 
 
@@ -283,5 +283,5 @@ def _ordering_key(path: str, task: Event) -> bytes:
 
 
 def _key_in(data: bytes, path: str) -> bytes | None:
-    """The declared field of a payload as the key of a record."""
+    """Return the declared field of a payload as a record key."""
     return key_of(field(path).value(parse_json(data)))

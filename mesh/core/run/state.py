@@ -1,8 +1,9 @@
-"""The Run: all that one correlation id caused, as far as it is still needed. And the tables of its states.
+"""The state of a run, and the tables of states of runs and tasks.
 
-A run is opened by its first `requested` event and ends exactly once. Its state is the fold of `decide` over its
-events; nothing of it is stored elsewhere but in checkpoints. `decide` works on a copy, so a Run that somebody holds
-does not change under them. Everything in it is a value, replaced and never changed in place, but for `open`.
+A run is all that one correlation id caused, as far as it is still needed. Its first `requested` event opens it, and it
+ends exactly once. Its state is the fold of `decide` over its events; only checkpoints store it. `decide` works on a
+copy, so a Run that a caller holds does not change. All fields are values that are replaced, never changed in place;
+`open` is the one exception.
 """
 
 from collections.abc import Mapping
@@ -111,18 +112,18 @@ class Held(NamedTuple):
     content_type: str
     data: bytes
     due_ms: int
-    """When it is tried (again); 0: when the run is resumed."""
+    """Log time of the next try; 0: when the run is resumed."""
 
 
 class Past(NamedTuple):
-    """What went wrong before a task came to be or is tried again."""
+    """Earlier failures of the same piece of work."""
 
     failed: tuple[str, ...] = ()
     """Agents that failed at this piece of work; this one stands in for the first."""
     errors: int = 0
-    """Agents that failed one after another on the way here, without a success between."""
+    """Number of agents that failed in a row on the path, without a success between."""
     laters: int = 0
-    """How often the agent asked to be tried later."""
+    """Number of times that the agent asked to be tried later."""
 
 
 NO_PAST: Final = Past()
@@ -130,7 +131,7 @@ NO_PAST: Final = Past()
 
 @dataclass(slots=True)
 class Task:
-    """One piece of work for one agent, open or waiting for its next attempt. Never changed, as all that is shared."""
+    """One piece of work for one agent, open or waiting for its next attempt. Immutable, since it is shared."""
 
     id: str
     agent: str
@@ -143,12 +144,12 @@ class Task:
     inputs: tuple[str, ...] = ()
     """Marks (`lineage.input_mark`) of every task on the path that lies on a cycle of the graph."""
     held: Held | None = None
-    """While waiting for the next attempt: what to send again."""
+    """Input to send again, while the task waits for its next attempt."""
     past: Past = NO_PAST
 
 
 class Arrival(NamedTuple):
-    """One input of a join that has come."""
+    """An input that a join has received."""
 
     data: bytes
     depth: int
@@ -157,12 +158,12 @@ class Arrival(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """What a join has got in one branch: type → input. Kept after it fired, since branches below may need it."""
+    """The inputs of a join in one branch: type → input. Kept after it fired, since branches below may need them."""
 
     inputs: dict[str, Arrival]
     fired: bool = False
     declined: bool = False
-    """The `when` of the join was false: all was there, or the run ended and it was false whatever else would come."""
+    """Whether the `when` of the join was false: for the complete inputs, or at the end for any missing ones."""
 
 
 Branch = tuple[str, ...]
@@ -191,45 +192,45 @@ class Failure(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """The last input of an agent on a loop that a limit refused: what the loop had come to."""
+    """The last input of an agent on a loop that a limit refused: the state of the loop's work."""
 
     type: str
     agent: str
     letter: str
-    """Id of the dead letter of the refusal, which holds it too."""
+    """Id of the dead letter of the refusal, which holds the same input."""
     data: bytes
     omitted: bool = False
-    """The run may hold no more bytes: only the dead letter has it."""
+    """Whether only the dead letter holds the input, because of the state limit of the run."""
 
 
 class Unrouted(NamedTuple):
-    """An event that nothing took, or that a join had got already. `agent` emitted it; empty: it is the request."""
+    """An event without a receiver, or a repeated input of a join. `agent` emitted it; empty: the request."""
 
     type: str
     agent: str
     message: str
     times: int = 1
     closing: bool = False
-    """It is known since the run ended: a run that is opened again drops it."""
+    """Whether it was found when the run ended; a run that is opened again drops it."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As the outcome tells it."""
+        """Return the entry of the outcome."""
         return {"type": self.type, "agent": self.agent, "message": self.message, "times": self.times}
 
 
 class Trouble(NamedTuple):
-    """What people and failures did to a run beside its ordinary course."""
+    """Failures, redrives and pauses of a run."""
 
     dead: tuple[Task, ...] = ()
     """Tasks that failed for good: a redrive goes on from there."""
     redrives: tuple[str, ...] = ()
     """Ids of the redrives that took something back; a repeated one is dropped."""
     forgiven: int = 0
-    """Not used: rows of rules 1 have it. `dead.forgiven` names the refusals that redrives took back."""
+    """Not used: checkpoints of rules 1 have it. `dead_letter.redriven_refusals` finds the refusals taken back."""
     generation: int = 0
-    """How often it was opened again after it had ended."""
+    """Number of times that the run was opened again."""
     paused: str = ""
-    """Why it waits; empty: it does not."""
+    """Reason of the pause; empty: the run is not paused."""
     paused_ms: int = 0
     denied: tuple[str, ...] = ()
     """Ids of the redrives that were refused; a repeated one is dropped."""
@@ -263,8 +264,8 @@ class Run:
     """Empty while it is open."""
     ended_ms: int = 0
     requests: tuple[str, ...] = ()
-    """Of each request heard its id and the fingerprint of its payload, one behind the other; a repeated one is dropped.
-    One tuple and not two: there may be a million runs."""
+    """Id and payload fingerprint of each request, alternating; repeated ones are dropped. One tuple and not two:
+    there may be a million runs."""
     open: dict[str, Task] = field(default_factory=dict)
     visits: Mapping[str, int] = field(default_factory=_nothing)
     """Tasks made for each agent that has a cap on visits."""
@@ -278,25 +279,25 @@ class Run:
     """Payload bytes held for joins, retries and the outcome."""
     results: tuple[Result, ...] = ()
     refused: int = 0
-    """How often something was refused; `refusals` keeps the first `REFUSALS_KEPT_MAX`."""
+    """Number of refusals; `refusals` keeps the first `REFUSALS_KEPT_MAX`."""
     refusals: tuple[Refusal, ...] = ()
     failures: tuple[Failure, ...] = ()
     starved: tuple[str, ...] = ()
     trouble: Trouble = NO_TROUBLE
     unrouted: tuple[Unrouted, ...] = ()
-    """Events that nothing took, or that a join had got already (`core.run.unrouted`)."""
+    """Events without a receiver, and repeated inputs of joins (`core.run.unrouted`)."""
     beyond: Usage = NO_USAGE
-    """What attempts claimed beyond what they might spend, which is not charged."""
+    """Usage that attempts claimed beyond what they may spend; it is not charged."""
     drafts: tuple[Draft, ...] = ()
-    """What loops had come to where a limit ended them; one for each agent."""
+    """Last refused input of each agent on a loop."""
     overspent: tuple[str, ...] = ()
-    """Sentences naming budgets of which more was used than the run might; known when it has ended."""
+    """Sentences that name exceeded budgets; known when the run has ended."""
     extensions: tuple[str, ...] = ()
-    """As in the event that opened it; what leaves the mesh bears them."""
+    """CloudEvents extensions of the event that opened the run; egress events carry them."""
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """Ids of the requests heard."""
+        """Ids of the requests."""
         return self.requests[::2]
 
     @property
@@ -305,7 +306,7 @@ class Run:
         return self.requests[1::2]
 
     def copy(self) -> "Run":
-        """A run that can be worked on without changing this one. Written out, since it is made for every event."""
+        """Return a copy that may be changed. Written out field by field, since one is made for every event."""
         new = object.__new__(Run)
         new.id = self.id
         new.type = self.type
@@ -343,14 +344,14 @@ class Run:
 
 @dataclass(slots=True)
 class Ended:
-    """What is remembered of a finished run."""
+    """A finished run, as far as it is remembered."""
 
     ending: str
     requests: tuple[str, ...]
     """As in the run."""
     offset: int
-    """Where it ended."""
+    """Inbox offset of its end."""
     run: Run | None = None
-    """The run itself, where something of it failed or was refused: a redrive may open it again."""
+    """The run itself if it has a failure or a refusal: a redrive may open it again."""
     at_ms: int = 0
     """Log time of its end; 0 where an earlier version wrote the checkpoint."""

@@ -15,7 +15,7 @@ from mesh.core.topology.yaml_nodes import Entries, Items, Node, Scalar
 T = TypeVar("T")
 Fields = Mapping[str, Node]
 
-LATER = "Leave it out; it is part of the design and will come"
+LATER = "Remove it; a later version will support it"
 
 
 class FieldReader:
@@ -97,7 +97,7 @@ class FieldReader:
             if name is None:
                 continue
             if name in found:
-                self.add(item.line, f"{place}: {name} stands twice", "Remove one of them")
+                self.add(item.line, f"{place}: {name} is listed twice", "Remove one of them")
             found.setdefault(name, item.line)
         self.lines.update((f"{place}[{name}]", line) for name, line in found.items())
         return tuple(found)

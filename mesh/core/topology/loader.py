@@ -59,7 +59,7 @@ def load(text: str | bytes, *, path: str = "topics.yaml") -> Topology:
     """Read and prove a mesh. Raises TopologyInvalid with all problems, by line; `path` names the file in them."""
     root, problems = read(_decoded(text, path))
     if root is None:
-        nothing = Problem(1, "the file declares nothing", "Write `mesh:`, `topics:` and `agents:`")
+        nothing = Problem(1, "the file is empty", "Write `mesh:`, `topics:` and `agents:`")
         raise TopologyInvalid(path, sorted(set(problems)) or [nothing])
     draft, problems = _declared(root, path, problems)
     topology, contradictions = validate(draft)
@@ -89,7 +89,7 @@ def _declared(root: Node, path: str, problems: list[Problem]) -> tuple[DeclaredT
     topics = reader.topics(top.get("topics"))
     agents = reader.agents(top.get("agents"))
     if not agents and not reader.problems:
-        reader.add(reader.lines.get("agents", root.line), "agents: there is none", "Declare one under `agents:`")
+        reader.add(reader.lines.get("agents", root.line), "agents: none is declared", "Declare one under `agents:`")
     topology = replace(topology, topics=topics, agents=agents, path=path)
     return DeclaredTopology(topology, reader.lines, frozenset(reader.unread)), reader.problems
 
@@ -164,8 +164,8 @@ class _Declarations(FieldReader):
                 continue
             fields = self.fields(place, value, TOPIC_WORDS)
             if not fields.keys() & {"ingress", "egress"}:
-                what = f"{place}: neither ingress nor egress, so nothing would use it"
-                self.add(line, what, "Say which type comes in by it, `ingress: TYPE`, or leaves, `egress: TYPE`")
+                what = f"{place}: neither ingress nor egress, so it would not be used"
+                self.add(line, what, "Write `ingress: TYPE` for arriving events, or `egress: TYPE` for leaving ones")
             ingress: str | None = self.value(fields, place, "ingress", type_name, None)
             if ingress is None:
                 self.mumbled(fields.get("ingress"))
@@ -207,11 +207,11 @@ class _Declarations(FieldReader):
             waived = isinstance(node, Entries) and word == "run" and "human" in node.entries
             waived = waived or (word == "on" and name in self.stand_ins)
             if word not in fields and not waived:
-                self.add(line, f"{place}: no `{word}`", f"Write `{word}: {example}`")
+                self.add(line, f"{place}: missing key `{word}`", f"Write `{word}: {example}`")
         on, join = self.on(f"{place}.on", fields.get("on"))
         if "otherwise" in fields and "when" not in fields and not join:
-            what = f"{place}.otherwise: there is no `when` that could be false"
-            self.add(self.lines[f"{place}.otherwise"], what, "Remove it, or write the `when`")
+            what = f"{place}.otherwise: it needs a `when` that may be false"
+            self.add(self.lines[f"{place}.otherwise"], what, "Remove it, or add a `when`")
         usd, tokens = self.money(f"{place}.reserve", fields.get("reserve"))
         count = whole(1, COUNT_MAX)
         return AgentSpec(
@@ -242,7 +242,7 @@ class _Declarations(FieldReader):
         self.lines.update((f"{place}.{key}", line) for key, line in node.key_lines.items())
         for key, line in node.key_lines.items():
             if key == "any":
-                self.add(line, f"{place}: `any` is not a word here", "Write a plain list: `on: [a, b]` hears any")
+                self.add(line, f"{place}: unknown key `any`", "Write a plain list: `on: [a, b]` subscribes to either")
             elif key in ON_WORDS_BELOW_LATER and node.entries.keys() & set(ON_WORDS_LATER):
                 continue
             elif key in (*ON_WORDS_LATER, *ON_WORDS_BELOW_LATER):
@@ -258,7 +258,8 @@ class _Declarations(FieldReader):
             return (), False
         types = self.type_list(place, needed, empty_allowed=False)
         if len(types) == 1 and not (isinstance(needed, Items) and len(needed.items) > 1):
-            self.add(needed.line, f"{place}.all: a join of one type", f"Name a second one, or write `on: {types[0]}`")
+            remedy = f"Name a second one, or write `on: {types[0]}`"
+            self.add(needed.line, f"{place}.all: a join needs two types", remedy)
         return types, True
 
     def types(self, fields: Fields, place: str, word: str, *, empty_allowed: bool = True) -> tuple[str, ...]:
@@ -310,7 +311,7 @@ def _name(pattern: str, expected: str, remedy: str) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if not compiled.fullmatch(text):
-            raise InvalidInput("wrong name", code="bad_name", expected=expected, got=excerpt(text), remedy=remedy)
+            raise InvalidInput("invalid name", code="bad_name", expected=expected, got=excerpt(text), remedy=remedy)
         return text
 
     return read
@@ -318,7 +319,7 @@ def _name(pattern: str, expected: str, remedy: str) -> Callable[[str], str]:
 
 agent_name = _name(
     r"[a-z][a-z0-9_-]{0,63}",
-    "an agent's name: a small letter, then up to 63 of a-z 0-9 _ -",
+    "an agent's name: a lower-case letter, then up to 63 of a-z 0-9 _ -",
     "Choose such a name, like order-check",
 )
 mesh_name = _name(
@@ -333,8 +334,8 @@ prefix = _name(
 )
 topic_name = _name(
     r"(?!\.{1,2}$|__)[A-Za-z0-9._-]{1,249}",
-    "a topic's name: 1 to 249 of A-Z a-z 0-9 . _ -, not beginning with __ as Kafka's own",
-    "Choose a name that Kafka takes, like orders.placed",
+    "a topic's name: 1 to 249 of A-Z a-z 0-9 . _ -, not beginning with __ (reserved by Kafka)",
+    "Choose a name that Kafka accepts, like orders.placed",
 )
 function_name = _name(
     r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
@@ -356,7 +357,7 @@ _type = _name(
 def type_name(text: str) -> str:
     """A type of event that may be declared."""
     if text.startswith("mesh."):
-        what, remedy = "types that begin with `mesh.` are the mesh's own", "Choose another name"
+        what, remedy = "invalid name: types that begin with `mesh.` are reserved", "Choose another name"
         raise InvalidInput(what, code="bad_name", got=excerpt(text), remedy=remedy)
     return _type(text)
 
@@ -378,11 +379,11 @@ def ignore(text: str) -> bool:
     """The one thing that may follow where `when` is false."""
     if text != "ignore":
         raise InvalidInput(
-            "only `ignore` may follow",
+            "invalid value",
             code="bad_value",
             expected="otherwise: ignore",
             got=excerpt(text),
-            remedy="Write `ignore`, or let another agent hear the type with the opposite `when`",
+            remedy="Write `ignore`, or subscribe another agent to the type with the opposite `when`",
         )
     return True
 
@@ -393,7 +394,7 @@ def at_least(low: int, read: Callable[[str], int]) -> Callable[[str], int]:
     def checked(text: str) -> int:
         value = read(text)
         if value < low:
-            raise InvalidInput("too little", code="bad_value", got=excerpt(text), remedy="Write more than nothing")
+            raise InvalidInput("value too small", code="bad_value", got=excerpt(text), remedy="Write a larger one")
         return value
 
     return checked

@@ -71,5 +71,5 @@ def _remedy(topology: Topology, name: str, found: Mapping[str, int]) -> str:
         place = f"{topology.path}:{_line(topology, name)}"
         return f"Write `partitions: {number}` for topic {name} ({place}), or declare a topic of another name instead"
     if number == found.get(topology.inbox) != topology.inbox_partitions:
-        return f"Write `inbox: {{partitions: {number}}}` below `mesh:`, or begin anew under another `prefix`"
+        return f"Write `inbox: {{partitions: {number}}}` below `mesh:`, or start again under a new `prefix`"
     return f"Remove topic {name} if it holds nothing that is needed, and run `mesh topics create`"

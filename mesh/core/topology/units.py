@@ -114,17 +114,15 @@ def _quantity(
         raise _refused(text, expected, f"Write a number and its unit, like 2{usual}")
     number, unit = match["number"], match["unit"]
     if not unit:
-        raise _refused(
-            text, expected, f"A number alone does not say what it counts: write {number}{usual}", "wrong unit"
-        )
+        raise _refused(text, expected, f"A number needs a unit: write {number}{usual}", "invalid unit")
     if unit not in units:
         meant = next((name for name, others in words.items() if unit.lower() in (name.lower(), *others)), usual)
-        raise _refused(text, expected, f"Write {number}{meant}", "wrong unit")
+        raise _refused(text, expected, f"Write {number}{meant}", "invalid unit")
     amount = Decimal(number) * units[unit]
     if amount != int(amount):
         raise _refused(text, expected, f"Write a whole number of {min(units, key=lambda name: units[name])}")
     if not amount <= high:
-        raise _refused(text, expected, f"Write at most {high // units[unit]}{unit}", "too much")
+        raise _refused(text, expected, f"Write at most {high // units[unit]}{unit}", "value too large")
     return int(amount)
 
 
@@ -134,5 +132,5 @@ def _in_range(text: str, expected: str, value: Decimal, low: float, high: float)
     return value
 
 
-def _refused(text: str, expected: str, remedy: str, what: str = "wrong value") -> InvalidInput:
+def _refused(text: str, expected: str, remedy: str, what: str = "invalid value") -> InvalidInput:
     return InvalidInput(what, code="bad_value", expected=expected, got=excerpt(text), remedy=remedy)

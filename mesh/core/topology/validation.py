@@ -150,10 +150,10 @@ class _Proof:
                 whose = own.get(same, f"{kept}*")
                 self.add(line, f"{place}: the name belongs to the mesh's own topic {whose}", "Choose another name")
             elif same in plain:
-                self.add(line, f"{place}: Kafka does not tell it from topic {plain[same]}", "Choose another name")
+                self.add(line, f"{place}: Kafka cannot distinguish it from topic {plain[same]}", "Choose another name")
             plain.setdefault(same, rule.name)
             if rule.ingress is not None and rule.egress:
-                what = f"{place}: both ingress and egress, so what leaves would come in again"
+                what = f"{place}: both ingress and egress, so events that leave would come in again"
                 self.add(line, what, "Declare two topics")
             if rule.id is not None and rule.ingress is None:
                 self.add(
@@ -173,7 +173,7 @@ class _Proof:
         if rule.ingress is None:
             self.add(line, f"{place}.order: only records of an ingress topic have an order", "Remove it")
         elif hearers and not any(self.agents[name].key for name in hearers):
-            what = f"{place}.order: no agent that hears {rule.ingress} has a `key`, so their tasks run at once"
+            what = f"{place}.order: no agent that subscribes to {rule.ingress} has a `key`, so their tasks run at once"
             self.add(line, what, f"Give {hearers[0]} the `key` whose order it needs, or remove `order`")
 
     def _own_topics(self) -> dict[str, str]:
@@ -185,7 +185,7 @@ class _Proof:
         for type in types:
             if type in doors:
                 place = f"topics.{rule.name}.{way}"
-                what = f"{place}: {type} is {way} of topic {doors[type]} already"
+                what = f"{place}: {type} is already {way} of topic {doors[type]}"
                 self.add(self.draft.line(f"{place}[{type}]", place), what, "A type has one topic: remove one of them")
             doors.setdefault(type, rule.name)
 
@@ -199,11 +199,11 @@ class _Proof:
                 line = self.draft.line(f"agents.{name}.on[{type}]", f"agents.{name}.on", f"agents.{name}")
                 if self._misspelt(type, line, f"agents.{name}.on: unknown type {type}"):
                     continue
-                what = f"agents.{name}.on: nobody emits {type} and it is no ingress"
+                what = f"agents.{name}.on: no agent emits {type}, and no topic has it as `ingress`"
                 if spec.join:
                     what += f", so the join of {name} can never be met"
                 elif len(missing) == len(spec.on):
-                    what += f", so {name} is deaf"
+                    what += f", so {name} is never triggered"
                 remedy = f"Let an agent emit {type}, or declare a topic with `ingress: {type}`"
                 self.add(line, what, self._hint(type, self.occurring) + remedy)
         for rule in self.declared.topics.values():
@@ -213,7 +213,7 @@ class _Proof:
                 if type in self.occurring or self._misspelt(type, line, f"{place}: unknown type {type}"):
                     continue
                 hint = self._hint(type, self.occurring)
-                self.add(line, f"{place}: nobody emits {type}", f"{hint}Let an agent emit it, or remove it")
+                self.add(line, f"{place}: no agent emits {type}", f"{hint}Let an agent emit it, or remove it")
 
     def emitted_types(self) -> None:
         """Every type that occurs must be heard or leave the mesh."""
@@ -224,14 +224,16 @@ class _Proof:
                     continue
                 line = self.draft.line(f"agents.{name}.emits[{type}]", f"agents.{name}.emits")
                 hint = self._hint(type, wanted)
-                remedy = f"{hint}Let an agent hear it, name it as `egress` of a topic, or remove it"
-                self.add(line, f"agents.{name}.emits: nobody hears {type} and it is no egress", remedy)
+                remedy = f"{hint}Subscribe an agent to it, name it as `egress` of a topic, or remove it"
+                what = f"agents.{name}.emits: no agent subscribes to {type}, and no topic has it as `egress`"
+                self.add(line, what, remedy)
         for rule in self.declared.topics.values():
             if rule.ingress is None or rule.ingress in wanted or self._is_meant(rule.ingress):
                 continue
             place = f"topics.{rule.name}.ingress"
             hint = self._hint(rule.ingress, wanted)
-            self.add(self.draft.line(place), f"{place}: nobody hears {rule.ingress}", f"{hint}Let an agent hear it")
+            what = f"{place}: no agent subscribes to {rule.ingress}"
+            self.add(self.draft.line(place), what, f"{hint}Subscribe an agent to it")
 
     def _misspelt(self, type: str, line: int, what: str) -> bool:
         """Whether `type` is taken for a misspelling of one that occurs; then that is the problem."""
@@ -273,12 +275,12 @@ class _Proof:
         field = f"write {spec.on[0]}.{path} if a field is meant"
         other = path.bind(self.known).type
         if other is not None:
-            what = f"{place}: {path} names type {other}, which {spec.name} does not hear (it hears {hears})"
-            self.add(line, what, f"Hear {other} too, or {field}")
+            what = f"{place}: {path} names type {other}, to which {spec.name} does not subscribe (only to {hears})"
+            self.add(line, what, f"Subscribe to {other} too, or {field}")
         elif (guess := self._guessed_type(path)) is not None:
             self.add(line, f"{place}: {path} names an unknown type", f"Did you mean {guess}? Else {field}")
         elif spec.join:
-            what = f"{place}: {path} does not say which event is meant (it hears {hears})"
+            what = f"{place}: {path} does not say which event is meant (the agent subscribes to {hears})"
             self.add(line, what, f"Write the type first, like {spec.on[0]}.{path}")
 
     def _guessed_type(self, path: Path) -> str | None:
@@ -315,7 +317,7 @@ class _Proof:
             for other in spec.fallback:
                 line = self.draft.line(f"{place}[{other}]", place)
                 if other == name:
-                    self.add(line, f"{place}: {name} cannot stand in for itself", "Raise retry.attempts, or remove it")
+                    self.add(line, f"{place}: {name} cannot be its own fallback", "Raise retry.attempts, or remove it")
                 elif other not in self.agents:
                     hint = self._hint(other, self.agents)
                     self.add(line, f"{place}: no agent is called {other}", f"{hint}Declare it, or remove it")
@@ -345,12 +347,11 @@ class _Proof:
                 missing = [type for type in self.agents[joins[0]].on if type not in occurring]
                 what = f"agents.{joins[0]}.on: the join cannot be met, {missing[0]} occurs only after it ({_way(way)})"
                 line = self.draft.line(f"agents.{joins[0]}.on[{missing[0]}]", f"agents.{joins[0]}.on")
-                self.add(
-                    line, what, f"Let another agent or an ingress topic bring {missing[0]}, or hear it without `all`"
-                )
+                remedy = f"Let another agent or an ingress topic bring {missing[0]}, or subscribe to it without `all`"
+                self.add(line, what, remedy)
             else:
-                what = f"agents.{group[0]}.on: nothing starts {_way(way)}, they wait only for one another"
-                self.add(line, what, "Let one of them hear an ingress type, or what another agent emits")
+                what = f"agents.{group[0]}.on: {_way(way)} can never start: these agents wait only for one another"
+                self.add(line, what, "Subscribe one of them to an ingress type, or to a type that another agent emits")
 
     def caps(self) -> frozenset[str]:
         """Every cycle must pass an agent with a cap of its own. Answers the agents that lie on cycles."""
@@ -361,7 +362,7 @@ class _Proof:
             for start in starts:
                 line = self.draft.line(f"agents.{start}.on", f"agents.{start}")
                 what = f"cycle without a cap: {_way(shortest_cycle(loose, start))}"
-                remedy = f"Say how often a run may visit one of them, like `visits_max: 3` in agents.{start}"
+                remedy = f"Set how often a run may visit one of them, like `visits_max: 3` in agents.{start}"
                 self.add(line, what, remedy)
             loose = without(loose, starts)
         return frozenset(name for group in cycles(self.graph) for name in group)
@@ -372,7 +373,7 @@ class _Proof:
         if len(way) > limit:
             place = "mesh.limits.depth_max"
             line = self.draft.line(place, f"agents.{way[0]}")
-            what = f"{place}: the longest way has {len(way)} agents, allowed are {limit}: {_way(way)}"
+            what = f"{place}: the longest path has {len(way)} agents, at most {limit} are allowed: {_way(way)}"
             self.add(line, what, f"Raise it to {len(way)} or more")
 
 

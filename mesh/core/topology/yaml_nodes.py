@@ -96,7 +96,7 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                self.add(line, "a second document begins", "Remove the `---`: a mesh is one document")
+                self.add(line, "a second YAML document begins", "Remove the `---`: topics.yaml is one document")
                 return False
         elif isinstance(event, yaml.CollectionEndEvent):
             self.open.pop()
@@ -114,11 +114,8 @@ class _Builder:
 
     def node(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, line: int) -> bool:
         if event.tag not in _TAGS:
-            self.add(
-                line,
-                f"tag {excerpt(str(event.tag))} is not taken",
-                "Remove it: values are plain text, lists and maps",
-            )
+            what = f"tag {excerpt(str(event.tag))} is not supported"
+            self.add(line, what, "Remove it: values are plain text, lists and mappings")
         made: Node
         if isinstance(event, yaml.ScalarEvent):
             made = Scalar(line, event.value, event.style is None)
@@ -131,7 +128,7 @@ class _Builder:
             self.open.append(made)
             self.keys.append(None)
             if len(self.open) > DEPTH_MAX:
-                self.add(line, f"nested more than {DEPTH_MAX} deep", "Nothing in this language is nested that deep")
+                self.add(line, f"nested more than {DEPTH_MAX} deep", "Flatten it: no key of topics.yaml nests so deep")
                 return False
         return True
 
@@ -146,7 +143,7 @@ class _Builder:
             if isinstance(node, Scalar):
                 self.keys[-1] = node
             else:
-                self.add(node.line, "a list or map stands where a key is expected", "Write a name")
+                self.add(node.line, "invalid key: expected a name, got a list or a mapping", "Write a name")
                 self.keys[-1] = Scalar(node.line, "")
         else:
             self.keys[-1] = None
@@ -154,14 +151,10 @@ class _Builder:
 
     def put(self, parent: Entries, key: Scalar, node: Node) -> None:
         if key.text == "<<" and key.plain:
-            self.add(key.line, "merge keys (<<) are not taken", "Repeat the keys, or give an alias for a whole value")
+            self.add(key.line, "merge keys (<<) are not supported", "Repeat the keys, or use an alias of a whole value")
         elif key.text in parent.entries:
             first = parent.key_lines[key.text]
-            self.add(
-                key.line,
-                f"{excerpt(key.text)} stands twice, first on line {first}",
-                "Remove or rename one of them",
-            )
+            self.add(key.line, f"{excerpt(key.text)} is a duplicate of line {first}", "Remove or rename one of them")
         else:
             parent.entries[key.text] = node
             parent.key_lines[key.text] = key.line
@@ -174,7 +167,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "'\\t'": "Indent with spaces, not tabs",
     "cannot start any token": "Put the value in quotes",
     "mapping values are not allowed": "Put a value with `: ` in it in quotes, or check the indentation of this line",
-    "could not find expected ':'": "Write `key: value`, with a blank after the colon",
+    "could not find expected ':'": "Write `key: value`, with a space after the colon",
     "<block end>": "Check the indentation of this line and the one before",
     "stream end": "Close the bracket, brace or quote that was opened",
     "end of stream": "Close the quote that was opened",

@@ -76,7 +76,7 @@ def test_no_mapping_at_all_is_an_empty_one() -> None:
         ("n: [1]", "a.n: expected a single value, got a list"),
         ("n: {b: 1}", "a.n: expected a single value, got a mapping"),
         ("n:", "a.n: no value"),
-        ("n: 12", 'a.n: wrong value; expected a whole number from 0 to 9, got "12"'),
+        ("n: 12", 'a.n: invalid value; expected a whole number from 0 to 9, got "12"'),
     ],
 )
 def test_a_value_that_cannot_be_read_is_a_problem_and_its_default_counts(text: str, what: str) -> None:
@@ -95,7 +95,7 @@ def test_names_are_one_or_a_list_each_once() -> None:
     assert reader.names("on", parsed("{a: b}"), plain) == ()
     assert [(p.line, p.what) for p in reader.problems] == [
         (2, "on: no blank; expected one word, got b c"),
-        (3, "on: a stands twice"),
+        (3, "on: a is listed twice"),
         (4, "on: expected a single value, got a list"),
         (1, "on: expected a name or a list of names, got a mapping"),
     ]

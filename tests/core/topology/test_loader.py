@@ -179,14 +179,22 @@ agents:
 
 def test_ten_mistakes_are_one_report_of_ten_lines() -> None:
     expected = [
-        (2, "mesh.limits.deadline: wrong unit", "write 60s"),
+        (2, "mesh.limits.deadline: invalid unit", "write 60s"),
         (9, "unknown type order.plcaed", "Did you mean order.placed?"),
-        (10, "nobody hears stock.counted", "egress"),
+        (10, "no agent subscribes to stock.counted", "egress"),
         (11, 'unknown key "timout"', "Did you mean timeout?"),
         (12, "agents.pricing.fallback: no agent is called x", "Declare it, or remove it"),
-        (13, "nobody emits payment.settled and it is no ingress, so audit is deaf", "`ingress: payment.settled`"),
+        (
+            13,
+            "no topic has it as `ingress`, so audit is never triggered",
+            "`ingress: payment.settled`",
+        ),
         (15, "expected module:function", "Write it like"),
-        (16, "nobody emits parcel.booked and it is no ingress, so the join of fulfilment can never be met", "Let an"),
+        (
+            16,
+            "no topic has it as `ingress`, so the join of fulfilment can never be met",
+            "Let an",
+        ),
         (17, 'unexpected "=" at column 18', "Write == to compare"),
         (19, "cycle without a cap: asking -> answering -> asking", "visits_max"),
     ]
@@ -209,11 +217,11 @@ def test_fallbacks_breakers_and_final_errors_are_read() -> None:
 
 
 def test_an_agent_that_hears_nothing_must_be_somebodys_fallback() -> None:
-    assert [p.what for p in problems(small("") + '  two: {run: "m:f"}\n')] == ["agents.two: no `on`"]
+    assert [p.what for p in problems(small("") + '  two: {run: "m:f"}\n')] == ["agents.two: missing key `on`"]
 
 
 def test_nobody_stands_in_for_himself() -> None:
-    assert [p.what for p in problems(small("fallback: one"))] == ["agents.one.fallback: one cannot stand in for itself"]
+    assert [p.what for p in problems(small("fallback: one"))] == ["agents.one.fallback: one cannot be its own fallback"]
 
 
 def test_a_condition_may_be_false_for_events_that_its_agent_ignores() -> None:
@@ -229,8 +237,8 @@ def test_a_join_may_ignore_further_events_of_a_type() -> None:
 @pytest.mark.parametrize(
     ("word", "what"),
     [
-        ("when: x == 1\notherwise: drop", "agents.one.otherwise: only `ignore` may follow"),
-        ("otherwise: ignore", "agents.one.otherwise: there is no `when` that could be false"),
+        ("when: x == 1\notherwise: drop", "agents.one.otherwise: invalid value"),
+        ("otherwise: ignore", "agents.one.otherwise: it needs a `when` that may be false"),
     ],
 )
 def test_what_follows_where_a_condition_is_false_is_checked(word: str, what: str) -> None:
@@ -268,52 +276,52 @@ def test_a_human_in_the_place_of_run_is_not_a_missing_run_too() -> None:
         ("agents:", "agent:", 4, 'top level: unknown key "agent"', "Did you mean agents?"),
         ("on: a", "on: []", 7, "agents.one.on: no type", "Name one"),
         ("on: a", "on: {}", 7, "agents.one.on: no type", "Write a type"),
-        ("on: a", "on: {any: [a]}", 7, "`any` is not a word", "plain list"),
+        ("on: a", "on: {any: [a]}", 7, "unknown key `any`", "plain list"),
         ("on: a", "on: {every: [a]}", 7, 'unknown key "every"', "{all:"),
-        ("on: a", "on: {all: [a]}", 7, "a join of one type", "`on: a`"),
-        ("on: a", "on: {all: a}", 7, "a join of one type", "`on: a`"),
+        ("on: a", "on: {all: [a]}", 7, "a join needs two types", "`on: a`"),
+        ("on: a", "on: {all: a}", 7, "a join needs two types", "`on: a`"),
         ("on: a", "on: {all: []}", 7, "agents.one.on: no type", "Name one"),
-        ("on: a", "on: [a, a]", 7, "agents.one.on: a stands twice", "Remove"),
+        ("on: a", "on: [a, a]", 7, "agents.one.on: a is listed twice", "Remove"),
         ("on: a", "on: [[a]]", 7, "expected a single value, got a list", "shape"),
         ("on: a", "on: a, b", 7, "a type of event", "list"),
-        ("on: a", "on: mesh.join", 7, "the mesh's own", "another"),
+        ("on: a", "on: mesh.join", 7, "are reserved", "another"),
         ("on: a", "on: " + "x" * 129, 7, "a type of event", "list"),
-        ("    on: a\n", "", 5, "agents.one: no `on`", "Write `on"),
-        ("    run: m:f\n", "", 5, "agents.one: no `run`", "Write `run"),
+        ("    on: a\n", "", 5, "agents.one: missing key `on`", "Write `on"),
+        ("    run: m:f\n", "", 5, "agents.one: missing key `run`", "Write `run"),
         ("run: m:f", "run: m.f", 6, "expected module:function", "Write it like"),
         ("run: m:f", "run:", 6, "agents.one.run: no value", "Write one"),
-        ("emits: z", "emits: [z, z]", 8, "z stands twice", "Remove"),
+        ("emits: z", "emits: [z, z]", 8, "z is listed twice", "Remove"),
         ("emits: z", "emits: {z: 1}", 8, "a name or a list of names", "shape"),
         ("  one:", "  One:", 5, "an agent's name", "Choose"),
         ("  one:", "  " + "a" * 65 + ":", 5, "an agent's name", "Choose"),
         ("  in:", "  in put:", 2, "a topic's name", "Kafka"),
         ("  in:", "  ..:", 2, "a topic's name", "Kafka"),
-        ("{ingress: a}", "{ingress: a, partitions: 0}", 2, "topics.in.partitions: wrong value", "1 or more"),
+        ("{ingress: a}", "{ingress: a, partitions: 0}", 2, "topics.in.partitions: invalid value", "1 or more"),
         ("{ingress: a}", "{ingress: a, key: a..b}", 2, "is not the path of a field at column 2", "order.id"),
         ("{ingress: a}", "{ingress: a, compact: true}", 2, 'unknown key "compact"', "Known here"),
         ("{ingress: a}", "{ingress: [a]}", 2, "expected a single value", "shape"),
         ("{egress: z}", "{egress: []}", 3, "topics.out.egress: no type", "Name one"),
-        ("{egress: z}", "{egress: z}\n  x: {partitions: 3}", 4, "neither ingress nor egress", "Say which"),
+        ("{egress: z}", "{egress: z}\n  x: {partitions: 3}", 4, "neither ingress nor egress", "Write `ingress"),
     ],
 )
 def test_a_mistake_is_one_problem_with_line_and_remedy(old: str, new: str, line: int, what: str, remedy: str) -> None:
     assert old in SMALL
     # That a type is not heard any more is true, but follows from the mistake.
-    found = [p for p in problems(SMALL.replace(old, new)) if "nobody hears" not in p.what]
+    found = [p for p in problems(SMALL.replace(old, new)) if "no agent subscribes to" not in p.what]
     assert [(p.line, what in p.what, remedy in p.remedy) for p in found] == [(line, True, True)], found
 
 
 @pytest.mark.parametrize(
     ("agent", "what", "remedy"),
     [
-        ("timeout: 5", "agents.one.timeout: wrong unit", "write 5s"),
-        ("timeout: 0s", "agents.one.timeout: too little", "more"),
+        ("timeout: 5", "agents.one.timeout: invalid unit", "write 5s"),
+        ("timeout: 0s", "agents.one.timeout: value too small", "larger"),
         ("retry: 3", "agents.one.retry: expected a mapping of attempts", "shape"),
-        ("retry: {attempts: 0}", "agents.one.retry.attempts: wrong value", "1 or more"),
-        ("retry: {factor: 0.5}", "agents.one.retry.factor: wrong value", "1 or more"),
-        ("retry: {jitter: 2}", "agents.one.retry.jitter: wrong value", "1 or less"),
-        ("retry: {first: 1}", "agents.one.retry.first: wrong unit", "1s"),
-        ("visits_max: 0", "agents.one.visits_max: wrong value", "1 or more"),
+        ("retry: {attempts: 0}", "agents.one.retry.attempts: invalid value", "1 or more"),
+        ("retry: {factor: 0.5}", "agents.one.retry.factor: invalid value", "1 or more"),
+        ("retry: {jitter: 2}", "agents.one.retry.jitter: invalid value", "1 or less"),
+        ("retry: {first: 1}", "agents.one.retry.first: invalid unit", "1s"),
+        ("visits_max: 0", "agents.one.visits_max: invalid value", "1 or more"),
         ("key: a b", "agents.one.key", "order.id"),
         ("reserve: {eur: 1}", 'agents.one.reserve: unknown key "eur"', "Known here: usd, tokens"),
         ("when: x = 1", 'agents.one.when: unexpected "=" at column 3', "=="),
@@ -328,15 +336,15 @@ def test_a_wrong_value_of_an_agent(agent: str, what: str, remedy: str) -> None:
 @pytest.mark.parametrize(
     ("mesh", "what"),
     [
-        ("{name: a b}", "mesh.name: wrong name"),
-        ("{prefix: a.}", "mesh.prefix: wrong name"),
-        ("{prefix: ''}", "mesh.prefix: wrong name"),
+        ("{name: a b}", "mesh.name: invalid name"),
+        ("{prefix: a.}", "mesh.prefix: invalid name"),
+        ("{prefix: ''}", "mesh.prefix: invalid name"),
         ("{inbox: 6}", "mesh.inbox: expected a mapping of partitions"),
-        ("{inbox: {partitions: 5000}}", "mesh.inbox.partitions: wrong value"),
-        ("{limits: {payload_max: 64}}", "mesh.limits.payload_max: wrong unit"),
-        ("{limits: {state_max: 0KB}}", "mesh.limits.state_max: too little"),
+        ("{inbox: {partitions: 5000}}", "mesh.inbox.partitions: invalid value"),
+        ("{limits: {payload_max: 64}}", "mesh.limits.payload_max: invalid unit"),
+        ("{limits: {state_max: 0KB}}", "mesh.limits.state_max: value too small"),
         ("{limits: {budget: 0.5}}", "mesh.limits.budget: expected a mapping of usd, tokens"),
-        ("{chaos: yes}", "mesh.chaos: wrong value; expected true or false"),
+        ("{chaos: yes}", "mesh.chaos: invalid value; expected true or false"),
         ("[a]", "mesh: expected a mapping"),
     ],
 )
@@ -348,13 +356,13 @@ def test_a_wrong_value_of_the_mesh(mesh: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
-        ("", 1, "declares nothing"),
+        ("", 1, "is empty"),
         ("[]", 1, "top level: expected a mapping"),
-        ("mesh: {name: x}", 1, "agents: there is none"),
-        ("mesh:\nagents:", 2, "agents: there is none"),
+        ("mesh: {name: x}", 1, "agents: none is declared"),
+        ("mesh:\nagents:", 2, "agents: none is declared"),
         ("agents:\n\tx: 1", 2, "not YAML"),
         (b"agents:\n  \xff: 1", 2, "not UTF-8: byte 0xff"),
-        ("agents: !!python/name:os.system x", 1, "is not taken"),
+        ("agents: !!python/name:os.system x", 1, "is not supported"),
     ],
 )
 def test_a_file_that_is_no_mesh(text: str | bytes, line: int, what: str) -> None:

@@ -36,7 +36,7 @@ def test_an_ingress_topic_is_declared_as_it_is() -> None:
 def test_the_inbox_and_what_follows_it_have_one_remedy() -> None:
     found = find_mismatches(MESH, {name: 7 if number == 4 else number for name, number in DECLARED.items()})
     assert len(found) == 5
-    assert remedies_for(found) == ["Write `inbox: {partitions: 7}` below `mesh:`, or begin anew under another `prefix`"]
+    assert remedies_for(found) == ["Write `inbox: {partitions: 7}` below `mesh:`, or start again under a new `prefix`"]
     (problem,) = problems_of(found)
     assert problem.what.startswith("shop.inbox has 7 partitions, 4 declared; ")
 

@@ -9,6 +9,9 @@ from mesh.core.topology.loader import load
 from mesh.core.topology.model import SERVICE_GROUPS, AgentSpec, Limits, TopicRule, Topology
 from mesh.core.topology.validation import DeclaredTopology, validate
 
+UNSUBSCRIBED = "no agent subscribes to {}, and no topic has it as `egress`"
+UNEMITTED = "no agent emits {}, and no topic has it as `ingress`"
+
 
 def mesh(
     agents: str, *, ingress: str = "in", egress: str = "[]", limits: str = "{}", topics: str = "", prefix: str = "mesh"
@@ -86,7 +89,9 @@ def test_a_draft_without_lines_can_be_proved() -> None:
     spec = AgentSpec("a", "m:f", ("in",), ("x",))
     topology, found = validate(DeclaredTopology(Topology("m", "", Limits(), {"a": spec}, {"t": TopicRule("t", "in")})))
     assert topology.rows["in"][0].agent == spec
-    assert [(p.line, p.what) for p in found] == [(1, "agents.a.emits: nobody hears x and it is no egress")]
+    assert [(p.line, p.what) for p in found] == [
+        (1, "agents.a.emits: no agent subscribes to x, and no topic has it as `egress`")
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ types
@@ -95,13 +100,13 @@ def test_a_draft_without_lines_can_be_proved() -> None:
 def test_an_agent_that_hears_what_nobody_emits_is_deaf() -> None:
     problem = only(mesh(agent("a", "in") + agent("b", "payment.settled")))
     assert problem.line == 7
-    assert problem.what == "agents.b.on: nobody emits payment.settled and it is no ingress, so b is deaf"
+    assert problem.what == f"agents.b.on: {UNEMITTED.format('payment.settled')}, so b is never triggered"
     assert "`ingress: payment.settled`" in problem.remedy
 
 
 def test_an_agent_that_hears_something_else_too_is_not_deaf() -> None:
     problem = only(mesh(agent("a", "[in, payment.settled]")))
-    assert problem.what == "agents.a.on: nobody emits payment.settled and it is no ingress"
+    assert problem.what == "agents.a.on: no agent emits payment.settled, and no topic has it as `ingress`"
 
 
 def test_the_line_is_that_of_the_type_in_a_list_over_several_lines() -> None:
@@ -134,7 +139,7 @@ def test_a_join_on_a_cycle_that_can_start_is_met() -> None:
 def test_agents_that_wait_only_for_one_another_are_never_started() -> None:
     text = mesh(agent("a", "in") + agent("b", "y", "x", "visits_max: 2") + agent("c", "x", "y") + agent("d", "x"))
     problem = only(text)
-    assert problem.what == "agents.b.on: nothing starts b -> c -> b, they wait only for one another"
+    assert problem.what == "agents.b.on: b -> c -> b can never start: these agents wait only for one another"
     assert problem.line == 7
 
 
@@ -147,23 +152,26 @@ def test_what_nobody_hears_is_a_problem_unless_it_leaves() -> None:
     text = agent("a", "in", "[x, y]") + agent("b", "x")
     load(mesh(text, egress="y"))
     problem = only(mesh(text))
-    assert (problem.line, problem.what) == (6, "agents.a.emits: nobody hears y and it is no egress")
-    assert problem.remedy.startswith("Let an agent hear it")
+    assert (problem.line, problem.what) == (
+        6,
+        f"agents.a.emits: {UNSUBSCRIBED.format('y')}",
+    )
+    assert problem.remedy.startswith("Subscribe an agent to it")
 
 
 def test_a_relative_of_a_type_that_nobody_hears_is_suggested() -> None:
     problem = only(mesh(agent("a", "in", "[stock.reserved, stock.returned]") + agent("b", "stock.reserved")))
-    assert problem.remedy.startswith("Did you mean stock.reserved? Else: Let an agent hear it")
+    assert problem.remedy.startswith("Did you mean stock.reserved? Else: Subscribe an agent to it")
 
 
 def test_an_ingress_type_that_nobody_hears_is_a_problem() -> None:
     problem = only(mesh(agent("a", "in"), topics="").replace("# no way out", "more: {ingress: other}"))
-    assert (problem.line, problem.what) == (4, "topics.more.ingress: nobody hears other")
+    assert (problem.line, problem.what) == (4, "topics.more.ingress: no agent subscribes to other")
 
 
 def test_an_egress_type_that_nobody_emits_is_a_problem() -> None:
     problem = only(mesh(agent("a", "in"), egress="[finished]"))
-    assert (problem.line, problem.what) == (4, "topics.t.out.egress: nobody emits finished")
+    assert (problem.line, problem.what) == (4, "topics.t.out.egress: no agent emits finished")
 
 
 def test_a_misspelt_egress_type_is_one_problem() -> None:
@@ -182,8 +190,8 @@ def test_wiring_that_could_not_be_read_hides_only_what_it_names() -> None:
         agent("a", "in", "[part.done, stock.counted]") + agent("b", "{gather: part.done}") + agent("c", "bill.paid")
     )
     found = [p.what for p in problems(mesh(agents))]
-    assert found[0] == "agents.a.emits: nobody hears stock.counted and it is no egress"
-    assert found[2] == "agents.c.on: nobody emits bill.paid and it is no ingress, so c is deaf"
+    assert found[0] == "agents.a.emits: no agent subscribes to stock.counted, and no topic has it as `egress`"
+    assert found[2] == f"agents.c.on: {UNEMITTED.format('bill.paid')}, so c is never triggered"
     assert len(found) == 3
 
 
@@ -200,8 +208,8 @@ def test_wiring_that_could_not_be_read_hides_only_what_it_names() -> None:
         ("desk.redrives: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.redrives"),
         ("desk.tasks.any: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.tasks.*"),
         ("desk_board: {ingress: x}", "desk", "the name belongs to the mesh's own topic desk.board"),
-        ("t_in: {ingress: x}", "mesh", "Kafka does not tell it from topic t.in"),
-        ("again: {ingress: in}", "mesh", "in is ingress of topic t.in already"),
+        ("t_in: {ingress: x}", "mesh", "Kafka cannot distinguish it from topic t.in"),
+        ("again: {ingress: in}", "mesh", "in is already ingress of topic t.in"),
         ("loop: {ingress: x, egress: y}", "mesh", "both ingress and egress"),
         ("other: {egress: y, id: n}", "mesh", "only ingress records get an id"),
         ("other: {ingress: x, key: in.one.n}", "mesh", "begins with a type of event"),
@@ -244,7 +252,7 @@ def test_topics_may_begin_with_the_name_of_their_mesh() -> None:
 
 def test_a_type_leaves_by_one_topic() -> None:
     text = mesh(agent("a", "in", "x"), egress="x").replace("agents:", "  t.more: {egress: [x]}\nagents:")
-    assert (only(text).line, only(text).what) == (5, "topics.t.more.egress: x is egress of topic t.out already")
+    assert (only(text).line, only(text).what) == (5, "topics.t.more.egress: x is already egress of topic t.out")
 
 
 # ------------------------------------------------------------------------------------------------------- conditions
@@ -256,7 +264,7 @@ def test_a_type_leaves_by_one_topic() -> None:
         (
             "[fraud.scored]",
             "order.priced.usd < 3",
-            "names type order.priced, which z does not",
+            "names type order.priced, to which z does not subscribe",
             "fraud.scored.order",
         ),
         ("[fraud.scored]", "fraud.scord.score < 3", "names an unknown type", "Did you mean fraud.scored?"),
@@ -364,7 +372,7 @@ def test_the_longest_way_must_be_allowed() -> None:
     problem = only(mesh(chain(5), limits="{depth_max: 4}"))
     assert problem.line == 1
     assert problem.what == (
-        "mesh.limits.depth_max: the longest way has 5 agents, allowed are 4: n0 -> n1 -> n2 -> n3 -> n4"
+        "mesh.limits.depth_max: the longest path has 5 agents, at most 4 are allowed: n0 -> n1 -> n2 -> n3 -> n4"
     )
 
 
