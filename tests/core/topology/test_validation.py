@@ -302,11 +302,7 @@ def test_a_key_is_a_field_not_a_type() -> None:
     ("limits", "more", "what"),
     [
         ("{deadline: 10s}", "timeout: 11s", "agents.a.timeout: 11s is longer than a run may take, 10s"),
-        (
-            "{budget: {usd: 0.5}}",
-            "reserve: {usd: 0.6}",
-            "agents.a.reserve.usd: 0.6 is more than the budget of a run",
-        ),
+        ("{budget: {usd: 0.5}}", "reserve: {usd: 0.6}", "agents.a.reserve.usd: 0.6 is more than the budget of a run"),
         (
             "{budget: {tokens: 5}}",
             "reserve: {tokens: 6}",
