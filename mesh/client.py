@@ -1,11 +1,11 @@
-"""The door for upstream code: publish a request, follow its run, wait for its outcome.
+"""The client for upstream code: publish a request, follow its run, wait for its outcome.
 
     async with Mesh.connect() as mesh:
         run = await mesh.publish("order.placed", {"order_id": "o-17", "lines": []})
         outcome = await run.outcome(timeout_s=30)
         print(outcome.ending, outcome.results)
 
-Publishing is done when the log has acknowledged. The same request again (same id) is the same run.
+`publish` returns when the log has acknowledged the request. The same request again (same id) is the same run.
 """
 
 import asyncio
@@ -56,7 +56,8 @@ class Result(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a run ended. `raw` is the whole record as documented in docs/reference/protocol.md."""
+    """The end of a run. `ending`: `completed`, `partial`, `failed`, `stopped` or `cancelled`. `raw`: the record,
+    see docs/reference/protocol.md."""
 
     run_id: str
     ending: str
@@ -71,7 +72,7 @@ class Outcome(NamedTuple):
 
 
 class Run:
-    """A run that was asked for."""
+    """A requested run."""
 
     def __init__(self, mesh: "Mesh", request: Event, position: Appended) -> None:
         self._mesh = mesh
@@ -82,8 +83,8 @@ class Run:
         """Partition and offset of the request on mesh.inbox."""
 
     async def outcome(self, *, timeout_s: float = 60.0) -> Outcome:
-        """Wait for the end. Raises WaitTimeout (the run goes on), and NotAccepted when the request was rejected: also
-        when the run heard it with another body (`idempotency_conflict`), or had ended before (`already_terminal`)."""
+        """Wait for the outcome. Raises WaitTimeout (the run goes on), and NotAccepted when the request was rejected:
+        also because the run has it with another body (`idempotency_conflict`) or had ended (`already_terminal`)."""
         outcome = await self._mesh.outcome(self.id, timeout_s=timeout_s)
         why = why_not_answered(outcome.raw, self.event_id, self._fingerprint)
         if why is not None:
@@ -92,7 +93,7 @@ class Run:
 
 
 class _Group(NamedTuple):
-    """Requests that are published together."""
+    """Requests that share one append."""
 
     requests: list[Event]
     appended: "asyncio.Task[Sequence[Appended | Refused]]"
@@ -107,12 +108,12 @@ class Mesh:
         self._waits = RunWaiters(self._look_back)
         self._group: _Group | None = None
         self._recent: OrderedDict[str, Event] = OrderedDict()
-        """Answers seen since we watch, the latest of them: most runs end before anybody asks."""
+        """The latest outcomes that this client has read: most runs end before a caller waits for them."""
         self._recent_bytes = 0
         self._closed = False
         self._watcher: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
-        """Of who sees to it that somebody watches: one does for all."""
+        """Held by the caller that starts the watcher."""
 
     @classmethod
     @asynccontextmanager
@@ -144,7 +145,7 @@ class Mesh:
         traceparent: str = "",
         key: str | None = None,
     ) -> Run:
-        """Ask for a run. Raises InvalidInput with a reason code, LogUnavailable.
+        """Request a run. Raises InvalidInput with a reason code, LogUnavailable.
 
         `payload`: a pydantic model, JSON-able values, or bytes of JSON. `id`: of the request; by default what the
         ingress topic declares, else a new one. `run_id`: the correlation id, by default made from the id. `key`: the
@@ -167,10 +168,10 @@ class Mesh:
         traceparent: str = "",
         key: str | None = None,
     ) -> Event:
-        """The event that `publish` would send. Raises InvalidInput with a reason code."""
+        """Make the event that `publish` would send. Raises InvalidInput with a reason code."""
         ordering_key = None if key is None else key.encode()
-        given = (type, _json(payload), id, "", run_id, subject)
-        request = Request(*given, traceparent=traceparent, key=ordering_key)
+        body = _json(payload)
+        request = Request(type, body, id, "", run_id, subject, traceparent=traceparent, key=ordering_key)
         event = open_request(request, self.topology, fallback_id=str(uuid7()))
         if isinstance(event, Rejection):
             raise InvalidInput(event.message, code=event.code, where=f"publish {type}")
@@ -190,32 +191,32 @@ class Mesh:
         return [self._run(event, verdict, requests) for event, verdict in zip(requests, verdicts, strict=True)]
 
     async def _together(self, event: Event) -> Run:
-        """Publish with all who do so at this moment: an append costs the log the same for one as for many."""
+        """Publish together with concurrent callers: an append costs the log the same for one request as for many."""
         group = self._group
         if group is None or len(group.requests) >= TOGETHER_MAX:
             requests: list[Event] = []
             group = self._group = _Group(requests, asyncio.get_running_loop().create_task(self._put(requests)))
-            group.appended.add_done_callback(_heard)
-        place = len(group.requests)
+            group.appended.add_done_callback(_mark_retrieved)
+        number = len(group.requests)
         group.requests.append(event)
-        # Whoever goes away takes nobody's request along.
+        # A caller that is cancelled must not cancel the append of the others.
         try:
             verdicts = await asyncio.shield(group.appended)
         except LogUnavailable as error:
-            raise copy.copy(error) from error  # each caller's is its own
-        return self._run(event, verdicts[place], [event])
+            raise copy.copy(error) from error  # each caller has its own traceback
+        return self._run(event, verdicts[number], [event])
 
     async def _next(self) -> None:
-        """Go behind those who publish together at this moment: they asked first."""
+        """Let the group that is being published go first: its callers came earlier."""
         if self._group is not None:
             await asyncio.sleep(0)
 
     async def _put(self, requests: Sequence[Event]) -> Sequence[Appended | Refused]:
         if self._group is not None and self._group.requests is requests:
-            self._group = None  # who comes later is not among them
+            self._group = None  # later callers begin a new group
         for event in requests:
             if (seen := self._recent.get(event.run_id)) is not None and seen.type == REJECTED_TYPE:
-                self._forget(event.run_id)  # asked again, perhaps corrected
+                self._forget(event.run_id)  # requested again, perhaps corrected
         return await self.log.append([inbox_record(event, self.topology) for event in requests])
 
     def _run(self, event: Event, verdict: Appended | Refused, together: Sequence[Event]) -> Run:
@@ -229,21 +230,20 @@ class Mesh:
         return Run(self, event, verdict)
 
     async def cancel(self, run_id: str, *, by: str = "", why: str = "") -> Appended:
-        """End a run with what it has, as `cancelled`. `by` and `why` go into its history. Answers where the wish lies
-        on mesh.inbox; one about a run that has ended, or that nobody opened, changes nothing. Raises InvalidInput,
-        LogUnavailable."""
-        return await self._wish(CANCELLED, run_id, by, why)
+        """End a run with the results it has, as `cancelled`. `by` and `why` go into its history.
+
+        Returns the position of the command on mesh.inbox. A command about a run that has ended, or that was never
+        opened, has no effect. Raises InvalidInput, LogUnavailable.
+        """
+        return (await self.send_commands(CANCELLED, [run_id], by=by, why=why))[0]
 
     async def pause(self, run_id: str, *, by: str = "", why: str = "") -> Appended:
-        """Begin nothing more of a run until `resume`; what runs already may end. As `cancel` otherwise."""
-        return await self._wish(PAUSED, run_id, by, why)
+        """Begin no more tasks of a run until `resume`; running tasks may end. Otherwise as `cancel`."""
+        return (await self.send_commands(PAUSED, [run_id], by=by, why=why))[0]
 
     async def resume(self, run_id: str, *, by: str = "", why: str = "") -> Appended:
-        """Let a paused run go on. As `cancel` otherwise."""
-        return await self._wish(RESUMED, run_id, by, why)
-
-    async def _wish(self, kind: str, run_id: str, by: str, why: str) -> Appended:
-        return (await self.send_commands(kind, [run_id], by=by, why=why))[0]
+        """Let a paused run go on. Otherwise as `cancel`."""
+        return (await self.send_commands(RESUMED, [run_id], by=by, why=why))[0]
 
     async def send_commands(
         self, kind: str, run_ids: Sequence[str], *, by: str = "", why: str = ""
@@ -251,7 +251,7 @@ class Mesh:
         """Send the same command to many runs in one append; `kind` is `cancelled`, `paused` or `resumed`."""
         for run_id in run_ids:
             if not ID_PATTERN.fullmatch(run_id):
-                text = f"run id {run_id[:64]!r} is none"
+                text = f"run id {run_id[:64]!r} is invalid"
                 raise InvalidInput(text, code="bad_id", where="run", expected=ID_PATTERN.pattern)
         at_ms, who = self.log.now_ms(), {"by": by, "why": why}
         return await self._append(
@@ -259,9 +259,8 @@ class Mesh:
         )
 
     async def send_switch(self, switch: Switch, *, for_ms: int = 0) -> Appended:
-        """Stop or resume an agent, or all of them (`*`), everywhere within a second; see `core.run.control`. Answers
-        where that lies on mesh.control. `for_ms`: of a fault, how long it lasts. Raises InvalidInput,
-        LogUnavailable."""
+        """Stop or resume an agent, or all of them (`*`), everywhere within a second; see `core.run.control`. `for_ms`:
+        duration of a fault. Returns the position on mesh.control. Raises InvalidInput, LogUnavailable."""
         if for_ms:
             await ask_time(self.log, self.topology)
             switch = switch._replace(until_ms=self.log.now_ms() + for_ms)
@@ -274,25 +273,27 @@ class Mesh:
         for record, verdict in zip(records, await self.log.append(records), strict=True):
             if isinstance(verdict, Refused):
                 where = f"{self.log.url} {record.topic}"
-                remedy = "`mesh topics create` makes what is missing" if verdict.code == "unknown_topic" else ""
-                text = f"the log refused it: {verdict.message}"
+                remedy = "`mesh topics create` creates missing topics" if verdict.code == "unknown_topic" else ""
+                text = f"the log refused the record: {verdict.message}"
                 raise InvalidInput(text, code=verdict.code, where=where, remedy=remedy)
             verdicts.append(verdict)
         return verdicts
 
     async def outcome(self, run_id: str, *, timeout_s: float = 60.0) -> Outcome:
-        """The outcome of a run, now or when it ends. Looks back through the log if nothing comes within a second."""
+        """Wait for the outcome of a run. Reads back through the log if none comes within a second. See Run.outcome."""
         await self._watch()
         try:
             answer = self._recent.get(run_id) or await self._waits.answer(run_id, timeout_s)
-            if parse_late_request(answer) is not None:  # to a request that came again: what the run ended with counts
+            if (
+                parse_late_request(answer) is not None
+            ):  # the answer to a repeated request: the outcome of the run counts
                 answer = await self._last_answer(run_id) or answer
             return _answered(answer)
         except TimeoutError as error:
             raise WaitTimeout(
                 f"run {run_id} has not ended within {timeout_s:g} s; it goes on",
                 where=self.topology.outcomes,
-                remedy=f"`mesh run show {run_id}` tells where it stands; is a worker up (`mesh up`)?",
+                remedy=f"`mesh run show {run_id}` shows its state; is a worker up (`mesh up`)?",
             ) from error
 
     async def close(self) -> None:
@@ -348,12 +349,12 @@ class Mesh:
         self._recent_bytes -= 0 if gone is None else len(gone.data)
 
     async def _look_back(self, run_id: str, answer: Answer) -> None:
-        """For a run that ended before anybody watched."""
+        """Answer for a run that ended before this client read outcomes."""
         if (last := await self._last_answer(run_id)) is not None and not answer.done():
             answer.set_result(last)
 
     async def _last_answer(self, run_id: str) -> Event | None:
-        """What the log answers about a run: its last outcome if it holds one. Reads one partition of the outcomes."""
+        """Return the last record about a run on mesh.outcomes, or None. Reads one partition from its beginning."""
         bounds = await self.log.bounds(self.topology.outcomes)
         key = run_id.encode()
         home = partition_of(key, len(bounds))
@@ -366,14 +367,14 @@ class Mesh:
         return last
 
 
-def _heard(appended: "asyncio.Task[Sequence[Appended | Refused]]") -> None:
-    """All who published hear how it went; where all of them have gone away, nobody wants to."""
+def _mark_retrieved(appended: "asyncio.Task[Sequence[Appended | Refused]]") -> None:
+    """Retrieve the error of an append whose callers were all cancelled, so that asyncio does not log it."""
     if not appended.cancelled():
         appended.exception()
 
 
 def _answered(event: Event) -> Outcome:
-    """The outcome that a record on mesh.outcomes tells. Raises NotAccepted where it says that there is no run."""
+    """Read an outcome from a record on mesh.outcomes. Raises NotAccepted when the record is a rejection."""
     body = orjson.loads(event.data)
     if event.type == REJECTED_TYPE:
         raise not_accepted(event.run_id, body["code"], body["message"])
@@ -381,7 +382,7 @@ def _answered(event: Event) -> Outcome:
 
 
 def outcome_of(body: dict[str, Any]) -> Outcome:
-    """An Outcome from the body of a record on mesh.outcomes."""
+    """Make an Outcome from the body of a record on mesh.outcomes."""
     results = tuple(Result(r["type"], r["agent"], r.get("data", r.get("text"))) for r in body["results"])
     return Outcome(body["run"], body["ending"], results, tuple(body["refusals"]), tuple(body["failures"]), body)
 

@@ -1,4 +1,4 @@
-"""What an agent's function gets beside its event: who it works for, the blackboard, and a place to report spending."""
+"""The Context of an agent's function: facts of its task, the blackboard, and the report of what it spent."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -20,12 +20,15 @@ T = TypeVar("T")
 
 UPDATE_TRIES_MAX = 64
 COMPLETE_WAIT_MS = 10_000
-"""How long a write waits for lost values of the board to be put back, before it raises BoardIncomplete."""
+"""Time for lost values of the board to be restored before a write raises BoardIncomplete."""
 _COMPLETE_POLL_MS = 50
 
 
 class Item(NamedTuple):
-    """A value on the board, parsed. Hand `version` to `put(expect=…)` to write only if nobody else has."""
+    """A parsed value on the board. `put(expect=item.version)` writes only if the value has not changed since.
+
+    `at_ms`: time of the write, in milliseconds since the epoch. `by`: its writer, `agent/task id`.
+    """
 
     key: str
     value: Any
@@ -37,35 +40,35 @@ class Item(NamedTuple):
 def _in_its_loop(
     operation: Callable[Concatenate["AgentBoard", P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate["AgentBoard", P], Coroutine[Any, Any, T]]:
-    """An operation of the board, done in the loop of the store."""
+    """Run an operation of the board in the event loop of the store."""
 
     @wraps(operation)
-    async def done(self: "AgentBoard", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        doing = operation(self, *args, **kwargs)
+    async def run(self: "AgentBoard", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        running = operation(self, *args, **kwargs)
         if self._loop is None or self._loop is asyncio.get_running_loop():
-            return await doing
+            return await running
         if self.cancelling:
             self.cancelling = False
-            doing.close()
+            running.close()
             raise asyncio.CancelledError("the answer of this task is no longer awaited")
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(doing, self._loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(running, self._loop))
 
-    return done
+    return run
 
 
 class AgentBoard:
     """The blackboard as an agent sees it: values are JSON-able or pydantic models, writes carry the task's name.
 
-    Raises BoardUnavailable (retriable) when the store is gone, Conflict when a version differs, InvalidInput for a
-    bad key, a value that is not JSON-able or over 64 KiB. After the store lost values, writes that depend on the value
-    that stands (`add`, `append`, `update`, `put(expect="")`) wait until the values are back, at most COMPLETE_WAIT_MS.
-    The n-th `append` or `add` of a task to a key is applied
-    once, however often the task is repeated; `put` and `update` are applied each time.
+    Raises BoardUnavailable (retriable) when the store does not answer, Conflict when a version differs, InvalidInput
+    for a bad key, a value that is not JSON-able or over 64 KiB. After the store lost values, writes that depend on the
+    present value (`add`, `append`, `update`, `put(expect="")`) wait until the values are restored, at most
+    COMPLETE_WAIT_MS. The n-th `append` or `add` of a task to a key is applied once, however often the task is repeated;
+    `put` and `update` are applied each time.
 
-    `changed` is told of every write that the store acknowledged, those of a repeated operation too.
+    `changed` is called with every write that the store acknowledged, also for a repeated operation.
 
     The store belongs to one event loop, `loop`. A blocking function may use the board in a loop of its own, as
-    `asyncio.run(ctx.board.add("seen"))`: the operation is then done in that of the store.
+    `asyncio.run(ctx.board.add("seen"))`: the operation then runs in the loop of the store.
     """
 
     def __init__(
@@ -87,15 +90,15 @@ class AgentBoard:
 
     @_in_its_loop
     async def get(self, key: str) -> Item | None:
-        """The value at `key`, or None."""
+        """Return the value at `key`, or None."""
         entry = await self._board.get(key)
         return None if entry is None else _item(entry)
 
     @_in_its_loop
     async def put(self, key: str, value: Any, *, expect: str = ANY, verify: bool = False) -> Item:
-        """Write a value; `expect` is the version that must stand (`""`: no value yet), else Conflict.
+        """Write a value. `expect`: the version that must be current (`""`: no value yet), else Conflict is raised.
 
-        `verify` reads the value back: Conflict if another version stands then.
+        `verify` reads the value back and raises Conflict if another version is current then.
         """
         entry = await self._put(key, _json(value), expect)
         if verify:
@@ -106,11 +109,11 @@ class AgentBoard:
 
     @_in_its_loop
     async def update(self, key: str, change: Callable[[Any], Any], *, default: Any = None) -> Item:
-        """Read, change, write by compare-and-set, again until nobody came between (64 tries, then Conflict).
+        """Read, change and write by compare-and-set; repeat after concurrent writes (64 tries, then Conflict).
 
         `change` gets the parsed value (or `default`) and returns the new one; it may be called several times.
         """
-        async with _turn(self._board, key):
+        async with _update_lock(self._board, key):
             for tries_left in range(UPDATE_TRIES_MAX, 0, -1):
                 found = await self._board.get(key)
                 value = orjson.loads(_json(default) if found is None else found.value)
@@ -124,7 +127,7 @@ class AgentBoard:
 
     @_in_its_loop
     async def append(self, key: str, item: Any, *, items_max: int = 100) -> Item:
-        """Add to the end of the list at `key`, dropping the oldest beyond `items_max`. Never conflicts."""
+        """Append to the list at `key`, dropping the oldest items beyond `items_max`. Never conflicts."""
         op_id = self._op_id(key)
         data = _json(item)
         entry = await _completed(lambda: self._board.append(key, data, items_max=items_max, by=self._by, op_id=op_id))
@@ -134,7 +137,7 @@ class AgentBoard:
     async def add(
         self, key: str, amount: int = 1, *, value_max: int | None = None, value_min: int | None = None
     ) -> Count:
-        """Add to a counter unless the sum would leave the limits; `applied` tells."""
+        """Add to the counter at `key` unless the sum would exceed a limit; see `applied` of the result."""
         op_id = self._op_id(key)
         count = await _completed(
             lambda: self._board.add(key, amount, value_max=value_max, value_min=value_min, by=self._by, op_id=op_id)
@@ -145,25 +148,25 @@ class AgentBoard:
 
     @_in_its_loop
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Item]:
-        """Past values, newest first."""
+        """Return past values, newest first; the current value is the first."""
         return [_item(e) for e in await self._board.history(key, limit=limit)]
 
     @_in_its_loop
     async def keys(self, pattern: str = "*") -> Sequence[str]:
-        """Keys that match a glob, sorted."""
+        """Return the keys that match a glob, sorted."""
         return await self._board.keys(pattern)
 
     async def _put(self, key: str, value: bytes, expect: str) -> Entry:
         return await _completed(lambda: self._board.put(key, value, expect=expect, by=self._by))
 
     def _item(self, entry: Entry, op_id: str = "") -> Item:
-        """What was written, after it was told."""
+        """Report a write to `changed` and return its item."""
         if self._changed is not None:
             self._changed(BoardChange(entry.key, entry.value, entry.version, entry.by, op_id, entry.at_ms))
         return _item(entry)
 
     def _op_id(self, key: str) -> str:
-        """Counted for each key by itself, since a repeated task may come to other keys in another order."""
+        """Return the id of the next operation on a key. A repeated task may use keys in another order."""
         self._ops[key] = self._ops.get(key, 0) + 1
         return f"{self._op_prefix}:{self._ops[key]}"
 
@@ -171,11 +174,11 @@ class AgentBoard:
 class Context:
     """Facts of the running task.
 
-    `task_id` is the idempotency key for tools: the same for every attempt and every delivery of the task, and no other
-    task bears it. A function may be called again for a task (a retry, a process that died, a partition that moved), so
-    hand it to whatever acts on the world: `charge(card, usd, idempotency_key=ctx.task_id)`; where a task acts more than
-    once, with a word for what it does: `f"{ctx.task_id}:charge"`. `attempt` counts tries, from 1. `deadline_ms` is that
-    of the run, in milliseconds since the epoch.
+    `task_id` is the idempotency key for tools: the same for every attempt and delivery of the task, and unique to it. A
+    function may be called again for a task: by a retry, after a process died, or after a partition moved. Give the key
+    to every call that acts on the world: `charge(card, usd, idempotency_key=ctx.task_id)`. A task that acts more than
+    once adds a word for each act: `f"{ctx.task_id}:charge"`. `attempt` counts from 1. `deadline_ms` is the deadline of
+    the run, in milliseconds since the epoch.
     """
 
     __mesh_context__ = True
@@ -212,32 +215,31 @@ class Context:
         self._store, self._changed, self._loop = board, changed, loop
         self._board: AgentBoard | None = None
         self.cancelled = False
-        """Whether the answer is no longer awaited: the task took too long, its run has ended, its agent was stopped. An
-        `async def` is cancelled then; a blocking function can look here, and its next use of the board in a loop of
-        its own raises CancelledError once."""
+        """Whether the answer is no longer awaited: the task took too long, its run has ended, or its agent was stopped.
+        An `async def` is cancelled then. A blocking function can read this flag, and its next use of the board in a
+        loop of its own raises CancelledError once."""
         self.tokens = 0
         self.usd = Decimal(0)
 
     @property
     def board(self) -> AgentBoard:
-        """The blackboard; what is written there carries the name of the task."""
-        if self._board is None:  # most functions never ask for it
+        """The blackboard; writes carry the names of the agent and the task."""
+        if self._board is None:  # most functions never use it
             by = f"{self.agent}/{self.task_id}"
-            given: dict[str, Any] = {"op_prefix": self.task_id, "changed": self._changed, "loop": self._loop}
-            self._board = AgentBoard(self._store, by=by, **given)
+            self._board = AgentBoard(self._store, by=by, op_prefix=self.task_id, changed=self._changed, loop=self._loop)
             self._board.cancelling = self.cancelled
         return self._board
 
     def cancel(self) -> None:
-        """Called by the worker: see `cancelled`."""
+        """Set `cancelled`; for the worker."""
         self.cancelled = True
         if self._board is not None:
             self._board.cancelling = True
 
     def spend(self, *, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
-        """Report what this task used; it is charged to the run's budget when the task ends, however it ends.
+        """Report usage of this task; it is charged to the run's budget when the task ends, also when it fails.
 
-        Raises InvalidInput (`bad_usage`) for what is no amount: negative, NaN, infinite, not a number.
+        Raises InvalidInput (`bad_usage`) for an invalid amount: negative, NaN, infinite, not a number.
         """
         try:
             amount = Decimal(str(usd))
@@ -253,7 +255,7 @@ class Context:
 
 def _bad_usage(name: str, expected: str, got: Any) -> InvalidInput:
     return InvalidInput(
-        "that cannot be spent",
+        "invalid amount spent",
         code="bad_usage",
         where=f"spend({name}=…)",
         expected=expected,
@@ -263,7 +265,7 @@ def _bad_usage(name: str, expected: str, got: Any) -> InvalidInput:
 
 
 async def _completed(write: Callable[[], Awaitable[T]]) -> T:
-    """Try a write until the board is complete, for COMPLETE_WAIT_MS at most. Raises what the last try raised."""
+    """Repeat a write until the board is complete, for COMPLETE_WAIT_MS at most. Raises the error of the last try."""
     for tries_left in range(COMPLETE_WAIT_MS // _COMPLETE_POLL_MS, 0, -1):
         try:
             return await write()
@@ -282,7 +284,7 @@ def _json(value: Any) -> bytes:
     data = encode(value)
     if isinstance(data, Flaw):
         raise InvalidInput(
-            f"a value for the board cannot be kept: {data.message}",
+            f"invalid value for the board: {data.message}",
             code=data.code,
             where="board",
             expected="a pydantic model or JSON-able values",
@@ -291,11 +293,14 @@ def _json(value: Any) -> bytes:
     return data
 
 
-_turns: WeakKeyDictionary[Board, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()
-"""Board → key → lock. A lock lives as long as somebody holds it or waits for it."""
+_update_locks: WeakKeyDictionary[Board, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()
+"""Board → key → lock. A lock exists while a task holds it or waits for it."""
 
 
-def _turn(board: Board, key: str) -> asyncio.Lock:
-    """One update of a key at a time in this process: hundreds of lanes would else mostly meet each other's writes."""
-    locks = _turns.setdefault(board, WeakValueDictionary())
+def _update_lock(board: Board, key: str) -> asyncio.Lock:
+    """Return the lock that allows one update of a key at a time in this process.
+
+    Without it hundreds of lanes would mostly conflict with each other.
+    """
+    locks = _update_locks.setdefault(board, WeakValueDictionary())
     return locks.setdefault(key, asyncio.Lock())

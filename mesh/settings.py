@@ -1,13 +1,13 @@
-"""Every setting of a process, merged once: flags > environment > mesh.toml > user file > defaults.
+"""Every setting of a process. Precedence: flags, environment, mesh.toml, the user's file, defaults.
 
-Unset is not default: each source says only what was set in it, and `load` remembers where each value came from
+Unset is not default: each source holds only values that were set in it, and `load` remembers the origin of each value
 (`mesh config show --origin`). Environment names are `MESH_` and the field's name, nested by `__`
 (`MESH_KAFKA__SECURITY_PROTOCOL`); a secret may come from a file named by `…_FILE`. `REDIS_URL` is honoured for the
 board. mesh.toml is searched upward from the working directory to the root of the git checkout; the user's own file is
 `$XDG_CONFIG_HOME/mesh/mesh.toml`.
 
-Every path is absolute once it is loaded, since an agent may change the working directory. A relative path of a file
-begins in the folder of that file, one of a flag or of the environment in the working directory, and a default in the
+Every path is absolute once it is loaded, since an agent may change the working directory. A relative path in a file
+starts at the folder of that file, one in a flag or in the environment at the working directory. A default starts at the
 project: the nearest folder upward with mesh.toml or topics.yaml. Paths are written as in a shell (`~`, `~user`,
 `$NAME`, `${NAME}`) or as `file:///…`.
 """
@@ -46,7 +46,7 @@ _SECRET_WORDS = ("password", "secret", "token", "credential", "_key")
 
 
 class Settings(BaseModel):
-    """See the module. Times in milliseconds, sizes in bytes."""
+    """The settings of a process. Times in milliseconds, sizes in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
@@ -83,34 +83,34 @@ class Settings(BaseModel):
         2_000,
         ge=0,
         le=INTEGER_MAX,
-        description="an agent that has not ended so long after it was cancelled is abandoned",
+        description="an agent that has not ended this long after its cancellation is abandoned",
     )
     strays_max: int = Field(
         32,
         ge=0,
         le=INTEGER_MAX,
-        description="with more abandoned calls that go on all the same, a worker process ends with code 7",
+        description="with more abandoned calls that still run, a worker process ends with code 7",
     )
     blocked_ms_max: int = Field(
         30_000,
         ge=200,
         le=INTEGER_MAX,
-        description="a worker process whose agents let nothing else run for so long ends with code 7",
+        description="a worker process whose agents block it for this long ends with code 7",
     )
-    poll_records_max: int = Field(500, gt=0, le=100_000, description="records taken in one step")
+    poll_records_max: int = Field(500, gt=0, le=100_000, description="records of one poll")
     record_bytes_max: int = Field(
         RECORD_BYTES_MAX,
         ge=RECORD_BYTES_MIN,
         le=SIZE_BYTES_MAX,
-        description="size of the largest record that the log takes, with key, headers and framing",
+        description="size of the largest record that the log accepts, with key, headers and framing",
     )
 
 
 class Loaded(NamedTuple):
     """Settings, and for each field the source it came from (`default`, a file's path, `MESH_LOG`, `--log`).
 
-    Fields that hold several values have one origin a value: `kafka.sasl_mechanism`. `ignored` names environment
-    variables that begin with MESH_ and mean nothing here (Kubernetes sets such for a service called mesh).
+    A field with several values has an origin for each: `kafka.sasl_mechanism`. `ignored`: environment variables that
+    begin with MESH_ and name no setting (Kubernetes sets such for a service called mesh).
     """
 
     settings: Settings
@@ -119,7 +119,7 @@ class Loaded(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """What one source set. `folder`: where its relative paths begin; None for the working directory."""
+    """The values that one source sets. `folder`: start of its relative paths; None: the working directory."""
 
     values: dict[str, Any]
     origins: dict[str, str]
@@ -157,7 +157,7 @@ def load(
 
 
 def working_folder() -> Path:
-    """The working directory. Raises ConfigInvalid if it was removed or its name is no text."""
+    """Return the working directory. Raises ConfigInvalid if it was removed or its name is no text."""
     try:
         folder = Path.cwd()
         flaw = text_flaw(str(folder))
@@ -171,7 +171,7 @@ def working_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """Where this user's data of the mesh lies: `$XDG_DATA_HOME/mesh`. Raises ConfigInvalid without a home folder."""
+    """Return the folder of this user's data: `$XDG_DATA_HOME/mesh`. Raises ConfigInvalid without a home folder."""
     try:
         return user_data_path("mesh")
     except RuntimeError as error:
@@ -180,7 +180,7 @@ def data_folder() -> Path:
 
 
 def shown(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Every setting as text for people, nested ones as `kafka.name`; secrets are masked, an unset secret is empty."""
+    """Yield every setting as text, nested ones as `kafka.name`; secrets are masked, an unset secret is empty."""
     for name, value in settings:
         if isinstance(value, dict):
             for inner, text in sorted(value.items()):
@@ -216,7 +216,7 @@ def _validated(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Setting
 
 
 def _defaults(directory: Path) -> _Source:
-    """Where the defaults lie: in the project's folder, if one stands below it."""
+    """Return the defaults. Their paths start at the project's folder, if the working directory is in one."""
     found = _upward(directory, FILE_NAME) or _upward(directory, TOPOLOGY_NAME)
     return _Source({"log": EMBEDDED, "topology": TOPOLOGY_NAME}, {}, directory if found is None else found.parent)
 
@@ -227,7 +227,7 @@ def _from_flags(flags: Mapping[str, Any]) -> _Source:
 
 
 def _user_file() -> Path | None:
-    """The user's own file; None for a user without a home folder, as containers have."""
+    """Return the user's own file; None for a user without a home folder, as in containers."""
     try:
         return user_config_path("mesh") / FILE_NAME
     except RuntimeError:
@@ -282,7 +282,7 @@ def _from_environ(environ: Mapping[str, str], directory: Path) -> _Source:
 
 
 def _secret(variable: str, path: str, base: "_Base") -> str:
-    """The text in the file that `…_FILE` names."""
+    """Return the text of the file that `…_FILE` names."""
     plain = variable.removesuffix("_FILE")
     if base.environ.get(plain):
         raise ConfigInvalid(f"{plain} is set too", where=variable, remedy=f"Set {variable} or {plain}, not both")
@@ -307,7 +307,7 @@ def _origins(values: Mapping[str, Any], name_of: Callable[[str], str]) -> dict[s
 
 
 def _upward(directory: Path, name: str) -> Path | None:
-    """The nearest file of that name from `directory` up to the root of the git checkout."""
+    """Return the nearest file of that name from `directory` up to the root of the git checkout."""
     for folder in (directory, *directory.parents):
         if (folder / name).is_file():
             return folder / name
@@ -317,7 +317,7 @@ def _upward(directory: Path, name: str) -> Path | None:
 
 
 def _expect_text(name: str, value: Any, origins: Mapping[str, str]) -> None:
-    """Refuse text that no file, address or library takes."""
+    """Raise ConfigInvalid for text that no file, address or library accepts."""
     for inner, text in value.items() if isinstance(value, dict) else [("", value)]:
         key = f"{name}.{inner}" if inner else name
         flaw = text_flaw(text) if isinstance(text, str) else text_flaw(inner)
@@ -327,21 +327,21 @@ def _expect_text(name: str, value: Any, origins: Mapping[str, str]) -> None:
 
 
 class _Base(NamedTuple):
-    """Where the relative paths of a source begin, the variables that its paths may name, and its origins."""
+    """Start of a source's relative paths, the variables that its paths may name, and its origins."""
 
     folder: Path
     environ: Mapping[str, str]
     origins: Mapping[str, str] = {}
 
     def setting(self, key: str, text: str) -> str:
-        """The absolute path in a setting. Raises ConfigInvalid that names the setting and its source."""
+        """Return the absolute path in a setting. Raises ConfigInvalid that names the setting and its source."""
         origin = self.origins.get(key) or self.origins.get(key.partition(".")[0])
         return self.path(f"{origin}: setting {key!r}" if origin else f"setting {key!r}", text)
 
     def path(self, where: str, text: str) -> str:
-        """The absolute path that a text stands for. Raises ConfigInvalid at `where`."""
+        """Return the absolute path that a text means. Raises ConfigInvalid at `where`."""
         path = self.folder / re.sub("^//+", "/", str(self._expanded(where, text)))
-        # Not lexically: the folder above a link to a folder is that of the link's target.
+        # Not lexical: the parent of a link to a folder is the parent of the link's target.
         return str(path.parent.resolve() / path.name if ".." in path.parts else path)
 
     def _expanded(self, where: str, text: str) -> Path:
@@ -374,7 +374,7 @@ class _Base(NamedTuple):
 
 
 def _anchored(name: str, value: Any, base: _Base) -> Any:
-    """A value of a setting, with absolute paths."""
+    """Return the value of a setting with absolute paths."""
     if name == "kafka" and isinstance(value, dict):
         return {
             inner: base.setting(f"kafka.{inner}", text)
@@ -389,7 +389,7 @@ def _anchored(name: str, value: Any, base: _Base) -> Any:
     scheme, colon, rest = value.partition(":")
     if name in ("log", "board") and scheme == "sqlite":
         rest = rest.removeprefix("//") or EMBEDDED.partition(":")[2]
-        # Links resolved: one file has one name, which is that of its log, of its board and of its wake-up pipes.
+        # Links are resolved so that log, board and wake-up pipes of one file have one name.
         return scheme + colon + os.path.realpath(base.setting(name, rest))
     if name == "board" and scheme == "unix" and "@" not in rest:
         path, mark, query = rest.removeprefix("//").partition("?")

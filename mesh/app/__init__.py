@@ -1,1 +1,1 @@
-"""Where layers meet: settings become a log, a board and running services."""
+"""Composition: settings become a log, a board and running services."""

@@ -1,9 +1,9 @@
-"""A cell: the process in which a task that may kill its process is called. Begun by `mesh.runtime.execution.isolation`
-only, with the number of the pipe for its answers, that of its worker's process, and where to import from.
+"""The isolated process that calls a task which may kill its process. Only `mesh.runtime.execution.isolation` starts it.
 
-Orders come by standard input, answers and what was written on the board go out by that pipe. When its orders end, so
-does this process, at once, and all that agents began in its session: then its worker has ended, or has died. Signals
-that ask to end are for the worker to hear.
+Its arguments are the number of the pipe for answers, the process id of its worker, and the module search path. Orders
+come by standard input; answers and board changes go out by the pipe. When the input ends, the worker has ended or died,
+and this process ends with all processes that agents began in its session. It ends at once while a task runs, else after
+the resources of agents were closed. Signals that ask to end are ignored: they are for the worker.
 """
 
 import asyncio
@@ -34,24 +34,22 @@ from mesh.services.worker.lifespans import Lifespans
 from mesh.settings import Settings
 
 LOOK_EVERY_S = 1.0
-"""How often it asks whether its worker lives. The end of its orders tells it at once, but for processes that the worker
-was copied to: they hold them open."""
-
-
+"""Interval of checks that the worker lives. The end of the input shows its death at once, unless a forked copy of the
+worker holds the input open."""
 CLOSE_TIMEOUT_S = 1.0
-"""Time for the resources of agents to close after the last order; the worker kills the process after twice of it."""
+"""Time for the resources of agents to close after the last order; the worker kills this process after 2 s."""
 LOOKS, LOOKS_S = 10, 0.005
-"""How long a thread or a task that a call leaves may take to end."""
+"""Number and interval of checks that a call has left no thread and no asyncio task."""
 
 
 class RequestServer:
-    """Answers orders, one after the other."""
+    """Serves orders one after the other."""
 
-    def __init__(self, board: Board, say: Callable[[object], None]) -> None:
-        self._board, self._say = board, say
+    def __init__(self, board: Board, send: Callable[[object], None]) -> None:
+        self._board, self._send = board, send
         self._agents: dict[str, Agent] = {}
         self._folders: dict[str, str] = {}
-        """Function → the folder that it was loaded from."""
+        """Folder by function that was loaded from it."""
         self._threads, self._tasks = 0, 1
         """Numbers of threads and asyncio tasks before the first task of the loaded agent."""
         self._contexts = Contexts()
@@ -65,11 +63,11 @@ class RequestServer:
         """Serve orders until None comes, then close the resources of agents."""
         while (order := await orders.get()) is not None:
             if isinstance(order, LoadRequest):
-                self._say(await self._load(order))
+                self._send(await self._load(order))
             else:
                 answer = await within(self._contexts.new(), self._answer(order))
                 _flush()
-                self._say(CallAnswer(answer, clean=await self._clean()))
+                self._send(CallAnswer(answer, clean=await self._clean()))
             self.closable = bool(self._lifespans)
         await self._lifespans.close(timeout_s=CLOSE_TIMEOUT_S)
 
@@ -91,7 +89,7 @@ class RequestServer:
         return None
 
     async def _clean(self) -> bool:
-        """Whether the task has left nothing here that could end the process of the next one."""
+        """Return whether the task left nothing that could end the process of the next task."""
         for _ in range(LOOKS):
             if len(asyncio.all_tasks()) <= self._tasks and threading.active_count() <= self._threads:
                 return True
@@ -100,51 +98,52 @@ class RequestServer:
 
     async def _answer(self, order: CallRequest) -> Event:
         agent, task = self._agents[order.where], order.task
-        threads = None if agent.is_async else Threads(1, name=order.spec.name, on_abandon=_nothing, on_late=_nothing)
-        context = context_of(task, self._board, self._say, self._resources[order.where])
+        threads = None if agent.is_async else Threads(1, name=order.spec.name, on_abandon=_ignore, on_late=_ignore)
+        context = context_of(task, self._board, self._send, self._resources[order.where])
         try:
             return await Function(order.spec, agent, SystemClock(), threads).answer(task, context, order.broken)
         except asyncio.CancelledError as error:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
-                raise  # it has cancelled all that runs here: this process ends
+                raise  # the agent has cancelled all tasks here: this process ends
             return failed(task, context, result.fault_of(error, agent_modules.user_frame))
-        except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit: its answer
+        except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit
             return failed(task, context, result.fault_of(error, agent_modules.user_frame))
         finally:
             if threads is not None:
                 threads.close()
 
 
-def _nothing() -> None:
-    """Of threads: whoever gives up a call here kills the process."""
+def _ignore() -> None:
+    """Ignore abandoned threads: the worker kills this process instead."""
 
 
-def _unmoved(number: int, frame: FrameType | None) -> None:
-    """Of signals. Not SIG_IGN: what an agent begins would inherit that."""
+def _ignore_signal(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal. Processes that an agent starts would inherit SIG_IGN."""
 
 
 def _flush() -> None:
-    """What agents print stands there before their answer, since this process ends without a word."""
+    """Flush the output of agents before their answer, since this process ends without doing so."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # closed, or nobody reads it
+        with suppress(AttributeError, OSError, ValueError):  # closed, or without a reader
             stream.flush()
 
 
 def _end_all() -> NoReturn:
-    """This process, and what agents have begun in its session."""
+    """End this process and the processes that agents have begun in its session."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
 
 
 def _watch(worker: int) -> None:
+    """End when the worker has died."""
     while os.getppid() == worker:
         time.sleep(LOOK_EVERY_S)
     _end_all()
 
 
-async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None]) -> None:
+async def _main(settings: Settings, pipe: BinaryIO, send: Callable[[object], None]) -> None:
     loop, orders = asyncio.get_running_loop(), asyncio.Queue[CallRequest | LoadRequest | None]()
 
     def read_orders() -> None:
@@ -161,33 +160,33 @@ async def _main(settings: Settings, pipe: BinaryIO, say: Callable[[object], None
             loop.call_soon_threadsafe(orders.put_nowait, order)
 
     board = open_board(settings, settings.board_prefix)
-    with suppress(BoardUnavailable):  # an agent's calls of it will fail, as they would in its worker
+    with suppress(BoardUnavailable):  # board calls of agents will fail, as in the worker
         await board.start()
-    server = RequestServer(board, say)
+    server = RequestServer(board, send)
     threading.Thread(target=read_orders, name="orders", daemon=True).start()
     try:
         await server.serve(orders)
         _flush()
         _end_all()
-    except asyncio.CancelledError:  # by an agent, with all that runs here
+    except asyncio.CancelledError:  # an agent has cancelled all tasks here
         _flush()
-        os._exit(1)  # at once: nobody waits here for what does not let itself be cancelled
+        os._exit(1)  # at once, since a task may ignore its cancellation
 
 
 def main() -> None:
-    """See the module."""
-    for asks in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(asks, _unmoved)
-    # What the agent begins or reads must not hold these.
+    """Run the process; see the module."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _ignore_signal)
+    # Processes and code of agents must not get hold of these pipes.
     answers, orders = int(sys.argv[1]), os.fdopen(os.dup(0), "rb")
     os.set_inheritable(answers, False)
-    for pipe in (answers, orders.fileno()):  # a copy of this process would else hide that we have died
+    for pipe in (answers, orders.fileno()):  # a forked copy would hide the death of this process
         os.register_at_fork(after_in_child=partial(os.close, pipe))
     threading.Thread(target=_watch, args=(int(sys.argv[2]),), name="worker", daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
-    def say(told: object) -> None:
-        rest = memoryview(frame(told))
+    def send(message: object) -> None:
+        rest = memoryview(frame(message))
         while rest:
             rest = rest[os.write(answers, rest) :]
 
@@ -195,4 +194,4 @@ def main() -> None:
         (settings,) = read_frame(orders)
     except EOFError:
         _end_all()
-    loop_guard.run(_main(settings, orders, say))
+    loop_guard.run(_main(settings, orders, send))

@@ -8,6 +8,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from typing import Any
 
 from mesh.adapters.clock import SystemClock
@@ -23,14 +24,14 @@ from mesh.runtime.execution.isolation import ChildProcesses, IsolatedProcesses
 from mesh.runtime.topology_store import TopologyStore
 from mesh.services.intake import Intake
 from mesh.services.orchestrator import Orchestrator
-from mesh.services.worker import Worker
+from mesh.services.worker import Worker, WorkerOptions
 from mesh.settings import Settings
 
 SERVICES = ("intake", "orchestrator", "worker")
 
 
 class Process:
-    """Chosen services of one mesh in this process. `agents`: those that the worker here runs; none: no worker."""
+    """The chosen services of one mesh in this process. `agents`: those of the worker here; none: no worker."""
 
     def __init__(
         self,
@@ -43,12 +44,12 @@ class Process:
         board: Board | None = None,
         clock: Clock | None = None,
         name: str = "",
-        away: bool = False,
+        after_outage: bool = False,
         cells: IsolatedProcesses | None = None,
     ) -> None:
-        """`name`: of this process in what it leaves on the log, another one for each; by default made by chance.
-        `away`: it begins anew under that name, since the log was away. `cells`: where the worker calls a task that may
-        kill its process; by default in child processes."""
+        """`name`: unique name of this process in its records on the log; random by default. `after_outage`: the process
+        begins again under that name because the log was away. `cells`: isolated processes for tasks that may kill their
+        process; child processes by default."""
         clock = clock or SystemClock()
         options: dict[str, Any] = {
             "records_max": settings.poll_records_max,
@@ -67,13 +68,15 @@ class Process:
                 topology,
                 agents,
                 clock,
-                drain_timeout_ms=settings.drain_timeout_ms,
-                grace_ms=settings.cancel_grace_ms,
-                abandoned_max=settings.strays_max,
-                holder=name,
-                away=away,
+                WorkerOptions(
+                    **options,
+                    drain_timeout_ms=settings.drain_timeout_ms,
+                    grace_ms=settings.cancel_grace_ms,
+                    abandoned_max=settings.strays_max,
+                    after_outage=after_outage,
+                    holder=name or token_hex(8),
+                ),
                 cells=cells or ChildProcesses(_with_prefix(settings, topology)),
-                **options,
             )
             if is_mirrored(log, board):
                 self.keeper = BoardMaintainer(log, board, topology, clock)
@@ -85,16 +88,19 @@ class Process:
         self._stop.set()
 
     async def run(self) -> None:
-        """Run until `stop`. An error of one service ends the others and is raised; a worker that is spent lets the
-        others end in good order before. Raises ForeignLog if the log is another mesh's."""
+        """Run until `stop`. An error of one service ends the others and is raised.
+
+        WorkerSpent is raised after the other services ended in good order. Raises ForeignLog if the log belongs to
+        another mesh.
+        """
         spent: list[WorkerSpent] = []
-        if self.orchestrator is None:  # which keeps it itself
+        if self.orchestrator is None:  # the orchestrator stores the topology itself
             await self._topologies.keep()
         async with asyncio.TaskGroup() as group:
             for service in (self.orchestrator, self.intake, self.keeper):
                 if service is not None:
                     name = type(service).__name__.lower()
-                    group.create_task(_told(service.run, self._stop, name), name=name)
+                    group.create_task(_run_service(service.run, self._stop, name), name=name)
             if self.worker is not None:
                 group.create_task(self._work(self.worker, spent), name="worker")
             watching = group.create_task(SkewWatch(self.log, self._clock).run(), name="watch the clock")
@@ -105,18 +111,18 @@ class Process:
 
     async def _work(self, worker: Worker, spent: list[WorkerSpent]) -> None:
         try:
-            await _told(worker.run, self._stop, "worker")
+            await _run_service(worker.run, self._stop, "worker")
         except WorkerSpent as error:
             spent.append(error)
             self.stop()
 
     @property
     def abandoned_calls(self) -> int:
-        """Calls of agents that were given up and go on; at the end, they would keep the event loop from closing."""
+        """Number of abandoned calls that still run; at the end they would keep the event loop from closing."""
         return 0 if self.worker is None else self.worker.abandoned_calls
 
     async def wait_ready(self) -> None:
-        """Returns when every service here has joined its group and restored what it was given."""
+        """Return when every service here has joined its group and restored its partitions."""
         if self.orchestrator is not None:
             await self.orchestrator.ready.wait()
         if self.intake is not None:
@@ -126,12 +132,12 @@ class Process:
 
 
 def _with_prefix(settings: Settings, topology: Topology) -> Settings:
-    """Settings for a process that has no topology: they name the prefix of the board's keys."""
+    """Return settings that name the prefix of the board's keys, for a process without a topology."""
     return settings.model_copy(update={"board_prefix": settings.board_prefix or topology.prefix})
 
 
-async def _told(run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event, name: str) -> None:
-    """Run a service. Raises MeshError when it is cancelled from within: the process would seem to work without it."""
+async def _run_service(run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event, name: str) -> None:
+    """Run a service. Raises MeshError when code inside it cancels it: the process would seem to work without it."""
     try:
         await run(stop)
     except asyncio.CancelledError as error:
@@ -139,16 +145,16 @@ async def _told(run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.E
         if task is not None and task.cancelling():
             raise
         raise MeshError(
-            f"the {name} was cancelled from within",
-            remedy="Start the process again; nothing is lost. What was cancelled stands above in this trace",
+            f"the {name} was cancelled by code inside it",
+            remedy="Start the process again; nothing is lost. The traceback shows the cancelled code",
         ) from error
 
 
 def tune_garbage_collector() -> None:
-    """Make Python's cyclic collector rare and short, for a process that is a service and nothing else.
+    """Make Python's cyclic garbage collector rare and short, for a process that runs only services.
 
-    Runs, tasks and events form no cycles and are freed by their counts; the collector only walks them, again and again
-    (15 % of an orchestrator's time, measured). What lives now is frozen out of its sight.
+    Runs, tasks and events form no cycles and are freed by reference counts. The collector would only traverse them
+    (15 % of an orchestrator's time, measured). Objects that exist now are frozen: it skips them.
     """
     gc.collect()
     gc.freeze()
@@ -157,7 +163,7 @@ def tune_garbage_collector() -> None:
 
 @asynccontextmanager
 async def running(process: Process, *, ready_timeout_s: float = 30.0) -> AsyncIterator[Process]:
-    """Topics created, services up and ready inside the block; drained after it. Raises what a service raised."""
+    """Create topics and run services inside the block, drain them after it. Raises the error of a service."""
     await process.log.create_topics(topic_specs(process.topology))
     main = asyncio.get_running_loop().create_task(process.run(), name="services")
     ready = asyncio.get_running_loop().create_task(process.wait_ready(), name="ready")

@@ -1,4 +1,4 @@
-"""Where rooms meet: settings → log, board, topology, agents. Used by the command line, the client and the test kit."""
+"""Composition from settings: log, board, topology, agents. For the command line, the client and the test kit."""
 
 import importlib
 import traceback
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from mesh.settings import Settings
 
 ENDINGS_RETENTION_MS = 60 * 60 * 1_000
-"""A worker reads what is said while it lives, and nothing older."""
+"""A worker reads only records that are appended while it runs."""
 CLOCK_RETENTION_MS = 60 * 60 * 1_000
 CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
 
 
 def load_topology(path: str) -> Topology:
-    """Read and prove topics.yaml. Raises TopologyInvalid with all problems, ConfigInvalid if it cannot be read.
+    """Read and validate topics.yaml. Raises TopologyInvalid with all problems, ConfigInvalid if it cannot be read.
 
     The topology and its problems name the file as seen from the working directory.
     """
@@ -57,14 +57,14 @@ def load_topology(path: str) -> Topology:
 
 
 def _as_seen(path: str) -> str:
-    """A path relative to the working directory, if it lies below it."""
+    """Return a path relative to the working directory, if it lies below it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 class AgentValidation(NamedTuple):
-    """The functions that topics.yaml names, as far as they can be imported. `problems`: what is wrong with them, by
-    line. `unchecked`: paths of topics.yaml that cannot be checked."""
+    """The functions that topics.yaml names and that can be imported. `problems`: ordered by line. `unchecked`: field
+    paths of topics.yaml that cannot be checked."""
 
     agents: Mapping[str, Agent]
     problems: Sequence[Problem]
@@ -72,7 +72,7 @@ class AgentValidation(NamedTuple):
 
 
 def load_agents(topology: Topology) -> Mapping[str, Agent]:
-    """Import the functions that topics.yaml names. Raises TopologyInvalid with every one that cannot be imported."""
+    """Import the functions that topics.yaml names. Raises TopologyInvalid naming all that cannot be imported."""
     agents, problems = import_agents(topology)
     if problems:
         raise TopologyInvalid(topology.path, sorted(problems))
@@ -80,7 +80,7 @@ def load_agents(topology: Topology) -> Mapping[str, Agent]:
 
 
 def validate_agents(topology: Topology) -> AgentValidation:
-    """Import the functions that topics.yaml names, and compare both."""
+    """Import the functions that topics.yaml names and compare their signatures with it."""
     agents, problems = import_agents(topology)
     for name, agent in agents.items():
         problems += signature_problems(topology.agents[name], topology.input_types(name), agent)
@@ -92,11 +92,8 @@ def validate_agents(topology: Topology) -> AgentValidation:
 
 
 def import_agents(topology: Topology) -> tuple[dict[str, Agent], list[Problem]]:
-    """Import the functions that topics.yaml names.
-
-    Return the functions that could be imported, by agent, and one problem for each cause of failed imports.
-    """
-    # Found once, before any import, since a module that is imported may change the working directory.
+    """Import functions by agent; one problem for each cause of failed imports."""
+    # Resolved before any import, since an imported module may change the working directory.
     agent_modules.use(str(Path(topology.path).resolve().parent))
     agents: dict[str, Agent] = {}
     failed: dict[str, list[tuple[AgentSpec, InvalidInput]]] = {}
@@ -110,7 +107,7 @@ def import_agents(topology: Topology) -> tuple[dict[str, Agent], list[Problem]]:
 
 
 def _cause(error: InvalidInput) -> str:
-    """Text that is the same for all agents that cannot be imported for the same reason."""
+    """Return a text that is equal for all agents with the same cause of failure."""
     cause = error.__cause__
     if isinstance(cause, ModuleNotFoundError) and cause.name:
         return cause.name
@@ -131,7 +128,7 @@ def _problem(first: tuple[AgentSpec, InvalidInput], *more: tuple[AgentSpec, Inva
 
 
 def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
-    """The log that the settings name, not yet started. Only the library of that backend is imported."""
+    """Make the log that the settings name, not yet started. Only the library of that backend is imported."""
     scheme, _, rest = settings.log.partition(":")
     if scheme == "sqlite":
         from mesh.adapters.sqlite import SqliteLog
@@ -163,10 +160,11 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
 
 
 def open_board(settings: "Settings", prefix: str, *, beside: Log | None = None) -> Board:
-    """The board that the settings name, not yet started; with the embedded log it lies in the same file.
+    """Make the board that the settings name, not yet started; with the embedded log it is in the same file.
 
-    `prefix`: of the mesh; its keys begin with it, unless the setting `board_prefix` names another. `beside`: the log of
-    this process; if it is that file, both share one writer and one set of connections."""
+    `prefix`: the mesh's prefix; keys begin with it unless the setting `board_prefix` names another. `beside`: the log
+    of this process; if it is the same file, both share one writer and one set of connections.
+    """
     prefix = settings.board_prefix or prefix
     url = settings.board or (settings.log if settings.log.startswith("sqlite:") else "")
     scheme, _, rest = url.partition(":")
@@ -206,13 +204,14 @@ def _refuse(setting: str, url: str, flaw: str, expected: str) -> None:
 
 
 def topic_specs(topology: Topology) -> list[TopicSpec]:
-    """Every topic the mesh needs, as it is created. Times are append times: the clock of decisions, and no record is
-    older than its topic's retention when it arrives, whatever time its producer names.
+    """Return every topic that the mesh needs, with its configuration.
 
-    topics.yaml says how long records are kept (`mesh.retention`, `topics.NAME.retention`). Recovery never needs a
-    removed record of the inbox, since a checkpoint is written more often. Checkpoints are kept until a later one
-    stands: their owner trims them, in segments small enough to be freed. So are the board's changes, which Kafka must
-    not compact: a key's last record is not always its newest (`core.board.changelog`).
+    Records bear append times: decisions use that clock, and no record is older than its topic's retention when it
+    arrives, whatever time its producer names. topics.yaml sets retention times (`mesh.retention`,
+    `topics.NAME.retention`). Recovery never needs a removed record of the inbox, since checkpoints are written more
+    often. The owner of checkpoints trims them after a later one, in segments small enough to be freed. The board's
+    changes are trimmed likewise. Kafka must not compact them: the last record of a key is not always its newest
+    (`core.board.changelog`).
     """
     log_time = {"message.timestamp.type": "LogAppendTime"}
     kept = topology.retention
@@ -239,8 +238,8 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
 
 
 async def check_topics(log: Log, topology: Topology) -> None:
-    """Raise TopicsInvalid naming every topic that is missing, has another number of partitions, or lets producers
-    choose the times of its records: Kafka's retention deletes old ones before they are read."""
+    """Raise TopicsInvalid naming every topic that is missing, has another number of partitions, or takes its times from
+    producers. With such times Kafka's retention deletes old records before they are read."""
     found, specs = await log.topics(), topic_specs(topology)
     missing = [f"{spec.name} is missing" for spec in specs if spec.name not in found]
     other = find_mismatches(topology, found)
@@ -249,7 +248,7 @@ async def check_topics(log: Log, topology: Topology) -> None:
     kafka = log.url.startswith("kafka:")
     remedies = [
         *["`mesh topics create` makes the missing ones"] * bool(missing),
-        *["One that this user may not Describe counts as missing: see `mesh export acl`"] * (bool(missing) and kafka),
+        *["Topics that this user may not Describe count as missing: see `mesh export acl`"] * (bool(missing) and kafka),
         *["The number of partitions is frozen"] * bool(other),
         *remedies_for(other),
         *[_set_log_time(log, name) for name in stamped],
@@ -259,7 +258,7 @@ async def check_topics(log: Log, topology: Topology) -> None:
 
 
 def _set_log_time(log: Log, topic: str) -> str:
-    """The command that makes a topic bear append times."""
+    """Return the command that switches a topic to append times."""
     brokers = log.url.removeprefix("kafka://")
     change = "--alter --add-config message.timestamp.type=LogAppendTime"
     return f"`kafka-configs.sh --bootstrap-server {brokers} --entity-type topics --entity-name {topic} {change}`"
@@ -267,7 +266,7 @@ def _set_log_time(log: Log, topic: str) -> str:
 
 def _agent(name: str, run: str, where: str) -> Agent:
     module_name, _, function_name = run.partition(":")
-    remedy = "Modules are looked for in the folder of topics.yaml; check both names"
+    remedy = "Modules are searched in the folder of topics.yaml; check both names"
     try:
         function = getattr(agent_modules.load(module_name), function_name)
     except InvalidInput:
@@ -275,7 +274,7 @@ def _agent(name: str, run: str, where: str) -> Agent:
     except agent_modules.NameTaken as error:
         what = f"agent {name!r} cannot be imported from {run!r}: {error}"
         raise InvalidInput(what, code="bad_agent", where=where, remedy=f"Rename {error.file}") from error
-    except (Exception, SystemExit) as error:  # importing runs the author's code, which may raise anything
+    except (Exception, SystemExit) as error:  # the author's code may raise anything
         what = f"agent {name!r} cannot be imported from {run!r}: {_reason(error)}"
         raise InvalidInput(what, code="bad_agent", where=where, remedy=remedy) from error
     return agent_of(function)

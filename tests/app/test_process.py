@@ -65,7 +65,7 @@ async def test_a_service_that_is_cancelled_from_within_is_an_error_and_no_silent
         with pytest.raises(ExceptionGroup) as raised:
             await process.run()
     (error,) = raised.value.exceptions
-    assert str(error).startswith("the cutshort was cancelled from within")
+    assert str(error).startswith("the cutshort was cancelled by code inside it")
     await log.close()
 
 

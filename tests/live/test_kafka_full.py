@@ -41,7 +41,7 @@ agents: {{slow: {{run: "x:y", on: ask, emits: answer, lanes: 1, timeout: 60s, re
         self.cancelled_s = 0.0
         self.gate = asyncio.Event()
         self.mesh = Mesh(log, self.topology)
-        self.shift: AgentConsumer
+        self.consumer: AgentConsumer
 
     async def slow(self, ask: dict[str, Any]) -> Emit:
         self.begun.append(ask["n"])
@@ -65,18 +65,18 @@ async def desk(kafka_log: KafkaLog, tmp_path: Path) -> AsyncIterator[Desk]:
     process = Process(kafka_log, desk.topology, settings, agents={"slow": describe(slow)}, board=desk.board)
     async with running(process, ready_timeout_s=60):
         assert process.worker is not None
-        desk.shift = process.worker.consumers["slow"]
+        desk.consumer = process.worker.consumers["slow"]
         yield desk
         await desk.mesh.close()
     await desk.board.close()
 
 
 async def test_a_full_worker_stays_in_its_group_and_no_task_is_begun_twice(desk: Desk) -> None:
-    shift = desk.shift
+    consumer = desk.consumer
     runs = [await desk.mesh.publish("ask", {"n": n}) for n in range(6)]
-    await until(lambda: shift.lanes.queued + shift.lanes.running >= 2, "more than it takes at once")
-    assert shift._joined is not None
-    member = shift._joined.result()
+    await until(lambda: consumer.lanes.queued + consumer.lanes.running >= 2, "more than it takes at once")
+    assert consumer.partitions.joined is not None
+    member = consumer.partitions.joined.result()
     assert isinstance(member, KafkaMember)
     before = member._assignment
     member._consumer._subscription._last_fetch_ended -= FIVE_MINUTES_S + 1  # as if it was full for so long
@@ -87,7 +87,7 @@ async def test_a_full_worker_stays_in_its_group_and_no_task_is_begun_twice(desk:
     outcomes = [await run.outcome(timeout_s=30) for run in runs]
     assert [outcome.ending for outcome in outcomes] == ["completed"] * 6
     assert sorted(desk.begun) == list(range(6))
-    assert shift.counts.deaths == 0
+    assert consumer.counts.deaths == 0
 
 
 async def test_a_cancelled_run_reaches_its_function_within_a_second(desk: Desk) -> None:

@@ -2,17 +2,19 @@
 
     answer acknowledged by the inbox  →  task finished  →  contiguous prefix committed
 
-Tasks run in lanes (same ordering key in order, others in parallel). Answers of many tasks travel in one append. A
-task whose process dies is read again by whoever gets the partition; its answer has the same id, so the second one
-is dropped by the orchestrator. Retries are the orchestrator's: here a task runs once and says how it went.
+Tasks run in lanes: those with the same ordering key in order, others in parallel. One append carries the answers of
+many tasks. A task whose process dies is read again by the next owner of the partition; its answer has the same id, so
+the orchestrator drops the second one. The orchestrator retries: a worker runs a task once and reports the result.
 
-`service` holds the agents of a process, `consumer` one of them at work, `attempt` one piece of work and its time,
-`invocation` the call of its function, `assignment` what is known of a partition, `poison` how a task begins that may
-have killed its process, `outbox` the answers under way, `cache` what was answered before.
+`service` runs all agents of a process in one `environment`, `consumer` one of them. `partitions` takes partitions over
+and commits, `assignment` is the state of one. `attempt` is one piece of work and its time limit, `invocation` the call
+of the function, `lifespans` its resources. `poison` begins tasks that may have killed a process.
+`outbox` appends answers, `cache` keeps them for repeated tasks.
 """
 
 from mesh.services.worker.consumer import AgentConsumer
 from mesh.services.worker.counts import Counts
+from mesh.services.worker.environment import WorkerOptions
 from mesh.services.worker.service import Worker
 
-__all__ = ["AgentConsumer", "Counts", "Worker"]
+__all__ = ["AgentConsumer", "Counts", "Worker", "WorkerOptions"]

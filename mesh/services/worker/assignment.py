@@ -1,6 +1,7 @@
 """A partition in one assignment, and one record of it to work on."""
 
 import asyncio
+from typing import NamedTuple
 
 from mesh.adapters.ports import Commit
 from mesh.core.protocol.record import Record, TopicPartition
@@ -8,121 +9,122 @@ from mesh.core.task.offsets import OffsetTracker
 from mesh.core.task.poison import PoisonDetector
 
 
-class Held:
-    """What a worker knows about a partition that is its own. Another assignment of it has another one.
+class Assignment:
+    """A partition while this worker owns it. A later assignment of the same partition is another object.
 
-    A partition that comes back to the process (each rebalance takes all and gives most of it back; a process whose loop
-    was blocked was put out of its group) brings back what was answered here and not committed. That is not begun again:
-    a function that always blocks for longer than the session timeout would be called for ever.
+    A partition may come back to the process: each rebalance takes all partitions and gives most of them back, and a
+    process whose event loop was blocked is put out of its group for a while. The new assignment then knows what the
+    previous one answered and did not commit, and does not begin that again. Without this, a function that blocks for
+    longer than the session timeout would be called forever.
     """
 
     __slots__ = (
-        *("_news", "_said", "_sent", "before", "begun", "claimed", "live"),
-        *("open", "partition", "place", "ready", "speaking", "tracker", "watch"),
+        *("_answered_late", "_changed", "_committed", "claimed", "commit_lock", "in_work", "is_owned", "is_ready"),
+        *("is_started", "partition", "previous", "start_offset", "tracker", "watch"),
     )
 
-    def __init__(self, partition: TopicPartition, before: "Held | None" = None) -> None:
+    def __init__(self, partition: TopicPartition, previous: "Assignment | None" = None) -> None:
         self.partition = partition
-        self.before = before
-        """The last assignment of it to this process, as far as something of it may come back."""
-        self.live = True
-        """It is ours. Afterwards nothing of it is begun."""
-        self.begun = False
-        """What the one before left is known."""
-        self.ready = False
-        """It was taken over: its records may come."""
-        self.open = 0
-        """Records begun and not answered for good."""
+        self.previous = previous
+        """The last assignment of the partition to this process, while a record of it may come back."""
+        self.is_owned = True
+        """False after the partition was revoked: no record of it is begun any more."""
+        self.is_started = False
+        """The marks that the previous owner left are known."""
+        self.is_ready = False
+        """The takeover is committed, so records may be read."""
+        self.in_work = 0
+        """Number of records that were begun and have no durable answer."""
         self.tracker = OffsetTracker()
         self.watch: PoisonDetector
-        self.place = 0
-        """Where this assignment began."""
+        self.start_offset = 0
         self.claimed = 0
-        """Records below may begin, as a commit has said."""
-        self.speaking = asyncio.Lock()
-        """Of who waits until something is said: one commit says it for all."""
-        self._said: tuple[int, int, bool] | None = None
-        self._sent: set[int] = set()
-        """Answered when it was not ours any more."""
-        self._news = asyncio.Event()
+        """Records below this offset may begin: a commit has said so."""
+        self.commit_lock = asyncio.Lock()
+        """Callers that wait for the same marks to be committed share one commit."""
+        self._committed: tuple[int, int, bool] | None = None
+        self._answered_late: set[int] = set()
+        """Offsets that were answered after the partition was revoked."""
+        self._changed = asyncio.Event()
 
-    def begin(self, watch: PoisonDetector, place: int) -> None:
-        """What the one before left, and where."""
-        self.watch, self.place, self.begun = watch, place, True
-        held = self
-        while (before := held.before) is not None:
-            if before.tracker.reaches(place):
-                held = before
+    def start(self, watch: PoisonDetector, offset: int) -> None:
+        """Begin at `offset` with what the previous owner left."""
+        self.watch, self.start_offset, self.is_started = watch, offset, True
+        assignment = self
+        while (previous := assignment.previous) is not None:
+            if previous.tracker.reaches(offset):
+                assignment = previous
             else:
-                held.before = before.before
+                assignment.previous = previous.previous
 
-    def free(self, offset: int) -> bool:
-        """This record may begin now, and nothing need be known or said before."""
+    def may_begin(self, offset: int) -> bool:
+        """Whether a record may begin at once: it is owned, claimed by a commit, and not suspected."""
         watch = self.watch
-        told = watch.suspected_below <= offset < self.claimed and offset < watch.claim_from
-        return told and self.live and self.before is None
+        is_claimed = watch.suspected_below <= offset < self.claimed and offset < watch.claim_from
+        return is_claimed and self.is_owned and self.previous is None
 
-    def on_its_way(self, offset: int) -> None:
-        """This record has an answer, which is on its way to the log."""
-        if not self.live:
-            self._sent.add(offset)
+    def mark_answered(self, offset: int) -> None:
+        """Remember that an answer is on its way to the log."""
+        if not self.is_owned:
+            self._answered_late.add(offset)
 
     def finish(self, offset: int) -> None:
-        """This record's answer is durable."""
+        """Note that the answer of a record is durable."""
         self.tracker.finish(offset)
-        if not self.live:  # else nobody can wait for it: see `answered_before`
-            self._news.set()
+        if not self.is_owned:  # otherwise `answered_before` cannot be waiting for it
+            self._changed.set()
 
     async def answered_before(self, offset: int) -> bool:
-        """Whether an earlier assignment to this process has answered this record; once that is durable."""
-        held = self.before
-        while held is not None:
-            while offset in held._sent and not held.tracker.is_finished(offset):
-                held._news.clear()
-                await held._news.wait()
-            if held.tracker.is_finished(offset):
+        """Return whether an earlier assignment to this process answered the record, once that answer is durable."""
+        previous = self.previous
+        while previous is not None:
+            while offset in previous._answered_late and not previous.tracker.is_finished(offset):
+                previous._changed.clear()
+                await previous._changed.wait()
+            if previous.tracker.is_finished(offset):
                 return True
-            held = held.before
+            previous = previous.previous
         return False
 
-    def saying(self, *, working: bool) -> "Saying | None":
-        """What a commit would say now; None when that was said."""
-        place = self.tracker.commit_offset()
-        if place is None:
-            place = self.place
-        said = (place, self.watch.version, working)
-        if said == self._said:
+    def next_commit(self, *, working: bool) -> "PartitionCommit | None":
+        """Return the commit that is due; None when the last one said the same. `working`: this worker stays owner."""
+        offset = self.tracker.commit_offset()
+        if offset is None:
+            offset = self.start_offset
+        content = (offset, self.watch.version, working)
+        if content == self._committed:
             return None
-        return Saying(Commit(place, self.watch.metadata(place, working=working)), said, self.watch.claimed)
+        return PartitionCommit(
+            Commit(offset, self.watch.metadata(offset, working=working)), content, self.watch.claimed
+        )
 
     @property
-    def version_said(self) -> int:
-        """What commits have said of the watch."""
-        return -1 if self._said is None else self._said[1]
+    def committed_version(self) -> int:
+        """The version of the marks in the last acknowledged commit."""
+        return -1 if self._committed is None else self._committed[1]
 
-    def was_said(self, saying: "Saying") -> None:
-        """The commit was acknowledged."""
-        self._said, self.claimed = saying.said, saying.claimed
+    def record_commit(self, commit: "PartitionCommit") -> None:
+        """Note that a commit was acknowledged."""
+        self._committed, self.claimed = commit.content, commit.claimed
 
 
-class Saying:
-    """A commit of a partition, and what it stands for."""
+class PartitionCommit(NamedTuple):
+    """A commit of one partition. `content`: offset, version of the marks, whether the worker stays owner."""
 
-    __slots__ = ("claimed", "commit", "said")
-
-    def __init__(self, commit: Commit, said: tuple[int, int, bool], claimed: int) -> None:
-        self.commit, self.said, self.claimed = commit, said, claimed
+    commit: Commit
+    content: tuple[int, int, bool]
+    claimed: int
 
 
 class Work:
     """One record to work on, and the assignment it came with."""
 
-    __slots__ = ("held", "record")
+    __slots__ = ("assignment", "record")
 
-    def __init__(self, record: Record, held: Held) -> None:
-        self.record, self.held = record, held
+    def __init__(self, record: Record, assignment: Assignment) -> None:
+        self.record, self.assignment = record, assignment
 
     @property
     def death_count(self) -> int:
-        """Deaths at which it may have been in flight."""
-        return self.held.watch.death_count(self.record.offset)
+        """The number of worker deaths at which the record may have been in flight."""
+        return self.assignment.watch.death_count(self.record.offset)

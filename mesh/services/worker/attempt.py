@@ -1,8 +1,8 @@
-"""One call of an agent's function: its arguments, its time, and what is said when it has ended, or does not.
+"""Attempts: one call of an agent's function each, with its time limit and its answer.
 
-A function that took too long is cancelled, and may still answer while it winds up. One that has not ended
-`CANCEL_GRACE_MS` later is abandoned: its task is answered as timed out, its slot is free, and what it says one day is
-dropped and counted. A blocking function cannot be cancelled: its thread is abandoned at once and replaced.
+A function that took too long is cancelled, and may still answer while it winds up. A call that has not ended
+`grace_ms` later is abandoned: its task is answered as timed out, its slot is free, and a late answer is dropped and
+counted. A blocking function cannot be cancelled: its thread is abandoned at once and replaced.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from mesh.adapters.ports import Board, Clock
 from mesh.context import Context
 from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import NO_USAGE, SUCCEEDED, Event, Fault
@@ -24,27 +23,27 @@ from mesh.runtime.execution.agent_modules import user_frame
 from mesh.runtime.execution.isolation import CallRequest, IsolatedProcess, IsolatedProcessDied
 from mesh.runtime.execution.threads import Threads
 from mesh.services.worker.assignment import Work
-from mesh.services.worker.board_changes import Changes
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
+from mesh.services.worker.environment import Environment
 from mesh.services.worker.failure_log import FaultLog
 from mesh.services.worker.invocation import Function, context_of, crash_loop, failed
+from mesh.services.worker.outbox import Changes
 
-CANCEL_GRACE_MS = 2_000
-IN_VAIN = Fault("run_ended", "the run ended before the task did", retryable=False)
+RUN_ENDED = Fault("run_ended", "the run ended before the task did", retryable=False)
 THREADS_MAX = 64
 WAITED_MS_MIN = 100
-"""A task that lay on its topic for less was called at once, as far as people care."""
+"""Shorter waits of a task on its topic are not reported."""
 LOG_TIME_MS: Final = 1
 """Log time is read again after this long."""
 
 
 class Attempt:
-    """One piece of work in hand."""
+    """One attempt at a task."""
 
     __slots__ = (
-        *("abandoned", "cell", "changes", "context", "deadline", "due_s", "expired", "interrupted"),
-        *("in_vain", "killed", "leave", "runner", "task", "timer", "work"),
+        *("abandoned", "by_deadline", "cell", "changes", "context", "due_s", "expired_ms", "interrupted"),
+        *("killed", "release", "run_ended", "runner", "task", "timer", "work"),
     )
 
     def __init__(
@@ -52,97 +51,97 @@ class Attempt:
         work: Work,
         changes: Changes | None,
         *,
-        leave: Callable[[], None] | None = None,
+        release: Callable[[], None] | None = None,
         cell: IsolatedProcess | None = None,
     ) -> None:
         self.work = work
         self.cell = cell
-        """Where its function is called; None: here."""
+        """The isolated process that calls the function; None: this process does."""
         self.changes = changes
-        """What it writes on the board; None: the board is not mirrored."""
-        self.leave = leave
-        """Lets others go on, if they wait for it; called by who began it, or when it is abandoned."""
+        """What the function writes on the board; None: the board is not mirrored."""
+        self.release = release
+        """Gives back what a suspected task occupies. The starter calls it at the end, `on_abandoned` if abandoned."""
         self.abandoned = False
-        """Left alone: nobody waits for it any more."""
+        """The function still runs, but its answer is not awaited any more."""
         self.killed = False
-        """It has ended its cell."""
+        """The function ended its isolated process."""
         self.interrupted = False
-        """Cancelled not for what it did: it is to be done again."""
-        self.in_vain = False
-        """Cancelled since its run has ended: whatever it answers counts for nothing."""
-        self.expired = 0
-        """The time it took too long for, in milliseconds."""
-        self.deadline = False
-        """That time was what was left of the run's, not the agent's own."""
+        """Cancelled by the kill switch or a stop: the task is run again."""
+        self.run_ended = False
+        """Cancelled because the run has ended: the answer has no effect."""
+        self.expired_ms = 0
+        """The time limit that was exceeded; 0: none was."""
+        self.by_deadline = False
+        """The time limit is what was left of the run's deadline, not the agent's own timeout."""
         self.due_s = 0.0
-        """When it has taken too long, by the loop's clock."""
+        """When the time limit is exceeded, by the event loop's clock."""
         self.timer: asyncio.TimerHandle | None = None
-        """One of its own; None: it is looked after with all others that have the agent's own time."""
+        """A timer for this attempt alone; None: it shares the timer of all attempts with the agent's own timeout."""
         self.context: Context | None = None
-        """What its function is given, if it wants that."""
+        """The function's Context, if it takes one."""
         self.task: Event
         self.runner: asyncio.Task[Any]
 
     def written(self) -> Sequence[BoardChange]:
-        """What it has written on the board, once it has ended or was left alone."""
+        """Return what the function wrote on the board, once it has ended or was abandoned."""
         return () if self.changes is None else self.changes.close()
 
 
 class Caller:
-    """Calls one agent's function for tasks. `told` returns when changes of the board are durable, `left` hears of each
-    attempt that is abandoned, with its answer (None: it was interrupted, so there is none)."""
+    """Calls one agent's function for tasks.
+
+    `append_changes` returns when changes of the board are durable. `on_abandoned` is called with each attempt that is
+    abandoned and its answer (None: it was interrupted, so there is none).
+    """
 
     def __init__(
         self,
+        environment: Environment,
         spec: AgentSpec,
         agent: Agent,
-        board: Board,
-        clock: Clock,
-        log_ms: Callable[[], int],
         counts: Counts,
-        cache: ResultCache | None,
-        told: Callable[[Sequence[BoardChange]], Awaitable[None]],
         *,
-        grace_ms: int,
-        left: Callable[[Attempt, Event | None], None],
-        call_abandoned: Callable[[], None],
+        cache: ResultCache | None,
+        append_changes: Callable[[Sequence[BoardChange]], Awaitable[None]],
+        on_abandoned: Callable[[Attempt, Event | None], None],
     ) -> None:
-        """`log_ms`: log time, by which the run's deadline is measured."""
         self._spec, self._where = spec, agent.where
-        self._board, self._log_ms = board, log_ms
+        self._board, self._log_ms = environment.board, environment.log.now_ms
         self._now_ms, self._read_s = 0, -math.inf
-        """Log time as it was last read, and when that was by the loop's clock."""
+        """Log time as last read (deadlines of runs are measured by it), and the loop's time of that reading."""
         self._counts, self._cache, self._faults = counts, cache, FaultLog(file_line(agent.function))
-        self._grace_s, self._timeout_s = grace_ms / 1000, spec.timeout_ms / 1000
-        self._told, self._left, self._call_abandoned = told, left, call_abandoned
-        self.fault: Callable[[], InjectedFault | None] = lambda: None
-        """What somebody broke on purpose, if it is broken now."""
+        self._grace_s, self._timeout_s = environment.options.grace_ms / 1000, spec.timeout_ms / 1000
+        self._append_changes, self._on_abandoned = append_changes, on_abandoned
+        self._report_abandoned = environment.on_abandoned
+        self.injected_fault: Callable[[], InjectedFault | None] = lambda: None
+        """Returns the fault that `mesh break` has set for this agent, while it lasts."""
         self._running: dict[asyncio.Task[Any], Attempt] = {}
-        """In the order in which they began, and so in that in which they will have taken too long."""
-        self._apart: dict[asyncio.Task[Any], Attempt] = {}
-        """Those that run out of time in no such order: cut short by the run's deadline, cancelled, interrupted."""
-        self.ended: Container[str] = ()
+        """Attempts with the agent's own timeout, in the order in which they began and so in that of their limits."""
+        self._individual: dict[asyncio.Task[Any], Attempt] = {}
+        """Attempts with a limit in no such order: shortened by the run's deadline, cancelled, interrupted."""
+        self.ended_tasks: Container[str] = ()
         """Ids of tasks whose runs have ended."""
         self._timer: asyncio.TimerHandle | None = None
-        """Of the first that was running when it was set."""
+        """The shared timer, set for the first attempt that was running then."""
         self._wants_context = agent.context is not None
         self.resources: object = None
         """The value of the agent's lifespan, for its context."""
         self._threads: Threads | None = None
         if not agent.is_async:
             threads_max = min(spec.lanes, THREADS_MAX)
-            self._threads = Threads(threads_max, name=spec.name, on_abandon=self._thread_left, on_late=self._late)
-        self._function = Function(spec, agent, clock, self._threads)
+            count_late = self._count_late
+            self._threads = Threads(threads_max, name=spec.name, on_abandon=self._thread_abandoned, on_late=count_late)
+        self._function = Function(spec, agent, environment.clock, self._threads)
 
     @property
     def abandoned_calls(self) -> int:
-        """Threads that were abandoned and have not ended."""
+        """Number of abandoned threads that still run."""
         return 0 if self._threads is None else self._threads.abandoned_calls
 
     async def answer(self, task: Event, attempt: Attempt) -> Event | None:
-        """The answer to a task, whatever its function does; None when the attempt was abandoned meanwhile.
+        """Return the answer to a task, whatever its function does; None when the attempt was abandoned.
 
-        Raises CancelledError when it was interrupted.
+        Raises CancelledError when the attempt was interrupted.
         """
         runner = asyncio.current_task()
         assert runner is not None  # a runner of the lanes
@@ -156,33 +155,33 @@ class Caller:
             fault = Fault("expired", "the run's deadline passed before the task began", retryable=False)
             self._faults.failed(task, fault)
             return result.failure_event(task, fault, NO_USAGE)
-        if self.ended and task.task_id in self.ended:
-            return result.failure_event(task, IN_VAIN, NO_USAGE)
+        if self.ended_tasks and task.task_id in self.ended_tasks:
+            return result.failure_event(task, RUN_ENDED, NO_USAGE)
         attempt.task, attempt.runner = task, runner
         if self._wants_context:
             note = None if attempt.changes is None else attempt.changes.note
             attempt.context = context_of(task, self._board, note, self.resources)
-        self._look_after(attempt, loop, now_s, left_ms)
+        self._start_limit(attempt, loop, now_s, left_ms)
         try:
             if self._cache is None:
                 answer = await self._call(attempt)
             else:
                 answer = await self._cache.through(task, partial(self._call_mirrored, attempt))
-        except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit: its answer
+        except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit
             if attempt.abandoned:
-                self._late()
+                self._count_late()
                 return None
-            answer = self._failed(attempt, error)
+            answer = self._failure(attempt, error)
         finally:
             if self._running.pop(runner, None) is None:
-                self._let_go(attempt)
+                self._drop_timer(attempt)
         if attempt.abandoned:
-            self._late()
+            self._count_late()
             return None
-        if attempt.expired or attempt.in_vain:
+        if attempt.expired_ms or attempt.run_ended:
             runner.uncancel()
         if runner.cancelling():
-            await self._shake_off(runner)
+            await self._absorb_cancellation(runner)
         if now_ms - task.at_ms >= WAITED_MS_MIN:
             answer.waited_ms = now_ms - task.at_ms
         if answer.kind == SUCCEEDED:
@@ -193,30 +192,32 @@ class Caller:
         return answer
 
     def interrupt(self, *, abandon: bool) -> None:
-        """All that runs is about to be cancelled, and to be done again later. `abandon`: what has not ended by the end
-        of the grace; else the caller sees to it."""
-        for attempt in (*self._running.values(), *self._apart.values()):
+        """Note that all running attempts are about to be cancelled and will be repeated. `abandon`: those that have not
+        ended after the grace are abandoned here; otherwise the caller ends them."""
+        for attempt in (*self._running.values(), *self._individual.values()):
             attempt.interrupted = True
             if attempt.context is not None:
                 attempt.context.cancel()
-            self._set_apart(attempt, self._grace_s if abandon else None, self._abandon)
+            self._limit_alone(attempt, self._grace_s if abandon else None, self._abandon)
 
     def stop(self, task_ids: Container[str]) -> None:
-        """Cancel those of these tasks that run: their runs have ended.
+        """Cancel running attempts at these tasks: their runs have ended.
 
-        A blocking function is told by its context only. Its thread is not left alone, as at its timeout, since many
-        runs may end at once, and a process with too many such threads has to end.
+        A blocking function learns of it by its context only. Its thread is not abandoned, as it is at its timeout:
+        many runs may end at once, and a process with too many abandoned threads must end.
         """
-        for attempt in (*self._running.values(), *self._apart.values()):
-            if attempt.task.task_id in task_ids and not (attempt.expired or attempt.interrupted or attempt.in_vain):
-                attempt.in_vain = True
+        for attempt in (*self._running.values(), *self._individual.values()):
+            if attempt.task.task_id in task_ids and not (
+                attempt.expired_ms or attempt.interrupted or attempt.run_ended
+            ):
+                attempt.run_ended = True
                 if self._threads is None or attempt.cell is not None:
                     self._cancel(attempt)
                 elif attempt.context is not None:
                     attempt.context.cancel()
 
     def close(self) -> None:
-        """Let idle threads end, and log what was only counted."""
+        """End idle threads, and log what was only counted."""
         self._faults.flush()
         if self._timer is not None:
             self._timer.cancel()
@@ -224,13 +225,13 @@ class Caller:
             self._threads.close()
 
     def _call(self, attempt: Attempt) -> Awaitable[Event]:
-        """The function's answer. If it may kill its process, it is called in another one, and killing that is one."""
+        """Call the function, here or in the isolated process of the attempt."""
         if attempt.cell is not None:
             return self._call_in_cell(attempt, attempt.cell)
-        return self._function.answer(attempt.task, attempt.context, self.fault())
+        return self._function.answer(attempt.task, attempt.context, self.injected_fault())
 
     async def _call_in_cell(self, attempt: Attempt, cell: IsolatedProcess) -> Event:
-        order = CallRequest(self._spec, self._where, attempt.task, self.fault())
+        order = CallRequest(self._spec, self._where, attempt.task, self.injected_fault())
         try:
             return await cell.answer(order, None if attempt.changes is None else attempt.changes.note)
         except IsolatedProcessDied:
@@ -238,105 +239,109 @@ class Caller:
             return crash_loop(attempt.task, attempt.work.death_count + 1)
 
     async def _call_mirrored(self, attempt: Attempt) -> Event:
-        """A call whose answer is about to be kept: whoever repeats it will not repeat what it wrote on the board."""
+        """Call the function and make its board changes durable before the answer is cached: a repetition makes none."""
         answer = await self._call(attempt)
         if attempt.changes is not None and (changes := attempt.changes.take()):
-            await self._told(changes)
+            await self._append_changes(changes)
         return answer
 
-    async def _shake_off(self, runner: asyncio.Task[Any]) -> None:
-        """The function cancelled itself. What it ended with is its answer; nothing of that may reach the next task."""
+    async def _absorb_cancellation(self, runner: asyncio.Task[Any]) -> None:
+        """Clear the cancellation of a function that cancelled itself, so that it does not reach the next task."""
         while runner.cancelling():
             runner.uncancel()
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
 
-    def _failed(self, attempt: Attempt, error: BaseException) -> Event:
-        """What an error means: its own, or ours when we cancelled it."""
+    def _failure(self, attempt: Attempt, error: BaseException) -> Event:
+        """Return the answer for an error of the function, or for its cancellation by this worker."""
         if attempt.interrupted:
             raise asyncio.CancelledError from error
         fault = result.fault_of(error, user_frame)
-        if attempt.in_vain:
-            fault = IN_VAIN._replace(cls=fault.cls, stack=fault.stack)
-        elif attempt.expired:
-            fault = self._slow(attempt, "was cancelled")._replace(cls=fault.cls, stack=fault.stack)
+        if attempt.run_ended:
+            fault = RUN_ENDED._replace(cls=fault.cls, stack=fault.stack)
+        elif attempt.expired_ms:
+            fault = self._timeout_fault(attempt, "was cancelled")._replace(cls=fault.cls, stack=fault.stack)
         if attempt.cell is not None:
-            return result.failure_event(attempt.task, fault, None)  # what it spent there is not known
+            return result.failure_event(attempt.task, fault, None)  # what the call spent is not known
         return failed(attempt.task, attempt.context, fault)
 
-    def _slow(self, attempt: Attempt, what: str) -> Fault:
-        if attempt.deadline:
+    def _timeout_fault(self, attempt: Attempt, what: str) -> Fault:
+        if attempt.by_deadline:
             return Fault("expired", f"{self._spec.name} {what} at the run's deadline", retryable=False)
-        return Fault("timed_out", f"{self._spec.name} took longer than {attempt.expired} ms and {what}")
+        return Fault("timed_out", f"{self._spec.name} took longer than {attempt.expired_ms} ms and {what}")
 
     # ---------------------------------------------------------------------------------------------------------- time
 
-    def _look_after(self, attempt: Attempt, loop: asyncio.AbstractEventLoop, now_s: float, left_ms: int | None) -> None:
-        """It begins, and has the agent's own time, or what is left to its run. All that have the agent's own share one
-        timer: most have ended long before, and a timer costs more than what they do."""
+    def _start_limit(
+        self, attempt: Attempt, loop: asyncio.AbstractEventLoop, now_s: float, left_ms: int | None
+    ) -> None:
+        """Set the time limit of an attempt: the agent's timeout, or what is left of the run's deadline.
+
+        Attempts with the agent's timeout share one timer: most end long before, and a timer costs more than they do.
+        """
         if left_ms is not None and left_ms < self._spec.timeout_ms:
-            attempt.deadline = True
-            self._set_apart(attempt, left_ms / 1000, partial(self._expire, timeout_ms=left_ms))
+            attempt.by_deadline = True
+            self._limit_alone(attempt, left_ms / 1000, partial(self._expire, timeout_ms=left_ms))
             return
         attempt.due_s = now_s + self._timeout_s
         self._running[attempt.runner] = attempt
         if self._timer is None:
-            self._timer = loop.call_at(attempt.due_s, self._look)
+            self._timer = loop.call_at(attempt.due_s, self._check_limits)
 
-    def _look(self) -> None:
-        """Cancel those that have taken too long, and look again when the next one may have."""
+    def _check_limits(self) -> None:
+        """Cancel attempts that exceeded the agent's timeout, and set the shared timer for the next one."""
         self._timer = None
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         try:
             while self._running and (attempt := next(iter(self._running.values()))).due_s <= now_s:
                 self._expire(attempt, self._spec.timeout_ms)
-        finally:  # what one waits for may not let itself be cancelled, and raise: the others are none the wiser
+        finally:  # a cancellation may raise; the other attempts keep their limits
             if self._running:
-                self._timer = loop.call_at(next(iter(self._running.values())).due_s, self._look)
+                self._timer = loop.call_at(next(iter(self._running.values())).due_s, self._check_limits)
 
-    def _set_apart(self, attempt: Attempt, seconds: float | None, then: Callable[[Attempt], None]) -> None:
-        """Give it a time of its own; None: it has all the time that there is."""
+    def _limit_alone(self, attempt: Attempt, seconds: float | None, then: Callable[[Attempt], None]) -> None:
+        """Give an attempt a timer of its own; `seconds` None: no limit."""
         self._running.pop(attempt.runner, None)
-        self._let_go(attempt)
-        self._apart[attempt.runner] = attempt
+        self._drop_timer(attempt)
+        self._individual[attempt.runner] = attempt
         if seconds is not None:
             attempt.timer = attempt.runner.get_loop().call_later(seconds, then, attempt)
 
-    def _let_go(self, attempt: Attempt) -> None:
-        self._apart.pop(attempt.runner, None)
+    def _drop_timer(self, attempt: Attempt) -> None:
+        self._individual.pop(attempt.runner, None)
         if attempt.timer is not None:
             attempt.timer.cancel()
 
     def _expire(self, attempt: Attempt, timeout_ms: int) -> None:
-        attempt.expired = timeout_ms
+        attempt.expired_ms = timeout_ms
         self._cancel(attempt)
 
     def _cancel(self, attempt: Attempt) -> None:
         if attempt.context is not None:
             attempt.context.cancel()
-        self._set_apart(attempt, self._grace_s, self._abandon)
+        self._limit_alone(attempt, self._grace_s, self._abandon)
         attempt.runner.cancel()
 
     def _abandon(self, attempt: Attempt) -> None:
-        """It was cancelled and has not ended."""
+        """Give up an attempt that has not ended after its cancellation."""
         attempt.abandoned = True
-        self._let_go(attempt)
+        self._drop_timer(attempt)
         self._counts.abandoned += 1
         answer = None
         if not attempt.interrupted:
-            fault = IN_VAIN
-            if not attempt.in_vain:
-                fault = self._slow(attempt, f"did not end {self._grace_s:g} s after it was cancelled")
+            fault = RUN_ENDED
+            if not attempt.run_ended:
+                fault = self._timeout_fault(attempt, f"did not end {self._grace_s:g} s after it was cancelled")
             answer = failed(attempt.task, attempt.context, fault)
             self._counts.failure(fault.code)
             self._faults.failed(attempt.task, fault)
-        self._left(attempt, answer)
-        self._call_abandoned()
+        self._on_abandoned(attempt, answer)
+        self._report_abandoned()
 
-    def _thread_left(self) -> None:
+    def _thread_abandoned(self) -> None:
         self._counts.abandoned += 1
-        self._call_abandoned()
+        self._report_abandoned()
 
-    def _late(self) -> None:
+    def _count_late(self) -> None:
         self._counts.late += 1

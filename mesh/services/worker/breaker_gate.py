@@ -1,9 +1,9 @@
-"""The breaker of one agent as its worker counts: no call begins while the agent is to be left alone.
+"""The circuit breaker of one agent in its worker: while it is open, no call begins.
 
-A worker sees the answers of all partitions, so it counts failures in a row for the agent. With the last failure that is
-allowed it declines all further tasks for the time that is declared, without a call: they are answered as `left_alone`,
-from which each partition of the inbox learns that the breaker is open (`core.run.circuit_breaker`). Then one call tries
-the agent, and others wait for its answer. What another worker found out is told by mesh.control.
+A worker sees the answers of all partitions, so it counts consecutive failures of the agent. After the last allowed
+failure it declines all tasks for the declared time without a call. They are answered as `left_alone`, from which each
+partition of the inbox learns that the breaker is open (`core.run.circuit_breaker`). Then one call tries the agent while
+others wait for its answer. mesh.control carries the state that another worker found.
 """
 
 import asyncio
@@ -21,48 +21,48 @@ Answer = Callable[[Event, Attempt], Awaitable[Event | None]]
 
 
 class BreakerGate:
-    """See the module. Times are those of the monotonic clock."""
+    """Lets calls through while the breaker is closed. Times are those of the monotonic clock."""
 
     def __init__(self, spec: AgentSpec, clock: Clock, counts: Counts) -> None:
         self._name, self._rule = spec.name, spec.breaker
         self._clock, self._counts = clock, counts
         self._breaker: Breaker = CALM
         self._trial: Attempt | None = None
-        """The call that tries the agent."""
+        """The attempt that tries the agent after the breaker was open."""
         self._tried = asyncio.Event()
 
     def around(self, answer: Answer) -> Answer:
-        """`answer`, where the breaker lets it begin; itself, where the agent has no breaker."""
+        """Wrap `answer` so that the breaker decides whether it is called. Without a breaker it is returned as it is."""
         if self._rule is None:
             return answer
 
         async def guarded(task: Event, attempt: Attempt) -> Event | None:
             wait_ms = await self._enter(attempt)
             if wait_ms:
-                return self._declined(task, wait_ms)
+                return self._decline(task, wait_ms)
             try:
                 event = await answer(task, attempt)
-                self.heard(attempt, event)
+                self.record(attempt, event)
             finally:
                 self._leave(attempt)
             return event
 
         return guarded
 
-    def heard(self, attempt: Attempt, answer: Event | None) -> None:
-        """What a call came to; None: it was interrupted, or its answer was heard before."""
+    def record(self, attempt: Attempt, answer: Event | None) -> None:
+        """Count the answer of a call; None: it was interrupted, or its answer was recorded before."""
         if self._rule is not None and answer is not None:
             self._breaker = next_breaker(self._breaker, self._rule, answer, self._now_ms())
             self._leave(attempt)
 
-    def told(self, *, opened: bool) -> None:
-        """What mesh.control says of the breaker. One that was opened here and is not told yet stays as it is."""
+    def follow(self, *, opened: bool) -> None:
+        """Take over the state on mesh.control. A breaker that was opened here and is not on mesh.control yet stays."""
         if self._rule is not None and opened != self._breaker.shared:
             until_ms = self._breaker.until_ms or self._now_ms() + self._rule.open_ms
             self._breaker = Breaker(self._breaker.failures, until_ms, shared=True) if opened else CALM
 
     async def _enter(self, attempt: Attempt) -> int:
-        """Wait while another call tries the agent. Answers 0 when this one may begin, else for how long none may."""
+        """Wait while another call tries the agent. Return 0 when this one may begin, else the milliseconds to wait."""
         while self._breaker.until_ms:
             left_ms = self._breaker.until_ms - self._now_ms()
             if left_ms > 0:
@@ -79,7 +79,7 @@ class BreakerGate:
             self._trial = None
             self._tried.set()
 
-    def _declined(self, task: Event, wait_ms: int) -> Event:
+    def _decline(self, task: Event, wait_ms: int) -> Event:
         self._counts.failure(LEFT_ALONE)
         text = f"{self._name} was not called: its breaker is open"
         return result.failure_event(task, Fault("left_alone", text, retry_after_ms=wait_ms), NO_USAGE)

@@ -1,10 +1,10 @@
-"""Answers kept on the board, so that a task which is delivered again does not call its function (a model) again.
+"""Answers cached on the board, so that a task that is delivered again does not call its function (a model) again.
 
-Kept under the id of the attempt before the answer is appended. While a function runs, a lease stands in the answer's
-place: another worker that got the same task waits for the answer instead of calling too. A lease passes by itself when
-its holder died. Only successes are kept; a failure may be tried again.
+An answer is cached under the id of the attempt before it is appended. While a function runs, a lease holds the key:
+another worker with the same task waits for the answer instead of calling, too. A lease expires when its holder died.
+Only successes are cached; a failure may be tried again.
 
-All of this saves money and is never needed to be right: without the board functions are called, and that is counted.
+The cache saves money and is not needed for correctness: without the board functions are called, and that is counted.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,15 +21,15 @@ from mesh.core.task.result import cached_event
 from mesh.services.worker.counts import Counts
 
 LEASE_MS: Final = 6_000
-"""Renewed three times in that time. Whoever gets the task of a dead worker waits so long at most."""
+"""Renewed three times in that time. The worker that takes over the task of a dead one waits at most this long."""
 LOOK_EVERY_MS: Final = 100
 PAUSE_MS: Final = 5_000
-"""After the board was gone it is left alone for so long: each task would else wait for its deadline."""
+"""Time without calls to the board after it was unavailable: otherwise each task would wait for its timeout."""
 _log = diagnostics("worker")
 
 
 class ResultCache:
-    """Of one agent in one process. `holder` names the process; no other bears the same name."""
+    """The cache of one agent in one process. `holder` is the unique name of the process."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class ResultCache:
         self._holder = holder
         self._calls = 0
         self._running: dict[str, bytes] = {}
-        """Key → the lease that we hold there."""
+        """Key → the lease that this process holds there."""
         self._gone_until_ms = 0.0
 
     async def through(self, task: Event, call: Callable[[], Awaitable[Event]]) -> Event:
-        """The answer that was kept, or that of `call`."""
+        """Return the cached answer, or that of `call`."""
         key = self._prefix + task.id
         self._calls += 1
         lease = orjson.dumps({"by": f"{self._holder}:{self._calls}"})
@@ -73,7 +73,7 @@ class ResultCache:
                 del self._running[key]
 
     async def renew(self) -> None:
-        """Keep our leases until cancelled."""
+        """Renew the leases of this process until cancelled."""
         while True:
             await self._clock.sleep_ms(self._lease_ms / 3)
             for key, lease in list(self._running.items()):
@@ -81,7 +81,7 @@ class ResultCache:
                     await self._lease(key, lease, self._lease_ms, expect=lease)
 
     async def _claim(self, key: str, lease: bytes) -> "tuple[str, str, bytes, Usage] | None":
-        """What was answered before; or None: call the function, with the lease if it could be had."""
+        """Return the cached answer; None: call the function, with the lease if it could be acquired."""
         expect = b""
         while True:
             stands = await self._lease(key, lease, self._lease_ms, expect=expect)
@@ -95,7 +95,7 @@ class ResultCache:
                 return kept
             expect = b""
             if self._is_ours(stands) and self._running.get(key) != stands:
-                expect = stands  # an attempt of this process that was given up
+                expect = stands  # an abandoned attempt of this process
             else:
                 await self._clock.sleep_ms(LOOK_EVERY_MS)
 
@@ -114,7 +114,7 @@ class ResultCache:
         return isinstance(found, dict) and str(found.get("by", "")).rpartition(":")[0] == self._holder
 
     async def _lease(self, key: str, value: bytes, ttl_ms: int, *, expect: bytes) -> bytes | None:
-        """What stands there then; None: the board is gone, or was a moment ago."""
+        """Return the value that the key has then; None: the board is, or was a moment ago, unavailable."""
         if self._clock.monotonic_ms() < self._gone_until_ms:
             return None
         try:
@@ -126,7 +126,7 @@ class ResultCache:
 
 
 def _kept(value: bytes) -> tuple[str, str, bytes, Usage] | None:
-    """The answer in a value of the board; None when it is a lease, or nothing of ours."""
+    """Return the answer in a value of the board; None for a lease or a foreign value."""
     try:
         found = orjson.loads(value)
         return found["type"], found["content_type"], found["data"].encode(), Usage(found["usd_micros"], found["tokens"])

@@ -1,4 +1,4 @@
-"""One call of an agent's function: a task in, its answer out. No time, no thread and no process is watched here."""
+"""One call of an agent's function: a task in, its answer out. Time limits and processes are not handled here."""
 
 import asyncio
 import os
@@ -10,21 +10,38 @@ from mesh.adapters.diagnostics import diagnostics, enter_call
 from mesh.adapters.ports import Board, Clock
 from mesh.context import Context
 from mesh.core.board.changelog import BoardChange
-from mesh.core.protocol.event import NO_USAGE, Event, Fault, Usage
+from mesh.core.protocol.codec import Unreadable, read_event
+from mesh.core.protocol.event import NO_USAGE, TASK, Event, Fault, Usage
+from mesh.core.protocol.record import NewRecord, Record
+from mesh.core.publishing.effect_records import dead_letter
+from mesh.core.state.partition_state import dead_record
 from mesh.core.task import result
 from mesh.core.task.agent import Agent, Reject, RetryLater
 from mesh.core.task.fault_injection import CRASH, ERROR, SLOW, Broken, InjectedFault
-from mesh.core.topology.model import AgentSpec
+from mesh.core.topology.model import AgentSpec, Topology
 from mesh.runtime.execution.loop_guard import FORKED
 from mesh.runtime.execution.threads import Threads
 
 CRASHED = 137
-"""Exit code of a process that was made to crash: that of one killed with -9."""
+"""Exit code of a process that `mesh break` crashes: that of one killed by SIGKILL."""
 _log = diagnostics("worker")
 
 
+def task_in(record: Record, agent: str, topology: Topology) -> Event | NewRecord:
+    """Return the task in a record, or the dead letter to send when the record holds no task of this agent."""
+    task = read_event(record)
+    if isinstance(task, Unreadable):
+        return dead_letter(dead_record(record, task.code, task.message), topology)
+    if task.kind == TASK and task.agent == agent:
+        return task
+    text = f"{task.kind!r} for agent {task.agent!r} on the topic of {agent!r}"
+    return dead_letter(
+        dead_record(record, "wrong_agent" if task.kind == TASK else "unknown_kind", text, task), topology
+    )
+
+
 class Function:
-    """Of one agent. `threads` for a function that blocks."""
+    """The function of one agent. `threads`: for a function that blocks."""
 
     def __init__(self, spec: AgentSpec, agent: Agent, clock: Clock, threads: Threads | None) -> None:
         self._spec, self._agent = spec, agent
@@ -33,18 +50,18 @@ class Function:
         self._pid = os.getpid()
 
     async def answer(self, task: Event, context: Context | None, broken: InjectedFault | None) -> Event:
-        """What the function says to a task, as an event; raises what it raises. `broken`: on purpose, just now."""
+        """Call the function for a task and return its answer. Raises what it raises. `broken`: a fault to inject."""
         enter_call(task.run_id, task.task_id, task.agent)
         arguments = result.arguments(self._agent, task)
         if self._context_name is not None:
             arguments[self._context_name] = context
         if broken is not None:
-            await self._suffer(broken)
+            await self._inject(broken)
         if self._threads is None:
             value = await self._function(**arguments)
         else:
             value = await self._threads.run(partial(self._function, **arguments))
-            if isinstance(value, CoroutineType):  # of an `async def` behind a plain decorator
+            if isinstance(value, CoroutineType):  # from an `async def` behind a plain decorator
                 value = await value
         if os.getpid() != self._pid:
             os._exit(FORKED)  # a copy of this process that the function made
@@ -53,8 +70,8 @@ class Function:
         parts = result.parts_of(self._agent, self._spec, value)
         return result.success_event(task, parts, _spent(context))
 
-    async def _suffer(self, fault: InjectedFault) -> None:
-        """Do what a fault does, before the function is called."""
+    async def _inject(self, fault: InjectedFault) -> None:
+        """Act out a fault before the function is called."""
         if fault.kind == ERROR:
             raise Broken(f"{fault.message} (broken on purpose)")
         if fault.kind == SLOW:
@@ -68,7 +85,7 @@ class Function:
 def context_of(
     task: Event, board: Board, changed: Callable[[BoardChange], None] | None, resources: object = None
 ) -> Context:
-    """What the function of a task gets beside its event."""
+    """Make the Context of a task."""
     return Context(
         agent=task.agent,
         run_id=task.run_id,
@@ -85,17 +102,17 @@ def context_of(
 
 
 def failed(task: Event, context: Context | None, fault: Fault) -> Event:
-    """The answer of a task that did not go well, with what it spent all the same."""
+    """Return the answer of a failed task, with what it spent."""
     return result.failure_event(task, fault, None if fault.code == "bad_usage" else _spent(context))
 
 
 def _spent(context: Context | None) -> Usage | None:
-    """What the function has reported; nothing, if it was given no context to report it to."""
+    """Return the usage that the function reported; none if it took no context."""
     return NO_USAGE if context is None else result.usage_of(context.usd, context.tokens)
 
 
 def crash_loop(task: Event, deaths: int) -> Event:
-    """The answer of a task that was in flight at so many deaths, the last one its own."""
+    """Return the answer of a task that was in flight at `deaths` deaths of processes."""
     _log.warning("a task kills its process; it is not begun again", agent=task.agent, run=task.run_id, task=task.id)
     text = f"{deaths} processes of {task.agent} died when they had begun this or were about to"
     return result.failure_event(task, Fault("crash_loop", text, retryable=False), None)

@@ -11,7 +11,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.app.wiring import open_board, open_log
 from mesh.core.task.agent import describe
 from mesh.runtime.execution.isolation import ChildProcesses
-from mesh.services.worker import Worker
+from mesh.services.worker import Worker, WorkerOptions
 from mesh.settings import Settings
 from tests.services.worker.desk import topology
 from tests.services.worker.killers import echo
@@ -27,7 +27,11 @@ async def main(file: str, where: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     cells = ChildProcesses(settings) if where == "apart" else None
     mesh = topology(timeout="60s", lanes=16)
-    worker = Worker(*(log, board, mesh, {"echo": describe(echo)}, SystemClock()), session_timeout_ms=5_000, cells=cells)
+    worker = Worker(
+        *(log, board, mesh, {"echo": describe(echo)}, SystemClock()),
+        WorkerOptions(session_timeout_ms=5_000),
+        cells=cells,
+    )
     await worker.run(stop)
     await board.close()
     await log.close()

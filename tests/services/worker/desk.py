@@ -15,7 +15,7 @@ from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.task.agent import describe
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import Topology
-from mesh.services.worker import Counts, Worker
+from mesh.services.worker import Counts, Worker, WorkerOptions
 from tests.services.conftest import read_until
 
 
@@ -49,19 +49,19 @@ def worker(
     drain_ms: int = 2_000,
     grace_ms: int = 2_000,
     abandoned_max: int = 32,
-    away: bool = False,
+    after_outage: bool = False,
     records_max: int = 500,
 ) -> Worker:
     agents = {"echo": describe(function)}
-    return Worker(
-        *(log, board, mesh, agents, SystemClock()),
+    options = WorkerOptions(
         session_timeout_ms=2_000,
         drain_timeout_ms=drain_ms,
         grace_ms=grace_ms,
         abandoned_max=abandoned_max,
-        away=away,
+        after_outage=after_outage,
         records_max=records_max,
     )
+    return Worker(log, board, mesh, agents, SystemClock(), options)
 
 
 def counts(working: Worker) -> Counts:

@@ -80,7 +80,7 @@ async def test_a_hundred_calls_need_no_hundred_timers(log: Log, board: Board, mo
     async with working(log, TOPOLOGY, worker(log, board, echo).run):
         await append(log, *(task(n) for n in range(100)))
         await answers(log, 100)
-    assert 1 <= timers.count("Caller._look") <= 10
+    assert 1 <= timers.count("Caller._check_limits") <= 10
 
 
 async def test_an_answer_says_how_long_its_task_lay_on_the_topic(log: Log, board: Board) -> None:

@@ -14,7 +14,7 @@ from mesh.core.board.changelog import BoardChange, read_board_record
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord
 from mesh.services.worker import outbox as module
-from mesh.services.worker.board_changes import Changes
+from mesh.services.worker.outbox import Changes
 from tests.services.conftest import append, read_all, read_until, settled, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
@@ -140,7 +140,7 @@ async def test_what_was_written_before_a_stop_is_told_though_there_is_no_answer(
     async with working(log, mesh, crew.run):
         await append(log, task(7))
         await wrote.wait()
-        crew.consumers["echo"].hold()
+        crew.consumers["echo"].pause()
         (told,) = await changes(log, 1)
         assert await read_all(log, mesh.inbox) == []
     assert (told.key, told.value) == ("k", b"7")

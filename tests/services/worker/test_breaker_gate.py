@@ -10,7 +10,7 @@ from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.run.circuit_breaker import LEFT_ALONE
 from mesh.core.task.result import failure_event
 from mesh.core.topology.model import AgentSpec, BreakerRule
-from mesh.services.worker.assignment import Held, Work
+from mesh.services.worker.assignment import Assignment, Work
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.breaker_gate import BreakerGate
 from mesh.services.worker.counts import Counts
@@ -40,7 +40,7 @@ class Time:
 
 def attempt() -> Attempt:
     partition = TopicPartition("mesh.tasks.a", 0)
-    return Attempt(Work(StoredRecord(*partition, 0, 0, b"k", b"{}", []), Held(partition)), None)
+    return Attempt(Work(StoredRecord(*partition, 0, 0, b"k", b"{}", []), Assignment(partition)), None)
 
 
 class Agent:
@@ -134,35 +134,35 @@ async def test_a_trial_that_is_interrupted_is_followed_by_another_one() -> None:
 
 async def test_a_call_that_was_abandoned_counts_when_its_answer_was_given_for_it() -> None:
     agent, slow = Agent(BreakerRule(1, 500)), attempt()
-    agent.gate.heard(slow, None)
+    agent.gate.record(slow, None)
     assert await agent.ask() == "exception"
     agent = Agent(BreakerRule(1, 500))
-    agent.gate.heard(slow, failure_event(event("task", agent="a", task_id="t"), Fault("timed_out", "x"), NO_USAGE))
+    agent.gate.record(slow, failure_event(event("task", agent="a", task_id="t"), Fault("timed_out", "x"), NO_USAGE))
     assert await agent.ask() == LEFT_ALONE
 
 
 async def test_what_another_worker_found_out_holds_here_too() -> None:
     agent = Agent()
     agent.fault = None
-    agent.gate.told(opened=True)
+    agent.gate.follow(opened=True)
     assert await agent.ask() == LEFT_ALONE
-    agent.gate.told(opened=True)
-    agent.gate.told(opened=False)
+    agent.gate.follow(opened=True)
+    agent.gate.follow(opened=False)
     assert await agent.ask() is None
 
 
 async def test_one_that_was_opened_here_stays_open_until_its_own_word_has_come_round() -> None:
     agent = Agent(BreakerRule(1, 500))
     await agent.ask()
-    agent.gate.told(opened=False)
+    agent.gate.follow(opened=False)
     assert await agent.ask() == LEFT_ALONE
-    agent.gate.told(opened=True)
-    agent.gate.told(opened=False)
+    agent.gate.follow(opened=True)
+    agent.gate.follow(opened=False)
     assert await agent.ask() == "exception"
 
 
 async def test_an_agent_without_a_breaker_is_called_as_if_there_was_no_gate() -> None:
     agent = Agent(None)
-    agent.gate.told(opened=True)
+    agent.gate.follow(opened=True)
     assert agent.gate.around(agent._called) == agent._called
     assert [await agent.ask() for _ in range(9)] == ["exception"] * 9

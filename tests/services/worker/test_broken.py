@@ -75,12 +75,12 @@ async def test_a_fault_ends_when_it_is_taken_back_and_by_itself(log: Log, board:
     await turn(log, fault)
     crew = worker(log, board, echo, ALLOWED)
     async with working(log, ALLOWED, crew.run):
-        await until(lambda: crew.consumers["echo"].caller.fault() is not None)
+        await until(lambda: crew.consumers["echo"].caller.injected_fault() is not None)
         await append(log, control_record(fault._replace(state=MENDED), ALLOWED, event_id="c2"))
-        await until(lambda: crew.consumers["echo"].caller.fault() is None)
+        await until(lambda: crew.consumers["echo"].caller.injected_fault() is None)
         await append(log, control_record(switch(InjectedFault(HANG), for_s=0.05), ALLOWED, event_id="c3"))
         await append(log, control_record(switch(InjectedFault(HANG), for_s=-1), ALLOWED, event_id="c4"))
-        await until(lambda: crew.consumers["echo"].caller.fault() is None)
+        await until(lambda: crew.consumers["echo"].caller.injected_fault() is None)
         await append(log, task(1))
         (answer,) = await answers(log, 1)
     assert answer.kind == "succeeded"

@@ -16,7 +16,7 @@ from mesh.core.protocol.codec import read_event
 from mesh.core.protocol.event import CANCELLED, Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.run.control import command_record
-from mesh.services.worker.service import ABANDONED_MAX
+from mesh.services.worker.environment import ABANDONED_MAX
 from mesh.testing import MeshTest
 
 TOPOLOGY = """
@@ -148,11 +148,11 @@ async def test_a_task_that_waits_for_its_turn_is_not_begun_when_its_run_has_ende
     seen = Seen()
     async with MeshTest(TOPOLOGY.format(lanes=1), agents={"echo": waiting(seen)}) as mesh:
         assert mesh.process.worker is not None
-        shift = mesh.process.worker.consumers["echo"]
+        consumer = mesh.process.worker.consumers["echo"]
         first = await mesh.publish("ask", {"word": "first"})
         await until(lambda: "first" in seen.begun)
         second = await mesh.publish("ask", {"word": "second"})
-        await until(lambda: shift.lanes.queued == 1)
+        await until(lambda: consumer.lanes.queued == 1)
         await cancel(mesh, second)
         await second.outcome(timeout_s=10)
         await until(lambda: mesh.process.worker is not None and mesh.process.worker._ended_ids)

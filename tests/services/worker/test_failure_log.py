@@ -11,7 +11,7 @@ from mesh.cli.framework.text import seconds
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import TASK, Event, Fault
 from mesh.core.task.result import fault_of
-from mesh.services.worker.failure_log import ERROR_CHARS_MAX, FaultLog, place_of
+from mesh.services.worker.failure_log import ERROR_CHARS_MAX, FaultLog, location_of
 
 TASK_3 = Event("t:3", "/mesh/m", "ask", TASK, "r-1", b"{}", agent="work", task_id="t", attempt=3)
 
@@ -58,7 +58,7 @@ async def test_a_long_message_is_cut_and_a_failure_without_a_stack_has_no_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     fault = Fault("timed_out", "x" * 1_000)
-    assert place_of(fault) == {}
+    assert location_of(fault) == {}
     FaultLog().failed(TASK_3, fault)
     assert len(caplog.records[0].__dict__["fields"]["error"]) == ERROR_CHARS_MAX
 
@@ -102,14 +102,14 @@ def build() -> None:
 def test_an_error_in_a_library_has_the_place_of_the_code_that_called_it(agent: Callable[[], None]) -> None:
     with pytest.raises(ValueError, match=r"Expecting|valid integer") as caught:
         agent()
-    assert place_of(fault_of(caught.value)) == {"where": f"{__file__}:{agent.__code__.co_firstlineno + 1}"}
+    assert location_of(fault_of(caught.value)) == {"where": f"{__file__}:{agent.__code__.co_firstlineno + 1}"}
 
 
 def test_an_error_in_libraries_only_has_the_last_place() -> None:
     stack = f'  File "{json.__file__}", line 7, in loads\n  File "<string>", line 8, in f\nValueError: x\n'
-    assert place_of(Fault("exception", "x", stack=stack)) == {"where": "<string>:8"}
+    assert location_of(Fault("exception", "x", stack=stack)) == {"where": "<string>:8"}
 
 
 @pytest.mark.parametrize("chars", [1_000, 10_000, 100_000])
 def test_a_long_message_leaves_the_place(chars: int) -> None:
-    assert place_of(raised(ValueError("x" * chars)))["where"].startswith(__file__)
+    assert location_of(raised(ValueError("x" * chars)))["where"].startswith(__file__)

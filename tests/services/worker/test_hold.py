@@ -25,13 +25,13 @@ async def test_while_held_nothing_is_begun_and_afterwards_all_is_done_in_order(l
 
     mesh = topology(timeout="60s", lanes=2)
     crew = worker(log, board, echo, mesh)
-    shift = crew.consumers["echo"]
+    consumer = crew.consumers["echo"]
     async with working(log, mesh, crew.run):
         await append(log, *(task(n, key=f"k{n % 2}") for n in range(6)))
         await until(lambda: len(begun) == 2)
         before_s = time.monotonic()
-        shift.hold()
-        shift.hold()
+        consumer.pause()
+        consumer.pause()
         await until(lambda: crew.running == 0)
         assert time.monotonic() - before_s < 10  # of the 60 s that the tasks may take
         assert sorted(cancelled) == [0, 1]
@@ -42,8 +42,8 @@ async def test_while_held_nothing_is_begun_and_afterwards_all_is_done_in_order(l
             assert len(begun) == 2
             await asyncio.sleep(0.01)
         assert await read_all(log, mesh.inbox) == []
-        shift.release()
-        shift.release()
+        consumer.resume()
+        consumer.resume()
         found = await answers(log, 8)
         await settled(log, "mesh.echo", mesh.tasks("echo"))
     assert {a.kind for a in found} == {"succeeded"}
@@ -70,17 +70,17 @@ async def test_a_function_that_ignores_the_kill_switch_is_abandoned_and_its_task
 
     mesh = topology(timeout="60s", lanes=1)
     crew = worker(log, board, echo, mesh, grace_ms=30)
-    shift = crew.consumers["echo"]
+    consumer = crew.consumers["echo"]
     async with working(log, mesh, crew.run):
         await append(log, task(1))
         await until(lambda: begun == 1)
-        shift.hold()
+        consumer.pause()
         await until(lambda: crew.running == 0)
         assert (crew.abandoned_calls, counts(crew).abandoned) == (1, 1)
         gate.set()
         await until(lambda: counts(crew).late == 1)
         assert await read_all(log, mesh.inbox) == []
-        shift.release()
+        consumer.resume()
         (answer,) = await answers(log, 1)
         await settled(log, "mesh.echo", mesh.tasks("echo"))
     assert (answer.kind, begun) == ("succeeded", 2)
@@ -97,15 +97,15 @@ async def test_a_blocking_function_is_left_alone_at_once_and_its_task_done_again
 
     mesh = topology(timeout="60s", lanes=1)
     crew = worker(log, board, echo, mesh)
-    shift = crew.consumers["echo"]
+    consumer = crew.consumers["echo"]
     async with working(log, mesh, crew.run):
         await append(log, task(1))
         await until(lambda: begun == [1])
-        shift.hold()
+        consumer.pause()
         await until(lambda: crew.running == 0)
         gate.set()
         await until(lambda: counts(crew).late == 1)
-        shift.release()
+        consumer.resume()
         assert [a.kind for a in await answers(log, 1)] == ["succeeded"]
     assert begun == [1, 1]
 
@@ -115,8 +115,8 @@ async def test_a_worker_that_begins_while_held_waits_and_goes_on(log: Log, board
         return Answer(n=ask.n)
 
     crew = worker(log, board, echo)
-    shift = crew.consumers["echo"]
-    shift.hold()
+    consumer = crew.consumers["echo"]
+    consumer.pause()
     async with working(log, TOPOLOGY, crew.run):
         await crew.wait_ready()
         await append(log, task(1), task(2))
@@ -124,7 +124,7 @@ async def test_a_worker_that_begins_while_held_waits_and_goes_on(log: Log, board
         while time.monotonic() < clock_s:
             assert await read_all(log, TOPOLOGY.inbox) == []
             await asyncio.sleep(0.01)
-        shift.release()
+        consumer.resume()
         assert len(await answers(log, 2)) == 2
 
 
@@ -147,7 +147,7 @@ async def test_a_worker_that_is_stopped_while_held_ends_and_leaves_the_tasks_to_
     async with working(log, mesh, crew.run):
         await append(log, task(1), task(2))
         await begun.wait()
-        crew.consumers["echo"].hold()
+        crew.consumers["echo"].pause()
     assert time.monotonic() - before_s < 5
     async with working(log, TOPOLOGY, worker(log, board, echo).run):
         assert {a.kind for a in await answers(log, 2)} == {"succeeded"}

@@ -12,7 +12,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.topology.model import TopicRule
 from mesh.services.worker import outbox as module
-from mesh.services.worker.assignment import Held, Work
+from mesh.services.worker.assignment import Assignment, Work
 from mesh.services.worker.outbox import Outbox
 from tests.services.conftest import read_all
 from tests.services.worker.desk import TOPOLOGY, until
@@ -20,7 +20,7 @@ from tests.services.worker.desk import TOPOLOGY, until
 
 def work(offset: int) -> Work:
     partition = TopicPartition("mesh.tasks.echo", 0)
-    return Work(StoredRecord(*partition, offset, 0, b"k", b"{}", []), Held(partition))
+    return Work(StoredRecord(*partition, offset, 0, b"k", b"{}", []), Assignment(partition))
 
 
 async def test_work_is_acknowledged_when_its_answer_is_durable_and_not_before(log: Log) -> None:
@@ -103,7 +103,7 @@ async def test_while_the_log_takes_nothing_nothing_is_to_be_begun(monkeypatch: p
     await until(lambda: outbox.stalled)
     waiting = asyncio.create_task(outbox.flowing())
     await asyncio.sleep(0)
-    outbox.last()
+    outbox.close()
     assert not await waiting
     running.cancel()
     await asyncio.wait((running,))

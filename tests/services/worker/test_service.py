@@ -35,7 +35,7 @@ async def test_with_too_many_calls_that_do_not_end_a_worker_ends_in_good_order(l
     await append(log, task(-4), task(100))
     await until(lambda: begun.is_set() or counts(crew).abandoned == 4)
     slow.set()  # in hand while the worker is about to end, and answered
-    with pytest.raises(WorkerSpent, match="4 calls of agents were given up"):
+    with pytest.raises(WorkerSpent, match="4 abandoned calls of agents still run"):
         async with asyncio.timeout(20):
             await running
     assert (crew.abandoned_calls, counts(crew).abandoned) == (4, 4)
@@ -117,14 +117,14 @@ async def test_what_mesh_control_says_holds_from_the_beginning_until_it_is_taken
     await append(log, turned("stopped", who), task(1), task(2))
     running = asyncio.create_task(crew.run(stop))
     await crew.wait_ready()
-    assert crew.consumers["echo"].held
+    assert crew.consumers["echo"].paused
     assert begun == []
     await append(log, turned("running", who))
     await answers(log, 2)
     await append(log, turned("stopped", "another"), task(3))
     await answers(log, 3)
     await append(log, turned("stopped", who))
-    await until(lambda: crew.consumers["echo"].held)
+    await until(lambda: crew.consumers["echo"].paused)
     stop.set()
     async with asyncio.timeout(20):
         await running
