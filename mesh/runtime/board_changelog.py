@@ -1,6 +1,6 @@
 """Reads and appends of mesh.board, the changes of the board on the log.
 
-Workers append the changes of agents (`services.worker.board_changes`). A board in the log's own file has no mirror: a
+Workers append the changes of agents (`services.worker.outbox`). A board in the log's own file has no mirror: a
 rollback of the file rolls back both.
 """
 

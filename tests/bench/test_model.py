@@ -18,7 +18,7 @@ from bench.model import (
 )
 from mesh.adapters.kafka.member import HEARTBEAT_MS
 from mesh.app.wiring import load_topology, topic_specs
-from mesh.services.worker import consumer
+from mesh.services.worker import partitions
 
 TOPOLOGY = load_topology(str(ROOT / "topics.yaml"))
 COSTS = Costs(orchestrator_us=100, worker_us=50, client_us=30, broker_us=20)
@@ -104,4 +104,4 @@ def test_partitions_of_all_topics_are_those_that_are_created() -> None:
 
 
 def test_what_a_member_asks_its_coordinator_follows_from_its_pace() -> None:
-    assert MEMBER_REQUESTS_PER_S == 1_000 / HEARTBEAT_MS + 1_000 / consumer.COMMIT_EVERY_MS
+    assert MEMBER_REQUESTS_PER_S == 1_000 / HEARTBEAT_MS + 1_000 / partitions.COMMIT_EVERY_MS

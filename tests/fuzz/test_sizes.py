@@ -8,7 +8,6 @@ from typing import Any, Final
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh.services.worker.undecodable import task_in
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.sqlite import SqliteLog
@@ -24,6 +23,7 @@ from mesh.core.state.topology_registry import step
 from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import Limits
 from mesh.services.intake import Intake
+from mesh.services.worker.invocation import task_in
 from tests.builders import AT_MS, event, topology
 from tests.fuzz.material import fuzz, records
 
