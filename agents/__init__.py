@@ -1,6 +1,6 @@
-"""Example agents that do real work: an issue desk for GitHub webhooks and an order desk.
+"""Example agents that do real work: the issues example app for GitHub webhooks and the orders example app.
 
 One agent is one file with one decorated function. It imports `mesh`, pydantic and the standard library, and from its
-own desk only `events.py`, which holds the payload types that the desk's agents say to one another. Agents never
-import agents: `topics.yaml` is all the wiring there is. `agents/README.md` shows how to write your own.
+own app only `events.py`, which holds the payload types that its agents exchange. Agents never import agents:
+`topics.yaml` is all the wiring there is. `agents/README.md` shows how to write your own.
 """

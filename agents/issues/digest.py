@@ -1,11 +1,11 @@
-"""Digest: what happened on a day, on the board, for whoever comes in the morning.
+"""Digest: the events of a day on the board, for the team to read in the morning.
 
     issues/digest/2024-05-01/count/total          how many events
     issues/digest/2024-05-01/count/issue.routed   how many of a kind; likewise pr.routed, needs.human, event.noted
-    issues/digest/2024-05-01/lines                the last 50 lines worth reading, as they came
+    issues/digest/2024-05-01/lines                the last 50 lines worth reading, in order of arrival
 
-The day is the webhook's own, not the clock's: a replay of last week goes to last week. Counters and appends of a
-repeated task are recognised by the board, so nothing is counted twice.
+The day is that of the webhook, not of the clock: a replay of last week counts for last week. The board recognises
+counters and appends of a repeated task, so an event is counted once.
 """
 
 from mesh import Context, agent
@@ -29,7 +29,7 @@ async def digest(event: IssueRouted | PullRouted | NeedsHuman | EventNoted, ctx:
 
 
 def _line(event: IssueRouted | PullRouted | NeedsHuman | EventNoted) -> str:
-    """One line for people; '' for what nobody needs to read: routine events and moderated items."""
+    """Return one line for people; '' for routine events and moderated items."""
     if isinstance(event, EventNoted):
         return "" if event.importance == "info" else f"[{event.importance}] {event.summary} → {event.team}"
     if isinstance(event, NeedsHuman):

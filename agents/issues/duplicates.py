@@ -1,16 +1,15 @@
 """Look-alikes: other issues of the same repository whose texts resemble this one, kept on the board.
 
-What this agent *emits* is a function of the text alone: its fingerprint, and the board key under which its look-alikes
-are listed. What others wrote before depends on the order in which events arrive, and an outcome must not; so the list
-itself lives on the board and no outcome carries a copy. A list names only issues *older* than its own: whichever of
-two arrives second finds the first, and the pair is entered under the younger. Hence the lists, too, end up the same
-in any order, unless an issue was forgotten in between (see below). Fire the same event again and nothing changes.
+The agent *emits* a function of the text alone: its fingerprint, and the board key of its list of look-alikes. The list
+itself depends on the order in which events arrive, and an outcome must not. The list therefore stays on the board, and
+no outcome carries a copy. A list names only issues *older* than its own: of two issues the one that arrives second
+finds the first, and the pair is entered under the younger. The lists, too, are thus equal in any order, unless an entry
+was dropped in between (see below). The same event again changes nothing.
 
-How: 32 minhashes of the text's longer words and pairs of neighbours; 20 of them make 10 bands of 2. Each band names one
-of 64 small lists on the board; texts that share a band (at a resemblance of 0.4 five in six do, of 0.6 practically
-all) meet there and are compared hash by hash. Appending to a list and reading it is one atomic step, so of two that
-come at the same moment one sees the other. A repository takes at most 640 lists of 24 entries; of a full list the
-oldest entry is forgotten.
+A fingerprint has 32 minhashes of the text's longer words and pairs of neighbours; 20 of them make 10 bands of 2. Each
+band names one of 64 small lists on the board. Texts that share a band are compared hash by hash; at a resemblance of
+0.4 five in six pairs share one, at 0.6 nearly all. Appending to a list and reading it is one atomic step, so of two
+concurrent issues one sees the other. A repository has at most 640 lists of 24 entries; a full list drops its oldest.
 """
 
 import re
@@ -106,5 +105,5 @@ async def _enter(older: dict[str, Any], younger: dict[str, Any], score: float, c
 
 
 def _since(issue: IssueTriaged) -> str:
-    """What orders issues by age: creation time, then number."""
+    """Return the sort key of issues by age: creation time, then number."""
     return f"{issue.created_at}/{issue.number:012d}"

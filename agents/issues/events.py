@@ -1,4 +1,4 @@
-"""What the issue desk's agents say to one another. The only file of the desk that its agents share.
+"""Payloads of the issues example app. Its agents share no other file.
 
 Every text has a limit, so that no payload outgrows 128 KiB whatever GitHub sends. Scores and confidences lie in 0..1.
 """
@@ -43,8 +43,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._/-]+")
 class Webhook(Payload, type="github.webhook"):
     """One delivery of GitHub: `event` is the X-GitHub-Event header, `payload` the body as GitHub sent it.
 
-    Any field may be missing, null or of another kind than documented, so all are read through `obj`, `text`,
-    `number`, `items` and `flag`, which answer with an empty value where there is none.
+    Any field may be missing, null or of another kind than documented. All are therefore read through `obj`, `text`,
+    `number`, `items` and `flag`, which return an empty value for an absent one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -54,34 +54,34 @@ class Webhook(Payload, type="github.webhook"):
     payload: Any = None
 
     def at(self, *path: str) -> Any:
-        """Whatever lies at a path of field names in the body; None if it ends early."""
+        """Return the value at a path of field names in the body; None if the path ends early."""
         value = self.payload
         for step in path:
             value = value.get(step) if isinstance(value, dict) else None
         return value
 
     def obj(self, *path: str) -> dict[str, Any]:
-        """The object there, or {}."""
+        """Return the object there, or {}."""
         value = self.at(*path)
         return value if isinstance(value, dict) else {}
 
     def items(self, *path: str) -> list[Any]:
-        """The list there, or []."""
+        """Return the list there, or []."""
         value = self.at(*path)
         return value if isinstance(value, list) else []
 
     def text(self, *path: str, chars_max: int = NAME_CHARS_MAX) -> str:
-        """The string there without surrounding blanks, cut to `chars_max`, or ''."""
+        """Return the string there without surrounding blanks, cut to `chars_max`, or ''."""
         value = self.at(*path)
         return value.strip()[:chars_max] if isinstance(value, str) else ""
 
     def number(self, *path: str) -> int | None:
-        """The whole number there if it is one from 0 to 10^12, or None."""
+        """Return the whole number there if it is one from 0 to 10^12, or None."""
         value = self.at(*path)
         return value if type(value) is int and 0 <= value <= 10**12 else None
 
     def flag(self, *path: str) -> bool:
-        """Whether `true` stands there."""
+        """Return whether the value there is `true`."""
         return self.at(*path) is True
 
     @property
@@ -110,7 +110,7 @@ class Webhook(Payload, type="github.webhook"):
 
     @property
     def day(self) -> str:
-        """The UTC day on which this happened, `YYYY-MM-DD`, told by the body alone; 'undated' if it tells none."""
+        """The UTC day of the event, `YYYY-MM-DD`, as the body gives it; 'undated' if it gives none."""
         for place in (*_PLACES, self.kind_of_event, "", *_LATER_PLACES):
             holder = self.obj(place) if place else self.obj()
             for field in _TIMES:
@@ -135,7 +135,7 @@ def day_of(value: Any) -> str:
 
 
 class Item(Payload):
-    """What triage found out about an issue, a discussion, a comment or a pull request."""
+    """The result of triage for an issue, a discussion, a comment or a pull request."""
 
     item: str
     """Its name for people and for keys: `owner/name#12`, `owner/name/discussions/4`, `owner/name@1a2b3c`."""
@@ -149,7 +149,7 @@ class Item(Payload):
     comment: str
     """The text of the comment or review that this event brings; '' if it brings none."""
     author: str
-    """Who wrote what this event brings."""
+    """The author of the text that this event brings."""
     author_is_bot: bool
     association: str
     """GitHub's author_association in lower case: owner, member, collaborator, contributor, none …"""
@@ -194,7 +194,7 @@ class PullTriaged(Item, type="pr.triaged"):
 
 
 class Screening(Payload):
-    """What the spam check found."""
+    """The result of the spam check."""
 
     score: float
     signals: list[str]
@@ -227,7 +227,7 @@ class PullReviewed(Payload, type="pr.reviewed"):
 
 
 class Routed(Payload):
-    """Where a thing goes, how sure that is, and why."""
+    """The team and queue of a thing, the confidence in that choice, and the reasons."""
 
     item: str
     repository: str
@@ -253,7 +253,7 @@ class IssueRouted(Routed, type="issue.routed"):
     language: str
     code_language: str
     missing: list[str]
-    """What a bug report lacks: steps, version, expected."""
+    """The parts that a bug report lacks: steps, version, expected."""
     fingerprint: str
     lookalikes_key: str
 
@@ -270,7 +270,7 @@ class PullRouted(Routed, type="pr.routed"):
 
 
 class NeedsHuman(Routed, type="needs.human"):
-    """Not sure enough: somebody has to look. `team` is the best guess."""
+    """A thing for a person to decide. `team` is the best guess."""
 
 
 class ReplyDrafted(Payload, type="reply.drafted"):
@@ -283,7 +283,7 @@ class ReplyDrafted(Payload, type="reply.drafted"):
 
 
 class EventNoted(Payload, type="event.noted"):
-    """Anything else that GitHub tells: what it was, how much it matters, whom it concerns."""
+    """Any other event of GitHub: its kind, its importance, the team that it concerns."""
 
     event: str
     action: str
@@ -313,5 +313,5 @@ TEAMS = {
 
 
 def team_of(area: str) -> str:
-    """Who looks after an area."""
+    """Return the team of an area."""
     return TEAMS.get(area, "maintainers")

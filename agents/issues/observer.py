@@ -1,7 +1,7 @@
-"""Observer: any webhook that is no issue and no pull request: what it is, how much it matters, whom it concerns.
+"""Observer: notes any webhook besides issues and pull requests: its kind, its importance, the team it concerns.
 
-GitHub has more than 70 kinds of events and adds some every year; kinds that are not listed here are noted by the same
-rules, as `info` unless the body itself tells of a failure.
+GitHub has more than 70 kinds of events and adds some every year. Kinds that are not listed here are noted by the same
+rules, as `info` unless the body reports a failure.
 """
 
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ HEADLINES = (
 
 @agent
 async def observe(webhook: Webhook) -> EventNoted:
-    """Note one event. Total: whatever is missing counts as empty."""
+    """Note one event. A missing field counts as empty."""
     event, action = webhook.kind_of_event, webhook.kind_of_action
     area = AREAS.get(event, "other")
     sender = webhook.text("sender", "login") or webhook.text("pusher", "name") or UNKNOWN
@@ -115,7 +115,7 @@ async def observe(webhook: Webhook) -> EventNoted:
 
 
 def importance_of(webhook: Webhook) -> Importance:
-    """How much the event matters: open security findings most, then failures, then changes that people must know."""
+    """Return the importance: open security findings first, then failures, then changes that people must know."""
     event, action = webhook.kind_of_event, webhook.kind_of_action
     if event in ALERTS:
         return "info" if action in SETTLED else "critical" if _severity(webhook) in ("critical", "high") else "warning"

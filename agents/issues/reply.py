@@ -1,6 +1,6 @@
 """Reply: a first answer to an issue that was just opened, drafted for a person to send or to change.
 
-Says only what triage knows, and never repeats the reporter's words, so nothing in a report can speak through us.
+It says only what triage found and never repeats the reporter's words, so that a report cannot inject text.
 Security reports get no public discussion. Events other than a new issue, bots and moderated items get no reply.
 """
 

@@ -1,7 +1,7 @@
 """Reviewer: how big and how risky a pull request is, and what a person should look at first.
 
-GitHub's events carry counts but no list of files, so files are those that the event names (review remarks, texts, a
-`files` list if a forwarder adds one); where nothing is known the answer is 'unknown' and says so, it is not guessed.
+GitHub's events carry counts but no list of files. Files are those that the event names: in review remarks, in texts,
+and in a `files` list if a forwarder adds one. Without any the answer is 'unknown'; it is not guessed.
 """
 
 import re

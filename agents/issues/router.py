@@ -78,7 +78,7 @@ def _confidence(issue: IssueTriaged) -> tuple[float, list[str]]:
         confidence += LABEL_BONUS
         reasons.append("has labels")
     if issue.comment and issue.title:
-        # A comment follows the issue it belongs to; somebody has that one already.
+        # A comment follows its issue, which has a team already.
         confidence += COMMENT_BONUS
         reasons.append("comment on a known item")
     return round(min(1.0, confidence), 2), reasons

@@ -67,7 +67,7 @@ WEIGHTS = {
 
 @agent
 async def spam(event: IssueTriaged | PullTriaged) -> IssueScreened | PullScreened:
-    """Score what an event says. 0 is clean; from 0.5 somebody should look; from 0.8 it is spam."""
+    """Score the text of an event. 0 is clean; from 0.5 a person should look; from 0.8 it is spam."""
     signals = [] if event.author_is_bot else sorted(set(_signals(event)))
     score = min(1.0, sum(WEIGHTS[signal] for signal in signals))
     score = round(score / 2 if event.association in TRUSTED else score, 2)

@@ -1,8 +1,8 @@
 """Triage: what kind of thing an issue, comment, discussion or pull request is, how bad, about what, in which language.
 
-Rules, not a model: each rule is one line below, so that whoever disagrees with a decision can change it. A kind's
-score is 4 for a label or a conventional prefix (`fix(parser): …`), 2 for each different word of it in the title, 1 for
-each in the text (at most 3); its confidence is its share of all scores, with 1 for the doubt.
+It uses rules, not a model: each rule is one line below, easy to change. A label or a conventional prefix
+(`fix(parser): …`) gives a kind 4 points, each of its words in the title 2, and each in the text 1 (at most 3).
+The confidence is the share of the kind in all scores, with 1 added for the doubt.
 """
 
 import re
@@ -170,7 +170,7 @@ TEXT_PLACES = ("pull_request", "issue", "discussion")
 
 @agent
 async def triage(webhook: Webhook) -> IssueTriaged | PullTriaged:
-    """Classify one thing that people wrote. Total: whatever is missing counts as empty."""
+    """Classify one text of people. A missing field counts as empty."""
     facts = _facts(webhook)
     if not webhook.kind_of_event.startswith("pull_request"):
         return IssueTriaged(**facts)

@@ -1,4 +1,4 @@
-"""What the order desk's agents say to one another. The only file of the desk that its agents share.
+"""Payloads of the orders example app. Its agents share no other file.
 
 Money is in whole cents of euros, weights in grams; scores lie in 0..1.
 """
@@ -26,7 +26,7 @@ CATALOGUE = {
 
 
 class Line(Payload):
-    """One line of an order. Nothing about the values is refused here: a bad one makes a rejected order."""
+    """One line of an order. Bad values are not refused here: they make a rejected order."""
 
     sku: str = Field(max_length=64)
     qty: int = Field(default=1, ge=-(10**9), le=10**9)
@@ -40,7 +40,7 @@ class OrderPlaced(Payload, type="order.placed"):
     customer: str = Field(default="", max_length=200)
     email: str = Field(default="", max_length=320)
     country: str = Field(default="", max_length=60)
-    """Where to send it, ISO 3166 alpha-2."""
+    """Country of delivery, ISO 3166 alpha-2."""
     billing_country: str = Field(default="", max_length=60)
     payment: str = Field(default="", max_length=40)
     placed_at: str = Field(default="", max_length=40)
@@ -108,10 +108,10 @@ class OrderRejected(Payload, type="order.rejected"):
 
 
 def reservation_key(order_id: str) -> str:
-    """Where on the board an order's reservation lies: `{run, state: held|shipped|released, lines: {sku: qty}}`."""
+    """Return the board key of an order's reservation: `{run, state: held|shipped|released, lines: {sku: qty}}`."""
     return f"orders/reservations/{order_id}"
 
 
 def sold_key(sku: str) -> str:
-    """Where on the board the units of a SKU that are sold or reserved are counted."""
+    """Return the board key of the counter of units of a SKU that are sold or reserved."""
     return f"orders/sold/{sku}"

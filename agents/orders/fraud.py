@@ -1,6 +1,6 @@
 """Fraud: how risky an order looks by itself. Rules with weights, named in the answer; the sum is capped at 1.
 
-It looks at nothing but the order, so the same order gets the same score whatever came before it.
+It looks only at the order, so the same order always gets the same score.
 """
 
 import re

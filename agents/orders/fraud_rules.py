@@ -1,7 +1,7 @@
-"""Fraud rules: what to think of an order while `fraud` cannot be asked. One rule, and it says that it is one.
+"""Fraud rules: the risk of an order while `fraud` is not available, by one rule that the answer names.
 
-It stands in for `fraud` (`fallback` in topics.yaml): an order of little value passes, any other is refused until
-somebody has looked at it.
+It stands in for `fraud` (`fallback` in topics.yaml): an order of little value passes, any other is refused until a
+person has looked at it.
 """
 
 from mesh import agent

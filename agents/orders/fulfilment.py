@@ -1,4 +1,4 @@
-"""Fulfilment: ships what is in stock and can be sold, and rejects the rest. Hears only orders of tolerable risk."""
+"""Fulfilment: ships what is in stock and can be sold, and rejects the rest. Consumes only orders of tolerable risk."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """Inventory: reserves what an order asks for.
 
-Units are taken from a counter a SKU that never goes over the stock: adding commutes, so a thousand orders for the same
-SKU do not wait for one another. The reservation itself is one board value an order, written by compare-and-set (only
-where none stands yet): it is what fulfilment ships and restock releases, and only one run can have it.
+Units are taken from a counter for each SKU that never exceeds the stock. Adding commutes, so a thousand orders for the
+same SKU do not wait for one another. The reservation is one board value for each order, written by compare-and-set only
+if none exists. Fulfilment ships it, restock releases it, and only one run can have it.
 
 A repeated task (its worker died) adds with the same operation ids, which the board recognises, and then finds its own
 reservation. An order that another run has reserved already is refused; what this run took is given back.
@@ -14,13 +14,13 @@ from mesh.errors import Conflict
 from .events import CATALOGUE, OrderPlaced, StockChecked, reservation_key, sold_key
 
 STOCK_UNITS = 1_000_000
-"""Of each SKU, until somebody else keeps the stock."""
+"""Stock of each SKU; a shop would read it from its own system."""
 QTY_MAX = 10_000
 
 
 @agent
 async def check(order: OrderPlaced, ctx: Context) -> StockChecked:
-    """Reserve all lines, or say what is missing. What could be taken stays reserved until restock gives it back."""
+    """Reserve all lines, or list what is missing. Units that were taken stay reserved until restock releases them."""
     wanted = order.quantities
     problems = [problem for sku, qty in wanted.items() if (problem := _refused(sku, qty))]
     if problems or not wanted:

@@ -7,5 +7,5 @@ from .events import FraudScored, OrderPriced, OrderRejected, StockChecked
 
 @agent
 async def refuse(stock: StockChecked, price: OrderPriced, risk: FraudScored) -> OrderRejected:
-    """Reject, and tell why. Restock hears it and gives back what was reserved."""
+    """Reject with the reason. Restock consumes the event and gives back the reserved units."""
     return OrderRejected(order_id=risk.order_id, code="high_risk", reasons=[f"risk {risk.score}", *risk.signals])

@@ -1,7 +1,7 @@
-"""Restock: gives back what a rejected order had reserved: compensation as an agent, whoever rejected and why.
+"""Restock: gives back the units that a rejected order had reserved. It is compensation as an agent.
 
-The reservation goes from held to released by compare-and-set, so only one task ever gives its units back; that task may
-be repeated, then it finds its own name there and adds with the same operation ids, which the board recognises.
+The reservation goes from held to released by compare-and-set, so only one task gives its units back. If that task is
+repeated, it finds its own name there and adds with the same operation ids, which the board recognises.
 """
 
 from mesh import Context, agent

@@ -1,4 +1,4 @@
-"""The desks on the real embedded mesh: orchestrator, worker, log and board in one process."""
+"""The example apps on the real embedded mesh: orchestrator, worker, log and board in one process."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ from mesh.client import Outcome
 from mesh.testing import MeshTest
 from tests.agents.conftest import ContextOf
 from tests.agents.orders.placing import value
-from tests.agents.test_desks import ORDERS, WEBHOOKS, contexts
+from tests.agents.test_example_apps import ORDERS, WEBHOOKS, contexts
 from tests.agents.walk import TOPICS, walk
 
 

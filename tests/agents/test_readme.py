@@ -28,7 +28,7 @@ def test_the_example_of_the_readme_passes_its_own_test(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout
 
 
-def test_the_readme_names_every_agent_of_both_desks() -> None:
+def test_the_readme_names_every_agent_of_both_example_apps() -> None:
     for path in sorted((PROJECT / "agents").glob("*/*.py")):
         if path.stem not in ("__init__", "events"):
             assert f"`{path.stem}`" in README, path.name

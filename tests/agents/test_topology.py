@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from mesh.core.task.agent import Agent
-from tests.agents.walk import PROJECT, desk
+from tests.agents.walk import PROJECT, example_mesh
 
-TOPOLOGY, AGENTS = desk()
+TOPOLOGY, AGENTS = example_mesh()
 
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGY.agents))

@@ -41,7 +41,7 @@ class Walk(NamedTuple):
 
 
 @cache
-def desk() -> tuple[Topology, dict[str, Agent]]:
+def example_mesh() -> tuple[Topology, dict[str, Agent]]:
     """topics.yaml and the functions it names."""
     topology = load_topology(str(TOPICS))
     return topology, dict(load_agents(topology))
@@ -49,7 +49,7 @@ def desk() -> tuple[Topology, dict[str, Agent]]:
 
 async def walk(type: str, payload: Any, context: Callable[[str], Context]) -> Walk:
     """Everything that one event causes. `context(agent)` is called once a task."""
-    topology, agents = desk()
+    topology, agents = example_mesh()
     waiting = [Emitted(type, orjson.dumps(payload))]
     events: list[Emitted] = []
     ran: list[str] = []

@@ -19,7 +19,7 @@ from mesh.adapters.sqlite.board import SqliteBoard
 from mesh.adapters.sqlite.storage.file import SqliteFile
 from tests.agents.conftest import ContextOf
 from tests.agents.orders.placing import value
-from tests.agents.walk import PROJECT, Walk, desk, walk
+from tests.agents.walk import PROJECT, Walk, example_mesh, walk
 
 SAMPLES = PROJECT / "agents" / "samples"
 DATA = PROJECT.parent / "shared" / "data" / "github-webhooks.jsonl"
@@ -121,7 +121,7 @@ async def test_the_samples_show_every_agent_at_work(context: ContextOf) -> None:
     for type, name in (("github.webhook", "github-webhooks.jsonl"), ("order.placed", "orders.jsonl")):
         for n, payload in enumerate(lines(SAMPLES / name)):
             ran |= set((await walk(type, payload, contexts(context, f"{type}-{n}"))).agents)
-    agents = desk()[0].agents
+    agents = example_mesh()[0].agents
     stand_ins = {name for spec in agents.values() for name in spec.fallback}
     assert ran == set(agents) - stand_ins
 
