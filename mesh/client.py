@@ -284,9 +284,7 @@ class Mesh:
         await self._watch()
         try:
             answer = self._recent.get(run_id) or await self._waits.answer(run_id, timeout_s)
-            if (
-                parse_late_request(answer) is not None
-            ):  # the answer to a repeated request: the outcome of the run counts
+            if parse_late_request(answer) is not None:  # a repeated request: the outcome of the run counts
                 answer = await self._last_answer(run_id) or answer
             return _answered(answer)
         except TimeoutError as error:

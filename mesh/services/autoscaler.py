@@ -1,4 +1,4 @@
-"""Looks at what waits for the agents, and has as many workers as that wants. It owns no process: `Workers` does."""
+"""The autoscaler: measures the lag of agents and sets the number of workers. `Workers` owns the processes."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,26 +12,26 @@ from mesh.runtime.lag import places
 
 
 class Workers(Protocol):
-    """Processes that can be made more and fewer."""
+    """Worker processes whose number can be changed."""
 
     @property
     def number(self) -> int:
-        """So many there should be."""
+        """Return the wanted number of processes."""
         ...
 
     @property
     def settled(self) -> bool:
-        """All of them are at work, and none is on its way out."""
+        """Return whether all of them work and none is ending."""
         ...
 
     def scale(self, number: int) -> None:
-        """Have so many from now on: start the missing ones, drain the others. Returns at once."""
+        """Change the wanted number: start missing processes, drain the others. Returns at once."""
         ...
 
 
 class Autoscaler:
-    """Run one with `await Autoscaler(...).run(stop)`, again and again with another log if that was gone: what `scaler`
-    has learned stays."""
+    """Run one with `await Autoscaler(...).run(stop)`, after an outage of the log with another one: `scaler` keeps its
+    state."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class Autoscaler:
         scaler: Scaler,
         clock: Clock,
         workers: Workers,
-        told: Callable[[ScalingSample, Decision], None],
+        on_decision: Callable[[ScalingSample, Decision], None],
     ) -> None:
-        """`told` hears of every decision after it was carried out; it must not raise."""
+        """`on_decision` is called after each decision was carried out; it must not raise."""
         self._log, self._topology, self._agents = log, topology, agents
-        self._scaler, self._clock, self._workers, self._told = scaler, clock, workers, told
+        self._scaler, self._clock, self._workers, self._on_decision = scaler, clock, workers, on_decision
         self._control = ControlFollower(log, topology, lambda _: None)
         self.ready = asyncio.Event()
-        """Set once it has looked."""
+        """Set after the first decision."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look, decide, scale, until `stop`. Raises LogUnavailable and NotFound, in a group."""
+        """Measure, decide and scale until `stop`. Raises LogUnavailable and NotFound, in a group."""
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._control.run(), name="follow control"),
@@ -68,7 +68,7 @@ class Autoscaler:
             decision = self._scaler.decide(sample)
             if decision.workers != sample.workers:
                 self._workers.scale(decision.workers)
-            self._told(sample, decision)
+            self._on_decision(sample, decision)
             self.ready.set()
             await self._clock.sleep_ms(self._scaler.rule.polling_ms)
 

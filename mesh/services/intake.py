@@ -1,8 +1,8 @@
-"""Intake: what upstream systems put on ingress topics becomes requests on mesh.inbox.
+"""Intake: turns records of ingress topics into requests on mesh.inbox.
 
-The id of a request follows from what was sent, so a record read twice makes the same request twice and is one run.
-What opens no run goes to mesh.dead untouched; whoever may wait for it under a known run id hears why on mesh.outcomes.
-A type that only a newer topology declares, one that another process has kept, is admitted under that topology.
+The id of a request follows from the record, so a record that is read twice makes the same request twice and one run.
+A record that opens no run goes to mesh.dead unchanged; if its run id is known, a rejection on mesh.outcomes says why. A
+type that only a newer topology declares is admitted under that topology, once another process has stored it.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Intake:
         self._topologies = TopologyStore(log, topology, clock)
         self._topics = [rule.name for rule in topology.topics.values() if rule.ingress]
         self.rejected: Counter[str] = Counter()
-        """Refused requests by reason code since the start of this process."""
+        """Number of refused requests by reason code since the start of this process."""
         self._loop = Loop(
             log,
             self,
@@ -62,11 +62,11 @@ class Intake:
             await stop.wait()
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
-        """Stage: there is no state."""
+        """Return None: intake has no state (stage)."""
         return None
 
     async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
-        """Stage: requests for the inbox, or dead letters."""
+        """Return requests for the inbox, dead letters and rejections (stage)."""
         out: list[NewRecord] = []
         newer: list[Topology] | None = None
         for record in records:
@@ -81,7 +81,7 @@ class Intake:
         return out
 
     def answer(self, record: Record, request: Event | Rejection) -> Sequence[NewRecord]:
-        """What follows from a record of an ingress topic that the gate has looked at."""
+        """Return the records that follow from a record of an ingress topic and its admission."""
         if isinstance(request, Event):
             request.at_ms = record.timestamp
             return [inbox_record(request, self._topology)]
@@ -92,11 +92,11 @@ class Intake:
         return [letter, rejection_record(request.run_id, request.code, request.message, self._topology)]
 
     def drop(self, partition: TopicPartition) -> None:
-        """Stage: nothing to forget."""
+        """Forget nothing: intake has no state (stage)."""
 
 
 def _admitted(record: Record, topologies: Sequence[Topology]) -> Iterator[Event]:
-    """The request as each of these topologies admits it, if it does: processes of a newer version are at work, too."""
+    """Yield the request under each of these topologies that admits it, for the time of a rolling deploy."""
     for topology in topologies:
         request = admit(record, topology)
         if isinstance(request, Event):

@@ -1,7 +1,7 @@
-"""The orchestrator: folds mesh.inbox, performs what `decide` wants, keeps the timers.
+"""The orchestrator: folds mesh.inbox, performs the effects of `decide`, runs the timers.
 
-One process is one member of a group; each inbox partition it owns is a `Partition` (the state) and `Timers`. Restore
-is the checkpoint that the commit names (`runtime.checkpoint_manager`) and the silent fold of the inbox from there
+One process is one member of a group; each inbox partition it owns is a `Partition` (the state) and `Timers`. A restore
+reads the checkpoint that the commit names (`runtime.checkpoint_manager`) and the silent fold of the inbox from there
 up to the committed offset: the effects were acknowledged before that commit.
 """
 
@@ -32,12 +32,12 @@ from mesh.runtime.unserved_tasks import GRACE_MS, UnservedTasks
 
 TIMER_IDLE_MS = 1_000
 TIMERS_A_TURN = 10_000
-"""Put back after a restore before heartbeats and live partitions have their turn: about 8 ms."""
+"""Timers that a restore sets before it yields to heartbeats and live partitions: about 8 ms."""
 TIMER_PAUSE_MS = 20
-"""Between two rounds of timers: those that come due meanwhile travel together."""
+"""Pause between two rounds of timers: those that become due meanwhile share an append."""
 SWEEP_EVERY_MS = 1_000
 SWEEP_TIMERS_MAX = 20_000
-"""Of one partition, looked at each time: about 2 ms."""
+"""Timers of one partition that a sweep checks: about 2 ms."""
 _log = diagnostics("orchestrator")
 
 
@@ -61,9 +61,9 @@ class Orchestrator:
         self._clock = clock
         self._states: dict[TopicPartition, Partition] = {}
         self._timers: dict[TopicPartition, Timers] = {}
-        """By the uptime of this machine: each waits for a time, and no clock that is set moves its end."""
+        """Timers by partition, measured by the uptime of this machine: setting its clock moves no timer."""
         self._timer_set = asyncio.Event()
-        self._told = DecisionLog()
+        self._decisions = DecisionLog()
         self._relay = ControlRelay(log, topology)
         self._unattended = UnservedTasks(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
         self._checkpoints = CheckpointManager(
@@ -75,7 +75,7 @@ class Orchestrator:
             costs=costs,
         )
         self.notes: Counter[str] = Counter()
-        """Drops by reason code since the start of this process."""
+        """Number of drops by reason code since the start of this process."""
         self._loop = Loop(
             log,
             self,
@@ -105,11 +105,11 @@ class Orchestrator:
                 relay.cancel()
                 aged.cancel()
                 unattended.cancel()
-                self._told.flush()
+                self._decisions.flush()
                 await self._checkpoints.close()
 
     async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
-        """Stage: from the checkpoint that the commit names and the records since, silently."""
+        """Restore a partition from the checkpoint that the commit names and the records since (stage)."""
         began_ms = self._clock.monotonic_ms()
         state, start = await self._checkpoints.restore(partition, commit)
         timers, ahead_ms = Timers(), state.time_at(self._log.now_ms()) - round(self._clock.uptime_ms())
@@ -128,7 +128,7 @@ class Orchestrator:
         return start
 
     async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
-        """Stage: fold and answer the records that perform the effects."""
+        """Fold records and return those that perform the effects (stage)."""
         topology, state, log_ms = self._topology, self._states[partition], self._log.now_ms()
         control, before = state.control, state.topology
         out: list[NewRecord] = []
@@ -143,7 +143,7 @@ class Orchestrator:
                 if isinstance(effect, Schedule):
                     self._schedule(partition, record, effect, log_ms)
                     if effect.task_id:
-                        self._told.retry(record, effect, state.at_ms)
+                        self._decisions.retry(record, effect, state.at_ms)
                 elif isinstance(effect, Note):
                     self._count(effect)
                     out += late_rejections(effect, state, topology)
@@ -152,17 +152,17 @@ class Orchestrator:
                     if isinstance(effect, Finish):
                         out += ending_records(effect.run, topology)
                     elif isinstance(effect, DeadLetter | BreakerTransition):
-                        self._told.effect(effect)
+                        self._decisions.effect(effect)
                         out += late_rejections(effect, state, topology)
         if state.control is not control:
             self._relay.folded(partition, state.control)
         if state.topology is not before and state.topology.digest != topology.digest:
-            await self._checkpoints.adopt(partition)  # a former owner was late
+            await self._checkpoints.adopt(partition)  # a former owner wrote late
         self._checkpoints.folded(partition)
         return out
 
     def drop(self, partition: TopicPartition) -> None:
-        """Stage: forget."""
+        """Forget a partition (stage)."""
         self._states.pop(partition, None)
         self._timers.pop(partition, None)
         self._relay.closed(partition)
@@ -170,11 +170,11 @@ class Orchestrator:
         self._checkpoints.drop(partition)
 
     def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule, log_ms: int) -> None:
-        """Begin to wait: for the time from the record until the timer is due, less what has passed since the record."""
+        """Start a timer: for the time from the record until it is due, less the time since the record."""
         whole_ms = timer.due_ms - self._states[partition].at_ms
         wait_ms = whole_ms - max(0, log_ms - record.timestamp)
         if wait_ms <= 0 and ("ce_meshkind", DUE.encode()) in record.headers:
-            wait_ms = max(TIMER_PAUSE_MS, whole_ms)  # it was too early: what is known here of log time is wrong
+            wait_ms = max(TIMER_PAUSE_MS, whole_ms)  # the timer fired too early: this process knows a wrong log time
         if self._timers[partition].add(timer, round(self._clock.uptime_ms() + wait_ms)):
             self._timer_set.set()
 
@@ -183,10 +183,10 @@ class Orchestrator:
         if note.security:
             _log.warning("a claim was refused", code=note.code, run=note.run_id, reason=note.message)
         else:
-            self._told.note(note)
+            self._decisions.note(note)
 
     async def _fire_timers(self) -> None:
-        """Put what is due into the inbox. Only its consumption changes state, so the log decides races."""
+        """Append due timers to the inbox. Only consuming them changes state, so the log decides races."""
         swept_ms = self._clock.uptime_ms()
         while True:
             self._timer_set.clear()
@@ -210,7 +210,7 @@ class Orchestrator:
                     async with asyncio.timeout(wait_ms / 1000):
                         await self._timer_set.wait()
                 except TimeoutError:
-                    pass  # nothing new was scheduled: look what is due
+                    pass  # no new timer: check for due ones
 
     async def _check_topics(self) -> None:
         found, needed = await self._log.topics(), (self._topology.inbox, self._topology.checkpoints)

@@ -12,9 +12,9 @@ from mesh.core.task.poison import PoisonDetector
 class Assignment:
     """A partition while this worker owns it. A later assignment of the same partition is another object.
 
-    A partition may come back to the process: each rebalance takes all partitions and gives most of them back, and a
-    process whose event loop was blocked is put out of its group for a while. The new assignment then knows what the
-    previous one answered and did not commit, and does not begin that again. Without this, a function that blocks for
+    A partition may come back to the process: each rebalance takes all partitions and gives most of them back, and the
+    group expels a process whose event loop is blocked. The new assignment then knows what the previous one answered and
+    did not commit, and does not begin that again. Without this, a function that blocks for
     longer than the session timeout would be called forever.
     """
 

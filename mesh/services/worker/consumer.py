@@ -28,7 +28,7 @@ from mesh.services.worker.poison import PoisonGuard
 
 POLL_WAIT_MS = 500
 FLUSH_TIMEOUT_MS = 5_000
-"""How long a stopping worker waits for the log to take its last answers."""
+"""Time for the log to take the last answers of a stopping worker."""
 _log = diagnostics("worker")
 
 

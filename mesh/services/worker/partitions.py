@@ -14,7 +14,7 @@ from mesh.services.worker.environment import Environment
 
 COMMIT_EVERY_MS = 50
 REVOKE_WAIT_MS = REVOKE_MS_MAX // 2
-"""How long running tasks of a revoked partition are waited for. The other half is left for the commit."""
+"""Time for running tasks of a revoked partition. The other half of REVOKE_MS_MAX is left for the commit."""
 _log = diagnostics("worker")
 
 
@@ -122,8 +122,8 @@ class Partitions:
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Begin nothing more of these, wait a moment for running tasks, commit what is done (listener).
 
-        A task that still runs then is finished as an orphan: its answer is sent, its offset is not committed, and the
-        new owner runs it again under the same task id.
+        A task that still runs then is an orphan: its answer is sent, but its offset is not committed. The new owner
+        runs it again under the same task id.
         """
         revoked = [found for tp in partitions if (found := self.owned.pop(tp, None)) is not None]
         for assignment in revoked:
