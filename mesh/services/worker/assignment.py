@@ -9,7 +9,7 @@ from mesh.core.task.offsets import OffsetTracker
 from mesh.core.task.poison import PoisonDetector
 
 
-class Assignment:
+class PartitionAssignment:
     """A partition while this worker owns it. A later assignment of the same partition is another object.
 
     A partition may come back to the process: each rebalance takes all partitions and gives most of them back, and the
@@ -23,7 +23,7 @@ class Assignment:
         *("is_started", "partition", "previous", "start_offset", "tracker", "watch"),
     )
 
-    def __init__(self, partition: TopicPartition, previous: "Assignment | None" = None) -> None:
+    def __init__(self, partition: TopicPartition, previous: "PartitionAssignment | None" = None) -> None:
         self.partition = partition
         self.previous = previous
         """The last assignment of the partition to this process, while a record of it may come back."""
@@ -121,7 +121,7 @@ class Work:
 
     __slots__ = ("assignment", "record")
 
-    def __init__(self, record: Record, assignment: Assignment) -> None:
+    def __init__(self, record: Record, assignment: PartitionAssignment) -> None:
         self.record, self.assignment = record, assignment
 
     @property

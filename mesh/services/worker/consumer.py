@@ -15,7 +15,7 @@ from mesh.core.task.poison import DEATHS_MAX
 from mesh.core.topology.model import AgentSpec
 from mesh.runtime.board_changelog import is_mirrored
 from mesh.runtime.execution.key_lanes import KeyLanes
-from mesh.services.worker.assignment import Assignment, Work
+from mesh.services.worker.assignment import PartitionAssignment, Work
 from mesh.services.worker.attempt import Attempt, Caller
 from mesh.services.worker.breaker_gate import BreakerGate
 from mesh.services.worker.cache import ResultCache
@@ -251,7 +251,7 @@ class AgentConsumer:
         """See TaskRunner."""
         return self._outbox.new_changes()
 
-    async def commit_marks(self, assignment: Assignment) -> bool:
+    async def commit_marks(self, assignment: PartitionAssignment) -> bool:
         """See TaskRunner."""
         return await self.partitions.commit_marks(assignment)
 

@@ -8,7 +8,7 @@ from mesh.adapters.ports import REVOKE_MS_MAX, Member
 from mesh.core.errors import Fenced
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.task.poison import PoisonDetector, decode
-from mesh.services.worker.assignment import Assignment
+from mesh.services.worker.assignment import PartitionAssignment
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.environment import Environment
 
@@ -36,8 +36,8 @@ class Partitions:
         self._is_ending, self._fail = is_ending, fail
         self._after_outage = self._options.after_outage
         self.ready, self.paused = asyncio.Event(), False
-        self.owned: dict[TopicPartition, Assignment] = {}
-        self._past: dict[TopicPartition, Assignment] = {}
+        self.owned: dict[TopicPartition, PartitionAssignment] = {}
+        self._past: dict[TopicPartition, PartitionAssignment] = {}
         """The last assignment of each partition that was revoked."""
         self.joined: asyncio.Future[Member] | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
@@ -68,7 +68,7 @@ class Partitions:
         for assignment in self.owned.values():
             self._set_flow(assignment)
 
-    def _set_flow(self, assignment: Assignment) -> None:
+    def _set_flow(self, assignment: PartitionAssignment) -> None:
         if assignment.is_ready and self.joined is not None:
             member = self.joined.result()
             try:
@@ -78,13 +78,13 @@ class Partitions:
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Begin to take over partitions (listener)."""
-        new = [Assignment(tp, self._past.pop(tp, None)) for tp in partitions]
+        new = [PartitionAssignment(tp, self._past.pop(tp, None)) for tp in partitions]
         self.owned.update((assignment.partition, assignment) for assignment in new)
         task = asyncio.get_running_loop().create_task(self._take_over(new), name=f"take over {self._agent}")
         self._takeovers.add(task)
         task.add_done_callback(self._taken_over)
 
-    async def _take_over(self, new: Sequence[Assignment]) -> None:
+    async def _take_over(self, new: Sequence[PartitionAssignment]) -> None:
         """Read what the previous owner left, commit that this worker is at work, let records come."""
         assert self.joined is not None  # `join` sets it first
         member = await self.joined
@@ -149,7 +149,7 @@ class Partitions:
             if not await self.commit([each for each in self.owned.values() if each.is_ready]):
                 self._due.set()  # some of the partitions may still be owned
 
-    async def claim(self, assignment: Assignment, offset: int) -> None:
+    async def claim(self, assignment: PartitionAssignment, offset: int) -> None:
         """Return when a commit says that this record may be in work here, or when the partition is lost."""
         if offset >= assignment.watch.claim_from:
             assignment.watch.claim(offset, self._clock.monotonic_ms())
@@ -157,7 +157,7 @@ class Partitions:
         if offset >= assignment.claimed:
             await self.commit_marks(assignment)
 
-    async def commit_marks(self, assignment: Assignment) -> bool:
+    async def commit_marks(self, assignment: PartitionAssignment) -> bool:
         """Return when the present marks of a partition are committed. False: the partition was revoked."""
         version = assignment.watch.version
         async with assignment.commit_lock:
@@ -166,7 +166,7 @@ class Partitions:
                     await self._clock.sleep_ms(COMMIT_EVERY_MS)
         return assignment.is_owned
 
-    async def commit(self, assignments: Iterable[Assignment], *, working: bool = True) -> bool:
+    async def commit(self, assignments: Iterable[PartitionAssignment], *, working: bool = True) -> bool:
         """Commit progress and marks. False: some of the partitions are not owned any more."""
         assert self.joined is not None  # partitions come only after joining
         async with self._commits:

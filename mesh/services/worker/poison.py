@@ -9,7 +9,7 @@ from mesh.adapters.diagnostics import diagnostics
 from mesh.core.task.agent import Agent
 from mesh.core.task.poison import APART_DEATHS_MAX, APART_FROM, DEATHS_MAX, MARKED_MAX
 from mesh.runtime.execution.isolation import IsolatedProcess, IsolatedProcesses, NotLoaded
-from mesh.services.worker.assignment import Assignment, Work
+from mesh.services.worker.assignment import PartitionAssignment, Work
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.environment import MarkSlots
 from mesh.services.worker.outbox import Changes
@@ -24,7 +24,7 @@ class TaskRunner(Protocol):
         """Return the collector for board changes of one attempt; None when changes are not mirrored."""
         ...
 
-    async def commit_marks(self, assignment: Assignment) -> bool:
+    async def commit_marks(self, assignment: PartitionAssignment) -> bool:
         """Return when the marks of a partition are committed; False when the partition was lost."""
         ...
 

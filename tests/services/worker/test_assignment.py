@@ -4,11 +4,11 @@ import asyncio
 
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.task.poison import CLAIM_MIN, CommitMarks, PoisonDetector, decode
-from mesh.services.worker.assignment import Assignment
+from mesh.services.worker.assignment import PartitionAssignment
 
 
-def assignment(offset: int = 5) -> Assignment:
-    made = Assignment(TopicPartition("mesh.tasks.echo", 1))
+def assignment(offset: int = 5) -> PartitionAssignment:
+    made = PartitionAssignment(TopicPartition("mesh.tasks.echo", 1))
     made.start(PoisonDetector(CommitMarks(), place=offset, end=100), offset)
     return made
 
@@ -54,10 +54,10 @@ def test_a_hand_over_is_said_even_when_nothing_else_is_new() -> None:
     assert decode(last.commit.metadata, 5) == CommitMarks()
 
 
-def again(before: Assignment, offset: int) -> Assignment:
+def again(before: PartitionAssignment, offset: int) -> PartitionAssignment:
     """The partition, back in the process."""
     before.is_owned = False
-    made = Assignment(before.partition, before)
+    made = PartitionAssignment(before.partition, before)
     made.start(PoisonDetector(CommitMarks(), place=offset, end=100), offset)
     return made
 

@@ -10,7 +10,7 @@ from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.run.circuit_breaker import LEFT_ALONE
 from mesh.core.task.result import failure_event
 from mesh.core.topology.model import AgentSpec, BreakerRule
-from mesh.services.worker.assignment import Assignment, Work
+from mesh.services.worker.assignment import PartitionAssignment, Work
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.breaker_gate import BreakerGate
 from mesh.services.worker.counts import Counts
@@ -40,7 +40,7 @@ class Time:
 
 def attempt() -> Attempt:
     partition = TopicPartition("mesh.tasks.a", 0)
-    return Attempt(Work(StoredRecord(*partition, 0, 0, b"k", b"{}", []), Assignment(partition)), None)
+    return Attempt(Work(StoredRecord(*partition, 0, 0, b"k", b"{}", []), PartitionAssignment(partition)), None)
 
 
 class Agent:

@@ -12,7 +12,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.topology.model import TopicRule
 from mesh.services.worker import outbox as module
-from mesh.services.worker.assignment import Assignment, Work
+from mesh.services.worker.assignment import PartitionAssignment, Work
 from mesh.services.worker.outbox import Outbox
 from tests.services.conftest import read_all
 from tests.services.worker.desk import TOPOLOGY, until
@@ -20,7 +20,7 @@ from tests.services.worker.desk import TOPOLOGY, until
 
 def work(offset: int) -> Work:
     partition = TopicPartition("mesh.tasks.echo", 0)
-    return Work(StoredRecord(*partition, offset, 0, b"k", b"{}", []), Assignment(partition))
+    return Work(StoredRecord(*partition, offset, 0, b"k", b"{}", []), PartitionAssignment(partition))
 
 
 async def test_work_is_acknowledged_when_its_answer_is_durable_and_not_before(log: Log) -> None:

@@ -13,7 +13,7 @@ from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.task.agent import Agent, describe
 from mesh.core.task.poison import APART_DEATHS_MAX, MARKED_MAX, CommitMarks, PoisonDetector, decode
 from mesh.runtime.execution.isolation import CallRequest, NotLoaded
-from mesh.services.worker.assignment import Assignment, Work
+from mesh.services.worker.assignment import PartitionAssignment, Work
 from mesh.services.worker.attempt import Attempt
 from mesh.services.worker.environment import MarkSlots
 from mesh.services.worker.poison import PoisonGuard
@@ -57,7 +57,7 @@ class Runner:
     """A consumer with one partition with suspected tasks. `events`: what happened to them, in order."""
 
     def __init__(self, found: CommitMarks, function: Callable[..., object] = echo) -> None:
-        self.assignment = Assignment(PARTITION)
+        self.assignment = PartitionAssignment(PARTITION)
         self.assignment.start(PoisonDetector(found, place=0, end=10), 0)
         self.slots = MarkSlots()
         self.events: list[str] = []
@@ -76,7 +76,7 @@ class Runner:
     def condemn(self, work: Work, deaths: int) -> None:
         self.events.append(f"condemn {work.record.offset} {deaths}")
 
-    async def commit(self, assignment: Assignment) -> bool:
+    async def commit(self, assignment: PartitionAssignment) -> bool:
         if self.fenced:
             self.fenced -= 1
             self.events.append("fenced")
@@ -87,7 +87,7 @@ class Runner:
             assignment.record_commit(due)
         return True
 
-    async def commit_marks(self, assignment: Assignment) -> bool:
+    async def commit_marks(self, assignment: PartitionAssignment) -> bool:
         while assignment.is_owned and not await self.commit(assignment):  # noqa: ASYNC110  # as the consumer does
             await asyncio.sleep(0)
         return assignment.is_owned
