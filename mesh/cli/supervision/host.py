@@ -158,7 +158,7 @@ class Host:
                 agents=self._agents,
                 board=board,
                 name=self._name,
-                away=self._services_ready.is_set(),
+                after_outage=self._services_ready.is_set(),
             )
             async with asyncio.TaskGroup() as group:
                 stopping = group.create_task(self._forward_stop(process))
