@@ -12,7 +12,7 @@ import asyncio
 import copy
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -357,11 +357,12 @@ class Mesh:
         key = run_id.encode()
         home = partition_of(key, len(bounds))
         last: Event | None = None
-        async for record in read_records(self.log, self.topology.outcomes, {home: bounds[home]}):
-            if record.key != key or isinstance(event := read_event(record), Unreadable):
-                continue
-            if last is None or parse_late_request(event) is None or parse_late_request(last) is not None:
-                last = event  # a run that was opened again has several
+        async with aclosing(read_records(self.log, self.topology.outcomes, {home: bounds[home]})) as stored:
+            async for record in stored:
+                if record.key != key or isinstance(event := read_event(record), Unreadable):
+                    continue
+                if last is None or parse_late_request(event) is None or parse_late_request(last) is not None:
+                    last = event  # a run that was opened again has several
         return last
 
 

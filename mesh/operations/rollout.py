@@ -6,6 +6,7 @@ types, lowered limits, and changed keys from which run ids follow.
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -84,8 +85,9 @@ async def open_work(log: Log, topology: Topology, clock: Clock, kept: Registry) 
         state = standing.get(number) or Partition(topology, number=number, partitions=topology.inbox_partitions)
         start = max(state.offset, bounds.start)
         kept.prepare(state, start)
-        async for record in read_records(log, topology.inbox, {number: Bounds(start, bounds.end)}, clock):
-            step(state, record)
+        async with aclosing(read_records(log, topology.inbox, {number: Bounds(start, bounds.end)}, clock)) as stored:
+            async for record in stored:
+                step(state, record)
         for run in _runs(state):
             found.runs[run.topology] += 1
             found.tasks.update(task.agent for task in run.open.values())

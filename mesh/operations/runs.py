@@ -354,8 +354,9 @@ class Runs:
     async def _read(self, topic: str, places: Mapping[int, Bounds]) -> AsyncIterator[Record]:
         """Yield the records between these bounds, in order for each partition."""
         await self._known.once()
-        async for record in read_records(self.log, topic, places):
-            yield record
+        async with aclosing(read_records(self.log, topic, places)) as stored:
+            async for record in stored:
+                yield record
 
 
 def _run_id(record: Record) -> str:

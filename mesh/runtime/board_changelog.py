@@ -5,6 +5,7 @@ rollback of the file rolls back both.
 """
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Appended, Board, Bounds, Clock, Log
@@ -67,7 +68,8 @@ async def board_bounds(log: Log, topology: Topology) -> Bounds:
 
 async def fold(mirror: BoardChangelog, log: Log, clock: Clock, topology: Topology, bounds: Bounds) -> None:
     """Fold a span of mesh.board into `mirror`. Raises LogUnavailable."""
-    async for record in read_records(log, topology.board, {0: bounds}, clock):
-        flaw = mirror.fold(record)
-        if flaw is not None:
-            _log.warning("a record of mesh.board was skipped", code=flaw.code, reason=flaw.message)
+    async with aclosing(read_records(log, topology.board, {0: bounds}, clock)) as stored:
+        async for record in stored:
+            flaw = mirror.fold(record)
+            if flaw is not None:
+                _log.warning("a record of mesh.board was skipped", code=flaw.code, reason=flaw.message)

@@ -11,6 +11,7 @@ changes to the end from time to time and trims what lies before. The topic's siz
 """
 
 import asyncio
+from contextlib import aclosing
 from secrets import token_hex
 
 from mesh.adapters.diagnostics import diagnostics
@@ -161,10 +162,11 @@ class BoardMaintainer:
     async def _copy(self, offsets: set[int], bounds: Bounds) -> None:
         batch: list[NewRecord] = []
         topic = self._topology.board
-        async for record in read_records(self._log, topic, {0: bounds}, self._clock):
-            if record.offset in offsets:
-                batch.append(NewRecord(topic, record.key, record.value, record.headers, 0))
-            if len(batch) == COPIES_AT_ONCE:
-                await append_records(self._log, batch)
-                batch = []
+        async with aclosing(read_records(self._log, topic, {0: bounds}, self._clock)) as stored:
+            async for record in stored:
+                if record.offset in offsets:
+                    batch.append(NewRecord(topic, record.key, record.value, record.headers, 0))
+                if len(batch) == COPIES_AT_ONCE:
+                    await append_records(self._log, batch)
+                    batch = []
         await append_records(self._log, batch)

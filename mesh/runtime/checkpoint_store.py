@@ -13,6 +13,7 @@ Each chunk is compressed by itself, and zlib's checksum reveals damaged bytes.
 import asyncio
 import zlib
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import aclosing
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -111,17 +112,20 @@ class CheckpointStore:
             raise CheckpointUnreadable(f"its pieces are not in order: {chain}")
         loading, parts = CheckpointLoader(), b""
         found = {b"%d" % place.first: 0 for place in chain}
-        async for record in read_records(self._log, self._topic, {number: Bounds(first, last + 1)}, self._clock):
-            headers = dict(record.headers)
-            name = headers.get(NAME) or b"%d" % record.offset
-            if name not in found:
-                continue  # a piece that was compacted away, or that another process wrote at the same time
-            found[name] += 1
-            parts += record.value or b""
-            if MORE not in headers:
-                loading.feed(_decompress(parts))
-                parts = b""
-                await asyncio.sleep(0)
+        async with aclosing(
+            read_records(self._log, self._topic, {number: Bounds(first, last + 1)}, self._clock)
+        ) as stored:
+            async for record in stored:
+                headers = dict(record.headers)
+                name = headers.get(NAME) or b"%d" % record.offset
+                if name not in found:
+                    continue  # a piece that was compacted away, or that another process wrote at the same time
+                found[name] += 1
+                parts += record.value or b""
+                if MORE not in headers:
+                    loading.feed(_decompress(parts))
+                    parts = b""
+                    await asyncio.sleep(0)
         for place, there in zip(chain, found.values(), strict=True):
             if there != place.records or parts:
                 raise CheckpointUnreadable(f"{there} of the {place.records} records at {place.first} are there")

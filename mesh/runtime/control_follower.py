@@ -6,6 +6,7 @@ them once.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Log
@@ -77,7 +78,8 @@ async def control_now(log: Log, topology: Topology) -> Control:
     if topology.control not in await log.topics():
         return NOTHING
     bounds = await log.bounds(topology.control)
-    control, flaws = fold_control(NOTHING, [record async for record in read_records(log, topology.control, bounds)])
+    async with aclosing(read_records(log, topology.control, bounds)) as stored:
+        control, flaws = fold_control(NOTHING, [record async for record in stored])
     _log_flaws(flaws)
     return control
 

@@ -5,7 +5,7 @@ prefix belong. A process of another mesh refuses to start.
 """
 
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Final
 
 from mesh.adapters.clock import SystemClock
@@ -203,8 +203,9 @@ async def _owner(log: Log, topic: str, clock: Clock) -> str:
 async def _fold(log: Log, clock: Clock, topic: str, kept: Registry, start: int) -> int:
     """Fold the records from an offset on; return the offset behind the last one."""
     first, end = (await log.bounds(topic))[0]
-    async for record in read_records(log, topic, {0: Bounds(max(start, first), end)}, clock):
-        kept.fold(record)
+    async with aclosing(read_records(log, topic, {0: Bounds(max(start, first), end)}, clock)) as stored:
+        async for record in stored:
+            kept.fold(record)
     return end
 
 

@@ -1,6 +1,7 @@
 """Wait for the results of redrives, or look them up later."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from mesh.adapters.ports import Clock, Log
@@ -84,8 +85,11 @@ class FollowUp:
         pending, results = RedriveResults(sent, self._topology), dict[str, str]()
         since_ms = min(entry.at_ms for entry in sent) - CLOCKS_APART_MS_MAX
         for topic in (self._topology.outcomes, self._topology.dead):
-            async for record in read_records(self._log, topic, await bounds_since(self._log, topic, since_ms)):
-                results |= pending.take(record)
+            async with aclosing(
+                read_records(self._log, topic, await bounds_since(self._log, topic, since_ms))
+            ) as stored:
+                async for record in stored:
+                    results |= pending.take(record)
         repeated = {
             key for key, entry in pending.waiting.items() if entry.n > 1
         }  # a first redrive always finds its task

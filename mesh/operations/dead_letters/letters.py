@@ -3,6 +3,7 @@
 import getpass
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -137,9 +138,11 @@ class DeadLetters:
         ledger, _ = await self._journal.read()
         letters: dict[str, Letter] = {}
         since_ms = 0 if chosen.names else chosen.since_ms or 0
-        async for record in read_records(self._log, self._topic, await bounds_since(self._log, self._topic, since_ms)):
-            letter = letter_of(record)
-            letters.setdefault(letter.id, letter)
+        bounds = await bounds_since(self._log, self._topic, since_ms)
+        async with aclosing(read_records(self._log, self._topic, bounds)) as stored:
+            async for record in stored:
+                letter = letter_of(record)
+                letters.setdefault(letter.id, letter)
         if chosen.names:
             letters = self._named(letters, chosen.names)
         fitting = (Case(letter, ledger.status_of(letter)) for letter in letters.values() if chosen.fits(letter))
@@ -211,10 +214,12 @@ class DeadLetters:
         if not runs:
             return {}
         letters: dict[str, dict[str, Letter]] = {}
-        async for record in read_records(self._log, self._topology.dead, await self._log.bounds(self._topology.dead)):
-            letter = letter_of(record)
-            if letter.run_id in runs and letter.task_id:
-                letters.setdefault(letter.run_id, {}).setdefault(letter.id, letter)
+        bounds = await self._log.bounds(self._topology.dead)
+        async with aclosing(read_records(self._log, self._topology.dead, bounds)) as stored:
+            async for record in stored:
+                letter = letter_of(record)
+                if letter.run_id in runs and letter.task_id:
+                    letters.setdefault(letter.run_id, {}).setdefault(letter.id, letter)
         histories = await histories_of(self._log, self._topology, runs)
         found: dict[str, RunContext] = {}
         for letter, status, _ in await self.results(sent):
@@ -321,10 +326,11 @@ class DeadLetters:
         for place, first in firsts.items():
             bounds = (await self._log.bounds(place.topic))[place.partition]
             span = Bounds(max(first, bounds.start), bounds.end)
-            async for record in read_records(self._log, place.topic, {place.partition: span}):
-                for name, value in record.headers:
-                    if name in ("ce_id", REDRIVE) and (id := (value or b"").decode("utf-8", "replace")) in wanted:
-                        found[id] = coordinates(record)
+            async with aclosing(read_records(self._log, place.topic, {place.partition: span})) as stored:
+                async for record in stored:
+                    for name, value in record.headers:
+                        if name in ("ce_id", REDRIVE) and (id := (value or b"").decode("utf-8", "replace")) in wanted:
+                            found[id] = coordinates(record)
         return found
 
     async def _send(

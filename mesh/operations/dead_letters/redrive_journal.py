@@ -1,6 +1,7 @@
 """Read and write the ledger of redrives on the log."""
 
 from collections.abc import Collection, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from mesh.adapters.ports import Bounds, Log, Refused
@@ -27,8 +28,9 @@ class Journal:
         if self._topic not in await self._log.topics():
             return ledger, 0
         places = await self._log.bounds(self._topic)
-        async for record in read_records(self._log, self._topic, places):
-            ledger.take(record)
+        async with aclosing(read_records(self._log, self._topic, places)) as stored:
+            async for record in stored:
+                ledger.take(record)
         return ledger, places[0].end
 
     async def note(self, entries: Sequence[RedriveEntry]) -> list[int]:
@@ -52,10 +54,11 @@ class Journal:
         first = dict(zip(keys, offsets, strict=True))
         found: set[str] = set()
         if first:
-            async for record in read_records(self._log, self._topic, {0: Bounds(begin, max(offsets))}):
-                key = (record.key or b"").decode("utf-8", "replace")
-                if record.offset < first.get(key, 0):
-                    found.add(key)
+            async with aclosing(read_records(self._log, self._topic, {0: Bounds(begin, max(offsets))})) as stored:
+                async for record in stored:
+                    key = (record.key or b"").decode("utf-8", "replace")
+                    if record.offset < first.get(key, 0):
+                        found.add(key)
         return found
 
 

@@ -1,6 +1,7 @@
 """Read the runs of dead letters from the inbox."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from mesh.adapters.clock import SystemClock
@@ -93,6 +94,7 @@ async def _records(log: Log, topology: Topology, run_ids: Collection[str]) -> As
     keys = {run_id.encode() for run_id in run_ids}
     homes = {partition_of(key, topology.inbox_partitions) for key in keys}
     places: Mapping[int, Bounds] = await log.bounds(topology.inbox) if keys else {}
-    async for record in read_records(log, topology.inbox, {n: b for n, b in places.items() if n in homes}):
-        if record.key in keys:
-            yield record
+    async with aclosing(read_records(log, topology.inbox, {n: b for n, b in places.items() if n in homes})) as stored:
+        async for record in stored:
+            if record.key in keys:
+                yield record
