@@ -18,6 +18,55 @@ WAIT_MS = 100
 SILENCE_MS_MAX = 30_000
 
 
+class _SpanReader:
+    """Reads what lies between the bounds of each partition of a topic."""
+
+    def __init__(self, log: Log, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None) -> None:
+        self._monotonic_ms = (clock or SystemClock()).monotonic_ms
+        self._where = f"{log.url} {topic}"
+        self._wanted = {TopicPartition(topic, number): each for number, each in bounds.items() if each.start < each.end}
+        self._positions = {partition: each.start for partition, each in self._wanted.items()}
+        self._reader = log.reader(self._positions) if self._wanted else None
+
+    async def next_batch(self) -> Sequence[Record]:
+        """Return the next records, at most `RECORDS_MAX`; none when all ends are reached.
+
+        Raises NotFound, and LogUnavailable when no record comes for `SILENCE_MS_MAX`.
+        """
+        if self._reader is None:
+            return ()
+        answered_ms = self._monotonic_ms()
+        while behind := [
+            partition for partition, each in self._wanted.items() if self._positions[partition] < each.end
+        ]:
+            records = await self._reader.poll(records_max=RECORDS_MAX, wait_ms=WAIT_MS)
+            await asyncio.sleep(0)
+            before, self._positions = self._positions, {tp: self._reader.position(tp) for tp in self._wanted}
+            if any(self._positions[partition] > each.end for partition, each in self._wanted.items()):
+                ends = {partition.partition: each.end for partition, each in self._wanted.items()}
+                records = [record for record in records if record.offset < ends[record.partition]]
+            if records:
+                return records
+            if self._positions != before:
+                answered_ms = self._monotonic_ms()
+            elif self._monotonic_ms() - answered_ms > SILENCE_MS_MAX:
+                raise self._silence(behind[0])
+        return ()
+
+    def _silence(self, partition: TopicPartition) -> LogUnavailable:
+        return LogUnavailable(
+            "a partition does not go on",
+            where=f"{self._where}:{partition.partition}",
+            expected=f"records up to offset {self._wanted[partition].end}",
+            got=f"nothing after {self._positions[partition]} for {SILENCE_MS_MAX} ms",
+        )
+
+    async def close(self) -> None:
+        """Close the reader of the log."""
+        if self._reader is not None:
+            await self._reader.close()
+
+
 async def read_batches(
     log: Log, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None = None
 ) -> AsyncGenerator[Sequence[Record]]:
@@ -26,45 +75,25 @@ async def read_batches(
     Other tasks run between two batches. Close the generator (`aclosing`). Raises NotFound, and LogUnavailable when no
     record comes for 30 s before the ends are reached.
     """
-    monotonic_ms = (clock or SystemClock()).monotonic_ms
-    wanted = {TopicPartition(topic, number): each for number, each in bounds.items() if each.start < each.end}
-    positions = {partition: each.start for partition, each in wanted.items()}
-    if not wanted:
-        return
-    reader = log.reader(positions)
-    answered_ms = monotonic_ms()
+    span = _SpanReader(log, topic, bounds, clock)
     try:
-        while behind := [partition for partition, each in wanted.items() if positions[partition] < each.end]:
-            records = await reader.poll(records_max=RECORDS_MAX, wait_ms=WAIT_MS)
-            await asyncio.sleep(0)
-            before, positions = positions, {partition: reader.position(partition) for partition in wanted}
-            if any(positions[partition] > each.end for partition, each in wanted.items()):
-                ends = {partition.partition: each.end for partition, each in wanted.items()}
-                records = [record for record in records if record.offset < ends[record.partition]]
-            if records:
-                yield records
-            if records or positions != before:
-                answered_ms = monotonic_ms()
-            elif monotonic_ms() - answered_ms > SILENCE_MS_MAX:
-                silent = behind[0]
-                raise LogUnavailable(
-                    "a partition does not go on",
-                    where=f"{log.url} {topic}:{silent.partition}",
-                    expected=f"records up to offset {wanted[silent].end}",
-                    got=f"nothing after {positions[silent]} for {SILENCE_MS_MAX} ms",
-                )
+        while records := await span.next_batch():
+            yield records
     finally:
-        await reader.close()
+        await span.close()
 
 
 async def read_records(
     log: Log, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None = None
 ) -> AsyncGenerator[Record]:
     """Read as `read_batches` does, record by record."""
-    async with aclosing(read_batches(log, topic, bounds, clock)) as batches:
-        async for records in batches:
+    span = _SpanReader(log, topic, bounds, clock)
+    try:
+        while records := await span.next_batch():
             for record in records:
                 yield record
+    finally:
+        await span.close()
 
 
 async def record_at(log: Log, topic: str, partition: int, offset: int) -> Record | None:
