@@ -58,7 +58,7 @@ _BUGS = (
     (names_not_counted, "not at rest", 40),
     (larger_outcome, "not at rest", 0),
     (uncounted_cut, "otherwise than", 40),
-    (trimmed_too_early, "NotRestorable", 290),
+    (trimmed_too_early, "NotRestorable", 1490),
     (double_settle, "charged", 0),
     (order_lost, "order of", 1_962),
     (home_ignored, "misrouted", 0),

@@ -13,10 +13,9 @@ def patch() -> Iterator[None]:
     """Plant it."""
     real: Any = Caller.__init__
 
-    def init(
-        self: Caller, spec: Any, agent: Any, board: Any, clock: Any, _log_ms: Any, *given: Any, **named: Any
-    ) -> None:
-        real(self, spec, agent, board, clock, clock.now_ms, *given, **named)
+    def init(self: Any, environment: Any, *given: Any, **named: Any) -> None:
+        real(self, environment, *given, **named)
+        self._log_ms = environment.clock.now_ms
 
     with swapped(Caller, "__init__", init):
         yield
