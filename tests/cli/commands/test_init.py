@@ -92,4 +92,4 @@ def test_what_a_signature_does_not_tell_is_named(cli: Cli) -> None:
     done = cli("check", "--fix")
     assert done.code == 1
     assert "left topics.yaml:13: triage: on: its parameters name no event type" in done.out
-    assert "no `on`" in done.out
+    assert "missing key `on`" in done.out
