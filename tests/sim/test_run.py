@@ -24,7 +24,11 @@ SIMULATED = ("core/", "adapters/", "runtime/", "operations/", "services/")
 OUTSIDE = ("adapters/clock.py", "adapters/kafka/", "adapters/redis/", "adapters/sqlite/", "adapters/telemetry.py")
 """Of the adapters what the simulation has something else for."""
 BESIDE = ("context.py", "app/process.py")
-HARMLESS = {"services/worker/service.py: secrets", "runtime/board_maintenance.py: secrets", "app/process.py: secrets"}
+HARMLESS = {
+    "services/worker/environment.py: secrets",
+    "runtime/board_maintenance.py: secrets",
+    "app/process.py: secrets",
+}
 """Names under which a process holds leases: compared with themselves and never written to the log; and the name of a
 process, which the simulation gives."""
 SEARCHED_MAX = 40

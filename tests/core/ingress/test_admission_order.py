@@ -111,7 +111,7 @@ def test_who_waits_for_a_rejected_request_is_answered_where_its_run_is_known() -
     [
         ("order: key", "order: yes", "unknown order"),
         ("ingress: moved, order: key, id: id,", "egress: moved, order: key,", "only records of an ingress topic"),
-        ("key: customer}", "lanes: 2}", "topics.moves.order: no agent that hears moved has a `key`"),
+        ("key: customer}", "lanes: 2}", "topics.moves.order: no agent that subscribes to moved has a `key`"),
     ],
 )
 def test_an_order_that_nothing_keeps_is_refused(old: str, new: str, what: str) -> None:
