@@ -1,6 +1,7 @@
 """`mesh check --fix`: write `on` and `emits` of topics.yaml from the signatures of the agents' functions.
 
-Types are only added. Comments, order and layout of the file stay. What a signature cannot tell is named and left.
+Types are only added. Comments, order and layout of the file stay. Keys that a signature does not determine are
+reported and not changed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ class Change(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A key that the signature does not tell, or that stands where it cannot be edited."""
+    """A key that the signature does not determine, or that cannot be edited in its place."""
 
     line: int
     agent: str
@@ -35,7 +36,7 @@ class Left(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """The new text, and what was done and not done."""
+    """The new text, the keys that were written, and the keys that were left."""
 
     text: str
     changes: Sequence[Change]
@@ -43,7 +44,7 @@ class Filled(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What a key should list. `join`: as `{all: [a, b]}`."""
+    """The types that a key should list. `join`: as `{all: [a, b]}`."""
 
     types: list[str]
     join: bool = False
@@ -63,13 +64,13 @@ class _Edit(NamedTuple):
 
 
 def runs_of(text: str) -> dict[str, tuple[str, int]]:
-    """Agent → its `run` and the line of the agent, where `run` can be read. Other keys may be missing."""
+    """Return agent → its `run` and the line of the agent, where `run` can be read. Other keys may be missing."""
     runs = ((name, node.entries.get("run"), line) for name, (node, line) in _declared(text).items())
     return {name: (run.text, line) for name, run, line in runs if isinstance(run, Scalar)}
 
 
 def fill(text: str, agents: Mapping[str, Agent]) -> Filled:
-    """Add to topics.yaml what the signatures of these functions say. A second call changes nothing.
+    """Add to topics.yaml the types in the signatures of these functions. A second call changes nothing.
 
     `text`: the file, with `\\n` at the end of lines. `agents`: the functions that could be imported, by agent.
     """
@@ -99,7 +100,7 @@ def fill(text: str, agents: Mapping[str, Agent]) -> Filled:
 
 
 def _inputs(agent: Agent, have: list[str], written: bool) -> _Wanted | str:
-    """What `on` should list, why the signature does not tell it, or "" where nothing is to be added."""
+    """Return the types for `on`, or why the signature does not determine them, or "" if there is nothing to add."""
     types, required = list(agent.consumes), [p for p in agent.parameters if p.required]
     if not types or any("" in parameter.adapters for parameter in agent.parameters):
         return "" if written else "its parameters name no event type"
@@ -115,7 +116,7 @@ def _inputs(agent: Agent, have: list[str], written: bool) -> _Wanted | str:
 
 
 def _outputs(agent: Agent, have: list[str], written: bool) -> _Wanted | str:
-    """What `emits` should list, why the signature does not tell it, or "" where nothing is to be added."""
+    """Return the types for `emits`, or why the signature does not determine them, or "" if there is nothing to add."""
     missing = [type for type in agent.results.types if type and type not in have]
     if missing:
         return _Wanted([*have, *missing])
@@ -126,7 +127,7 @@ def _outputs(agent: Agent, have: list[str], written: bool) -> _Wanted | str:
 
 
 def _edit(text: str, agent: AgentSpan | None, key: str, wanted: _Wanted, have: list[str]) -> _Edit | str:
-    """The edit that writes a key, or why it cannot be edited in place."""
+    """Return the edit that writes a key, or why it cannot be edited in place."""
     if agent is None:
         return "the agent stands behind an alias or an anchor"
     found = agent.keys.get(key)

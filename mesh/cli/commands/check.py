@@ -109,8 +109,8 @@ def _fix(session: Session) -> "Filled | None":
 
 
 async def _compare_with_log(session: Session) -> "tuple[list[Problem], list[TopologyChange]]":
-    """What keeps topics.yaml from being used on the log, and what it changes there. Both are empty if the log cannot
-    be read."""
+    """Return the problems of topics.yaml with the log, and its changes to the topology there. Both are empty if the
+    log cannot be read."""
     from mesh.adapters.clock import SystemClock
     from mesh.core.topology.partition_counts import find_mismatches, problems_of
     from mesh.operations.rollout import topology_changes

@@ -1,4 +1,4 @@
-"""Folds lines and tables to the width of a terminal. Nothing is cut."""
+"""Fold lines and tables to the width of a terminal, without cutting any text."""
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest

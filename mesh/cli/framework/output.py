@@ -54,7 +54,7 @@ class Output:
     # ------------------------------------------------------------------------------------------------- results
 
     def print(self, *pieces: Piece) -> None:
-        """Print one line of results as text; folded at the edge of a terminal. Nothing with `--json`."""
+        """Print one line of results as text, folded at the edge of a terminal. Prints nothing with `--json`."""
         if not self.json:
             self._print(self._out, pieces)
 

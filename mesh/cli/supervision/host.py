@@ -30,7 +30,7 @@ BACKOFF_S_MAX: Final = 5.0
 
 
 class Plan(NamedTuple):
-    """What a host runs."""
+    """The services and agents that a host runs."""
 
     services: tuple[str, ...]
     agents: "Mapping[str, Agent]"

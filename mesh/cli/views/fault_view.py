@@ -79,7 +79,7 @@ def faults_of(history: History, control: "Control") -> "list[Switch]":
 
 
 def describe_fault(switch: "Switch") -> list[Piece]:
-    """A fault as a line: what it does, until when, since when and by whom."""
+    """Describe a fault in one line: its effect, the time left, its age and its author."""
     fault = parse_fault(switch.how)
     does = "" if fault is None else fault.words
     left = took(max(0, switch.until_ms - now_ms()))
@@ -88,7 +88,7 @@ def describe_fault(switch: "Switch") -> list[Piece]:
 
 
 def broken_name(switch: "Switch") -> str:
-    """What is broken: `agent pricing`, `the log`."""
+    """Return the name of the broken part: `agent pricing`, `the log`."""
     return f"the {switch.agent}" if switch.agent in STORES else f"agent {switch.agent}"
 
 

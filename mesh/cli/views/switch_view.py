@@ -1,4 +1,4 @@
-"""What the commands that stop, pause and resume share: who typed them, and whether the orchestrator consumed them."""
+"""Common parts of the commands that stop, pause and resume: the user, and whether the orchestrator consumed them."""
 
 import asyncio
 import getpass
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 0.02
 CONSUMED_WITHIN_S: Final = 3.0
-"""How long a command waits for the orchestrator to consume its record."""
+"""The time that a command waits for the orchestrator to consume its record."""
 NOT_CONSUMED: Final = "no orchestrator has read it yet: is `mesh up` running?"
 
 
 def user_name() -> str:
-    """The name of the user who typed this command; `unknown` if this machine does not know the user id."""
+    """Return the name of the user who typed this command; `unknown` if this machine does not know the user id."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # as in many containers
@@ -29,14 +29,14 @@ def user_name() -> str:
 
 
 def current_user() -> str:
-    """User and machine: `ann@desk`."""
+    """Return user and machine: `ann@desk`."""
     return f"{user_name()}@{socket.gethostname()}"
 
 
 async def wait_until_consumed(
     log: "Log", topology: "Topology", record: "Appended", *, within_s: float = CONSUMED_WITHIN_S
 ) -> bool:
-    """Whether an orchestrator has folded a record of mesh.inbox, and all that followed from it is durable."""
+    """Return whether an orchestrator has folded a record of mesh.inbox and all its effects are durable."""
     until = time.monotonic() + within_s
     while True:
         commits = await log.committed(topology.group("orchestrator"), topology.inbox)
@@ -49,16 +49,16 @@ async def wait_until_consumed(
 
 
 def describe_stop(stop: "Switch") -> list[Piece]:
-    """A stop as a line: what is stopped, since when, by whom, why."""
+    """Describe a stop in one line: the stopped part, its age, its author and the reason."""
     pieces: list[Piece] = [stopped_name(stop), (f" stopped {ago(stop.at_ms)} by ", "dim"), stop.by or "unknown"]
     return [*pieces, (f": {stop.why}", "dim")] if stop.why else pieces
 
 
 def stopped_name(stop: "Switch") -> str:
-    """What is stopped: `agent pricing`, `all agents`."""
+    """Return the name of the stopped part: `agent pricing`, `all agents`."""
     return "all agents" if stop.agent == "*" else f"agent {stop.agent}"
 
 
 def resume_command(stop: "Switch") -> str:
-    """The command that lifts a stop."""
+    """Return the command that lifts a stop."""
     return "mesh resume all" if stop.agent == "*" else f"mesh resume agent {stop.agent}"

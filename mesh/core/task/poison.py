@@ -12,10 +12,10 @@ over. If the metadata still says so, the next owner knows that the worker died, 
 
 So a poison task is begun three times, and tasks that die with it go on. Killing workers from outside condemns no task,
 because only the death of a task's own process counts against it. A worker that dies around an isolated process is weak
-evidence: after `APART_DEATHS_MAX` such deaths the task is not begun again either, or a task that takes both down would
-never stop. A single death costs only the commits before the first records. A function made within another function
-cannot be called in another process. Its third start is in the worker, as the only marked task, and a death there
-condemns it.
+evidence. After `APART_DEATHS_MAX` such deaths the task is not begun again either, because a task that takes both down
+would never stop. A single death costs only the commits before the first records. A function made within another
+function cannot be called in another process. Its third start is in the worker, as the only marked task, and a death
+there condemns it.
 
 A worker that finds its own name was separated from the log and has not died. It then suspects no task of other
 partitions either, because all workers lost the log.

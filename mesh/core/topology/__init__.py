@@ -1,1 +1,1 @@
-"""topics.yaml: its language, the proved topology, its digest and its stored form."""
+"""topics.yaml: its language, the validated topology, its digest and its stored form."""

@@ -1,4 +1,4 @@
-"""The digest of a topology, which every run pins: equal for files that mean the same."""
+"""Compute the digest of a topology, which is pinned to every run. Files with the same meaning have equal digests."""
 
 import json
 from dataclasses import asdict, replace
@@ -9,20 +9,20 @@ from mesh.core.topology.model import AgentSpec, TopicRule, Topology
 
 _OWN_FORM = ("line", "when", "retry", "breaker", "ignores")
 _NOT_DECIDED_BY = ("cache_ms",)
-"""What no decision depends on: it may be tuned without another digest."""
+"""Fields of agents that no decision depends on. Tuning them does not change the digest."""
 _NOT_OF_TOPICS = ("line", "join", "ordered", "retention_ms")
-"""The same of a topic. `ordered` is added where it is true: run ids follow from it."""
+"""Such fields of topics. `ordered` is added if it is true, because run ids depend on it."""
 
 
 def digest_of(topology: Topology) -> str:
-    """The digest of what a topology means: comments, lines, and orders that do not matter leave it the same."""
+    """Compute the digest of the meaning of a topology. Comments, lines and irrelevant orders do not change it."""
     agents = {}
     for name, spec in topology.agents.items():
         content = {key: value for key, value in _fields_of(spec).items() if key not in (*_OWN_FORM, *_NOT_DECIDED_BY)}
         content["on"] = spec.on if spec.join else set(spec.on)
         content["emits"] = set(spec.emits)
         content["when"] = None if spec.when is None else [str(spec.when), spec.when.bound]
-        if spec.ignores:  # left out otherwise, so that digests of files without the word are what they were
+        if spec.ignores:  # left out otherwise, so that files without the word keep their digests
             content["ignores"] = True
         content["retry"] = asdict(spec.retry)
         content["breaker"] = None if spec.breaker is None else asdict(spec.breaker)
@@ -35,7 +35,7 @@ def digest_of(topology: Topology) -> str:
         "limits": asdict(topology.limits),
         "agents": agents,
         "topics": {name: _of_topic(rule) for name, rule in topology.topics.items()},
-        # Ids of tasks are made of positions among the rows of a type, so this order does matter.
+        # Task ids are derived from positions among the routes of a type, so this order matters.
         "rows": {type: [row.agent.name for row in rows] for type, rows in topology.rows.items()},
     }
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"), default=sorted)
@@ -43,7 +43,7 @@ def digest_of(topology: Topology) -> str:
 
 
 def matches_digest(topology: Topology, digest: str) -> bool:
-    """Whether a topology has this digest, as counted now or before `order` was part of it."""
+    """Return whether a topology has this digest, as computed now or before `order` was part of it."""
     if digest_of(topology) == digest:
         return True
     unordered = {name: replace(rule, ordered=False) for name, rule in topology.topics.items()}
@@ -53,7 +53,7 @@ def matches_digest(topology: Topology, digest: str) -> bool:
 def _of_topic(rule: TopicRule) -> dict[str, Any]:
     content = {key: value for key, value in asdict(rule).items() if key not in _NOT_OF_TOPICS}
     content["egress"] = set(rule.egress)
-    if rule.ordered:  # left out otherwise, so that digests of files without the word are what they were
+    if rule.ordered:  # left out otherwise, so that files without the word keep their digests
         content["ordered"] = True
     return content
 

@@ -1,7 +1,7 @@
-"""Reads declared words and values out of a document and collects what is wrong, with places and lines.
+"""Read declared words and values from a document, and collect problems with their places and lines.
 
-A *place* is the way to a value, like `agents.fraud.timeout`. Nothing is raised: what cannot be read is noted as a
-problem and answered by its default, so that the rest is read all the same.
+A *place* is the path to a value, like `agents.fraud.timeout`. The reader raises no errors. A value that cannot be read
+becomes a problem and is replaced by its default, so that the rest can be read.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -19,20 +19,20 @@ LATER = "Remove it; a later version will support it"
 
 
 class FieldReader:
-    """Reads nodes; `problems` and `lines` (place → line, only what was written) grow with every call."""
+    """A reader of nodes. Each call extends `problems` and `lines` (place → line, of written places only)."""
 
     def __init__(self, problems: Collection[Problem] = ()) -> None:
         self.problems = list(problems)
         self.lines: dict[str, int] = {}
 
     def add(self, line: int, what: str, remedy: str) -> None:
-        """Note a problem."""
+        """Add a problem."""
         self.problems.append(Problem(line, what, remedy))
 
     def fields(self, place: str, node: Node | None, words: Collection[str], later: Collection[str] = ()) -> Fields:
-        """The values of a mapping that may hold `words`; those of `later` are known but not supported yet.
+        """Return the values of a mapping with keys out of `words`. Words of `later` are known but not yet supported.
 
-        The value under a misspelt word counts as that of the word it resembles, unless that is there too.
+        The value under a misspelt word counts for the word that it resembles, unless the mapping has that word too.
         """
         found: dict[str, Node] = {}
         for key, value in self.entries(place, node, f"a mapping of {', '.join(words)}").items():
@@ -51,7 +51,7 @@ class FieldReader:
         return found
 
     def entries(self, place: str, node: Node | None, expected: str) -> Fields:
-        """The entries of a mapping, whatever their keys; none when nothing was written."""
+        """Return the entries of a mapping with any keys; an empty mapping if the value is missing."""
         if node is None or (isinstance(node, Scalar) and node.is_null):
             return {}
         if not isinstance(node, Entries):
@@ -61,7 +61,7 @@ class FieldReader:
         return node.entries
 
     def value(self, fields: Fields, place: str, word: str, read: Callable[[str], T], default: T) -> T:
-        """The value under a word, or the default when there is none or it cannot be read."""
+        """Return the value under a word, or the default if it is missing or cannot be read."""
         node = fields.get(word)
         if node is None:
             return default
@@ -69,7 +69,7 @@ class FieldReader:
         return default if found is None else found
 
     def scalar(self, place: str, node: Node, read: Callable[[str], T]) -> T | None:
-        """One value; None when it cannot be read."""
+        """Return one value, or None if it cannot be read."""
         if not isinstance(node, Scalar):
             self.mismatch(place, node, "a single value")
             return None
@@ -87,7 +87,7 @@ class FieldReader:
             return None
 
     def names(self, place: str, node: Node, read: Callable[[str], str]) -> tuple[str, ...]:
-        """One name or a list of names, each once; those that can be read."""
+        """Return the readable names of one name or a list of names, each once."""
         if isinstance(node, Entries):
             self.mismatch(place, node, "a name or a list of names")
             return ()
@@ -103,7 +103,7 @@ class FieldReader:
         return tuple(found)
 
     def mismatch(self, place: str, node: Node, expected: str) -> None:
-        """Note that something of another shape was expected."""
+        """Add a problem: a value of another shape was expected."""
         got = "a list" if isinstance(node, Items) else "a mapping" if isinstance(node, Entries) else excerpt(node.text)
         self.add(node.line, f"{place or 'top level'}: expected {expected}, got {got}", "Write it in this shape")
 

@@ -1,6 +1,6 @@
-"""Directed graphs of names: components, cycles, the longest way. Iterative, so that size exhausts nothing.
+"""Directed graphs of names: components, cycles, the longest path. Iterative, so that size cannot exhaust the stack.
 
-A graph maps every node to its successors. All answers depend on the order of the nodes only, never on hashes.
+A graph maps every node to its successors. All results depend only on the order of the nodes, never on hashes.
 """
 
 from collections import deque
@@ -10,7 +10,7 @@ Graph = Mapping[str, Sequence[str]]
 
 
 def components(graph: Graph) -> list[tuple[str, ...]]:
-    """Strongly connected components, each in the order of the graph, a component after all it leads to (Tarjan)."""
+    """Return the strongly connected components (Tarjan), each after all it leads to, its nodes in graph order."""
     order = {node: n for n, node in enumerate(graph)}
     index: dict[str, int] = {}
     low: dict[str, int] = {}
@@ -49,20 +49,20 @@ def components(graph: Graph) -> list[tuple[str, ...]]:
 
 
 def cycles(graph: Graph) -> list[tuple[str, ...]]:
-    """The components that hold a cycle, in the order of the graph."""
+    """Return the components that contain a cycle, in the order of the graph."""
     order = {node: n for n, node in enumerate(graph)}
     found = [c for c in components(graph) if len(c) > 1 or c[0] in graph[c[0]]]
     return sorted(found, key=lambda component: order[component[0]])
 
 
 def without(graph: Graph, nodes: Iterable[str]) -> Graph:
-    """The graph without some nodes."""
+    """Return the graph without some nodes."""
     gone = set(nodes)
     return {node: [s for s in after if s not in gone] for node, after in graph.items() if node not in gone}
 
 
 def shortest_cycle(graph: Graph, start: str) -> tuple[str, ...]:
-    """The shortest way from `start` back to `start`, both ends included; () when there is none."""
+    """Return the shortest path from `start` back to `start`, both ends included; () if there is none."""
     came: dict[str, str] = {}
     queue = deque([start])
     while queue:
@@ -80,7 +80,7 @@ def shortest_cycle(graph: Graph, start: str) -> tuple[str, ...]:
 
 
 def longest_way(graph: Graph) -> tuple[str, ...]:
-    """A way with the most nodes, where of each component one node is taken: on graphs with cycles, a lower bound."""
+    """Return a path with the most nodes, one of each component. On graphs with cycles its length is a lower bound."""
     home: dict[str, int] = {}
     best: list[tuple[int, int | None]] = []
     groups = components(graph)

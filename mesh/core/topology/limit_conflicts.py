@@ -1,4 +1,4 @@
-"""Amounts in topics.yaml that contradict each other: those of an agent or a topic against those of a run. Pure."""
+"""Find contradictory amounts in topics.yaml: those of an agent or a topic against those of a run. Pure."""
 
 from collections.abc import Callable, Container, Iterator
 
@@ -6,13 +6,13 @@ from mesh.core.errors import Problem
 from mesh.core.topology.model import AgentSpec, Limits, Topology
 
 LineOf = Callable[..., int]
-"""The line of the first of these places that was written."""
+"""A function that returns the line of the first of the given places that was written."""
 
 
 def find_conflicts(declared: Topology, line: LineOf, written: Container[str]) -> Iterator[Problem]:
-    """Amounts of agents must fit into those of a run, and records must be kept as long as a run may take.
+    """Yield amounts of agents that exceed those of a run, and retentions shorter than a run may take.
 
-    `written`: the places that topics.yaml names, such as `agents.fraud.timeout`.
+    `written`: the places that topics.yaml contains, such as `agents.fraud.timeout`.
     """
     limits = declared.limits
     for spec in declared.agents.values():

@@ -1,8 +1,8 @@
-"""The language of topics.yaml: text → Topology, or every problem at once.
+"""Read topics.yaml: text → Topology, or every problem at once.
 
-`yaml_nodes` reads YAML, `fields` mappings and values, `units` what has units; this file knows the words and what may
-stand under them; `validation` checks what the declarations mean together. What cannot be read is replaced by its
-default, so that reading goes on and one report names everything.
+`yaml_nodes` reads YAML, `fields` reads mappings and values, `units` reads values with units. This file defines the
+words of the language and the values that each allows. `validation` checks what the declarations mean together. A value
+that cannot be read is replaced by its default, so that reading continues and one report names every problem.
 """
 
 import re
@@ -47,7 +47,7 @@ BREAKER_WORDS: Final = ("failures", "open")
 AGENT_WORDS_LATER: Final = ("until", "human")
 ON_WORDS_LATER: Final = ("gather", "vote", "board")
 ON_WORDS_BELOW_LATER: Final = ("of", "need", "within", "rule", "arbiter", "when")
-"""What stands beside a word of ON_WORDS_LATER: one problem says it all."""
+"""Words beside one of ON_WORDS_LATER. They get no problem of their own, because one problem is enough."""
 
 PARTITIONS_MAX: Final = 1_000
 AGENTS_MAX: Final = 1_000
@@ -56,7 +56,7 @@ TOKENS_MAX: Final = 1_000_000_000_000
 
 
 def load(text: str | bytes, *, path: str = "topics.yaml") -> Topology:
-    """Read and prove a mesh. Raises TopologyInvalid with all problems, by line; `path` names the file in them."""
+    """Read and validate a mesh. Raises TopologyInvalid with all problems, by line. `path`: the file that they name."""
     root, problems = read(_decoded(text, path))
     if root is None:
         nothing = Problem(1, "the file is empty", "Write `mesh:`, `topics:` and `agents:`")
@@ -95,14 +95,14 @@ def _declared(root: Node, path: str, problems: list[Problem]) -> tuple[DeclaredT
 
 
 class _Declarations(FieldReader):
-    """Reads the three sections."""
+    """A reader of the three sections."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)
         self.unread: set[str] = set()
-        """Words of wiring that were not understood."""
+        """Words that may mean types of events but could not be read."""
         self.stand_ins: set[str] = set()
-        """Agents named as a fallback: they may hear nothing of their own."""
+        """Agents named as a fallback. They need no `on`."""
 
     def mesh(self, node: Node | None) -> Topology:
         fields = self.fields("mesh", node, MESH_WORDS)
@@ -236,7 +236,7 @@ class _Declarations(FieldReader):
         )
 
     def on(self, place: str, node: Node | None) -> tuple[tuple[str, ...], bool]:
-        """The types an agent hears, and whether it needs all of them."""
+        """Return the types that an agent consumes, and whether it needs all of them."""
         if not isinstance(node, Entries):
             return ((), False) if node is None else (self.type_list(place, node, empty_allowed=False), False)
         self.lines.update((f"{place}.{key}", line) for key, line in node.key_lines.items())
@@ -294,11 +294,11 @@ class _Declarations(FieldReader):
         )
 
     def named(self, place: str, name: str, line: int, read: Callable[[str], str]) -> bool:
-        """Whether a key is a name that may be given."""
+        """Return whether a key is a valid name."""
         return self.scalar(place, Scalar(line, name, plain=False), read) is not None
 
     def mumbled(self, node: Node | None) -> None:
-        """Remember words that may have meant types, so that no problem follows from them."""
+        """Remember words that may mean types, so that these types are not reported as missing."""
         if node is not None:
             self.unread.update(part for text in texts_in(node) for part in re.split(r"[^A-Za-z0-9._-]+", text) if part)
 
@@ -355,7 +355,7 @@ _type = _name(
 
 
 def type_name(text: str) -> str:
-    """A type of event that may be declared."""
+    """Read a type of event that may be declared."""
     if text.startswith("mesh."):
         what, remedy = "invalid name: types that begin with `mesh.` are reserved", "Choose another name"
         raise InvalidInput(what, code="bad_name", got=excerpt(text), remedy=remedy)
@@ -363,7 +363,7 @@ def type_name(text: str) -> str:
 
 
 def order_word(text: str) -> bool:
-    """What an ingress topic keeps in order: the events of one key."""
+    """Read `order` of an ingress topic. Its only value is `key`: events of one key keep their order."""
     if text != "key":
         expected, remedy = "the word key", "Write `order: key`, or remove it"
         raise InvalidInput("unknown order", code="bad_value", expected=expected, got=excerpt(text), remedy=remedy)
@@ -371,12 +371,12 @@ def order_word(text: str) -> bool:
 
 
 def path_text(text: str) -> str:
-    """The path of a payload field, as text."""
+    """Read the path of a payload field, as text."""
     return str(parse_path(text))
 
 
 def ignore(text: str) -> bool:
-    """The one thing that may follow where `when` is false."""
+    """Read `otherwise`, which applies where `when` is false. Its only value is `ignore`."""
     if text != "ignore":
         raise InvalidInput(
             "invalid value",
@@ -389,7 +389,7 @@ def ignore(text: str) -> bool:
 
 
 def at_least(low: int, read: Callable[[str], int]) -> Callable[[str], int]:
-    """A reader that refuses what is below `low`."""
+    """Make a reader that refuses values below `low`."""
 
     def checked(text: str) -> int:
         value = read(text)

@@ -1,8 +1,8 @@
-"""The mesh as proved at load: who hears what, within which limits. `decide` reads only this.
+"""The mesh as validated at load: which agents consume which events, within which limits. `decide` reads only this.
 
-`loader.load` makes a Topology from topics.yaml, `validation` refuses what cannot work. Every pattern of the language
-is compiled to rows: type of event → what may fire. `decide` sees rows, never the words of the language.
-Units stand in names; money is in whole millionths of a dollar, so that sums are exact.
+`loader.load` makes a Topology from topics.yaml, and `validation` refuses what cannot work. Every pattern of the
+language is compiled to routes: type of event → agents that it may trigger. `decide` reads routes, never the words of
+the language. Field names include units. Money is in whole millionths of a dollar, so that sums are exact.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from mesh.core.expression.condition import Condition
 
 DAY_MS: Final = 86_400_000
 TOPIC_RETENTION_MS: Final = 7 * DAY_MS
-"""Of ingress and egress topics, as Kafka has it by default."""
+"""Default retention of ingress and egress topics; the same as Kafka's default."""
 OWN_TOPICS: Final = (
     *("inbox", "outcomes", "dead", "control", "endings", "board"),
     *("checkpoints", "clock", "topologies", "redrives"),
@@ -22,12 +22,12 @@ OWN_TOPICS: Final = (
 TASKS: Final = "tasks"
 """Topics of tasks are named `<prefix>.tasks.<agent>`."""
 SERVICE_GROUPS: Final = ("intake", "orchestrator")
-"""Services that read as a consumer group of their own. No agent may have one of these names."""
+"""Services with a consumer group of their own. No agent may have one of these names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of every run. None means: no limit of this kind."""
+    """Limits of every run. None: no limit of this kind."""
 
     depth_max: int = 16
     tasks_max: int = 256
@@ -35,9 +35,9 @@ class Limits:
     visits_max: int = 16
     deadline_ms: int = 60_000
     pause_ms: int = 86_400_000
-    """How long a run may stay paused; its deadline stands still meanwhile."""
+    """The longest pause of a run. Its deadline moves by the length of the pause."""
     cascade_max: int = 3
-    """Agents that may fail one after another on one path; one more pauses the run before the next is asked."""
+    """The number of agents that may fail in sequence on one path. One more pauses the run before the next agent."""
     payload_bytes_max: int = 262_144
     state_bytes_max: int = 1_048_576
     usd_micros_max: int | None = None
@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often and when a failed task is tried again. Delays: `first · factor^(n-1)`, capped, jitter from ids."""
+    """The number and the times of attempts of a task. Delays: `first · factor^(n-1)`, capped, with jitter from ids."""
 
     attempts_max: int = 3
     first_ms: int = 200
@@ -54,13 +54,13 @@ class Retry:
     delay_ms_max: int = 10_000
     jitter: float = 0.2
     final: tuple[str, ...] = ()
-    """Reason codes and classes of exceptions (`ValueError`, `package.module.Broken`) that no attempt would change.
-    Compared by name: a subclass of a named class is not final. A group is, if all exceptions in it are."""
+    """Reason codes and classes of exceptions (`ValueError`, `package.module.Broken`) that are not retried.
+    They are compared by name: a subclass of a named class is not final. A group is final if all its exceptions are."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerRule:
-    """When an agent is left alone: after so many failures in a row, for so long; then one task tries it."""
+    """The rule of a breaker: it opens after `failures_max` failures in a row, for `open_ms`; then one task tries it."""
 
     failures_max: int = 5
     open_ms: int = 30_000
@@ -68,7 +68,7 @@ class BreakerRule:
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """One agent as declared. `run` is `module:function`; `on` the types it hears; `join`: needs all of them."""
+    """One agent as declared. `run` is `module:function`; `on`: the types it consumes; `join`: it needs all of them."""
 
     name: str
     run: str
@@ -79,26 +79,26 @@ class AgentSpec:
     timeout_ms: int = 30_000
     retry: Retry = field(default_factory=Retry)
     fallback: tuple[str, ...] = ()
-    """Agents that are asked in its place, in this order, when it failed for good or its breaker is open."""
+    """Agents that get its input, in this order, when it failed for good or its breaker is open."""
     breaker: BreakerRule | None = None
     visits_max: int | None = None
     lanes: int = 64
     cache_ms: int | None = None
-    """How long answers are kept on the board, for a task that is delivered again; None: not at all."""
+    """The time that answers stay on the board, for a task that is delivered again. None: they are not stored."""
     key: str | None = None
-    """Path of the payload field that orders this agent's tasks; None: they have no order."""
+    """The path of the payload field that orders this agent's tasks. None: they have no order."""
     reserve_usd_micros: int = 0
     reserve_tokens: int = 0
     cyclic: bool = False
-    """Derived: this agent lies on a cycle of the graph, so its inputs are remembered along the path."""
+    """Derived: this agent is on a cycle of the graph, so its inputs are remembered along the path."""
     line: int = 0
     ignores: bool = False
-    """`otherwise: ignore`: its `when` may be false for an event that nothing else takes."""
+    """`otherwise: ignore`: its `when` may be false for an event that no other agent takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that an event of a type may fire. `join` lists the types that must all be there; () fires at once."""
+    """A route: one agent that an event of a type may trigger. `join`: the types that must all be there; (): no join."""
 
     agent: AgentSpec
     join: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long records are kept, by kind of topic, in Kafka's `retention.ms`: -1 keeps them forever."""
+    """Retention by kind of topic, written to Kafka's `retention.ms`. -1: records are kept forever."""
 
     inbox_ms: int = 30 * DAY_MS
     outcomes_ms: int = 30 * DAY_MS
@@ -120,40 +120,40 @@ class TopicRule:
 
     name: str
     ingress: str | None = None
-    """Type given to records of this topic that bring none."""
+    """The type of ingress records that have none."""
     egress: tuple[str, ...] = ()
     key: str | None = None
-    """Path of the payload field that keys egress records. On an ingress topic: the ordering key, where `ordered`."""
+    """The path of the payload field that keys egress records. On an ingress topic: the ordering key, if `ordered`."""
     id: str | None = None
-    """Path of the payload field that is the event id of an ingress record which brings none."""
+    """The path of the payload field with the event id, for ingress records that have none."""
     partitions: int = 6
     line: int = 0
     join: bool = False
     """Records of this ingress topic may name the run that they join, and may come from agents of another mesh."""
     ordered: bool = False
-    """Events with equal ordering keys are begun in the order of their ingress partition."""
+    """Events with equal ordering keys begin in the order of their ingress partition."""
     retention_ms: int = TOPIC_RETENTION_MS
-    """How long its records are kept; -1: forever."""
+    """The retention of its records. -1: forever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A proved mesh."""
+    """A validated mesh."""
 
     name: str
     digest: str
-    """First 16 hex digits of the SHA-256 of the canonical form: a run pins it."""
+    """The first 16 hex digits of the SHA-256 of the canonical form. It is pinned to each run."""
     limits: Limits
     agents: Mapping[str, AgentSpec]
     topics: Mapping[str, TopicRule]
     prefix: str = "mesh"
     inbox_partitions: int = 6
     rows: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
-    """Derived: type → what may fire, in the order of declaration."""
+    """Derived: type → its routes, in the order of declaration."""
     egress: Mapping[str, TopicRule] = field(default_factory=dict)
-    """Derived: type → the topic it leaves by."""
+    """Derived: type → its egress topic."""
     ingress: Mapping[str, TopicRule] = field(default_factory=dict)
-    """Derived: entry type → the topic it comes in by."""
+    """Derived: entry type → its ingress topic."""
     breaking: frozenset[str] = frozenset()
     """Derived: agents that have a breaker."""
     path: str = "topics.yaml"
@@ -163,7 +163,7 @@ class Topology:
 
     @property
     def ordered(self) -> bool:
-        """Whether an ingress topic keeps the order of its events, so that no append may overtake one that failed."""
+        """Whether an ingress topic keeps the order of its events. Then no append may overtake one that failed."""
         return any(rule.ordered for rule in self.topics.values())
 
     @property
@@ -203,14 +203,14 @@ class Topology:
         return f"{self.prefix}.topologies"
 
     def input_types(self, agent: str) -> tuple[str, ...]:
-        """Types of events that an agent gets: those it hears, and those of the agents for which it stands in."""
+        """Return the types that an agent gets: those of its `on`, and those of agents that it is a fallback of."""
         others = (spec.on for spec in self.agents.values() if agent in spec.fallback)
         return tuple(dict.fromkeys([*self.agents[agent].on, *(type for types in others for type in types)]))
 
     def tasks(self, agent: str) -> str:
-        """The topic of an agent's tasks."""
+        """Return the topic of an agent's tasks."""
         return f"{self.prefix}.{TASKS}.{agent}"
 
     def group(self, reader: str) -> str:
-        """The consumer group of an agent's workers, or of one of SERVICE_GROUPS."""
+        """Return the consumer group of an agent's workers, or of one of SERVICE_GROUPS."""
         return f"{self.prefix}.{reader}"

@@ -1,7 +1,7 @@
-"""Numbers of partitions: those that a topology declares, and topics on the log that have another one. Pure.
+"""Compare the numbers of partitions that a topology declares with those of the topics on the log. Pure.
 
-The number of partitions of a topic is frozen. The partition of a run, of a task and of a key follows from it, so a
-change would separate what belongs together.
+The number of partitions of a topic is frozen. The partitions of runs, tasks and keys follow from it, so a change would
+separate records that belong together.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,28 +11,28 @@ from mesh.core.errors import Problem
 from mesh.core.topology.model import OWN_TOPICS, Topology
 
 AS_THE_INBOX = ("inbox", "outcomes", "dead", "checkpoints")
-"""Own topics with as many partitions as the inbox, besides those of tasks. All others have one."""
+"""Own topics with as many partitions as the inbox, besides the topics of tasks. All others have one partition."""
 
 
 class PartitionMismatch(NamedTuple):
-    """A topic on the log with another number of partitions than topics.yaml declares."""
+    """A topic on the log whose number of partitions is not the one that topics.yaml declares."""
 
     topic: str
     found: int
     declared: int
     line: int
-    """Of what declares the topic in topics.yaml; 1 where that is the inbox or the mesh itself."""
+    """The line of topics.yaml that declares the topic; 1 for the inbox and other topics of the mesh itself."""
     remedy: str
 
     @property
     def text(self) -> str:
-        """What is wrong, as a sentence without its end."""
+        """The mismatch as a sentence without a full stop."""
         noun = "partition" if self.found == 1 else "partitions"
         return f"{self.topic} has {self.found} {noun}, {self.declared} declared"
 
 
 def partitions_declared(topology: Topology) -> dict[str, int]:
-    """The number of partitions of every topic that the mesh needs, by name."""
+    """Return the number of partitions of every topic that the mesh needs, by name."""
     inbox = topology.inbox_partitions
     own = {f"{topology.prefix}.{name}": inbox if name in AS_THE_INBOX else 1 for name in OWN_TOPICS}
     tasks = dict.fromkeys(map(topology.tasks, topology.agents), inbox)
@@ -40,7 +40,7 @@ def partitions_declared(topology: Topology) -> dict[str, int]:
 
 
 def find_mismatches(topology: Topology, found: Mapping[str, int]) -> list[PartitionMismatch]:
-    """Topics among those on the log (name → number of partitions) whose number is not the declared one."""
+    """Return the topics on the log (name → number of partitions) whose number is not the declared one."""
     return [
         PartitionMismatch(name, found[name], declared, _line(topology, name), _remedy(topology, name, found))
         for name, declared in partitions_declared(topology).items()
@@ -49,12 +49,12 @@ def find_mismatches(topology: Topology, found: Mapping[str, int]) -> list[Partit
 
 
 def remedies_for(topics: Iterable[PartitionMismatch]) -> list[str]:
-    """What to do about them, each remedy once."""
+    """Return the remedies for mismatches, each once."""
     return list(dict.fromkeys(topic.remedy for topic in topics))
 
 
 def problems_of(topics: Iterable[PartitionMismatch]) -> list[Problem]:
-    """One problem of topics.yaml for each remedy."""
+    """Return one problem of topics.yaml for each remedy."""
     found: dict[str, list[PartitionMismatch]] = {}
     for topic in topics:
         found.setdefault(topic.remedy, []).append(topic)

@@ -1,7 +1,8 @@
-"""A topology as bytes and back: runs go on under the one they were opened under, whatever topics.yaml says today. Pure.
+"""Convert topologies to bytes and back. Pure.
 
-Kept whole, with all that is derived, so that reading it back needs no proof and no rule of the language. Its digest is
-the one it was kept under, even where today's code would count another.
+A run continues under the topology that it was opened with, even if topics.yaml has changed since. A topology is stored
+whole, with all derived fields, so reading it needs neither validation nor the rules of the language. It keeps the
+digest that it was stored under, even if the present code computes another.
 """
 
 from dataclasses import replace
@@ -17,14 +18,14 @@ FORMAT: Final = 1
 
 
 def pinned_bytes(topology: Topology) -> bytes:
-    """A topology as JSON."""
+    """Write a topology as JSON."""
     shapes = Shapes(special=_SPECIAL)
     plain = shapes.plain(Topology)(topology)
     return orjson.dumps({"format": FORMAT, "topology": plain, "fields": shapes.fields})
 
 
 def pinned_topology(data: bytes, digest: str) -> Topology:
-    """The topology kept under a digest. Raises ValueError when this version cannot read it."""
+    """Read the topology stored under a digest. Raises ValueError if this version cannot read it."""
     try:
         kept = orjson.loads(data)
         if kept["format"] != FORMAT:

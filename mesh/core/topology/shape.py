@@ -1,14 +1,14 @@
-"""Values of our own classes ↔ plain JSON values, compiled once from their type hints. Pure.
+"""Convert values of the mesh's classes to plain JSON values and back. Converters are compiled from type hints. Pure.
 
     writer = Shapes()
-    plain = writer.plain(Run)(run)          # lists, texts, numbers: what orjson writes at once
-    reader = Shapes(fields=writer.fields)   # names of the fields as they were when it was written
+    plain = writer.plain(Run)(run)          # lists, texts, numbers: ready for orjson
+    reader = Shapes(fields=writer.fields)   # names of the fields at the time of writing
     run = reader.value(Run)(plain)
 
-Dataclasses and NamedTuples become lists in the order of their fields; the names are kept once, beside them, so that
-a field that was added since takes its default. A field that is gone, or new without a default, is `ShapeUnknown`.
-Bytes become text where they are UTF-8, else base64 in a list. Texts and tuples of texts that return often are shared
-between the values that one reader makes.
+Dataclasses and NamedTuples become lists in the order of their fields. The names are stored once, beside the lists, so
+that a field that was added later takes its default. A removed field, or a new one without a default, raises
+`ShapeUnknown`. Bytes become text if they are UTF-8, else base64 in a list. Repeated texts and tuples of texts are
+shared between the values that one reader makes.
 """
 
 import typing
@@ -25,22 +25,22 @@ import orjson
 
 Convert = Callable[[Any], Any]
 Special = Mapping[type, tuple[Convert, Convert]]
-"""Class → how to write and how to read it, for those whose fields do not say it."""
+"""Class → its two converters, for writing and for reading, where the fields of the class do not define them."""
 
 SHARED_MAX: Final = 256
-"""Different values of one field that are shared; the ids, which never return, do not grow the table beyond it."""
+"""The largest number of distinct shared values of one field. It bounds the table: ids never recur."""
 _PLAIN: Final = frozenset({str, int, float, bool, NoneType})
 _MAPPINGS: Final = frozenset({dict, Mapping})
 _SETS: Final = frozenset({set, frozenset})
-"""Of texts or numbers."""
+"""Types of sets. Their items are texts or numbers."""
 
 
 class ShapeUnknown(ValueError):
-    """Values were written by a version of the code whose classes had other fields."""
+    """An error: the values were written by a version of the code whose classes had other fields."""
 
 
 class _Member(NamedTuple):
-    """One field of a class. `default` makes its default value; None: there is none."""
+    """One field of a class. `default` makes its default value. None: it has no default."""
 
     name: str
     hint: Any
@@ -48,9 +48,9 @@ class _Member(NamedTuple):
 
 
 class Shapes:
-    """Converters, each made when it is first asked for.
+    """A set of converters, each made at its first use.
 
-    `fields` are the names that a class had when the values were written; without it, those of the code at hand.
+    `fields`: the field names of each class when the values were written. Default: the names in the present code.
     """
 
     def __init__(self, *, fields: Mapping[str, Sequence[str]] | None = None, special: Special | None = None) -> None:
@@ -59,20 +59,20 @@ class Shapes:
         self._plain: dict[Any, Convert | None] = {}
         self._value: dict[Any, Convert | None] = {}
         self.fields: dict[str, list[str]] = {}
-        """Class → names of its fields, of all classes that were written: to be kept beside the values."""
+        """Class → names of its fields, for all classes that were written. Store it beside the values."""
 
     def plain(self, hint: Any) -> Convert:
-        """How a value of this type is written. Raises TypeError for a type that cannot be."""
+        """Return the converter that writes values of this type. Raises TypeError for an unsupported type."""
         return self._to_plain(hint) or _same
 
     def value(self, hint: Any) -> Convert:
-        """How a value of this type is read. Raises TypeError, ShapeUnknown."""
+        """Return the converter that reads values of this type. Raises TypeError, ShapeUnknown."""
         return self._to_value(hint) or _same
 
     # -------------------------------------------------------------------------------------------------------- writing
 
     def _to_plain(self, hint: Any) -> Convert | None:
-        """None: such a value may stay as it is."""
+        """Return the converter, or None if such values stay as they are."""
         if hint not in self._plain:
             self._plain[hint] = self._make_plain(hint)
         return self._plain[hint]
@@ -181,7 +181,7 @@ class Shapes:
         if member.hint == tuple[str, ...]:
             shared = _Shared()
             return lambda value: shared.get(tuple(value)) if value else ()
-        if typing.get_origin(member.hint) is Mapping and member.default is not None:  # never changed, so shared
+        if typing.get_origin(member.hint) is Mapping and member.default is not None:  # never changed, so it is shared
             convert, default = step or _same, member.default
             return lambda value: convert(value) if value else default()
         if _is_row(member.hint) and issubclass(member.hint, tuple) and member.default is not None and step is not None:
@@ -190,13 +190,13 @@ class Shapes:
 
 
 class _Shared:
-    """Equal values as one object."""
+    """A table that replaces equal values by one object."""
 
     def __init__(self) -> None:
         self._table: dict[Any, Any] = {}
 
     def get(self, value: Any) -> Any:
-        """The same value, seen before if it was."""
+        """Return the first equal value that was given, else this one."""
         found = self._table.get(value)
         if found is None:
             if len(self._table) < SHARED_MAX:
@@ -247,7 +247,7 @@ def _each_value(convert: Convert) -> Convert:
 
 
 def _or_default(convert: Convert, write: Convert, default: Any) -> Convert:
-    """The default itself, where that is what was written: one object for all."""
+    """Return the default itself if the default was written, so that all such values share one object."""
     usual = orjson.loads(orjson.dumps(write(default)))
     return lambda value: default if value == usual else convert(value)
 
@@ -257,7 +257,7 @@ def _unless_none(convert: Convert | None) -> Convert | None:
 
 
 def _each(origin: type, converts: Sequence[Convert | None], inner: Sequence[Any]) -> Convert | None:
-    """Sequences as they are written; None where their items may stay as they are."""
+    """Make the converter that writes sequences, or return None if their items stay as they are."""
     if not any(converts):
         return None
     if origin is list or (len(inner) == 2 and inner[1] is Ellipsis):

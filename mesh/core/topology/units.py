@@ -1,6 +1,6 @@
-"""Values with units as people write them in files: `2s`, `64KB`, `0.50`. Each reader takes text and answers one number.
+"""Read values with units, as written in files: `2s`, `64KB`, `0.50`. Each reader takes a text and returns one number.
 
-All raise InvalidInput (code `bad_value`) that says what was expected and how to write it.
+All readers raise InvalidInput (code `bad_value`), which names the expected value and how to write it.
 """
 
 import re
@@ -37,14 +37,14 @@ DIGITS_MAX: Final = 18
 
 
 def duration_ms(text: str) -> int:
-    """`500ms`, `2s`, `1.5m`, `1h`, `1d` → whole milliseconds."""
+    """Read `500ms`, `2s`, `1.5m`, `1h`, `1d` as whole milliseconds."""
     return _quantity(
         text, _DURATIONS_MS, _DURATION_WORDS, "a duration with its unit (ms, s, m, h, d)", DURATION_MS_MAX, "s"
     )
 
 
 def retention_ms(text: str) -> int:
-    """`30d` → milliseconds; `forever` → KEPT_FOREVER. At least an hour: a partition is checkpointed more often."""
+    """Read `30d` as milliseconds, `forever` as KEPT_FOREVER. At least an hour: checkpoints are more frequent."""
     if text == "forever":
         return KEPT_FOREVER
     found = duration_ms(text)
@@ -54,12 +54,12 @@ def retention_ms(text: str) -> int:
 
 
 def size_bytes(text: str) -> int:
-    """`64KB`, `1MB`, `512B` → bytes; KB, MB and GB are powers of 1024."""
+    """Read `64KB`, `1MB`, `512B` as bytes. KB, MB and GB are powers of 1024."""
     return _quantity(text, _SIZES, _SIZE_WORDS, "a size with its unit (B, KB, MB, GB)", SIZE_BYTES_MAX, "KB")
 
 
 def usd_micros(text: str) -> int:
-    """`0.50` → 500000: US dollars as whole millionths."""
+    """Read US dollars as whole millionths: `0.50` is 500000."""
     expected = "US dollars, like 0.50"
     if not _DECIMAL.fullmatch(text) or len(text) > DIGITS_MAX:
         match = _QUANTITY.fullmatch(text.strip("$€ "))
@@ -74,7 +74,7 @@ def usd_micros(text: str) -> int:
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `low` to `high`."""
+    """Make a reader of whole numbers from `low` to `high`."""
 
     def read(text: str) -> int:
         expected = f"a whole number from {low} to {high}"
@@ -88,7 +88,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def decimal(low: float, high: float) -> Callable[[str], float]:
-    """A reader of decimal numbers from `low` to `high`."""
+    """Make a reader of decimal numbers from `low` to `high`."""
 
     def read(text: str) -> float:
         expected = f"a number from {low} to {high}"
@@ -100,7 +100,7 @@ def decimal(low: float, high: float) -> Callable[[str], float]:
 
 
 def flag(text: str) -> bool:
-    """`true` or `false`."""
+    """Read `true` or `false`."""
     if text not in ("true", "false"):
         raise _refused(text, "true or false", "Write true or false")
     return text == "true"

@@ -1,8 +1,8 @@
-"""What can be proved of a mesh before it runs: that every type is emitted, heard and bounded.
+"""Validate a mesh before it runs: every type must be emitted, consumed and bounded.
 
-Only what is sure is a problem: whether a type *can* occur is decided from the declarations alone, never from what a
-condition may let through. One mistake should be one problem, so what follows from a mistake already named is not
-repeated: a type that looks like a misspelt one counts as meant.
+Only certain mistakes are problems. Whether a type *can* occur depends on the declarations alone, never on the events
+that a condition may let through. One mistake should be one problem, so its consequences are not reported: a type that
+looks like a misspelt one counts as meant.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,30 +17,30 @@ from mesh.core.topology.limit_conflicts import find_conflicts
 from mesh.core.topology.model import OWN_TOPICS, SERVICE_GROUPS, TASKS, AgentSpec, Row, TopicRule, Topology
 
 TYPO_LIKENESS_MIN: Final = 0.85
-"""From this likeness on, a word is taken for a misspelling of another, not just for a relative."""
+"""The least similarity at which a word counts as a misspelling of another, and not just as related."""
 GUESSES_MAX: Final = 200
-"""How often a word is compared with all others: that costs the product of both, and a report of 200 is long enough."""
+"""The largest number of words compared with all others, since the cost is the product; 200 suffice for a report."""
 CYCLE_ROUNDS_MAX: Final = 20
-"""How many cycles through the same agents one report names."""
+"""The largest number of cycles through the same agents that one report names."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTopology:
-    """A topology as declared: nothing derived, conditions not bound yet."""
+    """A topology as declared: without derived fields, its conditions not bound yet."""
 
     topology: Topology
     lines: Mapping[str, int] = field(default_factory=dict)
-    """Place (`agents.fraud.timeout`, `agents.fraud.on[order.placed]`) → its line. Only what was written is there."""
+    """Place (`agents.fraud.timeout`, `agents.fraud.on[order.placed]`) → its line, for the places that were written."""
     unread: frozenset[str] = frozenset()
-    """Words of wiring that could not be understood: types that may be meant there are not reported as missing."""
+    """Words that may mean types but could not be read. Types that they resemble are not reported as missing."""
 
     def line(self, *places: str) -> int:
-        """The line of the first of these places that was written, else 1."""
+        """Return the line of the first of these places that was written, else 1."""
         return next((self.lines[place] for place in places if place in self.lines), 1)
 
 
 def validate(draft: DeclaredTopology) -> tuple[Topology, list[Problem]]:
-    """The topology with all that is derived, and every problem. It may be used only when there are none."""
+    """Return the topology with all derived fields, and every problem. Use the topology only if there are none."""
     proof = _Proof(draft)
     proof.names()
     proof.doors()
@@ -77,7 +77,7 @@ def _derive(declared: Topology, cyclic: frozenset[str]) -> Topology:
 
 
 class _Proof:
-    """The checks over one draft. Each method adds to `problems`; they need no order but `heard_types` first."""
+    """The checks of one draft. Each adds to `problems`. `heard_types` must be first; the others may have any order."""
 
     def __init__(self, draft: DeclaredTopology) -> None:
         self.draft = draft
@@ -102,7 +102,7 @@ class _Proof:
         }
 
     def asked(self, name: str) -> list[str]:
-        """An agent and all that may be asked in its place."""
+        """Return an agent and its fallbacks."""
         return [name, *(other for other in self.agents[name].fallback if other in self.agents)]
 
     def add(self, line: int, what: str, remedy: str) -> None:
@@ -115,9 +115,9 @@ class _Proof:
     # -------------------------------------------------------------------------------------------------------- names
 
     def names(self) -> None:
-        """Agents must not share a consumer group with a service, nor two meshes a topic.
+        """Check that no agent shares a consumer group with a service, and that no two meshes share a topic.
 
-        All other names differ: an agent's name holds no dot, so `<prefix>.tasks.<agent>` and `<prefix>.<agent>` are
+        All other names differ: an agent's name has no dot, so `<prefix>.tasks.<agent>` and `<prefix>.<agent>` are
         names of one mesh only.
         """
         for name in SERVICE_GROUPS:
@@ -136,7 +136,7 @@ class _Proof:
     # ------------------------------------------------------------------------------------------------------- topics
 
     def doors(self) -> None:
-        """Topics: names that clash, roles that clash, types at two doors."""
+        """Check topics: conflicts of names, conflicts of roles, and types with two topics of one direction."""
         own = self._own_topics()
         plain: dict[str, str] = {}
         doors: dict[str, dict[str, str]] = {"in": {}, "out": {}}
@@ -145,7 +145,7 @@ class _Proof:
             line = self.draft.line(place)
             # Kafka refuses two topics that differ only by dot and underscore: its metrics cannot tell them apart.
             same = rule.name.replace(".", "_")
-            kept = "mesh." if self.declared.prefix == "mesh" else self.declared.tasks("")  # else it is the user's name
+            kept = "mesh." if self.declared.prefix == "mesh" else self.declared.tasks("")  # else the user may use it
             if rule.name.startswith(kept) or same in own:
                 whose = own.get(same, f"{kept}*")
                 self.add(line, f"{place}: the name belongs to the mesh's own topic {whose}", "Choose another name")
@@ -168,7 +168,7 @@ class _Proof:
             self._door(doors["out"], rule, "egress", rule.egress)
 
     def _ordered(self, rule: TopicRule, place: str) -> None:
-        """Order is kept only up to agents with a `key`."""
+        """Check that an agent with a `key` consumes the events, since order is kept only up to such agents."""
         line, hearers = self.draft.line(f"{place}.order", place), self.hearers.get(rule.ingress or "", [])
         if rule.ingress is None:
             self.add(line, f"{place}.order: only records of an ingress topic have an order", "Remove it")
@@ -192,7 +192,7 @@ class _Proof:
     # -------------------------------------------------------------------------------------------------------- types
 
     def heard_types(self) -> None:
-        """Every type that an agent hears or a topic lets out must be able to occur."""
+        """Check that every type that an agent consumes or an egress topic names can occur."""
         for name, spec in self.agents.items():
             missing = [type for type in spec.on if type not in self.occurring]
             for type in missing:
@@ -216,7 +216,7 @@ class _Proof:
                 self.add(line, f"{place}: no agent emits {type}", f"{hint}Let an agent emit it, or remove it")
 
     def emitted_types(self) -> None:
-        """Every type that occurs must be heard or leave the mesh."""
+        """Check that every type that occurs is consumed or leaves the mesh."""
         wanted = {**self.hearers, **self.leaving}
         for name, spec in self.agents.items():
             for type in spec.emits:
@@ -236,7 +236,7 @@ class _Proof:
             self.add(self.draft.line(place), what, f"{hint}Subscribe an agent to it")
 
     def _misspelt(self, type: str, line: int, what: str) -> bool:
-        """Whether `type` is taken for a misspelling of one that occurs; then that is the problem."""
+        """Return whether `type` counts as a misspelling of one that occurs. Then that is the only problem."""
         if self._is_mumbled(type):
             return True
         guess = self.guess(type, self.occurring)
@@ -261,7 +261,7 @@ class _Proof:
     # --------------------------------------------------------------------------------------------------- conditions
 
     def conditions(self) -> None:
-        """Every path of a condition must read an event that its agent hears."""
+        """Check that every path of a condition reads an event that its agent consumes."""
         for name, spec in self.agents.items():
             if spec.when is None or not spec.on:
                 continue
@@ -284,7 +284,7 @@ class _Proof:
             self.add(line, what, f"Write the type first, like {spec.on[0]}.{path}")
 
     def _guessed_type(self, path: Path) -> str | None:
-        """The type of several words that the path begins with, but for a typing error."""
+        """Return the type of several words that the path begins with, apart from a typing error."""
         for count in range(len(path.segments), 1, -1):
             start = path.segments[:count]
             if all(isinstance(segment, str) for segment in start):
@@ -294,7 +294,7 @@ class _Proof:
         return None
 
     def keys(self) -> None:
-        """`key` and `id` are fields of a payload, whatever its type."""
+        """Check that `key` and `id` are fields of a payload of any type."""
         declared = [(f"agents.{name}.key", spec.key) for name, spec in self.agents.items()]
         for rule in self.declared.topics.values():
             declared += [(f"topics.{rule.name}.key", rule.key), (f"topics.{rule.name}.id", rule.id)]
@@ -311,7 +311,7 @@ class _Proof:
     # ------------------------------------------------------------------------------------------------------ numbers
 
     def fallbacks(self) -> None:
-        """Who is asked in the place of another must exist and be somebody else."""
+        """Check that each fallback exists and is another agent."""
         for name, spec in self.agents.items():
             place = f"agents.{name}.fallback"
             for other in spec.fallback:
@@ -325,8 +325,8 @@ class _Proof:
     # -------------------------------------------------------------------------------------------------------- graph
 
     def starts(self) -> None:
-        """Agents that wait for one another: none of them can ever be the first."""
-        # A type that nobody emits is a problem of its own and counts as occurring here.
+        """Find agents that wait for one another, so that none of them can be the first."""
+        # A type without an emitter is a problem of its own and counts as occurring here.
         occurring = set(self.entries) | (self.hearers.keys() - self.emitters.keys())
         firing: set[str] = set()
         fresh = True
@@ -354,7 +354,7 @@ class _Proof:
                 self.add(line, what, "Subscribe one of them to an ingress type, or to a type that another agent emits")
 
     def caps(self) -> frozenset[str]:
-        """Every cycle must pass an agent with a cap of its own. Answers the agents that lie on cycles."""
+        """Check that every cycle passes an agent with a cap of its own. Return the agents on cycles."""
         capped = [name for name, spec in self.agents.items() if spec.visits_max is not None]
         loose = without(self.graph, capped)
         for _ in range(CYCLE_ROUNDS_MAX):
@@ -368,7 +368,7 @@ class _Proof:
         return frozenset(name for group in cycles(self.graph) for name in group)
 
     def depth(self) -> None:
-        """The longest way through the mesh must be allowed."""
+        """Check that the longest path through the mesh is allowed."""
         way, limit = longest_way(self.graph), self.declared.limits.depth_max
         if len(way) > limit:
             place = "mesh.limits.depth_max"

@@ -1,8 +1,8 @@
-"""YAML as nodes that know their line, and documents as YAML. The only file that imports yaml.
+"""Read YAML as nodes with line numbers, and write documents as YAML.
 
-Built from the parser's events with a stack of our own, so that neither deep nesting nor aliases of aliases can exhaust
-anything: an alias is the same node once more, never a copy. Nothing is converted: a scalar is the text that was written
-(so `on` is a word here, not YAML 1.1's true). Objects, tags and merge keys are refused.
+Nodes are built from the parser's events on an explicit stack, so deep nesting cannot exhaust the call stack. An alias
+is the same node again, never a copy, so aliases of aliases cannot exhaust memory. Scalars stay the text that was
+written: `on` is a word here, not the `true` of YAML 1.1. Objects, tags and merge keys are refused.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,16 +25,16 @@ _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scalar:
-    """A single value: the text as written, without quotes."""
+    """A single value: its text as written, without quotes."""
 
     line: int
     text: str
     plain: bool = True
-    """Written without quotes."""
+    """The value is written without quotes."""
 
     @property
     def is_null(self) -> bool:
-        """Nothing was written, or `null`."""
+        """Whether the value is missing or `null`."""
         return self.plain and self.text in _NULLS
 
 
@@ -48,19 +48,19 @@ class Items:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entries:
-    """A mapping, in the order of the text; of keys that stand twice, the first."""
+    """A mapping, in the order of the text. It has the first of duplicate keys."""
 
     line: int
     entries: "dict[str, Node]" = field(default_factory=dict)
     key_lines: dict[str, int] = field(default_factory=dict)
-    """Key → the line it stands on."""
+    """Key → its line."""
 
 
 Node = Scalar | Items | Entries
 
 
 def read(text: str) -> tuple[Node | None, list[Problem]]:
-    """The document, or None where it cannot be read, and what is wrong with it as YAML. Never raises."""
+    """Return the document and its problems as YAML; None in place of a document that cannot be read. Never raises."""
     if len(text) > TEXT_CHARS_MAX:
         what = f"the file has {len(text)} characters, at most {TEXT_CHARS_MAX} are read"
         return None, [Problem(1, what, "Split the mesh in two")]
@@ -74,25 +74,25 @@ def read(text: str) -> tuple[Node | None, list[Problem]]:
     except yaml.YAMLError as error:
         return None, [*builder.problems, _syntax_problem(error, text)]
     except (ValueError, OverflowError) as error:
-        # PyYAML converts \U escapes and %YAML versions without looking at their size.
+        # PyYAML converts \U escapes and %YAML versions without a check of their size.
         return None, [*builder.problems, Problem(line, f"not YAML: {excerpt(str(error))}", "Remove the number")]
     return builder.root, builder.problems
 
 
 class _Builder:
-    """Events → nodes."""
+    """A builder of nodes from events of the parser."""
 
     def __init__(self) -> None:
         self.root: Node | None = None
         self.problems: list[Problem] = []
         self.open: list[Items | Entries] = []
         self.keys: list[Scalar | None] = []
-        """For each open node: the key that waits for its value."""
+        """The key of each open node whose value is not read yet."""
         self.anchors: dict[str, Node] = {}
         self.documents = 0
 
     def take(self, event: yaml.Event, line: int) -> bool:
-        """Use one event; False when reading on makes no sense."""
+        """Consume one event. Return False if reading must stop."""
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
@@ -180,7 +180,7 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
         what = f"{error.problem or 'unreadable'}{f' {error.context}' if error.context else ''}"
-    else:  # the reader met a character that YAML forbids
+    else:  # the text has a character that YAML forbids
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
         what = str(error).splitlines()[0]
     remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in what), "Correct this line")
@@ -188,9 +188,9 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
 
 
 def to_yaml(documents: Iterable[object]) -> str:
-    """Plain values (dicts, lists, texts, numbers) as YAML documents, in their order, each after a `---`.
+    """Write plain values (dicts, lists, texts, numbers) as YAML documents, in their order, each after a `---`.
 
-    Texts stand in quotes wherever YAML 1.1 or 1.2 might read a number, a date or a word of its own."""
+    Texts are quoted where YAML 1.1 or 1.2 might read a number, a date or a word of its own."""
     texts = (yaml.dump(one, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=_WIDTH_MAX) for one in documents)
     return "".join(f"---\n{text}" for text in texts)
 
@@ -199,7 +199,7 @@ _WIDTH_MAX: Final = 1_000_000
 
 
 class _Writer(yaml.SafeDumper):
-    """Indents lists below their keys, as people do, and repeats what stands twice instead of pointing at it."""
+    """A dumper that indents lists below their keys, and writes repeated values in full instead of as aliases."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
@@ -209,7 +209,7 @@ class _Writer(yaml.SafeDumper):
 
 
 def _text_node(writer: _Writer, text: str) -> yaml.Node:
-    # 1e3 and 0o17 are texts to YAML 1.1 and numbers to 1.2: whatever does not begin as a word is quoted.
+    # 1e3 and 0o17 are texts in YAML 1.1 and numbers in 1.2, so every text that does not begin as a word is quoted.
     style = None if text[:1].isalpha() or text[:1] == "/" else '"'
     return writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -218,7 +218,7 @@ _Writer.add_representer(str, _text_node)
 
 
 def texts_in(node: Node) -> Iterator[str]:
-    """Every scalar at or below a node, and every key; what stands under several aliases once."""
+    """Yield every scalar at or below a node, and every key. Nodes with several aliases are visited once."""
     seen: set[int] = set()
     waiting: list[Node] = [node]
     while waiting:

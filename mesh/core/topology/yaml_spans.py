@@ -1,6 +1,6 @@
-"""Positions in a YAML document: where each agent's keys and values stand, for edits that keep everything else.
+"""Positions of each agent's keys and values in a YAML document, for edits that keep everything else.
 
-`yaml_nodes.read` must have accepted the text first: it limits size and depth.
+`yaml_nodes.read` must have accepted the text first, because it limits size and depth.
 """
 
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ import yaml
 
 
 class Value(NamedTuple):
-    """A value in the text. Positions are indexes of characters; `end` lies behind the value."""
+    """A value in the text. Positions are indexes of characters; `end` is exclusive."""
 
     start: int
     end: int
     is_list: bool
     flow: bool
-    """Written in brackets or braces."""
+    """The value is written in brackets or braces."""
     items: tuple[int, ...]
-    """The end of each item of a list."""
+    """The ends of the items of a list."""
     shared: bool
-    """An anchor or an alias stands here, or neither a scalar nor a list of scalars."""
+    """The value has an anchor or an alias, or is neither a scalar nor a list of scalars."""
     empty: bool
-    """Nothing is written here."""
+    """The value is missing."""
 
 
 class Key(NamedTuple):
@@ -32,7 +32,7 @@ class Key(NamedTuple):
     end: int
     value: Value
     all: Value | None
-    """The value of `all` where this key has a mapping with `all` alone."""
+    """The value of `all`, if the value of this key is a mapping with only `all`."""
 
 
 class AgentSpan(NamedTuple):
@@ -43,7 +43,7 @@ class AgentSpan(NamedTuple):
 
 
 def agent_spans(text: str) -> dict[str, AgentSpan]:
-    """Agent → where its keys stand. An agent whose mapping has an anchor or is an alias is left out."""
+    """Return agent → positions of its keys. Agents whose mapping has an anchor or is an alias are left out."""
     agents = _entries(yaml.compose(text, Loader=yaml.SafeLoader)).get("agents")
     found: dict[str, AgentSpan] = {}
     for name, (name_key, node) in _entries(agents and agents[1]).items():
@@ -60,7 +60,7 @@ def _entries(node: yaml.Node | None) -> dict[str, tuple[yaml.Node, yaml.Node]]:
 
 
 def _is_shared(text: str, node: yaml.Node, after: int) -> bool:
-    """Whether a node has an anchor or is an alias. An alias has the marks of its anchor, which stands before it."""
+    """Return whether a node has an anchor or is an alias. An alias has the marks of its anchor, which precedes it."""
     return node.start_mark.index < after or text[node.start_mark.index : node.start_mark.index + 1] == "&"
 
 
@@ -94,7 +94,7 @@ def _value(text: str, key: yaml.Node, node: yaml.Node) -> Value:
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Where a node ends. The end mark of a block collection is the beginning of what follows it."""
+    """Return the end of a node. The end mark of a block collection is the start of the next node, so it is not used."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(last, tuple) else last)

@@ -6,8 +6,8 @@
 I15: a redrive takes back the refusal that its dead letter names, and each refusal is taken back once. So the outcome
 counts the refusals of the run without those whose letter was sent again.
 
-I16: a run ends as its facts say, and every unrouted event is one of them. An event is routed when its type
-leaves the mesh or a join consumes it, when it is a task now, when it was refused, or when an agent ignores some.
+I16: a run ends as its facts say, and every unrouted event is one of them. An event is routed when its type leaves the
+mesh or a join consumes it. It is also routed when it is a task now, when it was refused, or when an agent ignores some.
 I17: more was used than the run might exactly where the outcome says so, and such a run is not completed.
 I18: a join that is named as starved may still be wanted: its `when` is not false for the events that came.
 I19: the last input of an agent on a loop that a limit refused is in the outcome, until it is redriven.
