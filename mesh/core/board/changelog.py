@@ -1,9 +1,9 @@
-"""What mesh.board says: every change of the blackboard, in the order in which it was told, which is not always the
-order in which it happened. Pure.
+"""Changelog of the blackboard (mesh.board): every change, in the order of its report. Pure.
 
-A *version* reads `life:counter`. Within one life of the store the counter tells which of two changes is the later; of
-two lives the later is the one that began later, as the records of restarts say. So the newest change of a key is the
-same whatever the order of the records, however often one is repeated, and nothing here goes by wall clocks.
+Changes may have happened in another order. A *version* is `incarnation:counter`. Within one incarnation of the store
+the higher counter is the later change. Incarnations are ordered by their beginning, according to the records of
+restarts. So the newest change of a key depends neither on the order of the records nor on repetitions nor on
+wall clocks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from mesh.core.topology.model import Topology
 CHANGED: Final = "mesh.board.changed"
 RESTARTED: Final = "mesh.board.restarted"
 RESTARTS_MAX: Final = 100
-"""Restarts that are remembered, the latest."""
+"""Number of the latest restarts that are remembered."""
 
 SAME: Final = "same"
 NEWER: Final = "newer"
@@ -30,7 +30,7 @@ MISSING: Final = "missing"
 
 
 class BoardChange(NamedTuple):
-    """A value that was written, as the board acknowledged it."""
+    """Write of a value, as the board acknowledged it."""
 
     key: str
     value: bytes
@@ -41,31 +41,31 @@ class BoardChange(NamedTuple):
 
 
 class BoardRestart(NamedTuple):
-    """A new life of the board, in which some of what was written before may be missing."""
+    """Beginning of a new incarnation of the board, in which some earlier writes may be missing."""
 
     old: str
     new: str
     at_ms: int = 0
-    """When it was noticed."""
+    """Time at which the restart was detected."""
 
 
 class StoredValue(NamedTuple):
-    """What the board holds at a key. `value` None: nothing; `version`: under which the newest value, or its deletion,
-    was written, "" where nothing ever was."""
+    """Content of the board at a key. `value` None: no value. `version`: version of the newest value or of its deletion,
+    "" if the key was never written."""
 
     value: bytes | None
     version: str
 
 
 class LoggedChange(NamedTuple):
-    """A change and where it lies."""
+    """A change and its offset in mesh.board."""
 
     change: BoardChange
     offset: int
 
 
 def change_record(change: BoardChange, topology: Topology) -> NewRecord:
-    """The record for mesh.board that says a value was written."""
+    """Return the record for mesh.board that reports a write."""
     headers = _headers(CHANGED, change.version, change.at_ms, topology)
     headers += [("ce_subject", change.key.encode()), ("mesh-by", change.by.encode("utf-8", "replace"))]
     if change.op_id:
@@ -74,14 +74,14 @@ def change_record(change: BoardChange, topology: Topology) -> NewRecord:
 
 
 def restart_record(restart: BoardRestart, topology: Topology) -> NewRecord:
-    """The record for mesh.board that says the board began a new life. The same for everybody who noticed it."""
+    """Return the record for mesh.board that reports a restart: the same record from every process that detects it."""
     headers = _headers(RESTARTED, f"{restart.old}:{restart.new}", restart.at_ms, topology)
     body = orjson.dumps({"old": restart.old, "new": restart.new})
     return NewRecord(topology.board, None, body, headers, 0)
 
 
 def read_board_record(record: Record) -> BoardChange | BoardRestart | Unreadable:
-    """What a record of mesh.board says."""
+    """Read a record of mesh.board. An invalid record is returned as Unreadable."""
     headers = dict(record.headers)
     try:
         texts = {name: (headers.get(name) or b"").decode() for name in (*_ATTRIBUTES, "mesh-by", "mesh-op")}
@@ -107,28 +107,28 @@ def read_board_record(record: Record) -> BoardChange | BoardRestart | Unreadable
 
 
 def incarnation_of(version: str) -> str:
-    """The life of the store in which a version was written."""
+    """Return the incarnation of the store in which a version was written."""
     return version.partition(":")[0]
 
 
 def counter_of(version: str) -> int:
-    """The counter of a version within its life; -1: it is none."""
+    """Return the counter of a version within its incarnation; -1: the version is invalid."""
     life, _, digits = version.partition(":")
     return int(digits) if life and digits.isascii() and digits.isdigit() and len(digits) <= 19 else -1
 
 
 class BoardChangelog:
-    """The fold of mesh.board. `values` False: without the values, for whoever only wants to know what lies where."""
+    """State of the fold of mesh.board. `values` False: it keeps versions and offsets, but no values."""
 
     def __init__(self, *, values: bool = True) -> None:
         self._values = values
         self._held: dict[str, dict[str, LoggedChange]] = {}
-        """Key → life → the newest change of it in that life."""
+        """Key → incarnation → the newest change of the key in that incarnation."""
         self._mentioned: dict[str, None] = {}
         self._restarts: dict[tuple[str, str], BoardRestart] = {}
 
     def fold(self, record: Record) -> Unreadable | None:
-        """Fold one record; answers what is wrong with one that says nothing."""
+        """Fold one record. Returns the reason if the record is invalid, else None."""
         said = read_board_record(record)
         if isinstance(said, Unreadable):
             return said
@@ -152,12 +152,14 @@ class BoardChangelog:
 
     @property
     def restarts(self) -> list[BoardRestart]:
-        """Of the board, the earliest first; each once, however many noticed it."""
+        """Return the restarts of the board, the earliest first; each once, however many processes detected it."""
         return list(self._restarts.values())[-RESTARTS_MAX:]
 
     @property
     def incarnations(self) -> list[str]:
-        """Lives of the board, the earliest first: as they were mentioned, corrected by what is said about restarts."""
+        """Return the incarnations of the board, the earliest first.
+
+        The order is that of their first mention, corrected by the records of restarts."""
         lives = list(self._mentioned)
         for old, new in self._restarts:
             if lives.index(old) > lives.index(new):
@@ -166,12 +168,12 @@ class BoardChangelog:
         return lives
 
     def counter_max(self, life: str) -> int:
-        """The highest counter of the versions written in a life; -1: none is known."""
+        """Return the highest counter of the versions written in an incarnation; -1: none is known."""
         counters = (counter_of(lives[life].change.version) for lives in self._held.values() if life in lives)
         return max(counters, default=-1)
 
     def newest(self) -> dict[str, LoggedChange]:
-        """Key → its newest change, sorted by key."""
+        """Return key → its newest change, sorted by key."""
         lives = self.incarnations
         return {
             key: max(held.values(), key=lambda one: rank(one.change.version, lives))
@@ -180,14 +182,15 @@ class BoardChangelog:
 
 
 def rank(version: str, lives: Sequence[str]) -> tuple[int, int]:
-    """Sorts versions by when they were written. A life that nobody has told of is taken for the latest, so that what
-    was written in it counts as newer than anything known."""
+    """Return a sort key that orders versions by time of writing.
+
+    An incarnation that no record reports counts as the latest, so its values count as newer than all known ones."""
     life = incarnation_of(version)
     return lives.index(life) if life in lives else len(lives), counter_of(version)
 
 
 def compare(change: BoardChange, standing: StoredValue, lives: Sequence[str]) -> str:
-    """How the board stands to the newest change known of a key: `same`, `newer` (leave it alone) or `missing`."""
+    """Compare the board with the newest known change of a key: `same`, `newer` (leave it unchanged) or `missing`."""
     if standing.value == change.value:
         return SAME
     if standing.version and rank(standing.version, lives) >= rank(change.version, lives):

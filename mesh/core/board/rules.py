@@ -1,5 +1,6 @@
-"""The rules of the blackboard that every store shares: keys, values, versions, globs, arrays, counters, and how much
-is remembered. A store that keeps to these and to `adapters.ports.Board` cannot be told from another.
+"""Rules of the blackboard that all stores share: keys, values, versions, globs, arrays, counters and memory limits.
+
+Stores that follow these rules and `adapters.ports.Board` behave alike.
 """
 
 import re
@@ -13,18 +14,19 @@ KEY_CHARS_MAX: Final = 256
 VALUE_BYTES_MAX: Final = 65_536
 BY_CHARS_MAX: Final = 256
 HISTORY_MAX: Final = 1_000
-"""Past values kept a key."""
+"""Past values kept per key."""
 HISTORY_BYTES_MAX: Final = 1_048_576
-"""Bytes of past values kept a key; the newest always stays. Without it 1,000 appends to a full array hold 64 MiB."""
+"""Bytes of past values kept per key; the newest value always stays. Without this limit 1,000 appends to a full array
+hold 64 MiB."""
 OPS_MAX: Final = 10_000
-"""Answers remembered a key, the latest."""
+"""Answers remembered per key: the latest ones."""
 OPS_TTL_MS: Final = 86_400_000
-"""How long an answer is remembered at least, within OPS_MAX."""
+"""Minimum time for which an answer is remembered, within OPS_MAX."""
 COUNTER_MAX: Final = 2**53 - 1
 """Counters stay in ±COUNTER_MAX: every JSON reader and Lua hold these integers exactly."""
 
 RESTORE_OP: Final = "rebuild/"
-"""Beginning of the op_id of a write that puts a lost value back."""
+"""Prefix of the op_id of a write that restores a lost value."""
 
 _NAME = re.compile(r"[A-Za-z0-9._:/-]+\Z")
 _GLOB = re.compile(r"[A-Za-z0-9._:/*?-]+\Z")
@@ -77,7 +79,7 @@ def check_value(key: str, value: bytes) -> None:
 
 
 def check_lease(key: str, value: bytes, ttl_ms: int) -> None:
-    """Raise InvalidInput for a bad key or value, or for a time of nothing."""
+    """Raise InvalidInput for an invalid key or value, or for a `ttl_ms` below 1."""
     check_key(key)
     check_value(key, value)
     if ttl_ms < 1:
@@ -92,9 +94,9 @@ def check_lease(key: str, value: bytes, ttl_ms: int) -> None:
 
 
 def check_item(key: str, item: bytes, items_max: int) -> bytes:
-    """The item as it will stand in the array at `key`. Raise InvalidInput for what no array could hold."""
+    """Return the item as the array at `key` will hold it. Raise InvalidInput for an item that no array can hold."""
     check_value(key, item)
-    check_value(key, b"[" + item + b"]")  # the array must itself be a value: one deeper, two bytes longer
+    check_value(key, b"[" + item + b"]")  # the array is a value, too: one level deeper, two bytes longer
     if items_max < 1:
         raise InvalidInput(
             "an array must be allowed to hold something",
@@ -121,7 +123,7 @@ def check_expect(expect: str, *, wildcards: tuple[str, ...]) -> None:
 
 
 def check_counter(key: str, amount: int, value_min: int | None, value_max: int | None) -> tuple[int, int]:
-    """The limits that hold, lowest and highest. Raise InvalidInput `bad_number` beyond ±(2**53 - 1)."""
+    """Return the lowest and the highest value allowed. Raise InvalidInput `bad_number` beyond ±(2**53 - 1)."""
     low = -COUNTER_MAX if value_min is None else value_min
     high = COUNTER_MAX if value_max is None else value_max
     for name, number in (("amount", amount), ("value_min", low), ("value_max", high)):
@@ -138,7 +140,7 @@ def check_counter(key: str, amount: int, value_min: int | None, value_max: int |
 
 
 def check_limit(limit: int) -> int:
-    """How many past values to answer: `limit`, at most HISTORY_MAX. Raise InvalidInput below 1."""
+    """Return the number of past values to answer: `limit`, at most HISTORY_MAX. Raise InvalidInput below 1."""
     if limit < 1:
         raise InvalidInput(
             "nothing was asked for",
@@ -152,7 +154,7 @@ def check_limit(limit: int) -> int:
 
 
 def counter_of(value: bytes) -> int | None:
-    """The integer that `value` is; None if it is no counter."""
+    """Return the integer in `value`; None if it is no counter."""
     found = _COUNTER.match(value)
     if found is None or len(found[1]) > 17:
         return None
@@ -161,10 +163,10 @@ def counter_of(value: bytes) -> int | None:
 
 
 def pushed(array: bytes | None, items: int | None, item: bytes, items_max: int) -> tuple[bytes, int] | None:
-    """The JSON array with `item` at its end and the oldest dropped beyond `items_max`, and how many items it holds.
+    """Append `item` to a JSON array, drop the oldest beyond `items_max`, and return the array with its length.
 
-    `array` is valid JSON or None (no value yet); `items` is its length if known, which spares counting. Works on the
-    text, so that nothing is written in another way than it came. None if `array` is no array.
+    `array` is valid JSON or None (no value yet); `items` is its length if known, which avoids a count. The text itself
+    is edited, so the other items keep their spelling. Returns None if `array` is no array.
     """
     body = b"" if array is None else array.strip()
     if body and body[:1] != b"[":
@@ -184,7 +186,7 @@ def pushed(array: bytes | None, items: int | None, item: bytes, items_max: int) 
 
 
 def _commas(body: bytes) -> Iterator[int]:
-    """Places of the commas between the items of an array, given the text between its brackets."""
+    """Yield the positions of the commas between the items of an array, given the text between its brackets."""
     depth = 0
     for token in _TOKEN.finditer(body):
         kind = token[0]
@@ -197,10 +199,10 @@ def _commas(body: bytes) -> Iterator[int]:
 
 
 def glob(pattern: str) -> Callable[[str], bool]:
-    """Tells whether a key matches: `*` is any run of characters (slashes too), `?` is one; nothing else is special.
+    """Return a function that tests whether a key matches the pattern.
 
-    Raises InvalidInput `bad_pattern` for a pattern that no key could match. Takes time linear in the key for each
-    star of the pattern, whatever the pattern.
+    `*` is any sequence of characters (slashes too), `?` is one character; nothing else is special. A test takes time
+    linear in the key for each star of the pattern. Raises InvalidInput `bad_pattern` if no key can match.
     """
     if len(pattern) > KEY_CHARS_MAX or not _GLOB.match(pattern):
         raise InvalidInput(
@@ -214,19 +216,19 @@ def glob(pattern: str) -> Callable[[str], bool]:
     head, *rest = (re.escape(part).replace(r"\?", ".") for part in re.sub(r"\*+", "*", pattern).split("*"))
     text = head
     if rest:
-        # Each part is taken where it first fits and never tried elsewhere: else many stars backtrack for years.
+        # Each part matches at its first position only (an atomic group): else many stars backtrack exponentially.
         text += "".join(f"(?>.*?{part})" for part in rest[:-1] if part) + f".*{rest[-1]}"
     matches = re.compile(text + r"\Z").match
     return lambda key: matches(key) is not None
 
 
 def glob_prefix(pattern: str) -> str:
-    """The text that every matching key begins with."""
+    """Return the text with which every matching key begins."""
     return re.split(r"[*?]", pattern, maxsplit=1)[0]
 
 
 def too_large(key: str, size: int) -> InvalidInput:
-    """The value, or the array that an append would make, is over the limit."""
+    """Return the error for a value, or for an array after an append, that is over the limit."""
     return InvalidInput(
         "a board value is too large",
         code="too_large",
@@ -238,7 +240,7 @@ def too_large(key: str, size: int) -> InvalidInput:
 
 
 def not_an_array(key: str) -> InvalidInput:
-    """Something was to be appended to a value that is no array."""
+    """Return the error for an append to a value that is no array."""
     return InvalidInput(
         "the value there is no array",
         code="not_an_array",
@@ -249,7 +251,7 @@ def not_an_array(key: str) -> InvalidInput:
 
 
 def not_a_counter(key: str) -> InvalidInput:
-    """An amount was to be added to a value that is no integer."""
+    """Return the error for an addition to a value that is no integer."""
     return InvalidInput(
         "the value there is no counter",
         code="not_a_counter",
@@ -260,7 +262,7 @@ def not_a_counter(key: str) -> InvalidInput:
 
 
 def op_reused(key: str, op_id: str, first: str) -> InvalidInput:
-    """An op_id came back with another kind of write: that is no repetition."""
+    """Return the error for an op_id that was used for another kind of write, and so is no repetition."""
     return InvalidInput(
         f"op_id {op_id!r} was used for another kind of write on this key",
         code="op_id_reused",
@@ -271,7 +273,7 @@ def op_reused(key: str, op_id: str, first: str) -> InvalidInput:
 
 
 def incomplete(key: str, url: str) -> BoardIncomplete:
-    """The error of a write that depends on the value at `key`, which the store may have lost."""
+    """Return the error for a write that depends on the value at `key`, which the store may have lost."""
     return BoardIncomplete(
         f"the write to {key!r} depends on a value that may have been lost: the store restarted or was emptied",
         where=url,

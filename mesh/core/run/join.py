@@ -1,9 +1,9 @@
-"""Joins: an agent that needs several types fires once per run (per branch, below a fan-out) when all are there.
+"""Joins: an agent that needs several types fires once per run when all have arrived; below a fan-out, once per branch.
 
-A branch is the list of fan-outs crossed. An input seen above a fan-out serves every branch below it, whenever it
-comes; inputs of sibling branches never meet. The first input of a type in a branch counts. A join does not take a
-later one, nor an input for a branch that has fired. So which branches fire does not depend on the order of arrival.
-Only a join on a cycle fires again, each time that all has come anew.
+A branch is the list of fan-outs crossed. An input above a fan-out counts for every branch below it, whenever it
+arrives. Inputs of sibling branches are never combined. The first input of a type in a branch counts. A join does not
+take a later one, nor an input for a branch that has fired. So the order of arrival does not change which branches fire.
+Only a join on a cycle fires again, each time that all inputs have arrived again.
 """
 
 from collections import Counter
@@ -17,13 +17,13 @@ from mesh.core.run.state import Arrival, Branch, Slot, Slots
 
 _NEW: Final = Slot({})
 Ready = tuple[Branch, list[Arrival]]
-"""A branch in which a join fires, with its inputs in the order in which they are declared."""
+"""Branch in which a join fires, with its inputs in the order of their declaration."""
 Unwanted = tuple[Branch, Mapping[str, Arrival]]
-"""A branch that did not fire, with what it has got."""
+"""Branch that did not fire, with its inputs."""
 
 
 def accepts(slots: Slots, type: str, branch: Branch) -> bool:
-    """Whether an input of this type would be the first in its branch, which has not fired."""
+    """Return whether an input of this type would be the first in its branch, and the branch has not fired."""
     slot = slots.get(branch)
     return slot is None or not (slot.fired or type in slot.inputs)
 
@@ -31,9 +31,9 @@ def accepts(slots: Slots, type: str, branch: Branch) -> bool:
 def arrive(
     slots: Slots, needs: Sequence[str], type: str, branch: Branch, arrival: Arrival, *, again: bool = False
 ) -> tuple[Slots, list[Ready]]:
-    """The slots with one more input, which they must accept, and the branches that fire now.
+    """Return the slots with one more input, which they must accept, and the branches that fire now.
 
-    `again`: the join lies on a cycle, so a branch that fires gives its inputs away and may fire once more.
+    `again`: the join lies on a cycle, so a branch that fires drops its inputs and may fire once more.
     """
     inputs, fired, declined = slots.get(branch, _NEW)
     slots = {**slots, branch: Slot({**inputs, type: arrival}, fired, declined and fired)}
@@ -51,10 +51,10 @@ def arrive(
 def find_starved(
     name: str, slots: Slots, needs: Sequence[str], when: Condition | None = None
 ) -> tuple[list[str], list[Unwanted]]:
-    """Sentences for the branches of join `name` that got something and can never fire, and those that are not wanted.
+    """Return sentences for the branches of join `name` that have inputs and can never fire, and the unwanted branches.
 
-    A branch is not wanted, and does not starve, when the condition of the join is false already, whatever the missing
-    events would hold.
+    A branch is unwanted, and does not starve, when the condition of the join is false already, whatever the missing
+    events would contain.
     """
     found: Counter[str] = Counter()
     unwanted = []
@@ -68,7 +68,7 @@ def find_starved(
 
 
 def _left_over(slots: Slots, needs: Sequence[str]) -> Iterator[Unwanted]:
-    """The branches that did not fire and hold an input that no branch below uses, each with all that it has got."""
+    """Yield the branches that did not fire and have an input that no branch below uses, each with all its inputs."""
     for branch, slot in slots.items():
         if slot.inputs and not slot.fired and not all(_serves_below(slots, type, branch) for type in slot.inputs):
             found = ((type, _nearest(slots, type, branch)) for type in needs)
@@ -76,7 +76,7 @@ def _left_over(slots: Slots, needs: Sequence[str]) -> Iterator[Unwanted]:
 
 
 def nearest_inputs(slots: Slots, needs: Sequence[str], branch: Branch) -> dict[str, tuple[Branch, Arrival]]:
-    """The inputs that a branch has got, its own and those of the branches above, each with the branch it lies in."""
+    """Return the inputs of a branch, its own and those of the branches above, each with the branch it arrived in."""
     found = {}
     for type in needs:
         for length in range(len(branch), -1, -1):
@@ -88,10 +88,10 @@ def nearest_inputs(slots: Slots, needs: Sequence[str], branch: Branch) -> dict[s
 
 
 def used_inputs(slots: Slots, needs: Sequence[str], *, cyclic: bool) -> set[tuple[str, Branch]]:
-    """The inputs of the branches that fired for a task or that wait for more, each as its type and its branch.
+    """Return the inputs of the branches that fired for a task or that wait for more, each as its type and its branch.
 
-    An input above a fan-out is used where a branch below uses it. A join on a cycle has given its inputs away: each
-    may have lain in its branch or in one above.
+    An input above a fan-out is used where a branch below uses it. A join on a cycle has dropped its inputs: each may
+    have arrived in its branch or in one above.
     """
     waiting = {branch for branch, _ in _left_over(slots, needs)}
     found: set[tuple[str, Branch]] = set()
@@ -106,7 +106,7 @@ def used_inputs(slots: Slots, needs: Sequence[str], *, cyclic: bool) -> set[tupl
 
 
 def slot_bytes(slots: Slots) -> int:
-    """Payload bytes that these slots hold."""
+    """Return the payload bytes in these slots."""
     return sum(len(arrival.data) for slot in slots.values() for arrival in slot.inputs.values())
 
 
@@ -129,7 +129,7 @@ def _nearest(slots: Slots, type: str, branch: Branch) -> Arrival | None:
 
 
 def _serves_below(slots: Slots, type: str, branch: Branch) -> bool:
-    """Whether a branch below would take this input, since it has no nearer one of the type."""
+    """Return whether a branch below would take this input, since it has no nearer one of the type."""
     held = slots[branch].inputs[type]
     return any(
         len(other) > len(branch) and other[: len(branch)] == branch and _nearest(slots, type, other) is held

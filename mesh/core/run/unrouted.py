@@ -1,17 +1,18 @@
-"""Events that nothing took: a named fact of the run, which decides its ending.
+"""Unrouted events: events that no agent, join or egress topic took. They are noted in the run and decide its ending.
 
-An event is taken when it leaves the mesh, becomes a task, or arrives at a join. It is unrouted when no agent hears its
-type, or when the `when` of every agent that hears it is false. The events of a join whose `when` is false are
-unrouted, too, unless another agent, join or egress topic took one that this `when` reads: then that one decided. The
-same holds for a join that waits for more at the end of a run and whose `when` is false already. Another branch of a
-join may still take an event above a fan-out, so the events of joins are judged when the run ends. A join on a cycle
-gives its inputs away, so its events are judged when it is complete.
+An event is taken when it leaves the mesh, becomes a task, or arrives at a join. It is unrouted when no agent subscribes
+to its type, or when the `when` of every subscribed agent is false.
 
-An input that a join has got already is named whatever else took it, since the join goes on without it.
+The events of a join whose `when` is false are unrouted, too. The exception: another agent, join or egress topic took an
+event that this `when` reads. That consumer then decided. The same holds for a join that waits for more at the end of a
+run and whose `when` is false already. Another branch of a join may still take an event above a fan-out, so the events
+of joins are judged when the run ends. A join on a cycle drops its inputs, so its events are judged when it is complete.
 
-`otherwise: ignore` says of an agent that its `when` may be false, and of a join that an input may come again: then
-nothing is unrouted. It does not excuse a field that is missing, since that may be a misspelt one; a path that is
-compared with `null` may be missing (`expression.partial_evaluation`).
+A repeated input of a join is noted whatever else took it, since the join continues without it.
+
+With `otherwise: ignore` the `when` of an agent may be false, and an input of a join may be repeated: then no event is
+unrouted. It does not excuse a missing field, since the name may be misspelt. A path that is compared with `null` may be
+missing (`expression.partial_evaluation`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -25,10 +26,11 @@ from mesh.core.run.state import Arrival, Branch, Run, Unrouted
 from mesh.core.topology.model import AgentSpec, Row, Topology
 
 MESSAGE_CHARS_MAX: Final = 500
+"""Length to which a message is cut."""
 KEPT_MAX: Final = 64
-"""Different facts that a run keeps. Each further one is counted with the last."""
+"""Different messages that a run keeps. Each further one is counted with the last."""
 Used = dict[str, Set[tuple[str, Branch]]]
-"""Name of a join → the inputs that it used or waits with, each by its type and the branch in which it lies."""
+"""Name of a join → the inputs that it used or keeps while it waits, each as its type and its branch."""
 
 
 def note_untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]) -> None:
@@ -42,22 +44,22 @@ def note_untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]
 
 
 def note_repeated(run: Run, spec: AgentSpec, type: str, emitter: str) -> None:
-    """Note an input that a join has got already, unless the join ignores it."""
+    """Note a repeated input of a join, unless the join ignores it."""
     if not spec.ignores:
         _note(run, type, emitter, f"{spec.name} has got one already")
 
 
 def close_joins(run: Run, topology: Topology, *, cut_short: bool = False) -> None:
-    """Name the joins that starved, and the events of joins whose `when` is false.
+    """Note the joins that starved, and the events of joins whose `when` is false.
 
-    `cut_short`: tasks were open when the run ended, so a join that waits might have got more and is not named.
+    `cut_short`: tasks were open when the run ended, so a waiting join might have got more and is not noted.
     """
     unwanted = []
     for name, slots in run.joins.items():
         for slot in slots.values():
             if slot.declined or (slot.inputs and not slot.fired):
                 break
-        else:  # as in most runs: all has been used
+        else:  # as in most runs: all inputs were used
             continue
         spec = topology.agents[name]
         branches = [branch for branch, slot in slots.items() if slot.fired and slot.declined]
@@ -82,7 +84,7 @@ def note_declined(
 ) -> None:
     """Note the events of a join on a cycle that is complete and whose `when` is false.
 
-    The join has given its inputs away. Each of them lay in this branch or in one above.
+    The join has dropped its inputs. Each of them arrived in this branch or in one above.
     """
     places = [branch[:length] for length in range(len(branch) + 1)]
     _judge(run, spec, gathered, dict.fromkeys(gathered, places), topology, {})
@@ -100,7 +102,7 @@ def _judge(
 ) -> None:
     """Note the events of a join whose `when` is false, unless one of them was taken elsewhere.
 
-    `places`: the branches in which each of them may lie.
+    `places`: the branches in which each event may have arrived.
     """
     assert spec.when is not None, "a join without `when` takes its events"
     types = [type for type in gathered if type in spec.when.bound] or list(gathered)

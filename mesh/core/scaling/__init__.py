@@ -1,1 +1,1 @@
-"""Lag of consumer groups, and how many workers it asks for."""
+"""Lag of consumer groups, and the number of workers for it."""

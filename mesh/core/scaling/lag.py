@@ -1,11 +1,11 @@
-"""What waits for an agent, told from the offsets of its group alone: how much, since when, how fast it is answered.
+"""Backlog of an agent, from the offsets of its group alone: its size, its age, and the rates of arrival and answers.
 
-A record waits from the moment it lies in the log until the group has committed beyond it, so what is in work counts as
-waiting too, and one slow task holds the place of all that was answered behind it. Every consumer group's lag means
-this, and scalers of the field (KEDA's for Kafka) read the same number.
+A record waits from its append until the group has committed beyond it. So tasks in progress count as waiting, too. One
+slow task also keeps the answered tasks behind it in the lag. This is the usual meaning of a consumer group's lag; other
+scalers (KEDA's for Kafka) read the same number.
 
-The age needs no clock but ours: it is remembered when the end of a partition was first seen beyond the place that the
-group has not passed. So it is at most one sample too small, and what lay there before the first sample counts from it.
+The age needs only the local clock: the sampler remembers when it first saw the end of a partition beyond the committed
+offset. So the age is at most one sample too small. Records from before the first sample count from that sample.
 """
 
 from collections import deque
@@ -13,46 +13,46 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 WINDOW_MS: Final = 5_000
-"""Rates are those of the last samples within this time."""
+"""Window of the samples from which rates are computed."""
 MARKS_MAX: Final = 256
-"""How many ends are remembered for each partition; of more, every second is forgotten, the oldest never."""
+"""Number of ends remembered per partition. Beyond it every second one is dropped, but never the oldest."""
 
 
 class GroupOffsets(NamedTuple):
-    """Where a group stands in a partition: the next offset to read, and the offset the next record will get."""
+    """Offsets of a group in a partition: the next one to read, and the one that the next record will get."""
 
     committed: int
     end: int
 
     @property
     def lag(self) -> int:
-        """Records that are not committed."""
+        """Return the number of records that are not committed."""
         return max(0, self.end - self.committed)
 
 
 class Backlog(NamedTuple):
-    """An agent's backlog at one moment."""
+    """Backlog of an agent at one moment."""
 
     lag: int = 0
-    """Tasks not answered and committed, in all partitions."""
+    """Tasks that are not answered and committed, in all partitions."""
     age_ms: float = 0
-    """Of the oldest of them."""
+    """Age of the oldest of these tasks."""
     arriving: float = 0
-    """Tasks a second that came in."""
+    """Tasks that arrived, per second."""
     answered: float = 0
-    """Tasks a second that were done."""
+    """Tasks that were answered, per second."""
     partitions: int = 0
     fullest: int = 0
-    """The partition with the largest lag."""
+    """Partition with the largest lag."""
     fullest_lag: int = 0
     samples: int = 0
-    """How many stand behind the rates; with one there are none."""
+    """Number of samples behind the rates; with one sample there are no rates."""
     ages_ms: tuple[float, float] = (0, 0)
-    """Of the oldest task at the first and at the last of them."""
+    """Age of the oldest task at the first and at the last of these samples."""
 
     @property
     def gaining(self) -> float:
-        """Tasks a second by which the backlog shrinks; negative: it grows."""
+        """Return the tasks per second by which the backlog shrinks; negative: it grows."""
         return self.answered - self.arriving
 
 
@@ -64,17 +64,17 @@ class _Seen(NamedTuple):
 
 
 class BacklogSampler:
-    """One agent's, sample after sample. Times are those of any steady clock, rising."""
+    """Sampler of one agent's backlog. Times are those of any monotonic clock."""
 
     __slots__ = ("_marks", "_seen")
 
     def __init__(self) -> None:
         self._marks: dict[int, deque[tuple[int, float]]] = {}
-        """Partition → ends as they were seen, with the time; the first lies beyond what is committed."""
+        """Partition → ends with the time of their sample; the first end is beyond the committed offset."""
         self._seen: deque[_Seen] = deque()
 
     def sample(self, at_ms: float, places: Mapping[int, GroupOffsets], *, anew: bool = False) -> Backlog:
-        """What waits now. `anew`: what answers it has changed, so rates begin here."""
+        """Add a sample and return the backlog. `anew`: the set of workers has changed, so rates begin here."""
         age_ms = max((self._age(at_ms, number, place) for number, place in places.items()), default=0.0)
         now = _Seen(at_ms, sum(p.committed for p in places.values()), sum(p.end for p in places.values()), age_ms)
         if anew:
@@ -100,13 +100,13 @@ class BacklogSampler:
     def _age(self, at_ms: float, number: int, place: GroupOffsets) -> float:
         marks = self._marks.setdefault(number, deque())
         if marks and marks[-1][0] > place.end:
-            marks.clear()  # the topic was made anew
+            marks.clear()  # the topic was created again
         while marks and marks[0][0] <= place.committed:
             marks.popleft()
         if place.end > place.committed and (not marks or place.end > marks[-1][0]):
             marks.append((place.end, at_ms))
             if len(marks) > MARKS_MAX:
                 kept = list(marks)
-                del kept[1:-1:2]  # what came before a forgotten end counts as younger than it is, never as older
+                del kept[1:-1:2]  # records before a dropped end count as younger than they are, never as older
                 self._marks[number] = marks = deque(kept)
         return at_ms - marks[0][1] if marks else 0.0

@@ -1,20 +1,21 @@
-"""How many worker processes does the backlog want? One rule, for `mesh up worker --autoscale`.
+"""Scaling policy: the number of worker processes for a backlog. One rule, for `mesh up worker --autoscale`.
 
-    up      For three samples in a row some agent is *over*: more tasks wait than `lagThreshold` for each worker, more
-            than are answered in a second, and the backlog is not about to be gone; or the oldest task is older than
-            `ageThreshold` and no longer getting younger. Then as many as the lag asks for (lag / lagThreshold, as
-            KEDA's scaler has it), at least one more, at most twice as many.
-    down    For a whole `cooldownPeriod` every agent was *calm*: so little waits that one worker fewer would not come
-            near its threshold; and what came in meanwhile is no more than one worker fewer has been seen to do. Then
-            one worker fewer.
-    never   beyond min and max, nor above the number of partitions: a worker without a partition has nothing to do.
+    up      In three samples in a row some agent is *over* by lag or by age.
+            By lag: more tasks wait than `lagThreshold` for each worker, and more than are answered in a second. The
+            backlog will not be gone soon, either.
+            By age: the oldest task is older than `ageThreshold` and is not getting younger.
+            The new number is lag / lagThreshold (as in KEDA's scaler): at least one more, at most twice as many.
+    down    For a whole `cooldownPeriod` every agent was *calm*: with one worker fewer, lag and age would stay far below
+            their thresholds. In addition, no more tasks arrived than one worker fewer is known to answer.
+            The new number is one worker fewer.
+    limits  Always from min to max, and never more than partitions: a worker without a partition has no work.
 
-Between *over* and *calm* lies a wide band in which nothing happens, and what a worker can do is measured while there is
-more than enough to do: so steady input comes to rest, instead of going up with the lag and down with its absence. What
-was measured is believed for ten minutes; then one worker fewer is tried, and each time that was wrong it is believed
-twice as long, at most two hours.
+Between *over* and *calm* lies a wide band without changes. The capacity of a worker is measured only while there is
+more than enough work. So the number settles under steady input, instead of rising and falling with the lag. A measured
+capacity is trusted for ten minutes; then one worker fewer is tried. Each time that this was wrong, the capacity is
+trusted twice as long, at most for two hours.
 
-A growth is judged by what all workers did since the last change, not before.
+The need for more workers is judged by the answers of all workers since the last change, not before it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,86 +27,87 @@ from mesh.core.scaling.lag import WINDOW_MS, Backlog, BacklogSampler, GroupOffse
 from mesh.core.topology.model import AgentSpec
 
 OVER_SAMPLES: Final = 3
-"""So many samples in a row must say the same before a worker is added."""
+"""Samples in a row that must agree before a worker is added."""
 GROWTH_MAX: Final = 2
-"""At most so many times as many workers in one step."""
+"""Largest factor by which the number of workers grows in one step."""
 AT_ONCE_S: Final = 1.0
-"""What is answered within this time is work on its way, and no backlog."""
+"""Time within which tasks are answered that count as work in progress, not as backlog."""
 RELIEF_S: Final = 10.0
-"""A backlog that will be gone within this time needs nobody more."""
+"""Time within which a backlog must be gone to need no further worker."""
 CALM_SHARE: Final = 0.5
-"""Of a threshold: below, one worker fewer is thought of."""
+"""Share of a threshold below which one worker fewer is considered."""
 LOAD_SHARE_MAX: Final = 0.8
-"""Of what the remaining workers can do: above, nobody is taken away."""
+"""Share of the remaining workers' capacity above which no worker is removed."""
 HOT_SHARE: Final = 0.9
-"""Of a backlog: with more of it in one partition, which one worker at a time can read, more workers are no help."""
+"""Share of a backlog in one partition from which more workers do not help: one worker at a time reads a partition."""
 GAP_POLLS: Final = 3
-"""After so many times `pollingInterval` without a sample what was counted in a row begins anew."""
+"""Time without a sample, in units of `pollingInterval`, after which the counts in a row begin again."""
 TRUST_MS: Final = 600_000
+"""Time for which a measured capacity is trusted at first."""
 TRUST_MS_MAX: Final = 7_200_000
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingRule:
-    """What may be set. Names as in a KEDA ScaledObject (minReplicaCount, lagThreshold, cooldownPeriod, …)."""
+    """Options of the rule. Names as in a KEDA ScaledObject (minReplicaCount, lagThreshold, cooldownPeriod, …)."""
 
     workers_min: int = 1
     workers_max: int = 1
     lag_threshold: int | None = None
-    """Tasks of one agent that may wait for each worker; None: as many as a worker begins at once (`lanes`)."""
+    """Tasks of one agent that may wait per worker; None: as many as a worker runs at once (`lanes`)."""
     age_threshold_ms: int | None = None
-    """Age of the oldest task of an agent; None: as long as one task may take (`timeout`)."""
+    """Age that the oldest task of an agent may reach; None: the time limit of one task (`timeout`)."""
     cooldown_ms: int = 30_000
     polling_ms: int = 1_000
 
 
 class ScalingSample(NamedTuple):
-    """What is known at one moment. Times of any steady clock, rising."""
+    """Input of one decision. Times are those of any monotonic clock."""
 
     at_ms: float
     workers: int
-    """So many there should be."""
+    """Number of workers that there should be."""
     settled: bool
-    """All of them are at work, and nobody else."""
+    """Whether exactly these workers are at work."""
     places: Mapping[str, Mapping[int, GroupOffsets]]
-    """Agent → partition → place of its group."""
+    """Agent → partition → offsets of its group."""
     stopped: frozenset[str] = frozenset()
-    """Agents that somebody has stopped: what waits for them is no reason for anything."""
+    """Agents that an operator has stopped: their backlog has no influence."""
 
 
 class Decision(NamedTuple):
-    """So many workers there should be now, and why in a sentence."""
+    """Number of workers that there should be now, with the reason in a sentence."""
 
     workers: int
     why: str = ""
-    """Why they are other than before; empty: they are not."""
+    """Reason for a change of the number; empty: no change."""
     limit: str = ""
-    """What stands in the way of more, where more are wanted; empty: nothing does."""
+    """Reason why there are not more workers although more are wanted; empty: there is none."""
     loads: Mapping[str, Backlog] = {}
 
 
 @dataclass(slots=True)
 class _Watched:
-    """One agent, and what was learned about it."""
+    """State of the rule for one agent."""
 
     lag_target: int
     age_target_ms: int
     backlog: BacklogSampler = field(default_factory=BacklogSampler)
     over: int = 0
-    """Samples in a row."""
+    """Samples in a row in which the agent was over, by lag or by age."""
     crowded: int = 0
-    """Of them, in how many there was too much rather than something too old."""
+    """Samples in a row in which too many tasks waited, whatever their age."""
     capacity: float = 0.0
-    """Tasks a second that one worker can do; 0: not known."""
+    """Tasks per second that one worker can answer; 0: unknown."""
     learned_ms: float = 0.0
     trust_ms: float = TRUST_MS
     forgot: bool = False
     arrived: int = 0
-    """Ends of its partitions when it was calm first."""
+    """Sum of the ends of its partitions when the calm period began."""
 
 
 class Scaler:
-    """The rule with its memory. `decide` is told one sample after the other and does nothing itself."""
+    """The rule with its memory. `decide` takes one sample after the other and only returns a decision."""
 
     def __init__(self, rule: ScalingRule, agents: Sequence[AgentSpec]) -> None:
         self.rule = rule
@@ -117,13 +119,13 @@ class Scaler:
         self._settled = False
         self._at_ms = 0.0
         self._calm_ms: float | None = None
-        """Since when nobody has waited."""
+        """Beginning of the calm period; None: some agent is not calm."""
 
     def decide(self, sample: ScalingSample) -> Decision:
-        """How many there should be from this sample on."""
+        """Return the number of workers that there should be from this sample on."""
         anew = not (self._settled and sample.settled and sample.workers == self._workers)
         if sample.at_ms - self._at_ms > max(WINDOW_MS, GAP_POLLS * self.rule.polling_ms):
-            anew = True  # nobody looked for a while, and what is not seen is neither over nor calm
+            anew = True  # a gap without samples counts neither as over nor as calm
             self._forget_run()
         self._workers, self._settled, self._at_ms = sample.workers, sample.settled, sample.at_ms
         loads = {
@@ -152,13 +154,13 @@ class Scaler:
         return min(self.rule.workers_min, ceiling), ceiling
 
     def _forget_run(self) -> None:
-        """Something changes: what was counted in a row begins anew."""
+        """Begin the counts in a row again, since the workers change."""
         self._calm_ms = None
         for watched in self._watched.values():
             watched.over = watched.crowded = 0
 
     def _learn(self, sample: ScalingSample, live: Mapping[str, Backlog]) -> None:
-        """How much one worker can do: known while there is more than enough to do."""
+        """Count crowded and over samples, and measure the capacity of a worker while there is enough work."""
         for name, watched in self._watched.items():
             load = live.get(name)
             if load is None:
@@ -181,7 +183,7 @@ class Scaler:
     # ------------------------------------------------------------------------------------------------------------ up
 
     def _more(self, workers: int, ceiling: int, live: Mapping[str, Backlog]) -> tuple[int, str, str]:
-        """So many; why; what stands in the way of more."""
+        """Return the number of workers, the reason, and the reason why there are not more."""
         over = {name: load for name, load in live.items() if self._watched[name].over >= OVER_SAMPLES}
         if not over:
             return workers, "", ""
@@ -216,7 +218,7 @@ class Scaler:
     # ---------------------------------------------------------------------------------------------------------- down
 
     def _calm(self, sample: ScalingSample, live: Mapping[str, Backlog]) -> bool:
-        """Whether it has been calm for long enough, and one worker fewer can do what comes."""
+        """Return whether all agents were calm for long enough, and one worker fewer can answer what arrives."""
         fewer = sample.workers - 1
         for name, load in live.items():
             watched = self._watched[name]
@@ -246,12 +248,12 @@ class Scaler:
 
 
 def _crowded(load: Backlog, watched: _Watched, workers: int) -> bool:
-    """More waits than these workers should have lying there."""
+    """Return whether more tasks wait than these workers may have waiting."""
     return load.lag > max(watched.lag_target * workers, load.answered * AT_ONCE_S)
 
 
 def _relieved(load: Backlog, watched: _Watched, sample: ScalingSample) -> bool:
-    """The backlog shrinks, and soon enough."""
+    """Return whether the backlog shrinks fast enough."""
     excess = load.lag - watched.lag_target * sample.workers
     return load.samples >= OVER_SAMPLES and load.gaining > 0 and excess <= load.gaining * RELIEF_S
 

@@ -1,25 +1,25 @@
-"""Checkpoints: the state of an inbox partition as bytes, and back. And the note that names one. Pure.
+"""Checkpoints: the state of an inbox partition as bytes, and back; the commit note that names a checkpoint. Pure.
 
     for chunk in Snapshot(state).chunks(): ...        # in slices, between batches, consistent as of one offset
     for chunk in Snapshot(state, ids).chunks(): ...   # a piece: only these runs, what they are now
     loading = Loading(); loading.feed(chunk); ...; state = loading.partition(topology, pinned)
 
-A checkpoint is a chain of pieces: the first is whole, each further one holds what was touched since the one before it
-(`core.state.compaction` says which pieces it takes the place of). The later row of a run is the one that counts; what
-is small, offset, switches and breakers, is whole in each piece. `load(dump(state))` folds on exactly as `state` does.
+A checkpoint is a chain of pieces. The first piece is whole. Each further one holds the runs that were touched since
+the piece before it; `core.state.compaction` decides which pieces it replaces. The latest row of a run counts. The small
+parts of the state (offset, switches and breakers) are whole in each piece. `load(dump(state))` folds further records
+exactly as `state` does.
 
-A chunk is lines of text: a word that says what it is, with the ids of its rows, then a row a line. So rows are loaded
-without reading them, and those that nobody asked for since are written again as they came. That no row is damaged
-is for the log and the checksum of its compression to say (`runtime.checkpoint_store`): one that is not read is not
-looked at.
+A chunk is lines of text: its kind with the ids of its rows, then one row a line. So rows are loaded without parsing
+them, and rows that were not used since are written again byte for byte. A row that is not used is not validated here.
+The log and the checksum of its compression detect damage (`runtime.checkpoint_store`).
 
-A run is a value: decided on a copy and replaced, never changed. So a shallow copy of the table of runs is the state as
-of one offset, however long its writing takes. What lies still for longer than from one piece to the next is kept as the
-row that was written of it, from then on.
+A run is a value: `decide` works on a copy and replaces it, and a run never changes. So a shallow copy of the table of
+runs is the state as of one offset, however long its writing takes. A run that is not touched between two pieces is kept
+as its written row from then on.
 
-The *note* is the text that goes with every commit of the orchestrator: which checkpoint stands, and under which
-topology and rules everything since was decided. Who reads the committed offset thus reads the name of a checkpoint
-that is durable, at or before that offset, and was named by the owner of the partition.
+The *note* is the metadata text of every commit of the orchestrator. It names the current checkpoint, and the topology
+and rules under which all later records were decided. So a reader of the committed offset also reads the name of a
+checkpoint. That checkpoint is durable, lies at or before that offset, and was named by the owner of the partition.
 """
 
 import typing
@@ -50,44 +50,44 @@ __all__ = [
 ]
 
 SCHEMA: Final = 2
-"""Version of the format: raised when fields that were added with a default are not enough. Nothing that was released
-wrote version 1."""
+"""Version of the format: raised when fields that were added with a default are not enough. No release wrote
+version 1."""
 CHUNK_ROWS: Final = 128
-"""Runs in one chunk, and eight times as many that ended: about 2 ms of work."""
+"""Open runs in one chunk; a chunk of runs that ended has eight times as many. About 2 ms of work."""
 _STREAMED: Final = ("runs", "ended")
 Value = TypeVar("Value")
 
 
 class CheckpointUnreadable(ValueError):
-    """Bytes that are no checkpoint this version understands, or not all of one. Says which."""
+    """Error: the bytes are no checkpoint that this version understands, or are incomplete. The message says which."""
 
 
 class CheckpointNewer(CheckpointUnreadable):
-    """It was written by a newer version of the mesh: what that decided is not for this one to decide again."""
+    """Error: a newer version of the mesh wrote it. This version must not decide its records again."""
 
 
 class Extent(NamedTuple):
-    """Where a piece of a checkpoint lies in its partition of mesh.checkpoints."""
+    """Position of a piece of a checkpoint in its partition of mesh.checkpoints."""
 
     first: int
-    """Offset of its first record, which is its name: no other can have it."""
+    """Offset of its first record. It is also the piece's name, and unique."""
     last: int
     records: int
 
 
 @dataclass(frozen=True, slots=True)
 class CommitNote:
-    """What the metadata of a commit says; see the module. `offset` is that of the checkpoint: the next to fold."""
+    """Content of the metadata of a commit; see the module. `offset` is that of the checkpoint: the next to fold."""
 
     topology: str
     """Digest of the topology under which new runs were opened from `offset` on."""
     offset: int
     checkpoint: tuple[Extent, ...] = ()
-    """Its pieces, in order; without any the state at `offset` is empty."""
+    """Pieces of the checkpoint, in order; without any the state at `offset` is empty."""
     rules: int = RULES
 
     def text(self) -> str:
-        """About 100 bytes of JSON, and 20 for each piece."""
+        """Return the note as JSON: about 100 bytes, and 20 for each piece."""
         return orjson.dumps(
             {
                 "v": SCHEMA,
@@ -100,7 +100,7 @@ class CommitNote:
 
 
 def read_note(metadata: str) -> CommitNote:
-    """The note in a commit's metadata. Raises CheckpointUnreadable when it is none."""
+    """Read the note in a commit's metadata. Raises CheckpointUnreadable when it is no note."""
     try:
         told = orjson.loads(metadata)
         if told["v"] != SCHEMA:
@@ -118,16 +118,16 @@ def _unknown(version: object) -> type[CheckpointUnreadable]:
 
 
 def _facts() -> dict[str, Any]:
-    """What a partition's state is beside its runs: name → type."""
+    """Return the parts of a partition's state other than its runs: name → type."""
     return {name: hint for name, hint in typing.get_type_hints(Partition).items() if name not in _STREAMED}
 
 
 class Snapshot:
-    """The state of a partition as of now, to be written at leisure: the partition may go on.
+    """The state of a partition at the time of creation. It can be written later while the partition goes on.
 
-    `ids`: only these runs, whatever has become of them, which makes a piece; None: all, which makes a whole one. When
-    it is written, the state takes the rows of what is not likely to be asked for: runs that ended, and open ones that
-    were not touched since the offset `since`.
+    `ids`: only these runs, whether open, ended or forgotten, which makes a piece; None: all, which makes a whole piece.
+    When it is written, the state keeps rows instead of values for runs that are unlikely to be used. These are runs
+    that ended, and open runs that were not touched since the offset `since`.
     """
 
     def __init__(self, state: Partition, ids: Collection[str] | None = None, since: int = 0) -> None:
@@ -139,7 +139,7 @@ class Snapshot:
         self.runs: dict[str, Run | bytes] = {}
         self.ended: dict[str, Ended | bytes] = {}
         self.gone: list[str] = []
-        """Neither open nor remembered any more."""
+        """Ids of runs that are neither open nor remembered any more."""
         if ids is None:
             self.runs, self.ended = state.runs.rows(), state.ended.rows()
         for id in ids or ():
@@ -167,11 +167,11 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
-        """How many it has."""
+        """Return the number of rows, with the ids of `gone`."""
         return len(self.runs) + len(self.ended) + len(self.gone)
 
     def chunks(self, rows_max: int = CHUNK_ROWS) -> Iterator[bytes]:
-        """The piece in order. Each chunk is made when it is asked for."""
+        """Yield the chunks of the piece in order. Each one is made when it is requested."""
         yield b"state " + orjson.dumps(self._head)
         yield from _chunks(b"runs", self.runs, self._run, rows_max)
         yield from _chunks(b"ended", self.ended, self._ended, rows_max * 8)
@@ -205,18 +205,18 @@ def _line(word: bytes, ids: Sequence[str]) -> bytes:
 
 
 class CheckpointLoader:
-    """A checkpoint on its way back: feed its chunks in order, piece after piece, then ask for the partition."""
+    """Loader of a checkpoint. Feed its chunks in order, piece after piece, then call `partition`."""
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, list[str]]] = []
-        """Of each piece how many rows it has, and their ids; of one that is whole the ids are left out."""
+        """Number of rows and their ids, by piece; a whole piece has no ids here."""
         self.digests: set[str] = set()
-        """Of the topologies that its runs pin; perhaps of some that ended since."""
+        """Digests of the topologies that its runs pin, perhaps also of runs that ended in a later piece."""
         self._head: Mapping[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._found: dict[str, int] = {}
         self._eager: tuple[Callable[[bytes], Run], Callable[[bytes], Ended]] | None = None
-        """How the rows of this piece are read: at once, since another version of the code wrote them."""
+        """Readers of the rows of this piece if another version of the code wrote them: they are read at once."""
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -225,7 +225,7 @@ class CheckpointLoader:
         self._ends: list[tuple[int, str]] = []
 
     def feed(self, chunk: bytes) -> None:
-        """The next chunk. Raises CheckpointUnreadable."""
+        """Load the next chunk. Raises CheckpointUnreadable, or CheckpointNewer for one of a newer version."""
         try:
             line, _, rest = chunk.partition(b"\n")
             word, _, told = line.partition(b" ")
@@ -243,7 +243,7 @@ class CheckpointLoader:
             raise CheckpointUnreadable(f"{type(error).__name__}: {error}") from error
 
     def _begin(self, head: Mapping[str, Any]) -> None:
-        """The next piece."""
+        """Begin the next piece."""
         if head["schema"] != SCHEMA:
             raise _unknown(head["schema"])(f"it is of schema {head['schema']!r}, known is {SCHEMA}")
         if self._head:
@@ -280,13 +280,13 @@ class CheckpointLoader:
         self.digests.discard(NO_TOPOLOGY)
 
     def _be_whole(self) -> None:
-        """Raises CheckpointUnreadable when chunks of the last piece are missing."""
+        """Raise CheckpointUnreadable when chunks of the last piece are missing."""
         wanted = {word: self._head[word] for word in ("runs", "ended", "gone")} if self._head else "a head"
         if wanted != self._found:
             raise CheckpointUnreadable(f"it is not whole: {wanted} expected, {self._found or 'nothing'} found")
 
     def partition(self, topology: Topology, pinned: Mapping[str, Topology] | None = None) -> Partition:
-        """The state, opening new runs under `topology`. Raises CheckpointUnreadable when chunks are missing."""
+        """Return the state, with new runs under `topology`. Raises CheckpointUnreadable when chunks are missing."""
         self._be_whole()
         head = self._head
         state = Partition(topology, number=head["number"], partitions=head["partitions"], pinned=pinned)
@@ -298,7 +298,7 @@ class CheckpointLoader:
 
 
 def _put(table: Table[Value], ids: list[str], rows: list[bytes], read: Callable[[bytes], Value] | None) -> None:
-    """Rows into a table: as they are, or read at once since another version of the code wrote them."""
+    """Put rows into a table: unread, or read at once by `read` if another version of the code wrote them."""
     if read is None:
         table.cold.update(zip(ids, rows, strict=True))
     else:

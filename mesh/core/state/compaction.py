@@ -1,11 +1,11 @@
-"""Which pieces of a checkpoint the next one takes the place of, so that neither they nor what is written grow. Pure.
+"""Compaction: which pieces of a checkpoint the next piece replaces, so that reads and writes stay bounded. Pure.
 
-Like a binary counter: a new piece takes in the last ones as long as they are at most twice as large as it is, so each
-piece of a chain is more than twice as large as the one behind it. A row is thus written again about as often as the
-number of runs can be halved, and a chain is as long; both whatever the number of events.
+The method resembles a binary counter. A new piece merges the last pieces as long as each is at most twice as large as
+the new one. So each piece of a chain is more than twice as large as the one behind it. A row is written again about as
+often as the number of runs can be halved. A chain has about as many pieces. Neither depends on the number of events.
 
-What was taken in lies on the log until the first piece goes, since only what lies before that is trimmed. So the first
-one is written anew when most of what lies there, or most of what is read, is of no use any more.
+Merged pieces stay on the log until the first piece is replaced, since only records before the first piece are trimmed.
+So a new chain is begun when most of the records on the log, or most of the rows that are read, are useless.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,17 +14,18 @@ from typing import Final, NamedTuple
 from mesh.core.state.checkpoint import CHUNK_ROWS, Extent
 
 TAKEN_IN: Final = 2
-"""How much larger than the new piece one may be that goes into it."""
+"""Largest size of a piece that is merged into the new one, as a multiple of the new piece's rows."""
 PIECES_MAX: Final = 16
-"""From then on a piece is written thoroughly even in a hurry. The note of 40 still fits the metadata of a commit."""
+"""Length of a chain from which pieces are merged in full even in a hurry. A note of 40 pieces still fits the metadata
+of a commit."""
 HURRY_ROWS_MAX: Final = 8 * CHUNK_ROWS
-"""Of older pieces, taken into one that is written in a hurry: less than 10 ms."""
+"""Rows of older pieces that are merged into one that is written in a hurry: less than 10 ms of work."""
 RECORDS_FREE: Final = 16
-"""That may lie there in vain beside as many as are of use."""
+"""Useless records that are tolerated on the log, in addition to as many as are useful."""
 
 
 class Piece(NamedTuple):
-    """One piece of a chain. `ids` are those of its rows; of the first piece nobody asks for them."""
+    """One piece of a chain. `ids`: ids of its rows; not needed for the first piece."""
 
     place: Extent
     rows: int
@@ -34,9 +35,10 @@ class Piece(NamedTuple):
 def extend_chain(
     chain: Sequence[Piece], touched: Iterable[str], live: int, *, hurry: bool = False
 ) -> tuple[Sequence[Piece], Sequence[str] | None]:
-    """What stays of a chain, and whose rows the next piece has; None: all, it begins a new chain.
+    """Return the pieces of a chain that stay, and the ids of the next piece. None: all ids, a new chain begins.
 
-    `touched`: what changed since the chain was written; `live`: rows of the whole state. In a hurry little is taken in.
+    `touched`: ids that changed since the chain was written; `live`: rows of the whole state. In a hurry only a few rows
+    are merged (HURRY_ROWS_MAX).
     """
     touched = list(touched)
     stays, rows = list(chain), len(touched)
@@ -54,7 +56,7 @@ def extend_chain(
 
 
 def _wasteful(stays: Sequence[Piece], last: int, rows: int, live: int) -> bool:
-    """Whether most of the records that lie there, or of the rows in them, are of no use."""
+    """Return whether most of the records on the log, or most of the rows in the pieces, are useless."""
     lying = last - stays[0].place.first + 1
     of_use = sum(piece.place.records for piece in stays)
     return lying > 2 * of_use + RECORDS_FREE or sum(piece.rows for piece in stays) + rows > 2 * live + CHUNK_ROWS

@@ -1,11 +1,11 @@
-"""Values by run id, some of them still the bytes of their row: a run that was loaded lies still until it is asked for.
+"""Table of values by run id. A value that was loaded stays the bytes of its row until it is used. Pure.
 
     runs = Table(read)
     runs.cold["run-1"] = row        # as a checkpoint holds it
     runs.get("run-1")               # read now, and from now on a Run
 
-Most runs wait while few get an event. As bytes they take half the memory, none of the time of
-the garbage collector, and go into the next checkpoint as they came. Pure.
+Most runs wait while few get an event. As bytes they take half the memory and no time of the garbage collector, and the
+next checkpoint copies them unchanged.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,23 +15,23 @@ Value = TypeVar("Value")
 
 
 def number(row: bytes) -> int:
-    """The number with which every row begins: see `core.state.row_codec`."""
+    """Return the number with which every row begins: see `core.state.row_codec`."""
     return int(row[: row.index(b" ")])
 
 
 class Table(Generic[Value]):
-    """Used as a dict, as far as it goes. An id is either `warm` or `cold`; one that was just asked for is not cold."""
+    """Mapping with a part of the methods of dict. An id is `warm` (value) or `cold` (row); a read makes it warm."""
 
     __slots__ = ("_read", "cold", "warm")
 
     def __init__(self, read: Callable[[bytes], Value]) -> None:
-        """`read` makes the value of a row."""
+        """Create an empty table. `read` makes the value of a row."""
         self._read = read
         self.warm: dict[str, Value] = {}
         self.cold: dict[str, bytes] = {}
 
     def get(self, id: str) -> Value | None:
-        """The value, read now if it was cold; None: there is none. Raises what `read` does."""
+        """Return the value, reading its row if it was cold; None: there is none. Raises the errors of `read`."""
         found = self.warm.get(id)
         if found is None and id in self.cold:
             found = self.warm[id] = self._read(self.cold[id])
@@ -39,22 +39,22 @@ class Table(Generic[Value]):
         return found
 
     def raw(self, id: str) -> Value | bytes | None:
-        """The value or its row, as it is."""
+        """Return the value, or its row if it is cold; None: there is neither."""
         found = self.warm.get(id)
         return self.cold.get(id) if found is None else found
 
     def cool(self, id: str, value: Value, row: bytes) -> None:
-        """Keep the row instead, unless there is another value meanwhile."""
+        """Replace the value by its row, unless the table holds another value by now."""
         if self.warm.get(id) is value:
             del self.warm[id]
             self.cold[id] = row
 
     def rows(self) -> dict[str, Value | bytes]:
-        """All of them as they are, in a dict of its own."""
+        """Return all values and rows in a new dict, without reading the rows."""
         return {**self.warm, **self.cold}
 
     def discard(self, id: str) -> None:
-        """Forget it, if it is there."""
+        """Remove the id, if it is there."""
         if self.warm.pop(id, None) is None and self.cold:
             self.cold.pop(id, None)
 
@@ -79,11 +79,11 @@ class Table(Generic[Value]):
         return iter([*self.warm, *self.cold])
 
     def values(self) -> Iterator[Value]:
-        """Every value; all are read."""
+        """Return an iterator over all values. It reads every cold row."""
         return (self[id] for id in self)
 
     def items(self) -> Iterator[tuple[str, Value]]:
-        """Every id with its value; all are read."""
+        """Return an iterator over all ids with their values. It reads every cold row."""
         return ((id, self[id]) for id in self)
 
     def __eq__(self, other: object) -> bool:

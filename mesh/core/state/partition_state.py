@@ -1,15 +1,31 @@
-"""The state of one inbox partition: the fold of `decide` over its records. Recovery, replay and audit are this fold.
+"""State of one inbox partition: the fold of `decide` over its records. Recovery, replay and audit use this fold.
 
     state = Partition(topology, partitions=6, number=0)
     for record in inbox: effects = state.step(record)
 
-Finished runs are remembered for `ENDED_OFFSETS_MAX` offsets, so that a late duplicate cannot start one again; after
-that an event for them is one for an unknown run. Everything here follows from the records alone.
+State and effects follow from the records alone. `Partition.step` applies these rules to each record, in this order:
 
-A run is decided under the topology it was opened under, by its digest. That is the one which the partition adopted
-last (an `adopted` record), so it follows from the records, too, whatever topology the process has that folds them. A
-request of a type that this topology does not declare opens its run under the topology that admitted it, which the
-request names: while two versions of topics.yaml are at work, each partition takes the requests of both.
+1.  Undecodable record. A record that is no event becomes a dead letter.
+2.  Time. Log time is the timestamp of the record and never falls. After the log's clock was set back, log time goes on
+    from its highest value at the pace of the timestamps. The expiry of an event is moved by the same difference.
+3.  Misplaced event. An event with an invalid kind, key, id or partition becomes a dead letter, and so does a request
+    that admission would refuse. For a run that is open or remembered, neither run id nor partition is checked.
+4.  `switched` event. It replaces the state of mesh.control when its offset of mesh.control is higher than the known
+    one. It also does so when it names the known offset as replaced and has another content.
+5.  `adopted` event. New runs are opened under the topology that it names. Open runs keep their own.
+6.  Event for a run that ended. It gets the answer to a late event. A redrive continues the run if the run was kept,
+    that is, if the run had refusals or dead letters.
+7.  Topology. A known run is decided under the topology that it was opened under, by digest. A new run is opened under
+    the topology that the partition adopted last. So the topology follows from the records, too, whatever topology the
+    folding process has. A request may have a type that the adopted topology does not declare. It then opens its run
+    under the topology that admitted it, which the request names. So each partition takes requests of both versions
+    while two versions of topics.yaml are in use. The adopted one is used if the named one does not declare the type,
+    either, or was not stored by then.
+8.  Breakers. They follow answers before `decide`, and published tasks after it.
+9.  Result of `decide`. An open run is stored under its id. A run that ended is remembered for `ENDED_OFFSETS_MAX`
+    offsets, so a late duplicate cannot start it again. After that an event for it is an event for an unknown run.
+
+Rules 5 and 7 raise TopologyMissing for a topology that the partition does not know: the record is not folded.
 """
 
 import re
@@ -36,20 +52,21 @@ from mesh.core.topology.model import Topology
 __all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "TopologyMissing", "dead_record", "find_finish"]
 
 RULES: Final = 2
-"""Version of what a fold answers. Raise it with every change of `decide` that gives another state or other effects for
-the same records: what an older version decided is then not folded by this one, a checkpoint stands between them."""
+"""Version of the fold's results. Raise it with every change of `decide` that gives another state or other effects for
+the same records. This version then does not fold the records that an older one decided: it starts from a checkpoint."""
 ENDED_OFFSETS_MAX: Final = 100_000
+"""Offsets for which a run that ended is remembered."""
 RUN_KINDS: Final = INBOX_KINDS - {SWITCHED, ADOPTED}
 """Kinds of events that concern one run."""
 MESH_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,256}", re.ASCII)
-"""Ids of what follows from requests: made of theirs, so they may be longer."""
+"""Pattern of ids of events that follow from requests. They contain the request's id, so they may be longer."""
 
 
 class Partition:
-    """Runs of one inbox partition. `step` is the only way in; the same records give the same state and effects.
+    """Runs of one inbox partition. All records enter by `step`; the same records give the same state and effects.
 
-    What is annotated here is its whole state, and goes into checkpoints (`core.state.checkpoint`): add to it by
-    annotating.
+    The attributes annotated in the class are the whole state. Checkpoints hold them (`core.state.checkpoint`), so a
+    further part of the state must be annotated, too.
     """
 
     offset: int
@@ -57,26 +74,26 @@ class Partition:
     runs: Table[Run]
     ended: Table[Ended]
     forgotten: int
-    """Runs that ended before this offset are forgotten."""
+    """Offset before which runs that ended are forgotten."""
     control: Control
-    """Who is stopped, as of the last `switched`."""
+    """Switches (stopped agents, open breakers, injected faults), as of the last `switched` event."""
     breakers: dict[str, Breaker]
-    """Agents that fail and are left alone."""
+    """Breakers by agent: agents that fail and get no tasks for a while."""
     at_ms: int
-    """Log time of the last record: it never falls, though the log's clock may be set back."""
+    """Log time of the last record, in ms. It never falls, though the log's clock may be set back."""
     ahead_ms: int
-    """How far that is ahead of the last record's timestamp: by so much the log's clock was set back."""
+    """Difference between `at_ms` and the last record's timestamp: the log's clock was set back by this much."""
 
     def __init__(
         self, topology: Topology, *, number: int, partitions: int, pinned: Mapping[str, Topology] | None = None
     ) -> None:
-        """`topology` is that of new runs; `pinned` those of older ones, by digest."""
+        """Create an empty state at offset 0. `topology`: of new runs; `pinned`: topologies of older runs, by digest."""
         self.topology = topology
         self.topologies = {**(pinned or {}), topology.digest: topology}
         self.unknown: set[str] = set()
-        """Digests of topologies that were looked for in vain, for the record that is folded next."""
+        """Digests of topologies that were searched for the record that is folded next, and not found."""
         self.kept_ms: dict[str, int] = {}
-        """Digest → when that topology was kept; 0 where this does not say. What was admitted before does not count."""
+        """Digest → log time at which that topology was stored; missing: 0. An earlier event cannot refer to it."""
         self.number = number
         self.partitions = partitions
         self.offset = 0
@@ -88,23 +105,27 @@ class Partition:
         self.at_ms = 0
         self.ahead_ms = 0
         self._ended_order: deque[tuple[int, str]] = deque()
-        """Where runs ended, in that order. One that was forgotten or ended again since is passed over."""
+        """Offset and id of runs that ended, in order. Entries of runs forgotten or ended again since are ignored."""
         self.touched: dict[str, int] | None = None
-        """Runs of which something changed → the offset of the last change, for who writes down only what did. None:
-        nobody wants to know."""
+        """Run id → offset of the run's last change, for checkpoint pieces that hold only changed runs. None: changes
+        are not tracked."""
 
     def adopt(self, topology: Topology) -> None:
-        """Open runs under this topology from now on. Those that are open keep their own."""
+        """Open new runs under this topology from now on. Open runs keep their own."""
         self.topology = topology
         self.topologies[topology.digest] = topology
 
     def recall(self, ends: Iterable[tuple[int, str]]) -> None:
-        """Put the memory of ended runs in order, after `ended` was filled from outside: where each of them ended."""
+        """Order the memory of ended runs after `ended` was filled by a loader. `ends`: offset and id of each run."""
         self._ended_order = deque(sorted(ends))
         self._forget(self.forgotten)
 
     def step(self, record: Record) -> list[Effect]:
-        """Fold one record and answer what it causes. Total: a record that is no event becomes a dead letter."""
+        """Fold one record and return its effects.
+
+        The function is total: a record that is no event becomes a dead letter. Only a topology that the partition does
+        not know raises TopologyMissing, and the record is then not folded.
+        """
         self.offset = record.offset + 1
         event = read_event(record)
         if isinstance(event, Unreadable):
@@ -119,20 +140,20 @@ class Partition:
         return self.apply(event, record.offset)
 
     def _set_back(self, event: Event, timestamp: int) -> None:
-        """The log's clock was set back: time goes on from where it was, at the pace of the records' timestamps.
+        """Continue log time from its highest value after the log's clock was set back, at the timestamps' pace.
 
-        Else every timer that waits would wait longer by that step."""
+        Otherwise every pending timer would wait longer by that step."""
         self.at_ms = event.at_ms = max(self.at_ms, timestamp + self.ahead_ms)
         self.ahead_ms = self.at_ms - timestamp
         if event.expiry_ms is not None:
             event.expiry_ms += self.ahead_ms
 
     def time_at(self, log_ms: int) -> int:
-        """Time in this partition when the log's clock says `log_ms`."""
+        """Return the time in this partition, in ms, when the log's clock reads `log_ms`."""
         return max(self.at_ms, log_ms + self.ahead_ms)
 
     def apply(self, event: Event, offset: int) -> list[Effect]:
-        """Fold one event that was read at `offset`."""
+        """Fold one event that was read at `offset`, and return its effects."""
         if event.run_id == ALL:
             return self._switched(event) if event.kind == SWITCHED else self._adopted(event, offset)
         run, ended = self.runs.warm.get(event.run_id), None
@@ -171,19 +192,21 @@ class Partition:
         return effects
 
     def __contains__(self, run_id: str) -> bool:
-        """Whether the run is open or remembered."""
+        """Return whether the run is open or remembered."""
         runs, ended = self.runs, self.ended
         return run_id in runs.warm or run_id in ended.warm or run_id in runs.cold or run_id in ended.cold
 
     def _asked(self, effects: list[Effect], event: Event, topology: Topology) -> None:
-        """An agent whose breaker is half-open and that gets a task now gets no other for a while."""
+        """Update the breakers after tasks: an agent with a half-open breaker gets one task and no other for a while."""
         for effect in effects:
             if isinstance(effect, PublishTask):
                 self.breakers = after_dispatch(self.breakers, effect.event.agent, topology, event.at_ms)
 
     def _switched(self, event: Event) -> list[Effect]:
-        """What mesh.control says, as of one of its offsets: the highest one counts, however often they are relayed,
-        unless it is corrected by name."""
+        """Take over the state of mesh.control as of one of its offsets.
+
+        The highest offset counts, however often states are relayed. A correction that names the known offset replaces
+        the state at that offset."""
         control = read_control(event)
         if isinstance(control, Unreadable):
             return [Note(control.code, control.message, security=True)]
@@ -195,7 +218,7 @@ class Partition:
         return []
 
     def _adopted(self, event: Event, offset: int) -> list[Effect]:
-        """Open runs under another topology from here on."""
+        """Open new runs under the named topology from this record on."""
         before, topology = self.topology.digest, self._named(event, offset, needed=True)
         if topology is None:
             text = f"topology {event.topology[:64]!r}, which the partition is told to adopt, was not kept"
@@ -204,12 +227,12 @@ class Partition:
         return [Adopt(self.number, offset, topology.digest, before)]
 
     def _admitting(self, event: Event, offset: int) -> Topology:
-        """The topology for a request of a type that the current one does not declare: the one that admitted it."""
+        """Return the topology that admitted a request whose type the current topology does not declare."""
         topology = self._named(event, offset, needed=False)
         return self.topology if topology is None or event.type not in topology.ingress else topology
 
     def _named(self, event: Event, offset: int, *, needed: bool) -> Topology | None:
-        """The topology that an event names; None if it was not kept by then, or cannot be read."""
+        """Return the topology that an event names; None if it was not stored by then, or cannot be read."""
         digest = event.topology
         topology = self.topologies.get(digest)
         if topology is None and digest not in self.unknown:
@@ -226,7 +249,7 @@ class Partition:
             self._forget(offset - ENDED_OFFSETS_MAX)
 
     def _forget(self, before: int) -> None:
-        """The runs that ended before this offset."""
+        """Forget the runs that ended before this offset."""
         self.forgotten, order = before, self._ended_order
         while order and order[0][0] < before:
             at, id = order.popleft()
@@ -235,7 +258,7 @@ class Partition:
                 self.ended.discard(id)
 
     def _misplaced(self, event: Event, record: Record) -> Unreadable | None:
-        """Why a record that is an event does not belong where it lies."""
+        """Return why an event does not belong at the record's place in the log; None: it does."""
         run_id = event.run_id
         if event.kind not in RUN_KINDS:
             return _misplaced_for_all(event, record)
@@ -261,7 +284,7 @@ class Partition:
 
 
 def _misplaced_for_all(event: Event, record: Record) -> Unreadable | None:
-    """The same for an event that is of no kind that concerns one run."""
+    """Return the same for an event whose kind does not concern a single run."""
     if event.kind not in INBOX_KINDS:
         known = ", ".join(sorted(INBOX_KINDS))
         return Unreadable("unknown_kind", f"ce_meshkind is {event.kind!r}; expected one of {known}")
@@ -279,5 +302,5 @@ def _bad_id(what: str, id: str) -> Unreadable:
 
 
 def find_finish(effects: list[Effect]) -> Finish | None:
-    """The end of a run among effects, if it is there."""
+    """Return the end of a run among `effects`; None: it is not there."""
     return next((effect for effect in effects if isinstance(effect, Finish)), None)

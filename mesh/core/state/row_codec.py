@@ -1,4 +1,4 @@
-"""Rows: a run, or the memory of one that ended, as one line of text in a checkpoint. Pure.
+"""Rows of a checkpoint: an open run, or the memory of one that ended, as one line of text. Pure.
 
     1795176060010 0b1c2d3e4f5a6b7c [["<task>",2,1795176001000]] ["run-1","order.placed",…]
     deadline      topology         waiting tasks: attempt, due   the run
@@ -6,8 +6,8 @@
     118 0b1c2d3e4f5a6b7c ["completed",…]
     where it ended, topology of the run that is kept (or -), the memory
 
-What is asked of every run after a restore stands in front, so that the rest is read only of those that get an event.
-The words hold no blank, since neither ids nor digests do and orjson writes none between values; the rest may.
+The fields that a restore needs of every run come first, so the rest is read only for runs that get an event. These
+first words contain no blank: ids and digests have none, and orjson writes none between values. The rest may have some.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +22,11 @@ from mesh.core.state.lazy_table import Table
 from mesh.core.topology.shape import Convert, Shapes
 
 NO_TOPOLOGY: Final = "-"
+"""Digest in the row of a run that ended and was not kept."""
 
 
 class RowCodec(NamedTuple):
-    """How rows are written and read."""
+    """Functions that write and read rows, for one set of fields."""
 
     fields: dict[str, list[str]]
     """Class → names of its fields, in the order of the rows."""
@@ -37,7 +38,7 @@ class RowCodec(NamedTuple):
 
 @cache
 def current_codec() -> RowCodec:
-    """Those of the code at hand."""
+    """Return the codec for the fields of the running code."""
     shapes = Shapes()
     run, ended = shapes.plain(Run), shapes.plain(Ended)
 
@@ -53,7 +54,7 @@ def current_codec() -> RowCodec:
 
 
 def readers(fields: dict[str, list[str]]) -> tuple[Callable[[bytes], Run], Callable[[bytes], Ended]]:
-    """How rows are read whose fields were these. Raises ShapeUnknown."""
+    """Return the readers of rows that were written with these fields. Raises ShapeUnknown."""
     shapes = Shapes(fields=fields)
     run, ended = shapes.value(Run), shapes.value(Ended)
 
@@ -69,12 +70,12 @@ def readers(fields: dict[str, list[str]]) -> tuple[Callable[[bytes], Run], Calla
 
 
 def read_run(row: bytes) -> Run:
-    """An open run from its row. Raises ValueError for what is none."""
+    """Read an open run from its row. Raises ValueError for an invalid row."""
     return current_codec().read_run(row)
 
 
 def read_ended(row: bytes) -> Ended:
-    """The memory of a run from its row. Raises ValueError for what is none."""
+    """Read the memory of a run from its row. Raises ValueError for an invalid row."""
     return current_codec().read_ended(row)
 
 
@@ -86,12 +87,12 @@ def _rest(row: bytes, words: int, convert: Convert) -> Any:
 
 
 def topology_of(row: bytes) -> str:
-    """Digest of the topology that it pins; `NO_TOPOLOGY`: none."""
+    """Return the digest of the topology that the row pins; `NO_TOPOLOGY`: none."""
     return row.split(b" ", 2)[1].decode()
 
 
 def pending_timers(runs: Table[Run]) -> Iterator[Schedule]:
-    """What open runs wait for: each its deadline, and every task that is tried again. Reads no run that is cold."""
+    """Yield the timers of open runs: the deadline of each, and every retry that is due. Reads no cold run."""
     for run in list(runs.warm.values()):
         yield _deadline(run.id, run.deadline_ms)
         yield from _retries(run)

@@ -1,7 +1,7 @@
-"""Timers of one partition: what has been scheduled and is not due yet. A wheel of buckets, pure.
+"""Timers of one partition: schedules that are not due yet, in a wheel of buckets. Pure.
 
-A run's deadline is kept as its bare run id, since almost every run ends long before it and there may be a million of
-them; retries are kept whole. Firing late by up to one bucket is fine, firing twice does no harm.
+A deadline is kept as a bare run id: there may be a million, and almost every run ends long before its deadline. Retries
+are kept whole. A timer may fire late by up to one bucket. A timer that fires twice does no harm.
 """
 
 import heapq
@@ -11,27 +11,29 @@ from typing import Final
 from mesh.core.run.effects import Schedule
 
 BUCKET_MS: Final = 16
+"""Width of a bucket."""
 
 
 class Timers:
-    """Add schedules, ask what is due. `add` is O(1) but for the first timer of a bucket."""
+    """Wheel of timers: `add` schedules, `due` takes them out. `add` is O(1) except for the first timer of a bucket."""
 
     __slots__ = ("_buckets", "_order", "_unswept")
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[str | Schedule]] = {}
         self._order: list[int] = []
-        """A heap of the numbers of buckets, and of some that were swept empty."""
+        """Heap of the numbers of buckets, also of some that a sweep emptied."""
         self._unswept: list[int] = []
-        """Buckets that this round of `sweep` has yet to look at."""
+        """Numbers of buckets that this round of `sweep` has not visited."""
 
     def __len__(self) -> int:
-        """Timers held."""
+        """Return the number of timers."""
         return sum(map(len, self._buckets.values()))
 
     def add(self, timer: Schedule, due_ms: int) -> bool:
-        """Remember a timer that is due at `due_ms` of the caller's clock, which may be another than log time. Answers
-        whether it is now the first: who waits for another waits too long."""
+        """Add a timer that is due at `due_ms` of the caller's clock, which may differ from log time.
+
+        Returns whether its bucket is now the first: a caller that waits for a later one must wait less."""
         number = -(-due_ms // BUCKET_MS)  # never early: round up
         bucket = self._buckets.get(number)
         if bucket is None:
@@ -43,11 +45,11 @@ class Timers:
         return False
 
     def next_ms(self) -> int | None:
-        """When the next bucket is due; None without timers."""
+        """Return the time in ms at which the next bucket is due; None without timers."""
         return self._order[0] * BUCKET_MS if self._order else None
 
     def due(self, now_ms: int, runs: Container[str]) -> list[Schedule]:
-        """Take out all timers that are due at `now_ms`, earliest bucket first; answers those of these `runs`."""
+        """Remove all timers that are due at `now_ms`, earliest bucket first, and return those of `runs`."""
         found: list[Schedule] = []
         while self._order and self._order[0] * BUCKET_MS <= now_ms:
             number = heapq.heappop(self._order)
@@ -60,9 +62,9 @@ class Timers:
         return found
 
     def sweep(self, runs: Container[str], timers_max: int) -> None:
-        """Forget timers of runs that are not among `runs`, looking at about `timers_max`. Later calls go on from there.
+        """Remove timers of runs that are not in `runs`. One call visits about `timers_max`; the next call continues.
 
-        Most runs end long before their deadline: without this each would hold a timer until then.
+        Most runs end long before their deadline. Without the sweep each would hold a timer until then.
         """
         if not self._unswept:
             self._unswept = list(self._buckets)

@@ -1,8 +1,8 @@
-"""What mesh.topologies says: whose log it is, and under which topology runs were opened. Pure.
+"""Fold of mesh.topologies: the mesh that owns the log, and the topology under which each run was opened. Pure.
 
-A record is a topology under its digest (`core.topology.serialization`), or an *era* under the place of an `adopted`
-record of the inbox: from that place on its partition opens runs under the topology that the era names. The first
-topology names the mesh to which these topics belong.
+A record is a topology with its digest as key (`core.topology.serialization`), or an *era*. The key of an era is the
+position of an `adopted` record of the inbox. After that position the partition opens runs under the topology that the
+era names. The first topology names the mesh to which these topics belong.
 """
 
 from bisect import insort
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 class TopologyMissing(LookupError):
-    """A record cannot be folded before the partition knows this topology: put it into `topologies`, or its digest into
-    `unknown`, and fold the record again. `needed`: all that follows in the partition depends on it."""
+    """Error: a record cannot be folded before the partition knows this topology.
+
+    Put the topology into `topologies`, or its digest into `unknown`, and fold the record again. `needed`: all later
+    records of the partition depend on it."""
 
     def __init__(self, digest: str, *, needed: bool) -> None:
         super().__init__(digest)
@@ -31,7 +33,7 @@ class TopologyMissing(LookupError):
 
 
 class Era(NamedTuple):
-    """An `adopted` record lies at `offset` of the inbox. `before`, `topology`: the digests up to it and after it."""
+    """An `adopted` record at `offset` of the inbox. `before`, `topology`: the digests up to it and after it."""
 
     offset: int
     topology: str
@@ -39,27 +41,27 @@ class Era(NamedTuple):
 
 
 class Registry:
-    """The fold of mesh.topologies. Give it the records in order."""
+    """State of the fold of mesh.topologies. `fold` takes the records in order."""
 
     def __init__(self, inbox: str) -> None:
         self._inbox = inbox
         self.topologies: dict[str, Topology] = {}
-        """By digest, in the order in which they were first kept."""
+        """Digest → topology, in the order in which they were first stored."""
         self.since_ms: dict[str, int] = {}
-        """When each of them was first kept (log time)."""
+        """Digest → log time in ms at which the topology was first stored."""
         self.unreadable: dict[str, str] = {}
-        """Keys of records that this version cannot read, each with the reason."""
+        """Key of a record that this version cannot read → the reason."""
         self.doubtful: set[str] = set()
-        """Digests of topologies whose content has another one: forged, or written by a version that counts otherwise.
-        The first of such a digest stands until one is read whose content fits."""
+        """Digests that do not match the content of their topology. It was forged, or another version computed the
+        digest in another way. The first topology of such a digest counts until one with matching content is read."""
         self.eras: dict[int, list[Era]] = {}
-        """By partition of the inbox, in the order of their offsets."""
+        """Partition of the inbox → its eras, in the order of their offsets."""
         self.current: dict[int, str] = {}
-        """Digest of the topology that a partition without eras is known to be at; filled from outside."""
+        """Partition → digest of its topology, for a partition without eras; `runtime.topology_store` fills it."""
 
     @property
     def owner(self) -> str:
-        """Name of the mesh to which the topics belong; "" if nothing readable was kept."""
+        """Return the name of the mesh to which the topics belong; "" if no readable topology was stored."""
         return next((topology.name for topology in self.topologies.values()), "")
 
     def fold(self, record: Record) -> None:
@@ -94,7 +96,7 @@ class Registry:
             insort(eras, era)
 
     def topology_at(self, partition: int, offset: int) -> Topology | None:
-        """The topology under which a request at this place of the inbox opens a run; None: it is not known."""
+        """Return the topology under which a request at this offset of the inbox opens a run; None: unknown."""
         eras = self.eras.get(partition, ())
         digest = self.current.get(partition) or next(iter(self.topologies), "")
         for era in reversed(eras):
@@ -105,12 +107,13 @@ class Registry:
         return self.topologies.get(digest)
 
     def covers(self, partition: int) -> bool:
-        """Whether a partition opened its first runs under the first topology. Otherwise it changed to another one when
-        the inbox did not say so yet: an older version of the mesh worked there."""
+        """Return whether a partition opened its first runs under the first topology.
+
+        Otherwise it changed to another one without an `adopted` record: an older version of the mesh worked there."""
         return self.topology_at(partition, -1) is next(iter(self.topologies.values()), None)
 
     def prepare(self, state: "Partition", offset: int) -> None:
-        """Let a partition know all that is kept, and open runs as the inbox does at this offset."""
+        """Give a partition all stored topologies, and let it open runs as the inbox does at this offset."""
         state.topologies.update(self.topologies)
         state.kept_ms.update(self.since_ms)
         under = self.topology_at(state.number, offset)
@@ -119,7 +122,7 @@ class Registry:
 
 
 def step(state: "Partition", record: Record) -> list[Effect]:
-    """Fold a record of a run; of the topologies that the partition does not know none is to be had."""
+    """Fold a record when no further topologies are available: a missing one is marked as unknown."""
     try:
         return state.step(record)
     except TopologyMissing as missing:
@@ -128,7 +131,7 @@ def step(state: "Partition", record: Record) -> list[Effect]:
 
 
 def era_record(adopted: Adopt, topology: Topology) -> NewRecord:
-    """The record for mesh.topologies that says where a partition adopted a topology."""
+    """Return the record for mesh.topologies that says where a partition adopted a topology."""
     key = f"{topology.inbox}:{adopted.partition}:{adopted.offset}"
     value = orjson.dumps({"topology": adopted.topology, "before": adopted.before})
     return NewRecord(topology.topologies, key.encode(), value, (), 0)
