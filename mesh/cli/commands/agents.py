@@ -63,7 +63,7 @@ async def agents(session: Session) -> None:
                 (spec.run, "dim"),
             ]
         )
-    heads = ("AGENT", "STOPPED", "HEARS", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
+    heads = ("AGENT", "STOPPED", "CONSUMES", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
     session.output.table(heads, rows)
     for change in removed:
         session.output.emit({"agent": change.name, "removed": True, **change.facts})

@@ -17,7 +17,7 @@ def test_agents_are_listed_with_what_they_hear_their_limits_and_lag(desk: Cli) -
     assert (breaker["timeout_ms"], breaker["attempts_max"], breaker["lag"]) == (5_000, 2, 0)
     assert rows["runner"]["visits_max"] == 3
     shown = desk("agents").out.splitlines()
-    assert shown[0].split() == ["AGENT", "HEARS", "EMITS", "LAG", "TIMEOUT", "TRIES", "LANES", "RUN"]
+    assert shown[0].split() == ["AGENT", "CONSUMES", "EMITS", "LAG", "TIMEOUT", "TRIES", "LANES", "RUN"]
     assert shown[3].split() == ["breaker", "break.me", "noted", "0", "5", "s", "2", "64", "desk:smash"]
 
 
