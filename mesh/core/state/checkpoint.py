@@ -2,12 +2,12 @@
 
     for chunk in Snapshot(state).chunks(): ...        # in slices, between batches, consistent as of one offset
     for chunk in Snapshot(state, ids).chunks(): ...   # a piece: only these runs, what they are now
-    loading = Loading(); loading.feed(chunk); ...; state = loading.partition(topology, pinned)
+    loader = CheckpointLoader(); loader.feed(chunk); ...; state = loader.partition(topology, pinned)
 
 A checkpoint is a chain of pieces. The first piece is whole. Each further one holds the runs that were touched since
 the piece before it; `core.state.compaction` decides which pieces it replaces. The latest row of a run counts. The small
-parts of the state (offset, switches and breakers) are whole in each piece. `load(dump(state))` folds further records
-exactly as `state` does.
+parts of the state (offset, switches and breakers) are whole in each piece. A loaded state folds further records exactly
+as the state that was written does.
 
 A chunk is lines of text: its kind with the ids of its rows, then one row a line. So rows are loaded without parsing
 them, and rows that were not used since are written again byte for byte. A row that is not used is not validated here.
@@ -217,9 +217,9 @@ class CheckpointLoader:
         self._found: dict[str, int] = {}
         self._eager: tuple[Callable[[bytes], Run], Callable[[bytes], Ended]] | None = None
         """Readers of the rows of this piece if another version of the code wrote them: they are read at once."""
-        self._begin_anew()
+        self._start_over()
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         self._runs: Table[Run] = Table(read_run)
         self._ended: Table[Ended] = Table(read_ended)
         self._ends: list[tuple[int, str]] = []
@@ -247,7 +247,7 @@ class CheckpointLoader:
         if head["schema"] != SCHEMA:
             raise _unknown(head["schema"])(f"it is of schema {head['schema']!r}, known is {SCHEMA}")
         if self._head:
-            self._be_whole()
+            self._require_end()
         elif not head["whole"]:
             raise CheckpointUnreadable("its first piece is missing")
         hints = _facts()
@@ -260,7 +260,7 @@ class CheckpointLoader:
         shapes = Shapes(fields=fields)
         self._facts = {name: shapes.value(hints[name])(plain) for name, plain in head["facts"].items()}
         if head["whole"]:
-            self._begin_anew()
+            self._start_over()
         self.pieces.append((head["runs"] + head["ended"] + head["gone"], []))
         self._head, self._found = head, {"runs": 0, "ended": 0, "gone": 0}
 
@@ -279,7 +279,7 @@ class CheckpointLoader:
         self.digests.update(map(topology_of, rows))
         self.digests.discard(NO_TOPOLOGY)
 
-    def _be_whole(self) -> None:
+    def _require_end(self) -> None:
         """Raise CheckpointUnreadable when chunks of the last piece are missing."""
         wanted = {word: self._head[word] for word in ("runs", "ended", "gone")} if self._head else "a head"
         if wanted != self._found:
@@ -287,7 +287,7 @@ class CheckpointLoader:
 
     def partition(self, topology: Topology, pinned: Mapping[str, Topology] | None = None) -> Partition:
         """Return the state, with new runs under `topology`. Raises CheckpointUnreadable when chunks are missing."""
-        self._be_whole()
+        self._require_end()
         head = self._head
         state = Partition(topology, number=head["number"], partitions=head["partitions"], pinned=pinned)
         for name, value in self._facts.items():
