@@ -143,7 +143,7 @@ class Reader(Protocol):
 
 
 class Log(Protocol):
-    """Topics on SQLite or Kafka."""
+    """Topics of one backend."""
 
     @property
     def url(self) -> str:

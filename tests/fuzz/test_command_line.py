@@ -13,8 +13,9 @@ from mesh.cli.app import COMMANDS
 from tests.fuzz.material import bodies, fuzz
 from tests.fuzz.typed import expect_no_bug, project_in, typed
 
-RUNS_ON = {"up", "demo", "bench"}
-"""What goes on, or measures for minutes and writes over the results that are kept."""
+RUNS_ON = {"up", "demo", "bench", "init"}
+"""Commands that run until they are stopped, that measure for minutes and replace the results that are kept, or that
+write files into a folder of any name, such as `/`."""
 QUICK = sorted(set(COMMANDS) - RUNS_ON)
 WORDS = st.one_of(
     st.sampled_from(QUICK),

@@ -1,4 +1,7 @@
-"""Dead letters: the original bytes, a reason code, a sentence, and an id that is the same each time it is made."""
+"""Dead letters: the original bytes, a reason code, a sentence, and an id that is the same each time it is made.
+
+Their headers are written by `core.publishing.effect_records.dead_letter`.
+"""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,6 +1,6 @@
 """Depth, path and cycles: why a hop is refused.
 
-All three come from the orchestrator's own task table, never from an agent's message (DESIGN §6). A refusal names
+All three come from the orchestrator's own task table, never from an agent's message. A refusal names
 the path and the numbers.
 """
 
@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 from mesh.core.protocol.event import fingerprint
 from mesh.core.topology.model import AgentSpec, Limits
 
-WAY_HOPS_MAX: Final = 16
+PATH_HOPS_SHOWN_MAX: Final = 16
 """Number of hops shown of a path; the middle of a longer one is left out. `Refusal.path` is complete."""
 
 
 class Refusal(NamedTuple):
-    """A refused hop, result or request. `code` is in docs/reference/protocol.md."""
+    """A refused hop, result or request. `code` is in docs/reference/reason-codes.md."""
 
     code: str
     agent: str
@@ -67,7 +67,7 @@ def input_mark(spec: AgentSpec, type: str, data: bytes) -> str:
 def format_path(path: Sequence[str], last: AgentSpec | None = None) -> str:
     """Format a path: `plan > write > critic`; the empty path of a request is `the request`."""
     hops = list(path) if last is None else [*path, last.name]
-    if len(hops) > WAY_HOPS_MAX:
-        left_out = len(hops) - WAY_HOPS_MAX
+    if len(hops) > PATH_HOPS_SHOWN_MAX:
+        left_out = len(hops) - PATH_HOPS_SHOWN_MAX
         hops[2 : 2 + left_out] = [f"({left_out} more)"]
     return " > ".join(hops) or "the request"

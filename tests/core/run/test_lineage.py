@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.core.run.lineage import WAY_HOPS_MAX, format_path, input_mark, refuse_hop, visits_cap
+from mesh.core.run.lineage import PATH_HOPS_SHOWN_MAX, format_path, input_mark, refuse_hop, visits_cap
 from mesh.core.topology.model import Limits
 from tests.builders import agent, topology
 from tests.playbook import Playbook, dead, ended, leaves, requested, succeeded, task
@@ -124,7 +124,7 @@ def test_a_very_long_path_is_shown_short_and_kept_whole() -> None:
 def test_a_path_of_ordinary_length_is_shown_whole() -> None:
     assert format_path(()) == "the request"
     assert format_path(("plan", "write")) == "plan > write"
-    assert format_path(tuple("x" * WAY_HOPS_MAX)) == " > ".join("x" * WAY_HOPS_MAX)
+    assert format_path(tuple("x" * PATH_HOPS_SHOWN_MAX)) == " > ".join("x" * PATH_HOPS_SHOWN_MAX)
 
 
 def test_a_long_chain_goes_as_deep_as_it_may() -> None:
