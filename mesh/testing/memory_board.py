@@ -13,16 +13,17 @@ INCARNATION = "memory"
 
 
 class MemoryBoard:
-    """The operations of `mesh.adapters.ports.Board` that an agent can reach, under the same rules as every store.
+    """The reads and writes of `mesh.adapters.ports.Board`, under the same rules as every store.
 
     Leases, watching and incarnations are for services and are absent. Raises InvalidInput and Conflict as a store does.
     """
 
     def __init__(self) -> None:
         self._past: dict[str, list[Entry]] = {}
-        """Entries by key, oldest first."""
-        self._answers: dict[tuple[str, str], Any] = {}
-        """Answers by key and op_id, for operations that a repeated task performs again."""
+        """Entries by key, oldest first; a deletion is an entry of value `null`."""
+        self._deleted: set[str] = set()
+        self._answers: dict[tuple[str, str], tuple[str, Any]] = {}
+        """Kinds of write and answers by key and op_id, for writes that a repeated task performs again."""
         self._writes = 0
 
     async def get(self, key: str) -> Entry | None:
@@ -31,19 +32,37 @@ class MemoryBoard:
         return self._newest(key)
 
     async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
-        """Write a value if `expect` is the current version. Raises Conflict."""
+        """Write a value if `expect` is the current version, at most once for an `op_id`. Raises Conflict."""
         rules.check_key(key)
+        rules.check_op(op_id, by)
         rules.check_value(key, value)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
-        found = self._newest(key)
-        current = ABSENT if found is None else found.version
-        if expect not in (ANY, current):
-            raise Conflict(key, expected=expect, current=current)
-        return self._write(key, value, by)
+
+        def put() -> Entry:
+            self._expect(key, expect)
+            return self._write(key, value, by)
+
+        return self._once("put", key, op_id, put)
+
+    async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
+        """Remove the value; return False if there was none. Raises Conflict."""
+        rules.check_key(key)
+        rules.check_op(op_id, by)
+        rules.check_expect(expect, wildcards=(ANY, ABSENT))
+
+        def delete() -> bool:
+            found = self._expect(key, expect)
+            if found is not None:
+                self._write(key, b"null", by)
+                self._deleted.add(key)
+            return found is not None
+
+        return self._once("delete", key, op_id, delete)
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
         """Add an item to the list at a key, at most once for an `op_id`."""
         rules.check_key(key)
+        rules.check_op(op_id, by)
         text = rules.check_item(key, item, items_max)
 
         def append() -> Entry:
@@ -55,13 +74,14 @@ class MemoryBoard:
                 raise rules.too_large(key, len(pushed[0]))
             return self._write(key, pushed[0], by)
 
-        return self._once(key, op_id, append)
+        return self._once("append", key, op_id, append)
 
     async def add(
         self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
         """Add to a counter within its limits, at most once for an `op_id`."""
         rules.check_key(key)
+        rules.check_op(op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
 
         def add() -> Count:
@@ -74,7 +94,7 @@ class MemoryBoard:
             entry = self._write(key, b"%d" % (value + amount), by)
             return Count(value + amount, True, entry.version, entry.at_ms)
 
-        return self._once(key, op_id, add)
+        return self._once("add", key, op_id, add)
 
     async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
         """Return past entries of a key, newest first."""
@@ -83,24 +103,40 @@ class MemoryBoard:
 
     async def keys(self, pattern: str = "*") -> Sequence[str]:
         """Return the keys that match a glob, sorted."""
-        return sorted(filter(rules.glob(pattern), self._past))
+        return sorted(filter(rules.glob(pattern), self._past.keys() - self._deleted))
 
     def _newest(self, key: str) -> Entry | None:
         past = self._past.get(key)
-        return past[-1] if past else None
+        return past[-1] if past and key not in self._deleted else None
+
+    def _expect(self, key: str, expect: str) -> Entry | None:
+        """Return the current entry. Raises Conflict if it is of another version."""
+        found = self._newest(key)
+        current = ABSENT if found is None else found.version
+        if expect not in (ANY, current):
+            raise Conflict(key, expected=expect, current=current)
+        return found
 
     def _write(self, key: str, value: bytes, by: str) -> Entry:
         self._writes += 1
         entry = Entry(key, value, f"{INCARNATION}:{self._writes}", time.time_ns() // 1_000_000, by)
         past = self._past.setdefault(key, [])
         past.append(entry)
+        self._deleted.discard(key)
         del past[: -rules.HISTORY_MAX]
         return entry
 
-    def _once(self, key: str, op_id: str, operation: Callable[[], T]) -> T:
+    def _once(self, kind: str, key: str, op_id: str, write: Callable[[], T]) -> T:
+        """Write, or return the answer of the same write. Raises InvalidInput if the op_id was of another kind."""
         if not op_id:
-            return operation()
+            return write()
         if (key, op_id) not in self._answers:
-            self._answers[key, op_id] = operation()
-        answer: T = self._answers[key, op_id]
-        return answer
+            self._answers[key, op_id] = kind, write()
+        first, answer = self._answers[key, op_id]
+        if first != kind:
+            raise rules.op_reused(key, op_id, first)
+        if isinstance(answer, Entry) and answer not in self._past[key]:  # as every store answers: see the contract
+            newest = self._newest(key)
+            answer = answer._replace(value=b"null" if newest is None else newest.value)
+        found: T = answer
+        return found

@@ -123,7 +123,7 @@ def test_what_a_redrive_caused_counts_it_by_its_cause_or_its_header() -> None:
     ledger = RedriveLedger([record_of(ENTRY)])
     assert ledger.status_of(letter("d2", "t9", cause="d1:r1")).before == 1
     assert ledger.status_of(letter("d2", "t9", cause="d1:r2")).before == 0
-    assert ledger.status_of(letter("d2", "t9", headers=[("ce_id", b"d1:r1")])).before == 1, "nobody could take it"
+    assert ledger.status_of(letter("d2", "t9", headers=[("ce_id", b"d1:r1")])).before == 1, "no worker could take it"
     assert ledger.status_of(letter("d2", "t9", headers=[("mesh-redrives", b"2")])).before == 2
 
 

@@ -28,7 +28,7 @@ def test_what_was_said_is_not_said_again_until_there_is_news() -> None:
     partition = assignment()
     first = partition.next_commit(working=True)
     assert first is not None
-    assert partition.next_commit(working=True) is not None  # nobody has acknowledged it
+    assert partition.next_commit(working=True) is not None  # the log has not acknowledged it
     partition.record_commit(first)
     assert partition.next_commit(working=True) is None
     partition.tracker.take(5)

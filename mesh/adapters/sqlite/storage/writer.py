@@ -177,7 +177,7 @@ class WriterThread:
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
-            # The loop is closed: whoever waited is gone with it, and nobody is left to be told.
+            # The loop is closed, and with it every task that waited for this call.
             if not self._loop.is_closed():
                 raise
 
