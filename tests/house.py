@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.house_rooms import BACKENDS, HOMES, MAY_IMPORT, ROOM_FILES, ROOM_FILES_MAX, SHARED_CLASSES, TESTED_LAYERS
+from tests.house_read_only import writing_uses
+from tests.house_rooms import (
+    BACKENDS,
+    HOMES,
+    MAY_IMPORT,
+    READ_ONLY,
+    ROOM_FILES,
+    ROOM_FILES_MAX,
+    SHARED_CLASSES,
+    TESTED_LAYERS,
+)
 
 FILE_LINES_MAX: Final = 400
 FUNCTION_LINES_MAX: Final = 60
@@ -102,6 +112,8 @@ def offences(root: Path) -> list[Offence]:
             found += _untested(module, root)
         if module.path.startswith("mesh/core/"):
             found += _impure(module)
+        if module.path.startswith(READ_ONLY):
+            found += _writes(module)
     return sorted(set(found))
 
 
@@ -269,6 +281,12 @@ def _impure(module: Module) -> Iterator[Offence]:
                 yield offence(node, f"core asks a clock: .{node.func.attr}()", "time is event.at_ms")
             elif isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
                 yield offence(node, f"core calls {node.func.id}()", "take what it would answer as an argument")
+
+
+def _writes(module: Module) -> Iterator[Offence]:
+    for line, name in writing_uses(module.tree):
+        what, remedy = f"{name} in a room that only reads", "take a `ReadLog`; mesh/app writes, to a private log"
+        yield Offence(module.path, line, "replay reads", what, remedy)
 
 
 def _swallowed(module: Module) -> Iterator[Offence]:

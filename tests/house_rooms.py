@@ -35,6 +35,13 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.core.dead_letters": _RUN,
     "mesh.core.history": _RUN,
     "mesh.core.verification": _RUN,
+    "mesh.core.replay": (
+        *_RUN,
+        "mesh.core.board",
+        "mesh.core.dead_letters",
+        "mesh.core.history",
+        "mesh.core.verification",
+    ),
     "mesh.adapters": ("mesh.core",),
     "mesh.runtime": ("mesh.core", "mesh.adapters"),
     "mesh.context": ("mesh.core", "mesh.adapters.ports"),
@@ -42,6 +49,13 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.errors": ("mesh.core.*",),
     "mesh.examples": (),
     "mesh.operations": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings"),
+    "mesh.operations.replay": (
+        "mesh.core",
+        "mesh.adapters.ports",
+        "mesh.adapters.clock",
+        "mesh.runtime",
+        "mesh.operations",
+    ),
     "mesh.services": _BELOW_SERVICES,
     "mesh.app.wiring": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings"),
     "mesh.app": (*_BELOW_SERVICES, "mesh.services", "mesh.app.wiring"),
@@ -58,6 +72,8 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
 """Place → modules of the mesh that it may import."""
 BACKENDS: Final = ("mesh.adapters.kafka", "mesh.adapters.redis", "mesh.adapters.sqlite")
 """Outside systems: none of them imports another, and a stem may be there once for each of them."""
+READ_ONLY: Final = ("mesh/core/replay/", "mesh/operations/replay/")
+"""Rooms that read logs and never write: a replay changes nothing of the original."""
 TESTED_LAYERS: Final = ("core", "adapters", "runtime", "services")
 ROOM_FILES_MAX: Final = 15
 ROOM_FILES: Final[dict[str, int]] = {}

@@ -46,6 +46,10 @@ CLEAN = {
         "import fastapi\n\nfrom mesh.services.gateway import pages\n\n\ndef app():\n    return fastapi, pages\n"
     ),
     "mesh/services/worker.py": "X = 1\n",
+    "mesh/operations/replay/recording.py": (
+        "from mesh.adapters.ports import ReadLog\n\n\nasync def read(log: ReadLog, lines: list[str]) -> str:\n"
+        "    lines.append(log.url)\n    await log.bounds('t')\n    return ', '.join(lines)\n"
+    ),
     "agents/__init__.py": "",
     "agents/orders/events.py": "from mesh import Event\n",
     "agents/orders/fraud.py": (
@@ -65,6 +69,9 @@ CLEAN = {
 
 LONG_FUNCTION = "def long():\n" + '    """Docstrings do\n    not count."""\n' + "    x = 1\n" * FUNCTION_LINES_MAX
 NAMES = ", ".join(repr(f"n{n}") for n in range(PUBLIC_NAMES_MAX + 1))
+
+
+REPLAY = "mesh/operations/replay/recording.py"
 
 
 def at_end(source: str) -> str:
@@ -131,6 +138,20 @@ BREACHES = [
     ("pure core", "mesh/core/protocol/event.py", at_end("x = open('f')\n")),
     ("pure core", "mesh/core/protocol/event.py", at_end("x = hash('text')\n")),
     ("pure core", "mesh/core/protocol/event.py", at_end("x = eval('1')\n")),
+    ("replay reads", REPLAY, at_end("from mesh.adapters.ports import Log\n")),
+    ("replay reads", REPLAY, at_end("from mesh.adapters import ports\nx = ports.Log\n")),
+    ("replay reads", REPLAY, at_end("def f(log: 'Log'): ...\n")),
+    ("replay reads", REPLAY, at_end("async def f(log): await log.append([])\n")),
+    ("replay reads", REPLAY, at_end("async def f(other): await other.append([])\n")),
+    ("replay reads", REPLAY, at_end("def f(self): return self._log.append\n")),
+    ("replay reads", REPLAY, at_end("async def f(log): await log.join('g', [], None)\n")),
+    ("replay reads", REPLAY, at_end("def f(member): return member.commit({})\n")),
+    ("replay reads", REPLAY, at_end("def f(log): return log.commit_idle('g', {})\n")),
+    ("replay reads", REPLAY, at_end("def f(log): return log.create_topics([])\n")),
+    ("replay reads", REPLAY, at_end("def f(log): return log.trim(('t', 0), 1)\n")),
+    ("replay reads", REPLAY, at_end("def f(log): return getattr(log, 'append')\n")),
+    ("replay reads", "mesh/core/replay/steps.py", "def f(log): return log.trim\n"),
+    ("direction", REPLAY, at_end("from mesh.adapters.sqlite import log\n")),
     ("file size", "mesh/core/state/lazy_table.py", "X = 1\n" * (FILE_LINES_MAX + 1)),
     ("file size", "tests/core/protocol/test_event.py", "X = 1\n" * (FILE_LINES_MAX + 1)),
     ("file size", "mesh/adapters/redis/board.lua", "x = 1\n" * (FILE_LINES_MAX + 1)),

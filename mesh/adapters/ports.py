@@ -142,30 +142,21 @@ class Reader(Protocol):
     async def close(self) -> None: ...
 
 
-class Log(Protocol):
-    """Topics of one backend."""
+class ReadLog(Protocol):
+    """Topics of one backend, for reading. It has no way to write: no append, no commit, no group, no topic.
+
+    A recording in a file is one, too.
+    """
 
     @property
     def url(self) -> str:
         """The address, without secrets."""
         ...
 
-    @property
-    def record_bytes_max(self) -> int:
-        """Size of the largest record that the log takes, as `core.protocol.record.record_bytes` counts.
-
-        At least `RECORD_BYTES_MIN`. A topic may have a lower limit.
-        """
-        ...
-
     async def start(self) -> None: ...
 
     async def close(self) -> None:
         """Flush and stop; returns within its deadline even without a log."""
-        ...
-
-    async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
-        """Create the topics that do not exist and return their names. Existing topics are left as they are."""
         ...
 
     async def topics(self) -> Mapping[str, int]:
@@ -184,6 +175,36 @@ class Log(Protocol):
         """Whether this process knows the log's time, so that `now_ms` is not the wall time of this machine."""
         ...
 
+    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
+        """Return the first and the next offset of each partition. Raises NotFound for an unknown topic."""
+        ...
+
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """Return for each partition the first offset stamped at or after `at_ms`; the end if there is none."""
+        ...
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        """Read the commits of a group in a topic, from outside the group. Partitions without one are left out."""
+        ...
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> Reader: ...
+
+
+class Log(ReadLog, Protocol):
+    """Topics of one backend."""
+
+    @property
+    def record_bytes_max(self) -> int:
+        """Size of the largest record that the log takes, as `core.protocol.record.record_bytes` counts.
+
+        At least `RECORD_BYTES_MIN`. A topic may have a lower limit.
+        """
+        ...
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
+        """Create the topics that do not exist and return their names. Existing topics are left as they are."""
+        ...
+
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
         """Return the topics of these whose records have the time of their producer, not that of the append."""
         ...
@@ -196,23 +217,11 @@ class Log(Protocol):
         """
         ...
 
-    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
-        """Return the first and the next offset of each partition. Raises NotFound for an unknown topic."""
-        ...
-
-    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
-        """Return for each partition the first offset stamped at or after `at_ms`; the end if there is none."""
-        ...
-
     async def trim(self, partition: TopicPartition, before: int) -> None:
         """Remove records before an offset. Some of them may stay for a while, as `bounds` shows.
 
         Raises NotFound for an unknown partition, LogUnavailable when the log does not answer or does not allow it.
         """
-        ...
-
-    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
-        """Read the commits of a group in a topic, from outside the group. Partitions without one are left out."""
         ...
 
     async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
@@ -222,8 +231,6 @@ class Log(Protocol):
     async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
         """Store offsets of a group that has no member. Raises Fenced, and stores nothing, if it has one."""
         ...
-
-    def reader(self, positions: Mapping[TopicPartition, int]) -> Reader: ...
 
     async def join(
         self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS

@@ -8,7 +8,7 @@ of such a run is not taken for its first one.
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import Bounds, Log
+from mesh.adapters.ports import Bounds, ReadLog
 from mesh.core.history.timeline import History
 from mesh.core.protocol.record import Record
 from mesh.core.publishing.request_rejection import DUPLICATE, LateRequest
@@ -25,7 +25,7 @@ class RemovedRuns:
     """Histories that begin with a checkpoint."""
 
     def __init__(
-        self, log: Log, topology: Topology, known: TopologyReader, read: Read, *, payloads: bool = False
+        self, log: ReadLog, topology: Topology, known: TopologyReader, read: Read, *, payloads: bool = False
     ) -> None:
         self._log, self._topology, self._known = log, topology, known
         self._read = read

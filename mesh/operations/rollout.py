@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from mesh.adapters.ports import Bounds, Clock, Log
+from mesh.adapters.ports import Bounds, Clock, ReadLog
 from mesh.core.run.state import Run
 from mesh.core.state.partition_state import Partition
 from mesh.core.state.topology_registry import Registry, step
@@ -44,7 +44,7 @@ class OpenWork(NamedTuple):
     """Their open tasks by agent."""
 
 
-async def topology_changes(log: Log, topology: Topology, clock: Clock) -> list[TopologyChange]:
+async def topology_changes(log: ReadLog, topology: Topology, clock: Clock) -> list[TopologyChange]:
     """Return the changes since the open runs were opened; empty if the log has no other topology.
 
     Raises LogUnavailable.
@@ -66,7 +66,7 @@ async def topology_changes(log: Log, topology: Topology, clock: Clock) -> list[T
     ]
 
 
-async def adopted_topologies(log: Log, topology: Topology, clock: Clock) -> list[Topology]:
+async def adopted_topologies(log: ReadLog, topology: Topology, clock: Clock) -> list[Topology]:
     """Return the topologies under which orchestrators of this mesh ran last. Raises LogUnavailable."""
     there = await log.topics()
     if topology.topologies not in there:
@@ -76,7 +76,7 @@ async def adopted_topologies(log: Log, topology: Topology, clock: Clock) -> list
     return [one for digest, one in kept.topologies.items() if digest in current]
 
 
-async def open_work(log: Log, topology: Topology, clock: Clock, kept: Registry) -> OpenWork:
+async def open_work(log: ReadLog, topology: Topology, clock: Clock, kept: Registry) -> OpenWork:
     """Count open runs and their tasks: fold the inbox after the latest checkpoints. Raises LogUnavailable."""
     known = list({topology.digest: topology, **kept.topologies}.values())
     standing = (await read_checkpoints(log, topology, clock, known)).states
@@ -106,7 +106,7 @@ def _current(kept: Registry, partitions: int) -> set[str]:
 
 
 async def _agents(
-    log: Log, topology: Topology, others: Sequence[Topology], opened: OpenWork, there: Mapping[str, int]
+    log: ReadLog, topology: Topology, others: Sequence[Topology], opened: OpenWork, there: Mapping[str, int]
 ) -> AsyncIterator[TopologyChange]:
     names = dict.fromkeys(name for one in others for name in one.agents if name not in topology.agents)
     for name in names:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
-from mesh.adapters.ports import Bounds, Log
+from mesh.adapters.ports import Bounds, ReadLog
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.history.run_summary import OPEN, Summary, outcome_of, summary_of, summary_of_outcome
 from mesh.core.history.task_attempts import Moment
@@ -58,7 +58,7 @@ class Runs:
     """The runs of one mesh, read from its log."""
 
     def __init__(
-        self, log: Log, topology: Topology, *, window_records: int = WINDOW_RECORDS, payloads: bool = False
+        self, log: ReadLog, topology: Topology, *, window_records: int = WINDOW_RECORDS, payloads: bool = False
     ) -> None:
         """`payloads`: whether histories of single runs keep emitted payloads."""
         self._payloads = payloads

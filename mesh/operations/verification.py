@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from contextlib import aclosing
 from typing import NamedTuple
 
-from mesh.adapters.ports import Bounds, Clock, Log
+from mesh.adapters.ports import Bounds, Clock, ReadLog
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
@@ -39,7 +39,12 @@ class VerifyResult(NamedTuple):
 
 
 async def verify(
-    log: Log, topology: Topology, clock: Clock, *, run_id: str = "", read: Callable[[int], None] = lambda records: None
+    log: ReadLog,
+    topology: Topology,
+    clock: Clock,
+    *,
+    run_id: str = "",
+    read: Callable[[int], None] = lambda records: None,
 ) -> VerifyResult:
     """Check the whole log, or only what concerns one run. `read` receives the number of records of each batch read.
 
@@ -95,7 +100,7 @@ def _ingress_topics(topologies: Iterable[Topology]) -> set[str]:
 
 
 async def _committed(
-    log: Log, topology: Topology, agents: Collection[str], incoming: Collection[str], there: Mapping[str, int]
+    log: ReadLog, topology: Topology, agents: Collection[str], incoming: Collection[str], there: Mapping[str, int]
 ) -> dict[TopicPartition, int]:
     """Return the committed offsets: orchestrators in the inbox, agents in their tasks, intake in ingress topics."""
     groups = {topology.inbox: topology.group("orchestrator")}
@@ -109,7 +114,7 @@ async def _committed(
     }
 
 
-async def _read(log: Log, clock: Clock, topic: str, places: Mapping[int, Bounds]) -> AsyncGenerator[list[Record]]:
+async def _read(log: ReadLog, clock: Clock, topic: str, places: Mapping[int, Bounds]) -> AsyncGenerator[list[Record]]:
     """Yield all records of a topic, partition by partition."""
     for number, bounds in sorted(places.items()):
         async with aclosing(read_batches(log, topic, {number: bounds}, clock)) as batches:
@@ -117,7 +122,7 @@ async def _read(log: Log, clock: Clock, topic: str, places: Mapping[int, Bounds]
                 yield list(records)
 
 
-async def _record_at(log: Log, where: str) -> Record | None:
+async def _record_at(log: ReadLog, where: str) -> Record | None:
     """Return the record at `topic:partition:offset`, or None if the log does not hold it."""
     topic, partition, offset = where.rsplit(":", 2)
     if not partition.isdecimal() or not offset.isdecimal():
@@ -125,7 +130,7 @@ async def _record_at(log: Log, where: str) -> Record | None:
     return await record_at(log, topic, int(partition), int(offset))
 
 
-async def _both_sides(log: Log, violation: Violation) -> FirstViolation:
+async def _both_sides(log: ReadLog, violation: Violation) -> FirstViolation:
     expected = violation.record
     got = await _record_at(log, violation.published) if violation.published and expected is not None else None
     if expected is None or got is None:

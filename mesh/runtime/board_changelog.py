@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from mesh.adapters.diagnostics import diagnostics
-from mesh.adapters.ports import Appended, Board, Bounds, Clock, Log
+from mesh.adapters.ports import Appended, Board, Bounds, Clock, Log, ReadLog
 from mesh.core.board.changelog import BoardChange, BoardChangelog, change_record
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord
@@ -20,12 +20,12 @@ TAIL_RECORDS = 200
 _log = diagnostics("board")
 
 
-def is_mirrored(log: Log, board: Board) -> bool:
+def is_mirrored(log: ReadLog, board: Board) -> bool:
     """Return whether the board is stored apart from the log."""
     return log.url != board.url
 
 
-async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: bool = True) -> BoardChangelog:
+async def read_mirror(log: ReadLog, clock: Clock, topology: Topology, *, values: bool = True) -> BoardChangelog:
     """Read all of mesh.board. Raises NotFound without the topic, LogUnavailable."""
     mirror, known = BoardChangelog(values=values), await board_bounds(log, topology)
     position = known.start
@@ -37,7 +37,7 @@ async def read_mirror(log: Log, clock: Clock, topology: Topology, *, values: boo
         known = now  # compacted meanwhile: the removed records were copied behind the last offset read
 
 
-async def read_tail(log: Log, clock: Clock, topology: Topology) -> BoardChangelog:
+async def read_tail(log: ReadLog, clock: Clock, topology: Topology) -> BoardChangelog:
     """Read the last changes, without their values. Raises NotFound without the topic, LogUnavailable."""
     bounds = await board_bounds(log, topology)
     mirror = BoardChangelog(values=False)
@@ -61,12 +61,12 @@ async def append_records(log: Log, records: Sequence[NewRecord]) -> None:
             )
 
 
-async def board_bounds(log: Log, topology: Topology) -> Bounds:
+async def board_bounds(log: ReadLog, topology: Topology) -> Bounds:
     """Return the first and next offset of mesh.board. Raises NotFound without the topic, LogUnavailable."""
     return (await log.bounds(topology.board))[0]
 
 
-async def fold(mirror: BoardChangelog, log: Log, clock: Clock, topology: Topology, bounds: Bounds) -> None:
+async def fold(mirror: BoardChangelog, log: ReadLog, clock: Clock, topology: Topology, bounds: Bounds) -> None:
     """Fold a span of mesh.board into `mirror`. Raises LogUnavailable."""
     async with aclosing(read_records(log, topology.board, {0: bounds}, clock)) as stored:
         async for record in stored:

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from itertools import pairwise
 from typing import NamedTuple
 
-from mesh.adapters.ports import Appended, Bounds, Clock, Log
+from mesh.adapters.ports import Appended, Bounds, Clock, Log, ReadLog
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord, TopicPartition
 from mesh.core.state.checkpoint import CheckpointLoader, CheckpointUnreadable, Extent, Snapshot, read_note
@@ -99,58 +99,61 @@ class CheckpointStore:
         return offsets
 
     async def read(self, number: int, chain: Sequence[Extent]) -> CheckpointLoader:
-        """Read the pieces of a checkpoint, in slices.
-
-        Raises CheckpointUnreadable when a part is missing or invalid, and LogUnavailable.
-        """
-        first, last = chain[0].first, chain[-1].last
-        bounds = (await self._log.bounds(self._topic))[number]
-        if first < bounds.start or last >= bounds.end:
-            lie = f"{self._topic}:{number} holds offsets {bounds.start} to {bounds.end - 1}"
-            raise CheckpointUnreadable(f"its records {first} to {last} are gone: {lie}")
-        if any(before.last >= after.first for before, after in pairwise(chain)):
-            raise CheckpointUnreadable(f"its pieces are not in order: {chain}")
-        loading, parts = CheckpointLoader(), b""
-        found = {b"%d" % place.first: 0 for place in chain}
-        async with aclosing(
-            read_records(self._log, self._topic, {number: Bounds(first, last + 1)}, self._clock)
-        ) as stored:
-            async for record in stored:
-                headers = dict(record.headers)
-                name = headers.get(NAME) or b"%d" % record.offset
-                if name not in found:
-                    continue  # a piece that was compacted away, or that another process wrote at the same time
-                found[name] += 1
-                parts += record.value or b""
-                if MORE not in headers:
-                    loading.feed(_decompress(parts))
-                    parts = b""
-                    await asyncio.sleep(0)
-        for place, there in zip(chain, found.values(), strict=True):
-            if there != place.records or parts:
-                raise CheckpointUnreadable(f"{there} of the {place.records} records at {place.first} are there")
-        return loading
+        """Read the pieces of a checkpoint; see `read_pieces`."""
+        return await read_pieces(self._log, self._topic, self._clock, number, chain)
 
     async def trim(self, number: int, chain: Sequence[Extent]) -> None:
         """Remove all records before a checkpoint that a commit names. Raises LogUnavailable."""
         await self._log.trim(TopicPartition(self._topic, number), chain[0].first)
 
 
+async def read_pieces(log: ReadLog, topic: str, clock: Clock, number: int, chain: Sequence[Extent]) -> CheckpointLoader:
+    """Read the pieces of a checkpoint, in slices.
+
+    Raises CheckpointUnreadable when a part is missing or invalid, and LogUnavailable.
+    """
+    first, last = chain[0].first, chain[-1].last
+    bounds = (await log.bounds(topic))[number]
+    if first < bounds.start or last >= bounds.end:
+        lie = f"{topic}:{number} holds offsets {bounds.start} to {bounds.end - 1}"
+        raise CheckpointUnreadable(f"its records {first} to {last} are gone: {lie}")
+    if any(before.last >= after.first for before, after in pairwise(chain)):
+        raise CheckpointUnreadable(f"its pieces are not in order: {chain}")
+    loading, parts = CheckpointLoader(), b""
+    found = {b"%d" % place.first: 0 for place in chain}
+    async with aclosing(read_records(log, topic, {number: Bounds(first, last + 1)}, clock)) as stored:
+        async for record in stored:
+            headers = dict(record.headers)
+            name = headers.get(NAME) or b"%d" % record.offset
+            if name not in found:
+                continue  # a piece that was compacted away, or that another process wrote at the same time
+            found[name] += 1
+            parts += record.value or b""
+            if MORE not in headers:
+                loading.feed(_decompress(parts))
+                parts = b""
+                await asyncio.sleep(0)
+    for place, there in zip(chain, found.values(), strict=True):
+        if there != place.records or parts:
+            raise CheckpointUnreadable(f"{there} of the {place.records} records at {place.first} are there")
+    return loading
+
+
 async def read_checkpoints(
-    log: Log, topology: Topology, clock: Clock, known: Sequence[Topology], *, only: Collection[int] | None = None
+    log: ReadLog, topology: Topology, clock: Clock, known: Sequence[Topology], *, only: Collection[int] | None = None
 ) -> CheckpointStates:
     """Read the checkpoints that the last commits name, of `only` these partitions.
 
     `known`: topologies that runs may be pinned to. Raises LogUnavailable.
     """
-    group, checkpoints = topology.group("orchestrator"), CheckpointStore(log, topology, clock)
+    group = topology.group("orchestrator")
     pinned = {one.digest: one for one in known}
     found = CheckpointStates({}, [])
     for number, commit in (await log.committed(group, topology.inbox)).items():
         try:
             note = read_note(commit.metadata) if commit.metadata else None
             if note is not None and note.checkpoint and (only is None or number in only):
-                loading = await checkpoints.read(number, note.checkpoint)
+                loading = await read_pieces(log, topology.checkpoints, clock, number, note.checkpoint)
                 found.states[number] = loading.partition(topology, pinned)
         except CheckpointUnreadable as error:
             if (await log.committed(group, topology.inbox)).get(number) == commit:  # otherwise a new one is current

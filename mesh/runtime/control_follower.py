@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from mesh.adapters.diagnostics import diagnostics
-from mesh.adapters.ports import Log
+from mesh.adapters.ports import ReadLog
 from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.control import NOTHING, Control, fold_control
@@ -28,7 +28,7 @@ class TopicFollower:
     """
 
     def __init__(
-        self, log: Log, topic: str, take: Callable[[Sequence[Record]], None], *, from_end: bool = False
+        self, log: ReadLog, topic: str, take: Callable[[Sequence[Record]], None], *, from_end: bool = False
     ) -> None:
         self._log = log
         self._topic = topic
@@ -56,7 +56,7 @@ class TopicFollower:
 class ControlFollower:
     """The state of mesh.control, kept up to date. `on_change` gets the new state after each change."""
 
-    def __init__(self, log: Log, topology: Topology, on_change: Callable[[Control], None]) -> None:
+    def __init__(self, log: ReadLog, topology: Topology, on_change: Callable[[Control], None]) -> None:
         self.control = NOTHING
         self._on_change = on_change
         self._follower = TopicFollower(log, topology.control, self._take)
@@ -73,7 +73,7 @@ class ControlFollower:
         self._on_change(self.control)
 
 
-async def control_now(log: Log, topology: Topology) -> Control:
+async def control_now(log: ReadLog, topology: Topology) -> Control:
     """Read the state of mesh.control; empty if the topic does not exist. Raises LogUnavailable."""
     if topology.control not in await log.topics():
         return NOTHING

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from mesh.adapters.ports import Log
+from mesh.adapters.ports import ReadLog
 from mesh.core.scaling.lag import GroupOffsets
 from mesh.core.topology.model import Topology
 
 
-async def places(log: Log, topology: Topology, agent: str) -> Mapping[int, GroupOffsets]:
+async def places(log: ReadLog, topology: Topology, agent: str) -> Mapping[int, GroupOffsets]:
     """Return the position of the group in each partition. A group that never committed is at the first record.
 
     Commits are read before ends, so that a commit meanwhile makes no negative lag. Raises NotFound without the topic,

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import Bounds, Clock, Log
+from mesh.adapters.ports import Bounds, Clock, ReadLog
 from mesh.core.errors import LogUnavailable, NotFound
 from mesh.core.protocol.record import Record, TopicPartition
 
@@ -21,7 +21,7 @@ SILENCE_MS_MAX = 30_000
 class _SpanReader:
     """Reads what lies between the bounds of each partition of a topic."""
 
-    def __init__(self, log: Log, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None) -> None:
+    def __init__(self, log: ReadLog, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None) -> None:
         self._monotonic_ms = (clock or SystemClock()).monotonic_ms
         self._where = f"{log.url} {topic}"
         self._wanted = {TopicPartition(topic, number): each for number, each in bounds.items() if each.start < each.end}
@@ -68,7 +68,7 @@ class _SpanReader:
 
 
 async def read_batches(
-    log: Log, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None = None
+    log: ReadLog, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None = None
 ) -> AsyncGenerator[Sequence[Record]]:
     """Read what lies between the bounds of each partition, in order per partition, in batches of at most `RECORDS_MAX`.
 
@@ -84,7 +84,7 @@ async def read_batches(
 
 
 async def read_records(
-    log: Log, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None = None
+    log: ReadLog, topic: str, bounds: Mapping[int, Bounds], clock: Clock | None = None
 ) -> AsyncGenerator[Record]:
     """Read as `read_batches` does, record by record."""
     span = _SpanReader(log, topic, bounds, clock)
@@ -96,7 +96,7 @@ async def read_records(
         await span.close()
 
 
-async def record_at(log: Log, topic: str, partition: int, offset: int) -> Record | None:
+async def record_at(log: ReadLog, topic: str, partition: int, offset: int) -> Record | None:
     """Return the record at an offset, or None if the log does not hold it. Raises LogUnavailable."""
     try:
         bounds = (await log.bounds(topic)).get(partition)
@@ -108,7 +108,7 @@ async def record_at(log: Log, topic: str, partition: int, offset: int) -> Record
         return await anext(records, None)
 
 
-async def bounds_since(log: Log, topic: str, since_ms: int) -> Mapping[int, Bounds]:
+async def bounds_since(log: ReadLog, topic: str, since_ms: int) -> Mapping[int, Bounds]:
     """Return the bounds of the records stamped at or after a time in milliseconds; 0: of all records."""
     bounds = await log.bounds(topic)
     if since_ms <= 0:
@@ -117,6 +117,6 @@ async def bounds_since(log: Log, topic: str, since_ms: int) -> Mapping[int, Boun
     return {number: Bounds(firsts[number], each.end) for number, each in bounds.items()}
 
 
-async def end_offsets(log: Log, *topics: str) -> dict[TopicPartition, int]:
+async def end_offsets(log: ReadLog, *topics: str) -> dict[TopicPartition, int]:
     """Return the offset behind the last record of each partition of these topics."""
     return {TopicPartition(topic, n): each.end for topic in topics for n, each in (await log.bounds(topic)).items()}

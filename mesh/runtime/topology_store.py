@@ -10,7 +10,7 @@ from typing import Final
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.diagnostics import diagnostics
-from mesh.adapters.ports import Appended, Bounds, Clock, Log
+from mesh.adapters.ports import Appended, Bounds, Clock, Log, ReadLog
 from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
 from mesh.core.protocol.event import ADOPTED
 from mesh.core.protocol.record import NewRecord, Record
@@ -113,7 +113,7 @@ class TopologyStore:
             raise _foreign(self._log, self._current, self._kept.owner)
 
 
-async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
+async def expect_own_log(log: ReadLog, topology: Topology, clock: Clock) -> None:
     """Raise ForeignLog if this mesh may not use this log under its prefix. Raises LogUnavailable.
 
     There are three reasons. The topics of the prefix belong to a mesh of another name. An ingress or egress topic is an
@@ -149,7 +149,7 @@ async def expect_own_log(log: Log, topology: Topology, clock: Clock) -> None:
 class TopologyReader:
     """A reader of mesh.topologies for readers of runs. `kept` is empty until the first read."""
 
-    def __init__(self, log: Log, topology: Topology, clock: Clock | None = None) -> None:
+    def __init__(self, log: ReadLog, topology: Topology, clock: Clock | None = None) -> None:
         self._log = log
         self._topology = topology
         self._clock = clock or SystemClock()
@@ -187,20 +187,20 @@ class TopologyReader:
                     self.kept.current[number] = read_note(commit.metadata).topology
 
 
-async def read_kept(log: Log, topology: Topology, clock: Clock) -> Registry:
+async def read_kept(log: ReadLog, topology: Topology, clock: Clock) -> Registry:
     """Read mesh.topologies; the result is empty if the topic does not exist. Raises LogUnavailable."""
     known = TopologyReader(log, topology, clock)
     await known.once()
     return known.kept
 
 
-async def _owner(log: Log, topic: str, clock: Clock) -> str:
+async def _owner(log: ReadLog, topic: str, clock: Clock) -> str:
     kept = Registry("")
     await _fold(log, clock, topic, kept, 0)
     return kept.owner
 
 
-async def _fold(log: Log, clock: Clock, topic: str, kept: Registry, start: int) -> int:
+async def _fold(log: ReadLog, clock: Clock, topic: str, kept: Registry, start: int) -> int:
     """Fold the records from an offset on; return the offset behind the last one."""
     first, end = (await log.bounds(topic))[0]
     async with aclosing(read_records(log, topic, {0: Bounds(max(start, first), end)}, clock)) as stored:
@@ -216,7 +216,7 @@ def _mesh_of(topic: str, there: Collection[str]) -> str:
     return prefix if prefix and f"{prefix}.topologies" in there else ""
 
 
-def _foreign(log: Log, topology: Topology, owner: str) -> ForeignLog:
+def _foreign(log: ReadLog, topology: Topology, owner: str) -> ForeignLog:
     return ForeignLog(
         f"the topics with the prefix {topology.prefix!r} belong to mesh {owner!r}",
         where=f"{log.url} {topology.topologies}",

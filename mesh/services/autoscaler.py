@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mesh.adapters.ports import Clock, Log
+from mesh.adapters.ports import Clock, ReadLog
 from mesh.core.scaling.policy import Decision, Scaler, ScalingSample
 from mesh.core.topology.model import Topology
 from mesh.runtime.control_follower import ControlFollower
@@ -35,7 +35,7 @@ class Autoscaler:
 
     def __init__(
         self,
-        log: Log,
+        log: ReadLog,
         topology: Topology,
         agents: Sequence[str],
         scaler: Scaler,

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from mesh.adapters.ports import Log
+from mesh.adapters.ports import ReadLog
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session, embedded_path
@@ -70,7 +70,7 @@ async def agents(session: Session) -> None:
         session.output.print(("removed ", "red"), change.text)
 
 
-async def _lag(log: Log, topology: Topology, name: str) -> int | None:
+async def _lag(log: ReadLog, topology: Topology, name: str) -> int | None:
     from mesh.runtime.lag import places
 
     try:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Final
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import Bounds, Log
+from mesh.adapters.ports import Bounds, ReadLog
 from mesh.core.dead_letters.redrive_log import RedriveEntry
 from mesh.core.dead_letters.redrive_plan import TASK
 from mesh.core.history.task_attempts import Moment
@@ -23,7 +23,7 @@ NOTHING: Final = "nothing_to_redrive"
 """Code of the note for a redrive without effect (`run.operator`)."""
 
 
-async def requests_of(log: Log, topology: Topology, run_ids: Collection[str]) -> dict[str, list[Event]]:
+async def requests_of(log: ReadLog, topology: Topology, run_ids: Collection[str]) -> dict[str, list[Event]]:
     """Return the requests that these runs consumed, as far as the inbox still has them, each once."""
     found: dict[str, dict[str, Event]] = {}
     async for record in _records(log, topology, run_ids):
@@ -33,7 +33,7 @@ async def requests_of(log: Log, topology: Topology, run_ids: Collection[str]) ->
     return {run_id: list(events.values()) for run_id, events in found.items()}
 
 
-async def histories_of(log: Log, topology: Topology, run_ids: Collection[str]) -> dict[str, History]:
+async def histories_of(log: ReadLog, topology: Topology, run_ids: Collection[str]) -> dict[str, History]:
     """Return the histories of these runs, as far as the inbox still has them, in one pass over it."""
     found = _empty_histories(topology, run_ids, await read_kept(log, topology, SystemClock()))
     async for record in _records(log, topology, run_ids):
@@ -41,7 +41,7 @@ async def histories_of(log: Log, topology: Topology, run_ids: Collection[str]) -
     return found
 
 
-async def consumed(log: Log, topology: Topology, entries: Iterable[RedriveEntry]) -> list[RedriveEntry]:
+async def consumed(log: ReadLog, topology: Topology, entries: Iterable[RedriveEntry]) -> list[RedriveEntry]:
     """Return the entries whose sent record the mesh has committed: its immediate effects are on the log."""
     group = topology.group("orchestrator")
     commits = {(topology.inbox, n): c.offset for n, c in (await log.committed(group, topology.inbox)).items()}
@@ -53,7 +53,7 @@ async def consumed(log: Log, topology: Topology, entries: Iterable[RedriveEntry]
     return found
 
 
-async def in_vain(log: Log, topology: Topology, entries: Sequence[RedriveEntry]) -> list[str]:
+async def in_vain(log: ReadLog, topology: Topology, entries: Sequence[RedriveEntry]) -> list[str]:
     """Return the keys of redrives that their runs consumed and ignored, because the task had been sent before.
 
     Only a second redrive of a task on the log counts: a history that is read under another topology than its decisions
@@ -89,7 +89,7 @@ def _run_id(record: Record) -> str:
     return (record.key or b"").decode()
 
 
-async def _records(log: Log, topology: Topology, run_ids: Collection[str]) -> AsyncIterator[Record]:
+async def _records(log: ReadLog, topology: Topology, run_ids: Collection[str]) -> AsyncIterator[Record]:
     """Yield the inbox records of these runs, in order for each."""
     keys = {run_id.encode() for run_id in run_ids}
     homes = {partition_of(key, topology.inbox_partitions) for key in keys}
