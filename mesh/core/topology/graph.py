@@ -69,17 +69,17 @@ def shortest_cycle(graph: Graph, start: str) -> tuple[str, ...]:
         node = queue.popleft()
         for successor in graph[node]:
             if successor == start:
-                way = [start, node]
-                while way[-1] != start:
-                    way.append(came[way[-1]])
-                return tuple(reversed(way)) if node != start else (start, start)
+                path = [start, node]
+                while path[-1] != start:
+                    path.append(came[path[-1]])
+                return tuple(reversed(path)) if node != start else (start, start)
             if successor not in came:
                 came[successor] = node
                 queue.append(successor)
     return ()
 
 
-def longest_way(graph: Graph) -> tuple[str, ...]:
+def longest_path(graph: Graph) -> tuple[str, ...]:
     """Return a path with the most nodes, one of each component. On graphs with cycles its length is a lower bound."""
     home: dict[str, int] = {}
     best: list[tuple[int, int | None]] = []
@@ -90,8 +90,8 @@ def longest_way(graph: Graph) -> tuple[str, ...]:
         after = max(nexts, key=lambda m: best[m][0], default=None)
         best.append((1 + (0 if after is None else best[after][0]), after))
     at: int | None = max(range(len(groups)), key=lambda n: best[n][0], default=None)
-    way: list[str] = []
+    path: list[str] = []
     while at is not None:
-        way.append(groups[at][0])
+        path.append(groups[at][0])
         at = best[at][1]
-    return tuple(way)
+    return tuple(path)

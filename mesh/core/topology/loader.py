@@ -101,7 +101,7 @@ class _Declarations(FieldReader):
         super().__init__(problems)
         self.unread: set[str] = set()
         """Words that may mean types of events but could not be read."""
-        self.stand_ins: set[str] = set()
+        self.fallback_names: set[str] = set()
         """Agents named as a fallback. They need no `on`."""
 
     def mesh(self, node: Node | None) -> Topology:
@@ -168,7 +168,7 @@ class _Declarations(FieldReader):
                 self.add(line, what, "Write `ingress: TYPE` for arriving events, or `egress: TYPE` for leaving ones")
             ingress: str | None = self.value(fields, place, "ingress", type_name, None)
             if ingress is None:
-                self.mumbled(fields.get("ingress"))
+                self.note_unread(fields.get("ingress"))
             found[name] = TopicRule(
                 name=name,
                 ingress=ingress,
@@ -192,7 +192,7 @@ class _Declarations(FieldReader):
             return {}
         for value in declared.values():
             chain = value.entries.get("fallback") if isinstance(value, Entries) else None
-            self.stand_ins.update(() if chain is None else texts_in(chain))
+            self.fallback_names.update(() if chain is None else texts_in(chain))
         for name, value in declared.items():
             if self.named("agents", name, self.lines[f"agents.{name}"], agent_name):
                 found[name] = self.agent(name, value)
@@ -204,9 +204,9 @@ class _Declarations(FieldReader):
         place, line, default = f"agents.{name}", self.lines[f"agents.{name}"], AgentSpec(name, "", (), ())
         fields = self.fields(place, node, AGENT_WORDS, AGENT_WORDS_LATER)
         for word, example in (("run", '"module:function"'), ("on", "order.placed")):
-            waived = isinstance(node, Entries) and word == "run" and "human" in node.entries
-            waived = waived or (word == "on" and name in self.stand_ins)
-            if word not in fields and not waived:
+            optional = isinstance(node, Entries) and word == "run" and "human" in node.entries
+            optional = optional or (word == "on" and name in self.fallback_names)
+            if word not in fields and not optional:
                 self.add(line, f"{place}: missing key `{word}`", f"Write `{word}: {example}`")
         on, join = self.on(f"{place}.on", fields.get("on"))
         if "otherwise" in fields and "when" not in fields and not join:
@@ -251,7 +251,7 @@ class _Declarations(FieldReader):
                 self.add(line, f"{place}: unknown key {excerpt(key)}", "Write a type, a list or `{all: [a, b]}`")
         needed = node.entries.get("all")
         if needed is None or len(node.entries) > 1:
-            self.mumbled(node)
+            self.note_unread(node)
         if needed is None:
             if not node.entries:
                 self.add(node.line, f"{place}: no type", "Write a type, a list of types or `{all: [a, b]}`")
@@ -270,7 +270,7 @@ class _Declarations(FieldReader):
         before = len(self.problems)
         found = self.names(place, node, type_name)
         if len(self.problems) > before:
-            self.mumbled(node)
+            self.note_unread(node)
         elif not found and not empty_allowed:
             self.add(node.line, f"{place}: no type", "Name one, or remove the key")
         return found
@@ -297,7 +297,7 @@ class _Declarations(FieldReader):
         """Return whether a key is a valid name."""
         return self.scalar(place, Scalar(line, name, plain=False), read) is not None
 
-    def mumbled(self, node: Node | None) -> None:
+    def note_unread(self, node: Node | None) -> None:
         """Remember words that may mean types, so that these types are not reported as missing."""
         if node is not None:
             self.unread.update(part for text in texts_in(node) for part in re.split(r"[^A-Za-z0-9._-]+", text) if part)

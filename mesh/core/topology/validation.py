@@ -12,11 +12,11 @@ from typing import Final
 from mesh.core.errors import Problem
 from mesh.core.expression.condition import Path, parse_path
 from mesh.core.suggest import nearest
-from mesh.core.topology.graph import cycles, longest_way, shortest_cycle, without
+from mesh.core.topology.graph import cycles, longest_path, shortest_cycle, without
 from mesh.core.topology.limit_conflicts import find_conflicts
 from mesh.core.topology.model import OWN_TOPICS, SERVICE_GROUPS, TASKS, AgentSpec, Row, TopicRule, Topology
 
-TYPO_LIKENESS_MIN: Final = 0.85
+TYPO_SIMILARITY_MIN: Final = 0.85
 """The least similarity at which a word counts as a misspelling of another, and not just as related."""
 GUESSES_MAX: Final = 200
 """The largest number of words compared with all others, since the cost is the product; 200 suffice for a report."""
@@ -41,19 +41,19 @@ class DeclaredTopology:
 
 def validate(draft: DeclaredTopology) -> tuple[Topology, list[Problem]]:
     """Return the topology with all derived fields, and every problem. Use the topology only if there are none."""
-    proof = _Proof(draft)
-    proof.names()
-    proof.doors()
-    proof.heard_types()
-    proof.emitted_types()
-    proof.conditions()
-    proof.keys()
-    proof.problems.extend(find_conflicts(draft.topology, draft.line, draft.lines))
-    proof.fallbacks()
-    proof.starts()
-    cyclic = proof.caps()
-    proof.depth()
-    return _derive(draft.topology, cyclic), proof.problems
+    validation = _Validation(draft)
+    validation.check_names()
+    validation.check_topics()
+    validation.check_consumed_types()
+    validation.check_emitted_types()
+    validation.check_conditions()
+    validation.check_keys()
+    validation.problems.extend(find_conflicts(draft.topology, draft.line, draft.lines))
+    validation.check_fallbacks()
+    validation.check_starts()
+    cyclic = validation.check_cycles()
+    validation.check_depth()
+    return _derive(draft.topology, cyclic), validation.problems
 
 
 def _derive(declared: Topology, cyclic: frozenset[str]) -> Topology:
@@ -76,8 +76,11 @@ def _derive(declared: Topology, cyclic: frozenset[str]) -> Topology:
     )
 
 
-class _Proof:
-    """The checks of one draft. Each adds to `problems`. `heard_types` must be first; the others may have any order."""
+class _Validation:
+    """The checks of one draft. Each adds to `problems`.
+
+    `check_consumed_types` precedes `check_emitted_types`, since it finds the misspelt types.
+    """
 
     def __init__(self, draft: DeclaredTopology) -> None:
         self.draft = draft
@@ -85,36 +88,38 @@ class _Proof:
         self.agents: Mapping[str, AgentSpec] = draft.topology.agents
         self.problems: list[Problem] = []
         rules = draft.topology.topics.values()
-        self.entries = {rule.ingress: None for rule in rules if rule.ingress is not None}
-        self.leaving = {type: None for rule in rules for type in rule.egress}
+        self.ingress_types = {rule.ingress: None for rule in rules if rule.ingress is not None}
+        self.egress_types = {type: None for rule in rules for type in rule.egress}
         self.emitters = _by_type((spec.emits, spec.name) for spec in self.agents.values())
-        self.hearers = _by_type((spec.on, spec.name) for spec in self.agents.values())
-        self.occurring = {**self.entries, **dict.fromkeys(self.emitters)}
-        self.known = {**self.occurring, **dict.fromkeys(self.hearers), **self.leaving}
+        self.subscribers = _by_type((spec.on, spec.name) for spec in self.agents.values())
+        self.occurring = {**self.ingress_types, **dict.fromkeys(self.emitters)}
+        self.known = {**self.occurring, **dict.fromkeys(self.subscribers), **self.egress_types}
         self.guesses = 0
         self.meant: set[str] = set()
         """Types that a misspelt word elsewhere probably means."""
         self.graph = {
             name: list(
-                dict.fromkeys(a for type in spec.emits for h in self.hearers.get(type, ()) for a in self.asked(h))
+                dict.fromkeys(
+                    a for type in spec.emits for h in self.subscribers.get(type, ()) for a in self.with_fallbacks(h)
+                )
             )
             for name, spec in self.agents.items()
         }
 
-    def asked(self, name: str) -> list[str]:
+    def with_fallbacks(self, name: str) -> list[str]:
         """Return an agent and its fallbacks."""
         return [name, *(other for other in self.agents[name].fallback if other in self.agents)]
 
     def add(self, line: int, what: str, remedy: str) -> None:
         self.problems.append(Problem(line, what, remedy))
 
-    def guess(self, word: str, known: Iterable[str], likeness_min: float = TYPO_LIKENESS_MIN) -> str | None:
+    def guess(self, word: str, known: Iterable[str], similarity_min: float = TYPO_SIMILARITY_MIN) -> str | None:
         self.guesses += 1
-        return nearest(word, known, likeness_min) if self.guesses <= GUESSES_MAX else None
+        return nearest(word, known, similarity_min) if self.guesses <= GUESSES_MAX else None
 
     # -------------------------------------------------------------------------------------------------------- names
 
-    def names(self) -> None:
+    def check_names(self) -> None:
         """Check that no agent shares a consumer group with a service, and that no two meshes share a topic.
 
         All other names differ: an agent's name has no dot, so `<prefix>.tasks.<agent>` and `<prefix>.<agent>` are
@@ -135,11 +140,11 @@ class _Proof:
 
     # ------------------------------------------------------------------------------------------------------- topics
 
-    def doors(self) -> None:
+    def check_topics(self) -> None:
         """Check topics: conflicts of names, conflicts of roles, and types with two topics of one direction."""
         own = self._own_topics()
         plain: dict[str, str] = {}
-        doors: dict[str, dict[str, str]] = {"in": {}, "out": {}}
+        ingress, egress = dict[str, str](), dict[str, str]()
         for rule in self.declared.topics.values():
             place = f"topics.{rule.name}"
             line = self.draft.line(place)
@@ -164,34 +169,34 @@ class _Proof:
                 self.add(self.draft.line(f"{place}.join", place), what, "Remove it")
             if rule.ordered:
                 self._ordered(rule, place)
-            self._door(doors["in"], rule, "ingress", () if rule.ingress is None else (rule.ingress,))
-            self._door(doors["out"], rule, "egress", rule.egress)
+            self._check_types(ingress, rule, "ingress", () if rule.ingress is None else (rule.ingress,))
+            self._check_types(egress, rule, "egress", rule.egress)
 
     def _ordered(self, rule: TopicRule, place: str) -> None:
         """Check that an agent with a `key` consumes the events, since order is kept only up to such agents."""
-        line, hearers = self.draft.line(f"{place}.order", place), self.hearers.get(rule.ingress or "", [])
+        line, subscribers = self.draft.line(f"{place}.order", place), self.subscribers.get(rule.ingress or "", [])
         if rule.ingress is None:
             self.add(line, f"{place}.order: only records of an ingress topic have an order", "Remove it")
-        elif hearers and not any(self.agents[name].key for name in hearers):
+        elif subscribers and not any(self.agents[name].key for name in subscribers):
             what = f"{place}.order: no agent that subscribes to {rule.ingress} has a `key`, so their tasks run at once"
-            self.add(line, what, f"Give {hearers[0]} the `key` whose order it needs, or remove `order`")
+            self.add(line, what, f"Give {subscribers[0]} the `key` whose order it needs, or remove `order`")
 
     def _own_topics(self) -> dict[str, str]:
         prefix = self.declared.prefix
         names = [*(f"{prefix}.{name}" for name in OWN_TOPICS), *map(self.declared.tasks, self.agents)]
         return {name.replace(".", "_"): name for name in names}
 
-    def _door(self, doors: dict[str, str], rule: TopicRule, way: str, types: Iterable[str]) -> None:
+    def _check_types(self, topics: dict[str, str], rule: TopicRule, direction: str, types: Iterable[str]) -> None:
         for type in types:
-            if type in doors:
-                place = f"topics.{rule.name}.{way}"
-                what = f"{place}: {type} is already {way} of topic {doors[type]}"
+            if type in topics:
+                place = f"topics.{rule.name}.{direction}"
+                what = f"{place}: {type} is already {direction} of topic {topics[type]}"
                 self.add(self.draft.line(f"{place}[{type}]", place), what, "A type has one topic: remove one of them")
-            doors.setdefault(type, rule.name)
+            topics.setdefault(type, rule.name)
 
     # -------------------------------------------------------------------------------------------------------- types
 
-    def heard_types(self) -> None:
+    def check_consumed_types(self) -> None:
         """Check that every type that an agent consumes or an egress topic names can occur."""
         for name, spec in self.agents.items():
             missing = [type for type in spec.on if type not in self.occurring]
@@ -215,29 +220,29 @@ class _Proof:
                 hint = self._hint(type, self.occurring)
                 self.add(line, f"{place}: no agent emits {type}", f"{hint}Let an agent emit it, or remove it")
 
-    def emitted_types(self) -> None:
+    def check_emitted_types(self) -> None:
         """Check that every type that occurs is consumed or leaves the mesh."""
-        wanted = {**self.hearers, **self.leaving}
+        used = {**self.subscribers, **self.egress_types}
         for name, spec in self.agents.items():
             for type in spec.emits:
-                if type in wanted or self._is_meant(type):
+                if type in used or self._is_meant(type):
                     continue
                 line = self.draft.line(f"agents.{name}.emits[{type}]", f"agents.{name}.emits")
-                hint = self._hint(type, wanted)
+                hint = self._hint(type, used)
                 remedy = f"{hint}Subscribe an agent to it, name it as `egress` of a topic, or remove it"
                 what = f"agents.{name}.emits: no agent subscribes to {type}, and no topic has it as `egress`"
                 self.add(line, what, remedy)
         for rule in self.declared.topics.values():
-            if rule.ingress is None or rule.ingress in wanted or self._is_meant(rule.ingress):
+            if rule.ingress is None or rule.ingress in used or self._is_meant(rule.ingress):
                 continue
             place = f"topics.{rule.name}.ingress"
-            hint = self._hint(rule.ingress, wanted)
+            hint = self._hint(rule.ingress, used)
             what = f"{place}: no agent subscribes to {rule.ingress}"
             self.add(self.draft.line(place), what, f"{hint}Subscribe an agent to it")
 
     def _misspelt(self, type: str, line: int, what: str) -> bool:
         """Return whether `type` counts as a misspelling of one that occurs. Then that is the only problem."""
-        if self._is_mumbled(type):
+        if self._may_be_unread(type):
             return True
         guess = self.guess(type, self.occurring)
         if guess is None:
@@ -249,9 +254,9 @@ class _Proof:
         return True
 
     def _is_meant(self, type: str) -> bool:
-        return type in self.meant or self._is_mumbled(type)
+        return type in self.meant or self._may_be_unread(type)
 
-    def _is_mumbled(self, type: str) -> bool:
+    def _may_be_unread(self, type: str) -> bool:
         return bool(self.draft.unread) and self.guess(type, self.draft.unread) is not None
 
     def _hint(self, type: str, known: Iterable[str]) -> str:
@@ -260,7 +265,7 @@ class _Proof:
 
     # --------------------------------------------------------------------------------------------------- conditions
 
-    def conditions(self) -> None:
+    def check_conditions(self) -> None:
         """Check that every path of a condition reads an event that its agent consumes."""
         for name, spec in self.agents.items():
             if spec.when is None or not spec.on:
@@ -271,16 +276,16 @@ class _Proof:
                     self._unbound(spec, path, line)
 
     def _unbound(self, spec: AgentSpec, path: Path, line: int) -> None:
-        place, hears = f"agents.{spec.name}.when", ", ".join(spec.on)
+        place, subscribed = f"agents.{spec.name}.when", ", ".join(spec.on)
         field = f"write {spec.on[0]}.{path} if a field is meant"
         other = path.bind(self.known).type
         if other is not None:
-            what = f"{place}: {path} names type {other}, to which {spec.name} does not subscribe (only to {hears})"
+            what = f"{place}: {path} names type {other}, to which {spec.name} does not subscribe (only to {subscribed})"
             self.add(line, what, f"Subscribe to {other} too, or {field}")
         elif (guess := self._guessed_type(path)) is not None:
             self.add(line, f"{place}: {path} names an unknown type", f"Did you mean {guess}? Else {field}")
         elif spec.join:
-            what = f"{place}: {path} does not say which event is meant (the agent subscribes to {hears})"
+            what = f"{place}: {path} does not say which event is meant (the agent subscribes to {subscribed})"
             self.add(line, what, f"Write the type first, like {spec.on[0]}.{path}")
 
     def _guessed_type(self, path: Path) -> str | None:
@@ -293,7 +298,7 @@ class _Proof:
                     return guess
         return None
 
-    def keys(self) -> None:
+    def check_keys(self) -> None:
         """Check that `key` and `id` are fields of a payload of any type."""
         declared = [(f"agents.{name}.key", spec.key) for name, spec in self.agents.items()]
         for rule in self.declared.topics.values():
@@ -310,7 +315,7 @@ class _Proof:
 
     # ------------------------------------------------------------------------------------------------------ numbers
 
-    def fallbacks(self) -> None:
+    def check_fallbacks(self) -> None:
         """Check that each fallback exists and is another agent."""
         for name, spec in self.agents.items():
             place = f"agents.{name}.fallback"
@@ -324,57 +329,59 @@ class _Proof:
 
     # -------------------------------------------------------------------------------------------------------- graph
 
-    def starts(self) -> None:
+    def check_starts(self) -> None:
         """Find agents that wait for one another, so that none of them can be the first."""
         # A type without an emitter is a problem of its own and counts as occurring here.
-        occurring = set(self.entries) | (self.hearers.keys() - self.emitters.keys())
+        occurring = set(self.ingress_types) | (self.subscribers.keys() - self.emitters.keys())
         firing: set[str] = set()
-        fresh = True
-        while fresh:
-            fresh = False
+        changed = True
+        while changed:
+            changed = False
             for name, spec in self.agents.items():
                 met = all if spec.join else any
                 if name not in firing and (not spec.on or met(type in occurring for type in spec.on)):
                     firing.add(name)
                     occurring.update(spec.emits)
-                    fresh = True
-        silent = without(self.graph, firing)
-        for group in cycles(silent):
-            way = shortest_cycle(without(silent, set(silent) - set(group)), group[0])
+                    changed = True
+        blocked = without(self.graph, firing)
+        for group in cycles(blocked):
+            path = shortest_cycle(without(blocked, set(blocked) - set(group)), group[0])
             line = self.draft.line(f"agents.{group[0]}.on", f"agents.{group[0]}")
             joins = [name for name in group if self.agents[name].join]
             if joins:
                 missing = [type for type in self.agents[joins[0]].on if type not in occurring]
-                what = f"agents.{joins[0]}.on: the join cannot be met, {missing[0]} occurs only after it ({_way(way)})"
+                what = (
+                    f"agents.{joins[0]}.on: the join cannot be met, {missing[0]} occurs only after it ({_arrows(path)})"
+                )
                 line = self.draft.line(f"agents.{joins[0]}.on[{missing[0]}]", f"agents.{joins[0]}.on")
                 remedy = f"Let another agent or an ingress topic bring {missing[0]}, or subscribe to it without `all`"
                 self.add(line, what, remedy)
             else:
-                what = f"agents.{group[0]}.on: {_way(way)} can never start: these agents wait only for one another"
+                what = f"agents.{group[0]}.on: {_arrows(path)} can never start: these agents wait only for one another"
                 self.add(line, what, "Subscribe one of them to an ingress type, or to a type that another agent emits")
 
-    def caps(self) -> frozenset[str]:
+    def check_cycles(self) -> frozenset[str]:
         """Check that every cycle passes an agent with a cap of its own. Return the agents on cycles."""
         capped = [name for name, spec in self.agents.items() if spec.visits_max is not None]
-        loose = without(self.graph, capped)
+        uncapped = without(self.graph, capped)
         for _ in range(CYCLE_ROUNDS_MAX):
-            starts = [group[0] for group in cycles(loose)]
+            starts = [group[0] for group in cycles(uncapped)]
             for start in starts:
                 line = self.draft.line(f"agents.{start}.on", f"agents.{start}")
-                what = f"cycle without a cap: {_way(shortest_cycle(loose, start))}"
+                what = f"cycle without a cap: {_arrows(shortest_cycle(uncapped, start))}"
                 remedy = f"Set how often a run may visit one of them, like `visits_max: 3` in agents.{start}"
                 self.add(line, what, remedy)
-            loose = without(loose, starts)
+            uncapped = without(uncapped, starts)
         return frozenset(name for group in cycles(self.graph) for name in group)
 
-    def depth(self) -> None:
+    def check_depth(self) -> None:
         """Check that the longest path through the mesh is allowed."""
-        way, limit = longest_way(self.graph), self.declared.limits.depth_max
-        if len(way) > limit:
+        path, limit = longest_path(self.graph), self.declared.limits.depth_max
+        if len(path) > limit:
             place = "mesh.limits.depth_max"
-            line = self.draft.line(place, f"agents.{way[0]}")
-            what = f"{place}: the longest path has {len(way)} agents, at most {limit} are allowed: {_way(way)}"
-            self.add(line, what, f"Raise it to {len(way)} or more")
+            line = self.draft.line(place, f"agents.{path[0]}")
+            what = f"{place}: the longest path has {len(path)} agents, at most {limit} are allowed: {_arrows(path)}"
+            self.add(line, what, f"Raise it to {len(path)} or more")
 
 
 def _by_type(declared: Iterable[tuple[Iterable[str], str]]) -> dict[str, list[str]]:
@@ -389,5 +396,5 @@ def _dotted(types: Iterable[str], count: int) -> list[str]:
     return [type for type in types if type.count(".") == count - 1]
 
 
-def _way(names: Iterable[str]) -> str:
+def _arrows(names: Iterable[str]) -> str:
     return " -> ".join(names)

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh.core.topology.graph import Graph, components, cycles, longest_way, shortest_cycle, without
+from mesh.core.topology.graph import Graph, components, cycles, longest_path, shortest_cycle, without
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no mistake of ours."""
@@ -40,17 +40,17 @@ def test_without_takes_nodes_and_what_leads_to_them() -> None:
 
 
 def test_the_longest_way_counts_nodes() -> None:
-    assert longest_way(LINE) == ("a", "b", "c")
-    assert longest_way({"a": ["c"], "b": ["d"], "c": [], "d": ["c"]}) == ("b", "d", "c")
-    assert longest_way({}) == ()
+    assert longest_path(LINE) == ("a", "b", "c")
+    assert longest_path({"a": ["c"], "b": ["d"], "c": [], "d": ["c"]}) == ("b", "d", "c")
+    assert longest_path({}) == ()
 
 
 def test_a_component_counts_as_one_node_of_the_longest_way() -> None:
-    assert longest_way(RING) == ("d", "a")
+    assert longest_path(RING) == ("d", "a")
 
 
 def test_long_graphs_exhaust_nothing() -> None:
-    assert len(longest_way(LONG)) == 20_001
+    assert len(longest_path(LONG)) == 20_001
     ring = LONG | {"n20000": ["n0"]}
     assert len(cycles(ring)) == 1
     assert len(shortest_cycle(ring, "n5")) == 20_002
