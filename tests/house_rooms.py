@@ -7,7 +7,14 @@ itself, too. An entry of MAY_IMPORT imports only earlier ones, so no circle is p
 from typing import Final
 
 _BASIS: Final = ("mesh.core.*", "mesh.core.expression", "mesh.core.protocol", "mesh.core.topology")
-_RUN: Final = (*_BASIS, "mesh.core.run", "mesh.core.ingress", "mesh.core.state", "mesh.core.publishing")
+_RUN: Final = (
+    *_BASIS,
+    "mesh.core.selection",
+    "mesh.core.run",
+    "mesh.core.ingress",
+    "mesh.core.state",
+    "mesh.core.publishing",
+)
 _BELOW_SERVICES: Final = ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.context", "mesh.settings")
 _BELOW_CLI: Final = (
     *_BELOW_SERVICES,
@@ -25,6 +32,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.core.protocol": ("mesh.core.*",),
     "mesh.core.topology": ("mesh.core.*", "mesh.core.expression"),
     "mesh.core.payload": ("mesh.core.*", "mesh.core.protocol"),
+    "mesh.core.selection": _BASIS,
     "mesh.core.board": _BASIS,
     "mesh.core.scaling": _BASIS,
     "mesh.core.run": _BASIS,

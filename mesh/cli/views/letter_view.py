@@ -10,15 +10,14 @@ import typer
 from mesh.cli.framework.completion import agents
 from mesh.cli.framework.options import Function
 from mesh.cli.framework.output import Piece
+from mesh.cli.framework.selectors import time_span, where
 from mesh.cli.framework.session import Session
-from mesh.cli.framework.text import ago, relocated, seconds, visible
+from mesh.cli.framework.text import ago, visible
 from mesh.cli.views.run_view import MOMENT_CHARS_MAX, id_of
-from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import rfc3339
 from mesh.core.suggest import nearest
 
 if TYPE_CHECKING:
-    from mesh.core.topology.model import Topology
     from mesh.operations.dead_letters import Case, DeadLetters, RedriveEntry, Selection
 
 ID_CHARS: Final = 12
@@ -38,9 +37,9 @@ FILTERS: Final = (
     _option("agent", "NAME", "only of this agent", autocompletion=agents),
     _option("type", "TYPE", "only with an event of this type"),
     _option("run", "ID", "only of runs whose id begins with this"),
-    _option("since", "TIME", "only since then: an age (10m, 2h, 1d) or 2026-11-20T12:00:00Z"),
+    _option("since", "TIME", "only from then on: an age (10m, 2h, 1d), 2026-11-20T12:00Z or @MS"),
     _option("until", "TIME", "only before then, in the same form"),
-    _option("where", "EXPRESSION", "only where this condition on the payload holds, as in `when:` of topics.yaml"),
+    _option("where", "EXPRESSION", "only where this condition on payload and attributes holds, as in `when:`"),
     _option("topic", "NAME", "another dead letter queue: of Connect, Streams, Spring or a share group"),
 )
 """The options by which every command of `mesh dead` chooses letters."""
@@ -65,15 +64,16 @@ def letter_filters(*, names: bool) -> Callable[[Function], Function]:
             from mesh.operations.dead_letters import Selection
 
             found: dict[str, Any] = {parameter.name: given.pop(parameter.name) for parameter in FILTERS}
+            since_ms, until_ms = time_span(found["since"], found["until"]).on(time.time_ns() // 1_000_000)
             chosen = Selection(
                 tuple(given.pop("names", None) or ()),
                 agent=found["agent"],
                 reason=found["reason"],
                 type=found["type"],
                 run=found["run"],
-                since_ms=_moment_ms("--since", found["since"]),
-                until_ms=_moment_ms("--until", found["until"]),
-                where=None if found["where"] is None else _condition(found["where"], session.topology),
+                since_ms=since_ms,
+                until_ms=until_ms,
+                where=None if found["where"] is None else where(found["where"], session.topology),
             )
             return function(session, chosen=chosen, queue=found["topic"] or "", **given)
 
@@ -88,30 +88,6 @@ def letter_filters(*, names: bool) -> Callable[[Function], Function]:
 def is_any(chosen: "Selection") -> bool:
     """Whether no option chooses letters, so that all are meant."""
     return not any(value not in (None, ()) for value in chosen)
-
-
-def _moment_ms(option: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    if "T" not in text.upper():
-        return round((time.time() - seconds(option, text)) * 1_000)
-    from mesh.core.protocol.timestamps import parse_time
-
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{error}", code="bad_value", where=option, expected="an age such as 2h, or a time with its zone"
-        ) from error
-
-
-def _condition(text: str, topology: "Topology") -> Any:
-    from mesh.core.expression.condition import ConditionInvalid, parse
-
-    try:
-        return parse(text, {*topology.rows, *topology.ingress, *topology.egress})
-    except ConditionInvalid as error:
-        raise relocated(error, f"--where, {error.where}") from error
 
 
 async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Selection") -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from mesh.core.errors import BoardIncomplete, InvalidInput
 from mesh.core.protocol import json_check
+from mesh.core.text_glob import glob_test
 
 KEY_CHARS_MAX: Final = 256
 VALUE_BYTES_MAX: Final = 65_536
@@ -213,13 +214,7 @@ def glob(pattern: str) -> Callable[[str], bool]:
             got=_short(pattern),
             remedy="Write * for any run of characters and ? for one",
         )
-    head, *rest = (re.escape(part).replace(r"\?", ".") for part in re.sub(r"\*+", "*", pattern).split("*"))
-    text = head
-    if rest:
-        # Each part matches at its first position only (an atomic group): else many stars backtrack exponentially.
-        text += "".join(f"(?>.*?{part})" for part in rest[:-1] if part) + f".*{rest[-1]}"
-    matches = re.compile(text + r"\Z").match
-    return lambda key: matches(key) is not None
+    return glob_test(pattern)
 
 
 def glob_prefix(pattern: str) -> str:

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from mesh.core.protocol.event import BATCH, JSON, decode_batch, derive_id, fingerprint, parse_json
+from mesh.core.protocol.event import JSON, derive_id, fingerprint, rfc3339
 from mesh.core.protocol.record import Headers, Record, StoredRecord, coordinates
 from mesh.core.redaction import mask
+from mesh.core.selection.where import payloads_of
 
 MESH: Final = "mesh"
 DIALECTS: Final[dict[str, str]] = {
@@ -123,12 +124,23 @@ class Letter:
         """Return the payloads for a condition, by type; several for the input of a join."""
         if self.value is None:
             return {self.type: None}
-        if self.content_type == BATCH:
-            try:
-                return {part.type: parse_json(part.data) for part in decode_batch(self.value)}
-            except ValueError:
-                return {self.type: None}
-        return {self.type: parse_json(self.value)}
+        return payloads_of(self.type, self.content_type, self.value)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what a condition may name of the letter besides its payload."""
+        return {
+            "id": self.id,
+            "reason": self.reason,
+            "message": self.message,
+            "agent": self.agent,
+            "run": self.run_id,
+            "task": self.task_id,
+            "type": self.type,
+            "attempts": self.attempts,
+            "class": self.cls,
+            "time": rfc3339(self.at_ms),
+            "headers": {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in self.headers},
+        }
 
 
 def letter_of(record: Record) -> Letter:

@@ -69,7 +69,14 @@ class Condition:
 
     def bind(self, types: Iterable[str]) -> "Condition":
         """Return the condition with each path bound to the longest of `types` that it begins with."""
-        return condition_of(_bound(self.tree, frozenset(types)))
+        known = frozenset(types)
+        return condition_of(_mapped(self.tree, lambda path: path.bind(known)))
+
+    def bind_rest(self, type: str) -> "Condition":
+        """Return the condition with each path that has no type bound to `type`, with all of its steps."""
+        return condition_of(
+            _mapped(self.tree, lambda path: path if path.type is not None else Path(path.segments, type))
+        )
 
     def holds(self, payloads: Payloads) -> bool:
         """Whether the condition is true for these payloads: type → parsed JSON.
@@ -81,7 +88,7 @@ class Condition:
 
 def parse(text: str, types: Iterable[str] = ()) -> Condition:
     """Read a condition and bind its paths to `types`. Raises ConditionInvalid with column and remedy."""
-    return condition_of(_bound(parse_tree(text), frozenset(types)))
+    return condition_of(parse_tree(text)).bind(types)
 
 
 def condition_of(tree: Node) -> Condition:
@@ -102,18 +109,19 @@ def _paths(node: Node) -> Iterator[Path]:
             yield from _paths(part)
 
 
-def _bound(node: Node, types: frozenset[str]) -> Node:
+def _mapped(node: Node, change: Callable[[Path], Path]) -> Node:
+    """Return the tree with each path changed."""
     if isinstance(node, Comparison):
-        return Comparison(node.operator, _bound_value(node.left, types), _bound_value(node.right, types))
+        return Comparison(node.operator, _mapped_value(node.left, change), _mapped_value(node.right, change))
     if isinstance(node, Not):
-        return Not(_bound(node.part, types))
+        return Not(_mapped(node.part, change))
     if isinstance(node, Junction):
-        return Junction(node.word, tuple(_bound(part, types) for part in node.parts))
-    return _bound_value(node, types)
+        return Junction(node.word, tuple(_mapped(part, change) for part in node.parts))
+    return _mapped_value(node, change)
 
 
-def _bound_value(node: Path | Literal, types: frozenset[str]) -> Path | Literal:
-    return node.bind(types) if isinstance(node, Path) else node
+def _mapped_value(node: Path | Literal, change: Callable[[Path], Path]) -> Path | Literal:
+    return change(node) if isinstance(node, Path) else node
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation

@@ -31,9 +31,9 @@ from mesh.core.dead_letters.redrive_plan import (
     was_taken,
 )
 from mesh.core.errors import InvalidInput, NotFound
-from mesh.core.expression.condition import Condition
 from mesh.core.ingress.admission import Rejection, admit
 from mesh.core.protocol.record import StoredRecord, TopicPartition, UnreadValue, coordinates
+from mesh.core.selection.where import Where
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp, no_progress
 from mesh.operations.dead_letters.redrive_journal import Journal, planned_entry
@@ -57,8 +57,8 @@ class Selection(NamedTuple):
     """Id of the run, or its beginning."""
     since_ms: int | None = None
     until_ms: int | None = None
-    where: Condition | None = None
-    """Condition on the payload."""
+    where: Where | None = None
+    """Condition on the payload, and on `Letter.attributes`."""
 
     def fits(self, letter: Letter) -> bool:
         """Return whether a letter matches all fields except `names`."""
@@ -69,7 +69,7 @@ class Selection(NamedTuple):
             and (self.run is None or letter.run_id.startswith(self.run))
             and (self.since_ms is None or letter.at_ms >= self.since_ms)
             and (self.until_ms is None or letter.at_ms < self.until_ms)
-            and (self.where is None or self.where.holds(letter.payloads()))
+            and (self.where is None or self.where.holds(letter.payloads(), letter.attributes()))
         )
 
 

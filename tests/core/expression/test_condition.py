@@ -241,3 +241,9 @@ def test_any_text_is_a_condition_or_a_typed_refusal(text: str, payload: Any) -> 
 @given(JSON, JSON)
 def test_equality_is_symmetric(a: Any, b: Any) -> None:
     assert are_equal(a, b) is are_equal(b, a)
+
+
+def test_paths_without_a_type_can_be_bound_to_one() -> None:
+    condition = parse("a == 1 and t.a == 2", ["t"]).bind_rest("rest")
+    assert condition.holds({"t": {"a": 2}, "rest": {"a": 1}})
+    assert not condition.holds({"t": {"a": 2}, "rest": {"t": {"a": 1}}})

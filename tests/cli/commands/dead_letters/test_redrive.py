@@ -287,7 +287,7 @@ def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
         (["redrive", "--set", "n"], "--set: invalid change of a field"),
         (["redrive", "--set", "id.x=1"], "--set id.x"),
         (["list", "--since", "soon"], "--since"),
-        (["list", "--until", "2026-11-20T12:00"], "--until"),
+        (["list", "--until", "2026-11-31T12:00"], "--until: this is not a time"),
         (["list", "--where", "n <"], "--where, column 4: it ends too early; expected "),
         (["redrive", "--timeout", "soon"], "--timeout"),
     ):
