@@ -1,6 +1,7 @@
 """The Context of an agent's function: facts of its task, the blackboard, and the report of what it spent."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import wraps
@@ -179,12 +180,16 @@ class Context:
     to every call that acts on the world: `charge(card, usd, idempotency_key=ctx.task_id)`. A task that acts more than
     once adds a word for each act: `f"{ctx.task_id}:charge"`. `attempt` counts from 1. `deadline_ms` is the deadline of
     the run, in milliseconds since the epoch.
+
+    `now_ms` and `random()` take the place of clock and dice: they give a task the same values on every attempt, and
+    again when it is replayed. `sandbox` is true in a replay. What a function does to the world outside the mesh cannot
+    be stopped there; a function that acts on it can ask: `if not ctx.sandbox: send(mail)`.
     """
 
     __mesh_context__ = True
     __slots__ = (
-        *("_board", "_changed", "_loop", "_store", "agent", "cancelled", "attempt", "deadline_ms", "depth", "path"),
-        *("resources", "run_id", "task_id", "tokens", "usd"),
+        *("_board", "_changed", "_loop", "_random", "_store", "agent", "cancelled", "attempt", "deadline_ms", "depth"),
+        *("now_ms", "path", "resources", "run_id", "sandbox", "task_id", "tokens", "usd"),
     )
 
     def __init__(
@@ -201,6 +206,8 @@ class Context:
         changed: Callable[[BoardChange], None] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         resources: Any = None,
+        now_ms: int = 0,
+        sandbox: bool = False,
     ) -> None:
         """`loop`: the event loop that the board belongs to; None: the one that runs at each operation."""
         self.agent = agent
@@ -210,6 +217,12 @@ class Context:
         self.depth = depth
         self.path = path
         self.deadline_ms = deadline_ms
+        self.now_ms = now_ms
+        """Time by the log's clock at which the task was started, in milliseconds since the epoch. It stands still: for
+        durations use `time.monotonic`."""
+        self.sandbox = sandbox
+        """Whether this is a replay (`mesh replay --run`, `mesh replay --agent`), in which nothing should be done."""
+        self._random: random.Random | None = None
         self.resources = resources
         """The value that the agent's `lifespan` yielded in this process; None without one."""
         self._store, self._changed, self._loop = board, changed, loop
@@ -229,6 +242,12 @@ class Context:
             self._board = AgentBoard(self._store, by=by, op_prefix=self.task_id, changed=self._changed, loop=self._loop)
             self._board.cancelling = self.cancelled
         return self._board
+
+    def random(self) -> random.Random:
+        """Return the random numbers of this task: one generator, seeded with the task's id. Not for secrets."""
+        if self._random is None:
+            self._random = random.Random(self.task_id)
+        return self._random
 
     def cancel(self) -> None:
         """Set `cancelled`; for the worker."""

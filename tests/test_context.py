@@ -329,3 +329,12 @@ async def test_a_model_is_kept_by_its_aliases_and_a_secret_is_not_kept_as_asteri
     assert item.value == {"who": [{"userName": "ann", "password": None}]}
     with pytest.raises(InvalidInput, match="asterisks at 'password'"):
         await board.put("login", Login(userName="ann", password=SecretStr("hidden")))
+
+
+async def test_the_random_numbers_of_a_task_repeat_and_those_of_another_task_differ(store: SqliteBoard) -> None:
+    first, again = context(store), context(store, attempt=2)
+    drawn = [first.random().random() for _ in range(3)]
+    assert len(set(drawn)) == 3
+    assert [again.random().random() for _ in range(3)] == drawn
+    again.task_id, again._random = "t2", None
+    assert again.random().random() != drawn[0]

@@ -162,6 +162,40 @@ async def test_one_function_is_tested_with_a_context_and_nothing_else() -> None:
     assert context(resources="pool").resources == "pool"
 
 
+async def test_a_context_has_a_time_and_random_numbers_that_repeat() -> None:
+    first, again = context(), context()
+    assert (first.now_ms, first.sandbox) == (again.now_ms, False)
+    assert first.random().random() == again.random().random() != context(task_id="t2").random().random()
+    assert (context(now_ms=5).now_ms, context(sandbox=True).sandbox) == (5, True)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_every_attempt_of_a_task_has_the_same_time_and_random_numbers(blocking: bool) -> None:
+    seen: list[tuple[int, float, bool]] = []
+
+    def look(ctx: Context) -> Emit:
+        seen.append((ctx.now_ms, ctx.random().random(), ctx.sandbox))
+        if ctx.attempt < 3:
+            raise OSError("try again")
+        return Emit("answer", ctx.attempt)
+
+    async def waiting(ask: dict[str, Any], ctx: Context) -> Emit:
+        return look(ctx)
+
+    def working(ask: dict[str, Any], ctx: Context) -> Emit:
+        return look(ctx)
+
+    before_ms = round(time.time() * 1000)
+    topology = TOPOLOGY.replace("{attempts: 1}", "{attempts: 3, first: 30ms}")
+    async with MeshTest(topology, agents={"echo": working if blocking else waiting}) as mesh:
+        outcomes = [await (await mesh.publish("ask", {})).outcome(timeout_s=20) for _ in range(2)]
+    assert [outcome.ending for outcome in outcomes] == ["completed"] * 2
+    assert [seen[:3], seen[3:]] == [[seen[0]] * 3, [seen[3]] * 3]
+    assert seen[0][1] != seen[3][1]
+    assert before_ms <= seen[0][0] <= seen[3][0] <= round(time.time() * 1000)
+    assert not seen[0][2]
+
+
 async def test_a_repeated_task_counts_once_and_another_one_finds_what_the_first_left() -> None:
     board = MemoryBoard()
     for task_id, left in (("t1", 97), ("t1", 97), ("t2", 94)):

@@ -99,7 +99,8 @@ class RequestServer:
     async def _answer(self, order: CallRequest) -> Event:
         agent, task = self._agents[order.where], order.task
         threads = None if agent.is_async else Threads(1, name=order.spec.name, on_abandon=_ignore, on_late=_ignore)
-        context = context_of(task, self._board, self._send, self._resources[order.where])
+        resources = self._resources[order.where]
+        context = context_of(task, self._board, self._send, resources, sandbox=order.sandbox)
         try:
             return await Function(order.spec, agent, SystemClock(), threads).answer(task, context, order.broken)
         except asyncio.CancelledError as error:

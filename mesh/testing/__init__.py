@@ -33,6 +33,8 @@ from mesh.testing.signature_topology import Options, topology_of
 
 __all__ = ["MemoryBoard", "MeshTest", "context", "topology_of"]
 
+NOW_MS = 1_767_225_600_000
+"""The time of a context unless a test gives another: 2026-01-01 00:00 UTC."""
 DRAIN_TIMEOUT_MS = 1_000
 """Time for running agents at the end of a test; shorter than in production."""
 
@@ -114,11 +116,14 @@ def context(
     depth: int = 1,
     path: tuple[str, ...] = (),
     deadline_ms: int | None = None,
+    now_ms: int = NOW_MS,
+    sandbox: bool = False,
 ) -> Context:
     """Make the Context of a task, to call one agent's function without a mesh.
 
     `board`: a new, empty MemoryBoard by default; hand the same one to two contexts to test what agents share.
-    `resources`: what the agent's lifespan would yield. Two contexts with one `task_id` stand for a repeated task.
+    `resources`: what the agent's lifespan would yield. Two contexts with one `task_id` stand for a repeated task, so
+    `random()` gives both the same numbers. `now_ms` stands still at NOW_MS, so that a test gives the same every day.
     """
     return Context(
         agent=agent,
@@ -130,4 +135,6 @@ def context(
         deadline_ms=deadline_ms,
         board=cast(Board, board if board is not None else MemoryBoard()),
         resources=resources,
+        now_ms=now_ms,
+        sandbox=sandbox,
     )

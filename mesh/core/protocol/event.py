@@ -87,6 +87,8 @@ class Fault(NamedTuple):
     """With code `later` or `left_alone`: how long the task is to wait."""
 
 
+TASK_TIME: Final = "meshtasktime"
+"""Name of the extension attribute by which a failure returns the `time` of its task."""
 RETRY_AFTER_MS_MAX: Final = 366 * 86_400_000
 """The longest wait that an agent may ask for."""
 NO_USAGE: Final = Usage()
@@ -127,7 +129,8 @@ class Event:
     topology: str = ""
     """Digest of the topology by which a request was admitted, or which a partition adopts."""
     extensions: tuple[str, ...] = ()
-    """On requests and on events that leave the mesh: further CloudEvents attributes, name and value alternating."""
+    """On requests and on events that leave the mesh: further CloudEvents attributes, name and value alternating. On
+    failures: `TASK_TIME`."""
     waited_ms: int = 0
     """On results: how long the task waited on its topic before its function was called. 0 for short times."""
 

@@ -9,7 +9,8 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("ce_type", "type of the event"),
     (
         "ce_time",
-        "RFC 3339: the sender's on requests (none: `1970-01-01T00:00:00.000Z`), else the log time of the cause",
+        "RFC 3339: the sender's on requests (none: `1970-01-01T00:00:00.000Z`), else the log time of the cause; "
+        "on tasks that of the first attempt",
     ),
     (
         "ce_subject",
@@ -47,6 +48,7 @@ HEADERS: Final[tuple[tuple[str, str], ...]] = (
         "mesh-extensions",
         "on requests: names of further CloudEvents attributes, separated by `,`; each is a header `ce_…`",
     ),
+    ("ce_meshtasktime", "`ce_time` of the task, on failures: its next attempt has the same"),
     ("traceparent", "W3C Trace Context, exactly one"),
     ("tracestate", "W3C Trace Context, exactly one"),
 )

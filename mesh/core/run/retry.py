@@ -14,7 +14,7 @@ nothing is lost, and the refusal is noted.
 
 from dataclasses import replace
 
-from mesh.core.protocol.event import Event, Fault, derive_id
+from mesh.core.protocol.event import TASK_TIME, Event, Fault, derive_id
 from mesh.core.run.backoff import delay_ms
 from mesh.core.run.budget import charge, refuse_spend, reserve
 from mesh.core.run.circuit_breaker import LEFT_ALONE, Breakers, next_fallback
@@ -30,6 +30,8 @@ INPUT_AT_FAULT = frozenset({"rejected", "schema", "bad_batch"})
 """Faults of the input: no other agent could use it, so the fallback is not asked."""
 _UNTRIED = frozenset({"later", LEFT_ALONE})
 """Faults that do not use up an attempt."""
+TIME_CHARS_MAX = 64
+"""Limit for the time of a task that its worker returns; the mesh writes 24 characters."""
 EXPIRY_SLACK_MS = 1_000
 """Delay of the next try of a task that expired longer than this before the deadline of its run."""
 
@@ -60,8 +62,8 @@ def handle_failure(
         refusal = _refuse_retry(run, task, event, due_ms, topology)
         if refusal is None:
             reserve(run, spec)
-            laters = task.past.laters + (fault.code in _UNTRIED)
-            effects.append(schedule_retry(run, replace(task, past=task.past._replace(laters=laters)), event, due_ms))
+            past = task.past._replace(laters=task.past.laters + (fault.code in _UNTRIED), time=_time_of_task(event))
+            effects.append(schedule_retry(run, replace(task, past=past), event, due_ms))
             effects += refusal_notes(run, refused)
             return
         refused.append(refusal)
@@ -133,6 +135,12 @@ def _next_try_ms(task: Task, event: Event, fault: Fault, retry: Retry) -> int:
     if not fault.retryable or tries >= retry.attempts_max or _is_final(fault, retry):
         return 0
     return event.at_ms + delay_ms(retry, tries, seed=task.id)
+
+
+def _time_of_task(failure: Event) -> str:
+    """Return the time of the task that a failure names; "" if it names none, as those of earlier versions."""
+    text = dict(zip(failure.extensions[::2], failure.extensions[1::2], strict=True)).get(TASK_TIME, "")
+    return text if len(text) <= TIME_CHARS_MAX else ""
 
 
 def _is_final(fault: Fault, retry: Retry) -> bool:

@@ -244,7 +244,7 @@ def publish(
         task.path,
         task.attempt,
         content_type,
-        "",
+        task.past.time,
         run.subject,
         run.deadline_ms,
         run.traceparent,

@@ -124,6 +124,8 @@ class Past(NamedTuple):
     """Number of agents that failed in a row on the path, without a success between."""
     laters: int = 0
     """Number of times that the agent asked to be tried later."""
+    time: str = ""
+    """`time` of the first attempt of the task, for the next one."""
 
 
 NO_PAST: Final = Past()

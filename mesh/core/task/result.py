@@ -24,6 +24,7 @@ from mesh.core.protocol.event import (
     NO_USAGE,
     RETRY_AFTER_MS_MAX,
     SUCCEEDED,
+    TASK_TIME,
     Event,
     Fault,
     Part,
@@ -140,7 +141,10 @@ def cached_event(task: Event, type: str, content_type: str, data: bytes, usage: 
 
 def failure_event(task: Event, fault: Fault, usage: Usage | None) -> Event:
     """Return the answer of a task that failed; its value is the task's input, unchanged."""
-    return _answer(task, FAILED, task.type, task.content_type, task.data, usage, fault)
+    answer = _answer(task, FAILED, task.type, task.content_type, task.data, usage, fault)
+    if task.time:
+        answer.extensions = (TASK_TIME, task.time)
+    return answer
 
 
 def fault_of(error: BaseException, frame: FrameRule = lambda frames: "") -> Fault:

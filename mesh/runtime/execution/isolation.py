@@ -45,6 +45,7 @@ class CallRequest(NamedTuple):
     where: str
     task: Event
     broken: InjectedFault | None
+    sandbox: bool = False
 
 
 class LoadRequest(NamedTuple):

@@ -32,6 +32,8 @@ class WorkerOptions:
     """Name of the process: work that was begun under the same name did not die with another process."""
     after_outage: bool = False
     """The log was away and the process begins again: the previous owners of its partitions did not die of a task."""
+    sandbox: bool = False
+    """Tasks are replayed: functions see `ctx.sandbox`."""
 
 
 class MarkSlots:

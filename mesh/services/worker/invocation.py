@@ -13,6 +13,7 @@ from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import NO_USAGE, TASK, Event, Fault, Usage
 from mesh.core.protocol.record import NewRecord, Record
+from mesh.core.protocol.timestamps import parse_time
 from mesh.core.publishing.effect_records import dead_letter
 from mesh.core.state.partition_state import dead_record
 from mesh.core.task import result
@@ -83,7 +84,12 @@ class Function:
 
 
 def context_of(
-    task: Event, board: Board, changed: Callable[[BoardChange], None] | None, resources: object = None
+    task: Event,
+    board: Board,
+    changed: Callable[[BoardChange], None] | None,
+    resources: object = None,
+    *,
+    sandbox: bool = False,
 ) -> Context:
     """Make the Context of a task."""
     return Context(
@@ -98,7 +104,17 @@ def context_of(
         changed=changed,
         loop=asyncio.get_running_loop(),
         resources=resources,
+        now_ms=_started_ms(task),
+        sandbox=sandbox,
     )
+
+
+def _started_ms(task: Event) -> int:
+    """Return the time that all attempts of a task have in common; the time of the record where it names none."""
+    try:
+        return parse_time(task.time)
+    except ValueError:
+        return task.at_ms
 
 
 def failed(task: Event, context: Context | None, fault: Fault) -> Event:

@@ -15,7 +15,7 @@ from mesh.core.protocol.codec import (
     is_json,
     read_event,
 )
-from mesh.core.protocol.event import BATCH, NO_USAGE, RETRY_AFTER_MS_MAX, Event, Fault, Usage
+from mesh.core.protocol.event import BATCH, NO_USAGE, RETRY_AFTER_MS_MAX, TASK_TIME, Event, Fault, Usage
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.record import Headers, PackedHeaders, Record
 from tests.core.samples import AT_MS, events, stored, task
@@ -88,7 +88,7 @@ def test_only_listed_headers_are_written_and_all_are_listed() -> None:
     event = task()
     event.usage, event.fault, event.origin = Usage(5, 6), Fault("later", "no", "E", True, "stack", 5), "t:0:1"
     event.topology, event.waited_ms = "0" * 16, 18_400
-    event.extensions = ("tenant", "eu")
+    event.extensions = ("tenant", "eu", TASK_TIME, "2026-11-30T12:00:00.123Z")
     written = {name for name, _ in event_headers(event)}
     event.expiry_ms = -30_000
     assert written | {name for name, _ in event_headers(event)} == {*(name for name, _ in HEADERS), "ce_tenant"}

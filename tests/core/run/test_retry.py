@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.core.protocol.event import Event, Usage
+from mesh.core.protocol.event import TASK_TIME, Event, Usage
 from mesh.core.topology.model import BreakerRule, Limits, Retry, Topology
 from tests.builders import AT_MS, agent, topology
 from tests.core.states import task_state
@@ -49,6 +49,14 @@ def test_later_waits_as_long_as_the_agent_wants_and_uses_up_no_attempt() -> None
         play.on(failed("a", "later", wait_ms=5_000), retry(due_ms=due_ms, attempt=attempt))
         play.on(due("a"), task("a", attempt=attempt))
     play.on(failed("a"), dead("boom"), ended("failed"))
+
+
+@pytest.mark.parametrize(("named", "carried"), [("2026-11-30T12:00:00.123Z", True), ("x" * 65, False)])
+def test_the_next_attempt_has_the_time_of_the_first_one(named: str, carried: bool) -> None:
+    play = Playbook(topology(a=agent("ask -> b", retry=Retry(attempts_max=3)))).let(requested())
+    for attempt in (2, 3):
+        play.let(failed("a", extensions=(TASK_TIME, named), after_ms=5))
+        play.on(due("a"), task("a", attempt=attempt, time=named if carried else ""))
 
 
 def test_the_fallback_of_an_agent_that_asks_for_a_time_beyond_the_deadline_stands() -> None:

@@ -30,6 +30,8 @@ async def wild(ask: Ask, ctx: Context) -> Told | None:
         case "board":
             await ctx.board.put("said", {"by": os.getpid()})
             ctx.spend(usd="0.1")
+        case "facts":
+            return Told(pid=os.getpid(), text=f"{ctx.now_ms} {ctx.random().random()} {ctx.sandbox}")
         case "exit":
             os._exit(9)
         case "kill":

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -92,6 +93,15 @@ async def test_a_task_is_answered_in_another_process_that_serves_the_next_one_to
     assert first != os.getpid()
     assert pid_in(await ask(cells, "hello", BLOCKING)) == first
     assert list(cells.pids) == [first]
+
+
+async def test_a_task_has_the_time_and_random_numbers_there_that_it_has_here(cells: ChildProcesses) -> None:
+    asked = order("facts")
+    asked.task.time = "2026-11-30T12:00:00.123Z"
+    async with cells.acquire(WILD) as cell:
+        answer = await cell.answer(asked._replace(sandbox=True), None)
+    there = orjson.loads(answer.data)["text"]
+    assert there == f"1796040000123 {random.Random('t').random()} True"
 
 
 async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_spent_is_charged(

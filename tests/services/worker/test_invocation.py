@@ -1,5 +1,6 @@
 """One call of an agent's function, without a worker around it."""
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -79,3 +80,14 @@ def test_a_killer_is_given_up_for_good_with_its_input_and_its_reservation_is_cha
     assert (answer.fault.code, answer.fault.retryable) == ("crash_loop", False)
     assert "3 processes of echo died" in answer.fault.message
     assert (answer.data, answer.usage) == (b'{"n":6}', None)
+
+
+@pytest.mark.parametrize(
+    ("time", "now_ms"), [("2026-11-30T12:00:00.123Z", 1_796_040_000_123), ("", 77), ("yesterday", 77)]
+)
+async def test_the_time_of_a_task_is_that_which_its_attempts_have_in_common(
+    time: str, now_ms: int, tmp_path: Path
+) -> None:
+    task = replace(TASK_OF_SIX, time=time, at_ms=77)
+    context = context_of(task, SqliteBoard(tmp_path / "board.db"), None, sandbox=True)
+    assert (context.now_ms, context.sandbox) == (now_ms, True)
