@@ -46,14 +46,9 @@ async def get(session: Session, key: Key) -> None:
     async with session.board() as board:
         entry = await board.get(key)
     if entry is None:
-        raise NotFound(
-            f"the key {key!r} has no value",
-            where=short(session.settings.board or session.settings.log),
-            remedy="`mesh board keys` lists all",
-        )
+        raise _not_found(session, f"the key {key!r} has no value")
     session.output.emit(_json(entry))
-    value = orjson.dumps(orjson.loads(entry.value), option=orjson.OPT_INDENT_2).decode()
-    session.output.document(value)
+    session.output.document(orjson.dumps(orjson.loads(entry.value), option=orjson.OPT_INDENT_2).decode())
     session.output.note((f"version {entry.version}, {ago(entry.at_ms)}, by {entry.by or 'unknown'}", "dim"))
 
 
@@ -101,17 +96,17 @@ async def history(
     async with session.board() as board:
         entries = await board.history(key, limit=limit)
     if not entries:
-        raise NotFound(
-            f"the key {key!r} never had a value",
-            where=short(session.settings.board or session.settings.log),
-            remedy="`mesh board keys` lists all",
-        )
-    rows: list[list[Piece]] = []
-    for entry in entries:
-        session.output.emit(_json(entry))
-        value = entry.value.decode("utf-8", "replace")
-        rows.append([entry.version, (ago(entry.at_ms), "dim"), entry.by, value])
-    session.output.table(("VERSION", "AGE", "BY", "VALUE"), rows)
+        raise _not_found(session, f"the key {key!r} never had a value")
+    session.output.listing(("VERSION", "AGE", "BY", "VALUE"), entries, _entry_row, _json)
+
+
+def _entry_row(entry: Entry) -> list[Piece]:
+    return [entry.version, (ago(entry.at_ms), "dim"), entry.by, entry.value.decode("utf-8", "replace")]
+
+
+def _not_found(session: Session, what: str) -> NotFound:
+    where = short(session.settings.board or session.settings.log)
+    return NotFound(what, where=where, remedy="`mesh board keys` lists all")
 
 
 async def _restarts(session: Session, limit: int) -> None:
@@ -123,12 +118,13 @@ async def _restarts(session: Session, limit: int) -> None:
         if is_mirrored(log, board):
             found = (await read_mirror(log, SystemClock(), session.topology, values=False)).restarts
         now = await board.incarnation()
-    rows: list[list[Piece]] = []
-    for restart in reversed(found[-limit:]):
-        session.output.emit({"new": restart.new, "old": restart.old, "noticed": rfc3339(restart.at_ms)})
-        rows.append([restart.new, (moment(restart.at_ms), "dim"), (f"after {restart.old}", "dim")])
-    if rows:
-        session.output.table(("EPOCH", "NOTICED", "AFTER"), rows)
+    session.output.listing(
+        ("EPOCH", "NOTICED", "AFTER"),
+        found[-limit:][::-1],
+        lambda restart: [restart.new, (moment(restart.at_ms), "dim"), (f"after {restart.old}", "dim")],
+        lambda restart: {"new": restart.new, "old": restart.old, "noticed": rfc3339(restart.at_ms)},
+    )
+    if found:
         session.output.note(("writes that may be lost: ", "dim"), "mesh board rebuild")
     else:
         session.output.note(f"No restart of the board is known; its epoch is {now}.")
@@ -172,14 +168,10 @@ async def rebuild(
 
 def _show(session: Session, plan: "RebuildPlan") -> None:
     output, missing = session.output, plan.missing
-    for step in missing:
-        output.emit(_step_json(step, "write"))
     if missing:
         output.print(("would be written", "bold"))
-        rows = [_row(step) for step in missing[:SHOWN_MAX]]
-        output.table(("KEY", "VALUE", "INSTEAD OF", "WRITTEN", "BY"), rows)
-        if len(missing) > SHOWN_MAX:
-            output.print((f"  … and {len(missing) - SHOWN_MAX:,} more", "dim"))
+        heads = ("KEY", "VALUE", "INSTEAD OF", "WRITTEN", "BY")
+        output.listing(heads, missing, _row, lambda step: _step_json(step, "write"), rows_max=SHOWN_MAX)
     _note_newer(session, plan)
     if missing:
         output.note(f"{counted(len(missing), 'key')} of {len(plan.steps):,} would be written; --yes does it")

@@ -9,9 +9,9 @@ rich is imported only when something is printed, so that completion by the shell
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
     from rich.text import Text
 
+T = TypeVar("T")
 Piece = str | tuple[str, str]
 """Text, or text with a style such as `dim`, `bold`, `green`."""
 
@@ -80,6 +81,29 @@ class Output:
             self.print(indent, line)
         if len(lines) > DOCUMENT_LINES_MAX:
             self.print((f"{indent}… {len(lines) - DOCUMENT_LINES_MAX:,} more lines", "dim"))
+
+    def listing(
+        self,
+        heads: Sequence[str],
+        items: Sequence[T],
+        row: Callable[[T], Sequence[Piece]],
+        as_json: Callable[[T], Any],
+        *,
+        rows_max: int | None = None,
+    ) -> None:
+        """Print items as a table of at most `rows_max` rows; with `--json`, each of them as a JSON line."""
+        if self.json:
+            for item in items:
+                self.emit(as_json(item))
+        elif items:
+            self.table(heads, map(row, items[:rows_max]))
+            if rows_max is not None:
+                self.omitted(len(items) - rows_max)
+
+    def omitted(self, number: int) -> None:
+        """Print how many items of a listing were not shown; nothing for 0 and less."""
+        if number > 0:
+            self.print((f"  … and {number:,} more", "dim"))
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[Piece]]) -> None:
         """Print columns, as wide as their content; empty ones are left out. A head that begins with `>` aligns right.

@@ -95,6 +95,13 @@ class Session:
         finally:
             await log.close()
 
+    async def create_embedded_topics(self, log: "Log") -> None:
+        """Create missing topics in an embedded file, as one of an older version has them. Kafka needs a command."""
+        from mesh.app.wiring import topic_specs
+
+        if embedded_path(self.settings.log) is not None:
+            await log.create_topics(topic_specs(self.topology))
+
     @asynccontextmanager
     async def board(self, *, create: bool = False) -> AsyncIterator["Board"]:
         """Open the board, and close it afterwards. Raises NotFound as `log` does."""

@@ -25,7 +25,7 @@ REPORT_FROM_S = 1.0
 STACK_FRAMES_MAX = 12
 REMEDY = "Await what takes long, or write the agent as a plain `def`: it then gets a thread"
 OWN_REMEDY = "Look for a slow disk or a machine without memory or processor time; else this is a fault of the mesh"
-_CALLER = os.path.join(PACKAGE, "services", "worker", "function.py")
+_CALLER = os.path.join(PACKAGE, "services", "worker", "invocation.py")
 _log = diagnostics("worker")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mesh.cli.framework.output import Piece
-from mesh.cli.framework.session import Session, embedded_path
+from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import ago, took
 from mesh.core.errors import NotAccepted
 from mesh.core.history.timeline import History
@@ -42,12 +42,10 @@ async def write_switches(session: Session, *switches: "Switch", for_ms: int = 0)
 
     Raises NotAccepted for a fault of an agent that the running mesh would ignore.
     """
-    from mesh.app.wiring import topic_specs
     from mesh.client import Mesh
 
     async with session.log() as log:
-        if embedded_path(session.settings.log) is not None:
-            await log.create_topics(topic_specs(session.topology))
+        await session.create_embedded_topics(log)
         if for_ms and any(switch.agent not in STORES for switch in switches):
             await _require_running_chaos(log, session)
         for switch in switches:

@@ -7,10 +7,11 @@ import pytest
 
 import mesh
 from mesh.cli.supervision.watchdog import blocks_by_agent
+from mesh.services.worker.invocation import Function
 
 ROOT = str(Path(mesh.__file__).parent)
 LOOP, LANES = traceback.__file__.replace("traceback.py", "asyncio/events.py"), f"{ROOT}/runtime/execution/key_lanes.py"
-CALLER, SETTLE, AGENT = f"{ROOT}/services/worker/function.py", f"{ROOT}/core/settle.py", "/srv/desk/agents.py"
+CALLER, SETTLE, AGENT = Function.answer.__code__.co_filename, f"{ROOT}/core/task/result.py", "/srv/desk/agents.py"
 LIBRARY = str(Path(pytest.__file__).parent / "x.py")
 
 

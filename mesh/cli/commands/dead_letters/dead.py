@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from mesh.cli.commands.dead_letters.redrive import create_ledger, redrive
+from mesh.cli.commands.dead_letters.redrive import redrive
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, moment, visible
@@ -55,11 +55,8 @@ async def list_dead(
             await note_unknown_names(session, dead, chosen)
         found.sort(key=lambda case: (-case.letter.at_ms, -case.letter.record.offset))
         shown = await dead.results(found[:limit])
-    for case in shown:
-        session.output.emit(letter_facts(case))
-    if shown:
-        session.output.table(HEADS, [letter_row(case) for case in shown])
-    else:
+    session.output.listing(HEADS, shown, letter_row, letter_facts)
+    if not shown:
         session.output.note("No dead letters.")
     if len(found) > limit:
         session.output.note((f"… and {len(found) - limit:,} older ones: --limit {len(found)}", "dim"))
@@ -146,7 +143,7 @@ async def drop(
         if not cases:
             await note_unknown_names(session, dead, chosen)
         if cases and yes:
-            await create_ledger(session, log)
+            await session.create_embedded_topics(log)
             entries = await dead.drop(cases, reason=why)
             cases = [
                 case._replace(status=case.status._replace(state=entry.state, last=entry))

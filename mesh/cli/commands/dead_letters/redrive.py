@@ -15,7 +15,7 @@ import typer
 
 from mesh.cli.commands.runs.publish_lines import opened
 from mesh.cli.framework.output import Piece
-from mesh.cli.framework.session import Session, embedded_path
+from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
 from mesh.cli.framework.standard_streams import document, read_all_input
 from mesh.cli.framework.text import counted, seconds
@@ -25,7 +25,6 @@ from mesh.core.dead_letters.redrive_log import IN_VAIN
 from mesh.core.errors import InvalidInput, NotAccepted
 
 if TYPE_CHECKING:
-    from mesh.adapters.ports import Log
     from mesh.operations.dead_letters import (
         Case,
         DeadLetters,
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
         RedrivePlan,
         RedriveReport,
         Selection,
+        Sending,
     )
 
 SHOWN_MAX: Final = 50
-EVERYTHING: Final = "RedriveOptions it is sent"
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(s|m|h))?", re.ASCII)
 _PER: Final = {None: 1, "s": 1, "m": 60, "h": 3_600}
 
@@ -86,16 +85,8 @@ async def redrive(
         if not yes:
             return _show(session, plan)
         if plan.sendings:
-            await create_ledger(session, log)
+            await session.create_embedded_topics(log)  # a file of an older version has no ledger
         return await _act(session, dead, plan, per_second, timeout_s if wait else None)
-
-
-async def create_ledger(session: Session, log: "Log") -> None:
-    """Create the ledger in an embedded file of an older version; on Kafka `mesh topics create` does that."""
-    if embedded_path(session.settings.log) is not None:
-        from mesh.app.wiring import topic_specs
-
-        await log.create_topics(topic_specs(session.topology))
 
 
 def _how(changes: list[str], as_new: bool, again: bool, force: bool, why: str) -> "RedriveOptions":
@@ -114,18 +105,10 @@ def _how(changes: list[str], as_new: bool, again: bool, force: bool, why: str) -
 
 def _show(session: Session, plan: "RedrivePlan") -> int:
     output = session.output
-    for sending in plan.sendings:
-        output.emit({**_step_json(sending.letter, "send"), **_sending_json(sending)})
-    for obstacle in plan.obstacles:
-        why = {"message": obstacle.message, "remedy": obstacle.remedy}
-        output.emit({**_step_json(obstacle.letter, "cannot"), **why})
-    for step in plan.already_done:
-        output.emit({**_step_json(step.letter, "nothing"), "message": step.message})
     if plan.sendings:
         output.print(("would be sent", "bold"))
-        rows = [_row(sending) for sending in plan.sendings[:SHOWN_MAX]]
-        output.table(("ID", "WAY", "TO", "RUN", "AGENT", ">REDRIVE", ">BYTES", "NOTE"), rows)
-        _more(session, len(plan.sendings))
+        heads = ("ID", "WAY", "TO", "RUN", "AGENT", ">REDRIVE", ">BYTES", "NOTE")
+        output.listing(heads, plan.sendings, _row, _sending_json, rows_max=SHOWN_MAX)
     _cannot(session, plan)
     _show_already_done(session, plan)
     if plan.sendings:
@@ -133,7 +116,7 @@ def _show(session: Session, plan: "RedrivePlan") -> int:
     return 0
 
 
-def _row(sending: Any) -> list[Piece]:
+def _row(sending: "Sending") -> list[Piece]:
     letter = sending.letter
     notes = [*(["changed"] if sending.data is not None else []), *(["interrupted"] if sending.interrupted else [])]
     if sending.way == "hop":
@@ -154,10 +137,13 @@ def _cannot(session: Session, plan: "RedrivePlan") -> None:
     output = session.output
     if plan.obstacles:
         output.print(("cannot be sent", "bold"))
-    for obstacle in plan.obstacles[:SHOWN_MAX]:
-        about = f"{obstacle.letter.id[:ID_CHARS]}  {obstacle.letter.reason}: {obstacle.message}. "
-        output.print("  ", about, (obstacle.remedy, "dim"))
-    _more(session, len(plan.obstacles))
+    for n, obstacle in enumerate(plan.obstacles):
+        why = {"message": obstacle.message, "remedy": obstacle.remedy}
+        output.emit({**_step_json(obstacle.letter, "cannot"), **why})
+        if n < SHOWN_MAX:
+            about = f"{obstacle.letter.id[:ID_CHARS]}  {obstacle.letter.reason}: {obstacle.message}. "
+            output.print("  ", about, (obstacle.remedy, "dim"))
+    output.omitted(len(plan.obstacles) - SHOWN_MAX)
 
 
 def _show_already_done(session: Session, plan: "RedrivePlan") -> None:
@@ -165,23 +151,21 @@ def _show_already_done(session: Session, plan: "RedrivePlan") -> None:
         if not plan.sendings and not plan.obstacles:
             session.output.note("No such dead letters: nothing to send.")
         return
+    for step in plan.already_done:
+        session.output.emit({**_step_json(step.letter, "nothing"), "message": step.message})
     reasons = Counter((step.message, step.remedy) for step in plan.already_done)
     for (message, remedy), number in reasons.most_common(SHOWN_MAX):
         about = plan.already_done[0].letter.id[:ID_CHARS] if len(plan.already_done) == 1 else counted(number, "letter")
         session.output.note(f"nothing to do for {about}: {message}", (f"; {remedy}", "dim"))
 
 
-def _more(session: Session, number: int) -> None:
-    if number > SHOWN_MAX:
-        session.output.print((f"  … and {number - SHOWN_MAX:,} more", "dim"))
-
-
 def _step_json(letter: "Letter", step: str) -> dict[str, Any]:
     return {"id": letter.id, "plan": step, "reason": letter.reason, "agent": letter.agent, "run": letter.run_id}
 
 
-def _sending_json(sending: Any) -> dict[str, Any]:
+def _sending_json(sending: "Sending") -> dict[str, Any]:
     return {
+        **_step_json(sending.letter, "send"),
         "way": sending.way,
         "topic": sending.topic,
         "run": sending.run_id,
@@ -206,8 +190,6 @@ async def _act(
         what = f"{counted(len(plan.obstacles), 'letter')} cannot be sent, none was; {first.letter.id[:ID_CHARS]}"
         raise NotAccepted(f"{what}: {first.message}", where="mesh dead redrive", remedy=first.remedy)
     if not plan.sendings:
-        for step in plan.already_done:
-            output.emit({**_step_json(step.letter, "nothing"), "message": step.message})
         _show_already_done(session, plan)
         return 0
     with terminable(), output.progress(total) as bar:
@@ -235,9 +217,6 @@ def _report_sent(session: Session, plan: "RedrivePlan", report: "RedriveReport")
     output = session.output
     for entry in (*report.sent, *report.refused):
         output.emit(entry_facts(entry))
-    for obstacle in plan.obstacles:
-        why = {"message": obstacle.message, "remedy": obstacle.remedy}
-        output.emit({**_step_json(obstacle.letter, "cannot"), **why})
     output.print(("✓ ", "green"), f"{counted(len(report.sent), 'letter')} sent")
     for entry in report.refused[:SHOWN_MAX]:
         output.print(("✗ ", "red"), f"{entry.letter[:ID_CHARS]}  the log refused it: {entry.result}")

@@ -11,7 +11,7 @@ from mesh.cli.commands.runs.publish_lines import LinePublisher, PublishOptions, 
 from mesh.cli.framework.completion import types
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.output import Output
-from mesh.cli.framework.session import Session, embedded_path
+from mesh.cli.framework.session import Session
 from mesh.cli.framework.standard_streams import document, read_all_input
 from mesh.cli.framework.text import seconds, took
 from mesh.cli.views import run_view
@@ -63,15 +63,12 @@ async def publish(
     if lines and (id or run_id or follow):
         what = "--id, --run-id and --follow are for a single event"
         raise InvalidInput(what, code="usage", where="mesh publish", got="JSON Lines")
-    from mesh.app.wiring import topic_specs
     from mesh.client import Mesh
 
-    topology = session.topology
     document = b"" if lines else _document(payload)
     async with session.log(create=True) as log:
-        if embedded_path(session.settings.log) is not None:
-            await log.create_topics(topic_specs(topology))
-        mesh = Mesh(log, topology)
+        await session.create_embedded_topics(log)
+        mesh = Mesh(log, session.topology)
         try:
             if lines:
                 publisher = LinePublisher(session, mesh, options, strict=strict)

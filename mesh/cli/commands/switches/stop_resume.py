@@ -7,7 +7,7 @@ import typer
 from mesh.cli.framework.completion import agents
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.output import Piece
-from mesh.cli.framework.session import Session, embedded_path
+from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import ago, counted
 from mesh.cli.views.switch_view import current_user, describe_stop, resume_command, stopped_name
 from mesh.core.errors import InvalidInput
@@ -113,14 +113,12 @@ def choose_agent(session: Session, what: str, name: str | None) -> str:
 
 async def _write_changes(session: Session, *wanted: Switch) -> "tuple[Control, bool]":
     """Write the switches that differ from mesh.control. Return what mesh.control says then, and whether it changed."""
-    from mesh.app.wiring import topic_specs
     from mesh.client import Mesh
     from mesh.runtime.control_follower import control_now
 
     topology = session.topology
     async with session.log() as log:
-        if embedded_path(session.settings.log) is not None:
-            await log.create_topics(topic_specs(topology))
+        await session.create_embedded_topics(log)
         before = await control_now(log, topology)
         due = [s for s in wanted if (s.key in before.switches) == s.at_rest]
         for switch in due:
