@@ -45,10 +45,10 @@ class Process:
         clock: Clock | None = None,
         name: str = "",
         after_outage: bool = False,
-        cells: IsolatedProcesses | None = None,
+        isolated_processes: IsolatedProcesses | None = None,
     ) -> None:
         """`name`: unique name of this process in its records on the log; random by default. `after_outage`: the process
-        begins again under that name because the log was away. `cells`: isolated processes for tasks that may kill their
+        begins again under that name because the log was away. `isolated_processes`: where tasks run that may kill their
         process; child processes by default."""
         clock = clock or SystemClock()
         options: dict[str, Any] = {
@@ -60,7 +60,7 @@ class Process:
         if "orchestrator" in services:
             self.orchestrator = Orchestrator(log, topology, clock, absence_ms=settings.worker_absence_ms, **options)
         self.intake = Intake(log, topology, clock, **options) if "intake" in services else None
-        self.worker = self.keeper = None
+        self.worker = self.board_maintainer = None
         if "worker" in services and agents and board is not None:
             self.worker = Worker(
                 log,
@@ -76,10 +76,10 @@ class Process:
                     after_outage=after_outage,
                     holder=name or token_hex(8),
                 ),
-                cells=cells or ChildProcesses(_with_prefix(settings, topology)),
+                isolated_processes=isolated_processes or ChildProcesses(_with_prefix(settings, topology)),
             )
             if is_mirrored(log, board):
-                self.keeper = BoardMaintainer(log, board, topology, clock)
+                self.board_maintainer = BoardMaintainer(log, board, topology, clock)
         self._topologies = TopologyStore(log, topology, clock)
         self._stop = asyncio.Event()
 
@@ -97,7 +97,7 @@ class Process:
         if self.orchestrator is None:  # the orchestrator stores the topology itself
             await self._topologies.keep()
         async with asyncio.TaskGroup() as group:
-            for service in (self.orchestrator, self.intake, self.keeper):
+            for service in (self.orchestrator, self.intake, self.board_maintainer):
                 if service is not None:
                     name = type(service).__name__.lower()
                     group.create_task(_run_service(service.run, self._stop, name), name=name)

@@ -97,14 +97,14 @@ class BoardMaintainer:
         now = await self._board.incarnation()
         if now == self._incarnation:
             return None
-        lives = (await read_tail(self._log, self._clock, self._topology)).incarnations
-        old = self._incarnation or (lives[-1] if lives else now)
+        incarnations = (await read_tail(self._log, self._clock, self._topology)).incarnations
+        old = self._incarnation or (incarnations[-1] if incarnations else now)
         self._complete = False
         if old == now:
             self._incarnation = now
             return None
         restart = BoardRestart(old, now, self._log.now_ms())
-        if lives[-1:] != [now]:  # otherwise another process has recorded it
+        if incarnations[-1:] != [now]:  # otherwise another process has recorded it
             await append_records(self._log, [restart_record(restart, self._topology)])
         self._incarnation = now
         _log.warning("the board began a new incarnation", old=old, new=now, board=self._board.url)

@@ -30,7 +30,7 @@ class RebuildStep(NamedTuple):
     """A key: its newest change on the log, its state on the board, and the verdict `same`, `newer` or `missing`."""
 
     change: BoardChange
-    standing: StoredValue
+    stored: StoredValue
     verdict: str
 
 
@@ -72,13 +72,13 @@ class Rebuild:
         """
         matches = glob(pattern)
         mirror = await read_mirror(self._log, self._clock, self._topology)
-        lives = mirror.incarnations
+        incarnations = mirror.incarnations
         changes = [held.change for key, held in mirror.newest().items() if matches(key)]
         steps: list[RebuildStep] = []
         for batch in _batches(changes):
-            found = await asyncio.gather(*(self._standing(change.key) for change in batch))
+            found = await asyncio.gather(*(self._stored_value(change.key) for change in batch))
             pairs = zip(batch, found, strict=True)
-            steps += [RebuildStep(change, standing, compare(change, standing, lives)) for change, standing in pairs]
+            steps += [RebuildStep(change, stored, compare(change, stored, incarnations)) for change, stored in pairs]
             on_progress(len(steps), len(changes))
         return RebuildPlan(steps, mirror.restarts)
 
@@ -105,7 +105,7 @@ class Rebuild:
                 written += one.entry is not None
         return written
 
-    async def _standing(self, key: str) -> StoredValue:
+    async def _stored_value(self, key: str) -> StoredValue:
         newest, entry = await self._board.history(key, limit=1), await self._board.get(key)
         return StoredValue(None if entry is None else entry.value, newest[0].version if newest else "")
 
@@ -114,7 +114,7 @@ class Rebuild:
         entry = await self._board.get(change.key)
         newest = await self._board.history(change.key, limit=1)
         version = newest[0].version if newest else ""
-        if version != step.standing.version or (entry and counter_of(entry.version) != counter_of(version)):
+        if version != step.stored.version or (entry and counter_of(entry.version) != counter_of(version)):
             return StepResult(step, None)
         try:
             written = await self._board.put(

@@ -32,10 +32,10 @@ from mesh.runtime.topology_store import TopologyStore
 
 _log = diagnostics("checkpoints")
 
-PARKED_S_MAX: Final = 60.0
+REVOKED_S_MAX: Final = 60.0
 """Longest time that the state of a revoked partition is kept. On Kafka each rebalance revokes all partitions of all
 members."""
-AGED_EVERY_MS: Final = 600_000
+AGED_CHECKPOINT_INTERVAL_MS: Final = 600_000
 """Well below the shortest retention of an inbox, `units.RETENTION_MS_MIN`."""
 
 
@@ -116,7 +116,7 @@ class CheckpointManager:
         self._checkpoints = CheckpointStore(log, topology, clock)
         self._topologies = TopologyStore(log, topology, clock)
         self._kept: dict[TopicPartition, _Kept] = {}
-        self._parked: dict[TopicPartition, _Kept] = {}
+        self._revoked: dict[TopicPartition, _Kept] = {}
         """States of revoked partitions. Most of them are assigned again at the end of the rebalance."""
         self._tasks: dict[asyncio.Task[None], None] = {}
 
@@ -137,11 +137,11 @@ class CheckpointManager:
 
         Raises NotRestorable when neither checkpoint nor inbox suffices, LogUnavailable.
         """
-        parked = self._parked.pop(partition, None)
-        if parked is not None and commit is not None and parked.matches(commit):
+        revoked = self._revoked.pop(partition, None)
+        if revoked is not None and commit is not None and revoked.matches(commit):
             # No other process has committed since: a fold of the same records would make the same state.
-            self._kept[partition] = _Kept(parked.state, parked.note, parked.pieces, stored=commit)
-            return parked.state, commit.offset
+            self._kept[partition] = _Kept(revoked.state, revoked.note, revoked.pieces, stored=commit)
+            return revoked.state, commit.offset
         start = (await self._log.bounds(partition.topic))[partition.partition].start
         if commit is None or (not commit.metadata and commit.offset <= start):
             # The group never committed here, or was reset to the beginning: all is decided (again).
@@ -185,9 +185,9 @@ class CheckpointManager:
         record = adopted_record(self._topology.digest, partition.partition, self._clock.now_ms(), self._topology)
         await append_all(self._log, [record], self._topology)
 
-    async def teach(self, state: Partition, missing: TopologyMissing) -> None:
-        """As `TopologyStore.teach`."""
-        await self._topologies.teach(state, missing)
+    async def supply_topology(self, state: Partition, missing: TopologyMissing) -> None:
+        """As `TopologyStore.supply_topology`."""
+        await self._topologies.supply_topology(state, missing)
 
     async def _exact(
         self, partition: TopicPartition, note: CommitNote, place: int, start: int, pieces: dict[Extent, Piece]
@@ -256,7 +256,7 @@ class CheckpointManager:
                     try:
                         state.step(record)
                     except TopologyMissing as missing:
-                        await self.teach(state, missing)
+                        await self.supply_topology(state, missing)
                         state.step(record)
 
     # --------------------------------------------------------------------------------------------------------- naming
@@ -303,20 +303,20 @@ class CheckpointManager:
         kept.writing = self._begin(self._write_beside(partition, kept, draft), f"checkpoint {partition}")
 
     async def run(self) -> None:
-        """Begin a checkpoint every `AGED_EVERY_MS` wherever a tail is left, however short. Old records of the inbox are
-        removed, and a restore needs the whole tail."""
+        """Begin a checkpoint every `AGED_CHECKPOINT_INTERVAL_MS` wherever a tail is left, however short. Old records of
+        the inbox are removed, and a restore needs the whole tail."""
         while True:
-            await self._clock.sleep_ms(AGED_EVERY_MS)
+            await self._clock.sleep_ms(AGED_CHECKPOINT_INTERVAL_MS)
             for partition, kept in self._kept.items():
                 if kept.writing is None and kept.state.offset > kept.latest.offset:
                     self._begin_writing(partition, kept)
 
-    def _draft(self, kept: _Kept, *, hurry: bool = False) -> _Draft:
+    def _draft(self, kept: _Kept, *, quick: bool = False) -> _Draft:
         """Return the content of the next piece, as of now."""
         state, latest = kept.state, kept.latest
         chain = [kept.pieces[place] for place in latest.checkpoint]
         live = len(state.runs) + len(state.ended)
-        stays, ids = extend_chain(chain, kept.touched(latest.offset), live, hurry=hurry)
+        stays, ids = extend_chain(chain, kept.touched(latest.offset), live, quick=quick)
         return _Draft(stays, Snapshot(state, ids, latest.offset))
 
     async def _write_beside(self, partition: TopicPartition, kept: _Kept, draft: _Draft) -> None:
@@ -373,7 +373,7 @@ class CheckpointManager:
             return
         if kept.writing is not None:
             kept.writing.cancel()
-        await self._write(partition, kept, self._draft(kept, hurry=True))
+        await self._write(partition, kept, self._draft(kept, quick=True))
         self._recommit(partition)
 
     def drop(self, partition: TopicPartition) -> None:
@@ -384,12 +384,12 @@ class CheckpointManager:
         if kept.writing is not None:
             kept.writing.cancel()
         if kept.stored is not None:
-            self._parked[partition] = kept
-            asyncio.get_running_loop().call_later(PARKED_S_MAX, self._unpark, partition, kept)
+            self._revoked[partition] = kept
+            asyncio.get_running_loop().call_later(REVOKED_S_MAX, self._discard_revoked, partition, kept)
 
-    def _unpark(self, partition: TopicPartition, parked: _Kept) -> None:
-        if self._parked.get(partition) is parked:
-            del self._parked[partition]
+    def _discard_revoked(self, partition: TopicPartition, revoked: _Kept) -> None:
+        if self._revoked.get(partition) is revoked:
+            del self._revoked[partition]
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)

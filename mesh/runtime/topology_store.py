@@ -74,7 +74,7 @@ class TopologyStore:
         """Return the topology that was stored first: partitions begin with it. Call `keep` before."""
         return next(iter(self._kept.topologies.values()))
 
-    async def teach(self, state: Partition, missing: TopologyMissing) -> None:
+    async def supply_topology(self, state: Partition, missing: TopologyMissing) -> None:
         """Give a partition the topology that it misses, or mark that topology as unknown.
 
         Raises NotRestorable if the state depends on a topology that this version cannot read, LogUnavailable.

@@ -29,7 +29,7 @@ GRACE_MS = 5_000
 LOOK_EVERY_MS, AGAIN_AFTER_MS = 1_000, 5_000
 RECORDS_MAX = 500
 READ_WAIT_MS = 1_000
-_log = diagnostics("unattended")
+_log = diagnostics("unserved_tasks")
 
 
 class UnservedTasks:

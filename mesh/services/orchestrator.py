@@ -65,7 +65,7 @@ class Orchestrator:
         self._timer_set = asyncio.Event()
         self._decisions = DecisionLog()
         self._relay = ControlRelay(log, topology)
-        self._unattended = UnservedTasks(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
+        self._unserved = UnservedTasks(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
         self._checkpoints = CheckpointManager(
             log,
             topology,
@@ -97,14 +97,14 @@ class Orchestrator:
             timers = group.create_task(self._fire_timers(), name="timers")
             relay = group.create_task(self._relay.run(), name="relay control")
             aged = group.create_task(self._checkpoints.run(), name="checkpoints of old tails")
-            unattended = group.create_task(self._unattended.run(), name="unattended tasks")
+            unserved_tasks = group.create_task(self._unserved.run(), name="unserved tasks")
             try:
                 await self._loop.run(stop)
             finally:
                 timers.cancel()
                 relay.cancel()
                 aged.cancel()
-                unattended.cancel()
+                unserved_tasks.cancel()
                 self._decisions.flush()
                 await self._checkpoints.close()
 
@@ -120,7 +120,7 @@ class Orchestrator:
         self._states[partition], self._timers[partition] = state, timers
         self._timer_set.set()
         self._relay.opened(partition, state.control)
-        self._unattended.partitions.add(partition.partition)
+        self._unserved.partitions.add(partition.partition)
         took_ms = round(self._clock.monotonic_ms() - began_ms)
         _log.info(
             "partition is live", partition=partition.partition, at=start, open_runs=len(state.runs), took_ms=took_ms
@@ -137,7 +137,7 @@ class Orchestrator:
             try:
                 effects = fold(record)
             except TopologyMissing as missing:
-                await self._checkpoints.teach(state, missing)
+                await self._checkpoints.supply_topology(state, missing)
                 effects = fold(record)
             for effect in effects:
                 if isinstance(effect, Schedule):
@@ -166,7 +166,7 @@ class Orchestrator:
         self._states.pop(partition, None)
         self._timers.pop(partition, None)
         self._relay.closed(partition)
-        self._unattended.partitions.discard(partition.partition)
+        self._unserved.partitions.discard(partition.partition)
         self._checkpoints.drop(partition)
 
     def _schedule(self, partition: TopicPartition, record: Record, timer: Schedule, log_ms: int) -> None:

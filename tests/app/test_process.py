@@ -99,10 +99,10 @@ async def test_a_board_elsewhere_is_watched_over_where_agents_run(tmp_path: Path
         return ask
 
     agents = {"echo": describe(echo)}
-    assert Process(log, TOPOLOGY, settings, agents=agents, board=beside).keeper is None
-    assert Process(log, TOPOLOGY, settings, services=["orchestrator"], board=elsewhere).keeper is None
+    assert Process(log, TOPOLOGY, settings, agents=agents, board=beside).board_maintainer is None
+    assert Process(log, TOPOLOGY, settings, services=["orchestrator"], board=elsewhere).board_maintainer is None
     process = Process(log, TOPOLOGY, settings, agents=agents, board=elsewhere)
-    assert process.keeper is not None
+    assert process.board_maintainer is not None
     await log.start()
     await elsewhere.start()
     await log.create_topics([TopicSpec("mesh.board", 1)])

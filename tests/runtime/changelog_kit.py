@@ -37,7 +37,7 @@ async def board(tmp_path: Path) -> AsyncIterator["Reborn"]:
 class Reborn(SqliteBoard):
     """A board that may be told to begin a new life, or to be gone."""
 
-    life = ""
+    new_incarnation = ""
     gone = False
     refusals = 0
 
@@ -45,7 +45,7 @@ class Reborn(SqliteBoard):
         if self.gone:
             self.refusals += 1
             raise BoardUnavailable("gone", where=self.url)
-        return self.life or await super().incarnation()
+        return self.new_incarnation or await super().incarnation()
 
 
 def change(key: str, version: str, value: bytes = b"1") -> BoardChange:

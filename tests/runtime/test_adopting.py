@@ -33,7 +33,7 @@ async def test_a_new_topology_begins_where_the_inbox_says_so_and_open_runs_keep_
 async def test_an_owner_with_another_topology_says_so_in_the_inbox_and_the_same_one_says_nothing(log: Log) -> None:
     await TopologyStore(log, OLD, SystemClock()).keep()
     note = await note_at(log, 0)
-    for mesh, said in ((OLD, []), (NEW, [NEW.digest])):
+    for mesh, found in ((OLD, []), (NEW, [NEW.digest])):
         await (await manager(log, topology=mesh))[0].restore(INBOX, Commit(0, note.text()))
         adopted = [dict(record.headers)["ce_meshtopology"].decode() for record in await read_all(log, OLD.inbox)]
-        assert adopted == said
+        assert adopted == found

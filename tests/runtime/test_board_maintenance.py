@@ -23,7 +23,7 @@ async def test_a_new_life_is_told_once_with_the_old_one(log: Log, board: Reborn)
     keeper, other = (BoardMaintainer(log, board, ECHO, CLOCK) for _ in range(2))
     for each in (keeper, other):
         assert await each.look() is None
-    board.life = "second"
+    board.new_incarnation = "second"
     first = await SqliteBoard.incarnation(board)
     noticed = await keeper.look()
     assert noticed is not None
@@ -38,7 +38,7 @@ async def test_a_new_life_is_told_once_with_the_old_one(log: Log, board: Reborn)
 
 async def test_an_incarnation_that_ended_unseen_is_noticed_by_what_was_written_last(log: Log, board: Reborn) -> None:
     await tell(log, *(change("k", f"aa:{n}") for n in range(300)))
-    board.life = "bb"
+    board.new_incarnation = "bb"
     noticed = await BoardMaintainer(log, board, ECHO, CLOCK).look()
     assert noticed is not None
     assert (noticed.old, noticed.new) == ("aa", "bb")
@@ -56,7 +56,7 @@ async def test_it_looks_until_it_is_stopped_and_outlives_a_store_that_is_gone(
     async with asyncio.timeout(20):
         while board.refusals < 3:  # noqa: ASYNC110  # it has no event to set
             await asyncio.sleep(0.002)
-        board.gone, board.life = False, "bb"
+        board.gone, board.new_incarnation = False, "bb"
         while not (await read_mirror(log, CLOCK, ECHO)).restarts:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         stop.set()

@@ -127,8 +127,8 @@ async def test_a_store_that_went_back_in_time_is_brought_forward(log: Log, new_b
     """As after a failover: an older value stands there, under a version of the life in which it was written."""
     board = await new_board()
     first = await put(log, board, "k", b"1")
-    life, _, counter = first.version.partition(":")
-    await mirror_changes(log, ECHO, [BoardChange("k", b"2", f"{life}:{int(counter) + 5}", "pricing/t2")])
+    new_incarnation, _, counter = first.version.partition(":")
+    await mirror_changes(log, ECHO, [BoardChange("k", b"2", f"{new_incarnation}:{int(counter) + 5}", "pricing/t2")])
     assert await rebuilt(log, board) == (1, 0)
     assert await values(board) == {"k": b"2"}
     assert len((await read_mirror(log, CLOCK, ECHO)).newest()) == 1
@@ -198,8 +198,10 @@ async def test_interrupted_it_is_finished_by_another_one(log: Log, new_board: Ne
         board.left = 1_000
         assert await rebuilt(log, board) == (2 * AT_ONCE - 3, 0)
         assert await values(board) == await values(old)
-        lives = {h.change.version.partition(":")[0] for h in (await read_mirror(log, CLOCK, ECHO)).newest().values()}
-        assert lives == {await board.incarnation()}
+        incarnations = {
+            h.change.version.partition(":")[0] for h in (await read_mirror(log, CLOCK, ECHO)).newest().values()
+        }
+        assert incarnations == {await board.incarnation()}
     finally:
         await board.close()
 

@@ -86,13 +86,13 @@ async def test_a_partition_that_another_process_owned_meanwhile_is_restored_agai
 async def test_the_state_of_a_partition_that_went_is_not_kept_for_ever(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.runtime.checkpoint_manager.PARKED_S_MAX", 0.0)
+    monkeypatch.setattr("mesh.runtime.checkpoint_manager.REVOKED_S_MAX", 0.0)
     made, _ = await manager(log)
     await made.restore(INBOX, None)
     made.committed(INBOX, Commit(0, made.metadata(INBOX, 0)))
     made.drop(INBOX)
     async with asyncio.timeout(20):
-        while made._parked:  # noqa: ASYNC110  # a timer of the event loop sets no event
+        while made._revoked:  # noqa: ASYNC110  # a timer of the event loop sets no event
             await asyncio.sleep(0)
 
 

@@ -188,7 +188,7 @@ async def test_runs_that_were_loaded_lie_still_until_something_comes_for_them(lo
 
 
 async def test_a_short_tail_is_checkpointed_after_a_while(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.runtime.checkpoint_manager.AGED_EVERY_MS", 10)
+    monkeypatch.setattr("mesh.runtime.checkpoint_manager.AGED_CHECKPOINT_INTERVAL_MS", 10)
     await requested(log, "r1")
     made, calls = await manager(log, costs=Costs())
     state, _ = await made.restore(INBOX, None)

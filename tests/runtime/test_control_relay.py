@@ -81,9 +81,9 @@ async def test_a_partition_that_comes_later_is_told_what_it_does_not_know(log: L
 
 async def test_a_partition_whose_fold_knows_all_is_told_nothing_until_there_is_news(log: Log) -> None:
     await turn(log, STOP)
-    (said,) = await read_all(log, TOPOLOGY.control)
+    (found,) = await read_all(log, TOPOLOGY.control)
     relay = ControlRelay(log, TOPOLOGY)
-    relay.opened(PLACES[0], fold_control(NOTHING, [said])[0])
+    relay.opened(PLACES[0], fold_control(NOTHING, [found])[0])
     async with relaying(relay):
         await turn(log, STOP._replace(state="running"))
         (record,) = await read_until(log, TOPOLOGY.inbox, 1)

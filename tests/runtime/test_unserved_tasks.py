@@ -56,8 +56,8 @@ class World:
 
     def __init__(self, log: SqliteLog, clock: HandClock) -> None:
         self.log, self.clock, self.control = log, clock, NOTHING
-        self.unattended = UnservedTasks(log, MESH, clock, lambda: self.control, grace_ms=GRACE_MS)
-        self.unattended.partitions.add(0)
+        self.unserved = UnservedTasks(log, MESH, clock, lambda: self.control, grace_ms=GRACE_MS)
+        self.unserved.partitions.add(0)
 
     async def answers(self) -> list[Event]:
         found = [read_event(record) for record in await read_all(self.log, MESH.inbox)]
@@ -91,29 +91,29 @@ async def joined(log: Log) -> Recorder:
 
 async def test_a_task_that_no_worker_serves_times_out_after_its_timeout_and_the_grace(world: World) -> None:
     await append(world.log, task(1))
-    assert await world.unattended.look() == 0
+    assert await world.unserved.look() == 0
     world.clock.at_ms += LIMIT_MS - 1
-    assert await world.unattended.look() == 0
+    assert await world.unserved.look() == 0
     world.clock.at_ms += 1
-    assert await world.unattended.look() == 1
+    assert await world.unserved.look() == 1
     (answer,) = await world.answers()
     assert answer.fault is not None
     assert (answer.kind, answer.task_id, answer.data) == ("failed", "t1", b'{"n":1}')
     assert (answer.fault.code, answer.fault.retryable, answer.usage) == ("timed_out", True, NO_USAGE)
     assert "no worker of 'echo' was there for 6000 ms" in answer.fault.message
     assert await world.place() == Commit(1), "a worker that comes later does not begin it"
-    assert await world.unattended.look() == 0
+    assert await world.unserved.look() == 0
 
 
 async def test_each_task_has_its_own_time_and_a_later_one_waits(world: World) -> None:
-    await world.unattended.look()
+    await world.unserved.look()
     await append(world.log, task(1))
     world.clock.at_ms += LIMIT_MS - 500
     await append(world.log, task(2))
     world.clock.at_ms += 500
-    assert await world.unattended.look() == 1
+    assert await world.unserved.look() == 1
     world.clock.at_ms += LIMIT_MS
-    assert await world.unattended.look() == 1
+    assert await world.unserved.look() == 1
     assert [answer.task_id for answer in await world.answers()] == ["t1", "t2"]
 
 
@@ -124,12 +124,12 @@ async def test_a_task_from_before_the_logs_clock_was_set_back_does_not_wait_for_
     await log.create_topics(topic_specs(MESH))
     world = World(log, clock)
     await append(log, task(1))
-    assert await world.unattended.look() == 0
+    assert await world.unserved.look() == 0
     log.back_ms = 180_000
     clock.at_ms += LIMIT_MS - 1
-    assert await world.unattended.look() == 0
+    assert await world.unserved.look() == 0
     clock.at_ms += 1
-    assert await world.unattended.look() == 1
+    assert await world.unserved.look() == 1
     await log.close()
 
 
@@ -137,37 +137,37 @@ async def test_while_a_worker_lives_nothing_times_out_however_long_it_waits(worl
     await append(world.log, task(1))
     listener = await joined(world.log)
     for _ in range(3):
-        assert await world.unattended.look() == 0
+        assert await world.unserved.look() == 0
         world.clock.at_ms += 10 * LIMIT_MS
     await listener.member.close()  # type: ignore[attr-defined]
-    assert await world.unattended.look() == 0, "its worker has just gone: the time begins now"
+    assert await world.unserved.look() == 0, "its worker has just gone: the time begins now"
     world.clock.at_ms += LIMIT_MS
-    assert await world.unattended.look() == 1
+    assert await world.unserved.look() == 1
 
 
 async def test_an_agent_that_was_stopped_waits(world: World) -> None:
     await append(world.log, task(1))
     world.control = Control(0, 0, {"agent:echo": Switch("agent", "echo", "stopped")})
-    await world.unattended.look()
+    await world.unserved.look()
     world.clock.at_ms += 10 * LIMIT_MS
-    assert await world.unattended.look() == 0
+    assert await world.unserved.look() == 0
     world.control = NOTHING
-    assert await world.unattended.look() == 0, "and has its whole time once it is resumed"
+    assert await world.unserved.look() == 0, "and has its whole time once it is resumed"
 
 
 async def test_tasks_of_partitions_of_another_process_are_left_to_it(world: World) -> None:
     await append(world.log, task(1))
-    world.unattended.partitions.clear()
-    await world.unattended.look()
+    world.unserved.partitions.clear()
+    await world.unserved.look()
     world.clock.at_ms += 10 * LIMIT_MS
-    assert await world.unattended.look() == 0
+    assert await world.unserved.look() == 0
 
 
 async def test_what_is_no_task_is_left_to_a_worker_and_so_is_what_lies_behind_it(world: World) -> None:
     await append(world.log, task(1), NewRecord(TOPIC.topic, b"k", b"junk", (), None), task(2))
-    await world.unattended.look()
+    await world.unserved.look()
     world.clock.at_ms += LIMIT_MS
-    assert await world.unattended.look() == 1
+    assert await world.unserved.look() == 1
     assert await world.place() == Commit(1)
 
 
@@ -175,9 +175,9 @@ async def test_what_a_dead_worker_had_begun_is_charged_and_stays_suspected(world
     await append(world.log, task(1), task(2))
     marks = CommitMarks(True, 1, 0, frozenset(), {1: 2}, "w")
     await world.log.commit_idle(GROUP, {TOPIC: Commit(0, encode(marks, 0))})
-    await world.unattended.look()
+    await world.unserved.look()
     world.clock.at_ms += LIMIT_MS
-    assert await world.unattended.look() == 2
+    assert await world.unserved.look() == 2
     assert [answer.usage for answer in await world.answers()] == [None, NO_USAGE]
     place = await world.place()
     assert place is not None
@@ -235,9 +235,9 @@ async def test_a_look_without_an_answer_is_repeated_and_the_time_begins_again(tm
     world = World(log, clock)
     await append(log, task(1))
     with pytest.raises(Enough):
-        await world.unattended.run()
+        await world.unserved.run()
     assert clock.pauses == [1_000, 5_000, *[1_000] * 10]
     assert log.looks == 13
     began_ms = HandClock().at_ms
-    assert world.unattended._since_ms == {"echo": began_ms + 6_000}, "a worker may have lived meanwhile"
+    assert world.unserved._since_ms == {"echo": began_ms + 6_000}, "a worker may have lived meanwhile"
     await log.close()

@@ -62,7 +62,7 @@ def violations(stage: Stage) -> list[str]:
     found += broken(stage.moods.calls, stage.topology)
     found += _strays(stage)
     found += _verified(stage)
-    found += _killers(stage)
+    found += _poison_ids(stage)
     return found
 
 
@@ -75,7 +75,7 @@ def _strays(stage: Stage) -> Iterator[str]:
                 yield f"{coordinates(record)} is {reason}: {record.key!r}"
 
 
-def _killers(stage: Stage) -> Iterator[str]:
+def _poison_ids(stage: Stage) -> Iterator[str]:
     """Who kills its process kills two workers and then a cell, where nothing else ends processes; and nobody else is
     given up for it, whatever died around it. A second killer may end a worker that has just answered for the first one:
     then that one is begun once more, in a cell."""

@@ -178,7 +178,7 @@ class Moods:
         say is about as large as this; 0: it is small."""
         self._random = random
         self._bytes_max = bytes_max
-        self._killers = killers
+        self._poison_ids = killers
         self._kill = kill
         self._trouble = trouble
         self._board = board
@@ -234,7 +234,7 @@ class Moods:
     def kills(self, task_id: str) -> bool:
         """Whether nobody survives this task."""
         digest = blake2b(task_id.encode(), digest_size=4).digest()
-        return int.from_bytes(digest, "big") / 2**32 < self._killers
+        return int.from_bytes(digest, "big") / 2**32 < self._poison_ids
 
     def _emitted(self, spec: AgentSpec, payload: dict[str, Any]) -> Any:
         random = self._random

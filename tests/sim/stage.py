@@ -17,9 +17,9 @@ from mesh.runtime.checkpoint_manager import COSTS
 from mesh.settings import Settings
 from tests.sim.board import SimBoard, Store
 from tests.sim.broker import Broker
-from tests.sim.cells import CellHost, SimCells
 from tests.sim.clock import SimClock
 from tests.sim.clocks import BROKERS
+from tests.sim.isolated_processes import CellHost, SimCells
 from tests.sim.log import SimLog
 from tests.sim.loop import NODE, WORLD, bury
 from tests.sim.meshes import LATE, Moods, agent, topology, wider
@@ -44,7 +44,7 @@ class Machine:
         self.lives = 0
         self.host: Host
         self.process: Process
-        self.cells: SimCells
+        self.isolated_processes: SimCells
         self.main: asyncio.Task[None] | None = None
         self.wanted = True
         self.topology = stage.before
@@ -74,7 +74,7 @@ class Machine:
         names = [*self.shape.agents, LATE] if self.shape.agents else ()
         specs = [self.topology.agents[name] for name in names if name in self.topology.agents]
         agents = {spec.name: agent(spec, stage.moods.act) for spec in specs}
-        self.cells = SimCells(stage.world, stage.store, self.host, agents, stage.hosts)
+        self.isolated_processes = SimCells(stage.world, stage.store, self.host, agents, stage.hosts)
         self.process = Process(
             SimLog(stage.broker, self.host),
             self.topology,
@@ -84,7 +84,7 @@ class Machine:
             board=SimBoard(stage.store, self.host),
             clock=SimClock(stage.world, self.host),
             name=self.host.name,
-            cells=self.cells,
+            isolated_processes=self.isolated_processes,
         )
         if self.process.orchestrator is not None and plan.checkpoint_us >= 0:
             costs = COSTS._replace(tail_us_min=plan.checkpoint_us, row_us=0)
@@ -108,7 +108,7 @@ class Machine:
             return
         self.stage.world.tell(self.host.name, "killed")
         self.host.dead = True
-        self.cells.kill()
+        self.isolated_processes.kill()
         self.stage.gone(self.host)
         self.stage.world.later(down_ms, self._again, self.lives)
 

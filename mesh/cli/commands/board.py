@@ -180,7 +180,7 @@ def _show(session: Session, plan: "RebuildPlan") -> None:
 
 
 def _row(step: "RebuildStep") -> list[Piece]:
-    stands = "nothing" if step.standing.value is None else _shown(step.standing.value)
+    stands = "nothing" if step.stored.value is None else _shown(step.stored.value)
     return [step.change.key, _shown(step.change.value), (stands, "dim"), ago(step.change.at_ms), step.change.by]
 
 
@@ -275,7 +275,7 @@ def _json(entry: Entry) -> dict[str, Any]:
 
 
 def _step_json(step: "RebuildStep", plan: str) -> dict[str, Any]:
-    stands = step.standing.value
+    stands = step.stored.value
     return {
         "key": step.change.key,
         "plan": plan,

@@ -113,8 +113,8 @@ def incarnation_of(version: str) -> str:
 
 def counter_of(version: str) -> int:
     """Return the counter of a version within its incarnation; -1: the version is invalid."""
-    life, _, digits = version.partition(":")
-    return int(digits) if life and digits.isascii() and digits.isdigit() and len(digits) <= 19 else -1
+    incarnation, _, digits = version.partition(":")
+    return int(digits) if incarnation and digits.isascii() and digits.isdigit() and len(digits) <= 19 else -1
 
 
 class BoardChangelog:
@@ -122,32 +122,34 @@ class BoardChangelog:
 
     def __init__(self, *, values: bool = True) -> None:
         self._values = values
-        self._held: dict[str, dict[str, LoggedChange]] = {}
+        self._changes: dict[str, dict[str, LoggedChange]] = {}
         """Key → incarnation → the newest change of the key in that incarnation."""
-        self._mentioned: dict[str, None] = {}
+        self._incarnations: dict[str, None] = {}
         self._restarts: dict[tuple[str, str], BoardRestart] = {}
 
     def fold(self, record: Record) -> Unreadable | None:
         """Fold one record. Returns the reason if the record is invalid, else None."""
-        said = read_board_record(record)
-        if isinstance(said, Unreadable):
-            return said
-        if isinstance(said, BoardRestart):
-            self._mentioned.setdefault(said.old)
-            self._mentioned.setdefault(said.new)
-            self._restarts.setdefault((said.old, said.new), said)
+        found = read_board_record(record)
+        if isinstance(found, Unreadable):
+            return found
+        if isinstance(found, BoardRestart):
+            self._incarnations.setdefault(found.old)
+            self._incarnations.setdefault(found.new)
+            self._restarts.setdefault((found.old, found.new), found)
             return None
         if self._values:
             try:
-                check_value(said.key, said.value)
+                check_value(found.key, found.value)
             except InvalidInput as error:
                 return Unreadable(error.code, str(error))
-        life = incarnation_of(said.version)
-        self._mentioned.setdefault(life)
-        lives = self._held.setdefault(said.key, {})
-        before = lives.get(life)
-        if before is None or counter_of(before.change.version) <= counter_of(said.version):
-            lives[life] = LoggedChange(said if self._values else said._replace(value=b""), record.offset)
+        incarnation = incarnation_of(found.version)
+        self._incarnations.setdefault(incarnation)
+        incarnations = self._changes.setdefault(found.key, {})
+        before = incarnations.get(incarnation)
+        if before is None or counter_of(before.change.version) <= counter_of(found.version):
+            incarnations[incarnation] = LoggedChange(
+                found if self._values else found._replace(value=b""), record.offset
+            )
         return None
 
     @property
@@ -160,40 +162,44 @@ class BoardChangelog:
         """Return the incarnations of the board, the earliest first.
 
         The order is that of their first mention, corrected by the records of restarts."""
-        lives = list(self._mentioned)
+        incarnations = list(self._incarnations)
         for old, new in self._restarts:
-            if lives.index(old) > lives.index(new):
-                lives.remove(new)
-                lives.insert(lives.index(old) + 1, new)
-        return lives
+            if incarnations.index(old) > incarnations.index(new):
+                incarnations.remove(new)
+                incarnations.insert(incarnations.index(old) + 1, new)
+        return incarnations
 
-    def counter_max(self, life: str) -> int:
+    def counter_max(self, incarnation: str) -> int:
         """Return the highest counter of the versions written in an incarnation; -1: none is known."""
-        counters = (counter_of(lives[life].change.version) for lives in self._held.values() if life in lives)
+        counters = (
+            counter_of(incarnations[incarnation].change.version)
+            for incarnations in self._changes.values()
+            if incarnation in incarnations
+        )
         return max(counters, default=-1)
 
     def newest(self) -> dict[str, LoggedChange]:
         """Return key → its newest change, sorted by key."""
-        lives = self.incarnations
+        incarnations = self.incarnations
         return {
-            key: max(held.values(), key=lambda one: rank(one.change.version, lives))
-            for key, held in sorted(self._held.items())
+            key: max(held.values(), key=lambda one: rank(one.change.version, incarnations))
+            for key, held in sorted(self._changes.items())
         }
 
 
-def rank(version: str, lives: Sequence[str]) -> tuple[int, int]:
+def rank(version: str, incarnations: Sequence[str]) -> tuple[int, int]:
     """Return a sort key that orders versions by time of writing.
 
     An incarnation that no record reports counts as the latest, so its values count as newer than all known ones."""
-    life = incarnation_of(version)
-    return lives.index(life) if life in lives else len(lives), counter_of(version)
+    incarnation = incarnation_of(version)
+    return incarnations.index(incarnation) if incarnation in incarnations else len(incarnations), counter_of(version)
 
 
-def compare(change: BoardChange, standing: StoredValue, lives: Sequence[str]) -> str:
+def compare(change: BoardChange, stored: StoredValue, incarnations: Sequence[str]) -> str:
     """Compare the board with the newest known change of a key: `same`, `newer` (leave it unchanged) or `missing`."""
-    if standing.value == change.value:
+    if stored.value == change.value:
         return SAME
-    if standing.version and rank(standing.version, lives) >= rank(change.version, lives):
+    if stored.version and rank(stored.version, incarnations) >= rank(change.version, incarnations):
         return NEWER
     return MISSING
 
@@ -217,7 +223,10 @@ def _restart(value: bytes, at_ms: int) -> BoardRestart | Unreadable:
         body = orjson.loads(value)
     except orjson.JSONDecodeError:
         body = None
-    lives = (body.get("old"), body.get("new")) if isinstance(body, Mapping) else (None, None)
-    if not all(isinstance(life, str) and life for life in lives) or lives[0] == lives[1]:
+    incarnations = (body.get("old"), body.get("new")) if isinstance(body, Mapping) else (None, None)
+    if (
+        not all(isinstance(incarnation, str) and incarnation for incarnation in incarnations)
+        or incarnations[0] == incarnations[1]
+    ):
         return Unreadable("unparseable", f"this names no two lives of the board: {value[:80]!r}")
-    return BoardRestart(str(lives[0]), str(lives[1]), at_ms)
+    return BoardRestart(str(incarnations[0]), str(incarnations[1]), at_ms)

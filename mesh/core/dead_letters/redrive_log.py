@@ -51,7 +51,7 @@ LEDGER_FIELDS: Final[tuple[tuple[str, str], ...]] = (
 """Fields of an entry as it is written, with their meaning; empty ones are left out."""
 NEW: Final = "new"
 """State of a letter that was neither redriven nor dropped."""
-IN_VAIN: Final = "refused: nothing_to_redrive"
+NOTHING_TO_REDRIVE: Final = "refused: nothing_to_redrive"
 """Result of a redrive that the run consumed when its task was no longer one of its failures."""
 REDRIVES_MAX: Final = 3
 """Redrives of a record without `--force`; after more of them the cause is elsewhere."""
@@ -115,7 +115,7 @@ class LetterStatus(NamedTuple):
     before: int = 0
     """Earlier redrives of its content, as other letters: a redriven task that fails becomes a new letter."""
     last: RedriveEntry | None = None
-    vain: int = 0
+    without_effect: int = 0
     """Redrives among `n` that its run ignored; they do not count as tries."""
 
     @property
@@ -170,8 +170,8 @@ class RedriveLedger:
         entries, before = self.of(letter.id), max(letter.redrives, self._before(letter))
         if not entries:
             return LetterStatus(NEW, 0, before)
-        vain = sum(entry.result == IN_VAIN for entry in entries)
-        return LetterStatus(entries[-1].state, max(entry.n for entry in entries), before, entries[-1], vain)
+        without_effect = sum(entry.result == NOTHING_TO_REDRIVE for entry in entries)
+        return LetterStatus(entries[-1].state, max(entry.n for entry in entries), before, entries[-1], without_effect)
 
     def _before(self, letter: Letter) -> int:
         """Count the redrives of the letter from which this one came, by a failed task or by a refused event."""

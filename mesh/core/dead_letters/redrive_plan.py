@@ -153,7 +153,7 @@ def plan_redrive(
     obsolete = None if context is None or options.as_new else _already_redriven(letter, context)
     if obsolete is not None:
         return obsolete
-    done = status.before + status.n - status.vain
+    done = status.before + status.n - status.without_effect
     if done >= REDRIVES_MAX and not options.force:
         remedy = "Fix the cause; then `--force --why TEXT`, or `mesh dead drop`"
         return Obstacle(letter, f"it was redriven {done} times", remedy)

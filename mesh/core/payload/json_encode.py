@@ -41,7 +41,17 @@ class PayloadWriter:
     """Writes values of one declared type."""
 
     __slots__ = (
-        *("_any", "_compares", "_computes", "_integers", "_listens", "_options", "_revalidator", "_simple", "_to_json"),
+        *(
+            "_any",
+            "_compares",
+            "_computes",
+            "_integers",
+            "_records_losses",
+            "_options",
+            "_revalidator",
+            "_simple",
+            "_to_json",
+        ),
         *("adapter", "symmetric"),
     )
 
@@ -69,9 +79,9 @@ class PayloadWriter:
         self._options: dict[str, Any] = {"warnings": False}
         if "alias" in kinds:
             self._options["by_alias"] = True
-        self._listens = not kinds.isdisjoint(_UNIONS) and bool(kinds & _LOSABLE)
+        self._records_losses = not kinds.isdisjoint(_UNIONS) and bool(kinds & _LOSABLE)
         self._computes = "computed-field" in kinds
-        self._simple = self._options == {"warnings": False} and not self._listens
+        self._simple = self._options == {"warnings": False} and not self._records_losses
         self._to_json = exact_serializer(self.adapter.core_schema).to_json
 
     def write(self, value: Any) -> bytes | Flaw:
@@ -83,7 +93,9 @@ class PayloadWriter:
             self.prepare()
             assert self._to_json is not None
         try:
-            data = self._to_json(value, warnings=False) if self._simple else self._heard(self._to_json, value)
+            data = (
+                self._to_json(value, warnings=False) if self._simple else self._write_with_options(self._to_json, value)
+            )
         except (TypeError, ValueError, RecursionError, LossyValue) as error:  # pydantic's is a ValueError
             return self._refused(value, error)
         if self._compares or data.find(b"NaN") >= 0 or data.find(b"Infinity") >= 0:
@@ -92,9 +104,9 @@ class PayloadWriter:
             return compare_with_json(value, data) if self._computes or needs_comparison(value) else data
         return data
 
-    def _heard(self, to_json: Callable[..., bytes], value: Any) -> bytes:
+    def _write_with_options(self, to_json: Callable[..., bytes], value: Any) -> bytes:
         """Write with options. Raises a loss that a union of pydantic ignored."""
-        if not self._listens:
+        if not self._records_losses:
             return to_json(value, **self._options)
         lost = RecordedLosses()
         data = to_json(value, context=lost, **self._options)

@@ -21,11 +21,11 @@ from mesh.core.run.effects import BreakerTransition
 from mesh.core.run.state import Run
 from mesh.core.topology.model import BreakerRule, Topology
 
-SICK_CODES: Final = frozenset({"timed_out", "crash_loop"})
+COUNTED_CODES: Final = frozenset({"timed_out", "crash_loop"})
 """Final faults that count against an agent, in addition to all retryable ones."""
 LEFT_ALONE: Final = "left_alone"
 """Fault of a task whose agent was not called because its breaker is open."""
-CALM_CODES: Final = frozenset({"later", "expired"})
+UNCOUNTED_CODES: Final = frozenset({"later", "expired"})
 """Retryable faults that do not count against the agent."""
 
 
@@ -77,7 +77,7 @@ def next_breaker(before: Breaker, rule: BreakerRule, answer: Event, at_ms: int) 
     if answer.kind == FAILED and fault is not None and fault.code == LEFT_ALONE:
         until_ms = at_ms + max(1, min(fault.retry_after_ms, rule.open_ms))
         return before._replace(failures=max(before.failures, rule.failures_max), until_ms=until_ms)
-    if answer.kind == FAILED and (fault is None or _is_sick(fault)):
+    if answer.kind == FAILED and (fault is None or _counts(fault)):
         return _failed_once_more(before, rule, at_ms)
     return before
 
@@ -124,8 +124,8 @@ def _failed_once_more(before: Breaker, rule: BreakerRule, at_ms: int) -> Breaker
     return before._replace(failures=failures, until_ms=at_ms + rule.open_ms if opens else 0)
 
 
-def _is_sick(fault: Fault) -> bool:
-    return (fault.retryable and fault.code not in CALM_CODES) or fault.code in SICK_CODES
+def _counts(fault: Fault) -> bool:
+    return (fault.retryable and fault.code not in UNCOUNTED_CODES) or fault.code in COUNTED_CODES
 
 
 def _with(breakers: Breakers, agent: str, breaker: Breaker) -> dict[str, Breaker]:

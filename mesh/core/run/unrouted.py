@@ -137,15 +137,15 @@ def _refused(
     run: Run, type: str, emitter: str, asked: Iterable[tuple[AgentSpec, Mapping[str, Any]]], *, closing: bool = False
 ) -> None:
     """Note an event that every agent's `when` refused, unless one of them ignores what it refuses."""
-    told, ignored, lacking = [], False, False
+    sentences, ignored, lacking = [], False, False
     for spec, payloads in asked:
         assert spec.when is not None, "an agent without `when` takes the event"
         paths = missing_paths(spec.when, payloads)
         lacking, ignored = lacking or bool(paths), ignored or spec.ignores
         lack = f"; {', '.join(paths)} is missing" if paths else ""
-        told.append(f"{spec.name} takes it when {spec.when}{lack}")
+        sentences.append(f"{spec.name} takes it when {spec.when}{lack}")
     if lacking or not ignored:
-        _note(run, type, emitter, "; ".join(told), closing=closing)
+        _note(run, type, emitter, "; ".join(sentences), closing=closing)
 
 
 def _note(run: Run, type: str, emitter: str, why: str, *, closing: bool = False) -> None:

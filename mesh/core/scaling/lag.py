@@ -73,11 +73,11 @@ class BacklogSampler:
         """Partition → ends with the time of their sample; the first end is beyond the committed offset."""
         self._seen: deque[_Seen] = deque()
 
-    def sample(self, at_ms: float, places: Mapping[int, GroupOffsets], *, anew: bool = False) -> Backlog:
-        """Add a sample and return the backlog. `anew`: the set of workers has changed, so rates begin here."""
+    def sample(self, at_ms: float, places: Mapping[int, GroupOffsets], *, restarted: bool = False) -> Backlog:
+        """Add a sample and return the backlog. `restarted`: the set of workers has changed, so rates begin here."""
         age_ms = max((self._age(at_ms, number, place) for number, place in places.items()), default=0.0)
         now = _Seen(at_ms, sum(p.committed for p in places.values()), sum(p.end for p in places.values()), age_ms)
-        if anew:
+        if restarted:
             self._seen.clear()
         while self._seen and at_ms - self._seen[0].at_ms > WINDOW_MS:
             self._seen.popleft()

@@ -32,13 +32,13 @@ GROWTH_MAX: Final = 2
 """Largest factor by which the number of workers grows in one step."""
 AT_ONCE_S: Final = 1.0
 """Time within which tasks are answered that count as work in progress, not as backlog."""
-RELIEF_S: Final = 10.0
+DRAIN_S_MAX: Final = 10.0
 """Time within which a backlog must be gone to need no further worker."""
 CALM_SHARE: Final = 0.5
 """Share of a threshold below which one worker fewer is considered."""
 LOAD_SHARE_MAX: Final = 0.8
 """Share of the remaining workers' capacity above which no worker is removed."""
-HOT_SHARE: Final = 0.9
+HOT_PARTITION_SHARE: Final = 0.9
 """Share of a backlog in one partition from which more workers do not help: one worker at a time reads a partition."""
 GAP_POLLS: Final = 3
 """Time without a sample, in units of `pollingInterval`, after which the counts in a row begin again."""
@@ -95,13 +95,13 @@ class _Watched:
     backlog: BacklogSampler = field(default_factory=BacklogSampler)
     over: int = 0
     """Samples in a row in which the agent was over, by lag or by age."""
-    crowded: int = 0
+    over_by_lag: int = 0
     """Samples in a row in which too many tasks waited, whatever their age."""
     capacity: float = 0.0
     """Tasks per second that one worker can answer; 0: unknown."""
     learned_ms: float = 0.0
     trust_ms: float = TRUST_MS
-    forgot: bool = False
+    capacity_expired: bool = False
     arrived: int = 0
     """Sum of the ends of its partitions when the calm period began."""
 
@@ -123,13 +123,13 @@ class Scaler:
 
     def decide(self, sample: ScalingSample) -> Decision:
         """Return the number of workers that there should be from this sample on."""
-        anew = not (self._settled and sample.settled and sample.workers == self._workers)
+        restarted = not (self._settled and sample.settled and sample.workers == self._workers)
         if sample.at_ms - self._at_ms > max(WINDOW_MS, GAP_POLLS * self.rule.polling_ms):
-            anew = True  # a gap without samples counts neither as over nor as calm
+            restarted = True  # a gap without samples counts neither as over nor as calm
             self._forget_run()
         self._workers, self._settled, self._at_ms = sample.workers, sample.settled, sample.at_ms
         loads = {
-            name: self._watched[name].backlog.sample(sample.at_ms, places, anew=anew)
+            name: self._watched[name].backlog.sample(sample.at_ms, places, restarted=restarted)
             for name, places in sample.places.items()
         }
         floor, ceiling = self._bounds(loads)
@@ -140,8 +140,8 @@ class Scaler:
         if not sample.settled:
             self._forget_run()
             return Decision(sample.workers, loads=loads)
-        self._learn(sample, live)
-        wanted, why, limit = self._more(sample.workers, ceiling, live)
+        self._measure(sample, live)
+        wanted, why, limit = self._scale_up(sample.workers, ceiling, live)
         if not why and not limit and sample.workers > floor and self._calm(sample, live):
             wanted, why = sample.workers - 1, self._why_fewer(sample, live)
         if wanted != sample.workers:
@@ -157,37 +157,37 @@ class Scaler:
         """Begin the counts in a row again, since the workers change."""
         self._calm_ms = None
         for watched in self._watched.values():
-            watched.over = watched.crowded = 0
+            watched.over = watched.over_by_lag = 0
 
-    def _learn(self, sample: ScalingSample, live: Mapping[str, Backlog]) -> None:
+    def _measure(self, sample: ScalingSample, live: Mapping[str, Backlog]) -> None:
         """Count crowded and over samples, and measure the capacity of a worker while there is enough work."""
         for name, watched in self._watched.items():
             load = live.get(name)
             if load is None:
-                watched.over = watched.crowded = 0
+                watched.over = watched.over_by_lag = 0
                 continue
-            crowded = _crowded(load, watched, sample.workers)
+            over_by_lag = _is_over_by_lag(load, watched, sample.workers)
             old = load.age_ms > watched.age_target_ms and load.ages_ms[1] >= load.ages_ms[0]
-            watched.crowded = watched.crowded + 1 if crowded else 0
-            watched.over = watched.over + 1 if (crowded and not _relieved(load, watched, sample)) or old else 0
+            watched.over_by_lag = watched.over_by_lag + 1 if over_by_lag else 0
+            watched.over = watched.over + 1 if (over_by_lag and not _shrinks_fast(load, watched, sample)) or old else 0
             each = load.answered / sample.workers if load.samples >= OVER_SAMPLES else 0.0
-            if max(watched.crowded, watched.over) >= OVER_SAMPLES and each > 0:
-                if watched.forgot:
-                    watched.trust_ms, watched.forgot = min(watched.trust_ms * 2, TRUST_MS_MAX), False
+            if max(watched.over_by_lag, watched.over) >= OVER_SAMPLES and each > 0:
+                if watched.capacity_expired:
+                    watched.trust_ms, watched.capacity_expired = min(watched.trust_ms * 2, TRUST_MS_MAX), False
                 watched.capacity, watched.learned_ms = each, sample.at_ms
             elif watched.capacity:
                 watched.capacity = max(watched.capacity, each)
                 if sample.at_ms - watched.learned_ms >= watched.trust_ms:
-                    watched.capacity, watched.forgot = 0.0, True
+                    watched.capacity, watched.capacity_expired = 0.0, True
 
     # ------------------------------------------------------------------------------------------------------------ up
 
-    def _more(self, workers: int, ceiling: int, live: Mapping[str, Backlog]) -> tuple[int, str, str]:
+    def _scale_up(self, workers: int, ceiling: int, live: Mapping[str, Backlog]) -> tuple[int, str, str]:
         """Return the number of workers, the reason, and the reason why there are not more."""
         over = {name: load for name, load in live.items() if self._watched[name].over >= OVER_SAMPLES}
         if not over:
             return workers, "", ""
-        spread = {name: load for name, load in over.items() if not _hot(load)}
+        spread = {name: load for name, load in over.items() if not _is_hot(load)}
         if not spread:
             name, load = next(iter(over.items()))
             share = f"{load.fullest_lag:,} of {_tasks(load.lag)} of {name}"
@@ -247,19 +247,19 @@ class Scaler:
         return f"{lag}, {rate:,.1f} a second come in; calm for {self.rule.cooldown_ms / 1_000:g} s"
 
 
-def _crowded(load: Backlog, watched: _Watched, workers: int) -> bool:
+def _is_over_by_lag(load: Backlog, watched: _Watched, workers: int) -> bool:
     """Return whether more tasks wait than these workers may have waiting."""
     return load.lag > max(watched.lag_target * workers, load.answered * AT_ONCE_S)
 
 
-def _relieved(load: Backlog, watched: _Watched, sample: ScalingSample) -> bool:
+def _shrinks_fast(load: Backlog, watched: _Watched, sample: ScalingSample) -> bool:
     """Return whether the backlog shrinks fast enough."""
     excess = load.lag - watched.lag_target * sample.workers
-    return load.samples >= OVER_SAMPLES and load.gaining > 0 and excess <= load.gaining * RELIEF_S
+    return load.samples >= OVER_SAMPLES and load.gaining > 0 and excess <= load.gaining * DRAIN_S_MAX
 
 
-def _hot(load: Backlog) -> bool:
-    return load.partitions > 1 and load.fullest_lag >= load.lag * HOT_SHARE
+def _is_hot(load: Backlog) -> bool:
+    return load.partitions > 1 and load.fullest_lag >= load.lag * HOT_PARTITION_SHARE
 
 
 def _tasks(number: int) -> str:

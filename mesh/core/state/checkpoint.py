@@ -102,11 +102,11 @@ class CommitNote:
 def read_note(metadata: str) -> CommitNote:
     """Read the note in a commit's metadata. Raises CheckpointUnreadable when it is no note."""
     try:
-        told = orjson.loads(metadata)
-        if told["v"] != SCHEMA:
-            raise _unknown(told["v"])(f"the note is of version {told['v']!r}, known is {SCHEMA}")
-        pieces = tuple(Extent(int(first), int(last), int(records)) for first, last, records in told["checkpoint"])
-        return CommitNote(str(told["topology"]), int(told["offset"]), pieces, int(told["rules"]))
+        stored = orjson.loads(metadata)
+        if stored["v"] != SCHEMA:
+            raise _unknown(stored["v"])(f"the note is of version {stored['v']!r}, known is {SCHEMA}")
+        pieces = tuple(Extent(int(first), int(last), int(records)) for first, last, records in stored["checkpoint"])
+        return CommitNote(str(stored["topology"]), int(stored["offset"]), pieces, int(stored["rules"]))
     except CheckpointUnreadable:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -181,12 +181,12 @@ class Snapshot:
     def _run(self, id: str, run: Run) -> bytes:
         row = current_codec().write_run(run)
         if self._state.touched is not None and self._state.touched.get(id, -1) < self._since:
-            self._state.runs.cool(id, run, row)
+            self._state.runs.encode_idle(id, run, row)
         return row
 
     def _ended(self, id: str, ended: Ended) -> bytes:
         row = current_codec().write_ended(ended)
-        self._state.ended.cool(id, ended, row)
+        self._state.ended.encode_idle(id, ended, row)
         return row
 
 
@@ -228,11 +228,11 @@ class CheckpointLoader:
         """Load the next chunk. Raises CheckpointUnreadable, or CheckpointNewer for one of a newer version."""
         try:
             line, _, rest = chunk.partition(b"\n")
-            word, _, told = line.partition(b" ")
+            word, _, stored = line.partition(b" ")
             if word == b"state":
-                self._begin(orjson.loads(told))
+                self._begin(orjson.loads(stored))
             elif word in (b"runs", b"ended", b"gone") and self._head:
-                self._take(word.decode(), told.decode().split(" "), rest.split(b"\n") if rest else [])
+                self._take(word.decode(), stored.decode().split(" "), rest.split(b"\n") if rest else [])
             else:
                 raise CheckpointUnreadable(f"a chunk of an unknown kind, {word[:20]!r}")
         except CheckpointUnreadable:

@@ -43,7 +43,7 @@ class Table(Generic[Value]):
         found = self.warm.get(id)
         return self.cold.get(id) if found is None else found
 
-    def cool(self, id: str, value: Value, row: bytes) -> None:
+    def encode_idle(self, id: str, value: Value, row: bytes) -> None:
         """Replace the value by its row, unless the table holds another value by now."""
         if self.warm.get(id) is value:
             del self.warm[id]

@@ -89,8 +89,8 @@ class Registry:
 
     def _take_era(self, key: str, value: bytes) -> None:
         topic, partition, offset = key.rsplit(":", 2)
-        told = orjson.loads(value)
-        era = Era(int(offset), str(told["topology"]), str(told["before"]))
+        stored = orjson.loads(value)
+        era = Era(int(offset), str(stored["topology"]), str(stored["before"]))
         eras = self.eras.setdefault(int(partition), [])
         if topic == self._inbox and era not in eras:
             insort(eras, era)

@@ -12,8 +12,8 @@ over. If the metadata still says so, the next owner knows that the worker died, 
 
 So a poison task is begun three times, and tasks that die with it go on. Killing workers from outside condemns no task,
 because only the death of a task's own process counts against it. A worker that dies around an isolated process is weak
-evidence. After `APART_DEATHS_MAX` such deaths the task is not begun again either, because a task that takes both down
-would never stop. A single death costs only the commits before the first records. A function made within another
+evidence. After `ISOLATED_DEATHS_MAX` such deaths the task is not begun again either, because a task that takes both
+down would never stop. A single death costs only the commits before the first records. A function made within another
 function cannot be called in another process. Its third start is in the worker, as the only marked task, and a death
 there condemns it.
 
@@ -31,14 +31,14 @@ import orjson
 
 DEATHS_MAX: Final = 3
 """Deaths after which a record in flight is not begun again."""
-APART_FROM: Final = 2
+ISOLATE_DEATHS_MIN: Final = 2
 """Deaths after which a record in flight is begun in an isolated process."""
 CLAIM_MIN: Final = 64
 CLAIM_MAX: Final = 4_096
 """Bounds of how far ahead a worker claims records before it begins them. A claim costs a commit, so few are better. All
 claimed records are suspected at a death, so short ones are better. The length follows the speed of work."""
 CLAIM_QUICK_MS: Final = 200
-APART_DEATHS_MAX: Final = 10
+ISOLATED_DEATHS_MAX: Final = 10
 """Deaths of the surrounding worker after which an isolated record is not begun again."""
 MARKED_MAX: Final = 32
 """Records that a process marks at once. More would end the first round of suspected records sooner, but all of them
@@ -142,7 +142,7 @@ class PoisonDetector:
         return self._deaths.get(offset, 1 if offset < self.suspected_below else 0)
 
     @property
-    def suspects(self) -> int:
+    def suspected_count(self) -> int:
         """Number of records that were in flight at two deaths or more."""
         return len(self._deaths)
 
@@ -165,10 +165,10 @@ class PoisonDetector:
         self._deaths.pop(offset, None)
         self.unmark(offset)
 
-    def condemn(self, offset: int) -> None:
+    def mark_poison(self, offset: int) -> None:
         """Condemn a record that killed its isolated process. A later owner does not begin it again, even if it takes
         over before the answer is known."""
-        self._deaths[offset] = APART_DEATHS_MAX
+        self._deaths[offset] = ISOLATED_DEATHS_MAX
         self.version += 1
 
     def unmark(self, offset: int) -> None:

@@ -119,9 +119,9 @@ class EndingInvariants:
             return
         tasks = {effect.event.type for effect in effects if isinstance(effect, PublishTask)}
         tasks |= {task.held.type for task in now.open.values() if task.held is not None and task.cause_id == event.id}
-        told = _times(now)
-        told.subtract(_times(before))
-        named = {type for type, times in told.items() if times > 0 or len(now.unrouted) == KEPT_MAX}
+        reported = _times(now)
+        reported.subtract(_times(before))
+        named = {type for type, times in reported.items() if times > 0 or len(now.unrouted) == KEPT_MAX}
         for type in types - tasks - named - topology.egress.keys():
             self._checked["I16"] += 1
             rows = topology.rows.get(type, ())
@@ -139,20 +139,20 @@ class EndingInvariants:
         if any(isinstance(effect, DeadLetter) for effect in effects) or not _counted(event, before, now):
             return
         try:
-            came = Counter(part.type for part in event.parts())
+            received = Counter(part.type for part in event.parts())
         except ValueError:
             return
-        told = _times(now)
-        told.subtract(_times(before))
-        for type, times in came.items():
+        reported = _times(now)
+        reported.subtract(_times(before))
+        for type, times in received.items():
             specs = [row.agent for row in topology.rows.get(type, ()) if row.join]
             names = [spec.name for spec in specs if not spec.cyclic and not spec.ignores]
             lost = sum(times - _held(now, name, type) + _held(before, name, type) for name in names)
             if names:
                 self._checked["I20"] += 1
-            if told[type] < lost and len(now.unrouted) < KEPT_MAX:
+            if reported[type] < lost and len(now.unrouted) < KEPT_MAX:
                 what = f"a join did not take {type}, which is not named as unrouted"
-                yield Violation("I20", where, what, f"{lost} times", f"{told[type]} times", now.id)
+                yield Violation("I20", where, what, f"{lost} times", f"{reported[type]} times", now.id)
 
     def _joins(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
         """I20 of an ending. A run that was cut short has open tasks: its joins might have got more."""
@@ -180,12 +180,12 @@ class EndingInvariants:
                 lost = _lost(spec, slots, branch, used, topology)
                 if lost:
                     wanted[lost] += 1
-        told: Counter[str] = Counter()
+        reported: Counter[str] = Counter()
         for fact in run.unrouted:
-            told[fact.type] += fact.times if fact.closing else 0
-        if +told != wanted and len(run.unrouted) < KEPT_MAX:
+            reported[fact.type] += fact.times if fact.closing else 0
+        if +reported != wanted and len(run.unrouted) < KEPT_MAX:
             what = "what joins lost whose `when` is false is not what the outcome names as unrouted"
-            yield Violation("I20", where, what, _counts(wanted), _counts(+told), run.id)
+            yield Violation("I20", where, what, _counts(wanted), _counts(+reported), run.id)
 
     def _facts(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
         """I16 to I18 of an ending."""
@@ -201,8 +201,8 @@ class EndingInvariants:
             FAILED: bool(body["failures"]),
         }
         if not fits.get(run.ending, True):
-            told = ", ".join(name for name in _FACTS if body[name]) or "none"
-            yield Violation("I16", where, f"the run ended {run.ending}", "the ending of its facts", told, run.id)
+            reported = ", ".join(name for name in _FACTS if body[name]) or "none"
+            yield Violation("I16", where, f"the run ended {run.ending}", "the ending of its facts", reported, run.id)
         limits = topology.limits
         usd_micros, tokens = run.usd_micros + run.beyond.usd_micros, run.tokens + run.beyond.tokens
         pairs = ((usd_micros, limits.usd_micros_max), (tokens, limits.tokens_max))

@@ -33,7 +33,7 @@ class PartitionReplay:
 
     state: Partition
     audit: RunInvariants
-    warm_ms: int = -1
+    complete_from_ms: int = -1
     """Runs first seen up to this time may have begun before the head; -1 if the head is not removed."""
     since_ms: int = -1
     """Records published up to this time may follow from records before the head; -1 if the head is not removed."""
@@ -118,9 +118,13 @@ class ReplayCheck:
         if not known and not part.names_topology and event.kind == REQUESTED and len(self._digests) > 1:
             self._choose_topology(event, part)
         effects = self._step(record, part)
-        if not known and part.warm_ms >= 0 and (event.kind != REQUESTED or record.timestamp <= part.warm_ms):
+        if (
+            not known
+            and part.complete_from_ms >= 0
+            and (event.kind != REQUESTED or record.timestamp <= part.complete_from_ms)
+        ):
             part.unseen.add(event.run_id)
-        self._hear(event)
+        self._observe(event)
         if self.other_rules and mark(event.run_id) in self.other_rules:
             if not known:
                 self._report.unchecked["runs that ended under other rules"] += 1
@@ -160,7 +164,7 @@ class ReplayCheck:
             state, RunInvariants(self._digests.values()), names_topology=self._kept.covers(record.partition)
         )
         if head > state.offset:
-            part.warm_ms = part.since_ms = record.timestamp + self._topology.limits.deadline_ms
+            part.complete_from_ms = part.since_ms = record.timestamp + self._topology.limits.deadline_ms
         elif state.offset > 0:  # restored: runs are known, but not what they had published
             part.since_ms = record.timestamp
         return part
@@ -187,7 +191,7 @@ class ReplayCheck:
         digest, _ = digest_of(expected.key, expected.value, expected.headers)
         return any(sent.digest == digest for sent in self._published.find(expected.topic, id))
 
-    def _hear(self, event: Event) -> None:
+    def _observe(self, event: Event) -> None:
         if event.kind == REQUESTED:
             self._observer.see_request(event.run_id, event.id, event.origin)
         elif event.kind in (SUCCEEDED, FAILED):
@@ -236,7 +240,7 @@ class ReplayCheck:
         lost = f"records of {expected.topic}, whose head was removed"
         if run_id in part.unseen:
             self._report.unchecked["effects in runs that began before the head of the inbox"] += 1
-        elif others and part.warm_ms >= 0 and others[0].at_ms < record.timestamp:
+        elif others and part.complete_from_ms >= 0 and others[0].at_ms < record.timestamp:
             part.unseen.add(run_id)  # published before this run began: a run before the head had the same id
         elif others:
             what = f"{id} was published otherwise than it is decided"
@@ -283,8 +287,8 @@ class ReplayCheck:
         if checkpoint is None or place < checkpoint.offset:
             return
         del self._checkpoints[number]
-        if part.warm_ms >= 0 or part.guessed:
-            why = "which another topology may have decided" if part.warm_ms < 0 else "older than the inbox"
+        if part.complete_from_ms >= 0 or part.guessed:
+            why = "which another topology may have decided" if part.complete_from_ms < 0 else "older than the inbox"
             self._report.unchecked[f"checkpoints, {why}"] += 1
             return
         self._report.checked["I13"] += 1
@@ -304,7 +308,7 @@ class ReplayCheck:
                 part = self.partitions[place.partition] = PartitionReplay(
                     self._states(place.partition), RunInvariants(self._digests.values())
                 )
-                part.warm_ms = part.since_ms = NEVER_MS
+                part.complete_from_ms = part.since_ms = NEVER_MS
                 part.next = head
         for number, part in self.partitions.items():
             self._finish_partition(TopicPartition(self._topology.inbox, number), part)

@@ -5,14 +5,14 @@ from contextlib import aclosing
 from typing import Final
 
 from mesh.adapters.ports import Clock, Log
-from mesh.core.dead_letters.redrive_log import DONE, IN_VAIN, RedriveEntry
+from mesh.core.dead_letters.redrive_log import DONE, NOTHING_TO_REDRIVE, RedriveEntry
 from mesh.core.dead_letters.redrive_plan import TASK
 from mesh.core.dead_letters.redrive_result import RedriveResults
 from mesh.core.errors import WaitTimeout
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.redrive_journal import Journal
-from mesh.operations.dead_letters.run_context import consumed, in_vain
+from mesh.operations.dead_letters.run_context import consumed, redrives_without_effect
 from mesh.runtime.log_reader import bounds_since, read_records
 
 CLOCKS_APART_MS_MAX: Final = 60_000
@@ -43,11 +43,12 @@ class FollowUp:
         begin: Mapping[TopicPartition, int],
         *,
         timeout_s: float,
-        told: Callable[[int], None] = no_progress,
+        on_progress: Callable[[int], None] = no_progress,
     ) -> list[RedriveEntry]:
         """Wait for the results of these redrives, and note them in the ledger. Raises WaitTimeout.
 
-        `begin`: ends of outcomes and dead letters before any redrive was sent. `told`: receives the number of results.
+        `begin`: ends of outcomes and dead letters before any redrive was sent. `on_progress`: receives the number of
+        results.
         """
         pending = RedriveResults(sent, self._topology)
         done: list[RedriveEntry] = []
@@ -73,7 +74,7 @@ class FollowUp:
                     look_ms = now_ms() + pause_ms
                 if results:
                     done += await self._note(sent, results)
-                    told(len(results))
+                    on_progress(len(results))
         finally:
             await reader.close()
         return done
@@ -101,8 +102,8 @@ class FollowUp:
         candidates = [e for key, e in pending.waiting.items() if key in keys and e.way == TASK]
         known = await consumed(self._log, self._topology, candidates) if candidates else []
         keys -= {entry.key for entry in known}
-        vain = await in_vain(self._log, self._topology, known)
-        return pending.resolve(dict.fromkeys(vain, IN_VAIN))
+        without_effect = await redrives_without_effect(self._log, self._topology, known)
+        return pending.resolve(dict.fromkeys(without_effect, NOTHING_TO_REDRIVE))
 
     async def _note(self, sent: Sequence[RedriveEntry], results: Mapping[str, str]) -> list[RedriveEntry]:
         at_ms = self._log.now_ms()

@@ -253,9 +253,9 @@ class DeadLetters:
         *,
         by: str = "",
         per_second: float | None = None,
-        told: Callable[[int], None] = no_progress,
+        on_progress: Callable[[int], None] = no_progress,
     ) -> RedriveReport:
-        """Send the planned letters. `per_second`: limit of letters; `told`: receives the number of letters sent.
+        """Send the planned letters. `per_second`: limit of letters; `on_progress`: receives the number of letters sent.
 
         Raises LogUnavailable; planned and redriven again, it continues with the rest.
         """
@@ -271,7 +271,7 @@ class DeadLetters:
             entries = await self._send(sendings[start : start + size], there)
             sent += [entry for entry in entries if entry.state == SENT]
             refused += [entry for entry in entries if entry.state == REFUSED]
-            told(len(entries))
+            on_progress(len(entries))
             if per_second is not None and start + size < len(sendings):
                 due_ms = began_ms + (start + size) / per_second * 1_000
                 await self._clock.sleep_ms(due_ms - self._clock.monotonic_ms())
@@ -375,10 +375,10 @@ class DeadLetters:
     # ------------------------------------------------------------------------------------------------ what followed
 
     async def wait(
-        self, report: RedriveReport, *, timeout_s: float = 60.0, told: Callable[[int], None] = no_progress
+        self, report: RedriveReport, *, timeout_s: float = 60.0, on_progress: Callable[[int], None] = no_progress
     ) -> list[RedriveEntry]:
         """Wait for the results of everything sent, and note them. Raises WaitTimeout."""
-        return await self._followed.wait(report.sent, report.since, timeout_s=timeout_s, told=told)
+        return await self._followed.wait(report.sent, report.since, timeout_s=timeout_s, on_progress=on_progress)
 
     async def results(self, cases: Sequence[Case]) -> list[Case]:
         """Return the same cases with the results that are on the log. Writes nothing."""

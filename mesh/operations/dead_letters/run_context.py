@@ -53,7 +53,7 @@ async def consumed(log: ReadLog, topology: Topology, entries: Iterable[RedriveEn
     return found
 
 
-async def in_vain(log: ReadLog, topology: Topology, entries: Sequence[RedriveEntry]) -> list[str]:
+async def redrives_without_effect(log: ReadLog, topology: Topology, entries: Sequence[RedriveEntry]) -> list[str]:
     """Return the keys of redrives that their runs consumed and ignored, because the task had been sent before.
 
     Only a second redrive of a task on the log counts: a history that is read under another topology than its decisions

@@ -42,7 +42,7 @@ class Attempt:
     """One attempt at a task."""
 
     __slots__ = (
-        *("abandoned", "by_deadline", "cell", "changes", "context", "due_s", "expired_ms", "interrupted"),
+        *("abandoned", "by_deadline", "changes", "context", "due_s", "expired_ms", "interrupted", "isolated_process"),
         *("killed", "release", "run_ended", "runner", "task", "timer", "work"),
     )
 
@@ -52,10 +52,10 @@ class Attempt:
         changes: Changes | None,
         *,
         release: Callable[[], None] | None = None,
-        cell: IsolatedProcess | None = None,
+        isolated_process: IsolatedProcess | None = None,
     ) -> None:
         self.work = work
-        self.cell = cell
+        self.isolated_process = isolated_process
         """The isolated process that calls the function; None: this process does."""
         self.changes = changes
         """What the function writes on the board; None: the board is not mirrored."""
@@ -211,7 +211,7 @@ class Caller:
                 attempt.expired_ms or attempt.interrupted or attempt.run_ended
             ):
                 attempt.run_ended = True
-                if self._threads is None or attempt.cell is not None:
+                if self._threads is None or attempt.isolated_process is not None:
                     self._cancel(attempt)
                 elif attempt.context is not None:
                     attempt.context.cancel()
@@ -226,14 +226,14 @@ class Caller:
 
     def _call(self, attempt: Attempt) -> Awaitable[Event]:
         """Call the function, here or in the isolated process of the attempt."""
-        if attempt.cell is not None:
-            return self._call_in_cell(attempt, attempt.cell)
+        if attempt.isolated_process is not None:
+            return self._call_isolated(attempt, attempt.isolated_process)
         return self._function.answer(attempt.task, attempt.context, self.injected_fault())
 
-    async def _call_in_cell(self, attempt: Attempt, cell: IsolatedProcess) -> Event:
+    async def _call_isolated(self, attempt: Attempt, isolated_process: IsolatedProcess) -> Event:
         order = CallRequest(self._spec, self._where, attempt.task, self.injected_fault(), self._sandbox)
         try:
-            return await cell.answer(order, None if attempt.changes is None else attempt.changes.note)
+            return await isolated_process.answer(order, None if attempt.changes is None else attempt.changes.note)
         except IsolatedProcessDied:
             attempt.killed = True
             return crash_loop(attempt.task, attempt.work.death_count + 1)
@@ -261,7 +261,7 @@ class Caller:
             fault = RUN_ENDED._replace(cls=fault.cls, stack=fault.stack)
         elif attempt.expired_ms:
             fault = self._timeout_fault(attempt, "was cancelled")._replace(cls=fault.cls, stack=fault.stack)
-        if attempt.cell is not None:
+        if attempt.isolated_process is not None:
             return result.failure_event(attempt.task, fault, None)  # what the call spent is not known
         return failed(attempt.task, attempt.context, fault)
 

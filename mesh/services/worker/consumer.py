@@ -66,9 +66,9 @@ class AgentConsumer:
         self.gate = BreakerGate(spec, environment.clock, self.counts)
         guarded = self.gate.around(self.caller.answer)
         self._answer = Spans().around(guarded, topic=topology.tasks(self.name), group=topology.group(self.name))
-        self._guard = PoisonGuard(agent, environment.slots, environment.cells, self)
+        self._guard = PoisonGuard(agent, environment.slots, environment.isolated_processes, self)
         self._running: asyncio.Task[None] | None = None
-        self._killers: set[str] = set()
+        self._poison_ids: set[str] = set()
         """Ids of tasks that killed a process; an orchestrator that died with them may have sent them twice."""
         self._failed = False
 
@@ -205,13 +205,13 @@ class AgentConsumer:
             if isinstance(task, NewRecord):
                 self.counts.undecodable += 1
                 answer = task
-            elif task.id in self._killers:
+            elif task.id in self._poison_ids:
                 answer = inbox_record(crash_loop(task, DEATHS_MAX), self._topology)
             else:
                 event = await self._answer(task, attempt)
                 if attempt.killed:  # committed before the answer is sent, so that no later owner begins the task again
-                    self._killers.add(attempt.task.id)
-                    assignment.watch.condemn(work.record.offset)
+                    self._poison_ids.add(attempt.task.id)
+                    assignment.watch.mark_poison(work.record.offset)
                     await self.partitions.commit_marks(assignment)
                 if event is not None:
                     answer = inbox_record(event, self._topology)
@@ -259,7 +259,7 @@ class AgentConsumer:
         """See TaskRunner."""
         self.partitions.request_commit()
 
-    def condemn(self, work: Work, deaths: int) -> None:
+    def mark_poison(self, work: Work, deaths: int) -> None:
         """See TaskRunner."""
         task = task_in(work.record, self.name, self._topology)
         work.assignment.in_work += 1
@@ -268,5 +268,5 @@ class AgentConsumer:
             self._outbox.put(task, work)
             return
         self.counts.failure("crash_loop")
-        self._killers.add(task.id)
+        self._poison_ids.add(task.id)
         self._outbox.put(inbox_record(crash_loop(task, deaths), self._topology), work)

@@ -70,7 +70,7 @@ class Environment:
     clock: Clock
     options: WorkerOptions
     slots: MarkSlots
-    cells: IsolatedProcesses | None
+    isolated_processes: IsolatedProcesses | None
     """Isolated processes for suspected tasks; None: they run in this process."""
     on_abandoned: Callable[[], None]
     """Called after each abandoned call."""

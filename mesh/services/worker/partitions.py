@@ -101,7 +101,7 @@ class Partitions:
             end = offset if bounds is None else bounds[number].end
             watch = PoisonDetector(marks, place=offset, end=end, by=self._options.holder, away=after_outage)
             assignment.start(watch, offset)
-        if suspected := [each.watch.suspects for each in new if each.is_started and each.watch.predecessor_died]:
+        if suspected := [each.watch.suspected_count for each in new if each.is_started and each.watch.predecessor_died]:
             self._counts.deaths += 1
             isolated = sum(suspected)
             _log.warning("a worker died", agent=self._agent, partitions=len(suspected), begun_apart_now=isolated)

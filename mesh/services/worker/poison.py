@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.core.task.agent import Agent
-from mesh.core.task.poison import APART_DEATHS_MAX, APART_FROM, DEATHS_MAX, MARKED_MAX
+from mesh.core.task.poison import DEATHS_MAX, ISOLATE_DEATHS_MIN, ISOLATED_DEATHS_MAX, MARKED_MAX
 from mesh.runtime.execution.isolation import IsolatedProcess, IsolatedProcesses, NotLoaded
 from mesh.services.worker.assignment import PartitionAssignment, Work
 from mesh.services.worker.attempt import Attempt
@@ -32,7 +32,7 @@ class TaskRunner(Protocol):
         """Run an attempt and send its answer."""
         ...
 
-    def condemn(self, work: Work, deaths: int) -> None:
+    def mark_poison(self, work: Work, deaths: int) -> None:
         """Answer a record as `crash_loop` without beginning it."""
         ...
 
@@ -48,37 +48,38 @@ class TaskRunner(Protocol):
 class PoisonGuard:
     """Runs suspected tasks of one agent. `slots` are shared by all agents of the process."""
 
-    def __init__(self, agent: Agent, slots: MarkSlots, cells: IsolatedProcesses | None, runner: TaskRunner) -> None:
+    def __init__(self, agent: Agent, slots: MarkSlots, processes: IsolatedProcesses | None, runner: TaskRunner) -> None:
         self._where, self._slots, self._runner = agent.where, slots, runner
-        self._cells = cells if cells is not None and cells.can_run(agent) else None
+        self._processes = processes if processes is not None and processes.can_run(agent) else None
 
     async def handle(self, work: Work) -> None:
         """Run a suspected task to an answer."""
-        suspicion, cells = work.death_count, self._cells
-        if cells is not None and APART_FROM <= suspicion < APART_DEATHS_MAX and await self._isolate(work, cells):
+        deaths, processes = work.death_count, self._processes
+        is_suspected = ISOLATE_DEATHS_MIN <= deaths < ISOLATED_DEATHS_MAX
+        if processes is not None and is_suspected and await self._isolate(work, processes):
             return
-        if suspicion >= DEATHS_MAX:
-            self._runner.condemn(work, suspicion)
+        if deaths >= DEATHS_MAX:
+            self._runner.mark_poison(work, deaths)
         else:
-            await self._run_here(work, 1 if suspicion < APART_FROM else MARKED_MAX)
+            await self._run_in_worker(work, 1 if deaths < ISOLATE_DEATHS_MIN else MARKED_MAX)
 
-    async def _isolate(self, work: Work, cells: IsolatedProcesses) -> bool:
+    async def _isolate(self, work: Work, processes: IsolatedProcesses) -> bool:
         """Run a task in an isolated process. Returns False when the function cannot be loaded there."""
         try:
-            async with cells.acquire(self._where) as cell:
+            async with processes.acquire(self._where) as process:
                 if work.assignment.is_owned:  # it may have been revoked during the wait
-                    await self._run(work, 0, cell)
+                    await self._run(work, 0, process)
                 return True
         except NotLoaded as error:
             _log.warning("a suspected task is begun in its worker", function=self._where, reason=str(error))
             return False
 
-    async def _run_here(self, work: Work, slots: int) -> None:
+    async def _run_in_worker(self, work: Work, slots: int) -> None:
         """Run a task in this process. A death blames all marked tasks of a process, so they are few, or one."""
         await self._slots.acquire(slots)
         await self._run(work, slots, None)
 
-    async def _run(self, work: Work, slots: int, cell: IsolatedProcess | None) -> None:
+    async def _run(self, work: Work, slots: int, process: IsolatedProcess | None) -> None:
         """Mark a task, wait until the mark is committed, run it, and remove the mark."""
         assignment, watch, offset = work.assignment, work.assignment.watch, work.record.offset
 
@@ -88,7 +89,7 @@ class PoisonGuard:
                 self._runner.request_commit()
             self._slots.release(slots)
 
-        attempt = Attempt(work, self._runner.new_changes(), release=release, cell=cell)
+        attempt = Attempt(work, self._runner.new_changes(), release=release, isolated_process=process)
         try:
             watch.mark(offset)
             if await self._runner.commit_marks(assignment):

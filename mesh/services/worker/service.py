@@ -38,10 +38,10 @@ class Worker:
         clock: Clock,
         options: WorkerOptions | None = None,
         *,
-        cells: IsolatedProcesses | None = None,
+        isolated_processes: IsolatedProcesses | None = None,
     ) -> None:
-        """`cells`: isolated processes for tasks that may kill their process; None: such a task runs here."""
-        self._options, self._cells = options or WorkerOptions(), cells
+        """`isolated_processes`: where tasks run that may kill their process; None: they run in this process."""
+        self._options, self._isolated_processes = options or WorkerOptions(), isolated_processes
         environment = Environment(
             log=log,
             board=board,
@@ -49,7 +49,7 @@ class Worker:
             clock=clock,
             options=self._options,
             slots=MarkSlots(),
-            cells=cells,
+            isolated_processes=isolated_processes,
             on_abandoned=self._check_abandoned,
         )
         self._log, self._topology = log, topology
@@ -78,8 +78,8 @@ class Worker:
             await self._run(stop)
         finally:
             await self._lifespans.close()
-            if self._cells is not None:
-                await self._cells.close()
+            if self._isolated_processes is not None:
+                await self._isolated_processes.close()
         if self._spent.is_set():
             limit = self._options.abandoned_max
             raise WorkerSpent(

@@ -38,7 +38,7 @@ def stored(new: NewRecord, offset: int = 0) -> StoredRecord:
     return StoredRecord(new.topic, new.partition or 0, offset, AT_MS, new.key, new.value, new.headers)
 
 
-def said(*told: BoardChange | BoardRestart, values: bool = True) -> BoardChangelog:
+def found(*told: BoardChange | BoardRestart, values: bool = True) -> BoardChangelog:
     mirror = BoardChangelog(values=values)
     for offset, one in enumerate(told):
         new = change_record(one, ECHO) if isinstance(one, BoardChange) else restart_record(one, ECHO)
@@ -105,54 +105,54 @@ def test_what_says_nothing_is_told_and_changes_nothing(
 
 
 def test_versions_are_compared_as_numbers() -> None:
-    assert newest(said(change("k", "aa:9"), change("k", "aa:10"), change("k", "aa:2"))) == {"k": "aa:10"}
+    assert newest(found(change("k", "aa:9"), change("k", "aa:10"), change("k", "aa:2"))) == {"k": "aa:10"}
     assert [counter_of(v) for v in ("aa:10", "aa:", ":1", "aa", "aa:1:2")] == [10, -1, -1, -1, -1]
 
 
 def test_the_later_life_wins_though_it_counts_from_the_beginning() -> None:
-    mirror = said(change("k", "aa:90"), change("old", "aa:91"), WIPED, change("k", "bb:1"))
+    mirror = found(change("k", "aa:90"), change("old", "aa:91"), WIPED, change("k", "bb:1"))
     assert newest(mirror) == {"k": "bb:1", "old": "aa:91"}
     assert mirror.incarnations == ["aa", "bb"]
 
 
 def test_a_straggler_of_an_earlier_life_changes_nothing() -> None:
-    assert newest(said(change("k", "aa:1"), WIPED, change("k", "bb:1"), change("k", "aa:99"))) == {"k": "bb:1"}
+    assert newest(found(change("k", "aa:1"), WIPED, change("k", "bb:1"), change("k", "aa:99"))) == {"k": "bb:1"}
 
 
 def test_a_restart_puts_lives_in_order_that_were_mentioned_the_other_way_round() -> None:
-    mirror = said(change("k", "bb:1"), change("k", "aa:99"), WIPED, BoardRestart("bb", "cc", AT_MS))
+    mirror = found(change("k", "bb:1"), change("k", "aa:99"), WIPED, BoardRestart("bb", "cc", AT_MS))
     assert mirror.incarnations == ["aa", "bb", "cc"]
     assert newest(mirror) == {"k": "bb:1"}
 
 
 def test_a_restart_that_many_noticed_is_one() -> None:
-    mirror = said(WIPED, WIPED._replace(at_ms=AT_MS + 9), BoardRestart("bb", "cc"), WIPED)
+    mirror = found(WIPED, WIPED._replace(at_ms=AT_MS + 9), BoardRestart("bb", "cc"), WIPED)
     assert mirror.restarts == [WIPED, BoardRestart("bb", "cc")]
-    many = said(*(BoardRestart(f"l{n}", f"l{n + 1}") for n in range(RESTARTS_MAX + 5)))
+    many = found(*(BoardRestart(f"l{n}", f"l{n + 1}") for n in range(RESTARTS_MAX + 5)))
     assert many.restarts[0] == BoardRestart("l5", "l6")
     assert len(many.restarts) == RESTARTS_MAX
 
 
 @given(st.permutations([("aa", n) for n in range(4)] + [("bb", n) for n in range(4)]), st.integers(0, 8))
 def test_the_order_of_records_and_their_repetition_change_nothing(told: list[tuple[str, int]], again: int) -> None:
-    records = [change(f"k{n % 2}", f"{life}:{n}", b"%d" % n) for life, n in told]
-    mirror = said(*records, WIPED, *records[:again])
+    records = [change(f"k{n % 2}", f"{incarnation}:{n}", b"%d" % n) for incarnation, n in told]
+    mirror = found(*records, WIPED, *records[:again])
     assert newest(mirror) == {"k0": "bb:2", "k1": "bb:3"}
     assert mirror.newest()["k1"].change.value == b"3"
 
 
 def test_a_repetition_counts_where_it_lies_last_so_that_the_first_may_go() -> None:
-    assert said(change("k", "aa:1"), change("k", "aa:1")).newest()["k"].offset == 1
+    assert found(change("k", "aa:1"), change("k", "aa:1")).newest()["k"].offset == 1
 
 
 def test_without_values_it_knows_what_lies_where() -> None:
-    held = said(change("b", "aa:1", b"[1]"), change("a", "aa:2", b"[2]"), values=False).newest()
+    held = found(change("b", "aa:1", b"[1]"), change("a", "aa:2", b"[2]"), values=False).newest()
     assert {key: (one.offset, one.change.value) for key, one in held.items()} == {"a": (1, b""), "b": (0, b"")}
     assert list(held) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
-    ("standing", "verdict"),
+    ("stored", "verdict"),
     [
         (StoredValue(None, ""), MISSING),
         (StoredValue(b"7", "aa:3"), SAME),
@@ -166,8 +166,8 @@ def test_without_values_it_knows_what_lies_where() -> None:
         (StoredValue(b"8", "aa:3"), NEWER),
     ],
 )
-def test_nothing_newer_than_what_is_known_counts_as_missing(standing: StoredValue, verdict: str) -> None:
-    assert compare(change("k", "aa:3", b"7"), standing, ["aa", "bb"]) == verdict
+def test_nothing_newer_than_what_is_known_counts_as_missing(stored: StoredValue, verdict: str) -> None:
+    assert compare(change("k", "aa:3", b"7"), stored, ["aa", "bb"]) == verdict
 
 
 def test_a_life_that_nobody_told_of_is_the_latest() -> None:

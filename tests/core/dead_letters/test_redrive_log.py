@@ -10,8 +10,8 @@ from mesh.core.dead_letters.redrive_log import (
     DONE,
     DROPPED,
     FALLBACKS_MAX,
-    IN_VAIN,
     LEDGER_FIELDS,
+    NOTHING_TO_REDRIVE,
     PLANNED,
     REFUSED,
     SENT,
@@ -128,9 +128,9 @@ def test_what_a_redrive_caused_counts_it_by_its_cause_or_its_header() -> None:
 
 
 def test_what_a_run_did_nothing_with_is_counted_apart() -> None:
-    vain = ENTRY._replace(n=2, state=DONE, result=IN_VAIN)
-    status = RedriveLedger(map(record_of, [ENTRY, vain])).status_of(letter())
-    assert (status.n, status.vain, status.last) == (2, 1, vain)
+    without_effect = ENTRY._replace(n=2, state=DONE, result=NOTHING_TO_REDRIVE)
+    status = RedriveLedger(map(record_of, [ENTRY, without_effect])).status_of(letter())
+    assert (status.n, status.without_effect, status.last) == (2, 1, without_effect)
 
 
 def test_the_heirs_of_a_redrive_are_its_task_and_the_fallbacks_of_it() -> None:

@@ -291,7 +291,7 @@ def test_a_fourth_redrive_needs_a_reason() -> None:
 
 
 def test_what_its_run_did_nothing_with_is_no_try() -> None:
-    assert sending(failed(), RedriveOptions(again=True), LetterStatus(DONE, 3, 0, entry(DONE), vain=1)).n == 4
+    assert sending(failed(), RedriveOptions(again=True), LetterStatus(DONE, 3, 0, entry(DONE), without_effect=1)).n == 4
 
 
 def test_a_task_that_was_taken_back_is_not_sent_again() -> None:

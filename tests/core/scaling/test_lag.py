@@ -30,7 +30,7 @@ def test_rates_are_those_since_the_first_sample_of_the_window() -> None:
 def test_rates_begin_anew_when_what_answers_has_changed() -> None:
     backlog = BacklogSampler()
     backlog.sample(0, {0: GroupOffsets(0, 100)})
-    assert backlog.sample(1_000, {0: GroupOffsets(10, 100)}, anew=True).samples == 1
+    assert backlog.sample(1_000, {0: GroupOffsets(10, 100)}, restarted=True).samples == 1
     assert backlog.sample(2_000, {0: GroupOffsets(90, 100)}).answered == 80
 
 

@@ -230,8 +230,8 @@ def test_a_later_schema_an_unknown_field_and_an_unknown_fact_are_refused_by_name
 
 
 def head_of(chunk: bytes) -> dict[str, Any]:
-    told: dict[str, Any] = orjson.loads(chunk.removeprefix(b"state "))
-    return told
+    stored: dict[str, Any] = orjson.loads(chunk.removeprefix(b"state "))
+    return stored
 
 
 def as_head(head: dict[str, Any]) -> bytes:

@@ -37,11 +37,11 @@ class Paper:
     written: int = 0
     lengths: list[int] = field(default_factory=list)
 
-    def write(self, state: Partition, *, hurry: bool = False, lost: bool = False) -> None:
+    def write(self, state: Partition, *, quick: bool = False, lost: bool = False) -> None:
         """The next piece. `lost`: nobody ever named it."""
         touched = [id for id, at in (state.touched or {}).items() if at >= self.offset]
         live = len(state.runs) + len(state.ended)
-        stays, ids = extend_chain(self.chain, touched, live, hurry=hurry)
+        stays, ids = extend_chain(self.chain, touched, live, quick=quick)
         snapshot = Snapshot(state, ids, self.offset)
         chunks = list(snapshot.chunks())
         place = Extent(self.end, self.end + len(chunks) - 1, len(chunks))
@@ -58,7 +58,7 @@ class Paper:
         for piece in self.chain:
             for chunk in self.chunks[piece.place]:
                 loading.feed(chunk)
-        known = [Piece(one.place, *told) for one, told in zip(self.chain, loading.pieces, strict=True)]
+        known = [Piece(one.place, *stored) for one, stored in zip(self.chain, loading.pieces, strict=True)]
         assert [(one.rows, set(one.ids)) for one in known] == [(one.rows, set(one.ids)) for one in self.chain]
         self.chain = known
         state = loading.partition(self.topology)
@@ -117,7 +117,7 @@ def stopping(inbox: list[StoredRecord], mesh: Topology, random: Random, often: f
         assert state.step(stored) == effects[done]
         done += 1
         if random.random() < often:
-            paper.write(state, hurry=random.random() < 0.5, lost=random.random() < 0.2)
+            paper.write(state, quick=random.random() < 0.5, lost=random.random() < 0.2)
             assert content(paper.load()) == content(upto(inbox, mesh, paper.offset))
         if random.random() < often / 2:
             state = paper.load()
@@ -213,13 +213,13 @@ def test_a_piece_takes_in_those_before_it_that_are_at_most_twice_as_large(
 
 def test_in_a_hurry_only_little_is_taken_in_unless_there_are_too_many_pieces() -> None:
     small = [f"t{n}" for n in range(600)]
-    left, ids = extend_chain(pieces(100_000, 1_100, 10), small, 100_000, hurry=True)
+    left, ids = extend_chain(pieces(100_000, 1_100, 10), small, 100_000, quick=True)
     assert (len(left), len(ids or ())) == (2, 610)
-    left, ids = extend_chain(pieces(1_200), small, 1_200, hurry=True)
+    left, ids = extend_chain(pieces(1_200), small, 1_200, quick=True)
     assert (len(left), len(ids or ())) == (1, 600)
     long = pieces(*(100_000 for _ in range(PIECES_MAX)))
-    assert len(extend_chain(long, small, 10**7, hurry=True)[0]) == PIECES_MAX
-    assert extend_chain(long, ["t"] * 1 + [f"u{n}" for n in range(50_000)], 10**6, hurry=True)[1] is None
+    assert len(extend_chain(long, small, 10**7, quick=True)[0]) == PIECES_MAX
+    assert extend_chain(long, ["t"] * 1 + [f"u{n}" for n in range(50_000)], 10**6, quick=True)[1] is None
     assert len(extend_chain(pieces(1_200), small, 1_200)[0]) == 0
 
 
@@ -229,7 +229,7 @@ def test_when_most_of_what_lies_there_is_of_no_use_all_is_written_anew() -> None
     for last, anew in ((far - 1, False), (far, True)):
         late = [chain[0], chain[1]._replace(place=Extent(last - 19, last, 20))]
         assert (extend_chain(late, ["x"], 1_000)[1] is None) is anew
-        assert extend_chain(late, ["x"], 1_000, hurry=True)[1] is not None
+        assert extend_chain(late, ["x"], 1_000, quick=True)[1] is not None
     for live, anew in ((1_011 // 2, False), ((1_011 - CHUNK_ROWS) // 2, True)):
         assert (extend_chain(chain, ["x"], live)[1] is None) is anew
 
@@ -257,7 +257,7 @@ def test_a_row_is_written_about_as_often_as_their_number_can_be_halved_and_a_cha
 def test_small_pieces_for_ever_do_not_pile_up() -> None:
     chain, end, lying = pieces(50_000, records=400), 400, 0
     for n in range(5_000):
-        stays, ids = extend_chain(chain, [f"run-{n % 3}"], 50_000, hurry=n % 2 == 0)
+        stays, ids = extend_chain(chain, [f"run-{n % 3}"], 50_000, quick=n % 2 == 0)
         records = 400 if ids is None else 2
         chain = [
             *stays,

@@ -73,5 +73,5 @@ def test_a_row_takes_the_place_of_the_value_that_it_was_made_of_and_of_no_other(
     made["1"] = made["2"] = first
     made["2"] = second
     for id in ("1", "2", "3"):
-        made.cool(id, first, b"ab")
+        made.encode_idle(id, first, b"ab")
     assert (made.cold, made.warm) == ({"1": b"ab"}, {"2": second})

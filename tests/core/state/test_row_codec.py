@@ -38,10 +38,10 @@ def test_what_runs_wait_for_is_told_without_reading_them() -> None:
     warm["run-1"], warm["run-2"] = RUN, paused
     cold: Table[Run] = Table(current_codec().read_run)
     cold.cold.update((id, current_codec().write_run(one)) for id, one in warm.items())
-    told = list(pending_timers(cold))
-    assert told == list(pending_timers(warm))
+    stored = list(pending_timers(cold))
+    assert stored == list(pending_timers(warm))
     assert not cold.warm
-    assert told == [
+    assert stored == [
         Schedule("run-1", "run-1:deadline", RUN.deadline_ms),
         Schedule("run-1", "t2:2:due", 7, "t2", 2),
         Schedule("run-2", "run-2:deadline", RUN.deadline_ms),

@@ -100,8 +100,8 @@ def test_where_partitions_adopted_which_topology_is_told_by_what_is_kept() -> No
     kept = Registry(ONE.inbox)
     for n, one in enumerate((ONE, TWO)):
         kept.fold(StoredRecord("t", 0, n, AT_MS, one.digest.encode(), pinned_bytes(one), ()))
-    told = [Adopt(0, 7, TWO.digest, ONE.digest), Adopt(0, 3, ONE.digest, TWO.digest)]
-    for adoption in (*told, told[0]):  # in any order, and more than once
+    stored = [Adopt(0, 7, TWO.digest, ONE.digest), Adopt(0, 3, ONE.digest, TWO.digest)]
+    for adoption in (*stored, stored[0]):  # in any order, and more than once
         made = era_record(adoption, ONE)
         kept.fold(StoredRecord("t", 0, 2, AT_MS, made.key, made.value, ()))
     assert kept.eras == {0: [Era(3, ONE.digest, TWO.digest), Era(7, TWO.digest, ONE.digest)]}

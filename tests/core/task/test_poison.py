@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.core.task.poison import (
-    APART_DEATHS_MAX,
-    APART_FROM,
     CLAIM_MAX,
     CLAIM_MIN,
     CLAIM_QUICK_MS,
     DEATHS_MAX,
+    ISOLATE_DEATHS_MIN,
+    ISOLATED_DEATHS_MAX,
     METADATA_BYTES_MAX,
     CommitMarks,
     PoisonDetector,
@@ -199,8 +199,8 @@ class Life:
         self.text = watch.metadata(self.place)
         inside: list[int] = []
         for offset in [offset for offset in range(self.place, END) if offset not in self.done]:
-            assert watch.death_count(offset) < APART_DEATHS_MAX  # only its own process speaks against it
-            apart = watch.death_count(offset) >= APART_FROM
+            assert watch.death_count(offset) < ISOLATED_DEATHS_MAX  # only its own process speaks against it
+            apart = watch.death_count(offset) >= ISOLATE_DEATHS_MIN
             if watch.death_count(offset):
                 watch.mark(offset)
                 self.text = watch.metadata(self.place)

@@ -64,11 +64,11 @@ def letter(id: str) -> DeadLetter:
 
 
 def refused_twice() -> tuple[Told, Run]:
-    told, two = Told(), run(refused=2)
+    reported, two = Told(), run(refused=2)
     letters = [letter(letter_id(two.id, number)) for number in (1, 2)]
     ended = replace(two, ending="stopped")
-    assert told.step(event(), ended, *letters, Finish(ended, "r1", 1)) == []
-    return told, ended
+    assert reported.step(event(), ended, *letters, Finish(ended, "r1", 1)) == []
+    return reported, ended
 
 
 def redrive(number: int, n: int) -> Event:
@@ -76,43 +76,43 @@ def redrive(number: int, n: int) -> Event:
 
 
 def test_a_refusal_that_is_taken_back_twice_counts_once() -> None:
-    told, ended = refused_twice()
+    reported, ended = refused_twice()
     once = replace(ended, ending="", trouble=Trouble(redrives=(redrive(1, 1).id,)))
-    assert told.step(redrive(1, 1), once, SENT) == []
+    assert reported.step(redrive(1, 1), once, SENT) == []
     ended = replace(
         once, ending="stopped", trouble=once.trouble._replace(redrives=(redrive(1, 1).id, redrive(1, 2).id))
     )
-    assert told.step(redrive(1, 2), ended, SENT, Finish(ended, "x", 1)) == []
+    assert reported.step(redrive(1, 2), ended, SENT, Finish(ended, "x", 1)) == []
     both = Trouble(redrives=(redrive(1, 1).id, redrive(2, 1).id))  # the second was never heard
     wrong = replace(ended, trouble=both)
-    assert "I15" in told.step(event(), wrong, Finish(wrong, "x", 1))
+    assert "I15" in reported.step(event(), wrong, Finish(wrong, "x", 1))
 
 
 def test_a_redrive_of_a_paused_run_takes_a_refusal_back_without_an_effect() -> None:
-    told, ended = refused_twice()
+    reported, ended = refused_twice()
     waits = Task("t", "ship", 1, ("ship",), (), redrive(1, 1).id, held=Held("x", JSON, b"1", 0))
     paused = replace(ended, ending="", open={"t": waits}, trouble=Trouble(redrives=(redrive(1, 1).id,), paused="why"))
-    assert told.step(redrive(1, 1), paused) == []
+    assert reported.step(redrive(1, 1), paused) == []
     again = replace(paused, ending="stopped", open={})
-    assert told.step(event(SUCCEEDED), again, Finish(again, "t:succeeded", 2)) == []
+    assert reported.step(event(SUCCEEDED), again, Finish(again, "t:succeeded", 2)) == []
     wrong = replace(again, trouble=Trouble())
-    assert told.step(event(SUCCEEDED), wrong, Finish(wrong, "t:succeeded", 3)) == ["I15"]
+    assert reported.step(event(SUCCEEDED), wrong, Finish(wrong, "t:succeeded", 3)) == ["I15"]
 
 
 def test_a_redrive_that_is_refused_takes_nothing_back_and_its_letter_stands_for_the_first() -> None:
-    told, ended = refused_twice()
+    reported, ended = refused_twice()
     heir = derive_id("run-1", redrive(1, 1).id, "refused")
-    assert told.step(redrive(1, 1), ended, letter(heir)) == []
+    assert reported.step(redrive(1, 1), ended, letter(heir)) == []
     again = replace(ended, trouble=Trouble(redrives=(f"{heir}:r1",), denied=(redrive(1, 1).id,)))
-    assert told.step(event(REDRIVEN, id=f"{heir}:r1"), again, SENT, Finish(again, "x", 1)) == []
-    assert told.checked["I15"] == 2
+    assert reported.step(event(REDRIVEN, id=f"{heir}:r1"), again, SENT, Finish(again, "x", 1)) == []
+    assert reported.checked["I15"] == 2
 
 
 def test_books_on_refusals_are_dropped_when_the_fold_forgets_the_run() -> None:
-    told, _ = refused_twice()
-    told.offset = 200
-    told.step(event(run_id="run-2"), run(id="run-2"))
-    assert told.laws._refused == {}
+    reported, _ = refused_twice()
+    reported.offset = 200
+    reported.step(event(run_id="run-2"), run(id="run-2"))
+    assert reported.laws._refused == {}
 
 
 # -------------------------------------------------------------------------------------------------- facts and endings
@@ -149,9 +149,11 @@ def test_an_event_that_nothing_took_must_be_named() -> None:
     assert Told().step(event(type="any"), stays) == []
     held: dict[str, Slots] = {"ship": {(): Slot({"x": Arrival(b"1", 1, (), ())})}}
     assert Told().step(event(type="x"), replace(stays, joins=held)) == [], "a join hears it"
-    told = Told()
-    assert told.step(odd, replace(stays, unrouted=(FACT,))) == []
-    assert told.step(event(type="more", id="r2"), replace(stays, unrouted=(FACT,))) == ["I16"], "named once, came twice"
+    reported = Told()
+    assert reported.step(odd, replace(stays, unrouted=(FACT,))) == []
+    assert reported.step(event(type="more", id="r2"), replace(stays, unrouted=(FACT,))) == ["I16"], (
+        "named once, came twice"
+    )
 
 
 def test_an_outcome_names_a_budget_where_more_was_used() -> None:
@@ -173,12 +175,12 @@ def test_a_join_that_is_not_wanted_is_not_named_as_starved() -> None:
 def test_an_input_that_a_join_does_not_take_is_named() -> None:
     one = Slot({"x": Arrival(b"1", 1, (), ())})
     held = run(joins={"ship": {(): one}}, open={"t": OTHER})
-    told = Told()
-    assert told.step(event(type="x"), held) == []
-    assert told.step(event(type="x", id="r2"), held) == ["I20"]
-    told = Told()
-    assert told.step(event(type="x"), held) == []
-    assert told.step(event(type="x", id="r2"), replace(held, unrouted=(Unrouted("x", "", "again"),))) == []
+    reported = Told()
+    assert reported.step(event(type="x"), held) == []
+    assert reported.step(event(type="x", id="r2"), held) == ["I20"]
+    reported = Told()
+    assert reported.step(event(type="x"), held) == []
+    assert reported.step(event(type="x", id="r2"), replace(held, unrouted=(Unrouted("x", "", "again"),))) == []
     assert Told().step(event(type="x"), replace(held, joins={})) == ["I20"], "it was lost"
 
 
@@ -195,13 +197,13 @@ def test_a_join_that_holds_an_input_at_the_end_is_named() -> None:
 
 def test_the_last_input_that_a_loop_was_refused_is_in_the_outcome() -> None:
     mesh = topology(write="ask | again -> draft", review="draft -> again")
-    told = Told(mesh)
+    reported = Told(mesh)
     ended = run(refused=1, ending=STOPPED)
     refused = replace(letter(letter_id(ended.id, 1)), code="visits", agent="write")
-    assert told.step(event(), ended, refused, Finish(ended, "r1", 1)) == ["I19"]
+    assert reported.step(event(), ended, refused, Finish(ended, "r1", 1)) == ["I19"]
     kept = replace(ended, drafts=(Draft("again", "write", refused.id, b"1"),))
-    told = Told(mesh)
-    assert told.step(event(), kept, refused, Finish(kept, "r1", 1)) == []
+    reported = Told(mesh)
+    assert reported.step(event(), kept, refused, Finish(kept, "r1", 1)) == []
 
 
 PAIR = topology(
@@ -238,10 +240,10 @@ def test_the_decision_that_takes_an_input_above_a_fan_out_for_used_is_found(monk
     def endings() -> list[str]:
         play = Playbook(PAIR).let(requested(), succeeded("a", "x"))
         answer = succeeded("b", ("y", {"v": 1}), ("y", {"v": 2}))(play)
-        told = Told(PAIR)
-        told.state = play.state
+        reported = Told(PAIR)
+        reported.state = play.state
         play.let(lambda _: answer)
-        return told.step(answer, play.state, *play.effects)
+        return reported.step(answer, play.state, *play.effects)
 
     assert endings() == []
     monkeypatch.setattr(

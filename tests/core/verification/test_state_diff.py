@@ -67,7 +67,7 @@ def move(other: Partition) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "reported"),
     [
         (lose_open, "which is open, is not there"),
         (lose_ended, "which is ended, is not there"),
@@ -77,7 +77,7 @@ def move(other: Partition) -> None:
         (move, "it stands at offset"),
     ],
 )
-def test_what_differs_is_named(spoil: Callable[[Partition], None], told: str) -> None:
+def test_what_differs_is_named(spoil: Callable[[Partition], None], reported: str) -> None:
     other = loaded(state())
     spoil(other)
-    assert told in state_difference(state(), other)
+    assert reported in state_difference(state(), other)

@@ -77,7 +77,7 @@ async def test_a_redrive_that_its_run_did_nothing_with_is_told_and_does_not_coun
     (entry,) = await shop.dead.wait(report, timeout_s=DEADLINE_S)
     assert (entry.state, entry.result) == (DONE, "refused: nothing_to_redrive")
     (after,) = await shop.letters(names=(case.letter.id,))
-    assert (after.status.n, after.status.vain) == (2, 1)
+    assert (after.status.n, after.status.without_effect) == (2, 1)
 
 
 def _renamed(headers: Headers, old: str, new: str) -> Headers:

@@ -213,11 +213,11 @@ async def test_the_group_and_topic_are_those_that_the_worker_commits_for() -> No
     path = str(ROOT / "tests/cli/project/topics.yaml")
     topology = load_topology(path)
     (scaled,) = keda(topology, loaded(PLAIN), ManifestOptions(), ["greeter"])
-    told = scaled["spec"]["triggers"][0]["metadata"]
+    on_progress = scaled["spec"]["triggers"][0]["metadata"]
     async with MeshTest(path) as mesh:
         await (await mesh.publish("hello", {"name": "Ann"})).outcome()
         async with asyncio.timeout(10):
-            while not await mesh.log.committed(told["consumerGroup"], told["topic"]):  # noqa: ASYNC110 - a log's
+            while not await mesh.log.committed(on_progress["consumerGroup"], on_progress["topic"]):  # noqa: ASYNC110 - a log's
                 await asyncio.sleep(0.005)
 
 
@@ -241,9 +241,9 @@ def test_bounds_that_cannot_be_kept_are_refused(least: int, most: int, right: bo
         ({**PLAIN, "MESH_KAFKA__SSL_CAPATH": "/ca"}, "ssl_capath"),
     ],
 )
-def test_what_no_cluster_could_run_is_refused(environ: dict[str, str], told: str) -> None:
+def test_what_no_cluster_could_run_is_refused(environ: dict[str, str], on_progress: str) -> None:
     for make in (k8s, keda):
-        with pytest.raises(ConfigInvalid, match=told):
+        with pytest.raises(ConfigInvalid, match=on_progress):
             list(make(TOPOLOGY, loaded(environ), ManifestOptions()))
 
 

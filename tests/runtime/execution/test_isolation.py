@@ -70,11 +70,11 @@ def pid_in(answer: Event) -> int:
 
 async def gone(pid: int) -> None:
     async with asyncio.timeout(20):
-        while lives(pid):  # noqa: ASYNC110  # it is not ours to wait for
+        while incarnations(pid):  # noqa: ASYNC110  # it is not ours to wait for
             await asyncio.sleep(0.01)
 
 
-def lives(pid: int) -> bool:
+def incarnations(pid: int) -> bool:
     """A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -85,7 +85,7 @@ def lives(pid: int) -> bool:
 def children() -> list[str]:
     """Cells of this process that live."""
     found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [pid for pid in found if lives(int(pid))]
+    return [pid for pid in found if incarnations(int(pid))]
 
 
 async def test_a_task_is_answered_in_another_process_that_serves_the_next_one_too(cells: ChildProcesses) -> None:
@@ -184,7 +184,7 @@ async def test_a_process_whose_caller_gave_up_at_its_start_is_not_left_behind(
 
 async def test_what_an_agent_began_in_it_ends_with_it(cells: ChildProcesses) -> None:
     begun = pid_in(await ask(cells, "begin"))
-    assert lives(begun)
+    assert incarnations(begun)
     await cells.close()
     await gone(begun)
 
@@ -267,7 +267,7 @@ asyncio.run(main())
     )
     assert worker.stdout is not None
     pid = int(await worker.stdout.readline())
-    assert lives(pid)
+    assert incarnations(pid)
     worker.kill()
     await worker.wait()
     await gone(pid)

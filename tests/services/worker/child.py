@@ -25,12 +25,12 @@ async def main(file: str, where: str) -> None:
     await board.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    cells = ChildProcesses(settings) if where == "apart" else None
+    isolated_processes = ChildProcesses(settings) if where == "apart" else None
     mesh = topology(timeout="60s", lanes=16)
     worker = Worker(
         *(log, board, mesh, {"echo": describe(echo)}, SystemClock()),
         WorkerOptions(session_timeout_ms=5_000),
-        cells=cells,
+        isolated_processes=isolated_processes,
     )
     await worker.run(stop)
     await board.close()

@@ -56,10 +56,10 @@ async def test_no_call_finds_what_another_has_left(function: Callable[..., Any])
 
 @pytest.mark.parametrize("function", [leave, leave_and_wait])
 async def test_nor_in_a_cell(function: Callable[..., Any], tmp_path: Path) -> None:
-    cells, where = ChildProcesses(settings_in(tmp_path)), describe(function).where
+    isolated_processes, where = ChildProcesses(settings_in(tmp_path)), describe(function).where
     async with asyncio.timeout(60):
         for _ in range(3):
-            async with cells.acquire(where) as cell:
-                answer = await cell.answer(order("x", where)._replace(spec=SPEC), None)
+            async with isolated_processes.acquire(where) as isolated_process:
+                answer = await isolated_process.answer(order("x", where)._replace(spec=SPEC), None)
             assert orjson.loads(answer.data) == CLEAN, answer.fault
-        await cells.close()
+        await isolated_processes.close()

@@ -160,14 +160,16 @@ async def test_an_isolated_process_opens_resources_for_itself_and_closes_them(
         "mesh: {name: t, prefix: mesh}\ntopics: {asks: {ingress: ask, partitions: 1}}\n"
         'agents: {first: {run: "x:y", on: ask, emits: half}, next: {run: "x:z", on: half}}\n'
     ).agents["first"]
-    cells = ChildProcesses(Settings(log=f"sqlite:{tmp_path / 'mesh.db'}", board_prefix="mesh"), processes_max=1)
+    isolated_processes = ChildProcesses(
+        Settings(log=f"sqlite:{tmp_path / 'mesh.db'}", board_prefix="mesh"), processes_max=1
+    )
     where = agent_of(first).where
     for n in range(2):
         task = Event(f"t{n}:1", "/m", "ask", TASK, "r", b'{"n": 1}', agent="first", task_id=f"t{n}")
-        async with asyncio.timeout(60), cells.acquire(where) as cell:
-            answer = await cell.answer(CallRequest(spec, where, task, None), None)
+        async with asyncio.timeout(60), isolated_processes.acquire(where) as isolated_process:
+            answer = await isolated_process.answer(CallRequest(spec, where, task, None), None)
         assert answer.kind == SUCCEEDED, answer.fault
     assert marks.read_text() == "open\n"
-    await cells.close()
+    await isolated_processes.close()
     assert marks.read_text() == "open\nclose\n"
     assert EVENTS == []

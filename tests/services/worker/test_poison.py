@@ -11,7 +11,7 @@ from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.task.agent import Agent, describe
-from mesh.core.task.poison import APART_DEATHS_MAX, MARKED_MAX, CommitMarks, PoisonDetector, decode
+from mesh.core.task.poison import ISOLATED_DEATHS_MAX, MARKED_MAX, CommitMarks, PoisonDetector, decode
 from mesh.runtime.execution.isolation import CallRequest, NotLoaded
 from mesh.services.worker.assignment import PartitionAssignment, Work
 from mesh.services.worker.attempt import Attempt
@@ -73,8 +73,8 @@ class Runner:
     def request_commit(self) -> None:
         self.events.append("commit soon")
 
-    def condemn(self, work: Work, deaths: int) -> None:
-        self.events.append(f"condemn {work.record.offset} {deaths}")
+    def mark_poison(self, work: Work, deaths: int) -> None:
+        self.events.append(f"mark_poison {work.record.offset} {deaths}")
 
     async def commit(self, assignment: PartitionAssignment) -> bool:
         if self.fenced:
@@ -93,12 +93,12 @@ class Runner:
         return assignment.is_owned
 
     async def run_attempt(self, attempt: Attempt) -> None:
-        self.events.append(f"do {attempt.work.record.offset}{'' if attempt.cell is None else ' apart'}")
+        self.events.append(f"do {attempt.work.record.offset}{'' if attempt.isolated_process is None else ' apart'}")
         await asyncio.sleep(0)
         self.ending = attempt.work.record.offset == ENDS_ALL
-        if self.kills and attempt.cell is not None:
+        if self.kills and attempt.isolated_process is not None:
             attempt.killed = True
-            self.assignment.watch.condemn(attempt.work.record.offset)
+            self.assignment.watch.mark_poison(attempt.work.record.offset)
 
     async def handle(self, offset: int) -> list[str]:
         self.events.clear()
@@ -128,14 +128,14 @@ async def test_who_kills_its_cell_is_not_begun_again_though_its_answer_was_lost(
     runner.kills = True
     assert await runner.handle(3) == ["cell for echo", "marked [3]", "do 3 apart", "commit soon", "cell free"]
     heir = Runner(decode(runner.assignment.watch.metadata(0), 0))
-    assert await heir.handle(3) == [f"condemn 3 {APART_DEATHS_MAX}"]
+    assert await heir.handle(3) == [f"mark_poison 3 {ISOLATED_DEATHS_MAX}"]
 
 
 async def test_deaths_of_the_worker_around_a_cell_condemn_in_the_end() -> None:
-    for deaths in range(2, APART_DEATHS_MAX):
+    for deaths in range(2, ISOLATED_DEATHS_MAX):
         assert "do 5 apart" in await Runner(CommitMarks(True, 8, 8, frozenset(), {5: deaths})).handle(5)
-    assert await Runner(CommitMarks(True, 8, 8, frozenset(), {5: APART_DEATHS_MAX})).handle(5) == [
-        f"condemn 5 {APART_DEATHS_MAX}"
+    assert await Runner(CommitMarks(True, 8, 8, frozenset(), {5: ISOLATED_DEATHS_MAX})).handle(5) == [
+        f"mark_poison 5 {ISOLATED_DEATHS_MAX}"
     ]
 
 
@@ -143,7 +143,7 @@ async def test_a_function_that_cannot_be_loaded_apart_is_begun_here_and_its_thir
     runner = Runner(FOUND)
     runner.unloadable = True
     assert await runner.handle(3) == ["cell for echo", "marked [3]", "do 3", "commit soon"]
-    assert await runner.handle(5) == ["cell for echo", "condemn 5 3"]
+    assert await runner.handle(5) == ["cell for echo", "mark_poison 5 3"]
     assert runner.slots.free == MARKED_MAX
 
 
@@ -156,7 +156,7 @@ async def test_a_function_that_no_other_process_could_find_is_begun_here_and_mar
 async def test_without_cells_what_was_there_at_three_deaths_is_not_begun() -> None:
     async def hidden(ask: Ask) -> None: ...
 
-    assert await Runner(FOUND, hidden).handle(5) == ["condemn 5 3"]
+    assert await Runner(FOUND, hidden).handle(5) == ["mark_poison 5 3"]
 
 
 async def test_nothing_begins_until_the_log_has_said_so() -> None:

@@ -21,7 +21,7 @@ from mesh.cli.framework.standard_streams import document, read_all_input
 from mesh.cli.framework.text import counted, seconds
 from mesh.cli.views.letter_view import ID_CHARS, entry_facts, is_any, letter_filters, note_unknown_names
 from mesh.cli.views.run_view import id_of
-from mesh.core.dead_letters.redrive_log import IN_VAIN
+from mesh.core.dead_letters.redrive_log import NOTHING_TO_REDRIVE
 from mesh.core.errors import InvalidInput, NotAccepted
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ async def _act(
             bar.advance(more, f"{done:,} of {total:,} sent")
 
         try:
-            report = await dead.redrive(plan, per_second=per_second, told=count)
+            report = await dead.redrive(plan, per_second=per_second, on_progress=count)
         except asyncio.CancelledError:
             output.note(f"{done:,} of {total:,} sent; the same command sends exactly the rest")
             raise
@@ -237,13 +237,13 @@ async def _wait(session: Session, dead: "DeadLetters", report: "RedriveReport", 
             known += more
             output.update(f"{known:,} of {len(report.sent):,} have ended")
 
-        done = await dead.wait(report, timeout_s=wait_s, told=count)
+        done = await dead.wait(report, timeout_s=wait_s, on_progress=count)
     for entry in done:
         output.emit(entry_facts(entry))
     for result, number in Counter(entry.result for entry in done).most_common():
         style = "green" if result == "completed" else "red"
         output.print((f"  {result}", style), f"  {counted(number, 'letter')}")
-        if result == IN_VAIN:
+        if result == NOTHING_TO_REDRIVE:
             output.note("the run ignored it: its task was sent again before, and is no failure of the run any more")
     return any(entry.result != "completed" for entry in done)
 

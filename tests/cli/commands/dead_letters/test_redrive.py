@@ -99,8 +99,8 @@ def test_a_run_that_failed_goes_on_after_its_agent_was_mended(shop: Shop) -> Non
     about = f"nothing to do for {row['id'][:12]}: redriven 1×, completed"
     assert again.err == f"{about}; --again --as-new begins a new run\n"
     assert shop.answered == ["a"]
-    (told,) = shop.letters()
-    assert (told["state"], told["redriven"], told["result"]) == ("done", 1, "completed")
+    (on_progress,) = shop.letters()
+    assert (on_progress["state"], on_progress["redriven"], on_progress["result"]) == ("done", 1, "completed")
     assert "redriven 1×, completed" in shop("list").out
 
 
@@ -127,11 +127,11 @@ def test_a_letter_shows_attempts_ledger_and_what_to_do_next(shop: Shop) -> None:
         assert text in shown.out, text
     assert shown.err.endswith(f"send it again: mesh dead redrive {row['id'][:12]} --yes\n")
     shop("redrive", "--yes", "--wait")
-    (told,) = shop("show", row["id"], "--json").rows
-    assert [(a["attempt"], a["code"]) for a in told["history"]] == [(1, "exception"), (2, "exception")]
-    assert [(e["n"], e["state"], e["result"]) for e in told["ledger"]] == [(1, "done", "failed")]
-    assert told["ledger"][0]["by"].count("@") == 1
-    assert told["next"] == "nothing to do: redriven 1×, failed"
+    (on_progress,) = shop("show", row["id"], "--json").rows
+    assert [(a["attempt"], a["code"]) for a in on_progress["history"]] == [(1, "exception"), (2, "exception")]
+    assert [(e["n"], e["state"], e["result"]) for e in on_progress["ledger"]] == [(1, "done", "failed")]
+    assert on_progress["ledger"][0]["by"].count("@") == 1
+    assert on_progress["next"] == "nothing to do: redriven 1×, failed"
     assert "ledger\n" in shop("show", row["id"]).out
     assert "redrive 1: failed, mesh.inbox:" in shop("show", row["id"]).out
 
