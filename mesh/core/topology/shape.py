@@ -47,6 +47,13 @@ class _Member(NamedTuple):
     default: Callable[[], Any] | None
 
 
+class _Pair(NamedTuple):
+    """The converters of a type; None: such values stay as they are."""
+
+    write: Convert | None
+    read: Convert | None
+
+
 class Shapes:
     """A set of converters, each made at its first use.
 
@@ -56,57 +63,52 @@ class Shapes:
     def __init__(self, *, fields: Mapping[str, Sequence[str]] | None = None, special: Special | None = None) -> None:
         self._stored = fields
         self._special = special or {}
-        self._plain: dict[Any, Convert | None] = {}
-        self._value: dict[Any, Convert | None] = {}
+        self._made: dict[Any, _Pair] = {}
         self.fields: dict[str, list[str]] = {}
-        """Class → names of its fields, for all classes that were written. Store it beside the values."""
+        """Class → names of its fields, for all classes that were converted. Store it beside the values."""
 
     def plain(self, hint: Any) -> Convert:
         """Return the converter that writes values of this type. Raises TypeError for an unsupported type."""
-        return self._to_plain(hint) or _same
+        return self._pair(hint).write or _same
 
     def value(self, hint: Any) -> Convert:
         """Return the converter that reads values of this type. Raises TypeError, ShapeUnknown."""
-        return self._to_value(hint) or _same
+        return self._pair(hint).read or _same
 
-    # -------------------------------------------------------------------------------------------------------- writing
+    def _pair(self, hint: Any) -> _Pair:
+        if hint not in self._made:
+            self._made[hint] = self._make(hint)
+        return self._made[hint]
 
-    def _to_plain(self, hint: Any) -> Convert | None:
-        """Return the converter, or None if such values stay as they are."""
-        if hint not in self._plain:
-            self._plain[hint] = self._make_plain(hint)
-        return self._plain[hint]
-
-    def _make_plain(self, hint: Any) -> Convert | None:
+    def _make(self, hint: Any) -> _Pair:
         if hint in _PLAIN:
-            return None
+            return _Pair(None, None)
         if hint is bytes:
-            return _text_of
+            return _Pair(_text_of, _bytes_of)
         if hint in self._special:
-            return self._special[hint][0]
+            return _Pair(*self._special[hint])
         if _is_row(hint):
-            return self._row_to_plain(hint)
+            return _Pair(self._row_to_plain(hint), self._row_to_value(hint))
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
         if _is_optional(origin, inner):
-            return _unless_none(self._to_plain(_present(inner)))
+            return _Pair(*map(_unless_none, self._pair(_present(inner))))
         if origin in (tuple, list):
-            return _each(origin, [self._to_plain(arg) for arg in inner if arg is not Ellipsis], inner)
+            items = [self._pair(arg) for arg in inner if arg is not Ellipsis]
+            same_type = origin is list or (len(inner) == 2 and inner[1] is Ellipsis)
+            writes, reads = [item.write for item in items], [item.read for item in items]
+            return _Pair(_each(writes, same_type), _all_of(origin, reads, same_type))
         if origin in _SETS:
-            return sorted
+            return _Pair(sorted, cast("Convert", origin))
         if origin in _MAPPINGS:
-            key, item = self._to_plain(inner[0]), self._to_plain(inner[1])
-            if inner[0] is str:
-                return dict if item is None else _each_value(item)
-            key, item = key or _same, item or _same
-            return lambda value: [[key(name), item(one)] for name, one in value.items()]
+            return _mapping(inner[0], self._pair(inner[0]), self._pair(inner[1]))
         raise TypeError(
-            f"a value of type {hint} cannot be written; known are plain values, bytes, tuples, lists, mappings"
+            f"a value of type {hint} cannot be written and read; known are plain values, bytes, tuples, lists, mappings"
         )
 
     def _row_to_plain(self, cls: type) -> Convert:
         members = _members(cls)
         self.fields[cls.__name__] = [member.name for member in members]
-        steps = [(n, step) for n, m in enumerate(members) if (step := self._to_plain(m.hint)) is not None]
+        steps = [(n, step) for n, m in enumerate(members) if (step := self._pair(m.hint).write) is not None]
         if len(members) == 1:
             only, first = members[0].name, steps[0][1] if steps else _same
             return lambda value: [first(getattr(value, only))]
@@ -121,37 +123,6 @@ class Shapes:
             return row
 
         return write
-
-    # -------------------------------------------------------------------------------------------------------- reading
-
-    def _to_value(self, hint: Any) -> Convert | None:
-        if hint not in self._value:
-            self._value[hint] = self._make_value(hint)
-        return self._value[hint]
-
-    def _make_value(self, hint: Any) -> Convert | None:
-        if hint in _PLAIN:
-            return None
-        if hint is bytes:
-            return _bytes_of
-        if hint in self._special:
-            return self._special[hint][1]
-        if _is_row(hint):
-            return self._row_to_value(hint)
-        origin, inner = typing.get_origin(hint), typing.get_args(hint)
-        if _is_optional(origin, inner):
-            return _unless_none(self._to_value(_present(inner)))
-        if origin in (tuple, list):
-            return _all_of(origin, [self._to_value(arg) for arg in inner if arg is not Ellipsis], inner)
-        if origin in _SETS:
-            return cast("Convert", origin)
-        if origin in _MAPPINGS:
-            key, item = self._to_value(inner[0]), self._to_value(inner[1])
-            if inner[0] is str:
-                return item and _each_value(item)
-            key, item = key or _same, item or _same
-            return lambda value: {key(name): item(one) for name, one in value}
-        raise TypeError(f"a value of type {hint} cannot be read")
 
     def _row_to_value(self, cls: type) -> Convert:
         members = _members(cls)
@@ -175,7 +146,7 @@ class Shapes:
         return read
 
     def _field_to_value(self, member: _Member) -> Convert | None:
-        step = self._to_value(member.hint)
+        write, step = self._pair(member.hint)
         if member.hint is str:
             return _Shared().get
         if member.hint == tuple[str, ...]:
@@ -185,7 +156,7 @@ class Shapes:
             convert, default = step or _same, member.default
             return lambda value: convert(value) if value else default()
         if _is_row(member.hint) and issubclass(member.hint, tuple) and member.default is not None and step is not None:
-            return _or_default(step, self._to_plain(member.hint) or _same, member.default())
+            return _or_default(step, write or _same, member.default())
         return step
 
 
@@ -256,19 +227,29 @@ def _unless_none(convert: Convert | None) -> Convert | None:
     return convert and (lambda value: None if value is None else convert(value))
 
 
-def _each(origin: type, converts: Sequence[Convert | None], inner: Sequence[Any]) -> Convert | None:
+def _mapping(key_type: type, key: _Pair, item: _Pair) -> _Pair:
+    if key_type is str:
+        return _Pair(_each_value(item.write) if item.write else dict, item.read and _each_value(item.read))
+    write_key, read_key, write, read = (convert or _same for convert in (*key, *item))
+    return _Pair(
+        lambda value: [[write_key(name), write(one)] for name, one in value.items()],
+        lambda value: {read_key(name): read(one) for name, one in value},
+    )
+
+
+def _each(converts: Sequence[Convert | None], same_type: bool) -> Convert | None:
     """Make the converter that writes sequences, or return None if their items stay as they are."""
     if not any(converts):
         return None
-    if origin is list or (len(inner) == 2 and inner[1] is Ellipsis):
-        convert = converts[0] or _same
-        return lambda value: [convert(one) for one in value]
     every = [convert or _same for convert in converts]
+    if same_type:
+        convert = every[0]
+        return lambda value: [convert(one) for one in value]
     return lambda value: [convert(one) for convert, one in zip(every, value, strict=True)]
 
 
-def _all_of(origin: type, converts: Sequence[Convert | None], inner: Sequence[Any]) -> Convert | None:
-    if origin is tuple and not (len(inner) == 2 and inner[1] is Ellipsis):
+def _all_of(origin: type, converts: Sequence[Convert | None], same_type: bool) -> Convert | None:
+    if not same_type:
         every = [convert or _same for convert in converts]
         return lambda value: tuple(convert(one) for convert, one in zip(every, value, strict=True))
     convert = converts[0]
