@@ -33,7 +33,7 @@ def skipped_agents(event: Event, before: Run | None, after: Run, topology: Topol
         for row in topology.rows.get(type, ()):
             when, payloads = row.agent.when, {type: parse_json(data)}
             if not row.join and when is not None and not when.holds(payloads):
-                yield SkippedAgent(row.agent.name, type, _reason(when, payloads))
+                yield SkippedAgent(row.agent.name, type, condition_sentence(when, payloads))
     for name, slots in after.joins.items():
         when = topology.agents[name].when
         if when is not None:
@@ -44,7 +44,7 @@ def skipped_agents(event: Event, before: Run | None, after: Run, topology: Topol
                         t: got.data for at, s in slots.items() if _covers(at, branch) for t, got in s.inputs.items()
                     }
                     payloads = {type: parse_json(data) for type, data in inputs.items()}
-                    yield SkippedAgent(name, " + ".join(topology.agents[name].on), _reason(when, payloads))
+                    yield SkippedAgent(name, " + ".join(topology.agents[name].on), condition_sentence(when, payloads))
 
 
 def _is_taken(event: Event, before: Run | None, after: Run) -> bool:
@@ -57,11 +57,11 @@ def _covers(above: tuple[str, ...], branch: tuple[str, ...]) -> bool:
     return branch[: len(above)] == above
 
 
-def _reason(when: Condition, payloads: Mapping[str, Any]) -> str:
-    """`fraud.scored.score < 0.7 is false: fraud.scored.score is 0.93`."""
+def condition_sentence(when: Condition, payloads: Mapping[str, Any]) -> str:
+    """Return a sentence such as `fraud.scored.score < 0.7 is false: fraud.scored.score is 0.93`."""
     values = {str(path): path.find(payloads) for path in when.paths}
     shown = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
-    return f"{when} is false" + (f": {shown}" if shown else "")
+    return f"{when} is {str(when.holds(payloads)).lower()}" + (f": {shown}" if shown else "")
 
 
 def _shown(value: Any) -> str:

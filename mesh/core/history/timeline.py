@@ -10,10 +10,11 @@ and the topology has changed since, the fold may differ from the decisions made 
 priority, and `differs` reports it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mesh.core.history.outcome_body import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of
+from mesh.core.history.run_fold import Decided, RunFold
 from mesh.core.history.skipped_agents import SkippedAgent, skipped_agents
 from mesh.core.history.task_attempts import (
     DEAD,
@@ -28,7 +29,7 @@ from mesh.core.history.task_attempts import (
     UnchargedUsage,
     task_history_of,
 )
-from mesh.core.protocol.codec import Unreadable, read_event
+from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.event import (
     CANCELLED,
     DUE,
@@ -50,7 +51,7 @@ from mesh.core.run.lineage import Refusal
 from mesh.core.run.routing import JOIN_TYPE
 from mesh.core.run.state import NO_TROUBLE, Failure, Result, Run, Unrouted
 from mesh.core.state.partition_state import Partition
-from mesh.core.state.topology_registry import Registry, step
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
 
 
@@ -62,13 +63,10 @@ class History:
     ) -> None:
         """`topology`: that of the mesh now. `kept`: contents of mesh.topologies. `payloads`: keep emitted payloads."""
         self.topology = topology
-        self._kept = kept or Registry(topology.inbox)
         self.run_id = run_id
         self.partition = partition
         self.request: Event | None = None
         """The event that opened the run; None until it was seen."""
-        self.run: Run | None = None
-        """State of the run as folded; after its end the last one."""
         self.tasks: dict[str, TaskHistory] = {}
         """By task id, in the order of dispatch."""
         self.moments: list[Moment] = []
@@ -81,7 +79,10 @@ class History:
         self.late: LateRequest | None = None
         """Answer to a request that came after the run had ended, when no other records of it were left."""
         self.subject = ""
-        self._fold = Partition(topology, number=partition, partitions=topology.inbox_partitions)
+        self._fold = RunFold(topology, run_id, partition=partition, kept=kept)
+        self._decides: Callable[[Run], Topology] = self._fold.topology_of
+        self.run: Run | None = None
+        """State of the run as folded; after its end the last one."""
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -198,15 +199,10 @@ class History:
     def begin_with(self, state: Partition, request: Event | None = None) -> None:
         """Begin with the run's state in a checkpoint; only later records may follow. `request`: one of the run's
         requests that is left on the log."""
-        self._fold.topologies.update(state.topologies)
-        self._fold.adopt(state.topology)
         self.request, self.subject = request, "" if request is None else request.subject
-        run, ended = state.runs.get(self.run_id), state.ended.get(self.run_id)
-        if ended is not None:
-            self._fold.ended[self.run_id] = ended
+        run = self.run = self._fold.begin_with(state)
         if run is None:
             return
-        self.run = self._fold.runs[self.run_id] = run
         self.subject = run.subject
         self.tasks = {task.id: task_history_of(task, run.opened_ms) for task in run.open.values()}
         if run.trouble.paused:
@@ -216,22 +212,22 @@ class History:
         """Fold one record of mesh.inbox and return the new moments. Ignores records of other runs."""
         if record.key != self.run_id.encode():
             return ()
-        event = read_event(record)
-        if isinstance(event, Unreadable):
-            return self._add_moment(record.timestamp, "dropped", "", f"{event.code}: {event.message}")
+        decided = self._fold.take(record)
+        if isinstance(decided, Unreadable):
+            return self._add_moment(record.timestamp, "dropped", "", f"{decided.code}: {decided.message}")
+        return () if decided is None else self.follow(decided, self._fold.topology_of)
+
+    def follow(self, decided: Decided, topology_of: Callable[[Run], Topology]) -> Sequence[Moment]:
+        """Add what one event did, as another fold decided it; return the new moments."""
         known = len(self.moments)
-        before = self.run
-        if self.run is None and event.kind == REQUESTED:
-            self._kept.prepare(self._fold, record.offset)
-        effects = step(self._fold, record)
-        finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
-        after = self._fold.runs.get(self.run_id) if finish is None else finish.run
+        event, before, after, effects = decided
         self.run = after or self.run
+        self._decides = topology_of
         self._record_event(event, before, after)
         if after is not None:
             self._record_transitions(event, before, after)
             if event.kind in (REQUESTED, SUCCEEDED):
-                self.skipped += skipped_agents(event, before, after, self._fold.topologies[after.topology])
+                self.skipped += skipped_agents(event, before, after, topology_of(after))
         for refusal in () if after is None else after.refusals[len(before.refusals) if before else 0 :]:
             self._add_moment(event.at_ms, "refused", refusal.agent, refusal.message)
         lost = () if before is None else before.unrouted
@@ -384,7 +380,7 @@ class History:
         task.attempts.append(TaskAttempt(sent.attempt, cause.at_ms))
         inputs = sent.type
         if sent.type == JOIN_TYPE and self.run is not None:
-            inputs = " + ".join(self._fold.topologies[self.run.topology].agents[sent.agent].on)
+            inputs = " + ".join(self._decides(self.run).agents[sent.agent].on)
         text = inputs if sent.attempt == 1 else f"{inputs}, attempt {sent.attempt}"
         self._add_moment(cause.at_ms, "dispatched", sent.agent, text, sent.task_id)
 
