@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "resume": "switches.stop_resume:resume_app",
     **{name: f"{name}:app" for name in ("agents", "topics", "check")},
     "dead": "dead_letters.dead:app",
+    "replay": "replay.replay:app",
     **{name: f"{name}:app" for name in ("board", "verify", "gc")},
     "break": "switches.break_unbreak:break_app",
     "unbreak": "switches.break_unbreak:unbreak_app",

@@ -16,7 +16,7 @@ from mesh.core.history.run_fold import RunFold
 from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.event import CANCELLED, DUE, REDRIVEN, REQUESTED, Event, parse_json
 from mesh.core.protocol.record import Record, coordinates
-from mesh.core.run.circuit_breaker import NO_BREAKERS, Breakers
+from mesh.core.run.circuit_breaker import Breakers
 from mesh.core.run.effects import DeadLetter, Effect, Note, PublishTask
 from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Run
@@ -46,7 +46,7 @@ class Step:
     effects: Sequence[Effect]
     topology: Topology | None
     """Topology that decided it; None if no run was known."""
-    breakers: Breakers = NO_BREAKERS
+    breakers: Breakers
     """Breakers after the event, as far as the records read show them."""
     cause: int | None = None
     """Number of the step that caused it."""
@@ -127,10 +127,12 @@ class Steps:
         self._caused_by: dict[str, int] = {}
         """Id of an event, or of a task that it started → number of its step."""
         self._trimmed = ""
+        self.offset = 0
+        """First offset that may be taken."""
 
     def begin_with(self, state: Partition) -> None:
         """Begin with the run's state in a checkpoint, because retention removed its first records."""
-        run = self._fold.begin_with(state)
+        run, self.offset = self._fold.begin_with(state), state.offset
         text = f"the records before offset {state.offset} were removed; the state there is that of a checkpoint"
         ended = "" if run is not None else ", in which the run is not open"
         self._trimmed = f"{text}{ended}"
@@ -143,7 +145,8 @@ class Steps:
         number, where = len(self.steps) + 1, coordinates(record)
         if isinstance(decided, Unreadable):
             run = self._fold.run
-            step = Step(number, where, record.timestamp, None, decided, run, run, (), self._topology(run))
+            breakers, topology = self._fold.breakers, self._topology(run)
+            step = Step(number, where, record.timestamp, None, decided, run, run, (), topology, breakers)
         else:
             event, before, after, effects = decided
             topology, breakers = self._topology(after or before), self._fold.breakers

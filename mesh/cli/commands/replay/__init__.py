@@ -1,0 +1,1 @@
+"""`mesh replay`: the modes, one file each."""

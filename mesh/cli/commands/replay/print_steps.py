@@ -1,0 +1,52 @@
+"""`mesh replay RUN`: print the steps of one run."""
+
+from mesh.cli.framework.session import Session
+from mesh.cli.framework.text import counted
+from mesh.cli.views import replay_view, run_view
+from mesh.core.protocol.event import rfc3339
+from mesh.core.run.circuit_breaker import NO_BREAKERS
+from mesh.operations.replay.run_replay import RunReplay, replay_run
+
+
+async def print_steps(session: Session, name: str) -> int:
+    """Print every step of the run called `name`."""
+    async with session.log() as log:
+        found = await replay_run(log, session.topology, name)
+    print_head(session, found)
+    output, payload = session.output, session.output.verbosity > 0
+    before_ms, breakers = found.history.opened_ms or (found.steps[0].at_ms if found.steps else 0), NO_BREAKERS
+    for step in found.steps:
+        output.emit(replay_view.step_json(step, payload=payload, breakers=breakers))
+        if not output.json:
+            output.print()
+            for line in replay_view.step_lines(step, before_ms, payload=payload, breakers=breakers):
+                output.print(*line)
+        before_ms, breakers = step.at_ms, step.breakers
+    if not found.steps:
+        output.print(("  its records are no longer on the log; `mesh run show` has its outcome", "dim"))
+    return 0
+
+
+def print_head(session: Session, found: RunReplay) -> None:
+    """Print the run, what the recording lacks of it, and the order of the steps."""
+    output, history = session.output, found.history
+    inbox = f"{session.topology.inbox}:{history.partition}"
+    output.emit(
+        {
+            "run": history.run_id,
+            "type": history.type,
+            "subject": history.subject,
+            "state": history.state,
+            "opened": rfc3339(history.opened_ms) if history.opened_ms else None,
+            "partition": inbox,
+            "offsets": list(found.bounds),
+            "steps": len(found.steps),
+            "gaps": [gap._asdict() for gap in found.gaps],
+            "topology_differs": history.differs,
+        }
+    )
+    run_view.headline(output, history, with_id=False)
+    output.print("  ", (run_view.facts(history), "dim"))
+    order = f"in the order of {inbox}; `after N` names the step that caused it"
+    output.print("  ", (f"{counted(len(found.steps), 'step')} {order}", "dim"))
+    replay_view.gap_lines(output, found.gaps)

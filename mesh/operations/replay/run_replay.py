@@ -1,0 +1,76 @@
+"""Read one run from a recording and fold it into steps."""
+
+from contextlib import aclosing
+from typing import NamedTuple
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Bounds, ReadLog
+from mesh.core.history.timeline import History
+from mesh.core.protocol.record import Record
+from mesh.core.replay.steps import Gap, Step, Steps
+from mesh.core.run.control import ALL
+from mesh.core.state.topology_registry import Registry
+from mesh.core.topology.model import Topology
+from mesh.operations.runs import Runs
+from mesh.runtime.checkpoint_store import read_checkpoints
+from mesh.runtime.log_reader import read_batches
+from mesh.runtime.topology_store import read_kept
+
+
+class RunReplay(NamedTuple):
+    """One run of a recording, step by step."""
+
+    history: History
+    steps: list[Step]
+    gaps: list[Gap]
+    bounds: Bounds
+    """What the recording holds of the run's partition."""
+    records: list[Record]
+    """Records that the steps were folded from, and those of all runs between them."""
+    kept: Registry
+    """Topologies of the recording."""
+
+
+async def replay_run(log: ReadLog, topology: Topology, name: str) -> RunReplay:
+    """Find the run called `name` as `Runs.find` does, and fold its records into steps.
+
+    A run whose first records were removed begins with the state in a checkpoint. Raises NotFound, InvalidInput
+    (`ambiguous`), LogUnavailable.
+    """
+    history = await Runs(log, topology, payloads=True).find(name)
+    kept = await read_kept(log, topology, SystemClock())
+    bounds = (await log.bounds(topology.inbox))[history.partition]
+    records = await _records(log, topology, history, bounds)
+    steps = Steps(topology, history.run_id, partition=history.partition, kept=kept)
+    if bounds.start and not _begins_with_request(records, history.run_id, history):
+        await _begin_with_checkpoint(steps, log, topology, history, kept)
+        records = [record for record in records if record.offset >= steps.offset]
+    for record in records:
+        steps.take(record)
+    return RunReplay(history, steps.steps, list(steps.gaps()), bounds, records, kept)
+
+
+async def _records(log: ReadLog, topology: Topology, history: History, bounds: Bounds) -> list[Record]:
+    """Return the records of the run's partition that concern the run or all runs."""
+    keys = (history.run_id.encode(), ALL.encode())
+    found = []
+    async with aclosing(read_batches(log, topology.inbox, {history.partition: bounds})) as batches:
+        async for batch in batches:
+            found += [record for record in batch if record.key in keys]
+    return found
+
+
+def _begins_with_request(records: list[Record], run_id: str, history: History) -> bool:
+    """Whether the first record of a run is there: a request, and not one that came after removed ones."""
+    first = next((record for record in records if record.key == run_id.encode()), None)
+    opened_ms = history.opened_ms
+    return first is not None and history.request is not None and opened_ms == first.timestamp
+
+
+async def _begin_with_checkpoint(
+    steps: Steps, log: ReadLog, topology: Topology, history: History, kept: Registry
+) -> None:
+    known = list({topology.digest: topology, **kept.topologies}.values())
+    states = (await read_checkpoints(log, topology, SystemClock(), known, only={history.partition})).states
+    if (state := states.get(history.partition)) is not None:
+        steps.begin_with(state)

@@ -1,0 +1,76 @@
+"""`mesh replay RUN`: the steps of a run on a terminal, in a pipe and as JSON; and names that are no run."""
+
+import shutil
+import signal
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import PROJECT, Cli
+
+
+@pytest.fixture(scope="module")
+def lived(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """A folder in which a mesh has run: two greetings, a failure, a refusal. It is down now."""
+    home = tmp_path_factory.mktemp("lived")
+    shutil.copytree(PROJECT, home / "desk", ignore=shutil.ignore_patterns("__pycache__"))
+    cli = Cli(forker, home / "desk", home)
+    with cli.up() as running:
+        for name in ("ada", "bob"):
+            assert cli("publish", "hello", f'{{"name": "{name}"}}', "--wait").code == 0
+        assert cli("publish", "break.me", "{}", "--id", "broken", "--wait").code == 1
+        assert cli("publish", "round.go", "{}", "--id", "round", "--wait").code == 1
+        running.signal(signal.SIGINT)
+        running.end()
+    return cli
+
+
+def test_each_step_shows_what_changed_and_why_each_effect_followed(lived: Cli) -> None:
+    done = lived("replay", "ada")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("✓ ada  hello  completed")
+    assert "3 steps in the order of mesh.inbox:" in done.out
+    assert "1  requested hello" in done.out
+    assert "open       + greeter" in done.out
+    assert "greeter is on hello; hop 1 of 6" in done.out
+    assert "2  succeeded greeter greeted, greeting.kept" in done.out
+    assert "topic greetings lets it out" in done.out
+    assert "completed  nothing is open, 1 result, nothing was lost" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_json_has_the_run_and_a_line_for_each_step(lived: Cli) -> None:
+    head, *steps = lived("replay", "broken", "--json", "-v").rows
+    assert (head["state"], head["steps"]) == ("failed", len(steps))
+    assert [gap["kind"] for gap in head["gaps"]] == ["dead letter"]
+    assert [(step["kind"], step["after"]) for step in steps] == [
+        ("requested", None),
+        ("failed", 1),
+        ("due", 2),
+        ("failed", 3),
+    ]
+    assert steps[0]["data"] == {}
+    (task,) = (effect for effect in steps[0]["effects"] if effect["what"] == "task")
+    assert (task["name"], task["rule"], task["depth"]) == ("breaker", "route", 1)
+    assert [effect["rule"] for effect in steps[1]["effects"]] == ["retry"]
+    assert steps[3]["effects"][-1]["name"] == "failed"
+
+
+def test_refusals_have_their_numbers(lived: Cli) -> None:
+    done = lived("replay", "round")
+    assert "reaches 'runner' 4 times in this run, at most 3" in done.out
+    steps = lived("replay", "round", "--json").rows[1:]
+    (refused,) = (refusal for step in steps for refusal in step["refusals"])
+    assert (refused["code"], refused["limit"], refused["actual"]) == ("visits", 3, 4)
+
+
+def test_payloads_are_shown_on_request(lived: Cli) -> None:
+    assert '"name": "ada"' not in lived("replay", "ada").out
+    assert '"name": "ada"' in lived("replay", "ada", "-v").out
+
+
+def test_a_name_that_is_no_run_is_an_error(lived: Cli) -> None:
+    done = lived("replay", "nope")
+    assert (done.code, done.out) == (3, "")
+    assert "no run goes by 'nope'" in done.err
+    assert lived("replay").code == 2
