@@ -9,8 +9,8 @@ from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, took, visible
 from mesh.cli.views.run_view import STYLES
 from mesh.core.protocol.event import BATCH, Event, parse_json, rfc3339
-from mesh.core.replay.reasons import Reason, reasons_of, skipped
-from mesh.core.replay.run_changes import Change, breaker_changes, run_changes
+from mesh.core.replay.reasons import Consequence, reasons_of, skipped
+from mesh.core.replay.run_changes import FieldChange, breaker_changes, run_changes
 from mesh.core.replay.steps import Gap, Step
 from mesh.core.run.circuit_breaker import NO_BREAKERS
 from mesh.core.run.effects import PublishEvent, PublishTask, Schedule
@@ -100,7 +100,7 @@ def _payload(event: Event) -> Iterator[Line]:
         yield [f"{INDENT}  ", (line, "dim")]
 
 
-def _reason(reason: Reason, width: int) -> Line:
+def _reason(reason: Consequence, width: int) -> Line:
     style = STYLES.get(reason.name, "") if reason.what == "ended" else MARK_STYLES.get(reason.what, "")
     quiet = reason.what in QUIET
     text = visible(reason.text, MESSAGE_CHARS_MAX)
@@ -112,7 +112,7 @@ def _reason(reason: Reason, width: int) -> Line:
     ]
 
 
-def _change_lines(changes: Sequence[Change], step: Step) -> Iterator[Line]:
+def _change_lines(changes: Sequence[FieldChange], step: Step) -> Iterator[Line]:
     opened = [c for c in changes if c.field.startswith("open ")]
     if opened:
         yield _field("open", ", ".join(_open_change(change, step.at_ms) for change in opened))
@@ -150,13 +150,13 @@ def _field(name: str, text: str) -> Line:
     return [INDENT, (name.ljust(FIELD_CHARS), "dim"), visible(text, MESSAGE_CHARS_MAX)]
 
 
-def _counter(change: Change) -> str:
+def _counter(change: FieldChange) -> str:
     money = change.field.endswith("usd_micros")
     was, now = (f"{(side or 0) / 1e6:.4f}" if money else f"{side or 0:,}" for side in (change.before, change.after))
     return f"{_COUNTERS[change.field]} {was} → {now}"
 
 
-def _open_change(change: Change, at_ms: int) -> str:
+def _open_change(change: FieldChange, at_ms: int) -> str:
     name = change.field.removeprefix("open ")
     if change.after is None:
         return f"- {name}"
@@ -169,7 +169,7 @@ def _open_change(change: Change, at_ms: int) -> str:
     return f"{name} attempt {change.after['attempt']}{waits}"
 
 
-def _join(change: Change) -> str:
+def _join(change: FieldChange) -> str:
     known = [] if change.before is None else change.before["has"]
     now = change.after or {"has": []}
     came = [f"+ {type}" for type in now["has"] if type not in known]
@@ -177,7 +177,7 @@ def _join(change: Change) -> str:
     return f"{' '.join(came)}  ({state})".strip()
 
 
-def _list_change(change: Change, step: Step) -> Iterator[Line]:
+def _list_change(change: FieldChange, step: Step) -> Iterator[Line]:
     was, now = change.before or [], change.after or []
     if change.field == "requests" and not was:
         return
@@ -229,7 +229,7 @@ def step_json(step: Step, *, payload: bool = False, breakers: Any = NO_BREAKERS)
     return found | ({"data": _data(event)} if payload and event is not None else {})
 
 
-def _reason_json(reason: Reason, payload: bool) -> dict[str, Any]:
+def _reason_json(reason: Consequence, payload: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"what": reason.what, "name": reason.name, "rule": reason.rule, "why": reason.text}
     match reason.effect:
         case PublishTask():

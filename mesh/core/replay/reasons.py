@@ -29,7 +29,7 @@ from mesh.core.run.state import Run
 from mesh.core.topology.model import AgentSpec, Topology
 
 
-class Reason(NamedTuple):
+class Consequence(NamedTuple):
     """One effect, and why it followed. `rule`: the rule that applied; `text`: what it read."""
 
     what: str
@@ -41,39 +41,39 @@ class Reason(NamedTuple):
     effect: Effect | None = None
 
 
-def reasons_of(step: Step) -> list[Reason]:
+def reasons_of(step: Step) -> list[Consequence]:
     """Return the effects of a step with their reasons, then refusals that made no dead letter."""
     found = [_reason(step, effect) for effect in step.effects]
     told = {effect.message for effect in step.effects if isinstance(effect, DeadLetter | Note)}
     for refusal in step.refusals:
         if refusal.message not in told:
             numbers = f"; limit {refusal.limit:,}, got {refusal.actual:,}" if refusal.limit else ""
-            found.append(Reason("refused", refusal.agent, refusal.code, f"{refusal.message}{numbers}"))
+            found.append(Consequence("refused", refusal.agent, refusal.code, f"{refusal.message}{numbers}"))
     return found
 
 
-def _reason(step: Step, effect: Effect) -> Reason:
+def _reason(step: Step, effect: Effect) -> Consequence:
     match effect:
         case PublishTask():
             rule, text = _why_task(step, effect.event)
-            return Reason("task", effect.event.agent, rule, text, effect)
+            return Consequence("task", effect.event.agent, rule, text, effect)
         case PublishEvent():
-            return Reason("left", effect.event.type, "egress", f"topic {effect.topic} lets it out", effect)
+            return Consequence("left", effect.event.type, "egress", f"topic {effect.topic} lets it out", effect)
         case Schedule():
             rule, text = _why_timer(step, effect)
-            return Reason("timer", step.agent if effect.task_id else "deadline", rule, text, effect)
+            return Consequence("timer", step.agent if effect.task_id else "deadline", rule, text, effect)
         case DeadLetter():
-            return Reason("dead letter", effect.agent or "request", effect.code, _why_dead(step, effect), effect)
+            return Consequence("dead letter", effect.agent or "request", effect.code, _why_dead(step, effect), effect)
         case Finish():
-            return Reason("ended", effect.run.ending, "ending", _why_ended(step, effect.run), effect)
+            return Consequence("ended", effect.run.ending, "ending", _why_ended(step, effect.run), effect)
         case BreakerTransition():
-            return Reason("breaker", effect.agent, "breaker", f"{effect.state}: {effect.why}", effect)
+            return Consequence("breaker", effect.agent, "breaker", f"{effect.state}: {effect.why}", effect)
         case Adopt():
-            return Reason("adopted", effect.topology, "topology", f"in place of {effect.before}", effect)
+            return Consequence("adopted", effect.topology, "topology", f"in place of {effect.before}", effect)
         case Note():
             meaning = REASONS[effect.code].meaning if effect.code in REASONS else ""
             text = f"{effect.message} ({meaning})" if meaning and meaning not in effect.message else effect.message
-            return Reason("note", effect.code, "note", text, effect)
+            return Consequence("note", effect.code, "note", text, effect)
 
 
 # ------------------------------------------------------------------------------------------------------------- tasks
@@ -232,9 +232,9 @@ def _why_ended(step: Step, run: Run) -> str:
     return why[run.ending]() if run.ending in why else "nothing is open"
 
 
-def skipped(step: Step) -> Iterator[Reason]:
+def skipped(step: Step) -> Iterator[Consequence]:
     """Yield the agents that got no task since their `when` was false."""
     if step.event is None or step.after is None or step.topology is None or step.kind not in (REQUESTED, SUCCEEDED):
         return
     for found in skipped_agents(step.event, step.before, step.after, step.topology):
-        yield Reason("skipped", found.agent, "when", found.reason)
+        yield Consequence("skipped", found.agent, "when", found.reason)

@@ -14,7 +14,7 @@ COUNTERS: Final = (
 TASK_CHARS: Final = 8
 
 
-class Change(NamedTuple):
+class FieldChange(NamedTuple):
     """One field that changed. None: it was not there before, or is not there after."""
 
     field: str
@@ -22,7 +22,7 @@ class Change(NamedTuple):
     after: Any
 
 
-def run_changes(before: Run | None, after: Run | None) -> list[Change]:
+def run_changes(before: Run | None, after: Run | None) -> list[FieldChange]:
     """Return what changed between two states of one run. Empty if there is no later state."""
     if after is None or after is before:
         return []
@@ -32,14 +32,14 @@ def run_changes(before: Run | None, after: Run | None) -> list[Change]:
         was, now = None if before is None else getattr(before, name), getattr(after, name)
         if (was or 0) != (now or 0):
             found.append(
-                Change(name, was or None if name == "ending" else was, now or None if name == "ending" else now)
+                FieldChange(name, was or None if name == "ending" else was, now or None if name == "ending" else now)
             )
     found += _of_maps("visits", {} if before is None else before.visits, after.visits)
     found += _of_maps("", _facts(before), _facts(after))
     return found
 
 
-def breaker_changes(before: Breakers, after: Breakers) -> list[Change]:
+def breaker_changes(before: Breakers, after: Breakers) -> list[FieldChange]:
     """Return the breakers that changed."""
     was, now = ({name: _breaker(found) for name, found in side.items()} for side in (before, after))
     return list(_of_maps("breaker", was, now))
@@ -49,10 +49,10 @@ def _breaker(breaker: Any) -> dict[str, Any]:
     return {"failures": breaker.failures, **({"until_ms": breaker.until_ms} if breaker.until_ms else {})}
 
 
-def _of_maps(word: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+def _of_maps(word: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[FieldChange]:
     for key in dict.fromkeys((*before, *after)):
         if before.get(key) != after.get(key):
-            yield Change(f"{word} {key}".strip(), before.get(key), after.get(key))
+            yield FieldChange(f"{word} {key}".strip(), before.get(key), after.get(key))
 
 
 def _open(run: Run | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from mesh.core.history.run_fold import Decided, RunFold
 from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.partitioner import partition_of
+from mesh.core.protocol.record import StoredRecord
 from mesh.core.run.control import ALL
 from mesh.core.run.effects import Finish, PublishTask
 from mesh.core.state.partition_state import Partition
@@ -16,13 +17,13 @@ DESK = topology(plan="ask -> plan.ready", price="plan.ready -> priced")
 HOME = partition_of(RUN_ID.encode(), DESK.inbox_partitions)
 
 
-def records() -> list[object]:
-    play, found = Playbook(DESK), []
+def records() -> list[StoredRecord]:
+    play, found = Playbook(DESK), list[StoredRecord]()
     for move in (requested(), succeeded("plan", "plan.ready"), succeeded("price", "priced")):
         play.let(move)
         assert play.last is not None
         found.append(record(play.last, len(found)))
-    return list(found)
+    return found
 
 
 def fold(mesh: Topology = DESK) -> RunFold:
@@ -31,7 +32,7 @@ def fold(mesh: Topology = DESK) -> RunFold:
 
 def test_each_record_is_decided_and_the_last_state_stays_after_the_end() -> None:
     one = fold()
-    decided = [one.take(stored) for stored in records()]  # type: ignore[arg-type]
+    decided = [one.take(stored) for stored in records()]
     assert all(isinstance(found, Decided) for found in decided)
     states = [found for found in decided if isinstance(found, Decided)]
     assert states[0].before is None
@@ -57,10 +58,10 @@ def test_records_of_others_decide_nothing_here() -> None:
 def test_a_fold_goes_on_from_a_checkpoint() -> None:
     state = Partition(DESK, number=HOME, partitions=DESK.inbox_partitions)
     first, *rest = records()
-    state.step(first)  # type: ignore[arg-type]
+    state.step(first)
     one = fold(replace(DESK, digest="1" * 16))
     assert one.begin_with(state) is state.runs.get(RUN_ID)
-    decided = one.take(rest[0])  # type: ignore[arg-type]
+    decided = one.take(rest[0])
     assert isinstance(decided, Decided)
     assert [e.event.agent for e in decided.effects if isinstance(e, PublishTask)] == ["price"]
     assert one.run is not None

@@ -2,7 +2,7 @@
 
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import StoredRecord
-from mesh.core.replay.reasons import Reason, reasons_of
+from mesh.core.replay.reasons import Consequence, reasons_of
 from mesh.core.replay.steps import Step, Steps
 from mesh.core.topology.model import Topology
 from tests.builders import RUN_ID, record
@@ -32,7 +32,7 @@ class Recorded:
     def steps(self) -> list[Step]:
         return self.folded.steps
 
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[Consequence]:
         """Those of the last step."""
         return reasons_of(self.steps[-1])
 

@@ -1,6 +1,6 @@
 """What an event changed in its run, as fields."""
 
-from mesh.core.replay.run_changes import Change, breaker_changes, run_changes
+from mesh.core.replay.run_changes import FieldChange, breaker_changes, run_changes
 from mesh.core.run.circuit_breaker import Breaker
 from mesh.core.topology.model import Limits, Retry
 from tests.builders import agent, topology
@@ -89,5 +89,5 @@ def test_breakers_are_shown_when_they_change() -> None:
     sick = Breaker(3, 99)
     assert breaker_changes({}, {}) == []
     assert breaker_changes({"a": sick}, {"a": sick}) == []
-    assert breaker_changes({}, {"a": sick}) == [Change("breaker a", None, {"failures": 3, "until_ms": 99})]
-    assert breaker_changes({"a": Breaker(1)}, {}) == [Change("breaker a", {"failures": 1}, None)]
+    assert breaker_changes({}, {"a": sick}) == [FieldChange("breaker a", None, {"failures": 3, "until_ms": 99})]
+    assert breaker_changes({"a": Breaker(1)}, {}) == [FieldChange("breaker a", {"failures": 1}, None)]
