@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mesh.adapters.ports import Board, Log, TopicSpec
+from mesh.adapters.ports import Board, Log, ReadLog, TopicSpec
 from mesh.core.address import brokers_flaw, redis_flaw
 from mesh.core.dead_letters.redrive_log import ledger_topic
 from mesh.core.errors import ConfigInvalid, InvalidInput, Problem, TopicsInvalid, TopologyInvalid
@@ -142,20 +142,51 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
     if scheme == "kafka":
         from mesh.adapters.kafka import KafkaLog
 
-        brokers = rest.removeprefix("//").rstrip("/")
-        _refuse("log", settings.log, brokers_flaw(brokers), "kafka://HOST:PORT[,HOST:PORT]")
         return KafkaLog(
-            brokers,
+            _brokers(settings.log),
             client_id=client,
             security=settings.kafka,
             append_timeout_ms=settings.append_timeout_ms,
             record_bytes_max=settings.record_bytes_max,
         )
-    raise ConfigInvalid(
-        f"no log is known by {scheme!r}",
+    raise _unknown_log(settings.log)
+
+
+def open_read_log(settings: "Settings", *, client: str = "mesh") -> ReadLog:
+    """Make the log that the settings name, for reading only, not yet started.
+
+    It writes nothing: an embedded file may belong to another user, and a Kafka user needs no right but Read and
+    Describe on the topics.
+    """
+    scheme, _, rest = settings.log.partition(":")
+    if scheme == "sqlite":
+        from mesh.adapters.sqlite import SqliteReadLog
+
+        return SqliteReadLog(_path(rest))
+    if scheme == "kafka":
+        from mesh.adapters.kafka import KafkaReadLog
+
+        return KafkaReadLog(
+            _brokers(settings.log),
+            client_id=client,
+            security=settings.kafka,
+            record_bytes_max=settings.record_bytes_max,
+        )
+    raise _unknown_log(settings.log)
+
+
+def _brokers(url: str) -> str:
+    brokers = url.partition(":")[2].removeprefix("//").rstrip("/")
+    _refuse("log", url, brokers_flaw(brokers), "kafka://HOST:PORT[,HOST:PORT]")
+    return brokers
+
+
+def _unknown_log(url: str) -> ConfigInvalid:
+    return ConfigInvalid(
+        f"no log is known by {url.partition(':')[0]!r}",
         where="setting 'log'",
         expected="sqlite:PATH or kafka://HOST:PORT",
-        got=mask_address(settings.log),
+        got=mask_address(url),
     )
 
 

@@ -215,6 +215,9 @@ def test_with_exactly_these_rights_the_mesh_runs(desk: Desk) -> None:
         desk.mesh("operator", "dead", "redrive", "--reason", "exception", "--yes")
         assert "o-2" in desk.mesh("operator", "run", "list")
         assert "nothing diverges" in desk.mesh("operator", "verify")
+        assert "o-2" in desk.mesh("reader", "run", "list")
+        assert "completed" in desk.mesh("reader", "run", "show", "o-1")
+        assert "nothing diverges" in desk.mesh("reader", "verify")
         told = "".join(file.read_text() for file in services)
     assert "Authorization" not in told
     assert "no right" not in told

@@ -7,26 +7,19 @@ their old protocol, which commits around lost records. Each workaround for the l
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
 
-from mesh.adapters.clock import SystemClock
-from mesh.adapters.kafka import codes, undecodable
 from mesh.adapters.kafka.appender import Appender
-from mesh.adapters.kafka.connection import Connection
 from mesh.adapters.kafka.member import KafkaMember
-from mesh.adapters.kafka.reader import KafkaReader
+from mesh.adapters.kafka.read_log import KafkaReadLog
 from mesh.adapters.kafka.topics import Topics
-from mesh.adapters.log_time import LogTime
-from mesh.adapters.ports import SESSION_TIMEOUT_MS, Appended, Bounds, Commit, Listener, Refused, TopicSpec
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Appended, Commit, Listener, Refused, TopicSpec
 from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
 from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, TopicPartition
 
 CLOSE_TIMEOUT_MS = 5_000
 
-T = TypeVar("T", KafkaMember, KafkaReader)
 
-
-class KafkaLog:
+class KafkaLog(KafkaReadLog):
     """`Log` on the brokers at `bootstrap` (`host:port,host:port`). Use from one event loop."""
 
     def __init__(
@@ -43,28 +36,15 @@ class KafkaLog:
 
         Raises ConfigInvalid for an unknown or contradictory setting.
         """
-        if not __debug__:
-            raise ConfigInvalid(
-                "Kafka cannot be used with python -O",
-                got="assertions that are switched off, by which aiokafka checks its own state",
-                remedy="Run without -O and without PYTHONOPTIMIZE",
-            )
-        codes.install()
-        undecodable.install()
-        self._connection = Connection(
-            bootstrap, client_id=client_id, security=security, request_timeout_ms=request_timeout_ms
+        super().__init__(
+            bootstrap,
+            client_id=client_id,
+            security=security,
+            request_timeout_ms=request_timeout_ms,
+            record_bytes_max=record_bytes_max,
         )
         self._append_timeout_ms = append_timeout_ms
-        self._record_bytes_max = record_bytes_max
-        self._time = LogTime(SystemClock())
-        self._topics: Topics | None = None
         self._appender: Appender | None = None
-        self._open: list[KafkaMember | KafkaReader] = []
-
-    @property
-    def url(self) -> str:
-        """See `Log.url`."""
-        return self._connection.url
 
     @property
     def record_bytes_max(self) -> int:
@@ -110,6 +90,9 @@ class KafkaLog:
 
     # -------------------------------------------------------------------------------------------------------- topics
 
+    def _reads_only(self) -> bool:
+        return False
+
     async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
         """See `Log.create_topics`. Three replicas, of which two must be in sync, where there are three brokers.
 
@@ -119,35 +102,10 @@ class KafkaLog:
         appender.forget({spec.name for spec in specs})
         return await topics.create(specs)
 
-    async def topics(self) -> Mapping[str, int]:
-        """See `Log.topics`. Kafka's internal topics are left out."""
-        topics, _ = self._started()
-        described = await topics.describe()
-        return {name: len(topic.leaders) for name, topic in sorted(described.items()) if not topic.internal}
-
-    def now_ms(self) -> int:
-        """See `Log.now_ms`: the clock of the brokers, estimated from their acknowledgements."""
-        return self._time.now_ms()
-
-    @property
-    def knows_time(self) -> bool:
-        """See `Log.knows_time`."""
-        return self._time.known
-
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
         """See `Log.stamped_by_producers`. Topics whose settings this client may not read are left out."""
         topics, _ = self._started()
         return await topics.stamped_by_producers(names)
-
-    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
-        """See `Log.bounds`."""
-        topics, _ = self._started()
-        return await topics.bounds(topic)
-
-    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
-        """See `Log.offsets_at`. Raises NotFound for an unknown topic."""
-        topics, _ = self._started()
-        return await topics.offsets_at(topic, at_ms)
 
     async def trim(self, partition: TopicPartition, before: int) -> None:
         """See `Log.trim`. The broker deletes a segment when all of it lies before the offset."""
@@ -161,13 +119,6 @@ class KafkaLog:
             )
         await topics.trim(partition, before)
 
-    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
-        """See `Log.committed`. Raises NotFound for an unknown topic."""
-        topics, _ = self._started()
-        count = (await self._partitions([topic]))[topic]
-        stored = await topics.committed(group, [TopicPartition(topic, partition) for partition in range(count)])
-        return {tp.partition: commit for tp, commit in sorted(stored.items())}
-
     async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
         """See `Log.idle_groups`. A group that this client may not describe is left out."""
         topics, _ = self._started()
@@ -178,26 +129,12 @@ class KafkaLog:
         topics, _ = self._started()
         await topics.commit_idle(group, commits)
 
-    async def _partitions(self, names: Sequence[str]) -> dict[str, int]:
-        """Return the partition counts of these topics. Raises NotFound, naming all that are missing."""
-        topics, _ = self._started()
-        described = await topics.describe(names)
-        missing = [name for name in names if not described[name].leaders]
-        if missing:
-            raise NotFound(f"there is no topic {', '.join(missing)}", where=self.url, remedy="Create it first")
-        return {name: len(described[name].leaders) for name in names}
-
     # ------------------------------------------------------------------------------------------------------- records
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
         """See `Log.append`."""
         _, appender = self._started()
         return await appender.append(records)
-
-    def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
-        """See `Log.reader`."""
-        topics, _ = self._started()
-        return self._tracked(KafkaReader(self._connection, topics, positions, record_bytes_max=self._record_bytes_max))
 
     async def join(
         self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
@@ -226,8 +163,3 @@ class KafkaLog:
         )
         await member.start()
         return self._tracked(member)
-
-    def _tracked(self, one: T) -> T:
-        self._open = [other for other in self._open if not other.closed]
-        self._open.append(one)
-        return one

@@ -2,7 +2,8 @@
 
 from mesh.adapters.sqlite.board import SqliteBoard
 from mesh.adapters.sqlite.log import SqliteLog
+from mesh.adapters.sqlite.read_log import SqliteReadLog
 from mesh.adapters.sqlite.storage.file import BOARD_CHANNEL, SqliteFile
 from mesh.adapters.sqlite.storage.wake import Wakeup
 
-__all__ = ["BOARD_CHANNEL", "SqliteBoard", "SqliteFile", "SqliteLog", "Wakeup"]
+__all__ = ["BOARD_CHANNEL", "SqliteBoard", "SqliteFile", "SqliteLog", "SqliteReadLog", "Wakeup"]

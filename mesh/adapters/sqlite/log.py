@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mesh.adapters.ports import SESSION_TIMEOUT_MS, Appended, Bounds, Clock, Commit, Listener, Refused, TopicSpec
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Appended, Clock, Commit, Listener, Refused, TopicSpec
 from mesh.adapters.sqlite.groups import roster
 from mesh.adapters.sqlite.groups.group import SqliteMember
 from mesh.adapters.sqlite.groups.heartbeat import Heartbeat
 from mesh.adapters.sqlite.partitions import batch, catalog, retention
 from mesh.adapters.sqlite.partitions.batch import StoredBatch
-from mesh.adapters.sqlite.partitions.catalog import OFFSET_BITS, Catalog, Topic
-from mesh.adapters.sqlite.partitions.fetch import SqliteReader
+from mesh.adapters.sqlite.partitions.catalog import OFFSET_BITS
+from mesh.adapters.sqlite.read_log import StoredTopics
 from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.core.errors import NotFound
 from mesh.core.protocol.partitioner import partition_of
@@ -33,7 +33,7 @@ class _PendingBatch(NamedTuple):
     batch: StoredBatch
 
 
-class SqliteLog:
+class SqliteLog(StoredTopics):
     """`ports.Log` in a SQLite file (`SqliteFile` says what survives what).
 
     Times are append times, which never fall within a partition. A sweep every `retention_check_ms` applies
@@ -55,16 +55,11 @@ class SqliteLog:
         self._append_timeout_ms = append_timeout_ms
         self._record_bytes_max = record_bytes_max
         self._retention_check_ms = retention_check_ms
-        self._clock = clock or self.file.clock
-        self._catalog = Catalog()
+        super().__init__(self.file, clock or self.file.clock)
         self._heartbeat = Heartbeat(self.file, self._clock)
         self._members: list[SqliteMember] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._round_robin = 0
-
-    @property
-    def url(self) -> str:
-        return f"sqlite:{self.file.path}"
 
     @property
     def record_bytes_max(self) -> int:
@@ -108,32 +103,9 @@ class SqliteLog:
             lambda connection: catalog.create(connection, specs), operation="create topics", wakes=()
         )
 
-    async def topics(self) -> Mapping[str, int]:
-        self.file.read(self._catalog.load, operation="list topics")
-        return {name: topic.partitions for name, topic in sorted(self._catalog.topics.items())}
-
-    def now_ms(self) -> int:
-        """See `Log.now_ms`: the clock of the file."""
-        return self._clock.now_ms()
-
-    @property
-    def knows_time(self) -> bool:
-        """Always true: the processes that share the file have agreed on its time when they opened it."""
-        return True
-
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
         """Return no topic: this log stamps every record itself."""
         return ()
-
-    async def bounds(self, topic: str) -> Mapping[int, Bounds]:
-        """Return the first and next offset of each partition. Raises NotFound, LogUnavailable."""
-        found = self._topic(topic)
-        return self.file.read(lambda connection: catalog.bounds(connection, found), operation="bounds")
-
-    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
-        """Return the first offset of each partition at or after a time. Raises NotFound, LogUnavailable."""
-        found = self._topic(topic)
-        return self.file.read(lambda connection: catalog.offsets_at(connection, found, at_ms), operation="offsets at")
 
     async def trim(self, partition: TopicPartition, before: int) -> None:
         """Remove records before an offset, except those that share a batch with later ones.
@@ -143,15 +115,6 @@ class SqliteLog:
         number = self.file.read(lambda connection: self._catalog.number(connection, partition), operation="trim")
         while await retention.remove_some(self.file, number, before):
             pass  # in small steps, so that no process waits long for the lock
-
-    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
-        """Return the commits of a group. Raises NotFound for an unknown topic, LogUnavailable."""
-        found = self._topic(topic)
-        places = self.file.read(
-            lambda connection: roster.committed(connection, group, found.first, found.partitions),
-            operation="committed",
-        )
-        return {number - found.first: place for number, place in places.items()}
 
     async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
         """See `Log.idle_groups`. Raises LogUnavailable."""
@@ -174,13 +137,7 @@ class SqliteLog:
         """Remove expired records now; return their number."""
         return await retention.sweep(self.file, self._clock)
 
-    # -------------------------------------------------------------------------------------------------- read, join
-
-    def reader(self, positions: Mapping[TopicPartition, int]) -> SqliteReader:
-        """Read partitions from positions. Raises NotFound for an unknown one, InvalidInput for a bad offset."""
-        partitions = [TopicPartition(*partition) for partition in positions]
-        numbers = self.file.read(lambda connection: [self._catalog.number(connection, p) for p in partitions])
-        return SqliteReader(self.file, positions, numbers)
+    # -------------------------------------------------------------------------------------------------- join
 
     async def join(
         self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
@@ -301,9 +258,6 @@ class SqliteLog:
             return offsets
 
         return self.file.submit(job, operation="append", timeout_ms=self._append_timeout_ms, wakes=numbers)
-
-    def _topic(self, name: str) -> Topic:
-        return self.file.read(lambda connection: self._catalog.topic(connection, name), operation="look up the topic")
 
 
 def _write_jobs(batches: Sequence[_PendingBatch]) -> list[list[_PendingBatch]]:

@@ -43,7 +43,7 @@ async def verify(
         total += records
         output.update(f"{total:,} records")
 
-    async with session.log() as log:
+    async with session.read_log() as log:
         run_id = "" if run is None else (await Runs(log, session.topology).find(run)).run_id
         with output.status("reading"):
             checked = await check(log, session.topology, SystemClock(), run_id=run_id, read=read)

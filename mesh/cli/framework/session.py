@@ -11,7 +11,7 @@ from mesh.cli.framework.output import Output
 from mesh.core.errors import ConfigInvalid, NotFound
 
 if TYPE_CHECKING:
-    from mesh.adapters.ports import Board, Log
+    from mesh.adapters.ports import Board, Log, ReadLog
     from mesh.core.topology.model import Topology
     from mesh.settings import Loaded, Settings
 
@@ -101,6 +101,22 @@ class Session:
 
         if embedded_path(self.settings.log) is not None:
             await log.create_topics(topic_specs(self.topology))
+
+    @asynccontextmanager
+    async def read_log(self) -> AsyncIterator["ReadLog"]:
+        """Open the log for reading only, and close it afterwards. Raises NotFound and ForeignLog as `log` does."""
+        from mesh.adapters.clock import SystemClock
+        from mesh.app.wiring import open_read_log
+        from mesh.runtime.topology_store import expect_own_log
+
+        _require_file(self.settings.log)
+        log = open_read_log(self.settings, client="mesh-cli")
+        await log.start()
+        try:
+            await expect_own_log(log, self.topology, SystemClock())
+            yield log
+        finally:
+            await log.close()
 
     @asynccontextmanager
     async def board(self, *, create: bool = False) -> AsyncIterator["Board"]:

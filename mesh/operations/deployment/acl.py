@@ -26,6 +26,7 @@ SERVICES: Final[Mapping[str, str]] = {
     "worker": "`mesh up worker`, of all agents",
     "client": "`Mesh.connect` and `mesh publish`: may join any run, and cancel, pause and resume it",
     "operator": "every other command: `mesh topics`, `run`, `dead`, `board`, `stop`, `verify`",
+    "reader": "commands that only read: `mesh run list` and `show`, `mesh verify`, `mesh replay`, `mesh run export`",
     "sender": "an upstream system: give each one only the ingress topics that are its own",
     "receiver": "a downstream system",
 }
@@ -95,6 +96,8 @@ def _wanted(topology: Topology, service: str) -> _Wanted:
             yield GROUP, [topology.group(name) for name in groups], (DESCRIBE,)
             yield TOPIC, [topology.inbox, topology.control, ledger_topic(topology), topology.board], (WRITE,)
             yield TOPIC, [topology.clock, *ingress], (WRITE,)
+        case "reader":
+            yield TOPIC, [*own, *ingress, *egress], (READ,)
         case "sender":
             yield TOPIC, ingress, (WRITE,)
         case "receiver":

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mesh.adapters.sqlite.partitions.batch import StoredBatch, decode
 from mesh.adapters.sqlite.partitions.catalog import OFFSET_BITS, OFFSET_MASK
-from mesh.adapters.sqlite.storage.file import SqliteFile
+from mesh.adapters.sqlite.storage.file import ReadableFile
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.protocol.record import Record, TopicPartition
 
@@ -36,7 +36,7 @@ class _Cursor:
 class Fetcher:
     """The positions of one reader or member. Wake-ups tell which partitions to read."""
 
-    def __init__(self, file: SqliteFile) -> None:
+    def __init__(self, file: ReadableFile) -> None:
         self._file = file
         self._cursors: dict[TopicPartition, _Cursor] = {}
         self._by_number: dict[int, _Cursor] = {}
@@ -161,7 +161,7 @@ def _start(connection: sqlite3.Connection, number: int) -> int:
 class SqliteReader:
     """A reader of chosen partitions outside any group; see `ports.Reader`."""
 
-    def __init__(self, file: SqliteFile, positions: Mapping[TopicPartition, int], numbers: Sequence[int]) -> None:
+    def __init__(self, file: ReadableFile, positions: Mapping[TopicPartition, int], numbers: Sequence[int]) -> None:
         self._fetcher = Fetcher(file)
         for (partition, position), number in zip(positions.items(), numbers, strict=True):
             self._fetcher.add(TopicPartition(*partition), number, position, paused=False)

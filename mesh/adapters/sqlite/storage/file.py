@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.machine_limits import environment_fault
@@ -46,6 +46,15 @@ _OPEN_REMEDY = "Check that the directory exists and that this user may write in 
 _CLOSE_TIMEOUT_S = 5.0
 _SAFETY_POLL_S = 0.1
 _WAL_CHECK_S = 0.25
+
+
+class ReadableFile(Protocol):
+    """A file that is open for reading: what readers of records need."""
+
+    path: Path
+
+    def read(self, job: Callable[[sqlite3.Connection], T], *, operation: str = "read") -> T: ...
+    def subscribe(self, channels: Iterable[int] | None = None) -> Wakeup: ...
 
 
 class SqliteFile:
@@ -321,7 +330,8 @@ class SqliteFile:
             self._offer(None)
 
 
-def _create(connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+def expect_format(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables; 0 for a file without any. Raises ConfigInvalid for another version."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version not in (0, FORMAT):
         raise ConfigInvalid(
@@ -330,6 +340,11 @@ def _create(connection: sqlite3.Connection, schema: Sequence[str]) -> None:
             got=f"format {version}",
             remedy="Use that version, or name another file",
         )
+    return version
+
+
+def _create(connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+    version = expect_format(connection)
     for statement in schema:
         connection.execute(statement)
     if version != FORMAT:

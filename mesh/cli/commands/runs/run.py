@@ -44,7 +44,7 @@ async def list_runs(
     def matches(row: Summary) -> bool:
         return (state is None or row.state == state) and (type is None or row.type == type)
 
-    async with session.log() as log:
+    async with session.read_log() as log:
         since_ms = None if since_s is None else log.now_ms() - round(since_s * 1_000)
         rows = await Runs(log, session.topology).latest(limit=limit, since_ms=since_ms, where=matches)
     for row in rows:
@@ -77,7 +77,7 @@ async def show(
 
     output = session.output
     payload = payload or output.verbosity > 0
-    async with session.log() as log:
+    async with session.read_log() as log:
         history = await Runs(log, session.topology, payloads=payload).find(run)
         control = await control_now(log, session.topology)
     stops, broken = stops_of(history, control), fault_view.faults_of(history, control)
@@ -133,7 +133,7 @@ async def watch(
     Each run that ends is shown as a tree. With --json, each run has two lines: opened and ended.
     """
     output, left = session.output, count
-    async with session.log() as log:
+    async with session.read_log() as log:
         runs = Runs(log, session.topology)
         places = await runs.ends()
         output.note(("watching for runs; Ctrl-C ends", "dim"))
