@@ -1,12 +1,13 @@
-"""`mesh topics`: list, check and create the topics of the mesh."""
+"""`mesh topics`: list, check and create the topics of the mesh; read any topic."""
 
+from mesh.cli.commands.topics_read import add_read
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session, short
 from mesh.cli.framework.text import counted
 from mesh.core.dead_letters.redrive_log import ledger_topic
 
-app = noun("Show, check and create the topics that topics.yaml declares.")
+app = noun("Show, check and create the topics that topics.yaml declares; read any topic.")
 
 
 @command(app, "list", example="mesh topics list --json")
@@ -70,6 +71,9 @@ async def create(session: Session) -> None:
         await check_topics(log, session.topology)
     there = len(specs) - len(made)
     session.output.note(f"{len(made)} created, {there} there already", (f"  {short(session.settings.log)}", "dim"))
+
+
+add_read(app)
 
 
 def _use(session: Session, name: str) -> str:

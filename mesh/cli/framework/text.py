@@ -6,6 +6,8 @@ from datetime import datetime
 from math import ceil
 from typing import Final
 
+import orjson
+
 from mesh.core.errors import InvalidInput
 from mesh.core.topology.units import duration_ms
 
@@ -28,6 +30,16 @@ def visible(text: str, chars_max: int = LINE_CHARS_MAX) -> str:
 def escaped_json(document: str) -> str:
     """Escape the characters in a JSON document that a terminal would obey. The document means the same."""
     return _UNSAFE.sub(lambda found: "".join(f"\\u{unit:04x}" for unit in _utf16(found[0])), document)
+
+
+def pretty_json(value: bytes | None) -> str:
+    """Format a payload: JSON on indented lines, other bytes as text with escapes."""
+    if value is None:
+        return "(no value)"
+    try:
+        return orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
+    except (orjson.JSONDecodeError, TypeError):
+        return value.decode("utf-8", "backslashreplace")
 
 
 def took(ms: float) -> str:

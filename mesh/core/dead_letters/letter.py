@@ -10,13 +10,14 @@ Texts of other systems are masked for display; the bytes stay unchanged.
 piece at the end (`effect_records.dead_letter`), so a record that was a dead letter before keeps all of its headers.
 """
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from mesh.core.protocol.event import JSON, derive_id, fingerprint, rfc3339
 from mesh.core.protocol.record import Headers, Record, StoredRecord, coordinates
+from mesh.core.protocol.record_json import bytes_json
 from mesh.core.redaction import mask
 from mesh.core.selection.where import payloads_of
 
@@ -199,10 +200,10 @@ def letter_json(letter: Letter) -> dict[str, Any]:
         "partition": record.partition,
         "offset": record.offset,
         "ts": record.timestamp,
-        **_bytes_json("key", record.key),
-        **_bytes_json("payload", record.value),
+        **bytes_json("key", record.key),
+        **bytes_json("payload", record.value),
         "payload_was": fingerprint(record.value or b""),
-        "headers": [{"name": name, **_bytes_json("value", value)} for name, value in record.headers],
+        "headers": [{"name": name, **bytes_json("value", value)} for name, value in record.headers],
     }
 
 
@@ -253,13 +254,6 @@ def _text(value: bytes | None) -> str:
 
 def _whole(text: str, otherwise: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else otherwise
-
-
-def _bytes_json(name: str, value: bytes | None) -> dict[str, str | None]:
-    try:
-        return {name: None if value is None else value.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": b64encode(value or b"").decode()}
 
 
 def _bytes_from(name: str, found: Mapping[str, Any]) -> bytes | None:

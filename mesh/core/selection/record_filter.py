@@ -13,7 +13,7 @@ class RecordFilter(NamedTuple):
     """A choice of records. None: any. A record that holds no event fits neither `run`, `type` nor `agent`."""
 
     run: str | None = None
-    """Id of the run, or its beginning."""
+    """Id of the run."""
     type: str | None = None
     agent: str | None = None
     key: Callable[[str], bool] | None = None
@@ -26,7 +26,7 @@ class RecordFilter(NamedTuple):
             if not self.run is self.type is self.agent is None:
                 return False
         elif (
-            (self.run is not None and not read.run_id.startswith(self.run))
+            (self.run is not None and read.run_id != self.run)
             or (self.type is not None and read.type != self.type)
             or (self.agent is not None and read.agent != self.agent)
         ):

@@ -20,8 +20,8 @@ FOREIGN = StoredRecord("theirs", 1, 9, 1_000, b"k-1", b'{"total":7}', [("app", b
     ("wanted", "fits"),
     [
         (RecordFilter(), True),
-        (RecordFilter(run="run-1"), True),
-        (RecordFilter(run="un-17"), False),
+        (RecordFilter(run="run-17"), True),
+        (RecordFilter(run="run-1"), False),
         (RecordFilter(type="order.placed", agent="pricing"), True),
         (RecordFilter(type="order"), False),
         (RecordFilter(agent="fraud"), False),

@@ -9,7 +9,7 @@ import typer
 from mesh.cli.commands.dead_letters.redrive import redrive
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.session import Session
-from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, moment, visible
+from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, moment, pretty_json, visible
 from mesh.cli.views.letter_view import (
     HEADS,
     ID_CHARS,
@@ -260,7 +260,7 @@ def _contents(session: Session, letter: "Letter") -> None:
             output.print((f"  {name}  ", "dim"), (value or b"").decode("utf-8", "backslashreplace"))
     output.print()
     output.print(("value", "bold"), (f"  {len(letter.value or b''):,} bytes", "dim"))
-    output.document(_pretty(letter.value), indent="  ")
+    output.document(pretty_json(letter.value), indent="  ")
 
 
 def _next_text(plan: "RedrivePlan", topic: str | None) -> str:
@@ -271,12 +271,3 @@ def _next_text(plan: "RedrivePlan", topic: str | None) -> str:
     for obstacle in plan.obstacles:
         return f"it cannot be sent: {obstacle.message}. {obstacle.remedy}"
     return f"nothing to do: {plan.already_done[0].message}"
-
-
-def _pretty(value: bytes | None) -> str:
-    if value is None:
-        return "(no value)"
-    try:
-        return orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
-    except (orjson.JSONDecodeError, TypeError):
-        return value.decode("utf-8", "backslashreplace")

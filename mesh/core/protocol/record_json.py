@@ -1,0 +1,89 @@
+"""A record as one JSON object: its event in the JSON format of CloudEvents 1.0, and its place in the log.
+
+    {"specversion": "1.0", "id": …, "type": …, "data": …,
+     "topic": "mesh.inbox", "partition": 2, "offset": 120, "logtime": "2026-11-20T12:00:00.123Z", "key": …}
+
+`logtime` is the time at which the log stored the record; `time` is that of the event. Headers `mesh-…` are attributes
+without the hyphens: `meshattempt`, `mesherrorcode`. Headers that the mesh does not know are in the object `headers`,
+which is no attribute. A record that holds no event has `unreadable` with code and message.
+"""
+
+from base64 import b64encode
+from typing import Any, Final
+
+import orjson
+
+from mesh.core.protocol.codec import Unreadable, event_headers, is_json, read_event
+from mesh.core.protocol.event import BATCH, Event, rfc3339
+from mesh.core.protocol.headers import HEADERS
+from mesh.core.protocol.record import Headers, Record, coordinates
+
+_ATTRIBUTE: Final = "ce_"
+_CONTENT_TYPE: Final = "content-type"
+_ORIGIN: Final = "mesh-origin"
+_INTEGERS: Final = frozenset({"meshdepth", "meshtokens", "meshattempt", "meshwaitedms"})
+_KNOWN: Final = frozenset(name for name, _ in HEADERS)
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """Return a record as values for orjson, one line when it is written. Bytes that are not text are in base64."""
+    event = read_event(record)
+    place = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "logtime": rfc3339(record.timestamp),
+        **bytes_json("key", record.key),
+    }
+    if isinstance(event, Unreadable):
+        data = {} if record.value is None else _data(record.value, json=True)
+        return {
+            "unreadable": {"code": event.code, "message": event.message},
+            **data,
+            **place,
+            **_others(record.headers),
+        }
+    return {**_attributes(record, event), **place, **_others(_foreign(record))}
+
+
+def _attributes(record: Record, event: Event) -> dict[str, Any]:
+    here = coordinates(record).encode()  # an event without an origin gets that of its record
+    found: dict[str, Any] = {}
+    for name, value in event_headers(event):
+        if name != _CONTENT_TYPE and (name, value) != (_ORIGIN, here):
+            text, short = value.decode("utf-8", "replace"), name.removeprefix(_ATTRIBUTE).replace("-", "")
+            found[short] = int(text) if short in _INTEGERS and text.isdigit() else text
+    found["datacontenttype"] = event.content_type
+    return {**found, **_data(event.data, json=is_json(event.content_type) or event.content_type == BATCH)}
+
+
+def _foreign(record: Record) -> Headers:
+    """Return the headers that the mesh does not know and that are no attributes."""
+    return [(n, value) for n, value in record.headers if n not in _KNOWN and not n.startswith(_ATTRIBUTE)]
+
+
+def _others(headers: Headers) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in headers:
+        found |= bytes_json(name, value)
+    return {"headers": found} if found else {}
+
+
+def bytes_json(name: str, value: bytes | None) -> dict[str, str | None]:
+    """Return bytes as a field: UTF-8 as text, others in base64 as `…_base64`."""
+    try:
+        return {name: None if value is None else value.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": b64encode(value or b"").decode()}
+
+
+def _data(data: bytes, *, json: bool) -> dict[str, Any]:
+    """Return JSON as it stands, since numbers of many digits would change; other bytes in base64."""
+    if json:
+        try:
+            orjson.loads(data)
+        except orjson.JSONDecodeError:
+            pass  # not JSON, whatever its content type says
+        else:
+            return {"data": orjson.Fragment(data.replace(b"\n", b" ").replace(b"\r", b" "))}
+    return {"data_base64": b64encode(data).decode()}
