@@ -7,7 +7,7 @@ end.
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mesh.adapters.ports import Bounds, Clock, ReadLog
 from mesh.core.protocol.record import Record, TopicPartition
@@ -38,15 +38,28 @@ class VerifyResult(NamedTuple):
     topologies: int
 
 
+class Window(NamedTuple):
+    """A span of log time in ms: from the first, before the second. None: no such bound."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+WHOLE: Final = Window()
+
+
 async def verify(
     log: ReadLog,
     topology: Topology,
     clock: Clock,
     *,
     run_id: str = "",
+    window: Window = WHOLE,
     read: Callable[[int], None] = lambda records: None,
 ) -> VerifyResult:
     """Check the whole log, or only what concerns one run. `read` receives the number of records of each batch read.
+
+    With a window, the runs are checked that were requested in it, as far as records before its end decide them.
 
     Raises LogUnavailable, and NotFound when the mesh's topics do not exist.
     """
@@ -56,8 +69,10 @@ async def verify(
     published = [topic for topic in published_topics(*known) if topic in existing]
     incoming = _ingress_topics(known) & existing.keys()
     committed = await _committed(log, topology, {name for one in known for name in one.agents}, incoming, existing)
-    bounds = {topic: await log.bounds(topic) for topic in (*published, topology.inbox)}
-    checkpoints = CheckpointStates({}, []) if run_id else await read_checkpoints(log, topology, clock, known)
+    deadline_ms = max(one.limits.deadline_ms for one in known)
+    bounds = {topic: await _since(log, topic, window, deadline_ms) for topic in (*published, topology.inbox)}
+    partial = bool(run_id) or window != WHOLE
+    checkpoints = CheckpointStates({}, []) if partial else await read_checkpoints(log, topology, clock, known)
     scope = CheckScope(
         topology,
         kept=kept,
@@ -65,6 +80,7 @@ async def verify(
         ends={TopicPartition(topology.inbox, n): b.end for n, b in bounds[topology.inbox].items()},
         committed=committed,
         checkpoints=checkpoints.states,
+        until_ms=window.until_ms,
     )
     verifier = Verifier(scope)
 
@@ -85,14 +101,32 @@ async def verify(
     for position in verifier.origins:
         if (original := await _record_at(log, position)) is not None:
             verifier.take_original(original)
-    for topic in () if run_id else sorted(incoming):
+    for topic in () if partial else sorted(incoming):
         await feed(topic, await log.bounds(topic), verifier.take_ingress, lambda record: True)
-    await feed(topology.inbox, bounds[topology.inbox], verifier.take_inbox, lambda record: record.key in keys)
+    inbox = await _until(log, topology.inbox, bounds[topology.inbox], window)
+    await feed(topology.inbox, inbox, verifier.take_inbox, lambda record: record.key in keys)
     report = verifier.report()
     for violation in checkpoints.unreadable:
         report.add(violation)
     first = next(iter(report.violations), None)
     return VerifyResult(report, None if first is None else await _both_sides(log, first), len(known))
+
+
+async def _since(log: ReadLog, topic: str, window: Window, deadline_ms: int) -> Mapping[int, Bounds]:
+    """Return what is read of a topic. Reading begins one deadline before the window, so that the runs that were open
+    when it began are told from those that were requested in it."""
+    bounds = await log.bounds(topic)
+    if window.since_ms is None:
+        return bounds
+    firsts = await log.offsets_at(topic, max(0, window.since_ms - deadline_ms))
+    return {n: Bounds(min(max(b.start, firsts[n]), b.end), b.end) for n, b in bounds.items()}
+
+
+async def _until(log: ReadLog, topic: str, bounds: Mapping[int, Bounds], window: Window) -> Mapping[int, Bounds]:
+    if window.until_ms is None:
+        return bounds
+    ends = await log.offsets_at(topic, window.until_ms)
+    return {n: Bounds(b.start, max(b.start, min(b.end, ends[n]))) for n, b in bounds.items()}
 
 
 def _ingress_topics(topologies: Iterable[Topology]) -> set[str]:

@@ -68,6 +68,8 @@ class CheckScope:
     """Committed offsets of mesh.inbox, task and ingress topics. None: everything decided must be published."""
     checkpoints: Mapping[int, Partition] = field(default_factory=dict)
     """Latest checkpoint of inbox partitions, by number; each is compared when the fold reaches its offset."""
+    until_ms: int | None = None
+    """End of the inbox records handed in, in log time; None: all are. Later publications may follow from others."""
     states: Callable[[int], Partition] | None = None
     """Makes the initial fold of a partition number, for a partition that was restored from a checkpoint."""
 

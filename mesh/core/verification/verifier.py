@@ -49,6 +49,7 @@ class Verifier:
         self._published = PublishIndex()
         self._observer = Observer() if observer is None else observer
         self._report = VerificationReport()
+        self._until_ms = scope.until_ms
         self.replay = ReplayCheck(scope, self._published, self._observer, self._report)
         self._pointing: dict[str, tuple[str, bytes]] = {}
         """Coordinates → position of the dead letter that points there, and the digest of the bytes it claims."""
@@ -185,12 +186,15 @@ class Verifier:
         explained = any(sent.flags & MATCHED for sent in variants)
         for sent in variants:
             self._report.checked["I3"] += 1
-            if sent.topic.startswith(self._topology.tasks("")) and not sent.flags & ANSWERED:
+            answerable = self._until_ms is None and sent.topic.startswith(self._topology.tasks(""))
+            if answerable and not sent.flags & ANSWERED:
                 self._judge_unanswered(sent)
             if sent.flags & MATCHED or sent.where in self._buried:
                 continue
             if sent.run in self._unseen or sent.at_ms <= self._since_ms:
                 self._report.unchecked["published by runs that began before the head of the inbox"] += 1
+            elif self._until_ms is not None and sent.at_ms >= self._until_ms:
+                self._report.unchecked["published after the window"] += 1
             elif explained:
                 what = "a copy differs from the one that was decided"
                 expected = "copies that are equal byte for byte"

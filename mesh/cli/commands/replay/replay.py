@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from mesh.cli.framework.options import command, verb
+from mesh.cli.framework.selectors import SinceOption, UntilOption, time_span
 from mesh.cli.framework.session import Session
+from mesh.core.errors import InvalidInput
 
 app = verb()
 
@@ -14,13 +16,32 @@ app = verb()
 async def replay(
     session: Session,
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="a run's id or its beginning, a request's id, or a subject")
-    ],
+        str | None,
+        typer.Argument(metavar="[RUN]", help="a run's id or its beginning, a request's id, or a subject"),
+    ] = None,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="compare what is decided with what was published")] = False,
+    since: SinceOption = None,
+    until: UntilOption = None,
 ) -> int:
     """Decide a recorded run again, and show each event: what it changed, and why each effect followed.
 
-    Nothing is written and no agent is called. -v shows payloads, too.
+    Nothing is written and no agent is called. -v shows payloads, too. With --check and without RUN, all runs are
+    checked, or those that were requested between --since and --until.
     """
+    span = time_span(since, until)
+    if run is not None and (since or until):
+        raise _misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
+    if check:
+        from mesh.cli.commands.verify import check_log
+
+        return await check_log(session, run, span)
+    if run is None:
+        raise _misused("no run is named", "RUN", "Name one; `mesh run list` shows the latest")
     from mesh.cli.commands.replay.print_steps import print_steps
 
     return await print_steps(session, run)
+
+
+def _misused(what: str, where: str, remedy: str) -> InvalidInput:
+    return InvalidInput(what, code="usage", where=where, remedy=remedy)

@@ -2,10 +2,12 @@
 
 import shutil
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.commands.test_verify import again, spoil
 from tests.cli.conftest import PROJECT, Cli
 
 
@@ -74,3 +76,30 @@ def test_a_name_that_is_no_run_is_an_error(lived: Cli) -> None:
     assert (done.code, done.out) == (3, "")
     assert "no run goes by 'nope'" in done.err
     assert lived("replay").code == 2
+
+
+def test_check_compares_a_run_or_a_time_span_with_what_was_published(lived: Cli) -> None:
+    for selection in (("ada",), (), ("--since", "1h"), ("--since", "1h", "--until", "@9999999999999")):
+        done = lived("replay", *selection, "--check")
+        assert done.code == 0, done
+        assert "nothing diverges" in done.out
+    (summary,) = lived("replay", "--check", "--json", "--until", "@1").rows
+    assert (summary["ok"], summary["runs"]) == (True, 0)
+
+
+def test_a_time_span_is_not_for_one_run_and_no_run_is_an_error(lived: Cli) -> None:
+    assert "one run has no time span" in lived("replay", "ada", "--since", "1h").err
+    assert "no run is named" in lived("replay", "--since", "1h").err
+    assert lived("replay", "--check", "--since", "soon").code == 2
+
+
+def test_check_shows_the_first_divergence_with_both_sides(lived: Cli, tmp_path: Path) -> None:
+    shutil.copytree(lived.folder, tmp_path / "desk", ignore=shutil.ignore_patterns("*.wake", "__pycache__"))
+    spoilt = lived.at(tmp_path / "desk")
+    spoil(spoilt, again("mesh.tasks.greeter", ce_subject=b"x"))
+    assert sorted(spoilt("replay", name, "--check").code for name in ("ada", "bob")) == [0, 1]
+    for selection in ((), ("--since", "1h")):
+        done = spoilt("replay", *selection, "--check")
+        assert done.code == 1
+        assert "I3  a copy differs from the one that was decided" in done.out
+        assert "at        mesh.tasks.greeter:" in done.out
