@@ -91,10 +91,10 @@ def _add_submissions(
     """I1, I14."""
 
     def may_end(run_id: str) -> bool:
-        if verifier.replay.is_unseen(run_id):
+        if any(run_id in part.unseen for part in verifier.replay.partitions.values()):
             report.unchecked["submissions whose run began before the head of the inbox"] += 1
             return True
-        if not quiescent and verifier.replay.is_open(run_id):
+        if not quiescent and any(run_id in part.state.runs for part in verifier.replay.partitions.values()):
             report.unchecked["submissions whose run is still open"] += 1
             return True
         return False

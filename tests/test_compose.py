@@ -29,7 +29,7 @@ def test_every_service_of_the_mesh_is_a_container_and_runs_its_own_command() -> 
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_commands_are_understood_by_the_command_line(name: str) -> None:
-    from mesh.cli import parses
+    from tests.command_line import parses
 
     assert parses(OURS[name]["command"]), OURS[name]["command"]
 

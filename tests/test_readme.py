@@ -11,8 +11,8 @@ import yaml
 
 from bench.workloads import NAMES
 from mesh.app.wiring import load_topology, topic_specs
-from mesh.cli import parses
 from mesh.core.verification.report import INVARIANTS
+from tests.command_line import parses
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -8,7 +8,6 @@ escaped before it reaches the terminal. No command sends anything to a third par
 """
 
 import sys
-from collections.abc import Sequence
 
 
 def main() -> None:
@@ -20,10 +19,3 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
-
-
-def parses(arguments: Sequence[str]) -> bool:
-    """Whether the command line accepts these arguments. No command is run."""
-    from mesh.cli.app import can_parse
-
-    return can_parse(arguments)

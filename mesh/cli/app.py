@@ -201,20 +201,3 @@ def _report_group(output: Output, group: BaseExceptionGroup[BaseException]) -> i
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         return INTERRUPTED
     return _report_unexpected(output, found[0], "".join(traceback.format_exception(group)))
-
-
-def can_parse(arguments: Sequence[str]) -> bool:
-    """Whether these arguments parse. No command is run."""
-    command: Any = get_command(app)
-    rest, name, parent = list(arguments), "mesh", None
-    try:
-        while True:
-            context = command.make_context(name, rest, parent=parent)
-            if not isinstance(command, TyperGroup):
-                return True
-            found, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
-            name, parent = str(found), context
-    except typer.Exit:
-        return True  # --help and --version
-    except typer.TyperException:
-        return False

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh.cli import parses
 from mesh.cli.app import COMMANDS
 from mesh.cli.framework.options import COMMON
 from tests.cli.conftest import COMMAND, Cli
+from tests.command_line import parses
 
 GROUPS = {
     "run": ("list", "show", "watch", "cancel", "pause", "resume"),

@@ -42,14 +42,14 @@ from mesh.core.run.circuit_breaker import Breaker, after_answer, after_control, 
 from mesh.core.run.control import ALL, NOTHING, Control, read_control, replaced_offset
 from mesh.core.run.dead_letter import dead_record
 from mesh.core.run.decide import answer_late, decide
-from mesh.core.run.effects import Adopt, BreakerTransition, Effect, Finish, Note, PublishTask
+from mesh.core.run.effects import Adopt, BreakerTransition, Effect, Note, PublishTask
 from mesh.core.run.state import Ended, Run
 from mesh.core.state.lazy_table import Table, number
 from mesh.core.state.row_codec import read_ended, read_run
 from mesh.core.state.topology_registry import TopologyMissing
 from mesh.core.topology.model import Topology
 
-__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "TopologyMissing", "dead_record", "find_finish"]
+__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "TopologyMissing", "dead_record"]
 
 RULES: Final = 2
 """Version of the fold's results. Raise it with every change of `decide` that gives another state or other effects for
@@ -299,8 +299,3 @@ def _misplaced_for_all(event: Event, record: Record) -> Unreadable | None:
 
 def _bad_id(what: str, id: str) -> Unreadable:
     return Unreadable("bad_id", f"{what} {id[:64]!r} has {len(id)} characters; expected {ID_PATTERN.pattern}")
-
-
-def find_finish(effects: list[Effect]) -> Finish | None:
-    """Return the end of a run among `effects`; None: it is not there."""
-    return next((effect for effect in effects if isinstance(effect, Finish)), None)

@@ -61,8 +61,8 @@ class PublishIndex:
         self.copies = 0
         """Number of copies beyond the first, equal byte for byte."""
 
-    def add(self, record: Record, id: str, run_id: str) -> Sequence[PublishedRecord]:
-        """Add a record. Return the variants of its id, if it has more than one now."""
+    def add(self, record: Record, id: str, run_id: str) -> None:
+        """Add a record."""
         digest, flags = digest_of(record.key, record.value, record.headers)
         key = _key(record.topic, id)
         known = self._places.get(key)
@@ -78,12 +78,11 @@ class PublishIndex:
                     at_ms = min(sent.at_ms, record.timestamp)
                     again = sent._replace(first=first, last=last, at_ms=at_ms, copies=sent.copies + 1)
                     self._places[key] = self._with(known, n, again)
-                    return ()
+                    return
         packed = _PLACE.pack(
             digest, mark(run_id), number, record.partition, record.offset, record.offset, record.timestamp, 1, flags
         )
         self._places[key] = packed if known is None else known + packed
-        return () if known is None else tuple(self._variants(known + packed))
 
     def find(self, topic: str, id: str) -> Sequence[PublishedRecord]:
         """Return all variants under an id."""
@@ -127,21 +126,12 @@ class PublishIndex:
         return len(self._places)
 
     def _variants(self, known: bytes) -> Iterator[PublishedRecord]:
-        for digest, run, number, partition, first, last, at_ms, copies, flags in _PLACE.iter_unpack(known):
-            yield PublishedRecord(digest, run, self._topics[number], partition, first, last, at_ms, copies, flags)
+        for digest, run, number, *rest in _PLACE.iter_unpack(known):
+            yield PublishedRecord(digest, run, self._topics[number], *rest)
 
     def _with(self, known: bytes, n: int, sent: PublishedRecord) -> bytes:
-        packed = _PLACE.pack(
-            sent.digest,
-            sent.run,
-            self._numbers[sent.topic],
-            sent.partition,
-            sent.first,
-            sent.last,
-            sent.at_ms,
-            sent.copies,
-            sent.flags,
-        )
+        digest, run, topic, *rest = sent
+        packed = _PLACE.pack(digest, run, self._numbers[topic], *rest)
         return known[: n * _PLACE.size] + packed + known[(n + 1) * _PLACE.size :]
 
 

@@ -332,14 +332,6 @@ class ReplayCheck:
                 what = "the committed offset lies beyond the last record"
                 report.add(Violation("I7", where, what, f"at most {end}", f"{committed}"))
 
-    def is_open(self, run_id: str) -> bool:
-        """Return whether a run has not ended."""
-        return any(run_id in part.state.runs for part in self.partitions.values())
-
-    def is_unseen(self, run_id: str) -> bool:
-        """Return whether a run began before the head of its partition."""
-        return any(run_id in part.unseen for part in self.partitions.values())
-
 
 def _names(effect: PublishTask | PublishEvent | DeadLetter | Finish) -> tuple[str, str]:
     """Return the id of the record that performs an effect, and its run."""

@@ -25,7 +25,7 @@ NEW = NewRecord("t", b"k", b"v", (("ce_id", b"x"),))
 def test_copies_are_one_entry_with_its_first_and_last_place() -> None:
     published = PublishIndex()
     for offset in (3, 8, 9):
-        assert published.add(at(offset), "x", "run-1") == ()
+        published.add(at(offset), "x", "run-1")
     (sent,) = published.find("t", "x")
     assert (sent.first, sent.last, sent.copies, sent.at_ms, sent.where) == (3, 9, 3, AT_MS + 3, "t:0:3")
     assert sent.run == mark("run-1")
@@ -40,7 +40,8 @@ def test_copies_are_one_entry_with_its_first_and_last_place() -> None:
 def test_what_differs_in_any_byte_is_a_variant(other: dict[str, Any]) -> None:
     published = PublishIndex()
     published.add(at(1), "x", "")
-    first, second = published.add(at(2, **other), "x", "")
+    published.add(at(2, **other), "x", "")
+    first, second = published.find("t", "x")
     assert first.digest != second.digest
     found, others = published.match(NEW, "x")
     assert found is not None

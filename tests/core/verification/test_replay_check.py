@@ -34,8 +34,7 @@ def test_open_runs_are_known() -> None:
     report = VerificationReport()
     replay = again(report, committed={INBOX: 0})
     replay.take(record(event()))
-    assert replay.is_open("run-1")
-    assert not replay.is_open("run-2")
+    assert list(replay.partitions[0].state.runs) == ["run-1"]
 
 
 @pytest.mark.parametrize(("at_ms", "unseen"), [(AT_MS, True), (AT_MS + 60_001, False)])
@@ -43,8 +42,7 @@ def test_a_request_near_a_lost_head_may_be_for_an_older_run(at_ms: int, unseen: 
     replay = again(VerificationReport(), heads={INBOX: 5})
     replay.take(record(event(id="first", run_id="run-0"), 5))
     replay.take(record(event(at_ms=at_ms), 6))
-    assert replay.is_unseen("run-0")
-    assert replay.is_unseen("run-1") == unseen
+    assert replay.partitions[0].unseen == {"run-0", *(["run-1"] if unseen else [])}
 
 
 def test_requests_heard_reach_the_ledger() -> None:

@@ -12,7 +12,6 @@ import yaml
 
 from mesh.app.process import SERVICES
 from mesh.app.wiring import load_topology
-from mesh.cli import parses
 from mesh.core.errors import ConfigInvalid
 from mesh.core.topology.loader import load as topology_of
 from mesh.operations.deployment.manifests import (
@@ -28,6 +27,7 @@ from mesh.operations.deployment.manifests import (
 )
 from mesh.settings import Loaded, load
 from mesh.testing import MeshTest
+from tests.command_line import parses
 
 ROOT = Path(__file__).parents[3]
 TOPOLOGY = load_topology(str(ROOT / "topics.yaml"))
@@ -233,7 +233,7 @@ def test_bounds_that_cannot_be_kept_are_refused(least: int, most: int, right: bo
 
 
 @pytest.mark.parametrize(
-    ("environ", "told"),
+    ("environ", "text"),
     [
         ({}, "machines cannot share an embedded file"),
         ({"MESH_LOG": "kafka://kafka:9092"}, "no board is set"),
@@ -241,9 +241,9 @@ def test_bounds_that_cannot_be_kept_are_refused(least: int, most: int, right: bo
         ({**PLAIN, "MESH_KAFKA__SSL_CAPATH": "/ca"}, "ssl_capath"),
     ],
 )
-def test_what_no_cluster_could_run_is_refused(environ: dict[str, str], on_progress: str) -> None:
+def test_what_no_cluster_could_run_is_refused(environ: dict[str, str], text: str) -> None:
     for make in (k8s, keda):
-        with pytest.raises(ConfigInvalid, match=on_progress):
+        with pytest.raises(ConfigInvalid, match=text):
             list(make(TOPOLOGY, loaded(environ), ManifestOptions()))
 
 
