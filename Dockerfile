@@ -1,10 +1,16 @@
 # One image for every service of the mesh; docker-compose.yml says which command each container runs.
 FROM python:3.12-slim AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE topics.yaml ./
+RUN python -m venv /opt/mesh
+# The libraries come before the sources, so that a change of the sources does not fetch them again.
+COPY pyproject.toml constraints.txt ./
+RUN python -c 'import tomllib; found = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+print(*found["dependencies"], *found["optional-dependencies"]["otel"], sep="\n")' > requirements.txt \
+    && /opt/mesh/bin/pip install --no-cache-dir -c constraints.txt -r requirements.txt
+COPY README.md LICENSE topics.yaml ./
 COPY mesh ./mesh
 COPY agents ./agents
-RUN python -m venv /opt/mesh && /opt/mesh/bin/pip install --no-cache-dir -c constraints.txt ".[otel]"
+RUN /opt/mesh/bin/pip install --no-cache-dir --no-deps . && /opt/mesh/bin/pip check
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 mesh

@@ -40,9 +40,9 @@ def arrive(
     ready = []
     for below, slot in slots.items():
         if slot.inputs and not slot.fired and below[: len(branch)] == branch:
-            gathered = _gather(slots, needs, below)
-            if gathered is not None:
-                ready.append((below, gathered))
+            found = nearest_inputs(slots, needs, below)
+            if len(found) == len(needs):
+                ready.append((below, [arrived for _, arrived in found.values()]))
     for below, _ in ready:
         slots[below] = Slot({}) if again else Slot(slots[below].inputs, fired=True)
     return slots, ready
@@ -71,8 +71,7 @@ def _left_over(slots: Slots, needs: Sequence[str]) -> Iterator[Unwanted]:
     """Yield the branches that did not fire and have an input that no branch below uses, each with all its inputs."""
     for branch, slot in slots.items():
         if slot.inputs and not slot.fired and not all(_serves_below(slots, type, branch) for type in slot.inputs):
-            found = ((type, _nearest(slots, type, branch)) for type in needs)
-            yield branch, {type: arrival for type, arrival in found if arrival is not None}
+            yield branch, {type: arrival for type, (_, arrival) in nearest_inputs(slots, needs, branch).items()}
 
 
 def nearest_inputs(slots: Slots, needs: Sequence[str], branch: Branch) -> dict[str, tuple[Branch, Arrival]]:
@@ -110,28 +109,7 @@ def slot_bytes(slots: Slots) -> int:
     return sum(len(arrival.data) for slot in slots.values() for arrival in slot.inputs.values())
 
 
-def _gather(slots: Slots, needs: Sequence[str], branch: Branch) -> list[Arrival] | None:
-    inputs = []
-    for type in needs:
-        found = _nearest(slots, type, branch)
-        if found is None:
-            return None
-        inputs.append(found)
-    return inputs
-
-
-def _nearest(slots: Slots, type: str, branch: Branch) -> Arrival | None:
-    for length in range(len(branch), -1, -1):
-        slot = slots.get(branch[:length])
-        if slot is not None and type in slot.inputs:
-            return slot.inputs[type]
-    return None
-
-
 def _serves_below(slots: Slots, type: str, branch: Branch) -> bool:
     """Return whether a branch below would take this input, since it has no nearer one of the type."""
-    held = slots[branch].inputs[type]
-    return any(
-        len(other) > len(branch) and other[: len(branch)] == branch and _nearest(slots, type, other) is held
-        for other in slots
-    )
+    below = (other for other in slots if len(other) > len(branch) and other[: len(branch)] == branch)
+    return any(nearest_inputs(slots, (type,), other)[type][0] == branch for other in below)

@@ -1,6 +1,6 @@
 """Read the runs of dead letters from the inbox."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -26,18 +26,20 @@ NOTHING: Final = "nothing_to_redrive"
 async def requests_of(log: ReadLog, topology: Topology, run_ids: Collection[str]) -> dict[str, list[Event]]:
     """Return the requests that these runs consumed, as far as the inbox still has them, each once."""
     found: dict[str, dict[str, Event]] = {}
-    async for record in _records(log, topology, run_ids):
-        event = read_event(record)
-        if not isinstance(event, Unreadable) and event.kind == REQUESTED:
-            found.setdefault(event.run_id, {}).setdefault(event.id, event)
+    async with aclosing(_records(log, topology, run_ids)) as records:
+        async for record in records:
+            event = read_event(record)
+            if not isinstance(event, Unreadable) and event.kind == REQUESTED:
+                found.setdefault(event.run_id, {}).setdefault(event.id, event)
     return {run_id: list(events.values()) for run_id, events in found.items()}
 
 
 async def histories_of(log: ReadLog, topology: Topology, run_ids: Collection[str]) -> dict[str, History]:
     """Return the histories of these runs, as far as the inbox still has them, in one pass over it."""
     found = _empty_histories(topology, run_ids, await read_kept(log, topology, SystemClock()))
-    async for record in _records(log, topology, run_ids):
-        found[_run_id(record)].take(record)
+    async with aclosing(_records(log, topology, run_ids)) as records:
+        async for record in records:
+            found[_run_id(record)].take(record)
     return found
 
 
@@ -64,15 +66,16 @@ async def redrives_without_effect(log: ReadLog, topology: Topology, entries: Seq
     kept = await read_kept(log, topology, SystemClock())
     histories, before = _empty_histories(topology, run_ids, kept), set[str]()
     found: list[str] = []
-    async for record in _records(log, topology, run_ids):
-        moments = histories[_run_id(record)].take(record)
-        event = read_event(record)
-        if isinstance(event, Unreadable) or event.kind != REDRIVEN:
-            continue
-        key = places.get(coordinates(record))
-        if key is not None and event.task_id in before and any(map(_says_nothing, moments)):
-            found.append(key)
-        before.add(event.task_id)
+    async with aclosing(_records(log, topology, run_ids)) as records:
+        async for record in records:
+            moments = histories[_run_id(record)].take(record)
+            event = read_event(record)
+            if isinstance(event, Unreadable) or event.kind != REDRIVEN:
+                continue
+            key = places.get(coordinates(record))
+            if key is not None and event.task_id in before and any(map(_says_nothing, moments)):
+                found.append(key)
+            before.add(event.task_id)
     return found
 
 
@@ -89,8 +92,8 @@ def _run_id(record: Record) -> str:
     return (record.key or b"").decode()
 
 
-async def _records(log: ReadLog, topology: Topology, run_ids: Collection[str]) -> AsyncIterator[Record]:
-    """Yield the inbox records of these runs, in order for each."""
+async def _records(log: ReadLog, topology: Topology, run_ids: Collection[str]) -> AsyncGenerator[Record]:
+    """Yield the inbox records of these runs, in order for each. Close the generator (`aclosing`)."""
     keys = {run_id.encode() for run_id in run_ids}
     homes = {partition_of(key, topology.inbox_partitions) for key in keys}
     places: Mapping[int, Bounds] = await log.bounds(topology.inbox) if keys else {}
