@@ -286,7 +286,7 @@ class Mesh:
             answer = self._recent.get(run_id) or await self._waits.answer(run_id, timeout_s)
             if parse_late_request(answer) is not None:  # a repeated request: the outcome of the run counts
                 answer = await self._last_answer(run_id) or answer
-            return _answered(answer)
+            return _read_outcome(answer)
         except TimeoutError as error:
             raise WaitTimeout(
                 f"run {run_id} has not ended within {timeout_s:g} s; it goes on",
@@ -372,7 +372,7 @@ def _mark_retrieved(appended: "asyncio.Task[Sequence[Appended | Refused]]") -> N
         appended.exception()
 
 
-def _answered(event: Event) -> Outcome:
+def _read_outcome(event: Event) -> Outcome:
     """Read an outcome from a record on mesh.outcomes. Raises NotAccepted when the record is a rejection."""
     body = orjson.loads(event.data)
     if event.type == REJECTED_TYPE:

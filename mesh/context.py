@@ -131,7 +131,9 @@ class AgentBoard:
         """Append to the list at `key`, dropping the oldest items beyond `items_max`. Never conflicts."""
         op_id = self._op_id(key)
         data = _json(item)
-        entry = await _completed(lambda: self._board.append(key, data, items_max=items_max, by=self._by, op_id=op_id))
+        entry = await _until_complete(
+            lambda: self._board.append(key, data, items_max=items_max, by=self._by, op_id=op_id)
+        )
         return self._item(entry, op_id)
 
     @_in_its_loop
@@ -140,7 +142,7 @@ class AgentBoard:
     ) -> Count:
         """Add to the counter at `key` unless the sum would exceed a limit; see `applied` of the result."""
         op_id = self._op_id(key)
-        count = await _completed(
+        count = await _until_complete(
             lambda: self._board.add(key, amount, value_max=value_max, value_min=value_min, by=self._by, op_id=op_id)
         )
         if self._changed is not None and count.version:
@@ -158,7 +160,7 @@ class AgentBoard:
         return await self._board.keys(pattern)
 
     async def _put(self, key: str, value: bytes, expect: str) -> Entry:
-        return await _completed(lambda: self._board.put(key, value, expect=expect, by=self._by))
+        return await _until_complete(lambda: self._board.put(key, value, expect=expect, by=self._by))
 
     def _item(self, entry: Entry, op_id: str = "") -> Item:
         """Report a write to `changed` and return its item."""
@@ -283,7 +285,7 @@ def _bad_usage(name: str, expected: str, got: Any) -> InvalidInput:
     )
 
 
-async def _completed(write: Callable[[], Awaitable[T]]) -> T:
+async def _until_complete(write: Callable[[], Awaitable[T]]) -> T:
     """Repeat a write until the board is complete, for COMPLETE_WAIT_MS at most. Raises the error of the last try."""
     for tries_left in range(COMPLETE_WAIT_MS // _COMPLETE_POLL_MS, 0, -1):
         try:

@@ -149,11 +149,11 @@ def load(
     for source in sources:
         for name, value in source.values.items():
             _expect_text(name, value, source.origins)
-            value = _anchored(name, value, _Base(directory / (source.folder or ""), environ, source.origins))
+            value = _anchor(name, value, _Base(directory / (source.folder or ""), environ, source.origins))
             both = isinstance(value, dict) and isinstance(merged.get(name), dict)
             merged[name] = {**merged[name], **value} if both else value
         origins.update(source.origins)
-    return Loaded(_validated(merged, origins), origins, tuple(name for s in sources for name in s.ignored))
+    return Loaded(_validate(merged, origins), origins, tuple(name for s in sources for name in s.ignored))
 
 
 def working_folder() -> Path:
@@ -191,7 +191,7 @@ def shown(settings: Settings) -> Iterator[tuple[str, str]]:
             yield name, mask_address(text) if name in ("log", "board") else mask(text)
 
 
-def _validated(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
+def _validate(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
     unknown = sorted(set(merged) - set(Settings.model_fields))
     if unknown:
         near = nearest(unknown[0], Settings.model_fields)
@@ -340,11 +340,11 @@ class _Base(NamedTuple):
 
     def path(self, where: str, text: str) -> str:
         """Return the absolute path that a text means. Raises ConfigInvalid at `where`."""
-        path = self.folder / re.sub("^//+", "/", str(self._expanded(where, text)))
+        path = self.folder / re.sub("^//+", "/", str(self._expand(where, text)))
         # Not lexical: the parent of a link to a folder is the parent of the link's target.
         return str(path.parent.resolve() / path.name if ".." in path.parts else path)
 
-    def _expanded(self, where: str, text: str) -> Path:
+    def _expand(self, where: str, text: str) -> Path:
         remedy = "Write the path in full"
         url = _FILE_URL.fullmatch(text)
         if url is not None and (url["host"] or "localhost").lower() == "localhost":
@@ -373,7 +373,7 @@ class _Base(NamedTuple):
         return found
 
 
-def _anchored(name: str, value: Any, base: _Base) -> Any:
+def _anchor(name: str, value: Any, base: _Base) -> Any:
     """Return the value of a setting with absolute paths."""
     if name == "kafka" and isinstance(value, dict):
         return {

@@ -57,14 +57,14 @@ class Spans:
         if self._tracer is None:
             return answer
 
-        async def traced(task: Event, /, *args: P.args, **kwargs: P.kwargs) -> Event | None:
+        async def _traced_event(task: Event, /, *args: P.args, **kwargs: P.kwargs) -> Event | None:
             with self.process(task, topic=topic, group=group) as span:
                 answered = await answer(span.task, *args, **kwargs)
                 if answered is not None:
                     span.answered(answered)
             return answered
 
-        return traced
+        return _traced_event
 
     @contextmanager
     def process(self, task: Event, *, topic: str, group: str) -> Iterator["Span"]:
@@ -72,7 +72,7 @@ class Spans:
         if self._tracer is None:
             yield Span(task, None)
             return
-        traceparent = task.traceparent or self._untraced(task.run_id)
+        traceparent = task.traceparent or self._trace_of_run(task.run_id)
         parent = _CARRIER.extract({"traceparent": traceparent, "tracestate": task.tracestate})
         partition, offset = task.origin.rsplit(":", 2)[-2:] if task.origin.count(":") >= 2 else ("", "-1")
         attributes: dict[str, str | int] = {
@@ -98,7 +98,7 @@ class Spans:
             onward = replace(task, traceparent=carrier.get("traceparent", ""), tracestate=carrier.get("tracestate", ""))
             yield Span(onward, span)
 
-    def _untraced(self, run_id: str) -> str:
+    def _trace_of_run(self, run_id: str) -> str:
         """Return the trace of a run whose request had none. All tasks of the run get the same trace, in any process.
 
         The sampler decides whether it is sampled, as for any other trace that begins here.

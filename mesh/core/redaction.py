@@ -36,10 +36,10 @@ def mask(text: str) -> str:
 def mask_end(text: str) -> str:
     """As `mask`, but keep the end of a text over CHARS_MAX."""
     if len(text) <= CHARS_MAX:
-        return _searched(text)
+        return _search(text)
     kept = text[-CHARS_MAX:]
     key = _KEY_END.match(kept)
-    shown = _searched(kept)[HEAD_CHARS_MAX:] if key is None else _searched(HIDDEN + kept[key.start(1) :])
+    shown = _search(kept)[HEAD_CHARS_MAX:] if key is None else _search(HIDDEN + kept[key.start(1) :])
     return f"[cut: the end of {len(text):,} characters]\n{shown}"
 
 
@@ -119,26 +119,26 @@ def _names_next(text: str, items: Sized) -> bool:
 
 def _start(text: str, chars_max: int) -> str:
     if len(text) <= chars_max:
-        return _searched(text)
+        return _search(text)
     kept = text[:chars_max]
     if kept and not kept[-1].isspace():
         kept = kept[: -len(kept[-TAIL_CHARS_MAX:].split()[-1])]
-    return f"{_searched(kept)}… [cut: {len(text) - len(kept):,} characters]"
+    return f"{_search(kept)}… [cut: {len(text) - len(kept):,} characters]"
 
 
-def _searched(text: str) -> str:
+def _search(text: str) -> str:
     lowered = text.lower()
     for hints, formats in _FORMATS:
         for hint in hints:
             if hint in lowered:
                 for pattern, shown in formats:
-                    text = _compiled(pattern).sub(shown, text)
+                    text = _compile(pattern).sub(shown, text)
                 break
     return text
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     """Compile a pattern when its hint first appears: compiling all takes longer than most commands."""
     return re.compile(pattern)
 

@@ -76,7 +76,7 @@ def _row(name: str, hints: str, pattern: str, shown: str = rf"\1{HIDDEN}") -> Fo
     return Format(name, tuple(hints.split()), pattern, shown)
 
 
-def _named(name: str, pattern: str) -> Format:
+def _format(name: str, pattern: str) -> Format:
     return Format(name, _NAME_HINTS, pattern, rf"\1{HIDDEN}")
 
 
@@ -113,22 +113,22 @@ NAMED: Final = (
         rf"(?i)((?:{_NAME})[\"']?[ \t]{{0,8}}:[ \t]{{0,8}}[|>][+-]?\d?[ \t]{{0,8}}\n)([ \t]+)[^\n]*(?:\n\2[^\n]*)*",
         rf"\1\2{HIDDEN}",
     ),
-    _named("element of XML", rf"(?i)({_ELEMENT})[^<]+"),
-    _named(
+    _format("element of XML", rf"(?i)({_ELEMENT})[^<]+"),
+    _format(
         "section CDATA in XML",
         rf"(?is)({_ELEMENT}<!\[CDATA\[)(?:(?!\]\]>).)+",
     ),
-    _named(
+    _format(
         "pair of a name and a value",
         rf"(?i)(\b(?:name|key)[\"']?\s?[:=]\s?[\"']?[\w.:-]{{0,64}}?(?:{_NAME})[\"']?[\s,]{{1,32}}[\"']?value[\"']?"
         rf"\s?[:=]\s?){_WORDS}{_VALUE}",
     ),
-    _named(
+    _format(
         "line of YAML",
         rf"(?im)(^[ \t]{{0,64}}(?:- )?[\"']?[\w.-]{{0,64}}(?:{_NAME})[\"']?:[ \t]{{1,8}}){_WORDS}(?![\"'|>])"
         r"[^\s,;=&]+(?: [^\s,;=&]+){1,16}[ \t]{0,8}$",
     ),
-    _named(
+    _format(
         "element of XML with a value", rf"(?i)(<[\w.:-]{{0,64}}(?:{_NAME})\s(?:[^<>]{{0,128}}\s)?value=)(?:{_TEXT})"
     ),
     _row(
@@ -136,30 +136,30 @@ NAMED: Final = (
         " ".join((*_NAME_HINTS, "authorization", "cookie")),
         rf"(?i)([\[(]b?[\"'][\w.-]{{0,64}}(?:{_NAME}|authorization|cookie)[\"'],\s{{0,8}}){_QUOTED}(?=\s?[\])]|\Z)",
     ),
-    _named(
+    _format(
         "line of source",
         rf"(?i)((?:{_NAME})(?:[ \t]?:[ \t]?{_TYPE})?[ \t]{{0,8}}=[ \t]{{0,8}}"
         rf"(?:[a-z][\w.]{{0,63}}\(\s?(?:\w{{1,32}}=)?)?)"
         rf"(?=[bfru]{{0,2}}[\"']){_MASKED}{_QUOTED}",
     ),
-    _named(
+    _format(
         "line below a name",
         rf"(?i)((?:{_NAME})[\"']?:[ \t]{{0,8}}\n[ \t]{{1,64}}){_MASKED}{_WORDS}(?![-#|>])\S+(?<!:)(?=\s*?(?:\n|\Z))",
     ),
-    _named(
+    _format(
         "column of a table",
         rf"(?i)((?:{_NAME})[ ]{{0,64}}(?:\t|\|(?!\|))[ \t]{{0,64}}){_MASKED}(?=[^\s|]{{0,64}}[^a-z_\s|])[^\s|]+",
     ),
-    _named("named value", rf"(?i)((?:{_NAME})(?:\\?[\"'])?{_SEPARATOR}){_MASKED}{_WORDS}{_VALUE}"),
-    _named(
+    _format("named value", rf"(?i)((?:{_NAME})(?:\\?[\"'])?{_SEPARATOR}){_MASKED}{_WORDS}{_VALUE}"),
+    _format(
         "sentence",
         rf"(?i)(\b(?:password|passphrase|passcode|passwd|token|secret|api[ _-]?key)[ \t](?:is|was)[ \t]?:?[ \t])"
         rf"(?!{_NO_VALUE}(?![\w@!#$%^&*+-]))"
         rf"(?:{_QUOTED}|(?=[^\s,;]{{0,64}}[^\sA-Za-z,;.!?)-])(?!\d+(?:[.,]\d+)?[ \t][a-z])[^\s,;]+"
         r"|[A-Za-z]+(?=[.!?,;)]|\s*$|\s*\n))",
     ),
-    _named("provided value", rf"(?i)((?:{_NAME})[ \t]provided:?[ \t]){_MASKED}{_WORDS}{_VALUE}"),
-    _named(
+    _format("provided value", rf"(?i)((?:{_NAME})[ \t]provided:?[ \t]){_MASKED}{_WORDS}{_VALUE}"),
+    _format(
         "refused value",
         rf"(?i)(\b(?:invalid|incorrect|wrong|bad|unknown|expired)[ \t](?:{_NAME})[ \t]\(?[\"']?)"
         r"(?=[^\s\"']{0,64}\d)(?=[^\s\"']{0,64}[a-z])[^\s\"',;)]{6,}",
@@ -174,7 +174,7 @@ NAMED: Final = (
         "auth",
         rf"(?i)(\bauth[\"']?\s?[=:]\s?[\[(]\s?b?(?:\"[^\"]{{0,256}}\"|'[^']{{0,256}}'),\s?){_QUOTED}",
     ),
-    _named(
+    _format(
         "option of a command",
         rf"(?i)((?<!\S)--?(?:[a-z]{{1,20}}-){{0,3}}(?:{_NAME}|pass|(?:src|dest)?(?:store|key)pass)\s{{1,8}})(?!-){_WORDS}"
         r"[^\s\"']+",

@@ -57,10 +57,10 @@ async def _read_by_all(log: Log, topology: Topology, topic: str) -> Mapping[int,
     committed = await log.committed(topology.group(groups[topic]), topic)
     if topic != topology.inbox:
         return {number: commit.offset for number, commit in committed.items()}
-    return {number: _checkpointed(commit) for number, commit in committed.items()}
+    return {number: _checkpoint_offset(commit) for number, commit in committed.items()}
 
 
-def _checkpointed(commit: Commit) -> int:
+def _checkpoint_offset(commit: Commit) -> int:
     """Return the inbox offset from which a restore reads; 0 if the commit names no readable checkpoint."""
     try:
         return read_note(commit.metadata).offset if commit.metadata else 0

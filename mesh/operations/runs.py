@@ -76,7 +76,7 @@ class Runs:
         history = await self.history(name) if MADE_ID.fullmatch(name) else None
         if history is not None:
             return history
-        named = await self._named(name.encode())
+        named = await self._find_named(name.encode())
         if len(named) > 1:
             shown = ", ".join(named[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
             raise InvalidInput(
@@ -130,7 +130,7 @@ class Runs:
             elif record.key == key and (late := late_request_in(record)) is not None:
                 history.take_late_answer(late)
 
-    async def _named(self, name: bytes) -> list[str]:
+    async def _find_named(self, name: bytes) -> list[str]:
         """Return the ids of the runs with id `name`, else with a request of this id or subject, else with this prefix.
 
         Takes one pass over the inbox, which dominates the time.

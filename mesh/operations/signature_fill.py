@@ -50,7 +50,7 @@ class _Wanted(NamedTuple):
     join: bool = False
 
     def __str__(self) -> str:
-        names = [_quoted(name) for name in self.types]
+        names = [_quote(name) for name in self.types]
         plain = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
         return f"{{all: [{', '.join(names)}]}}" if self.join else plain
 
@@ -65,7 +65,7 @@ class _Edit(NamedTuple):
 
 def runs_of(text: str) -> dict[str, tuple[str, int]]:
     """Return agent → its `run` and the line of the agent, where `run` can be read. Other keys may be missing."""
-    runs = ((name, node.entries.get("run"), line) for name, (node, line) in _declared(text).items())
+    runs = ((name, node.entries.get("run"), line) for name, (node, line) in _declared_agents(text).items())
     return {name: (run.text, line) for name, run, line in runs if isinstance(run, Scalar)}
 
 
@@ -74,8 +74,8 @@ def fill(text: str, agents: Mapping[str, Agent]) -> Filled:
 
     `text`: the file, with `\\n` at the end of lines. `agents`: the functions that could be imported, by agent.
     """
-    declared = _declared(text)
-    fallbacks = {name for node, _ in declared.values() for name in _listed(node.entries.get("fallback"))}
+    declared = _declared_agents(text)
+    fallbacks = {name for node, _ in declared.values() for name in _names_in(node.entries.get("fallback"))}
     spans = agent_spans(text) if declared else {}
     edits: list[tuple[_Edit, Change]] = []
     left: list[Left] = []
@@ -85,7 +85,7 @@ def fill(text: str, agents: Mapping[str, Agent]) -> Filled:
         for key in (ON, EMITS):
             if key == ON and name in fallbacks and key not in node.entries:
                 continue  # it is called for other agents, so it may subscribe to nothing
-            have = _listed(node.entries.get(key))
+            have = _names_in(node.entries.get(key))
             wanted = (_inputs if key == ON else _outputs)(agents[name], have, key in node.entries)
             if isinstance(wanted, _Wanted):
                 edit = _edit(text, spans.get(name), key, wanted, have)
@@ -155,9 +155,9 @@ def _add_items(text: str, value: Value, new: list[str], have: list[str]) -> _Edi
         return _Edit(value.start, value.end, str(_Wanted([*have, *new])))
     end = value.items[-1]
     if value.flow:
-        return _Edit(end, end, "".join(f", {_quoted(name)}" for name in new))
+        return _Edit(end, end, "".join(f", {_quote(name)}" for name in new))
     line_end = _line_end(text, end)
-    return _Edit(line_end, line_end, "".join(f"\n{_indent(text, end)}- {_quoted(name)}" for name in new))
+    return _Edit(line_end, line_end, "".join(f"\n{_indent(text, end)}- {_quote(name)}" for name in new))
 
 
 def _insert_key(text: str, agent: AgentSpan, key: str, wanted: _Wanted) -> _Edit | str:
@@ -198,7 +198,7 @@ def _apply(text: str, edits: list[tuple[_Edit, Change]], left: list[Left]) -> Fi
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
-def _declared(text: str) -> dict[str, tuple[Entries, int]]:
+def _declared_agents(text: str) -> dict[str, tuple[Entries, int]]:
     """Agent → its mapping and its line. Empty where the text is not YAML."""
     root, _ = read(text)
     agents = root.entries.get("agents") if isinstance(root, Entries) else None
@@ -208,10 +208,10 @@ def _declared(text: str) -> dict[str, tuple[Entries, int]]:
     return {name: (node, lines[name]) for name, node in agents.entries.items() if isinstance(node, Entries)}
 
 
-def _listed(node: Node | None) -> list[str]:
+def _names_in(node: Node | None) -> list[str]:
     """The names in a value: one, a list, or the list below `all`."""
     if isinstance(node, Entries):
-        return _listed(node.entries.get("all"))
+        return _names_in(node.entries.get("all"))
     nodes = node.items if isinstance(node, Items) else [] if node is None else [node]
     return list(dict.fromkeys(item.text for item in nodes if isinstance(item, Scalar) and not item.is_null))
 
@@ -220,6 +220,6 @@ def _is_join(node: Node | None) -> bool:
     return isinstance(node, Entries)
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     """A type as YAML: in quotes where it could be read as something else than a word."""
     return name if name[0].isalpha() and name.lower() not in _WORDS_OF_YAML else f'"{name}"'

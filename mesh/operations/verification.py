@@ -68,7 +68,7 @@ async def verify(
     known = list({topology.digest: topology, **kept.topologies}.values())
     published = [topic for topic in published_topics(*known) if topic in existing]
     incoming = _ingress_topics(known) & existing.keys()
-    committed = await _committed(log, topology, {name for one in known for name in one.agents}, incoming, existing)
+    committed = await _read_commits(log, topology, {name for one in known for name in one.agents}, incoming, existing)
     deadline_ms = max(one.limits.deadline_ms for one in known)
     bounds = {topic: await _since(log, topic, window, deadline_ms) for topic in (*published, topology.inbox)}
     partial = bool(run_id) or window != WHOLE
@@ -133,7 +133,7 @@ def _ingress_topics(topologies: Iterable[Topology]) -> set[str]:
     return {rule.name for one in topologies for rule in one.topics.values() if rule.ingress}
 
 
-async def _committed(
+async def _read_commits(
     log: ReadLog, topology: Topology, agents: Collection[str], incoming: Collection[str], there: Mapping[str, int]
 ) -> dict[TopicPartition, int]:
     """Return the committed offsets: orchestrators in the inbox, agents in their tasks, intake in ingress topics."""

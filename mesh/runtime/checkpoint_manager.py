@@ -214,7 +214,7 @@ class CheckpointManager:
         else:
             loading = await self._checkpoints.read(number, note.checkpoint)
             pinned = await self._topologies.find(loading.digests)
-            state = self._dated(loading.partition(topology, pinned))
+            state = self._add_topologies(loading.partition(topology, pinned))
             state.touched = {}
             found = zip(note.checkpoint, loading.pieces, strict=True)
             pieces.update((place, Piece(place, rows, ids)) for place, (rows, ids) in found)
@@ -239,9 +239,9 @@ class CheckpointManager:
     def _fresh(self, partition: TopicPartition, topology: Topology, offset: int) -> Partition:
         state = Partition(topology, number=partition.partition, partitions=topology.inbox_partitions)
         state.offset, state.touched = offset, {}
-        return self._dated(state)
+        return self._add_topologies(state)
 
-    def _dated(self, state: Partition) -> Partition:
+    def _add_topologies(self, state: Partition) -> Partition:
         """Add the topology of this process and the times at which topologies were stored; return the state."""
         state.topologies.setdefault(self._topology.digest, self._topology)
         self._topologies.date(state)

@@ -209,7 +209,7 @@ class Loop:
 
     def watch(self, task: asyncio.Task[None]) -> None:
         """End the loop with the error of this task, if it raises one."""
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_ended)
 
     async def _commit(self, member: Member) -> None:
         async with self._commits:
@@ -296,7 +296,7 @@ class Loop:
         if not self._restoring:
             self.ready.set()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self._error = task.exception()
 

@@ -123,12 +123,12 @@ class UnservedTasks:
                 continue
             before = places[tp]
             marks = poison.decode(before.metadata, before.offset)
-            answers.append(inbox_record(self._failed(spec, task, marks, record.offset), self._topology))
+            answers.append(inbox_record(self._failed_answer(spec, task, marks, record.offset), self._topology))
             place = record.offset + 1
             behind[tp] = Commit(place, poison.encode(marks, place) if before.metadata else "")
         return answers, behind
 
-    def _failed(self, spec: AgentSpec, task: Event, marks: poison.CommitMarks, offset: int) -> Event:
+    def _failed_answer(self, spec: AgentSpec, task: Event, marks: poison.CommitMarks, offset: int) -> Event:
         """Make the answer to a task. If a dead worker may have begun it, its use is charged as reserved."""
         begun = marks.working and offset < marks.claimed
         waited_ms = spec.timeout_ms + self._grace_ms

@@ -73,7 +73,7 @@ class Intake:
             request = admit(record, self._topology)
             if isinstance(request, Rejection) and request.code == "unknown_type":
                 newer = await self._topologies.newer() if newer is None else newer
-                request = next((one for one in _admitted(record, newer)), request)
+                request = next((one for one in _admit(record, newer)), request)
             if isinstance(request, Rejection):
                 kind, place = (record.topic, request.code), coordinates(record)
                 self._log.warning("a request was rejected", kind, code=request.code, at=place, reason=request.message)
@@ -95,7 +95,7 @@ class Intake:
         """Forget nothing: intake has no state (stage)."""
 
 
-def _admitted(record: Record, topologies: Sequence[Topology]) -> Iterator[Event]:
+def _admit(record: Record, topologies: Sequence[Topology]) -> Iterator[Event]:
     """Yield the request under each of these topologies that admits it, for the time of a rolling deploy."""
     for topology in topologies:
         request = admit(record, topology)

@@ -151,7 +151,7 @@ async def test_a_topic_that_was_made_anew_with_more_partitions_uses_them(kafka_l
     await append(kafka_log, numbered(topic, [1]))
     from aiokafka.admin import NewPartitions
 
-    topics, _ = kafka_log._started()
+    topics, _ = kafka_log._start_once()
     await topics._admin.create_partitions({topic: NewPartitions(3)})
     verdict: Appended | Refused = Refused("", "")
     async with asyncio.timeout(10):

@@ -39,14 +39,14 @@ async def create(log: KafkaLog, partitions: int, **config: str) -> str:
 
 
 async def config_of(log: KafkaLog, topic: str) -> dict[str, str]:
-    topics, _ = log._started()
+    topics, _ = log._start_once()
     (answer,) = await topics._admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     return {entry[0]: entry[1] for entry in answer.resources[0][4]}
 
 
 async def test_topics_have_three_replicas_of_which_two_must_be_there(log: KafkaLog) -> None:
     topic = await create(log, 4, message_timestamp_type="LogAppendTime")
-    topics, _ = log._started()
+    topics, _ = log._start_once()
     (described,) = await topics._admin.describe_topics([topic])
     assert {len(partition["replicas"]) for partition in described["partitions"]} == {3}
     config = await config_of(log, topic)
@@ -64,7 +64,7 @@ async def test_a_broker_that_is_not_the_coordinator_is_not_taken_for_no_commit(l
     member = await log.join(f"{topic}.group", [topic], listener)
     await until(lambda: listener.held == {place}, "assignment")
     await member.commit({place: Commit(5, "here")})
-    topics, _ = log._started()
+    topics, _ = log._start_once()
     coordinator = await topics._admin.find_coordinator(f"{topic}.group")
     for node in (1, 2, 3):
 
@@ -88,7 +88,7 @@ async def test_a_member_whose_coordinator_moved_goes_on_from_its_place(log: Kafk
     await until(lambda: first.held == {place}, "assignment")
     await member.commit({place: Commit(5)})
     await member.close()
-    topics, _ = log._started()
+    topics, _ = log._start_once()
     coordinator = await topics._admin.find_coordinator(f"{topic}.group")
 
     class Misled(Recorder):
@@ -119,7 +119,7 @@ async def test_the_loss_of_one_broker_loses_nothing_and_stops_nobody(cluster: Ka
     member.resume(*places)
     await append(log, [NewRecord(topic, b"%d" % n, b"%d" % n) for n in range(100)])
     await member.commit({TopicPartition(topic, p): Commit(1, "before") for p in range(6)})
-    topics, _ = log._started()
+    topics, _ = log._start_once()
     # The worst one: it leads partitions and coordinates the group.
     node = await topics._admin.find_coordinator(f"{topic}.group")
     cluster.signal(signal.SIGKILL, node)

@@ -111,7 +111,7 @@ async def test_an_append_that_hangs_in_the_library_does_not_hold_up_the_next_one
     await append(log, numbered(known, [0]))
     async with hanging(server):
         # The producer has to ask for the leader of this one, and would wait for ever once it was ended.
-        log._started()[1]._counts[unknown] = 1
+        log._start_once()[1]._counts[unknown] = 1
         await fails_in_time(lambda: log.append(numbered(unknown, [0])), "append", server)
     async with asyncio.timeout(PATIENCE_S):
         while True:

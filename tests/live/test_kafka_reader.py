@@ -69,7 +69,7 @@ async def test_a_reader_begins_at_the_first_record_that_is_left(kafka_log: Kafka
     topic = await create(kafka_log)
     (place,) = partitions_of(topic, 1)
     await append(kafka_log, numbered(topic, range(10)))
-    topics, _ = kafka_log._started()
+    topics, _ = kafka_log._start_once()
     await topics._admin.delete_records({KafkaPartition(*place): RecordsToDelete(7)})
     assert (await kafka_log.bounds(topic))[0].start == 7
     reader = kafka_log.reader({place: 2})

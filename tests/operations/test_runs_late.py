@@ -24,7 +24,7 @@ async def ended_run(mesh: MeshTest, id: str, run_id: str) -> None:
     assert (await run.outcome(timeout_s=20)).ending == "completed"
 
 
-def on_progress(history: History) -> tuple[Any, ...]:
+def reported(history: History) -> tuple[Any, ...]:
     """What is told of a run, without its moments."""
     assert history.ended_ms is not None
     tasks = [(task.agent, task.state) for task in history.tasks.values()]
@@ -39,7 +39,7 @@ async def test_a_run_found_by_a_request_that_it_refused_is_told_from_its_beginni
     await ended_run(mesh, "first", "R1")
     await mesh.publish("ask", {"id": "second"}, run_id="R1", subject="case 7")
     history = await Runs(mesh.log, mesh.topology).find(name)
-    assert on_progress(history) == WHOLE
+    assert reported(history) == WHOLE
     assert [moment.kind for moment in history.moments].count("ended") == 1
     assert history.moments[0].kind == "requested"
     assert "already_terminal" in history.moments[-1].text
@@ -53,7 +53,7 @@ async def test_a_request_that_came_again_is_noted_in_the_story_of_its_run(
     await mesh.publish("ask", {"id": "first", **payload}, run_id="R1", subject="again")
     for name in ("again", "first", "R1"):
         history = await Runs(mesh.log, mesh.topology).find(name)
-        assert on_progress(history) == WHOLE
+        assert reported(history) == WHOLE
         assert code in history.moments[-1].text
 
 
@@ -63,5 +63,5 @@ async def test_a_request_that_came_when_the_records_of_its_run_were_removed_open
         await mesh.log.trim(TopicPartition(mesh.topology.inbox, number), bounds.end)
     await mesh.publish("ask", {"id": "second"}, run_id="R1")
     history = await Runs(mesh.log, mesh.topology).find("second")
-    assert on_progress(history) == ("R1", "completed", False, True, [])
+    assert reported(history) == ("R1", "completed", False, True, [])
     assert "began before the records that are left" in history.moments[-1].text

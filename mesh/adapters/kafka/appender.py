@@ -102,7 +102,7 @@ class Appender:
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):
                 # While one call asks about topics, later ones wait behind it, so that order is kept.
-                if self._asking or self._unknown(records):
+                if self._asking or self._topics_to_update(records):
                     await self._ask_first(call, records)
                 else:
                     self._enqueue(call, records, {})
@@ -116,7 +116,7 @@ class Appender:
 
     # ------------------------------------------------------------------------------------------------- partitions
 
-    def _unknown(self, records: Sequence[NewRecord]) -> set[str]:
+    def _topics_to_update(self, records: Sequence[NewRecord]) -> set[str]:
         """Return the topics whose number of partitions is unknown or out of date."""
         counts = self._counts
         return {r.topic for r in records if r.topic not in counts or (r.partition or 0) >= counts[r.topic]}
@@ -125,7 +125,7 @@ class Appender:
         self._asking += 1
         try:
             async with self._learning:
-                self._enqueue(call, records, await self._learn(self._unknown(records)))
+                self._enqueue(call, records, await self._learn(self._topics_to_update(records)))
         finally:
             self._asking -= 1
 

@@ -41,7 +41,7 @@ _RIGHTS: Final = {"read": "Read", "poll": "Read", "append": "Write", "trim": "De
 """First word of an operation → the right that it needs, if that is not Describe."""
 
 
-def _denied(operation: str) -> str:
+def _denied_message(operation: str) -> str:
     right = _RIGHTS.get(operation.partition(" ")[0], "Describe")
     return f"Grant this user the right {right} on it; `mesh export acl` prints what each service needs"
 
@@ -54,7 +54,7 @@ class Connection:
         self.bootstrap = bootstrap
         self.client_id = client_id
         self.request_timeout_ms = request_timeout_ms
-        self._security = _checked(security)
+        self._security = _client_options(security)
 
     @property
     def url(self) -> str:
@@ -116,7 +116,7 @@ class Connection:
 
     def unavailable(self, operation: str, reason: str) -> LogUnavailable:
         """Make the error of an operation that failed."""
-        remedy = _denied(operation) if "AuthorizationFailed" in reason else _REMEDY
+        remedy = _denied_message(operation) if "AuthorizationFailed" in reason else _REMEDY
         return LogUnavailable(f"{operation} failed", where=self.url, got=reason, remedy=remedy)
 
     async def _reasons(self) -> str:
@@ -161,7 +161,7 @@ async def end_consumer(timeout_ms: int, consumer: AIOKafkaConsumer) -> None:
         await ended_within(1_000, consumer._client.close())
 
 
-def _checked(security: Mapping[str, str]) -> dict[str, Any]:
+def _client_options(security: Mapping[str, str]) -> dict[str, Any]:
     """Return aiokafka's keyword arguments for these settings. Raises ConfigInvalid."""
     for name in security:
         if name not in NAMES:

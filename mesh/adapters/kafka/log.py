@@ -83,7 +83,7 @@ class KafkaLog(KafkaReadLog):
         if topics is not None:
             await topics.close(1_000)
 
-    def _started(self) -> tuple[Topics, Appender]:
+    def _start_once(self) -> tuple[Topics, Appender]:
         if self._topics is None or self._appender is None:
             raise LogUnavailable("the log is not open", where=self.url, remedy="Call start first")
         return self._topics, self._appender
@@ -98,18 +98,18 @@ class KafkaLog(KafkaReadLog):
 
         Raises TopicsInvalid, naming everything that the broker refused, and LogUnavailable.
         """
-        topics, appender = self._started()
+        topics, appender = self._start_once()
         appender.forget({spec.name for spec in specs})
         return await topics.create(specs)
 
     async def stamped_by_producers(self, names: Sequence[str]) -> Sequence[str]:
         """See `Log.stamped_by_producers`. Topics whose settings this client may not read are left out."""
-        topics, _ = self._started()
+        topics, _ = self._start_once()
         return await topics.stamped_by_producers(names)
 
     async def trim(self, partition: TopicPartition, before: int) -> None:
         """See `Log.trim`. The broker deletes a segment when all of it lies before the offset."""
-        topics, _ = self._started()
+        topics, _ = self._start_once()
         count = (await self._partitions([partition.topic]))[partition.topic]
         if not 0 <= partition.partition < count:
             raise NotFound(
@@ -121,19 +121,19 @@ class KafkaLog(KafkaReadLog):
 
     async def idle_groups(self, groups: Sequence[str]) -> Sequence[str]:
         """See `Log.idle_groups`. A group that this client may not describe is left out."""
-        topics, _ = self._started()
+        topics, _ = self._start_once()
         return await topics.idle_groups(groups)
 
     async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
         """See `Log.commit_idle`. Raises Fenced, LogUnavailable."""
-        topics, _ = self._started()
+        topics, _ = self._start_once()
         await topics.commit_idle(group, commits)
 
     # ------------------------------------------------------------------------------------------------------- records
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
         """See `Log.append`."""
-        _, appender = self._started()
+        _, appender = self._start_once()
         return await appender.append(records)
 
     async def join(
@@ -145,7 +145,7 @@ class KafkaLog(KafkaReadLog):
         application is in the group: the mesh would not process the partitions of that application.
         """
         await self._partitions(topics)
-        if foreign_members := await self._started()[0].foreign_members(group):
+        if foreign_members := await self._start_once()[0].foreign_members(group):
             raise ConfigInvalid(
                 f"group {group!r} has members that are no part of this mesh",
                 where=self.url,

@@ -246,7 +246,7 @@ class KafkaMember:
                     self._coordinator.request_rejoin()
                 else:
                     self._coordinator.reset_generation()
-            raise self._fenced(tuple(commits), f"the broker says {type(error).__name__}") from error
+            raise self._fenced_error(tuple(commits), f"the broker says {type(error).__name__}") from error
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """See `Member.committed`."""
@@ -271,12 +271,12 @@ class KafkaMember:
         """Return the assignment that has all of these partitions. Raises Fenced."""
         assignment = self._assignment
         if assignment is None or not assignment.partitions.issuperset(partitions):
-            raise self._fenced(
+            raise self._fenced_error(
                 partitions, "they were revoked" if assignment is None else "not assigned in this generation"
             )
         return assignment
 
-    def _fenced(self, partitions: Iterable[TopicPartition], why: str) -> Fenced:
+    def _fenced_error(self, partitions: Iterable[TopicPartition], why: str) -> Fenced:
         names = ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(partitions))
         return Fenced(
             f"not the owner of {names}",

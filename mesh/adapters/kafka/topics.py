@@ -62,7 +62,7 @@ class Topics:
         response = await self._connection.ask(
             "describe topics", lambda: self._send(MetadataRequest(asked, False)), timeout_ms=timeout_ms
         )
-        return {answer["topic"]: _described(answer) for answer in response.to_object()["topics"]}
+        return {answer["topic"]: _describe(answer) for answer in response.to_object()["topics"]}
 
     async def _send(self, request: Any, node: int | None = None) -> Any:
         """Send a request to one broker, or to any."""
@@ -124,7 +124,7 @@ class Topics:
         async def known_to(node: int) -> None:
             answer = await self._send(MetadataRequest(sorted(partitions), False), node)
             for topic in answer.to_object()["topics"]:
-                leaders = _described(topic).leaders.values()
+                leaders = _describe(topic).leaders.values()
                 if sum(leader >= 0 for leader in leaders) < partitions[topic["topic"]]:
                     raise errors.LeaderNotAvailableError(topic["topic"])
 
@@ -280,7 +280,7 @@ class Topics:
         )
 
 
-def _described(answer: Mapping[str, Any]) -> TopicDescription:
+def _describe(answer: Mapping[str, Any]) -> TopicDescription:
     code = answer["error_code"]
     leaders = {item["partition"]: item["leader"] for item in answer["partitions"]}
     return TopicDescription(leaders, errors.for_code(code) if code else None, bool(answer.get("is_internal")))

@@ -35,11 +35,15 @@ def unpacked(data: memoryview) -> bytes | UnreadValue:
     """Decompress a batch, or return why it is not read."""
     kind = data[_CODEC_AT] & _CODECS
     try:
-        batch = _unpacked(data, kind, _buffer) or _unpacked(data, kind, bytearray(_HEADER_BYTES + UNPACKED_BYTES_MAX))
+        batch = _decompress(data, kind, _buffer) or _decompress(
+            data, kind, bytearray(_HEADER_BYTES + UNPACKED_BYTES_MAX)
+        )
     except (ValueError, OSError, struct.error, codec.cramjam.DecompressionError) as error:
-        return UnreadValue("unparseable", f"{_named(data)} cannot be unpacked: {error}")
+        return UnreadValue("unparseable", f"{_compression_name(data)} cannot be unpacked: {error}")
     if batch is None:
-        return UnreadValue("too_large", f"{_named(data)} takes more than {UNPACKED_BYTES_MAX} bytes unpacked")
+        return UnreadValue(
+            "too_large", f"{_compression_name(data)} takes more than {UNPACKED_BYTES_MAX} bytes unpacked"
+        )
     return batch
 
 
@@ -51,7 +55,7 @@ def stand_in(data: memoryview, value: UnreadValue) -> Any:
     return _DefaultRecordPy(base_offset + last_offset_delta, max_timestamp, int(append_time), None, value, [])
 
 
-def _unpacked(data: memoryview, kind: int, buffer: bytearray) -> bytes | None:
+def _decompress(data: memoryview, kind: int, buffer: bytearray) -> bytes | None:
     """Decompress a batch into a buffer; None if it does not fit."""
     packed, room = bytes(data[_HEADER_BYTES:]), memoryview(buffer)[_HEADER_BYTES:]
     try:
@@ -97,7 +101,7 @@ def _xerial(packed: bytes, room: memoryview) -> int:
     return size
 
 
-def _named(data: memoryview) -> str:
+def _compression_name(data: memoryview) -> str:
     header = DefaultRecordBase.HEADER_STRUCT.unpack_from(data)
     first, last = header[0], header[0] + header[6]
     return f"the batch at offsets {first} to {last}" if last > first else "the batch of this record"

@@ -143,7 +143,7 @@ class RedisBoard:
 
     async def start(self) -> None:
         """Check that Redis answers, and warn if it may evict keys. Raises BoardUnavailable: later use may succeed."""
-        _, memory = await self._talk("start", self._calls, [self._script("life", ""), ("INFO", "memory")])
+        _, memory = await self._execute("start", self._calls, [self._script("life", ""), ("INFO", "memory")])
         found = dict(line.split(":", 1) for line in memory.decode().splitlines() if ":" in line)
         policy, maxmemory = found.get("maxmemory_policy", NOEVICTION), found.get("maxmemory", "0")
         if policy != NOEVICTION and maxmemory != "0":
@@ -183,20 +183,20 @@ class RedisBoard:
         rules.check_op(op_id, by)
         rules.check_value(key, value)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
-        return _entry(key, self._checked(key, op_id, expect, await self._run("put", key, op_id, by, value, expect)))
+        return _entry(key, self._accept(key, op_id, expect, await self._run("put", key, op_id, by, value, expect)))
 
     async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
         rules.check_key(key)
         rules.check_op(op_id, by)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
-        answer = self._checked(key, op_id, expect, await self._run("delete", key, op_id, by, expect))
+        answer = self._accept(key, op_id, expect, await self._run("delete", key, op_id, by, expect))
         return answer[1] == b"1"
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
         rules.check_key(key)
         rules.check_op(op_id, by)
         text = rules.check_item(key, item, items_max)
-        return _entry(key, self._checked(key, op_id, ANY, await self._run("append", key, op_id, by, text, items_max)))
+        return _entry(key, self._accept(key, op_id, ANY, await self._run("append", key, op_id, by, text, items_max)))
 
     async def add(
         self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
@@ -204,7 +204,7 @@ class RedisBoard:
         rules.check_key(key)
         rules.check_op(op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
-        _, value, applied, *made = self._checked(
+        _, value, applied, *made = self._accept(
             key, op_id, ANY, await self._run("add", key, op_id, by, amount, low, high)
         )
         version, at_ms = (made[0].decode(), int(made[1] or 0)) if made else ("", 0)
@@ -218,7 +218,7 @@ class RedisBoard:
         rules.check_key(key)
         count = rules.check_limit(limit)
         past = self._tag + "past:" + key
-        [found] = await self._talk("history", self._calls, [("XREVRANGE", past, "+", "-", "COUNT", count)])
+        [found] = await self._execute("history", self._calls, [("XREVRANGE", past, "+", "-", "COUNT", count)])
         return [_past(key, *item) for item in found]
 
     async def keys(self, pattern: str = "*") -> Sequence[str]:
@@ -227,7 +227,7 @@ class RedisBoard:
         found: list[str] = []
         while True:
             command = ("ZRANGE", self._tag + "index", low, high, "BYLEX", "LIMIT", 0, _KEYS_BATCH)
-            [page] = await self._talk("keys", self._calls, [command])
+            [page] = await self._execute("keys", self._calls, [command])
             found += filter(matches, map(bytes.decode, page))
             if len(page) < _KEYS_BATCH:
                 return found
@@ -267,19 +267,19 @@ class RedisBoard:
         is read *after* the changes, which may belong to another one than the position does."""
         stream = self._tag + "changes"
         read = ("XREAD", "COUNT", _WATCH_BATCH, "BLOCK", _WATCH_BLOCK_MS, "STREAMS", stream, f"{position}-0")
-        [found] = await self._talk("watch", self._watches, [read], wait_ms=_WATCH_BLOCK_MS)
+        [found] = await self._execute("watch", self._watches, [read], wait_ms=_WATCH_BLOCK_MS)
         changed = [(int(at.partition(b"-")[0]), fields[1].decode()) for at, fields in found[0][1]] if found else []
         ours = [(seq, key) for seq, key in changed if matches(key)]
         reads = [("XRANGE", self._tag + "past:" + key, seq, seq) for seq, key in ours]
-        *values, current = await self._talk("watch", self._calls, [*reads, self._script("life", "")])
+        *values, current = await self._execute("watch", self._calls, [*reads, self._script("life", "")])
         entries = [_past(key, *value[0]) for (_, key), value in zip(ours, values, strict=True) if value]
         return changed[-1][0] if changed else position, entries, _incarnation(current)
 
     async def _incarnation(self, operation: str) -> _Incarnation:
-        return _incarnation((await self._talk(operation, self._calls, [self._script("life", "")]))[0])
+        return _incarnation((await self._execute(operation, self._calls, [self._script("life", "")]))[0])
 
     async def _run(self, operation: str, key: str, op_id: str = "", by: str = "", *args: bytes | str | int) -> _ANSWER:
-        [answer] = await self._talk(operation, self._calls, [self._script(operation, key, op_id, by, *args)])
+        [answer] = await self._execute(operation, self._calls, [self._script(operation, key, op_id, by, *args)])
         return tuple(answer)
 
     def _script(self, operation: str, key: str, *args: bytes | str | int) -> tuple[bytes | str | int, ...]:
@@ -287,7 +287,7 @@ class RedisBoard:
         keys = (*shared, *(f"{self._tag}{kind}:{key}" for kind in ("past", "ops", "order")))
         return "EVALSHA", _DIGEST, len(keys), *keys, operation, key, *(args or ("", ""))
 
-    async def _talk(
+    async def _execute(
         self,
         operation: str,
         connections: _Connections,
@@ -334,7 +334,7 @@ class RedisBoard:
         remedy = _REMEDIES.get(word, "See whether Redis runs there")
         return BoardUnavailable(f"board {operation} failed: {text}", where=self._url, remedy=remedy)
 
-    def _checked(self, key: str, op_id: str, expect: str, answer: _ANSWER) -> _ANSWER:
+    def _accept(self, key: str, op_id: str, expect: str, answer: _ANSWER) -> _ANSWER:
         """Return the answer of a write, or raise the error that it means."""
         if answer[0] == b"conflict":
             raise Conflict(key, expected=expect, current=answer[1].decode())

@@ -107,10 +107,10 @@ class SqliteBoard:
         rules.check_op(op_id, by)
         rules.check_value(key, value)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
-        write = self._named("put", key, by, op_id)
+        write = self._board_write("put", key, by, op_id)
 
         def job(connection: sqlite3.Connection) -> Entry:
-            if (first := rows.repeated(connection, write)) is not None:
+            if (first := rows.first_answer(connection, write)) is not None:
                 return rows.first_entry(connection, write, first)
             if expect == ABSENT and not op_id.startswith(rules.RESTORE_OP):
                 self._require_complete(connection, key)
@@ -123,10 +123,10 @@ class SqliteBoard:
         rules.check_key(key)
         rules.check_op(op_id, by)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
-        write = self._named("delete", key, by, op_id)
+        write = self._board_write("delete", key, by, op_id)
 
         def job(connection: sqlite3.Connection) -> bool:
-            if (first := rows.repeated(connection, write)) is not None:
+            if (first := rows.first_answer(connection, write)) is not None:
                 return bool(first[0])
             before = rows.expected(connection, write, expect)
             if before.version:
@@ -140,10 +140,10 @@ class SqliteBoard:
         rules.check_key(key)
         rules.check_op(op_id, by)
         text = rules.check_item(key, item, items_max)
-        write = self._named("append", key, by, op_id)
+        write = self._board_write("append", key, by, op_id)
 
         def job(connection: sqlite3.Connection) -> Entry:
-            if (first := rows.repeated(connection, write)) is not None:
+            if (first := rows.first_answer(connection, write)) is not None:
                 return rows.first_entry(connection, write, first)
             self._require_complete(connection, key)
             before = rows.newest(connection, write.stored)
@@ -163,10 +163,10 @@ class SqliteBoard:
         rules.check_key(key)
         rules.check_op(op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
-        write = self._named("add", key, by, op_id)
+        write = self._board_write("add", key, by, op_id)
 
         def job(connection: sqlite3.Connection) -> Count:
-            if (first := rows.repeated(connection, write)) is not None:
+            if (first := rows.first_answer(connection, write)) is not None:
                 return Count(*first)
             self._require_complete(connection, key)
             before = rows.newest(connection, write.stored)
@@ -234,7 +234,7 @@ class SqliteBoard:
                 after = (position, _WATCH_BATCH)
                 page = self._read("watch", lambda c, after=after: c.execute(news, after).fetchall())
                 for position, stored in page:
-                    key = self._own(stored)
+                    key = self._own_key(stored)
                     if key is not None and matches(key):
                         row = self._read("watch", lambda c, at=position: c.execute(single, (at,)).fetchone())
                         if row:
@@ -252,10 +252,10 @@ class SqliteBoard:
         if not self._complete(connection):
             raise rules.incomplete(key, self.url)
 
-    def _named(self, kind: str, key: str, by: str, op_id: str) -> rows.BoardWrite:
+    def _board_write(self, kind: str, key: str, by: str, op_id: str) -> rows.BoardWrite:
         return rows.BoardWrite(kind, key, self._tag + key, by, op_id, self._clock.now_ms())
 
-    def _own(self, stored: str) -> str | None:
+    def _own_key(self, stored: str) -> str | None:
         """Return the key of a stored key; None if it is another board's."""
         key = stored.removeprefix(self._tag)
         return None if key.startswith(TAG) or (self._tag and key == stored) else key

@@ -125,7 +125,7 @@ def _trim(connection: sqlite3.Connection, key: str, newest: int, total: int) -> 
         connection.execute("DELETE FROM board_past WHERE key = ? AND nth = ?", (key, nth))
 
 
-def repeated(connection: sqlite3.Connection, write: BoardWrite) -> list[Any] | None:
+def first_answer(connection: sqlite3.Connection, write: BoardWrite) -> list[Any] | None:
     """Return the first answer to this op_id. Raises InvalidInput if that was another kind of write."""
     if not write.op_id:
         return None

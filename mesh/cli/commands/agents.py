@@ -54,7 +54,7 @@ async def agents(session: Session) -> None:
             [
                 (name, "bold"),
                 _state(stop, breaker, half_open=half_open),
-                _subscribed(spec),
+                _subscription_text(spec),
                 ", ".join(spec.emits) or ("–", "dim"),
                 "–" if lag is None else (f"{lag:,}", "yellow" if lag else ""),
                 span(spec.timeout_ms),
@@ -79,7 +79,7 @@ async def _lag(log: ReadLog, topology: Topology, name: str) -> int | None:
         return None
 
 
-def _subscribed(spec: AgentSpec) -> str:
+def _subscription_text(spec: AgentSpec) -> str:
     listed = " + ".join(spec.on) if spec.join else ", ".join(spec.on)
     return f"{listed} when …" if spec.when is not None else listed
 

@@ -49,21 +49,21 @@ def bench(
     from mesh.app.process import tune_garbage_collector
 
     output, options = session.output, session.options
-    measuring = _installed("bench.measuring")
-    setup = _installed("bench.field").Setup(
+    measuring = _import_bench("bench.measuring")
+    setup = _import_bench("bench.field").Setup(
         log=options.log or "", board=options.board or "", seconds=_seconds(time), say=output.update
     )
-    gates = None if gate is None else _installed("bench.gates").read(Path(gate))
+    gates = None if gate is None else _import_bench("bench.gates").read(Path(gate))
     bodies: list[dict[str, Any]] = []
     tune_garbage_collector()  # the client shares the cores with the services, where the collector is tuned, too
     for workload in measuring.chosen(workloads or []):
         with output.status(f"{workload.name}: {workload.what}"):
             body = asyncio.run(_with_signals(measuring.measure(workload, setup)))
-        path = _installed("bench.report").save_result(body, Path(to))
+        path = _import_bench("bench.report").save_result(body, Path(to))
         bodies.append(body)
         output.emit(body)
         _show(output, body, measuring.rows(body), path)
-    return 0 if gates is None else _judge(output, _installed("bench.gates").judge(gates, bodies))
+    return 0 if gates is None else _judge(output, _import_bench("bench.gates").judge(gates, bodies))
 
 
 async def _with_signals(measuring: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ async def _with_signals(measuring: Coroutine[Any, Any, dict[str, Any]]) -> dict[
         return await measuring
 
 
-def _installed(module: str) -> Any:
+def _import_bench(module: str) -> Any:
     """Import a module of the folder bench, which is part of the source tree and not of the package."""
     try:
         return importlib.import_module(module)

@@ -180,8 +180,8 @@ def _show(session: Session, plan: "RebuildPlan") -> None:
 
 
 def _row(step: "RebuildStep") -> list[Piece]:
-    stands = "nothing" if step.stored.value is None else _shown(step.stored.value)
-    return [step.change.key, _shown(step.change.value), (stands, "dim"), ago(step.change.at_ms), step.change.by]
+    stands = "nothing" if step.stored.value is None else _value_text(step.stored.value)
+    return [step.change.key, _value_text(step.change.value), (stands, "dim"), ago(step.change.at_ms), step.change.by]
 
 
 def _note_newer(session: Session, plan: "RebuildPlan") -> None:
@@ -287,5 +287,5 @@ def _step_json(step: "RebuildStep", plan: str) -> dict[str, Any]:
     }
 
 
-def _shown(value: bytes) -> str:
+def _value_text(value: bytes) -> str:
     return visible(value.decode("utf-8", "replace"), VALUE_CHARS_MAX)

@@ -67,7 +67,7 @@ async def up(
     rule = None if autoscale is None else _rule(session, autoscale, workers, chosen)
     reporter = Reporter(session.output)
     _warn_about_file_limit(reporter, len(session.topology.agents))
-    with Stop(reporter.info if child is None else _silent) as stop:
+    with Stop(reporter.info if child is None else _ignore_drain) as stop:
         host = Host(session, reporter, stop, Plan(chosen, agents, workers or 1, rule, create_topics, child, folder))
         try:
             await host.run()
@@ -102,7 +102,7 @@ def _warn_about_file_limit(reporter: Reporter, agents: int) -> None:
         )
 
 
-def _silent(sentence: str) -> None:
+def _ignore_drain(sentence: str) -> None:
     """Report nothing: the parent reports that its children drain."""
 
 

@@ -75,7 +75,7 @@ class _Formatter(logging.Formatter):
         line = _sentence if self._readable else _line(processors.JSONRenderer(default=str))
         stamp = processors.TimeStamper(fmt=None if self._readable else "iso")
         drop = stdlib.ProcessorFormatter.remove_processors_meta
-        chain: list[Any] = [_origin, _masked, stamp, drop, line]
+        chain: list[Any] = [_origin, _mask, stamp, drop, line]
         return stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=chain)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -100,7 +100,7 @@ def _origin(logger: Any, method: str, event: "EventDict") -> "EventDict":
     return {**named, **event, **{name: id for name, id in call_ids().items() if name not in event}}
 
 
-def _masked(logger: Any, method: str, event: "EventDict") -> "EventDict":
+def _mask(logger: Any, method: str, event: "EventDict") -> "EventDict":
     """Mask secrets. Lines of libraries and stacks pass no other redaction."""
     hidden = {name: event[name] for name in ("_record", "_from_structlog") if name in event}
     return {**mask_value("", {name: value for name, value in event.items() if name not in hidden}), **hidden}

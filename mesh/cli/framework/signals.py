@@ -60,7 +60,7 @@ class Stop:
 
     def __enter__(self) -> Self:
         for number in CODES:
-            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         return self
 
     def __exit__(
@@ -92,7 +92,7 @@ class Stop:
             return False
         return True
 
-    def _signalled(self, number: signal.Signals) -> None:
+    def _on_signal(self, number: signal.Signals) -> None:
         if self.event.is_set():
             for act in self.last_acts:
                 act()

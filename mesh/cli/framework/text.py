@@ -23,8 +23,8 @@ _UNSAFE = re.compile(
 def visible(text: str, chars_max: int = LINE_CHARS_MAX) -> str:
     """Format text as one line: control characters as `\\x1b`, line ends as `\\n`, long text cut."""
     if len(text) > chars_max:
-        return f"{_UNSAFE.sub(_escaped, text[: max(chars_max - 1, 0)])}… ({len(text):,} characters)"
-    return _UNSAFE.sub(_escaped, text)
+        return f"{_UNSAFE.sub(_escape, text[: max(chars_max - 1, 0)])}… ({len(text):,} characters)"
+    return _UNSAFE.sub(_escape, text)
 
 
 def escaped_json(document: str) -> str:
@@ -115,7 +115,7 @@ def relocated(error: InvalidInput, where: str, code: str = "") -> InvalidInput:
     )
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     character = found[0]
     named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character)
     number = ord(character)

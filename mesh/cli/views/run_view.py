@@ -84,11 +84,13 @@ def tree(output: Output, history: History, *, indent: str = "  ") -> None:
     depth_max = DEPTH_SHOWN_MAX if output.width is None else min(DEPTH_SHOWN_MAX, output.width // 6)
     rows = list(_rows(history, indent, depth_max))
     width = max((len(guide) + len(task.agent) for guide, task in rows), default=0)
-    emitted = max((len(_emitted(task)) for _, task in rows), default=0)
+    emitted = max((len(_emitted_text(task)) for _, task in rows), default=0)
     for guide, task in rows:
         gap = " " * (width - len(guide) - len(task.agent))
         pieces: list[Piece] = [(guide, "dim"), (task.agent, TASK_STYLES[task.state]), gap, "  "]
-        pieces.append((_emitted(task).ljust(min(emitted, EMITTED_CHARS_PADDED_MAX)), "" if task.emitted else "dim"))
+        pieces.append(
+            (_emitted_text(task).ljust(min(emitted, EMITTED_CHARS_PADDED_MAX)), "" if task.emitted else "dim")
+        )
         pieces.append(f"  {took(task.worked_ms):>8}" if task.worked_ms is not None else "          ")
         pieces += _remarks(task)
         if history.is_removed(task):
@@ -276,7 +278,7 @@ def _rows(history: History, indent: str, depth_max: int) -> Iterator[tuple[str, 
         waiting += [(child, guide, depth + 1, n == 0) for n, child in enumerate(reversed(below.get(task.id, ())))]
 
 
-def _emitted(task: TaskHistory) -> str:
+def _emitted_text(task: TaskHistory) -> str:
     names = list(dict.fromkeys(task.emitted))
     shown = ", ".join(f"{n} ×{task.emitted.count(n)}" if task.emitted.count(n) > 1 else n for n in names)
     return shown or ("–" if task.state == DONE else "")

@@ -315,7 +315,7 @@ def _topic(letter: Letter, n: int, data: bytes | None, topology: Topology, at_ms
     record = NewRecord(rule.name, letter.key, data, headers, home)
     found = admit(StoredRecord(rule.name, home, 0, at_ms, letter.key, data, headers), topology)
     if isinstance(found, Rejection):
-        return _rejected(letter, found)
+        return _rejection_obstacle(letter, found)
     return Sending(letter, n, TOPIC, home, (record,), (id,), "")
 
 
@@ -336,7 +336,7 @@ def _new(
         id = f"{letter.id}:r{n}" + (f".{ordinal}" if ordinal else "")
         event = open_request(request._replace(id=id, run_id=run_id), topology, fallback_id=id)
         if isinstance(event, Rejection):
-            return _rejected(letter, event)
+            return _rejection_obstacle(letter, event)
         headers = [*event_headers(replace(event, at_ms=at_ms)), (REDRIVES, b"%d" % n)]
         records.append(NewRecord(topology.inbox, run_id.encode(), event.data, headers))
         ids.append(id)
@@ -370,7 +370,7 @@ def _own_request(letter: Letter, options: RedriveOptions, topology: Topology, at
     if not letter.run_id:
         origin = "" if letter.origin is None else letter.origin.topic
         found = admit(StoredRecord(origin, 0, 0, at_ms, letter.key, data, letter.headers), topology)
-        return _rejected(letter, found) if isinstance(found, Rejection) else [_request_of(found)]
+        return _rejection_obstacle(letter, found) if isinstance(found, Rejection) else [_request_of(found)]
     if letter.content_type == BATCH or letter.type not in topology.ingress:
         what = "the request that its run began with is no longer on the log"
         return Obstacle(letter, what, "Publish it yourself")
@@ -391,6 +391,6 @@ def _request_of(event: Event) -> Request:
     )
 
 
-def _rejected(letter: Letter, rejected: Rejection) -> Obstacle:
+def _rejection_obstacle(letter: Letter, rejected: Rejection) -> Obstacle:
     what = f"intake would reject it again: {rejected.code}: {rejected.message}"
     return Obstacle(letter, what, "Fix it with --set PATH=VALUE or --edit")

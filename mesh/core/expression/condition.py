@@ -70,12 +70,12 @@ class Condition:
     def bind(self, types: Iterable[str]) -> "Condition":
         """Return the condition with each path bound to the longest of `types` that it begins with."""
         known = frozenset(types)
-        return condition_of(_mapped(self.tree, lambda path: path.bind(known)))
+        return condition_of(_map_paths(self.tree, lambda path: path.bind(known)))
 
     def bind_rest(self, type: str) -> "Condition":
         """Return the condition with each path that has no type bound to `type`, with all of its steps."""
         return condition_of(
-            _mapped(self.tree, lambda path: path if path.type is not None else Path(path.segments, type))
+            _map_paths(self.tree, lambda path: path if path.type is not None else Path(path.segments, type))
         )
 
     def holds(self, payloads: Payloads) -> bool:
@@ -93,7 +93,7 @@ def parse(text: str, types: Iterable[str] = ()) -> Condition:
 
 def condition_of(tree: Node) -> Condition:
     """Make the condition of a tree whose paths are bound."""
-    return Condition(text_of(tree), tuple(path.type for path in _paths(tree)), tree, _compiled(tree))
+    return Condition(text_of(tree), tuple(path.type for path in _paths(tree)), tree, _compile(tree))
 
 
 def _paths(node: Node) -> Iterator[Path]:
@@ -109,14 +109,14 @@ def _paths(node: Node) -> Iterator[Path]:
             yield from _paths(part)
 
 
-def _mapped(node: Node, change: Callable[[Path], Path]) -> Node:
+def _map_paths(node: Node, change: Callable[[Path], Path]) -> Node:
     """Return the tree with each path changed."""
     if isinstance(node, Comparison):
         return Comparison(node.operator, _mapped_value(node.left, change), _mapped_value(node.right, change))
     if isinstance(node, Not):
-        return Not(_mapped(node.part, change))
+        return Not(_map_paths(node.part, change))
     if isinstance(node, Junction):
-        return Junction(node.word, tuple(_mapped(part, change) for part in node.parts))
+        return Junction(node.word, tuple(_map_paths(part, change) for part in node.parts))
     return _mapped_value(node, change)
 
 
@@ -157,20 +157,20 @@ def is_in(a: Any, b: Any) -> bool:
     return b.__class__ is str and a.__class__ is str and a in b
 
 
-def _compiled(node: Node) -> _Test:
+def _compile(node: Node) -> _Test:
     """Compile a tree to closures, at a fourth of the cost of walking it."""
     if isinstance(node, Comparison):
-        return _compared(node)
+        return _compile_comparison(node)
     if isinstance(node, Not):
-        part = _compiled(node.part)
+        part = _compile(node.part)
         return lambda payloads: not part(payloads)
     if isinstance(node, Junction):
-        return _joined(node.word, tuple(_compiled(part) for part in node.parts))
+        return _compile_junction(node.word, tuple(_compile(part) for part in node.parts))
     get = _getter(node)
     return lambda payloads: get(payloads) is True
 
 
-def _joined(word: str, parts: tuple[_Test, ...]) -> _Test:
+def _compile_junction(word: str, parts: tuple[_Test, ...]) -> _Test:
     ending = word == "or"  # the first part with this answer decides
 
     def junction(payloads: Payloads) -> bool:
@@ -182,10 +182,10 @@ def _joined(word: str, parts: tuple[_Test, ...]) -> _Test:
     return junction
 
 
-def _compared(node: Comparison) -> _Test:
+def _compile_comparison(node: Comparison) -> _Test:
     left, right = _getter(node.left), _getter(node.right)
     if node.operator in _ORDER:
-        return _ordered(_ORDER[node.operator], left, node.right, right)
+        return _compile_order(_ORDER[node.operator], left, node.right, right)
     if node.operator.endswith("in"):
         test = _membership(left, node.right, right)
     elif isinstance(node.right, Literal) and node.right.value.__class__ in _ATOMS:
@@ -199,7 +199,7 @@ def _compared(node: Comparison) -> _Test:
     return test
 
 
-def _ordered(relation: _Relation, left: _Getter, limit: Path | Literal, right: _Getter) -> _Test:
+def _compile_order(relation: _Relation, left: _Getter, limit: Path | Literal, right: _Getter) -> _Test:
     if isinstance(limit, Literal) and limit.value.__class__ in _NUMBERS:
         number = limit.value
         return lambda payloads: (value := left(payloads)).__class__ in _NUMBERS and relation(value, number)

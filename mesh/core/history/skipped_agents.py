@@ -60,10 +60,10 @@ def _covers(above: tuple[str, ...], branch: tuple[str, ...]) -> bool:
 def condition_sentence(when: Condition, payloads: Mapping[str, Any]) -> str:
     """Return a sentence such as `fraud.scored.score < 0.7 is false: fraud.scored.score is 0.93`."""
     values = {str(path): path.find(payloads) for path in when.paths}
-    shown = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
+    shown = ", ".join(f"{path} is {_value_text(value)}" for path, value in values.items())
     return f"{when} is {str(when.holds(payloads)).lower()}" + (f": {shown}" if shown else "")
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     text = orjson.dumps(value).decode()
     return text if len(text) <= VALUE_CHARS_MAX else f"{text[: VALUE_CHARS_MAX - 1]}…"

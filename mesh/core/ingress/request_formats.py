@@ -82,7 +82,7 @@ def request_of(record: Record, topology: Topology) -> Request | Rejection:
     if not found:
         return _plain(record, headers, topology)
     if is_structured(found.get("content-type", "")):
-        return _structured(record, headers, topology)
+        return _read_structured(record, headers, topology)
     if not _REQUIRED.isdisjoint(found):
         return _attributes(record, found, record.value, found.get("content-type", JSON), headers, headers.extended)
     return _plain(record, headers, topology)
@@ -204,7 +204,7 @@ def _delivery(headers: Mapping[str, str], body: bytes) -> tuple[str | None, str,
     return headers.get("x-github-delivery"), subject[:TEXT_CHARS_MAX], payload
 
 
-def _structured(record: Record, headers: _Headers, topology: Topology) -> Request | Rejection:
+def _read_structured(record: Record, headers: _Headers, topology: Topology) -> Request | Rejection:
     value = record.value or b""
     limit = topology.limits.payload_bytes_max + ENVELOPE_BYTES_MAX
     if len(value) > limit:

@@ -88,7 +88,7 @@ def adapters(
     if not found:
         return {"": _adapter(hint, name, refuse)}
     in_order = sorted(classes, key=lambda event_type: not event_type)
-    return {each: _adapter(_narrowed(hint, each, classes[each]), name, refuse) for each in in_order}
+    return {each: _adapter(_narrow(hint, each, classes[each]), name, refuse) for each in in_order}
 
 
 def has_metadata(annotation: Any) -> bool:
@@ -98,15 +98,15 @@ def has_metadata(annotation: Any) -> bool:
     return any(not isinstance(each, str) for each in annotation.__metadata__) or has_metadata(annotation.__origin__)
 
 
-def _narrowed(hint: Any, event_type: str, members: Sequence[Any]) -> Any:
+def _narrow(hint: Any, event_type: str, members: Sequence[Any]) -> Any:
     """Return the hint without the other members of its union."""
-    kept = _kept(hint, members)
+    kept = _keep_members(hint, members)
     if all(leaf is NoneType or leaf in members for leaf in union_members(kept)):
         return kept
     return Annotated[kept, AfterValidator(partial(_agreeing, event_type))]
 
 
-def _kept(hint: Any, members: Sequence[Any]) -> Any:
+def _keep_members(hint: Any, members: Sequence[Any]) -> Any:
     """Return the hint with these members only, None if none remains. A hint with a discriminator is unchanged."""
     if all(leaf is NoneType or leaf in members for leaf in union_members(hint)):
         return hint
@@ -114,11 +114,11 @@ def _kept(hint: Any, members: Sequence[Any]) -> Any:
     if typing.get_origin(hint) is Annotated:
         if any(_is_discriminator(each) for each in hint.__metadata__):
             return hint if any(leaf in members for leaf in union_members(hint)) else None
-        kept = _kept(hint.__origin__, members)
+        kept = _keep_members(hint.__origin__, members)
         return None if kept is None else Annotated[kept, *hint.__metadata__]
     if typing.get_origin(hint) not in (typing.Union, UnionType):
         return None
-    inner = tuple(kept for member in typing.get_args(hint) if (kept := _kept(member, members)) is not None)
+    inner = tuple(kept for member in typing.get_args(hint) if (kept := _keep_members(member, members)) is not None)
     return typing.Union[inner] if inner else None  # noqa: UP007  # made from a tuple
 
 

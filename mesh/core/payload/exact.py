@@ -233,7 +233,7 @@ def _compare_object(value: Any, written: _Object) -> bool:
     keys = {key for key, _ in written}
     if len(keys) != len(written):
         twice = next(key for n, (key, _) in enumerate(written) if key in [other for other, _ in written[:n]])
-        raise _repeated(value, twice)
+        raise _repeated_key_loss(value, twice)
     moved = False
     found = {key: (name, member) for key, name, member in _members(value, written)}
     for key, below in written:
@@ -242,7 +242,7 @@ def _compare_object(value: Any, written: _Object) -> bool:
     return moved
 
 
-def _repeated(value: Any, key: str) -> _Lost:
+def _repeated_key_loss(value: Any, key: str) -> _Lost:
     """Return the loss for a key that is written twice: of a mapping, or the name of two fields."""
     what = f"key {key[:64]!r} would be written twice"
     if isinstance(value, Mapping) and not all(isinstance(each, str) for each in value):

@@ -97,7 +97,7 @@ class PayloadWriter:
                 self._to_json(value, warnings=False) if self._simple else self._write_with_options(self._to_json, value)
             )
         except (TypeError, ValueError, RecursionError, LossyValue) as error:  # pydantic's is a ValueError
-            return self._refused(value, error)
+            return self._explain(value, error)
         if self._compares or data.find(b"NaN") >= 0 or data.find(b"Infinity") >= 0:
             return compare_with_json(value, data)
         if self._any or (self._integers and has_long_number(data)):
@@ -131,7 +131,7 @@ class PayloadWriter:
         try:
             self._revalidator.validate_python(value, by_alias=False, by_name=True)
         except Exception as error:  # noqa: BLE001 - whatever a validator of the class raises
-            return _mismatched(error)
+            return _mismatch(error)
         return None
 
     def json_mismatch(self, data: bytes) -> Flaw | None:
@@ -139,10 +139,10 @@ class PayloadWriter:
         try:
             self.adapter.validator.validate_json(data)
         except Exception as error:  # noqa: BLE001 - whatever a validator of the class raises
-            return _mismatched(error)
+            return _mismatch(error)
         return None
 
-    def _refused(self, value: Any, error: Exception) -> Flaw:
+    def _explain(self, value: Any, error: Exception) -> Flaw:
         """Explain why pydantic did not write a value. Its own message may quote the payload, so it is not used."""
         found = parse_loss(error)
         if found is not None:
@@ -168,9 +168,9 @@ def writer_of(cls: type) -> PayloadWriter:
 def encode(value: Any) -> bytes | Flaw:
     """Return a pydantic model, a dataclass or JSON-able values (which may contain models) as JSON; else the flaw."""
     if value.__class__ not in _PLAIN and (isinstance(value, BaseModel) or _is_data(value)):
-        return _written(value)
+        return _write_value(value)
     try:
-        data = orjson.dumps(value, _nested, _ORJSON_OPTIONS)
+        data = orjson.dumps(value, _write_nested, _ORJSON_OPTIONS)
     except (TypeError, ValueError, RecursionError) as error:
         return _flaw_of(value, error)
     return compare_with_json(value, data) if b"null" in data and needs_comparison(value) else data
@@ -182,12 +182,12 @@ def mismatch(error: ValidationError) -> str:
     return f"{'.'.join(str(step) for step in first['loc']) or '(document)'}: {first['msg']}"
 
 
-def _mismatched(error: Exception) -> Flaw:
+def _mismatch(error: Exception) -> Flaw:
     why = mismatch(error) if isinstance(error, ValidationError) else f"a validator raised {type(error).__name__}"
     return Flaw("unparseable", f"not of its declared type: {why}")
 
 
-def _written(value: Any) -> bytes | Flaw:
+def _write_value(value: Any) -> bytes | Flaw:
     try:
         return writer_of(value.__class__).write(value)
     except DuplicateJsonName as error:
@@ -202,11 +202,11 @@ class _Flawed(TypeError):
         self.flaw = flaw
 
 
-def _nested(value: Any) -> orjson.Fragment:
+def _write_nested(value: Any) -> orjson.Fragment:
     """Write a model among JSON-able values."""
     if not isinstance(value, BaseModel) and not _is_data(value):
         raise TypeError
-    data = _written(value)
+    data = _write_value(value)
     if isinstance(data, Flaw):
         raise _Flawed(data)
     return orjson.Fragment(data)

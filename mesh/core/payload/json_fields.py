@@ -176,7 +176,7 @@ def _field(part: _Part, written: bool) -> "_Part | MissingField | None":
     fields = list(_written_fields(part) if written else _accepted_fields(part))
     found = [field.schema for field in fields if key in field.keys]
     if found:
-        return _inside(part, _merged(found))
+        return _inside(part, _merge(found))
     if _takes_more(part):
         return _any_key(part, "extras_schema")
     names = tuple(name for field in fields for name in field.keys)
@@ -198,7 +198,7 @@ def _deeper(path: Sequence[str | int], schema: Schema) -> Schema:
     return {"type": "typed-dict", "fields": {path[0]: {"schema": _deeper(path[1:], schema)}}, "is_of_path": True}
 
 
-def _merged(schemas: Sequence[Schema]) -> Schema:
+def _merge(schemas: Sequence[Schema]) -> Schema:
     """Merge schemas of the same JSON: those of `_deeper` become one with all their fields."""
     if len(schemas) == 1:
         return schemas[0]
@@ -208,7 +208,7 @@ def _merged(schemas: Sequence[Schema]) -> Schema:
     for each in schemas:
         for name, field in each["fields"].items():
             fields.setdefault(name, []).append(field["schema"])
-    merged = {name: {"schema": _merged(several)} for name, several in fields.items()}
+    merged = {name: {"schema": _merge(several)} for name, several in fields.items()}
     return {"type": "typed-dict", "fields": merged, "is_of_path": True}
 
 

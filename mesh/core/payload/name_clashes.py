@@ -62,7 +62,7 @@ def find_clashes(schema: Schema) -> Iterator[Clash]:
 def _of_class(node: Schema) -> Iterator[Clash]:
     owner = str(node.get("model_name") or node.get("dataclass_name") or getattr(node.get("cls"), "__name__", "a class"))
     written: dict[str, list[tuple[str, bool]]] = {}
-    for name, key, always in _written(node):
+    for name, key, always in _written_fields(node):
         written.setdefault(key, []).append((name, always))
     for key, several in written.items():
         certain = [name for name, always in several if always]
@@ -72,7 +72,7 @@ def _of_class(node: Schema) -> Iterator[Clash]:
             yield Clash(owner, key, tuple(name for name, _ in several), certain=False)
 
 
-def _written(node: Schema) -> Iterator[tuple[str, str, bool]]:
+def _written_fields(node: Schema) -> Iterator[tuple[str, str, bool]]:
     """Yield every written field: its name, its JSON name, and whether it is always written."""
     fields = node["fields"]
     several = ((each["name"], each) for each in fields) if isinstance(fields, Sequence) else fields.items()

@@ -112,14 +112,14 @@ def _instance(node: Schema, found: Schema) -> Schema:
         found["post_init"] = False  # it needs them
     computed = fields.get("computed_fields")
     if computed:
-        steps.insert(0, _computed(node["cls"], computed))
+        steps.insert(0, _computed_schema(node["cls"], computed))
     if len(steps) == 1:
         return found
     ref = {"ref": found.pop("ref")} if "ref" in found else {}
     return {"type": "chain", "steps": steps, **ref}
 
 
-def _computed(cls: type, computed: Any) -> Schema:
+def _computed_schema(cls: type, computed: Any) -> Schema:
     """Return the schema of a step that validates the computed fields of an instance."""
     members = {
         each["property_name"]: {"type": "typed-dict-field", "schema": _for_instances(each["return_schema"])}

@@ -40,7 +40,7 @@ def unwrap(value: bytes, content_type: str) -> StructuredEvent | Flaw:
     if not isinstance(document, dict):
         return Flaw("unparseable", f"a structured CloudEvent is a JSON object, got {type(document).__name__}")
     if document.get("specversion") != "1.0":
-        return Flaw("not_cloudevents", f"specversion is {_shown(document.get('specversion'))}; expected '1.0'")
+        return Flaw("not_cloudevents", f"specversion is {_value_text(document.get('specversion'))}; expected '1.0'")
     attributes = {}
     for name, given in document.items():
         if given is None or name in _NOT_ATTRIBUTES or not _NAME.fullmatch(name):
@@ -48,11 +48,11 @@ def unwrap(value: bytes, content_type: str) -> StructuredEvent | Flaw:
         text = _text(name, given)
         if text is None:
             code = "bad_id" if name == "id" else "bad_header"
-            return Flaw(code, f"CloudEvents attribute {name!r} is {_shown(given)}; expected text")
+            return Flaw(code, f"CloudEvents attribute {name!r} is {_value_text(given)}; expected text")
         attributes[name] = text
     inner = document.get("datacontenttype") or JSON
     if not isinstance(inner, str):
-        return Flaw("bad_header", f"CloudEvents attribute 'datacontenttype' is {_shown(inner)}; expected text")
+        return Flaw("bad_header", f"CloudEvents attribute 'datacontenttype' is {_value_text(inner)}; expected text")
     data = _data(document)
     return data if isinstance(data, Flaw) else StructuredEvent(attributes, data, inner)
 
@@ -78,5 +78,5 @@ def _data(document: dict[str, Any]) -> bytes | Flaw | None:
         return Flaw("unparseable", f"data_base64 is no base64: {error}")
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return repr(value)[:64] if isinstance(value, str | int | float | None) else f"a JSON {type(value).__name__}"

@@ -101,7 +101,7 @@ def partition_of(key: bytes, partitions: int) -> int:
     if length == _TASK_ID_BYTES:  # a task id is needed once, so it is not cached
         hashed = murmur2_of_task_id(key)
     else:
-        hashed = _remembered(key) if length <= _REMEMBERED_BYTES_MAX else murmur2(key)
+        hashed = _cached_hash(key) if length <= _REMEMBERED_BYTES_MAX else murmur2(key)
     return (hashed & 0x7FFFFFFF) % partitions
 
 
@@ -109,5 +109,5 @@ _REMEMBERED_BYTES_MAX: Final = 128
 
 
 @lru_cache(maxsize=16_384)  # every record of a run needs the partition of its id
-def _remembered(key: bytes) -> int:
+def _cached_hash(key: bytes) -> int:
     return murmur2_of_run_id(key) if len(key) == _RUN_ID_BYTES else murmur2(home_of(key))

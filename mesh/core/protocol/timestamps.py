@@ -21,7 +21,7 @@ _SIGNS: Final = ("-", "-", "T", ":", ":", "Z")
 
 def parse_time(text: str) -> int:
     """Return milliseconds since the epoch. Raises ValueError. A leap second counts as the next one, as in POSIX."""
-    return _short(text) if len(text) <= _USUAL[-1] else _parsed(text)
+    return _short(text) if len(text) <= _USUAL[-1] else _parse(text)
 
 
 @lru_cache(maxsize=4_096)  # runs that open in one millisecond expire in one
@@ -31,7 +31,7 @@ def _short(text: str) -> int:
             return _usual(text)
         except ValueError:
             pass  # a leap second, or an invalid time
-    return _parsed(text)
+    return _parse(text)
 
 
 def _usual(text: str) -> int:
@@ -41,7 +41,7 @@ def _usual(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def _parsed(text: str) -> int:
+def _parse(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise _no_time(text)

@@ -221,7 +221,7 @@ def _letter(
             run_id=headers.get("ce_correlationid", b"").decode("utf-8", "replace")[:128],
         )
         dead = dead_letter(made, topology)
-    kept = _kept([*dead.headers, ("mesh-dlq-omitted", text.encode("utf-8", "replace"))])
+    kept = _kept_headers([*dead.headers, ("mesh-dlq-omitted", text.encode("utf-8", "replace"))])
     # A copy goes to the same partition: under its own key, or under its id.
     key = dead.key if dead.key is not None and len(dead.key) <= ID_BYTES_MAX else dict(kept).get("mesh-dlq-id")
     letter = NewRecord(topology.dead, key, None, kept)
@@ -232,7 +232,7 @@ def _letter(
     return NewRecord(topology.dead, key, None, small)
 
 
-def _kept(headers: Headers) -> list[tuple[str, bytes]]:
+def _kept_headers(headers: Headers) -> list[tuple[str, bytes]]:
     """Return the last headers of a dead letter, without large ones; the mesh's own texts are cut."""
     kept = []
     for name, value in headers:

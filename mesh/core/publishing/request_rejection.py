@@ -51,13 +51,13 @@ def late_rejections(effect: Effect, state: Partition, topology: Topology) -> lis
             ended = state.ended.get(run_id)
         case _:
             return []
-    if ended is None or not _removed(ended.at_ms, state.at_ms, topology.retention):
+    if ended is None or not _may_be_removed(ended.at_ms, state.at_ms, topology.retention):
         return []
     message = f"{effect.message}; its run had ended {ended.ending}"
     return [rejection_record(run_id, code, message, topology, ending=ended.ending)]
 
 
-def _removed(ended_ms: int, now_ms: int, kept: Retention) -> bool:
+def _may_be_removed(ended_ms: int, now_ms: int, kept: Retention) -> bool:
     """Whether retention may have removed the outcome, or the records from which `mesh run list` reads the ending."""
     return any(0 <= limit_ms <= now_ms - ended_ms for limit_ms in (kept.outcomes_ms, kept.inbox_ms))
 

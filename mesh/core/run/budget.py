@@ -69,8 +69,8 @@ def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> 
         close_reservation(run, spec, usage)
         return None
     might = Usage(
-        _might(limits.usd_micros_max, run.usd_micros, run.reserved_usd_micros, spec.reserve_usd_micros),
-        _might(limits.tokens_max, run.tokens, run.reserved_tokens, spec.reserve_tokens),
+        _may_spend(limits.usd_micros_max, run.usd_micros, run.reserved_usd_micros, spec.reserve_usd_micros),
+        _may_spend(limits.tokens_max, run.tokens, run.reserved_tokens, spec.reserve_tokens),
     )
     charged = Usage(min(usage.usd_micros, might.usd_micros), min(usage.tokens, might.tokens))
     close_reservation(run, spec, charged)
@@ -85,7 +85,7 @@ def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> 
     return Note("overspent", text, run.id, security=True)
 
 
-def _might(limit: int | None, spent: int, reserved: int, own: int) -> int:
+def _may_spend(limit: int | None, spent: int, reserved: int, own: int) -> int:
     """Return what an attempt may spend: at least its own reservation, since that was granted."""
     return AMOUNT_MAX if limit is None else max(own, limit - spent - (reserved - own))
 

@@ -24,7 +24,7 @@ def refuse(run: Run, event: Event, refusal: Refusal, type: str, content_type: st
     or one hop.
     """
     record_refusal(run, refusal)
-    return _refused(letter_id(run.id, run.refused), run, event, refusal, type, content_type, data)
+    return _refusal_letter(letter_id(run.id, run.refused), run, event, refusal, type, content_type, data)
 
 
 def keep_draft(run: Run, agent: str, type: str, data: bytes, bytes_max: int) -> None:
@@ -50,7 +50,7 @@ def refuse_redrive(run: Run, redrive: Event, refusal: Refusal) -> DeadLetter:
     """Refuse a redrive. The original failure or refusal stays, so the run counts no further one."""
     run.trouble = run.trouble._replace(denied=(*run.trouble.denied, redrive.id))
     id = derive_id(run.id, redrive.id, "refused")
-    return _refused(id, run, redrive, refusal, redrive.type, redrive.content_type, redrive.data)
+    return _refusal_letter(id, run, redrive, refusal, redrive.type, redrive.content_type, redrive.data)
 
 
 def letter_id(run_id: str, number: int) -> str:
@@ -82,7 +82,7 @@ def _letter_of(redrive_id: str) -> str:
     return redrive_id.rpartition(":r")[0]
 
 
-def _refused(
+def _refusal_letter(
     id: str, run: Run, event: Event, refusal: Refusal, type: str, content_type: str, data: bytes
 ) -> DeadLetter:
     return DeadLetter(

@@ -61,9 +61,9 @@ def decide(
         run = run.copy()
     match event.kind:
         case "requested":
-            _requested(run, event, topology, breakers, effects)
+            _on_requested(run, event, topology, breakers, effects)
         case "succeeded":
-            _succeeded(run, event, topology, breakers, effects)
+            _on_succeeded(run, event, topology, breakers, effects)
         case "failed":
             if (task := _task_of(run, event, effects)) is not None:
                 handle_failure(run, task, event, topology, breakers, effects)
@@ -103,12 +103,12 @@ def answer_late(event: Event, ending: str, requests: tuple[str, ...]) -> Effect:
         code = {"due": "late_timer", "cancelled": "already_terminal"}.get(event.kind, "late_result")
         return Note(code, f"{event.kind} for a run that ended {ending}", event.run_id)
     if event.id in requests[::2]:
-        return _repeated(event, requests)
+        return _repeat_effect(event, requests)
     text = f"request {event.id!r} came for a run that had ended {ending}; send it under another correlation id"
     return dead_request(event, "already_terminal", text)
 
 
-def _repeated(event: Event, requests: tuple[str, ...]) -> Effect:
+def _repeat_effect(event: Event, requests: tuple[str, ...]) -> Effect:
     first = requests[2 * requests[::2].index(event.id) + 1]
     now = fingerprint(event.data)
     if now == first:
@@ -129,9 +129,9 @@ def _open(event: Event, topology: Topology) -> Run:
     return run
 
 
-def _requested(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
+def _on_requested(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     if run.requests and event.id in run.roots:
-        effects.append(_repeated(event, run.requests))
+        effects.append(_repeat_effect(event, run.requests))
         return
     refusal = _refuse_request(run, event, topology)
     if refusal is not None:
@@ -163,7 +163,7 @@ def _refuse_request(run: Run, event: Event, topology: Topology) -> Refusal | Non
     return None
 
 
-def _succeeded(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
+def _on_succeeded(run: Run, event: Event, topology: Topology, breakers: Breakers, effects: list[Effect]) -> None:
     task = _task_of(run, event, effects)
     if task is not None:
         excess = charge(run, topology.agents[task.agent], event.usage, topology.limits)

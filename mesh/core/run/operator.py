@@ -67,7 +67,7 @@ def redrive(run: Run, event: Event, topology: Topology, breakers: Breakers, effe
     task = _task_of(run, event, spec, dead)
     refusal = _refuse(run, event, spec, task, topology.limits)
     if refusal is None and (run.trouble.paused or open_until(breakers, name, event.at_ms)):  # it would be held
-        more_bytes = len(event.data) - _freed(run, letter)
+        more_bytes = len(event.data) - _released_bytes(run, letter)
         refusal = refuse_state(run, more_bytes, task, topology.limits)
     if refusal is not None:
         effects.append(refuse_redrive(run, event, refusal))
@@ -104,7 +104,7 @@ def _refuse(run: Run, event: Event, spec: AgentSpec, task: Task, limits: Limits)
     return None
 
 
-def _freed(run: Run, letter: str) -> int:
+def _released_bytes(run: Run, letter: str) -> int:
     """Return the payload bytes that the run releases when this letter is redriven."""
     held = sum(len(task.held.data) for task in run.open.values() if task.held) if run.ending else 0
     return held + sum(len(draft.data) for draft in run.drafts if draft.letter == letter)

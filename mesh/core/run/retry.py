@@ -150,12 +150,12 @@ def _is_final(fault: Fault, retry: Retry) -> bool:
     group, _, members = fault.cls.removesuffix("]").partition("[")
     return (
         fault.code in retry.final
-        or _named(group, retry)
-        or (bool(members) and all(_named(cls, retry) for cls in members.split(", ")))
+        or _is_final_error(group, retry)
+        or (bool(members) and all(_is_final_error(cls, retry) for cls in members.split(", ")))
     )
 
 
-def _named(cls: str, retry: Retry) -> bool:
+def _is_final_error(cls: str, retry: Retry) -> bool:
     return cls in retry.final or cls.rpartition(".")[2] in retry.final
 
 

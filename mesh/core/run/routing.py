@@ -102,7 +102,7 @@ def find_firings(
         refused: list[Refusing] = []
         for row in rows:
             if row.join:
-                found.extend(_joined(run, row, emission, origin, effects, refused))
+                found.extend(_join_firings(run, row, emission, origin, effects, refused))
                 taken = True
             elif row.agent.when is None or row.agent.when.holds({type: parse_json(data)}):
                 found.append((row.agent, emission, origin.path, origin.inputs))
@@ -114,7 +114,7 @@ def find_firings(
     return found
 
 
-def _joined(
+def _join_firings(
     run: Run, row: Row, emission: Emission, origin: Task, effects: list[Effect], refused: list[Refusing]
 ) -> Iterator[Firing]:
     spec, needs = row.agent, row.join

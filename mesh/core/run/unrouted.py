@@ -40,7 +40,7 @@ def note_untaken(run: Run, emission: Emission, emitter: str, rows: Sequence[Row]
         _note(run, type, emitter, "no agent hears it, and no topic lets it out")
         return
     payloads = {type: parse_json(data)}
-    _refused(run, type, emitter, [(row.agent, payloads) for row in rows])
+    _note_refused(run, type, emitter, [(row.agent, payloads) for row in rows])
 
 
 def note_repeated(run: Run, spec: AgentSpec, type: str, emitter: str) -> None:
@@ -110,7 +110,7 @@ def _judge(
         return
     payloads = {type: parse_json(arrival.data) for type, arrival in gathered.items()}
     emitter = gathered[types[0]].path[-1:]
-    _refused(run, types[0], emitter[0] if emitter else "", [(spec, payloads)], closing=closing)
+    _note_refused(run, types[0], emitter[0] if emitter else "", [(spec, payloads)], closing=closing)
 
 
 def _taken_elsewhere(
@@ -133,7 +133,7 @@ def _taken_elsewhere(
     return False
 
 
-def _refused(
+def _note_refused(
     run: Run, type: str, emitter: str, asked: Iterable[tuple[AgentSpec, Mapping[str, Any]]], *, closing: bool = False
 ) -> None:
     """Note an event that every agent's `when` refused, unless one of them ignores what it refuses."""

@@ -134,7 +134,7 @@ class Partition:
             self.at_ms, self.ahead_ms = event.at_ms, 0
         else:
             self._set_back(event, event.at_ms)
-        flaw = self._misplaced(event, record)
+        flaw = self._misplacement(event, record)
         if flaw is not None:
             return [dead_record(record, flaw.code, flaw.message, event)]
         return self.apply(event, record.offset)
@@ -155,7 +155,7 @@ class Partition:
     def apply(self, event: Event, offset: int) -> list[Effect]:
         """Fold one event that was read at `offset`, and return its effects."""
         if event.run_id == ALL:
-            return self._switched(event) if event.kind == SWITCHED else self._adopted(event, offset)
+            return self._take_control(event) if event.kind == SWITCHED else self._adopt_named(event, offset)
         run, ended = self.runs.warm.get(event.run_id), None
         if run is None and event.run_id in self:
             run, ended = self.runs.get(event.run_id), self.ended.get(event.run_id)
@@ -177,7 +177,7 @@ class Partition:
         if turned is not None:
             effects.append(turned)
         if self.breakers:
-            self._asked(effects, event, topology)
+            self._update_breakers(effects, event, topology)
         if run is None:
             return effects
         if self.touched is not None:
@@ -196,13 +196,13 @@ class Partition:
         runs, ended = self.runs, self.ended
         return run_id in runs.warm or run_id in ended.warm or run_id in runs.cold or run_id in ended.cold
 
-    def _asked(self, effects: list[Effect], event: Event, topology: Topology) -> None:
+    def _update_breakers(self, effects: list[Effect], event: Event, topology: Topology) -> None:
         """Update the breakers after tasks: an agent with a half-open breaker gets one task and no other for a while."""
         for effect in effects:
             if isinstance(effect, PublishTask):
                 self.breakers = after_dispatch(self.breakers, effect.event.agent, topology, event.at_ms)
 
-    def _switched(self, event: Event) -> list[Effect]:
+    def _take_control(self, event: Event) -> list[Effect]:
         """Take over the state of mesh.control as of one of its offsets.
 
         The highest offset counts, however often states are relayed. A correction that names the known offset replaces
@@ -217,9 +217,9 @@ class Partition:
         self.breakers = after_control(self.breakers, control, self.topology, event.at_ms)
         return []
 
-    def _adopted(self, event: Event, offset: int) -> list[Effect]:
+    def _adopt_named(self, event: Event, offset: int) -> list[Effect]:
         """Open new runs under the named topology from this record on."""
-        before, topology = self.topology.digest, self._named(event, offset, needed=True)
+        before, topology = self.topology.digest, self._named_topology(event, offset, needed=True)
         if topology is None:
             text = f"topology {event.topology[:64]!r}, which the partition is told to adopt, was not kept"
             return [Note("other_topology", text, security=True)]
@@ -228,10 +228,10 @@ class Partition:
 
     def _admitting(self, event: Event, offset: int) -> Topology:
         """Return the topology that admitted a request whose type the current topology does not declare."""
-        topology = self._named(event, offset, needed=False)
+        topology = self._named_topology(event, offset, needed=False)
         return self.topology if topology is None or event.type not in topology.ingress else topology
 
-    def _named(self, event: Event, offset: int, *, needed: bool) -> Topology | None:
+    def _named_topology(self, event: Event, offset: int, *, needed: bool) -> Topology | None:
         """Return the topology that an event names; None if it was not stored by then, or cannot be read."""
         digest = event.topology
         topology = self.topologies.get(digest)
@@ -257,7 +257,7 @@ class Partition:
             if old is not None and (number(old) if isinstance(old, bytes) else old.offset) == at:
                 self.ended.discard(id)
 
-    def _misplaced(self, event: Event, record: Record) -> Unreadable | None:
+    def _misplacement(self, event: Event, record: Record) -> Unreadable | None:
         """Return why an event does not belong at the record's place in the log; None: it does."""
         run_id = event.run_id
         if event.kind not in RUN_KINDS:

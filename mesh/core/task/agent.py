@@ -246,12 +246,12 @@ def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
             (each for each in (hint, *union_members(hint), *typing.get_args(hint)) if isinstance(each, TypeVar)), None
         )
         if variable is not None:
-            what = f"{_named(name)} is annotated with the type variable {variable.__name__}"
+            what = f"{_checked_name(name)} is annotated with the type variable {variable.__name__}"
             raise _bad(where, what, "a type", f"Write the type that stands for {variable.__name__}")
     return hints
 
 
-def _named(name: str) -> str:
+def _checked_name(name: str) -> str:
     return "the result" if name == "return" else f"parameter {name!r}"
 
 

@@ -47,7 +47,7 @@ def check_paths(topology: Topology, agents: Mapping[str, Agent]) -> tuple[list[P
     sides = _sides(topology, agents)
     wrong: list[Problem] = []
     unknown: list[UncheckedPath] = []
-    for line, place, path, types in _declared(topology):
+    for line, place, path, types in _declared_paths(topology):
         found = [lookup(side, path.segments) if side else None for type in types for side in sides.get(type, (None,))]
         if True in found or not path.segments:
             continue
@@ -64,7 +64,7 @@ def check_paths(topology: Topology, agents: Mapping[str, Agent]) -> tuple[list[P
     return wrong, unknown
 
 
-def _declared(topology: Topology) -> Iterator[tuple[int, str, Path, tuple[str, ...]]]:
+def _declared_paths(topology: Topology) -> Iterator[tuple[int, str, Path, tuple[str, ...]]]:
     """Yield every path with its line, its place and the types that it may read."""
     for name, spec in topology.agents.items():
         for path in dict.fromkeys(spec.when.paths if spec.when is not None else ()):

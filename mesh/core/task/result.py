@@ -98,7 +98,7 @@ def parts_of(agent: Agent, spec: AgentSpec, value: Any) -> Sequence[Part]:
     """Convert the value that a function returned to events. Raises InvalidInput (`bad_result`, `undeclared_type`)."""
     declared = agent.classes.get(value.__class__)
     if declared is not None:  # most
-        return (_declared(agent, spec, *declared, value),)
+        return (_declared_part(agent, spec, *declared, value),)
     if value is None:
         return ()
     if value.__class__ is tuple or isinstance(value, list):
@@ -250,18 +250,18 @@ def _read(agent: Agent, adapter: TypeAdapter[Any], type: str, data: bytes) -> An
 def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
     declared = agent.classes.get(value.__class__)
     if declared is not None:
-        return _declared(agent, spec, *declared, value)
+        return _declared_part(agent, spec, *declared, value)
     if isinstance(value, Payload) and value.event_type:
-        return _checked(agent, spec, value.event_type, value)
+        return _undeclared_part(agent, spec, value.event_type, value)
     if isinstance(value, Emit) and isinstance(value.type, str) and TYPE_PATTERN.fullmatch(value.type):
-        return _checked(agent, spec, value.type, value.payload)
+        return _undeclared_part(agent, spec, value.type, value.payload)
     if len(spec.emits) == 1:
         (event_type,) = spec.emits
         untyped = agent.results.types.get("")
         if untyped is not None and not isinstance(value, Emit):
             return Part(event_type, _sendable(agent, event_type, untyped.checked(value)))
         if isinstance(value, BaseModel | dict):
-            return _checked(agent, spec, event_type, value)
+            return _undeclared_part(agent, spec, event_type, value)
     what = f"Emit({value.type!r:.80})" if isinstance(value, Emit) else type(value).__name__
     raise InvalidInput(
         f"{spec.name} returned {what}, whose type of event is not known",
@@ -272,20 +272,20 @@ def _part(agent: Agent, spec: AgentSpec, value: Any) -> Part:
     )
 
 
-def _declared(agent: Agent, spec: AgentSpec, event_type: str, writer: PayloadWriter, value: Any) -> Part:
+def _declared_part(agent: Agent, spec: AgentSpec, event_type: str, writer: PayloadWriter, value: Any) -> Part:
     if event_type not in spec.emits:
-        raise _undeclared(agent, spec, event_type)
+        raise _undeclared_error(agent, spec, event_type)
     data = writer.checked(value)
     return Part(event_type, data if isinstance(data, bytes) else _sendable(agent, event_type, data))
 
 
-def _checked(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Part:
+def _undeclared_part(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Part:
     """Write a payload of an undeclared class; it must fit the class that the function declares for its type."""
     if event_type not in spec.emits:
-        raise _undeclared(agent, spec, event_type)
+        raise _undeclared_error(agent, spec, event_type)
     declared = agent.results.classes.get(payload.__class__)
     if declared is not None and declared[0] == event_type:
-        return _declared(agent, spec, *declared, payload)
+        return _declared_part(agent, spec, *declared, payload)
     data = _sendable(agent, event_type, encode(payload))
     writer = agent.results.types.get(event_type)
     if writer is None:
@@ -297,7 +297,7 @@ def _checked(agent: Agent, spec: AgentSpec, event_type: str, payload: Any) -> Pa
     return Part(event_type, _sendable(agent, event_type, flaw or data))
 
 
-def _undeclared(agent: Agent, spec: AgentSpec, event_type: str) -> InvalidInput:
+def _undeclared_error(agent: Agent, spec: AgentSpec, event_type: str) -> InvalidInput:
     return InvalidInput(
         f"agent {spec.name!r} emitted {event_type!r}, which it does not declare",
         code="undeclared_type",

@@ -57,18 +57,18 @@ TOKENS_MAX: Final = 1_000_000_000_000
 
 def load(text: str | bytes, *, path: str = "topics.yaml") -> Topology:
     """Read and validate a mesh. Raises TopologyInvalid with all problems, by line. `path`: the file that they name."""
-    root, problems = read(_decoded(text, path))
+    root, problems = read(_decode(text, path))
     if root is None:
         nothing = Problem(1, "the file is empty", "Write `mesh:`, `topics:` and `agents:`")
         raise TopologyInvalid(path, sorted(set(problems)) or [nothing])
-    draft, problems = _declared(root, path, problems)
+    draft, problems = _read_declared(root, path, problems)
     topology, contradictions = validate(draft)
     if problems or contradictions:
         raise TopologyInvalid(path, sorted({*problems, *contradictions}))
     return replace(topology, digest=digest_of(topology))
 
 
-def _decoded(text: str | bytes, path: str) -> str:
+def _decode(text: str | bytes, path: str) -> str:
     if isinstance(text, str):
         return text
     try:
@@ -82,7 +82,7 @@ def _decoded(text: str | bytes, path: str) -> str:
 # --------------------------------------------------------------------------------------------------------- sections
 
 
-def _declared(root: Node, path: str, problems: list[Problem]) -> tuple[DeclaredTopology, list[Problem]]:
+def _read_declared(root: Node, path: str, problems: list[Problem]) -> tuple[DeclaredTopology, list[Problem]]:
     reader = _Declarations(problems)
     top = reader.fields("", root, TOP_WORDS)
     topology = reader.mesh(top.get("mesh"))

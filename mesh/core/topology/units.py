@@ -49,7 +49,7 @@ def retention_ms(text: str) -> int:
         return KEPT_FOREVER
     found = duration_ms(text)
     if found < RETENTION_MS_MIN:
-        raise _refused(text, "a retention of at least 1h, or forever", "Write 1h or more")
+        raise _invalid(text, "a retention of at least 1h, or forever", "Write 1h or more")
     return found
 
 
@@ -64,12 +64,12 @@ def usd_micros(text: str) -> int:
     if not _DECIMAL.fullmatch(text) or len(text) > DIGITS_MAX:
         match = _QUANTITY.fullmatch(text.strip("$€ "))
         remedy = f"Write {match['number']}" if match else "Write a plain decimal number"
-        raise _refused(text, expected, f"{remedy}, without sign, word or exponent")
+        raise _invalid(text, expected, f"{remedy}, without sign, word or exponent")
     micros = Decimal(text) * 1_000_000
     if micros != int(micros):
-        raise _refused(text, expected, "Write at most six decimals: a millionth of a dollar is the smallest amount")
+        raise _invalid(text, expected, "Write at most six decimals: a millionth of a dollar is the smallest amount")
     if not 0 <= micros <= USD_MAX * 1_000_000:
-        raise _refused(text, f"US dollars from 0 to {USD_MAX}", "Write an amount in this range")
+        raise _invalid(text, f"US dollars from 0 to {USD_MAX}", "Write an amount in this range")
     return int(micros)
 
 
@@ -81,7 +81,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
         if not _WHOLE.fullmatch(text) or len(text) > DIGITS_MAX:
             match = _QUANTITY.fullmatch(text)
             plain = match and match["unit"] and "." not in match["number"]
-            raise _refused(text, expected, f"Write {match['number']}" if match and plain else f"Write {low} or more")
+            raise _invalid(text, expected, f"Write {match['number']}" if match and plain else f"Write {low} or more")
         return int(_in_range(text, expected, Decimal(text), low, high))
 
     return read
@@ -93,7 +93,7 @@ def decimal(low: float, high: float) -> Callable[[str], float]:
     def read(text: str) -> float:
         expected = f"a number from {low} to {high}"
         if not _DECIMAL.fullmatch(text) or len(text) > DIGITS_MAX:
-            raise _refused(text, expected, "Write a plain decimal number, like 0.5")
+            raise _invalid(text, expected, "Write a plain decimal number, like 0.5")
         return float(_in_range(text, expected, Decimal(text), low, high))
 
     return read
@@ -102,7 +102,7 @@ def decimal(low: float, high: float) -> Callable[[str], float]:
 def flag(text: str) -> bool:
     """Read `true` or `false`."""
     if text not in ("true", "false"):
-        raise _refused(text, "true or false", "Write true or false")
+        raise _invalid(text, "true or false", "Write true or false")
     return text == "true"
 
 
@@ -111,26 +111,26 @@ def _quantity(
 ) -> int:
     match = _QUANTITY.fullmatch(text)
     if match is None or len(text) > DIGITS_MAX:
-        raise _refused(text, expected, f"Write a number and its unit, like 2{usual}")
+        raise _invalid(text, expected, f"Write a number and its unit, like 2{usual}")
     number, unit = match["number"], match["unit"]
     if not unit:
-        raise _refused(text, expected, f"A number needs a unit: write {number}{usual}", "invalid unit")
+        raise _invalid(text, expected, f"A number needs a unit: write {number}{usual}", "invalid unit")
     if unit not in units:
         meant = next((name for name, others in words.items() if unit.lower() in (name.lower(), *others)), usual)
-        raise _refused(text, expected, f"Write {number}{meant}", "invalid unit")
+        raise _invalid(text, expected, f"Write {number}{meant}", "invalid unit")
     amount = Decimal(number) * units[unit]
     if amount != int(amount):
-        raise _refused(text, expected, f"Write a whole number of {min(units, key=lambda name: units[name])}")
+        raise _invalid(text, expected, f"Write a whole number of {min(units, key=lambda name: units[name])}")
     if not amount <= high:
-        raise _refused(text, expected, f"Write at most {high // units[unit]}{unit}", "value too large")
+        raise _invalid(text, expected, f"Write at most {high // units[unit]}{unit}", "value too large")
     return int(amount)
 
 
 def _in_range(text: str, expected: str, value: Decimal, low: float, high: float) -> Decimal:
     if not low <= value <= high:
-        raise _refused(text, expected, f"Write {low} or more" if value < low else f"Write {high} or less")
+        raise _invalid(text, expected, f"Write {low} or more" if value < low else f"Write {high} or less")
     return value
 
 
-def _refused(text: str, expected: str, remedy: str, what: str = "invalid value") -> InvalidInput:
+def _invalid(text: str, expected: str, remedy: str, what: str = "invalid value") -> InvalidInput:
     return InvalidInput(what, code="bad_value", expected=expected, got=excerpt(text), remedy=remedy)

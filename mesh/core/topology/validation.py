@@ -168,11 +168,11 @@ class _Validation:
                 what = f"{place}.join: only records of an ingress topic join runs"
                 self.add(self.draft.line(f"{place}.join", place), what, "Remove it")
             if rule.ordered:
-                self._ordered(rule, place)
+                self._check_ordered(rule, place)
             self._check_types(ingress, rule, "ingress", () if rule.ingress is None else (rule.ingress,))
             self._check_types(egress, rule, "egress", rule.egress)
 
-    def _ordered(self, rule: TopicRule, place: str) -> None:
+    def _check_ordered(self, rule: TopicRule, place: str) -> None:
         """Check that an agent with a `key` consumes the events, since order is kept only up to such agents."""
         line, subscribers = self.draft.line(f"{place}.order", place), self.subscribers.get(rule.ingress or "", [])
         if rule.ingress is None:
@@ -202,7 +202,7 @@ class _Validation:
             missing = [type for type in spec.on if type not in self.occurring]
             for type in missing:
                 line = self.draft.line(f"agents.{name}.on[{type}]", f"agents.{name}.on", f"agents.{name}")
-                if self._misspelt(type, line, f"agents.{name}.on: unknown type {type}"):
+                if self._report_misspelt(type, line, f"agents.{name}.on: unknown type {type}"):
                     continue
                 what = f"agents.{name}.on: no agent emits {type}, and no topic has it as `ingress`"
                 if spec.join:
@@ -215,7 +215,7 @@ class _Validation:
             for type in rule.egress:
                 place = f"topics.{rule.name}.egress"
                 line = self.draft.line(f"{place}[{type}]", place)
-                if type in self.occurring or self._misspelt(type, line, f"{place}: unknown type {type}"):
+                if type in self.occurring or self._report_misspelt(type, line, f"{place}: unknown type {type}"):
                     continue
                 hint = self._hint(type, self.occurring)
                 self.add(line, f"{place}: no agent emits {type}", f"{hint}Let an agent emit it, or remove it")
@@ -240,7 +240,7 @@ class _Validation:
             what = f"{place}: no agent subscribes to {rule.ingress}"
             self.add(self.draft.line(place), what, f"{hint}Subscribe an agent to it")
 
-    def _misspelt(self, type: str, line: int, what: str) -> bool:
+    def _report_misspelt(self, type: str, line: int, what: str) -> bool:
         """Return whether `type` counts as a misspelling of one that occurs. Then that is the only problem."""
         if self._may_be_unread(type):
             return True
@@ -293,7 +293,7 @@ class _Validation:
         for count in range(len(path.segments), 1, -1):
             start = path.segments[:count]
             if all(isinstance(segment, str) for segment in start):
-                guess = self.guess(".".join(map(str, start)), _dotted(self.known, count))
+                guess = self.guess(".".join(map(str, start)), _with_segments(self.known, count))
                 if guess is not None:
                     return guess
         return None
@@ -392,7 +392,7 @@ def _by_type(declared: Iterable[tuple[Iterable[str], str]]) -> dict[str, list[st
     return found
 
 
-def _dotted(types: Iterable[str], count: int) -> list[str]:
+def _with_segments(types: Iterable[str], count: int) -> list[str]:
     return [type for type in types if type.count(".") == count - 1]
 
 

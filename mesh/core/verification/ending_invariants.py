@@ -80,21 +80,21 @@ class EndingInvariants:
         if refused is not None and topology is not None:
             _note_loops(refused, effects, topology)
         if now is not None and topology is not None and event.kind in (REQUESTED, SUCCEEDED):
-            yield from self._taken(event, where, before, now, effects, topology)
-            yield from self._kept(event, where, before, now, effects, topology)
+            yield from self._check_taken(event, where, before, now, effects, topology)
+            yield from self._check_kept(event, where, before, now, effects, topology)
         if finish is not None and topology is not None:
             yield from self._facts(finish.run, where, topology)
             yield from self._joins(finish.run, where, topology)
-            yield from self._declined(finish.run, where, topology)
+            yield from self._check_declined(finish.run, where, topology)
         if finish is not None and (refused is not None or not finish.run.refused):
-            yield from self._finished(finish.run, where, refused or Refusals())
+            yield from self._check_finished(finish.run, where, refused or Refusals())
         while self._refused and self._is_forgotten(next(iter(self._refused)), offset):
             del self._refused[next(iter(self._refused))]
 
     def _is_forgotten(self, run_id: str, offset: int) -> bool:
         return self._refused[run_id].offset < offset - self._remembered
 
-    def _finished(self, run: Run, where: str, refused: Refusals) -> Iterator[Violation]:
+    def _check_finished(self, run: Run, where: str, refused: Refusals) -> Iterator[Violation]:
         self._checked["I15"] += 1
         self._checked["I19"] += len(refused.last)
         kept = {draft.letter for draft in run.drafts}
@@ -107,11 +107,11 @@ class EndingInvariants:
             what = "the outcome counts other refusals than those that no redrive took back"
             yield Violation("I15", where, what, str(stand), str(said), run.id)
 
-    def _taken(
+    def _check_taken(
         self, event: Event, where: str, before: Run | None, now: Run, effects: Sequence[Effect], topology: Topology
     ) -> Iterator[Violation]:
         """I16 of one record: events without an effect are named as unrouted."""
-        if any(isinstance(effect, Note | DeadLetter) for effect in effects) or not _counted(event, before, now):
+        if any(isinstance(effect, Note | DeadLetter) for effect in effects) or not _is_consumed(event, before, now):
             return
         try:
             types = {part.type for part in event.parts()}
@@ -129,14 +129,14 @@ class EndingInvariants:
                 what = f"nothing took {type}, which is not named as unrouted"
                 yield Violation("I16", where, what, "a task, an egress topic, a join, or the fact", run_id=now.id)
 
-    def _kept(
+    def _check_kept(
         self, event: Event, where: str, before: Run | None, now: Run, effects: Sequence[Effect], topology: Topology
     ) -> Iterator[Violation]:
         """I20 of one record: inputs for joins that they do not hold now are named as unrouted.
 
         A join on a cycle gives its inputs away, so they cannot be counted.
         """
-        if any(isinstance(effect, DeadLetter) for effect in effects) or not _counted(event, before, now):
+        if any(isinstance(effect, DeadLetter) for effect in effects) or not _is_consumed(event, before, now):
             return
         try:
             received = Counter(part.type for part in event.parts())
@@ -147,7 +147,7 @@ class EndingInvariants:
         for type, times in received.items():
             specs = [row.agent for row in topology.rows.get(type, ()) if row.join]
             names = [spec.name for spec in specs if not spec.cyclic and not spec.ignores]
-            lost = sum(times - _held(now, name, type) + _held(before, name, type) for name in names)
+            lost = sum(times - _held_count(now, name, type) + _held_count(before, name, type) for name in names)
             if names:
                 self._checked["I20"] += 1
             if reported[type] < lost and len(now.unrouted) < KEPT_MAX:
@@ -168,11 +168,11 @@ class EndingInvariants:
                     what = f"join {name} holds {', '.join(found)}, did not fire and is not named as starved"
                     yield Violation("I20", where, what, run_id=run.id)
 
-    def _declined(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
+    def _check_declined(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
         """I20 of an ending: inputs lost by joins whose `when` is false. Not checked if a join lies on a cycle."""
         if run.open or any(topology.agents[name].cyclic for name in run.joins):
             return
-        used = {name: set(_used(topology.agents[name], slots)) for name, slots in run.joins.items()}
+        used = {name: set(_used_inputs(topology.agents[name], slots)) for name, slots in run.joins.items()}
         wanted: Counter[str] = Counter()
         for name, slots in run.joins.items():
             spec = topology.agents[name]
@@ -218,7 +218,7 @@ class EndingInvariants:
                 yield Violation("I18", where, what, run_id=run.id)
 
 
-def _held(run: Run | None, name: str, type: str) -> int:
+def _held_count(run: Run | None, name: str, type: str) -> int:
     """Count the inputs of a type that a join holds."""
     slots = {} if run is None else run.joins.get(name, {})
     return sum(type in slot.inputs for slot in slots.values())
@@ -228,7 +228,7 @@ def _counts(times: Mapping[str, int]) -> str:
     return ", ".join(f"{type} {n} times" for type, n in sorted(times.items())) or "nothing"
 
 
-def _seen(slots: Slots, branch: Branch) -> dict[str, tuple[Branch, Any]]:
+def _branch_inputs(slots: Slots, branch: Branch) -> dict[str, tuple[Branch, Any]]:
     """Return the inputs of a branch of a join: type → the branch that holds it, and the payload."""
     found: dict[str, tuple[Branch, Any]] = {}
     for length in range(len(branch) + 1):  # what is nearer stands
@@ -240,7 +240,7 @@ def _seen(slots: Slots, branch: Branch) -> dict[str, tuple[Branch, Any]]:
 
 def _is_refused(spec: AgentSpec, slots: Slots, branch: Branch) -> bool:
     """Return whether the `when` of a join is false in a branch; for good, if inputs are missing."""
-    payloads = {type: payload for type, (_, payload) in _seen(slots, branch).items()}
+    payloads = {type: payload for type, (_, payload) in _branch_inputs(slots, branch).items()}
     if spec.when is None:
         return False
     return not spec.when.holds(payloads) if slots[branch].fired else is_refuted(spec.when, payloads)
@@ -250,15 +250,17 @@ def _is_idle(slots: Slots, branch: Branch) -> bool:
     """Return whether a branch did not fire, and branches below have all its inputs."""
     if slots[branch].fired:
         return False
-    below = [_seen(slots, other) for other in slots if len(other) > len(branch) and other[: len(branch)] == branch]
+    below = [
+        _branch_inputs(slots, other) for other in slots if len(other) > len(branch) and other[: len(branch)] == branch
+    ]
     return all(any(seen[type][0] == branch for seen in below) for type in slots[branch].inputs)
 
 
-def _used(spec: AgentSpec, slots: Slots) -> Iterator[tuple[str, Branch]]:
+def _used_inputs(spec: AgentSpec, slots: Slots) -> Iterator[tuple[str, Branch]]:
     """Yield the inputs of a join that became a task or may still be wanted: type and the branch that holds it."""
     for branch in slots:
         if not _is_refused(spec, slots, branch) and not _is_idle(slots, branch):
-            yield from ((type, at) for type, (at, _) in _seen(slots, branch).items())
+            yield from ((type, at) for type, (at, _) in _branch_inputs(slots, branch).items())
 
 
 def _lost(
@@ -267,7 +269,7 @@ def _lost(
     """Return the event type that must be named when the `when` of a join is false in a branch; "" if there is none."""
     if spec.when is None or not _is_refused(spec, slots, branch) or _is_idle(slots, branch):
         return ""
-    seen = _seen(slots, branch)
+    seen = _branch_inputs(slots, branch)
     payloads = {type: payload for type, (_, payload) in seen.items()}
     if spec.ignores and not missing_paths(spec.when, payloads):
         return ""
@@ -306,7 +308,7 @@ def _times(run: Run | None) -> Counter[str]:
     return found
 
 
-def _counted(event: Event, before: Run | None, now: Run) -> bool:
+def _is_consumed(event: Event, before: Run | None, now: Run) -> bool:
     """Return whether the run consumed the event: a new request, or the answer of an open task."""
     if event.kind == REQUESTED:
         return before is None or event.id not in before.roots

@@ -68,16 +68,18 @@ class RunInvariants:
             self._books[event.run_id] = books = RunAccounts(topology)
         if books is not None and now is not None:
             if before is not None and event.kind in (SUCCEEDED, FAILED):
-                yield from self._answered(event, where, before, now, books)
-            yield from self._reserved(event, where, now, books)
+                yield from self._check_answered(event, where, before, now, books)
+            yield from self._check_reserved(event, where, now, books)
         for effect in effects:
             if isinstance(effect, PublishTask):
                 yield from self._handed_out(effect.event, event, where)
         yield from self._laws.follow(event, where, record.offset, before, now, effects)
         if finish is not None:
-            yield from self._finished(finish, record.offset, where)
+            yield from self._check_finished(finish, record.offset, where)
 
-    def _answered(self, event: Event, where: str, before: Run, now: Run, books: RunAccounts) -> Iterator[Violation]:
+    def _check_answered(
+        self, event: Event, where: str, before: Run, now: Run, books: RunAccounts
+    ) -> Iterator[Violation]:
         was, still = before.open.get(event.task_id), now.open.get(event.task_id)
         if was is None or (still is not None and still.attempt == was.attempt):
             return  # it changed nothing
@@ -102,7 +104,7 @@ class RunInvariants:
         books.usd_micros += usage.usd_micros
         books.tokens += usage.tokens
 
-    def _reserved(self, event: Event, where: str, now: Run, books: RunAccounts) -> Iterator[Violation]:
+    def _check_reserved(self, event: Event, where: str, now: Run, books: RunAccounts) -> Iterator[Violation]:
         """Update the reservations of open tasks, and check the budget for new ones."""
         if books.topology is None:
             return
@@ -150,7 +152,7 @@ class RunInvariants:
         books.paths.add(task.path)
         books.handed_out[task.task_id] = task.attempt
 
-    def _finished(self, finish: Finish, offset: int, where: str) -> Iterator[Violation]:
+    def _check_finished(self, finish: Finish, offset: int, where: str) -> Iterator[Violation]:
         run, id = finish.run, finish.event_id
         self.checked["I2"] += 1
         self.endings[run.ending] += 1

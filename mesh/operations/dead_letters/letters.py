@@ -144,7 +144,7 @@ class DeadLetters:
                 letter = letter_of(record)
                 letters.setdefault(letter.id, letter)
         if chosen.names:
-            letters = self._named(letters, chosen.names)
+            letters = self._find_named(letters, chosen.names)
         fitting = (Case(letter, ledger.status_of(letter)) for letter in letters.values() if chosen.fits(letter))
         found = [case for case in fitting if dropped or case.status.state != DROPPED]
         return sorted(found, key=lambda case: (case.letter.at_ms, case.letter.record.offset))
@@ -158,7 +158,7 @@ class DeadLetters:
         ledger, _ = await self._journal.read()
         return [Case(letter, ledger.status_of(letter), changed) for letter, changed in letters]
 
-    def _named(self, letters: Mapping[str, Letter], names: Sequence[str]) -> dict[str, Letter]:
+    def _find_named(self, letters: Mapping[str, Letter], names: Sequence[str]) -> dict[str, Letter]:
         found: dict[str, Letter] = {}
         for name in names:
             fits = [one for one in letters.values() if one.id.startswith(name) or one.position == name]

@@ -48,7 +48,7 @@ def rights(topology: Topology, services: Iterable[str] = SERVICES) -> Iterator[R
     """Yield the rights of these services, in a fixed order."""
     for service in services:
         wanted: dict[tuple[str, str], set[str]] = {}
-        for kind, names, more in _wanted(topology, service):
+        for kind, names, more in _wanted_rights(topology, service):
             for name in names:
                 wanted.setdefault((kind, name), set()).update(more)
         for (kind, name), operations in wanted.items():
@@ -58,7 +58,7 @@ def rights(topology: Topology, services: Iterable[str] = SERVICES) -> Iterator[R
 _Wanted = Iterator[tuple[str, Iterable[str], tuple[str, ...]]]
 
 
-def _wanted(topology: Topology, service: str) -> _Wanted:
+def _wanted_rights(topology: Topology, service: str) -> _Wanted:
     ingress = [rule.name for rule in topology.topics.values() if rule.ingress is not None]
     egress = [rule.name for rule in topology.topics.values() if rule.egress]
     tasks = [topology.tasks(agent) for agent in topology.agents]

@@ -102,7 +102,7 @@ def keda(
     if protocol != "PLAINTEXT":
         yield _authentication(topology, loaded.settings, options, protocol)
     for agent in list(agents) or topology.agents:
-        yield _scaled(topology, loaded.settings, options, topology.agents[agent], most)
+        yield _scaled_object(topology, loaded.settings, options, topology.agents[agent], most)
 
 
 def secret_keys(settings: Settings) -> list[str]:
@@ -117,10 +117,10 @@ def object_name(*words: str) -> str:
     cut, a part of a hash makes it unique."""
     plain = "-".join(words)
     name = _NO_NAME.sub("-", plain.lower()).strip("-")
-    return name if name == plain.replace("_", "-") and len(name) <= NAME_CHARS_MAX else _marked(name, plain)
+    return name if name == plain.replace("_", "-") and len(name) <= NAME_CHARS_MAX else _unique_name(name, plain)
 
 
-def _marked(name: str, plain: str) -> str:
+def _unique_name(name: str, plain: str) -> str:
     return f"{name[: NAME_CHARS_MAX - 7].rstrip('-')}-{sha256(plain.encode()).hexdigest()[:6]}"
 
 
@@ -129,14 +129,14 @@ def _mesh(topology: Topology) -> str:
     with an agent `b` from the mesh `a` with an agent `worker-b`."""
     name = object_name(topology.name)
     alike = "_" in topology.name or "-worker" in topology.name
-    return _marked(name, topology.name) if alike and name == topology.name.replace("_", "-") else name
+    return _unique_name(name, topology.name) if alike and name == topology.name.replace("_", "-") else name
 
 
 def _agent(topology: Topology, agent: str) -> str:
     """Return the agent as part of names, unique even if `a_b` and `a-b` are both agents."""
     name = object_name(agent)
     twins = [other for other in topology.agents if object_name(other) == name]
-    return name if len(twins) == 1 else _marked(name, agent)
+    return name if len(twins) == 1 else _unique_name(name, agent)
 
 
 # ------------------------------------------------------------------------------------------------------------ parts
@@ -290,7 +290,7 @@ def _deployment(
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(topology, options, _deployed(topology, service, name), service, name),
+        "metadata": _metadata(topology, options, _deployment_name(topology, service, name), service, name),
         "spec": {
             **({} if replicas is None else {"replicas": replicas}),
             "strategy": dict(strategy or rolling),
@@ -300,7 +300,7 @@ def _deployment(
     }
 
 
-def _deployed(topology: Topology, service: str, agent: str = "") -> str:
+def _deployment_name(topology: Topology, service: str, agent: str = "") -> str:
     """Return the name of a Deployment."""
     return object_name(_mesh(topology), service, *([_agent(topology, agent)] if agent else []))
 
@@ -319,7 +319,9 @@ def _authentication(topology: Topology, settings: Settings, options: ManifestOpt
     }
 
 
-def _scaled(topology: Topology, settings: Settings, options: ManifestOptions, agent: AgentSpec, most: int) -> Manifest:
+def _scaled_object(
+    topology: Topology, settings: Settings, options: ManifestOptions, agent: AgentSpec, most: int
+) -> Manifest:
     protocol = settings.kafka.get("security_protocol", "PLAINTEXT")
     metadata = {
         "bootstrapServers": settings.log.removeprefix("kafka:").removeprefix("//").rstrip("/"),
@@ -345,7 +347,7 @@ def _scaled(topology: Topology, settings: Settings, options: ManifestOptions, ag
         trigger["authenticationRef"] = {"name": object_name(_mesh(topology), "kafka")}
     # Each started or stopped worker causes a rebalance: scale slowly, above all downwards.
     behavior = {"scaleUp": {"stabilizationWindowSeconds": 30}, "scaleDown": {"stabilizationWindowSeconds": 300}}
-    deployed = _deployed(topology, "worker", agent.name)
+    deployed = _deployment_name(topology, "worker", agent.name)
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",

@@ -95,7 +95,7 @@ def load(module: str) -> ModuleType:
         if error.name:
             _refuse_other(error.name)
         raise
-    for name in {name for own in _own() for name in _imported(own)}:
+    for name in {name for own in _own() for name in _imported_names(own)}:
         _refuse_other(name)
     return found
 
@@ -183,7 +183,7 @@ def _own() -> list[ModuleType]:
     return [sys.modules[full] for name in tops for full in _modules_of(name)]
 
 
-def _imported(module: ModuleType) -> Iterator[str]:
+def _imported_names(module: ModuleType) -> Iterator[str]:
     """Yield the top-level names of the modules that a module has imported."""
     for value in list(vars(module).values()):
         if isinstance(value, ModuleType):

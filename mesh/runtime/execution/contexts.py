@@ -45,11 +45,11 @@ async def within(context: Context, call: Coroutine[Any, Any, T]) -> T:
         waits_for = run(call.send, None)
     except StopIteration as ended:
         return ended.value  # type: ignore[no-any-return]
-    return await resumed(run, call, waits_for)
+    return await resume_coroutine(run, call, waits_for)
 
 
 @coroutine
-def resumed(run: Callable[..., Any], call: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+def resume_coroutine(run: Callable[..., Any], call: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
     """Await the rest of a coroutine that was begun by `run(call.send, None)`. `run`: the method of its context."""
     go_on: Callable[[Any], Any]
     while True:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from mesh.runtime.execution.contexts import Contexts, resumed
+from mesh.runtime.execution.contexts import Contexts, resume_coroutine
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class KeyLanes(Generic[T]):
             runner = asyncio.get_running_loop().create_task(self._run())
             self._runners[runner] = None
             self._starting.add(runner)
-            runner.add_done_callback(self._ended)
+            runner.add_done_callback(self._on_ended)
 
     async def _run(self) -> None:
         runner = asyncio.current_task()
@@ -171,7 +171,7 @@ class KeyLanes(Generic[T]):
                 except StopIteration:
                     pass
                 else:
-                    await resumed(in_context, call, waits_for)
+                    await resume_coroutine(in_context, call, waits_for)
                 done = True
             except Exception as error:
                 self._error = error
@@ -204,7 +204,7 @@ class KeyLanes(Generic[T]):
         if not self._paused:
             self._ready.append(key)
 
-    def _ended(self, runner: "asyncio.Task[None]") -> None:
+    def _on_ended(self, runner: "asyncio.Task[None]") -> None:
         self._runners.pop(runner, None)
         self._abandoned.discard(runner)
         self._starting.discard(runner)

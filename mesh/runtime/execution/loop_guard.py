@@ -35,7 +35,7 @@ class GuardedLoop(asyncio.SelectorEventLoop):
             except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
                 if self.report is None or main.done() or self.is_closed() or _is_ctrl_c(error):
                     raise
-                self.report(_described(error))
+                self.report(_describe(error))
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -49,7 +49,7 @@ def _is_ctrl_c(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def _described(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     if isinstance(error, RuntimeError):
         return "code of an agent stopped the event loop; it goes on"
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -124,14 +124,14 @@ class Threads:
                 job.ended, late = True, job.given_up
                 self._abandoned -= late
             try:
-                job.loop.call_soon_threadsafe(self._ended, job, value, raised, late)
+                job.loop.call_soon_threadsafe(self._on_ended, job, value, raised, late)
             except RuntimeError:
                 return  # the loop is closed, so no caller waits
             if late:
                 return
             del job, value, raised  # so that an idle thread keeps nothing alive
 
-    def _ended(self, job: _Job, value: Any, raised: BaseException | None, late: bool) -> None:
+    def _on_ended(self, job: _Job, value: Any, raised: BaseException | None, late: bool) -> None:
         if late:
             self._on_late()
         elif not job.answer.done():

@@ -90,7 +90,7 @@ class ResultCache:
             if stands == lease:
                 self._running[key] = lease
                 return None
-            kept = _kept(stands)
+            kept = _cached_answer(stands)
             if kept is not None:
                 return kept
             expect = b""
@@ -125,7 +125,7 @@ class ResultCache:
             return None
 
 
-def _kept(value: bytes) -> tuple[str, str, bytes, Usage] | None:
+def _cached_answer(value: bytes) -> tuple[str, str, bytes, Usage] | None:
     """Return the answer in a value of the board; None for a lease or a foreign value."""
     try:
         found = orjson.loads(value)

@@ -4,7 +4,7 @@ import pytest
 from aiokafka import errors
 
 from mesh.adapters.kafka.connection import Connection
-from mesh.adapters.kafka.topics import TopicDescription, Topics, _described
+from mesh.adapters.kafka.topics import TopicDescription, Topics, _describe
 from mesh.core.errors import LogUnavailable
 
 CLOSED_PORT = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=300)
@@ -26,8 +26,8 @@ def test_a_description_keeps_partitions_that_have_no_leader() -> None:
         "is_internal": False,
         "partitions": [{"partition": 0, "leader": 3}, {"partition": 1, "leader": -1}],
     }
-    assert _described(answer) == TopicDescription({0: 3, 1: -1})
-    assert _described({**answer, "error_code": 3, "partitions": []}) == TopicDescription(
+    assert _describe(answer) == TopicDescription({0: 3, 1: -1})
+    assert _describe({**answer, "error_code": 3, "partitions": []}) == TopicDescription(
         {}, errors.UnknownTopicOrPartitionError
     )
-    assert _described({**answer, "is_internal": True}).internal
+    assert _describe({**answer, "is_internal": True}).internal

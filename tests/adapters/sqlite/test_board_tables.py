@@ -59,9 +59,9 @@ def test_history_keeps_the_latest_values(connection: sqlite3.Connection) -> None
 
 def test_an_answer_is_remembered_under_its_op_id_until_it_is_old(connection: sqlite3.Connection) -> None:
     rows.remember(connection, write(op_id="op"), [7])
-    assert rows.repeated(connection, write(op_id="op")) == [7]
-    assert rows.repeated(connection, write(op_id="other")) is None
+    assert rows.first_answer(connection, write(op_id="op")) == [7]
+    assert rows.first_answer(connection, write(op_id="other")) is None
     with pytest.raises(InvalidInput):
-        rows.repeated(connection, write(op_id="op", kind="add"))
+        rows.first_answer(connection, write(op_id="op", kind="add"))
     rows.remember(connection, write(op_id="later", at_ms=AT_MS + OPS_TTL_MS + 1), [8])
-    assert rows.repeated(connection, write(op_id="op")) is None
+    assert rows.first_answer(connection, write(op_id="op")) is None

@@ -144,7 +144,7 @@ async def rebalance_and_restart_while_restoring(field: Field, phase: Phase) -> N
 
 async def replicas_in_sync(field: Field) -> None:
     """Wait until every partition of the mesh has all its replicas."""
-    topics, _ = field.log._started()  # type: ignore[attr-defined]
+    topics, _ = field.log._start_once()  # type: ignore[attr-defined]
     names = [field.topology.inbox, field.topology.outcomes, *field.ingress.values()]
     async with asyncio.timeout(90):
         while True:

@@ -229,12 +229,12 @@ async def test_two_who_redrive_at_once_send_each_letter_once(shop: Shop) -> None
 async def test_no_more_are_sent_than_the_rate_allows(shop: Shop) -> None:
     await shop.failed(*"abcdef")
     clock = asyncio.get_running_loop().time
-    began, on_progress = clock(), list[int]()
+    began, progress = clock(), list[int]()
     report = await shop.dead.redrive(
-        await shop.dead.plan(await shop.letters()), per_second=20, on_progress=on_progress.append
+        await shop.dead.plan(await shop.letters()), per_second=20, on_progress=progress.append
     )
     assert 0.25 <= clock() - began < 5
-    assert (len(report.sent), on_progress) == (6, [5, 1])
+    assert (len(report.sent), progress) == (6, [5, 1])
 
 
 async def test_what_the_log_refuses_is_told_and_may_be_sent_again(shop: Shop) -> None:

@@ -43,7 +43,7 @@ class Heartbeat:
         self._change.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="heartbeat")
-            self._task.add_done_callback(self._ended)
+            self._task.add_done_callback(self._on_ended)
 
     def discard(self, member: SessionMember) -> None:
         self._members.discard(member)
@@ -96,7 +96,7 @@ class Heartbeat:
             if members[member_id].member_id == member_id:  # otherwise it has joined again meanwhile
                 members[member_id].expelled()
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _on_ended(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled() or task.exception() is None:
             return
         error = task.exception()

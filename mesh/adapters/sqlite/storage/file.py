@@ -224,7 +224,7 @@ class SqliteFile:
         """Queue a job at once; the returned future has the result. Otherwise like `write`."""
         writer = self._writer
         if writer is None or writer.failure is not None:
-            raise self._closed(kind, operation, writer)
+            raise self._closed_error(kind, operation, writer)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         writer.put(WriteJob(job, future, operation, timeout_ms, wakes, kind, str(self.path)))
         return future
@@ -242,13 +242,13 @@ class SqliteFile:
         its end, else it holds the WAL. Raises `kind` for whatever SQLite refuses.
         """
         if self._reads is None:
-            raise self._closed(kind, operation, self._writer)
+            raise self._closed_error(kind, operation, self._writer)
         try:
             return job(self._reads)
         except sqlite3.Error as error:
             raise unavailable(kind, error, operation=operation, where=str(self.path)) from error
 
-    def _closed(self, kind: type[Unavailable], operation: str, writer: WriterThread | None) -> Unavailable:
+    def _closed_error(self, kind: type[Unavailable], operation: str, writer: WriterThread | None) -> Unavailable:
         if writer is not None and writer.failure is not None:
             error = kind(f"{operation} failed: the writer thread ended: {writer.failure!r}", where=str(self.path))
             error.__cause__ = writer.failure

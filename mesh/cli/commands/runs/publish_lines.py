@@ -197,9 +197,9 @@ class LinePublisher:
                 if isinstance(answer, LateRequest):
                     self._late |= {run_id: answer} if run_id in self._open else {}
                 else:
-                    self._ended(run_id, answer)
+                    self._show_ended(run_id, answer)
 
-    def _ended(self, run_id: str, body: dict[str, Any]) -> None:
+    def _show_ended(self, run_id: str, body: dict[str, Any]) -> None:
         for number, event_id, body_print in self._open.pop(run_id, ()):
             self._answered.set()
             why = why_not_answered(body, event_id, body_print)
@@ -228,7 +228,7 @@ class LinePublisher:
                 if not looked_back:
                     looked_back = True
                     for run_id, body in (await runs.past_outcomes(set(self._open))).items():
-                        self._ended(run_id, body)
+                        self._show_ended(run_id, body)
                 for run_id in self._late.keys() & self._open.keys():
                     for number, _, _ in self._open.pop(run_id):
                         self._flaw(number, self._late[run_id].code, self._late[run_id].message)
