@@ -13,10 +13,11 @@ from reference_pages import page, table
 from mesh.core.board.changelog import BoardChange, BoardRestart, change_record, restart_record
 from mesh.core.dead_letters.redrive_log import LEDGER_FIELDS, ledger_topic
 from mesh.core.ingress.admission import REJECTED_TYPE, TEXT_CHARS_MAX
-from mesh.core.protocol.codec import STACK_BYTES_MAX, event_headers
-from mesh.core.protocol.event import ID_PATTERN, INBOX_KINDS, KINDS, TASK, Event
+from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.event import ID_PATTERN, INBOX_KINDS, KINDS, STACK_BYTES_MAX, TASK, Event
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.json_check import DEPTH_MAX
+from mesh.core.protocol.packed_form import FAULT_ITEMS, ITEMS, PACKED, HeaderItem, pack
 from mesh.core.protocol.record import NewRecord
 from mesh.core.publishing.effect_records import DEAD_LETTER_HEADERS, OUTCOME_CUTS, OUTCOME_FIELDS, record_of
 from mesh.core.publishing.replacement_records import HEADERS_KEPT_MAX, NAME_BYTES_MAX
@@ -47,6 +48,10 @@ def protocol() -> str:
         change=_fenced("", _record_text(change_record(CHANGE, MESH))),
         restart=_fenced("", _record_text(restart_record(BoardRestart("5f0c8b0d4a1e", "c91b7e22d310", AT_MS), MESH))),
         headers=table(("header", "meaning"), _coded(HEADERS)),
+        packed=PACKED,
+        items=table(("item", "type", "absent", "meaning"), _items(ITEMS)),
+        failure=table(("item", "type", "absent", "meaning"), _items(FAULT_ITEMS)),
+        header=_fenced("", f"{PACKED}: {pack(_task_event()).decode()}"),
         kinds=table(("`ce_meshkind`", "meaning", "on the inbox"), _kinds()),
         task=_fenced("", _task()),
         id=ID_PATTERN.pattern,
@@ -182,8 +187,13 @@ def _kinds() -> Iterable[Sequence[str]]:
     return ((f"`{kind}`", meaning, "yes" if kind in INBOX_KINDS else "") for kind, meaning in KINDS.items())
 
 
-def _task() -> str:
-    event = Event(
+def _items(items: Iterable[HeaderItem]) -> Iterable[Sequence[str]]:
+    for number, item in enumerate(items, start=1):
+        yield f"{number} {item.name}", item.type, f"`{item.absent}`" if item.absent else "", item.meaning
+
+
+def _task_event() -> Event:
+    return Event(
         "2aa51dacfd716219ab0f68bc591b1b04:1",
         "/mesh/order-desk",
         "order.placed",
@@ -199,6 +209,10 @@ def _task() -> str:
         subject="o-1",
         expiry_ms=AT_MS + 60_000,
     )
+
+
+def _task() -> str:
+    event = _task_event()
     lines = [f"{name}: {value.decode()}" for name, value in event_headers(event)]
     return "\n".join([*lines, "", event.data.decode()])
 

@@ -39,6 +39,11 @@ REASONS: Final[dict[str, Reason]] = {
     "bad_header": Reason(
         "an attribute has no value, appears twice, is not UTF-8, or does not parse", _REQUEST, "fix the header it names"
     ),
+    "later_version": Reason(
+        "the record was written by a later version of the mesh than reads it",
+        _RECORD,
+        "update this process, then redrive the dead letter",
+    ),
     "bad_id": Reason(
         "an id is missing, empty, too long, or contains control characters; a run id is 1 to 128 of `A-Za-z0-9._:-`",
         _REQUEST,

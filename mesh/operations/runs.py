@@ -13,6 +13,7 @@ from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.history.run_summary import OPEN, Summary, outcome_of, summary_of, summary_of_outcome
 from mesh.core.history.task_attempts import Moment
 from mesh.core.history.timeline import History
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import ID_PATTERN, REQUESTED, Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record, TopicPartition
@@ -34,7 +35,6 @@ PREFIXED_MAX: Final = 50
 REPORTED_MAX: Final = 10_000
 """Ended runs remembered by `watch`, so that a repeated request does not look like another run."""
 NO_RUN: Final = ALL.encode()  # the key of what concerns all runs
-_REQUESTED_HEADER = ("ce_meshkind", REQUESTED.encode())
 
 
 class RunChange(NamedTuple):
@@ -136,18 +136,18 @@ class Runs:
         Takes one pass over the inbox, which dominates the time.
         """
         found: tuple[dict[bytes, str], ...] = ({}, {}, {})
-        marks = (("ce_id", name), ("ce_subject", name))
+        text = name.decode("utf-8", "replace")
         async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
             key = record.key or b""
             if key == NO_RUN:
                 continue
             rank = 0 if key == name else 2 if key.startswith(name) else 3
-            if rank and any(mark in record.headers for mark in marks) and _is_request(record):
+            if rank and _is_request(record, text):
                 rank = 1
             if rank < 2 or (rank == 2 and len(found[2]) < PREFIXED_MAX):  # more are ambiguous anyway
                 found[rank][key] = _run_id(record)
         named = found[0] or found[1] or found[2]
-        return list(named.values()) if named else await self._older(name.decode("utf-8", "replace"))
+        return list(named.values()) if named else await self._older(text)
 
     async def _older(self, name: str) -> list[str]:
         """Return the same for runs that are older than the records of the inbox."""
@@ -363,5 +363,9 @@ def _run_id(record: Record) -> str:
     return (record.key or b"").decode("utf-8", "replace")
 
 
-def _is_request(record: Record) -> bool:
-    return _REQUESTED_HEADER in record.headers
+def _is_request(record: Record, name: str = "") -> bool:
+    """Return whether a record is a request, and has this id or subject if one is given."""
+    event = read_event(record)
+    if isinstance(event, Unreadable) or event.kind != REQUESTED:
+        return False
+    return not name or name in (event.id, event.subject)

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from mesh.adapters.ports import Bounds, Clock, ReadLog
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
@@ -169,11 +170,11 @@ async def _both_sides(log: ReadLog, violation: Violation) -> FirstViolation:
     got = await _record_at(log, violation.published) if violation.published and expected is not None else None
     if expected is None or got is None:
         return FirstViolation(violation, [])
-    sides = ((expected.key, expected.value, expected.headers), (got.key, got.value, got.headers))
+    sides = [(side.key, side.value, plain_headers(side.headers)) for side in (expected, got)]
     return FirstViolation(violation, record_differences(*sides))
 
 
 def _run_of(record: Record) -> str:
     """Return the run that a published record belongs to; "" if it names none."""
-    headers = dict(record.headers)
+    headers = dict(plain_headers(record.headers))
     return (headers.get("mesh-dlq-run") or headers.get("ce_correlationid") or b"").decode("utf-8", "replace")

@@ -3,13 +3,13 @@
 from typing import Any, Final
 
 from mesh.adapters.diagnostics import LimitedLog
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import FAILED
 from mesh.core.protocol.record import Record
 from mesh.core.run.effects import BreakerTransition, DeadLetter, Note, Schedule
 
 MESSAGE_CHARS_MAX: Final = 200
 _NOTES: Final = {"fell_back": "a fallback was asked", "cascade": "a run was paused"}
-_FAILED: Final = ("ce_meshkind", FAILED.encode())
 
 
 class DecisionLog:
@@ -20,10 +20,10 @@ class DecisionLog:
 
     def retry(self, record: Record, timer: Schedule, at_ms: int) -> None:
         """Log that a task is tried again. `record`: its answer. A task that asked for more time has not failed."""
-        if _FAILED not in record.headers:
+        answer = read_event(record)
+        if isinstance(answer, Unreadable) or answer.kind != FAILED:
             return
-        headers = dict(record.headers)
-        agent, code = _text(headers, "ce_meshagent"), _text(headers, "mesh-error-code")
+        agent, code = answer.agent, "" if answer.fault is None else answer.fault.code
         if code in ("later", "left_alone"):
             return
         fields = {"agent": agent, "run": timer.run_id, "task": timer.task_id, "attempt": timer.attempt}
@@ -50,10 +50,6 @@ class DecisionLog:
     def flush(self) -> None:
         """Log the counts of lines that were suppressed."""
         self._log.flush()
-
-
-def _text(headers: dict[str, bytes], name: str) -> str:
-    return headers.get(name, b"").decode("utf-8", "replace")
 
 
 def _cut(text: str) -> str:

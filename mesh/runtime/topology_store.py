@@ -12,6 +12,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import Appended, Bounds, Clock, Log, ReadLog
 from mesh.core.errors import ForeignLog, LogUnavailable, NotRestorable
+from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import ADOPTED
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.state.checkpoint import CheckpointUnreadable, read_note
@@ -165,10 +166,10 @@ class TopologyReader:
     async def keep_up(self, record: Record) -> None:
         """Read on if this record of the inbox names an unknown topology or is an unknown adoption."""
         await self.once()
-        digest = next((value.decode() for name, value in record.headers if name == "ce_meshtopology" and value), "")
-        if not digest:
+        event = read_event(record)
+        if isinstance(event, Unreadable) or not event.topology:
             return
-        adopted = dict(record.headers).get("ce_meshkind") == ADOPTED.encode()
+        digest, adopted = event.topology, event.kind == ADOPTED
         there = {era.offset for era in self.kept.eras.get(record.partition, ())} if adopted else ()
         missing = digest not in (self._topology.digest, *self.kept.topologies)
         if missing or (adopted and record.offset not in there):

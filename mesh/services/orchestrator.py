@@ -13,7 +13,8 @@ from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.log_time import ask_time
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
 from mesh.core.errors import TopicsInvalid
-from mesh.core.protocol.event import DUE
+from mesh.core.protocol.codec import read_event
+from mesh.core.protocol.event import DUE, Event
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.publishing.effect_records import due_record, record_of
 from mesh.core.publishing.request_rejection import late_rejections
@@ -173,7 +174,7 @@ class Orchestrator:
         """Start a timer: for the time from the record until it is due, less the time since the record."""
         whole_ms = timer.due_ms - self._states[partition].at_ms
         wait_ms = whole_ms - max(0, log_ms - record.timestamp)
-        if wait_ms <= 0 and ("ce_meshkind", DUE.encode()) in record.headers:
+        if wait_ms <= 0 and isinstance(event := read_event(record), Event) and event.kind == DUE:
             wait_ms = max(TIMER_PAUSE_MS, whole_ms)  # the timer fired too early: this process knows a wrong log time
         if self._timers[partition].add(timer, round(self._clock.uptime_ms() + wait_ms)):
             self._timer_set.set()

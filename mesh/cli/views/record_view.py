@@ -6,7 +6,7 @@ from typing import Any, Final
 from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.text import clock, pretty_json, visible
 from mesh.cli.views.run_view import id_of
-from mesh.core.protocol.codec import Unreadable
+from mesh.core.protocol.codec import Unreadable, plain_headers
 from mesh.core.protocol.event import CANCELLED, DUE, FAILED, OUTCOME, PAUSED, REDRIVEN, SUCCEEDED, Event, rfc3339
 from mesh.core.protocol.record import Record
 from mesh.core.protocol.record_json import bytes_json
@@ -48,7 +48,7 @@ def record_line(output: Output, record: Record, event: Event | Unreadable, *, to
 def payload_lines(output: Output, record: Record, event: Event | Unreadable, *, headers: bool) -> None:
     """Print the payload below a record, indented, and all headers if wanted."""
     if headers:
-        for name, value in record.headers:
+        for name, value in plain_headers(record.headers):
             output.print((f"    {name}  ", "dim"), _plain(value))
     data = record.value if isinstance(event, Unreadable) else event.data
     if isinstance(event, Unreadable):

@@ -1,7 +1,9 @@
-"""Records ⇄ events on the mesh's own topics: CloudEvents 1.0, Kafka protocol binding, binary mode.
+"""Records ⇄ events on the mesh's own topics. Headers carry all control data; the value is the payload, unchanged.
 
-Headers carry all control data; the value is the payload, unchanged. Attributes are headers named `ce_…`, except
-`content-type` (binding §3.2.1). Facts about one delivery, not about the event, are plain headers `mesh-…`.
+The plain form is CloudEvents 1.0, Kafka protocol binding, binary mode. Attributes are headers named `ce_…`, except
+`content-type` (binding §3.2.1). Facts about one delivery, not about the event, are headers `mesh-…`. The packed form
+(`packed_form`) has one header. The mesh writes it on mesh.inbox and the topics of tasks only; both forms are read
+everywhere.
 
 `read_event` never raises: bytes that are not an event of the mesh become an `Unreadable`, which ends on mesh.dead.
 Records of foreign producers are read by `core.ingress`, which is stricter about bodies and more lenient about form.
@@ -19,25 +21,25 @@ from mesh.core.protocol.event import (
     JSON,
     KINDS,
     NO_USAGE,
-    RETRY_AFTER_MS_MAX,
     Event,
-    Fault,
     Usage,
     rfc3339,
 )
+from mesh.core.protocol.header_values import (
+    EXTENSIONS,
+    duration_of,
+    expiry_of,
+    extensions_of,
+    fault_headers,
+    fault_of,
+    usage_of,
+)
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.json_check import Flaw
-from mesh.core.protocol.record import Headers, PackedHeaders, Record, StoredRecord, UnreadValue, coordinates
+from mesh.core.protocol.packed_form import PACKED, LaterVersion, pack, split_path, unpack
+from mesh.core.protocol.record import Headers, NewRecord, PackedHeaders, Record, StoredRecord, UnreadValue, coordinates
 from mesh.core.protocol.timestamps import parse_time
 
-FAULT_TEXT_BYTES_MAX: Final = 4_000
-"""Limit for a failure's code, class and message when they are read; a worker writes at most 1,000 characters."""
-STACK_BYTES_MAX: Final = 8_192
-LIFETIME_DIGITS_MAX: Final = 12
-"""Limit for `mesh-lifetime-ms`: 31 years."""
-
-EXTENSIONS: Final = "mesh-extensions"
-_TRUE: Final = b"true"
 _JSON: Final = JSON.encode()
 _KINDS: Final = {kind.encode(): kind for kind in KINDS}
 _KIND_TEXTS: Final = {kind: kind for kind in KINDS}
@@ -76,6 +78,8 @@ _READ: Final = (
     *("ce_meshtokens", "mesh-origin", "ce_meshtopology", "mesh-waited-ms"),
 )
 """Names in the order in which `_read_packed` takes their values. Records with further relevant headers are rare."""
+_NEVER_BESIDE: Final = frozenset(name for name, _ in HEADERS) - {"content-type", "traceparent", "tracestate"}
+"""Headers that no record in packed form has. Tools may add the other three to any record; they count for nothing."""
 _RARE: Final = frozenset(name for name, _ in HEADERS).difference(_READ)
 
 
@@ -89,13 +93,18 @@ class Unreadable(NamedTuple):
 def read_event(record: Record) -> Event | Unreadable:
     """Read the event in a record of the mesh's own topics (inbox, tasks, outcomes)."""
     headers, value = record.headers, record.value
-    if headers.__class__ is PackedHeaders and value is not None:
-        event = _read_packed(record, headers, value)
-        if event is not None:
-            return event
+    if value is not None:
+        if headers.__class__ is PackedHeaders:
+            event = _read_packed(record, headers, value)
+            if event is not None:
+                return event
+        elif len(headers) == 1 and headers[0][0] == PACKED:
+            return _read_one(record, value, headers[0][1])
     h = dict(headers)
     if value is None:
         return Unreadable("empty_value", "the record has no value; expected an event's payload")
+    if PACKED in h:
+        return _read_one(record, value, h[PACKED], headers)
     if h.get("ce_specversion") != b"1.0":
         return _other_form(record, h)
     if len(h) != len(headers) and (name := _repeated_attribute(headers)):
@@ -113,22 +122,22 @@ def read_event(record: Record) -> Event | Unreadable:
             h["ce_meshagent"].decode() if "ce_meshagent" in h else "",
             h["ce_meshtask"].decode() if "ce_meshtask" in h else "",
             int(h["ce_meshdepth"]) if "ce_meshdepth" in h else 0,
-            _path(h["ce_meshpath"].decode()) if "ce_meshpath" in h else (),
+            split_path(h["ce_meshpath"].decode()) if "ce_meshpath" in h else (),
             int(h["mesh-attempt"]) if "mesh-attempt" in h else 1,
             JSON if h.get("content-type", _JSON) == _JSON else h["content-type"].decode(),
             h["ce_time"].decode() if "ce_time" in h else "",
             h["ce_subject"].decode() if "ce_subject" in h else "",
-            _expiry_ms(h, record.timestamp) if "ce_expirytime" in h or "mesh-lifetime-ms" in h else None,
+            expiry_of(h, record.timestamp) if "ce_expirytime" in h or "mesh-lifetime-ms" in h else None,
             h["traceparent"].decode() if "traceparent" in h else "",
             h["tracestate"].decode() if "tracestate" in h else "",
-            _usage(h.get("ce_meshusd", 0), h.get("ce_meshtokens", 0))
+            usage_of(h.get("ce_meshusd", 0), h.get("ce_meshtokens", 0))
             if "ce_meshusd" in h or "ce_meshtokens" in h
             else NO_USAGE,
-            _fault(h) if "mesh-error-code" in h else None,
+            fault_of(h) if "mesh-error-code" in h else None,
             h["mesh-origin"].decode() if "mesh-origin" in h else coordinates(record),
             h["ce_meshtopology"].decode() if "ce_meshtopology" in h else "",
-            _extensions(h) if EXTENSIONS in h else (),
-            _milliseconds(h["mesh-waited-ms"]) if "mesh-waited-ms" in h else 0,
+            extensions_of(h) if EXTENSIONS in h else (),
+            duration_of(h["mesh-waited-ms"]) if "mesh-waited-ms" in h else 0,
         )
     except KeyError as missing:
         return Unreadable("missing_header", f"header {missing.args[0]!r} is missing")
@@ -141,6 +150,26 @@ def read_event(record: Record) -> Event | Unreadable:
         if null is None:
             raise
         return Unreadable("bad_header", f"header {null!r} has no value")
+
+
+def _read_one(record: Record, value: bytes, packed: bytes, headers: Headers = ()) -> Event | Unreadable:
+    """Read an event in packed form. `headers`: all of the record, if there are others."""
+    twice = next((name for name, _ in headers if name in _NEVER_BESIDE or name.startswith("ce_")), None)
+    if twice is not None or sum(name == PACKED for name, _ in headers) > 1:
+        return Unreadable("bad_header", f"header {twice or PACKED!r:.64} stands beside {PACKED!r}")
+    if packed is None:  # Kafka allows null headers
+        return Unreadable("bad_header", f"header {PACKED!r} has no value")
+    try:
+        event = unpack(packed, value, record.timestamp)
+    except LaterVersion as error:
+        return Unreadable("later_version", f"header {PACKED!r}: {error}")
+    except ValueError as error:
+        return Unreadable("bad_header", f"header {PACKED!r}: {str(error)[:200]}")
+    if not event.origin:
+        event.origin = coordinates(record)
+    if event.expiry_ms is not None and event.expiry_ms < 0:
+        event.expiry_ms = record.timestamp - event.expiry_ms
+    return event
 
 
 def _read_packed(record: Record, headers: PackedHeaders, value: bytes) -> Event | None:
@@ -168,7 +197,7 @@ def _read_packed(record: Record, headers: PackedHeaders, value: bytes) -> Event 
             agent or "",
             task or "",
             0 if depth is None else int(depth),
-            _path(path) if path else (),
+            split_path(path) if path else (),
             1 if attempt is None else int(attempt),
             JSON if content_type is None or content_type == JSON else content_type,
             time or "",
@@ -176,12 +205,12 @@ def _read_packed(record: Record, headers: PackedHeaders, value: bytes) -> Event 
             None if expiry is None else parse_time(expiry),
             traceparent or "",
             tracestate or "",
-            NO_USAGE if usd is tokens is None else _usage(0 if usd is None else usd, 0 if tokens is None else tokens),
+            NO_USAGE if usd is tokens is None else usage_of(0 if usd is None else usd, 0 if tokens is None else tokens),
             None,
             coordinates(record) if origin is None else origin,
             topology or "",
             (),
-            0 if waited is None else _milliseconds(waited),
+            0 if waited is None else duration_of(waited),
         )
     except (TypeError, ValueError):  # a header without a value, or one that does not parse
         return None
@@ -199,8 +228,35 @@ def _getter_for(names: tuple[str, ...]) -> Callable[[Any], Any] | None:
     return itemgetter(*(at.get(name, len(names)) for name in _READ))
 
 
+def internal_headers(event: Event) -> Headers:
+    """Return the headers of an event on mesh.inbox or a topic of tasks: the packed form, where JSON carries it."""
+    try:
+        return [(PACKED, pack(event))]
+    except TypeError:
+        return event_headers(event)
+
+
+def plain_headers(headers: Headers) -> Headers:
+    """Return headers in plain form, whatever their form is. Those that hold no event stay as they are."""
+    packed = next((value for name, value in headers if name == PACKED), None)
+    if packed is None:
+        return headers
+    try:
+        event = unpack(packed, b"", 0)
+    except ValueError:
+        return headers
+    others = [header for header in headers if header[0] != PACKED]
+    return [*event_headers(event), *others] if others else event_headers(event)
+
+
+def plain_record(record: NewRecord) -> NewRecord:
+    """Return a record in plain form, whatever its form is."""
+    headers = plain_headers(record.headers)
+    return record if headers is record.headers else record._replace(headers=headers)
+
+
 def event_headers(event: Event) -> PackedHeaders:
-    """Return the headers of an event in binary mode; the value of the record is `event.data`."""
+    """Return the headers of an event in plain form, which is binary mode; the value of the record is `event.data`."""
     values = [
         b"1.0",
         event.id.encode(),
@@ -291,30 +347,6 @@ def _header_names_extended(has: int, names: tuple[str, ...], listed: bool) -> tu
     return (*_header_names(has), *((EXTENSIONS,) if listed else ()), *(f"ce_{name}" for name in names))
 
 
-def fault_headers(fault: Fault) -> Headers:
-    """Return a failure as plain headers."""
-    headers: list[tuple[str, bytes]] = [
-        ("mesh-error-code", fault.code.encode()),
-        ("mesh-error-class", fault.cls.encode("utf-8", "replace")),
-        ("mesh-error-message", fault.message.encode("utf-8", "replace")),
-        ("mesh-error-retryable", _TRUE if fault.retryable else b"false"),
-        ("mesh-error-stack", fault.stack.encode("utf-8", "replace")),
-    ]
-    if fault.retry_after_ms:
-        headers.append(("mesh-error-retry-after-ms", b"%d" % fault.retry_after_ms))
-    return headers
-
-
-def _expiry_ms(h: dict[str, bytes], stored_ms: int) -> int:
-    """Read the deadline of an event that was stored at `stored_ms`. Raises ValueError."""
-    if "mesh-lifetime-ms" not in h:
-        return parse_time(h["ce_expirytime"].decode())
-    lifetime = h["mesh-lifetime-ms"]
-    if not lifetime.isdigit() or len(lifetime) > LIFETIME_DIGITS_MAX:
-        raise ValueError(f"mesh-lifetime-ms is {lifetime[:32]!r}, expected 1 to {LIFETIME_DIGITS_MAX} digits")
-    return stored_ms + int(lifetime)
-
-
 def is_json(content_type: str) -> bool:
     """Whether a payload of this media type is one JSON document."""
     if content_type == JSON:
@@ -345,42 +377,3 @@ def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
     return read_event(
         StoredRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, found.data, headers)
     )
-
-
-def _extensions(h: dict[str, bytes]) -> tuple[str, ...]:
-    names = h[EXTENSIONS].decode().split(",")
-    return tuple(text for name in names for text in (name, h[f"ce_{name}"].decode()))
-
-
-@lru_cache(maxsize=4_096)  # runs share few paths
-def _path(text: str) -> tuple[str, ...]:
-    return tuple(text.split(",")) if text else ()
-
-
-def _usage(usd: bytes | str | int, tokens: bytes | str | int) -> Usage | None:
-    try:
-        usage = Usage(int(usd), int(tokens))
-    except ValueError:
-        return None
-    return usage if 0 <= usage.usd_micros < 10**15 and 0 <= usage.tokens < 10**15 else None
-
-
-def _fault(h: dict[str, bytes]) -> Fault:
-    def text(name: str, bytes_max: int = FAULT_TEXT_BYTES_MAX) -> str:
-        return h.get(name, b"")[:bytes_max].decode("utf-8", "replace")
-
-    return Fault(
-        text("mesh-error-code"),
-        text("mesh-error-message"),
-        text("mesh-error-class"),
-        h.get("mesh-error-retryable") == _TRUE,
-        text("mesh-error-stack", STACK_BYTES_MAX),
-        _milliseconds(h.get("mesh-error-retry-after-ms", b"")),
-    )
-
-
-def _milliseconds(digits: bytes | str) -> int:
-    """Read a duration on a result. An invalid one counts as 0, so that the result is not lost."""
-    if not digits.isdigit() or len(digits) > 15:
-        return 0
-    return min(int(digits), RETRY_AFTER_MS_MAX)

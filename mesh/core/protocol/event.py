@@ -91,6 +91,15 @@ TASK_TIME: Final = "meshtasktime"
 """Name of the extension attribute by which a failure returns the `time` of its task."""
 RETRY_AFTER_MS_MAX: Final = 366 * 86_400_000
 """The longest wait that an agent may ask for."""
+FAULT_TEXT_BYTES_MAX: Final = 4_000
+"""Limit for a failure's code, class and message when they are read; a worker writes at most 1,000 characters."""
+STACK_BYTES_MAX: Final = 8_192
+LIFETIME_DIGITS_MAX: Final = 12
+"""Limit for the lifetime of a request in milliseconds: 31 years."""
+TIME_MS_MAX: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999, the last year of RFC 3339."""
+NUMBER_END: Final = 10**15
+"""Usages and durations are below this."""
 NO_USAGE: Final = Usage()
 DEADLINE_S_MAX: Final = 366 * 86_400
 """The longest deadline that a request may ask for; the mesh's own limit may be shorter."""
@@ -147,6 +156,17 @@ _FINGERPRINTS: Final = blake2b(digest_size=8)
 def expiry_in(seconds: float) -> int:
     """Return `Event.expiry_ms` for a deadline that counts from when the log stores the request; 0 if it has passed."""
     return -max(1, round(min(seconds, DEADLINE_S_MAX) * 1_000)) if seconds > 0 else 0
+
+
+def read_usage(usd_micros: int, tokens: int) -> Usage | None:
+    """Return the usage on a result; None if a number is out of range."""
+    fits = 0 <= usd_micros < NUMBER_END and 0 <= tokens < NUMBER_END
+    return Usage(usd_micros, tokens) if fits else None
+
+
+def read_duration(ms: int) -> int:
+    """Return a duration on a result. One out of range counts as 0, so that the result is not lost."""
+    return min(ms, RETRY_AFTER_MS_MAX) if 0 <= ms < NUMBER_END else 0
 
 
 def derive_id(*parts: str | int) -> str:
@@ -227,7 +247,7 @@ def _second(seconds: int) -> str:
 @lru_cache(maxsize=4_096)  # many records share a millisecond
 def rfc3339(at_ms: int) -> str:
     """Format a time like `2026-11-20T12:00:00.123Z`. Times after the year 9999 become its last millisecond."""
-    seconds, ms = divmod(min(max(at_ms, 0), 253_402_300_799_999), 1000)
+    seconds, ms = divmod(min(max(at_ms, 0), TIME_MS_MAX), 1000)
     return f"{_second(seconds)}.{ms:03d}Z"
 
 

@@ -16,13 +16,14 @@ import orjson
 from mesh.core.protocol.codec import Unreadable, event_headers, is_json, read_event
 from mesh.core.protocol.event import BATCH, Event, rfc3339
 from mesh.core.protocol.headers import HEADERS
+from mesh.core.protocol.packed_form import PACKED
 from mesh.core.protocol.record import Headers, Record, coordinates
 
 _ATTRIBUTE: Final = "ce_"
 _CONTENT_TYPE: Final = "content-type"
 _ORIGIN: Final = "mesh-origin"
 _INTEGERS: Final = frozenset({"meshdepth", "meshtokens", "meshattempt", "meshwaitedms"})
-_KNOWN: Final = frozenset(name for name, _ in HEADERS)
+_KNOWN: Final = frozenset({PACKED, *(name for name, _ in HEADERS)})
 
 
 def record_json(record: Record) -> dict[str, Any]:

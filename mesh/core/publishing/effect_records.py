@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.core.protocol.codec import STACK_BYTES_MAX, event_headers
-from mesh.core.protocol.event import ADOPTED, DUE, NO_USAGE, OUTCOME, Event, Usage, derive_id, rfc3339
+from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.event import ADOPTED, DUE, NO_USAGE, OUTCOME, STACK_BYTES_MAX, Event, Usage, derive_id, rfc3339
 from mesh.core.protocol.record import RECORD_BYTES_MIN, NewRecord, UnreadValue, record_bytes, too_large_message
 from mesh.core.run.control import ALL, BREAKER, Switch, control_record
 from mesh.core.run.dead_letter import redriven_refusals

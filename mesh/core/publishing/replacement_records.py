@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.core.protocol.codec import STACK_BYTES_MAX, read_event
-from mesh.core.protocol.event import FAILED, JSON, OUTCOME, SUCCEEDED, TASK, Event, Fault, derive_id
+from mesh.core.protocol.codec import plain_headers, plain_record, read_event
+from mesh.core.protocol.event import FAILED, JSON, OUTCOME, STACK_BYTES_MAX, SUCCEEDED, TASK, Event, Fault, derive_id
 from mesh.core.protocol.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN, Headers, NewRecord, StoredRecord, record_bytes
 from mesh.core.publishing.effect_records import DEAD_LETTER_HEADERS, dead_letter, inbox_record
 from mesh.core.run.effects import DeadLetter
@@ -64,6 +64,7 @@ def replacement_of(
 ) -> NewRecord:
     """Return the replacement of a refused record, of at most `bytes_max` or `RECORD_BYTES_MIN` bytes."""
     limit = max(bytes_max, RECORD_BYTES_MIN)
+    record = record._replace(headers=plain_headers(record.headers))
     headers = {name: value for name, value in record.headers if value is not None}
     # A dead letter repeats the headers of a failed record, which may claim to be any kind.
     kind = "" if "mesh-dlq-id" in headers else headers.get("ce_meshkind", b"").decode("ascii", "replace")
@@ -86,7 +87,8 @@ def _failure(record: NewRecord, fault: Fault, topology: Topology, limit: int) ->
     if not isinstance(refused, Event):
         return None
     tried = (inbox_record(event, topology) for event in _failures(refused, fault))
-    return next((new for new in tried if record_bytes(new) <= limit), None)
+    # A log that writes the plain form takes it, too.
+    return next((new for new in tried if max(record_bytes(new), record_bytes(plain_record(new))) <= limit), None)
 
 
 def _failures(refused: Event, fault: Fault) -> Iterator[Event]:

@@ -6,7 +6,7 @@ Their headers are written by `core.publishing.effect_records.dead_letter`.
 from collections.abc import Callable
 from typing import Final
 
-from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.codec import event_headers, plain_headers
 from mesh.core.protocol.event import Event, Fault, derive_id, fingerprint
 from mesh.core.protocol.record import Headers, Record, coordinates
 from mesh.core.run.effects import DeadLetter
@@ -146,7 +146,7 @@ def dead_record(record: Record, code: str, message: str, event: Event | None = N
         message,
         record.value,
         record.key,
-        tuple(record.headers),
+        tuple(plain_headers(record.headers)),
         where,
         run_id="" if event is None else event.run_id,
         agent="" if event is None else event.agent,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from mesh.core.expression.condition import Condition, parse
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.event import BATCH, Event, decode_batch, parse_json, rfc3339
 from mesh.core.protocol.record import Record
 
@@ -56,13 +57,14 @@ def payloads_of(type: str, content_type: str, data: bytes) -> Mapping[str, Any]:
 
 def record_attributes(record: Record, event: Event | None) -> dict[str, Any]:
     """Return what a condition may name of a record besides its payload. `event`: None if the record holds none."""
+    headers = plain_headers(record.headers)
     attributes: dict[str, Any] = {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
         "time": rfc3339(record.timestamp),
         "key": None if record.key is None else record.key.decode("utf-8", "backslashreplace"),
-        "headers": {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in record.headers},
+        "headers": {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in headers},
     }
     return attributes if event is None else attributes | event_attributes(event)
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.event import OUTCOME
 from mesh.core.protocol.record import Headers, NewRecord, Record
 from mesh.core.publishing.replacement_records import HEADERS_SHED, ID_BYTES_MAX, LISTS, lists_of
@@ -141,7 +142,11 @@ def mark(run_id: str) -> bytes:
 
 
 def digest_of(key: bytes | None, value: bytes | None, headers: Headers) -> tuple[bytes, int]:
-    """Return the digest of a record, and the flag `REPLACED` if it replaces one that the log refused."""
+    """Return the digest of a record, and the flag `REPLACED` if it replaces one that the log refused.
+
+    The form of its headers does not matter: a decision made again may be written in the other one.
+    """
+    headers = plain_headers(headers)
     if _is_replacement(value, headers):
         return reduced_digest(value, headers), REPLACED
     hashed = blake2b(repr((key, [tuple(header) for header in headers], value is None)).encode(), digest_size=8)

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import orjson
 
 from mesh.core.ingress.admission import REJECTED_TYPE
-from mesh.core.protocol.codec import Unreadable, read_event
+from mesh.core.protocol.codec import Unreadable, plain_headers, read_event
 from mesh.core.protocol.event import EGRESS, OUTCOME, REQUESTED, TASK, Event, derive_id
 from mesh.core.protocol.record import Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import OUTCOME_FIELDS_1
@@ -115,7 +115,7 @@ class Verifier:
     def take_inbox(self, record: Record) -> None:
         """Step 3: take a record of mesh.inbox and decide it again. Raises ValueError if it is out of order."""
         if self._came:
-            origin = next((value for name, value in record.headers if name == "mesh-origin"), None)
+            origin = next((value for name, value in plain_headers(record.headers) if name == "mesh-origin"), None)
             self._came.pop((origin or b"").decode("utf-8", "replace"), None)
         self.replay.take(record)
 

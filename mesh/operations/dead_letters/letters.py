@@ -32,6 +32,7 @@ from mesh.core.dead_letters.redrive_plan import (
 )
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import StoredRecord, TopicPartition, UnreadValue, coordinates
 from mesh.core.selection.where import Where
 from mesh.core.topology.model import Topology
@@ -235,7 +236,7 @@ class DeadLetters:
         found = await record_at(self._log, origin.topic, origin.partition, origin.offset)
         if found is None or found.value is None or isinstance(found.value, UnreadValue):
             return letter
-        headers = letter.headers if letter.task_id else found.headers
+        headers = letter.headers if letter.task_id else plain_headers(found.headers)
         return replace(letter, value=found.value, key=found.key, headers=headers, omitted="")
 
     async def _with_results(self, settled: Sequence[AlreadyDone], ledger: RedriveLedger) -> list[AlreadyDone]:
@@ -328,7 +329,7 @@ class DeadLetters:
             span = Bounds(max(first, bounds.start), bounds.end)
             async with aclosing(read_records(self._log, place.topic, {place.partition: span})) as stored:
                 async for record in stored:
-                    for name, value in record.headers:
+                    for name, value in plain_headers(record.headers):
                         if name in ("ce_id", REDRIVE) and (id := (value or b"").decode("utf-8", "replace")) in wanted:
                             found[id] = coordinates(record)
         return found

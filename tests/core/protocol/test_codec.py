@@ -8,14 +8,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mesh.core.protocol.codec import (
-    FAULT_TEXT_BYTES_MAX,
-    STACK_BYTES_MAX,
     Unreadable,
     event_headers,
     is_json,
     read_event,
 )
-from mesh.core.protocol.event import BATCH, NO_USAGE, RETRY_AFTER_MS_MAX, TASK_TIME, Event, Fault, Usage
+from mesh.core.protocol.event import (
+    BATCH,
+    FAULT_TEXT_BYTES_MAX,
+    NO_USAGE,
+    RETRY_AFTER_MS_MAX,
+    STACK_BYTES_MAX,
+    TASK_TIME,
+    Event,
+    Fault,
+    Usage,
+)
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.record import Headers, PackedHeaders, Record
 from tests.core.samples import AT_MS, events, stored, task
@@ -174,6 +182,7 @@ def test_a_header_without_a_value_is_a_bad_header(name: str) -> None:
     """Kafka allows it, and clients hand it over as None."""
     event = task()
     event.usage, event.fault = Usage(5, 6), Fault("exception", "no", "E", True, "stack")
+    event.extensions = (TASK_TIME, "2026-11-30T12:00:00.123Z")
     headers: dict[str, Any] = {**dict(event_headers(event)), "mesh-origin": b"t:0:1", name: None}
     found = read_event(stored(list(headers.items())))
     if name == "ce_specversion":

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.protocol.codec import STACK_BYTES_MAX, event_headers, read_event
-from mesh.core.protocol.event import DUE, EGRESS, OUTCOME, Event, derive_id
+from mesh.core.protocol.codec import event_headers, read_event
+from mesh.core.protocol.event import DUE, EGRESS, OUTCOME, STACK_BYTES_MAX, Event, derive_id
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.core.publishing.effect_records import (
     DEAD_LETTER_HEADERS,

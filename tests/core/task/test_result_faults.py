@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import BoardUnavailable, Conflict, InvalidInput, MeshError, WaitTimeout
-from mesh.core.protocol.codec import STACK_BYTES_MAX
-from mesh.core.protocol.event import RETRY_AFTER_MS_MAX, Usage
+from mesh.core.protocol.event import RETRY_AFTER_MS_MAX, STACK_BYTES_MAX, Usage
 from mesh.core.task.agent import Reject, RetryLater, describe
 from mesh.core.task.result import (
     GROUPED_CHARS_MAX,
