@@ -33,8 +33,7 @@ class MemoryBoard:
 
     async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
         """Write a value if `expect` is the current version, at most once for an `op_id`. Raises Conflict."""
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         rules.check_value(key, value)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
 
@@ -46,8 +45,7 @@ class MemoryBoard:
 
     async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
         """Remove the value; return False if there was none. Raises Conflict."""
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
 
         def delete() -> bool:
@@ -61,18 +59,13 @@ class MemoryBoard:
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
         """Add an item to the list at a key, at most once for an `op_id`."""
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         text = rules.check_item(key, item, items_max)
 
         def append() -> Entry:
             found = self._newest(key)
-            pushed = rules.pushed(None if found is None else found.value, None, text, items_max)
-            if pushed is None:
-                raise rules.not_an_array(key)
-            if len(pushed[0]) > rules.VALUE_BYTES_MAX:
-                raise rules.too_large(key, len(pushed[0]))
-            return self._write(key, pushed[0], by)
+            array, _ = rules.pushed(key, None if found is None else found.value, None, text, items_max)
+            return self._write(key, array, by)
 
         return self._once("append", key, op_id, append)
 
@@ -80,15 +73,12 @@ class MemoryBoard:
         self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
         """Add to a counter within its limits, at most once for an `op_id`."""
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
 
         def add() -> Count:
             found = self._newest(key)
-            value = 0 if found is None else rules.counter_of(found.value)
-            if value is None:
-                raise rules.not_a_counter(key)
+            value = rules.counter_of(key, None if found is None else found.value)
             if not low <= value + amount <= high:
                 return Count(value, False)
             entry = self._write(key, b"%d" % (value + amount), by)

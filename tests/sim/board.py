@@ -145,8 +145,7 @@ class SimBoard:
         return await self._ask(lambda: self._store.newest(key))
 
     async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         rules.check_value(key, value)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
 
@@ -159,8 +158,7 @@ class SimBoard:
         return await self._ask(lambda: self._store.once("put", key, op_id, put))
 
     async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
 
         def delete() -> bool:
@@ -172,35 +170,27 @@ class SimBoard:
         return await self._ask(lambda: self._store.once("delete", key, op_id, delete))
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         text = rules.check_item(key, item, items_max)
 
         def append() -> Entry:
             self._store.require_complete(key)
             found = self._store.newest(key)
-            pushed = rules.pushed(None if found is None else found.value, None, text, items_max)
-            if pushed is None:
-                raise rules.not_an_array(key)
-            if len(pushed[0]) > rules.VALUE_BYTES_MAX:
-                raise rules.too_large(key, len(pushed[0]))
-            return self._store.write(key, pushed[0], by)
+            array, _ = rules.pushed(key, None if found is None else found.value, None, text, items_max)
+            return self._store.write(key, array, by)
 
         return await self._ask(lambda: self._store.once("append", key, op_id, append))
 
     async def add(
         self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
 
         def add() -> Count:
             self._store.require_complete(key)
             found = self._store.newest(key)
-            value = 0 if found is None else rules.counter_of(found.value)
-            if value is None:
-                raise rules.not_a_counter(key)
+            value = rules.counter_of(key, None if found is None else found.value)
             if not low <= value + amount <= high:
                 return Count(value, False)
             entry = self._store.write(key, b"%d" % (value + amount), by)

@@ -179,30 +179,26 @@ class RedisBoard:
         return None if answer[0] == b"absent" else _entry(key, answer)
 
     async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         rules.check_value(key, value)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
         return _entry(key, self._accept(key, op_id, expect, await self._run("put", key, op_id, by, value, expect)))
 
     async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
         answer = self._accept(key, op_id, expect, await self._run("delete", key, op_id, by, expect))
         return answer[1] == b"1"
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         text = rules.check_item(key, item, items_max)
         return _entry(key, self._accept(key, op_id, ANY, await self._run("append", key, op_id, by, text, items_max)))
 
     async def add(
         self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
         _, value, applied, *made = self._accept(
             key, op_id, ANY, await self._run("add", key, op_id, by, amount, low, high)

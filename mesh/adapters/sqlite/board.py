@@ -103,8 +103,7 @@ class SqliteBoard:
         return None if row is None or row[5] else Entry(key, *row[1:5])
 
     async def put(self, key: str, value: bytes, *, expect: str = ANY, by: str = "", op_id: str = "") -> Entry:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         rules.check_value(key, value)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
         write = self._board_write("put", key, by, op_id)
@@ -120,8 +119,7 @@ class SqliteBoard:
         return await self._write("put", job)
 
     async def delete(self, key: str, *, expect: str = ANY, by: str = "", op_id: str = "") -> bool:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         rules.check_expect(expect, wildcards=(ANY, ABSENT))
         write = self._board_write("delete", key, by, op_id)
 
@@ -137,8 +135,7 @@ class SqliteBoard:
         return await self._write("delete", job)
 
     async def append(self, key: str, item: bytes, *, items_max: int, by: str = "", op_id: str = "") -> Entry:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         text = rules.check_item(key, item, items_max)
         write = self._board_write("append", key, by, op_id)
 
@@ -147,12 +144,7 @@ class SqliteBoard:
                 return rows.first_entry(connection, write, first)
             self._require_complete(connection, key)
             before = rows.newest(connection, write.stored)
-            pushed = rules.pushed(before.value, before.items, text, items_max)
-            if pushed is None:
-                raise rules.not_an_array(key)
-            array, items = pushed
-            if len(array) > rules.VALUE_BYTES_MAX:
-                raise rules.too_large(key, len(array))
+            array, items = rules.pushed(key, before.value, before.items, text, items_max)
             return rows.remembered_entry(connection, write, rows.store(connection, write, before, array, items=items))
 
         return await self._write("append", job)
@@ -160,8 +152,7 @@ class SqliteBoard:
     async def add(
         self, key: str, amount: int, *, value_max: Limit = None, value_min: Limit = None, by: str = "", op_id: str = ""
     ) -> Count:
-        rules.check_key(key)
-        rules.check_op(op_id, by)
+        rules.check_write(key, op_id, by)
         low, high = rules.check_counter(key, amount, value_min, value_max)
         write = self._board_write("add", key, by, op_id)
 
@@ -170,9 +161,7 @@ class SqliteBoard:
                 return Count(*first)
             self._require_complete(connection, key)
             before = rows.newest(connection, write.stored)
-            value = 0 if before.value is None else rules.counter_of(before.value)
-            if value is None:
-                raise rules.not_a_counter(key)
+            value = rules.counter_of(key, before.value)
             count = Count(value, False)
             if low <= value + amount <= high:
                 entry = rows.store(connection, write, before, b"%d" % (value + amount))

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from mesh.core.board.rules import check_key, check_op, check_value
+from mesh.core.board.rules import check_value, check_write
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.event import rfc3339
@@ -99,8 +99,7 @@ def read_board_record(record: Record) -> BoardChange | BoardRestart | Unreadable
     if counter_of(texts["ce_id"]) < 0:
         return Unreadable("bad_header", f"version {texts['ce_id']!r:.80} of key {key!r:.80}")
     try:
-        check_key(key)
-        check_op(texts["mesh-op"], texts["mesh-by"])
+        check_write(key, texts["mesh-op"], texts["mesh-by"])
     except InvalidInput as error:
         return Unreadable(error.code, str(error))
     return BoardChange(key, value, texts["ce_id"], texts["mesh-by"], texts["mesh-op"], at_ms)

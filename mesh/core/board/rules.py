@@ -41,8 +41,9 @@ def check_key(key: str) -> None:
     _check_name(key, "bad_key", "board key")
 
 
-def check_op(op_id: str, by: str = "") -> None:
-    """Raise InvalidInput unless `op_id` is empty or spelled like a key, and `by` is printable and short."""
+def check_write(key: str, op_id: str = "", by: str = "") -> None:
+    """Raise InvalidInput unless the key is valid, `op_id` empty or spelled like one, and `by` printable and short."""
+    check_key(key)
     if op_id:
         _check_name(op_id, "bad_op_id", "op_id")
     if len(by) > BY_CHARS_MAX or not by.isprintable():
@@ -154,36 +155,36 @@ def check_limit(limit: int) -> int:
     return min(limit, HISTORY_MAX)
 
 
-def counter_of(value: bytes) -> int | None:
-    """Return the integer in `value`; None if it is no counter."""
-    found = _COUNTER.match(value)
-    if found is None or len(found[1]) > 17:
-        return None
-    number = int(found[1])
-    return number if abs(number) <= COUNTER_MAX else None
+def counter_of(key: str, value: bytes | None) -> int:
+    """Return the integer in the value at `key`, 0 without a value. Raise InvalidInput `not_a_counter`."""
+    found = _COUNTER.match(b"0" if value is None else value)
+    if found is None or len(found[1]) > 17 or abs(number := int(found[1])) > COUNTER_MAX:
+        raise not_a_counter(key)
+    return number
 
 
-def pushed(array: bytes | None, items: int | None, item: bytes, items_max: int) -> tuple[bytes, int] | None:
-    """Append `item` to a JSON array, drop the oldest beyond `items_max`, and return the array with its length.
+def pushed(key: str, array: bytes | None, items: int | None, item: bytes, items_max: int) -> tuple[bytes, int]:
+    """Append `item` to the JSON array at `key`, drop the oldest beyond `items_max`; return the array with its length.
 
     `array` is valid JSON or None (no value yet); `items` is its length if known, which avoids a count. The text itself
-    is edited, so the other items keep their spelling. Returns None if `array` is no array.
+    is edited, so the other items keep their spelling. Raise InvalidInput `not_an_array`, `too_large`.
     """
     body = b"" if array is None else array.strip()
     if body and body[:1] != b"[":
-        return None
+        raise not_an_array(key)
     body = body[1:-1].strip()
-    if not body:
-        return b"[" + item + b"]", 1
     count = 1 + sum(1 for _ in _commas(body)) if items is None else items
     surplus = count + 1 - items_max
-    if surplus >= count:
+    if not body or surplus >= count:
         return b"[" + item + b"]", 1
     for cut, comma in enumerate(_commas(body), start=1) if surplus > 0 else ():
         if cut == surplus:
             body = body[comma + 1 :].lstrip()
             break
-    return b"[" + body + b"," + item + b"]", count + 1 - max(surplus, 0)
+    pushed = b"[" + body + b"," + item + b"]"
+    if len(pushed) > VALUE_BYTES_MAX:
+        raise too_large(key, len(pushed))
+    return pushed, count + 1 - max(surplus, 0)
 
 
 def _commas(body: bytes) -> Iterator[int]:

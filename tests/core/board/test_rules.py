@@ -106,15 +106,15 @@ def test_what_is_no_version_is_refused_instead_of_compared(expect: str) -> None:
 
 
 def test_op_ids_are_spelled_like_keys_and_writers_are_printable() -> None:
-    rules.check_op("", "")
-    rules.check_op("task-1:3", "fraud desk, Ü")
+    rules.check_write("k", "", "")
+    rules.check_write("k", "task-1:3", "fraud desk, Ü")
     for op_id in (" ", "a b", "x" * 257, "é"):
         with pytest.raises(InvalidInput) as refused:
-            rules.check_op(op_id)
+            rules.check_write("k", op_id)
         assert refused.value.code == "bad_op_id"
     for by in ("a\nb", "\x1b[31m", "x" * 257, "\ud800"):
         with pytest.raises(InvalidInput) as refused:
-            rules.check_op("", by)
+            rules.check_write("k", "", by)
         assert refused.value.code == "bad_by"
         str(refused.value).encode()
 
@@ -131,15 +131,17 @@ def test_counters_stay_where_every_reader_holds_them_exactly() -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(b"0", 0), (b" -7\n", -7), (b"9007199254740991", 2**53 - 1), (b"9007199254740992", None), (b"1.0", None)],
+    [(None, 0), (b"0", 0), (b" -7\n", -7), (b"9007199254740991", 2**53 - 1)],
 )
-def test_a_counter_is_a_json_integer_within_the_bounds(value: bytes, number: int | None) -> None:
-    assert rules.counter_of(value) == number
+def test_a_counter_is_a_json_integer_within_the_bounds(value: bytes | None, number: int) -> None:
+    assert rules.counter_of("k", value) == number
 
 
 def test_what_is_no_integer_is_no_counter() -> None:
-    for value in (b'"1"', b"null", b"[]", b"1e3", b"true", b"1" * 60_000):
-        assert rules.counter_of(value) is None
+    for value in (b'"1"', b"null", b"[]", b"1e3", b"1.0", b"true", b"9007199254740992", b"1" * 60_000):
+        with pytest.raises(InvalidInput) as refused:
+            rules.counter_of("k", value)
+        assert refused.value.code == "not_a_counter"
 
 
 def test_history_answers_at_most_what_is_kept() -> None:
@@ -153,11 +155,8 @@ def test_history_answers_at_most_what_is_kept() -> None:
 def test_pushing_equals_pushing_on_the_parsed_array(
     items: list[Any], item: Any, items_max: int, indent: int | None, item_indent: int | None, known: bool
 ) -> None:
-    pushed = rules.pushed(
-        b" " + encoded(items, indent) + b"\n", len(items) if known else None, encoded(item, item_indent), items_max
-    )
-    assert pushed is not None
-    array, count = pushed
+    whole, length = b" " + encoded(items, indent) + b"\n", len(items) if known else None
+    array, count = rules.pushed("k", whole, length, encoded(item, item_indent), items_max)
     expected = [*items, item][-items_max:]
     assert json.loads(array) == expected
     assert count == len(expected)
@@ -165,14 +164,19 @@ def test_pushing_equals_pushing_on_the_parsed_array(
 
 def test_pushing_keeps_every_item_as_it_was_written() -> None:
     array = b'[1.50, 12345678901234567890, "\\u00e9,]" , {"a" : [ 1,2 ]}]'
-    assert rules.pushed(array, None, b"1e2", 3) == (b'["\\u00e9,]" , {"a" : [ 1,2 ]},1e2]', 3)
+    assert rules.pushed("k", array, None, b"1e2", 3) == (b'["\\u00e9,]" , {"a" : [ 1,2 ]},1e2]', 3)
 
 
 def test_pushing_begins_an_array_and_refuses_what_is_none() -> None:
-    assert rules.pushed(None, None, b"1", 5) == (b"[1]", 1)
-    assert rules.pushed(b" [ ] ", None, b"1", 5) == (b"[1]", 1)
+    assert rules.pushed("k", None, None, b"1", 5) == (b"[1]", 1)
+    assert rules.pushed("k", b" [ ] ", None, b"1", 5) == (b"[1]", 1)
     for value in (b"{}", b'"[]"', b"1", b"null"):
-        assert rules.pushed(value, None, b"1", 5) is None
+        with pytest.raises(InvalidInput) as refused:
+            rules.pushed("k", value, None, b"1", 5)
+        assert refused.value.code == "not_an_array"
+    with pytest.raises(InvalidInput) as refused:
+        rules.pushed("k", b'["' + b"x" * rules.VALUE_BYTES_MAX + b'"]', None, b"1", 5)
+    assert refused.value.code == "too_large"
 
 
 KEYS = st.text("ab./", min_size=1, max_size=8)
