@@ -1,4 +1,4 @@
-# The words of this project. CI uses the same ones.
+# The targets of this project. CI uses the same ones.
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := mesh agents bench tests scripts/docs.py scripts/reference_pages.py scripts/topics_yaml_keys.py scripts/release
@@ -12,11 +12,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
 # pip is silent for half a minute or says too much: one line for each package that it fetches.
-PROGRESS := | awk '/^Collecting /{printf "  %2d %s\n", ++n, $$2; fflush()} /^Installing /{print "  installing", n, "packages"; fflush()}'
+PROGRESS := | awk '/^Collecting /{printf "  %2d %s\n", ++n, $$2; fflush()} /^Installing /{if (n) print "  installing", n, "packages"; fflush()}'
 
 .PHONY: help setup demo check style lint types laws test coverage sim live chaos bench gates docs release clean
 
-help:            ## show the words
+help:            ## list the targets
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
 
 $(BIN)/mesh: pyproject.toml constraints.txt
