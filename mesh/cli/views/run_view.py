@@ -1,7 +1,7 @@
 """A run in output: the tree of its tasks, its timeline, and the reasons of failures and refusals."""
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -13,6 +13,8 @@ from mesh.core.history.timeline import History
 from mesh.core.protocol.event import Part, Usage, derive_id, rfc3339
 from mesh.core.run.routing import JOIN_TYPE
 from mesh.core.run.state import CANCELLED, COMPLETED, FAILED, PARTIAL, STOPPED, Result
+
+Row = TypeVar("Row")
 
 STYLES: Final = {
     COMPLETED: "green",
@@ -81,8 +83,7 @@ def _is_paused(history: History) -> bool:
 
 def tree(output: Output, history: History, *, indent: str = "  ") -> None:
     """Print the tasks of the run, each below the task whose result caused it."""
-    depth_max = DEPTH_SHOWN_MAX if output.width is None else min(DEPTH_SHOWN_MAX, output.width // 6)
-    rows = list(_rows(history, indent, depth_max))
+    rows = list(_rows(history, indent, depth_shown(output)))
     width = max((len(guide) + len(task.agent) for guide, task in rows), default=0)
     emitted = max((len(_emitted_text(task)) for _, task in rows), default=0)
     for guide, task in rows:
@@ -263,19 +264,34 @@ def moment_json(happened: Moment) -> dict[str, Any]:
 
 
 def _rows(history: History, indent: str, depth_max: int) -> Iterator[tuple[str, TaskHistory]]:
-    """Yield each task with its guide lines. Without recursion: a run may be a thousand hops deep."""
+    """Yield each task with its guide lines."""
     below: dict[str, list[TaskHistory]] = {}
     for task in history.tasks.values():
         below.setdefault(task.parent, []).append(task)
-    waiting = [(task, indent, 1, n == 0) for n, task in enumerate(reversed(below.get("", ())))]
+    return guided(below, lambda task: task.id, indent, depth_max)
+
+
+def guided(
+    below: Mapping[str, Sequence[Row]], id_of: Callable[[Row], str], indent: str, depth_max: int
+) -> Iterator[tuple[str, Row]]:
+    """Yield each row of a tree with its guide lines. `below`: parent → its rows, in order; "" is the root.
+
+    Without recursion: a run may be a thousand hops deep.
+    """
+    waiting = [(row, indent, 1, n == 0) for n, row in enumerate(reversed(below.get("", ())))]
     while waiting:
-        task, guide, depth, last = waiting.pop()
-        yield guide + ("└─ " if last else "├─ "), task
+        row, guide, depth, last = waiting.pop()
+        yield guide + ("└─ " if last else "├─ "), row
         if depth < depth_max:
             guide += "   " if last else "│  "
         else:
             guide = guide.partition("…")[0] + f"… {depth + 1} deep "
-        waiting += [(child, guide, depth + 1, n == 0) for n, child in enumerate(reversed(below.get(task.id, ())))]
+        waiting += [(child, guide, depth + 1, n == 0) for n, child in enumerate(reversed(below.get(id_of(row), ())))]
+
+
+def depth_shown(output: Output) -> int:
+    """The depth down to which rows of a tree are indented."""
+    return DEPTH_SHOWN_MAX if output.width is None else min(DEPTH_SHOWN_MAX, output.width // 6)
 
 
 def _emitted_text(task: TaskHistory) -> str:

@@ -70,7 +70,7 @@ class RunFold:
             return event if own else None
         if own and self.run is None and event.kind == REQUESTED:
             self._kept.prepare(self._state, record.offset)
-        effects = step(self._state, record)
+        effects = step(self._state, record, event)
         if not own:
             return None
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)

@@ -126,8 +126,11 @@ class Partition:
         The function is total: a record that is no event becomes a dead letter. Only a topology that the partition does
         not know raises TopologyMissing, and the record is then not folded.
         """
+        return self.take(read_event(record), record)
+
+    def take(self, event: Event | Unreadable, record: Record) -> list[Effect]:
+        """Do the same for a record that the caller has decoded. It may change the times of the event."""
         self.offset = record.offset + 1
-        event = read_event(record)
         if isinstance(event, Unreadable):
             return [dead_record(record, event.code, event.message)]
         if event.at_ms >= self.at_ms:

@@ -17,6 +17,8 @@ from mesh.core.topology.model import Topology
 from mesh.core.topology.serialization import pinned_topology
 
 if TYPE_CHECKING:
+    from mesh.core.protocol.codec import Unreadable
+    from mesh.core.protocol.event import Event
     from mesh.core.state.partition_state import Partition
 
 
@@ -121,10 +123,12 @@ class Registry:
             state.adopt(under)
 
 
-def step(state: "Partition", record: Record) -> list[Effect]:
-    """Fold a record when no further topologies are available: a missing one is marked as unknown."""
+def step(state: "Partition", record: Record, event: "Event | Unreadable | None" = None) -> list[Effect]:
+    """Fold a record when no further topologies are available: a missing one is marked as unknown.
+
+    `event`: what the record holds, if the caller has decoded it."""
     try:
-        return state.step(record)
+        return state.step(record) if event is None else state.take(event, record)
     except TopologyMissing as missing:
         state.unknown.add(missing.digest)
         return state.step(record)

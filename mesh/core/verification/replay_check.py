@@ -112,14 +112,14 @@ class ReplayCheck:
         self._report.records[record.topic] += 1
         event = read_event(record)
         if isinstance(event, Unreadable):
-            self._compare(part.state.step(record), part, record)
+            self._compare(part.state.take(event, record), part, record)
             return
         before = part.state.runs.get(event.run_id)
         known = before is not None or event.run_id in part.state.ended or event.run_id == ALL
         part.names_topology = part.names_topology or event.kind == ADOPTED
         if not known and not part.names_topology and event.kind == REQUESTED and len(self._digests) > 1:
             self._choose_topology(event, part)
-        effects = self._step(record, part)
+        effects = self._step(event, record, part)
         if (
             not known
             and part.complete_from_ms >= 0
@@ -140,9 +140,9 @@ class ReplayCheck:
                 self._report.add(violation)
         self._compare(effects, part, record)
 
-    def _step(self, record: Record, part: PartitionReplay) -> list[Effect]:
+    def _step(self, event: Event, record: Record, part: PartitionReplay) -> list[Effect]:
         try:
-            return part.state.step(record)
+            return part.state.take(event, record)
         except TopologyMissing as missing:
             part.state.unknown.add(missing.digest)
             if missing.needed and (why := self._kept.unreadable.get(missing.digest)) is not None:

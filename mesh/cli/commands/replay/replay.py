@@ -21,21 +21,38 @@ async def replay(
     ] = None,
     *,
     check: Annotated[bool, typer.Option("--check", help="compare what is decided with what was published")] = False,
+    with_: Annotated[
+        str | None, typer.Option("--with", metavar="FILE", help="what if: decide under this topics.yaml")
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="WORD=VALUE", help="what if: under this limit; repeatable")
+    ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
 ) -> int:
     """Decide a recorded run again, and show each event: what it changed, and why each effect followed.
 
-    Nothing is written and no agent is called. -v shows payloads, too. With --check and without RUN, all runs are
-    checked, or those that were requested between --since and --until.
+    Nothing is written and no agent is called. -v shows payloads, too.
+
+    --with and --limit decide the recorded events under another topology or other limits (`depth_max=3`), with the
+    recorded answers. Where a run would ask an agent that was not asked then, it is unknown from here.
+
+    --check, --with and --limit without RUN are for all runs, or for those that were requested between --since and
+    --until. Exit code 1 if something differs.
     """
     span = time_span(since, until)
     if run is not None and (since or until):
         raise _misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
+    if check and (with_ is not None or limit):
+        raise _misused("these are two modes", "--check", "Leave out --check, or --with and --limit")
     if check:
         from mesh.cli.commands.verify import check_log
 
         return await check_log(session, run, span)
+    if with_ is not None or limit:
+        from mesh.cli.commands.replay.what_if import variant_of, what_if
+
+        return await what_if(session, run, span, variant_of(with_, limit or ()))
     if run is None:
         raise _misused("no run is named", "RUN", "Name one; `mesh run list` shows the latest")
     from mesh.cli.commands.replay.print_steps import print_steps

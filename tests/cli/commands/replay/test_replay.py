@@ -103,3 +103,44 @@ def test_check_shows_the_first_divergence_with_both_sides(lived: Cli, tmp_path: 
         assert done.code == 1
         assert "I3  a copy differs from the one that was decided" in done.out
         assert "at        mesh.tasks.greeter:" in done.out
+
+
+def test_what_if_shows_one_run_as_a_tree_of_same_new_gone_and_refused(lived: Cli) -> None:
+    done = lived("replay", "ada", "--limit", "depth_max=1")
+    assert done.code == 1
+    assert "recorded  ✓ completed  2 tasks" in done.out
+    assert "✗ refused  depth: greeter > keeper is 2 hops deep, at most 1" in done.out
+    assert "1 same, 0 new, 0 gone, 1 refused" in done.out
+    (row,) = lived("replay", "ada", "--limit", "depth_max=1", "--json").rows
+    assert (row["differs"], row["reason"]) == (True, "depth of keeper (new)")
+    assert [(task["agent"], task["mark"]) for task in row["tasks"]] == [("greeter", "same"), ("keeper", "refused")]
+    assert lived("replay", "ada", "--limit", "depth_max=6").code == 0
+
+
+def test_what_if_over_all_runs_groups_those_that_end_differently(lived: Cli) -> None:
+    done = lived("replay", "--limit", "depth_max=1")
+    assert done.code == 1
+    assert "4 runs: 1 end the same, 3 differently" in done.out
+    assert "depth of keeper (new)" in done.out
+    assert done.err == ""
+    (row,) = lived("replay", "--since", "1h", "--limit", "depth_max=1", "--json").rows
+    assert (row["same"], row["different"], row["unknown"]) == (1, 3, 0)
+    assert row["before"]["endings"] == {"completed": 2, "failed": 1, "stopped": 1}
+    assert sum(group["runs"] for group in row["groups"]) == 3
+    assert "4 runs: 4 end the same, 0 differently" in lived("replay", "--with", "topics.yaml").out
+
+
+def test_what_if_under_another_topology_says_what_is_unknown(lived: Cli, tmp_path: Path) -> None:
+    text = (lived.folder / "topics.yaml").read_text()
+    (tmp_path / "more.yaml").write_text(f'{text}  audit: {{run: "desk:hear", on: hello, emits: word.heard}}\n')
+    done = lived("replay", "ada", "--with", str(tmp_path / "more.yaml"))
+    assert done.code == 1
+    assert "? unknown from here" in done.out
+    assert "audit" in done.out
+    assert "+ new  it was not asked then: unknown from here" in done.out
+
+
+def test_wrong_words_of_a_what_if_are_errors(lived: Cli) -> None:
+    assert "Did you mean depth_max?" in lived("replay", "ada", "--limit", "depth=1").err
+    assert lived("replay", "ada", "--with", "nowhere.yaml").code == 2
+    assert "these are two modes" in lived("replay", "ada", "--check", "--limit", "depth_max=1").err
