@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from mesh.cli.framework.logs import Reporter
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.output import Output
 from mesh.cli.framework.session import Session
-from mesh.cli.framework.signals import Stop
+from mesh.cli.framework.signals import Stop, Stopped
 from mesh.cli.framework.text import counted, percentile, took
 from mesh.cli.views import run_view
 from mesh.core.errors import ConfigInvalid, WaitTimeout
@@ -97,7 +97,7 @@ class Show:
         async with aclosing(runs.watch(ends)) as changes:
             deadline_s = self._mesh.topology.limits.deadline_ms / 1_000 + EXTRA_WAIT_S
             feeding = asyncio.ensure_future(self._feed(events))
-            with self._screen.status("working"):
+            with self._screen.status("working"), suppress(Stopped):
                 await self._wait_for_ends(changes, events, began, deadline_s)
             feeding.cancel()
             await asyncio.wait((feeding,))
@@ -105,7 +105,8 @@ class Show:
             if stays and not self._stop.event.is_set():
                 self._screen.print()
                 self._screen.print("Still running: publish from another terminal. ", ("Ctrl-C stops it.", "dim"))
-                await self._keep_printing(changes)
+                with suppress(Stopped):
+                    await self._stop.unless(self._print_runs(changes))
 
     async def _feed(self, events: "list[Event]") -> None:
         """Publish one event after another, at a pace that can be followed on a terminal."""
@@ -117,17 +118,10 @@ class Show:
         self, changes: AsyncIterator[RunChange], events: "list[Event]", began: float, deadline_s: float
     ) -> None:
         left = {event.run_id for event in events}
-        stopping = asyncio.get_running_loop().create_task(self._stop.event.wait())
         try:
             async with asyncio.timeout(deadline_s):
                 while left:
-                    following = asyncio.ensure_future(anext(changes))
-                    await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
-                    if stopping.done():
-                        following.cancel()
-                        await asyncio.gather(following, return_exceptions=True)
-                        return
-                    change = following.result()
+                    change = await self._stop.unless(anext(changes))
                     if change.ended:
                         left.discard(change.history.run_id)
                         self._first_s = self._first_s or time.monotonic() - began
@@ -135,19 +129,9 @@ class Show:
                     self._screen.update(f"{len(self._ended)} of {len(events)} runs have ended")
         except TimeoutError as error:
             raise WaitTimeout(f"{len(left)} runs have not ended", where=str(self._folder)) from error
-        finally:
-            stopping.cancel()
-
-    async def _keep_printing(self, changes: AsyncIterator[RunChange]) -> None:
-        """Print runs of other publishers until Ctrl-C."""
-        printing = asyncio.ensure_future(self._print_runs(changes))
-        stopping = asyncio.ensure_future(self._stop.event.wait())
-        await asyncio.wait((printing, stopping), return_when=asyncio.FIRST_COMPLETED)
-        for task in (printing, stopping):
-            task.cancel()
-        await asyncio.gather(printing, stopping, return_exceptions=True)
 
     async def _print_runs(self, changes: AsyncIterator[RunChange]) -> None:
+        """Print runs of other publishers."""
         async for change in changes:
             if change.ended:
                 self._print_run(change.history)

@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import typer
 
@@ -69,9 +69,9 @@ class Stop:
         for number in CODES:
             asyncio.get_running_loop().remove_signal_handler(number)
 
-    async def unless(self, doing: Coroutine[Any, Any, T]) -> T:
-        """Await a coroutine; cancel it and raise Stopped if a signal comes first."""
-        task = asyncio.get_running_loop().create_task(doing)
+    async def unless(self, doing: Awaitable[T]) -> T:
+        """Await this; cancel it and raise Stopped if a signal comes first."""
+        task = asyncio.ensure_future(doing)
         stopping = asyncio.get_running_loop().create_task(self.event.wait())
         try:
             await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
