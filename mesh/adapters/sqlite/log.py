@@ -257,7 +257,7 @@ class SqliteLog(StoredTopics):
             connection.executemany(_INSERT, rows)
             return offsets
 
-        return self.file.submit(job, operation="append", timeout_ms=self._append_timeout_ms, wakes=numbers)
+        return self.file.write(job, operation="append", timeout_ms=self._append_timeout_ms, wakes=numbers)
 
 
 def _write_jobs(batches: Sequence[_PendingBatch]) -> list[list[_PendingBatch]]:

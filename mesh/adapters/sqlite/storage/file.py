@@ -193,26 +193,7 @@ class SqliteFile:
 
     # ------------------------------------------------------------------------------------------------ write, read
 
-    async def write(
-        self,
-        job: Callable[[sqlite3.Connection], T],
-        *,
-        timeout_ms: float = 10_000,
-        operation: str = "write",
-        kind: type[Unavailable] = LogUnavailable,
-        wakes: Iterable[int] = (BOARD_CHANNEL,),
-    ) -> T:
-        """Run `job` in the writer thread within a transaction; returns its result after COMMIT.
-
-        Jobs of all callers run in the order of their calls, many in one transaction. An error of a job is raised here
-        and undoes only the writes of that job. A job must not begin or end transactions. It must be repeatable: it runs
-        again when another job of its transaction failed. `wakes`: the channels whose subscribers are woken; it is read
-        after the job, which may fill it. Raises `kind` when there is no verdict after
-        `timeout_ms` (the write may or may not happen then), and for whatever SQLite refuses.
-        """
-        return await self.submit(job, timeout_ms=timeout_ms, operation=operation, kind=kind, wakes=wakes)
-
-    def submit(
+    def write(
         self,
         job: Callable[[sqlite3.Connection], T],
         *,
@@ -221,7 +202,14 @@ class SqliteFile:
         kind: type[Unavailable] = LogUnavailable,
         wakes: Iterable[int] = (BOARD_CHANNEL,),
     ) -> "asyncio.Future[T]":
-        """Queue a job at once; the returned future has the result. Otherwise like `write`."""
+        """Queue `job` at once for the writer thread; the returned future has its result after COMMIT.
+
+        Jobs of all callers run in the order of their calls, many in one transaction. An error of a job is that of its
+        future and undoes only the writes of that job. A job must not begin or end transactions. It must be repeatable:
+        it runs again when another job of its transaction failed. `wakes`: the channels whose subscribers are woken; it
+        is read after the job, which may fill it. The future raises `kind` when there is no verdict after `timeout_ms`
+        (the write may or may not happen then), and for whatever SQLite refuses. Raises `kind` for a closed file.
+        """
         writer = self._writer
         if writer is None or writer.failure is not None:
             raise self._closed_error(kind, operation, writer)

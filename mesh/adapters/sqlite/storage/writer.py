@@ -9,7 +9,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ _LOCK_PAUSE_S = 0.0002
 _LOCK_PAUSE_S_MAX = 0.005
 
 JobFunction = Callable[[sqlite3.Connection], Any]
-JobResults = Sequence[tuple["WriteJob", Any, BaseException | None]]
+JobResults = list[tuple["WriteJob", Any, BaseException | None]]
 
 
 @dataclass(slots=True, eq=False)
@@ -129,7 +129,7 @@ class WriterThread:
         return group
 
     def _commit(self, connection: sqlite3.Connection, group: list[WriteJob]) -> None:
-        results: list[tuple[WriteJob, Any, BaseException | None]] = []
+        results: JobResults = []
         touched: set[int] = set()
         try:
             group = self._begin(connection, group)
@@ -182,14 +182,12 @@ class WriterThread:
                 raise
 
 
-def _run_freely(
-    connection: sqlite3.Connection, group: list[WriteJob]
-) -> list[tuple[WriteJob, Any, BaseException | None]]:
+def _run_freely(connection: sqlite3.Connection, group: list[WriteJob]) -> JobResults:
     """Run jobs without savepoints. Returns an empty list in the rare case that one failed after it had written.
 
     Stops after a while. The remaining jobs go into the next transaction.
     """
-    results: list[tuple[WriteJob, Any, BaseException | None]] = []
+    results: JobResults = []
     until = time.monotonic() + _GROUP_S
     for job in group:
         if time.monotonic() > until:
@@ -206,11 +204,9 @@ def _run_freely(
     return results
 
 
-def _run_apart(
-    connection: sqlite3.Connection, group: list[WriteJob]
-) -> list[tuple[WriteJob, Any, BaseException | None]]:
+def _run_apart(connection: sqlite3.Connection, group: list[WriteJob]) -> JobResults:
     """Run each job in its own savepoint, so that a failed one leaves no trace in the commit of the others."""
-    results: list[tuple[WriteJob, Any, BaseException | None]] = []
+    results: JobResults = []
     for job in group:
         connection.execute("SAVEPOINT job")
         try:

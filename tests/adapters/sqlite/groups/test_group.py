@@ -52,7 +52,7 @@ async def test_a_member_without_partitions_is_told_so(log: SqliteLog) -> None:
 
 async def test_members_that_join_in_one_commit_share_and_no_listener_loses_what_it_never_had(log: SqliteLog) -> None:
     listeners = [Recorder(), Recorder()]
-    log.file.submit(lambda _: time.sleep(0.05))  # meanwhile both wait, so that one transaction takes them
+    log.file.write(lambda _: time.sleep(0.05))  # meanwhile both wait, so that one transaction takes them
     await asyncio.gather(*(join(log, listener) for listener in listeners))
     await until(lambda: all(len(listener.held) == 1 for listener in listeners), "shares")
     assert all(what == "assigned" for listener in listeners for what, _ in listener.told)

@@ -97,7 +97,7 @@ async def test_users_share_the_file_and_the_last_one_closes_it(path: Path) -> No
 async def test_what_waits_is_written_before_the_file_closes(path: Path) -> None:
     file = SqliteFile(path)
     await file.start(SCHEMA)
-    waiting = [file.submit(insert(number)) for number in range(20)]
+    waiting = [file.write(insert(number)) for number in range(20)]
     await file.close()
     assert [await answer for answer in waiting] == list(range(1, 21))
 
@@ -146,9 +146,9 @@ async def test_a_process_that_stood_still_beyond_a_deadline_writes_before_it_giv
         begun.set()
         time.sleep(0.3)
 
-    stalled = file.submit(stall)
+    stalled = file.write(stall)
     assert begun.wait(10)
-    late = file.submit(insert(1), timeout_ms=100)
+    late = file.write(insert(1), timeout_ms=100)
     # The loop, too, stands still: the thread comes to the second write when its deadline has passed.
     stand_still(0.4)
     await stalled
@@ -161,7 +161,7 @@ async def test_closing_returns_although_the_file_is_locked(path: Path) -> None:
     await file.start(SCHEMA)
     with sqlite3.connect(path, isolation_level=None) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        waiting = file.submit(insert(1), timeout_ms=100)
+        waiting = file.write(insert(1), timeout_ms=100)
         async with asyncio.timeout(12):
             await file.close()
         with pytest.raises(LogUnavailable, match="100 ms"):
