@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from mesh.adapters.memory_board import MemoryBoard
 from mesh.adapters.ports import Board, Log
 from mesh.app.process import Process, running
 from mesh.app.wiring import load_agents, load_topology, open_board, open_log
@@ -28,7 +29,6 @@ from mesh.core.task.agent import agent_of
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import Topology
 from mesh.settings import Settings
-from mesh.testing.memory_board import MemoryBoard
 from mesh.testing.signature_topology import Options, topology_of
 
 __all__ = ["MemoryBoard", "MeshTest", "context", "topology_of"]

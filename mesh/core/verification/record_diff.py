@@ -1,6 +1,6 @@
 """Diff two records that should be equal. For display only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, zip_longest
 from typing import Any, Final, NamedTuple
 
@@ -55,15 +55,25 @@ def _values(expected: bytes | None, got: bytes | None) -> Iterator[Difference]:
         return
     if ours == theirs:
         yield Difference("value (as bytes)", _text(expected), _text(got))
-    todo: list[tuple[str, Any, Any]] = [("value", ours, theirs)]
+    yield from value_differences("value", ours, theirs)
+
+
+def value_differences(
+    place: str, expected: Any, got: Any, ignored: Callable[[tuple[str | int, ...]], bool] = lambda steps: False
+) -> Iterator[Difference]:
+    """Yield the differences of two parsed JSON values. `place`: name of the values. `ignored` is asked for each pair
+    of inner values, with the steps that lead to it; what it covers may differ."""
+    todo: list[tuple[str, tuple[str | int, ...], Any, Any]] = [(place, (), expected, got)]
     while todo:
-        place, one, other = todo.pop(0)
+        place, steps, one, other = todo.pop(0)
+        if ignored(steps):
+            continue
         if isinstance(one, dict) and isinstance(other, dict):
             keys = dict.fromkeys((*one, *other))
-            todo += [(f"{place}.{key}", one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in keys]
+            todo += [(f"{place}.{key}", (*steps, key), one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in keys]
         elif isinstance(one, list) and isinstance(other, list):
             pairs = zip_longest(one, other, fillvalue=_ABSENT)
-            todo += [(f"{place}[{n}]", *pair) for n, pair in enumerate(pairs)]
+            todo += [(f"{place}[{n}]", (*steps, n), *pair) for n, pair in enumerate(pairs)]
         elif one != other or type(one) is not type(other):
             yield Difference(place, *(MISSING if side is _ABSENT else _json(side) for side in (one, other)))
 

@@ -1,0 +1,61 @@
+"""The board's values at a moment of the past. Pure.
+
+    past = PastBoard(since_ms)
+    for value in values_in_order: past.take(value)
+    past.at("risk/eu", at_ms)      # the value that the key had then; None: none
+
+The times are those of one clock: the log's for records of mesh.board, the file's for the embedded board.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mesh.core.board.changelog import counter_of, incarnation_of
+
+
+class PastValue(NamedTuple):
+    """A value that a key had from `at_ms` on. `value` None: it was deleted."""
+
+    key: str
+    value: bytes | None
+    version: str
+    at_ms: int
+    by: str = ""
+
+
+class PastBoard:
+    """The values of all keys from `since_ms` on, with the newest one from before for each. Earlier ones are dropped."""
+
+    def __init__(self, since_ms: int = 0) -> None:
+        self._since_ms = since_ms
+        self._past: dict[str, list[PastValue]] = {}
+
+    def take(self, value: PastValue) -> None:
+        """Add a value, in the order of times. One that an older version brings late is dropped."""
+        past = self._past.setdefault(value.key, [])
+        if past and _is_older(value.version, past[-1].version):
+            return
+        if past and value.at_ms <= self._since_ms:
+            past.clear()
+        past.append(value)
+
+    def at(self, key: str, at_ms: int) -> PastValue | None:
+        """Return the value that a key had at a time in milliseconds; None if it had none."""
+        past = self._past.get(key, ())
+        place = bisect_right(past, at_ms, key=lambda value: value.at_ms)
+        found = past[place - 1] if place else None
+        return None if found is None or found.value is None else found
+
+    def values(self, at_ms: int) -> Sequence[PastValue]:
+        """Return the values of all keys that had one at this time, sorted by key."""
+        found = (self.at(key, at_ms) for key in sorted(self._past))
+        return [value for value in found if value is not None]
+
+    def history(self, key: str, at_ms: int) -> Sequence[PastValue]:
+        """Return the known values of a key up to this time, the newest first."""
+        return [value for value in reversed(self._past.get(key, ())) if value.at_ms <= at_ms]
+
+
+def _is_older(version: str, standing: str) -> bool:
+    return incarnation_of(version) == incarnation_of(standing) and counter_of(version) < counter_of(standing)
