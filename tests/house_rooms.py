@@ -66,7 +66,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "mesh.services": _BELOW_SERVICES,
     "mesh.app.wiring": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings"),
-    "mesh.app": (*_BELOW_SERVICES, "mesh.services", "mesh.app.wiring"),
+    "mesh.app": (*_BELOW_SERVICES, "mesh.services", "mesh.operations.replay", "mesh.app.wiring"),
     "mesh.client": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings", "mesh.app.wiring"),
     "mesh.testing": ("mesh.core", "mesh.adapters", "mesh.settings", "mesh.app", "mesh.client", "mesh.context"),
     "mesh.cli.framework": _BELOW_CLI,

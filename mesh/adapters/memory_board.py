@@ -1,4 +1,4 @@
-"""A blackboard in memory, for unit tests of one agent function."""
+"""A blackboard in memory: for unit tests of one agent function, and for replays of one task."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from mesh.adapters.ports import ABSENT, ANY, Count, Entry, Limit
 from mesh.core.board import rules
+from mesh.core.board.past_values import PastBoard, PastValue
 from mesh.core.errors import Conflict
 
 T = TypeVar("T")
@@ -130,3 +131,33 @@ class MemoryBoard:
             answer = answer._replace(value=b"null" if newest is None else newest.value)
         found: T = answer
         return found
+
+
+class BoardAtMoment(MemoryBoard):
+    """The board as it stood at a time in milliseconds, with writes of its own that no other board shows. Those that
+    `but` made then do not count: a replay of its task makes them again."""
+
+    def __init__(self, past: PastBoard, at_ms: int, *, but: str = "") -> None:
+        super().__init__()
+        self._board, self._at_ms, self._but = past, at_ms, but
+
+    async def history(self, key: str, *, limit: int = 100) -> Sequence[Entry]:
+        """See MemoryBoard."""
+        own = await super().history(key, limit=limit)
+        return [*own, *map(_entry, self._board.history(key, self._at_ms, but=self._but))][: rules.check_limit(limit)]
+
+    async def keys(self, pattern: str = "*") -> Sequence[str]:
+        """See MemoryBoard."""
+        matches = rules.glob(pattern)
+        before = {value.key for value in self._board.values(self._at_ms, but=self._but) if matches(value.key)}
+        return sorted((before - self._deleted).union(await super().keys(pattern)))
+
+    def _newest(self, key: str) -> Entry | None:
+        if key in self._past:
+            return super()._newest(key)
+        found = self._board.at(key, self._at_ms, but=self._but)
+        return None if found is None else _entry(found)
+
+
+def _entry(value: PastValue) -> Entry:
+    return Entry(value.key, b"null" if value.value is None else value.value, value.version, value.at_ms, value.by)

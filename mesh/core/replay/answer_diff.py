@@ -22,6 +22,8 @@ ERROR: Final = "error"
 """Name under which the fields of a failure are ignored: `error.message`."""
 OUTCOME: Final = "outcome"
 """Name under which the fields of an outcome are ignored: `outcome.tasks`."""
+MEASURED: Final = frozenset({"timed_out", "crash_loop"})
+"""Codes of failures whose message counts or measures, so that it differs each time."""
 SENTENCES: Final = ("starved", "overspent")
 LISTS: Final[dict[str, tuple[str, ...]]] = {
     "refusals": ("code", "agent", "path", "limit"),
@@ -52,6 +54,29 @@ class Ignored:
 
 
 NOTHING: Final = Ignored()
+SAME: Final = "same"
+SLOWER: Final = "slower"
+DIFFERENT: Final = "different"
+BROKEN: Final = "failed"
+VERDICTS: Final[dict[str, str]] = {
+    SAME: "the same answer",
+    SLOWER: "the same answer, but it took much longer",
+    DIFFERENT: "another answer",
+    BROKEN: "a failure where the recorded answer is a success",
+}
+SLOWER_FACTOR: Final = 3
+SLOWER_MS_MIN: Final = 100
+"""An answer is slower if it took both that many times and that many milliseconds longer than the recorded one."""
+
+
+def verdict_of(
+    recorded: Event, new: Event, differences: Sequence[Difference], recorded_ms: float, new_ms: float
+) -> str:
+    """Return the verdict on a new answer: one of `VERDICTS`. `…_ms`: how long each took."""
+    if not differences:
+        slower = new_ms > SLOWER_FACTOR * recorded_ms and new_ms - recorded_ms > SLOWER_MS_MIN
+        return SLOWER if slower else SAME
+    return BROKEN if new.kind == FAILED != recorded.kind else DIFFERENT
 
 
 def answer_differences(recorded: Event, new: Event, ignored: Ignored = NOTHING) -> list[Difference]:
@@ -93,7 +118,8 @@ def _answer(recorded: Event, new: Event, ignored: Ignored) -> Iterator[Differenc
 
 def _error(answer: Event) -> dict[str, str]:
     fault = answer.fault or _UNKNOWN
-    return {"code": fault.code, "class": fault.cls, "message": fault.message}
+    message = "" if fault.code in MEASURED else fault.message
+    return {"code": fault.code, "class": fault.cls, "message": message}
 
 
 def _kind_text(answer: Event) -> str:

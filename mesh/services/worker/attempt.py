@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
+from mesh.adapters.ports import Board
 from mesh.context import Context
 from mesh.core.board.changelog import BoardChange
 from mesh.core.protocol.event import NO_USAGE, SUCCEEDED, Event, Fault
@@ -106,7 +107,9 @@ class Caller:
         on_abandoned: Callable[[Attempt, Event | None], None],
     ) -> None:
         self._spec, self._where = spec, agent.where
-        self._board, self._log_ms = environment.board, environment.log.now_ms
+        self._log_ms = environment.log.now_ms
+        self.board_of: Callable[[Event], Board] = lambda task: environment.board
+        """Returns the board that the function sees for a task; in a replay that of a moment."""
         self._now_ms, self._read_s = 0, -math.inf
         """Log time as last read (deadlines of runs are measured by it), and the loop's time of that reading."""
         self._counts, self._cache, self._faults = counts, cache, FaultLog(file_line(agent.function))
@@ -160,7 +163,7 @@ class Caller:
         attempt.task, attempt.runner = task, runner
         if self._wants_context:
             note = None if attempt.changes is None else attempt.changes.note
-            attempt.context = context_of(task, self._board, note, self.resources, sandbox=self._sandbox)
+            attempt.context = context_of(task, self.board_of(task), note, self.resources, sandbox=self._sandbox)
         self._start_limit(attempt, loop, now_s, left_ms)
         try:
             if self._cache is None:

@@ -13,6 +13,7 @@ from mesh.core.replay.answer_diff import (
     answer_text,
     outcome_differences,
     same_input,
+    verdict_of,
 )
 
 
@@ -127,3 +128,26 @@ def test_differences_of_outcomes_are_told_by_their_place() -> None:
     assert len(found) == 4
     left = outcome_differences(outcome(), other, Ignored(["outcome.ending", "outcome.refusals", "n"]))
     assert [each.place for each in left] == ["result"]
+
+
+@pytest.mark.parametrize(
+    ("new", "recorded_ms", "new_ms", "verdict"),
+    [
+        (priced(1), 10, 109, "same"),
+        (priced(1), 10, 111, "slower"),
+        (priced(1), 200, 500, "same"),
+        (priced(2), 10, 10, "different"),
+        (failure("exception"), 10, 10, "failed"),
+    ],
+)
+def test_a_verdict_is_about_the_answer_and_then_about_its_time(
+    new: Event, recorded_ms: float, new_ms: float, verdict: str
+) -> None:
+    differences = answer_differences(priced(1), new)
+    assert verdict_of(priced(1), new, differences, recorded_ms, new_ms) == verdict
+
+
+def test_another_failure_is_a_difference_and_measured_messages_do_not_count() -> None:
+    differences = answer_differences(failure("exception"), failure("rejected"))
+    assert verdict_of(failure("exception"), failure("rejected"), differences, 0, 0) == "different"
+    assert answer_differences(failure("timed_out", "5 ms"), failure("timed_out", "6 ms")) == []
