@@ -195,8 +195,8 @@ def _command(name: str, command: Any) -> str:
 
 
 def _metavar(parameter: Any) -> str:
-    text = parameter.metavar or parameter.name.upper()
-    return text if parameter.required else f"[{text.strip('[]')}]"
+    text = (parameter.metavar or parameter.name.upper()).strip("[].")
+    return (text if parameter.required else f"[{text}]") + ("" if parameter.nargs == 1 else "...")
 
 
 def _described(name: str, found: Any) -> str:

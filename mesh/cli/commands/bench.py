@@ -39,10 +39,11 @@ def bench(
         str, typer.Option(metavar="FOLDER", help="where results are kept; those of docs/ are in bench/results")
     ] = KEPT,
 ) -> int:
-    """Measure the mesh, on this machine and on the log that --log names.
+    """Measure the mesh on this machine.
 
-    Without --log the log is an embedded one in a temporary folder, whatever the settings say, so that no mesh of yours
-    gets load by accident. On a broker the topics have names of their own; they are not deleted.
+    It uses the log that --log names. Without --log the log is an embedded one in a temporary folder, whatever the
+    settings say, so that no mesh of yours gets load by accident. On a broker the topics have names of their own; they
+    are not deleted.
 
     Every result is kept as JSON with machine, versions, commit and raw samples. Exit code 1 if a gate does not hold.
     """

@@ -27,11 +27,11 @@ async def check(
         bool, typer.Option("--fix", help="first add to `on` and `emits` what the signatures of the functions say")
     ] = False,
 ) -> int:
-    """Validate topics.yaml, and compare it with the code; report what a change does to open runs.
+    """Validate topics.yaml, and compare it with the code.
 
-    The functions that it names are imported. All problems are reported at once, each with its line and a remedy. If the
-    log can be reached, topics with another number of partitions are problems, and the log is searched for runs that
-    were opened under another topics.yaml.
+    The command also reports the effect of a change on open runs. The functions that topics.yaml names are imported. All
+    problems are reported at once, each with its line and a remedy. If the log can be reached, topics with another
+    number of partitions are problems, and the log is searched for runs that were opened under another topics.yaml.
 
     --fix adds types to `on` and `emits`, removes nothing, and keeps comments and layout of the file.
     """

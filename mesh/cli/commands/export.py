@@ -14,7 +14,7 @@ from mesh.core.topology.yaml_nodes import to_yaml
 if TYPE_CHECKING:
     from mesh.operations.deployment.manifests import Manifest, ManifestOptions
 
-app = noun("Print manifests for Kubernetes and KEDA, and the rights on Kafka, made from topics.yaml and the settings.")
+app = noun("Print manifests for Kubernetes and KEDA, and rights on Kafka.")
 
 Agents = Annotated[
     list[str] | None,

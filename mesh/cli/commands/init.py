@@ -36,9 +36,13 @@ app = verb()
 @command(app, "init", example="mesh init tickets")
 def init(
     session: Session,
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="where; it is made if it is missing")] = ".",
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="the folder, created if it is missing; default: this one")
+    ] = ".",
 ) -> None:
-    """Write a small project: topics.yaml, two agents, a test, requirements.txt, Dockerfile and .gitignore.
+    """Write a small project that runs as it is.
+
+    It has topics.yaml, two agents, a test, requirements.txt, Dockerfile and .gitignore.
 
     No file is overwritten: if one of them exists, nothing is written, and the command names it.
     """

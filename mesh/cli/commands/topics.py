@@ -7,7 +7,7 @@ from mesh.cli.framework.session import Session, short
 from mesh.cli.framework.text import counted
 from mesh.core.dead_letters.redrive_log import ledger_topic
 
-app = noun("Show, check and create the topics that topics.yaml declares; read any topic.")
+app = noun("Show, check, create and read topics.")
 
 
 @command(app, "list", example="mesh topics list --json")

@@ -21,10 +21,11 @@ async def verify(
     *,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="only this run")] = None,
 ) -> int:
-    """Check the log: decide the inbox again, and compare the result with the published records.
+    """Check the log: decide it again and compare the results.
 
-    The command changes nothing, and the mesh may be up meanwhile. Exit code 1 if something differs; the first
-    difference is shown with both sides.
+    Every record of the inbox is decided again, and the result is compared with the published records. The command
+    changes nothing, and the mesh may be up meanwhile. Exit code 1 if something differs; the first difference is shown
+    with both sides.
     """
     return await check_log(session, run)
 

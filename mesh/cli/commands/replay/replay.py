@@ -30,9 +30,10 @@ async def replay(
     since: SinceOption = None,
     until: UntilOption = None,
 ) -> int:
-    """Decide a recorded run again, and show each event: what it changed, and why each effect followed.
+    """Decide a recorded run again, and show each of its events.
 
-    Nothing is written and no agent is called. -v shows payloads, too.
+    The command shows what each event changed, and why each effect followed. Nothing is written and no agent is called.
+    -v shows payloads, too.
 
     --with and --limit decide the recorded events under another topology or other limits (`depth_max=3`), with the
     recorded answers. Where a run would ask an agent that was not asked then, it is unknown from here.

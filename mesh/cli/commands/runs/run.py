@@ -20,7 +20,7 @@ from mesh.core.run.state import ENDINGS
 from mesh.operations.runs import Runs
 
 STATES = ("open", *ENDINGS)
-app = noun("List runs, show one, watch them as they happen; cancel, pause and resume them.")
+app = noun("List, show, watch, cancel, pause and resume runs.")
 
 
 @command(app, "list", example="mesh run list --state failed --since 1h")

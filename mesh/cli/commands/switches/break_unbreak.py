@@ -31,6 +31,7 @@ from mesh.core.task.fault_injection import (
 if TYPE_CHECKING:
     from mesh.core.run.control import Switch
 
+NAME_HELP: Final = "name of an agent, or the embedded log or board"
 ERROR_CHARS_MAX: Final = 200
 FOR_S_MAX: Final = 3_600
 break_app, unbreak_app = verb(), verb()
@@ -39,7 +40,7 @@ break_app, unbreak_app = verb(), verb()
 @command(break_app, "break", example='mesh break pricing --error "no such table: prices" --for 30s')
 async def break_(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="AGENT|log|board", autocompletion=agents)],
+    name: Annotated[str, typer.Argument(metavar="AGENT|log|board", help=NAME_HELP, autocompletion=agents)],
     *,
     error: Annotated[str | None, typer.Option("--error", metavar="TEXT", help="the agent raises this error")] = None,
     slow: Annotated[str | None, typer.Option("--slow", metavar="TIME", help="each call takes this much longer")] = None,
@@ -78,9 +79,13 @@ async def break_(
 @command(unbreak_app, "unbreak", example="mesh unbreak pricing")
 async def unbreak(
     session: Session,
-    name: Annotated[str | None, typer.Argument(metavar="AGENT|log|board", autocompletion=agents)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="AGENT|log|board", help=NAME_HELP, autocompletion=agents)
+    ] = None,
 ) -> None:
-    """End the faults of `mesh break`: of one agent, or without an argument all of them.
+    """End the faults of `mesh break`.
+
+    With an argument, only the faults of this agent end.
 
     A broken log or board stays locked by its `mesh break`: end that command with Ctrl-C.
     """

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mesh.core.run.control import Control
 
 TARGETS: Final = ("agent", "all")
+TARGET_HELP: Final = "`agent`: the named one; `all`: every agent"
 stop_app, resume_app = verb(), verb()
 AgentName = Annotated[str | None, typer.Argument(metavar="NAME", help="name of the agent", autocompletion=agents)]
 
@@ -25,7 +26,7 @@ AgentName = Annotated[str | None, typer.Argument(metavar="NAME", help="name of t
 @command(stop_app, "stop", example='mesh stop agent pricing --why "it mails customers"')
 async def stop(
     session: Session,
-    what: Annotated[str, typer.Argument(metavar="agent|all", autocompletion=lambda: list(TARGETS))],
+    what: Annotated[str, typer.Argument(metavar="agent|all", autocompletion=lambda: list(TARGETS), help=TARGET_HELP)],
     name: AgentName = None,
     *,
     why: Annotated[str, typer.Option(metavar="TEXT", help="shown wherever the stop is shown")] = "",
@@ -49,7 +50,9 @@ async def stop(
 @command(resume_app, "resume", example="mesh resume agent pricing")
 async def resume(
     session: Session,
-    what: Annotated[str | None, typer.Argument(metavar="agent|all", autocompletion=lambda: list(TARGETS))] = None,
+    what: Annotated[
+        str | None, typer.Argument(metavar="agent|all", autocompletion=lambda: list(TARGETS), help=TARGET_HELP)
+    ] = None,
     name: AgentName = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="without an argument: lift every stop")] = False,
