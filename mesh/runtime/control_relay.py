@@ -1,6 +1,6 @@
 """A relay from mesh.control to the partitions of mesh.inbox in this process: `decide` knows only what is in the inbox.
 
-One record tells a partition the whole state as of one offset of mesh.control. The fold keeps that offset, so a
+One record gives a partition the whole state as of one offset of mesh.control. The fold keeps that offset, so a
 repetition changes nothing. After a crash the next owner relays again from the offset of the fold.
 
 The inbox may hold false statements, from another writer or from before mesh.control was created again. A statement is

@@ -95,7 +95,7 @@ def read_board_record(record: Record) -> BoardChange | BoardRestart | Unreadable
     if texts["ce_type"] == RESTARTED:
         return _restart(value, at_ms)
     if texts["ce_type"] != CHANGED:
-        return Unreadable("unknown_kind", f"{texts['ce_type']!r:.80} is nothing that the board does")
+        return Unreadable("unknown_kind", f"unknown type of board record: {texts['ce_type']!r:.80}")
     if counter_of(texts["ce_id"]) < 0:
         return Unreadable("bad_header", f"version {texts['ce_id']!r:.80} of key {key!r:.80}")
     try:
@@ -227,5 +227,5 @@ def _restart(value: bytes, at_ms: int) -> BoardRestart | Unreadable:
         not all(isinstance(incarnation, str) and incarnation for incarnation in incarnations)
         or incarnations[0] == incarnations[1]
     ):
-        return Unreadable("unparseable", f"this names no two lives of the board: {value[:80]!r}")
+        return Unreadable("unparseable", f"the value does not name two incarnations of the board: {value[:80]!r}")
     return BoardRestart(str(incarnations[0]), str(incarnations[1]), at_ms)

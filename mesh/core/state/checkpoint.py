@@ -110,7 +110,7 @@ def read_note(metadata: str) -> CommitNote:
     except CheckpointUnreadable:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointUnreadable(f"{metadata[:100]!r} is no note of a checkpoint: {error}") from error
+        raise CheckpointUnreadable(f"{metadata[:100]!r} is not a note of a checkpoint: {error}") from error
 
 
 def _unknown(version: object) -> type[CheckpointUnreadable]:
@@ -283,7 +283,7 @@ class CheckpointLoader:
         """Raise CheckpointUnreadable when chunks of the last piece are missing."""
         wanted = {word: self._head[word] for word in ("runs", "ended", "gone")} if self._head else "a head"
         if wanted != self._found:
-            raise CheckpointUnreadable(f"it is not whole: {wanted} expected, {self._found or 'nothing'} found")
+            raise CheckpointUnreadable(f"it is incomplete: {wanted} expected, {self._found or 'nothing'} found")
 
     def partition(self, topology: Topology, pinned: Mapping[str, Topology] | None = None) -> Partition:
         """Return the state, with new runs under `topology`. Raises CheckpointUnreadable when chunks are missing."""

@@ -184,11 +184,11 @@ def describe(function: Callable[..., Any]) -> Agent:
             "a parameter annotated with a payload type",
             "Add one: `event: SomePayload`",
         )
-    heard = [t for p in parameters for t in p.types]
-    twice = next((t for t in heard if heard.count(t) > 1), None)
-    if twice is not None:
-        names = " and ".join(p.name for p in parameters if twice in p.types)
-        raise _bad(where, f"{names} both take {twice!r}", "one parameter a type", "Give each its own payload type")
+    consumed = [t for p in parameters for t in p.types]
+    repeated = next((t for t in consumed if consumed.count(t) > 1), None)
+    if repeated is not None:
+        names = " and ".join(p.name for p in parameters if repeated in p.types)
+        raise _bad(where, f"{names} both take {repeated!r}", "one parameter a type", "Give each its own payload type")
     declared_results = NO_RESULTS
     if returns is not None:
         declared_results = results_of(returns, partial(_bad, where), silent=(RetryLater, Reject), unnamed=(Emit,))

@@ -31,7 +31,7 @@ class OffsetTracker:
     def take(self, offset: int) -> None:
         """Note that a record was received. Raises ValueError if offsets do not rise."""
         if self._next is not None and offset < self._next:
-            raise ValueError(f"offset {offset} was taken after {self._next - 1}; offsets rise within an assignment")
+            raise ValueError(f"offset {offset} was added after {self._next - 1}; offsets rise within an assignment")
         if self._next is None:
             self._first = offset
         self._taken.append(offset)

@@ -25,7 +25,7 @@ def _inputs(spec: AgentSpec, given: Sequence[str], agent: Agent) -> Iterator[Pro
         yield Problem(spec.line, what, remedy)
     unrouted = [type for p in agent.parameters if p.required for type in p.types if not set(p.types) & set(given)]
     if unrouted:
-        what = f"{spec.name}: its function takes {', '.join(map(repr, unrouted))}, which it does not hear; "
+        what = f"{spec.name}: its function takes {', '.join(map(repr, unrouted))}, to which it does not subscribe; "
         what += f"see {location(agent.function)}"
         yield Problem(spec.line, what, f"Add it to `on`, or remove the parameter from {spec.run}")
 

@@ -155,7 +155,7 @@ class DeadLetters:
         return (await self._journal.read())[0].of(letter_id)
 
     async def with_statuses(self, letters: Sequence[tuple[Letter, bool]]) -> list[Case]:
-        """Add the status to letters of an export; each flag tells whether the payload was changed there."""
+        """Add the status to letters of an export; each flag says whether the payload was changed there."""
         ledger, _ = await self._journal.read()
         return [Case(letter, ledger.status_of(letter), changed) for letter, changed in letters]
 

@@ -73,7 +73,7 @@ def test_differences_between_topics_yaml_and_the_functions_are_told(project: Cli
     assert done.code == 1
     assert "greeter: declares 'noted', which its function never emits" in done.out
     assert "echo: its function takes no 'word.said'" in done.out
-    assert "echo: its function takes 'hello', which it does not hear" in done.out
+    assert "echo: its function takes 'hello', to which it does not subscribe" in done.out
     assert "echo: its function emits 'greeted', 'greeting.kept', which is not declared" in done.out
     assert "agent 'napper' cannot be imported from 'desk:napp'" in done.out
     assert all(line.startswith("topics.yaml:") for line in done.out.splitlines())
@@ -186,7 +186,7 @@ def test_up_tells_every_broken_agent_at_once_as_check_does(cli: Cli) -> None:
             "payload type or Context; 1 more agent cannot be imported for it, too: bare_too. ",
             f"topics.yaml:9: agent 'late' cannot be imported from 'raises:work': ValueError: no key "
             f"({here}/raises.py, line 2). ",
-            f"topics.yaml:11: deaf: its function takes 'answer', which it does not hear; see good:other "
+            f"topics.yaml:11: deaf: its function takes 'answer', to which it does not subscribe; see good:other "
             f"({here}/good.py:5). ",
             f"topics.yaml:11: deaf: its function takes no 'ask'; good:other ({here}/good.py:5) takes 'answer'. ",
         ],

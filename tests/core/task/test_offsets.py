@@ -48,7 +48,7 @@ def test_the_span_that_a_crash_would_repeat_counts_what_is_finished_behind_a_gap
 def test_offsets_rise() -> None:
     tracker = taken(7)
     for offset in (7, 6, 0):
-        with pytest.raises(ValueError, match=f"offset {offset} was taken after 7"):
+        with pytest.raises(ValueError, match=f"offset {offset} was added after 7"):
             tracker.take(offset)
 
 

@@ -76,7 +76,7 @@ def test_types_that_the_function_does_not_emit_or_take_are_told() -> None:
     whats = [what for what, _ in found(price, "asks", "order.priced", "order.refused", "more")]
     assert whats == [
         f"one: its function takes no 'asks'; {at(price)} takes 'ask'",
-        f"one: its function takes 'ask', which it does not hear; see {at(price)}",
+        f"one: its function takes 'ask', to which it does not subscribe; see {at(price)}",
         f"one: declares 'more', which its function never emits; see {at(price)}",
     ]
 
