@@ -187,13 +187,13 @@ def chunks_of(runs: int = 3) -> list[bytes]:
     return list(Snapshot(partition_with(runs)).chunks(1))
 
 
-def test_a_checkpoint_with_a_chunk_missing_is_not_whole() -> None:
+def test_a_checkpoint_with_a_missing_chunk_is_incomplete() -> None:
     for left_out in range(1, 4):
         chunks = chunks_of()
         del chunks[left_out]
-        with pytest.raises(CheckpointUnreadable, match=r"not whole: {'runs': 3, .*} expected, {'runs': 2, .*} found"):
+        with pytest.raises(CheckpointUnreadable, match=r"it is incomplete: {'runs': 3, .*} expected, {'runs': 2, .*} found"):
             loaded(chunks)
-        with pytest.raises(CheckpointUnreadable, match="not whole"):
+        with pytest.raises(CheckpointUnreadable, match="it is incomplete"):
             loaded([*chunks, *chunks_of()])
     with pytest.raises(CheckpointUnreadable, match="a head expected"):
         loaded([])
