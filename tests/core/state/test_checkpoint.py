@@ -191,7 +191,7 @@ def test_a_checkpoint_with_a_missing_chunk_is_incomplete() -> None:
     for left_out in range(1, 4):
         chunks = chunks_of()
         del chunks[left_out]
-        with pytest.raises(CheckpointUnreadable, match=r"it is incomplete: {'runs': 3, .*} expected, {'runs': 2, .*} found"):
+        with pytest.raises(CheckpointUnreadable, match=r"incomplete: {'runs': 3, .*} expected, {'runs': 2, .*} found"):
             loaded(chunks)
         with pytest.raises(CheckpointUnreadable, match="it is incomplete"):
             loaded([*chunks, *chunks_of()])
