@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mesh.core.errors import ConfigInvalid
 from mesh.core.protocol.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN
 from mesh.core.redaction import mask, mask_address
-from mesh.core.suggest import nearest
+from mesh.core.suggest import did_you_mean, nearest
 from mesh.core.text_encoding import decode_text, text_flaw
 from mesh.core.topology.units import SIZE_BYTES_MAX
 
@@ -194,12 +194,11 @@ def shown(settings: Settings) -> Iterator[tuple[str, str]]:
 def _validate(merged: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
     unknown = sorted(set(merged) - set(Settings.model_fields))
     if unknown:
-        near = nearest(unknown[0], Settings.model_fields)
         raise ConfigInvalid(
             f"unknown setting {unknown[0]!r}",
             where=origins[unknown[0]],
             expected=", ".join(Settings.model_fields),
-            remedy=f"Did you mean {near!r}?" if near else "`mesh config show` lists all settings",
+            remedy=did_you_mean(unknown[0], Settings.model_fields, "`mesh config show` lists all settings"),
         )
     try:
         return Settings(**merged)

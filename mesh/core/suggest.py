@@ -17,3 +17,9 @@ def nearest(word: str, known: Iterable[str], similarity_min: float = 0.7) -> str
     candidates = {name.lower(): name for name in sorted(known, reverse=True) if len(name) <= WORD_CHARS_MAX}
     found = get_close_matches(word.lower(), candidates, n=1, cutoff=similarity_min)
     return candidates[found[0]] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return `Did you mean 'x'?` with the most similar known word; `otherwise` if none is similar."""
+    near = nearest(word, known)
+    return f"Did you mean {near!r}?" if near else otherwise

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.core.suggest import WORD_CHARS_MAX, nearest
+from mesh.core.suggest import WORD_CHARS_MAX, did_you_mean, nearest
 
 KNOWN = ("order.placed", "order.priced", "stock.reserved", "timeout")
 
@@ -40,3 +40,8 @@ def test_the_answer_does_not_depend_on_the_order_of_what_is_known() -> None:
 
 def test_more_likeness_may_be_demanded() -> None:
     assert nearest("order.plac", ["order.placed"], similarity_min=0.99) is None
+
+
+def test_a_remedy_names_the_nearest_word_or_says_something_else() -> None:
+    assert did_you_mean("order.plac", KNOWN) == "Did you mean 'order.placed'?"
+    assert (did_you_mean("x", KNOWN), did_you_mean("x", KNOWN, "Known: none")) == ("", "Known: none")

@@ -8,7 +8,7 @@ from mesh.cli.framework.completion import agents as agent_names
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.session import Session
 from mesh.core.errors import NotFound
-from mesh.core.suggest import nearest
+from mesh.core.suggest import did_you_mean
 from mesh.core.topology.yaml_nodes import to_yaml
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def acl(
     topology, output = session.topology, session.output
     for name in services or ():
         if name not in SERVICES:
-            near = nearest(name, SERVICES)
-            remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(SERVICES)}"
+            remedy = did_you_mean(name, SERVICES, f"Known: {', '.join(SERVICES)}")
             raise NotFound(f"no service is called {name!r}", where="mesh export acl", remedy=remedy)
     wanted = list(rights(topology, [name for name in SERVICES if not services or name in services]))
     principals = {name: principal.format(service=name, mesh=topology.name) for name in SERVICES}

@@ -17,7 +17,7 @@ from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import Stop
 from mesh.cli.supervision.host import Host, Plan
 from mesh.core.errors import InvalidInput, MeshError, TopologyInvalid, leaf_errors
-from mesh.core.suggest import nearest
+from mesh.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from mesh.core.scaling.policy import ScalingRule
@@ -109,13 +109,12 @@ def _ignore_drain(sentence: str) -> None:
 def _choose(services: list[str]) -> tuple[str, ...]:
     unknown = next((name for name in services if name not in (*ORDER, "all")), None)
     if unknown is not None:
-        near = nearest(unknown, ORDER)
         raise InvalidInput(
             f"no service is called {unknown!r}",
             code="usage",
             where="mesh up",
             expected=", ".join((*ORDER, "all")),
-            remedy=f"Did you mean {near!r}?" if near else "",
+            remedy=did_you_mean(unknown, ORDER),
         )
     return ORDER if not services or "all" in services else tuple(name for name in ORDER if name in services)
 

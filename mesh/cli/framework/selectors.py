@@ -158,7 +158,7 @@ def topic_names(given: Sequence[str], topology: "Topology", known: Iterable[str]
     Raises NotFound with a suggestion.
     """
     from mesh.core.errors import NotFound
-    from mesh.core.suggest import nearest
+    from mesh.core.suggest import did_you_mean
 
     there = set(known)
     names = []
@@ -166,8 +166,7 @@ def topic_names(given: Sequence[str], topology: "Topology", known: Iterable[str]
         full = next((one for one in (name, f"{topology.prefix}.{name}") if one in there), None)
         if full is None:
             short = {one.removeprefix(f"{topology.prefix}."): one for one in there}
-            near = nearest(name, {*there, *short})
-            remedy = f"Did you mean {near!r}?" if near else "`mesh topics list` shows those of this mesh"
+            remedy = did_you_mean(name, {*there, *short}, "`mesh topics list` shows those of this mesh")
             raise NotFound(f"the log has no topic {name[:249]!r}", where="TOPIC", remedy=remedy)
         names.append(full)
     return list(dict.fromkeys(names))

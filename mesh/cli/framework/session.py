@@ -134,13 +134,12 @@ class Session:
 
     def require_agents(self, names: Iterable[str]) -> None:
         """Raise NotFound for the first of these names that is no agent of the topology, with a suggestion."""
-        from mesh.core.suggest import nearest
+        from mesh.core.suggest import did_you_mean
 
         known = self.topology.agents
         for name in names:
             if name not in known:
-                near = nearest(name, known)
-                remedy = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}"
+                remedy = did_you_mean(name, known, f"Known: {', '.join(known)}")
                 raise NotFound(f"no agent is called {name[:128]!r}", where=self.topology.path, remedy=remedy)
 
 

@@ -13,7 +13,7 @@ from mesh.cli.framework.signals import Stop
 from mesh.cli.framework.text import counted, relocated
 from mesh.core.errors import InvalidInput, MeshError, leaf_errors
 from mesh.core.scaling.policy import Decision, Scaler, ScalingRule, ScalingSample
-from mesh.core.suggest import nearest
+from mesh.core.suggest import did_you_mean
 from mesh.core.topology.model import Topology
 from mesh.core.topology.units import duration_ms, whole
 
@@ -47,8 +47,8 @@ def parse_rule(text: str) -> ScalingRule:
         name, equals, value = (piece.strip() for piece in part.partition("="))
         known = _READERS.get(name)
         if known is None:
-            near = nearest(name, _READERS)
-            raise _invalid(f"unknown part {name!r}" if name else "a part is empty", text, _suggestion(near))
+            remedy = did_you_mean(name, _READERS, f"Write {OPTION} {EXAMPLE}")
+            raise _invalid(f"unknown part {name!r}" if name else "a part is empty", text, remedy)
         if not equals or not value:
             raise _invalid(f"{name} has no value", text, f"Write {OPTION} {EXAMPLE}")
         field, read = known
@@ -90,10 +90,6 @@ def _validate(values: Mapping[str, int], text: str) -> ScalingRule:
             "cooldownPeriod is shorter than pollingInterval", text, f"Write cooldownPeriod={rule.polling_ms}ms or more"
         )
     return rule
-
-
-def _suggestion(near: str | None) -> str:
-    return f"Did you mean {near!r}?" if near else f"Write {OPTION} {EXAMPLE}"
 
 
 def _invalid(what: str, text: str, remedy: str) -> InvalidInput:

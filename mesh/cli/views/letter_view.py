@@ -15,7 +15,7 @@ from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import ago, visible
 from mesh.cli.views.run_view import MOMENT_CHARS_MAX, id_of
 from mesh.core.protocol.event import rfc3339
-from mesh.core.suggest import nearest
+from mesh.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from mesh.operations.dead_letters import Case, DeadLetters, RedriveEntry, Selection
@@ -110,8 +110,7 @@ async def note_unknown_names(session: Session, dead: "DeadLetters", chosen: "Sel
         had = {getattr(letter, option) for letter in letters} - {""}
         if name in had:
             continue
-        near = nearest(name, known | had)
-        remedy = f"Did you mean {near!r}?" if near else f"`mesh dead list` without --{option} shows what there is"
+        remedy = did_you_mean(name, known | had, f"`mesh dead list` without --{option} shows what there is")
         session.output.note(("note ", "yellow"), f"{what} {name[:128]!r}. ", (remedy, "dim"))
 
 

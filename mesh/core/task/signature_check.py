@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from mesh.core.errors import Problem
-from mesh.core.suggest import nearest
+from mesh.core.suggest import did_you_mean, nearest
 from mesh.core.task.agent import Agent, location
 from mesh.core.topology.model import AgentSpec
 
@@ -18,11 +18,10 @@ def _inputs(spec: AgentSpec, given: Sequence[str], agent: Agent) -> Iterator[Pro
     untyped = any("" in parameter.adapters for parameter in agent.parameters)
     missing = [type for type in given if type not in agent.consumes]
     if missing and not untyped:
-        suggestion = nearest(missing[0], agent.consumes)
         what = f"{spec.name}: its function takes no {', '.join(map(repr, missing))}; {location(agent.function)} takes "
         what += ", ".join(map(repr, agent.consumes)) or "nothing"
-        remedy = f"Did you mean {suggestion!r}?" if suggestion else f"Add a parameter for {missing[0]!r} to {spec.run}"
-        yield Problem(spec.line, what, remedy)
+        remedy = f"Add a parameter for {missing[0]!r} to {spec.run}"
+        yield Problem(spec.line, what, did_you_mean(missing[0], agent.consumes, remedy))
     unrouted = [type for p in agent.parameters if p.required for type in p.types if not set(p.types) & set(given)]
     if unrouted:
         what = f"{spec.name}: its function takes {', '.join(map(repr, unrouted))}, to which it does not subscribe; "
