@@ -1,7 +1,7 @@
 """A blackboard in memory: for unit tests of one agent function, and for replays of one task."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeVar
 
 from mesh.adapters.ports import ABSENT, ANY, Count, Entry, Limit
@@ -137,7 +137,7 @@ class BoardAtMoment(MemoryBoard):
     """The board as it stood at a time in milliseconds, with writes of its own that no other board shows. Those that
     `but` made then do not count: a replay of its task makes them again."""
 
-    def __init__(self, past: PastBoard, at_ms: int, *, but: str = "") -> None:
+    def __init__(self, past: PastBoard, at_ms: int, *, but: Container[str] = ()) -> None:
         super().__init__()
         self._board, self._at_ms, self._but = past, at_ms, but
 

@@ -92,7 +92,7 @@ def _environment(topology: Topology, folder: Path) -> Environment:
         board=SqliteBoard(file, prefix=topology.prefix),
         topology=topology,
         clock=SystemClock(),
-        options=WorkerOptions(sandbox=True),
+        options=WorkerOptions(),
         slots=MarkSlots(),
         isolated_processes=ChildProcesses(settings),
         on_abandoned=lambda: None,
@@ -138,8 +138,9 @@ class _Calls:
         self.caller = Caller(
             environment, spec, agent, Counts(), cache=None, append_changes=_append_none, on_abandoned=self._abandon
         )
+        self.caller.sandbox = True
         self.caller.board_of = lambda task: cast(
-            Board, BoardAtMoment(past, task.at_ms, but=f"{task.agent}/{task.task_id}")
+            Board, BoardAtMoment(past, task.at_ms, but=(f"{task.agent}/{task.task_id}",))
         )
 
     async def begin(self, recorded: TaskAnswer) -> None:

@@ -8,7 +8,7 @@ The times are those of one clock: the log's for records of mesh.board, the file'
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 from mesh.core.board.changelog import counter_of, incarnation_of
@@ -40,25 +40,25 @@ class PastBoard:
             past.clear()
         past.append(value)
 
-    def at(self, key: str, at_ms: int, *, but: str = "") -> PastValue | None:
-        """Return the value that a key had at a time in milliseconds; None if it had none. `but`: a writer whose writes
+    def at(self, key: str, at_ms: int, *, but: Container[str] = ()) -> PastValue | None:
+        """Return the value that a key had at a time in milliseconds; None if it had none. `but`: writers whose writes
         do not count, since they may be of the same millisecond."""
         found = next(iter(self._up_to(key, at_ms, but)), None)
         return None if found is None or found.value is None else found
 
-    def values(self, at_ms: int, *, but: str = "") -> Sequence[PastValue]:
+    def values(self, at_ms: int, *, but: Container[str] = ()) -> Sequence[PastValue]:
         """Return the values of all keys that had one at this time, sorted by key."""
         found = (self.at(key, at_ms, but=but) for key in sorted(self._past))
         return [value for value in found if value is not None]
 
-    def history(self, key: str, at_ms: int, *, but: str = "") -> Sequence[PastValue]:
+    def history(self, key: str, at_ms: int, *, but: Container[str] = ()) -> Sequence[PastValue]:
         """Return the known values of a key up to this time, the newest first."""
         return list(self._up_to(key, at_ms, but))
 
-    def _up_to(self, key: str, at_ms: int, but: str) -> Iterator[PastValue]:
+    def _up_to(self, key: str, at_ms: int, but: Container[str]) -> Iterator[PastValue]:
         past = self._past.get(key, ())
         for place in range(bisect_right(past, at_ms, key=lambda value: value.at_ms), 0, -1):
-            if not but or past[place - 1].by != but:
+            if past[place - 1].by not in but:
                 yield past[place - 1]
 
 

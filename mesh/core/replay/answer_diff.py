@@ -22,6 +22,8 @@ ERROR: Final = "error"
 """Name under which the fields of a failure are ignored: `error.message`."""
 OUTCOME: Final = "outcome"
 """Name under which the fields of an outcome are ignored: `outcome.tasks`."""
+Entry = Mapping[str, Any]
+"""A result in the body of an outcome."""
 MEASURED: Final = frozenset({"timed_out", "crash_loop"})
 """Codes of failures whose message counts or measures, so that it differs each time."""
 SENTENCES: Final = ("starved", "overspent")
@@ -161,14 +163,34 @@ def _parsed(data: bytes) -> Any:
 
 def _outcome(recorded: Mapping[str, Any], new: Mapping[str, Any], ignored: Ignored) -> Iterator[Difference]:
     yield from value_differences(OUTCOME, _comparable(recorded), _comparable(new), _covering(ignored, OUTCOME))
-    ours, theirs = ({entry.get("id"): entry for entry in body.get("results", ())} for body in (recorded, new))
-    for id in dict.fromkeys((*ours, *theirs)):
-        one, other = ours.get(id), theirs.get(id)
-        if one is None or other is None or one.get("type") != other.get("type"):
+    for one, other in _results(recorded.get("results", ()), new.get("results", ())):
+        if one is None or other is None:
             yield Difference("result", *(MISSING if side is None else _result_text(side) for side in (one, other)))
             continue
         type = str(one.get("type"))
         yield from value_differences(type, _data(one), _data(other), _covering(ignored, type))
+
+
+def _results(recorded: Sequence[Entry], new: Sequence[Entry]) -> Iterator[tuple[Entry | None, Entry | None]]:
+    """Yield the results that belong together: of one type and agent, those with equal ids first."""
+    left: dict[tuple[str, str], list[Entry]] = {}
+    for entry in sorted(new, key=_id):
+        left.setdefault(_maker(entry), []).append(entry)
+    known = {_id(entry) for entry in new}
+    for entry in sorted(recorded, key=lambda entry: (_id(entry) not in known, _id(entry))):
+        others = left.get(_maker(entry), [])
+        twin = next((n for n, other in enumerate(others) if _id(other) == _id(entry)), 0)
+        yield entry, others.pop(twin) if others else None
+    for others in left.values():
+        yield from ((None, other) for other in others)
+
+
+def _id(entry: Entry) -> str:
+    return str(entry.get("id"))
+
+
+def _maker(entry: Entry) -> tuple[str, str]:
+    return str(entry.get("type")), str(entry.get("agent"))
 
 
 def _result_text(entry: Mapping[str, Any]) -> str:

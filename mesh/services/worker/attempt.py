@@ -126,7 +126,9 @@ class Caller:
         """Ids of tasks whose runs have ended."""
         self._timer: asyncio.TimerHandle | None = None
         """The shared timer, set for the first attempt that was running then."""
-        self._wants_context, self._sandbox = agent.context is not None, environment.options.sandbox
+        self._wants_context = agent.context is not None
+        self.sandbox = False
+        """The tasks are replayed: the function sees `ctx.sandbox`."""
         self.resources: object = None
         """The value of the agent's lifespan, for its context."""
         self._threads: Threads | None = None
@@ -163,7 +165,7 @@ class Caller:
         attempt.task, attempt.runner = task, runner
         if self._wants_context:
             note = None if attempt.changes is None else attempt.changes.note
-            attempt.context = context_of(task, self.board_of(task), note, self.resources, sandbox=self._sandbox)
+            attempt.context = context_of(task, self.board_of(task), note, self.resources, sandbox=self.sandbox)
         self._start_limit(attempt, loop, now_s, left_ms)
         try:
             if self._cache is None:
@@ -234,7 +236,7 @@ class Caller:
         return self._function.answer(attempt.task, attempt.context, self.injected_fault())
 
     async def _call_isolated(self, attempt: Attempt, isolated_process: IsolatedProcess) -> Event:
-        order = CallRequest(self._spec, self._where, attempt.task, self.injected_fault(), self._sandbox)
+        order = CallRequest(self._spec, self._where, attempt.task, self.injected_fault(), self.sandbox)
         try:
             return await isolated_process.answer(order, None if attempt.changes is None else attempt.changes.note)
         except IsolatedProcessDied:

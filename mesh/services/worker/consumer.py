@@ -20,7 +20,7 @@ from mesh.services.worker.attempt import Attempt, Caller
 from mesh.services.worker.breaker_gate import BreakerGate
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
-from mesh.services.worker.environment import Environment
+from mesh.services.worker.environment import Environment, Recorded
 from mesh.services.worker.invocation import crash_loop, task_in
 from mesh.services.worker.outbox import Changes, Outbox
 from mesh.services.worker.partitions import Partitions
@@ -85,6 +85,11 @@ class AgentConsumer:
     def is_ending(self) -> bool:
         """Return whether the consumer ends for an error or by cancellation, not because it was asked to stop."""
         return self._failed or (self._running is not None and self._running.cancelling() > 0)
+
+    def replay(self, recorded: Recorded) -> None:
+        """Take tasks as a recording has them, and let the function know. Call it before `run`."""
+        self.caller.sandbox = True
+        self._answer = recorded.around(self._answer)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll, work, answer and commit until `stop`; then drain."""

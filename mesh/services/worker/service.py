@@ -19,7 +19,7 @@ from mesh.runtime.control_follower import ControlFollower, TopicFollower
 from mesh.runtime.execution.isolation import IsolatedProcesses
 from mesh.services.worker.consumer import AgentConsumer
 from mesh.services.worker.counts import Counts
-from mesh.services.worker.environment import Environment, MarkSlots, WorkerOptions
+from mesh.services.worker.environment import Environment, MarkSlots, Recorded, WorkerOptions
 from mesh.services.worker.lifespans import Lifespans
 
 ENDED_MAX = 10_000
@@ -66,6 +66,11 @@ class Worker:
             consumer.caller.ended_tasks = self._ended_ids
             if topology.chaos:
                 consumer.caller.injected_fault = partial(self._fault, name)
+
+    def replay(self, recorded: Recorded) -> None:
+        """Take the tasks of all agents as a recording has them. Call it before `run`."""
+        for consumer in self.consumers.values():
+            consumer.replay(recorded)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Open the agents' resources, work until `stop` is set, let running tasks end within the drain timeout, close.

@@ -119,7 +119,9 @@ def test_an_outcome_in_another_order_at_another_time_is_the_same() -> None:
 
 def test_differences_of_outcomes_are_told_by_their_place() -> None:
     refusal = {"code": "depth", "agent": "a", "path": ["a"], "limit": 3, "actual": 4, "message": "m"}
-    other = outcome(ending="partial", refusals=[refusal], results=[{"type": "x", "id": "1", "data": {"n": 2}}])
+    other = outcome(
+        ending="partial", refusals=[refusal], results=[{"type": "x", "id": "9", "agent": "a", "data": {"n": 2}}]
+    )
     found = {each.place: (each.expected, each.got) for each in outcome_differences(outcome(), other)}
     assert found["outcome.ending"] == ('"completed"', '"partial"')
     assert found["outcome.refusals[0]"][0] == "(nothing)"

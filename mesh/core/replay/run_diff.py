@@ -1,0 +1,111 @@
+"""Compare a run with a repetition of it: the outcomes, and the answers of each agent. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from mesh.core.protocol.event import Event
+from mesh.core.replay.answer_diff import (
+    NOTHING,
+    SAME,
+    Ignored,
+    answer_differences,
+    outcome_differences,
+    same_input,
+    verdict_of,
+)
+from mesh.core.verification.record_diff import Difference
+
+GONE: Final = "gone"
+NEW: Final = "new"
+UNANSWERED: Final = "unanswered"
+TASK_VERDICTS: Final[dict[str, str]] = {
+    GONE: "the repetition did not start this task",
+    NEW: "only the repetition started this task",
+    UNANSWERED: "the task got no answer in one of both runs",
+}
+"""Verdicts on a task besides those on its answer (`answer_diff.VERDICTS`)."""
+
+
+class TaskDiff(NamedTuple):
+    """One task of both runs. `given_same`: its input was the same, so that the difference is the agent's own."""
+
+    agent: str
+    task_id: str
+    verdict: str
+    given_same: bool
+    differences: Sequence[Difference]
+
+
+class RunDiff(NamedTuple):
+    """The comparison of two runs. `tasks`: all, in the order in which they were started, the new ones last."""
+
+    outcome: Sequence[Difference]
+    tasks: Sequence[TaskDiff]
+
+    @property
+    def same(self) -> bool:
+        """Whether the repetition gave the same."""
+        return not self.outcome and all(task.verdict == SAME for task in self.tasks)
+
+    @property
+    def first_differences(self) -> Mapping[str, TaskDiff]:
+        """Agent → its first task that differs."""
+        found: dict[str, TaskDiff] = {}
+        for task in self.tasks:
+            if task.verdict != SAME:
+                found.setdefault(task.agent, task)
+        return found
+
+
+class RunSide(NamedTuple):
+    """One of both runs: its outcome, its tasks, and the last answer of each, by task id."""
+
+    outcome: Mapping[str, Any] | None
+    tasks: Mapping[str, Event]
+    answers: Mapping[str, Event]
+
+
+def run_diff(recorded: RunSide, new: RunSide, ignored: Ignored = NOTHING) -> RunDiff:
+    """Compare two runs. Tasks are matched by their ids, which follow from the ids of requests, else by their agent: the
+    id of a task that joins events depends on the last one."""
+    outcome: list[Difference] = []
+    if recorded.outcome is not None and new.outcome is not None:
+        outcome = outcome_differences(recorded.outcome, new.outcome, ignored)
+    elif recorded.outcome is not None or new.outcome is not None:
+        outcome = [Difference("outcome.ending", _ending(recorded), _ending(new))]
+    return RunDiff(outcome, list(_tasks(recorded, new, ignored)))
+
+
+def _ending(side: RunSide) -> str:
+    return "not ended" if side.outcome is None else str(side.outcome.get("ending"))
+
+
+def _tasks(recorded: RunSide, new: RunSide, ignored: Ignored) -> Iterator[TaskDiff]:
+    for id, other_id in _pairs(recorded.tasks, new.tasks):
+        one, other = recorded.tasks.get(id), new.tasks.get(other_id)
+        if one is None or other is None:
+            known = one or other
+            assert known is not None  # it is in one of both
+            yield TaskDiff(known.agent, known.task_id, NEW if one is None else GONE, False, ())
+            continue
+        given_same = same_input(one, other)
+        answer, again = recorded.answers.get(id), new.answers.get(other_id)
+        if answer is None or again is None:
+            verdict = SAME if answer is again else UNANSWERED
+            yield TaskDiff(one.agent, id, verdict, given_same, ())
+            continue
+        differences = answer_differences(answer, again, ignored)
+        yield TaskDiff(one.agent, id, verdict_of(answer, again, differences, 0, 0), given_same, differences)
+
+
+def _pairs(recorded: Mapping[str, Event], new: Mapping[str, Event]) -> Iterator[tuple[str, str]]:
+    """Yield the ids of the same task in both runs; "" where one does not have it."""
+    left: dict[str, list[str]] = {}
+    for id, task in new.items():
+        if id not in recorded:
+            left.setdefault(task.agent, []).append(id)
+    for id, task in recorded.items():
+        others = left.get(task.agent, [])
+        yield id, id if id in new else others.pop(0) if others else ""
+    for others in left.values():
+        yield from (("", id) for id in others)
