@@ -50,7 +50,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
-    log: str = Field(EMBEDDED, description="where the log is: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]")
+    log: str = Field(
+        EMBEDDED,
+        description="where the log is: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]; to read alone also recording:FILE",
+    )
     board: str = Field("", description="where the board is: sqlite:PATH or redis://HOST:PORT/DB; unset: the log's file")
     board_prefix: str = Field(
         "",
@@ -390,6 +393,8 @@ def _anchor(name: str, value: Any, base: _Base) -> Any:
         rest = rest.removeprefix("//") or EMBEDDED.partition(":")[2]
         # Links are resolved so that log, board and wake-up pipes of one file have one name.
         return scheme + colon + os.path.realpath(base.setting(name, rest))
+    if name == "log" and scheme == "recording":
+        return scheme + colon + base.setting(name, rest)
     if name == "board" and scheme == "unix" and "@" not in rest:
         path, mark, query = rest.removeprefix("//").partition("?")
         return f"unix://{base.setting(name, path)}{mark}{query}" if path.strip("/") else value

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mesh.adapters.sqlite.storage.file import SqliteFile
     from mesh.settings import Settings
 
+RECORDING = "recording"
+"""Scheme of an address that names the file of a recording."""
 ENDINGS_RETENTION_MS = 60 * 60 * 1_000
 """A worker reads only records that are appended while it runs."""
 CLOCK_RETENTION_MS = 60 * 60 * 1_000
@@ -172,7 +174,24 @@ def open_read_log(settings: "Settings", *, client: str = "mesh") -> ReadLog:
             security=settings.kafka,
             record_bytes_max=settings.record_bytes_max,
         )
+    if scheme == RECORDING:
+        from mesh.adapters.recording import RecordingLog
+
+        return RecordingLog(rest)
     raise _unknown_log(settings.log)
+
+
+def recorded_topology(settings: "Settings") -> Topology | None:
+    """Return the topology of the recording that the settings name as the log; None for another log.
+
+    Raises NotFound, LogUnavailable, InvalidInput as the recording itself does.
+    """
+    scheme, _, rest = settings.log.partition(":")
+    if scheme != RECORDING:
+        return None
+    from mesh.adapters.recording import recorded_head
+
+    return recorded_head(rest).topology
 
 
 def _brokers(url: str) -> str:
@@ -182,6 +201,14 @@ def _brokers(url: str) -> str:
 
 
 def _unknown_log(url: str) -> ConfigInvalid:
+    if url.startswith(f"{RECORDING}:"):
+        return ConfigInvalid(
+            "a recording can only be read",
+            where="setting 'log'",
+            expected="sqlite:PATH or kafka://HOST:PORT",
+            got=mask_address(url),
+            remedy="Commands that only read take it: `mesh run list`, `run show`, `replay`, `verify`, `topics read`",
+        )
     return ConfigInvalid(
         f"no log is known by {url.partition(':')[0]!r}",
         where="setting 'log'",

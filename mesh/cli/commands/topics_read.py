@@ -78,7 +78,7 @@ async def read(
     wanted = RecordFilter(None, type, agent, glob(key), where(condition, session.topology))
     if follow and (until is not None or ends):
         raise InvalidInput("--follow has no end", code="usage", where="--follow", expected="neither --until nor --to")
-    async with session.log() as log:
+    async with session.read_log() as log:
         names = topic_names(topics, session.topology, await log.topics())
         since_ms, until_ms = span.on(log.now_ms())
         run_id = None if run is None else await _run_id(log, session, run)

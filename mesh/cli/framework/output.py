@@ -70,6 +70,10 @@ class Output:
         if not self.json:
             _write(sys.stdout, text)
 
+    def write_lines(self, lines: Iterable[bytes]) -> None:
+        """Print lines of JSON as they are, with and without `--json`."""
+        _write(sys.stdout, "".join(escaped_json(line.decode().rstrip("\n")) + "\n" for line in lines))
+
     def emit_error(self, value: Any) -> None:
         """Print an error as a JSON line on stderr."""
         _write(sys.stderr, escaped_json(orjson.dumps({"error": value}, default=_plain).decode()) + "\n")

@@ -58,9 +58,11 @@ class Session:
     @cached_property
     def topology(self) -> "Topology":
         """The mesh as declared. Raises TopologyInvalid, ConfigInvalid."""
-        from mesh.app.wiring import load_topology
+        from mesh.app.wiring import load_topology, recorded_topology
         from mesh.core.topology.digest import digest_of
 
+        if self.options.topology is None and (recorded := recorded_topology(self.settings)) is not None:
+            return recorded
         topology = load_topology(self.settings.topology)
         if topology.chaos or not (self._chaos or self.settings.chaos):
             return topology
@@ -113,6 +115,8 @@ class Session:
         log = open_read_log(self.settings, client="mesh-cli")
         await log.start()
         try:
+            if flaw := getattr(log, "flaw", ""):
+                self.output.warn(("the recording is cut: ", "yellow"), f"{flaw}; the records before it are read")
             await expect_own_log(log, self.topology, SystemClock())
             yield log
         finally:

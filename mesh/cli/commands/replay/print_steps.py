@@ -10,7 +10,7 @@ from mesh.operations.replay.run_replay import RunReplay, replay_run
 
 async def print_steps(session: Session, name: str) -> int:
     """Print every step of the run called `name`."""
-    async with session.log() as log:
+    async with session.read_log() as log:
         found = await replay_run(log, session.topology, name)
     print_head(session, found)
     output, payload = session.output, session.output.verbosity > 0

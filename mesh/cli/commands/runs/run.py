@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mesh.cli.commands.runs.cancel_pause_resume import add_commands, note_standstill, stops_json, stops_of
+from mesh.cli.commands.runs.export_run import add_export
 from mesh.cli.framework.completion import types
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.output import Piece
@@ -155,6 +156,7 @@ async def watch(
 
 
 add_commands(app)
+add_export(app)
 
 
 def _print_ended(session: Session, history: History) -> None:

@@ -1,0 +1,116 @@
+"""`mesh run export`: write runs into a file that all reading commands take in place of a log."""
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from mesh.cli.framework.options import command
+from mesh.cli.framework.selectors import SinceOption, UntilOption, WhereOption, time_span, where
+from mesh.cli.framework.session import Session
+from mesh.cli.framework.text import counted
+from mesh.core.errors import InvalidInput
+from mesh.core.expression.field_path import ConditionInvalid, Path, parse_path
+
+if TYPE_CHECKING:
+    from mesh.adapters.ports import ReadLog
+    from mesh.cli.framework.selectors import TimeSpan
+    from mesh.core.protocol.event import Event
+    from mesh.core.protocol.record import Record
+    from mesh.core.selection.where import Where
+    from mesh.operations.replay.recording_export import ChosenRuns
+
+CHUNK_BYTES: Final = 65_536
+
+
+def add_export(app: typer.Typer) -> None:
+    """Register `export`."""
+    command(app, "export", example="mesh run export 3f2a > run.jsonl")(export_runs)
+
+
+async def export_runs(
+    session: Session,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="a run's id or its beginning, a request's id, or a subject"),
+    ] = None,
+    *,
+    condition: WhereOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    redact: Annotated[
+        list[str] | None,
+        typer.Option("--redact", metavar="PATH", help="mask this field of payloads, too: card.number; repeatable"),
+    ] = None,
+) -> None:
+    """Write a run, or the runs whose request fits, as a recording: JSON Lines on standard output.
+
+    The file holds the topology and each record of the runs with its place. Every command that only reads takes it as
+    --log recording:FILE, and needs no log then. Secrets in payloads are masked.
+    """
+    from mesh.cli.commands.version import number
+    from mesh.core.replay.recording_format import Masking
+    from mesh.operations.replay.recording_export import export
+
+    span = time_span(since, until)
+    if (run is None) == (condition is None and since is None and until is None):
+        what = "no run is chosen" if run is None else "one run is chosen, and a condition or a time span"
+        raise InvalidInput(
+            what, code="usage", where="ID", expected="an id, or --where, --since, --until", remedy="Give one of both"
+        )
+    paths = [_path(session, text) for text in redact or ()]
+    masking, lines, size = Masking(paths), [], 0
+    async with session.read_log() as log:
+        chosen = await _chosen(session, log, run, where(condition, session.topology), span, condition)
+        with session.output.status("exporting"):
+            async with aclosing(
+                export(log, session.topology, chosen, masking=masking, redacted=map(str, paths), version=number())
+            ) as written:
+                count = 0
+                async for line in written:
+                    lines.append(line)
+                    size += len(line)
+                    if size >= CHUNK_BYTES:
+                        session.output.write_lines(lines)
+                        session.output.update(f"{count:,} records")
+                        lines, size = [], 0
+                    count += 1
+                session.output.write_lines(lines)
+    about = [counted(count - 2, "record")]
+    if masked := sum(masking.counts.values()):
+        about.append(f"{counted(masked, 'value')} masked: {', '.join(sorted(masking.counts)[:5])}")
+    session.output.note(("exported ", "dim"), ", ".join(about))
+
+
+async def _chosen(
+    session: Session, log: "ReadLog", run: str | None, condition: "Where | None", span: "TimeSpan", text: str | None
+) -> "ChosenRuns":
+    """Find the runs to export. Raises NotFound if there are none."""
+    from mesh.core.errors import NotFound
+    from mesh.core.selection.where import event_attributes, payloads_of
+    from mesh.operations.replay.recording_export import ChosenRuns, RunMarks, runs_where
+    from mesh.operations.runs import Runs
+
+    if run is not None:
+        found = (await Runs(log, session.topology).find(run)).run_id
+        return ChosenRuns(RunMarks([found]), found, {"run": found})
+
+    def wanted(record: "Record", event: "Event") -> bool:
+        payloads = {} if condition is None else payloads_of(event.type, event.content_type, event.data)
+        return condition is None or condition.holds(payloads, event_attributes(event))
+
+    since_ms, until_ms = span.on(log.now_ms())
+    marks = await runs_where(log, session.topology, wanted, since_ms=since_ms, until_ms=until_ms)
+    if not len(marks):
+        raise NotFound("no run has a request that fits", where=log.url, remedy="`mesh run list` shows the latest")
+    return ChosenRuns(marks, "", {"where": text, "since_ms": since_ms, "until_ms": until_ms, "runs": len(marks)})
+
+
+def _path(session: Session, text: str) -> Path:
+    try:
+        path = parse_path(text)
+    except ConditionInvalid as error:
+        raise InvalidInput(
+            error.what, code="bad_value", where=f"--redact, {error.where}", expected="a path such as card.number"
+        ) from error
+    return path.bind({*session.topology.rows, *session.topology.ingress, *session.topology.egress})
