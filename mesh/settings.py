@@ -51,8 +51,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     log: str = Field(
-        EMBEDDED,
-        description="where the log is: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]; to read alone also recording:FILE",
+        EMBEDDED, description="where the log is: sqlite:PATH, kafka://HOST:PORT[,HOST:PORT], recording:FILE"
     )
     board: str = Field("", description="where the board is: sqlite:PATH or redis://HOST:PORT/DB; unset: the log's file")
     board_prefix: str = Field(

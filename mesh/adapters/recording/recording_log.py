@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from mesh.adapters.ports import Bounds, Commit
 from mesh.adapters.recording.file_index import LINE_BYTES_MAX, FileIndex
 from mesh.core.errors import InvalidInput, LogUnavailable, NotFound
 from mesh.core.protocol.record import Record, StoredRecord, TopicPartition
 from mesh.core.replay.recording_format import RecordingHead, read_head
+
+MASKED_SHOWN_MAX: Final = 5
 
 
 def recorded_head(path: str | Path) -> RecordingHead:
@@ -52,6 +54,18 @@ class RecordingLog:
     def flaw(self) -> str:
         """Why the file is not whole; "" if it is."""
         return self._started().cut
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the recording: a cut, gaps, masked values."""
+        index = self._started()
+        masked = index.end.get("masked") or {}
+        paths = ", ".join(list(masked)[:MASKED_SHOWN_MAX]) + (" …" if len(masked) > MASKED_SHOWN_MAX else "")
+        return [
+            *([f"it is cut: {index.cut}; only the records before that are read"] if index.cut else []),
+            *map(str, index.end.get("gaps") or ()),
+            *([f"{sum(masked.values())} values in it are masked: {paths}"] if masked else []),
+        ]
 
     async def start(self) -> None:
         """Read the places of all records. Raises NotFound, LogUnavailable, InvalidInput for a damaged file."""

@@ -40,6 +40,8 @@ class Session:
 
     def __init__(self, options: CommonOptions) -> None:
         self.options, self._chaos = options, False
+        self._noted = False
+        """Whether a reader was told what a recording lacks."""
         verbosity = -1 if options.quiet else options.verbose
         self.output = Output(json=options.json, verbosity=verbosity, colour=not options.no_color)
 
@@ -68,6 +70,10 @@ class Session:
             return topology
         topology = replace(topology, chaos=True)
         return replace(topology, digest=digest_of(topology))
+
+    def use_recording(self, path: str) -> None:
+        """Read this file of `mesh run export` in place of the log, and its topology unless one is named."""
+        self.options = self.options._replace(log=f"recording:{path}")
 
     def override_topology(self, path: str, *, chaos: bool = False) -> None:
         """Use this file instead of the setting. With `chaos`, its agents may be broken on purpose.
@@ -115,8 +121,10 @@ class Session:
         log = open_read_log(self.settings, client="mesh-cli")
         await log.start()
         try:
-            if flaw := getattr(log, "flaw", ""):
-                self.output.warn(("the recording is cut: ", "yellow"), f"{flaw}; the records before it are read")
+            notes = [] if self._noted else getattr(log, "notes", ())
+            self._noted = True
+            for note in notes:
+                self.output.warn((f"{short(self.settings.log)}: ", "yellow"), note)
             await expect_own_log(log, self.topology, SystemClock())
             yield log
         finally:
@@ -154,16 +162,17 @@ def embedded_path(url: str) -> Path | None:
 
 
 def short(url: str) -> str:
-    """An address for output: an embedded file relative to the working directory, secrets masked."""
+    """An address for output: a file relative to the working directory, secrets masked."""
     from mesh.core.redaction import mask_address
 
-    path = embedded_path(url)
+    scheme, _, rest = url.partition(":")
+    path = Path(rest) if scheme == "recording" else embedded_path(url)
     if path is None:
         return mask_address(url)
     try:
-        return f"sqlite:{path.absolute().relative_to(Path.cwd())}"
+        return f"{scheme}:{path.absolute().relative_to(Path.cwd())}"
     except ValueError:
-        return f"sqlite:{path}"
+        return f"{scheme}:{path}"
 
 
 def _require_file(url: str) -> None:

@@ -23,7 +23,7 @@ import orjson
 
 from mesh.core.errors import InvalidInput
 from mesh.core.expression.field_path import Path
-from mesh.core.protocol.codec import Unreadable, event_headers, read_event
+from mesh.core.protocol.codec import Unreadable, event_headers, plain_headers, read_event
 from mesh.core.protocol.event import BATCH, Event, rfc3339
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.record import Headers, Record, StoredRecord, UnreadValue, coordinates
@@ -82,7 +82,7 @@ class RecordingHead:
                 "topics": {topic: [list(each) for each in bounds] for topic, bounds in self.bounds.items()},
                 "commits": {
                     group: {
-                        topic: {str(n): list(commit) for n, commit in sorted(places.items())}
+                        topic: {str(n): list(place) for n, place in sorted(places.items())}
                         for topic, places in topics.items()
                     }
                     for group, topics in self.commits.items()
@@ -216,7 +216,10 @@ def _differences(before: Any, after: Any, path: str) -> list[str]:
 
 
 def record_line(record: Record) -> bytes:
-    """Return the line of a record, from which `read_record` restores it."""
+    """Return the line of a record, from which `read_record` restores it; packed headers come back in plain form."""
+    headers = plain_headers(record.headers)
+    if headers is not record.headers:
+        record = StoredRecord(*_place(record), record.timestamp, record.key, record.value, headers)
     place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     event = read_event(record)
     view = {} if isinstance(event, Unreadable) else record_json(record)
@@ -232,6 +235,10 @@ def record_line(record: Record) -> bytes:
             **_payload_json(record.value),
         }
     )
+
+
+def _place(record: Record) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset
 
 
 def _is_plain(record: Record, event: Event) -> bool:

@@ -162,7 +162,7 @@ class _Exporter:
             for topic in topics.get(service, [topology.tasks(service)]):
                 stored = await self._log.committed(topology.group(service), topic) if topic in there else {}
                 if stored:
-                    places = {n: (commit.offset, _without_checkpoint(commit.metadata)) for n, commit in stored.items()}
+                    places = {n: (one.offset, _without_checkpoint(one.metadata)) for n, one in stored.items()}
                     found.setdefault(topology.group(service), {})[topic] = places
         return found
 

@@ -50,6 +50,17 @@ async def replay_run(log: ReadLog, topology: Topology, name: str) -> RunReplay:
     return RunReplay(history, steps.steps, list(steps.gaps()), bounds, records, kept)
 
 
+async def recorded_runs(log: ReadLog, topology: Topology) -> list[str]:
+    """Return the ids of all runs with a record on the inbox, in the order of their first records' times."""
+    firsts: dict[bytes, int] = {}
+    async with aclosing(read_batches(log, topology.inbox, await log.bounds(topology.inbox))) as batches:
+        async for batch in batches:
+            for record in batch:
+                if record.key not in (None, ALL.encode()):
+                    firsts.setdefault(record.key or b"", record.timestamp)
+    return [id.decode("utf-8", "replace") for id in sorted(firsts, key=lambda id: firsts[id])]
+
+
 async def _records(log: ReadLog, topology: Topology, history: History, bounds: Bounds) -> list[Record]:
     """Return the records of the run's partition that concern the run or all runs."""
     keys = (history.run_id.encode(), ALL.encode())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mesh.core.errors import InvalidInput
 from mesh.core.expression.field_path import parse_path
 from mesh.core.protocol.cloudevents_json import STRUCTURED, unwrap
-from mesh.core.protocol.codec import event_headers, read_event
+from mesh.core.protocol.codec import event_headers, internal_headers, read_event
 from mesh.core.protocol.event import EGRESS, SUCCEEDED, Event, Fault, Part, Usage, encode_batch
 from mesh.core.protocol.record import Headers, StoredRecord, UnreadValue
 from mesh.core.replay.recording_format import Masking, RecordingHead, end_line, read_head, read_record, record_line
@@ -101,6 +101,14 @@ def test_an_event_with_extensions_comes_back_and_leaves_the_mesh() -> None:
     for kind in (SUCCEEDED, EGRESS):
         event = replace(EVENT, extensions=("dataschema", "http://x/y", "offset", "7"), kind=kind)
         assert same(again(record(event)), record(event))
+
+
+def test_packed_headers_come_back_in_plain_form() -> None:
+    packed = record(headers=internal_headers(EVENT))
+    assert len(packed.headers) == 1
+    assert record_line(packed) == record_line(record())
+    assert same(again(packed), record())
+    assert read_event(again(packed)) == read_event(packed)
 
 
 def test_an_unpacked_value_stays_unread() -> None:

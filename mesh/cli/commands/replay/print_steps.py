@@ -5,7 +5,7 @@ from mesh.cli.framework.text import counted
 from mesh.cli.views import replay_view, run_view
 from mesh.core.protocol.event import rfc3339
 from mesh.core.run.circuit_breaker import NO_BREAKERS
-from mesh.operations.replay.run_replay import RunReplay, replay_run
+from mesh.operations.replay.run_replay import RunReplay, recorded_runs, replay_run
 
 
 async def print_steps(session: Session, name: str) -> int:
@@ -24,6 +24,19 @@ async def print_steps(session: Session, name: str) -> int:
         before_ms, breakers = step.at_ms, step.breakers
     if not found.steps:
         output.print(("  its records are no longer on the log; `mesh run show` has its outcome", "dim"))
+    return 0
+
+
+async def print_recording(session: Session) -> int:
+    """Print every step of every run in the recording that the session reads, in the order of their requests."""
+    async with session.read_log() as log:
+        names = await recorded_runs(log, session.topology)
+    for n, name in enumerate(names):
+        if n:
+            session.output.print()
+        await print_steps(session, name)
+    if not names:
+        session.output.note("No run in it has a record on the inbox.")
     return 0
 
 

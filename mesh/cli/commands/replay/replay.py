@@ -1,6 +1,6 @@
 """`mesh replay`: take a recorded run again, in one of its modes. Reads only."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,6 +10,8 @@ from mesh.cli.framework.session import Session
 from mesh.core.errors import InvalidInput
 
 app = verb()
+RECORDING_END: Final = ".jsonl"
+"""End of the name of a file that stands in place of a run."""
 
 
 @command(app, "replay", example="mesh replay 3f2a -v")
@@ -17,7 +19,9 @@ async def replay(
     session: Session,
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="a run's id or its beginning, a request's id, or a subject"),
+        typer.Argument(
+            metavar="[RUN]", help="a run's id or its beginning, a request's id, a subject, or a recording.jsonl"
+        ),
     ] = None,
     *,
     check: Annotated[bool, typer.Option("--check", help="compare what is decided with what was published")] = False,
@@ -46,6 +50,10 @@ async def replay(
         raise _misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
     if check and (with_ is not None or limit):
         raise _misused("these are two modes", "--check", "Leave out --check, or --with and --limit")
+    file = run is not None and run.endswith(RECORDING_END)
+    if run is not None and file:
+        session.use_recording(run)
+        run = None
     if check:
         from mesh.cli.commands.verify import check_log
 
@@ -54,11 +62,11 @@ async def replay(
         from mesh.cli.commands.replay.what_if import variant_of, what_if
 
         return await what_if(session, run, span, variant_of(with_, limit or ()))
-    if run is None:
+    if run is None and not file:
         raise _misused("no run is named", "RUN", "Name one; `mesh run list` shows the latest")
-    from mesh.cli.commands.replay.print_steps import print_steps
+    from mesh.cli.commands.replay.print_steps import print_recording, print_steps
 
-    return await print_steps(session, run)
+    return await print_recording(session) if run is None else await print_steps(session, run)
 
 
 def _misused(what: str, where: str, remedy: str) -> InvalidInput:

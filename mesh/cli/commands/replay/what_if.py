@@ -35,7 +35,7 @@ async def what_if(session: Session, run: str | None, span: TimeSpan, variant: Va
 
 async def _one(session: Session, name: str, variant: Variant) -> int:
     output = session.output
-    async with session.log() as log:
+    async with session.read_log() as log:
         compared = await what_if_run(log, session.topology, name, variant)
     output.emit(what_if_view.run_json(compared))
     run_view.headline(output, compared.replay.history)
@@ -47,7 +47,7 @@ async def _one(session: Session, name: str, variant: Variant) -> int:
 async def _window(session: Session, span: TimeSpan, variant: Variant) -> int:
     output = session.output
     shown = 0
-    async with session.log() as log:
+    async with session.read_log() as log:
         window = Window(*span.on(log.now_ms()))
         with output.progress(UNITS) as bar:
 
