@@ -25,7 +25,8 @@ from mesh.adapters.ports import Appended, Log, Reader, Refused
 from mesh.app.wiring import load_topology, open_log
 from mesh.core.errors import InvalidInput, LogUnavailable, WaitTimeout
 from mesh.core.history.request_match import not_accepted, why_not_answered
-from mesh.core.ingress.admission import REJECTED_TYPE, Rejection, Request, open_request
+from mesh.core.ingress.admission import REJECTED_TYPE, open_request
+from mesh.core.ingress.request_formats import Rejection, Request
 from mesh.core.payload.json_encode import encode
 from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import CANCELLED, ID_PATTERN, PAUSED, RESUMED, Event, expiry_in, fingerprint

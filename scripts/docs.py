@@ -12,7 +12,8 @@ from reference_pages import page, table
 
 from mesh.core.board.changelog import BoardChange, BoardRestart, change_record, restart_record
 from mesh.core.dead_letters.redrive_log import LEDGER_FIELDS, ledger_topic
-from mesh.core.ingress.admission import REJECTED_TYPE, TEXT_CHARS_MAX
+from mesh.core.ingress.admission import REJECTED_TYPE
+from mesh.core.ingress.request_formats import TEXT_CHARS_MAX
 from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import ID_PATTERN, INBOX_KINDS, KINDS, STACK_BYTES_MAX, TASK, Event
 from mesh.core.protocol.headers import HEADERS

@@ -18,7 +18,8 @@ from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.app.wiring import check_topics, open_log, topic_specs
 from mesh.cli.framework.text import visible
 from mesh.core.errors import InvalidInput, MeshError, NotRestorable, TopicsInvalid, TopologyInvalid
-from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.ingress.admission import admit
+from mesh.core.ingress.request_formats import Rejection
 from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import BATCH, FAILED, TASK, Event, Fault, Usage
 from mesh.core.protocol.partitioner import partition_of

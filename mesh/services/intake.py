@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from mesh.adapters.diagnostics import LimitedLog
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
-from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.ingress.admission import admit
+from mesh.core.ingress.request_formats import Rejection
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import dead_letter, inbox_record

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from mesh.core.ingress.admission import Rejection, Request, admit, open_request
+from mesh.core.ingress.admission import admit, open_request
+from mesh.core.ingress.request_formats import Rejection, Request
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.topology.model import Limits, TopicRule, Topology

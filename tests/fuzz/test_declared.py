@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import InvalidInput, TopologyInvalid
-from mesh.core.expression.condition import parse, parse_path
+from mesh.core.expression.condition import parse
+from mesh.core.expression.field_path import parse_path
 from mesh.core.reason_codes import REASONS
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import Topology

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import InvalidInput
-from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.ingress.admission import admit
+from mesh.core.ingress.request_formats import Rejection
 from mesh.core.protocol.cloudevents_json import STRUCTURED, unwrap
 from mesh.core.protocol.codec import Unreadable, event_headers, read_event
 from mesh.core.protocol.event import Event

@@ -7,7 +7,8 @@ is checked for each commit that was ever made.
 
 from collections.abc import Iterator
 
-from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.ingress.admission import admit
+from mesh.core.ingress.request_formats import Rejection
 from mesh.core.protocol.codec import Unreadable
 from mesh.core.protocol.event import FAILED, SUCCEEDED, TASK, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition, coordinates

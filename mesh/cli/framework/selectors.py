@@ -136,7 +136,7 @@ def where(text: str | None, topology: "Topology") -> "Where | None":
     """Read `--where`. Raises ConditionInvalid with the column."""
     if text is None:
         return None
-    from mesh.core.expression.condition import ConditionInvalid
+    from mesh.core.expression.field_path import ConditionInvalid
     from mesh.core.selection.where import Where
 
     try:

@@ -27,7 +27,8 @@ from mesh.core.dead_letters.redrive_log import (
     RedriveEntry,
     successor_ids,
 )
-from mesh.core.ingress.admission import Rejection, Request, admit, open_request
+from mesh.core.ingress.admission import admit, open_request
+from mesh.core.ingress.request_formats import Rejection, Request
 from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import BATCH, REDRIVEN, REQUESTED, Event, derive_id
 from mesh.core.protocol.partitioner import home_of, partition_of

@@ -25,10 +25,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mesh.core.expression.field_path import ConditionInvalid, Path, Scalar, parse_path
+from mesh.core.expression.field_path import Path
 from mesh.core.expression.grammar import Comparison, Junction, Literal, Node, Not, parse_tree, text_of
-
-__all__ = ["Condition", "ConditionInvalid", "Path", "Scalar", "parse", "parse_path"]
 
 Payloads = Mapping[str, Any]
 _Test = Callable[[Payloads], bool]

@@ -19,8 +19,8 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
-from mesh.core.expression.condition import Path, parse_path
-from mesh.core.ingress.request_formats import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejection, Request, request_of
+from mesh.core.expression.field_path import Path, parse_path
+from mesh.core.ingress.request_formats import TEXT_CHARS_MAX, Rejection, Request, request_of
 from mesh.core.ingress.trace_context import trace_of
 from mesh.core.protocol.codec import is_json
 from mesh.core.protocol.event import BATCH, ID_PATTERN, JSON, REQUESTED, Event, run_id_of
@@ -30,17 +30,6 @@ from mesh.core.protocol.record import Record, coordinates
 from mesh.core.protocol.timestamps import parse_time
 from mesh.core.suggest import nearest
 from mesh.core.topology.model import TopicRule, Topology
-
-__all__ = [
-    "ENVELOPE_BYTES_MAX",
-    "REJECTED_TYPE",
-    "TEXT_CHARS_MAX",
-    "Rejection",
-    "Request",
-    "admit",
-    "find_flaw",
-    "open_request",
-]
 
 REJECTED_TYPE = "mesh.request.rejected"
 EXTENSIONS_MAX: Final = 64

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from mesh.core.expression.condition import Path, parse_path
+from mesh.core.expression.field_path import Path, parse_path
 from mesh.core.protocol.event import BATCH, EGRESS, NO_USAGE, TASK, Event, Part, derive_id, encode_batch, parse_json
 from mesh.core.protocol.partitioner import key_of
 from mesh.core.run.budget import close_reservation, refuse_spend, reserve

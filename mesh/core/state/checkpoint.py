@@ -36,19 +36,6 @@ from mesh.core.state.row_codec import NO_TOPOLOGY, RowCodec, codec_of, current_c
 from mesh.core.topology.model import Topology
 from mesh.core.topology.shape import Shapes, ShapeUnknown
 
-__all__ = [
-    "CHUNK_ROWS",
-    "RULES",
-    "SCHEMA",
-    "CheckpointLoader",
-    "CheckpointNewer",
-    "CheckpointUnreadable",
-    "CommitNote",
-    "Extent",
-    "Snapshot",
-    "read_note",
-]
-
 SCHEMA: Final = 2
 """Version of the format: raised when fields that were added with a default are not enough. No release wrote
 version 1."""

@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from mesh.core.errors import Problem
-from mesh.core.expression.condition import parse_path
-from mesh.core.expression.field_path import Path
+from mesh.core.expression.field_path import Path, parse_path
 from mesh.core.payload.json_encode import PayloadWriter
 from mesh.core.payload.json_fields import JsonSide, MissingField, lookup
 from mesh.core.suggest import nearest

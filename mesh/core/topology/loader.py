@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Final
 
 from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
-from mesh.core.expression.condition import parse, parse_path
-from mesh.core.expression.field_path import excerpt
+from mesh.core.expression.condition import parse
+from mesh.core.expression.field_path import excerpt, parse_path
 from mesh.core.topology.digest import digest_of
 from mesh.core.topology.fields import LATER, FieldReader, Fields
 from mesh.core.topology.model import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mesh.core.errors import Problem
-from mesh.core.expression.condition import Path, parse_path
+from mesh.core.expression.field_path import Path, parse_path
 from mesh.core.suggest import nearest
 from mesh.core.topology.graph import cycles, longest_path, shortest_cycle, without
 from mesh.core.topology.limit_conflicts import find_conflicts

@@ -31,7 +31,8 @@ from mesh.core.dead_letters.redrive_plan import (
     was_taken,
 )
 from mesh.core.errors import InvalidInput, NotFound
-from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.ingress.admission import admit
+from mesh.core.ingress.request_formats import Rejection
 from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import StoredRecord, TopicPartition, UnreadValue, coordinates
 from mesh.core.selection.where import Where

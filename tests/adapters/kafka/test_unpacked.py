@@ -14,7 +14,8 @@ from aiokafka.structs import TopicPartition
 
 from mesh.adapters.kafka.undecodable import POLL_BYTES_MAX, BoundedResult, LenientRecords
 from mesh.adapters.kafka.unpacked import UNPACKED_BYTES_MAX
-from mesh.core.ingress.admission import Rejection, admit
+from mesh.core.ingress.admission import admit
+from mesh.core.ingress.request_formats import Rejection
 from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.record import StoredRecord, UnreadValue
 from tests.builders import topology

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh.core.expression.condition import Condition, ConditionInvalid, are_equal, is_in, parse, parse_path
+from mesh.core.expression.condition import Condition, are_equal, is_in, parse
+from mesh.core.expression.field_path import ConditionInvalid, parse_path
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no mistake of ours."""

@@ -10,7 +10,8 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mesh.core.ingress.admission import Rejection, Request, admit, find_flaw, open_request
+from mesh.core.ingress.admission import admit, find_flaw, open_request
+from mesh.core.ingress.request_formats import Rejection, Request
 from mesh.core.protocol.codec import event_headers, read_event
 from mesh.core.protocol.event import ID_PATTERN, REQUESTED, Event, run_id_of
 from mesh.core.protocol.record import StoredRecord

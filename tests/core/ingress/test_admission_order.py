@@ -3,7 +3,8 @@
 import pytest
 
 from mesh.core.errors import TopologyInvalid
-from mesh.core.ingress.admission import Rejection, Request, admit, open_request
+from mesh.core.ingress.admission import admit, open_request
+from mesh.core.ingress.request_formats import Rejection, Request
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.partitioner import home_of, partition_of
 from mesh.core.protocol.record import StoredRecord

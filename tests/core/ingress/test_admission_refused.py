@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mesh.core.ingress.admission import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejection, Request, admit, open_request
+from mesh.core.ingress.admission import admit, open_request
+from mesh.core.ingress.request_formats import ENVELOPE_BYTES_MAX, TEXT_CHARS_MAX, Rejection, Request
 from mesh.core.protocol.event import Event, run_id_of
 from mesh.core.topology.model import Limits, TopicRule, Topology
 from tests.core.doors import BODY, LIMIT, TOPOLOGY, binary, record, refused, structured, taken

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.expression.condition import ConditionInvalid
+from mesh.core.expression.field_path import ConditionInvalid
 from mesh.core.protocol.event import BATCH, FAILED, Event, Fault, Part, Usage, encode_batch
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.selection.where import Where, event_attributes, payloads_of, record_attributes
