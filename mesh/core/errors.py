@@ -82,8 +82,9 @@ class TopologyInvalid(MeshError):
         self.path = path
         self.problems = tuple(problems)
 
-    def _sentence(self) -> str:
-        return "\n".join(f"{self.path}:{p.line}: {p.what}. {p.remedy}".rstrip() for p in self.problems)
+    def __str__(self) -> str:
+        # Line by line: what looks like the beginning of a secret must not mask the lines after it.
+        return "\n".join(mask(f"{self.path}:{p.line}: {p.what}. {p.remedy}".rstrip()) for p in self.problems)
 
 
 class NotFound(MeshError):

@@ -76,6 +76,13 @@ def test_a_refused_topology_lists_every_problem_with_its_line() -> None:
     assert TopologyInvalid("topics.yaml", problems[:1]).what == "1 problem"
 
 
+def test_a_problem_that_looks_like_a_secret_masks_no_other_problem() -> None:
+    problems = [Problem(3, 'unknown key "tokens:\'20000"', "Known here: usd"), Problem(4, "no value", "Write it's one")]
+    first, second = str(TopologyInvalid("topics.yaml", problems)).splitlines()
+    assert first.startswith("topics.yaml:3: unknown key ")
+    assert second == "topics.yaml:4: no value. Write it's one"
+
+
 def test_wrong_topics_are_all_named_at_once() -> None:
     error = TopicsInvalid("kafka://h:9092", ["a is missing", "b has 3 partitions"], remedy="Run `mesh topics create`")
     assert error.problems == ("a is missing", "b has 3 partitions")

@@ -123,6 +123,11 @@ class LetterStatus(NamedTuple):
         """Whether it still waits for a redrive or a drop."""
         return self.state in (NEW, PLANNED, REFUSED)
 
+    @property
+    def begins_run(self) -> bool:
+        """Whether an interrupted redrive begins a new run."""
+        return self.state == PLANNED and self.last is not None and self.last.way == "new"
+
     def __str__(self) -> str:
         if self.state == NEW:
             return f"new, redriven {self.before}× before" if self.before else NEW

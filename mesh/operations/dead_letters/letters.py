@@ -187,7 +187,7 @@ class DeadLetters:
         """Plan a redrive of these letters. Sends nothing. Raises InvalidInput if a change does not fit a payload."""
         ledger, end = await self._journal.read()
         statuses = [ledger.status_of(case.letter) for case in cases]
-        new_runs = [c.letter.run_id for c, s in zip(cases, statuses, strict=True) if how.as_new or _began_run(s)]
+        new_runs = [c.letter.run_id for c, s in zip(cases, statuses, strict=True) if how.as_new or s.begins_run]
         requests = await requests_of(self._log, self._topology, {run_id for run_id in new_runs if run_id})
         kin = await self._kin(cases, statuses) if how.again and not how.as_new else {}
         steps: list[Sending | Obstacle | AlreadyDone] = []
@@ -394,8 +394,3 @@ class DeadLetters:
                 case = case._replace(status=case.status._replace(state=DONE, last=last))
             found.append(case)
         return found
-
-
-def _began_run(status: LetterStatus) -> bool:
-    """Return whether an interrupted redrive began a new run."""
-    return status.state == PLANNED and status.last is not None and status.last.way == "new"
