@@ -6,9 +6,10 @@
     python -m bench --broker                            on a broker that is started and stopped here
     python -m bench decide wire_sqlite                  parts by themselves, each with its own report
 
-Each is a process of its own, `mesh bench NAME`, so that none pays for what another left in memory. Results go to
-bench/results; `python -m bench.report_page` writes docs/reference/benchmarks.md from them.
-Everything at once, with growth, peers and pages: `make bench`, which is `python -m bench.full`.
+Each is a process of its own, `mesh bench NAME`, so that the memory of one does not affect another.
+
+Results go to bench/results; `python -m bench.report_page` writes docs/reference/benchmarks.md from them. `make bench`
+(`python -m bench.full`) runs everything, with growth, peers and pages.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def measured(names: Sequence[str], seconds: str, log: str, to: str) -> int:
 
 
 def free_port() -> int:
-    """That nobody listens on now."""
+    """Return a port on which no process listens now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 

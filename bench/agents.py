@@ -14,7 +14,7 @@ class Ask(Payload, type="bench.ask"):
 
 
 class Answer(Payload, type="bench.answer"):
-    """What came back."""
+    """The answer to a request."""
 
     id: str
     total: int
@@ -22,7 +22,7 @@ class Answer(Payload, type="bench.answer"):
 
 @agent
 async def echo(ask: Ask) -> Answer:
-    """Add the numbers up."""
+    """Add the numbers."""
     return Answer(id=ask.id, total=sum(ask.numbers))
 
 
@@ -55,7 +55,7 @@ class Piece(Payload, type="bench.piece"):
 
 
 class Wait(Payload, type="bench.wait"):
-    """Asks for nothing but time."""
+    """A request to wait."""
 
     id: str
     wait_ms: int
@@ -63,68 +63,68 @@ class Wait(Payload, type="bench.wait"):
 
 @agent
 async def first(ask: Ask) -> Second:
-    """Step one, or one branch of the join."""
+    """Do step one, or one branch of the join."""
     return Second(id=ask.id, total=sum(ask.numbers))
 
 
 @agent
 async def second(step: Second) -> Third:
-    """Step two."""
+    """Do step two."""
     return Third(id=step.id, total=step.total + 1)
 
 
 @agent
 async def third(step: Third) -> Answer:
-    """Step three."""
+    """Do step three."""
     return Answer(id=step.id, total=step.total + 1)
 
 
 @agent
 async def left(ask: Ask) -> Third:
-    """Another branch of the join."""
+    """Do another branch of the join."""
     return Third(id=ask.id, total=max(ask.numbers))
 
 
 @agent
 async def right(ask: Ask) -> Fourth:
-    """The third branch of the join."""
+    """Do the third branch of the join."""
     return Fourth(id=ask.id, total=min(ask.numbers))
 
 
 @agent
 async def joined(one: Second, two: Third, three: Fourth) -> Answer:
-    """What needs all three branches."""
+    """Join all three branches."""
     return Answer(id=one.id, total=one.total + two.total + three.total)
 
 
 @agent
 async def spread(ask: Ask) -> list[Piece]:
-    """A hundred tasks from one."""
+    """Start a hundred tasks."""
     return [Piece(id=f"{ask.id}/{number}", number=number) for number in range(100)]
 
 
 @agent
 async def work(piece: Piece) -> Answer:
-    """One of the hundred."""
+    """Do one of the hundred tasks."""
     return Answer(id=piece.id, total=piece.number)
 
 
 @agent
-async def wait(wish: Wait) -> Answer:
-    """What an agent that asks a model or a service does: nothing, for a while."""
-    await asyncio.sleep(wish.wait_ms / 1_000)
-    return Answer(id=wish.id, total=wish.wait_ms)
+async def wait(request: Wait) -> Answer:
+    """Wait, as an agent does that calls a model or a service."""
+    await asyncio.sleep(request.wait_ms / 1_000)
+    return Answer(id=request.id, total=request.wait_ms)
 
 
 class Burn(Payload, type="bench.burn"):
-    """Asks for nothing but computing."""
+    """A request to compute."""
 
     id: str
     rounds: int
 
 
-def burned(rounds: int) -> int:
-    """So many rounds of arithmetic: the same work however busy the machine is."""
+def compute(rounds: int) -> int:
+    """Compute `rounds` rounds of arithmetic: the same work however busy the machine is."""
     total = 0
     for n in range(rounds):
         total = (total * 31 + n) % 1_000_003
@@ -132,6 +132,6 @@ def burned(rounds: int) -> int:
 
 
 @agent
-async def burn(wish: Burn) -> Answer:
-    """What an agent that computes does: it uses a core, and nothing else of its process runs meanwhile."""
-    return Answer(id=wish.id, total=burned(wish.rounds))
+async def burn(request: Burn) -> Answer:
+    """Compute on one core; nothing else of the process runs meanwhile."""
+    return Answer(id=request.id, total=compute(request.rounds))

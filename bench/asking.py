@@ -1,4 +1,4 @@
-"""Asking for runs and watching their outcomes: bursts for throughput, an open loop for latency."""
+"""Request runs and watch their outcomes: bursts for throughput, an open loop for latency."""
 
 import asyncio
 import time
@@ -32,17 +32,17 @@ def ask(n: int) -> Payload:
 
 
 class Outcomes:
-    """Counts outcomes as they arrive, and when each came."""
+    """A counter of outcomes with their times of arrival."""
 
     def __init__(self, log: Log, topic: str) -> None:
         self._log, self._topic = log, topic
         self.at: dict[bytes, float] = {}
         self.changed = asyncio.Event()
         self.incomplete = 0
-        """Outcomes that are no completion: a figure made of them would be a lie."""
+        """Number of outcomes that are not completions; figures made of them would be wrong."""
 
     async def watch(self) -> None:
-        """Reads from the end of the topic for ever."""
+        """Read from the end of the topic until it is cancelled."""
         bounds = await self._log.bounds(self._topic)
         reader = self._log.reader({TopicPartition(self._topic, p): b.end for p, b in bounds.items()})
         try:
@@ -58,7 +58,7 @@ class Outcomes:
             await reader.close()
 
     async def until(self, count: int, deadline_s: float) -> None:
-        """Returns when `count` different runs have ended. Raises TimeoutError, and RuntimeError when a run did not
+        """Return when `count` different runs have ended. Raises TimeoutError, and RuntimeError when a run did not
         complete."""
         async with asyncio.timeout(deadline_s):
             while len(self.at) < count:
@@ -77,7 +77,7 @@ async def send(mesh: Mesh, events: Sequence[Event]) -> None:
 
 @asynccontextmanager
 async def watching(field: Field) -> AsyncIterator[Outcomes]:
-    """Outcomes from now on; an error of the watch is raised at the end."""
+    """Count outcomes from now on; an error of the watch is raised at the end."""
     outcomes = Outcomes(field.log, field.topology.outcomes)
     watcher = asyncio.ensure_future(outcomes.watch())
     try:
@@ -92,7 +92,8 @@ async def watching(field: Field) -> AsyncIterator[Outcomes]:
 async def burst(
     mesh: Mesh, outcomes: Outcomes, runs: int, *, type: str = "bench.ask", payload: Callable[[int], Payload] = ask
 ) -> float:
-    """Runs a second: from the first request to the last outcome, all of them asked for as fast as the log takes."""
+    """Return the runs a second, from the first request to the last outcome, with requests as fast as the log takes
+    them."""
     before = len(outcomes.at)
     events = [mesh.request(type, payload(n)) for n in range(runs)]
     began = time.perf_counter()
@@ -103,11 +104,11 @@ async def burst(
 
 
 class Asked(NamedTuple):
-    """What several bursts came to."""
+    """The figures of several bursts."""
 
     runs_per_s: list[float]
     runs: int
-    """Of all bursts that were measured."""
+    """Runs of all measured bursts."""
     cpu_us_per_run: dict[str, float]
     log: Logged
 
@@ -134,8 +135,8 @@ async def throughput(
     type: str = "bench.ask",
     payload: Callable[[int], Payload] = ask,
 ) -> Asked:
-    """Bursts of such a size that all of them take about `seconds`. `first`: runs of the burst that warms the mesh up,
-    and of the one that tells how fast it is."""
+    """Measure bursts that together take about `seconds`. `first`: runs of the burst that warms the mesh up, and of the
+    one that estimates its speed."""
     seconds = setup.seconds if seconds is None else seconds
     async with setup.field(text) as field, field.up(*services) as children, watching(field) as outcomes:
         await burst(field.mesh, outcomes, first, type=type, payload=payload)
@@ -160,8 +161,10 @@ async def open_loop(
     type: str = "bench.ask",
     payload: Callable[[int], Payload] = ask,
 ) -> list[float]:
-    """Milliseconds of each run at `rate` requests a second, from when it was due to be asked for: a slow answer does
-    not slow the asking down, and an asker who is late himself adds to the figure (no coordinated omission)."""
+    """Return the milliseconds of each run at `rate` requests a second, from the time at which its request was due.
+
+    A slow answer does not slow the requests down, and a late request counts (no coordinated omission).
+    """
     due: dict[bytes, float] = {}
     began = time.perf_counter() + 0.1
     count = max(1, int(rate * seconds))

@@ -1,7 +1,7 @@
-"""Ceilings beside the mesh: what the log takes from somebody who does nothing else, and what Python does with no log.
+"""Upper limits: the rate of the log with one producer that does nothing else, and the rate of Python without a log.
 
-On Kafka the log is loaded by Kafka's own `kafka-producer-perf-test` where its class is at hand (Java, and the jars that
-`scripts/kafka` has fetched); else by aiokafka, whose own Python is then a part of the ceiling. The embedded file is
+On Kafka the log is loaded by Kafka's own `kafka-producer-perf-test`, if Java and the jars of `scripts/kafka` are there.
+Otherwise aiokafka loads it, and its Python code is then a part of the limit. The embedded file is
 loaded by batches of appends. Everything is acknowledged, nothing is compressed.
 """
 
@@ -30,25 +30,25 @@ TOOL: Final = "kafka-producer-perf-test"
 TOOL_CLASS: Final = "org.apache.kafka.tools.ProducerPerformance"
 PRODUCER: Final = ("acks=all", "linger.ms=5", "batch.size=262144", "compression.type=none")
 RECORDS: Final = 400_000
-"""Half of them are there to warm Java up and do not count."""
+"""Half of them warm Java up and do not count."""
 PYTHON_RECORDS: Final = 20_000
 ALONE_S: Final = 1.0
 RUNS, ROUNDS = 1_000, 5
 WARM_RUNS = 2_000
-"""Few runs end before the mesh is at its speed, and would be taken for what it can do."""
+"""Fewer runs would end before the mesh has reached its full speed."""
 _STEADY = re.compile(r"(\d+) steady state records sent, ([\d.]+) records/sec")
 
 
 class Ceiling(NamedTuple):
-    """What a log took."""
+    """The rate of a log."""
 
     records_per_s: float
     by: str
-    """From whom."""
+    """Name of the producer."""
 
 
 async def log_alone(field: Field, record_bytes: int, *, records: int = RECORDS) -> Ceiling:
-    """Records of that size a second, on a topic of their own that has as many partitions as the inbox."""
+    """Measure the records of that size a second, on a topic of their own with as many partitions as the inbox."""
     topic = f"{field.topology.prefix}.ceiling"
     retention = {"retention.ms": "3600000"}
     await field.log.create_topics([TopicSpec(topic, field.topology.inbox_partitions, retention)])
@@ -56,7 +56,7 @@ async def log_alone(field: Field, record_bytes: int, *, records: int = RECORDS) 
         return await _appends(field, topic, record_bytes)
     bootstrap = field.urls["log"].removeprefix("kafka:").removeprefix("//").rstrip("/")
     found = await tool(bootstrap, topic, record_bytes, records)
-    return found or await by_hand(bootstrap, topic, record_bytes, min(records, PYTHON_RECORDS))
+    return found or await with_aiokafka(bootstrap, topic, record_bytes, min(records, PYTHON_RECORDS))
 
 
 async def _appends(field: Field, topic: str, record_bytes: int) -> Ceiling:
@@ -69,8 +69,10 @@ async def _appends(field: Field, topic: str, record_bytes: int) -> Ceiling:
 
 
 async def tool(bootstrap: str, topic: str, record_bytes: int, records: int) -> Ceiling | None:
-    """Kafka's own measuring; None where it cannot run, or where the broker wants to know who we are. Raises
-    RuntimeError with what it said when it failed."""
+    """Measure with Kafka's own tool; None where it cannot run, or where the broker needs authentication.
+
+    Raises RuntimeError with its output when it failed.
+    """
     java, jars = shutil.which("java"), _jars()
     if java is None or jars is None or load({}, directory=ROOT).settings.kafka:
         return None
@@ -99,14 +101,14 @@ def steady(said: str) -> float | None:
 
 
 def _jars() -> Path | None:
-    """Where `scripts/kafka` keeps the jars, if they were fetched; nothing is fetched here."""
+    """Return the folder of the jars that `scripts/kafka` has fetched; None: there are none."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-mesh"
     version = re.search(r"<kafka\.version>([^<]+)<", (ROOT / "scripts/kafka-broker/pom.xml").read_text())
     folder = cache / f"kafka-{version[1] if version else ''}"
     return folder if any(folder.glob("kafka-tools-*.jar")) else None
 
 
-async def by_hand(bootstrap: str, topic: str, record_bytes: int, records: int) -> Ceiling:
+async def with_aiokafka(bootstrap: str, topic: str, record_bytes: int, records: int) -> Ceiling:
     """By hand-built batches, a few under way."""
     security = load({}, directory=ROOT).settings.kafka
     connection = Connection(bootstrap, client_id="bench", security=security, request_timeout_ms=30_000)
@@ -129,8 +131,10 @@ async def by_hand(bootstrap: str, topic: str, record_bytes: int, records: int) -
 
 
 def python_alone(mesh: str, *, runs: int = RUNS) -> float:
-    """Runs a second of one process that reads, decides and writes what an orchestrator does for runs of that kind
-    (see `bench.decide`), with no log: the busiest process of the mesh cannot be quicker."""
+    """Return the runs a second of one process that does the work of an orchestrator without a log.
+
+    It reads, decides and writes as in `bench.decide`. The busiest process of the mesh cannot be faster.
+    """
     topology = MESHES[mesh]
     inbox = played(topology, runs)
     per_event_us = best_us(ROUNDS, len(inbox), lambda: perform_all(topology, inbox))

@@ -1,4 +1,4 @@
-"""What results of `mesh bench` and `bench.growth` say for the model, and how near it comes to what was measured."""
+"""The costs of the capacity model from results of `mesh bench` and `bench.growth`, and the error of the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -36,7 +36,7 @@ class Check(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Of the model: 0.1 is a tenth too much."""
+        """Return the error of the model: 0.1 is a tenth too much."""
         return self.predicted / self.measured - 1
 
 
@@ -49,7 +49,7 @@ def value(body: Body, figure: str, **at: Any) -> float | None:
 
 
 def costs_of(body: Body, **at: Any) -> Costs | None:
-    """What a run of this result takes; None if it does not say what its processes used."""
+    """Return the costs of a run of this result; None if the result has no CPU time of the processes."""
 
     def us(service: str) -> float | None:
         return value(body, f"{service}_cpu_us_per_run", **at)
@@ -86,7 +86,8 @@ def source(bodies: Sequence[Body], workload: str = "run1") -> Source:
 
 
 def state_source(bodies: Sequence[Body]) -> tuple[StateCosts, Body, Body]:
-    """What open runs take, and the results of state and recovery. Raises MeshError when they were never measured."""
+    """Return the costs of open runs, and the results of state and recovery. Raises MeshError when they were never
+    measured."""
     state = found(bodies, "state", "none")
     for log in LOGS:
         recovery = found(bodies, "recovery", log)
@@ -169,7 +170,7 @@ def _check(what: str, body: Body, costs: Costs, layout: Layout, runs: int = 0, *
 
 
 def added_ms(bodies: Sequence[Body], log: str) -> float:
-    """What the mesh adds to a wait."""
+    """Return the milliseconds that the mesh adds to a wait."""
     body = found(bodies, "io", log)
     added = [f["value"] for f in body["figures"] if f["name"] == "added_ms"] if body is not None else []
     return float(median(added)) if added else ADDED_MS

@@ -1,8 +1,8 @@
-"""What the deciding half costs: `python -m bench.decide`. One process, no log, no I/O.
+"""Measure the cost of `decide`: `python -m bench.decide`. One process, no log, no I/O.
 
 Three meshes: one step (request → agent → egress), a pipeline of three steps, and a join (three agents at once, then one
-that needs all). Their inboxes are made by playing every run to its end through the codec, as a worker would answer.
-Then, in microseconds of CPU time an event (so that a busy machine matters less), each the best of several rounds:
+that needs all). Every run is played to its end through the codec, as a worker would answer. Figures are microseconds of
+CPU time an event, each the best of several rounds:
 
     read      a record of the inbox → an event
     apply     decide, and the memory of runs, on events that were read before
@@ -38,7 +38,7 @@ PAYLOAD = b'{"order_id":"o-1","lines":[{"sku":"A-100","count":2},{"sku":"B-7","c
 
 
 def topology(**agents: tuple[str, str]) -> Topology:
-    """A mesh of agents given as (types heard, type emitted); several heard are a join."""
+    """A mesh of agents given as (types consumed, type emitted); several consumed types are a join."""
     specs = {
         name: AgentSpec(name, "bench:none", tuple(on.split()), (emits,), join=" " in on)
         for name, (on, emits) in agents.items()
@@ -126,7 +126,7 @@ def played(mesh: Topology, runs: int) -> list[StoredRecord]:
 
 
 def answer(effect: PublishTask, mesh: Topology) -> Event:
-    """What the agent of a task answers, the task having crossed the wire."""
+    """Return the answer of a task's agent, after the task was encoded and decoded."""
     sent = record_of(effect, mesh)
     task = read_event(StoredRecord(sent.topic, 0, 4_711, AT_MS, sent.key, sent.value, sent.headers))
     assert isinstance(task, Event)

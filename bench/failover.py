@@ -1,16 +1,16 @@
-"""How much work ends while a process is killed every few seconds, and whether starved processes are taken for dead.
+"""Measure the runs that end while processes are killed, and whether starved processes are taken for dead.
 
     python -m bench.failover --log kafka://127.0.0.1:9092 --sessions 10000,6000,3000
     python -m bench.failover --log kafka://127.0.0.1:9092 --sessions 3000 --kill-every 0 --burners 8
 
-Two orchestrators and two workers run as processes of their own. Runs of three steps are asked for at a steady rate.
+Two orchestrators and two workers run as processes of their own. Runs of three steps are requested at a steady rate.
 Every `--kill-every` seconds a worker or an orchestrator, in turn, gets SIGKILL and is started again at once. The
 figures for each session timeout:
 
     ended_meanwhile   share of the runs asked for that have an outcome when the load ends
     p50_s, p99_s, max_s  time from the request to the outcome, over all runs
     answered_twice    tasks whose function was called again, and answered again
-    member_ids        member ids that the groups had; without kills, each one above the first number is a false death
+    member_ids        member ids that the groups had; without kills, each further one is a false death
 
 `--burners` processes use all the processor time they get, to starve the mesh.
 """
@@ -36,14 +36,14 @@ from mesh.core.protocol.event import FAILED, SUCCEEDED
 
 SERVICES = (["orchestrator"], ["orchestrator"], ["worker"], ["worker"])
 VICTIMS = (2, 0, 3, 1)
-"""Places in SERVICES, in the order of their deaths: a worker, then an orchestrator."""
+"""Indexes of SERVICES in the order of the kills: a worker, then an orchestrator."""
 BATCHES_A_SECOND = 10
 ANSWERS = (SUCCEEDED.encode(), FAILED.encode())
 WARM_S, REST_S_MAX = 5.0, 120.0
 
 
 async def asked(field: Field, rate: float, seconds: float) -> list[tuple[bytes, float]]:
-    """Asks for `rate` runs a second, whether or not earlier ones have ended: each run, and when."""
+    """Request `rate` runs a second, whether or not earlier ones have ended; return each run with its time."""
     found: list[tuple[bytes, float]] = []
     began = time.perf_counter()
     for beat in range(1, round(seconds * BATCHES_A_SECOND) + 1):
@@ -84,7 +84,7 @@ async def member_ids(bootstrap: str, field: Field) -> AsyncIterator[set[str]]:
 
 @contextmanager
 def burning(count: int) -> Iterator[None]:
-    """`count` processes that compete with the mesh for the processors."""
+    """Run `count` processes that compete with the mesh for the processors."""
     burners = [multiprocessing.Process(target=_burn, daemon=True) for _ in range(count)]
     for one in burners:
         one.start()
@@ -102,7 +102,7 @@ def _burn() -> None:
 
 
 async def kill_in_turn(children: list[Child], every_s: float) -> None:
-    """SIGKILL for one process after the other, each started again at once, until it is cancelled."""
+    """Kill one process after the other and start each again at once, until cancelled."""
     turn = 0
     while every_s:
         await asyncio.sleep(every_s)
@@ -111,7 +111,7 @@ async def kill_in_turn(children: list[Child], every_s: float) -> None:
 
 
 async def trial(arguments: argparse.Namespace, session_ms: int) -> dict[str, Any]:
-    """One mesh of its own under load; the figures."""
+    """Measure a new mesh under load and return the figures."""
     environ = {"MESH_SESSION_TIMEOUT_MS": str(session_ms)} if session_ms else {}
     async with Setup(log=arguments.log).field(TEXT) as field:
         bootstrap = arguments.log.partition("://")[2]
@@ -141,14 +141,14 @@ async def trial(arguments: argparse.Namespace, session_ms: int) -> dict[str, Any
 
 
 def late(runs: list[tuple[bytes, float]], outcomes: Outcomes) -> dict[str, float]:
-    """Seconds from the request to the outcome."""
+    """Return the seconds from the request to the outcome."""
     took = sorted(outcomes.at[run] - at for run, at in runs)
     parts = {"p50_s": 0.5, "p99_s": 0.99, "max_s": 1.0}
     return {name: round(took[min(len(took) - 1, int(len(took) * part))], 2) for name, part in parts.items()}
 
 
 async def answered_twice(field: Field) -> int:
-    """Attempts of tasks of which the inbox holds more than one answer."""
+    """Count the attempts that have more than one answer in the inbox."""
     answers: Counter[tuple[bytes, ...]] = Counter()
     for record in await records_of(field.log, field.topology.inbox):
         headers = dict(record.headers)

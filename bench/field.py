@@ -1,11 +1,11 @@
-"""Where a workload runs: the log the user named or an embedded one, topics of its own, services as processes.
+"""The environment of a workload: the log that the user named or an embedded one, topics, services as processes.
 
     async with setup.field(written({"echo": "on: bench.ask, emits: bench.answer"})) as field:
         async with field.up(["orchestrator"], ["worker"]) as children:
             …
 
-Topics carry a mark, so that workloads do not meet on one broker and no data of yours is touched. On a broker they stay
-behind when the workload has ended. TLS and SASL are taken from the environment (MESH_KAFKA__…) by all processes.
+Names of topics have a mark, so that workloads do not share topics and no data of yours is touched. On a broker they
+are not deleted. TLS and SASL are taken from the environment (MESH_KAFKA__…) by all processes.
 """
 
 import tempfile
@@ -32,12 +32,12 @@ agents:
 """
 LIMITS = "deadline: 10m"
 BOARD_TIMEOUT_MS = 10_000
-"""A call that waited long is a figure, not the end of a measuring."""
+"""A long call is a figure and does not end the workload."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the user asked for; the same for every workload."""
+    """The options of the user, the same for every workload."""
 
     log: str = ""
     """sqlite:PATH or kafka://HOST:PORT; empty: an embedded log in a temporary folder."""
@@ -46,7 +46,7 @@ class Setup:
     seconds: float = 5.0
     """About how long a workload measures; preparing comes on top."""
     say: Callable[[str], None] = field(default=lambda text: None, compare=False)
-    """Told what is being done now."""
+    """Called with a text that says what is done now."""
 
     @property
     def kind(self) -> str:
@@ -55,7 +55,7 @@ class Setup:
 
     @asynccontextmanager
     async def field(self, text: str) -> AsyncIterator["Field"]:
-        """A log with the topics of a mesh; see `written` for the text."""
+        """Open a log with the topics of a mesh; see `written` for the text."""
         with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
             path = Path(folder) / "topics.yaml"
             path.write_text(text.replace("{mark}", f"-{time.time_ns() % 10**10}"))
@@ -79,7 +79,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Field:
-    """A log with topics, and how to start services on it."""
+    """A log with topics, on which services can be started."""
 
     log: Log
     topology: Topology
@@ -115,7 +115,7 @@ def memory_mib(child: Child, field: str = "VmRSS") -> float:
     for line in Path(f"/proc/{child.process.pid}/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return round(int(line.split()[1]) / 1_024, 1)
-    raise RuntimeError(f"the system does not tell {field}")
+    raise RuntimeError(f"the system does not report {field}")
 
 
 def cpu_s(children: Sequence[Child]) -> dict[str, float]:

@@ -4,9 +4,9 @@
     python -m bench.flame run1 --to FOLDER --broker         on a broker that is started and stopped here
     python -m bench.flame run1 --to FOLDER --log kafka://127.0.0.1:9092
 
-One orchestrator and one worker under load, with py-spy attached to each; it is looked for on PATH, in .venv, or where
---py-spy says (`pip install 'agent-mesh[bench]'` brings it). Written are MARK-SERVICE-LOG.svg. Width is CPU time; what
-stands on a box was called by it. The plumbing that leads to the first box of ours is left out.
+One orchestrator and one worker run under load, with py-spy attached to each. It is found on PATH, in .venv, or by
+--py-spy (`pip install 'agent-mesh[bench]'` installs it). The files are MARK-SERVICE-LOG.svg. Width is CPU time; a box
+was called by the box below it. Frames below the first one of the mesh are left out.
 """
 
 import argparse
@@ -50,7 +50,7 @@ PLUMBING: Final = (
     "<frozen",
 )
 WAITING: Final = ("Condition.wait (", "EpollSelector.select (", "Writer._next_group (", "_worker (concurrent/futures/")
-"""Where a thread stands when it has nothing to do; py-spy cannot tell that everywhere."""
+"""Innermost frames of idle threads; py-spy cannot detect all of them."""
 AREAS: Final = (
     ("mesh/core/", "core", 28),
     ("mesh/services/", "services", 8),
@@ -128,13 +128,13 @@ def svg(found: Counter[Stack], title: str) -> str:
     for box in made:
         x, width = box.begin / total * WIDTH, box.samples / total * WIDTH
         y = height - (box.depth + 1) * ROW - 4
-        told = escape(f"{box.name} {box.samples / total:.1%}")
+        tooltip = escape(f"{box.name} {box.samples / total:.1%}")
         rect = (
             f'<rect x="{x:.1f}" y="{y}" width="{max(0.3, width - 0.5):.1f}" height="{ROW - 1}" fill="{_colour(box)}"/>'
         )
         letters = int((width - 4) / LETTER)
         text = f'<text x="{x + 2:.1f}" y="{y + 11}">{escape(_cut(box.name, letters))}</text>' if letters > 2 else ""
-        lines.append(f"<g><title>{told}</title>{rect}{text}</g>")
+        lines.append(f"<g><title>{tooltip}</title>{rect}{text}</g>")
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -160,7 +160,7 @@ def _colour(box: Box) -> str:
 
 
 def spy(given: str) -> str:
-    """Where py-spy is. Raises NotFound."""
+    """Return the path of py-spy. Raises NotFound."""
     beside = Path(sys.executable).with_name("py-spy")
     found = given or shutil.which("py-spy") or (str(beside) if beside.exists() else "")
     if not found or shutil.which(found) is None:
@@ -170,7 +170,7 @@ def spy(given: str) -> str:
 
 
 async def recorded(program: str, child: Child, seconds: float, path: Path) -> Counter[Stack]:
-    """What one process did. Raises MeshError when py-spy may not look, or saw nothing."""
+    """Record one process. Raises MeshError when py-spy lacks the right, or found no sample."""
     assert child.process is not None
     command = [program, "record", "--duration", str(max(1, round(seconds))), "--rate", str(RATE), "--format", "raw"]
     looking = await asyncio.create_subprocess_exec(

@@ -4,9 +4,9 @@
     python -m bench.full --only run1 --minutes 3    parts whose name holds a word
     python -m bench.full --plan                     what would be run, and how long it takes
 
-A broker is started here with scripts/kafka, and stopped; where none can be started, what needs one is left out. Peers
-get an environment of their own (.peers); where it cannot be made, they are left out. Neither is a failure, and both are
-said. Results go to bench/results, the pages to docs.
+A broker is started with scripts/kafka, and stopped. If that is impossible, the parts that need one are left out. Peers
+get an environment of their own (.peers); if it cannot be made, they are left out. Both are reported, and neither is a
+failure. Results go to bench/results, the pages to docs.
 """
 
 import argparse
@@ -33,8 +33,8 @@ LOG: Final = "kafka://{broker}"
 """In the plan, until the broker's address is known."""
 
 
-class Told(NamedTuple):
-    """What the user wants."""
+class Options(NamedTuple):
+    """The options of the user."""
 
     to: Path
     docs: Path
@@ -42,10 +42,10 @@ class Told(NamedTuple):
     only: Sequence[str]
     peers: bool
     seconds: float | None
-    """Of every part; None: as planned."""
+    """Seconds of every part; None: as planned."""
 
     def parts(self) -> list[Part]:
-        """Of the plan, those that are wanted."""
+        """Return the parts of the plan that are wanted."""
         every = plan(str(self.to), LOG, peers=self.peers)
         parts = [part for part in every if not self.only or any(word in part.what for word in self.only)]
         if self.seconds is None:
@@ -87,7 +87,7 @@ class Run:
             went = done(part.words(fits), PATIENCE * part.takes_s(fits) + 60)
             self._left = self._left[1:]
             if not went:
-                self._fell(part)
+                self._fell_behind(part)
 
     def at(self, log: str) -> None:
         """The broker's address is known now."""
@@ -97,7 +97,7 @@ class Run:
             for part in self._left
         ]
 
-    def _fell(self, part: Part) -> None:
+    def _fell_behind(self, part: Part) -> None:
         if part.module == "bench.peers.setup":
             left = [other for other in self._left if "peers" not in other.needs]
             self.without("the peers: their environment could not be made", left)
@@ -138,7 +138,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def told_to_end() -> Iterator[None]:
+def asked_to_end() -> Iterator[None]:
     """SIGTERM ends what was started, as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -147,11 +147,11 @@ def told_to_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def report(told: Told) -> int:
+def report(options: Options) -> int:
     """Everything; how many parts failed."""
-    parts = told.parts()
+    parts = options.parts()
     say(parts)
-    run = Run(parts, told.minutes)
+    run = Run(parts, options.minutes)
     run.until("broker")
     if run.needs_broker:
         with broker() as log:
@@ -160,7 +160,7 @@ def report(told: Told) -> int:
             else:
                 run.without("Kafka: no broker could be started here", without_broker(run.left))
             run.until(None)
-    run.failed += pages(told.to, told.docs)
+    run.failed += pages(options.to, options.docs)
     print(f"\n== {_clock(run.passed_s())} in all")
     for what in run.left_out:
         print(f"   left out: {what}")
@@ -207,12 +207,12 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the pages are")
     given = parser.parse_args()
     only = [word.strip() for word in given.only.split(",") if word.strip()]
-    told = Told(given.to.absolute(), given.docs.absolute(), given.minutes, only, given.peers, given.seconds)
+    options = Options(given.to.absolute(), given.docs.absolute(), given.minutes, only, given.peers, given.seconds)
     if given.plan:
-        say(told.parts())
+        say(options.parts())
         return
-    with told_to_end():
-        sys.exit(1 if report(told) else 0)
+    with asked_to_end():
+        sys.exit(1 if report(options) else 0)
 
 
 if __name__ == "__main__":

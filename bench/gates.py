@@ -1,15 +1,16 @@
-"""Ratios and limits that may not fall: `mesh bench --gate bench/gates.toml`; of results that are kept, those of peers
-among them: `python -m bench.gates bench/gates-strict.toml`.
+"""Bounds that figures must keep: `mesh bench --gate bench/gates.toml`.
+
+`python -m bench.gates bench/gates-strict.toml` checks stored results, including those of peers.
 
     [[gate]]
-    workload = "state"                      # whose result is judged
+    workload = "state"                      # the workload whose result is checked
     figure = "cpu_us_per_event"
     at = {open_runs = 100000}               # the point, for figures that have several
-    over = {at = {open_runs = 1000}}        # judge the ratio to this figure; what is not said is as above
+    over = {at = {open_runs = 1000}}        # check the ratio to this figure; other keys are as above
     at_most = 1.6                           # or at_least, or both
 
-`subject` (default mesh) and `log` (default any) narrow what is judged; in `over` they name another side: a peer, say.
-`line` is how people call it, `why` the chapter that explains it if it does not hold (see bench/wanted.py).
+`subject` (default mesh) and `log` (default any) select the result; in `over` they name another one, such as that of a
+peer. `line` is its name in the report, `why` the chapter that explains it if it does not hold (see bench/wanted.py).
 """
 
 import argparse
@@ -49,7 +50,7 @@ class Gate(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a gate says of a result. `holds` is None where there is nothing to judge."""
+    """The verdict of a gate on a result. `holds` is None if there is no result."""
 
     gate: Gate
     holds: bool | None

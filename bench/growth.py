@@ -1,11 +1,11 @@
-"""What more worker processes give, on agents that wait and on agents that compute: `python -m bench.growth`.
+"""Throughput with more worker processes, for agents that wait and agents that compute: `python -m bench.growth`.
 
     python -m bench.growth                                  1, 2 and 4 worker processes on the embedded log
     python -m bench.growth --log kafka://127.0.0.1:9092     on your broker
     python -m bench.growth --broker --for 30s               on a broker that is started and stopped here
-    python -m bench.growth --check                          measures nothing: what was measured beside the model
+    python -m bench.growth --check                          measures nothing: compares stored results with the model
 
-One orchestrator, and so many workers beside it, all on this machine. Agents that wait sleep 50 ms, sixteen at a time in
+One orchestrator and that number of workers run on this machine. Agents that wait sleep 50 ms, sixteen at a time in
 each process; those that compute use one core for about 2 ms. Results go to bench/results/growth-io-LOG.json and
 growth-cpu-LOG.json; the model (bench/model.py) is then compared with them.
 """
@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from bench.__main__ import broker
-from bench.agents import burned
+from bench.agents import compute
 from bench.asking import ROUNDS, Payload, throughput
 from bench.costs import Check, checks
 from bench.field import Setup, written
 from bench.report import NONE, RESULTS, Figure, Result, results, significant
-from bench.workloads.io import wish
+from bench.workloads.io import request
 from mesh.cli.framework.text import seconds
 from mesh.core.errors import MeshError
 
@@ -68,11 +68,11 @@ CPU = Work("growth-cpu", "worker processes on agents that compute", "burn", work
 
 
 def calibrated(work_ms: float = WORK_MS) -> int:
-    """Rounds of `burned` that take so long here, on a core of one's own."""
+    """Rounds of `compute` that take so long here, on a core of one's own."""
     rounds, used = 1_000, 0.0
     while True:
         began = time.process_time()
-        burned(rounds)
+        compute(rounds)
         used = time.process_time() - began
         if used >= CALIBRATION_S:
             return max(1, round(rounds * work_ms / 1_000 / used))
@@ -98,7 +98,7 @@ async def measure(work: Work, setup: Setup, processes: Sequence[int] = PROCESSES
             *[["worker"]] * number,
             first=BATCH_MIN,
             type=f"bench.{work.agent}",
-            payload=(lambda n: wish(WAIT_MS, n)) if work.wait_ms else (lambda n: burn(rounds, n)),
+            payload=(lambda n: request(WAIT_MS, n)) if work.wait_ms else (lambda n: burn(rounds, n)),
         )
         at = {"processes": number}
         ideal = significant(work.ideal(number, cores))

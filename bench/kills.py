@@ -2,10 +2,10 @@
 
     python -m bench.kills --log kafka://127.0.0.1:9092 --board redis://127.0.0.1:6379 --orders 20000
 
-Two orchestrators, three workers and an intake, each a process of its own. Orders go in on orders.placed like those of
-any shop. A worker and an orchestrator are killed with SIGKILL while they work, and started again. At the end a reader
-that took no part counts: runs without an outcome, runs with two different ones, orders without an event on
-orders.decided, and what the log holds twice (the same event id again, which readers recognise).
+Two orchestrators, three workers and an intake run, each in a process of its own. Orders are written to orders.placed. A
+worker and an orchestrator are killed with SIGKILL while they work, and started again. At the end an independent reader
+counts runs without an outcome, runs with two different ones, and orders without an event on orders.decided. It also
+counts records that the log holds twice (with the same event id, which readers recognise).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from mesh.settings import Settings
 
 BATCH = 500
 INBOX_RECORDS = 5
-"""Of an order: the request, three answers, the decision. What is in the inbox tells how far the work is."""
+"""Inbox records of an order: the request, three answers, the decision. Their number shows the progress."""
 COUNTRIES = ("DE", "FR", "AT", "NL", "US", "KP")
 
 

@@ -1,4 +1,4 @@
-"""What the log did while something was measured: records and bytes, and the broker's CPU time, if it runs here."""
+"""The work of the log during a measurement: records, bytes, and the broker's CPU time if it runs on this machine."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ class Tally(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """Of one run."""
+    """The work of the log for one run."""
 
     records_per_run: float
     bytes_per_run: float
@@ -41,7 +41,7 @@ async def tally(field: Field) -> Tally:
 
 
 async def logged(field: Field, before: Tally, after: Tally, runs: int) -> Logged:
-    """What so many runs left on the log between two tallies."""
+    """Return the work of the log for one run, from two counts before and after `runs` runs."""
     records, size = 0, 0.0
     for topic, ends in after.ends.items():
         count = sum(ends.values()) - sum(before.ends[topic].values())
@@ -54,7 +54,7 @@ async def logged(field: Field, before: Tally, after: Tally, runs: int) -> Logged
 
 
 async def _mean_bytes(field: Field, topic: str, ends: dict[int, int]) -> float:
-    """Of the latest records of a topic."""
+    """Return the mean bytes of the latest records of a topic."""
     each = max(1, SAMPLE_MAX // len(ends))
     bounds = await field.log.bounds(topic)
     places = {TopicPartition(topic, p): max(bounds[p].start, end - each) for p, end in ends.items() if p in bounds}

@@ -23,7 +23,7 @@ def chosen(names: Sequence[str]) -> list[Workload]:
 
 
 def command(name: str, setup: Setup) -> str:
-    """What a user types to have the same measured; addresses are left out, since results are published."""
+    """Return the command that repeats the measurement; addresses are left out, since results are published."""
     words = ["mesh", "bench", name, "--for", f"{setup.seconds:g}s"]
     shown = [f"--{option} {url.partition(':')[0]}:…" for option, url in _urls(setup) if url]
     return " ".join([shlex.join(words), *shown])

@@ -46,9 +46,9 @@ class Child:
         self._module = module
         self.process: asyncio.subprocess.Process | None = None
         self.starting: asyncio.Future[None] | None = None
-        """Set where nobody waited for `start`: `end` does."""
+        """Set if no caller waited for `start`; then `end` waits for it."""
         self.ready = asyncio.Event()
-        """Set when it said on stderr that it is ready."""
+        """Set when the process has reported on stderr that it is ready."""
         self.ready_s = 0.0
 
     async def start(self) -> None:

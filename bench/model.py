@@ -1,27 +1,27 @@
-"""How many runs a second so many machines give, and what stands in the way: a capacity model, small enough to check.
+"""A capacity model: the runs a second of a number of machines, and the station that limits them.
 
-Every station that a run passes can do so many a second; the slowest one is the limit. Stations are
+Every station that a run passes has a maximum rate; the slowest one is the limit. The stations:
 
-    cores          of all machines: what the CPU time of all processes, the log's too, adds up to
+    cores          of all machines, for the CPU time of all processes and of the log
     orchestrators  each is one core at most, and one partition of the inbox belongs to one of them
     workers        each is one core at most, and one partition of a task topic belongs to one of them
-    lanes          tasks that wait at the same time (Little's law: as many as come in while one waits)
-    log            records a second that it takes from somebody who does nothing else
+    lanes          tasks that wait at the same time (Little's law: as many as arrive while one waits)
+    log            records a second from a producer that does nothing else
     coordinator    requests of one group's members, all of which one broker answers
-    one key        tasks of one ordering key are done one after the other
+    one key        tasks of one ordering key, which run one after the other
 
-What is measured (`Costs`) comes from results of `mesh bench`, see bench/costs.py; how it is laid out is a `Layout`.
-Beyond measuring, two things are believed: partitions are equally busy (keys are hashed), and a core of another machine
-does as much as one here. Near a limit queues grow without end, so plan for `UTILISATION` of it.
+`Costs` come from results of `mesh bench`, see bench/costs.py; a `Layout` describes the machines and processes. Two
+assumptions are not measured: partitions are equally busy (keys are hashed), and a core of another machine is as fast as
+one of this machine. Near a limit queues grow without end, so plan for `UTILISATION` of it.
 """
 
 from math import ceil, log, sqrt
 from typing import Final, NamedTuple
 
 UTILISATION: Final = 0.7
-"""Of the limit, to plan for: a queue in front of a station that is busy u of the time makes it 1 / (1 - u) as long."""
+"""Share of a limit to plan for: a station that is busy u of the time makes a run 1 / (1 - u) times as long."""
 MEMBER_REQUESTS_PER_S: Final = 22.0
-"""Of a busy worker to its group's coordinator: two heartbeats, and a commit each 50 ms."""
+"""Requests of a busy worker to its group's coordinator: two heartbeats, and a commit each 50 ms."""
 COORDINATOR_REQUESTS_PER_S: Final = 10_000
 """That one broker answers beside its other work. Assumed, not measured."""
 REPLICAS_PER_BROKER_MAX: Final = 4_000
@@ -29,7 +29,7 @@ REPLICAS_PER_BROKER_MAX: Final = 4_000
 
 
 class Costs(NamedTuple):
-    """What one run takes, as measured; the agents' own work is in `worker_us`."""
+    """The measured costs of one run; the agents' own work is in `worker_us`."""
 
     orchestrator_us: float
     worker_us: float
@@ -42,11 +42,11 @@ class Costs(NamedTuple):
     records_bytes: float = 0.0
     """Their keys, values and headers together."""
     log_records_per_s: float | None = None
-    """What the log takes from one producer that does nothing else; None: not measured."""
+    """Rate of the log with one producer that does nothing else; None: not measured."""
 
     @property
     def all_us(self) -> float:
-        """CPU time of everybody."""
+        """Return the CPU time of all processes."""
         return self.orchestrator_us + self.worker_us + self.client_us + self.broker_us
 
 
@@ -55,15 +55,15 @@ class Layout(NamedTuple):
 
     machines: int = 1
     cores: int = 2
-    """Of one machine."""
+    """Cores of one machine."""
     partitions: int = 6
-    """Of the inbox, and of every task topic."""
+    """Partitions of the inbox and of every task topic."""
     orchestrators: int = 1
     workers: int = 1
     """Processes that run the agent; of a mesh with several agents, the busiest one's."""
     lanes: int = 64
     wait_ms: float = 0.0
-    """How long a task waits without using a core; what the mesh adds to a wait included."""
+    """Time for which a task waits without using a core, with the time that the mesh adds."""
     tasks: float = 1.0
     """That a run has of the agent."""
     replication: int = 1
@@ -79,8 +79,8 @@ class Limit(NamedTuple):
 
     station: str
     runs_per_s: float
-    turn: str
-    """What to do about it."""
+    change: str
+    """The change that raises it."""
 
 
 def busiest(partitions: int, processes: int) -> float:
@@ -111,8 +111,8 @@ def limits(costs: Costs, layout: Layout) -> list[Limit]:
         found.append(Limit("log", taken, "more brokers; fewer steps or smaller payloads a run"))
     if layout.brokered:
         members = COORDINATOR_REQUESTS_PER_S / MEMBER_REQUESTS_PER_S
-        turn = "several agents, each with a group of its own, or commits further apart (COMMIT_EVERY_MS)"
-        found.append(Limit("coordinator", members * 1e6 / costs.worker_us, turn))
+        change = "several agents, each with a group of its own, or commits further apart (COMMIT_EVERY_MS)"
+        found.append(Limit("coordinator", members * 1e6 / costs.worker_us, change))
     if layout.keys is not None:
         one_us = layout.wait_ms * 1e3 + costs.worker_us / max(layout.tasks, 1.0)
         found.append(
@@ -124,11 +124,11 @@ def limits(costs: Costs, layout: Layout) -> list[Limit]:
 def _processes(layout: Layout, station: str, processes: int, cpu_us: float) -> Limit:
     rate = 1e6 / (cpu_us * busiest(layout.partitions, processes)) if cpu_us else float("inf")
     if processes >= layout.partitions:
-        turn = "a new mesh with more partitions (another `prefix`): those of the inbox are frozen"
+        change = "a new mesh with more partitions (another `prefix`): those of the inbox are frozen"
     else:
         better = next(n for n in range(processes + 1, layout.partitions + 1) if _better(layout, n, processes))
-        turn = f"{better} {station} instead of {processes}, if there are cores"
-    return Limit(station, rate, turn)
+        change = f"{better} {station} instead of {processes}, if there are cores"
+    return Limit(station, rate, change)
 
 
 def _better(layout: Layout, processes: int, than: int) -> bool:
@@ -136,8 +136,10 @@ def _better(layout: Layout, processes: int, than: int) -> bool:
 
 
 def burst_runs_per_s(costs: Costs, layout: Layout, runs: int) -> float:
-    """What `runs` asked for at once come to, from the first request to the last outcome: `limits`, but some worker has
-    more than its share of so few, and its last round of lanes is not full."""
+    """Return the runs a second of `runs` runs requested at once, from the first request to the last outcome.
+
+    As `limits`, but with few runs some worker has more than its share, and its last round of lanes is not full.
+    """
     rate = limits(costs, layout)[0].runs_per_s
     if not layout.wait_ms:
         return rate
@@ -167,7 +169,7 @@ def suggested(
 
 
 class StateCosts(NamedTuple):
-    """What an open run takes, as measured; see the workloads state and recovery."""
+    """The measured costs of an open run; see the workloads state and recovery."""
 
     open_run_bytes: float
     """In memory."""
@@ -178,7 +180,7 @@ class StateCosts(NamedTuple):
 
 
 class StateSize(NamedTuple):
-    """Of one partition of the inbox, and of one process that has its share of them."""
+    """The sizes of one inbox partition, and of one process with its share of the partitions."""
 
     open_runs: float
     checkpoint_bytes: float
@@ -186,11 +188,11 @@ class StateSize(NamedTuple):
     process_bytes: float
     """Memory of all open runs of one orchestrator."""
     process_restore_s: float
-    """Of all partitions of one orchestrator, restored by one heir."""
+    """Seconds to restore all partitions of one orchestrator in one successor."""
 
 
 def state_size(costs: StateCosts, *, open_runs: float, partitions: int, orchestrators: int) -> StateSize:
-    """What so many open runs come to."""
+    """Return the sizes for a number of open runs."""
     each = open_runs / partitions
     mine = open_runs * busiest(partitions, orchestrators)
     restore_s = costs.restore_us / 1e6
@@ -200,17 +202,17 @@ def state_size(costs: StateCosts, *, open_runs: float, partitions: int, orchestr
 
 
 class GroupSize(NamedTuple):
-    """What a mesh asks of its brokers beside records."""
+    """The load of a mesh on its brokers, besides records."""
 
     partitions: int
-    """Of all topics."""
+    """Partitions of all topics."""
     replicas_per_broker: float
     brokers_min: int
     """So that no broker holds more than is advised."""
     coordinator_requests_per_s: float
-    """Of the group with the most members."""
+    """Requests of the group with the most members."""
     members_max: int
-    """Of one group, with the assumed coordinator."""
+    """Members of one group that the assumed coordinator can serve."""
 
 
 def group_size(*, agents: int, partitions: int, workers: int, brokers: int, replication: int) -> GroupSize:

@@ -50,11 +50,11 @@ def chapter(bodies: Sequence[Body]) -> str:
 def _rows(bodies: Sequence[Body]) -> Iterator[str]:
     for body in bodies:
         rate, cpu = _value(body, _rate(body)), _value(body, f"cpu_us_per_{WORKLOADS[body['workload']][:-1]}")
-        told = [_number(rate), _number(cpu), "<br>".join(_times(body)) or "–", _fate(body)]
+        columns = [_number(rate), _number(cpu), "<br>".join(_times(body)) or "–", _verdict(body)]
         if "failed" in body["settings"]:
-            told[2] = f"not measured: {body['settings']['failed']}".replace("|", "\\|")
+            columns[2] = f"not measured: {body['settings']['failed']}".replace("|", "\\|")
         made = f"`{body['command']}`, commit {body['commit'] or 'unknown'}"
-        yield f"| {body['workload']} | {body['subject']} | {' | '.join(told)} | {made} |\n"
+        yield f"| {body['workload']} | {body['subject']} | {' | '.join(columns)} | {made} |\n"
 
 
 def _times(body: Body) -> Iterator[str]:
@@ -65,14 +65,14 @@ def _times(body: Body) -> Iterator[str]:
             yield f"{_number(figure['value'])} x {spread} {LOGS.get(figure['at'].get('log'), '')}".rstrip()
 
 
-def _fate(body: Body) -> str:
+def _verdict(body: Body) -> str:
     kill = body["settings"].get("kill_9")
     if kill is None:
         return "not tested"
     if "failed" in kill:
         return f"not tested: {kill['failed']}".replace("|", "\\|")
-    told = f"{kill['lost']} of {kill['messages']} lost, {kill['doubled']} twice"
-    return f"safe: {told}" if kill["safe"] else f"**not safe**: {told}"
+    columns = f"{kill['lost']} of {kill['messages']} lost, {kill['doubled']} twice"
+    return f"safe: {columns}" if kill["safe"] else f"**not safe**: {columns}"
 
 
 def _rate(body: Body) -> str:

@@ -1,7 +1,7 @@
-"""What `make bench` runs, in which order, and how long each part takes: pure, the running is in bench/full.py.
+"""The parts of `make bench`, their order and their durations. Pure; bench/full.py runs them.
 
-A part takes its own time (processes are started, topics made, a ceiling is measured) and measures for as long as it is
-told. Where a machine is so slow that the whole would take longer than it may, what is left measures less.
+A part needs time to prepare (processes are started, topics made, a limit is measured) and measures for a given time. If
+a machine is so slow that the whole would take too long, the remaining parts measure for less time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ MINUTES: Final = 18.5
 SPARE_S: Final = 40.0
 """That the plan leaves of it: for the pages, and for parts that take longer than here."""
 SHORTEST: Final = 0.25
-"""Of the time to measure, however late it is."""
+"""Smallest share of the planned time for which a part measures."""
 EMBEDDED: Final[Mapping[str, tuple[float, float]]] = {
     "hop": (5, 12),
     "run1": (8, 8),
@@ -47,7 +47,7 @@ KAFKA: Final[Mapping[str, tuple[float, float]]] = {
     "memory": (8, 3),
     "recovery": (5, 11),
 }
-"""The same on Kafka. Those that matter least come first: a broker that was just started is slow."""
+"""The same on Kafka. The least important come first, since a broker is slow after its start."""
 BY_HAND: Final = ("soak",)
 """Not run: it says something only after a quarter of an hour."""
 GROWTH: Final = (2.0, 30.0)
@@ -67,7 +67,7 @@ PAGES_S: Final = 15.0
 
 
 class Part(NamedTuple):
-    """One process: `python -m MODULE ARGUMENTS`, told `--for` or `--seconds` what is left of its time."""
+    """One process: `python -m MODULE ARGUMENTS`, with the rest of its time as `--for` or `--seconds`."""
 
     what: str
     module: str
@@ -81,16 +81,16 @@ class Part(NamedTuple):
     needs: str = ""
     """`broker`, `peers`, or both: what must have come to be, or the part is left out."""
     fixed: bool = False
-    """Measures as long as it is told, however late it is."""
+    """Whether it measures for its full time, however late it is."""
 
     def takes_s(self, share: float = 1.0) -> float:
         """About."""
         return self.seconds * self.times * (1.0 if self.fixed else share) + self.beside_s
 
     def words(self, share: float = 1.0) -> list[str]:
-        """What follows `python -m`."""
-        told = f"{max(0.05, round(self.seconds * (1.0 if self.fixed else share), 2)):g}"
-        time = [self.option, told if self.option == "--seconds" else f"{told}s"] if self.seconds else []
+        """Return the arguments of `python -m`."""
+        seconds = f"{max(0.05, round(self.seconds * (1.0 if self.fixed else share), 2)):g}"
+        time = [self.option, seconds if self.option == "--seconds" else f"{seconds}s"] if self.seconds else []
         return [self.module, *self.arguments, *time]
 
 
@@ -120,18 +120,20 @@ def plan(to: str, log: str, *, peers: bool = True) -> list[Part]:
 def _peers(on_kafka: tuple[str, ...]) -> list[Part]:
     found = []
     for workload, (seconds, beside, sides) in PEERS.items():
-        told: tuple[str, ...] = ("--workload", workload, "--repeat", str(ROUNDS))
+        options: tuple[str, ...] = ("--workload", workload, "--repeat", str(ROUNDS))
         if workload == "run1":
-            told += ("--only", f"{ON_KAFKA},restate,dbos")
+            options += ("--only", f"{ON_KAFKA},restate,dbos")
         if workload == "run3":  # the same programs as of run1, which were killed there
-            told += ("--only", f"{ON_KAFKA},restate", "--no-kill")
+            options += ("--only", f"{ON_KAFKA},restate", "--no-kill")
         what, times = f"peers: {workload}", sides * ROUNDS
-        found.append(Part(what, "bench.peers", (*told, *on_kafka), seconds, times, beside, "--seconds", "peers broker"))
+        found.append(
+            Part(what, "bench.peers", (*options, *on_kafka), seconds, times, beside, "--seconds", "peers broker")
+        )
     return found
 
 
 def without_broker(parts: Sequence[Part]) -> list[Part]:
-    """Those that are left where no broker can be started: peers that need none are compared with the embedded mesh."""
+    """Return the parts that need no broker: peers without one are compared with the embedded mesh."""
     left = []
     for part in parts:
         if part.module == "bench.peers" and "hop" not in part.arguments:
@@ -145,7 +147,7 @@ def without_broker(parts: Sequence[Part]) -> list[Part]:
 
 
 def share(parts: Sequence[Part], left_s: float) -> float:
-    """How much of its time each of these may measure, so that all of them fit: 1, or less where it is late."""
+    """Return the share of its time for which each part may measure, so that all fit: at most 1."""
     measuring = sum(part.seconds * part.times for part in parts if not part.fixed)
     beside = sum(part.takes_s(0.0) for part in parts)
     if not measuring:

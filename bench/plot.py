@@ -12,9 +12,9 @@ from mesh.core.errors import MeshError
 
 WIDTH_IN, HEIGHT_IN = 7.2, 3.6
 ROW_IN, ROW_OF_LIMITS_IN, AROUND_IN = 0.4, 0.55, 1.2
-"""Of a bar, of one beside which limits are drawn, and of what stands around all of them."""
+"""Inches of a bar, of a bar with limits, and of the margin around all."""
 LOGARITHMIC_FROM: Final = 20
-"""Of the greatest to the smallest: from here on an axis is logarithmic."""
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
 HEADLINES: Final = {
     "hop": "hops_per_s",
     "fan": "tasks_per_s",
@@ -157,8 +157,8 @@ def _limits(axes: Any, place: int, body: Body, top: float) -> None:
         axes.vlines(limit["value"], place - 0.45, place + 0.45, linestyle="--", linewidth=1, color="0.3")
         side, pad = ("right", -3) if limit["value"] > top / 2 else ("left", 3)
         at = (limit["value"], place + (-0.36, 0.38, 0.0)[turn % 3])
-        told = {"xytext": (pad, 0), "textcoords": "offset points", "fontsize": 7, "va": "center", "ha": side}
-        axes.annotate(f"{_limit(limit['name'])}: {limit['value']:,.0f}", at, **told)
+        style = {"xytext": (pad, 0), "textcoords": "offset points", "fontsize": 7, "va": "center", "ha": side}
+        axes.annotate(f"{_limit(limit['name'])}: {limit['value']:,.0f}", at, **style)
 
 
 def _limit(name: str) -> str:

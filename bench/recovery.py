@@ -1,19 +1,20 @@
-"""How soon a partition is live again: `python -m bench.recovery`, `python -m bench.recovery --log kafka://127.0.0.1:9092`.
+"""Measure the time to restore a partition: `python -m bench.recovery`, `python -m bench.recovery --log
+kafka://127.0.0.1:9092`.
 
-One inbox partition. An orchestrator in a process of its own (`mesh up orchestrator`) is given 100,000 runs whose task
-nobody answers, and is killed with SIGKILL when it has committed them: what it leaves is the last checkpoint that paid
-for itself and the tail since. Then, in this process:
+One inbox partition. An orchestrator in a process of its own (`mesh up orchestrator`) gets 100,000 runs whose tasks have
+no worker. It is killed with SIGKILL when it has committed them, and leaves its last checkpoint and the tail since.
+Then, in this process:
 
-    after a kill    from the committed offset's note to the live partition: load the checkpoint, fold the tail
-    full            the same from a checkpoint of all runs and no tail, as a graceful stop leaves it
-    hand-over       from the stop of one orchestrator to the live partition of another that waits beside it
+    after a kill    from the committed offset's note to the live partition: load the checkpoint, fold the tail.
+    full            the same from a checkpoint of all runs and no tail, as a graceful stop leaves it.
+    hand-over       from the stop of one orchestrator to the live partition of another that waits.
 
-Each with the processor time used (a hand-over's is that of both), since a busy machine changes that less, and the
-longest time for which the event loop did not turn, since heartbeats wait for that long. The hand-over is measured three
-times: when hardly anything happened since the last checkpoint; when almost as much did as makes another one worth its
-writing, each time to another run; and with few open runs. The size of a checkpoint is that on the log, where it lies
-compressed. Memory is that of a run that waits for its only task, as its request leaves it and as a checkpoint brings it
-back.
+Each figure comes with the processor time used (for a hand-over of both processes), since a busy machine changes that
+less. It also comes with the longest time for which the event loop was blocked, since heartbeats wait for that long.
+
+The hand-over is measured three times: with few changes since the last checkpoint; with almost as many changes of
+different runs as cause another checkpoint; and with few open runs. The size of a checkpoint is that on the log,
+compressed. Memory is that of a run that waits for its only task, after its request and after a restore.
 """
 
 import argparse
@@ -131,7 +132,7 @@ async def append(log: Log, topology: Topology, runs: range, kind: str, mark: str
 
 
 async def place(log: Log, topology: Topology) -> tuple[int, CommitNote]:
-    """Where the orchestrators stand, and what their commit says."""
+    """Return the committed offset of the orchestrators and its metadata."""
     commits = await log.committed(f"{topology.prefix}.orchestrator", topology.inbox)
     if 0 not in commits:
         return -1, CommitNote("", 0)
@@ -139,7 +140,7 @@ async def place(log: Log, topology: Topology) -> tuple[int, CommitNote]:
 
 
 async def checkpoint_bytes(log: Log, topology: Topology, note: CommitNote) -> int:
-    """What the records of a checkpoint hold."""
+    """Return the bytes of the records of a checkpoint."""
     size = 0
     for piece in note.checkpoint:
         reader = log.reader({TopicPartition(topology.checkpoints, 0): piece.first})
@@ -196,48 +197,48 @@ async def killed(log: Log, topology: Topology, urls: dict[str, str], runs: int) 
         await append(log, topology, range(runs), REQUESTED)
         child.kill()
     at, note = await place(log, topology)
-    heir = Live(log, topology)
-    await heir.ready()
-    open_runs = len(heir.service._states[TopicPartition(topology.inbox, 0)].runs)
+    successor = Live(log, topology)
+    await successor.ready()
+    open_runs = len(successor.service._states[TopicPartition(topology.inbox, 0)].runs)
     assert open_runs == runs, open_runs
-    await heir.stop()
+    await successor.stop()
     return {
         "from_checkpoint_at": note.offset,
         "of_pieces": len(note.checkpoint),
         "tail_records": at - note.offset,
-        "restore_s": round(heir.service.restored_s, 2),
-        "restore_cpu_s": round(heir.service.cpu_s, 2),
-        "loop_still_ms_max": round(heir.service.still_s * 1_000),
+        "restore_s": round(successor.service.restored_s, 2),
+        "restore_cpu_s": round(successor.service.cpu_s, 2),
+        "loop_still_ms_max": round(successor.service.still_s * 1_000),
     }
 
 
 async def handed_over(log: Log, topology: Topology, touched: int = 1) -> dict[str, Any]:
-    """Stop one while another waits: from the wish to stop to the live partition. `touched`: runs, since the last
+    """Stop one while another waits: from the stop signal to the live partition. `touched`: runs, since the last
     checkpoint."""
     first = Live(log, topology)
     await first.ready()
     second = Live(log, topology)
     await second.ready()
     await append(log, topology, range(touched), REQUESTED, f"-{time.time_ns()}")
-    owner, heir = (first, second) if first.service._states else (second, first)
+    owner, successor = (first, second) if first.service._states else (second, first)
     began, used = time.perf_counter(), time.process_time()
     await owner.stop()
     async with asyncio.timeout(60):
-        while not heir.service._states:  # noqa: ASYNC110
+        while not successor.service._states:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
-    took_s, cpu_s = heir.service.live_at - began, time.process_time() - used
+    took_s, cpu_s = successor.service.live_at - began, time.process_time() - used
     at, note = await place(log, topology)
     figures = {
-        "open_runs": len(heir.service._states[TopicPartition(topology.inbox, 0)].runs),
-        "ended_runs": len(heir.service._states[TopicPartition(topology.inbox, 0)].ended),
+        "open_runs": len(successor.service._states[TopicPartition(topology.inbox, 0)].runs),
+        "ended_runs": len(successor.service._states[TopicPartition(topology.inbox, 0)].ended),
         "left_to_fold": at - note.offset,
         "touched_runs": touched,
         "hand_over_s": round(took_s, 2),
         "hand_over_cpu_s": round(cpu_s, 2),
-        "of_it_restore_s": round(heir.service.restored_s, 2),
-        "loop_still_ms_max": round(heir.service.still_s * 1_000),
+        "of_it_restore_s": round(successor.service.restored_s, 2),
+        "loop_still_ms_max": round(successor.service.still_s * 1_000),
     }
-    await heir.stop()
+    await successor.stop()
     return figures
 
 

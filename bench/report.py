@@ -1,10 +1,10 @@
-"""Figures with what one needs to believe them: machine, versions, commit, settings, raw samples, and the command.
+"""Figures with their evidence: machine, versions, commit, settings, raw samples, and the command.
 
-What a workload or a peer found is a `Result`, one JSON file each, bench/results/SUBJECT-WORKLOAD-LOG.json:
+The result of a workload or a peer is a `Result`, one JSON file each, bench/results/SUBJECT-WORKLOAD-LOG.json:
 
     {
       "format": "mesh-bench/1",
-      "subject": "mesh",              who was measured: mesh, or the name of a peer such as aiokafka
+      "subject": "mesh",              mesh, or the name of a peer such as aiokafka
       "workload": "run1",             a name in bench/workloads
       "what": "one-step runs, …",     what it measures, in a few words
       "how": "…",                     the sentence that explains how
@@ -14,12 +14,12 @@ What a workload or a peer found is a `Result`, one JSON file each, bench/results
       "figures": [
         {
           "name": "runs_per_s",       with its unit at the end
-          "value": 8620,              what stands for the samples: the median, unless the name says otherwise (p99_ms)
+          "value": 8620,              the summary of the samples: the median, unless the name says otherwise (p99_ms)
           "unit": "runs/s",
           "better": "more",           more, less, or none: a figure that explains others
           "at": {"rate_per_s": 500},  what was varied, for workloads with several points; {} for those with one
           "samples": [8280, 8620],    raw; for latencies pairs [ms, how often], three significant digits
-          "limit": false              true: not of the subject but a ceiling beside it (the log alone, Python alone)
+          "limit": false              true: an upper limit and not the subject's (the log alone, Python alone)
         }
       ],
       "command": "mesh bench run1 --for 60s",
@@ -68,7 +68,7 @@ class Figure(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one subject did in one workload on one log; see the module for each field."""
+    """The figures of one subject in one workload on one log; see the module for each field."""
 
     workload: str
     what: str
@@ -110,7 +110,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of what the figures depend on most."""
+    """Return the versions of Python and of the libraries that matter most."""
     return {"python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}}
 
 

@@ -1,6 +1,6 @@
-"""docs/reference/benchmarks.md and its plots, made from bench/results: `python -m bench.report_page`.
+"""Write docs/reference/benchmarks.md and its plots from bench/results: `python -m bench.report_page`.
 
-Nothing is measured here. Every number names the command that made it, with commit, machine and load.
+This module measures nothing. Every number names the command that made it, with commit, machine and load.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python -m bench.runs --log kafka://127.0.0.1:9092     Kafka
 
 Throughput: requests are published as fast as the log takes them; the figure is runs over the time from the first
-publish to the last outcome. Latency: open loop at a fixed rate, so that a slow answer does not slow the asking down;
-from the moment a request was due to be sent until its outcome was read.
+publish to the last outcome. Latency: an open loop at a fixed rate, so that a slow answer does not slow the requests
+down. It is measured from the time at which a request was due until its outcome was read.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""The numbers of docs/guide/scaling.md, made from bench/results by the model: `python -m bench.scaling_page`.
+"""Write the numbers of docs/guide/scaling.md from bench/results by the model: `python -m bench.scaling_page`.
 
-The text of the page is written by hand. What stands between `<!-- begin NAME -->` and `<!-- end -->` is not: it is
-replaced. `--check` writes nothing and fails where the page says something else than the results do.
+The text of the page is written by hand; the text between `<!-- begin NAME -->` and `<!-- end -->` is replaced.
+`--check` writes nothing and fails where the page differs from the results.
 """
 
 import argparse
@@ -48,8 +48,8 @@ Bodies = Sequence[Body]
 
 
 def filled(text: str, bodies: Bodies) -> str:
-    """The page with its blocks made anew. Raises ConfigInvalid for a block that nobody makes, MeshError where the
-    results say too little."""
+    """Return the page with its blocks replaced. Raises ConfigInvalid for an unknown block, MeshError if results are
+    missing."""
 
     def block(match: "re.Match[str]") -> str:
         make = BLOCKS.get(match[2])
@@ -85,8 +85,8 @@ def _checked(bodies: Bodies) -> str:
 
 
 def _sizing(bodies: Bodies) -> str:
-    told = source(bodies)
-    costs = _elsewhere(told)
+    options = source(bodies)
+    costs = _elsewhere(options)
     rows = []
     for partitions in PARTITIONS:
         for machines in MACHINES:
@@ -96,11 +96,11 @@ def _sizing(bodies: Bodies) -> str:
             processes = [f"{layout.orchestrators:,}", f"{layout.workers:,}"]
             planned = _round(slowest.runs_per_s * UTILISATION)
             cells = [f"{partitions:,}", f"{machines:,}", *processes, _round(slowest.runs_per_s), planned]
-            rows.append([*cells, slowest.station, slowest.turn])
-    heads = ["partitions", "machines", "orchestrators", "workers", "runs/s at most", "plan for", "limit", "turn"]
+            rows.append([*cells, slowest.station, slowest.change])
+    heads = ["partitions", "machines", "orchestrators", "workers", "runs/s at most", "plan for", "limit", "change"]
     note = (
         f"One-step runs, agents that do next to nothing, machines of {CORES} cores with a broker on each, up to"
-        f" {REPLICATION} copies of every record. {_source_note(told)}"
+        f" {REPLICATION} copies of every record. {_source_note(options)}"
     )
     return f"{note}\n\n{_table(heads, rows)}"
 
@@ -138,7 +138,7 @@ def _state(bodies: Bodies) -> str:
                 ]
             )
     heads = ["open runs", "partitions", "in one partition", "its checkpoint", "restored in"]
-    table = _table([*heads, f"memory of one of {FEW} orchestrators", "restored by one heir in"], rows)
+    table = _table([*heads, f"memory of one of {FEW} orchestrators", "restored by one successor in"], rows)
     note = (
         f"Measured: {costs.open_run_bytes:,.0f} bytes an open run in memory ({_made(state)}); on the log"
         f" {costs.checkpoint_bytes:,.0f}, and {costs.restore_us:,.0f} µs until it lives again after a kill, tail and"
@@ -196,17 +196,17 @@ BLOCKS: Final[Mapping[str, Callable[[Bodies], str]]] = {
 # ------------------------------------------------------------------------------------------------------------ words
 
 
-def _elsewhere(told: Source) -> Costs:
+def _elsewhere(options: Source) -> Costs:
     """Costs on machines of their own: whoever asks is not among them, and an embedded file is no broker."""
-    costs = told.costs._replace(client_us=0.0)
-    return costs if told.body["log"] == "kafka" else costs._replace(log_records_per_s=None)
+    costs = options.costs._replace(client_us=0.0)
+    return costs if options.body["log"] == "kafka" else costs._replace(log_records_per_s=None)
 
 
-def _source_note(told: Source) -> str:
-    if told.body["log"] == "kafka" and told.costs.broker_us:
-        return f"Costs: {_made(told.body)}."
+def _source_note(options: Source) -> str:
+    if options.body["log"] == "kafka" and options.costs.broker_us:
+        return f"Costs: {_made(options.body)}."
     return (
-        f"Costs: {_made(told.body)}. **No broker's CPU time is in them**, so the real limit of the cores is lower:"
+        f"Costs: {_made(options.body)}. **No broker's CPU time is in them**, so the real limit of the cores is lower:"
         " `python -m bench run1 --broker` measures it."
     )
 

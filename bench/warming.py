@@ -1,9 +1,9 @@
-"""Warms up a broker that was just started, before anything is measured on it.
+"""Warm up a broker that was just started, before anything is measured on it.
 
     python -m bench.warming --log kafka://127.0.0.1:9092
 
-For its first half minute its virtual machine compiles what it runs often, with more than a core of its own: what is
-measured then is the compiler, on two cores at five times the latency. Brokers that serve are not that young.
+In the first half minute its virtual machine compiles hot code on more than one core. A measurement then would measure
+the compiler: on two cores the latency is five times as high. Brokers in production run for longer.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the board does on this machine, embedded and on Redis: `python -m bench.wire_board [--redis redis://…]`.
+"""Measure the board on this machine, embedded and on Redis: `python -m bench.wire_board [--redis redis://…]`.
 
 Values are 200 bytes of JSON. First one caller at a time, then writers in this process who all increment one key: by
 compare-and-set, reading again after each conflict, and by `update` of an agent's board. Embedded, a write is
@@ -93,12 +93,12 @@ def by_update(board: Board, key: str) -> Increment:
 
 
 class Contended(NamedTuple):
-    """What writers came to who increment one key."""
+    """The figures of writers that increment one key."""
 
     per_s: float
     took_us: list[float]
     conflicts: float
-    """Of one increment."""
+    """Conflicts of one increment."""
     wins: list[int]
     """Increments of each writer."""
 

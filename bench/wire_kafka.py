@@ -1,4 +1,4 @@
-"""What the log does on Kafka, beside the bare library: `python -m bench.wire_kafka --bootstrap 127.0.0.1:9092`.
+"""Measure the log on Kafka, and the bare library beside it: `python -m bench.wire_kafka --bootstrap 127.0.0.1:9092`.
 
 Records carry 12 headers and a value of 200 bytes, in batches of 500, two batches under way. Needs a broker
 (`scripts/kafka start`). Interpreter and broker share this machine's cores.

@@ -1,4 +1,4 @@
-"""What the embedded log does on this machine: `python -m bench.wire_sqlite`.
+"""Measure the embedded log on this machine: `python -m bench.wire_sqlite`.
 
 Appends go through `Log.append`, fetches through `Reader.poll`; records carry 12 headers and a value of 200 bytes.
 """
@@ -46,8 +46,7 @@ def record(topic: str, serial: int) -> NewRecord:
 
 
 class Rate(NamedTuple):
-    """Of the best of several rounds: records a second, and microseconds of CPU a record (what a busy machine leaves
-    as it is)."""
+    """The best of several rounds: records a second, and microseconds of CPU a record, which depend less on load."""
 
     per_s: int
     cpu_us: float

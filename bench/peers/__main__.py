@@ -1,13 +1,13 @@
-"""Ours and the peers on the same work in the same run.
+"""Compare the mesh and its peers on the same work in the same run.
 
     python -m bench.peers.setup                                                        once
     python -m bench.peers --workload hop --log kafka://127.0.0.1:9092 --repeat 5
     python -m bench.peers --workload run1 --log kafka://127.0.0.1:9092                 ours on Kafka and embedded
     python -m bench.peers --workload run1                                              ours embedded
 
-In turn, A B C A B C …; ratios are taken round by round and their median is shown with the lowest and the highest. Then
-each is killed with SIGKILL twice in the middle of its work, all of them at the same time, and what was lost or came
-twice is counted. Results go to bench/results/, one file for each peer. Kill tests of our runs are those of
+They run in turn, A B C A B C …; the median of the ratios of all rounds is shown with the lowest and the highest. Then
+each is killed with SIGKILL twice in the middle of its work, all at the same time, and lost and repeated answers are
+counted. Results go to bench/results/, one file for each peer. Kill tests of our runs are those of
 `bench.kills` and of tests/live.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers import hop, run
-from bench.peers.compare import Measured, NotMeasured, Sample, figures, in_turn, table
+from bench.peers.compare import Measured, NotMeasured, Sample, alternate, figures, table
 from bench.peers.kills import Verdict
 from bench.peers.results import results
 from bench.peers.setup import NotMade, python
@@ -38,8 +38,10 @@ Found = tuple[Measured, dict[str, dict[str, Any]]]
 
 
 async def verdicts(tests: Tests) -> dict[str, dict[str, Any]]:
-    """What kill -9 did to each; a test that could not be made is there with its reason. All at the same time: most of
-    it is waiting, and nothing is measured."""
+    """Return the verdict of each kill test; a test that was not possible has its reason.
+
+    All run at the same time, since they mostly wait and measure nothing.
+    """
     found: dict[str, dict[str, Any]] = {}
 
     async def judged(name: str, test: Callable[[], Awaitable[Verdict]]) -> None:
@@ -64,43 +66,43 @@ async def said(name: str, measure: Callable[[], Awaitable[Sample]]) -> Sample:
 
 
 def wanted(names: list[str], only: str) -> list[str]:
-    """Those whose name holds one of the words; all without words."""
+    """Return the names that contain one of the words; without words all."""
     words = [word.strip().lower() for word in only.split(",") if word.strip()]
     return [name for name in names if not words or any(word in name.lower() for word in words)]
 
 
-async def compared(told: argparse.Namespace, sides: Sides, tests: Tests) -> Found:
+async def compared(options: argparse.Namespace, sides: Sides, tests: Tests) -> Found:
     """The rounds, then the kills."""
-    speaking = {name: partial(said, name, sides[name]) for name in wanted(list(sides), told.only)}
-    measured = await in_turn(speaking, told.repeat) if told.repeat else Measured({}, {})
-    chosen = {name: tests[name] for name in wanted(list(tests), told.only)}
-    return measured, await verdicts(chosen) if told.kill else {}
+    speaking = {name: partial(said, name, sides[name]) for name in wanted(list(sides), options.only)}
+    measured = await alternate(speaking, options.repeat) if options.repeat else Measured({}, {})
+    chosen = {name: tests[name] for name in wanted(list(tests), options.only)}
+    return measured, await verdicts(chosen) if options.kill else {}
 
 
-async def on_hop(told: argparse.Namespace) -> Found:
+async def on_hop(options: argparse.Namespace) -> Found:
     """The workload hop: needs Kafka."""
-    where = told.log.removeprefix("kafka://")
+    where = options.log.removeprefix("kafka://")
     kills = KILL_MESSAGES["hop"]
     async with opened(where) as topics:
         sides = {
-            p.name: partial(hop.throughput, p, where, topics, messages=told.messages, seconds_max=told.seconds)
+            p.name: partial(hop.throughput, p, where, topics, messages=options.messages, seconds_max=options.seconds)
             for p in (hop.OURS, *hop.PEERS)
         }
         tests = {p.name: partial(hop.killed, p, where, messages=kills) for p in (hop.OURS, *hop.PEERS)}
-        return await compared(told, sides, tests)
+        return await compared(options, sides, tests)
 
 
-async def on_runs(told: argparse.Namespace) -> Found:
+async def on_runs(options: argparse.Namespace) -> Found:
     """The workloads run1 and run3."""
-    steps, runs, kills = run.STEPS[told.workload], told.messages, KILL_MESSAGES[told.workload]
-    logs = {"kafka": told.log, "sqlite": ""} if told.log else {"sqlite": ""}
+    steps, runs, kills = run.STEPS[options.workload], options.messages, KILL_MESSAGES[options.workload]
+    logs = {"kafka": options.log, "sqlite": ""} if options.log else {"sqlite": ""}
     sides: dict[str, Callable[[], Awaitable[Sample]]] = {
-        run.OURS[kind]: partial(run.ours, told.workload, log, told.seconds) for kind, log in logs.items()
+        run.OURS[kind]: partial(run.ours, options.workload, log, options.seconds) for kind, log in logs.items()
     }
     for peer in run.PEERS:
-        sides[peer.name] = partial(run.throughput, peer, steps, runs=runs, seconds_max=told.seconds)
+        sides[peer.name] = partial(run.throughput, peer, steps, runs=runs, seconds_max=options.seconds)
     tests = {peer.name: partial(run.killed, peer, steps, runs=kills) for peer in run.PEERS}
-    return await compared(told, sides, tests)
+    return await compared(options, sides, tests)
 
 
 def line() -> argparse.ArgumentParser:
@@ -121,9 +123,9 @@ def line() -> argparse.ArgumentParser:
 def main() -> None:
     """Ends with status 2 for a wrong command line, or where there is no environment of the peers."""
     parser = line()
-    told = parser.parse_args()
-    told.messages = told.messages or MESSAGES[told.workload]
-    if told.workload == "hop" and not told.log.startswith("kafka://"):
+    options = parser.parse_args()
+    options.messages = options.messages or MESSAGES[options.workload]
+    if options.workload == "hop" and not options.log.startswith("kafka://"):
         parser.error("--workload hop needs --log kafka://HOST:PORT, as from: scripts/kafka start")
     try:
         python()
@@ -132,25 +134,32 @@ def main() -> None:
     # The library warns of each topic that is still being made, and calls each that was deleted here an error.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)
-    # Told to end, it ends what it started.
+    # Asked to end, it ends what it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    measured, fates = asyncio.run((on_hop if told.workload == "hop" else on_runs)(told))
-    ours = {hop.OURS.name: "kafka"} if told.workload == "hop" else {name: kind for kind, name in run.OURS.items()}
-    print(table(figures(measured, list(ours), fates)))
-    if told.save:
-        settings = {"rounds": told.repeat, "seconds_max": told.seconds, "messages": told.messages}
-        for result in results(told.workload, ours, measured, fates, settings, command(sys.argv[1:])):
-            print(save_result(result.body(), told.to))
+    measured, kills = asyncio.run((on_hop if options.workload == "hop" else on_runs)(options))
+    ours = {hop.OURS.name: "kafka"} if options.workload == "hop" else {name: kind for kind, name in run.OURS.items()}
+    print(table(figures(measured, list(ours), kills)))
+    if options.save:
+        settings = {"rounds": options.repeat, "seconds_max": options.seconds, "messages": options.messages}
+        for result in results(options.workload, ours, measured, kills, settings, command(sys.argv[1:])):
+            print(save_result(result.body(), options.to))
 
 
 def command(arguments: list[str]) -> str:
-    """What a user types to have the same measured; addresses and folders are left out, since results are published."""
-    told = line().parse_args(arguments)
-    words = ["python", "-m", "bench.peers", "--workload", told.workload, *(["--log", "kafka:…"] if told.log else [])]
-    words += ["--repeat", f"{told.repeat}", "--seconds", f"{told.seconds:g}"]
-    words += ["--messages", f"{told.messages}"] if told.messages else []
-    words += ["--only", shlex.quote(told.only)] if told.only else []
-    return " ".join([*words, *([] if told.kill else ["--no-kill"])])
+    """Return the command that repeats the measurement, without addresses and folders, since results are published."""
+    options = line().parse_args(arguments)
+    words = [
+        "python",
+        "-m",
+        "bench.peers",
+        "--workload",
+        options.workload,
+        *(["--log", "kafka:…"] if options.log else []),
+    ]
+    words += ["--repeat", f"{options.repeat}", "--seconds", f"{options.seconds:g}"]
+    words += ["--messages", f"{options.messages}"] if options.messages else []
+    words += ["--only", shlex.quote(options.only)] if options.only else []
+    return " ".join([*words, *([] if options.kill else ["--no-kill"])])
 
 
 if __name__ == "__main__":

@@ -20,21 +20,21 @@ class NotMeasured(RuntimeError):
 
 
 class Measured(NamedTuple):
-    """What came of all rounds. A side that failed is in `failed` with its reason, and left out of later rounds."""
+    """The results of all rounds. A side that failed is in `failed` with its reason, and left out of later rounds."""
 
     samples: dict[str, list[Sample]]
     failed: dict[str, str]
 
 
 class Ratio(NamedTuple):
-    """How many times as much, over the rounds."""
+    """The ratio of two sides over the rounds."""
 
     median: float
     low: float
     high: float
 
 
-async def in_turn(sides: Mapping[str, Callable[[], Awaitable[Sample]]], repeat: int) -> Measured:
+async def alternate(sides: Mapping[str, Callable[[], Awaitable[Sample]]], repeat: int) -> Measured:
     """Every side once, then every side again, `repeat` times."""
     samples: dict[str, list[Sample]] = {name: [] for name in sides}
     failed: dict[str, str] = {}
@@ -90,14 +90,14 @@ def table(sides: Mapping[str, Mapping[str, Any]]) -> str:
         shown = ", ".join(times) or "-"
         per_s, cpu = side.get("per_s", "-"), side.get("cpu_us", "-")
         text = f"{per_s:,}" if isinstance(per_s, int) else per_s
-        rows.append((name, text, str(cpu), shown, _fate(side.get("kill_9"))))
+        rows.append((name, text, str(cpu), shown, _verdict(side.get("kill_9"))))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3)), row[4]]) for row in rows
     )
 
 
-def _fate(verdict: Mapping[str, Any] | None) -> str:
+def _verdict(verdict: Mapping[str, Any] | None) -> str:
     if verdict is None:
         return "not tested"
     if "failed" in verdict:

@@ -1,9 +1,8 @@
 """The workload hop, ours and the peers': consume, validate, handle, publish with a key, commit.
 
-Every side gets topics of its own with the same records in them, and a process of its own. The clock runs from a tenth
-of the answers (from WARM_S after the first one, where that is sooner) to the last one, so that starting up and joining
-a group is not measured; after `seconds_max` it stops with what is there. A kill test has few messages that take long:
-see `kills`.
+Every side gets topics of its own with the same records, and a process of its own. The time is measured from a tenth of
+the answers, or WARM_S after the first one if that is sooner, to the last one. So starting and joining a group do not
+count. After `seconds_max` the measurement stops. A kill test has few messages that take long: see `kills`.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from mesh.settings import Settings
 TOPOLOGY = Path(__file__).with_name("topology.yaml")
 SESSION_MS = 6_000
 KILL_WORK_S = 16.0
-"""How long the messages of a kill test take a side, if it is never killed."""
+"""Seconds that a side needs for the messages of a kill test, if it is never killed."""
 
 
 class Peer(NamedTuple):
@@ -133,12 +132,12 @@ async def _theirs(
     peer: Peer, bootstrap: str, topics: Topics, mark: str, folder: Path, touch: Path, work_ms: float
 ) -> tuple[Stage, list[str]]:
     source, target, group = f"peers.asks.{mark}", f"peers.answers.{mark}", f"peers-{mark}"
-    told = ["--bootstrap", bootstrap, "--source", source, "--target", target, "--group", group]
-    told += ["--variant", peer.variant, "--session-ms", str(SESSION_MS)]
+    options = ["--bootstrap", bootstrap, "--source", source, "--target", target, "--group", group]
+    options += ["--variant", peer.variant, "--session-ms", str(SESSION_MS)]
     if work_ms:
-        told += ["--work-ms", str(work_ms), "--touch", str(touch)]
+        options += ["--work-ms", str(work_ms), "--touch", str(touch)]
     await topics.make(source, target)
-    command = [str(python()), "-m", f"bench.peers.{peer.module}", *told]
+    command = [str(python()), "-m", f"bench.peers.{peer.module}", *options]
     process = Process(command, folder=folder, cwd=ROOT, environ={})
     return Stage(topics, process, source=source, target=target, group=group, touch=touch), [source, target]
 

@@ -17,21 +17,21 @@ class Refusals:
         self.first = self.first or error
 
 
-def serve(told: Hop) -> None:
+def serve(options: Hop) -> None:
     """For ever. Raises KafkaException when the broker refuses."""
     consumer = Consumer(
         {
-            "bootstrap.servers": told.bootstrap,
-            "group.id": told.group,
+            "bootstrap.servers": options.bootstrap,
+            "group.id": options.group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "session.timeout.ms": told.session_ms,
+            "session.timeout.ms": options.session_ms,
         }
     )
     refusals = Refusals()
     producer = Producer(
         {
-            "bootstrap.servers": told.bootstrap,
+            "bootstrap.servers": options.bootstrap,
             "acks": "all",
             "linger.ms": 1,
             "queue.buffering.max.messages": 10 * RECORDS_MAX,
@@ -39,15 +39,15 @@ def serve(told: Hop) -> None:
             "on_delivery": refusals,
         }
     )
-    consumer.subscribe([told.source])
-    slow = told.slowness
+    consumer.subscribe([options.source])
+    slow = options.slowness
     while True:
         got = consumer.consume(8 if slow.work_ms else RECORDS_MAX, 0.02)
         for message in got:
             if error := message.error():
                 raise KafkaException(error)
             slow.block()
-            producer.produce(told.target, key=message.key(), value=worked(message.value() or b""))
+            producer.produce(options.target, key=message.key(), value=worked(message.value() or b""))
         if got:
             producer.flush()
             if refusals.first is not None:

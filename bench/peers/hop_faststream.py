@@ -1,7 +1,7 @@
 """hop on FastStream. Three variants, since its speed and its safety are a choice:
 
-`default`   as its documentation begins: one message at a time, committed by a timer whatever became of it
-`workers`   `max_workers=64`, which only that commit by timer allows to be unordered: its fastest setting
+`default`   the first example of its documentation: one message at a time, committed by a timer in any case.
+`workers`   `max_workers=64`, which only that commit by timer allows to be unordered: its fastest setting.
 `safe`      `AckPolicy.NACK_ON_ERROR`, `max_workers=6`: committed after the handler; at most one worker a partition
 """
 
@@ -20,28 +20,28 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def application(told: Hop) -> Any:
+def application(options: Hop) -> Any:
     """A FastStream application. The body is taken raw, since its own decoding would be done twice."""
-    broker = KafkaBroker(told.bootstrap, logger=None, acks="all")
+    broker = KafkaBroker(options.bootstrap, logger=None, acks="all")
 
     async def raw(message: Any) -> bytes:
         body: bytes = message.body
         return body
 
     async def handle(body: bytes, message: KafkaMessage) -> Any:
-        await told.slowness.wait()
+        await options.slowness.wait()
         return KafkaResponse(worked(body), key=message.raw_message.key)
 
     subscriber = broker.subscriber(
-        told.source,
-        group_id=told.group,
+        options.source,
+        group_id=options.group,
         auto_offset_reset="earliest",
-        session_timeout_ms=told.session_ms,
-        heartbeat_interval_ms=told.session_ms // 6,
+        session_timeout_ms=options.session_ms,
+        heartbeat_interval_ms=options.session_ms // 6,
         decoder=raw,
-        **OPTIONS[told.variant],
+        **OPTIONS[options.variant],
     )
-    subscriber(broker.publisher(told.target)(handle))
+    subscriber(broker.publisher(options.target)(handle))
     return FastStream(broker, logger=None)
 
 

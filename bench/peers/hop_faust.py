@@ -13,27 +13,27 @@ import faust  # type: ignore[import-not-found,unused-ignore]
 from bench.peers.work import Hop, hop, worked
 
 
-def application(told: Hop, folder: str) -> Any:
+def application(options: Hop, folder: str) -> Any:
     """A Faust application."""
     app = faust.App(
-        told.group,
-        broker=f"aiokafka://{told.bootstrap}",
+        options.group,
+        broker=f"aiokafka://{options.bootstrap}",
         datadir=folder,
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
-        broker_session_timeout=told.session_ms / 1000,
-        broker_heartbeat_interval=told.session_ms / 6000,
+        broker_session_timeout=options.session_ms / 1000,
+        broker_heartbeat_interval=options.session_ms / 6000,
         producer_acks=-1,
         broker_max_poll_records=500,
         stream_wait_empty=False,
     )
-    source = app.topic(told.source, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
-    target = app.topic(told.target, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
+    source = app.topic(options.source, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
+    target = app.topic(options.target, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
 
     async def answering(stream: Any) -> None:
         async for key, value in stream.items():
-            await told.slowness.wait()
+            await options.slowness.wait()
             await target.send(key=key, value=worked(value))
 
     app.agent(source)(answering)
@@ -41,8 +41,8 @@ def application(told: Hop, folder: str) -> Any:
 
 
 if __name__ == "__main__":
-    told = hop()
+    options = hop()
     with tempfile.TemporaryDirectory(prefix="peer-faust-") as folder:
-        app = application(told, folder)
+        app = application(options, folder)
         sys.argv = ["faust", "worker", "--loglevel=warn", "--without-web"]
         app.main()

@@ -1,9 +1,8 @@
-"""Safe at kill -9, or not: tested. A process is killed in the middle of its work, started again, and answers counted.
+"""Test whether a process is safe at kill -9: it is killed in the middle of its work and started again.
 
-The kill comes at the worst moment that can be seen from outside: when the subject has promised more than it has done
-(committed an offset whose answer is not there). A subject that never does so is killed when a share of the work has
-begun. Lost: an id without an answer when nothing moves any more. Doubled: an answer that came again, which at least
-once allows.
+The kill comes at the worst moment that is visible from outside: the subject has committed an offset whose answer is not
+there. A subject that never does so is killed when a share of the work has begun. Lost: an id without an answer when
+no more answers arrive. Doubled: a repeated answer, which at-least-once delivery allows.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from bench.peers.compare import NotMeasured
 
 POLL_S = 0.02
 WARM_S = 1.5
-"""Of work before the clock runs, for subjects that need longer for a tenth of it."""
+"""Seconds of work before the measurement, for subjects that need longer for a tenth of it."""
 
 
 class Process:
@@ -33,12 +32,12 @@ class Process:
 
     @property
     def output(self) -> Path:
-        """What it wrote, to tell why it ended."""
+        """Return its output, to explain why it ended."""
         return self._folder / "output"
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Return the id of the running process."""
         assert self._process is not None, "not started"
         return self._process.pid
 
@@ -109,7 +108,7 @@ class Subject(Protocol):
 
 
 class Verdict(NamedTuple):
-    """What kill -9 did."""
+    """The effects of kill -9."""
 
     messages: int
     kills: int
@@ -118,12 +117,12 @@ class Verdict(NamedTuple):
 
     @property
     def safe(self) -> bool:
-        """Nothing was lost."""
+        """Return whether no answer was lost."""
         return self.lost == 0
 
 
 def judge(ids: Sequence[str], answers: Sequence[str], kills: int) -> Verdict:
-    """Count what is missing and what came again. Raises NotMeasured for an answer to something nobody asked."""
+    """Count what is missing and what came again. Raises NotMeasured for an answer to an unknown request."""
     seen = Counter(answers)
     if strange := seen.keys() - set(ids):
         raise NotMeasured(f"{len(strange)} answers to nothing that was asked, such as {min(strange)!r}")

@@ -1,4 +1,4 @@
-"""What came of a comparison, in the project's format (bench/report.py): one result for each peer."""
+"""Write the results of a comparison in the project's format (bench/report.py): one for each peer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -59,18 +59,18 @@ def results(
         log = "kafka" if workload == "hop" else "none"
         samples = measured.samples.get(name, [])
         figures = _figures(workload, samples, {} if name in ours else ours, measured) if samples else []
-        told = {**settings, "peers": versions()}
+        settings_of_run = {**settings, "peers": versions()}
         if name in measured.failed:
-            told["failed"] = measured.failed[name]
+            settings_of_run["failed"] = measured.failed[name]
         verdict = verdicts.get(name)
         safe = None
         if verdict is not None:
-            told["kill_9"] = dict(verdict)
+            settings_of_run["kill_9"] = dict(verdict)
             safe = verdict.get("safe")
         beside = any(figure.name == "mesh_is_times" for figure in figures)
-        told_how = OURS_HOW if name in ours and workload != "hop" else HOW[workload]
-        how = told_how + (IN_TURN if beside else "") + (KILLED if safe is not None else "")
-        found.append(Result(workload, WHAT[workload], how, log, figures, told, command, subject(name), safe))
+        how_with_peer = OURS_HOW if name in ours and workload != "hop" else HOW[workload]
+        how = how_with_peer + (IN_TURN if beside else "") + (KILLED if safe is not None else "")
+        found.append(Result(workload, WHAT[workload], how, log, figures, settings_of_run, command, subject(name), safe))
     return found
 
 

@@ -65,10 +65,10 @@ async def asked(peer: RunPeer, steps: int, runs: int, work_ms: int) -> AsyncIter
     """The process not yet started; all gone after the block."""
     with TemporaryDirectory(prefix="mesh-peers-") as name:
         folder = Path(name)
-        told = ["--steps", str(steps), "--runs", str(runs), "--folder", name]
+        options = ["--steps", str(steps), "--runs", str(runs), "--folder", name]
         if work_ms:
-            told += ["--work-ms", str(work_ms), "--touch", str(folder / "begun")]
-        command = [str(python()), "-m", f"bench.peers.{peer.module}", *told]
+            options += ["--work-ms", str(work_ms), "--touch", str(folder / "begun")]
+        command = [str(python()), "-m", f"bench.peers.{peer.module}", *options]
         process = Process(command, folder=folder, cwd=ROOT, environ={})
         try:
             yield Asked(process, folder)

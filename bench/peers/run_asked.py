@@ -1,8 +1,8 @@
-"""Asking a peer for orchestrated runs of one step or three, and doing their steps; in the environment of the peers.
+"""Request runs of one or three steps from a peer, and do their steps; in the environment of the peers.
 
-Measured: so many runs in flight, each asked for and awaited; its answer is written down when the outcome is there. In
-a kill test runs are asked for one by one and not awaited; one that was accepted is never asked for again, so that it is
-the peer who must not lose it. Its last step writes the answer down, as a step that pays or sends acts on the world.
+Throughput: a number of runs is in flight, each is requested and awaited, and its answer is written when the outcome is
+there. In a kill test runs are requested one by one and not awaited. An accepted run is never requested again, so the
+peer must not lose it. Its last step writes the answer, like a step with an effect outside.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from bench.peers.work import Ask, answered
 
 IN_FLIGHT = 64
 PACED_S = 16.0
-"""A kill test asks for all its runs within this, if nobody is killed."""
+"""Seconds within which a kill test requests all its runs, if no process is killed."""
 
 
 def run_id(n: int) -> str:
@@ -34,7 +34,7 @@ def append(path: Path, id: str) -> None:
 
 
 class Runs(NamedTuple):
-    """What a peer of run1 and run3 is told."""
+    """The options of a peer of run1 and run3."""
 
     steps: int
     runs: int
@@ -65,7 +65,7 @@ class Runs(NamedTuple):
         return answered(valid).model_dump_json()
 
 
-def told(arguments: Sequence[str] | None = None) -> Runs:
+def parse_options(arguments: Sequence[str] | None = None) -> Runs:
     """The command line of a peer of run1 and run3."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, required=True)

@@ -1,17 +1,17 @@
 """run1 and run3 on DBOS, its system database in SQLite (its default): an async workflow of one step or three.
 
-Its logs are off and its workflows asked for in-process, which is the shortest way there is. On Postgres it is faster;
-that is not built here yet: Postgres' own processes leave the process group, so neither the kill nor the processor time
-of `kills.Process` would reach them.
+Its logs are off, and its workflows are requested in-process, which is the shortest way. On Postgres it is faster; that
+is not built here yet. Postgres' own processes leave the process group, so `kills.Process` could neither kill them nor
+measure their processor time.
 """
 
 import asyncio
 
 from dbos import DBOS, SetWorkflowID  # type: ignore[import-not-found,unused-ignore]
 
-from bench.peers.run_asked import drive, told
+from bench.peers.run_asked import drive, parse_options
 
-RUNS = told()
+RUNS = parse_options()
 
 
 @DBOS.step()  # type: ignore[untyped-decorator,unused-ignore]

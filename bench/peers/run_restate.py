@@ -1,7 +1,7 @@
 """run1 and run3 on Restate: its server (from npm) and a Python service in this process, asked over HTTP.
 
 The server's folder and the ports stay when it is killed, so that it goes on where it was. As many partitions as the
-mesh has; idempotency keys, since nobody would ask for money to be moved without one.
+mesh has; idempotency keys, as a payment would need.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ import restate  # type: ignore[import-not-found,unused-ignore]
 from hypercorn.asyncio import serve as serve_http  # type: ignore[import-not-found,unused-ignore]
 from hypercorn.config import Config  # type: ignore[import-not-found,unused-ignore]
 
-from bench.peers.run_asked import drive, told
+from bench.peers.run_asked import drive, parse_options
 from bench.peers.setup import RESTATE_SERVER
 
-RUNS = told()
+RUNS = parse_options()
 READY_S = 60.0
 LOCAL = "127.0.0.1"
 service = restate.Service("Runs")

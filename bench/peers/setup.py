@@ -1,8 +1,8 @@
 """Make .peers, the environment of the peers: `python -m bench.peers.setup`.
 
-Python packages come from the package index that pip is configured for, in the versions of requirements.txt; Restate's
-server from the one that npm is configured for, if npm is there. Nothing of it is a dependency of the project. Run it
-again after a change of the versions.
+Python packages come from the index that pip is configured for, in the versions of requirements.txt. Restate's server
+comes from the registry that npm is configured for, if npm is there. The project depends on none of them. Run it again
+after a change of the versions.
 """
 
 import argparse

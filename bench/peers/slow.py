@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 
 class Slowness(NamedTuple):
-    """How long a task takes; descriptor of the file that grows by a byte at each begin. `work_ms` 0: neither."""
+    """The duration of a task, and the descriptor of the file that grows by a byte at each begin. `work_ms` 0:
+    neither."""
 
     work_ms: float
     touched_fd: int

@@ -72,7 +72,7 @@ class Topics:
         return sum(max(0, meta.offset) for tp, meta in offsets.items() if tp.topic == topic)
 
     async def keys(self, topic: str) -> Counter[str]:
-        """How often each key is on the topic now."""
+        """Count the records of each key on the topic now."""
         partitions = [TopicPartition(topic, p) for p in range(PARTITIONS)]
         ends = await self._consumer.end_offsets(partitions)
         self._consumer.assign(partitions)

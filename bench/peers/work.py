@@ -28,7 +28,7 @@ class Answer(BaseModel):
 
 
 def answered(ask: Ask) -> Answer:
-    """What the agent does."""
+    """Do the work of the agent."""
     return Answer(id=ask.id, total=sum(ask.numbers))
 
 
@@ -39,7 +39,7 @@ def worked(value: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """What a peer of the workload hop is told."""
+    """The options of a peer of the workload hop."""
 
     bootstrap: str
     source: str

@@ -19,7 +19,7 @@ class Workload(NamedTuple):
 
     name: str
     what: str
-    """What it measures, in a few words."""
+    """Short text that says what it measures."""
     how: str
     """The sentence that explains how."""
     run: Callable[[Setup], Awaitable[Sequence[Figure]]]

@@ -17,7 +17,7 @@ CODE = "import time; began = time.perf_counter(); import mesh; print((time.perf_
 
 
 async def import_ms() -> float:
-    """Of `import mesh` in a fresh Python, the start of Python itself left out."""
+    """Measure `import mesh` in a fresh Python, without the start of Python itself."""
     python = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", CODE), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )

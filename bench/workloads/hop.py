@@ -52,7 +52,7 @@ async def append(field: Field, records: Sequence[NewRecord]) -> None:
 
 
 async def answered(field: Field) -> int:
-    """How many records the inbox holds."""
+    """Count the records of the inbox."""
     return sum(bounds.end - bounds.start for bounds in (await field.log.bounds(field.topology.inbox)).values())
 
 

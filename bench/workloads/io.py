@@ -18,17 +18,17 @@ EACH_MS = 1
 TEXT = written({"wait": "on: bench.wait, emits: bench.answer, lanes: 20000"})
 
 
-def wish(wait_ms: int, n: int) -> Payload:
+def request(wait_ms: int, n: int) -> Payload:
     """A request for so much time."""
     return {"id": f"wait-{time.time_ns()}-{n}", "wait_ms": wait_ms}
 
 
 async def run(setup: Setup) -> Sequence[Figure]:
-    """What the mesh adds to each wait, then how many waits one worker holds."""
+    """Measure the time that the mesh adds to each wait, and the number of waits in one worker."""
     found: list[Figure] = []
     services = (["orchestrator"], ["worker"])
     async with setup.field(TEXT) as field, field.up(*services) as children, watching(field) as outcomes:
-        await burst(field.mesh, outcomes, 100, type="bench.wait", payload=lambda n: wish(1, n))
+        await burst(field.mesh, outcomes, 100, type="bench.wait", payload=lambda n: request(1, n))
         for wait_ms in WAITS_MS:
             setup.say(f"agents that wait {wait_ms:,} ms")
             seconds = setup.seconds / (len(WAITS_MS) + 1)
@@ -37,7 +37,7 @@ async def run(setup: Setup) -> Sequence[Figure]:
                 rate=RATE,
                 seconds=seconds,
                 type="bench.wait",
-                payload=lambda n, ms=wait_ms: wish(ms, n),  # type: ignore[misc]  # the default binds the loop's value
+                payload=lambda n, ms=wait_ms: request(ms, n),  # type: ignore[misc]  # the default binds the loop's value
             )
             added = Histogram(max(0.0, ms - wait_ms) for ms in took)
             added_ms = added.percentile(50)
@@ -49,7 +49,7 @@ async def run(setup: Setup) -> Sequence[Figure]:
         tasks = AT_ONCE_LONG if setup.seconds >= LONG_S else AT_ONCE
         setup.say(f"{tasks:,} at once")
         wait_ms = tasks * EACH_MS
-        rate = await burst(field.mesh, outcomes, tasks, type="bench.wait", payload=lambda n: wish(wait_ms, n))
+        rate = await burst(field.mesh, outcomes, tasks, type="bench.wait", payload=lambda n: request(wait_ms, n))
         found += at_once(tasks, tasks / rate, memory_mib(children[1], "VmHWM"))
     return found
 

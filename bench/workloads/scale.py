@@ -6,7 +6,7 @@ from bench.asking import throughput
 from bench.field import Setup, written
 from bench.report import NONE, Figure
 from bench.workloads import Workload
-from bench.workloads.io import wish
+from bench.workloads.io import request
 
 WORKERS = (1, 2, 4, 8)
 PARTITIONS = 8
@@ -28,7 +28,7 @@ async def run(setup: Setup) -> Sequence[Figure]:
             seconds=setup.seconds / len(WORKERS),
             first=50,
             type="bench.wait",
-            payload=lambda n: wish(WAIT_MS, n),
+            payload=lambda n: request(WAIT_MS, n),
         )
         ideal = Figure("ideal_runs_per_s", workers * LANES * 1_000 // WAIT_MS, "runs/s", NONE, limit=True)
         found += [*asked.figures(workers=workers)[:1], ideal._replace(at={"workers": workers})]

@@ -56,8 +56,8 @@ def figures(service: str, mib: Sequence[float]) -> list[Figure]:
 WORKLOAD = Workload(
     "soak",
     "memory under a steady load",
-    "An open loop of 200 one-step runs a second for as long as it is told; resident memory of orchestrator and worker "
+    "An open loop of 200 one-step runs a second for the given time; resident memory of orchestrator and worker "
     "at the end, and by how much it grew after the first third of the time. Before it, runs end until the orchestrator "
-    "remembers as many ended runs as it may (in twelve minutes or more; fewer, if it is told a shorter time).",
+    "remembers as many ended runs as it may (in twelve minutes or more; fewer in a shorter time).",
     run,
 )

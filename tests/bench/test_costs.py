@@ -43,8 +43,8 @@ RECOVERY = body(
 
 def test_costs_come_from_the_broker_if_it_was_measured_there() -> None:
     assert source([SQLITE, KAFKA]).costs == Costs(110, 90, 50, 60, 5, 2_850, 400_000)
-    told = source([SQLITE])
-    assert (told.costs, told.body) == (Costs(92, 80, 43), SQLITE)
+    options = source([SQLITE])
+    assert (options.costs, options.body) == (Costs(92, 80, 43), SQLITE)
 
 
 def test_a_peer_is_not_taken_for_us() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bench import full
 from bench.__main__ import free_port
-from bench.full import Run, Told, done
+from bench.full import Options, Run, done
 from bench.mesh_processes import ROOT
 from bench.plan import Part
 
@@ -74,10 +74,10 @@ def test_a_part_that_does_not_end_is_ended_with_all_it_started(tmp_path: Path) -
     )
     code = "import sys; sys.path.insert(0, sys.argv[1]); from bench.full import done; print(done(['endless'], 3.0))"
     environ = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"}
-    told = subprocess.run(
+    options = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], env=environ, capture_output=True, text=True, timeout=60, check=True
     )
-    assert told.stdout.splitlines()[-1] == "False", told.stderr
+    assert options.stdout.splitlines()[-1] == "False", options.stderr
     pid = (tmp_path / "pid").read_text()
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
@@ -89,7 +89,7 @@ def test_a_module_that_ends_well_or_badly() -> None:
 
 
 def test_parts_are_chosen_by_words_and_can_be_made_short(tmp_path: Path) -> None:
-    (part, other) = Told(tmp_path, tmp_path, 20, ["run1 emb", "peers: hop"], True, 0.1).parts()
+    (part, other) = Options(tmp_path, tmp_path, 20, ["run1 emb", "peers: hop"], True, 0.1).parts()
     assert part.words()[-2:] == ["--for", "0.1s"]
     assert other.words()[-2:] == ["--seconds", "0.1"]
 
@@ -109,14 +109,14 @@ def test_a_short_run_from_the_first_part_to_the_pages(tmp_path: Path) -> None:
         "0.05",
         *where,
     ]
-    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
-    assert "board embedded: about 1 s; 2 parts left, 0:03" in told.stdout
+    options = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert "board embedded: about 1 s; 2 parts left, 0:03" in options.stdout
     page = (docs / "reference" / "benchmarks.md").read_text("utf-8")
     assert "| idle mesh, all services, embedded, of a core | ≤ 3 % |" in page
     assert (docs / "reference" / "benchmarks" / "memory.svg").exists()
     # Sizes are made from run1, which was not wished for: that page cannot be made, and it is said.
-    assert told.stdout.splitlines()[-1] == "   failed: docs/guide/scaling.md"
-    assert told.returncode == 1
+    assert options.stdout.splitlines()[-1] == "   failed: docs/guide/scaling.md"
+    assert options.returncode == 1
 
 
 def test_where_no_broker_can_be_started_it_is_said_and_the_rest_goes_on(
@@ -124,8 +124,8 @@ def test_where_no_broker_can_be_started_it_is_said_and_the_rest_goes_on(
 ) -> None:
     ran = Ran(monkeypatch)
     monkeypatch.setattr(full, "broker", lambda: nullcontext(""))
-    told = Told(tmp_path, tmp_path, 20, ["setup", "run1", "peers"], True, None)
-    assert full.report(told) == 0
+    options = Options(tmp_path, tmp_path, 20, ["setup", "run1", "peers"], True, None)
+    assert full.report(options) == 0
     assert ran[:3] == [
         "bench.peers.setup",
         f"mesh bench run1 --to {tmp_path} --for 8s",

@@ -66,7 +66,7 @@ def test_the_gates_of_this_project_are_about_workloads_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[[gate]]\nworkload = 'run1'\nfigure = 'x'\nat_leest = 3\n", "at_leest"),
         ("[[gate]]\nworkload = 'run1'\nfigure = 'x'\n", "bounds nothing"),
@@ -80,10 +80,10 @@ def test_the_gates_of_this_project_are_about_workloads_there_are() -> None:
         ("[[gate]]\nworkload = 'fold'\nfigure = 'x'\nat_most = 1\nover = {workload = 'fodl'}\n", "'fodl'"),
     ],
 )
-def test_a_file_that_means_nothing_is_refused_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+def test_a_file_that_means_nothing_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "gates.toml"
     file.write_text(text)
-    with pytest.raises(ConfigInvalid, match=told) as caught:
+    with pytest.raises(ConfigInvalid, match=message) as caught:
         read(file)
     assert str(file) in caught.value.where
 

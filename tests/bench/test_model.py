@@ -47,15 +47,15 @@ def test_each_station_does_what_its_time_allows() -> None:
 def test_the_slowest_station_comes_first_and_says_what_to_turn() -> None:
     slowest, *others = limits(COSTS, Layout(cores=64, partitions=4))
     assert slowest.station == "orchestrators"
-    assert slowest.turn.startswith("2 orchestrators instead of 1")
+    assert slowest.change.startswith("2 orchestrators instead of 1")
     assert all(limit.runs_per_s >= slowest.runs_per_s for limit in others)
     frozen = limits(COSTS, Layout(cores=64, partitions=4, orchestrators=4, workers=4))[0]
-    assert "a new mesh with more partitions" in frozen.turn
+    assert "a new mesh with more partitions" in frozen.change
 
 
 def test_a_process_gets_whole_partitions_only() -> None:
     assert [busiest(10, n) for n in (1, 4, 5, 6, 9, 10, 99)] == [1, 0.3, 0.2, 0.2, 0.2, 0.1, 0.1]
-    assert limits(COSTS, Layout(cores=64, partitions=10, orchestrators=5, workers=9))[0].turn.startswith("10 ")
+    assert limits(COSTS, Layout(cores=64, partitions=10, orchestrators=5, workers=9))[0].change.startswith("10 ")
     assert rate("workers", Layout(partitions=10, workers=99)) == rate("workers", Layout(partitions=10, workers=10))
 
 

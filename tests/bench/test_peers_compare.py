@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.peers.compare import Measured, NotMeasured, Ratio, Sample, figures, in_turn, ratio, table
+from bench.peers.compare import Measured, NotMeasured, Ratio, Sample, alternate, figures, ratio, table
 
 
 async def test_sides_are_measured_in_turn() -> None:
@@ -12,7 +12,7 @@ async def test_sides_are_measured_in_turn() -> None:
         order.append(name)
         return Sample(float(len(order)), 1.0)
 
-    measured = await in_turn({"a": lambda: measure("a"), "b": lambda: measure("b")}, 3)
+    measured = await alternate({"a": lambda: measure("a"), "b": lambda: measure("b")}, 3)
     assert order == ["a", "b", "a", "b", "a", "b"]
     assert [s.per_s for s in measured.samples["b"]] == [2.0, 4.0, 6.0]
     assert measured.failed == {}
@@ -29,7 +29,7 @@ async def test_a_side_that_fails_is_left_out_with_its_reason_and_the_others_go_o
         calls.append("bad")
         raise NotMeasured("it has no module named peer")
 
-    measured = await in_turn({"good": good, "bad": bad}, 2)
+    measured = await alternate({"good": good, "bad": bad}, 2)
     assert calls == ["good", "bad", "good"]
     assert list(measured.samples) == ["good"]
     assert measured.failed == {"bad": "it has no module named peer"}
@@ -40,7 +40,7 @@ async def test_any_other_error_ends_the_comparison() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await in_turn({"broken": broken}, 1)
+        await alternate({"broken": broken}, 1)
 
 
 def test_a_ratio_is_taken_within_its_round() -> None:

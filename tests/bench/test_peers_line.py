@@ -55,9 +55,9 @@ async def test_rounds_come_first_then_the_kills_of_the_chosen_ones(repeat: int, 
         order.append(f"kill {name}")
         return Verdict(1, 1, 0, 0)
 
-    told = argparse.Namespace(repeat=repeat, kill=kill, only="a")
+    options = argparse.Namespace(repeat=repeat, kill=kill, only="a")
     await compared(
-        told,
+        options,
         {name: lambda name=name: asyncio.to_thread(side, name) for name in ("a", "b")},  # type: ignore[misc]
         {name: lambda name=name: asyncio.to_thread(kills, name) for name in ("a", "b")},  # type: ignore[misc]
     )

@@ -84,7 +84,7 @@ async def test_a_slow_answer_does_not_slow_the_asking_down() -> None:
             rate=100,
             seconds=0.3,
             type="bench.wait",
-            payload=lambda n: io.wish(30, n),
+            payload=lambda n: io.request(30, n),
         )
     # One lane needs 900 ms for what is due within 300: whoever waited for answers before asking would measure 30 each.
     assert len(took) == 30

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from bench.ceilings import TOOL, by_hand, log_alone, tool
+from bench.ceilings import TOOL, log_alone, tool, with_aiokafka
 from bench.field import Setup
 from bench.logged import broker_cpu_s
 from bench.workloads.run1 import TEXT
@@ -27,7 +27,7 @@ async def test_kafkas_own_tool_loads_the_broker_and_its_cpu_time_is_seen(kafka_b
 async def test_by_hand_the_same_topic_takes_as_many_records(kafka_bootstrap: str) -> None:
     async with Setup(log=f"kafka://{kafka_bootstrap}").field(TEXT) as field:
         topic = field.topology.outcomes
-        found = await by_hand(kafka_bootstrap, topic, 500, 5_000)
+        found = await with_aiokafka(kafka_bootstrap, topic, 500, 5_000)
         bounds = await field.log.bounds(topic)
     assert found.records_per_s > 500
     assert sum(b.end - b.start for b in bounds.values()) >= 5_000
