@@ -11,8 +11,8 @@ from mesh.adapters.ports import Appended, Log, Refused
 from mesh.core.dead_letters.patch import parse_patch
 from mesh.core.dead_letters.redrive_log import DONE, DROPPED, REFUSED, SENT
 from mesh.core.errors import InvalidInput, LogUnavailable, NotFound
-from mesh.core.expression.condition import parse
 from mesh.core.protocol.record import Headers, NewRecord
+from mesh.core.selection.where import Where
 from mesh.operations.dead_letters import DeadLetters, RedriveOptions, Selection, letter_from, letter_json
 from tests.operations.dead_letters.conftest import DEADLINE_S, Shop
 
@@ -265,8 +265,8 @@ async def test_letters_are_chosen_by_all_that_is_known_of_them(shop: Shop) -> No
     first, second = everything
     only_second: list[dict[str, Any]] = [
         {"run": run_b[0][:10]},
-        {"where": parse("n > 1")},
-        {"where": parse('half.id == "b"', ["half"])},
+        {"where": Where("n > 1")},
+        {"where": Where('half.id == "b"', ["half"])},
         {"names": (second.letter.id[:9],)},
         {"names": (second.letter.position,)},
     ]
@@ -275,7 +275,7 @@ async def test_letters_are_chosen_by_all_that_is_known_of_them(shop: Shop) -> No
     both: list[dict[str, Any]] = [{"agent": "second"}, {"reason": "exception"}, {"type": "half"}]
     for chosen in (*both, {"since_ms": first.letter.at_ms}):
         assert await shop.letters(**chosen) == everything, chosen
-    none: list[dict[str, Any]] = [{"agent": "first"}, {"until_ms": first.letter.at_ms}, {"where": parse("n > 2")}]
+    none: list[dict[str, Any]] = [{"agent": "first"}, {"until_ms": first.letter.at_ms}, {"where": Where("n > 2")}]
     for chosen in none:
         assert await shop.letters(**chosen) == [], chosen
     assert [case.letter for case in await shop.letters(names=(first.letter.id, first.letter.position))] == [
