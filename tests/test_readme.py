@@ -124,7 +124,7 @@ def test_the_wrong_type_of_the_readme_is_answered_as_shown(tmp_path: Path) -> No
 def test_every_command_that_a_page_shows_is_understood(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     shown = re.findall(r"^\$ (?:[A-Z_]+=\S+ )*mesh (.+)$", text, re.MULTILINE)
-    wrong = [line for line in shown if not parses(shlex.split(re.split(r" [#|&]", line)[0]))]
+    wrong = [line for line in shown if not parses(shlex.split(re.split(r" [#|&>]", line)[0]))]
     assert wrong == []
 
 
