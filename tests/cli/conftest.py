@@ -202,6 +202,11 @@ class Terminal:
         self.process.wait(DEADLINE_S)
         os.close(self._master)
 
+    def press(self, *keys: str) -> None:
+        """Type keys."""
+        for key in keys:
+            os.write(self._master, key.encode())
+
     def until(self, text: str) -> str:
         """All that was shown, once `text` is in it."""
         deadline = time.monotonic() + DEADLINE_S

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
     from rich.text import Text
 
+    from mesh.cli.framework.screen import Screen
+
 T = TypeVar("T")
 Piece = str | tuple[str, str]
 """Text, or text with a style such as `dim`, `bold`, `green`."""
@@ -193,6 +195,14 @@ class Output:
                 yield Advance(bar, bar.add_task("", total=total_bytes))
         finally:
             self._host = None
+
+    @contextmanager
+    def screen(self) -> Iterator["Screen"]:
+        """Take the whole terminal of the results; only if `interactive`."""
+        from mesh.cli.framework.screen import whole_screen
+
+        with whole_screen(self._out) as screen:
+            yield screen
 
     @property
     def width(self) -> int | None:

@@ -132,8 +132,8 @@ def places(option: str, texts: Iterable[str] | None) -> dict[int, int]:
     return found
 
 
-def where(text: str | None, topology: "Topology") -> "Where | None":
-    """Read `--where`. Raises ConditionInvalid with the column."""
+def where(text: str | None, topology: "Topology", option: str = "--where") -> "Where | None":
+    """Read a condition. Raises ConditionInvalid with the column."""
     if text is None:
         return None
     from mesh.core.expression.field_path import ConditionInvalid
@@ -142,7 +142,7 @@ def where(text: str | None, topology: "Topology") -> "Where | None":
     try:
         return Where(text, {*topology.rows, *topology.ingress, *topology.egress})
     except ConditionInvalid as error:
-        raise relocated(error, f"--where, {error.where}") from error
+        raise relocated(error, f"{option}, {error.where}") from error
 
 
 def glob(text: str | None) -> Callable[[str], bool] | None:

@@ -1,10 +1,11 @@
 """Read one run from a recording and fold it into steps."""
 
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Bounds, ReadLog
+from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.history.timeline import History
 from mesh.core.protocol.record import Record
 from mesh.core.replay.steps import Gap, Step, Steps
@@ -15,6 +16,8 @@ from mesh.operations.runs import Runs
 from mesh.runtime.checkpoint_store import read_checkpoints
 from mesh.runtime.log_reader import read_batches
 from mesh.runtime.topology_store import read_kept
+
+NAMES_SHOWN_MAX: Final = 5
 
 
 class RunReplay(NamedTuple):
@@ -59,6 +62,23 @@ async def recorded_runs(log: ReadLog, topology: Topology) -> list[str]:
                 if record.key not in (None, ALL.encode()):
                     firsts.setdefault(record.key or b"", record.timestamp)
     return [id.decode("utf-8", "replace") for id in sorted(firsts, key=lambda id: firsts[id])]
+
+
+async def only_run(log: ReadLog, topology: Topology) -> str:
+    """Return the id of the only run of a recording. Raises NotFound, and InvalidInput if there are several."""
+    names = await recorded_runs(log, topology)
+    if not names:
+        raise NotFound("no run of the recording has a record on the inbox", where=log.url)
+    if len(names) > 1:
+        raise InvalidInput(
+            f"the recording holds {len(names)} runs",
+            code="ambiguous",
+            where=log.url,
+            expected="one run",
+            got=", ".join(names[:NAMES_SHOWN_MAX]),
+            remedy="Name one as RUN, and the file as --log recording:FILE",
+        )
+    return names[0]
 
 
 async def _records(log: ReadLog, topology: Topology, history: History, bounds: Bounds) -> list[Record]:

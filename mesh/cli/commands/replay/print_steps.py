@@ -1,9 +1,12 @@
 """`mesh replay RUN`: print the steps of one run."""
 
+from collections.abc import Callable
+
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import counted
 from mesh.cli.views import replay_view, run_view
 from mesh.core.protocol.event import rfc3339
+from mesh.core.replay.steps import Step
 from mesh.core.run.circuit_breaker import NO_BREAKERS
 from mesh.operations.replay.run_replay import RunReplay, recorded_runs, replay_run
 
@@ -12,19 +15,25 @@ async def print_steps(session: Session, name: str) -> int:
     """Print every step of the run called `name`."""
     async with session.read_log() as log:
         found = await replay_run(log, session.topology, name)
+    print_replay(session, found)
+    return 0
+
+
+def print_replay(session: Session, found: RunReplay, breaks: Callable[[Step], bool] | None = None) -> None:
+    """Print the run and all of its steps. `breaks`: marks those steps."""
     print_head(session, found)
     output, payload = session.output, session.output.verbosity > 0
     before_ms, breakers = found.history.opened_ms or (found.steps[0].at_ms if found.steps else 0), NO_BREAKERS
     for step in found.steps:
-        output.emit(replay_view.step_json(step, payload=payload, breakers=breakers))
+        marked = {} if breaks is None else {"break": breaks(step)}
+        output.emit({**replay_view.step_json(step, payload=payload, breakers=breakers), **marked})
         if not output.json:
-            output.print()
+            output.print(("● break", "bold red") if breaks is not None and breaks(step) else "")
             for line in replay_view.step_lines(step, before_ms, payload=payload, breakers=breakers):
                 output.print(*line)
         before_ms, breakers = step.at_ms, step.breakers
     if not found.steps:
         output.print(("  its records are no longer on the log; `mesh run show` has its outcome", "dim"))
-    return 0
 
 
 async def print_recording(session: Session) -> int:

@@ -24,6 +24,10 @@ async def replay(
         ),
     ] = None,
     *,
+    step: Annotated[bool, typer.Option("--step", help="one event at a time, forwards and back")] = False,
+    break_: Annotated[
+        str | None, typer.Option("--break", metavar="EXPRESSION", help="as --step; stop where the condition holds")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="compare what is decided with what was published")] = False,
     with_: Annotated[
         str | None, typer.Option("--with", metavar="FILE", help="what if: decide under this topics.yaml")
@@ -39,6 +43,10 @@ async def replay(
     The command shows what each event changed, and why each effect followed. Nothing is written and no agent is called.
     -v shows payloads, too.
 
+    --step shows one event at a time, with the keys on the screen (R, A and B search backwards); in a pipe it prints
+    all. --break takes the language of `when:` over agent, asked,
+    type, kind, code, depth, attempt, ending and data.
+
     --with and --limit decide the recorded events under another topology or other limits (`depth_max=3`), with the
     recorded answers. Where a run would ask an agent that was not asked then, it is unknown from here.
 
@@ -48,8 +56,10 @@ async def replay(
     span = time_span(since, until)
     if run is not None and (since or until):
         raise _misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
-    if check and (with_ is not None or limit):
-        raise _misused("these are two modes", "--check", "Leave out --check, or --with and --limit")
+    modes = {"--step or --break": step or break_ is not None, "--check": check, "--with or --limit": with_ or limit}
+    chosen = [name for name, given in modes.items() if given]
+    if len(chosen) > 1:
+        raise _misused("these are two modes", " and ".join(chosen), "Leave out one of them")
     file = run is not None and run.endswith(RECORDING_END)
     if run is not None and file:
         session.use_recording(run)
@@ -64,6 +74,10 @@ async def replay(
         return await what_if(session, run, span, variant_of(with_, limit or ()))
     if run is None and not file:
         raise _misused("no run is named", "RUN", "Name one; `mesh run list` shows the latest")
+    if step or break_ is not None:
+        from mesh.cli.commands.replay.step_through import step_through
+
+        return await step_through(session, run, break_)
     from mesh.cli.commands.replay.print_steps import print_recording, print_steps
 
     return await print_recording(session) if run is None else await print_steps(session, run)

@@ -1,30 +1,10 @@
 """`mesh replay RUN`: the steps of a run on a terminal, in a pipe and as JSON; and names that are no run."""
 
 import shutil
-import signal
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.cli.commands.test_verify import again, spoil
-from tests.cli.conftest import PROJECT, Cli
-
-
-@pytest.fixture(scope="module")
-def lived(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """A folder in which a mesh has run: two greetings, a failure, a refusal. It is down now."""
-    home = tmp_path_factory.mktemp("lived")
-    shutil.copytree(PROJECT, home / "desk", ignore=shutil.ignore_patterns("__pycache__"))
-    cli = Cli(forker, home / "desk", home)
-    with cli.up() as running:
-        for name in ("ada", "bob"):
-            assert cli("publish", "hello", f'{{"name": "{name}"}}', "--wait").code == 0
-        assert cli("publish", "break.me", "{}", "--id", "broken", "--wait").code == 1
-        assert cli("publish", "round.go", "{}", "--id", "round", "--wait").code == 1
-        running.signal(signal.SIGINT)
-        running.end()
-    return cli
+from tests.cli.conftest import Cli
 
 
 def test_each_step_shows_what_changed_and_why_each_effect_followed(lived: Cli) -> None:
