@@ -25,6 +25,11 @@ class StoredTopics:
     def url(self) -> str:
         return f"sqlite:{self._readable.path}"
 
+    @property
+    def readable(self) -> ReadableFile:
+        """The file, for a reader of its other tables."""
+        return self._readable
+
     async def topics(self) -> Mapping[str, int]:
         self._readable.read(self._catalog.load, operation="list topics")
         return {name: topic.partitions for name, topic in sorted(self._catalog.topics.items())}

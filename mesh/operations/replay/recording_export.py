@@ -7,19 +7,20 @@ letters and egress are read from the time of the first record of the chosen runs
 
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Bounds, ReadLog
-from mesh.core.board.changelog import BoardChange, read_board_record
+from mesh.core.board.changelog import BoardChange, change_record, read_board_record
+from mesh.core.board.past_values import PastValue
 from mesh.core.dead_letters.letter import letter_of
 from mesh.core.errors import NotFound
 from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import REQUESTED, Event
 from mesh.core.protocol.partitioner import partition_of
-from mesh.core.protocol.record import Record
+from mesh.core.protocol.record import Record, StoredRecord
 from mesh.core.replay.recording_format import Masking, RecordingHead, end_line, record_line
 from mesh.core.run.control import ALL
 from mesh.core.state.checkpoint import CheckpointUnreadable, CommitNote, read_note
@@ -88,9 +89,13 @@ async def export(
     masking: Masking,
     redacted: Iterable[str] = (),
     version: str = "",
+    embedded: Callable[[int], Iterable[PastValue]] | None = None,
 ) -> AsyncGenerator[bytes]:
-    """Yield the lines of a recording. Close the generator. Raises NotFound without the inbox, LogUnavailable."""
-    exporter = _Exporter(log, topology, chosen, masking)
+    """Yield the lines of a recording. Close the generator. Raises NotFound without the inbox, LogUnavailable.
+
+    `embedded`: a reader of the values up to a time of a board that has no mirror on the log.
+    """
+    exporter = _Exporter(log, topology, chosen, masking, embedded)
     yield await exporter.head(version, list(redacted))
     async with aclosing(exporter.records()) as records:
         async for record in records:
@@ -102,8 +107,16 @@ async def export(
 class _Exporter:
     """One export."""
 
-    def __init__(self, log: ReadLog, topology: Topology, chosen: ChosenRuns, masking: Masking) -> None:
+    def __init__(
+        self,
+        log: ReadLog,
+        topology: Topology,
+        chosen: ChosenRuns,
+        masking: Masking,
+        embedded: Callable[[int], Iterable[PastValue]] | None,
+    ) -> None:
         self._log, self._topology, self._chosen = log, topology, chosen
+        self._embedded = embedded
         self.count = 0
         self.gaps: list[str] = []
         self._bounds: dict[str, Mapping[int, Bounds]] = {}
@@ -258,6 +271,24 @@ class _Exporter:
         async for record in self._read(topic, bounds):
             if keys is None or record.key is None or record.key in keys:
                 yield record
+        for change in self._embedded_board():
+            yield change
+
+    def _embedded_board(self) -> Iterator[Record]:
+        """Yield the same of a board in the log's own file, as records that a mirror would have."""
+        topic = self._topology.board
+        offset = self._bounds[topic][0].end if topic in self._bounds else -1
+        if self._embedded is None or self._first_ms is None or offset < 0:
+            return
+        until_ms, keys = self._last_ms + SLACK_MS, None
+        if self._chosen.run_id:
+            keys = {value.key for value in self._embedded(until_ms) if value.by.rpartition("/")[2] in self._tasks}
+        for value in self._embedded(until_ms):
+            if keys is None or value.key in keys:
+                change = BoardChange(value.key, value.value or b"null", value.version, value.by, "", value.at_ms)
+                new = change_record(change, self._topology)
+                yield StoredRecord(topic, 0, offset, value.at_ms, new.key, new.value, new.headers)
+                offset += 1
 
     async def _changed_keys(self, bounds: Mapping[int, Bounds]) -> set[bytes]:
         found = set()

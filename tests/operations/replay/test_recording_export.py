@@ -11,7 +11,8 @@ import pytest
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import ReadLog
 from mesh.adapters.recording import RecordingLog
-from mesh.core.board.changelog import BoardChange, change_record
+from mesh.app.embedded_board import embedded_changes
+from mesh.core.board.changelog import BoardChange, change_record, read_board_record
 from mesh.core.errors import NotFound
 from mesh.core.expression.field_path import parse_path
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
@@ -22,6 +23,7 @@ from mesh.operations.replay.run_replay import replay_run
 from mesh.operations.runs import Runs
 from mesh.operations.verification import verify
 from mesh.runtime.log_reader import read_records
+from mesh.settings import Settings
 from mesh.testing import MeshTest
 from tests.operations.test_runs import TOPOLOGY, ended, first, second
 from tests.services.conftest import read_until
@@ -149,6 +151,32 @@ async def test_changes_of_the_board_are_exported_for_the_keys_of_the_run(mesh: M
     assert board == [("seen/a", 1), ("seen/b", 1), ("seen/a", 2), ("seen/b", 2)]
     lines = await exported(mesh.log, mesh, tmp_path / "all.jsonl", ChosenRuns(None))
     assert len([line for line in lines[1:-1] if line["topic"] == mesh.topology.board]) == 5
+
+
+async def test_values_of_an_embedded_board_are_exported_as_changes(mesh: MeshTest, tmp_path: Path) -> None:
+    run_id = await ended(mesh, "a")
+    found = await replay_run(mesh.log, mesh.topology, "a")
+    task = next(iter(found.history.tasks))
+    await mesh.board.put("seen/a", b"1", by="first/other")
+    await mesh.board.put("seen/b", b"1", by="first/other")
+    await mesh.board.put("seen/a", b"2", by=f"first/{task}")
+    await mesh.board.delete("seen/a")
+    embedded = embedded_changes(mesh.log, mesh.topology, Settings(log=mesh.log.url))
+    assert embedded is not None
+    assert embedded_changes(mesh.log, mesh.topology, Settings(log=mesh.log.url, board="redis://h:1/0")) is None
+    masking = Masking()
+    async with aclosing(export(mesh.log, mesh.topology, one(run_id), masking=masking, embedded=embedded)) as lines:
+        write(tmp_path / "run.jsonl", [line async for line in lines])
+    file = await opened(tmp_path / "run.jsonl")
+    assert embedded_changes(file, mesh.topology, Settings(log=mesh.log.url)) is None
+    changes = [read_board_record(record) for record in await all_of(file, mesh.topology.board)]
+    assert [(c.key, c.value, c.by) for c in changes if isinstance(c, BoardChange)] == [
+        ("seen/a", b"1", "first/other"),
+        ("seen/a", b"2", f"first/{task}"),
+        ("seen/a", b"null", ""),
+    ]
+    assert all(read.timestamp > found.history.opened_ms for read in await all_of(file, mesh.topology.board))
+    await file.close()
 
 
 async def test_masked_values_are_masked_alike_in_all_records_of_the_run(mesh: MeshTest, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ async def export_runs(
     The file holds the topology and each record of the runs with its place. Every command that only reads takes it as
     --log recording:FILE, and needs no log then. Secrets in payloads are masked.
     """
+    from mesh.app.embedded_board import embedded_changes
     from mesh.cli.commands.version import number
     from mesh.core.replay.recording_format import Masking
     from mesh.operations.replay.recording_export import export
@@ -61,10 +62,19 @@ async def export_runs(
     paths = [_path(session, text) for text in redact or ()]
     masking, lines, size = Masking(paths), [], 0
     async with session.read_log() as log:
+        embedded = embedded_changes(log, session.topology, session.settings)
         chosen = await _chosen(session, log, run, where(condition, session.topology), span, condition)
         with session.output.status("exporting"):
             async with aclosing(
-                export(log, session.topology, chosen, masking=masking, redacted=map(str, paths), version=number())
+                export(
+                    log,
+                    session.topology,
+                    chosen,
+                    masking=masking,
+                    redacted=map(str, paths),
+                    version=number(),
+                    embedded=embedded,
+                )
             ) as written:
                 count = 0
                 async for line in written:
