@@ -1,8 +1,9 @@
-"""Short ways to the values that tests of the core begin with: a topology from arrows, an event, a run, a record.
+"""Builders of the values that tests of the core begin with: a topology from arrows, an event, a run, a record.
 
     topology(plan="ask -> plan.ready", ship=agent("stock & price -> shipped", when="price.usd < 100"))
 
-`a | b` hears either, `a & b` joins both. What no agent emits comes in, what no agent hears leaves, unless said.
+`a | b` subscribes to either, `a & b` joins both. Types that no agent emits are ingress types, and types without a
+subscriber are egress types, unless the arguments say otherwise.
 """
 
 from collections.abc import Iterable, Mapping

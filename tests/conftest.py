@@ -1,5 +1,7 @@
-"""For every test: no example of hypothesis has a time limit, since the machine may be busy; Ctrl-C reaches children;
-the garbage collector does not walk through all tests while one of them runs."""
+"""Settings of every test.
+
+Examples of hypothesis have no time limit, since the machine may be busy. Ctrl-C reaches children. The garbage collector
+ignores the objects of other tests while one test runs."""
 
 import gc
 import signal

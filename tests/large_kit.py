@@ -88,7 +88,7 @@ class Large:
             assert outcome.ending == "completed", outcome.raw
 
     async def records(self, topic: str) -> list[Record]:
-        """What a topic holds now."""
+        """Read all records of a topic."""
         bounds = await self.log.bounds(topic)
         reader = self.log.reader({TopicPartition(topic, number): b.start for number, b in bounds.items()})
         found: list[Record] = []

@@ -1,8 +1,9 @@
 """Checks of a log that only tests need, around `Verifier`: `check` takes records held in memory.
 
-Beyond the verifier it checks a ledger of submissions (I1, I14), that commits do not go back (I7), that nothing is left
-at rest (I11), and the history of a board key (I10). A submission is *heard* when its request lies on the inbox, *ended*
-when the outcome of its run lies on mesh.outcomes, *explained* when the request itself is a dead letter or was rejected.
+Beyond the verifier it checks a ledger of submissions (I1, I14), that commits do not go back (I7), that no work is left
+at rest (I11), and the history of a board key (I10). A submission is *heard* if its request is on the inbox. It is
+*ended* if the outcome of its run is on mesh.outcomes. It is *explained* if the request itself is a dead letter or was
+rejected.
 """
 
 from collections import Counter
@@ -172,7 +173,7 @@ class SubmissionLedger(Observer):
                 claim.explained |= {event_id, place} - {""} if event_id or place else {""}
 
     def judge(self, under_way: Callable[[str], bool]) -> Iterator[Violation]:
-        """What of the ledger is not true. `under_way`: whether a run may still end, or cannot be judged."""
+        """Return the violations of the ledger. `under_way`: whether a run may still end, or cannot be judged."""
         judged: set[int] = set()
         for run_id, claim in self._claims.items():
             if id(claim) in judged:

@@ -124,7 +124,7 @@ class Playbook:
 
 
 def audit(run: Run, topology: Topology) -> None:
-    """What holds of every run, whatever happened."""
+    """Check the laws of every run."""
     held = sum(len(task.held.data) for task in run.open.values() if task.held)
     joined = sum(len(a.data) for slots in run.joins.values() for s in slots.values() for a in s.inputs.values())
     kept = sum(len(result.data) for result in run.results) + sum(len(draft.data) for draft in run.drafts)
@@ -216,12 +216,12 @@ def due(agent: str = "", /, *, early_ms: int = 0, **claims: Any) -> Move:
 
 
 def cancelled() -> Move:
-    """Somebody cancels the run."""
+    """Cancel the run, as an operator."""
     return lambda play: event(CANCELLED, id="c1", type="mesh.cancel", at_ms=play.at_ms)
 
 
 def resumed(*, after_ms: int = 0) -> Move:
-    """Somebody resumes the run."""
+    """Resume the run, as an operator."""
 
     def move(play: Playbook) -> Event:
         play.at_ms += after_ms
@@ -284,7 +284,7 @@ def dead(code: str, **holds: Any) -> Wanted:
 
 
 def note(code: str, **holds: Any) -> Wanted:
-    """Nothing happens, and it is said why."""
+    """Expect no effect but a note with the reason."""
     return Wanted(f"note {code}", holds)
 
 

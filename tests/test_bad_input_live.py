@@ -80,7 +80,7 @@ async def records(mesh: MeshTest, topic: str) -> list[Record]:
 
 
 async def append(mesh: MeshTest, topic: str, rows: Sequence[tuple[Row, Record]]) -> dict[str, Row]:
-    """Append records as they are; answers their coordinates. What the log itself refuses is not among them."""
+    """Append records as they are; answers their coordinates. Records that the log itself refuses are left out."""
     rows = [(row, r) for row, r in rows if all(value is not None for _, value in r.headers)]  # only Kafka has those
     new = [NewRecord(topic, r.key, r.value, r.headers) for _, r in rows]
     verdicts = await mesh.log.append(new)

@@ -1,4 +1,4 @@
-"""Nothing that is too large for the log stops the mesh: neither what a run did nor what lies on a topic."""
+"""No value that is too large for the log stops the mesh: neither of a run nor on a topic."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is done at once and what is done in order, in a whole mesh."""
+"""Parallel and ordered tasks in a whole mesh."""
 
 import asyncio
 from collections import defaultdict

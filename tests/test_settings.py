@@ -326,7 +326,7 @@ def test_an_address_without_a_path_is_the_default_file_in_full(here: Path) -> No
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("~nobody-9/m.db", "the home folder that '~nobody-9' stands for is not known"),
+        ("~unknown-9/m.db", "the home folder that '~unknown-9' stands for is not known"),
         ("file:///a%00b", "the path holds a NUL character"),
         ("$NOT_SET/m.db", "the variable 'NOT_SET' in the path is not set"),
         ("${NOT_SET:-x}/m.db", "the variable 'NOT_SET:-x' in the path is not set"),

@@ -29,8 +29,10 @@ async def take(changes: AsyncGenerator[Entry, None], count: int) -> list[Entry]:
 
 @asynccontextmanager
 async def within(deadline_ms: float) -> AsyncIterator[None]:
-    """Fails when the block ends later than a timer of `deadline_ms` on the same loop does, give or take a margin:
-    so a busy machine, which delays both, is no failure."""
+    """Fail if the block ends later than a timer of `deadline_ms` on the same loop, plus a margin.
+
+    A busy machine delays both, so it causes no failure.
+    """
     loop = asyncio.get_running_loop()
     fired: list[float] = []
     timer = loop.call_later(deadline_ms / 1000, lambda: fired.append(loop.time()))

@@ -34,7 +34,7 @@ class HandClock(SystemClock):
 
 
 class Told:
-    """A log that knows its time when it is told so. What is appended to it is kept, or refused."""
+    """A log with a known or unknown time. It stores appended records, or refuses them."""
 
     def __init__(self, clock: HandClock, verdict: Appended | Refused | None = None) -> None:
         self.time = LogTime(clock)

@@ -1,4 +1,4 @@
-"""A real board in a temporary file, and contexts of tasks that use it. What could not be run is said aloud."""
+"""A real board in a temporary file, and contexts of tasks that use it. Examples that could not run are reported."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path

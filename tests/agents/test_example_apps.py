@@ -45,7 +45,7 @@ def contexts(context: ContextOf, run_id: str) -> Callable[[str], Context]:
 
 
 def check_webhook_run(run: Walk) -> None:
-    """What every webhook's run must look like."""
+    """Check the run of a webhook."""
     assert run.starved == ()
     ended = [event for event in run.egress if event.type in JOINED]
     assert len(ended) == 1, [event.type for event in run.egress]
@@ -89,7 +89,7 @@ async def test_outcomes_do_not_depend_on_the_order_of_runs(tmp_path: Path) -> No
 
 
 async def counted(board: SqliteBoard) -> dict[str, Any]:
-    """What the board holds that must not depend on the order either."""
+    """Return the counters of the board, which must not depend on the order of events."""
     keys = [key for glob in ("issues/lookalikes/*", "issues/digest/*/count/*") for key in await board.keys(glob)]
     return {key: await value(board, key) for key in keys}
 

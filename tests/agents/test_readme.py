@@ -1,4 +1,4 @@
-"""What the README tells its reader to type is typed here."""
+"""Run the commands of agents/README.md."""
 
 import re
 import subprocess

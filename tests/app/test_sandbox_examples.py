@@ -20,7 +20,7 @@ from mesh.testing import MeshTest
 PROJECT = Path(__file__).parents[2]
 DATA = PROJECT.parent / "shared" / "data" / "github-webhooks.jsonl"
 ALONE_EVERY = 60
-"""Of so many webhooks, one is taken again in a sandbox of its own."""
+"""One of this number of webhooks runs again in a sandbox of its own."""
 
 needs_data = pytest.mark.skipif(not DATA.is_file(), reason="NOT RUN: ../shared/data/github-webhooks.jsonl is not there")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def place(folder: Path) -> int:
-    """How many were promised."""
+    """Return the committed offset."""
     path = folder / "place"
     return int(path.read_text()) if path.exists() else 0
 

@@ -1,4 +1,4 @@
-"""What results say for the model."""
+"""Costs of the capacity model from results."""
 
 from typing import Any
 

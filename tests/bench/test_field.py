@@ -1,4 +1,4 @@
-"""What a measuring stands on: a log with topics, and a board."""
+"""The environment of a workload: a log with topics, and a board."""
 
 import asyncio
 import sqlite3

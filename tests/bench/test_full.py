@@ -21,7 +21,7 @@ RUN1 = Part("run1 embedded", "mesh", ("bench", "run1"), 5, 1, 1)
 
 
 class Ran(list[str]):
-    """What was run; `fails`: what of it failed."""
+    """The commands that ran; `fails`: those that failed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: str = "none") -> None:
         def run(words: list[str], patience_s: float) -> bool:

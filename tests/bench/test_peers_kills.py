@@ -115,7 +115,7 @@ async def test_a_kill_takes_what_the_peer_started_with_it(tmp_path: Path) -> Non
         stat = Path("/proc") / written.read_text() / "stat"
         assert process.cpu_s() > 0, "its own and its child's"
         await process.kill()
-        while running(stat):  # noqa: ASYNC110 - nobody tells when a grandchild ends
+        while running(stat):  # noqa: ASYNC110 - no event reports the end of a grandchild
             await asyncio.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""What `make bench` runs: everything there is, within the time."""
+"""The plan of `make bench`: every part, within the time."""
 
 from bench.peers import run
 from bench.peers.__main__ import wanted

@@ -1,7 +1,7 @@
-"""Processes whose wall clocks are off by a time of their own, which may change while they run.
+"""Processes with wall clocks that differ from the machine's; the difference may change while they run.
 
-Python's own `time.time` and `time.time_ns` are shifted when the process starts, by a `sitecustomize` that only these
-processes find; uptime and monotonic time go on as they do when somebody sets the date.
+A `sitecustomize` that only these processes find shifts Python's `time.time` and `time.time_ns`. Uptime and monotonic
+time are not shifted, as after a change of the date.
 """
 
 import json
@@ -116,7 +116,7 @@ class Clocks:
         return {"CLOCK_FILE": str(file), "PYTHONPATH": f"{self._home / 'site'}:{ROOT}"}
 
     def ask(self, mark: str, ahead_s: float = 0) -> dict[str, Any]:
-        """What became of one request to each agent, asked by a client with this clock."""
+        """Return the outcome of one request to each agent, from a client with this clock."""
         done = subprocess.run(
             [sys.executable, str(self.cli.folder / "client.py"), mark],
             cwd=self.cli.folder,

@@ -140,7 +140,7 @@ class Background:
         self.process.stdin.flush()
 
     def close_input(self) -> None:
-        """Nothing more for its standard input."""
+        """Close its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.close()
 
@@ -227,7 +227,7 @@ class Terminal:
     def _read(self) -> bool:
         try:
             chunk = os.read(self._master, 65_536)
-        except OSError:  # Linux answers EIO when nobody has the other end open any more
+        except OSError:  # Linux answers EIO when no process has the other end open
             return False
         self.text += chunk.decode(errors="replace").replace("\r\n", "\n")
         return bool(chunk)

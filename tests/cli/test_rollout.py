@@ -171,7 +171,7 @@ def test_a_change_of_what_run_ids_follow_from_is_told_and_an_event_sent_again_be
 
 
 def test_check_and_up_refuse_another_number_of_partitions_with_the_same_words(mesh: Cli) -> None:
-    """Also where the log knows no other topics.yaml. What to do depends on the kind of topic."""
+    """The log may have no other topics.yaml. The fix depends on the kind of topic."""
     write(mesh, V1)
     assert mesh("topics", "create").code == 0
     assert mesh("check").code == 0

@@ -41,7 +41,7 @@ def mesh(cli: Cli, mark: str, prefix: str = "") -> Cli:
 
 
 def counts(cli: Cli, mark: str, runs: int) -> list[int]:
-    """What the agent counted in so many runs, one after the other."""
+    """Return the counts of the agent in this number of runs, one after the other."""
     done = [cli("publish", f"{mark}.in", "{}", "--wait", "--json") for _ in range(runs)]
     assert [one.code for one in done] == [0] * runs, done
     return [row["results"][0]["data"]["n"] for one in done for row in one.rows if row.get("results")]

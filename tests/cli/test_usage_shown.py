@@ -1,4 +1,4 @@
-"""What a run was charged, and what came too late for that, in `mesh run show`."""
+"""`mesh run show` prints the charged usage of a run, and usage that came too late."""
 
 from mesh.cli.views.run_view import facts, history_json
 from mesh.core.protocol.event import Usage

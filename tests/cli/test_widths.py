@@ -123,7 +123,7 @@ class Seen(NamedTuple):
 def at_terminal(
     cli: Cli, *arguments: str, columns: str | None, actual: int = 0, env: dict[str, str] | None = None
 ) -> Seen:
-    """What a terminal gets on both streams. `columns`: COLUMNS; `actual`: the width that it tells, 0 if none."""
+    """Return the output of both streams at a terminal. `columns`: COLUMNS; `actual`: the reported width, 0 if none."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, actual, 0, 0))
     sizes = {} if columns is None else {"COLUMNS": columns, "LINES": columns}
@@ -155,7 +155,7 @@ def steady(text: str) -> str:
 
 
 def cells(text: str) -> int:
-    """How wide a text is at most."""
+    """Return the largest width of a line."""
     return sum(map(get_character_cell_size, text))
 
 

@@ -1,8 +1,8 @@
 """A process that has imported the command line once and forks a child for every command.
 
-Each command is a process of its own, with its own folder, environment, files and exit code, but does not pay for the
-imports again: a suite of two hundred commands would spend a minute and a half on them. Run with the number of a socket;
-for each request (arguments, folder, environment and three open files) the exit code is answered.
+Each command is a process of its own, with its own folder, environment, files and exit code, but does not import again.
+The imports of two hundred commands would take a minute and a half. The argument is the number of a socket. Each request
+(arguments, folder, environment and three open files) is answered with the exit code.
 """
 
 import json

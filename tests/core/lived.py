@@ -38,7 +38,7 @@ class Lived:
     quiescent: bool = True
 
     def check(self) -> VerificationReport:
-        """What the checker says of it."""
+        """Return the violations that the checker finds in it."""
         return check(
             self.topology,
             self.records,
@@ -146,7 +146,7 @@ def published(effect: Effect, lived: Lived) -> NewRecord | None:
 
 
 def last_effects(lived: Lived) -> list[NewRecord]:
-    """What follows from the last record of the inbox."""
+    """Return the effects of the last record of the inbox."""
     state = lived.fresh(0)
     effects = [state.step(record) for record in lived.records[INBOX.topic]]
     return [new for effect in effects[-1] if (new := published(effect, lived)) is not None]

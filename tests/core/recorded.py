@@ -1,7 +1,7 @@
-"""What this version's rules decided, kept in a file: `python -m tests.core.recorded` records it anew.
+"""Decisions of this version's rules, stored in a file: `python -m tests.core.recorded` records them again.
 
-Some worlds: their topology as it is pinned, their inbox, what each record led to, and a checkpoint from the middle. The
-file outlives the code, so a change of the rules, of what is pinned or of checkpoints cannot go unnoticed.
+The file holds some worlds: their stored topology, their inbox, the effects of each record, and a checkpoint from the
+middle. Tests compare it with the code, so each change of the rules, of stored topologies or of checkpoints is noticed.
 """
 
 import base64

@@ -87,7 +87,7 @@ def task() -> Event:
 
 
 def again(event: Event) -> Event:
-    """What a reader makes of an event that was written."""
+    """Write an event and read it again."""
     found = read_event(StoredRecord("mesh.inbox", 0, 0, event.at_ms, b"r1", event.data, event_headers(event)))
     assert isinstance(found, Event)
     return found

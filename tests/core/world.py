@@ -151,25 +151,25 @@ class World:
                 self.flying.append(self._redrive_hop(effect.run))
 
     def _redrive(self, run: Run, task: Task) -> Event:
-        """What failed for good is sent again, at times without the name of its task."""
+        """Redrive a task that failed for good, at times without the name of its task."""
         task_id = self.random.choice([task.id, task.id, task.id, ""])
         fields = {"task_id": task_id, "agent": task.agent, "data": json("again"), "id": f"{failure_id(run, task)}:r1"}
         return event(REDRIVEN, run_id=run.id, **fields)
 
     def _redrive_hop(self, run: Run) -> Event:
-        """What was refused is sent again, at times for the second time."""
+        """Redrive a refused hop, at times for the second time."""
         number = self.random.randint(1, len(run.refusals))
         agent = run.refusals[number - 1].agent or self.random.choice(list(self.topology.agents))
         fields = {"agent": agent, "id": f"{letter_id(run.id, number)}:r{self.random.randint(1, 2)}"}
         return event(REDRIVEN, run_id=run.id, data=json("again"), **fields)
 
     def _intervene(self, run_id: str) -> list[Event]:
-        """Somebody pauses a run, and most often resumes it."""
+        """Pause a run, and most often resume it."""
         paused = event(PAUSED, id="p", run_id=run_id, subject="look")
         return [paused, event(RESUMED, id="u", run_id=run_id)][: self.random.choice([1, 2, 2])]
 
     def _answers(self, task: Event) -> list[Event]:
-        """What an agent answers: mostly what it should, at times twice, forged, or nothing at all."""
+        """Return the answers of an agent: mostly valid ones, at times repeated, forged or missing ones."""
         chance = self.random.random()
         usage = self.random.choice([None, NO_USAGE, Usage(self.random.randint(0, 60), self.random.randint(0, 30))])
         if chance < 0.05:

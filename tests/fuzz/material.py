@@ -1,6 +1,6 @@
-"""What fuzz tests are made of. Examples enough for CI; more with `MESH_FUZZ=20000 pytest tests/fuzz`.
+"""Material of fuzz tests. CI runs a small number of examples; more with `MESH_FUZZ=20000 pytest tests/fuzz`.
 
-Raw bytes rarely get far, so most of it is *good* material with a few things changed.
+Raw bytes are rejected early, so most of it is valid material with a few changes.
 """
 
 import os

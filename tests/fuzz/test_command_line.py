@@ -14,8 +14,8 @@ from tests.fuzz.material import bodies, fuzz
 from tests.fuzz.typed import expect_no_bug, project_in, typed
 
 RUNS_ON = {"up", "demo", "bench", "init"}
-"""Commands that run until they are stopped, that measure for minutes and replace the results that are kept, or that
-write files into a folder of any name, such as `/`."""
+"""Commands that are not tried. `up` and `demo` run until they are stopped. `bench` measures for minutes and replaces
+stored results. `init` writes files into a folder of any name, such as `/`."""
 QUICK = sorted(set(COMMANDS) - RUNS_ON)
 WORDS = st.one_of(
     st.sampled_from(QUICK),

@@ -1,5 +1,5 @@
-"""Every option, every argument and every setting with values that no one means: each is answered by an error that names
-it, or taken. None is a bug of the mesh.
+"""Every option, every argument and every setting with invalid values: each is answered by an error that names it, or is
+accepted. None causes an internal error.
 
 The walk has no random choice. Commands run in this process; those that go on until Ctrl-C get a log that cannot be
 opened, so that they end.
@@ -25,7 +25,7 @@ from tests.fuzz.typed import expect_no_bug, project_in, typed
 NUMBERS: Final = ("", "x", "-1", "0", "1.5", "1e400", "nan", "-inf", "9" * 40, "9" * 5_000, "٣")
 TEXTS: Final = (
     *("", "a\0b", "\udcff", "\x1b[31m\u202e", "x" * 70_000, "*" * 90, "[" * 60_000, "=", "-"),
-    *("nan", "9" * 40 + "s", "9" * 5_000, "~nobody-9/x", "/", "@/proc/self/mem", "/proc/self/mem"),
+    *("nan", "9" * 40 + "s", "9" * 5_000, "~unknown-9/x", "/", "@/proc/self/mem", "/proc/self/mem"),
 )
 FEW: Final = ("", "nan", "9" * 5_000)
 """For an option that a command shares with one before it: the same code reads it."""
@@ -45,7 +45,7 @@ ADDRESSES: Final = (
     "sqlite:/dev/null",
     "sqlite:/dev/null/x",
     "sqlite:/proc/self/mem",
-    "sqlite:~nobody-9/x",
+    "sqlite:~unknown-9/x",
     "sqlite:a\0b",
     "sqlite:\udcff",
     "sqlite:" + "x" * 5_000,
@@ -140,10 +140,10 @@ def test_options_of_every_command_answer_any_value(option: str) -> None:
 
 TOML: Final = (
     *("-1", "0", "1.5", "inf", "-inf", "nan", "9" * 40, "9" * 5_000, "true", "1979-05-27", "[]", "[1, {a = 1}]", "{}"),
-    *("{a = {b = 1}}", "[" * 5_000, '"\\u0000"', '"x', "'~nobody-9/x'", "'/proc/self/mem'", "''"),
+    *("{a = {b = 1}}", "[" * 5_000, '"\\u0000"', '"x', "'~unknown-9/x'", "'/proc/self/mem'", "''"),
 )
 CODES_OF_USE: Final = {"config_invalid", "topology_invalid", "not_found"}
-FILES: Final = ("/", "/dev/full/x", "/proc/self/mem", "nowhere", "~nobody-9/x", "a\0b", "\udcff", "x" * 5_000, "empty")
+FILES: Final = ("/", "/dev/full/x", "/proc/self/mem", "nowhere", "~unknown-9/x", "a\0b", "\udcff", "x" * 5_000, "empty")
 
 
 def _told(environ: dict[str, str]) -> MeshError | None:
@@ -191,7 +191,7 @@ def test_every_setting_of_kafka_answers_any_value(name: str) -> None:
         base |= {"MESH_KAFKA__SECURITY_PROTOCOL": protocol}
         if protocol == "SASL_SSL":
             base |= {"MESH_KAFKA__SASL_PLAIN_USERNAME": "me", "MESH_KAFKA__SASL_PLAIN_PASSWORD": "pw"}
-        for value in (*FEW, "a\0b", "\udcff", "~nobody-9/x", "/", "/proc/self/mem"):
+        for value in (*FEW, "a\0b", "\udcff", "~unknown-9/x", "/", "/proc/self/mem"):
             _expect_named((protocol, value[:80]), {**base, f"MESH_KAFKA__{name.upper()}": value})
 
 

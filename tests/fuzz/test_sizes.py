@@ -1,5 +1,7 @@
-"""No input and no run stops a partition: whatever lies on a topic, however large, is answered with records that the log
-takes, and a good request behind it ends well."""
+"""No input and no run stops a partition.
+
+Every record of a topic, however large, is answered with records that the log accepts, and a valid request behind it
+completes."""
 
 from collections import deque
 from dataclasses import replace
@@ -69,7 +71,7 @@ def large(draw: st.DrawFn, topic: str) -> StoredRecord:
 
 @st.composite
 def answers(draw: st.DrawFn) -> Any:
-    """What an agent does with its task: large results, many of them, large failures, events that it may not emit."""
+    """Behaviours of an agent: large results, many of them, large failures, events that it may not emit."""
     text = draw(pads) * draw(sizes)
     match draw(st.sampled_from(["one", "many", "fails", "undeclared", "loops"])):
         case "one":
@@ -121,7 +123,7 @@ class Lived:
                 self.append(new)
 
     def answered(self, record: StoredRecord) -> list[NewRecord]:
-        """What the process appends that reads this topic."""
+        """Return the records that the reader of this topic appends."""
         if record.topic == INGRESS:
             return list(self.intake.answer(record, admit(record, MESH)))
         if record.topic == MESH.inbox:

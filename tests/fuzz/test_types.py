@@ -1,7 +1,7 @@
 """Pydantic's own catalogue of field types, both ways: what one agent returns is what the next one is given.
 
 For each type, an agent writes any value of it, a record carries it, and the next agent reads an equal value. A foreign
-consumer reads the same JSON. Where JSON has no form for a value, it is refused as `bad_result`.
+consumer reads the same JSON. A value without a form in JSON is refused as `bad_result`.
 """
 
 import enum
@@ -318,7 +318,7 @@ def test_a_class_that_reads_something_else_than_it_writes_is_validated(name: str
 
 
 class Nothing:
-    """Of no type."""
+    """A payload without a type."""
 
 
 @pytest.mark.parametrize("name", CARRIED)

@@ -1,6 +1,7 @@
 """Real servers for the tests of this folder, started through `scripts/`.
 
-What cannot run here is left out and named in one loud line at the end; with MESH_LIVE=required that is an error.
+Tests that cannot run on this machine are skipped and named in one line at the end; with MESH_LIVE=required that is an
+error.
 """
 
 import gc
@@ -29,7 +30,7 @@ def _missing_for_kafka() -> list[str]:
 
 
 def _missing_for(item: pytest.Item, missing: dict[str, list[str]]) -> list[str]:
-    """What this test needs and the machine has not: told by the words in its name and its fixtures."""
+    """Return the programs that this test needs and the machine lacks, from the test's name and its fixtures."""
     words = " ".join((item.nodeid, *getattr(item, "fixturenames", ())))
     servers = [server for server in missing if server in words] or list(missing)
     return [thing for server in servers for thing in missing[server]]
@@ -39,8 +40,8 @@ LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
 LEFTOVERS = pytest.mark.filterwarnings("ignore::ResourceWarning")
-"""A client of aiokafka that is cancelled while it connects leaves its connection to the collector, which may come by in
-any test after that one. What our own code leaves open is told by all other tests."""
+"""A client of aiokafka that is cancelled while it connects leaves its connection to the garbage collector, which may
+run in any later test. All other tests report connections that our own code leaves open."""
 
 
 @pytest.fixture(scope="module", autouse=True)

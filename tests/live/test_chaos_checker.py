@@ -26,7 +26,7 @@ class Honest:
         self.topology: Topology
 
     def wrong(self, plant: Plant | None = None, *, acked: set[str] | None = None) -> list[str]:
-        """What the checker says."""
+        """Return the complaints of the checker."""
         evidence = plant(self.evidence) if plant else self.evidence
         found: list[str] = Judge(evidence, self.asked, acked or set(self.asked), self.calls).judge()["wrong"]
         return found
@@ -129,7 +129,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         outcome(lambda r: (edited(r, refusals=[]),), "mesh.run.stopped"),
         "ended without a reason",
     ),
-    "somebody else's run": (
+    "another client's run": (
         lambda e: e._replace(outcomes=[*e.outcomes, StoredRecord("o", 0, 9, 0, b"stranger", *said(outcome_of(e)))]),
         "ended and never asked",
     ),
@@ -141,7 +141,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         lambda e: e._replace(tasks=[*e.tasks[1:], changed(e.tasks[0], ce_meshdepth="7")]),
         "depth and path differ",
     ),
-    "an answer nobody worked for": (
+    "an answer without work": (
         lambda e: e._replace(
             inbox=[*e.inbox, changed(next(r for r in e.inbox if header(r, "ce_meshtask")), ce_meshtask="ghost")]
         ),
@@ -183,7 +183,7 @@ async def test_a_group_that_stands_behind_is_named() -> None:
     async with MeshTest(str(TOPOLOGY)) as mesh:
         run = await mesh.publish("chaos.ask", {"id": "a"})
         await run.outcome(timeout_s=30)
-        # Nobody reads the ingress topics here but the intake, which has nothing to commit.
+        # Only the intake reads the ingress topics here, and it has nothing to commit.
         said = await lags(mesh.log, mesh.topology)
         assert all("split" not in line or "stands at" in line for line in said)
         topic = mesh.topology.tasks("split")

@@ -1,4 +1,4 @@
-"""What faults came to is kept row by row, and the page in docs/ says what is kept."""
+"""Results of faults are stored row by row, and the page in docs/ shows the stored ones."""
 
 from pathlib import Path
 

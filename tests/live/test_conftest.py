@@ -1,4 +1,4 @@
-"""What cannot run here is said out loud, or fails the run where it must not be left out."""
+"""Tests that cannot run are reported, or fail the run if they are required."""
 
 import os
 import subprocess

@@ -112,7 +112,7 @@ class Desk:
         }
 
     def mesh(self, user: str, *words: str) -> str:
-        """What a command prints, which must go well."""
+        """Return the output of a command, which must succeed."""
         done = subprocess.run(
             [sys.executable, "-m", "mesh", *words],
             cwd=self.folder,
@@ -189,7 +189,7 @@ def desk(start_kafka: StartKafka, tmp_path_factory: pytest.TempPathFactory) -> D
 
 
 def until(said: Path, *words: str) -> str:
-    """What a process says, once all these words are in it."""
+    """Return the output of a process once it contains all these words."""
     end = time.monotonic() + 90
     while time.monotonic() < end:
         text = said.read_text()

@@ -1,4 +1,4 @@
-"""What a real broker takes alone: from Kafka's own tool, and by hand where that is not to be had."""
+"""The limit of a real broker: by Kafka's own tool, or by aiokafka without that tool."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""What other producers write: compressed in any way, with header names that are no text, with headers without value."""
+"""Records of other producers: compressed in any way, with header names that are no text, with headers without value."""
 
 import asyncio
 import secrets

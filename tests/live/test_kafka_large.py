@@ -1,4 +1,4 @@
-"""Nothing that is too large stops a partition on Kafka: neither what a run did, nor a header, nor a compressed bomb."""
+"""No oversized value stops a partition on Kafka: neither a large run, nor a header, nor a compressed bomb."""
 
 import asyncio
 import re

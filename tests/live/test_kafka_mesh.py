@@ -99,7 +99,7 @@ async def test_confluent_kafka_puts_plain_json_and_both_modes_of_cloudevents_and
 
 
 def _consume(bootstrap: str, topic: str, count: int) -> set[str]:
-    """What a foreign consumer group reads: order ids on an egress topic."""
+    """Read order ids of an egress topic in a foreign consumer group."""
     settings = {"bootstrap.servers": bootstrap, "group.id": f"foreign-{topic}", "auto.offset.reset": "earliest"}
     consumer = Consumer(settings)
     consumer.subscribe([topic])

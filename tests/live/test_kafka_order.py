@@ -18,7 +18,7 @@ pytestmark = pytest.mark.live
 
 KEYS = 60
 EVENTS = 30
-"""Of each key."""
+"""Events of each key."""
 AGENTS = """
 import asyncio, os
 

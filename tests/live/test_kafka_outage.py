@@ -32,7 +32,7 @@ pytestmark = pytest.mark.live
 
 DEADLINE_MS = 1_500
 MARGIN_S = 6.0
-"""What a busy machine may add to a deadline."""
+"""Seconds that a busy machine may add to a deadline."""
 
 
 @pytest.fixture(scope="module")

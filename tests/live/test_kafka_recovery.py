@@ -62,7 +62,7 @@ class LiveMesh:
         )
 
     async def places(self) -> dict[int, tuple[int, CommitNote]]:
-        """Where the orchestrators stand, and what their commits say."""
+        """Return the committed offsets of the orchestrators with their metadata."""
         nothing = {p: (-1, CommitNote("", 0)) for p in range(2)}
         commits = await self.log.committed(self.group, self.topology.inbox)
         return nothing | {p: (c.offset, read_note(c.metadata)) for p, c in commits.items()}
@@ -100,7 +100,7 @@ async def test_the_successor_of_a_killed_orchestrator_needs_the_checkpoint_and_t
         await mesh.request(range(300, 500))
         child.kill()
     for partition, (place, note) in (await mesh.places()).items():
-        assert note == stands[partition], "nobody wrote another one"
+        assert note == stands[partition], "no process wrote another one"
         assert note.checkpoint
         assert 0 < note.offset < place
         await mesh.log.trim(TopicPartition(mesh.topology.inbox, partition), note.offset)

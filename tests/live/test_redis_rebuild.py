@@ -78,7 +78,7 @@ async def log(tmp_path: Path) -> AsyncIterator[Log]:
 
 
 async def sell(client: Mesh, first: int, *, board: bool = True) -> set[str]:
-    """How so many runs ended."""
+    """Return the endings of this number of runs."""
     runs = [await client.publish("sale", {"n": n, "board": board}, id=f"s{n}") for n in range(first, first + SALES)]
     return {(await run.outcome(timeout_s=60)).ending for run in runs}
 
@@ -89,7 +89,7 @@ async def held(board: RedisBoard) -> dict[str, Any]:
 
 
 async def noticed(log: Log, new: str) -> list[BoardRestart]:
-    """What the log says of restarts, once it knows of this life."""
+    """Return the restarts on the log, once it contains this incarnation."""
     async with asyncio.timeout(20):
         while True:
             mirror = await read_mirror(log, CLOCK, DESK)

@@ -108,7 +108,7 @@ async def test_a_paused_run_that_is_older_than_the_log_is_listed_and_found(log: 
         assert [moment.kind for moment in history.moments] == ["paused"]
         assert "the supplier is down" in history.moments[0].text
     with pytest.raises(NotFound):
-        await runs.find("nobody")
+        await runs.find("unknown")
 
 
 async def test_what_happened_behind_the_checkpoint_is_told_too(log: Log) -> None:

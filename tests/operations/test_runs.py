@@ -103,7 +103,7 @@ async def test_a_history_holds_tree_and_outcome(mesh: MeshTest, runs: Runs) -> N
 
 
 async def test_what_is_not_there_is_not_found(mesh: MeshTest, runs: Runs) -> None:
-    for name in ("nobody", "f" * 24, "with space", "x" * 500):
+    for name in ("unknown", "f" * 24, "with space", "x" * 500):
         with pytest.raises(NotFound, match="no run goes by"):
             await runs.find(name)
 
@@ -244,7 +244,7 @@ async def test_outcomes_are_read_live_and_looked_up_afterwards(mesh: MeshTest, r
         ended_id, body = await anext(outcomes)
     assert isinstance(body, dict)
     assert (ended_id, body["ending"]) == (run_id, "completed")
-    found = await runs.past_outcomes({run_id, "nobody"})
+    found = await runs.past_outcomes({run_id, "unknown"})
     assert {id: body["ending"] for id, body in found.items()} == {run_id: "completed"}
 
 

@@ -25,7 +25,7 @@ async def ended_run(mesh: MeshTest, id: str, run_id: str) -> None:
 
 
 def reported(history: History) -> tuple[Any, ...]:
-    """What is told of a run, without its moments."""
+    """Return the reported facts of a run, without its times."""
     assert history.ended_ms is not None
     tasks = [(task.agent, task.state) for task in history.tasks.values()]
     return history.run_id, history.ending, history.differs, history.ended_ms >= history.opened_ms, tasks

@@ -75,7 +75,7 @@ async def read_until(log: Log, topic: str, count: int, *, deadline_s: float = DE
 
 
 async def read_all(log: Log, topic: str) -> list[Record]:
-    """What a topic holds now."""
+    """Read all records of a topic."""
     count = sum(b.end - b.start for b in (await log.bounds(topic)).values())
     return await read_until(log, topic, count) if count else []
 

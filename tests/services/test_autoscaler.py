@@ -40,7 +40,7 @@ class Crew:
 
 
 class Told:
-    """What the autoscaler said."""
+    """The texts that the autoscaler reported."""
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []

@@ -1,4 +1,4 @@
-"""What upstream puts on ingress topics becomes requests, once; what cannot is answered."""
+"""Each record of an ingress topic becomes one request, or is rejected with a reason."""
 
 import orjson
 

@@ -213,7 +213,7 @@ EAGER = Costs(tail_us_min=100)
 
 
 async def notes(log: Log) -> dict[int, tuple[int, CommitNote]]:
-    """Where each partition stands, and what its last commit says."""
+    """Return the committed offset and metadata of each partition."""
     return {p: (c.offset, read_note(c.metadata)) for p, c in (await log.committed(GROUP, TOPOLOGY.inbox)).items()}
 
 

@@ -86,7 +86,7 @@ async def test_a_new_owner_of_a_log_in_which_nothing_happens_knows_how_late_it_i
         await append(log, request("r1"))
         await read_until(log, TOPOLOGY.tasks("echo"), 1)
         await settled(log, GROUP, TOPOLOGY.inbox)
-    clock.ahead_ms = 60_000  # so long nobody was there
+    clock.ahead_ms = 60_000  # for this time no orchestrator ran
     async with working(log, TOPOLOGY, orchestrator(log).run):
         (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1, deadline_s=5)
     assert orjson.loads(outcome.value or b"")["ending"] == "stopped"

@@ -19,7 +19,7 @@ class Life(NamedTuple):
     """All that a store holds; put back, it is the store of an earlier time."""
 
     past: dict[str, list[Entry]]
-    """Of each key, oldest first."""
+    """Entries of each key, oldest first."""
     gone: dict[str, bool]
     answers: dict[tuple[str, str], tuple[str, Any]]
 
@@ -50,7 +50,7 @@ class Store:
             raise rules.incomplete(key, "sim:board")
 
     def snapshot(self) -> Life:
-        """What a backup would hold."""
+        """Return the content of a backup."""
         return Life({k: list(v) for k, v in self.life.past.items()}, dict(self.life.gone), dict(self.life.answers))
 
     def roll_back(self, to: Life) -> None:
@@ -92,7 +92,7 @@ class Store:
         return found
 
     def once(self, kind: str, key: str, op_id: str, do: Callable[[], T]) -> T:
-        """What was answered to this op_id the first time, else do it."""
+        """Return the first answer to this op_id, or perform the operation."""
         if not op_id:
             return do()
         found = self.life.answers.get((key, op_id))
@@ -121,10 +121,10 @@ class SimBoard:
         return "sim:board"
 
     async def start(self) -> None:
-        """Nothing to connect."""
+        """Do nothing: there is no connection."""
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no resource."""
 
     async def incarnation(self) -> str:
         return await self._ask(lambda: self._store.incarnation)
@@ -243,7 +243,7 @@ class SimBoard:
                     yield entry
 
     async def _ask(self, job: Callable[[], T]) -> T:
-        """One round trip. Raises BoardUnavailable, and then nobody knows whether it was done."""
+        """Do one round trip. After BoardUnavailable it is unknown whether it was done."""
         world = self._store.world
         world.check()
         gone = self._store.silent or self._host.cut

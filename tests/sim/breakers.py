@@ -24,8 +24,8 @@ class Call(NamedTuple):
 def broken(calls: Sequence[Call], topology: Topology) -> Iterator[str]:
     """Every call that a breaker should not have let through, in plain words.
 
-    Judged where one life of one process made all calls of the agent, one at a time: what other processes found out, and
-    what was under way, counts too, and is not seen here.
+    Checked only if one process made all calls of the agent, one at a time. Results of other processes and calls under
+    way count too, and are not visible here.
     """
     for name in topology.breaking:
         spec = topology.agents[name]

@@ -37,7 +37,7 @@ class Partition:
         self.moments: list[int] = []
         self._read: list[tuple[StoredRecord, int, Event | Unreadable]] = []
         self.start = 0
-        """Where readers begin. What was trimmed is kept for the checks, and for nobody else."""
+        """Offset at which readers begin. Trimmed records are kept for the checks only."""
         self.end = 0
         self.waiting: dict[object, Callable[[], None]] = {}
         """Who is to be woken by the next record, once."""
@@ -50,7 +50,7 @@ class Partition:
         return self._read
 
     def index(self, offset: int) -> int:
-        """Of the first record at or after an offset."""
+        """Return the index of the first record at or after an offset."""
         offset = max(offset, self.start)
         low, high = 0, len(self.offsets)
         if self.end == high:  # no gaps
@@ -83,7 +83,7 @@ class Broker:
         self.groups: dict[str, Group] = {}
         self.clocks = BrokerClocks(world, [0.0] * BROKERS if drifts is None else drifts)
         self._partitions: dict[TopicPartition, Partition] = {}
-        """Those that somebody asked for: topics stay."""
+        """Topics that were created. They stay."""
         self._gap = gap
         self._refuse = refuse
         self._eager = eager
@@ -123,7 +123,7 @@ class Broker:
         return self.groups[name]
 
     def home(self, record: NewRecord) -> TopicPartition | Refused:
-        """Where a record belongs, or why nowhere."""
+        """Return the partition of a record, or why it has none."""
         count = len(self.topics.get(record.topic, ()))
         if not count:
             return Refused("unknown_topic", f"there is no topic {record.topic!r}")

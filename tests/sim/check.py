@@ -1,8 +1,7 @@
-"""What must hold of a world that has come to rest. Nothing here trusts what a process said: only what lies in the log.
+"""Checks of a world at rest. They trust no report of a process, only the log.
 
-The inbox is folded once more from its first record, and every record that follows from it must lie where it belongs,
-byte for byte, and nothing else may. `moments` say in which order things happened, so "acknowledged before committed"
-is checked for each commit that was ever made.
+The inbox is folded again from its first record. Exactly the records that follow from it must be in their partitions,
+byte for byte. `moments` give the order of acts, so "acknowledged before committed" is checked for every commit.
 """
 
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from tests.sim.plan import GENTLE, STEP
 from tests.sim.stage import Stage
 
 DEATHS_MAX = 3
-"""Processes that one task may kill, cells among them."""
+"""Processes that one task may kill, isolated processes among them."""
 WORKERS_MAX = 2
 """Workers that one task may kill."""
 Name = tuple[str, bytes]
@@ -77,9 +76,11 @@ def _strays(stage: Stage) -> Iterator[str]:
 
 
 def _poison_ids(stage: Stage) -> Iterator[str]:
-    """Who kills its process kills two workers and then a cell, where nothing else ends processes; and nobody else is
-    given up for it, whatever died around it. A second killer may end a worker that has just answered for the first one:
-    then that one is begun once more, in a cell."""
+    """A poison task kills two workers and then an isolated process, if nothing else ends processes.
+
+    No other task is given up for it. A second poison task may end a worker that has just answered for the first one:
+    then the first one is begun once more, in an isolated process.
+    """
     gentle = not stage.plan.slow and all(fault.kind in (*GENTLE, STEP) for fault in stage.plan.faults)
     killed = stage.moods.killed if gentle else {}
     for (task_id, attempt), died in killed.items():
@@ -94,7 +95,7 @@ def _poison_ids(stage: Stage) -> Iterator[str]:
 
 
 def _verified(stage: Stage) -> Iterator[str]:
-    """What `mesh verify` says of this log."""
+    """Return the violations that `mesh verify` finds in this log."""
     records = {
         topic: [record for partition in partitions for record in partition.records]
         for topic, partitions in stage.broker.topics.items()
@@ -111,7 +112,7 @@ def _verified(stage: Stage) -> Iterator[str]:
 
 
 def _kept(stage: Stage) -> Registry:
-    """What the simulated mesh.topologies says."""
+    """Return the topologies of the simulated mesh.topologies."""
     kept = Registry(stage.topology.inbox)
     for record in stage.broker.topics[stage.topology.topologies][0].records:
         kept.fold(record)
@@ -119,7 +120,7 @@ def _kept(stage: Stage) -> Registry:
 
 
 def name_of(record: StoredRecord | NewRecord) -> Name:
-    """What a record is known by: the id of its event, of a dead letter, or nothing."""
+    """Return the name of a record: the id of its event or dead letter, or empty."""
     headers = dict(record.headers)
     return record.topic, headers.get("mesh-dlq-id") or headers.get("ce_id", b"")
 
@@ -131,9 +132,9 @@ def _differ(one: StoredRecord, other: StoredRecord | NewRecord) -> bool:
 
 
 def _lasting(record: StoredRecord | NewRecord) -> list[tuple[str, bytes]]:
-    """Of a dead letter what tells why: the same failure of a record that came twice is the same dead letter.
+    """Return the lasting reason of a dead letter: the same failure of a repeated record is the same dead letter.
 
-    Why its value is not there names the size of the record, which depends on where the copy came from.
+    The text about a missing value names the size of the record, which depends on the origin of the copy.
     """
     headers = list(record.headers)
     told = [(name, value) for name, value in headers if name.startswith("mesh-dlq-")]

@@ -23,7 +23,7 @@ class BrokerClocks:
 
     @property
     def apart_ms(self) -> int:
-        """How far two readings of the brokers' clocks may be apart, beside the time between them."""
+        """Return the largest difference of two readings of the brokers' clocks, besides the time between them."""
         drifted_ms = (self._world.now_ms - EPOCH_MS) * (max(self._drifts) - min(self._drifts))
         return self.moved_ms + int(drifted_ms)
 

@@ -1,23 +1,24 @@
-"""The faults, put on the calendar of a world. Each hits at its time, or a number of callbacks of its victim later.
+"""The faults, scheduled in a world. Each occurs at its time, or a number of callbacks of its process later.
 
-crash      kill -9 of a process, `arg` callbacks after the time; started again `for_ms` later
-pause      SIGSTOP, `arg` callbacks after the time, for `for_ms`: a zombie when the group has gone on without it
-cut        the link to the log: out, in or both ways, for `for_ms`
-arm        one of the next appends or commits is lost, loses its answer, arrives twice or late
-strike     the process dies, or is stopped, right when one of its next appends or commits has been done
-stop       a graceful stop; the next life begins at once or when it has ended
-grow       one more orchestrator, intake or worker comes, and goes after `for_ms`
-silence    the board does not answer for `for_ms`
-rollback   the board is as it was `for_ms` before, or empty
+
+crash      kill -9 of a process, `arg` callbacks after the time; it starts again `for_ms` later.
+pause      SIGSTOP, `arg` callbacks after the time, for `for_ms`: a zombie when the group has continued without it.
+cut        the link to the log: out, in or both ways, for `for_ms`.
+arm        one of the next appends or commits is lost, loses its answer, arrives twice or late.
+strike     the process dies, or is stopped, right when one of its next appends or commits has been done.
+stop       a graceful stop; the next process begins at once or when it has ended.
+grow       one more orchestrator, intake or worker comes, and ends after `for_ms`.
+silence    the board does not answer for `for_ms`.
+rollback   the board is as it was `for_ms` before, or empty.
 skew       the clock of a process jumps
 step       the clock of a broker, or of all, is set forward or back by `arg` ms
 retain     the inbox loses what lies before the checkpoints that are named
 copy       records of the mesh's own topics are appended once more
 stale      an old result comes again, for an attempt that is over
 junk       bytes that are no event, on any topic
-wish       somebody cancels, pauses or resumes a run
-switch     somebody stops an agent, or all of them, for `for_ms`
-redrive    somebody sends a dead letter again
+wish       an operator cancels, pauses or resumes a run.
+switch     an operator stops an agent, or all of them, for `for_ms`.
+redrive    an operator sends a dead letter again.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,7 @@ from tests.sim.world import Host
 
 FATES = ("lose", "lose_reply", "twice", "late", "lose_reply")
 SKEW_MS_MAX = 3_600_000
-"""Of a process, either way."""
+"""Largest shift of a process's clock, in both directions."""
 CUTS = ("out", "in", "both")
 
 
@@ -80,8 +81,8 @@ def _after_steps(machine: Machine, steps: int, do: Callable[[], None]) -> None:
 
 
 def _crash(stage: Stage, fault: Fault) -> None:
-    everybody = [m for m in stage.machines if m.main is not None] if fault.target == 99 else [_machine(stage, fault)]
-    for machine in everybody:
+    machines = [m for m in stage.machines if m.main is not None] if fault.target == 99 else [_machine(stage, fault)]
+    for machine in machines:
         if machine is not None:
             _after_steps(machine, fault.arg, partial(machine.kill, fault.for_ms))
 
@@ -270,10 +271,10 @@ def _redrive(stage: Stage, fault: Fault) -> None:
 
 
 def _put(stage: Stage, record: NewRecord) -> None:
-    """Somebody appends a record."""
+    """Append a record, as a foreign writer."""
     home = stage.broker.home(record)
     if isinstance(home, TopicPartition):
-        stage.broker.store(home, [record], "somebody")
+        stage.broker.store(home, [record], "a foreign writer")
 
 
 def _some(stage: Stage, topic: str) -> StoredRecord | None:

@@ -47,7 +47,7 @@ class Fetcher:
                 await self._wait(until_s)
 
     async def _cut_off(self) -> None:
-        """Nothing comes through. Raises LogUnavailable after our deadline."""
+        """Wait for a reply that does not come. Raises LogUnavailable after our deadline."""
         future: asyncio.Future[None] = self._broker.world.loop.create_future()
         self._host.mended.append(future)
         try:
@@ -70,7 +70,7 @@ class Fetcher:
             timer.cancel()
 
     def _available(self) -> list[TopicPartition]:
-        """Where there is something to read."""
+        """Return the partitions with records to read."""
         paused, partition = self.paused, self._broker.partition
         return [tp for tp, place in self.positions.items() if tp not in paused and place < partition(tp).end]
 

@@ -1,8 +1,8 @@
-"""The coordinator of one consumer group: who is a member, who owns what, where the group stands.
+"""The coordinator of one consumer group: its members, their partitions, the committed offsets.
 
-Two ways to rebalance, as brokers and clients differ: `eager` stops everybody (each lets go of everything, then all is
-handed out anew), otherwise only what moves is taken away. A partition has a new owner only after the old one let go,
-or was expelled because nobody heard of it for a session.
+There are two ways to rebalance, as brokers and clients differ. `eager` stops all members: each gives up all partitions,
+which are then assigned again. Otherwise only partitions that move are revoked. A partition has a new owner only after
+the old one gave it up, or was expelled because it sent no heartbeat for a session.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Enrolled(Protocol):
-    """What the coordinator knows of a member."""
+    """The coordinator's state of a member."""
 
     host: Host
     topics: tuple[str, ...]
@@ -100,13 +100,13 @@ class Group:
     # ---------------------------------------------------------------------------------------------------- partitions
 
     def owned(self, member_id: str) -> set[TopicPartition] | None:
-        """What a member owns, None if it is none (any more)."""
+        """Return the partitions of a member; None: it is not a member."""
         if member_id not in self.members:
             return None
         return {tp for tp, owner in self.owners.items() if owner == member_id}
 
     def kept(self, member_id: str) -> set[TopicPartition]:
-        """What a member owns and may keep."""
+        """Return the partitions that a member owns and may keep."""
         return {tp for tp, owner in self.owners.items() if owner == member_id == self.target.get(tp)}
 
     def _rebalance(self) -> None:

@@ -33,7 +33,7 @@ class CellHost(Host):
 
 
 class SimCells:
-    """Of one life of a worker. `hosts` gathers them, as it does all others."""
+    """The isolated processes of one worker process. `hosts` collects them with all others."""
 
     def __init__(
         self, world: World, store: Store, worker: Host, agents: Mapping[str, Agent], hosts: list[Host]

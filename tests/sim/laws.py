@@ -1,6 +1,6 @@
-"""Laws that hold of the records whatever `decide` says: checked without it, so that a mistake in `decide` itself shows.
+"""Laws of the records that are checked without `decide`, so that they find mistakes in `decide` itself.
 
-Who decides again with the same code finds the same mistake; who counts attempts, waits and money does not.
+Deciding again with the same code repeats its mistakes; counting attempts, waits and money does not.
 """
 
 from collections import defaultdict
@@ -26,7 +26,7 @@ EARLY_MS_MAX = 2_000
 
 
 class Facts:
-    """What the log says about tasks, by task id and attempt."""
+    """The records about tasks, by task id and attempt."""
 
     def __init__(self, broker: Broker, topology: Topology) -> None:
         self.tasks: dict[Attempt, Event] = {}
@@ -122,7 +122,7 @@ def _inbox(broker: Broker, topology: Topology) -> Iterator[tuple[Event, int, int
 
 
 def _attempts(facts: Facts, topology: Topology) -> Iterator[str]:
-    """Nobody tries more often than declared, nor earlier."""
+    """Check that no task is tried more often than declared, nor earlier."""
     for (task_id, attempt), task in facts.tasks.items():
         if task.run_id in facts.free:
             continue
@@ -139,7 +139,7 @@ def _attempts(facts: Facts, topology: Topology) -> Iterator[str]:
 
 
 def _results(broker: Broker, topology: Topology, facts: Facts) -> Iterator[str]:
-    """What follows from a result follows from that of the last attempt."""
+    """Check that effects of a result follow from that of the last attempt."""
     egress = [rule.name for rule in topology.topics.values() if rule.egress]
     for topic in (*(topology.tasks(name) for name in topology.agents), *egress):
         for event, _ in _events(broker, topic):

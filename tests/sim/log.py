@@ -46,7 +46,7 @@ class SimLog:
         return self._broker.record_bytes_max
 
     async def start(self) -> None:
-        """Nothing to connect."""
+        """Do nothing: there is no connection."""
 
     async def close(self) -> None:
         for member in self._members:
@@ -166,8 +166,8 @@ class SimReader:
         self._fetcher.wake()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no resource."""
 
 
 def _nothing() -> None:
-    """A reader has nobody who could fail it."""
+    """Return no error: a reader has no task that could fail."""

@@ -1,8 +1,8 @@
-"""An event loop without a machine under it: time jumps to the next timer, everything happens in one fixed order.
+"""A simulated event loop: time jumps to the next timer, and all callbacks run in one fixed order.
 
-Every callback belongs to a `Node` (one simulated process) by its context, or to nobody (the world: network, disks,
-brokers). What belongs to a dead node never runs again, whatever it waited for: that is `kill -9`. What belongs to a
-paused node waits until it goes on: that is SIGSTOP. Nothing here asks the machine for time, order or chance.
+Every callback belongs to a `Node` (one simulated process) by its context, or to the world (network, disks, brokers).
+Callbacks of a dead node never run again, which simulates `kill -9`. Callbacks of a paused node wait until it is
+resumed, which simulates SIGSTOP. The loop uses no time, order or randomness of the machine.
 """
 
 # mypy: disable-error-code="override"
@@ -47,7 +47,7 @@ WORLD = Context()
 
 
 def _nothing() -> None:
-    """What is cancelled."""
+    """Do nothing: the callback of a cancelled handle."""
 
 
 class SimHandle:
@@ -95,7 +95,7 @@ class SimFuture(asyncio.Future[T]):
 
 
 class Stuck(AssertionError):
-    """Nothing will ever happen again, and somebody still waits; or it goes round and round."""
+    """An error: no event is left and a task still waits, or the loop does not end."""
 
 
 class SimLoop(Loop):
@@ -271,7 +271,7 @@ def _close(coro: Any, tries_max: int = 64) -> None:
             innermost = awaited
         try:
             innermost.close()
-        except BaseException as error:  # noqa: BLE001  # nobody is left to hear it
+        except BaseException as error:  # noqa: BLE001  # no caller is left to receive it
             del error
         if inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED:
             return

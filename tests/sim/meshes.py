@@ -120,7 +120,7 @@ agents:
   drop: {run: "sim:drop", emits: [line, summed], timeout: 400ms, retry: {attempts: 1, first: 30ms}}
 """
 MESHES = {"orders": ORDERS, "reviews": REVIEWS, "spread": SPREAD}
-"""Those among which a seed chooses."""
+"""Meshes among which a seed chooses."""
 LARGE = "bulk"
 """The mesh of worlds in which the log takes only small records: what its agents say is about as large as the limit."""
 
@@ -162,7 +162,7 @@ def agent(spec: AgentSpec, act: Act) -> Agent:
 
 
 class Moods:
-    """What an agent does this time. `trouble` is the share of runs of a task that go wrong."""
+    """The behaviour of an agent for a task. `trouble` is the share of attempts that fail."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class Moods:
         return self._large(spec, payload) if self._bytes_max else self._emitted(spec, payload)
 
     def kills(self, task_id: str) -> bool:
-        """Whether nobody survives this task."""
+        """Return whether this task kills every process that runs it."""
         digest = blake2b(task_id.encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big") / 2**32 < self._poison_ids
 

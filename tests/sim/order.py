@@ -18,7 +18,7 @@ Begun = Iterable[tuple[str, int]]
 
 
 class Place(NamedTuple):
-    """Where a run was requested on the inbox for the first time."""
+    """The position of the first request of a run on the inbox."""
 
     offset: int
     at_ms: int

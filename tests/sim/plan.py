@@ -22,7 +22,7 @@ TIGHT = 0.12
 CLOCKED = 0.3
 """Share of worlds in which the clocks of the brokers drift and are set."""
 STEPS_MS = (1_000, 5_000, 60_000, 180_000, 1_200_000)
-"""How far a clock is set, forward or back."""
+"""Steps by which a clock is set, forward or back."""
 ROLLING = 0.12
 """Share of worlds in which topics.yaml changes."""
 MIDDLING = 0.3
@@ -30,7 +30,7 @@ MIDDLING = 0.3
 
 
 class Fault(NamedTuple):
-    """One thing that goes wrong. What `target` and `arg` mean depends on the kind; see `faults.py`."""
+    """One fault. The meaning of `target` and `arg` depends on its kind; see `faults.py`."""
 
     at_ms: int
     kind: str
@@ -107,7 +107,8 @@ STEP = "step"
 
 
 def plan_of(seed: int, *, large: bool = False) -> Plan:
-    """What a seed stands for, for ever. `large`: the world is, as all once were, whatever the seed would choose."""
+    """Return the plan of a seed; it never changes. `large`: make the world large, as all once were, whatever the seed
+    chooses."""
     random = Random(f"plan {seed}")
     mesh = random.choice(sorted(MESHES))
     record_bytes_max = 0 if large else _record_bytes_max(seed)
@@ -175,9 +176,11 @@ def _record_bytes_max(seed: int) -> int:
 
 
 def _requests(seed: int, many: int) -> int:
-    """How many requests. Time goes with their number, what is found hardly: most worlds are small, some are large.
+    """Return the number of requests: most worlds are small, some are large.
 
-    By chance of its own: a seed with `many` requests is the one that it was when all worlds were large.
+    Time grows with the number, the number of found mistakes hardly. The choice uses random numbers of its own, so a
+    seed with `many` requests is the same as when all worlds were large.
+
     """
     random = Random(f"requests {seed}")
     share = random.random()

@@ -24,14 +24,14 @@ CALM: dict[str, Any] = {
     "eager": False,
     "drift": 0.0,
 }
-"""What makes a plan rougher, at rest; a smaller failing plan has as many as possible so."""
+"""Neutral values of the fields of a plan; shrinking a failing plan sets as many as possible."""
 COLLECT_EVERY = 50
 
 Patch = Callable[[], AbstractContextManager[None]]
 
 
 class Result(NamedTuple):
-    """How a simulation went. `runs` counts requests that were acknowledged."""
+    """The result of a simulation. `runs` counts acknowledged requests."""
 
     plan: Plan
     violations: tuple[str, ...]
@@ -80,7 +80,7 @@ def _no_collector() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What processes say of the faults that they meet is no news."""
+    """Silence the logs of the simulated processes, which report the injected faults."""
     logger = logging.getLogger("mesh")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -131,7 +131,7 @@ def smaller(plan: Plan, *, patch: Patch = nullcontext, tries_max: int = 120) -> 
 
 
 def command(plan: Plan, planted: str = "") -> str:
-    """What repeats exactly this."""
+    """Return the command that repeats exactly this."""
     whole = plan_of(plan.seed)
     words = [f"python -m tests.sim --seed {plan.seed}"]
     if plan.faults != whole.faults:

@@ -172,13 +172,13 @@ class Stage:
         return True
 
     def _drifts(self) -> list[float]:
-        """Of the brokers' clocks."""
+        """Return the drifts of the brokers' clocks."""
         random = Random(f"drifts {self.plan.seed}")
         return [random.uniform(-self.plan.drift, self.plan.drift) for _ in range(BROKERS)]
 
     @staticmethod
     def settings(plan: Plan) -> Settings:
-        """Of every process."""
+        """Return the settings of every process."""
         return Settings.model_construct(
             **{
                 **DEFAULTS,
@@ -189,7 +189,7 @@ class Stage:
         )
 
     def gone(self, host: Host) -> None:
-        """Nobody hears of a host any more (or: until it is back)."""
+        """Cut a host off, for good or until it is back."""
         host.silent_since_s = self.world.loop.time()
         for group in self.broker.groups.values():
             group.listen_for(host)
@@ -256,7 +256,7 @@ class Stage:
             self.world.later(LOOK_EVERY_MS, self._look)
 
     def waiting(self) -> list[str]:
-        """What is still to be done."""
+        """Return the work that is left."""
         found = [
             f"process {m.host.name} is down" for m in self.machines if m.main is None or m.main.done() or m.host.dead
         ]
@@ -276,10 +276,10 @@ class Stage:
                 for place, state in machine.process.orchestrator._states.items():
                     live.add(place.partition)
                     found += [f"run {id} is open" for id in state.runs]
-        return found + [f"partition {n} is nobody's" for n in range(topology.inbox_partitions) if n not in live]
+        return found + [f"partition {n} has no owner" for n in range(topology.inbox_partitions) if n not in live]
 
     def _stop(self) -> None:
-        """Everybody drains and ends."""
+        """Drain and end all processes."""
         loop = self.world.loop
         machines = [*self.machines, *self.guests]
         for machine in machines:
@@ -382,7 +382,7 @@ class Stage:
 
 
 def _key(n: int) -> str:
-    """What orders the requests of a client."""
+    """Return the ordering key of a request."""
     return f"k{n % 2}"
 
 

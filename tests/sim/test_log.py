@@ -16,7 +16,7 @@ from tests.sim.world import Host, World
 
 
 class TestSimLog(LogContract):
-    """With a rebalance that moves only what must move, and with one that stops everybody; with and without gaps."""
+    """The log contract with incremental and eager rebalances, with and without gaps of offsets."""
 
     @pytest.fixture(params=[(False, 0.0), (True, 0.3)], ids=["incremental", "eager, with gaps"])
     async def broker(self, request: pytest.FixtureRequest) -> Broker:

@@ -22,7 +22,7 @@ SEEDS = int(os.environ.get("SIM_SEEDS", "200"))
 """`make sim` runs many more."""
 SIMULATED = ("core/", "adapters/", "runtime/", "operations/", "services/")
 OUTSIDE = ("adapters/clock.py", "adapters/kafka/", "adapters/redis/", "adapters/sqlite/", "adapters/telemetry.py")
-"""Of the adapters what the simulation has something else for."""
+"""Adapters that the simulation replaces."""
 BESIDE = ("context.py", "app/process.py")
 HARMLESS = {
     "services/worker/environment.py: secrets",
@@ -74,7 +74,7 @@ def test_a_seed_makes_the_same_trace_again_in_one_process() -> None:
 
 
 def test_nothing_that_is_simulated_asks_the_machine_for_time_or_chance() -> None:
-    """What does would make a seed differ from itself."""
+    """Otherwise one seed could have two results."""
     found = []
     for path in sorted((ROOT / "mesh").rglob("*.py")):
         place = path.relative_to(ROOT / "mesh").as_posix()

@@ -40,7 +40,7 @@ class Host(Node):
 
     @property
     def silent(self) -> bool:
-        """Whether nobody hears of it."""
+        """Whether the rest of the world receives nothing from it."""
         return self.dead or self.paused or self.cut in ("out", "both")
 
 
@@ -67,7 +67,7 @@ class World:
         self.strike: Callable[[Host, str], None] = lambda host, how: None
         """Lets a host die or freeze."""
         self.story: list[str] | None = None
-        """What happened, line by line, when somebody wants to read it."""
+        """Events line by line, if a trace is wanted."""
         self._lines: list[str] = []
         """What happened since it was hashed last."""
         self._hash = blake2b(digest_size=16)
@@ -86,7 +86,7 @@ class World:
         self.loop.call_later(delay_ms / 1000, do, *args, context=WORLD)
 
     def latency_s(self) -> float:
-        """How long one message takes."""
+        """Return the latency of one message."""
         if self.slow and self.random.random() < self.slow:
             return self.random.random() * self.slow_ms / 1000
         return (0.05 + self.random.random()) / 1000
@@ -166,7 +166,7 @@ class World:
         return future
 
     def check(self) -> None:
-        """Nobody does anything in a world that is over."""
+        """Raise if the world has ended."""
         if self.over:
             raise WorldOver
 

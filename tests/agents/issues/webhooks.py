@@ -25,14 +25,14 @@ def pull(title: str = "", body: str | None = "", *, action: str = "opened", **fi
 
 
 async def triaged_issue(*args: Any, **kwargs: Any) -> IssueTriaged:
-    """What triage says of `issue(…)`."""
+    """Return triage's answer to `issue(…)`."""
     found = await triage(issue(*args, **kwargs))
     assert isinstance(found, IssueTriaged)
     return found
 
 
 async def triaged_pull(*args: Any, **kwargs: Any) -> PullTriaged:
-    """What triage says of `pull(…)`."""
+    """Return triage's answer to `pull(…)`."""
     found = await triage(pull(*args, **kwargs))
     assert isinstance(found, PullTriaged)
     return found

@@ -9,7 +9,7 @@ from mesh.adapters.ports import Board
 
 
 def order(*lines: tuple[str, int], order_id: str = "o-1", **fields: Any) -> OrderPlaced:
-    """An order of (sku, qty) lines; by default from somebody harmless in Germany."""
+    """Return an order of (sku, qty) lines; by default without signs of fraud, from Germany."""
     fields = {"customer": "Ada", "email": "ada@example.org", "country": "DE", **fields}
     return OrderPlaced(order_id=order_id, lines=[Line(sku=sku, qty=qty) for sku, qty in lines], **fields)
 

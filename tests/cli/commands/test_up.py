@@ -105,7 +105,7 @@ def test_services_may_run_in_processes_of_their_own(project: Cli) -> None:
         done = project("publish", "hello", '{"name": "jon"}', "--wait", "--json")
         assert done.rows[0]["ending"] == "completed"
         late = project("publish", "word.said", '{"word": "x"}', "--wait", "--timeout", "300ms")
-        assert late.code == 6  # nobody runs that agent
+        assert late.code == 6  # no worker runs that agent
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_one_run_is_checked_by_itself(lived: Cli) -> None:
     done = lived("verify", "--run", "ada")
     assert done.code == 0
     assert done.out.startswith("✓ 7 records, run ")
-    assert lived("verify", "--run", "nobody").code == 3
+    assert lived("verify", "--run", "unknown").code == 3
 
 
 def test_copies_are_no_divergence(copy: Cli) -> None:

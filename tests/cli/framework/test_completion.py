@@ -4,7 +4,7 @@ from tests.cli.conftest import Cli
 
 
 def completed(cli: Cli, line: str) -> list[str]:
-    """What bash would be offered for the last word of a line."""
+    """Return the completions that bash gets for the last word of a line."""
     words = line.split(" ")
     done = cli(env={"_MESH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)})
     assert done.err == ""

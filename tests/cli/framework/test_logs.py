@@ -1,4 +1,4 @@
-"""What a running service tells: sentences at a terminal, JSON Lines where stderr is collected."""
+"""Logs of a running service: sentences at a terminal, JSON Lines if stderr is redirected."""
 
 import json
 import logging
@@ -24,13 +24,13 @@ def loggers() -> object:
 
 
 def told(capsys: pytest.CaptureFixture[str], *, verbosity: int = 0, service: bool = False) -> list[dict[str, object]]:
-    """What is logged where nobody looks."""
+    """Return the log lines of a process whose stderr is redirected."""
     configure(Output(verbosity=verbosity), service=service)
     log = diagnostics("orchestrator")
     log.info("partition is live", partition=3)
     log.warning("a claim was \x1b[31mrefused", run="r-1")
     logging.getLogger("aiokafka.conn").error("Unable to connect")
-    logging.getLogger("someone").error("no")
+    logging.getLogger("library").error("no")
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
@@ -80,7 +80,7 @@ def test_what_libraries_and_stacks_say_is_masked_too(capsys: pytest.CaptureFixtu
     try:
         raise ValueError("cannot log in with password=hunter2")
     except ValueError:
-        logging.getLogger("someone").exception("no answer from amqp://u:hunter2@h")
+        logging.getLogger("library").exception("no answer from amqp://u:hunter2@h")
     said = capsys.readouterr().err
     assert "hunter2" not in said
     assert json.loads(said)["event"] == "no answer from amqp://u:***@h"

@@ -1,4 +1,4 @@
-"""What reaches the terminal: no colour where none is wanted, and nothing that came with an event unescaped."""
+"""Output of a terminal: colour only if it is wanted, and texts of events are escaped."""
 
 import json
 

@@ -72,7 +72,7 @@ def begun(cli: Cli) -> dict[str, set[str]]:
 
 
 def scalings(running: Background, last: int) -> list[int]:
-    """How many workers there were to be, one after the other, until these; each step is said."""
+    """Return the numbers of workers in the reported steps, up to these."""
     text = running.out_until(f'"workers":{last},')
     rows = [json.loads(line) for line in text.splitlines() if '"scaled"' in line]
     assert all(row["why"] and set(row["lag"]) == {"napper"} for row in rows)

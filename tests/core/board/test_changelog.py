@@ -1,4 +1,4 @@
-"""What mesh.board says, folded: the newest change of each key, whatever the order of the records."""
+"""The fold of mesh.board: the newest change of each key, whatever the order of the records."""
 
 import pytest
 from hypothesis import given

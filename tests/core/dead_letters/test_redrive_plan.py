@@ -135,7 +135,7 @@ def test_all_that_an_agent_answered_cannot_be_sent_to_it() -> None:
 
 
 def test_a_task_of_an_agent_that_is_gone_is_an_obstacle() -> None:
-    assert "no agent 'nobody'" in obstacle(failed("nobody")).message
+    assert "no agent 'unknown'" in obstacle(failed("unknown")).message
 
 
 def test_a_payload_can_be_changed_but_not_beyond_the_limit() -> None:

@@ -1,4 +1,4 @@
-"""What followed a redrive is told from outcomes and dead letters."""
+"""Results of a redrive follow from outcomes and dead letters."""
 
 from typing import Any
 

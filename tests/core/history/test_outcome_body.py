@@ -1,4 +1,4 @@
-"""What an outcome tells is read back as it was in the run."""
+"""An outcome is read back as it was in the run."""
 
 import orjson
 

@@ -228,7 +228,7 @@ def test_where_the_topology_has_changed_the_outcome_stands_and_it_is_said() -> N
         requested(), succeeded("plan", "plan.ready"), succeeded("price", "priced")
     )
     history = told.history
-    assert history.folded_ending == "completed"  # by today's topology nobody hears plan.ready
+    assert history.folded_ending == "completed"  # in today's topology no agent subscribes to plan.ready
     told.let(succeeded("stock", "stocked"), succeeded("ship", "shipped"))
     assert [(t.agent, t.path[:-1]) for t in history.tasks.values()] == [
         ("plan", ()),

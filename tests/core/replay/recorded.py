@@ -33,7 +33,7 @@ class Recorded:
         return self.folded.steps
 
     def reasons(self) -> list[Consequence]:
-        """Those of the last step."""
+        """Return the reasons of the last step."""
         return reasons_of(self.steps[-1])
 
     def why(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What an event changed in its run, as fields."""
+"""Changes of a run by an event, as fields."""
 
 from mesh.core.replay.run_changes import FieldChange, breaker_changes, run_changes
 from mesh.core.run.circuit_breaker import Breaker

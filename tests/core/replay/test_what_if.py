@@ -33,7 +33,7 @@ def limited(mesh: Topology, **limits: Any) -> Topology:
 
 
 def behave(task: Event) -> Answer:
-    """What an agent answers follows from its input alone."""
+    """Return an answer that follows from the input alone."""
     chance = int(fingerprint(task.data + task.agent.encode())[:4], 16)
     payload = {"n": chance % 9, "deep": task.depth}
     match task.agent:

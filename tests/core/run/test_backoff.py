@@ -1,4 +1,4 @@
-"""How long a retry waits."""
+"""Delays of retries."""
 
 import pytest
 from hypothesis import given

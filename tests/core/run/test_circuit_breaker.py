@@ -30,7 +30,7 @@ def working() -> Run:
 
 
 def answer(kind: str = FAILED, fault: Fault | None = None, **fields: object) -> Event:
-    """What a answers."""
+    """Return the answer of agent a."""
     return event(kind, agent="a", task_id="t", fault=fault, **fields)
 
 

@@ -1,4 +1,4 @@
-"""Who is stopped, by whom, since when and why, folded from mesh.control and told to every partition."""
+"""Stops (agent, operator, time and reason), folded from mesh.control and relayed to every partition."""
 
 from dataclasses import replace
 from typing import Any
@@ -52,7 +52,7 @@ def stored(new: NewRecord, offset: int = 0) -> StoredRecord:
 
 
 def said(*switches: Switch) -> Control:
-    """What mesh.control says after these, the first at offset 0."""
+    """Return the state of mesh.control after these, the first at offset 0."""
     records = [stored(control_record(s, ECHO, event_id=f"c{n}"), n) for n, s in enumerate(switches)]
     control, flaws = fold_control(NOTHING, records)
     assert flaws == []
@@ -245,7 +245,7 @@ def test_a_wish_about_a_run_lies_with_its_run_and_says_who_and_why(kind: str, ty
 
 
 def forged(offset: int) -> Control:
-    """What a writer of the inbox may claim: that all agents are stopped, as of any offset."""
+    """Return a false claim of a writer of the inbox: that all agents are stopped, as of any offset."""
     return Control(offset, 1, {STOP_ALL.key: STOP_ALL._replace(offset=offset)})
 
 

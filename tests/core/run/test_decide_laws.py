@@ -1,4 +1,4 @@
-"""What holds of every mesh and every order of events, tried on seeded worlds; and that no hash seed matters."""
+"""Laws of every mesh and every order of events, on seeded worlds, and independence of hash seeds."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ KINDS = {
     "dispatched": {"requested", "succeeded", "failed", "due", "redriven"},
     "run": {"requested", "succeeded", "failed", "due", "cancelled"},
 }
-"""What the tables call `dispatched` and `run ended` happens with several kinds of events."""
+"""Kinds of events that the tables call `dispatched` and `run ended`."""
 
 
 @WORLDS

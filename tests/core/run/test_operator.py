@@ -166,7 +166,7 @@ def two_refused() -> Playbook:
 
 
 def told(play: Playbook) -> tuple[int, list[str]]:
-    """What the outcome says was refused: how often, and whose hops."""
+    """Return the refusals of the outcome: their number, and the agents of the hops."""
     body = outcome_body(play.state)
     return body["refused"], [refusal["agent"] for refusal in body["refusals"]]
 
@@ -236,7 +236,7 @@ def test_a_redrive_is_within_the_limits_of_the_run() -> None:
 
 def test_a_redrive_for_an_agent_that_is_not_there_is_a_dead_letter() -> None:
     play = Playbook(LINE).on(requested("nonsense"), dead("unknown_type"), ended("stopped"))
-    play.on(redriven(agent="nobody"), dead("unknown_agent"))
+    play.on(redriven(agent="unknown"), dead("unknown_agent"))
 
 
 def test_a_redrive_of_a_run_that_nobody_knows_is_a_dead_letter() -> None:

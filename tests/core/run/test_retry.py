@@ -1,4 +1,4 @@
-"""What follows when an attempt failed: later, retry, fallback, pause, give up; each within the limits."""
+"""Reactions to a failed attempt: later, retry, fallback, pause, give up; each within the limits."""
 
 from dataclasses import replace
 

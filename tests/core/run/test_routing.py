@@ -1,4 +1,4 @@
-"""Who fires, with what, under which key and id; and what leaves."""
+"""Which agents fire, with which input, key and id, and which events leave."""
 
 from typing import Any
 

@@ -12,7 +12,7 @@ from tests.playbook import Playbook, due, ended, leaves, requested, succeeded, t
 
 
 def told(mesh: Topology, payload: Any) -> list[str]:
-    """What a request with this payload, which no agent takes, is said to be."""
+    """Return the reported text for a request with this payload, which no agent takes."""
     run = Playbook(mesh).let(requested(payload=payload)).state
     return [event.message for event in run.unrouted]
 

@@ -1,4 +1,5 @@
-"""How many workers the backlog wants: quickly more, slowly fewer, within bounds, and at rest on steady input."""
+"""The number of workers for a backlog: it rises quickly, falls slowly, keeps the bounds, and is stable at a steady
+rate."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ RULE = ScalingRule(workers_min=1, workers_max=8)
 
 
 class Plant:
-    """A mesh of one agent that follows the scaler: `each` tasks a second a worker, on so many cores, first come first
-    served; after a change it takes some seconds until it is settled."""
+    """A mesh of one agent that follows the scaler: `each` tasks a second and worker, in order of arrival.
+
+    Workers share a number of cores. After a change it takes some seconds until the mesh is stable.
+    """
 
     def __init__(
         self, scaler: Scaler, *, each: float, cores: float = 99, partitions: int = 12, lives_s: int = 2, start: int = 1
@@ -113,7 +116,7 @@ def test_what_is_too_old_is_a_reason_too() -> None:
 def test_what_is_old_and_gets_younger_needs_nobody() -> None:
     scaler, agent = Scaler(ScalingRule(1, 8, lag_threshold=500, age_threshold_ms=5_000), [AGENT]), "echo"
     ages = []
-    for n in range(40):  # for ten seconds nobody is at work, then two tasks a second are done for each that comes
+    for n in range(40):  # for ten seconds no worker runs, then two tasks are done for each that arrives
         places = dict.fromkeys(range(12), GroupOffsets(max(0, n - 10) * 2, n))
         decision = scaler.decide(ScalingSample(n * 1_000, 1, n > 10, {agent: places}))
         assert decision.workers == 1
@@ -229,7 +232,7 @@ def test_the_agent_that_wants_most_decides() -> None:
 def test_what_was_measured_long_ago_is_tried_again_and_then_trusted_longer() -> None:
     plant = Plant(Scaler(RULE, [AGENT]), each=100)
     plant.run(60, 250)
-    plant.each = 1_000.0  # whatever made it slow is over; nobody can see that from outside
+    plant.each = 1_000.0  # the cause of the slowness is over, which is not visible from outside
     assert plant.run(TRUST_MS // 1_000 + 200, 250)[-1] == 1
     wrong = Plant(Scaler(RULE, [AGENT]), each=100)
     tries = [n for n, (a, b) in enumerate(pairwise(wrong.run(4 * 3_600, 250))) if b < a]

@@ -104,7 +104,7 @@ def test_what_lies_still_for_longer_than_a_piece_is_kept_as_its_row_from_then_on
     assert content(loaded([first, *rest])) == before
     state = partition_with(3)
     list(Snapshot(state, since=100).chunks())
-    assert not state.runs.cold, "nobody counts what is touched"
+    assert not state.runs.cold, "touched runs are not counted"
 
 
 def test_a_piece_says_what_has_become_of_each_run() -> None:

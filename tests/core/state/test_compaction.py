@@ -38,7 +38,7 @@ class Paper:
     lengths: list[int] = field(default_factory=list)
 
     def write(self, state: Partition, *, quick: bool = False, lost: bool = False) -> None:
-        """The next piece. `lost`: nobody ever named it."""
+        """Write the next piece. `lost`: no commit ever names it."""
         touched = [id for id, at in (state.touched or {}).items() if at >= self.offset]
         live = len(state.runs) + len(state.ended)
         stays, ids = extend_chain(self.chain, touched, live, quick=quick)
@@ -131,7 +131,7 @@ def stopping(inbox: list[StoredRecord], mesh: Topology, random: Random, often: f
 
 
 def upto(inbox: list[StoredRecord], mesh: Topology, offset: int) -> Partition:
-    """What an uninterrupted fold knows there."""
+    """Return the state of an uninterrupted fold at this offset."""
     state = fresh(mesh)
     for stored in inbox:
         if stored.offset < offset:

@@ -34,7 +34,7 @@ def test_a_value_that_is_set_or_forgotten_is_so_wherever_it_was() -> None:
     made = table(a=b"1", b=b"2")
     made["a"] = "new"
     made.discard("b")
-    made.discard("nobody")
+    made.discard("unknown")
     assert (made.warm, made.cold, len(made)) == ({"a": "new"}, {}, 1)
     made.discard("a")
     assert not made

@@ -1,4 +1,4 @@
-"""What mesh.topologies says."""
+"""The fold of mesh.topologies."""
 
 from dataclasses import replace
 

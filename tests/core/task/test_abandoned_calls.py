@@ -1,4 +1,4 @@
-"""What is said of tasks that were in work when their run ended."""
+"""Reports of tasks that were in work when their run ended."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a function's signature says of an agent, and every signature that cannot be one."""
+"""Agents from signatures of functions, and every signature that is invalid."""
 
 import functools
 import sys

@@ -27,7 +27,7 @@ BREAKS = [
 
 
 def said(*switches: object) -> Control:
-    """What mesh.control says after these."""
+    """Return the state of mesh.control after these."""
     records = []
     for n, switch in enumerate(switches):
         new = control_record(switch, MESH, event_id=f"c{n}")  # type: ignore[arg-type]

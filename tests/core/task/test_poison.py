@@ -25,13 +25,13 @@ END = 600
 
 
 def heir(text: str, place: int = 0, end: int = END) -> PoisonDetector:
-    """Who takes over what was left with this metadata."""
+    """Return the detector of a worker that takes over after a commit with this metadata."""
     return PoisonDetector(decode(text, place), place=place, end=end)
 
 
 FRESH = PoisonDetector(CommitMarks(), place=0, end=END)
 BUSY = '{"v":1,"working":true,"claimed":4096}'
-"""Of a worker that begins very many records."""
+"""Commit metadata of a worker that begins very many records."""
 
 
 # ---------------------------------------------------------------------------------------------------------- metadata

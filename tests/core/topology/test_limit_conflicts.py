@@ -1,4 +1,4 @@
-"""Amounts in topics.yaml that contradict each other. Those of agents: see test_proof."""
+"""Amounts in topics.yaml that contradict each other. Conflicts of agents: see test_validation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is proved of a mesh: types, conditions, cycles, depth, limits; and what is derived."""
+"""Validation of a mesh: types, conditions, cycles, depth, limits; and its derived fields."""
 
 from collections.abc import Mapping
 
@@ -110,7 +110,7 @@ def test_an_agent_that_hears_something_else_too_is_not_deaf() -> None:
 
 
 def test_the_line_is_that_of_the_type_in_a_list_over_several_lines() -> None:
-    text = "topics:\n  t: {ingress: in}\nagents:\n  a:\n    run: m:f\n    on:\n      - in\n      - nobody.says\n"
+    text = "topics:\n  t: {ingress: in}\nagents:\n  a:\n    run: m:f\n    on:\n      - in\n      - never.emitted\n"
     assert only(text).line == 8
 
 

@@ -1,4 +1,4 @@
-"""Where the keys of agents stand in topics.yaml."""
+"""Positions of the keys of agents in topics.yaml."""
 
 from mesh.core.topology.yaml_spans import agent_spans
 

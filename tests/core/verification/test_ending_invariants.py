@@ -119,7 +119,7 @@ def test_books_on_refusals_are_dropped_when_the_fold_forgets_the_run() -> None:
 
 
 def ending(ending: str, cause: Event | None = None, **fields: Any) -> list[str]:
-    """What is found of a run that a request ends at once."""
+    """Return the violations of a run that its request ends at once."""
     ended = run(ending=ending, **{"results": (RESULT,), **fields})
     return Told().step(cause or event(), ended, LEAVES, Finish(ended, "r1", 1))
 

@@ -1,4 +1,4 @@
-"""What was published, by digest and place."""
+"""The index of published records, by digest and position."""
 
 import tracemalloc
 from typing import Any

@@ -111,7 +111,7 @@ def repeat(topic: str, n: int = 0, **changes: Any) -> Callable[[Lived], None]:
 
 
 def forge(topic: str, **headers: bytes) -> Callable[[Lived], None]:
-    """Append a record that nobody decided."""
+    """Append a record that follows from no decision."""
     return repeat(topic, headers={"ce_id": b"forged:1", **headers})
 
 
@@ -135,7 +135,7 @@ VIOLATED: dict[str, tuple[Callable[[Lived], Any], list[str]]] = {
     "a submission is not on the inbox": (lambda lived: lived.ledger.append(Submission("run-9", "r9")), ["I1"]),
     "a run ended twice": (forge(OUTCOMES), ["I2"]),
     "a run ended twice under the same id": (repeat(OUTCOMES, value=b"{}"), ["I2"]),
-    "a run nobody asked for ended": (forge(OUTCOMES, ce_correlationid=b"run-9"), ["I2"]),
+    "a run without a request ended": (forge(OUTCOMES, ce_correlationid=b"run-9"), ["I2"]),
     "a copy of a task differs": (repeat(PLAN, value=b'{"n":9}'), ["I3"]),
     "a copy differs in a header": (repeat(SHIP, headers={"ce_subject": b"x"}), ["I3"]),
     "a copy has another key": (repeat(PLAN, key=b"other"), ["I3"]),
@@ -151,7 +151,7 @@ VIOLATED: dict[str, tuple[Callable[[Lived], Any], list[str]]] = {
     "a task differs": (change(PLAN, value=b'{"n":9}'), ["I6"]),
     "an event that left differs": (change(OUT, 2, value=b"9"), ["I6"]),
     "an outcome differs": (change(OUTCOMES, 1, value=b"{}"), ["I6", "I1"]),
-    "an event left that nobody decided": (forge(OUT), ["I6"]),
+    "an event left that follows from no decision": (forge(OUT), ["I6"]),
     "a commit lies beyond the end": (commit(99), ["I7"]),
     "a commit went back": (lambda lived: lived.commits.extend([(INBOX, 5), (INBOX, 6), (INBOX, 5)]), ["I7"]),
     "a run is still open": (open_run, ["I1", "I11"]),

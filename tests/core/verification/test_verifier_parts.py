@@ -214,7 +214,7 @@ def test_a_log_without_records_is_well() -> None:
 
 
 def came_in(lived: Lived, committed: int) -> list[str]:
-    """What is found when these records lie on an ingress topic: a request, a rejected one, and one that was lost."""
+    """Return the violations for these records of an ingress topic: a request, a rejected one, and one that was lost."""
     request = event(id="r9", run_id="run-9", origin="in.ask:0:0")
     lived.append(NewRecord(INBOX.topic, b"run-9", request.data, event_headers(request)), AT_MS + 50)
     for new in last_effects(lived):

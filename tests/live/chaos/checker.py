@@ -39,7 +39,7 @@ SHOWN_MAX = 5
 
 
 class Evidence(NamedTuple):
-    """What lies on the log."""
+    """The records of the log."""
 
     inbox: Sequence[Record]
     tasks: Sequence[Record]
@@ -168,7 +168,7 @@ class Judge:
             phase["notes"] = notes[name]
 
     def _copies(self, records: Sequence[Record], id_header: str) -> Counter[str]:
-        """How many records of each phase say what another one has said already."""
+        """Count the repeated records of each phase."""
         seen: set[str] = set()
         again: Counter[str] = Counter()
         for record in records:
@@ -178,7 +178,7 @@ class Judge:
         return again
 
     def _trees(self) -> None:
-        """Nothing is lost inside a run either, and no fault that a mesh should bear makes one fail."""
+        """Check that no task is lost within a run, and that a fault that a mesh should bear fails no run."""
         trees = {
             run: body for run, body in self.bodies.items() if run in self.asked and ODD not in self.asked[run].phase
         }
@@ -237,7 +237,7 @@ class Judge:
 
 
 def brief(body: dict[str, Any]) -> dict[str, Any]:
-    """What criteria ask of an outcome."""
+    """Return the parts of an outcome that criteria use."""
     return {
         "ending": body["ending"],
         "tasks": body["tasks"],
@@ -294,7 +294,7 @@ def decided_again(
 
 
 async def places(log: Log, topology: Topology) -> dict[TopicPartition, int]:
-    """Where the orchestrators stand in the inbox, and the agents in their tasks."""
+    """Return the committed offsets of orchestrators in the inbox and of agents in their tasks."""
     read_by = {f"{topology.prefix}.orchestrator": topology.inbox}
     read_by |= {f"{topology.prefix}.{name}": topology.tasks(name) for name in topology.agents}
     return {

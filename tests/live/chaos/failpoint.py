@@ -1,13 +1,13 @@
-"""`mesh` in a process that fails where it is told: `python -m tests.live.chaos.failpoint up orchestrator`.
+"""`mesh` in a process that fails at a given point: `python -m tests.live.chaos.failpoint up orchestrator`.
 
-`CHAOS_POINT=name:n` ends the process (status 137, as by SIGKILL) the n-th time it comes by that point; the others
-change how it runs:
+`CHAOS_POINT=name:n` ends the process (status 137, as by SIGKILL) at the n-th pass of that point. The others change how
+it runs:
 
     before-append after-append before-commit after-commit during-restore during-revoke
     slow-restore:ms    every restore takes that much longer
     files:n memory:mb  limits of the process
-    clock:s            the wall clock is ahead by that much (behind: -s), as on a machine that was set wrong
-    step:s             the same from two seconds after the start on: somebody sets the clock
+    clock:s            the wall clock is ahead by that much (behind: -s), as on a machine whose clock is wrong.
+    step:s             the same from two seconds after the start on, as after a change of the clock
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a fault is: a name, a load, an act, criteria. The tables are in faults_*.py."""
+"""Faults: each has a name, a load, an act and criteria. The tables are in faults_*.py."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Scale(NamedTuple):
-    """How much. `ci` is small, `full` is what `make chaos` runs."""
+    """The size of a test. `ci` is small, `full` is that of `make chaos`."""
 
     name: str
     session_ms: int
@@ -24,10 +24,10 @@ class Scale(NamedTuple):
     kills: float
     """Part of the kills of a full-scale fault; never less than one."""
     second_ms: int
-    """How long second attempts take in F25: while they do, the whole inbox is read more than once."""
+    """Milliseconds of second attempts in F25; meanwhile the whole inbox is read more than once."""
 
     def times(self, full: int, least: int = 1) -> int:
-        """How often, where it is `full` times at full scale."""
+        """Return the number of times, where it is `full` at full scale."""
         return max(least, round(full * self.kills))
 
 
@@ -43,12 +43,12 @@ class Phase:
     name: str
     kills: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
-    """What the act measured, for criteria and the report."""
+    """Measurements of the act, for criteria and the report."""
 
 
 @dataclass
 class Figures:
-    """What is known of a fault when all is over. `judged` is the checker's, by phase (`F35`, `F35!bomb`, …)."""
+    """The figures of a fault at its end. `judged` is the checker's result, by phase (`F35`, `F35!bomb`, …)."""
 
     phase: Phase
     scale: Scale
@@ -57,12 +57,12 @@ class Figures:
 
     @property
     def kills(self) -> int:
-        """How often something was killed or stopped."""
+        """Return the number of kills and stops."""
         return self.phase.kills
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the act measured."""
+        """Return the measurements of the act."""
         return self.phase.facts
 
     @property
@@ -80,12 +80,12 @@ class Figures:
         return found
 
     def notes(self, how: str) -> list[str]:
-        """What the agents noted in these."""
+        """Return the notes of the agents in these runs."""
         found: list[str] = self.judged.get(f"{self.phase.name}!{how}", {}).get("notes", [])
         return found
 
     def all_notes(self) -> dict[str, list[str]]:
-        """What the agents noted in all odd runs of this fault, by what these were asked to do; each note once."""
+        """Return the notes of the agents in all odd runs of this fault, by the requested behaviour; each note once."""
         return {name: sorted(set(figures["notes"])) for name, figures in self.judged.items() if figures.get("notes")}
 
     def total(self, name: str) -> int:

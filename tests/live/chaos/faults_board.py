@@ -109,7 +109,7 @@ async def _takes_writes(board: RedisBoard) -> bool:
 
 
 async def lost_replies(folder: Path, scale: Scale) -> Found:
-    """F28: compare-and-set succeeded, nobody heard of it, it is asked again."""
+    """F28: compare-and-set succeeds, its reply is lost, and it is sent again."""
     times = scale.times(500, 50)
     wrong = []
     worst_s = 0.0

@@ -62,7 +62,7 @@ async def poison(field: Field, phase: Phase) -> None:
 
 
 def place_of(record: Record) -> str:
-    """Where a dead letter comes from."""
+    """Return the position of a dead letter's record."""
     return ":".join(header(record, f"__dlq.errors.{name}") for name in ("topic", "partition", "offset"))
 
 

@@ -231,7 +231,7 @@ LOG = (
         "F11",
         "a link of 200 ± 100 ms, with spikes of 2 s",
         slow_link,
-        (NO_RETRY, Criterion("nobody is evicted", lambda f: f.facts["restores_meanwhile"] == 0)),
+        (NO_RETRY, Criterion("no member is evicted", lambda f: f.facts["restores_meanwhile"] == 0)),
     ),
     Fault(
         "F12",

@@ -16,7 +16,7 @@ from tests.live.chaos.outside import POISON_EVERY, POISONS, TYPE, acknowledged, 
 
 KILLS, COUNT, RATE = 60, 20_000, 50.0
 PACE = 3.0
-"""How many times as often as the scale says processes are killed."""
+"""Factor by which processes are killed more often than the scale says."""
 COUNT_MIN = POISON_EVERY * len(POISONS)
 CLOCKS = ("clock:3600", "clock:-3600", "step:3600", "step:-3600", "clock:86400", "step:-86400")
 """By how many seconds the clock of a process is wrong, from its start or from some time on."""

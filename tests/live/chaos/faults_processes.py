@@ -44,7 +44,7 @@ async def kill_orchestrators(field: Field, phase: Phase) -> None:
 async def kill_both_orchestrators(field: Field, phase: Phase) -> None:
     """F02."""
     for _ in range(field.scale.times(10)):
-        await field.upstream.all_ended(field.upstream.of(phase.name), 60)  # nobody is to be hit twice
+        await field.upstream.all_ended(field.upstream.of(phase.name), 60)  # no run is to be hit twice
         await field.upstream.progress(len(field.upstream.latencies(phase.name)) + 3, phase.name)
         both = field.some("orchestrator")
         gone = [keeper.child for keeper in both]
@@ -109,7 +109,7 @@ async def block_the_loop(field: Field, phase: Phase) -> None:
 
 
 def live_counts(field: Field, name: str) -> dict[str, int]:
-    """How often each partition went live in the process that a keeper keeps now."""
+    """Count the times that each partition became live in the current process of a keeper."""
     counts: dict[str, int] = {}
     for line in field.keepers[name].child.lines:
         if "partition is live" in line:
@@ -273,7 +273,7 @@ PROCESSES = (
         (
             NO_RETRY,
             Criterion(
-                "nobody waits longer than restart + session + restore", lambda f: f.late_s(1.0) <= f.session_s * 2 + 20
+                "no run waits longer than restart + session + restore", lambda f: f.late_s(1.0) <= f.session_s * 2 + 20
             ),
         ),
     ),
@@ -313,7 +313,7 @@ PROCESSES = (
         restore_slowly,
         (
             NO_RETRY,
-            Criterion("nobody is evicted while restoring", lambda f: f.facts["restores_of_one_partition_max"] == 1),
+            Criterion("no member is evicted while restoring", lambda f: f.facts["restores_of_one_partition_max"] == 1),
         ),
     ),
     Fault(
@@ -326,7 +326,7 @@ PROCESSES = (
         "F19",
         "old and new process overlap (rolling deploy)",
         overlap,
-        (NO_RETRY, Criterion("nobody had to be forced to end", lambda f: f.facts["codes"] == [TERMINATED])),
+        (NO_RETRY, Criterion("no process had to be forced to end", lambda f: f.facts["codes"] == [TERMINATED])),
     ),
     Fault(
         "F20",

@@ -31,7 +31,7 @@ from tests.live.servers import KafkaServer
 TOPOLOGY = Path(__file__).with_name("topology.yaml")
 BEHIND_SHOWN_MAX = 8
 QUIET_S = 120.0
-"""How long the last runs of a phase may take to end."""
+"""Seconds that the last runs of a phase may take to end."""
 HEAVY_BYTES_MAX = 16_384
 TREE, ODD = ("split", "branch", "leaf", "hear", "answer"), ("odd", "even", "cost", "heavy", "slow")
 COUNTED = (
@@ -44,7 +44,7 @@ TROUBLE = ("odd",)
 
 
 REST_WAIT_S = 60.0
-"""How long a mesh may take to come to rest after its last outcome."""
+"""Seconds that a mesh may take to come to rest after its last outcome."""
 
 
 class Row(NamedTuple):
@@ -57,7 +57,7 @@ class Row(NamedTuple):
     """Criteria that did not hold."""
 
     def as_json(self) -> dict[str, Any]:
-        """What is kept of it."""
+        """Return its stored form."""
         figures = self.figures
         return {
             "fault": self.id,
@@ -120,7 +120,7 @@ class Field:
         await self._begin_mesh()
 
     async def _begin_servers(self) -> None:
-        """A broker with two doors: one for everybody, one that is reached through the proxy only."""
+        """Start a broker with two listeners: one is reached directly, the other only through the proxy."""
         listeners = "PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}"
         settings = {
             "listeners": listeners,
@@ -242,7 +242,7 @@ class Field:
             phase.facts["behind"] = (await lags(self.log, self.topology))[:BEHIND_SHOWN_MAX]
 
     def _measure(self) -> None:
-        """What the processes take, now that they rest."""
+        """Measure the memory of the idle processes."""
         for keeper in self.keepers.values():
             if keeper.is_ready:
                 self._footprints.setdefault(keeper.child, []).append(keeper.footprint)

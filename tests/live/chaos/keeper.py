@@ -23,7 +23,7 @@ GROWN_S = 120.0
 
 
 class Exit(NamedTuple):
-    """How a process ended: exit status (negative: the signal), when (monotonic), and whether we made it end."""
+    """The end of a process: exit status (negative: the signal), time (monotonic), and whether the test caused it."""
 
     code: int
     at_s: float
@@ -32,7 +32,7 @@ class Exit(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """What a process takes, `age_s` seconds after it began."""
+    """The resources of a process, `age_s` seconds after it began."""
 
     age_s: float
     rss_mb: float
@@ -121,7 +121,7 @@ class Keeper:
 
     @property
     def footprint(self) -> Footprint:
-        """Of the process that runs now."""
+        """Return the resources of the running process."""
         assert self.child.process is not None
         place = Path(f"/proc/{self.child.process.pid}")
         told = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line)
@@ -139,7 +139,7 @@ class Keeper:
 
     @property
     def surprises(self) -> list[Exit]:
-        """Exits that nobody here caused."""
+        """Return the exits that the test did not cause."""
         return [exit for exit in self.exits if not exit.ours]
 
     async def _keep(self) -> None:

@@ -1,4 +1,4 @@
-"""What was asked and what the log acknowledged, kept by the submitter on disk: the checker believes nothing else."""
+"""The requests and their acknowledgements, stored on disk by the submitter: the checker trusts only these."""
 
 import json
 import os
@@ -23,7 +23,7 @@ class Ledger:
         self._file = path.open("ab")
 
     def asked(self, entries: Iterable[Entry]) -> None:
-        """Somebody is about to be asked: an outcome may come from now on."""
+        """Note that a request is about to be sent: an outcome may come from now on."""
         self._write({"asked": entry.run, "phase": entry.phase, "at": entry.asked_s} for entry in entries)
 
     def acked(self, runs: Iterable[str]) -> None:
@@ -41,7 +41,7 @@ class Ledger:
 
 
 def read(path: Path) -> tuple[dict[str, Entry], set[str]]:
-    """What was asked, by run id, and which of these were acknowledged."""
+    """Return the requests by run id, and which of them were acknowledged."""
     asked: dict[str, Entry] = {}
     acked: set[str] = set()
     for line in path.read_bytes().splitlines():

@@ -15,7 +15,7 @@ DeliveryCallback = Callable[[KafkaError | None, Message], None]
 
 
 def place_of(message: Message) -> Place:
-    """Where a record lies."""
+    """Return the position of a record."""
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None
     assert partition is not None

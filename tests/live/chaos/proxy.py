@@ -81,7 +81,7 @@ class Proxy:
         try:
             await self._join(reader, writer)
         except asyncio.CancelledError:
-            pass  # reset, or the proxy ends: nobody waits for this task
+            pass  # reset, or the proxy ends: no task waits for this one
         finally:
             writer.close()
             del self._ways[task]
@@ -99,7 +99,7 @@ class Proxy:
             finally:
                 far_writer.close()
         except* (OSError, EOFError):
-            pass  # one side hung up, or nobody is there: the other side is told by the end of its connection
+            pass  # one side closed, or does not listen: the other side notices by the end of its connection
 
     async def _take(self, reader: asyncio.StreamReader, chunks: Chunks) -> None:
         """Read on at once, whatever is delivered later: a delay must not become a narrow way."""

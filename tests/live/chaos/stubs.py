@@ -42,7 +42,7 @@ class Twig(Payload, type="chaos.twig"):
 
 
 class Leaf(Payload, type="chaos.leaf"):
-    """What comes out."""
+    """The output payload."""
 
     id: str
     place: str = ""

@@ -46,7 +46,7 @@ class Go(Payload, type="go"):
 
 
 class Shop:
-    """The agents; `broken` is True until somebody mends them."""
+    """The agents; `broken` is True until the test fixes them."""
 
     def __init__(self) -> None:
         self.broken = True

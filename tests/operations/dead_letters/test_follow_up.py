@@ -1,4 +1,4 @@
-"""What became of letters that were sent again; and of those that were sent once too often."""
+"""Results of letters that were sent again, and of those that were sent once too often."""
 
 import asyncio
 

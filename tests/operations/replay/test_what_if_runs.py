@@ -1,4 +1,4 @@
-"""What-ifs over a real embedded log, compared with a fresh mesh that ran the same requests under the new limit."""
+"""Replays over a real embedded log, compared with a fresh mesh that ran the same requests under the new limit."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace

@@ -65,7 +65,7 @@ def worker(
 
 
 def counts(working: Worker) -> Counts:
-    """Those of the one agent."""
+    """Return the counts of the one agent."""
     return working.counts["echo"]
 
 

@@ -1,4 +1,4 @@
-"""What is known of a partition, and what a commit of it says."""
+"""The state of an assigned partition, and the metadata of its commits."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What agents write on the board is on mesh.board when their tasks are finished."""
+"""Board writes of agents are on mesh.board when their tasks are finished."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -55,7 +55,7 @@ async def test_nothing_is_noted_for_a_function_that_never_sees_the_board(
     log: Log, elsewhere: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def noted(alone: object) -> Changes:
-        raise AssertionError("nobody needs one")
+        raise AssertionError("no test needs one")
 
     async def echo(ask: Ask) -> Answer:
         return Answer(n=ask.n)
@@ -175,7 +175,7 @@ async def test_what_is_written_after_the_task_was_answered_is_told_too(log: Log,
 async def test_an_answer_is_kept_only_when_what_its_task_changed_is_on_the_log(
     tmp_path: Path, log: Log, elsewhere: Board
 ) -> None:
-    """Who finds it there does not call the function, and so does not repeat its writes."""
+    """A later attempt that finds it does not call the function, and so does not repeat its writes."""
     seen: list[int] = []
 
     class Watched(SqliteBoard):

@@ -1,4 +1,4 @@
-"""What a call of an agent leaves in its context is not there for the next one, in a lane, in a thread and in a cell."""
+"""A call of an agent does not see the context of another, in a lane, in a thread and in an isolated process."""
 
 import asyncio
 import decimal

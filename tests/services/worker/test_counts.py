@@ -1,4 +1,4 @@
-"""What an agent's tasks came to."""
+"""Counts of an agent's tasks."""
 
 import pytest
 

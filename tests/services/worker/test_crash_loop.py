@@ -1,4 +1,4 @@
-"""Worker processes that die, on one file: who kills them is found in three starts, everybody else goes on."""
+"""Worker processes that die, on one file: three starts identify the poison task, and all others continue."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ class Workers:
 
     @property
     def begun(self) -> Counter[int]:
-        """How often each task was begun."""
+        """Return the number of starts of each task."""
         if not self.starts.exists():
             return Counter()
         return Counter(int(line.split()[0]) for line in self.starts.read_text().splitlines())

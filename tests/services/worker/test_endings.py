@@ -29,7 +29,7 @@ SOON_S = 1.0
 
 
 class Seen:
-    """What functions of a test saw: the word of a run → when it began, and when its function was told."""
+    """The observations of a test's functions: the word of a run → its begin, and the time of its cancellation."""
 
     def __init__(self) -> None:
         self.begun: dict[str, float] = {}

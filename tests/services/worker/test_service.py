@@ -132,5 +132,5 @@ async def test_what_mesh_control_says_holds_from_the_beginning_until_it_is_taken
 
 
 def turned(state: str, who: str) -> NewRecord:
-    """What somebody says on mesh.control about an agent, or all."""
+    """Return a record of mesh.control about an agent, or all."""
     return control_record(Switch("agent", who, state, "ann"), TOPOLOGY, event_id=f"{who}-{state}".replace("*", "all"))

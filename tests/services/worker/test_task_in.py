@@ -1,4 +1,4 @@
-"""What lies on an agent's topic and is no task of it becomes a dead letter that says why."""
+"""A record of an agent's topic that is not a task of it becomes a dead letter with the reason."""
 
 import pytest
 

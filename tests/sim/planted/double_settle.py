@@ -1,4 +1,4 @@
-"""What an attempt used is charged twice when it succeeds."""
+"""The usage of an attempt is charged twice when it succeeds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -22,7 +22,7 @@ def patch() -> Iterator[None]:
         return state, place
 
     async def adopt(self: Any, partition: TopicPartition) -> None:
-        """Nothing is said."""
+        """Do nothing."""
 
     with swapped(CheckpointManager, "restore", restore), swapped(CheckpointManager, "adopt", adopt):
         yield

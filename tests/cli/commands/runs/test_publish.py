@@ -197,7 +197,7 @@ def test_publishing_before_any_mesh_was_up_leaves_the_event_for_it(project: Cli)
     assert done.rows[0]["ending"] == "completed"
 
 
-# ------------------------------------------------------------------------- what was not taken in, and nobody who reads
+# ------------------------------------------------------------------------- refused requests, and no reader
 
 
 @pytest.mark.parametrize("how", ["--wait", "--follow"])

@@ -79,9 +79,9 @@ def test_a_name_of_several_runs_is_refused_with_the_candidates(desk: Cli) -> Non
 
 
 def test_an_unknown_run_is_exit_code_3_with_the_next_command(desk: Cli) -> None:
-    done = desk("run", "show", "nobody")
+    done = desk("run", "show", "unknown")
     assert done.code == 3
-    assert "no run goes by 'nobody'" in done.err
+    assert "no run goes by 'unknown'" in done.err
     assert "`mesh run list`" in done.err
 
 

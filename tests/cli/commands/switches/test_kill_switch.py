@@ -47,7 +47,7 @@ async def nap(nap: dict, context: Context) -> Emit:
 
 
 class Ticks:
-    """What the agents wrote down."""
+    """The notes that the agents wrote."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

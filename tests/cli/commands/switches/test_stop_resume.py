@@ -75,7 +75,7 @@ def test_every_stop_is_lifted_only_with_yes(project: Cli) -> None:
         (("stop", "all", "greeter"), 2, "got all greeter"),
         (("stop", "agent"), 2, "expected agent NAME, or all"),
         (("stop", "agent", "greter"), 3, "Did you mean 'greeter'?"),
-        (("resume", "agent", "nobody"), 3, "no agent is called 'nobody'"),
+        (("resume", "agent", "unknown"), 3, "no agent is called 'unknown'"),
     ],
 )
 def test_what_cannot_be_turned_is_told(project: Cli, arguments: tuple[str, ...], code: int, told: str) -> None:
