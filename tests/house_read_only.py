@@ -4,8 +4,11 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-WRITING_NAMES: Final = frozenset({"Log", "Member", "Listener", "commit", "commit_idle", "create_topics", "trim"})
+PORT_NAMES: Final = frozenset({"Log", "Member", "Listener", "commit", "commit_idle", "create_topics", "trim"})
 """Names of ports that only writers and members of groups need, and calls that nothing but a log or a member has."""
+WRITERS: Final = frozenset({"append_all", "append_records", "TopologyStore", "CheckpointStore"})
+"""Parts of mesh/runtime/ that write to a log."""
+WRITING_NAMES: Final = PORT_NAMES | WRITERS
 SHARED_NAMES: Final = frozenset({"append", "join"})
 """They write when they are awaited or taken from a log: lists have `append` and texts have `join`, too."""
 

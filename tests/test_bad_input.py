@@ -26,9 +26,10 @@ from mesh.core.protocol.partitioner import partition_of
 from mesh.core.publishing.effect_records import dead_letter, record_of
 from mesh.core.publishing.replacement_records import replacement_of
 from mesh.core.reason_codes import CALLER, COUNTED, DEAD, OUTCOME, REASONS
+from mesh.core.run.dead_letter import dead_record
 from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask
 from mesh.core.state.checkpoint import CheckpointNewer, CheckpointUnreadable, read_note
-from mesh.core.state.partition_state import Partition, dead_record
+from mesh.core.state.partition_state import Partition
 from mesh.core.task.agent import Payload, describe
 from mesh.core.task.result import arguments
 from mesh.core.topology.loader import load

@@ -150,6 +150,8 @@ BREACHES = [
     ("replay reads", REPLAY, at_end("def f(log): return log.create_topics([])\n")),
     ("replay reads", REPLAY, at_end("def f(log): return log.trim(('t', 0), 1)\n")),
     ("replay reads", REPLAY, at_end("def f(log): return getattr(log, 'append')\n")),
+    ("replay reads", REPLAY, at_end("from mesh.runtime.loop import append_all\n")),
+    ("replay reads", REPLAY, at_end("from mesh.runtime.topology_store import TopologyStore\n")),
     ("replay reads", "mesh/core/replay/steps.py", "def f(log): return log.trim\n"),
     ("direction", REPLAY, at_end("from mesh.adapters.sqlite import log\n")),
     ("file size", "mesh/core/state/lazy_table.py", "X = 1\n" * (FILE_LINES_MAX + 1)),

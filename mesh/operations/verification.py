@@ -142,10 +142,10 @@ async def _read_commits(
     groups |= dict.fromkeys(incoming, topology.group("intake"))
     groups |= {topology.tasks(name): topology.group(name) for name in agents}
     return {
-        TopicPartition(topic, number): commit.offset
+        TopicPartition(topic, number): stored.offset
         for topic, group in groups.items()
         if topic in there
-        for number, commit in (await log.committed(group, topic)).items()
+        for number, stored in (await log.committed(group, topic)).items()
     }
 
 

@@ -17,7 +17,7 @@ from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import dead_letter, inbox_record
 from mesh.core.publishing.request_rejection import rejection_record
-from mesh.core.state.partition_state import dead_record
+from mesh.core.run.dead_letter import dead_record
 from mesh.core.topology.model import Topology
 from mesh.runtime.loop import Loop
 from mesh.runtime.topology_store import TopologyStore

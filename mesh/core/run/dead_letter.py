@@ -14,7 +14,8 @@ from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Draft, Run, Task
 
 REFUSALS_KEPT_MAX: Final = 64
-"""Number of refusals that a run keeps for its outcome. Further ones are counted; each is a dead letter."""
+"""Number of refusals that a run keeps for its outcome. Further ones are counted. Each is a dead letter, except a passed
+deadline."""
 
 
 def refuse(run: Run, event: Event, refusal: Refusal, type: str, content_type: str, data: bytes) -> DeadLetter:

@@ -14,7 +14,7 @@ The rules of the orchestrator, in the order in which they are applied:
  4. Emissions. A request or a success emits its events: egress types leave the mesh, and types that agents subscribe
     to become tasks. An undeclared type, too many events or too many bytes refuse the whole emission. Too many tasks
     refuse all of its hops. Depth, cycle, visits and budget refuse one hop. Each refusal is remembered with its path
-    and numbers, and is a dead letter.
+    and numbers, and is a dead letter; a passed deadline is none.
  5. Ending. When nothing is open the run ends with the first ending that applies:
       failed      a task failed for good
       stopped     something was refused, and there is no result

@@ -21,7 +21,8 @@ FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 
 ENDINGS: Final[dict[str, str]] = {
-    COMPLETED: "every task succeeded, every event was taken, nothing was refused, no join starved, the budget held",
+    COMPLETED: "no task failed for good, every event was taken or ignored on purpose, nothing was refused, "
+    "no join starved, the budget held",
     PARTIAL: "there is a result but a hop was refused or an event unrouted; or a join starved, or the run overspent",
     STOPPED: "a refusal or an unrouted event left no result, or the deadline passed",
     FAILED: "a task failed for good",

@@ -49,7 +49,7 @@ from mesh.core.state.row_codec import read_ended, read_run
 from mesh.core.state.topology_registry import TopologyMissing
 from mesh.core.topology.model import Topology
 
-__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "TopologyMissing", "dead_record"]
+__all__ = ["ENDED_OFFSETS_MAX", "RULES", "Ended", "Partition", "TopologyMissing"]
 
 RULES: Final = 2
 """Version of the fold's results. Raise it with every change of `decide` that gives another state or other effects for

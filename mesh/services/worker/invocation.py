@@ -15,7 +15,7 @@ from mesh.core.protocol.event import NO_USAGE, TASK, Event, Fault, Usage
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.protocol.timestamps import parse_time
 from mesh.core.publishing.effect_records import dead_letter
-from mesh.core.state.partition_state import dead_record
+from mesh.core.run.dead_letter import dead_record
 from mesh.core.task import result
 from mesh.core.task.agent import Agent, Reject, RetryLater
 from mesh.core.task.fault_injection import CRASH, ERROR, SLOW, Broken, InjectedFault

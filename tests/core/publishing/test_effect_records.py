@@ -19,10 +19,11 @@ from mesh.core.publishing.effect_records import (
     outcome_body,
     record_of,
 )
+from mesh.core.run.dead_letter import dead_record
 from mesh.core.run.effects import DeadLetter, Finish, PublishEvent, PublishTask, Schedule
 from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Draft, Failure, Result, Run, Unrouted
-from mesh.core.state.partition_state import RULES, dead_record
+from mesh.core.state.partition_state import RULES
 from mesh.core.topology.model import Limits, Topology
 from tests.core.samples import AT_MS, task
 

@@ -14,10 +14,10 @@ from mesh.core.protocol.record import RECORD_BYTES_MAX, RECORD_BYTES_MIN, NewRec
 from mesh.core.publishing.effect_records import OUTCOME_CUTS, dead_letter, outcome_body, record_of
 from mesh.core.publishing.replacement_records import HEADERS_KEPT_MAX, replacement_of, replacements, shorten_outcome
 from mesh.core.publishing.request_rejection import rejection_record
+from mesh.core.run.dead_letter import dead_record
 from mesh.core.run.effects import Finish, PublishEvent, PublishTask
 from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Failure, Result
-from mesh.core.state.partition_state import dead_record
 from mesh.core.task import result
 from mesh.core.topology.model import Limits, Topology
 from tests.core.publishing.test_effect_records import again, ended_run
