@@ -4,37 +4,64 @@ from typing import Annotated, Final
 
 import typer
 
+from mesh.cli.commands.replay.sandbox_options import (
+    AgentOption,
+    FromTaskOption,
+    IgnoreOption,
+    JobsOption,
+    RepeatOption,
+    RunOption,
+    Sandboxed,
+    SaveOption,
+    SetOption,
+    TimeoutOption,
+    misused,
+    sandboxed,
+)
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.selectors import SinceOption, UntilOption, time_span
 from mesh.cli.framework.session import Session
-from mesh.core.errors import InvalidInput
 
 app = verb()
 RECORDING_END: Final = ".jsonl"
 """End of the name of a file that stands in place of a run."""
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]", help="a run's id or its beginning, a request's id, a subject, or a recording.jsonl"
+    ),
+]
+BreakOption = Annotated[
+    str | None, typer.Option("--break", metavar="EXPRESSION", help="as --step; stop where the condition holds")
+]
+WithOption = Annotated[
+    str | None, typer.Option("--with", metavar="FILE", help="what if: decide under this topics.yaml")
+]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="WORD=VALUE", help="what if: under this limit; with --agent: N tasks at most"),
+]
 
 
 @command(app, "replay", example="mesh replay 3f2a -v")
 async def replay(
     session: Session,
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]", help="a run's id or its beginning, a request's id, a subject, or a recording.jsonl"
-        ),
-    ] = None,
+    run: RunArgument = None,
     *,
     step: Annotated[bool, typer.Option("--step", help="one event at a time, forwards and back")] = False,
-    break_: Annotated[
-        str | None, typer.Option("--break", metavar="EXPRESSION", help="as --step; stop where the condition holds")
-    ] = None,
+    break_: BreakOption = None,
     check: Annotated[bool, typer.Option("--check", help="compare what is decided with what was published")] = False,
-    with_: Annotated[
-        str | None, typer.Option("--with", metavar="FILE", help="what if: decide under this topics.yaml")
-    ] = None,
-    limit: Annotated[
-        list[str] | None, typer.Option("--limit", metavar="WORD=VALUE", help="what if: under this limit; repeatable")
-    ] = None,
+    with_: WithOption = None,
+    limit: LimitOption = None,
+    sandbox: RunOption = False,
+    set: SetOption = None,
+    from_task: FromTaskOption = "",
+    agent: AgentOption = None,
+    repeat: RepeatOption = 1,
+    ignore: IgnoreOption = None,
+    timeout: TimeoutOption = "60s",
+    jobs: JobsOption = 0,
+    save: SaveOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
 ) -> int:
@@ -50,20 +77,36 @@ async def replay(
     --with and --limit decide the recorded events under another topology or other limits (`depth_max=3`), with the
     recorded answers. Where a run would ask an agent that was not asked then, it is unknown from here.
 
+    --run calls the functions of today with the recorded request, on a private mesh in a temporary folder, with the
+    board as it stood then, and compares outcome and answers. --agent without RUN gives every recorded task of one agent
+    to its function of today, and compares the answers. What a function does outside the mesh it does again: see
+    `ctx.sandbox`.
+
     --check, --with and --limit without RUN are for all runs, or for those that were requested between --since and
     --until. Exit code 1 if something differs.
     """
     span = time_span(since, until)
     if run is not None and (since or until):
-        raise _misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
-    modes = {"--step or --break": step or break_ is not None, "--check": check, "--with or --limit": with_ or limit}
+        raise misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
+    calls = sandbox or bool(agent)
+    modes = {
+        "--step or --break": step or break_ is not None,
+        "--check": check,
+        "--with or --limit": with_ or (limit and not agent),
+        "--run or --agent": calls,
+    }
     chosen = [name for name, given in modes.items() if given]
     if len(chosen) > 1:
-        raise _misused("these are two modes", " and ".join(chosen), "Leave out one of them")
+        raise misused("these are two modes", " and ".join(chosen), "Leave out one of them")
+    given = Sandboxed(sandbox, set, from_task, agent, repeat, ignore, timeout, jobs, save)
+    if not calls and (name := given.misplaced) is not None:
+        raise misused(f"{name} goes with --run or --agent", name, "Add --run and RUN, or --agent NAME")
     file = run is not None and run.endswith(RECORDING_END)
     if run is not None and file:
         session.use_recording(run)
         run = None
+    if calls:
+        return await sandboxed(session, run, span, given, limit or (), file=file)
     if check:
         from mesh.cli.commands.verify import check_log
 
@@ -73,7 +116,7 @@ async def replay(
 
         return await what_if(session, run, span, variant_of(with_, limit or ()))
     if run is None and not file:
-        raise _misused("no run is named", "RUN", "Name one; `mesh run list` shows the latest")
+        raise misused("no run is named", "RUN", "Name one; `mesh run list` shows the latest")
     if step or break_ is not None:
         from mesh.cli.commands.replay.step_through import step_through
 
@@ -81,7 +124,3 @@ async def replay(
     from mesh.cli.commands.replay.print_steps import print_recording, print_steps
 
     return await print_recording(session) if run is None else await print_steps(session, run)
-
-
-def _misused(what: str, where: str, remedy: str) -> InvalidInput:
-    return InvalidInput(what, code="usage", where=where, remedy=remedy)

@@ -1,0 +1,140 @@
+"""`mesh replay --agent NAME`: recorded tasks of one agent, given to its function of today."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from mesh.cli.framework.selectors import TimeSpan
+from mesh.cli.framework.session import Session
+from mesh.cli.views import answer_view
+from mesh.core.errors import ConfigInvalid, InvalidInput, NotFound, TopologyInvalid
+from mesh.core.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from mesh.app.agent_replay import Compared
+    from mesh.core.task.agent import Agent
+    from mesh.core.topology.model import Topology
+    from mesh.operations.replay.task_answers import TaskAnswer
+
+SHOWN_MAX = 3
+"""Answers shown with all their differences."""
+
+
+class AgentOptions(NamedTuple):
+    """How the tasks of an agent are replayed."""
+
+    name: str
+    run: str = ""
+    """Another function, `module:function`."""
+    limit: int | None = None
+    jobs: int = 0
+    ignore: Sequence[str] = ()
+    save: str | None = None
+
+
+def swap_of(topology: "Topology", text: str) -> tuple[str, str]:
+    """Read `NAME` or `NAME=module:function` of `--agent`."""
+    name, _, run = text.partition("=")
+    if name not in topology.agents:
+        raise NotFound(
+            f"no agent is called {name[:64]!r}",
+            where=topology.path,
+            expected=", ".join(topology.agents),
+            remedy=did_you_mean(name, topology.agents),
+        )
+    if "=" in text and (not run.partition(":")[0] or not run.partition(":")[2]):
+        raise InvalidInput(
+            "this names no function", code="bad_value", where="--agent", expected="NAME=module:function", got=text[:64]
+        )
+    return name, run
+
+
+def todays_topology(session: Session) -> "Topology":
+    """Return the topology whose functions are called: the file of today, also where a recording has one of its own."""
+    from mesh.app.wiring import load_topology
+
+    return load_topology(session.settings.topology)
+
+
+def functions_of(topology: "Topology", swaps: dict[str, str], only: Sequence[str] = ()) -> "dict[str, Agent]":
+    """Import the functions of today, some of them swapped. Raises TopologyInvalid if one does not fit its agent."""
+    from mesh.app.wiring import import_agents
+    from mesh.core.task.signature_check import signature_problems
+
+    specs = {
+        name: replace(spec, run=swaps.get(name) or spec.run)
+        for name, spec in topology.agents.items()
+        if not only or name in only
+    }
+    agents, problems = import_agents(replace(topology, agents=specs))
+    for name, agent in agents.items():
+        problems += signature_problems(specs[name], topology.input_types(name), agent)
+    if problems:
+        raise TopologyInvalid(topology.path, sorted(problems))
+    return agents
+
+
+async def replay_tasks(session: Session, span: TimeSpan, options: AgentOptions) -> int:
+    """Replay and print. Returns 1 if an answer differs."""
+    from mesh.app.agent_replay import replay_agent
+    from mesh.app.recorded_board import recorded_board
+    from mesh.core.board.past_values import PastBoard
+    from mesh.core.replay.answer_diff import SAME, Ignored
+    from mesh.operations.replay.task_answers import Period, Skipped, read_task_answers
+
+    output, topology, ignored = session.output, todays_topology(session), Ignored(options.ignore)
+    agent = functions_of(topology, {options.name: options.run}, [options.name])[options.name]
+    summary, skipped = answer_view.AnswerCounts(options.name, agent.where), Skipped()
+    async with session.read_log() as log:
+        period = Period(*span.on(log.now_ms()))
+        past = PastBoard()
+        if agent.context is not None:
+            past = await recorded_board(log, topology, session.settings, period)
+        with _saving(options.save) as file, output.progress(options.limit) as bar:
+
+            def told(compared: "Compared") -> None:
+                summary.add(compared, SHOWN_MAX)
+                bar.advance(1, f"{summary.total:,} tasks")
+                if compared.verdict != SAME:
+                    facts = answer_view.compared_json(compared)
+                    output.emit(facts)
+                    if file is not None:
+                        file.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
+
+            pairs = read_task_answers(log, topology, options.name, period, skipped)
+            async with aclosing(pairs) as all_pairs, aclosing(_first(all_pairs, options.limit)) as batches:
+                await replay_agent(
+                    topology, options.name, agent, batches, past, told=told, jobs=options.jobs, ignored=ignored
+                )
+    answer_view.summary(output, summary, skipped)
+    if options.save is not None:
+        output.note(("saved: ", "dim"), options.save)
+    return 1 if summary.differing else 0
+
+
+async def _first(
+    batches: "AsyncIterator[Sequence[TaskAnswer]]", limit: int | None
+) -> "AsyncGenerator[Sequence[TaskAnswer]]":
+    """Yield the first `limit` pairs; None: all."""
+    left = limit
+    async for batch in batches:
+        yield batch if left is None else batch[:left]
+        if left is not None and (left := left - len(batch)) <= 0:
+            return
+
+
+@contextmanager
+def _saving(path: str | None) -> Iterator[IO[bytes] | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = Path(path).open("wb")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise ConfigInvalid(f"the file cannot be written: {error.strerror}", where=f"--save {path}") from error
+    with file:
+        yield file

@@ -1,0 +1,101 @@
+"""The options of `mesh replay` for its modes that call functions: --run and --agent."""
+
+import logging
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+import typer
+
+from mesh.cli.framework.selectors import TimeSpan
+from mesh.cli.framework.session import Session
+from mesh.cli.framework.text import seconds
+from mesh.core.errors import InvalidInput
+
+RunOption = Annotated[bool, typer.Option("--run", help="run it again in a sandbox, by the functions of today")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="with --run: change a field of the request")
+]
+FromTaskOption = Annotated[
+    str, typer.Option("--from", metavar="TASK", help="with --run: begin with a task, named by id or agent")
+]
+AgentOption = Annotated[
+    list[str] | None,
+    typer.Option("--agent", metavar="NAME[=MODULE:FUNCTION]", help="its recorded tasks; with --run: swap a function"),
+]
+RepeatOption = Annotated[int, typer.Option("--repeat", metavar="N", min=1, max=10_000, help="with --run: so often")]
+IgnoreOption = Annotated[
+    list[str] | None, typer.Option("--ignore", metavar="PATH", help="a field that may differ; repeatable")
+]
+TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="TIME", help="with --run: how long a run may take")]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", metavar="N", min=0, help="with --agent: calls at a time; 0: as a worker")
+]
+SaveOption = Annotated[
+    str | None, typer.Option("--save", metavar="FILE", help="with --agent: differing answers, as JSON lines")
+]
+
+
+class Sandboxed(NamedTuple):
+    """The options of --run and --agent, as they were given."""
+
+    run: bool
+    set: Sequence[str] | None
+    from_task: str
+    agent: Sequence[str] | None
+    repeat: int
+    ignore: Sequence[str] | None
+    timeout: str
+    jobs: int
+    save: str | None
+
+    @property
+    def misplaced(self) -> str | None:
+        """The first option that was given without --run and --agent."""
+        return next((f"--{name}" for name in ("set", "ignore", "jobs", "save") if getattr(self, name)), None) or (
+            "--from" if self.from_task else "--repeat" if self.repeat > 1 else None
+        )
+
+
+async def sandboxed(
+    session: Session, run: str | None, span: TimeSpan, given: Sandboxed, limits: Sequence[str], *, file: bool
+) -> int:
+    """Replay in the mode that these options choose. `file`: the session reads a recording."""
+    from mesh.cli.commands.replay.agent_topic import AgentOptions, replay_tasks, swap_of, todays_topology
+    from mesh.cli.commands.replay.sandbox_run import SandboxOptions, sandbox_run
+
+    if session.output.verbosity <= 0:
+        logging.getLogger("mesh.tasks").setLevel(logging.ERROR)  # failures are in the comparison
+    if given.run:
+        if run is None and not file:
+            raise misused("no run is named", "RUN", "Name one, or leave out --run to replay the tasks of --agent")
+        options = SandboxOptions(
+            given.set or (),
+            given.from_task,
+            given.agent or (),
+            given.repeat,
+            given.ignore or (),
+            seconds("--timeout", given.timeout),
+        )
+        return await sandbox_run(session, run, options)
+    if run is not None:
+        raise misused("--agent alone is for all runs", "RUN", "Add --run to run this one again, or leave out RUN")
+    if given.set or given.from_task or given.repeat > 1:
+        raise misused("these go with --run", "--set, --from, --repeat", "Add RUN and --run")
+    if len(given.agent or ()) != 1 or len(limits) > 1:
+        raise misused("one agent at a time", "--agent, --limit", "Give each once")
+    name, function = swap_of(todays_topology(session), (given.agent or ("",))[0])
+    limit = _count(limits[0]) if limits else None
+    agent = AgentOptions(name, function, limit, given.jobs, given.ignore or (), given.save)
+    return await replay_tasks(session, span, agent)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 10**12:
+        raise InvalidInput(
+            "this is no number of tasks", code="bad_value", where="--limit", expected="1 or more", got=text[:64]
+        )
+    return int(text)
+
+
+def misused(what: str, where: str, remedy: str) -> InvalidInput:
+    return InvalidInput(what, code="usage", where=where, remedy=remedy)
