@@ -318,7 +318,7 @@ def test_a_report_that_is_no_usage_charges_the_reservation(report: bytes) -> Non
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"{", b"[" * DEEP, b'{"a":1,"a":2}', b"NaN"])
-def test_a_payload_that_nobody_can_read_stops_no_partition(data: bytes) -> None:
+def test_an_unreadable_payload_stops_no_partition(data: bytes) -> None:
     """A worker, or whoever writes to the inbox itself, may send such a result; its reader answers."""
     roomy = replace(MESH, limits=Limits())
     state = Partition(roomy, number=0, partitions=1)

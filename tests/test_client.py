@@ -91,7 +91,7 @@ class Counted:
         return getattr(self.log, name)
 
 
-async def test_those_who_publish_at_the_same_time_share_an_append(mesh: MeshTest) -> None:
+async def test_concurrent_publishers_share_an_append(mesh: MeshTest) -> None:
     log = Counted(mesh.log)
     client = Mesh(cast(Log, log), mesh.topology)
     with pytest.raises(InvalidInput):
@@ -114,7 +114,7 @@ async def test_those_who_publish_at_the_same_time_share_an_append(mesh: MeshTest
     await client.close()
 
 
-async def test_who_asks_later_comes_later_also_behind_those_who_publish_together(mesh: MeshTest) -> None:
+async def test_a_later_request_comes_later_also_behind_concurrent_publishers(mesh: MeshTest) -> None:
     await mesh.client.publish("ask", {"id": "first"})
     published = asyncio.create_task(mesh.client.publish("ask", {"id": "waits", "n": 999}, run_id="run-1"))
     cancelled = asyncio.create_task(mesh.client.cancel("run-1"))
@@ -138,7 +138,7 @@ def watchers() -> int:
     return sum(task.get_name() == "outcomes" for task in asyncio.all_tasks())
 
 
-async def test_one_watches_the_outcomes_for_all_who_publish_first(mesh: MeshTest) -> None:
+async def test_one_watcher_of_outcomes_serves_all_that_publish_first(mesh: MeshTest) -> None:
     before = watchers()
     client = Mesh(cast(Log, Slow(mesh.log)), mesh.topology)
     runs = await asyncio.gather(*(client.publish("ask", {"id": f"a{n}"}) for n in range(5)))
@@ -148,7 +148,7 @@ async def test_one_watches_the_outcomes_for_all_who_publish_first(mesh: MeshTest
     assert watchers() == before
 
 
-async def test_nobody_watches_for_who_was_closed_meanwhile(mesh: MeshTest) -> None:
+async def test_a_client_that_was_closed_meanwhile_is_not_watched_for(mesh: MeshTest) -> None:
     before = watchers()
     client = Mesh(cast(Log, Slow(mesh.log)), mesh.topology)
     asked = asyncio.create_task(client.publish("ask", {"id": "a"}))
@@ -245,7 +245,7 @@ async def test_a_bad_request_is_refused_at_once_by_its_reason(
     assert refused.value.code == code
 
 
-async def test_a_request_rejected_by_intake_is_heard_by_who_waits(mesh: MeshTest) -> None:
+async def test_a_rejection_by_intake_reaches_the_waiting_client(mesh: MeshTest) -> None:
     waiting = asyncio.ensure_future(mesh.client.outcome("run-7", timeout_s=10))
     await asyncio.sleep(0)
     await mesh.log.append([rejection_record("run-7", "bad_deadline", "it is no time", mesh.topology)])
@@ -273,7 +273,7 @@ async def test_a_closed_mesh_says_so(mesh: MeshTest) -> None:
 
 
 @pytest.mark.parametrize("when", ["while it is open", "when it has ended"])
-async def test_who_asks_again_with_another_body_does_not_get_the_first_ones_outcome(mesh: MeshTest, when: str) -> None:
+async def test_a_repeated_request_with_another_body_does_not_get_the_first_outcome(mesh: MeshTest, when: str) -> None:
     n = 999 if when == "while it is open" else 1
     first = await mesh.publish("ask", {"id": "a", "n": n}, deadline_s=1)
     if when == "when it has ended":
@@ -286,7 +286,7 @@ async def test_who_asks_again_with_another_body_does_not_get_the_first_ones_outc
     assert (await first.outcome(timeout_s=10)).run_id == second.id
 
 
-async def test_who_comes_after_the_end_of_a_run_does_not_get_its_outcome(mesh: MeshTest) -> None:
+async def test_a_request_after_the_end_of_a_run_does_not_get_its_outcome(mesh: MeshTest) -> None:
     first = await mesh.publish("ask", {"id": "a", "n": 1}, run_id="together")
     assert await first.outcome(timeout_s=10)
     late = await mesh.publish("ask", {"id": "b", "n": 1}, run_id="together")
@@ -307,7 +307,7 @@ async def test_a_cancelled_run_ends_cancelled_at_once(mesh: MeshTest) -> None:
 
 
 @pytest.mark.parametrize("run_id", ["", "*", "with space", "x" * 129])
-async def test_a_wish_about_what_is_no_run_is_refused(mesh: MeshTest, run_id: str) -> None:
+async def test_a_run_command_for_an_unknown_run_is_refused(mesh: MeshTest, run_id: str) -> None:
     for wish in (mesh.client.cancel, mesh.client.pause, mesh.client.resume):
         with pytest.raises(InvalidInput) as refused:
             await wish(run_id)

@@ -241,7 +241,7 @@ async def test_what_is_no_amount_cannot_be_spent(store: SqliteBoard, spent: dict
     assert (found.usd, found.tokens) == (Decimal(1), 1)
 
 
-async def test_every_write_that_was_acknowledged_is_told_with_its_version(store: SqliteBoard) -> None:
+async def test_every_write_that_was_acknowledged_is_reported_with_its_version(store: SqliteBoard) -> None:
     told: list[BoardChange] = []
     mine = AgentBoard(store, by="pricing/t1", op_prefix="t1", changed=told.append)
     put = await mine.put("a", {"n": 1})
@@ -260,7 +260,7 @@ async def test_every_write_that_was_acknowledged_is_told_with_its_version(store:
     assert {(await store.history(key))[0].by for key in "abc"} == {"pricing/t1"}, "as the store has it too"
 
 
-async def test_a_repeated_task_tells_its_writes_again_under_their_versions(store: SqliteBoard) -> None:
+async def test_a_repeated_task_reports_its_writes_again_under_their_versions(store: SqliteBoard) -> None:
     lives: list[list[BoardChange]] = [[], []]
     for told in lives:
         mine = AgentBoard(store, by="pricing/t1", op_prefix="t1", changed=told.append)

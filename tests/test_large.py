@@ -60,7 +60,7 @@ async def test_a_header_that_no_dead_letter_can_carry_stops_no_partition(tmp_pat
         assert headers["mesh-dlq-omitted"]
 
 
-async def test_a_request_over_the_limit_is_refused_at_the_door_with_the_limit(tmp_path: Path) -> None:
+async def test_a_request_over_the_limit_is_refused_at_the_entry_with_the_limit(tmp_path: Path) -> None:
     log = f"sqlite:{tmp_path / 'mesh.db'}"
     async with large_mesh(log, tmp_path / "b.db", "t", record_bytes_max=LIMIT, up=False) as mesh:
         with pytest.raises(InvalidInput, match=f"the limit is {LIMIT}") as refused:

@@ -16,7 +16,7 @@ def asked(*entries: Submission) -> SubmissionLedger:
     return ledger
 
 
-def test_an_acknowledged_submission_that_nobody_heard_is_lost() -> None:
+def test_an_acknowledged_submission_without_a_request_on_the_inbox_is_lost() -> None:
     ledger = asked(Submission("run-1", "r1"))
     (violation,) = ledger.judge(lambda _: False)
     assert violation.invariant == "I1"
@@ -24,7 +24,7 @@ def test_an_acknowledged_submission_that_nobody_heard_is_lost() -> None:
     assert len(ledger) == 1
 
 
-def test_one_that_was_heard_and_did_not_end_is_lost_too() -> None:
+def test_a_consumed_submission_that_did_not_end_is_lost_too() -> None:
     ledger = asked(Submission("run-1", "r1"))
     ledger.see_request("run-1", "r1", "")
     (violation,) = ledger.judge(lambda _: False)

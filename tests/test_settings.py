@@ -341,7 +341,7 @@ def test_a_path_that_stands_for_nothing_is_refused(tmp_path: Path, name: str, wr
     assert str(refused.value).startswith(f"--{setting.partition('.')[0]}: setting '{setting}': {told}")
 
 
-def test_a_path_that_stands_for_nothing_is_told_with_the_file_that_names_it(here: Path) -> None:
+def test_a_path_that_stands_for_nothing_is_reported_with_the_file_that_names_it(here: Path) -> None:
     (here / "mesh.toml").write_text('[kafka]\nssl_cafile = "$NOT_SET/ca.pem"\n')
     with pytest.raises(ConfigInvalid, match=r"mesh\.toml: setting 'kafka\.ssl_cafile': the variable 'NOT_SET'"):
         loaded(here)

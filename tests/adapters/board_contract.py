@@ -217,7 +217,7 @@ class BoardContract(BoardOpsContract, BoardFollowContract, BoardLeaseContract):
         assert json.loads(array.value) == [{LUA: LUA}]
         assert await board.get("kept") == kept
 
-    async def test_a_version_that_is_none_is_refused(self, board: Board) -> None:
+    async def test_a_version_that_is_invalid_is_refused(self, board: Board) -> None:
         await board.put("k", b"1")
         for expect in ("1", "null", "' OR 1=1 --", "a:b"):
             with pytest.raises(InvalidInput) as refused:
@@ -235,7 +235,9 @@ class BoardContract(BoardOpsContract, BoardFollowContract, BoardLeaseContract):
 
     # ----------------------------------------------------------------------------------------------------- incarnation
 
-    async def test_a_wiped_store_is_another_life_and_no_old_version_passes(self, board: Board, wipe: Wipe) -> None:
+    async def test_a_wiped_store_is_another_incarnation_and_no_old_version_passes(
+        self, board: Board, wipe: Wipe
+    ) -> None:
         before = [await board.put("k", b"%d" % number) for number in range(3)]
         incarnation = await board.incarnation()
         after = await wipe()

@@ -125,7 +125,7 @@ class BoardFollowContract(BoardFixtures):
                 late_s.append(asyncio.get_running_loop().time() - written_s)
             assert median(late_s) < 0.05  # woken, not found by looking now and then
 
-    async def test_a_watch_tells_only_of_keys_that_match(self, board: Board) -> None:
+    async def test_a_watch_reports_only_keys_that_match(self, board: Board) -> None:
         async with aclosing(await board.watch("risk/*")) as changes:
             for key in ("risk", "a/risk/1", "risk/1", "x", "risk/a/b"):
                 await board.put(key, b"1")

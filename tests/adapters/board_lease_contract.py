@@ -33,7 +33,7 @@ class BoardLeaseContract(BoardFixtures):
         assert len(set(found)) == 1
         assert found[0] in values
 
-    async def test_who_has_it_may_renew_and_replace_it(self, board: Board) -> None:
+    async def test_the_holder_of_a_lease_may_renew_and_replace_it(self, board: Board) -> None:
         await board.lease("l", b"1", ttl_ms=LONG_MS)
         assert await board.lease("l", b"1", ttl_ms=LONG_MS, expect=b"1") == b"1"
         assert await board.lease("l", b'{"result": 2}', ttl_ms=LONG_MS, expect=b"1") == b'{"result": 2}'

@@ -101,7 +101,7 @@ class BoardOpsContract(BoardFixtures):
         assert await board.add("n", 2) == Count(42, True)
         assert values(await board.history("n")) == [42, 40, -2, 5]
 
-    async def test_every_write_keeps_who_made_it(self, board: Board) -> None:
+    async def test_every_write_stores_its_writer(self, board: Board) -> None:
         await board.put("n", b"1", by="ann")
         await board.add("n", 2, by="bob")
         await board.add("n", 3)

@@ -85,7 +85,7 @@ class GroupContract(LogFixtures):
         assert values(await take(member, 7)) == [b"%d" % number for number in range(3, 10)]
         await member.close()
 
-    async def test_a_member_waits_as_long_as_it_was_told(self, log: Log, make: Make) -> None:
+    async def test_a_member_waits_as_long_as_requested(self, log: Log, make: Make) -> None:
         topic = await make(1)
         listener = Recorder()
         member = await self.join(log, topic, listener)
@@ -207,7 +207,7 @@ class GroupContract(LogFixtures):
         for member in members:
             await member.close()
 
-    async def test_a_member_that_closes_is_told_and_its_partitions_go_to_the_others(
+    async def test_a_member_that_closes_is_notified_and_its_partitions_go_to_the_others(
         self, log: Log, make: Make, open_log: OpenLog
     ) -> None:
         topic = await make(2)

@@ -249,7 +249,7 @@ class LogContract(GroupContract):
 
     # ------------------------------------------------------------------------------------------------------ readers
 
-    async def test_a_reader_begins_where_it_is_told_and_ends_at_the_end(self, log: Log, make: Make) -> None:
+    async def test_a_reader_begins_at_the_given_offset_and_ends_at_the_end(self, log: Log, make: Make) -> None:
         topic = await make(1)
         place = TopicPartition(topic, 0)
         offsets = [v.offset for v in await append(log, numbered(topic, range(10)))]
@@ -289,7 +289,7 @@ class LogContract(GroupContract):
             assert mine == [b"%d" % n for n in range(partition, 300, 3)]
         await reader.close()
 
-    async def test_a_reader_waits_as_long_as_it_was_told(self, log: Log, make: Make) -> None:
+    async def test_a_reader_waits_as_long_as_requested(self, log: Log, make: Make) -> None:
         topic = await make(1)
         reader = log.reader({TopicPartition(topic, 0): 0})
         await reader.poll(records_max=10, wait_ms=100)

@@ -42,7 +42,7 @@ async def test_a_cancelled_one_does_not_pass() -> None:
     assert not passed
 
 
-async def test_it_moves_on_while_others_are_heard() -> None:
+async def test_it_moves_on_while_others_answer() -> None:
     loop = asyncio.get_running_loop()
     last_answer_s = [loop.time()]
     over = asyncio.Event()

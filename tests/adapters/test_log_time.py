@@ -55,7 +55,7 @@ class Told:
         return [self._verdict for _ in records]
 
 
-def test_before_anything_is_heard_the_wall_clock_stands_in() -> None:
+def test_before_any_acknowledgement_the_wall_clock_is_used() -> None:
     clock = HandClock()
     time = LogTime(clock)
     assert (time.known, time.now_ms()) == (False, AT_MS)
@@ -98,7 +98,7 @@ def test_it_follows_a_log_whose_clock_jumps(step_ms: int) -> None:
     assert time.now_ms() == AT_MS + 1_000 + step_ms
 
 
-async def test_a_log_that_has_told_nothing_is_asked_once() -> None:
+async def test_a_log_of_unknown_time_is_asked_once() -> None:
     log = Told(HandClock())
     await ask_time(log, MESH)  # type: ignore[arg-type]  # as much of a log as is asked for
     await ask_time(log, MESH)  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ async def test_a_log_that_has_told_nothing_is_asked_once() -> None:
     assert log.now_ms() == AT_MS + HOUR_MS
 
 
-async def test_a_log_that_does_not_let_itself_be_asked_is_told_with_what_to_do(caplog: Any) -> None:
+async def test_a_log_without_the_right_to_ask_is_reported_with_the_fix(caplog: Any) -> None:
     log = Told(HandClock(), Refused("unknown_topic", "there is none"))
     with caplog.at_level(logging.WARNING):
         await ask_time(log, MESH)  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ async def test_a_log_that_does_not_let_itself_be_asked_is_told_with_what_to_do(c
     assert not log.knows_time
 
 
-def test_clocks_that_differ_are_told_once_and_again_when_that_changes(caplog: Any) -> None:
+def test_clocks_that_differ_are_reported_once_and_again_when_that_changes(caplog: Any) -> None:
     clock = HandClock()
     log = Told(clock)
     watch = SkewWatch(log, clock)  # type: ignore[arg-type]

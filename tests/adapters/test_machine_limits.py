@@ -37,7 +37,7 @@ def test_a_lack_is_named_with_its_fix(error: BaseException, what: str, remedy: s
     assert (told.exit_code, told.retriable, told.code) == (4, True, "environment")
 
 
-def test_too_many_open_files_are_told_with_limit_and_path() -> None:
+def test_too_many_open_files_are_reported_with_limit_and_path() -> None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert str(environment_fault(of(errno.EMFILE, "/a/b"))) == (
         f"/a/b: this process may open no more files; expected a limit of at least {FILES_BASE}, and {FILES_PER_AGENT}"
@@ -47,7 +47,7 @@ def test_too_many_open_files_are_told_with_limit_and_path() -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
-def test_a_missing_right_is_told_with_its_path(code: int) -> None:
+def test_a_missing_right_is_reported_with_its_path(code: int) -> None:
     told = environment_fault(of(code, "/a/b"))
     assert isinstance(told, ConfigInvalid)
     assert (told.where, told.exit_code, told.retriable) == ("/a/b", 2, False)

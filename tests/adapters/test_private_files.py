@@ -39,7 +39,7 @@ def test_what_is_there_stays_as_it_is(tmp_path: Path) -> None:
     assert (mode(tmp_path), mode(tmp_path / "file"), (tmp_path / "file").read_text()) == (0o755, 0o640, "kept")
 
 
-def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_folder_is_reported(tmp_path: Path) -> None:
     make_file(tmp_path / "file")
     with pytest.raises(FileExistsError):
         make_folder(tmp_path / "file")

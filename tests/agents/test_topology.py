@@ -9,7 +9,7 @@ TOPOLOGY, AGENTS = example_mesh()
 
 
 @pytest.mark.parametrize("name", sorted(TOPOLOGY.agents))
-def test_a_function_hears_what_topics_yaml_sends_it(name: str) -> None:
+def test_a_function_takes_the_types_that_topics_yaml_sends_it(name: str) -> None:
     assert sorted(AGENTS[name].consumes) == sorted(TOPOLOGY.input_types(name))
 
 
@@ -24,7 +24,7 @@ def test_a_function_emits_what_topics_yaml_says(name: str) -> None:
     assert sorted(AGENTS[name].emits or ()) == sorted(TOPOLOGY.agents[name].emits)
 
 
-def test_every_file_of_a_desk_is_wired_or_holds_its_events() -> None:
+def test_every_file_of_an_example_app_is_wired_or_holds_its_events() -> None:
     wired = {spec.run.partition(":")[0] for spec in TOPOLOGY.agents.values()}
     files = {
         ".".join(path.relative_to(PROJECT).with_suffix("").parts)

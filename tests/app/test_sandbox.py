@@ -181,7 +181,7 @@ async def test_a_task_that_the_run_does_not_have_is_refused_with_those_that_it_h
     assert "price " in caught.value.expected
 
 
-async def test_a_deadline_counts_anew_and_a_run_that_does_not_end_is_compared_as_it_stands() -> None:
+async def test_a_deadline_counts_from_the_start_and_an_open_run_is_compared_as_it_is() -> None:
     async def hanging(order: Placed) -> Price:
         await asyncio.Event().wait()
         raise AssertionError("never")

@@ -40,7 +40,7 @@ def test_a_missing_topology_is_named() -> None:
         load_topology("/nowhere/topics.yaml")
 
 
-def test_a_topology_that_cannot_be_read_is_told_as_seen_from_here(
+def test_a_topology_that_cannot_be_read_is_reported_as_seen_from_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder").mkdir()

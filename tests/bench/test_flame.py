@@ -46,7 +46,7 @@ def test_the_same_stacks_give_the_same_drawing_with_names_and_shares() -> None:
     assert "<script" not in drawn
 
 
-def test_without_py_spy_the_way_to_it_is_told() -> None:
+def test_without_py_spy_its_installation_is_explained() -> None:
     with pytest.raises(NotFound, match="no py-spy"):
         spy("/nowhere/py-spy")
 

@@ -41,7 +41,7 @@ def test_what_needs_a_broker_waits_for_its_address(monkeypatch: pytest.MonkeyPat
     assert not run.failed
 
 
-def test_a_part_that_fails_is_told_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_fails_is_reported_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ran, run = Ran(monkeypatch, fails="run1"), Run([RUN1, HOP], 20)
     run.until(None)
     assert len(ran) == 2

@@ -46,7 +46,7 @@ def test_a_ratio_is_judged_against_a_peer_on_the_same_log() -> None:
     assert (embedded.holds, kafka.holds, kafka.value) == (None, True, 0.9)
 
 
-def test_what_was_not_measured_is_told_and_a_figure_that_is_gone_fails() -> None:
+def test_what_was_not_measured_is_reported_and_a_figure_that_is_gone_fails() -> None:
     (verdict,) = judge([Gate("run1", "runs_per_s", at_least=1)], [STATE])
     assert (verdict.holds, verdict.sentence) == (None, "run1 runs_per_s: not measured")
     (verdict,) = judge([Gate("state", "renamed", at_least=1)], [STATE])

@@ -17,7 +17,7 @@ from bench.report import results
 from tests.bench.test_costs import SQLITE
 
 
-def test_computing_takes_as_long_as_was_wished_for() -> None:
+def test_computing_takes_as_long_as_requested() -> None:
     rounds = calibrated(20)
     used = []
     for _ in range(5):
@@ -56,7 +56,7 @@ def test_check_measures_nothing_and_compares(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_duration_that_is_none_is_refused() -> None:
+def test_a_duration_that_is_invalid_is_refused() -> None:
     command = [sys.executable, "-m", "bench.growth", "--for", "soon"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -35,7 +35,7 @@ async def test_a_workload_that_comes_to_nothing_is_an_error_with_its_name() -> N
         await measure(WORKLOAD, Setup(seconds=61))
 
 
-def test_names_are_chosen_and_a_wrong_one_is_told_with_what_was_meant() -> None:
+def test_names_are_chosen_and_a_wrong_one_is_reported_with_what_was_meant() -> None:
     assert [workload.name for workload in chosen(["fold", "run1"])] == ["fold", "run1"]
     assert [workload.name for workload in chosen([])] == list(NAMES)
     with pytest.raises(NotFound, match="Did you mean 'latency'"):

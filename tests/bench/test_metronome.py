@@ -20,7 +20,7 @@ async def test_what_is_past_comes_at_once() -> None:
     assert time.perf_counter() - began < 5
 
 
-async def test_who_leaves_early_waits_for_no_beat_that_nobody_hears() -> None:
+async def test_a_caller_that_leaves_early_waits_for_no_further_beat() -> None:
     began = time.perf_counter()
     async with aclosing(beats(began, 0.001, 2)) as times:
         async for _ in times:

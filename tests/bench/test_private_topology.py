@@ -10,7 +10,7 @@ from mesh.app.wiring import load_topology
 
 @pytest.mark.parametrize("source", [ROOT / "topics.yaml", ROOT / "tests" / "live" / "chaos" / "topology.yaml"])
 @pytest.mark.parametrize("prefix", ["", "  prefix: plain\n", "  prefix: plain # with a comment\n"])
-def test_the_prefix_is_marked_wherever_it_was_told(source: Path, prefix: str, tmp_path: Path) -> None:
+def test_the_prefix_is_marked_wherever_it_is_set(source: Path, prefix: str, tmp_path: Path) -> None:
     lines = [line for line in source.read_text().splitlines(keepends=True) if not line.startswith("  prefix:")]
     at = next(n for n, line in enumerate(lines) if line.startswith("  name:"))
     (tmp_path / "source.yaml").write_text("".join([*lines[: at + 1], prefix, *lines[at + 1 :]]))

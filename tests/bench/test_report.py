@@ -53,7 +53,7 @@ def test_numbers_are_kept_with_four_significant_digits() -> None:
     assert isinstance(significant(12_345.6), int)
 
 
-def test_a_result_that_is_no_json_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_result_that_is_no_json_is_reported_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "torn.json").write_text('{"format":')
     with pytest.raises(ConfigInvalid) as caught:
         results(tmp_path)

@@ -53,7 +53,7 @@ def test_no_number_of_a_measuring_stands_outside_the_blocks() -> None:
     assert not re.findall(r"\d[\d,.]* (?:runs/s|µs|ms|MiB|MB|records)", text)
 
 
-def test_a_block_that_nobody_makes_is_refused() -> None:
+def test_an_unknown_block_is_refused() -> None:
     with pytest.raises(ConfigInvalid, match="sizes"):
         filled("<!-- begin sizes -->\n<!-- end -->", BODIES)
 

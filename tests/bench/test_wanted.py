@@ -59,7 +59,7 @@ def test_every_strict_gate_is_a_line_about_a_workload_with_a_chapter_that_explai
         assert gate.why in anchors, gate.line
 
 
-def test_every_strict_gate_is_about_figures_that_somebody_measures() -> None:
+def test_every_strict_gate_is_about_measured_figures() -> None:
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "bench").rglob("*.py"))
     for gate in read(wanted.FILE):
         stem = re.sub(r"^p\d+_ms$", "p{percent:g}_ms", gate.figure)

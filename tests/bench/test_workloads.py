@@ -104,7 +104,7 @@ def test_requests_of_a_size_have_that_size() -> None:
         assert len(orjson.dumps(payload.sized(size, 4_711))) == size
 
 
-def test_keys_are_as_many_as_were_wished_for() -> None:
+def test_keys_are_as_many_as_requested() -> None:
     assert len({str(hotkey.keyed(7, n)["text"]) for n in range(100)}) == 7
     assert len({str(hotkey.keyed(1, n)["id"]) for n in range(100)}) == 100
 

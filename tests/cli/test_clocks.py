@@ -14,7 +14,7 @@ def clocks(tmp_path: Path) -> Clocks:
 
 
 @pytest.mark.parametrize("step_s", [-600, 600])
-def test_a_clock_that_is_set_while_the_mesh_runs_changes_nothing_and_is_told(clocks: Clocks, step_s: int) -> None:
+def test_a_clock_that_is_set_while_the_mesh_runs_changes_nothing_and_is_reported(clocks: Clocks, step_s: int) -> None:
     with clocks.cli.up(env=clocks.of("up", 0)) as running:
         clocks.of("up", step_s)
         check(clocks.ask("a", step_s))

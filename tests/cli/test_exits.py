@@ -74,7 +74,7 @@ def test_what_agents_do_to_their_process_does_not_end_it(here: Cli) -> None:
     assert "stopped the event loop" in done.err
 
 
-def test_too_few_open_files_are_told_at_the_start_and_are_no_bug(project: Cli) -> None:
+def test_too_few_open_files_are_reported_at_the_start_and_are_no_bug(project: Cli) -> None:
     """At each limit: it starts and says that it may be too low, or it names the limit and ends with code 4."""
     for limit in (11, 14, 64):
         line = f"ulimit -n {limit}; exec {' '.join(COMMAND)} up"

@@ -105,7 +105,7 @@ def test_verify_and_show_follow_the_topology_that_each_run_was_opened_under(mesh
     assert (old["topology_differs"], new["topology_differs"]) == (False, False)
 
 
-def test_a_task_of_a_removed_agent_is_told_of_and_is_done_when_its_agent_comes_back(mesh: Cli) -> None:
+def test_a_task_of_a_removed_agent_is_reported_and_done_when_its_agent_comes_back(mesh: Cli) -> None:
     with mesh.up():
         run = open_one(mesh)
     write(mesh, V2)
@@ -140,7 +140,7 @@ def test_two_versions_at_once_take_the_requests_of_both(mesh: Cli) -> None:
         assert mesh("verify", "--topology", "v3.yaml").code == 0
 
 
-def test_a_check_tells_types_that_are_taken_no_more(mesh: Cli) -> None:
+def test_a_check_reports_types_that_are_taken_no_more(mesh: Cli) -> None:
     write(mesh, V3)
     assert mesh("check", "--json").rows[0]["changes"] == []  # no mesh has run here yet
     with mesh.up():
@@ -152,7 +152,7 @@ def test_a_check_tells_types_that_are_taken_no_more(mesh: Cli) -> None:
     assert "agent_removed" not in found, "nothing waits for it"
 
 
-def test_a_change_of_what_run_ids_follow_from_is_told_and_an_event_sent_again_begins_a_new_run(mesh: Cli) -> None:
+def test_a_change_of_what_run_ids_follow_from_is_reported_and_an_event_sent_again_begins_a_new_run(mesh: Cli) -> None:
     ordered = V1.replace("ingress: a.in,", "ingress: a.in, id: n, key: n, order: key,").replace(
         "on: a.in,", "on: a.in, key: n,"
     )

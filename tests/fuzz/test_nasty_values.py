@@ -213,7 +213,7 @@ def test_variables_of_the_system_answer_any_value(variable: str, monkeypatch: py
             expect_no_bug((variable, value and value[:80], line), code, err)
 
 
-def test_a_working_directory_that_is_gone_or_has_no_utf_8_name_is_told(tmp_path: Path) -> None:
+def test_a_working_directory_that_is_gone_or_has_no_utf_8_name_is_reported(tmp_path: Path) -> None:
     before = Path.cwd()
     try:
         for name, gone in (("gone", True), ("\udcff", False)):

@@ -199,7 +199,7 @@ async def test_a_group_that_stands_behind_is_named() -> None:
         assert not any(topic in line for line in await lags(mesh.log, mesh.topology))
 
 
-def test_the_ledger_tells_what_was_acknowledged_from_what_was_only_asked(tmp_path: Path) -> None:
+def test_the_ledger_distinguishes_acknowledged_requests_from_sent_ones(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     first, second = Entry("r1", "F01", 1.5), Entry("r2", "F02!how", 2.5)
     ledger.asked([first, second])
@@ -208,7 +208,7 @@ def test_the_ledger_tells_what_was_acknowledged_from_what_was_only_asked(tmp_pat
     ledger.close()
 
 
-def test_what_a_process_keeps_from_one_rest_to_a_later_one_is_told() -> None:
+def test_what_a_process_keeps_from_one_rest_to_a_later_one_is_reported() -> None:
     young, old = Footprint(10, 50, 20, 5), Footprint(130, 80, 22, 6)
     assert leaks(("worker",), [young, old, Footprint(900, 130, 25, 7)]) == []
     (memory,) = leaks(("worker", "--agent", "odd"), [young, old, Footprint(900, 137, 25, 7)])

@@ -11,8 +11,6 @@ pytestmark = pytest.mark.live
 
 
 @pytest.mark.parametrize("fault", BOARD, ids=lambda fault: str(fault.id))
-async def test_redis_forgets_or_is_not_heard_and_no_write_is_taken_for_another(
-    fault: BoardFault, tmp_path: Path
-) -> None:
+async def test_redis_loses_data_or_replies_and_no_write_is_taken_for_another(fault: BoardFault, tmp_path: Path) -> None:
     _, wrong = await fault.act(tmp_path, CI)
     assert wrong == []

@@ -28,7 +28,7 @@ def project(kafka_bootstrap: str, redis_url: str, tmp_path: Path) -> Cli:
     return cli
 
 
-def test_topics_that_are_missing_on_kafka_are_told_at_once_and_made_when_asked(project: Cli) -> None:
+def test_topics_that_are_missing_on_kafka_are_reported_at_once_and_made_when_asked(project: Cli) -> None:
     done = project("up")
     assert done.code == 1
     count = len(topic_specs(load_topology(str(project.folder / "topics.yaml"))))

@@ -146,7 +146,7 @@ async def test_a_topic_that_was_just_created_elsewhere_takes_records(
         await append(other, [NewRecord(topic, b"%d" % n, b"v") for n in range(30)])
 
 
-async def test_a_topic_that_was_made_anew_with_more_partitions_uses_them(kafka_log: KafkaLog) -> None:
+async def test_a_topic_recreated_with_more_partitions_uses_them(kafka_log: KafkaLog) -> None:
     topic = await create(kafka_log, 1)
     await append(kafka_log, numbered(topic, [1]))
     from aiokafka.admin import NewPartitions
@@ -160,7 +160,7 @@ async def test_a_topic_that_was_made_anew_with_more_partitions_uses_them(kafka_l
     assert verdict == Appended(2, 0)
 
 
-async def test_a_caller_that_gives_up_harms_nobody(kafka_log: KafkaLog) -> None:
+async def test_a_caller_that_gives_up_harms_no_other(kafka_log: KafkaLog) -> None:
     topic = await create(kafka_log)
     calls = [asyncio.ensure_future(kafka_log.append(numbered(topic, [n]))) for n in range(50)]
     await asyncio.sleep(0)

@@ -38,7 +38,7 @@ async def test_a_tool_that_fails_says_why(kafka_bootstrap: str) -> None:
         await tool(kafka_bootstrap, "not a topic!", 500, 1_000)
 
 
-async def test_a_broker_that_wants_to_know_who_we_are_is_not_asked_by_the_tool(
+async def test_a_broker_with_authentication_is_not_measured_by_the_tool(
     kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MESH_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")

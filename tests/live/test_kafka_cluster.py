@@ -110,7 +110,7 @@ async def test_a_member_whose_coordinator_moved_goes_on_from_its_place(log: Kafk
     await member.close()
 
 
-async def test_the_loss_of_one_broker_loses_nothing_and_stops_nobody(cluster: KafkaServer, log: KafkaLog) -> None:
+async def test_the_loss_of_one_broker_loses_nothing_and_stops_no_process(cluster: KafkaServer, log: KafkaLog) -> None:
     topic = await create(log, 6)
     places = partitions_of(topic, 6)
     listener = Recorder()

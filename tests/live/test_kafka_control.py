@@ -105,7 +105,7 @@ async def test_a_stop_and_its_end_are_felt_by_every_worker_within_a_second(desk:
     assert all(outcomes)
 
 
-async def test_every_partition_of_the_inbox_is_told(desk: Desk) -> None:
+async def test_every_partition_of_the_inbox_gets_the_switch(desk: Desk) -> None:
     said_s = await desk.turn("stopped")
     told = await read_until(desk.mesh.log, desk.mesh.topology.inbox, 4)
     took_s = time.monotonic() - said_s

@@ -101,7 +101,7 @@ async def test_records_are_handed_out_as_the_library_makes_them(kafka_log: Kafka
     assert isinstance(record, ConsumerRecord)
 
 
-async def test_a_listener_that_lets_go_too_slowly_is_cut_short(kafka_log: KafkaLog) -> None:
+async def test_a_listener_that_releases_too_slowly_is_cut_short(kafka_log: KafkaLog) -> None:
     topic = await create(kafka_log)
     forever = asyncio.Event()
 
@@ -358,7 +358,7 @@ async def test_polling_without_waiting_lets_the_loop_work(kafka_log: KafkaLog) -
     await member.close()
 
 
-async def test_polling_what_was_closed_is_told(kafka_log: KafkaLog) -> None:
+async def test_polling_what_was_closed_is_reported(kafka_log: KafkaLog) -> None:
     topic = await create(kafka_log)
     member = await join(kafka_log, topic, Recorder())
     reader = kafka_log.reader({TopicPartition(topic, 0): 0})
@@ -370,7 +370,7 @@ async def test_polling_what_was_closed_is_told(kafka_log: KafkaLog) -> None:
             await one.poll(records_max=1, wait_ms=0)
 
 
-async def test_a_group_cannot_hear_a_topic_that_is_not_there(kafka_log: KafkaLog) -> None:
+async def test_a_group_cannot_consume_a_missing_topic(kafka_log: KafkaLog) -> None:
     topic = await create(kafka_log)
     with pytest.raises(NotFound, match="nosuch, nowhere"):
         await kafka_log.join("g", ["nosuch", topic, "nowhere"], Recorder())

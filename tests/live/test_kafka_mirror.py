@@ -21,7 +21,7 @@ pytestmark = pytest.mark.live
 CLOCK = SystemClock()
 
 
-async def test_the_newest_of_each_key_outlives_a_trim_also_for_who_reads_meanwhile(
+async def test_the_newest_record_of_each_key_outlives_a_trim_also_for_concurrent_readers(
     kafka_log: KafkaLog, tmp_path: Path
 ) -> None:
     mesh = load(f"""

@@ -168,7 +168,7 @@ async def test_closing_does_not_wait_for_a_broker_that_hangs(server: KafkaServer
     assert listener.held == set()
 
 
-async def test_nobody_there_is_said_with_the_reason() -> None:
+async def test_an_unreachable_broker_is_reported_with_the_reason() -> None:
     log = KafkaLog(f"127.0.0.1:{free_port()}", client_id="test", request_timeout_ms=5_000)
     began = time.monotonic()
     with pytest.raises(LogUnavailable, match=r"Connect call failed|refused"):

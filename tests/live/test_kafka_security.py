@@ -110,7 +110,7 @@ async def test_with_password_and_certificate_everything_works(
         ({"security_protocol": "SASL_PLAINTEXT", "ssl_cafile": ""}, "127.0.0.1"),
     ],
 )
-async def test_why_the_door_stays_shut_is_said_without_the_password(
+async def test_a_refused_connection_is_explained_without_the_password(
     secured: tuple[KafkaServer, str], security: dict[str, str], reason: str
 ) -> None:
     server, certificate = secured

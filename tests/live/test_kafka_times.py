@@ -63,7 +63,7 @@ async def test_a_topic_in_which_producers_choose_the_time_is_named_with_the_comm
     ) in str(raised.value)
 
 
-async def test_an_acknowledgement_tells_the_time_of_the_broker(kafka_log: KafkaLog) -> None:
+async def test_an_acknowledgement_has_the_time_of_the_broker(kafka_log: KafkaLog) -> None:
     mark = secrets.token_hex(4)
     await kafka_log.create_topics(topic_specs(topology(mark)))
     assert not kafka_log.knows_time
@@ -115,7 +115,7 @@ def test_services_and_clients_whose_clocks_are_hours_apart_work_together_on_kafk
         check(clocks.ask("c"))
 
 
-async def test_the_idle_ones_of_several_groups_are_told_in_one_look(kafka_log: KafkaLog) -> None:
+async def test_the_idle_ones_of_several_groups_are_found_in_one_call(kafka_log: KafkaLog) -> None:
     name = f"several{secrets.token_hex(6)}"
     topics = [f"{name}.{n}" for n in range(3)]
     await kafka_log.create_topics([TopicSpec(topic, 1) for topic in topics])

@@ -110,7 +110,7 @@ async def test_a_full_redis_refuses_writes_typed_and_still_reads(server: Server,
     assert (await board.put("k", b"3", expect=entry.version)).value == b"3"
 
 
-async def test_a_policy_that_evicts_keys_is_told_at_the_start(
+async def test_a_policy_that_evicts_keys_is_reported_at_the_start(
     server: Server, board: RedisBoard, caplog: pytest.LogCaptureFixture
 ) -> None:
     await redis(server.port, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
@@ -128,7 +128,7 @@ async def test_a_policy_that_evicts_keys_is_told_at_the_start(
     assert len(caplog.records) == 1
 
 
-async def test_a_wrong_password_and_a_missing_right_are_told(server: Server, board_on: BoardOn) -> None:
+async def test_a_wrong_password_and_a_missing_right_are_reported(server: Server, board_on: BoardOn) -> None:
     rights = ("on", ">right", "~*", "+@all", "-info")
     await redis(server.port, "ACL", "SETUSER", "limited", *rights)
     for user, word in (("limited:wrong", "password"), ("limited:right", "INFO")):
@@ -142,7 +142,7 @@ async def test_a_wrong_password_and_a_missing_right_are_told(server: Server, boa
     await board.put("k", b"1")
 
 
-async def test_a_key_of_somebody_else_is_unavailable_instead_of_overwritten(server: Server, board: RedisBoard) -> None:
+async def test_a_foreign_key_is_unavailable_instead_of_overwritten(server: Server, board: RedisBoard) -> None:
     await redis(server.port, "SET", "{mesh}:board:past:k", "theirs")
     for call in (board.get("k"), board.put("k", b"1"), board.history("k")):
         with pytest.raises(BoardUnavailable, match="WRONGTYPE"):

@@ -214,7 +214,9 @@ async def test_a_write_whose_reply_was_lost_is_answered_when_asked_again(
 # ------------------------------------------------------------------------------------------------------- incarnation
 
 
-async def test_a_restart_that_kept_the_data_is_another_life(start_server: StartServer, board_on: BoardOn) -> None:
+async def test_a_restart_that_kept_the_data_is_another_incarnation(
+    start_server: StartServer, board_on: BoardOn
+) -> None:
     server = await start_server("--appendonly", "yes", "--appendfsync", "always")
     board = board_on(server.url)
     entry = await board.put("k", b"1", op_id="op")

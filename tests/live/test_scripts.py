@@ -41,7 +41,7 @@ def redis_dir(tmp_path: Path) -> Iterator[str]:
     assert run("redis", "stop", "--dir", str(tmp_path / "redis")).returncode == 0
 
 
-def test_a_kafka_starts_tells_its_address_stops_and_starts_again(kafka_dir: str) -> None:
+def test_kafka_starts_prints_its_address_stops_and_starts_again(kafka_dir: str) -> None:
     port = free_port()
     assert run("kafka", "status", "--dir", kafka_dir).returncode == 3
     started = run("kafka", "start", "--dir", kafka_dir, "--port", str(port))
@@ -149,7 +149,7 @@ def test_without_maven_and_without_jars_the_remedy_is_said(kafka_dir: str, tmp_p
     assert "Install Maven" in refused.stderr
 
 
-def test_a_redis_starts_tells_its_address_keeps_its_data_and_stops(redis_dir: str) -> None:
+def test_redis_starts_prints_its_address_keeps_its_data_and_stops(redis_dir: str) -> None:
     port = str(free_port())
     assert run("redis", "status", "--dir", redis_dir).returncode == 3
     started = run("redis", "start", "--dir", redis_dir, "--port", port, "--appendonly", "yes")
@@ -185,7 +185,7 @@ def say(port: int, command: bytes) -> bytes:
         return stream.readline().rstrip()
 
 
-def test_wrong_usage_is_told_from_failure() -> None:
+def test_wrong_usage_is_distinguished_from_failure() -> None:
     assert run("kafka", "start", "--brokers", "2").returncode == 2
     assert run("redis", "start", "--appendonly", "maybe").returncode == 2
     assert run("redis", "jump").returncode == 2

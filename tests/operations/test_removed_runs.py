@@ -111,7 +111,7 @@ async def test_a_paused_run_that_is_older_than_the_log_is_listed_and_found(log: 
         await runs.find("unknown")
 
 
-async def test_what_happened_behind_the_checkpoint_is_told_too(log: Log) -> None:
+async def test_events_behind_the_checkpoint_are_reported_too(log: Log) -> None:
     run_id, runs = await paused_run(log), Runs(log, MESH)
     async with up(log) as client:
         await client.resume(run_id)

@@ -108,7 +108,7 @@ async def test_what_is_not_there_is_not_found(mesh: MeshTest, runs: Runs) -> Non
             await runs.find(name)
 
 
-async def test_what_is_told_to_every_partition_is_no_run(mesh: MeshTest, runs: Runs) -> None:
+async def test_a_record_for_every_partition_is_no_run(mesh: MeshTest, runs: Runs) -> None:
     await mesh.client.send_switch(Switch("agent", "second", "stopped", "ann@desk"))
     await read_until(mesh.log, "mesh.inbox", 2)
     with pytest.raises(NotFound):
@@ -200,7 +200,7 @@ async def watched(runs: Runs, places: Mapping[TopicPartition, int], *run_ids: st
     return found
 
 
-async def test_changes_are_told_as_they_happen_and_the_end_last(mesh: MeshTest, runs: Runs) -> None:
+async def test_changes_are_reported_as_they_happen_and_the_end_last(mesh: MeshTest, runs: Runs) -> None:
     places = await runs.ends()
     run_id = await ended(mesh, "a")
     changes = await watched(runs, places, run_id)
@@ -210,7 +210,7 @@ async def test_changes_are_told_as_they_happen_and_the_end_last(mesh: MeshTest, 
     assert len(changes[-1].history.tasks) == 2
 
 
-async def test_a_run_from_before_is_told_when_it_ends(mesh: MeshTest, runs: Runs) -> None:
+async def test_a_run_from_before_is_reported_when_it_ends(mesh: MeshTest, runs: Runs) -> None:
     run_id = await open_run(mesh, runs, "a")
     places = await runs.ends()
     waiting.set()
@@ -219,7 +219,7 @@ async def test_a_run_from_before_is_told_when_it_ends(mesh: MeshTest, runs: Runs
     assert changes[0].history.type == "ask"
 
 
-async def test_an_outcome_that_is_read_before_its_runs_records_is_told_after_them(mesh: MeshTest) -> None:
+async def test_an_outcome_that_is_read_before_its_runs_records_is_reported_after_them(mesh: MeshTest) -> None:
     runs = Runs(OutcomesFirst(mesh.log, mesh.topology.outcomes), mesh.topology)
     places = await runs.ends()
     run_ids = [await ended(mesh, f"a{n}") for n in range(6)]

@@ -35,7 +35,7 @@ WHOLE = ("R1", "completed", False, True, [("first", "done"), ("second", "done")]
 
 
 @pytest.mark.parametrize("name", ["second", "case 7", "R1", "first"])
-async def test_a_run_found_by_a_request_that_it_refused_is_told_from_its_beginning(mesh: MeshTest, name: str) -> None:
+async def test_a_run_found_by_a_request_that_it_refused_is_shown_from_its_beginning(mesh: MeshTest, name: str) -> None:
     await ended_run(mesh, "first", "R1")
     await mesh.publish("ask", {"id": "second"}, run_id="R1", subject="case 7")
     history = await Runs(mesh.log, mesh.topology).find(name)
@@ -46,7 +46,7 @@ async def test_a_run_found_by_a_request_that_it_refused_is_told_from_its_beginni
 
 
 @pytest.mark.parametrize(("payload", "code"), [({}, "duplicate_request"), ({"fail": True}, "idempotency_conflict")])
-async def test_a_request_that_came_again_is_noted_in_the_story_of_its_run(
+async def test_a_repeated_request_is_noted_in_the_history_of_its_run(
     mesh: MeshTest, payload: dict[str, Any], code: str
 ) -> None:
     await ended_run(mesh, "first", "R1")
@@ -57,7 +57,7 @@ async def test_a_request_that_came_again_is_noted_in_the_story_of_its_run(
         assert code in history.moments[-1].text
 
 
-async def test_a_request_that_came_when_the_records_of_its_run_were_removed_opens_no_story(mesh: MeshTest) -> None:
+async def test_a_request_after_the_removal_of_its_runs_records_opens_no_history(mesh: MeshTest) -> None:
     await ended_run(mesh, "first", "R1")
     for number, bounds in (await mesh.log.bounds(mesh.topology.inbox)).items():
         await mesh.log.trim(TopicPartition(mesh.topology.inbox, number), bounds.end)

@@ -53,7 +53,7 @@ async def test_a_request_that_comes_again_for_a_removed_run_is_answered(short: M
     assert (change.ended, change.history.ending) == (True, "completed")
 
 
-async def test_a_request_that_comes_again_hears_the_outcome_that_is_left(short: MeshTest) -> None:
+async def test_a_repeated_request_gets_the_outcome_that_is_left(short: MeshTest) -> None:
     mesh, runs = short, Runs(short.log, short.topology)
     run_id = await ended(mesh, "a")
     client = Mesh(mesh.log, mesh.topology)  # it has not seen the outcome

@@ -126,7 +126,7 @@ LEFT: dict[str, tuple[str, Callable[..., Any], str, str]] = {
 
 
 @pytest.mark.parametrize("case", LEFT)
-def test_what_cannot_be_told_is_named_and_left(case: str) -> None:
+def test_types_that_cannot_be_determined_are_named_and_left(case: str) -> None:
     text, function, key, why = LEFT[case]
     found = filled(text, function)
     assert found.text == text

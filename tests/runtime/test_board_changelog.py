@@ -16,7 +16,7 @@ async def test_a_board_beside_the_log_has_no_mirror_and_one_elsewhere_has(tmp_pa
     assert is_mirrored(log, SqliteBoard(tmp_path / "board.db"))
 
 
-async def test_all_that_was_told_is_read_and_what_says_nothing_is_passed_over(log: Log) -> None:
+async def test_all_changes_are_read_and_invalid_records_are_skipped(log: Log) -> None:
     assert versions(await read_mirror(log, CLOCK, ECHO)) == {}
     await tell(log, change("a", "aa:1"), change("b", "aa:3"), change("b", "aa:2"))
     await log.append([NewRecord(ECHO.board, b"c", b"1", [("ce_type", b"noise")], 0)])

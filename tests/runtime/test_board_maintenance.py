@@ -19,7 +19,7 @@ from tests.runtime.changelog_kit import CLOCK, ECHO, Reborn, board, change, log,
 __all__ = ["board", "log"]  # fixtures
 
 
-async def test_a_new_life_is_told_once_with_the_old_one(log: Log, board: Reborn) -> None:
+async def test_a_new_incarnation_is_reported_once_with_the_old_one(log: Log, board: Reborn) -> None:
     keeper, other = (BoardMaintainer(log, board, ECHO, CLOCK) for _ in range(2))
     for each in (keeper, other):
         assert await each.look() is None
@@ -96,7 +96,7 @@ async def test_more_keys_than_fit_one_append_are_all_copied(log: Log, board: Reb
     assert len(versions(await read_mirror(log, CLOCK, ECHO))) == await size(log) == 450
 
 
-async def test_who_reads_while_others_tidy_up_misses_nothing(tmp_path: Path, log: Log, board: Reborn) -> None:
+async def test_a_reader_misses_nothing_while_others_tidy_up(tmp_path: Path, log: Log, board: Reborn) -> None:
     await tell(log, *(change(f"k{n % 40}", f"aa:{n}") for n in range(1_200)))
 
     class Slow(SqliteLog):

@@ -142,7 +142,7 @@ async def test_only_keys_that_match_are_looked_at(log: Log, new_board: NewBoard)
     assert await new.keys() == ["a/1", "a/2"]
 
 
-async def test_who_came_between_plan_and_write_is_not_overwritten(log: Log, new_board: NewBoard) -> None:
+async def test_a_write_between_plan_and_rebuild_is_not_overwritten(log: Log, new_board: NewBoard) -> None:
     old, new = await new_board(), await new_board()
     for key in ("taken", "gone", "free"):
         await put(log, old, key, b"1")
@@ -214,7 +214,7 @@ async def test_without_the_topic_it_says_so(tmp_path: Path, new_board: NewBoard)
     await bare.close()
 
 
-async def test_it_tells_how_far_it_has_looked_and_of_restarts(log: Log, new_board: NewBoard) -> None:
+async def test_it_reports_its_progress_and_restarts(log: Log, new_board: NewBoard) -> None:
     board, told = await new_board(), list[tuple[int, int]]()
     for n in range(AT_ONCE + 1):
         await put(log, board, f"k{n}", b"1")

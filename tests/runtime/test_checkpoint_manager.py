@@ -83,7 +83,7 @@ async def test_a_partition_that_another_process_owned_meanwhile_is_restored_agai
     assert same(again, await folded(log, until=theirs[touched].offset))
 
 
-async def test_the_state_of_a_partition_that_went_is_not_kept_for_ever(
+async def test_the_state_of_a_revoked_partition_is_not_kept_without_limit(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mesh.runtime.checkpoint_manager.REVOKED_S_MAX", 0.0)
@@ -222,7 +222,7 @@ async def test_records_that_were_removed_before_they_were_read_are_reported(
     assert "records were removed before they were read" in caplog.text
 
 
-async def test_a_group_sent_back_to_the_beginning_decides_everything_anew(log: Log) -> None:
+async def test_a_group_sent_back_to_the_beginning_decides_everything_again(log: Log) -> None:
     await requested(log, "r1", "r2")
     await log.trim(INBOX, 1)
     made, _ = await manager(log)

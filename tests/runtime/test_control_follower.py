@@ -76,7 +76,7 @@ async def test_a_topic_that_is_not_there_is_not_found(log: Log) -> None:
         await TopicFollower(log, "nowhere", lambda records: None).run()
 
 
-async def test_a_stop_is_heard_by_who_follows_and_so_is_its_end(log: Log) -> None:
+async def test_a_stop_reaches_followers_and_so_does_its_end(log: Log) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))
     told: list[Control] = []
     follower = ControlFollower(log, TOPOLOGY, told.append)

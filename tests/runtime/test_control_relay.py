@@ -56,7 +56,7 @@ def known(records: list[Record], number: int) -> Control:
     return state.control
 
 
-async def test_each_partition_that_lives_here_is_told_and_no_other(log: Log) -> None:
+async def test_each_live_partition_gets_the_control_state_and_no_other(log: Log) -> None:
     relay = ControlRelay(log, TOPOLOGY)
     relay.opened(PLACES[0], NOTHING)
     relay.opened(PLACES[2], NOTHING)
@@ -70,7 +70,7 @@ async def test_each_partition_that_lives_here_is_told_and_no_other(log: Log) -> 
         assert (stop.by, stop.offset) == ("ann@desk", 0)
 
 
-async def test_a_partition_that_comes_later_is_told_what_it_does_not_know(log: Log) -> None:
+async def test_a_later_partition_gets_the_control_state_that_it_lacks(log: Log) -> None:
     relay = ControlRelay(log, TOPOLOGY)
     await turn(log, STOP)
     async with relaying(relay):
@@ -79,7 +79,7 @@ async def test_a_partition_that_comes_later_is_told_what_it_does_not_know(log: L
         assert known(records, 1).stop_of("echo") is not None
 
 
-async def test_a_partition_whose_fold_knows_all_is_told_nothing_until_there_is_news(log: Log) -> None:
+async def test_a_partition_that_is_up_to_date_gets_nothing_until_there_is_news(log: Log) -> None:
     await turn(log, STOP)
     (found,) = await read_all(log, TOPOLOGY.control)
     relay = ControlRelay(log, TOPOLOGY)
@@ -91,7 +91,7 @@ async def test_a_partition_whose_fold_knows_all_is_told_nothing_until_there_is_n
     assert known([record], 0) == Control(1, known([record], 0).at_ms, {})
 
 
-async def test_a_partition_that_was_lost_is_told_nothing(log: Log) -> None:
+async def test_a_lost_partition_gets_nothing(log: Log) -> None:
     relay = ControlRelay(log, TOPOLOGY)
     relay.opened(PLACES[0], NOTHING)
     relay.opened(PLACES[1], NOTHING)

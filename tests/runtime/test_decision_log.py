@@ -21,7 +21,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
     return [(record.__dict__["sentence"], record.__dict__["fields"]) for record in caplog.records]
 
 
-async def test_a_retry_is_told_with_its_failure_and_a_wait_that_was_asked_for_is_not(
+async def test_a_retry_is_reported_with_its_failure_and_a_wait_that_was_asked_for_is_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log, timer = DecisionLog(), Schedule("r-1", "t:2:due", 1_200, "t", 2)
@@ -34,7 +34,7 @@ async def test_a_retry_is_told_with_its_failure_and_a_wait_that_was_asked_for_is
     )
 
 
-async def test_fallbacks_pauses_dead_letters_and_breakers_are_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_fallbacks_pauses_dead_letters_and_breakers_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     log = DecisionLog()
     log.note(Note("fell_back", "'b' is asked in the place of 'a'", "r-1"))
     log.note(Note("late_result", "x", "r-1"))

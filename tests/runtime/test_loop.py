@@ -102,7 +102,7 @@ async def until_committed(log: Log, wanted: dict[int, Commit]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_commit_says_what_goes_with_its_place_and_that_is_heard_of(log: Log) -> None:
+async def test_a_commit_carries_its_metadata_and_is_acknowledged(log: Log) -> None:
     says = Says()
     async with working(log, TOPOLOGY, noting(log, Copy(), says).run):
         await until_committed(log, {0: Commit(0, "a0"), 1: Commit(0, "a0")})
@@ -185,7 +185,7 @@ async def test_a_log_that_does_not_answer_does_not_prevent_a_stop(
     await silent.close()
 
 
-async def test_who_is_given_a_member_only_lets_those_partitions_rest_that_go(log: Log) -> None:
+async def test_a_loop_with_a_given_member_releases_only_revoked_partitions(log: Log) -> None:
     says = Says()
     first = noting(log, Copy(), says)
     async with working(log, TOPOLOGY, first.run):

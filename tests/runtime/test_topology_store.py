@@ -41,7 +41,7 @@ async def test_one_that_was_never_kept_is_named(log: Log) -> None:
         await mine.find([NEW.digest, OLD.digest])
 
 
-async def test_a_record_that_is_no_topology_hurts_only_those_who_need_it(log: Log) -> None:
+async def test_an_invalid_topology_record_affects_only_runs_that_need_it(log: Log) -> None:
     await append(log, NewRecord(OLD.topologies, OLD.digest.encode(), b"{}", (), 0))
     mine = TopologyStore(log, NEW, SystemClock())
     await mine.keep()
@@ -50,7 +50,7 @@ async def test_a_record_that_is_no_topology_hurts_only_those_who_need_it(log: Lo
         await mine.find([OLD.digest])
 
 
-async def test_our_own_topology_is_kept_anew_where_what_was_kept_cannot_be_read(log: Log) -> None:
+async def test_our_own_topology_is_stored_again_where_the_stored_one_cannot_be_read(log: Log) -> None:
     await append(log, NewRecord(OLD.topologies, NEW.digest.encode(), b"{}", (), 0))
     await TopologyStore(log, NEW, SystemClock()).keep()
     assert await TopologyStore(log, OLD, SystemClock()).find([NEW.digest]) == {NEW.digest: NEW}
@@ -64,7 +64,7 @@ async def test_what_is_forged_under_a_digest_takes_no_place_of_the_topology_that
     assert await TopologyStore(log, NEW, SystemClock()).find([OLD.digest]) == {OLD.digest: OLD}
 
 
-async def test_our_own_topology_is_kept_anew_where_another_lies_under_its_digest(log: Log) -> None:
+async def test_our_own_topology_is_stored_again_where_another_lies_under_its_digest(log: Log) -> None:
     await append(log, NewRecord(OLD.topologies, NEW.digest.encode(), pinned_bytes(OLD), (), 0))
     await TopologyStore(log, NEW, SystemClock()).keep()
     assert await TopologyStore(log, OLD, SystemClock()).find([NEW.digest]) == {NEW.digest: NEW}
@@ -85,7 +85,7 @@ agents: {{echo: {{run: "x:y", on: ask}}}}
 OTHER = load(NAMED.format(mesh="{name: other, prefix: mesh, inbox: {partitions: 1}}"))
 
 
-async def test_a_mesh_of_another_name_is_told_whose_topics_these_are(log: Log) -> None:
+async def test_a_mesh_of_another_name_is_refused_with_the_owner_of_the_topics(log: Log) -> None:
     await TopologyStore(log, OLD, SystemClock()).keep()
     for refused in (TopologyStore(log, OTHER, SystemClock()).keep(), expect_own_log(log, OTHER, SystemClock())):
         with pytest.raises(

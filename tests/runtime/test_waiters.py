@@ -65,7 +65,7 @@ async def test_a_thousand_waits_take_one_timer(monkeypatch: pytest.MonkeyPatch) 
     assert len(timers) == 1
 
 
-async def test_who_still_waits_after_a_while_looks_back(soon: None) -> None:
+async def test_a_client_that_still_waits_after_a_while_looks_back(soon: None) -> None:
     async def found(run_id: str, answer: Answer) -> None:
         answer.set_result(told(run_id))
 
@@ -100,7 +100,7 @@ async def test_a_failure_reaches_all_waits() -> None:
             await task
 
 
-async def test_who_goes_away_is_forgotten_and_the_others_wait_on() -> None:
+async def test_a_waiter_that_leaves_is_forgotten_and_the_others_wait_on() -> None:
     waits = RunWaiters(nowhere)
     first, second = await waiting(waits, "a", "a")
     first.cancel()
@@ -109,7 +109,7 @@ async def test_who_goes_away_is_forgotten_and_the_others_wait_on() -> None:
     assert (await second).run_id == "a"
 
 
-async def test_an_answer_is_not_kept_when_it_was_heard() -> None:
+async def test_an_answer_is_not_kept_once_it_was_received() -> None:
     waits = RunWaiters(nowhere)
     (task,) = await waiting(waits, "a")
     event = told("a")

@@ -91,7 +91,7 @@ async def test_without_a_backlog_there_are_fewer_down_to_the_fewest(log: Log) ->
     assert crew.scaled == [2, 1]
 
 
-async def test_who_is_not_at_work_yet_is_waited_for(log: Log) -> None:
+async def test_a_worker_that_has_not_started_yet_is_waited_for(log: Log) -> None:
     await log.append(tasks(100))
     crew, told = Crew(), Told()
     crew.settled = False
@@ -99,7 +99,7 @@ async def test_who_is_not_at_work_yet_is_waited_for(log: Log) -> None:
     assert crew.scaled == []
 
 
-async def test_what_waits_for_a_stopped_agent_makes_nobody(log: Log) -> None:
+async def test_tasks_that_wait_for_a_stopped_agent_start_no_worker(log: Log) -> None:
     stop = Switch(AGENT, "echo", "stopped", "ida", "")
     await log.append([control_record(stop, TOPOLOGY, event_id="s1"), *tasks(100)])
     crew, told = Crew(), Told()
@@ -108,7 +108,7 @@ async def test_what_waits_for_a_stopped_agent_makes_nobody(log: Log) -> None:
     assert told.samples[0].stopped == {"echo"}
 
 
-async def test_a_log_that_is_gone_is_told(log: Log) -> None:
+async def test_a_log_that_is_gone_is_reported(log: Log) -> None:
     class Gone(SqliteLog):
         """One that loses its server after a while."""
 
@@ -130,7 +130,7 @@ async def test_a_log_that_is_gone_is_told(log: Log) -> None:
     await gone.close()
 
 
-async def test_a_mesh_without_topics_is_told(tmp_path: Path) -> None:
+async def test_a_mesh_without_topics_is_reported(tmp_path: Path) -> None:
     empty = SqliteLog(tmp_path / "empty.db")
     await empty.start()
     scaler = Autoscaler(

@@ -96,7 +96,7 @@ async def test_what_opens_no_run_goes_to_the_dead_letters_untouched_and_blocks_n
     assert intake.rejected.total() == 4
 
 
-async def test_whoever_waits_under_a_known_run_id_hears_the_rejection(log: Log) -> None:
+async def test_a_client_that_waits_under_a_known_run_id_gets_the_rejection(log: Log) -> None:
     attributes = {"specversion": "1.0", "id": "e", "source": "/s", "type": "order.placed", "correlationid": "run-9"}
     headers = [(f"ce_{k}", v.encode()) for k, v in attributes.items()] + [("ce_expirytime", b"tomorrow")]
     async with working(log, TOPOLOGY, Intake(log, TOPOLOGY, SystemClock()).run):

@@ -100,7 +100,7 @@ async def test_a_failed_attempt_is_due_again_after_its_delay_even_for_a_new_owne
     )
 
 
-async def test_a_deadline_ends_the_run_though_nobody_answers(log: Log) -> None:
+async def test_a_deadline_ends_a_run_without_answers(log: Log) -> None:
     async with working(log, TOPOLOGY, orchestrator(log).run):
         await append(log, request("r1", expiry_ms=SystemClock().now_ms() + 150))
         (outcome,) = await read_until(log, TOPOLOGY.outcomes, 1)
@@ -109,7 +109,7 @@ async def test_a_deadline_ends_the_run_though_nobody_answers(log: Log) -> None:
     assert "echo" in body["refusals"][0]["message"]
 
 
-async def test_a_stop_is_relayed_into_every_partition_once_whoever_owns_it(log: Log) -> None:
+async def test_a_stop_is_relayed_into_every_partition_once_for_any_owner(log: Log) -> None:
     stop = control_record(Switch("agent", "echo", "stopped", "ann@desk"), TOPOLOGY, event_id="c1")
     async with working(log, TOPOLOGY, orchestrator(log).run):
         await append(log, stop)
@@ -227,7 +227,7 @@ def answers(tasks: list[Event]) -> list[NewRecord]:
     return [to_inbox(result.success_event(task, [Part("answer", b"1")], NO_USAGE)) for task in tasks]
 
 
-async def test_who_stops_gracefully_leaves_a_checkpoint_of_the_last_record_and_the_next_one_needs_no_other(
+async def test_a_graceful_stop_leaves_a_checkpoint_of_the_last_record_and_the_successor_needs_no_other(
     log: Log,
 ) -> None:
     async with working(log, TOPOLOGY, orchestrator(log).run):
@@ -250,7 +250,7 @@ async def test_who_stops_gracefully_leaves_a_checkpoint_of_the_last_record_and_t
     assert len(await read_all(log, TOPOLOGY.outcomes)) == 20
 
 
-async def test_who_is_killed_is_followed_from_its_last_checkpoint_and_the_tail(log: Log) -> None:
+async def test_a_killed_orchestrator_is_followed_from_its_last_checkpoint_and_the_tail(log: Log) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))
     service = orchestrator(log, costs=EAGER._replace(row_us=10))
     killed = asyncio.ensure_future(service.run(asyncio.Event()))

@@ -110,13 +110,13 @@ def test_a_set_of_tasks_has_the_same_order_each_time() -> None:
     del keep
 
 
-def test_a_wait_that_nobody_will_end_is_told() -> None:
+def test_a_wait_without_end_is_reported() -> None:
     loop = SimLoop()
     with pytest.raises(Stuck, match="nothing is left to happen"):
         loop.run_until_complete(loop.create_future())
 
 
-def test_a_process_that_goes_round_and_round_is_told() -> None:
+def test_a_process_in_an_endless_loop_is_reported() -> None:
     loop = SimLoop(steps_max=1_000)
 
     async def spin() -> None:

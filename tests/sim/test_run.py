@@ -118,7 +118,7 @@ def _begin_and_kill(machine: Machine, steps: int) -> None:
     _after_steps(machine, steps, partial(machine.kill, 10))
 
 
-def test_a_failing_seed_is_told_with_what_repeats_it_and_the_faults_that_it_takes() -> None:
+def test_a_failing_seed_is_reported_with_what_repeats_it_and_the_faults_that_it_takes() -> None:
     planted = PLANTED["swallowed_refusal"]
     found = search(range(planted.first, planted.first + SEARCHED_MAX), patch=planted.patch)
     assert found is not None

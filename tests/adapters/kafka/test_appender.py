@@ -35,7 +35,7 @@ async def test_an_appender_that_was_not_started_appends_nothing(appender: Append
     await appender.close(100)
 
 
-async def test_a_broker_that_never_came_is_told_at_the_deadline(appender: Appender) -> None:
+async def test_a_broker_that_never_came_is_reported_at_the_deadline(appender: Appender) -> None:
     appender._start_pump()  # as if the broker had been there at the start
     appender._counts["t"] = 1
     began = time.monotonic()

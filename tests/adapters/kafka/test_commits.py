@@ -66,7 +66,7 @@ async def test_a_commit_carries_the_generation_and_the_member_it_was_given() -> 
 
 
 @pytest.mark.parametrize("code", [22, 25, 27])
-async def test_a_stale_member_is_told_by_its_error(code: int) -> None:
+async def test_a_stale_member_is_recognised_by_its_error(code: int) -> None:
     with pytest.raises(commits.STALE_MEMBER):
         await commits.store(
             Coordinator(OffsetCommitResponse_v3(0, [("a", [(0, code)])])), "g", 5, "me", {A0: Commit(1)}

@@ -38,7 +38,7 @@ def test_without_settings_nothing_is_encrypted() -> None:
     assert connection().arguments("admin")["security_protocol"] == "PLAINTEXT"
 
 
-def test_tls_checks_the_name_of_the_broker_unless_told_otherwise() -> None:
+def test_tls_checks_the_name_of_the_broker_unless_configured_otherwise() -> None:
     context = secured(security_protocol="SSL").arguments("admin")["ssl_context"]
     assert isinstance(context, ssl.SSLContext)
     assert context.check_hostname
@@ -92,7 +92,7 @@ async def test_a_question_is_repeated_while_the_broker_says_not_now() -> None:
     assert answers == []
 
 
-async def test_a_question_without_answer_ends_at_the_deadline_and_tells_what_went_wrong_last() -> None:
+async def test_a_question_without_answer_ends_at_the_deadline_and_reports_what_went_wrong_last() -> None:
     async def question() -> None:
         raise KafkaConnectionError("no route")
 
@@ -122,7 +122,7 @@ async def test_a_final_refusal_is_not_asked_again() -> None:
     assert asked == 1
 
 
-async def test_an_end_in_time_is_told_from_one_that_hangs_or_fails() -> None:
+async def test_an_end_in_time_is_distinguished_from_one_that_hangs_or_fails() -> None:
     async def fails() -> None:
         raise RuntimeError("no")
 

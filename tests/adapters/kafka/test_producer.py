@@ -12,7 +12,7 @@ from mesh.adapters.kafka.producer import kill
 PLACE = TopicPartition("t", 0)
 
 
-async def test_a_batch_that_was_about_to_be_tried_again_is_told_without_a_word_on_the_screen() -> None:
+async def test_a_batch_that_was_about_to_be_tried_again_is_reported_without_output() -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1")

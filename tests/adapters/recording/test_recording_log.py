@@ -121,7 +121,7 @@ async def test_a_file_that_is_cut_has_the_records_before_the_cut(write: Write, l
     await log.close()
 
 
-async def test_every_cut_within_a_file_is_told(write: Write) -> None:
+async def test_every_cut_within_a_file_is_reported(write: Write) -> None:
     path = write([stored(0, 1), stored(1, 2)])
     whole, head = path.read_bytes(), len(HEAD.line())
     for size in range(head, len(whole) - 1):
@@ -154,7 +154,7 @@ async def test_a_damaged_file_is_refused_with_its_line(write: Write, lines: list
         await opened(path)
 
 
-async def test_a_record_that_is_damaged_within_is_told_when_it_is_read(write: Write) -> None:
+async def test_a_record_that_is_damaged_within_is_reported_when_it_is_read(write: Write) -> None:
     path = write([stored(0, 1), stored(0, 2)])
     path.write_bytes(path.read_bytes().replace(b'"data":2', b'"data":x'))
     log = await opened(path)

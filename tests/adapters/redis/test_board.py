@@ -76,7 +76,7 @@ def test_the_url_is_shown_without_secrets(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "host:6379", f"http://:{SECRET}@host", f"redis://:{SECRET}@host:port", "unix://"])
-def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+def test_a_url_that_is_invalid_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigInvalid) as refused:
         RedisBoard(url)
     assert "redis://" in str(refused.value)
@@ -197,7 +197,7 @@ async def test_a_refusal_of_redis_is_unavailable_with_its_remedy(reply: str, rem
         await board.close()
 
 
-async def test_a_wrong_password_is_told_without_showing_it() -> None:
+async def test_a_wrong_password_is_reported_without_showing_it() -> None:
     async with server(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n") as port:
         board = RedisBoard(f"redis://user:{SECRET}@127.0.0.1:{port}", timeout_ms=2_000)
         with pytest.raises(BoardUnavailable) as refused:

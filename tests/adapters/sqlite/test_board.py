@@ -90,7 +90,9 @@ class TestSqliteBoard(BoardContract):
 
         return wipe
 
-    async def test_a_file_opened_again_is_the_same_life(self, opened: list[SqliteBoard], open_board: OpenBoard) -> None:
+    async def test_a_file_opened_again_is_the_same_incarnation(
+        self, opened: list[SqliteBoard], open_board: OpenBoard
+    ) -> None:
         board = await open_board()
         entry = await board.put("k", b"1")
         await close_all(opened)
@@ -98,7 +100,7 @@ class TestSqliteBoard(BoardContract):
         assert await again.get("k") == entry
         assert (await again.put("k", b"2", expect=entry.version)).value == b"2"
 
-    async def test_a_file_put_back_from_a_copy_is_another_life(
+    async def test_a_file_put_back_from_a_copy_is_another_incarnation(
         self, path: Path, opened: list[SqliteBoard], open_board: OpenBoard
     ) -> None:
         board = await open_board()
@@ -133,7 +135,7 @@ class TestSqliteBoard(BoardContract):
         assert file.read(lambda c: c.execute("SELECT count(*) FROM elsewhere").fetchone()) == (0,)
         await file.close()
 
-    async def test_a_watch_that_was_left_hears_nothing_more(self, board: Board) -> None:
+    async def test_a_watch_that_was_left_gets_no_more_changes(self, board: Board) -> None:
         def listening() -> int:
             gc.collect()
             return sum(isinstance(thing, Wakeup) for thing in gc.get_objects())

@@ -83,7 +83,7 @@ async def test_the_partitions_of_a_killed_process_go_to_the_others(log: SqliteLo
     assert await member.committed(TopicPartition("t", 2)) == Commit(17)
 
 
-async def test_who_starts_again_after_a_kill_has_its_partitions_at_once(
+async def test_a_process_that_starts_again_after_a_kill_has_its_partitions_at_once(
     log: SqliteLog, path: Path, spawn: Spawn
 ) -> None:
     await log.create_topics([TopicSpec("t", 2)])

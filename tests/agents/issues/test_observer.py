@@ -54,7 +54,7 @@ async def test_importance_and_area_follow_the_event(event: Webhook, importance: 
     assert (noted.importance, noted.area) == (importance, area)
 
 
-async def test_the_summary_says_who_did_what_where_to_which_thing() -> None:
+async def test_the_summary_names_the_actor_the_action_the_place_and_the_object() -> None:
     noted = await observe(webhook("milestone", "closed", milestone={"title": "v1.0"}))
     assert noted.summary == "milestone closed in brewlab/teapot by ada: v1.0"
     assert noted.team == "maintainers"

@@ -112,7 +112,7 @@ def test_the_programming_language_is_found_by_fences_traces_and_files(text: str,
     assert code_language_of(text) == language
 
 
-async def test_the_repository_tells_the_language_where_the_text_does_not() -> None:
+async def test_the_repository_gives_the_language_if_the_text_does_not() -> None:
     assert (await triaged_issue("Hello", "")).code_language == "Python"
 
 
@@ -145,7 +145,7 @@ async def test_discussions_and_commit_comments_have_names_of_their_own() -> None
     assert [f.item for f in found] == ["brewlab/teapot/discussions/4", "brewlab/teapot@6113728f27ae"]
 
 
-async def test_a_pull_request_tells_counts_branches_and_known_files() -> None:
+async def test_a_pull_request_has_counts_branches_and_known_files() -> None:
     found = await triaged_pull(
         "Touch `a/b.py`",
         "and docs/x.md but not 1.5.2 or https://example.org/index.html",

@@ -9,7 +9,7 @@ from mesh.settings import Settings
 from tests.cli.conftest import Cli
 
 
-def test_agents_are_listed_with_what_they_hear_their_limits_and_lag(desk: Cli) -> None:
+def test_agents_are_listed_with_their_types_limits_and_lag(desk: Cli) -> None:
     rows = {row["agent"]: row for row in desk("agents", "--json").rows}
     assert list(rows) == ["greeter", "keeper", "breaker", "runner", "napper", "echo"]
     breaker = rows["breaker"]
@@ -21,7 +21,7 @@ def test_agents_are_listed_with_what_they_hear_their_limits_and_lag(desk: Cli) -
     assert shown[3].split() == ["breaker", "break.me", "noted", "0", "5", "s", "2", "64", "desk:smash"]
 
 
-def test_what_waits_for_an_agent_that_nobody_runs_is_its_lag(project: Cli) -> None:
+def test_tasks_that_wait_for_an_agent_without_a_worker_are_its_lag(project: Cli) -> None:
     with project.up("orchestrator", "intake", "worker", "--agent", "greeter"):
         project("publish", "word.said", "-", input='{"word": "a"}\n{"word": "b"}\n')
         project("publish", "hello", '{"name": "x"}', "--wait", "--timeout", "200ms")
@@ -39,7 +39,7 @@ def test_stopped_agents_say_since_when_and_by_whom(project: Cli) -> None:
     assert " s ago by " in shown[6]
 
 
-def test_open_breakers_are_told(project: Cli) -> None:
+def test_open_breakers_are_reported(project: Cli) -> None:
     project("topics", "create")
     file = project.folder / "topics.yaml"
     rule = "breaker: {failures: 5, open: 10m}"

@@ -44,7 +44,7 @@ def test_the_log_of_your_own_mesh_is_not_used_unless_you_name_it(cli: Cli) -> No
     assert (cli.folder / "named.db").is_file()
 
 
-def test_what_it_started_ends_with_it_when_it_is_told_to_end(cli: Cli) -> None:
+def test_child_processes_end_with_it_when_it_is_asked_to_end(cli: Cli) -> None:
     with cli.background("bench", "run1", "--for", "60s", "--to", "kept") as running:
         pid = running.process.pid
         services = Path(f"/proc/{pid}/task/{pid}/children")
@@ -67,7 +67,7 @@ def test_what_it_started_ends_with_it_when_it_is_told_to_end(cli: Cli) -> None:
         (("run1", "--log", "nats://here"), 2, "no log is known by 'nats'"),
     ],
 )
-def test_what_cannot_be_measured_is_told_before_anything_is(
+def test_what_cannot_be_measured_is_reported_before_anything_is(
     cli: Cli, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
     done = cli("bench", *arguments)

@@ -89,7 +89,7 @@ def test_what_the_board_lost_is_shown_first_and_put_back_with_yes(apart: Cli) ->
     assert apart("board", "rebuild", "--yes", *ELSEWHERE).err == "All 2 keys are there: nothing to write.\n"
 
 
-def test_what_is_newer_on_the_board_is_told_and_left_alone(apart: Cli) -> None:
+def test_what_is_newer_on_the_board_is_reported_and_left_alone(apart: Cli) -> None:
     for key in ("a", "b", "other/c"):
         apart("board", "put", key, "1", *ELSEWHERE)
     lose(apart)
@@ -130,7 +130,7 @@ def test_without_the_topic_rebuild_says_what_is_missing(project: Cli) -> None:
     assert "mesh.board" in done.err
 
 
-def test_a_lost_board_is_told_by_up_put_back_and_shown_afterwards(apart: Cli) -> None:
+def test_a_lost_board_is_reported_by_up_put_back_and_shown_afterwards(apart: Cli) -> None:
     with apart.up(*ELSEWHERE) as running:
         apart("publish", "hello", '{"name": "lea"}', "--wait", *ELSEWHERE)
         before = json.loads(apart("board", "get", "greetings/lea", "--json", *ELSEWHERE).out)

@@ -54,7 +54,7 @@ def test_ten_mistakes_are_ten_lines_each_with_its_place_and_remedy(project: Cli)
     assert [f"{p['file']}:{p['line']}" for p in row["problems"]] == places
 
 
-def test_other_commands_tell_the_same_problems_and_exit_2(project: Cli) -> None:
+def test_other_commands_report_the_same_problems_and_exit_2(project: Cli) -> None:
     (project.folder / "topics.yaml").write_text(MISTAKES)
     told = project("check").out.splitlines()
     done = project("up")
@@ -62,7 +62,7 @@ def test_other_commands_tell_the_same_problems_and_exit_2(project: Cli) -> None:
     assert [line.strip() for line in done.err.splitlines()[1:]] == told
 
 
-def test_differences_between_topics_yaml_and_the_functions_are_told(project: Cli) -> None:
+def test_differences_between_topics_yaml_and_the_functions_are_reported(project: Cli) -> None:
     file = project.folder / "topics.yaml"
     text = file.read_text()
     text = text.replace("emits: [greeted, greeting.kept], timeout: 5s", "emits: [greeted, greeting.kept, noted]")
@@ -96,7 +96,7 @@ def late(hello: "Nowhere") -> None: ...
 """
 
 
-def test_a_result_whose_type_is_not_known_or_not_declared_is_told(project: Cli) -> None:
+def test_a_result_whose_type_is_not_known_or_not_declared_is_reported(project: Cli) -> None:
     (project.folder / "rough.py").write_text(ROUGH)
     file = project.folder / "topics.yaml"
     text = file.read_text()
@@ -165,7 +165,7 @@ MODULES = {
 }
 
 
-def test_up_tells_every_broken_agent_at_once_as_check_does(cli: Cli) -> None:
+def test_up_reports_every_broken_agent_at_once_as_check_does(cli: Cli) -> None:
     (cli.folder / "topics.yaml").write_text(BROKEN)
     for name, text in MODULES.items():
         (cli.folder / f"{name}.py").write_text(text)
@@ -203,7 +203,7 @@ agents:
 """
 
 
-def test_an_event_that_is_missing_in_emits_is_told_at_its_emitter(cli: Cli) -> None:
+def test_an_event_that_is_missing_in_emits_is_reported_at_its_emitter(cli: Cli) -> None:
     (cli.folder / "topics.yaml").write_text(EMITTER)
     (cli.folder / "ag.py").write_text(
         "from mesh import Emit\n\ndef one(ask: dict) -> Emit:\n    return Emit('answr', {})\n"

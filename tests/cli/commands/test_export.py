@@ -26,7 +26,7 @@ def test_agents_that_are_named_are_the_only_ones(project: Cli) -> None:
         ]
 
 
-def test_what_was_wished_for_stands_in_the_manifests(project: Cli) -> None:
+def test_options_are_written_into_the_manifests(project: Cli) -> None:
     more = ("--image", "registry.example/desk:7", "--namespace", "desks")
     rows = project("export", "k8s", *WHERE, *more, "--json").rows
     assert {one["metadata"]["namespace"] for one in rows} == {"desks"}
@@ -67,7 +67,7 @@ def test_the_rights_on_kafka_are_commands_and_rows(project: Cli) -> None:
     assert {row["service"] for row in project("export", "acl", "--json").rows} >= {"worker", "client", "operator"}
 
 
-def test_a_service_that_is_none_is_told(project: Cli) -> None:
+def test_an_unknown_service_is_reported(project: Cli) -> None:
     done = project("export", "acl", "orchestrater")
     assert done.code == 3
     assert "Did you mean 'orchestrator'?" in done.err

@@ -82,7 +82,7 @@ def test_a_folder_that_is_missing_is_made(cli: Cli) -> None:
     assert cli("init", "My Desk/topics.yaml").code == 2
 
 
-def test_what_a_signature_does_not_tell_is_named(cli: Cli) -> None:
+def test_types_that_a_signature_does_not_give_are_named(cli: Cli) -> None:
     assert cli("init").code == 0
     (cli.folder / "tickets.py").write_text(
         "async def triage(ticket: dict) -> dict: ...\n\n\nasync def answer(ticket: dict): ...\n"

@@ -17,7 +17,7 @@ def test_topics_are_created_once_and_listed_with_their_use(project: Cli) -> None
     assert project("topics", "check").out.startswith(f"✓ {len(rows)} topics as declared")
 
 
-def test_all_that_is_wrong_with_topics_is_told_at_once(project: Cli) -> None:
+def test_all_that_is_wrong_with_topics_is_reported_at_once(project: Cli) -> None:
     project("topics", "create")
     file = project.folder / "topics.yaml"
     text = file.read_text().replace("inbox: {partitions: 2}", "inbox: {partitions: 3}")

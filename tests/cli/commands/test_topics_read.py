@@ -116,7 +116,7 @@ def test_new_records_are_followed(desk: Cli) -> None:
         (["inbox", "--run", "no-such-run"], "no run goes by 'no-such-run'"),
     ],
 )
-def test_mistakes_are_told(desk: Cli, arguments: list[str], said: str) -> None:
+def test_mistakes_are_reported(desk: Cli, arguments: list[str], said: str) -> None:
     done = desk("topics", "read", *arguments)
     assert done.code in (1, 2, 3)
     assert said in done.err

@@ -90,7 +90,7 @@ def test_spans_of_a_worker_go_where_the_standard_variable_points(project: Cli) -
         assert "/v1/traces" in [path for path, _ in received]
 
 
-def test_a_collector_that_is_away_keeps_nobody_from_stopping(project: Cli) -> None:
+def test_an_unreachable_collector_does_not_delay_the_stop(project: Cli) -> None:
     with project.up(env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) as running:
         project("publish", "hello", '{"name": "liv"}', "--wait")
         running.signal(signal.SIGTERM)
@@ -174,7 +174,7 @@ def test_a_process_with_too_many_calls_that_do_not_end_ends_with_a_code_of_its_o
     assert state_of(project, run) == "failed"
 
 
-def test_a_worker_process_with_too_many_calls_that_do_not_end_is_started_anew_at_once(project: Cli) -> None:
+def test_a_worker_process_with_too_many_calls_that_do_not_end_is_started_again_at_once(project: Cli) -> None:
     stubborn(project)
     with project.up("--workers", "2", env=SPENT) as running:
         done = project("publish", "word.said", '{"word": "hang"}', "--wait", "--json")
@@ -262,7 +262,7 @@ def test_a_second_ctrl_c_ends_worker_processes_too(project: Cli) -> None:
         until(lambda: not any(_lives(pid) for pid in children))
 
 
-def test_a_broken_agent_module_is_told_with_its_line(project: Cli) -> None:
+def test_a_broken_agent_module_is_reported_with_its_line(project: Cli) -> None:
     (project.folder / "desk.py").write_text("def greet(:\n")
     done = project("up")
     assert done.code == 2

@@ -121,7 +121,7 @@ def test_copies_are_no_divergence(copy: Cli) -> None:
         (again("mesh.dead", **{"mesh-dlq-id": b"forged", "mesh-dlq-reason": b"because"}), "I8"),
     ],
 )
-def test_what_nobody_decided_is_found(copy: Cli, tamper: Tamper, invariant: str) -> None:
+def test_a_record_that_follows_from_no_decision_is_found(copy: Cli, tamper: Tamper, invariant: str) -> None:
     spoil(copy, tamper)
     done = copy("verify")
     assert done.code == 1
@@ -204,7 +204,7 @@ def test_the_checkpoints_that_stand_are_compared_with_the_inbox(lived: Cli) -> N
     assert row["checked"].get("I13", 0) > 0, row
 
 
-def test_a_checkpoint_that_is_gone_is_told(copy: Cli) -> None:
+def test_a_checkpoint_that_is_gone_is_reported(copy: Cli) -> None:
     async def trim(log: Log) -> None:
         for number, bounds in (await log.bounds("mesh.checkpoints")).items():
             await log.trim(TopicPartition("mesh.checkpoints", number), bounds.end)

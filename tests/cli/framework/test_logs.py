@@ -44,7 +44,7 @@ def test_a_service_logs_json_lines_with_time_level_and_fields(capsys: pytest.Cap
 
 
 @pytest.mark.usefixtures("loggers")
-def test_how_much_is_told_is_for_the_caller_to_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_caller_chooses_the_level_of_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["level"] for line in told(capsys)] == ["warning", "error"]
     assert [line["level"] for line in told(capsys, verbosity=-1, service=True)] == ["error"]
     assert [line["event"] for line in told(capsys, verbosity=1)][-2:] == ["Unable to connect", "no"]
@@ -61,7 +61,7 @@ def test_an_exception_goes_with_its_stack(capsys: pytest.CaptureFixture[str]) ->
     assert "ValueError: boom" in line["exception"]
 
 
-def test_at_a_terminal_a_service_tells_in_sentences(project: Cli) -> None:
+def test_at_a_terminal_a_service_logs_sentences(project: Cli) -> None:
     with Terminal(project, "up", "-v") as terminal:
         terminal.until("ready")
         terminal.process.terminate()
@@ -194,7 +194,7 @@ async def fail():
 """
 
 
-def test_misfits_and_groups_are_told_with_the_agents_own_place(cli: Cli) -> None:
+def test_mismatches_and_groups_are_reported_with_the_agents_own_line(cli: Cli) -> None:
     (cli.folder / "topics.yaml").write_text(
         "mesh: {name: m}\ntopics: {asks: {ingress: ask}, answers: {egress: answer}}\n"
         "agents:\n  one: {run: 'misfits:work', on: ask, emits: answer, retry: {attempts: 1}}\n"
@@ -230,7 +230,7 @@ def work(ask: Ask) -> Emit:
 """
 
 
-def test_an_undeclared_event_is_told_at_its_emitter(cli: Cli) -> None:
+def test_an_undeclared_event_is_reported_at_its_emitter(cli: Cli) -> None:
     (cli.folder / "topics.yaml").write_text(
         "mesh: {name: m}\ntopics: {asks: {ingress: ask}, answers: {egress: answer}}\n"
         "agents:\n  one: {run: 'emits:work', on: ask, emits: answer}\n"

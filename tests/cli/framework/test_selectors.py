@@ -41,7 +41,7 @@ def test_what_is_no_time_is_refused_with_all_forms(text: str) -> None:
     assert (refused.value.where, refused.value.expected, refused.value.code) == ("--until", TIME_FORMS, "bad_value")
 
 
-def test_a_number_without_its_unit_is_told_the_unit() -> None:
+def test_a_number_without_its_unit_is_refused_with_the_unit() -> None:
     with pytest.raises(InvalidInput) as refused:
         time_form("--since", "10")
     assert "write 10s" in refused.value.remedy

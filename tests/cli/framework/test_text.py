@@ -89,7 +89,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
     assert (percentile([7.0], 0.5), percentile([7.0], 0.99), percentile([], 0.5)) == (7, 7, 0)
 
 
-def test_a_duration_that_is_none_names_its_option() -> None:
+def test_a_duration_that_is_invalid_names_its_option() -> None:
     assert seconds("--since", "90s") == 90
     with pytest.raises(InvalidInput, match=r"^--since: ") as refused:
         seconds("--since", "soon")

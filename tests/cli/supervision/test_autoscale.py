@@ -116,7 +116,7 @@ def test_workers_come_and_go_with_the_load_and_every_task_is_done(naps: Cli) -> 
     assert not [line for line in told if line["level"] == "warning"]
 
 
-def test_a_terminal_is_told_why_and_what_stands_in_the_way(naps: Cli) -> None:
+def test_a_terminal_gets_the_reason_and_the_obstacle(naps: Cli) -> None:
     with Terminal(naps, "up", "--autoscale", QUICKLY.replace("max=3", "max=2"), columns=200) as terminal:
         assert "1 in 1 to 2 processes: napper" in terminal.until("ready")
         publish(naps)
@@ -176,12 +176,12 @@ def test_what_is_given_is_read() -> None:
         ("max=4,pollingInterval=1m", "cooldownPeriod is shorter than pollingInterval"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_what_was_expected(text: str, told: str) -> None:
+def test_what_cannot_be_read_is_reported_with_what_was_expected(text: str, told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
         parse_rule(text)
 
 
-def test_fewer_partitions_than_workers_are_told() -> None:
+def test_fewer_partitions_than_workers_are_reported() -> None:
     topology = load(TOPICS)
     check_partitions(ScalingRule(4, 9), topology)
     with pytest.raises(InvalidInput, match=r"have 4 partitions.*from 1 to 4, got 5\. Write min=4"):
@@ -203,7 +203,7 @@ def test_what_cannot_start_says_so(naps: Cli, arguments: tuple[str, ...], told: 
     assert not (naps.folder / ".mesh").exists()
 
 
-def test_a_log_that_is_gone_scales_nobody_and_is_waited_for(naps: Cli) -> None:
+def test_an_unreachable_log_scales_nothing_and_is_waited_for(naps: Cli) -> None:
     arguments = (
         "up",
         "worker",

@@ -51,11 +51,11 @@ def newest(mirror: BoardChangelog) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("told", [change("risk/7", "aa:7", b' {"n": 1}'), change("k", "aa:1")._replace(op_id="")])
-def test_a_change_comes_back_as_it_was_told(told: BoardChange) -> None:
+def test_a_change_is_read_back_as_it_was_written(told: BoardChange) -> None:
     assert read_board_record(stored(change_record(told, ECHO))) == told
 
 
-def test_a_restart_comes_back_and_is_the_same_record_for_everybody() -> None:
+def test_a_restart_is_the_same_record_for_every_process() -> None:
     assert read_board_record(stored(restart_record(WIPED, ECHO))) == WIPED
     assert restart_record(WIPED, ECHO) == restart_record(BoardRestart("aa", "bb", AT_MS), ECHO)
 
@@ -93,7 +93,7 @@ def test_records_are_cloudevents_with_the_value_untouched() -> None:
         ({"ce_type": RESTARTED.encode()}, None, b'{"old": "a", "new": 1}', "unparseable"),
     ],
 )
-def test_what_says_nothing_is_told_and_changes_nothing(
+def test_an_invalid_record_is_reported_and_changes_nothing(
     headers: dict[str, bytes], key: bytes | None, value: bytes | None, code: str
 ) -> None:
     whole = dict(change_record(change("k", "aa:1"), ECHO).headers) | headers
@@ -109,17 +109,17 @@ def test_versions_are_compared_as_numbers() -> None:
     assert [counter_of(v) for v in ("aa:10", "aa:", ":1", "aa", "aa:1:2")] == [10, -1, -1, -1, -1]
 
 
-def test_the_later_life_wins_though_it_counts_from_the_beginning() -> None:
+def test_the_later_incarnation_wins_though_it_counts_from_the_beginning() -> None:
     mirror = found(change("k", "aa:90"), change("old", "aa:91"), WIPED, change("k", "bb:1"))
     assert newest(mirror) == {"k": "bb:1", "old": "aa:91"}
     assert mirror.incarnations == ["aa", "bb"]
 
 
-def test_a_straggler_of_an_earlier_life_changes_nothing() -> None:
+def test_a_straggler_of_an_earlier_incarnation_changes_nothing() -> None:
     assert newest(found(change("k", "aa:1"), WIPED, change("k", "bb:1"), change("k", "aa:99"))) == {"k": "bb:1"}
 
 
-def test_a_restart_puts_lives_in_order_that_were_mentioned_the_other_way_round() -> None:
+def test_a_restart_corrects_the_order_of_incarnations() -> None:
     mirror = found(change("k", "bb:1"), change("k", "aa:99"), WIPED, BoardRestart("bb", "cc", AT_MS))
     assert mirror.incarnations == ["aa", "bb", "cc"]
     assert newest(mirror) == {"k": "bb:1"}
@@ -170,5 +170,5 @@ def test_nothing_newer_than_what_is_known_counts_as_missing(stored: StoredValue,
     assert compare(change("k", "aa:3", b"7"), stored, ["aa", "bb"]) == verdict
 
 
-def test_a_life_that_nobody_told_of_is_the_latest() -> None:
+def test_an_incarnation_without_a_record_is_the_latest() -> None:
     assert rank("zz:1", ["aa", "bb"]) > rank("bb:99", ["aa", "bb"]) > rank("aa:100", ["aa", "bb"])

@@ -167,7 +167,7 @@ def test_pushing_keeps_every_item_as_it_was_written() -> None:
     assert rules.pushed("k", array, None, b"1e2", 3) == (b'["\\u00e9,]" , {"a" : [ 1,2 ]},1e2]', 3)
 
 
-def test_pushing_begins_an_array_and_refuses_what_is_none() -> None:
+def test_pushing_begins_an_array_and_refuses_invalid_values() -> None:
     assert rules.pushed("k", None, None, b"1", 5) == (b"[1]", 1)
     assert rules.pushed("k", b" [ ] ", None, b"1", 5) == (b"[1]", 1)
     for value in (b"{}", b'"[]"', b"1", b"null"):

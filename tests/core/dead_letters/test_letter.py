@@ -140,7 +140,7 @@ def test_an_export_comes_back_byte_for_byte(key: bytes | None, value: bytes | No
     assert (again.id, again.position, again.at_ms) == (letter.id, letter.position, letter.at_ms)
 
 
-def test_an_export_reads_as_kcat_writes_and_tells_when_it_was_changed() -> None:
+def test_an_export_is_read_as_kcat_writes_it_and_a_change_is_detected() -> None:
     line = letter_json(letter_of(stored([("a", b"\xff")], b'{"n":1}')))
     assert (line["topic"], line["partition"], line["offset"], line["ts"]) == ("mesh.dead", 1, 7, 1_000)
     assert (line["key"], line["payload"]) == ("k", '{"n":1}')

@@ -91,7 +91,7 @@ def test_a_letter_of_which_the_ledger_knows_nothing_is_new() -> None:
         (DONE, "completed", False, "redriven 1×, completed"),
     ],
 )
-def test_the_last_entry_of_a_key_tells_where_the_letter_stands(
+def test_the_last_entry_of_a_key_gives_the_state_of_the_letter(
     state: str, result: str, is_open: bool, text: str
 ) -> None:
     last = ENTRY._replace(state=state, result=result)

@@ -204,7 +204,7 @@ def test_a_letter_of_another_system_goes_to_the_ingress_topic_whence_it_came() -
 # ---------------------------------------------------------------------------------------------------------------- anew
 
 
-def test_a_run_begins_anew_from_its_request() -> None:
+def test_a_run_begins_again_from_its_request() -> None:
     heard = event(data=b'{"why":1}', subject="s", expiry_ms=5)
     letter = failed()
     found = sending(letter, RedriveOptions(as_new=True), heard=[heard])
@@ -217,7 +217,7 @@ def test_a_run_begins_anew_from_its_request() -> None:
     assert other.run_id != found.run_id, "each time another run"
 
 
-def test_all_requests_of_a_run_are_heard_by_the_new_one() -> None:
+def test_all_requests_of_a_run_are_consumed_by_the_new_one() -> None:
     heard = [event(id="r1"), event(id="r2")]
     found = sending(failed(), RedriveOptions(as_new=True), heard=heard)
     assert found.ids == (f"{failed().id}:r1", f"{failed().id}:r1.1")
@@ -225,7 +225,7 @@ def test_all_requests_of_a_run_are_heard_by_the_new_one() -> None:
     assert "2 requests" in obstacle(failed(), RedriveOptions(as_new=True, data=b"{}"), heard=heard).message
 
 
-def test_changes_of_a_run_that_begins_anew_are_for_its_request() -> None:
+def test_changes_of_a_run_that_begins_again_are_for_its_request() -> None:
     how = changed("n=2")._replace(as_new=True)
     assert sending(failed(), how, heard=[event(data=b'{"why":1}')]).data == b'{"why":1,"n":2}'
     how = RedriveOptions(as_new=True, data=b"[]")
@@ -237,7 +237,7 @@ def test_without_its_request_only_what_an_ingress_topic_takes_begins_a_run() -> 
     assert as_read(sending(failed("plan", "ask"), RedriveOptions(as_new=True)).records[0]).type == "ask"
 
 
-def test_a_request_that_its_run_could_not_hear_begins_another_run() -> None:
+def test_a_request_that_its_run_could_not_consume_begins_another_run() -> None:
     late = lying(dead_request(event(data=b'{"n":1}', subject="s"), "already_terminal", "it had ended"))
     assert "--as-new" in obstacle(late).remedy
     request = as_read(sending(late, RedriveOptions(as_new=True), heard=[event()]).records[0])
@@ -253,7 +253,7 @@ def test_a_rejected_record_may_begin_a_run_of_its_own() -> None:
     assert "no payload" in obstacle(rejected(None, "empty_value"), RedriveOptions(as_new=True)).message
 
 
-def test_a_redrive_that_its_run_did_not_remember_begins_anew() -> None:
+def test_a_redrive_that_its_run_did_not_remember_begins_again() -> None:
     gone = lying(dead_request(event("redriven", id="d0:r1", task_id="t", agent="plan"), "unknown_run", "gone"))
     assert "--as-new" in obstacle(gone).remedy
     assert sending(gone, RedriveOptions(as_new=True), heard=[event(data=b"[1]")]).payload == b"[1]"
@@ -333,7 +333,7 @@ def test_what_was_interrupted_goes_on_as_it_was_planned() -> None:
         assert "was interrupted" in obstacle(failed(), how, status).message
 
 
-def test_a_run_that_was_about_to_begin_anew_still_does() -> None:
+def test_a_run_that_was_about_to_begin_again_still_does() -> None:
     status = LetterStatus(PLANNED, 1, 0, entry(PLANNED, way=NEW))
     assert sending(failed(), status=status, heard=[event()], how=RedriveOptions(as_new=True)).way == NEW
 

@@ -41,7 +41,7 @@ def test_the_outcome_of_its_run_is_the_end_of_a_redrive() -> None:
     assert list(results.waiting) == ["d2:r1"]
 
 
-def test_an_outcome_from_before_the_redrive_was_heard_is_not_its_end() -> None:
+def test_an_outcome_from_before_the_redrive_was_consumed_is_not_its_end() -> None:
     results = RedriveResults([ENTRY, ENTRY._replace(n=2)], MESH)
     assert results.take(outcome(body={"redrives": []})) == {}
     assert results.take(outcome("mesh.run.failed", {"redrives": ["d1:r1"]})) == {"d1:r1": "failed"}
@@ -49,7 +49,7 @@ def test_an_outcome_from_before_the_redrive_was_heard_is_not_its_end() -> None:
 
 
 @pytest.mark.parametrize("way", ["new", "topic"])
-def test_a_run_that_began_anew_hears_no_redrives(way: str) -> None:
+def test_a_run_that_began_again_consumes_no_redrives(way: str) -> None:
     results = RedriveResults([ENTRY._replace(way=way)], MESH)
     assert results.take(outcome(body={"redrives": []})) == {"d1:r1": "completed"}
 
@@ -63,7 +63,7 @@ def test_an_answer_to_another_request_for_the_run_is_no_end() -> None:
     assert RedriveResults([ENTRY], MESH).take(outcome(REJECTED_TYPE, body)) == {}
 
 
-def test_what_nobody_could_take_is_an_end_and_says_why() -> None:
+def test_an_event_that_no_agent_could_take_ends_the_run_with_a_reason() -> None:
     sent = event("redriven", id="d1:r1", task_id="t1", agent="plan")
     assert RedriveResults([ENTRY], MESH).take(dead(dead_request(sent, "unknown_run", "gone"))) == {
         "d1:r1": "refused: unknown_run"
@@ -76,13 +76,13 @@ def test_what_nobody_could_take_is_an_end_and_says_why() -> None:
     assert RedriveResults([ENTRY], MESH).take(dead(rejected)) == {"d1:r1": "refused: unparseable"}
 
 
-def test_a_task_that_failed_once_more_is_told_by_the_outcome_of_its_run() -> None:
+def test_a_task_that_failed_once_more_is_reported_by_the_outcome_of_its_run() -> None:
     task = Task("t2", "plan", 1, ("plan",), (), "d1:r1")
     letter = give_up(run(), task, event("failed"), Fault("exception", "why"))
     assert RedriveResults([ENTRY], MESH).take(dead(letter)) == {}
 
 
-def test_what_is_no_outcome_tells_nothing() -> None:
+def test_a_record_that_is_no_outcome_is_ignored() -> None:
     results = RedriveResults([ENTRY], MESH)
     good = outcome()
     assert results.take(good._replace(headers=())) == {}

@@ -26,7 +26,7 @@ def test_an_outcome_is_read_back_as_it_was_written() -> None:
     assert tuple(map(unrouted_of, body["unrouted"])) == ended.unrouted
 
 
-def test_what_an_outcome_does_not_tell_takes_its_default() -> None:
+def test_fields_missing_in_an_outcome_take_their_defaults() -> None:
     assert refusal_of({}) == Refusal("", "", (), 0, 0, "")
     assert failure_of({}) == Failure("", "", 1, "", "", ())
     assert result_of({"omitted": "too large"}) == Result("", "", "", b"too large")

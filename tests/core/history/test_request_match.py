@@ -21,7 +21,7 @@ def ended(**fields: Any) -> Run:
 
 
 @pytest.mark.parametrize("tell", [outcome_body, outcome_so_far])
-def test_the_outcome_of_a_run_answers_each_request_that_it_heard(tell: Any) -> None:
+def test_the_outcome_of_a_run_answers_each_request_that_it_consumed(tell: Any) -> None:
     assert why_not_answered(tell(ended()), "r1", ONE) is None
     assert why_not_answered(tell(ended()), "r2", OTHER) is None
 
@@ -43,10 +43,10 @@ def test_a_request_that_came_after_the_end_has_no_answer_in_it(tell: Any) -> Non
     assert "ended completed" in why.message
 
 
-def test_a_run_that_had_heard_enough_says_so_itself() -> None:
+def test_a_run_with_too_many_requests_reports_it_itself() -> None:
     assert why_not_answered(outcome_body(ended(refused=1, refusals=(FULL,))), "r3", ONE) is None
 
 
 @pytest.mark.parametrize("request_", [None, {}, {"ids": ["r1"]}, {"ids": ["r1"], "fingerprints": []}, "r1"])
-def test_outcomes_that_do_not_tell_what_they_heard_are_answers(request_: Any) -> None:
+def test_outcomes_without_a_list_of_requests_are_answers(request_: Any) -> None:
     assert why_not_answered({"request": request_, "ending": "completed"}, "r1", ONE) is None

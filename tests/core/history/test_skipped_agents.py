@@ -29,7 +29,7 @@ def seen(mesh: Topology, *moves: Move) -> list[SkippedAgent]:
     return found
 
 
-def test_the_condition_and_what_it_read_are_told() -> None:
+def test_the_condition_and_what_it_read_are_reported() -> None:
     assert seen(CHOICE, requested(payload={"size": 3})) == [
         SkippedAgent("big", "ask", "size > 10 is false: size is 3"),
     ]
@@ -39,7 +39,7 @@ def test_a_repeated_request_reaches_and_skips_nothing() -> None:
     assert len(seen(CHOICE, requested(payload={"size": 3}), requested(payload={"size": 3}))) == 1
 
 
-def test_a_join_whose_condition_is_false_is_told_once_when_all_is_there() -> None:
+def test_a_join_whose_condition_is_false_is_reported_once_when_all_is_there() -> None:
     found = seen(JOINED, requested(), succeeded("left", ("l", {"n": 2})), succeeded("right", ("r", {"n": 1})))
     assert found == [SkippedAgent("both", "l + r", "l.n < r.n is false: l.n is 2, r.n is 1")]
 

@@ -83,7 +83,7 @@ def test_a_task_knows_when_it_began_when_it_ended_and_what_it_emitted() -> None:
     assert [(a.number, a.fault) for a in stock.attempts] == [(1, None)]
 
 
-def test_an_open_run_shows_who_is_at_work() -> None:
+def test_an_open_run_shows_the_agents_at_work() -> None:
     told = Told().let(requested(), succeeded("plan", "plan.ready"), succeeded("price", "priced"))
     assert (told.task("stock").state, told.task("stock").took_ms) == (WORKING, None)
     assert (told.history.state, told.history.ending, told.history.ended_ms) == ("open", "", None)
@@ -113,7 +113,7 @@ def test_usage_of_all_attempts_is_counted() -> None:
     assert (told.task("work").usd_micros, told.task("work").tokens) == (12, 30)
 
 
-def test_what_is_reported_too_late_to_be_charged_is_told_once() -> None:
+def test_what_is_reported_too_late_to_be_charged_is_reported_once() -> None:
     told = Told().let(requested())
     late = succeeded("plan", "plan.ready", usage=Usage(1_500, 20))(told.play)
     told.let(cancelled())
@@ -123,7 +123,7 @@ def test_what_is_reported_too_late_to_be_charged_is_told_once() -> None:
     assert (told.history.used, told.history.uncharged.total) == (NO_USAGE, Usage(1_500, 20))
 
 
-def test_a_repeated_answer_whose_usage_was_charged_is_not_told_as_too_late() -> None:
+def test_a_repeated_answer_whose_usage_was_charged_is_not_reported_as_too_late() -> None:
     told = Told(topology(plan=agent("ask -> ready", retry=RETRY))).let(requested(), failed("plan", usage=Usage(0, 5)))
     assert told.play.last is not None
     told.take(record(told.play.last))
@@ -140,7 +140,7 @@ def test_tasks_that_the_end_of_the_run_overtook_are_dropped() -> None:
 # --------------------------------------------------------------------------------------------------------- the moments
 
 
-def test_the_timeline_tells_what_happened_in_order() -> None:
+def test_the_timeline_reports_what_happened_in_order() -> None:
     moments = shipped().history.moments
     assert [f"{m.at_ms - AT_MS} {m.kind} {m.agent}: {m.text}" for m in moments] == [
         "0 requested : ask",
@@ -157,7 +157,7 @@ def test_the_timeline_tells_what_happened_in_order() -> None:
     ]
 
 
-def test_a_refused_hop_is_told_with_path_and_numbers() -> None:
+def test_a_refused_hop_is_reported_with_path_and_numbers() -> None:
     mesh = topology(Limits(depth_max=1), one="ask -> half", two="half -> whole")
     told = Told(mesh).let(requested(), succeeded("one", "half"))
     assert told.lines == ["succeeded one", "refused two", "ended"]
@@ -167,13 +167,13 @@ def test_a_refused_hop_is_told_with_path_and_numbers() -> None:
     assert told.history.ending == "stopped"
 
 
-def test_a_passed_deadline_is_told_as_a_refusal() -> None:
+def test_a_passed_deadline_is_reported_as_a_refusal() -> None:
     told = Told().let(requested(), due())
     assert told.lines == ["refused", "ended"]
     assert told.history.moments[-2].text.startswith("deadline: ")
 
 
-def test_what_changes_nothing_is_told_as_noted() -> None:
+def test_what_changes_nothing_is_reported_as_noted() -> None:
     told = Told().let(requested())
     told.play.attempt("plan")
     told.let(happens("succeeded", task_id="t-unknown", agent="plan", id="x", path=("plan",), depth=1))
@@ -183,7 +183,7 @@ def test_what_changes_nothing_is_told_as_noted() -> None:
     assert told.history.moments[-1].text.startswith("duplicate_request: ")
 
 
-def test_a_repeated_request_with_another_body_is_told_as_refused() -> None:
+def test_a_repeated_request_with_another_body_is_reported_as_refused() -> None:
     told = shipped()
     told.take(record(event(id="r1", data=b'{"other": 1}')))
     assert told.lines == ["refused"]
@@ -191,7 +191,7 @@ def test_a_repeated_request_with_another_body_is_told_as_refused() -> None:
     assert told.history.ending == "completed"
 
 
-def test_a_record_that_is_no_event_is_told_as_dropped() -> None:
+def test_a_record_that_is_no_event_is_reported_as_dropped() -> None:
     told = Told().let(requested())
     told.take(record(event(id="x"), headers=[]))
     assert told.lines == ["dropped"]
@@ -245,7 +245,7 @@ def test_where_the_topology_has_changed_the_outcome_stands_and_it_is_said() -> N
     assert list(history.starved) == ["ship: got priced"]
 
 
-def test_an_outcome_whose_request_is_no_longer_there_is_told_alone() -> None:
+def test_an_outcome_whose_request_is_no_longer_there_is_reported_alone() -> None:
     body = shipped().body()
     history = Told().history
     moments = history.take_outcome(event(OUTCOME, subject="order 7", at_ms=AT_MS + 11), body)
@@ -298,14 +298,14 @@ def test_a_fallback_lies_below_the_task_that_it_replaces() -> None:
     assert history.ending == "completed"
 
 
-def test_a_pause_and_its_end_are_told() -> None:
+def test_a_pause_and_its_end_are_reported() -> None:
     history = told_of(requested(), happens("paused", subject="ann: look"), resumed(after_ms=700))
     told = [(moment.kind, moment.text) for moment in history.moments]
     assert ("paused", "ann: look") in told
     assert ("resumed", "after 700 ms") in told
 
 
-def test_a_task_that_waits_from_the_beginning_is_told() -> None:
+def test_a_task_that_waits_from_the_beginning_is_reported() -> None:
     mesh = topology(a="ask -> x", b="x -> y")
     history = told_of(requested(), happens("paused"), succeeded("a", "x"), mesh=mesh)
     assert [(task.agent, task.state) for task in history.tasks.values()] == [("a", "done"), ("b", "waiting")]

@@ -95,7 +95,7 @@ def test_a_record_cannot_claim_the_home_of_another_key() -> None:
     assert found.code == "foreign_run"
 
 
-def test_who_waits_for_a_rejected_request_is_answered_where_its_run_is_known() -> None:
+def test_a_client_that_waits_for_a_rejected_request_is_answered_if_its_run_is_known() -> None:
     def rejected(topology: Topology) -> str:
         request = Request("moved", b"{broken", id="1", source="/shop", topic="moves", key=b"c-7")
         found = open_request(request, topology, fallback_id="f")

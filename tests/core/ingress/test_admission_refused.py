@@ -131,12 +131,12 @@ def test_a_lone_surrogate_from_a_command_line_is_refused(field: str) -> None:
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2026-11-20", "2026-11-20T12:00:00", "1795176000"])
-def test_a_time_that_is_none_is_refused(time: str) -> None:
+def test_a_time_that_is_invalid_is_refused(time: str) -> None:
     assert refused(binary(time=time)).code == "bad_time"
 
 
 @pytest.mark.parametrize("expiry", ["", "tomorrow", "-5", "10s", "2026-11-20T12:00:00", "99999-01-01T00:00:00Z"])
-def test_a_deadline_that_is_none_is_refused_to_whoever_waits(expiry: str) -> None:
+def test_an_invalid_deadline_is_refused_to_the_waiting_client(expiry: str) -> None:
     assert refused(binary(expirytime=expiry))[::2] == ("bad_deadline", taken(binary()).run_id)
 
 

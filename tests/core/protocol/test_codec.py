@@ -329,7 +329,7 @@ def test_a_failure_from_outside_is_cut_to_size() -> None:
         (b"9" * 400, 0),
     ],
 )
-def test_a_wish_for_later_is_read_and_one_that_is_none_does_not_lose_the_failure(digits: bytes, after_ms: int) -> None:
+def test_a_retry_delay_is_read_and_an_invalid_one_does_not_lose_the_failure(digits: bytes, after_ms: int) -> None:
     event = task()
     event.fault = Fault("later", "busy")
     headers = [*event_headers(event), ("mesh-error-retry-after-ms", digits)]

@@ -38,7 +38,7 @@ def test_anything_else_is_no_id(id: str) -> None:
     assert not ID_PATTERN.fullmatch(id)
 
 
-def test_a_derived_id_is_the_same_for_ever() -> None:
+def test_a_derived_id_never_changes() -> None:
     """Known answers of `b2sum`: a change here would make duplicates of everything that was ever sent."""
     assert derive_id("run", "event", 0) == "2aa51dacfd716219ab0f68bc591b1b04"
     assert run_id_of("/topics/orders.placed", "o-1") == "17592f4319c2264b91673ff5"

@@ -235,7 +235,7 @@ def test_missing_and_further_items_are_refused() -> None:
 
 
 @pytest.mark.parametrize("items", [good()[1:], [*good()[1:], "more"], []])
-def test_a_later_version_is_told_apart(items: list[Any]) -> None:
+def test_a_later_version_is_reported_separately(items: list[Any]) -> None:
     said = is_refused(read_items([VERSION + 1, *items]), "later_version")
     assert f"version {VERSION + 1}" in said
 

@@ -79,7 +79,7 @@ def test_a_missing_a_further_and_another_event_are_differences() -> None:
     assert places(several(("a", 1)), priced(1)) == ["event"]
 
 
-def test_a_success_that_became_a_failure_is_told_with_its_reason() -> None:
+def test_a_success_that_became_a_failure_is_reported_with_its_reason() -> None:
     (found,) = answer_differences(priced({}), failure("exception", "KeyError: 'x'"))
     assert (found.place, found.expected, found.got) == ("answer", "order.priced", "failed: exception: KeyError: 'x'")
 
@@ -117,7 +117,7 @@ def test_an_outcome_in_another_order_at_another_time_is_the_same() -> None:
     assert outcome_differences(outcome(), again) == []
 
 
-def test_differences_of_outcomes_are_told_by_their_place() -> None:
+def test_differences_of_outcomes_are_reported_by_their_place() -> None:
     refusal = {"code": "depth", "agent": "a", "path": ["a"], "limit": 3, "actual": 4, "message": "m"}
     other = outcome(
         ending="partial", refusals=[refusal], results=[{"type": "x", "id": "9", "agent": "a", "data": {"n": 2}}]

@@ -30,7 +30,7 @@ def test_a_task_follows_from_a_complete_join() -> None:
     assert recorded.why("c") == "join: x + y are all there; hop 2 of 16"
 
 
-def test_a_retry_tells_its_delay_and_its_number() -> None:
+def test_a_retry_reports_its_delay_and_its_number() -> None:
     recorded = Recorded(topology(price=agent("ask -> priced", retry=TWICE))).let(requested(), failed("price", "busy"))
     expected = "busy on attempt 1 of 2; again in 100 ms (100 ms × 1^0, at most 10000 ms, jitter 0)"
     assert recorded.why("price") == f"retry: {expected}"
@@ -44,7 +44,7 @@ def test_an_agent_that_asks_for_later_uses_up_no_attempt() -> None:
     assert recorded.why("price") == "later: later: attempt 2 in 500 ms; no attempt is used up"
 
 
-def test_a_dead_letter_tells_why_nothing_else_was_tried() -> None:
+def test_a_dead_letter_reports_why_nothing_else_was_tried() -> None:
     mesh = topology(price=agent("ask -> priced", retry=ONCE))
     recorded = Recorded(mesh).let(requested(), failed("price", "busy"))
     assert recorded.why("price").startswith("busy: attempt 1 of 1, none is left; no fallback: ")
@@ -55,7 +55,7 @@ def test_a_dead_letter_tells_why_nothing_else_was_tried() -> None:
     assert "attempt 1 of 3, it is not retryable; no fallback" in recorded.why("price")
 
 
-def test_a_fallback_tells_the_chain() -> None:
+def test_a_fallback_reports_the_chain() -> None:
     mesh = topology(price=agent("ask -> priced", retry=ONCE, fallback=("cheap",)), cheap="other -> priced")
     recorded = Recorded(mesh).let(requested(), failed("price", "busy"))
     assert recorded.why("cheap") == (
@@ -77,7 +77,7 @@ def test_an_open_breaker_without_a_fallback_holds_a_task() -> None:
     assert (timer.rule, timer.text) == ("breaker", "price's breaker is open: it is held for 5000 ms")
 
 
-def test_a_refused_hop_tells_the_limit_and_the_number() -> None:
+def test_a_refused_hop_reports_the_limit_and_the_number() -> None:
     mesh = topology(Limits(depth_max=1), plan="ask -> plan.ready", price="plan.ready -> priced")
     recorded = Recorded(mesh).let(requested(), succeeded("plan", "plan.ready"))
     assert recorded.why("price") == "depth: depth: plan > price is 2 hops deep, at most 1"
@@ -109,7 +109,7 @@ def test_what_operators_did_is_a_reason() -> None:
     assert recorded.why("cancelled") == "ending: an operator cancelled it with 4 tasks open"
 
 
-def test_an_event_that_leaves_and_an_ending_are_told() -> None:
+def test_an_event_that_leaves_and_an_ending_are_reported() -> None:
     recorded = Recorded(topology(price="ask -> priced")).let(requested(), succeeded("price", "priced"))
     assert recorded.why("priced") == "egress: topic out.priced lets it out"
     assert recorded.why("completed") == "ending: nothing is open, 1 result, nothing was lost"

@@ -36,7 +36,7 @@ def test_a_join_shows_its_inputs_and_when_it_is_complete() -> None:
     assert changes(recorded)["join ship"] == ({"has": ["priced"]}, {"has": ["priced", "stocked"], "fired": True})
 
 
-def test_several_tasks_of_one_agent_are_told_apart() -> None:
+def test_several_tasks_of_one_agent_are_reported_separately() -> None:
     mesh = topology(plan="ask -> part", work="part -> done")
     recorded = Recorded(mesh).let(requested(), succeeded("plan", "part", "part"))
     opened = [field for field in changes(recorded) if field.startswith("open work ")]

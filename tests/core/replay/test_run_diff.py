@@ -34,7 +34,7 @@ def test_a_repetition_with_the_same_answers_is_the_same() -> None:
     assert run_diff(unanswered, unanswered).same
 
 
-def test_the_first_differing_task_of_each_agent_is_told_and_whether_its_input_was_the_same() -> None:
+def test_the_first_differing_task_of_each_agent_is_reported_and_whether_its_input_was_the_same() -> None:
     third = replace(FIRST, task_id="t3")
     recorded = side({"t1": {"n": 1}, "t2": 2, "t3": 3}, FIRST, SECOND, third)
     new = side({"t1": {"n": 5}, "t2": 7, "t3": 4}, FIRST, replace(SECOND, data=b"9"), third)
@@ -49,7 +49,7 @@ def test_the_first_differing_task_of_each_agent_is_told_and_whether_its_input_wa
     assert not run_diff(recorded, new, Ignored(["said"])).first_differences
 
 
-def test_tasks_of_one_run_alone_and_without_an_answer_are_told() -> None:
+def test_tasks_of_one_run_alone_and_without_an_answer_are_reported() -> None:
     found = run_diff(side({"t1": 1}, FIRST, SECOND), side({"t1": 1}, FIRST, task("t9", "mend")))
     assert [(each.agent, each.verdict) for each in found.tasks] == [
         ("price", "same"),

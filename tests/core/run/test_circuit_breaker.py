@@ -114,7 +114,7 @@ def test_an_answer_that_no_task_waits_for_says_nothing(fields: dict[str, object]
     assert after_answer({}, None, answer(fault=BOOM), MESH) == {}
 
 
-def test_who_stands_in_is_the_first_that_may_be_asked() -> None:
+def test_the_fallback_is_the_first_agent_that_may_be_called() -> None:
     shut = {"b": Breaker(3, AT_MS + 10)}
     assert next_fallback(("a",), MESH, {}, AT_MS) == "b"
     assert next_fallback(("a",), MESH, shut, AT_MS) == "c"
@@ -162,11 +162,11 @@ def test_a_relay_that_claims_a_time_to_come_opens_no_breaker_for_longer_than_its
     assert open_until(after_control({}, forged, MESH, AT_MS), "a", AT_MS) == AT_MS + 1_000
 
 
-def test_a_breaker_that_nobody_declares_any_more_is_none() -> None:
+def test_a_breaker_that_is_no_longer_declared_is_ignored() -> None:
     assert after_control({}, opened(), topology(a="ask -> b"), AT_MS) == {}
 
 
-def test_the_fold_says_it_on_the_control_topic_and_hears_it_from_there() -> None:
+def test_the_fold_publishes_it_on_the_control_topic_and_consumes_it_from_there() -> None:
     mesh = topology(a=agent("ask -> b", breaker=BreakerRule(1, 60_000), retry=Retry(attempts_max=1)), c=agent("ask ->"))
     first, second = (Partition(mesh, number=0, partitions=1) for _ in range(2))
     first.apply(event(), 0)

@@ -69,11 +69,11 @@ def told(control: Control) -> Event:
 # ------------------------------------------------------------------------------------------------------------- the fold
 
 
-def test_where_nobody_turned_anything_every_agent_runs() -> None:
+def test_without_switches_every_agent_runs() -> None:
     assert (NOTHING.stop_of("pricing"), NOTHING.stops) == (None, [])
 
 
-def test_a_stopped_agent_is_stopped_by_somebody_since_a_time_for_a_reason() -> None:
+def test_a_stop_has_an_operator_a_time_and_a_reason() -> None:
     control = said(STOP_PRICING)
     stop = control.stop_of("pricing")
     assert stop == STOP_PRICING._replace(at_ms=AT_MS, offset=0)
@@ -107,7 +107,7 @@ def test_a_compacted_topic_says_the_same() -> None:
     assert fold_control(NOTHING, sorted(compacted.values(), key=lambda r: r.offset)) == (whole, [])
 
 
-def test_the_fold_does_not_change_what_somebody_holds() -> None:
+def test_the_fold_does_not_change_values_held_by_callers() -> None:
     before = said(STOP_PRICING)
     held = repr(before)
     before.with_switch(RESUME_PRICING._replace(offset=1))
@@ -127,14 +127,14 @@ def test_the_fold_does_not_change_what_somebody_holds() -> None:
         b'{"what": "agent", "agent": "a", "state": "stopped", "by": []}',
     ],
 )
-def test_a_record_that_turns_nothing_is_told_and_passed_over(body: bytes) -> None:
+def test_a_record_without_a_valid_switch_is_reported_and_skipped(body: bytes) -> None:
     good = stored(control_record(STOP_PRICING, ECHO, event_id="c0"))
     control, flaws = fold_control(NOTHING, [good, good._replace(value=body, offset=1)])
     assert [flaw.code for flaw in flaws] == ["bad_switch"]
     assert (control.stop_of("pricing") is not None, control.offset) == (True, 1)
 
 
-def test_bytes_that_are_no_event_are_told_with_their_own_reason() -> None:
+def test_bytes_that_are_no_event_are_reported_with_their_own_reason() -> None:
     flaw = read_switch(StoredRecord("mesh.control", 0, 0, AT_MS, None, b"{}", []))
     assert isinstance(flaw, Unreadable)
     assert flaw.code == "not_cloudevents"
@@ -183,7 +183,7 @@ def test_a_partition_knows_what_was_relayed_last() -> None:
     assert state.control.stop_of("pricing") is None
 
 
-def test_a_checkpoint_holds_who_is_stopped() -> None:
+def test_a_checkpoint_holds_the_stopped_agents() -> None:
     state = Partition(ECHO, number=0, partitions=1)
     state.step(stored(relay_record(said(STOP_PRICING, STOP_ALL), ECHO, 0)))
     loading = CheckpointLoader()
@@ -234,7 +234,7 @@ def test_no_run_goes_by_the_name_of_all() -> None:
 @pytest.mark.parametrize(
     ("kind", "type"), [(CANCELLED, "mesh.cancel"), (PAUSED, "mesh.pause"), (RESUMED, "mesh.resume")]
 )
-def test_a_wish_about_a_run_lies_with_its_run_and_says_who_and_why(kind: str, type: str) -> None:
+def test_a_run_command_lies_with_its_run_and_names_operator_and_reason(kind: str, type: str) -> None:
     new = command_record(kind, RUN_ID, ECHO, event_id="w1", at_ms=AT_MS, by="ann", why="x" * 600)
     found = read_event(stored(new))
     assert isinstance(found, Event)

@@ -59,7 +59,7 @@ def test_a_task_that_failed_for_good_brings_its_input_its_attempts_and_its_fault
     assert dict(letter.headers)["ce_causationid"] == b"r1"
 
 
-def test_a_request_that_nobody_can_take_up_can_be_read_again() -> None:
+def test_a_request_that_no_version_can_take_can_be_read_again() -> None:
     request = event(id="r9", data=b'{"n":1}', subject="o-1", expiry_ms=5_000)
     letter = dead_request(request, "already_terminal", "too late")
     again = read_event(StoredRecord("mesh.inbox", 0, 0, request.at_ms, letter.key, letter.value, letter.headers))

@@ -50,7 +50,7 @@ def test_any_of_several_types_wakes_an_agent() -> None:
     play.on(succeeded("reply", "answer"), leaves("answer"), ended("completed"))
 
 
-def test_an_agent_that_hears_two_types_of_one_result_works_twice() -> None:
+def test_an_agent_that_consumes_two_types_of_one_result_works_twice() -> None:
     play = Playbook(topology(triage="ask -> bug, wish", reply="bug | wish -> answer"))
     play.on(requested(), task("triage"))
     play.on(succeeded("triage", "bug", "wish"), task("reply", type="bug"), task("reply", type="wish"))
@@ -58,7 +58,7 @@ def test_an_agent_that_hears_two_types_of_one_result_works_twice() -> None:
     play.on(succeeded("reply", "answer"), leaves("answer"), ended("completed", results=["answer", "answer"]))
 
 
-def test_several_agents_hear_one_type_in_the_order_of_declaration() -> None:
+def test_several_agents_consume_one_type_in_the_order_of_declaration() -> None:
     play = Playbook(topology(stock="order ->", price="order ->", fraud="order ->"))
     play.on(requested("order"), task("stock"), task("price"), task("fraud"))
     play.on(succeeded("fraud"))
@@ -66,7 +66,7 @@ def test_several_agents_hear_one_type_in_the_order_of_declaration() -> None:
     play.on(succeeded("price"), ended("completed", results=[]))
 
 
-def test_a_type_that_is_heard_and_leaves_does_both() -> None:
+def test_a_type_that_is_consumed_and_leaves_does_both() -> None:
     play = Playbook(topology(plan="ask -> plan.ready", write="plan.ready -> draft", leaves=["plan.ready"]))
     play.on(requested(), task("plan"))
     play.on(succeeded("plan", "plan.ready"), leaves("plan.ready"), task("write"))
@@ -154,7 +154,7 @@ def test_a_request_is_one_event_and_no_batch() -> None:
     play.on(requested(data=inside, content_type=BATCH), dead("bad_batch", value=inside), ended("stopped"))
 
 
-def test_an_open_run_hears_no_more_requests_than_it_may_have_tasks() -> None:
+def test_an_open_run_consumes_no_more_requests_than_it_may_have_tasks() -> None:
     play = Playbook(topology(Limits(tasks_max=2), echo=agent("ask -> answer", when="go")))
     play.on(requested("ask", {"go": True}), task("echo"))
     play.on(requested("ask", id="r2"))
@@ -195,7 +195,7 @@ def test_a_result_counts_once() -> None:
     play.again(note("unknown_task"))
 
 
-def test_a_result_for_a_task_that_nobody_made_is_noted() -> None:
+def test_a_result_for_an_unknown_task_is_noted() -> None:
     play = Playbook(ECHO).on(requested(), task("echo"))
     play.on(succeeded("echo", "answer", task_id="f" * 32), note("unknown_task"))
 

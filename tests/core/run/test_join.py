@@ -166,7 +166,7 @@ def test_a_join_that_is_not_wanted_does_not_starve() -> None:
     assert play.state.joins["j"][()].declined
 
 
-def test_what_only_a_join_hears_that_is_not_wanted_is_named_as_if_all_had_come() -> None:
+def test_an_input_of_a_join_that_is_not_wanted_is_named_as_if_all_had_come() -> None:
     run = alone({"n": 7}).state
     assert (run.ending, run.starved) == ("stopped", ())
     assert run.unrouted == (Unrouted("x", "a", "x from a: j takes it when x.n < 5 and y.n > 0", closing=True),)
@@ -218,7 +218,7 @@ def test_a_condition_of_a_join_reads_all_its_inputs() -> None:
     play.on(succeeded("b", ("y", {"n": 2})), task("j"))
 
 
-def test_a_join_on_a_cycle_fires_again_when_all_has_come_anew() -> None:
+def test_a_join_on_a_cycle_fires_again_when_all_inputs_have_come_again() -> None:
     mesh = topology(
         Limits(visits_max=2),
         write="ask | again -> draft",

@@ -134,7 +134,7 @@ def test_another_redrive_of_what_is_redriven_already_has_no_effect() -> None:
     play.on(redriven(n=2, task_id=lost.id, agent="plan"), note("nothing_to_redrive"))
 
 
-def test_a_redrive_begins_the_chain_of_fallbacks_anew() -> None:
+def test_a_redrive_begins_the_chain_of_fallbacks_again() -> None:
     mesh = topology(a=agent("ask -> x", retry=ONCE, fallback=("b",)), b=agent("-> x", retry=ONCE))
     play = Playbook(mesh).on(requested(), task("a"))
     play.on(failed("a"), note("fell_back"), task("b"))
@@ -239,7 +239,7 @@ def test_a_redrive_for_an_agent_that_is_not_there_is_a_dead_letter() -> None:
     play.on(redriven(agent="unknown"), dead("unknown_agent"))
 
 
-def test_a_redrive_of_a_run_that_nobody_knows_is_a_dead_letter() -> None:
+def test_a_redrive_of_an_unknown_run_is_a_dead_letter() -> None:
     Playbook(LINE).on(happens("redriven", id="dead-1:r1", task_id="t"), dead("unknown_run"))
 
 

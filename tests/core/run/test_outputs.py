@@ -58,7 +58,7 @@ def test_a_request_that_is_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[", b"[1]", b'[{"type":1,"data":2}]', b"[" * 100_000, b"\xff"])
-def test_a_batch_that_is_none_is_refused_as_it_came(data: bytes) -> None:
+def test_an_invalid_batch_is_refused_unchanged(data: bytes) -> None:
     play = Playbook(SPLIT).on(requested(), task("split"))
     play.on(succeeded("split", content_type=BATCH, data=data), dead("bad_batch", value=data), ended("stopped"))
 

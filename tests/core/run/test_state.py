@@ -302,7 +302,7 @@ def test_a_deadline_that_is_due_early_is_set_again() -> None:
     play.on(due(id="anything"), ended("stopped"))
 
 
-def test_a_deadline_that_passed_stops_the_run_and_names_who_it_waited_for() -> None:
+def test_a_deadline_that_passed_stops_the_run_and_names_the_agents_it_waited_for() -> None:
     play = Playbook(topology(a="ask -> x", b="ask -> y", c="x -> z"))
     play.on(requested(), task("a"), task("b"))
     play.on(succeeded("a", "x"), task("c"))

@@ -31,7 +31,7 @@ def test_an_event_whose_condition_reads_a_misspelt_field_names_that_field() -> N
     assert told(mesh, {"total": 10}) == ["ask from the request: big takes it when totl > 9; totl is missing"]
 
 
-def test_a_type_that_no_agent_hears_and_no_topic_lets_out_is_unrouted() -> None:
+def test_a_type_that_no_agent_consumes_and_no_topic_emits_is_unrouted() -> None:
     mesh = topology(big="ask -> x", comes_in=["odd"])
     play = Playbook(mesh).on(requested("odd"), ended("stopped", results=[]))
     assert play.state.unrouted[0].message == "odd from the request: no agent hears it, and no topic lets it out"

@@ -27,7 +27,7 @@ def test_rates_are_those_since_the_first_sample_of_the_window() -> None:
     assert (load.arriving, load.answered) == (0, 7)
 
 
-def test_rates_begin_anew_when_what_answers_has_changed() -> None:
+def test_rates_begin_again_when_the_workers_have_changed() -> None:
     backlog = BacklogSampler()
     backlog.sample(0, {0: GroupOffsets(0, 100)})
     assert backlog.sample(1_000, {0: GroupOffsets(10, 100)}, restarted=True).samples == 1
@@ -52,7 +52,7 @@ def test_the_age_is_that_of_the_worst_partition() -> None:
     assert backlog.sample(500, {0: GroupOffsets(0, 1), 1: GroupOffsets(0, 5)}).age_ms == 500
 
 
-def test_a_topic_that_was_made_anew_begins_anew() -> None:
+def test_a_recreated_topic_begins_again() -> None:
     backlog = BacklogSampler()
     backlog.sample(0, {0: GroupOffsets(0, 100)})
     load = backlog.sample(9_000, {0: GroupOffsets(0, 2)})

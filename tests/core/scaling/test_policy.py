@@ -100,7 +100,7 @@ def test_many_tasks_on_their_way_are_no_backlog() -> None:
         plant.at_s += 1
 
 
-def test_a_backlog_that_is_about_to_be_gone_needs_nobody() -> None:
+def test_a_backlog_that_is_about_to_be_gone_needs_no_worker() -> None:
     plant = Plant(Scaler(RULE, [AGENT]), each=100)
     plant.arrived = 900
     assert set(plant.run(60, 10)) == {1}
@@ -113,7 +113,7 @@ def test_what_is_too_old_is_a_reason_too() -> None:
     assert found[-1].why == "4 tasks of echo wait, the oldest for 8.0 s (threshold 5 s)"
 
 
-def test_what_is_old_and_gets_younger_needs_nobody() -> None:
+def test_an_old_backlog_that_gets_younger_needs_no_worker() -> None:
     scaler, agent = Scaler(ScalingRule(1, 8, lag_threshold=500, age_threshold_ms=5_000), [AGENT]), "echo"
     ages = []
     for n in range(40):  # for ten seconds no worker runs, then two tasks are done for each that arrives
@@ -146,7 +146,7 @@ def test_one_full_partition_is_no_reason_and_is_named() -> None:
     assert last.limit == "500 of 511 tasks of echo lie in partition 3, which only one worker at a time can read"
 
 
-def test_nobody_is_added_before_the_last_ones_are_at_work() -> None:
+def test_no_worker_is_added_before_the_last_ones_are_at_work() -> None:
     scaler = Scaler(RULE, [AGENT])
     found = [scaler.decide(sample(900, n, 2, settled=n > 9)).workers for n in range(13)]
     assert found == [2] * 12 + [4]
@@ -168,7 +168,7 @@ def test_max_is_the_limit_and_it_says_so() -> None:
     assert last.limit.endswith("max=8 allows no more")
 
 
-def test_who_is_out_of_bounds_is_taken_into_them() -> None:
+def test_a_number_out_of_bounds_is_moved_into_them() -> None:
     assert Scaler(ScalingRule(3, 8), [AGENT]).decide(sample(0, 0, 1)).workers == 3
     assert Scaler(ScalingRule(1, 8), [AGENT]).decide(sample(0, 0, 8, partitions=2)).workers == 2
 
@@ -183,7 +183,7 @@ def test_fewer_one_by_one_after_a_calm_cooldown_each() -> None:
     assert "nothing waits, 0.0 a second come in; calm for 30 s" in {decision.why for decision in plant.decisions}
 
 
-def test_a_short_burst_begins_the_calm_anew() -> None:
+def test_a_short_burst_restarts_the_calm_period() -> None:
     scaler = Scaler(RULE, [AGENT])
     found = [scaler.decide(sample(25 if n == 20 else 0, n, 2)).workers for n in range(60)]
     assert found.index(1) >= 51
@@ -198,7 +198,7 @@ def test_what_was_not_seen_was_neither_calm_nor_too_much() -> None:
     assert [scaler.decide(sample(900, n, 2)).workers for n in (0, 1, 60, 61, 62)] == [2, 2, 2, 2, 4]
 
 
-def test_nobody_goes_whom_the_others_could_not_replace() -> None:
+def test_no_worker_is_removed_that_the_others_could_not_replace() -> None:
     plant = Plant(Scaler(RULE, [AGENT]), each=100)
     plant.run(60, 250)
     assert plant.workers == 4
@@ -239,7 +239,7 @@ def test_what_was_measured_long_ago_is_tried_again_and_then_trusted_longer() -> 
     assert len(tries) <= 10
 
 
-def test_one_task_that_never_ends_adds_nobody() -> None:
+def test_one_task_that_never_ends_adds_no_worker() -> None:
     scaler = Scaler(RULE, [AGENT])
     places = {n: GroupOffsets(0, 1 if n == 3 else 0) for n in range(12)}
     assert {scaler.decide(ScalingSample(n * 1_000, 1, True, {"echo": places})).workers for n in range(200)} == {1}

@@ -72,7 +72,7 @@ def test_a_loaded_partition_folds_on_exactly_as_the_one_that_was_dumped(seed: in
     assert content(again) == content(world.state)
 
 
-def test_a_loaded_run_is_its_row_until_somebody_asks_and_is_written_again_as_it_came() -> None:
+def test_a_loaded_run_stays_its_row_until_it_is_read_and_is_written_again_unchanged() -> None:
     state = partition_with(5)
     state.step(record(event("cancelled", id="c", run_id="run-4"), 5))
     chunks = list(Snapshot(state).chunks())

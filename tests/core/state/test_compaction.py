@@ -223,7 +223,7 @@ def test_in_a_hurry_only_little_is_taken_in_unless_there_are_too_many_pieces() -
     assert len(extend_chain(pieces(1_200), small, 1_200)[0]) == 0
 
 
-def test_when_most_of_what_lies_there_is_of_no_use_all_is_written_anew() -> None:
+def test_when_most_rows_are_obsolete_all_are_written_again() -> None:
     chain = pieces(1_000, 10, records=20)
     far = 2 * 40 + RECORDS_FREE
     for last, anew in ((far - 1, False), (far, True)):
@@ -254,7 +254,7 @@ def test_a_row_is_written_about_as_often_as_their_number_can_be_halved_and_a_cha
     assert len(CommitNote("d" * 16, 2**40, tuple(piece.place for piece in chain)).text()) < 500
 
 
-def test_small_pieces_for_ever_do_not_pile_up() -> None:
+def test_endless_small_pieces_do_not_pile_up() -> None:
     chain, end, lying = pieces(50_000, records=400), 400, 0
     for n in range(5_000):
         stays, ids = extend_chain(chain, [f"run-{n % 3}"], 50_000, quick=n % 2 == 0)

@@ -99,7 +99,7 @@ def test_a_clock_that_is_put_right_again_leaves_nothing_behind() -> None:
     assert (state.at_ms, state.ahead_ms) == (AT_MS + 10, 0)
 
 
-def test_what_nobody_opened_leaves_no_trace() -> None:
+def test_an_unopened_file_leaves_no_trace() -> None:
     state = partition()
     assert lines(state.step(record(event(CANCELLED)))) == ["note unknown_run"]
     assert (list(state.runs), list(state.ended)) == ([], [])

@@ -32,7 +32,7 @@ def test_the_memory_of_a_run_comes_back_from_its_row(kept: Run | None) -> None:
     assert (number(row), topology_of(row)) == (4_711, kept.topology if kept else NO_TOPOLOGY)
 
 
-def test_what_runs_wait_for_is_told_without_reading_them() -> None:
+def test_the_tasks_of_waiting_runs_are_listed_without_reading_the_runs() -> None:
     paused = replace(RUN, id="run-2", open={"t3": replace(TASK, id="t3", held=Held("ask", "", b"", 0))})
     warm: Table[Run] = Table(current_codec().read_run)
     warm["run-1"], warm["run-2"] = RUN, paused
@@ -49,7 +49,7 @@ def test_what_runs_wait_for_is_told_without_reading_them() -> None:
 
 
 @pytest.mark.parametrize("row", [b"", b"1", b"1 x []", b"1 x [] {}", b"1 x [] [", b"1 x [] [1]"])
-def test_a_row_that_is_none_is_told_from_one(row: bytes) -> None:
+def test_an_invalid_row_is_distinguished_from_a_valid_one(row: bytes) -> None:
     with pytest.raises(ValueError, match="a row is damaged"):
         current_codec().read_run(row)
 

@@ -41,7 +41,7 @@ def test_timers_of_runs_that_are_over_are_dropped() -> None:
     assert timers.next_ms() is None
 
 
-def test_a_timer_tells_whether_it_is_the_first() -> None:
+def test_a_timer_returns_whether_it_is_the_first() -> None:
     timers = Timers()
     times = [5_000, 5_000, 5_000 + BUCKET_MS, 5_000 - BUCKET_MS, 5_000]
     assert [timers.add(Schedule("r", "r:deadline", at), at) for at in times] == [True, False, False, True, False]

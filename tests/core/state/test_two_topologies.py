@@ -96,7 +96,7 @@ def test_an_adoption_that_is_misplaced_or_names_nothing_is_a_dead_letter() -> No
     assert state.topology == ONE
 
 
-def test_where_partitions_adopted_which_topology_is_told_by_what_is_kept() -> None:
+def test_stored_records_show_where_partitions_adopted_which_topology() -> None:
     kept = Registry(ONE.inbox)
     for n, one in enumerate((ONE, TWO)):
         kept.fold(StoredRecord("t", 0, n, AT_MS, one.digest.encode(), pinned_bytes(one), ()))

@@ -150,7 +150,7 @@ def wrapped(*args: Any, **kwargs: Any) -> Any:
         (declining, ("order.placed",), ("order.priced",)),
     ],
 )
-def test_a_signature_says_what_is_heard_and_emitted(
+def test_a_signature_says_what_is_consumed_and_emitted(
     function: Callable[..., Any], hears: tuple[str, ...], emits: tuple[str, ...] | None
 ) -> None:
     described = describe(function)

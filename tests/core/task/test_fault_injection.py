@@ -75,6 +75,6 @@ def test_what_is_no_fault_breaks_nothing(text: str) -> None:
         zip(BREAKS, ["raises 'no such table: prices'", "takes 5 s longer", "kills its process", "hangs"], strict=True)
     ),
 )
-def test_a_fault_is_told_in_words(fault: InjectedFault, words: str) -> None:
+def test_a_fault_is_reported_in_words(fault: InjectedFault, words: str) -> None:
     assert fault.words == words
     assert parse_fault(fault.text) == fault

@@ -137,7 +137,7 @@ def test_the_key_of_an_agent_is_checked() -> None:
 @pytest.mark.parametrize(
     ("function", "type", "path"), [(free, "ask", "totl"), (work, "ask", "extra.a"), (raw, "raw", "title")]
 )
-def test_what_may_hold_any_field_is_told_instead(function: Callable[..., Any], type: str, path: str) -> None:
+def test_a_type_that_may_hold_any_field_is_reported_instead(function: Callable[..., Any], type: str, path: str) -> None:
     wrong, (unknown,) = found(f"when: {path} == 1", function=function, type=type)
     assert wrong == []
     assert str(unknown) == f"agents.one.when: {path} is not checked: a payload of {type} may have any field"

@@ -87,7 +87,7 @@ def test_everyday_metadata_is_short() -> None:
 # ------------------------------------------------------------------------------------------------------------- rules
 
 
-def test_a_clean_hand_over_suspects_nobody() -> None:
+def test_a_clean_hand_over_suspects_no_task() -> None:
     after = heir(FRESH.metadata(10, working=False), 10)
     assert not after.predecessor_died
     assert (after.suspected_below, after.death_count(10)) == (0, 0)
@@ -101,7 +101,7 @@ def test_a_first_death_suspects_what_may_have_been_begun_and_no_more() -> None:
     assert (claimed.death_count(CLAIM_MIN - 1), claimed.death_count(CLAIM_MIN)) == (1, 0)
 
 
-def test_a_death_without_work_suspects_nobody() -> None:
+def test_a_death_without_work_suspects_no_task() -> None:
     assert heir(FRESH.metadata(END), END).suspected_below <= END
 
 
@@ -116,14 +116,14 @@ def test_a_second_death_suspects_twice_what_was_marked() -> None:
     assert [third.death_count(offset) for offset in (10, 12, 15, 17, 150, 200)] == [1, 2, 1, 2, 1, 0]
 
 
-def test_a_third_death_condemns_who_was_marked_again_and_suspects_nobody_else_more() -> None:
+def test_a_third_death_marks_the_repeated_task_as_poison_and_suspects_no_other_task_more() -> None:
     third = heir(encode(CommitMarks(True, CLAIM_MAX, 100, frozenset({12, 17}), {}), 10), 10, end=100)
     third.mark(12)
     fourth = heir(third.metadata(10), 10, end=200)
     assert [fourth.death_count(offset) for offset in (12, 17, 150)] == [DEATHS_MAX, 2, 0]
 
 
-def test_who_was_suspected_and_lived_is_suspected_no_longer() -> None:
+def test_a_suspected_task_that_survived_is_suspected_no_longer() -> None:
     third = heir(encode(CommitMarks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
     third.mark(12)
     third.clear(12)
@@ -132,7 +132,7 @@ def test_who_was_suspected_and_lived_is_suspected_no_longer() -> None:
     assert fourth.death_count(12) == 1
 
 
-def test_who_was_interrupted_is_suspected_as_before() -> None:
+def test_an_interrupted_task_is_suspected_as_before() -> None:
     third = heir(encode(CommitMarks(True, CLAIM_MAX, 100, frozenset({12}), {}), 10), 10, end=100)
     third.mark(12)
     third.unmark(12)
@@ -241,7 +241,7 @@ def test_a_killer_is_begun_three_times_and_everything_else_is_done(killer: int, 
 
 @settings(max_examples=60, deadline=None)
 @given(st.sets(st.integers(0, END - 1), max_size=6), st.integers(1, 40), st.integers(0, 2**32))
-def test_of_several_killers_none_is_begun_more_often_and_nobody_else_is_condemned(
+def test_of_several_poison_tasks_none_is_begun_more_often_and_no_other_task_is_given_up(
     killers: set[int], lanes: int, seed: int
 ) -> None:
     life = Life(killers, lanes, random.Random(seed))
@@ -254,7 +254,7 @@ def test_of_several_killers_none_is_begun_more_often_and_nobody_else_is_condemne
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 2**32))
-def test_processes_that_are_killed_again_and_again_while_they_get_on_condemn_nobody(lanes: int, seed: int) -> None:
+def test_processes_that_are_killed_repeatedly_while_they_progress_give_up_no_task(lanes: int, seed: int) -> None:
     chance = random.Random(seed)
     life = Life(set(), lanes, chance)
     deaths = 0
@@ -265,7 +265,7 @@ def test_processes_that_are_killed_again_and_again_while_they_get_on_condemn_nob
     assert life.done == set(range(END))
 
 
-def test_who_comes_back_to_its_own_work_has_not_died() -> None:
+def test_a_worker_that_returns_to_its_own_work_has_not_died() -> None:
     first = PoisonDetector(CommitMarks(), place=0, end=END, by="one")
     first.mark(3)
     said = decode(first.metadata(0), 0)
@@ -275,7 +275,7 @@ def test_who_comes_back_to_its_own_work_has_not_died() -> None:
     assert (other.predecessor_died, other.death_count(3)) == (True, 1)
 
 
-def test_who_comes_back_after_the_log_was_away_blames_nobody_and_forgets_nothing() -> None:
+def test_a_worker_that_returns_after_an_outage_suspects_no_task_and_forgets_nothing() -> None:
     left = PoisonDetector(CommitMarks(suspected_below=50, deaths={7: 2}), place=0, end=END, by="other").metadata(0)
     back = PoisonDetector(decode(left, 0), place=0, end=END, by="one", away=True)
     assert not back.predecessor_died

@@ -155,7 +155,7 @@ def test_an_empty_batch_fits_nothing() -> None:
     assert caught.value.got == "nothing"
 
 
-def test_a_batch_that_is_none_is_refused_for_good() -> None:
+def test_an_invalid_batch_is_refused_for_good() -> None:
     broken = holding(PLACED, PRICED)
     broken.data = b'[{"type":'
     with pytest.raises(InvalidInput) as caught:
@@ -268,7 +268,7 @@ def surprised(order: Placed) -> Surprise:
         (single, [Priced(total=1), Emit("order.pricet", Note())]),
     ],
 )
-def test_an_undeclared_type_is_told_with_both_places_and_what_is_allowed(function: Any, value: Any) -> None:
+def test_an_undeclared_type_is_reported_with_both_places_and_what_is_allowed(function: Any, value: Any) -> None:
     agent = replace(describe(function), declared_at="shop/topics.yaml:12")
     with pytest.raises(InvalidInput) as caught:
         parts_of(agent, SPEC, value)
@@ -291,7 +291,7 @@ def test_a_payload_that_is_not_json_is_refused(payload: Any) -> None:
 
 
 @pytest.mark.parametrize("payload", [float("nan"), {"a": [float("inf")]}, Priced(total=float("-inf"))])
-def test_a_number_that_is_none_is_refused_instead_of_becoming_null(payload: Any) -> None:
+def test_a_number_that_is_invalid_is_refused_instead_of_becoming_null(payload: Any) -> None:
     with pytest.raises(InvalidInput, match="NaN and infinity") as caught:
         parts_of(AGENT, SPEC, Emit("order.priced", payload))
     assert caught.value.code == "bad_result"

@@ -86,7 +86,7 @@ def test_one_exception_in_a_group_stands_for_the_group() -> None:
     assert (refused.code, refused.retryable) == ("schema", False)
 
 
-def test_of_several_exceptions_in_a_group_each_is_told_with_its_place() -> None:
+def test_of_several_exceptions_in_a_group_each_is_reported_with_its_place() -> None:
     first, second = raised(ValueError("no shelf, password=hunter2")), raised(KeyError("sku"))
     third = raised(InvalidInput("x" * 1_000, code="schema"))
     fault = fault_of(
@@ -216,7 +216,7 @@ def test_usage_is_counted_in_whole_millionths_and_never_undercharged(usd: Decima
         (Decimal(0), None),
     ],
 )
-def test_what_is_no_usage_is_told_from_none_at_all(usd: Any, tokens: Any) -> None:
+def test_an_invalid_usage_is_distinguished_from_none_at_all(usd: Any, tokens: Any) -> None:
     assert usage_of(usd, tokens) is None
 
 

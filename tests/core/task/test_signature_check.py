@@ -60,7 +60,7 @@ def test_what_agrees_has_no_problem() -> None:
         ),
     ],
 )
-def test_a_type_that_is_missing_in_emits_is_told_with_what_is_allowed(
+def test_a_type_that_is_missing_in_emits_is_reported_with_what_is_allowed(
     emits: tuple[str, ...], allowed: str, remedy: str
 ) -> None:
     (what, told), *_ = found(price, "ask", *emits)
@@ -72,7 +72,7 @@ def test_a_type_that_is_missing_in_emits_is_told_with_what_is_allowed(
     assert told == remedy
 
 
-def test_types_that_the_function_does_not_emit_or_take_are_told() -> None:
+def test_types_that_the_function_does_not_emit_or_take_are_reported() -> None:
     whats = [what for what, _ in found(price, "asks", "order.priced", "order.refused", "more")]
     assert whats == [
         f"one: its function takes no 'asks'; {at(price)} takes 'ask'",

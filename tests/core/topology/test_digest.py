@@ -92,7 +92,7 @@ def test_a_topology_kept_before_order_was_part_of_the_digest_still_fits() -> Non
     assert kept.topologies[digest(KEYED)].ordered
 
 
-def test_the_order_of_agents_matters_only_where_they_hear_the_same() -> None:
+def test_the_order_of_agents_matters_only_where_they_consume_the_same() -> None:
     lines = ORDERS.splitlines(keepends=True)
     last_first = [*lines[:7], *lines[11:], *lines[7:11]]
     swapped = [*lines[:7], lines[9], *lines[7:9], *lines[10:]]

@@ -50,7 +50,7 @@ def test_a_misspelt_word_does_not_replace_the_right_one(text: str, line: int) ->
     assert reader.lines["timeout"] == line
 
 
-def test_a_word_of_later_is_told_from_an_unknown_one() -> None:
+def test_a_reserved_word_is_distinguished_from_an_unknown_one() -> None:
     reader = FieldReader()
     assert reader.fields("a", parsed("vote: 1"), ("on",), ("vote",)) == {}
     assert [p.what for p in reader.problems] == ["a.vote: not supported yet in this version"]

@@ -44,7 +44,7 @@ def small(agent: str, *, mesh: str = "") -> str:
     return (f"mesh: {mesh}\n" if mesh else "") + SMALL + "".join(f"    {line}\n" for line in agent.splitlines())
 
 
-def test_the_order_desk_of_the_design_loads() -> None:
+def test_the_orders_example_of_the_design_loads() -> None:
     topology = load(ORDERS, path="here/topics.yaml")
     assert (topology.name, topology.prefix, topology.inbox_partitions) == ("order-desk", "order-desk", 6)
     assert topology.path == "here/topics.yaml"
@@ -135,7 +135,7 @@ def test_retention_by_kind_of_topic() -> None:
         load(small("", mesh="{retention: {dead: 59m}}"))
 
 
-def test_a_list_of_types_hears_any_and_all_needs_all() -> None:
+def test_a_list_of_types_subscribes_to_any_and_all_needs_all() -> None:
     text = SMALL.replace("in: {ingress: a}", "in: {ingress: a}\n  in2: {ingress: b}")
     either, both = load(text.replace("on: a", "on: [a, b]")), load(text.replace("on: a", "on: {all: [a, b]}"))
     assert (either.agents["one"].on, either.agents["one"].join) == (("a", "b"), False)
@@ -216,11 +216,11 @@ def test_fallbacks_breakers_and_final_errors_are_read() -> None:
     assert spec.retry.final == ("schema", "ValueError", "a.b.Broken")
 
 
-def test_an_agent_that_hears_nothing_must_be_somebodys_fallback() -> None:
+def test_an_agent_without_subscriptions_must_be_a_fallback() -> None:
     assert [p.what for p in problems(small("") + '  two: {run: "m:f"}\n')] == ["agents.two: missing key `on`"]
 
 
-def test_nobody_stands_in_for_himself() -> None:
+def test_no_agent_is_its_own_fallback() -> None:
     assert [p.what for p in problems(small("fallback: one"))] == ["agents.one.fallback: one cannot be its own fallback"]
 
 

@@ -37,7 +37,7 @@ def test_a_topology_can_be_sent_to_another_process() -> None:
     assert again.rows["x"][0].agent.when.holds({"x": {"n": 2}})
 
 
-def test_an_agent_gets_what_it_hears_and_what_those_hear_for_whom_it_stands_in() -> None:
+def test_an_agent_gets_its_types_and_those_of_agents_whose_fallback_it_is() -> None:
     mesh = builders.topology(
         a=agent("x | y -> z", fallback=("c",)), b=agent("y -> z", fallback=("c",)), c=agent("w ->")
     )

@@ -78,7 +78,7 @@ def test_only_agents_on_a_cycle_are_cyclic() -> None:
     assert cyclic == {"start": False, "ping": True, "pong": True, "self": True}
 
 
-def test_a_condition_is_bound_to_the_types_its_agent_hears() -> None:
+def test_a_condition_is_bound_to_the_types_its_agent_consumes() -> None:
     spec = load(mesh(DIAMOND + agent("meet", "{all: [l, r]}", more="when: l.x < r.x"))).agents["meet"]
     assert spec.when is not None
     assert spec.when.bound == ("l", "r")
@@ -97,14 +97,14 @@ def test_a_draft_without_lines_can_be_proved() -> None:
 # ------------------------------------------------------------------------------------------------------------ types
 
 
-def test_an_agent_that_hears_what_nobody_emits_is_deaf() -> None:
+def test_an_agent_whose_types_are_never_emitted_is_never_triggered() -> None:
     problem = only(mesh(agent("a", "in") + agent("b", "payment.settled")))
     assert problem.line == 7
     assert problem.what == f"agents.b.on: {UNEMITTED.format('payment.settled')}, so b is never triggered"
     assert "`ingress: payment.settled`" in problem.remedy
 
 
-def test_an_agent_that_hears_something_else_too_is_not_deaf() -> None:
+def test_an_agent_with_another_type_that_occurs_is_triggered() -> None:
     problem = only(mesh(agent("a", "[in, payment.settled]")))
     assert problem.what == "agents.a.on: no agent emits payment.settled, and no topic has it as `ingress`"
 
@@ -148,7 +148,7 @@ def test_the_order_of_declaration_does_not_decide_what_can_start() -> None:
     load(mesh(ring + agent("more", "x", "y") + agent("start", "in", "x")))
 
 
-def test_what_nobody_hears_is_a_problem_unless_it_leaves() -> None:
+def test_an_unconsumed_type_is_a_problem_unless_it_leaves() -> None:
     text = agent("a", "in", "[x, y]") + agent("b", "x")
     load(mesh(text, egress="y"))
     problem = only(mesh(text))
@@ -159,17 +159,17 @@ def test_what_nobody_hears_is_a_problem_unless_it_leaves() -> None:
     assert problem.remedy.startswith("Subscribe an agent to it")
 
 
-def test_a_relative_of_a_type_that_nobody_hears_is_suggested() -> None:
+def test_a_similar_type_is_suggested_for_an_unconsumed_one() -> None:
     problem = only(mesh(agent("a", "in", "[stock.reserved, stock.returned]") + agent("b", "stock.reserved")))
     assert problem.remedy.startswith("Did you mean stock.reserved? Else: Subscribe an agent to it")
 
 
-def test_an_ingress_type_that_nobody_hears_is_a_problem() -> None:
+def test_an_unconsumed_ingress_type_is_a_problem() -> None:
     problem = only(mesh(agent("a", "in"), topics="").replace("# no way out", "more: {ingress: other}"))
     assert (problem.line, problem.what) == (4, "topics.more.ingress: no agent subscribes to other")
 
 
-def test_an_egress_type_that_nobody_emits_is_a_problem() -> None:
+def test_an_egress_type_that_is_never_emitted_is_a_problem() -> None:
     problem = only(mesh(agent("a", "in"), egress="[finished]"))
     assert (problem.line, problem.what) == (4, "topics.t.out.egress: no agent emits finished")
 
@@ -272,7 +272,7 @@ def test_a_type_leaves_by_one_topic() -> None:
         ("{all: [fraud.scored, order.priced]}", "order.prised.usd > 1", "unknown type", "Did you mean order.priced?"),
     ],
 )
-def test_a_condition_must_read_what_its_agent_hears(on: str, when: str, what: str, remedy: str) -> None:
+def test_a_condition_must_read_events_that_its_agent_consumes(on: str, when: str, what: str, remedy: str) -> None:
     others = agent("a", "in", "fraud.scored") + agent("b", "in", "order.priced") + agent("y", "order.priced")
     problem = only(mesh(others + agent("y2", "fraud.scored") + agent("z", on, more=f"when: {when}")))
     assert problem.line == 10
@@ -343,7 +343,7 @@ def test_a_cycle_needs_a_cap_of_its_own() -> None:
     load(mesh(ring.replace("{cap}", "visits_max: 3")))
 
 
-def test_an_agent_that_hears_itself_is_a_cycle() -> None:
+def test_an_agent_that_consumes_its_own_events_is_a_cycle() -> None:
     assert only(mesh(agent("a", "[in, x]", "x"))).what == "cycle without a cap: a -> a"
 
 
@@ -393,6 +393,6 @@ def test_a_mesh_of_a_thousand_mistakes_is_refused_in_time() -> None:
     assert len(problems(mesh(lines))) == 1 + 2 * 900
 
 
-def test_a_mesh_where_everybody_hears_everybody_is_refused_in_time() -> None:
+def test_a_mesh_where_every_agent_consumes_every_type_is_refused_in_time() -> None:
     found = problems(mesh("".join(agent(f"n{n}", "[in, x]", "x") for n in range(100))))
     assert [p.what for p in found][:2] == ["cycle without a cap: n0 -> n0", "cycle without a cap: n1 -> n1"]

@@ -37,12 +37,14 @@ def test_equal_records_do_not_differ() -> None:
         ({"value": b'{"a": {"b":[1,2]}}'}, "value (as bytes)", '{"a":{"b":[1,2]}}', '{"a": {"b":[1,2]}}'),
     ],
 )
-def test_each_difference_is_told_with_both_sides(changes: dict[str, Any], place: str, expected: str, got: str) -> None:
+def test_each_difference_is_reported_with_both_sides(
+    changes: dict[str, Any], place: str, expected: str, got: str
+) -> None:
     found = record_differences(GOOD, side(**changes))
     assert Difference(place, expected, got) in found
 
 
-def test_no_more_is_told_than_people_read() -> None:
+def test_no_more_is_reported_than_people_read() -> None:
     many = side(headers=tuple((f"h{n}", b"x" * 1_000) for n in range(50)))
     found = record_differences(GOOD, many)
     assert len(found) == SHOWN_MAX

@@ -45,7 +45,7 @@ def test_a_request_near_a_lost_head_may_be_for_an_older_run(at_ms: int, unseen: 
     assert replay.partitions[0].unseen == {"run-0", *(["run-1"] if unseen else [])}
 
 
-def test_requests_heard_reach_the_ledger() -> None:
+def test_consumed_requests_reach_the_ledger() -> None:
     ledger = SubmissionLedger()
     ledger.take(Submission("run-1", "r1"))
     replay = ReplayCheck(CheckScope(MESH), PublishIndex(), ledger, VerificationReport())

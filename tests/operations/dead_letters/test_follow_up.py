@@ -24,7 +24,7 @@ async def test_waiting_has_an_end(shop: Shop) -> None:
     shop.slow.clear()
 
 
-async def test_waiting_for_a_mesh_that_is_down_says_that_nobody_reads(shop: Shop) -> None:
+async def test_waiting_for_a_mesh_that_is_down_reports_that_it_has_no_consumer(shop: Shop) -> None:
     await shop.failed("a")
     report = await shop.dead.redrive(await shop.dead.plan(await shop.letters()))
     far = report._replace(sent=[report.sent[0]._replace(place="mesh.inbox:0:99999", letter="other")])
@@ -58,7 +58,7 @@ async def test_a_letter_whose_task_failed_again_names_the_one_that_stands_for_it
         assert obstacle.remedy == "Begin a new run with --as-new"
 
 
-async def test_a_redrive_that_its_run_did_nothing_with_is_told_and_does_not_count(shop: Shop) -> None:
+async def test_a_redrive_without_effect_is_reported_and_does_not_count(shop: Shop) -> None:
     """As when two send it at once, and each has planned before the other."""
     await shop.failed("a")
     (case,) = await shop.letters()

@@ -76,7 +76,7 @@ async def test_a_payload_is_changed_on_the_way_and_kept_in_the_ledger(shop: Shop
     assert (await shop.outcomes(run_id))[-1].results[-1].data == {"id": "a", "n": 100}
 
 
-async def test_a_run_begins_anew_as_another_one(shop: Shop) -> None:
+async def test_a_run_begins_again_as_another_one(shop: Shop) -> None:
     (run_id,) = await shop.failed("a")
     shop.broken = False
     report = await shop.dead.redrive(await shop.dead.plan(await shop.letters(), RedriveOptions(as_new=True)))
@@ -98,7 +98,7 @@ async def test_a_hop_that_was_refused_is_made_all_the_same(shop: Shop) -> None:
     assert [result.data for result in (await shop.outcomes(run.id))[-1].results] == [{"lap": 3}]
 
 
-async def test_a_record_that_intake_rejected_is_mended_and_goes_to_its_topic(shop: Shop) -> None:
+async def test_a_record_that_intake_rejected_is_fixed_and_goes_to_its_topic(shop: Shop) -> None:
     await shop.mesh.log.append([NewRecord("asks", b"k", b'{"n":5}', [("mine", b"1")]), NewRecord("loose", None, b"{")])
     async with asyncio.timeout(DEADLINE_S):
         while len(cases := await shop.letters()) < 2:  # noqa: ASYNC110  # polls the log
@@ -119,7 +119,7 @@ async def test_a_record_that_intake_rejected_is_mended_and_goes_to_its_topic(sho
     assert (entry.result, shop.asked[-1]) == ("completed", ("third", 3)), "whose id is its new place"
 
 
-async def test_a_run_that_is_not_remembered_is_told_as_the_result(shop: Shop) -> None:
+async def test_a_run_that_is_not_remembered_is_reported_as_the_result(shop: Shop) -> None:
     await shop.failed("a")
     (case,) = await shop.letters()
     line = letter_json(case.letter)
@@ -132,7 +132,7 @@ async def test_a_run_that_is_not_remembered_is_told_as_the_result(shop: Shop) ->
     assert entry.result == "refused: unknown_run"
 
 
-async def test_results_are_told_later_to_whoever_did_not_wait(shop: Shop) -> None:
+async def test_results_are_reported_later_to_callers_that_did_not_wait(shop: Shop) -> None:
     await shop.failed("a", "b")
     shop.broken = False
     report = await shop.dead.redrive(await shop.dead.plan(await shop.letters()))
@@ -203,7 +203,7 @@ async def test_a_redrive_that_died_anywhere_goes_on_with_exactly_the_rest(
                 await asyncio.sleep(0.005)
 
 
-async def test_whoever_waits_hears_also_of_what_ended_before_the_redrive_was_resumed(shop: Shop) -> None:
+async def test_a_waiting_caller_also_gets_results_from_before_the_redrive_was_resumed(shop: Shop) -> None:
     (run_id,) = await shop.failed("a")
     shop.broken = False
     dying = DeadLetters(Broken(shop.mesh.log, 2, after=True), shop.mesh.topology)
@@ -216,7 +216,7 @@ async def test_whoever_waits_hears_also_of_what_ended_before_the_redrive_was_res
     assert len(await shop.on_inbox("redriven")) == 1
 
 
-async def test_two_who_redrive_at_once_send_each_letter_once(shop: Shop) -> None:
+async def test_two_concurrent_redrives_send_each_letter_once(shop: Shop) -> None:
     await shop.failed("a", "b", "c")
     cases = await shop.letters()
     ann, bob = await shop.dead.plan(cases), await shop.dead.plan(cases[1:])
@@ -237,7 +237,7 @@ async def test_no_more_are_sent_than_the_rate_allows(shop: Shop) -> None:
     assert (len(report.sent), progress) == (6, [5, 1])
 
 
-async def test_what_the_log_refuses_is_told_and_may_be_sent_again(shop: Shop) -> None:
+async def test_what_the_log_refuses_is_reported_and_may_be_sent_again(shop: Shop) -> None:
     await shop.failed("a")
 
     class Refusing(Broken):

@@ -26,7 +26,7 @@ async def test_what_was_noted_is_read_and_a_ledger_that_was_never_written_is_emp
     assert (end, [ledger.of(letter)[0].letter for letter in many]) == (250, many)
 
 
-async def test_who_came_first_is_told(shop: Shop) -> None:
+async def test_the_first_writer_is_reported(shop: Shop) -> None:
     journal = Journal(shop.mesh.log, shop.mesh.topology)
     await journal.note(entries("d0"))
     _, end = await journal.read()

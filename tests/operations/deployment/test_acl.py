@@ -29,7 +29,7 @@ def test_every_process_sees_every_topic_that_it_checks_when_it_starts() -> None:
         assert seen == {spec.name for spec in topic_specs(MESH)}
 
 
-def test_only_those_write_to_the_topics_of_the_mesh_who_must() -> None:
+def test_only_services_that_must_write_to_topics_of_the_mesh_may() -> None:
     def writers(topic: str) -> set[str]:
         return {service for service in SERVICES if "Write" in of(service).get(topic, ())}
 

@@ -249,7 +249,7 @@ async def test_a_run_under_an_older_topology_keeps_it(mesh: MeshTest, tmp_path: 
     await file.close()
 
 
-async def test_a_cancelled_run_is_told_as_on_the_log(mesh: MeshTest, tmp_path: Path) -> None:
+async def test_a_cancelled_run_is_reported_as_on_the_log(mesh: MeshTest, tmp_path: Path) -> None:
     run = await mesh.publish("ask", {"id": "a", "wait": True})
     await read_until(mesh.log, mesh.topology.tasks("first"), 1)
     await mesh.client.cancel(run.id, why="a test")

@@ -17,7 +17,7 @@ async def mesh() -> AsyncIterator[MeshTest]:
         yield mesh
 
 
-async def test_a_run_is_found_by_id_prefix_and_subject_and_told_step_by_step(mesh: MeshTest) -> None:
+async def test_a_run_is_found_by_id_prefix_and_subject_and_reported_step_by_step(mesh: MeshTest) -> None:
     run_id = await ended(mesh, "a")
     for name in (run_id, run_id[:8], "a"):
         found = await replay_run(mesh.log, mesh.topology, name)

@@ -50,7 +50,7 @@ async def test_what_a_call_raises_is_raised(waits: bool) -> None:
         await within(Contexts().new(), fail())
 
 
-async def test_a_call_that_is_cancelled_hears_of_it_in_its_context_and_may_answer() -> None:
+async def test_a_cancelled_call_sees_it_in_its_context_and_may_answer() -> None:
     async def stubborn() -> str:
         word.set("mine")
         try:

@@ -104,7 +104,7 @@ async def test_a_task_has_the_time_and_random_numbers_there_that_it_has_here(cel
     assert there == f"1796040000123 {random.Random('t').random()} True"
 
 
-async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_spent_is_charged(
+async def test_its_board_writes_are_kept_and_reported_and_its_usage_is_charged(
     cells: ChildProcesses, tmp_path: Path
 ) -> None:
     changes: list[BoardChange] = []
@@ -123,7 +123,7 @@ async def test_what_it_writes_on_the_board_stands_there_and_is_told_and_what_it_
 @pytest.mark.parametrize(
     ("what", "code"), [("exit", 9), ("kill", -9), ("cancel", 1), ("close", 1), ("child", 9), ("fork", 9)]
 )
-async def test_the_death_of_its_process_is_told_and_the_next_task_gets_another(
+async def test_the_death_of_its_process_is_reported_and_the_next_task_gets_another(
     cells: ChildProcesses, what: str, code: int
 ) -> None:
     first = pid_in(await ask(cells, "hello"))
@@ -134,7 +134,7 @@ async def test_the_death_of_its_process_is_told_and_the_next_task_gets_another(
     assert pid_in(await ask(cells, "hello")) != first
 
 
-async def test_an_agent_that_is_broken_on_purpose_crashes_its_cell(cells: ChildProcesses) -> None:
+async def test_an_agent_that_is_broken_on_purpose_crashes_its_isolated_process(cells: ChildProcesses) -> None:
     async with cells.acquire(WILD) as cell:
         with pytest.raises(IsolatedProcessDied):
             await cell.answer(order("hello", broken=InjectedFault(CRASH)), None)
@@ -310,7 +310,9 @@ def test_an_order_that_breaks_off_is_the_end() -> None:
             read_frame(io.BytesIO(whole[:length]))
 
 
-async def test_a_function_that_cannot_be_loaded_there_is_told_and_keeps_no_cell_from_others(tmp_path: Path) -> None:
+async def test_a_function_that_cannot_be_loaded_there_is_reported_and_blocks_no_isolated_process(
+    tmp_path: Path,
+) -> None:
     cells = ChildProcesses(settings_in(tmp_path), processes_max=1)
     with pytest.raises(NotLoaded, match=r"No module named .tests\.adapters\.nowhere."):
         await ask(cells, "hello", "tests.adapters.nowhere:agent")
@@ -319,7 +321,9 @@ async def test_a_function_that_cannot_be_loaded_there_is_told_and_keeps_no_cell_
 
 
 @pytest.mark.parametrize("what", ["leave thread", "leave task"])
-async def test_a_cell_in_which_a_task_left_something_serves_no_other_task(cells: ChildProcesses, what: str) -> None:
+async def test_an_isolated_process_in_which_a_task_left_something_serves_no_other_task(
+    cells: ChildProcesses, what: str
+) -> None:
     first = pid_in(await ask(cells, what))
     assert not cells.pids
     assert pid_in(await ask(cells, "hello")) != first

@@ -67,7 +67,7 @@ async def test_few_begin_and_soon_there_are_as_many_as_wait() -> None:
         await lanes.wait_below(1)
 
 
-async def test_who_lets_the_loop_breathe_is_not_replaced_by_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_runner_that_yields_to_the_loop_is_not_replaced_by_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUSY_MS_MAX", 0.0)
     runners: set[asyncio.Task[None] | None] = set()
 
@@ -119,7 +119,7 @@ async def test_what_is_put_while_a_runner_ends_is_not_forgotten() -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_long_row_of_instant_work_lets_the_loop_breathe() -> None:
+async def test_a_long_series_of_instant_work_yields_to_the_loop() -> None:
     ticks = 0
 
     async def tick() -> None:
@@ -141,7 +141,7 @@ async def test_a_long_row_of_instant_work_lets_the_loop_breathe() -> None:
     assert ticks > 3
 
 
-async def test_a_handler_that_breaks_its_promise_is_heard() -> None:
+async def test_a_handler_that_breaks_its_contract_is_reported() -> None:
     async def handle(_: int) -> None:
         raise RuntimeError("broken")
 
@@ -296,7 +296,7 @@ async def test_an_abandoned_item_may_be_kept_for_later() -> None:
     assert handle.done == [-1, -1, 1]
 
 
-async def test_who_ignores_even_the_end_is_counted() -> None:
+async def test_a_call_that_ignores_even_the_end_is_counted() -> None:
     handle = Stubborn()
     lanes = KeyLanes(handle, lanes_max=2)
     lanes.put(b"k", -1)

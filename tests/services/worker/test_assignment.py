@@ -13,7 +13,7 @@ def assignment(offset: int = 5) -> PartitionAssignment:
     return made
 
 
-def test_the_first_commit_says_where_it_began_and_that_somebody_is_at_work() -> None:
+def test_the_first_commit_says_where_it_began_and_that_a_worker_is_at_work() -> None:
     partition = assignment(5)
     commit = partition.next_commit(working=True)
     assert commit is not None

@@ -12,7 +12,7 @@ from tests.services.conftest import append, working
 from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
-async def test_each_has_its_whole_time_whoever_began_before_it(log: Log, board: Board) -> None:
+async def test_each_attempt_has_its_whole_time_regardless_of_earlier_ones(log: Log, board: Board) -> None:
     clock = asyncio.get_running_loop().time
     took_s: dict[int, float] = {}
 

@@ -126,7 +126,7 @@ async def test_a_board_in_the_logs_own_file_is_not_mirrored(log: Log, board: Boa
     assert await read_all(log, TOPOLOGY.board) == []
 
 
-async def test_what_was_written_before_a_stop_is_told_though_there_is_no_answer(log: Log, elsewhere: Board) -> None:
+async def test_what_was_written_before_a_stop_is_reported_though_there_is_no_answer(log: Log, elsewhere: Board) -> None:
     wrote = asyncio.Event()
 
     async def echo(ask: Ask, ctx: Context) -> Answer:
@@ -146,7 +146,7 @@ async def test_what_was_written_before_a_stop_is_told_though_there_is_no_answer(
     assert (told.key, told.value) == ("k", b"7")
 
 
-async def test_what_is_written_after_the_task_was_answered_is_told_too(log: Log, elsewhere: Board) -> None:
+async def test_what_is_written_after_the_task_was_answered_is_reported_too(log: Log, elsewhere: Board) -> None:
     late = asyncio.Event()
 
     async def echo(ask: Ask, ctx: Context) -> Answer:

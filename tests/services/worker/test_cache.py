@@ -60,7 +60,7 @@ async def test_another_attempt_and_another_task_are_asked_for_themselves(board: 
     assert (model.calls, counted.shown()) == (3, {})
 
 
-async def test_who_holds_the_same_task_waits_for_the_answer_of_the_other(board: Board) -> None:
+async def test_a_worker_with_the_same_task_waits_for_the_answer_of_the_other(board: Board) -> None:
     model = Model()
     model.gate.clear()
     one, _ = cache(board)

@@ -55,7 +55,7 @@ async def test_no_call_finds_what_another_has_left(function: Callable[..., Any])
 
 
 @pytest.mark.parametrize("function", [leave, leave_and_wait])
-async def test_nor_in_a_cell(function: Callable[..., Any], tmp_path: Path) -> None:
+async def test_nor_in_an_isolated_process(function: Callable[..., Any], tmp_path: Path) -> None:
     isolated_processes, where = ChildProcesses(settings_in(tmp_path)), describe(function).where
     async with asyncio.timeout(60):
         for _ in range(3):

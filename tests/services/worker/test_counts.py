@@ -18,7 +18,7 @@ from mesh.services.worker.counts import Counts
         ("schema", "failed"),
     ],
 )
-def test_slow_is_told_from_wrong_and_from_what_the_agent_wanted(code: str, name: str) -> None:
+def test_timeouts_failures_and_retries_of_the_agent_are_counted_apart(code: str, name: str) -> None:
     counts = Counts()
     counts.failure(code)
     counts.failure(code)

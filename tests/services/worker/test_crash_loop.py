@@ -123,7 +123,7 @@ async def test_a_killer_that_was_sent_twice_is_begun_three_times_all_the_same(lo
     assert (workers.begun[-1], workers.deaths) == (3, 2)
 
 
-async def test_two_killers_at_once_are_both_found_and_nobody_else_is_taken_for_one(log: Log, tmp_path: Path) -> None:
+async def test_two_poison_tasks_at_once_are_both_found_and_no_other_task(log: Log, tmp_path: Path) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))
     numbers = [*range(1, 20), -1, -2, *range(20, 40)]
     await append(log, *(task(n) for n in numbers))
@@ -136,7 +136,7 @@ async def test_two_killers_at_once_are_both_found_and_nobody_else_is_taken_for_o
     assert max(workers.begun[-1], workers.begun[-2]) == 3
 
 
-async def test_a_process_that_is_killed_once_makes_nothing_slower_and_nobody_suspicious(
+async def test_a_process_that_is_killed_once_slows_nothing_and_makes_no_task_suspected(
     log: Log, tmp_path: Path
 ) -> None:
     await log.create_topics(topic_specs(TOPOLOGY))

@@ -105,7 +105,7 @@ async def last_answers(mesh: MeshTest, count: int) -> list[Event]:
 
 
 @pytest.mark.parametrize("make", [waiting, looking, using_the_board])
-async def test_a_function_hears_of_it_and_its_answer_says_what_it_used(make: Callable[[Seen], Any]) -> None:
+async def test_a_function_sees_the_end_and_its_answer_has_its_usage(make: Callable[[Seen], Any]) -> None:
     seen = Seen()
     async with MeshTest(TOPOLOGY.format(lanes=8), agents={"echo": make(seen)}) as mesh:
         run = await mesh.publish("ask", {"word": "long"})

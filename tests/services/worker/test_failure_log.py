@@ -23,7 +23,7 @@ def raised(error: Exception) -> Fault:
         return fault_of(caught)
 
 
-async def test_a_failure_is_told_with_ids_place_and_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_is_reported_with_ids_place_and_error(caplog: pytest.LogCaptureFixture) -> None:
     FaultLog().failed(TASK_3, raised(ValueError("no shelf, password=hunter2")))
     (record,) = caplog.records
     fields = record.__dict__["fields"]
@@ -48,7 +48,7 @@ async def test_an_error_of_the_mesh_has_the_place_of_the_code_that_called_it(cap
     assert fields["error"].startswith("--for: ")
 
 
-async def test_what_is_no_failure_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_no_failure_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     for code in ("later", "left_alone", "run_ended"):
         FaultLog().failed(TASK_3, Fault(code, "x"))
     assert caplog.records == []

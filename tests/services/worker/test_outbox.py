@@ -50,7 +50,9 @@ async def test_nothing_to_send_is_flushed_at_once(log: Log) -> None:
         await outbox.flushed()
 
 
-async def test_who_waits_for_room_waits_until_some_answers_are_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_caller_that_waits_for_room_waits_until_some_answers_are_durable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "ANSWERS_MAX", 3)
     silent = Silent()
     outbox = Outbox(cast(Log, silent), TOPOLOGY, lambda _: None)

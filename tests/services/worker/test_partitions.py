@@ -37,7 +37,7 @@ async def test_only_the_finished_prefix_is_committed(log: Log, board: Board) -> 
         await settled(log, "mesh.echo", TOPOLOGY.tasks("echo"))
 
 
-async def test_those_that_wait_until_the_log_has_heard_of_them_wait_for_one_commit(
+async def test_tasks_that_wait_for_their_marks_wait_for_one_commit(
     log: Log, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def echo(ask: Ask) -> Answer:
@@ -157,7 +157,9 @@ class Bystander:
 
 
 @pytest.mark.parametrize("away", [True, False])
-async def test_who_comes_back_after_the_log_was_away_takes_nobody_for_dead(log: Log, board: Board, away: bool) -> None:
+async def test_a_worker_that_returns_after_an_outage_takes_no_other_for_dead(
+    log: Log, board: Board, away: bool
+) -> None:
     async def echo(ask: Ask) -> Answer:
         return Answer(n=ask.n)
 

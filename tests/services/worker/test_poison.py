@@ -123,7 +123,7 @@ async def test_what_was_marked_at_a_death_is_begun_apart_and_cleared() -> None:
     assert runner.assignment.watch.death_count(3) == 1
 
 
-async def test_who_kills_its_cell_is_not_begun_again_though_its_answer_was_lost() -> None:
+async def test_a_task_that_kills_its_isolated_process_is_not_begun_again_though_its_answer_was_lost() -> None:
     runner = Runner(FOUND)
     runner.kills = True
     assert await runner.handle(3) == ["cell for echo", "marked [3]", "do 3 apart", "commit soon", "cell free"]
@@ -131,7 +131,7 @@ async def test_who_kills_its_cell_is_not_begun_again_though_its_answer_was_lost(
     assert await heir.handle(3) == [f"mark_poison 3 {ISOLATED_DEATHS_MAX}"]
 
 
-async def test_deaths_of_the_worker_around_a_cell_condemn_in_the_end() -> None:
+async def test_repeated_deaths_of_the_worker_around_an_isolated_process_give_the_task_up() -> None:
     for deaths in range(2, ISOLATED_DEATHS_MAX):
         assert "do 5 apart" in await Runner(CommitMarks(True, 8, 8, frozenset(), {5: deaths})).handle(5)
     assert await Runner(CommitMarks(True, 8, 8, frozenset(), {5: ISOLATED_DEATHS_MAX})).handle(5) == [
@@ -153,7 +153,7 @@ async def test_a_function_that_no_other_process_could_find_is_begun_here_and_mar
     assert await Runner(FOUND, hidden).handle(3) == ["marked [3]", "do 3", "commit soon"]
 
 
-async def test_without_cells_what_was_there_at_three_deaths_is_not_begun() -> None:
+async def test_without_isolated_processes_a_task_in_flight_at_three_deaths_is_not_begun() -> None:
     async def hidden(ask: Ask) -> None: ...
 
     assert await Runner(FOUND, hidden).handle(5) == ["mark_poison 5 3"]
@@ -165,7 +165,7 @@ async def test_nothing_begins_until_the_log_has_said_so() -> None:
     assert await runner.handle(1) == ["fenced", "fenced", "marked [1]", "do 1", "commit soon"]
 
 
-async def test_who_is_at_work_when_all_ends_for_an_error_is_suspected_by_who_comes_next() -> None:
+async def test_a_task_in_work_when_a_worker_ends_with_an_error_is_suspected_by_the_next_one() -> None:
     runner = Runner(FOUND)
     assert await runner.handle(ENDS_ALL) == ["marked [4]", "do 4"]
     heir = PoisonDetector(decode(runner.assignment.watch.metadata(0), 0), place=0, end=10)

@@ -48,7 +48,7 @@ async def test_with_too_many_calls_that_do_not_end_a_worker_ends_in_good_order(l
     await until(lambda: crew.abandoned_calls == 0)
 
 
-async def test_calls_that_end_after_all_do_not_count_for_ever(log: Log, board: Board) -> None:
+async def test_calls_that_end_after_all_stop_counting(log: Log, board: Board) -> None:
     gates = {n: threading.Event() for n in range(1, 9)}
 
     def echo(ask: Ask) -> Answer:

@@ -34,7 +34,7 @@ def test_a_task_of_the_agent_is_read() -> None:
         (foreign(REQUESTED, ""), b"unknown_kind", b"'requested' for agent '' on the topic of 'echo'"),
     ],
 )
-def test_what_is_none_is_told_by_name_with_its_bytes(record: NewRecord, reason: bytes, said: bytes) -> None:
+def test_an_invalid_record_is_reported_by_name_with_its_bytes(record: NewRecord, reason: bytes, said: bytes) -> None:
     dead = task_in(stored(record), "echo", TOPOLOGY)
     assert isinstance(dead, NewRecord)
     headers = dict(dead.headers)

@@ -41,7 +41,7 @@ async def test_an_unknown_topic_cannot_be_joined(log: SqliteLog) -> None:
         await log.join("g", ["t", "nosuch"], Recorder())
 
 
-async def test_a_member_without_partitions_is_told_so(log: SqliteLog) -> None:
+async def test_a_member_without_partitions_is_notified(log: SqliteLog) -> None:
     listeners = [Recorder() for _ in range(3)]
     for listener in listeners:
         await join(log, listener)
@@ -94,7 +94,7 @@ async def test_a_partition_is_handed_over_only_after_its_revocation_ended(log: S
     old.revoking = None
 
 
-async def test_an_expelled_member_is_fenced_told_and_joins_again(log: SqliteLog) -> None:
+async def test_an_expelled_member_is_fenced_notified_and_joins_again(log: SqliteLog) -> None:
     fenced: list[Fenced] = []
 
     async def commit(partitions: Sequence[TopicPartition]) -> None:
@@ -141,7 +141,7 @@ async def test_a_revocation_is_not_cut_off_for_the_time_in_which_its_own_process
     assert await member.poll(records_max=1, wait_ms=0) == {}
 
 
-async def test_a_revocation_that_does_not_end_is_cut_off_and_all_is_handed_out_anew(log: SqliteLog) -> None:
+async def test_a_revocation_that_does_not_end_is_cut_off_and_all_is_handed_out_again(log: SqliteLog) -> None:
     cancelled = asyncio.Event()
 
     async def hang(_: Sequence[TopicPartition]) -> None:

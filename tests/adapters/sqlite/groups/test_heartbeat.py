@@ -48,7 +48,7 @@ async def test_ten_members_cost_one_write_a_beat_and_no_wake_up(log: SqliteLog) 
     assert done["UPDATE"] <= done["COMMIT"] + 1
 
 
-async def test_a_member_that_is_not_in_the_file_is_told(heartbeat: Heartbeat) -> None:
+async def test_a_member_that_is_not_in_the_file_is_reported(heartbeat: Heartbeat) -> None:
     pulse = Pulse("unknown", 100)
     heartbeat.add(pulse)
     await until(lambda: pulse.gone, "told")
@@ -64,7 +64,7 @@ async def test_a_shorter_session_quickens_the_beat_at_once(heartbeat: Heartbeat)
     heartbeat.stop()
 
 
-async def test_a_dead_heartbeat_is_told_to_every_member_for_good(heartbeat: Heartbeat, log: SqliteLog) -> None:
+async def test_a_dead_heartbeat_is_reported_to_every_member_for_good(heartbeat: Heartbeat, log: SqliteLog) -> None:
     pulses = [Pulse("a", 100), Pulse("b", 100)]
     heartbeat._clock = None  # type: ignore[assignment]
     for pulse in pulses:

@@ -74,7 +74,7 @@ def test_what_a_member_releases_that_has_no_other_target_stays(db: sqlite3.Conne
     assert owned(db, group, "a") == ({1, 2, 3, 4}, {1, 2, 3, 4})
 
 
-def test_who_leaves_hands_over_at_once(db: sqlite3.Connection) -> None:
+def test_a_member_that_leaves_hands_over_at_once(db: sqlite3.Connection) -> None:
     group = join(db, "a")
     join(db, "b")
     roster.leave(db, group, "a")
@@ -82,7 +82,7 @@ def test_who_leaves_hands_over_at_once(db: sqlite3.Connection) -> None:
     assert not roster.view(db, group, "a").alive
 
 
-def test_who_misses_the_session_timeout_is_expelled_and_told(db: sqlite3.Connection) -> None:
+def test_a_member_that_misses_the_session_timeout_is_expelled_and_notified(db: sqlite3.Connection) -> None:
     group = join(db, "a", now_ms=0)
     join(db, "b", now_ms=500)
     assert beat(db, ["b"], 1_000) == ([], [])

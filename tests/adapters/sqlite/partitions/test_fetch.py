@@ -115,7 +115,7 @@ async def test_only_partitions_that_were_written_to_are_looked_at(log: SqliteLog
     fetcher.close()
 
 
-async def test_a_reader_of_a_closed_log_is_told(log: SqliteLog, topic: str) -> None:
+async def test_a_reader_of_a_closed_log_is_reported(log: SqliteLog, topic: str) -> None:
     reader = log.reader({PLACE: 0})
     waiting = asyncio.ensure_future(reader.poll(records_max=1, wait_ms=20_000))
     await asyncio.sleep(0.01)

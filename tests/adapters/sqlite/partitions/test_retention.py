@@ -111,7 +111,7 @@ async def test_times_never_fall_when_the_clock_does(log: SqliteLog, clock: HandC
     assert times == [1_700_000_000_000, 1_700_000_000_000, 1_700_000_000_001]
 
 
-async def test_what_is_to_be_kept_for_ever_is_kept(path: Path, clock: HandClock) -> None:
+async def test_records_with_unlimited_retention_are_kept(path: Path, clock: HandClock) -> None:
     log = SqliteLog(path, clock=clock)
     await log.start()
     await make(log, -1)

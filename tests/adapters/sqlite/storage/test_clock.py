@@ -75,7 +75,7 @@ async def test_time_goes_on_after_the_wall_clock_was_set_back(path: Path) -> Non
 
 
 @pytest.mark.parametrize("ahead_ms", [-HOUR_MS, HOUR_MS])
-async def test_whoever_opens_it_later_takes_the_time_of_those_who_have_it(path: Path, ahead_ms: int) -> None:
+async def test_a_later_process_takes_the_time_of_those_that_have_the_file_open(path: Path, ahead_ms: int) -> None:
     first = await opened(path, Machine())
     other = await opened(path, Machine(ahead_ms))
     assert near(first.now_ms(), other.now_ms())
@@ -96,7 +96,7 @@ async def test_a_file_that_no_process_has_open_is_set_forward_to_the_wall_clock_
     await log.close()
 
 
-async def test_after_a_boot_the_uptime_counts_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_boot_the_uptime_counts_from_zero(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = await opened(path, Machine(-HOUR_MS))
     before_ms = await stamped(log)
     other = await opened(path, Machine(-HOUR_MS))

@@ -21,7 +21,7 @@ def pragma(connection: sqlite3.Connection, name: str) -> object:
 
 
 @pytest.mark.parametrize(("word", "number"), [("NORMAL", 1), ("FULL", 2)])
-def test_the_writer_uses_the_write_ahead_log_and_syncs_as_told(path: Path, word: str, number: int) -> None:
+def test_the_writer_uses_the_write_ahead_log_and_syncs_as_configured(path: Path, word: str, number: int) -> None:
     with closing(open_writing(path, word)) as connection:
         assert pragma(connection, "journal_mode") == "wal"
         assert pragma(connection, "synchronous") == number
@@ -37,7 +37,7 @@ def test_the_reader_cannot_write(path: Path) -> None:
         assert reading.execute("SELECT * FROM t").fetchall() == []
 
 
-def test_a_restart_moves_everything_and_lets_the_log_begin_anew(path: Path) -> None:
+def test_a_restart_moves_everything_and_lets_the_log_begin_again(path: Path) -> None:
     with closing(open_writing(path, "NORMAL")) as writing, closing(open_checkpointing(path)):
         writing.execute("CREATE TABLE t (a)")
         for _ in range(5):

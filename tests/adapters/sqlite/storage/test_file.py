@@ -122,7 +122,7 @@ async def test_a_locked_file_ends_a_write_at_its_deadline(
     assert held(file) == [3]
 
 
-async def test_a_write_waits_for_a_lock_that_is_let_go_in_time(file: SqliteFile, lock: sqlite3.Connection) -> None:
+async def test_a_write_waits_for_a_lock_that_is_released_in_time(file: SqliteFile, lock: sqlite3.Connection) -> None:
     waiting = asyncio.ensure_future(file.write(insert(1)))
     await asyncio.sleep(0.05)
     lock.execute("ROLLBACK")
@@ -247,7 +247,7 @@ async def test_directories_on_the_way_are_made(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- waking
 
 
-async def test_a_commit_wakes_who_listens_to_its_channels_here_and_elsewhere(
+async def test_a_commit_wakes_the_listeners_of_its_channels_in_all_processes(
     file: SqliteFile, open_file: OpenFile
 ) -> None:
     other = await open_file()
@@ -305,7 +305,7 @@ async def test_a_lost_wake_up_is_made_up_for(file: SqliteFile, open_file: OpenFi
     assert time.monotonic() - begun < 4  # of the 5 s that it would have waited
 
 
-async def test_a_closed_wakeup_hears_nothing(file: SqliteFile) -> None:
+async def test_a_closed_wakeup_gets_no_event(file: SqliteFile) -> None:
     wakeup, other = file.subscribe([4]), file.subscribe([4])
     wakeup.close()
     wakeup.close()

@@ -101,7 +101,7 @@ async def test_nothing_can_be_written(tmp_path: Path) -> None:
             await writer.close()
 
 
-async def test_a_user_who_may_only_read_reads_a_file_at_rest(tmp_path: Path) -> None:
+async def test_a_read_only_user_reads_a_file_at_rest(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()
     await write(folder / "mesh.db", 3)
@@ -109,7 +109,7 @@ async def test_a_user_who_may_only_read_reads_a_file_at_rest(tmp_path: Path) -> 
     assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
 
 
-async def test_a_user_who_may_only_read_reads_a_file_that_a_mesh_writes(tmp_path: Path) -> None:
+async def test_a_read_only_user_reads_a_file_that_a_mesh_writes(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()
     log = SqliteLog(folder / "mesh.db")
@@ -122,7 +122,7 @@ async def test_a_user_who_may_only_read_reads_a_file_that_a_mesh_writes(tmp_path
     await log.close()
 
 
-async def test_a_user_who_may_only_read_reads_a_file_whose_mesh_was_killed(tmp_path: Path) -> None:
+async def test_a_read_only_user_reads_a_file_whose_mesh_was_killed(tmp_path: Path) -> None:
     folder, copy = tmp_path / "live", tmp_path / "killed"
     folder.mkdir()
     log = SqliteLog(folder / "mesh.db")

@@ -44,7 +44,7 @@ def bells(tmp_path: Path) -> Iterator[list[WakePipe]]:
         bell.close()
 
 
-async def test_a_wait_ends_when_the_event_is_set_and_tells_what_fired(wakeup: Wakeup) -> None:
+async def test_a_wait_ends_when_the_event_is_set_and_reports_what_fired(wakeup: Wakeup) -> None:
     waits = [asyncio.ensure_future(wakeup.wait()) for _ in range(3)]
     await asyncio.sleep(0)
     wakeup.offer(frozenset({2, 3}))
@@ -88,7 +88,7 @@ def test_unknown_channels_wake_for_everything(wakeup: Wakeup) -> None:
     assert not wakeup.everything
 
 
-def test_who_named_no_channels_hears_all() -> None:
+def test_a_listener_without_channels_is_woken_by_all() -> None:
     wakeup = Wakeup(None, lambda _: None)
     wakeup.offer(frozenset({-7}))
     assert wakeup.fired == {-7}

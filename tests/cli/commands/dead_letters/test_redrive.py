@@ -84,7 +84,7 @@ def shop(forker: socket.socket, tmp_path: Path) -> Iterator[Shop]:
         yield Shop(cli)
 
 
-def test_a_run_that_failed_goes_on_after_its_agent_was_mended(shop: Shop) -> None:
+def test_a_run_that_failed_goes_on_after_its_agent_was_fixed(shop: Shop) -> None:
     (row,) = shop.failed("a")
     assert (row["state"], row["redriven"], row["attempts"], row["message"]) == ("new", 0, 2, "no price for a")
     dry = shop("redrive")
@@ -169,7 +169,7 @@ def test_a_payload_is_changed_by_field_or_in_an_editor(shop: Shop) -> None:
         assert shop("redrive", b["id"], "--again", "--edit", env={"EDITOR": broken}).code == code, broken
 
 
-def test_a_run_may_begin_anew(shop: Shop) -> None:
+def test_a_run_may_begin_again(shop: Shop) -> None:
     (row,) = shop.failed("a")
     shop.mend()
     (sent, done) = shop("redrive", "--as-new", "--yes", "--wait", "--json").rows
@@ -278,7 +278,7 @@ def test_letters_of_another_system_are_shown_and_sent(shop: Shop) -> None:
     assert shown.err.endswith(f"mesh dead redrive {row['id'][:12]} --topic mesh.dead --yes\n")
 
 
-def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
+def test_wrong_arguments_are_reported_by_name(shop: Shop) -> None:
     shop.failed("a")
     for arguments, text in (
         (["redrive", "--rate", "fast"], "--rate: invalid rate"),
@@ -299,14 +299,14 @@ def test_wrong_arguments_are_told_by_name(shop: Shop) -> None:
     assert shop("list", "--until", "1h").err == "No dead letters.\n"
 
 
-def test_a_file_that_is_not_there_is_told_with_what_the_option_takes(shop: Shop) -> None:
+def test_a_file_that_is_not_there_is_reported_with_what_the_option_takes(shop: Shop) -> None:
     done = shop("redrive", "--from", "/nope")
     assert done.code == 3
     assert "after --from, or - for standard input" in done.err
     assert "@FILE" not in done.err
 
 
-def test_a_filter_with_a_name_that_nobody_knows_does_not_look_like_good_news(shop: Shop) -> None:
+def test_a_filter_with_an_unknown_name_is_reported(shop: Shop) -> None:
     shop.failed("a")
     for arguments, note in (
         (["list", "--agent", "pricee"], "note no agent is called 'pricee'. Did you mean 'price'?"),

@@ -53,7 +53,7 @@ def test_a_paused_run_says_since_when_by_whom_and_why_until_it_is_resumed(desk: 
     assert desk("run", "cancel", run).code == 0
 
 
-def test_a_run_that_is_paused_already_or_not_paused_is_refused_and_headlines_tell_which(desk: Cli) -> None:
+def test_a_run_that_is_paused_already_or_not_paused_is_refused_and_headlines_report_which(desk: Cli) -> None:
     run = napping(desk, "p-2")
     done = desk("run", "resume", run, "--json")
     assert (done.code, done.out) == (5, "")
@@ -109,7 +109,7 @@ def test_only_paused_runs_are_resumed_and_lists_show_which_those_are(project: Cl
         project("run", "cancel", "--all", "--yes")
 
 
-def test_a_wish_that_nobody_has_read_is_kept_and_says_so(project: Cli) -> None:
+def test_an_unread_run_command_is_kept_and_reported_as_unread(project: Cli) -> None:
     run = napping(project, "early", wait=False)
     done = project("run", "cancel", run)
     assert (done.code, plain(done.out)) == (0, "○ to be cancelled  run RUN\n")
@@ -125,7 +125,7 @@ def test_one_run_or_several_but_not_both(desk: Cli, arguments: tuple[str, ...]) 
     assert "expected ID, --type TYPE, or --all" in done.err
 
 
-def test_a_run_whose_agent_is_stopped_says_who_stopped_it(project: Cli) -> None:
+def test_a_run_whose_agent_is_stopped_names_the_operator(project: Cli) -> None:
     run = napping(project, "still", wait=False)
     project("stop", "agent", "napper", "--why", "wake up")
     with project.up("orchestrator"):

@@ -77,7 +77,7 @@ def test_misuse_is_explained(desk: Cli, words: list[str], code: int, text: str) 
     assert (done.code, done.out) == (code, "")
 
 
-def test_a_file_that_is_cut_is_read_and_told(desk: Cli, recording: Path) -> None:
+def test_a_file_that_is_cut_is_read_and_reported(desk: Cli, recording: Path) -> None:
     whole = recording.read_bytes().splitlines(keepends=True)
     recording.write_bytes(b"".join(whole[:4]) + whole[4][:20])
     done = desk.at(recording.parent)("replay", "run.jsonl")

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Cli, plain
 
 
-def test_publish_tells_the_run_and_does_not_wait(desk: Cli) -> None:
+def test_publish_reports_the_run_and_does_not_wait(desk: Cli) -> None:
     done = desk("publish", "hello", '{"name": "ada"}')
     assert done.code == 0
     assert plain(done.out) == "published  hello  run RUN\n"
@@ -210,7 +210,7 @@ def test_another_body_under_the_same_id_is_exit_code_5_and_not_the_first_ones_ou
     assert "Give a new request a new id" in done.err
 
 
-def test_following_a_run_that_is_open_is_told_of_a_conflict_when_it_ends(desk: Cli) -> None:
+def test_following_an_open_run_reports_a_conflict_when_it_ends(desk: Cli) -> None:
     first = '{"seconds": 0.3}'
     desk("publish", "nap.taken", first, "--id", "nap-twice")
     done = desk("publish", "nap.taken", '{"seconds": 0.2}', "--id", "nap-twice", "--follow")
@@ -218,7 +218,7 @@ def test_following_a_run_that_is_open_is_told_of_a_conflict_when_it_ends(desk: C
     assert "idempotency_conflict" in done.err
 
 
-def test_a_request_that_came_after_the_end_of_its_run_is_told_so(desk: Cli) -> None:
+def test_a_request_after_the_end_of_its_run_is_answered_so(desk: Cli) -> None:
     assert desk("publish", "word.said", '{"word": "a"}', "--run-id", "case-9", "--id", "w-91", "--wait").code == 0
     done = desk("publish", "word.said", '{"word": "b"}', "--run-id", "case-9", "--id", "w-92", "--wait", "--json")
     assert done.code == 5
@@ -241,7 +241,7 @@ def test_a_line_with_another_body_than_before_is_a_bad_line(desk: Cli) -> None:
         (("-", "--wait"), '{"name": "lone"}\n'),
     ],
 )
-def test_waiting_where_nobody_reads_says_so_once_after_a_moment(
+def test_waiting_without_a_consumer_is_reported_once_after_a_moment(
     project: Cli, arguments: tuple[str, ...], input: str
 ) -> None:
     done = project("publish", "hello", *arguments, "--timeout", "5s", input=input)
@@ -249,7 +249,7 @@ def test_waiting_where_nobody_reads_says_so_once_after_a_moment(
     assert done.err.count("no answer yet: no orchestrator has read it yet: is `mesh up` running?") == 1
 
 
-def test_waiting_for_a_stopped_agent_says_who_stopped_it(project: Cli) -> None:
+def test_waiting_for_a_stopped_agent_names_the_operator(project: Cli) -> None:
     project("topics", "create")
     project("stop", "all", "--why", "fire drill")
     with project.up("orchestrator"):

@@ -45,7 +45,7 @@ def test_text_that_is_not_what_its_mark_says_is_refused_with_its_file() -> None:
         lines.feed("a\n".encode("utf-16")[:-1], last=True)
 
 
-def test_an_over_long_line_is_told_once_and_the_next_is_read() -> None:
+def test_a_line_that_is_too_long_is_reported_once_and_the_next_is_read() -> None:
     piece = b"x" * (LINE_BYTES_MAX // 2 + 1)
     assert fed(b"a\n", piece, piece, piece, b"\nb\n") == [(1, b"a"), (2, None), (3, b"b")]
     assert fed(piece + piece + b"\nb") == [(1, None), (2, b"b")]

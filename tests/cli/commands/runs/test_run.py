@@ -159,7 +159,7 @@ def test_commands_below_the_projects_folder_mean_its_mesh(desk: Cli) -> None:
     assert not (below.folder / ".mesh").exists()
 
 
-def test_a_run_decided_under_another_topology_is_told_as_it_was(project: Cli) -> None:
+def test_a_run_decided_under_another_topology_is_reported_as_it_was(project: Cli) -> None:
     with project.up():
         run = published(project, "round.go", "{}")
     file = project.folder / "topics.yaml"

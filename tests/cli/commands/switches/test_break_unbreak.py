@@ -30,7 +30,7 @@ def test_nothing_may_be_broken_unless_topics_yaml_says_so(project: Cli) -> None:
     assert project("unbreak").err == "Nothing is broken on purpose.\n"
 
 
-def test_an_agent_fails_in_the_way_it_was_broken_until_it_is_mended(brittle: Cli) -> None:
+def test_an_agent_fails_in_the_way_it_was_broken_until_it_is_fixed(brittle: Cli) -> None:
     with brittle.up():
         done = brittle("break", "echo", "--error", "no such table: prices")
         assert done.code == 0
@@ -79,7 +79,7 @@ def test_the_log_takes_no_writes_while_it_is_broken(brittle: Cli) -> None:
     assert brittle("publish", "word.said", '{"word": "hm"}').code == 0
 
 
-def test_a_slow_board_is_mended_by_itself(brittle: Cli) -> None:
+def test_a_slow_board_is_fixed_by_itself(brittle: Cli) -> None:
     brittle("topics", "create")
     done = brittle("break", "board", "--slow", "50ms", "--for", "300ms")
     assert done.code == 0
@@ -107,7 +107,7 @@ def test_what_makes_no_fault_is_refused(brittle: Cli, arguments: tuple[str, ...]
     assert told in done.err
 
 
-def test_who_comes_back_to_its_own_work_after_the_log_was_away_has_not_died(brittle: Cli) -> None:
+def test_a_worker_that_returns_after_an_outage_of_the_log_has_not_died(brittle: Cli) -> None:
     short = {"MESH_APPEND_TIMEOUT_MS": "500", "MESH_SESSION_TIMEOUT_MS": "1000"}
     with brittle.up(env=short) as running:
         brittle("publish", "word.said", '{"word": "before"}', "--wait")

@@ -151,7 +151,7 @@ def test_a_worker_that_starts_while_its_agent_is_stopped_begins_nothing(cli: Cli
         until(lambda: ticks.count == 3)
 
 
-def test_a_worker_that_is_told_to_end_while_its_agent_is_stopped_ends(cli: Cli) -> None:
+def test_a_worker_that_is_asked_to_end_while_its_agent_is_stopped_ends(cli: Cli) -> None:
     (cli.folder / "topics.yaml").write_text(TOPICS)
     (cli.folder / "desk.py").write_text(AGENTS)
     with cli.up() as running:

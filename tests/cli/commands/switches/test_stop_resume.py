@@ -21,7 +21,7 @@ def test_a_stop_acts_at_once_and_says_how_to_undo_it(project: Cli) -> None:
     assert "@" in again["by"]
 
 
-def test_a_second_stop_says_who_was_first(project: Cli) -> None:
+def test_a_second_stop_names_the_operator_of_the_first(project: Cli) -> None:
     project("topics", "create")
     project("stop", "all")
     done = project("stop", "all")
@@ -78,7 +78,7 @@ def test_every_stop_is_lifted_only_with_yes(project: Cli) -> None:
         (("resume", "agent", "unknown"), 3, "no agent is called 'unknown'"),
     ],
 )
-def test_what_cannot_be_turned_is_told(project: Cli, arguments: tuple[str, ...], code: int, told: str) -> None:
+def test_an_invalid_switch_is_reported(project: Cli, arguments: tuple[str, ...], code: int, told: str) -> None:
     project("topics", "create")
     done = project(*arguments)
     assert (done.code, done.out) == (code, "")
