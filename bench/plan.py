@@ -24,6 +24,7 @@ EMBEDDED: Final[Mapping[str, tuple[float, float]]] = {
     "hotkey": (4, 6),
     "payload": (4, 10),
     "fold": (4, 3),
+    "replay": (4, 8),
     "board": (4, 1),
     "coldstart": (5, 3),
     "memory": (8, 2),
@@ -45,6 +46,7 @@ KAFKA: Final[Mapping[str, tuple[float, float]]] = {
     "io": (8, 8),
     "coldstart": (4, 4),
     "memory": (8, 3),
+    "replay": (4, 12),
     "recovery": (5, 11),
 }
 """The same on Kafka. The least important come first, since a broker is slow after its start."""
