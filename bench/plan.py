@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 MINUTES: Final = 18.5
 """The whole may take, so that `make bench` of a clean clone, which installs first, ends within twenty."""
-SPARE_S: Final = 40.0
+SPARE_S: Final = 33.0
 """That the plan leaves of it: for the pages, and for parts that take longer than here."""
 SHORTEST: Final = 0.25
 """Smallest share of the planned time for which a part measures."""
@@ -24,7 +24,7 @@ EMBEDDED: Final[Mapping[str, tuple[float, float]]] = {
     "hotkey": (4, 6),
     "payload": (4, 10),
     "fold": (4, 3),
-    "replay": (4, 8),
+    "replay": (2, 4),
     "board": (4, 1),
     "coldstart": (5, 3),
     "memory": (8, 2),
@@ -46,7 +46,7 @@ KAFKA: Final[Mapping[str, tuple[float, float]]] = {
     "io": (8, 8),
     "coldstart": (4, 4),
     "memory": (8, 3),
-    "replay": (4, 12),
+    "replay": (2, 6),
     "recovery": (5, 11),
 }
 """The same on Kafka. The least important come first, since a broker is slow after its start."""

@@ -22,7 +22,7 @@ from mesh.operations.replay.what_if_runs import what_if_window
 from mesh.operations.verification import WHOLE, verify
 from mesh.runtime.log_reader import read_batches
 
-RUNS = 5_000
+RUNS = 2_000
 ROUNDS_MIN = 3
 BATCH = 500
 TEXT = """

@@ -89,14 +89,9 @@ def _rows(compared: RunComparison) -> Iterator[_Row]:
             yield _Row(task.id, task.parent, task.agent, SAME if same else NEW, "" if same else NEW_TEXT)
     for task in recorded.tasks.values():
         if task.id not in matches.other_of:
-            parent = matches.other_of.get(task.parent, task.parent)
+            parent = matches.other_of.get(task.parent) or (task.parent and f"gone {task.parent}")
             message = refusals.get((task.agent, task.path[:-1]), "")
-            yield _Row(f"gone {task.id}", _gone(parent, compared), task.agent, REFUSED if message else GONE, message)
-
-
-def _gone(parent: str, compared: RunComparison) -> str:
-    """Return the row below which a task that is gone stands: that of its parent, which may be gone, too."""
-    return parent if not parent or parent in compared.history.tasks else f"gone {parent}"
+            yield _Row(f"gone {task.id}", parent, task.agent, REFUSED if message else GONE, message)
 
 
 def run_json(compared: RunComparison) -> dict[str, Any]:
