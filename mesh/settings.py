@@ -99,6 +99,7 @@ class Settings(BaseModel):
         le=INTEGER_MAX,
         description="a worker process whose agents block it for this long ends with code 7",
     )
+    run_index: str = Field("", description="folder of the index of runs, or off; unset: beside the embedded file")
     poll_records_max: int = Field(500, gt=0, le=100_000, description="records of one poll")
     record_bytes_max: int = Field(
         RECORD_BYTES_MAX,
@@ -385,7 +386,7 @@ def _anchor(name: str, value: Any, base: _Base) -> Any:
         }
     if not isinstance(value, str):
         return value
-    if name == "topology":
+    if name == "topology" or (name == "run_index" and value not in ("", "off")):
         return base.setting(name, value)
     scheme, colon, rest = value.partition(":")
     if name in ("log", "board") and scheme == "sqlite":

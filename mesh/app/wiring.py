@@ -11,6 +11,7 @@ from mesh.adapters.ports import Board, Log, ReadLog, TopicSpec
 from mesh.core.address import brokers_flaw, redis_flaw
 from mesh.core.dead_letters.redrive_log import ledger_topic
 from mesh.core.errors import ConfigInvalid, InvalidInput, Problem, TopicsInvalid, TopologyInvalid
+from mesh.core.protocol.event import derive_id
 from mesh.core.redaction import mask_address
 from mesh.core.task.agent import Agent, agent_of
 from mesh.core.task.path_check import UncheckedPath, check_paths
@@ -251,6 +252,25 @@ def open_board(settings: "Settings", prefix: str, *, beside: Log | None = None) 
         expected="redis://HOST:PORT or sqlite:PATH",
         remedy="Set MESH_BOARD=redis://127.0.0.1:6379; with Kafka the board has no default, since processes share it",
     )
+
+
+def run_index_files(settings: "Settings", topology: Topology) -> list[str]:
+    """Return where the index of runs may lie, the preferred place first. None where it is switched off.
+
+    Beside the embedded file, or in the folder that the setting names. Else, and where that folder cannot be written,
+    in the data folder of this user, under a name made of log and mesh.
+    """
+    from mesh.settings import data_folder
+
+    if settings.run_index == "off":
+        return []
+    name = f"{topology.prefix}-{derive_id(settings.log, topology.prefix)[:16]}.db"
+    scheme, _, rest = settings.log.partition(":")
+    if settings.run_index:
+        first = [Path(settings.run_index) / name]
+    else:
+        first = [Path(f"{_path(rest)}.runs")] if scheme == "sqlite" else []
+    return [str(path) for path in (*first, data_folder() / "runs" / name)]
 
 
 def _refuse(setting: str, url: str, flaw: str, expected: str) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from mesh.cli.framework.completion import agents, types
 from mesh.cli.framework.options import command
+from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.selectors import (
     FromOption,
     SinceOption,
@@ -97,9 +98,7 @@ async def read(
 
 
 async def _run_id(log: "ReadLog", session: Session, name: str) -> str:
-    from mesh.operations.runs import Runs
-
-    return (await Runs(log, session.topology).find(name)).run_id
+    return (await find_runs(session, log, lambda runs: runs.find(name))).run_id
 
 
 async def _chosen(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesh.cli.framework.options import command, verb
+from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session, short
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ async def check_log(session: Session, run: str | None, span: "TimeSpan | None" =
     """Check the log, one run, or the runs requested in a time span, and print the result. Returns the exit code."""
     from mesh.adapters.clock import SystemClock
     from mesh.cli.views import verify_view
-    from mesh.operations.runs import Runs
     from mesh.operations.verification import WHOLE, Window
     from mesh.operations.verification import verify as check
 
@@ -48,7 +48,7 @@ async def check_log(session: Session, run: str | None, span: "TimeSpan | None" =
         output.update(f"{total:,} records")
 
     async with session.read_log() as log:
-        run_id = "" if run is None else (await Runs(log, session.topology).find(run)).run_id
+        run_id = "" if run is None else (await find_runs(session, log, lambda runs: runs.find(run))).run_id
         window = WHOLE if span is None else Window(*span.on(log.now_ms()))
         with output.status("reading"):
             checked = await check(log, session.topology, SystemClock(), run_id=run_id, window=window, read=read)

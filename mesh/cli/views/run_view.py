@@ -220,6 +220,9 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "starved": list(summary.starved),
         "unrouted": list(summary.unrouted),
         "overspent": list(summary.overspent),
+        "codes": list(summary.codes),
+        "usd": summary.used.usd_micros / 1_000_000,
+        "tokens": summary.used.tokens,
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from mesh.core.protocol.event import Usage
 from mesh.core.run.lineage import Refusal
 from mesh.core.run.state import Failure, Result, Unrouted
 
@@ -39,6 +40,11 @@ def result_of(found: dict[str, Any]) -> Result:
     id, type, agent = (str(found.get(name, "")) for name in ("id", "type", "agent"))
     data = orjson.dumps(found["data"]) if "data" in found else str(found.get("text", found.get("omitted", ""))).encode()
     return Result(id, type, agent, data)
+
+
+def used_of(found: dict[str, Any]) -> Usage:
+    """Read the usage that a run was charged."""
+    return Usage(round(float(found.get("usd", 0)) * 1_000_000), int(found.get("tokens", 0)))
 
 
 def time_ms(text: str) -> int:

@@ -5,10 +5,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from mesh.core.history.outcome_body import time_ms
+from mesh.core.history.outcome_body import time_ms, used_of
 from mesh.core.history.timeline import History
 from mesh.core.protocol.codec import Unreadable, read_event
-from mesh.core.protocol.event import Event
+from mesh.core.protocol.event import NO_USAGE, Event, Usage
 from mesh.core.protocol.record import Record
 from mesh.core.publishing.effect_records import OUTCOME_TYPE
 
@@ -38,6 +38,12 @@ class Summary(NamedTuple):
     """Types of unrouted events."""
     overspent: tuple[str, ...] = ()
     """Budgets, `usd` or `tokens`."""
+    agents: tuple[str, ...] = ()
+    """Agents involved: of an outcome those that it names, of a history all that got a task."""
+    codes: tuple[str, ...] = ()
+    """Distinct reason codes of refusals and failures."""
+    used: Usage = NO_USAGE
+    """Usage that the run was charged."""
 
     @property
     def took_ms(self) -> int | None:
@@ -45,23 +51,30 @@ class Summary(NamedTuple):
         return None if self.ended_ms is None else self.ended_ms - self.opened_ms
 
 
-def outcome_of(record: Record) -> tuple[Event, dict[str, Any]] | None:
-    """Return the outcome in a record of mesh.outcomes with its body; None for other records."""
-    event = read_event(record)
-    if isinstance(event, Unreadable) or not event.type.startswith(OUTCOME_TYPE):
+def outcome_of(record: Record, event: Event | None = None) -> tuple[Event, dict[str, Any]] | None:
+    """Return the outcome in a record of mesh.outcomes with its body; None for other records.
+
+    `event`: what `read_event` made of it, if that is known.
+    """
+    found = event or read_event(record)
+    if isinstance(found, Unreadable) or not found.type.startswith(OUTCOME_TYPE):
         return None
     try:
-        body = orjson.loads(event.data)
+        body = orjson.loads(found.data)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in ("ending", "opened", "ended")):
         return None
-    return event, body
+    return found, body
 
 
 def summary_of_outcome(event: Event, body: dict[str, Any]) -> Summary:
     """Summarise a run that ended, from its outcome alone."""
-    request = body.get("request")
+    request, used = body.get("request"), body.get("used")
+    refusals = tuple(str(r.get("code", "")) for r in body.get("refusals", ()))
+    failures = body.get("failures", ())
+    failed = tuple(str(f.get("agent", "")) for f in failures)
+    emitted = (str(r.get("agent", "")) for r in (*body.get("results", ()), *body.get("drafts", ())))
     return Summary(
         event.run_id,
         str(request.get("type", "")) if isinstance(request, dict) else "",
@@ -70,11 +83,14 @@ def summary_of_outcome(event: Event, body: dict[str, Any]) -> Summary:
         time_ms(body["opened"]),
         time_ms(body["ended"]),
         int(body.get("tasks", 0)),
-        tuple(str(r.get("code", "")) for r in body.get("refusals", ())),
-        tuple(str(f.get("agent", "")) for f in body.get("failures", ())),
+        refusals,
+        failed,
         starved=_names(body.get("starved", ())),
         unrouted=tuple(dict.fromkeys(str(fact.get("type", "")) for fact in body.get("unrouted", ()))),
         overspent=_names(body.get("overspent", ())),
+        agents=tuple(dict.fromkeys(agent for agent in (*failed, *emitted) if agent)),
+        codes=tuple(dict.fromkeys((*refusals, *(str(f.get("code", "")) for f in failures)))),
+        used=used_of(used) if isinstance(used, dict) else NO_USAGE,
     )
 
 
@@ -94,6 +110,9 @@ def summary_of(history: History) -> Summary:
         _names(history.starved),
         tuple(dict.fromkeys(fact.type for fact in history.unrouted)),
         _names(history.overspent),
+        tuple(dict.fromkeys(task.agent for task in history.tasks.values())),
+        tuple(dict.fromkeys((*(r.code for r in history.refusals), *(f.code for f in history.failures)))),
+        history.used,
     )
 
 

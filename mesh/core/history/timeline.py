@@ -13,7 +13,7 @@ priority, and `differs` reports it.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mesh.core.history.outcome_body import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of
+from mesh.core.history.outcome_body import draft_of, failure_of, refusal_of, result_of, time_ms, unrouted_of, used_of
 from mesh.core.history.run_fold import Decided, RunFold
 from mesh.core.history.skipped_agents import SkippedAgent, skipped_agents
 from mesh.core.history.task_attempts import (
@@ -179,8 +179,7 @@ class History:
     def used(self) -> Usage:
         """Usage that the run was charged."""
         if self.outcome is not None:
-            used = self.outcome.get("used", {})
-            return Usage(round(float(used.get("usd", 0)) * 1_000_000), int(used.get("tokens", 0)))
+            return used_of(self.outcome.get("used", {}))
         return Usage(self.run.usd_micros, self.run.tokens) if self.run else NO_USAGE
 
     @property

@@ -9,7 +9,7 @@
 The attributes of a record are those of `record_attributes`. An unknown name is `null`, as in `when:`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from mesh.core.expression.condition import Condition, parse
@@ -34,6 +34,11 @@ class Where:
 
     def __str__(self) -> str:
         return self._text
+
+    def reads_only(self, attributes: Collection[str]) -> bool:
+        """Whether every path names one of these attributes, so that no payload is needed."""
+        firsts = [(path.type, path.segments[0]) for path in self._condition.paths if path.segments]
+        return all(type == _REST and (first == ATTRIBUTES or first in attributes) for type, first in firsts)
 
     def holds(self, payloads: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
         """Whether the condition is true. `payloads`: type → parsed JSON; several for the input of a join.

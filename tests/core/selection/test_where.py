@@ -106,3 +106,10 @@ def test_the_attributes_of_an_event_and_of_its_record() -> None:
 
 def test_an_invalid_usage_has_no_amount() -> None:
     assert event_attributes(Event("e", "/s", "t", FAILED, "r", b"", usage=None))["usd"] is None
+
+
+def test_a_condition_on_attributes_alone_needs_no_payload() -> None:
+    names = ("agent", "run")
+    assert Where('agent == "x" and ce.run == "y"', TYPES).reads_only(names)
+    assert not Where('agent == "x" or total > 3', TYPES).reads_only(names)
+    assert not Where("order.placed.agent == null", TYPES).reads_only(names)

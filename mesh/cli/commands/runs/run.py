@@ -1,6 +1,7 @@
 """`mesh run`: list runs, show one, watch them; cancel, pause and resume them."""
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -8,20 +9,26 @@ import typer
 
 from mesh.cli.commands.runs.cancel_pause_resume import add_commands, note_standstill, stops_json, stops_of
 from mesh.cli.commands.runs.export_run import add_export
-from mesh.cli.framework.completion import types
+from mesh.cli.framework import run_finding
+from mesh.cli.framework.completion import agents, types
 from mesh.cli.framework.options import command, noun
 from mesh.cli.framework.output import Piece
+from mesh.cli.framework.selectors import SinceOption, UntilOption, WhereOption, time_span, where
 from mesh.cli.framework.session import Session
-from mesh.cli.framework.text import ago, seconds, took
+from mesh.cli.framework.text import ago, relocated, seconds, took
 from mesh.cli.views import fault_view, run_view
 from mesh.core.errors import InvalidInput
+from mesh.core.history.run_query import SORTS, STATES, RunQuery
 from mesh.core.history.run_summary import Summary
 from mesh.core.history.timeline import History
-from mesh.core.run.state import ENDINGS
+from mesh.core.topology.units import usd_micros
 from mesh.operations.runs import Runs
 
-STATES = ("open", *ENDINGS)
 app = noun("List, show, watch, cancel, pause and resume runs.")
+
+
+def _choices(names: Sequence[str]) -> Callable[[], list[str]]:
+    return lambda: list(names)
 
 
 @command(app, "list", example="mesh run list --state failed --since 1h")
@@ -29,37 +36,72 @@ async def list_runs(
     session: Session,
     *,
     state: Annotated[
-        str | None, typer.Option(metavar="STATE", help=", ".join(STATES), autocompletion=lambda: list(STATES))
+        str | None, typer.Option(metavar="STATE", help=", ".join(STATES), autocompletion=_choices(STATES))
     ] = None,
     type: Annotated[str | None, typer.Option(metavar="TYPE", help="type of the request", autocompletion=types)] = None,
-    since: Annotated[str | None, typer.Option(metavar="AGE", help="not older than this: 10m, 2h, 1d")] = None,
+    subject: Annotated[str | None, typer.Option(metavar="GLOB", help="subject that matches: order-17*")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="agent involved", autocompletion=agents)] = None,
+    reason: Annotated[str | None, typer.Option(metavar="CODE", help="reason code of a refusal or failure")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    slower_than: Annotated[str | None, typer.Option(metavar="TIME", help="that took longer: 500ms, 2s")] = None,
+    tasks_min: Annotated[int | None, typer.Option(min=0, metavar="N", help="with at least N tasks")] = None,
+    spent_min: Annotated[str | None, typer.Option(metavar="USD", help="that spent at least so much: 0.50")] = None,
+    condition: WhereOption = None,
+    sort: Annotated[str, typer.Option(metavar="FIELD", help=", ".join(SORTS), autocompletion=_choices(SORTS))] = SORTS[
+        0
+    ],
     limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="the largest number")] = 20,
 ) -> None:
-    """List the latest runs, newest first."""
-    if state is not None and state not in STATES:
-        raise InvalidInput(
-            f"no run has the state {state!r}", code="usage", where="--state", expected=", ".join(STATES), remedy=""
-        )
-    since_s = None if since is None else seconds("--since", since)
+    """List the latest runs, newest first.
 
-    def matches(row: Summary) -> bool:
-        return (state is None or row.state == state) and (type is None or row.type == type)
-
+    --since and --until choose by the time of the request. --where reads the payload of the request and the fields of
+    --json. With --sort the runs that ended last, took longest, had most tasks or spent most come first.
+    """
+    span, chosen = time_span(since, until), where(condition, session.topology)
+    query = RunQuery(
+        state=_one_of("--state", state or "", STATES),
+        type=type or "",
+        subject=subject or "",
+        agent=agent or "",
+        code=reason or "",
+        slower_than_ms=None if slower_than is None else round(seconds("--slower-than", slower_than) * 1_000),
+        tasks_min=tasks_min,
+        usd_micros_min=None if spent_min is None else _usd_micros("--spent-min", spent_min),
+        sort=_one_of("--sort", sort, SORTS),
+    )
     async with session.read_log() as log:
-        since_ms = None if since_s is None else log.now_ms() - round(since_s * 1_000)
-        rows = await Runs(log, session.topology).latest(limit=limit, since_ms=since_ms, where=matches)
+        since_ms, until_ms = span.on(log.now_ms())
+        query = query._replace(since_ms=since_ms, until_ms=until_ms)
+        rows = await run_finding.list_runs(session, log, query, limit=limit, where=chosen)
     for row in rows:
         session.output.emit(run_view.summary_json(row))
     if not rows:
-        filtered = any(given is not None for given in (state, type, since))
+        filtered = chosen is not None or query._replace(sort=SORTS[0]) != RunQuery()
         hint = "`mesh run list` shows all." if filtered else "`mesh publish TYPE JSON --follow` makes one."
         session.output.note(f"No such runs. {hint}" if filtered else f"No runs yet. {hint}")
         return
     now_ms = time.time_ns() // 1_000_000
+    spent = (">SPENT",) if query.sort == "spent" or spent_min is not None else ()
     session.output.table(
-        ("RUN", "STATE", "TYPE", "SUBJECT", ">TOOK", ">TASKS", "STARTED", "WHY"),
-        [_row(row, now_ms) for row in rows],
+        ("RUN", "STATE", "TYPE", "SUBJECT", ">TOOK", ">TASKS", *spent, "STARTED", "WHY"),
+        [_row(row, now_ms, spent=bool(spent)) for row in rows],
     )
+
+
+def _one_of(option: str, text: str, known: Sequence[str]) -> str:
+    if text and text not in known:
+        raise InvalidInput(
+            f"unknown value {text[:64]!r}", code="usage", where=option, expected=", ".join(known), remedy=""
+        )
+    return text
+
+
+def _usd_micros(option: str, text: str) -> int:
+    try:
+        return usd_micros(text)
+    except InvalidInput as error:
+        raise relocated(error, option) from error
 
 
 @command(app, "show", example="mesh run show 3f2a")
@@ -79,7 +121,7 @@ async def show(
     output = session.output
     payload = payload or output.verbosity > 0
     async with session.read_log() as log:
-        history = await Runs(log, session.topology, payloads=payload).find(run)
+        history = await run_finding.find_runs(session, log, lambda runs: runs.find(run), payloads=payload)
         control = await control_now(log, session.topology)
     stops, broken = stops_of(history, control), fault_view.faults_of(history, control)
     beside: dict[str, Any] = {"stops": stops_json(stops)} if stops else {}
@@ -167,7 +209,7 @@ def _print_ended(session: Session, history: History) -> None:
     run_view.reasons(output, history)
 
 
-def _row(row: Summary, now_ms: int) -> list[Piece]:
+def _row(row: Summary, now_ms: int, *, spent: bool) -> list[Piece]:
     why = [*row.refusals, *(f"{agent} failed" for agent in row.failures), *(f"{name} starved" for name in row.starved)]
     why += [*(f"{type} unrouted" for type in row.unrouted), *(f"{unit} overspent" for unit in row.overspent)]
     return [
@@ -177,6 +219,7 @@ def _row(row: Summary, now_ms: int) -> list[Piece]:
         row.subject,
         took(row.took_ms) if row.took_ms is not None else (took(max(0, now_ms - row.opened_ms)), "dim"),
         f"{row.tasks}",
+        *([f"${row.used.usd_micros / 1_000_000:.4f}"] if spent else []),
         (ago(row.opened_ms, now_ms), "dim"),
         (", ".join(dict.fromkeys(why)), "dim"),
     ]

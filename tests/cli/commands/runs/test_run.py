@@ -120,7 +120,7 @@ def test_a_long_message_does_not_fill_the_screen(desk: Cli) -> None:
 def test_a_state_that_no_run_has_is_exit_code_2(desk: Cli) -> None:
     done = desk("run", "list", "--state", "done")
     assert done.code == 2
-    assert "expected open, completed, partial, stopped, failed, cancelled" in done.err
+    assert "expected open, paused, ended, completed, partial, stopped, failed, cancelled" in done.err
 
 
 def test_a_list_without_runs_says_what_would_fill_it(project: Cli) -> None:

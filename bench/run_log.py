@@ -1,0 +1,121 @@
+"""A log of many ended runs, written without workers: `python -m bench.run_log FOLDER --runs 200000`.
+
+Each run is decided as an orchestrator does it and answered as workers do it: three steps, an egress type, an outcome.
+Some fail, a few stay open. The folder gets topics.yaml and the embedded file, so every command works in it.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.ports import Appended, Log
+from mesh.app.wiring import load_topology, open_log, topic_specs
+from mesh.core.protocol.codec import read_event
+from mesh.core.protocol.event import NO_USAGE, REQUESTED, Event, Fault, Part, Usage, run_id_of
+from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
+from mesh.core.publishing.effect_records import inbox_record, record_of
+from mesh.core.run.effects import Finish, PublishTask
+from mesh.core.state.partition_state import Partition
+from mesh.core.task.result import failure_event, success_event
+from mesh.core.topology.model import Topology
+from mesh.runtime.topology_store import TopologyStore
+from mesh.settings import Settings
+
+TEXT: Final = """
+mesh: {name: found, inbox: {partitions: 6}, limits: {deadline: 2d}}
+topics:
+  orders.placed: {ingress: order.placed, id: order_id, partitions: 1}
+  orders.done: {egress: order.fulfilled, partitions: 1}
+agents:
+  stock: {run: "bench.agents:echo", on: order.placed, emits: stock.reserved, retry: {attempts: 1}}
+  pricing: {run: "bench.agents:echo", on: stock.reserved, emits: order.priced, retry: {attempts: 1}}
+  ship: {run: "bench.agents:echo", on: order.priced, emits: order.fulfilled, retry: {attempts: 1}}
+"""
+FAILING: Final = 50
+"""One run of so many fails at its second agent."""
+OPEN: Final = 5_000
+"""One run of so many gets no answer."""
+STEP: Final = 2_000
+"""Runs that are open at a time."""
+
+
+class Player:
+    """Decides and answers the runs of one mesh, all partitions in this process."""
+
+    def __init__(self, log: Log, topology: Topology) -> None:
+        self._log, self._topology = log, topology
+        count = topology.inbox_partitions
+        self._states = [Partition(topology, number=n, partitions=count) for n in range(count)]
+        self._reader = log.reader({TopicPartition(topology.inbox, n): 0 for n in range(count)})
+
+    async def play(self, numbers: Iterable[int]) -> None:
+        """Play these runs to their ends. Each record is decided as the log gives it back, with its time."""
+        events = [self._request(number) for number in numbers]
+        outcomes: list[NewRecord] = []
+        while events or outcomes:
+            new = [inbox_record(event, self._topology) for event in events]
+            assert all(isinstance(verdict, Appended) for verdict in await self._log.append([*new, *outcomes]))
+            left, events, outcomes = len(new), [], []
+            while left:
+                for record in await self._reader.poll(records_max=STEP, wait_ms=1_000):
+                    left -= 1
+                    for effect in self._states[record.partition].step(record):
+                        if isinstance(effect, PublishTask) and not effect.event.subject.startswith("open-"):
+                            events.append(self._answer(effect))
+                        elif isinstance(effect, Finish):
+                            outcomes.append(record_of(effect, self._topology))
+
+    async def close(self) -> None:
+        """Stop reading."""
+        await self._reader.close()
+
+    def _request(self, number: int) -> Event:
+        id = f"{'open' if number % OPEN == OPEN - 1 else 'order'}-{number:08d}"
+        data = b'{"order_id":"%s","lines":[{"sku":"A-100","qty":%d}]}' % (id.encode(), number % 100)
+        run_id = run_id_of("/topics/orders.placed", id)
+        return Event(id, "/topics/orders.placed", "order.placed", REQUESTED, run_id, data, subject=id)
+
+    def _answer(self, effect: PublishTask) -> Event:
+        sent = record_of(effect, self._topology)
+        task = read_event(StoredRecord(sent.topic, 0, 0, self._log.now_ms(), sent.key, sent.value, sent.headers))
+        assert isinstance(task, Event)
+        if task.agent == "pricing" and int(task.run_id[:6], 16) % FAILING == 0:
+            return failure_event(task, Fault("exception", "no price", "ValueError"), NO_USAGE)
+        emits = self._topology.agents[task.agent].emits[0]
+        return success_event(task, [Part(emits, b'{"total_cents":3238}')], Usage(1_000, 10))
+
+
+async def write(folder: Path, runs: int, log_url: str = "") -> None:
+    """Write a log of so many runs."""
+    topology = load_topology(str(folder / "topics.yaml"))
+    url = log_url or f"sqlite:{folder / '.mesh/mesh.db'}"
+    log = open_log(Settings(log=url))
+    await log.start()
+    try:
+        await log.create_topics(topic_specs(topology))
+        await TopologyStore(log, topology, SystemClock()).keep()
+        player = Player(log, topology)
+        for begin in range(0, runs, STEP):
+            await player.play(range(begin, min(begin + STEP, runs)))
+        await player.close()
+    finally:
+        await log.close()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--runs", type=int, default=200_000)
+    parser.add_argument("--log", default="", help="kafka://HOST:PORT; default: an embedded log in the folder")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    (arguments.folder / "topics.yaml").write_text(TEXT)
+    asyncio.run(write(arguments.folder, arguments.runs, arguments.log))
+
+
+if __name__ == "__main__":
+    main()
