@@ -31,8 +31,7 @@ from mesh.core.text_encoding import decode_text, text_flaw
 from mesh.core.topology.units import SIZE_BYTES_MAX
 
 ENV_PREFIX = "MESH_"
-FILE_NAME = "mesh.toml"
-TOPOLOGY_NAME = "topics.yaml"
+FILE_NAME, TOPOLOGY_NAME = "mesh.toml", "topics.yaml"
 EMBEDDED = "sqlite:.mesh/mesh.db"
 DEFAULT = "default"
 SECRET_CHARS_MAX: Final = 65_536

@@ -255,17 +255,17 @@ def open_board(settings: "Settings", prefix: str, *, beside: Log | None = None) 
 
 
 def run_index_files(settings: "Settings", topology: Topology) -> list[str]:
-    """Return where the index of runs may lie, the preferred place first. None where it is switched off.
+    """Return where the index of runs may lie, the preferred place first. None where it is off, and for a recording.
 
     Beside the embedded file, or in the folder that the setting names. Else, and where that folder cannot be written,
     in the data folder of this user, under a name made of log and mesh.
     """
     from mesh.settings import data_folder
 
-    if settings.run_index == "off":
+    scheme, _, rest = settings.log.partition(":")
+    if settings.run_index == "off" or scheme not in ("sqlite", "kafka"):
         return []
     name = f"{topology.prefix}-{derive_id(settings.log, topology.prefix)[:16]}.db"
-    scheme, _, rest = settings.log.partition(":")
     if settings.run_index:
         first = [Path(settings.run_index) / name]
     else:

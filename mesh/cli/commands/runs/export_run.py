@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from mesh.cli.framework.options import command
+from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.selectors import SinceOption, UntilOption, WhereOption, time_span, where
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import counted
@@ -99,10 +100,9 @@ async def _chosen(
     from mesh.core.errors import NotFound
     from mesh.core.selection.where import event_attributes, payloads_of
     from mesh.operations.replay.recording_export import ChosenRuns, RunMarks, runs_where
-    from mesh.operations.runs import Runs
 
     if run is not None:
-        found = (await Runs(log, session.topology).find(run)).run_id
+        found = (await find_runs(session, log, lambda runs: runs.find(run))).run_id
         return ChosenRuns(RunMarks([found]), found, {"run": found})
 
     def wanted(record: "Record", event: "Event") -> bool:
