@@ -8,11 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.protocol.event import NO_USAGE, Event, Fault, Part, Usage, fingerprint
-from mesh.core.replay.endings import UNKNOWN
+from mesh.core.publishing.effect_records import outcome_body
+from mesh.core.replay.endings import UNKNOWN, RunWhatIf
+from mesh.core.replay.what_if import Variants, WhatIf
+from mesh.core.run.effects import Finish
+from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.digest import digest_of
 from mesh.core.topology.model import Limits, Retry, Topology
-from tests.builders import agent, json, topology
+from tests.builders import agent, json, record, topology
 from tests.core.replay.played import Answer, Played, sole
+from tests.playbook import Playbook, failed, redriven, requested, succeeded
 
 MESH = sole(
     topology(
@@ -167,3 +172,52 @@ def test_fewer_retries_fail_sooner_and_more_are_unknown(attempts: int, ending: s
     for first_ms in (50, 20, 500):
         (run,) = recorded.what_if(mesh(attempts, first_ms)).values()
         assert (run.after.ending, run.asked) == (ending, ("price",) if ending == UNKNOWN else ())
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_redriven_run_ends_once_more_as_recorded(exact: bool) -> None:
+    mesh = sole(topology(price=agent("ask -> priced", retry=Retry(attempts_max=1))))
+    play, found = Playbook(mesh), list[RunWhatIf]()
+    what_if = WhatIf(Variants(mesh, Registry(mesh.inbox), lambda t: t), number=0, exact=exact, done=found.append)
+    for n, move in enumerate((requested(), failed("price"), redriven("price"), succeeded("price", "priced"))):
+        play.let(move)
+        assert play.last is not None
+        what_if.take(record(play.last, n))
+        for effect in play.effects:
+            if isinstance(effect, Finish):
+                what_if.take_outcome(effect.run.id, outcome_body(effect.run))
+    what_if.finish()
+    assert [run.after.ending for run in found] == ["failed", "completed"]
+    assert not any(run.differs for run in found)
+
+
+def test_requests_from_the_end_of_a_window_on_are_left_out() -> None:
+    recorded = Played(CHAIN, [{"n": n} for n in range(4)], answer_all)
+    found: list[RunWhatIf] = []
+    until_ms = next(stored.timestamp for stored in recorded.records if stored.key == b"run-2")
+    variants = Variants(CHAIN, Registry(CHAIN.inbox), lambda t: t)
+    what_if = WhatIf(variants, number=0, until_ms=until_ms, done=found.append)
+    for stored in recorded.records:
+        what_if.take(stored)
+    assert what_if.idle is False
+    for run_id, body in recorded.outcomes.items():
+        what_if.take_outcome(run_id, body)
+    assert what_if.idle
+    assert {run.run_id for run in found} == {"run-0", "run-1"}
+    assert what_if.outside == 2
+
+
+def test_memory_follows_the_open_runs_and_not_all_runs() -> None:
+    recorded = Played(MESH, [{"n": n} for n in range(60)], behave)
+    variants = Variants(MESH, Registry(MESH.inbox), lambda t: limited(t, depth_max=3))
+    for exact in (False, True):
+        what_if, told = WhatIf(variants, number=0, exact=exact), iter(recorded.told)
+        at = next(told)
+        for stored in recorded.records:
+            what_if.take(stored)
+            while at is not None and at[0] <= stored.offset:
+                what_if.take_outcome(*at[1:])
+                at = next(told, None)  # type: ignore[assignment]
+        assert what_if.idle
+        assert not what_if._waiting
+        assert not what_if._overdue
