@@ -12,7 +12,7 @@ from bench.metronome import beats
 from bench.report import NONE, Figure, middle, significant
 from mesh.adapters.ports import Log, Refused
 from mesh.client import Mesh
-from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.codec import internal_headers
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord, TopicPartition
 
@@ -70,7 +70,7 @@ class Outcomes:
 
 async def send(mesh: Mesh, events: Sequence[Event]) -> None:
     """Publish, without the client's own watch for outcomes: here `Outcomes` is the only reader."""
-    records = [NewRecord(mesh.topology.inbox, e.run_id.encode(), e.data, event_headers(e)) for e in events]
+    records = [NewRecord(mesh.topology.inbox, e.run_id.encode(), e.data, internal_headers(e)) for e in events]
     if any(isinstance(verdict, Refused) for verdict in await mesh.log.append(records)):
         raise RuntimeError("the log refused a request")
 

@@ -18,11 +18,12 @@ import time
 import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from bench.report import save
-from mesh.core.protocol.codec import event_headers, read_event
+from mesh.core.protocol.codec import internal_headers, read_event
 from mesh.core.protocol.event import NO_USAGE, REQUESTED, Event, Part, run_id_of
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import StoredRecord
@@ -110,7 +111,7 @@ def played(mesh: Topology, runs: int) -> list[StoredRecord]:
     def fold(event: Event) -> None:
         at_ms = AT_MS + len(inbox)
         key = event.run_id.encode()
-        inbox.append(StoredRecord(mesh.inbox, 0, len(inbox), at_ms, key, event.data, tuple(event_headers(event))))
+        inbox.append(StoredRecord(mesh.inbox, 0, len(inbox), at_ms, key, event.data, tuple(internal_headers(event))))
         for effect in state.step(inbox[-1]):
             if isinstance(effect, PublishTask):
                 answers.append(answer(effect, mesh))
@@ -198,8 +199,10 @@ def speed(mesh: Topology, runs: int, rounds: int) -> dict[str, Any]:
 def memory(mesh: Topology, runs: int) -> dict[str, int]:
     """Bytes of a run that waits for its first task, and of one that is remembered after its end."""
     inbox = played(mesh, runs)
-    opening = [record for record in inbox if dict(record.headers)["ce_meshkind"] == b"requested"]
-    untraced = [r._replace(headers=[h for h in r.headers if h[0] != "traceparent"]) for r in opening]
+    read = [(record, read_event(record)) for record in inbox]
+    asked = [(record, event) for record, event in read if isinstance(event, Event) and event.kind == REQUESTED]
+    opening = [record for record, _ in asked]
+    untraced = [record._replace(headers=internal_headers(replace(event, traceparent=""))) for record, event in asked]
     return {
         "open_run_bytes": _grown(mesh, untraced) // runs,
         "open_traced_run_bytes": _grown(mesh, opening) // runs,

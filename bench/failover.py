@@ -32,6 +32,7 @@ from bench.field import Field, Setup
 from bench.kills import records_of, replace
 from bench.mesh_processes import Child
 from bench.workloads.run3 import TEXT
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.event import FAILED, SUCCEEDED
 
 SERVICES = (["orchestrator"], ["orchestrator"], ["worker"], ["worker"])
@@ -151,7 +152,7 @@ async def answered_twice(field: Field) -> int:
     """Count the attempts that have more than one answer in the inbox."""
     answers: Counter[tuple[bytes, ...]] = Counter()
     for record in await records_of(field.log, field.topology.inbox):
-        headers = dict(record.headers)
+        headers = dict(plain_headers(record.headers))
         if headers.get("ce_meshkind") in ANSWERS:
             answers[headers["ce_meshtask"], headers.get("mesh-attempt", b"")] += 1
     return sum(count > 1 for count in answers.values())

@@ -36,7 +36,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Appended, Commit, Log
 from mesh.app.process import tune_garbage_collector
 from mesh.app.wiring import load_topology, open_log, topic_specs
-from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.codec import internal_headers, plain_headers
 from mesh.core.protocol.event import CANCELLED, REQUESTED, Event, run_id_of
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.state.checkpoint import CheckpointLoader, CommitNote, Snapshot, read_note
@@ -118,7 +118,7 @@ def record(topology: Topology, n: int, kind: str, mark: str = "") -> NewRecord:
         subject=id,
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
-    return NewRecord(topology.inbox, event.run_id.encode(), event.data, event_headers(event))
+    return NewRecord(topology.inbox, event.run_id.encode(), event.data, internal_headers(event))
 
 
 async def append(log: Log, topology: Topology, runs: range, kind: str, mark: str = "") -> None:
@@ -157,7 +157,9 @@ def memory(topology: Topology, runs: int = 5_000) -> dict[str, int]:
     for mark, without in (("", "traceparent"), ("_traced", "")):
         new = [record(topology, n, REQUESTED) for n in range(runs)]
         inbox = [
-            StoredRecord(one.topic, 0, n, n, one.key, one.value, [h for h in one.headers if h[0] != without])
+            StoredRecord(
+                one.topic, 0, n, n, one.key, one.value, [h for h in plain_headers(one.headers) if h[0] != without]
+            )
             for n, one in enumerate(new)
         ]
         found[f"open_run{mark}_bytes"], state = _grown(partial(_folded, topology, inbox))

@@ -71,10 +71,7 @@ class Settings(BaseModel):
         6_000, ge=1_000, le=INTEGER_MAX, description="a process that sends no heartbeat is replaced after this"
     )
     worker_absence_ms: int = Field(
-        5_000,
-        ge=0,
-        le=INTEGER_MAX,
-        description="while an agent has no worker, its tasks fail after its timeout and this",
+        5_000, ge=0, le=INTEGER_MAX, description="without a worker, an agent's tasks fail after its timeout and this"
     )
     board_timeout_ms: int = Field(250, gt=0, le=INTEGER_MAX, description="a board call fails after this")
     drain_timeout_ms: int = Field(
@@ -105,6 +102,9 @@ class Settings(BaseModel):
         ge=RECORD_BYTES_MIN,
         le=SIZE_BYTES_MAX,
         description="size of the largest record that the log accepts, with key, headers and framing",
+    )
+    internal_headers: Literal["packed", "plain"] = Field(
+        "packed", description="one header on the inbox and on tasks, or `plain` ones, which earlier versions read"
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
@@ -31,6 +32,9 @@ agents:
   split: {run: "tests.large_kit:split", on: ask, emits: part, retry: {attempts: 1}}
   work: {run: "tests.large_kit:work", on: part, emits: done, retry: {attempts: 1}}
 """
+
+
+Form = Literal["packed", "plain"]
 
 
 class Ask(Payload, type="ask"):
@@ -74,9 +78,9 @@ class Large:
         run = await self.client.publish("ask", Ask(id=id, parts=parts, fails=fails))
         return (await run.outcome(timeout_s=60)).raw
 
-    async def put_good(self, count: int) -> set[str]:
+    async def put_good(self, count: int, *, first: int = 0) -> set[str]:
         """Put requests on the ingress topic; answers their ids."""
-        ids = [f"good-{n}" for n in range(count)]
+        ids = [f"good-{n}" for n in range(first, first + count)]
         records = [NewRecord(self.asks, id.encode(), orjson.dumps({"id": id})) for id in ids]
         assert all(isinstance(verdict, Appended) for verdict in await self.log.append(records))
         return set(ids)
@@ -102,11 +106,23 @@ class Large:
 
 @asynccontextmanager
 async def large_mesh(
-    log: str, board: Path, mark: str, *, record_bytes_max: int = RECORD_BYTES_MAX, up: bool = True
+    log: str,
+    board: Path,
+    mark: str,
+    *,
+    record_bytes_max: int = RECORD_BYTES_MAX,
+    up: bool = True,
+    form: Form = "packed",
 ) -> AsyncIterator[Large]:
-    """A whole mesh in this process. `up` False: only its topics are there."""
+    """A whole mesh in this process. `up` False: only its topics are there. `form`: of its headers."""
     topology = load(TOPOLOGY.replace("MARK", mark))
-    settings = Settings(log=log, board=f"sqlite:{board}", record_bytes_max=record_bytes_max, drain_timeout_ms=1_000)
+    settings = Settings(
+        log=log,
+        board=f"sqlite:{board}",
+        record_bytes_max=record_bytes_max,
+        drain_timeout_ms=1_000,
+        internal_headers=form,
+    )
     agents = {"split": describe(split), "work": describe(work)}
     opened = open_log(settings, client="test")
     await opened.start()

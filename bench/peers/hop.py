@@ -22,7 +22,7 @@ from bench.peers.kills import Process, Verdict, kill_and_count, warm
 from bench.peers.setup import python
 from bench.peers.topics import Topics, opened
 from mesh.app.wiring import load_topology, open_log, topic_specs
-from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.codec import internal_headers
 from mesh.core.protocol.event import TASK, Event
 from mesh.settings import Settings
 
@@ -63,7 +63,7 @@ class Task(NamedTuple):
 
 
 def tasks(count: int, *, ours: bool) -> Iterator[Task]:
-    """The same tasks for everyone; ours have the headers of a CloudEvent that a task has."""
+    """The same tasks for everyone; ours have the header that a task has."""
     for n in range(count):
         id = f"ask-{n:07d}"
         body = {"id": id, "text": "what is the sum of these numbers? " * 4, "numbers": [n, 2, 3]}
@@ -83,7 +83,7 @@ def tasks(count: int, *, ours: bool) -> Iterator[Task]:
                 path=("echo",),
                 cause_id=id,
             )
-            headers = event_headers(event)
+            headers = internal_headers(event)
         yield Task(id, id.encode(), value, headers)
 
 

@@ -15,7 +15,7 @@ from bench.report import NONE, Figure, middle, significant
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT
 from mesh.adapters.ports import Appended
-from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.codec import internal_headers
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.publishing.effect_records import record_of
@@ -38,7 +38,7 @@ def tasks(field: Field, count: int) -> list[NewRecord]:
         key = event.run_id.encode()
         number = partition_of(key, topology.inbox_partitions)
         at_ms = time.time_ns() // 1_000_000
-        stored = StoredRecord(topology.inbox, number, n, at_ms, key, event.data, tuple(event_headers(event)))
+        stored = StoredRecord(topology.inbox, number, n, at_ms, key, event.data, tuple(internal_headers(event)))
         found += [record_of(e, topology) for e in states[number].step(stored) if isinstance(e, PublishTask)]
     assert len(found) == count
     return found

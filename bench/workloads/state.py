@@ -9,7 +9,7 @@ from bench.decide import AT_MS, MESHES, answer, memory, partition, requests
 from bench.field import Setup
 from bench.report import LESS, Figure, middle, significant
 from bench.workloads import Workload
-from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.codec import internal_headers
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.publishing.effect_records import record_of
@@ -26,7 +26,9 @@ MESH = MESHES["one step"]
 
 def fold(state: Partition, event: Event, offset: int) -> tuple[float, list[PublishTask]]:
     """One event as the orchestrator's process takes it, and the seconds of CPU time that took."""
-    stored = StoredRecord(MESH.inbox, 0, offset, AT_MS, event.run_id.encode(), event.data, tuple(event_headers(event)))
+    stored = StoredRecord(
+        MESH.inbox, 0, offset, AT_MS, event.run_id.encode(), event.data, tuple(internal_headers(event))
+    )
     began = time.process_time()
     effects = state.step(stored)
     for effect in effects:

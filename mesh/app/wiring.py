@@ -141,6 +141,7 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
             synchronous=settings.synchronous,
             append_timeout_ms=settings.append_timeout_ms,
             record_bytes_max=settings.record_bytes_max,
+            plain_headers=settings.internal_headers == "plain",
         )
     if scheme == "kafka":
         from mesh.adapters.kafka import KafkaLog
@@ -151,6 +152,7 @@ def open_log(settings: "Settings", *, client: str = "mesh") -> Log:
             security=settings.kafka,
             append_timeout_ms=settings.append_timeout_ms,
             record_bytes_max=settings.record_bytes_max,
+            plain_headers=settings.internal_headers == "plain",
         )
     raise _unknown_log(settings.log)
 

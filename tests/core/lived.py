@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesh.core.protocol.codec import event_headers, read_event
+from mesh.core.protocol.codec import event_headers, plain_headers, read_event
 from mesh.core.protocol.event import NO_USAGE, Event, Fault, Part, Usage
 from mesh.core.protocol.record import NewRecord, Record, StoredRecord, TopicPartition
 from mesh.core.publishing.effect_records import dead_letter, due_record, record_of
@@ -70,7 +70,7 @@ class Lived:
         """Corrupt the n-th record of a topic; `headers` replaces those it names, None takes one away."""
         before = self.records[topic][n]
         if "headers" in changes:
-            merged = {**dict(before.headers), **changes["headers"]}
+            merged = {**dict(plain_headers(before.headers)), **changes["headers"]}
             changes["headers"] = tuple((name, value) for name, value in merged.items() if value is not None)
         self.records[topic][n] = before._replace(**changes)
 

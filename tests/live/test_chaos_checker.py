@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import Headers, Record, StoredRecord
 from mesh.core.topology.model import Topology
 from mesh.testing import MeshTest
@@ -49,7 +50,7 @@ async def honest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Honest:
 
 def changed(record: Record, *, value: bytes | None = None, **headers: str) -> Record:
     named = {name.replace("__", "-"): text.encode() for name, text in headers.items()}
-    kept = [(name, named.get(name, old)) for name, old in record.headers]
+    kept = [(name, named.get(name, old)) for name, old in plain_headers(record.headers)]
     place = (record.topic, record.partition, record.offset, record.timestamp)
     return StoredRecord(*place, record.key, record.value if value is None else value, kept)
 

@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from mesh.adapters.ports import Appended, Bounds, Refused, TopicSpec
 from mesh.core.errors import NotFound
-from mesh.core.protocol.codec import Unreadable, read_event
+from mesh.core.protocol.codec import Unreadable, plain_headers, read_event
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import (
@@ -142,7 +142,7 @@ class Broker:
         if size > self.record_bytes_max:
             return Refused("too_large", too_large_message(size, self.record_bytes_max))
         if self._refuse and "mesh-dlq-id" not in (
-            headers := dict(record.headers)
+            headers := dict(plain_headers(record.headers))
         ):  # what replaces a refused record is taken
             kind = headers.get("ce_meshkind", b"")
             if kind in REFUSABLE and (kind != b"outcome" or b'"data"' in (record.value or b"")):
@@ -161,7 +161,7 @@ class Broker:
                 partition.end += 1
             offset = partition.end
             headers = list(record.headers)
-            names = dict(headers)
+            names = dict(plain_headers(headers))
             moment = self.world.tell(
                 by, "stores", place.topic, place.partition, offset, names.get("ce_id", b"?").decode("utf-8", "replace"),
                 names.get("ce_meshkind", b"").decode("utf-8", "replace"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mesh.core.ingress.admission import admit
 from mesh.core.ingress.request_formats import Rejection
-from mesh.core.protocol.codec import Unreadable
+from mesh.core.protocol.codec import Unreadable, plain_headers
 from mesh.core.protocol.event import FAILED, SUCCEEDED, TASK, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import record_of
@@ -121,7 +121,7 @@ def _kept(stage: Stage) -> Registry:
 
 def name_of(record: StoredRecord | NewRecord) -> Name:
     """Return the name of a record: the id of its event or dead letter, or empty."""
-    headers = dict(record.headers)
+    headers = dict(plain_headers(record.headers))
     return record.topic, headers.get("mesh-dlq-id") or headers.get("ce_id", b"")
 
 
@@ -136,7 +136,7 @@ def _lasting(record: StoredRecord | NewRecord) -> list[tuple[str, bytes]]:
 
     The text about a missing value names the size of the record, which depends on the origin of the copy.
     """
-    headers = list(record.headers)
+    headers = list(plain_headers(record.headers))
     told = [(name, value) for name, value in headers if name.startswith("mesh-dlq-")]
     return [(name, b"" if name == "mesh-dlq-omitted" else value) for name, value in told] or headers
 
@@ -178,7 +178,7 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
                 wanted = _taken(stage, wanted)
                 name = name_of(wanted)
                 expected[name] = wanted
-                where = f"{coordinates(record)} {dict(record.headers).get('ce_meshkind', b'?').decode()}"
+                where = f"{coordinates(record)} {_kind(record)}"
                 yield from _is_there(published, name, wanted, committed, where)
         if state.runs:
             yield f"runs {sorted(state.runs)[:3]} are open though all is at rest"
@@ -186,6 +186,10 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
     for run_id, told in stage.answers.items():
         if told not in outcomes.get(run_id, ()):
             yield f"a client was told that {run_id} ended {told}; the log says {outcomes.get(run_id)}"
+
+
+def _kind(record: StoredRecord) -> str:
+    return dict(plain_headers(record.headers)).get("ce_meshkind", b"?").decode()
 
 
 def _taken(stage: Stage, record: NewRecord) -> NewRecord:
@@ -323,7 +327,7 @@ def _requests(stage: Stage) -> Iterator[str]:
     for topic in (topology.inbox, topology.dead):
         for partition in stage.broker.topics[topic]:
             for record in partition.records:
-                asked.add(dict(record.headers).get("ce_id", b""))
+                asked.add(dict(plain_headers(record.headers)).get("ce_id", b""))
                 asked.add(record.key or b"")
     for id in stage.acked:
         if id.encode() not in asked:

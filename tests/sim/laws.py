@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from mesh.core.protocol.event import DUE, FAILED, OUTCOME, REDRIVEN, RESUMED, SUCCEEDED, Event
+from mesh.core.protocol.event import DUE, FAILED, OUTCOME, REDRIVEN, RESUMED, SUCCEEDED, TASK, Event
 from mesh.core.publishing.effect_records import OUTCOME_TYPE
 from mesh.core.run.backoff import delay_ms
 from mesh.core.topology.model import Topology
@@ -70,9 +70,19 @@ class Facts:
                 self.later[event.task_id] += event.fault is not None and event.fault.code in UNTRIED
 
 
+def _names(broker: Broker, topology: Topology) -> Iterator[str]:
+    """The id of a task, and of the timer before it, says which attempt it is."""
+    for topic in (topology.inbox, *(topology.tasks(name) for name in topology.agents)):
+        for event, _ in _events(broker, topic):
+            named = f"{event.id}:".startswith(f"{event.task_id}:{event.attempt}:")
+            if event.kind in (TASK, DUE) and event.task_id and not named:
+                yield f"{event.kind} {event.id} claims to be attempt {event.attempt} of {event.task_id}"
+
+
 def breaches(broker: Broker, topology: Topology) -> Iterator[str]:
     """Every breach, in plain words."""
     facts = Facts(broker, topology)
+    yield from _names(broker, topology)
     yield from _attempts(facts, topology)
     yield from _results(broker, topology, facts)
     yield from _money(broker, topology, facts)

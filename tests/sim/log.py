@@ -16,6 +16,7 @@ from mesh.adapters.ports import (
     TopicSpec,
 )
 from mesh.core.errors import NotFound
+from mesh.core.protocol.codec import plain_record
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from tests.sim.broker import Broker
 from tests.sim.clock import SimClock
@@ -28,9 +29,13 @@ Heard = Callable[[], None]
 
 
 class SimLog:
-    """A connection of `host` to the brokers. Appends to different partitions travel apart and arrive in any order."""
+    """A connection of `host` to the brokers. Appends to different partitions travel apart and arrive in any order.
 
-    def __init__(self, broker: Broker, host: Host) -> None:
+    `plain`: the process is set to write records of the inbox and of tasks in plain form.
+    """
+
+    def __init__(self, broker: Broker, host: Host, *, plain: bool = False) -> None:
+        self._plain = plain
         self._broker = broker
         self._world = broker.world
         self._host = host
@@ -72,6 +77,8 @@ class SimLog:
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
         self._world.check()
+        if self._plain:
+            records = [*map(plain_record, records)]
         verdicts: list[Appended | Refused | None] = [None] * len(records)
         batches: dict[TopicPartition, list[int]] = {}
         for n, record in enumerate(records):

@@ -25,6 +25,8 @@ STEPS_MS = (1_000, 5_000, 60_000, 180_000, 1_200_000)
 """Steps by which a clock is set, forward or back."""
 ROLLING = 0.12
 """Share of worlds in which topics.yaml changes."""
+MIXED = 0.2
+"""Share of worlds in which some processes, or all, write records of the inbox and of tasks in plain form."""
 MIDDLING = 0.3
 """Share of those with a dozen."""
 
@@ -77,8 +79,14 @@ class Plan(NamedTuple):
     """Processes go over to another topics.yaml, one after the other: it `adds` or `removes` an agent and a type."""
     checkpoint_us: int = -1
     """A tail of the inbox that takes so long to fold is worth a checkpoint; -1: as in service."""
+    plain: float = 0.0
+    """Share of processes that are set to write records of the inbox and of tasks in plain form."""
     drift: float = 0.0
     """By at most this share the clocks of the brokers run fast or slow."""
+
+    def writes_plain(self, process: str) -> bool:
+        """Whether a process is set to write the plain form."""
+        return Random(f"forms {self.seed} {process}").random() < self.plain
 
 
 KINDS = (
@@ -147,6 +155,9 @@ def plan_of(seed: int, *, large: bool = False) -> Plan:
     rolling = Random(f"rolls {seed}")
     if rolling.random() < ROLLING and not record_bytes_max and not large:
         plan = plan._replace(rolls=rolling.choice(("adds", "removes")))
+    forms = Random(f"forms {seed}")
+    if forms.random() < MIXED and not record_bytes_max and not large:  # sizes depend on the form, and so do refusals
+        plan = plan._replace(plain=forms.choice((0.5, 0.5, 1.0)))
     if not large:
         plan = _clocked(plan)
     if plan.checkpoint_us > 0:  # a small world has as many checkpoints as a large one

@@ -76,7 +76,7 @@ class Machine:
         agents = {spec.name: agent(spec, stage.moods.act) for spec in specs}
         self.isolated_processes = SimCells(stage.world, stage.store, self.host, agents, stage.hosts)
         self.process = Process(
-            SimLog(stage.broker, self.host),
+            SimLog(stage.broker, self.host, plain=plan.writes_plain(self.host.name)),
             self.topology,
             stage.settings(plan),
             services=self.shape.services,
@@ -317,7 +317,7 @@ class Stage:
     # -------------------------------------------------------------------------------------------------------- clients
 
     def _ask_for_runs(self) -> None:
-        log = SimLog(self.broker, self.client)
+        log = SimLog(self.broker, self.client, plain=self.plan.writes_plain("client"))
         old, new = Mesh(log, self.before), Mesh(log, self.after)
         for n in range(self.plan.requests):
             at_s = self.random.randint(0, REQUESTS_UNTIL_MS) / 1000

@@ -141,7 +141,9 @@ def test_most_worlds_are_small_and_some_as_large_as_ever() -> None:
     for plan in (*small, *large):
         if plan.record_bytes_max:  # a world of another mesh
             continue
-        whole = plan_of(plan.seed, large=True)._replace(rolls=plan.rolls, faults=plan.faults, drift=plan.drift)
+        whole = plan_of(plan.seed, large=True)._replace(
+            rolls=plan.rolls, faults=plan.faults, drift=plan.drift, plain=plan.plain
+        )
         assert plan == whole._replace(requests=plan.requests, checkpoint_us=plan.checkpoint_us)
         if plan in large:
             assert plan == whole

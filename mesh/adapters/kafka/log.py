@@ -14,6 +14,7 @@ from mesh.adapters.kafka.read_log import KafkaReadLog
 from mesh.adapters.kafka.topics import Topics
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Appended, Commit, Listener, Refused, TopicSpec
 from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
+from mesh.core.protocol.codec import plain_record
 from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, TopicPartition
 
 CLOSE_TIMEOUT_MS = 5_000
@@ -31,8 +32,10 @@ class KafkaLog(KafkaReadLog):
         append_timeout_ms: int = 30_000,
         request_timeout_ms: int = 10_000,
         record_bytes_max: int = RECORD_BYTES_MAX,
+        plain_headers: bool = False,
     ) -> None:
-        """`security` has aiokafka's names (`security_protocol`, `sasl_mechanism`, `ssl_cafile`, …).
+        """`security` has aiokafka's names (`security_protocol`, `sasl_mechanism`, `ssl_cafile`, …). `plain_headers`:
+        records of the mesh in packed form are appended in plain form.
 
         Raises ConfigInvalid for an unknown or contradictory setting.
         """
@@ -44,6 +47,7 @@ class KafkaLog(KafkaReadLog):
             record_bytes_max=record_bytes_max,
         )
         self._append_timeout_ms = append_timeout_ms
+        self._plain_headers = plain_headers
         self._appender: Appender | None = None
 
     @property
@@ -134,7 +138,7 @@ class KafkaLog(KafkaReadLog):
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
         """See `Log.append`."""
         _, appender = self._start_once()
-        return await appender.append(records)
+        return await appender.append([*map(plain_record, records)] if self._plain_headers else records)
 
     async def join(
         self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS

@@ -16,6 +16,7 @@ from mesh.adapters.sqlite.partitions.catalog import OFFSET_BITS
 from mesh.adapters.sqlite.read_log import StoredTopics
 from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.core.errors import NotFound
+from mesh.core.protocol.codec import plain_record
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import RECORD_BYTES_MAX, NewRecord, TopicPartition, record_bytes, too_large_message
 
@@ -38,7 +39,8 @@ class SqliteLog(StoredTopics):
 
     Times are append times, which never fall within a partition. A sweep every `retention_check_ms` applies
     `retention.ms` of the topics. Freed room in the file is used again, and the file shrinks when more than a quarter of
-    it is free. Other settings of topics, `cleanup.policy` included, are stored without effect.
+    it is free. Other settings of topics, `cleanup.policy` included, are stored without effect. `plain_headers`: records
+    of the mesh in packed form are appended in plain form.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class SqliteLog(StoredTopics):
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         append_timeout_ms: int = 10_000,
         record_bytes_max: int = RECORD_BYTES_MAX,
+        plain_headers: bool = False,
         retention_check_ms: int = 60_000,
         clock: Clock | None = None,
     ) -> None:
         self.file = file if isinstance(file, SqliteFile) else SqliteFile(file, synchronous=synchronous)
         self._append_timeout_ms = append_timeout_ms
+        self._plain_headers = plain_headers
         self._record_bytes_max = record_bytes_max
         self._retention_check_ms = retention_check_ms
         super().__init__(self.file, clock or self.file.clock)
@@ -161,6 +165,8 @@ class SqliteLog(StoredTopics):
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
         """Append all; see `ports.Log`. Raises LogUnavailable when there is no verdict after `append_timeout_ms`."""
+        if self._plain_headers:
+            records = [*map(plain_record, records)]
         verdicts: list[Any] = [None] * len(records)
         packed = [
             one

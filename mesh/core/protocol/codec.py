@@ -250,9 +250,11 @@ def plain_headers(headers: Headers) -> Headers:
 
 
 def plain_record(record: NewRecord) -> NewRecord:
-    """Return a record in plain form, whatever its form is."""
-    headers = plain_headers(record.headers)
-    return record if headers is record.headers else record._replace(headers=headers)
+    """Return a record of the mesh's own in plain form, whatever its form is."""
+    headers = record.headers
+    if len(headers) != 1 or headers[0][0] != PACKED:
+        return record
+    return record._replace(headers=plain_headers(headers))
 
 
 def event_headers(event: Event) -> PackedHeaders:

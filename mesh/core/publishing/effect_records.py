@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.core.protocol.codec import event_headers
+from mesh.core.protocol.codec import event_headers, internal_headers
 from mesh.core.protocol.event import ADOPTED, DUE, NO_USAGE, OUTCOME, STACK_BYTES_MAX, Event, Usage, derive_id, rfc3339
 from mesh.core.protocol.record import RECORD_BYTES_MIN, NewRecord, UnreadValue, record_bytes, too_large_message
 from mesh.core.run.control import ALL, BREAKER, Switch, control_record
@@ -90,7 +90,7 @@ OUTCOME_CUTS: Final[tuple[tuple[str, str], ...]] = (
 
 def inbox_record(event: Event, topology: Topology) -> NewRecord:
     """Return the inbox record of a request, an answer or a signal."""
-    return NewRecord(topology.inbox, event.run_id.encode(), event.data, event_headers(event))
+    return NewRecord(topology.inbox, event.run_id.encode(), event.data, internal_headers(event))
 
 
 def too_large(event: Event, topology: Topology, bytes_max: int) -> str:
@@ -108,7 +108,7 @@ def record_of(
     match effect:
         case PublishTask():
             return NewRecord(
-                topology.tasks(effect.event.agent), effect.key, effect.event.data, event_headers(effect.event)
+                topology.tasks(effect.event.agent), effect.key, effect.event.data, internal_headers(effect.event)
             )
         case PublishEvent():
             key = effect.event.run_id.encode() if effect.key is None else effect.key
@@ -131,7 +131,7 @@ def adopted_record(digest: str, partition: int, at_ms: int, topology: Topology) 
     id = derive_id("adopted", partition, digest)
     event = _event(topology, id=id, type="mesh.topology.adopted", kind=ADOPTED, run_id=ALL, at_ms=at_ms)
     event.topology = digest
-    return NewRecord(topology.inbox, ALL.encode(), event.data, event_headers(event), partition)
+    return NewRecord(topology.inbox, ALL.encode(), event.data, internal_headers(event), partition)
 
 
 def due_record(timer: Schedule, at_ms: int, topology: Topology) -> NewRecord:

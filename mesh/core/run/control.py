@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from mesh.core.protocol.codec import Unreadable, event_headers, read_event
+from mesh.core.protocol.codec import Unreadable, event_headers, internal_headers, read_event
 from mesh.core.protocol.event import CANCELLED, PAUSED, RESUMED, SWITCHED, Event
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.topology.model import Topology
@@ -163,7 +163,7 @@ def relay_record(control: Control, topology: Topology, partition: int, *, replac
         body["replaces"], id = replaces, f"{id}:{replaces}"
     data = orjson.dumps(body)
     event = Event(id, f"/mesh/{topology.name}", "mesh.switched", SWITCHED, ALL, data, control.at_ms)
-    return NewRecord(topology.inbox, ALL.encode(), data, event_headers(event), partition)
+    return NewRecord(topology.inbox, ALL.encode(), data, internal_headers(event), partition)
 
 
 def read_control(event: Event) -> Control | Unreadable:
@@ -207,7 +207,7 @@ def command_record(
         at_ms,
         subject=": ".join(filter(None, (by, why))),
     )
-    return NewRecord(topology.inbox, run_id.encode(), event.data, event_headers(event))
+    return NewRecord(topology.inbox, run_id.encode(), event.data, internal_headers(event))
 
 
 def _document(event: Event) -> dict[str, Any] | None:

@@ -67,11 +67,11 @@ def test_payloads_headers_and_raw_bytes(desk: Cli) -> None:
     assert '\n    {\n      "name": "reader-4"\n    }\n' in desk(*chosen, "-v").out
     assert "\n    ce_type  hello\n" in desk(*chosen, "-vv").out
     raw = desk(*chosen, "--raw").out
-    assert "\n  ce_type  hello\n" in raw
+    assert '\n  mesh-event  [1,"reader-4",' in raw
     assert '\n    {"name":"reader-4"}\n' in raw
     (row,) = desk(*chosen, "--raw", "--json").rows
     assert row["payload"] == '{"name":"reader-4"}'
-    assert {"name": "ce_type", "value": "hello"} in row["headers"]
+    assert [header["name"] for header in row["headers"]] == ["mesh-event"]
 
 
 def test_bytes_that_are_no_event_cannot_break_the_terminal(desk: Cli) -> None:

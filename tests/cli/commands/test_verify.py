@@ -13,6 +13,7 @@ import pytest
 
 from mesh.adapters.ports import Log
 from mesh.app.wiring import open_log
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.settings import Settings
 from tests.cli.conftest import PROJECT, Cli
@@ -72,7 +73,7 @@ def again(topic: str, **headers: bytes) -> Tamper:
 
     async def tamper(log: Log) -> None:
         first = (await records(log, topic))[0]
-        merged = {**dict(first.headers), **headers}
+        merged = {**dict(plain_headers(first.headers)), **headers}
         await log.append([NewRecord(topic, first.key, first.value, tuple(merged.items()), first.partition)])
 
     return tamper

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.protocol.codec import event_headers, read_event
+from mesh.core.protocol.codec import internal_headers, read_event
 from mesh.core.protocol.event import DUE, EGRESS, OUTCOME, STACK_BYTES_MAX, Event, derive_id
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.core.publishing.effect_records import (
@@ -58,7 +58,7 @@ def ended_run() -> Run:
 def test_a_task_goes_to_its_agents_topic_under_its_ordering_key() -> None:
     record = record_of(PublishTask(task(), b"o-1"), TOPOLOGY)
     assert (record.topic, record.key, record.value) == ("mesh.tasks.pricing", b"o-1", task().data)
-    assert record.headers == event_headers(task())
+    assert record.headers == internal_headers(task())
 
 
 @pytest.mark.parametrize(("key", "expected"), [(None, b"r1"), (b"o-1", b"o-1"), (b"", b"")])

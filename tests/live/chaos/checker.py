@@ -21,6 +21,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Log
 from mesh.app.wiring import load_topology, open_log
 from mesh.core.ingress.admission import REJECTED_TYPE
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.run.state import COMPLETED
 from mesh.core.state.partition_state import Partition
@@ -80,7 +81,8 @@ async def gather(log: Log, topology: Topology) -> Evidence:
 
 def header(record: Record, name: str) -> str:
     """The last header of a name, as text."""
-    return next((v or b"" for n, v in reversed(list(record.headers)) if n == name), b"").decode("utf-8", "replace")
+    values = [value or b"" for found, value in plain_headers(record.headers) if found == name]
+    return (values[-1] if values else b"").decode("utf-8", "replace")
 
 
 def shown(names: Iterable[str]) -> str:
@@ -196,7 +198,7 @@ class Judge:
         said: dict[str, set[tuple[bytes | None, tuple[Any, ...]]]] = defaultdict(set)
         for record in self.evidence.tasks:
             name = f"{record.topic} {header(record, 'ce_id')}"
-            said[name].add((record.value, tuple(map(tuple, record.headers))))
+            said[name].add((record.value, tuple(map(tuple, plain_headers(record.headers)))))
             path = [step for step in header(record, "ce_meshpath").split(",") if step]
             if int(header(record, "ce_meshdepth") or 0) != len(path):
                 self.wrong.append(f"depth and path differ: {name}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bench.kills import records_of
 from mesh.adapters.ports import Refused
+from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import NewRecord, Record
 from tests.live.chaos.checker import header
 from tests.live.chaos.fault import Criterion, Fault, Figures, Phase
@@ -130,7 +131,8 @@ def _zombie(record: Record) -> NewRecord:
         "content-type": b"application/json",
         "ce_id": f"{header(record, 'ce_meshtask')}:1:succeeded".encode(),
     }
-    headers = [(name, changed.get(name, value)) for name, value in record.headers if not name.startswith("mesh-error")]
+    plain = plain_headers(record.headers)
+    headers = [(name, changed.get(name, value)) for name, value in plain if not name.startswith("mesh-error")]
     return NewRecord(record.topic, record.key, b'{"id":"zombie","place":"zombie"}', headers)
 
 

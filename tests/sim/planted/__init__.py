@@ -4,6 +4,7 @@
 """
 
 from tests.sim.planted import (
+    attempt_dropped,
     breaker_a_partition,
     checkpoint_ahead,
     clock_set_back,
@@ -22,6 +23,7 @@ from tests.sim.planted import (
     names_not_counted,
     order_lost,
     overspent_completed,
+    path_dropped,
     repeated_input_unsaid,
     set_order,
     starved_though_unwanted,
@@ -72,6 +74,8 @@ _BUGS = (
     (repeated_input_unsaid, "a join did not take", 40),
     (clock_set_back, "not at rest", 40),
     (unwanted_join_unsaid, "what joins lost", 20),
+    (attempt_dropped, "claims to be attempt", 0),
+    (path_dropped, "depth or path", 0),
 )
 PLANTED = {
     name: Planted(name, (module.__doc__ or "").strip(), words, first, module.patch)

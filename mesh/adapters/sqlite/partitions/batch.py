@@ -9,7 +9,7 @@ is written once in each batch.
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mesh.core.protocol.record import BATCH_BYTES, Headers, NewRecord, PackedHeaders, Record, StoredRecord
 
@@ -60,6 +60,10 @@ def encode(records: Sequence[NewRecord]) -> StoredBatch:
         if type(headers) is PackedHeaders:
             names = headers.names
             values += headers.values
+        elif len(headers) == 1:
+            ((name, value),) = headers
+            names = (name,)
+            values.append(value)
         elif headers:
             names, own = zip(*headers, strict=True)
             values += own
@@ -80,10 +84,12 @@ def encode(records: Sequence[NewRecord]) -> StoredBatch:
 def decode(topic: str, partition: int, offset: int, at_ms: int, batch: StoredBatch) -> list[Record]:
     """Unpack the records of a batch. `offset`: the offset of the first record."""
     values = decode_column(batch.headers)
-    headers: Iterable[Headers]
+    headers: Iterable[Any]
     if batch.shapes[0] == 0:
         names = _decode_shape(batch.shapes[1:])
-        if names:
+        if len(names) == 1:
+            headers = zip(zip(repeat(names[0]), values))  # tuples of one pair, made in C
+        elif names:
             step = iter(values)
             headers = map(PackedHeaders, repeat(names), zip(*[step] * len(names), strict=True))
         else:
@@ -172,6 +178,7 @@ def _decode_mixed(batch: StoredBatch, values: list[bytes | None]) -> list[Header
     for index in indexes:
         names = shapes[index]
         end = start + len(names)
-        headers.append(PackedHeaders(names, values[start:end]))  # type: ignore[arg-type]  # None only in other columns
+        own: Any = values[start:end]  # None only in other columns
+        headers.append(((names[0], own[0]),) if len(own) == 1 else PackedHeaders(names, own))
         start = end
     return headers
