@@ -119,9 +119,11 @@ class EndingInvariants:
             return
         tasks = {effect.event.type for effect in effects if isinstance(effect, PublishTask)}
         tasks |= {task.held.type for task in now.open.values() if task.held is not None and task.cause_id == event.id}
-        reported = _times(now)
-        reported.subtract(_times(before))
-        named = {type for type, times in reported.items() if times > 0 or len(now.unrouted) == KEPT_MAX}
+        named: set[str] = set()
+        if now.unrouted:
+            reported = _times(now)
+            reported.subtract(_times(before))
+            named = {type for type, times in reported.items() if times > 0 or len(now.unrouted) == KEPT_MAX}
         for type in types - tasks - named - topology.egress.keys():
             self._checked["I16"] += 1
             rows = topology.rows.get(type, ())
@@ -139,9 +141,12 @@ class EndingInvariants:
         if any(isinstance(effect, DeadLetter) for effect in effects) or not _is_consumed(event, before, now):
             return
         try:
-            received = Counter(part.type for part in event.parts())
+            types = [part.type for part in event.parts()]
         except ValueError:
             return
+        if not any(row.join for type in types for row in topology.rows.get(type, ())):
+            return
+        received = Counter(types)
         reported = _times(now)
         reported.subtract(_times(before))
         for type, times in received.items():
