@@ -30,6 +30,7 @@ COMMANDS: Final = {
     **{name: f"{name}:app" for name in ("agents", "topics", "check")},
     "dead": "dead_letters.dead:app",
     "replay": "replay.replay:app",
+    "test": "test:app",
     **{name: f"{name}:app" for name in ("board", "verify", "gc")},
     "break": "switches.break_unbreak:break_app",
     "unbreak": "switches.break_unbreak:unbreak_app",

@@ -9,12 +9,15 @@
 
     scored = await score(OrderPlaced(order_id="o-1"), context())  # one function, nothing started
 
+    replay("recordings/wrong-price.jsonl", ignore=["quoted_at"])  # a recorded run still gives the same
+
 `mesh.board` is the blackboard, `mesh.log` the log.
 """
 
+import asyncio
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -22,16 +25,19 @@ from typing import Any, Self, cast
 from mesh.adapters.memory_board import MemoryBoard
 from mesh.adapters.ports import Board, Log
 from mesh.app.process import Process, running
+from mesh.app.recording_replay import replay_recording
 from mesh.app.wiring import load_agents, load_topology, open_board, open_log
 from mesh.client import Mesh, Run
 from mesh.context import Context
+from mesh.core.replay.answer_diff import Ignored
+from mesh.core.replay.run_diff import diff_lines
 from mesh.core.task.agent import agent_of
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import Topology
 from mesh.settings import Settings
 from mesh.testing.signature_topology import Options, topology_of
 
-__all__ = ["MemoryBoard", "MeshTest", "context", "topology_of"]
+__all__ = ["MemoryBoard", "MeshTest", "context", "replay", "topology_of"]
 
 NOW_MS = 1_767_225_600_000
 """The time of a context unless a test gives another: 2026-01-01 00:00 UTC."""
@@ -55,7 +61,7 @@ class MeshTest:
                 f"the topology has no agent {sorted(unknown)[0]!r}; it has {', '.join(self.topology.agents)}"
             )
         missing = set(self.topology.agents) - set(given)
-        self._agents = {**(load_agents(self.topology) if missing else {}), **given}
+        self.agents = {**(load_agents(self.topology) if missing else {}), **given}
         self._exits = AsyncExitStack()
         self.log: Log
         self.board: Board
@@ -90,7 +96,7 @@ class MeshTest:
         self._exits.push_async_callback(self.log.close)
         await self.board.start()
         self._exits.push_async_callback(self.board.close)
-        process = Process(self.log, self.topology, settings, agents=self._agents, board=self.board)
+        process = Process(self.log, self.topology, settings, agents=self.agents, board=self.board)
         self.process = await self._exits.enter_async_context(running(process))
         self.client = Mesh(self.log, self.topology)
         self._exits.push_async_callback(self.client.close)
@@ -103,6 +109,39 @@ class MeshTest:
     async def publish(self, type: str, payload: Any, **options: Any) -> Run:
         """As `Mesh.publish`."""
         return await self.client.publish(type, payload, **options)
+
+
+def replay(
+    recording: str | Path,
+    *,
+    topology: str | Topology = "topics.yaml",
+    agents: Mapping[str, Callable[..., Any]] | None = None,
+    ignore: Sequence[str] = (),
+    timeout_s: float = 60.0,
+) -> None:
+    """Take every run of a recording (`mesh run export`) again by the functions of today.
+
+    Raises AssertionError with the differences if an outcome or an answer is not the recorded one. `agents` replaces
+    functions by name. `ignore`: paths of fields that may differ, such as `quoted_at` or `order.priced.lines.id`.
+    """
+    given = MeshTest(topology, agents=agents)
+
+    async def differences() -> list[str]:
+        lines: list[str] = []
+        repetitions = replay_recording(
+            recording, given.topology, given.agents, ignored=Ignored(ignore), timeout_s=timeout_s
+        )
+        async with aclosing(repetitions) as runs:
+            async for each in runs:
+                if not each.diff.same:
+                    request = each.recorded.requests[0]
+                    about = f"run {request.subject or request.run_id} ({request.type}) differs from {recording}"
+                    lines += [about, *(f"  {line}" for line in diff_lines(each.diff))]
+        return lines
+
+    found = asyncio.run(differences())
+    if found:
+        raise AssertionError("\n".join(found))
 
 
 def context(

@@ -7,6 +7,7 @@ from mesh.core.protocol.event import Event
 from mesh.core.replay.answer_diff import (
     NOTHING,
     SAME,
+    VERDICTS,
     Ignored,
     answer_differences,
     outcome_differences,
@@ -109,3 +110,19 @@ def _pairs(recorded: Mapping[str, Event], new: Mapping[str, Event]) -> Iterator[
         yield id, id if id in new else others.pop(0) if others else ""
     for others in left.values():
         yield from (("", id) for id in others)
+
+
+def diff_lines(diff: RunDiff) -> Iterator[str]:
+    """Yield the differences as lines of text: of the outcome, then the first one of each agent with all its fields."""
+    if diff.outcome:
+        yield "outcome"
+        yield from map(_line, diff.outcome)
+    for agent, task in diff.first_differences.items():
+        given = "the same input" if task.given_same else "another input"
+        about = TASK_VERDICTS.get(task.verdict) or f"{VERDICTS[task.verdict]} to {given}"
+        yield f"{agent}: {about} (task {task.task_id[:12]})"
+        yield from map(_line, task.differences)
+
+
+def _line(found: Difference) -> str:
+    return f"  {found.place}: recorded {found.expected}, now {found.got}"

@@ -17,8 +17,8 @@ from mesh.core.protocol.record import Record, coordinates
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_batches, read_records
 
-PAIRS_MAX: Final = 500
-"""Pairs of one batch."""
+PAIRS_MAX: Final = 2_000
+"""Pairs of one batch. The embedded log stores many records together, and reading few of them costs as much as all."""
 SPREAD_MAX: Final = 4
 """Tasks of a batch are read in one span if it has at most this many times as many records."""
 SEEN_MAX: Final = 10_000

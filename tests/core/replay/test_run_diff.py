@@ -7,7 +7,7 @@ import orjson
 
 from mesh.core.protocol.event import SUCCEEDED, TASK, Event
 from mesh.core.replay.answer_diff import Ignored
-from mesh.core.replay.run_diff import RunSide, run_diff
+from mesh.core.replay.run_diff import RunSide, diff_lines, run_diff
 
 
 def task(id: str, agent: str, payload: Any = 1) -> Event:
@@ -75,3 +75,17 @@ def test_a_join_under_another_id_is_the_same_task() -> None:
         ("price", "t1", "same"),
         ("ship", "t2", "different"),
     ]
+
+
+def test_differences_are_told_in_lines() -> None:
+    recorded = side({"t1": {"n": 1}, "t2": 2}, FIRST, SECOND)
+    found = run_diff(recorded, side({"t1": {"n": 5}}, FIRST, ending="failed"))
+    assert list(diff_lines(found)) == [
+        "outcome",
+        '  outcome.ending: recorded "completed", now "failed"',
+        "  outcome.tasks: recorded 2, now 1",
+        "price: another answer to the same input (task t1)",
+        "  said.n: recorded 1, now 5",
+        "ship: the repetition did not start this task (task t2)",
+    ]
+    assert list(diff_lines(run_diff(recorded, recorded))) == []

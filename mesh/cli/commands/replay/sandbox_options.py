@@ -63,8 +63,7 @@ async def sandboxed(
     from mesh.cli.commands.replay.agent_topic import AgentOptions, replay_tasks, swap_of, todays_topology
     from mesh.cli.commands.replay.sandbox_run import SandboxOptions, sandbox_run
 
-    if session.output.verbosity <= 0:
-        logging.getLogger("mesh.tasks").setLevel(logging.ERROR)  # failures are in the comparison
+    quiet(session)
     if given.run:
         if run is None and not file:
             raise misused("no run is named", "RUN", "Name one, or leave out --run to replay the tasks of --agent")
@@ -95,6 +94,12 @@ def _count(text: str) -> int:
             "this is no number of tasks", code="bad_value", where="--limit", expected="1 or more", got=text[:64]
         )
     return int(text)
+
+
+def quiet(session: Session) -> None:
+    """Let the worker report no failed attempts unless -v asks for it: they are in the comparison."""
+    if session.output.verbosity <= 0:
+        logging.getLogger("mesh.tasks").setLevel(logging.ERROR)
 
 
 def misused(what: str, where: str, remedy: str) -> InvalidInput:

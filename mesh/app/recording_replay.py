@@ -1,0 +1,56 @@
+"""Take every run of a recording again: recordings as tests."""
+
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mesh.adapters.recording import RecordingLog, recorded_head
+from mesh.app.sandbox import rerun_of, run_in_sandbox
+from mesh.core.replay.answer_diff import NOTHING, Ignored
+from mesh.core.replay.run_diff import RunDiff, RunSide, run_diff
+from mesh.core.task.agent import Agent
+from mesh.core.topology.model import Topology
+from mesh.operations.replay.past_board import read_past_board
+from mesh.operations.replay.run_facts import RunFacts, read_run_facts
+from mesh.operations.replay.run_replay import recorded_runs
+from mesh.operations.replay.task_answers import Period
+
+
+class Repetition(NamedTuple):
+    """A recorded run, what came of it today, and the comparison of both."""
+
+    recorded: RunFacts
+    new: RunFacts
+    diff: RunDiff
+
+
+async def replay_recording(
+    path: str | Path,
+    topology: Topology,
+    agents: Mapping[str, Agent],
+    *,
+    ignored: Ignored = NOTHING,
+    timeout_s: float = 60.0,
+) -> AsyncGenerator[Repetition]:
+    """Take each run of a recording again in a sandbox, in the order of their requests.
+
+    Raises NotFound, LogUnavailable, InvalidInput for a file that is no recording.
+    """
+    log, known = RecordingLog(path), recorded_head(path).topology
+    await log.start()
+    try:
+        for name in await recorded_runs(log, known):
+            recorded = await read_run_facts(log, known, name)
+            rerun = rerun_of(recorded, topology)
+            at_ms = recorded.requests[0].at_ms
+            past = await read_past_board(log, known, Period(at_ms, at_ms))
+            rerun = rerun._replace(board=past.values(at_ms, but=recorded.writers))
+            new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s)
+            yield Repetition(recorded, new, run_diff(side_of(recorded), side_of(new), ignored))
+    finally:
+        await log.close()
+
+
+def side_of(facts: RunFacts) -> RunSide:
+    """Return what is compared of a run."""
+    return RunSide(facts.outcome, facts.tasks, facts.last_answers)
