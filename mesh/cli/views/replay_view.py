@@ -39,7 +39,7 @@ MARKS: Final = {
 }
 MARK_STYLES: Final = {"task": "cyan", "left": "green", "dead letter": "red", "refused": "yellow", "breaker": "yellow"}
 QUIET: Final = frozenset({"note", "skipped", "adopted", "timer"})
-FIELD_CHARS: Final = 11
+FIELD_CHARS: Final = 12
 NAME_CHARS_MAX: Final = 24
 """Longer names do not move the reasons of other effects to the right."""
 INDENT: Final = "     "

@@ -209,20 +209,24 @@ def _why_dead(step: Step, letter: DeadLetter) -> str:
     return f"{tries}, {why}{ask}: {letter.message}"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun if number == 1 else noun + 's'}"
+
+
 def _why_ended(step: Step, run: Run) -> str:
     counts = {
-        "failures": len(run.failures),
-        "refusals": run.refused,
-        "unrouted": len(run.unrouted),
-        "starved joins": len(run.starved),
-        "budgets exceeded": len(run.overspent),
+        "failure": len(run.failures),
+        "refusal": run.refused,
+        "unrouted event": len(run.unrouted),
+        "starved join": len(run.starved),
+        "exceeded budget": len(run.overspent),
     }
-    facts = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
-    results = f"{len(run.results)} result" + ("" if len(run.results) == 1 else "s")
+    facts = ", ".join(_counted(number, name) for name, number in counts.items() if number)
+    results, tasks = _counted(len(run.results), "result"), _counted(len(run.open), "task")
     if run.ending == state.CANCELLED:
-        return f"an operator cancelled it with {len(run.open)} tasks open"
+        return f"an operator cancelled it with {tasks} open"
     if run.open:
-        return f"the deadline passed with {len(run.open)} tasks open"
+        return f"the deadline passed with {tasks} open"
     why: Mapping[str, Callable[[], str]] = {
         state.COMPLETED: lambda: f"nothing is open, {results}, nothing was lost",
         state.PARTIAL: lambda: f"nothing is open, {results}, but {facts}",

@@ -26,7 +26,7 @@ def run_changes(before: Run | None, after: Run | None) -> list[FieldChange]:
     """Return what changed between two states of one run. Empty if there is no later state."""
     if after is None or after is before:
         return []
-    found = list(_of_maps("open", _open(before), _open(after)))
+    found = list(_of_tasks(_open(before), _open(after)))
     found += _of_maps("join", _joins(before), _joins(after))
     for name in COUNTERS:
         was, now = None if before is None else getattr(before, name), getattr(after, name)
@@ -55,14 +55,20 @@ def _of_maps(word: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
             yield FieldChange(f"{word} {key}".strip(), before.get(key), after.get(key))
 
 
-def _open(run: Run | None) -> dict[str, Any]:
-    """Return the open tasks by agent; several of one agent by agent and id."""
-    tasks = [] if run is None or run.ending else list(run.open.values())
-    agents = [task.agent for task in tasks]
-    return {
-        task.agent if agents.count(task.agent) == 1 else f"{task.agent} {task.id[:TASK_CHARS]}": _task(task)
-        for task in tasks
-    }
+def _of_tasks(before: Mapping[str, Task], after: Mapping[str, Task]) -> Iterator[FieldChange]:
+    """Yield open tasks that changed, by agent; several of one agent by agent and id."""
+    tasks = {**before, **after}
+    for id in tasks:
+        if before.get(id) == after.get(id):
+            continue
+        agent = tasks[id].agent
+        beside = sum(task.agent == agent for task in (after if id in after else before).values())
+        was, now = (None if id not in side else _task(side[id]) for side in (before, after))
+        yield FieldChange(f"open {agent}" if beside == 1 else f"open {agent} {id[:TASK_CHARS]}", was, now)
+
+
+def _open(run: Run | None) -> Mapping[str, Task]:
+    return {} if run is None or run.ending else run.open
 
 
 def _task(task: Task) -> dict[str, Any]:

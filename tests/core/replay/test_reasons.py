@@ -48,7 +48,7 @@ def test_a_dead_letter_reports_why_nothing_else_was_tried() -> None:
     mesh = topology(price=agent("ask -> priced", retry=ONCE))
     recorded = Recorded(mesh).let(requested(), failed("price", "busy"))
     assert recorded.why("price").startswith("busy: attempt 1 of 1, none is left; no fallback: ")
-    assert recorded.why("failed") == "ending: nothing is open, and 1 failures"
+    assert recorded.why("failed") == "ending: nothing is open, and 1 failure"
     recorded = Recorded(topology(price="ask -> priced")).let(requested(), failed("price", "schema", retryable=False))
     assert "the input is at fault, so neither retry nor fallback helps" in recorded.why("price")
     recorded = Recorded(topology(price="ask -> priced")).let(requested(), failed("price", "x", retryable=False))
@@ -81,7 +81,7 @@ def test_a_refused_hop_reports_the_limit_and_the_number() -> None:
     mesh = topology(Limits(depth_max=1), plan="ask -> plan.ready", price="plan.ready -> priced")
     recorded = Recorded(mesh).let(requested(), succeeded("plan", "plan.ready"))
     assert recorded.why("price") == "depth: depth: plan > price is 2 hops deep, at most 1"
-    assert recorded.why("stopped") == "ending: nothing is open, no result, and 1 refusals"
+    assert recorded.why("stopped") == "ending: nothing is open, no result, and 1 refusal"
 
 
 def test_a_refused_retry_is_shown_though_it_is_no_dead_letter() -> None:
@@ -117,7 +117,7 @@ def test_an_event_that_leaves_and_an_ending_are_reported() -> None:
 
 def test_a_passed_deadline_ends_the_run() -> None:
     recorded = Recorded(topology(price="ask -> priced")).let(requested(), due(early_ms=-1))
-    assert recorded.why("stopped") == "ending: the deadline passed with 1 tasks open"
+    assert recorded.why("stopped") == "ending: the deadline passed with 1 task open"
     assert recorded.steps[-1].at_ms == AT_MS + 60_001
 
 

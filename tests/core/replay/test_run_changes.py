@@ -43,6 +43,14 @@ def test_several_tasks_of_one_agent_are_reported_separately() -> None:
     assert len(opened) == 2
 
 
+def test_a_task_that_follows_one_of_the_same_agent_is_another_one() -> None:
+    recorded = Recorded(topology(round=agent("ask | again -> again", visits_max=3))).let(requested())
+    recorded.let(succeeded("round", "again"))
+    step = recorded.steps[-1]
+    opened = [change for change in run_changes(step.before, step.after) if change.field == "open round"]
+    assert [(change.before is None, change.after is None) for change in opened] == [(False, True), (True, False)]
+
+
 def test_a_failure_shows_the_wait_and_the_bytes_held() -> None:
     mesh = topology(price=agent("ask -> priced", retry=Retry(attempts_max=2, first_ms=100, factor=1, jitter=0)))
     recorded = Recorded(mesh).let(requested(payload={"n": 1}), failed("price"))

@@ -13,7 +13,7 @@ def test_each_step_shows_what_changed_and_why_each_effect_followed(lived: Cli) -
     assert done.out.startswith("✓ ada  hello  completed")
     assert "3 steps in the order of mesh.inbox:" in done.out
     assert "1  requested hello" in done.out
-    assert "open       + greeter" in done.out
+    assert "open        + greeter" in done.out
     assert "greeter is on hello; hop 1 of 6" in done.out
     assert "2  succeeded greeter greeted, greeting.kept" in done.out
     assert "topic greetings lets it out" in done.out
