@@ -16,9 +16,9 @@ from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
-from bench.asking import BATCH, throughput
 from bench.decide import MESHES, best_us, perform_all, played
 from bench.field import Field, Setup
+from bench.load import BATCH, throughput
 from bench.mesh_processes import ROOT
 from bench.report import NONE, Figure, significant
 from mesh.adapters.kafka.connection import Connection

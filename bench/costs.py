@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from bench.asking import ROUNDS
+from bench.load import ROUNDS
 from bench.model import Costs, Layout, StateCosts, burst_runs_per_s, limits
 from bench.workloads import scale
 from mesh.core.errors import MeshError

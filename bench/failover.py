@@ -27,9 +27,9 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from bench.asking import BATCH, Outcomes, ask, send, watching
 from bench.field import Field, Setup
 from bench.kills import records_of, replace
+from bench.load import BATCH, Outcomes, ask, send, watching
 from bench.mesh_processes import Child
 from bench.workloads.run3 import TEXT
 from mesh.core.protocol.codec import plain_headers

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bench.__main__ import broker
-from bench.asking import burst, watching
 from bench.field import Setup
+from bench.load import burst, watching
 from bench.mesh_processes import Child
 from bench.report import commit
 from mesh.cli.framework.text import seconds

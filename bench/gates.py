@@ -10,7 +10,7 @@
     at_most = 1.6                           # or at_least, or both
 
 `subject` (default mesh) and `log` (default any) select the result; in `over` they name another one, such as that of a
-peer. `line` is its name in the report, `why` the chapter that explains it if it does not hold (see bench/wanted.py).
+peer. `line` is its name in the report, `why` the chapter that explains it if it does not hold (see bench/targets.py).
 """
 
 import argparse

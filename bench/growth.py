@@ -24,9 +24,9 @@ import orjson
 
 from bench.__main__ import broker
 from bench.agents import compute
-from bench.asking import ROUNDS, Payload, throughput
 from bench.costs import Check, checks
 from bench.field import Setup, written
+from bench.load import ROUNDS, Payload, throughput
 from bench.report import NONE, RESULTS, Figure, Result, results, significant
 from bench.workloads.io import request
 from mesh.cli.framework.text import seconds

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import peers_page, wanted
+from bench import peers_page, targets
 from bench.measuring import rows
 from bench.mesh_processes import ROOT
 from bench.plot import svg
@@ -40,7 +40,7 @@ Body = Mapping[str, Any]
 def page(bodies: Sequence[Body], plots: Mapping[str, bytes]) -> str:
     """The whole page. `plots`: workload → drawing, for those that have one."""
     names = [*NAMES, *sorted({body["workload"] for body in bodies} - set(NAMES))]
-    first = [wanted.chapter(bodies), *([peers_page.chapter(bodies)] if peers_page.measured(bodies) else [])]
+    first = [targets.chapter(bodies), *([peers_page.chapter(bodies)] if peers_page.measured(bodies) else [])]
     chapters = [
         "".join(_chapter(name, [body for body in bodies if body["workload"] == name], name in plots))
         for name in names

@@ -13,9 +13,9 @@ import asyncio
 import json
 import time
 
-from bench.asking import burst, open_loop, watching
 from bench.field import Setup, cpu_s
 from bench.histogram import Histogram
+from bench.load import burst, open_loop, watching
 from bench.report import save
 from bench.workloads.run1 import TEXT
 

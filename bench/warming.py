@@ -9,8 +9,8 @@ the compiler: on two cores the latency is five times as high. Brokers in product
 import argparse
 import asyncio
 
-from bench.asking import burst, open_loop, watching
 from bench.field import Setup
+from bench.load import burst, open_loop, watching
 from bench.workloads.run1 import TEXT
 
 SECONDS = 30.0

@@ -15,12 +15,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from bench.asking import throughput as throughput_of
 from bench.field import Setup
+from bench.load import throughput as throughput_of
 from bench.mesh_processes import ROOT
 from bench.peers.compare import NotMeasured, Sample
 from bench.peers.kills import Process, Verdict, kill_and_count, warm
-from bench.peers.run_asked import run_id
+from bench.peers.run_load import run_id
 from bench.peers.setup import python
 
 LINE_BYTES = len(run_id(0)) + 1

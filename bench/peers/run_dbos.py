@@ -9,7 +9,7 @@ import asyncio
 
 from dbos import DBOS, SetWorkflowID  # type: ignore[import-not-found,unused-ignore]
 
-from bench.peers.run_asked import drive, parse_options
+from bench.peers.run_load import drive, parse_options
 
 RUNS = parse_options()
 

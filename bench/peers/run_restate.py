@@ -15,7 +15,7 @@ import restate  # type: ignore[import-not-found,unused-ignore]
 from hypercorn.asyncio import serve as serve_http  # type: ignore[import-not-found,unused-ignore]
 from hypercorn.config import Config  # type: ignore[import-not-found,unused-ignore]
 
-from bench.peers.run_asked import drive, parse_options
+from bench.peers.run_load import drive, parse_options
 from bench.peers.setup import RESTATE_SERVER
 
 RUNS = parse_options()

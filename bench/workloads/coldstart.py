@@ -5,8 +5,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench.asking import burst, watching
 from bench.field import Setup
+from bench.load import burst, watching
 from bench.mesh_processes import ROOT
 from bench.report import LESS, Figure, middle
 from bench.workloads import Workload

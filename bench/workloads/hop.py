@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from bench.agents import Answer, Ask
-from bench.asking import BATCH, ask
 from bench.ceilings import log_alone as producer_alone
 from bench.field import Field, Setup
 from bench.kills import records_of
+from bench.load import BATCH, ask
 from bench.logged import record_bytes
 from bench.report import NONE, Figure, middle, significant
 from bench.workloads import Workload

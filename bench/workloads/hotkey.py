@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from functools import partial
 
-from bench.asking import Payload, ask, throughput
 from bench.field import Setup, written
+from bench.load import Payload, ask, throughput
 from bench.report import Figure, middle
 from bench.workloads import Workload
 

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from bench.asking import Payload, burst, open_loop, watching
 from bench.field import Setup, memory_mib, written
 from bench.histogram import Histogram
+from bench.load import Payload, burst, open_loop, watching
 from bench.report import LESS, NONE, Figure, significant
 from bench.workloads import Workload
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bench.asking import throughput
 from bench.field import Setup, written
+from bench.load import throughput
 from bench.report import Figure
 from bench.workloads import Workload
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from bench.asking import burst, open_loop, watching
 from bench.field import Setup
 from bench.histogram import PERCENTILES, Histogram
+from bench.load import burst, open_loop, watching
 from bench.report import LESS, Figure, significant
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from bench.asking import burst, watching
 from bench.field import Setup, memory_mib
+from bench.load import burst, watching
 from bench.report import LESS, Figure, significant
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT

@@ -5,8 +5,8 @@ from functools import partial
 
 import orjson
 
-from bench.asking import Payload, ask, throughput
 from bench.field import Setup
+from bench.load import Payload, ask, throughput
 from bench.report import Figure, middle
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from bench.asking import burst, open_loop, watching
 from bench.field import Setup, memory_mib
+from bench.load import burst, open_loop, watching
 from bench.report import LESS, Figure, significant
 from bench.workloads import Workload
 from bench.workloads.run1 import TEXT

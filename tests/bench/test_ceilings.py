@@ -1,8 +1,8 @@
 """Ceilings beside the mesh, and what a run leaves on the log."""
 
-from bench.asking import burst, watching
 from bench.ceilings import log_alone, python_alone, steady
 from bench.field import Setup
+from bench.load import burst, watching
 from bench.logged import broker_cpu_s, logged, record_bytes, tally
 from bench.workloads.run1 import TEXT
 from mesh.core.protocol.record import NewRecord

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from bench.asking import ROUNDS
 from bench.costs import added_ms, checks, costs_of, source, state_source
 from bench.growth import table
+from bench.load import ROUNDS
 from bench.model import Costs, StateCosts
 from mesh.core.errors import MeshError
 from tests.bench.canned import body, figure

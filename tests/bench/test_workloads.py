@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 import bench.workloads
-from bench.asking import burst, open_loop, watching
 from bench.field import Setup, written
 from bench.histogram import Histogram
+from bench.load import burst, open_loop, watching
 from bench.report import LESS, MORE, NONE
 from bench.workloads import NAMES, Workload, hotkey, io, latency, load, payload, state
 

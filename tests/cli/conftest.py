@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
-from tests.cli import zygote
+from tests.cli import fork_server
 
 ROOT = Path(__file__).parents[2]
 PROJECT = Path(__file__).parent / "project"
@@ -60,7 +60,7 @@ class Cli:
         return Cli(self.forker, folder, Path(self.environ["HOME"]))
 
     def __call__(self, *arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Done:
-        """Run to the end, in a process that need not import everything again (see `zygote`), if there is one."""
+        """Run to the end, in a process that need not import everything again (see `fork_server`), if there is one."""
         if self.forker is None:
             return self.fresh(*arguments, env=env)
         with TemporaryFile() as stdin, TemporaryFile() as stdout, TemporaryFile() as stderr:
@@ -68,7 +68,7 @@ class Cli:
             stdin.seek(0)
             environ = {**self.environ, **(env or {})}
             request = {"arguments": arguments, "folder": str(self.folder), "environ": environ, "deadline_s": DEADLINE_S}
-            code = zygote.ask(self.forker, request, (stdin.fileno(), stdout.fileno(), stderr.fileno()))
+            code = fork_server.ask(self.forker, request, (stdin.fileno(), stdout.fileno(), stderr.fileno()))
             stdout.seek(0)
             stderr.seek(0)
             return Done(code, stdout.read().decode(), stderr.read().decode())
@@ -260,7 +260,7 @@ def forker() -> Iterator[socket.socket]:
     with ours:
         ours.settimeout(2 * DEADLINE_S)
         with subprocess.Popen(
-            [sys.executable, "-m", "tests.cli.zygote", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.cli.fork_server", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,

@@ -26,7 +26,7 @@ from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import load_topology, topic_specs
 from mesh.cli.framework.output import Output
 from mesh.core.protocol.record import NewRecord
-from tests.cli import zygote
+from tests.cli import fork_server
 from tests.cli.commands.test_gc import OldClock
 from tests.cli.conftest import DEADLINE_S, PROJECT, Cli
 
@@ -132,7 +132,7 @@ def at_terminal(
     assert cli.forker is not None
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(_all_of, master)
-        code = zygote.ask(cli.forker, request, (slave, slave, slave))
+        code = fork_server.ask(cli.forker, request, (slave, slave, slave))
         os.close(slave)
         text = reading.result(DEADLINE_S)
     os.close(master)

@@ -11,8 +11,8 @@ from mesh.core.protocol.record import Headers, Record, StoredRecord
 from mesh.core.topology.model import Topology
 from mesh.testing import MeshTest
 from tests.live.chaos.checker import Effect, Evidence, Judge, decided_again, effects_of, gather, header, lags
-from tests.live.chaos.keeper import Footprint, leaks
 from tests.live.chaos.ledger import Entry, Ledger, read
+from tests.live.chaos.supervisor import Footprint, leaks
 
 TREES = 3
 TOPOLOGY = Path(__file__).parent / "chaos" / "topology.yaml"

@@ -20,15 +20,15 @@ __all__ = ["board", "log"]  # fixtures
 
 
 async def test_a_new_incarnation_is_reported_once_with_the_old_one(log: Log, board: Reborn) -> None:
-    keeper, other = (BoardMaintainer(log, board, ECHO, CLOCK) for _ in range(2))
-    for each in (keeper, other):
+    maintainer, other = (BoardMaintainer(log, board, ECHO, CLOCK) for _ in range(2))
+    for each in (maintainer, other):
         assert await each.look() is None
     board.new_incarnation = "second"
     first = await SqliteBoard.incarnation(board)
-    noticed = await keeper.look()
+    noticed = await maintainer.look()
     assert noticed is not None
     assert (noticed.old, noticed.new) == (first, "second")
-    assert await keeper.look() is None
+    assert await maintainer.look() is None
     also = await other.look()
     assert also is not None, "each process says it in its own log"
     mirror = await read_mirror(log, CLOCK, ECHO)
@@ -67,14 +67,14 @@ async def test_tidied_up_it_holds_the_newest_of_each_key_and_all_restarts(log: L
     await tell(log, *(change(f"k{n % 7}", f"aa:{n}", b"%d" % n) for n in range(200)))
     await tell(log, BoardRestart("aa", "bb", AT_MS), change("k0", "bb:1"), change("k0", "aa:900"))
     before = await read_mirror(log, CLOCK, ECHO)
-    keeper = BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100)
-    assert await keeper.tidy() == 7
+    maintainer = BoardMaintainer(log, board, ECHO, CLOCK, tidy_from_records=100)
+    assert await maintainer.tidy() == 7
     after = await read_mirror(log, CLOCK, ECHO)
     assert await size(log) == 8
     assert {k: h.change for k, h in after.newest().items()} == {k: h.change for k, h in before.newest().items()}
     assert versions(after)["k0"] == "bb:1"
     assert (after.restarts, after.incarnations) == (before.restarts, before.incarnations)
-    assert await keeper.tidy() == 0, "nothing to do"
+    assert await maintainer.tidy() == 0, "nothing to do"
     await tell(log, change("k1", "bb:2"))
     assert versions(await read_mirror(log, CLOCK, ECHO))["k1"] == "bb:2"
 

@@ -231,12 +231,12 @@ async def test_an_incomplete_board_is_filled_and_marked_complete(log: Log, new_b
     new = SqliteBoard(tmp_path / "new.db", timeout_ms=10_000, mirrored=True)
     await new.start()
     try:
-        keeper, other = (BoardMaintainer(log, new, ECHO, CLOCK) for _ in range(2))
-        await keeper.look()
-        assert await keeper.complete() == 3
+        maintainer, other = (BoardMaintainer(log, new, ECHO, CLOCK) for _ in range(2))
+        await maintainer.look()
+        assert await maintainer.complete() == 3
         assert await values(new) == await values(old)
         assert (await new.completeness()).complete
-        assert await keeper.complete() is None
+        assert await maintainer.complete() is None
         await other.look()
         assert await other.complete() is None, "another process finds it complete"
     finally:
@@ -248,10 +248,10 @@ async def test_one_process_at_a_time_puts_values_back(log: Log, new_board: NewBo
     new = SqliteBoard(tmp_path / "new.db", timeout_ms=10_000, mirrored=True)
     await new.start()
     try:
-        keepers = [BoardMaintainer(log, new, ECHO, CLOCK) for _ in range(3)]
-        for keeper in keepers:
-            await keeper.look()
-        written = await asyncio.gather(*(keeper.complete() for keeper in keepers))
+        maintainers = [BoardMaintainer(log, new, ECHO, CLOCK) for _ in range(3)]
+        for maintainer in maintainers:
+            await maintainer.look()
+        written = await asyncio.gather(*(maintainer.complete() for maintainer in maintainers))
         assert sorted(written, key=lambda count: count or 0) == [None, None, 1]
     finally:
         await new.close()

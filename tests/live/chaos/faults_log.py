@@ -12,7 +12,7 @@ from mesh.adapters.deadline import EXTENSION_MS, EXTENSIONS_MAX
 from tests.live.chaos.fault import Criterion, Fault, Phase
 from tests.live.chaos.faults_processes import NO_RETRY, live_counts
 from tests.live.chaos.field import Field
-from tests.live.chaos.keeper import Keeper
+from tests.live.chaos.supervisor import Keeper
 
 BOARD_GONE_MS_MAX = 250 + EXTENSIONS_MAX * EXTENSION_MS
 """The deadline of a board call, and the further looks of a process that was held up (`mesh/adapters/deadline.py`)."""

@@ -21,10 +21,10 @@ from mesh.app.wiring import load_topology, open_log, topic_specs
 from mesh.settings import Settings
 from tests.live.chaos.checker import effects_of, lags
 from tests.live.chaos.fault import ALWAYS, Fault, Figures, Phase, Scale
-from tests.live.chaos.keeper import Footprint, Keeper, leaks
 from tests.live.chaos.ledger import Ledger
 from tests.live.chaos.load import Upstream
 from tests.live.chaos.proxy import Proxy
+from tests.live.chaos.supervisor import Footprint, Keeper, leaks
 from tests.live.redis_server import Server
 from tests.live.servers import KafkaServer
 

@@ -13,8 +13,8 @@ from mesh.core.task.agent import describe
 from mesh.runtime.execution.isolation import ChildProcesses
 from mesh.services.worker import Worker, WorkerOptions
 from mesh.settings import Settings
-from tests.services.worker.desk import topology
-from tests.services.worker.killers import echo
+from tests.services.worker.counting_agents import topology
+from tests.services.worker.poison_agents import echo
 
 
 async def main(file: str, where: str) -> None:

@@ -14,7 +14,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Board, Log
 from mesh.adapters.sqlite import SqliteLog
 from tests.services.conftest import append, settled, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
 async def test_what_an_agent_raises_is_its_answer_with_the_input_untouched(log: Log, board: Board) -> None:

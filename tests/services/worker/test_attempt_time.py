@@ -9,7 +9,7 @@ from mesh.adapters.ports import Board, Log
 from mesh.app.wiring import topic_specs
 from mesh.services.worker.attempt import WAITED_MS_MIN
 from tests.services.conftest import append, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
 async def test_each_attempt_has_its_whole_time_regardless_of_earlier_ones(log: Log, board: Board) -> None:

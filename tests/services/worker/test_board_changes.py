@@ -16,7 +16,7 @@ from mesh.core.protocol.record import NewRecord
 from mesh.services.worker import outbox as module
 from mesh.services.worker.outbox import Changes
 from tests.services.conftest import append, read_all, read_until, settled, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.run.control import MENDED, Switch, control_record
 from mesh.core.task.fault_injection import ERROR, HANG, SLOW, InjectedFault, fault_switch
 from tests.services.conftest import append, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, task, topology, until, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, task, topology, until, worker
 
 ALLOWED = replace(topology(timeout="300ms"), chaos=True)
 

@@ -13,7 +13,7 @@ from mesh.core.task.result import failure_event, success_event
 from mesh.services.worker.cache import ResultCache
 from mesh.services.worker.counts import Counts
 from tests.services.conftest import append, read_all, settled, working
-from tests.services.worker.desk import Answer, Ask, answers, counts, task, topology, until, worker
+from tests.services.worker.counting_agents import Answer, Ask, answers, counts, task, topology, until, worker
 
 TASK_1 = Event("t1:1", "/mesh/t", "ask", TASK, "r1", b"{}", agent="echo", task_id="t1", depth=1, path=("echo",))
 LONG_MS = 600_000

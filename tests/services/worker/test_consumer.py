@@ -16,7 +16,7 @@ from mesh.core.protocol.record import NewRecord
 from mesh.services.worker import outbox as module
 from mesh.settings import Settings
 from tests.services.conftest import append, read_all, read_until, settled, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, task, topology, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, task, topology, worker
 
 
 async def test_an_answer_carries_the_lineage_and_the_spending_of_its_task(log: Log, board: Board) -> None:

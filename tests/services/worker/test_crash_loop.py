@@ -17,8 +17,8 @@ from mesh.app.wiring import topic_specs
 from mesh.core.protocol.event import Event
 from mesh.core.task.poison import decode
 from tests.services.conftest import append, read_all, settled
-from tests.services.worker.desk import TOPOLOGY, answers, task, until
-from tests.services.worker.killers import CANCELS_ALL
+from tests.services.worker.counting_agents import TOPOLOGY, answers, task, until
+from tests.services.worker.poison_agents import CANCELS_ALL
 
 ROOT = Path(__file__).parents[3]
 TOPIC = TOPOLOGY.tasks("echo")

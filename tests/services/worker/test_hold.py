@@ -6,7 +6,7 @@ import time
 
 from mesh.adapters.ports import Board, Log
 from tests.services.conftest import append, read_all, settled, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
 async def test_while_held_nothing_is_begun_and_afterwards_all_is_done_in_order(log: Log, board: Board) -> None:

@@ -13,7 +13,7 @@ from mesh.core.protocol.event import TASK, Event
 from mesh.core.task.agent import Reject, RetryLater, describe
 from mesh.core.task.fault_injection import ERROR, SLOW, Broken, InjectedFault
 from mesh.services.worker.invocation import Function, context_of, crash_loop, failed
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask
 
 TASK_OF_SIX = Event("t:1", "/m", "ask", TASK, "r", b'{"n":6}', agent="echo", task_id="t", depth=2, path=("a", "echo"))
 

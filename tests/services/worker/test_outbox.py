@@ -15,7 +15,7 @@ from mesh.services.worker import outbox as module
 from mesh.services.worker.assignment import PartitionAssignment, Work
 from mesh.services.worker.outbox import Outbox
 from tests.services.conftest import read_all
-from tests.services.worker.desk import TOPOLOGY, until
+from tests.services.worker.counting_agents import TOPOLOGY, until
 
 
 def work(offset: int) -> Work:

@@ -13,7 +13,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.task.poison import CommitMarks, PoisonDetector
 from tests.services.conftest import append, settled, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
 async def test_only_the_finished_prefix_is_committed(log: Log, board: Board) -> None:

@@ -11,7 +11,7 @@ from mesh.core.errors import WorkerSpent
 from mesh.core.protocol.record import NewRecord
 from mesh.core.run.control import Switch, control_record
 from tests.services.conftest import append, read_all
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, counts, task, topology, until, worker
 
 
 async def test_with_too_many_calls_that_do_not_end_a_worker_ends_in_good_order(log: Log, board: Board) -> None:

@@ -13,7 +13,7 @@ from mesh.app.wiring import topic_specs
 from mesh.core.protocol.record import NewRecord
 from mesh.settings import Settings
 from tests.services.conftest import append, read_all, working
-from tests.services.worker.desk import TOPOLOGY, Answer, Ask, answers, counts, task, until, worker
+from tests.services.worker.counting_agents import TOPOLOGY, Answer, Ask, answers, counts, task, until, worker
 
 
 class Stuck(SqliteLog):

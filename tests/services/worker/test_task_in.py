@@ -6,7 +6,7 @@ from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import REQUESTED, TASK, Event
 from mesh.core.protocol.record import NewRecord, StoredRecord
 from mesh.services.worker.invocation import task_in
-from tests.services.worker.desk import TOPOLOGY, task
+from tests.services.worker.counting_agents import TOPOLOGY, task
 
 TOPIC = TOPOLOGY.tasks("echo")
 

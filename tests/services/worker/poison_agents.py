@@ -7,7 +7,7 @@ process at once, or by cancelling all that runs in it; one of a thousand or more
 import asyncio
 import os
 
-from tests.services.worker.desk import Answer, Ask
+from tests.services.worker.counting_agents import Answer, Ask
 
 CANCELS_ALL = -7
 

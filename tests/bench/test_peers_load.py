@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bench.peers.run_asked import Runs, append, drive, run_id
+from bench.peers.run_load import Runs, append, drive, run_id
 from bench.peers.slow import Slowness
 
 RUNS = 100

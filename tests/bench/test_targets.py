@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import wanted
+from bench import targets
 from bench.gates import Gate, judge, read
 from bench.mesh_processes import ROOT
 from bench.report import save_result
@@ -20,7 +20,7 @@ HIGH = LOW._replace(at_least=10_000)
 
 
 def lines(*gates: Gate) -> list[str]:
-    return [line for line in wanted.chapter([RUN1], gates).splitlines() if line.startswith("| run1")]
+    return [line for line in targets.chapter([RUN1], gates).splitlines() if line.startswith("| run1")]
 
 
 def test_a_line_says_what_is_wanted_what_was_measured_and_by_which_command() -> None:
@@ -42,16 +42,16 @@ def test_what_was_not_measured_is_neither_reached_nor_not() -> None:
 
 
 def test_a_line_about_several_logs_has_a_row_for_each() -> None:
-    text = wanted.chapter([RUN1, {**RUN1, "log": "kafka"}], [LOW])
+    text = targets.chapter([RUN1, {**RUN1, "log": "kafka"}], [LOW])
     assert "| run1 embedded, sqlite |" in text
     assert "| run1 embedded, kafka |" in text
 
 
 def test_every_strict_gate_is_a_line_about_a_workload_with_a_chapter_that_explains_it() -> None:
-    gates = read(wanted.FILE)
+    gates = read(targets.FILE)
     assert {gate.workload for gate in gates} <= set(NAMES)
     headings = re.findall(
-        r"^## (.+)$", (ROOT / "docs" / "reference" / wanted.EXPLAINED).read_text("utf-8"), re.MULTILINE
+        r"^## (.+)$", (ROOT / "docs" / "reference" / targets.EXPLAINED).read_text("utf-8"), re.MULTILINE
     )
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
     for gate in gates:
@@ -61,13 +61,13 @@ def test_every_strict_gate_is_a_line_about_a_workload_with_a_chapter_that_explai
 
 def test_every_strict_gate_is_about_measured_figures() -> None:
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "bench").rglob("*.py"))
-    for gate in read(wanted.FILE):
+    for gate in read(targets.FILE):
         stem = re.sub(r"^p\d+_ms$", "p{percent:g}_ms", gate.figure)
         assert f'"{stem}"' in sources, gate.figure
 
 
 def test_no_line_is_twice() -> None:
-    names = [gate.line for gate in read(wanted.FILE)]
+    names = [gate.line for gate in read(targets.FILE)]
     assert len(names) == len(set(names))
 
 
