@@ -70,6 +70,8 @@ class History:
         self.tasks: dict[str, TaskHistory] = {}
         """By task id, in the order of dispatch."""
         self.moments: list[Moment] = []
+        self.records: list[Record] = []
+        """Records taken; empty if the history does not keep payloads."""
         self.skipped: list[SkippedAgent] = []
         """Agents that consume an event of the run and got no task, because their `when` was false."""
         self.uncharged = UnchargedUsage()
@@ -211,6 +213,8 @@ class History:
         """Fold one record of mesh.inbox and return the new moments. Ignores records of other runs."""
         if record.key != self.run_id.encode():
             return ()
+        if self._payloads:
+            self.records.append(record)
         decided = self._fold.take(record)
         if isinstance(decided, Unreadable):
             return self._add_moment(record.timestamp, "dropped", "", f"{decided.code}: {decided.message}")

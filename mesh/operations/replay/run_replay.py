@@ -43,7 +43,9 @@ async def replay_run(log: ReadLog, topology: Topology, name: str) -> RunReplay:
     history = await Runs(log, topology, payloads=True).find(name)
     kept = await read_kept(log, topology, SystemClock())
     bounds = (await log.bounds(topology.inbox))[history.partition]
-    records = await _records(log, topology, history, bounds)
+    records = history.records
+    if any(one.breaking for one in (topology, *kept.topologies.values())):
+        records = await _with_switches(log, topology, history, bounds)
     steps = Steps(topology, history.run_id, partition=history.partition, kept=kept)
     if bounds.start and not _begins_with_request(records, history.run_id, history):
         await _begin_with_checkpoint(steps, log, topology, history, kept)
@@ -81,8 +83,8 @@ async def only_run(log: ReadLog, topology: Topology) -> str:
     return names[0]
 
 
-async def _records(log: ReadLog, topology: Topology, history: History, bounds: Bounds) -> list[Record]:
-    """Return the records of the run's partition that concern the run or all runs."""
+async def _with_switches(log: ReadLog, topology: Topology, history: History, bounds: Bounds) -> list[Record]:
+    """Return the records of the run's partition that concern the run or all runs: those may open and close breakers."""
     keys = (history.run_id.encode(), ALL.encode())
     found = []
     async with aclosing(read_batches(log, topology.inbox, {history.partition: bounds})) as batches:

@@ -324,3 +324,12 @@ def test_a_redrive_opens_the_run_again_and_stands_in_the_place_of_what_failed() 
         ("b", "replaced"),
         ("a", "done"),
     ]
+
+
+def test_a_history_that_keeps_payloads_keeps_the_records_of_its_run() -> None:
+    told, kept = shipped(), History(DESK, RUN_ID, partition=0, payloads=True)
+    stored = record(event(), 0)
+    kept.take(stored)
+    kept.take(record(event(run_id="run-9"), 1))
+    assert kept.records == [stored]
+    assert told.history.records == []
