@@ -7,7 +7,7 @@ searched, and each format is linear in the length of the text.
 
 import re
 from collections.abc import Mapping, Set, Sized
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ HEAD_CHARS_MAX: Final = 4_096
 """Characters that are dropped after a cut: the name before a secret may be cut away."""
 ITEM_CHARS: Final = 16
 """Characters that an item of a value counts besides its text."""
+SHORT_CHARS_MAX: Final = 64
+"""Limit for a text whose result is remembered."""
 DEPTH_MAX: Final = 32
 """Deeper values are shown as one text."""
 
@@ -127,6 +129,10 @@ def _start(text: str, chars_max: int) -> str:
 
 
 def _search(text: str) -> str:
+    return _search_short(text) if len(text) <= SHORT_CHARS_MAX else _search_formats(text)
+
+
+def _search_formats(text: str) -> str:
     lowered = text.lower()
     for hints, formats in _FORMATS:
         for hint in hints:
@@ -135,6 +141,12 @@ def _search(text: str) -> str:
                     text = _compile(pattern).sub(shown, text)
                 break
     return text
+
+
+@lru_cache(maxsize=8_192)
+def _search_short(text: str) -> str:
+    """As `_search_formats`. Names of fields and short values come again and again."""
+    return _search_formats(text)
 
 
 @cache

@@ -143,11 +143,7 @@ class Masking:
             headers = [(name, self._header(name, value)) for name, value in headers]  # of a foreign producer
         value = record.value
         if value:
-            event = read_event(record)
-            type = ""
-            if isinstance(event, Event):
-                type = BATCH if event.content_type == BATCH else event.type
-            value = self._payload(value, type)
+            value = self._payload(value, _type_of(record) if self._paths else "")
         return StoredRecord(record.topic, record.partition, record.offset, record.timestamp, record.key, value, headers)
 
     def _header(self, name: str, value: bytes) -> bytes:
@@ -178,6 +174,14 @@ class Masking:
         for path_text in _differences(parsed, masked, ""):
             self.counts[path_text] += 1
         return orjson.dumps(masked)
+
+
+def _type_of(record: Record) -> str:
+    """Return the type of an event, BATCH for several events, "" for another record."""
+    event = read_event(record)
+    if isinstance(event, Unreadable):
+        return ""
+    return BATCH if event.content_type == BATCH else event.type
 
 
 def _hidden(payload: Any, segments: Sequence[str | int]) -> Any:
@@ -243,7 +247,8 @@ def _place(record: Record) -> tuple[str, int, int]:
 
 def _is_plain(record: Record, event: Event) -> bool:
     """Whether the attributes of an event restore all of its record."""
-    headers = [header for header in event_headers(event) if header != ("mesh-origin", coordinates(record).encode())]
+    here = ("mesh-origin", coordinates(record).encode())
+    headers = [header for header in event_headers(event) if header != here]
     own = list(record.headers)
     foreign = own[len(headers) :]
     names = {f"ce_{name}" for name in _OWN}

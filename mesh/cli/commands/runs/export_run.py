@@ -33,7 +33,7 @@ async def export_runs(
     session: Session,
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]", help="a run's id or its beginning, a request's id, or a subject"),
+        typer.Argument(metavar="ID", help="a run's id or its beginning, a request's id, or a subject"),
     ] = None,
     *,
     condition: WhereOption = None,
