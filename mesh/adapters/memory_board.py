@@ -134,7 +134,7 @@ class MemoryBoard:
 
 
 class BoardAtMoment(MemoryBoard):
-    """The board as it stood at a time in milliseconds, with writes of its own that no other board shows. Those that
+    """The board as it stood at a time in milliseconds, with writes of its own that no other board shows. Writes that
     `but` made then do not count: a replay of its task makes them again."""
 
     def __init__(self, past: PastBoard, at_ms: int, *, but: Container[str] = ()) -> None:

@@ -43,7 +43,7 @@ POLL_RECORDS_MAX: Final = 1_000
 
 
 class Rerun(NamedTuple):
-    """How a recorded run is taken again."""
+    """Options of running a recorded run again."""
 
     requests: Sequence[Event]
     recorded: Recorded

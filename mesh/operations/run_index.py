@@ -1,7 +1,7 @@
 """Runs found through an index: one by its names, or the first of those that a query wants.
 
 The index says where the records of a run are. Its state is folded from these records, as without an index. Before each
-look the index is built forward to the end of the log. Where another process builds it, or it may not be written, the
+look the index is built forward to the end of the log. If another process builds it, or it may not be written, the
 rest is read for this look alone.
 """
 
@@ -34,7 +34,7 @@ STEP_RECORDS: Final = 50_000
 TAIL_MAX: Final = 300_000
 """Records read for one look where the index cannot be built; with more the log is read without the index."""
 WAIT_S: Final = 2.0
-"""How long a look waits for another process that builds."""
+"""Seconds for which a look waits for another process that builds."""
 TRY_EVERY_S: Final = 0.02
 PAGE: Final = 200
 OPEN_MAX: Final = 20_000
@@ -265,7 +265,7 @@ class IndexedRuns(Runs):
 
 
 class _Progress:
-    """How far inbox and outcomes were read, from where the index ends."""
+    """The read positions of inbox and outcomes behind the end of the index."""
 
     def __init__(self, bounds: Mapping[str, Mapping[int, Bounds]], known: Mapping[TopicPartition, ReadPlace]) -> None:
         """Begin with the last known record of each partition, which is compared. Raises _OtherLog."""

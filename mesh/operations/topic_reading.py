@@ -46,7 +46,7 @@ class TopicRange(NamedTuple):
 
 
 async def spans_of(log: ReadLog, topology: Topology, topics: Sequence[str], part: TopicRange, run: str | None) -> Spans:
-    """Return the offsets to read. Of a run only its home partition is read, where its id is the key of all records.
+    """Return the offsets to read. For a run, only its home partition is read, where its id is the key of all records.
 
     Raises NotFound for an unknown topic, InvalidInput for a partition that a topic does not have.
     """

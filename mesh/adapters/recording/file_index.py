@@ -1,4 +1,4 @@
-"""Where the records of each partition lie in the file of a recording. Flat in memory: one entry for many records.
+"""Index of a recording's file: the positions of records by partition. Flat in memory: one entry for many records.
 
 The file is read once, line by line, for the places alone. A whole file ends with the line `end`. Otherwise it is cut:
 the records before the cut count.

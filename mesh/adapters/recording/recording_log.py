@@ -57,7 +57,7 @@ class RecordingLog:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of the recording: a cut, gaps, masked values."""
+        """Return notes about the recording: a cut, gaps, masked values."""
         index = self._started()
         masked = index.end.get("masked") or {}
         paths = ", ".join(list(masked)[:MASKED_SHOWN_MAX]) + (" …" if len(masked) > MASKED_SHOWN_MAX else "")
@@ -138,7 +138,7 @@ class RecordingLog:
 
 
 class RecordingReader:
-    """`ports.Reader` of a recording. Nothing is ever added, so a poll at the end only waits."""
+    """`ports.Reader` of a recording. A recording never grows, so a poll at the end only waits."""
 
     def __init__(self, index: FileIndex, positions: dict[TopicPartition, int]) -> None:
         self._index = index

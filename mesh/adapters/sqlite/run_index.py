@@ -59,7 +59,7 @@ _ORDERS: Final = {
 
 
 class ReadPlace(NamedTuple):
-    """How far a partition was read: the offset after the last record, and a mark of that record."""
+    """The read position of a partition: the offset after the last record, and a mark of that record."""
 
     next: int
     mark: bytes

@@ -69,7 +69,7 @@ async def read(
     """Read the records of topics, oldest first.
 
     One line a record: partition and offset, log time, kind, agent and type, run. -v shows payloads, -vv headers too.
-    With --json each line is a CloudEvent in JSON with its place. Nothing is committed, so reading has no effect on
+    With --json each line is a CloudEvent in JSON with its place. The command commits nothing, so it has no effect on
     the mesh. Records of a partition come in its order; between partitions, log time decides. --follow alone begins
     with new records; with --tail, --since or --from those come first.
     """

@@ -36,7 +36,7 @@ NAMES: Final = {
     b"\b": "backspace",
     b"\x1b": "escape",
 }
-"""What terminals send → the name of the key."""
+"""Bytes that terminals send → the name of the key."""
 _LONGEST: Final = max(map(len, NAMES))
 
 

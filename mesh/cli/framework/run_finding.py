@@ -1,7 +1,7 @@
 """Runs as commands find them: through the index of runs, which is built forward first, or else from the log alone.
 
-The index never makes a command fail. What cannot be opened is left out, what is damaged is dropped and built again, and
--v tells about it.
+The index never makes a command fail. An index that cannot be opened is left out, a damaged one is dropped and built
+again, and -v tells about it.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -61,7 +61,7 @@ async def list_runs(
 ) -> "list[Summary]":
     """Return the first runs that a query wants. Without an index to use, one is made in memory for this look.
 
-    What the log alone answers quickly, the latest runs, waits for no long build.
+    A listing of the latest runs, which the log answers quickly, waits for no long build.
     """
     from mesh.adapters.sqlite.run_index import MEMORY, RunIndexFile
     from mesh.operations.run_index import IndexedRuns, identity_of

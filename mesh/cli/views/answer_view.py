@@ -23,7 +23,7 @@ ID_CHARS: Final = 12
 
 @dataclass
 class AnswerCounts:
-    """What came of the tasks of one agent: numbers, and the first differences."""
+    """Results of the tasks of one agent: numbers, and the first differences."""
 
     agent: str
     where: str

@@ -18,9 +18,9 @@ KIND_CHARS: Final = 9
 LINE_CHARS: Final = 200
 """The longest line in a pipe; on a terminal a line ends at its edge."""
 SAID_CHARS_MIN: Final = 16
-"""What an event is about is not cut shorter, even if the line is then folded."""
+"""Smallest width of the subject of an event, even if the line is then folded."""
 REMARK_CHARS_MIN: Final = 6
-"""Where less room is left, the remark is left out."""
+"""Smallest width of a remark; with less room it is left out."""
 
 
 def record_line(output: Output, record: Record, event: Event | Unreadable, *, topic: str) -> None:
@@ -81,7 +81,7 @@ def raw_json(record: Record) -> dict[str, Any]:
 
 
 def _said(event: Event) -> str:
-    """What the event is about: the agent and its type, where there is an agent."""
+    """Return the subject of the event: the agent, if there is one, and the type."""
     if event.kind == SUCCEEDED:
         try:
             emitted = ", ".join(part.type for part in event.parts())

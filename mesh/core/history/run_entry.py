@@ -1,4 +1,4 @@
-"""What an index of runs keeps of a run: its places on inbox and outcomes, how it ended, and what it is chosen by.
+"""The entry of a run in an index: its places on inbox and outcomes, its ending, and the fields that select it.
 
 An entry is folded from the records of the run in any parts, and parts are joined by `absorb`. It decides nothing: the
 state of a run is the fold of its records, which the places find without reading the whole log.
@@ -95,7 +95,7 @@ class RunEntry:
 
 
 def _add_span(spans: Spans, first: int, last: int) -> None:
-    """Add offsets to spans in order. Those within a span, or before the last one, change nothing."""
+    """Add offsets to spans in order. Offsets within a span, or before the last one, change nothing."""
     if not spans:
         spans.append((first, last))
         return

@@ -21,7 +21,7 @@ from mesh.core.topology.model import Topology
 
 
 class Decided(NamedTuple):
-    """What one event did to a run."""
+    """The effect of one event on a run."""
 
     event: Event
     before: Run | None

@@ -237,7 +237,7 @@ def internal_headers(event: Event) -> Headers:
 
 
 def plain_headers(headers: Headers) -> Headers:
-    """Return headers in plain form, whatever their form is. Those that hold no event stay as they are."""
+    """Return headers in plain form, whatever their form is. Headers without an event stay as they are."""
     packed = next((value for name, value in headers if name == PACKED), None)
     if packed is None:
         return headers

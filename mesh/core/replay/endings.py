@@ -1,4 +1,4 @@
-"""How a run ended, in few words: as recorded and under another topology. Groups of runs that end differently."""
+"""Endings of runs in few words: as recorded and under another topology. Groups of runs that end differently."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from mesh.core.run.state import Run
 
 OPEN: Final = "open"
 UNKNOWN: Final = "unknown"
-"""How a run ends that waits for an answer that was never recorded."""
+"""Ending of a run that waits for an answer that was never recorded."""
 EXAMPLES_MAX: Final = 5
 """Runs named in a group."""
 GROUPS_MAX: Final = 1_000
@@ -30,7 +30,7 @@ class Ending(NamedTuple):
 
     @property
     def visible(self) -> tuple[object, ...]:
-        """What a reader of the outcome sees: two endings are the same if this is."""
+        """Return the visible part of an outcome: two endings are the same if it is."""
         return self.ending, self.results, self.refused, self.reasons
 
 

@@ -1,6 +1,6 @@
 """Match the tasks of a what-if with those that were recorded, so that a recorded answer goes to the task it answers.
 
-Task ids derive from their causes, so most tasks have the same id in both. Where routes differ, ids shift: then a task
+Task ids derive from their causes, so most tasks have the same id in both. If routes differ, ids shift: then a task
 matches one of the same agent with the same causing event and the same input. The event that completes a join depends on
 the order of the answers, so joins match by agent and input.
 """

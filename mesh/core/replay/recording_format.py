@@ -5,9 +5,9 @@
     {"topic": "orders.placed", "partition": 0, "offset": 7, "logtime": …, "key": null, "headers": [["a", "b"]], …}
     {"end": {"records": 2, "masked": {}, "gaps": []}}
 
-A record that holds an event of the mesh is that CloudEvent in JSON (`core.protocol.record_json`). Where its attributes
+A record that holds an event of the mesh is that CloudEvent in JSON (`core.protocol.record_json`). If its attributes
 do not restore each header, and for any other record, `headers` is a list of pairs in their order, which counts alone.
-`data` is the payload as JSON. Where the bytes of the payload differ from that JSON in its shortest form, `text` has
+`data` is the payload as JSON. If the bytes of the payload differ from that JSON in its shortest form, `text` has
 them and counts; bytes that are not text are in `data_base64`. Bytes of a key or of a header that are not text are in
 `key_base64` and in a third item of the pair. No value: `"data": null` and `"tombstone": true`. A file without the last
 line is cut. Later versions add fields; readers leave unknown ones alone.
@@ -62,7 +62,7 @@ class RecordingHead:
     commits: Mapping[str, Mapping[str, Mapping[int, tuple[int, str]]]]
     """Group → topic → partition → committed offset with metadata."""
     chosen: Mapping[str, Any] = field(default_factory=dict)
-    """How the runs were chosen."""
+    """Options by which the runs were chosen."""
     redacted: Sequence[str] = ()
     """Paths that were asked to be masked, besides secrets."""
 

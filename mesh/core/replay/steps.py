@@ -110,7 +110,7 @@ class Step:
 
 
 class Gap(NamedTuple):
-    """What a recording lacks, or where an operator intervened. `step`: its number, 0 for before the first."""
+    """A gap of a recording, or an intervention of an operator. `step`: its number, 0 for before the first."""
 
     kind: str
     step: int

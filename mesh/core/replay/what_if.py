@@ -9,7 +9,7 @@ The rules are those of `Partition`. Requests and what operators did come as reco
 task is made here, too; it waits if the task is made later. A task without a recorded answer stays open: a run that
 waits for one is *unknown from here*. No answer is invented.
 
-A timer fires as recorded. Where deadlines, retries or breakers differ, it fires at its time, before the next event of
+A timer fires as recorded. If deadlines, retries or breakers differ, it fires at its time, before the next event of
 its run. A run is closed when it ended in both; of runs that ended only as recorded, the last `OVERDUE_MAX` are kept, in
 case an answer came late. So the memory depends on the runs that are open at a time, not on their number.
 """
@@ -66,7 +66,7 @@ def _retries(topology: Topology) -> object:
 
 @dataclass(slots=True)
 class _Waiting:
-    """What waits in one run. Most runs have none."""
+    """The waiting tasks of one run. Most runs have none."""
 
     answers: dict[tuple[str, int, bool], Event] = field(default_factory=dict)
     """Recorded task, attempt and whether it is a timer → its event, whose task is not open here (yet)."""

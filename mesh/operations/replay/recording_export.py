@@ -54,7 +54,7 @@ class ChosenRuns(NamedTuple):
     marks: RunMarks | None
     run_id: str = ""
     described: Mapping[str, Any] = {}
-    """How they were chosen, for the head."""
+    """Options by which they were chosen, for the head."""
 
     def has(self, run_id: str) -> bool:
         """Whether a run is chosen."""

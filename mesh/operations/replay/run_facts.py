@@ -1,4 +1,4 @@
-"""What a run asked and got, taken from its steps: requests, tasks, answers and outcome."""
+"""The facts of a run, taken from its steps: requests, tasks, answers and outcome."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ class RunFacts(NamedTuple):
     """Body of the outcome; None: the run has not ended."""
     gaps: Sequence[Gap]
     by_hand: Sequence[str]
-    """What operators did to the run."""
+    """Interventions of operators."""
 
     @property
     def writers(self) -> frozenset[str]:

@@ -27,7 +27,7 @@ class RunReplay(NamedTuple):
     steps: list[Step]
     gaps: list[Gap]
     bounds: Bounds
-    """What the recording holds of the run's partition."""
+    """Offsets of the run's partition in the recording."""
     records: list[Record]
     """Records that the steps were folded from, and those of all runs between them."""
     kept: Registry

@@ -42,7 +42,7 @@ class WorkerOptions:
 
 @dataclass(slots=True)
 class Recorded:
-    """What a worker in a sandbox takes from a recording.
+    """The parts of a recording that a worker in a sandbox uses.
 
     Answers are given in the recorded order of their run: the id of a task that joins events depends on the last one.
     """

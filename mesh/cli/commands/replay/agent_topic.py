@@ -25,7 +25,7 @@ SHOWN_MAX = 3
 
 
 class AgentOptions(NamedTuple):
-    """How the tasks of an agent are replayed."""
+    """Options of a replay of an agent's tasks."""
 
     name: str
     run: str = ""

@@ -67,15 +67,15 @@ async def replay(
 ) -> int:
     """Decide a recorded run again, and show each of its events.
 
-    The command shows what each event changed, and why each effect followed. Nothing is written and no agent is called.
-    -v shows payloads, too.
+    The command shows what each event changed, and why each effect followed. The command writes nothing and calls no
+    agent. -v shows payloads, too.
 
     --step shows one event at a time, with the keys on the screen (R, A and B search backwards); in a pipe it prints
     all. --break takes the language of `when:` over agent, asked,
     type, kind, code, depth, attempt, ending and data.
 
     --with and --limit decide the recorded events under another topology or other limits (`depth_max=3`), with the
-    recorded answers. Where a run would ask an agent that was not asked then, it is unknown from here.
+    recorded answers. If a run would call an agent that was not called then, its rest is unknown.
 
     --run calls the functions of today with the recorded request, on a private mesh in a temporary folder, with the
     board as it stood then, and compares outcome and answers. --agent without RUN gives every recorded task of one agent

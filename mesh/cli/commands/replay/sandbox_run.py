@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SandboxOptions(NamedTuple):
-    """How a run is taken again."""
+    """Options of running a run again."""
 
     set: Sequence[str] = ()
     from_task: str = ""
