@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 
 from mesh.adapters.ports import TopicSpec
 from mesh.adapters.sqlite import SqliteLog
-from mesh.app.wiring import check_topics, load_agents, load_topology, open_board, open_log, topic_specs
-from mesh.core.errors import BoardUnavailable, ConfigInvalid, TopicsInvalid, TopologyInvalid
+from mesh.app.wiring import (
+    check_topics,
+    load_agents,
+    load_topology,
+    open_board,
+    open_log,
+    open_read_log,
+    recorded_topology,
+    topic_specs,
+)
+from mesh.core.errors import BoardUnavailable, ConfigInvalid, NotFound, TopicsInvalid, TopologyInvalid
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import OWN_TOPICS, SERVICE_GROUPS
 from mesh.settings import Settings
@@ -28,6 +37,33 @@ def test_an_unknown_log_or_board_names_what_is_known() -> None:
         open_log(Settings(log="nats://x"))
     with pytest.raises(ConfigInvalid, match="redis://HOST:PORT"):
         open_board(Settings(board="memcached://x"), "mesh")
+    with pytest.raises(ConfigInvalid, match="sqlite:PATH or kafka://HOST:PORT"):
+        open_read_log(Settings(log="nats://x"))
+    with pytest.raises(ConfigInvalid, match="a recording can only be read"):
+        open_log(Settings(log="recording:run.jsonl"))
+
+
+def test_a_log_for_reading_has_no_way_to_write(tmp_path: Path) -> None:
+    logs = [open_read_log(Settings(log=f"{scheme}:{tmp_path / 'x'}")) for scheme in ("sqlite", "recording")]
+    logs.append(open_read_log(Settings(log="kafka://127.0.0.1:1")))
+    assert [log.url for log in logs] == [
+        f"sqlite:{tmp_path / 'x'}",
+        f"recording:{tmp_path / 'x'}",
+        "kafka://127.0.0.1:1",
+    ]
+    for log in logs:
+        assert not {"append", "join", "trim", "create_topics", "commit_idle"} & set(dir(log))
+    assert not list(tmp_path.iterdir()), "nothing is made before it is started, nor then"
+
+
+def test_the_topology_of_a_recording_is_its_own() -> None:
+    golden = Path(__file__).parents[1] / "golden" / "recording.jsonl"
+    found = recorded_topology(Settings(log=f"recording:{golden}"))
+    assert found is not None
+    assert (found.name, sorted(found.agents)) == ("golden", ["first", "second"])
+    assert recorded_topology(Settings(log="sqlite:mesh.db")) is None
+    with pytest.raises(NotFound, match="no such file"):
+        recorded_topology(Settings(log="recording:none.jsonl"))
 
 
 def test_with_kafka_the_board_has_no_default() -> None:

@@ -44,6 +44,18 @@ def test_every_reading_command_takes_the_file_without_a_mesh(desk: Cli, recordin
     assert [one.name for one in recording.parent.iterdir()] == ["run.jsonl"]
 
 
+def test_a_redriven_run_is_told_as_on_the_log(desk: Cli, tmp_path: Path) -> None:
+    run = published(desk, "break.me", '{"why": "glass"}', "--id", f"again-{tmp_path.name}")
+    assert desk("dead", "redrive", "--run", run, "--yes", "--wait").code in (0, 1)  # it fails again
+    (tmp_path / "run.jsonl").write_text(desk("run", "export", run).out)
+    far = desk.at(tmp_path)
+    here, there = desk("replay", run, "--json"), far("replay", "run.jsonl", "--json")
+    assert [row["kind"] for row in there.rows[1:]].count("redriven") == 1
+    assert there.rows == here.rows
+    checked = far("replay", "run.jsonl", "--check")
+    assert (checked.code, "nothing diverges" in checked.out) == (0, True), checked
+
+
 def test_a_command_that_writes_refuses_the_file(desk: Cli, recording: Path) -> None:
     done = desk.at(recording.parent)("run", "cancel", "x", "--log", "recording:run.jsonl")
     assert done.code == 2
