@@ -53,7 +53,7 @@ def test_the_sample_of_a_scaled_object_is_what_export_prints() -> None:
 
 
 def test_the_number_of_workloads_is_right() -> None:
-    number = {16: "sixteen", 17: "seventeen", 18: "eighteen"}[len(NAMES)]
+    number = {16: "sixteen", 17: "seventeen", 18: "eighteen", 19: "nineteen"}[len(NAMES)]
     assert f"{number} workloads" in OPERATIONS
 
 

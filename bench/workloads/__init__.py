@@ -9,7 +9,7 @@ from bench.report import Figure
 
 NAMES: Final = (
     *("hop", "run1", "run3", "join", "fan", "latency", "io", "scale", "hotkey", "payload"),
-    *("state", "fold", "replay", "board", "coldstart", "memory", "recovery", "soak"),
+    *("state", "fold", "replay", "replay_agent", "board", "coldstart", "memory", "recovery", "soak"),
 )
 """In the order of the report."""
 

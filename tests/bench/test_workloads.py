@@ -32,6 +32,7 @@ EXPECTED = {
     "io": {"added_ms", "added_percent", "took_of_ideal", "worker_memory_mib"},
     "state": {"cpu_us_per_event", "most_to_fewest", "open_run_bytes"},
     "fold": {"events_per_s"},
+    "replay_agent": {"worker_tasks_per_s", "replay_tasks_per_s", "of_worker"},
     "coldstart": {"import_ms", "first_outcome_s"},
     "recovery": {"after_kill_s", "hand_over_s"},
 }
