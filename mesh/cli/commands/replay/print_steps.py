@@ -33,7 +33,7 @@ def print_replay(session: Session, found: RunReplay, breaks: Callable[[Step], bo
                 output.print(*line)
         before_ms, breakers = step.at_ms, step.breakers
     if not found.steps:
-        output.print(("  its records are no longer on the log; `mesh run show` has its outcome", "dim"))
+        output.print(("  none of its records is left on the log; `mesh run show` tells what is known", "dim"))
 
 
 async def print_recording(session: Session) -> int:
