@@ -34,13 +34,15 @@ class RunReplay(NamedTuple):
     """Topologies of the recording."""
 
 
-async def replay_run(log: ReadLog, topology: Topology, name: str) -> RunReplay:
+async def replay_run(log: ReadLog, topology: Topology, name: str, *, runs: Runs | None = None) -> RunReplay:
     """Find the run called `name` as `Runs.find` does, and fold its records into steps.
+
+    `runs`: where it is found; None: in the log alone. It keeps payloads.
 
     A run whose first records were removed begins with the state in a checkpoint. Raises NotFound, InvalidInput
     (`ambiguous`), LogUnavailable.
     """
-    history = await Runs(log, topology, payloads=True).find(name)
+    history = await (runs or Runs(log, topology, payloads=True)).find(name)
     kept = await read_kept(log, topology, SystemClock())
     bounds = (await log.bounds(topology.inbox))[history.partition]
     records = history.records

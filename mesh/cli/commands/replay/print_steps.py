@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import counted
 from mesh.cli.views import replay_view, run_view
@@ -14,7 +15,9 @@ from mesh.operations.replay.run_replay import RunReplay, recorded_runs, replay_r
 async def print_steps(session: Session, name: str) -> int:
     """Print every step of the run called `name`."""
     async with session.read_log() as log:
-        found = await replay_run(log, session.topology, name)
+        found = await find_runs(
+            session, log, lambda runs: replay_run(log, session.topology, name, runs=runs), payloads=True
+        )
     print_replay(session, found)
     return 0
 

@@ -9,6 +9,7 @@ from mesh.cli.commands.replay.walk import KEYS, Walk
 from mesh.cli.framework import selectors
 from mesh.cli.framework.failure import INTERRUPTED
 from mesh.cli.framework.output import Piece
+from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import visible
 from mesh.cli.views import replay_view
@@ -27,7 +28,10 @@ async def step_through(session: Session, name: str | None, condition: str | None
     stop."""
     breaks = _breaks(session, condition)
     async with session.read_log() as log:
-        found = await replay_run(log, session.topology, name or await only_run(log, session.topology))
+        known = name or await only_run(log, session.topology)
+        found = await find_runs(
+            session, log, lambda runs: replay_run(log, session.topology, known, runs=runs), payloads=True
+        )
     if not found.steps or not session.output.interactive or not sys.stdin.isatty():
         print_replay(session, found, breaks)
         return 0

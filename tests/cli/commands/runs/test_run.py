@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, plain, until
+from tests.cli.conftest import Cli, Terminal, plain, until
 
 
 def published(cli: Cli, type: str, payload: str, *options: str) -> str:
@@ -204,3 +204,78 @@ def test_payloads_skipped_agents_waiting_time_and_trace_are_shown(project: Cli) 
     plainly = project("run", "show", run)
     assert "payloads" not in plainly.out
     assert "payloads" not in project("run", "show", run, "--json").rows[0]["tasks"][0]
+
+
+def test_runs_are_selected_by_subject_agent_tasks_and_condition(desk: Cli) -> None:
+    for name in ("sel-1", "sel-2"):
+        published(desk, "hello", f'{{"name": "{name}"}}')
+    published(desk, "break.me", '{"why": "sel"}', "--id", "sel-3")
+
+    def subjects(*options: str) -> list[str]:
+        rows = desk("run", "list", "--subject", "sel-?", "--json", *options).rows
+        return [str(row["subject"]) for row in rows]
+
+    assert subjects() == ["sel-3", "sel-2", "sel-1"]
+    assert subjects("--agent", "keeper") == ["sel-2", "sel-1"]
+    assert subjects("--reason", "exception") == ["sel-3"]
+    assert subjects("--tasks-min", "2", "--limit", "1") == ["sel-2"]
+    assert subjects("--where", 'name == "sel-1"') == ["sel-1"]
+    assert subjects("--where", 'hello.name == "sel-1" or state == "failed"') == ["sel-3", "sel-1"]
+    assert subjects("--state", "ended", "--sort", "tasks")[-1] == "sel-3"
+    assert subjects("--until", "@1") == []
+    assert subjects("--slower-than", "1h") == []
+    assert subjects("--spent-min", "0.01") == []
+    assert "SPENT" in desk("run", "list", "--sort", "spent").out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sort", "size"], "--sort: unknown value 'size'; expected started, ended, took, tasks, spent"),
+        (["--spent-min", "much"], "--spent-min: invalid value; expected US dollars"),
+        (["--slower-than", "3"], "--slower-than: invalid unit"),
+        (["--since", "soon"], "--since: this is not a time"),
+        (["--where", "a = 1"], "--where, column 3"),
+    ],
+)
+def test_wrong_selectors_are_told(desk: Cli, options: list[str], said: str) -> None:
+    done = desk("run", "list", *options)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_a_damaged_index_is_built_again_and_never_a_failure(project: Cli) -> None:
+    with project.up():
+        run = published(project, "hello", '{"name": "ann"}')
+    index = project.folder / ".mesh" / "mesh.db.runs"
+    assert project("run", "list", "--agent", "keeper", "--json").rows[0]["run"] == run
+    whole = index.read_bytes()
+    index.write_bytes(b"no database" * 500)
+    shown = project("run", "show", "ann", "-v")
+    assert shown.code == 0
+    assert "the index of runs was built again, since it is damaged" in shown.err
+    index.write_bytes(whole[:8_192] + b"\xff" * (len(whole) - 8_192))
+    assert "damaged" not in project("run", "list", "--agent", "keeper").err
+    assert project("run", "list", "--agent", "keeper", "--json").rows[0]["run"] == run
+
+
+def test_an_index_that_cannot_be_written_is_kept_elsewhere_or_left_out(project: Cli) -> None:
+    with project.up():
+        run = published(project, "hello", '{"name": "ann"}')
+    folder = project.folder / "index"
+    for place in (str(folder), "off"):
+        rows = project("run", "list", "--agent", "keeper", "--json", env={"MESH_RUN_INDEX": place}).rows
+        assert [row["run"] for row in rows] == [run]
+    assert [path.suffix for path in folder.iterdir() if path.suffix == ".db"] == [".db"]
+    assert not (project.folder / ".mesh" / "mesh.db.runs").exists()
+    folder.joinpath("file").touch()
+    beside = {"MESH_RUN_INDEX": str(folder / "file")}
+    assert project("run", "show", "ann", "-v", env=beside).code == 0
+    data = Path(project.environ["XDG_DATA_HOME"]) / "mesh" / "runs"
+    assert [path.suffix for path in data.iterdir() if path.suffix == ".db"] == [".db"]
+
+
+def test_a_long_build_shows_its_progress(desk: Cli, tmp_path: Path) -> None:
+    beside = {"MESH_RUN_INDEX": str(tmp_path / "index")}
+    with Terminal(desk, "run", "list", "--agent", "keeper", env=beside) as shown:
+        assert "records; Ctrl-C keeps what is built" in shown.end().out
