@@ -25,7 +25,7 @@ from bench.mesh_processes import ROOT
 from bench.report import RESULTS
 from bench.workloads import NAMES, load
 
-PARTS = {"decide": (), "wire_sqlite": (), "wire_board": ("--redis", ""), "wire_kafka": (), "runs": ()}
+PARTS = {"decide": (), "wire_sqlite": (), "wire_board": ("--redis", ""), "wire_kafka": (), "runs": (), "find": ()}
 """Benchmarks of parts, and their arguments."""
 LOG = "MESH_BENCH_LOG"
 
@@ -44,7 +44,7 @@ def measured(names: Sequence[str], seconds: str, log: str, to: str) -> int:
         if name in PARTS:
             if name == "wire_kafka" and log:
                 failed += run("bench.wire_kafka", "--bootstrap", log.removeprefix("kafka://"))
-            elif name != "wire_kafka" and (not log or name == "runs"):
+            elif name != "wire_kafka" and (not log or name in ("runs", "find")):
                 failed += run(f"bench.{name}", *PARTS[name], *(["--log", log] if log else []))
         elif not log or load(name).on_log:
             failed += run("mesh", "bench", name, "--for", seconds, "--to", to, *(["--log", log] if log else []))

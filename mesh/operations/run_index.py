@@ -201,8 +201,10 @@ class IndexedRuns(Runs):
         seen: set[str] = set()
         newest = query.sort == "started"
         for page in _pages(islice(self._there(self._file.open_runs(query)), OPEN_MAX)):
-            if newest and len(ended) == limit and page[0].opened_ms < ended[-1].opened_ms:
-                break
+            if newest and len(ended) == limit:
+                page = [entry for entry in page if entry.opened_ms >= ended[-1].opened_ms]
+                if not page:
+                    break
             folded = {run.run_id: run for run in await self._folded(page)}
             seen |= {entry.run_id for entry in page}
             runs = [(entry, folded[entry.run_id]) for entry in page if entry.run_id in folded]
