@@ -154,9 +154,8 @@ def read_event(record: Record) -> Event | Unreadable:
 
 def _read_one(record: Record, value: bytes, packed: bytes, headers: Headers = ()) -> Event | Unreadable:
     """Read an event in packed form. `headers`: all of the record, if there are others."""
-    twice = next((name for name, _ in headers if name in _NEVER_BESIDE or name.startswith("ce_")), None)
-    if twice is not None or sum(name == PACKED for name, _ in headers) > 1:
-        return Unreadable("bad_header", f"header {twice or PACKED!r:.64} stands beside {PACKED!r}")
+    if headers and (other := _other_form_in(headers)):
+        return Unreadable("bad_header", f"header {other!r:.64} stands beside {PACKED!r}")
     if packed is None:  # Kafka allows null headers
         return Unreadable("bad_header", f"header {PACKED!r} has no value")
     try:
@@ -170,6 +169,13 @@ def _read_one(record: Record, value: bytes, packed: bytes, headers: Headers = ()
     if event.expiry_ms is not None and event.expiry_ms < 0:
         event.expiry_ms = record.timestamp - event.expiry_ms
     return event
+
+
+def _other_form_in(headers: Headers) -> str:
+    """Return a header that no record in packed form has beside its own; "" if there is none."""
+    names = [name for name, _ in headers]
+    found = next((name for name in names if name in _NEVER_BESIDE or name.startswith("ce_")), "")
+    return found or (PACKED if names.count(PACKED) > 1 else "")
 
 
 def _read_packed(record: Record, headers: PackedHeaders, value: bytes) -> Event | None:

@@ -162,6 +162,8 @@ def unpack(packed: bytes, value: bytes, at_ms: int) -> Event:
         or not (expiry_ms is None or expiry_ms.__class__ is int)
     ):
         raise _flaw(found)
+    if expiry_ms is not None and not -_LIFETIME_MS_MAX <= expiry_ms <= TIME_MS_MAX:
+        raise ValueError(f"expiry is {expiry_ms}, expected {-_LIFETIME_MS_MAX} to {TIME_MS_MAX}")
     return Event(  # positional, as in `codec`
         id,
         source,
@@ -179,7 +181,7 @@ def unpack(packed: bytes, value: bytes, at_ms: int) -> Event:
         JSON if media is None else media,
         time,
         subject,
-        None if expiry_ms is None else _expiry_ms(expiry_ms),
+        expiry_ms,
         traceparent,
         tracestate,
         NO_USAGE if usd == tokens == 0 else None if usd is None else read_usage(usd, tokens),
@@ -195,12 +197,6 @@ def unpack(packed: bytes, value: bytes, at_ms: int) -> Event:
 def split_path(text: str) -> tuple[str, ...]:
     """Return the agents of a path that is separated by commas."""
     return tuple(text.split(",")) if text else ()
-
-
-def _expiry_ms(ms: int) -> int:
-    if not -_LIFETIME_MS_MAX <= ms <= TIME_MS_MAX:
-        raise ValueError(f"expiry is {ms}, expected {-_LIFETIME_MS_MAX} to {TIME_MS_MAX}")
-    return ms
 
 
 def _fault(found: list[Any]) -> Fault:
