@@ -184,8 +184,8 @@ class Context:
     the run, in milliseconds since the epoch.
 
     `now_ms` and `random()` take the place of clock and dice: they give a task the same values on every attempt, and
-    again when it is replayed. `sandbox` is true in a replay. What a function does to the world outside the mesh cannot
-    be stopped there; a function that acts on it can ask: `if not ctx.sandbox: send(mail)`.
+    again when it is replayed. `sandbox` is true in a replay. A replay cannot prevent effects of a function outside
+    the mesh; a function with such effects can check: `if not ctx.sandbox: send(mail)`.
     """
 
     __mesh_context__ = True

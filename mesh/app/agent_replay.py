@@ -56,11 +56,11 @@ async def replay_agent(
     batches: AsyncIterable[Sequence[TaskAnswer]],
     past: PastBoard,
     *,
-    told: Callable[[Compared], None],
+    on_result: Callable[[Compared], None],
     jobs: int = 0,
     ignored: Ignored = NOTHING,
 ) -> None:
-    """Call an agent's function for each recorded task and compare; `told` gets each result, in any order.
+    """Call an agent's function for each recorded task and compare; `on_result` gets each result, in any order.
 
     `jobs`: calls at the same time; 0: as many as a worker makes. Raises MeshError if a lifespan fails.
     """
@@ -69,7 +69,7 @@ async def replay_agent(
     lifespans = Lifespans()
     with TemporaryDirectory(prefix=FOLDER_PREFIX) as folder:
         environment = _environment(topology, Path(folder))
-        calls = _Calls(environment, spec, agent, past, ignored, told)
+        calls = _Calls(environment, spec, agent, past, ignored, on_result)
         try:
             calls.caller.resources = await lifespans.enter(agent)
             async for batch in batches:
@@ -129,9 +129,9 @@ class _Calls:
         agent: Agent,
         past: PastBoard,
         ignored: Ignored,
-        told: Callable[[Compared], None],
+        on_result: Callable[[Compared], None],
     ) -> None:
-        self._agent, self._ignored, self._told = agent, ignored, told
+        self._agent, self._ignored, self._on_result = agent, ignored, on_result
         self._processes, self._numbers = environment.isolated_processes, count()
         self._window = spec.lanes + QUEUED_MAX
         self.lanes: KeyLanes[TaskAnswer] = KeyLanes(self._call, lanes_max=spec.lanes)
@@ -182,7 +182,7 @@ class _Calls:
         took_ms, recorded = (time.perf_counter() - work.began_s) * 1_000, work.recorded
         differences = answer_differences(recorded.answer, new, self._ignored)
         verdict = verdict_of(recorded.answer, new, differences, recorded.took_ms, took_ms)
-        self._told(Compared(recorded, new, took_ms, verdict, differences))
+        self._on_result(Compared(recorded, new, took_ms, verdict, differences))
 
 
 async def _append_none(changes: Sequence[BoardChange]) -> None:

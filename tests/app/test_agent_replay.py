@@ -65,7 +65,7 @@ async def replay(
     async with aclosing(pairs) as batches:
         agent = agent_of(function)
         await replay_agent(
-            mesh.topology, "price", agent, batches, past, told=found.append, jobs=4, ignored=Ignored(ignore)
+            mesh.topology, "price", agent, batches, past, on_result=found.append, jobs=4, ignored=Ignored(ignore)
         )
     return found
 

@@ -44,9 +44,9 @@ class Consequence(NamedTuple):
 def reasons_of(step: Step) -> list[Consequence]:
     """Return the effects of a step with their reasons, then refusals that made no dead letter."""
     found = [_reason(step, effect) for effect in step.effects]
-    told = {effect.message for effect in step.effects if isinstance(effect, DeadLetter | Note)}
+    messages = {effect.message for effect in step.effects if isinstance(effect, DeadLetter | Note)}
     for refusal in step.refusals:
-        if refusal.message not in told:
+        if refusal.message not in messages:
             numbers = f"; limit {refusal.limit:,}, got {refusal.actual:,}" if refusal.limit else ""
             found.append(Consequence("refused", refusal.agent, refusal.code, f"{refusal.message}{numbers}"))
     return found

@@ -115,16 +115,16 @@ async def _pair(
     until_ms = what_if.until_ms
     async with (
         aclosing(read_batches(log, topology.inbox, {number: bounds})) as batches,
-        _Outcomes(read_batches(log, topology.outcomes, outcomes), number, width, count) as told,
+        _Outcomes(read_batches(log, topology.outcomes, outcomes), number, width, count) as reported,
     ):
         async for batch in batches:
             for record in batch:
                 what_if.take(record)
             count(len(batch))
-            await told.feed(what_if, batch[-1].timestamp)
+            await reported.feed(what_if, batch[-1].timestamp)
             if until_ms is not None and batch[-1].timestamp >= until_ms and what_if.idle:
                 return
-        await told.feed(what_if, None)
+        await reported.feed(what_if, None)
         what_if.finish()
 
 

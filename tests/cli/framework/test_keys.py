@@ -1,4 +1,4 @@
-"""What a terminal sends, as keys."""
+"""Keys from the bytes that a terminal sends."""
 
 import pytest
 

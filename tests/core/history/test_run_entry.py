@@ -1,4 +1,4 @@
-"""What an index keeps of a run, folded from its records in any parts."""
+"""The index entry of a run, folded from its records in any parts."""
 
 from dataclasses import replace
 from typing import Any

@@ -96,7 +96,7 @@ async def replay_tasks(session: Session, span: TimeSpan, options: AgentOptions) 
             past = await recorded_board(log, topology, session.settings, period)
         with _saving(options.save) as file, output.progress(options.limit) as bar:
 
-            def told(compared: "Compared") -> None:
+            def count_result(compared: "Compared") -> None:
                 summary.add(compared, SHOWN_MAX)
                 bar.advance(1, f"{summary.total:,} tasks")
                 if compared.verdict != SAME:
@@ -108,7 +108,14 @@ async def replay_tasks(session: Session, span: TimeSpan, options: AgentOptions) 
             pairs = read_task_answers(log, topology, options.name, period, skipped)
             async with aclosing(pairs) as all_pairs, aclosing(_first(all_pairs, options.limit)) as batches:
                 await replay_agent(
-                    topology, options.name, agent, batches, past, told=told, jobs=options.jobs, ignored=ignored
+                    topology,
+                    options.name,
+                    agent,
+                    batches,
+                    past,
+                    on_result=count_result,
+                    jobs=options.jobs,
+                    ignored=ignored,
                 )
     answer_view.summary(output, summary, skipped)
     if options.save is not None:

@@ -79,7 +79,7 @@ async def replay(
 
     --run calls the functions of today with the recorded request, on a private mesh in a temporary folder, with the
     board as it stood then, and compares outcome and answers. --agent without RUN gives every recorded task of one agent
-    to its function of today, and compares the answers. What a function does outside the mesh it does again: see
+    to its function of today, and compares the answers. Effects of a function outside the mesh happen again: see
     `ctx.sandbox`.
 
     --check, --with and --limit without RUN are for all runs, or for those that were requested between --since and
