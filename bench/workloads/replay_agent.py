@@ -74,7 +74,7 @@ async def replayed(log: SqliteLog, mesh: Topology) -> float:
 
     began = time.process_time()
     async with aclosing(read_task_answers(log, mesh, AGENT, Period(), Skipped())) as batches:
-        await replay_agent(mesh, AGENT, agent_of(echo), batches, PastBoard(), told=told)
+        await replay_agent(mesh, AGENT, agent_of(echo), batches, PastBoard(), on_result=told)
     rate = TASKS / (time.process_time() - began)
     assert len(verdicts) == TASKS, f"{len(verdicts)} of {TASKS} tasks were replayed"
     assert set(verdicts) <= {"same", "slower"}, set(verdicts)
