@@ -110,10 +110,12 @@ class Shop:
 
     async def on_inbox(self, kind: str) -> list[str]:
         """Ids of the records of a kind on the inbox."""
+        from mesh.core.protocol.codec import plain_headers
         from mesh.runtime.log_reader import read_records
 
         bounds = await self.mesh.log.bounds(self.mesh.topology.inbox)
-        found = [dict(record.headers) async for record in read_records(self.mesh.log, self.mesh.topology.inbox, bounds)]
+        records = read_records(self.mesh.log, self.mesh.topology.inbox, bounds)
+        found = [dict(plain_headers(record.headers)) async for record in records]
         return [headers["ce_id"].decode() for headers in found if headers["ce_meshkind"] == kind.encode()]
 
 
