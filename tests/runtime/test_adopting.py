@@ -2,6 +2,8 @@
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Commit, Log
+from mesh.core.protocol.codec import read_event
+from mesh.core.protocol.event import Event
 from mesh.runtime.topology_store import TopologyStore
 from tests.runtime.checkpoint_kit import INBOX, NEW, OLD, log, requested
 from tests.runtime.test_checkpoint_manager import manager, note_at
@@ -35,5 +37,6 @@ async def test_an_owner_with_another_topology_says_so_in_the_inbox_and_the_same_
     note = await note_at(log, 0)
     for mesh, found in ((OLD, []), (NEW, [NEW.digest])):
         await (await manager(log, topology=mesh))[0].restore(INBOX, Commit(0, note.text()))
-        adopted = [dict(record.headers)["ce_meshtopology"].decode() for record in await read_all(log, OLD.inbox)]
+        events = [read_event(record) for record in await read_all(log, OLD.inbox)]
+        adopted = [event.topology for event in events if isinstance(event, Event)]
         assert adopted == found
