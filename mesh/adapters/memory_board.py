@@ -1,9 +1,9 @@
 """A blackboard in memory: for unit tests of one agent function, and for replays of one task."""
 
-import time
 from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeVar
 
+from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import ABSENT, ANY, Count, Entry, Limit
 from mesh.core.board import rules
 from mesh.core.board.past_values import PastBoard, PastValue
@@ -110,7 +110,7 @@ class MemoryBoard:
 
     def _write(self, key: str, value: bytes, by: str) -> Entry:
         self._writes += 1
-        entry = Entry(key, value, f"{INCARNATION}:{self._writes}", time.time_ns() // 1_000_000, by)
+        entry = Entry(key, value, f"{INCARNATION}:{self._writes}", SystemClock().now_ms(), by)
         past = self._past.setdefault(key, [])
         past.append(entry)
         self._deleted.discard(key)

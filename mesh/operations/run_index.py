@@ -6,7 +6,6 @@ rest is read for this look alone.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from hashlib import blake2b
@@ -71,10 +70,11 @@ class IndexedRuns(Runs):
 
         `records_max`: most records to read for it. Raises RunIndexUnusable, LogUnavailable.
         """
-        deadline = time.monotonic() + WAIT_S
+        now_s = asyncio.get_running_loop().time
+        deadline_s = now_s() + WAIT_S
         while True:
             with self._file.building() as mine:
-                if mine or not self._file.writable or time.monotonic() > deadline:
+                if mine or not self._file.writable or now_s() > deadline_s:
                     most = records_max if mine else min(TAIL_MAX, TAIL_MAX if records_max is None else records_max)
                     try:
                         return await self._advance(report, most, keep=mine)

@@ -171,8 +171,8 @@ def _why_timer(step: Step, timer: Schedule) -> tuple[str, str]:
     delay = (
         f"{retry.first_ms} ms × {retry.factor:g}^{tries - 1}, at most {retry.delay_ms_max} ms, jitter {retry.jitter:g}"
     )
-    code = "it failed" if fault is None else fault.code
-    return "retry", f"{code} on attempt {tries} of {retry.attempts_max}; again in {wait_ms} ms ({delay})"
+    cause_text = "it failed" if fault is None else fault.code
+    return "retry", f"{cause_text} on attempt {tries} of {retry.attempts_max}; again in {wait_ms} ms ({delay})"
 
 
 def _why_deadline(step: Step, wait_ms: int) -> str:

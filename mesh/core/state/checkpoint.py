@@ -32,7 +32,7 @@ import orjson
 from mesh.core.run.state import Ended, Run
 from mesh.core.state.lazy_table import Table, number
 from mesh.core.state.partition_state import RULES, Partition
-from mesh.core.state.row_codec import NO_TOPOLOGY, RowCodec, codec_of, current_codec, read_ended, read_run, topology_of
+from mesh.core.state.row_codec import NO_TOPOLOGY, current_codec, read_ended, read_run, readers, topology_of
 from mesh.core.topology.model import Topology
 from mesh.core.topology.shape import Shapes, ShapeUnknown
 
@@ -202,7 +202,7 @@ class CheckpointLoader:
         self._head: Mapping[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._found: dict[str, int] = {}
-        self._eager: RowCodec | None = None
+        self._eager: tuple[Callable[[bytes], Run], Callable[[bytes], Ended]] | None = None
         """Readers of the rows of this piece if another version of the code wrote them: they are read at once."""
         self._start_over()
 
@@ -243,8 +243,8 @@ class CheckpointLoader:
             raise CheckpointNewer(f"it says {', '.join(unknown)} of the partition, which is not known here")
         fields, known = head["fields"], current_codec().fields
         same = all(fields.get(name) == names for name, names in known.items())
+        self._eager = None if same else readers(fields)
         shapes = Shapes(fields=fields)
-        self._eager = None if same else codec_of(shapes)
         self._facts = {name: shapes.value(hints[name])(plain) for name, plain in head["facts"].items()}
         if head["whole"]:
             self._start_over()
@@ -259,9 +259,9 @@ class CheckpointLoader:
                 self._runs.discard(id)
                 self._ended.discard(id)
         if word == "runs":
-            _put(self._runs, ids, rows, self._eager and self._eager.read_run)
+            _put(self._runs, ids, rows, self._eager and self._eager[0])
         elif word == "ended":
-            _put(self._ended, ids, rows, self._eager and self._eager.read_ended)
+            _put(self._ended, ids, rows, self._eager and self._eager[1])
             self._ends.extend(zip(map(number, rows), ids, strict=True))
         self.digests.update(map(topology_of, rows))
         self.digests.discard(NO_TOPOLOGY)

@@ -12,7 +12,7 @@ first words contain no blank: ids and digests have none, and orjson writes none 
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -39,13 +39,8 @@ class RowCodec(NamedTuple):
 @cache
 def current_codec() -> RowCodec:
     """Return the codec for the fields of the running code."""
-    return codec_of(Shapes())
-
-
-def codec_of(shapes: Shapes) -> RowCodec:
-    """Return the codec of rows that have the fields of these shapes. Raises ShapeUnknown."""
+    shapes = Shapes()
     run, ended = shapes.plain(Run), shapes.plain(Ended)
-    to_run, to_ended = shapes.value(Run), shapes.value(Ended)
 
     def write_run(value: Run) -> bytes:
         retries = orjson.dumps([(timer.task_id, timer.attempt, timer.due_ms) for timer in _retries(value)])
@@ -55,13 +50,23 @@ def codec_of(shapes: Shapes) -> RowCodec:
         digest = NO_TOPOLOGY if value.run is None else value.run.topology
         return b"%d %b %b" % (value.offset, digest.encode(), orjson.dumps(ended(value)))
 
+    return RowCodec(shapes.fields, write_run, write_ended, *readers(shapes.fields))
+
+
+def readers(fields: dict[str, list[str]]) -> tuple[Callable[[bytes], Run], Callable[[bytes], Ended]]:
+    """Return the readers of rows that were written with these fields. Raises ShapeUnknown."""
+    shapes = Shapes(fields=fields)
+    run, ended = shapes.value(Run), shapes.value(Ended)
+
     def read_run(row: bytes) -> Run:
-        return cast("Run", _rest(row, 3, to_run))
+        found: Run = _rest(row, 3, run)
+        return found
 
     def read_ended(row: bytes) -> Ended:
-        return cast("Ended", _rest(row, 2, to_ended))
+        found: Ended = _rest(row, 2, ended)
+        return found
 
-    return RowCodec(shapes.fields, write_run, write_ended, read_run, read_ended)
+    return read_run, read_ended
 
 
 def read_run(row: bytes) -> Run:

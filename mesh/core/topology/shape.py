@@ -47,13 +47,6 @@ class _Member(NamedTuple):
     default: Callable[[], Any] | None
 
 
-class _Pair(NamedTuple):
-    """The converters of a type; None: such values stay as they are."""
-
-    write: Convert | None
-    read: Convert | None
-
-
 class Shapes:
     """A set of converters, each made at its first use.
 
@@ -63,52 +56,57 @@ class Shapes:
     def __init__(self, *, fields: Mapping[str, Sequence[str]] | None = None, special: Special | None = None) -> None:
         self._stored = fields
         self._special = special or {}
-        self._made: dict[Any, _Pair] = {}
+        self._plain: dict[Any, Convert | None] = {}
+        self._value: dict[Any, Convert | None] = {}
         self.fields: dict[str, list[str]] = {}
-        """Class → names of its fields, for all classes that were converted. Store it beside the values."""
+        """Class → names of its fields, for all classes that were written. Store it beside the values."""
 
     def plain(self, hint: Any) -> Convert:
         """Return the converter that writes values of this type. Raises TypeError for an unsupported type."""
-        return self._pair(hint).write or _same
+        return self._to_plain(hint) or _same
 
     def value(self, hint: Any) -> Convert:
         """Return the converter that reads values of this type. Raises TypeError, ShapeUnknown."""
-        return self._pair(hint).read or _same
+        return self._to_value(hint) or _same
 
-    def _pair(self, hint: Any) -> _Pair:
-        if hint not in self._made:
-            self._made[hint] = self._make(hint)
-        return self._made[hint]
+    # -------------------------------------------------------------------------------------------------------- writing
 
-    def _make(self, hint: Any) -> _Pair:
+    def _to_plain(self, hint: Any) -> Convert | None:
+        """Return the converter, or None if such values stay as they are."""
+        if hint not in self._plain:
+            self._plain[hint] = self._make_plain(hint)
+        return self._plain[hint]
+
+    def _make_plain(self, hint: Any) -> Convert | None:
         if hint in _PLAIN:
-            return _Pair(None, None)
+            return None
         if hint is bytes:
-            return _Pair(_text_of, _bytes_of)
+            return _text_of
         if hint in self._special:
-            return _Pair(*self._special[hint])
+            return self._special[hint][0]
         if _is_row(hint):
-            return _Pair(self._row_to_plain(hint), self._row_to_value(hint))
+            return self._row_to_plain(hint)
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
         if _is_optional(origin, inner):
-            return _Pair(*map(_unless_none, self._pair(_present(inner))))
+            return _unless_none(self._to_plain(_present(inner)))
         if origin in (tuple, list):
-            items = [self._pair(arg) for arg in inner if arg is not Ellipsis]
-            same_type = origin is list or (len(inner) == 2 and inner[1] is Ellipsis)
-            writes, reads = [item.write for item in items], [item.read for item in items]
-            return _Pair(_each(writes, same_type), _all_of(origin, reads, same_type))
+            return _each(origin, [self._to_plain(arg) for arg in inner if arg is not Ellipsis], inner)
         if origin in _SETS:
-            return _Pair(sorted, cast("Convert", origin))
+            return sorted
         if origin in _MAPPINGS:
-            return _mapping(inner[0], self._pair(inner[0]), self._pair(inner[1]))
+            key, item = self._to_plain(inner[0]), self._to_plain(inner[1])
+            if inner[0] is str:
+                return dict if item is None else _each_value(item)
+            key, item = key or _same, item or _same
+            return lambda value: [[key(name), item(one)] for name, one in value.items()]
         raise TypeError(
-            f"a value of type {hint} cannot be written and read; known are plain values, bytes, tuples, lists, mappings"
+            f"a value of type {hint} cannot be written; known are plain values, bytes, tuples, lists, mappings"
         )
 
     def _row_to_plain(self, cls: type) -> Convert:
         members = _members(cls)
         self.fields[cls.__name__] = [member.name for member in members]
-        steps = [(n, step) for n, m in enumerate(members) if (step := self._pair(m.hint).write) is not None]
+        steps = [(n, step) for n, m in enumerate(members) if (step := self._to_plain(m.hint)) is not None]
         if len(members) == 1:
             only, first = members[0].name, steps[0][1] if steps else _same
             return lambda value: [first(getattr(value, only))]
@@ -123,6 +121,37 @@ class Shapes:
             return row
 
         return write
+
+    # -------------------------------------------------------------------------------------------------------- reading
+
+    def _to_value(self, hint: Any) -> Convert | None:
+        if hint not in self._value:
+            self._value[hint] = self._make_value(hint)
+        return self._value[hint]
+
+    def _make_value(self, hint: Any) -> Convert | None:
+        if hint in _PLAIN:
+            return None
+        if hint is bytes:
+            return _bytes_of
+        if hint in self._special:
+            return self._special[hint][1]
+        if _is_row(hint):
+            return self._row_to_value(hint)
+        origin, inner = typing.get_origin(hint), typing.get_args(hint)
+        if _is_optional(origin, inner):
+            return _unless_none(self._to_value(_present(inner)))
+        if origin in (tuple, list):
+            return _all_of(origin, [self._to_value(arg) for arg in inner if arg is not Ellipsis], inner)
+        if origin in _SETS:
+            return cast("Convert", origin)
+        if origin in _MAPPINGS:
+            key, item = self._to_value(inner[0]), self._to_value(inner[1])
+            if inner[0] is str:
+                return item and _each_value(item)
+            key, item = key or _same, item or _same
+            return lambda value: {key(name): item(one) for name, one in value}
+        raise TypeError(f"a value of type {hint} cannot be read")
 
     def _row_to_value(self, cls: type) -> Convert:
         members = _members(cls)
@@ -146,7 +175,7 @@ class Shapes:
         return read
 
     def _field_to_value(self, member: _Member) -> Convert | None:
-        write, step = self._pair(member.hint)
+        step = self._to_value(member.hint)
         if member.hint is str:
             return _Shared().get
         if member.hint == tuple[str, ...]:
@@ -156,7 +185,7 @@ class Shapes:
             convert, default = step or _same, member.default
             return lambda value: convert(value) if value else default()
         if _is_row(member.hint) and issubclass(member.hint, tuple) and member.default is not None and step is not None:
-            return _or_default(step, write or _same, member.default())
+            return _or_default(step, self._to_plain(member.hint) or _same, member.default())
         return step
 
 
@@ -227,29 +256,19 @@ def _unless_none(convert: Convert | None) -> Convert | None:
     return convert and (lambda value: None if value is None else convert(value))
 
 
-def _mapping(key_type: type, key: _Pair, item: _Pair) -> _Pair:
-    if key_type is str:
-        return _Pair(_each_value(item.write) if item.write else dict, item.read and _each_value(item.read))
-    write_key, read_key, write, read = (convert or _same for convert in (*key, *item))
-    return _Pair(
-        lambda value: [[write_key(name), write(one)] for name, one in value.items()],
-        lambda value: {read_key(name): read(one) for name, one in value},
-    )
-
-
-def _each(converts: Sequence[Convert | None], same_type: bool) -> Convert | None:
+def _each(origin: type, converts: Sequence[Convert | None], inner: Sequence[Any]) -> Convert | None:
     """Make the converter that writes sequences, or return None if their items stay as they are."""
     if not any(converts):
         return None
-    every = [convert or _same for convert in converts]
-    if same_type:
-        convert = every[0]
+    if origin is list or (len(inner) == 2 and inner[1] is Ellipsis):
+        convert = converts[0] or _same
         return lambda value: [convert(one) for one in value]
+    every = [convert or _same for convert in converts]
     return lambda value: [convert(one) for convert, one in zip(every, value, strict=True)]
 
 
-def _all_of(origin: type, converts: Sequence[Convert | None], same_type: bool) -> Convert | None:
-    if not same_type:
+def _all_of(origin: type, converts: Sequence[Convert | None], inner: Sequence[Any]) -> Convert | None:
+    if origin is tuple and not (len(inner) == 2 and inner[1] is Ellipsis):
         every = [convert or _same for convert in converts]
         return lambda value: tuple(convert(one) for convert, one in zip(every, value, strict=True))
     convert = converts[0]
