@@ -64,6 +64,8 @@ FILLED: Final = {
     "id": "00000000",
     "name": "greeter",
     "what": "all",
+    "topics": "inbox",
+    "paths": "recordings",
 }
 """Values of arguments that a command cannot do without, by their names."""
 ENDLESS: Final = {"up", "demo", "bench", "watch"}

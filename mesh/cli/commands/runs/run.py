@@ -24,6 +24,8 @@ from mesh.core.history.timeline import History
 from mesh.core.topology.units import usd_micros
 from mesh.operations.runs import Runs
 
+TASKS_MIN_MAX = 1_000_000_000
+
 app = noun("List, show, watch, cancel, pause and resume runs.")
 
 
@@ -45,7 +47,9 @@ async def list_runs(
     since: SinceOption = None,
     until: UntilOption = None,
     slower_than: Annotated[str | None, typer.Option(metavar="TIME", help="that took longer: 500ms, 2s")] = None,
-    tasks_min: Annotated[int | None, typer.Option(min=0, metavar="N", help="with at least N tasks")] = None,
+    tasks_min: Annotated[
+        int | None, typer.Option(min=0, max=TASKS_MIN_MAX, metavar="N", help="with at least N tasks")
+    ] = None,
     spent_min: Annotated[str | None, typer.Option(metavar="USD", help="that spent at least so much: 0.50")] = None,
     condition: WhereOption = None,
     sort: Annotated[str, typer.Option(metavar="FIELD", help=", ".join(SORTS), autocompletion=_choices(SORTS))] = SORTS[
@@ -60,7 +64,7 @@ async def list_runs(
     """
     span, chosen = time_span(since, until), where(condition, session.topology)
     query = RunQuery(
-        state=_one_of("--state", state or "", STATES),
+        state="" if state is None else _one_of("--state", state, STATES),
         type=type or "",
         subject=subject or "",
         agent=agent or "",
@@ -90,7 +94,7 @@ async def list_runs(
 
 
 def _one_of(option: str, text: str, known: Sequence[str]) -> str:
-    if text and text not in known:
+    if text not in known:
         raise InvalidInput(
             f"unknown value {text[:64]!r}", code="usage", where=option, expected=", ".join(known), remedy=""
         )
