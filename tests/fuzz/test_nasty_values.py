@@ -101,7 +101,9 @@ def _lines(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     end = UNOPENED if ENDLESS & set(words) else ()
     for parameter in parameters:
         numeric = parameter.type_descriptor.annotation is int
-        values = FEW if _shared(words, parameter) else NUMBERS if numeric else TEXTS
+        values: tuple[str, ...] = FEW if _shared(words, parameter) else NUMBERS if numeric else TEXTS
+        if words == ("init",):  # it would write its files there
+            values = tuple(value for value in values if value != "/")
         if isinstance(parameter, TyperArgument):
             for value in values:
                 yield (*words, *end, "--", *{**filled, parameter.name: value}.values())

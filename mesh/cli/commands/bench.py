@@ -28,8 +28,8 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="WORKLOAD",
-            help="hop, run1, run3, join, fan, latency, io, scale, hotkey, payload, state, fold, board, coldstart, "
-            "memory, recovery, soak; default: all",
+            help="hop, run1, run3, join, fan, latency, io, scale, hotkey, payload, state, fold, replay, replay_agent, "
+            "board, coldstart, memory, recovery, soak; default: all",
         ),
     ] = None,
     *,

@@ -62,7 +62,7 @@ async def list_runs(
     --since and --until choose by the time of the request. --where reads the payload of the request and the fields of
     --json. With --sort the runs that ended last, took longest, had most tasks or spent most come first.
     """
-    span, chosen = time_span(since, until), where(condition, session.topology)
+    span = time_span(since, until)
     query = RunQuery(
         state="" if state is None else _one_of("--state", state, STATES),
         type=type or "",
@@ -75,6 +75,7 @@ async def list_runs(
         sort=_one_of("--sort", sort, SORTS),
     )
     async with session.read_log() as log:
+        chosen = where(condition, session.topology)
         since_ms, until_ms = span.on(log.now_ms())
         query = query._replace(since_ms=since_ms, until_ms=until_ms)
         rows = await run_finding.list_runs(session, log, query, limit=limit, where=chosen)
