@@ -161,7 +161,9 @@ class _Calls:
         if killed_its_process and self._processes is not None and self._processes.can_run(self._agent):
             try:
                 async with self._processes.acquire(self._agent.where) as process:
-                    await self._answer(work, Attempt(work, None, isolated_process=process))
+                    attempt = Attempt(work, None)
+                    attempt.isolated_process = process
+                    await self._answer(work, attempt)
                 return
             except NotLoaded:
                 pass  # called here, as a worker does

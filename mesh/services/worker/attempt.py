@@ -42,46 +42,35 @@ LOG_TIME_MS: Final = 1
 class Attempt:
     """One attempt at a task."""
 
-    __slots__ = (
-        *("abandoned", "by_deadline", "changes", "context", "due_s", "expired_ms", "interrupted", "isolated_process"),
-        *("killed", "release", "run_ended", "runner", "task", "timer", "work"),
-    )
+    abandoned = False
+    """The function still runs, but its answer is not awaited any more."""
+    killed = False
+    """The function ended its isolated process."""
+    interrupted = False
+    """Cancelled by the kill switch or a stop: the task is run again."""
+    run_ended = False
+    """Cancelled because the run has ended: the answer has no effect."""
+    expired_ms = 0
+    """The time limit that was exceeded; 0: none was."""
+    by_deadline = False
+    """The time limit is what was left of the run's deadline, not the agent's own timeout."""
+    due_s = 0.0
+    """When the time limit is exceeded, by the event loop's clock."""
+    timer: asyncio.TimerHandle | None = None
+    """A timer for this attempt alone; None: it shares the timer of all attempts with the agent's own timeout."""
+    context: Context | None = None
+    """The function's Context, if it takes one."""
+    isolated_process: IsolatedProcess | None = None
+    """The isolated process that calls the function; None: this process does."""
+    release: Callable[[], None] | None = None
+    """Gives back what a suspected task occupies. The starter calls it at the end, `on_abandoned` if abandoned."""
+    task: Event
+    runner: asyncio.Task[Any]
 
-    def __init__(
-        self,
-        work: Work,
-        changes: Changes | None,
-        *,
-        release: Callable[[], None] | None = None,
-        isolated_process: IsolatedProcess | None = None,
-    ) -> None:
+    def __init__(self, work: Work, changes: Changes | None) -> None:
         self.work = work
-        self.isolated_process = isolated_process
-        """The isolated process that calls the function; None: this process does."""
         self.changes = changes
         """What the function writes on the board; None: the board is not mirrored."""
-        self.release = release
-        """Gives back what a suspected task occupies. The starter calls it at the end, `on_abandoned` if abandoned."""
-        self.abandoned = False
-        """The function still runs, but its answer is not awaited any more."""
-        self.killed = False
-        """The function ended its isolated process."""
-        self.interrupted = False
-        """Cancelled by the kill switch or a stop: the task is run again."""
-        self.run_ended = False
-        """Cancelled because the run has ended: the answer has no effect."""
-        self.expired_ms = 0
-        """The time limit that was exceeded; 0: none was."""
-        self.by_deadline = False
-        """The time limit is what was left of the run's deadline, not the agent's own timeout."""
-        self.due_s = 0.0
-        """When the time limit is exceeded, by the event loop's clock."""
-        self.timer: asyncio.TimerHandle | None = None
-        """A timer for this attempt alone; None: it shares the timer of all attempts with the agent's own timeout."""
-        self.context: Context | None = None
-        """The function's Context, if it takes one."""
-        self.task: Event
-        self.runner: asyncio.Task[Any]
 
     def written(self) -> Sequence[BoardChange]:
         """Return what the function wrote on the board, once it has ended or was abandoned."""

@@ -89,7 +89,8 @@ class PoisonGuard:
                 self._runner.request_commit()
             self._slots.release(slots)
 
-        attempt = Attempt(work, self._runner.new_changes(), release=release, isolated_process=process)
+        attempt = Attempt(work, self._runner.new_changes())
+        attempt.release, attempt.isolated_process = release, process
         try:
             watch.mark(offset)
             if await self._runner.commit_marks(assignment):
