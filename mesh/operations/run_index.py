@@ -336,8 +336,8 @@ def _take(entries: dict[str, RunEntry], record: Record, *, is_outcome: bool) -> 
     if not is_outcome:
         entry.take(record, event)
         return
-    told = not isinstance(event, Unreadable) and entry.take_outcome(record, event)
-    if not told and not entry.inbox and not entry.outcomes:
+    taken = not isinstance(event, Unreadable) and entry.take_outcome(record, event)
+    if not taken and not entry.inbox and not entry.outcomes:
         del entries[run_id]
 
 

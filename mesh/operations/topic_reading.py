@@ -17,7 +17,7 @@ from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.selection.record_filter import RecordFilter
 from mesh.core.topology.model import Topology
-from mesh.runtime.log_reader import read_batches
+from mesh.runtime.log_reader import bounds_between, read_batches
 
 BUFFERED_MAX: Final = 10_000
 """Records that wait for earlier ones of other partitions."""
@@ -54,17 +54,13 @@ async def spans_of(log: ReadLog, topology: Topology, topics: Sequence[str], part
     for topic in topics:
         bounds = await log.bounds(topic)
         _expect_partitions(topic, part.partitions, bounds)
-        firsts = {} if part.since_ms is None else await log.offsets_at(topic, part.since_ms)
-        lasts = {} if part.until_ms is None else await log.offsets_at(topic, part.until_ms)
+        timed = await bounds_between(log, topic, part.since_ms, part.until_ms)
         chosen = part.partitions or frozenset(bounds)
         if run is not None and topic in (topology.inbox, topology.outcomes):
             chosen &= {partition_of(run.encode(), len(bounds))}
         spans[topic] = {
-            number: Bounds(
-                max(each.start, firsts.get(number, 0), part.starts.get(number, 0)),
-                min(each.end, lasts.get(number, each.end), part.ends.get(number, each.end)),
-            )
-            for number, each in sorted(bounds.items())
+            number: Bounds(max(each.start, part.starts.get(number, 0)), min(each.end, part.ends.get(number, each.end)))
+            for number, each in sorted(timed.items())
             if number in chosen
         }
     return spans

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from mesh.adapters.ports import Bounds, Clock, ReadLog
 from mesh.core.protocol.codec import plain_headers
-from mesh.core.protocol.record import Record, TopicPartition
+from mesh.core.protocol.record import Record, TopicPartition, parse_coordinates
 from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
 from mesh.core.verification.record_diff import Difference, record_differences
@@ -19,7 +19,7 @@ from mesh.core.verification.replay_check import CheckScope
 from mesh.core.verification.report import VerificationReport, Violation
 from mesh.core.verification.verifier import Verifier, published_topics
 from mesh.runtime.checkpoint_store import CheckpointStates, read_checkpoints
-from mesh.runtime.log_reader import read_batches, record_at
+from mesh.runtime.log_reader import bounds_between, read_batches, record_at
 from mesh.runtime.topology_store import read_kept
 
 
@@ -115,12 +115,9 @@ async def verify(
 
 async def _since(log: ReadLog, topic: str, window: Window, deadline_ms: int) -> Mapping[int, Bounds]:
     """Return what is read of a topic. Reading begins one deadline before the window, so that the runs that were open
-    when it began are told from those that were requested in it."""
-    bounds = await log.bounds(topic)
-    if window.since_ms is None:
-        return bounds
-    firsts = await log.offsets_at(topic, max(0, window.since_ms - deadline_ms))
-    return {n: Bounds(min(max(b.start, firsts[n]), b.end), b.end) for n, b in bounds.items()}
+    when it began differ from those that were requested in it."""
+    since_ms = window.since_ms
+    return await bounds_between(log, topic, None if since_ms is None else max(0, since_ms - deadline_ms))
 
 
 async def _until(log: ReadLog, topic: str, bounds: Mapping[int, Bounds], window: Window) -> Mapping[int, Bounds]:
@@ -159,10 +156,8 @@ async def _read(log: ReadLog, clock: Clock, topic: str, places: Mapping[int, Bou
 
 async def _record_at(log: ReadLog, where: str) -> Record | None:
     """Return the record at `topic:partition:offset`, or None if the log does not hold it."""
-    topic, partition, offset = where.rsplit(":", 2)
-    if not partition.isdecimal() or not offset.isdecimal():
-        return None
-    return await record_at(log, topic, int(partition), int(offset))
+    position = parse_coordinates(where)
+    return None if position is None else await record_at(log, *position)
 
 
 async def _both_sides(log: ReadLog, violation: Violation) -> FirstViolation:

@@ -108,13 +108,21 @@ async def record_at(log: ReadLog, topic: str, partition: int, offset: int) -> Re
         return await anext(records, None)
 
 
-async def bounds_since(log: ReadLog, topic: str, since_ms: int) -> Mapping[int, Bounds]:
-    """Return the bounds of the records stamped at or after a time in milliseconds; 0: of all records."""
+async def bounds_between(
+    log: ReadLog, topic: str, since_ms: int | None = None, until_ms: int | None = None
+) -> Mapping[int, Bounds]:
+    """Return the bounds of the records stamped at or after one time and before another, in milliseconds.
+
+    None, and 0 for the first, stand for no limit. Raises NotFound.
+    """
     bounds = await log.bounds(topic)
-    if since_ms <= 0:
-        return bounds
-    firsts = await log.offsets_at(topic, since_ms)
-    return {number: Bounds(firsts[number], each.end) for number, each in bounds.items()}
+    firsts = await log.offsets_at(topic, since_ms) if since_ms else {}
+    lasts = {} if until_ms is None else await log.offsets_at(topic, until_ms)
+    found = {}
+    for number, each in bounds.items():
+        end = max(each.start, min(each.end, lasts.get(number, each.end)))
+        found[number] = Bounds(min(max(each.start, firsts.get(number, each.start)), end), end)
+    return found
 
 
 async def end_offsets(log: ReadLog, *topics: str) -> dict[TopicPartition, int]:

@@ -22,6 +22,7 @@ from mesh.core.task.agent import agent_of
 from mesh.operations.replay.past_board import read_past_board
 from mesh.operations.replay.task_answers import Period, Skipped, read_task_answers
 from mesh.testing import MeshTest
+from tests.adapters.log_kit import until
 
 
 class Placed(Payload, type="order.placed"):
@@ -161,7 +162,8 @@ async def test_deadlines_that_have_passed_do_not_keep_a_task_from_being_replayed
 
     async with MeshTest.of(price) as mesh:
         await (await mesh.publish("order.placed", {"n": 3}, deadline_s=0.8)).outcome(timeout_s=20)
-        await asyncio.sleep(0.9)
+        passed_ms = mesh.log.now_ms() + 800
+        await until(lambda: mesh.log.now_ms() > passed_ms)
         (found,) = await replay(mesh, blocking)
     assert found.verdict == "same"
 

@@ -8,7 +8,14 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Bounds, Clock, Log, TopicSpec
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord
-from mesh.runtime.log_reader import RECORDS_MAX, SILENCE_MS_MAX, read_batches, read_records, record_at
+from mesh.runtime.log_reader import (
+    RECORDS_MAX,
+    SILENCE_MS_MAX,
+    bounds_between,
+    read_batches,
+    read_records,
+    record_at,
+)
 from tests.runtime.checkpoint_kit import INBOX, log, request
 from tests.services.conftest import append
 
@@ -64,3 +71,19 @@ async def test_one_record_is_found_by_its_offset(log: Log) -> None:
     assert found.offset == 1
     for topic, partition, offset in ((INBOX.topic, INBOX.partition, 2), (INBOX.topic, 999, 0), ("nowhere", 0, 0)):
         assert await record_at(log, topic, partition, offset) is None
+
+
+async def test_bounds_between_two_times_hold_what_was_stamped_from_the_first_on_and_before_the_second(log: Log) -> None:
+    await append(log, *(request(f"r{n}") for n in range(3)))
+    bounds = {INBOX.partition: Bounds(0, 3)}
+    async with aclosing(read_records(log, INBOX.topic, bounds)) as records:
+        stamps = [record.timestamp async for record in records]
+    for since_ms in (None, 0, stamps[0], stamps[2], stamps[2] + 1):
+        for until_ms in (None, 0, stamps[0], stamps[2], stamps[2] + 1):
+            inside = [
+                n
+                for n, at_ms in enumerate(stamps)
+                if at_ms >= (since_ms or 0) and (until_ms is None or at_ms < until_ms)
+            ]
+            found = (await bounds_between(log, INBOX.topic, since_ms, until_ms))[INBOX.partition]
+            assert list(range(*found)) == inside

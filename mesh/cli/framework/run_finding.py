@@ -1,7 +1,7 @@
 """Runs as commands find them: through the index of runs, which is built forward first, or else from the log alone.
 
 The index never makes a command fail. An index that cannot be opened is left out, a damaged one is dropped and built
-again, and -v tells about it.
+again, and -v reports it.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,7 +48,7 @@ async def find_runs(
                 if runs is not None:
                     return await look(runs)
             except RunIndexUnusable as error:
-                _told(session, f"the index of runs cannot be used: {error}")
+                _note(session, f"the index of runs cannot be used: {error}")
                 if error.damaged and not again and file.writable:
                     file.drop()
                     continue
@@ -77,7 +77,8 @@ async def list_runs(
         file.open(identity_of(session.topology, await log.topics()))
         try:
             made = await _caught_up(session, log, file, payloads=False, quick=False)
-            return await look(made or runs)
+            assert made is not None  # an index in memory has one builder and no limit
+            return await look(made)
         finally:
             file.close()
 
@@ -98,7 +99,7 @@ async def _index(session: Session, log: "ReadLog") -> "AsyncIterator[RunIndexFil
         try:
             file.open(identity)
         except RunIndexUnusable as error:
-            _told(session, f"no index of runs at {short(f'sqlite:{path}')}: {error}")
+            _note(session, f"no index of runs at {short(f'sqlite:{path}')}: {error}")
             file.close()
             continue
         opened = file
@@ -126,9 +127,9 @@ async def _caught_up(
 
         caught = await runs.catch_up(report, records_max=QUICK_RECORDS_MAX if quick else None)
     if file.dropped:
-        _told(session, f"the index of runs was built again, since {file.dropped}")
+        _note(session, f"the index of runs was built again, since {file.dropped}")
     return runs if caught else None
 
 
-def _told(session: Session, text: str) -> None:
+def _note(session: Session, text: str) -> None:
     session.output.note(("note ", "yellow"), text, verbosity=1)

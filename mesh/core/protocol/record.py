@@ -124,6 +124,22 @@ def coordinates(record: Record) -> str:
     return f"{record.topic}:{record.partition}:{record.offset}"
 
 
+class Position(NamedTuple):
+    """The place of one record on a log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+def parse_coordinates(text: str) -> Position | None:
+    """Read what `coordinates` wrote; None for another text."""
+    topic, *numbers = text.rsplit(":", 2)
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        return None
+    return Position(topic, int(numbers[0]), int(numbers[1]))
+
+
 def record_bytes(record: NewRecord) -> int:
     """Return the size of a record, as every log compares it with its limit.
 

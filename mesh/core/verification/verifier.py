@@ -234,5 +234,5 @@ def published_topics(*topologies: Topology) -> Sequence[str]:
     for topology in topologies:
         egress = [rule.name for rule in topology.topics.values() if rule.egress]
         tasks = [topology.tasks(name) for name in topology.agents]
-        found |= dict.fromkeys((topology.dead, topology.outcomes, *tasks, *egress))
+        found |= dict.fromkeys((*tasks, topology.outcomes, topology.dead, *egress))
     return tuple(found)

@@ -13,7 +13,7 @@ from mesh.core.protocol.record import TopicPartition
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.redrive_journal import Journal
 from mesh.operations.dead_letters.run_context import consumed, redrives_without_effect
-from mesh.runtime.log_reader import bounds_since, read_records
+from mesh.runtime.log_reader import bounds_between, read_records
 
 CLOCKS_APART_MS_MAX: Final = 60_000
 """Limit of the difference between clocks of brokers and of this machine, which may date the ledger's first entry."""
@@ -87,7 +87,7 @@ class FollowUp:
         since_ms = min(entry.at_ms for entry in sent) - CLOCKS_APART_MS_MAX
         for topic in (self._topology.outcomes, self._topology.dead):
             async with aclosing(
-                read_records(self._log, topic, await bounds_since(self._log, topic, since_ms))
+                read_records(self._log, topic, await bounds_between(self._log, topic, since_ms))
             ) as stored:
                 async for record in stored:
                     results |= pending.take(record)

@@ -40,7 +40,7 @@ from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp, no_progress
 from mesh.operations.dead_letters.redrive_journal import Journal, planned_entry
 from mesh.operations.dead_letters.run_context import histories_of, requests_of
-from mesh.runtime.log_reader import bounds_since, end_offsets, read_records, record_at
+from mesh.runtime.log_reader import bounds_between, end_offsets, read_records, record_at
 
 CHUNK_MAX: Final = 100
 """Letters sent, and noted as sent, in one append."""
@@ -140,7 +140,7 @@ class DeadLetters:
         ledger, _ = await self._journal.read()
         letters: dict[str, Letter] = {}
         since_ms = 0 if chosen.names else chosen.since_ms or 0
-        bounds = await bounds_since(self._log, self._topic, since_ms)
+        bounds = await bounds_between(self._log, self._topic, since_ms)
         async with aclosing(read_records(self._log, self._topic, bounds)) as stored:
             async for record in stored:
                 letter = letter_of(record)
@@ -297,7 +297,7 @@ class DeadLetters:
         if not interrupted:
             return await end_offsets(self._log, *topics)
         since_ms = min(interrupted) - CLOCKS_APART_MS_MAX
-        spans = {topic: await bounds_since(self._log, topic, since_ms) for topic in topics}
+        spans = {topic: await bounds_between(self._log, topic, since_ms) for topic in topics}
         return {TopicPartition(topic, n): b.start for topic, span in spans.items() for n, b in span.items()}
 
     async def _write_down(

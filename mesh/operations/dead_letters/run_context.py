@@ -13,7 +13,7 @@ from mesh.core.history.timeline import History
 from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import REDRIVEN, REQUESTED, Event
 from mesh.core.protocol.partitioner import partition_of
-from mesh.core.protocol.record import Record, coordinates
+from mesh.core.protocol.record import Record, coordinates, parse_coordinates
 from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
@@ -49,8 +49,8 @@ async def consumed(log: ReadLog, topology: Topology, entries: Iterable[RedriveEn
     commits = {(topology.inbox, n): c.offset for n, c in (await log.committed(group, topology.inbox)).items()}
     found: list[RedriveEntry] = []
     for entry in entries:
-        topic, partition, offset = entry.place.rsplit(":", 2) if entry.place else ("", "0", "0")
-        if commits.get((topic, int(partition)), 0) > int(offset):
+        place = parse_coordinates(entry.place)
+        if place is not None and commits.get((place.topic, place.partition), 0) > place.offset:
             found.append(entry)
     return found
 

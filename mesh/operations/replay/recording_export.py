@@ -20,13 +20,14 @@ from mesh.core.errors import NotFound
 from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import REQUESTED, Event
 from mesh.core.protocol.partitioner import partition_of
-from mesh.core.protocol.record import Record, StoredRecord
+from mesh.core.protocol.record import Record, StoredRecord, parse_coordinates
 from mesh.core.replay.recording_format import Masking, RecordingHead, end_line, record_line
 from mesh.core.run.control import ALL
 from mesh.core.state.checkpoint import CheckpointUnreadable, CommitNote, read_note
 from mesh.core.topology.model import SERVICE_GROUPS, Topology
 from mesh.core.verification.publish_index import mark
-from mesh.runtime.log_reader import read_batches
+from mesh.core.verification.verifier import published_topics
+from mesh.runtime.log_reader import bounds_between, read_batches
 from mesh.runtime.topology_store import read_kept
 
 SLACK_MS: Final = 60_000
@@ -70,7 +71,7 @@ async def runs_where(
     until_ms: int | None,
 ) -> RunMarks:
     """Choose the runs with a request in this time span for which `wanted` holds."""
-    bounds = await _span(log, topology.inbox, since_ms, until_ms)
+    bounds = await bounds_between(log, topology.inbox, since_ms, until_ms)
     ids: set[str] = set()
     async with aclosing(read_batches(log, topology.inbox, bounds)) as batches:
         async for batch in batches:
@@ -137,12 +138,8 @@ class _Exporter:
         kept = await read_kept(log, topology, SystemClock())
         known = list({topology.digest: topology, **kept.topologies}.values())
         agents = dict.fromkeys(name for one in known for name in one.agents)
-        tasks = [topology.tasks(name) for name in agents]
-        egress = [rule.name for one in known for rule in one.topics.values() if rule.egress]
         ingress = [rule.name for one in known for rule in one.topics.values() if rule.ingress]
-        self._published = [
-            name for name in dict.fromkeys([*tasks, topology.outcomes, topology.dead, *egress]) if name in there
-        ]
+        self._published = [name for name in published_topics(*known) if name in there]
         self._ingress = [name for name in dict.fromkeys(ingress) if name in there]
         commits = await self._commits([*SERVICE_GROUPS, *agents], there)
         for name in (*self._published, topology.board, *self._ingress, topology.control, topology.topologies):
@@ -225,10 +222,9 @@ class _Exporter:
         if isinstance(event, Event) and event.task_id and self._chosen.run_id:
             self._tasks.add(event.task_id)
         if isinstance(event, Event) and event.kind == REQUESTED:
-            topic, _, place = event.origin.partition(":")
-            number, _, offset = place.partition(":")
-            if topic in self._ingress and number.isdecimal() and offset.isdecimal():
-                self._origins.setdefault((topic, int(number)), array("q")).append(int(offset))
+            origin = parse_coordinates(event.origin)
+            if origin is not None and origin.topic in self._ingress:
+                self._origins.setdefault((origin.topic, origin.partition), array("q")).append(origin.offset)
         return True
 
     def _note_gap(self, text: str) -> None:
@@ -239,7 +235,7 @@ class _Exporter:
         bounds = self._bounds[topic]
         if self._chosen.marks is None or self._first_ms is None:
             return bounds
-        span = await _span(self._log, topic, self._first_ms, self._last_ms + SLACK_MS)
+        span = await bounds_between(self._log, topic, self._first_ms, self._last_ms + SLACK_MS)
         return {n: Bounds(max(each.start, span[n].start), min(each.end, span[n].end)) for n, each in bounds.items()}
 
     async def _requests(self, topic: str) -> AsyncGenerator[Record]:
@@ -308,17 +304,6 @@ class _Exporter:
                 async for batch in batches:
                     for record in batch:
                         yield record
-
-
-async def _span(log: ReadLog, topic: str, since_ms: int | None, until_ms: int | None) -> dict[int, Bounds]:
-    """Return the bounds of a time span of a topic."""
-    bounds = await log.bounds(topic)
-    firsts = {} if since_ms is None else await log.offsets_at(topic, since_ms)
-    lasts = {} if until_ms is None else await log.offsets_at(topic, until_ms)
-    return {
-        n: Bounds(max(each.start, firsts.get(n, 0)), max(each.start, min(each.end, lasts.get(n, each.end))))
-        for n, each in bounds.items()
-    }
 
 
 def _run_of(record: Record, *, dead: bool) -> str:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from mesh.adapters.ports import Bounds, ReadLog
 from mesh.core.protocol.codec import Unreadable, read_event
 from mesh.core.protocol.event import FAILED, SUCCEEDED, TASK, Event
-from mesh.core.protocol.record import Record, coordinates
+from mesh.core.protocol.record import Record, coordinates, parse_coordinates
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_batches, read_records
 
@@ -111,9 +111,11 @@ async def _paired(
     """Read the tasks of these answers."""
     places: dict[int, set[int]] = {}
     for answer in answers:
-        topic, number, offset = _place(answer.origin)
-        if topic == topology.tasks(answer.agent) and number in tasks and offset >= tasks[number].start:
-            places.setdefault(number, set()).add(offset)
+        origin = parse_coordinates(answer.origin)
+        if origin is None or origin.topic != topology.tasks(answer.agent):
+            continue
+        if origin.partition in tasks and origin.offset >= tasks[origin.partition].start:
+            places.setdefault(origin.partition, set()).add(origin.offset)
     found: dict[str, Event] = {}
     for number, offsets in places.items():
         for bounds in _spans(sorted(offsets)):
@@ -143,11 +145,3 @@ def _spans(offsets: Sequence[int]) -> Iterator[Bounds]:
         return
     yield from _spans(offsets[:half])
     yield from _spans(offsets[half:])
-
-
-def _place(origin: str) -> tuple[str, int, int]:
-    """Return topic, partition and offset of coordinates; ("", 0, 0) if they are none."""
-    topic, *numbers = origin.rsplit(":", 2)
-    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
-        return "", 0, 0
-    return topic, int(numbers[0]), int(numbers[1])

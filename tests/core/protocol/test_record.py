@@ -3,13 +3,30 @@
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from mesh.core.protocol.record import NewRecord, PackedHeaders, Record, StoredRecord, TopicPartition, coordinates
+from mesh.core.protocol.record import (
+    NewRecord,
+    PackedHeaders,
+    Record,
+    StoredRecord,
+    TopicPartition,
+    coordinates,
+    parse_coordinates,
+)
 
 STORED = StoredRecord("orders.placed", 3, 17, 1_700_000_000_000, b"k", b"{}", [("a", b"b")])
 
 
 def test_the_coordinates_name_topic_partition_and_offset() -> None:
     assert coordinates(STORED) == "orders.placed:3:17"
+
+
+@pytest.mark.parametrize("text", ["", "t", "t:1", "t:1:", "t::2", "t:-1:2", "t:a:2", "t:1:2:x"])
+def test_a_text_without_partition_and_offset_is_no_position(text: str) -> None:
+    assert parse_coordinates(text) is None
+
+
+def test_coordinates_are_read_as_they_were_written() -> None:
+    assert parse_coordinates(coordinates(STORED)) == ("orders.placed", 3, 17)
 
 
 def test_a_record_of_the_kafka_client_is_used_as_it_comes() -> None:
