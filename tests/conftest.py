@@ -1,11 +1,14 @@
 """Settings of every test.
 
 Examples of hypothesis have no time limit, since the machine may be busy. Ctrl-C reaches children. The garbage collector
-ignores the objects of other tests while one test runs."""
+ignores the objects of other tests while one test runs. What a test does to loggers is undone."""
 
 import gc
+import logging
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("patient", settings(), deadline=None)
@@ -22,3 +25,21 @@ def pytest_collection_finish() -> None:
     everything: longer than the deadlines that are tested."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Undo what a test did to loggers: commands in the process of the tests set levels and handlers as in their own."""
+    handlers, levels = logging.root.handlers[:], _levels_of_loggers()
+    yield
+    logging.root.handlers[:] = handlers
+    for name, level in _levels_of_loggers().items():
+        if level != (before := levels.get(name, logging.NOTSET)):
+            logging.getLogger(name).setLevel(before)
+
+
+def _levels_of_loggers() -> dict[str, int]:
+    named = logging.root.manager.loggerDict.items()
+    return {"root": logging.root.level} | {
+        name: logger.level for name, logger in named if isinstance(logger, logging.Logger)
+    }

@@ -1,7 +1,6 @@
 """`mesh demo`: runs the example agents on sample events; it needs nothing but the package."""
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +12,7 @@ import orjson
 import typer
 
 from mesh.adapters.private_files import FOLDER_MODE, close_off, make_folder
-from mesh.cli.framework.logs import Reporter
+from mesh.cli.framework.logs import Reporter, hide_failed_attempts
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.output import Output
 from mesh.cli.framework.session import Session
@@ -60,8 +59,7 @@ async def demo(
             expected="topics called orders.… or github.webhooks…",
             remedy="`mesh up` runs yours, `mesh publish` feeds it",
         )
-    if session.output.verbosity < 1:  # the trees of the runs show failed attempts
-        logging.getLogger("mesh.tasks").setLevel(logging.ERROR)
+    hide_failed_attempts(session.output)
     with Stop(Reporter(session.output).info) as stop:
         async with _mesh(session) as (folder, mesh):
             show = Show(session, mesh, stop, folder)

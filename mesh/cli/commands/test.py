@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli.commands.replay.sandbox_options import IgnoreOption, TimeoutOption, quiet
+from mesh.cli.commands.replay.sandbox_options import IgnoreOption, TimeoutOption
+from mesh.cli.framework.logs import hide_failed_attempts
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
@@ -38,7 +39,7 @@ async def take_again(
     from mesh.core.replay.answer_diff import Ignored
     from mesh.core.replay.run_diff import diff_lines
 
-    quiet(session)
+    hide_failed_attempts(session.output)
     output, topology, ignored = session.output, todays_topology(session), Ignored(ignore or ())
     files = [file for path in paths for file in _recordings(path)]
     agents = load_agents(topology)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyncio": logging.ERROR}
 """The mesh reports these errors itself; the libraries would repeat them. -v shows them."""
+TASK_LOGGER = "mesh.tasks"
+"""The logger of failed attempts, retries, fallbacks and dead letters."""
 
 
 class Reporter:
@@ -58,6 +60,13 @@ def configure(output: Output, *, service: bool = False) -> None:
     root.setLevel(level)
     for name, quietest in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(level if output.verbosity > 0 else max(level, quietest))
+    logging.getLogger(TASK_LOGGER).setLevel(logging.NOTSET)
+
+
+def hide_failed_attempts(output: Output) -> None:
+    """Let this command's workers log no failed attempts unless -v asks for it: the command's output shows them."""
+    if output.verbosity < 1:
+        logging.getLogger(TASK_LOGGER).setLevel(logging.ERROR)
 
 
 class _Formatter(logging.Formatter):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import resource
 import signal
@@ -312,14 +311,8 @@ async def test_a_lack_of_open_files_is_waited_for_as_an_outage_is(
 
     with Stop(lambda _: None) as stop:
         host = Host(session, Reporter(session.output), stop, Plan(("worker",), {}))
-        root = logging.getLogger()
-        before, level = root.handlers[:], root.level
-        try:
-            configure(session.output, service=True)
-            assert await host._retry_while_unreachable(open_a_file)
-        finally:
-            root.handlers[:] = before
-            root.setLevel(level)
+        configure(session.output, service=True)
+        assert await host._retry_while_unreachable(open_a_file)
     assert [error is None for error in tries] == [False, True]
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert line["event"].startswith("this process may open no more files; expected a limit of at least 128")

@@ -9,18 +9,9 @@ import pytest
 import structlog
 
 from mesh.adapters.diagnostics import diagnostics
-from mesh.cli.framework.logs import _Formatter, configure
+from mesh.cli.framework.logs import TASK_LOGGER, _Formatter, configure, hide_failed_attempts
 from mesh.cli.framework.output import Output
 from tests.cli.conftest import Cli, Terminal, plain
-
-
-@pytest.fixture
-def loggers() -> object:
-    """The root logger as it was, afterwards."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield root
-    root.handlers[:], root.level = before
 
 
 def told(capsys: pytest.CaptureFixture[str], *, verbosity: int = 0, service: bool = False) -> list[dict[str, object]]:
@@ -34,7 +25,6 @@ def told(capsys: pytest.CaptureFixture[str], *, verbosity: int = 0, service: boo
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-@pytest.mark.usefixtures("loggers")
 def test_a_service_logs_json_lines_with_time_level_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(capsys, service=True)
     assert [line["event"] for line in lines] == ["partition is live", "a claim was \x1b[31mrefused", "no"]
@@ -43,14 +33,24 @@ def test_a_service_logs_json_lines_with_time_level_and_fields(capsys: pytest.Cap
     assert lines[1]["run"] == "r-1"
 
 
-@pytest.mark.usefixtures("loggers")
 def test_the_caller_chooses_the_level_of_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["level"] for line in told(capsys)] == ["warning", "error"]
     assert [line["level"] for line in told(capsys, verbosity=-1, service=True)] == ["error"]
     assert [line["event"] for line in told(capsys, verbosity=1)][-2:] == ["Unable to connect", "no"]
 
 
-@pytest.mark.usefixtures("loggers")
+def test_a_command_that_hides_failed_attempts_hides_them_from_no_later_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def shown(verbosity: int) -> int:
+        configure(Output(verbosity=verbosity))
+        hide_failed_attempts(Output(verbosity=verbosity))
+        logging.getLogger(TASK_LOGGER).warning("an attempt failed")
+        return len(capsys.readouterr().err.splitlines())
+
+    assert [shown(0), shown(1)] == [0, 1]
+
+
 def test_an_exception_goes_with_its_stack(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Output())
     try:
@@ -74,7 +74,6 @@ def test_at_a_terminal_a_service_logs_sentences(project: Cli) -> None:
     assert done.code == 143
 
 
-@pytest.mark.usefixtures("loggers")
 def test_what_libraries_and_stacks_say_is_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Output(), service=True)
     try:
@@ -86,7 +85,6 @@ def test_what_libraries_and_stacks_say_is_masked_too(capsys: pytest.CaptureFixtu
     assert json.loads(said)["event"] == "no answer from amqp://u:***@h"
 
 
-@pytest.mark.usefixtures("loggers")
 @pytest.mark.parametrize("people", [True, False])
 def test_a_line_of_any_length_is_cut_before_it_is_searched_for_secrets(
     capsys: pytest.CaptureFixture[str], people: bool
@@ -266,7 +264,6 @@ def test_lines_that_a_function_logs_bear_run_task_and_agent(lines: Cli) -> None:
     assert "task=" in own
 
 
-@pytest.mark.usefixtures("loggers")
 @pytest.mark.parametrize("people", [True, False])
 def test_lines_that_a_structlog_of_the_agents_hands_over_are_shown(
     capsys: pytest.CaptureFixture[str], people: bool

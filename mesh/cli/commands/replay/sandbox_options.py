@@ -1,11 +1,11 @@
 """The options of `mesh replay` for its modes that call functions: --run and --agent."""
 
-import logging
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import typer
 
+from mesh.cli.framework.logs import hide_failed_attempts
 from mesh.cli.framework.selectors import TimeSpan
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import seconds
@@ -63,7 +63,7 @@ async def sandboxed(
     from mesh.cli.commands.replay.agent_topic import AgentOptions, replay_tasks, swap_of, todays_topology
     from mesh.cli.commands.replay.sandbox_run import SandboxOptions, sandbox_run
 
-    quiet(session)
+    hide_failed_attempts(session.output)
     if given.run:
         if run is None and not file:
             raise misused("no run is named", "RUN", "Name one, or leave out --run to replay the tasks of --agent")
@@ -94,12 +94,6 @@ def _count(text: str) -> int:
             "this is no number of tasks", code="bad_value", where="--limit", expected="1 or more", got=text[:64]
         )
     return int(text)
-
-
-def quiet(session: Session) -> None:
-    """Let the worker report no failed attempts unless -v asks for it: they are in the comparison."""
-    if session.output.verbosity <= 0:
-        logging.getLogger("mesh.tasks").setLevel(logging.ERROR)
 
 
 def misused(what: str, where: str, remedy: str) -> InvalidInput:
