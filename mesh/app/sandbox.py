@@ -5,7 +5,7 @@ have in the recording. The log's clock begins at the recorded time of the reques
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import Board, Log
+from mesh.adapters.ports import Board, Log, ReadLog
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.adapters.sqlite.storage.clock import FileClock
 from mesh.adapters.sqlite.storage.file import SqliteFile
@@ -156,12 +156,23 @@ class Sandbox:
 
 
 async def run_in_sandbox(
-    topology: Topology, agents: Mapping[str, Agent], rerun: Rerun, *, timeout_s: float
+    topology: Topology,
+    agents: Mapping[str, Agent],
+    rerun: Rerun,
+    *,
+    timeout_s: float,
+    save: Callable[[ReadLog], Awaitable[None]] | None = None,
 ) -> RunFacts:
-    """Take a run again in a sandbox of its own and return what came of it; see `Sandbox.run`."""
+    """Take a run again in a sandbox of its own and return what came of it; see `Sandbox.run`.
+
+    `save`: reads the log of a run that has ended, before the log is removed.
+    """
     at_ms = rerun.requests[0].at_ms
     async with sandbox(topology, agents, at_ms=at_ms, recorded=rerun.recorded, board=rerun.board) as box:
-        return await box.run(rerun.requests, timeout_s=timeout_s)
+        facts = await box.run(rerun.requests, timeout_s=timeout_s)
+        if save is not None and facts.outcome is not None:
+            await save(box.log)
+        return facts
 
 
 @asynccontextmanager

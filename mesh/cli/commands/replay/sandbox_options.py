@@ -31,7 +31,10 @@ JobsOption = Annotated[
     int, typer.Option("--jobs", metavar="N", min=0, help="with --agent: calls at a time; 0: as a worker")
 ]
 SaveOption = Annotated[
-    str | None, typer.Option("--save", metavar="FILE", help="with --agent: differing answers, as JSON lines")
+    str | None,
+    typer.Option(
+        "--save", metavar="FILE", help="with --agent: differing answers; with --run: the new run, a recording"
+    ),
 ]
 
 
@@ -74,6 +77,7 @@ async def sandboxed(
             given.repeat,
             given.ignore or (),
             seconds("--timeout", given.timeout),
+            given.save,
         )
         return await sandbox_run(session, run, options)
     if run is not None:

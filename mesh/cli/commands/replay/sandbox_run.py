@@ -1,13 +1,17 @@
 """`mesh replay RUN --run`: the functions of today take a recorded run again, on a private mesh."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.cli.commands.replay.agent_topic import functions_of, swap_of, todays_topology
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
 from mesh.cli.views import sandbox_view
-from mesh.core.errors import InvalidInput
+from mesh.core.errors import ConfigInvalid, InvalidInput
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import ReadLog
@@ -29,6 +33,7 @@ class SandboxOptions(NamedTuple):
     repeat: int = 1
     ignore: Sequence[str] = ()
     timeout_s: float = 60.0
+    save: str | None = None
 
 
 async def sandbox_run(session: Session, name: str | None, options: SandboxOptions) -> int:
@@ -43,6 +48,8 @@ async def sandbox_run(session: Session, name: str | None, options: SandboxOption
     agents = functions_of(topology, dict(_swap(topology, text) for text in options.agents))
     async with session.read_log() as log:
         names = [name] if name is not None else await recorded_runs(log, session.topology)
+        if options.save is not None:
+            _check_one(len(names), options.repeat)
         code = 0
         for number, each in enumerate(names):
             recorded, rerun = await _plan(session, log, topology, each, patches, options.from_task)
@@ -52,6 +59,8 @@ async def sandbox_run(session: Session, name: str | None, options: SandboxOption
             if number:
                 session.output.print()
             sandbox_view.sandbox(session.output, recorded, results)
+            if options.save is not None:
+                _tell_saved(session, options.save, results[0][0])
             code = max(code, *(0 if found.same else 1 for _, found in results))
     return code
 
@@ -84,12 +93,58 @@ async def _repeated(
     from mesh.app.sandbox import run_in_sandbox
     from mesh.core.replay.run_diff import RunSide, run_diff
 
+    save = None if options.save is None else partial(_save, topology, recorded.run_id, Path(options.save))
     with terminable(), session.output.progress(options.repeat if options.repeat > 1 else None) as bar:
         for number in range(1, options.repeat + 1):
-            new = await run_in_sandbox(topology, agents, rerun, timeout_s=options.timeout_s)
+            new = await run_in_sandbox(topology, agents, rerun, timeout_s=options.timeout_s, save=save)
             sides = [RunSide(facts.outcome, facts.tasks, facts.last_answers) for facts in (recorded, new)]
             bar.advance(1, f"{number} of {options.repeat}")
             yield new, run_diff(sides[0], sides[1], ignored)
+
+
+def _check_one(runs: int, repeat: int) -> None:
+    """Raises InvalidInput unless exactly one run is made, which can be saved."""
+    if runs == repeat == 1:
+        return
+    expected, got = ("one run", f"{runs} in the recording") if repeat == 1 else ("one repetition", f"--repeat {repeat}")
+    raise InvalidInput(
+        "one run is saved to a file",
+        code="usage",
+        where="--save",
+        expected=expected,
+        got=got,
+        remedy="`mesh replay RUN --run --log recording:FILE` takes one run of a recording",
+    )
+
+
+async def _save(topology: "Topology", run_id: str, path: Path, log: "ReadLog") -> None:
+    """Write the run of a sandbox as a recording. The file appears, or replaces another, when it is complete."""
+    from mesh.app.embedded_board import embedded_changes
+    from mesh.cli.commands.version import number
+    from mesh.core.replay.recording_format import Masking
+    from mesh.operations.replay.recording_export import ChosenRuns, RunMarks, export
+    from mesh.settings import Settings
+
+    chosen = ChosenRuns(RunMarks([run_id]), run_id, {"run": run_id})
+    embedded = embedded_changes(log, topology, Settings(log=log.url, board="", board_prefix=topology.prefix))
+    lines = export(log, topology, chosen, masking=Masking([]), version=number(), embedded=embedded)
+    try:
+        with TemporaryDirectory(prefix=".mesh-save-", dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            with written.open("wb") as file:
+                async with aclosing(lines) as all_lines:
+                    async for line in all_lines:
+                        file.write(line)
+            written.replace(path)
+    except OSError as error:
+        raise ConfigInvalid(f"the file cannot be written: {error.strerror}", where=f"--save {path}") from error
+
+
+def _tell_saved(session: Session, path: str, new: "RunFacts") -> None:
+    if new.outcome is None:
+        session.output.warn(("not saved: ", "yellow"), "the run has not ended; --timeout gives it more time")
+    else:
+        session.output.note(("saved: ", "dim"), path)
 
 
 def _swap(topology: "Topology", text: str) -> tuple[str, str]:

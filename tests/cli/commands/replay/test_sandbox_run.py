@@ -110,6 +110,45 @@ def test_recordings_in_files_are_taken_again_like_runs_of_the_log(recorded: Cli,
     assert (tasks["tasks"], tasks["different"]) == (1, 1)
 
 
+def test_the_new_run_is_saved_as_a_recording_in_place_of_the_old_one(recorded: Cli, changed: str) -> None:
+    file = recorded.folder / "accepted.jsonl"
+    file.write_text(recorded("run", "export", "bob").out)
+    again = ("replay", file.name, "--run", "--agent", changed)
+    assert recorded(*again).code == 1
+    saved = recorded(*again, "--save", file.name)
+    assert (saved.code, saved.err) == (1, "saved: accepted.jsonl\n")
+    assert recorded(*again).code == 0
+    assert recorded("replay", file.name, "--check").code == 0
+    assert recorded("run", "show", "bob", "--log", f"recording:{file.name}").code == 0
+    assert list(recorded.folder.glob(".mesh-save-*")) == []
+
+
+def test_a_run_that_has_not_ended_is_not_saved(recorded: Cli) -> None:
+    (recorded.folder / "sleeper.py").write_text(
+        "import asyncio\n\nfrom desk import Greeted, GreetingKept, Hello\n\n\n"
+        "async def greet(hello: Hello) -> list[Greeted | GreetingKept]:\n"
+        "    await asyncio.sleep(60)\n    return []\n"
+    )
+    swap = ("--agent", "greeter=sleeper:greet", "--timeout", "500ms")
+    done = recorded("replay", "bob", "--run", *swap, "--save", "endless.jsonl")
+    assert done.code == 1
+    assert done.err.endswith("not saved: the run has not ended; --timeout gives it more time\n")
+    assert not (recorded.folder / "endless.jsonl").exists()
+
+
+def test_one_run_is_saved_to_a_file(recorded: Cli) -> None:
+    several = recorded("run", "export", "--since", "1h").out
+    (recorded.folder / "several.jsonl").write_text(several)
+    done = recorded("replay", "several.jsonl", "--run", "--save", "new.jsonl")
+    assert (done.code, done.out) == (2, "")
+    assert "expected one run, got 4 in the recording" in done.err
+    repeated = recorded("replay", "bob", "--run", "--repeat", "2", "--save", "new.jsonl")
+    assert "expected one repetition, got --repeat 2" in repeated.err
+    nowhere = recorded("replay", "bob", "--run", "--save", "no/such/folder.jsonl")
+    assert (nowhere.code, "the file cannot be written" in nowhere.err) == (2, True)
+    assert not (recorded.folder / "new.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
