@@ -11,6 +11,7 @@ import json
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,9 @@ from bench.report import save
 from mesh.adapters.sqlite.run_index import RunIndexFile
 from mesh.app.wiring import load_topology, open_read_log
 from mesh.core.history.run_query import RunQuery
-from mesh.operations.run_index import IndexedRuns, identity_of
+from mesh.operations.run_index import RunIndex, identity_of
+from mesh.operations.run_selection import select_runs
+from mesh.operations.runs import Runs
 from mesh.settings import Settings
 
 LATEST: Final = 50
@@ -45,22 +48,22 @@ async def measure(folder: Path, url: str) -> dict[str, Any]:
         records = sum(each.end - each.start for there in bounds for each in there.values())
         await log.close()
 
-        async def look(use: Callable[[IndexedRuns], Awaitable[Any]]) -> tuple[float, float, Any]:
+        async def look(use: Callable[[Runs, RunIndex], Awaitable[Any]]) -> tuple[float, float, Any]:
             """Seconds and processor seconds from the opening of the log to the result."""
             began, used = time.perf_counter(), time.process_time()
             log = open_read_log(Settings(log=url))
             await log.start()
             file = RunIndexFile(path)
             file.open(identity_of(topology, await log.topics()))
-            runs = IndexedRuns(log, topology, file)
-            assert await runs.catch_up()
-            found = await use(runs)
+            index = RunIndex(log, topology, file)
+            assert await index.catch_up()
+            found = await use(Runs(log, topology, finder=index), index)
             file.close()
             await log.close()
             return round(time.perf_counter() - began, 3), round(time.process_time() - used, 3), found
 
-        async def nothing(runs: IndexedRuns) -> int:
-            return (await runs.select(RunQuery(), limit=1))[0].opened_ms
+        async def nothing(runs: Runs, index: RunIndex) -> int:
+            return (await select_runs(runs, index, RunQuery(), limit=1))[0].opened_ms
 
         build_s, build_cpu_s, _ = await look(nothing)
         figures: dict[str, Any] = {
@@ -71,11 +74,11 @@ async def measure(folder: Path, url: str) -> dict[str, Any]:
             "index_bytes": path.stat().st_size,
         }
         subject = "order-00000007"
-        figures["by_subject_s"], _, run = await look(lambda runs: runs.find(subject))
-        figures["by_id_s"], _, same = await look(lambda runs: runs.find(run.run_id))
+        figures["by_subject_s"], _, run = await look(lambda runs, _: runs.find(subject))
+        figures["by_id_s"], _, same = await look(lambda runs, _: runs.find(run.run_id))
         assert same.subject == subject
         for name, query in FILTERS.items():
-            figures[name], _, rows = await look(lambda runs, query=query: runs.select(query, limit=LATEST))  # type: ignore[misc]
+            figures[name], _, rows = await look(partial(select_runs, query=query, limit=LATEST))
             assert rows, name
     return figures
 

@@ -1,7 +1,8 @@
 """A log of many ended runs, written without workers: `python -m bench.run_log FOLDER --runs 200000`.
 
 Each run is decided as an orchestrator does it and answered as workers do it: three steps, an egress type, an outcome.
-Some fail, a few stay open. The folder gets topics.yaml and the embedded file, so every command works in it.
+Some fail, and a few stay open. One of RARE each is a return, is flagged, times out, fans out, is dear: so that filters
+have few to find. The folder gets topics.yaml and the embedded file, so every command works in it.
 """
 
 import argparse
@@ -28,9 +29,12 @@ TEXT: Final = """
 mesh: {name: found, inbox: {partitions: 6}, limits: {deadline: 2d}}
 topics:
   orders.placed: {ingress: order.placed, id: order_id, partitions: 1}
+  orders.returned: {ingress: order.returned, id: order_id, partitions: 1}
   orders.done: {egress: order.fulfilled, partitions: 1}
 agents:
-  stock: {run: "bench.agents:echo", on: order.placed, emits: stock.reserved, retry: {attempts: 1}}
+  stock: {run: "bench.agents:echo", on: order.placed, emits: [stock.reserved, order.flagged], retry: {attempts: 1}}
+  review: {run: "bench.agents:echo", on: order.flagged, emits: stock.reserved, retry: {attempts: 1}}
+  refund: {run: "bench.agents:echo", on: order.returned, emits: order.fulfilled, retry: {attempts: 1}}
   pricing: {run: "bench.agents:echo", on: stock.reserved, emits: order.priced, retry: {attempts: 1}}
   ship: {run: "bench.agents:echo", on: order.priced, emits: order.fulfilled, retry: {attempts: 1}}
 """
@@ -38,6 +42,10 @@ FAILING: Final = 50
 """One run of so many fails at its second agent."""
 OPEN: Final = 5_000
 """One run of so many gets no answer."""
+RARE: Final = 10_000
+"""One run of so many is each of these by its number: a return, flagged, timed out, fanned out, dear."""
+RETURNED, FLAGGED, TIMED_OUT, FANNED_OUT, DEAR = 1_001, 2_002, 3_003, 4_004, 5_005
+FAN: Final = 5
 STEP: Final = 2_000
 """Runs that are open at a time."""
 
@@ -75,17 +83,29 @@ class Player:
     def _request(self, number: int) -> Event:
         id = f"{'open' if number % OPEN == OPEN - 1 else 'order'}-{number:08d}"
         data = b'{"order_id":"%s","lines":[{"sku":"A-100","qty":%d}]}' % (id.encode(), number % 100)
-        run_id = run_id_of("/topics/orders.placed", id)
-        return Event(id, "/topics/orders.placed", "order.placed", REQUESTED, run_id, data, subject=id)
+        topic, type = "orders.placed", "order.placed"
+        if number % RARE == RETURNED:
+            topic, type = "orders.returned", "order.returned"
+        run_id = run_id_of(f"/topics/{topic}", id)
+        return Event(id, f"/topics/{topic}", type, REQUESTED, run_id, data, subject=id)
 
     def _answer(self, effect: PublishTask) -> Event:
         sent = record_of(effect, self._topology)
         task = read_event(StoredRecord(sent.topic, 0, 0, self._log.now_ms(), sent.key, sent.value, sent.headers))
         assert isinstance(task, Event)
-        if task.agent == "pricing" and int(task.run_id[:6], 16) % FAILING == 0:
-            return failure_event(task, Fault("exception", "no price", "ValueError"), NO_USAGE)
-        emits = self._topology.agents[task.agent].emits[0]
-        return success_event(task, [Part(emits, b'{"total_cents":3238}')], Usage(1_000, 10))
+        rare = int(task.subject.rpartition("-")[2]) % RARE
+        if task.agent == "pricing":
+            if int(task.run_id[:6], 16) % FAILING == 0:
+                return failure_event(task, Fault("exception", "no price", "ValueError"), NO_USAGE)
+            if rare == TIMED_OUT:
+                return failure_event(task, Fault("timeout", "no price in 30 s", ""), NO_USAGE)
+        part = Part(self._topology.agents[task.agent].emits[0], b'{"total_cents":3238}')
+        parts = [part]
+        if task.agent == "stock" and rare == FLAGGED:
+            parts = [Part("order.flagged", b"{}")]
+        elif task.agent == "stock" and rare == FANNED_OUT:
+            parts *= FAN
+        return success_event(task, parts, Usage(500_000 if rare == DEAR else 1_000 + rare, 10))
 
 
 async def write(folder: Path, runs: int, log_url: str = "") -> None:

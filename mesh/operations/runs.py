@@ -10,17 +10,24 @@ from typing import Any, Final, NamedTuple
 
 from mesh.adapters.ports import Bounds, ReadLog
 from mesh.core.errors import InvalidInput, NotFound
+from mesh.core.history.run_entry import Spans
 from mesh.core.history.run_summary import OPEN, Summary, outcome_of, summary_of, summary_of_outcome
 from mesh.core.history.task_attempts import Moment
 from mesh.core.history.timeline import History
-from mesh.core.protocol.codec import Unreadable, read_event
-from mesh.core.protocol.event import ID_PATTERN, REQUESTED, Event
+from mesh.core.protocol.event import ID_PATTERN, Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.publishing.request_rejection import LateRequest, late_request_in
-from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
 from mesh.operations.removed_runs import RemovedRuns
+from mesh.operations.run_places import (
+    PREFIXED_MAX,
+    PartitionFinder,
+    RunFinder,
+    RunPlaces,
+    is_request,
+    read_places,
+)
 from mesh.runtime.log_reader import end_offsets, read_records
 from mesh.runtime.topology_store import TopologyReader
 
@@ -30,11 +37,8 @@ POLL_RECORDS_MAX: Final = 2_000
 WINDOW_RECORDS: Final = 5_000
 """Records of each partition in the first window for the latest runs; each further window is four times as large."""
 CANDIDATES_MAX: Final = 5
-PREFIXED_MAX: Final = 50
-"""Runs counted whose id begins with a name; more are equally ambiguous."""
 REPORTED_MAX: Final = 10_000
 """Ended runs remembered by `watch`, so that a repeated request does not look like another run."""
-NO_RUN: Final = ALL.encode()  # the key of what concerns all runs
 
 
 class RunChange(NamedTuple):
@@ -58,11 +62,18 @@ class Runs:
     """The runs of one mesh, read from its log."""
 
     def __init__(
-        self, log: ReadLog, topology: Topology, *, window_records: int = WINDOW_RECORDS, payloads: bool = False
+        self,
+        log: ReadLog,
+        topology: Topology,
+        *,
+        finder: RunFinder | None = None,
+        window_records: int = WINDOW_RECORDS,
+        payloads: bool = False,
     ) -> None:
-        """`payloads`: whether histories of single runs keep emitted payloads."""
+        """`finder`: None, where nothing is known. `payloads`: whether histories of single runs keep emitted ones."""
         self._payloads = payloads
         self.log, self.topology = log, topology
+        self.finder = finder or PartitionFinder(log, topology)
         self._window_records, self._known = window_records, TopologyReader(log, topology)
         self._removed = RemovedRuns(log, topology, self._known, self._read, payloads=payloads)
 
@@ -76,7 +87,7 @@ class Runs:
         history = await self.history(name) if MADE_ID.fullmatch(name) else None
         if history is not None:
             return history
-        named = await self._find_named(name.encode())
+        named = await self.finder.named(name) or await self._older(name)
         if len(named) > 1:
             shown = ", ".join(named[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
             raise InvalidInput(
@@ -103,51 +114,37 @@ class Runs:
 
     async def history(self, run_id: str) -> History | None:
         """Return the history of a run; None if the log has no record of it."""
-        key = run_id.encode()
-        inbox, home = await self._home(self.topology.inbox, key)
-        history = History(self.topology, run_id, partition=home, kept=self._known.kept, payloads=self._payloads)
-        seen = False
-        async for record in self._read(self.topology.inbox, {home: inbox}):
+        places = await self.finder.places(run_id)
+        history, key, seen = self._history(run_id, places.home), run_id.encode(), False
+        async for record in self._at(self.topology.inbox, {places.home: places.inbox}):
             if record.key == key:
                 history.take(record)
                 seen = True
-        await self._add_outcome(history)
+        seen = await self._add_outcome(history, places.outcomes) or seen
+        if places.certain and not seen:
+            raise self.finder.refuse(run_id)
         history = await self._whole(history)
-        return history if seen or history.outcome or history.run else None
+        return history if seen or history.run else None
 
     async def _whole(self, history: History) -> History:
         """Rebuild the history from the checkpoint if the first records of the run were removed."""
         again = await self._removed.restore([history], await self.log.bounds(self.topology.inbox))
         return again.get(history.run_id, history)
 
-    async def _add_outcome(self, history: History) -> None:
-        key = history.run_id.encode()
-        outcomes, number = await self._home(self.topology.outcomes, key)
-        async for record in self._read(self.topology.outcomes, {number: outcomes}):
-            found = outcome_of(record) if record.key == key else None
+    async def _add_outcome(self, history: History, places: Mapping[int, Spans]) -> bool:
+        """Add the outcome; False if there is none."""
+        seen = False
+        async for record in self._at(self.topology.outcomes, places):
+            if record.key != history.run_id.encode():
+                continue
+            found = outcome_of(record)
             if found is not None:
                 history.take_outcome(*found)
-            elif record.key == key and (late := late_request_in(record)) is not None:
+                seen = True
+            elif (late := late_request_in(record)) is not None:
                 history.take_late_answer(late)
-
-    async def _find_named(self, name: bytes) -> list[str]:
-        """Return the ids of the runs with id `name`, else with a request of this id or subject, else with this prefix.
-
-        Takes one pass over the inbox, which dominates the time.
-        """
-        found: tuple[dict[bytes, str], ...] = ({}, {}, {})
-        text = name.decode("utf-8", "replace")
-        async for record in self._read(self.topology.inbox, await self.log.bounds(self.topology.inbox)):
-            key = record.key or b""
-            if key == NO_RUN:
-                continue
-            rank = 0 if key == name else 2 if key.startswith(name) else 3
-            if rank and _is_request(record, text):
-                rank = 1
-            if rank < 2 or (rank == 2 and len(found[2]) < PREFIXED_MAX):  # more are ambiguous anyway
-                found[rank][key] = _run_id(record)
-        named = found[0] or found[1] or found[2]
-        return list(named.values()) if named else await self._older(text)
+                seen = True
+        return seen
 
     async def _older(self, name: str) -> list[str]:
         """Return the same for runs that are older than the records of the inbox."""
@@ -161,10 +158,26 @@ class Runs:
                 found[1].append(id)
         return found[0] or found[1]
 
-    async def _home(self, topic: str, key: bytes) -> tuple[Bounds, int]:
-        bounds = await self.log.bounds(topic)
-        home = partition_of(key, len(bounds))
-        return bounds[home], home
+    async def open_summaries(self, places: Mapping[str, RunPlaces]) -> list[Summary]:
+        """Fold runs without an outcome, by their ids, from these places in one pass. Those whose request opened none
+        are left out."""
+        histories = {id.encode(): self._history(id, each.home, payloads=False) for id, each in places.items()}
+        spans: dict[int, Spans] = {}
+        for each in places.values():
+            spans.setdefault(each.home, []).extend(each.inbox)
+        async for record in self._at(self.topology.inbox, spans):
+            history = histories.get(record.key or b"")
+            if history is not None:
+                history.take(record)
+        bounds = await self.log.bounds(self.topology.inbox) if histories else {}
+        again = await self._removed.restore(histories.values(), bounds)
+        whole = [again.get(history.run_id, history) for history in histories.values()]
+        return [summary_of(history) for history in whole if history.late is None and history.opened_ms]
+
+    async def older_open(self, known: Collection[str]) -> list[History]:
+        """Return the open runs, except the known ones, that are older than the records of the inbox."""
+        bounds = await self.log.bounds(self.topology.inbox)
+        return list((await self._removed.open_runs(known, bounds)).values())
 
     # ------------------------------------------------------------------------------------------------- latest runs
 
@@ -189,9 +202,9 @@ class Runs:
 
     async def _add_older(self, rows: dict[str, Summary]) -> None:
         """Add the runs that are open and older than the records of the inbox."""
-        for id, history in (await self._removed.open_runs(rows, await self.log.bounds(self.topology.inbox))).items():
-            await self._add_outcome(history)
-            rows[id] = summary_of(history)
+        for history in await self.older_open(rows):
+            await self._add_outcome(history, (await self.finder.places(history.run_id)).outcomes)
+            rows[history.run_id] = summary_of(history)
 
     async def _add(self, rows: dict[str, Summary], window: Mapping[int, Bounds], since_ms: int | None) -> None:
         """Add the runs that were requested in a window of the inbox, and all whose outcome is not older than it."""
@@ -201,7 +214,7 @@ class Runs:
         first_ms = since_ms
         async for record in self._read(inbox, window):
             first_ms = record.timestamp if first_ms is None else min(first_ms, record.timestamp)
-            if _is_request(record):
+            if is_request(record):
                 requests.setdefault(_run_id(record), record)
         if first_ms is None:
             return
@@ -213,29 +226,15 @@ class Runs:
                 rows[found[0].run_id] = summary_of_outcome(*found)
             elif (answer := late_request_in(record)) is not None:
                 late.add(answer.run_id)
-        for summary in await self._open({id: r for id, r in requests.items() if id not in rows}):
+        bounds = await self.log.bounds(inbox)
+        begun = {
+            id: RunPlaces(r.partition, [(r.offset, bounds[r.partition].end - 1)], {}, [])
+            for id, r in requests.items()
+            if id not in rows
+        }
+        for summary in await self.open_summaries(begun):
             if summary.state != OPEN or summary.run_id not in late:  # else it had ended before this request of it
                 rows[summary.run_id] = summary
-
-    async def _open(self, requests: Mapping[str, Record]) -> list[Summary]:
-        """Fold and summarise runs without an outcome."""
-        firsts: dict[int, int] = {}
-        histories: dict[bytes, History] = {}
-        for run_id, record in requests.items():
-            firsts[record.partition] = min(record.offset, firsts.get(record.partition, record.offset))
-            histories[run_id.encode()] = History(
-                self.topology, run_id, partition=record.partition, kept=self._known.kept
-            )
-        bounds = await self.log.bounds(self.topology.inbox) if requests else {}
-        places = {number: Bounds(first, bounds[number].end) for number, first in firsts.items()}
-        async for record in self._read(self.topology.inbox, places):
-            history = histories.get(record.key or b"")
-            if history is not None:
-                history.take(record)
-        begun = [history for history in histories.values() if history.request is not None]
-        again = await self._removed.restore(begun, bounds) if begun else {}
-        whole = [again.get(history.run_id, history) for history in begun]
-        return [summary_of(history) for history in whole if history.late is None]
 
     async def _windows(self, since_ms: int | None) -> AsyncGenerator[Mapping[int, Bounds], None]:
         """Yield parts of the inbox, from the end backwards."""
@@ -336,7 +335,7 @@ class Runs:
         run_id = _run_id(record)
         history = histories.get(run_id)
         if history is None:
-            if not _is_request(record):
+            if not is_request(record):
                 return
             history = histories[run_id] = self._history(run_id)
         moments = history.take(record)
@@ -345,9 +344,10 @@ class Runs:
         elif moments:
             yield RunChange(history, tuple(moments))
 
-    def _history(self, run_id: str) -> History:
-        home = partition_of(run_id.encode(), self.topology.inbox_partitions)
-        return History(self.topology, run_id, partition=home, kept=self._known.kept)
+    def _history(self, run_id: str, home: int = -1, *, payloads: bool | None = None) -> History:
+        home = partition_of(run_id.encode(), self.topology.inbox_partitions) if home < 0 else home
+        payloads = self._payloads if payloads is None else payloads
+        return History(self.topology, run_id, partition=home, kept=self._known.kept, payloads=payloads)
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -358,14 +358,13 @@ class Runs:
             async for record in stored:
                 yield record
 
+    async def _at(self, topic: str, spans: Mapping[int, Spans]) -> AsyncIterator[Record]:
+        """Yield the records of these spans."""
+        await self._known.once()
+        async with aclosing(read_places(self.log, topic, spans)) as stored:
+            async for record in stored:
+                yield record
+
 
 def _run_id(record: Record) -> str:
     return (record.key or b"").decode("utf-8", "replace")
-
-
-def _is_request(record: Record, name: str = "") -> bool:
-    """Return whether a record is a request, and has this id or subject if one is given."""
-    event = read_event(record)
-    if isinstance(event, Unreadable) or event.kind != REQUESTED:
-        return False
-    return not name or name in (event.id, event.subject)

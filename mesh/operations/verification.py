@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 from mesh.adapters.ports import Bounds, Clock, ReadLog
 from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import Record, TopicPartition, parse_coordinates
-from mesh.core.run.control import ALL
 from mesh.core.topology.model import Topology
 from mesh.core.verification.record_diff import Difference, record_differences
 from mesh.core.verification.replay_check import CheckScope
 from mesh.core.verification.report import VerificationReport, Violation
 from mesh.core.verification.verifier import Verifier, published_topics
+from mesh.operations.run_places import NO_RUN, RunPlaces, read_places
 from mesh.runtime.checkpoint_store import CheckpointStates, read_checkpoints
 from mesh.runtime.log_reader import bounds_between, read_batches, record_at
 from mesh.runtime.topology_store import read_kept
@@ -47,6 +47,8 @@ class Window(NamedTuple):
 
 
 WHOLE: Final = Window()
+SLACK_MS: Final = 5_000
+"""Milliseconds before and after the records of a run in which those that follow from it are looked for at first."""
 
 
 async def verify(
@@ -55,15 +57,35 @@ async def verify(
     clock: Clock,
     *,
     run_id: str = "",
+    places: RunPlaces | None = None,
     window: Window = WHOLE,
     read: Callable[[int], None] = lambda records: None,
 ) -> VerifyResult:
     """Check the whole log, or only what concerns one run. `read` receives the number of records of each batch read.
 
+    `places`: where the records of that run are. Records that follow from it are then looked for from SLACK_MS before
+    its first record until SLACK_MS after its last one. If something differs there, everything is read.
+
     With a window, the runs are checked that were requested in it, as far as records before its end decide them.
 
     Raises LogUnavailable, and NotFound when the mesh's topics do not exist.
     """
+    if places is not None:
+        found = await _verify(log, topology, clock, (run_id, places), WHOLE, read)
+        if found.first is None:
+            return found
+    return await _verify(log, topology, clock, (run_id, None), window, read)
+
+
+async def _verify(
+    log: ReadLog,
+    topology: Topology,
+    clock: Clock,
+    run: tuple[str, RunPlaces | None],
+    window: Window,
+    read: Callable[[int], None],
+) -> VerifyResult:
+    run_id, places = run
     existing = await log.topics()
     kept = await read_kept(log, topology, clock)
     known = list({topology.digest: topology, **kept.topologies}.values())
@@ -72,6 +94,7 @@ async def verify(
     committed = await _read_commits(log, topology, {name for one in known for name in one.agents}, incoming, existing)
     deadline_ms = max(one.limits.deadline_ms for one in known)
     bounds = {topic: await _since(log, topic, window, deadline_ms) for topic in (*published, topology.inbox)}
+    narrow = bounds if places is None else await _narrow(log, topology, run_id, places, bounds)
     partial = bool(run_id) or window != WHOLE
     checkpoints = CheckpointStates({}, []) if partial else await read_checkpoints(log, topology, clock, known)
     scope = CheckScope(
@@ -85,7 +108,7 @@ async def verify(
     )
     verifier = Verifier(scope)
 
-    keys = (run_id.encode(), ALL.encode())
+    keys = (run_id.encode(), NO_RUN)
 
     async def feed(
         topic: str, spans: Mapping[int, Bounds], take: Callable[[Record], None], wanted: Callable[[Record], bool]
@@ -98,19 +121,43 @@ async def verify(
                         take(record)
 
     for topic in published:
-        await feed(topic, bounds[topic], verifier.take_published, lambda record: _run_of(record) == run_id)
+        await feed(topic, narrow[topic], verifier.take_published, lambda record: _run_of(record) == run_id)
     for position in verifier.origins:
         if (original := await _record_at(log, position)) is not None:
             verifier.take_original(original)
     for topic in () if partial else sorted(incoming):
         await feed(topic, await log.bounds(topic), verifier.take_ingress, lambda record: True)
-    inbox = await _until(log, topology.inbox, bounds[topology.inbox], window)
-    await feed(topology.inbox, inbox, verifier.take_inbox, lambda record: record.key in keys)
+    if places is None:
+        inbox = await _until(log, topology.inbox, bounds[topology.inbox], window)
+        await feed(topology.inbox, inbox, verifier.take_inbox, lambda record: record.key in keys)
+    else:
+        for record in await _records_of(log, topology, run_id, places):
+            read(1)
+            verifier.take_inbox(record)
     report = verifier.report()
     for violation in checkpoints.unreadable:
         report.add(violation)
     first = next(iter(report.violations), None)
     return VerifyResult(report, None if first is None else await _both_sides(log, first), len(known))
+
+
+async def _records_of(log: ReadLog, topology: Topology, run_id: str, places: RunPlaces) -> list[Record]:
+    """Return the inbox records of a run, with those between that concern all runs."""
+    keys = (run_id.encode(), NO_RUN)
+    spans = {places.home: [*places.inbox, *places.common]}
+    async with aclosing(read_places(log, topology.inbox, spans)) as records:
+        return [record async for record in records if record.key in keys]
+
+
+async def _narrow(
+    log: ReadLog, topology: Topology, run_id: str, places: RunPlaces, whole: Mapping[str, Mapping[int, Bounds]]
+) -> Mapping[str, Mapping[int, Bounds]]:
+    """Return the bounds of the records that a run caused, by the times of its own records."""
+    own = [one.timestamp for one in await _records_of(log, topology, run_id, places) if one.key == run_id.encode()]
+    if not own:
+        return whole
+    since_ms, until_ms = max(0, min(own) - SLACK_MS), max(own) + SLACK_MS
+    return {topic: await bounds_between(log, topic, since_ms, until_ms) for topic in whole}
 
 
 async def _since(log: ReadLog, topic: str, window: Window, deadline_ms: int) -> Mapping[int, Bounds]:

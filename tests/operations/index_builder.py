@@ -20,8 +20,8 @@ async def build(folder: str, path: str, step_records: int) -> None:
     await log.start()
     file = RunIndexFile(path)
     file.open(run_index.identity_of(topology, await log.topics()))
-    runs = run_index.IndexedRuns(log, topology, file)
-    await runs.catch_up(lambda step, read, total: print(step, read, total, flush=True))
+    index = run_index.RunIndex(log, topology, file)
+    await index.catch_up(lambda step, read, total: print(step, read, total, flush=True))
     file.close()
     await log.close()
 

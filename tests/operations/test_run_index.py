@@ -16,16 +16,20 @@ from bench import run_log
 from mesh.adapters.ports import ReadLog
 from mesh.adapters.sqlite import SqliteLog
 from mesh.adapters.sqlite.run_index import MEMORY, RunIndexFile, RunIndexUnusable
+from mesh.adapters.sqlite.run_rows import NAMES
 from mesh.app.wiring import load_topology
 from mesh.cli.views.run_view import history_json
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.history.run_query import RunQuery
+from mesh.core.history.run_summary import Summary
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.selection.where import Where
 from mesh.core.topology.model import Topology
-from mesh.operations import run_index
-from mesh.operations.run_index import IndexedRuns, identity_of
+from mesh.operations import run_index, run_places
+from mesh.operations.run_index import RunIndex, identity_of
+from mesh.operations.run_selection import select_runs
 from mesh.operations.runs import Runs
+from mesh.runtime.log_reader import read_records
 
 RUNS = 1_200
 ROOT = Path(__file__).parents[2]
@@ -59,19 +63,35 @@ async def log(folder: Path, tmp_path: Path) -> AsyncIterator[SqliteLog]:
     await log.close()
 
 
-async def indexed(log: ReadLog, mesh: Topology, path: str | Path = MEMORY) -> IndexedRuns:
+class Indexed(Runs):
+    """Runs with their index."""
+
+    def __init__(self, log: ReadLog, mesh: Topology, index: RunIndex) -> None:
+        super().__init__(log, mesh, finder=index)
+        self.index = index
+
+    async def select(self, query: RunQuery, *, limit: int, where: Where | None = None) -> list[Summary]:
+        return await select_runs(self, self.index, query, limit=limit, where=where)
+
+
+async def indexed(log: ReadLog, mesh: Topology, path: str | Path = MEMORY) -> Indexed:
     """The index, built to the end."""
     file = RunIndexFile(path)
     file.open(identity_of(mesh, await log.topics()))
-    runs = IndexedRuns(log, mesh, file)
-    assert await runs.catch_up()
-    return runs
+    index = RunIndex(log, mesh, file)
+    assert await index.catch_up()
+    return Indexed(log, mesh, index)
 
 
 def contents(path: Path) -> list[Any]:
-    """All rows of an index."""
+    """All rows of an index, with the texts that their numbers stand for."""
     with sqlite3.connect(path) as connection:
-        rows = connection.execute("SELECT * FROM runs ORDER BY run").fetchall()
+        texts = {0: "", **dict(connection.execute("SELECT number, text FROM words").fetchall())}
+        numbered = [NAMES.index(name) + 1 for name in ("type", "ending", "agents", "codes")]
+        rows = [
+            [texts[value] if place in numbered else value for place, value in enumerate(row)]
+            for row in connection.execute("SELECT * FROM runs ORDER BY run").fetchall()
+        ]
         places = connection.execute("SELECT * FROM places ORDER BY 1, 2").fetchall()
         requests = connection.execute("SELECT * FROM requests ORDER BY 1, 2").fetchall()
     connection.close()
@@ -97,15 +117,15 @@ async def test_only_the_records_of_a_run_and_of_few_others_are_read(
     log: SqliteLog, mesh: Topology, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs, read = await indexed(log, mesh), 0
-    stored = Runs._read
+    stored = read_records
 
-    async def counted(self: Runs, topic: str, places: Any) -> Any:
+    async def counted(log: ReadLog, topic: str, places: Any) -> Any:
         nonlocal read
         read += sum(each.end - each.start for each in places.values())
-        async for record in stored(self, topic, places):
+        async for record in stored(log, topic, places):
             yield record
 
-    monkeypatch.setattr(Runs, "_read", counted)
+    monkeypatch.setattr(run_places, "read_records", counted)
     await runs.find("order-00000777")
     assert 4 <= read <= 400
 
@@ -208,14 +228,14 @@ async def test_while_another_process_builds_the_rest_is_read_from_the_log(
         monkeypatch.setattr(run_index, "TAIL_MAX", 100)
         file = RunIndexFile(tmp_path / "runs.db")
         file.open(identity_of(mesh, await log.topics()))
-        assert not await IndexedRuns(log, mesh, file).catch_up()
+        assert not await RunIndex(log, mesh, file).catch_up()
 
 
 async def test_an_index_of_another_log_is_dropped(
     mesh: Topology, log: SqliteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "runs.db"
-    (await indexed(log, mesh, path))._file.close()
+    (await indexed(log, mesh, path)).index.file.close()
     (tmp_path / "topics.yaml").write_text(run_log.TEXT)
     monkeypatch.setattr(run_log, "STEP", 100)
     (tmp_path / "young").mkdir()
@@ -224,19 +244,19 @@ async def test_an_index_of_another_log_is_dropped(
     young = SqliteLog(tmp_path / "young" / ".mesh" / "mesh.db")
     await young.start()
     runs = await indexed(young, mesh, path)
-    assert "restored" in runs._file.dropped
-    assert runs._file.count() == 300
+    assert "restored" in runs.index.file.dropped
+    assert runs.index.file.count() == 300
     assert (await runs.find("order-00000007")).state in ("completed", "failed")
-    runs._file.close()
+    runs.index.file.close()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "topics.yaml").write_text(run_log.TEXT)
     await run_log.write(tmp_path / "other", 600)  # longer: other records lie at the same places
     other = SqliteLog(tmp_path / "other" / ".mesh" / "mesh.db")
     await other.start()
     runs = await indexed(other, mesh, path)
-    assert runs._file.dropped
-    assert runs._file.count() == 600
-    runs._file.close()
+    assert runs.index.file.dropped
+    assert runs.index.file.count() == 600
+    runs.index.file.close()
     await young.close()
     await other.close()
 
@@ -247,13 +267,13 @@ async def test_trimmed_heads_are_followed(mesh: Topology, log: SqliteLog, tmp_pa
     for topic in (mesh.inbox, mesh.outcomes):
         for number, each in (await log.bounds(topic)).items():
             await log.trim(TopicPartition(topic, number), (each.start + each.end) // 2)
-    assert await runs.catch_up()
+    assert await runs.index.catch_up()
     found = await runs.select(RunQuery(), limit=2_000)
     assert 0 < len(found) < len(before)
     oldest = min(before, key=lambda run: (run.opened_ms, run.run_id))
     gone = {run.run_id for run in before} - {run.run_id for run in found}
     assert oldest.run_id in gone
-    assert runs._file.count() < len(before)
+    assert runs.index.file.count() < len(before)
     with pytest.raises(NotFound):
         await runs.find(oldest.run_id)
 
@@ -271,10 +291,10 @@ async def test_an_index_that_names_wrong_places_is_damaged(mesh: Topology, log: 
 async def test_a_long_build_that_is_not_wanted_is_not_begun(mesh: Topology, log: SqliteLog, tmp_path: Path) -> None:
     file = RunIndexFile(tmp_path / "runs.db")
     file.open(identity_of(mesh, await log.topics()))
-    runs = IndexedRuns(log, mesh, file)
-    assert not await runs.catch_up(records_max=100)
+    index = RunIndex(log, mesh, file)
+    assert not await index.catch_up(records_max=100)
     assert file.count() == 0
     reported: list[tuple[int, int, int]] = []
-    assert await runs.catch_up(lambda *step: reported.append(step))
+    assert await index.catch_up(lambda *step: reported.append(step))
     assert sum(step for step, _, _ in reported) == reported[-1][1] == reported[-1][2]
-    assert await runs.catch_up(records_max=0)
+    assert await index.catch_up(records_max=0)

@@ -8,24 +8,38 @@ with damaged pages is dropped and begun again. A process that may not write keep
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count, islice, repeat
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from mesh.adapters.private_files import make_file, make_folder
-from mesh.adapters.sqlite.run_rows import COLUMNS, NAMES, conditions_of, entry_of, row_of
-from mesh.core.history.run_entry import RunEntry
+from mesh.adapters.sqlite import run_words
+from mesh.adapters.sqlite.run_rows import (
+    CHOOSING,
+    COLUMNS,
+    NAMES,
+    ORDERS,
+    conditions_of,
+    endings_condition,
+    entry_of,
+    row_of,
+)
+from mesh.adapters.sqlite.run_words import RunWords
+from mesh.core.history.run_entry import RunEntry, Spans
 from mesh.core.history.run_query import RunQuery
 from mesh.core.protocol.record import TopicPartition
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MEMORY: Final = ":memory:"
 NAMED_MAX: Final = 50
 CACHE_KIB: Final = 65_536
 BUSY_S: Final = 5.0
+FIRST_MAX: Final = 1_000
+"""Runs that are sorted for a listing at first. Only if it wants more of them, all are."""
 _PAGE: Final = 200
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -34,28 +48,29 @@ _SCHEMA: Final = (
     f"CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, {COLUMNS})",
     "CREATE TABLE IF NOT EXISTS requests (id TEXT, run TEXT, PRIMARY KEY (id, run)) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS by_subject ON runs (subject)",
-    "CREATE INDEX IF NOT EXISTS by_time ON runs (opened_ms)",
-    "CREATE INDEX IF NOT EXISTS open_by_time ON runs (opened_ms) WHERE ending = ''",
+    f"CREATE INDEX IF NOT EXISTS by_time ON runs ({CHOOSING})",
+    "CREATE INDEX IF NOT EXISTS open_by_time ON runs (opened_ms) WHERE ending = 0",
+    "CREATE TABLE IF NOT EXISTS common (partition INTEGER, offset INTEGER, PRIMARY KEY (partition, offset))"
+    " WITHOUT ROWID",
+    run_words.SCHEMA,
 )
 _TAIL: Final = (
     f"CREATE TEMP TABLE IF NOT EXISTS tail (number INTEGER PRIMARY KEY, {COLUMNS})",
     "CREATE TEMP TABLE IF NOT EXISTS tail_requests (id TEXT, run TEXT, PRIMARY KEY (id, run)) WITHOUT ROWID",
+    "CREATE TEMP TABLE IF NOT EXISTS tail_common (partition INTEGER, offset INTEGER, PRIMARY KEY (partition, offset))",
+    "CREATE TEMP TABLE IF NOT EXISTS replaced (number INTEGER PRIMARY KEY)",
+    run_words.TAIL,
 )
 _BOTH: Final = (
-    "(SELECT * FROM temp.tail UNION ALL SELECT * FROM main.runs AS r"
-    " WHERE NOT EXISTS (SELECT 1 FROM temp.tail AS t WHERE t.run = r.run))"
+    "(SELECT * FROM temp.tail UNION ALL SELECT * FROM main.runs WHERE number NOT IN (SELECT number FROM temp.replaced))"
 )
 _SAVE: Final = (
-    f"INSERT INTO {{table}} ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
+    f"INSERT INTO {{table}} (number, {', '.join(NAMES)}) VALUES (?, {', '.join('?' * len(NAMES))})"
     f" ON CONFLICT (run) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in NAMES[1:])}"
 )
-_ORDERS: Final = {
-    "started": "opened_ms DESC",
-    "ended": "ended_ms DESC, opened_ms DESC",
-    "took": "ended_ms - opened_ms DESC, opened_ms DESC",
-    "tasks": "tasks DESC, opened_ms DESC",
-    "spent": "usd_micros DESC, opened_ms DESC",
-}
+
+Place = tuple[int, int]
+"""Partition and offset."""
 
 
 class ReadPlace(NamedTuple):
@@ -82,7 +97,9 @@ class RunIndexFile:
         """Why an existing file was dropped; "" if none was."""
         self.writable = True
         self._tail = False
+        self._tail_numbers = count(-1, -1)
         self._connection: sqlite3.Connection | None = None
+        self._words = RunWords(lambda: self._connected)
 
     # ------------------------------------------------------------------------------------------------- open, close
 
@@ -145,7 +162,7 @@ class RunIndexFile:
     def drop(self) -> None:
         """Remove the file. Other processes that have it open go on with what they have."""
         self.close()
-        self._tail = False
+        self._tail = self._words.tail = False
         if self.path != MEMORY:
             for suffix in ("", "-wal", "-shm"):
                 Path(self.path + suffix).unlink(missing_ok=True)
@@ -155,6 +172,7 @@ class RunIndexFile:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._words.forget()
 
     @property
     def _connected(self) -> sqlite3.Connection:
@@ -187,23 +205,39 @@ class RunIndexFile:
             rows = self._connected.execute("SELECT topic, partition, next, mark FROM places").fetchall()
         return {TopicPartition(topic, partition): ReadPlace(*read) for topic, partition, *read in rows}
 
-    def save(self, entries: Mapping[str, RunEntry], places: Mapping[TopicPartition, ReadPlace]) -> None:
-        """Join these entries to those in the file, and note how far the log was read. All or nothing."""
+    def save(
+        self,
+        entries: Mapping[str, RunEntry],
+        common: Iterable[Place],
+        places: Mapping[TopicPartition, ReadPlace],
+    ) -> None:
+        """Join these entries to those in the file, and note how far the log was read. All or nothing.
+
+        `common`: records of the inbox that concern all runs.
+        """
         with _usable(), self._transaction():
             self._join("runs", "requests", entries)
+            self._connected.executemany("INSERT OR IGNORE INTO main.common VALUES (?, ?)", common)
             self._connected.executemany(
                 "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", [(*place, *read) for place, read in places.items()]
             )
 
-    def add_tail(self, entries: Mapping[str, RunEntry]) -> None:
+    def add_tail(self, entries: Mapping[str, RunEntry], common: Iterable[Place]) -> None:
         """Join these entries to those in the file for this process alone."""
         with _usable():
             self._connected.execute("PRAGMA query_only = OFF")  # temporary tables are no part of the file
             for statement in () if self._tail else _TAIL:
                 self._connected.execute(statement)
-            self._tail = True
+            self._tail = self._words.tail = True
             with self._transaction():
                 self._join("tail", "tail_requests", entries)
+                self._connected.executemany("INSERT OR IGNORE INTO temp.tail_common VALUES (?, ?)", common)
+                names = orjson.dumps(list(entries)).decode()
+                self._connected.execute(
+                    "INSERT OR IGNORE INTO temp.replaced"
+                    " SELECT number FROM main.runs WHERE run IN (SELECT value FROM json_each(?))",
+                    (names,),
+                )
 
     def _join(self, table: str, requests: str, entries: Mapping[str, RunEntry]) -> None:
         joined = dict(entries)
@@ -211,7 +245,9 @@ class RunIndexFile:
             later = joined[known.run_id]
             joined[known.run_id] = known
             known.absorb(later)
-        self._connected.executemany(_SAVE.format(table=table), map(row_of, joined.values()))
+        numbers = self._tail_numbers if self._tail else repeat(None)  # the table of the file has its own
+        rows = ((next(numbers), *row_of(entry, self._words)) for entry in joined.values())
+        self._connected.executemany(_SAVE.format(table=table), rows)
         named = [(id, run) for run, entry in entries.items() for id in entry.requests if id != entry.subject]
         self._connected.executemany(f"INSERT OR IGNORE INTO {requests} VALUES (?, ?)", named)
 
@@ -224,7 +260,8 @@ class RunIndexFile:
                 self._connected.executemany("DELETE FROM requests WHERE run = ?", gone)
                 self._connected.executemany("DELETE FROM runs WHERE run = ?", gone)
                 if len(gone) * 2 < len(oldest) or not gone:
-                    return
+                    break
+            self._connected.executemany("DELETE FROM common WHERE partition = ? AND offset < ?", inbox.items())
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -233,6 +270,7 @@ class RunIndexFile:
             yield
         except BaseException:
             self._connected.execute("ROLLBACK")
+            self._words.forget()
             raise
         self._connected.execute("COMMIT")
 
@@ -258,27 +296,55 @@ class RunIndexFile:
                 found = [entry.run_id for entry in self._entries(where, (name, until))]
         return list(dict.fromkeys(found))
 
+    def common(self, partition: int) -> Spans:
+        """Return the places of the records in a partition of the inbox that concern all runs."""
+        with _usable():
+            found: Spans = []
+            for table in ("main.common", *(("temp.tail_common",) if self._tail else ())):
+                query = f"SELECT offset, offset FROM {table} WHERE partition = ? ORDER BY offset"
+                found += self._connected.execute(query, (partition,)).fetchall()
+        return found
+
     def ended(self, query: RunQuery) -> Iterator[RunEntry]:
         """Yield the runs that ended and that a query wants, in its order."""
-        conditions, values = conditions_of(query)
-        wanted = ", ".join("?" * len(query.endings))
-        where = " AND ".join([f"ending IN ({wanted})", *conditions])
-        where, values = f"{where} ORDER BY {_ORDERS[query.sort]}", [*query.endings, *values]
         with _usable():
-            if query.sort == "started":  # an index has this order
-                yield from self._entries(where, values)
+            seen: set[str] = set()
+            numbers = self._numbers(query)
+            while page := list(islice(numbers, _PAGE)):
+                rows = self._numbered(page)
+                for entry in (rows[number] for number in page if number in rows):
+                    if not self._tail or entry.run_id not in seen:  # another process may have added it meanwhile
+                        yield entry
+                seen.update(entry.run_id for entry in rows.values() if self._tail)
+
+    def _numbers(self, query: RunQuery) -> Iterator[int]:
+        """Yield the numbers of these runs, found in the index by time alone but for the subject."""
+        conditions, values = conditions_of(query, self._words, self._source)
+        condition, endings = endings_condition(query, self._words)
+        source = self._source if self._tail else "runs INDEXED BY by_time"
+        order, values = ORDERS[query.sort], [endings, *values]
+        select = f"SELECT number FROM {source} WHERE {' AND '.join([condition, *conditions])} ORDER BY {order}"
+        first = 0
+        if query.sort != "started":  # the index has that order; else the first ones are found without sorting all
+            rows = self._connected.execute(f"{select} LIMIT {FIRST_MAX}", values).fetchall()
+            yield from (number for (number,) in rows)
+            first = FIRST_MAX
+            if len(rows) < first:
                 return
-            # Only names are sorted: with all columns it would take three times as long.
-            found = self._connected.execute(f"SELECT run FROM {self._source} WHERE {where}", values)
-            while names := [run for (run,) in found.fetchmany(_PAGE)]:
-                page = self._entries("run IN (SELECT value FROM json_each(?))", (orjson.dumps(names).decode(),))
-                known = {entry.run_id: entry for entry in page}
-                yield from (known[name] for name in names if name in known)
+        yield from (number for (number,) in islice(self._connected.execute(select, values), first, None))
+
+    def _numbered(self, numbers: Sequence[int]) -> dict[int, RunEntry]:
+        rows = self._connected.execute(
+            f"SELECT number, {', '.join(NAMES)} FROM {self._source} WHERE number IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(numbers).decode(),),
+        )
+        return {number: entry_of(row, self._words) for number, *row in rows.fetchall()}
 
     def open_runs(self, query: RunQuery) -> Iterator[RunEntry]:
         """Yield the runs without an ending that a query may want, the newest first. They are to be folded."""
-        conditions, values = conditions_of(query._replace(agent="", code="", tasks_min=None, usd_micros_min=None))
-        where = " AND ".join(["ending = '' AND late = '' AND home >= 0", *conditions])
+        unknown = query._replace(agent="", code="", tasks_min=None, usd_micros_min=None)
+        conditions, values = conditions_of(unknown, self._words, self._source)
+        where = " AND ".join(["ending = 0 AND late = '' AND home >= 0", *conditions])
         with _usable():
             yield from self._entries(f"{where} ORDER BY opened_ms DESC", values)
 
@@ -294,7 +360,7 @@ class RunIndexFile:
     def _entries(self, where: str, values: Sequence[Any] = ()) -> Iterator[RunEntry]:
         rows = self._connected.execute(f"SELECT {', '.join(NAMES)} FROM {self._source} WHERE {where}", values)
         while page := rows.fetchmany(_PAGE):
-            yield from map(entry_of, page)
+            yield from (entry_of(row, self._words) for row in page)
 
 
 def is_there(entry: RunEntry, inbox: Mapping[int, int], outcomes: Mapping[int, int]) -> bool:

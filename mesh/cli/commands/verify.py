@@ -10,7 +10,10 @@ from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session, short
 
 if TYPE_CHECKING:
+    from mesh.adapters.ports import ReadLog
     from mesh.cli.framework.selectors import TimeSpan
+    from mesh.operations.run_places import RunPlaces
+    from mesh.operations.runs import Runs
 
 DIFFERS = 1
 app = verb()
@@ -48,13 +51,25 @@ async def check_log(session: Session, run: str | None, span: "TimeSpan | None" =
         output.update(f"{total:,} records")
 
     async with session.read_log() as log:
-        run_id = "" if run is None else (await find_runs(session, log, lambda runs: runs.find(run))).run_id
+        run_id, places = ("", None) if run is None else await _named(session, log, run)
         window = WHOLE if span is None else Window(*span.on(log.now_ms()))
         with output.status("reading"):
-            checked = await check(log, session.topology, SystemClock(), run_id=run_id, window=window, read=read)
+            checked = await check(
+                log, session.topology, SystemClock(), run_id=run_id, places=places, window=window, read=read
+            )
         where = short(log.url)
     took_s = max(time.monotonic() - began, 0.001)
     verify_view.emit(output, checked, run_id, round(total / took_s))
     verify_view.result(output, checked, run_id, where)
     output.note((f"{total:,} records read, {total / took_s:,.0f} a second", "dim"))
     return 0 if checked.first is None else DIFFERS
+
+
+async def _named(session: Session, log: "ReadLog", name: str) -> "tuple[str, RunPlaces]":
+    """Return the id of a run and where its records are."""
+
+    async def look(runs: "Runs") -> "tuple[str, RunPlaces]":
+        run_id = (await runs.find(name)).run_id
+        return run_id, await runs.finder.places(run_id)
+
+    return await find_runs(session, log, look)

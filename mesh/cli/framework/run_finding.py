@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mesh.adapters.sqlite.run_index import RunIndexFile
     from mesh.core.history.run_summary import Summary
     from mesh.core.selection.where import Where
-    from mesh.operations.run_index import IndexedRuns
+    from mesh.operations.run_index import RunIndex
     from mesh.operations.runs import Runs
 
 T = TypeVar("T")
@@ -30,30 +30,40 @@ async def find_runs(
     look: "Callable[[Runs], Awaitable[T]]",
     *,
     payloads: bool = False,
-    quick: bool = False,
 ) -> T:
-    """Return what `look` finds through the index, or else from the log alone.
+    """Return what `look` finds through the index, or else from the log alone."""
+    from mesh.operations.runs import Runs
+
+    async def through(index: "RunIndex | None") -> T:
+        return await look(Runs(log, session.topology, finder=index, payloads=payloads))
+
+    return await _through_index(session, log, through)
+
+
+async def _through_index(
+    session: Session, log: "ReadLog", look: "Callable[[RunIndex | None], Awaitable[T]]", *, quick: bool = False
+) -> T:
+    """Return what `look` finds through the index; it gets None where there is none to use.
 
     `quick`: the log answers this without an index, so no long build is begun for it.
     """
     from mesh.adapters.sqlite.run_index import RunIndexUnusable
-    from mesh.operations.runs import Runs
 
     for again in (False, True):
         async with _index(session, log) as file:
             if file is None:
                 break
             try:
-                runs = await _caught_up(session, log, file, payloads=payloads, quick=quick)
-                if runs is not None:
-                    return await look(runs)
+                index = await _caught_up(session, log, file, quick=quick)
+                if index is not None:
+                    return await look(index)
             except RunIndexUnusable as error:
                 _note(session, f"the index of runs cannot be used: {error}")
                 if error.damaged and not again and file.writable:
                     file.drop()
                     continue
             break
-    return await look(Runs(log, session.topology, payloads=payloads))
+    return await look(None)
 
 
 async def list_runs(
@@ -64,25 +74,28 @@ async def list_runs(
     A listing of the latest runs, which the log answers quickly, waits for no long build.
     """
     from mesh.adapters.sqlite.run_index import MEMORY, RunIndexFile
-    from mesh.operations.run_index import IndexedRuns, identity_of
+    from mesh.operations.run_index import identity_of
+    from mesh.operations.run_selection import select_runs
+    from mesh.operations.runs import Runs
 
     quick = where is None and query == RunQuery(state=query.state, type=query.type, since_ms=query.since_ms)
 
-    async def look(runs: "Runs") -> "list[Summary]":
-        if isinstance(runs, IndexedRuns):
-            return await runs.select(query, limit=limit, where=where)
+    async def look(index: "RunIndex | None") -> "list[Summary]":
+        runs = Runs(log, session.topology, finder=index)
+        if index is not None:
+            return await select_runs(runs, index, query, limit=limit, where=where)
         if quick:
             return await runs.latest(limit=limit, since_ms=query.since_ms, where=query.test(log.now_ms()))
         file = RunIndexFile(MEMORY)
         file.open(identity_of(session.topology, await log.topics()))
         try:
-            made = await _caught_up(session, log, file, payloads=False, quick=False)
+            made = await _caught_up(session, log, file, quick=False)
             assert made is not None  # an index in memory has one builder and no limit
             return await look(made)
         finally:
             file.close()
 
-    return await find_runs(session, log, look, quick=quick)
+    return await _through_index(session, log, look, quick=quick)
 
 
 @asynccontextmanager
@@ -111,13 +124,11 @@ async def _index(session: Session, log: "ReadLog") -> "AsyncIterator[RunIndexFil
             opened.close()
 
 
-async def _caught_up(
-    session: Session, log: "ReadLog", file: "RunIndexFile", *, payloads: bool, quick: bool
-) -> "IndexedRuns | None":
+async def _caught_up(session: Session, log: "ReadLog", file: "RunIndexFile", *, quick: bool) -> "RunIndex | None":
     """Build the index forward, with progress on a terminal; None if it is left behind."""
-    from mesh.operations.run_index import IndexedRuns
+    from mesh.operations.run_index import RunIndex
 
-    output, runs = session.output, IndexedRuns(log, session.topology, file, payloads=payloads)
+    output, index = session.output, RunIndex(log, session.topology, file)
     with ExitStack() as stack:
 
         def report(step: int, read: int, total: int) -> None:
@@ -125,10 +136,10 @@ async def _caught_up(
                 stack.enter_context(output.status(""))
             output.update(f"indexing runs: {read:,} of {total:,} records; Ctrl-C keeps what is built")
 
-        caught = await runs.catch_up(report, records_max=QUICK_RECORDS_MAX if quick else None)
+        caught = await index.catch_up(report, records_max=QUICK_RECORDS_MAX if quick else None)
     if file.dropped:
         _note(session, f"the index of runs was built again, since {file.dropped}")
-    return runs if caught else None
+    return index if caught else None
 
 
 def _note(session: Session, text: str) -> None:

@@ -9,6 +9,7 @@ from mesh.core.replay.steps import Gap
 from mesh.core.run.effects import PublishTask
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.run_replay import RunReplay, replay_run
+from mesh.operations.runs import Runs
 
 BY_HAND = {CANCELLED: "it was cancelled", PAUSED: "it was paused", REDRIVEN: "a dead letter of it was sent again"}
 """Kinds of events that operators caused → what they did. A replay does not repeat them."""
@@ -42,9 +43,9 @@ class RunFacts(NamedTuple):
         return {id: task.time or rfc3339(task.at_ms) for id, task in self.tasks.items()}
 
 
-async def read_run_facts(log: ReadLog, topology: Topology, name: str) -> RunFacts:
-    """Read the run called `name`. Raises as `replay_run` does."""
-    return facts_of(await replay_run(log, topology, name))
+async def read_run_facts(log: ReadLog, topology: Topology, name: str, *, runs: Runs | None = None) -> RunFacts:
+    """Read the run called `name`. `runs`: as for `replay_run`. Raises as it does."""
+    return facts_of(await replay_run(log, topology, name, runs=runs))
 
 
 def facts_of(replay: RunReplay) -> RunFacts:

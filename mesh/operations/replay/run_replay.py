@@ -9,9 +9,9 @@ from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.history.timeline import History
 from mesh.core.protocol.record import Record
 from mesh.core.replay.steps import Gap, Step, Steps
-from mesh.core.run.control import ALL
 from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
+from mesh.operations.run_places import NO_RUN, read_places
 from mesh.operations.runs import Runs
 from mesh.runtime.checkpoint_store import read_checkpoints
 from mesh.runtime.log_reader import read_batches
@@ -42,12 +42,13 @@ async def replay_run(log: ReadLog, topology: Topology, name: str, *, runs: Runs 
     A run whose first records were removed begins with the state in a checkpoint. Raises NotFound, InvalidInput
     (`ambiguous`), LogUnavailable.
     """
-    history = await (runs or Runs(log, topology, payloads=True)).find(name)
+    runs = runs or Runs(log, topology, payloads=True)
+    history = await runs.find(name)
     kept = await read_kept(log, topology, SystemClock())
     bounds = (await log.bounds(topology.inbox))[history.partition]
     records = history.records
     if any(one.breaking for one in (topology, *kept.topologies.values())):
-        records = await _with_switches(log, topology, history, bounds)
+        records = await _with_switches(runs, history)
     steps = Steps(topology, history.run_id, partition=history.partition, kept=kept)
     if bounds.start and not _begins_with_request(records, history.run_id, history):
         await _begin_with_checkpoint(steps, log, topology, history, kept)
@@ -63,7 +64,7 @@ async def recorded_runs(log: ReadLog, topology: Topology) -> list[str]:
     async with aclosing(read_batches(log, topology.inbox, await log.bounds(topology.inbox))) as batches:
         async for batch in batches:
             for record in batch:
-                if record.key not in (None, ALL.encode()):
+                if record.key not in (None, NO_RUN):
                     firsts.setdefault(record.key or b"", record.timestamp)
     return [id.decode("utf-8", "replace") for id in sorted(firsts, key=lambda id: firsts[id])]
 
@@ -85,14 +86,13 @@ async def only_run(log: ReadLog, topology: Topology) -> str:
     return names[0]
 
 
-async def _with_switches(log: ReadLog, topology: Topology, history: History, bounds: Bounds) -> list[Record]:
+async def _with_switches(runs: Runs, history: History) -> list[Record]:
     """Return the records of the run's partition that concern the run or all runs: those may open and close breakers."""
-    keys = (history.run_id.encode(), ALL.encode())
-    found = []
-    async with aclosing(read_batches(log, topology.inbox, {history.partition: bounds})) as batches:
-        async for batch in batches:
-            found += [record for record in batch if record.key in keys]
-    return found
+    keys = (history.run_id.encode(), NO_RUN)
+    places = await runs.finder.places(history.run_id)
+    spans = {history.partition: [*places.inbox, *places.common]}
+    async with aclosing(read_places(runs.log, runs.topology.inbox, spans)) as records:
+        return [record async for record in records if record.key in keys]
 
 
 def _begins_with_request(records: list[Record], run_id: str, history: History) -> bool:

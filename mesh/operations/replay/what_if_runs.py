@@ -19,6 +19,7 @@ from mesh.core.replay.what_if import Variants, WhatIf
 from mesh.core.run.state import Run
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.run_replay import RunReplay, replay_run
+from mesh.operations.runs import Runs
 from mesh.operations.verification import Window
 from mesh.runtime.log_reader import read_batches
 from mesh.runtime.topology_store import read_kept
@@ -42,9 +43,11 @@ class RunComparison:
     matches: TaskMatches = field(default_factory=TaskMatches)
 
 
-async def what_if_run(log: ReadLog, topology: Topology, name: str, variant: Variant) -> RunComparison:
-    """Decide the run called `name` again under another topology. Raises as `replay_run` does."""
-    replay = await replay_run(log, topology, name)
+async def what_if_run(
+    log: ReadLog, topology: Topology, name: str, variant: Variant, *, runs: Runs | None = None
+) -> RunComparison:
+    """Decide the run called `name` again under another topology. `runs`: as for `replay_run`. Raises as it does."""
+    replay = await replay_run(log, topology, name, runs=runs)
     recorded = replay.history
     run_id, number = recorded.run_id, recorded.partition
     history = History(topology, run_id, partition=number)

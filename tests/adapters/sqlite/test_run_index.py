@@ -52,7 +52,7 @@ def index(path: Path) -> Iterator[RunIndexFile]:
 
 
 def test_entries_and_places_come_back(index: RunIndexFile) -> None:
-    index.save(by_id(ended(3), entry(4)), {PLACE: ReadPlace(5, b"mark")})
+    index.save(by_id(ended(3), entry(4)), (), {PLACE: ReadPlace(5, b"mark")})
     assert index.entry("run-4") == entry(4)
     assert index.entry("run-5") is None
     assert index.read_places() == {PLACE: ReadPlace(5, b"mark")}
@@ -60,9 +60,9 @@ def test_entries_and_places_come_back(index: RunIndexFile) -> None:
 
 
 def test_parts_of_a_run_are_joined(index: RunIndexFile) -> None:
-    index.save(by_id(entry(1)), {PLACE: ReadPlace(2, b"a")})
+    index.save(by_id(entry(1)), (), {PLACE: ReadPlace(2, b"a")})
     more = RunEntry("run-1", home=0, inbox=[(5, 6)], agents=("z",), requests=("q-1", "q-x"))
-    index.save(by_id(more), {PLACE: ReadPlace(7, b"b")})
+    index.save(by_id(more), (), {PLACE: ReadPlace(7, b"b")})
     found = index.entry("run-1")
     assert found is not None
     assert (found.inbox, found.agents, found.requests, found.subject) == ([(1, 6)], ("z",), ("q-1", "q-x"), "s-1")
@@ -70,7 +70,7 @@ def test_parts_of_a_run_are_joined(index: RunIndexFile) -> None:
 
 
 def test_a_run_goes_by_its_id_then_by_request_and_subject_then_by_prefix(index: RunIndexFile) -> None:
-    index.save(by_id(entry(1), entry(2, subject="run-1"), entry(11, subject="q-2"), entry(12)), {})
+    index.save(by_id(entry(1), entry(2, subject="run-1"), entry(11, subject="q-2"), entry(12)), (), {})
     assert index.named("run-1") == ["run-1"]
     assert sorted(index.named("q-2")) == ["run-11", "run-2"]
     assert sorted(index.named("run-")) == ["run-1", "run-11", "run-12", "run-2"]
@@ -81,10 +81,10 @@ def test_a_run_goes_by_its_id_then_by_request_and_subject_then_by_prefix(index: 
 def test_ended_runs_are_chosen_in_each_order(index: RunIndexFile, *, tail: bool) -> None:
     runs = by_id(*(ended(n, "failed" if n % 2 else "completed") for n in range(1, 7)))
     if tail:
-        index.save(by_id(runs["run-1"], entry(2)), {})
-        index.add_tail({id: run for id, run in runs.items() if id != "run-1"})
+        index.save(by_id(runs["run-1"], entry(2)), (), {})
+        index.add_tail({id: run for id, run in runs.items() if id != "run-1"}, ())
     else:
-        index.save(runs, {})
+        index.save(runs, (), {})
     for sort in ("started", "ended", "took", "tasks", "spent"):
         assert [run.run_id for run in index.ended(RunQuery(state="failed", sort=sort))] == ["run-5", "run-3", "run-1"]
     for query, first in (
@@ -105,14 +105,14 @@ def test_ended_runs_are_chosen_in_each_order(index: RunIndexFile, *, tail: bool)
 
 
 def test_open_runs_come_newest_first(index: RunIndexFile) -> None:
-    index.save(by_id(entry(1), entry(3), ended(2), entry(4, late="completed")), {})
+    index.save(by_id(entry(1), entry(3), ended(2), entry(4, late="completed")), (), {})
     assert [run.run_id for run in index.open_runs(RunQuery(agent="x", tasks_min=9))] == ["run-3", "run-1"]
     assert [run.run_id for run in index.open_runs(RunQuery(since_ms=2_000))] == ["run-3"]
 
 
 def test_the_tail_is_for_this_process_alone(index: RunIndexFile, path: Path) -> None:
-    index.save(by_id(entry(1)), {PLACE: ReadPlace(2, b"a")})
-    index.add_tail(by_id(ended(1), entry(2)))
+    index.save(by_id(entry(1)), (), {PLACE: ReadPlace(2, b"a")})
+    index.add_tail(by_id(ended(1), entry(2)), ())
     assert index.named("s-2") == ["run-2"]
     assert index.named("q-2") == ["run-2"]
     found = index.entry("run-1")
@@ -126,7 +126,7 @@ def test_the_tail_is_for_this_process_alone(index: RunIndexFile, path: Path) -> 
 
 
 def test_runs_without_records_are_removed(index: RunIndexFile) -> None:
-    index.save(by_id(*(ended(n) for n in range(1, 9)), entry(9)), {})
+    index.save(by_id(*(ended(n) for n in range(1, 9)), entry(9)), (), {})
     index.remove_gone({0: 5}, {0: 7})
     assert sorted(index.named("run-")) == ["run-5", "run-6", "run-7", "run-8", "run-9"]
     assert index.named("q-1") == []
@@ -147,9 +147,9 @@ def test_one_process_builds_at_a_time(index: RunIndexFile, path: Path) -> None:
 
 
 def test_a_step_is_all_or_nothing(index: RunIndexFile) -> None:
-    index.save(by_id(entry(1)), {PLACE: ReadPlace(2, b"a")})
+    index.save(by_id(entry(1)), (), {PLACE: ReadPlace(2, b"a")})
     with pytest.raises(RunIndexUnusable):
-        index.save(by_id(entry(2)), {PLACE: ReadPlace(3, None)})  # type: ignore[arg-type]
+        index.save(by_id(entry(2)), (), {PLACE: ReadPlace(3, None)})  # type: ignore[arg-type]
     assert index.count() == 1
     assert index.read_places()[PLACE].next == 2
 
@@ -161,7 +161,7 @@ def reopened(path: Path, identity: dict[str, str]) -> RunIndexFile:
 
 
 def test_a_file_for_another_log_is_dropped(index: RunIndexFile, path: Path) -> None:
-    index.save(by_id(entry(1)), {})
+    index.save(by_id(entry(1)), (), {})
     index.close()
     same = reopened(path, IDENTITY)
     assert (same.dropped, same.count()) == ("", 1)
@@ -182,7 +182,7 @@ def test_what_is_no_database_is_dropped(index: RunIndexFile, path: Path) -> None
 
 
 def test_damaged_pages_are_told_when_they_are_read(index: RunIndexFile, path: Path) -> None:
-    index.save(by_id(*(entry(n) for n in range(500))), {})
+    index.save(by_id(*(entry(n) for n in range(500))), (), {})
     index.close()
     whole = path.read_bytes()
     path.write_bytes(whole[:16_384] + b"\xff" * (len(whole) - 16_384))
@@ -192,7 +192,7 @@ def test_damaged_pages_are_told_when_they_are_read(index: RunIndexFile, path: Pa
     assert refused.value.damaged
     file.drop()
     file.open(IDENTITY)
-    file.save(by_id(entry(1)), {})
+    file.save(by_id(entry(1)), (), {})
     assert file.count() == 1
     file.close()
 
@@ -220,7 +220,7 @@ def test_an_index_in_memory_leaves_nothing() -> None:
     file.open(IDENTITY)
     with file.building() as mine:
         assert mine
-    file.save(by_id(entry(1)), {})
+    file.save(by_id(entry(1)), (), {})
     assert file.count() == 1
     file.close()
     with pytest.raises(RunIndexUnusable):

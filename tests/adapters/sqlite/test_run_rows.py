@@ -1,8 +1,11 @@
 """Entries of the index as rows, and queries as SQL."""
 
+import sqlite3
+
 import pytest
 
-from mesh.adapters.sqlite.run_rows import NAMES, conditions_of, entry_of, row_of
+from mesh.adapters.sqlite.run_rows import NAMES, conditions_of, endings_condition, entry_of, row_of
+from mesh.adapters.sqlite.run_words import SCHEMA, RunWords
 from mesh.core.history.run_entry import RunEntry
 from mesh.core.history.run_query import RunQuery
 from mesh.core.history.run_summary import Summary
@@ -22,6 +25,13 @@ ENTRY = RunEntry(
 )
 
 
+@pytest.fixture
+def words() -> RunWords:
+    connection = sqlite3.connect(":memory:")
+    connection.execute(SCHEMA)
+    return RunWords(lambda: connection)
+
+
 @pytest.mark.parametrize(
     "entry",
     [
@@ -31,21 +41,29 @@ ENTRY = RunEntry(
         RunEntry("r", late="failed"),
     ],
 )
-def test_an_entry_comes_back_as_it_was(entry: RunEntry) -> None:
-    row = row_of(entry)
+def test_an_entry_comes_back_as_it_was(entry: RunEntry, words: RunWords) -> None:
+    row = row_of(entry, words)
     assert len(row) == len(NAMES)
-    assert entry_of(row) == entry
+    assert entry_of(row, words) == entry
 
 
-def test_agents_are_in_one_order_whatever_came_first() -> None:
-    assert row_of(RunEntry("r", agents=("b", "a"))) == row_of(RunEntry("r", agents=("a", "b")))
+def test_agents_are_in_one_order_whatever_came_first(words: RunWords) -> None:
+    assert row_of(RunEntry("r", agents=("b", "a")), words) == row_of(RunEntry("r", agents=("a", "b")), words)
 
 
-def test_a_query_without_conditions_has_none() -> None:
-    assert conditions_of(RunQuery(state="failed")) == ([], [])
+def test_a_query_without_conditions_has_none(words: RunWords) -> None:
+    assert conditions_of(RunQuery(state="failed"), words) == ([], [])
 
 
-def test_names_are_compared_whole_and_brackets_are_plain() -> None:
-    texts, values = conditions_of(RunQuery(agent="a", subject="s[1]*", tasks_min=0))
-    assert texts == ["instr(agents, ?)", "subject GLOB ?", "tasks >= ?"]
-    assert values == [",a,", "s[[]1]*", 0]
+def test_names_are_compared_whole_and_brackets_are_plain(words: RunWords) -> None:
+    wanted, _, other = [words.number(text) for text in (",a,b,", ",aa,", ",b,a,")]
+    texts, values = conditions_of(RunQuery(agent="a", subject="s[1]*", tasks_min=0), words)
+    assert [text.split()[0] for text in texts] == ["agents", "+number", "tasks"]
+    assert values == [f"[{wanted},{other}]", "s[[]1]*", 0]
+
+
+def test_what_no_run_has_is_wanted_of_none(words: RunWords) -> None:
+    words.number("failed")
+    assert conditions_of(RunQuery(type="ask", code="x"), words)[1] == ["[]", "[]"]
+    assert endings_condition(RunQuery(state="failed"), words)[1] == "[1]"
+    assert endings_condition(RunQuery(state="completed"), words)[1] == "[]"

@@ -8,6 +8,7 @@ import typer
 
 from mesh.cli.commands.dead_letters.redrive import redrive
 from mesh.cli.framework.options import command, noun
+from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import MESSAGE_CHARS_MAX, clock, counted, escaped_json, moment, pretty_json, visible
 from mesh.cli.views.letter_view import (
@@ -74,14 +75,15 @@ async def show(
     It shows reason, origin, every attempt, the ledger, headers and bytes.
     """
     from mesh.operations.dead_letters import Selection
-    from mesh.operations.runs import Runs
 
     async with session.log() as log:
         dead = _dead(log, session, topic or "")
         (case,) = await dead.results(await dead.select(Selection((id,))))
         letter = case.letter
         entries, plan = await dead.entries(letter.id), await dead.plan([case])
-        history = await Runs(log, session.topology).history(letter.run_id) if letter.task_id else None
+        history = None
+        if letter.task_id:
+            history = await find_runs(session, log, lambda runs: runs.history(letter.run_id))
     task = None if history is None else history.tasks.get(letter.task_id)
     attempts = [] if task is None else task.attempts
     session.output.emit(_shown_json(case, attempts, entries, _next_text(plan, topic)))

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.cli.commands.replay.agent_topic import functions_of, swap_of, todays_topology
+from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
 from mesh.cli.views import sandbox_view
@@ -74,7 +75,9 @@ async def _plan(
     from mesh.operations.replay.run_facts import read_run_facts
     from mesh.operations.replay.task_answers import Period
 
-    recorded = await read_run_facts(log, session.topology, name)
+    recorded = await find_runs(
+        session, log, lambda runs: read_run_facts(log, session.topology, name, runs=runs), payloads=True
+    )
     rerun = rerun_of(recorded, topology, patches=patches, from_task=from_task)
     at_ms = recorded.requests[0].at_ms
     past = await recorded_board(log, session.topology, session.settings, Period(at_ms, at_ms))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.selectors import TimeSpan
 from mesh.cli.framework.session import Session
 from mesh.cli.views import replay_view, run_view, what_if_view
@@ -36,7 +37,12 @@ async def what_if(session: Session, run: str | None, span: TimeSpan, variant: Va
 async def _one(session: Session, name: str, variant: Variant) -> int:
     output = session.output
     async with session.read_log() as log:
-        compared = await what_if_run(log, session.topology, name, variant)
+        compared = await find_runs(
+            session,
+            log,
+            lambda runs: what_if_run(log, session.topology, name, variant, runs=runs),
+            payloads=True,
+        )
     output.emit(what_if_view.run_json(compared))
     run_view.headline(output, compared.replay.history)
     replay_view.gap_lines(output, compared.replay.gaps)

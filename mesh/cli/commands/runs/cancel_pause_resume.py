@@ -8,16 +8,16 @@ import typer
 from mesh.cli.framework.completion import types
 from mesh.cli.framework.options import command
 from mesh.cli.framework.output import Piece
+from mesh.cli.framework.run_finding import find_runs, list_runs
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import ago, counted, visible
 from mesh.cli.views import run_view
 from mesh.cli.views.switch_view import NOT_CONSUMED, current_user, describe_stop, resume_command, wait_until_consumed
 from mesh.core.errors import InvalidInput, NotAccepted
-from mesh.core.history.run_summary import Summary
+from mesh.core.history.run_query import RunQuery
 from mesh.core.history.task_attempts import WAITING, WORKING
 from mesh.core.history.timeline import History
 from mesh.core.protocol.event import CANCELLED, PAUSED, RESUMED
-from mesh.operations.runs import Runs
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import Appended, Log
@@ -112,8 +112,8 @@ def _add(app: typer.Typer, which: RunCommand) -> None:
 async def _change_one(session: Session, log: "Log", which: RunCommand, name: str, why: str) -> int:
     from mesh.client import Mesh
 
-    output, runs = session.output, Runs(log, session.topology)
-    found = await runs.find(name)
+    output = session.output
+    found = await find_runs(session, log, lambda runs: runs.find(name))
     if found.ending:
         raise NotAccepted(
             f"it had ended {found.ending}: there is nothing to {which.word}",
@@ -124,7 +124,7 @@ async def _change_one(session: Session, log: "Log", which: RunCommand, name: str
     mesh, by = Mesh(log, session.topology), current_user()
     (position,) = await mesh.send_commands(which.kind, [found.run_id], by=by, why=why)
     known = await wait_until_consumed(log, session.topology, position)
-    now = await runs.history(found.run_id) if known else None
+    now = await find_runs(session, log, lambda runs: runs.history(found.run_id)) if known else None
     ending = "" if now is None else now.ending
     undo = f"mesh run {which.undo} {run_view.id_of(found.run_id)}" if which.undo and not ending else ""
     output.emit(
@@ -169,12 +169,10 @@ async def _change_several(
 ) -> int:
     from mesh.client import Mesh
 
-    def matches(row: Summary) -> bool:
-        changes = row.paused if which is RESUME else not row.paused if which is PAUSE else True
-        return row.state == "open" and changes and (type is None or row.type == type)
-
     output = session.output
-    rows = await Runs(log, session.topology).latest(limit=RUNS_MAX, since_ms=0, where=matches)
+    query = RunQuery(state="paused" if which is RESUME else "open", type=type or "")
+    rows = await list_runs(session, log, query, limit=RUNS_MAX, where=None)
+    rows = [row for row in rows if which is not PAUSE or not row.paused]
     if not rows:
         output.note("No such runs are paused." if which is RESUME else "No such runs are open.")
         return 0
