@@ -5,7 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mesh.adapters.clock import SystemClock
+from mesh.adapters.sqlite.run_index import MEMORY, RunIndexFile
+from mesh.core.protocol.codec import plain_headers
+from mesh.core.protocol.record import NewRecord
 from mesh.core.verification.report import VerificationReport
+from mesh.operations.run_index import RunIndex, identity_of
+from mesh.operations.run_places import RunPlaces
 from mesh.operations.verification import WHOLE, Window, verify
 from mesh.runtime.log_reader import read_records
 from mesh.testing import MeshTest
@@ -56,3 +61,39 @@ async def test_reading_begins_one_deadline_before_the_window(mesh: MeshTest) -> 
     assert not late.records[mesh.topology.inbox]
     early = await report(mesh, Window(at_ms + mesh.topology.limits.deadline_ms - 10_000))
     assert (early.records[mesh.topology.inbox], early.runs) == (3, 1)
+
+
+async def places_of(mesh: MeshTest, run_id: str) -> RunPlaces:
+    """The places of a run, from an index."""
+    file = RunIndexFile(MEMORY)
+    file.open(identity_of(mesh.topology, await mesh.log.topics()))
+    index = RunIndex(mesh.log, mesh.topology, file)
+    await index.catch_up()
+    return await index.places(run_id)
+
+
+async def test_of_one_run_little_is_read_where_its_places_are_known(mesh: MeshTest) -> None:
+    run_id = await ended(mesh, "a")
+    for n in range(20):
+        await ended(mesh, f"b-{n}")
+    await read_until(mesh.log, mesh.topology.outcomes, 21)
+    inbox: list[int] = []
+    for places in (await places_of(mesh, run_id), None):
+        read: list[int] = []
+        found = await verify(mesh.log, mesh.topology, SystemClock(), run_id=run_id, places=places, read=read.append)
+        assert found.first is None
+        assert (found.report.runs, found.report.endings["completed"]) == (1, 1)
+        inbox.append(sum(read))
+    assert inbox[1] - inbox[0] == 20 * 3  # of the inbox only the run's own records are read
+
+
+async def test_what_no_decision_published_is_found_where_the_places_of_a_run_are_known(mesh: MeshTest) -> None:
+    run_id = await ended(mesh, "a")
+    await read_until(mesh.log, mesh.topology.outcomes, 1)
+    (answer,) = [r async for r in read_records(mesh.log, "answers", await mesh.log.bounds("answers"))]
+    forged = dict(plain_headers(answer.headers)) | {"ce_id": b"forged"}
+    await mesh.log.append([NewRecord("answers", answer.key, answer.value, tuple(forged.items()))])
+    for places in (await places_of(mesh, run_id), None):
+        found = await verify(mesh.log, mesh.topology, SystemClock(), run_id=run_id, places=places)
+        assert found.first is not None
+        assert found.first.violation.invariant == "I6"
