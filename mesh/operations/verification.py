@@ -127,13 +127,11 @@ async def _verify(
             verifier.take_original(original)
     for topic in () if partial else sorted(incoming):
         await feed(topic, await log.bounds(topic), verifier.take_ingress, lambda record: True)
-    if places is None:
-        inbox = await _until(log, topology.inbox, bounds[topology.inbox], window)
-        await feed(topology.inbox, inbox, verifier.take_inbox, lambda record: record.key in keys)
-    else:
-        for record in await _records_of(log, topology, run_id, places):
-            read(1)
-            verifier.take_inbox(record)
+    for record in () if places is None else await _records_of(log, topology, run_id, places):
+        read(1)
+        verifier.take_inbox(record)
+    inbox = await _until(log, topology.inbox, bounds[topology.inbox], window) if places is None else {}
+    await feed(topology.inbox, inbox, verifier.take_inbox, lambda record: record.key in keys)
     report = verifier.report()
     for violation in checkpoints.unreadable:
         report.add(violation)
