@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mesh.adapters.recording import RecordingLog, recorded_head
 from mesh.app.sandbox import rerun_of, run_in_sandbox
+from mesh.core.errors import InvalidInput
 from mesh.core.replay.answer_diff import NOTHING, Ignored
 from mesh.core.replay.run_diff import RunDiff, RunSide, run_diff
 from mesh.core.task.agent import Agent
@@ -34,11 +35,15 @@ async def replay_recording(
 ) -> AsyncGenerator[Repetition]:
     """Take each run of a recording again in a sandbox, in the order of their requests.
 
-    Raises NotFound, LogUnavailable, InvalidInput for a file that is no recording.
+    Raises NotFound for a file without a whole run, LogUnavailable, InvalidInput for one that is cut or no recording.
     """
     log, known = RecordingLog(path), recorded_head(path).topology
     await log.start()
     try:
+        if log.flaw:
+            what = f"the recording is cut: {log.flaw}"
+            remedy = "Export the run again; `mesh replay` shows what is in it"
+            raise InvalidInput(what, code="unparseable", where=str(path), remedy=remedy)
         for name in await recorded_runs(log, known):
             recorded = await read_run_facts(log, known, name)
             rerun = rerun_of(recorded, topology)

@@ -21,7 +21,7 @@ from mesh.app.agent_replay import FOLDER_PREFIX
 from mesh.app.process import Process, running
 from mesh.core.board.past_values import PastValue
 from mesh.core.dead_letters.patch import Patch, apply_patches
-from mesh.core.errors import InvalidInput, NotFound
+from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import TopicPartition
@@ -62,14 +62,8 @@ def rerun_of(
     """Plan a repetition. `patches` change the payload of the first request, or of the task to begin with.
 
     `from_task`: id of a task, or its beginning, or the name of an agent whose first task it is. Tasks that do not
-    follow from it get their recorded answers, and their functions are not called. Raises NotFound, InvalidInput.
+    follow from it get their recorded answers, and their functions are not called. Raises InvalidInput.
     """
-    if not facts.requests:
-        raise NotFound(
-            f"the request of run {facts.run_id} is not in the recording",
-            where=topology.inbox,
-            remedy="Retention removed it; `mesh run show` has what is left",
-        )
     requests = list(facts.requests)
     inputs: dict[str, bytes] = {}
     answers: dict[str, Event] = {}

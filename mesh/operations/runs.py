@@ -104,11 +104,13 @@ class Runs:
         elif ID_PATTERN.fullmatch(name):
             history = await self.history(name)  # its outcome may be all that is left
         if history is None:
+            inbox = await self.log.bounds(self.topology.inbox)
+            older = "; older records were removed" if any(each.start for each in inbox.values()) else ""
             raise NotFound(
                 f"no run goes by {name[:128]!r}",
                 where=f"{self.log.url} {self.topology.inbox}",
                 expected="a run's id or its beginning, its request's id, or its subject",
-                remedy="`mesh run list` shows the latest",
+                remedy=f"`mesh run list` shows the latest{older}",
             )
         return history
 

@@ -8,7 +8,7 @@ import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, TypeGuard
 
 import orjson
 
@@ -67,6 +67,11 @@ class Stretches:
         return max(0, low - 1)
 
 
+def _is_number(value: Any) -> TypeGuard[int]:
+    """Whether a value is a whole number that an offset may have."""
+    return type(value) is int and 0 <= value < 2**63
+
+
 class FileIndex:
     """The head of a recording, the places of its records, and what it lacks."""
 
@@ -114,7 +119,7 @@ class FileIndex:
             self.cut = f"it ends within line {number}"
             return
         if isinstance(found, dict) and "end" in found:
-            self.end = found["end"]
+            self.end = self._end_of(found["end"], number)
         else:
             self.cut = f"it ends with line {number}, without its last line"
 
@@ -127,21 +132,34 @@ class FileIndex:
             found = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise self._damaged(number, f"the line is no JSON: {error}") from error
-        if isinstance(found, dict) and isinstance(found.get("end"), dict):
-            self.end = {"records": self.records, **found["end"]}
+        if not isinstance(found, dict):
+            raise self._damaged(number, "the line is no record: it is no JSON object")
+        if "end" in found:
+            self.end = self._end_of(found["end"], number)
             return None
-        try:
-            return TopicPartition(str(found["topic"]), int(found["partition"])), int(found["offset"])
-        except (KeyError, TypeError, ValueError) as error:
-            what = f"the line is no record: {type(error).__name__}: {error}"
-            raise self._damaged(number, what) from error
+        topic, partition, offset = (found.get(name) for name in ("topic", "partition", "offset"))
+        if isinstance(topic, str) and _is_number(partition) and _is_number(offset):
+            return TopicPartition(topic, partition), offset
+        raise self._damaged(number, "the line is no record: it names no topic, partition and offset")
+
+    def _end_of(self, found: Any, number: int) -> dict[str, Any]:
+        """Return what the last line says. Raises InvalidInput if it says nothing that can be read."""
+        end = {"records": self.records, "masked": {}, "gaps": [], **found} if isinstance(found, dict) else {}
+        masked = end.get("masked")
+        counted = isinstance(masked, dict) and all(map(_is_number, masked.values()))
+        if counted and isinstance(end["gaps"], list) and _is_number(end["records"]):
+            return end
+        raise self._damaged(number, "the last line cannot be read")
 
     def _add(
         self, partition: TopicPartition, offset: int, position: int, number: int, before: TopicPartition | None
     ) -> TopicPartition:
         stretches = self.partitions.setdefault(partition, Stretches())
+        place = f"{partition.topic}:{partition.partition}"
+        if partition.partition >= len(self.head.bounds.get(partition.topic, ())):
+            raise self._damaged(number, f"the head of the file names no partition {place[:300]}")
         if len(stretches) and offset < stretches.end:
-            raise self._damaged(number, f"offset {offset} of {partition.topic}:{partition.partition} is out of order")
+            raise self._damaged(number, f"offset {offset} of {place} is out of order")
         stretches.add(offset, position, number, joins=partition == before)
         self.records += 1
         return partition

@@ -138,7 +138,7 @@ class RecordingLog:
 
 
 class RecordingReader:
-    """`ports.Reader` of a recording. A recording never grows, so a poll at the end only waits."""
+    """`ports.Reader` of a recording. A recording never grows, so a poll that begins at the end only waits."""
 
     def __init__(self, index: FileIndex, positions: dict[TopicPartition, int]) -> None:
         self._index = index
@@ -152,10 +152,11 @@ class RecordingReader:
         if self.closed:
             raise LogUnavailable("the reader is closed", where=str(self._index.path))
         found: list[Record] = []
+        before = dict(self._positions)
         for partition in self._positions:
             if len(found) < records_max:
                 found += self._take(partition, records_max - len(found))
-        if not found:
+        if not found and self._positions == before:
             await asyncio.sleep(wait_ms / 1_000)
         return found
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mesh.cli.commands.replay.sandbox_options import IgnoreOption, TimeoutOption
-from mesh.cli.framework.logs import hide_failed_attempts
+from mesh.cli.framework.logs import hide_sandbox
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
@@ -39,7 +39,7 @@ async def take_again(
     from mesh.core.replay.answer_diff import Ignored
     from mesh.core.replay.run_diff import diff_lines
 
-    hide_failed_attempts(session.output)
+    hide_sandbox(session.output)
     output, topology, ignored = session.output, todays_topology(session), Ignored(ignore or ())
     files = [file for path in paths for file in _recordings(path)]
     agents = load_agents(topology)
@@ -56,10 +56,11 @@ async def take_again(
                     lines = list(diff_lines(each.diff))
                     facts = {"recording": str(file), "run": each.recorded.run_id, "same": same, "differences": lines}
                     output.emit(facts)
-                    mark = ("✓ ", "green") if same else ("✗ ", "red")
-                    output.print(
-                        mark, str(file), f"  {request.subject or each.recorded.run_id}", (f"  {request.type}", "dim")
-                    )
+                    mark = ("✗ ", "red") if not same else ("… ", "cyan") if each.diff.is_open else ("✓ ", "green")
+                    name, about = request.subject or each.recorded.run_id, f"  {request.type}"
+                    if each.diff.is_open:
+                        about += f"  open in the recording: {counted(len(each.diff.compared), 'task')} compared"
+                    output.print(mark, str(file), f"  {name}", (about, "dim"))
                     for line in lines:
                         output.print("    ", line)
     output.note(f"{counted(runs, 'run')}, {different} different")

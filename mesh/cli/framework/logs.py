@@ -17,6 +17,8 @@ LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyn
 """The mesh reports these errors itself; the libraries would repeat them. -v shows them."""
 TASK_LOGGER = "mesh.tasks"
 """The logger of failed attempts, retries, fallbacks and dead letters."""
+WORKER_LOGGER = "mesh.worker"
+"""The logger of a worker's assignment and its calls that are left behind."""
 
 
 class Reporter:
@@ -60,13 +62,21 @@ def configure(output: Output, *, service: bool = False) -> None:
     root.setLevel(level)
     for name, quietest in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(level if output.verbosity > 0 else max(level, quietest))
-    logging.getLogger(TASK_LOGGER).setLevel(logging.NOTSET)
+    for name in (TASK_LOGGER, WORKER_LOGGER):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def hide_failed_attempts(output: Output) -> None:
     """Let this command's workers log no failed attempts unless -v asks for it: the command's output shows them."""
     if output.verbosity < 1:
         logging.getLogger(TASK_LOGGER).setLevel(logging.ERROR)
+
+
+def hide_sandbox(output: Output) -> None:
+    """Let the workers of a sandbox log nothing unless -v asks for it: what they do is compared and shown."""
+    if output.verbosity < 1:
+        for name in (TASK_LOGGER, WORKER_LOGGER):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class _Formatter(logging.Formatter):

@@ -61,6 +61,7 @@ def summary(output: Output, found: AnswerCounts, skipped: "Skipped") -> None:
             **{verdict: found.verdicts[verdict] for verdict in VERDICTS},
             "gone": skipped.gone,
             "not_called": skipped.not_called,
+            "head_removed": skipped.head_removed,
         }
     )
     for compared in found.shown:
@@ -80,6 +81,8 @@ def summary(output: Output, found: AnswerCounts, skipped: "Skipped") -> None:
         output.print((f"{counted(found.total, 'task')}; on average {mean[0]} recorded, {mean[1]} now", "dim"))
     else:
         output.print(("no recorded answers of this agent to compare", "dim"))
+    if skipped.head_removed:
+        output.note(("older records were removed from the inbox: the answers before are left out", "yellow"))
     if skipped.gone:
         text = f"{counted(skipped.gone, 'answer')} left out: retention removed the record of the task"
         output.note((text, "yellow"))

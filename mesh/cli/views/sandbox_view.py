@@ -8,7 +8,7 @@ from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.text import counted, took, visible
 from mesh.cli.views import answer_view, replay_view
 from mesh.cli.views.run_view import id_of, state
-from mesh.core.replay.answer_diff import SAME, answer_text
+from mesh.core.replay.answer_diff import answer_text
 from mesh.core.replay.run_diff import TASK_VERDICTS, RunDiff, TaskDiff
 from mesh.operations.replay.run_facts import RunFacts
 
@@ -32,7 +32,7 @@ def sandbox(output: Output, recorded: RunFacts, results: Sequence[Repetition]) -
     rows: list[list[Piece]] = []
     for name, facts in (("recorded", recorded), ("sandbox", new)):
         body = facts.outcome or {}
-        ending = str(body.get("ending", NOT_ENDED))
+        ending = str(body.get("ending", "open" if facts is recorded else NOT_ENDED))
         duration = took(body["took_ms"]) if body else ""
         types = ", ".join(str(result.get("type")) for result in body.get("results", ()))
         rows.append([name, state(ending), (duration, "dim"), f"{len(facts.tasks)}", (types, "dim")])
@@ -46,6 +46,8 @@ def sandbox(output: Output, recorded: RunFacts, results: Sequence[Repetition]) -
         output.table(
             ("  AGENT", "INPUT", "PATH", "RECORDED", "SANDBOX"), [_row(agent, each) for agent, each in first.items()]
         )
+    if new.outcome is None and recorded.outcome is not None:
+        output.note(("the repetition had not ended in time: --timeout gives it more", "yellow"))
     for by_hand in recorded.by_hand:
         output.note((f"not repeated: {by_hand}", "yellow"))
     output.print()
@@ -69,11 +71,15 @@ def _verdict(output: Output, found: RunDiff, results: Sequence[Repetition]) -> N
         flaky = Counter(agent for _, diff in results for agent in diff.first_differences)
         for agent, number in flaky.most_common():
             output.print(f"  {agent}", (f"  differs in {number} of {len(results)}", "yellow"))
-    elif found.same:
-        output.print(("✓ ", "green"), f"the same: outcome and the answers of {counted(len(found.tasks), 'task')}")
+    elif not found.same:
+        output.print(("✗ ", "red"), f"different: {counted(len(found.differing), 'task')} of {len(found.compared)}")
+    elif found.is_open and not found.compared:
+        output.print(("· ", "dim"), "nothing is compared: the recorded run is open, and none of its tasks was answered")
+    elif found.is_open:
+        answers = counted(len(found.compared), "task")
+        output.print(("… ", "cyan"), f"the same so far: the answers of {answers}; the recorded run is open")
     else:
-        number = sum(task.verdict != SAME for task in found.tasks)
-        output.print(("✗ ", "red"), f"different: {counted(number, 'task')} of {len(found.tasks)}")
+        output.print(("✓ ", "green"), f"the same: outcome and the answers of {counted(len(found.tasks), 'task')}")
 
 
 def _sandbox_json(recorded: RunFacts, new: RunFacts, found: RunDiff, results: Sequence[Repetition]) -> dict[str, Any]:
@@ -81,6 +87,7 @@ def _sandbox_json(recorded: RunFacts, new: RunFacts, found: RunDiff, results: Se
     return {
         "run": recorded.run_id,
         "same": found.same,
+        "open": found.is_open,
         "repeated": len(results),
         "different": sum(not diff.same for _, diff in results),
         "recorded": recorded.outcome,

@@ -16,8 +16,12 @@ def result(output: Output, checked: "VerifyResult", run_id: str, where: str) -> 
     report = checked.report
     about = f"run {id_of(run_id)}" if run_id else counted(report.runs, "run")
     what = f"{counted(sum(report.records.values()), 'record')}, {about}"
-    if checked.first is None:
+    if checked.first is None and report.checked["I6"]:
         output.print(("✓ ", "green"), f"{what}: nothing diverges", (f"  {where}", "dim"))
+    elif checked.first is None:
+        output.print(
+            ("· ", "dim"), f"{what}: nothing diverges, and no decision could be checked", (f"  {where}", "dim")
+        )
     else:
         diverging = ", ".join(f"{code} {number:,}" for code, number in sorted(report.found.items()))
         output.print(("✗ ", "red"), f"{what}: {diverging}", (f"  {where}", "dim"))

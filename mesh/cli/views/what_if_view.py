@@ -13,6 +13,7 @@ SAME, NEW, GONE, REFUSED = "same", "new", "gone", "refused"
 MARKS: Final = {SAME: " ", NEW: "+", GONE: "-", REFUSED: "✗"}
 STYLES: Final = {SAME: "dim", NEW: "cyan", GONE: "magenta", REFUSED: "yellow"}
 NEW_TEXT: Final = "it was not asked then: unknown from here"
+HEAD_REMOVED: Final = "older records were removed from the inbox: the runs that began before are left out"
 AGAIN_TEXT: Final = "no answer to it was recorded: unknown from here"
 
 
@@ -120,15 +121,21 @@ def window(output: Output, found: WindowWhatIf) -> None:
     """Print groups of runs that end differently, and totals before and after."""
     compared = found.same + found.different
     mark: Piece = ("✓ ", "green") if not found.different else ("◐ ", "yellow")
-    output.print(mark, f"{counted(compared, 'run')}: {found.same:,} end the same, {found.different:,} differently")
+    if compared:
+        about = f"{counted(compared, 'run')}: {found.same:,} end the same, {found.different:,} differently"
+        output.print(mark, about)
+    else:
+        output.print(("· ", "dim"), "no run can be compared")
     if found.unknown:
         output.print("  ", (f"{found.unknown:,} of these wait for an answer that was never recorded", "cyan"))
     for number, text in (
-        (found.open, "had not ended, and are not compared"),
-        (found.outside, "ended in the window, and were requested outside it"),
+        (found.open, "without an outcome: open, or it was removed; they are not compared"),
+        (found.outside, "endings whose request is outside the window or was removed"),
     ):
         if number:
             output.print("  ", (f"{number:,} {text}", "dim"))
+    if found.head_removed:
+        output.note((HEAD_REMOVED, "yellow"))
     if found.groups:
         output.print()
         groups = sorted(found.groups.items(), key=lambda entry: -entry[1].runs)
@@ -162,6 +169,7 @@ def window_json(found: WindowWhatIf) -> dict[str, Any]:
         "unknown": found.unknown,
         "open": found.open,
         "outside": found.outside,
+        "head_removed": found.head_removed,
         "before": _totals_json(found.before),
         "after": _totals_json(found.after),
         "groups": [

@@ -39,7 +39,7 @@ class RunWhatIf(NamedTuple):
 
     run_id: str
     before: Ending | None
-    """None: it had not ended."""
+    """None: its outcome is not in the recording."""
     after: Ending
     """Its ending may be `unknown`: then the numbers are those up to there."""
     asked: tuple[str, ...] = ()
@@ -140,9 +140,11 @@ class WindowWhatIf:
     unknown: int = 0
     """Runs among the different ones that wait for an answer that was never recorded."""
     open: int = 0
-    """Runs that had not ended; they are not compared."""
+    """Runs without an outcome in the recording; they are not compared."""
     outside: int = 0
-    """Outcomes of runs that were requested outside the window."""
+    """Outcomes without a run: requested outside the window, removed, or opened again by a redrive."""
+    head_removed: bool = False
+    """Whether the window begins before the records that are left on the inbox."""
     groups: dict[tuple[str, str, str], Group] = field(default_factory=dict)
     """Ending before, ending after, reason → the runs."""
 

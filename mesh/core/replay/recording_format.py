@@ -45,6 +45,16 @@ _HEADER_OF: Final = {
 } | {"datacontenttype": "content-type"}
 """Name of an attribute in JSON → name of its header."""
 _OTHERS: Final = frozenset(name for name, _ in HEADERS)
+_NO_RECORDING: Final = ("this is no recording", "Export the run again")
+_OTHER_FILES: Final = (
+    (b"\x1f\x8b", "the file is compressed", "Unpack it (gunzip)"),
+    (b"\x28\xb5\x2f\xfd", "the file is compressed", "Unpack it (unzstd)"),
+    (b"\xef\xbb\xbf", "the file begins with a byte order mark", "Save it as UTF-8 without that mark"),
+    (b"\xff\xfe", "the file is UTF-16", "Save it as UTF-8; some shells recode what `>` writes"),
+    (b"\xfe\xff", "the file is UTF-16", "Save it as UTF-8; some shells recode what `>` writes"),
+    (b"SQLite format 3", "this is an embedded log", "Name it as --log sqlite:FILE, and the run as RUN"),
+)
+"""Beginning of a file that is taken for a recording by mistake, what it is, and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +108,9 @@ def read_head(line: bytes, where: str) -> RecordingHead:
         found = orjson.loads(line)
         version = found["recording"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise _damaged(where, 1, "this is no recording", "a file of `mesh run export`") from error
-    if version != FORMAT:
+        what, remedy = next((each for start, *each in _OTHER_FILES if line.startswith(start)), _NO_RECORDING)
+        raise _damaged(where, 1, what, "a file of `mesh run export`", remedy) from error
+    if type(version) is not int or version != FORMAT:
         what = f"the recording has format {version!r:.20}"
         raise _damaged(where, 1, what, f"format {FORMAT}", "Read it with the version of the mesh that wrote it")
     try:
@@ -108,7 +119,7 @@ def read_head(line: bytes, where: str) -> RecordingHead:
             topology=pinned_topology(orjson.dumps(found["topology"]), str(found["digest"])),
             log=str(found["log"]),
             recorded_ms=parse_time(found["recorded"]),
-            bounds={topic: [(int(a), int(b)) for a, b in bounds] for topic, bounds in found["topics"].items()},
+            bounds={topic: [_span(*each) for each in bounds] for topic, bounds in found["topics"].items()},
             commits={
                 group: {
                     topic: {int(n): (int(offset), str(note)) for n, (offset, note) in places.items()}
@@ -122,6 +133,13 @@ def read_head(line: bytes, where: str) -> RecordingHead:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"the head cannot be read: {type(error).__name__}: {error}"
         raise _damaged(where, 1, what, "the head as `mesh run export` wrote it") from error
+
+
+def _span(start: Any, end: Any) -> tuple[int, int]:
+    """Return the bounds of a partition. Raises ValueError, TypeError."""
+    if 0 <= int(start) <= int(end) < 2**63:
+        return int(start), int(end)
+    raise ValueError(f"[{start}, {end}] are no offsets")
 
 
 def end_line(records: int, masked: Mapping[str, int], gaps: Sequence[str]) -> bytes:
@@ -303,7 +321,7 @@ def read_record(line: bytes, where: str, number: int) -> StoredRecord:
         raise _damaged(where, number, f"the line is no JSON: {error}", "one JSON object") from error
     try:
         return _restored(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = f"the record cannot be read: {type(error).__name__}: {error}"
         raise _damaged(where, number, what, "a record as `mesh run export` wrote it") from error
 
@@ -314,7 +332,7 @@ def _restored(found: dict[str, Any]) -> StoredRecord:
     listed = found.get("headers", {})
     headers: Headers
     if isinstance(listed, list):
-        headers = [(pair[0], _pair_value(pair)) for pair in listed]
+        headers = [(_text_in(pair[0]), _pair_value(pair)) for pair in listed]
         return StoredRecord(found["topic"], found["partition"], found["offset"], at_ms, key, _value(found), headers)
     written = [
         (_HEADER_OF.get(name) or f"ce_{name}", str(value).encode()) for name, value in found.items() if name not in _OWN
@@ -338,6 +356,12 @@ def _value(found: Mapping[str, Any]) -> bytes | None:
     if "data_base64" in found:
         return b64decode(found["data_base64"], validate=True)
     return orjson.dumps(found["data"])
+
+
+def _text_in(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"the name of a header is no text: {value!r:.40}")
+    return value
 
 
 def _pair_value(pair: Sequence[str | None]) -> Any:

@@ -19,6 +19,8 @@ from mesh.core.verification.record_diff import Difference
 GONE: Final = "gone"
 NEW: Final = "new"
 UNANSWERED: Final = "unanswered"
+UNRECORDED: Final = "unrecorded"
+"""Verdict on a task that the recording has no answer to, since its run is open there: it is not compared."""
 TASK_VERDICTS: Final[dict[str, str]] = {
     GONE: "the repetition did not start this task",
     NEW: "only the repetition started this task",
@@ -42,19 +44,30 @@ class RunDiff(NamedTuple):
 
     outcome: Sequence[Difference]
     tasks: Sequence[TaskDiff]
+    is_open: bool = False
+    """Whether the recorded run has not ended: only the answers that it has got are compared."""
 
     @property
     def same(self) -> bool:
-        """Whether the repetition gave the same."""
-        return not self.outcome and all(task.verdict == SAME for task in self.tasks)
+        """Whether the repetition gave the same, as far as the recording goes."""
+        return not self.outcome and not self.differing
+
+    @property
+    def compared(self) -> Sequence[TaskDiff]:
+        """The tasks that both runs could be compared in."""
+        return [task for task in self.tasks if task.verdict != UNRECORDED]
+
+    @property
+    def differing(self) -> Sequence[TaskDiff]:
+        """The tasks that differ."""
+        return [task for task in self.compared if task.verdict != SAME]
 
     @property
     def first_differences(self) -> Mapping[str, TaskDiff]:
         """Agent → its first task that differs."""
         found: dict[str, TaskDiff] = {}
-        for task in self.tasks:
-            if task.verdict != SAME:
-                found.setdefault(task.agent, task)
+        for task in self.differing:
+            found.setdefault(task.agent, task)
         return found
 
 
@@ -68,17 +81,19 @@ class RunSide(NamedTuple):
 
 def run_diff(recorded: RunSide, new: RunSide, ignored: Ignored = NOTHING) -> RunDiff:
     """Compare two runs. Tasks are matched by their ids, which follow from the ids of requests, else by their agent: the
-    id of a task that joins events depends on the last one."""
+    id of a task that joins events depends on the last one.
+
+    Of a recorded run that is open, the tasks that were answered are compared."""
+    is_open = recorded.outcome is None
     outcome: list[Difference] = []
     if recorded.outcome is not None and new.outcome is not None:
         outcome = outcome_differences(recorded.outcome, new.outcome, ignored)
-    elif recorded.outcome is not None or new.outcome is not None:
-        outcome = [Difference("outcome.ending", _ending(recorded), _ending(new))]
-    return RunDiff(outcome, list(_tasks(recorded, new, ignored)))
-
-
-def _ending(side: RunSide) -> str:
-    return "not ended" if side.outcome is None else str(side.outcome.get("ending"))
+    elif recorded.outcome is not None:
+        outcome = [Difference("outcome.ending", str(recorded.outcome.get("ending")), "not ended")]
+    tasks = list(_tasks(recorded, new, ignored))
+    if is_open:
+        tasks = [task if task.task_id in recorded.answers else task._replace(verdict=UNRECORDED) for task in tasks]
+    return RunDiff(outcome, tasks, is_open)
 
 
 def _tasks(recorded: RunSide, new: RunSide, ignored: Ignored) -> Iterator[TaskDiff]:

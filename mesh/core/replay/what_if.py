@@ -109,13 +109,13 @@ class WhatIf:
             if state is not None:
                 state.kept_ms.update(variants.kept.since_ms)
         self._waiting: dict[str, _Waiting] = {}
-        self._endings: dict[str, Ending] = {}
-        """Endings here whose recorded outcome has not come."""
+        self._endings: dict[tuple[str, int], Ending] = {}
+        """Run and generation → its ending here, whose recorded outcome has not come."""
         self._overdue: dict[str, Ending] = {}
         """Runs that are open here → how they ended as recorded."""
         self._ready: deque[Event] = deque()
         self.outside = 0
-        """Recorded outcomes of runs that were not opened here."""
+        """Recorded outcomes without an ending here."""
         self.at_ms = 0
 
     @property
@@ -277,14 +277,15 @@ class WhatIf:
         if before is not None:
             self._done(RunWhatIf(run.id, before, ending))
             return
-        self._endings[run.id] = ending
+        self._endings[run.id, run.trouble.generation] = ending
         if len(self._endings) > UNPAIRED_MAX:
             first = next(iter(self._endings))
-            self._done(RunWhatIf(first, None, self._endings.pop(first)))
+            self._done(RunWhatIf(first[0], None, self._endings.pop(first)))
 
     def take_outcome(self, run_id: str, body: Mapping[str, Any]) -> None:
         """Take the recorded outcome of a run, after the inbox records up to its time."""
-        after = self._endings.pop(run_id, None)
+        generation = body.get("generation")
+        after = self._endings.pop((run_id, generation if isinstance(generation, int) else 0), None)
         if after is not None:
             self._done(RunWhatIf(run_id, ending_of_outcome(body), after))
         elif run_id in self.state.runs:
@@ -298,7 +299,7 @@ class WhatIf:
         """Close the runs that are open here, after the last record."""
         for run_id in list(self.state.runs.warm):
             self._close(run_id)
-        for run_id, after in self._endings.items():
+        for (run_id, _), after in self._endings.items():
             self._done(RunWhatIf(run_id, None, after))
         self._endings.clear()
 

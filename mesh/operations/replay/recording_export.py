@@ -91,12 +91,15 @@ async def export(
     redacted: Iterable[str] = (),
     version: str = "",
     embedded: Callable[[int], Iterable[PastValue]] | None = None,
+    gaps: list[str] | None = None,
 ) -> AsyncGenerator[bytes]:
     """Yield the lines of a recording. Close the generator. Raises NotFound without the inbox, LogUnavailable.
 
-    `embedded`: a reader of the values up to a time of a board that has no mirror on the log.
+    `embedded`: a reader of the values up to a time of a board that has no mirror on the log. `gaps`: what the log is
+    known to lack; gets what it lacks of the chosen runs.
     """
     exporter = _Exporter(log, topology, chosen, masking, embedded)
+    exporter.gaps = [] if gaps is None else gaps
     yield await exporter.head(version, list(redacted))
     async with aclosing(exporter.records()) as records:
         async for record in records:

@@ -27,7 +27,7 @@ class RunFacts(NamedTuple):
     last_answers: Mapping[str, Event]
     """Task id → the answer of its last attempt."""
     outcome: Mapping[str, Any] | None
-    """Body of the outcome; None: the run has not ended."""
+    """Body of the outcome; None: the run is open in the recording."""
     gaps: Sequence[Gap]
     by_hand: Sequence[str]
     """Interventions of operators."""
@@ -44,8 +44,10 @@ class RunFacts(NamedTuple):
 
 
 async def read_run_facts(log: ReadLog, topology: Topology, name: str, *, runs: Runs | None = None) -> RunFacts:
-    """Read the run called `name`. `runs`: as for `replay_run`. Raises as it does."""
-    return facts_of(await replay_run(log, topology, name, runs=runs))
+    """Read the run called `name` as `replay_run` does. Raises as that, and NotFound without the run's request."""
+    replay = await replay_run(log, topology, name, runs=runs)
+    replay.require_request()
+    return facts_of(replay)
 
 
 def facts_of(replay: RunReplay) -> RunFacts:
@@ -63,7 +65,7 @@ def facts_of(replay: RunReplay) -> RunFacts:
         tasks=tasks,
         answers=_first_answers(answered),
         last_answers={event.task_id: event for event in answered},
-        outcome=replay.history.outcome,
+        outcome=replay.outcome,
         gaps=replay.gaps,
         by_hand=[BY_HAND[event.kind] for event in events if event.kind in BY_HAND],
     )

@@ -1,14 +1,16 @@
 """Read one run from a recording and fold it into steps."""
 
+from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Bounds, ReadLog
 from mesh.core.errors import InvalidInput, NotFound
 from mesh.core.history.timeline import History
 from mesh.core.protocol.record import Record
-from mesh.core.replay.steps import Gap, Step, Steps
+from mesh.core.publishing.effect_records import outcome_body
+from mesh.core.replay.steps import TRIMMED, Gap, Step, Steps
 from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
 from mesh.operations.run_places import NO_RUN, read_places
@@ -32,6 +34,24 @@ class RunReplay(NamedTuple):
     """Records that the steps were folded from, and those of all runs between them."""
     kept: Registry
     """Topologies of the recording."""
+    where: str
+    """The inbox it was read from."""
+
+    @property
+    def outcome(self) -> Mapping[str, Any] | None:
+        """Body of the outcome; as it is decided again if it is not in the recording. None: the run has not ended."""
+        run = self.history.run
+        return self.history.outcome or (outcome_body(run) if run is not None and run.ending else None)
+
+    def require_request(self) -> None:
+        """Raise NotFound if the records with which the run began are not in the recording."""
+        if not self.steps or any(gap.kind == TRIMMED for gap in self.gaps):
+            raise NotFound(
+                f"the request of run {self.history.run_id} is not in the recording",
+                where=self.where,
+                remedy=f"It was removed, so the run cannot begin again. `mesh replay {self.history.run_id[:12]}` shows "
+                "what is left",
+            )
 
 
 async def replay_run(log: ReadLog, topology: Topology, name: str, *, runs: Runs | None = None) -> RunReplay:
@@ -55,25 +75,29 @@ async def replay_run(log: ReadLog, topology: Topology, name: str, *, runs: Runs 
         records = [record for record in records if record.offset >= steps.offset]
     for record in records:
         steps.take(record)
-    return RunReplay(history, steps.steps, list(steps.gaps()), bounds, records, kept)
+    where = f"{log.url} {topology.inbox}:{history.partition}"
+    return RunReplay(history, steps.steps, list(steps.gaps()), bounds, records, kept, where)
 
 
 async def recorded_runs(log: ReadLog, topology: Topology) -> list[str]:
-    """Return the ids of all runs with a record on the inbox, in the order of their first records' times."""
+    """Return the ids of all runs with a record on the inbox, in the order of their first records' times.
+
+    Raises NotFound if there are none.
+    """
     firsts: dict[bytes, int] = {}
     async with aclosing(read_batches(log, topology.inbox, await log.bounds(topology.inbox))) as batches:
         async for batch in batches:
             for record in batch:
                 if record.key not in (None, NO_RUN):
                     firsts.setdefault(record.key or b"", record.timestamp)
+    if not firsts:
+        raise NotFound("no run of the recording has a record on the inbox", where=log.url)
     return [id.decode("utf-8", "replace") for id in sorted(firsts, key=lambda id: firsts[id])]
 
 
 async def only_run(log: ReadLog, topology: Topology) -> str:
     """Return the id of the only run of a recording. Raises NotFound, and InvalidInput if there are several."""
     names = await recorded_runs(log, topology)
-    if not names:
-        raise NotFound("no run of the recording has a record on the inbox", where=log.url)
     if len(names) > 1:
         raise InvalidInput(
             f"the recording holds {len(names)} runs",

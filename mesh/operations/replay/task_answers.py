@@ -55,6 +55,8 @@ class Skipped:
     """The record of the task is no longer in the recording."""
     not_called: int = 0
     """The function was not called, or its answer was not awaited."""
+    head_removed: bool = False
+    """Whether the period begins before the records that are left on the inbox."""
 
 
 async def read_task_answers(
@@ -67,7 +69,9 @@ async def read_task_answers(
     tasks = await log.bounds(topology.tasks(agent))
     waiting: list[Event] = []
     seen: OrderedDict[str, None] = OrderedDict()
-    async with aclosing(read_batches(log, topology.inbox, await bounds_in(log, topology.inbox, period))) as batches:
+    inbox = await bounds_in(log, topology.inbox, period)
+    skipped.head_removed = begins_removed(await log.bounds(topology.inbox), inbox)
+    async with aclosing(read_batches(log, topology.inbox, inbox)) as batches:
         async for records in batches:
             for answer in _answers(records, agent, seen):
                 if answer.fault is not None and answer.fault.code in NOT_CALLED:
@@ -90,6 +94,11 @@ async def bounds_in(log: ReadLog, topic: str, period: Period) -> Mapping[int, Bo
         number: Bounds(each.start if starts is None else starts[number], each.end if ends is None else ends[number])
         for number, each in bounds.items()
     }
+
+
+def begins_removed(held: Mapping[int, Bounds], wanted: Mapping[int, Bounds]) -> bool:
+    """Whether wanted bounds begin with the first record that the log still holds, and others were before it."""
+    return any(held[number].start and each.start <= held[number].start for number, each in wanted.items())
 
 
 def _answers(records: Sequence[Record], agent: str, seen: OrderedDict[str, None]) -> Iterator[Event]:

@@ -19,6 +19,7 @@ from mesh.core.replay.what_if import Variants, WhatIf
 from mesh.core.run.state import Run
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.run_replay import RunReplay, replay_run
+from mesh.operations.replay.task_answers import begins_removed
 from mesh.operations.runs import Runs
 from mesh.operations.verification import Window
 from mesh.runtime.log_reader import read_batches
@@ -46,8 +47,12 @@ class RunComparison:
 async def what_if_run(
     log: ReadLog, topology: Topology, name: str, variant: Variant, *, runs: Runs | None = None
 ) -> RunComparison:
-    """Decide the run called `name` again under another topology. `runs`: as for `replay_run`. Raises as it does."""
+    """Decide the run called `name` again under another topology; `runs`: where it is found.
+
+    Raises as `replay_run`, and NotFound without its request.
+    """
     replay = await replay_run(log, topology, name, runs=runs)
+    replay.require_request()
     recorded = replay.history
     run_id, number = recorded.run_id, recorded.partition
     history = History(topology, run_id, partition=number)
@@ -72,8 +77,8 @@ async def what_if_run(
     )
     for record in replay.records:
         what_if.take(record)
-    if recorded.outcome is not None:
-        what_if.take_outcome(run_id, recorded.outcome)
+    if replay.outcome is not None:
+        what_if.take_outcome(run_id, replay.outcome)
     what_if.finish()
     return RunComparison(replay, history, results.get(run_id), what_if.matches_of(run_id) or TaskMatches())
 
@@ -89,7 +94,7 @@ async def what_if_window(
     variants = Variants(topology, kept, variant)
     inbox, outcomes = await _from(log, topology.inbox, window), await _from(log, topology.outcomes, window)
     total = sum(b.end - b.start for spans in (inbox, outcomes) for b in spans.values())
-    found, seen = WindowWhatIf(), 0
+    found, seen = WindowWhatIf(head_removed=begins_removed(await log.bounds(topology.inbox), inbox)), 0
 
     def count(records: int) -> None:
         nonlocal seen

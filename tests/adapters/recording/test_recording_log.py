@@ -1,5 +1,6 @@
 """A recording as a log: it answers as the log did, also for files that are cut or damaged."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,7 +142,16 @@ def damage(path: Path, *lines: bytes) -> None:
     ("lines", "text"),
     [
         ([b"no JSON\n", record_line(stored(0, 1))], "2: the line is no JSON"),
-        ([b'{"a":1}\n', record_line(stored(0, 1))], "2: the line is no record: KeyError: 'topic'"),
+        ([b'{"a":1}\n', record_line(stored(0, 1))], "2: the line is no record: it names no topic"),
+        ([b"[1]\n"], "2: the line is no record: it is no JSON object"),
+        ([b'{"topic":"desk.inbox","partition":0,"offset":"7"}\n'], "2: the line is no record: it names no topic"),
+        ([b'{"topic":"desk.inbox","partition":0,"offset":%d}\n' % 10**25], "2: the line is no record: it names"),
+        ([b'{"topic":"desk.inbox","partition":2,"offset":7}\n'], f"2: the head of the file names no .* {INBOX}:2"),
+        ([b'{"topic":"other","partition":0,"offset":7}\n'], "2: the head of the file names no partition other:0"),
+        ([b'{"end":[]}\n'], "2: the last line cannot be read"),
+        ([b'{"end":{"records":"0"}}\n'], "2: the last line cannot be read"),
+        ([b'{"end":{"masked":{"a":"x"}}}'], "2: the last line cannot be read"),
+        ([b'{"end":{"gaps":7}}\n'], "2: the last line cannot be read"),
         ([record_line(stored(0, 2)), record_line(stored(0, 1))], f"3: offset 1 of {INBOX}:0 is out of order"),
         ([record_line(stored(0, 1)), end_line(2, {}, [])], "3: the file has 1 records, its last line says 2"),
         ([end_line(0, {}, []), record_line(stored(0, 1))], "3: a line follows the last one"),
@@ -183,3 +193,28 @@ async def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello\n")
     with pytest.raises(InvalidInput, match="text:1: this is no recording"):
         await opened(tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("begin", "text"),
+    [
+        (b"\x1f\x8b", "the file is compressed.*gunzip"),
+        (b"\xef\xbb\xbf", "begins with a byte order mark"),
+        (b"\xff\xfe", "the file is UTF-16"),
+        (b"SQLite format 3\0", "this is an embedded log.*--log sqlite:FILE"),
+    ],
+)
+async def test_a_file_of_another_kind_is_named(write: Write, begin: bytes, text: str) -> None:
+    path = write([])
+    path.write_bytes(begin + path.read_bytes())
+    with pytest.raises(InvalidInput, match=text):
+        await opened(path)
+
+
+async def test_a_poll_that_passes_a_gap_does_not_wait(write: Write) -> None:
+    log = await opened(write([stored(0, 1)]))
+    reader = log.reader({TopicPartition(INBOX, 1): 2})
+    async with asyncio.timeout(10):
+        assert await reader.poll(records_max=1, wait_ms=60_000) == []
+    assert reader.position(TopicPartition(INBOX, 1)) == 9
+    await log.close()

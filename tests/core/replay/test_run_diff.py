@@ -65,7 +65,21 @@ def test_a_run_that_does_not_end_again_differs() -> None:
     recorded = side({"t1": 1}, FIRST)
     found = run_diff(recorded, recorded._replace(outcome=None))
     assert found.outcome == [("outcome.ending", "completed", "not ended")]
-    assert run_diff(recorded._replace(outcome=None), recorded._replace(outcome=None)).same
+
+
+def test_of_an_open_run_only_the_answers_that_it_got_are_compared() -> None:
+    recorded = side({"t1": 1}, FIRST, SECOND)._replace(outcome=None)
+    again = side({"t1": 1, "t2": 2, "t3": 3}, FIRST, SECOND, task("t3", "bill"))
+    found = run_diff(recorded, again)
+    assert (found.same, found.is_open, found.outcome) == (True, True, [])
+    assert [(each.agent, each.verdict) for each in found.tasks] == [
+        ("price", "same"),
+        ("ship", "unrecorded"),
+        ("bill", "unrecorded"),
+    ]
+    assert [each.agent for each in found.compared] == ["price"]
+    other = run_diff(recorded, side({"t1": 9}, FIRST, SECOND))
+    assert (other.same, [each.agent for each in other.differing]) == (False, ["price"])
 
 
 def test_a_join_under_another_id_is_the_same_task() -> None:

@@ -47,8 +47,6 @@ async def print_recording(session: Session) -> int:
         if n:
             session.output.print()
         await print_steps(session, name)
-    if not names:
-        session.output.note("No run in it has a record on the inbox.")
     return 0
 
 

@@ -86,8 +86,7 @@ async def replay(
     --until. Exit code 1 if something differs.
     """
     span = time_span(since, until)
-    if run is not None and (since or until):
-        raise misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
+    file = run is not None and run.endswith(RECORDING_END)
     calls = sandbox or bool(agent)
     modes = {
         "--step or --break": step or break_ is not None,
@@ -101,7 +100,8 @@ async def replay(
     given = Sandboxed(sandbox, set, from_task, agent, repeat, ignore, timeout, jobs, save)
     if not calls and (name := given.misplaced) is not None:
         raise misused(f"{name} goes with --run or --agent", name, "Add --run and RUN, or --agent NAME")
-    file = run is not None and run.endswith(RECORDING_END)
+    if run is not None and (since or until):
+        _require_window(file, check or with_ is not None or bool(limit) or (bool(agent) and not sandbox))
     if run is not None and file:
         session.use_recording(run)
         run = None
@@ -124,3 +124,11 @@ async def replay(
     from mesh.cli.commands.replay.print_steps import print_recording, print_steps
 
     return await print_recording(session) if run is None else await print_steps(session, run)
+
+
+def _require_window(file: bool, windowed: bool) -> None:
+    """Raise InvalidInput if what is replayed has no time span. `windowed`: whether the mode takes one of a file."""
+    if not file:
+        raise misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
+    if not windowed:
+        raise misused("this mode takes every run of the file", "--since or --until", "Leave out the time span")

@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from mesh.cli.framework.logs import hide_failed_attempts
+from mesh.cli.framework.logs import hide_sandbox
 from mesh.cli.framework.selectors import TimeSpan
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import seconds
@@ -66,7 +66,7 @@ async def sandboxed(
     from mesh.cli.commands.replay.agent_topic import AgentOptions, replay_tasks, swap_of, todays_topology
     from mesh.cli.commands.replay.sandbox_run import SandboxOptions, sandbox_run
 
-    hide_failed_attempts(session.output)
+    hide_sandbox(session.output)
     if given.run:
         if run is None and not file:
             raise misused("no run is named", "RUN", "Name one, or leave out --run to replay the tasks of --agent")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mesh.cli.framework.selectors import TimeSpan
     from mesh.core.protocol.event import Event
     from mesh.core.protocol.record import Record
+    from mesh.core.replay.recording_format import Masking
     from mesh.core.selection.where import Where
     from mesh.operations.replay.recording_export import ChosenRuns
 
@@ -64,6 +65,7 @@ async def export_runs(
     masking, lines, size = Masking(paths), [], 0
     async with session.read_log() as log:
         embedded = embedded_changes(log, session.topology, session.settings)
+        gaps = [f"the recording that was read is cut: {flaw}" for flaw in [getattr(log, "flaw", "")] if flaw]
         chosen = await _chosen(session, log, run, where(condition, session.topology), span, condition)
         with session.output.status("exporting"):
             async with aclosing(
@@ -75,6 +77,7 @@ async def export_runs(
                     redacted=map(str, paths),
                     version=number(),
                     embedded=embedded,
+                    gaps=gaps,
                 )
             ) as written:
                 count = 0
@@ -87,7 +90,14 @@ async def export_runs(
                         lines, size = [], 0
                     count += 1
                 session.output.write_lines(lines)
-    about = [counted(count - 2, "record")]
+    _report(session, count - 2, masking, gaps)
+
+
+def _report(session: Session, records: int, masking: "Masking", gaps: list[str]) -> None:
+    """Say on stderr what was written, and what the log no longer had of it."""
+    for gap in gaps:
+        session.output.warn(("missing: ", "yellow"), gap)
+    about = [counted(records, "record")]
     if masked := sum(masking.counts.values()):
         about.append(f"{counted(masked, 'value')} masked: {', '.join(sorted(masking.counts)[:5])}")
     session.output.note(("exported ", "dim"), ", ".join(about))
