@@ -19,6 +19,9 @@ from mesh.cli.framework.options import PANEL
 from mesh.context import AgentBoard, Context
 from mesh.core import errors
 from mesh.core.expression import condition, grammar
+from mesh.core.metrics.definitions import DEFINITIONS
+from mesh.core.metrics.histogram import RELATIVE_ERROR
+from mesh.core.metrics.measurements import KEPT_MS_MAX
 from mesh.core.reason_codes import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 from mesh.core.topology.loader import AGENT_WORDS_LATER, ON_WORDS_LATER
 from mesh.core.topology.model import Limits, Topology
@@ -156,7 +159,14 @@ def metrics() -> str:
     recorder: Any = _Recorder()
     BacklogMeter(recorder, Topology("mesh", "", Limits(), {}, {}))
     rows = [(f"`{name}`", f"`{unit}`", meaning) for name, unit, meaning in recorder.made]
-    return page("metrics", gauges=table(("gauge", "unit", "meaning"), rows))
+    numbers = [(f"`{n}`", d.meaning, d.formula, d.unit, d.source, d.healthy or "–") for n, d in DEFINITIONS.items()]
+    return page(
+        "metrics",
+        gauges=table(("gauge", "unit", "meaning"), rows),
+        numbers=table(("number", "meaning", "formula", "unit", "source", "healthy"), numbers),
+        kept=KEPT_MS_MAX // 1_000,
+        error=round(RELATIVE_ERROR * 100),
+    )
 
 
 def reason_codes() -> str:

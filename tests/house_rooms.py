@@ -42,6 +42,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.core.task": (*_RUN, "mesh.core.payload"),
     "mesh.core.dead_letters": _RUN,
     "mesh.core.history": _RUN,
+    "mesh.core.metrics": _RUN,
     "mesh.core.verification": _RUN,
     "mesh.core.replay": (
         *_RUN,

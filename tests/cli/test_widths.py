@@ -99,6 +99,8 @@ COMMANDS = (
     ("dead", "show", LETTER),
     ("dead", "redrive"),
     ("agents",),
+    ("windows", "--since", "@1"),
+    ("windows", SMASHER, "--since", "@1"),
     ("resume",),
     ("topics", "list"),
     ("check",),
