@@ -1,17 +1,17 @@
 """`mesh replay --agent NAME`: recorded tasks of one agent, given to its function of today."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, nullcontext
 from dataclasses import replace
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from mesh.cli.commands.replay.saved_file import saved_file
 from mesh.cli.framework.selectors import TimeSpan
 from mesh.cli.framework.session import Session
 from mesh.cli.views import answer_view
-from mesh.core.errors import ConfigInvalid, InvalidInput, NotFound, TopologyInvalid
+from mesh.core.errors import InvalidInput, NotFound, TopologyInvalid
 from mesh.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ async def replay_tasks(session: Session, span: TimeSpan, options: AgentOptions) 
         past = PastBoard()
         if agent.context is not None:
             past = await recorded_board(log, topology, session.settings, period)
-        with _saving(options.save) as file, output.progress(options.limit) as bar:
+        saving = nullcontext() if options.save is None else saved_file(options.save)
+        with saving as file, output.progress(options.limit) as bar:
 
             def count_result(compared: "Compared") -> None:
                 summary.add(compared, SHOWN_MAX)
@@ -132,16 +133,3 @@ async def _first(
         yield batch if left is None else batch[:left]
         if left is not None and (left := left - len(batch)) <= 0:
             return
-
-
-@contextmanager
-def _saving(path: str | None) -> Iterator[IO[bytes] | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        file = Path(path).open("wb")  # noqa: SIM115  # closed below
-    except OSError as error:
-        raise ConfigInvalid(f"the file cannot be written: {error.strerror}", where=f"--save {path}") from error
-    with file:
-        yield file

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.cli.commands.replay.agent_topic import functions_of, swap_of, todays_topology
+from mesh.cli.commands.replay.saved_file import saved_file
 from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
 from mesh.cli.views import sandbox_view
-from mesh.core.errors import ConfigInvalid, InvalidInput
+from mesh.core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import ReadLog
@@ -131,16 +131,10 @@ async def _save(topology: "Topology", run_id: str, path: Path, log: "ReadLog") -
     chosen = ChosenRuns(RunMarks([run_id]), run_id, {"run": run_id})
     embedded = embedded_changes(log, topology, Settings(log=log.url, board="", board_prefix=topology.prefix))
     lines = export(log, topology, chosen, masking=Masking([]), version=number(), embedded=embedded)
-    try:
-        with TemporaryDirectory(prefix=".mesh-save-", dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            with written.open("wb") as file:
-                async with aclosing(lines) as all_lines:
-                    async for line in all_lines:
-                        file.write(line)
-            written.replace(path)
-    except OSError as error:
-        raise ConfigInvalid(f"the file cannot be written: {error.strerror}", where=f"--save {path}") from error
+    with saved_file(path) as file:
+        async with aclosing(lines) as all_lines:
+            async for line in all_lines:
+                file.write(line)
 
 
 def _tell_saved(session: Session, path: str, new: "RunFacts") -> None:

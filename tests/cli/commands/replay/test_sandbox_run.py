@@ -120,7 +120,7 @@ def test_the_new_run_is_saved_as_a_recording_in_place_of_the_old_one(recorded: C
     assert recorded(*again).code == 0
     assert recorded("replay", file.name, "--check").code == 0
     assert recorded("run", "show", "bob", "--log", f"recording:{file.name}").code == 0
-    assert list(recorded.folder.glob(".mesh-save-*")) == []
+    assert list(recorded.folder.glob("mesh-replay-*")) == []
 
 
 def test_a_run_that_has_not_ended_is_not_saved(recorded: Cli) -> None:
