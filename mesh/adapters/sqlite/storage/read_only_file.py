@@ -2,6 +2,7 @@
 
 The rules of SQLite for files with a write-ahead log (WAL) decide how it is opened (https://sqlite.org/wal.html#readonly).
 While the WAL is there (a process has the file open, or was killed), the connection is read-only, and sees each commit.
+Its index of the WAL (-shm) is opened read-only, too, also where this user may write it. A copy without -shm gets one.
 Without a WAL such a connection would make one, or fail where it may not. So the file is opened as immutable, which
 takes no lock. A mesh that starts meanwhile makes a WAL before it changes the file: then the file is opened again.
 """
@@ -40,6 +41,7 @@ class ReadOnlyFile:
         self.path = Path(path)
         self.clock = FileClock()
         self._wal = Path(f"{self.path}-wal")
+        self._shm = Path(f"{self.path}-shm")
         self._reads: sqlite3.Connection | None = None
         self._immutable: _Stamp | None = None
         """The file when it was opened as immutable; None if it was opened with its WAL."""
@@ -96,8 +98,10 @@ class ReadOnlyFile:
     def _open(self) -> None:
         """Open the file with its WAL, or as immutable if there is none. Raises LogUnavailable."""
         self._immutable = None if self._wal.exists() else self._stamp()
-        mode = "mode=ro" if self._immutable is None else "mode=ro&immutable=1"
-        address = f"file:{quote(str(self.path.absolute()))}?{mode}"
+        mode = "readonly_shm=1" if self._shm.exists() else ""
+        if self._immutable is not None:
+            mode = "immutable=1"
+        address = f"file:{quote(str(self.path.absolute()))}?mode=ro&{mode}"
         try:
             self._reads = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_S)
             self._reads.execute("PRAGMA schema_version").fetchone()

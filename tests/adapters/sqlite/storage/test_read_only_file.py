@@ -13,15 +13,11 @@ from mesh.adapters.sqlite import SqliteLog, SqliteReadLog
 from mesh.adapters.sqlite.storage.read_only_file import ReadOnlyFile
 from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
 from mesh.core.protocol.record import NewRecord
+from tests.read_only import bound_by_modes, read_only, stamps
 
 READ = """
-import asyncio, os, sys
+import asyncio, sys
 from mesh.adapters.sqlite import SqliteReadLog
-
-if os.getuid() == 0:
-    os.setgroups([])
-    os.setgid(65_534)
-    os.setuid(65_534)
 
 async def main():
     log = SqliteReadLog(sys.argv[1])
@@ -50,26 +46,15 @@ def names(folder: Path) -> list[str]:
 
 
 def read_as_other(path: Path) -> subprocess.CompletedProcess[str]:
-    """Read the file in a process whose user may only read it: another one, where that is possible."""
-    folder = path.parent
-    for one in folder.iterdir():
-        one.chmod(0o555 if one.is_dir() else 0o444)
-    folder.chmod(0o555)
-    parents = [one for one in folder.parents if one.stat().st_uid == os.getuid() and not one.stat().st_mode & 0o001]
-    before = {one: one.stat().st_mode for one in parents}
-    for one in parents:
-        one.chmod(before[one] | 0o001)
-    try:
+    """Read the file in a process that may only read it."""
+    with read_only(path.parent):
         return subprocess.run(
             [sys.executable, "-c", READ, str(path)],
             capture_output=True,
             text=True,
             check=False,
+            preexec_fn=bound_by_modes,
         )
-    finally:
-        for one, mode in before.items():
-            one.chmod(mode)
-        folder.chmod(0o755)
 
 
 async def test_reading_leaves_every_byte_and_makes_no_file(tmp_path: Path) -> None:
@@ -135,6 +120,31 @@ async def test_a_read_only_user_reads_a_file_whose_mesh_was_killed(tmp_path: Pat
     await log.close()
     done = read_as_other(copy / "mesh.db")
     assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr
+
+
+@pytest.mark.parametrize("with_index", [True, False])
+async def test_the_owner_of_a_file_whose_mesh_was_killed_changes_none_of_its_three_files(
+    tmp_path: Path, with_index: bool
+) -> None:
+    folder, copy = tmp_path / "live", tmp_path / "killed"
+    folder.mkdir()
+    copy.mkdir()
+    await write(folder / "mesh.db", 3)
+    writer = SqliteLog(folder / "mesh.db")
+    await writer.start()
+    await writer.append([NewRecord("t", b"k", b"4", (), 0)])
+    for name in ("mesh.db", "mesh.db-wal", "mesh.db-shm")[: 3 if with_index else 2]:
+        (copy / name).write_bytes((folder / name).read_bytes())
+    await writer.close()
+    before = stamps(copy)
+    log = SqliteReadLog(copy / "mesh.db")
+    await log.start()
+    assert (await log.bounds("t"))[0].end == 4
+    await log.close()
+    after = stamps(copy)
+    if not with_index:
+        del before[str(copy)], after[str(copy)], after[str(copy / "mesh.db-shm")]
+    assert after == before
 
 
 async def test_a_mesh_that_starts_later_is_seen(tmp_path: Path) -> None:
