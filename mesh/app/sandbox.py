@@ -33,8 +33,8 @@ from mesh.runtime.loop import append_all
 from mesh.services.worker.environment import Recorded
 from mesh.settings import Settings
 
-DRAIN_TIMEOUT_MS: Final = 1_000
-"""Time for running calls when the sandbox ends."""
+DRAIN_TIMEOUT_MS: Final = 100
+"""Time for running calls when the sandbox ends: of a run that did not end in time, or at Ctrl-C."""
 VALUES_AT_ONCE: Final = 500
 """Values of the board written together."""
 BOARD_TIMEOUT_MS: Final = 10_000

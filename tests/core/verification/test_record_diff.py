@@ -49,3 +49,14 @@ def test_no_more_is_reported_than_people_read() -> None:
     found = record_differences(GOOD, many)
     assert len(found) == SHOWN_MAX
     assert max(len(difference.got) for difference in found) == CHARS_MAX
+
+
+def test_long_values_are_shown_from_shortly_before_their_first_difference() -> None:
+    """Also where they differ behind the characters that are shown."""
+    both = [b'{"text":"%sX%s"}' % (b"long " * 1_000, end) for end in (b"one" * 200, b"two")]
+    (found,) = record_differences((None, both[0], []), (None, both[1], []))
+    assert found.place == "value.text"
+    assert (len(found.expected), found.expected[:20]) == (CHARS_MAX, "…long long long Xone")
+    assert found.got == '…long long long Xtwo"'
+    (raw,) = record_differences((None, b"\xff" * 900 + b"1", []), (None, b"\xff" * 900 + b"2", []))
+    assert (raw.expected[-1], raw.got[-1]) == ("1", "2")

@@ -10,6 +10,7 @@ import orjson
 from mesh.cli.commands.replay.saved_file import saved_file
 from mesh.cli.framework.selectors import TimeSpan
 from mesh.cli.framework.session import Session
+from mesh.cli.framework.signals import terminable
 from mesh.cli.views import answer_view
 from mesh.core.errors import InvalidInput, NotFound, TopologyInvalid
 from mesh.core.suggest import did_you_mean
@@ -95,7 +96,7 @@ async def replay_tasks(session: Session, span: TimeSpan, options: AgentOptions) 
         if agent.context is not None:
             past = await recorded_board(log, topology, session.settings, period)
         saving = nullcontext() if options.save is None else saved_file(options.save)
-        with saving as file, output.progress(options.limit) as bar:
+        with terminable(), saving as file, output.progress(options.limit) as bar:
 
             def count_result(compared: "Compared") -> None:
                 summary.add(compared, SHOWN_MAX)
